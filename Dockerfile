@@ -1,0 +1,34 @@
+# syntax=docker/dockerfile:1
+# The first stage builds an environment from the lock; the second carries it, and nothing that builds.
+FROM python:3.11-slim-bookworm AS build
+
+WORKDIR /src
+RUN pip install --no-cache-dir uv==0.9.11
+COPY requirements.lock pyproject.toml README.md LICENSE ./
+COPY agent agent
+COPY providers providers
+# The lock also holds what tests need, so it constrains versions and hashes here, and is not installed whole.
+RUN uv venv --no-cache /opt/edge-backup \
+    && uv pip install --no-cache --compile-bytecode --python /opt/edge-backup/bin/python \
+       --constraint requirements.lock '.[aws,azure]'
+
+FROM python:3.11-slim-bookworm
+
+LABEL org.opencontainers.image.title="edge-backup" \
+      org.opencontainers.image.licenses="Apache-2.0"
+COPY --from=build /opt/edge-backup /opt/edge-backup
+COPY config/config.json /etc/edge-backup/config.json
+RUN groupadd --system --gid 10001 edge-backup \
+    && useradd --system --uid 10001 --gid 10001 --home-dir /var/lib/edge-backup --create-home edge-backup \
+    && install -d -o edge-backup -g edge-backup -m 0700 \
+       /var/lib/edge-backup/data /var/lib/edge-backup/storage /var/lib/edge-backup/archives
+USER 10001:10001
+WORKDIR /var/lib/edge-backup
+VOLUME /var/lib/edge-backup
+# Logs go to stderr as JSON lines, where the container runtime collects them.
+ENV PATH="/opt/edge-backup/bin:$PATH" PYTHONUNBUFFERED=1 EDGE_BACKUP_LOG_FILE=""
+# The process is the service: it is healthy while it runs with settings that are still valid.
+HEALTHCHECK --interval=60s --timeout=10s --start-period=10s \
+    CMD ["edge-backup", "check-config", "--config", "/etc/edge-backup/config.json"]
+ENTRYPOINT ["edge-backup"]
+CMD ["run", "--config", "/etc/edge-backup/config.json"]

@@ -1,0 +1,66 @@
+# `make help` lists what there is. Everything is installed into .venv; nothing needs root.
+
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.stamp
+# systemd-analyze wants ExecStart to exist; the unit names where an installation puts it.
+UNIT_CHECK := build/edge-backup.service
+TESTS ?= tests
+
+.PHONY: all help venv demo test check lock reference bench clean
+
+all: help
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+venv: $(STAMP) ## install the agent and its tools into .venv
+
+$(STAMP): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo "Python 3.11 or newer is needed, but '$(PYTHON)' is" \
+	    "$$($(PYTHON) --version 2>/dev/null || echo missing). Try: make PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { \
+	  echo "Python's venv module is missing. On Debian: apt install python3-venv" >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+demo: $(STAMP) ## back up, damage and restore a sample directory, with nothing installed
+	$(BIN)/edge-backup demo
+
+test: $(STAMP) ## all tests; REQUIRE_BACKENDS=1 makes skips failures, TESTS=path runs some
+	REQUIRE_BACKENDS=$(REQUIRE_BACKENDS) $(BIN)/pytest -rs $(TESTS)
+
+check: $(STAMP) $(UNIT_CHECK) ## style, types, layers, dependencies, unit file, Dockerfile
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/deptry .
+	@if command -v systemd-analyze >/dev/null; then \
+	  echo systemd-analyze verify; systemd-analyze verify $(UNIT_CHECK); \
+	else echo "not checked, systemd-analyze is missing: systemd/edge-backup.service"; fi
+	@if [ -x $(BIN)/hadolint ]; then \
+	  echo hadolint Dockerfile; $(BIN)/hadolint Dockerfile; \
+	else echo "not checked, hadolint is missing: Dockerfile"; fi
+
+$(UNIT_CHECK): systemd/edge-backup.service
+	@mkdir -p $(@D)
+	@sed 's|^ExecStart=[^ ]*|ExecStart=/bin/true|' $< > $@
+
+lock: ## write requirements.lock anew from pyproject.toml; needs uv
+	@command -v uv >/dev/null || { echo "uv is missing. Try: pipx install uv" >&2; exit 1; }
+	uv pip compile pyproject.toml --all-extras --group dev --universal --generate-hashes \
+	  --no-emit-index-url --no-header -o requirements.lock
+
+reference: $(STAMP) ## write config/reference.json and the table in docs/operating.md anew
+	$(BIN)/python -m tests.support.reference
+
+bench: $(STAMP) ## time backup and restore against zip and unzip
+	$(BIN)/python -m benchmarks.backup_restore
+
+clean: ## remove what was built, and .venv
+	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,14 @@
+"""A skip that can be made to fail: CI sets REQUIRE_BACKENDS=1, where everything must be there."""
+
+import os
+
+import pytest
+
+
+def require(condition: bool, what: str) -> None:
+    """Skip the running test unless `condition`; with REQUIRE_BACKENDS=1 fail instead. `what` is missing."""
+    if condition:
+        return
+    if os.environ.get("REQUIRE_BACKENDS") == "1":
+        pytest.fail(f"REQUIRE_BACKENDS=1, but missing: {what}")
+    pytest.skip(f"missing: {what}")
