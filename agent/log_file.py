@@ -1,0 +1,74 @@
+"""The rotating log file. It never stops the agent: what cannot be written is reported once and dropped."""
+
+import logging
+import os
+import re
+import time
+from contextlib import suppress
+from io import TextIOWrapper
+from logging.handlers import RotatingFileHandler
+from pathlib import Path
+
+log = logging.getLogger(__name__)
+
+_DAY_S = 86_400
+
+
+class RotatingLogFile(RotatingFileHandler):
+    """`name` grows to `size_bytes`, then becomes `name.1`, which becomes `name.2`, up to `count`.
+
+    Older files are removed beyond `count`, and after `max_age_days` unless that is 0. The directory is
+    made when it is missing. Raises OSError when the file cannot be opened.
+    """
+
+    def __init__(self, path: Path, size_bytes: int, count: int, max_age_days: int) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._max_age_s = max_age_days * _DAY_S
+        self._failing = self._failed = False
+        super().__init__(
+            path, maxBytes=size_bytes, backupCount=count, encoding="utf-8", errors="backslashreplace"
+        )
+        self._prune()
+
+    def _open(self) -> TextIOWrapper:
+        file = os.open(self.baseFilename, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
+        return open(file, "a", encoding=self.encoding, errors=self.errors)
+
+    def shouldRollover(self, record: logging.LogRecord) -> bool:  # noqa: ARG002, N802
+        """Whether the file is full. The base class would format every record once more to know its length."""
+        if self.stream is None:  # after a failure
+            self.stream = self._open()
+        return self.stream.tell() >= self.maxBytes
+
+    def doRollover(self) -> None:  # noqa: N802  the name is the standard library's
+        super().doRollover()
+        self._prune()
+
+    def _prune(self) -> None:
+        """Remove older files beyond the count and the age. Their age is that of their last line."""
+        current = Path(self.baseFilename)
+        numbered = re.compile(re.escape(current.name) + r"\.([0-9]+)")
+        with suppress(OSError):
+            for path in current.parent.iterdir():
+                match = numbered.fullmatch(path.name)
+                if match and (int(match[1]) > self.backupCount or self._too_old(path)):
+                    path.unlink(missing_ok=True)
+
+    def _too_old(self, path: Path) -> bool:
+        return self._max_age_s > 0 and time.time() - path.stat().st_mtime > self._max_age_s
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._failed = False
+        super().emit(record)
+        begins, self._failing = self._failed and not self._failing, self._failed
+        if begins:
+            # This comes back here as well, and changes nothing then.
+            log.error("log file cannot be written; logging to stderr only: %s", self.baseFilename)
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: ARG002, N802
+        """A full or failing disk: forget the line, and open the file again for the next one."""
+        self._failed = True
+        stream, self.stream = self.stream, None
+        if stream is not None:
+            with suppress(OSError):
+                stream.close()

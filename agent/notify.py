@@ -1,0 +1,55 @@
+"""Telling systemd how the agent is: the notification protocol of sd_notify(3), which is a datagram socket.
+
+Outside systemd, where NOTIFY_SOCKET is not set, nothing happens.
+"""
+
+import os
+import socket
+
+
+def ready() -> None:
+    """The agent takes commands."""
+    _send("READY=1")
+
+
+def stopping() -> None:
+    """An orderly stop has begun."""
+    _send("STOPPING=1")
+
+
+def status(text: str) -> None:
+    """One line for `systemctl status`."""
+    _send("STATUS=" + " ".join(text.split()))
+
+
+def watchdog() -> None:
+    """The agent is healthy; due every `watchdog_interval_s`."""
+    _send("WATCHDOG=1")
+
+
+def watchdog_interval_s() -> float | None:
+    """Half of the time after which systemd kills an agent that says nothing; None when it does not watch.
+
+    See sd_watchdog_enabled(3): WATCHDOG_PID names the process that is meant, when it is set.
+    """
+    try:
+        timeout_us = int(os.environ["WATCHDOG_USEC"])
+        watched_pid = int(os.environ.get("WATCHDOG_PID", os.getpid()))
+    except (KeyError, ValueError):
+        return None
+    return timeout_us / 2_000_000 if timeout_us > 0 and watched_pid == os.getpid() else None
+
+
+def _send(message: str) -> None:
+    address = os.environ.get("NOTIFY_SOCKET", "")
+    if not address.startswith(("/", "@")):
+        return
+    if address.startswith("@"):  # the abstract namespace, unix(7)
+        address = "\0" + address[1:]
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as notifier:
+        try:
+            # A manager that does not read must not stop the agent.
+            notifier.setblocking(False)
+            notifier.sendto(message.encode(), address)
+        except OSError:
+            return

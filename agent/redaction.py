@@ -1,0 +1,55 @@
+"""Taking secrets out of what is logged.
+
+A value is replaced when its key looks like that of a secret; a text is searched for the places in which
+secrets travel: the query of a URL, the user part of a URL, `name=value` and `Name: value` with such a name.
+"""
+
+import re
+from collections.abc import Mapping
+
+HIDDEN = "***"
+_WORDS = (
+    *("passw", "passphrase", "secret", "token", "signature", "authori[sz]ation", "credential", "cookie"),
+    *("private[._-]?key", "access[._-]?key", "api[._-]?key", "shared[._-]?access", "x-amz-security"),
+)
+_SECRET_NAME = re.compile("|".join((*_WORDS, r"(^|[._-])(sas|sig|pwd)($|[._-])")), re.IGNORECASE)
+# What follows a question mark without a space in between: the query of a URL, however it is quoted.
+_QUERY = re.compile(r"\?[^\s\"'<>]+")
+# Up to the last @ of the word, for passwords with a slash in them; bounded, to stay linear.
+_USER_OF_URL = re.compile(r"(?<=://)[^\s\"'<>]{1,300}@")
+# A header takes the rest of its line, because schemes such as Basic are words of their own.
+_HEADER = re.compile(r"((?:authori[sz]ation|cookie)[\"']?\s*[:=]\s*)[^\r\n]+", re.IGNORECASE)
+_ASSIGNMENT = re.compile(
+    rf"((?:{'|'.join(_WORDS)}|\b(?:sas|sig|pwd))[\w.\-]{{0,40}}[\"']?\s*[:=]\s*)(\"[^\"]*\"|'[^']*'|[^\s,;&\"']+)",
+    re.IGNORECASE,
+)
+
+
+def is_secret_name(name: str) -> bool:
+    """Whether what is kept under `name` should not be seen: `aws.secret.access.key`, `Authorization`."""
+    return _SECRET_NAME.search(name) is not None
+
+
+def redact_text(text: str) -> str:
+    """`text` without URL queries, user parts of URLs, and values behind names of secrets."""
+    text = _HEADER.sub(rf"\1{HIDDEN}", text)
+    text = _USER_OF_URL.sub(f"{HIDDEN}@", text)
+    text = _QUERY.sub(f"?{HIDDEN}", text)
+    return _ASSIGNMENT.sub(rf"\1{HIDDEN}", text)
+
+
+def redact(value: object, name: str = "") -> object:
+    """`value`, which is logged under `name`, without secrets. Mappings and lists are copied, not changed."""
+    if name and is_secret_name(name) and value not in (None, "", True, False):
+        return HIDDEN
+    match value:
+        case None | bool() | int() | float():
+            return value
+        case bytes():
+            return redact_text(value.decode("utf-8", "replace"))
+        case Mapping():
+            return {str(key): redact(item, str(key)) for key, item in value.items()}
+        case list() | tuple() | set() | frozenset():
+            return [redact(item) for item in value]
+        case _:
+            return redact_text(str(value))

@@ -1,0 +1,144 @@
+"""Every setting of the agent: one declaration gives file, environment, command line, help and docs.
+
+The tree is frozen. `agent.settings_load` builds it from four layers, of which a later one overrides an
+earlier: defaults, configuration file, environment, command line. Kanto's `config.json` is a valid file.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic.types import StringConstraints
+
+from agent.settings_kinds import (
+    Broker,
+    Count,
+    Days,
+    Duration,
+    ExistingOrNewPath,
+    LogLevel,
+    Megabytes,
+    Moment,
+    OptionalPath,
+    PemFile,
+    PositiveDuration,
+    Secret,
+    Size,
+    Switch,
+    Text,
+    Threads,
+    setting,
+)
+
+
+class Group(BaseModel):
+    """Base of all settings. Defaults are written as a file would say them, and validated like it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, hide_input_in_errors=True)
+
+
+class KantoSettings(Group):
+    """The 28 properties of Eclipse Kanto's file backup, with Kanto's defaults and meanings."""
+
+    feature_id: Text = setting("BackupAndRestore", "Id of the feature in the digital twin")
+    type: Text = setting("file", "Type of what is backed up; sent to the twin")
+    context: Text = setting("edge", "Context of what is backed up; sent to the twin")
+    dir: OptionalPath = setting("", "Directory that is backed up when a command names none, and the scope")
+    mode: Literal["strict", "scoped", "lax"] = setting(
+        "strict",
+        "What a command may name: nothing but `dir`, directories inside it, any directory",
+    )
+    backup_cmd: Text = setting("", "Command that is run before a backup")
+    restore_cmd: Text = setting("", "Command that is run after a restore")
+    single_upload: Switch = setting(False, "Refuse a new backup while an upload is in progress")
+    checksum: Switch = setting(False, "Send an MD5 along, which the far side checks")
+    stop_timeout: Duration = setting("30s", "How long a stop waits for running jobs")
+    keep_uploaded: Switch = setting(False, "Keep archives on the device after their upload")
+    storage: ExistingOrNewPath = setting("./storage", "Directory for archives, downloads and the journal")
+    server_cert: PemFile = setting("", "Authorities for uploads and downloads; empty for the system's")
+    active: Switch = setting(False, "Make periodic backups")
+    active_from: Moment = setting("", "Start of periodic backups; empty for now")
+    active_till: Moment = setting("", "End of periodic backups; empty for never")
+    period: PositiveDuration = setting("10h", "Time between periodic backups")
+    broker: Broker = setting("tcp://localhost:1883", "Address of the local MQTT broker")
+    username: Text = setting("", "User name for the broker")
+    password: Secret = setting("", "Password for the broker; better given by `passwordFile`")
+    ca_cert: PemFile = setting("", "Authorities for the broker's certificate; empty for the system's")
+    cert: PemFile = setting("", "Client certificate for the broker")
+    key: PemFile = setting("", "Private key of the client certificate")
+    log_file: OptionalPath = setting("log/file-backup.log", "Log file; empty for none")
+    log_level: LogLevel = setting("INFO", "Least important level that is logged")
+    log_file_count: Count = setting(5, "Older log files that are kept")
+    log_file_max_age: Days = setting(28, "Age at which older log files are removed; 0 keeps them")
+    log_file_size: Megabytes = setting(2, "Size at which a new log file is begun")
+
+
+class TargetSettings(Group):
+    path: ExistingOrNewPath = Field(description="Directory that keeps archives")
+    mount: Switch = setting(False, "Only usable while something is mounted there, as on a USB stick")
+
+
+class TwinSettings(Group):
+    status: Switch = setting(True, "Keep a status of ours in the twin")
+
+
+class ArchiveSettings(Group):
+    level: Literal["store", "fast", "balanced", "small"] = setting(
+        "balanced", "How hard to compress, from not at all to as small as possible"
+    )
+    dialect: Literal["standard", "kanto"] = setting(
+        "standard", "`kanto` writes directories as Kanto's own restore wants them"
+    )
+    threads: Threads = setting(0, "Threads that compress; 0 for one per core, at most 4")
+
+
+class RestoreSettings(Group):
+    max_size: Size = setting("64GiB", "Largest content of an archive that is restored")
+    max_files: Count = setting(1_000_000, "Most entries of an archive that is restored")
+    max_ratio: Count = setting(1000, "Highest ratio of content to archive that is restored")
+    owner: Switch = setting(True, "Restore owner and group, when root")
+    special_bits: Switch = setting(False, "Restore set-user-id, set-group-id and sticky bits")
+
+
+class TransferSettings(Group):
+    connect_timeout: PositiveDuration = setting("10s", "Longest wait for a connection")
+    read_timeout: PositiveDuration = setting("60s", "Longest wait for the next byte, in either direction")
+    attempts: Count = setting(5, "How often a transfer is tried")
+    total_time: PositiveDuration = setting("1h", "Time after which a transfer is not tried again")
+    proxy: Secret = setting("", "URL of an HTTP proxy; empty for HTTPS_PROXY and NO_PROXY")
+    rate_limit: Size = setting(0, "Bytes per second in either direction; 0 for no limit")
+
+
+TargetName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+
+
+class Settings(KantoSettings):
+    """Kanto's settings and ours. Built by `agent.settings_load.load`."""
+
+    device_id: Text = setting("", "The device's id; pins the identity, which is asked for otherwise")
+    tenant_id: Text = setting("", "The tenant's id; goes with `deviceId`")
+    client_id: Text = setting("", "MQTT client id; empty for one that is made once and kept")
+    short_topics: Switch = setting(False, "Also take commands on the short topics `c//+/q/#`")
+    one_way_replies: Switch = setting(True, "Answer commands whose request id is empty")
+    announce: Literal["modify", "merge"] = setting("modify", "How the feature is announced to the twin")
+    dedupe_window: Duration = setting("2m", "Time in which an equal command is a redelivery")
+    strict_backup: Switch = setting(False, "Fail a backup that had to leave something out")
+    password_file: OptionalPath = setting("", "File with the password for the broker; wins over `password`")
+    # In Kanto's files `storage` is a text, so this cannot be a member of a group of that name.
+    storage_reserve: Size = setting("64MiB", "Free disk space that is never used", key="storage.reserve")
+    targets: dict[TargetName, TargetSettings] = setting(
+        {}, "Directories that commands may name as `local.target`"
+    )
+    twin: TwinSettings = TwinSettings()
+    archive: ArchiveSettings = ArchiveSettings()
+    restore: RestoreSettings = RestoreSettings()
+    transfer: TransferSettings = TransferSettings()
+
+    @field_validator("targets")
+    @classmethod
+    def _device_when_none(
+        cls, targets: dict[str, TargetSettings], info: ValidationInfo
+    ) -> dict[str, TargetSettings]:
+        """Without configured targets there is one, `device`, inside the storage directory."""
+        if targets or "storage" not in info.data:
+            return targets
+        return {"device": TargetSettings(path=info.data["storage"] / "archives")}

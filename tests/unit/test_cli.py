@@ -1,0 +1,133 @@
+"""The command line: Kanto's flags, exit statuses, and that it starts cheaply."""
+
+import importlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from agent import __version__
+from agent.cli import COMMANDS, main
+from agent.cli_settings import parse_settings_arguments
+from agent.settings_keys import KEYS
+
+MARK = "marked-secret-3f7a"
+
+
+def arguments(*argv: str) -> tuple[Path | None, dict[str, str]]:
+    return parse_settings_arguments("edge-backup run", argv)
+
+
+def test_kantos_command_line_is_understood() -> None:
+    argv = [
+        "-configFile",
+        "/etc/file-backup/config.json",
+        "-dir",
+        "/data",
+        "-mode",
+        "lax",
+        "-broker",
+        "tcp://h:1",
+    ]
+    assert arguments(*argv) == (
+        Path("/etc/file-backup/config.json"),
+        {"dir": "/data", "mode": "lax", "broker": "tcp://h:1"},
+    )
+
+
+@pytest.mark.parametrize("spelling", ["--config", "-config", "--configFile", "-configFile"])
+def test_the_configuration_file_has_these_spellings(spelling: str) -> None:
+    assert arguments(spelling, "x.json") == (Path("x.json"), {})
+
+
+def test_every_property_of_kantos_is_an_option_with_one_or_two_dashes() -> None:
+    names = [key.name for key in KEYS if key.kanto]
+    for dashes in ("-", "--"):
+        argv = [f"{dashes}{name}=x" for name in names]
+        assert arguments(*argv) == (None, dict.fromkeys(names, "x"))
+
+
+def test_a_switch_needs_no_value_as_in_go() -> None:
+    argv = ["-active", "-checksum=false", "-keepUploaded", "-dir", "/d"]
+    assert arguments(*argv)[1] == {"active": "true", "checksum": "false", "keepUploaded": "true", "dir": "/d"}
+
+
+def test_any_setting_can_be_set_by_its_key() -> None:
+    argv = ["--set", "archive.level=fast", "--set", "deviceId=a=b", "--set", "logFile="]
+    assert arguments(*argv)[1] == {"archive.level": "fast", "deviceId": "a=b", "logFile": ""}
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [["-nonsense"], ["-mo", "lax"], ["--mo", "lax"], ["--set", "x"], ["--set", "=x"], ["stray"], ["-dir"]],
+)
+def test_wrong_usage_exits_with_2(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        arguments(*argv)
+    assert caught.value.code == 2
+    assert "edge-backup run: error:" in capsys.readouterr().err
+
+
+def test_check_config_prints_what_is_in_effect(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps({"mode": "scoped", "unknownOne": 1, "dir": "/data"}))
+    monkeypatch.setenv("EDGE_BACKUP_LOG_LEVEL", "debug")
+    assert main(["check-config", "--config", str(config), "-dir", "/other", "-password", MARK]) == 0
+    output = capsys.readouterr()
+    shown = json.loads(output.out)
+    assert (shown["mode"], shown["logLevel"], shown["dir"], shown["password"]) == (
+        "scoped",
+        "DEBUG",
+        "/other",
+        "***",
+    )
+    assert output.err.splitlines() == [
+        f"error: {config}: unknown key 'unknownOne' is ignored",
+        "warning: every user of this device can read password on the command line; put it into a file",
+    ]
+    assert MARK not in output.out + output.err
+
+
+@pytest.mark.parametrize("command", ["check-config", "run"])
+def test_wrong_settings_exit_with_2_and_name_every_problem(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([command, "-mode", "loose", "-period", "never"]) == 2
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert [line.split(":")[0] for line in output.err.splitlines()] == ["mode", "period"]
+
+
+def run_python(*argv: str) -> str:
+    return subprocess.run(
+        [sys.executable, *argv], capture_output=True, text=True, check=True, timeout=60
+    ).stdout
+
+
+def test_python_m_agent_is_the_command() -> None:
+    assert run_python("-m", "agent", "--version") == f"edge-backup {__version__}\n"
+
+
+def test_version_and_help_import_nothing_heavy() -> None:
+    program = (
+        "import sys\nfrom agent.cli import main\n"
+        "try: main([sys.argv[1]])\nexcept SystemExit: pass\n"
+        "print(sorted({'pydantic', 'structlog', 'paho', 'boto3', 'rich'} & set(sys.modules)))"
+    )
+    for option in ("--version", "--help"):
+        assert run_python("-c", program, option).splitlines()[-1] == "[]"
+
+
+def test_help_lists_every_command() -> None:
+    output = run_python("-m", "agent", "--help")
+    assert all(f"  {name} " in output for name in COMMANDS)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_its_entry(name: str) -> None:
+    module, function = COMMANDS[name].entry.split(":")
+    assert callable(getattr(importlib.import_module(module), function))

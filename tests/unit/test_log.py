@@ -1,0 +1,254 @@
+"""What a log line looks like for each reader, and that logging outlives disk trouble."""
+
+import io
+import json
+import logging
+import os
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import structlog
+
+from agent import log
+from agent.log_file import RotatingLogFile
+from agent.settings import Settings
+from agent.settings_load import load
+
+MARK = "marked-secret-3f7a"
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture(autouse=True)
+def _as_before() -> Iterator[None]:
+    """Other tests get the logging that they had."""
+    root = logging.getLogger()
+    handlers, level, raising = list(root.handlers), root.level, logging.raiseExceptions
+    yield
+    for handler in [handler for handler in root.handlers if handler not in handlers]:
+        root.removeHandler(handler)
+        handler.close()
+    root.setLevel(level)
+    logging.raiseExceptions = raising
+    for name in ("agent", "providers"):
+        logging.getLogger(name).setLevel(logging.NOTSET)
+    structlog.reset_defaults()
+    structlog.contextvars.clear_contextvars()
+
+
+def settings(log_file: Path | str = "", level: str = "INFO") -> Settings:
+    return load({"logFile": str(log_file), "logLevel": level}, None, {}).settings
+
+
+def json_lines(text: str) -> list[dict[str, object]]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def test_a_pipe_gets_json_lines() -> None:
+    stream = io.StringIO()
+    log.setup(settings(), stream)
+    log.get("agent.test").warning("archive is large", size_bytes=5, path=Path("/x"))
+    (line,) = json_lines(stream.getvalue())
+    assert str(line.pop("time")).endswith("Z")
+    assert line == {
+        "level": "warning",
+        "logger": "agent.test",
+        "event": "archive is large",
+        "size_bytes": 5,
+        "path": "/x",
+    }
+
+
+def test_a_terminal_gets_key_and_value() -> None:
+    stream = Terminal()
+    log.setup(settings(), stream)
+    log.get("agent.test").info("job done", name="a b", count=2, empty="")
+    _, rest = stream.getvalue().split(" ", 1)
+    assert rest == 'INFO    job done name="a b" count=2 empty=""\n'
+
+
+def test_the_journal_gets_the_priority_on_every_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with (tmp_path / "journal").open("w+") as stream:
+        status = os.fstat(stream.fileno())
+        monkeypatch.setenv("JOURNAL_STREAM", f"{status.st_dev}:{status.st_ino}")
+        log.setup(settings(level="TRACE"), stream)
+        logger = log.get("agent.test")
+        logger.trace("bytes came", count=1)
+        logger.error("it failed")
+        try:
+            raise RuntimeError("of our own")
+        except RuntimeError:
+            logger.exception("internal error")
+        stream.seek(0)
+        lines = stream.read().splitlines()
+    assert lines[:3] == ["<7>bytes came count=1", "<3>it failed", "<3>internal error"]
+    assert lines[3] == "<3>Traceback (most recent call last):"
+    assert all(line.startswith("<3>") for line in lines[3:])
+
+
+def test_stderr_that_is_not_the_journal_gets_no_priority(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("JOURNAL_STREAM", "1:1")
+    with (tmp_path / "other").open("w+") as stream:
+        log.setup(settings(), stream)
+        log.get("agent.test").info("hello")
+        stream.seek(0)
+        assert json_lines(stream.read())[0]["event"] == "hello"
+
+
+@pytest.mark.parametrize(
+    ("level", "seen"),
+    [
+        ("TRACE", ["trace", "debug", "info", "warning", "error"]),
+        ("debug", ["debug", "info", "warning", "error"]),
+        ("INFO", ["info", "warning", "error"]),
+        ("WARN", ["warning", "error"]),
+        ("error", ["error"]),
+    ],
+)
+def test_levels_are_kantos(level: str, seen: list[str]) -> None:
+    stream = io.StringIO()
+    log.setup(settings(level=level), stream)
+    logger = log.get("providers.test")
+    for name in ("trace", "debug", "info", "warning", "error"):
+        getattr(logger, name)("x")
+    assert [line["level"] for line in json_lines(stream.getvalue())] == seen
+
+
+def test_libraries_are_heard_from_warning_upwards_even_at_trace() -> None:
+    stream = io.StringIO()
+    log.setup(settings(level="TRACE"), stream)
+    library = logging.getLogger("urllib3.connectionpool")
+    library.debug("GET /key?signature=%s", MARK)
+    library.warning("retrying https://host/key?signature=%s", MARK)
+    (line,) = json_lines(stream.getvalue())
+    assert (line["logger"], line["event"]) == ("urllib3.connectionpool", "retrying https://host/key?***")
+
+
+def test_a_jobs_thread_binds_its_correlation_id_for_itself_only() -> None:
+    stream = io.StringIO()
+    log.setup(settings(), stream)
+
+    def job() -> None:
+        structlog.contextvars.bind_contextvars(correlation_id="X#1")
+        log.get("agent.job").info("inside")
+        logging.getLogger("boto3").warning("from a library")
+
+    thread = threading.Thread(target=job)
+    thread.start()
+    thread.join()
+    log.get("agent.job").info("outside")
+    lines = json_lines(stream.getvalue())
+    assert [line.get("correlation_id") for line in lines] == ["X#1", "X#1", None]
+
+
+def test_secrets_are_hidden_in_every_form(tmp_path: Path) -> None:
+    stream, file = Terminal(), tmp_path / "log.txt"
+    log.setup(settings(file, "TRACE"), stream)
+    logger = log.get("agent.test")
+    logger.trace("options", options={"aws.secret.access.key": MARK, "https.url": f"https://h/p?sig={MARK}"})
+    try:
+        raise RuntimeError(f"GET https://host/key?token={MARK}")
+    except RuntimeError:
+        logger.exception("failed", password=MARK)
+    assert MARK not in stream.getvalue() + file.read_text()
+    assert "***" in stream.getvalue()
+
+
+def test_a_hostile_text_cannot_forge_a_line_or_drive_a_terminal() -> None:
+    stream = Terminal()
+    log.setup(settings(), stream)
+    log.get("agent.test").info("bad\nERROR forged", name="\x1b[2J\u202e")
+    assert len(stream.getvalue().splitlines()) == 1
+    assert "\x1b" not in stream.getvalue()
+    assert "\u202e" not in stream.getvalue()
+
+
+def test_the_file_gets_json_lines_and_its_directory_is_made(tmp_path: Path) -> None:
+    file = tmp_path / "deep" / "log.txt"
+    log.setup(settings(file), io.StringIO())
+    log.get("agent.test").info("tür", path="\udcff")
+    (line,) = json_lines(file.read_text())
+    assert (line["event"], line["path"]) == ("tür", "\udcff")
+    assert file.stat().st_mode & 0o777 == 0o640
+
+
+def test_setting_up_again_does_not_double_the_lines(tmp_path: Path) -> None:
+    stream, file = io.StringIO(), tmp_path / "log.txt"
+    log.setup(settings(file), stream)
+    log.setup(settings(file), stream)
+    log.get("agent.test").info("once")
+    assert len(stream.getvalue().splitlines()) == len(file.read_text().splitlines()) == 1
+
+
+def test_a_file_that_cannot_be_opened_is_an_error_line_on_stderr(tmp_path: Path) -> None:
+    stream = io.StringIO()
+    log.setup(settings(tmp_path), stream)
+    log.get("agent.test").info("still here")
+    lines = json_lines(stream.getvalue())
+    assert [(line["level"], line["event"]) for line in lines] == [
+        ("error", "log file cannot be opened; logging to stderr only"),
+        ("info", "still here"),
+    ]
+    assert lines[0]["file"] == str(tmp_path)
+
+
+def test_a_full_disk_is_reported_once_and_stops_nothing() -> None:
+    stream = io.StringIO()
+    log.setup(settings("/dev/full"), stream)
+    for number in range(3):
+        log.get("agent.test").info("line", number=number)
+    assert [line["event"] for line in json_lines(stream.getvalue())] == [
+        "line",
+        "log file cannot be written; logging to stderr only: /dev/full",
+        "line",
+        "line",
+    ]
+
+
+def record(text: str) -> logging.LogRecord:
+    return logging.LogRecord("agent.test", logging.INFO, "", 0, text, None, None)
+
+
+def test_the_file_is_rotated_by_size_and_older_ones_by_count(tmp_path: Path) -> None:
+    (tmp_path / "log.txt.9").write_text("from a time with a higher count")
+    (tmp_path / "log.txt.bak").write_text("not ours")
+    handler = RotatingLogFile(tmp_path / "log.txt", size_bytes=100, count=2, max_age_days=0)
+    for number in range(10):
+        handler.emit(record(f"{number} {'x' * 60}"))
+    handler.close()
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "log.txt",
+        "log.txt.1",
+        "log.txt.2",
+        "log.txt.bak",
+    ]
+    assert [line[0] for line in (tmp_path / "log.txt").read_text().splitlines()] == ["8", "9"]
+    assert [line[0] for line in (tmp_path / "log.txt.1").read_text().splitlines()] == ["6", "7"]
+
+
+def test_older_files_are_removed_by_age(tmp_path: Path) -> None:
+    for name, age_days in (("log.txt.1", 27), ("log.txt.2", 29)):
+        (tmp_path / name).write_text("old")
+        last_write_s = time.time() - age_days * 86_400
+        os.utime(tmp_path / name, (last_write_s, last_write_s))
+    RotatingLogFile(tmp_path / "log.txt", size_bytes=100, count=5, max_age_days=28).close()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["log.txt", "log.txt.1"]
+
+
+def test_the_file_is_written_again_when_the_disk_has_recovered(tmp_path: Path) -> None:
+    file = tmp_path / "log.txt"
+    handler = RotatingLogFile(file, size_bytes=1000, count=1, max_age_days=0)
+    assert handler.stream is not None
+    os.close(handler.stream.fileno())  # every write now fails with EBADF
+    handler.emit(record("lost"))
+    handler.emit(record("kept"))
+    handler.close()
+    assert file.read_text() == "kept\n"

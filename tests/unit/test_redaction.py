@@ -1,0 +1,106 @@
+"""No secret survives on its way into a log line, wherever in the line it travels."""
+
+import json
+import string
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent.redaction import HIDDEN, is_secret_name, redact, redact_text
+
+# As long and as odd as real ones; a short one could be part of the text around it.
+SECRETS = st.text(alphabet=string.ascii_letters + string.digits + "+/=_-%.~", min_size=12, max_size=60).map(
+    "Zq9".__add__
+)
+SECRET_NAMES = st.sampled_from(
+    [
+        *("password", "Password", "https.header.Authorization", "aws.secret.access.key", "aws.access.key.id"),
+        *("aws.session.token", "azure.shared.access.signature", "sas", "X-Amz-Signature", "sig", "Cookie"),
+        *("client_secret", "accessKey", "api-key", "proxy_password", "credentials"),
+    ]
+)
+PLAIN_NAMES = st.sampled_from(
+    ["event", "url", "options", "reason", "correlation_id", "key", "design", "signal"]
+)
+
+
+def nested_in(leaf: st.SearchStrategy[object]) -> st.SearchStrategy[object]:
+    """`leaf` at any depth of mappings and lists."""
+    return st.recursive(
+        leaf,
+        lambda inner: (
+            st.lists(inner, min_size=1, max_size=3)
+            | st.tuples(inner)
+            | st.dictionaries(PLAIN_NAMES, inner, min_size=1, max_size=3)
+        ),
+        max_leaves=4,
+    )
+
+
+@given(st.data(), SECRETS)
+def test_a_value_under_a_secret_name_is_hidden_at_any_depth(data: st.DataObject, secret: str) -> None:
+    leaf = st.builds(lambda name: {name: secret}, SECRET_NAMES)
+    value = data.draw(nested_in(leaf))
+    assert secret not in json.dumps(redact({"options": value}))
+
+
+@given(st.data(), SECRETS)
+def test_a_secret_inside_a_text_is_hidden_at_any_depth(data: st.DataObject, secret: str) -> None:
+    leaf = st.sampled_from(
+        [
+            f"PUT https://bucket.example/key?X-Amz-Signature={secret}&x=1 failed",
+            f"'https://account.blob.core.windows.net/c/b?sv=2020&sig={secret}'",
+            f"/container/blob?{secret}",
+            f"https://user:{secret}@host/path",
+            f"http://{secret}@proxy:3128",
+            f"Authorization: Bearer {secret}",
+            f"{{'authorization': 'AWS4-HMAC-SHA256 Credential=x, Signature={secret}'}}",
+            f"password={secret}",
+            f'"aws.secret.access.key": "{secret}"',
+            f"token: {secret}",
+        ]
+    )
+    value = data.draw(nested_in(leaf))
+    assert secret not in json.dumps(redact(value, "event"))
+
+
+@given(st.text(max_size=200))
+def test_any_text_can_be_redacted(text: str) -> None:
+    assert isinstance(redact_text(text), str)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "backup of /var/lib/app finished: 12 files, 3 left out",
+        "What now? Nothing.",
+        "https://host/path/archive.zip",
+        "connected to tcp://localhost:1883",
+        "option 'aws.secret.access.key' is missing",
+    ],
+)
+def test_ordinary_text_stays(text: str) -> None:
+    assert redact_text(text) == text
+
+
+@pytest.mark.parametrize(
+    "name", ["correlation_id", "key", "aws.object.key", "design", "signal", "passed", "event"]
+)
+def test_ordinary_names_are_not_secret(name: str) -> None:
+    assert not is_secret_name(name)
+
+
+def test_that_a_secret_is_absent_may_be_seen() -> None:
+    assert redact({"password": "", "token": None, "has_secret": True}) == {
+        "password": "",
+        "token": None,
+        "has_secret": True,
+    }
+    assert redact({"password": "x"}) == {"password": HIDDEN}
+
+
+def test_a_long_text_takes_time_in_proportion_only() -> None:
+    # 256 KiB of what each pattern begins with; a pattern that backtracks would run for minutes.
+    for beginning in ("password", "://", "sig", "authorization", "?", "secret.key"):
+        redact_text(beginning * ((1 << 18) // len(beginning)))
