@@ -1,0 +1,78 @@
+"""One mailbox: whatever happens is posted here, and the main thread takes it one at a time.
+
+MQTT callbacks, timers, signals and workers all only post. What is posted runs in the main thread, which
+alone owns the state, so there are no locks to get wrong.
+"""
+
+import heapq
+import itertools
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from queue import Empty, SimpleQueue
+
+import structlog
+
+log = structlog.get_logger(__name__)
+
+Action = Callable[[], None]
+Post = Callable[[Action], None]
+
+
+@dataclass(order=True, slots=True)
+class Timer:
+    """Something to be done at a time of the monotonic clock, unless it is cancelled before."""
+
+    due_s: float
+    number: int
+    action: Action | None = field(compare=False)
+
+    def cancel(self) -> None:
+        self.action = None
+
+
+class Mailbox:
+    """`post` may be called from any thread and from signal handlers; all else belongs to the main thread."""
+
+    def __init__(self) -> None:
+        self._queue: SimpleQueue[Action] = SimpleQueue()
+        self._timers: list[Timer] = []
+        self._number = itertools.count()
+        self._running = True
+
+    def post(self, action: Action) -> None:
+        self._queue.put(action)
+
+    def call_later(self, delay_s: float, action: Action) -> Timer:
+        timer = Timer(time.monotonic() + delay_s, next(self._number), action)
+        heapq.heappush(self._timers, timer)
+        return timer
+
+    def stop(self) -> None:
+        """Let `run` return after the action that is running."""
+        self._running = False
+
+    def run(self) -> None:
+        """Take what is posted, and timers when they are due, until `stop` was called.
+
+        An action that raises is a bug: it is logged with its traceback, and the agent goes on.
+        """
+        while self._running:
+            action = self._next()
+            if action is None:
+                continue
+            try:
+                action()
+            except Exception:
+                log.exception("internal error")
+
+    def _next(self) -> Action | None:
+        wait_s: float | None = None
+        if self._timers:
+            wait_s = self._timers[0].due_s - time.monotonic()
+            if wait_s <= 0:
+                return heapq.heappop(self._timers).action
+        try:
+            return self._queue.get(timeout=wait_s)
+        except Empty:
+            return None

@@ -1,0 +1,175 @@
+"""Ditto protocol envelopes: read tolerantly, written strictly. Pure.
+
+Sources: Eclipse Ditto, "Ditto Protocol" and its JSON schemas; the shapes that Kanto's file backup sends.
+Keys of objects and header names are matched without regard to case when read, as Go's decoder does.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
+
+MAX_MESSAGE_BYTES = 2047
+"""Hono's MQTT adapter keeps payloads under 2048 bytes by default."""
+MAX_TEXT_LENGTH = 400
+
+PARAMETER_INVALID = "messages:parameter.invalid"
+"""The request itself is wrong."""
+EXECUTION_FAILED = "messages:execution.failed"
+"""The device refuses, or cannot."""
+
+
+class Number(str):
+    """A JSON number by its text, exactly as received: ids and options may be numbers and are echoed."""
+
+    __slots__ = ()
+
+
+class Unreadable(Exception):
+    """A payload that is no envelope: it cannot be answered."""
+
+
+class CommandError(Exception):
+    """A command is refused: the status, code and message of the answer."""
+
+    def __init__(self, status: int, code: str, message: str) -> None:
+        super().__init__(message)
+        self.status, self.code, self.message = status, code, message
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """A message as it arrived; header names are in lower case, numbers are `Number`."""
+
+    topic: str
+    path: str
+    headers: Mapping[str, Any] = field(default_factory=dict)
+    value: Any = None
+
+    @property
+    def correlation_id(self) -> str | None:
+        return scalar_text(self.headers.get("correlation-id"))
+
+    @property
+    def response_required(self) -> bool | None:
+        """None when the header is absent or means nothing; the strings "true" and "false" count."""
+        header = self.headers.get("response-required")
+        if isinstance(header, str):
+            return {"true": True, "false": False}.get(header.strip().lower())
+        return header if isinstance(header, bool) else None
+
+    def inbox_subject(self, thing: str, feature_id: str) -> str | None:
+        """The operation that a message to this feature's inbox asks for; None when it is for somebody else.
+
+        Where topic and path differ in the subject, the path wins.
+        """
+        live, inbox = f"{thing}/things/live/messages/", f"/features/{feature_id}/inbox/messages/"
+        if not self.topic.startswith(live) or not self.path.startswith(inbox):
+            return None
+        return self.path[len(inbox) :] or None
+
+
+def scalar_text(value: object) -> str | None:
+    """A JSON scalar as its text; None for null, objects and lists."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value) if isinstance(value, str) else None
+
+
+def folded(value: Mapping[str, Any]) -> dict[str, Any]:
+    """The mapping with keys in lower case; of keys that differ only in case, the last one wins."""
+    return {key.lower(): item for key, item in value.items()}
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _paired(value: Any) -> Any:
+    """The value with question marks for unpaired surrogates, which no file name or message can hold."""
+    if isinstance(value, dict):
+        return {_paired(key): _paired(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_paired(item) for item in value]
+    if isinstance(value, str):
+        return type(value)(value.encode("utf-8", "replace").decode("utf-8"))
+    return value
+
+
+def parse(payload: bytes) -> Envelope:
+    """Read an envelope. Raises `Unreadable` when there is no JSON object with a topic and a path."""
+    try:
+        text = payload.decode("utf-8")
+        message = json.loads(text, parse_int=Number, parse_float=Number, parse_constant=_no_constant)
+        if "\\ud" in text or "\\uD" in text:
+            message = _paired(message)
+    except (ValueError, RecursionError) as error:
+        raise Unreadable("not JSON") from error
+    if not isinstance(message, dict):
+        raise Unreadable("not a JSON object")
+    message = folded(message)
+    topic, path, headers = message.get("topic"), message.get("path"), message.get("headers")
+    if not isinstance(topic, str) or not isinstance(path, str):
+        raise Unreadable("no topic and path")
+    return Envelope(topic, path, folded(headers) if isinstance(headers, dict) else {}, message.get("value"))
+
+
+def encode(message: Mapping[str, Any]) -> bytes:
+    """Compact JSON in UTF-8."""
+    return json.dumps(message, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "replace")
+
+
+def reply(
+    envelope: Envelope, feature_id: str, subject: str, correlation_id: str, error: CommandError | None
+) -> dict[str, Any]:
+    """The answer to a message: status 204 without a value, or the error that refuses it."""
+    message: dict[str, Any] = {
+        "topic": envelope.topic,
+        "headers": {"content-type": "application/json", "correlation-id": correlation_id},
+        "path": f"/features/{feature_id}/outbox/messages/{subject}",
+    }
+    if error is None:
+        return message | {"status": 204}
+    value = {"status": error.status, "error": error.code, "message": clipped(error.message)}
+    return message | {"value": value, "status": error.status}
+
+
+def modify(thing: str, path: str, value: object) -> dict[str, Any]:
+    """Replace what is at `path` of the twin."""
+    return _twin_command(thing, "modify", {"response-required": False}, path, value)
+
+
+def merge(thing: str, path: str, value: object) -> dict[str, Any]:
+    """Merge a JSON merge patch into what is at `path` of the twin (RFC 7396)."""
+    headers = {"content-type": "application/merge-patch+json", "response-required": False}
+    return _twin_command(thing, "merge", headers, path, value)
+
+
+def _twin_command(
+    thing: str, action: str, headers: dict[str, Any], path: str, value: object
+) -> dict[str, Any]:
+    topic = f"{thing}/things/twin/commands/{action}"
+    return {"topic": topic, "headers": headers, "path": path, "value": value}
+
+
+def outbox_message(thing: str, feature_id: str, subject: str, value: object) -> dict[str, Any]:
+    """A message from the feature to the backend that expects no answer of its own."""
+    return {
+        "topic": f"{thing}/things/live/messages/{subject}",
+        "headers": {"content-type": "application/json", "reply-to": "command/t", "response-required": False},
+        "path": f"/features/{feature_id}/outbox/messages/{subject}",
+        "value": value,
+    }
+
+
+def clipped(text: str, length: int = MAX_TEXT_LENGTH) -> str:
+    """The text in at most `length` characters, the last one an ellipsis when something was cut."""
+    return text if len(text) <= length else text[: max(0, length - 1)] + "…"
+
+
+def fitting(build: Callable[[str], Mapping[str, Any]], text: str) -> bytes:
+    """The encoded message that `build` makes of as much of `text` as fits into `MAX_MESSAGE_BYTES`."""
+    length = MAX_TEXT_LENGTH
+    while len(payload := encode(build(clipped(text, length)))) > MAX_MESSAGE_BYTES and length:
+        length //= 2
+    return payload

@@ -1,0 +1,84 @@
+"""The topics of Eclipse Hono's MQTT adapter as a gateway's local broker shows them. Pure.
+
+Source: Eclipse Hono, MQTT adapter user guide, "Command & Control", and the file backup API's examples.
+A command arrives on `command/<tenant>/<device>/req/<request-id>/<subject>`; tenant and device are empty
+for the gateway itself, the request id is empty for a command that expects no answer through Hono.
+"""
+
+import json
+from dataclasses import dataclass
+
+COMMANDS = "command//+/req/#"
+SHORT_COMMANDS = "c//+/q/#"
+EVENTS = "e"
+IDENTITY_REQUEST = "edge/thing/request"
+IDENTITY_RESPONSE = "edge/thing/response"
+
+
+@dataclass(frozen=True, slots=True)
+class CommandTopic:
+    """Where a command came in; its fields are echoed in the topic of the answer."""
+
+    device: str
+    request_id: str
+    subject: str
+    short: bool = False
+
+    @property
+    def one_way(self) -> bool:
+        """True without a request id: Hono itself would expect no answer."""
+        return not self.request_id
+
+    def concerns(self, device_id: str) -> bool:
+        """True when the device level is empty (the gateway), the device, or one of its virtual devices."""
+        return self.device in ("", device_id) or self.device.startswith(device_id + ":")
+
+    def reply_topic(self, status: int) -> str:
+        """The topic of the answer: with the status, or with the subject when there is no request id."""
+        root, kind = ("c", "s") if self.short else ("command", "res")
+        return f"{root}//{self.device}/{kind}/{self.request_id}/{status if self.request_id else self.subject}"
+
+
+def parse_command_topic(topic: str) -> CommandTopic | None:
+    """The parts of a command's topic, in its long or short form; None for any other topic."""
+    levels = topic.split("/", 5)
+    if len(levels) != 6 or not levels[5]:
+        return None
+    root, tenant, device, kind, request_id, subject = levels
+    if tenant or (root, kind) not in (("command", "req"), ("c", "q")):
+        return None
+    return CommandTopic(device, request_id, subject, short=root == "c")
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who the gateway's connector says that we are. `device_id` is `<namespace>:<name>`."""
+
+    device_id: str
+    tenant_id: str = ""
+
+    @property
+    def thing(self) -> str:
+        """The first two levels of a Ditto topic: `<namespace>/<name>`."""
+        namespace, _, name = self.device_id.partition(":")
+        return f"{namespace}/{name}"
+
+
+def valid_device_id(device_id: str) -> bool:
+    """True for `<namespace>:<name>` without anything that would break a topic."""
+    namespace, _, name = device_id.partition(":")
+    return bool(namespace and name) and device_id.isprintable() and not set("/+# ") & set(device_id)
+
+
+def parse_identity(payload: bytes) -> Identity | None:
+    """The answer to the identity question; None when it is not one."""
+    try:
+        value = json.loads(payload)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(value, dict):
+        return None
+    device_id, tenant_id = value.get("deviceId"), value.get("tenantId") or ""
+    if not isinstance(device_id, str) or not isinstance(tenant_id, str) or not valid_device_id(device_id):
+        return None
+    return Identity(device_id, tenant_id)

@@ -1,0 +1,198 @@
+"""The connection to the local broker. The one module that imports an MQTT library.
+
+A thread of its own connects, runs the network loop, and begins again after a pause when the connection
+ends, for whatever reason, for ever. Each connection has a client object of its own: nothing is queued
+inside the library, certificates are read again, and an exception in a callback ends that connection
+only. The callbacks parse nothing and never block; they post to the mailbox.
+"""
+
+import random
+import ssl
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import structlog
+from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags, MQTTMessage
+from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
+from paho.mqtt.reasoncodes import ReasonCode
+
+log = structlog.get_logger(__name__)
+
+KEEP_ALIVE_S = 30
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 60
+
+
+@dataclass(frozen=True, slots=True)
+class Broker:
+    """Where the broker is and how to be let in. Files are in PEM format."""
+
+    host: str
+    port: int
+    tls: bool
+    client_id: str
+    username: str = ""
+    password: str = field(default="", repr=False)
+    ca_file: Path | None = None
+    cert_file: Path | None = None
+    key_file: Path | None = None
+    clean_session: bool = False
+    """True for somebody who does not want what was sent while he was away."""
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """A message from the broker. It comes again until `ack` was called."""
+
+    topic: str
+    payload: bytes
+    retain: bool
+    dup: bool
+    ack: Callable[[], object]
+
+
+@dataclass(frozen=True, slots=True)
+class Events:
+    """What the link tells; each is posted, so that it runs in the main thread."""
+
+    up: Callable[[], None]
+    down: Callable[[str], None]
+    message: Callable[[Delivery], None]
+    sent: Callable[[int], None]
+    refused: Callable[[], None]
+    """The broker refused a subscription."""
+
+
+class Link:
+    """`start`, then `publish` and `subscribe` between `up` and `down`, at last `stop`."""
+
+    def __init__(self, broker: Broker, events: Events, post: Callable[[Callable[[], None]], None]) -> None:
+        self._broker, self._events, self._post = broker, events, post
+        self._client: Client | None = None
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="mqtt", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    @property
+    def alive(self) -> bool:
+        """False when the thread has died, which it never should."""
+        return self._thread.is_alive()
+
+    def stop(self, timeout_s: float = 5) -> None:
+        """Say goodbye to the broker, so that it does not wait for the keep-alive, and end the thread."""
+        self._stop.set()
+        if self._client:
+            self._client.disconnect()
+        self._thread.join(timeout_s)
+
+    def subscribe(self, *topics: str) -> None:
+        if self._client:
+            self._client.subscribe([(topic, 1) for topic in topics])
+
+    def publish(self, topic: str, payload: bytes) -> int | None:
+        """Send with QoS 1. Returns a number that `sent` will tell, or None while there is no connection."""
+        if self._client is None:
+            return None
+        info = self._client.publish(topic, payload, qos=1)
+        return info.mid if info.rc == MQTTErrorCode.MQTT_ERR_SUCCESS else None
+
+    # From here on: the link's own thread.
+
+    def _run(self) -> None:
+        pause_s = FIRST_PAUSE_S
+        while not self._stop.is_set():
+            was_up, reason = self._connection()
+            if self._stop.is_set():
+                break
+            self._post(partial(self._lost, reason))
+            pause_s = FIRST_PAUSE_S if was_up else min(2 * pause_s, LONGEST_PAUSE_S)
+            self._stop.wait(pause_s * random.uniform(0.5, 1))  # noqa: S311 (spreads load, keeps no secret)
+
+    def _connection(self) -> tuple[bool, str]:
+        """One connection from beginning to end: whether it was up, and why it ended."""
+        was_up, reason = False, "the connection was closed"
+
+        def on_connect(
+            client: Client, _data: object, _flags: ConnectFlags, code: ReasonCode, _properties: object
+        ) -> None:
+            nonlocal was_up, reason
+            if code.is_failure:
+                reason = f"refused: {code}"
+                return
+            was_up = True
+            self._post(partial(self._found, client))
+
+        def on_disconnect(
+            _client: Client, _data: object, _flags: DisconnectFlags, code: ReasonCode, _properties: object
+        ) -> None:
+            nonlocal reason
+            if was_up:
+                reason = str(code)
+
+        try:
+            client = self._new_client()
+            client.on_connect, client.on_disconnect = on_connect, on_disconnect
+            client.connect(self._broker.host, self._broker.port, keepalive=KEEP_ALIVE_S)
+            # Wakes for traffic, and twice in a keep-alive period to send the ping in time.
+            while client.loop(KEEP_ALIVE_S / 2) == MQTTErrorCode.MQTT_ERR_SUCCESS:
+                pass
+        except (OSError, ValueError) as error:
+            reason = f"{type(error).__name__}: {error}"
+        except Exception:
+            log.exception("internal error in the MQTT thread")
+        return was_up, reason
+
+    def _new_client(self) -> Client:
+        broker = self._broker
+        client = Client(
+            CallbackAPIVersion.VERSION2,
+            client_id=broker.client_id,
+            clean_session=broker.clean_session,
+            protocol=MQTTProtocolVersion.MQTTv311,
+            reconnect_on_failure=False,
+            manual_ack=True,
+        )
+        if broker.username:
+            client.username_pw_set(broker.username, broker.password or None)
+        if broker.tls:
+            context = ssl.create_default_context(cafile=broker.ca_file)
+            context.minimum_version = ssl.TLSVersion.TLSv1_2
+            if broker.cert_file:
+                context.load_cert_chain(broker.cert_file, broker.key_file)
+            client.tls_set_context(context)
+        # Without a handler here, publish() would write to the socket in the thread that calls it.
+        client.on_socket_register_write = lambda *_: None
+        client.on_message = self._on_message
+        client.on_publish = lambda _client, _data, mid, *_: self._post(partial(self._events.sent, mid))
+        client.on_subscribe = self._on_subscribe
+        return client
+
+    def _on_message(self, client: Client, _data: object, message: MQTTMessage) -> None:
+        try:
+            topic = message.topic
+        except UnicodeDecodeError:
+            client.ack(message.mid, message.qos)
+            return
+        ack = partial(client.ack, message.mid, message.qos)
+        delivery = Delivery(topic, bytes(message.payload), message.retain, message.dup, ack)
+        self._post(partial(self._events.message, delivery))
+
+    def _on_subscribe(
+        self, _client: Client, _data: object, _mid: int, codes: list[ReasonCode], _properties: object
+    ) -> None:
+        if any(code.is_failure for code in codes):
+            self._post(self._events.refused)
+
+    # Posted, so in the main thread again: `_client` is only touched there.
+
+    def _found(self, client: Client) -> None:
+        self._client = client
+        self._events.up()
+
+    def _lost(self, reason: str) -> None:
+        self._client = None
+        self._events.down(reason)

@@ -1,0 +1,135 @@
+"""What still has to be said, in order.
+
+Everything goes out through one queue, at most `WINDOW` messages ahead of the broker's acknowledgements.
+When the connection is lost, what was not acknowledged goes back to the head of the queue and is sent
+again, identical. Messages that must not be lost are kept in a store until the broker has them; a newer
+value of a property takes the place of a waiting one that may be dropped (progress). What is put in goes
+out with the next `flush`, so that nothing is said before the journal's transaction is on the disk.
+"""
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Protocol
+
+WINDOW = 10
+REPLY_LIFETIME_S = 60
+"""Nobody waits longer for the answer to a command."""
+MAX_WAITING_REPLIES = 1000
+
+
+Publish = Callable[[str, bytes], int | None]
+"""Sends (topic, payload); returns the number that `Outbox.sent` will be told, or None while offline."""
+
+
+@dataclass(slots=True)
+class Message:
+    """One message on its way. `kept_as` is its number in the store, None when it may be lost."""
+
+    topic: str
+    payload: bytes
+    kept_as: int | None = None
+    property_name: str = ""
+    """The twin's property that this sets; once delivered, its value is remembered under that name."""
+    replaceable: bool = False
+    """A newer message for the same property may take its place."""
+    expires_s: float | None = None
+    """Time of the monotonic clock after which it is dropped."""
+
+
+class Store(Protocol):
+    """Where messages are kept until the broker has them; the agent's journal."""
+
+    def keep(self, topic: str, payload: bytes, property_name: str) -> int: ...
+    def delivered(self, number: int) -> None:
+        """Forget the message; what it set is now the last known value of its property."""
+
+    def kept(self) -> Iterable[tuple[int, str, bytes, str]]:
+        """Number, topic, payload and property of all that is kept, in order."""
+
+
+class Outbox:
+    """Belongs to the main thread."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._publish: Publish | None = None
+        self._fresh: list[Message] = []
+        self._waiting: deque[Message] = deque()
+        self._unacknowledged: dict[int, Message] = {}
+        for number, topic, payload, property_name in store.kept():
+            self._waiting.append(Message(topic, payload, number, property_name))
+
+    @property
+    def empty(self) -> bool:
+        return not (self._fresh or self._waiting or self._unacknowledged)
+
+    def reply(self, topic: str, payload: bytes) -> None:
+        """An answer to a command: worth nothing to anybody after `REPLY_LIFETIME_S`."""
+        self._fresh.append(Message(topic, payload, expires_s=time.monotonic() + REPLY_LIFETIME_S))
+
+    def keep(self, topic: str, payload: bytes, property_name: str = "") -> None:
+        """A message that arrives at least once, also after a restart of the agent."""
+        number = self._store.keep(topic, payload, property_name)
+        self._fresh.append(Message(topic, payload, number, property_name))
+
+    def say(self, topic: str, payload: bytes) -> None:
+        """A message that a restart of the agent may lose."""
+        self._fresh.append(Message(topic, payload))
+
+    def update(self, topic: str, payload: bytes, property_name: str) -> None:
+        """A value that a newer one replaces while it waits."""
+        for message in self._waiting:
+            if message.replaceable and message.property_name == property_name:
+                message.payload = payload
+                return
+        self._fresh.append(Message(topic, payload, property_name=property_name, replaceable=True))
+
+    def forget_fresh(self) -> None:
+        """Drop what was put in since the last `flush`: the transaction that it belonged to has failed."""
+        self._fresh.clear()
+
+    def up(self, publish: Publish, first: Iterable[tuple[str, bytes]]) -> None:
+        """The connection stands: send `first` (topic, payload), then all that waits."""
+        self._publish = publish
+        self._waiting.extendleft(Message(*message) for message in reversed(list(first)))
+        self.flush()
+
+    def down(self) -> None:
+        """The connection is lost: what was not acknowledged will be sent again, before all else."""
+        self._publish = None
+        self._waiting.extendleft(reversed(self._unacknowledged.values()))
+        self._unacknowledged.clear()
+
+    def sent(self, mid: int) -> None:
+        """The broker acknowledged the message with this number."""
+        message = self._unacknowledged.pop(mid, None)
+        if message and message.kept_as is not None:
+            self._store.delivered(message.kept_as)
+        self.flush()
+
+    def flush(self) -> None:
+        """Send what waits, as far as connection and window allow."""
+        self._waiting.extend(self._fresh)
+        self._fresh.clear()
+        self._drop_expired()
+        while self._publish and self._waiting and len(self._unacknowledged) < WINDOW:
+            mid = self._publish(self._waiting[0].topic, self._waiting[0].payload)
+            if mid is None:
+                return
+            self._unacknowledged[mid] = self._waiting.popleft()
+
+    def _drop_expired(self) -> None:
+        now = time.monotonic()
+        replies = sum(message.expires_s is not None for message in self._waiting)
+        if not replies:
+            return
+        excess = max(0, replies - MAX_WAITING_REPLIES)
+        left: deque[Message] = deque()
+        for message in self._waiting:
+            if message.expires_s is not None and (excess > 0 or message.expires_s <= now):
+                excess -= 1
+                continue
+            left.append(message)
+        self._waiting = left
