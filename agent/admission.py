@@ -1,0 +1,103 @@
+"""Is a command allowed, and can it work? Decided before it is accepted, without network and in no time.
+
+Everything that the device already knows to be wrong is refused here with a 400: a directory outside the
+access mode, options that the provider cannot use, a stick that is not plugged in.
+"""
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import providers
+from agent import __version__
+from agent.backup import access
+from agent.backup.errors import AccessForbidden
+from agent.backup.job import archive_name
+from agent.backup.pipeline import Place
+from agent.backup.transfer import Connections
+from agent.messaging.ditto import EXECUTION_FAILED, PARAMETER_INVALID, CommandError
+from agent.parameters import Parameters
+from agent.settings import Settings
+from providers.api import Limits, Listing, Preflight, Target, check_name
+from providers.errors import BadOptions, StorageError
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """A command that may run: first `record`, in the journal's transaction, then `begin`."""
+
+    job_id: str | None
+    record: Callable[[], None]
+    begin: Callable[[], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """The device's own rules, from its settings."""
+
+    settings: Settings
+
+    def directory(self, parameters: Parameters, *, must_exist: bool) -> Path:
+        """The resolved directory to save or to restore into. Raises `CommandError` 400."""
+        settings = self.settings
+        configured = str(settings.dir) if settings.dir else None
+        try:
+            return access.resolve(parameters.directory, configured, settings.mode, must_exist)
+        except AccessForbidden as error:
+            raise CommandError(400, EXECUTION_FAILED, str(error)) from error
+
+    def place(
+        self,
+        parameters: Parameters,
+        connections: Connections,
+        default_name: str | None,
+        metadata: Mapping[str, str] | None = None,
+    ) -> Place:
+        """The place that the options name, opened. Raises `CommandError` 400.
+
+        The object is called as the options say, else `default_name`; with None for that it is to be
+        found by listing, which some places cannot.
+        """
+        name = parameters.provider
+        if name is None:
+            raise CommandError(400, PARAMETER_INVALID, "option 'storage.provider' is missing")
+        try:
+            factory = providers.factory(name)
+            storage = factory(parameters.options, self._limits(connections))
+            if isinstance(storage, Preflight):
+                storage.preflight()
+            key = factory.name_option
+            chosen = parameters.options.get(key) if key else archive_name(datetime.now(UTC), "")
+            if chosen and key:
+                check_name(chosen, key)
+            if not chosen and default_name is None and not isinstance(storage, Listing):
+                raise BadOptions({str(key): "is missing"})
+        except BadOptions as error:
+            raise CommandError(400, PARAMETER_INVALID, str(error)) from error
+        except (StorageError, providers.MissingExtra) as error:
+            raise CommandError(400, EXECUTION_FAILED, str(error)) from error
+        return Place(storage, factory.needs_size, chosen or default_name, metadata or {})
+
+    def _limits(self, connections: Connections) -> Limits:
+        transfer = self.settings.transfer
+        return Limits(
+            connect_timeout_s=transfer.connect_timeout.total_seconds(),
+            read_timeout_s=transfer.read_timeout.total_seconds(),
+            ca_file=self.settings.server_cert,
+            checksum=self.settings.checksum,
+            proxy=transfer.proxy.get_secret_value() or None,
+            connect=connections.open,
+            targets={name: Target(t.path, t.mount) for name, t in self.settings.targets.items()},
+        )
+
+
+def device_tag(device_id: str) -> str:
+    """The part of an archive's name that says whose it is."""
+    return hashlib.sha256(device_id.encode()).hexdigest()[:8]
+
+
+def metadata(correlation_id: str, device_id: str) -> dict[str, str]:
+    """What is stored beside the archive where the place can."""
+    return {"correlation-id": correlation_id, "device": device_id, "agent": f"edge-backup/{__version__}"}

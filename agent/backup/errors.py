@@ -1,0 +1,76 @@
+"""What ends a job. `code` goes to the twin as `lastOperation.statusCode`; the text is composed by us."""
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import ClassVar
+
+
+class JobError(Exception):
+    """Base of the expected ways for a job to fail. The text is for people and holds no secret."""
+
+    code: ClassVar[str] = "failed"
+
+
+class Cancelled(JobError):
+    """Somebody asked for it. An `Exception` on purpose: raised as a BaseException inside a cloud SDK's
+    thread, an upload returns success with nothing stored."""
+
+    code = "cancelled"
+
+
+class AccessForbidden(JobError):
+    """A directory is missing, is none, or lies outside what the access mode allows."""
+
+    code = "access-forbidden"
+
+
+class ArchiveError(JobError):
+    """The archive cannot be read, is damaged, or names something that must not be restored."""
+
+    code = "archive-invalid"
+
+
+class NoSpace(JobError):
+    """The device's own disk is full, or would be."""
+
+    code = "no-space"
+
+
+class IoError(JobError):
+    """The device's own disk fails: EIO, read-only, a mount point in the way."""
+
+    code = "io-error"
+
+
+class SourceChanged(JobError):
+    """With `strictBackup`: something could not be saved as it was."""
+
+    code = "incomplete"
+
+
+class HookFailed(JobError):
+    """A command around the job ended with an error or ran out of time."""
+
+    code = "hook-failed"
+
+
+class ProviderBug(JobError):
+    """A provider raised what it must not raise. The original is chained, for the log only."""
+
+    code = "provider.bug"
+
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+@contextmanager
+def disk_errors(what: str) -> Iterator[None]:
+    """Raise `NoSpace` or `IoError` for an OSError of the device's own disk; `what` failed where."""
+    try:
+        yield
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else "input/output error"
+        kind = NoSpace if error.errno in _FULL else IoError
+        raise kind(f"{what}: {reason}") from error

@@ -1,0 +1,301 @@
+"""`backup`, `upload` and `restore`: the steps in reading order, in a worker's thread.
+
+Each is one straight synchronous function. It talks back only through the callbacks of its `Context` and
+listens only to its cancel token; it returns a result, or raises a `JobError` or a `StorageError`.
+"""
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import structlog
+
+from agent.backup.archive.reader import ArchiveReader
+from agent.backup.archive.survey import Survey
+from agent.backup.archive.writer import ArchiveOptions, write_archive
+from agent.backup.errors import IoError, JobError, ProviderBug, SourceChanged, disk_errors
+from agent.backup.restore import Restore, RestoreOptions, make_target, remove_made
+from agent.backup.retry import RetryLimits, with_retries
+from agent.backup.selection import Report, walk
+from agent.backup.transfer import (
+    CancelToken,
+    FileSink,
+    FileSource,
+    Progress,
+    StreamSource,
+    file_digest,
+    no_progress,
+)
+from providers.api import Checkpoint, Listing, Storage, Stored
+from providers.errors import NotFound, StorageError
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What a job is given by the agent around it."""
+
+    job_id: str
+    token: CancelToken
+    retries: RetryLimits
+    checkpoint: Checkpoint
+    progress: Progress = no_progress
+    phase: Callable[[str], None] = lambda _name: None
+    left_out: Callable[[str, str], None] = lambda _name, _reason: None
+    """Told the name and reason of everything that could not be saved."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where an archive goes to or comes from. `name` is None for the newest archive of this device."""
+
+    storage: Storage
+    needs_size: bool
+    name: str | None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class BackupOrder:
+    """Archive `directory` and keep it at `place`; without one, stage it as `staged`."""
+
+    directory: Path
+    own_storage: Path
+    staged: Path
+    place: Place | None
+    options: ArchiveOptions
+    strict: bool
+    checksum: bool
+
+
+@dataclass(frozen=True, slots=True)
+class BackupResult:
+    report: Report
+    size_bytes: int
+    sha256: str
+    stored: Stored | None
+    """None when the archive was staged."""
+
+
+def backup(order: BackupOrder, context: Context) -> BackupResult:
+    """Make an archive and store it, or stage it.
+
+    With a place that takes a stream there is no copy on the device's disk. Returned means stored and
+    readable, or complete and durable in staging; raised means that neither is left behind.
+    """
+    report = Report(context.left_out)
+    entries = walk(order.directory, report, order.own_storage, context.token.check)
+    archive = write_archive(entries, report, order.options, context.token.check)
+    context.phase("archiving")
+    with closing(archive), closing(_strict(archive, report, order.strict)) as chunks:
+        if order.place is None:
+            size, digests = _write_file(chunks, order.staged, checksum=False)
+            return BackupResult(report, size, digests["sha256"], None)
+        if order.place.needs_size:
+            return _store_by_file(chunks, order.place, order, report, context)
+        source = StreamSource(chunks, context.token, context.progress)
+        stored = _put(order.place, source, context)
+        return BackupResult(report, stored.size_bytes, source.sha256, stored)
+
+
+def _strict(chunks: Iterator[bytes], report: Report, strict: bool) -> Iterator[bytes]:
+    """The same chunks; with `strictBackup`, an error instead of an end when something was left out.
+
+    Raised in the stream, so that the provider takes back what it was given.
+    """
+    yield from chunks
+    if strict and report.left_out:
+        raise SourceChanged(f"strictBackup is set, and {summary(report)}")
+
+
+def summary(report: Report) -> str:
+    """How much was left out and why, for people; empty when everything was saved."""
+    if not report.left_out:
+        return ""
+    reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(report.reasons.items()))
+    noun = "entry" if report.left_out == 1 else "entries"
+    return f"{report.left_out} {noun} left out: {reasons}"
+
+
+def _store_by_file(
+    chunks: Iterator[bytes], place: Place, order: BackupOrder, report: Report, context: Context
+) -> BackupResult:
+    """For a place that must know the length: a file that is gone again afterwards, whatever happens."""
+    part = order.staged.with_suffix(".direct")
+    try:
+        size, digests = _write_file(chunks, part, checksum=order.checksum)
+        context.phase("uploading")
+        md5 = bytes.fromhex(digests["md5"]) if order.checksum else None
+        with closing(FileSource(part, context.token, context.progress, md5)) as source:
+            stored = _put(place, source, context)
+    finally:
+        with suppress(FileNotFoundError):
+            part.unlink()
+    return BackupResult(report, size, digests["sha256"], stored)
+
+
+def _write_file(chunks: Iterator[bytes], path: Path, *, checksum: bool) -> tuple[int, dict[str, str]]:
+    """Write the archive to `path` in one step: whoever sees the name sees all of it, on the disk."""
+    hashes = {"sha256": hashlib.sha256()}
+    if checksum:
+        hashes["md5"] = hashlib.md5(usedforsecurity=False)
+    part = path.with_name(f"{path.name}.part")
+    try:
+        with disk_errors(f"cannot write the archive to '{path.parent}'"):
+            size = 0
+            with open(part, "xb", opener=_private) as file:
+                for chunk in chunks:
+                    file.write(chunk)
+                    size += len(chunk)
+                    for digest in hashes.values():
+                        digest.update(chunk)
+                file.flush()
+                # The content must be on the disk before the name says that it is complete.
+                os.fsync(file.fileno())
+            part.rename(path)
+            sync_directory(path.parent)
+    except BaseException:
+        with suppress(OSError):
+            part.unlink()
+        raise
+    return size, {name: digest.hexdigest() for name, digest in hashes.items()}
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_CLOEXEC, 0o600)
+
+
+def sync_directory(directory: Path) -> None:
+    """Make the names in `directory` durable."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _put(place: Place, source: FileSource | StreamSource, context: Context) -> Stored:
+    assert place.name is not None
+    name = place.name
+
+    def attempt() -> Stored:
+        if source.rewindable:
+            source.seek(0)
+        with _distrusting(source):
+            return place.storage.put(name, source, place.metadata, context.checkpoint)
+
+    return with_retries(attempt, context.retries, context.token)
+
+
+@contextmanager
+def _distrusting(source: FileSource | StreamSource | None = None) -> Iterator[None]:
+    """Raise `ProviderBug` for what a provider must not raise (rule 8 of `providers.api`)."""
+    try:
+        yield
+    except (JobError, StorageError):
+        raise
+    except Exception as error:
+        if isinstance(source, StreamSource) and source.failure is error:
+            raise
+        raise ProviderBug("the provider failed in a way it should not: see the device's log") from error
+
+
+@dataclass(frozen=True, slots=True)
+class UploadOrder:
+    """Store the complete archive `archive` at `place`."""
+
+    archive: Path
+    place: Place
+    checksum: bool
+
+
+def upload(order: UploadOrder, context: Context) -> Stored:
+    """Store a staged archive; continues where the checkpoint says that an earlier try ended."""
+    with disk_errors(f"cannot read the staged archive '{order.archive}'"):
+        md5 = file_digest(order.archive, "md5", context.token) if order.checksum else None
+        source = FileSource(order.archive, context.token, context.progress, md5)
+    with closing(source):
+        return _put(order.place, source, context)
+
+
+@dataclass(frozen=True, slots=True)
+class RestoreOrder:
+    """Fetch the archive at `place` to `download` and put it back into `directory`."""
+
+    directory: Path
+    made: list[Path]
+    """Directories that do not exist yet, `directory` last: made first, and removed again on failure."""
+    download: Path
+    place: Place
+    device_tag: str
+    options: RestoreOptions
+
+
+COMMITTED = "restore.committed"
+"""Checkpoint of a restore that cannot be taken back any more."""
+
+
+def restore(order: RestoreOrder, context: Context) -> Survey:
+    """Fetch, verify, unpack beside the target, commit: all or nothing.
+
+    Raised means that the target is as it was before, unless the error says otherwise.
+    """
+    try:
+        context.phase("fetching")
+        _fetch(order, context)
+        context.phase("unpacking")
+        return _put_back(order, context)
+    finally:
+        with suppress(FileNotFoundError):
+            order.download.unlink()
+
+
+def _put_back(order: RestoreOrder, context: Context) -> Survey:
+    make_target(order.directory)
+    work = Restore(order.directory, context.job_id, order.options, context.token, context.progress)
+    try:
+        with order.download.open("rb") as file:
+            survey = work.unpack(ArchiveReader(file))
+        context.phase("committing")
+        work.commit()
+    except BaseException:
+        work.discard()
+        remove_made(order.made)
+        raise
+    # After a crash the working directory tells new from old, so the journal has to know before it goes.
+    context.checkpoint[COMMITTED] = "yes"
+    try:
+        work.discard()
+    except IoError:
+        log.exception("the restore is complete, but its working directory could not be removed")
+    return survey
+
+
+def _fetch(order: RestoreOrder, context: Context) -> None:
+    place = order.place
+    name = place.name or with_retries(
+        lambda: newest(place.storage, order.device_tag), context.retries, context.token
+    )
+    with disk_errors(f"cannot write the download to '{order.download.parent}'"):
+        sink = FileSink(order.download, context.token, context.progress)
+
+    def attempt() -> Stored:
+        with _distrusting(), disk_errors(f"cannot write the download to '{order.download.parent}'"):
+            return place.storage.get(name, sink, context.checkpoint)
+
+    with closing(sink):
+        with_retries(attempt, context.retries, context.token)
+
+
+def newest(storage: Storage, device_tag: str) -> str:
+    """The name of this device's newest archive at a place that can be listed. Raises `NotFound`."""
+    assert isinstance(storage, Listing)
+    suffix = f"-{device_tag}.zip"
+    name = max((name for name in storage.list("") if name.endswith(suffix)), default=None)
+    if name is None:
+        raise NotFound("there is no archive of this device")
+    return name

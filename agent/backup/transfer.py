@@ -1,0 +1,225 @@
+"""Archives in motion: counting, hashing and cancelling live in the stream.
+
+The agent hands a provider a `Source` or a `Sink` (see `providers.api`). Whatever the provider does with
+it, every byte passes through here, so progress, the SHA-256 and the cancel come for nothing and cannot
+be forgotten.
+"""
+
+import hashlib
+import os
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from agent.backup.errors import Cancelled
+
+Progress = Callable[[int], None]
+"""Called with the bytes that have passed so far, from the worker's thread; must be cheap."""
+
+
+class CancelToken:
+    """Asks a worker to stop. Set once, from any thread; the worker looks at it, or is woken by it."""
+
+    def __init__(self) -> None:
+        self.event = threading.Event()
+        self.code = Cancelled.code
+        self.message = ""
+        self._lock = threading.Lock()
+        self._wakers: list[Callable[[], None]] = []
+
+    def cancel(self, message: str, code: str = Cancelled.code) -> None:
+        """Stop with this status code and message; a second call changes nothing."""
+        with self._lock:
+            if self.event.is_set():
+                return
+            self.code, self.message = code, message
+            self.event.set()
+            wakers = list(self._wakers)
+        for wake in wakers:
+            wake()
+
+    def check(self) -> None:
+        """Raise `Cancelled` once the token is set."""
+        if self.event.is_set():
+            raise Cancelled(self.message)
+
+    @contextmanager
+    def waking(self, wake: Callable[[], None]) -> Iterator[None]:
+        """While inside, `cancel` also calls `wake`: it kills a process, closes a socket."""
+        with self._lock:
+            self._wakers.append(wake)
+            cancelled = self.event.is_set()
+        if cancelled:
+            wake()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._wakers.remove(wake)
+
+    def _add(self, wake: Callable[[], None]) -> None:
+        with self._lock:
+            self._wakers.append(wake)
+            cancelled = self.event.is_set()
+        if cancelled:
+            wake()
+
+
+class Connections:
+    """The connections of one job: opened here, shut down when it is cancelled.
+
+    Kept as duplicates, because TLS takes the descriptor out of the socket that was opened. Shutting down
+    a duplicate ends a read or write that waits on the original.
+    """
+
+    def __init__(self, token: CancelToken, timeout_s: float) -> None:
+        self._token, self._timeout_s = token, timeout_s
+        self._duplicates: list[socket.socket] = []
+
+    def open(self, host: str, port: int) -> socket.socket:
+        """A TCP connection; raises OSError, or `Cancelled`."""
+        self._token.check()
+        connection = socket.create_connection((host, port), timeout=self._timeout_s)
+        self._duplicates.append(connection.dup())
+        return connection
+
+    def shut(self) -> None:
+        for duplicate in self._duplicates:
+            with suppress(OSError):
+                duplicate.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        for duplicate in self._duplicates:
+            duplicate.close()
+        self._duplicates.clear()
+
+
+def no_progress(_bytes_done: int) -> None:
+    """For those who do not want to know."""
+
+
+class FileSource:
+    """A complete archive in a file. `md5` is what `file_md5` said, when a checksum is to be sent."""
+
+    rewindable = True
+
+    def __init__(
+        self, path: Path, token: CancelToken, progress: Progress = no_progress, md5: bytes | None = None
+    ) -> None:
+        self._file = path.open("rb")
+        self.size: int | None = os.fstat(self._file.fileno()).st_size
+        self.md5 = md5
+        self._token, self._progress = token, progress
+
+    def read(self, n: int = -1, /) -> bytes:
+        self._token.check()
+        chunk = self._file.read(n)
+        self._progress(self._file.tell())
+        return chunk
+
+    def seek(self, offset: int, whence: int = 0, /) -> int:
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class StreamSource:
+    """An archive while it is being made: each read pulls the next chunks out of the archive writer."""
+
+    size: int | None = None
+    rewindable = False
+    md5: bytes | None = None
+
+    def __init__(self, chunks: Iterator[bytes], token: CancelToken, progress: Progress = no_progress) -> None:
+        self._chunks, self._token, self._progress = chunks, token, progress
+        self._rest = memoryview(b"")
+        self._done = 0
+        self._hash = hashlib.sha256()
+        self.failure: Exception | None = None
+        """What ended the archive too early: not the fault of whoever reads it."""
+
+    def read(self, n: int = -1, /) -> bytes:
+        """Up to `n` bytes, all of them unless the archive ends; b"" at the end."""
+        parts: list[bytes | memoryview] = []
+        wanted = n if n >= 0 else None
+        while wanted is None or wanted > 0:
+            if not self._rest and not self._pull():
+                break
+            part = self._rest[:wanted]
+            self._rest = self._rest[len(part) :]
+            parts.append(part)
+            if wanted is not None:
+                wanted -= len(part)
+        data = b"".join(parts)
+        self._hash.update(data)
+        self._done += len(data)
+        self._progress(self._done)
+        return data
+
+    def _pull(self) -> bool:
+        try:
+            self._token.check()
+            for chunk in self._chunks:
+                if chunk:
+                    self._rest = memoryview(chunk)
+                    return True
+        except Exception as error:
+            self.failure = error
+            raise
+        return False
+
+    def seek(self, offset: int, whence: int = 0, /) -> int:
+        raise OSError(f"an archive that is still being made cannot seek to {offset} ({whence})")
+
+    def tell(self) -> int:
+        return self._done
+
+    @property
+    def sha256(self) -> str:
+        return self._hash.hexdigest()
+
+
+class FileSink:
+    """A file that is being fetched. What is already there counts, so that a download can continue."""
+
+    def __init__(self, path: Path, token: CancelToken, progress: Progress = no_progress) -> None:
+        self.path = path
+        self._file: BinaryIO = path.open("ab")
+        self._token, self._progress = token, progress
+
+    def write(self, chunk: bytes, /) -> int:
+        self._token.check()
+        written = self._file.write(chunk)
+        self._progress(self._file.tell())
+        return written
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def restart(self) -> None:
+        self._file.truncate(0)
+
+    def close(self) -> None:
+        """Flush to the disk: what the checkpoint says was fetched must be there after a power cut."""
+        if not self._file.closed:
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self._file.close()
+
+
+def file_digest(path: Path, algorithm: str, token: CancelToken) -> bytes:
+    """The digest of a whole file ("md5", "sha256"), read in blocks of 1 MiB; stops when cancelled."""
+    digest = hashlib.new(algorithm, usedforsecurity=False)
+    buffer = memoryview(bytearray(1 << 20))
+    with path.open("rb", buffering=0) as file:
+        while read := file.readinto(buffer):
+            token.check()
+            digest.update(buffer[:read])
+    return digest.digest()

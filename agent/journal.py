@@ -1,0 +1,293 @@
+"""What must survive a power cut, in SQLite: jobs, staged archives, upload checkpoints, unsent messages.
+
+Write-ahead log and `synchronous=FULL`: a committed transaction is on the disk. Progress is never
+written here (flash wears), and neither are options with credentials. The connection belongs to the main
+thread; a worker's checkpoint opens one of its own.
+"""
+
+import json
+import os
+import secrets
+import sqlite3
+from collections.abc import Iterable, Iterator, MutableMapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import structlog
+
+from agent.backup.job import Job, Kind, State, format_time, parse_time
+
+log = structlog.get_logger(__name__)
+
+_MIGRATIONS = (
+    """
+    CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+    CREATE TABLE commands (
+        id INTEGER PRIMARY KEY, device TEXT NOT NULL, request_id TEXT NOT NULL, subject TEXT NOT NULL,
+        correlation_id TEXT NOT NULL, digest BLOB NOT NULL, short INTEGER NOT NULL,
+        boot_id TEXT NOT NULL, boot_s REAL NOT NULL, reply_topic TEXT, reply BLOB, job_id TEXT);
+    CREATE INDEX commands_by_request ON commands (request_id, subject);
+    CREATE TABLE jobs (
+        id TEXT PRIMARY KEY, kind TEXT NOT NULL, correlation_id TEXT NOT NULL, started TEXT NOT NULL,
+        directory BLOB NOT NULL, made TEXT NOT NULL, state TEXT NOT NULL, ended TEXT NOT NULL,
+        status_code TEXT NOT NULL, message TEXT NOT NULL);
+    CREATE TABLE staged (
+        child_id TEXT PRIMARY KEY, parent_id TEXT NOT NULL, path BLOB NOT NULL, size INTEGER NOT NULL,
+        sha256 TEXT NOT NULL, options TEXT NOT NULL) WITHOUT ROWID;
+    CREATE TABLE checkpoints (
+        owner TEXT NOT NULL, key TEXT NOT NULL, value TEXT NOT NULL, PRIMARY KEY (owner, key)) WITHOUT ROWID;
+    CREATE TABLE outbox (
+        id INTEGER PRIMARY KEY AUTOINCREMENT, topic TEXT NOT NULL, payload BLOB NOT NULL,
+        property TEXT NOT NULL);
+    CREATE TABLE twin (property TEXT PRIMARY KEY, payload BLOB NOT NULL) WITHOUT ROWID;
+    """,
+)
+"""Forward only: a release appends a script; `user_version` counts those that have run."""
+
+KEPT_JOBS = 1000
+KEPT_COMMANDS = 1000
+
+
+class NewerJournal(Exception):
+    """The journal was written by a later release; this one must not touch it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """A complete archive on the device's disk that waits for `start`."""
+
+    child_id: str
+    parent_id: str
+    path: Path
+    size_bytes: int
+    sha256: str
+    options: dict[str, str] = field(default_factory=dict)
+    """What the backup was asked to pass on (`options.*`), repeated in every upload request."""
+
+
+@dataclass(frozen=True, slots=True)
+class UnfinishedJob:
+    """A job that the agent did not see to its end, and what it worked on."""
+
+    job: Job
+    directory: Path
+    made: list[Path]
+    """Directories that a restore made before it began, outermost first."""
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, timeout=5, isolation_level=None)
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA synchronous=FULL")
+    return connection
+
+
+def _checked(path: Path) -> sqlite3.Connection:
+    connection = _connect(path)
+    try:
+        if connection.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
+            raise sqlite3.DatabaseError("quick_check failed")
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        if version > len(_MIGRATIONS):
+            raise NewerJournal(
+                f"journal '{path}' has version {version}, this release knows {len(_MIGRATIONS)}:"
+                " install the release that wrote it, or move the file away"
+            )
+        for number, script in enumerate(_MIGRATIONS[version:], version + 1):
+            connection.executescript(f"BEGIN IMMEDIATE; {script}; PRAGMA user_version={number}; COMMIT")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+class Journal:
+    """Also the outbox's store (see `agent.messaging.outbox.Store`)."""
+
+    def __init__(self, path: Path) -> None:
+        """Open or create the journal with mode 0600. A corrupt one is set aside and a fresh one begun.
+
+        Raises `NewerJournal`, and OSError or sqlite3.OperationalError when the disk does not allow it.
+        """
+        self.path = path
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        try:
+            self._db = _checked(path)
+        except sqlite3.OperationalError:
+            raise
+        except sqlite3.DatabaseError:
+            aside = self._set_aside()
+            log.error("journal is corrupt, a fresh one is started", journal=str(path), set_aside=str(aside))
+            self._db = _checked(path)
+
+    def _set_aside(self) -> Path:
+        aside = self.path.with_name(f"{self.path.name}.corrupt-{secrets.token_hex(4)}")
+        for suffix in ("-wal", "-shm", ""):
+            if (file := Path(f"{self.path}{suffix}")).exists():
+                file.rename(f"{aside}{suffix}")
+        os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        return aside
+
+    def close(self) -> None:
+        self._db.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """All or nothing, one sync; inside another transaction it is part of that one."""
+        if self._db.in_transaction:
+            yield self._db
+            return
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield self._db
+        except BaseException:
+            self._db.execute("ROLLBACK")
+            raise
+        self._db.execute("COMMIT")
+
+    def remembered(self, key: str) -> str:
+        """A random text that is made once and stays: the client id, the key of the payload digests."""
+        row = self._db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+        if row is None:
+            row = (secrets.token_hex(8),)
+            self._db.execute("INSERT INTO meta VALUES (?, ?)", (key, *row))
+        return str(row[0])
+
+    # Jobs
+
+    def job_started(self, job: Job, directory: Path, made: Iterable[Path]) -> None:
+        with self.transaction() as db:
+            db.execute(
+                "INSERT INTO jobs VALUES (?, ?, ?, ?, ?, ?, ?, ?, '', '')",
+                (job.id, job.kind, job.correlation_id, format_time(job.started), os.fsencode(directory),
+                 json.dumps([os.fspath(path) for path in made]), job.state, format_time(None)),
+            )  # fmt: skip
+
+    def job_ended(self, job: Job) -> None:
+        with self.transaction() as db:
+            db.execute(
+                "UPDATE jobs SET state = ?, ended = ?, status_code = ?, message = ? WHERE id = ?",
+                (job.state, format_time(job.ended), job.status_code, job.message, job.id),
+            )
+            db.execute("DELETE FROM checkpoints WHERE owner = ?", (job.id,))
+            db.execute(
+                "DELETE FROM jobs WHERE state != ? AND rowid NOT IN"
+                " (SELECT rowid FROM jobs ORDER BY rowid DESC LIMIT ?)",
+                (State.STARTED, KEPT_JOBS),
+            )
+
+    def unfinished_jobs(self) -> list[UnfinishedJob]:
+        """Jobs that were running when the agent stopped."""
+        rows = self._db.execute(
+            "SELECT id, kind, correlation_id, started, directory, made FROM jobs WHERE state = ?",
+            (State.STARTED,),
+        )
+        return [
+            UnfinishedJob(
+                Job(job_id, Kind(kind), correlation_id, parse_time(started)),
+                Path(os.fsdecode(directory)),
+                [Path(path) for path in json.loads(made)],
+            )
+            for job_id, kind, correlation_id, started, directory, made in rows
+        ]
+
+    def checkpoint(self, owner: str) -> "JournalCheckpoint":
+        """How far the work of `owner` has come; for the thread that calls."""
+        return JournalCheckpoint(self.path, owner)
+
+    # Staged archives
+
+    def stage(self, staged: Staged) -> None:
+        with self.transaction() as db:
+            db.execute(
+                "INSERT INTO staged VALUES (?, ?, ?, ?, ?, ?)",
+                (staged.child_id, staged.parent_id, os.fsencode(staged.path), staged.size_bytes,
+                 staged.sha256, json.dumps(staged.options)),
+            )  # fmt: skip
+
+    def staged(self) -> dict[str, Staged]:
+        """All staged archives by their child id."""
+        rows = self._db.execute("SELECT child_id, parent_id, path, size, sha256, options FROM staged")
+        return {
+            child_id: Staged(child_id, parent, Path(os.fsdecode(path)), size, sha256, json.loads(options))
+            for child_id, parent, path, size, sha256, options in rows
+        }
+
+    def unstage(self, child_id: str) -> None:
+        with self.transaction() as db:
+            db.execute("DELETE FROM staged WHERE child_id = ?", (child_id,))
+            db.execute("DELETE FROM checkpoints WHERE owner = ?", (child_id,))
+
+    # Messages that must arrive, and the last values that did
+
+    def keep(self, topic: str, payload: bytes, property_name: str) -> int:
+        with self.transaction() as db:
+            cursor = db.execute(
+                "INSERT INTO outbox (topic, payload, property) VALUES (?, ?, ?)",
+                (topic, payload, property_name),
+            )
+        assert cursor.lastrowid is not None
+        return cursor.lastrowid
+
+    def delivered(self, number: int) -> None:
+        with self.transaction() as db:
+            db.execute(
+                "REPLACE INTO twin SELECT property, payload FROM outbox WHERE id = ? AND property != ''",
+                (number,),
+            )
+            db.execute("DELETE FROM outbox WHERE id = ?", (number,))
+
+    def kept(self) -> list[tuple[int, str, bytes, str]]:
+        return self._db.execute("SELECT id, topic, payload, property FROM outbox ORDER BY id").fetchall()
+
+    def last_value(self, property_name: str) -> object:
+        """The newest value of a property of the twin, delivered or still waiting; None when there is none."""
+        row = self._db.execute(
+            "SELECT payload FROM (SELECT payload, id FROM outbox WHERE property = ?1 UNION ALL"
+            " SELECT payload, 0 FROM twin WHERE property = ?1) ORDER BY id DESC LIMIT 1",
+            (property_name,),
+        ).fetchone()
+        return json.loads(row[0])["value"] if row else None
+
+    def last_values(self) -> dict[str, object]:
+        """The last value of each property of the twin that has arrived."""
+        rows = self._db.execute("SELECT property, payload FROM twin")
+        return {name: json.loads(payload)["value"] for name, payload in rows}
+
+
+class JournalCheckpoint(MutableMapping[str, str]):
+    """How far the transfer of `owner` has come. Every change is on the disk when it returns."""
+
+    def __init__(self, path: Path, owner: str) -> None:
+        self._db, self._owner = _connect(path), owner
+
+    def __getitem__(self, key: str) -> str:
+        row = self._db.execute(
+            "SELECT value FROM checkpoints WHERE owner = ? AND key = ?", (self._owner, key)
+        ).fetchone()
+        if row is None:
+            raise KeyError(key)
+        return str(row[0])
+
+    def __setitem__(self, key: str, value: str) -> None:
+        self._db.execute("REPLACE INTO checkpoints VALUES (?, ?, ?)", (self._owner, key, value))
+
+    def __delitem__(self, key: str) -> None:
+        if not self._db.execute(
+            "DELETE FROM checkpoints WHERE owner = ? AND key = ?", (self._owner, key)
+        ).rowcount:
+            raise KeyError(key)
+
+    def __iter__(self) -> Iterator[str]:
+        rows = self._db.execute("SELECT key FROM checkpoints WHERE owner = ?", (self._owner,)).fetchall()
+        return iter([key for (key,) in rows])
+
+    def __len__(self) -> int:
+        (count,) = self._db.execute(
+            "SELECT count(*) FROM checkpoints WHERE owner = ?", (self._owner,)
+        ).fetchone()
+        return int(count)
+
+    def close(self) -> None:
+        self._db.close()

@@ -1,0 +1,103 @@
+"""What a command carries: an id and options, read tolerantly from its value.
+
+Ours are strict where guessing would hurt: an unknown `backup.*` or `restore.*` option is refused, since
+an agent that ignored a wish (a passcode, a selection) would do something else than what was asked for.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, Literal, cast
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+
+from agent.messaging.ditto import PARAMETER_INVALID, CommandError, folded, scalar_text
+
+MAX_ID_BYTES = 256
+_OURS = ("backup.", "restore.")
+_KNOWN = frozenset({"backup.dir", "restore.mode"})
+"""Backends send one set of options to all operations, so what one of them knows is known to all."""
+RestoreMode = Literal["merge", "replace"]
+
+
+def _id(value: object) -> str:
+    text = "" if value is None else scalar_text(value)
+    if text is None:
+        raise ValueError("must be a text")
+    if len(text.encode()) > MAX_ID_BYTES:
+        raise ValueError(f"must not be longer than {MAX_ID_BYTES} bytes")
+    return text
+
+
+def _options(value: object) -> dict[str, str]:
+    """Options as texts; empty ones are absent. A list becomes its JSON, which is how lists are read."""
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise ValueError("must be an object")
+    return {key: text for key, item in value.items() if (text := _option(key, item))}
+
+
+def _option(key: str, value: object) -> str:
+    if isinstance(value, list):
+        return json.dumps(value, ensure_ascii=False)
+    text = "" if value is None else scalar_text(value)
+    if text is None:
+        raise ValueError(f"'{key}' must be a text")
+    return text
+
+
+class Parameters(BaseModel):
+    """The value of a `backup`, `restore` or `start` command."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
+
+    correlationid: Annotated[str, BeforeValidator(_id)] = ""
+    options: Annotated[dict[str, str], BeforeValidator(_options)] = {}
+
+    @property
+    def provider(self) -> str | None:
+        """The provider that the options name; a URL alone means `generic`; None means no destination."""
+        return self.options.get("storage.provider") or ("generic" if "https.url" in self.options else None)
+
+    @property
+    def directory(self) -> str | None:
+        return self.options.get("backup.dir")
+
+    @property
+    def restore_mode(self) -> RestoreMode:
+        mode = self.options.get("restore.mode", "merge")
+        if mode not in ("merge", "replace"):
+            raise CommandError(400, PARAMETER_INVALID, "option 'restore.mode' must be 'merge' or 'replace'")
+        return cast(RestoreMode, mode)
+
+    def prefixed(self, prefix: str) -> dict[str, str]:
+        """The options that begin with `prefix`, without it."""
+        return {key[len(prefix) :]: text for key, text in self.options.items() if key.startswith(prefix)}
+
+
+def read_parameters(operation: str, value: Any) -> Parameters:
+    """The parameters in a command's value; an absent value has none. Raises `CommandError` 400."""
+    if value is None:
+        value = {}
+    if not isinstance(value, dict):
+        raise _invalid(operation, ["the value must be an object"])
+    try:
+        parameters = Parameters.model_validate(folded(value))
+    except ValidationError as error:
+        raise _invalid(operation, map(_problem, error.errors())) from error
+    _refuse_unknown(operation, parameters.options)
+    return parameters
+
+
+def _problem(error: Mapping[str, Any]) -> str:
+    name = {"correlationid": "correlationId"}.get(str(error["loc"][0]), str(error["loc"][0]))
+    return f"{name} {str(error['msg']).removeprefix('Value error, ')}"
+
+
+def _refuse_unknown(operation: str, options: Iterable[str]) -> None:
+    if unknown := sorted(key for key in options if key.startswith(_OURS) and key not in _KNOWN):
+        raise _invalid(operation, [f"unknown option '{key}'" for key in unknown])
+
+
+def _invalid(operation: str, problems: Iterable[str]) -> CommandError:
+    return CommandError(400, PARAMETER_INVALID, f"invalid '{operation}' parameters: {'; '.join(problems)}")

@@ -1,0 +1,180 @@
+"""The composition root: builds everything, starts it, stops it in order, feeds the watchdog."""
+
+import logging
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+
+import structlog
+
+from agent import __version__, notify
+from agent.backup.retry import RetryLimits
+from agent.feature import Feature
+from agent.journal import Journal, NewerJournal
+from agent.log import setup as set_up_logging
+from agent.mailbox import Mailbox
+from agent.messaging.link import Broker
+from agent.messaging.outbox import Outbox
+from agent.presence import Presence
+from agent.recovery import recover_data
+from agent.redelivery import Redeliveries
+from agent.runner import Runner
+from agent.settings import Settings
+from agent.settings_sources import Notice
+from agent.staging import Staging, StorageInUse
+from agent.twin import Twin
+from agent.uploads import Uploads
+from agent.worker import Workers
+
+log = structlog.get_logger(__name__)
+
+STOPPED = "the agent was stopped"
+GOODBYE_S = 2.0
+"""How long a stop waits for the last messages, and for workers that were told to end."""
+LOOK_AGAIN_S = 0.02
+SWITCH_INTERVAL_S = 0.0005
+"""How long one thread may hold the interpreter while another waits; Python's default is ten times that."""
+
+
+class Service:
+    """One agent. Everything runs in the thread that calls `run`."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Open storage and journal and bring the data into order.
+
+        Raises `StorageInUse`, `NewerJournal`, and OSError or sqlite3.Error when the disk does not allow it.
+        """
+        self._settings = settings
+        self._mailbox = Mailbox()
+        self._staging = Staging(settings.storage)
+        self._journal = Journal(self._staging.journal)
+        self._recovered = recover_data(self._journal, self._staging)
+        self._outbox = Outbox(self._journal)
+        self._twin = Twin(settings, self._journal, self._outbox)
+        transfer = settings.transfer
+        retries = RetryLimits(transfer.attempts, transfer.total_time.total_seconds())
+        workers = Workers(self._journal, self._mailbox.post, retries)
+        self._runner = Runner(settings, self._journal, workers, self._twin, self._staging)
+        self._uploads = Uploads(settings, self._journal, workers, self._twin, self._mailbox.post)
+        # Further operations (trigger, cancel, activate, deactivate) have their place in this table.
+        operations = {
+            "backup": self._runner.backup,
+            "restore": self._runner.restore,
+            "start": self._uploads.start,
+        }
+        feature = Feature(
+            settings,
+            self._journal,
+            self._outbox,
+            self._twin,
+            redeliveries=Redeliveries(self._journal, settings.dedupe_window.total_seconds()),
+            operations=operations,
+        )
+        self._presence = Presence(
+            settings,
+            self._broker(),
+            self._mailbox,
+            twin=self._twin,
+            outbox=self._outbox,
+            receive=feature.receive,
+            identified=self._report_recovered,
+        )
+        self._stopping = False
+
+    def _broker(self) -> Broker:
+        settings, address = self._settings, self._settings.broker
+        return Broker(
+            address.host,
+            address.port,
+            tls=address.tls,
+            client_id=settings.client_id or f"edge-backup-{self._journal.remembered('client_id')}",
+            username=settings.username,
+            password=settings.password.get_secret_value(),
+            ca_file=settings.ca_cert,
+            cert_file=settings.cert,
+            key_file=settings.key,
+        )
+
+    def run(self) -> int:
+        """Serve until a signal; the exit status."""
+        # A worker that computes must not keep a command waiting for its answer.
+        sys.setswitchinterval(SWITCH_INTERVAL_S)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: self._mailbox.post(self.stop))
+        self._presence.begin()
+        notify.ready()
+        self._feed_watchdog()
+        self._mailbox.run()
+        self._presence.end()
+        self._journal.close()
+        self._staging.close()
+        log.info("stopped")
+        return 0
+
+    def _report_recovered(self) -> None:
+        """Say what became of the jobs that an earlier run of the agent did not see to their end."""
+        recovered, self._recovered = self._recovered, []
+        with self._journal.transaction():
+            for job in recovered:
+                log.warning("job of an earlier run", job=job.id, state=job.state, reason=job.message)
+                self._journal.job_ended(job)
+                self._twin.job_changed(job)
+            self._uploads.report_interrupted()
+
+    def stop(self) -> None:
+        """Let what runs end, for at most `stopTimeout`, then tell it to; say the last words; return."""
+        if self._stopping:
+            return
+        self._stopping = True
+        log.info("stopping", limit_s=self._settings.stop_timeout.total_seconds())
+        notify.stopping()
+        self._presence.stop_listening()
+        self._wait_until(self._idle, self._settings.stop_timeout.total_seconds(), self._interrupt)
+
+    def _idle(self) -> bool:
+        return self._runner.idle and self._uploads.idle
+
+    def _interrupt(self) -> None:
+        self._runner.stop(STOPPED)
+        self._uploads.stop(STOPPED)
+        self._wait_until(self._idle, GOODBYE_S, self._say_goodbye)
+
+    def _say_goodbye(self) -> None:
+        self._wait_until(
+            lambda: self._outbox.empty or not self._presence.online, GOODBYE_S, self._mailbox.stop
+        )
+
+    def _wait_until(self, condition: Callable[[], bool], limit_s: float, then: Callable[[], None]) -> None:
+        """Call `then` when the condition holds, or the limit is reached; the mailbox goes on meanwhile."""
+        deadline_s = time.monotonic() + limit_s
+
+        def look() -> None:
+            if condition() or time.monotonic() >= deadline_s:
+                then()
+            else:
+                self._mailbox.call_later(LOOK_AGAIN_S, look)
+
+        look()
+
+    def _feed_watchdog(self) -> None:
+        interval_s = notify.watchdog_interval_s()
+        if interval_s is None:
+            return
+        if self._presence.alive:
+            notify.watchdog()
+        self._mailbox.call_later(interval_s, self._feed_watchdog)
+
+
+def run(settings: Settings, notices: Sequence[Notice]) -> int:
+    """Run an agent with these settings until it is told to stop; the exit status."""
+    set_up_logging(settings)
+    log.info("edge-backup", version=__version__)
+    for notice in notices:
+        log.log(logging.getLevelNamesMapping()[notice.level.upper()], notice.text)
+    try:
+        service = Service(settings)
+    except (StorageInUse, NewerJournal) as error:
+        log.error(str(error))
+        return 1
+    return service.run()

@@ -1,0 +1,73 @@
+"""The device's own disk space: archives that wait for `start`, downloads, the journal.
+
+Only one agent may use it at a time. Whatever is incomplete has a name of its own and is removed when
+the agent starts; a complete archive has its final name and stays.
+"""
+
+import fcntl
+import os
+import time
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+
+import structlog
+
+from agent.backup.job import archive_name
+
+log = structlog.get_logger(__name__)
+
+_INCOMPLETE = (".part", ".direct")
+
+
+class StorageInUse(Exception):
+    """Another agent works in this storage directory."""
+
+
+class Staging:
+    def __init__(self, storage: Path) -> None:
+        """Make the directories with mode 0700, and lock them until the process ends.
+
+        Raises `StorageInUse`, and OSError when the disk does not allow it.
+        """
+        self.storage = storage
+        self._backups, self._downloads = storage / "backups", storage / "downloads"
+        # `archives` is the target that there is when none is configured.
+        for directory in (storage, self._backups, self._downloads, storage / "archives"):
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._lock = os.open(storage / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(self._lock)
+            raise StorageInUse(
+                f"storage '{storage}' is in use by another agent: stop it, or set another 'storage'"
+            ) from error
+
+    @property
+    def journal(self) -> Path:
+        return self.storage / "journal.db"
+
+    def free_path(self, device_tag: str) -> Path:
+        """Where the next archive is staged: names carry milliseconds, but clocks jump."""
+        while True:
+            path = self._backups / archive_name(datetime.now(UTC), device_tag)
+            if not path.exists():
+                return path
+            time.sleep(0.001)
+
+    def download(self, job_id: str) -> Path:
+        return self._downloads / f"{job_id}.part"
+
+    def remove_incomplete(self) -> None:
+        """Remove what a crash left: it can be called before anything runs only."""
+        for directory in (self._backups, self._downloads):
+            with os.scandir(directory) as entries:
+                names = [entry.name for entry in entries if entry.name.endswith(_INCOMPLETE)]
+            for name in names:
+                log.info("incomplete file of an earlier run removed", file=name)
+                with suppress(FileNotFoundError):
+                    (directory / name).unlink()
+
+    def close(self) -> None:
+        os.close(self._lock)
