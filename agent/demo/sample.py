@@ -1,0 +1,91 @@
+"""The directory that the demo saves, damages and gets back, and how it is compared."""
+
+import hashlib
+import os
+import random
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+LOG_LINES = 60_000
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """All that has to be the same again about one file, directory or link."""
+
+    kind: str
+    mode: int
+    mtime_ns: int
+    content: str
+    """SHA-256 of a file, target of a link, empty for a directory."""
+
+
+def make(root: Path) -> None:
+    """Nested directories, a program, a link, an empty directory, a name beyond ASCII, a log of some size."""
+    chance = random.Random(7)  # noqa: S311 (the same sample every time)
+    (root / "config" / "network").mkdir(parents=True)
+    (root / "empty").mkdir()
+    (root / "logs").mkdir()
+    (root / "config" / "app.json").write_text('{"interval": 30, "unit": "°C"}\n', "utf-8")
+    (root / "config" / "network" / "wlan0.conf").write_text("ssid=plant-7\n", "utf-8")
+    (root / "config" / "Grüße — 設定.txt").write_text("names need not be ASCII\n", "utf-8")
+    (root / "config" / "current").symlink_to("app.json")
+    program = root / "start.sh"
+    program.write_text("#!/bin/sh\nexec ./app --config config/app.json\n", "utf-8")
+    program.chmod(0o755)
+    (root / "config" / "network" / "wlan0.conf").chmod(0o600)
+    with (root / "logs" / "app.log").open("w", encoding="ascii") as log:
+        for number in range(LOG_LINES):
+            log.write(f"{number:08d} INFO sensor={chance.randrange(40)} value={chance.random():.6f}\n")
+    os.utime(root / "logs" / "app.log", ns=(1_700_000_000_123_456_789,) * 2)
+
+
+def damage(root: Path) -> list[str]:
+    """What a bad day does; says so in words."""
+    (root / "config" / "app.json").write_text("{", "utf-8")
+    (root / "config" / "Grüße — 設定.txt").unlink()
+    (root / "start.sh").chmod(0o644)
+    (root / "empty").rmdir()
+    (root / "config" / "current").unlink()
+    with (root / "logs" / "app.log").open("r+b") as log:
+        log.truncate(1000)
+    return [
+        "config/app.json overwritten",
+        "config/Grüße — 設定.txt deleted",
+        "start.sh no longer executable",
+        "empty/ and the link config/current removed",
+        "logs/app.log cut off",
+    ]
+
+
+def facts(root: Path) -> dict[str, Fact]:
+    """Everything below `root` by its relative name."""
+    found = {}
+    for directory, directories, files in os.walk(root):
+        for name in (*directories, *files):
+            path = Path(directory, name)
+            found[str(path.relative_to(root))] = _fact(path)
+    return found
+
+
+def _fact(path: Path) -> Fact:
+    status = path.lstat()
+    if stat.S_ISLNK(status.st_mode):
+        return Fact("link", 0, status.st_mtime_ns, os.readlink(path))
+    mode = stat.S_IMODE(status.st_mode)
+    if stat.S_ISDIR(status.st_mode):
+        return Fact("directory", mode, status.st_mtime_ns, "")
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    return Fact("file", mode, status.st_mtime_ns, digest)
+
+
+def differences(before: dict[str, Fact], after: dict[str, Fact]) -> list[str]:
+    """One line for everything that is missing, new or not the same."""
+    lines = [f"{name} is missing" for name in sorted(before.keys() - after.keys())]
+    lines += [f"{name} is new" for name in sorted(after.keys() - before.keys())]
+    for name in sorted(before.keys() & after.keys()):
+        for what in ("kind", "mode", "mtime_ns", "content"):
+            if getattr(before[name], what) != getattr(after[name], what):
+                lines.append(f"{name} differs in {what}")
+    return lines

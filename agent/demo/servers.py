@@ -1,0 +1,97 @@
+"""What the demo needs around the agent: an MQTT broker and a place behind HTTP, both in this process."""
+
+import asyncio
+import logging
+import shutil
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import urlsplit
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+@contextmanager
+def mqtt_broker() -> Iterator[tuple[str, int]]:
+    """Host and port of an embedded broker. Raises ImportError without the extra `demo`."""
+    from amqtt.broker import Broker
+
+    logging.getLogger("amqtt").setLevel(logging.CRITICAL)
+    logging.getLogger("transitions").setLevel(logging.CRITICAL)
+    address = ("127.0.0.1", free_port())
+    config = {
+        "listeners": {"default": {"type": "tcp", "bind": f"{address[0]}:{address[1]}"}},
+        "plugins": {"amqtt.plugins.authentication.AnonymousAuthPlugin": {"allow_anonymous": True}},
+    }
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, name="broker", daemon=True)
+    thread.start()
+
+    async def start() -> Broker:
+        broker = Broker(config)
+        await broker.start()
+        return broker
+
+    broker = asyncio.run_coroutine_threadsafe(start(), loop).result(10)
+    try:
+        yield address
+    finally:
+        asyncio.run_coroutine_threadsafe(broker.shutdown(), loop).result(10)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(5)
+        loop.close()
+
+
+@contextmanager
+def http_store(directory: Path) -> Iterator[str]:
+    """The base URL of a server that keeps what is PUT in `directory` and gives it back."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Files, directory))
+    thread = threading.Thread(target=server.serve_forever, name="http", daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join(5)
+
+
+class _Files(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def __init__(self, directory: Path, *args: object) -> None:
+        self._directory = directory
+        super().__init__(*args)  # type: ignore[arg-type]
+
+    def _file(self) -> Path:
+        return self._directory / Path(urlsplit(self.path).path).name
+
+    def do_PUT(self) -> None:  # noqa: N802 (the name is http.server's)
+        left = int(self.headers["Content-Length"])
+        with self._file().open("wb") as file:
+            while left and (chunk := self.rfile.read(min(left, 1 << 16))):
+                left -= file.write(chunk)
+        self.send_response(201)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def do_GET(self) -> None:  # noqa: N802
+        file = self._file()
+        if not file.exists():
+            self.send_error(404)
+            return
+        self.send_response(200)
+        self.send_header("Content-Length", str(file.stat().st_size))
+        self.end_headers()
+        with file.open("rb") as content:
+            shutil.copyfileobj(content, self.wfile)
+
+    def log_message(self, *_: object) -> None:
+        """The demo shows what happens in its own way."""
