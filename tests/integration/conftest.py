@@ -1,0 +1,62 @@
+"""A broker, a backend and an agent for each test."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.agent_process import AgentProcess
+from tests.support.backend import Backend
+from tests.support.mosquitto import Mosquitto, mosquitto
+from tests.support.trees import Dir, File, Found, Link, Spec, make_tree, snapshot
+
+SAMPLE: Spec = {
+    "config": Dir(0o750),
+    "config/app.json": File(b'{"interval": 30}\n', 0o600),
+    "config/current": Link("app.json"),
+    "config/Gr\u00fc\u00dfe \u2014 \u8a2d\u5b9a.txt": File(b"names need not be ASCII\n"),
+    "empty": Dir(),
+    "logs": Dir(),
+    "logs/app.log": File(b"".join(b"%08d INFO value=%d\n" % (n, n * 37 % 1000) for n in range(20_000))),
+    "start.sh": File(b"#!/bin/sh\nexec ./app\n", 0o755),
+}
+"""What is on the device."""
+
+
+def contents(root: Path) -> dict[str, Found]:
+    """All that is below `root`; its own time is nobody's data, and archives do not name it."""
+    found = snapshot(root)
+    del found[""]
+    return found
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[Mosquitto]:
+    with mosquitto(tmp_path / "mosquitto") as running:
+        yield running
+
+
+@pytest.fixture
+def backend(broker: Mosquitto) -> Iterator[Backend]:
+    with Backend(broker.port) as connected:
+        yield connected
+
+
+@pytest.fixture
+def device(tmp_path: Path, broker: Mosquitto) -> Iterator[AgentProcess]:
+    """A device with some data on it; its agent is not yet started."""
+    process = AgentProcess(tmp_path / "device", broker.port)
+    make_tree(process.data, SAMPLE)
+    try:
+        yield process
+    finally:
+        if process.process and process.process.poll() is None:
+            process.kill()
+
+
+@pytest.fixture
+def agent(device: AgentProcess, backend: Backend) -> AgentProcess:
+    """A running agent that has announced itself."""
+    device.start()
+    backend.announced()
+    return device

@@ -1,0 +1,67 @@
+"""A real mosquitto on a free loopback port, started, stopped and restarted by the tests."""
+
+import shutil
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.support.require import require
+from tests.support.waiting import wait_until
+
+_PLACES = "/usr/sbin:/usr/local/sbin:/usr/bin"
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+@dataclass
+class Mosquitto:
+    """A broker; `stop` and `start` keep its port, and its sessions when `persistent`."""
+
+    work: Path
+    lines: list[str] = field(default_factory=list)
+    """More of its configuration, instead of the plain anonymous listener."""
+    port: int = field(default_factory=free_port)
+    persistent: bool = True
+    _process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        program = shutil.which("mosquitto") or shutil.which("mosquitto", path=_PLACES)
+        require(program is not None, "mosquitto (Debian package mosquitto)")
+        assert program
+        config = self.work / "mosquitto.conf"
+        lines = self.lines or [f"listener {self.port} 127.0.0.1", "allow_anonymous true"]
+        if self.persistent:
+            lines = [*lines, "persistence true", f"persistence_location {self.work}/"]
+        config.write_text("\n".join([*lines, "user root", ""]))
+        with (self.work / "mosquitto.log").open("ab") as log:
+            self._process = subprocess.Popen([program, "-v", "-c", str(config)], stdout=log, stderr=log)
+        wait_until(self._listens, what="mosquitto to listen")
+
+    def _listens(self) -> bool:
+        assert self._process
+        assert self._process.poll() is None, (self.work / "mosquitto.log").read_text()
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self.port)) == 0
+
+    def stop(self) -> None:
+        if self._process:
+            self._process.terminate()
+            self._process.wait(10)
+            self._process = None
+
+
+@contextmanager
+def mosquitto(work: Path, lines: list[str] | None = None, port: int | None = None) -> Iterator[Mosquitto]:
+    work.mkdir(parents=True, exist_ok=True)
+    broker = Mosquitto(work, lines or [], port or free_port())
+    try:
+        broker.start()
+        yield broker
+    finally:
+        broker.stop()
