@@ -1,0 +1,112 @@
+"""What has to happen to the target: the unpacked tree compared with it, from the top down."""
+
+import itertools
+import os
+import stat
+from collections.abc import Iterator, Sequence
+
+from agent.backup.archive.names import PRIVATE_PREFIX, readable
+from agent.backup.errors import IoError
+from agent.backup.restore.directories import is_directory
+from agent.backup.restore.disk import NO_HARD_LINK, open_up
+from agent.backup.restore.metadata import Meta, meta_of
+from agent.backup.restore.mounts import refuse_mounts
+from agent.backup.restore.plan import Act, Step
+from agent.backup.restore.workspace import Workspace
+
+_SPECIAL = stat.S_ISUID | stat.S_ISGID | stat.S_ISVTX
+
+
+class Comparison:
+    """Goes through the directories that both sides have; what only one side has is one step, however big.
+
+    Does not change the target. Saves every file that will be replaced as a hard link in undo/, and opens
+    up the unpacked directories of both sides, whose mode is in the plan from then on.
+    """
+
+    def __init__(
+        self, workspace: Workspace, *, replace: bool, special_bits: bool, mounts: Sequence[str]
+    ) -> None:
+        """`replace`: entries that only the target has go. `mounts`: mount points, relative to the target."""
+        self._workspace, self._replace, self._special_bits = workspace, replace, special_bits
+        self._mounts = mounts
+        self._device = os.fstat(workspace.root_fd).st_dev
+        self._numbers = itertools.count()
+        self._shared: list[tuple[str, Meta | None]] = []
+
+    def steps(self) -> Iterator[Step]:
+        """Every directory's own step comes before those of its entries.
+
+        Raises OSError, and IoError when a mount point is in the way.
+        """
+        self._shared = [("", None)]
+        while self._shared:
+            path, new_meta = self._shared.pop()
+            yield self._keep(path, new_meta)
+            new_fd = self._workspace.new_directory(path)
+            names = sorted(os.listdir(new_fd))
+            for name in names:
+                yield from self._entry(path, name, new_fd)
+            if self._replace:
+                yield from self._surplus(path, names)
+
+    def _keep(self, path: str, new_meta: Meta | None) -> Step:
+        status = os.fstat(self._workspace.target.directory(path))
+        if status.st_dev != self._device:
+            raise IoError(
+                f"'{readable(path)}' in the target is on another file system: restore into it by itself"
+            )
+        old = meta_of(status)
+        if new_meta and not self._special_bits:
+            # Without leave to set special bits there is none to clear them either: a shared directory
+            # that is set-group-id stays so.
+            special = stat.S_IMODE(status.st_mode) & _SPECIAL
+            new_meta = new_meta._replace(mode=(new_meta.mode or 0) & ~_SPECIAL | special)
+        return Step(next(self._numbers), Act.KEEP, path, old, new_meta)
+
+    def _entry(self, parent: str, name: str, new_fd: int) -> Iterator[Step]:
+        path = f"{parent}/{name}" if parent else name
+        new = os.stat(name, dir_fd=new_fd, follow_symlinks=False)
+        old = self._workspace.target.stat(path)
+        if is_directory(new) and is_directory(old):
+            open_up((new_fd, name))
+            refuse_mounts(path, whole=False, mounts=self._mounts)
+            self._shared.append((path, meta_of(new)))
+            return
+        refuse_mounts(path, whole=True, mounts=self._mounts)
+        yield self._placing(path, is_directory(new), old)
+
+    def _placing(self, path: str, new_is_directory: bool, old: os.stat_result | None) -> Step:
+        number = next(self._numbers)
+        if old is None:
+            return Step(number, Act.ADD, path)
+        if is_directory(old):
+            return Step(number, Act.SWAP, path, meta_of(old))
+        if new_is_directory or not self._saved(path, number):
+            return Step(number, Act.SWAP, path)
+        return Step(number, Act.REPLACE, path)
+
+    def _saved(self, path: str, number: int) -> bool:
+        """Hard-link the old file to undo/; False where that cannot be: VFAT, or somebody else's file."""
+        (fd, name), (undo_fd, undo_name) = (
+            self._workspace.target.parent(path),
+            self._workspace.undo_place(number),
+        )
+        try:
+            os.link(name, undo_name, src_dir_fd=fd, dst_dir_fd=undo_fd, follow_symlinks=False)
+        except OSError as error:
+            if error.errno not in NO_HARD_LINK:
+                raise
+            return False
+        return True
+
+    def _surplus(self, parent: str, wanted: list[str]) -> Iterator[Step]:
+        fd = self._workspace.target.directory(parent)
+        for name in sorted(set(os.listdir(fd)).difference(wanted)):
+            if not parent and name.startswith(PRIVATE_PREFIX):
+                continue  # ours, or another restore's that is still to be recovered
+            path = f"{parent}/{name}" if parent else name
+            refuse_mounts(path, whole=True, mounts=self._mounts)
+            old = self._workspace.target.stat(path)
+            assert old is not None
+            yield Step(next(self._numbers), Act.REMOVE, path, meta_of(old) if is_directory(old) else None)

@@ -1,0 +1,39 @@
+"""Mount points inside a target. Nothing can be renamed into, out of or over one."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from agent.backup.archive.names import readable
+from agent.backup.errors import IoError
+
+_ESCAPE = re.compile(rb"\\([0-7]{3})")
+
+
+def mounts_below(target: Path) -> list[str]:
+    """Mount points strictly below the resolved `target`, relative to it; bind mounts too.
+
+    From /proc/self/mountinfo, fifth field, where space, tab, newline and backslash are octal (proc(5)).
+    A changed st_dev would not tell a directory of the same file system that is mounted there.
+    """
+    top = b"" if target == Path("/") else bytes(target)
+    found = set()
+    with open("/proc/self/mountinfo", "rb") as table:
+        for line in table:
+            place = _ESCAPE.sub(lambda octal: bytes([int(octal[1], 8)]), line.split(b" ", 5)[4])
+            if place.startswith(top + b"/") and len(place) > len(top) + 1:
+                found.add(place[len(top) + 1 :])
+    return sorted(name.decode("utf-8", "surrogateescape") for name in found)
+
+
+def refuse_mounts(path: str, whole: bool, mounts: Sequence[str]) -> None:
+    """Raise IoError when putting something at `path` meets a mount point.
+
+    `whole`: everything below `path` goes as well, so a mount point there is in the way too.
+    """
+    for mount in mounts:
+        if (path + "/").startswith(mount + "/") or (whole and mount.startswith(path + "/")):
+            raise IoError(
+                f"'{readable(mount)}' in the target is a mount point in the way of '{readable(path)}': "
+                "unmount it, or restore into it by itself"
+            )

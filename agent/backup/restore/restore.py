@@ -1,0 +1,201 @@
+"""One restore from beginning to end: unpack, commit, discard; and what to do after a crash."""
+
+import os
+from contextlib import closing
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+
+from agent.backup.archive.names import PRIVATE_PREFIX, readable
+from agent.backup.archive.reader import ArchiveReader
+from agent.backup.archive.survey import ArchiveLimits, Survey
+from agent.backup.errors import IoError, NoSpace, disk_errors
+from agent.backup.restore.commit import commit, roll_back, take_back
+from agent.backup.restore.compare import Comparison
+from agent.backup.restore.directories import open_resolved
+from agent.backup.restore.mounts import mounts_below
+from agent.backup.restore.unpack import Unpacker
+from agent.backup.restore.workspace import DONE, NEW, PLAN, Workspace
+from agent.backup.transfer import CancelToken, Progress, no_progress
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RestoreOptions:
+    """How to restore; `mode` is "merge" or "replace", anything else raises ValueError."""
+
+    limits: ArchiveLimits
+    mode: str = "merge"
+    """"merge": entries of the target that the archive does not name stay; "replace": they go."""
+    reserve_bytes: int = 0
+    """Free space that has to be left on the target's file system."""
+    owner: bool = True
+    """Give files their archived owner and group, where this process may (CAP_CHOWN)."""
+    special_bits: bool = False
+    """Bring back set-uid, set-gid, sticky and file capabilities; otherwise they are dropped."""
+
+    def __post_init__(self) -> None:
+        if self.mode not in ("merge", "replace"):
+            raise ValueError(f"restore.mode must be 'merge' or 'replace', not '{readable(self.mode)}'")
+
+
+class Restore:
+    """Used by one thread, once: `unpack`, then `commit`, then `discard`; `discard` also after any error.
+
+    What the agent remembers of the outcome is to be written between `commit` and `discard`: after
+    `discard`, `recover` finds nothing any more, and cannot tell new from old.
+    """
+
+    def __init__(
+        self,
+        target: Path,
+        job_id: str,
+        options: RestoreOptions,
+        token: CancelToken,
+        progress: Progress = no_progress,
+    ) -> None:
+        """`target` is absolute, resolved and exists. `job_id` becomes part of a file name."""
+        self._target, self._job_id, self._options = target, job_id, options
+        self._token, self._progress = token, progress
+        self._workspace: Workspace | None = None
+
+    @property
+    def unpacked(self) -> Path:
+        """Where `unpack` puts the tree: for a command that does the rest itself."""
+        return self._target / f"{PRIVATE_PREFIX}{self._job_id}" / NEW
+
+    def unpack(self, reader: ArchiveReader) -> Survey:
+        """Unpack into the working directory; the target itself does not change.
+
+        Raises ArchiveError for a damaged, hostile or too large archive, NoSpace before the first byte
+        when it would not fit beside the reserve (or later, when the disk fills up all the same), IoError
+        when a mount point is in the way or the disk fails, and Cancelled.
+        """
+        survey = reader.survey(self._options.limits)
+        self._token.check()
+        with disk_errors(f"cannot restore into '{readable(str(self._target))}'"):
+            self._check_space(survey)
+            self._workspace = Workspace.create(self._target, self._job_id)
+        unpacker = Unpacker(
+            self._workspace,
+            owner=self._options.owner,
+            special_bits=self._options.special_bits,
+            mounts=mounts_below(self._target),
+            token=self._token,
+            progress=self._progress,
+        )
+        try:
+            unpacker.run(reader)
+        except OSError:
+            with disk_errors(f"cannot unpack '{readable(unpacker.current)}'"):
+                raise
+        return survey
+
+    def commit(self) -> None:
+        """Bring what was unpacked into the target, all of it or nothing.
+
+        Raises NoSpace, IoError and Cancelled after everything is as it was; an IoError that says so when
+        even that was impossible: `recover` does it then.
+        """
+        workspace = self._workspace
+        assert workspace is not None, "unpack comes first"
+        with disk_errors("cannot put the unpacked files in place"):
+            try:
+                commit(workspace, self._comparison(workspace), self._token)
+            except BaseException:
+                self._take_back(workspace)
+                raise
+
+    def discard(self) -> None:
+        """Remove the working directory; harmless when done twice. Raises IoError.
+
+        A commit that could be neither completed nor taken back keeps it, for `recover`.
+        """
+        if self._workspace is None:
+            return
+        workspace, self._workspace = self._workspace, None
+        with closing(workspace), disk_errors(f"cannot remove '{readable(workspace.name)}' from the target"):
+            if not workspace.has(PLAN):
+                workspace.remove()
+
+    def _check_space(self, survey: Survey) -> None:
+        root_fd = open_resolved(self._target)
+        try:
+            disk = os.fstatvfs(root_fd)
+        finally:
+            os.close(root_fd)
+        free_bytes = disk.f_bavail * disk.f_frsize
+        needed_bytes = survey.size_bytes + self._options.reserve_bytes
+        if needed_bytes > free_bytes:
+            raise NoSpace(
+                f"unpacking needs {needed_bytes} bytes with the reserve of {self._options.reserve_bytes}, "
+                f"but only {free_bytes} are free in the target: free some space"
+            )
+        if disk.f_files and survey.entries > disk.f_favail:
+            raise NoSpace(f"the target has room for {disk.f_favail} more files, not for {survey.entries}")
+
+    def _comparison(self, workspace: Workspace) -> Comparison:
+        return Comparison(
+            workspace,
+            replace=self._options.mode == "replace",
+            special_bits=self._options.special_bits,
+            mounts=mounts_below(self._target),
+        )
+
+    def _take_back(self, workspace: Workspace) -> None:
+        try:
+            take_back(workspace)
+        except OSError as error:
+            raise IoError(
+                "the restore failed and could not be taken back now; the next start of the agent does it"
+            ) from error
+
+
+class Recovery(Enum):
+    """What `recover` found, and made of it."""
+
+    NOTHING = "nothing"
+    """No trace: the job changed nothing, or its outcome was complete and cleaned up."""
+    ROLLED_BACK = "rolled back"
+    """The target is what it was before the restore."""
+    COMMITTED = "committed"
+    """The target is what the restore wanted."""
+
+
+def recover(target: Path, job_id: str) -> Recovery:
+    """Bring a target to entirely old or entirely new after a crash at any point of a restore.
+
+    May itself be cut off at any point and called again. Raises IoError when the disk fails.
+    """
+    with disk_errors(f"cannot recover '{readable(str(target))}' after a restore"):
+        workspace = Workspace.find(target, job_id)
+        if workspace is None:
+            return Recovery.NOTHING
+        with closing(workspace):
+            return _recover(workspace)
+
+
+def committed(target: Path, job_id: str) -> bool:
+    """Whether a crash came after the commit. Changes nothing, so that the outcome can be recorded first.
+
+    `recover` then removes the working directory, and with it what this is decided by. Raises IoError.
+    """
+    with disk_errors(f"cannot look into '{readable(str(target))}' after a restore"):
+        workspace = Workspace.find(target, job_id)
+        if workspace is None:
+            return False
+        with closing(workspace):
+            return workspace.has(DONE)
+
+
+def _recover(workspace: Workspace) -> Recovery:
+    if workspace.has(DONE):
+        os.fsync(workspace.work_fd)  # `done` has to last before undo/ goes
+        found = Recovery.COMMITTED
+    elif not os.listdir(workspace.work_fd):
+        found = Recovery.NOTHING
+    else:
+        if workspace.has(PLAN):
+            roll_back(workspace)
+        found = Recovery.ROLLED_BACK
+    workspace.remove()
+    return found

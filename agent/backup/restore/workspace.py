@@ -1,0 +1,127 @@
+"""The private directory inside a target in which a restore works: `.edge-backup-<job>`.
+
+    new/   what was unpacked        undo/   the old files, one per number of the plan
+    plan   a commit is under way: the target has to go back    done   the commit is complete
+
+It is inside the target because a neighbour would often be unwritable or on another file system, where
+nothing could be renamed. What it holds decides what a crash left behind:
+
+    nothing     nothing happened, or all that happened was cleaned up
+    `plan`      the target is somewhere between old and new, and goes back to old
+    `done`      the target is new; the rest only needs to be removed
+    otherwise   the target is old, untouched or completely rolled back
+"""
+
+import os
+from contextlib import suppress
+from pathlib import Path
+
+from agent.backup.archive.names import PRIVATE_PREFIX, readable
+from agent.backup.errors import IoError
+from agent.backup.restore import disk
+from agent.backup.restore.directories import Place, Tree, open_directory, open_resolved
+from agent.backup.restore.metadata import set_mtime
+
+NEW, UNDO, PLAN, DONE = "new", "undo", "plan", "done"
+
+
+class Workspace:
+    """Descriptors of a target and of one job's working directory in it. Every method raises OSError."""
+
+    def __init__(self, root_fd: int, name: str) -> None:
+        """Takes over `root_fd`, the target; `name` exists in it."""
+        self.root_fd, self.name = root_fd, name
+        self.work_fd = open_directory(name, root_fd)
+        self.target = Tree(root_fd)
+        self._new, self._undo = Tree(self.work_fd), Tree(self.work_fd)
+
+    @classmethod
+    def create(cls, target: Path, job_id: str) -> "Workspace":
+        """Make it, empty but for new/ and undo/. Raises IoError when the job has one already."""
+        name = _name(job_id)
+        root_fd = open_resolved(target)
+        try:
+            _make(root_fd, name)
+            return cls(root_fd, name)
+        except BaseException:
+            os.close(root_fd)
+            raise
+
+    @classmethod
+    def find(cls, target: Path, job_id: str) -> "Workspace | None":
+        """The one that this job left; None when there is none, or no target."""
+        try:
+            root_fd = open_resolved(target)
+        except FileNotFoundError:
+            return None
+        try:
+            return cls(root_fd, _name(job_id))
+        except FileNotFoundError:
+            os.close(root_fd)
+            return None
+        except BaseException:
+            os.close(root_fd)
+            raise
+
+    def new_directory(self, path: str) -> int:
+        """The unpacked directory `path`, as `Tree.directory`."""
+        return self._new.directory(f"{NEW}/{path}" if path else NEW)
+
+    def new_place(self, path: str) -> Place:
+        """Where the unpacked `path` is, as `Tree.parent`."""
+        return self._new.parent(f"{NEW}/{path}")
+
+    def undo_place(self, number: int) -> Place:
+        return self._undo.parent(f"{UNDO}/{number:010}")
+
+    def has(self, name: str) -> bool:
+        return disk.exists((self.work_fd, name))
+
+    def rename(self, name: str, new_name: str) -> None:
+        """Rename one of its files, durably: the fsync of a directory makes its renames last."""
+        os.rename(name, new_name, src_dir_fd=self.work_fd, dst_dir_fd=self.work_fd)
+        os.fsync(self.work_fd)
+
+    def remove(self) -> None:
+        """Remove it with all it holds; the target keeps its time.
+
+        `done` goes last: as long as an old file is left in undo/, it must be clear that it is not wanted.
+        """
+        disk.empty(self.work_fd, keep=DONE)
+        disk.empty(self.work_fd)
+        before = os.fstat(self.root_fd)
+        os.rmdir(self.name, dir_fd=self.root_fd)
+        set_mtime(self.root_fd, before.st_mtime_ns)
+
+    def close(self) -> None:
+        """Give all descriptors back, the target's too."""
+        for tree in (self.target, self._new, self._undo):
+            tree.close()
+        os.close(self.work_fd)
+        os.close(self.root_fd)
+
+
+def _make(root_fd: int, name: str) -> None:
+    before = os.fstat(root_fd)
+    try:
+        os.mkdir(name, 0o700, dir_fd=root_fd)
+    except FileExistsError as error:
+        raise IoError(f"'{readable(name)}' is left from a restore: recover that one first") from error
+    made = [name, f"{name}/{NEW}", f"{name}/{UNDO}"]
+    try:
+        set_mtime(root_fd, before.st_mtime_ns)
+        for part in made[1:]:
+            os.mkdir(part, 0o700, dir_fd=root_fd)
+    except BaseException:
+        with suppress(OSError):
+            for part in reversed(made):
+                if disk.exists((root_fd, part)):
+                    os.rmdir(part, dir_fd=root_fd)
+            set_mtime(root_fd, before.st_mtime_ns)
+        raise
+
+
+def _name(job_id: str) -> str:
+    if not job_id or "/" in job_id or "\0" in job_id or len(os.fsencode(job_id)) > 200:
+        raise ValueError(f"not a job id that can be part of a file name: {job_id!r}")
+    return PRIVATE_PREFIX + job_id

@@ -1,0 +1,351 @@
+"""Unpacking keeps what the archive says, refuses what it must not say, and leaves the target alone."""
+
+import contextlib
+import errno
+import os
+import stat
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from agent.backup.archive.metadata import own_extra
+from agent.backup.archive.reader import ArchiveReader
+from agent.backup.errors import ArchiveError, Cancelled, IoError, NoSpace
+from agent.backup.restore import Restore, RestoreOptions
+from agent.backup.transfer import CancelToken
+from tests.support.diskfaults import striking
+from tests.support.require import require
+from tests.support.restoring import JOB, LIMITS, is_clean, restored, unpacked, without_working_directory
+from tests.support.trees import NOON_NS, Dir, File, Link, Spec, differences, make_tree, snapshot, write_zip
+
+TREE: Spec = {
+    "empty": Dir(0o700, -5),
+    "bin": Dir(0o555),
+    "bin/tool": File(b"#!/bin/sh\n", 0o755),
+    "bin/link": Link("tool", 123),
+    "bin/dangling": Link("/no/where"),
+    "grüße.txt": File("grüße".encode(), 0o600, 1 << 60),
+    os.fsdecode(b"not utf-8 \xff\n"): File(b"x", 0o000),
+}
+
+
+def owner_extra(uid: int, gid: int) -> bytes:
+    """Info-ZIP's field 0x7875: version 1, then both ids after their size."""
+    return b"ux\x0b\0\x01\x04" + uid.to_bytes(4, "little") + b"\x04" + gid.to_bytes(4, "little")
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> Path:
+    return make_tree(tmp_path.resolve() / "target", {})
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Path:
+    return tmp_path / "a.zip"
+
+
+def test_content_modes_times_and_links_come_back(tmp_path: Path, target: Path, archive: Path) -> None:
+    expected = snapshot(make_tree(tmp_path / "expected", TREE))
+    found = snapshot(restored(target, write_zip(archive, TREE)))
+    del expected[""], found[""]
+    assert differences(expected, found) == []
+
+
+def test_unpacking_does_not_touch_the_target_not_even_its_time(target: Path, archive: Path) -> None:
+    make_tree(target, {"bin": Dir(), "bin/tool": File(b"old")})
+    before = snapshot(target)
+    with unpacked(target, write_zip(archive, TREE)) as restore:
+        assert differences(before, without_working_directory(target)) == []
+        assert sorted(os.listdir(restore.unpacked)) == sorted(name for name in TREE if "/" not in name)
+        assert stat.S_IMODE((target / f".edge-backup-{JOB}").stat().st_mode) == 0o700
+    assert differences(before, snapshot(target)) == []
+
+
+def test_the_survey_and_the_progress_tell_what_was_unpacked(target: Path, archive: Path) -> None:
+    write_zip(archive, {"d": Dir(), "d/f": File(bytes(700_000)), "l": Link("d")})
+    seen: list[int] = []
+    restore = Restore(target, JOB, RestoreOptions(limits=LIMITS), CancelToken(), seen.append)
+    with archive.open("rb") as file:
+        survey = restore.unpack(ArchiveReader(file))
+    restore.discard()
+    assert (survey.files, survey.directories, survey.links) == (1, 1, 1)
+    assert seen == sorted(seen)
+    assert seen[-1] == 700_000
+
+
+@pytest.mark.parametrize(
+    ("entries", "reason"),
+    [
+        ([("a", File()), ("a", File())], "is there twice"),
+        ([("a", Link("x")), ("a", File())], "is there twice"),
+        ([("a", File()), ("a", Dir())], "lies below one that is no directory"),
+        ([("a", File()), ("a/b", File())], "lies below one that is no directory"),
+        ([("a", Dir()), ("a", File())], "is there twice"),
+        ([("a", Link("/etc")), ("a/passwd", File())], "lies below a symbolic link"),
+        ([("a/passwd", File()), ("a", Link("/etc"))], "is there twice"),
+        ([("../a", File())], "points above"),
+        ([("/a", File())], "is absolute"),
+        ([(f".edge-backup-{JOB}", Dir())], "own directories"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_hostile_names_are_refused_and_nothing_is_left(
+    target: Path, archive: Path, entries: list[tuple[str, File | Dir | Link]], reason: str
+) -> None:
+    write_zip(archive, entries)
+    before = snapshot(target)
+    with pytest.raises(ArchiveError, match=reason), unpacked(target, archive):
+        pass
+    assert differences(before, snapshot(target)) == []
+
+
+def test_a_link_whose_target_has_a_nul_byte_is_refused(target: Path, archive: Path) -> None:
+    write_zip(archive, {"a": Link("b\0c")})
+    with pytest.raises(ArchiveError, match="NUL"), unpacked(target, archive):
+        pass
+    assert is_clean(target)
+
+
+def test_a_wrong_checksum_is_an_archive_error_and_nothing_is_left(target: Path, archive: Path) -> None:
+    write_zip(archive, {"a": File(b"content" * 1000)})
+    data = bytearray(archive.read_bytes())
+    data[data.index(b"PK\x01\x02") + 16] ^= 1  # the CRC in the central directory (APPNOTE 4.3.12)
+    local = data.index(b"PK\x03\x04") + 14
+    data[local] ^= 1
+    archive.write_bytes(data)
+    with pytest.raises(ArchiveError, match="checksum"), unpacked(target, archive):
+        pass
+    assert is_clean(target)
+
+
+@pytest.mark.parametrize(("special_bits", "mode"), [(False, 0o755), (True, 0o6755)])
+def test_set_uid_and_set_gid_bits_come_back_only_when_asked_for(
+    target: Path, archive: Path, special_bits: bool, mode: int
+) -> None:
+    write_zip(archive, {"tool": File(b"x", 0o6755), "new": Dir(0o1777)})
+    restored(target, archive, RestoreOptions(limits=LIMITS, special_bits=special_bits))
+    assert stat.S_IMODE((target / "tool").stat().st_mode) == mode
+    assert stat.S_IMODE((target / "new").stat().st_mode) == (0o1777 if special_bits else 0o777)
+
+
+def test_an_archive_without_modes_keeps_those_of_what_it_replaces(target: Path, archive: Path) -> None:
+    make_tree(target, {"tool": File(b"old", 0o711), "d": Dir(0o711), "becomes-file": Dir(0o711)})
+    spec: Spec = {"tool": File(b"new", None), "fresh": File(b"", None), "becomes-file": File(b"", None)}
+    restored(target, write_zip(archive, {**spec, "d/fresh": File(b"", None), "e/fresh": File(b"", None)}))
+    modes = {name: oct(found.mode) for name, found in snapshot(target).items() if name}
+    assert modes == {
+        "tool": "0o711",
+        "fresh": "0o644",
+        "becomes-file": "0o644",
+        "d": "0o711",
+        "d/fresh": "0o644",
+        "e": "0o755",
+        "e/fresh": "0o644",
+    }
+
+
+def test_a_directory_entry_after_its_contents_has_the_last_word(target: Path, archive: Path) -> None:
+    restored(target, write_zip(archive, {"d/e/f": File(), "d/e": Dir(0o711, 1), "d": Dir(0o500, 2)}))
+    found = snapshot(target)
+    assert (found["d"].mode, found["d"].mtime_ns) == (0o500, 2)
+    assert (found["d/e"].mode, found["d/e"].mtime_ns) == (0o711, 1)
+
+
+def test_hard_links_are_hard_links_again(target: Path, archive: Path) -> None:
+    linked = own_extra(NOON_NS, b"d/first", {})
+    spec: Spec = {"d": Dir(), "d/first": File(b"one file"), "second": File(b"one file")}
+    restored(target, write_zip(archive, spec, {"second": linked}))
+    assert (target / "second").stat().st_ino == (target / "d/first").stat().st_ino
+
+
+@pytest.mark.parametrize("first", [b"missing", b"d", b"link", b"d/missing/too"])
+def test_a_hard_link_to_what_is_no_earlier_file_becomes_a_file(
+    target: Path, archive: Path, first: bytes
+) -> None:
+    spec: Spec = {"d": Dir(), "link": Link("/etc/passwd"), "second": File(b"content")}
+    restored(target, write_zip(archive, spec, {"second": own_extra(NOON_NS, first, {})}))
+    assert (target / "second").read_bytes() == b"content"
+    assert (target / "second").stat().st_nlink == 1
+
+
+def test_long_runs_of_zeros_become_holes(target: Path, archive: Path) -> None:
+    content = bytes(8 << 20) + b"end of the first hole" + bytes(8 << 20)
+    restored(target, write_zip(archive, {"sparse": File(content)}))
+    assert (target / "sparse").read_bytes() == content
+    assert (target / "sparse").stat().st_blocks * 512 < 2 << 20
+
+
+def test_user_attributes_come_back_and_capabilities_do_not(target: Path, archive: Path) -> None:
+    capability = bytes.fromhex("0100000200040000000000000000000000000000")  # cap_net_bind_service+ep
+    xattrs = {"user.note": b"kept", "security.capability": capability}
+    extra = {name: own_extra(NOON_NS, None, xattrs) for name in ("f", "d")}
+    restored(target, write_zip(archive, {"f": File(b"x"), "d": Dir()}, extra))
+    assert os.getxattr(target / "f", "user.note") == b"kept"
+    assert os.getxattr(target / "d", "user.note") == b"kept"
+    assert "security.capability" not in os.listxattr(target / "f")
+
+
+def test_capabilities_come_back_with_the_special_bits_also_after_a_change_of_owner(
+    target: Path, archive: Path
+) -> None:
+    require(os.geteuid() == 0, "root, to give files away and set capabilities")
+    capability = bytes.fromhex("0100000200040000000000000000000000000000")
+    extra = own_extra(NOON_NS, None, {"security.capability": capability}) + owner_extra(1234, 567)
+    write_zip(archive, {"tool": File(b"x", 0o755)}, {"tool": extra})
+    restored(target, archive, RestoreOptions(limits=LIMITS, special_bits=True))
+    assert snapshot(target)["tool"].owner == (1234, 567)
+    assert os.getxattr(target / "tool", "security.capability") == capability
+
+
+def test_owners_come_back_when_allowed_and_stay_when_switched_off(target: Path, archive: Path) -> None:
+    require(os.geteuid() == 0, "root, to give files away")
+    make_tree(target, {"f": File(b"old"), "d": Dir()})
+    for name in ("f", "d"):
+        os.chown(target / name, 12, 34)
+    names = ("f", "d", "link", "fresh")
+    spec: Spec = {"f": File(b"new"), "d": Dir(), "link": Link("f"), "fresh": File()}
+    write_zip(archive, spec, dict.fromkeys(names, owner_extra(1234, 567)))
+    restored(target, archive, RestoreOptions(limits=LIMITS, owner=False))
+    found = snapshot(target)
+    assert [found[name].owner for name in names] == [(12, 34), (12, 34), (0, 0), (0, 0)]
+    restored(target, archive)
+    found = snapshot(target)
+    assert [found[name].owner for name in names] == [(1234, 567)] * 4
+
+
+def test_too_little_space_is_told_before_the_first_byte(target: Path, archive: Path) -> None:
+    write_zip(archive, {"f": File(b"x")})
+    before = target.stat().st_ctime_ns
+    with (
+        pytest.raises(NoSpace, match="with the reserve of"),
+        unpacked(target, archive, RestoreOptions(limits=LIMITS, reserve_bytes=1 << 60)),
+    ):
+        pass
+    assert target.stat().st_ctime_ns == before
+
+
+def test_a_failure_at_any_change_of_the_disk_leaves_nothing_and_the_target_as_it_was(
+    target: Path, archive: Path
+) -> None:
+    def fail() -> None:
+        raise OSError(errno.EIO, "")
+
+    write_zip(archive, TREE)
+    before, at, struck = snapshot(target), 1, True
+    while struck:
+        restore = Restore(target, JOB, RestoreOptions(limits=LIMITS), CancelToken())
+        # One failure is survived: tempfile has another way where O_TMPFILE fails.
+        with contextlib.suppress(IoError), archive.open("rb") as file, striking(at, fail) as count:
+            restore.unpack(ArchiveReader(file))
+        struck = count.calls >= at
+        at += 1
+        restore.discard()
+        assert differences(before, snapshot(target)) == []
+    assert at > 30
+
+
+def test_cancelling_stops_within_a_file(target: Path, archive: Path) -> None:
+    write_zip(archive, {"f": File(os.urandom(3 << 20))})
+    token = CancelToken()
+    restore = Restore(target, JOB, RestoreOptions(limits=LIMITS), token, lambda _done: token.cancel("enough"))
+    with archive.open("rb") as file, pytest.raises(Cancelled, match="enough"):
+        restore.unpack(ArchiveReader(file))
+    restore.discard()
+    assert is_clean(target)
+
+
+def test_directories_may_be_deeper_than_descriptors_and_recursion_go(target: Path, archive: Path) -> None:
+    deep = "/".join(["d"] * 1500)
+    write_zip(archive, {f"{deep}/file": File(b"deep"), "d/beside": File(b"b")})
+    for _ in range(2):  # into nothing, and over itself
+        restored(target, archive)
+    write_zip(archive, {"d": File(b"a file now")})
+    restored(target, archive)
+    assert (target / "d").read_bytes() == b"a file now"
+    assert is_clean(target)
+
+
+@pytest.fixture
+def small_disk(target: Path) -> Iterator[Path]:
+    """A file system of 1 MiB and 60 files, mounted at `target`."""
+    require(os.geteuid() == 0, "root, to mount")
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m,nr_inodes=60", "none", target], check=True)
+    yield target
+    subprocess.run(["umount", "-l", target], check=True)
+
+
+def test_a_target_that_is_a_mount_point_works(small_disk: Path, archive: Path) -> None:
+    restored(small_disk, write_zip(archive, TREE))
+    assert (small_disk / "bin/tool").exists()
+    assert is_clean(small_disk)
+
+
+def test_a_disk_that_fills_up_all_the_same_is_no_space_and_nothing_is_left(
+    small_disk: Path, archive: Path
+) -> None:
+    # Two blocks of 4 KiB for a little more than one: more than the sum of the sizes says.
+    write_zip(archive, {f"f{number}": File(b"x" * 17_000) for number in range(54)})
+    (small_disk / "ballast").write_bytes(bytes(100_000))
+    before = snapshot(small_disk)
+    with (
+        pytest.raises(NoSpace, match=r"cannot unpack 'f\d+': No space left on device"),
+        unpacked(small_disk, archive),
+    ):
+        pass
+    assert differences(before, snapshot(small_disk)) == []
+
+
+def test_a_disk_without_room_for_more_files_is_told_before(small_disk: Path, archive: Path) -> None:
+    write_zip(archive, {f"f{number}": File() for number in range(60)})
+    with pytest.raises(NoSpace, match="more files, not for 60"), unpacked(small_disk, archive):
+        pass
+
+
+def test_a_read_only_file_system_is_an_io_error(small_disk: Path, archive: Path) -> None:
+    write_zip(archive, {"f": File()})
+    subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
+    with pytest.raises(IoError, match=os.strerror(errno.EROFS)), unpacked(small_disk, archive):
+        pass
+
+
+@pytest.fixture(params=["tmpfs", "bind"])
+def inner_mount(tmp_path: Path, target: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
+    """`a b/mnt` in the target is a mount point; a bind mount has the same st_dev as the target."""
+    require(os.geteuid() == 0, "root, to mount")
+    make_tree(target, {"a b": Dir(), "a b/mnt": Dir()})
+    source = make_tree(tmp_path / "source", {"precious": File(b"precious")})
+    options = ["-t", "tmpfs", "none"] if request.param == "tmpfs" else ["--bind", source]
+    subprocess.run(["mount", *options, target / "a b/mnt"], check=True)
+    (target / "a b/mnt/precious").write_bytes(b"precious")
+    yield target
+    subprocess.run(["umount", "-l", target / "a b/mnt"], check=True)
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [{"a b/mnt/x": File()}, {"a b/mnt": Dir()}, {"a b/mnt": File()}, {"a b": File()}, {"a b": Link("x")}],
+)
+def test_a_mount_point_in_the_way_is_named_before_anything_changes(
+    inner_mount: Path, archive: Path, spec: Spec
+) -> None:
+    before = snapshot(inner_mount)
+    with pytest.raises(IoError, match="'a b/mnt' in the target is a mount point"):
+        restored(inner_mount, write_zip(archive, spec))
+    assert differences(before, snapshot(inner_mount)) == []
+
+
+def test_replace_does_not_remove_what_holds_a_mount_point(inner_mount: Path, archive: Path) -> None:
+    before = snapshot(inner_mount)
+    with pytest.raises(IoError, match="'a b/mnt' in the target is a mount point"):
+        restored(
+            inner_mount, write_zip(archive, {"f": File()}), RestoreOptions(limits=LIMITS, mode="replace")
+        )
+    assert differences(before, snapshot(inner_mount)) == []
+
+
+def test_beside_a_mount_point_everything_can_be_restored(inner_mount: Path, archive: Path) -> None:
+    restored(inner_mount, write_zip(archive, {"a b": Dir(0o711), "a b/f": File(b"f")}))
+    assert (inner_mount / "a b/f").read_bytes() == b"f"
+    assert (inner_mount / "a b/mnt/precious").read_bytes() == b"precious"
