@@ -1,0 +1,167 @@
+"""What an entry of an archive remembers about a file besides its bytes, as ZIP extra fields.
+
+Three fields are written. Info-ZIP's 0x5455 ("UT", the modification time in whole seconds) and 0x7875
+("ux", owner and group) are understood by other tools. One of our own keeps what has no place in ZIP:
+
+    u16  id 0x4245 ("EB")     u16  length of what follows
+    4    magic "Edge"; a field with our id and another magic is somebody else's and is ignored
+    then records of           u8 tag, u16 length, payload; unknown tags are skipped
+        1  modification time: i64 seconds since 1970, u32 nanoseconds
+        2  name of an earlier entry that this one was a hard link to
+        3  an extended attribute: its name, a NUL, its value
+
+All numbers are little-endian, as everywhere in ZIP (APPNOTE 4.4.1.1). Our field stands in the central
+directory only, and only where there is something to keep.
+"""
+
+import os
+import struct
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+
+ZIP64_ID = 0x0001
+_TIME_ID = 0x5455
+_OWNER_ID = 0x7875
+_OWN_ID = 0x4245
+_OWN_MAGIC = b"Edge"
+_TAG_TIME, _TAG_HARD_LINK, _TAG_ATTRIBUTE = 1, 2, 3
+
+_FIELD = struct.Struct("<HH")
+_TIME = struct.Struct("<HHBi")
+_OWNER = struct.Struct("<HHBBLBL")
+_RECORD = struct.Struct("<BH")
+_NANOSECONDS = struct.Struct("<qL")
+
+_DOS_FIRST_S = 315_532_800  # 1980-01-01 UTC, the first time that a DOS date can say
+_DOS_LAST_S = 4_354_819_198  # 2107-12-31 23:59:58 UTC, the last one
+_NS = 1_000_000_000
+
+
+class Kind(Enum):
+    """What an entry is. Nothing else is archived or restored."""
+
+    FILE = "file"
+    DIR = "directory"
+    LINK = "link"
+
+
+def dos_time(seconds: int) -> int:
+    """MS-DOS date and time (APPNOTE 4.4.6) of a time since 1970: local, clamped to 1980..2107.
+
+    Local time is what Info-ZIP writes and what tools show that know no extended timestamp.
+    """
+    when = time.localtime(min(max(seconds, _DOS_FIRST_S), _DOS_LAST_S))
+    if when.tm_year < 1980:
+        return 0x0021_0000  # 1980-01-01 00:00, west of Greenwich
+    if when.tm_year > 2107:
+        return 0xFF9F_BF7D  # 2107-12-31 23:59:58, east of it
+    date = (when.tm_year - 1980) << 9 | when.tm_mon << 5 | when.tm_mday
+    return date << 16 | when.tm_hour << 11 | when.tm_min << 5 | when.tm_sec // 2
+
+
+def from_dos_time(value: int) -> int | None:
+    """Seconds since 1970 of an MS-DOS date and time; None where it names no day (0, month 15)."""
+    date, clock = value >> 16, value & 0xFFFF
+    month, day = date >> 5 & 15, date & 31
+    if not (1 <= month <= 12 and day):
+        return None
+    parts = ((date >> 9) + 1980, month, day, clock >> 11, clock >> 5 & 63, (clock & 31) * 2, 0, 0, -1)
+    return int(time.mktime(parts))
+
+
+def common_extra(stat: os.stat_result) -> bytes:
+    """The fields that other tools know; they stand in the local header and in the central directory."""
+    seconds = stat.st_mtime_ns // _NS
+    owner = _OWNER.pack(_OWNER_ID, 11, 1, 4, stat.st_uid, 4, stat.st_gid)
+    if not _fits(seconds):
+        return owner
+    return _TIME.pack(_TIME_ID, 5, 1, seconds) + owner
+
+
+def own_extra(mtime_ns: int, hard_link_to: bytes | None, xattrs: Mapping[str, bytes]) -> bytes:
+    """Our own field; empty when the common ones say it all."""
+    seconds, nanoseconds = divmod(mtime_ns, _NS)
+    payload = b""
+    if nanoseconds or not _fits(seconds):
+        payload = _record(_TAG_TIME, _NANOSECONDS.pack(seconds, nanoseconds))
+    if hard_link_to is not None:
+        payload += _record(_TAG_HARD_LINK, hard_link_to)
+    for name, value in xattrs.items():
+        payload += _record(_TAG_ATTRIBUTE, os.fsencode(name) + b"\0" + value)
+    return _FIELD.pack(_OWN_ID, len(payload) + 4) + _OWN_MAGIC + payload if payload else b""
+
+
+def _fits(seconds: int) -> bool:
+    return -0x8000_0000 <= seconds <= 0x7FFF_FFFF
+
+
+def _record(tag: int, payload: bytes) -> bytes:
+    return _RECORD.pack(tag, len(payload)) + payload
+
+
+@dataclass(slots=True)
+class Extra:
+    """What the extra fields of a central directory record say; None where they say nothing."""
+
+    mtime_ns: int | None = None
+    uid: int | None = None
+    gid: int | None = None
+    hard_link_to: bytes | None = None
+    xattrs: dict[str, bytes] = field(default_factory=dict)
+    zip64: bytes = b""
+
+
+def parse_extra(data: bytes) -> Extra:
+    """Read the fields that we know. Never raises: what is cut short or foreign is ignored."""
+    extra = Extra()
+    for field_id, value in _fields(data):
+        if field_id == _TIME_ID and len(value) >= 5 and value[0] & 1 and extra.mtime_ns is None:
+            extra.mtime_ns = int.from_bytes(value[1:5], "little", signed=True) * _NS
+        elif field_id == _OWNER_ID:
+            _parse_owner(value, extra)
+        elif field_id == ZIP64_ID:
+            extra.zip64 = value
+        elif field_id == _OWN_ID and value[:4] == _OWN_MAGIC:
+            _parse_own(value, extra)
+    return extra
+
+
+def _fields(data: bytes) -> Iterator[tuple[int, bytes]]:
+    position = 0
+    while position + 4 <= len(data):
+        field_id, length = _FIELD.unpack_from(data, position)
+        position += 4
+        if position + length > len(data):
+            return
+        yield field_id, data[position : position + length]
+        position += length
+
+
+def _parse_owner(value: bytes, extra: Extra) -> None:
+    """Info-ZIP's 0x7875: version 1, then uid and gid, each after its size in bytes."""
+    if len(value) < 3 or value[0] != 1:
+        return
+    middle = 2 + value[1]
+    uid, gid = value[2:middle], value[middle + 1 : middle + 1 + value[middle]] if middle < len(value) else b""
+    # An id that does not fit 32 bits is none that Linux could have given out.
+    if 0 < len(uid) <= 4 and 0 < len(gid) <= 4:
+        extra.uid, extra.gid = int.from_bytes(uid, "little"), int.from_bytes(gid, "little")
+
+
+def _parse_own(value: bytes, extra: Extra) -> None:
+    position = 4
+    while position + 3 <= len(value):
+        tag, length = _RECORD.unpack_from(value, position)
+        position += 3
+        payload = value[position : position + length]
+        position += length
+        if tag == _TAG_TIME and len(payload) == _NANOSECONDS.size:
+            seconds, nanoseconds = _NANOSECONDS.unpack(payload)
+            extra.mtime_ns = seconds * _NS + nanoseconds
+        elif tag == _TAG_HARD_LINK:
+            extra.hard_link_to = payload
+        elif tag == _TAG_ATTRIBUTE and b"\0" in payload:
+            name, _, content = payload.partition(b"\0")
+            extra.xattrs[os.fsdecode(name)] = content

@@ -1,0 +1,140 @@
+"""Reads an archive by its central directory, block by block, and trusts nothing in it.
+
+Understood are archives of our own, of Info-ZIP, Python, Go and of Kanto's agent: methods stored and
+deflated, Zip64, data descriptors. Everything that an archive says is checked before it is used; what does
+not hold together is an `ArchiveError`, never another exception.
+"""
+
+import io
+from collections.abc import Callable, Iterator
+from typing import BinaryIO
+
+from agent.backup.archive import records
+from agent.backup.archive.deflate import InflateError, crc32, inflater
+from agent.backup.archive.entry import ArchiveEntry, parse_entry
+from agent.backup.archive.listing import central_records, find_end, positional
+from agent.backup.archive.metadata import Kind
+from agent.backup.archive.names import bad_entry
+from agent.backup.archive.survey import ArchiveLimits, Survey, take_survey
+from agent.backup.errors import ArchiveError
+
+__all__ = ["ArchiveEntry", "ArchiveLimits", "ArchiveReader", "Kind", "Survey"]
+
+_CHUNK_BYTES = 1 << 18
+_LOCAL_EXTRA_BYTES = 256  # read along with the header; a longer extra field costs a second read
+
+
+class ArchiveReader:
+    """An archive in a file that can seek. Any number of threads may list and extract at the same time."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        """Find the central directory. The file stays the caller's to close.
+
+        Raises ArchiveError when this is no archive, one that was cut off, or a part of one. Here and
+        below, OSError comes from reading the file itself.
+        """
+        self._read_at = positional(file)
+        self._end, self.comment = find_end(self._read_at, file.seek(0, io.SEEK_END))
+
+    def entries(self) -> Iterator[ArchiveEntry]:
+        """Yield the entries in the order of the central directory, which must be that of their data.
+
+        May be called again. Keeps one block of 256 KiB in memory. An entry for the root itself (`./`) is
+        passed over. Raises ArchiveError for damage, for what cannot be restored (see `parse_entry`), and
+        for entries that overlap, as those of bombs do.
+        """
+        data_end = 0
+        for central, raw_name, extra in central_records(self._read_at, self._end):
+            entry = parse_entry(central, raw_name, extra)
+            if entry.offset < data_end:
+                raise bad_entry(entry.name, "overlaps another or is out of order")
+            data_end = entry.offset + records.LOCAL_BYTES + len(raw_name) + entry.compressed_size
+            if data_end > self._end.offset:
+                raise _beyond(entry)
+            if entry.name:
+                yield entry
+
+    def survey(self, limits: ArchiveLimits) -> Survey:
+        """Look at every entry before anything is unpacked: what is there, and is it within `limits`.
+
+        Raises ArchiveError as `entries` does, for a limit exceeded, and for an entry below a link.
+        """
+        return take_survey(self.entries(), limits)
+
+    def extract(self, entry: ArchiveEntry, write: Callable[[bytes], object]) -> None:
+        """Hand the content of `entry` to `write` in pieces, never more than `entry.size` bytes.
+
+        Raises ArchiveError when the data is damaged, of another length or CRC than announced, or when
+        the local header contradicts the central directory; pieces may have been written by then.
+        What `write` raises comes out unchanged.
+        """
+        chunks = self._compressed(entry)
+        size = crc = 0
+        for piece in chunks if entry.method == records.STORED else _inflated(chunks, entry):
+            size += len(piece)
+            if size > entry.size:
+                break
+            crc = crc32(piece, crc)
+            write(piece)
+        if size != entry.size:
+            raise bad_entry(entry.name, "has not the size that it announces")
+        if crc != entry.crc32:
+            raise bad_entry(entry.name, "is damaged: its checksum is wrong")
+
+    def _compressed(self, entry: ArchiveEntry) -> Iterator[bytes]:
+        """The entry's data as it is in the archive. Header and data of a small file are read at once."""
+        header_bytes = records.LOCAL_BYTES + len(entry.raw_name) + _LOCAL_EXTRA_BYTES
+        head = self._read_at(entry.offset, header_bytes + min(entry.compressed_size, _CHUNK_BYTES))
+        begin = _checked_header(entry, head)
+        position, end = entry.offset + begin, entry.offset + begin + entry.compressed_size
+        if end > self._end.offset:
+            raise _beyond(entry)
+        chunk = head[begin : begin + entry.compressed_size]
+        while position < end:
+            if chunk:
+                yield chunk
+                position += len(chunk)
+            chunk = self._read_at(position, min(_CHUNK_BYTES, end - position))
+            if not chunk and position < end:
+                raise bad_entry(entry.name, "was cut off while it was being read")
+
+
+def _checked_header(entry: ArchiveEntry, head: bytes) -> int:
+    """The length of the local header (APPNOTE 4.3.7), which must name the same thing in the same way."""
+    local = records.parse_local(head)
+    name = head[records.LOCAL_BYTES : records.LOCAL_BYTES + len(entry.raw_name)]
+    same = (
+        local is not None
+        and local.name_bytes == len(entry.raw_name)
+        and name == entry.raw_name
+        and local.method == entry.method
+        and not local.flags & records.ENCRYPTED
+    )
+    if local is None or not same:
+        raise bad_entry(entry.name, "is damaged: its two headers differ")
+    return records.LOCAL_BYTES + local.name_bytes + local.extra_bytes
+
+
+def _inflated(chunks: Iterator[bytes], entry: ArchiveEntry) -> Iterator[bytes]:
+    """Inflate in pieces of bounded size. Raises ArchiveError unless the data ends where Deflate ends."""
+    stream = inflater()
+    damaged = bad_entry(entry.name, "is damaged: it cannot be inflated")
+    for chunk in chunks:
+        if stream.eof:
+            raise damaged
+        rest, piece = chunk, b""
+        # A full piece may not have been all: more can come without more input.
+        while not stream.eof and (rest or len(piece) == _CHUNK_BYTES):
+            try:
+                piece = stream.decompress(rest, _CHUNK_BYTES)
+            except InflateError as error:
+                raise damaged from error
+            if piece:
+                yield piece
+            rest = stream.unconsumed_tail
+    if not stream.eof or stream.unused_data:
+        raise damaged
+
+
+def _beyond(entry: ArchiveEntry) -> ArchiveError:
+    return bad_entry(entry.name, "reaches beyond the archive's data")

@@ -1,0 +1,208 @@
+"""Makes an archive as a stream of bytes that never seeks back.
+
+One thread (the caller's) walks, reads and puts together what goes out; a few others compress. Small
+files travel in batches and have CRC and sizes in their local header, because they are compressed before
+it is written. Big ones are cut into blocks and followed by a data descriptor. The bytes are the same for
+any number of threads.
+"""
+
+import os
+from collections.abc import Callable, Generator, Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+
+from agent.backup.archive import records
+from agent.backup.archive.deflate import BLOCK_BYTES, HISTORY_BYTES, LAST_BLOCK, LEVELS, crc32, deflater
+from agent.backup.archive.directory import CentralDirectory
+from agent.backup.archive.found import Entry, Report, reason_of
+from agent.backup.archive.metadata import Kind
+from agent.backup.archive.ordered import OrderedPool
+from agent.backup.archive.packing import Batch, Packed, member_of, pack
+from agent.backup.archive.records import Member
+
+DIALECTS = ("standard", "kanto")
+
+_BATCH_FILES = 64
+_BATCH_BYTES = 1 << 18
+_BUDGET_BYTES = 8 << 20  # content that is being compressed or waits for its turn to go out
+_MEMBER_BYTES = 1 << 10  # what an empty one costs all the same: names, fields, objects
+_ZIP64_FROM_BYTES = 0xF000_0000  # what does not shrink grows a little: 5 bytes in 65,535
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveOptions:
+    """How an archive is made. Raises ValueError for a level, dialect or comment that there is not."""
+
+    level: str = "balanced"
+    """One of `deflate.LEVELS`."""
+    dialect: str = "standard"
+    """`kanto`: names of directories end in a backslash, as Kanto's own restore wants them."""
+    threads: int = 2
+    comment: bytes = b""
+    """At most 65,535 bytes, for people and other tools."""
+
+    def __post_init__(self) -> None:
+        if self.level not in LEVELS or self.dialect not in DIALECTS:
+            raise ValueError(f"archive level must be one of {LEVELS}, dialect one of {DIALECTS}")
+        if self.threads < 1 or len(self.comment) > 65_535:
+            raise ValueError("an archive needs at least one thread and a comment of at most 65,535 bytes")
+
+
+def write_archive(
+    entries: Iterable[Entry], report: Report, options: ArchiveOptions, check: Callable[[], None]
+) -> Generator[bytes, None, None]:
+    """Yield the archive of `entries`, in chunks of up to about a MiB; count in `report` what went in.
+
+    Raises what `entries` and `check` raise, and OSError when a very large central directory finds no
+    room for its temporary file. Trouble with a single file is only reported: one that cannot be read is
+    left out (even when a part of it has gone out already: the central directory does not name it), one
+    that changes meanwhile is kept as far as it was when it was opened, and counted. Closing the iterator
+    ends the threads.
+    """
+    writer = _Writer(report, options, check)
+    try:
+        yield from writer.run(entries)
+    finally:
+        writer.close()
+
+
+@dataclass(slots=True)
+class _Streamed:
+    """A big file on its way out."""
+
+    member: Member
+    offset: int = 0
+    sound: bool = True
+
+
+class _Writer:
+    def __init__(self, report: Report, options: ArchiveOptions, check: Callable[[], None]) -> None:
+        self._report, self._options, self._check = report, options, check
+        self._deflater = deflater(options.level)
+        self._pool = OrderedPool(options.threads, _BUDGET_BYTES)
+        self._directory = CentralDirectory()
+        self._offset = 0
+        self._batch: Batch = []
+        self._batch_bytes = 0
+
+    def run(self, entries: Iterable[Entry]) -> Iterator[bytes]:
+        for entry in entries:
+            self._check()
+            if entry.kind is Kind.FILE and entry.stat.st_size > BLOCK_BYTES:
+                yield from self._stream(entry)
+                continue
+            self._add(entry)
+            if self._batch_bytes >= _BATCH_BYTES or len(self._batch) >= _BATCH_FILES:
+                self._flush()
+                yield from self._pool.ready()
+        self._flush()
+        yield from self._pool.drain()
+        yield from self._end()
+
+    def close(self) -> None:
+        self._pool.close()
+        self._directory.close()
+
+    def _add(self, entry: Entry) -> None:
+        """Put something small into the batch, whole."""
+        if entry.kind is Kind.FILE:
+            content = self._read(entry, entry.stat.st_size)
+            if content is None:
+                return
+            self._count_file(entry, len(content))
+        elif entry.kind is Kind.LINK:
+            content = entry.target
+            self._report.links += 1
+        else:
+            content = b""
+            self._report.directories += 1
+        self._batch.append((member_of(entry, self._options.dialect), content))
+        self._batch_bytes += len(content) + _MEMBER_BYTES
+
+    def _flush(self) -> None:
+        if self._batch:
+            work = partial(pack, self._batch, self._deflater)
+            self._pool.submit(work, partial(self._emit_batch, self._batch), self._batch_bytes)
+            self._batch, self._batch_bytes = [], 0
+
+    def _emit_batch(self, batch: Batch, packed: Packed) -> bytes:
+        for (member, _), offset in zip(batch, packed.offsets, strict=True):
+            self._directory.add(records.central_header(member, self._offset + offset))
+        return self._emit(packed.data)
+
+    def _stream(self, entry: Entry) -> Iterator[bytes]:
+        """Send a big file through the pool block by block, after what is in the batch."""
+        left = entry.stat.st_size
+        block = self._read(entry, BLOCK_BYTES)
+        if block is None:
+            return
+        self._flush()
+        member = member_of(entry, self._options.dialect)
+        member.flags |= records.DESCRIPTOR
+        member.method, member.zip64 = records.DEFLATED, left >= _ZIP64_FROM_BYTES
+        streamed, crc, history = _Streamed(member), 0, b""
+        self._pool.then(partial(self._emit_header, streamed))
+        while block:
+            self._check()
+            # Here and not on the threads: it costs next to nothing and needs no combining.
+            crc = crc32(block, crc)
+            compress = partial(self._deflater.block, block, history)
+            self._pool.submit(compress, partial(self._emit_block, streamed), len(block))
+            history, left = block[-HISTORY_BYTES:], left - len(block)
+            yield from self._pool.ready()
+            block = self._read(entry, min(BLOCK_BYTES, left))
+        streamed.sound = block is not None
+        member.crc, member.size_bytes = crc, entry.stat.st_size - left
+        self._pool.then(partial(self._emit_end, streamed))
+        if streamed.sound:
+            self._count_file(entry, member.size_bytes)
+
+    def _emit_header(self, streamed: _Streamed) -> bytes:
+        streamed.offset = self._offset
+        return self._emit(records.local_header(streamed.member))
+
+    def _emit_block(self, streamed: _Streamed, compressed: bytes) -> bytes:
+        streamed.member.compressed_bytes += len(compressed)
+        return self._emit(compressed)
+
+    def _emit_end(self, streamed: _Streamed) -> bytes:
+        member = streamed.member
+        member.compressed_bytes += len(LAST_BLOCK)
+        if streamed.sound:
+            self._directory.add(records.central_header(member, streamed.offset))
+        return self._emit(LAST_BLOCK + records.descriptor(member))
+
+    def _emit(self, data: bytes) -> bytes:
+        self._offset += len(data)
+        return data
+
+    def _end(self) -> Iterator[bytes]:
+        begin = self._offset
+        yield from self._directory.chunks()
+        size_bytes = self._directory.size_bytes
+        yield records.end_of_archive(self._directory.entries, size_bytes, begin, self._options.comment)
+
+    def _read(self, entry: Entry, size_bytes: int) -> bytes | None:
+        """So many bytes of the file, fewer at its end; None when it was reported that it cannot be read."""
+        try:
+            data = os.read(entry.fd, size_bytes)
+            while len(data) < size_bytes and (more := os.read(entry.fd, size_bytes - len(data))):
+                data += more
+        except OSError as error:
+            self._report.leave_out(entry.name, reason_of(error))
+            return None
+        return data
+
+    def _count_file(self, entry: Entry, size_bytes: int) -> None:
+        self._report.files += 1
+        self._report.size_bytes += size_bytes
+        if _has_changed(entry, size_bytes):
+            self._report.leave_out(entry.name, "changed while read")
+
+
+def _has_changed(entry: Entry, size_bytes: int) -> bool:
+    try:
+        after = os.fstat(entry.fd)
+    except OSError:
+        return True  # ESTALE: its server has replaced it
+    return (after.st_mtime_ns, after.st_size) != (entry.stat.st_mtime_ns, size_bytes)

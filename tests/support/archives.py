@@ -1,0 +1,155 @@
+"""Trees to archive, the archive of a tree, what is in it, and archives that no honest tool would make."""
+
+import io
+import os
+import stat
+import zlib
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from agent.backup.archive import records
+from agent.backup.archive.reader import ArchiveEntry, ArchiveLimits, ArchiveReader
+from agent.backup.archive.records import Member
+from agent.backup.archive.writer import ArchiveOptions, write_archive
+from agent.backup.selection import Entry, Kind, Report, walk
+
+WIDE = ArchiveLimits(max_files=10**6, max_bytes=10**12, max_ratio=2000)
+
+
+def go_on() -> None:
+    """A check that never stops anything."""
+
+
+def found_in(root: Path, own_storage: Path | None = None) -> tuple[dict[str, Entry], Report]:
+    """What a walk finds, by name; descriptors are closed by then."""
+    report = Report()
+    return {entry.name: entry for entry in walk(root, report, own_storage, go_on)}, report
+
+
+def archive_of(root: Path, options: ArchiveOptions | None = None) -> tuple[bytes, Report]:
+    """The archive of a directory."""
+    report = Report()
+    return b"".join(written(walk(root, report, None, go_on), report, options)), report
+
+
+def written(
+    entries: Iterable[Entry],
+    report: Report,
+    options: ArchiveOptions | None = None,
+    check: Callable[[], None] = go_on,
+) -> Generator[bytes, None, None]:
+    return write_archive(entries, report, options or ArchiveOptions(), check)
+
+
+@dataclass(frozen=True)
+class Thing:
+    """What a backup has to keep of a file, a directory or a link."""
+
+    kind: Kind
+    mode: int | None
+    mtime_ns: int | None
+    content: bytes = b""
+    xattrs: dict[str, bytes] = field(default_factory=dict)
+
+
+def things_in(root: Path) -> dict[str, Thing]:
+    """What is on the disk below `root`."""
+    things = {}
+    for directory, subdirectories, files in os.walk(root):
+        for name in subdirectories + files:
+            path = os.path.join(directory, name)
+            things[os.path.relpath(path, root)] = _thing(path)
+    return things
+
+
+def _thing(path: str) -> Thing:
+    status = os.lstat(path)
+    mode = stat.S_IMODE(status.st_mode)
+    if stat.S_ISLNK(status.st_mode):
+        return Thing(Kind.LINK, mode, status.st_mtime_ns, os.fsencode(os.readlink(path)))
+    attributes = {name: os.getxattr(path, name) for name in os.listxattr(path)}
+    if stat.S_ISDIR(status.st_mode):
+        return Thing(Kind.DIR, mode, status.st_mtime_ns, b"", attributes)
+    return Thing(Kind.FILE, mode, status.st_mtime_ns, Path(path).read_bytes(), attributes)
+
+
+def things_archived(data: bytes) -> dict[str, Thing]:
+    """What is in an archive, every content inflated and checked."""
+    reader = ArchiveReader(io.BytesIO(data))
+    reader.survey(WIDE)
+    return {
+        entry.name: Thing(
+            entry.kind, entry.mode, entry.mtime_ns, content_of(reader, entry), dict(entry.xattrs)
+        )
+        for entry in reader.entries()
+    }
+
+
+def content_of(reader: ArchiveReader, entry: ArchiveEntry) -> bytes:
+    if entry.kind is Kind.DIR:
+        return b""
+    parts: list[bytes] = []
+    reader.extract(entry, parts.append)
+    return b"".join(parts)
+
+
+def open_descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+@contextmanager
+def unprivileged() -> Iterator[None]:
+    """As nobody, where the tests run as root: root can read everything."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+@dataclass
+class Crafted:
+    """One entry of a hand-made archive; what is not said is right."""
+
+    name: bytes
+    content: bytes = b"content"
+    made_by: int = records.SYSTEM_UNIX
+    mode: int = stat.S_IFREG | 0o644
+    flags: int = 0
+    method: int = records.STORED
+    extra: bytes = b""
+    data: bytes | None = None
+    """Instead of `content` as it is in the archive."""
+    local_name: bytes | None = None
+    size_bytes: int | None = None
+    crc: int | None = None
+    offset: int | None = None
+
+
+def deflated(content: bytes) -> bytes:
+    stream = zlib.compressobj(wbits=-15)
+    return stream.compress(content) + stream.flush()
+
+
+def crafted(*entries: Crafted, comment: bytes = b"") -> bytes:
+    """An archive as somebody else makes it, or somebody hostile."""
+    body, directory = b"", b""
+    for entry in entries:
+        data = entry.content if entry.data is None else entry.data
+        member = Member(entry.name, entry.flags, 0x5A21_0000, entry.mode << 16, b"", entry.extra)
+        member.method, member.compressed_bytes = entry.method, len(data)
+        member.size_bytes = len(entry.content) if entry.size_bytes is None else entry.size_bytes
+        member.crc = zlib.crc32(entry.content) if entry.crc is None else entry.crc
+        record = bytearray(
+            records.central_header(member, len(body) if entry.offset is None else entry.offset)
+        )
+        record[5] = entry.made_by
+        directory += record
+        member.name = entry.name if entry.local_name is None else entry.local_name
+        body += records.local_header(member) + data
+    return body + directory + records.end_of_archive(len(entries), len(directory), len(body), comment)

@@ -1,0 +1,195 @@
+"""The pieces that archives are made of, each by itself."""
+
+import os
+import sys
+import threading
+import time
+import zlib
+from functools import partial
+from types import ModuleType
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from agent.backup.archive import deflate
+from agent.backup.archive.deflate import BLOCK_BYTES, HISTORY_BYTES, LAST_BLOCK, Deflater, deflater
+from agent.backup.archive.directory import CentralDirectory
+from agent.backup.archive.metadata import common_extra, dos_time, from_dos_time, own_extra, parse_extra
+from agent.backup.archive.names import readable, safe_name
+from agent.backup.archive.ordered import OrderedPool
+from agent.backup.errors import ArchiveError
+
+TEXT = b"".join(b"line %d of some text, value=%d\n" % (index, index * 7919 % 1000) for index in range(90_000))
+
+
+def deflaters() -> list[Deflater]:
+    """Every level, and what they become where there are no wheels."""
+    return [deflater(level) for level in deflate.LEVELS] + [Deflater(zlib, number) for number in (1, 5, 7)]
+
+
+@pytest.mark.parametrize("compressor", deflaters(), ids=str)
+@pytest.mark.parametrize("size_bytes", [0, 1, 70_000, BLOCK_BYTES, 2 * BLOCK_BYTES + 3])
+def test_blocks_join_to_one_deflate_stream(compressor: Deflater, size_bytes: int) -> None:
+    middle = min(size_bytes, BLOCK_BYTES + 500_000)
+    content = TEXT[:middle] + os.urandom(size_bytes - middle)
+    stream, history = b"", b""
+    for begin in range(0, size_bytes, BLOCK_BYTES):
+        block = content[begin : begin + BLOCK_BYTES]
+        stream += compressor.block(block, history)
+        history = block[-HISTORY_BYTES:]
+    inflate = zlib.decompressobj(-15)
+    assert inflate.decompress(stream + LAST_BLOCK) == content
+    assert inflate.eof
+    assert not inflate.unused_data
+
+
+@pytest.mark.parametrize("compressor", deflaters(), ids=str)
+def test_whole_files_are_compressed_only_when_that_helps(compressor: Deflater) -> None:
+    compressed = compressor.whole(TEXT[:50_000])
+    if compressor.number:
+        assert compressed is not None
+        assert zlib.decompress(compressed, -15) == TEXT[:50_000]
+    else:
+        assert compressed is None
+    assert compressor.whole(os.urandom(100_000)) is None
+    assert compressor.whole(b"x") is None
+
+
+def test_incompressible_blocks_grow_by_less_than_a_thousandth() -> None:
+    noise = os.urandom(BLOCK_BYTES)
+    for compressor in deflaters():
+        assert len(compressor.block(noise, b"")) < BLOCK_BYTES * 1.001
+
+
+def test_without_wheels_zlib_takes_their_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("isal", "zlib_ng"):
+        monkeypatch.setitem(sys.modules, name, None)
+    libraries: list[ModuleType] = [deflate._isal(), deflate._zlib_ng()]
+    assert libraries == [zlib, zlib]
+
+
+@given(st.integers(315_619_200, 4_354_732_800))
+def test_dos_times_come_back_to_two_seconds(seconds: int) -> None:
+    back = from_dos_time(dos_time(seconds))
+    assert back is not None
+    # An hour of local time happens twice when summer ends.
+    assert abs(back - seconds) % 3600 in (0, 1, 3599)
+
+
+@given(st.integers(-(2**70), 2**70))
+def test_any_time_has_a_dos_time(seconds: int) -> None:
+    assert 0 <= dos_time(seconds) < 2**32
+    assert dos_time(-(10**12)) <= dos_time(seconds) <= dos_time(10**12)
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_any_dos_time_is_a_time_or_none(value: int) -> None:
+    assert from_dos_time(value) is None or 315_000_000 < (from_dos_time(value) or 0) < 4_400_000_000
+
+
+@given(
+    st.integers(-(2**62), 2**62),
+    st.none() | st.binary(min_size=1, max_size=50),
+    st.dictionaries(st.text("abc.", min_size=1), st.binary(max_size=100), max_size=3),
+)
+def test_metadata_comes_back(mtime_ns: int, link: bytes | None, xattrs: dict[str, bytes]) -> None:
+    status = os.stat_result((0o644, 1, 1, 1, 70_000, 2**32 - 2, 0, 0, 0, 0, 0.0, 0.0, 0.0, 0, mtime_ns, 0))
+    extra = parse_extra(common_extra(status) + own_extra(mtime_ns, link, xattrs))
+    assert (extra.uid, extra.gid, extra.mtime_ns) == (70_000, 2**32 - 2, mtime_ns)
+    assert (extra.hard_link_to, extra.xattrs) == (link, xattrs)
+
+
+def test_whole_seconds_need_no_field_of_ours() -> None:
+    assert own_extra(1_700_000_000_000_000_000, None, {}) == b""
+
+
+@given(st.binary(max_size=300), st.integers(0, 300))
+def test_any_extra_field_is_read_or_ignored(data: bytes, cut: int) -> None:
+    parse_extra(data)
+    parse_extra(own_extra(1, b"name", {"user.a": data})[:cut])
+    parse_extra(b"EB" + len(data).to_bytes(2, "little") + b"Edge" + data)
+
+
+def test_a_field_of_somebody_else_with_our_id_is_ignored() -> None:
+    assert parse_extra(own_extra(1, b"name", {}).replace(b"Edge", b"Else")).hard_link_to is None
+
+
+@settings(max_examples=300)
+@given(
+    st.binary(max_size=60) | st.text("ab./\\:\0", max_size=12).map(str.encode), st.booleans(), st.booleans()
+)
+def test_a_safe_name_is_safe(raw: bytes, unix: bool, directory: bool) -> None:
+    try:
+        name = safe_name(raw, unix=unix, directory=directory)
+    except ArchiveError:
+        return
+    parts = name.split("/")
+    assert name == "" or all(part not in ("", ".", "..") for part in parts)
+    assert "\0" not in name
+    assert unix or "\\" not in name
+    assert safe_name(os.fsencode(name) or b".", unix=True) == name
+
+
+@given(st.text() | st.binary().map(os.fsdecode))
+def test_what_is_shown_is_printable_and_short(name: str) -> None:
+    shown = readable(name)
+    assert shown.isprintable()
+    assert len(shown) <= 10 * 200
+    shown.encode()
+
+
+def test_results_come_in_order_and_the_budget_bounds_what_is_on_its_way() -> None:
+    running, most, lock = 0, 0, threading.Lock()
+
+    def work(index: int) -> int:
+        nonlocal running, most
+        with lock:
+            running += 1
+            most = max(most, running)
+        time.sleep(0.002 * (index % 3))
+        return index
+
+    def emit(index: int) -> bytes:
+        nonlocal running
+        with lock:
+            running -= 1
+        return b"%d " % index
+
+    pool = OrderedPool(4, budget_bytes=50)
+    out: list[bytes] = []
+    for index in range(40):
+        pool.submit(partial(work, index), emit, 10)
+        out += pool.ready()
+        if index % 10 == 0:
+            pool.then(lambda: b"| ")
+    out += pool.drain()
+    pool.close()
+    expected = b"".join(b"%d %s" % (index, b"| " if index % 10 == 0 else b"") for index in range(40))
+    assert b"".join(out) == expected
+    assert most <= 6
+
+
+def test_trouble_on_a_thread_comes_out_where_its_result_would() -> None:
+    pool = OrderedPool(1, budget_bytes=100)
+    pool.submit(lambda: b"fine", lambda data: data, 1)
+    pool.submit(lambda: b"x" * (1 // 0), lambda data: data, 1)
+    out = pool.drain()
+    assert next(out) == b"fine"
+    with pytest.raises(ZeroDivisionError):
+        next(out)
+    pool.close()
+    pool.close()
+
+
+def test_a_large_central_directory_comes_back_from_its_temporary_file(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("agent.backup.archive.directory._MEMORY_BYTES", 100_000)
+    directory = CentralDirectory()
+    records = [os.urandom(1000) for _ in range(300)]
+    for record in records:
+        directory.add(record)
+    assert b"".join(directory.chunks()) == b"".join(records)
+    assert (directory.entries, directory.size_bytes) == (300, 300_000)
+    directory.close()

@@ -1,0 +1,263 @@
+"""The walk finds everything that can be saved, says what cannot, and is never led astray."""
+
+import os
+import socket
+import stat
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from agent.backup.errors import Cancelled
+from agent.backup.selection import MAX_NAME_BYTES, Kind, Report, walk
+from tests.support.archives import found_in, go_on, open_descriptors, unprivileged
+from tests.support.require import require
+
+
+@pytest.fixture
+def public_tree() -> Iterator[Path]:
+    """A directory that nobody may enter too; pytest's own is private to its user."""
+    with tempfile.TemporaryDirectory() as name:
+        os.chmod(name, 0o755)
+        yield Path(name)
+
+
+def test_files_directories_and_links_are_found_each_directory_before_its_content(tmp_path: Path) -> None:
+    (tmp_path / "a/b").mkdir(parents=True)
+    (tmp_path / "a/b/file").write_bytes(b"x")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "a/link").symlink_to("../dangling")
+    found, report = found_in(tmp_path)
+    assert {name: entry.kind for name, entry in found.items()} == {
+        "a": Kind.DIR, "a/b": Kind.DIR, "a/b/file": Kind.FILE, "a/link": Kind.LINK, "empty": Kind.DIR,
+    }  # fmt: skip
+    names = list(found)
+    assert names.index("a") < names.index("a/b") < names.index("a/b/file")
+    assert found["a/link"].target == b"../dangling"
+    assert report.left_out == 0
+
+
+def test_a_link_to_a_directory_is_a_link_and_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside/secret").write_bytes(b"")
+    (tmp_path / "tree/out").symlink_to("../outside")
+    (tmp_path / "tree/loop").symlink_to(".")
+    found, _ = found_in(tmp_path / "tree")
+    assert {name: entry.kind for name, entry in found.items()} == {"out": Kind.LINK, "loop": Kind.LINK}
+
+
+def test_sockets_fifos_and_devices_are_left_out_with_a_reason(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "socket"))
+        found, report = found_in(tmp_path)
+    assert found == {}
+    assert report.reasons == {"FIFO": 1, "socket": 1}
+    assert sorted(report.examples) == ["pipe", "socket"]
+
+
+def test_devices_are_left_out(tmp_path: Path) -> None:
+    try:
+        os.mknod(tmp_path / "null", stat.S_IFCHR | 0o600, os.makedev(1, 3))
+    except PermissionError:
+        require(False, "the privilege to make device nodes")
+    found, report = found_in(tmp_path)
+    assert found == {}
+    assert report.reasons == {"device": 1}
+
+
+def test_unreadable_files_and_directories_are_left_out_and_the_rest_is_found(public_tree: Path) -> None:
+    (public_tree / "closed").mkdir()
+    (public_tree / "closed/file").write_bytes(b"")
+    (public_tree / "file").write_bytes(b"")
+    (public_tree / "open").write_bytes(b"")
+    os.chmod(public_tree / "closed", 0)
+    os.chmod(public_tree / "file", 0)
+    with unprivileged():
+        found, report = found_in(public_tree)
+    os.chmod(public_tree / "closed", 0o700)
+    assert list(found) == ["open"]
+    assert report.reasons == {"unreadable": 2}
+    assert sorted(report.examples) == ["closed", "file"]
+
+
+def test_what_is_swapped_for_something_else_is_neither_followed_nor_waited_for(tmp_path: Path) -> None:
+    """The listing says regular file, the name says otherwise by the time it is opened."""
+    names = [f"file{index}" for index in range(8)]
+    for name in names:
+        (tmp_path / name).write_bytes(b"x")
+    report = Report()
+    steps = walk(tmp_path, report, None, go_on)
+    seen = next(steps).name
+    vanished, linked, fifo = [name for name in names if name != seen][:3]
+    for name in (vanished, linked, fifo):
+        (tmp_path / name).unlink()
+    (tmp_path / linked).symlink_to("/etc/passwd")
+    os.mkfifo(tmp_path / fifo)
+    found = {seen, *(entry.name for entry in steps)}
+    assert found == set(names) - {vanished, linked, fifo}
+    assert report.reasons == {"vanished": 1, "changed while read": 2}
+
+
+def test_a_directory_swapped_for_a_link_is_not_entered(tmp_path: Path) -> None:
+    (tmp_path / "tree/a").mkdir(parents=True)
+    (tmp_path / "tree/file").write_bytes(b"")
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside/secret").write_bytes(b"")
+    report = Report()
+    steps = walk(tmp_path / "tree", report, None, go_on)
+    assert next(steps).name == "file"
+    (tmp_path / "tree/a").rmdir()
+    (tmp_path / "tree/a").symlink_to("../outside")
+    assert list(steps) == []
+    assert report.reasons == {"changed while read": 1}
+
+
+def test_own_storage_and_private_directories_are_passed_over_in_silence(tmp_path: Path) -> None:
+    for name in ("storage/backups", ".edge-backup-7", "deep/.edge-backup-8"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "file").write_bytes(b"")
+    (tmp_path / ".edge-backup-notes").write_bytes(b"a file is the user's")
+    alias = tmp_path.parent / f"{tmp_path.name}-alias"
+    alias.symlink_to(tmp_path / "storage")
+    found, report = found_in(tmp_path, own_storage=alias)
+    assert sorted(found) == [".edge-backup-notes", "deep"]
+    assert report.left_out == 0
+
+
+def test_a_missing_own_storage_changes_nothing(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    assert list(found_in(tmp_path, own_storage=tmp_path / "no")[0]) == ["file"]
+
+
+@pytest.mark.parametrize("name", [b"caf\xe9", b"back\\slash", b"new\nline", "grün €".encode(), b" ", b"-r"])
+def test_any_name_that_the_file_system_takes_is_found(tmp_path: Path, name: bytes) -> None:
+    path = os.path.join(os.fsencode(tmp_path), name)
+    with open(path, "wb"):
+        pass
+    (entry,) = found_in(tmp_path)[0].values()
+    assert os.fsencode(entry.name) == name
+
+
+def test_a_tree_deeper_than_recursion_and_descriptors_allow_is_walked(tmp_path: Path) -> None:
+    depth = 3000
+    fd = os.open(tmp_path, os.O_RDONLY)
+    for level in range(depth):
+        for name in ("d", "e"):
+            if name == "d" or level % 500 == 0:
+                os.mkdir(name, dir_fd=fd)
+        below = os.open("d", os.O_RDONLY, dir_fd=fd)
+        os.close(fd)
+        fd = below
+    os.close(fd)
+    before, most = open_descriptors(), 0
+    report, names = Report(), set()
+    for entry in walk(tmp_path, report, None, go_on):
+        names.add(entry.name)
+        if len(entry.name) > 2 * depth - 4:
+            most = open_descriptors()
+    assert len(names) == depth + 6
+    assert {"e", "d/" * 2500 + "e"} <= names
+    assert most - before < 50
+    assert open_descriptors() == before
+    assert report.left_out == 0
+
+
+def test_directories_moved_away_while_inside_are_told_and_not_mixed_up(tmp_path: Path) -> None:
+    """On the way up `..` leads elsewhere: what still waits above cannot be reached any more."""
+    deep = tmp_path / "tree" / Path(*["d"] * 40)
+    deep.mkdir(parents=True)
+    others = {f"{'d/' * level}other{index}" for level in range(1, 7) for index in range(4)}
+    for name in others:
+        (tmp_path / "tree" / name).mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    report = Report()
+    names = set()
+    for entry in walk(tmp_path / "tree", report, None, go_on):
+        names.add(entry.name)
+        if entry.name == "/".join(["d"] * 40):
+            (tmp_path / "tree" / Path(*["d"] * 7)).rename(tmp_path / "elsewhere/d")
+    unreached = others - names
+    assert unreached
+    assert report.reasons == {"changed while read": len(unreached)}
+
+
+def test_a_name_too_long_for_the_archive_is_left_out(tmp_path: Path) -> None:
+    fd = os.open(tmp_path, os.O_RDONLY)
+    part = "x" * 250
+    for _ in range(MAX_NAME_BYTES // 251 + 2):
+        os.mkdir(part, dir_fd=fd)
+        below = os.open(part, os.O_RDONLY, dir_fd=fd)
+        os.close(fd)
+        fd = below
+    os.close(fd)
+    found, report = found_in(tmp_path)
+    assert report.reasons == {"name too long": 1}
+    assert len(report.examples[0]) == 200
+    assert max(len(name) for name in found) <= MAX_NAME_BYTES
+
+
+def test_later_names_of_one_inode_refer_to_the_first(tmp_path: Path) -> None:
+    (tmp_path / "one").write_bytes(b"x")
+    os.link(tmp_path / "one", tmp_path / "two")
+    (tmp_path / "alone").write_bytes(b"x")
+    found, _ = found_in(tmp_path)
+    first, second = [name for name in found if name != "alone"]
+    assert (found[first].hard_link_to, found[second].hard_link_to) == (None, first)
+    assert found["alone"].hard_link_to is None
+
+
+def test_extended_attributes_are_found_and_too_many_are_told(tmp_path: Path) -> None:
+    for name in ("few", "many"):
+        (tmp_path / name).write_bytes(b"")
+    try:
+        os.setxattr(tmp_path / "few", "user.origin", b"\0\xff")
+        for index in range(2):
+            os.setxattr(tmp_path / "many", f"user.{index}", b"x" * 40_000)
+    except OSError:
+        found, report = found_in(tmp_path)
+        assert found["many"].xattrs.keys() <= {"user.0"}
+    else:
+        found, report = found_in(tmp_path)
+        assert found["many"].xattrs == {}
+        assert report.reasons == {"extended attributes too large": 1}
+    if os.listxattr(tmp_path / "few"):
+        assert found["few"].xattrs == {"user.origin": b"\0\xff"}
+
+
+def test_check_ends_the_walk_and_leaves_no_descriptor_open(tmp_path: Path) -> None:
+    (tmp_path / "a/b").mkdir(parents=True)
+    for name in ("a/b/one", "a/b/two"):
+        (tmp_path / name).write_bytes(b"")
+    before = open_descriptors()
+
+    def stop_inside() -> None:
+        if open_descriptors() >= before + 4:  # the way to a/b, and its listing
+            raise Cancelled("enough")
+
+    with pytest.raises(Cancelled):
+        list(walk(tmp_path, Report(), None, stop_inside))
+    assert open_descriptors() == before
+
+
+def test_closing_the_walk_leaves_no_descriptor_open(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    before = open_descriptors()
+    steps = walk(tmp_path, Report(), None, go_on)
+    next(steps)
+    assert open_descriptors() > before
+    steps.close()
+    assert open_descriptors() == before
+
+
+def test_a_report_stays_small_and_printable_and_calls_back() -> None:
+    told: list[tuple[str, str]] = []
+    report = Report(on_left_out=lambda name, reason: told.append((name, reason)))
+    for index in range(1000):
+        report.leave_out(f"new\nline-\udce9-{index}" + "x" * 500, "unreadable")
+    assert (report.left_out, report.reasons) == (1000, {"unreadable": 1000})
+    assert len(report.examples) == 10
+    assert all(len(name) < 220 and name.isprintable() for name in report.examples)
+    assert told[0][0].startswith("new\\nline-\\udce9-0xxx")
