@@ -13,6 +13,10 @@ NEVER = "0001-01-01T00:00:00Z"
 """Go's zero time, which Kanto sends for an end that has not come."""
 
 
+WORKING, COMMITTED = "restore.working", "restore.committed"
+"""Checkpoints of a restore: it may have left something in its target; it cannot be taken back any more."""
+
+
 class Kind(StrEnum):
     BACKUP = "backup"
     RESTORE = "restore"

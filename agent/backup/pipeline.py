@@ -1,4 +1,4 @@
-"""`backup`, `upload` and `restore`: the steps in reading order, in a worker's thread.
+"""`backup` and `upload`: the steps in reading order, in a worker's thread.
 
 Each is one straight synchronous function. It talks back only through the callbacks of its `Context` and
 listens only to its cancel token; it returns a result, or raises a `JobError` or a `StorageError`.
@@ -6,33 +6,27 @@ listens only to its cancel token; it returns a result, or raises a `JobError` or
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Mapping
+import shutil
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import structlog
-
-from agent.backup.archive.reader import ArchiveReader
-from agent.backup.archive.survey import Survey
 from agent.backup.archive.writer import ArchiveOptions, write_archive
-from agent.backup.errors import IoError, JobError, ProviderBug, SourceChanged, disk_errors
-from agent.backup.restore import Restore, RestoreOptions, make_target, remove_made
+from agent.backup.errors import JobError, ProviderBug, SourceChanged, disk_errors
 from agent.backup.retry import RetryLimits, with_retries
 from agent.backup.selection import Report, walk
 from agent.backup.transfer import (
     CancelToken,
-    FileSink,
     FileSource,
     Progress,
+    RateLimit,
     StreamSource,
     file_digest,
     no_progress,
 )
-from providers.api import Checkpoint, Listing, Storage, Stored
-from providers.errors import NotFound, StorageError
-
-log = structlog.get_logger(__name__)
+from providers.api import Checkpoint, Resuming, Storage, Stored
+from providers.errors import StorageError
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +38,18 @@ class Context:
     retries: RetryLimits
     checkpoint: Checkpoint
     progress: Progress = no_progress
+    bytes_per_s: int = 0
+    """Limit for what goes to a provider or comes from it; 0 for none."""
     phase: Callable[[str], None] = lambda _name: None
     left_out: Callable[[str, str], None] = lambda _name, _reason: None
     """Told the name and reason of everything that could not be saved."""
+
+    def rate(self) -> RateLimit:
+        return RateLimit(self.bytes_per_s, self.token)
+
+
+Command = Callable[[Path, CancelToken], None]
+"""A command of the device's owner, run in a directory. Raises `HookFailed` and `Cancelled`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +73,8 @@ class BackupOrder:
     options: ArchiveOptions
     strict: bool
     checksum: bool
+    collect: Command | None = None
+    """Kanto's `backupCmd`: it collects what is archived in `directory`, which is made for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,22 +92,51 @@ def backup(order: BackupOrder, context: Context) -> BackupResult:
     With a place that takes a stream there is no copy on the device's disk. Returned means stored and
     readable, or complete and durable in staging; raised means that neither is left behind.
     """
-    report = Report(context.left_out)
-    entries = walk(order.directory, report, order.own_storage, context.token.check)
-    archive = write_archive(entries, report, order.options, context.token.check)
+    with _collected(order, context):
+        return _archived(order, context)
+
+
+@contextmanager
+def _collected(order: BackupOrder, context: Context) -> Iterator[None]:
+    if order.collect is None:
+        yield
+        return
+    context.phase("collecting")
+    with work_directory(order.directory):
+        order.collect(order.directory, context.token)
+        yield
+
+
+@contextmanager
+def work_directory(path: Path) -> Iterator[None]:
+    """An empty private directory, gone again afterwards."""
+    with disk_errors(f"cannot make the directory '{path}'"):
+        path.mkdir(mode=0o700)
+    try:
+        yield
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _archived(order: BackupOrder, context: Context) -> BackupResult:
+    report, check = Report(context.left_out), context.token.check
     context.phase("archiving")
-    with closing(archive), closing(_strict(archive, report, order.strict)) as chunks:
+    with (
+        closing(walk(order.directory, report, order.own_storage, check)) as entries,
+        closing(write_archive(entries, report, order.options, check)) as archive,
+        closing(_strict(archive, report, order.strict)) as chunks,
+    ):
         if order.place is None:
             size, digests = _write_file(chunks, order.staged, checksum=False)
             return BackupResult(report, size, digests["sha256"], None)
         if order.place.needs_size:
             return _store_by_file(chunks, order.place, order, report, context)
-        source = StreamSource(chunks, context.token, context.progress)
+        source = StreamSource(chunks, context.token, context.progress, rate=context.rate())
         stored = _put(order.place, source, context)
         return BackupResult(report, stored.size_bytes, source.sha256, stored)
 
 
-def _strict(chunks: Iterator[bytes], report: Report, strict: bool) -> Iterator[bytes]:
+def _strict(chunks: Iterator[bytes], report: Report, strict: bool) -> Generator[bytes, None, None]:
     """The same chunks; with `strictBackup`, an error instead of an end when something was left out.
 
     Raised in the stream, so that the provider takes back what it was given.
@@ -130,7 +164,9 @@ def _store_by_file(
         size, digests = _write_file(chunks, part, checksum=order.checksum)
         context.phase("uploading")
         md5 = bytes.fromhex(digests["md5"]) if order.checksum else None
-        with closing(FileSource(part, context.token, context.progress, md5)) as source:
+        with closing(
+            FileSource(part, context.token, context.progress, rate=context.rate(), md5=md5)
+        ) as source:
             stored = _put(place, source, context)
     finally:
         with suppress(FileNotFoundError):
@@ -185,21 +221,28 @@ def _put(place: Place, source: FileSource | StreamSource, context: Context) -> S
     def attempt() -> Stored:
         if source.rewindable:
             source.seek(0)
-        with _distrusting(source):
-            return place.storage.put(name, source, place.metadata, context.checkpoint)
+        with distrusting(source), context.token.lent():
+            stored = place.storage.put(name, source, place.metadata, context.checkpoint)
+        # An SDK may swallow what the stream raised, and report success with nothing stored.
+        if source.failure:
+            raise source.failure
+        return stored
 
-    return with_retries(attempt, context.retries, context.token)
+    def possible() -> bool:
+        return source.rewindable or source.tell() == 0 or isinstance(place.storage, Resuming)
+
+    return with_retries(attempt, context.retries, context.token, possible)
 
 
 @contextmanager
-def _distrusting(source: FileSource | StreamSource | None = None) -> Iterator[None]:
+def distrusting(source: FileSource | StreamSource | None = None) -> Iterator[None]:
     """Raise `ProviderBug` for what a provider must not raise (rule 8 of `providers.api`)."""
     try:
         yield
     except (JobError, StorageError):
         raise
     except Exception as error:
-        if isinstance(source, StreamSource) and source.failure is error:
+        if source and source.failure is error:
             raise
         raise ProviderBug("the provider failed in a way it should not: see the device's log") from error
 
@@ -217,85 +260,6 @@ def upload(order: UploadOrder, context: Context) -> Stored:
     """Store a staged archive; continues where the checkpoint says that an earlier try ended."""
     with disk_errors(f"cannot read the staged archive '{order.archive}'"):
         md5 = file_digest(order.archive, "md5", context.token) if order.checksum else None
-        source = FileSource(order.archive, context.token, context.progress, md5)
+        source = FileSource(order.archive, context.token, context.progress, rate=context.rate(), md5=md5)
     with closing(source):
         return _put(order.place, source, context)
-
-
-@dataclass(frozen=True, slots=True)
-class RestoreOrder:
-    """Fetch the archive at `place` to `download` and put it back into `directory`."""
-
-    directory: Path
-    made: list[Path]
-    """Directories that do not exist yet, `directory` last: made first, and removed again on failure."""
-    download: Path
-    place: Place
-    device_tag: str
-    options: RestoreOptions
-
-
-COMMITTED = "restore.committed"
-"""Checkpoint of a restore that cannot be taken back any more."""
-
-
-def restore(order: RestoreOrder, context: Context) -> Survey:
-    """Fetch, verify, unpack beside the target, commit: all or nothing.
-
-    Raised means that the target is as it was before, unless the error says otherwise.
-    """
-    try:
-        context.phase("fetching")
-        _fetch(order, context)
-        context.phase("unpacking")
-        return _put_back(order, context)
-    finally:
-        with suppress(FileNotFoundError):
-            order.download.unlink()
-
-
-def _put_back(order: RestoreOrder, context: Context) -> Survey:
-    make_target(order.directory)
-    work = Restore(order.directory, context.job_id, order.options, context.token, context.progress)
-    try:
-        with order.download.open("rb") as file:
-            survey = work.unpack(ArchiveReader(file))
-        context.phase("committing")
-        work.commit()
-    except BaseException:
-        work.discard()
-        remove_made(order.made)
-        raise
-    # After a crash the working directory tells new from old, so the journal has to know before it goes.
-    context.checkpoint[COMMITTED] = "yes"
-    try:
-        work.discard()
-    except IoError:
-        log.exception("the restore is complete, but its working directory could not be removed")
-    return survey
-
-
-def _fetch(order: RestoreOrder, context: Context) -> None:
-    place = order.place
-    name = place.name or with_retries(
-        lambda: newest(place.storage, order.device_tag), context.retries, context.token
-    )
-    with disk_errors(f"cannot write the download to '{order.download.parent}'"):
-        sink = FileSink(order.download, context.token, context.progress)
-
-    def attempt() -> Stored:
-        with _distrusting(), disk_errors(f"cannot write the download to '{order.download.parent}'"):
-            return place.storage.get(name, sink, context.checkpoint)
-
-    with closing(sink):
-        with_retries(attempt, context.retries, context.token)
-
-
-def newest(storage: Storage, device_tag: str) -> str:
-    """The name of this device's newest archive at a place that can be listed. Raises `NotFound`."""
-    assert isinstance(storage, Listing)
-    suffix = f"-{device_tag}.zip"
-    name = max((name for name in storage.list("") if name.endswith(suffix)), default=None)
-    if name is None:
-        raise NotFound("there is no archive of this device")
-    return name

@@ -10,7 +10,7 @@ from tenacity import (
     Retrying,
     sleep_using_event,
     stop_after_attempt,
-    stop_after_delay,
+    stop_before_delay,
     stop_when_event_set,
     wait_random_exponential,
 )
@@ -38,12 +38,16 @@ def _worth_another_try(state: RetryCallState) -> bool:
     return not isinstance(error, Corrupted) or state.attempt_number == 1
 
 
-def with_retries(call: Callable[[], Result], limits: RetryLimits, token: CancelToken) -> Result:
-    """What `call` returns, tried again while it raises a retryable `StorageError`.
+def with_retries(
+    call: Callable[[], Result],
+    limits: RetryLimits,
+    token: CancelToken,
+    possible: Callable[[], bool] = lambda: True,
+) -> Result:
+    """What `call` returns, tried again while it raises a retryable `StorageError` and it is `possible`.
 
     Pauses grow exponentially with full jitter, or last as long as the far side asked (`Retry-After`).
-    Raises the last error, or `Cancelled` once the token is set: also when the call then returned, since
-    a provider may not have noticed.
+    Raises the last error, or `Cancelled` when the token was set meanwhile.
     """
     jitter = wait_random_exponential(multiplier=1, max=limits.longest_pause_s)
 
@@ -60,9 +64,9 @@ def with_retries(call: Callable[[], Result], limits: RetryLimits, token: CancelT
         )
 
     retrying = Retrying(
-        retry=_worth_another_try,
+        retry=lambda state: _worth_another_try(state) and possible(),
         stop=stop_after_attempt(limits.attempts)
-        | stop_after_delay(limits.total_s)
+        | stop_before_delay(limits.total_s)
         | stop_when_event_set(token.event),
         wait=pause_s,
         sleep=sleep_using_event(token.event),
@@ -70,9 +74,8 @@ def with_retries(call: Callable[[], Result], limits: RetryLimits, token: CancelT
         reraise=True,
     )
     try:
-        result = retrying(call)
-    except StorageError:
+        return retrying(call)
+    except Exception:
+        # Whatever a provider makes of a cancel, of a socket that was closed under it, say.
         token.check()
         raise
-    token.check()
-    return result

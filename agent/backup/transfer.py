@@ -9,12 +9,16 @@ import hashlib
 import os
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
 from agent.backup.errors import Cancelled
+
+_SO_MAX_PACING_RATE = 47
+"""socket(7), asm-generic/socket.h; Python does not name it."""
 
 Progress = Callable[[int], None]
 """Called with the bytes that have passed so far, from the worker's thread; must be cheap."""
@@ -25,6 +29,8 @@ class CancelToken:
 
     def __init__(self) -> None:
         self.event = threading.Event()
+        self.in_foreign_hands = False
+        """True while a provider works: the one place where a cancel may go unnoticed."""
         self.code = Cancelled.code
         self.message = ""
         self._lock = threading.Lock()
@@ -45,6 +51,15 @@ class CancelToken:
         """Raise `Cancelled` once the token is set."""
         if self.event.is_set():
             raise Cancelled(self.message)
+
+    @contextmanager
+    def lent(self) -> Iterator[None]:
+        """While inside, a provider works."""
+        self.in_foreign_hands = True
+        try:
+            yield
+        finally:
+            self.in_foreign_hands = False
 
     @contextmanager
     def waking(self, wake: Callable[[], None]) -> Iterator[None]:
@@ -75,14 +90,18 @@ class Connections:
     a duplicate ends a read or write that waits on the original.
     """
 
-    def __init__(self, token: CancelToken, timeout_s: float) -> None:
-        self._token, self._timeout_s = token, timeout_s
+    def __init__(self, timeout_s: float, bytes_per_s: int = 0) -> None:
+        """At most `bytes_per_s` leave through each connection; 0 for no limit."""
+        self._timeout_s, self._bytes_per_s = timeout_s, bytes_per_s
         self._duplicates: list[socket.socket] = []
 
     def open(self, host: str, port: int) -> socket.socket:
-        """A TCP connection; raises OSError, or `Cancelled`."""
-        self._token.check()
+        """A TCP connection; raises OSError."""
+        # Also after a cancel: cleaning up at the far side takes connections too.
         connection = socket.create_connection((host, port), timeout=self._timeout_s)
+        if self._bytes_per_s:
+            # A provider may hand over a whole part at once: the kernel spreads it over time.
+            connection.setsockopt(socket.SOL_SOCKET, _SO_MAX_PACING_RATE, self._bytes_per_s)
         self._duplicates.append(connection.dup())
         return connection
 
@@ -101,22 +120,54 @@ def no_progress(_bytes_done: int) -> None:
     """For those who do not want to know."""
 
 
+class RateLimit:
+    """Spreads bytes over time: at most `bytes_per_s`, smooth over a fraction of a second; 0 for no limit."""
+
+    def __init__(self, bytes_per_s: int, token: CancelToken) -> None:
+        self.bytes_per_s, self._token = bytes_per_s, token
+        self._due_s = 0.0
+
+    def pace(self, size_bytes: int) -> None:
+        """Wait until these bytes are allowed to have passed. Raises `Cancelled` as soon as it is."""
+        if not self.bytes_per_s:
+            return
+        now_s = time.monotonic()
+        # What was not used in a pause is not made up for later.
+        self._due_s = max(self._due_s, now_s) + size_bytes / self.bytes_per_s
+        if self._token.event.wait(self._due_s - now_s):
+            self._token.check()
+
+
 class FileSource:
     """A complete archive in a file. `md5` is what `file_md5` said, when a checksum is to be sent."""
 
     rewindable = True
 
     def __init__(
-        self, path: Path, token: CancelToken, progress: Progress = no_progress, md5: bytes | None = None
+        self,
+        path: Path,
+        token: CancelToken,
+        progress: Progress = no_progress,
+        *,
+        rate: RateLimit | None = None,
+        md5: bytes | None = None,
     ) -> None:
+        self._rate = rate or RateLimit(0, token)
         self._file = path.open("rb")
         self.size: int | None = os.fstat(self._file.fileno()).st_size
         self.md5 = md5
+        self.failure: Exception | None = None
+        """What reading raised."""
         self._token, self._progress = token, progress
 
     def read(self, n: int = -1, /) -> bytes:
-        self._token.check()
-        chunk = self._file.read(n)
+        try:
+            self._token.check()
+            chunk = self._file.read(n)
+            self._rate.pace(len(chunk))
+        except Exception as error:
+            self.failure = error
+            raise
         self._progress(self._file.tell())
         return chunk
 
@@ -137,8 +188,16 @@ class StreamSource:
     rewindable = False
     md5: bytes | None = None
 
-    def __init__(self, chunks: Iterator[bytes], token: CancelToken, progress: Progress = no_progress) -> None:
+    def __init__(
+        self,
+        chunks: Iterator[bytes],
+        token: CancelToken,
+        progress: Progress = no_progress,
+        *,
+        rate: RateLimit | None = None,
+    ) -> None:
         self._chunks, self._token, self._progress = chunks, token, progress
+        self._rate = rate or RateLimit(0, token)
         self._rest = memoryview(b"")
         self._done = 0
         self._hash = hashlib.sha256()
@@ -159,6 +218,7 @@ class StreamSource:
                 wanted -= len(part)
         data = b"".join(parts)
         self._hash.update(data)
+        self._rate.pace(len(data))
         self._done += len(data)
         self._progress(self._done)
         return data
@@ -189,14 +249,22 @@ class StreamSource:
 class FileSink:
     """A file that is being fetched. What is already there counts, so that a download can continue."""
 
-    def __init__(self, path: Path, token: CancelToken, progress: Progress = no_progress) -> None:
-        self.path = path
+    def __init__(
+        self,
+        path: Path,
+        token: CancelToken,
+        progress: Progress = no_progress,
+        *,
+        rate: RateLimit | None = None,
+    ) -> None:
+        self._rate = rate or RateLimit(0, token)
         self._file: BinaryIO = path.open("ab")
         self._token, self._progress = token, progress
 
     def write(self, chunk: bytes, /) -> int:
         self._token.check()
         written = self._file.write(chunk)
+        self._rate.pace(written)
         self._progress(self._file.tell())
         return written
 
@@ -204,7 +272,8 @@ class FileSink:
         return self._file.tell()
 
     def restart(self) -> None:
-        self._file.truncate(0)
+        self._file.seek(0)  # `tell` would go on from the old end
+        self._file.truncate()
 
     def close(self) -> None:
         """Flush to the disk: what the checkpoint says was fetched must be there after a power cut."""

@@ -105,6 +105,14 @@ class Restore:
                 self._take_back(workspace)
                 raise
 
+    def take_back(self) -> None:
+        """Make the target what it was before `commit`; nothing happens when that changed nothing.
+
+        Raises an IoError that says so when it is impossible now: `recover` does it then.
+        """
+        if self._workspace:
+            self._take_back(self._workspace)
+
     def discard(self) -> None:
         """Remove the working directory; harmless when done twice. Raises IoError.
 

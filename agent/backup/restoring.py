@@ -1,0 +1,148 @@
+"""`restore`: fetch, verify, unpack, put back; the steps in reading order, in a worker's thread."""
+
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+
+from agent.backup.archive.reader import ArchiveReader
+from agent.backup.archive.survey import Survey
+from agent.backup.errors import JobError, disk_errors
+from agent.backup.job import COMMITTED, WORKING
+from agent.backup.pipeline import Command, Context, Place, distrusting, work_directory
+from agent.backup.restore import Restore, RestoreOptions, make_target, recover, remove_made
+from agent.backup.retry import with_retries
+from agent.backup.transfer import CancelToken, FileSink
+from providers.api import Listing, Storage, Stored
+from providers.errors import NotFound
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class RestoreOrder:
+    """Fetch the archive at `place` to `download` and put it back into `directory`."""
+
+    directory: Path
+    made: list[Path]
+    """Directories that do not exist yet, `directory` last: made first, and removed again on failure."""
+    download: Path
+    place: Place
+    device_tag: str
+    options: RestoreOptions
+    deliver: Command | None = None
+    """Kanto's `restoreCmd`: it does what it wants with what is unpacked in `directory`, made for it."""
+    before: Command | None = None
+    after: Command | None = None
+    """Around the commit: they stop and start whoever owns the data."""
+
+
+def restore(order: RestoreOrder, context: Context) -> Survey:
+    """Fetch, verify, unpack beside the target, commit: all or nothing.
+
+    Raised means that the target is as it was before, unless the error says otherwise.
+    """
+    try:
+        context.phase("fetching")
+        _fetch(order, context)
+        context.phase("unpacking")
+        return _put_back(order, context) if order.deliver is None else _delivered(order, context)
+    finally:
+        with suppress(FileNotFoundError):
+            order.download.unlink()
+
+
+def _put_back(order: RestoreOrder, context: Context) -> Survey:
+    # Until this is taken back, every start of the agent looks into the target.
+    context.checkpoint[WORKING] = "yes"
+    make_target(order.directory)
+    work = Restore(order.directory, context.job_id, order.options, context.token, context.progress)
+    try:
+        with order.download.open("rb") as file:
+            survey = work.unpack(ArchiveReader(file))
+        context.phase("committing")
+        _commit(work, order, context)
+    except BaseException:
+        if _tidied(work, order, context):
+            remove_made(order.made)
+        raise
+    # After a crash the working directory tells new from old, so the journal has to know before it goes.
+    context.checkpoint[COMMITTED] = "yes"
+    _tidied(work, order, context)
+    return survey
+
+
+def _commit(work: Restore, order: RestoreOrder, context: Context) -> None:
+    if order.before:
+        order.before(order.directory, context.token)
+    try:
+        work.commit()
+        if order.after:
+            order.after(order.directory, context.token)
+    except BaseException:
+        work.take_back()
+        _start_again(order)
+        raise
+
+
+def _start_again(order: RestoreOrder) -> None:
+    """What was stopped before the commit goes on with the old data, also after a cancel."""
+    if order.before and order.after:
+        try:
+            order.after(order.directory, CancelToken())
+        except JobError:
+            log.exception("afterRestoreCmd failed after the restore was taken back")
+
+
+def _delivered(order: RestoreOrder, context: Context) -> Survey:
+    assert order.deliver
+    with work_directory(order.directory):
+        work = Restore(order.directory, context.job_id, order.options, context.token, context.progress)
+        try:
+            with order.download.open("rb") as file:
+                survey = work.unpack(ArchiveReader(file))
+            context.phase("delivering")
+            order.deliver(work.unpacked, context.token)
+        finally:
+            work.discard()
+    return survey
+
+
+def _tidied(work: Restore, order: RestoreOrder, context: Context) -> bool:
+    """Leave nothing of the restore behind but its result; False when the next start has to do it."""
+    try:
+        work.discard()
+        recover(order.directory, context.job_id)
+    except JobError:
+        log.exception("a restore could not be tidied up: the next start of the agent does it")
+        return False
+    del context.checkpoint[WORKING]
+    return True
+
+
+def _fetch(order: RestoreOrder, context: Context) -> None:
+    place = order.place
+    name = place.name or with_retries(
+        lambda: newest(place.storage, order.device_tag), context.retries, context.token
+    )
+    with disk_errors(f"cannot write the download to '{order.download.parent}'"):
+        sink = FileSink(order.download, context.token, context.progress, rate=context.rate())
+
+    def attempt() -> Stored:
+        writing = disk_errors(f"cannot write the download to '{order.download.parent}'")
+        with distrusting(), context.token.lent(), writing:
+            return place.storage.get(name, sink, context.checkpoint)
+
+    with closing(sink):
+        with_retries(attempt, context.retries, context.token)
+
+
+def newest(storage: Storage, device_tag: str) -> str:
+    """The name of this device's newest archive at a place that can be listed. Raises `NotFound`."""
+    assert isinstance(storage, Listing)
+    suffix = f"-{device_tag}.zip"
+    name = max((name for name in storage.list("") if name.endswith(suffix)), default=None)
+    if name is None:
+        raise NotFound("there is no archive of this device")
+    return name

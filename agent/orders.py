@@ -1,0 +1,55 @@
+"""What the settings say about how jobs are done, in the words of the job engine."""
+
+import os
+from pathlib import Path
+
+from agent.backup.archive.survey import ArchiveLimits
+from agent.backup.archive.writer import ArchiveOptions
+from agent.backup.hooks import Hook, run_hook
+from agent.backup.job import Job
+from agent.backup.pipeline import Command
+from agent.backup.restore import RestoreOptions
+from agent.backup.transfer import CancelToken
+from agent.settings import Settings
+
+MAX_THREADS = 4
+
+
+def archive_options(settings: Settings) -> ArchiveOptions:
+    """`archive.*`; by default a thread for each core, of which more than four bring nothing."""
+    archive = settings.archive
+    threads = archive.threads or min(os.cpu_count() or 1, MAX_THREADS)
+    return ArchiveOptions(archive.level, archive.dialect, threads)
+
+
+def restore_options(settings: Settings, mode: str) -> RestoreOptions:
+    limits = settings.restore
+    return RestoreOptions(
+        mode=mode,
+        limits=ArchiveLimits(
+            max_files=limits.max_files, max_bytes=limits.max_size, max_ratio=limits.max_ratio
+        ),
+        reserve_bytes=settings.storage_reserve,
+        owner=limits.owner,
+        special_bits=limits.special_bits,
+    )
+
+
+def hook(settings: Settings, name: str, command: str, job: Job, target: Path | None = None) -> Command | None:
+    """The command in the setting `name`, ready to be run for `job`; None when there is none.
+
+    It is told the operation, the correlation id and the directory: its own, or the `target` of a restore.
+    """
+    if not command:
+        return None
+    prepared = Hook(name, command, settings.hook_timeout.total_seconds())
+
+    def run(directory: Path, token: CancelToken) -> None:
+        environment = {
+            "EDGE_BACKUP_OPERATION": job.kind,
+            "EDGE_BACKUP_CORRELATION_ID": job.correlation_id,
+            "EDGE_BACKUP_DIRECTORY": os.fspath(target or directory),
+        }
+        run_hook(prepared, directory, environment, token)
+
+    return run
