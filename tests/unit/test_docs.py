@@ -1,0 +1,152 @@
+"""The documents say what the code does: examples are executed, tables are compared with what they list."""
+
+import ast
+import json
+import re
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent import parameters, settings_load, worker
+from agent.backup.errors import JobError
+from agent.messaging import ditto
+from agent.messaging.hono import Identity, parse_identity
+from agent.parameters import read_parameters
+from agent.settings_keys import KEYS
+from providers import https, local
+from providers.aws import client as aws
+from providers.azure import client as azure
+from providers.errors import StorageError
+from tests.support import ditto_schema
+
+ROOT = Path(__file__).parents[2]
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "examples").rglob("*.md")])
+WIRE = (ROOT / "docs" / "wire.md").read_text("utf-8")
+KANTO = (ROOT / "docs" / "kanto.md").read_text("utf-8")
+DEVICE = Identity("edge:device", "tenant")
+_BLOCK = re.compile(r"^```json\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_PATH = re.compile(r"`((?:agent|providers|tests|docs|systemd|config|examples)/[\w./-]+)`")
+_LINK = re.compile(r"\]\((?!https?:)([^)#]+)(?:#[^)]*)?\)")
+
+
+def examples() -> list[Any]:
+    return [
+        pytest.param(block, id=f"{document.relative_to(ROOT)}-{number}")
+        for document in DOCUMENTS
+        for number, block in enumerate(_BLOCK.findall(document.read_text("utf-8")), 1)
+    ]
+
+
+def first_column(document: str, table: str) -> set[str]:
+    """What stands in backquotes at the beginning of the rows between the two marks of `table`."""
+    rows = document.partition(f"<!-- {table}: begin -->")[2].partition(f"<!-- {table}: end -->")[0]
+    assert rows, f"no table {table!r}"
+    return set(re.findall(r"^\| `([^`]+)` \|", rows, re.MULTILINE))
+
+
+@pytest.mark.parametrize("block", examples())
+def test_every_json_example_is_what_the_agent_takes_or_says(block: str, tmp_path: Path) -> None:
+    """A message is read or checked like a real one, the identity parsed, all else is a configuration file."""
+    example = json.loads(block)
+    if "/inbox/" in str(example.get("path")):
+        check_command(block)
+    elif "path" in example:
+        ditto_schema.check(topic_of(example), example)
+        assert block == json.dumps(example, separators=(",", ":"), ensure_ascii=False) + "\n"
+    elif "policyId" in example:
+        assert parse_identity(block.encode()) == DEVICE
+    else:
+        file = tmp_path / "config.json"
+        file.write_text(block, "utf-8")
+        assert [
+            notice for notice in settings_load.load({}, file, {}).notices if notice.level == "error"
+        ] == []
+
+
+def check_command(block: str) -> None:
+    envelope = ditto.parse(block.encode())
+    operation = envelope.inbox_subject(DEVICE.thing, "BackupAndRestore")
+    assert operation in operations()
+    known = re.compile("|".join(re.sub(r"<\w+>", ".+", re.escape(key)) for key in option_keys()))
+    for key in read_parameters(operation, envelope.value).options:
+        assert known.fullmatch(key), key
+
+
+def topic_of(message: dict[str, Any]) -> str:
+    if "status" not in message:
+        return "e"
+    return f"command//{DEVICE.device_id}/res//{message['path'].rpartition('/')[2]}"
+
+
+def operations() -> set[str]:
+    """The keys of the table `operations` in the composition root."""
+    tree = ast.parse((ROOT / "agent" / "service.py").read_text("utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Assign | ast.AnnAssign) and isinstance(node.value, ast.Dict):
+            target = node.target if isinstance(node, ast.AnnAssign) else node.targets[0]
+            if ast.unparse(target) == "operations":
+                return {ast.literal_eval(key) for key in node.value.keys if key}
+    raise AssertionError("agent/service.py has no table `operations`")
+
+
+def option_keys() -> set[str]:
+    ours = {*parameters._KNOWN, "storage.provider", "options.<name>", "info.<name>"}
+    theirs = {*https._OPTIONS, "https.header.<Name>", *local._OPTIONS, *aws.OPTIONS, *azure.OPTIONS}
+    return ours | theirs
+
+
+def status_codes() -> set[str]:
+    """The `code` of every error class of ours, and what the agent itself ends things with."""
+    codes = {worker.INTERRUPTED, "internal-error", "dropped"}
+    classes: list[type[Exception]] = [StorageError, JobError]
+    while classes:
+        error = classes.pop()
+        classes += error.__subclasses__()
+        if error.__module__.startswith(("agent.", "providers.")):
+            codes.add(vars(error).get("code", ""))
+    return codes - {""}
+
+
+def test_the_table_of_operations_is_complete() -> None:
+    assert first_column(WIRE, "operations") == operations()
+
+
+def test_the_table_of_options_is_complete() -> None:
+    assert first_column(WIRE, "options") == option_keys()
+
+
+def test_the_table_of_status_codes_is_complete() -> None:
+    assert first_column(WIRE, "codes") == status_codes()
+
+
+def test_the_map_of_the_pieces_has_every_module_of_the_agent() -> None:
+    """A line in docs/architecture.md for each; a pattern such as `log*.py` stands for several."""
+    patterns = re.findall(r"[\w*]+\.py", (ROOT / "docs" / "architecture.md").read_text("utf-8"))
+    modules = [path.name for path in (ROOT / "agent").glob("*.py") if not path.name.startswith("__")]
+    assert [name for name in modules if not any(fnmatch(name, pattern) for pattern in patterns)] == []
+
+
+def test_the_migration_page_has_every_property_of_kanto() -> None:
+    assert first_column(KANTO, "properties") == {key.name for key in KEYS if key.kanto}
+
+
+def test_what_the_migration_page_calls_missing_is_missing() -> None:
+    """Whoever adds it finds the row here."""
+    missing = set(re.findall(r"^\| `(\w+)` \| not yet \|", KANTO, re.MULTILINE))
+    assert missing <= set(settings_load._LATER)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_lead_somewhere(document: Path) -> None:
+    links = _LINK.findall(document.read_text("utf-8"))
+    assert [link for link in links if not (document.parent / link).exists()] == []
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_files_that_a_document_names_exist(document: Path) -> None:
+    """Names in backquotes that look like a path, into the repository or from beside the document."""
+    named = _PATH.findall(document.read_text("utf-8"))
+    places = (ROOT, document.parent)
+    assert [name for name in named if not any((place / name).exists() for place in places)] == []
