@@ -58,8 +58,9 @@ lock: ## write requirements.lock anew from pyproject.toml; needs uv
 reference: $(STAMP) ## write config/reference.json and the table in docs/operating.md anew
 	$(BIN)/python -m tests.support.reference
 
-bench: $(STAMP) ## time backup and restore against zip and unzip
+bench: $(STAMP) ## time backup, restore and transfers against public tools, into benchmarks/results
 	$(BIN)/python -m benchmarks.backup_restore
+	$(BIN)/python -m benchmarks.transfers
 
 clean: ## remove what was built, and .venv
 	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
