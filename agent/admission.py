@@ -42,7 +42,7 @@ class Admission:
     def directory(self, parameters: Parameters, *, must_exist: bool) -> Path:
         """The resolved directory to save or to restore into. Raises `CommandError` 400."""
         settings = self.settings
-        configured = str(settings.dir) if settings.dir else None
+        configured = str(settings.dir.absolute()) if settings.dir else None
         try:
             return access.resolve(parameters.directory, configured, settings.mode, must_exist)
         except AccessForbidden as error:

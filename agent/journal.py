@@ -11,12 +11,12 @@ import secrets
 import sqlite3
 from collections.abc import Iterable, Iterator, MutableMapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
 
-from agent.backup.job import Job, Kind, State, format_time, parse_time
+from agent.backup.job import COMMITTED, WORKING, Job, Kind, State, format_time, parse_time
 
 log = structlog.get_logger(__name__)
 
@@ -33,8 +33,14 @@ _MIGRATIONS = (
         directory BLOB NOT NULL, made TEXT NOT NULL, state TEXT NOT NULL, ended TEXT NOT NULL,
         status_code TEXT NOT NULL, message TEXT NOT NULL);
     CREATE TABLE staged (
-        child_id TEXT PRIMARY KEY, parent_id TEXT NOT NULL, path BLOB NOT NULL, size INTEGER NOT NULL,
-        sha256 TEXT NOT NULL, options TEXT NOT NULL) WITHOUT ROWID;
+        id INTEGER PRIMARY KEY AUTOINCREMENT, path BLOB NOT NULL UNIQUE, size INTEGER NOT NULL,
+        sha256 TEXT NOT NULL, options TEXT NOT NULL);
+    CREATE TABLE children (
+        number INTEGER PRIMARY KEY, child_id TEXT NOT NULL UNIQUE, parent_id TEXT NOT NULL,
+        staged_id INTEGER NOT NULL REFERENCES staged (id),
+        asked_boot TEXT NOT NULL DEFAULT '', asked_s REAL NOT NULL DEFAULT 0);
+    CREATE TABLE offers (
+        parent_id TEXT PRIMARY KEY, total_bytes INTEGER NOT NULL, sent_bytes INTEGER NOT NULL) WITHOUT ROWID;
     CREATE TABLE checkpoints (
         owner TEXT NOT NULL, key TEXT NOT NULL, value TEXT NOT NULL, PRIMARY KEY (owner, key)) WITHOUT ROWID;
     CREATE TABLE outbox (
@@ -51,19 +57,6 @@ KEPT_COMMANDS = 1000
 
 class NewerJournal(Exception):
     """The journal was written by a later release; this one must not touch it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Staged:
-    """A complete archive on the device's disk that waits for `start`."""
-
-    child_id: str
-    parent_id: str
-    path: Path
-    size_bytes: int
-    sha256: str
-    options: dict[str, str] = field(default_factory=dict)
-    """What the backup was asked to pass on (`options.*`), repeated in every upload request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,11 +141,19 @@ class Journal:
 
     def remembered(self, key: str) -> str:
         """A random text that is made once and stays: the client id, the key of the payload digests."""
+        if (known := self.recall(key)) is not None:
+            return known
+        self.note(key, made := secrets.token_hex(8))
+        return made
+
+    def recall(self, key: str) -> str | None:
+        """What was noted under this key."""
         row = self._db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
-        if row is None:
-            row = (secrets.token_hex(8),)
-            self._db.execute("INSERT INTO meta VALUES (?, ?)", (key, *row))
-        return str(row[0])
+        return str(row[0]) if row else None
+
+    def note(self, key: str, value: str) -> None:
+        with self.transaction() as db:
+            db.execute("REPLACE INTO meta VALUES (?, ?)", (key, value))
 
     # Jobs
 
@@ -170,54 +171,41 @@ class Journal:
                 "UPDATE jobs SET state = ?, ended = ?, status_code = ?, message = ? WHERE id = ?",
                 (job.state, format_time(job.ended), job.status_code, job.message, job.id),
             )
-            db.execute("DELETE FROM checkpoints WHERE owner = ?", (job.id,))
+            # What is still to be tidied up, here or at a provider, is not forgotten with the job.
+            db.execute("DELETE FROM checkpoints WHERE owner = ? AND key = ?", (job.id, COMMITTED))
             db.execute(
-                "DELETE FROM jobs WHERE state != ? AND rowid NOT IN"
-                " (SELECT rowid FROM jobs ORDER BY rowid DESC LIMIT ?)",
+                "DELETE FROM jobs WHERE state != ? AND id NOT IN (SELECT owner FROM checkpoints)"
+                " AND rowid NOT IN (SELECT rowid FROM jobs ORDER BY rowid DESC LIMIT ?)",
                 (State.STARTED, KEPT_JOBS),
             )
 
     def unfinished_jobs(self) -> list[UnfinishedJob]:
-        """Jobs that were running when the agent stopped."""
+        """Jobs that were running when the agent stopped, and restores that left something to tidy up."""
         rows = self._db.execute(
-            "SELECT id, kind, correlation_id, started, directory, made FROM jobs WHERE state = ?",
-            (State.STARTED,),
-        )
+            "SELECT id, kind, correlation_id, started, state, directory, made FROM jobs"
+            " WHERE state = ? OR id IN (SELECT owner FROM checkpoints WHERE key = ?)",
+            (State.STARTED, WORKING),
+        ).fetchall()
         return [
             UnfinishedJob(
-                Job(job_id, Kind(kind), correlation_id, parse_time(started)),
+                Job(job_id, Kind(kind), correlation_id, parse_time(started), State(state)),
                 Path(os.fsdecode(directory)),
                 [Path(path) for path in json.loads(made)],
             )
-            for job_id, kind, correlation_id, started, directory, made in rows
+            for job_id, kind, correlation_id, started, state, directory, made in rows
         ]
+
+    def abandoned(self) -> list[str]:
+        """Owners of checkpoints that nobody will continue: jobs that left something at a provider."""
+        rows = self._db.execute(
+            "SELECT DISTINCT owner FROM checkpoints JOIN jobs ON owner = id WHERE state != ? AND key != ?",
+            (State.STARTED, WORKING),
+        ).fetchall()
+        return [owner for (owner,) in rows]
 
     def checkpoint(self, owner: str) -> "JournalCheckpoint":
         """How far the work of `owner` has come; for the thread that calls."""
         return JournalCheckpoint(self.path, owner)
-
-    # Staged archives
-
-    def stage(self, staged: Staged) -> None:
-        with self.transaction() as db:
-            db.execute(
-                "INSERT INTO staged VALUES (?, ?, ?, ?, ?, ?)",
-                (staged.child_id, staged.parent_id, os.fsencode(staged.path), staged.size_bytes,
-                 staged.sha256, json.dumps(staged.options)),
-            )  # fmt: skip
-
-    def staged(self) -> dict[str, Staged]:
-        """All staged archives by their child id."""
-        rows = self._db.execute("SELECT child_id, parent_id, path, size, sha256, options FROM staged")
-        return {
-            child_id: Staged(child_id, parent, Path(os.fsdecode(path)), size, sha256, json.loads(options))
-            for child_id, parent, path, size, sha256, options in rows
-        }
-
-    def unstage(self, child_id: str) -> None:
-        with self.transaction() as db:
-            db.execute("DELETE FROM staged WHERE child_id = ?", (child_id,))
-            db.execute("DELETE FROM checkpoints WHERE owner = ?", (child_id,))
 
     # Messages that must arrive, and the last values that did
 

@@ -8,11 +8,12 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal, cast
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from agent.messaging.ditto import PARAMETER_INVALID, CommandError, folded, scalar_text
 
 MAX_ID_BYTES = 256
+MAX_CODE_LENGTH = 64
 _OURS = ("backup.", "restore.")
 _KNOWN = frozenset({"backup.dir", "restore.mode"})
 """Backends send one set of options to all operations, so what one of them knows is known to all."""
@@ -20,11 +21,23 @@ RestoreMode = Literal["merge", "replace"]
 
 
 def _id(value: object) -> str:
+    text = _text(value)
+    if len(text.encode()) > MAX_ID_BYTES:
+        raise ValueError(f"must not be longer than {MAX_ID_BYTES} bytes")
+    return text
+
+
+def _text(value: object) -> str:
     text = "" if value is None else scalar_text(value)
     if text is None:
         raise ValueError("must be a text")
-    if len(text.encode()) > MAX_ID_BYTES:
-        raise ValueError(f"must not be longer than {MAX_ID_BYTES} bytes")
+    return text
+
+
+def _code(value: object) -> str:
+    text = _text(value)
+    if len(text) > MAX_CODE_LENGTH or not text.isprintable():
+        raise ValueError(f"must be printable and not longer than {MAX_CODE_LENGTH} characters")
     return text
 
 
@@ -47,12 +60,20 @@ def _option(key: str, value: object) -> str:
 
 
 class Parameters(BaseModel):
-    """The value of a `backup`, `restore` or `start` command."""
+    """The value of a command; each operation looks at what is its own."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
 
     correlationid: Annotated[str, BeforeValidator(_id)] = ""
     options: Annotated[dict[str, str], BeforeValidator(_options)] = {}
+    start: Annotated[str, Field(alias="from"), BeforeValidator(_text)] = ""
+    """For `activate`: the beginning of the time frame."""
+    end: Annotated[str, Field(alias="to"), BeforeValidator(_text)] = ""
+    """For `activate`: the end of the time frame."""
+    statuscode: Annotated[str, BeforeValidator(_code)] = ""
+    """For `cancel`: the status code to end with."""
+    message: Annotated[str, BeforeValidator(_text)] = ""
+    """For `cancel`: the message to end with."""
 
     @property
     def provider(self) -> str | None:
@@ -90,8 +111,9 @@ def read_parameters(operation: str, value: Any) -> Parameters:
 
 
 def _problem(error: Mapping[str, Any]) -> str:
-    name = {"correlationid": "correlationId"}.get(str(error["loc"][0]), str(error["loc"][0]))
-    return f"{name} {str(error['msg']).removeprefix('Value error, ')}"
+    name = error["loc"][0]
+    shown = {"correlationid": "correlationId", "statuscode": "statusCode"}.get(name, name)
+    return f"{shown} {str(error['msg']).removeprefix('Value error, ')}"
 
 
 def _refuse_unknown(operation: str, options: Iterable[str]) -> None:

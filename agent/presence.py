@@ -45,10 +45,12 @@ class Presence:
         outbox: Outbox,
         receive: Callable[[Delivery], None],
         identified: Callable[[], None],
+        announced: Callable[[], None],
     ) -> None:
-        """`receive` is given commands; `identified` is called when the device knows who it is."""
+        """`receive` is given commands; `identified` is called when the device knows who it is, `announced`
+        after every connect, when the twin knows the feature."""
         self._settings, self._mailbox, self._twin, self._outbox = settings, mailbox, twin, outbox
-        self._receive, self._identified = receive, identified
+        self._receive, self._identified, self._announced = receive, identified, announced
         events = Events(self._up, self._down, self._message, outbox.sent, self._refused)
         self._link = Link(broker, events, mailbox.post)
         self._identity: Identity | None = None
@@ -104,6 +106,7 @@ class Presence:
     def _announce(self) -> None:
         self._outbox.up(self._link.publish, self._twin.announcement())
         notify.status(f"connected as {self._twin.identity.device_id}")
+        self._announced()
 
     # Who am I
 

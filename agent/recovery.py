@@ -9,16 +9,13 @@ from datetime import UTC, datetime
 import structlog
 
 from agent.backup.errors import JobError
-from agent.backup.job import Job, Kind
-from agent.backup.pipeline import COMMITTED
+from agent.backup.job import COMMITTED, WORKING, Job, Kind, State
 from agent.backup.restore import committed, recover, remove_made
 from agent.journal import Journal, UnfinishedJob
-from agent.runner import INTERRUPTED
 from agent.staging import Staging
+from agent.worker import INTERRUPTED
 
 log = structlog.get_logger(__name__)
-
-_STOPPED = "the agent was stopped while the {kind} ran; {state}"
 
 
 def recover_data(journal: Journal, staging: Staging) -> list[Job]:
@@ -31,14 +28,19 @@ def recover_data(journal: Journal, staging: Staging) -> list[Job]:
     staging.remove_incomplete()
     ended = []
     for unfinished in journal.unfinished_jobs():
+        job = unfinished.job
         try:
-            ended.append(_recovered(journal, unfinished))
+            recovered = _recovered(journal, unfinished)
         except (JobError, OSError):
-            log.exception("cannot recover a job", job=unfinished.job.id, dir=str(unfinished.directory))
+            log.exception("cannot recover a job", job=job.id, dir=str(unfinished.directory))
+            continue
+        if job.state is State.STARTED:
+            ended.append(recovered)
     return ended
 
 
 def _recovered(journal: Journal, unfinished: UnfinishedJob) -> Job:
+    """The job as it ended; one that had ended before was only tidied up after."""
     job, now = unfinished.job, datetime.now(UTC)
     if job.kind is Kind.BACKUP:
         return job.failed(now, INTERRUPTED, "the agent was stopped while the backup ran")
@@ -46,9 +48,14 @@ def _recovered(journal: Journal, unfinished: UnfinishedJob) -> Job:
         if committed(unfinished.directory, job.id):
             checkpoint[COMMITTED] = "yes"
         recover(unfinished.directory, job.id)
-        if COMMITTED in checkpoint:
-            return job.finished(now, "the agent was stopped after everything was restored")
-    remove_made(unfinished.made)
+        finished = COMMITTED in checkpoint
+        if not finished:
+            remove_made(unfinished.made)
+        checkpoint.pop(WORKING, None)
+    if job.state is not State.STARTED:
+        return job
+    if finished:
+        return job.finished(now, "the agent was stopped after everything was restored")
     return job.failed(
         now, INTERRUPTED, "the agent was stopped while the restore ran; the old data is in place"
     )

@@ -6,12 +6,11 @@ repeated and nothing runs. The payload is kept as a keyed digest only: it may ho
 """
 
 import hashlib
-import time
 from dataclasses import dataclass
 from enum import Enum
-from pathlib import Path
 
 from agent.backup.job import State
+from agent.bootclock import BootClock
 from agent.journal import KEPT_COMMANDS, Journal
 
 
@@ -45,7 +44,7 @@ class Redeliveries:
     def __init__(self, journal: Journal, window_s: float) -> None:
         self._journal, self._window_s = journal, window_s
         self._key = journal.remembered("digest_key").encode()
-        self._boot_id = Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+        self._clock = BootClock()
 
     def judge(self, command: CommandId, payload: bytes, *, short: bool, dup: bool) -> Verdict | Repeated:
         """What this delivery is. `short` is the topic's form, `dup` MQTT's flag."""
@@ -60,7 +59,7 @@ class Redeliveries:
                 (command.request_id, command.subject, command.device, command.correlation_id),
             ).fetchall()
         for known, known_short, boot_id, boot_s, reply_topic, reply, job_state in rows:
-            recent = boot_id == self._boot_id and self._now_s() - boot_s < self._window_s
+            recent = self._clock.age_s(boot_id, boot_s) < self._window_s
             if known != digest:
                 conflict = conflict or (recent and bool(command.request_id))
             elif bool(known_short) is not short and recent:
@@ -83,7 +82,7 @@ class Redeliveries:
                 "INSERT INTO commands (device, request_id, subject, correlation_id, digest, short, boot_id,"
                 " boot_s, reply_topic, reply, job_id) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (command.device, command.request_id, command.subject, command.correlation_id,
-                 self._digest(payload), short, self._boot_id, self._now_s(),
+                 self._digest(payload), short, *self._clock.now(),
                  *(reply or (None, None)), job_id),
             )  # fmt: skip
             db.execute(
@@ -92,7 +91,3 @@ class Redeliveries:
 
     def _digest(self, payload: bytes) -> bytes:
         return hashlib.blake2b(payload, key=self._key, digest_size=16).digest()
-
-    @staticmethod
-    def _now_s() -> float:
-        return time.clock_gettime(time.CLOCK_BOOTTIME)

@@ -4,7 +4,6 @@ A command is admitted before anything is written; what was admitted is recorded,
 transaction together with the command, and then begun. Everything here runs in the main thread.
 """
 
-import os
 import sqlite3
 import uuid
 from dataclasses import dataclass, replace
@@ -16,28 +15,27 @@ from typing import Protocol, TypeVar
 import structlog
 
 from agent.admission import Admission, Admitted, device_tag, metadata
-from agent.backup.archive.survey import ArchiveLimits, Survey
-from agent.backup.archive.writer import ArchiveOptions
+from agent.backup.archive.survey import Survey
 from agent.backup.job import Job, Kind
 from agent.backup.pipeline import (
     BackupOrder,
     BackupResult,
-    RestoreOrder,
     backup,
-    restore,
     summary,
 )
-from agent.backup.restore import RestoreOptions, missing
-from agent.journal import Journal, Staged
+from agent.backup.restore import missing
+from agent.backup.restoring import RestoreOrder, restore
+from agent.handover import Staged
+from agent.journal import Journal
 from agent.messaging.ditto import EXECUTION_FAILED, CommandError
+from agent.orders import archive_options, hook, restore_options
 from agent.parameters import Parameters
 from agent.settings import Settings
 from agent.staging import Staging
-from agent.worker import Outcome, Task, Tools, Workers
+from agent.uploads import Uploads
+from agent.worker import INTERRUPTED, Outcome, Task, Tools, Workers
 
 log = structlog.get_logger(__name__)
-
-INTERRUPTED = "interrupted"
 
 Result = TypeVar("Result")
 
@@ -45,14 +43,10 @@ Result = TypeVar("Result")
 class JobListener(Protocol):
     """Whoever tells the world. Called inside the journal's transaction, `settled` after it."""
 
-    def check_request_fits(self, staged: Staged) -> None:
-        """Raise `CommandError` 400 when the upload request of this archive could not be sent."""
-
     def job_changed(self, job: Job) -> None: ...
     def job_ended_unrecorded(self, job: Job) -> None:
         """The same when the journal cannot be written: told, but not kept."""
 
-    def archive_staged(self, staged: Staged) -> None: ...
     def settled(self) -> None: ...
 
 
@@ -64,10 +58,17 @@ class _RunningJob:
 
 class Runner:
     def __init__(
-        self, settings: Settings, journal: Journal, workers: Workers, listener: JobListener, staging: Staging
+        self,
+        settings: Settings,
+        journal: Journal,
+        workers: Workers,
+        *,
+        staging: Staging,
+        uploads: Uploads,
+        listener: JobListener,
     ) -> None:
-        self._settings, self._journal, self._workers, self._listener = settings, journal, workers, listener
-        self._staging = staging
+        self._settings, self._journal, self._workers = settings, journal, workers
+        self._staging, self._uploads, self._listener = staging, uploads, listener
         self._admission = Admission(settings)
         self._running: _RunningJob | None = None
 
@@ -78,34 +79,42 @@ class Runner:
     def stop(self, message: str) -> None:
         """Ask the job that runs to end; it will be reported as interrupted."""
         if self._running:
-            self._running.tools.token.cancel(message, INTERRUPTED)
+            self._workers.cancel(self._running.tools, message, INTERRUPTED)
+
+    def running(self, correlation_id: str) -> bool:
+        """Whether the job with this id runs."""
+        return self._running is not None and self._running.job.correlation_id == correlation_id
+
+    def cancel(self, correlation_id: str, code: str, message: str) -> None:
+        """Stop the job with this id. A restore goes back to what was there."""
+        if self._running and self.running(correlation_id):
+            self._workers.cancel(self._running.tools, message, code)
 
     # Backup
 
     def backup(self, parameters: Parameters, device_id: str) -> Admitted:
         """Admit a backup. Raises `CommandError` 400 or 409."""
-        directory = self._admission.directory(parameters, must_exist=True)
-        job, tools = self._new_job(Kind.BACKUP, parameters), self._tools()
+        job, tools = self._new_job(Kind.BACKUP, parameters), self._workers.tools()
+        collect = hook(self._settings, "backupCmd", self._settings.backup_cmd, job)
+        directory = self._directory(parameters, job, made_for_a_command=bool(collect))
         path = self._staging.free_path(device_tag(device_id))
         place = None
-        staged = Staged(*self._child_of(job), path, 0, "", parameters.prefixed("options."))
+        staged = Staged(path, options=parameters.prefixed("options."))
         if parameters.provider:
             facts = metadata(job.correlation_id, device_id)
             place = self._admission.place(parameters, tools.connections, path.name, facts)
         else:
-            self._listener.check_request_fits(staged)
+            self._uploads.check_fits(staged, job.correlation_id)
         self._refuse_when_busy()
-        archive = self._settings.archive
         order = BackupOrder(
             directory=directory,
             own_storage=self._settings.storage,
             staged=path,
             place=place,
-            options=ArchiveOptions(
-                archive.level, archive.dialect, archive.threads or min(os.cpu_count() or 1, 4)
-            ),
+            options=archive_options(self._settings),
             strict=self._settings.strict_backup,
             checksum=self._settings.checksum,
+            collect=collect,
         )
         task = Task(
             owner=job.id,
@@ -116,14 +125,6 @@ class Runner:
             ended=partial(self._backup_ended, job, None if place else staged),
         )
         return self._admitted(job, directory, [], task)
-
-    def _child_of(self, job: Job) -> tuple[str, str]:
-        """A free child id for the job's correlation id, and that id."""
-        taken = self._journal.staged()
-        parent, number = job.correlation_id, 1
-        while (child := f"{parent}#{number}") in taken:
-            number += 1
-        return child, parent
 
     def _backup_ended(self, job: Job, staged: Staged | None, outcome: Outcome[BackupResult]) -> None:
         result = outcome.result
@@ -145,23 +146,25 @@ class Runner:
 
     def restore(self, parameters: Parameters, device_id: str) -> Admitted:
         """Admit a restore. Raises `CommandError` 400 or 409."""
-        directory = self._admission.directory(parameters, must_exist=False)
-        job, tools = self._new_job(Kind.RESTORE, parameters), self._tools()
-        limits = self._settings.restore
-        options = RestoreOptions(
-            mode=parameters.restore_mode,
-            limits=ArchiveLimits(
-                max_files=limits.max_files, max_bytes=limits.max_size, max_ratio=limits.max_ratio
-            ),
-            reserve_bytes=self._settings.storage_reserve,
-            owner=limits.owner,
-            special_bits=limits.special_bits,
-        )
+        settings = self._settings
+        job, tools = self._new_job(Kind.RESTORE, parameters), self._workers.tools()
+        deliver = hook(settings, "restoreCmd", settings.restore_cmd, job)
+        directory = self._directory(parameters, job, made_for_a_command=bool(deliver))
         place = self._admission.place(parameters, tools.connections, None)
+        options = restore_options(settings, parameters.restore_mode)
         self._refuse_when_busy()
         made = missing(directory)
-        download = self._staging.download(job.id)
-        order = RestoreOrder(directory, made, download, place, device_tag(device_id), options)
+        order = RestoreOrder(
+            directory=directory,
+            made=made,
+            download=self._staging.download(job.id),
+            place=place,
+            device_tag=device_tag(device_id),
+            options=options,
+            deliver=deliver,
+            before=hook(settings, "beforeRestoreCmd", settings.before_restore_cmd, job, directory),
+            after=hook(settings, "afterRestoreCmd", settings.after_restore_cmd, job, directory),
+        )
         task = Task(
             owner=job.id,
             correlation_id=job.correlation_id,
@@ -181,12 +184,15 @@ class Runner:
 
     # Both
 
+    def _directory(self, parameters: Parameters, job: Job, *, made_for_a_command: bool) -> Path:
+        """What is saved or restored: where a command collects or delivers, or what was asked for."""
+        if made_for_a_command:
+            return self._staging.work_directory(job.id)
+        return self._admission.directory(parameters, must_exist=job.kind is Kind.BACKUP)
+
     def _new_job(self, kind: Kind, parameters: Parameters) -> Job:
         correlation_id = parameters.correlationid or str(uuid.uuid4())
         return Job(uuid.uuid4().hex[:16], kind, correlation_id, datetime.now(UTC))
-
-    def _tools(self) -> Tools:
-        return Tools(self._settings.transfer.connect_timeout.total_seconds())
 
     def _refuse_when_busy(self) -> None:
         if self._running:
@@ -211,8 +217,7 @@ class Runner:
                 self._journal.job_ended(job)
                 self._listener.job_changed(job)
                 if staged:
-                    self._journal.stage(staged)
-                    self._listener.archive_staged(staged)
+                    self._uploads.add(staged, job.correlation_id)
         except sqlite3.Error:
             log.exception("the journal cannot be written", job=job.id)
             self._listener.job_ended_unrecorded(job)

@@ -5,17 +5,22 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import structlog
 
 from agent import __version__, notify
-from agent.backup.retry import RetryLimits
-from agent.feature import Feature
+from agent.cancelling import cancel
+from agent.feature import Feature, Operation
+from agent.handover import Handover
 from agent.journal import Journal, NewerJournal
 from agent.log import setup as set_up_logging
 from agent.mailbox import Mailbox
+from agent.messaging.ditto import EXECUTION_FAILED, CommandError
 from agent.messaging.link import Broker
 from agent.messaging.outbox import Outbox
+from agent.parameters import Parameters
+from agent.periodic import Periodic
 from agent.presence import Presence
 from agent.recovery import recover_data
 from agent.redelivery import Redeliveries
@@ -52,16 +57,36 @@ class Service:
         self._recovered = recover_data(self._journal, self._staging)
         self._outbox = Outbox(self._journal)
         self._twin = Twin(settings, self._journal, self._outbox)
-        transfer = settings.transfer
-        retries = RetryLimits(transfer.attempts, transfer.total_time.total_seconds())
-        workers = Workers(self._journal, self._mailbox.post, retries)
-        self._runner = Runner(settings, self._journal, workers, self._twin, self._staging)
-        self._uploads = Uploads(settings, self._journal, workers, self._twin, self._mailbox.post)
-        # Further operations (trigger, cancel, activate, deactivate) have their place in this table.
-        operations = {
+        workers = Workers(self._journal, self._mailbox, settings.transfer)
+        self._uploads = Uploads(
+            settings,
+            self._journal,
+            workers,
+            handover=Handover(self._journal),
+            staging=self._staging,
+            listener=self._twin,
+            post=self._mailbox.post,
+        )
+        self._runner = Runner(
+            settings,
+            self._journal,
+            workers,
+            staging=self._staging,
+            uploads=self._uploads,
+            listener=self._twin,
+        )
+        self._periodic = Periodic(
+            settings, self._journal, self._mailbox, listener=self._twin, backup=self._periodic_backup
+        )
+        self._twin.auto_upload = self._periodic.auto_upload
+        operations: dict[str, Operation] = {
             "backup": self._runner.backup,
             "restore": self._runner.restore,
             "start": self._uploads.start,
+            "trigger": self._uploads.trigger,
+            "cancel": partial(cancel, [self._runner, self._uploads]),
+            "activate": self._periodic.activate,
+            "deactivate": self._periodic.deactivate,
         }
         feature = Feature(
             settings,
@@ -78,7 +103,8 @@ class Service:
             twin=self._twin,
             outbox=self._outbox,
             receive=feature.receive,
-            identified=self._report_recovered,
+            identified=self._identified,
+            announced=self._uploads.ask_again,
         )
         self._stopping = False
 
@@ -102,6 +128,7 @@ class Service:
         sys.setswitchinterval(SWITCH_INTERVAL_S)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self._mailbox.post(self.stop))
+        self._uploads.adopt()
         self._presence.begin()
         notify.ready()
         self._feed_watchdog()
@@ -111,6 +138,20 @@ class Service:
         self._staging.close()
         log.info("stopped")
         return 0
+
+    def _identified(self) -> None:
+        """Say what became of earlier jobs, and begin with the periodic ones."""
+        self._report_recovered()
+        self._periodic.begin(self._twin.identity.device_id)
+
+    def _periodic_backup(self) -> None:
+        if self._settings.single_upload and not self._uploads.idle:
+            raise CommandError(409, EXECUTION_FAILED, "an upload is in progress, and singleUpload is set")
+        admitted = self._runner.backup(Parameters(), self._twin.identity.device_id)
+        with self._journal.transaction():
+            admitted.record()
+        self._twin.settled()
+        admitted.begin()
 
     def _report_recovered(self) -> None:
         """Say what became of the jobs that an earlier run of the agent did not see to their end."""

@@ -47,8 +47,8 @@ class KantoSettings(Group):
         "strict",
         "What a command may name: nothing but `dir`, directories inside it, any directory",
     )
-    backup_cmd: Text = setting("", "Command that is run before a backup")
-    restore_cmd: Text = setting("", "Command that is run after a restore")
+    backup_cmd: Text = setting("", "Command that collects what is backed up in its directory")
+    restore_cmd: Text = setting("", "Command that puts back what is unpacked in its directory")
     single_upload: Switch = setting(False, "Refuse a new backup while an upload is in progress")
     checksum: Switch = setting(False, "Send an MD5 along, which the far side checks")
     stop_timeout: Duration = setting("30s", "How long a stop waits for running jobs")
@@ -91,6 +91,10 @@ class ArchiveSettings(Group):
     threads: Threads = setting(0, "Threads that compress; 0 for one per core, at most 4")
 
 
+class ScheduleSettings(Group):
+    jitter: Duration = setting("0s", "Periodic backups of a fleet are spread over this time, each at its own")
+
+
 class RestoreSettings(Group):
     max_size: Size = setting("64GiB", "Largest content of an archive that is restored")
     max_files: Count = setting(1_000_000, "Most entries of an archive that is restored")
@@ -121,15 +125,22 @@ class Settings(KantoSettings):
     one_way_replies: Switch = setting(True, "Answer commands whose request id is empty")
     announce: Literal["modify", "merge"] = setting("modify", "How the feature is announced to the twin")
     dedupe_window: Duration = setting("2m", "Time in which an equal command is a redelivery")
+    before_restore_cmd: Text = setting("", "Command that is run before a restore changes anything")
+    after_restore_cmd: Text = setting("", "Command that is run after a restore; its failure takes it back")
+    hook_timeout: PositiveDuration = setting("30m", "How long each of these commands may take")
     strict_backup: Switch = setting(False, "Fail a backup that had to leave something out")
     password_file: OptionalPath = setting("", "File with the password for the broker; wins over `password`")
     # In Kanto's files `storage` is a text, so this cannot be a member of a group of that name.
     storage_reserve: Size = setting("64MiB", "Free disk space that is never used", key="storage.reserve")
+    storage_max_staged: Count = setting(
+        3, "Archives that wait for their upload, before the oldest is given up", key="storage.maxStaged"
+    )
     targets: dict[TargetName, TargetSettings] = setting(
         {}, "Directories that commands may name as `local.target`"
     )
     twin: TwinSettings = TwinSettings()
     archive: ArchiveSettings = ArchiveSettings()
+    schedule: ScheduleSettings = ScheduleSettings()
     restore: RestoreSettings = RestoreSettings()
     transfer: TransferSettings = TransferSettings()
 

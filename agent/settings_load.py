@@ -17,10 +17,7 @@ from agent.settings_sources import Given, Layer, Notice, read_command_line, read
 _LONGEST_SHOWN = 80
 _LONGEST_PASSWORD_BYTES = 64 << 10
 # Accepted because Kanto's files and our documentation have them; nothing acts on them in this version.
-_LATER = (
-    *("backupCmd", "restoreCmd", "singleUpload"),
-    *("active", "activeFrom", "activeTill", "period", "twin.status"),
-)
+_LATER = ("twin.status",)
 
 
 class SettingsError(Exception):

@@ -6,6 +6,7 @@ the agent starts; a complete archive has its final name and stays.
 
 import fcntl
 import os
+import shutil
 import time
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -13,11 +14,14 @@ from pathlib import Path
 
 import structlog
 
+from agent.backup.archive.reader import ArchiveReader
+from agent.backup.errors import ArchiveError
 from agent.backup.job import archive_name
 
 log = structlog.get_logger(__name__)
 
 _INCOMPLETE = (".part", ".direct")
+_WORK = "work-"
 
 
 class StorageInUse(Exception):
@@ -56,11 +60,34 @@ class Staging:
                 return path
             time.sleep(0.001)
 
+    @property
+    def longest_path(self) -> Path:
+        """As long as the path of any staged archive."""
+        return self._backups / archive_name(datetime.now(UTC), "0" * 8)
+
+    def complete_archives(self) -> list[Path]:
+        """All archives in staging whose directory can be read, oldest first."""
+        return [path for path in sorted(self._backups.glob("*.zip")) if _is_complete(path)]
+
+    def remove(self, path: Path) -> None:
+        """Remove an archive that nobody waits for any more; a failure is logged."""
+        try:
+            path.unlink(missing_ok=True)
+        except OSError:
+            log.exception("could not remove a staged archive", file=path.name)
+
     def download(self, job_id: str) -> Path:
         return self._downloads / f"{job_id}.part"
 
+    def work_directory(self, job_id: str) -> Path:
+        """Where a command of the owner collects or gets the files of this job."""
+        return (self.storage / f"{_WORK}{job_id}").absolute()
+
     def remove_incomplete(self) -> None:
         """Remove what a crash left: it can be called before anything runs only."""
+        for directory in self.storage.glob(f"{_WORK}*"):
+            log.info("working directory of an earlier run removed", directory=directory.name)
+            shutil.rmtree(directory, ignore_errors=True)
         for directory in (self._backups, self._downloads):
             with os.scandir(directory) as entries:
                 names = [entry.name for entry in entries if entry.name.endswith(_INCOMPLETE)]
@@ -71,3 +98,14 @@ class Staging:
 
     def close(self) -> None:
         os.close(self._lock)
+
+
+def _is_complete(path: Path) -> bool:
+    """Kanto's agent writes under the final name: what a crash of it left is no archive."""
+    try:
+        with path.open("rb") as file:
+            ArchiveReader(file)
+    except (ArchiveError, OSError):
+        log.warning("not an archive, left alone", file=path.name)
+        return False
+    return True

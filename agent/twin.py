@@ -10,7 +10,8 @@ from typing import Any
 
 import providers
 from agent.backup.job import Job, Upload, UploadState
-from agent.journal import Journal, Staged
+from agent.handover import Child
+from agent.journal import Journal
 from agent.messaging.ditto import (
     MAX_MESSAGE_BYTES,
     PARAMETER_INVALID,
@@ -44,6 +45,7 @@ class Twin:
     def __init__(self, settings: Settings, journal: Journal, outbox: Outbox) -> None:
         self._settings, self._journal, self._outbox = settings, journal, outbox
         self.identity = Identity("unknown:unknown")
+        self.auto_upload: dict[str, Any] = {"active": False, "startTime": None, "endTime": None}
 
     @property
     def _path(self) -> str:
@@ -64,9 +66,8 @@ class Twin:
 
     def _feature(self, last_values: Mapping[str, object]) -> dict[str, Any]:
         settings, names = self._settings, provider_names()
-        schedule = {"active": False, "startTime": None, "endTime": None}
         properties = {
-            "autoUpload": schedule,
+            "autoUpload": self.auto_upload,
             "context": settings.context,
             "info": {"supportedProviders": ",".join(names)},
             **last_values,
@@ -90,22 +91,26 @@ class Twin:
     def _last_operation(self, job: Job) -> bytes:
         return fitting(lambda text: self._property(LAST_OPERATION, job.last_operation(text)), job.message)
 
-    def archive_staged(self, staged: Staged) -> None:
-        self._outbox.keep(EVENTS, encode(self._request(staged)))
-
-    def check_request_fits(self, staged: Staged) -> None:
-        """Raise `CommandError` 400 when the options that are passed on make the request too long."""
-        _check_fits(encode(self._request(staged)), "options.*")
-
-    def _request(self, staged: Staged) -> dict[str, Any]:
-        options = staged.options | {
-            "file.path": os.fspath(staged.path.absolute()),
-            "storage.providers": ", ".join(name for name in provider_names() if name != "local"),
-        }
-        value = {"correlationId": staged.child_id, "options": options}
-        return outbox_message(self.identity.thing, self._settings.feature_id, "request", value)
+    def schedule_changed(self, auto_upload: dict[str, Any]) -> None:
+        self.auto_upload = auto_upload
+        self._outbox.keep(EVENTS, encode(self._property("autoUpload", auto_upload)))
 
     # Told by the uploads
+
+    def request_upload(self, child: Child) -> None:
+        self._outbox.keep(EVENTS, encode(self._request(child)))
+
+    def check_request_fits(self, child: Child) -> None:
+        """Raise `CommandError` 400 when the options that are passed on make the request too long."""
+        _check_fits(encode(self._request(child)), "options.*")
+
+    def _request(self, child: Child) -> dict[str, Any]:
+        options = child.staged.options | {
+            "file.path": os.fspath(child.staged.path.absolute()),
+            "storage.providers": ", ".join(name for name in provider_names() if name != "local"),
+        }
+        value = {"correlationId": child.child_id, "options": options}
+        return outbox_message(self.identity.thing, self._settings.feature_id, "request", value)
 
     def upload_changed(self, upload: Upload) -> None:
         """The first and the last state arrive; what lies between may be replaced by something newer."""

@@ -1,12 +1,17 @@
-"""Uploads of staged archives: one at a time, beside a job; further ones wait in line."""
+"""Uploads of staged archives: one at a time, beside a job; further ones wait in line.
 
+The backend sees them through `lastUpload`, one value per parent id: a backup's own archive, or all that
+were offered together by a `trigger`.
+"""
+
+import sqlite3
 import time
+import uuid
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
-from pathlib import Path
 from typing import Protocol
 
 import structlog
@@ -14,26 +19,34 @@ import structlog
 from agent.admission import Admission, Admitted, metadata
 from agent.backup.job import Upload, UploadState, parse_time
 from agent.backup.pipeline import UploadOrder, upload
-from agent.journal import Journal, Staged
+from agent.handover import Child, Handover, Staged
+from agent.journal import Journal
 from agent.mailbox import Post
 from agent.messaging.ditto import EXECUTION_FAILED, PARAMETER_INVALID, CommandError
 from agent.parameters import Parameters
-from agent.runner import INTERRUPTED
 from agent.settings import Settings
-from agent.worker import Outcome, Task, Tools, Workers
+from agent.staging import Staging
+from agent.worker import INTERRUPTED, Outcome, Task, Tools, Workers
 from providers.api import Stored
+from providers.errors import Expired
 
 log = structlog.get_logger(__name__)
 
 UPDATE_INTERVAL_S = 1.0
+MAX_RENEWALS = 3
+"""How often an upload asks for fresh credentials before it fails."""
 
 
 class UploadListener(Protocol):
     """Whoever tells the world. Called inside the journal's transaction, `settled` after it."""
 
+    def check_request_fits(self, child: Child) -> None:
+        """Raise `CommandError` 400 when the upload request of this archive could not be sent."""
+
     def check_upload_fits(self, upload: Upload) -> None:
         """Raise `CommandError` 400 when what must be said of it could not be sent."""
 
+    def request_upload(self, child: Child) -> None: ...
     def upload_changed(self, upload: Upload) -> None: ...
     def settled(self) -> None: ...
 
@@ -42,8 +55,8 @@ class UploadListener(Protocol):
 class _Entry:
     """An upload that runs or waits for its turn."""
 
-    state: Upload
-    staged: Staged
+    child: Child
+    info: dict[str, str]
     tools: Tools
     order: UploadOrder
 
@@ -52,37 +65,117 @@ class Uploads:
     """Belongs to the main thread."""
 
     def __init__(
-        self, settings: Settings, journal: Journal, workers: Workers, listener: UploadListener, post: Post
+        self,
+        settings: Settings,
+        journal: Journal,
+        workers: Workers,
+        *,
+        handover: Handover,
+        staging: Staging,
+        listener: UploadListener,
+        post: Post,
     ) -> None:
         self._settings, self._journal, self._workers = settings, journal, workers
-        self._listener, self._post = listener, post
+        self._handover, self._staging, self._listener, self._post = handover, staging, listener, post
         self._admission = Admission(settings)
         self._line: deque[_Entry] = deque()
+        self._states: dict[str, Upload] = {}
+        self._renewals: dict[int, int] = {}
 
     @property
     def idle(self) -> bool:
         return not self._line
 
-    def stop(self, message: str) -> None:
-        """Ask all uploads to end; they will be reported as interrupted, the archives stay."""
-        for entry in self._line:
-            entry.tools.token.cancel(message, INTERRUPTED)
+    # What waits
+
+    def add(self, staged: Staged, parent_id: str) -> None:
+        """A backup is ready: keep its archive, ask for its upload, give up the oldest when too many wait."""
+        child = self._handover.stage(staged, parent_id)
+        self._ask(child)
+        waiting = [other for other in self._handover.newest_children() if not self._is_in_line(other)]
+        for oldest in waiting[: max(0, len(waiting) - self._settings.storage_max_staged)]:
+            self._drop(oldest)
+
+    def check_fits(self, staged: Staged, parent_id: str) -> None:
+        """Raise `CommandError` 400 when the upload request of this archive could not be sent."""
+        self._listener.check_request_fits(Child(f"{parent_id}#999", parent_id, staged))
+
+    def adopt(self) -> None:
+        """At the start: take on complete archives that nobody knows, left by a crash or by Kanto's agent."""
+        known = self._handover.paths()
+        for path in self._staging.complete_archives():
+            if path not in known:
+                log.info("staged archive of an earlier run found", file=path.name)
+                self._handover.stage(Staged(path, path.stat().st_size), path.stem)
+
+    def _drop(self, child: Child) -> None:
+        limit = self._settings.storage_max_staged
+        reason = f"given up unsent: more than {limit} archives waited (storage.maxStaged)"
+        log.error("staged archive dropped", correlation_id=child.child_id, reason=reason)
+        state = Upload(child.child_id, child.parent_id, {}, datetime.now(UTC))
+        self._listener.upload_changed(state.failed(datetime.now(UTC), "dropped", reason))
+        self._handover.gone(child)
+        self._staging.remove(child.staged.path)
+
+    def _ask(self, child: Child) -> None:
+        self._listener.request_upload(child)
+        self._handover.asked(child)
+
+    def ask_again(self) -> None:
+        """After a connect: whatever still waits is offered again, unless it was a short time ago."""
+        with self._journal.transaction():
+            for child in self._handover.newest_children():
+                if not self._is_in_line(child) and self._handover.may_ask(child):
+                    self._ask(child)
+        self._listener.settled()
+
+    def _is_in_line(self, child: Child) -> bool:
+        return any(entry.child.staged.id == child.staged.id for entry in self._line)
+
+    # trigger
+
+    def trigger(self, parameters: Parameters, _device_id: str) -> Admitted:
+        """Admit the offer of all that waits under new ids. Raises `CommandError` 400 or 409."""
+        if self._settings.single_upload and self._line:
+            raise CommandError(409, EXECUTION_FAILED, "an upload is in progress, and singleUpload is set")
+        parent_id = parameters.correlationid or str(uuid.uuid4())
+        options = parameters.prefixed("options.")
+        self.check_fits(Staged(self._staging.longest_path, options=options), parent_id)
+        return Admitted(None, partial(self._offer_all, parent_id, options), lambda: None)
+
+    def _offer_all(self, parent_id: str, options: dict[str, str]) -> None:
+        waiting = [child.staged for child in self._handover.newest_children()]
+        for child in self._handover.offer(parent_id, waiting):
+            passed_on = child.staged.options | options
+            self._ask(replace(child, staged=replace(child.staged, options=passed_on)))
+
+    # start
 
     def start(self, parameters: Parameters, device_id: str) -> Admitted:
         """Admit the upload of a staged archive. Raises `CommandError` 400, 404 or 409."""
-        child_id = parameters.correlationid
-        staged = self._journal.staged().get(child_id)
-        if staged is None or not staged.path.exists():
-            raise CommandError(404, PARAMETER_INVALID, f"no archive waits for an upload with id '{child_id}'")
-        if any(entry.staged.child_id == child_id for entry in self._line):
-            raise CommandError(409, EXECUTION_FAILED, f"upload '{child_id}' is already in progress")
-        tools = Tools(self._settings.transfer.connect_timeout.total_seconds())
-        facts = metadata(staged.parent_id, device_id) | {"sha256": staged.sha256}
-        place = self._admission.place(parameters, tools.connections, staged.path.name, facts)
-        state = Upload(child_id, staged.parent_id, parameters.prefixed("info."), datetime.now(UTC))
-        self._listener.check_upload_fits(state)
-        entry = _Entry(state, staged, tools, UploadOrder(staged.path, place, self._settings.checksum))
-        return Admitted(None, partial(self._listener.upload_changed, state), partial(self._enqueue, entry))
+        child = self._handover.child(parameters.correlationid)
+        if child is None or not child.staged.path.exists():
+            message = f"no archive waits for an upload with id '{parameters.correlationid}'"
+            raise CommandError(404, PARAMETER_INVALID, message)
+        if self._is_in_line(child):
+            raise CommandError(409, EXECUTION_FAILED, f"upload '{child.child_id}' is already in progress")
+        tools = self._workers.tools()
+        facts = metadata(child.parent_id, device_id) | {"sha256": child.staged.sha256}
+        place = self._admission.place(parameters, tools.connections, child.staged.path.name, facts)
+        info = parameters.prefixed("info.")
+        self._listener.check_upload_fits(Upload(child.child_id, child.parent_id, info, datetime.now(UTC)))
+        entry = _Entry(child, info, tools, UploadOrder(child.staged.path, place, self._settings.checksum))
+        return Admitted(None, partial(self._tell_begin, entry), partial(self._enqueue, entry))
+
+    def _tell_begin(self, entry: _Entry) -> None:
+        """One `lastUpload` per parent: a further archive of the same parent continues it."""
+        child = entry.child
+        if child.parent_id in self._states:
+            return
+        state = Upload(child.child_id, child.parent_id, entry.info, datetime.now(UTC))
+        state = self._moved_state(state, 0)
+        self._states[child.parent_id] = state
+        self._listener.upload_changed(state)
 
     def _enqueue(self, entry: _Entry) -> None:
         self._line.append(entry)
@@ -90,49 +183,103 @@ class Uploads:
             self._begin(entry)
 
     def _begin(self, entry: _Entry) -> None:
-        staged = entry.staged
-        log.info("upload started", correlation_id=staged.child_id, bytes=staged.size_bytes)
-        progress = _Throttled(
-            staged.size_bytes, lambda percent: self._post(partial(self._moved, entry, percent))
-        )
+        child, staged = entry.child, entry.child.staged
+        log.info("upload started", correlation_id=child.child_id, bytes=staged.size_bytes)
         self._workers.start(
             Task(
-                owner=staged.child_id,
-                correlation_id=staged.child_id,
+                owner=staged.owner,
+                correlation_id=child.child_id,
                 tools=entry.tools,
                 place=entry.order.place,
                 work=partial(upload, entry.order),
                 ended=partial(self._ended, entry),
-                progress=progress,
+                progress=_Throttled(lambda done: self._post(partial(self._moved, entry, done))),
             )
         )
 
-    def _moved(self, entry: _Entry, percent: int) -> None:
-        if entry.state.state is UploadState.UPLOADING and percent > entry.state.progress:
-            entry.state = entry.state.moved(percent)
-            self._listener.upload_changed(entry.state)
+    # Progress and end
+
+    def _moved_state(self, state: Upload, bytes_done: int) -> Upload:
+        sent, total = self._handover.progress(state.parent_id)
+        return state.moved(100 * (sent + bytes_done) // max(1, total))
+
+    def _moved(self, entry: _Entry, bytes_done: int) -> None:
+        before = self._states.get(entry.child.parent_id)
+        if before is None:
+            return
+        state = self._states[entry.child.parent_id] = self._moved_state(before, bytes_done)
+        if state.progress > before.progress:
+            self._listener.upload_changed(state)
             self._listener.settled()
 
     def _ended(self, entry: _Entry, outcome: Outcome[Stored]) -> None:
-        now, staged = datetime.now(UTC), entry.staged
-        if outcome.result is None:
-            entry.state = entry.state.failed(now, outcome.code, outcome.message)
-            log.error(
-                "upload failed", correlation_id=staged.child_id, code=outcome.code, reason=outcome.message
-            )
-        else:
-            entry.state = entry.state.succeeded(now)
-            log.info("upload finished", correlation_id=staged.child_id, place=outcome.result.place)
-        with self._journal.transaction():
-            self._listener.upload_changed(entry.state)
-            if outcome.result is not None:
-                self._journal.unstage(staged.child_id)
-        if outcome.result is not None and not self._settings.keep_uploaded:
-            _remove(staged.path)
         self._line.popleft()
+        try:
+            with self._journal.transaction():
+                if outcome.result is not None:
+                    self._succeeded(entry, outcome.result)
+                elif not self._renewed(entry, outcome):
+                    self._failed(entry, outcome)
+        except sqlite3.Error:
+            log.exception("the journal cannot be written: the archive waits on", upload=entry.child.child_id)
+        else:
+            if outcome.result is not None and not self._settings.keep_uploaded:
+                self._staging.remove(entry.child.staged.path)
         self._listener.settled()
         if self._line:
+            self._tell_begin(self._line[0])
             self._begin(self._line[0])
+
+    def _succeeded(self, entry: _Entry, stored: Stored) -> None:
+        child = entry.child
+        log.info("upload finished", correlation_id=child.child_id, place=stored.place)
+        self._renewals.pop(child.staged.id, None)
+        if self._handover.gone(child, kept=self._settings.keep_uploaded):
+            state = self._states.pop(child.parent_id)
+            self._listener.upload_changed(state.succeeded(datetime.now(UTC)))
+
+    def _renewed(self, entry: _Entry, outcome: Outcome[Stored]) -> bool:
+        """Credentials that expired on the way: ask for fresh ones, the upload continues with them."""
+        number = self._renewals.get(entry.child.staged.id, 0) + 1
+        if outcome.error is not Expired or number > MAX_RENEWALS:
+            return False
+        self._renewals[entry.child.staged.id] = number
+        log.warning(
+            "credentials expired, asking for new ones", correlation_id=entry.child.child_id, number=number
+        )
+        self._ask(entry.child)
+        return True
+
+    def _failed(self, entry: _Entry, outcome: Outcome[Stored]) -> None:
+        child = entry.child
+        log.error("upload failed", correlation_id=child.child_id, code=outcome.code, reason=outcome.message)
+        self._renewals.pop(child.staged.id, None)
+        state = self._states.pop(child.parent_id, None)
+        if state:
+            cancelled = outcome.cancelled and outcome.code != INTERRUPTED
+            ended = state.failed(datetime.now(UTC), outcome.code, outcome.message, cancelled=cancelled)
+            self._listener.upload_changed(ended)
+
+    # cancel and stop
+
+    def running(self, correlation_id: str) -> bool:
+        """Whether an upload runs or waits for its turn under this child or parent id."""
+        return bool(self._found(correlation_id))
+
+    def cancel(self, correlation_id: str, code: str, message: str) -> None:
+        """Stop what runs or waits under this child or parent id; the archives stay."""
+        for entry in self._found(correlation_id):
+            self._workers.cancel(entry.tools, message, code)
+
+    def _found(self, correlation_id: str) -> list[_Entry]:
+        return [
+            entry for entry in self._line if correlation_id in (entry.child.child_id, entry.child.parent_id)
+        ]
+
+    def stop(self, message: str) -> None:
+        """Ask all uploads to end; they will be reported as interrupted, the archives stay."""
+        for entry in self._line:
+            self._workers.cancel(entry.tools, message, INTERRUPTED)
 
     def report_interrupted(self) -> None:
         """After a restart: an upload that the twin still believes in has failed; its archive waits on."""
@@ -140,28 +287,19 @@ class Uploads:
         if not isinstance(value, dict) or value.get("state") != UploadState.UPLOADING:
             return
         started = parse_time(value["startTime"])
-        upload = Upload("", value["correlationId"], value["info"], started, progress=value["progress"])
+        state = Upload("", value["correlationId"], value["info"], started, progress=value["progress"])
         message = "the agent was stopped during the upload: send 'start' again"
-        self._listener.upload_changed(upload.failed(datetime.now(UTC), INTERRUPTED, message))
+        self._listener.upload_changed(state.failed(datetime.now(UTC), INTERRUPTED, message))
 
 
 class _Throttled:
-    """Passes progress on in whole percent, at most once in `UPDATE_INTERVAL_S`. Runs in the worker."""
+    """Passes progress on at most once in `UPDATE_INTERVAL_S`. Runs in the worker's thread."""
 
-    def __init__(self, size_bytes: int, tell: Callable[[int], None]) -> None:
-        self._size_bytes, self._tell = max(1, size_bytes), tell
-        self._percent, self._told_s = 0, time.monotonic()
+    def __init__(self, tell: Callable[[int], None]) -> None:
+        self._tell, self._told_s = tell, time.monotonic()
 
     def __call__(self, bytes_done: int) -> None:
-        percent = min(100 * bytes_done // self._size_bytes, 99)
         now = time.monotonic()
-        if percent > self._percent and now - self._told_s >= UPDATE_INTERVAL_S:
-            self._percent, self._told_s = percent, now
-            self._tell(percent)
-
-
-def _remove(path: Path) -> None:
-    try:
-        path.unlink(missing_ok=True)
-    except OSError:
-        log.exception("could not remove the uploaded archive", file=path.name)
+        if now - self._told_s >= UPDATE_INTERVAL_S:
+            self._told_s = now
+            self._tell(bytes_done)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import structlog
 
@@ -14,10 +14,17 @@ from agent.backup.pipeline import Context, Place
 from agent.backup.retry import RetryLimits
 from agent.backup.transfer import CancelToken, Connections, Progress, no_progress
 from agent.journal import Journal
-from agent.mailbox import Post
+from agent.mailbox import Mailbox
+from agent.settings import TransferSettings
+from providers.api import Discarding, Storage
 from providers.errors import StorageError
 
 log = structlog.get_logger(__name__)
+
+INTERRUPTED = "interrupted"
+"""Status code of what the agent itself ended, because it was stopped."""
+PATIENCE_S = 0.8
+"""How long a call into a provider may ignore a cancel; then it is left to itself."""
 
 Result = TypeVar("Result")
 
@@ -30,18 +37,17 @@ class Outcome(Generic[Result]):
     code: str = ""
     message: str = ""
     cancelled: bool = False
+    error: type[Exception] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Tools:
     """What a piece of work holds while it runs; made before it is accepted, so without any I/O."""
 
-    connect_timeout_s: float
+    connections: Connections
     token: CancelToken = field(default_factory=CancelToken)
-    connections: Connections = field(init=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "connections", Connections(self.token, self.connect_timeout_s))
+    give_up: list[Callable[[], None]] = field(default_factory=list)
+    """Ends the work without waiting for its thread, when that is allowed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,31 +69,86 @@ class Workers:
     """Starts threads. Everything that a thread has to say is posted."""
 
     journal: Journal
-    post: Post
-    retries: RetryLimits
+    mailbox: Mailbox
+    limits: TransferSettings
+
+    def tools(self) -> Tools:
+        limits = self.limits
+        return Tools(Connections(limits.connect_timeout.total_seconds(), limits.rate_limit))
 
     def start(self, task: Task[Result]) -> None:
         """Do the work in a thread; what came of it is posted."""
 
+        ended = _Once(task.ended)
+        abandoned = self.journal.abandoned() if task.place else []
+
         def body() -> None:
             structlog.contextvars.bind_contextvars(correlation_id=task.correlation_id)
-            outcome = _attempt(lambda: self._work(task), task.tools.token)
-            self.post(partial(task.ended, outcome))
+            outcome = _attempt(lambda: self._work(task, abandoned), task.tools.token)
+            self.mailbox.post(partial(ended, outcome))
 
+        def give_up() -> None:
+            if task.tools.token.in_foreign_hands and not ended.called:
+                log.warning("a provider ignores the cancel and is left to itself", owner=task.owner)
+                ended(cancelled_by(task.tools.token))
+
+        task.tools.give_up.append(give_up)
         threading.Thread(target=body, name=f"work-{task.owner}", daemon=True).start()
 
-    def _work(self, task: Task[Result]) -> Result:
+    def cancel(self, tools: Tools, message: str, code: str) -> None:
+        """Ask the work to end with this message and status code.
+
+        A provider that does not notice in time is left to itself: what it still does is fenced by its
+        stream, which raises at the next byte, and its own clean-up goes on in its thread.
+        """
+        tools.token.cancel(message, code)
+        for give_up in tools.give_up:
+            self.mailbox.call_later(PATIENCE_S, give_up)
+
+    def _work(self, task: Task[Result], abandoned: list[str]) -> Result:
         token, connections = task.tools.token, task.tools.connections
         checkpoint = self.journal.checkpoint(task.owner)
         with closing(connections), token.waking(connections.shut), closing(checkpoint):
             context = Context(
-                task.owner, token, self.retries, checkpoint, task.progress, _log_phase, _log_left_out
+                job_id=task.owner,
+                token=token,
+                retries=RetryLimits(self.limits.attempts, self.limits.total_time.total_seconds()),
+                checkpoint=checkpoint,
+                progress=task.progress,
+                bytes_per_s=self.limits.rate_limit,
+                phase=_log_phase,
+                left_out=_log_left_out,
             )
             try:
                 return task.work(context)
             finally:
                 if task.place:
-                    task.place.storage.close()
+                    self._leave(task.place.storage, abandoned)
+
+    def _leave(self, storage: Storage, abandoned: list[str]) -> None:
+        """Close the place; before that, remove what earlier jobs could not remove there."""
+        try:
+            if isinstance(storage, Discarding):
+                for owner in abandoned:
+                    with closing(self.journal.checkpoint(owner)) as checkpoint:
+                        storage.discard(checkpoint)
+        except StorageError as error:
+            log.warning("what an earlier job left at its place stays for now", reason=str(error))
+        finally:
+            storage.close()
+
+
+class _Once(Generic[Result]):
+    """Passes the first outcome on. Called in the main thread only."""
+
+    def __init__(self, ended: Callable[[Outcome[Result]], None]) -> None:
+        self._ended = ended
+        self.called = False
+
+    def __call__(self, outcome: Outcome[Result]) -> None:
+        if not self.called:
+            self.called = True
+            self._ended(outcome)
 
 
 def _log_phase(name: str) -> None:
@@ -102,11 +163,15 @@ def _attempt(work: Callable[[], Result], token: CancelToken) -> Outcome[Result]:
     try:
         return Outcome(work())
     except Cancelled:
-        return Outcome(None, token.code, token.message, cancelled=True)
+        return cancelled_by(token)
     except (JobError, StorageError) as error:
         if error.code == "provider.bug":
             log.exception("bug in a provider")
-        return Outcome(None, error.code, str(error))
+        return Outcome(None, error.code, str(error), error=type(error))
     except Exception:
         log.exception("internal error in a worker")
         return Outcome(None, "internal-error", "internal error: see the device's log")
+
+
+def cancelled_by(token: CancelToken) -> Outcome[Any]:
+    return Outcome(None, token.code, token.message, cancelled=True)

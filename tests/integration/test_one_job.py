@@ -89,7 +89,7 @@ def test_same_correlation_id_twice_keeps_both_archives_apart(agent: AgentProcess
     for child in ("X#1", "X#2"):
         backend.messages.clear()
         backend.run("backup", "X", {})
-        backend.wait(lambda m, child=child: m[1].get("value", {}).get("correlationId") == child)
+        backend.requested(child)
     for child in ("X#1", "X#2"):
         value = {"correlationID": child, "options": {"storage.provider": "local"}}
         assert backend.ask("start", value)["status"] == 204

@@ -14,9 +14,12 @@ from typing import Any
 from paho.mqtt.client import Client, MQTTMessage
 from paho.mqtt.enums import CallbackAPIVersion
 
+from tests.support.ditto_schema import check
+
 THING, DEVICE = "edge/device", "edge:device"
 FEATURE = "/features/BackupAndRestore"
 LAST_OPERATION, LAST_UPLOAD = f"{FEATURE}/properties/lastOperation", f"{FEATURE}/properties/lastUpload"
+REQUEST = f"{FEATURE}/outbox/messages/request"
 _ANSWER_TOPICS = ("command//+/res/#", "c//+/s/#", "e")
 
 Message = tuple[str, dict[str, Any]]
@@ -27,6 +30,8 @@ class Backend:
 
     def __init__(self, port: int, device_id: str = DEVICE, tls: ssl.SSLContext | None = None) -> None:
         self.messages: list[Message] = []
+        self.faults: list[str] = []
+        """Messages that are not valid Ditto, or too long."""
         self.identity_questions = 0
         self.device_id = device_id
         self._changed = threading.Condition()
@@ -54,6 +59,7 @@ class Backend:
     def __exit__(self, *_: object) -> None:
         self.client.disconnect()
         self.client.loop_stop()
+        assert self.faults == []
 
     def _on_message(self, _client: Client, _data: object, message: MQTTMessage) -> None:
         if message.topic == "edge/thing/request":
@@ -61,9 +67,13 @@ class Backend:
             if self.device_id:
                 self.answer_identity()
             return
-        assert len(message.payload) < 2048, f"{len(message.payload)} bytes on {message.topic}"
+        envelope = json.loads(message.payload)
+        try:
+            check(message.topic, envelope)
+        except Exception as error:  # in paho's thread: kept for whoever waits
+            self.faults.append(f"{message.topic}: {error}")
         with self._changed:
-            self.messages.append((message.topic, json.loads(message.payload)))
+            self.messages.append((message.topic, envelope))
             self._changed.notify_all()
 
     def answer_identity(self) -> None:
@@ -143,6 +153,15 @@ class Backend:
             return bool(value["correlationId"] == correlation_id and value["state"].endswith(ends))
 
         return dict(self.wait(is_end, f"the end of {correlation_id}", timeout_s)[1]["value"])
+
+    def requested(self, child_id: str) -> dict[str, Any]:
+        """The value of the upload request for this child."""
+
+        def is_it(message: Message) -> bool:
+            envelope = message[1]
+            return bool(envelope["path"] == REQUEST and envelope["value"]["correlationId"] == child_id)
+
+        return dict(self.wait(is_it, f"the request for {child_id}")[1]["value"])
 
     def run(
         self, operation: str, correlation_id: str, options: dict[str, str], **kwargs: Any
