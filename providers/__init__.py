@@ -1,0 +1,52 @@
+"""Places that keep archives, found by name and loaded when first used."""
+
+from collections.abc import Mapping
+from importlib import import_module, metadata
+from typing import cast
+
+from providers.api import Limits, Storage, StorageFactory
+from providers.errors import BadOptions
+
+_BUILT_IN = {
+    "aws": "providers.aws:S3",
+    "azure": "providers.azure:AzureBlob",
+    "generic": "providers.https:Https",
+    "local": "providers.local:Local",
+}
+_ALIASES = {"https": "generic"}
+_GROUP = "edge_backup.providers"
+
+
+class MissingExtra(Exception):
+    """The provider exists, but what it is built on is not installed. `extra` is what to install."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"provider '{name}' is not installed here: install edge-backup-agent[{name}]")
+        self.extra = name
+
+
+def names() -> list[str]:
+    """All provider names, sorted: the built-in ones and those of installed entry points."""
+    return sorted({*_BUILT_IN, *(point.name for point in metadata.entry_points(group=_GROUP))})
+
+
+def factory(name: str) -> StorageFactory:
+    """The factory called `name` (or its alias), imported now.
+
+    Raises `BadOptions` for an unknown name, `MissingExtra` when its library is not installed.
+    """
+    name = _ALIASES.get(name, name)
+    try:
+        if path := _BUILT_IN.get(name):
+            module, _, attribute = path.partition(":")
+            return cast(StorageFactory, getattr(import_module(module), attribute))
+        for point in metadata.entry_points(group=_GROUP, name=name):
+            return cast(StorageFactory, point.load())
+    except ImportError as error:
+        raise MissingExtra(name) from error
+    raise BadOptions({"storage.provider": f"must be one of {', '.join(names())}"})
+
+
+def open(name: str, options: Mapping[str, str], limits: Limits) -> Storage:
+    """A storage of the provider `name`. Raises `BadOptions` and `MissingExtra`; does no I/O."""
+    return factory(name)(options, limits)

@@ -1,0 +1,84 @@
+"""Where an HTTP request goes, taken apart so that the secret parts of a URL cannot slip into a message."""
+
+import base64
+import re
+from dataclasses import dataclass, field, replace
+from urllib.parse import quote, unquote, urljoin, urlsplit
+
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+_SAFE = "/%:@!$&'()*+,;=~-._?[]"
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """An http or https URL. Only `place` is for people: query and credentials are never shown."""
+
+    scheme: str
+    host: str
+    """Without the brackets of an IPv6 address."""
+    port: int
+    path: str
+    query: str = field(repr=False)
+    authorization: str = field(repr=False)
+    """Value of the header `Authorization` that the credentials in the URL ask for; "" without any."""
+
+    @property
+    def origin(self) -> tuple[str, str, int]:
+        """Who may see what was meant for this address (RFC 6454)."""
+        return self.scheme, self.host.lower(), self.port
+
+    @property
+    def base(self) -> str:
+        """Scheme and host, and the port unless it is the scheme's own."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        default = self.port == _DEFAULT_PORTS[self.scheme]
+        return f"{self.scheme}://{host}" if default else f"{self.scheme}://{host}:{self.port}"
+
+    @property
+    def place(self) -> str:
+        return self.base + self.path
+
+    @property
+    def target(self) -> str:
+        """Path and query, as the request line has them."""
+        return f"{self.path}?{self.query}" if self.query else self.path
+
+
+def parse_address(url: str) -> Address:
+    """Take `url` apart; a fragment is dropped, what is not ASCII is quoted.
+
+    Raises ValueError when it is no http or https URL with a host; the text does not say the URL.
+    """
+    if re.search(r"[\x00-\x20\x7f]", url):
+        raise ValueError("blank or control character in the URL")
+    parts = urlsplit(url)
+    host, scheme = parts.hostname or "", parts.scheme.lower()
+    if scheme not in _DEFAULT_PORTS or not host.encode("idna") or parts.port == 0:
+        raise ValueError("not an http or https URL with a host")
+    return Address(
+        scheme,
+        host,
+        parts.port or _DEFAULT_PORTS[scheme],
+        quote(parts.path, safe=_SAFE) or "/",
+        quote(parts.query, safe=_SAFE),
+        _basic(parts.username, parts.password),
+    )
+
+
+def redirected(address: Address, location: str) -> Address:
+    """Where `Location` sends a request to `address`. Within the same origin its credentials stay.
+
+    Raises ValueError as `parse_address` does.
+    """
+    new = parse_address(urljoin(address.base + address.target, location.strip()))
+    if new.origin == address.origin and not new.authorization:
+        return replace(new, authorization=address.authorization)
+    return new
+
+
+def _basic(user: str | None, password: str | None) -> str:
+    """The scheme `Basic` (RFC 7617)."""
+    if user is None and password is None:
+        return ""
+    credentials = f"{unquote(user or '')}:{unquote(password or '')}"
+    return "Basic " + base64.b64encode(credentials.encode()).decode()

@@ -1,0 +1,31 @@
+"""Opening an object, or the rest of it, for `providers.fetch`."""
+
+from providers.aws.client import Client
+from providers.aws.errors import errors, not_a_store
+from providers.aws.etag import etag_of, md5_in
+from providers.errors import translating
+from providers.fetch import Body, OpenBody
+
+
+def opener(client: Client, bucket: str, name: str) -> OpenBody:
+    """What opens this object (S3 API reference, GetObject)."""
+    place = f"s3://{bucket}/{name}"
+
+    def open_body(offset: int, etag: str) -> Body:
+        part = {"Range": f"bytes={offset}-", "IfMatch": f'"{etag}"'} if offset else {}
+        with translating(errors(place)):
+            reply = client.get_object(Bucket=bucket, Key=name, **part)
+        if not etag_of(reply):
+            reply["Body"].close()
+            raise not_a_store(place)
+        start = offset if "ContentRange" in reply else 0
+        content = reply["Body"]
+
+        def read(size_bytes: int) -> bytes:
+            with translating(errors(place)):
+                chunk: bytes = content.read(size_bytes)
+                return chunk
+
+        return Body(start, start + reply["ContentLength"], etag_of(reply), md5_in(reply), read, content.close)
+
+    return open_body

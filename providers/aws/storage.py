@@ -1,0 +1,110 @@
+"""The storage itself: what the agent calls."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import replace
+from functools import cached_property
+from typing import ClassVar
+
+from providers.api import Checkpoint, Limits, Sink, Source, Stored
+from providers.aws.client import OPTIONS, OPTIONS_AT_AWS, Client, make_client
+from providers.aws.download import opener
+from providers.aws.errors import errors, not_a_store
+from providers.aws.upload import Multipart
+from providers.errors import translating
+from providers.fetch import Download
+from providers.options import checked
+from providers.parts import PartPlan, PartUpload, Uploads, ascii_metadata
+from providers.pool import open_pool
+
+_SMALLEST_PART_BYTES = 5 << 20  # S3 takes no smaller part, except the last
+
+
+class S3:
+    """Storage in one S3 bucket, with keys that may be temporary. Options: `providers.aws.client.OPTIONS`.
+
+    With `aws.endpoint.url` (a store that is not AWS) the bucket goes into the path, and the region,
+    there often without a meaning, may be left out.
+    """
+
+    kind: ClassVar[str] = "aws"
+    resumes_streams: ClassVar[bool] = True
+    needs_size: ClassVar[bool] = False
+    name_option: ClassVar[str | None] = "aws.object.key"
+    plan: ClassVar[PartPlan] = PartPlan(8 << 20, 16 << 20, grow_every=2000, most_parts=10_000)
+    """2,000 parts of 8 MiB and 8,000 of 16 MiB: 140 GiB for a stream, 156 GiB for a file."""
+
+    def __init__(self, options: Mapping[str, str], limits: Limits, /) -> None:
+        self._given = checked(options, "aws.", OPTIONS if options.get("aws.endpoint.url") else OPTIONS_AT_AWS)
+        self._bucket = self._given["aws.s3.bucket"]
+        self._limits = limits
+        self._uploads = Uploads()
+        self._closing = ExitStack()
+
+    def put(
+        self, name: str, source: Source, metadata: Mapping[str, str], checkpoint: Checkpoint, /
+    ) -> Stored:
+        """Store `source`: in one request when it is smaller than a part, else as a multipart upload.
+
+        After `Unreachable`, call again with the same source: the upload of a file goes on from the
+        checkpoint, also in another process; the upload of a stream goes on in this very object, with
+        the part that could not be sent. After `Expired` the upload of a file goes on with other
+        credentials. After any other error it is aborted; where that fails, the checkpoint still knows
+        it (see `discard`). `metadata["sha256"]`, when given, tells two files of one length apart.
+        """
+
+        def start() -> PartUpload:
+            plan = self._plan_for(source.size)
+            far = Multipart(self._client, self._bucket, name, ascii_metadata(metadata, "-"), checkpoint)
+            identity = f"{source.size} {plan.first_bytes} {metadata.get('sha256', '')}"
+            far.adopt(identity if source.rewindable else "")
+            return PartUpload(far, source, plan)
+
+        return self._uploads.put(source, start)
+
+    def get(self, name: str, sink: Sink, checkpoint: Checkpoint, /) -> Stored:
+        """Fetch the object, from `sink.tell()` on when it still has the ETag in the checkpoint."""
+        body = opener(self._client, self._bucket, name)
+        return Download(name, f"s3://{self._bucket}/{name}", checkpoint, body).run(sink)
+
+    def list(self, prefix: str, /) -> Iterator[str]:
+        """Keys that begin with `prefix`, ascending; 1,000 in memory at a time. Raises `StorageError`."""
+        pages = iter(
+            self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=prefix)
+        )
+        while True:
+            with translating(errors(f"s3://{self._bucket}")):
+                page = next(pages, None)
+            if page is None:
+                return
+            if "Name" not in page:
+                raise not_a_store(f"s3://{self._bucket}")
+            yield from (entry["Key"] for entry in page.get("Contents", ()))
+
+    def discard(self, checkpoint: Checkpoint, /) -> None:
+        """Abort the upload that the checkpoint knows: nobody is going to continue it.
+
+        Clears the checkpoint. Raises `StorageError`, and leaves it, when the upload could not be aborted.
+        """
+        Multipart(self._client, self._bucket, "", {}, checkpoint).abort()
+
+    def close(self) -> None:
+        self._uploads.close()
+        self._closing.close()
+
+    @cached_property
+    def _client(self) -> Client:
+        pool = open_pool(self._limits, self._given.get("aws.endpoint.url", "https://s3.amazonaws.com"))
+        self._closing.callback(pool.clear)
+        with translating(errors(f"s3://{self._bucket}")):
+            return make_client(self._given, pool)
+
+    def _plan_for(self, size_bytes: int | None) -> PartPlan:
+        """No part is larger than the buffer may be. Raises `TooLarge`."""
+        most_bytes = max(self._limits.buffer_bytes, _SMALLEST_PART_BYTES)
+        plan = replace(
+            self.plan,
+            first_bytes=min(self.plan.first_bytes, most_bytes),
+            largest_bytes=min(self.plan.largest_bytes, most_bytes),
+        )
+        return plan if size_bytes is None else plan.equal(size_bytes)

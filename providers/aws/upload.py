@@ -1,0 +1,177 @@
+"""One multipart upload, remembered in the checkpoint (S3 user guide, "Multipart upload overview").
+
+Checkpoint keys: `s3.endpoint`, `s3.bucket`, `s3.key` and `s3.identity` say what is uploaded,
+`s3.upload_id` where to; `s3.etags` is "md5" where the ETag of a part is its MD5, `s3.etag` what the
+object's is going to be.
+"""
+
+from base64 import b64encode
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
+
+from providers.api import Checkpoint, Stored
+from providers.aws.client import Client
+from providers.aws.errors import errors, not_a_store
+from providers.aws.etag import etag_of, etag_of_parts, is_keyed, md5_in
+from providers.errors import Corrupted, NotFound, Rejected, StorageError, Unreachable, translating
+from providers.parts import Part
+
+_KEYS = ("s3.endpoint", "s3.bucket", "s3.key", "s3.identity", "s3.upload_id", "s3.etags", "s3.etag")
+
+
+class Multipart:
+    """The far side of one upload: a `providers.parts.Far`."""
+
+    needs_md5 = False  # S3 keeps none for an object made of parts
+
+    def __init__(
+        self, client: Client, bucket: str, name: str, metadata: Mapping[str, str], checkpoint: Checkpoint
+    ) -> None:
+        self._client, self._metadata, self._checkpoint = client, metadata, checkpoint
+        self._bucket, self._name = bucket, name
+        self._place = f"s3://{bucket}/{name}"
+        self._endpoint: str = client.meta.endpoint_url
+        self._etags: dict[int, str] = {}
+        self._stored_before = False
+
+    def adopt(self, identity: str) -> None:
+        """Keep the checkpoint's upload when it is of this object and source; abort it otherwise.
+
+        Raises `Unreachable` when the old upload cannot be aborted now.
+        """
+        wanted = {
+            "s3.endpoint": self._endpoint,
+            "s3.bucket": self._bucket,
+            "s3.key": self._name,
+            "s3.identity": identity,
+        }
+        if identity and all(self._checkpoint.get(key) == value for key, value in wanted.items()):
+            return
+        try:
+            self.abort()
+        except Unreachable:
+            raise
+        except StorageError:
+            self._forget()  # not there, or not with these credentials: left to a lifecycle rule of the bucket
+        self._checkpoint.update(wanted)
+
+    def put_whole(self, body: bytearray, md5: bytes, /) -> Stored:
+        with translating(errors(self._place, storing=True)):
+            reply = self._client.put_object(
+                Bucket=self._bucket,
+                Key=self._name,
+                Body=body,
+                ContentMD5=b64encode(md5).decode(),
+                Metadata=self._metadata,
+            )
+        self._verify(reply, md5)
+        self._forget()
+        return Stored(self._name, len(body), etag_of(reply), self._place)
+
+    def begin(self) -> Mapping[int, Part]:
+        if "s3.upload_id" in self._checkpoint:
+            with suppress(NotFound):
+                return self._list_parts()
+            # Gone: aborted by a lifecycle rule, or completed by an attempt whose answer was lost.
+            self._stored_before = self._is_stored()
+            if self._stored_before:
+                return {}
+        with translating(errors(self._place)):
+            reply = self._client.create_multipart_upload(
+                Bucket=self._bucket, Key=self._name, Metadata=self._metadata
+            )
+        if not reply.get("UploadId"):
+            raise not_a_store(self._place)
+        self._checkpoint["s3.etags"] = "keyed" if is_keyed(reply) else "md5"
+        self._checkpoint["s3.upload_id"] = reply["UploadId"]
+        return {}
+
+    def put_part(self, number: int, body: bytearray, md5: bytes, /) -> None:
+        if self._stored_before:
+            return
+        with translating(errors(self._place)):
+            reply = self._client.upload_part(
+                Bucket=self._bucket,
+                Key=self._name,
+                UploadId=self._checkpoint["s3.upload_id"],
+                PartNumber=number,
+                Body=body,
+                ContentMD5=b64encode(md5).decode(),
+            )
+        self._verify(reply, md5)
+        self._etags[number] = etag_of(reply)
+
+    def commit(self, parts: int, size_bytes: int, _md5: bytes | None, /) -> Stored:
+        if not self._stored_before:
+            self._complete(parts)
+        etag = self._checkpoint.get("s3.etag", "")
+        self._forget()
+        return Stored(self._name, size_bytes, etag, self._place)
+
+    def abandon(self) -> None:
+        with suppress(StorageError):
+            self.abort()
+
+    def abort(self) -> None:
+        """Abort the upload that the checkpoint knows, and forget it. Raises `StorageError` if it stays."""
+        if upload_id := self._checkpoint.get("s3.upload_id"):
+            if self._checkpoint["s3.endpoint"] != self._endpoint:
+                raise Rejected("the upload that is to be aborted is at another store")
+            bucket, name = self._checkpoint["s3.bucket"], self._checkpoint["s3.key"]
+            with suppress(NotFound), translating(errors(f"s3://{bucket}/{name}")):
+                self._client.abort_multipart_upload(Bucket=bucket, Key=name, UploadId=upload_id)
+        self._forget()
+
+    def _complete(self, parts: int) -> None:
+        etags = [self._etags[number] for number in range(1, parts + 1)]
+        self._checkpoint["s3.etag"] = etag_of_parts(etags)
+        listed = [{"PartNumber": number, "ETag": f'"{etag}"'} for number, etag in enumerate(etags, 1)]
+        try:
+            with translating(errors(self._place, storing=True)):
+                reply = self._client.complete_multipart_upload(
+                    Bucket=self._bucket,
+                    Key=self._name,
+                    UploadId=self._checkpoint["s3.upload_id"],
+                    MultipartUpload={"Parts": listed},
+                )
+        except NotFound:
+            if not self._is_stored():
+                raise
+        else:
+            self._checkpoint["s3.etag"] = etag_of(reply)
+
+    def _is_stored(self) -> bool:
+        """Whether the object is the one that an earlier attempt completed, without hearing the answer."""
+        expected = self._checkpoint.get("s3.etag")
+        if not expected:
+            return False
+        try:
+            with translating(errors(self._place)):
+                reply = self._client.head_object(Bucket=self._bucket, Key=self._name)
+        except NotFound:
+            return False
+        return etag_of(reply) == expected
+
+    def _list_parts(self) -> dict[int, Part]:
+        there = {}
+        with translating(errors(self._place)):
+            pages = self._client.get_paginator("list_parts").paginate(
+                Bucket=self._bucket, Key=self._name, UploadId=self._checkpoint["s3.upload_id"]
+            )
+            for part in (part for page in pages for part in page.get("Parts", ())):
+                self._etags[part["PartNumber"]] = etag_of(part)
+                md5 = md5_in(part) if self._checkpoint.get("s3.etags") == "md5" else None
+                there[part["PartNumber"]] = Part(part["Size"], md5)
+        return there
+
+    def _verify(self, reply: Mapping[str, Any], md5: bytes) -> None:
+        """The store checked our Content-MD5; one that ignores it shows in its ETag."""
+        if not etag_of(reply):
+            raise not_a_store(self._place)
+        if md5_in(reply) not in (None, md5.hex()):
+            raise Corrupted(f"{self._place}: its ETag is not the MD5 of what was sent")
+
+    def _forget(self) -> None:
+        for key in _KEYS:
+            self._checkpoint.pop(key, None)

@@ -1,0 +1,85 @@
+"""An Azure client that knows the command's SAS and nothing else, and sends over our own connections."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import replace
+
+import requests
+from azure.core.pipeline.transport import RequestsTransport
+from azure.storage.blob import ContainerClient
+from requests.adapters import BaseAdapter, HTTPAdapter
+from urllib3 import BaseHTTPResponse, PoolManager
+from urllib3.exceptions import RequestError
+
+from providers.options import HTTP_URL, Option
+
+# Its lines hold URLs, and with them the signature.
+logging.getLogger("azure").setLevel(logging.CRITICAL)
+
+OPTIONS = {
+    "azure.storage.endpoint": replace(HTTP_URL, required=True),
+    "azure.shared.access.signature": Option(
+        r"\??([^\s?#]+&)?sig=[^\s?#]+", "a shared access signature, as in '?sv=…&sig=…'", required=True
+    ),
+    "azure.blob.container": Option(
+        r"\$root|[a-z0-9](-?[a-z0-9]){2,62}", "3-63 lower-case letters, digits or single '-'", required=True
+    ),
+    "azure.blob.name": Option(r"(?s).+", "a blob name"),
+}
+
+
+def make_client(given: Mapping[str, str], pool: PoolManager) -> ContainerClient:
+    """A client for the container, from checked options."""
+    session = requests.Session()
+    session.trust_env = False  # no proxy, no authorities and no .netrc from the environment
+    for scheme in ("http://", "https://"):
+        session.mount(scheme, _PoolAdapter(pool))
+    return ContainerClient(
+        given["azure.storage.endpoint"].rstrip("/"),
+        given["azure.blob.container"],
+        credential=given["azure.shared.access.signature"].removeprefix("?"),
+        transport=RequestsTransport(session=session),
+        retry_total=0,  # the SDK's own ten attempts take 80 s to report a refused connection
+        permit_redirects=False,
+    )
+
+
+def send(
+    pool: PoolManager, method: str, url: str, headers: Mapping[str, str], body: bytes | None = None
+) -> BaseHTTPResponse:
+    """One request over `pool`; the answer's body is not read yet. Raises what urllib3 raises."""
+    try:
+        return pool.urlopen(
+            method,
+            url,
+            body=body,
+            headers=headers,
+            redirect=False,
+            preload_content=False,
+            decode_content=False,
+        )
+    except RequestError as error:
+        error.url = None  # the signature is in it
+        raise
+
+
+class _PoolAdapter(BaseAdapter):
+    """Lets the SDK's HTTP library, requests, send over `pool`."""
+
+    def __init__(self, pool: PoolManager) -> None:
+        super().__init__()
+        self._pool = pool
+        self._builder = HTTPAdapter()
+
+    def send(
+        self, request: requests.PreparedRequest, *_args: object, **_settings: object
+    ) -> requests.Response:
+        assert isinstance(request.method, str)
+        assert isinstance(request.url, str)
+        assert request.body is None or isinstance(request.body, bytes)
+        headers = {name: str(value) for name, value in request.headers.items()}
+        reply = send(self._pool, request.method, request.url, headers, request.body)
+        return self._builder.build_response(request, reply)
+
+    def close(self) -> None:
+        self._pool.clear()

@@ -1,0 +1,46 @@
+"""Opening a blob, or the rest of it, for `providers.fetch` ("Get Blob").
+
+The SDK's own download tries three times by itself, with pauses, and joins what came in memory: this is one
+plain GET, whose answer is read while it arrives.
+"""
+
+import base64
+
+from urllib3 import PoolManager
+
+from providers.azure.client import send
+from providers.azure.errors import Sas, errors, refusal
+from providers.errors import Corrupted, Unreachable, translating
+from providers.fetch import Body, OpenBody
+from providers.http_fields import content_range
+
+
+def opener(pool: PoolManager, url: str, sas: Sas, place: str) -> OpenBody:
+    """What opens the blob at `url`, which has the SAS in its query."""
+    table = errors(place, sas)
+
+    def open_body(offset: int, etag: str) -> Body:
+        part = {"Range": f"bytes={offset}-", "If-Match": f'"{etag}"'} if offset else {}
+        with translating(table):
+            reply = send(pool, "GET", url, part)
+        if reply.status not in (200, 206):
+            reply.close()
+            raise refusal(place, sas, reply.status, reply.headers)
+        if not {"ETag", "Content-Length"} <= reply.headers.keys():
+            reply.close()
+            raise Unreachable(f"{place}: what answers there is not Azure")
+        start, size_bytes = 0, int(reply.headers["Content-Length"])
+        if reply.status == 206:
+            there = content_range(reply.headers.get("Content-Range", ""))
+            if not there or there.first != offset or there.total is None:
+                raise Corrupted(f"{place}: the answer does not say which part of the blob it is")
+            start, size_bytes = offset, there.total
+
+        def read(most_bytes: int) -> bytes:
+            with translating(table):
+                return reply.read(most_bytes)
+
+        md5 = base64.b64decode(reply.headers.get("Content-MD5", "")).hex() if not start else None
+        return Body(start, size_bytes, reply.headers["ETag"].strip('"'), md5 or None, read, reply.close)
+
+    return open_body

@@ -1,0 +1,113 @@
+"""What the Azure SDK raises, and what the service answers, as our errors."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from urllib.parse import parse_qs
+
+from azure.core import exceptions as sdk
+from azure.core.rest import HttpResponse
+
+from providers.errors import (
+    AccessDenied,
+    Classify,
+    Corrupted,
+    Expired,
+    NotFound,
+    Rejected,
+    StorageError,
+    TooLarge,
+    UnknownOutcome,
+    Unreachable,
+    from_http_status,
+)
+from providers.http_exchange import network_errors
+from providers.http_fields import retry_after_s
+
+_NOT_ALLOWED = (AccessDenied, "the SAS does not allow this")
+_CHANGED = (Corrupted, "the blob changed in the meantime")
+
+# "Common REST API error codes" and "Blob service error codes"; others go by their HTTP status.
+_CODES: dict[str, tuple[type[StorageError], str]] = {
+    "AccountIsDisabled": (AccessDenied, "the account is disabled"),
+    "AuthenticationFailed": (AccessDenied, "the SAS is not valid"),
+    "AuthorizationFailure": _NOT_ALLOWED,
+    "AuthorizationPermissionMismatch": _NOT_ALLOWED,
+    "AuthorizationProtocolMismatch": (AccessDenied, "the SAS is for https only"),
+    "AuthorizationResourceTypeMismatch": _NOT_ALLOWED,
+    "AuthorizationServiceMismatch": _NOT_ALLOWED,
+    "AuthorizationSourceIPMismatch": (AccessDenied, "the SAS is for other addresses than this device's"),
+    "InsufficientAccountPermissions": _NOT_ALLOWED,
+    "BlobNotFound": (NotFound, "there is no such blob"),
+    "ContainerBeingDeleted": (NotFound, "the container is being deleted"),
+    "ContainerDisabled": (AccessDenied, "the container is disabled"),
+    "ContainerNotFound": (NotFound, "the container does not exist"),
+    "ResourceNotFound": (NotFound, "there is no such blob or container"),
+    "ConditionNotMet": _CHANGED,
+    "InvalidRange": _CHANGED,
+    "InvalidBlockList": (Corrupted, "blocks that were sent are gone"),
+    "Md5Mismatch": (Corrupted, "what arrived has another MD5 than what was sent"),
+    "BlockCountExceedsLimit": (TooLarge, "the archive has more blocks than it takes"),
+    "RequestBodyTooLarge": (TooLarge, "the archive is larger than it takes"),
+    "BlobImmutableDueToPolicy": (Rejected, "a policy protects the blob of this name"),
+    "LeaseIdMissing": (Rejected, "somebody holds a lease on the blob of this name"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Sas:
+    """A shared access signature: the query of a URL ("Create a service SAS")."""
+
+    query: str
+
+    def __repr__(self) -> str:
+        return "Sas(…)"
+
+    def expired(self, headers: Mapping[str, str]) -> bool:
+        """Whether the time `se` was over for the service, whose clock its header `Date` tells."""
+        try:
+            end = datetime.fromisoformat(parse_qs(self.query).get("se", [""])[0])
+            now = parsedate_to_datetime(headers.get("date", ""))
+        except ValueError:
+            return False
+        return end.replace(tzinfo=end.tzinfo or UTC) <= now
+
+
+def refusal(place: str, sas: Sas, status: int, headers: Mapping[str, str]) -> StorageError:
+    """The error for an answer outside 200-299. `headers` are looked up without regard to case."""
+    patience_s = retry_after_s(headers, datetime.now(UTC))
+    kind, text = _CODES.get(headers.get("x-ms-error-code", ""), (None, ""))
+    if status in (401, 403) and sas.expired(headers):
+        return Expired(f"{place}: the SAS has expired; send the command again with a new one")
+    if kind is None:
+        return from_http_status(status, place, retry_after_s=patience_s)
+    return kind(f"{place}: {text}", retry_after_s=patience_s)
+
+
+def errors(place: str, sas: Sas, *, storing: bool = False) -> dict[type[BaseException], Classify]:
+    """The table for `translating` while talking to `place`.
+
+    With `storing`, the request makes a blob visible: when its answer is lost, so is its outcome.
+    """
+    broken = UnknownOutcome if storing else Unreachable
+
+    def refused(error: BaseException) -> StorageError:
+        assert isinstance(error, sdk.HttpResponseError)
+        if not isinstance(error.response, HttpResponse):
+            return broken(f"{place}: the answer cannot be understood")
+        return refusal(place, sas, error.response.status_code, error.response.headers)
+
+    def unusable(_: BaseException) -> StorageError:
+        return Rejected(f"{place}: the Azure library cannot use these options, or not the answer it got")
+
+    return {
+        **network_errors(place, broken),
+        sdk.HttpResponseError: refused,
+        sdk.ServiceRequestError: lambda _: Unreachable(f"{place}: the connection cannot be made"),
+        sdk.ServiceResponseError: lambda _: broken(f"{place}: the connection broke"),
+        sdk.AzureError: unusable,
+        sdk.SerializationError: unusable,
+        sdk.DeserializationError: unusable,
+        UnicodeError: unusable,  # an answer that is no text, where the SDK expects XML
+    }

@@ -1,0 +1,121 @@
+"""The storage itself: what the agent calls."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import replace
+from functools import cached_property
+from typing import ClassVar
+
+from azure.storage.blob import ContainerClient
+from urllib3 import PoolManager
+
+from providers.api import Checkpoint, Limits, Sink, Source, Stored
+from providers.azure.client import OPTIONS, make_client
+from providers.azure.download import opener
+from providers.azure.errors import Sas, errors
+from providers.azure.upload import Blocks
+from providers.errors import StorageError, Unreachable, translating
+from providers.fetch import Download
+from providers.options import checked
+from providers.parts import PartPlan, PartUpload, Uploads, ascii_metadata
+from providers.pool import open_pool
+
+
+class AzureBlob:
+    """Storage in one container, as far as a SAS allows. Options: `providers.azure.client.OPTIONS`.
+
+    `put` needs the permissions create and write, `get` read, `list` list; going on with an upload needs
+    read too, without which everything is sent again.
+    """
+
+    kind: ClassVar[str] = "azure"
+    resumes_streams: ClassVar[bool] = True
+    needs_size: ClassVar[bool] = False
+    name_option: ClassVar[str | None] = "azure.blob.name"
+    plan: ClassVar[PartPlan] = PartPlan(8 << 20, 8 << 20, grow_every=50_000, most_parts=50_000)
+    """50,000 blocks of 8 MiB: 390 GiB. (The SDK wants bytes: each block is in memory twice.)"""
+
+    def __init__(self, options: Mapping[str, str], limits: Limits, /) -> None:
+        self._given = checked(options, "azure.", OPTIONS)
+        self._sas = Sas(self._given["azure.shared.access.signature"].removeprefix("?"))
+        base = self._given["azure.storage.endpoint"].rstrip("/")
+        self._base = f"{base}/{self._given['azure.blob.container']}"
+        self._limits = limits
+        self._uploads = Uploads()
+        self._closing = ExitStack()
+
+    def put(
+        self, name: str, source: Source, metadata: Mapping[str, str], checkpoint: Checkpoint, /
+    ) -> Stored:
+        """Store `source`: in one request when it is smaller than a block, else as a list of blocks.
+
+        After `Unreachable`, call again with the same source: the upload of a file goes on from the
+        checkpoint, also in another process; the upload of a stream goes on in this very object, with
+        the block that could not be sent. After `Expired` the upload of a file goes on with another SAS.
+        After any other error nothing can be seen of it, and the service drops its blocks (see
+        `providers.azure.upload`). `metadata["sha256"]`, when given, tells two files of one length apart.
+        """
+
+        def start() -> PartUpload:
+            plan = self._plan_for(source.size)
+            far = self._far(name, metadata, checkpoint)
+            identity = f"{source.size} {plan.first_bytes} {metadata.get('sha256', '')}"
+            far.adopt(identity if source.rewindable else "")
+            return PartUpload(far, source, plan)
+
+        return self._uploads.put(source, start)
+
+    def get(self, name: str, sink: Sink, checkpoint: Checkpoint, /) -> Stored:
+        """Fetch the blob, from `sink.tell()` on when it still has the ETag in the checkpoint."""
+        place = f"{self._base}/{name}"
+        body = opener(self._pool, self._client.get_blob_client(name).url, self._sas, place)
+        return Download(name, place, checkpoint, body).run(sink)
+
+    def list(self, prefix: str, /) -> Iterator[str]:
+        """Names that begin with `prefix`, ascending; 5,000 in memory at a time. Raises `StorageError`."""
+        names = iter(self._client.list_blob_names(name_starts_with=prefix))
+
+        def empty(_: BaseException) -> StorageError:
+            return Unreachable(f"{self._base}: what answers there is not Azure")
+
+        # An empty answer surprises the SDK, which looks for the root of the XML in it.
+        table = {**errors(self._base, self._sas), AttributeError: empty}
+        while True:
+            with translating(table):
+                name = next(names, None)
+            if name is None:
+                return
+            yield name
+
+    def discard(self, checkpoint: Checkpoint, /) -> None:
+        """Forget the upload that the checkpoint knows; the service drops its blocks."""
+        self._far("none", {}, checkpoint).abandon()
+
+    def close(self) -> None:
+        self._uploads.close()
+        self._closing.close()
+
+    @cached_property
+    def _pool(self) -> PoolManager:
+        pool = open_pool(self._limits, self._base)
+        self._closing.callback(pool.clear)
+        return pool
+
+    @cached_property
+    def _client(self) -> ContainerClient:
+        with translating(errors(self._base, self._sas)):
+            return make_client(self._given, self._pool)
+
+    def _far(self, name: str, metadata: Mapping[str, str], checkpoint: Checkpoint) -> Blocks:
+        blob = self._client.get_blob_client(name)
+        return Blocks(blob, self._sas, f"{self._base}/{name}", ascii_metadata(metadata, "_"), checkpoint)
+
+    def _plan_for(self, size_bytes: int | None) -> PartPlan:
+        """No two copies of a block are larger than the buffer may be. Raises `TooLarge`."""
+        most_bytes = max(self._limits.buffer_bytes // 2, 1)
+        plan = replace(
+            self.plan,
+            first_bytes=min(self.plan.first_bytes, most_bytes),
+            largest_bytes=min(self.plan.largest_bytes, most_bytes),
+        )
+        return plan if size_bytes is None else plan.equal(size_bytes)

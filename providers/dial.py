@@ -1,0 +1,96 @@
+"""Opening a connection to an address: by `Limits.connect` alone, through a proxy if need be, with TLS."""
+
+import http.client
+import socket
+import ssl
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from urllib.request import getproxies, proxy_bypass
+
+from providers.address import Address, parse_address
+from providers.api import Limits
+from providers.errors import IoError, Rejected, from_http_status
+
+
+@contextmanager
+def dialled(address: Address, limits: Limits) -> Iterator[socket.socket]:
+    """A connection over which to talk HTTP to `address`, or to the proxy of an http address.
+
+    Each wait for the far side, in either direction, is bounded by `limits.read_timeout_s`. Raises what
+    `limits.connect` raises, OSError and `http.client.HTTPException`, and `StorageError` when the proxy
+    refuses or a setting is wrong.
+    """
+    proxy = proxy_for(address, limits)
+    hop = proxy or address
+    with closing(limits.connect(hop.host, hop.port)) as tcp:
+        tcp.settimeout(limits.read_timeout_s)
+        # Head and body go out in two writes: without this the second may wait for a delayed ACK.
+        tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if address.scheme == "http":
+            yield tcp
+            return
+        if proxy:
+            _tunnel(tcp, proxy, address)
+        with closing(_encrypted(tcp, address, limits)) as tls:
+            yield tls
+
+
+def proxy_for(address: Address, limits: Limits) -> Address | None:
+    """`limits.proxy`, else HTTPS_PROXY or HTTP_PROXY; None for hosts that NO_PROXY names.
+
+    Raises `Rejected` when the proxy's URL cannot be used.
+    """
+    if proxy_bypass(f"{address.host}:{address.port}"):
+        return None
+    url = limits.proxy or getproxies().get(address.scheme)
+    if not url:
+        return None
+    try:
+        proxy = parse_address(url if "://" in url else f"http://{url}")
+    except ValueError as error:
+        raise Rejected("the proxy in the settings or the environment must be an http:// URL") from error
+    if proxy.scheme != "http":
+        raise Rejected("the proxy in the settings or the environment must be an http:// URL")
+    return proxy
+
+
+def tls_context(limits: Limits) -> ssl.SSLContext:
+    """Verifies host name and certificate, against `limits.ca_file` instead of the system's authorities.
+
+    Raises `IoError` when the file cannot be read or holds no certificate.
+    """
+    try:
+        context = ssl.create_default_context(cafile=limits.ca_file)
+    except OSError as error:  # ssl.SSLError is one
+        raise IoError(
+            f"authorities '{limits.ca_file}': expected a readable PEM file with certificates"
+        ) from error
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    return context
+
+
+def _encrypted(tcp: socket.socket, address: Address, limits: Limits) -> ssl.SSLSocket:
+    """TLS over `tcp`, which stays open beside it. Raises OSError."""
+    context = tls_context(limits)
+    # `wrap_socket` loses the descriptor of a connection that was reset by now, or skips the handshake.
+    tcp.getpeername()
+    # It also takes the descriptor away from the socket that it is given. It gets a copy, so that the
+    # socket which `limits.connect` made, and which is shut down to cancel, stays connected.
+    tls = context.wrap_socket(tcp.dup(), server_hostname=address.host)
+    if tls.version() is None:
+        tls.close()
+        raise ConnectionResetError("the connection was reset before the handshake")
+    return tls
+
+
+def _tunnel(tcp: socket.socket, proxy: Address, address: Address) -> None:
+    """Ask `proxy` for a way to `address` (CONNECT, RFC 9110 9.3.6)."""
+    host = f"[{address.host}]" if ":" in address.host else address.host.encode("idna").decode()
+    lines = [f"CONNECT {host}:{address.port} HTTP/1.1", f"Host: {host}:{address.port}"]
+    if proxy.authorization:
+        lines.append(f"Proxy-Authorization: {proxy.authorization}")
+    tcp.sendall("\r\n".join([*lines, "", ""]).encode("ascii"))
+    with closing(http.client.HTTPResponse(tcp, method="CONNECT")) as answer:
+        answer.begin()
+        if not 200 <= answer.status < 300:
+            raise from_http_status(answer.status, f"proxy {proxy.base} asked for {address.base}")

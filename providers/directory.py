@@ -1,0 +1,159 @@
+"""Files in a directory that another process, or a pulled plug, may change at any moment.
+
+Unfinished files are hidden ones, `.<name>.part-<16 hex digits>`. Whoever writes one holds a lock on it
+(`flock`), which the kernel drops when the process dies. So an unfinished file whose lock can be taken
+was abandoned and may be removed, while that of another living agent never is.
+"""
+
+import errno
+import fcntl
+import os
+import re
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+
+from providers.errors import (
+    AccessDenied,
+    Classify,
+    IoError,
+    NoSpace,
+    Rejected,
+    StorageError,
+    TargetAbsent,
+    TooLarge,
+)
+
+DIRECTORY_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+
+_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_PART = re.compile(r"\..*\.part-[0-9a-f]{16}", re.DOTALL)
+_KINDS: Mapping[int | None, tuple[type[StorageError], str]] = {
+    errno.EACCES: (AccessDenied, "access is denied: give the agent's user the right to it"),
+    errno.EPERM: (AccessDenied, "access is denied: give the agent's user the right to it"),
+    errno.ENOSPC: (NoSpace, "it is full: remove old archives"),
+    errno.EDQUOT: (NoSpace, "the quota is used up: remove old archives"),
+    errno.EFBIG: (TooLarge, "its file system cannot keep a file of this length (VFAT: 4 GiB - 1)"),
+    errno.ENOENT: (TargetAbsent, "it vanished: plug it in or create it again"),
+    errno.EISDIR: (Rejected, "a directory has the archive's name"),
+    errno.ELOOP: (Rejected, "a symbolic link is in the way, and none is followed"),
+    errno.ENOTDIR: (Rejected, "what should be a directory is a file or a symbolic link"),
+    errno.ENAMETOOLONG: (Rejected, "its file system cannot keep a name of this length"),
+    errno.EINVAL: (Rejected, "its file system cannot keep this name"),
+    errno.EROFS: (IoError, "it is read-only"),
+    errno.EIO: (IoError, "it fails to read or write: check the medium"),
+    errno.ENODEV: (IoError, "it is gone: plug it in again"),
+    errno.ENXIO: (IoError, "it is gone: plug it in again"),
+    errno.ESTALE: (IoError, "it is gone on the file server: mount it again"),
+}
+
+
+def classify_os_error(what: str) -> Classify:
+    """Says which error an `OSError` about `what` is, by its errno; `IoError` for one without a place."""
+
+    def classify(error: BaseException) -> StorageError:
+        number = error.errno if isinstance(error, OSError) else None
+        unlisted = (IoError, f"the system reports {errno.errorcode.get(number or 0, 'an error')}")
+        kind, why = _KINDS.get(number, unlisted)
+        return kind(f"{what}: {why}")
+
+    return classify
+
+
+def is_mount_point(directory: int) -> bool:
+    """Whether another file system begins here.
+
+    Only the device number tells: the mount table also lists a directory that a hardened systemd unit
+    (`ReadWritePaths=`) has bound onto itself, with a stick or without.
+    """
+    here, above = os.fstat(directory), os.stat("..", dir_fd=directory)
+    return here.st_dev != above.st_dev or here.st_ino == above.st_ino  # `/` is its own parent
+
+
+@contextmanager
+def inside(root: int, names: Sequence[str], *, create: bool) -> Iterator[int]:
+    """A descriptor of the directory `names` below `root`; no symbolic link on the way is followed.
+
+    With `create` missing directories are made with mode 0700, and removed again when what happens
+    inside fails. Raises OSError.
+    """
+    with ExitStack() as stack:
+        directory = root
+        for name in names:
+            if create:
+                _make_directory(stack, name, directory)
+            directory = os.open(name, DIRECTORY_FLAGS | os.O_NOFOLLOW, dir_fd=directory)
+            stack.callback(os.close, directory)
+        yield directory
+
+
+def _make_directory(stack: ExitStack, name: str, parent: int) -> None:
+    try:
+        os.mkdir(name, 0o700, dir_fd=parent)
+    except FileExistsError:
+        return
+
+    def undo(kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None:
+            with suppress(OSError):  # not empty: somebody else uses it by now
+                os.rmdir(name, dir_fd=parent)
+
+    stack.push(undo)
+    os.fsync(parent)
+
+
+@contextmanager
+def new_part(directory: int, name: str) -> Iterator[tuple[str, int]]:
+    """A new unfinished file for `name`, mode 0600 and locked: what it is called, and its descriptor.
+
+    Removed again when what happens inside fails; renaming it is up to the caller. Raises OSError.
+    """
+    part, file = _create_part(directory, name)
+    try:
+        yield part, file
+    except BaseException:
+        with suppress(OSError):  # the medium may be gone; what brought us here is worth more
+            os.unlink(part, dir_fd=directory)
+        raise
+    finally:
+        os.close(file)
+
+
+def _create_part(directory: int, name: str) -> tuple[str, int]:
+    short = os.fsencode(name)[:200].decode(errors="ignore")  # a name may have 255 bytes at most
+    while True:
+        part = f".{short}.part-{secrets.token_hex(8)}"
+        file = os.open(part, _NEW_FILE, 0o600, dir_fd=directory)
+        fcntl.flock(file, fcntl.LOCK_EX)
+        if os.fstat(file).st_nlink:
+            return part, file
+        os.close(file)  # another agent took it for abandoned before it was locked
+
+
+def is_part(name: str) -> bool:
+    """Whether a file of this name is an unfinished one."""
+    return _PART.fullmatch(name) is not None
+
+
+def remove_abandoned(directory: int) -> None:
+    """Remove the unfinished files that no living process is writing. Raises OSError."""
+    for name in filter(is_part, os.listdir(directory)):
+        with suppress(OSError), _opened(directory, name) as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.unlink(name, dir_fd=directory)
+
+
+@contextmanager
+def _opened(directory: int, name: str) -> Iterator[int]:
+    file = os.open(name, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
+    try:
+        yield file
+    finally:
+        os.close(file)
+
+
+def write_all(file: int, data: bytes) -> None:
+    """Write all of `data`; a single `write` may stop short of it. Raises OSError."""
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(file, rest) :]

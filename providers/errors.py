@@ -1,0 +1,134 @@
+"""What can go wrong with a place that keeps archives, and how foreign errors become ours.
+
+Each error has a stable `code`, which ends up in the twin (`lastOperation.statusCode`), and says whether
+trying again can help. Messages are composed here or by the provider from what the agent's own side
+knows; the text of a foreign exception is only ever chained, never copied: it may hold a URL's secrets.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import ClassVar
+
+
+class StorageError(Exception):
+    """Base of everything a provider raises by itself. The text is for people and holds no secret."""
+
+    code: ClassVar[str] = "storage-error"
+    retryable: ClassVar[bool] = False
+
+    def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class BadOptions(StorageError):
+    """Options that cannot be used. `problems` maps every wrong key to what was expected; no values."""
+
+    code = "bad-options"
+
+    def __init__(self, problems: Mapping[str, str]) -> None:
+        super().__init__("; ".join(f"option '{key}' {problem}" for key, problem in sorted(problems.items())))
+        self.problems = dict(problems)
+
+
+class AccessDenied(StorageError):
+    """Credentials are missing, wrong, expired or too weak (401, 403)."""
+
+    code = "access-denied"
+
+
+class Expired(AccessDenied):
+    """Credentials that were good once: with fresh ones the transfer can go on."""
+
+
+class NotFound(StorageError):
+    """The object, bucket or container does not exist (404, 410)."""
+
+    code = "not-found"
+
+
+class TargetAbsent(NotFound):
+    """A local target is not there: the stick is not plugged in."""
+
+    code = "target-absent"
+
+
+class NoSpace(StorageError):
+    """The far side, or a local target, is full (ENOSPC, EDQUOT, 507)."""
+
+    code = "no-space"
+
+
+class IoError(StorageError):
+    """A local target fails in another way (EIO, EROFS, ENODEV)."""
+
+    code = "io-error"
+
+
+class Rejected(StorageError):
+    """The far side understood and refused for good (other 4xx)."""
+
+    code = "rejected"
+
+
+class TooLarge(Rejected):
+    """The archive is larger than the place can keep (413, VFAT's 4 GiB, S3's part count)."""
+
+    code = "too-large"
+
+
+class Unreachable(StorageError):
+    """DNS, TCP or TLS failed, time ran out, or the far side asks for patience (408, 429, 5xx)."""
+
+    code = "unreachable"
+    retryable = True
+
+
+class UnknownOutcome(Unreachable):
+    """The connection broke after everything was sent: the far side may have stored it."""
+
+    code = "unknown-outcome"
+
+
+class Corrupted(StorageError):
+    """Length or hash differ from what was announced. Tried again once."""
+
+    code = "corrupted"
+    retryable = True
+
+
+Classify = Callable[[BaseException], StorageError]
+
+
+@contextmanager
+def translating(table: Mapping[type[BaseException], Classify]) -> Iterator[None]:
+    """Raise the error that `table` makes of a foreign exception, chained to it.
+
+    The most derived class in the table wins. A `StorageError` and whatever has no place in the table
+    pass unchanged, so that the stream's own exceptions come out as they went in.
+    """
+    try:
+        yield
+    except StorageError:
+        raise
+    except BaseException as error:
+        for kind in type(error).__mro__:
+            if classify := table.get(kind):
+                raise classify(error) from error
+        raise
+
+
+def from_http_status(status: int, what: str, *, retry_after_s: float | None = None) -> StorageError:
+    """The error for an HTTP `status` outside 200-299; `what` says who answered what, without secrets."""
+    message = f"{what}: HTTP {status}"
+    if status in (401, 403, 407):
+        return AccessDenied(message)
+    if status in (404, 410):
+        return NotFound(message)
+    if status == 413:
+        return TooLarge(message)
+    if status == 507:
+        return NoSpace(message)
+    if status in (408, 425, 429) or status >= 500:
+        return Unreachable(message, retry_after_s=retry_after_s)
+    return Rejected(message)

@@ -1,0 +1,202 @@
+"""One HTTP request and its answer, over a connection of its own; the one place that knows urllib3.
+
+Made for large bodies: the body is read from the source while it is sent, the answer's is read by the
+caller. Nothing is retried, followed or decoded. All that can go wrong becomes a `StorageError` here,
+while what the source raises passes unchanged, because reading it happens outside of the translation.
+"""
+
+import hashlib
+import http.client
+import logging
+import socket
+import ssl
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
+
+from urllib3 import BaseHTTPResponse, HTTPHeaderDict, exceptions
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.util.wait import wait_for_read
+
+from providers.address import Address
+from providers.api import Limits, Source
+from providers.dial import dialled, proxy_for
+from providers.errors import (
+    Classify,
+    Corrupted,
+    Rejected,
+    StorageError,
+    UnknownOutcome,
+    Unreachable,
+    translating,
+)
+
+_CHUNK_BYTES = 1 << 18
+_PIECE_BYTES = 1 << 16  # a time-out counts for one piece: 64 KiB a minute is slow, and no stall
+
+# The one record of its connections that holds a URL, with what is secret in its query.
+logging.getLogger("urllib3.connection").addFilter(lambda record: "url=" not in str(record.msg))
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """`headers` without the framing; `body` is sent with its length, which has to be known."""
+
+    method: str
+    address: Address
+    headers: Mapping[str, str]
+    body: Source | None = None
+
+    @property
+    def what(self) -> str:
+        """For messages."""
+        return f"{self.method} {self.address.place}"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Status and header of the answer, and its body for one who reads it."""
+
+    status: int
+    headers: Mapping[str, str]
+    """Looked up without regard to case."""
+    whole: bool
+    """False when the far side answered before it had taken the whole body."""
+    _body: BaseHTTPResponse
+    _errors: Mapping[type[BaseException], Classify]
+
+    def read(self, size_bytes: int = _CHUNK_BYTES) -> bytes:
+        """What has arrived, at most `size_bytes`; b"" at the end. Raises `Unreachable` when it is cut."""
+        with translating(self._errors):
+            return self._body.read1(size_bytes, decode_content=False)
+
+
+@contextmanager
+def exchanged(request: Request, limits: Limits) -> Iterator[Answer]:
+    """Send `request` and give its answer; the connection is closed at the end.
+
+    Raises what the body raises, `Corrupted` when the body ends early or has another MD5 than it said
+    (its last bytes are then never sent), `UnknownOutcome` when no answer came to a whole body, and
+    `Unreachable`, `AccessDenied`, `Rejected` or `IoError` otherwise.
+    """
+    errors = network_errors(request.what, Unreachable)
+    with ExitStack() as stack:
+        with translating(errors):
+            connected = stack.enter_context(dialled(request.address, limits))
+            connection = stack.enter_context(closing(_connection(request.address, connected, limits)))
+            _send_head(connection, request, limits)
+        body = request.body
+        whole = body is None or _send_body(connected, body, errors)
+        outcome = UnknownOutcome if body is not None and whole else Unreachable
+        with translating(network_errors(request.what, outcome)):
+            response = stack.enter_context(closing(connection.getresponse()))
+        yield Answer(response.status, response.headers, whole, response, errors)
+
+
+def network_errors(what: str, broken: type[StorageError]) -> Mapping[type[BaseException], Classify]:
+    """The place of every exception of the network's libraries; `broken` is what a lost connection means."""
+
+    def means(kind: type[StorageError], why: str) -> Classify:
+        return lambda _: kind(f"{what}: {why}")
+
+    silent = means(broken, "no answer within the time-out")
+    lost = means(broken, "the connection broke")
+    refused = means(Unreachable, "the connection cannot be made: check address, port and network")
+    garbled = means(broken, "what came back is not HTTP")
+    unusable = means(Rejected, "the request cannot be sent like this")
+    return {
+        OSError: lost,
+        ConnectionRefusedError: refused,
+        TimeoutError: silent,
+        socket.gaierror: means(Unreachable, "the host name cannot be resolved"),
+        ssl.SSLError: means(broken, "TLS failed"),
+        ssl.SSLCertVerificationError: means(
+            Unreachable, "the certificate is not trusted: check authorities, host name and the device's clock"
+        ),
+        http.client.HTTPException: garbled,
+        http.client.RemoteDisconnected: lost,
+        http.client.IncompleteRead: lost,
+        exceptions.HTTPError: lost,
+        exceptions.TimeoutError: silent,
+        exceptions.NewConnectionError: refused,
+        exceptions.DecodeError: garbled,
+        exceptions.HeaderParsingError: garbled,
+        exceptions.BodyNotHttplibCompatible: garbled,
+        exceptions.PoolError: unusable,
+        exceptions.TimeoutStateError: unusable,
+        exceptions.LocationValueError: unusable,
+        exceptions.InvalidHeader: unusable,
+        exceptions.UnrewindableBodyError: unusable,
+        exceptions.ProxySchemeUnsupported: unusable,
+    }
+
+
+def _connection(address: Address, connected: socket.socket, limits: Limits) -> HTTPConnection:
+    kind = HTTPSConnection if address.scheme == "https" else HTTPConnection
+    connection = kind(address.host, address.port, timeout=limits.read_timeout_s)
+    connection.sock = connected
+    return connection
+
+
+def _send_head(connection: HTTPConnection, request: Request, limits: Limits) -> None:
+    address = request.address
+    headers = HTTPHeaderDict({"User-Agent": "edge-backup"})
+    if address.authorization:
+        headers["Authorization"] = address.authorization
+    headers.update(request.headers)
+    headers["Accept-Encoding"] = "identity"  # an archive is to arrive as it was stored
+    if request.body is not None:
+        headers["Content-Length"] = str(request.body.size)
+    target = address.target
+    if address.scheme == "http" and (proxy := proxy_for(address, limits)):
+        target = address.base + address.target
+        if proxy.authorization:
+            headers["Proxy-Authorization"] = proxy.authorization
+    connection.request(request.method, target, headers=headers, preload_content=False)
+
+
+def _send_body(
+    connected: socket.socket, body: Source, errors: Mapping[type[BaseException], Classify]
+) -> bool:
+    """Send `body` to its announced end; False when the far side answered or hung up before that."""
+    left = body.size or 0
+    digest = hashlib.md5(usedforsecurity=False)
+    while left:
+        chunk = body.read(min(_CHUNK_BYTES, left))
+        left -= len(chunk)
+        if not chunk:
+            raise Corrupted(
+                f"the archive ended {left} bytes before its announced {body.size}: nothing is stored"
+            )
+        if body.md5:
+            digest.update(chunk)
+            # The last bytes stay here when the hash is wrong, so that the far side stores nothing.
+            if not left and digest.digest() != body.md5:
+                raise Corrupted("the archive's MD5 is not the announced one: nothing is stored")
+        with translating(errors):
+            if not _send_chunk(connected, chunk):
+                return False
+    return True
+
+
+def _send_chunk(connected: socket.socket, chunk: bytes) -> bool:
+    rest = memoryview(chunk)
+    try:
+        while rest:
+            if _answered(connected):
+                return False
+            rest = rest[connected.send(rest[:_PIECE_BYTES]) :]
+    except (BrokenPipeError, ConnectionResetError, ssl.SSLEOFError):
+        return False  # it hung up, perhaps after an answer that is still to be read
+    return True
+
+
+def _answered(connected: socket.socket) -> bool:
+    """Whether something other than an interim answer (1xx) has come.
+
+    Over TLS that cannot be seen (session tickets come at any time, too): the answer is read when
+    sending fails or is done.
+    """
+    if isinstance(connected, ssl.SSLSocket) or not wait_for_read(connected, timeout=0):
+        return False
+    return not connected.recv(10, socket.MSG_PEEK).startswith(b"HTTP/1.1 1")

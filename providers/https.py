@@ -1,0 +1,211 @@
+"""Archives behind an HTTP(S) URL: a WebDAV server, a pre-signed URL, all that knows PUT or POST and GET."""
+
+import base64
+import hashlib
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import ClassVar
+
+from providers.address import parse_address, redirected
+from providers.api import Checkpoint, Limits, Sink, Source, Stored
+from providers.errors import (
+    BadOptions,
+    Corrupted,
+    Expired,
+    Rejected,
+    StorageError,
+    Unreachable,
+    from_http_status,
+)
+from providers.http_exchange import Answer, Request, exchanged
+from providers.http_fields import content_range, digest, retry_after_s, validator
+from providers.options import Option, checked
+
+_MAX_REDIRECTS = 5
+_REDIRECTS = {"GET": (301, 302, 303, 307, 308), "PUT": (307, 308), "POST": (307, 308)}
+_HEADER = "https.header."
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # a token, RFC 9110 5.6.2
+_HEADER_VALUE = re.compile(r"[\t\x20-\x7e\xa0-\xff]*")
+_OURS = {"host", "content-length", "transfer-encoding", "connection"}
+_VALIDATOR = "https.validator"
+_OPTIONS = {
+    "https.url": Option(r".*", "an http or https URL with a host", required=True),
+    "https.method": Option(r"PUT|POST", "PUT or POST"),
+}
+
+
+class Https:
+    """Storage behind one URL, which names the object too.
+
+    Options: `https.url` (http or https; credentials in it are sent as `Authorization: Basic`),
+    `https.method` (PUT, the default, or POST), `https.header.<Name>` for headers of every request. These
+    headers go to the origin of the URL alone, also when it redirects.
+
+    How far rule 3 holds is the server's part: nothing is stored of an upload that was cut off (nginx,
+    Apache, S3 and Azure keep to that), and it replaces the old object in one step.
+    """
+
+    kind: ClassVar[str] = "generic"
+    needs_size: ClassVar[bool] = True
+    name_option: ClassVar[str | None] = None
+
+    def __init__(self, options: Mapping[str, str], limits: Limits, /) -> None:
+        self._headers, problems = _headers(options)
+        plain = {key: value for key, value in options.items() if not key.startswith(_HEADER)}
+        try:
+            checked(plain, "https.", _OPTIONS)
+        except BadOptions as error:
+            problems |= error.problems
+        if url := options.get("https.url"):
+            try:
+                self._address = parse_address(url)
+            except ValueError:
+                problems["https.url"] = f"must be {_OPTIONS['https.url'].expected}"
+        if problems:
+            raise BadOptions(problems)
+        self._method = options.get("https.method") or "PUT"
+        self._limits = limits
+
+    def put(
+        self, name: str, source: Source, _metadata: Mapping[str, str], _checkpoint: Checkpoint, /
+    ) -> Stored:
+        """Send all of `source`; an MD5 that it knows goes along as `Content-MD5`.
+
+        The metadata is not sent: no header for it is known everywhere.
+        """
+        if source.size is None:
+            raise Rejected("an HTTP upload needs the archive's length: it has to be staged first")
+        headers = {"Content-MD5": base64.b64encode(source.md5).decode()} if source.md5 else {}
+        with self._asked(self._method, headers, source) as (answer, what):
+            _require_success(answer, what)
+            if not answer.whole:
+                raise Unreachable(f"{what}: HTTP {answer.status} before the whole archive was sent")
+            return Stored(name, source.size, answer.headers.get("etag", ""), self._address.place)
+
+    def get(self, name: str, sink: Sink, checkpoint: Checkpoint, /) -> Stored:
+        """Fetch the object; continues with `Range` and `If-Range` when the checkpoint knows its version."""
+        known = checkpoint.get(_VALIDATOR)
+        ranged = {"Range": f"bytes={sink.tell()}-", "If-Range": known} if known and sink.tell() else {}
+        with self._asked("GET", ranged) as (answer, what):
+            if not (ranged and answer.status == 416):
+                return self._receive(name, answer, what, sink, checkpoint)
+            end = content_range(answer.headers.get("content-range", ""))
+            if end and end.total == sink.tell():
+                checkpoint.pop(_VALIDATOR, None)
+                return Stored(name, sink.tell(), known or "", self._address.place)
+        checkpoint.pop(_VALIDATOR, None)
+        with self._asked("GET", {}) as (answer, what):
+            return self._receive(name, answer, what, sink, checkpoint)
+
+    def close(self) -> None:
+        """No connection outlives its request."""
+
+    @contextmanager
+    def _asked(
+        self, method: str, headers: Mapping[str, str], source: Source | None = None
+    ) -> Iterator[tuple[Answer, str]]:
+        """The final answer, and who gave it. Follows redirects as long as the method is kept (15.4)."""
+        address, own_headers = self._address, self._headers
+        for _ in range(_MAX_REDIRECTS + 1):
+            if source is not None and source.tell():
+                source.seek(0)
+            request = Request(method, address, {**own_headers, **headers}, source)
+            with exchanged(request, self._limits) as answer:
+                if answer.status not in _REDIRECTS[method]:
+                    yield answer, request.what
+                    return
+                location = answer.headers.get("location", "")
+            try:
+                new = redirected(address, location)
+            except ValueError as error:
+                raise Rejected(f"{request.what}: redirects to what is no http or https URL") from error
+            if (address.scheme, new.scheme) == ("https", "http"):
+                raise Rejected(f"{request.what}: redirects from https to http, which is not followed")
+            if new.origin != address.origin:
+                own_headers = {}
+            address = new
+        raise Rejected(f"{method} {self._address.place}: redirects more than {_MAX_REDIRECTS} times")
+
+    def _receive(self, name: str, answer: Answer, what: str, sink: Sink, checkpoint: Checkpoint) -> Stored:
+        _require_success(answer, what)
+        if answer.headers.get("content-encoding", "identity").lower() not in ("", "identity"):
+            raise Rejected(f"{what}: the content is encoded once more (Content-Encoding): store it as it is")
+        total = _prepare(answer, what, sink, checkpoint)
+        expected = digest(answer.headers) if not sink.tell() else None
+        actual = hashlib.new(expected[0], usedforsecurity=False) if expected else None
+        while chunk := answer.read():
+            if actual:
+                actual.update(chunk)
+            sink.write(chunk)
+        if total is not None and sink.tell() < total:
+            raise Unreachable(f"{what}: the answer ended at {sink.tell()} of {total} bytes")
+        checkpoint.pop(_VALIDATOR, None)
+        if (total is not None and sink.tell() > total) or (
+            actual and expected and actual.digest() != expected[1]
+        ):
+            raise Corrupted(f"{what}: length or hash of what came is not the announced one")
+        return Stored(name, sink.tell(), answer.headers.get("etag", ""), self._address.place)
+
+
+def _headers(options: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
+    """The headers that the options ask for, and what is wrong with which of the options."""
+    headers: dict[str, str] = {}
+    problems: dict[str, str] = {}
+    for key, value in options.items():
+        name = key.removeprefix(_HEADER)
+        if name == key:
+            continue
+        if not _HEADER_NAME.fullmatch(name):
+            problems[key] = "must end in the name of a header"
+        elif name.lower() in _OURS:
+            problems[key] = "sets a header that the transfer itself has to set"
+        elif not _HEADER_VALUE.fullmatch(value):
+            problems[key] = "must be text of one line in Latin-1"
+        headers[name] = value
+    return headers, problems
+
+
+def _require_success(answer: Answer, what: str) -> None:
+    if not 200 <= answer.status < 300:
+        raise _refusal(answer, what)
+
+
+def _refusal(answer: Answer, what: str) -> StorageError:
+    """The error for an answer outside 200-299; of its body only one word is looked for, and none repeated."""
+    if answer.status in (401, 403) and _says_expired(answer):
+        return Expired(f"{what}: HTTP {answer.status}: the URL or its credentials have expired")
+    wait_s = retry_after_s(answer.headers, datetime.now(UTC))
+    return from_http_status(answer.status, what, retry_after_s=wait_s)
+
+
+def _says_expired(answer: Answer) -> bool:
+    """S3 and Azure use the word in the body of their answer to a pre-signed URL or a SAS of yesterday."""
+    try:
+        return b"expired" in answer.read(4096).lower()
+    except StorageError:  # a body that does not come makes the refusal no other one
+        return False
+
+
+def _prepare(answer: Answer, what: str, sink: Sink, checkpoint: Checkpoint) -> int | None:
+    """Make `sink` ready for the content that follows; returns how long it will then be, when known.
+
+    A part of the content has to begin where the sink ends, and to be of the same version; all of it
+    begins a new sink. Any 2xx other than 206 counts as 200 (15), unless it has a `Content-Range`.
+    """
+    known, current = checkpoint.get(_VALIDATOR, ""), validator(answer.headers)
+    part = content_range(answer.headers.get("content-range", "")) if answer.status != 200 else None
+    if part or answer.status == 206:
+        # Some servers honour Range and overlook If-Range: then this is a part of something newer.
+        if part is None or part.first != sink.tell() or (current and known and current != known):
+            checkpoint.pop(_VALIDATOR, None)
+            raise Corrupted(f"{what}: the answer is another part of the content than the one asked for")
+        return part.total
+    if sink.tell():
+        sink.restart()
+    if current and current != known:
+        checkpoint[_VALIDATOR] = current
+    elif known and not current:
+        del checkpoint[_VALIDATOR]
+    return None

@@ -1,0 +1,226 @@
+"""Archives in a directory of this device: its own disk, or a stick that may be gone in mid-write.
+
+An archive appears under its name in one step: it is written to a hidden file beside it (see
+`providers.directory`), flushed to the disk, renamed, and the directory flushed. Works on VFAT: no modes,
+owners or links are needed, and no colon is added to a name.
+"""
+
+import hashlib
+import os
+import stat
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import ClassVar
+
+from providers.api import Checkpoint, Limits, Sink, Source, Stored, check_name
+from providers.directory import (
+    DIRECTORY_FLAGS,
+    classify_os_error,
+    inside,
+    is_mount_point,
+    is_part,
+    new_part,
+    remove_abandoned,
+    write_all,
+)
+from providers.errors import (
+    AccessDenied,
+    BadOptions,
+    Corrupted,
+    NoSpace,
+    NotFound,
+    Rejected,
+    TargetAbsent,
+    translating,
+)
+from providers.options import Option, checked
+
+_CHUNK_BYTES = 1 << 20
+_ETAG = "local.etag"
+_OPTIONS = {"local.name": Option(), "local.target": Option()}
+
+
+class Local:
+    """Storage in one of the targets that the device's settings name.
+
+    Options: `local.target`, a key of `limits.targets` (default "device"); `local.name`, the archive's
+    relative name, which may contain `/`. Directories are made with mode 0700, archives with 0600.
+    """
+
+    kind: ClassVar[str] = "local"
+    needs_size: ClassVar[bool] = False
+    name_option: ClassVar[str | None] = "local.name"
+
+    def __init__(self, options: Mapping[str, str], limits: Limits, /) -> None:
+        self._target_name = options.get("local.target") or "device"
+        if problems := _problems(options, self._target_name, limits):
+            raise BadOptions(problems)
+        self._target = limits.targets[self._target_name]
+        self._chunk_bytes = min(_CHUNK_BYTES, limits.buffer_bytes)
+
+    def preflight(self, writing: bool, /) -> None:
+        """Raises `TargetAbsent` when the target is not there, `AccessDenied` when it cannot be written."""
+        with self._translating(), self._root() as root:
+            if writing and not os.access(".", os.W_OK | os.X_OK, dir_fd=root, effective_ids=True):
+                raise AccessDenied(f"target '{self._target_name}': this user cannot write there")
+
+    def put(
+        self, name: str, source: Source, _metadata: Mapping[str, str], _checkpoint: Checkpoint, /
+    ) -> Stored:
+        """Write `source` and make it visible as `name` at its end; nothing of it is left on any error.
+
+        Raises `NoSpace` before the first byte when the size is known and does not fit. The metadata is
+        not kept: a directory has no place for it.
+        """
+        *parents, leaf = name.split("/")
+        if is_part(leaf):
+            raise Rejected(
+                "names of the form '.<name>.part-<16 hex digits>' are kept for unfinished archives"
+            )
+        with ExitStack() as stack:
+            with self._translating():
+                root = stack.enter_context(self._root())
+                directory = stack.enter_context(inside(root, parents, create=True))
+                remove_abandoned(directory)
+                self._check_room(directory, source)
+                part, file = stack.enter_context(new_part(directory, leaf))
+            size_bytes = self._copy(source, file)
+            with self._translating():
+                # The order is what makes it durable: content, then name, then the directory that has it.
+                os.fsync(file)
+                os.rename(part, leaf, src_dir_fd=directory, dst_dir_fd=directory)
+                os.fsync(directory)
+                return Stored(name, size_bytes, _etag(os.fstat(file)), self._place(name))
+
+    def get(self, name: str, sink: Sink, checkpoint: Checkpoint, /) -> Stored:
+        """Read `name` into `sink`; continues at `sink.tell()` when the file is still the same one."""
+        *parents, leaf = name.split("/")
+        with ExitStack() as stack:
+            with self._translating():
+                root = stack.enter_context(self._root())
+                file = self._open(stack, root, parents, leaf)
+                status = os.fstat(file)
+            if not stat.S_ISREG(status.st_mode):
+                raise NotFound(f"{self._place(name)} is not a regular file")
+            self._resume(sink, checkpoint, status)
+            self._fetch(file, sink, status.st_size)
+        checkpoint.pop(_ETAG, None)
+        return Stored(name, status.st_size, _etag(status), self._place(name))
+
+    def list(self, prefix: str, /) -> Iterator[str]:
+        """Names of the files that begin with `prefix`; unfinished archives are not among them."""
+        with self._translating(), self._root() as root:
+            for directory, _, files, _ in os.fwalk(".", dir_fd=root, onerror=_raise):
+                for file in files:
+                    name = os.path.normpath(f"{directory}/{file}")
+                    if name.startswith(prefix) and not is_part(file):
+                        yield name
+
+    def close(self) -> None:
+        """Nothing stays open between calls."""
+
+    def _place(self, name: str) -> str:
+        return f"local:{self._target_name}/{name}"
+
+    @contextmanager
+    def _translating(self) -> Iterator[None]:
+        with translating({OSError: classify_os_error(f"target '{self._target_name}'")}):
+            yield
+
+    @contextmanager
+    def _root(self) -> Iterator[int]:
+        """A descriptor of the target. Raises `TargetAbsent`, also while nothing is mounted there."""
+        try:
+            descriptor = os.open(self._target.path, DIRECTORY_FLAGS)
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise TargetAbsent(
+                f"target '{self._target_name}' is not there: plug it in or create it"
+            ) from error
+        try:
+            if self._target.mount and not is_mount_point(descriptor):
+                raise TargetAbsent(
+                    f"target '{self._target_name}' is not there: nothing is mounted, plug it in"
+                )
+            yield descriptor
+        finally:
+            os.close(descriptor)
+
+    def _check_room(self, directory: int, source: Source) -> None:
+        room = os.fstatvfs(directory)
+        free_bytes = room.f_bavail * room.f_frsize
+        if source.size is not None and source.size > free_bytes:
+            raise NoSpace(
+                f"target '{self._target_name}' has {free_bytes} bytes left where {source.size} are needed: "
+                "remove old archives"
+            )
+
+    def _copy(self, source: Source, file: int) -> int:
+        """Write everything; returns the count. Raises `Corrupted` when length or MD5 are not as announced."""
+        digest = hashlib.md5(usedforsecurity=False) if source.md5 else None
+        done = 0
+        while chunk := source.read(self._chunk_bytes):
+            if digest:
+                digest.update(chunk)
+            with self._translating():
+                write_all(file, chunk)
+            done += len(chunk)
+        if source.size not in (None, done):
+            raise Corrupted(
+                f"the archive has {done} bytes where {source.size} were announced: nothing is stored"
+            )
+        if digest and digest.digest() != source.md5:
+            raise Corrupted("the archive's MD5 is not the announced one: nothing is stored")
+        return done
+
+    def _open(self, stack: ExitStack, root: int, parents: Sequence[str], leaf: str) -> int:
+        try:
+            directory = stack.enter_context(inside(root, parents, create=False))
+            # Without O_NONBLOCK a FIFO of this name would be waited for.
+            file = os.open(leaf, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
+        except FileNotFoundError as error:
+            raise NotFound(f"{self._place('/'.join([*parents, leaf]))} does not exist") from error
+        stack.callback(os.close, file)
+        return file
+
+    def _resume(self, sink: Sink, checkpoint: Checkpoint, status: os.stat_result) -> None:
+        same = checkpoint.get(_ETAG) == _etag(status)
+        if sink.tell() and not (same and sink.tell() <= status.st_size):
+            sink.restart()
+        if not same:
+            checkpoint[_ETAG] = _etag(status)
+
+    def _fetch(self, file: int, sink: Sink, size_bytes: int) -> None:
+        offset = sink.tell()
+        while offset < size_bytes:
+            with self._translating():
+                chunk = os.pread(file, min(self._chunk_bytes, size_bytes - offset), offset)
+            if not chunk:
+                raise Corrupted(
+                    f"target '{self._target_name}': the file ended at {offset} of {size_bytes} bytes"
+                )
+            sink.write(chunk)
+            offset += len(chunk)
+
+
+def _problems(options: Mapping[str, str], target_name: str, limits: Limits) -> dict[str, str]:
+    problems: dict[str, str] = {}
+    try:
+        check_name(options.get("local.name") or "default", "local.name")
+    except BadOptions as error:
+        problems |= error.problems
+    try:
+        checked(options, "local.", _OPTIONS)
+    except BadOptions as error:
+        problems |= error.problems
+    if target_name not in limits.targets:
+        known = ", ".join(sorted(limits.targets)) or "none is configured"
+        problems["local.target"] = f"must be one of: {known}"
+    return problems
+
+
+def _etag(status: os.stat_result) -> str:
+    return f"{status.st_size}-{status.st_mtime_ns}-{status.st_ino}"
+
+
+def _raise(error: OSError) -> None:
+    raise error

@@ -1,0 +1,222 @@
+"""Uploads in parts, for every far side that takes them: S3's multipart upload, Azure's block lists.
+
+One part is in memory at a time. A rewindable source is read again from its start by each attempt, and
+parts that are there already are compared and not sent: the disk is cheap, the network is not. A stream
+cannot be read again, so its upload is kept, with the part that could not be sent, until the agent calls
+`put` again with the same source.
+"""
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+from urllib.parse import quote
+
+from providers.api import Source, Stored
+from providers.errors import Corrupted, Expired, TooLarge, Unreachable
+
+_READ_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class PartPlan:
+    """How the parts of one upload are cut; the same for every attempt at it. Parts count from 1."""
+
+    first_bytes: int
+    largest_bytes: int
+    grow_every: int
+    """The size doubles after this many parts, up to `largest_bytes`."""
+    most_parts: int
+
+    def size_of(self, number: int) -> int:
+        return min(self.first_bytes << ((number - 1) // self.grow_every), self.largest_bytes)
+
+    def equal(self, size_bytes: int) -> "PartPlan":
+        """A plan for a known length: parts of one size, as many as fit.
+
+        Raises `TooLarge` when they would have to be larger than `largest_bytes`.
+        """
+        needed = -(-size_bytes // self.most_parts)
+        if needed > self.largest_bytes:
+            raise too_large(self.largest_bytes * self.most_parts)
+        part = max(self.first_bytes, needed)
+        return PartPlan(part, part, self.grow_every, self.most_parts)
+
+
+def too_large(most_bytes: int) -> TooLarge:
+    return TooLarge(f"the archive is larger than the {most_bytes} bytes that this place can take in parts")
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A part that the far side already holds; `md5` as 32 hex digits where it tells."""
+
+    size_bytes: int
+    md5: str | None = None
+
+
+class Far(Protocol):
+    """The far side of one upload. All methods raise `StorageError`, except `abandon`."""
+
+    needs_md5: bool
+    """Whether `commit` wants the MD5 of the whole, which costs a second look at every byte."""
+
+    def put_whole(self, body: bytearray, md5: bytes, /) -> Stored:
+        """Store an archive that is smaller than one part in one request."""
+
+    def begin(self) -> Mapping[int, Part]:
+        """Open the upload, or the one that the checkpoint knows; the parts that are already there."""
+
+    def put_part(self, number: int, body: bytearray, md5: bytes, /) -> None: ...
+
+    def commit(self, parts: int, size_bytes: int, md5: bytes | None, /) -> Stored:
+        """Make the object of parts 1 to `parts` visible in one step; `md5` is that of the whole."""
+
+    def abandon(self) -> None:
+        """Take away what was sent and forget the checkpoint, or keep it when that is not possible now."""
+
+
+class PartUpload:
+    """One archive on its way. `run` may be called again after `Unreachable`: it goes on."""
+
+    def __init__(self, far: Far, source: Source, plan: PartPlan) -> None:
+        self.source = source
+        self._far, self._plan = far, plan
+        self._there: Mapping[int, Part] | None = None
+        self._buffer = bytearray()
+        self._filled = 0
+        self._number = 1
+        self._total = 0
+        self._ended = False
+        wanted = far.needs_md5 or source.md5 is not None
+        self._md5 = hashlib.md5(usedforsecurity=False) if wanted else None
+
+    def run(self) -> Stored:
+        """Send everything. Raises what the source raises, `StorageError`, `Corrupted` for a bad source."""
+        if self.source.size is not None and self.source.size >= self._plan.size_of(1):
+            self._begin()  # first of all: what is refused is refused before a byte is read
+        while True:
+            self._fill()
+            if self._ended and self._number == 1:
+                self._check()
+                return self._far.put_whole(self._buffer, self._part_md5())
+            if self._filled:
+                self._send()
+            if self._ended:
+                self._check()
+                return self._far.commit(self._number - 1, self._total, self._whole_md5())
+
+    def abandon(self) -> None:
+        self._far.abandon()
+
+    def _fill(self) -> None:
+        """Read until the current part is full or the source has ended."""
+        wanted = self._plan.size_of(self._number)
+        if len(self._buffer) != wanted and not self._filled:
+            self._buffer = bytearray()  # first let go of the old one: two would be in memory
+            self._buffer = bytearray(wanted)
+        while not self._ended and self._filled < wanted:
+            chunk = self.source.read(min(_READ_BYTES, wanted - self._filled))
+            if chunk and self._number > self._plan.most_parts:
+                raise too_large(self._total)
+            self._buffer[self._filled : self._filled + len(chunk)] = chunk
+            if self._md5:
+                self._md5.update(chunk)
+            self._filled += len(chunk)
+            self._total += len(chunk)
+            self._ended = not chunk
+
+    def _begin(self) -> Mapping[int, Part]:
+        if self._there is None:
+            self._there = self._far.begin()
+        return self._there
+
+    def _send(self) -> None:
+        there = self._begin().get(self._number)
+        md5 = self._part_md5()
+        if there is None:
+            self._far.put_part(self._number, self._buffer, md5)
+        elif there.size_bytes != self._filled or there.md5 not in (None, md5.hex()):
+            raise Corrupted("the archive is not the one whose upload had begun: send it from its start")
+        self._filled = 0
+        self._number += 1
+
+    def _part_md5(self) -> bytes:
+        """Cut the buffer to what is filled (the last part is shorter), and hash it."""
+        del self._buffer[self._filled :]
+        return hashlib.md5(self._buffer, usedforsecurity=False).digest()
+
+    def _whole_md5(self) -> bytes | None:
+        return self._md5.digest() if self._md5 else None
+
+    def _check(self) -> None:
+        """Refuse a source that is not what it said it was, while nothing is visible yet."""
+        if self.source.size is not None and self.source.size != self._total:
+            raise Corrupted(
+                f"the archive has {self._total} bytes, expected {self.source.size}: make it again"
+            )
+        if self.source.md5 is not None and self.source.md5 != self._whole_md5():
+            raise Corrupted("the archive's MD5 differs from the one given for it: make it again")
+
+
+class Uploads:
+    """The uploads of one opened storage: which one goes on, which one is taken away."""
+
+    def __init__(self) -> None:
+        self._waiting: PartUpload | None = None
+
+    def put(self, source: Source, start: Callable[[], PartUpload]) -> Stored:
+        """Run the upload that waits for this very source, or a new one from `start`.
+
+        After `Unreachable` a stream's upload waits in here, a file's in its checkpoint; there it also
+        waits for other credentials after `Expired`. After anything else nothing is left of it.
+        """
+        upload = self._resumed(source) or start()
+        try:
+            return upload.run()
+        except Unreachable:
+            if not source.rewindable:
+                self._waiting = upload
+            raise
+        except Expired:
+            if not source.rewindable:
+                upload.abandon()
+            raise
+        except BaseException:
+            upload.abandon()
+            raise
+
+    def _resumed(self, source: Source) -> PartUpload | None:
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None and waiting.source is source:
+            return waiting
+        if waiting is not None:
+            waiting.abandon()
+        if source.rewindable:
+            source.seek(0)
+        elif source.tell():
+            raise Corrupted("the archive's beginning is gone and cannot be read again: make it again")
+        return None
+
+    def close(self) -> None:
+        """Take away the stream's upload that nobody will continue."""
+        if self._waiting is not None:
+            self._waiting.abandon()
+            self._waiting = None
+
+
+def ascii_metadata(metadata: Mapping[str, str], joint: str) -> dict[str, str]:
+    """Metadata as it fits into headers.
+
+    In keys, what is neither letter nor digit becomes `joint`: "_" for Azure, which demands identifiers,
+    "-" for S3, since proxies drop headers with an underscore. Values become printable ASCII, the rest
+    percent-encoded. What would pass the 2 KiB that S3 allows for all is left out.
+    """
+    room, safe = 2048, {}
+    for key, value in metadata.items():
+        name = "".join(letter if letter.isascii() and letter.isalnum() else joint for letter in key.lower())
+        text = quote(value, safe=" !#$&'()*+,-./:;<=>?@[]^_{|}~").strip()
+        room -= len(name) + len(text)
+        if room >= 0 and text:
+            safe[name] = text
+    return safe

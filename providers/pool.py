@@ -1,0 +1,82 @@
+"""A pool of HTTP connections for the cloud SDKs, opened by `providers.dial`.
+
+An SDK makes many small exchanges with one host, so connections are kept between them. Nothing in here
+retries, and nothing follows a redirect.
+"""
+
+import logging
+from contextlib import ExitStack
+from typing import ClassVar
+
+from urllib3 import PoolManager, ProxyManager, Timeout
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+
+from providers.address import parse_address
+from providers.api import Limits
+from providers.dial import dialled, proxy_for
+from providers.errors import Unreachable, translating
+from providers.http_exchange import network_errors
+
+# Its debug lines, and one of its warnings, hold URLs, and with them what is secret in the query.
+logging.getLogger("urllib3").setLevel(logging.CRITICAL)
+
+
+def open_pool(limits: Limits, url: str) -> PoolManager:
+    """A pool for the host of `url`; opens no connection yet. Raises `Rejected` for an unusable proxy.
+
+    Its requests raise what urllib3 raises, except that what hinders a connection from being made comes
+    out as a `StorageError` already.
+    """
+    address = parse_address(url)
+    timeout = Timeout(connect=limits.connect_timeout_s, read=limits.read_timeout_s)
+    pool = PoolManager(timeout=timeout, retries=False)
+    # To an https address `dialled` makes a tunnel through the proxy; for http the proxy is asked itself.
+    if address.scheme == "http" and (proxy := proxy_for(address, limits)):
+        headers = {"Proxy-Authorization": proxy.authorization} if proxy.authorization else None
+        pool = ProxyManager(proxy.base, proxy_headers=headers, timeout=timeout, retries=False)
+    pool.pool_classes_by_scheme = _pools(limits)
+    return pool
+
+
+class _Dialled(HTTPConnection):
+    """A connection of urllib3's that we open and close."""
+
+    scheme: ClassVar[str] = "http"
+    allowed: ClassVar[Limits]
+    _closing: ExitStack | None = None
+
+    def connect(self) -> None:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        address = parse_address(f"{self.scheme}://{host}:{self.port}")
+        self._closing = ExitStack()
+        with translating(network_errors(address.base, Unreachable)):
+            self.sock = self._closing.enter_context(dialled(address, self.allowed))
+
+    def close(self) -> None:
+        super().close()
+        if self._closing:
+            self._closing.close()
+
+
+class _DialledTls(_Dialled, HTTPSConnection):
+    scheme = "https"
+    is_verified = True  # `dialled` gives no connection that is not
+
+
+def _pools(limits: Limits) -> dict[str, type[HTTPConnectionPool]]:
+    """urllib3's own pools, with our connections in them."""
+
+    class Plain(_Dialled):
+        allowed = limits
+
+    class Tls(_DialledTls):
+        allowed = limits
+
+    class PlainPool(HTTPConnectionPool):
+        ConnectionCls = Plain
+
+    class TlsPool(HTTPSConnectionPool):
+        ConnectionCls = Tls
+
+    return {"http": PlainPool, "https": TlsPool}

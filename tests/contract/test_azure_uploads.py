@@ -1,0 +1,182 @@
+"""Uploads to Azure in several blocks: they go on where they stopped, and show nothing before their end."""
+
+import hashlib
+import socket
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
+from dataclasses import replace
+
+import pytest
+
+from agent.backup.transfer import CancelToken, Connections
+from providers.azure import AzureBlob
+from providers.errors import StorageError, TooLarge, Unreachable
+from providers.parts import PartPlan
+from tests.contract.place_azure import AzurePlace, serve
+from tests.support.faultproxy import FaultProxy
+from tests.support.streams import BytesSource, StreamedSource, content
+
+NAME = "backup-2026-11-21-22.28.08.388-0a1b2c3d.zip"
+BLOCK = 1 << 20
+DATA = content(9 * BLOCK + 1000)
+OVERHEAD = 100_000  # headers of all requests together
+
+Opened = Callable[[], AzureBlob]
+
+
+@pytest.fixture(scope="module")
+def fresh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], AzurePlace]]:
+    with serve(tmp_path_factory.mktemp("azurite")) as fresh_place:
+        yield fresh_place
+
+
+@pytest.fixture
+def place(fresh: Callable[[], AzurePlace], monkeypatch: pytest.MonkeyPatch) -> AzurePlace:
+    """A container, and blocks of 1 MiB."""
+    monkeypatch.setattr(AzureBlob, "plan", PartPlan(BLOCK, BLOCK, grow_every=1000, most_parts=100))
+    return fresh()
+
+
+@pytest.fixture
+def proxy() -> Iterator[FaultProxy]:
+    with FaultProxy() as running:
+        yield running
+
+
+@pytest.fixture
+def opened(place: AzurePlace, proxy: FaultProxy) -> Iterator[Opened]:
+    """Opens the container through the proxy, as another process would; closed at the end of the test."""
+    with ExitStack() as stack:
+        limits = replace(place.limits, connect=proxy.connect, read_timeout_s=5)
+        yield lambda: stack.enter_context(closing(AzureBlob(place.options(NAME), limits)))
+
+
+def interrupted(opened: Opened, proxy: FaultProxy, sha256: str = "aa") -> dict[str, str]:
+    """The checkpoint of an upload that was cut at 70 %."""
+    checkpoint: dict[str, str] = {}
+    proxy.reset_after["up"] = len(DATA) * 7 // 10
+    with pytest.raises(Unreachable):
+        opened().put(NAME, BytesSource(DATA), {"sha256": sha256}, checkpoint)
+    proxy.reset_after.clear()
+    return checkpoint
+
+
+def test_after_a_restart_at_most_one_block_is_sent_twice(
+    place: AzurePlace, opened: Opened, proxy: FaultProxy
+) -> None:
+    checkpoint = interrupted(opened, proxy)
+    # Nothing of the first process but the checkpoint.
+    stored = opened().put(NAME, BytesSource(DATA), {"sha256": "aa"}, checkpoint)
+    assert stored.size_bytes == len(DATA)
+    assert place.read(NAME) == DATA
+    assert checkpoint == {}
+    assert proxy.passed["up"] < len(DATA) + BLOCK + OVERHEAD
+
+
+def test_a_stream_goes_on_with_the_block_that_could_not_be_sent(
+    place: AzurePlace, opened: Opened, proxy: FaultProxy
+) -> None:
+    source, storage, checkpoint = StreamedSource(DATA), opened(), dict[str, str]()
+    proxy.reset_after["up"] = len(DATA) // 2
+    with pytest.raises(Unreachable):
+        storage.put(NAME, source, {}, checkpoint)
+    proxy.reset_after.clear()
+    storage.put(NAME, source, {}, checkpoint)
+    assert place.read(NAME) == DATA
+    assert checkpoint == {}
+    assert proxy.passed["up"] < len(DATA) + BLOCK + OVERHEAD
+
+
+def test_a_stream_that_lost_its_storage_is_refused_not_stored_in_part(
+    place: AzurePlace, opened: Opened
+) -> None:
+    source = StreamedSource(DATA)
+    source.read(1000)
+    with pytest.raises(StorageError):
+        opened().put(NAME, source, {}, {})
+    assert place.names() == []
+
+
+def test_another_archive_does_not_go_on_with_the_old_blocks(
+    place: AzurePlace, opened: Opened, proxy: FaultProxy
+) -> None:
+    checkpoint = interrupted(opened, proxy)
+    other = DATA[::-1]
+    opened().put(NAME, BytesSource(other), {"sha256": "bb"}, checkpoint)
+    assert place.read(NAME) == other
+
+
+def test_an_upload_goes_on_after_its_answer_was_lost_without_sending_again(
+    place: AzurePlace, opened: Opened, proxy: FaultProxy
+) -> None:
+    checkpoint = interrupted(opened, proxy)
+    remembered = dict(checkpoint)
+    opened().put(NAME, BytesSource(DATA), {"sha256": "aa"}, checkpoint)
+    sent = proxy.passed["up"]
+    opened().put(NAME, BytesSource(DATA), {"sha256": "aa"}, remembered)
+    assert place.read(NAME) == DATA
+    assert proxy.passed["up"] - sent < OVERHEAD
+
+
+def test_without_the_permission_to_read_everything_is_sent_again(
+    place: AzurePlace, opened: Opened, proxy: FaultProxy
+) -> None:
+    checkpoint = interrupted(opened, proxy)
+    place.sas = place.make_sas("cw")
+    opened().put(NAME, BytesSource(DATA), {"sha256": "aa"}, checkpoint)
+    assert place.read(NAME) == DATA
+
+
+def test_discard_forgets_the_upload(place: AzurePlace, opened: Opened, proxy: FaultProxy) -> None:
+    checkpoint = interrupted(opened, proxy)
+    opened().discard(checkpoint)
+    assert checkpoint == {}
+    assert place.names() == []
+
+
+@pytest.mark.parametrize("source", [StreamedSource(DATA), BytesSource(DATA)], ids=["streamed", "staged"])
+def test_an_archive_with_more_blocks_than_allowed_is_too_large(
+    place: AzurePlace, opened: Opened, source: BytesSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(AzureBlob, "plan", PartPlan(BLOCK, BLOCK, grow_every=1000, most_parts=3))
+    checkpoint: dict[str, str] = {}
+    with pytest.raises(TooLarge):
+        opened().put(NAME, source, {}, checkpoint)
+    assert place.names() == []
+    assert checkpoint == {}
+
+
+@pytest.mark.parametrize("data", [DATA, DATA[:1000]], ids=["blocks", "whole"])
+def test_md5_and_metadata_are_kept_with_the_blob(place: AzurePlace, opened: Opened, data: bytes) -> None:
+    metadata = {"correlation-id": "zürich #1\n%", "sha256": "ab" * 32, "empty": ""}
+    opened().put(NAME, BytesSource(data), metadata, {})
+    kept = place.client.get_blob_client(NAME).get_blob_properties()
+    assert kept.metadata == {"correlation_id": "z%C3%BCrich #1%0A%25", "sha256": "ab" * 32}
+    assert kept.content_settings.content_md5 == bytearray(hashlib.md5(data).digest())
+
+
+def test_a_cancel_in_the_middle_of_a_block_ends_it_at_once(place: AzurePlace, proxy: FaultProxy) -> None:
+    """As the agent does it: what is open is shut down, and nothing is opened any more."""
+    token, checkpoint = CancelToken(), dict[str, str]()
+    connections = Connections(10)
+
+    def connect(host: str, port: int) -> socket.socket:
+        proxy.upstream = (host, port)
+        return connections.open(*proxy.address)
+
+    proxy.rate_bytes_per_s = 4_000_000
+    with (
+        closing(connections),
+        token.waking(connections.shut),
+        closing(AzureBlob(place.options(NAME), replace(place.limits, connect=connect))) as storage,
+        ThreadPoolExecutor() as worker,
+    ):
+        upload = worker.submit(storage.put, NAME, BytesSource(DATA), {}, checkpoint)
+        while proxy.passed["up"] < 1_300_000:
+            assert not upload.done()
+            time.sleep(0.01)
+        token.cancel("enough")
+        assert isinstance(upload.exception(timeout=1), Unreachable)
+    assert place.names() == []

@@ -1,0 +1,151 @@
+"""Rules 1 and 10 to 12 of `providers.api`, run over every provider on every server, and what some offer."""
+
+import logging
+import socket
+import traceback
+import tracemalloc
+from dataclasses import replace
+
+import pytest
+
+from providers.api import Listing, Preflight, Storage
+from providers.errors import BadOptions, StorageError
+from tests.contract.places import Place
+from tests.contract.transfers import LARGE, NAME, SMALL, Stopped, opened, through_proxy
+from tests.support.streams import BytesSource, FailingSource, GeneratedSource, HashingSink, MemorySink
+
+# -- rule 1: the factory -------------------------------------------------------------------------------
+
+
+def test_the_factory_opens_no_connection(place: Place) -> None:
+    def connect(host: str, port: int) -> socket.socket:
+        raise AssertionError(f"connected to {host}:{port}")
+
+    place.factory(place.options(NAME), replace(place.limits, connect=connect)).close()
+
+
+def test_bad_options_name_every_wrong_key_and_no_value(place: Place) -> None:
+    for options, keys in place.bad_options():
+        with pytest.raises(BadOptions) as raised:
+            place.factory(options, place.limits)
+        assert raised.value.problems.keys() == keys
+        text = "".join(traceback.format_exception(raised.value))
+        assert not [secret for secret in place.secrets if secret in text]
+
+
+def test_options_of_other_providers_are_overlooked(place: Place) -> None:
+    options = {**place.options(NAME), "backup.dir": "/srv", "other.key": "x"}
+    place.factory(options, place.limits).close()
+
+
+# -- rule 10: memory -----------------------------------------------------------------------------------
+
+
+def test_memory_does_not_grow_with_the_archive(place: Place) -> None:
+    size_bytes = 64 << 20
+    sink = HashingSink()
+    with opened(place) as storage:
+        storage.put(NAME, GeneratedSource(1 << 20), {}, {})  # what is loaded only once
+        tracemalloc.start()
+        try:
+            storage.put(NAME, GeneratedSource(size_bytes), {}, {})
+            storage.get(NAME, sink, {})
+            _, peak_bytes = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    assert sink.size_bytes == size_bytes
+    assert peak_bytes < place.limits.buffer_bytes + (8 << 20)
+
+
+# -- rules 11 and 12 -----------------------------------------------------------------------------------
+
+
+def test_close_may_be_called_twice(place: Place) -> None:
+    storage = place.factory(place.options(NAME), place.limits)
+    storage.close()
+    storage.close()
+    storage = place.factory(place.options(NAME), place.limits)
+    storage.put(NAME, BytesSource(SMALL), {}, {})
+    storage.close()
+    storage.close()
+
+
+def test_no_secret_is_in_a_repr_a_message_a_log_line_or_the_checkpoint(
+    place: Place, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    checkpoint: dict[str, str] = {}
+    texts: list[str] = []
+    caplog.set_level(logging.DEBUG)
+    storage = place.factory(place.options(NAME), place.limits)
+    texts += [repr(storage), str(storage)]
+    texts.append(repr(storage.put(NAME, BytesSource(LARGE), {}, checkpoint)))
+    texts.append(repr(storage.get(NAME, MemorySink(), checkpoint)))
+    with pytest.raises(Stopped):
+        storage.put(NAME, FailingSource(LARGE, 6_000_000, Stopped()), {}, checkpoint)
+    texts.append(repr(checkpoint))
+    texts += [words for error in failures(place) for words in all_words(error)]
+    storage.close()
+    printed = capfd.readouterr()
+    texts += [caplog.text, printed.out, printed.err, *(repr(vars(record)) for record in caplog.records)]
+    assert not [(secret, text) for secret in place.secrets for text in texts if secret in text]
+
+
+def failures(place: Place) -> list[BaseException]:
+    """One error of each kind that can be had from any server."""
+    errors: list[BaseException] = []
+
+    def attempt(storage: Storage, name: str) -> None:
+        try:
+            storage.put(name, BytesSource(SMALL, size=80_000), {}, {})
+        except StorageError as error:
+            errors.append(error)
+        try:
+            storage.get(name, MemorySink(), {})
+        except StorageError as error:
+            errors.append(error)
+
+    with opened(place, "missing.zip") as storage:
+        attempt(storage, "missing.zip")
+    if (denied := place.denied_options(NAME)) is not None:
+        attempt(place.factory(denied, place.limits), NAME)
+    if place.networked:
+        with through_proxy(place) as (storage, proxy):
+            for direction, after in (("up", 3_000), ("down", 3_000), ("up", 0)):
+                proxy.reset_after = {"up": after} if direction == "up" else {"down": after}
+                attempt(storage, NAME)
+            proxy.refuse = True
+            attempt(storage, NAME)
+    assert errors
+    return errors
+
+
+def all_words(error: BaseException) -> list[str]:
+    """Everything that an error and those that it is chained to would show to anybody."""
+    words: list[str] = []
+    seen: BaseException | None = error
+    while seen is not None:
+        words += [repr(seen), str(seen), repr(seen.args), repr(vars(seen))]
+        seen = seen.__cause__ or seen.__context__
+    return [*words, "".join(traceback.format_exception(error))]
+
+
+# -- what a provider may offer besides -----------------------------------------------------------------
+
+
+def test_a_listing_names_what_begins_with_the_prefix(place: Place) -> None:
+    with opened(place) as storage:
+        if not isinstance(storage, Listing):
+            pytest.skip("this provider cannot list")
+        assert list(storage.list("")) == []
+        for name in ("backup-1.zip", "backup-2.zip", "other.zip", "sub/backup-3.zip"):
+            place.write(name, b"x")
+        assert sorted(storage.list("backup-")) == ["backup-1.zip", "backup-2.zip"]
+        assert sorted(storage.list("sub/")) == ["sub/backup-3.zip"]
+        assert sorted(storage.list("")) == place.names()
+
+
+def test_preflight_of_a_good_place_says_nothing(place: Place) -> None:
+    with opened(place) as storage:
+        if not isinstance(storage, Preflight):
+            pytest.skip("this provider knows nothing before it is asked")
+        storage.preflight(True)

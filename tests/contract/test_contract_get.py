@@ -1,0 +1,63 @@
+"""Rule 7 of `providers.api`, and continuing, run over every provider on every server."""
+
+import pytest
+
+from providers.errors import NotFound
+from tests.contract.places import Place
+from tests.contract.transfers import LARGE, NAME, SMALL, Stopped, opened
+from tests.support.streams import MemorySink
+
+
+def test_get_of_a_missing_object_is_not_found_before_the_first_write(place: Place) -> None:
+    sink = MemorySink(b"there before")
+    with opened(place) as storage, pytest.raises(NotFound):
+        storage.get(NAME, sink, {})
+    assert (bytes(sink.data), sink.writes, sink.restarts) == (b"there before", 0, 0)
+
+
+def test_get_without_a_checkpoint_begins_again(place: Place) -> None:
+    place.write(NAME, SMALL)
+    sink = MemorySink(b"rest of something else")
+    with opened(place) as storage:
+        stored = storage.get(NAME, sink, {})
+    assert sink.data == SMALL
+    assert stored.size_bytes == len(SMALL)
+
+
+def interrupted_get(place: Place, at: int) -> tuple[MemorySink, dict[str, str]]:
+    """A download that stopped near byte `at`: what is there by then, and its checkpoint."""
+    sink, checkpoint = MemorySink(fails_at=at, error=Stopped()), dict[str, str]()
+    with opened(place) as storage, pytest.raises(Stopped):
+        storage.get(NAME, sink, checkpoint)
+    return MemorySink(bytes(sink.data)), checkpoint
+
+
+def test_get_continues_where_it_stopped(place: Place) -> None:
+    place.write(NAME, LARGE)
+    sink, checkpoint = interrupted_get(place, 6_000_000)
+    assert sink.tell() > 0
+    with opened(place) as storage:
+        assert storage.get(NAME, sink, checkpoint).size_bytes == len(LARGE)
+    assert sink.data == LARGE
+    assert sink.restarts == 0
+    assert checkpoint == {}
+
+
+def test_get_begins_again_when_the_object_changed(place: Place) -> None:
+    place.write(NAME, LARGE)
+    sink, checkpoint = interrupted_get(place, 6_000_000)
+    place.write(NAME, SMALL)
+    with opened(place) as storage:
+        storage.get(NAME, sink, checkpoint)
+    assert sink.data == SMALL
+    assert checkpoint == {}
+
+
+def test_get_of_what_is_there_already_changes_nothing(place: Place) -> None:
+    place.write(NAME, LARGE)
+    sink, checkpoint = interrupted_get(place, 6_000_000)
+    sink = MemorySink(LARGE)
+    with opened(place) as storage:
+        assert storage.get(NAME, sink, checkpoint).size_bytes == len(LARGE)
+    assert sink.data == LARGE
+    assert checkpoint == {}

@@ -1,0 +1,219 @@
+"""Stand-ins at the project's own boundaries: a place that keeps archives, the wire, a device without broker.
+
+They keep the rules that the real ones keep, so that what passes here has not been made easy.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from agent.messaging.hono import Identity
+from agent.messaging.link import Delivery
+from agent.service import Service
+from agent.settings_load import load
+from providers.api import Checkpoint, Sink, Source, Stored
+from providers.errors import Corrupted, NotFound
+from tests.support.ditto_schema import check
+
+DEVICE, THING, FEATURE = "edge:device", "edge/device", "/features/BackupAndRestore"
+LAST_OPERATION, LAST_UPLOAD = f"{FEATURE}/properties/lastOperation", f"{FEATURE}/properties/lastUpload"
+
+
+@dataclass
+class Fault:
+    """What goes wrong in one call: `error` after `after_bytes` have passed, or `act` before it begins."""
+
+    error: Exception | None = None
+    after_bytes: int = 0
+    act: Callable[[], None] = lambda: None
+
+
+class MemoryStorage:
+    """A place in memory that keeps the rules of `providers.api`; `faults` are met by call after call.
+
+    Like the places that take parts, it holds on to what a stream has given until the stream comes again.
+    """
+
+    resumes_streams = True
+
+    def __init__(self, objects: Mapping[str, bytes] | None = None, faults: Iterable[Fault] = ()) -> None:
+        self.objects = dict(objects or {})
+        self.metadata: dict[str, dict[str, str]] = {}
+        self.md5s: list[bytes | None] = []
+        self.sizes: list[int | None] = []
+        self.calls = 0
+        self.closed = 0
+        self._faults = iter(faults)
+        self._begun: tuple[Source, bytearray] | None = None
+
+    def put(
+        self, name: str, source: Source, metadata: Mapping[str, str], _checkpoint: Checkpoint, /
+    ) -> Stored:
+        fault = self._next_fault()
+        self.sizes.append(source.size)
+        self.md5s.append(source.md5)
+        body = self._begun[1] if self._begun and self._begun[0] is source else bytearray()
+        self._begun = None if source.rewindable else (source, body)
+        _strike(fault, len(body))
+        while chunk := source.read(1 << 16):
+            body += chunk
+            _strike(fault, len(body))
+        self._begun = None
+        if source.size not in (None, len(body)):
+            raise Corrupted(f"{len(body)} bytes where {source.size} were announced")
+        if source.md5 not in (None, hashlib.md5(body).digest()):
+            raise Corrupted("another MD5 than the announced one")
+        self.objects[name], self.metadata[name] = bytes(body), dict(metadata)
+        return Stored(name, len(body))
+
+    def get(self, name: str, sink: Sink, _checkpoint: Checkpoint, /) -> Stored:
+        fault = self._next_fault()
+        if name not in self.objects:
+            raise NotFound(f"there is no '{name}'")
+        body = self.objects[name]
+        if sink.tell() > len(body):
+            sink.restart()
+        _strike(fault, sink.tell())
+        while sink.tell() < len(body):
+            sink.write(body[sink.tell() : sink.tell() + 1000])
+            _strike(fault, sink.tell())
+        return Stored(name, len(body))
+
+    def list(self, prefix: str, /) -> Iterator[str]:
+        _strike(self._next_fault(), 0)
+        yield from (name for name in self.objects if name.startswith(prefix))
+
+    def close(self) -> None:
+        self.closed += 1
+
+    def _next_fault(self) -> Fault:
+        self.calls += 1
+        fault = next(self._faults, Fault())
+        fault.act()
+        return fault
+
+
+def _strike(fault: Fault, done_bytes: int) -> None:
+    if fault.error is not None and done_bytes >= fault.after_bytes:
+        raise fault.error
+
+
+@dataclass
+class Wire:
+    """The far end of an outbox: keeps what is published while `online`, and checks every message."""
+
+    online: bool = True
+    sent: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    raw: list[tuple[str, bytes]] = field(default_factory=list)
+    unacknowledged: list[int] = field(default_factory=list)
+
+    def publish(self, topic: str, payload: bytes) -> int | None:
+        if not self.online:
+            return None
+        message = json.loads(payload)
+        check(topic, message)
+        assert payload == json.dumps(message, separators=(",", ":"), ensure_ascii=False).encode()
+        self.sent.append((topic, message))
+        self.raw.append((topic, payload))
+        self.unacknowledged.append(len(self.sent))
+        return len(self.sent)
+
+
+class Device:
+    """An agent as the service builds it, without a broker. `restart` is a crash and a new start."""
+
+    def __init__(self, work: Path, settings: Mapping[str, str] | None = None) -> None:
+        self.data = work / "data"
+        self.data.mkdir(exist_ok=True)
+        places = {"storage": str(work / "storage"), "dir": str(self.data), "mode": "scoped", "logFile": ""}
+        quick = {"transfer.attempts": "1", "transfer.connectTimeout": "1s"}
+        self.settings = load(places | quick | dict(settings or {}), None, {}).settings
+        self.wire = Wire()
+        self._build()
+
+    def _build(self) -> None:
+        self.service = Service(self.settings)
+        self.journal, self.outbox = self.service._journal, self.service._outbox
+        self.twin, self._mailbox = self.service._twin, self.service._mailbox
+        self.service._presence._adopt(Identity(DEVICE))
+        self.connect()
+
+    def connect(self) -> None:
+        """The broker is there (again), and the feature is announced to it."""
+        self.outbox.up(self.wire.publish, self.twin.announcement())
+        self.acknowledge()
+
+    def restart(self) -> None:
+        """The outbox and all that ran are gone; journal, staged archives and data stay."""
+        self._let_go()
+        self.wire.unacknowledged.clear()
+        self._build()
+
+    def close(self) -> None:
+        """Let what runs come to its end first, so that no thread outlives the test."""
+        self.finish()
+        self._let_go()
+
+    def _let_go(self) -> None:
+        self.service._journal.close()
+        self.service._staging.close()
+
+    def receive(
+        self, topic: str, payload: bytes, *, retain: bool = False, dup: bool = False
+    ) -> list[tuple[str, dict[str, Any]]]:
+        """Deliver a message and return what was said at once. Fails unless it is acknowledged once."""
+        acknowledgements: list[None] = []
+        before = len(self.wire.sent)
+        delivery = Delivery(topic, payload, retain, dup, lambda: acknowledgements.append(None))
+        self.service._presence._message(delivery)
+        assert len(acknowledgements) == 1, f"acknowledged {len(acknowledgements)} times"
+        self.acknowledge()
+        return self.wire.sent[before:]
+
+    def command(
+        self, operation: str, value: Any = None, *, request_id: str = "r", header: str = "h", **options: bool
+    ) -> list[tuple[str, dict[str, Any]]]:
+        """Deliver a well-formed command; what was said at once."""
+        topic = f"command//{DEVICE}/req/{request_id}/{operation}"
+        return self.receive(topic, command(operation, value, header), **options)
+
+    def acknowledge(self) -> None:
+        """The broker has all that was sent."""
+        while self.wire.unacknowledged:
+            self.outbox.sent(self.wire.unacknowledged.pop(0))
+
+    def take(self) -> None:
+        """Do one thing that a worker has posted, which may still have to come."""
+        action = self._mailbox._next()
+        if action:
+            action()
+        self.acknowledge()
+
+    def finish(self) -> None:
+        """Until nothing runs any more."""
+        while not self.service._idle():
+            self.take()
+
+    def values(self, path: str = LAST_OPERATION) -> list[dict[str, Any]]:
+        """The values that a property was given, in order."""
+        return [message["value"] for _, message in self.wire.sent if message["path"] == path]
+
+
+def command(
+    operation: str, value: Any = None, header: object = "h", response_required: object = True
+) -> bytes:
+    """The payload of a command as the API document shows it."""
+    message = {
+        "topic": f"{THING}/things/live/messages/{operation}",
+        "headers": {
+            "response-required": response_required,
+            "content-type": "application/json",
+            "correlation-id": header,
+        },
+        "path": f"{FEATURE}/inbox/messages/{operation}",
+        "value": value,
+    }
+    return json.dumps(message).encode()

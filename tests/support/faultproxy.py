@@ -1,0 +1,126 @@
+"""A TCP proxy that misbehaves on demand: latency, rate, reset after N bytes, black hole, refusal.
+
+Put it in a provider's way with `Limits(connect=proxy.connect)`, or in anybody's with `upstream` and
+`address`. Everything may be changed while connections are open, from any thread.
+"""
+
+import socket
+import struct
+import threading
+import time
+from contextlib import suppress
+from types import TracebackType
+from typing import Literal, Self
+
+Direction = Literal["up", "down"]
+_RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+
+
+def _reset(connection: socket.socket) -> None:
+    """Close so that the other side sees "connection reset by peer"."""
+    with suppress(OSError):
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+        connection.shutdown(socket.SHUT_RD)  # wakes the thread that reads from it
+    connection.close()
+
+
+class FaultProxy:
+    """Listens on 127.0.0.1 while it is entered; forwards to `upstream`, or to where `connect` wants to go."""
+
+    def __init__(self, upstream: tuple[str, int] | None = None) -> None:
+        self.upstream = upstream
+        self.latency_s = 0.0
+        """Waited before each piece (up to 64 KiB) is passed on."""
+        self.rate_bytes_per_s: float | None = None
+        self.refuse = False
+        """`connect` finds nobody listening."""
+        self.black_hole = False
+        """Connections are accepted, and nothing is passed on any more."""
+        self.reset_after: dict[Direction, int] = {}
+        """Reset all connections once this many bytes in total have passed: {"up": 1_000_000}."""
+        self.passed: dict[Direction, int] = {"up": 0, "down": 0}
+        """Bytes passed so far over all connections; "up" is from client to server."""
+        self.connections = 0
+        self._open: set[socket.socket] = set()
+        self._lock = threading.Lock()
+        self._stopped = threading.Event()
+
+    def __enter__(self) -> Self:
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._closed_port = socket.socket()
+        self._closed_port.bind(("127.0.0.1", 0))  # taken, but nobody listens
+        self.address: tuple[str, int] = self._listener.getsockname()
+        self._threads = [threading.Thread(target=self._accept, daemon=True)]
+        self._threads[0].start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stopped.set()
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self._closed_port.close()
+        self.cut()
+        for thread in self._threads:
+            thread.join(10)
+
+    def connect(self, host: str, port: int) -> socket.socket:
+        """Like `Limits.connect`, through this proxy to (host, port)."""
+        self.upstream = (host, port)
+        address = self._closed_port.getsockname() if self.refuse else self.address
+        return socket.create_connection(address, timeout=10)
+
+    def cut(self) -> None:
+        """Reset all connections now."""
+        with self._lock:
+            connections, self._open = self._open, set()
+        for connection in connections:
+            _reset(connection)
+
+    def _accept(self) -> None:
+        while not self._stopped.is_set():
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            self._forward(client)
+
+    def _forward(self, client: socket.socket) -> None:
+        assert self.upstream is not None, "say where to go: FaultProxy(upstream) or proxy.connect"
+        try:
+            server = socket.create_connection(self.upstream, timeout=10)
+        except OSError:
+            _reset(client)
+            return
+        for connection in (client, server):
+            connection.settimeout(None)
+        with self._lock:
+            self._open |= {client, server}
+            self.connections += 1
+        for pump in ((client, server, "up"), (server, client, "down")):
+            thread = threading.Thread(target=self._pump, args=pump, daemon=True)
+            self._threads.append(thread)
+            thread.start()
+
+    def _pump(self, source: socket.socket, sink: socket.socket, direction: Direction) -> None:
+        with suppress(OSError):
+            while piece := source.recv(1 << 16):
+                if not self._pass_on(piece, sink, direction):
+                    self.cut()
+                    return
+            sink.shutdown(socket.SHUT_WR)
+
+    def _pass_on(self, piece: bytes, sink: socket.socket, direction: Direction) -> bool:
+        """False once the connections are to be reset."""
+        while self.black_hole and not self._stopped.wait(0.01):
+            pass
+        if delay_s := self.latency_s + (len(piece) / self.rate_bytes_per_s if self.rate_bytes_per_s else 0):
+            time.sleep(delay_s)
+        limit = self.reset_after.get(direction)
+        if limit is not None:
+            piece = piece[: max(0, limit - self.passed[direction])]
+        sink.sendall(piece)
+        self.passed[direction] += len(piece)
+        return limit is None or self.passed[direction] < limit
