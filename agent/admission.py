@@ -67,7 +67,7 @@ class Admission:
             factory = providers.factory(name)
             storage = factory(parameters.options, self._limits(connections))
             if isinstance(storage, Preflight):
-                storage.preflight()
+                storage.preflight(default_name is not None)
             key = factory.name_option
             chosen = parameters.options.get(key) if key else archive_name(datetime.now(UTC), "")
             if chosen and key:

@@ -79,11 +79,13 @@ class Periodic:
         """The frame of the last change: of a command, unless the settings were edited since."""
         settings = self._settings
         start, end = settings.active_from, settings.active_till
-        origin = json.dumps([settings.active, str(start), str(end)])
+        # As in Kanto, a beginning or an end is enough.
+        active = bool(settings.active or start or end)
+        origin = json.dumps([active, str(start), str(end)])
         kept = self._journal.recall(_FRAME)
         if kept and (span := _Span.from_text(kept)).origin == origin:
             return span
-        return _Span(settings.active, start, end, datetime.now(UTC), origin)
+        return _Span(active, start, end, datetime.now(UTC), origin)
 
     @property
     def auto_upload(self) -> dict[str, Any]:

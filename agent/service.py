@@ -10,6 +10,7 @@ from functools import partial
 import structlog
 
 from agent import __version__, notify
+from agent.allocator import keep_small
 from agent.cancelling import cancel
 from agent.feature import Feature, Operation
 from agent.handover import Handover
@@ -209,6 +210,7 @@ class Service:
 
 def run(settings: Settings, notices: Sequence[Notice]) -> int:
     """Run an agent with these settings until it is told to stop; the exit status."""
+    keep_small()
     set_up_logging(settings)
     log.info("edge-backup", version=__version__)
     for notice in notices:

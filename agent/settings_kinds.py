@@ -12,6 +12,7 @@ from pydantic import BeforeValidator, Field, SecretStr
 from pydantic.fields import FieldInfo
 
 from agent.durations import format_duration, parse_duration
+from agent.schedule import parse_rfc3339
 
 PLAIN_PORT, TLS_PORT = 1883, 8883
 _TLS_SCHEMES = ("ssl", "tls", "mqtts")
@@ -22,8 +23,6 @@ _UNITS: dict[str, int] = {"": 1, "B": 1} | {
     for power, letter in enumerate("kMGT", start=1)
     for binary in ("", "i")
 }
-# RFC 3339 section 5.6; `datetime.fromisoformat` alone would take much more.
-_RFC3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)", re.ASCII | re.IGNORECASE)
 
 T = TypeVar("T")
 
@@ -79,11 +78,7 @@ def format_size(size_bytes: int) -> str:
 
 def parse_moment(text: str) -> datetime | None:
     """The time in RFC 3339 form, or None for empty text. Raises ValueError for anything else."""
-    if not text:
-        return None
-    if not _RFC3339.fullmatch(text):
-        raise ValueError("not RFC 3339")
-    return datetime.fromisoformat(text.upper())
+    return parse_rfc3339(text) if text else None
 
 
 def _optional_path(text: str) -> Path | None:

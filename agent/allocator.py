@@ -1,0 +1,18 @@
+"""The C library's allocator, told that this is a small service on a small device.
+
+glibc gives each thread an arena of its own and, once a large block was freed, keeps blocks of that size
+on the heap. A backup uses large blocks in several threads and would leave them all behind.
+"""
+
+import ctypes
+
+_M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8  # malloc.h
+_LARGE_BYTES = 256 << 10
+
+
+def keep_small() -> None:
+    """One arena, and large blocks given back when they are freed. To be called before threads start."""
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "mallopt"):  # not in musl, which has no such habits
+        libc.mallopt(_M_ARENA_MAX, 1)
+        libc.mallopt(_M_MMAP_THRESHOLD, _LARGE_BYTES)
