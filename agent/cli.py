@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from types import ModuleType
 from typing import TYPE_CHECKING, cast
 
 from agent import __version__
@@ -35,6 +36,7 @@ class Command:
 COMMANDS = {
     "run": Command("agent.cli:run", "run the agent until it is told to stop"),
     "check-config": Command("agent.cli:check_config", "check the settings and print those in effect"),
+    "send": Command("agent.send:main", "send a command to a device and follow it to its end"),
     "demo": Command(
         "agent.demo:main", "back up, damage and restore a sample directory, with nothing installed"
     ),
@@ -61,6 +63,8 @@ def run(argv: list[str]) -> int:
     loaded = _settings("run", argv)
     if loaded is None:
         return EXIT_BAD_SETTINGS
+    # structlog imports rich wherever it is installed, for tracebacks that no service prints: 5 MiB.
+    sys.modules.setdefault("rich", cast(ModuleType, None))
     from agent import service
 
     return service.run(loaded.settings, loaded.notices)

@@ -18,6 +18,7 @@ from typing import Any
 
 from agent.demo import sample, servers
 from agent.messaging.hono import Identity
+from agent.messaging.link import Broker
 from agent.northbound import Backend, Heard
 
 IDENTITY = Identity("demo:device", "demo-tenant")
@@ -62,19 +63,28 @@ def _tell(work: Path, broker: tuple[str, int], url: str) -> bool:
     sample.make(data)
     before = sample.facts(data)
     say(f"A device keeps {len(before)} files, directories and links in {data}")
-    with Backend(broker, IDENTITY, listener=_show) as backend, _agent(work, data, broker):
+    here = Broker(*broker, tls=False, client_id="edge-backup-demo", clean_session=True)
+    with (
+        Backend(here, IDENTITY, answers_identity=True, listener=_show) as backend,
+        _agent(work, data, broker),
+    ):
         say("\nThe agent starts, asks who it is, and announces itself to the twin")
         backend.wait_for_announcement()
         local = {"storage.provider": "local"}
         https = {"https.url": f"{url}/device-backup.zip?signature=not-shown"}
-        good = _round(backend, work, before, "a local directory", "demo-local", local)
-        return good and _round(backend, work, before, "a place behind HTTP", "demo-http", https)
+        good = _round(
+            backend, work, before, place="a local directory", correlation_id="demo-local", options=local
+        )
+        return good and _round(
+            backend, work, before, place="a place behind HTTP", correlation_id="demo-http", options=https
+        )
 
 
 def _round(
     backend: Backend,
     work: Path,
     before: dict[str, sample.Fact],
+    *,
     place: str,
     correlation_id: str,
     options: dict[str, str],

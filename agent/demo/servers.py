@@ -73,7 +73,7 @@ class _Files(BaseHTTPRequestHandler):
     def _file(self) -> Path:
         return self._directory / Path(urlsplit(self.path).path).name
 
-    def do_PUT(self) -> None:  # noqa: N802 (the name is http.server's)
+    def do_PUT(self) -> None:
         left = int(self.headers["Content-Length"])
         with self._file().open("wb") as file:
             while left and (chunk := self.rfile.read(min(left, 1 << 16))):
@@ -82,7 +82,7 @@ class _Files(BaseHTTPRequestHandler):
         self.send_header("Content-Length", "0")
         self.end_headers()
 
-    def do_GET(self) -> None:  # noqa: N802
+    def do_GET(self) -> None:
         file = self._file()
         if not file.exists():
             self.send_error(404)

@@ -1,0 +1,24 @@
+"""`edge-backup send`: one command to a device, from whoever operates it, followed to its end.
+
+The exit status is 0 when the device did it, 1 when it refused or failed or did not say in time, 2 when
+the command line cannot be used. Nothing heavy is imported before the command line was read.
+"""
+
+import sys
+
+from agent.send.arguments import parse_arguments
+
+_INTERRUPTED = 130
+"""What shells say of a program that Ctrl-C ended."""
+
+
+def main(argv: list[str]) -> int:
+    """The exit status of `edge-backup send argv…`."""
+    try:
+        order = parse_arguments(argv)
+        from agent.send.talk import talk
+
+        return talk(order)
+    except KeyboardInterrupt:
+        sys.stderr.write("edge-backup send: interrupted; what the device has begun goes on\n")
+        return _INTERRUPTED

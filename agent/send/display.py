@@ -1,0 +1,152 @@
+"""What people and scripts see of an exchange.
+
+What the device says is shown without the secrets that it was sent, and without control characters: a
+device that is not to be trusted writes to this terminal.
+"""
+
+import json
+import sys
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Protocol
+
+from agent.northbound import Command, Heard
+from agent.redaction import HIDDEN
+from agent.send.exchange import Kind, Outcome, refusal
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+
+class Display(Protocol):
+    def sent(self, command: Command) -> None: ...
+    def heard(self, kind: Kind, heard: Heard) -> None: ...
+    def ended(self, outcome: Outcome) -> None: ...
+
+
+@contextmanager
+def display(*, as_json: bool) -> Iterator[Display]:
+    """JSON where it is asked for, a progress bar on a terminal with rich, plain lines otherwise."""
+    if as_json:
+        yield Json()
+    elif sys.stdout.isatty() and (progress := _progress()):
+        with progress:
+            yield Bar(progress)
+    else:
+        yield Lines()
+
+
+def without_secrets(value: Any, secrets: Collection[str]) -> Any:
+    """A JSON value in whose texts every secret is hidden."""
+    if isinstance(value, dict):
+        return {without_secrets(key, secrets): without_secrets(item, secrets) for key, item in value.items()}
+    if isinstance(value, list):
+        return [without_secrets(item, secrets) for item in value]
+    if isinstance(value, str):
+        for secret in secrets:
+            value = value.replace(secret, HIDDEN)
+    return value
+
+
+class Json:
+    """One object a line on stdout for each message of the device; the outcome is the exit status."""
+
+    def sent(self, command: Command) -> None:
+        """Not shown: it carries the secrets."""
+
+    def heard(self, kind: Kind, heard: Heard) -> None:
+        _write(json.dumps({"kind": kind, "topic": heard.topic, "message": heard.message}))
+
+    def ended(self, outcome: Outcome) -> None:
+        """Good ones need no words; for the others see `complain`."""
+
+
+class Lines:
+    """A line for each message."""
+
+    def sent(self, command: Command) -> None:
+        _write(_sent_line(command))
+
+    def heard(self, kind: Kind, heard: Heard) -> None:
+        _write(_heard_line(kind, heard))
+
+    def ended(self, outcome: Outcome) -> None:
+        if outcome.good:
+            _write(_printable(outcome.text))
+
+
+class Bar:
+    """Lines above a bar that moves with the upload; a job has no percentage, so there it only lives."""
+
+    def __init__(self, progress: "Progress") -> None:
+        self._progress = progress
+        self._task = progress.add_task("waiting", total=None)
+
+    def sent(self, command: Command) -> None:
+        self._print(_sent_line(command))
+
+    def heard(self, kind: Kind, heard: Heard) -> None:
+        value = heard.last_upload if kind is Kind.LAST_UPLOAD else heard.last_operation
+        percent = value.get("progress") if value else None
+        if value and isinstance(percent, int):
+            known = kind is Kind.LAST_UPLOAD or percent == 100
+            state = _printable(str(value.get("state")))
+            self._progress.update(
+                self._task, description=state, completed=percent, total=100 if known else None
+            )
+            if value.get("state") == "UPLOADING":
+                return
+        self._print(_heard_line(kind, heard))
+
+    def ended(self, outcome: Outcome) -> None:
+        if outcome.good:
+            self._print(_printable(outcome.text))
+
+    def _print(self, line: str) -> None:
+        self._progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def complain(text: str) -> None:
+    """Say on stderr why it did not work."""
+    sys.stderr.write(f"edge-backup send: {_printable(text)}\n")
+
+
+def _progress() -> "Progress | None":
+    try:
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+    except ImportError:
+        return None
+    return Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f} %"),
+        TimeElapsedColumn(),
+        transient=True,
+    )
+
+
+def _write(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+def _sent_line(command: Command) -> str:
+    return _printable(f"→ {command.operation}  {command.value.get('correlationID', '')}".rstrip())
+
+
+def _heard_line(kind: Kind, heard: Heard) -> str:
+    match kind:
+        case Kind.ANSWER:
+            text = refusal(heard)
+        case Kind.REQUEST:
+            text = f"asks where to upload {(heard.upload_request or {}).get('correlationId')}"
+        case Kind.LAST_OPERATION | Kind.LAST_UPLOAD:
+            value = heard.last_operation or heard.last_upload or {}
+            percent = f"{value.get('progress')} %" if value.get("progress") else ""
+            parts = (value.get("state"), percent, value.get("statusCode"), value.get("message"))
+            text = "  ".join(str(part) for part in parts if part)
+    return _printable(f"← {text}")
+
+
+def _printable(text: str) -> str:
+    return "".join(character if character.isprintable() else "?" for character in text)

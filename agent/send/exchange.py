@@ -1,0 +1,191 @@
+"""One command and all that the device says about it. Pure: no clock, no network, no output.
+
+The device answers the command; then the job runs (`lastOperation`); then, where no destination was named,
+the device asks for one (the upload request), is given it with a `start`, and uploads (`lastUpload`).
+Each operation takes a part of that way.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum, StrEnum, auto
+
+from agent.northbound import Command, Heard
+from agent.send.arguments import Order, names_destination
+
+
+class Phase(Enum):
+    """What is waited for."""
+
+    ANSWER = auto()
+    JOB = auto()
+    """That `lastOperation` says how the job ended."""
+    REQUEST = auto()
+    """That the device asks where to upload to, and accepts what it is told."""
+    UPLOAD = auto()
+    """That `lastUpload` says how the upload ended."""
+
+
+class Kind(StrEnum):
+    """What a message of the device is."""
+
+    ANSWER = "answer"
+    LAST_OPERATION = "lastOperation"
+    REQUEST = "request"
+    LAST_UPLOAD = "lastUpload"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How it ended, in words for people."""
+
+    good: bool
+    text: str
+
+
+class Exchange:
+    """`hear` every message, and send what is `due` before and after, until there is an `outcome`."""
+
+    def __init__(self, order: Order) -> None:
+        self._operation, self._id = order.operation, order.correlation_id
+        self._destination = order.destination
+        self._stores_itself = names_destination(order.value.get("options", {}))
+        self._command = Command(order.operation, order.value, order.request_id)
+        self._due = [self._command]
+        self._starts: dict[str, str] = {}
+        self._uploading: set[str] = set()
+        self._last_state = ""
+        self.phase = Phase.ANSWER
+        self.outcome: Outcome | None = None
+
+    def due(self) -> list[Command]:
+        """What is to be sent now; each command is handed out once."""
+        due, self._due = self._due, []
+        return due
+
+    def hear(self, heard: Heard) -> Kind | None:
+        """Take a message in. What it was; None when it is about others."""
+        readers = (
+            (Kind.ANSWER, self._hear_answer),
+            (Kind.LAST_OPERATION, self._hear_operation),
+            (Kind.REQUEST, self._hear_request),
+            (Kind.LAST_UPLOAD, self._hear_upload),
+        )
+        return next((kind for kind, understands in readers if understands(heard)), None)
+
+    def given_up(self, device_id: str, *, time_is_up: bool) -> Outcome:
+        """The outcome when nothing more was heard in a phase, or `time_is_up` altogether."""
+        if self.phase is Phase.ANSWER or self._starts:
+            why = "does the agent run, on this broker, and is the feature's name right?"
+            return Outcome(False, f"timed out: no answer from '{device_id}': {why}")
+        if self._operation == "trigger" and self.phase is Phase.REQUEST and not time_is_up:
+            return Outcome(True, "no archive waits on the device")
+        if self.phase is Phase.REQUEST:
+            return Outcome(False, "timed out: the device did not ask where to upload to")
+        state = self._last_state or "silence"
+        return Outcome(
+            False,
+            f"timed out: the last word was {state}. The device goes on; to stop it: edge-backup send cancel"
+            f" --correlation-id '{self._id}' ...",
+        )
+
+    def _end(self, text: str) -> None:
+        self.outcome = Outcome(True, text)
+
+    def _fail(self, text: str) -> None:
+        self.outcome = Outcome(False, text)
+
+    # Answers
+
+    def _hear_answer(self, heard: Heard) -> bool:
+        if heard.answered == self._command.header_id and self.phase is Phase.ANSWER:
+            if heard.accepted:
+                self._accepted()
+            else:
+                self._fail(f"refused: {refusal(heard)}")
+            return True
+        child_id = self._starts.pop(heard.answered or "", None)
+        if child_id is None:
+            return False
+        # A request that arrives twice is answered twice; the second `start` meets the first one's upload.
+        if heard.accepted or (heard.status == 409 and child_id in self._uploading):
+            self._uploading.add(child_id)
+            self.phase = Phase.UPLOAD
+        else:
+            self._fail(f"refused: upload '{child_id}': {refusal(heard)}")
+        return True
+
+    def _accepted(self) -> None:
+        if self._operation in ("backup", "restore"):
+            self.phase = Phase.JOB
+        elif self._operation == "start":
+            self._uploading.add(self._id)
+            self.phase = Phase.UPLOAD
+        elif self._operation == "trigger" and self._destination is not None:
+            self.phase = Phase.REQUEST
+        else:
+            self._end("accepted")
+
+    # The job
+
+    def _hear_operation(self, heard: Heard) -> bool:
+        value = heard.last_operation
+        if self.phase is not Phase.JOB or value is None or value.get("correlationId") != self._id:
+            return False
+        self._last_state = str(value.get("state"))
+        if self._last_state.endswith("_FAILED"):
+            self._fail(f"failed: {_reason(value)}")
+        elif self._last_state.endswith("_FINISHED"):
+            if self._operation == "backup" and not self._stores_itself:
+                self.phase = Phase.REQUEST
+            else:
+                self._end("done")
+        return True
+
+    # The upload
+
+    def _hear_request(self, heard: Heard) -> bool:
+        child_id = str((heard.upload_request or {}).get("correlationId", ""))
+        if self.phase not in (Phase.REQUEST, Phase.UPLOAD) or not self._is_ours(child_id):
+            return False
+        if self._destination is None:
+            self._end(
+                "the archive waits on the device; to upload it: edge-backup send start"
+                f" --correlation-id '{child_id}' ..."
+            )
+            return True
+        start = Command("start", {"correlationID": child_id, "options": dict(self._destination)})
+        self._starts[start.header_id] = child_id
+        self._due.append(start)
+        return True
+
+    def _is_ours(self, child_id: str) -> bool:
+        return child_id == self._id if self._operation == "start" else parent_of(child_id) == self._id
+
+    def _hear_upload(self, heard: Heard) -> bool:
+        value = heard.last_upload
+        ours = parent_of(self._id) if self._operation == "start" else self._id
+        if self.phase is not Phase.UPLOAD or value is None or value.get("correlationId") != ours:
+            return False
+        self._last_state = str(value.get("state"))
+        if self._last_state == "SUCCESS":
+            self._end("done")
+        elif self._last_state in ("FAILED", "CANCELED"):
+            self._fail(f"failed: {_reason(value)}")
+        return True
+
+
+def parent_of(child_id: str) -> str:
+    """The id that `lastUpload` carries: the device offers the archives of `X` as `X#1`, `X#2` and so on."""
+    return child_id.rpartition("#")[0] or child_id
+
+
+def refusal(heard: Heard) -> str:
+    """Status and message of an answer that refuses."""
+    value = heard.message.get("value")
+    message = value.get("message", "") if isinstance(value, Mapping) else ""
+    return f"{heard.status} {message}".strip()
+
+
+def _reason(value: Mapping[str, object]) -> str:
+    parts = (value.get("state"), value.get("statusCode"), value.get("message"))
+    return ", ".join(str(part) for part in parts if part)

@@ -1,0 +1,65 @@
+"""Carries an order out: connects, sends, listens, and says how it ended."""
+
+import math
+import os
+import sys
+import time
+from dataclasses import replace
+
+import structlog
+
+from agent.northbound import ANSWER_TIMEOUT_S, Backend, BrokerUnusable
+from agent.send.arguments import Order
+from agent.send.display import Display, complain, display, without_secrets
+from agent.send.exchange import Exchange, Outcome, Phase
+
+_PATIENCE_S = {Phase.ANSWER: ANSWER_TIMEOUT_S, Phase.REQUEST: 10}
+"""These come at once or not at all; jobs and uploads take the time that they take."""
+
+
+def talk(order: Order) -> int:
+    """The exit status: 0 when the device did it, 1 when not."""
+    # Its default prints to stdout, which belongs to the messages.
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+    try:
+        with display(as_json=order.json) as shown:
+            outcome = _outcome(order, shown)
+            shown.ended(outcome)
+    except BrokenPipeError:
+        # Nobody reads any more; without this the interpreter would complain when it flushes at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    if not outcome.good:
+        complain(outcome.text)
+    return 0 if outcome.good else 1
+
+
+def _outcome(order: Order, shown: Display) -> Outcome:
+    backend = Backend(order.broker, order.identity, order.feature_id)
+    try:
+        with backend:
+            outcome = _follow(order, backend, shown)
+    except BrokerUnusable as error:
+        where = f"{order.broker.host}:{order.broker.port}"
+        outcome = Outcome(False, f"failed: the broker at {where} cannot be used: {error}")
+    return replace(outcome, text=without_secrets(outcome.text, order.secrets))
+
+
+def _follow(order: Order, backend: Backend, shown: Display) -> Outcome:
+    exchange = Exchange(order)
+    end_s = time.monotonic() + order.timeout_s
+    phase, limit_s = None, end_s
+    while exchange.outcome is None:
+        for command in exchange.due():
+            shown.sent(command)
+            backend.send(command)
+        if phase is not exchange.phase:
+            phase = exchange.phase
+            limit_s = min(end_s, time.monotonic() + _PATIENCE_S.get(phase, math.inf))
+        try:
+            heard = backend.next(limit_s)
+        except TimeoutError:
+            return exchange.given_up(order.identity.device_id, time_is_up=limit_s == end_s)
+        if kind := exchange.hear(heard):
+            shown.heard(kind, replace(heard, message=without_secrets(heard.message, order.secrets)))
+    return exchange.outcome

@@ -1,0 +1,422 @@
+"""`edge-backup send` as people and scripts use it: a process of its own, a real broker, a running agent."""
+
+import contextlib
+import json
+import os
+import pty
+import shutil
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+import trustme
+from paho.mqtt.client import Client, MQTTMessage
+from paho.mqtt.enums import CallbackAPIVersion
+
+from tests.support.agent_process import PROGRAM, AgentProcess
+from tests.support.backend import FEATURE, Backend
+from tests.support.http_server import HttpServer, Received, Say
+from tests.support.mosquitto import Mosquitto, free_port, mosquitto
+from tests.support.require import require
+from tests.support.stalling import Stalling, stalling
+from tests.support.waiting import wait_until
+
+LOCAL = ("-o", "storage.provider=local")
+MARK = "marked-secret-91c4"
+
+
+class Sender:
+    """Runs `edge-backup send` against one broker."""
+
+    def __init__(self, port: int) -> None:
+        self._common = ("--broker", f"tcp://127.0.0.1:{port}", "--device", "edge:device")
+        self._environment = {key: value for key, value in os.environ.items() if "PROXY" not in key.upper()}
+
+    def start(self, operation: str, *arguments: str, **environment: str) -> "subprocess.Popen[str]":
+        return subprocess.Popen(
+            [str(PROGRAM), "send", operation, *self._common, *arguments],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            env=self._environment | environment,
+        )  # fmt: skip
+
+    def __call__(
+        self, operation: str, *arguments: str, typed: str = "", **environment: str
+    ) -> "subprocess.CompletedProcess[str]":
+        """Run it to its end."""
+        with self.start(operation, *arguments, **environment) as process:
+            out, err = process.communicate(typed, timeout=60)
+        return subprocess.CompletedProcess(arguments, process.returncode, out, err)
+
+    def good(self, operation: str, *arguments: str, **environment: str) -> list[str]:
+        """Run it, expect that all goes well; the lines of its output."""
+        done = self(operation, *arguments, **environment)
+        assert (done.returncode, done.stderr) == (0, ""), done
+        return done.stdout.splitlines()
+
+    def bad(self, operation: str, *arguments: str, **environment: str) -> str:
+        """Run it, expect that the device does not do it; what it says of that."""
+        done = self(operation, *arguments, **environment)
+        assert done.returncode == 1, done
+        return done.stderr
+
+
+@pytest.fixture
+def send(broker: Mosquitto) -> Sender:
+    return Sender(broker.port)
+
+
+@contextmanager
+def keeping() -> Iterator[HttpServer]:
+    """A place behind HTTP that takes what is sent."""
+    with HttpServer(lambda _request: Say(201)) as server:
+        yield server
+
+
+@contextmanager
+def begun(send: Sender, place: Stalling, *arguments: str) -> Iterator["subprocess.Popen[str]"]:
+    """A backup that has reached its place."""
+    with send.start("backup", *arguments, "-o", f"https.url={place.url}") as process:
+        assert place.reached.wait(20)
+        yield process
+
+
+def staged(send: Sender, correlation_id: str) -> None:
+    """An archive waits on the device."""
+    lines = send.good("backup", "--correlation-id", correlation_id)
+    assert f"send start --correlation-id '{correlation_id}#1'" in lines[-1]
+
+
+def test_backup_and_restore_are_followed_to_their_end(agent: AgentProcess, send: Sender) -> None:
+    assert send.good("backup", "--correlation-id", "X", *LOCAL) == [
+        "→ backup  X",
+        "← 204",
+        "← BACKUP_STARTED",
+        "← BACKUP_FINISHED  100 %",
+        "done",
+    ]
+    (agent.data / "start.sh").unlink()
+    assert send.good("restore", "--request-id", "r7", "--dir", str(agent.data), *LOCAL)[1:] == [
+        "← 204",
+        "← RESTORE_STARTED",
+        "← RESTORE_FINISHED  100 %",
+        "done",
+    ]
+    assert (agent.data / "start.sh").exists()
+
+
+def test_what_the_device_refuses_is_status_1_and_its_own_words(agent: AgentProcess, send: Sender) -> None:
+    """400, 404 and 409."""
+    assert "refused: 400 invalid 'backup' parameters: unknown option 'backup.nonsense'" in send.bad(
+        "backup", "-o", "backup.nonsense=1", *LOCAL
+    )
+    assert "refused: 404 nothing runs with id 'nobody'" in send.bad("cancel", "--correlation-id", "nobody")
+    assert "refused: 404 no archive waits" in send.bad("start", "--correlation-id", "X#1", *LOCAL)
+    with stalling() as place, begun(send, place) as running:
+        assert "refused: 409 Backup operation is currently in progress!" in send.bad("restore", *LOCAL)
+        place.release.set()
+        assert running.wait(30) == 0
+
+
+def test_a_job_that_fails_is_status_1_and_the_reason(agent: AgentProcess, send: Sender) -> None:
+    with HttpServer(lambda _request: Say(403)) as server:
+        error = send.bad("backup", "-o", f"https.url={server.url}/a.zip")
+    assert error.startswith("edge-backup send: failed: BACKUP_FAILED, access-denied, ")
+
+
+def test_cancel_ends_the_job_with_the_given_code_and_message(agent: AgentProcess, send: Sender) -> None:
+    with stalling() as place, begun(send, place, "--correlation-id", "X") as running:
+        reason = ("--status-code", "maintenance", "--message", "window is over")
+        assert send.good("cancel", "--correlation-id", "X", *reason)[-1] == "accepted"
+        _, error = running.communicate(timeout=30)
+    assert running.returncode == 1
+    assert error == "edge-backup send: failed: BACKUP_FAILED, maintenance, window is over\n"
+
+
+def test_the_upload_request_is_answered_with_a_local_destination(agent: AgentProcess, send: Sender) -> None:
+    lines = send.good("backup", "--correlation-id", "X", "--answer", "storage.provider=local")
+    assert lines[3:6] == ["← BACKUP_FINISHED  100 %", "← asks where to upload X#1", "→ start  X#1"]
+    assert lines[-2:] == ["← SUCCESS  100 %", "done"]
+    assert len(list((agent.storage / "archives").glob("*.zip"))) == 1
+
+
+def test_the_upload_request_is_answered_with_a_secret_https_destination(
+    agent: AgentProcess, send: Sender, tmp_path: Path
+) -> None:
+    with keeping() as server:
+        (tmp_path / "url").write_text(f"{server.url}/a.zip?signature={MARK}\n")
+        lines = send.good("backup", "--answer-secret", f"https.url=@{tmp_path / 'url'}")
+        assert server.requests[0].target == f"/a.zip?signature={MARK}"
+        assert server.requests[0].body.startswith(b"PK")
+    assert lines[-1] == "done"
+    assert MARK not in "".join(lines)
+
+
+def test_without_a_destination_the_archive_waits_until_it_is_started(
+    agent: AgentProcess, send: Sender
+) -> None:
+    staged(send, "X")
+    with keeping() as server:
+        url = f"https.url={server.url}/a.zip"
+        header = ("--secret", "https.header.Authorization=env:TOKEN")
+        started = send.good("start", "--correlation-id", "X#1", "-o", url, *header, TOKEN=f"Bearer {MARK}")
+        assert server.requests[0].headers["authorization"] == f"Bearer {MARK}"
+    assert started[-1] == "done"
+
+
+def test_trigger_answers_for_all_archives_that_wait(agent: AgentProcess, send: Sender) -> None:
+    staged(send, "A")
+    staged(send, "B")
+    lines = send.good("trigger", "--correlation-id", "T", "--answer", "storage.provider=local")
+    assert [line for line in lines if line.startswith("→ start")] == ["→ start  T#1", "→ start  T#2"]
+    assert lines[-1] == "done"
+    assert len(list((agent.storage / "archives").glob("*.zip"))) == 2
+    assert send.good("trigger")[1:] == ["← 204", "accepted"]
+
+
+def test_an_upload_that_fails_or_is_refused_is_status_1(agent: AgentProcess, send: Sender) -> None:
+    refused = send.bad("backup", "--correlation-id", "X", "--answer", "storage.provider=nowhere")
+    assert "refused: upload 'X#1': 400 " in refused
+    with HttpServer(lambda _request: Say(403)) as server:
+        failed = send.bad("start", "--correlation-id", "X#1", "-o", f"https.url={server.url}/a.zip")
+    assert failed.startswith("edge-backup send: failed: FAILED, access-denied, ")
+
+
+def test_expired_credentials_are_tried_again_and_then_reported(agent: AgentProcess, send: Sender) -> None:
+    """The device asks for fresh ones; here are none, so its own limit ends it."""
+    body = b"<Error><Code>AccessDenied</Code><Message>Request has expired</Message></Error>"
+    with HttpServer(lambda _request: Say(403, body=body)) as server:
+        error = send.bad("backup", "--answer", f"https.url={server.url}/a.zip")
+        assert len(server.requests) == 4
+    assert error.startswith("edge-backup send: failed: FAILED, access-denied, ")
+
+
+def test_activate_and_deactivate_are_answered(agent: AgentProcess, send: Sender, backend: Backend) -> None:
+    frame = ("--from", "2040-01-01T00:00:00Z", "--to", "2208988800.5")
+    assert send.good("activate", *frame) == ["→ activate", "← 204", "accepted"]
+    assert send.good("deactivate") == ["→ deactivate", "← 204", "accepted"]
+    values = backend.values(f"{FEATURE}/properties/autoUpload")
+    assert values[0]["startTime"] == "2040-01-01T00:00:00.000000Z"
+    assert "refused: 400 invalid 'activate'" in send.bad("activate", "--from", "tomorrow")
+
+
+def test_json_is_one_object_for_each_message_and_nothing_else(agent: AgentProcess, send: Sender) -> None:
+    lines = send.good("backup", "--json", "--correlation-id", "X", "--answer", "storage.provider=local")
+    messages = [json.loads(line) for line in lines]
+    kinds = ["answer", "lastOperation", "lastOperation", "request", "answer", "lastUpload"]
+    assert [message["kind"] for message in messages][: len(kinds)] == kinds
+    assert messages[0]["topic"] == "command//edge:device/res//backup"
+    assert messages[0]["message"]["status"] == 204
+    assert messages[3]["message"]["value"]["correlationId"] == "X#1"
+    assert messages[-1]["message"]["value"]["state"] == "SUCCESS"
+    refused = send("cancel", "--json", "--correlation-id", "nobody")
+    assert (refused.returncode, json.loads(refused.stdout)["message"]["status"]) == (1, 404)
+
+
+def leaks(process: "subprocess.Popen[str]") -> list[str]:
+    """Where others could read the secret: the command lines of the process and its children."""
+    lines = [Path(f"/proc/{process.pid}/cmdline").read_bytes()]
+    with contextlib.suppress(OSError):
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        lines += [Path(f"/proc/{child}/cmdline").read_bytes() for child in children]
+    return [line.decode() for line in lines if MARK.encode() in line]
+
+
+@pytest.mark.parametrize("output", [(), ("--json",)])
+def test_secrets_reach_the_device_and_nobody_else(
+    agent: AgentProcess, send: Sender, tmp_path: Path, output: tuple[str, ...]
+) -> None:
+    """From a file, standard input and the environment; never in `ps` or in what is printed."""
+    received = threading.Event()
+    answered = threading.Event()
+
+    def answer(_request: Received) -> Say:
+        received.set()
+        assert answered.wait(20)
+        return Say(201)
+
+    with HttpServer(answer) as server:
+        (tmp_path / "url").write_text(f"{server.url}/a.zip?sig={MARK}-1")
+        secrets = (f"https.url=@{tmp_path / 'url'}", "https.header.X-Api-Key=-", "https.header.Cookie=env:C")
+        arguments = [part for secret in secrets for part in ("--secret", secret)]
+        with send.start("backup", *output, *arguments, C=f"{MARK}-3") as process:
+            assert process.stdin
+            process.stdin.write(f"{MARK}-2\n")
+            process.stdin.flush()
+            assert received.wait(20)
+            assert leaks(process) == []
+            answered.set()
+            out, err = process.communicate(timeout=30)
+        request = server.requests[0]
+    assert process.returncode == 0, err
+    assert request.target.endswith(f"{MARK}-1")
+    assert (request.headers["x-api-key"], request.headers["cookie"]) == (f"{MARK}-2", f"{MARK}-3")
+    assert MARK not in out + err
+
+
+@contextmanager
+def refusing_device(port: int) -> Iterator[None]:
+    """Answers every command with an error that quotes its URL, as Kanto's agent does."""
+    client, subscribed = Client(CallbackAPIVersion.VERSION2, "refusing-device"), threading.Event()
+
+    def answer(_client: Client, _data: object, message: MQTTMessage) -> None:
+        command = json.loads(message.payload)
+        text = f"\x1b[2JPUT {command['value']['options']['https.url']} failed"
+        reply = {
+            "topic": command["topic"],
+            "headers": {"correlation-id": command["headers"]["correlation-id"]},
+            "path": command["path"].replace("inbox", "outbox"),
+            "value": {"status": 500, "error": "messages:execution.failed", "message": text},
+            "status": 500,
+        }
+        client.publish(message.topic.replace("/req/", "/res/"), json.dumps(reply), qos=1)
+
+    client.on_message = answer
+    client.on_subscribe = lambda *_: subscribed.set()
+    client.connect("127.0.0.1", port)
+    client.subscribe("command//+/req/#", 1)
+    client.loop_start()
+    try:
+        assert subscribed.wait(10)
+        yield
+    finally:
+        client.disconnect()
+        client.loop_stop()
+
+
+def test_a_device_that_echoes_a_secret_does_not_get_it_printed(broker: Mosquitto, send: Sender) -> None:
+    """Kanto's agent reports a failed transfer with the whole URL; and nobody clears this terminal."""
+    arguments = ("--secret", "https.url=-")
+    with refusing_device(broker.port):
+        plain = send("backup", *arguments, typed=f"https://host/a?sig={MARK}\n")
+        as_json = send("backup", "--json", *arguments, typed=f"https://host/a?sig={MARK}\n")
+    assert (plain.returncode, as_json.returncode) == (1, 1)
+    assert plain.stderr == "edge-backup send: refused: 500 ?[2JPUT *** failed\n"
+    assert json.loads(as_json.stdout)["message"]["value"]["message"] == "\x1b[2JPUT *** failed"
+    assert MARK not in plain.stdout + as_json.stdout + as_json.stderr
+
+
+def test_no_answer_in_time_is_status_1_and_the_identity_is_left_to_the_connector(
+    device: AgentProcess, send: Sender
+) -> None:
+    """Nobody tells this agent who it is: `send` must not, or it would be whatever somebody typed."""
+    device.start()
+    error = send.bad("backup", "--timeout", "1500ms", *LOCAL)
+    assert error.startswith("edge-backup send: timed out: no answer from 'edge:device': ")
+    assert "edge:device" not in device.log.read_text()
+
+
+def test_a_job_that_takes_too_long_is_status_1_and_goes_on(agent: AgentProcess, send: Sender) -> None:
+    with stalling() as place:
+        arguments = ("--correlation-id", "X", "--timeout", "1s", "-o", f"https.url={place.url}")
+        error = send.bad("backup", *arguments)
+        assert error.startswith("edge-backup send: timed out: the last word was BACKUP_STARTED.")
+        assert "send cancel --correlation-id 'X'" in error
+        assert send.good("cancel", "--correlation-id", "X")[-1] == "accepted"
+
+
+def test_a_broker_that_is_not_there_is_status_1_at_once() -> None:
+    port = free_port()
+    error = Sender(port).bad("backup", *LOCAL)
+    assert f"failed: the broker at 127.0.0.1:{port} cannot be used: ConnectionRefusedError" in error
+
+
+def test_a_broker_that_restarts_meanwhile_is_no_end(
+    agent: AgentProcess, send: Sender, broker: Mosquitto
+) -> None:
+    """Both find back to it, and the end of the job is heard."""
+    log = broker.work / "mosquitto.log"
+
+    def connections() -> int:
+        return log.read_text().count("Sending SUBACK to edge-backup-send-")
+
+    with stalling() as place, begun(send, place) as process:
+        assert connections() == 1
+        broker.stop()
+        broker.start()
+        wait_until(lambda: connections() == 2, what="send to come back")
+        place.release.set()
+        out, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (0, "")
+    assert out.endswith("done\n")
+
+
+def test_tls_with_client_certificate_and_password(tmp_path: Path) -> None:
+    """Wrong passwords and unknown authorities are told apart from silence."""
+    require(shutil.which("mosquitto_passwd") is not None, "mosquitto_passwd (Debian package mosquitto)")
+    keys, authority, port = tmp_path / "keys", trustme.CA(), free_port()
+    keys.mkdir()
+    authority.cert_pem.write_to_path(str(keys / "ca.pem"))
+    for name in ("localhost", "operator"):
+        authority.issue_cert(name).private_key_and_cert_chain_pem.write_to_path(str(keys / f"{name}.pem"))
+    (keys / "right").write_text("correct horse\n")
+    (keys / "wrong").write_text("battery staple\n")
+    passwords = keys / "passwords"
+    passwords.write_text("operator:correct horse\n")
+    subprocess.run(["mosquitto_passwd", "-U", str(passwords)], check=True, timeout=30)
+    lines = [
+        f"listener {port} 127.0.0.1", f"cafile {keys}/ca.pem", f"certfile {keys}/localhost.pem",
+        f"keyfile {keys}/localhost.pem", "require_certificate true", "allow_anonymous false",
+        f"password_file {passwords}",
+    ]  # fmt: skip
+    tls = ("--ca", f"{keys}/ca.pem", "--cert", f"{keys}/operator.pem", "--key", f"{keys}/operator.pem")
+    sender = Sender(port)
+    address = ("--broker", f"ssl://localhost:{port}", "--timeout", "1s", "--username", "operator")
+    with mosquitto(tmp_path / "tls-broker", lines, port):
+        let_in = sender.bad("deactivate", *address, *tls, "--password-file", f"{keys}/right")
+        assert "timed out: no answer" in let_in
+        kept_out = sender.bad("deactivate", *address, *tls, "--password-file", f"{keys}/wrong")
+        assert "cannot be used: refused: Not authorized" in kept_out
+        stranger = sender.bad("deactivate", *address, "--password-file", f"{keys}/right")
+        assert "cannot be used: SSLCertVerificationError" in stranger
+    assert "horse" not in let_in + kept_out + stranger
+
+
+def on_terminal(arguments: list[str]) -> tuple[int, str]:
+    """Exit status and output of a program whose standard output is a terminal."""
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(arguments, stdin=subprocess.DEVNULL, stdout=theirs, stderr=theirs)
+    os.close(theirs)
+    parts = []
+    with contextlib.suppress(OSError):  # EIO: the other end is closed
+        while part := os.read(ours, 1 << 16):
+            parts.append(part)
+    os.close(ours)
+    return process.wait(30), b"".join(parts).decode()
+
+
+def test_a_terminal_gets_a_bar_and_the_same_lines(agent: AgentProcess, broker: Mosquitto) -> None:
+    require(find_spec("rich") is not None, "rich (extra cli)")
+    address = ["--broker", f"tcp://127.0.0.1:{broker.port}", "--device", "edge:device"]
+    status, shown = on_terminal(
+        [
+            str(PROGRAM),
+            "send",
+            "backup",
+            *address,
+            "--correlation-id",
+            "X",
+            "--answer",
+            "storage.provider=local",
+        ]
+    )
+    assert status == 0, shown
+    for line in ("→ backup  X", "← BACKUP_FINISHED  100 %", "← asks where to upload X#1", "done"):
+        assert line in shown
+    assert "\x1b[" in shown
+    assert "━" in shown
+
+
+def test_output_that_nobody_reads_any_more_is_no_crash(agent: AgentProcess, send: Sender) -> None:
+    """`edge-backup send … --json | head -1`."""
+    with stalling() as place, begun(send, place, "--json") as process:
+        assert process.stdout
+        assert process.stderr
+        process.stdout.readline()
+        process.stdout.close()
+        place.release.set()
+        assert process.wait(30) == 1
+        assert process.stderr.read() == ""

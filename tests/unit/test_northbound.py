@@ -1,0 +1,107 @@
+"""The backend's end of the wire: which messages count, and what can be read from them."""
+
+import json
+import time
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent.messaging import ditto
+from agent.messaging.hono import Identity, parse_command_topic
+from agent.messaging.link import Broker, Delivery
+from agent.northbound import Backend, BrokerUnusable, Command, Heard
+from tests.support.mosquitto import free_port
+
+IDENTITY = Identity("edge:device", "tenant")
+FEATURE = "/features/BackupAndRestore"
+
+
+def backend(*, answers_identity: bool = False, port: int = 1) -> Backend:
+    """One that is not connected."""
+    here = Broker("127.0.0.1", port, tls=False, client_id="test", clean_session=True)
+    return Backend(here, IDENTITY, answers_identity=answers_identity)
+
+
+def heard(payload: bytes, *, topic: str = "e", retain: bool = False) -> list[Heard]:
+    """What a backend hears when this arrives."""
+    listening, acknowledged = backend(), []
+    listening._receive(Delivery(topic, payload, retain, False, lambda: acknowledged.append(topic)))
+    assert acknowledged == [topic]
+    return list(listening._heard)
+
+
+def message(**changes: Any) -> dict[str, Any]:
+    return {"topic": "edge/device/things/twin/commands/modify", "path": FEATURE, "value": {}} | changes
+
+
+def test_what_our_feature_says_is_heard() -> None:
+    for path in (FEATURE, f"{FEATURE}/properties/lastOperation"):
+        assert heard(ditto.encode(message(path=path))) == [Heard("e", message(path=path))]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"topic": "edge/device2/things/twin/commands/modify"},
+        {"topic": "edge/device:edge:containers/things/twin/commands/modify"},
+        {"path": "/features/BackupAndRestoreStatus"},
+        {"path": "/features/Other/properties/lastOperation"},
+        {"topic": 1},
+        {"path": None},
+    ],
+)
+def test_what_others_say_on_the_same_topic_is_not(changes: dict[str, Any]) -> None:
+    """All features of a gateway use the topic `e`."""
+    assert heard(ditto.encode(message(**changes))) == []
+
+
+def test_a_retained_message_is_not_heard() -> None:
+    """It tells of a time long ago."""
+    assert heard(ditto.encode(message()), retain=True) == []
+
+
+@given(st.binary())
+def test_garbage_is_not_heard(payload: bytes) -> None:
+    assert heard(payload) == []
+
+
+@pytest.mark.parametrize("payload", [b"[" * 100_000, b"null", b"[]", b'"e"', b"\xff"])
+def test_json_that_is_no_envelope_is_not_heard(payload: bytes) -> None:
+    assert heard(payload) == []
+
+
+def test_the_identity_question_is_answered_only_on_request() -> None:
+    """Where a real connector runs, a second answer would be a lie."""
+    question = Delivery("edge/thing/request", b"", False, False, lambda: None)
+    assert "edge/thing/request" not in backend()._topics
+    playing = backend(answers_identity=True)
+    assert "edge/thing/request" in playing._topics
+    playing._receive(question)
+    ((topic, payload),) = playing._unsent
+    assert (topic, json.loads(payload)["deviceId"]) == ("edge/thing/response", "edge:device")
+
+
+def test_a_command_is_what_the_agent_reads() -> None:
+    """Topic and envelope, through the agent's own readers."""
+    sending = backend()
+    sending.send(Command("backup", {"correlationID": "X"}, "r1", "header"))
+    ((topic, payload),) = sending._unsent
+    parsed = parse_command_topic(topic)
+    assert parsed
+    assert (parsed.device, parsed.request_id, parsed.subject) == ("edge:device", "r1", "backup")
+    envelope = ditto.parse(payload)
+    assert envelope.inbox_subject("edge/device", "BackupAndRestore") == "backup"
+    assert (envelope.correlation_id, envelope.response_required) == ("header", True)
+
+
+def test_options_of_a_command_are_not_in_its_repr() -> None:
+    assert "hidden" not in repr(Command("backup", {"options": {"aws.session.token": "hidden"}}))
+
+
+def test_a_broker_that_is_not_there_is_told_at_once() -> None:
+    began_s = time.monotonic()
+    with pytest.raises(BrokerUnusable, match="ConnectionRefusedError"), backend(port=free_port()):
+        pass
+    assert time.monotonic() - began_s < 5

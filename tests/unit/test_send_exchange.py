@@ -1,0 +1,226 @@
+"""What follows from each message of the device, step by step, without a device."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent.northbound import Command, Heard
+from agent.send.arguments import parse_arguments
+from agent.send.exchange import Exchange, Kind, Outcome, Phase, parent_of
+
+FEATURE = "/features/BackupAndRestore"
+ANSWER_LOCAL = ("--answer", "storage.provider=local")
+
+
+def exchange(operation: str, *arguments: str) -> tuple[Exchange, Command]:
+    """An exchange whose command is on its way."""
+    to = ("--broker", "tcp://gateway", "--device", "edge:device")
+    begun = Exchange(parse_arguments([operation, *to, *arguments]))
+    (command,) = begun.due()
+    return begun, command
+
+
+def answer(command: Command, status: int = 204, message: str = "") -> Heard:
+    value = {"value": {"status": status, "error": "messages:x", "message": message}} if message else {}
+    envelope = {
+        "headers": {"correlation-id": command.header_id},
+        "path": f"{FEATURE}/outbox/messages/{command.operation}",
+        "status": status,
+    }
+    return Heard(f"command//edge:device/res//{command.operation}", envelope | value)
+
+
+def told(name: str, correlation_id: str, state: str, **more: Any) -> Heard:
+    value = {"correlationId": correlation_id, "state": state, "statusCode": "", "message": "", **more}
+    return Heard("e", {"path": f"{FEATURE}/properties/{name}", "value": value})
+
+
+def request(child_id: str) -> Heard:
+    value = {"correlationId": child_id, "options": {"file.path": "/a.zip"}}
+    return Heard("e", {"path": f"{FEATURE}/outbox/messages/request", "value": value})
+
+
+@pytest.mark.parametrize("operation", ["cancel", "activate", "deactivate", "trigger"])
+def test_operations_without_an_end_of_their_own_end_with_the_answer(operation: str) -> None:
+    arguments = ["--correlation-id", "X"] if operation == "cancel" else []
+    ex, command = exchange(operation, *arguments)
+    assert ex.hear(answer(command)) is Kind.ANSWER
+    assert ex.outcome == Outcome(True, "accepted")
+
+
+@pytest.mark.parametrize("status", [0, 400, 404, 409, 500])
+def test_every_other_status_is_a_refusal(status: int) -> None:
+    ex, command = exchange("restore")
+    ex.hear(answer(command, status, "because"))
+    assert ex.outcome == Outcome(False, f"refused: {status} because")
+
+
+def test_a_refusal_without_a_readable_value_is_one_all_the_same() -> None:
+    ex, command = exchange("restore")
+    heard = answer(command, 500)
+    heard.message["value"] = ["not", "an", "object"]
+    ex.hear(heard)
+    assert ex.outcome == Outcome(False, "refused: 500")
+
+
+def test_a_job_ends_with_its_last_operation_and_others_do_not_matter() -> None:
+    ex, command = exchange("restore", "--correlation-id", "X")
+    early = told("lastOperation", "X", "RESTORE_FINISHED")
+    assert ex.hear(early) is None, "an earlier job with the same id: the answer comes first"
+    ex.hear(answer(command))
+    assert ex.hear(told("lastOperation", "Y", "RESTORE_FINISHED")) is None
+    assert ex.hear(told("lastUpload", "X", "SUCCESS")) is None
+    assert ex.hear(told("lastOperation", "X", "RESTORE_STARTED")) is Kind.LAST_OPERATION
+    assert ex.outcome is None
+    ex.hear(told("lastOperation", "X", "RESTORE_FAILED", statusCode="not-found", message="gone"))
+    assert ex.outcome == Outcome(False, "failed: RESTORE_FAILED, not-found, gone")
+
+
+def test_an_end_that_comes_with_an_announcement_counts() -> None:
+    """After a broker restart the agent says its last values together."""
+    ex, command = exchange("backup", "--correlation-id", "X", "-o", "storage.provider=local")
+    ex.hear(answer(command))
+    last = {"correlationId": "X", "state": "BACKUP_FINISHED"}
+    value = {"definition": [], "properties": {"lastOperation": last}}
+    assert ex.hear(Heard("e", {"path": FEATURE, "value": value})) is Kind.LAST_OPERATION
+    assert ex.outcome == Outcome(True, "done")
+
+
+def handed_over(*arguments: str) -> tuple[Exchange, list[Command]]:
+    """A backup of which the archive is ready, after the upload request; what was sent upon it."""
+    ex, command = exchange("backup", "--correlation-id", "X", *arguments)
+    ex.hear(answer(command))
+    ex.hear(told("lastOperation", "X", "BACKUP_FINISHED"))
+    assert ex.phase is Phase.REQUEST
+    assert ex.hear(request("Y#1")) is None
+    assert ex.hear(request("X#1")) is Kind.REQUEST
+    return ex, ex.due()
+
+
+def test_without_a_destination_the_archive_waits() -> None:
+    ex, sent = handed_over()
+    assert ex.outcome
+    assert ex.outcome.good
+    assert "send start --correlation-id 'X#1'" in ex.outcome.text
+    assert sent == []
+
+
+def test_the_request_is_answered_and_the_upload_followed() -> None:
+    ex, (start,) = handed_over(*ANSWER_LOCAL)
+    assert (start.operation, start.value) == (
+        "start",
+        {"correlationID": "X#1", "options": {"storage.provider": "local"}},
+    )
+    ex.hear(answer(start))
+    assert ex.hear(told("lastUpload", "X", "UPLOADING", progress=10)) is Kind.LAST_UPLOAD
+    assert ex.outcome is None
+    ex.hear(told("lastUpload", "X", "SUCCESS"))
+    assert ex.outcome == Outcome(True, "done")
+
+
+def test_a_request_that_comes_twice_is_no_failure() -> None:
+    """It is sent at least once; the second `start` meets the upload that the first one began."""
+    ex, (first,) = handed_over(*ANSWER_LOCAL)
+    ex.hear(request("X#1"))
+    (second,) = ex.due()
+    ex.hear(answer(first))
+    assert ex.hear(answer(second, 409, "already in progress")) is Kind.ANSWER
+    assert ex.outcome is None
+
+
+def test_a_destination_that_is_refused_is_a_failure() -> None:
+    ex, (start,) = handed_over(*ANSWER_LOCAL)
+    ex.hear(answer(start, 400, "no such target"))
+    assert ex.outcome == Outcome(False, "refused: upload 'X#1': 400 no such target")
+
+
+@pytest.mark.parametrize("state", ["FAILED", "CANCELED"])
+def test_an_upload_that_does_not_succeed_is_a_failure(state: str) -> None:
+    ex, (start,) = handed_over(*ANSWER_LOCAL)
+    ex.hear(answer(start))
+    ex.hear(told("lastUpload", "X", state, statusCode="code"))
+    assert ex.outcome == Outcome(False, f"failed: {state}, code")
+
+
+def test_start_follows_the_parent_and_answers_for_its_own_child_only() -> None:
+    ex, command = exchange("start", "--correlation-id", "X#2", "-o", "storage.provider=local")
+    ex.hear(answer(command))
+    assert ex.hear(request("X#1")) is None
+    assert ex.hear(request("X#2")) is Kind.REQUEST, "the credentials have expired"
+    (again,) = ex.due()
+    assert again.value["options"] == {"storage.provider": "local"}
+    ex.hear(told("lastUpload", "X", "SUCCESS"))
+    assert ex.outcome == Outcome(True, "done")
+
+
+def test_silence_is_explained_by_what_was_waited_for() -> None:
+    ex, command = exchange("backup", "--correlation-id", "X")
+    assert "no answer from 'edge:device'" in ex.given_up("edge:device", time_is_up=True).text
+    ex.hear(answer(command))
+    assert "the last word was silence" in ex.given_up("edge:device", time_is_up=True).text
+    ex.hear(told("lastOperation", "X", "BACKUP_FINISHED"))
+    assert "did not ask where to upload to" in ex.given_up("edge:device", time_is_up=False).text
+    assert not ex.given_up("edge:device", time_is_up=False).good
+
+
+def test_a_trigger_that_is_asked_nothing_found_nothing() -> None:
+    """Which is good, unless there was no time to find out."""
+    ex, command = exchange("trigger", *ANSWER_LOCAL)
+    ex.hear(answer(command))
+    assert ex.phase is Phase.REQUEST
+    assert ex.given_up("edge:device", time_is_up=False) == Outcome(True, "no archive waits on the device")
+    assert not ex.given_up("edge:device", time_is_up=True).good
+
+
+@pytest.mark.parametrize(("child", "parent"), [("X#1", "X"), ("a#n#2", "a#n"), ("X", "X"), ("#1", "#1")])
+def test_the_parent_of_a_child_id(child: str, parent: str) -> None:
+    assert parent_of(child) == parent
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["correlationId", "state", "properties", "lastOperation", "correlation-id"])
+            | st.text(),
+            inner,
+            max_size=4,
+        )
+    ),
+    max_leaves=12,
+)
+paths = st.sampled_from(
+    [
+        FEATURE,
+        f"{FEATURE}/properties/lastOperation",
+        f"{FEATURE}/properties/lastUpload",
+        f"{FEATURE}/outbox/messages/request",
+        f"{FEATURE}/outbox/messages/backup",
+    ]
+)
+
+
+@given(
+    topic=st.sampled_from(["e", "command//edge:device/res//backup"]),
+    path=paths,
+    headers=json_values,
+    value=json_values,
+    status=json_values,
+)
+def test_nothing_that_a_device_says_is_a_crash(
+    topic: str, path: str, headers: Any, value: Any, status: Any
+) -> None:
+    """A device that is broken, or is not ours, is ignored or believed, in every phase."""
+    heard = Heard(topic, {"path": path, "headers": headers, "value": value, "status": status})
+    ex, command = exchange("backup", "--correlation-id", "X", *ANSWER_LOCAL)
+    ex.hear(heard)
+    ex, command = exchange("backup", "--correlation-id", "X", *ANSWER_LOCAL)
+    ex.hear(answer(command))
+    ex.hear(heard)
+    ex, (start,) = handed_over(*ANSWER_LOCAL)
+    ex.hear(heard)
+    ex.hear(answer(start))
+    ex.hear(heard)
