@@ -42,6 +42,9 @@ class Admission:
     def directory(self, parameters: Parameters, *, must_exist: bool) -> Path:
         """The resolved directory to save or to restore into. Raises `CommandError` 400."""
         settings = self.settings
+        if not parameters.directory and not settings.dir:
+            message = "no directory: give option 'backup.dir', or set 'dir' on the device"
+            raise CommandError(400, PARAMETER_INVALID, message)
         configured = str(settings.dir.absolute()) if settings.dir else None
         try:
             return access.resolve(parameters.directory, configured, settings.mode, must_exist)

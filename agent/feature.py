@@ -74,9 +74,14 @@ class Feature:
         if command is None:
             delivery.ack()
             return
-        verdict = self._redeliveries.judge(
-            command.id, command.payload, short=command.topic.short, dup=delivery.dup
-        )
+        try:
+            verdict = self._redeliveries.judge(
+                command.id, command.payload, short=command.topic.short, dup=delivery.dup
+            )
+        except sqlite3.Error:
+            log.exception("command refused: the journal cannot be used", **_about(command))
+            self._refuse_unwritten(command, delivery)
+            return
         if isinstance(verdict, Repeated):
             log.info("command came again, answer repeated", **_about(command))
             delivery.ack()
@@ -159,10 +164,15 @@ class Feature:
     def _answer(self, command: Command, error: CommandError | None) -> tuple[str, bytes] | None:
         if not command.answer_is_due or (command.topic.one_way and not self._settings.one_way_replies):
             return None
-        message = ditto.reply(
-            command.envelope, self._settings.feature_id, command.operation, command.correlation_id, error
-        )
-        return command.topic.reply_topic(message["status"]), ditto.encode(message)
+
+        def reply(text: str) -> dict[str, Any]:
+            shown = error and CommandError(error.status, error.code, text)
+            return ditto.reply(
+                command.envelope, self._settings.feature_id, command.operation, command.correlation_id, shown
+            )
+
+        status, text = (error.status, error.message) if error else (204, "")
+        return command.topic.reply_topic(status), ditto.fitting(reply, text)
 
     def _refuse_unwritten(self, command: Command, delivery: Delivery) -> None:
         self._outbox.forget_fresh()

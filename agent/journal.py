@@ -71,14 +71,50 @@ class UnfinishedJob:
 
 def _connect(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(path, timeout=5, isolation_level=None)
-    connection.execute("PRAGMA journal_mode=WAL")
-    connection.execute("PRAGMA synchronous=FULL")
+    _prepare(connection)
     return connection
 
 
+def _prepare(connection: sqlite3.Connection) -> None:
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA synchronous=FULL")
+
+
+_DISK_OR_OTHERS = {
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_NOMEM,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_CANTOPEN,
+}
+
+
+def _is_corrupt(error: Exception) -> bool:
+    """False when the disk or somebody else is to blame.
+
+    SQLITE_READONLY blames the file: it could be opened for writing, so its header is damaged.
+    """
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT)
+    return code & 0xFF not in _DISK_OR_OTHERS
+
+
+def _check_schema(connection: sqlite3.Connection) -> None:
+    """Raise DatabaseError unless the tables are those of the migrations and can be written."""
+    connection.execute("DELETE FROM meta WHERE key = ''")  # changes nothing, but would not do so read-only
+    wanted = sqlite3.connect(":memory:")
+    wanted.executescript(";".join(_MIGRATIONS))
+    query = "SELECT type, name, tbl_name, sql FROM sqlite_master ORDER BY name"
+    same = connection.execute(query).fetchall() == wanted.execute(query).fetchall()
+    wanted.close()
+    if not same:
+        raise sqlite3.DatabaseError("the tables are not those of this release")
+
+
 def _checked(path: Path) -> sqlite3.Connection:
-    connection = _connect(path)
+    connection = sqlite3.connect(path, timeout=5, isolation_level=None)
     try:
+        _prepare(connection)
         if connection.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
             raise sqlite3.DatabaseError("quick_check failed")
         (version,) = connection.execute("PRAGMA user_version").fetchone()
@@ -89,6 +125,7 @@ def _checked(path: Path) -> sqlite3.Connection:
             )
         for number, script in enumerate(_MIGRATIONS[version:], version + 1):
             connection.executescript(f"BEGIN IMMEDIATE; {script}; PRAGMA user_version={number}; COMMIT")
+        _check_schema(connection)
     except BaseException:
         connection.close()
         raise
@@ -107,12 +144,28 @@ class Journal:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         try:
             self._db = _checked(path)
-        except sqlite3.OperationalError:
-            raise
-        except sqlite3.DatabaseError:
+            self._read_all()
+        except (sqlite3.Error, ValueError, LookupError, TypeError) as error:
+            if not _is_corrupt(error):
+                raise
             aside = self._set_aside()
             log.error("journal is corrupt, a fresh one is started", journal=str(path), set_aside=str(aside))
             self._db = _checked(path)
+
+    def _read_all(self) -> None:
+        """Raise one of the errors of a corrupt journal when something in it cannot be read."""
+        try:
+            for (table,) in self._db.execute(
+                "SELECT name FROM sqlite_master WHERE type = 'table'"
+            ).fetchall():
+                self._db.execute(f"SELECT * FROM {table}").fetchall()  # noqa: S608 (our own names)
+            self.unfinished_jobs()
+            self.last_values()
+            for _number, _topic, payload, _property in self.kept():
+                json.loads(payload)
+        except BaseException:
+            self._db.close()
+            raise
 
     def _set_aside(self) -> Path:
         aside = self.path.with_name(f"{self.path.name}.corrupt-{secrets.token_hex(4)}")

@@ -13,7 +13,10 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from agent.messaging.ditto import PARAMETER_INVALID, CommandError, folded, scalar_text
 
 MAX_ID_BYTES = 256
-MAX_CODE_LENGTH = 64
+MAX_CHILD_ID_BYTES = MAX_ID_BYTES + len("#999")
+"""`start` and `cancel` name an upload by its child id."""
+MAX_CODE_BYTES = 64
+_LOOKING_UP = ("start", "cancel")
 _OURS = ("backup.", "restore.")
 _KNOWN = frozenset({"backup.dir", "restore.mode"})
 """Backends send one set of options to all operations, so what one of them knows is known to all."""
@@ -22,7 +25,7 @@ RestoreMode = Literal["merge", "replace"]
 
 def _id(value: object) -> str:
     text = _text(value)
-    if len(text.encode()) > MAX_ID_BYTES:
+    if len(text.encode()) > MAX_CHILD_ID_BYTES:
         raise ValueError(f"must not be longer than {MAX_ID_BYTES} bytes")
     return text
 
@@ -36,8 +39,8 @@ def _text(value: object) -> str:
 
 def _code(value: object) -> str:
     text = _text(value)
-    if len(text) > MAX_CODE_LENGTH or not text.isprintable():
-        raise ValueError(f"must be printable and not longer than {MAX_CODE_LENGTH} characters")
+    if len(text.encode()) > MAX_CODE_BYTES or not text.isprintable():
+        raise ValueError(f"must be printable and not longer than {MAX_CODE_BYTES} bytes")
     return text
 
 
@@ -106,6 +109,8 @@ def read_parameters(operation: str, value: Any) -> Parameters:
         parameters = Parameters.model_validate(folded(value))
     except ValidationError as error:
         raise _invalid(operation, map(_problem, error.errors())) from error
+    if operation not in _LOOKING_UP and len(parameters.correlationid.encode()) > MAX_ID_BYTES:
+        raise _invalid(operation, [f"correlationId must not be longer than {MAX_ID_BYTES} bytes"])
     _refuse_unknown(operation, parameters.options)
     return parameters
 

@@ -85,6 +85,7 @@ class Periodic:
         kept = self._journal.recall(_FRAME)
         if kept and (span := _Span.from_text(kept)).origin == origin:
             return span
+        self._journal.note(_SETTLED, "")  # of a new frame nothing has been dealt with
         return _Span(active, start, end, datetime.now(UTC), origin)
 
     @property

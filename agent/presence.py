@@ -100,8 +100,10 @@ class Presence:
         self._mailbox.call_later(SUBSCRIBE_AGAIN_S, self._subscribe)
 
     def _subscribe(self) -> None:
-        topics = [COMMANDS] if self._settings.device_id else [IDENTITY_RESPONSE, COMMANDS]
-        self._link.subscribe(*topics, *([SHORT_COMMANDS] if self._settings.short_topics else []))
+        if not self._settings.device_id:
+            # With QoS 1 it would wait behind commands that are not acknowledged until it has come.
+            self._link.subscribe(IDENTITY_RESPONSE, qos=0)
+        self._link.subscribe(COMMANDS, *([SHORT_COMMANDS] if self._settings.short_topics else []))
 
     def _announce(self) -> None:
         self._outbox.up(self._link.publish, self._twin.announcement())

@@ -86,7 +86,9 @@ class Redeliveries:
                  *(reply or (None, None)), job_id),
             )  # fmt: skip
             db.execute(
-                "DELETE FROM commands WHERE id <= (SELECT max(id) FROM commands) - ?", (KEPT_COMMANDS,)
+                "DELETE FROM commands WHERE id <= (SELECT max(id) FROM commands) - ?"
+                " AND (job_id IS NULL OR job_id NOT IN (SELECT id FROM jobs WHERE state = ?))",
+                (KEPT_COMMANDS, State.STARTED),
             )
 
     def _digest(self, payload: bytes) -> bytes:

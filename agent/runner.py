@@ -43,6 +43,9 @@ Result = TypeVar("Result")
 class JobListener(Protocol):
     """Whoever tells the world. Called inside the journal's transaction, `settled` after it."""
 
+    def check_job_fits(self, job: Job) -> None:
+        """Raise `CommandError` 400 when what must be said of it could not be sent."""
+
     def job_changed(self, job: Job) -> None: ...
     def job_ended_unrecorded(self, job: Job) -> None:
         """The same when the journal cannot be written: told, but not kept."""
@@ -192,7 +195,9 @@ class Runner:
 
     def _new_job(self, kind: Kind, parameters: Parameters) -> Job:
         correlation_id = parameters.correlationid or str(uuid.uuid4())
-        return Job(uuid.uuid4().hex[:16], kind, correlation_id, datetime.now(UTC))
+        job = Job(uuid.uuid4().hex[:16], kind, correlation_id, datetime.now(UTC))
+        self._listener.check_job_fits(job)
+        return job
 
     def _refuse_when_busy(self) -> None:
         if self._running:

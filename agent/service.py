@@ -108,6 +108,7 @@ class Service:
             announced=self._uploads.ask_again,
         )
         self._stopping = False
+        self._reported = False
 
     def _broker(self) -> Broker:
         settings, address = self._settings, self._settings.broker
@@ -156,6 +157,9 @@ class Service:
 
     def _report_recovered(self) -> None:
         """Say what became of the jobs that an earlier run of the agent did not see to their end."""
+        if self._reported:  # another identity later on: what runs now is not interrupted
+            return
+        self._reported = True
         recovered, self._recovered = self._recovered, []
         with self._journal.transaction():
             for job in recovered:

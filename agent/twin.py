@@ -4,6 +4,7 @@ Composes messages and puts them into the outbox, in the order in which it is cal
 into Hono's 2048 bytes: a text is cut, and what cannot be cut was refused before it was accepted.
 """
 
+import json
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -24,6 +25,7 @@ from agent.messaging.ditto import (
 )
 from agent.messaging.hono import EVENTS, Identity
 from agent.messaging.outbox import Outbox
+from agent.parameters import MAX_CODE_BYTES
 from agent.settings import Settings
 
 DEFINITION = [
@@ -56,7 +58,9 @@ class Twin:
 
         A modify replaces the feature, so these go along, or right after when all together is too long.
         """
-        last = self._journal.last_values()
+        arrived = {name: json.loads(payload)["value"] for name, payload in self._outbox.arrived.items()}
+        last = self._journal.last_values() | arrived
+        last.pop("autoUpload", None)
         build = merge if self._settings.announce == "merge" else modify
         together = encode(build(self.identity.thing, self._path, self._feature(last)))
         if len(together) <= MAX_MESSAGE_BYTES:
@@ -102,7 +106,7 @@ class Twin:
 
     def check_request_fits(self, child: Child) -> None:
         """Raise `CommandError` 400 when the options that are passed on make the request too long."""
-        _check_fits(encode(self._request(child)), "options.*")
+        _check_fits(encode(self._request(child)), "options 'options.*' are")
 
     def _request(self, child: Child) -> dict[str, Any]:
         options = child.staged.options | {
@@ -122,16 +126,19 @@ class Twin:
 
     def check_upload_fits(self, upload: Upload) -> None:
         """Raise `CommandError` 400 when `info.*` makes the longest value of `lastUpload` too long."""
-        ended = upload.failed(upload.started, "x" * 32, "")
-        _check_fits(encode(self._property(LAST_UPLOAD, ended.last_upload(""))), "info.*")
+        ended = upload.failed(upload.started, '"' * MAX_CODE_BYTES, "", cancelled=True)
+        _check_fits(encode(self._property(LAST_UPLOAD, ended.last_upload("…"))), "options 'info.*' are")
+
+    def check_job_fits(self, job: Job) -> None:
+        """Raise `CommandError` 400 when the id makes the longest value of `lastOperation` too long."""
+        ended = job.failed(job.started, '"' * MAX_CODE_BYTES, "")
+        _check_fits(encode(self._property(LAST_OPERATION, ended.last_operation("…"))), "correlationId is")
 
     def settled(self) -> None:
         self._outbox.flush()
 
 
-def _check_fits(payload: bytes, options: str) -> None:
+def _check_fits(payload: bytes, what: str) -> None:
     if len(payload) > MAX_MESSAGE_BYTES:
         excess = len(payload) - MAX_MESSAGE_BYTES
-        raise CommandError(
-            400, PARAMETER_INVALID, f"options '{options}' are {excess} bytes too long to be sent on"
-        )
+        raise CommandError(400, PARAMETER_INVALID, f"{what} {excess} bytes too long to be sent on")

@@ -93,7 +93,11 @@ class Workers:
                 ended(cancelled_by(task.tools.token))
 
         task.tools.give_up.append(give_up)
-        threading.Thread(target=body, name=f"work-{task.owner}", daemon=True).start()
+        try:
+            threading.Thread(target=body, name=f"work-{task.owner}", daemon=True).start()
+        except RuntimeError:
+            log.exception("no further thread can be started")
+            self.mailbox.post(partial(ended, Outcome(None, "internal-error", "no thread can be started")))
 
     def cancel(self, tools: Tools, message: str, code: str) -> None:
         """Ask the work to end with this message and status code.
@@ -126,7 +130,10 @@ class Workers:
                     self._leave(task.place.storage, abandoned)
 
     def _leave(self, storage: Storage, abandoned: list[str]) -> None:
-        """Close the place; before that, remove what earlier jobs could not remove there."""
+        """Close the place; before that, remove what earlier jobs could not remove there.
+
+        Nothing that goes wrong here changes what became of the work.
+        """
         try:
             if isinstance(storage, Discarding):
                 for owner in abandoned:
@@ -134,8 +141,12 @@ class Workers:
                         storage.discard(checkpoint)
         except StorageError as error:
             log.warning("what an earlier job left at its place stays for now", reason=str(error))
-        finally:
+        except Exception:
+            log.exception("bug in a provider")
+        try:
             storage.close()
+        except Exception:
+            log.exception("bug in a provider")
 
 
 class _Once(Generic[Result]):

@@ -1,6 +1,6 @@
 """One record per job: a backup, a restore, or the upload of a staged archive. Pure.
 
-A job starts and ends once; the two tables below are the only transitions there are. The twin's
+A job starts and ends once; there are no other transitions. The twin's
 `lastOperation` and `lastUpload` values are made here and nowhere else.
 """
 

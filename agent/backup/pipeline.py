@@ -15,7 +15,7 @@ from pathlib import Path
 from agent.backup.archive.writer import ArchiveOptions, write_archive
 from agent.backup.errors import JobError, ProviderBug, SourceChanged, disk_errors
 from agent.backup.retry import RetryLimits, with_retries
-from agent.backup.selection import Report, walk
+from agent.backup.selection import Entry, Report, walk
 from agent.backup.transfer import (
     CancelToken,
     FileSource,
@@ -24,6 +24,7 @@ from agent.backup.transfer import (
     StreamSource,
     file_digest,
     no_progress,
+    private,
 )
 from providers.api import Checkpoint, Resuming, Storage, Stored
 from providers.errors import StorageError
@@ -122,7 +123,7 @@ def _archived(order: BackupOrder, context: Context) -> BackupResult:
     report, check = Report(context.left_out), context.token.check
     context.phase("archiving")
     with (
-        closing(walk(order.directory, report, order.own_storage, check)) as entries,
+        closing(_entries(order, report, check)) as entries,
         closing(write_archive(entries, report, order.options, check)) as archive,
         closing(_strict(archive, report, order.strict)) as chunks,
     ):
@@ -134,6 +135,11 @@ def _archived(order: BackupOrder, context: Context) -> BackupResult:
         source = StreamSource(chunks, context.token, context.progress, rate=context.rate())
         stored = _put(order.place, source, context)
         return BackupResult(report, stored.size_bytes, source.sha256, stored)
+
+
+def _entries(order: BackupOrder, report: Report, check: Callable[[], None]) -> Generator[Entry, None, None]:
+    with disk_errors(f"cannot read '{order.directory}'"):
+        yield from walk(order.directory, report, order.own_storage, check)
 
 
 def _strict(chunks: Iterator[bytes], report: Report, strict: bool) -> Generator[bytes, None, None]:
@@ -183,7 +189,7 @@ def _write_file(chunks: Iterator[bytes], path: Path, *, checksum: bool) -> tuple
     try:
         with disk_errors(f"cannot write the archive to '{path.parent}'"):
             size = 0
-            with open(part, "xb", opener=_private) as file:
+            with open(part, "xb", opener=private) as file:
                 for chunk in chunks:
                     file.write(chunk)
                     size += len(chunk)
@@ -199,10 +205,6 @@ def _write_file(chunks: Iterator[bytes], path: Path, *, checksum: bool) -> tuple
             part.unlink()
         raise
     return size, {name: digest.hexdigest() for name, digest in hashes.items()}
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_CLOEXEC, 0o600)
 
 
 def sync_directory(directory: Path) -> None:
@@ -226,12 +228,20 @@ def _put(place: Place, source: FileSource | StreamSource, context: Context) -> S
         # An SDK may swallow what the stream raised, and report success with nothing stored.
         if source.failure:
             raise source.failure
+        _check_whole(stored, source)
         return stored
 
     def possible() -> bool:
         return source.rewindable or source.tell() == 0 or isinstance(place.storage, Resuming)
 
     return with_retries(attempt, context.retries, context.token, possible)
+
+
+def _check_whole(stored: Stored, source: FileSource | StreamSource) -> None:
+    """Raise `ProviderBug` when less was stored than the source had to give."""
+    whole = source.tell() if source.size is None else source.size
+    if stored.size_bytes != whole or (source.size is None and source.read(1)):
+        raise ProviderBug(f"the provider stored {stored.size_bytes} bytes, which is not all of the archive")
 
 
 @contextmanager

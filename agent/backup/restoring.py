@@ -123,15 +123,17 @@ def _tidied(work: Restore, order: RestoreOrder, context: Context) -> bool:
 
 def _fetch(order: RestoreOrder, context: Context) -> None:
     place = order.place
-    name = place.name or with_retries(
-        lambda: newest(place.storage, order.device_tag), context.retries, context.token
-    )
+
+    def look() -> str:
+        with distrusting(), context.token.lent():
+            return newest(place.storage, order.device_tag)
+
+    name = place.name or with_retries(look, context.retries, context.token)
     with disk_errors(f"cannot write the download to '{order.download.parent}'"):
         sink = FileSink(order.download, context.token, context.progress, rate=context.rate())
 
     def attempt() -> Stored:
-        writing = disk_errors(f"cannot write the download to '{order.download.parent}'")
-        with distrusting(), context.token.lent(), writing:
+        with distrusting(), context.token.lent():
             return place.storage.get(name, sink, context.checkpoint)
 
     with closing(sink):

@@ -8,7 +8,7 @@ import structlog
 from tenacity import (
     RetryCallState,
     Retrying,
-    sleep_using_event,
+    retry_if_exception,
     stop_after_attempt,
     stop_before_delay,
     stop_when_event_set,
@@ -31,13 +31,6 @@ class RetryLimits:
     longest_pause_s: float = 60
 
 
-def _worth_another_try(state: RetryCallState) -> bool:
-    error = state.outcome.exception() if state.outcome else None
-    if not isinstance(error, StorageError) or not error.retryable:
-        return False
-    return not isinstance(error, Corrupted) or state.attempt_number == 1
-
-
 def with_retries(
     call: Callable[[], Result],
     limits: RetryLimits,
@@ -50,6 +43,17 @@ def with_retries(
     Raises the last error, or `Cancelled` when the token was set meanwhile.
     """
     jitter = wait_random_exponential(multiplier=1, max=limits.longest_pause_s)
+
+    corrupted = 0
+
+    def worth_another_try(error: BaseException) -> bool:
+        nonlocal corrupted
+        corrupted += isinstance(error, Corrupted)
+        return isinstance(error, StorageError) and error.retryable and corrupted < 2 and possible()
+
+    def pause(seconds: float) -> None:
+        token.event.wait(seconds)
+        token.check()
 
     def pause_s(state: RetryCallState) -> float:
         error = state.outcome.exception() if state.outcome else None
@@ -64,12 +68,12 @@ def with_retries(
         )
 
     retrying = Retrying(
-        retry=lambda state: _worth_another_try(state) and possible(),
+        retry=retry_if_exception(worth_another_try),
         stop=stop_after_attempt(limits.attempts)
         | stop_before_delay(limits.total_s)
         | stop_when_event_set(token.event),
         wait=pause_s,
-        sleep=sleep_using_event(token.event),
+        sleep=pause,
         before_sleep=tell,
         reraise=True,
     )

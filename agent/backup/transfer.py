@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from agent.backup.errors import Cancelled
+from agent.backup.errors import Cancelled, disk_errors
 
 _SO_MAX_PACING_RATE = 47
 """socket(7), asm-generic/socket.h; Python does not name it."""
@@ -75,13 +75,6 @@ class CancelToken:
             with self._lock:
                 self._wakers.remove(wake)
 
-    def _add(self, wake: Callable[[], None]) -> None:
-        with self._lock:
-            self._wakers.append(wake)
-            cancelled = self.event.is_set()
-        if cancelled:
-            wake()
-
 
 class Connections:
     """The connections of one job: opened here, shut down when it is cancelled.
@@ -118,6 +111,11 @@ class Connections:
 
 def no_progress(_bytes_done: int) -> None:
     """For those who do not want to know."""
+
+
+def private(path: str, flags: int) -> int:
+    """An opener for files that are nobody else's business: mode 0600."""
+    return os.open(path, flags | os.O_CLOEXEC, 0o600)
 
 
 class RateLimit:
@@ -163,7 +161,8 @@ class FileSource:
     def read(self, n: int = -1, /) -> bytes:
         try:
             self._token.check()
-            chunk = self._file.read(n)
+            with disk_errors("cannot read the staged archive"):
+                chunk = self._file.read(n)
             self._rate.pace(len(chunk))
         except Exception as error:
             self.failure = error
@@ -258,12 +257,13 @@ class FileSink:
         rate: RateLimit | None = None,
     ) -> None:
         self._rate = rate or RateLimit(0, token)
-        self._file: BinaryIO = path.open("ab")
+        self._file: BinaryIO = open(path, "ab", opener=private)  # noqa: SIM115 (closed by `close`)
         self._token, self._progress = token, progress
 
     def write(self, chunk: bytes, /) -> int:
         self._token.check()
-        written = self._file.write(chunk)
+        with disk_errors("cannot write the download"):
+            written = self._file.write(chunk)
         self._rate.pace(written)
         self._progress(self._file.tell())
         return written
@@ -277,10 +277,11 @@ class FileSink:
 
     def close(self) -> None:
         """Flush to the disk: what the checkpoint says was fetched must be there after a power cut."""
-        if not self._file.closed:
+        if self._file.closed:
+            return
+        with disk_errors("cannot write the download"), self._file:
             self._file.flush()
             os.fsync(self._file.fileno())
-            self._file.close()
 
 
 def file_digest(path: Path, algorithm: str, token: CancelToken) -> bytes:

@@ -89,9 +89,9 @@ class Link:
             self._client.disconnect()
         self._thread.join(timeout_s)
 
-    def subscribe(self, *topics: str) -> None:
+    def subscribe(self, *topics: str, qos: int = 1) -> None:
         if self._client:
-            self._client.subscribe([(topic, 1) for topic in topics])
+            self._client.subscribe([(topic, qos) for topic in topics])
 
     def publish(self, topic: str, payload: bytes) -> int | None:
         """Send with QoS 1. Returns a number that `sent` will tell, or None while there is no connection."""

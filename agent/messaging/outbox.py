@@ -11,6 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import chain
 from typing import Protocol
 
 WINDOW = 10
@@ -34,6 +35,8 @@ class Message:
     """The twin's property that this sets; once delivered, its value is remembered under that name."""
     replaceable: bool = False
     """A newer message for the same property may take its place."""
+    repeated: bool = True
+    """False for what is said anew on every connection."""
     expires_s: float | None = None
     """Time of the monotonic clock after which it is dropped."""
 
@@ -55,6 +58,8 @@ class Outbox:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._publish: Publish | None = None
+        self.arrived: dict[str, bytes] = {}
+        """The last message that arrived for each property of the twin, since the agent runs."""
         self._fresh: list[Message] = []
         self._waiting: deque[Message] = deque()
         self._unacknowledged: dict[int, Message] = {}
@@ -79,11 +84,13 @@ class Outbox:
         self._fresh.append(Message(topic, payload))
 
     def update(self, topic: str, payload: bytes, property_name: str) -> None:
-        """A value that a newer one replaces while it waits."""
-        for message in self._waiting:
-            if message.replaceable and message.property_name == property_name:
-                message.payload = payload
-                return
+        """A value that a newer one replaces while it waits, unless something was said of it in between."""
+        for message in chain(reversed(self._fresh), reversed(self._waiting)):
+            if message.property_name == property_name:
+                if message.replaceable:
+                    message.payload = payload
+                    return
+                break
         self._fresh.append(Message(topic, payload, property_name=property_name, replaceable=True))
 
     def forget_fresh(self) -> None:
@@ -93,7 +100,9 @@ class Outbox:
     def up(self, publish: Publish, first: Iterable[tuple[str, bytes]]) -> None:
         """The connection stands: send `first` (topic, payload), then all that waits."""
         self._publish = publish
-        self._waiting.extendleft(Message(*message) for message in reversed(list(first)))
+        self._waiting.extendleft(
+            Message(topic, payload, repeated=False) for topic, payload in reversed(list(first))
+        )
         self.flush()
 
     def down(self) -> None:
@@ -101,13 +110,19 @@ class Outbox:
         self._publish = None
         self._waiting.extendleft(reversed(self._unacknowledged.values()))
         self._unacknowledged.clear()
+        self._waiting = deque(message for message in self._waiting if message.repeated)
 
     def sent(self, mid: int) -> None:
         """The broker acknowledged the message with this number."""
         message = self._unacknowledged.pop(mid, None)
-        if message and message.kept_as is not None:
-            self._store.delivered(message.kept_as)
-        self.flush()
+        if message and message.property_name:
+            self.arrived[message.property_name] = message.payload
+        try:
+            if message and message.kept_as is not None:
+                self._store.delivered(message.kept_as)
+        finally:
+            # Also when the disk is full: then it is told once more after a restart.
+            self.flush()
 
     def flush(self) -> None:
         """Send what waits, as far as connection and window allow."""

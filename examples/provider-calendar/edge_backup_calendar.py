@@ -48,7 +48,7 @@ class Calendar:
         self._target = limits.targets[given["calendar.target"]]
         self._what = f"target '{given['calendar.target']}'"
 
-    def preflight(self) -> None:
+    def preflight(self, _writing: bool, /) -> None:
         """Raises `TargetAbsent` when the target is not there."""
         with self._translating(), self._root():
             pass

@@ -13,7 +13,7 @@ from tests.contract.local_targets import small_disk
 from tests.support.agent_process import AgentProcess
 from tests.support.backend import LAST_UPLOAD, Backend
 from tests.support.faultproxy import FaultProxy
-from tests.support.http_server import HttpServer
+from tests.support.http_server import HttpServer, Say
 from tests.support.trees import differences
 from tests.support.waiting import wait_until
 
@@ -144,7 +144,7 @@ def test_an_unknown_authority_is_unreachable_and_says_so(
     device.settings |= {"transfer.attempts": 1}
     device.start()
     backend.announced()
-    with HttpServer(lambda _request: None, tls=context) as server:
+    with HttpServer(lambda _request: Say(), tls=context) as server:
         ended = backend.run("backup", "X", {"https.url": f"{server.url}/x?token=hidden"})
     assert (ended["state"], ended["statusCode"]) == ("BACKUP_FAILED", "unreachable")
     assert "certificate" in ended["message"]

@@ -33,7 +33,12 @@ class AgentProcess:
             "announce": "modify",
             **settings,
         }
-        self.environment = {key: value for key, value in os.environ.items() if "PROXY" not in key.upper()}
+        unwanted = ("PROXY", "PYTHONDONTWRITEBYTECODE")  # the latter costs a second at every start
+        self.environment = {
+            key: value
+            for key, value in os.environ.items()
+            if not any(word in key.upper() for word in unwanted)
+        }
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self, *prefix: str) -> "AgentProcess":

@@ -3,7 +3,7 @@
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 
@@ -35,15 +35,11 @@ class Stalling:
             self.reached.set()
             self.release.wait(60)
             connection.settimeout(0.2)
-            try:
+            with suppress(OSError):
                 while connection.recv(1 << 16):
                     pass
-            except OSError:
-                pass
-            try:
+            with suppress(OSError):
                 connection.sendall(self.answer)
-            except OSError:
-                pass
 
 
 @contextmanager

@@ -1,0 +1,466 @@
+"""Commands as they arrive: whatever they are, they are acknowledged, answered where WIRE says so, and
+followed by a good one that works."""
+
+import json
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from agent.feature import MAX_COMMAND_BYTES
+from agent.messaging.ditto import MAX_MESSAGE_BYTES
+from agent.messaging.link import Delivery
+from tests.support.fakes import DEVICE, FEATURE, LAST_OPERATION, THING, Device, command
+from tests.unit.test_ditto import JSON
+
+LOCAL = {"storage.provider": "local"}
+
+
+@pytest.fixture
+def device(tmp_path: Path) -> Iterator[Device]:
+    device = Device(tmp_path)
+    yield device
+    device.close()
+
+
+def status_of(said: list[tuple[str, dict[str, Any]]]) -> int:
+    """The status of the answer, which is the first thing said."""
+    return int(said[0][1]["status"])
+
+
+# Answers
+
+
+def test_a_command_in_the_form_of_the_api_document_is_answered_in_its_form(device: Device) -> None:
+    said = device.command("backup", {"correlationID": "X", "options": LOCAL}, request_id="", header="<UUID>")
+    assert said[0] == (
+        f"command//{DEVICE}/res//backup",
+        {
+            "topic": f"{THING}/things/live/messages/backup",
+            "headers": {"content-type": "application/json", "correlation-id": "<UUID>"},
+            "path": f"{FEATURE}/outbox/messages/backup",
+            "status": 204,
+        },
+    )
+
+
+def test_a_command_with_a_request_id_has_its_status_in_the_answer_s_topic(device: Device) -> None:
+    ((topic, message),) = device.command("nonsense", {}, request_id="r1")
+    assert topic == f"command//{DEVICE}/res/r1/400"
+    assert message["value"] == {
+        "status": 400,
+        "error": "messages:parameter.invalid",
+        "message": "Unsupported operation 'nonsense'!",
+    }
+
+
+def test_the_answer_comes_before_the_first_state_and_that_before_the_last(device: Device) -> None:
+    """WIRE section 2: the reply, STARTED, FINISHED, and then the upload request."""
+    before = len(device.wire.sent)
+    device.command("backup", {"correlationID": "X"})
+    device.finish()
+    said = device.wire.sent[before:]
+    assert [message["path"].removeprefix(FEATURE) for _, message in said] == [
+        "/outbox/messages/backup",
+        "/properties/lastOperation",
+        "/properties/lastOperation",
+        "/outbox/messages/request",
+    ]
+    assert [value["state"] for value in device.values()] == ["BACKUP_STARTED", "BACKUP_FINISHED"]
+    assert said[3][1]["value"]["correlationId"] == "X#1"
+
+
+@pytest.mark.parametrize(
+    ("required", "request_id", "answered"),
+    [
+        (True, "r", True),
+        (True, "", True),
+        (False, "r", False),
+        ("true", "", True),
+        ("FALSE", "r", False),
+        (None, "r", True),
+        (None, "", False),
+        ("maybe", "r", True),
+        ("maybe", "", False),
+    ],
+)
+def test_an_answer_is_given_exactly_where_one_is_due(
+    device: Device, required: object, request_id: str, answered: bool
+) -> None:
+    """Absent means true in Ditto and false in Kanto: then the request id decides."""
+    topic = f"command//{DEVICE}/req/{request_id}/nonsense"
+    said = device.receive(topic, command("nonsense", {}, response_required=required))
+    assert bool(said) is answered
+
+
+@pytest.mark.parametrize(("switch", "answered"), [("true", True), ("false", False)])
+def test_one_way_answers_can_be_switched_off(tmp_path: Path, switch: str, answered: bool) -> None:
+    """For installations where such a reply would reach a real Hono, which refuses it."""
+    device = Device(tmp_path, {"oneWayReplies": switch})
+    assert bool(device.command("nonsense", {}, request_id="")) is answered
+    assert device.command("nonsense", {}, request_id="r")
+    device.close()
+
+
+def test_without_a_correlation_id_one_is_made(device: Device) -> None:
+    payload = command("nonsense", {}, header=None)
+    ((_, message),) = device.receive(f"command//{DEVICE}/req/r/nonsense", payload)
+    assert len(message["headers"]["correlation-id"]) == 36
+
+
+@pytest.mark.parametrize(("header", "echo"), [(5, "5"), (True, "true"), ("", ""), ("a b", "a b")])
+def test_the_correlation_id_is_echoed_as_text(device: Device, header: object, echo: str) -> None:
+    payload = command("nonsense", {}, header=header)
+    ((_, message),) = device.receive(f"command//{DEVICE}/req/r/nonsense", payload)
+    assert message["headers"]["correlation-id"] == echo
+
+
+@pytest.mark.parametrize("value", ["text", [], 5, True])
+def test_a_readable_envelope_with_a_bad_value_gets_a_400(device: Device, value: object) -> None:
+    ((_, message),) = device.command("backup", value)
+    assert (message["status"], message["value"]["error"]) == (400, "messages:parameter.invalid")
+
+
+def test_where_topic_and_path_differ_in_the_subject_the_path_wins(device: Device) -> None:
+    """And the answer goes where the topic says."""
+    ((topic, message),) = device.receive(f"command//{DEVICE}/req//backup", command("nonsense", {}))
+    assert topic == f"command//{DEVICE}/res//backup"
+    assert message["path"] == f"{FEATURE}/outbox/messages/nonsense"
+
+
+@pytest.mark.parametrize("level", ["", DEVICE, f"{DEVICE}:edge:containers"])
+def test_the_gateway_and_virtual_devices_are_answered_at_their_own_level(device: Device, level: str) -> None:
+    ((topic, _),) = device.receive(f"command//{level}/req/r/nonsense", command("nonsense", {}))
+    assert topic == f"command//{level}/res/r/400"
+
+
+@pytest.mark.parametrize(
+    ("topic", "payload"),
+    [
+        ("command//other:device/req/r/backup", command("backup", {})),
+        (f"command/t/{DEVICE}/req/r/backup", command("backup", {})),
+        (f"command//{DEVICE}/req/r/backup", b"not JSON"),
+        (f"command//{DEVICE}/req/r/backup", b"[]"),
+        (f"command//{DEVICE}/req/r/backup", command("backup", {}).replace(b"edge/device", b"edge/other")),
+        (f"command//{DEVICE}/req/r/backup", command("backup", {}).replace(b"BackupAndRestore", b"Other")),
+        (f"command//{DEVICE}/req/r/backup", command("backup", {"x": "y" * MAX_COMMAND_BYTES})),
+    ],
+    ids=["device", "tenant", "garbage", "list", "thing", "feature", "size"],
+)
+def test_what_is_for_somebody_else_or_unreadable_is_acknowledged_in_silence(
+    device: Device, topic: str, payload: bytes
+) -> None:
+    assert device.receive(topic, payload) == []
+
+
+def test_a_retained_command_is_acknowledged_and_never_run(device: Device) -> None:
+    """It would come back with every subscription."""
+    assert device.command("backup", {"options": LOCAL}, retain=True) == []
+    assert device.values() == []
+    assert status_of(device.command("backup", {"options": LOCAL})) == 204
+
+
+# Redeliveries
+
+
+def test_a_command_that_comes_again_runs_once_and_gets_the_same_answer(device: Device) -> None:
+    value = {"correlationID": "X", "options": LOCAL}
+    device.command("backup", value)
+    first = next(raw for raw in device.wire.raw if raw[0].startswith("command"))
+    device.finish()
+    count = len(device.wire.raw)
+    device.command("backup", value)
+    assert device.wire.raw[count:] == [first]
+    assert len(device.values()) == 2
+
+
+def test_a_command_that_comes_again_after_a_crash_runs_once(device: Device) -> None:
+    value = {"correlationID": "X", "options": LOCAL}
+    first = device.command("backup", value)[0]
+    device.finish()
+    device.restart()
+    assert device.command("backup", value, dup=True) == [first]
+
+
+def test_another_payload_under_the_same_request_id_is_refused(device: Device) -> None:
+    device.command("nonsense", {"a": 1})
+    ((_, message),) = device.command("nonsense", {"a": 2})
+    assert (message["status"], message["value"]["error"]) == (409, "messages:execution.failed")
+    assert status_of(device.command("nonsense", {"a": 1})) == 400
+
+
+def test_the_second_form_of_a_command_is_swallowed(device: Device) -> None:
+    payload = command("nonsense", {})
+    assert device.receive(f"c//{DEVICE}/q/r/nonsense", payload)[0][0] == f"c//{DEVICE}/s/r/400"
+    assert device.receive(f"command//{DEVICE}/req/r/nonsense", payload) == []
+
+
+# Refusals
+
+
+def test_a_second_job_is_refused_while_one_runs(device: Device) -> None:
+    """One at a time, also for a restore, where Kanto wrongly says 204."""
+    device.command("backup", {"options": LOCAL}, request_id="1")
+    for number, operation in enumerate(("backup", "restore"), 2):
+        ((_, message),) = device.command(operation, {"options": LOCAL}, request_id=str(number))
+        assert message["status"] == 409
+        assert message["value"]["error"] == "messages:execution.failed"
+        assert message["value"]["message"] == "Backup operation is currently in progress!"
+    device.finish()
+    assert status_of(device.command("backup", {"options": LOCAL}, request_id="4")) == 204
+
+
+@pytest.mark.parametrize(
+    ("operation", "options", "code"),
+    [
+        ("backup", {"storage.provider": "nowhere"}, "messages:parameter.invalid"),
+        ("backup", {"https.url": "ftp://h/x"}, "messages:parameter.invalid"),
+        ("backup", {"storage.provider": "local", "local.target": "usb"}, "messages:parameter.invalid"),
+        ("backup", {"backup.passcode": "x"}, "messages:parameter.invalid"),
+        ("backup", {"backup.dir": "/nowhere"}, "messages:execution.failed"),
+        ("restore", {}, "messages:parameter.invalid"),
+        ("restore", {"restore.mode": "wipe", **LOCAL}, "messages:parameter.invalid"),
+        ("restore", {"backup.dir": "/etc", **LOCAL}, "messages:execution.failed"),
+    ],
+)
+def test_what_the_device_knows_to_be_wrong_is_refused_at_once(
+    device: Device, operation: str, options: dict[str, str], code: str
+) -> None:
+    """400, and nothing has begun."""
+    ((_, message),) = device.command(operation, {"options": options})
+    assert (message["status"], message["value"]["error"]) == (400, code)
+    assert device.values() == []
+
+
+def test_an_unknown_archive_cannot_be_started(device: Device) -> None:
+    ((_, message),) = device.command("start", {"correlationID": "X#1", "options": LOCAL})
+    assert (message["status"], message["value"]["error"]) == (404, "messages:parameter.invalid")
+
+
+def test_a_refusal_is_cut_to_fit_into_a_message(device: Device) -> None:
+    """Hono drops what is longer; 400 letters of four bytes each are 1600 bytes, twice is too much."""
+    long = "\U0001f600" * 370
+    payload = command("LONG", {}).replace(b"LONG", b"x", 1).replace(b"LONG", long.encode())
+    ((_, message),) = device.receive(f"command//{DEVICE}/req/r/x", payload)
+    assert message["value"]["message"].startswith("Unsupported operation")
+
+
+def test_an_option_that_is_nested_too_deep_is_no_internal_error(device: Device) -> None:
+    """Lists become text again, which takes more of the stack than reading them did."""
+    for depth in range(700, 1100, 20):
+        nested = '{"options":{"x":' + "[" * depth + "]" * depth + "}}"
+        payload = command("backup", "VALUE").replace(b'"VALUE"', nested.encode())
+        for message in device.receive(f"command//{DEVICE}/req/{depth}/backup", payload):
+            assert message[1].get("status") != 500, depth
+        device.finish()
+
+
+# A journal that cannot be written
+
+
+def test_without_a_journal_a_command_is_refused_and_nothing_runs(device: Device) -> None:
+    """What cannot be remembered would run twice."""
+    device.journal._db.execute("PRAGMA query_only=1")
+    ((_, message),) = device.command("backup", {"options": LOCAL})
+    assert message["status"] == 507
+    assert device.values() == []
+    device.journal._db.execute("PRAGMA query_only=0")
+    assert status_of(device.command("backup", {"options": LOCAL})) == 204
+
+
+def test_a_journal_that_is_locked_is_no_reason_to_go_deaf(device: Device) -> None:
+    """Unacknowledged commands fill the broker's window of 20, and then nothing comes any more."""
+    device.journal._db.execute("PRAGMA busy_timeout=0")
+    other = device.journal.checkpoint("somebody")
+    other._db.execute("BEGIN IMMEDIATE")
+    ((_, message),) = device.command("backup", {"options": LOCAL})
+    other._db.execute("ROLLBACK")
+    other.close()
+    assert message["status"] == 507
+
+
+def test_a_job_whose_end_cannot_be_written_is_told_all_the_same(device: Device) -> None:
+    device.command("backup", {"correlationID": "X", "options": LOCAL})
+    device.journal._db.execute("PRAGMA query_only=1")
+    device.finish()
+    assert device.values()[-1]["state"] == "BACKUP_FINISHED"
+    device.journal._db.execute("PRAGMA query_only=0")
+
+
+def test_no_secret_and_no_payload_is_in_the_storage(device: Device) -> None:
+    options = {"https.url": "http://127.0.0.1:9/x?sig=hunter2", "https.header.Authorization": "hunter2"}
+    device.command("backup", {"options": options})
+    device.finish()
+    assert device.values()[-1]["state"] == "BACKUP_FAILED"
+    assert "hunter2" not in str(device.wire.sent)
+    for file in device.settings.storage.glob("journal.db*"):
+        assert b"hunter2" not in file.read_bytes()
+
+
+# Anything
+
+
+SUBJECTS = st.sampled_from(["backup", "restore", "start", "trigger", "cancel", "nonsense"]) | st.text(
+    st.characters(exclude_characters="/+#\0", exclude_categories=["Cs"]), min_size=1, max_size=12
+)
+SOME: list[Any] = ["", "local", "nowhere", "{}", "x#1", 5, 1.5, True, None, [], ["a"], {}]
+VALUES = st.sampled_from(SOME) | JSON
+OPTION_KEYS = [
+    *("backup.dir", "storage.provider", "https.url", "local.target", "local.name"),
+    *("restore.mode", "backup.exclude", "options.a", "info.b"),
+]
+VALUE = JSON | st.fixed_dictionaries(
+    {},
+    optional={
+        "correlationID": VALUES,
+        "CORRELATIONID": VALUES,
+        "providers": VALUES,
+        "options": st.dictionaries(st.sampled_from(OPTION_KEYS) | st.text(max_size=5), VALUES, max_size=4)
+        | JSON,
+    },
+)
+HEADERS = JSON | st.fixed_dictionaries(
+    {}, optional={"correlation-id": VALUES, "Response-Required": VALUES | st.just("TRUE"), "x": JSON}
+)
+DEVICES = st.sampled_from(["", DEVICE, f"{DEVICE}:edge:containers", "other:device"])
+
+
+@st.composite
+def topics(draw: st.DrawFn) -> str:
+    root, kind = draw(st.sampled_from([("command", "req"), ("c", "q"), ("command", "res")]))
+    request_id = draw(st.sampled_from(["", "r1", "r2"]))
+    return f"{root}//{draw(DEVICES)}/{kind}/{request_id}/{draw(SUBJECTS)}"
+
+
+@st.composite
+def payloads(draw: st.DrawFn) -> bytes:
+    subject = draw(SUBJECTS)
+    message = {
+        draw(st.sampled_from(["topic", "Topic"])): f"{THING}/things/live/messages/{subject}",
+        draw(st.sampled_from(["headers", "HEADERS"])): draw(HEADERS),
+        draw(st.sampled_from(["path", "pATH"])): f"{FEATURE}/inbox/messages/{subject}",
+        draw(st.sampled_from(["value", "Value"])): draw(VALUE),
+    }
+    for key in draw(st.lists(st.sampled_from(sorted(message)), max_size=1)):
+        message[key] = draw(JSON)
+    text = json.dumps(message, ensure_ascii=draw(st.booleans()))
+    payload = bytearray(text.encode("utf-8", "surrogatepass"))
+    for place, byte in draw(st.lists(st.tuples(st.integers(0, 5000), st.integers(0, 255)), max_size=2)):
+        if draw(st.booleans()):
+            payload[place % len(payload)] = byte
+    return bytes(payload)
+
+
+DELIVERIES = st.lists(
+    st.tuples(
+        topics() | st.text(max_size=30), payloads() | st.binary(max_size=50), st.booleans(), st.booleans()
+    ),
+    min_size=1,
+    max_size=6,
+)
+
+
+def lowered(value: Any) -> dict[str, Any]:
+    return {key.lower(): item for key, item in value.items()} if isinstance(value, dict) else {}
+
+
+def no_constant(name: str) -> None:
+    raise ValueError(name)
+
+
+def due(topic: str, payload: bytes) -> bool:
+    """WIRE section 1, read once more: whether an answer is due to the first delivery of this."""
+    levels = topic.split("/", 5)
+    if len(levels) != 6 or (levels[0], levels[3]) not in (("command", "req"), ("c", "q")) or levels[1]:
+        return False
+    if not levels[5] or not (levels[2] in ("", DEVICE) or levels[2].startswith(DEVICE + ":")):
+        return False
+    try:
+        message = json.loads(payload.decode(), parse_constant=no_constant)
+    except ValueError:
+        return False
+    message = lowered(message)
+    if not str(message.get("topic")).startswith(f"{THING}/things/live/messages/"):
+        return False
+    inbox = f"{FEATURE}/inbox/messages/"
+    if not str(message.get("path")).startswith(inbox) or message["path"] == inbox:
+        return False
+    required = lowered(message.get("headers")).get("response-required")
+    if isinstance(required, str):
+        required = {"true": True, "false": False}.get(required.strip().lower())
+    return required if isinstance(required, bool) else bool(levels[4])
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(DELIVERIES)
+def test_whatever_arrives_is_acknowledged_and_answered_where_due_and_a_good_command_works(
+    deliveries: list[tuple[str, bytes, bool, bool]],
+) -> None:
+    """Never an exception, each delivery acknowledged once, an answer exactly where one is due."""
+    with tempfile.TemporaryDirectory() as work:
+        device = Device(Path(work))
+        try:
+            for topic, payload, retain, dup in deliveries:
+                said = device.receive(topic, payload, retain=retain, dup=dup)
+                answers = [message for where, message in said if where != "e"]
+                # The other form of a command that was answered gets nothing.
+                swallowed = (
+                    topic.startswith(("c/", "command/")) and not answers and seen_before(deliveries, payload)
+                )
+                assert swallowed or len(answers) == (due(topic, payload) and not retain), (topic, payload)
+                device.finish()
+            ((_, message), *_) = device.command("backup", {"options": LOCAL}, request_id="good")
+            assert message["status"] == 204
+            device.finish()
+            assert device.values(LAST_OPERATION)[-1]["state"] == "BACKUP_FINISHED"
+        finally:
+            device.close()
+
+
+def seen_before(deliveries: list[tuple[str, bytes, bool, bool]], payload: bytes) -> bool:
+    return sum(other == payload for _, other, _, _ in deliveries) > 1
+
+
+def test_a_burst_of_commands_while_offline_is_answered_afterwards(device: Device) -> None:
+    """In their order, each with its own answer."""
+    device.wire.online = False
+    for number in range(30):
+        device.command("nonsense", {}, request_id=str(number))
+    device.wire.online = True
+    device.outbox.flush()
+    device.acknowledge()
+    answers = [topic for topic, _ in device.wire.sent if topic.startswith("command")]
+    assert answers == [f"command//{DEVICE}/res/{number}/400" for number in range(30)]
+
+
+def test_every_message_fits_whatever_the_ids_are_made_of(tmp_path: Path) -> None:
+    """An id of 256 control characters takes 1536 bytes of JSON; such a command fits or is refused."""
+    device = Device(tmp_path)
+    for identifier in ("\x01" * 256, "\U0001f600" * 64, "x" * 256):
+        said = device.command("backup", {"correlationID": identifier}, request_id=identifier[:1])
+        assert status_of(said) in (204, 400)
+        device.finish()
+    assert all(len(payload) <= MAX_MESSAGE_BYTES for _, payload in device.wire.raw)
+    device.close()
+
+
+def test_commands_wait_until_the_device_knows_who_it_is(tmp_path: Path) -> None:
+    """A resumed session may deliver them before the identity question is answered."""
+    device = Device(tmp_path)
+    presence = device.service._presence
+    presence._identity = None
+    acknowledged: list[int] = []
+    early = Delivery(
+        f"command//{DEVICE}/req/r/nonsense", command("nonsense"), False, False, lambda: acknowledged.append(1)
+    )
+    presence._message(early)
+    assert acknowledged == []
+    who = json.dumps({"deviceId": DEVICE, "tenantId": "t"}).encode()
+    presence._message(Delivery("edge/thing/response", who, False, False, lambda: None))
+    assert acknowledged == [1]
+    assert device.wire.sent[-1][0] == f"command//{DEVICE}/res/r/400"
+    device.close()

@@ -1,0 +1,366 @@
+"""What must survive a power cut, and what must never be written down."""
+
+import os
+import sqlite3
+import stat
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from structlog.testing import capture_logs
+
+from agent.backup.job import COMMITTED, Job, Kind
+from agent.journal import KEPT_JOBS, Journal, NewerJournal
+from agent.redelivery import CommandId, Redeliveries
+
+START = datetime(2026, 11, 21, 22, 28, 8, 388229, UTC)
+JOB = Job("job-1", Kind.RESTORE, "c\n#1", START)
+DIRECTORY = Path("/data/\udcff ü")
+"""File names need not be UTF-8."""
+ANY_BYTES = settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "journal.db"
+
+
+@pytest.fixture
+def journal(path: Path) -> Iterator[Journal]:
+    journal = Journal(path)
+    yield journal
+    journal.close()
+
+
+def fill_new(path: Path) -> None:
+    journal = Journal(path)
+    fill(journal)
+    journal.close()
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A closed journal with something in it."""
+    path = tmp_path_factory.mktemp("good") / "journal.db"
+    fill_new(path)
+    return path
+
+
+def fill(journal: Journal) -> None:
+    journal.job_started(JOB, DIRECTORY, [DIRECTORY])
+    first = journal.keep("e", b'{"value":{"state":"UPLOADING"}}', "lastUpload")
+    journal.delivered(first)
+    journal.keep("e", b'{"value":{"state":"SUCCESS"}}', "lastUpload")
+    checkpoint = journal.checkpoint("X#1")
+    checkpoint["upload"] = "id"
+    checkpoint.close()
+    Redeliveries(journal, 60).remember(CommandId("d", "r", "s", "c"), b"p", False, ("t", b"a"), "job-1")
+
+
+def read_everything(journal: Journal) -> None:
+    """As the agent does at its start."""
+    journal.unfinished_jobs()
+    journal.kept()
+    journal.last_values()
+    journal.last_value("lastUpload")
+    Redeliveries(journal, 60).judge(CommandId("d", "r", "s", "c"), b"p", short=False, dup=False)
+    checkpoint = journal.checkpoint("X#1")
+    dict(checkpoint)
+    checkpoint.close()
+
+
+def test_what_is_written_is_there_after_reopening(path: Path) -> None:
+    fill_new(path)
+    journal = Journal(path)
+    (unfinished,) = journal.unfinished_jobs()
+    assert (unfinished.job, unfinished.directory, unfinished.made) == (JOB, DIRECTORY, [DIRECTORY])
+    assert [row[1:] for row in journal.kept()] == [("e", b'{"value":{"state":"SUCCESS"}}', "lastUpload")]
+    assert journal.last_values() == {"lastUpload": {"state": "UPLOADING"}}
+    assert journal.last_value("lastUpload") == {"state": "SUCCESS"}
+    journal.close()
+
+
+def test_what_is_committed_survives_a_kill(path: Path) -> None:
+    """Also without any orderly end: nothing is left to an exit handler."""
+    script = (
+        "import os, sys; from pathlib import Path; from agent.journal import Journal;"
+        " journal = Journal(Path(sys.argv[1])); journal.keep('e', b'1', 'p'); os.kill(os.getpid(), 9)"
+    )
+    subprocess.run([sys.executable, "-c", script, str(path)], check=False, timeout=60)
+    journal = Journal(path)
+    assert [row[1:] for row in journal.kept()] == [("e", b"1", "p")]
+    journal.close()
+
+
+def test_every_commit_is_synced(journal: Journal) -> None:
+    """WAL with `synchronous=FULL`; with NORMAL a power cut takes the last transactions back."""
+    with journal.transaction() as db:
+        assert db.execute("PRAGMA synchronous").fetchone() == (2,)
+        assert db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
+def test_only_the_agent_s_user_can_read_it(journal: Journal, path: Path) -> None:
+    fill(journal)
+    files = sorted(path.parent.glob("journal.db*"))
+    assert len(files) == 3
+    assert {stat.S_IMODE(file.stat().st_mode) for file in files} == {0o600}
+
+
+def test_a_transaction_is_all_or_nothing(journal: Journal) -> None:
+    with suppress(KeyError), journal.transaction():
+        journal.job_started(JOB, Path("/data"), [])
+        journal.keep("e", b"1", "p")
+        raise KeyError
+    assert journal.unfinished_jobs() == []
+    assert journal.kept() == []
+    journal.keep("e", b"2", "p")
+    assert len(journal.kept()) == 1
+
+
+def test_nothing_of_a_transaction_is_seen_before_its_end(journal: Journal, path: Path) -> None:
+    """The command, its job and its first state are in the journal together, or not at all."""
+    other = sqlite3.connect(path)
+    with journal.transaction():
+        journal.keep("e", b"1", "p")
+        journal.job_started(JOB, Path("/data"), [])
+        assert other.execute("SELECT count(*) FROM outbox").fetchone() == (0,)
+    assert other.execute("SELECT count(*) FROM outbox").fetchone() == (1,)
+    other.close()
+
+
+def test_after_a_full_disk_the_journal_can_be_written_again(journal: Journal) -> None:
+    """A failed transaction must not stay open, or nothing would ever be committed again."""
+    with journal.transaction() as db:
+        db.execute("CREATE TABLE ballast (bytes BLOB)")
+        (pages,) = db.execute("PRAGMA page_count").fetchone()
+        db.execute(f"PRAGMA max_page_count={pages + 2}")
+    with suppress(sqlite3.OperationalError), journal.transaction() as db:
+        journal.keep("e", b"lost", "p")
+        db.execute("INSERT INTO ballast VALUES (zeroblob(1000000))")
+    assert journal.kept() == []
+    journal.keep("e", b"2", "p")
+    other = sqlite3.connect(journal.path)
+    assert other.execute("SELECT payload FROM outbox").fetchall() == [(b"2",)]
+    other.close()
+
+
+def test_a_remembered_text_is_random_and_stays(path: Path) -> None:
+    """The client id has to be the same after a restart, and another one on every device."""
+    texts = []
+    for journal_path in (path, path, path.with_name("other.db")):
+        journal = Journal(journal_path)
+        texts.append(journal.remembered("client_id"))
+        assert journal.remembered("client_id") == texts[-1] != journal.remembered("digest_key")
+        journal.close()
+    assert texts[0] == texts[1] != texts[2]
+
+
+def test_a_job_that_has_ended_is_not_unfinished(journal: Journal) -> None:
+    journal.job_started(JOB, Path("/data"), [])
+    journal.job_ended(JOB.finished(START + timedelta(seconds=1)))
+    assert journal.unfinished_jobs() == []
+
+
+def test_old_jobs_are_forgotten_and_running_ones_are_not(journal: Journal) -> None:
+    """The journal does not grow for ever."""
+    with journal.transaction():
+        journal.job_started(JOB, Path("/data"), [])
+        for number in range(KEPT_JOBS + 5):
+            job = Job(f"j{number}", Kind.BACKUP, "c", START)
+            journal.job_started(job, Path("/data"), [])
+            journal.job_ended(job.failed(START, "x", ""))
+    with journal.transaction() as db:
+        assert db.execute("SELECT count(*) FROM jobs WHERE state != 'STARTED'").fetchone() == (KEPT_JOBS,)
+    assert [unfinished.job.id for unfinished in journal.unfinished_jobs()] == ["job-1"]
+
+
+def test_the_end_of_a_job_forgets_its_commit_and_nothing_that_is_still_to_be_tidied_up(
+    journal: Journal,
+) -> None:
+    """An upload id at a provider is removed there first, or it costs money for ever."""
+    journal.job_started(JOB, Path("/data"), [])
+    mine, other = journal.checkpoint(JOB.id), journal.checkpoint("other")
+    mine[COMMITTED], mine["upload"], other[COMMITTED] = "yes", "id", "yes"
+    journal.job_ended(JOB.finished(START))
+    assert (dict(mine), dict(other)) == ({"upload": "id"}, {COMMITTED: "yes"})
+    mine.close()
+    other.close()
+
+
+def test_the_last_value_is_the_newest_delivered_or_waiting(journal: Journal) -> None:
+    assert journal.last_value("p") is None
+    numbers = [journal.keep("e", b'{"value":%d}' % value, "p") for value in range(3)]
+    assert journal.last_value("p") == 2
+    assert journal.last_values() == {}
+    for number in numbers:
+        journal.delivered(number)
+    assert journal.last_values() == {"p": 2}
+    assert journal.last_value("p") == 2
+
+
+def test_a_message_without_a_property_leaves_no_value(journal: Journal) -> None:
+    """The upload request sets nothing in the twin, so the announcement must not repeat it."""
+    journal.delivered(journal.keep("e", b'{"value":{}}', ""))
+    assert journal.last_values() == {}
+    assert journal.kept() == []
+
+
+# Checkpoints
+
+
+def test_a_checkpoint_is_a_mapping(journal: Journal) -> None:
+    checkpoint = journal.checkpoint("X#1")
+    checkpoint["a"], checkpoint["b"] = "1", "2"
+    checkpoint["a"] = "3"
+    del checkpoint["b"]
+    assert (dict(checkpoint), len(checkpoint), "b" in checkpoint) == ({"a": "3"}, 1, False)
+    with pytest.raises(KeyError):
+        checkpoint["b"]
+    with pytest.raises(KeyError):
+        del checkpoint["b"]
+    checkpoint.close()
+
+
+def test_a_worker_s_checkpoint_is_durable_at_once_and_seen_by_others(journal: Journal, path: Path) -> None:
+    """Written in the worker's thread, over a connection of its own, beside the main thread's."""
+    written = threading.Event()
+    finish = threading.Event()
+
+    def work() -> None:
+        checkpoint = journal.checkpoint("X#1")
+        checkpoint["part"] = "1"
+        written.set()
+        finish.wait(10)
+        checkpoint.close()
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    assert written.wait(10)
+    other = sqlite3.connect(path)
+    assert other.execute("SELECT owner, key, value FROM checkpoints").fetchall() == [("X#1", "part", "1")]
+    other.close()
+    mine = journal.checkpoint("X#1")
+    assert dict(mine) == {"part": "1"}
+    mine.close()
+    finish.set()
+    worker.join(10)
+
+
+# A journal that cannot be used
+
+
+def test_a_newer_journal_is_refused_and_left_alone(path: Path) -> None:
+    """A downgrade must not destroy what the newer release knows."""
+    fill_new(path)
+    db = sqlite3.connect(path)
+    db.execute("PRAGMA user_version=99")
+    db.close()
+    before = path.read_bytes()
+    with pytest.raises(NewerJournal, match="version 99") as caught:
+        Journal(path)
+    assert "install the release that wrote it" in str(caught.value)
+    assert path.read_bytes() == before
+
+
+def test_a_corrupt_journal_is_set_aside_with_an_error_line(path: Path) -> None:
+    """The agent starts, and whoever looks for the reason finds the file."""
+    path.write_bytes(b"no database, but some text that is long enough to look like one" * 100)
+    with capture_logs() as lines:
+        journal = Journal(path)
+    fill(journal)
+    journal.close()
+    (line,) = [line for line in lines if line["log_level"] == "error"]
+    aside = Path(line["set_aside"])
+    assert line["event"] == "journal is corrupt, a fresh one is started"
+    assert aside.parent == path.parent
+    assert aside.read_bytes().startswith(b"no database")
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def opened(path: Path, content: bytes) -> Journal:
+    for file in path.parent.iterdir():
+        file.unlink()
+    path.write_bytes(content)
+    return Journal(path)
+
+
+@ANY_BYTES
+@given(random_bytes=st.binary(max_size=5000))
+def test_any_bytes_leave_a_usable_journal(path: Path, random_bytes: bytes) -> None:
+    journal = opened(path, random_bytes)
+    fill(journal)
+    read_everything(journal)
+    journal.close()
+
+
+@ANY_BYTES
+@given(length=st.integers(0, 70_000))
+def test_a_truncated_journal_leaves_a_usable_one(path: Path, good: Path, length: int) -> None:
+    """A file system may have lost its end in a power cut."""
+    journal = opened(path, good.read_bytes()[:length])
+    read_everything(journal)
+    fill_again(journal)
+    journal.close()
+
+
+@pytest.mark.parametrize(
+    ("offset", "bit"),
+    [(18, 0), (18, 3), (19, 3), (40, 0), (44, 2), (47, 0), (60, 7), (63, 0)],
+    ids=str,
+)
+def test_a_flipped_bit_in_the_header_leaves_a_usable_journal(
+    path: Path, good: Path, offset: int, bit: int
+) -> None:
+    """Write and read version, schema cookie and format, our own version (SQLite file format 1.3)."""
+    spoilt = bytearray(good.read_bytes())
+    spoilt[offset] ^= 1 << bit
+    journal = opened(path, bytes(spoilt))
+    try:
+        read_everything(journal)
+        fill_again(journal)
+    finally:
+        journal.close()
+
+
+@ANY_BYTES
+@given(flips=st.lists(st.tuples(st.integers(0, 1 << 20), st.integers(1, 255)), min_size=1, max_size=20))
+def test_flipped_bytes_anywhere_leave_a_usable_journal(
+    path: Path, good: Path, flips: list[tuple[int, int]]
+) -> None:
+    """Flash goes bad in the middle of names, statements and values as well as in the tree itself."""
+    spoilt = bytearray(good.read_bytes())
+    used = [offset for offset in range(100, len(spoilt)) if spoilt[offset]]
+    for place, mask in flips:
+        spoilt[used[place % len(used)]] ^= mask
+    journal = opened(path, bytes(spoilt))
+    try:
+        read_everything(journal)
+        fill_again(journal)
+    finally:
+        journal.close()
+
+
+def fill_again(journal: Journal) -> None:
+    """What the next command writes."""
+    with journal.transaction():
+        job = Job(os.urandom(8).hex(), Kind.BACKUP, "c", START)
+        journal.job_started(job, Path("/data"), [])
+        journal.keep("e", b'{"value":{}}', "lastOperation")
+        journal.job_ended(job.finished(START))
+
+
+def test_a_journal_on_a_disk_that_refuses_is_not_taken_for_corrupt(path: Path) -> None:
+    """Set aside, a good journal would be forgotten for a wrong permission."""
+    path.mkdir()
+    with pytest.raises(OSError, match="directory"):
+        Journal(path)
+    assert path.is_dir()

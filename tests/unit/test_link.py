@@ -1,0 +1,297 @@
+"""The connection to the broker, over a real mosquitto: it comes back, whatever happens to it."""
+
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pytest
+
+from agent.mailbox import Mailbox
+from agent.messaging import link as link_module
+from agent.messaging.link import Broker, Delivery, Events, Link
+from agent.service import Service
+from agent.settings_load import load
+from tests.support.mosquitto import Mosquitto, free_port, mosquitto
+from tests.support.waiting import wait_until
+
+
+@dataclass
+class Peer:
+    """A link with a main thread of its own; remembers what it was told."""
+
+    broker: Broker
+    topics: tuple[str, ...] = ("t/#",)
+    acknowledges: bool = True
+    ups: int = 0
+    downs: list[str] = field(default_factory=list)
+    received: list[Delivery] = field(default_factory=list)
+    sent: list[int] = field(default_factory=list)
+    refusals: int = 0
+    mailbox: Mailbox = field(default_factory=Mailbox)
+
+    def __post_init__(self) -> None:
+        events = Events(self._up, self.downs.append, self._message, self.sent.append, self._refused)
+        self.link = Link(self.broker, events, self.mailbox.post)
+        self._main = threading.Thread(target=self.mailbox.run)
+
+    def __enter__(self) -> "Peer":
+        self._main.start()
+        self.link.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.link.stop()
+        self.mailbox.post(self.mailbox.stop)
+        self._main.join(10)
+
+    def _up(self) -> None:
+        self.link.subscribe(*self.topics)
+        self.ups += 1
+
+    def _message(self, delivery: Delivery) -> None:
+        self.received.append(delivery)
+        if self.acknowledges:
+            delivery.ack()
+
+    def _refused(self) -> None:
+        self.refusals += 1
+
+    def publish(self, payload: bytes, topic: str = "t/x") -> None:
+        """Until it is taken: by this or a later connection."""
+        numbers: list[int | None] = []
+        self.mailbox.post(lambda: numbers.append(self.link.publish(topic, payload)))
+        wait_until(lambda: numbers, what="the main thread")
+        if numbers[0] is None:
+            self.wait_up(self.ups + 1)
+            self.publish(payload, topic)
+
+    def wait_up(self, times: int = 1) -> None:
+        wait_until(lambda: self.ups >= times, what=f"connection {times}")
+
+    def wait_for(self, payload: bytes, times: int = 1) -> list[Delivery]:
+        def heard() -> list[Delivery]:
+            return [delivery for delivery in self.received if delivery.payload == payload]
+
+        wait_until(lambda: len(heard()) >= times, what=f"{payload!r} {times} times")
+        return heard()
+
+
+@pytest.fixture(autouse=True)
+def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(link_module, "FIRST_PAUSE_S", 0.05)
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Mosquitto]:
+    with mosquitto(tmp_path / "mosquitto") as running:
+        yield running
+
+
+def address(server: Mosquitto, client_id: str = "one", **more: object) -> Broker:
+    return replace(Broker("127.0.0.1", server.port, tls=False, client_id=client_id), **more)  # type: ignore[arg-type]
+
+
+def test_what_is_published_arrives_and_its_number_is_told(server: Mosquitto) -> None:
+    with Peer(address(server)) as peer:
+        peer.wait_up()
+        peer.publish(b"hello")
+        (delivery,) = peer.wait_for(b"hello")
+        assert (delivery.topic, delivery.retain, delivery.dup) == ("t/x", False, False)
+        wait_until(lambda: peer.sent, what="the acknowledgement")
+
+
+def test_it_connects_again_after_the_broker_was_restarted(server: Mosquitto) -> None:
+    """Kanto's agent goes deaf for ever; here the next message after the restart arrives."""
+    with Peer(address(server)) as peer:
+        peer.wait_up()
+        server.stop()
+        wait_until(lambda: peer.downs, what="the loss")
+        server.start()
+        peer.wait_up(2)
+        peer.publish(b"again")
+        peer.wait_for(b"again")
+
+
+def test_it_subscribes_again_when_the_broker_forgot_its_session(tmp_path: Path) -> None:
+    """A broker without persistence knows nothing after a restart."""
+    server = Mosquitto(tmp_path, persistent=False)
+    server.start()
+    try:
+        with Peer(address(server)) as peer:
+            peer.wait_up()
+            server.stop()
+            server.start()
+            peer.wait_up(2)
+            peer.publish(b"again")
+            peer.wait_for(b"again")
+    finally:
+        server.stop()
+
+
+def test_a_broker_that_is_not_there_yet_is_waited_for(tmp_path: Path) -> None:
+    server = Mosquitto(tmp_path)
+    with Peer(address(server)) as peer:
+        wait_until(lambda: len(peer.downs) >= 2, what="two failed attempts")
+        assert peer.link.publish("t/x", b"nobody") is None
+        server.start()
+        peer.wait_up()
+    server.stop()
+
+
+def test_it_survives_an_exception_in_a_posted_action(server: Mosquitto) -> None:
+    """A bug in one message's handling costs that message, not the connection."""
+
+    def fail() -> None:
+        raise KeyError("bug")
+
+    with Peer(address(server)) as peer:
+        peer.wait_up()
+        peer.mailbox.post(fail)
+        peer.publish(b"after")
+        peer.wait_for(b"after")
+        assert peer.link.alive
+
+
+def test_what_was_not_acknowledged_comes_again(server: Mosquitto) -> None:
+    """Marked as a repetition: a command that a crash interrupted before it was in the journal."""
+    with Peer(address(server), acknowledges=False) as peer:
+        peer.wait_up()
+        peer.publish(b"1")
+        peer.wait_for(b"1")
+    with Peer(address(server)) as after:
+        (delivery,) = after.wait_for(b"1")
+        assert delivery.dup
+    with Peer(address(server)) as last:
+        last.wait_up()
+        last.publish(b"2")
+        last.wait_for(b"2")
+        assert [delivery.payload for delivery in last.received] == [b"2"]
+
+
+def test_an_acknowledgement_after_the_connection_was_lost_does_no_harm(server: Mosquitto) -> None:
+    with Peer(address(server), acknowledges=False) as peer:
+        peer.wait_up()
+        peer.publish(b"1")
+        (delivery,) = peer.wait_for(b"1")
+        server.stop()
+        wait_until(lambda: peer.downs, what="the loss")
+        delivery.ack()
+        server.start()
+        peer.wait_for(b"1", times=2)
+
+
+def test_what_came_while_it_was_away_is_delivered(server: Mosquitto) -> None:
+    """MQTT 3.1.1 without a clean session: a command waits for the agent."""
+    with Peer(address(server)) as peer:
+        peer.wait_up()
+        peer.publish(b"subscribed")
+        peer.wait_for(b"subscribed")
+    with Peer(address(server, "other"), topics=("none",)) as other:
+        other.wait_up()
+        other.publish(b"meanwhile")
+        wait_until(lambda: other.sent, what="the acknowledgement")
+    with Peer(address(server)) as peer:
+        peer.wait_for(b"meanwhile")
+
+
+def test_a_refused_subscription_is_told() -> None:
+    """Otherwise the agent would be deaf without knowing. (mosquitto's access rules never refuse one.)"""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        broker = Broker("127.0.0.1", server.getsockname()[1], tls=False, client_id="one")
+        with Peer(broker) as peer:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(1000)
+                connection.sendall(b"\x20\x02\x00\x00")  # CONNACK, MQTT 3.1.1 section 3.2
+                subscribe = connection.recv(1000)
+                connection.sendall(b"\x90\x03" + subscribe[2:4] + b"\x80")  # SUBACK, section 3.9
+                wait_until(lambda: peer.refusals, what="the refusal")
+
+
+def test_a_wrong_password_is_told_and_tried_again(tmp_path: Path) -> None:
+    port = free_port()
+    lines = [f"listener {port} 127.0.0.1", "allow_anonymous false"]
+    with mosquitto(tmp_path / "mosquitto", lines, port) as server, Peer(address(server)) as peer:
+        wait_until(lambda: len(peer.downs) >= 2, what="two refusals")
+        assert peer.downs[0].startswith("refused: ")
+        assert peer.ups == 0
+
+
+def test_a_topic_that_is_no_text_does_not_end_the_connection(server: Mosquitto) -> None:
+    """MQTT 3.1.1 section 1.5.3 forbids it; whoever sends it all the same must not silence the agent."""
+    with Peer(address(server)) as peer:
+        peer.wait_up()
+        with socket.create_connection(("127.0.0.1", server.port)) as raw:
+            raw.sendall(b"\x10\x0f\x00\x04MQTT\x04\x02\x00\x3c\x00\x03raw")
+            raw.recv(4)
+            raw.sendall(b"\x30\x07\x00\x04t/\xff\xfe!")
+        peer.publish(b"after")
+        peer.wait_for(b"after")
+
+
+def test_something_that_is_no_broker_is_tried_again() -> None:
+    """Another program on the port: it talks, but not MQTT."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        broker = Broker("127.0.0.1", server.getsockname()[1], tls=False, client_id="one")
+        with Peer(broker) as peer:
+            for _ in range(2):
+                connection, _ = server.accept()
+                connection.sendall(b"SSH-2.0-OpenSSH\r\n" * 10)
+                connection.close()
+            wait_until(lambda: len(peer.downs) >= 2, what="two failures")
+            assert peer.link.alive
+
+
+@pytest.mark.parametrize("connected", [True, False])
+def test_stop_ends_the_thread(server: Mosquitto, connected: bool) -> None:
+    if not connected:
+        server.stop()
+    with Peer(address(server)) as peer:
+        wait_until(lambda: peer.ups or peer.downs, what="an attempt")
+    assert not peer.link.alive
+
+
+def test_a_password_is_not_in_the_repr(server: Mosquitto) -> None:
+    assert "hunter2" not in repr(address(server, username="u", password="hunter2"))
+
+
+def test_more_commands_than_the_broker_s_window_do_not_keep_the_identity_away(
+    server: Mosquitto, tmp_path: Path
+) -> None:
+    """A resumed session delivers commands, which wait for the identity; mosquitto sends at most 20 of QoS 1
+    before one is acknowledged, and must not count the identity among them."""
+    commands = ("command//+/req/#",)
+    with Peer(address(server, "device"), commands) as earlier:
+        earlier.wait_up()
+        earlier.publish(b"subscribed", "command//edge:device/req/0/x")
+        earlier.wait_for(b"subscribed")
+    with Peer(address(server, "connector"), ("edge/thing/request",)) as connector:
+        connector.wait_up()
+        for number in range(1, 31):
+            connector.publish(b"not JSON", f"command//edge:device/req/{number}/x")
+        wait_until(lambda: len(connector.sent) == 30, what="the acknowledgements")
+        places = {"storage": str(tmp_path / "storage"), "logFile": "", "clientId": "device"}
+        overrides = places | {"broker": f"tcp://127.0.0.1:{server.port}"}
+        service = Service(load(overrides, None, {}).settings)
+        service._presence.begin()
+        _take_until(service, lambda: len(service._presence._early) == 20)
+        connector.publish(b'{"deviceId":"edge:device","tenantId":"t"}', "edge/thing/response")
+        _take_until(service, lambda: service._presence._identity is not None)
+        service._presence.end()
+        service._journal.close()
+        service._staging.close()
+
+
+def _take_until(service: Service, condition: Callable[[], bool]) -> None:
+    """Be the service's main thread until then."""
+
+    def look() -> bool:
+        service._mailbox.post(lambda: None)  # so that the next line never waits
+        action = service._mailbox._next()
+        if action:
+            action()
+        return condition()
+
+    wait_until(look, what="the service", timeout_s=10)

@@ -1,0 +1,184 @@
+"""Uploads in parts, against a far side in memory that fails whenever a test wants it to."""
+
+import hashlib
+import re
+from collections.abc import Mapping
+from urllib.parse import unquote
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from providers.api import Stored
+from providers.errors import AccessDenied, Corrupted, Expired, StorageError, TooLarge, Unreachable
+from providers.parts import Part, PartPlan, PartUpload, Uploads, ascii_metadata
+from tests.support.streams import BytesSource, FailingSource, StreamedSource, content
+
+PLAN = PartPlan(first_bytes=10, largest_bytes=20, grow_every=3, most_parts=8)
+MOST_BYTES = 3 * 10 + 5 * 20
+
+
+class MemoryFar:
+    """Keeps parts and objects. The calls (counted from 0) in `failing` raise `error`."""
+
+    def __init__(
+        self,
+        failing: frozenset[int] = frozenset(),
+        *,
+        error: type[StorageError] = Unreachable,
+        needs_md5: bool = False,
+    ) -> None:
+        self._error = error
+        self.needs_md5 = needs_md5
+        self.parts: dict[int, bytes] = {}
+        self.stored: bytes | None = None
+        self.sent_bytes = 0
+        self.md5: bytes | None = None
+        self._failing, self._calls = failing, -1
+
+    def _answer(self) -> None:
+        self._calls += 1
+        if self._calls in self._failing:
+            raise self._error("as the test wants it")
+
+    def begin(self) -> Mapping[int, Part]:
+        self._answer()
+        return {number: Part(len(data), hashlib.md5(data).hexdigest()) for number, data in self.parts.items()}
+
+    def put_whole(self, body: bytearray, md5: bytes, /) -> Stored:
+        self._answer()
+        assert hashlib.md5(body).digest() == md5
+        return self._store(bytes(body))
+
+    def put_part(self, number: int, body: bytearray, md5: bytes, /) -> None:
+        self.sent_bytes += len(body)
+        self._answer()
+        assert hashlib.md5(body).digest() == md5
+        self.parts[number] = bytes(body)
+
+    def commit(self, parts: int, size_bytes: int, md5: bytes | None, /) -> Stored:
+        self._answer()
+        self.md5 = md5
+        whole = b"".join(self.parts[number] for number in range(1, parts + 1))
+        assert len(whole) == size_bytes
+        return self._store(whole)
+
+    def _store(self, data: bytes) -> Stored:
+        self.stored = data
+        return Stored("name", len(data))
+
+    def abandon(self) -> None:
+        self.parts.clear()
+
+
+def put_until_stored(far: MemoryFar, source: BytesSource, plan: PartPlan) -> None:
+    uploads = Uploads()
+    for _ in range(30):
+        try:
+            uploads.put(source, lambda: PartUpload(far, source, plan))
+        except Unreachable:
+            continue
+        return
+    raise AssertionError("30 attempts")
+
+
+@given(st.integers(0, MOST_BYTES), st.booleans(), st.frozensets(st.integers(0, 15)))
+def test_whatever_fails_on_the_way_the_archive_arrives_whole(
+    size_bytes: int, streamed: bool, failing: frozenset[int]
+) -> None:
+    data, far = content(size_bytes), MemoryFar(failing, needs_md5=True)
+    put_until_stored(far, (StreamedSource if streamed else BytesSource)(data), PLAN)
+    assert far.stored == data
+    assert far.md5 in (None, hashlib.md5(data).digest())
+    assert far.sent_bytes <= size_bytes + len(failing) * PLAN.largest_bytes
+
+
+@given(st.integers(1, 100), st.integers(0, 50))
+def test_an_error_of_the_source_leaves_nothing(size_bytes: int, at: int) -> None:
+    far, uploads = MemoryFar(), Uploads()
+    source = FailingSource(content(size_bytes + at), at, KeyError("stop"))
+    with pytest.raises(KeyError):
+        uploads.put(source, lambda: PartUpload(far, source, PLAN))
+    assert far.parts == {}
+    assert far.stored is None
+
+
+@pytest.mark.parametrize(
+    ("error", "streamed", "kept"),
+    [
+        (Unreachable, False, True),
+        (Unreachable, True, True),
+        (Expired, False, True),
+        (Expired, True, False),
+        (AccessDenied, False, False),
+        (AccessDenied, True, False),
+    ],
+)
+def test_parts_are_kept_only_where_somebody_can_go_on(
+    error: type[StorageError], streamed: bool, kept: bool
+) -> None:
+    """A file goes on with other credentials too; a stream only in the storage that it began in."""
+    far, uploads = MemoryFar(frozenset({3}), error=error), Uploads()
+    source = (StreamedSource if streamed else BytesSource)(content(50))
+    with pytest.raises(error):
+        uploads.put(source, lambda: PartUpload(far, source, PLAN))
+    assert bool(far.parts) is kept
+
+
+def test_a_stream_may_fill_the_last_part_and_no_byte_more() -> None:
+    far = MemoryFar()
+    put_until_stored(far, StreamedSource(content(MOST_BYTES)), PLAN)
+    assert [len(far.parts[number]) for number in sorted(far.parts)] == [10] * 3 + [20] * 5
+    with pytest.raises(TooLarge):
+        put_until_stored(far, StreamedSource(content(MOST_BYTES + 1)), PLAN)
+    assert far.parts == {}
+
+
+def test_another_stream_takes_away_the_upload_that_waits() -> None:
+    far, other, uploads = MemoryFar(frozenset({3})), MemoryFar(), Uploads()
+    first, second = StreamedSource(content(50)), StreamedSource(content(40))
+    with pytest.raises(Unreachable):
+        uploads.put(first, lambda: PartUpload(far, first, PLAN))
+    assert far.parts
+    uploads.put(second, lambda: PartUpload(other, second, PLAN))
+    assert far.parts == {}
+    assert other.stored == content(40)
+    with pytest.raises(Corrupted):  # what the first had read is gone
+        uploads.put(first, lambda: PartUpload(far, first, PLAN))
+
+
+def test_a_refusal_comes_before_the_first_byte_is_read() -> None:
+    source = BytesSource(content(50))
+    with pytest.raises(Unreachable):
+        PartUpload(MemoryFar(frozenset({0})), source, PLAN).run()
+    assert source.tell() == 0
+
+
+@given(st.integers(0, 10_000))
+def test_equal_parts_fit_and_are_not_larger_than_allowed(size_bytes: int) -> None:
+    plan = PartPlan(100, 400, grow_every=5, most_parts=20)
+    if size_bytes > 400 * 20:
+        with pytest.raises(TooLarge):
+            plan.equal(size_bytes)
+        return
+    equal = plan.equal(size_bytes)
+    sizes = {equal.size_of(number) for number in range(1, 21)}
+    assert len(sizes) == 1
+    assert 100 <= min(sizes) <= 400
+    assert min(sizes) * 20 >= size_bytes
+
+
+@given(st.dictionaries(st.text(min_size=1, max_size=20), st.text(max_size=400), max_size=12))
+def test_metadata_fits_into_headers(metadata: dict[str, str]) -> None:
+    safe = ascii_metadata(metadata, "_")
+    assert sum(len(key) + len(value) for key, value in safe.items()) <= 2048
+    for key, value in safe.items():
+        assert re.fullmatch(r"[a-z0-9_]+", key)
+        assert value.isascii()
+        assert value.isprintable()
+        assert value.strip() == value != ""
+
+
+@given(st.text(min_size=1, max_size=50).filter(lambda text: text == text.strip()))
+def test_a_value_of_the_metadata_can_be_read_back(value: str) -> None:
+    assert unquote(ascii_metadata({"key": value}, "-")["key"]) == value

@@ -1,0 +1,93 @@
+"""After a crash: the data is right at once, and what became of the job is told once."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from agent.backup.job import Job, Kind
+from tests.support.fakes import Device
+
+START = datetime(2026, 11, 21, 22, 28, 8, 388229, UTC)
+LOCAL = {"storage.provider": "local"}
+
+
+@pytest.fixture
+def device(tmp_path: Path) -> Iterator[Device]:
+    device = Device(tmp_path)
+    yield device
+    device.close()
+
+
+def crash_during(device: Device, kind: Kind, directory: Path, made: list[Path] | None = None) -> None:
+    """As if the agent had been killed after it took this command."""
+    job = Job("job-1", kind, "X", START)
+    with device.journal.transaction():
+        device.journal.job_started(job, directory, made or [])
+        device.twin.job_changed(job)
+    device.restart()
+    device.outbox.flush()
+    device.acknowledge()
+
+
+@pytest.mark.parametrize("kind", Kind)
+def test_an_interrupted_job_is_told_once_as_failed(device: Device, kind: Kind) -> None:
+    """Exactly two values of `lastOperation` per operation, also when a crash lies between them."""
+    crash_during(device, kind, device.data)
+    first, last = device.values()
+    assert first["state"] == f"{kind.upper()}_STARTED"
+    assert (last["state"], last["statusCode"]) == (f"{kind.upper()}_FAILED", "interrupted")
+    assert last["startTime"] == first["startTime"]
+    device.restart()
+    assert len(device.values()) == 2
+
+
+def test_the_next_command_runs_after_a_crash(device: Device) -> None:
+    crash_during(device, Kind.BACKUP, device.data)
+    said = device.command("backup", {"correlationID": "Y", "options": LOCAL})
+    assert said[0][1]["status"] == 204
+    device.finish()
+    assert device.values()[-1]["state"] == "BACKUP_FINISHED"
+
+
+def test_directories_that_an_interrupted_restore_made_are_removed(device: Device) -> None:
+    outer = device.data / "new"
+    (outer / "inner").mkdir(parents=True)
+    crash_during(device, Kind.RESTORE, outer / "inner", [outer, outer / "inner"])
+    assert not outer.exists()
+
+
+def test_directories_with_somebody_s_files_in_them_stay(device: Device) -> None:
+    """Only what is empty was made for nothing."""
+    outer = device.data / "new"
+    (outer / "inner").mkdir(parents=True)
+    (outer / "somebody").write_text("else")
+    crash_during(device, Kind.RESTORE, outer / "inner", [outer, outer / "inner"])
+    assert (outer / "somebody").read_text() == "else"
+    assert not (outer / "inner").exists()
+
+
+def test_incomplete_files_are_removed_and_a_staged_archive_stays(device: Device) -> None:
+    device.command("backup", {"correlationID": "X"})
+    device.finish()
+    backups = device.settings.storage / "backups"
+    (archive,) = backups.iterdir()
+    (backups / "backup-x.zip.part").touch()
+    (device.settings.storage / "downloads" / "job-2.part").touch()
+    crash_during(device, Kind.BACKUP, device.data)
+    assert list(backups.iterdir()) == [archive]
+    assert list((device.settings.storage / "downloads").iterdir()) == []
+    said = device.command("start", {"correlationID": "X#1", "options": LOCAL})
+    assert said[0][1]["status"] == 204
+
+
+def test_states_that_were_not_sent_before_the_crash_are_sent_in_their_order(device: Device) -> None:
+    """Offline for the whole job, then killed: the twin hears STARTED and FINISHED."""
+    device.wire.online = False
+    device.command("backup", {"correlationID": "X", "options": LOCAL})
+    device.finish()
+    assert device.values() == []
+    device.wire.online = True
+    device.restart()
+    assert [value["state"] for value in device.values()] == ["BACKUP_STARTED", "BACKUP_FINISHED"]

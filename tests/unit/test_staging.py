@@ -1,0 +1,75 @@
+"""The device's own disk space: private, used by one agent, and clean after a crash."""
+
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from agent.staging import Staging, StorageInUse
+
+TAG = "0a1b2c3d"
+
+
+@pytest.fixture
+def staging(tmp_path: Path) -> Iterator[Staging]:
+    staging = Staging(tmp_path / "deep" / "storage")
+    yield staging
+    staging.close()
+
+
+def test_its_directories_are_made_and_private(staging: Staging) -> None:
+    """Archives hold what the device's owner thought worth keeping."""
+    for name in ("", "backups", "downloads", "archives"):
+        directory = staging.storage / name
+        assert stat.S_IMODE(directory.stat().st_mode) == 0o700
+
+
+def test_a_second_agent_is_kept_out(staging: Staging) -> None:
+    """Two agents in one storage would remove each other's incomplete files."""
+    with pytest.raises(StorageInUse, match="in use by another agent") as caught:
+        Staging(staging.storage)
+    assert str(staging.storage) in str(caught.value)
+
+
+def test_the_lock_goes_with_its_process(tmp_path: Path) -> None:
+    """After a kill the next agent can start at once."""
+    script = (
+        "import os, sys; from pathlib import Path; from agent.staging import Staging;"
+        " staging = Staging(Path(sys.argv[1])); os.kill(os.getpid(), 9)"
+    )
+    subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=False, timeout=60)
+    Staging(tmp_path).close()
+
+
+def test_a_lock_that_was_let_go_can_be_taken_again(tmp_path: Path) -> None:
+    Staging(tmp_path).close()
+    Staging(tmp_path).close()
+
+
+def test_no_two_archives_get_the_same_name(staging: Staging) -> None:
+    """Names carry milliseconds, but clocks jump back."""
+    paths = []
+    for _ in range(5):
+        paths.append(staging.free_path(TAG))
+        paths[-1].touch()
+    assert len(set(paths)) == 5
+    assert all(path.name.endswith(f"-{TAG}.zip") for path in paths)
+    assert {path.parent.name for path in paths} == {"backups"}
+
+
+def test_what_a_crash_left_incomplete_is_removed_and_archives_stay(staging: Staging) -> None:
+    archive = staging.free_path(TAG)
+    archive.write_bytes(b"complete")
+    incomplete = [
+        archive.with_name(f"{archive.name}.part"),
+        archive.with_suffix(".direct"),
+        staging.download("job-1"),
+    ]
+    for path in incomplete:
+        path.write_bytes(b"x")
+    staging.remove_incomplete()
+    assert [path.exists() for path in incomplete] == [False] * 3
+    assert archive.read_bytes() == b"complete"

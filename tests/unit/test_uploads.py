@@ -1,0 +1,183 @@
+"""From a staged archive to its place: what the backend sees, seen as it sees it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.fakes import FEATURE, LAST_UPLOAD, Device
+from tests.support.waiting import wait_until
+
+LOCAL = {"storage.provider": "local"}
+
+
+@pytest.fixture
+def device(tmp_path: Path) -> Iterator[Device]:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "file").write_text("content")
+    device = Device(tmp_path)
+    yield device
+    device.close()
+
+
+def stage(device: Device, correlation_id: str) -> Path:
+    """Back up without a destination; where the archive waits."""
+    said = device.command("backup", {"correlationID": correlation_id}, request_id=correlation_id[:9])
+    assert said[0][1]["status"] == 204
+    device.finish()
+    (*_, request) = (
+        message["value"]
+        for _, message in device.wire.sent
+        if message["path"] == f"{FEATURE}/outbox/messages/request"
+    )
+    assert request["correlationId"] == f"{correlation_id}#1"
+    return Path(request["options"]["file.path"])
+
+
+def start(device: Device, child_id: str, request_id: str = "s", **options: str) -> dict[str, Any]:
+    """The answer to `start` with a local destination."""
+    value = {"correlationID": child_id, "options": LOCAL | options}
+    return device.command("start", value, request_id=request_id)[0][1]
+
+
+def states(device: Device) -> list[tuple[str, str]]:
+    return [(value["correlationId"], value["state"]) for value in device.values(LAST_UPLOAD)]
+
+
+def stored(device: Device) -> list[str]:
+    return sorted(path.name for path in (device.settings.storage / "archives").iterdir())
+
+
+def test_a_staged_archive_is_stored_and_removed_and_told_under_the_parent_s_id(device: Device) -> None:
+    """WIRE section 2: `start` names the child, `lastUpload` the parent."""
+    archive = stage(device, "X")
+    assert start(device, "X#1", **{"info.k": "v"})["status"] == 204
+    device.finish()
+    assert states(device) == [("X", "UPLOADING"), ("X", "SUCCESS")]
+    first, last = device.values(LAST_UPLOAD)
+    assert (first["progress"], last["progress"]) == (0, 100)
+    assert first["info"] == last["info"] == {"k": "v"}
+    assert stored(device) == [archive.name]
+    assert not archive.exists()
+    assert start(device, "X#1", "again")["status"] == 404
+
+
+def test_an_uploaded_archive_can_be_kept(tmp_path: Path) -> None:
+    device = Device(tmp_path, {"keepUploaded": "true"})
+    archive = stage(device, "X")
+    start(device, "X#1")
+    device.finish()
+    assert archive.exists()
+    device.close()
+
+
+def test_an_upload_that_fails_can_be_started_again(device: Device) -> None:
+    """The archive waits on, and the same id starts it."""
+    archive = stage(device, "X")
+    refused = {"storage.provider": "generic", "https.url": "http://127.0.0.1:9/x"}
+    start(device, "X#1", "one", **refused)
+    device.finish()
+    assert states(device)[-1] == ("X", "FAILED")
+    assert device.values(LAST_UPLOAD)[-1]["statusCode"] == "unreachable"
+    assert archive.exists()
+    assert start(device, "X#1", "two")["status"] == 204
+    device.finish()
+    assert states(device)[-1] == ("X", "SUCCESS")
+
+
+def test_the_same_upload_cannot_run_twice(device: Device) -> None:
+    stage(device, "X")
+    start(device, "X#1", "one")
+    assert start(device, "X#1", "two")["status"] == 409
+
+
+def test_further_uploads_wait_in_line_beside_a_job(device: Device) -> None:
+    """One upload at a time, in the order of their `start`; a backup runs meanwhile."""
+    for name in ("X", "Y"):
+        stage(device, name)
+    assert start(device, "X#1", "one")["status"] == 204
+    assert start(device, "Y#1", "two")["status"] == 204
+    said = device.command("backup", {"correlationID": "Z", "options": LOCAL}, request_id="three")
+    assert said[0][1]["status"] == 204
+    device.finish()
+    ends = [state for state in states(device) if state[1] != "UPLOADING"]
+    assert ends == [("X", "SUCCESS"), ("Y", "SUCCESS")]
+
+
+def test_an_upload_of_options_that_cannot_be_used_is_refused(device: Device) -> None:
+    """400, where Kanto says 500; nothing is told to the twin."""
+    stage(device, "X")
+    answer = start(device, "X#1", **{"local.target": "nowhere"})
+    assert (answer["status"], answer["value"]["error"]) == (400, "messages:parameter.invalid")
+    assert states(device) == []
+
+
+def test_an_id_of_the_longest_length_can_be_started(device: Device) -> None:
+    """WIRE section 1: ids up to 256 bytes; the child's has `#1` behind it."""
+    identifier = "x" * 256
+    stage(device, identifier)
+    assert start(device, f"{identifier}#1")["status"] == 204
+    device.finish()
+    assert states(device)[-1] == (identifier, "SUCCESS")
+
+
+def test_ids_are_looked_up_and_never_parsed(device: Device) -> None:
+    """The API document's own id ends in `#n`."""
+    stage(device, "upload-id-1704439450#n")
+    assert start(device, "upload-id-1704439450#n#1")["status"] == 204
+    device.finish()
+    assert states(device)[-1] == ("upload-id-1704439450#n", "SUCCESS")
+
+
+def test_options_to_be_passed_on_are_in_the_request(device: Device) -> None:
+    """Without their prefix; what is ours cannot be overwritten."""
+    options = {"options.a": "1", "options.file.path": "/etc/passwd"}
+    device.command("backup", {"correlationID": "X", "options": options})
+    device.finish()
+    passed_on = device.wire.sent[-1][1]["value"]["options"]
+    assert passed_on["a"] == "1"
+    assert passed_on["file.path"].startswith(str(device.settings.storage.absolute()))
+    assert passed_on["storage.providers"] == "aws, azure, generic"
+
+
+def test_options_that_make_the_request_too_long_are_refused_before_anything_runs(device: Device) -> None:
+    options = {"options.a": "x" * 2000}
+    ((_, message),) = device.command("backup", {"correlationID": "X", "options": options})
+    assert (message["status"], message["value"]["error"]) == (400, "messages:parameter.invalid")
+    assert device.values() == []
+
+
+def test_after_a_crash_the_archive_waits_and_the_upload_has_failed(device: Device) -> None:
+    archive = stage(device, "X")
+    start(device, "X#1")
+    wait_until(lambda: stored(device), what="the worker")
+    device.restart()
+    assert states(device)[-1] == ("X", "FAILED")
+    assert device.values(LAST_UPLOAD)[-1]["statusCode"] == "interrupted"
+    assert archive.exists()
+    assert start(device, "X#1", "again")["status"] == 204
+    device.finish()
+    assert states(device)[-1] == ("X", "SUCCESS")
+
+
+def test_another_identity_does_not_make_a_running_upload_interrupted(device: Device) -> None:
+    """Interrupted is what an earlier run of the agent did not finish, not this one's work."""
+    stage(device, "X")
+    start(device, "X#1")
+    device.service._report_recovered()
+    device.finish()
+    assert states(device) == [("X", "UPLOADING"), ("X", "SUCCESS")]
+
+
+def test_an_end_that_cannot_be_written_does_not_block_the_uploads_after_it(device: Device) -> None:
+    stage(device, "X")
+    stage(device, "Y")
+    start(device, "X#1", "one")
+    start(device, "Y#1", "two")
+    device.journal._db.execute("PRAGMA query_only=1")
+    while device.service._uploads._found("X#1"):
+        device.take()
+    device.journal._db.execute("PRAGMA query_only=0")
+    device.finish()
+    assert states(device)[-1] == ("Y", "SUCCESS")
