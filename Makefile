@@ -1,8 +1,9 @@
 # `make help` lists what there is. Everything is installed into .venv; nothing needs root.
 
 PYTHON ?= python3
-BIN := .venv/bin
-STAMP := .venv/.stamp
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.stamp
 # systemd-analyze wants ExecStart to exist; the unit names where an installation puts it.
 UNIT_CHECK := build/edge-backup.service
 TESTS ?= tests
@@ -22,7 +23,7 @@ $(STAMP): requirements.lock pyproject.toml
 	    "$$($(PYTHON) --version 2>/dev/null || echo missing). Try: make PYTHON=python3.12" >&2; exit 1; }
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { \
 	  echo "Python's venv module is missing. On Debian: apt install python3-venv" >&2; exit 1; }
-	$(PYTHON) -m venv .venv
+	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
@@ -63,5 +64,5 @@ bench: $(STAMP) ## time backup, restore and transfers against public tools, into
 	$(BIN)/python -m benchmarks.transfers
 
 clean: ## remove what was built, and .venv
-	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv* build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

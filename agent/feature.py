@@ -21,6 +21,7 @@ from agent.messaging.link import Delivery
 from agent.messaging.outbox import Outbox
 from agent.parameters import Parameters, read_parameters
 from agent.redelivery import CommandId, Redeliveries, Repeated, Verdict
+from agent.rivals import Rivals
 from agent.settings import Settings
 from agent.twin import Twin
 
@@ -63,10 +64,11 @@ class Feature:
         twin: Twin,
         *,
         redeliveries: Redeliveries,
+        rivals: Rivals,
         operations: Mapping[str, Operation],
     ) -> None:
         self._settings, self._journal, self._outbox, self._twin = settings, journal, outbox, twin
-        self._redeliveries, self._operations = redeliveries, operations
+        self._redeliveries, self._rivals, self._operations = redeliveries, rivals, operations
 
     def receive(self, delivery: Delivery) -> None:
         """Take a message from a command topic. It is acknowledged, whatever it is, but not too early."""
@@ -86,6 +88,7 @@ class Feature:
             log.info("command came again, answer repeated", **_about(command))
             delivery.ack()
             if verdict.reply_topic and verdict.reply:
+                self._rivals.answered(verdict.reply)
                 self._send(verdict.reply_topic, verdict.reply)
         elif verdict is Verdict.OTHER_FORM:
             delivery.ack()
@@ -172,7 +175,9 @@ class Feature:
             )
 
         status, text = (error.status, error.message) if error else (204, "")
-        return command.topic.reply_topic(status), ditto.fitting(reply, text)
+        payload = ditto.fitting(reply, text)
+        self._rivals.answered(payload)
+        return command.topic.reply_topic(status), payload
 
     def _refuse_unwritten(self, command: Command, delivery: Delivery) -> None:
         self._outbox.forget_fresh()

@@ -17,10 +17,12 @@ from agent.messaging.hono import (
     IDENTITY_RESPONSE,
     SHORT_COMMANDS,
     Identity,
+    is_answer,
     parse_identity,
 )
 from agent.messaging.link import Broker, Delivery, Events, Link
 from agent.messaging.outbox import Outbox
+from agent.rivals import ANSWERS, Rivals
 from agent.settings import Settings
 from agent.twin import Twin
 
@@ -46,11 +48,13 @@ class Presence:
         receive: Callable[[Delivery], None],
         identified: Callable[[], None],
         announced: Callable[[], None],
+        rivals: Rivals,
     ) -> None:
         """`receive` is given commands; `identified` is called when the device knows who it is, `announced`
         after every connect, when the twin knows the feature."""
         self._settings, self._mailbox, self._twin, self._outbox = settings, mailbox, twin, outbox
         self._receive, self._identified, self._announced = receive, identified, announced
+        self._rivals = rivals
         events = Events(self._up, self._down, self._message, outbox.sent, self._refused)
         self._link = Link(broker, events, mailbox.post)
         self._identity: Identity | None = None
@@ -103,6 +107,7 @@ class Presence:
         if not self._settings.device_id:
             # With QoS 1 it would wait behind commands that are not acknowledged until it has come.
             self._link.subscribe(IDENTITY_RESPONSE, qos=0)
+        self._link.subscribe(ANSWERS, qos=0, optional=True)
         self._link.subscribe(COMMANDS, *([SHORT_COMMANDS] if self._settings.short_topics else []))
 
     def _announce(self) -> None:
@@ -147,6 +152,9 @@ class Presence:
         if delivery.topic == IDENTITY_RESPONSE:
             delivery.ack()
             self._answered(delivery.payload)
+        elif is_answer(delivery.topic):
+            delivery.ack()
+            self._rivals.heard(delivery.payload, self._identity)
         elif self._deaf:
             return
         elif self._identity is None:

@@ -25,6 +25,7 @@ from agent.periodic import Periodic
 from agent.presence import Presence
 from agent.recovery import recover_data
 from agent.redelivery import Redeliveries
+from agent.rivals import Rivals
 from agent.runner import Runner
 from agent.settings import Settings
 from agent.settings_sources import Notice
@@ -89,12 +90,14 @@ class Service:
             "activate": self._periodic.activate,
             "deactivate": self._periodic.deactivate,
         }
+        rivals = Rivals(settings.feature_id)
         feature = Feature(
             settings,
             self._journal,
             self._outbox,
             self._twin,
             redeliveries=Redeliveries(self._journal, settings.dedupe_window.total_seconds()),
+            rivals=rivals,
             operations=operations,
         )
         self._presence = Presence(
@@ -106,6 +109,7 @@ class Service:
             receive=feature.receive,
             identified=self._identified,
             announced=self._uploads.ask_again,
+            rivals=rivals,
         )
         self._stopping = False
         self._reported = False

@@ -50,6 +50,12 @@ def parse_command_topic(topic: str) -> CommandTopic | None:
     return CommandTopic(device, request_id, subject, short=root == "c")
 
 
+def is_answer(topic: str) -> bool:
+    """True for the topic of an answer to a command."""
+    levels = topic.split("/", 4)
+    return len(levels) == 5 and levels[:2] == ["command", ""] and levels[3] == "res"
+
+
 @dataclass(frozen=True, slots=True)
 class Identity:
     """Who the gateway's connector says that we are. `device_id` is `<namespace>:<name>`."""

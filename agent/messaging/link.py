@@ -71,6 +71,7 @@ class Link:
     def __init__(self, broker: Broker, events: Events, post: Callable[[Callable[[], None]], None]) -> None:
         self._broker, self._events, self._post = broker, events, post
         self._client: Client | None = None
+        self._optional: int | None = None
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="mqtt", daemon=True)
 
@@ -89,9 +90,12 @@ class Link:
             self._client.disconnect()
         self._thread.join(timeout_s)
 
-    def subscribe(self, *topics: str, qos: int = 1) -> None:
+    def subscribe(self, *topics: str, qos: int = 1, optional: bool = False) -> None:
+        """Subscribe; a refusal is only told when it is not `optional`."""
         if self._client:
-            self._client.subscribe([(topic, qos) for topic in topics])
+            _, mid = self._client.subscribe([(topic, qos) for topic in topics])
+            if optional:
+                self._optional = mid
 
     def publish(self, topic: str, payload: bytes) -> int | None:
         """Send with QoS 1. Returns a number that `sent` will tell, or None while there is no connection."""
@@ -182,16 +186,20 @@ class Link:
         self._post(partial(self._events.message, delivery))
 
     def _on_subscribe(
-        self, _client: Client, _data: object, _mid: int, codes: list[ReasonCode], _properties: object
+        self, _client: Client, _data: object, mid: int, codes: list[ReasonCode], _properties: object
     ) -> None:
         if any(code.is_failure for code in codes):
-            self._post(self._events.refused)
+            self._post(partial(self._refused, mid))
 
     # Posted, so in the main thread again: `_client` is only touched there.
 
     def _found(self, client: Client) -> None:
         self._client = client
         self._events.up()
+
+    def _refused(self, mid: int) -> None:
+        if mid != self._optional:
+            self._events.refused()
 
     def _lost(self, reason: str) -> None:
         self._client = None

@@ -160,3 +160,19 @@ def test_tls_with_client_certificate_and_password(
             backend.announced()
             assert backend.run("backup", "X", {"storage.provider": "local"})["state"] == "BACKUP_FINISHED"
     assert "opensesame" not in device.log.read_text() + device.stderr.read_text()
+
+
+def test_another_agent_that_answers_for_our_feature_is_noticed(agent: AgentProcess, backend: Backend) -> None:
+    """A Kanto agent that was not stopped does everything a second time; ours never accuses itself."""
+    assert backend.ask("nothing")["status"] == 400
+    assert backend.ask("nothing", request_id="r")["status"] == 400
+    noticed = "another agent answers for this feature: stop it"
+    assert agent.count_log(noticed) == 0
+    reply = {
+        "topic": "edge/device/things/live/messages/backup",
+        "headers": {"content-type": "application/json", "correlation-id": "c"},
+        "path": f"{FEATURE}/outbox/messages/backup",
+        "status": 204,
+    }
+    backend.publish(f"command//{DEVICE}/res//backup", json.dumps(reply))
+    agent.wait_for_log(noticed)
