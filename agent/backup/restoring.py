@@ -74,20 +74,22 @@ def _put_back(order: RestoreOrder, context: Context) -> Survey:
 
 
 def _commit(work: Restore, order: RestoreOrder, context: Context) -> None:
-    if order.before:
-        order.before(order.directory, context.token)
     try:
+        if order.before:
+            order.before(order.directory, context.token)
         work.commit()
         if order.after:
             order.after(order.directory, context.token)
     except BaseException:
-        work.take_back()
-        _start_again(order)
+        try:
+            work.take_back()
+        finally:
+            _start_again(order)
         raise
 
 
 def _start_again(order: RestoreOrder) -> None:
-    """What was stopped before the commit goes on with the old data, also after a cancel."""
+    """What was stopped before the commit, or only half, goes on with the old data; also after a cancel."""
     if order.before and order.after:
         try:
             order.after(order.directory, CancelToken())
