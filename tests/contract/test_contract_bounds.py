@@ -132,6 +132,7 @@ def all_words(error: BaseException) -> list[str]:
 # -- what a provider may offer besides -----------------------------------------------------------------
 
 
+@pytest.mark.needs("listing")
 def test_a_listing_names_what_begins_with_the_prefix(place: Place) -> None:
     with opened(place) as storage:
         if not isinstance(storage, Listing):
@@ -144,6 +145,7 @@ def test_a_listing_names_what_begins_with_the_prefix(place: Place) -> None:
         assert sorted(storage.list("")) == place.names()
 
 
+@pytest.mark.needs("preflight")
 def test_preflight_of_a_good_place_says_nothing(place: Place) -> None:
     with opened(place) as storage:
         if not isinstance(storage, Preflight):

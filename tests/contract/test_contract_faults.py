@@ -37,7 +37,9 @@ def test_what_the_sink_raises_comes_out_unchanged(place: Place, error: Exception
 
 
 @pytest.mark.parametrize("at", [0, 1, 5_000_000, 8_999_999])
-@pytest.mark.parametrize("streamed", [False, True], ids=["staged", "streamed"])
+@pytest.mark.parametrize(
+    "streamed", [False, pytest.param(True, marks=pytest.mark.needs("streams"))], ids=["staged", "streamed"]
+)
 def test_a_cancel_at_any_byte_leaves_nothing(place: Place, at: int, streamed: bool) -> None:
     if streamed and place.factory.needs_size:
         pytest.skip("the agent stages archives for this provider")
@@ -49,6 +51,7 @@ def test_a_cancel_at_any_byte_leaves_nothing(place: Place, at: int, streamed: bo
     assert_nothing_stored(place, checkpoint)
 
 
+@pytest.mark.needs("credentials")
 def test_wrong_credentials_are_access_denied(place: Place) -> None:
     if (options := place.denied_options(NAME)) is None:
         pytest.skip("this place has no credentials")
@@ -65,6 +68,7 @@ def test_wrong_credentials_are_access_denied(place: Place) -> None:
 # -- rule 9: the network -------------------------------------------------------------------------------
 
 
+@pytest.mark.needs("network")
 def test_a_refused_connection_is_reported_at_once_and_not_tried_again(place: Place) -> None:
     with through_proxy(place) as (storage, proxy):
         proxy.refuse = True
@@ -77,6 +81,7 @@ def test_a_refused_connection_is_reported_at_once_and_not_tried_again(place: Pla
     assert proxy.connections == 0
 
 
+@pytest.mark.needs("network")
 def test_a_host_name_that_does_not_exist_is_unreachable(place: Place) -> None:
     if not place.networked:
         pytest.skip("this provider opens no connection")
@@ -88,6 +93,7 @@ def test_a_host_name_that_does_not_exist_is_unreachable(place: Place) -> None:
         storage.put(NAME, BytesSource(SMALL), {}, {})
 
 
+@pytest.mark.needs("network")
 def test_a_black_hole_is_given_up_within_the_time_out(place: Place) -> None:
     place.write(NAME, SMALL)
     with through_proxy(place) as (storage, proxy):
@@ -100,6 +106,7 @@ def test_a_black_hole_is_given_up_within_the_time_out(place: Place) -> None:
         assert time.monotonic() - started < 8
 
 
+@pytest.mark.needs("network")
 def test_a_black_hole_in_mid_upload_is_given_up_within_the_time_out(place: Place) -> None:
     with through_proxy(place) as (storage, proxy):
 
@@ -114,6 +121,7 @@ def test_a_black_hole_in_mid_upload_is_given_up_within_the_time_out(place: Place
     assert place.names() == []
 
 
+@pytest.mark.needs("network")
 def test_a_reset_in_mid_upload_stores_nothing_and_can_be_tried_again(place: Place) -> None:
     source, checkpoint = BytesSource(LARGE), dict[str, str]()
     with through_proxy(place) as (storage, proxy):
@@ -128,6 +136,7 @@ def test_a_reset_in_mid_upload_stores_nothing_and_can_be_tried_again(place: Plac
     assert checkpoint == {}
 
 
+@pytest.mark.needs("network")
 def test_a_reset_in_mid_download_continues_where_it_was(place: Place) -> None:
     place.write(NAME, LARGE)
     sink, checkpoint = MemorySink(), dict[str, str]()
@@ -143,6 +152,7 @@ def test_a_reset_in_mid_download_continues_where_it_was(place: Place) -> None:
     assert sink.restarts == 0
 
 
+@pytest.mark.needs("network")
 def test_shutting_down_the_opened_socket_ends_a_transfer_at_once(place: Place) -> None:
     """That is how the agent cancels a transfer which waits for the far side."""
     with through_proxy(place) as (_, proxy):

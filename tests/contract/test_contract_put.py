@@ -42,6 +42,7 @@ def test_what_was_put_is_there_and_comes_back(place: Place, size_bytes: int) -> 
 
 
 @SIZES
+@pytest.mark.needs("streams")
 def test_a_stream_without_length_is_stored_whole(place: Place, size_bytes: int) -> None:
     if place.factory.needs_size:
         pytest.skip("the agent stages archives for this provider")

@@ -99,6 +99,9 @@ class FaultProxy:
         with self._lock:
             self._open |= {client, server}
             self.connections += 1
+        if self._stopped.is_set():  # meanwhile: what was open has been closed already
+            self.cut()
+            return
         for pump in ((client, server, "up"), (server, client, "down")):
             thread = threading.Thread(target=self._pump, args=pump, daemon=True)
             self._threads.append(thread)
