@@ -16,7 +16,7 @@ from pathlib import Path
 
 import structlog
 
-from agent.backup.job import COMMITTED, WORKING, Job, Kind, State, format_time, parse_time
+from agent.backup.job import WORKING, Job, Kind, State, format_time, parse_time
 
 log = structlog.get_logger(__name__)
 
@@ -224,12 +224,20 @@ class Journal:
                 "UPDATE jobs SET state = ?, ended = ?, status_code = ?, message = ? WHERE id = ?",
                 (job.state, format_time(job.ended), job.status_code, job.message, job.id),
             )
-            # What is still to be tidied up, here or at a provider, is not forgotten with the job.
-            db.execute("DELETE FROM checkpoints WHERE owner = ? AND key = ?", (job.id, COMMITTED))
+            if job.kind is Kind.RESTORE:
+                # How far its download came is of no use any more; what it left in its target is. What a
+                # backup left at a provider stays too, until a later job there removes it.
+                db.execute("DELETE FROM checkpoints WHERE owner = ? AND key != ?", (job.id, WORKING))
             db.execute(
-                "DELETE FROM jobs WHERE state != ? AND id NOT IN (SELECT owner FROM checkpoints)"
+                "DELETE FROM jobs WHERE state != ?"
+                " AND id NOT IN (SELECT owner FROM checkpoints WHERE key = ?)"
                 " AND rowid NOT IN (SELECT rowid FROM jobs ORDER BY rowid DESC LIMIT ?)",
-                (State.STARTED, KEPT_JOBS),
+                (State.STARTED, WORKING, KEPT_JOBS),
+            )
+            # A place that never comes back must not make the journal grow for ever.
+            db.execute(
+                "DELETE FROM checkpoints WHERE owner NOT LIKE 'staged-%'"
+                " AND owner NOT IN (SELECT id FROM jobs)"
             )
 
     def unfinished_jobs(self) -> list[UnfinishedJob]:

@@ -11,7 +11,10 @@ PLACES = all_places()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Rules that have no meaning for a provider are not collected for it, so that nothing is skipped."""
+    """Rules that have no meaning for a provider are not collected for it, so that nothing is skipped.
+
+    A stranger who runs the suite over a provider of his own does not load this file: there they skip.
+    """
     without = [item for item in items if not _applies(item)]
     if without:
         config.hook.pytest_deselected(items=without)

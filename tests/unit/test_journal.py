@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from agent.backup.job import COMMITTED, Job, Kind
+from agent.backup.job import COMMITTED, WORKING, Job, Kind
 from agent.journal import KEPT_JOBS, Journal, NewerJournal
 from agent.redelivery import CommandId, Redeliveries
 
@@ -183,17 +183,34 @@ def test_old_jobs_are_forgotten_and_running_ones_are_not(journal: Journal) -> No
     assert [unfinished.job.id for unfinished in journal.unfinished_jobs()] == ["job-1"]
 
 
-def test_the_end_of_a_job_forgets_its_commit_and_nothing_that_is_still_to_be_tidied_up(
-    journal: Journal,
-) -> None:
-    """An upload id at a provider is removed there first, or it costs money for ever."""
+def test_the_end_of_a_restore_forgets_all_but_what_is_still_to_be_tidied_up(journal: Journal) -> None:
+    """How far a failed download came is of no use any more, and must not add up over the years."""
     journal.job_started(JOB, Path("/data"), [])
-    mine, other = journal.checkpoint(JOB.id), journal.checkpoint("other")
-    mine[COMMITTED], mine["upload"], other[COMMITTED] = "yes", "id", "yes"
-    journal.job_ended(JOB.finished(START))
-    assert (dict(mine), dict(other)) == ({"upload": "id"}, {COMMITTED: "yes"})
+    mine, staged = journal.checkpoint(JOB.id), journal.checkpoint("staged-1")
+    mine[COMMITTED], mine[WORKING], mine["https.validator"], staged["s3.upload_id"] = "yes", "yes", "e", "id"
+    journal.job_ended(JOB.failed(START, "unreachable", ""))
+    assert (dict(mine), dict(staged)) == ({WORKING: "yes"}, {"s3.upload_id": "id"})
+    assert journal.abandoned() == []
     mine.close()
-    other.close()
+    staged.close()
+
+
+def test_what_a_backup_left_at_a_provider_is_remembered_until_the_job_is_forgotten(journal: Journal) -> None:
+    """An upload id is removed there first, or it costs money; but a place may never come back."""
+    first = Job("first", Kind.BACKUP, "c", START)
+    journal.job_started(first, Path("/data"), [])
+    checkpoint = journal.checkpoint(first.id)
+    checkpoint["s3.upload_id"] = "id"
+    journal.job_ended(first.failed(START, "unreachable", ""))
+    assert journal.abandoned() == ["first"]
+    with journal.transaction():
+        for number in range(KEPT_JOBS):
+            job = Job(f"j{number}", Kind.BACKUP, "c", START)
+            journal.job_started(job, Path("/data"), [])
+            journal.job_ended(job.failed(START, "x", ""))
+    assert journal.abandoned() == []
+    assert dict(checkpoint) == {}
+    checkpoint.close()
 
 
 def test_the_last_value_is_the_newest_delivered_or_waiting(journal: Journal) -> None:
