@@ -10,7 +10,7 @@ import os
 import secrets
 import sqlite3
 from collections.abc import Iterable, Iterator, MutableMapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,7 +71,11 @@ class UnfinishedJob:
 
 def _connect(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(path, timeout=5, isolation_level=None)
-    _prepare(connection)
+    try:
+        _prepare(connection)
+    except BaseException:
+        connection.close()
+        raise
     return connection
 
 
@@ -102,11 +106,10 @@ def _is_corrupt(error: Exception) -> bool:
 def _check_schema(connection: sqlite3.Connection) -> None:
     """Raise DatabaseError unless the tables are those of the migrations and can be written."""
     connection.execute("DELETE FROM meta WHERE key = ''")  # changes nothing, but would not do so read-only
-    wanted = sqlite3.connect(":memory:")
-    wanted.executescript(";".join(_MIGRATIONS))
     query = "SELECT type, name, tbl_name, sql FROM sqlite_master ORDER BY name"
-    same = connection.execute(query).fetchall() == wanted.execute(query).fetchall()
-    wanted.close()
+    with closing(sqlite3.connect(":memory:")) as wanted:
+        wanted.executescript(";".join(_MIGRATIONS))
+        same = connection.execute(query).fetchall() == wanted.execute(query).fetchall()
     if not same:
         raise sqlite3.DatabaseError("the tables are not those of this release")
 
