@@ -1,13 +1,15 @@
 """Is a command allowed, and can it work? Decided before it is accepted, without network and in no time.
 
 Everything that the device already knows to be wrong is refused here with a 400: a directory outside the
-access mode, options that the provider cannot use, a stick that is not plugged in.
+access mode, options that the provider cannot use, a stick that is not plugged in. What a setting `allow.*`
+forbids is refused with a 403: an operation, a host, a bucket.
 """
 
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import providers
@@ -20,8 +22,9 @@ from agent.backup.transfer import Connections
 from agent.messaging.ditto import EXECUTION_FAILED, PARAMETER_INVALID, CommandError
 from agent.parameters import Parameters
 from agent.settings import Settings
+from providers.allow import EVERYTHING, Allow
 from providers.api import Limits, Listing, Preflight, Target, check_name
-from providers.errors import BadOptions, StorageError
+from providers.errors import BadOptions, NotAllowed, StorageError
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +41,12 @@ class Admission:
     """The device's own rules, from its settings."""
 
     settings: Settings
+
+    def operation(self, name: str) -> None:
+        """Raise `CommandError` 403 when no command may ask for this operation."""
+        if not {EVERYTHING, name} & set(self.settings.allow.operations):
+            message = f"operation '{name}' is not allowed on this device (allow.operations)"
+            raise CommandError(403, EXECUTION_FAILED, message)
 
     def directory(self, parameters: Parameters, *, must_exist: bool) -> Path:
         """The resolved directory to save or to restore into. Raises `CommandError` 400."""
@@ -58,7 +67,7 @@ class Admission:
         default_name: str | None,
         metadata: Mapping[str, str] | None = None,
     ) -> Place:
-        """The place that the options name, opened. Raises `CommandError` 400.
+        """The place that the options name, opened. Raises `CommandError` 400 or 403.
 
         The object is called as the options say, else `default_name`; with None for that it is to be
         found by listing, which some places cannot.
@@ -79,19 +88,25 @@ class Admission:
                 raise BadOptions({str(key): "is missing"})
         except BadOptions as error:
             raise CommandError(400, PARAMETER_INVALID, str(error)) from error
+        except NotAllowed as error:
+            raise CommandError(403, EXECUTION_FAILED, str(error)) from error
         except (StorageError, providers.MissingExtra) as error:
             raise CommandError(400, EXECUTION_FAILED, str(error)) from error
         return Place(storage, factory.needs_size, chosen or default_name, metadata or {})
 
     def _limits(self, connections: Connections) -> Limits:
         transfer = self.settings.transfer
+        given = self.settings.allow
+        allow = Allow(given.hosts, given.buckets, loopback=given.loopback, plain_http=given.plain_http)
         return Limits(
             connect_timeout_s=transfer.connect_timeout.total_seconds(),
             read_timeout_s=transfer.read_timeout.total_seconds(),
             ca_file=self.settings.server_cert,
             checksum=self.settings.checksum,
             proxy=transfer.proxy.get_secret_value() or None,
-            connect=connections.open,
+            allow=allow,
+            connect=partial(connections.open, check=allow.check_address),
+            connect_proxy=connections.open,
             targets={name: Target(t.path, t.mount) for name, t in self.settings.targets.items()},
         )
 

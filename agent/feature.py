@@ -12,7 +12,7 @@ from typing import Any
 
 import structlog
 
-from agent.admission import Admitted
+from agent.admission import Admission, Admitted
 from agent.journal import Journal
 from agent.messaging import ditto
 from agent.messaging.ditto import EXECUTION_FAILED, PARAMETER_INVALID, CommandError, Envelope, Unreadable
@@ -69,6 +69,7 @@ class Feature:
     ) -> None:
         self._settings, self._journal, self._outbox, self._twin = settings, journal, outbox, twin
         self._redeliveries, self._rivals, self._operations = redeliveries, rivals, operations
+        self._admission = Admission(settings)
 
     def receive(self, delivery: Delivery) -> None:
         """Take a message from a command topic. It is acknowledged, whatever it is, but not too early."""
@@ -156,6 +157,7 @@ class Feature:
             if operation is None:
                 message = f"Unsupported operation '{command.operation}'!"
                 raise CommandError(400, PARAMETER_INVALID, message)
+            self._admission.operation(command.operation)
             parameters = read_parameters(command.operation, command.envelope.value)
             return operation(parameters, self._twin.identity.device_id), None
         except CommandError as error:

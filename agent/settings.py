@@ -11,13 +11,16 @@ from pydantic.types import StringConstraints
 
 from agent.settings_kinds import (
     Broker,
+    BucketList,
     Count,
     Days,
     Duration,
     ExistingOrNewPath,
+    HostList,
     LogLevel,
     Megabytes,
     Moment,
+    OperationList,
     OptionalPath,
     PemFile,
     PositiveDuration,
@@ -112,6 +115,14 @@ class TransferSettings(Group):
     rate_limit: Size = setting(0, "Bytes per second in either direction; 0 for no limit")
 
 
+class AllowSettings(Group):
+    operations: OperationList = setting("*", "Operations that a command may ask for")
+    hosts: HostList = setting("*", "Hosts that archives may go to and come from: names, `*.name`, networks")
+    buckets: BucketList = setting("*", "S3 buckets and Azure containers that a command may name")
+    loopback: Switch = setting(True, "The device itself may be such a host")
+    plain_http: Switch = setting(True, "A URL may begin with `http://`")
+
+
 TargetName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 
 
@@ -143,6 +154,7 @@ class Settings(KantoSettings):
     schedule: ScheduleSettings = ScheduleSettings()
     restore: RestoreSettings = RestoreSettings()
     transfer: TransferSettings = TransferSettings()
+    allow: AllowSettings = AllowSettings()
 
     @field_validator("targets")
     @classmethod

@@ -13,8 +13,10 @@ from pydantic.fields import FieldInfo
 
 from agent.durations import format_duration, parse_duration
 from agent.schedule import parse_rfc3339
+from providers.allow import EVERYTHING, HostPattern, host_pattern
 
 PLAIN_PORT, TLS_PORT = 1883, 8883
+OPERATIONS = ("backup", "restore", "start", "trigger", "cancel", "activate", "deactivate")
 _TLS_SCHEMES = ("ssl", "tls", "mqtts")
 _SCHEMES = ("tcp", "mqtt", *_TLS_SCHEMES)
 _SIZE = re.compile(r"([0-9]{1,18})\s*([kKMGT]?i?B?)")
@@ -124,6 +126,31 @@ def _whole(value: object) -> object:
     return value
 
 
+def _operation(text: str) -> str:
+    if text not in (EVERYTHING, *OPERATIONS):
+        raise ValueError("no operation")
+    return text
+
+
+def _bucket(text: str) -> str:
+    if not re.fullmatch(r"\*|[a-z0-9$*.-]{1,63}", text):
+        raise ValueError("no bucket")
+    return text
+
+
+def _list_of(parse: Callable[[str], T]) -> BeforeValidator:
+    """A list of texts, or one text with commas between; an empty one has no members."""
+
+    def convert(value: object) -> object:
+        if isinstance(value, str):
+            value = value.split(",") if value.strip() else []
+        if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
+            raise ValueError("not a list of texts")
+        return tuple(parse(text.strip()) for text in value)
+
+    return BeforeValidator(convert)
+
+
 def _size(value: object) -> object:
     return parse_size(value) if isinstance(value, str) else _whole(value)
 
@@ -166,6 +193,17 @@ Days = Annotated[
 Threads = Annotated[
     int, BeforeValidator(_whole), Field(ge=0, le=4), Kind("count", "a whole number from 0 to 4")
 ]
+OperationList = Annotated[
+    tuple[str, ...], _list_of(_operation), Kind("list", f"'*', or some of {', '.join(OPERATIONS)}")
+]
+HostList = Annotated[
+    tuple[HostPattern, ...],
+    _list_of(host_pattern),
+    Kind("list", "'*', or hosts such as 'backup.example', '*.example' or '10.0.0.0/8'"),
+]
+BucketList = Annotated[
+    tuple[str, ...], _list_of(_bucket), Kind("list", "'*', or names of buckets such as 'backups' or 'site-*'")
+]
 LogLevel = Annotated[Literal["ERROR", "WARN", "INFO", "DEBUG", "TRACE"], _from_text(str.upper)]
 
 
@@ -192,12 +230,12 @@ def printable(value: Any, kind: Kind) -> str | int | bool:
     """`value` as a configuration file would say it; a secret becomes `***`."""
     if isinstance(value, SecretStr):
         return "***" if value.get_secret_value() else ""
-    if isinstance(value, timedelta):
-        return format_duration(value)
-    if isinstance(value, datetime):
-        return value.isoformat()
+    if isinstance(value, timedelta | datetime):
+        return format_duration(value) if isinstance(value, timedelta) else value.isoformat()
     if kind.unit == "bytes" and value:
         return format_size(value)
     if isinstance(value, bool | int):
         return value
+    if isinstance(value, tuple):
+        return ",".join(map(str, value))
     return "" if value is None else str(value)

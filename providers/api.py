@@ -27,7 +27,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
+from providers.allow import Allow
 from providers.errors import BadOptions
+from providers.reach import allow_all, reached
 
 Checkpoint = MutableMapping[str, str]
 """A small mapping whose changes are durable: an upload id, a block list, an offset with its ETag.
@@ -37,7 +39,10 @@ when nothing is left to continue. No secret and no URL query is ever written to 
 """
 
 Connect = Callable[[str, int], socket.socket]
-"""Opens a TCP connection to (host, port), within the connect time-out; raises OSError."""
+"""Opens a TCP connection to (host, port), within the connect time-out.
+
+Raises OSError, and `NotAllowed` when the device does not allow any address of the host.
+"""
 
 
 class Source(Protocol):
@@ -75,8 +80,15 @@ class Target:
     """True for a removable medium: the directory only counts as present while something is mounted there."""
 
 
+_DEFAULT_RULES = Allow()
+
+
 def _connect(host: str, port: int) -> socket.socket:
-    return socket.create_connection((host, port), timeout=10)
+    return reached(host, port, 10, _DEFAULT_RULES.check_address)
+
+
+def _connect_proxy(host: str, port: int) -> socket.socket:
+    return reached(host, port, 10, allow_all)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +105,13 @@ class Limits:
     """Ask the far side to verify an MD5."""
     proxy: str | None = field(default=None, repr=False)
     """URL of an HTTP proxy, possibly with credentials in it."""
+    allow: Allow = _DEFAULT_RULES
+    """Which destinations the device allows, for what can be known before a connection is made."""
     connect: Connect = _connect
-    """The one way to open a connection: cancelling closes what was opened here."""
+    """The one way to open a connection: cancelling closes what was opened here, and the address that is
+    connected to is checked here."""
+    connect_proxy: Connect = _connect_proxy
+    """The same to a proxy, which the device's owner chose: not checked."""
     targets: Mapping[str, Target] = field(default_factory=dict)
     """Named directories of the `local` provider."""
 

@@ -4,11 +4,11 @@ import http.client
 import socket
 import ssl
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from urllib.request import getproxies, proxy_bypass
 
 from providers.address import Address, parse_address
-from providers.api import Limits
+from providers.api import Connect, Limits
 from providers.errors import IoError, Rejected, from_http_status
 
 
@@ -17,15 +17,13 @@ def dialled(address: Address, limits: Limits) -> Iterator[socket.socket]:
     """A connection over which to talk HTTP to `address`, or to the proxy of an http address.
 
     Each wait for the far side, in either direction, is bounded by `limits.read_timeout_s`. Raises what
-    `limits.connect` raises, OSError and `http.client.HTTPException`, and `StorageError` when the proxy
-    refuses or a setting is wrong.
+    `limits.connect` raises, OSError and `http.client.HTTPException`, and `StorageError` when the device
+    does not allow the address, the proxy refuses, or a setting is wrong.
     """
+    check_allowed(address, limits)
     proxy = proxy_for(address, limits)
-    hop = proxy or address
-    with closing(limits.connect(hop.host, hop.port)) as tcp:
-        tcp.settimeout(limits.read_timeout_s)
-        # Head and body go out in two writes: without this the second may wait for a delayed ACK.
-        tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    opened = dialled_proxy(proxy, limits) if proxy else _prepared(limits.connect, address, limits)
+    with opened as tcp:
         if address.scheme == "http":
             yield tcp
             return
@@ -33,6 +31,25 @@ def dialled(address: Address, limits: Limits) -> Iterator[socket.socket]:
             _tunnel(tcp, proxy, address)
         with closing(_encrypted(tcp, address, limits)) as tls:
             yield tls
+
+
+def dialled_proxy(proxy: Address, limits: Limits) -> AbstractContextManager[socket.socket]:
+    """A connection to `proxy` itself. Whoever asks it for something checks that (`check_allowed`)."""
+    return _prepared(limits.connect_proxy, proxy, limits)
+
+
+@contextmanager
+def _prepared(connect: Connect, hop: Address, limits: Limits) -> Iterator[socket.socket]:
+    with closing(connect(hop.host, hop.port)) as tcp:
+        tcp.settimeout(limits.read_timeout_s)
+        # Head and body go out in two writes: without this the second may wait for a delayed ACK.
+        tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        yield tcp
+
+
+def check_allowed(address: Address, limits: Limits) -> None:
+    """Raise `NotAllowed` when it is known without the network that the device does not allow `address`."""
+    limits.allow.check_url(address, resolved_by_proxy=proxy_for(address, limits) is not None)
 
 
 def proxy_for(address: Address, limits: Limits) -> Address | None:

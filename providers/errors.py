@@ -41,6 +41,12 @@ class Expired(AccessDenied):
     """Credentials that were good once: with fresh ones the transfer can go on."""
 
 
+class NotAllowed(StorageError):
+    """A setting of the device (`allow.*`) refuses the destination. Nothing was sent there."""
+
+    code = "not-allowed"
+
+
 class NotFound(StorageError):
     """The object, bucket or container does not exist (404, 410)."""
 

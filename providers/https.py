@@ -10,10 +10,12 @@ from typing import ClassVar
 
 from providers.address import parse_address, redirected
 from providers.api import Checkpoint, Limits, Sink, Source, Stored
+from providers.dial import check_allowed
 from providers.errors import (
     BadOptions,
     Corrupted,
     Expired,
+    NotAllowed,
     Rejected,
     StorageError,
     Unreachable,
@@ -67,6 +69,14 @@ class Https:
             raise BadOptions(problems)
         self._method = options.get("https.method") or "PUT"
         self._limits = limits
+
+    def preflight(self, _writing: bool, /) -> None:
+        """Raise `NotAllowed` when the device is known not to allow this destination."""
+        check_allowed(self._address, self._limits)
+        if not self._limits.allow.any_bucket:
+            raise NotAllowed(
+                f"{self._address.base}: a URL names no bucket that could be checked (allow.buckets)"
+            )
 
     def put(
         self, name: str, source: Source, _metadata: Mapping[str, str], _checkpoint: Checkpoint, /

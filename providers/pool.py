@@ -6,15 +6,15 @@ retries, and nothing follows a redirect.
 
 import logging
 from contextlib import ExitStack
-from typing import ClassVar
+from typing import Any, ClassVar
 
-from urllib3 import PoolManager, ProxyManager, Timeout
+from urllib3 import BaseHTTPResponse, PoolManager, ProxyManager, Timeout
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 from providers.address import parse_address
 from providers.api import Limits
-from providers.dial import dialled, proxy_for
+from providers.dial import check_allowed, dialled, dialled_proxy, proxy_for
 from providers.errors import Unreachable, translating
 from providers.http_exchange import network_errors
 
@@ -34,9 +34,22 @@ def open_pool(limits: Limits, url: str) -> PoolManager:
     # To an https address `dialled` makes a tunnel through the proxy; for http the proxy is asked itself.
     if address.scheme == "http" and (proxy := proxy_for(address, limits)):
         headers = {"Proxy-Authorization": proxy.authorization} if proxy.authorization else None
-        pool = ProxyManager(proxy.base, proxy_headers=headers, timeout=timeout, retries=False)
+        pool = _ByProxy(proxy.base, proxy_headers=headers, timeout=timeout, retries=False)
+        pool.limits = limits
     pool.pool_classes_by_scheme = _pools(limits)
     return pool
+
+
+class _ByProxy(ProxyManager):
+    """For http: one connection to the proxy serves many hosts, so every request is checked."""
+
+    limits: Limits
+
+    def urlopen(  # type: ignore[override]  # as urllib3's own
+        self, method: str, url: str, redirect: bool = True, **settings: Any
+    ) -> BaseHTTPResponse:
+        check_allowed(parse_address(url), self.limits)
+        return super().urlopen(method, url, redirect=redirect, **settings)
 
 
 class _Dialled(HTTPConnection):
@@ -50,8 +63,9 @@ class _Dialled(HTTPConnection):
         host = f"[{self.host}]" if ":" in self.host else self.host
         address = parse_address(f"{self.scheme}://{host}:{self.port}")
         self._closing = ExitStack()
+        dial = dialled_proxy if self.proxy else dialled
         with translating(network_errors(address.base, Unreachable)):
-            self.sock = self._closing.enter_context(dialled(address, self.allowed))
+            self.sock = self._closing.enter_context(dial(address, self.allowed))
 
     def close(self) -> None:
         super().close()

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from agent.backup.errors import Cancelled, disk_errors
+from providers.reach import CheckAddress, allow_all, reached
 
 _SO_MAX_PACING_RATE = 47
 """socket(7), asm-generic/socket.h; Python does not name it."""
@@ -88,10 +89,10 @@ class Connections:
         self._timeout_s, self._bytes_per_s = timeout_s, bytes_per_s
         self._duplicates: list[socket.socket] = []
 
-    def open(self, host: str, port: int) -> socket.socket:
-        """A TCP connection; raises OSError."""
+    def open(self, host: str, port: int, check: CheckAddress = allow_all) -> socket.socket:
+        """A TCP connection to an address that `check` allows; raises `NotAllowed` and OSError."""
         # Also after a cancel: cleaning up at the far side takes connections too.
-        connection = socket.create_connection((host, port), timeout=self._timeout_s)
+        connection = reached(host, port, self._timeout_s, check)
         if self._bytes_per_s:
             # A provider may hand over a whole part at once: the kernel spreads it over time.
             connection.setsockopt(socket.SOL_SOCKET, _SO_MAX_PACING_RATE, self._bytes_per_s)

@@ -6,11 +6,13 @@ from dataclasses import replace
 from functools import cached_property
 from typing import ClassVar
 
+from providers.address import parse_address
 from providers.api import Checkpoint, Limits, Sink, Source, Stored
 from providers.aws.client import OPTIONS, OPTIONS_AT_AWS, Client, make_client
 from providers.aws.download import opener
 from providers.aws.errors import errors, not_a_store
 from providers.aws.upload import Multipart
+from providers.dial import check_allowed
 from providers.errors import translating
 from providers.fetch import Download
 from providers.options import checked
@@ -40,6 +42,17 @@ class S3:
         self._limits = limits
         self._uploads = Uploads()
         self._closing = ExitStack()
+
+    def preflight(self, _writing: bool, /) -> None:
+        """Raise `NotAllowed` when the device is known not to allow this destination.
+
+        The host of a bucket at AWS is botocore's to say, so it is checked when it is connected to.
+        """
+        url = self._given.get("aws.endpoint.url")
+        endpoint = parse_address(url) if url else None
+        if endpoint:
+            check_allowed(endpoint, self._limits)
+        self._limits.allow.check_bucket(self._bucket, endpoint)
 
     def put(
         self, name: str, source: Source, metadata: Mapping[str, str], checkpoint: Checkpoint, /

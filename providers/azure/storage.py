@@ -9,11 +9,13 @@ from typing import ClassVar
 from azure.storage.blob import ContainerClient
 from urllib3 import PoolManager
 
+from providers.address import parse_address
 from providers.api import Checkpoint, Limits, Sink, Source, Stored
 from providers.azure.client import OPTIONS, make_client
 from providers.azure.download import opener
 from providers.azure.errors import Sas, errors
 from providers.azure.upload import Blocks
+from providers.dial import check_allowed
 from providers.errors import StorageError, Unreachable, translating
 from providers.fetch import Download
 from providers.options import checked
@@ -43,6 +45,12 @@ class AzureBlob:
         self._limits = limits
         self._uploads = Uploads()
         self._closing = ExitStack()
+
+    def preflight(self, _writing: bool, /) -> None:
+        """Raise `NotAllowed` when the device is known not to allow this destination."""
+        endpoint = parse_address(self._given["azure.storage.endpoint"])
+        check_allowed(endpoint, self._limits)
+        self._limits.allow.check_bucket(self._given["azure.blob.container"], endpoint)
 
     def put(
         self, name: str, source: Source, metadata: Mapping[str, str], checkpoint: Checkpoint, /

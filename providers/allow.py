@@ -1,0 +1,167 @@
+"""Which destinations the device allows: decided on the address that is really connected to.
+
+A command names a URL and a bucket. What can be known of them without the network is checked before it is
+accepted (`check_url`, `check_bucket`); every address is checked once more when its name was resolved,
+right before the connection to this very address is made (`check_address`), so that a name which resolves
+to something else a moment later gains nothing.
+"""
+
+import ipaddress
+import re
+import socket
+from contextlib import suppress
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+
+from providers.address import Address
+from providers.errors import NotAllowed
+
+IpAddress = IPv4Address | IPv6Address
+IpNetwork = IPv4Network | IPv6Network
+HostPattern = str | IPv4Network | IPv6Network
+"""`*`, a name in which `*` stands for any characters, or a network."""
+
+EVERYTHING = "*"
+# Where a cloud gives its machines credentials, for the asking. Only by their own network in the list.
+_LINK_LOCAL_OR_METADATA: tuple[IpNetwork, ...] = tuple(
+    ipaddress.ip_network(network)
+    for network in (
+        "169.254.0.0/16",  # RFC 3927; AWS, Azure, Google, Oracle
+        "fe80::/10",  # RFC 4291
+        "fd00:ec2::/32",  # AWS
+        "fd20:ce::254",  # Google
+        "fd00:c1::a9fe:a9fe",  # Oracle
+        "100.100.100.200",  # Alibaba
+        "168.63.129.16",  # Azure's WireServer
+        "192.0.0.192",  # Oracle Cloud Classic
+    )
+)
+# Linux takes 0.0.0.0 and :: for itself.
+_LOOPBACK: tuple[IpNetwork, ...] = tuple(
+    ipaddress.ip_network(network) for network in ("127.0.0.0/8", "0.0.0.0/8", "::1", "::")
+)
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")  # RFC 6052
+_NAME = re.compile(r"([a-z0-9_*-]+\.)*[a-z0-9_-]*[a-z][a-z0-9_-]*")
+
+
+def host_pattern(text: str) -> HostPattern:
+    """The pattern that `text` says: `*`, `backup.example`, `*.example`, `10.0.0.0/8`, `fd00::1`.
+
+    The last part of a name has no `*` and is no number: `10.*` would also be a name, and somebody else's.
+    Raises ValueError for anything else.
+    """
+    text = text.strip().rstrip(".").lower()
+    if text == EVERYTHING:
+        return text
+    with suppress(ValueError):
+        return ipaddress.ip_network(text)
+    with suppress(UnicodeError):
+        name = text.encode("idna").decode()
+        if _NAME.fullmatch(name) and literal(name) is None:
+            return name
+    raise ValueError("neither a host nor a network")
+
+
+def literal(host: str) -> IpAddress | None:
+    """The address that `host` spells, in any spelling that the C library takes; None for a name.
+
+    The C library reads `2130706433`, `0x7f.1` and `0177.0.0.1` as 127.0.0.1 (inet_aton(3)).
+    """
+    with suppress(ValueError):
+        return IPv6Address(host.partition("%")[0])
+    with suppress(OSError, ValueError):
+        return IPv4Address(socket.inet_aton(host))
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Allow:
+    """The device's rules. Every check raises `NotAllowed`, which names the setting."""
+
+    hosts: tuple[HostPattern, ...] = (EVERYTHING,)
+    buckets: tuple[str, ...] = (EVERYTHING,)
+    loopback: bool = True
+    plain_http: bool = True
+
+    def check_url(self, address: Address, *, resolved_by_proxy: bool) -> None:
+        """All that can be said of `address` without asking for its name.
+
+        A name that a proxy is going to resolve has to be in the list itself.
+        """
+        if address.scheme == "http" and not self.plain_http:
+            raise NotAllowed(f"{address.base}: plain http is not allowed on this device (allow.plainHttp)")
+        host = _canonical(address.host)
+        if (ip := literal(host)) is not None:
+            self._check(host, ip)
+        elif resolved_by_proxy and not self.loopback and f".{host}".endswith(".localhost"):
+            raise _no_loopback(host)
+        elif not self._is_named(host) and (resolved_by_proxy or not self._networks()):
+            raise _not_listed(host)
+
+    def check_address(self, host: str, address: str) -> None:
+        """Whether `address`, to which `host` was resolved, may be connected to."""
+        self._check(_canonical(host), ipaddress.ip_address(address))
+
+    def check_bucket(self, bucket: str, endpoint: Address | None = None) -> None:
+        """An S3 bucket, or an Azure container, at `endpoint` when the command names one."""
+        if self.any_bucket:
+            return
+        if not any(fnmatchcase(bucket, pattern) for pattern in self.buckets):
+            raise NotAllowed(f"bucket or container '{bucket}' is not allowed on this device (allow.buckets)")
+        if endpoint and endpoint.path != "/":
+            # A store takes the beginning of the path for the bucket.
+            raise NotAllowed(f"{endpoint.base}: an endpoint with a path is not allowed with allow.buckets")
+
+    @property
+    def any_bucket(self) -> bool:
+        return EVERYTHING in self.buckets
+
+    def _check(self, host: str, ip: IpAddress) -> None:
+        faces = _faces(ip)
+        listed = _is_in(faces, self._networks())
+        if _is_in(faces, _LOOPBACK) and not self.loopback:
+            raise _no_loopback(host)
+        if not listed and _is_in(faces, _LINK_LOCAL_OR_METADATA):
+            raise NotAllowed(
+                f"host '{host}' is link-local or a cloud's metadata service, which allow.hosts does not list"
+            )
+        if not listed and not self._is_named(host):
+            raise _not_listed(host)
+
+    def _is_named(self, host: str) -> bool:
+        """An address in the place of a name is only matched by `*` or a network."""
+        if EVERYTHING in self.hosts:
+            return True
+        names = [pattern for pattern in self.hosts if isinstance(pattern, str)]
+        return literal(host) is None and any(fnmatchcase(host, name) for name in names)
+
+    def _networks(self) -> tuple[IpNetwork, ...]:
+        return tuple(pattern for pattern in self.hosts if not isinstance(pattern, str))
+
+
+def _canonical(host: str) -> str:
+    """As the resolver, or a proxy, is going to see it."""
+    return host.encode("idna").decode().rstrip(".").lower()
+
+
+def _faces(ip: IpAddress) -> list[IpAddress]:
+    """`ip`, and the IPv4 address that is reached through it."""
+    if isinstance(ip, IPv4Address):
+        return [ip]
+    inner = ip.ipv4_mapped or ip.sixtofour
+    if ip in _NAT64:
+        inner = IPv4Address(int(ip) & 0xFFFFFFFF)
+    return [ip, inner] if inner else [ip]
+
+
+def _is_in(faces: list[IpAddress], networks: tuple[IpNetwork, ...]) -> bool:
+    return any(face in network for face in faces for network in networks)
+
+
+def _no_loopback(host: str) -> NotAllowed:
+    return NotAllowed(f"host '{host}' is the device itself, which is not allowed (allow.loopback)")
+
+
+def _not_listed(host: str) -> NotAllowed:
+    return NotAllowed(f"host '{host}' is not allowed on this device (allow.hosts)")
