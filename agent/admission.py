@@ -56,9 +56,11 @@ class Admission:
             raise CommandError(400, PARAMETER_INVALID, message)
         configured = str(settings.dir.absolute()) if settings.dir else None
         try:
-            return access.resolve(parameters.directory, configured, settings.mode, must_exist)
+            path = access.resolve(parameters.directory, configured, settings.mode, must_exist)
+            access.refuse_inside(path, settings.storage)
         except AccessForbidden as error:
             raise CommandError(400, EXECUTION_FAILED, str(error)) from error
+        return path
 
     def place(
         self,

@@ -32,6 +32,7 @@ def restore_options(settings: Settings, mode: str) -> RestoreOptions:
         reserve_bytes=settings.storage_reserve,
         owner=limits.owner,
         special_bits=limits.special_bits,
+        own_storage=settings.storage,
     )
 
 

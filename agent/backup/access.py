@@ -37,6 +37,12 @@ def resolve(requested: str | None, configured: str | None, mode: AccessMode, mus
     return path
 
 
+def refuse_inside(path: Path, own_storage: Path) -> None:
+    """Raise AccessForbidden when the resolved `path` is the agent's own storage, or lies in there."""
+    if path.is_relative_to(os.path.realpath(own_storage)):
+        raise AccessForbidden(f"'{readable(str(path))}' is the agent's own storage: choose another directory")
+
+
 def _shown(key: str, value: str) -> str:
     return f"{key} '{readable(value)}'"
 

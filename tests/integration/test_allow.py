@@ -116,3 +116,20 @@ def test_a_listed_host_and_bucket_work(device: AgentProcess, backend: Backend, t
         started(device, backend, hosts=["127.0.0.1"], buckets=[options["aws.s3.bucket"]])
         assert backend.run("backup", "X", options)["state"] == "BACKUP_FINISHED"
         assert place.names() == ["a.zip"]
+
+
+def test_the_agents_own_storage_is_no_directory_for_a_command(device: AgentProcess, backend: Backend) -> None:
+    """Whoever could restore into it could write the journal, and have any file of the device sent away."""
+    device.storage = device.data / "agent-storage"
+    device.settings["storage"] = str(device.storage)
+    started(device, backend)
+    local = {"storage.provider": "local", "local.name": "a.zip"}
+    backend.run("backup", "X", local)
+    for place in (device.storage, device.storage / "backups", device.storage / "not-there"):
+        for operation in ("backup", "restore"):
+            options = local | {"backup.dir": str(place)}
+            answer = backend.ask(operation, {"correlationID": "Y", "options": options})
+            assert answer["status"] == 400, answer
+    end = backend.run("restore", "Z", local | {"restore.mode": "replace"})
+    assert end["state"] == "RESTORE_FINISHED", end
+    assert (device.storage / "journal.db").exists()

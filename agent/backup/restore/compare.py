@@ -6,7 +6,7 @@ import stat
 from collections.abc import Iterator, Sequence
 
 from agent.backup.archive.names import PRIVATE_PREFIX, readable
-from agent.backup.errors import IoError
+from agent.backup.errors import AccessForbidden, IoError
 from agent.backup.restore.directories import is_directory
 from agent.backup.restore.disk import NO_HARD_LINK, open_up
 from agent.backup.restore.metadata import Meta, meta_of
@@ -25,11 +25,17 @@ class Comparison:
     """
 
     def __init__(
-        self, workspace: Workspace, *, replace: bool, special_bits: bool, mounts: Sequence[str]
+        self,
+        workspace: Workspace,
+        *,
+        replace: bool,
+        special_bits: bool,
+        mounts: Sequence[str],
+        own_storage: str | None = None,
     ) -> None:
-        """`replace`: entries that only the target has go. `mounts`: mount points, relative to the target."""
+        """`replace`: entries that only the target has go. `mounts` and `own_storage` are relative to it."""
         self._workspace, self._replace, self._special_bits = workspace, replace, special_bits
-        self._mounts = mounts
+        self._mounts, self._own_storage = mounts, own_storage
         self._device = os.fstat(workspace.root_fd).st_dev
         self._numbers = itertools.count()
         self._shared: list[tuple[str, Meta | None]] = []
@@ -37,7 +43,8 @@ class Comparison:
     def steps(self) -> Iterator[Step]:
         """Every directory's own step comes before those of its entries.
 
-        Raises OSError, and IoError when a mount point is in the way.
+        Raises OSError, IoError when a mount point is in the way, and AccessForbidden when the agent's own
+        storage is.
         """
         self._shared = [("", None)]
         while self._shared:
@@ -68,13 +75,21 @@ class Comparison:
         path = f"{parent}/{name}" if parent else name
         new = os.stat(name, dir_fd=new_fd, follow_symlinks=False)
         old = self._workspace.target.stat(path)
-        if is_directory(new) and is_directory(old):
+        if is_directory(new) and is_directory(old) and path != self._own_storage:
             open_up((new_fd, name))
             refuse_mounts(path, whole=False, mounts=self._mounts)
             self._shared.append((path, meta_of(new)))
             return
         refuse_mounts(path, whole=True, mounts=self._mounts)
+        self._refuse_own_storage(path)
         yield self._placing(path, is_directory(new), old)
+
+    def _refuse_own_storage(self, path: str) -> None:
+        """Somebody who may send commands is not thereby one who may write the journal."""
+        if self._own_storage and f"{self._own_storage}/".startswith(f"{path}/"):
+            raise AccessForbidden(
+                f"'{readable(path)}' in the target holds the agent's own storage, which no restore changes"
+            )
 
     def _placing(self, path: str, new_is_directory: bool, old: os.stat_result | None) -> Step:
         number = next(self._numbers)
@@ -106,7 +121,10 @@ class Comparison:
             if not parent and name.startswith(PRIVATE_PREFIX):
                 continue  # ours, or another restore's that is still to be recovered
             path = f"{parent}/{name}" if parent else name
+            if path == self._own_storage:
+                continue
             refuse_mounts(path, whole=True, mounts=self._mounts)
+            self._refuse_own_storage(path)
             old = self._workspace.target.stat(path)
             assert old is not None
             yield Step(next(self._numbers), Act.REMOVE, path, meta_of(old) if is_directory(old) else None)

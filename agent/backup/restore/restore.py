@@ -32,6 +32,8 @@ class RestoreOptions:
     """Give files their archived owner and group, where this process may (CAP_CHOWN)."""
     special_bits: bool = False
     """Bring back set-uid, set-gid, sticky and file capabilities; otherwise they are dropped."""
+    own_storage: Path | None = None
+    """The agent's own directory, which no restore changes."""
 
     def __post_init__(self) -> None:
         if self.mode not in ("merge", "replace"):
@@ -147,7 +149,16 @@ class Restore:
             replace=self._options.mode == "replace",
             special_bits=self._options.special_bits,
             mounts=mounts_below(self._target),
+            own_storage=self._own_storage(),
         )
+
+    def _own_storage(self) -> str | None:
+        """The agent's storage, relative to the target; None when it is not in there."""
+        storage = self._options.own_storage
+        if storage is None:
+            return None
+        resolved = Path(os.path.realpath(storage))
+        return str(resolved.relative_to(self._target)) if resolved.is_relative_to(self._target) else None
 
     def _take_back(self, workspace: Workspace) -> None:
         try:
