@@ -7,7 +7,7 @@ it again, then the answer goes out, then the work begins.
 import sqlite3
 import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
@@ -42,7 +42,7 @@ class Command:
     envelope: Envelope
     operation: str
     id: CommandId
-    payload: bytes
+    payload: bytes = field(repr=False)
     correlation_id: str
     """As received; one is made when there is none."""
 

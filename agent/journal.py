@@ -94,6 +94,16 @@ _DISK_OR_OTHERS = {
 }
 
 
+def _make_private(path: Path) -> None:
+    """Make the file unless it is there, with mode 0600 whatever it had; SQLite's other files get the same."""
+    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        if os.fstat(file).st_mode & 0o077:
+            os.fchmod(file, 0o600)
+    finally:
+        os.close(file)
+
+
 def _is_corrupt(error: Exception) -> bool:
     """False when the disk or somebody else is to blame.
 
@@ -144,7 +154,7 @@ class Journal:
         Raises `NewerJournal`, and OSError or sqlite3.OperationalError when the disk does not allow it.
         """
         self.path = path
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        _make_private(path)
         try:
             self._db = _checked(path)
             self._read_all()
@@ -175,7 +185,7 @@ class Journal:
         for suffix in ("-wal", "-shm", ""):
             if (file := Path(f"{self.path}{suffix}")).exists():
                 file.rename(f"{aside}{suffix}")
-        os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        _make_private(self.path)
         return aside
 
     def close(self) -> None:

@@ -68,7 +68,8 @@ class Parameters(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
 
     correlationid: Annotated[str, BeforeValidator(_id)] = ""
-    options: Annotated[dict[str, str], BeforeValidator(_options)] = {}
+    options: Annotated[dict[str, str], BeforeValidator(_options)] = Field(default={}, repr=False)
+    """Credentials among them."""
     start: Annotated[str, Field(alias="from"), BeforeValidator(_text)] = ""
     """For `activate`: the beginning of the time frame."""
     end: Annotated[str, Field(alias="to"), BeforeValidator(_text)] = ""

@@ -123,6 +123,7 @@ class Service:
             client_id=settings.client_id or f"edge-backup-{self._journal.remembered('client_id')}",
             username=settings.username,
             password=settings.password.get_secret_value(),
+            password_file=settings.password_file,
             ca_file=settings.ca_cert,
             cert_file=settings.cert,
             key_file=settings.key,

@@ -8,14 +8,22 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from agent.password_file import read_password
 from agent.redaction import redact_text
 from agent.settings import Settings
 from agent.settings_keys import KEYS, FieldPath, Key, key_at, name_of
 from agent.settings_kinds import printable
-from agent.settings_sources import Given, Layer, Notice, read_command_line, read_environment, read_file
+from agent.settings_sources import (
+    Given,
+    Layer,
+    Notice,
+    read_command_line,
+    read_credentials,
+    read_environment,
+    read_file,
+)
 
 _LONGEST_SHOWN = 80
-_LONGEST_PASSWORD_BYTES = 64 << 10
 # Accepted because Kanto's files and our documentation have them; nothing acts on them in this version.
 _LATER = ("twin.status",)
 
@@ -33,13 +41,14 @@ class Loaded:
 
 
 def load(argv_overrides: Mapping[str, str], config_file: Path | None, environ: Mapping[str, str]) -> Loaded:
-    """The settings from defaults, file, environment and command line; the later ones win.
+    """The settings from defaults, file, credentials, environment and command line; the later ones win.
 
     `argv_overrides` maps keys as in a file to texts. Raises `SettingsError` when a file cannot be read
     or is no JSON object, when a key is unknown in a file of ours, or when a value is wrong anywhere.
     """
     layers = [
         read_file(config_file) if config_file else Layer(),
+        read_credentials(environ),
         read_environment(environ),
         read_command_line(argv_overrides),
     ]
@@ -63,15 +72,14 @@ def _read_password_file(given: dict[FieldPath, Given]) -> list[str]:
     if source is None or not isinstance(source.value, str) or not source.value:
         return []
     try:
-        with Path(source.value).open("rb") as file:
-            text = file.read(_LONGEST_PASSWORD_BYTES).decode()
+        text = read_password(Path(source.value))
     except OSError as error:
         return [
             f"passwordFile: '{source.value}' cannot be read ({error.strerror}); it is given {source.origin}"
         ]
     except ValueError:
         return [f"passwordFile: '{source.value}' is not a UTF-8 text file; it is given {source.origin}"]
-    given[("password",)] = Given(text.rstrip("\r\n"), source.origin)
+    given[("password",)] = Given(text, source.origin)
     return []
 
 

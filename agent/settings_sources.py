@@ -1,10 +1,11 @@
-"""Where settings come from: a configuration file, the environment, the command line.
+"""Where settings come from: a configuration file, systemd's credentials, the environment, the command line.
 
 Each source becomes a `Layer`: values by their place in the settings tree, with where each came from, so
 that a wrong value can be reported where a person would look for it.
 """
 
 import json
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,12 @@ from agent.settings_keys import KEYS, FieldPath, find, find_kanto, hint, is_ours
 
 ENVIRONMENT_PREFIX = "EDGE_BACKUP_"
 _LARGEST_FILE_BYTES = 1 << 20
+CREDENTIALS: Mapping[str, FieldPath] = {
+    "broker-password": ("password_file",),
+    "broker-cert": ("cert",),
+    "broker-key": ("key",),
+}
+"""Names of systemd credentials, and the settings that they are the files of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +118,16 @@ def _kanto_file(path: Path, values: list[tuple[str, object]]) -> Layer:
             layer.notices.append(Notice("error", f"{path}: unknown key '{name}' is ignored{hint(name)}"))
         elif value not in ("", None):
             layer.given[place] = Given(value, f"in {path}")
+    return layer
+
+
+def read_credentials(environ: Mapping[str, str]) -> Layer:
+    """The files that systemd's `LoadCredential=` put there for this service alone (systemd.exec(5))."""
+    layer, directory = Layer(), environ.get("CREDENTIALS_DIRECTORY")
+    for name, place in CREDENTIALS.items() if directory else ():
+        file = os.path.join(str(directory), name)
+        if os.path.exists(file):
+            layer.given[place] = Given(file, f"as systemd's credential '{name}'")
     return layer
 
 

@@ -38,7 +38,7 @@ class Staging:
         self._backups, self._downloads = storage / "backups", storage / "downloads"
         # `archives` is the target that there is when none is configured.
         for directory in (storage, self._backups, self._downloads, storage / "archives"):
-            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _make_private(directory)
         self._lock = os.open(storage / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -98,6 +98,16 @@ class Staging:
 
     def close(self) -> None:
         os.close(self._lock)
+
+
+def _make_private(directory: Path) -> None:
+    """Make the directory with mode 0700; one that is there with another, from Kanto's agent say, gets it."""
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if directory.stat().st_mode & 0o077:
+        try:
+            directory.chmod(0o700)
+        except PermissionError:
+            log.warning("others may look into the storage: it belongs to another user", path=str(directory))
 
 
 def _is_complete(path: Path) -> bool:

@@ -12,7 +12,7 @@ import socket
 import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from urllib3 import BaseHTTPResponse, HTTPHeaderDict, exceptions
 from urllib3.connection import HTTPConnection, HTTPSConnection
@@ -44,7 +44,7 @@ class Request:
 
     method: str
     address: Address
-    headers: Mapping[str, str]
+    headers: Mapping[str, str] = field(repr=False)
     body: Source | None = None
 
     @property

@@ -44,7 +44,7 @@ class Envelope:
     topic: str
     path: str
     headers: Mapping[str, Any] = field(default_factory=dict)
-    value: Any = None
+    value: Any = field(default=None, repr=False)
 
     @property
     def correlation_id(self) -> str | None:

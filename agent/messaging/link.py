@@ -10,6 +10,7 @@ import random
 import ssl
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -18,6 +19,8 @@ import structlog
 from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags, MQTTMessage
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
 from paho.mqtt.reasoncodes import ReasonCode
+
+from agent.password_file import read_password
 
 log = structlog.get_logger(__name__)
 
@@ -35,6 +38,8 @@ class Broker:
     client_id: str
     username: str = ""
     password: str = field(default="", repr=False)
+    password_file: Path | None = None
+    """Read at every connect, as it may have changed; while it cannot be, `password` is used."""
     ca_file: Path | None = None
     cert_file: Path | None = None
     key_file: Path | None = None
@@ -47,7 +52,7 @@ class Delivery:
     """A message from the broker. It comes again until `ack` was called."""
 
     topic: str
-    payload: bytes
+    payload: bytes = field(repr=False)
     retain: bool
     dup: bool
     ack: Callable[[], object]
@@ -161,7 +166,7 @@ class Link:
             manual_ack=True,
         )
         if broker.username:
-            client.username_pw_set(broker.username, broker.password or None)
+            client.username_pw_set(broker.username, self._password() or None)
         if broker.tls:
             context = ssl.create_default_context(cafile=broker.ca_file)
             context.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -174,6 +179,12 @@ class Link:
         client.on_publish = lambda _client, _data, mid, *_: self._post(partial(self._events.sent, mid))
         client.on_subscribe = self._on_subscribe
         return client
+
+    def _password(self) -> str:
+        if self._broker.password_file:
+            with suppress(OSError, ValueError):
+                return read_password(self._broker.password_file)
+        return self._broker.password
 
     def _on_message(self, client: Client, _data: object, message: MQTTMessage) -> None:
         try:

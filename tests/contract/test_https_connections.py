@@ -106,6 +106,17 @@ def test_the_given_authority_takes_the_place_of_the_systems(
             put(server.url, Limits(ca_file=tmp_path / "other.pem"))
 
 
+def test_authorities_that_were_replaced_are_used_for_the_next_connection(tmp_path: Path) -> None:
+    """Without a restart; `limits` stay the same."""
+    limits = Limits(ca_file=tmp_path / "ca.pem")
+    trustme.CA().cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    with HttpServer(lambda _: Say(201), server_context("127.0.0.1")) as server:
+        with pytest.raises(Unreachable, match="certificate is not trusted"):
+            put(server.url, limits)
+        AUTHORITY.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+        put(server.url, limits)
+
+
 def test_a_certificate_for_another_host_is_refused(ca_file: Path) -> None:
     with (
         HttpServer(lambda _: Say(201), server_context("elsewhere.example")) as server,

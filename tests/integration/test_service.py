@@ -128,10 +128,14 @@ def authority(tmp_path: Path) -> trustme.CA:
     return trustme.CA()
 
 
+@pytest.mark.parametrize("given_by", ["settings", "credentials"])
 def test_tls_with_client_certificate_and_password(
-    device: AgentProcess, authority: trustme.CA, tmp_path: Path
+    device: AgentProcess, authority: trustme.CA, tmp_path: Path, given_by: str
 ) -> None:
-    """The broker wants a certificate of its own authority, a user name and a password."""
+    """The broker wants a certificate of its own authority, a user name and a password.
+
+    As systemd's credentials they lie in a directory whose name is in the environment.
+    """
     keys, port = tmp_path / "keys", free_port()
     keys.mkdir()
     authority.cert_pem.write_to_path(keys / "ca.pem")
@@ -150,6 +154,12 @@ def test_tls_with_client_certificate_and_password(
         "broker": f"ssl://127.0.0.1:{port}", "username": "agent", "password": "opensesame",
         "caCert": str(keys / "ca.pem"), "cert": str(keys / "client.pem"), "key": str(keys / "client.key"),
     }  # fmt: skip
+    if given_by == "credentials":
+        (keys / "credentials").mkdir()
+        for setting, name in (("cert", "broker-cert"), ("key", "broker-key")):
+            Path(device.settings.pop(setting)).rename(keys / "credentials" / name)
+        (keys / "credentials" / "broker-password").write_text(device.settings.pop("password"))
+        device.environment["CREDENTIALS_DIRECTORY"] = str(keys / "credentials")
     context = ssl.create_default_context(cafile=str(keys / "ca.pem"))
     context.load_cert_chain(keys / "both.pem")
     with mosquitto(tmp_path / "tls-broker", lines, port):

@@ -4,6 +4,8 @@ import io
 import json
 import logging
 import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -160,6 +162,40 @@ def test_secrets_are_hidden_in_every_form(tmp_path: Path) -> None:
         logger.exception("failed", password=MARK)
     assert MARK not in stream.getvalue() + file.read_text()
     assert "***" in stream.getvalue()
+
+
+@pytest.mark.parametrize("rich", ["import rich", "import sys; sys.modules['rich'] = None"])
+def test_a_traceback_never_shows_local_variables(tmp_path: Path, rich: str) -> None:
+    """structlog's own formatters show them as soon as the library rich is installed."""
+    script = f"""{rich}
+import io, sys, threading
+from agent import log
+from agent.settings_load import load
+class Terminal(io.StringIO):
+    def isatty(self): return True
+def connect(secret):
+    options = {{"password": secret}}
+    raise RuntimeError("of our own")
+secret = sys.stdin.read()
+terminal = Terminal()
+for stream in (None, terminal):
+    log.setup(load({{"logFile": {str(tmp_path / "log")!r}}}, None, {{}}).settings, stream)
+    try:
+        connect(secret)
+    except RuntimeError:
+        log.get("agent.test").exception("failed", secret=secret)
+sys.stderr.write(terminal.getvalue())
+thread = threading.Thread(target=connect, args=(secret,))
+thread.start()
+thread.join()
+connect(secret)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], input=MARK, capture_output=True, text=True, check=False
+    )
+    written = done.stderr + (tmp_path / "log").read_text()
+    assert written.count("RuntimeError: of our own") == 6, written
+    assert MARK not in written
 
 
 def test_a_hostile_text_cannot_forge_a_line_or_drive_a_terminal() -> None:

@@ -201,6 +201,20 @@ def test_a_password_comes_from_a_file_without_its_newline(tmp_path: Path) -> Non
     assert loaded.settings.password.get_secret_value() == MARK
 
 
+def test_password_and_key_come_from_systemd_s_credentials(tmp_path: Path) -> None:
+    """`LoadCredential=broker-password:/etc/…`: nothing else has to be said; what is said wins."""
+    (tmp_path / "broker-password").write_text(f"{MARK}\n")
+    (tmp_path / "broker-key").write_text("PEM")
+    environ = {"CREDENTIALS_DIRECTORY": str(tmp_path)}
+    settings = load({}, None, environ).settings
+    assert settings.password.get_secret_value() == MARK
+    assert (settings.key, settings.cert) == (tmp_path / "broker-key", None)
+    assert load({"key": "/etc/key.pem"}, None, environ).settings.key == Path("/etc/key.pem")
+    (tmp_path / "broker-password").write_bytes(b"\xff")
+    with pytest.raises(SettingsError, match="it is given as systemd's credential 'broker-password'"):
+        load({}, None, environ)
+
+
 def test_a_password_file_that_cannot_be_read_is_a_problem(tmp_path: Path) -> None:
     missing = tmp_path / "password"
     reason = "cannot be read (No such file or directory); it is given on the command line"
