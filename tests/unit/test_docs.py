@@ -15,6 +15,7 @@ from agent.messaging import ditto
 from agent.messaging.hono import Identity, parse_identity
 from agent.parameters import read_parameters
 from agent.settings_keys import KEYS
+from agent.settings_kinds import OPERATIONS
 from providers import https, local
 from providers.aws import client as aws
 from providers.azure import client as azure
@@ -25,9 +26,11 @@ ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "examples").rglob("*.md")])
 WIRE = (ROOT / "docs" / "wire.md").read_text("utf-8")
 KANTO = (ROOT / "docs" / "kanto.md").read_text("utf-8")
+SECURITY = (ROOT / "docs" / "security.md").read_text("utf-8")
 DEVICE = Identity("edge:device", "tenant")
 _BLOCK = re.compile(r"^```json\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _PATH = re.compile(r"`((?:agent|providers|tests|docs|systemd|config|examples)/[\w./-]+)`")
+_TEST = re.compile(r"`(test_\w+\.py)::(test_\w+)`")
 _LINK = re.compile(r"\]\((?!https?:)([^)#]+)(?:#[^)]*)?\)")
 
 
@@ -126,6 +129,28 @@ def test_the_map_of_the_pieces_has_every_module_of_the_agent() -> None:
     patterns = re.findall(r"[\w*]+\.py", (ROOT / "docs" / "architecture.md").read_text("utf-8"))
     modules = [path.name for path in (ROOT / "agent").glob("*.py") if not path.name.startswith("__")]
     assert [name for name in modules if not any(fnmatch(name, pattern) for pattern in patterns)] == []
+
+
+def test_the_operations_that_may_be_allowed_are_those_that_there_are() -> None:
+    assert set(OPERATIONS) == operations()
+
+
+def test_the_threat_model_says_for_everybody_what_he_can_do_and_names_its_tests() -> None:
+    model = SECURITY.partition("## Threat model\n")[2].partition("\n## ")[0]
+    actors = re.split("^### ", model, flags=re.MULTILINE)[1:]
+    assert len(actors) >= 6
+    for actor in actors:
+        rows = re.findall(r"^\| (\w+) \| .+ \| (.+) \|$", actor, re.MULTILINE)[1:]
+        assert [to for to, _ in rows] == ["read", "write", "delay", "exhaust"], actor.splitlines()[0]
+        assert all("::" in tests for _, tests in rows), actor.splitlines()[0]
+
+
+def test_every_test_that_a_document_names_exists() -> None:
+    """Written as `test_file.py::test_name`, wherever in the tests a file of that name is."""
+    for document in DOCUMENTS:
+        for file, name in _TEST.findall(document.read_text("utf-8")):
+            texts = [path.read_text("utf-8") for path in (ROOT / "tests").rglob(file)]
+            assert any(f"\ndef {name}(" in text for text in texts), f"{document.name}: {file}::{name}"
 
 
 def test_the_migration_page_has_every_property_of_kanto() -> None:

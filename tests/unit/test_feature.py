@@ -4,6 +4,7 @@ followed by a good one that works."""
 import json
 import tempfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from agent.feature import MAX_COMMAND_BYTES
 from agent.messaging.ditto import MAX_MESSAGE_BYTES
 from agent.messaging.link import Delivery
+from agent.presence import MAX_EARLY
 from tests.support.fakes import DEVICE, FEATURE, LAST_OPERATION, THING, Device, command
 from tests.unit.test_ditto import JSON
 
@@ -463,4 +465,17 @@ def test_commands_wait_until_the_device_knows_who_it_is(tmp_path: Path) -> None:
     presence._message(Delivery("edge/thing/response", who, False, False, lambda: None))
     assert acknowledged == [1]
     assert device.wire.sent[-1][0] == f"command//{DEVICE}/res/r/400"
+    device.close()
+
+
+def test_of_too_many_early_commands_the_oldest_are_given_up(tmp_path: Path) -> None:
+    """Acknowledged, so that they do not fill the broker's window for ever."""
+    device = Device(tmp_path)
+    presence = device.service._presence
+    presence._identity = None
+    acknowledged: list[int] = []
+    for number in range(MAX_EARLY + 3):
+        ack = partial(acknowledged.append, number)
+        presence._message(Delivery(f"command//{DEVICE}/req//x", command("x"), False, False, ack))
+    assert acknowledged == [0, 1, 2]
     device.close()
