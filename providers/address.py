@@ -6,6 +6,8 @@ from dataclasses import dataclass, field, replace
 from urllib.parse import quote, unquote, urljoin, urlsplit
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
+# RFC 3986 3.2.2, without what no DNS name has: a proxy might take `\` for `/`, or decode `%2e`.
+_HOST = re.compile(r"[0-9A-Za-z._-]+|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*(%[0-9A-Za-z%._~-]+)?")
 _SAFE = "/%:@!$&'()*+,;=~-._?[]"
 
 
@@ -53,7 +55,7 @@ def parse_address(url: str) -> Address:
         raise ValueError("blank or control character in the URL")
     parts = urlsplit(url)
     host, scheme = parts.hostname or "", parts.scheme.lower()
-    if scheme not in _DEFAULT_PORTS or not host.encode("idna") or parts.port == 0:
+    if scheme not in _DEFAULT_PORTS or not _HOST.fullmatch(host.encode("idna").decode()) or parts.port == 0:
         raise ValueError("not an http or https URL with a host")
     return Address(
         scheme,

@@ -129,6 +129,17 @@ def test_what_is_known_before_is_refused_before(
                 put(storage)
 
 
+def test_a_bucket_at_aws_is_a_host_like_any_other(limits_of: AsTheAgentMakesThem) -> None:
+    """Without an endpoint the host is the SDK's to make up, from region and bucket."""
+    keys = {"aws.access.key.id": "key", "aws.secret.access.key": "secret"}
+    options = {"aws.region": "eu-central-1", "aws.s3.bucket": "theirs", **keys}
+    allow = Allow(hosts=("ours.s3.eu-central-1.amazonaws.com",))
+    with closing(S3(options, limits_of(allow))) as storage:
+        preflight(storage)
+        with pytest.raises(NotAllowed, match=r"'theirs\.s3\.eu-central-1\.amazonaws\.com'"):
+            put(storage)
+
+
 @PROVIDERS
 def test_a_proxy_is_not_asked_for_what_is_not_allowed(opened: Open, limits_of: AsTheAgentMakesThem) -> None:
     """By its own name the proxy is where its owner put it, on loopback say; that is nobody else's way in."""

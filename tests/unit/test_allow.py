@@ -109,6 +109,14 @@ def test_plain_http_can_be_switched_off() -> None:
 
 
 @pytest.mark.parametrize(
+    "host", ["169.254.169.254\\x", "169.254.169%2e254", "a,b", "a;b", "a'b", "[169.254.169.254", "x%00"]
+)
+def test_what_another_program_might_read_as_another_host_is_no_address(host: str) -> None:
+    with pytest.raises(ValueError, match=r"host|IPv6"):
+        parse_address(f"http://{host}/")
+
+
+@pytest.mark.parametrize(
     ("patterns", "host", "allowed"),
     [
         (["backup.example"], "backup.example", True),
