@@ -5,14 +5,17 @@ it again, then the answer goes out, then the work begins.
 """
 
 import sqlite3
+import time
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 import structlog
 
 from agent.admission import Admission, Admitted
+from agent.expiry import check_not_expired, timeout_s
 from agent.journal import Journal
 from agent.messaging import ditto
 from agent.messaging.ditto import EXECUTION_FAILED, PARAMETER_INVALID, CommandError, Envelope, Unreadable
@@ -45,10 +48,16 @@ class Command:
     payload: bytes = field(repr=False)
     correlation_id: str
     """As received; one is made when there is none."""
+    received_s: float
 
     @property
     def answer_is_due(self) -> bool:
-        """True, or absent with a request id: absent means true in Ditto and false in Kanto."""
+        """True, or absent with a request id: absent means true in Ditto and false in Kanto.
+
+        With a timeout of 0 nobody waits for it.
+        """
+        if timeout_s(self.envelope) == 0:
+            return False
         required = self.envelope.response_required
         return not self.topic.one_way if required is None else required
 
@@ -120,7 +129,9 @@ class Feature:
         header = envelope.correlation_id
         command_id = CommandId(topic.device, topic.request_id, operation, header or "")
         correlation_id = str(uuid.uuid4()) if header is None else header
-        return Command(topic, envelope, operation, command_id, delivery.payload, correlation_id)
+        return Command(
+            topic, envelope, operation, command_id, delivery.payload, correlation_id, delivery.received_s
+        )
 
     def _carry_out(self, command: Command, delivery: Delivery, *, conflict: bool) -> None:
         admitted, error = self._admit(command, conflict=conflict)
@@ -153,6 +164,7 @@ class Feature:
             if conflict:
                 message = f"request id '{command.topic.request_id}' is in use by another command"
                 raise CommandError(409, EXECUTION_FAILED, message)
+            check_not_expired(command.envelope, time.monotonic() - command.received_s, datetime.now(UTC))
             operation = self._operations.get(command.operation)
             if operation is None:
                 message = f"Unsupported operation '{command.operation}'!"

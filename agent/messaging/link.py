@@ -9,6 +9,7 @@ only. The callbacks parse nothing and never block; they post to the mailbox.
 import random
 import ssl
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -56,6 +57,8 @@ class Delivery:
     retain: bool
     dup: bool
     ack: Callable[[], object]
+    received_s: float = field(default_factory=time.monotonic)
+    """When it came, on the monotonic clock: it may have to wait."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -203,7 +203,11 @@ class Device:
 
 
 def command(
-    operation: str, value: Any = None, header: object = "h", response_required: object = True
+    operation: str,
+    value: Any = None,
+    header: object = "h",
+    response_required: object = True,
+    **further_headers: object,
 ) -> bytes:
     """The payload of a command as the API document shows it."""
     message = {
@@ -212,6 +216,7 @@ def command(
             "response-required": response_required,
             "content-type": "application/json",
             "correlation-id": header,
+            **further_headers,
         },
         "path": f"{FEATURE}/inbox/messages/{operation}",
         "value": value,

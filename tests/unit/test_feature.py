@@ -166,6 +166,28 @@ def test_a_retained_command_is_acknowledged_and_never_run(device: Device) -> Non
     assert status_of(device.command("backup", {"options": LOCAL})) == 204
 
 
+# Commands that come too late
+
+
+def test_an_expired_command_is_refused_and_nothing_runs(device: Device) -> None:
+    """It waited at a broker for longer than it was worth something."""
+    payload = command("backup", {"options": LOCAL}, expiresAt="2020-01-01T00:00:00Z")
+    for dup in (False, True):
+        ((topic, message),) = device.receive(f"command//{DEVICE}/req/r/backup", payload, dup=dup)
+        assert topic == f"command//{DEVICE}/res/r/408", "and again when it comes again"
+        assert message["value"]["error"] == "messages:execution.failed"
+    assert device.values() == []
+
+
+def test_with_a_timeout_of_0_the_command_runs_and_is_not_answered(device: Device) -> None:
+    """Ditto: nobody waits for the answer; it does not say that nobody wants the work."""
+    payload = command("backup", {"options": LOCAL}, timeout=0)
+    said = device.receive(f"command//{DEVICE}/req/r/backup", payload)
+    assert [message["path"] for _, message in said] == [LAST_OPERATION]
+    device.finish()
+    assert device.values()[-1]["state"] == "BACKUP_FINISHED"
+
+
 # Redeliveries
 
 
