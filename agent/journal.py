@@ -48,6 +48,10 @@ _MIGRATIONS = (
         property TEXT NOT NULL);
     CREATE TABLE twin (property TEXT PRIMARY KEY, payload BLOB NOT NULL) WITHOUT ROWID;
     """,
+    """
+    CREATE TABLE uploads (
+        parent_id TEXT PRIMARY KEY, started TEXT NOT NULL, info TEXT NOT NULL) WITHOUT ROWID;
+    """,
 )
 """Forward only: a release appends a script; `user_version` counts those that have run."""
 

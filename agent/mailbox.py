@@ -25,10 +25,14 @@ class Timer:
 
     due_s: float
     number: int
-    action: Action | None = field(compare=False)
+    action: Action = field(compare=False)
+    timers: "list[Timer]" = field(compare=False, repr=False)
 
     def cancel(self) -> None:
-        self.action = None
+        """Forget it, so that nobody wakes for it; harmless when it is over."""
+        if self in self.timers:
+            self.timers.remove(self)
+            heapq.heapify(self.timers)
 
 
 class Mailbox:
@@ -44,7 +48,7 @@ class Mailbox:
         self._queue.put(action)
 
     def call_later(self, delay_s: float, action: Action) -> Timer:
-        timer = Timer(time.monotonic() + delay_s, next(self._number), action)
+        timer = Timer(time.monotonic() + delay_s, next(self._number), action, self._timers)
         heapq.heappush(self._timers, timer)
         return timer
 

@@ -33,7 +33,7 @@ from agent.parameters import Parameters
 from agent.settings import Settings
 from agent.staging import Staging
 from agent.uploads import Uploads
-from agent.worker import INTERRUPTED, Outcome, Task, Tools, Workers
+from agent.worker import Outcome, Task, Tools, Workers
 
 log = structlog.get_logger(__name__)
 
@@ -82,7 +82,7 @@ class Runner:
     def stop(self, message: str) -> None:
         """Ask the job that runs to end; it will be reported as interrupted."""
         if self._running:
-            self._workers.cancel(self._running.tools, message, INTERRUPTED)
+            self._workers.interrupt(self._running.tools, message)
 
     def running(self, correlation_id: str) -> bool:
         """Whether the job with this id runs."""

@@ -1,4 +1,4 @@
-"""The composition root: builds everything, starts it, stops it in order, feeds the watchdog."""
+"""The composition root: builds everything, starts it, stops it in order."""
 
 import logging
 import signal
@@ -32,6 +32,7 @@ from agent.settings_sources import Notice
 from agent.staging import Staging, StorageInUse
 from agent.twin import Twin
 from agent.uploads import Uploads
+from agent.watchdog import Watchdog
 from agent.worker import Workers
 
 log = structlog.get_logger(__name__)
@@ -59,7 +60,7 @@ class Service:
         self._recovered = recover_data(self._journal, self._staging)
         self._outbox = Outbox(self._journal)
         self._twin = Twin(settings, self._journal, self._outbox)
-        workers = Workers(self._journal, self._mailbox, settings.transfer)
+        workers = Workers(self._journal, self._mailbox, settings.transfer, settings.job_timeout)
         self._uploads = Uploads(
             settings,
             self._journal,
@@ -111,6 +112,17 @@ class Service:
             announced=self._uploads.ask_again,
             rivals=rivals,
         )
+        patience_s = settings.hook_timeout.total_seconds()
+        self._watchdog = Watchdog(
+            self._mailbox,
+            link_alive=lambda: self._presence.alive,
+            stuck_workers=lambda limit_s: workers.stuck(
+                # An afterRestoreCmd that is run after a cancel may take its time. A thread whose work has
+                # ended without it does no harm: it is not worth the work of others.
+                limit_s + patience_s,
+                left_to_themselves=self._idle(),
+            ),
+        )
         self._stopping = False
         self._reported = False
 
@@ -138,7 +150,7 @@ class Service:
         self._uploads.adopt()
         self._presence.begin()
         notify.ready()
-        self._feed_watchdog()
+        self._watchdog.begin()
         self._mailbox.run()
         self._presence.end()
         self._journal.close()
@@ -207,14 +219,6 @@ class Service:
                 self._mailbox.call_later(LOOK_AGAIN_S, look)
 
         look()
-
-    def _feed_watchdog(self) -> None:
-        interval_s = notify.watchdog_interval_s()
-        if interval_s is None:
-            return
-        if self._presence.alive:
-            notify.watchdog()
-        self._mailbox.call_later(interval_s, self._feed_watchdog)
 
 
 def run(settings: Settings, notices: Sequence[Notice]) -> int:

@@ -138,6 +138,7 @@ class Settings(KantoSettings):
     dedupe_window: Duration = setting("2m", "Time in which an equal command is a redelivery")
     before_restore_cmd: Text = setting("", "Command that is run before a restore changes anything")
     after_restore_cmd: Text = setting("", "Command that is run after a restore; its failure takes it back")
+    job_timeout: Duration = setting("24h", "How long a backup, restore or upload may take; 0s for no limit")
     hook_timeout: PositiveDuration = setting("30m", "How long each of these commands may take")
     strict_backup: Switch = setting(False, "Fail a backup that had to leave something out")
     password_file: OptionalPath = setting("", "File with the password for the broker; wins over `password`")

@@ -17,7 +17,7 @@ from typing import Protocol
 import structlog
 
 from agent.admission import Admission, Admitted, metadata
-from agent.backup.job import Upload, UploadState, parse_time
+from agent.backup.job import Upload
 from agent.backup.pipeline import UploadOrder, upload
 from agent.handover import Child, Handover, Staged
 from agent.journal import Journal
@@ -26,6 +26,7 @@ from agent.messaging.ditto import EXECUTION_FAILED, PARAMETER_INVALID, CommandEr
 from agent.parameters import Parameters
 from agent.settings import Settings
 from agent.staging import Staging
+from agent.upload_states import UploadStates
 from agent.worker import INTERRUPTED, Outcome, Task, Tools, Workers
 from providers.api import Stored
 from providers.errors import Expired
@@ -79,7 +80,7 @@ class Uploads:
         self._handover, self._staging, self._listener, self._post = handover, staging, listener, post
         self._admission = Admission(settings)
         self._line: deque[_Entry] = deque()
-        self._states: dict[str, Upload] = {}
+        self._states = UploadStates(journal)
         self._renewals: dict[int, int] = {}
 
     @property
@@ -159,7 +160,7 @@ class Uploads:
             raise CommandError(404, PARAMETER_INVALID, message)
         if self._is_in_line(child):
             raise CommandError(409, EXECUTION_FAILED, f"upload '{child.child_id}' is already in progress")
-        tools = self._workers.tools()
+        tools = self._workers.tools(resumable=True)
         facts = metadata(child.parent_id, device_id) | {"sha256": child.staged.sha256}
         place = self._admission.place(parameters, tools.connections, child.staged.path.name, facts)
         info = parameters.prefixed("info.")
@@ -170,11 +171,11 @@ class Uploads:
     def _tell_begin(self, entry: _Entry) -> None:
         """One `lastUpload` per parent: a further archive of the same parent continues it."""
         child = entry.child
-        if child.parent_id in self._states:
+        if self._states.of(child.parent_id):
             return
         state = Upload(child.child_id, child.parent_id, entry.info, datetime.now(UTC))
         state = self._moved_state(state, 0)
-        self._states[child.parent_id] = state
+        self._states.begin(state)
         self._listener.upload_changed(state)
 
     def _enqueue(self, entry: _Entry) -> None:
@@ -204,10 +205,11 @@ class Uploads:
         return state.moved(100 * (sent + bytes_done) // max(1, total))
 
     def _moved(self, entry: _Entry, bytes_done: int) -> None:
-        before = self._states.get(entry.child.parent_id)
+        before = self._states.of(entry.child.parent_id)
         if before is None:
             return
-        state = self._states[entry.child.parent_id] = self._moved_state(before, bytes_done)
+        state = self._moved_state(before, bytes_done)
+        self._states.move(state)
         if state.progress > before.progress:
             self._listener.upload_changed(state)
             self._listener.settled()
@@ -235,7 +237,8 @@ class Uploads:
         log.info("upload finished", correlation_id=child.child_id, place=stored.place)
         self._renewals.pop(child.staged.id, None)
         if self._handover.gone(child, kept=self._settings.keep_uploaded):
-            state = self._states.pop(child.parent_id)
+            state = self._states.end(child.parent_id)
+            assert state
             self._listener.upload_changed(state.succeeded(datetime.now(UTC)))
 
     def _renewed(self, entry: _Entry, outcome: Outcome[Stored]) -> bool:
@@ -254,10 +257,10 @@ class Uploads:
         child = entry.child
         log.error("upload failed", correlation_id=child.child_id, code=outcome.code, reason=outcome.message)
         self._renewals.pop(child.staged.id, None)
-        state = self._states.pop(child.parent_id, None)
+        state = self._states.end(child.parent_id)
         if state:
-            cancelled = outcome.cancelled and outcome.code != INTERRUPTED
-            ended = state.failed(datetime.now(UTC), outcome.code, outcome.message, cancelled=cancelled)
+            now = datetime.now(UTC)
+            ended = state.failed(now, outcome.code, outcome.message, cancelled=outcome.cancelled)
             self._listener.upload_changed(ended)
 
     # cancel and stop
@@ -279,17 +282,13 @@ class Uploads:
     def stop(self, message: str) -> None:
         """Ask all uploads to end; they will be reported as interrupted, the archives stay."""
         for entry in self._line:
-            self._workers.cancel(entry.tools, message, INTERRUPTED)
+            self._workers.interrupt(entry.tools, message)
 
     def report_interrupted(self) -> None:
-        """After a restart: an upload that the twin still believes in has failed; its archive waits on."""
-        value = self._journal.last_value("lastUpload")
-        if not isinstance(value, dict) or value.get("state") != UploadState.UPLOADING:
-            return
-        started = parse_time(value["startTime"])
-        state = Upload("", value["correlationId"], value["info"], started, progress=value["progress"])
+        """After a restart: uploads that the twin still believes in have failed; their archives wait on."""
         message = "the agent was stopped during the upload: send 'start' again"
-        self._listener.upload_changed(state.failed(datetime.now(UTC), INTERRUPTED, message))
+        for state in self._states.left_behind():
+            self._listener.upload_changed(state.failed(datetime.now(UTC), INTERRUPTED, message))
 
 
 class _Throttled:

@@ -1,9 +1,11 @@
 """One thread per piece of work: runs it, makes an outcome of whatever it ends with, posts that."""
 
 import threading
+import time
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, field
+from datetime import timedelta
 from functools import partial
 from typing import Any, Generic, TypeVar
 
@@ -13,8 +15,9 @@ from agent.backup.errors import Cancelled, JobError
 from agent.backup.pipeline import Context, Place
 from agent.backup.retry import RetryLimits
 from agent.backup.transfer import CancelToken, Connections, Progress, no_progress
+from agent.durations import format_duration
 from agent.journal import Journal
-from agent.mailbox import Mailbox
+from agent.mailbox import Mailbox, Timer
 from agent.settings import TransferSettings
 from providers.api import Discarding, Storage
 from providers.errors import StorageError
@@ -23,6 +26,8 @@ log = structlog.get_logger(__name__)
 
 INTERRUPTED = "interrupted"
 """Status code of what the agent itself ended, because it was stopped."""
+DEADLINE_EXCEEDED = "deadline-exceeded"
+"""Status code of what took longer than `jobTimeout`."""
 PATIENCE_S = 0.8
 """How long a call into a provider may ignore a cancel; then it is left to itself."""
 
@@ -37,17 +42,27 @@ class Outcome(Generic[Result]):
     code: str = ""
     message: str = ""
     cancelled: bool = False
+    """True when somebody asked for it."""
     error: type[Exception] | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Tools:
     """What a piece of work holds while it runs; made before it is accepted, so without any I/O."""
 
     connections: Connections
-    token: CancelToken = field(default_factory=CancelToken)
-    give_up: list[Callable[[], None]] = field(default_factory=list)
+    token: CancelToken
+    give_up: Callable[[], None] = lambda: None
     """Ends the work without waiting for its thread, when that is allowed."""
+    told_to_end_s: float | None = None
+    """Since when, on the monotonic clock, its thread has been asked to come to an end."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Running:
+    thread: threading.Thread
+    tools: Tools
+    ended: "_Once[Any]"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,15 +86,19 @@ class Workers:
     journal: Journal
     mailbox: Mailbox
     limits: TransferSettings
+    deadline: timedelta
+    """How long a piece of work may take; zero for as long as it likes."""
+    _running: list[_Running] = field(default_factory=list)
 
-    def tools(self) -> Tools:
-        limits = self.limits
-        return Tools(Connections(limits.connect_timeout.total_seconds(), limits.rate_limit))
+    def tools(self, *, resumable: bool = False) -> Tools:
+        """For work that is `resumable`, or that has to begin anew after the agent has stopped it."""
+        connections = Connections(self.limits.connect_timeout.total_seconds(), self.limits.rate_limit)
+        return Tools(connections, CancelToken(resumable=resumable))
 
     def start(self, task: Task[Result]) -> None:
         """Do the work in a thread; what came of it is posted."""
 
-        ended = _Once(task.ended)
+        ended = _Once(task.ended, self._deadline(task.tools))
         abandoned = self.journal.abandoned() if task.place else []
 
         def body() -> None:
@@ -92,22 +111,60 @@ class Workers:
                 log.warning("a provider ignores the cancel and is left to itself", owner=task.owner)
                 ended(cancelled_by(task.tools.token))
 
-        task.tools.give_up.append(give_up)
+        task.tools.give_up = give_up
+        thread = threading.Thread(target=body, name=f"work-{task.owner}", daemon=True)
         try:
-            threading.Thread(target=body, name=f"work-{task.owner}", daemon=True).start()
+            thread.start()
+            self._running.append(_Running(thread, task.tools, ended))
         except RuntimeError:
             log.exception("no further thread can be started")
             self.mailbox.post(partial(ended, Outcome(None, "internal-error", "no thread can be started")))
 
     def cancel(self, tools: Tools, message: str, code: str) -> None:
-        """Ask the work to end with this message and status code.
+        """Ask the work to end with this message and status code, because somebody wants that."""
+        tools.token.cancel(message, code)
+        self._told_to_end(tools)
+
+    def interrupt(self, tools: Tools, message: str) -> None:
+        """Ask the work to end, because the agent does."""
+        tools.token.interrupt(message, INTERRUPTED)
+        self._told_to_end(tools)
+
+    def _deadline(self, tools: Tools) -> Timer | None:
+        """The timer that ends the work when it takes too long."""
+        if not self.deadline:
+            return None
+
+        def time_out() -> None:
+            limit = format_duration(self.deadline)
+            tools.token.time_out(f"not finished within {limit} (jobTimeout)", DEADLINE_EXCEEDED)
+            self._told_to_end(tools)
+
+        return self.mailbox.call_later(self.deadline.total_seconds(), time_out)
+
+    def _told_to_end(self, tools: Tools) -> None:
+        """See that it does.
 
         A provider that does not notice in time is left to itself: what it still does is fenced by its
         stream, which raises at the next byte, and its own clean-up goes on in its thread.
         """
-        tools.token.cancel(message, code)
-        for give_up in tools.give_up:
-            self.mailbox.call_later(PATIENCE_S, give_up)
+        if tools.told_to_end_s is None:
+            tools.told_to_end_s = time.monotonic()
+        self.mailbox.call_later(PATIENCE_S, tools.give_up)
+
+    def stuck(self, limit_s: float, *, left_to_themselves: bool) -> list[str]:
+        """Names of threads that were told to end longer than this ago, and have not.
+
+        With `left_to_themselves` also those whose work has ended without them.
+        """
+        self._running[:] = [each for each in self._running if each.thread.is_alive()]
+        told_before_s = time.monotonic() - limit_s
+        return [
+            each.thread.name
+            for each in self._running
+            if (told_s := each.tools.told_to_end_s) is not None and told_s < told_before_s
+            if left_to_themselves or not each.ended.called
+        ]
 
     def _work(self, task: Task[Result], abandoned: list[str]) -> Result:
         token, connections = task.tools.token, task.tools.connections
@@ -152,13 +209,15 @@ class Workers:
 class _Once(Generic[Result]):
     """Passes the first outcome on. Called in the main thread only."""
 
-    def __init__(self, ended: Callable[[Outcome[Result]], None]) -> None:
-        self._ended = ended
+    def __init__(self, ended: Callable[[Outcome[Result]], None], deadline: Timer | None) -> None:
+        self._ended, self._deadline = ended, deadline
         self.called = False
 
     def __call__(self, outcome: Outcome[Result]) -> None:
         if not self.called:
             self.called = True
+            if self._deadline:
+                self._deadline.cancel()
             self._ended(outcome)
 
 
@@ -185,4 +244,4 @@ def _attempt(work: Callable[[], Result], token: CancelToken) -> Outcome[Result]:
 
 
 def cancelled_by(token: CancelToken) -> Outcome[Any]:
-    return Outcome(None, token.code, token.message, cancelled=True)
+    return Outcome(None, token.code, token.message, cancelled=not token.interrupted)

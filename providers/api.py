@@ -35,7 +35,8 @@ Checkpoint = MutableMapping[str, str]
 """A small mapping whose changes are durable: an upload id, a block list, an offset with its ETag.
 
 A provider that finds its keys there continues; one that finds none starts afresh. It removes its keys
-when nothing is left to continue. No secret and no URL query is ever written to it.
+when nothing is left to continue, and keeps them after `Suspended` from the stream. No secret and no URL
+query is ever written to it.
 """
 
 Connect = Callable[[str, int], socket.socket]

@@ -47,6 +47,12 @@ class NotAllowed(StorageError):
     code = "not-allowed"
 
 
+class Suspended(StorageError):
+    """Raised by the agent's stream, never by a provider: the transfer goes on later from its checkpoint."""
+
+    code = "interrupted"
+
+
 class NotFound(StorageError):
     """The object, bucket or container does not exist (404, 410)."""
 

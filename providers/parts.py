@@ -13,7 +13,7 @@ from typing import Protocol
 from urllib.parse import quote
 
 from providers.api import Source, Stored
-from providers.errors import Corrupted, Expired, TooLarge, Unreachable
+from providers.errors import Corrupted, Expired, Suspended, TooLarge, Unreachable
 
 _READ_BYTES = 1 << 20
 
@@ -169,7 +169,8 @@ class Uploads:
         """Run the upload that waits for this very source, or a new one from `start`.
 
         After `Unreachable` a stream's upload waits in here, a file's in its checkpoint; there it also
-        waits for other credentials after `Expired`. After anything else nothing is left of it.
+        waits for other credentials after `Expired`, and for the agent after `Suspended`. After anything
+        else nothing is left of it.
         """
         upload = self._resumed(source) or start()
         try:
@@ -178,7 +179,7 @@ class Uploads:
             if not source.rewindable:
                 self._waiting = upload
             raise
-        except Expired:
+        except (Expired, Suspended):
             if not source.rewindable:
                 upload.abandon()
             raise

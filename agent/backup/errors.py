@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import ClassVar
 
+from providers.errors import Suspended
+
 
 class JobError(Exception):
     """Base of the expected ways for a job to fail. The text is for people and holds no secret."""
@@ -18,6 +20,10 @@ class Cancelled(JobError):
     thread, an upload returns success with nothing stored."""
 
     code = "cancelled"
+
+
+class Interrupted(Cancelled, Suspended):
+    """The agent itself stops something that it is going to continue: a provider leaves it as it is."""
 
 
 class AccessForbidden(JobError):

@@ -77,6 +77,7 @@ def _commit(work: Restore, order: RestoreOrder, context: Context) -> None:
     try:
         if order.before:
             order.before(order.directory, context.token)
+        context.token.finish()
         work.commit()
         if order.after:
             order.after(order.directory, context.token)

@@ -27,6 +27,8 @@ log = structlog.get_logger(__name__)
 
 KEEP_ALIVE_S = 30
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 60
+SILENT_S = 300
+"""A thread that has not come round for so long is stuck: all its waits, pauses too, are much shorter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +83,7 @@ class Link:
         self._client: Client | None = None
         self._optional: int | None = None
         self._stop = threading.Event()
+        self._round_s = time.monotonic()
         self._thread = threading.Thread(target=self._run, name="mqtt", daemon=True)
 
     def start(self) -> None:
@@ -88,8 +91,8 @@ class Link:
 
     @property
     def alive(self) -> bool:
-        """False when the thread has died, which it never should."""
-        return self._thread.is_alive()
+        """False when the thread has died or is stuck, which it never should."""
+        return self._thread.is_alive() and time.monotonic() - self._round_s < SILENT_S
 
     def stop(self, timeout_s: float = 5) -> None:
         """Say goodbye to the broker, so that it does not wait for the keep-alive, and end the thread."""
@@ -117,6 +120,7 @@ class Link:
     def _run(self) -> None:
         pause_s = FIRST_PAUSE_S
         while not self._stop.is_set():
+            self._round_s = time.monotonic()
             was_up, reason = self._connection()
             if self._stop.is_set():
                 break
@@ -151,7 +155,7 @@ class Link:
             client.connect(self._broker.host, self._broker.port, keepalive=KEEP_ALIVE_S)
             # Wakes for traffic, and twice in a keep-alive period to send the ping in time.
             while client.loop(KEEP_ALIVE_S / 2) == MQTTErrorCode.MQTT_ERR_SUCCESS:
-                pass
+                self._round_s = time.monotonic()
         except (OSError, ValueError) as error:
             reason = f"{type(error).__name__}: {error}"
         except Exception:

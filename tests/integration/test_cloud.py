@@ -2,7 +2,7 @@
 
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -78,10 +78,14 @@ def test_a_cut_upload_goes_on_where_it_was(agent: AgentProcess, backend: Backend
     assert sent < BIG_BYTES + PART_BYTES + (4 << 20), f"{sent:,} bytes were sent of {BIG_BYTES:,}"
 
 
-def test_a_killed_upload_goes_on_with_new_credentials(
-    agent: AgentProcess, backend: Backend, place: Any
+@pytest.mark.parametrize("end", [AgentProcess.kill, AgentProcess.stop])
+def test_an_interrupted_upload_goes_on_with_new_credentials(
+    device: AgentProcess, backend: Backend, place: Any, end: Callable[[AgentProcess], object]
 ) -> None:
-    """kill -9 in the middle of a staged archive's upload, restart, `start` again: it continues."""
+    """kill -9 or SIGTERM in the middle of a staged archive's upload, restart, `start` again: it continues."""
+    device.settings["stopTimeout"] = "0s"
+    agent = device.start()
+    backend.announced()
     add_incompressible(agent)
     backend.run("backup", "X", {})
     backend.requested("X#1")
@@ -90,7 +94,7 @@ def test_a_killed_upload_goes_on_with_new_credentials(
         start = {"correlationID": "X#1", "options": options(place, proxy)}
         assert backend.ask("start", start)["status"] == 204
         wait_until(lambda: proxy.passed["up"] > BIG_BYTES * 6 // 10, what="most of the archive to be sent")
-        agent.kill()
+        end(agent)
         before = proxy.passed["up"]
         agent.start()
         assert backend.ended("X", LAST_UPLOAD)["statusCode"] == "interrupted"

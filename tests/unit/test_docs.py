@@ -102,7 +102,7 @@ def option_keys() -> set[str]:
 
 def status_codes() -> set[str]:
     """The `code` of every error class of ours, and what the agent itself ends things with."""
-    codes = {worker.INTERRUPTED, "internal-error", "dropped"}
+    codes = {worker.INTERRUPTED, worker.DEADLINE_EXCEEDED, "internal-error", "dropped"}
     classes: list[type[Exception]] = [StorageError, JobError]
     while classes:
         error = classes.pop()

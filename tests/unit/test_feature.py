@@ -17,6 +17,7 @@ from agent.messaging.ditto import MAX_MESSAGE_BYTES
 from agent.messaging.link import Delivery
 from agent.presence import MAX_EARLY
 from tests.support.fakes import DEVICE, FEATURE, LAST_OPERATION, THING, Device, command
+from tests.support.stalling import stalling
 from tests.unit.test_ditto import JSON
 
 LOCAL = {"storage.provider": "local"}
@@ -186,6 +187,18 @@ def test_with_a_timeout_of_0_the_command_runs_and_is_not_answered(device: Device
     assert [message["path"] for _, message in said] == [LAST_OPERATION]
     device.finish()
     assert device.values()[-1]["state"] == "BACKUP_FINISHED"
+
+
+@pytest.mark.parametrize("operation", ["backup", "restore"])
+def test_a_job_that_takes_too_long_fails_with_a_code_of_its_own(tmp_path: Path, operation: str) -> None:
+    device = Device(tmp_path, {"jobTimeout": "200ms"})
+    with stalling() as place:
+        device.command(operation, {"correlationID": "X", "options": {"https.url": place.url}})
+        device.finish()
+    last = device.values()[-1]
+    assert (last["state"], last["statusCode"]) == (f"{operation.upper()}_FAILED", "deadline-exceeded")
+    assert status_of(device.command("backup", {"options": LOCAL}, request_id="next")) == 204
+    device.close()
 
 
 # Redeliveries

@@ -60,10 +60,25 @@ def test_timers_of_the_same_moment_fire_in_the_order_in_which_they_were_set() ->
 
 def test_a_cancelled_timer_does_nothing() -> None:
     mailbox, done = Mailbox(), []
-    mailbox.call_later(0, lambda: done.append(1)).cancel()
+    timer = mailbox.call_later(0, lambda: done.append(1))
+    timer.cancel()
+    timer.cancel()
     mailbox.call_later(0, mailbox.stop)
     mailbox.run()
     assert done == []
+
+
+def test_cancelled_timers_are_not_kept_until_their_time() -> None:
+    """The deadline of every job lies a day ahead: ten thousand of them would add up."""
+    mailbox, done = Mailbox(), []
+    timers = [mailbox.call_later(day, lambda: None) for day in (3, 1, 4, 1, 5)]
+    mailbox.call_later(0, lambda: done.append(1))
+    for timer in timers:
+        timer.cancel()
+    assert len(mailbox._timers) == 1
+    mailbox.call_later(0, mailbox.stop)
+    mailbox.run()
+    assert done == [1]
 
 
 def test_what_is_posted_does_not_wait_for_a_timer() -> None:

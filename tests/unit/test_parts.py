@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from providers.api import Stored
-from providers.errors import AccessDenied, Corrupted, Expired, StorageError, TooLarge, Unreachable
+from providers.errors import AccessDenied, Corrupted, Expired, StorageError, Suspended, TooLarge, Unreachable
 from providers.parts import Part, PartPlan, PartUpload, Uploads, ascii_metadata
 from tests.support.streams import BytesSource, FailingSource, StreamedSource, content
 
@@ -101,6 +101,17 @@ def test_an_error_of_the_source_leaves_nothing(size_bytes: int, at: int) -> None
         uploads.put(source, lambda: PartUpload(far, source, PLAN))
     assert far.parts == {}
     assert far.stored is None
+
+
+@pytest.mark.parametrize("streamed", [True, False])
+def test_the_parts_of_a_file_stay_while_the_agent_is_away(streamed: bool) -> None:
+    """It is stopped, and goes on when it is there again; a stream is gone by then."""
+    far, uploads = MemoryFar(), Uploads()
+    source = FailingSource(content(50), 40, Suspended("stop"))
+    source.rewindable = not streamed
+    with pytest.raises(Suspended):
+        uploads.put(source, lambda: PartUpload(far, source, PLAN))
+    assert bool(far.parts) is not streamed
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ from agent.backup.transfer import (
     StreamSource,
     file_digest,
 )
+from providers.errors import Suspended
 
 CHUNKS = st.lists(st.binary(max_size=50), max_size=20)
 
@@ -82,6 +83,39 @@ def test_whoever_cancels_wakes_exactly_once_whatever_the_moment() -> None:
 
 
 # Sources
+
+
+@pytest.mark.parametrize("resumable", [True, False])
+def test_only_what_can_be_continued_tells_a_provider_to_leave_it(resumable: bool) -> None:
+    """A provider keeps what it has sent for `Suspended`, and takes it away for everything else."""
+    token = CancelToken(resumable=resumable)
+    token.interrupt("the agent was stopped", "interrupted")
+    with pytest.raises(Cancelled) as caught:
+        token.check()
+    assert isinstance(caught.value, Suspended) is resumable
+    wanted = CancelToken(resumable=True)
+    wanted.cancel("enough", "cancelled")
+    with pytest.raises(Cancelled) as caught:
+        wanted.check()
+    assert not isinstance(caught.value, Suspended)
+
+
+def test_what_only_has_to_be_finished_is_not_timed_out_but_can_be_cancelled() -> None:
+    """A commit that has begun is nearly done: going back takes longer."""
+    token = CancelToken()
+    token.finish()
+    token.time_out("too long", "deadline-exceeded")
+    token.check()
+    token.cancel("enough", "cancelled")
+    with pytest.raises(Cancelled, match="enough"):
+        token.check()
+
+
+def test_what_was_timed_out_before_cannot_be_finished() -> None:
+    token = CancelToken()
+    token.time_out("too long", "deadline-exceeded")
+    with pytest.raises(Cancelled, match="too long"):
+        token.finish()
 
 
 def test_a_file_is_a_source_with_a_size_that_rewinds(tmp_path: Path) -> None:

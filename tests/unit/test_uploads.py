@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from tests.support.fakes import FEATURE, LAST_UPLOAD, Device
+from tests.support.stalling import stalling
 from tests.support.waiting import wait_until
 
 LOCAL = {"storage.provider": "local"}
@@ -159,6 +160,39 @@ def test_after_a_crash_the_archive_waits_and_the_upload_has_failed(device: Devic
     assert start(device, "X#1", "again")["status"] == 204
     device.finish()
     assert states(device)[-1] == ("X", "SUCCESS")
+
+
+def test_after_a_crash_everything_that_stood_in_line_has_failed(device: Device) -> None:
+    """Each was told to be UPLOADING, and each has one end; not only the newest."""
+    for name in ("X", "Y", "Z"):
+        stage(device, name)
+    with stalling() as place:
+        start(device, "X#1", "one", **{"storage.provider": "generic", "https.url": place.url, "info.k": "v"})
+        start(device, "Y#1", "two")
+        assert place.reached.wait(20)
+        device.restart()
+    assert states(device) == [("X", "UPLOADING"), ("Y", "UPLOADING"), ("X", "FAILED"), ("Y", "FAILED")]
+    failed = device.values(LAST_UPLOAD)[2]
+    assert (failed["statusCode"], failed["info"]) == ("interrupted", {"k": "v"})
+    assert failed["startTime"] == device.values(LAST_UPLOAD)[0]["startTime"]
+    device.restart()
+    assert len(states(device)) == 4, "once"
+
+
+def test_an_upload_that_takes_too_long_has_failed_and_can_be_started_again(tmp_path: Path) -> None:
+    """Nobody asked for it: FAILED, not CANCELED."""
+    device = Device(tmp_path, {"jobTimeout": "200ms"})
+    stage(device, "X")
+    with stalling() as place:
+        start(device, "X#1", "one", **{"storage.provider": "generic", "https.url": place.url})
+        device.finish()
+    failed = device.values(LAST_UPLOAD)[-1]
+    assert (failed["state"], failed["statusCode"]) == ("FAILED", "deadline-exceeded")
+    assert "200ms" in failed["message"]
+    assert start(device, "X#1", "two")["status"] == 204
+    device.finish()
+    assert states(device)[-1] == ("X", "SUCCESS")
+    device.close()
 
 
 def test_another_identity_does_not_make_a_running_upload_interrupted(device: Device) -> None:
