@@ -16,7 +16,7 @@ from pathlib import Path
 
 import structlog
 
-from agent.backup.job import WORKING, Job, Kind, State, format_time, parse_time
+from agent.backup.job import STOPPED, WORKING, Job, Kind, State, format_time, parse_time
 
 log = structlog.get_logger(__name__)
 
@@ -55,6 +55,8 @@ _MIGRATIONS = (
 )
 """Forward only: a release appends a script; `user_version` counts those that have run."""
 
+_LASTING = (WORKING, STOPPED)
+"""Checkpoints that outlive their job: the next start of the agent does what they ask for."""
 KEPT_JOBS = 1000
 KEPT_COMMANDS = 1000
 
@@ -244,12 +246,14 @@ class Journal:
             if job.kind is Kind.RESTORE:
                 # How far its download came is of no use any more; what it left in its target is. What a
                 # backup left at a provider stays too, until a later job there removes it.
-                db.execute("DELETE FROM checkpoints WHERE owner = ? AND key != ?", (job.id, WORKING))
+                db.execute(
+                    "DELETE FROM checkpoints WHERE owner = ? AND key NOT IN (?, ?)", (job.id, *_LASTING)
+                )
             db.execute(
                 "DELETE FROM jobs WHERE state != ?"
-                " AND id NOT IN (SELECT owner FROM checkpoints WHERE key = ?)"
+                " AND id NOT IN (SELECT owner FROM checkpoints WHERE key IN (?, ?))"
                 " AND rowid NOT IN (SELECT rowid FROM jobs ORDER BY rowid DESC LIMIT ?)",
-                (State.STARTED, WORKING, KEPT_JOBS),
+                (State.STARTED, *_LASTING, KEPT_JOBS),
             )
             # A place that never comes back must not make the journal grow for ever.
             db.execute(
@@ -261,8 +265,8 @@ class Journal:
         """Jobs that were running when the agent stopped, and restores that left something to tidy up."""
         rows = self._db.execute(
             "SELECT id, kind, correlation_id, started, state, directory, made FROM jobs"
-            " WHERE state = ? OR id IN (SELECT owner FROM checkpoints WHERE key = ?)",
-            (State.STARTED, WORKING),
+            " WHERE state = ? OR id IN (SELECT owner FROM checkpoints WHERE key IN (?, ?))",
+            (State.STARTED, *_LASTING),
         ).fetchall()
         return [
             UnfinishedJob(
@@ -276,8 +280,9 @@ class Journal:
     def abandoned(self) -> list[str]:
         """Owners of checkpoints that nobody will continue: jobs that left something at a provider."""
         rows = self._db.execute(
-            "SELECT DISTINCT owner FROM checkpoints JOIN jobs ON owner = id WHERE state != ? AND key != ?",
-            (State.STARTED, WORKING),
+            "SELECT DISTINCT owner FROM checkpoints JOIN jobs ON owner = id"
+            " WHERE state != ? AND key NOT IN (?, ?)",
+            (State.STARTED, *_LASTING),
         ).fetchall()
         return [owner for (owner,) in rows]
 

@@ -4,12 +4,13 @@ The data first, at once and without a connection; the report when the twin can b
 """
 
 from contextlib import closing
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 import structlog
 
 from agent.backup.errors import JobError
-from agent.backup.job import COMMITTED, WORKING, Job, Kind, State
+from agent.backup.job import COMMITTED, STOPPED, WORKING, Job, Kind, State
 from agent.backup.restore import committed, recover, remove_made
 from agent.journal import Journal, UnfinishedJob
 from agent.staging import Staging
@@ -18,32 +19,47 @@ from agent.worker import INTERRUPTED
 log = structlog.get_logger(__name__)
 
 
-def recover_data(journal: Journal, staging: Staging) -> list[Job]:
+@dataclass(frozen=True, slots=True)
+class Recovered:
+    """What is still to be done when the data is in order."""
+
+    ended: list[Job] = field(default_factory=list)
+    """Jobs whose end is known now, and has to be recorded and reported."""
+    stopped: list[UnfinishedJob] = field(default_factory=list)
+    """Restores whose beforeRestoreCmd stopped somebody: their afterRestoreCmd has to be run."""
+
+
+def recover_data(journal: Journal, staging: Staging) -> Recovered:
     """Bring every target of an interrupted restore to all old or all new; remove incomplete files.
 
-    Returns the jobs whose end is known now and has to be recorded and reported. A target that cannot be
+    A target that cannot be
     put right now (a stick that is not plugged in) is tried again at the next start; until then its job
     counts as running.
     """
     staging.remove_incomplete()
-    ended = []
+    recovered = Recovered()
     for unfinished in journal.unfinished_jobs():
         job = unfinished.job
         try:
-            recovered = _recovered(journal, unfinished)
+            ended, stopped = _recovered(journal, unfinished)
         except (JobError, OSError):
             log.exception("cannot recover a job", job=job.id, dir=str(unfinished.directory))
             continue
         if job.state is State.STARTED:
-            ended.append(recovered)
-    return ended
+            recovered.ended.append(ended)
+        if stopped:
+            recovered.stopped.append(unfinished)
+    return recovered
 
 
-def _recovered(journal: Journal, unfinished: UnfinishedJob) -> Job:
-    """The job as it ended; one that had ended before was only tidied up after."""
+def _recovered(journal: Journal, unfinished: UnfinishedJob) -> tuple[Job, bool]:
+    """The job as it ended, and whether it had stopped somebody.
+
+    One that had ended before is only tidied up after.
+    """
     job, now = unfinished.job, datetime.now(UTC)
     if job.kind is Kind.BACKUP:
-        return job.failed(now, INTERRUPTED, "the agent was stopped while the backup ran")
+        return job.failed(now, INTERRUPTED, "the agent was stopped while the backup ran"), False
     with closing(journal.checkpoint(job.id)) as checkpoint:
         if committed(unfinished.directory, job.id):
             checkpoint[COMMITTED] = "yes"
@@ -52,10 +68,11 @@ def _recovered(journal: Journal, unfinished: UnfinishedJob) -> Job:
         if not finished:
             remove_made(unfinished.made)
         checkpoint.pop(WORKING, None)
-    if job.state is not State.STARTED:
-        return job
-    if finished:
-        return job.finished(now, "the agent was stopped after everything was restored")
-    return job.failed(
-        now, INTERRUPTED, "the agent was stopped while the restore ran; the old data is in place"
-    )
+        stopped = STOPPED in checkpoint
+    if job.state is State.STARTED:
+        if finished:
+            job = job.finished(now, "the agent was stopped after everything was restored")
+        else:
+            message = "the agent was stopped while the restore ran; the old data is in place"
+            job = job.failed(now, INTERRUPTED, message)
+    return job, stopped

@@ -6,6 +6,7 @@ transaction together with the command, and then begun. Everything here runs in t
 
 import sqlite3
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -16,17 +17,19 @@ import structlog
 
 from agent.admission import Admission, Admitted, device_tag, metadata
 from agent.backup.archive.survey import Survey
-from agent.backup.job import Job, Kind
+from agent.backup.errors import JobError
+from agent.backup.job import STOPPED, Job, Kind
 from agent.backup.pipeline import (
     BackupOrder,
     BackupResult,
+    Context,
     backup,
     summary,
 )
 from agent.backup.restore import missing
 from agent.backup.restoring import RestoreOrder, restore
 from agent.handover import Staged
-from agent.journal import Journal
+from agent.journal import Journal, UnfinishedJob
 from agent.messaging.ditto import EXECUTION_FAILED, CommandError
 from agent.orders import archive_options, hook, restore_options
 from agent.parameters import Parameters
@@ -184,6 +187,40 @@ class Runner:
             self._job_ended(job.failed(datetime.now(UTC), outcome.code, outcome.message))
             return
         self._job_ended(job.finished(datetime.now(UTC)), files=survey.files, content_bytes=survey.size_bytes)
+
+    def start_again(self, stopped: Sequence[UnfinishedJob]) -> None:
+        """After a crash: run afterRestoreCmd for whoever beforeRestoreCmd had stopped; busy meanwhile."""
+        if not stopped:
+            return
+        (unfinished, *others), tools = stopped, self._workers.tools()
+        job, directory = unfinished.job, unfinished.directory
+        after = hook(self._settings, "afterRestoreCmd", self._settings.after_restore_cmd, job, directory)
+
+        def work(context: Context) -> None:
+            try:
+                if after:
+                    # A directory that the restore had made is gone again.
+                    after(directory if directory.is_dir() else Path("/"), context.token)
+            except JobError:
+                log.exception("afterRestoreCmd failed after an interrupted restore", job=job.id)
+            if not context.token.interrupted:
+                context.checkpoint.pop(STOPPED, None)
+
+        def ended(_outcome: Outcome[None]) -> None:
+            self._running = None
+            self.start_again(others)
+
+        self._running = _RunningJob(job, tools)
+        self._workers.start(
+            Task(
+                owner=job.id,
+                correlation_id=job.correlation_id,
+                tools=tools,
+                place=None,
+                work=work,
+                ended=ended,
+            )
+        )
 
     # Both
 

@@ -148,6 +148,7 @@ class Service:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self._mailbox.post(self.stop))
         self._uploads.adopt()
+        self._runner.start_again(self._recovered.stopped)
         self._presence.begin()
         notify.ready()
         self._watchdog.begin()
@@ -177,9 +178,8 @@ class Service:
         if self._reported:  # another identity later on: what runs now is not interrupted
             return
         self._reported = True
-        recovered, self._recovered = self._recovered, []
         with self._journal.transaction():
-            for job in recovered:
+            for job in self._recovered.ended:
                 log.warning("job of an earlier run", job=job.id, state=job.state, reason=job.message)
                 self._journal.job_ended(job)
                 self._twin.job_changed(job)

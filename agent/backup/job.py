@@ -15,6 +15,8 @@ NEVER = "0001-01-01T00:00:00Z"
 
 WORKING, COMMITTED = "restore.working", "restore.committed"
 """Checkpoints of a restore: it may have left something in its target; it cannot be taken back any more."""
+STOPPED = "restore.stopped"
+"""Checkpoint of a restore: beforeRestoreCmd was run, and afterRestoreCmd has not come to its end."""
 
 
 class Kind(StrEnum):

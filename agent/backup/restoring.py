@@ -9,7 +9,7 @@ import structlog
 from agent.backup.archive.reader import ArchiveReader
 from agent.backup.archive.survey import Survey
 from agent.backup.errors import JobError, disk_errors
-from agent.backup.job import COMMITTED, WORKING
+from agent.backup.job import COMMITTED, STOPPED, WORKING
 from agent.backup.pipeline import Command, Context, Place, distrusting, work_directory
 from agent.backup.restore import Restore, RestoreOptions, make_target, recover, remove_made
 from agent.backup.retry import with_retries
@@ -74,6 +74,9 @@ def _put_back(order: RestoreOrder, context: Context) -> Survey:
 
 
 def _commit(work: Restore, order: RestoreOrder, context: Context) -> None:
+    if order.before and order.after:
+        # After a crash whoever was stopped has to be started again.
+        context.checkpoint[STOPPED] = "yes"
     try:
         if order.before:
             order.before(order.directory, context.token)
@@ -86,7 +89,9 @@ def _commit(work: Restore, order: RestoreOrder, context: Context) -> None:
             work.take_back()
         finally:
             _start_again(order)
+            context.checkpoint.pop(STOPPED, None)
         raise
+    context.checkpoint.pop(STOPPED, None)
 
 
 def _start_again(order: RestoreOrder) -> None:

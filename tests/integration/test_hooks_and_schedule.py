@@ -1,6 +1,7 @@
 """Commands of the owner around a job, and backups that nobody asks for, as wire and disk show them."""
 
 import os
+import signal
 import time
 import zipfile
 from collections.abc import Callable
@@ -282,6 +283,35 @@ def test_cancel_kills_a_hook_around_the_commit_and_the_old_data_is_there(
     assert (ended["state"], ended["statusCode"]) == ("RESTORE_FAILED", "late")
     assert not any(map(is_alive, pids))
     assert differences(old, contents(device.data)) == []
+
+
+@pytest.mark.parametrize(("hanging", "data"), [("stop.sh", "damaged"), ("start.sh", '{"interval": 30}')])
+def test_after_a_crash_between_the_two_after_restore_cmd_runs_once(
+    device: AgentProcess, started: Started, backend: Backend, hanging: str, data: str
+) -> None:
+    """Whoever was stopped is started again, over the old data or the new; nothing else runs meanwhile."""
+    hang_once = f'test -e "$work/pids" || {{ {ENDLESS}; }}'
+    bodies = {"stop.sh": LOOK % "before", "start.sh": LOOK % "after"}
+    bodies[hanging] = f"{hang_once}\n{bodies[hanging]}"
+    stop, start = (script(device, name, body) for name, body in bodies.items())
+    started(beforeRestoreCmd=stop, afterRestoreCmd=start)
+    damaged(device, backend)
+    assert backend.ask("restore", {"correlationID": "Y", "options": LOCAL})["status"] == 204
+    pids = endless_pids(device)
+    device.kill()
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+    told = lines(device)
+    device.start()
+    wait_until(lambda: lines(device) != told, what="afterRestoreCmd")
+    assert lines(device) == [*told, f"after {data}"]
+    ended = backend.ended("Y")
+    assert ended["state"] == ("RESTORE_FAILED" if hanging == "stop.sh" else "RESTORE_FINISHED")
+    device.stop()
+    device.start()
+    wait_until(lambda: device.count_log("connected") == 3, what="the agent to be back")
+    assert backend.run("backup", "next", LOCAL)["state"] == "BACKUP_FINISHED"
+    assert lines(device) == [*told, f"after {data}"]
 
 
 # Periodic backups
