@@ -59,6 +59,10 @@ _LASTING = (WORKING, STOPPED)
 """Checkpoints that outlive their job: the next start of the agent does what they ask for."""
 KEPT_JOBS = 1000
 KEPT_COMMANDS = 1000
+CROWDED_BYTES, FULL_BYTES = 4 << 20, 6 << 20
+"""Ids and messages may be long: between these sizes the journal keeps less and less of its history."""
+_WAL_PAGES, _WAL_BYTES = 256, 1 << 20
+"""The write-ahead log is copied when it has so many pages, and then cut, however long a transaction was."""
 
 
 class NewerJournal(Exception):
@@ -88,6 +92,8 @@ def _connect(path: Path) -> sqlite3.Connection:
 def _prepare(connection: sqlite3.Connection) -> None:
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=FULL")
+    connection.execute(f"PRAGMA wal_autocheckpoint={_WAL_PAGES}")
+    connection.execute(f"PRAGMA journal_size_limit={_WAL_BYTES}")
 
 
 _DISK_OR_OTHERS = {
@@ -154,12 +160,13 @@ def _checked(path: Path) -> sqlite3.Connection:
 class Journal:
     """Also the outbox's store (see `agent.messaging.outbox.Store`)."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, kept_jobs: int = KEPT_JOBS) -> None:
         """Open or create the journal with mode 0600. A corrupt one is set aside and a fresh one begun.
 
+        `kept_jobs` is how many jobs that have ended are kept.
         Raises `NewerJournal`, and OSError or sqlite3.OperationalError when the disk does not allow it.
         """
-        self.path = path
+        self.path, self._kept_jobs = path, kept_jobs
         _make_private(path)
         try:
             self._db = _checked(path)
@@ -211,6 +218,15 @@ class Journal:
             raise
         self._db.execute("COMMIT")
 
+    def room_for(self, wanted: int) -> int:
+        """How much of a history of `wanted` entries there is room for."""
+        (used_bytes,) = self._db.execute(
+            "SELECT (page_count - freelist_count) * page_size"
+            " FROM pragma_page_count, pragma_freelist_count, pragma_page_size"
+        ).fetchone()
+        left = (FULL_BYTES - used_bytes) / (FULL_BYTES - CROWDED_BYTES)
+        return max(1, int(wanted * min(left, 1)))
+
     def remembered(self, key: str) -> str:
         """A random text that is made once and stays: the client id, the key of the payload digests."""
         if (known := self.recall(key)) is not None:
@@ -253,7 +269,7 @@ class Journal:
                 "DELETE FROM jobs WHERE state != ?"
                 " AND id NOT IN (SELECT owner FROM checkpoints WHERE key IN (?, ?))"
                 " AND rowid NOT IN (SELECT rowid FROM jobs ORDER BY rowid DESC LIMIT ?)",
-                (State.STARTED, *_LASTING, KEPT_JOBS),
+                (State.STARTED, *_LASTING, self.room_for(self._kept_jobs)),
             )
             # A place that never comes back must not make the journal grow for ever.
             db.execute(

@@ -88,7 +88,7 @@ class Redeliveries:
             db.execute(
                 "DELETE FROM commands WHERE id <= (SELECT max(id) FROM commands) - ?"
                 " AND (job_id IS NULL OR job_id NOT IN (SELECT id FROM jobs WHERE state = ?))",
-                (KEPT_COMMANDS, State.STARTED),
+                (self._journal.room_for(KEPT_COMMANDS), State.STARTED),
             )
 
     def _digest(self, payload: bytes) -> bytes:

@@ -56,7 +56,7 @@ class Service:
         self._settings = settings
         self._mailbox = Mailbox()
         self._staging = Staging(settings.storage)
-        self._journal = Journal(self._staging.journal)
+        self._journal = Journal(self._staging.journal, kept_jobs=settings.journal_max_jobs)
         self._recovered = recover_data(self._journal, self._staging)
         self._outbox = Outbox(self._journal)
         self._twin = Twin(settings, self._journal, self._outbox)

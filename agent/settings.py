@@ -147,6 +147,9 @@ class Settings(KantoSettings):
     storage_max_staged: Count = setting(
         3, "Archives that wait for their upload, before the oldest is given up", key="storage.maxStaged"
     )
+    journal_max_jobs: Count = setting(
+        1000, "Backups and restores that have ended and are kept in the journal", key="journal.maxJobs"
+    )
     targets: dict[TargetName, TargetSettings] = setting(
         {}, "Directories that commands may name as `local.target`"
     )

@@ -18,7 +18,7 @@ from structlog.testing import capture_logs
 
 from agent.backup.job import COMMITTED, WORKING, Job, Kind
 from agent.journal import KEPT_JOBS, Journal, NewerJournal
-from agent.redelivery import CommandId, Redeliveries
+from agent.redelivery import CommandId, Redeliveries, Repeated
 
 START = datetime(2026, 11, 21, 22, 28, 8, 388229, UTC)
 JOB = Job("job-1", Kind.RESTORE, "c\n#1", START)
@@ -181,6 +181,36 @@ def test_old_jobs_are_forgotten_and_running_ones_are_not(journal: Journal) -> No
     with journal.transaction() as db:
         assert db.execute("SELECT count(*) FROM jobs WHERE state != 'STARTED'").fetchone() == (KEPT_JOBS,)
     assert [unfinished.job.id for unfinished in journal.unfinished_jobs()] == ["job-1"]
+
+
+def test_a_setting_says_how_many_ended_jobs_are_kept(path: Path) -> None:
+    journal = Journal(path, kept_jobs=3)
+    for number in range(5):
+        job = Job(f"j{number}", Kind.BACKUP, "c", START)
+        journal.job_started(job, Path("/data"), [])
+        journal.job_ended(job.failed(START, "x", ""))
+    with journal.transaction() as db:
+        assert db.execute("SELECT id FROM jobs ORDER BY id").fetchall() == [("j2",), ("j3",), ("j4",)]
+    journal.close()
+
+
+@pytest.mark.parametrize("text_bytes", [100, 5_000, 200_000])
+def test_the_journal_stays_small_whatever_is_written_to_it(path: Path, text_bytes: int) -> None:
+    """Ids may be as long as a command, and messages as long as the paths of a device."""
+    journal = Journal(path)
+    seen, long = Redeliveries(journal, 120), "x" * text_bytes
+    largest_bytes = 0
+    for number in range(1200 if text_bytes < 10_000 else 200):
+        with journal.transaction():
+            job = Job(f"j{number}", Kind.RESTORE, long, START)
+            journal.job_started(job, Path("/data"), [])
+            command = CommandId("edge:device", f"{number}", "restore", long)
+            seen.remember(command, b"", False, ("t", long.encode()), job.id)
+            journal.job_ended(job.failed(START, "x", long))
+        largest_bytes = max(largest_bytes, sum(file.stat().st_size for file in path.parent.iterdir()))
+    assert largest_bytes < 16 << 20
+    assert seen.judge(command, b"", short=False, dup=False) == Repeated("t", long.encode())
+    journal.close()
 
 
 def test_the_end_of_a_restore_forgets_all_but_what_is_still_to_be_tidied_up(journal: Journal) -> None:
