@@ -27,7 +27,7 @@ from agent.parameters import Parameters
 from agent.settings import Settings
 from agent.staging import Staging
 from agent.upload_states import UploadStates
-from agent.worker import INTERRUPTED, Outcome, Task, Tools, Workers
+from agent.worker import INTERRUPTED, Outcome, Task, Tools, Workers, cancelled_by
 from providers.api import Stored
 from providers.errors import Expired
 
@@ -215,7 +215,8 @@ class Uploads:
             self._listener.settled()
 
     def _ended(self, entry: _Entry, outcome: Outcome[Stored]) -> None:
-        self._line.popleft()
+        first = entry is self._line[0]
+        self._line.remove(entry)
         try:
             with self._journal.transaction():
                 if outcome.result is not None:
@@ -228,7 +229,7 @@ class Uploads:
             if outcome.result is not None and not self._settings.keep_uploaded:
                 self._staging.remove(entry.child.staged.path)
         self._listener.settled()
-        if self._line:
+        if first and self._line:
             self._tell_begin(self._line[0])
             self._begin(self._line[0])
 
@@ -273,6 +274,8 @@ class Uploads:
         """Stop what runs or waits under this child or parent id; the archives stay."""
         for entry in self._found(correlation_id):
             self._workers.cancel(entry.tools, message, code)
+            if entry is not self._line[0]:
+                self._ended(entry, cancelled_by(entry.tools.token))
 
     def _found(self, correlation_id: str) -> list[_Entry]:
         return [

@@ -184,7 +184,8 @@ class Workers:
                 return task.work(context)
             finally:
                 if task.place:
-                    self._leave(task.place.storage, abandoned)
+                    with token.lent():
+                        self._leave(task.place.storage, abandoned)
 
     def _leave(self, storage: Storage, abandoned: list[str]) -> None:
         """Close the place; before that, remove what earlier jobs could not remove there.

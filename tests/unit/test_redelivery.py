@@ -191,11 +191,17 @@ def test_the_other_form_of_the_same_command_is_swallowed(seen: Redeliveries, fir
 
 
 def test_everything_is_known_after_a_restart(journal: Journal, seen: Redeliveries) -> None:
-    """The digest's key stays with the journal."""
+    """The digest's key stays with the journal, and the window goes on."""
     remember(seen)
     journal.close()
     reopened = Journal(journal.path)
-    assert judge(Redeliveries(reopened, WINDOW_S)) == Repeated(*REPLY)
+    seen = Redeliveries(reopened, WINDOW_S)
+    assert judge(seen) == Repeated(*REPLY)
+    assert judge(seen, payload=OTHER_PAYLOAD) is Verdict.CONFLICT
+    assert judge(seen, short=True) is Verdict.OTHER_FORM
+    let_pass(reopened, WINDOW_S + 1)
+    assert judge(seen) is Verdict.NEW
+    assert judge(seen, dup=True) == Repeated(*REPLY)
     reopened.close()
 
 

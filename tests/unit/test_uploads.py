@@ -162,6 +162,23 @@ def test_after_a_crash_the_archive_waits_and_the_upload_has_failed(device: Devic
     assert states(device)[-1] == ("X", "SUCCESS")
 
 
+def test_a_waiting_upload_that_is_cancelled_ends_at_once(device: Device) -> None:
+    """What stands before it may take hours, and it goes on."""
+    for name in ("X", "Y", "Z"):
+        stage(device, name)
+    with stalling() as place:
+        start(device, "X#1", "one", **{"storage.provider": "generic", "https.url": place.url})
+        start(device, "Y#1", "two")
+        start(device, "Z#1", "three")
+        assert device.command("cancel", {"correlationID": "Y"}, request_id="four")[0][1]["status"] == 204
+        assert states(device)[-1] == ("Y", "CANCELED")
+        place.release.set()
+        device.finish()
+    ends = [state for state in states(device) if state[1] != "UPLOADING"]
+    assert ends == [("Y", "CANCELED"), ("X", "SUCCESS"), ("Z", "SUCCESS")]
+    assert start(device, "Y#1", "five")["status"] == 204
+
+
 def test_after_a_crash_everything_that_stood_in_line_has_failed(device: Device) -> None:
     """Each was told to be UPLOADING, and each has one end; not only the newest."""
     for name in ("X", "Y", "Z"):
