@@ -1,16 +1,22 @@
 """What the settings say about how jobs are done, in the words of the job engine."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
+
+import structlog
 
 from agent.backup.archive.survey import ArchiveLimits
 from agent.backup.archive.writer import ArchiveOptions
+from agent.backup.errors import JobError
 from agent.backup.hooks import Hook, run_hook
-from agent.backup.job import Job
-from agent.backup.pipeline import Command
+from agent.backup.job import STOPPED, Job
+from agent.backup.pipeline import Command, Context
 from agent.backup.restore import RestoreOptions
 from agent.backup.transfer import CancelToken
 from agent.settings import Settings
+
+log = structlog.get_logger(__name__)
 
 MAX_THREADS = 4
 
@@ -54,3 +60,20 @@ def hook(settings: Settings, name: str, command: str, job: Job, target: Path | N
         run_hook(prepared, directory, environment, token)
 
     return run
+
+
+def start_again(settings: Settings, job: Job, target: Path) -> Callable[[Context], None]:
+    """Work that runs afterRestoreCmd for a restore that a crash interrupted after beforeRestoreCmd."""
+    after = hook(settings, "afterRestoreCmd", settings.after_restore_cmd, job, target)
+
+    def work(context: Context) -> None:
+        try:
+            if after:
+                # A directory that the restore had made is gone again.
+                after(target if target.is_dir() else Path("/"), context.token)
+        except JobError:
+            log.exception("afterRestoreCmd failed after an interrupted restore", job=job.id)
+        if not context.token.interrupted:
+            context.checkpoint.pop(STOPPED, None)
+
+    return work

@@ -17,12 +17,10 @@ import structlog
 
 from agent.admission import Admission, Admitted, device_tag, metadata
 from agent.backup.archive.survey import Survey
-from agent.backup.errors import JobError
-from agent.backup.job import STOPPED, Job, Kind
+from agent.backup.job import Job, Kind
 from agent.backup.pipeline import (
     BackupOrder,
     BackupResult,
-    Context,
     backup,
     summary,
 )
@@ -31,7 +29,7 @@ from agent.backup.restoring import RestoreOrder, restore
 from agent.handover import Staged
 from agent.journal import Journal, UnfinishedJob
 from agent.messaging.ditto import EXECUTION_FAILED, CommandError
-from agent.orders import archive_options, hook, restore_options
+from agent.orders import archive_options, hook, restore_options, start_again
 from agent.parameters import Parameters
 from agent.settings import Settings
 from agent.staging import Staging
@@ -192,19 +190,8 @@ class Runner:
         """After a crash: run afterRestoreCmd for whoever beforeRestoreCmd had stopped; busy meanwhile."""
         if not stopped:
             return
-        (unfinished, *others), tools = stopped, self._workers.tools()
-        job, directory = unfinished.job, unfinished.directory
-        after = hook(self._settings, "afterRestoreCmd", self._settings.after_restore_cmd, job, directory)
-
-        def work(context: Context) -> None:
-            try:
-                if after:
-                    # A directory that the restore had made is gone again.
-                    after(directory if directory.is_dir() else Path("/"), context.token)
-            except JobError:
-                log.exception("afterRestoreCmd failed after an interrupted restore", job=job.id)
-            if not context.token.interrupted:
-                context.checkpoint.pop(STOPPED, None)
+        (unfinished, *others), tools, job = stopped, self._workers.tools(), stopped[0].job
+        work = start_again(self._settings, job, unfinished.directory)
 
         def ended(_outcome: Outcome[None]) -> None:
             self._running = None

@@ -7,9 +7,9 @@ import os
 import shutil
 import threading
 import zipfile
-from collections.abc import Iterable, MutableMapping
+from collections.abc import Callable, Iterable, MutableMapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ import pytest
 from agent.backup.archive.survey import ArchiveLimits
 from agent.backup.archive.writer import ArchiveOptions
 from agent.backup.errors import ArchiveError, Cancelled, JobError, NoSpace, ProviderBug, SourceChanged
-from agent.backup.job import COMMITTED
+from agent.backup.job import COMMITTED, STOPPED
 from agent.backup.pipeline import (
     BackupOrder,
     BackupResult,
@@ -518,6 +518,35 @@ def test_a_restore_puts_everything_back(work: Work) -> None:
     assert work.checkpoint[COMMITTED] == "yes"
     assert work.phases[1:] == ["fetching", "unpacking", "committing"]
     work.assert_nothing_left()
+
+
+def test_a_deadline_that_passes_after_the_commit_has_begun_changes_nothing(work: Work) -> None:
+    """Going back would take longer than coming to the end. One that passes before stops it."""
+    before = snapshot(work.data / "config")
+    storage = saved(work)
+    damage(work)
+    told: list[str] = []
+
+    def tell(name: str) -> Callable[[Path, CancelToken], None]:
+        def run(_directory: Path, token: CancelToken) -> None:
+            told.append(name)
+            if name == late:
+                token.time_out("too long", "deadline-exceeded")
+            token.check()
+
+        return run
+
+    order = replace(work.restore_order(place(storage)), before=tell("before"), after=tell("after"))
+    late = "before"
+    with pytest.raises(Cancelled, match="too long"):
+        restore(order, work.context)
+    assert differences(before, snapshot(work.data / "config")) != []
+    assert STOPPED not in work.checkpoint
+    work.token, late = CancelToken(), "after"
+    restore(order, work.context)
+    assert differences(before, snapshot(work.data / "config")) == []
+    assert told == ["before", "after", "before", "after"]
+    assert STOPPED not in work.checkpoint
 
 
 def differences_of_the_root_only(before: Any, work: Work) -> list[str]:
