@@ -16,6 +16,7 @@ import structlog
 
 from agent.admission import Admission, Admitted
 from agent.expiry import check_not_expired, timeout_s
+from agent.fatal import FatalCommands
 from agent.journal import Journal
 from agent.messaging import ditto
 from agent.messaging.ditto import EXECUTION_FAILED, PARAMETER_INVALID, CommandError, Envelope, Unreadable
@@ -73,11 +74,13 @@ class Feature:
         twin: Twin,
         *,
         redeliveries: Redeliveries,
+        fatal: FatalCommands,
         rivals: Rivals,
         operations: Mapping[str, Operation],
     ) -> None:
         self._settings, self._journal, self._outbox, self._twin = settings, journal, outbox, twin
-        self._redeliveries, self._rivals, self._operations = redeliveries, rivals, operations
+        self._redeliveries, self._fatal = redeliveries, fatal
+        self._rivals, self._operations = rivals, operations
         self._admission = Admission(settings)
 
     def receive(self, delivery: Delivery) -> None:
@@ -171,7 +174,12 @@ class Feature:
                 raise CommandError(400, PARAMETER_INVALID, message)
             self._admission.operation(command.operation)
             parameters = read_parameters(command.operation, command.envelope.value)
-            return operation(parameters, self._twin.identity.device_id), None
+            with self._fatal.looking_at(self._redeliveries.digest(command.payload)) as fatal:
+                if fatal:
+                    raise CommandError(
+                        500, EXECUTION_FAILED, "the agent has ended each time it looked at this command"
+                    )
+                return operation(parameters, self._twin.identity.device_id), None
         except CommandError as error:
             return None, error
         except Exception:

@@ -48,7 +48,7 @@ class Redeliveries:
 
     def judge(self, command: CommandId, payload: bytes, *, short: bool, dup: bool) -> Verdict | Repeated:
         """What this delivery is. `short` is the topic's form, `dup` MQTT's flag."""
-        digest = self._digest(payload)
+        digest = self.digest(payload)
         conflict = False
         with self._journal.transaction() as db:
             rows = db.execute(
@@ -82,7 +82,7 @@ class Redeliveries:
                 "INSERT INTO commands (device, request_id, subject, correlation_id, digest, short, boot_id,"
                 " boot_s, reply_topic, reply, job_id) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (command.device, command.request_id, command.subject, command.correlation_id,
-                 self._digest(payload), short, *self._clock.now(),
+                 self.digest(payload), short, *self._clock.now(),
                  *(reply or (None, None)), job_id),
             )  # fmt: skip
             db.execute(
@@ -91,5 +91,6 @@ class Redeliveries:
                 (self._journal.room_for(KEPT_COMMANDS), State.STARTED),
             )
 
-    def _digest(self, payload: bytes) -> bytes:
+    def digest(self, payload: bytes) -> bytes:
+        """What stands for a payload on the disk."""
         return hashlib.blake2b(payload, key=self._key, digest_size=16).digest()

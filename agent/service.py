@@ -12,6 +12,7 @@ import structlog
 from agent import __version__, notify
 from agent.allocator import keep_small
 from agent.cancelling import cancel
+from agent.fatal import FatalCommands
 from agent.feature import Feature, Operation
 from agent.handover import Handover
 from agent.journal import Journal, NewerJournal
@@ -98,6 +99,7 @@ class Service:
             self._outbox,
             self._twin,
             redeliveries=Redeliveries(self._journal, settings.dedupe_window.total_seconds()),
+            fatal=FatalCommands(self._staging.lock),
             rivals=rivals,
             operations=operations,
         )

@@ -49,6 +49,11 @@ class Staging:
             ) from error
 
     @property
+    def lock(self) -> int:
+        """The descriptor of the file that is locked; it is small, and what it holds is free."""
+        return self._lock
+
+    @property
     def journal(self) -> Path:
         return self.storage / "journal.db"
 

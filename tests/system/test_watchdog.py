@@ -43,6 +43,8 @@ class Stubborn:
     kind, needs_size, name_option = "stubborn", False, None
     def __init__(self, options, limits, /):
         self._how = options["stubborn.how"]
+        if self._how == "at once":
+            time.sleep(3600)
     def put(self, name, source, metadata, checkpoint, /):
         source.read(1)
         globals()[self._how]()
@@ -169,6 +171,21 @@ def test_a_blocked_mailbox_is_not_fed_and_ends_the_agent(
     assert "most recent call first" in said
     assert "agent/mailbox.py" in said
     works_again(agent, backend, statusCode="interrupted")
+
+
+def test_a_command_that_blocks_the_agent_again_and_again_is_refused(
+    agent: AgentProcess, backend: Backend
+) -> None:
+    """It was never acknowledged, so the broker delivers it to each new run; a third time is enough."""
+    options = {"storage.provider": "stubborn", "stubborn.how": "at once"}
+    header = backend.send("backup", {"correlationID": "stuck", "options": options})
+    for _ in range(2):
+        wait_for_end(agent)
+        agent.start()
+    answer = backend.answer(header)
+    assert answer["status"] == 500
+    assert backend.run("backup", "next", {"storage.provider": "local"})["state"] == "BACKUP_FINISHED"
+    assert [value["correlationId"] for value in backend.values()] == ["next", "next"]
 
 
 def test_a_dead_mqtt_thread_ends_the_agent(agent: AgentProcess, backend: Backend, manager: Manager) -> None:
