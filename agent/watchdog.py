@@ -45,10 +45,11 @@ class Watchdog:
         self._mailbox, self._link_alive, self._stuck_workers = mailbox, link_alive, stuck_workers
         self._interval_s = notify.watchdog_interval_s() or PERIOD_S / 2
         self._looked_s = 0.0
+        self._stderr = _stderr()
 
     def begin(self) -> None:
         # For whoever ends the agent with SIGABRT, as systemd does when it is not fed, and for crashes.
-        faulthandler.enable()
+        faulthandler.enable(self._stderr)
         self._look()
 
     def _look(self) -> None:
@@ -58,7 +59,7 @@ class Watchdog:
         if now_s - before_s < 2 * self._interval_s:
             self._end_when_stuck()
         notify.watchdog()
-        faulthandler.dump_traceback_later(1.8 * self._interval_s, exit=True)
+        faulthandler.dump_traceback_later(1.8 * self._interval_s, exit=True, file=self._stderr)
         self._mailbox.call_later(self._interval_s, self._look)
 
     def _end_when_stuck(self) -> None:
@@ -70,6 +71,15 @@ class Watchdog:
             reasons.append("the MQTT thread is dead or stuck")
         if reasons:
             _end(", ".join(reasons))
+
+
+def _stderr() -> int:
+    """A descriptor of stderr that waits for nobody: its reader may be what the agent is stuck on."""
+    flags = os.O_WRONLY | os.O_APPEND | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+    try:
+        return os.open("/proc/self/fd/2", flags)
+    except OSError:  # a socket, as that of systemd's journal, or none at all
+        return 2
 
 
 def _end(reason: str) -> None:

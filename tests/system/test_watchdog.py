@@ -3,6 +3,7 @@
 What it is stuck in is a stranger's provider, which is free to do anything inside the process.
 """
 
+import fcntl
 import os
 import socket
 from collections.abc import Iterator
@@ -186,6 +187,24 @@ def test_a_command_that_blocks_the_agent_again_and_again_is_refused(
     assert answer["status"] == 500
     assert backend.run("backup", "next", {"storage.provider": "local"})["state"] == "BACKUP_FINISHED"
     assert [value["correlationId"] for value in backend.values()] == ["next", "next"]
+
+
+def test_a_reader_of_stderr_that_stops_reading_ends_the_agent_too(
+    tmp_path: Path, broker: Mosquitto, backend: Backend
+) -> None:
+    """The main thread waits for room in the pipe, and the stacks find none either."""
+    device = AgentProcess(tmp_path / "device", broker.port, logLevel="INFO")
+    device.environment["WATCHDOG_USEC"] = str(int(PERIOD_S * 1e6))
+    os.mkfifo(device.stderr)
+    reader = os.open(device.stderr, os.O_RDONLY | os.O_NONBLOCK)
+    fcntl.fcntl(reader, fcntl.F_SETPIPE_SZ, 4096)
+    with device:
+        backend.announced()
+        for _ in range(40):
+            backend.send("nothing")
+        assert device.process
+        assert device.process.wait(30) == 1
+    os.close(reader)
 
 
 def test_a_dead_mqtt_thread_ends_the_agent(agent: AgentProcess, backend: Backend, manager: Manager) -> None:
