@@ -3,6 +3,7 @@
 import json
 import ssl
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -206,3 +207,28 @@ def test_another_agent_that_answers_for_our_feature_is_noticed(agent: AgentProce
     }
     backend.publish(f"command//{DEVICE}/res//backup", json.dumps(reply))
     agent.wait_for_log(noticed)
+
+
+WINDOW_S = 3.0
+
+
+def test_an_idle_agent_does_not_wake_up(agent: AgentProcess, backend: Backend) -> None:
+    """Only for the keep-alive and the watchdog, every 15 s or less often: devices run on batteries."""
+    assert backend.ask("nothing")["status"] == 400
+    wait_until(lambda: wakeups(agent, 0.5) == 0, what="the agent to come to rest")
+    assert wakeups(agent, WINDOW_S) <= 3
+
+
+def wakeups(agent: AgentProcess, window_s: float) -> int:
+    """How often the threads of the agent have slept and woken in so many seconds."""
+    before = sleeps(agent.pid)
+    time.sleep(window_s)
+    return sleeps(agent.pid) - before
+
+
+def sleeps(pid: int) -> int:
+    """proc(5): voluntary context switches of all threads."""
+    total = 0
+    for status in Path(f"/proc/{pid}/task").glob("*/status"):
+        total += int(status.read_text().partition("\nvoluntary_ctxt_switches:")[2].split()[0])
+    return total

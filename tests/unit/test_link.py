@@ -295,3 +295,23 @@ def _take_until(service: Service, condition: Callable[[], bool]) -> None:
         return condition()
 
     wait_until(look, what="the service", timeout_s=10)
+
+
+def test_a_thread_that_hangs_is_not_alive(server: Mosquitto, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a callback, in the library, in a name server: whatever it is, the watchdog has to know."""
+    hanging, release = threading.Event(), threading.Event()
+
+    def post(_action: Callable[[], None]) -> None:
+        hanging.set()
+        release.wait(60)
+
+    nothing = Events(lambda: None, print, print, print, lambda: None)
+    link = Link(address(server), nothing, post)
+    link.start()
+    assert hanging.wait(10)
+    assert link.alive, "it may take its time"
+    monkeypatch.setattr(link_module, "SILENT_S", 0.2)
+    wait_until(lambda: not link.alive, what="the silence to be noticed")
+    release.set()
+    server.stop()
+    link.stop()
