@@ -31,7 +31,7 @@ ENVELOPE = ditto.parse(PAYLOAD)
 def command() -> object:
     topic = parse_command_topic("command//edge:device/req//backup")
     assert topic
-    return Command(topic, ENVELOPE, "backup", CommandId("", "", "backup", ""), PAYLOAD, "c")
+    return Command(topic, ENVELOPE, "backup", CommandId("", "", "backup", ""), PAYLOAD, "c", 0)
 
 
 HOLDERS: dict[str, Callable[[], object]] = {
