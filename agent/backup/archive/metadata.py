@@ -37,6 +37,7 @@ _NANOSECONDS = struct.Struct("<qL")
 _DOS_FIRST_S = 315_532_800  # 1980-01-01 UTC, the first time that a DOS date can say
 _DOS_LAST_S = 4_354_819_198  # 2107-12-31 23:59:58 UTC, the last one
 _NS = 1_000_000_000
+_NO_ID = b"\xff" * 4
 
 
 class Kind(Enum):
@@ -145,8 +146,8 @@ def _parse_owner(value: bytes, extra: Extra) -> None:
         return
     middle = 2 + value[1]
     uid, gid = value[2:middle], value[middle + 1 : middle + 1 + value[middle]] if middle < len(value) else b""
-    # An id that does not fit 32 bits is none that Linux could have given out.
-    if 0 < len(uid) <= 4 and 0 < len(gid) <= 4:
+    # An id that does not fit 32 bits is none that Linux could have given out, nor is chown(2)'s "leave it".
+    if 0 < len(uid) <= 4 and 0 < len(gid) <= 4 and _NO_ID not in (uid, gid):
         extra.uid, extra.gid = int.from_bytes(uid, "little"), int.from_bytes(gid, "little")
 
 
@@ -159,7 +160,8 @@ def _parse_own(value: bytes, extra: Extra) -> None:
         position += length
         if tag == _TAG_TIME and len(payload) == _NANOSECONDS.size:
             seconds, nanoseconds = _NANOSECONDS.unpack(payload)
-            extra.mtime_ns = seconds * _NS + nanoseconds
+            if nanoseconds < _NS:  # or else it is no time, and may be later than time_t can say
+                extra.mtime_ns = seconds * _NS + nanoseconds
         elif tag == _TAG_HARD_LINK:
             extra.hard_link_to = payload
         elif tag == _TAG_ATTRIBUTE and b"\0" in payload:

@@ -36,7 +36,7 @@ def safe_name(raw: bytes, *, unix: bool, directory: bool = False) -> str:
     is no slash: our own dialect `kanto` writes it.
 
     Raises ArchiveError for a name that is empty, absolute, with a drive letter, `..` or NUL in it, that
-    begins with `.edge-backup-`, or has a part that no file system takes (over 255 bytes).
+    is, or lies below, a directory `.edge-backup-*`, or has a part that no file system takes (over 255 bytes).
     """
     if directory and raw.endswith(b"\\"):
         raw = raw[:-1] + b"/"
@@ -50,7 +50,8 @@ def safe_name(raw: bytes, *, unix: bool, directory: bool = False) -> str:
     parts = [part for part in name.split("/") if part not in ("", ".")]
     if ".." in parts:
         raise bad_entry(name, "points above the directory to restore to ('..')")
-    if parts and parts[0].startswith(PRIVATE_PREFIX):
+    # A file may be called so: it is archived, and no directory of ours can be taken for it.
+    if parts and parts[0].startswith(PRIVATE_PREFIX) and (directory or len(parts) > 1):
         raise bad_entry(name, "begins like the agent's own directories")
     if len(raw) > 255 and any(len(os.fsencode(part)) > 255 for part in parts):
         raise bad_entry(name, "has a part that is longer than 255 bytes")

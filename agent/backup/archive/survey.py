@@ -12,6 +12,8 @@ from agent.backup.errors import ArchiveError
 _RATIO_FROM_BYTES = 64 << 20
 """A ratio says nothing about little: an empty log of 1 MiB of zeros is no bomb."""
 
+_LINKS = 100_000  # that are remembered, in about 10 MiB
+
 
 @dataclass(frozen=True, slots=True)
 class ArchiveLimits:
@@ -43,8 +45,9 @@ class Survey:
 def take_survey(entries: Iterable[ArchiveEntry], limits: ArchiveLimits) -> Survey:
     """Count `entries`. Raises ArchiveError for a limit exceeded and for an entry below an earlier link.
 
-    Memory grows with the links only, by about 100 bytes each. That no name comes twice, and nothing
-    below a file, is not looked for: unpacking with O_EXCL into an empty directory finds it for nothing.
+    Memory grows with the first links only, by about 100 bytes each. What lies below a later one, that
+    no name comes twice, and nothing below a file, is not looked for: unpacking with O_EXCL and O_NOFOLLOW
+    into an empty directory finds it for nothing.
     """
     survey = Survey()
     links: set[bytes] = set()
@@ -56,7 +59,7 @@ def take_survey(entries: Iterable[ArchiveEntry], limits: ArchiveLimits) -> Surve
             parent = entry.name.rpartition("/")[0]
             if not links.isdisjoint(_prefix_digests(parent)):
                 raise bad_entry(entry.name, "lies below a symbolic link")
-        if entry.kind is Kind.LINK:
+        if entry.kind is Kind.LINK and len(links) < _LINKS:
             links.add(_prefix_digests(entry.name)[-1])
             parent = ""
     _check_ratio(survey, limits)

@@ -5,10 +5,10 @@ import os
 import stat
 from collections.abc import Iterator, Sequence
 
-from agent.backup.archive.names import PRIVATE_PREFIX, readable
+from agent.backup.archive.names import PRIVATE_PREFIX, bad_entry, readable
 from agent.backup.errors import AccessForbidden, IoError
 from agent.backup.restore.directories import is_directory
-from agent.backup.restore.disk import NO_HARD_LINK, open_up
+from agent.backup.restore.disk import NO_HARD_LINK, exists, open_up
 from agent.backup.restore.metadata import Meta, meta_of
 from agent.backup.restore.mounts import refuse_mounts
 from agent.backup.restore.plan import Act, Step
@@ -43,8 +43,8 @@ class Comparison:
     def steps(self) -> Iterator[Step]:
         """Every directory's own step comes before those of its entries.
 
-        Raises OSError, IoError when a mount point is in the way, and AccessForbidden when the agent's own
-        storage is.
+        Raises OSError, IoError when a mount point is in the way, AccessForbidden when the agent's own
+        storage is, and ArchiveError for what would replace a directory that another restore left.
         """
         self._shared = [("", None)]
         while self._shared:
@@ -55,7 +55,7 @@ class Comparison:
             for name in names:
                 yield from self._entry(path, name, new_fd)
             if self._replace:
-                yield from self._surplus(path, names)
+                yield from self._surplus(path, names, new_fd)
 
     def _keep(self, path: str, new_meta: Meta | None) -> Step:
         status = os.fstat(self._workspace.target.directory(path))
@@ -80,6 +80,8 @@ class Comparison:
             refuse_mounts(path, whole=False, mounts=self._mounts)
             self._shared.append((path, meta_of(new)))
             return
+        if not parent and name.startswith(PRIVATE_PREFIX) and is_directory(old):
+            raise bad_entry(name, "would replace a directory of the agent's own")
         refuse_mounts(path, whole=True, mounts=self._mounts)
         self._refuse_own_storage(path)
         yield self._placing(path, is_directory(new), old)
@@ -115,11 +117,17 @@ class Comparison:
             return False
         return True
 
-    def _surplus(self, parent: str, wanted: list[str]) -> Iterator[Step]:
+    def _surplus(self, parent: str, wanted: list[str], new_fd: int) -> Iterator[Step]:
         fd = self._workspace.target.directory(parent)
-        for name in sorted(set(os.listdir(fd)).difference(wanted)):
+        there = set(os.listdir(fd))
+        # A file system that ignores case finds `Name` where `name` was asked for: that one is no
+        # surplus. VFAT does so everywhere, and its inode numbers mean nothing; ext4 in marked directories.
+        folded = {_inode(name, fd) for name in wanted if name not in there} - {None}
+        for name in sorted(there.difference(wanted)):
             if not parent and name.startswith(PRIVATE_PREFIX):
                 continue  # ours, or another restore's that is still to be recovered
+            if exists((new_fd, name)) or (folded and _inode(name, fd) in folded):
+                continue
             path = f"{parent}/{name}" if parent else name
             if path == self._own_storage:
                 continue
@@ -128,3 +136,10 @@ class Comparison:
             old = self._workspace.target.stat(path)
             assert old is not None
             yield Step(next(self._numbers), Act.REMOVE, path, meta_of(old) if is_directory(old) else None)
+
+
+def _inode(name: str, dir_fd: int) -> int | None:
+    try:
+        return os.stat(name, dir_fd=dir_fd, follow_symlinks=False).st_ino
+    except FileNotFoundError:
+        return None

@@ -82,6 +82,7 @@ class Restore:
             owner=self._options.owner,
             special_bits=self._options.special_bits,
             mounts=mounts_below(self._target),
+            max_implied=self._options.limits.max_files - survey.entries,
             token=self._token,
             progress=self._progress,
         )

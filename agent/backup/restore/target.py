@@ -43,7 +43,14 @@ def _make(path: Path) -> None:
 
 
 def remove_made(paths: Iterable[Path]) -> None:
-    """Remove those of the directories that are empty, innermost first. What cannot go, stays."""
+    """Remove those of the directories that are empty, innermost first. What cannot go, stays.
+
+    A link that appeared since is not followed.
+    """
     for path in sorted(paths, key=lambda path: len(path.parts), reverse=True):
         with suppress(OSError):
-            os.rmdir(path)
+            parent_fd = open_resolved(path.parent)
+            try:
+                os.rmdir(path.name, dir_fd=parent_fd)
+            finally:
+                os.close(parent_fd)

@@ -36,9 +36,12 @@ class Unpacker:
         owner: bool,
         special_bits: bool,
         mounts: Sequence[str],
+        max_implied: int,
         token: CancelToken,
         progress: Progress,
     ) -> None:
+        """`max_implied`: directories without an entry of their own, as `_imply` counts them."""
+        self._max_implied = max_implied
         self._target, self._work_fd = workspace.target, workspace.work_fd
         self._special_bits, self._mounts, self._token, self._progress = special_bits, mounts, token, progress
         self._may_chown = may_chown()
@@ -65,6 +68,7 @@ class Unpacker:
                 self.current = entry.name
                 self._unpack(reader, entry, new)
             for path, meta, xattrs in self._directories.finish():
+                self._token.check()
                 self.current = path
                 fd = new.directory(path)
                 set_meta(fd, meta or self._filled(path, stat.S_IFDIR, Meta(None, -1, -1, None)), xattrs)
@@ -87,12 +91,20 @@ class Unpacker:
             raise bad_entry(entry.name, "lies below one that is no directory") from error
 
     def _directory(self, entry: ArchiveEntry, new: Tree) -> None:
-        new.directory(entry.name, self._directories.imply)
+        new.directory(entry.name, self._imply)
         xattrs = allowed_xattrs(entry.xattrs, self._special_bits)
         self._directories.remember(entry.name, self._meta(entry, stat.S_IFDIR), xattrs)
 
+    def _imply(self, path: str) -> None:
+        """One entry of 65,535 bytes can imply 32,767 directories, whose paths make half a gigabyte: so such
+        a directory counts like an entry, and like one more for every 256 bytes of its path."""
+        self._max_implied -= 1 + len(path) // 256
+        if self._max_implied < 0:
+            raise bad_entry(path, "needs more directories than the limit of entries allows")
+        self._directories.imply(path)
+
     def _file(self, reader: ArchiveReader, entry: ArchiveEntry, new: Tree) -> None:
-        directory_fd, name = new.parent(entry.name, self._directories.imply)
+        directory_fd, name = new.parent(entry.name, self._imply)
         fd = os.open(name, _CREATE, 0o600, dir_fd=directory_fd)
         try:
             output = SparseWriter(fd, self._passed)
@@ -110,13 +122,13 @@ class Unpacker:
         points_to = b"".join(parts)
         if b"\0" in points_to:
             raise bad_entry(entry.name, "is a link to a name with a NUL byte in it")
-        directory_fd, name = new.parent(entry.name, self._directories.imply)
+        directory_fd, name = new.parent(entry.name, self._imply)
         os.symlink(os.fsdecode(points_to), name, dir_fd=directory_fd)
         set_link_meta(name, directory_fd, self._meta(entry, stat.S_IFLNK))
 
     def _hard_link(self, entry: ArchiveEntry, source: str, new: Tree) -> bool:
         """Make another name of an earlier file; False when that cannot be: the entry has the content too."""
-        directory_fd, name = new.parent(entry.name, self._directories.imply)
+        directory_fd, name = new.parent(entry.name, self._imply)
         status = self._sources.stat(source)
         if status is None or not stat.S_ISREG(status.st_mode):
             return False

@@ -15,6 +15,7 @@ nothing could be renamed. What it holds decides what a crash left behind:
 import os
 from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryFile
 
 from agent.backup.archive.names import PRIVATE_PREFIX, readable
 from agent.backup.errors import IoError
@@ -28,10 +29,9 @@ NEW, UNDO, PLAN, DONE = "new", "undo", "plan", "done"
 class Workspace:
     """Descriptors of a target and of one job's working directory in it. Every method raises OSError."""
 
-    def __init__(self, root_fd: int, name: str) -> None:
-        """Takes over `root_fd`, the target; `name` exists in it."""
-        self.root_fd, self.name = root_fd, name
-        self.work_fd = open_directory(name, root_fd)
+    def __init__(self, root_fd: int, name: str, work_fd: int) -> None:
+        """Takes over `root_fd`, the target, and `work_fd`, the directory `name` in it."""
+        self.root_fd, self.name, self.work_fd = root_fd, name, work_fd
         self.target = Tree(root_fd)
         self._new, self._undo = Tree(self.work_fd), Tree(self.work_fd)
 
@@ -41,21 +41,23 @@ class Workspace:
         name = _name(job_id)
         root_fd = open_resolved(target)
         try:
-            _make(root_fd, name)
-            return cls(root_fd, name)
+            return cls(root_fd, name, _make(root_fd, name))
         except BaseException:
             os.close(root_fd)
             raise
 
     @classmethod
     def find(cls, target: Path, job_id: str) -> "Workspace | None":
-        """The one that this job left; None when there is none, or no target."""
+        """The one that this job left; None when there is none, or no target.
+
+        Raises IoError when somebody else made it.
+        """
         try:
             root_fd = open_resolved(target)
         except FileNotFoundError:
             return None
         try:
-            return cls(root_fd, _name(job_id))
+            return cls(root_fd, _name(job_id), _open_ours(root_fd, _name(job_id)))
         except FileNotFoundError:
             os.close(root_fd)
             return None
@@ -101,24 +103,67 @@ class Workspace:
         os.close(self.root_fd)
 
 
-def _make(root_fd: int, name: str) -> None:
+def _make(root_fd: int, name: str) -> int:
+    """Make the working directory; its descriptor."""
     before = os.fstat(root_fd)
     try:
         os.mkdir(name, 0o700, dir_fd=root_fd)
     except FileExistsError as error:
         raise IoError(f"'{readable(name)}' is left from a restore: recover that one first") from error
-    made = [name, f"{name}/{NEW}", f"{name}/{UNDO}"]
     try:
         set_mtime(root_fd, before.st_mtime_ns)
-        for part in made[1:]:
-            os.mkdir(part, 0o700, dir_fd=root_fd)
+        work_fd = _open_ours(root_fd, name)
+        try:
+            _make_parts(work_fd)
+        except BaseException:
+            os.close(work_fd)
+            raise
     except BaseException:
         with suppress(OSError):
-            for part in reversed(made):
-                if disk.exists((root_fd, part)):
-                    os.rmdir(part, dir_fd=root_fd)
+            os.rmdir(name, dir_fd=root_fd)
             set_mtime(root_fd, before.st_mtime_ns)
         raise
+    return work_fd
+
+
+def _make_parts(work_fd: int) -> None:
+    made: list[str] = []
+    try:
+        for part in (NEW, UNDO):
+            os.mkdir(part, 0o700, dir_fd=work_fd)
+            made.append(part)
+    except BaseException:
+        for part in made:
+            with suppress(OSError):
+                os.rmdir(part, dir_fd=work_fd)
+        raise
+
+
+def _open_ours(root_fd: int, name: str) -> int:
+    """A descriptor of the working directory. Raises IoError when it is not this process's own.
+
+    Whoever may write in the target can put another directory in its place, with a plan of his own in it.
+    He cannot make one that belongs to us.
+    """
+    work_fd = open_directory(name, root_fd)
+    try:
+        if os.fstat(work_fd).st_uid != os.geteuid() and not _is_ours(root_fd, work_fd):
+            raise IoError(
+                f"'{readable(name)}' in the target belongs to somebody else: find out whose it is, remove it"
+            )
+    except BaseException:
+        os.close(work_fd)
+        raise
+    return work_fd
+
+
+def _is_ours(root_fd: int, work_fd: int) -> bool:
+    """Some file systems give all that we make to another user: VFAT as mounted, NFS with root squashed."""
+    before = os.fstat(root_fd)
+    with TemporaryFile(dir=disk.by_descriptor(root_fd)) as probe:
+        ours = os.fstat(probe.fileno()).st_uid
+    set_mtime(root_fd, before.st_mtime_ns)
+    return os.fstat(work_fd).st_uid == ours
 
 
 def _name(job_id: str) -> str:
