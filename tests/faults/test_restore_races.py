@@ -31,7 +31,8 @@ ARCHIVE: Spec = {
 }  # fmt: skip
 OUTSIDE: Spec = {
     "d": Dir(0o750), "d/f": File(b"precious", 0o600), "d/e": Dir(0o711), "d/e/f": File(b"precious"),
-    "new": Dir(), "plan": File(b"precious"), "f": File(b"precious"), "e": Dir(), "e/f": File(b"precious"), "g": Dir(),
+    "new": Dir(), "plan": File(b"precious"), "f": File(b"precious"), "e": Dir(), "e/f": File(b"precious"),
+    "g": Dir(),
 }  # fmt: skip
 
 
@@ -88,7 +89,8 @@ def prepare(root: Path) -> Path:
     """A target that belongs to the attacker, with what he brought along, beside something precious."""
     target = make_tree(root / "target", {
         "d": Dir(), "d/e": Dir(), "d/e/f": File(b"old"), "d/f": File(b"old"), "other": Dir(),
-        "other/e": Dir(), "evil": Link("../outside"), "mine": Dir(), "mine/new": Dir(), "mine/undo": Link("../../outside"),
+        "other/e": Dir(), "evil": Link("../outside"), "mine": Dir(), "mine/new": Dir(),
+        "mine/undo": Link("../../outside"),
         "mine/plan": File(b'[0,"keep","",[511,65534,65534,null],null]\n'),
     })  # fmt: skip
     for path in (target, *target.rglob("*")):
