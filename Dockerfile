@@ -19,10 +19,11 @@ LABEL org.opencontainers.image.title="edge-backup" \
 COPY --from=build /opt/edge-backup /opt/edge-backup
 COPY config/config.json /etc/edge-backup/config.json
 RUN groupadd --system --gid 10001 edge-backup \
-    && useradd --system --uid 10001 --gid 10001 --home-dir /var/lib/edge-backup --create-home edge-backup \
+    && useradd --system --uid 10001 --gid 10001 --home-dir /var/lib/edge-backup --no-create-home edge-backup \
     && install -d -o edge-backup -g edge-backup -m 0700 \
-       /var/lib/edge-backup/data /var/lib/edge-backup/storage /var/lib/edge-backup/archives
+       /var/lib/edge-backup /var/lib/edge-backup/data /var/lib/edge-backup/storage /var/lib/edge-backup/archives
 USER 10001:10001
+# Everything is written below the volume, temporary files too, so the root file system may be read-only.
 WORKDIR /var/lib/edge-backup
 VOLUME /var/lib/edge-backup
 # Logs go to stderr as JSON lines, where the container runtime collects them.

@@ -1,0 +1,73 @@
+"""A whole system of its own, booted by systemd-nspawn from what this one has on its disk."""
+
+import os
+import re
+import subprocess
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from tests.support.waiting import wait_until
+
+
+class Machine:
+    """A booted system whose files are `root`: this system's, with changes that are gone afterwards."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._leader = 0
+
+    def write(self, path: str, text: str, mode: int = 0o644) -> None:
+        file = self.root / path.lstrip("/")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+        file.chmod(mode)
+
+    def run(self, *command: str) -> str:
+        """What a command inside prints, its errors too; fails when it does not end within a minute."""
+        enter = ["nsenter", "--all", "--target", str(self._leader)]
+        done = subprocess.run([*enter, *command], capture_output=True, text=True, timeout=60, check=False)
+        return done.stdout + done.stderr
+
+    def shows(self, unit: str, key: str) -> str:
+        return self.run("systemctl", "show", "--value", f"--property={key}", unit).strip()
+
+    @contextmanager
+    def booted(self, unit: str) -> Iterator[None]:
+        """Boot into `unit` with what it needs; switched off without ceremony."""
+        nspawn = subprocess.Popen(
+            ["systemd-nspawn", f"--directory={self.root}", "--machine=edge-backup-test", "--boot",
+             "--private-network", "--register=no", "--keep-unit", "--console=pipe", f"systemd.unit={unit}"],
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        try:
+            wait_until(lambda: self._found_leader(nspawn.pid), what="the machine's first process")
+            wait_until(lambda: self.shows(unit, "ActiveState") == "active", what=unit, timeout_s=60)
+            yield
+        finally:
+            nspawn.kill()
+            nspawn.wait(30)
+
+    def _found_leader(self, nspawn_pid: int) -> bool:
+        """Whether there is a child of nspawn that is process 1 inside, not only on the way to it."""
+        for child in Path(f"/proc/{nspawn_pid}/task/{nspawn_pid}/children").read_text().split():
+            status = Path(f"/proc/{child}/status").read_text()
+            if re.search(r"^NSpid:\t\d+\t1$", status, re.MULTILINE):
+                self._leader = int(child)
+        return bool(self._leader)
+
+
+@contextmanager
+def machine(scratch: Path) -> Iterator[Machine]:
+    """A machine that is not booted yet; `scratch` is an empty directory. Needs root."""
+    with ExitStack() as stack:
+        for options, place in (
+            (["-t", "tmpfs", "none"], scratch),
+            (["-t", "overlay", "-o", f"lowerdir=/,upperdir={scratch}/upper,workdir={scratch}/work", "none"],
+             scratch / "root"),
+        ):  # fmt: skip
+            subprocess.run(["mount", *options, place], check=True)
+            stack.callback(subprocess.run, ["umount", "--lazy", os.fspath(place)], check=True)
+            for name in ("upper", "work", "root"):
+                (scratch / name).mkdir(exist_ok=True)
+        yield Machine(scratch / "root")

@@ -1,0 +1,134 @@
+"""The shipped unit: how much it exposes, and that it works in a system that was really booted."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.machine import Machine, machine
+from tests.support.require import require
+from tests.support.waiting import wait_until
+
+SYSTEMD = Path(__file__).parents[2] / "systemd"
+UNIT, DROP_INS = "edge-backup.service", "edge-backup.service.d"
+ENVIRONMENT = Path(sys.prefix)
+PASSWORD = "a-password-that-only-the-agent-and-the-broker-know"
+AT_BROKER = (
+    *("--broker", "tcp://127.0.0.1:1883", "--device", "test:device", "-o", "storage.provider=local"),
+    *("--username", "agent", "--password-file", "/etc/edge-backup/broker-password"),
+)
+MOSQUITTO = "listener 1883 127.0.0.1\npassword_file /etc/mosquitto/passwords\nuser root\n"
+TEST_DROP_IN = """
+[Unit]
+Wants=broker.service
+[Service]
+WatchdogSec=3
+LoadCredential=broker-password:/etc/edge-backup/broker-password
+Environment=EDGE_BACKUP_USERNAME=agent EDGE_BACKUP_MODE=lax
+Environment=EDGE_BACKUP_DEVICE_ID=test:device EDGE_BACKUP_TENANT_ID=tenant
+Environment=EDGE_BACKUP_BROKER=tcp://127.0.0.1:1883
+"""
+BROKER = f"""
+[Service]
+ExecStartPre=mosquitto_passwd -b -c /etc/mosquitto/passwords agent {PASSWORD}
+ExecStart=mosquitto -c /etc/mosquitto/test.conf
+"""
+
+
+@pytest.mark.parametrize(
+    ("drop_in", "at_most"), [(None, 2.0), ("full-restore.conf", 2.6), ("kanto-paths.conf", 2.0)]
+)
+def test_the_unit_exposes_little(tmp_path: Path, drop_in: str | None, at_most: float) -> None:
+    require(shutil.which("systemd-analyze") is not None, "systemd-analyze")
+    shutil.copy(SYSTEMD / UNIT, tmp_path)
+    if drop_in:
+        (tmp_path / DROP_INS).mkdir()
+        shutil.copy(SYSTEMD / DROP_INS / drop_in, tmp_path / DROP_INS)
+    analyze = ["systemd-analyze", "security", "--offline=true", "--no-pager", str(tmp_path / UNIT)]
+    printed = subprocess.run(analyze, capture_output=True, text=True, check=True).stdout
+    exposure = re.search(r"Overall exposure level for \S+: ([\d.]+)", printed)
+    assert exposure, printed
+    assert float(exposure[1]) <= at_most
+
+
+@pytest.fixture(scope="module")
+def booted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
+    programs = ("systemd-nspawn", "nsenter", "mosquitto", "mosquitto_passwd")
+    require(os.geteuid() == 0 and all(map(shutil.which, programs)), "root, systemd-nspawn and mosquitto")
+    with machine(tmp_path_factory.mktemp("machine")) as made:
+        install(made)
+        with made.booted(UNIT):
+            wait_until(lambda: "connected" in made.shows(UNIT, "StatusText"), what="the connection")
+            yield made
+
+
+def install(made: Machine) -> None:
+    """What docs/operating.md says, and a broker."""
+    (made.root / "opt").mkdir(exist_ok=True)
+    (made.root / "opt/edge-backup").symlink_to(ENVIRONMENT)
+    for place in Path(sys.executable).resolve().parents:  # a developer's Python may be in a closed home
+        (made.root / place.relative_to("/")).chmod(0o755)
+    add_user = ["useradd", "--system", "--home-dir", "/var/lib/edge-backup", "edge-backup"]
+    subprocess.run(["chroot", str(made.root), *add_user], check=True)
+    config = (SYSTEMD.parent / "config/config.json").read_text("utf-8")
+    made.write("/etc/edge-backup/config.json", config)
+    made.write("/etc/edge-backup/broker-password", PASSWORD + "\n", 0o600)
+    made.write(f"/etc/systemd/system/{UNIT}", (SYSTEMD / UNIT).read_text("utf-8"))
+    made.write(f"/etc/systemd/system/{DROP_INS}/test.conf", TEST_DROP_IN)
+    made.write("/etc/systemd/system/broker.service", BROKER)
+    made.write(
+        "/etc/mosquitto/test.conf",
+        "listener 1883 127.0.0.1\npassword_file /etc/mosquitto/passwords\nuser root\n",
+    )
+    made.write("/srv/other/private", "of somebody else", 0o600)
+    os.chown(made.root / "srv/other/private", 1234, 1234)
+
+
+def sent(booted: Machine, operation: str, directory: str) -> str:
+    """What `edge-backup send` says of a command."""
+    program = "/opt/edge-backup/bin/edge-backup"
+    return booted.run(program, "send", operation, *AT_BROKER, "--dir", directory)
+
+
+def test_it_backs_up_what_belongs_to_others_and_restores_into_its_own_directory(booted: Machine) -> None:
+    assert "BACKUP_FINISHED" in sent(booted, "backup", "/srv/other")
+    assert "RESTORE_FINISHED" in sent(booted, "restore", "/var/lib/edge-backup/data")
+    assert booted.run("cat", "/var/lib/edge-backup/data/private") == "of somebody else"
+    assert "Read-only file system" in sent(booted, "restore", "/srv/other")
+
+
+def test_an_agent_that_hangs_is_killed_by_the_watchdog_and_started_again(booted: Machine) -> None:
+    pid, restarts = booted.shows(UNIT, "MainPID"), int(booted.shows(UNIT, "NRestarts"))
+    booted.run("kill", "-STOP", pid)
+    wait_until(lambda: int(booted.shows(UNIT, "NRestarts")) > restarts, what="a restart", timeout_s=60)
+    wait_until(lambda: "connected" in booted.shows(UNIT, "StatusText"), what="the connection", timeout_s=60)
+    assert booted.shows(UNIT, "MainPID") != pid
+
+
+def test_its_process_has_no_core_dumps_and_few_powers(booted: Machine) -> None:
+    pid = booted.shows(UNIT, "MainPID")
+    assert re.search(r"Max core file size\s+0\s+0", booted.run("cat", f"/proc/{pid}/limits"))
+    status = booted.run("cat", f"/proc/{pid}/status")
+    assert re.search(r"^CapBnd:\s+0{15}4$", status, re.MULTILINE)  # CAP_DAC_READ_SEARCH alone: bit 2
+    assert re.search(r"^NoNewPrivs:\s+1$", status, re.MULTILINE)
+    assert PASSWORD not in booted.run("cat", f"/proc/{pid}/environ", f"/proc/{pid}/cmdline")
+
+
+def test_with_the_drop_in_owners_come_back(booted: Machine) -> None:
+    booted.write(
+        f"/etc/systemd/system/{DROP_INS}/full-restore.conf",
+        (SYSTEMD / DROP_INS / "full-restore.conf").read_text(),
+    )
+    booted.write(f"/etc/systemd/system/{DROP_INS}/writable.conf", "[Service]\nReadWritePaths=/srv/other\n")
+    booted.run("systemctl", "daemon-reload")
+    booted.run("systemctl", "restart", UNIT)
+    wait_until(lambda: "connected" in booted.shows(UNIT, "StatusText"), what="the connection")
+    assert "BACKUP_FINISHED" in sent(booted, "backup", "/srv/other")
+    booted.run("rm", "/srv/other/private")
+    assert "RESTORE_FINISHED" in sent(booted, "restore", "/srv/other")
+    assert booted.run("stat", "--format=%u:%g %a", "/srv/other/private") == "1234:1234 600\n"
