@@ -8,7 +8,7 @@ STAMP := $(VENV)/.stamp
 UNIT_CHECK := build/edge-backup.service
 TESTS ?= tests
 
-.PHONY: all help venv demo test check lock reference bench clean
+.PHONY: all help venv demo test check lock reference sbom bench clean
 
 all: help
 
@@ -58,6 +58,9 @@ lock: ## write requirements.lock anew from pyproject.toml; needs uv
 
 reference: $(STAMP) ## write config/reference.json and the table in docs/operating.md anew
 	$(BIN)/python -m tests.support.reference
+
+sbom: $(STAMP) ## write THIRD-PARTY.md and build/sbom.cdx.json, a CycloneDX bill of materials
+	$(BIN)/python -m tests.support.sbom
 
 bench: $(STAMP) ## time backup, restore and transfers against public tools, into benchmarks/results
 	$(BIN)/python -m benchmarks.backup_restore
