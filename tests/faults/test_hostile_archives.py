@@ -1,5 +1,6 @@
 """Whatever an archive holds: nothing outside the target changes, and a refused one changes nothing at all."""
 
+import os
 import stat
 from collections.abc import Callable
 
@@ -13,7 +14,7 @@ from tests.support.archives import Crafted, crafted, deflated
 from tests.support.sandbox import Outcomes
 
 Tell = Callable[[str], None]
-EXAMPLES = 500
+EXAMPLES = 5_000 if os.environ.get("FAULTS") == "long" else 500
 FUZZ = settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
 
 

@@ -125,10 +125,31 @@ def test_with_the_drop_in_owners_come_back(booted: Machine) -> None:
         (SYSTEMD / DROP_INS / "full-restore.conf").read_text(),
     )
     booted.write(f"/etc/systemd/system/{DROP_INS}/writable.conf", "[Service]\nReadWritePaths=/srv/other\n")
-    booted.run("systemctl", "daemon-reload")
-    booted.run("systemctl", "restart", UNIT)
-    wait_until(lambda: "connected" in booted.shows(UNIT, "StatusText"), what="the connection")
+    restart(booted)
     assert "BACKUP_FINISHED" in sent(booted, "backup", "/srv/other")
     booted.run("rm", "/srv/other/private")
     assert "RESTORE_FINISHED" in sent(booted, "restore", "/srv/other")
     assert booted.run("stat", "--format=%u:%g %a", "/srv/other/private") == "1234:1234 600\n"
+
+
+def test_with_the_drop_in_kanto_s_configuration_and_directories_are_taken_over(booted: Machine) -> None:
+    kanto = '{"logFile": "/var/log/file-backup/log.txt", "dir": "/var/tmp/file-backup", "mode": "scoped"}'
+    booted.write("/etc/file-backup/config.json", kanto)
+    drop_in = (SYSTEMD / DROP_INS / "kanto-paths.conf").read_text("utf-8")
+    booted.write(f"/etc/systemd/system/{DROP_INS}/kanto-paths.conf", drop_in)
+    booted.run(
+        "rm", "-f", *(f"/etc/systemd/system/{DROP_INS}/{name}.conf" for name in ("full-restore", "writable"))
+    )
+    booted.run("mkdir", "--parents", "/var/tmp/file-backup", "/var/log/file-backup", "/storage/backups")
+    booted.write("/var/tmp/file-backup/file", "of root", 0o600)
+    restart(booted)
+    assert "BACKUP_FINISHED" in sent(booted, "backup", "/var/tmp/file-backup")
+    assert "RESTORE_FINISHED" in sent(booted, "restore", "/var/tmp/file-backup")
+    assert "journal.db" in booted.run("ls", "/storage")
+    assert '"event": "edge-backup"' in booted.run("cat", "/var/log/file-backup/log.txt")
+
+
+def restart(booted: Machine) -> None:
+    booted.run("systemctl", "daemon-reload")
+    booted.run("systemctl", "restart", UNIT)
+    wait_until(lambda: "connected" in booted.shows(UNIT, "StatusText"), what="the connection")
