@@ -7,6 +7,7 @@ the agent starts; a complete archive has its final name and stays.
 import fcntl
 import os
 import shutil
+import threading
 import time
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -75,11 +76,20 @@ class Staging:
         return [path for path in sorted(self._backups.glob("*.zip")) if _is_complete(path)]
 
     def remove(self, path: Path) -> None:
-        """Remove an archive that nobody waits for any more; a failure is logged."""
+        """Remove an archive that nobody waits for any more; a failure is logged.
+
+        It loses its name at once. Giving back the space of a large file takes half a second per GiB, and
+        nobody is to wait for that: a thread does it, and what a crash leaves goes at the next start.
+        """
+        doomed = path.with_name(f"{path.name}{_INCOMPLETE[0]}")
         try:
-            path.unlink(missing_ok=True)
+            path.rename(doomed)
+        except FileNotFoundError:
+            return
         except OSError:
             log.exception("could not remove a staged archive", file=path.name)
+            return
+        threading.Thread(target=_unlink, args=(doomed,), name=f"remove-{path.name}", daemon=True).start()
 
     def download(self, job_id: str) -> Path:
         return self._downloads / f"{job_id}.part"
@@ -113,6 +123,13 @@ def _make_private(directory: Path) -> None:
             directory.chmod(0o700)
         except PermissionError:
             log.warning("others may look into the storage: it belongs to another user", path=str(directory))
+
+
+def _unlink(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError:
+        log.exception("could not remove a staged archive", file=path.name)
 
 
 def _is_complete(path: Path) -> bool:
