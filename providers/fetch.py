@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from providers.api import Checkpoint, Sink, Stored
 from providers.errors import Corrupted
+from providers.writeback import CHUNK_BYTES
 
-_READ_BYTES = 1 << 18
 _KEYS = ("get.place", "get.etag", "get.size")
 
 
@@ -99,7 +99,7 @@ class Download:
 
 def _copy(body: Body, sink: Sink) -> str:
     md5 = hashlib.md5(usedforsecurity=False)
-    while chunk := body.read(_READ_BYTES):
+    while chunk := body.read(CHUNK_BYTES):
         md5.update(chunk)
         sink.write(chunk)
     return md5.hexdigest()

@@ -30,8 +30,8 @@ from providers.errors import (
     Unreachable,
     translating,
 )
+from providers.writeback import CHUNK_BYTES
 
-_CHUNK_BYTES = 1 << 18
 _PIECE_BYTES = 1 << 16  # a time-out counts for one piece: 64 KiB a minute is slow, and no stall
 
 # The one record of its connections that holds a URL, with what is secret in its query.
@@ -65,7 +65,7 @@ class Answer:
     _body: BaseHTTPResponse
     _errors: Mapping[type[BaseException], Classify]
 
-    def read(self, size_bytes: int = _CHUNK_BYTES) -> bytes:
+    def read(self, size_bytes: int = CHUNK_BYTES) -> bytes:
         """What has arrived, at most `size_bytes`; b"" at the end. Raises `Unreachable` when it is cut."""
         with translating(self._errors):
             return self._body.read1(size_bytes, decode_content=False)
@@ -162,7 +162,7 @@ def _send_body(
     left = body.size or 0
     digest = hashlib.md5(usedforsecurity=False)
     while left:
-        chunk = body.read(min(_CHUNK_BYTES, left))
+        chunk = body.read(min(CHUNK_BYTES, left))
         left -= len(chunk)
         if not chunk:
             raise Corrupted(

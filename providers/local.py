@@ -34,8 +34,8 @@ from providers.errors import (
     translating,
 )
 from providers.options import Option, checked
+from providers.writeback import CHUNK_BYTES, WriteBack
 
-_CHUNK_BYTES = 1 << 20
 _ETAG = "local.etag"
 _OPTIONS = {"local.name": Option(), "local.target": Option()}
 
@@ -56,7 +56,7 @@ class Local:
         if problems := _problems(options, self._target_name, limits):
             raise BadOptions(problems)
         self._target = limits.targets[self._target_name]
-        self._chunk_bytes = min(_CHUNK_BYTES, limits.buffer_bytes)
+        self._chunk_bytes = min(CHUNK_BYTES, limits.buffer_bytes)
 
     def preflight(self, writing: bool, /) -> None:
         """Raises `TargetAbsent` when the target is not there, `AccessDenied` when it cannot be written."""
@@ -157,13 +157,14 @@ class Local:
     def _copy(self, source: Source, file: int) -> int:
         """Write everything; returns the count. Raises `Corrupted` when length or MD5 are not as announced."""
         digest = hashlib.md5(usedforsecurity=False) if source.md5 else None
-        done = 0
+        done, write_back = 0, WriteBack(file)
         while chunk := source.read(self._chunk_bytes):
             if digest:
                 digest.update(chunk)
             with self._translating():
                 write_all(file, chunk)
-            done += len(chunk)
+                done += len(chunk)
+                write_back.reached(done)
         if source.size not in (None, done):
             raise Corrupted(
                 f"the archive has {done} bytes where {source.size} were announced: nothing is stored"

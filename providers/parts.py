@@ -14,8 +14,7 @@ from urllib.parse import quote
 
 from providers.api import Source, Stored
 from providers.errors import Corrupted, Expired, Suspended, TooLarge, Unreachable
-
-_READ_BYTES = 1 << 20
+from providers.writeback import CHUNK_BYTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +115,7 @@ class PartUpload:
             self._buffer = bytearray()  # first let go of the old one: two would be in memory
             self._buffer = bytearray(wanted)
         while not self._ended and self._filled < wanted:
-            chunk = self.source.read(min(_READ_BYTES, wanted - self._filled))
+            chunk = self.source.read(min(CHUNK_BYTES, wanted - self._filled))
             if chunk and self._number > self._plan.most_parts:
                 raise too_large(self._total)
             self._buffer[self._filled : self._filled + len(chunk)] = chunk

@@ -28,6 +28,7 @@ from agent.backup.transfer import (
 )
 from providers.api import Checkpoint, Resuming, Storage, Stored
 from providers.errors import StorageError
+from providers.writeback import WriteBack
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,9 +191,11 @@ def _write_file(chunks: Iterator[bytes], path: Path, *, checksum: bool) -> tuple
         with disk_errors(f"cannot write the archive to '{path.parent}'"):
             size = 0
             with open(part, "xb", opener=private) as file:
+                write_back = WriteBack(file.fileno())
                 for chunk in chunks:
                     file.write(chunk)
                     size += len(chunk)
+                    write_back.reached(size)
                     for digest in hashes.values():
                         digest.update(chunk)
                 file.flush()

@@ -17,6 +17,7 @@ from typing import BinaryIO
 
 from agent.backup.errors import Cancelled, Interrupted, disk_errors
 from providers.reach import CheckAddress, allow_all, reached
+from providers.writeback import CHUNK_BYTES, WriteBack
 
 _SO_MAX_PACING_RATE = 47
 """socket(7), asm-generic/socket.h; Python does not name it."""
@@ -173,7 +174,9 @@ class FileSource:
         md5: bytes | None = None,
     ) -> None:
         self._rate = rate or RateLimit(0, token)
-        self._file = path.open("rb")
+        self._file = path.open("rb", buffering=0)
+        # The kernel reads ahead further than by itself.
+        os.posix_fadvise(self._file.fileno(), 0, 0, os.POSIX_FADV_SEQUENTIAL)
         self.size: int | None = os.fstat(self._file.fileno()).st_size
         self.md5 = md5
         self.failure: Exception | None = None
@@ -280,12 +283,14 @@ class FileSink:
     ) -> None:
         self._rate = rate or RateLimit(0, token)
         self._file: BinaryIO = open(path, "ab", opener=private)  # noqa: SIM115 (closed by `close`)
+        self._write_back = WriteBack(self._file.fileno(), self._file.tell())
         self._token, self._progress = token, progress
 
     def write(self, chunk: bytes, /) -> int:
         self._token.check()
         with disk_errors("cannot write the download"):
             written = self._file.write(chunk)
+            self._write_back.reached(self._file.tell())
         self._rate.pace(written)
         self._progress(self._file.tell())
         return written
@@ -296,6 +301,7 @@ class FileSink:
     def restart(self) -> None:
         self._file.seek(0)  # `tell` would go on from the old end
         self._file.truncate()
+        self._write_back = WriteBack(self._file.fileno())
 
     def close(self) -> None:
         """Flush to the disk: what the checkpoint says was fetched must be there after a power cut."""
@@ -307,9 +313,9 @@ class FileSink:
 
 
 def file_digest(path: Path, algorithm: str, token: CancelToken) -> bytes:
-    """The digest of a whole file ("md5", "sha256"), read in blocks of 1 MiB; stops when cancelled."""
+    """The digest of a whole file ("md5", "sha256"), read a chunk at a time; stops when cancelled."""
     digest = hashlib.new(algorithm, usedforsecurity=False)
-    buffer = memoryview(bytearray(1 << 20))
+    buffer = memoryview(bytearray(CHUNK_BYTES))
     with path.open("rb", buffering=0) as file:
         while read := file.readinto(buffer):
             token.check()
