@@ -1,49 +1,19 @@
 """Uploads in parts, for every far side that takes them: S3's multipart upload, Azure's block lists.
 
-One part is in memory at a time. A rewindable source is read again from its start by each attempt, and
-parts that are there already are compared and not sent: the disk is cheap, the network is not. A stream
-cannot be read again, so its upload is kept, with the part that could not be sent, until the agent calls
-`put` again with the same source.
+One part is sent at a time, while the next one is read. A rewindable source is read again from its start
+by each attempt, and parts that are there already are compared and not sent: the disk is cheap, the
+network is not. A stream cannot be read again, so its upload is kept, with the part that could not be
+sent, until the agent calls `put` again with the same source.
 """
 
-import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 from urllib.parse import quote
 
 from providers.api import Source, Stored
-from providers.errors import Corrupted, Expired, Suspended, TooLarge, Unreachable
-from providers.writeback import CHUNK_BYTES
-
-
-@dataclass(frozen=True, slots=True)
-class PartPlan:
-    """How the parts of one upload are cut; the same for every attempt at it. Parts count from 1."""
-
-    first_bytes: int
-    largest_bytes: int
-    grow_every: int
-    """The size doubles after this many parts, up to `largest_bytes`."""
-    most_parts: int
-
-    def size_of(self, number: int) -> int:
-        return min(self.first_bytes << ((number - 1) // self.grow_every), self.largest_bytes)
-
-    def equal(self, size_bytes: int) -> "PartPlan":
-        """A plan for a known length: parts of one size, as many as fit.
-
-        Raises `TooLarge` when they would have to be larger than `largest_bytes`.
-        """
-        needed = -(-size_bytes // self.most_parts)
-        if needed > self.largest_bytes:
-            raise too_large(self.largest_bytes * self.most_parts)
-        part = max(self.first_bytes, needed)
-        return PartPlan(part, part, self.grow_every, self.most_parts)
-
-
-def too_large(most_bytes: int) -> TooLarge:
-    return TooLarge(f"the archive is larger than the {most_bytes} bytes that this place can take in parts")
+from providers.errors import Corrupted, Expired, Suspended, Unreachable
+from providers.part_reader import PartPlan, PartReader, ReadPart
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,83 +48,58 @@ class Far(Protocol):
 class PartUpload:
     """One archive on its way. `run` may be called again after `Unreachable`: it goes on."""
 
-    def __init__(self, far: Far, source: Source, plan: PartPlan) -> None:
+    def __init__(self, far: Far, source: Source, plan: PartPlan, memory_bytes: int) -> None:
+        """`memory_bytes` is what all parts in memory may take together; one part is always allowed."""
         self.source = source
         self._far, self._plan = far, plan
         self._there: Mapping[int, Part] | None = None
-        self._buffer = bytearray()
-        self._filled = 0
-        self._number = 1
-        self._total = 0
-        self._ended = False
-        wanted = far.needs_md5 or source.md5 is not None
-        self._md5 = hashlib.md5(usedforsecurity=False) if wanted else None
+        whole_md5 = far.needs_md5 or source.md5 is not None
+        self._reader = PartReader(source, plan, memory_bytes, whole_md5=whole_md5)
+        self._current: ReadPart | None = None
+        self._sent = 0
 
     def run(self) -> Stored:
         """Send everything. Raises what the source raises, `StorageError`, `Corrupted` for a bad source."""
         if self.source.size is not None and self.source.size >= self._plan.size_of(1):
             self._begin()  # first of all: what is refused is refused before a byte is read
         while True:
-            self._fill()
-            if self._ended and self._number == 1:
+            part = self._current = self._current or self._reader.next()
+            if part.last and part.number == 1:
                 self._check()
-                return self._far.put_whole(self._buffer, self._part_md5())
-            if self._filled:
-                self._send()
-            if self._ended:
+                return self._far.put_whole(part.body, part.md5)
+            if part.body and part.number > self._sent:
+                with self._reader.reading_on(part):
+                    self._send(part)
+            if part.last:
                 self._check()
-                return self._far.commit(self._number - 1, self._total, self._whole_md5())
+                return self._far.commit(self._sent, self._reader.total_bytes, self._reader.md5)
+            self._current = None
+            self._reader.give_back(part)
 
     def abandon(self) -> None:
         self._far.abandon()
-
-    def _fill(self) -> None:
-        """Read until the current part is full or the source has ended."""
-        wanted = self._plan.size_of(self._number)
-        if len(self._buffer) != wanted and not self._filled:
-            self._buffer = bytearray()  # first let go of the old one: two would be in memory
-            self._buffer = bytearray(wanted)
-        while not self._ended and self._filled < wanted:
-            chunk = self.source.read(min(CHUNK_BYTES, wanted - self._filled))
-            if chunk and self._number > self._plan.most_parts:
-                raise too_large(self._total)
-            self._buffer[self._filled : self._filled + len(chunk)] = chunk
-            if self._md5:
-                self._md5.update(chunk)
-            self._filled += len(chunk)
-            self._total += len(chunk)
-            self._ended = not chunk
 
     def _begin(self) -> Mapping[int, Part]:
         if self._there is None:
             self._there = self._far.begin()
         return self._there
 
-    def _send(self) -> None:
-        there = self._begin().get(self._number)
-        md5 = self._part_md5()
+    def _send(self, part: ReadPart) -> None:
+        there = self._begin().get(part.number)
         if there is None:
-            self._far.put_part(self._number, self._buffer, md5)
-        elif there.size_bytes != self._filled or there.md5 not in (None, md5.hex()):
+            self._far.put_part(part.number, part.body, part.md5)
+        elif there.size_bytes != len(part.body) or there.md5 not in (None, part.md5.hex()):
             raise Corrupted("the archive is not the one whose upload had begun: send it from its start")
-        self._filled = 0
-        self._number += 1
-
-    def _part_md5(self) -> bytes:
-        """Cut the buffer to what is filled (the last part is shorter), and hash it."""
-        del self._buffer[self._filled :]
-        return hashlib.md5(self._buffer, usedforsecurity=False).digest()
-
-    def _whole_md5(self) -> bytes | None:
-        return self._md5.digest() if self._md5 else None
+        self._sent = part.number
 
     def _check(self) -> None:
         """Refuse a source that is not what it said it was, while nothing is visible yet."""
-        if self.source.size is not None and self.source.size != self._total:
+        if self.source.size is not None and self.source.size != self._reader.total_bytes:
             raise Corrupted(
-                f"the archive has {self._total} bytes, expected {self.source.size}: make it again"
+                f"the archive has {self._reader.total_bytes} bytes, expected {self.source.size}: "
+                "make it again"
             )
-        if self.source.md5 is not None and self.source.md5 != self._whole_md5():
+        if self.source.md5 is not None and self.source.md5 != self._reader.md5:
             raise Corrupted("the archive's MD5 differs from the one given for it: make it again")
 
 

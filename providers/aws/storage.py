@@ -16,7 +16,8 @@ from providers.dial import check_allowed
 from providers.errors import translating
 from providers.fetch import Download
 from providers.options import checked
-from providers.parts import PartPlan, PartUpload, Uploads, ascii_metadata
+from providers.part_reader import PartPlan
+from providers.parts import PartUpload, Uploads, ascii_metadata
 from providers.pool import open_pool
 
 _SMALLEST_PART_BYTES = 5 << 20  # S3 takes no smaller part, except the last
@@ -71,7 +72,7 @@ class S3:
             far = Multipart(self._client, self._bucket, name, ascii_metadata(metadata, "-"), checkpoint)
             identity = f"{source.size} {plan.first_bytes} {metadata.get('sha256', '')}"
             far.adopt(identity if source.rewindable else "")
-            return PartUpload(far, source, plan)
+            return PartUpload(far, source, plan, self._limits.buffer_bytes)
 
         return self._uploads.put(source, start)
 

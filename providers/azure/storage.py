@@ -19,7 +19,8 @@ from providers.dial import check_allowed
 from providers.errors import StorageError, Unreachable, translating
 from providers.fetch import Download
 from providers.options import checked
-from providers.parts import PartPlan, PartUpload, Uploads, ascii_metadata
+from providers.part_reader import PartPlan
+from providers.parts import PartUpload, Uploads, ascii_metadata
 from providers.pool import open_pool
 
 
@@ -69,7 +70,7 @@ class AzureBlob:
             far = self._far(name, metadata, checkpoint)
             identity = f"{source.size} {plan.first_bytes} {metadata.get('sha256', '')}"
             far.adopt(identity if source.rewindable else "")
-            return PartUpload(far, source, plan)
+            return PartUpload(far, source, plan, self._limits.buffer_bytes)
 
         return self._uploads.put(source, start)
 

@@ -22,7 +22,7 @@ from providers.errors import (
     UnknownOutcome,
     Unreachable,
 )
-from providers.parts import PartPlan
+from providers.part_reader import PartPlan
 from tests.contract.place_aws import S3Place, serve_moto
 from tests.support.http_server import HttpServer, Received, Say
 from tests.support.stores import aws_client, moto_user

@@ -13,7 +13,7 @@ import pytest
 from agent.backup.transfer import CancelToken, Connections
 from providers.aws import S3
 from providers.errors import Corrupted, StorageError, TooLarge, Unreachable
-from providers.parts import PartPlan
+from providers.part_reader import PartPlan
 from tests.contract.place_aws import PLACES, S3Place
 from tests.support.faultproxy import FaultProxy
 from tests.support.streams import BytesSource, HookedSource, StreamedSource, content

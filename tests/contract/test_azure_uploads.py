@@ -13,7 +13,7 @@ import pytest
 from agent.backup.transfer import CancelToken, Connections
 from providers.azure import AzureBlob
 from providers.errors import StorageError, TooLarge, Unreachable
-from providers.parts import PartPlan
+from providers.part_reader import PartPlan
 from tests.contract.place_azure import AzurePlace, serve
 from tests.support.faultproxy import FaultProxy
 from tests.support.streams import BytesSource, StreamedSource, content

@@ -2,7 +2,8 @@
 
 import hashlib
 import re
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Mapping
 from urllib.parse import unquote
 
 import pytest
@@ -11,10 +12,14 @@ from hypothesis import strategies as st
 
 from providers.api import Stored
 from providers.errors import AccessDenied, Corrupted, Expired, StorageError, Suspended, TooLarge, Unreachable
-from providers.parts import Part, PartPlan, PartUpload, Uploads, ascii_metadata
+from providers.part_reader import PartPlan
+from providers.parts import Part, PartUpload, Uploads, ascii_metadata
 from tests.support.streams import BytesSource, FailingSource, StreamedSource, content
+from tests.support.waiting import wait_until
 
 PLAN = PartPlan(first_bytes=10, largest_bytes=20, grow_every=3, most_parts=8)
+MEMORY_BYTES = 30
+"""Two parts at first, one when they have grown."""
 MOST_BYTES = 3 * 10 + 5 * 20
 
 
@@ -75,7 +80,7 @@ def put_until_stored(far: MemoryFar, source: BytesSource, plan: PartPlan) -> Non
     uploads = Uploads()
     for _ in range(30):
         try:
-            uploads.put(source, lambda: PartUpload(far, source, plan))
+            uploads.put(source, lambda: PartUpload(far, source, plan, MEMORY_BYTES))
         except Unreachable:
             continue
         return
@@ -98,7 +103,7 @@ def test_an_error_of_the_source_leaves_nothing(size_bytes: int, at: int) -> None
     far, uploads = MemoryFar(), Uploads()
     source = FailingSource(content(size_bytes + at), at, KeyError("stop"))
     with pytest.raises(KeyError):
-        uploads.put(source, lambda: PartUpload(far, source, PLAN))
+        uploads.put(source, lambda: PartUpload(far, source, PLAN, MEMORY_BYTES))
     assert far.parts == {}
     assert far.stored is None
 
@@ -110,7 +115,7 @@ def test_the_parts_of_a_file_stay_while_the_agent_is_away(streamed: bool) -> Non
     source = FailingSource(content(50), 40, Suspended("stop"))
     source.rewindable = not streamed
     with pytest.raises(Suspended):
-        uploads.put(source, lambda: PartUpload(far, source, PLAN))
+        uploads.put(source, lambda: PartUpload(far, source, PLAN, MEMORY_BYTES))
     assert bool(far.parts) is not streamed
 
 
@@ -132,7 +137,7 @@ def test_parts_are_kept_only_where_somebody_can_go_on(
     far, uploads = MemoryFar(frozenset({3}), error=error), Uploads()
     source = (StreamedSource if streamed else BytesSource)(content(50))
     with pytest.raises(error):
-        uploads.put(source, lambda: PartUpload(far, source, PLAN))
+        uploads.put(source, lambda: PartUpload(far, source, PLAN, MEMORY_BYTES))
     assert bool(far.parts) is kept
 
 
@@ -149,19 +154,19 @@ def test_another_stream_takes_away_the_upload_that_waits() -> None:
     far, other, uploads = MemoryFar(frozenset({3})), MemoryFar(), Uploads()
     first, second = StreamedSource(content(50)), StreamedSource(content(40))
     with pytest.raises(Unreachable):
-        uploads.put(first, lambda: PartUpload(far, first, PLAN))
+        uploads.put(first, lambda: PartUpload(far, first, PLAN, MEMORY_BYTES))
     assert far.parts
-    uploads.put(second, lambda: PartUpload(other, second, PLAN))
+    uploads.put(second, lambda: PartUpload(other, second, PLAN, MEMORY_BYTES))
     assert far.parts == {}
     assert other.stored == content(40)
     with pytest.raises(Corrupted):  # what the first had read is gone
-        uploads.put(first, lambda: PartUpload(far, first, PLAN))
+        uploads.put(first, lambda: PartUpload(far, first, PLAN, MEMORY_BYTES))
 
 
 def test_a_refusal_comes_before_the_first_byte_is_read() -> None:
     source = BytesSource(content(50))
     with pytest.raises(Unreachable):
-        PartUpload(MemoryFar(frozenset({0})), source, PLAN).run()
+        PartUpload(MemoryFar(frozenset({0})), source, PLAN, MEMORY_BYTES).run()
     assert source.tell() == 0
 
 
@@ -193,3 +198,48 @@ def test_metadata_fits_into_headers(metadata: dict[str, str]) -> None:
 @given(st.text(min_size=1, max_size=50).filter(lambda text: text == text.strip()))
 def test_a_value_of_the_metadata_can_be_read_back(value: str) -> None:
     assert unquote(ascii_metadata({"key": value}, "-")["key"]) == value
+
+
+class ReadingFar(MemoryFar):
+    """Takes a part only when `source` was read up to `until`: the next part, while this one is sent."""
+
+    def __init__(
+        self, source: BytesSource, until: Callable[[int], int], failing: frozenset[int] = frozenset()
+    ) -> None:
+        super().__init__(failing)
+        self._source, self._until = source, until
+
+    def put_part(self, number: int, body: bytearray, md5: bytes, /) -> None:
+        wanted = self._until(number)
+        wait_until(lambda: self._source.tell() >= wanted, what=f"byte {wanted} to be read", timeout_s=10)
+        super().put_part(number, body, md5)
+
+
+def test_the_next_part_is_read_while_one_is_sent() -> None:
+    source = BytesSource(content(30))
+    far = ReadingFar(source, lambda number: min(10 * number + 10, 30))
+    Uploads().put(source, lambda: PartUpload(far, source, PLAN, MEMORY_BYTES))
+    assert far.stored == content(30)
+
+
+def test_no_further_part_is_read_where_two_have_no_room() -> None:
+    source, read = BytesSource(content(30)), list[int]()
+
+    class Watching(MemoryFar):
+        def put_part(self, number: int, body: bytearray, md5: bytes, /) -> None:
+            read.append(source.tell())
+            super().put_part(number, body, md5)
+
+    far = Watching()
+    Uploads().put(source, lambda: PartUpload(far, source, PLAN, 19))
+    assert read == [10, 20, 30]
+
+
+def test_what_the_source_raises_while_a_part_fails_comes_out() -> None:
+    """A cancel shuts the connections, too: what that makes of the part is not the reason."""
+    source = FailingSource(content(30), 15, KeyError("stop"))
+    far = ReadingFar(source, lambda _: 15, frozenset({1}))
+    with pytest.raises(KeyError):
+        Uploads().put(source, lambda: PartUpload(far, source, PLAN, MEMORY_BYTES))
+    assert far.stored is None
+    assert "read-ahead" not in [thread.name for thread in threading.enumerate()]

@@ -1,0 +1,137 @@
+"""Reads an archive part by part, and the next part while the one before is being sent."""
+
+import contextvars
+import hashlib
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from providers.api import Source
+from providers.errors import TooLarge
+from providers.writeback import CHUNK_BYTES
+
+
+@dataclass(frozen=True, slots=True)
+class PartPlan:
+    """How the parts of one upload are cut; the same for every attempt at it. Parts count from 1."""
+
+    first_bytes: int
+    largest_bytes: int
+    grow_every: int
+    """The size doubles after this many parts, up to `largest_bytes`."""
+    most_parts: int
+
+    def size_of(self, number: int) -> int:
+        return min(self.first_bytes << ((number - 1) // self.grow_every), self.largest_bytes)
+
+    def equal(self, size_bytes: int) -> "PartPlan":
+        """A plan for a known length: parts of one size, as many as fit.
+
+        Raises `TooLarge` when they would have to be larger than `largest_bytes`.
+        """
+        needed = -(-size_bytes // self.most_parts)
+        if needed > self.largest_bytes:
+            raise too_large(self.largest_bytes * self.most_parts)
+        part = max(self.first_bytes, needed)
+        return PartPlan(part, part, self.grow_every, self.most_parts)
+
+
+def too_large(most_bytes: int) -> TooLarge:
+    return TooLarge(f"the archive is larger than the {most_bytes} bytes that this place can take in parts")
+
+
+@dataclass(frozen=True, slots=True)
+class ReadPart:
+    """One part in memory. Shorter than planned, perhaps empty, when it is the `last`."""
+
+    number: int
+    body: bytearray
+    md5: bytes
+    last: bool
+
+
+class PartReader:
+    """Used by one thread at a time: by its owner, and in `reading_on` by a thread of its own."""
+
+    def __init__(self, source: Source, plan: PartPlan, memory_bytes: int, *, whole_md5: bool) -> None:
+        """`memory_bytes` are for parts: where two do not fit into them, none is read ahead."""
+        self.total_bytes = 0
+        """Read so far."""
+        self._source, self._plan, self._memory_bytes = source, plan, memory_bytes
+        self._whole = hashlib.md5(usedforsecurity=False) if whole_md5 else None
+        self._number, self._filled, self._ended = 1, 0, False
+        self._buffer = self._spare = bytearray()
+        self._part_md5 = hashlib.md5(usedforsecurity=False)
+        self._stopping = False
+        self._error: BaseException | None = None
+
+    @property
+    def md5(self) -> bytes | None:
+        """Of everything that was read."""
+        return self._whole.digest() if self._whole else None
+
+    def next(self) -> ReadPart:
+        """The next part, whole. Raises what the source raises, and `TooLarge`."""
+        self._stopping = False
+        self._fill()
+        del self._buffer[self._filled :]
+        part = ReadPart(self._number, self._buffer, self._part_md5.digest(), self._ended)
+        self._number, self._filled, self._buffer = self._number + 1, 0, bytearray()
+        self._part_md5 = hashlib.md5(usedforsecurity=False)
+        return part
+
+    def give_back(self, part: ReadPart) -> None:
+        """The part was sent: its memory can be filled again."""
+        self._spare = part.body
+
+    @contextmanager
+    def reading_on(self, part: ReadPart) -> Iterator[None]:
+        """While inside, where `part` is sent, the one after it is read and hashed.
+
+        At the end the reading stops where it is; `next` does the rest. What the source raised meanwhile
+        is raised then, whatever else happened inside.
+        """
+        if part.last or len(part.body) + self._plan.size_of(self._number) > self._memory_bytes:
+            yield
+            return
+        self._stopping = False
+        context = contextvars.copy_context()  # what is logged while reading says whose job it is
+        thread = threading.Thread(
+            target=context.run, args=(self._read_ahead,), name="read-ahead", daemon=True
+        )
+        thread.start()
+        try:
+            yield
+        finally:
+            self._stopping = True
+            thread.join()
+            if error := self._error:
+                raise error
+
+    def _read_ahead(self) -> None:
+        try:
+            self._fill()
+        except BaseException as error:
+            self._error = error
+
+    def _fill(self) -> None:
+        """Read until the current part is full, the source has ended, or `reading_on` is left."""
+        wanted = self._plan.size_of(self._number)
+        if len(self._buffer) != wanted and not self._filled:
+            self._buffer = self._new_buffer(wanted)
+        while not self._ended and self._filled < wanted and not self._stopping:
+            chunk = self._source.read(min(CHUNK_BYTES, wanted - self._filled))
+            if chunk and self._number > self._plan.most_parts:
+                raise too_large(self.total_bytes)
+            self._buffer[self._filled : self._filled + len(chunk)] = chunk
+            self._part_md5.update(chunk)
+            if self._whole:
+                self._whole.update(chunk)
+            self._filled += len(chunk)
+            self.total_bytes += len(chunk)
+            self._ended = not chunk
+
+    def _new_buffer(self, size_bytes: int) -> bytearray:
+        spare, self._spare = self._spare, bytearray()
+        return spare if len(spare) == size_bytes else bytearray(size_bytes)
