@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from agent.demo.servers import mqtt_broker
-from benchmarks.measure import Usage
+from benchmarks.measure import Usage, warm
 from tests.support.agent_process import AgentProcess
 from tests.support.backend import LAST_OPERATION, LAST_UPLOAD, Backend
 from tests.support.mosquitto import mosquitto
@@ -83,6 +83,7 @@ class MeasuredAgent:
         """Stage an archive of `directory`; then measure from the command `start` to SUCCESS."""
         parent = _new_id()
         self._operation("backup", parent, {"backup.dir": str(directory)})
+        warm(self._process.storage)
         start = {"correlationId": f"{parent}#1", "options": dict(options)}
         return self._measured("start", start, parent, LAST_UPLOAD, "SUCCESS")
 

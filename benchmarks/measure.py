@@ -74,6 +74,19 @@ def run(command: Command, directory: Path | None = None) -> Usage:
     return Usage(wall_s, user_s + system_s, int(peak_kib) << 10)
 
 
+def warm(directory: Path) -> None:
+    """Read all files in `directory`, so that whoever is measured next finds them in the page cache.
+
+    Kernels differ in how soon they give up what nobody reads, down to a few seconds: then the one of two
+    whose file lay longer would be measured with the disk, and the other without.
+    """
+    buffer = bytearray(1 << 20)
+    for path in filter(Path.is_file, directory.rglob("*")):
+        with path.open("rb", buffering=0) as file:
+            while file.readinto(buffer):
+                pass
+
+
 def interleaved(cases: Mapping[str, Callable[[], T]], repeat: int, title: str = "") -> dict[str, list[T]]:
     """Run every case `repeat` times, in rounds, so that a slow minute of the machine meets all of them.
 

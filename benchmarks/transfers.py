@@ -18,7 +18,7 @@ from agent.settings_kinds import format_size, parse_size
 from benchmarks import machine
 from benchmarks.agent_job import agent, broker, scratch
 from benchmarks.corpora import incompressible
-from benchmarks.measure import interleaved, run
+from benchmarks.measure import interleaved, run, warm
 from benchmarks.report import Report, mebibytes, seconds
 from benchmarks.transfer_places import PLACES, rclone_program
 
@@ -34,7 +34,8 @@ NOTES = (
     "theirs. The file is incompressible and `archive.level` is `store`: the archive is as long as the file.",
     "`upload`: the staged archive, from the command `start` over MQTT to `lastUpload` SUCCESS; theirs is "
     "the same number of bytes from a file. `download`: the phase `fetching` of a restore, with the fsync at "
-    "its end; theirs with a `sync` of the file.",
+    "its end; theirs with a `sync` of the file. What is "
+    "read, staged archive, file or object, is read once before the measuring begins, for both alike.",
     "`backup` and `restore` are whole jobs, for which there is no counterpart: from the command to stored "
     "(reading, CRC and hash of the file; a copy in staging where the provider wants to know the length), "
     "and from the command to all files in place (fetched, checked, unpacked, fsynced).",
@@ -112,6 +113,7 @@ def _ours(work: Path, port: int, data: Path, provider: str) -> Round:
         with agent(here / "agent", port, settings) as measured:
             backup = measured.backup(data, place.options)
             upload = measured.upload(data, place.options)
+            warm(here)
             restore = measured.restore(here / "restored", place.options)
             download_s = measured.last_phase_s("fetching", "unpacking")
         _check_same(data / PAYLOAD, here / "restored" / PAYLOAD)
@@ -121,7 +123,9 @@ def _ours(work: Path, port: int, data: Path, provider: str) -> Round:
 def _theirs(work: Path, data: Path, provider: str) -> Round:
     open_place, _ = PLACES[provider]
     with scratch(work) as here, open_place(here / "server") as place:
+        warm(data)
         upload = run(place.put(data / PAYLOAD))
+        warm(here)
         download = run(place.get(here / PAYLOAD))
         _check_same(data / PAYLOAD, here / PAYLOAD)
     return Round(upload.wall_s, download.wall_s, max(upload.peak_bytes, download.peak_bytes))
