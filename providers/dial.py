@@ -10,13 +10,15 @@ from urllib.request import getproxies, proxy_bypass
 from providers.address import Address, parse_address
 from providers.api import Connect, Limits
 from providers.errors import IoError, Rejected, from_http_status
+from providers.steady import SteadySocket, SteadyTls
 
 
 @contextmanager
 def dialled(address: Address, limits: Limits) -> Iterator[socket.socket]:
     """A connection over which to talk HTTP to `address`, or to the proxy of an http address.
 
-    Each wait for the far side, in either direction, is bounded by `limits.read_timeout_s`. Raises what
+    Each wait for the far side, in either direction, is bounded by `limits.read_timeout_s`, and so is the
+    time for `providers.steady.LEAST_BYTES`, however steadily single bytes come. Raises what
     `limits.connect` raises, OSError and `http.client.HTTPException`, and `StorageError` when the device
     does not allow the address, the proxy refuses, or a setting is wrong.
     """
@@ -44,7 +46,8 @@ def _prepared(connect: Connect, hop: Address, limits: Limits) -> Iterator[socket
         tcp.settimeout(limits.read_timeout_s)
         # Head and body go out in two writes: without this the second may wait for a delayed ACK.
         tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        yield tcp
+        with closing(SteadySocket(tcp, limits.read_timeout_s)) as steady:
+            yield steady
 
 
 def check_allowed(address: Address, limits: Limits) -> None:
@@ -89,6 +92,7 @@ def tls_context(limits: Limits) -> ssl.SSLContext:
 def _encrypted(tcp: socket.socket, address: Address, limits: Limits) -> ssl.SSLSocket:
     """TLS over `tcp`, which stays open beside it. Raises OSError."""
     context = tls_context(limits)
+    context.sslsocket_class = SteadyTls
     # `wrap_socket` loses the descriptor of a connection that was reset by now, or skips the handshake.
     tcp.getpeername()
     # It also takes the descriptor away from the socket that it is given. It gets a copy, so that the
@@ -97,6 +101,8 @@ def _encrypted(tcp: socket.socket, address: Address, limits: Limits) -> ssl.SSLS
     if tls.version() is None:
         tls.close()
         raise ConnectionResetError("the connection was reset before the handshake")
+    assert isinstance(tls, SteadyTls)
+    tls.be_steady(limits.read_timeout_s)
     return tls
 
 

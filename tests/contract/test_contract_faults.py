@@ -122,6 +122,34 @@ def test_a_black_hole_in_mid_upload_is_given_up_within_the_time_out(place: Place
 
 
 @pytest.mark.needs("network")
+def test_a_far_side_that_drips_is_given_up(place: Place) -> None:
+    """Every byte comes within the time-out, and the archive would take years."""
+    place.write(NAME, LARGE)
+    with through_proxy(place) as (storage, proxy):
+        proxy.drip.add("down")
+        started = time.monotonic()
+        with pytest.raises(Unreachable):
+            storage.get(NAME, MemorySink(), {})
+        assert time.monotonic() - started < 5
+
+
+@pytest.mark.needs("network")
+def test_a_far_side_that_takes_an_upload_drop_by_drop_is_given_up(place: Place) -> None:
+    with through_proxy(place) as (storage, proxy):
+
+        def clog(offset: int) -> None:
+            if offset > 5_000_000:
+                proxy.drip.add("up")
+
+        started = time.monotonic()
+        with pytest.raises(Unreachable):
+            storage.put(NAME, HookedSource(content(30_000_000), clog), {}, {})
+        assert time.monotonic() - started < 8
+        proxy.drip.clear()
+    assert place.names() == []
+
+
+@pytest.mark.needs("network")
 def test_a_reset_in_mid_upload_stores_nothing_and_can_be_tried_again(place: Place) -> None:
     source, checkpoint = BytesSource(LARGE), dict[str, str]()
     with through_proxy(place) as (storage, proxy):

@@ -36,6 +36,8 @@ class FaultProxy:
         """`connect` finds nobody listening."""
         self.black_hole = False
         """Connections are accepted, and nothing is passed on any more."""
+        self.drip: set[Direction] = set()
+        """In these directions one byte is passed on at a time, 20 in a second."""
         self.reset_after: dict[Direction, int] = {}
         """Reset all connections once this many bytes in total have passed: {"up": 1_000_000}."""
         self.passed: dict[Direction, int] = {"up": 0, "down": 0}
@@ -115,12 +117,21 @@ class FaultProxy:
                     return
             sink.shutdown(socket.SHUT_WR)
 
+    def _dripped(self, piece: bytes, sink: socket.socket) -> bool:
+        for byte in piece:
+            if self._stopped.wait(0.05):
+                return False
+            sink.sendall(bytes((byte,)))
+        return True
+
     def _pass_on(self, piece: bytes, sink: socket.socket, direction: Direction) -> bool:
         """False once the connections are to be reset."""
         while self.black_hole and not self._stopped.wait(0.01):
             pass
         if delay_s := self.latency_s + (len(piece) / self.rate_bytes_per_s if self.rate_bytes_per_s else 0):
             time.sleep(delay_s)
+        if direction in self.drip:
+            return self._dripped(piece, sink)
         limit = self.reset_after.get(direction)
         if limit is not None:
             piece = piece[: max(0, limit - self.passed[direction])]
