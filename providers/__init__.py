@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from importlib import import_module, metadata
+from importlib.util import find_spec
 from typing import cast
 
 from providers.api import Limits, Storage, StorageFactory
@@ -13,6 +14,8 @@ _BUILT_IN = {
     "generic": "providers.https:Https",
     "local": "providers.local:Local",
 }
+_NEEDS = {"aws": "botocore", "azure": "azure.storage.blob"}
+"""What comes with an extra, and is imported only by those who have something to do with it."""
 _ALIASES = {"https": "generic"}
 _GROUP = "edge_backup.providers"
 
@@ -38,6 +41,8 @@ def factory(name: str) -> StorageFactory:
     name = _ALIASES.get(name, name)
     try:
         if path := _BUILT_IN.get(name):
+            if name in _NEEDS and find_spec(_NEEDS[name]) is None:
+                raise MissingExtra(name)
             module, _, attribute = path.partition(":")
             return cast(StorageFactory, getattr(import_module(module), attribute))
         for point in metadata.entry_points(group=_GROUP, name=name):

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from providers.address import parse_address, redirected
 from providers.api import Checkpoint, Limits, Sink, Source, Stored
@@ -21,9 +21,11 @@ from providers.errors import (
     Unreachable,
     from_http_status,
 )
-from providers.http_exchange import Answer, Request, exchanged
 from providers.http_fields import content_range, digest, retry_after_s, validator
 from providers.options import Option, checked
+
+if TYPE_CHECKING:
+    from providers.http_exchange import Answer
 
 _MAX_REDIRECTS = 5
 _REDIRECTS = {"GET": (301, 302, 303, 307, 308), "PUT": (307, 308), "POST": (307, 308)}
@@ -115,8 +117,11 @@ class Https:
     @contextmanager
     def _asked(
         self, method: str, headers: Mapping[str, str], source: Source | None = None
-    ) -> Iterator[tuple[Answer, str]]:
+    ) -> Iterator[tuple["Answer", str]]:
         """The final answer, and who gave it. Follows redirects as long as the method is kept (15.4)."""
+        # Not while a command is checked: urllib3 takes a while to import.
+        from providers.http_exchange import Request, exchanged
+
         address, own_headers = self._address, self._headers
         for _ in range(_MAX_REDIRECTS + 1):
             if source is not None and source.tell():
@@ -138,7 +143,7 @@ class Https:
             address = new
         raise Rejected(f"{method} {self._address.place}: redirects more than {_MAX_REDIRECTS} times")
 
-    def _receive(self, name: str, answer: Answer, what: str, sink: Sink, checkpoint: Checkpoint) -> Stored:
+    def _receive(self, name: str, answer: "Answer", what: str, sink: Sink, checkpoint: Checkpoint) -> Stored:
         _require_success(answer, what)
         if answer.headers.get("content-encoding", "identity").lower() not in ("", "identity"):
             raise Rejected(f"{what}: the content is encoded once more (Content-Encoding): store it as it is")
@@ -177,12 +182,12 @@ def _headers(options: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]
     return headers, problems
 
 
-def _require_success(answer: Answer, what: str) -> None:
+def _require_success(answer: "Answer", what: str) -> None:
     if not 200 <= answer.status < 300:
         raise _refusal(answer, what)
 
 
-def _refusal(answer: Answer, what: str) -> StorageError:
+def _refusal(answer: "Answer", what: str) -> StorageError:
     """The error for an answer outside 200-299; of its body only one word is looked for, and none repeated."""
     if answer.status in (401, 403) and _says_expired(answer):
         return Expired(f"{what}: HTTP {answer.status}: the URL or its credentials have expired")
@@ -190,7 +195,7 @@ def _refusal(answer: Answer, what: str) -> StorageError:
     return from_http_status(answer.status, what, retry_after_s=wait_s)
 
 
-def _says_expired(answer: Answer) -> bool:
+def _says_expired(answer: "Answer") -> bool:
     """S3 and Azure use the word in the body of their answer to a pre-signed URL or a SAS of yesterday."""
     try:
         return b"expired" in answer.read(4096).lower()
@@ -198,7 +203,7 @@ def _says_expired(answer: Answer) -> bool:
         return False
 
 
-def _prepare(answer: Answer, what: str, sink: Sink, checkpoint: Checkpoint) -> int | None:
+def _prepare(answer: "Answer", what: str, sink: Sink, checkpoint: Checkpoint) -> int | None:
     """Make `sink` ready for the content that follows; returns how long it will then be, when known.
 
     A part of the content has to begin where the sink ends, and to be of the same version; all of it

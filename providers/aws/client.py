@@ -5,7 +5,6 @@ No environment variable, no ~/.aws and no metadata service is ever asked.
 
 import logging
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from botocore.awsrequest import AWSPreparedRequest, AWSResponse  # type: ignore[import-untyped]
@@ -14,27 +13,12 @@ from botocore.session import Session  # type: ignore[import-untyped]
 from urllib3 import PoolManager
 
 from providers.errors import Rejected
-from providers.options import HTTP_URL, Option
 
 # Its debug lines hold signed headers, and with them the session token.
 logging.getLogger("botocore").setLevel(logging.CRITICAL)
 
 Client = Any
 """botocore makes the class of its S3 client at run time."""
-
-_REGION = Option(r"[a-z0-9-]{1,64}", "a region such as 'eu-central-1'")
-OPTIONS = {
-    "aws.region": _REGION,
-    "aws.access.key.id": Option(required=True),
-    "aws.secret.access.key": Option(required=True),
-    "aws.session.token": Option(),
-    "aws.s3.bucket": Option(
-        r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", "3-63 lower-case letters, digits, '.' or '-'", required=True
-    ),
-    "aws.object.key": Option(r"(?s).+", "an object key"),
-    "aws.endpoint.url": HTTP_URL,
-}
-OPTIONS_AT_AWS = {**OPTIONS, "aws.region": replace(_REGION, required=True)}
 
 
 def make_client(given: Mapping[str, str], pool: PoolManager) -> Client:

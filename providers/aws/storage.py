@@ -1,4 +1,4 @@
-"""The storage itself: what the agent calls."""
+"""The storage itself: what the agent calls, behind `providers.aws.front`."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
@@ -6,16 +6,13 @@ from dataclasses import replace
 from functools import cached_property
 from typing import ClassVar
 
-from providers.address import parse_address
 from providers.api import Checkpoint, Limits, Sink, Source, Stored
-from providers.aws.client import OPTIONS, OPTIONS_AT_AWS, Client, make_client
+from providers.aws.client import Client, make_client
 from providers.aws.download import opener
 from providers.aws.errors import errors, not_a_store
 from providers.aws.upload import Multipart
-from providers.dial import check_allowed
 from providers.errors import translating
 from providers.fetch import Download
-from providers.options import checked
 from providers.part_reader import PartPlan
 from providers.parts import PartUpload, Uploads, ascii_metadata
 from providers.pool import open_pool
@@ -23,37 +20,17 @@ from providers.pool import open_pool
 _SMALLEST_PART_BYTES = 5 << 20  # S3 takes no smaller part, except the last
 
 
-class S3:
-    """Storage in one S3 bucket, with keys that may be temporary. Options: `providers.aws.client.OPTIONS`.
+class Bucket:
+    """Storage in one bucket. `given` are checked options (see `providers.aws.front`)."""
 
-    With `aws.endpoint.url` (a store that is not AWS) the bucket goes into the path, and the region,
-    there often without a meaning, may be left out.
-    """
-
-    kind: ClassVar[str] = "aws"
-    resumes_streams: ClassVar[bool] = True
-    needs_size: ClassVar[bool] = False
-    name_option: ClassVar[str | None] = "aws.object.key"
     plan: ClassVar[PartPlan] = PartPlan(8 << 20, 16 << 20, grow_every=2000, most_parts=10_000)
     """2,000 parts of 8 MiB and 8,000 of 16 MiB: 140 GiB for a stream, 156 GiB for a file."""
 
-    def __init__(self, options: Mapping[str, str], limits: Limits, /) -> None:
-        self._given = checked(options, "aws.", OPTIONS if options.get("aws.endpoint.url") else OPTIONS_AT_AWS)
-        self._bucket = self._given["aws.s3.bucket"]
-        self._limits = limits
+    def __init__(self, given: Mapping[str, str], limits: Limits) -> None:
+        self._given, self._limits = given, limits
+        self._bucket = given["aws.s3.bucket"]
         self._uploads = Uploads()
         self._closing = ExitStack()
-
-    def preflight(self, _writing: bool, /) -> None:
-        """Raise `NotAllowed` when the device is known not to allow this destination.
-
-        The host of a bucket at AWS is botocore's to say, so it is checked when it is connected to.
-        """
-        url = self._given.get("aws.endpoint.url")
-        endpoint = parse_address(url) if url else None
-        if endpoint:
-            check_allowed(endpoint, self._limits)
-        self._limits.allow.check_bucket(self._bucket, endpoint)
 
     def put(
         self, name: str, source: Source, metadata: Mapping[str, str], checkpoint: Checkpoint, /

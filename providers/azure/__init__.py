@@ -3,6 +3,6 @@
 Built on the Azure SDK; nothing outside this package imports it.
 """
 
-from providers.azure.storage import AzureBlob
+from providers.azure.front import AzureBlob
 
 __all__ = ["AzureBlob"]

@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Mapping
-from dataclasses import replace
 
 import requests
 from azure.core.pipeline.transport import RequestsTransport
@@ -11,21 +10,8 @@ from requests.adapters import BaseAdapter, HTTPAdapter
 from urllib3 import BaseHTTPResponse, PoolManager
 from urllib3.exceptions import RequestError
 
-from providers.options import HTTP_URL, Option
-
 # Its lines hold URLs, and with them the signature.
 logging.getLogger("azure").setLevel(logging.CRITICAL)
-
-OPTIONS = {
-    "azure.storage.endpoint": replace(HTTP_URL, required=True),
-    "azure.shared.access.signature": Option(
-        r"\??([^\s?#]+&)?sig=[^\s?#]+", "a shared access signature, as in '?sv=…&sig=…'", required=True
-    ),
-    "azure.blob.container": Option(
-        r"\$root|[a-z0-9](-?[a-z0-9]){2,62}", "3-63 lower-case letters, digits or single '-'", required=True
-    ),
-    "azure.blob.name": Option(r"(?s).+", "a blob name"),
-}
 
 
 def make_client(given: Mapping[str, str], pool: PoolManager) -> ContainerClient:
@@ -45,7 +31,11 @@ def make_client(given: Mapping[str, str], pool: PoolManager) -> ContainerClient:
 
 
 def send(
-    pool: PoolManager, method: str, url: str, headers: Mapping[str, str], body: bytes | None = None
+    pool: PoolManager,
+    method: str,
+    url: str,
+    headers: Mapping[str, str],
+    body: bytes | bytearray | None = None,
 ) -> BaseHTTPResponse:
     """One request over `pool`; the answer's body is not read yet. Raises what urllib3 raises."""
     try:

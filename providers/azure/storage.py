@@ -1,4 +1,4 @@
-"""The storage itself: what the agent calls."""
+"""The storage itself: what the agent calls, behind `providers.azure.front`."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
@@ -9,49 +9,32 @@ from typing import ClassVar
 from azure.storage.blob import ContainerClient
 from urllib3 import PoolManager
 
-from providers.address import parse_address
 from providers.api import Checkpoint, Limits, Sink, Source, Stored
-from providers.azure.client import OPTIONS, make_client
+from providers.azure.client import make_client
 from providers.azure.download import opener
 from providers.azure.errors import Sas, errors
 from providers.azure.upload import Blocks
-from providers.dial import check_allowed
 from providers.errors import StorageError, Unreachable, translating
 from providers.fetch import Download
-from providers.options import checked
 from providers.part_reader import PartPlan
 from providers.parts import PartUpload, Uploads, ascii_metadata
 from providers.pool import open_pool
 
 
-class AzureBlob:
-    """Storage in one container, as far as a SAS allows. Options: `providers.azure.client.OPTIONS`.
+class Container:
+    """Storage in one container. `given` are checked options (see `providers.azure.front`)."""
 
-    `put` needs the permissions create and write, `get` read, `list` list; going on with an upload needs
-    read too, without which everything is sent again.
-    """
-
-    kind: ClassVar[str] = "azure"
-    resumes_streams: ClassVar[bool] = True
-    needs_size: ClassVar[bool] = False
-    name_option: ClassVar[str | None] = "azure.blob.name"
     plan: ClassVar[PartPlan] = PartPlan(8 << 20, 8 << 20, grow_every=50_000, most_parts=50_000)
-    """50,000 blocks of 8 MiB: 390 GiB. (The SDK wants bytes: each block is in memory twice.)"""
+    """50,000 blocks of 8 MiB: 390 GiB."""
 
-    def __init__(self, options: Mapping[str, str], limits: Limits, /) -> None:
-        self._given = checked(options, "azure.", OPTIONS)
+    def __init__(self, given: Mapping[str, str], limits: Limits) -> None:
+        self._given = given
         self._sas = Sas(self._given["azure.shared.access.signature"].removeprefix("?"))
         base = self._given["azure.storage.endpoint"].rstrip("/")
         self._base = f"{base}/{self._given['azure.blob.container']}"
         self._limits = limits
         self._uploads = Uploads()
         self._closing = ExitStack()
-
-    def preflight(self, _writing: bool, /) -> None:
-        """Raise `NotAllowed` when the device is known not to allow this destination."""
-        endpoint = parse_address(self._given["azure.storage.endpoint"])
-        check_allowed(endpoint, self._limits)
-        self._limits.allow.check_bucket(self._given["azure.blob.container"], endpoint)
 
     def put(
         self, name: str, source: Source, metadata: Mapping[str, str], checkpoint: Checkpoint, /
@@ -117,10 +100,13 @@ class AzureBlob:
 
     def _far(self, name: str, metadata: Mapping[str, str], checkpoint: Checkpoint) -> Blocks:
         blob = self._client.get_blob_client(name)
-        return Blocks(blob, self._sas, f"{self._base}/{name}", ascii_metadata(metadata, "_"), checkpoint)
+        place = f"{self._base}/{name}"
+        return Blocks(
+            blob, self._pool, self._sas, place, metadata=ascii_metadata(metadata, "_"), checkpoint=checkpoint
+        )
 
     def _plan_for(self, size_bytes: int | None) -> PartPlan:
-        """No two copies of a block are larger than the buffer may be. Raises `TooLarge`."""
+        """No two blocks are larger than the buffer may be. Raises `TooLarge`."""
         most_bytes = max(self._limits.buffer_bytes // 2, 1)
         plan = replace(
             self.plan,

@@ -9,11 +9,14 @@ import secrets
 from base64 import b64encode
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import quote
 
 from azure.storage.blob import BlobBlock, BlobClient, ContentSettings
+from urllib3 import PoolManager
 
 from providers.api import Checkpoint, Stored
-from providers.azure.errors import Sas, errors
+from providers.azure.client import send
+from providers.azure.errors import Sas, errors, refusal
 from providers.errors import AccessDenied, NotFound, translating
 from providers.parts import Part
 
@@ -27,9 +30,16 @@ class Blocks:
     needs_md5 = True
 
     def __init__(
-        self, blob: BlobClient, sas: Sas, place: str, metadata: Mapping[str, str], checkpoint: Checkpoint
+        self,
+        blob: BlobClient,
+        pool: PoolManager,
+        sas: Sas,
+        place: str,
+        *,
+        metadata: Mapping[str, str],
+        checkpoint: Checkpoint,
     ) -> None:
-        self._blob, self._sas, self._place = blob, sas, place
+        self._blob, self._pool, self._sas, self._place = blob, pool, sas, place
         self._metadata, self._checkpoint = dict(metadata), checkpoint
         self._continues = True
 
@@ -69,13 +79,14 @@ class Blocks:
         }
 
     def put_part(self, number: int, body: bytearray, md5: bytes, /) -> None:
+        # The SDK's own `stage_block` wants bytes: each block would be in memory twice.
+        block = quote(b64encode(self._id(number).encode()), safe="")
+        url = f"{self._blob.url}&comp=block&blockid={block}"
         with translating(errors(self._place, self._sas)):
-            self._blob.stage_block(
-                self._id(number),
-                bytes(body),
-                length=len(body),
-                headers={"Content-MD5": b64encode(md5).decode()},
-            )
+            reply = send(self._pool, "PUT", url, {"Content-MD5": b64encode(md5).decode()}, body)
+            reply.drain_conn()  # the connection is free for the next block
+        if reply.status != 201:
+            raise refusal(self._place, self._sas, reply.status, reply.headers)
 
     def commit(self, parts: int, size_bytes: int, md5: bytes | None, /) -> Stored:
         assert md5 is not None

@@ -13,6 +13,7 @@ import pytest
 from providers.api import Limits
 from providers.aws import S3
 from providers.aws.errors import errors
+from providers.aws.storage import Bucket
 from providers.errors import (
     AccessDenied,
     Expired,
@@ -227,7 +228,7 @@ def _md5_of(request: Received) -> str:
 def test_when_the_answer_to_the_last_request_is_lost_nothing_is_sent_again(
     streamed: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(S3, "plan", PartPlan(PART, PART, grow_every=1000, most_parts=100))
+    monkeypatch.setattr(Bucket, "plan", PartPlan(PART, PART, grow_every=1000, most_parts=100))
     source = StreamedSource(DATA) if streamed else BytesSource(DATA)
     checkpoint: dict[str, str] = {}
     with HttpServer(ForgetfulStore()) as server, closing(S3(stub_options(server), Limits())) as storage:

@@ -12,6 +12,7 @@ import pytest
 
 from agent.backup.transfer import CancelToken, Connections
 from providers.aws import S3
+from providers.aws.storage import Bucket
 from providers.errors import Corrupted, StorageError, TooLarge, Unreachable
 from providers.part_reader import PartPlan
 from tests.contract.place_aws import PLACES, S3Place
@@ -37,7 +38,7 @@ def fresh(
 @pytest.fixture
 def place(fresh: Callable[[], S3Place], monkeypatch: pytest.MonkeyPatch) -> S3Place:
     """A bucket, and parts of the least size that S3 takes."""
-    monkeypatch.setattr(S3, "plan", PartPlan(PART, PART, grow_every=1000, most_parts=100))
+    monkeypatch.setattr(Bucket, "plan", PartPlan(PART, PART, grow_every=1000, most_parts=100))
     return fresh()
 
 
@@ -182,7 +183,7 @@ def test_an_upload_that_somebody_aborted_begins_again(
 def test_a_stream_with_more_parts_than_allowed_is_too_large_and_leaves_nothing(
     place: S3Place, opened: Opened, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(S3, "plan", PartPlan(PART, PART, grow_every=1000, most_parts=3))
+    monkeypatch.setattr(Bucket, "plan", PartPlan(PART, PART, grow_every=1000, most_parts=3))
     checkpoint: dict[str, str] = {}
     with pytest.raises(TooLarge):
         opened().put(NAME, StreamedSource(DATA), {}, checkpoint)
@@ -194,7 +195,7 @@ def test_a_stream_with_more_parts_than_allowed_is_too_large_and_leaves_nothing(
 def test_a_file_that_is_too_large_is_refused_before_it_is_read(
     place: S3Place, opened: Opened, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(S3, "plan", PartPlan(PART, PART, grow_every=1000, most_parts=3))
+    monkeypatch.setattr(Bucket, "plan", PartPlan(PART, PART, grow_every=1000, most_parts=3))
 
     def read(offset: int) -> None:
         raise AssertionError(f"read at {offset}")

@@ -12,6 +12,7 @@ import pytest
 from providers.api import Limits
 from providers.azure import AzureBlob
 from providers.azure.errors import Sas, errors
+from providers.azure.storage import Container
 from providers.errors import AccessDenied, NotFound, Rejected, StorageError, Unreachable
 from tests.contract.place_azure import AzurePlace, serve
 from tests.support.http_server import HttpServer, Say
@@ -100,7 +101,7 @@ def test_endpoint_and_sas_are_taken_with_and_without_slash_and_question_mark(pla
 
 def test_a_block_with_another_md5_is_refused(place: AzurePlace) -> None:
     """Azurite checks it, so that the header that we send is known to be the right one."""
-    with closing(AzureBlob(place.options(NAME), Limits())) as storage:
+    with closing(Container(place.options(NAME), Limits())) as storage:
         far = storage._far(NAME, {}, {})
         far.adopt("")
         with pytest.raises(StorageError):

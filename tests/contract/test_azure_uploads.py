@@ -12,6 +12,7 @@ import pytest
 
 from agent.backup.transfer import CancelToken, Connections
 from providers.azure import AzureBlob
+from providers.azure.storage import Container
 from providers.errors import StorageError, TooLarge, Unreachable
 from providers.part_reader import PartPlan
 from tests.contract.place_azure import AzurePlace, serve
@@ -35,7 +36,7 @@ def fresh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], Azu
 @pytest.fixture
 def place(fresh: Callable[[], AzurePlace], monkeypatch: pytest.MonkeyPatch) -> AzurePlace:
     """A container, and blocks of 1 MiB."""
-    monkeypatch.setattr(AzureBlob, "plan", PartPlan(BLOCK, BLOCK, grow_every=1000, most_parts=100))
+    monkeypatch.setattr(Container, "plan", PartPlan(BLOCK, BLOCK, grow_every=1000, most_parts=100))
     return fresh()
 
 
@@ -140,7 +141,7 @@ def test_discard_forgets_the_upload(place: AzurePlace, opened: Opened, proxy: Fa
 def test_an_archive_with_more_blocks_than_allowed_is_too_large(
     place: AzurePlace, opened: Opened, source: BytesSource, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(AzureBlob, "plan", PartPlan(BLOCK, BLOCK, grow_every=1000, most_parts=3))
+    monkeypatch.setattr(Container, "plan", PartPlan(BLOCK, BLOCK, grow_every=1000, most_parts=3))
     checkpoint: dict[str, str] = {}
     with pytest.raises(TooLarge):
         opened().put(NAME, source, {}, checkpoint)

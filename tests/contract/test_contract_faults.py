@@ -130,7 +130,7 @@ def test_a_far_side_that_drips_is_given_up(place: Place) -> None:
         started = time.monotonic()
         with pytest.raises(Unreachable):
             storage.get(NAME, MemorySink(), {})
-        assert time.monotonic() - started < 5
+        assert time.monotonic() - started < 20
 
 
 @pytest.mark.needs("network")
@@ -144,7 +144,7 @@ def test_a_far_side_that_takes_an_upload_drop_by_drop_is_given_up(place: Place) 
         started = time.monotonic()
         with pytest.raises(Unreachable):
             storage.put(NAME, HookedSource(content(30_000_000), clog), {}, {})
-        assert time.monotonic() - started < 8
+        assert time.monotonic() - started < 20
         proxy.drip.clear()
     assert place.names() == []
 

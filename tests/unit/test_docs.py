@@ -17,8 +17,8 @@ from agent.parameters import read_parameters
 from agent.settings_keys import KEYS
 from agent.settings_kinds import OPERATIONS
 from providers import https, local
-from providers.aws import client as aws
-from providers.azure import client as azure
+from providers.aws import front as aws
+from providers.azure import front as azure
 from providers.errors import StorageError
 from tests.support import ditto_schema
 

@@ -1,0 +1,49 @@
+"""A storage whose SDK is imported by the thread that first needs it.
+
+An SDK takes a good part of a second to import on a small device. A command is checked by the thread that
+answers all others, too, and that has no time for it.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import ClassVar, Protocol
+
+from providers.api import Checkpoint, Discarding, Listing, Sink, Source, Storage, Stored
+
+
+class CloudStorage(Storage, Listing, Discarding, Protocol):
+    """What is opened in the end."""
+
+
+class Deferred:
+    """Stands for what `open_storage` gives, and calls it when there is something to do."""
+
+    needs_size: ClassVar[bool] = False
+    resumes_streams: ClassVar[bool] = True
+
+    def __init__(self, open_storage: Callable[[], CloudStorage]) -> None:
+        self._open_storage = open_storage
+        self._opened: CloudStorage | None = None
+
+    @property
+    def _storage(self) -> CloudStorage:
+        if self._opened is None:
+            self._opened = self._open_storage()
+        return self._opened
+
+    def put(
+        self, name: str, source: Source, metadata: Mapping[str, str], checkpoint: Checkpoint, /
+    ) -> Stored:
+        return self._storage.put(name, source, metadata, checkpoint)
+
+    def get(self, name: str, sink: Sink, checkpoint: Checkpoint, /) -> Stored:
+        return self._storage.get(name, sink, checkpoint)
+
+    def list(self, prefix: str, /) -> Iterator[str]:
+        return self._storage.list(prefix)
+
+    def discard(self, checkpoint: Checkpoint, /) -> None:
+        self._storage.discard(checkpoint)
+
+    def close(self) -> None:
+        if self._opened is not None:
+            self._opened.close()

@@ -1,0 +1,49 @@
+"""Providers by name, and what finding one costs the thread that answers commands."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import providers
+from providers.errors import BadOptions
+
+CHECK = """
+import sys, providers
+from providers.api import Limits
+from providers.errors import BadOptions
+name = sys.argv[1]
+try:
+    providers.open(name, {}, Limits())
+except BadOptions:
+    pass
+imported = {module.partition(".")[0] for module in sys.modules}
+print(sorted(imported & {"boto3", "botocore", "requests", "urllib3"}), "azure.core" in sys.modules)
+"""
+
+
+@pytest.mark.parametrize("name", ["aws", "azure", "generic"])
+def test_options_are_checked_without_what_takes_long_to_import(name: str) -> None:
+    """The thread that checks a command is the one that answers all the others."""
+    done = subprocess.run(
+        [sys.executable, "-c", CHECK, name], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout == "[] False\n"
+
+
+@pytest.mark.parametrize(("name", "hidden"), [("aws", "botocore"), ("azure", "azure")])
+def test_a_provider_without_its_library_is_refused_when_it_is_named(
+    name: str, hidden: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """And not later, when a job has begun."""
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    for module in [module for module in sys.modules if module.partition(".")[0] == hidden]:
+        monkeypatch.delitem(sys.modules, module)
+    with pytest.raises(providers.MissingExtra, match=rf"edge-backup-agent\[{name}\]"):
+        providers.factory(name)
+
+
+def test_an_unknown_name_is_refused_with_those_that_are_known() -> None:
+    with pytest.raises(BadOptions, match=r"aws, azure, .*generic, local"):
+        providers.factory("ftp")
