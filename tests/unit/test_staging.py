@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from agent.staging import Staging, StorageInUse
+from tests.support.waiting import wait_until
 
 TAG = "0a1b2c3d"
 
@@ -73,3 +74,13 @@ def test_what_a_crash_left_incomplete_is_removed_and_archives_stay(staging: Stag
     staging.remove_incomplete()
     assert [path.exists() for path in incomplete] == [False] * 3
     assert archive.read_bytes() == b"complete"
+
+
+def test_a_removed_archive_has_no_name_any_more_and_soon_takes_no_room(staging: Staging) -> None:
+    """Giving back the space takes a while, and whoever removes it has to answer commands."""
+    path = staging.free_path(TAG)
+    path.write_bytes(b"archive")
+    staging.remove(path)
+    assert not path.exists()
+    wait_until(lambda: not list(path.parent.iterdir()), what="the archive to be gone")
+    staging.remove(path)  # nothing is there, and nothing happens
