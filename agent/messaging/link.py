@@ -7,6 +7,7 @@ only. The callbacks parse nothing and never block; they post to the mailbox.
 """
 
 import random
+import socket
 import ssl
 import threading
 import time
@@ -182,6 +183,7 @@ class Link:
             client.tls_set_context(context)
         # Without a handler here, publish() would write to the socket in the thread that calls it.
         client.on_socket_register_write = lambda *_: None
+        client.on_socket_open = _send_at_once
         client.on_message = self._on_message
         client.on_publish = lambda _client, _data, mid, *_: self._post(partial(self._events.sent, mid))
         client.on_subscribe = self._on_subscribe
@@ -222,3 +224,9 @@ class Link:
     def _lost(self, reason: str) -> None:
         self._client = None
         self._events.down(reason)
+
+
+def _send_at_once(_client: Client, _data: object, connection: object) -> None:
+    """An answer follows an acknowledgement: Nagle's algorithm would hold it back for 40 ms."""
+    assert isinstance(connection, socket.socket)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

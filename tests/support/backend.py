@@ -5,6 +5,7 @@ It keeps every message in the order of arrival, so that whole transcripts can be
 
 import json
 import secrets
+import socket
 import ssl
 import threading
 import time
@@ -41,6 +42,7 @@ class Backend:
             CallbackAPIVersion.VERSION2, f"backend-{secrets.token_hex(6)}", clean_session=False
         )
         self.client.reconnect_delay_set(1, 1)
+        self.client.on_socket_open = _send_at_once
         if tls:
             self.client.tls_set_context(tls)
         self.client.on_connect = lambda client, *_: client.subscribe(
@@ -170,3 +172,8 @@ class Backend:
         answer = self.ask(operation, {"correlationID": correlation_id, "options": options}, **kwargs)
         assert answer["status"] == 204, answer
         return self.ended(correlation_id)
+
+
+def _send_at_once(_client: Client, _data: object, connection: object) -> None:
+    assert isinstance(connection, socket.socket)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -38,6 +38,8 @@ class Mosquitto:
         lines = self.lines or [f"listener {self.port} 127.0.0.1", "allow_anonymous true"]
         if self.persistent:
             lines = [*lines, "persistence true", f"persistence_location {self.work}/"]
+        # What follows another message at once must not wait for the answer to that one.
+        lines = [*lines, "set_tcp_nodelay true"]
         config.write_text("\n".join([*lines, "user root", ""]))
         with (self.work / "mosquitto.log").open("ab") as log:
             self._process = subprocess.Popen([program, "-v", "-c", str(config)], stdout=log, stderr=log)

@@ -102,6 +102,16 @@ def test_what_is_published_arrives_and_its_number_is_told(server: Mosquitto) -> 
         wait_until(lambda: peer.sent, what="the acknowledgement")
 
 
+def test_what_is_sent_is_not_held_back_for_the_answer_to_what_was_sent_before(server: Mosquitto) -> None:
+    """With Nagle's algorithm, each message that follows another at once is 40 ms late."""
+    with Peer(address(server)) as peer:
+        peer.wait_up()
+        assert peer.link._client is not None
+        connection = peer.link._client.socket()
+        assert isinstance(connection, socket.socket)
+        assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
 def test_it_connects_again_after_the_broker_was_restarted(server: Mosquitto) -> None:
     """Kanto's agent goes deaf for ever; here the next message after the restart arrives."""
     with Peer(address(server)) as peer:
