@@ -6,7 +6,6 @@ import threading
 import time
 import zlib
 from functools import partial
-from types import ModuleType
 
 import pytest
 from hypothesis import given, settings
@@ -23,20 +22,27 @@ from agent.backup.errors import ArchiveError
 TEXT = b"".join(b"line %d of some text, value=%d\n" % (index, index * 7919 % 1000) for index in range(90_000))
 
 
-def deflaters() -> list[Deflater]:
-    """Every level, and what they become where there are no wheels."""
-    return [deflater(level) for level in deflate.LEVELS] + [Deflater(zlib, number) for number in (1, 5, 7)]
+def portable(level: str) -> Deflater:
+    """What a level becomes where there are no wheels."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("isal", "zlib_ng"):
+            patch.setitem(sys.modules, name, None)
+        return deflater(level)
 
 
-@pytest.mark.parametrize("compressor", deflaters(), ids=str)
+DEFLATERS = {level: deflater(level) for level in deflate.LEVELS}
+DEFLATERS |= {f"{level} with zlib": portable(level) for level in deflate.LEVELS}
+
+
+@pytest.mark.parametrize("name", DEFLATERS)
 @pytest.mark.parametrize("size_bytes", [0, 1, 70_000, BLOCK_BYTES, 2 * BLOCK_BYTES + 3])
-def test_blocks_join_to_one_deflate_stream(compressor: Deflater, size_bytes: int) -> None:
+def test_blocks_join_to_one_deflate_stream(name: str, size_bytes: int) -> None:
     middle = min(size_bytes, BLOCK_BYTES + 500_000)
     content = TEXT[:middle] + os.urandom(size_bytes - middle)
     stream, history = b"", b""
     for begin in range(0, size_bytes, BLOCK_BYTES):
         block = content[begin : begin + BLOCK_BYTES]
-        stream += compressor.block(block, history)
+        stream += DEFLATERS[name].block(block, history)
         history = block[-HISTORY_BYTES:]
     inflate = zlib.decompressobj(-15)
     assert inflate.decompress(stream + LAST_BLOCK) == content
@@ -44,29 +50,43 @@ def test_blocks_join_to_one_deflate_stream(compressor: Deflater, size_bytes: int
     assert not inflate.unused_data
 
 
-@pytest.mark.parametrize("compressor", deflaters(), ids=str)
-def test_whole_files_are_compressed_only_when_that_helps(compressor: Deflater) -> None:
-    compressed = compressor.whole(TEXT[:50_000])
-    if compressor.number:
-        assert compressed is not None
-        assert zlib.decompress(compressed, -15) == TEXT[:50_000]
-    else:
+@pytest.mark.parametrize("name", DEFLATERS)
+@pytest.mark.parametrize("size_bytes", [1, 5000, 50_000, BLOCK_BYTES])
+def test_whole_files_are_compressed_only_when_that_helps(name: str, size_bytes: int) -> None:
+    text, noise = TEXT[:size_bytes], os.urandom(size_bytes)
+    compressed, crc = DEFLATERS[name].whole(text)
+    assert crc == zlib.crc32(text)
+    if name.startswith("store") or size_bytes == 1:
         assert compressed is None
-    assert compressor.whole(os.urandom(100_000)) is None
-    assert compressor.whole(b"x") is None
+    else:
+        assert compressed is not None
+        assert zlib.decompress(compressed, -15) == text
+    assert DEFLATERS[name].whole(noise) == (None, zlib.crc32(noise))
 
 
-def test_incompressible_blocks_grow_by_less_than_a_thousandth() -> None:
-    noise = os.urandom(BLOCK_BYTES)
-    for compressor in deflaters():
-        assert len(compressor.block(noise, b"")) < BLOCK_BYTES * 1.001
+@pytest.mark.parametrize("name", DEFLATERS)
+def test_incompressible_blocks_grow_by_less_than_a_thousandth(name: str) -> None:
+    assert len(DEFLATERS[name].block(os.urandom(BLOCK_BYTES), b"")) < BLOCK_BYTES * 1.001
 
 
-def test_without_wheels_zlib_takes_their_place(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("isal", "zlib_ng"):
-        monkeypatch.setitem(sys.modules, name, None)
-    libraries: list[ModuleType] = [deflate._isal(), deflate._zlib_ng()]
-    assert libraries == [zlib, zlib]
+@pytest.mark.parametrize("level", deflate.LEVELS)
+def test_a_compressor_remembers_nothing_of_what_it_did_before(level: str) -> None:
+    """Which thread has had which piece before must not show in the archive."""
+    pieces = [TEXT[begin : begin + 300_000] for begin in range(0, 1_500_000, 300_000)]
+    for piece in [*pieces, b"tiny " * 3, b"\0" * 5000, os.urandom(5000) * 2, TEXT[:5000]]:
+        fresh = deflater(level)
+        assert fresh.block(piece, b"") == DEFLATERS[level].block(piece, b"")
+        assert fresh.block(piece, TEXT[:HISTORY_BYTES]) == DEFLATERS[level].block(piece, TEXT[:HISTORY_BYTES])
+        assert fresh.whole(piece) == DEFLATERS[level].whole(piece)
+
+
+def test_without_wheels_zlib_takes_their_place() -> None:
+    assert portable("balanced").block(TEXT[:BLOCK_BYTES], b"") == _zlib_block(TEXT[:BLOCK_BYTES], 5)
+
+
+def _zlib_block(data: bytes, level: int) -> bytes:
+    stream = zlib.compressobj(level, zlib.DEFLATED, -15)
+    return stream.compress(data) + stream.flush(zlib.Z_SYNC_FLUSH)
 
 
 @given(st.integers(315_619_200, 4_354_732_800))

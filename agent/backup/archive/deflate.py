@@ -7,97 +7,81 @@ What does not shrink is not compressed: already compressed content costs zlib-ng
 
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
-from types import ModuleType
 from typing import Protocol
+
+from agent.backup.archive.compressors import RAW, Bytes, Compressors, isal, zlib_ng
 
 BLOCK_BYTES = 1 << 20
 HISTORY_BYTES = 1 << 15
 """How far back Deflate can refer (RFC 1951, 2): the dictionary of the next block."""
 LAST_BLOCK = b"\x03\x00"
-"""An empty block that is marked as the last one (RFC 1951, 3.2.3): it ends a file made of blocks."""
+"""An empty block that is marked as the last one (RFC 1951, 3.2.3): it ends what was made of blocks."""
 
 LEVELS = ("store", "fast", "balanced", "small")
 
-_RAW = -15  # wbits: a window of 32 KiB, neither header nor checksum
+_ROOM_BYTES = BLOCK_BYTES + (BLOCK_BYTES >> 3)  # no library makes more of a block that does not shrink
 _STORED = struct.Struct("<BHH")
 _STORED_BYTES = 65_535
 _LITTLE_BYTES = 1 << 13
-_SAMPLED_FROM_BYTES = 1 << 16
-_SAMPLE_BYTES = 1 << 13
+_SAMPLED_FROM_BYTES = 1 << 15
+_SAMPLE_BYTES = 1 << 12
 _WORTH_IT = 0.97
 
+_fast = isal()
 
-def _isal() -> ModuleType:
-    """ISA-L, the fastest in both directions where there is a wheel; zlib elsewhere."""
-    try:
-        from isal import isal_zlib
-    except ImportError:
-        import zlib
-
-        return zlib
-    return isal_zlib
-
-
-def _zlib_ng() -> ModuleType:
-    try:
-        from zlib_ng import zlib_ng
-    except ImportError:
-        import zlib
-
-        return zlib
-    return zlib_ng
-
-
-_fast = _isal()
-
-crc32: Callable[[bytes, int], int] = _fast.crc32
+crc32: Callable[[Bytes, int], int] = _fast.crc32
 """CRC-32 (APPNOTE 4.4.7) of more bytes, continuing the given one."""
 InflateError: type[Exception] = _fast.error
 
 
-@dataclass(frozen=True, slots=True)
 class Deflater:
-    """One level of compression. Keeps no state between calls: any thread may use it."""
+    """One level of compression. Keeps nothing between calls but memory; any thread may use it."""
 
-    library: ModuleType
-    number: int
-    little: int = 0
-    """The level of the fast library for whole files up to 8 KiB, 0 for none. With so little to look at,
-    ISA-L 3 packs 2 to 6 % less tightly than zlib-ng 5 and takes a third of its time, most of which goes
-    into setting itself up."""
+    def __init__(self, compressors: Compressors | None, little: Compressors | None = None) -> None:
+        """None does not compress. `little` is for whole files up to 8 KiB."""
+        self._compressors, self._little = compressors, little or compressors
+        self._quick = Compressors(isal(), 1, _ROOM_BYTES)
 
-    def whole(self, data: bytes) -> bytes | None:
-        """A complete raw Deflate stream, or None when `data` is best kept as it is."""
-        if not self.number or (len(data) >= _SAMPLED_FROM_BYTES and _looks_compressed(data)):
-            return None
-        if self.little and len(data) <= _LITTLE_BYTES:
-            compressed: bytes = _fast.compress(data, self.little, _RAW)
-        else:
-            compressed = self.library.compress(data, self.number, _RAW)
-        return compressed if len(compressed) < len(data) else None
+    def whole(self, data: bytes) -> tuple[bytes | None, int]:
+        """A complete raw Deflate stream, or None when `data` is best kept as it is; and its CRC-32."""
+        size_bytes = len(data)
+        compressors = self._little if size_bytes <= _LITTLE_BYTES else self._compressors
+        if compressors is None or (size_bytes >= _SAMPLED_FROM_BYTES and self._looks_compressed(data)):
+            return None, crc32(data, 0)
+        compressed, crc = compressors.compress(data)
+        return (compressed + LAST_BLOCK if len(compressed) + len(LAST_BLOCK) < size_bytes else None), crc
 
-    def block(self, data: bytes, history: bytes) -> bytes:
+    def block(self, data: Bytes, history: Bytes) -> bytes:
         """A part of a stream, complete up to a byte border; `history` is what came before, at most 32 KiB.
 
         What does not shrink goes into stored blocks. So a big file is always method 8, which every tool
         reads from a stream; method 0 with sizes that follow the data is what some cannot read.
         """
-        if not self.number or _looks_compressed(data):
+        if self._compressors is None or self._looks_compressed(data):
             return _stored(data)
-        stream = self.library.compressobj(self.number, 8, _RAW, 8, 0, *((history,) if history else ()))
-        compressed: bytes = stream.compress(data) + stream.flush(self.library.Z_SYNC_FLUSH)
+        compressed, _ = self._compressors.compress(data, history)
         return compressed if len(compressed) < len(data) else _stored(data)
+
+    def _looks_compressed(self, data: Bytes) -> bool:
+        """Whether four samples spread over `data` do not shrink by 3 %."""
+        step = max(len(data) // 4, 1)
+        sample = b"".join(data[start : start + _SAMPLE_BYTES] for start in range(0, len(data), step))
+        return len(self._quick.compress(sample)[0]) > len(sample) * _WORTH_IT
 
 
 def deflater(level: str) -> Deflater:
-    """The compressor of one of `LEVELS`. Raises KeyError for any other."""
-    return {
-        "store": Deflater(_fast, 0),
-        "fast": Deflater(_fast, 1),
-        "balanced": Deflater(_zlib_ng(), 5, little=3),
-        "small": Deflater(_zlib_ng(), 7),
-    }[level]
+    """The compressor of one of `LEVELS`. Raises ValueError for any other."""
+    if level == "store":
+        return Deflater(None)
+    if level == "fast":
+        return Deflater(Compressors(isal(), 1, _ROOM_BYTES))
+    if level == "balanced":
+        # With so little to look at, ISA-L 3 packs 2 to 6 % less tightly than zlib-ng 5, in half its time.
+        little = Compressors(isal(), 3, _ROOM_BYTES)
+        return Deflater(Compressors(zlib_ng(), 5, _ROOM_BYTES), little)
+    if level == "small":
+        return Deflater(Compressors(zlib_ng(), 7, _ROOM_BYTES))
+    raise ValueError(f"'{level}' is none of {LEVELS}")
 
 
 class Inflater(Protocol):
@@ -112,20 +96,13 @@ class Inflater(Protocol):
 
 def inflater() -> Inflater:
     """For one raw Deflate stream. `decompress` raises `InflateError`."""
-    stream: Inflater = _fast.decompressobj(_RAW)
+    stream: Inflater = _fast.decompressobj(RAW)
     return stream
 
 
-def _looks_compressed(data: bytes) -> bool:
-    """Whether four samples spread over `data` do not shrink by 3 %."""
-    step = max(len(data) // 4, 1)
-    sample = b"".join(data[start : start + _SAMPLE_BYTES] for start in range(0, len(data), step))
-    return len(_fast.compress(sample, 1, _RAW)) > len(sample) * _WORTH_IT
-
-
-def _stored(data: bytes) -> bytes:
+def _stored(data: Bytes) -> bytes:
     """Deflate's stored blocks (RFC 1951, 3.2.4), none the last. They begin at the byte border left before."""
-    parts: list[bytes] = []
+    parts: list[Bytes] = []
     for start in range(0, len(data), _STORED_BYTES):
         part = data[start : start + _STORED_BYTES]
         parts += (_STORED.pack(0, len(part), len(part) ^ 0xFFFF), part)

@@ -20,6 +20,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import lru_cache
 
 ZIP64_ID = 0x0001
 _TIME_ID = 0x5455
@@ -29,10 +30,12 @@ _OWN_MAGIC = b"Edge"
 _TAG_TIME, _TAG_HARD_LINK, _TAG_ATTRIBUTE = 1, 2, 3
 
 _FIELD = struct.Struct("<HH")
-_TIME = struct.Struct("<HHBi")
 _OWNER = struct.Struct("<HHBBLBL")
+_TIME_AND_OWNER = struct.Struct("<HHBiHHBBLBL")
 _RECORD = struct.Struct("<BH")
 _NANOSECONDS = struct.Struct("<qL")
+_ONLY_TIME = struct.Struct("<HH4sBHqL")
+"""Our field with nothing but a time, as most files have it."""
 
 _DOS_FIRST_S = 315_532_800  # 1980-01-01 UTC, the first time that a DOS date can say
 _DOS_LAST_S = 4_354_819_198  # 2107-12-31 23:59:58 UTC, the last one
@@ -48,6 +51,7 @@ class Kind(Enum):
     LINK = "link"
 
 
+@lru_cache(maxsize=1024)  # the files of a tree were often written together
 def dos_time(seconds: int) -> int:
     """MS-DOS date and time (APPNOTE 4.4.6) of a time since 1970: local, clamped to 1980..2107.
 
@@ -74,16 +78,17 @@ def from_dos_time(value: int) -> int | None:
 
 def common_extra(stat: os.stat_result) -> bytes:
     """The fields that other tools know; they stand in the local header and in the central directory."""
-    seconds = stat.st_mtime_ns // _NS
-    owner = _OWNER.pack(_OWNER_ID, 11, 1, 4, stat.st_uid, 4, stat.st_gid)
+    seconds, uid, gid = stat.st_mtime_ns // _NS, stat.st_uid, stat.st_gid
     if not _fits(seconds):
-        return owner
-    return _TIME.pack(_TIME_ID, 5, 1, seconds) + owner
+        return _OWNER.pack(_OWNER_ID, 11, 1, 4, uid, 4, gid)
+    return _TIME_AND_OWNER.pack(_TIME_ID, 5, 1, seconds, _OWNER_ID, 11, 1, 4, uid, 4, gid)
 
 
 def own_extra(mtime_ns: int, hard_link_to: bytes | None, xattrs: Mapping[str, bytes]) -> bytes:
     """Our own field; empty when the common ones say it all."""
     seconds, nanoseconds = divmod(mtime_ns, _NS)
+    if nanoseconds and hard_link_to is None and not xattrs:
+        return _ONLY_TIME.pack(_OWN_ID, 19, _OWN_MAGIC, _TAG_TIME, 12, seconds, nanoseconds)
     payload = b""
     if nanoseconds or not _fits(seconds):
         payload = _record(_TAG_TIME, _NANOSECONDS.pack(seconds, nanoseconds))

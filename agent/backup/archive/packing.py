@@ -4,21 +4,21 @@ import os
 from dataclasses import dataclass
 
 from agent.backup.archive import records
-from agent.backup.archive.deflate import Deflater, crc32
+from agent.backup.archive.deflate import Deflater
 from agent.backup.archive.found import Entry
 from agent.backup.archive.metadata import Kind, common_extra, dos_time, own_extra
 from agent.backup.archive.records import Member
 
-Batch = list[tuple[Member, bytes]]
-"""Members and their whole content."""
+Batch = list[tuple[Entry, bytes]]
+"""Entries and their whole content."""
 
 
 @dataclass(slots=True)
 class Packed:
-    """A batch after compression: its bytes, and where in them each member begins."""
+    """A batch after compression: its bytes, its members, and where in the bytes each of them begins."""
 
     data: bytes
-    offsets: list[int]
+    members: list[tuple[Member, int]]
 
 
 def member_of(entry: Entry, dialect: str) -> Member:
@@ -49,18 +49,20 @@ def _is_utf8(name: bytes) -> bool:
     return True
 
 
-def pack(batch: Batch, compressor: Deflater) -> Packed:
-    """Compress each member of a batch; runs on a thread."""
+def pack(batch: Batch, deflater: Deflater, dialect: str) -> Packed:
+    """Make a member of each entry of a batch; runs on a thread."""
     parts: list[bytes] = []
-    offsets: list[int] = []
+    members: list[tuple[Member, int]] = []
     offset = 0
-    for member, content in batch:
-        compressed = compressor.whole(content) if content else None
-        member.method = records.STORED if compressed is None else records.DEFLATED
-        data = content if compressed is None else compressed
-        member.crc, member.size_bytes, member.compressed_bytes = crc32(content, 0), len(content), len(data)
+    for entry, content in batch:
+        member, data = member_of(entry, dialect), content
+        if content:
+            compressed, member.crc = deflater.whole(content)
+            if compressed is not None:
+                member.method, data = records.DEFLATED, compressed
+            member.size_bytes, member.compressed_bytes = len(content), len(data)
         header = records.local_header(member)
+        members.append((member, offset))
         parts += (header, data)
-        offsets.append(offset)
         offset += len(header) + len(data)
-    return Packed(b"".join(parts), offsets)
+    return Packed(b"".join(parts), members)

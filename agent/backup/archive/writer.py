@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from functools import partial
 
 from agent.backup.archive import records
-from agent.backup.archive.deflate import BLOCK_BYTES, HISTORY_BYTES, LAST_BLOCK, LEVELS, crc32, deflater
+from agent.backup.archive.blocks import Block, Blocks
+from agent.backup.archive.deflate import BLOCK_BYTES, LAST_BLOCK, LEVELS, crc32, deflater
 from agent.backup.archive.directory import CentralDirectory
 from agent.backup.archive.found import Entry, Report, reason_of
 from agent.backup.archive.metadata import Kind
@@ -24,7 +25,7 @@ DIALECTS = ("standard", "kanto")
 
 _BATCH_FILES = 64
 _BATCH_BYTES = 1 << 18
-_BUDGET_BYTES = 8 << 20  # content that is being compressed or waits for its turn to go out
+_BUDGET_BYTES = 4 << 20  # content that is being compressed or waits for its turn to go out
 _MEMBER_BYTES = 1 << 10  # what an empty one costs all the same: names, fields, objects
 _ZIP64_FROM_BYTES = 0xF000_0000  # what does not shrink grows a little: 5 bytes in 65,535
 
@@ -80,6 +81,7 @@ class _Writer:
         self._report, self._options, self._check = report, options, check
         self._deflater = deflater(options.level)
         self._pool = OrderedPool(options.threads, _BUDGET_BYTES)
+        self._blocks = Blocks()
         self._directory = CentralDirectory()
         self._offset = 0
         self._batch: Batch = []
@@ -87,12 +89,12 @@ class _Writer:
 
     def run(self, entries: Iterable[Entry]) -> Iterator[bytes]:
         for entry in entries:
-            self._check()
             if entry.kind is Kind.FILE and entry.stat.st_size > BLOCK_BYTES:
                 yield from self._stream(entry)
                 continue
             self._add(entry)
             if self._batch_bytes >= _BATCH_BYTES or len(self._batch) >= _BATCH_FILES:
+                self._check()
                 self._flush()
                 yield from self._pool.ready()
         self._flush()
@@ -105,63 +107,74 @@ class _Writer:
 
     def _add(self, entry: Entry) -> None:
         """Put something small into the batch, whole."""
+        content = b""
         if entry.kind is Kind.FILE:
-            content = self._read(entry, entry.stat.st_size)
-            if content is None:
+            try:
+                content = _read(entry.fd, entry.stat.st_size)
+            except OSError as error:
+                self._report.leave_out(entry.name, reason_of(error))
                 return
             self._count_file(entry, len(content))
         elif entry.kind is Kind.LINK:
             content = entry.target
             self._report.links += 1
         else:
-            content = b""
             self._report.directories += 1
-        self._batch.append((member_of(entry, self._options.dialect), content))
+        self._batch.append((entry, content))
         self._batch_bytes += len(content) + _MEMBER_BYTES
 
     def _flush(self) -> None:
         if self._batch:
-            work = partial(pack, self._batch, self._deflater)
-            self._pool.submit(work, partial(self._emit_batch, self._batch), self._batch_bytes)
+            work = partial(pack, self._batch, self._deflater, self._options.dialect)
+            self._pool.submit(work, self._emit_batch, self._batch_bytes)
             self._batch, self._batch_bytes = [], 0
 
-    def _emit_batch(self, batch: Batch, packed: Packed) -> bytes:
-        for (member, _), offset in zip(batch, packed.offsets, strict=True):
+    def _emit_batch(self, packed: Packed) -> bytes:
+        for member, offset in packed.members:
             self._directory.add(records.central_header(member, self._offset + offset))
         return self._emit(packed.data)
 
     def _stream(self, entry: Entry) -> Iterator[bytes]:
         """Send a big file through the pool block by block, after what is in the batch."""
         left = entry.stat.st_size
-        block = self._read(entry, BLOCK_BYTES)
+        block = self._read_block(entry, left)
         if block is None:
             return
         self._flush()
         member = member_of(entry, self._options.dialect)
         member.flags |= records.DESCRIPTOR
         member.method, member.zip64 = records.DEFLATED, left >= _ZIP64_FROM_BYTES
-        streamed, crc, history = _Streamed(member), 0, b""
+        streamed, history = _Streamed(member), b""
         self._pool.then(partial(self._emit_header, streamed))
-        while block:
+        while block is not None and block.size_bytes:
             self._check()
             # Here and not on the threads: it costs next to nothing and needs no combining.
-            crc = crc32(block, crc)
-            compress = partial(self._deflater.block, block, history)
-            self._pool.submit(compress, partial(self._emit_block, streamed), len(block))
-            history, left = block[-HISTORY_BYTES:], left - len(block)
+            member.crc = crc32(block.data, member.crc)
+            compress = partial(self._deflater.block, block.data, history)
+            self._pool.submit(compress, partial(self._emit_block, streamed, block), BLOCK_BYTES)
+            member.size_bytes, left = member.size_bytes + block.size_bytes, left - block.size_bytes
+            history = block.end()
             yield from self._pool.ready()
-            block = self._read(entry, min(BLOCK_BYTES, left))
+            block = self._read_block(entry, left)
         streamed.sound = block is not None
-        member.crc, member.size_bytes = crc, entry.stat.st_size - left
         self._pool.then(partial(self._emit_end, streamed))
         if streamed.sound:
             self._count_file(entry, member.size_bytes)
+
+    def _read_block(self, entry: Entry, left_bytes: int) -> Block | None:
+        """The next one, empty at the end; None when it was reported that it cannot be read."""
+        try:
+            return self._blocks.read(entry.fd, min(BLOCK_BYTES, left_bytes))
+        except OSError as error:
+            self._report.leave_out(entry.name, reason_of(error))
+            return None
 
     def _emit_header(self, streamed: _Streamed) -> bytes:
         streamed.offset = self._offset
         return self._emit(records.local_header(streamed.member))
 
-    def _emit_block(self, streamed: _Streamed, compressed: bytes) -> bytes:
+    def _emit_block(self, streamed: _Streamed, block: Block, compressed: bytes) -> bytes:
+        self._blocks.give_back(block)
         streamed.member.compressed_bytes += len(compressed)
         return self._emit(compressed)
 
@@ -182,17 +195,6 @@ class _Writer:
         size_bytes = self._directory.size_bytes
         yield records.end_of_archive(self._directory.entries, size_bytes, begin, self._options.comment)
 
-    def _read(self, entry: Entry, size_bytes: int) -> bytes | None:
-        """So many bytes of the file, fewer at its end; None when it was reported that it cannot be read."""
-        try:
-            data = os.read(entry.fd, size_bytes)
-            while len(data) < size_bytes and (more := os.read(entry.fd, size_bytes - len(data))):
-                data += more
-        except OSError as error:
-            self._report.leave_out(entry.name, reason_of(error))
-            return None
-        return data
-
     def _count_file(self, entry: Entry, size_bytes: int) -> None:
         self._report.files += 1
         self._report.size_bytes += size_bytes
@@ -200,9 +202,17 @@ class _Writer:
             self._report.leave_out(entry.name, "changed while read")
 
 
+def _read(fd: int, size_bytes: int) -> bytes:
+    """So many bytes, fewer at the end of the file. Raises OSError."""
+    data = os.read(fd, size_bytes)
+    while len(data) < size_bytes and (more := os.read(fd, size_bytes - len(data))):
+        data += more
+    return data
+
+
 def _has_changed(entry: Entry, size_bytes: int) -> bool:
     try:
         after = os.fstat(entry.fd)
     except OSError:
         return True  # ESTALE: its server has replaced it
-    return (after.st_mtime_ns, after.st_size) != (entry.stat.st_mtime_ns, size_bytes)
+    return after.st_mtime_ns != entry.stat.st_mtime_ns or after.st_size != size_bytes

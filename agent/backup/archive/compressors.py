@@ -1,0 +1,75 @@
+"""The libraries that compress: ISA-L, the fastest, zlib-ng, the thorough one, zlib without their wheels."""
+
+import zlib
+from collections.abc import Callable
+from functools import partial
+from types import ModuleType
+from typing import Protocol
+
+Bytes = bytes | bytearray | memoryview
+
+RAW = -15  # wbits: a window of 32 KiB, neither header nor checksum
+
+
+def isal() -> ModuleType:
+    """Also the fastest at inflating."""
+    try:
+        from isal import isal_zlib
+    except ImportError:
+        return zlib
+    return isal_zlib
+
+
+def zlib_ng() -> ModuleType:
+    try:
+        from zlib_ng import zlib_ng
+    except ImportError:
+        return zlib
+    return zlib_ng
+
+
+class Compressor(Protocol):
+    """Works on one piece of content after the other; they have nothing to do with each other."""
+
+    def compress_and_crc(self, data: Bytes, history: Bytes, /) -> tuple[bytes, int]:
+        """A part of a raw Deflate stream, up to a byte border, and the CRC-32 of `data`.
+
+        `history` is what came before in the same stream, at most 32 KiB.
+        """
+
+
+class _ZlibCompressor:
+    def __init__(self, level: int) -> None:
+        self._level = level
+
+    def compress_and_crc(self, data: Bytes, history: Bytes, /) -> tuple[bytes, int]:
+        dictionary = (bytes(history),) if history else ()
+        stream = zlib.compressobj(self._level, zlib.DEFLATED, RAW, 8, zlib.Z_DEFAULT_STRATEGY, *dictionary)
+        return stream.compress(data) + stream.flush(zlib.Z_SYNC_FLUSH), zlib.crc32(data)
+
+
+class Compressors:
+    """One level of one library, for any number of threads: each borrows a compressor while it works.
+
+    isal and zlib-ng have one that was made for their own programs with several threads. It keeps its
+    memory, which takes longer to set up than a small file to compress, and gives Python's lock away only
+    once for each piece.
+    """
+
+    def __init__(self, library: ModuleType, level: int, room_bytes: int) -> None:
+        """`room_bytes`: more than the largest piece becomes."""
+        reusable = getattr(library, "_ParallelCompress", None)
+        self._new: Callable[[], Compressor] = (
+            partial(reusable, room_bytes, level) if reusable else partial(_ZlibCompressor, level)
+        )
+        self._idle: list[Compressor] = []
+
+    def compress(self, data: Bytes, history: Bytes = b"") -> tuple[bytes, int]:
+        """As `Compressor.compress_and_crc`."""
+        try:
+            compressor = self._idle.pop()
+        except IndexError:
+            compressor = self._new()
+        result = compressor.compress_and_crc(data, history)
+        self._idle.append(compressor)
+        return result
