@@ -51,17 +51,23 @@ def test_blocks_join_to_one_deflate_stream(name: str, size_bytes: int) -> None:
 
 
 @pytest.mark.parametrize("name", DEFLATERS)
-@pytest.mark.parametrize("size_bytes", [1, 5000, 50_000, BLOCK_BYTES])
-def test_whole_files_are_compressed_only_when_that_helps(name: str, size_bytes: int) -> None:
-    text, noise = TEXT[:size_bytes], os.urandom(size_bytes)
-    compressed, crc = DEFLATERS[name].whole(text)
-    assert crc == zlib.crc32(text)
-    if name.startswith("store") or size_bytes == 1:
-        assert compressed is None
-    else:
-        assert compressed is not None
-        assert zlib.decompress(compressed, -15) == text
-    assert DEFLATERS[name].whole(noise) == (None, zlib.crc32(noise))
+def test_whole_files_are_compressed_when_that_helps(name: str) -> None:
+    contents = [TEXT[:size_bytes] for size_bytes in (5000, 0, 50_000, BLOCK_BYTES)]
+    for content, (compressed, crc) in zip(contents, DEFLATERS[name].wholes(contents), strict=True):
+        assert crc == zlib.crc32(content)
+        if name.startswith("store") or not content:
+            assert compressed == b""
+        else:
+            assert len(compressed) < len(content) // 2
+            assert zlib.decompress(compressed + LAST_BLOCK, -15) == content
+
+
+@pytest.mark.parametrize("name", DEFLATERS)
+def test_whole_files_that_do_not_shrink_are_told_from_others(name: str) -> None:
+    contents = [os.urandom(size_bytes) for size_bytes in (1, 5000, 50_000, BLOCK_BYTES)]
+    for content, (compressed, crc) in zip(contents, DEFLATERS[name].wholes(contents), strict=True):
+        assert crc == zlib.crc32(content)
+        assert not compressed or len(compressed + LAST_BLOCK) >= len(content)
 
 
 @pytest.mark.parametrize("name", DEFLATERS)
@@ -77,7 +83,7 @@ def test_a_compressor_remembers_nothing_of_what_it_did_before(level: str) -> Non
         fresh = deflater(level)
         assert fresh.block(piece, b"") == DEFLATERS[level].block(piece, b"")
         assert fresh.block(piece, TEXT[:HISTORY_BYTES]) == DEFLATERS[level].block(piece, TEXT[:HISTORY_BYTES])
-        assert fresh.whole(piece) == DEFLATERS[level].whole(piece)
+        assert fresh.wholes([piece]) == DEFLATERS[level].wholes([piece])
 
 
 def test_without_wheels_zlib_takes_their_place() -> None:

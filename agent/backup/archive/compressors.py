@@ -1,7 +1,8 @@
 """The libraries that compress: ISA-L, the fastest, zlib-ng, the thorough one, zlib without their wheels."""
 
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from types import ModuleType
 from typing import Protocol
@@ -32,7 +33,7 @@ class Compressor(Protocol):
     """Works on one piece of content after the other; they have nothing to do with each other."""
 
     def compress_and_crc(self, data: Bytes, history: Bytes, /) -> tuple[bytes, int]:
-        """A part of a raw Deflate stream, up to a byte border, and the CRC-32 of `data`.
+        """The next part of a raw Deflate stream, up to a byte border, and the CRC-32 of `data`.
 
         `history` is what came before in the same stream, at most 32 KiB.
         """
@@ -52,8 +53,8 @@ class Compressors:
     """One level of one library, for any number of threads: each borrows a compressor while it works.
 
     isal and zlib-ng have one that was made for their own programs with several threads. It keeps its
-    memory, which takes longer to set up than a small file to compress, and gives Python's lock away only
-    once for each piece.
+    memory, which takes longer to set up than a small file to compress, and gives Python's lock away once
+    for each piece.
     """
 
     def __init__(self, library: ModuleType, level: int, room_bytes: int) -> None:
@@ -64,12 +65,12 @@ class Compressors:
         )
         self._idle: list[Compressor] = []
 
-    def compress(self, data: Bytes, history: Bytes = b"") -> tuple[bytes, int]:
-        """As `Compressor.compress_and_crc`."""
+    @contextmanager
+    def lent(self) -> Iterator[Callable[[Bytes, Bytes], tuple[bytes, int]]]:
+        """`Compressor.compress_and_crc` of one that is nobody else's while inside."""
         try:
             compressor = self._idle.pop()
         except IndexError:
             compressor = self._new()
-        result = compressor.compress_and_crc(data, history)
+        yield compressor.compress_and_crc
         self._idle.append(compressor)
-        return result

@@ -6,7 +6,7 @@ What does not shrink is not compressed: already compressed content costs zlib-ng
 """
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from agent.backup.archive.compressors import RAW, Bytes, Compressors, isal, zlib_ng
@@ -42,14 +42,25 @@ class Deflater:
         self._compressors, self._little = compressors, little or compressors
         self._quick = Compressors(isal(), 1, _ROOM_BYTES)
 
-    def whole(self, data: bytes) -> tuple[bytes | None, int]:
-        """A complete raw Deflate stream, or None when `data` is best kept as it is; and its CRC-32."""
-        size_bytes = len(data)
-        compressors = self._little if size_bytes <= _LITTLE_BYTES else self._compressors
-        if compressors is None or (size_bytes >= _SAMPLED_FROM_BYTES and self._looks_compressed(data)):
-            return None, crc32(data, 0)
-        compressed, crc = compressors.compress(data)
-        return (compressed + LAST_BLOCK if len(compressed) + len(LAST_BLOCK) < size_bytes else None), crc
+    def wholes(self, contents: Sequence[bytes]) -> list[tuple[bytes, int]]:
+        """For each a raw Deflate stream that lacks `LAST_BLOCK`, empty when it was not tried; and the CRC-32.
+
+        The loop does nothing but compress the little ones: the thread that reads files and puts the
+        archive together waits for Python's lock as long as this one has it.
+        """
+        if self._little is None:
+            return [(b"", crc32(content, 0)) for content in contents]
+        with self._little.lent() as compress:
+            return [
+                compress(content, b"") if 0 < len(content) <= _LITTLE_BYTES else self._whole(content)
+                for content in contents
+            ]
+
+    def _whole(self, content: bytes) -> tuple[bytes, int]:
+        if self._compressors is None or not self._is_worth_it(content):
+            return b"", crc32(content, 0)
+        with self._compressors.lent() as compress:
+            return compress(content, b"")
 
     def block(self, data: Bytes, history: Bytes) -> bytes:
         """A part of a stream, complete up to a byte border; `history` is what came before, at most 32 KiB.
@@ -57,16 +68,20 @@ class Deflater:
         What does not shrink goes into stored blocks. So a big file is always method 8, which every tool
         reads from a stream; method 0 with sizes that follow the data is what some cannot read.
         """
-        if self._compressors is None or self._looks_compressed(data):
+        if self._compressors is None or not self._is_worth_it(data):
             return _stored(data)
-        compressed, _ = self._compressors.compress(data, history)
+        with self._compressors.lent() as compress:
+            compressed, _ = compress(data, history)
         return compressed if len(compressed) < len(data) else _stored(data)
 
-    def _looks_compressed(self, data: Bytes) -> bool:
-        """Whether four samples spread over `data` do not shrink by 3 %."""
-        step = max(len(data) // 4, 1)
-        sample = b"".join(data[start : start + _SAMPLE_BYTES] for start in range(0, len(data), step))
-        return len(self._quick.compress(sample)[0]) > len(sample) * _WORTH_IT
+    def _is_worth_it(self, data: Bytes) -> bool:
+        """Whether four samples spread over `data` shrink by 3 %. What is hardly longer is tried at once."""
+        if len(data) < _SAMPLED_FROM_BYTES:
+            return bool(data)
+        step = len(data) // 4
+        sample = b"".join(data[start : start + _SAMPLE_BYTES] for start in range(0, 4 * step, step))
+        with self._quick.lent() as compress:
+            return len(compress(sample, b"")[0]) < len(sample) * _WORTH_IT
 
 
 def deflater(level: str) -> Deflater:

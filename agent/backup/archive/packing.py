@@ -1,24 +1,50 @@
-"""Entries become members of an archive, and small ones are packed a batch at a time."""
+"""Entries become members of an archive, and small ones travel in batches."""
 
 import os
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 from agent.backup.archive import records
-from agent.backup.archive.deflate import Deflater
+from agent.backup.archive.deflate import LAST_BLOCK
 from agent.backup.archive.found import Entry
 from agent.backup.archive.metadata import Kind, common_extra, dos_time, own_extra
 from agent.backup.archive.records import Member
 
-Batch = list[tuple[Entry, bytes]]
-"""Entries and their whole content."""
+_MEMBER_BYTES = 1 << 10  # what an empty one costs all the same: names, fields, objects
 
 
-@dataclass(slots=True)
-class Packed:
-    """A batch after compression: its bytes, its members, and where in the bytes each of them begins."""
+class Batch:
+    """Small members with their whole content, on their way to be compressed together."""
 
-    data: bytes
-    members: list[tuple[Member, int]]
+    def __init__(self) -> None:
+        self.members: list[Member] = []
+        self.contents: list[bytes] = []
+        self.size_bytes = 0
+        """About the memory that it takes."""
+
+    def add(self, member: Member, content: bytes) -> None:
+        self.members.append(member)
+        self.contents.append(content)
+        self.size_bytes += len(content) + _MEMBER_BYTES
+
+    def pack(self, compressed: Sequence[tuple[bytes, int]]) -> tuple[bytes, list[int]]:
+        """What goes out, and where in it each member begins; `compressed` is what `Deflater.wholes` says."""
+        parts: list[bytes] = []
+        offsets: list[int] = []
+        offset = 0
+        for member, content, (data, crc) in zip(self.members, self.contents, compressed, strict=True):
+            member.crc = crc
+            member.size_bytes, member.compressed_bytes = len(content), len(data) + len(LAST_BLOCK)
+            if data and member.compressed_bytes < member.size_bytes:
+                member.method = records.DEFLATED
+                header = records.local_header(member)
+                parts += (header, data, LAST_BLOCK)
+            else:
+                member.compressed_bytes = member.size_bytes
+                header = records.local_header(member)
+                parts += (header, content)
+            offsets.append(offset)
+            offset += len(header) + member.compressed_bytes
+        return b"".join(parts), offsets
 
 
 def member_of(entry: Entry, dialect: str) -> Member:
@@ -47,22 +73,3 @@ def _is_utf8(name: bytes) -> bool:
     except UnicodeDecodeError:
         return False
     return True
-
-
-def pack(batch: Batch, deflater: Deflater, dialect: str) -> Packed:
-    """Make a member of each entry of a batch; runs on a thread."""
-    parts: list[bytes] = []
-    members: list[tuple[Member, int]] = []
-    offset = 0
-    for entry, content in batch:
-        member, data = member_of(entry, dialect), content
-        if content:
-            compressed, member.crc = deflater.whole(content)
-            if compressed is not None:
-                member.method, data = records.DEFLATED, compressed
-            member.size_bytes, member.compressed_bytes = len(content), len(data)
-        header = records.local_header(member)
-        members.append((member, offset))
-        parts += (header, data)
-        offset += len(header) + len(data)
-    return Packed(b"".join(parts), members)

@@ -7,7 +7,7 @@ any number of threads.
 """
 
 import os
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -18,7 +18,7 @@ from agent.backup.archive.directory import CentralDirectory
 from agent.backup.archive.found import Entry, Report, reason_of
 from agent.backup.archive.metadata import Kind
 from agent.backup.archive.ordered import OrderedPool
-from agent.backup.archive.packing import Batch, Packed, member_of, pack
+from agent.backup.archive.packing import Batch, member_of
 from agent.backup.archive.records import Member
 
 DIALECTS = ("standard", "kanto")
@@ -26,7 +26,6 @@ DIALECTS = ("standard", "kanto")
 _BATCH_FILES = 64
 _BATCH_BYTES = 1 << 18
 _BUDGET_BYTES = 4 << 20  # content that is being compressed or waits for its turn to go out
-_MEMBER_BYTES = 1 << 10  # what an empty one costs all the same: names, fields, objects
 _ZIP64_FROM_BYTES = 0xF000_0000  # what does not shrink grows a little: 5 bytes in 65,535
 
 
@@ -84,8 +83,7 @@ class _Writer:
         self._blocks = Blocks()
         self._directory = CentralDirectory()
         self._offset = 0
-        self._batch: Batch = []
-        self._batch_bytes = 0
+        self._batch = Batch()
 
     def run(self, entries: Iterable[Entry]) -> Iterator[bytes]:
         for entry in entries:
@@ -93,7 +91,7 @@ class _Writer:
                 yield from self._stream(entry)
                 continue
             self._add(entry)
-            if self._batch_bytes >= _BATCH_BYTES or len(self._batch) >= _BATCH_FILES:
+            if self._batch.size_bytes >= _BATCH_BYTES or len(self._batch.members) >= _BATCH_FILES:
                 self._check()
                 self._flush()
                 yield from self._pool.ready()
@@ -120,19 +118,20 @@ class _Writer:
             self._report.links += 1
         else:
             self._report.directories += 1
-        self._batch.append((entry, content))
-        self._batch_bytes += len(content) + _MEMBER_BYTES
+        self._batch.add(member_of(entry, self._options.dialect), content)
 
     def _flush(self) -> None:
-        if self._batch:
-            work = partial(pack, self._batch, self._deflater, self._options.dialect)
-            self._pool.submit(work, self._emit_batch, self._batch_bytes)
-            self._batch, self._batch_bytes = [], 0
+        batch = self._batch
+        if batch.members:
+            work = partial(self._deflater.wholes, batch.contents)
+            self._pool.submit(work, partial(self._emit_batch, batch), batch.size_bytes)
+            self._batch = Batch()
 
-    def _emit_batch(self, packed: Packed) -> bytes:
-        for member, offset in packed.members:
+    def _emit_batch(self, batch: Batch, compressed: Sequence[tuple[bytes, int]]) -> bytes:
+        data, offsets = batch.pack(compressed)
+        for member, offset in zip(batch.members, offsets, strict=True):
             self._directory.add(records.central_header(member, self._offset + offset))
-        return self._emit(packed.data)
+        return self._emit(data)
 
     def _stream(self, entry: Entry) -> Iterator[bytes]:
         """Send a big file through the pool block by block, after what is in the batch."""
