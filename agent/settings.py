@@ -85,8 +85,9 @@ class TwinSettings(Group):
 
 
 class ArchiveSettings(Group):
-    level: Literal["store", "fast", "balanced", "small"] = setting(
-        "balanced", "How hard to compress, from not at all to as small as possible"
+    level: Literal["store", "fast", "balanced", "small", "auto"] = setting(
+        "balanced",
+        "How hard to compress, from not at all to as small as possible; `auto` as the destination allows",
     )
     dialect: Literal["standard", "kanto"] = setting(
         "standard", "`kanto` writes directories as Kanto's own restore wants them"

@@ -17,8 +17,6 @@ HISTORY_BYTES = 1 << 15
 LAST_BLOCK = b"\x03\x00"
 """An empty block that is marked as the last one (RFC 1951, 3.2.3): it ends what was made of blocks."""
 
-LEVELS = ("store", "fast", "balanced", "small")
-
 _ROOM_BYTES = BLOCK_BYTES + (BLOCK_BYTES >> 3)  # no library makes more of a block that does not shrink
 _STORED = struct.Struct("<BHH")
 _STORED_BYTES = 65_535
@@ -85,7 +83,7 @@ class Deflater:
 
 
 def deflater(level: str) -> Deflater:
-    """The compressor of one of `LEVELS`. Raises ValueError for any other."""
+    """The compressor of `store`, `fast`, `balanced` or `small`. Raises ValueError for any other."""
     if level == "store":
         return Deflater(None)
     if level == "fast":
@@ -96,7 +94,7 @@ def deflater(level: str) -> Deflater:
         return Deflater(Compressors(zlib_ng(), 5, _ROOM_BYTES), little)
     if level == "small":
         return Deflater(Compressors(zlib_ng(), 7, _ROOM_BYTES))
-    raise ValueError(f"'{level}' is none of {LEVELS}")
+    raise ValueError(f"there is no compressor '{level}'")
 
 
 class Inflater(Protocol):

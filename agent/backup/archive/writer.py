@@ -7,19 +7,24 @@ any number of threads.
 """
 
 import os
+import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import TypeVar
 
 from agent.backup.archive import records
 from agent.backup.archive.blocks import Block, Blocks
-from agent.backup.archive.deflate import BLOCK_BYTES, LAST_BLOCK, LEVELS, crc32, deflater
+from agent.backup.archive.deflate import BLOCK_BYTES, LAST_BLOCK, Deflater, crc32
 from agent.backup.archive.directory import CentralDirectory
+from agent.backup.archive.effort import LEVELS, Effort
 from agent.backup.archive.found import Entry, Report, reason_of
 from agent.backup.archive.metadata import Kind
 from agent.backup.archive.ordered import OrderedPool
 from agent.backup.archive.packing import Batch, member_of
 from agent.backup.archive.records import Member
+
+R = TypeVar("R")
 
 DIALECTS = ("standard", "kanto")
 
@@ -34,7 +39,7 @@ class ArchiveOptions:
     """How an archive is made. Raises ValueError for a level, dialect or comment that there is not."""
 
     level: str = "balanced"
-    """One of `deflate.LEVELS`."""
+    """One of `effort.LEVELS`."""
     dialect: str = "standard"
     """`kanto`: names of directories end in a backslash, as Kanto's own restore wants them."""
     threads: int = 2
@@ -60,8 +65,13 @@ def write_archive(
     ends the threads.
     """
     writer = _Writer(report, options, check)
+    back_s = time.monotonic()
     try:
-        yield from writer.run(entries)
+        for chunk in writer.run(entries):
+            given_s, before_s = time.monotonic(), back_s
+            yield chunk
+            back_s = time.monotonic()
+            writer.effort.taken(len(chunk), back_s - given_s, back_s - before_s)
     finally:
         writer.close()
 
@@ -78,7 +88,7 @@ class _Streamed:
 class _Writer:
     def __init__(self, report: Report, options: ArchiveOptions, check: Callable[[], None]) -> None:
         self._report, self._options, self._check = report, options, check
-        self._deflater = deflater(options.level)
+        self.effort = Effort(options.level, options.threads)
         self._pool = OrderedPool(options.threads, _BUDGET_BYTES)
         self._blocks = Blocks()
         self._directory = CentralDirectory()
@@ -123,9 +133,23 @@ class _Writer:
     def _flush(self) -> None:
         batch = self._batch
         if batch.members:
-            work = partial(self._deflater.wholes, batch.contents)
-            self._pool.submit(work, partial(self._emit_batch, batch), batch.size_bytes)
+            wholes = partial(Deflater.wholes, contents=batch.contents)
+            self._submit(wholes, partial(self._emit_batch, batch), batch.size_bytes)
             self._batch = Batch()
+
+    def _submit(self, work: Callable[[Deflater], R], emit: Callable[[R], bytes], size_bytes: int) -> None:
+        step = self.effort.step
+
+        def timed() -> tuple[R, float]:
+            began_s = time.monotonic()
+            return work(step.deflater), time.monotonic() - began_s
+
+        def counted(result: tuple[R, float]) -> bytes:
+            data = emit(result[0])
+            step.did(size_bytes, len(data), result[1])
+            return data
+
+        self._pool.submit(timed, counted, size_bytes)
 
     def _emit_batch(self, batch: Batch, compressed: Sequence[tuple[bytes, int]]) -> bytes:
         data, offsets = batch.pack(compressed)
@@ -149,8 +173,8 @@ class _Writer:
             self._check()
             # Here and not on the threads: it costs next to nothing and needs no combining.
             member.crc = crc32(block.data, member.crc)
-            compress = partial(self._deflater.block, block.data, history)
-            self._pool.submit(compress, partial(self._emit_block, streamed, block), BLOCK_BYTES)
+            compress = partial(Deflater.block, data=block.data, history=history)
+            self._submit(compress, partial(self._emit_block, streamed, block), block.size_bytes)
             member.size_bytes, left = member.size_bytes + block.size_bytes, left - block.size_bytes
             history = block.end()
             yield from self._pool.ready()
