@@ -10,9 +10,10 @@ import stat
 from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
 from agent.backup.archive.found import Entry, Report, reason_of
-from agent.backup.archive.metadata import Kind
+from agent.backup.archive.metadata import DIR, FILE, LINK, Kind
 from agent.backup.archive.names import PRIVATE_PREFIX
 
 __all__ = ["Entry", "Kind", "Report", "walk"]
@@ -27,6 +28,7 @@ _LINKED_FILES = 65_536  # inodes with several names that are remembered; later o
 _FILE_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _DIR_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_DIRECTORY | os.O_CLOEXEC
 
+_NO_ATTRIBUTES: Mapping[str, bytes] = MappingProxyType({})
 _SPECIAL = {stat.S_IFSOCK: "socket", stat.S_IFIFO: "FIFO", stat.S_IFCHR: "device", stat.S_IFBLK: "device"}
 
 
@@ -102,7 +104,7 @@ class _Walk:
             return
         path = self._prefix + name
         self._descend(name, fd, status)
-        yield Entry(path, Kind.DIR, status, fd, b"", self._attributes(fd, path, None))
+        yield Entry(path, DIR, status, fd, b"", self._attributes(fd, path, None))
         yield from self._scan()
 
     def _scan(self) -> Iterator[Entry]:
@@ -142,7 +144,7 @@ class _Walk:
         try:
             if stat.S_ISREG(status.st_mode):
                 first = self._first_name(status, path) if status.st_nlink > 1 else None
-                yield Entry(path, Kind.FILE, status, fd, b"", self._attributes(fd, path, first), first)
+                yield Entry(path, FILE, status, fd, b"", self._attributes(fd, path, first), first)
             else:
                 self._report.leave_out(path, "changed while read")
         finally:
@@ -170,7 +172,7 @@ class _Walk:
         except OSError as error:
             self._report.leave_out(path, reason_of(error))
             return
-        yield Entry(path, Kind.LINK, status, target=target)
+        yield Entry(path, LINK, status, target=target)
 
     def _first_name(self, status: os.stat_result, path: str) -> str | None:
         identity = _identity(status)
@@ -183,9 +185,9 @@ class _Walk:
         try:
             names = os.listxattr(fd)
         except OSError:
-            return {}  # ENOTSUP: the file system has none
+            return _NO_ATTRIBUTES  # ENOTSUP: the file system has none
         if not names:
-            return {}
+            return _NO_ATTRIBUTES
         found, size_bytes = {}, len(os.fsencode(path + (hard_link_to or "")))
         for name in names:
             try:

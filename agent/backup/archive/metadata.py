@@ -51,6 +51,11 @@ class Kind(Enum):
     LINK = "link"
 
 
+FILE, DIR, LINK = Kind
+"""Bound here for those who ask about each of many files: in Python 3.11, the class looks a member up by
+running Python code."""
+
+
 @lru_cache(maxsize=1024)  # the files of a tree were often written together
 def dos_time(seconds: int) -> int:
     """MS-DOS date and time (APPNOTE 4.4.6) of a time since 1970: local, clamped to 1980..2107.

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from agent.backup.archive import records
 from agent.backup.archive.deflate import LAST_BLOCK
 from agent.backup.archive.found import Entry
-from agent.backup.archive.metadata import Kind, common_extra, dos_time, own_extra
+from agent.backup.archive.metadata import DIR, common_extra, dos_time, own_extra
 from agent.backup.archive.records import Member
 
 _MEMBER_BYTES = 1 << 10  # what an empty one costs all the same: names, fields, objects
@@ -52,7 +52,7 @@ def member_of(entry: Entry, dialect: str) -> Member:
     name = os.fsencode(entry.name)
     status = entry.stat
     external = status.st_mode << 16
-    if entry.kind is Kind.DIR:
+    if entry.kind is DIR:
         name += b"\\" if dialect == "kanto" else b"/"
         external |= records.DOS_DIRECTORY
     first = os.fsencode(entry.hard_link_to) if entry.hard_link_to is not None else None

@@ -19,7 +19,7 @@ from agent.backup.archive.deflate import BLOCK_BYTES, LAST_BLOCK, Deflater, crc3
 from agent.backup.archive.directory import CentralDirectory
 from agent.backup.archive.effort import LEVELS, Effort
 from agent.backup.archive.found import Entry, Report, reason_of
-from agent.backup.archive.metadata import Kind
+from agent.backup.archive.metadata import FILE, LINK
 from agent.backup.archive.ordered import OrderedPool
 from agent.backup.archive.packing import Batch, member_of
 from agent.backup.archive.records import Member
@@ -97,10 +97,12 @@ class _Writer:
 
     def run(self, entries: Iterable[Entry]) -> Iterator[bytes]:
         for entry in entries:
-            if entry.kind is Kind.FILE and entry.stat.st_size > BLOCK_BYTES:
+            if entry.kind is not FILE:
+                self._add_other(entry)
+            elif entry.stat.st_size <= BLOCK_BYTES:
+                self._add_file(entry)
+            else:
                 yield from self._stream(entry)
-                continue
-            self._add(entry)
             if self._batch.size_bytes >= _BATCH_BYTES or len(self._batch.members) >= _BATCH_FILES:
                 self._check()
                 self._flush()
@@ -113,22 +115,22 @@ class _Writer:
         self._pool.close()
         self._directory.close()
 
-    def _add(self, entry: Entry) -> None:
+    def _add_file(self, entry: Entry) -> None:
         """Put something small into the batch, whole."""
-        content = b""
-        if entry.kind is Kind.FILE:
-            try:
-                content = _read(entry.fd, entry.stat.st_size)
-            except OSError as error:
-                self._report.leave_out(entry.name, reason_of(error))
-                return
-            self._count_file(entry, len(content))
-        elif entry.kind is Kind.LINK:
-            content = entry.target
+        try:
+            content = _read(entry.fd, entry.stat.st_size)
+        except OSError as error:
+            self._report.leave_out(entry.name, reason_of(error))
+            return
+        self._count_file(entry, len(content))
+        self._batch.add(member_of(entry, self._options.dialect), content)
+
+    def _add_other(self, entry: Entry) -> None:
+        if entry.kind is LINK:
             self._report.links += 1
         else:
             self._report.directories += 1
-        self._batch.add(member_of(entry, self._options.dialect), content)
+        self._batch.add(member_of(entry, self._options.dialect), entry.target)
 
     def _flush(self) -> None:
         batch = self._batch
