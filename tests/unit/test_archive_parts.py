@@ -6,11 +6,13 @@ import threading
 import time
 import zlib
 from functools import partial
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from agent.backup.archive.blocks import Blocks
 from agent.backup.archive.deflate import BLOCK_BYTES, HISTORY_BYTES, LAST_BLOCK, Deflater, deflater
 from agent.backup.archive.directory import CentralDirectory
 from agent.backup.archive.metadata import common_extra, dos_time, from_dos_time, own_extra, parse_extra
@@ -206,6 +208,25 @@ def test_trouble_on_a_thread_comes_out_where_its_result_would() -> None:
         next(out)
     pool.close()
     pool.close()
+
+
+def test_blocks_of_a_file_are_read_into_memory_that_was_given_back(tmp_path: Path) -> None:
+    content = TEXT[: 2 * BLOCK_BYTES + 1000]
+    (tmp_path / "big").write_bytes(content)
+    blocks, found = Blocks(), b""
+    with (tmp_path / "big").open("rb", buffering=0) as file:
+        first = blocks.read(file.fileno(), BLOCK_BYTES)
+        found += first.data
+        assert first.end() == content[BLOCK_BYTES - HISTORY_BYTES : BLOCK_BYTES]
+        blocks.give_back(first)
+        second = blocks.read(file.fileno(), BLOCK_BYTES)
+        third = blocks.read(file.fileno(), BLOCK_BYTES)
+        found += bytes(second.data) + bytes(third.data)
+        assert second.memory is first.memory
+        assert third.memory is not first.memory
+        assert third.end() == third.data == content[2 * BLOCK_BYTES :]
+        assert blocks.read(file.fileno(), BLOCK_BYTES).size_bytes == 0
+    assert found == content
 
 
 def test_a_large_central_directory_comes_back_from_its_temporary_file(

@@ -17,7 +17,6 @@ HISTORY_BYTES = 1 << 15
 LAST_BLOCK = b"\x03\x00"
 """An empty block that is marked as the last one (RFC 1951, 3.2.3): it ends what was made of blocks."""
 
-_ROOM_BYTES = BLOCK_BYTES + (BLOCK_BYTES >> 3)  # no library makes more of a block that does not shrink
 _STORED = struct.Struct("<BHH")
 _STORED_BYTES = 65_535
 _LITTLE_BYTES = 1 << 13
@@ -38,7 +37,7 @@ class Deflater:
     def __init__(self, compressors: Compressors | None, little: Compressors | None = None) -> None:
         """None does not compress. `little` is for whole files up to 8 KiB."""
         self._compressors, self._little = compressors, little or compressors
-        self._quick = Compressors(isal(), 1, _ROOM_BYTES)
+        self._quick = Compressors(isal(), 1, _room_bytes(4 * _SAMPLE_BYTES))
 
     def wholes(self, contents: Sequence[bytes]) -> list[tuple[bytes, int]]:
         """For each a raw Deflate stream that lacks `LAST_BLOCK`, empty when it was not tried; and the CRC-32.
@@ -87,14 +86,19 @@ def deflater(level: str) -> Deflater:
     if level == "store":
         return Deflater(None)
     if level == "fast":
-        return Deflater(Compressors(isal(), 1, _ROOM_BYTES))
+        return Deflater(Compressors(isal(), 1, _room_bytes(BLOCK_BYTES)))
     if level == "balanced":
         # With so little to look at, ISA-L packs 4 % less tightly than zlib-ng 5, in a third of its time.
-        little = Compressors(isal(), 1, _ROOM_BYTES)
-        return Deflater(Compressors(zlib_ng(), 5, _ROOM_BYTES), little)
+        little = Compressors(isal(), 1, _room_bytes(_LITTLE_BYTES))
+        return Deflater(Compressors(zlib_ng(), 5, _room_bytes(BLOCK_BYTES)), little)
     if level == "small":
-        return Deflater(Compressors(zlib_ng(), 7, _ROOM_BYTES))
+        return Deflater(Compressors(zlib_ng(), 7, _room_bytes(BLOCK_BYTES)))
     raise ValueError(f"there is no compressor '{level}'")
+
+
+def _room_bytes(size_bytes: int) -> int:
+    """More than any library makes of so much that does not shrink."""
+    return size_bytes + (size_bytes >> 3) + 1024
 
 
 class Inflater(Protocol):
