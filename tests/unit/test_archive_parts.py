@@ -5,6 +5,7 @@ import sys
 import threading
 import time
 import zlib
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.backup.archive.blocks import Blocks
-from agent.backup.archive.deflate import BLOCK_BYTES, HISTORY_BYTES, LAST_BLOCK, Deflater, deflater
+from agent.backup.archive.deflate import BLOCK_BYTES, HISTORY_BYTES, LAST_BLOCK, Deflater, deflater, stored
 from agent.backup.archive.directory import CentralDirectory
 from agent.backup.archive.metadata import common_extra, dos_time, from_dos_time, own_extra, parse_extra
 from agent.backup.archive.names import readable, safe_name
@@ -44,7 +45,8 @@ def test_blocks_join_to_one_deflate_stream(name: str, size_bytes: int) -> None:
     stream, history = b"", b""
     for begin in range(0, size_bytes, BLOCK_BYTES):
         block = content[begin : begin + BLOCK_BYTES]
-        stream += DEFLATERS[name].block(block, history)
+        compressed = DEFLATERS[name].block(block, history)
+        stream += b"".join(stored(block)) if compressed is None else compressed
         history = block[-HISTORY_BYTES:]
     inflate = zlib.decompressobj(-15)
     assert inflate.decompress(stream + LAST_BLOCK) == content
@@ -73,8 +75,10 @@ def test_whole_files_that_do_not_shrink_are_told_from_others(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", DEFLATERS)
-def test_incompressible_blocks_grow_by_less_than_a_thousandth(name: str) -> None:
-    assert len(DEFLATERS[name].block(os.urandom(BLOCK_BYTES), b"")) < BLOCK_BYTES * 1.001
+def test_incompressible_blocks_are_stored_and_grow_by_less_than_a_thousandth(name: str) -> None:
+    noise = os.urandom(BLOCK_BYTES)
+    assert DEFLATERS[name].block(noise, b"") is None
+    assert len(b"".join(stored(noise))) < BLOCK_BYTES * 1.001
 
 
 @pytest.mark.parametrize("level", LEVELS)
@@ -178,11 +182,12 @@ def test_results_come_in_order_and_the_budget_bounds_what_is_on_its_way() -> Non
         time.sleep(0.002 * (index % 3))
         return index
 
-    def emit(index: int) -> bytes:
+    def emit(index: int) -> Iterator[bytes]:
         nonlocal running
         with lock:
             running -= 1
-        return b"%d " % index
+        yield b"%d" % index
+        yield b" "
 
     pool = OrderedPool(4, budget_bytes=50)
     out: list[bytes] = []
@@ -190,7 +195,7 @@ def test_results_come_in_order_and_the_budget_bounds_what_is_on_its_way() -> Non
         pool.submit(partial(work, index), emit, 10)
         out += pool.ready()
         if index % 10 == 0:
-            pool.then(lambda: b"| ")
+            pool.then(lambda: iter([b"| "]))
     out += pool.drain()
     pool.close()
     expected = b"".join(b"%d %s" % (index, b"| " if index % 10 == 0 else b"") for index in range(40))
@@ -200,8 +205,8 @@ def test_results_come_in_order_and_the_budget_bounds_what_is_on_its_way() -> Non
 
 def test_trouble_on_a_thread_comes_out_where_its_result_would() -> None:
     pool = OrderedPool(1, budget_bytes=100)
-    pool.submit(lambda: b"fine", lambda data: data, 1)
-    pool.submit(lambda: b"x" * (1 // 0), lambda data: data, 1)
+    pool.submit(lambda: b"fine", lambda data: iter([data]), 1)
+    pool.submit(lambda: b"x" * (1 // 0), lambda data: iter([data]), 1)
     out = pool.drain()
     assert next(out) == b"fine"
     with pytest.raises(ZeroDivisionError):

@@ -6,7 +6,7 @@ What does not shrink is not compressed: already compressed content costs zlib-ng
 """
 
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 from agent.backup.archive.compressors import RAW, Bytes, Compressors, isal, zlib_ng
@@ -59,17 +59,17 @@ class Deflater:
         with self._compressors.lent() as compress:
             return compress(content, b"")
 
-    def block(self, data: Bytes, history: Bytes) -> bytes:
+    def block(self, data: Bytes, history: Bytes) -> bytes | None:
         """A part of a stream, complete up to a byte border; `history` is what came before, at most 32 KiB.
 
-        What does not shrink goes into stored blocks. So a big file is always method 8, which every tool
-        reads from a stream; method 0 with sizes that follow the data is what some cannot read.
+        None for what does not shrink: it becomes `stored` blocks. So a big file is always method 8, which
+        every tool reads from a stream; method 0 with sizes that follow the data is what some cannot read.
         """
         if self._compressors is None or not self._is_worth_it(data):
-            return _stored(data)
+            return None
         with self._compressors.lent() as compress:
             compressed, _ = compress(data, history)
-        return compressed if len(compressed) < len(data) else _stored(data)
+        return compressed if len(compressed) < len(data) else None
 
     def _is_worth_it(self, data: Bytes) -> bool:
         """Whether four samples spread over `data` shrink by 3 %. What is hardly longer is tried at once."""
@@ -117,10 +117,8 @@ def inflater() -> Inflater:
     return stream
 
 
-def _stored(data: Bytes) -> bytes:
+def stored(data: Bytes) -> Iterator[bytes]:
     """Deflate's stored blocks (RFC 1951, 3.2.4), none the last. They begin at the byte border left before."""
-    parts: list[Bytes] = []
     for start in range(0, len(data), _STORED_BYTES):
         part = data[start : start + _STORED_BYTES]
-        parts += (_STORED.pack(0, len(part), len(part) ^ 0xFFFF), part)
-    return b"".join(parts)
+        yield b"".join((_STORED.pack(0, len(part), len(part) ^ 0xFFFF), part))

@@ -12,7 +12,7 @@ R = TypeVar("R")
 @dataclass(slots=True)
 class _Pending:
     is_done: Callable[[], bool]
-    emit: Callable[[], bytes]
+    emit: Callable[[], Iterator[bytes]]
     cost_bytes: int
 
 
@@ -29,13 +29,13 @@ class OrderedPool:
         self._pending: deque[_Pending] = deque()
         self._cost_bytes = 0
 
-    def submit(self, work: Callable[[], R], emit: Callable[[R], bytes], cost_bytes: int) -> None:
+    def submit(self, work: Callable[[], R], emit: Callable[[R], Iterator[bytes]], cost_bytes: int) -> None:
         """Run `work` on a thread; `emit` makes output of what it returns."""
         future = self._threads.submit(work)
         self._pending.append(_Pending(future.done, lambda: emit(future.result()), cost_bytes))
         self._cost_bytes += cost_bytes
 
-    def then(self, emit: Callable[[], bytes]) -> None:
+    def then(self, emit: Callable[[], Iterator[bytes]]) -> None:
         """Output that needs no work, in its place."""
         self._pending.append(_Pending(lambda: True, emit, 0))
 
@@ -45,19 +45,19 @@ class OrderedPool:
         Raises what a piece of work raised.
         """
         while self._pending and (self._cost_bytes > self._budget_bytes or self._pending[0].is_done()):
-            yield self._take()
+            yield from self._take()
 
     def drain(self) -> Iterator[bytes]:
         """All output that is left. Raises what a piece of work raised."""
         while self._pending:
-            yield self._take()
+            yield from self._take()
 
     def close(self) -> None:
         """Forget what has not begun and wait for the rest; a piece of work takes milliseconds."""
         self._threads.shutdown(wait=True, cancel_futures=True)
         self._pending.clear()
 
-    def _take(self) -> bytes:
+    def _take(self) -> Iterator[bytes]:
         oldest = self._pending.popleft()
         self._cost_bytes -= oldest.cost_bytes
         return oldest.emit()

@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from agent.backup.archive import records
 from agent.backup.archive.blocks import Block, Blocks
-from agent.backup.archive.deflate import BLOCK_BYTES, LAST_BLOCK, Deflater, crc32
+from agent.backup.archive.deflate import BLOCK_BYTES, LAST_BLOCK, Deflater, crc32, stored
 from agent.backup.archive.directory import CentralDirectory
 from agent.backup.archive.effort import LEVELS, Effort
 from agent.backup.archive.found import Entry, Report, reason_of
@@ -139,25 +139,27 @@ class _Writer:
             self._submit(wholes, partial(self._emit_batch, batch), batch.size_bytes)
             self._batch = Batch()
 
-    def _submit(self, work: Callable[[Deflater], R], emit: Callable[[R], bytes], size_bytes: int) -> None:
+    def _submit(
+        self, work: Callable[[Deflater], R], emit: Callable[[R], Iterator[bytes]], size_bytes: int
+    ) -> None:
         step = self.effort.step
 
         def timed() -> tuple[R, float]:
             began_s = time.monotonic()
             return work(step.deflater), time.monotonic() - began_s
 
-        def counted(result: tuple[R, float]) -> bytes:
-            data = emit(result[0])
-            step.did(size_bytes, len(data), result[1])
-            return data
+        def counted(result: tuple[R, float]) -> Iterator[bytes]:
+            begin = self._offset
+            yield from emit(result[0])
+            step.did(size_bytes, self._offset - begin, result[1])
 
         self._pool.submit(timed, counted, size_bytes)
 
-    def _emit_batch(self, batch: Batch, compressed: Sequence[tuple[bytes, int]]) -> bytes:
+    def _emit_batch(self, batch: Batch, compressed: Sequence[tuple[bytes, int]]) -> Iterator[bytes]:
         data, offsets = batch.pack(compressed)
         for member, offset in zip(batch.members, offsets, strict=True):
             self._directory.add(records.central_header(member, self._offset + offset))
-        return self._emit(data)
+        yield self._emit(data)
 
     def _stream(self, entry: Entry) -> Iterator[bytes]:
         """Send a big file through the pool block by block, after what is in the batch."""
@@ -194,21 +196,23 @@ class _Writer:
             self._report.leave_out(entry.name, reason_of(error))
             return None
 
-    def _emit_header(self, streamed: _Streamed) -> bytes:
+    def _emit_header(self, streamed: _Streamed) -> Iterator[bytes]:
         streamed.offset = self._offset
-        return self._emit(records.local_header(streamed.member))
+        yield self._emit(records.local_header(streamed.member))
 
-    def _emit_block(self, streamed: _Streamed, block: Block, compressed: bytes) -> bytes:
+    def _emit_block(self, streamed: _Streamed, block: Block, compressed: bytes | None) -> Iterator[bytes]:
+        parts = stored(block.data) if compressed is None else (compressed,)
+        for part in parts:
+            streamed.member.compressed_bytes += len(part)
+            yield self._emit(part)
         self._blocks.give_back(block)
-        streamed.member.compressed_bytes += len(compressed)
-        return self._emit(compressed)
 
-    def _emit_end(self, streamed: _Streamed) -> bytes:
+    def _emit_end(self, streamed: _Streamed) -> Iterator[bytes]:
         member = streamed.member
         member.compressed_bytes += len(LAST_BLOCK)
         if streamed.sound:
             self._directory.add(records.central_header(member, streamed.offset))
-        return self._emit(LAST_BLOCK + records.descriptor(member))
+        yield self._emit(LAST_BLOCK + records.descriptor(member))
 
     def _emit(self, data: bytes) -> bytes:
         self._offset += len(data)
