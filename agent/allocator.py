@@ -7,7 +7,7 @@ on the heap. A backup uses large blocks in several threads and would leave them 
 import ctypes
 
 _M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8  # malloc.h
-_LARGE_BYTES = 256 << 10
+_LARGE_BYTES = 512 << 10  # a compressed block of an archive is smaller, and comes by the hundred a second
 
 
 def keep_small() -> None:
