@@ -126,6 +126,7 @@ class Crafted:
     data: bytes | None = None
     """Instead of `content` as it is in the archive."""
     local_name: bytes | None = None
+    local_extra: bytes = b""
     size_bytes: int | None = None
     crc: int | None = None
     offset: int | None = None
@@ -151,5 +152,6 @@ def crafted(*entries: Crafted, comment: bytes = b"") -> bytes:
         record[5] = entry.made_by
         directory += record
         member.name = entry.name if entry.local_name is None else entry.local_name
+        member.common_extra = entry.local_extra
         body += records.local_header(member) + data
     return body + directory + records.end_of_archive(len(entries), len(directory), len(body), comment)

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from agent.backup.archive.blocks import Blocks
 from agent.backup.archive.deflate import BLOCK_BYTES, HISTORY_BYTES, LAST_BLOCK, Deflater, deflater, stored
 from agent.backup.archive.directory import CentralDirectory
-from agent.backup.archive.metadata import common_extra, dos_time, from_dos_time, own_extra, parse_extra
+from agent.backup.archive.metadata import Extra, common_extra, dos_time, from_dos_time, own_extra, parse_extra
 from agent.backup.archive.names import readable, safe_name
 from agent.backup.archive.ordered import OrderedPool
 from agent.backup.errors import ArchiveError
@@ -130,6 +130,17 @@ def test_metadata_comes_back(mtime_ns: int, link: bytes | None, xattrs: dict[str
     extra = parse_extra(common_extra(status) + own_extra(mtime_ns, link, xattrs))
     assert (extra.uid, extra.gid, extra.mtime_ns) == (70_000, 2**32 - 2, mtime_ns)
     assert (extra.hard_link_to, extra.xattrs) == (link, xattrs)
+    # The usual order may be read in another way than any other.
+    assert parse_extra(own_extra(mtime_ns, link, xattrs) + common_extra(status)) == extra
+
+
+def test_what_is_no_owner_or_time_is_ignored_in_the_usual_order_too() -> None:
+    usual = (
+        b"UT\5\0\1" + bytes(4) + b"ux\x0b\0\1\4%b\4" + bytes(4) + b"EB\x13\0Edge\1\x0c\0" + bytes(8) + b"%b"
+    )
+    assert parse_extra(usual % (b"\xff" * 4, bytes(4))).uid is None
+    assert parse_extra(usual % (bytes(4), b"\xff" * 4)).mtime_ns == 0  # of the other field
+    assert parse_extra(usual % (b"\5" + bytes(3), b"\7" + bytes(3))) == Extra(mtime_ns=7, uid=5, gid=0)
 
 
 def test_whole_seconds_need_no_field_of_ours() -> None:

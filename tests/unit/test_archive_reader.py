@@ -259,6 +259,45 @@ def test_a_bomb_is_never_unpacked_beyond_the_size_that_it_announces() -> None:
     assert sum(written) <= 1000
 
 
+def test_neighbours_that_are_read_at_once_are_what_each_is_by_itself() -> None:
+    """Whatever stands between them, and whatever the end of what was read cuts off."""
+    contents = [b"", b"stored", b"text " * 5000, b"", os.urandom(999), b"a" * 300]
+    data = crafted(
+        *(
+            Crafted(b"%d" % number, content, method=method, data=packed, local_extra=bytes(extra))
+            for number, content in enumerate(contents)
+            for method, packed, extra in [
+                (8, deflated(content), 900 * number) if content[:1] in b"at" else (0, None, 0)
+            ]
+        )
+    )
+    reader = ArchiveReader(io.BytesIO(data))
+    entries = list(reader.entries())
+    assert list(reader.contents(entries)) == contents
+    assert list(reader.contents(entries[4:5])) == contents[4:5]
+    assert [content_of(reader, entry) for entry in entries] == contents
+
+
+@pytest.mark.parametrize(
+    ("entry", "reason"),
+    [
+        (Crafted(b"f", b"abc", crc=1), "checksum"),
+        (Crafted(b"f", b"abc", method=8, data=deflated(b"abcd")), "size"),
+        (Crafted(b"f", b"abcd", method=8, data=deflated(b"abc")), "size"),
+        (Crafted(b"f", b"abc", method=8, data=deflated(bytes(9 << 20))), "size"),
+        (Crafted(b"f", b"abc", method=8, data=b"\xff\xff"), "inflated"),
+        (Crafted(b"f", b"abc", method=8, data=deflated(b"abc")[:-1]), "inflated"),
+        (Crafted(b"f", b"abc", method=8, data=deflated(b"abc") + b"x"), "inflated"),
+        (Crafted(b"f", b"abc", local_name=b"g"), "headers differ"),
+        (Crafted(b"f", b"abc", local_extra=bytes(60_000), data=b""), "damaged|cannot hold"),
+    ],
+)
+def test_damage_is_found_in_what_is_read_at_once(entry: Crafted, reason: str) -> None:
+    reader = ArchiveReader(io.BytesIO(crafted(Crafted(b"before"), entry, Crafted(b"later"))))
+    with pytest.raises(ArchiveError, match=f"'f'.*{reason}"):
+        list(reader.contents(list(reader.entries())))
+
+
 def test_what_write_raises_comes_out_unchanged() -> None:
     reader = ArchiveReader(io.BytesIO(crafted(Crafted(b"a"))))
 

@@ -79,10 +79,10 @@ def central_records(read_at: ReadAt, end: End) -> Iterator[tuple[Central, bytes,
         central = records.parse_central(window.take(records.CENTRAL_BYTES))
         if central is None:
             raise ArchiveError("the archive is damaged: a record of its central directory is none")
-        name, extra = window.take(central.name_bytes), window.take(central.extra_bytes)
-        window.take(central.comment_bytes)
+        name_bytes, extra_bytes = central.name_bytes, central.extra_bytes
+        rest = window.take(name_bytes + extra_bytes + central.comment_bytes)
         count += 1
-        yield central, name, extra
+        yield central, rest[:name_bytes], rest[name_bytes : name_bytes + extra_bytes]
     # Without Zip64 some writers keep the number modulo 65,536.
     if count & 0xFFFF != end.entries & 0xFFFF:
         raise ArchiveError(f"the archive is damaged: it announces {end.entries} entries and has {count}")
@@ -109,7 +109,7 @@ class _Window:
 
     def _fill(self) -> None:
         rest = self._block[self._used :]
-        # A record's part has at most 65,535 bytes, so one block is always enough.
+        # What follows the fixed part of a record has at most 3 times 65,535 bytes: one block is enough.
         more = self._read_at(self._offset, min(_BLOCK_BYTES, self.left_bytes - len(rest)))
         if len(more) < min(_BLOCK_BYTES, self.left_bytes - len(rest)):
             raise ArchiveError("the archive was cut off while it was being read")

@@ -17,7 +17,7 @@ directory only, and only where there is something to keep.
 import os
 import struct
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import lru_cache
@@ -36,11 +36,15 @@ _RECORD = struct.Struct("<BH")
 _NANOSECONDS = struct.Struct("<qL")
 _ONLY_TIME = struct.Struct("<HH4sBHqL")
 """Our field with nothing but a time, as most files have it."""
+_USUAL = struct.Struct("<5s4x6sLcL11sqL")
+_USUAL_SIGNS = (b"UT\5\0\1", b"ux\x0b\0\1\4", b"\4", b"EB\x13\0Edge\1\x0c\0")
+"""All three fields, ours with nothing but the time: what most files have, read in one go."""
 
 _DOS_FIRST_S = 315_532_800  # 1980-01-01 UTC, the first time that a DOS date can say
 _DOS_LAST_S = 4_354_819_198  # 2107-12-31 23:59:58 UTC, the last one
 _NS = 1_000_000_000
 _NO_ID = b"\xff" * 4
+_NO_ID_NUMBER = 0xFFFF_FFFF
 
 
 class Kind(Enum):
@@ -126,8 +130,19 @@ class Extra:
 
 def parse_extra(data: bytes) -> Extra:
     """Read the fields that we know. Never raises: what is cut short or foreign is ignored."""
+    if len(data) == _USUAL.size:
+        time_sign, uid_sign, uid, gid_sign, gid, own_sign, seconds, nanoseconds = _USUAL.unpack(data)
+        signs = (time_sign, uid_sign, gid_sign, own_sign)
+        if signs == _USUAL_SIGNS and nanoseconds < _NS and _NO_ID_NUMBER not in (uid, gid):
+            return Extra(seconds * _NS + nanoseconds, uid, gid)
     extra = Extra()
-    for field_id, value in _fields(data):
+    end = 0
+    while end + 4 <= len(data):
+        field_id, length = _FIELD.unpack_from(data, end)
+        begin, end = end + 4, end + 4 + length
+        if end > len(data):
+            break
+        value = data[begin:end]
         if field_id == _TIME_ID and len(value) >= 5 and value[0] & 1 and extra.mtime_ns is None:
             extra.mtime_ns = int.from_bytes(value[1:5], "little", signed=True) * _NS
         elif field_id == _OWNER_ID:
@@ -137,17 +152,6 @@ def parse_extra(data: bytes) -> Extra:
         elif field_id == _OWN_ID and value[:4] == _OWN_MAGIC:
             _parse_own(value, extra)
     return extra
-
-
-def _fields(data: bytes) -> Iterator[tuple[int, bytes]]:
-    position = 0
-    while position + 4 <= len(data):
-        field_id, length = _FIELD.unpack_from(data, position)
-        position += 4
-        if position + length > len(data):
-            return
-        yield field_id, data[position : position + length]
-        position += length
 
 
 def _parse_owner(value: bytes, extra: Extra) -> None:

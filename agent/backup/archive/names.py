@@ -14,6 +14,8 @@ PRIVATE_PREFIX = ".edge-backup-"
 
 _SHOWN_LETTERS = 200
 _DRIVE = re.compile(r"[A-Za-z]:")
+_PLAIN = re.compile(rb"[^./\\\0][^/\\\0]*(?:/[^./\\\0][^/\\\0]*)*/?")
+"""No part empty or with a dot in front, no backslash, no NUL; most names are such."""
 
 
 def readable(name: str) -> str:
@@ -38,6 +40,8 @@ def safe_name(raw: bytes, *, unix: bool, directory: bool = False) -> str:
     Raises ArchiveError for a name that is empty, absolute, with a drive letter, `..` or NUL in it, that
     is, or lies below, a directory `.edge-backup-*`, or has a part that no file system takes (over 255 bytes).
     """
+    if unix and len(raw) <= 255 and _PLAIN.fullmatch(raw):
+        return raw.decode("utf-8", "surrogateescape").rstrip("/")  # what the rest would come to
     if directory and raw.endswith(b"\\"):
         raw = raw[:-1] + b"/"
     if not unix:

@@ -30,6 +30,7 @@ _DESCRIPTOR_MAGIC, _END64_MAGIC, _LOCATOR_MAGIC = b"PK\x07\x08", b"PK\x06\x06", 
 
 _LOCAL = struct.Struct("<4s3HL3L2H")
 _CENTRAL = struct.Struct("<4s4HL3L5H2L")
+_CENTRAL_READ = struct.Struct("<4sH2x2H4L4H2x2L")  # without the version that is needed, and text or binary
 _END = struct.Struct("<4s4H2LH")
 _END64 = struct.Struct("<4sQ2H2L4Q")
 _LOCATOR = struct.Struct("<4sLQL")
@@ -186,13 +187,8 @@ class Central(NamedTuple):
 
 def parse_central(data: bytes) -> Central | None:
     """A record of `CENTRAL_BYTES`; None when it is none."""
-    magic, made_by, _, flags, method, dos_time, crc, compressed, size, *rest = _CENTRAL.unpack(data)
-    name, extra, comment, disk, _, external, offset = rest
-    if magic != CENTRAL_MAGIC:
-        return None
-    return Central(
-        made_by, flags, method, dos_time, crc, compressed, size, name, extra, comment, disk, external, offset
-    )
+    magic, *fields = _CENTRAL_READ.unpack(data)
+    return Central._make(fields) if magic == CENTRAL_MAGIC else None
 
 
 def with_zip64(central: Central, field: bytes) -> Central:
@@ -201,6 +197,8 @@ def with_zip64(central: Central, field: bytes) -> Central:
     Raises ValueError when the field is too short for them.
     """
     values = [central.size_bytes, central.compressed_bytes, central.offset]
+    if _MAX32 not in values:
+        return central
     position = 0
     for index, value in enumerate(values):
         if value == _MAX32:
@@ -221,9 +219,9 @@ class Local(NamedTuple):
     extra_bytes: int
 
 
-def parse_local(data: bytes) -> Local | None:
-    """The local header that begins `data`; None when there is none."""
-    if len(data) < LOCAL_BYTES:
+def parse_local(data: bytes, at: int = 0) -> Local | None:
+    """The local header that begins at this place in `data`; None when there is none."""
+    if len(data) < at + LOCAL_BYTES:
         return None
-    magic, _, flags, method, _, _, _, _, name, extra = _LOCAL.unpack_from(data)
+    magic, _, flags, method, _, _, _, _, name, extra = _LOCAL.unpack_from(data, at)
     return Local(flags, method, name, extra) if magic == LOCAL_MAGIC else None
