@@ -26,8 +26,8 @@ def commit(workspace: Workspace, comparison: Comparison, token: CancelToken) -> 
             _apply(workspace, step)
         # Renaming changed the times of the directories, and read-only ones were opened up; children
         # come first, because their parents may end up closed to us.
-        for step in backwards(plan):
-            if step.act is Act.KEEP and step.new:
+        for step in backwards(plan, Act.KEEP):
+            if step.new:
                 set_meta(workspace.target.directory(step.path), step.new)
     disk.sync_file_system(workspace.root_fd)
     workspace.rename(PLAN, DONE)

@@ -3,7 +3,7 @@
 import itertools
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from agent.backup.archive.names import PRIVATE_PREFIX, bad_entry, readable
 from agent.backup.errors import AccessForbidden, IoError
@@ -50,12 +50,13 @@ class Comparison:
         while self._shared:
             path, new_meta = self._shared.pop()
             yield self._keep(path, new_meta)
-            new_fd = self._workspace.new_directory(path)
-            names = sorted(os.listdir(new_fd))
-            for name in names:
-                yield from self._entry(path, name, new_fd)
+            names = self._files_over_files(path)
+            for name in sorted(names):
+                step = self._entry(f"{path}/{name}" if path else name, names[name])
+                if step:
+                    yield step
             if self._replace:
-                yield from self._surplus(path, names, new_fd)
+                yield from self._surplus(path, names)
 
     def _keep(self, path: str, new_meta: Meta | None) -> Step:
         status = os.fstat(self._workspace.target.directory(path))
@@ -71,20 +72,44 @@ class Comparison:
             new_meta = new_meta._replace(mode=(new_meta.mode or 0) & ~_SPECIAL | special)
         return Step(next(self._numbers), Act.KEEP, path, old, new_meta)
 
-    def _entry(self, parent: str, name: str, new_fd: int) -> Iterator[Step]:
-        path = f"{parent}/{name}" if parent else name
-        new = os.stat(name, dir_fd=new_fd, follow_symlinks=False)
+    def _files_over_files(self, path: str) -> dict[str, bool]:
+        """The unpacked names in a directory of both sides; True where both have a file (or link) of that
+        name, as most often. Listing tells it without a system call for each name."""
+        with os.scandir(self._workspace.new_directory(path)) as new:
+            is_file = {entry.name: not entry.is_dir(follow_symlinks=False) for entry in new}
+        both = dict.fromkeys(is_file, False)
+        with os.scandir(self._workspace.target.directory(path)) as old:
+            for entry in old:
+                if is_file.get(entry.name) and not entry.is_dir(follow_symlinks=False):
+                    both[entry.name] = True
+        return both
+
+    def _entry(self, path: str, file_over_file: bool) -> Step | None:
+        """None for a directory that both sides have."""
+        if file_over_file:
+            refuse_mounts(path, whole=True, mounts=self._mounts)
+            self._refuse_own_storage(path)
+            return self._over_file(path, new_is_directory=False)
+        # Also where nothing is listed: when upper and lower case are one, another name may be in the way.
         old = self._workspace.target.stat(path)
-        if is_directory(new) and is_directory(old) and path != self._own_storage:
-            open_up((new_fd, name))
+        place = self._workspace.new_place(path)
+        new = os.stat(place[1], dir_fd=place[0], follow_symlinks=False)
+        both = is_directory(new) and is_directory(old) and path != self._own_storage
+        if both:
             refuse_mounts(path, whole=False, mounts=self._mounts)
             self._shared.append((path, meta_of(new)))
-            return
+            open_up(place)
+            return None
+        parent, _, name = path.rpartition("/")
         if not parent and name.startswith(PRIVATE_PREFIX) and is_directory(old):
             raise bad_entry(name, "would replace a directory of the agent's own")
         refuse_mounts(path, whole=True, mounts=self._mounts)
         self._refuse_own_storage(path)
-        yield self._placing(path, is_directory(new), old)
+        if old is None:
+            return Step(next(self._numbers), Act.ADD, path)
+        if is_directory(old):
+            return Step(next(self._numbers), Act.SWAP, path, meta_of(old))
+        return self._over_file(path, is_directory(new))
 
     def _refuse_own_storage(self, path: str) -> None:
         """Somebody who may send commands is not thereby one who may write the journal."""
@@ -93,15 +118,10 @@ class Comparison:
                 f"'{readable(path)}' in the target holds the agent's own storage, which no restore changes"
             )
 
-    def _placing(self, path: str, new_is_directory: bool, old: os.stat_result | None) -> Step:
+    def _over_file(self, path: str, new_is_directory: bool) -> Step:
         number = next(self._numbers)
-        if old is None:
-            return Step(number, Act.ADD, path)
-        if is_directory(old):
-            return Step(number, Act.SWAP, path, meta_of(old))
-        if new_is_directory or not self._saved(path, number):
-            return Step(number, Act.SWAP, path)
-        return Step(number, Act.REPLACE, path)
+        can_replace = not new_is_directory and self._saved(path, number)
+        return Step(number, Act.REPLACE if can_replace else Act.SWAP, path)
 
     def _saved(self, path: str, number: int) -> bool:
         """Hard-link the old file to undo/; False where that cannot be: VFAT, or somebody else's file."""
@@ -117,7 +137,8 @@ class Comparison:
             return False
         return True
 
-    def _surplus(self, parent: str, wanted: list[str], new_fd: int) -> Iterator[Step]:
+    def _surplus(self, parent: str, wanted: Iterable[str]) -> Iterator[Step]:
+        new_fd = self._workspace.new_directory(parent)
         fd = self._workspace.target.directory(parent)
         there = set(os.listdir(fd))
         # A file system that ignores case finds `Name` where `name` was asked for: that one is no

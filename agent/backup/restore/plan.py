@@ -8,13 +8,14 @@ escaped, and bytes that are no UTF-8 travel as lone surrogates (os.fsdecode).
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from enum import StrEnum
-from typing import IO
+from typing import IO, NamedTuple
 
 from agent.backup.restore.metadata import Meta
 
 _BLOCK_BYTES = 1 << 16
+_encode = json.JSONEncoder(separators=(",", ":")).encode
+_decode = json.JSONDecoder().decode  # json.loads guesses an encoding first
 
 
 class Act(StrEnum):
@@ -33,8 +34,7 @@ class Act(StrEnum):
     """A directory on both sides: its entries have steps of their own, its metadata changes at the end."""
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(NamedTuple):
     number: int
     """Unique in the plan; the name in undo/."""
     act: Act
@@ -47,14 +47,13 @@ class Step:
 
 
 def to_line(step: Step) -> bytes:
-    record = (step.number, step.act, step.path, step.old, step.new)
-    return json.dumps(record, separators=(",", ":")).encode("ascii") + b"\n"
+    return _encode(step).encode("ascii") + b"\n"
 
 
 def from_line(line: bytes) -> Step:
     """The step that `to_line` wrote; raises ValueError when it was not."""
     try:
-        number, act, path, old, new = json.loads(line)
+        number, act, path, old, new = _decode(line.decode("ascii"))
         return Step(number, Act(act), path, old and Meta(*old), new and Meta(*new))
     except (TypeError, ValueError) as error:
         raise ValueError(f"not a step of a restore plan: {line[:80]!r}") from error
@@ -66,9 +65,12 @@ def forwards(file: IO[bytes]) -> Iterator[Step]:
     return map(from_line, file)
 
 
-def backwards(file: IO[bytes]) -> Iterator[Step]:
-    """The steps from the last to the first, in constant memory."""
-    return map(from_line, lines_backwards(file))
+def backwards(file: IO[bytes], act: Act | None = None) -> Iterator[Step]:
+    """The steps (those of one kind) from the last to the first, in constant memory."""
+    lines = lines_backwards(file)
+    if act:
+        lines = (line for line in lines if line.split(b",", 2)[1] == b'"%b"' % act.encode())
+    return map(from_line, lines)
 
 
 def lines_backwards(file: IO[bytes]) -> Iterator[bytes]:
