@@ -15,6 +15,7 @@ from agent.backup.archive.reader import ArchiveReader
 from agent.backup.errors import ArchiveError, Cancelled, IoError, NoSpace
 from agent.backup.restore import Restore, RestoreOptions
 from agent.backup.transfer import CancelToken
+from tests.support.archives import Crafted, crafted
 from tests.support.diskfaults import striking
 from tests.support.require import require
 from tests.support.restoring import JOB, LIMITS, is_clean, restored, unpacked, without_working_directory
@@ -63,6 +64,58 @@ def test_unpacking_does_not_touch_the_target_not_even_its_time(target: Path, arc
     assert differences(before, snapshot(target)) == []
 
 
+def many_files() -> Spec:
+    """Enough for several batches on each thread, with directories, links and large files in between."""
+    spec: dict[str, File | Dir | Link] = {}
+    for number in range(900):
+        directory = f"d{number // 150}/e{number // 70}"
+        spec |= {directory[:2]: Dir(0o750), directory: Dir(0o555)}
+        spec[f"{directory}/f{number:03}"] = File(
+            f"{number} ".encode() * (number % 50), 0o600 | number % 64, NOON_NS + number * 2_000_000_000
+        )
+        if number % 190 == 5:
+            spec[f"{directory}/large"] = File(os.urandom(1000) * 700 + bytes(400_000), 0o640)
+            spec[f"{directory}/link"] = Link(f"f{number:03}")
+            spec[f"{directory}/empty"] = Dir(0o711)
+    return spec
+
+
+def test_threads_make_the_same_tree_over_nothing_and_over_itself(
+    tmp_path: Path, target: Path, archive: Path
+) -> None:
+    spec = many_files()
+    expected = snapshot(make_tree(tmp_path / "expected", spec))
+    write_zip(archive, spec)
+    del expected[""]
+    for _ in range(2):
+        found = snapshot(restored(target, archive))
+        del found[""]
+        assert differences(expected, found) == []
+        assert is_clean(target)
+
+
+def test_a_damaged_file_among_many_is_named_and_nothing_is_left(target: Path, archive: Path) -> None:
+    files = [Crafted(b"d%d/f%d" % (number // 90, number), b"x" * 300) for number in range(800)]
+    files[555].crc = 1
+    archive.write_bytes(crafted(*files))
+    before = snapshot(target)
+    with pytest.raises(ArchiveError, match="'d6/f555' is damaged"), unpacked(target, archive):
+        pass
+    assert differences(before, snapshot(target)) == []
+
+
+def test_a_hard_link_to_a_file_that_a_thread_still_makes(target: Path, archive: Path) -> None:
+    link = own_extra(1, b"f0", {})
+    files = [
+        Crafted(b"f%d" % number, b"same", extra=link if number % 3 == 1 else b"") for number in range(300)
+    ]
+    archive.write_bytes(crafted(*files))
+    restored(target, archive)
+    inodes = [(target / f"f{number}").stat().st_ino for number in range(300)]
+    assert {inodes[number] for number in range(1, 300, 3)} == {inodes[0]}
+    assert len(set(inodes)) == 200
+
+
 def test_the_survey_and_the_progress_tell_what_was_unpacked(target: Path, archive: Path) -> None:
     write_zip(archive, {"d": Dir(), "d/f": File(bytes(700_000)), "l": Link("d")})
     seen: list[int] = []
@@ -80,8 +133,8 @@ def test_the_survey_and_the_progress_tell_what_was_unpacked(target: Path, archiv
     [
         ([("a", File()), ("a", File())], "is there twice"),
         ([("a", Link("x")), ("a", File())], "is there twice"),
-        ([("a", File()), ("a", Dir())], "lies below one that is no directory"),
-        ([("a", File()), ("a/b", File())], "lies below one that is no directory"),
+        ([("a", File()), ("a", Dir())], "is there twice"),
+        ([("a", File()), ("a/b", File())], "is no directory but others lie below it"),
         ([("a", Dir()), ("a", File())], "is there twice"),
         ([("a", Link("/etc")), ("a/passwd", File())], "lies below a symbolic link"),
         ([("a/passwd", File()), ("a", Link("/etc"))], "is there twice"),

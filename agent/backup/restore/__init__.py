@@ -2,7 +2,8 @@
 
 `restore` is what the rest of the agent uses. Below it: `unpack` fills the working directory (`workspace`),
 `compare` finds out what has to happen, `plan` keeps that on the disk, `commit` does and undoes it. The
-rest are their tools: `directories` (never through a link), `disk`, `metadata`, `mounts`, `pending`, `sparse`.
+rest are their tools: `directories` (never through a link), `disk`, `files`, `metadata`, `mounts`, `pending`,
+`sparse`.
 
 The target's own modification time is the one thing that a crash may change: it is put back right after
 the working directory is made and removed, and nothing can join the two instructions.

@@ -1,7 +1,6 @@
 """Writing a file with holes where it has long runs of zeros."""
 
 import os
-from collections.abc import Callable
 
 _SMALLEST_HOLE_BYTES = 4096  # the block of most file systems: less than that is never a hole
 
@@ -9,15 +8,13 @@ _SMALLEST_HOLE_BYTES = 4096  # the block of most file systems: less than that is
 class SparseWriter:
     """Takes the contents of a new, empty file in order. A chunk of nothing but zeros is skipped over."""
 
-    def __init__(self, fd: int, passed: Callable[[int], None]) -> None:
-        """`passed` is called with the size of each chunk before it is written; it may raise."""
-        self._fd, self._passed = fd, passed
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
         self._size = 0
         self._hole_at_end = False
 
     def write(self, chunk: bytes) -> None:
-        """Raises OSError, and what `passed` raises."""
-        self._passed(len(chunk))
+        """Raises OSError."""
         self._size += len(chunk)
         # rstrip is nearly free on other data: it looks at the last byte.
         self._hole_at_end = len(chunk) >= _SMALLEST_HOLE_BYTES and not chunk.rstrip(b"\0")

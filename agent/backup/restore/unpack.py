@@ -5,21 +5,20 @@ import stat
 from collections.abc import Sequence
 from contextlib import ExitStack
 from tempfile import TemporaryFile
+from threading import Lock
 
 from agent.backup.archive.entry import ArchiveEntry
 from agent.backup.archive.metadata import Kind
 from agent.backup.archive.names import bad_entry
 from agent.backup.archive.reader import ArchiveReader
 from agent.backup.restore.directories import Tree, open_directory
-from agent.backup.restore.disk import NO_HARD_LINK, by_descriptor, syncs_tell_errors
+from agent.backup.restore.disk import NO_HARD_LINK, by_descriptor
+from agent.backup.restore.files import FileMaker, Wanted, misplaced
 from agent.backup.restore.metadata import Meta, allowed_xattrs, may_chown, set_link_meta, set_meta
 from agent.backup.restore.mounts import refuse_mounts
 from agent.backup.restore.pending import PendingDirectories
-from agent.backup.restore.sparse import SparseWriter
 from agent.backup.restore.workspace import NEW, Workspace
 from agent.backup.transfer import CancelToken, Progress
-
-_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class Unpacker:
@@ -47,8 +46,8 @@ class Unpacker:
         self._may_chown = may_chown()
         self._owner = owner and self._may_chown
         self._mode_bits = 0o7777 if special_bits else 0o777
-        self._fsync_each = not syncs_tell_errors()
         self._bytes_done = 0
+        self._counting = Lock()
         self.current = ""
         """The name that is being worked on, for messages."""
 
@@ -63,10 +62,13 @@ class Unpacker:
             self._directories = PendingDirectories(
                 closing.enter_context(TemporaryFile(dir=by_descriptor(self._work_fd)))
             )
+            self._files = FileMaker(reader, new_fd, self._token, self._passed)
+            closing.callback(self._files.close)  # before the others, whatever the end is
             for entry in reader.entries():
                 self._token.check()
                 self.current = entry.name
                 self._unpack(reader, entry, new)
+            self._files.drain()
             for path, meta, xattrs in self._directories.finish():
                 self._token.check()
                 self.current = path
@@ -82,13 +84,9 @@ class Unpacker:
             elif entry.kind is Kind.LINK:
                 self._link(reader, entry, new)
             elif entry.hard_link_to is None or not self._hard_link(entry, entry.hard_link_to, new):
-                self._file(reader, entry, new)
-        except FileExistsError as error:
-            raise bad_entry(
-                entry.name, "is there twice, or differs from another only in what this file system ignores"
-            ) from error
-        except NotADirectoryError as error:
-            raise bad_entry(entry.name, "lies below one that is no directory") from error
+                self._file(entry, new)
+        except (FileExistsError, NotADirectoryError) as error:
+            raise misplaced(entry.name, error) from error
 
     def _directory(self, entry: ArchiveEntry, new: Tree) -> None:
         new.directory(entry.name, self._imply)
@@ -103,18 +101,10 @@ class Unpacker:
             raise bad_entry(path, "needs more directories than the limit of entries allows")
         self._directories.imply(path)
 
-    def _file(self, reader: ArchiveReader, entry: ArchiveEntry, new: Tree) -> None:
-        directory_fd, name = new.parent(entry.name, self._imply)
-        fd = os.open(name, _CREATE, 0o600, dir_fd=directory_fd)
-        try:
-            output = SparseWriter(fd, self._passed)
-            reader.extract(entry, output.write)
-            output.finish()
-            set_meta(fd, self._meta(entry, stat.S_IFREG), allowed_xattrs(entry.xattrs, self._special_bits))
-            if self._fsync_each:
-                os.fsync(fd)
-        finally:
-            os.close(fd)
+    def _file(self, entry: ArchiveEntry, new: Tree) -> None:
+        new.parent(entry.name, self._imply)
+        xattrs = allowed_xattrs(entry.xattrs, self._special_bits)
+        self._files.add(Wanted(entry, self._meta(entry, stat.S_IFREG), xattrs))
 
     def _link(self, reader: ArchiveReader, entry: ArchiveEntry, new: Tree) -> None:
         parts: list[bytes] = []
@@ -128,6 +118,7 @@ class Unpacker:
 
     def _hard_link(self, entry: ArchiveEntry, source: str, new: Tree) -> bool:
         """Make another name of an earlier file; False when that cannot be: the entry has the content too."""
+        self._files.drain()  # the earlier file may be among them
         directory_fd, name = new.parent(entry.name, self._imply)
         status = self._sources.stat(source)
         if status is None or not stat.S_ISREG(status.st_mode):
@@ -144,8 +135,9 @@ class Unpacker:
 
     def _passed(self, size_bytes: int) -> None:
         self._token.check()
-        self._bytes_done += size_bytes
-        self._progress(self._bytes_done)
+        with self._counting:
+            self._bytes_done += size_bytes
+            self._progress(self._bytes_done)
 
     def _meta(self, entry: ArchiveEntry, kind: int) -> Meta:
         uid, gid = entry.uid, entry.gid
