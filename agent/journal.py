@@ -325,6 +325,10 @@ class Journal:
             )
             db.execute("DELETE FROM outbox WHERE id = ?", (number,))
 
+    def give_up(self, numbers: Iterable[int]) -> None:
+        with self.transaction() as db:
+            db.executemany("DELETE FROM outbox WHERE id = ?", [(number,) for number in numbers])
+
     def kept(self) -> list[tuple[int, str, bytes, str]]:
         return self._db.execute("SELECT id, topic, payload, property FROM outbox ORDER BY id").fetchall()
 

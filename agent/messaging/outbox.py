@@ -5,19 +5,29 @@ When the connection is lost, what was not acknowledged goes back to the head of 
 again, identical. Messages that must not be lost are kept in a store until the broker has them; a newer
 value of a property takes the place of a waiting one that may be dropped (progress). What is put in goes
 out with the next `flush`, so that nothing is said before the journal's transaction is on the disk.
+
+What waits is bounded. Of too many messages the oldest is given up, with a line in the log; the newest value
+of each property always arrives.
 """
 
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, islice
 from typing import Protocol
+
+import structlog
+
+log = structlog.get_logger(__name__)
 
 WINDOW = 10
 REPLY_LIFETIME_S = 60
 """Nobody waits longer for the answer to a command."""
 MAX_WAITING_REPLIES = 1000
+MAX_WAITING = 2000
+"""Other messages that wait: two for each of the jobs that the journal keeps. Nobody has been listening for
+weeks when there are more."""
 
 
 Publish = Callable[[str, bytes], int | None]
@@ -40,6 +50,11 @@ class Message:
     expires_s: float | None = None
     """Time of the monotonic clock after which it is dropped."""
 
+    @property
+    def may_be_given_up(self) -> bool:
+        """Answers have a limit of their own, and an announcement is short-lived anyway."""
+        return self.repeated and self.expires_s is None
+
 
 class Store(Protocol):
     """Where messages are kept until the broker has them; the agent's journal."""
@@ -47,6 +62,9 @@ class Store(Protocol):
     def keep(self, topic: str, payload: bytes, property_name: str) -> int: ...
     def delivered(self, number: int) -> None:
         """Forget the message; what it set is now the last known value of its property."""
+
+    def give_up(self, numbers: Iterable[int]) -> None:
+        """Forget messages that nobody has heard."""
 
     def kept(self) -> Iterable[tuple[int, str, bytes, str]]:
         """Number, topic, payload and property of all that is kept, in order."""
@@ -129,11 +147,28 @@ class Outbox:
         self._waiting.extend(self._fresh)
         self._fresh.clear()
         self._drop_expired()
+        self._give_up_excess()
         while self._publish and self._waiting and len(self._unacknowledged) < WINDOW:
             mid = self._publish(self._waiting[0].topic, self._waiting[0].payload)
             if mid is None:
                 return
             self._unacknowledged[mid] = self._waiting.popleft()
+
+    def _give_up_excess(self) -> None:
+        excess = sum(message.may_be_given_up for message in self._waiting) - MAX_WAITING
+        if excess <= 0:
+            return
+        newest = {message.property_name: message for message in self._waiting if message.property_name}
+        old = (
+            message
+            for message in self._waiting
+            if message.may_be_given_up and newest.get(message.property_name) is not message
+        )
+        given_up = list(islice(old, excess))
+        log.warning("too many messages wait for the broker, the oldest are given up", count=len(given_up))
+        self._store.give_up(message.kept_as for message in given_up if message.kept_as is not None)
+        gone = {id(message) for message in given_up}
+        self._waiting = deque(message for message in self._waiting if id(message) not in gone)
 
     def _drop_expired(self) -> None:
         now = time.monotonic()

@@ -335,6 +335,26 @@ def test_of_too_many_waiting_replies_the_oldest_are_dropped(outbox: Outbox, line
     assert line.heard == [b"state", *(b"%d" % number for number in range(3, MAX_WAITING_REPLIES + 3))]
 
 
+def test_of_too_many_waiting_messages_the_oldest_are_given_up_also_in_the_journal(
+    journal: Journal, line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Weeks without a broker must not fill memory and disk. The twin ends with the newest values."""
+    monkeypatch.setattr(outbox_module, "MAX_WAITING", 100)
+    journal._db.execute("PRAGMA synchronous=OFF")
+    outbox = Outbox(journal)
+    outbox.keep("e", b"upload", "lastUpload")
+    for number in range(3000):
+        outbox.keep("e", b"%d" % number, "lastOperation")
+        outbox.flush()
+    wanted = [b"upload", *(b"%d" % number for number in range(2901, 3000))]
+    assert [payload for _, _, payload, _ in journal.kept()] == wanted
+    again = Outbox(journal)
+    again.up(line.publish, [("e", b"feature")])
+    line.acknowledge_all(again)
+    assert line.heard == [b"feature", *wanted]
+    assert again.empty
+
+
 def test_an_acknowledgement_of_an_earlier_connection_is_ignored(outbox: Outbox, line: Line) -> None:
     outbox.sent(77)
     outbox.up(line.publish, [])
