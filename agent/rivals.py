@@ -11,11 +11,13 @@ import structlog
 from agent.messaging import ditto
 from agent.messaging.ditto import Unreadable
 from agent.messaging.hono import Identity
+from agent.messaging.outbox import MAX_WAITING_REPLIES
 
 log = structlog.get_logger(__name__)
 
 ANSWERS = "command//+/res/#"
-_REMEMBERED = 256
+_REMEMBERED = MAX_WAITING_REPLIES + 100
+"""Those that wait in the outbox, and some that are on their way back."""
 
 
 class Rivals:
