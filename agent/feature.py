@@ -7,9 +7,11 @@ it again, then the answer goes out, then the work begins.
 import sqlite3
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import structlog
@@ -31,8 +33,7 @@ from agent.twin import Twin
 
 log = structlog.get_logger(__name__)
 
-MAX_COMMAND_BYTES = 256 << 10
-"""No command of a backend comes near this; larger payloads are dropped unread."""
+INTERNAL_ERROR = "internal error: see the device's log"
 
 Operation = Callable[[Parameters, str], Admitted]
 """Admits a command of the device with this id. Raises `CommandError`."""
@@ -63,6 +64,16 @@ class Command:
         return not self.topic.one_way if required is None else required
 
 
+@dataclass(slots=True)
+class _Received:
+    """A command that is being received, and what follows when the journal has it."""
+
+    command: Command
+    delivery: Delivery
+    accepted: bool = False
+    then: Callable[[], None] = lambda: None
+
+
 class Feature:
     """Belongs to the main thread."""
 
@@ -83,30 +94,54 @@ class Feature:
         self._rivals, self._operations = rivals, operations
         self._admission = Admission(settings)
 
-    def receive(self, delivery: Delivery) -> None:
-        """Take a message from a command topic. It is acknowledged, whatever it is, but not too early."""
-        command = self._read(delivery)
-        if command is None:
-            delivery.ack()
-            return
+    def receive(self, deliveries: Iterable[Delivery]) -> None:
+        """Take messages from command topics. Each is acknowledged, whatever it is, but not too early."""
+        waiting: deque[_Received] = deque()
+        for delivery in deliveries:
+            if command := self._read(delivery):
+                waiting.append(_Received(command, delivery))
+            else:
+                delivery.ack()
+        while waiting:
+            self._receive_some(waiting)
+
+    def _receive_some(self, waiting: deque[_Received]) -> None:
+        """Take commands up to one that is accepted: one transaction, so that a flood costs few syncs."""
+        taken: list[_Received] = []
         try:
-            verdict = self._redeliveries.judge(
-                command.id, command.payload, short=command.topic.short, dup=delivery.dup
-            )
+            with self._journal.transaction():
+                while waiting and not (taken and taken[-1].accepted):
+                    taken.append(waiting.popleft())
+                    self._judge(taken[-1])
         except sqlite3.Error:
-            log.exception("command refused: the journal cannot be used", **_about(command))
-            self._refuse_unwritten(command, delivery)
-            return
+            taken += waiting  # each would wait as long for a journal that is locked
+            waiting.clear()
+            log.exception("commands refused: the journal cannot be written", commands=len(taken))
+            self._refuse_unwritten(
+                taken, 507, "the device cannot write its journal: its disk is full or fails"
+            )
+        except Exception:
+            log.exception("internal error", commands=len(taken))
+            self._refuse_unwritten(taken, 500, INTERNAL_ERROR)
+        else:
+            for received in taken:
+                received.delivery.ack()
+            self._outbox.flush()
+            for received in taken:
+                received.then()
+
+    def _judge(self, received: _Received) -> None:
+        command, delivery = received.command, received.delivery
+        verdict = self._redeliveries.judge(
+            command.id, command.payload, short=command.topic.short, dup=delivery.dup
+        )
         if isinstance(verdict, Repeated):
             log.info("command came again, answer repeated", **_about(command))
-            delivery.ack()
             if verdict.reply_topic and verdict.reply:
                 self._rivals.answered(verdict.reply)
-                self._send(verdict.reply_topic, verdict.reply)
-        elif verdict is Verdict.OTHER_FORM:
-            delivery.ack()
-        else:
-            self._carry_out(command, delivery, conflict=verdict is Verdict.CONFLICT)
+                self._outbox.reply(verdict.reply_topic, verdict.reply)
+        elif verdict is not Verdict.OTHER_FORM:
+            self._carry_out(received, conflict=verdict is Verdict.CONFLICT)
 
     def _read(self, delivery: Delivery) -> Command | None:
         topic = parse_command_topic(delivery.topic)
@@ -116,9 +151,6 @@ class Feature:
         if delivery.retain:
             # It would come back with every subscription.
             log.warning("retained command ignored: remove it from the broker", topic=delivery.topic[:200])
-            return None
-        if len(delivery.payload) > MAX_COMMAND_BYTES:
-            log.warning("command ignored: too large", bytes=len(delivery.payload), limit=MAX_COMMAND_BYTES)
             return None
         try:
             envelope = ditto.parse(delivery.payload)
@@ -136,31 +168,21 @@ class Feature:
             topic, envelope, operation, command_id, delivery.payload, correlation_id, delivery.received_s
         )
 
-    def _carry_out(self, command: Command, delivery: Delivery, *, conflict: bool) -> None:
+    def _carry_out(self, received: _Received, *, conflict: bool) -> None:
+        command = received.command
         admitted, error = self._admit(command, conflict=conflict)
         answer = self._answer(command, error)
-        try:
-            with self._journal.transaction():
-                # The answer waits in memory before the job's first state does: that is their order.
-                if answer:
-                    self._outbox.reply(*answer)
-                if admitted:
-                    admitted.record()
-                if not conflict:
-                    job_id = admitted.job_id if admitted else None
-                    self._redeliveries.remember(
-                        command.id, command.payload, command.topic.short, answer, job_id
-                    )
-        except sqlite3.Error:
-            log.exception("command refused: the journal cannot be written", **_about(command))
-            self._refuse_unwritten(command, delivery)
-            return
-        delivery.ack()
-        self._outbox.flush()
+        # The answer waits in memory before the job's first state does: that is their order.
+        if answer:
+            self._outbox.reply(*answer)
         if admitted:
-            admitted.begin()
-        elif error:
-            log.warning("command refused", status=error.status, reason=error.message, **_about(command))
+            admitted.record()
+            received.accepted, received.then = True, admitted.begin
+        if not conflict:
+            job_id = admitted.job_id if admitted else None
+            self._redeliveries.remember(command.id, command.payload, command.topic.short, answer, job_id)
+        if error:
+            received.then = partial(_log_refusal, command, error)
 
     def _admit(self, command: Command, *, conflict: bool) -> tuple[Admitted | None, CommandError | None]:
         try:
@@ -184,7 +206,7 @@ class Feature:
             return None, error
         except Exception:
             log.exception("internal error", **_about(command))
-            return None, CommandError(500, EXECUTION_FAILED, "internal error: see the device's log")
+            return None, CommandError(500, EXECUTION_FAILED, INTERNAL_ERROR)
 
     def _answer(self, command: Command, error: CommandError | None) -> tuple[str, bytes] | None:
         if not command.answer_is_due or (command.topic.one_way and not self._settings.one_way_replies):
@@ -201,18 +223,17 @@ class Feature:
         self._rivals.answered(payload)
         return command.topic.reply_topic(status), payload
 
-    def _refuse_unwritten(self, command: Command, delivery: Delivery) -> None:
+    def _refuse_unwritten(self, taken: Iterable[_Received], status: int, message: str) -> None:
         self._outbox.forget_fresh()
-        delivery.ack()
-        error = CommandError(
-            507, EXECUTION_FAILED, "the device cannot write its journal: its disk is full or fails"
-        )
-        if answer := self._answer(command, error):
-            self._send(*answer)
-
-    def _send(self, topic: str, payload: bytes) -> None:
-        self._outbox.reply(topic, payload)
+        for received in taken:
+            received.delivery.ack()
+            if answer := self._answer(received.command, CommandError(status, EXECUTION_FAILED, message)):
+                self._outbox.reply(*answer)
         self._outbox.flush()
+
+
+def _log_refusal(command: Command, error: CommandError) -> None:
+    log.warning("command refused", status=error.status, reason=error.message, **_about(command))
 
 
 def _about(command: Command) -> dict[str, Any]:

@@ -4,7 +4,7 @@ After every connect, also when the broker kept the session: subscribe again, ann
 send what waits. Nothing is believed to have survived a restart of the broker.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import structlog
@@ -30,8 +30,8 @@ log = structlog.get_logger(__name__)
 
 ASK_AGAIN_S, ASK_AGAIN_LONGEST_S = 1.0, 60.0
 SUBSCRIBE_AGAIN_S = 10.0
-MAX_EARLY = 1000
-"""Commands that may wait until the device knows who it is."""
+MAX_EARLY_BYTES = 4 << 20
+"""Of commands that wait until the device knows who it is; the oldest go first."""
 
 
 class Presence:
@@ -45,13 +45,13 @@ class Presence:
         *,
         twin: Twin,
         outbox: Outbox,
-        receive: Callable[[Delivery], None],
+        receive: Callable[[Sequence[Delivery]], None],
         identified: Callable[[], None],
         announced: Callable[[], None],
         rivals: Rivals,
     ) -> None:
-        """`receive` is given commands; `identified` is called when the device knows who it is, `announced`
-        after every connect, when the twin knows the feature."""
+        """`receive` is given the commands that have come meanwhile; `identified` is called when the device
+        knows who it is, `announced` after every connect, when the twin knows the feature."""
         self._settings, self._mailbox, self._twin, self._outbox = settings, mailbox, twin, outbox
         self._receive, self._identified, self._announced = receive, identified, announced
         self._rivals = rivals
@@ -59,7 +59,9 @@ class Presence:
         self._link = Link(broker, events, mailbox.post)
         self._identity: Identity | None = None
         self._early: list[Delivery] = []
+        self._commands: list[Delivery] = []
         self._ask: Timer | None = None
+        self._subscribe_again: Timer | None = None
         self._deaf = False
         self.online = False
 
@@ -96,12 +98,15 @@ class Presence:
         notify.status(f"{what}: {self._settings.broker}")
         self.online = False
         self._outbox.down()
-        if self._ask:
-            self._ask.cancel()
+        for timer in (self._ask, self._subscribe_again):
+            if timer:
+                timer.cancel()
 
     def _refused(self) -> None:
         log.error("the broker refused a subscription, trying again: check its access rules", wanted=COMMANDS)
-        self._mailbox.call_later(SUBSCRIBE_AGAIN_S, self._subscribe)
+        if self._subscribe_again:
+            self._subscribe_again.cancel()
+        self._subscribe_again = self._mailbox.call_later(SUBSCRIBE_AGAIN_S, self._subscribe)
 
     def _subscribe(self) -> None:
         if not self._settings.device_id:
@@ -136,9 +141,8 @@ class Presence:
         self._adopt(identity)
         if self.online:
             self._announce()
-        early, self._early = self._early, []
-        for delivery in early:
-            self._receive(delivery)
+        self._commands, self._early = self._early + self._commands, []
+        self._hand_over()
 
     def _adopt(self, identity: Identity) -> None:
         before = self._identity and self._identity.device_id
@@ -159,7 +163,19 @@ class Presence:
             return
         elif self._identity is None:
             self._early.append(delivery)
-            if len(self._early) > MAX_EARLY:
+            while sum(_weight(waiting) for waiting in self._early) > MAX_EARLY_BYTES:
                 self._early.pop(0).ack()
         else:
-            self._receive(delivery)
+            if not self._commands:
+                self._mailbox.post(self._hand_over)
+            self._commands.append(delivery)
+
+    def _hand_over(self) -> None:
+        """Those that came meanwhile go together, so that the journal syncs once for many."""
+        commands, self._commands = self._commands, []
+        if not self._deaf:
+            self._receive(commands)
+
+
+def _weight(delivery: Delivery) -> int:
+    return 1000 + len(delivery.payload)  # bytes, with what Python adds

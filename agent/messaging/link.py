@@ -3,7 +3,8 @@
 A thread of its own connects, runs the network loop, and begins again after a pause when the connection
 ends, for whatever reason, for ever. Each connection has a client object of its own: nothing is queued
 inside the library, certificates are read again, and an exception in a callback ends that connection
-only. The callbacks parse nothing and never block; they post to the mailbox.
+only. The callbacks parse nothing and post to the mailbox. They wait for nothing but room in it: when
+messages come faster than they are taken, the rest is left with the broker.
 """
 
 import random
@@ -30,6 +31,14 @@ KEEP_ALIVE_S = 30
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 60
 SILENT_S = 300
 """A thread that has not come round for so long is stuck: all its waits, pauses too, are much shorter."""
+STABLE_S = 2 * LONGEST_PAUSE_S
+"""A connection that lasted less counts as short. Longer than any pause: two clients that take the same
+session from each other would otherwise never calm down."""
+MANY_SHORT = 3
+MAX_PAYLOAD_BYTES = 256 << 10
+"""No message to us comes near this; a larger one is dropped where it arrives."""
+MAX_BACKLOG = 32
+"""Messages that wait in the mailbox; more than brokers send before the first is acknowledged (often 20)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +85,35 @@ class Events:
     """The broker refused a subscription."""
 
 
+class _Client(Client):
+    """Knows when something was last read: the library notices a silent broker only after two periods."""
+
+    def __init__(self, broker: Broker) -> None:
+        super().__init__(
+            CallbackAPIVersion.VERSION2,
+            client_id=broker.client_id,
+            clean_session=broker.clean_session,
+            protocol=MQTTProtocolVersion.MQTTv311,
+            reconnect_on_failure=False,
+            manual_ack=True,
+        )
+        self.heard_s = time.monotonic()
+
+    def loop_read(self, max_packets: int = 1) -> MQTTErrorCode:
+        result = super().loop_read(max_packets)
+        self.heard_s = time.monotonic()
+        return result
+
+    def serve(self, came_round: Callable[[], None]) -> bool:
+        """Run until the connection ends; False when it did so because nothing came any more."""
+        while (left_s := self.heard_s + 1.5 * KEEP_ALIVE_S - time.monotonic()) > 0:
+            # Wakes for traffic, and often enough to send the ping long before the broker gives us up.
+            if self.loop(min(left_s, KEEP_ALIVE_S / 3)) != MQTTErrorCode.MQTT_ERR_SUCCESS:
+                return True
+            came_round()
+        return False
+
+
 class Link:
     """`start`, then `publish` and `subscribe` between `up` and `down`, at last `stop`."""
 
@@ -83,6 +121,7 @@ class Link:
         self._broker, self._events, self._post = broker, events, post
         self._client: Client | None = None
         self._optional: int | None = None
+        self._room = threading.Semaphore(MAX_BACKLOG)
         self._stop = threading.Event()
         self._round_s = time.monotonic()
         self._thread = threading.Thread(target=self._run, name="mqtt", daemon=True)
@@ -118,16 +157,34 @@ class Link:
 
     # From here on: the link's own thread.
 
+    def _came_round(self) -> None:
+        self._round_s = time.monotonic()
+
     def _run(self) -> None:
-        pause_s = FIRST_PAUSE_S
+        failed = short = 0
         while not self._stop.is_set():
-            self._round_s = time.monotonic()
+            self._came_round()
+            began_s = time.monotonic()
             was_up, reason = self._connection()
             if self._stop.is_set():
                 break
             self._post(partial(self._lost, reason))
-            pause_s = FIRST_PAUSE_S if was_up else min(2 * pause_s, LONGEST_PAUSE_S)
-            self._stop.wait(pause_s * random.uniform(0.5, 1))  # noqa: S311 (spreads load, keeps no secret)
+            if was_up:
+                failed, short = 0, short + 1 if time.monotonic() - began_s < STABLE_S else 0
+            else:
+                failed += 1
+            if was_up and short >= MANY_SHORT:
+                log.error(
+                    "connections end soon after they are made: is another client connected under our id?",
+                    client_id=self._broker.client_id,
+                    in_a_row=short,
+                )
+            self._pause(max(failed, short - 1))
+
+    def _pause(self, times: int) -> None:
+        """Wait before the next attempt, twice as long each time that something went wrong in a row."""
+        pause_s = min(FIRST_PAUSE_S * 2 ** min(times, 20), LONGEST_PAUSE_S)
+        self._stop.wait(pause_s * random.uniform(0.5, 1))  # noqa: S311 (spreads load, keeps no secret)
 
     def _connection(self) -> tuple[bool, str]:
         """One connection from beginning to end: whether it was up, and why it ended."""
@@ -154,25 +211,18 @@ class Link:
             client = self._new_client()
             client.on_connect, client.on_disconnect = on_connect, on_disconnect
             client.connect(self._broker.host, self._broker.port, keepalive=KEEP_ALIVE_S)
-            # Wakes for traffic, and twice in a keep-alive period to send the ping in time.
-            while client.loop(KEEP_ALIVE_S / 2) == MQTTErrorCode.MQTT_ERR_SUCCESS:
-                self._round_s = time.monotonic()
+            if not client.serve(self._came_round):
+                reason = "the broker is silent"
+                _close(client)
         except (OSError, ValueError) as error:
             reason = f"{type(error).__name__}: {error}"
         except Exception:
             log.exception("internal error in the MQTT thread")
         return was_up, reason
 
-    def _new_client(self) -> Client:
+    def _new_client(self) -> _Client:
         broker = self._broker
-        client = Client(
-            CallbackAPIVersion.VERSION2,
-            client_id=broker.client_id,
-            clean_session=broker.clean_session,
-            protocol=MQTTProtocolVersion.MQTTv311,
-            reconnect_on_failure=False,
-            manual_ack=True,
-        )
+        client = _Client(broker)
         if broker.username:
             client.username_pw_set(broker.username, self._password() or None)
         if broker.tls:
@@ -202,8 +252,18 @@ class Link:
             client.ack(message.mid, message.qos)
             return
         ack = partial(client.ack, message.mid, message.qos)
+        if len(message.payload) > MAX_PAYLOAD_BYTES:
+            log.warning(
+                "message ignored: too large",
+                topic=topic[:200], bytes=len(message.payload), limit=MAX_PAYLOAD_BYTES,
+            )  # fmt: skip
+            ack()
+            return
         delivery = Delivery(topic, bytes(message.payload), message.retain, message.dup, ack)
-        self._post(partial(self._events.message, delivery))
+        while not self._room.acquire(timeout=1):
+            if self._stop.is_set():
+                return
+        self._post(partial(self._taken, delivery))
 
     def _on_subscribe(
         self, _client: Client, _data: object, mid: int, codes: list[ReasonCode], _properties: object
@@ -216,6 +276,10 @@ class Link:
     def _found(self, client: Client) -> None:
         self._client = client
         self._events.up()
+
+    def _taken(self, delivery: Delivery) -> None:
+        self._room.release()
+        self._events.message(delivery)
 
     def _refused(self, mid: int) -> None:
         if mid != self._optional:
@@ -230,3 +294,8 @@ def _send_at_once(_client: Client, _data: object, connection: object) -> None:
     """An answer follows an acknowledgement: Nagle's algorithm would hold it back for 40 ms."""
     assert isinstance(connection, socket.socket)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
+def _close(client: Client) -> None:
+    if connection := client.socket():
+        connection.close()

@@ -169,6 +169,7 @@ class Device:
         before = len(self.wire.sent)
         delivery = Delivery(topic, payload, retain, dup, lambda: acknowledgements.append(None))
         self.service._presence._message(delivery)
+        self.service._presence._hand_over()
         assert len(acknowledgements) == 1, f"acknowledged {len(acknowledgements)} times"
         self.acknowledge()
         return self.wire.sent[before:]

@@ -2,6 +2,7 @@
 
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from agent.messaging import link as link_module
 from agent.messaging.link import Broker, Delivery, Events, Link
 from agent.service import Service
 from agent.settings_load import load
+from tests.support.faultproxy import FaultProxy
 from tests.support.mosquitto import Mosquitto, free_port, mosquitto
 from tests.support.waiting import wait_until
 
@@ -252,6 +254,91 @@ def test_something_that_is_no_broker_is_tried_again() -> None:
                 connection.close()
             wait_until(lambda: len(peer.downs) >= 2, what="two failures")
             assert peer.link.alive
+
+
+def test_a_broker_that_falls_silent_is_noticed_in_one_and_a_half_keep_alive_periods(
+    server: Mosquitto, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A connection whose other end has vanished gives no error, for hours. Then it is made again."""
+    monkeypatch.setattr(link_module, "KEEP_ALIVE_S", 2)
+    with FaultProxy(("127.0.0.1", server.port)) as proxy:
+        broker = Broker("127.0.0.1", proxy.address[1], tls=False, client_id="one")
+        with Peer(broker) as peer:
+            peer.wait_up()
+            peer.publish(b"before")
+            peer.wait_for(b"before")
+            proxy.black_hole = True
+            silent_s = time.monotonic()
+            wait_until(lambda: peer.downs, what="the loss")
+            assert time.monotonic() - silent_s < 1.5 * 2 + 0.9, "noticed late"
+            assert peer.downs[0] == "the broker is silent"
+            proxy.black_hole = False
+            peer.wait_up(2)
+            peer.publish(b"after")
+            peer.wait_for(b"after")
+
+
+def test_a_quiet_connection_stands(server: Mosquitto, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pings are sent in time and their answers count."""
+    monkeypatch.setattr(link_module, "KEEP_ALIVE_S", 1)
+    with Peer(address(server)) as peer:
+        peer.wait_up()
+
+        def pings() -> int:
+            return (server.work / "mosquitto.log").read_text().count("Sending PINGRESP to one")
+
+        wait_until(lambda: pings() >= 3, what="three pings")
+        assert peer.downs == []
+
+
+def test_two_clients_with_the_same_id_do_not_fight(
+    server: Mosquitto, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MQTT 3.1.1 section 3.1.4: the newer connection ends the older. Each waits longer every time."""
+    monkeypatch.setattr(link_module, "LONGEST_PAUSE_S", 1.0)
+    with Peer(address(server)) as peer:
+        peer.wait_up()
+        with Peer(address(server)) as twin:
+            wait_until(lambda: peer.ups + twin.ups >= 10, what="a quarrel")
+            begun_s, ups = time.monotonic(), peer.ups + twin.ups
+            wait_until(lambda: peer.ups + twin.ups >= ups + 4, what="more of it")
+            assert time.monotonic() - begun_s > 0.9, "they do not wait"
+        peer.publish(b"alone again")
+        peer.wait_for(b"alone again")
+
+
+def test_a_message_that_is_too_large_is_acknowledged_and_dropped(server: Mosquitto) -> None:
+    with Peer(address(server)) as peer:
+        peer.wait_up()
+        peer.publish(b"x" * (link_module.MAX_PAYLOAD_BYTES + 1))
+        peer.publish(b"x" * link_module.MAX_PAYLOAD_BYTES)
+        peer.publish(b"after")
+        peer.wait_for(b"after")
+        assert len(peer.received) == 2
+    with Peer(address(server)) as again:
+        again.wait_up()
+        again.publish(b"again")
+        again.wait_for(b"again")
+        assert len(again.received) == 1, "it was acknowledged, so it does not come again"
+
+
+def test_messages_that_come_faster_than_they_are_taken_wait_with_the_broker(server: Mosquitto) -> None:
+    """Of QoS 0 a broker sends as much as the connection takes; our memory must not be what ends it."""
+    release = threading.Event()
+    with Peer(address(server)) as peer, Peer(address(server, "flood"), ("none",)) as flood:
+        peer.wait_up()
+        flood.wait_up()
+        peer.mailbox.post(lambda: release.wait(20) and None)
+        for number in range(200):
+            flood.publish(b"%d" % number)
+        wait_until(lambda: len(flood.sent) == 200, what="the flood")
+        room = peer.link._room
+        wait_until(lambda: peer.mailbox._queue.qsize() >= 20, what="a full mailbox")
+        assert peer.mailbox._queue.qsize() <= link_module.MAX_BACKLOG
+        release.set()
+        peer.wait_for(b"199")
+        assert [delivery.payload for delivery in peer.received] == [b"%d" % number for number in range(200)]
+        wait_until(lambda: room._value == link_module.MAX_BACKLOG, what="all room again")
 
 
 @pytest.mark.parametrize("connected", [True, False])
