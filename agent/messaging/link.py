@@ -204,7 +204,7 @@ class Link:
             _client: Client, _data: object, _flags: DisconnectFlags, code: ReasonCode, _properties: object
         ) -> None:
             nonlocal reason
-            if was_up:
+            if was_up and code != "Unspecified error":  # the broker hung up without a word
                 reason = str(code)
 
         try:

@@ -40,6 +40,8 @@ class FaultProxy:
         """In these directions one byte is passed on at a time, 20 in a second."""
         self.reset_after: dict[Direction, int] = {}
         """Reset all connections once this many bytes in total have passed: {"up": 1_000_000}."""
+        self.reset_every: dict[Direction, int] = {}
+        """The same again and again, for each connection by itself: {"up": 1_000_000}."""
         self.passed: dict[Direction, int] = {"up": 0, "down": 0}
         """Bytes passed so far over all connections; "up" is from client to server."""
         self.connections = 0
@@ -110,12 +112,19 @@ class FaultProxy:
             thread.start()
 
     def _pump(self, source: socket.socket, sink: socket.socket, direction: Direction) -> None:
-        with suppress(OSError):
+        passed = 0
+        try:
             while piece := source.recv(1 << 16):
+                passed += len(piece)
                 if not self._pass_on(piece, sink, direction):
                     self.cut()
                     return
+                if passed >= self.reset_every.get(direction, passed + 1):
+                    raise ConnectionResetError
             sink.shutdown(socket.SHUT_WR)
+        except OSError:  # one side's reset is passed on to the other
+            _reset(source)
+            _reset(sink)
 
     def _dripped(self, piece: bytes, sink: socket.socket) -> bool:
         for byte in piece:

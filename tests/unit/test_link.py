@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -89,6 +90,10 @@ def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 def server(tmp_path: Path) -> Iterator[Mosquitto]:
     with mosquitto(tmp_path / "mosquitto") as running:
         yield running
+
+
+def _hold(release: threading.Event) -> None:
+    release.wait(20)
 
 
 def address(server: Mosquitto, client_id: str = "one", **more: object) -> Broker:
@@ -328,7 +333,7 @@ def test_messages_that_come_faster_than_they_are_taken_wait_with_the_broker(serv
     with Peer(address(server)) as peer, Peer(address(server, "flood"), ("none",)) as flood:
         peer.wait_up()
         flood.wait_up()
-        peer.mailbox.post(lambda: release.wait(20) and None)
+        peer.mailbox.post(partial(_hold, release))
         for number in range(200):
             flood.publish(b"%d" % number)
         wait_until(lambda: len(flood.sent) == 200, what="the flood")
