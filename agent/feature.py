@@ -20,6 +20,7 @@ from agent.admission import Admission, Admitted
 from agent.expiry import check_not_expired, timeout_s
 from agent.fatal import FatalCommands
 from agent.journal import Journal
+from agent.log_sparing import SparingLog
 from agent.messaging import ditto
 from agent.messaging.ditto import EXECUTION_FAILED, PARAMETER_INVALID, CommandError, Envelope, Unreadable
 from agent.messaging.hono import CommandTopic, parse_command_topic
@@ -32,6 +33,10 @@ from agent.settings import Settings
 from agent.twin import Twin
 
 log = structlog.get_logger(__name__)
+few = SparingLog(log)
+
+MAX_TOGETHER = 100
+"""Commands in one transaction: the rest of the agent waits for its sync."""
 
 INTERNAL_ERROR = "internal error: see the device's log"
 
@@ -110,7 +115,7 @@ class Feature:
         taken: list[_Received] = []
         try:
             with self._journal.transaction():
-                while waiting and not (taken and taken[-1].accepted):
+                while waiting and len(taken) < MAX_TOGETHER and not (taken and taken[-1].accepted):
                     taken.append(waiting.popleft())
                     self._judge(taken[-1])
         except sqlite3.Error:
@@ -150,12 +155,12 @@ class Feature:
             return None
         if delivery.retain:
             # It would come back with every subscription.
-            log.warning("retained command ignored: remove it from the broker", topic=delivery.topic[:200])
+            few.warning("retained command ignored: remove it from the broker", topic=delivery.topic[:200])
             return None
         try:
             envelope = ditto.parse(delivery.payload)
         except Unreadable as error:
-            log.warning("message ignored: no Ditto envelope", reason=str(error), topic=delivery.topic[:200])
+            few.warning("message ignored: no Ditto envelope", reason=str(error), topic=delivery.topic[:200])
             return None
         operation = envelope.inbox_subject(self._twin.identity.thing, self._settings.feature_id)
         if operation is None:

@@ -3,8 +3,7 @@
 A thread of its own connects, runs the network loop, and begins again after a pause when the connection
 ends, for whatever reason, for ever. Each connection has a client object of its own: nothing is queued
 inside the library, certificates are read again, and an exception in a callback ends that connection
-only. The callbacks parse nothing and post to the mailbox. They wait for nothing but room in it: when
-messages come faster than they are taken, the rest is left with the broker.
+only. The callbacks parse nothing and post to the mailbox; they wait for nothing but room in the backlog.
 """
 
 import random
@@ -23,22 +22,24 @@ from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags, MQTTMessage
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
 from paho.mqtt.reasoncodes import ReasonCode
 
+from agent.log_sparing import SparingLog
+from agent.messaging.backlog import Backlog
 from agent.password_file import read_password
 
 log = structlog.get_logger(__name__)
+few = SparingLog(log)
 
 KEEP_ALIVE_S = 30
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 60
 SILENT_S = 300
 """A thread that has not come round for so long is stuck: all its waits, pauses too, are much shorter."""
-STABLE_S = 2 * LONGEST_PAUSE_S
-"""A connection that lasted less counts as short. Longer than any pause: two clients that take the same
-session from each other would otherwise never calm down."""
+LONGEST_PAUSE_AFTER_SHORT_S = 15
+STABLE_S = 2 * LONGEST_PAUSE_AFTER_SHORT_S
+"""A connection that lasted less counts as short. Longer than the pauses after such: two clients that take
+the same session from each other would otherwise never calm down."""
 MANY_SHORT = 3
 MAX_PAYLOAD_BYTES = 256 << 10
 """No message to us comes near this; a larger one is dropped where it arrives."""
-MAX_BACKLOG = 32
-"""Messages that wait in the mailbox; more than brokers send before the first is acknowledged (often 20)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +122,7 @@ class Link:
         self._broker, self._events, self._post = broker, events, post
         self._client: Client | None = None
         self._optional: int | None = None
-        self._room = threading.Semaphore(MAX_BACKLOG)
+        self._backlog = Backlog()
         self._stop = threading.Event()
         self._round_s = time.monotonic()
         self._thread = threading.Thread(target=self._run, name="mqtt", daemon=True)
@@ -137,6 +138,7 @@ class Link:
     def stop(self, timeout_s: float = 5) -> None:
         """Say goodbye to the broker, so that it does not wait for the keep-alive, and end the thread."""
         self._stop.set()
+        self._backlog.close()
         if self._client:
             self._client.disconnect()
         self._thread.join(timeout_s)
@@ -179,11 +181,13 @@ class Link:
                     client_id=self._broker.client_id,
                     in_a_row=short,
                 )
-            self._pause(max(failed, short - 1))
+            if failed:
+                self._pause(failed, LONGEST_PAUSE_S)
+            else:
+                self._pause(short - 1, LONGEST_PAUSE_AFTER_SHORT_S)
 
-    def _pause(self, times: int) -> None:
-        """Wait before the next attempt, twice as long each time that something went wrong in a row."""
-        pause_s = min(FIRST_PAUSE_S * 2 ** min(times, 20), LONGEST_PAUSE_S)
+    def _pause(self, doublings: int, longest_s: float) -> None:
+        pause_s = min(FIRST_PAUSE_S * 2 ** max(0, min(doublings, 20)), longest_s)
         self._stop.wait(pause_s * random.uniform(0.5, 1))  # noqa: S311 (spreads load, keeps no secret)
 
     def _connection(self) -> tuple[bool, str]:
@@ -252,18 +256,15 @@ class Link:
             client.ack(message.mid, message.qos)
             return
         ack = partial(client.ack, message.mid, message.qos)
-        if len(message.payload) > MAX_PAYLOAD_BYTES:
-            log.warning(
-                "message ignored: too large",
-                topic=topic[:200], bytes=len(message.payload), limit=MAX_PAYLOAD_BYTES,
-            )  # fmt: skip
+        size_bytes = len(message.payload)
+        if size_bytes > MAX_PAYLOAD_BYTES:
+            few.warning("message ignored: too large", topic=topic[:200], bytes=size_bytes)
             ack()
-            return
-        delivery = Delivery(topic, bytes(message.payload), message.retain, message.dup, ack)
-        while not self._room.acquire(timeout=1):
-            if self._stop.is_set():
-                return
-        self._post(partial(self._taken, delivery))
+        elif self._backlog.add(size_bytes, wait=message.qos > 0):
+            delivery = Delivery(topic, bytes(message.payload), message.retain, message.dup, ack)
+            self._post(partial(self._taken, delivery))
+        elif not self._stop.is_set():
+            few.warning("message dropped: they come faster than they can be read", topic=topic[:200])
 
     def _on_subscribe(
         self, _client: Client, _data: object, mid: int, codes: list[ReasonCode], _properties: object
@@ -278,7 +279,7 @@ class Link:
         self._events.up()
 
     def _taken(self, delivery: Delivery) -> None:
-        self._room.release()
+        self._backlog.taken(len(delivery.payload))
         self._events.message(delivery)
 
     def _refused(self, mid: int) -> None:

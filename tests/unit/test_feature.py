@@ -550,3 +550,16 @@ def test_a_bug_in_a_command_costs_that_command_an_answer_and_not_the_agent_its_e
         broken.setattr(Redeliveries, "judge", None)
         assert status_of(device.command("backup", {"options": LOCAL}, request_id="1")) == 500
     assert status_of(device.command("backup", {"options": LOCAL}, request_id="2")) == 204
+
+
+def test_a_refused_subscription_is_asked_for_once_at_a_time(tmp_path: Path) -> None:
+    """Also when the connection was lost and made again meanwhile: each round must not begin a further one."""
+    device = Device(tmp_path)
+    presence = device.service._presence
+    for _ in range(5):
+        presence._refused()
+        presence._down("lost")
+        presence._refused()
+    waiting = [timer for timer in device._mailbox._timers if timer.action == presence._subscribe]
+    assert len(waiting) == 1
+    device.close()

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from agent.mailbox import Mailbox
+from agent.messaging import backlog as backlog_module
 from agent.messaging import link as link_module
 from agent.messaging.link import Broker, Delivery, Events, Link
 from agent.service import Service
@@ -300,7 +301,7 @@ def test_two_clients_with_the_same_id_do_not_fight(
     server: Mosquitto, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """MQTT 3.1.1 section 3.1.4: the newer connection ends the older. Each waits longer every time."""
-    monkeypatch.setattr(link_module, "LONGEST_PAUSE_S", 1.0)
+    monkeypatch.setattr(link_module, "LONGEST_PAUSE_AFTER_SHORT_S", 1.0)
     with Peer(address(server)) as peer:
         peer.wait_up()
         with Peer(address(server)) as twin:
@@ -327,8 +328,12 @@ def test_a_message_that_is_too_large_is_acknowledged_and_dropped(server: Mosquit
         assert len(again.received) == 1, "it was acknowledged, so it does not come again"
 
 
-def test_messages_that_come_faster_than_they_are_taken_wait_with_the_broker(server: Mosquitto) -> None:
-    """Of QoS 0 a broker sends as much as the connection takes; our memory must not be what ends it."""
+def test_messages_that_come_faster_than_they_are_taken_do_not_fill_memory(
+    server: Mosquitto, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With QoS 1 they wait with the broker, and all arrive. Of QoS 0 a broker sends as much as the
+    connection takes, and loses commands too when that is not enough: the excess is dropped here."""
+    monkeypatch.setattr(backlog_module, "MAX_WAITING_BYTES", 10_000)
     release = threading.Event()
     with Peer(address(server)) as peer, Peer(address(server, "flood"), ("none",)) as flood:
         peer.wait_up()
@@ -337,13 +342,19 @@ def test_messages_that_come_faster_than_they_are_taken_wait_with_the_broker(serv
         for number in range(200):
             flood.publish(b"%d" % number)
         wait_until(lambda: len(flood.sent) == 200, what="the flood")
-        room = peer.link._room
-        wait_until(lambda: peer.mailbox._queue.qsize() >= 20, what="a full mailbox")
-        assert peer.mailbox._queue.qsize() <= link_module.MAX_BACKLOG
+        backlog = peer.link._backlog
+        wait_until(lambda: backlog.waiting_bytes >= 10_000, what="a full backlog")
+        assert peer.mailbox._queue.qsize() < 20
+        assert flood.link._client
+        for _ in range(200):
+            flood.link._client.publish("t/x", b"QoS 0", qos=0)
         release.set()
         peer.wait_for(b"199")
-        assert [delivery.payload for delivery in peer.received] == [b"%d" % number for number in range(200)]
-        wait_until(lambda: room._value == link_module.MAX_BACKLOG, what="all room again")
+        flood.publish(b"after")
+        peer.wait_for(b"after")
+        several = [delivery.payload for delivery in peer.received if delivery.payload != b"QoS 0"]
+        assert several == [*(b"%d" % number for number in range(200)), b"after"]
+        assert backlog.waiting_bytes == 0
 
 
 @pytest.mark.parametrize("connected", [True, False])

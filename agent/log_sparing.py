@@ -1,0 +1,26 @@
+"""Warnings that strangers can cause: a flood of messages must not become a flood of writes to the flash."""
+
+import time
+from typing import Any
+
+BURST = 20
+INTERVAL_S = 60
+
+
+class SparingLog:
+    """Of each event at most `BURST` lines in `INTERVAL_S`; the next line says how many were left out."""
+
+    def __init__(self, log: Any) -> None:
+        self._log = log
+        self._seen: dict[str, tuple[float, int]] = {}
+
+    def warning(self, event: str, **facts: object) -> None:
+        begun_s, count = self._seen.get(event, (0.0, 0))
+        now_s = time.monotonic()
+        if now_s - begun_s >= INTERVAL_S:
+            left_out = max(0, count - BURST)
+            begun_s, count = now_s, 0
+            facts |= {"left_out": left_out} if left_out else {}
+        self._seen[event] = (begun_s, count + 1)
+        if count < BURST:
+            self._log.warning(event, **facts)
