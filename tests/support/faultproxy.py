@@ -100,6 +100,7 @@ class FaultProxy:
             return
         for connection in (client, server):
             connection.settimeout(None)
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         with self._lock:
             self._open |= {client, server}
             self.connections += 1

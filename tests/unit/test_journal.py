@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -411,3 +411,23 @@ def test_a_journal_on_a_disk_that_refuses_is_not_taken_for_corrupt(path: Path) -
     with pytest.raises(OSError, match="directory"):
         Journal(path)
     assert path.is_dir()
+
+
+def test_only_the_delivery_of_a_message_is_not_synced(tmp_path: Path) -> None:
+    """Everything else is on the disk when the call returns; `PRAGMA synchronous` 2 is FULL, 1 is NORMAL."""
+    with closing(Journal(tmp_path / "journal.db")) as journal:
+        levels: list[tuple[str, int]] = []
+
+        def note(statement: str) -> None:
+            if statement == "COMMIT":
+                ((level,),) = journal._db.execute("PRAGMA synchronous").fetchall()
+                levels.append((doing, level))
+
+        journal._db.set_trace_callback(note)
+        doing = "keep"
+        number = journal.keep("e", b"{}", "p")
+        doing = "delivered"
+        journal.delivered(number)
+        doing = "note"
+        journal.note("key", "value")
+    assert levels == [("keep", 2), ("delivered", 1), ("note", 2)]
