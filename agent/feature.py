@@ -208,7 +208,9 @@ class Feature:
                     )
                 return operation(parameters, self._twin.identity.device_id), None
         except CommandError as error:
-            return None, error
+            # Its traceback holds our caller, who would hold it: payload and connection would stay until the
+            # next garbage collection, which comes late in a process that is small.
+            return None, CommandError(error.status, error.code, error.message)
         except Exception:
             log.exception("internal error", **_about(command))
             return None, CommandError(500, EXECUTION_FAILED, INTERNAL_ERROR)

@@ -1,8 +1,10 @@
 """Commands as they arrive: whatever they are, they are acknowledged, answered where WIRE says so, and
 followed by a good one that works."""
 
+import gc
 import json
 import tempfile
+import weakref
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -563,3 +565,24 @@ def test_a_refused_subscription_is_asked_for_once_at_a_time(tmp_path: Path) -> N
     waiting = [timer for timer in device._mailbox._timers if timer.action == presence._subscribe]
     assert len(waiting) == 1
     device.close()
+
+
+def test_a_refused_command_leaves_nothing_for_the_garbage_collector(device: Device) -> None:
+    """Its payload may hold credentials, and the means to acknowledge it hold a connection."""
+
+    class Connection:
+        def acknowledge(self) -> None:
+            pass
+
+    connection = Connection()
+    gone = weakref.ref(connection)
+    payload = command("restore", {"options": {"storage.provider": "nowhere"}})
+    delivery = Delivery(f"command//{DEVICE}/req/r/restore", payload, False, False, connection.acknowledge)
+    gc.disable()
+    try:
+        device.service._presence._message(delivery)
+        device.service._presence._hand_over()
+        del connection, delivery
+        assert gone() is None
+    finally:
+        gc.enable()
