@@ -91,13 +91,13 @@ def _connect(path: Path) -> sqlite3.Connection:
 
 def _prepare(connection: sqlite3.Connection) -> None:
     connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute(f"PRAGMA wal_autocheckpoint={_WAL_PAGES}")
+    connection.execute(f"PRAGMA journal_size_limit={_WAL_BYTES}")
     _sync_always(connection)
 
 
 def _sync_always(connection: sqlite3.Connection) -> None:
     connection.execute("PRAGMA synchronous=FULL")
-    connection.execute(f"PRAGMA wal_autocheckpoint={_WAL_PAGES}")
-    connection.execute(f"PRAGMA journal_size_limit={_WAL_BYTES}")
 
 
 _DISK_OR_OTHERS = {

@@ -1,4 +1,4 @@
-"""The connection to the local broker. The one module that imports an MQTT library.
+"""The connection to the local broker. With `client`, all that knows the MQTT library.
 
 A thread of its own connects, runs the network loop, and begins again after a pause when the connection
 ends, for whatever reason, for ever. Each connection has a client object of its own: nothing is queued
@@ -7,7 +7,6 @@ only. The callbacks parse nothing and post to the mailbox; they wait for nothing
 """
 
 import random
-import socket
 import ssl
 import threading
 import time
@@ -16,15 +15,15 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import structlog
 from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags, MQTTMessage
-from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
+from paho.mqtt.enums import MQTTErrorCode
 from paho.mqtt.reasoncodes import ReasonCode
 
 from agent.log_sparing import SparingLog
 from agent.messaging.backlog import Backlog
+from agent.messaging.client import BrokerClient
 from agent.password_file import read_password
 
 log = structlog.get_logger(__name__)
@@ -85,35 +84,6 @@ class Events:
     sent: Callable[[int], None]
     refused: Callable[[], None]
     """The broker refused a subscription."""
-
-
-class _Client(Client):
-    """Knows when something was last read: the library notices a silent broker only after two periods."""
-
-    def __init__(self, broker: Broker) -> None:
-        super().__init__(
-            CallbackAPIVersion.VERSION2,
-            client_id=broker.client_id,
-            clean_session=broker.clean_session,
-            protocol=MQTTProtocolVersion.MQTTv311,
-            reconnect_on_failure=False,
-            manual_ack=True,
-        )
-        self.heard_s = time.monotonic()
-
-    def loop_read(self, max_packets: int = 1) -> MQTTErrorCode:
-        result = super().loop_read(max_packets)
-        self.heard_s = time.monotonic()
-        return result
-
-    def serve(self, came_round: Callable[[], None]) -> bool:
-        """Run until the connection ends; False when it did so because nothing came any more."""
-        while (left_s := self.heard_s + 1.5 * KEEP_ALIVE_S - time.monotonic()) > 0:
-            # Wakes for traffic, and often enough to send the ping long before the broker gives us up.
-            if self.loop(min(left_s, KEEP_ALIVE_S / 3)) != MQTTErrorCode.MQTT_ERR_SUCCESS:
-                return True
-            came_round()
-        return False
 
 
 class Link:
@@ -215,19 +185,18 @@ class Link:
         try:
             client = self._new_client()
             client.on_connect, client.on_disconnect = on_connect, on_disconnect
-            client.connect(self._broker.host, self._broker.port, keepalive=KEEP_ALIVE_S)
+            client.connect(self._broker.host, self._broker.port, keepalive=client.keep_alive_s)
             if not client.serve(self._came_round):
                 reason = "the broker is silent"
-                _close(client)
         except (OSError, ValueError) as error:
             reason = f"{type(error).__name__}: {error}"
         except Exception:
             log.exception("internal error in the MQTT thread")
         return was_up, reason
 
-    def _new_client(self) -> _Client:
+    def _new_client(self) -> BrokerClient:
         broker = self._broker
-        client = _Client(broker)
+        client = BrokerClient(broker.client_id, broker.clean_session, KEEP_ALIVE_S)
         if broker.username:
             client.username_pw_set(broker.username, self._password() or None)
         if broker.tls:
@@ -238,7 +207,6 @@ class Link:
             client.tls_set_context(context)
         # Without a handler here, publish() would write to the socket in the thread that calls it.
         client.on_socket_register_write = lambda *_: None
-        client.on_socket_open = _send_at_once
         client.on_message = self._on_message
         client.on_publish = lambda _client, _data, mid, *_: self._post(partial(self._events.sent, mid))
         client.on_subscribe = self._on_subscribe
@@ -290,14 +258,3 @@ class Link:
     def _lost(self, reason: str) -> None:
         self._client = None
         self._events.down(reason)
-
-
-def _send_at_once(_client: Client, _data: object, connection: object) -> None:
-    """An answer follows an acknowledgement: Nagle's algorithm would hold it back for 40 ms."""
-    assert isinstance(connection, socket.socket)
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-
-
-def _close(client: Client) -> None:
-    if connection := client.socket():
-        connection.close()
