@@ -18,6 +18,9 @@ from agent.journal import Journal
 ASK_AGAIN_S = 600
 """An upload request goes out at most once in this time for the same child."""
 
+_UNWANTED = "staged.unwanted"
+"""Checkpoint of a staged archive that nobody waits for any more."""
+
 _CHILD = (
     "SELECT c.child_id, c.parent_id, s.path, s.size, s.sha256, s.options, s.id"
     " FROM children c JOIN staged s ON s.id = c.staged_id"
@@ -139,10 +142,27 @@ class Handover:
             rows = db.execute("SELECT path FROM staged").fetchall()
         return {Path(os.fsdecode(path)) for (path,) in rows}
 
+    def unwanted(self) -> list[Staged]:
+        """Archives that were sent or given up, and whose files are still to be removed."""
+        with self._journal.transaction() as db:
+            rows = db.execute(
+                "SELECT path, size, sha256, options, id FROM staged"
+                " JOIN checkpoints ON owner = 'staged-' || id WHERE key = ?",
+                (_UNWANTED,),
+            ).fetchall()
+        return [_staged(row) for row in rows]
+
+    def forget(self, staged: Staged) -> None:
+        """Its file is gone for good."""
+        with self._journal.transaction() as db:
+            db.execute("DELETE FROM checkpoints WHERE owner = ?", (staged.owner,))
+            db.execute("DELETE FROM staged WHERE id = ?", (staged.id,))
+
     def gone(self, child: Child, *, kept: bool = False) -> bool:
         """The archive was sent or given up: forget all its ids. True when nothing of the parent waits.
 
-        One that is `kept` on the disk stays known, so that nobody takes it for one that still waits.
+        It stays known, so that nobody takes it for one that still waits: when it is `kept` on the disk for
+        good, else as `unwanted` until its file is removed. The file can only go after this is on the disk.
         """
         with self._journal.transaction() as db:
             db.execute(
@@ -153,7 +173,7 @@ class Handover:
             db.execute("DELETE FROM checkpoints WHERE owner = ?", (child.staged.owner,))
             db.execute("DELETE FROM children WHERE staged_id = ?", (child.staged.id,))
             if not kept:
-                db.execute("DELETE FROM staged WHERE id = ?", (child.staged.id,))
+                db.execute("INSERT INTO checkpoints VALUES (?, ?, 'yes')", (child.staged.owner, _UNWANTED))
             db.execute("DELETE FROM offers WHERE parent_id NOT IN (SELECT parent_id FROM children)")
             rest = db.execute(
                 "SELECT 1 FROM children WHERE parent_id = ? LIMIT 1", (child.parent_id,)

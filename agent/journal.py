@@ -13,9 +13,12 @@ from collections.abc import Iterable, Iterator, MutableMapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import structlog
 
+from agent.backup.durable import sync_directory
+from agent.backup.errors import IoError, NoSpace
 from agent.backup.job import STOPPED, WORKING, Job, Kind, State, format_time, parse_time
 
 log = structlog.get_logger(__name__)
@@ -181,6 +184,8 @@ class Journal:
             aside = self._set_aside()
             log.error("journal is corrupt, a fresh one is started", journal=str(path), set_aside=str(aside))
             self._db = _checked(path)
+        # SQLite syncs what it writes, but not always the names of the journal and its log.
+        sync_directory(path.parent)
 
     def _read_all(self) -> None:
         """Raise one of the errors of a corrupt journal when something in it cannot be read."""
@@ -217,10 +222,11 @@ class Journal:
         self._db.execute("BEGIN IMMEDIATE")
         try:
             yield self._db
+            self._db.execute("COMMIT")
         except BaseException:
-            self._db.execute("ROLLBACK")
+            # Also after a COMMIT that a full disk refused: what comes next must not join what has failed.
+            self._db.rollback()  # nothing happens where SQLite has done it
             raise
-        self._db.execute("COMMIT")
 
     def room_for(self, wanted: int) -> int:
         """How much of a history of `wanted` entries there is room for."""
@@ -364,38 +370,50 @@ class Journal:
         return {name: json.loads(payload)["value"] for name, payload in rows}
 
 
+@contextmanager
+def _disk_trouble() -> Iterator[None]:
+    """Raise `NoSpace` or `IoError` when the disk does not let SQLite work."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        full = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_FULL
+        reason = "the disk is full" if full else "the disk fails"
+        raise (NoSpace if full else IoError)(f"cannot write the agent's journal: {reason}") from error
+
+
 class JournalCheckpoint(MutableMapping[str, str]):
-    """How far the transfer of `owner` has come. Every change is on the disk when it returns."""
+    """How far the transfer of `owner` has come. Every change is on the disk when it returns.
+
+    Raises `NoSpace` and `IoError`, as any work of a job does when the device's disk fails.
+    """
 
     def __init__(self, path: Path, owner: str) -> None:
-        self._db, self._owner = _connect(path), owner
+        with _disk_trouble():
+            self._db = _connect(path)
+        self._owner = owner
+
+    def _rows(self, query: str, *values: str) -> list[tuple[Any, ...]]:
+        with _disk_trouble():
+            return self._db.execute(query, (self._owner, *values)).fetchall()
 
     def __getitem__(self, key: str) -> str:
-        row = self._db.execute(
-            "SELECT value FROM checkpoints WHERE owner = ? AND key = ?", (self._owner, key)
-        ).fetchone()
-        if row is None:
+        rows = self._rows("SELECT value FROM checkpoints WHERE owner = ? AND key = ?", key)
+        if not rows:
             raise KeyError(key)
-        return str(row[0])
+        return str(rows[0][0])
 
     def __setitem__(self, key: str, value: str) -> None:
-        self._db.execute("REPLACE INTO checkpoints VALUES (?, ?, ?)", (self._owner, key, value))
+        self._rows("REPLACE INTO checkpoints VALUES (?, ?, ?)", key, value)
 
     def __delitem__(self, key: str) -> None:
-        if not self._db.execute(
-            "DELETE FROM checkpoints WHERE owner = ? AND key = ?", (self._owner, key)
-        ).rowcount:
+        if not self._rows("DELETE FROM checkpoints WHERE owner = ? AND key = ? RETURNING key", key):
             raise KeyError(key)
 
     def __iter__(self) -> Iterator[str]:
-        rows = self._db.execute("SELECT key FROM checkpoints WHERE owner = ?", (self._owner,)).fetchall()
-        return iter([key for (key,) in rows])
+        return iter([key for (key,) in self._rows("SELECT key FROM checkpoints WHERE owner = ?")])
 
     def __len__(self) -> int:
-        (count,) = self._db.execute(
-            "SELECT count(*) FROM checkpoints WHERE owner = ?", (self._owner,)
-        ).fetchone()
-        return int(count)
+        return sum(1 for _ in self)
 
     def close(self) -> None:
         self._db.close()

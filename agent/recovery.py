@@ -3,9 +3,11 @@
 The data first, at once and without a connection; the report when the twin can be told.
 """
 
+from collections.abc import Iterable
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 
 import structlog
 
@@ -15,6 +17,7 @@ from agent.backup.restore import committed, recover, remove_made
 from agent.journal import Journal, UnfinishedJob
 from agent.staging import Staging
 from agent.worker import INTERRUPTED
+from providers.directory import remove_abandoned_below
 
 log = structlog.get_logger(__name__)
 
@@ -29,16 +32,20 @@ class Recovered:
     """Restores whose beforeRestoreCmd stopped somebody: their afterRestoreCmd has to be run."""
 
 
-def recover_data(journal: Journal, staging: Staging) -> Recovered:
+def recover_data(journal: Journal, staging: Staging, targets: Iterable[Path] = ()) -> Recovered:
     """Bring every target of an interrupted restore to all old or all new; remove incomplete files.
 
+    After an interrupted backup, also those in `targets`, the device's own places for archives.
     A target that cannot be
     put right now (a stick that is not plugged in) is tried again at the next start; until then its job
     counts as running.
     """
     staging.remove_incomplete()
-    recovered = Recovered()
-    for unfinished in journal.unfinished_jobs():
+    recovered, unfinished_jobs = Recovered(), journal.unfinished_jobs()
+    if any(unfinished.job.kind is Kind.BACKUP for unfinished in unfinished_jobs):
+        for target in targets:
+            remove_abandoned_below(target)
+    for unfinished in unfinished_jobs:
         job = unfinished.job
         try:
             ended, stopped = _recovered(journal, unfinished)
@@ -67,6 +74,8 @@ def _recovered(journal: Journal, unfinished: UnfinishedJob) -> tuple[Job, bool]:
         finished = COMMITTED in checkpoint
         if not finished:
             remove_made(unfinished.made)
+        if job.state is not State.STARTED:
+            checkpoint.pop(COMMITTED, None)  # its end is in the journal already
         checkpoint.pop(WORKING, None)
         stopped = STOPPED in checkpoint
     if job.state is State.STARTED:

@@ -6,7 +6,7 @@ transaction together with the command, and then begun. Everything here runs in t
 
 import sqlite3
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -28,6 +28,7 @@ from agent.backup.restore import missing
 from agent.backup.restoring import RestoreOrder, restore
 from agent.handover import Staged
 from agent.journal import Journal, UnfinishedJob
+from agent.mailbox import Action
 from agent.messaging.ditto import EXECUTION_FAILED, CommandError
 from agent.orders import archive_options, hook, restore_options, start_again
 from agent.parameters import Parameters
@@ -51,7 +52,14 @@ class JobListener(Protocol):
     def job_ended_unrecorded(self, job: Job) -> None:
         """The same when the journal cannot be written: told, but not kept."""
 
+    def withdrawn(self) -> None:
+        """The journal's transaction has failed: what was told inside it was not said."""
+
     def settled(self) -> None: ...
+
+
+RECORD_AGAIN_S = 2.0
+"""How long to wait before the end of a job is written again to a journal that could not be written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +78,10 @@ class Runner:
         staging: Staging,
         uploads: Uploads,
         listener: JobListener,
+        later: Callable[[float, Action], object],
     ) -> None:
+        """`later` calls an action after so many seconds, in the main thread."""
+        self._later = later
         self._settings, self._journal, self._workers = settings, journal, workers
         self._staging, self._uploads, self._listener = staging, uploads, listener
         self._admission = Admission(settings)
@@ -242,16 +253,31 @@ class Runner:
 
     def _job_ended(self, job: Job, staged: Staged | None = None, **facts: object) -> None:
         try:
-            with self._journal.transaction():
-                self._journal.job_ended(job)
-                self._listener.job_changed(job)
-                if staged:
-                    self._uploads.add(staged, job.correlation_id)
+            self._record_end(job, staged)
         except sqlite3.Error:
-            log.exception("the journal cannot be written", job=job.id)
+            log.exception("the journal cannot be written: trying again", job=job.id)
             self._listener.job_ended_unrecorded(job)
+            self._later(RECORD_AGAIN_S, partial(self._record_end_again, job, staged))
         self._running = None
         _log_end(job, facts)
+        self._listener.settled()
+
+    def _record_end(self, job: Job, staged: Staged | None) -> None:
+        with self._journal.transaction():
+            self._journal.job_ended(job)
+            self._listener.job_changed(job)
+            if staged:
+                self._uploads.add(staged, job.correlation_id)
+
+    def _record_end_again(self, job: Job, staged: Staged | None) -> None:
+        """A job that still runs by the journal would be reported as interrupted after a restart."""
+        try:
+            self._record_end(job, staged)
+        except sqlite3.Error:
+            self._listener.withdrawn()
+            self._later(RECORD_AGAIN_S, partial(self._record_end_again, job, staged))
+            return
+        log.info("the end of a job is in the journal now", job=job.id)
         self._listener.settled()
 
 

@@ -58,7 +58,9 @@ class Service:
         self._mailbox = Mailbox()
         self._staging = Staging(settings.storage)
         self._journal = Journal(self._staging.journal, kept_jobs=settings.journal_max_jobs)
-        self._recovered = recover_data(self._journal, self._staging)
+        self._recovered = recover_data(
+            self._journal, self._staging, [target.path for target in settings.targets.values()]
+        )
         self._outbox = Outbox(self._journal)
         self._twin = Twin(settings, self._journal, self._outbox)
         workers = Workers(self._journal, self._mailbox, settings.transfer, settings.job_timeout)
@@ -78,6 +80,7 @@ class Service:
             staging=self._staging,
             uploads=self._uploads,
             listener=self._twin,
+            later=self._mailbox.call_later,
         )
         self._periodic = Periodic(
             settings, self._journal, self._mailbox, listener=self._twin, backup=self._periodic_backup

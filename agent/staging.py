@@ -16,6 +16,7 @@ from pathlib import Path
 import structlog
 
 from agent.backup.archive.reader import ArchiveReader
+from agent.backup.durable import sync_directory
 from agent.backup.errors import ArchiveError
 from agent.backup.job import archive_name
 
@@ -40,6 +41,9 @@ class Staging:
         # `archives` is the target that there is when none is configured.
         for directory in (storage, self._backups, self._downloads, storage / "archives"):
             _make_private(directory)
+        # No command is acknowledged before the directory that keeps it is sure to be there again.
+        sync_directory(storage)
+        sync_directory(storage.parent)
         self._lock = os.open(storage / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -75,21 +79,22 @@ class Staging:
         """All archives in staging whose directory can be read, oldest first."""
         return [path for path in sorted(self._backups.glob("*.zip")) if _is_complete(path)]
 
-    def remove(self, path: Path) -> None:
-        """Remove an archive that nobody waits for any more; a failure is logged.
+    def remove(self, path: Path) -> bool:
+        """Remove an archive that nobody waits for any more, durably; False, and logged, when that fails.
 
         It loses its name at once. Giving back the space of a large file takes half a second per GiB, and
         nobody is to wait for that: a thread does it, and what a crash leaves goes at the next start.
         """
         doomed = path.with_name(f"{path.name}{_INCOMPLETE[0]}")
         try:
-            path.rename(doomed)
-        except FileNotFoundError:
-            return
+            if path.exists():  # else only the journal did not know yet
+                path.rename(doomed)
+            sync_directory(path.parent)
         except OSError:
             log.exception("could not remove a staged archive", file=path.name)
-            return
+            return False
         threading.Thread(target=_unlink, args=(doomed,), name=f"remove-{path.name}", daemon=True).start()
+        return True
 
     def download(self, job_id: str) -> Path:
         return self._downloads / f"{job_id}.part"

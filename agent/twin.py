@@ -92,6 +92,9 @@ class Twin:
         self._outbox.forget_fresh()
         self._outbox.say(EVENTS, self._last_operation(job))
 
+    def withdrawn(self) -> None:
+        self._outbox.forget_fresh()
+
     def _last_operation(self, job: Job) -> bytes:
         return fitting(lambda text: self._property(LAST_OPERATION, job.last_operation(text)), job.message)
 

@@ -103,6 +103,7 @@ class Uploads:
 
     def adopt(self) -> None:
         """At the start: take on complete archives that nobody knows, left by a crash or by Kanto's agent."""
+        self._remove_unwanted()
         known = self._handover.paths()
         for path in self._staging.complete_archives():
             if path not in known:
@@ -116,7 +117,16 @@ class Uploads:
         state = Upload(child.child_id, child.parent_id, {}, datetime.now(UTC))
         self._listener.upload_changed(state.failed(datetime.now(UTC), "dropped", reason))
         self._handover.gone(child)
-        self._staging.remove(child.staged.path)
+        self._post(self._remove_unwanted)
+
+    def _remove_unwanted(self) -> None:
+        """Archives that were sent or given up, once the journal says so: a crash leaves none unclaimed."""
+        try:
+            for staged in self._handover.unwanted():
+                if self._staging.remove(staged.path):
+                    self._handover.forget(staged)
+        except sqlite3.Error:
+            log.exception("the journal cannot be written: sent archives are removed later")
 
     def _ask(self, child: Child) -> None:
         self._listener.request_upload(child)
@@ -226,8 +236,7 @@ class Uploads:
         except sqlite3.Error:
             log.exception("the journal cannot be written: the archive waits on", upload=entry.child.child_id)
         else:
-            if outcome.result is not None and not self._settings.keep_uploaded:
-                self._staging.remove(entry.child.staged.path)
+            self._remove_unwanted()
         self._listener.settled()
         if first and self._line:
             self._tell_begin(self._line[0])

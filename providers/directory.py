@@ -12,6 +12,7 @@ import re
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
 
 from providers.errors import (
     AccessDenied,
@@ -141,6 +142,21 @@ def remove_abandoned(directory: int) -> None:
         with suppress(OSError), _opened(directory, name) as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             os.unlink(name, dir_fd=directory)
+
+
+def remove_abandoned_below(path: Path) -> None:
+    """The same in a directory and all below it, on its file system; what cannot be looked into is left."""
+    with suppress(OSError):
+        root = os.open(path, DIRECTORY_FLAGS)
+        try:
+            device = os.fstat(root).st_dev
+            for _, directories, _, directory in os.fwalk(".", dir_fd=root):
+                if os.fstat(directory).st_dev == device:
+                    remove_abandoned(directory)
+                else:
+                    directories.clear()
+        finally:
+            os.close(root)
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from agent.backup.archive.writer import ArchiveOptions, write_archive
+from agent.backup.durable import sync_directory
 from agent.backup.errors import JobError, ProviderBug, SourceChanged, disk_errors
 from agent.backup.retry import RetryLimits, with_retries
 from agent.backup.selection import Entry, Report, walk
@@ -176,7 +177,7 @@ def _store_by_file(
         ) as source:
             stored = _put(place, source, context)
     finally:
-        with suppress(FileNotFoundError):
+        with suppress(OSError):  # what a failing disk keeps, the next start removes
             part.unlink()
     return BackupResult(report, size, digests["sha256"], stored)
 
@@ -208,15 +209,6 @@ def _write_file(chunks: Iterator[bytes], path: Path, *, checksum: bool) -> tuple
             part.unlink()
         raise
     return size, {name: digest.hexdigest() for name, digest in hashes.items()}
-
-
-def sync_directory(directory: Path) -> None:
-    """Make the names in `directory` durable."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _put(place: Place, source: FileSource | StreamSource, context: Context) -> Stored:

@@ -49,7 +49,7 @@ def restore(order: RestoreOrder, context: Context) -> Survey:
         context.phase("unpacking")
         return _put_back(order, context) if order.deliver is None else _delivered(order, context)
     finally:
-        with suppress(FileNotFoundError):
+        with suppress(OSError):  # what a failing disk keeps, the next start removes
             order.download.unlink()
 
 
@@ -67,8 +67,6 @@ def _put_back(order: RestoreOrder, context: Context) -> Survey:
         if _tidied(work, order, context):
             remove_made(order.made)
         raise
-    # After a crash the working directory tells new from old, so the journal has to know before it goes.
-    context.checkpoint[COMMITTED] = "yes"
     _tidied(work, order, context)
     return survey
 
@@ -84,6 +82,8 @@ def _commit(work: Restore, order: RestoreOrder, context: Context) -> None:
         work.commit()
         if order.after:
             order.after(order.directory, context.token)
+        # After a crash the working directory tells new from old, so the journal has to know before it goes.
+        context.checkpoint[COMMITTED] = "yes"
     except BaseException:
         try:
             work.take_back()

@@ -81,6 +81,8 @@ class Outbox:
         self._fresh: list[Message] = []
         self._waiting: deque[Message] = deque()
         self._unacknowledged: dict[int, Message] = {}
+        self._delivered: deque[int] = deque()
+        """Numbers that the broker has and the store should forget."""
         for number, topic, payload, property_name in store.kept():
             self._waiting.append(Message(topic, payload, number, property_name))
 
@@ -135,11 +137,15 @@ class Outbox:
         message = self._unacknowledged.pop(mid, None)
         if message and message.property_name:
             self.arrived[message.property_name] = message.payload
+        if message and message.kept_as is not None:
+            self._delivered.append(message.kept_as)
         try:
-            if message and message.kept_as is not None:
-                self._store.delivered(message.kept_as)
+            # In order, and those too that a full disk did not let go: after a restart an old value of a
+            # property would follow a newer one.
+            while self._delivered:
+                self._store.delivered(self._delivered[0])
+                self._delivered.popleft()
         finally:
-            # Also when the disk is full: then it is told once more after a restart.
             self.flush()
 
     def flush(self) -> None:

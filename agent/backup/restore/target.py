@@ -43,7 +43,7 @@ def _make(path: Path) -> None:
 
 
 def remove_made(paths: Iterable[Path]) -> None:
-    """Remove those of the directories that are empty, innermost first. What cannot go, stays.
+    """Remove those of the directories that are empty, innermost first, durably. What cannot go, stays.
 
     A link that appeared since is not followed.
     """
@@ -52,5 +52,6 @@ def remove_made(paths: Iterable[Path]) -> None:
             parent_fd = open_resolved(path.parent)
             try:
                 os.rmdir(path.name, dir_fd=parent_fd)
+                os.fsync(parent_fd)
             finally:
                 os.close(parent_fd)

@@ -85,7 +85,7 @@ class Workspace:
         os.fsync(self.work_fd)
 
     def remove(self) -> None:
-        """Remove it with all it holds; the target keeps its time.
+        """Remove it with all it holds, durably; the target keeps its time.
 
         `done` goes last: as long as an old file is left in undo/, it must be clear that it is not wanted.
         """
@@ -94,6 +94,8 @@ class Workspace:
         before = os.fstat(self.root_fd)
         os.rmdir(self.name, dir_fd=self.root_fd)
         set_mtime(self.root_fd, before.st_mtime_ns)
+        # When it is gone, nobody remembers that it was there: a power cut must not bring it back.
+        os.fsync(self.root_fd)
 
     def close(self) -> None:
         """Give all descriptors back, the target's too."""
