@@ -8,7 +8,7 @@ STAMP := $(VENV)/.stamp
 UNIT_CHECK := build/edge-backup.service
 TESTS ?= tests
 
-.PHONY: all help venv demo test soak check lock reference sbom bench clean
+.PHONY: all help venv demo test faults soak check lock reference sbom bench clean
 
 all: help
 
@@ -33,6 +33,9 @@ demo: $(STAMP) ## back up, damage and restore a sample directory, with nothing i
 
 test: $(STAMP) ## all tests; REQUIRE_BACKENDS=1 makes skips failures, TESTS=path runs some
 	REQUIRE_BACKENDS=$(REQUIRE_BACKENDS) $(BIN)/pytest -rs $(TESTS)
+
+faults: $(STAMP) ## all fault points: crashes, power cuts, disks in trouble; prints a table
+	FAULTS=long REQUIRE_BACKENDS=1 $(BIN)/pytest tests/faults
 
 soak: $(STAMP) ## ten thousand jobs with random faults: nothing grows, nothing is left behind
 	$(BIN)/python -m tests.faults.soak

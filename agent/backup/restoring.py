@@ -82,7 +82,9 @@ def _commit(work: Restore, order: RestoreOrder, context: Context) -> None:
         work.commit()
         if order.after:
             order.after(order.directory, context.token)
+        context.checkpoint.pop(STOPPED, None)
         # After a crash the working directory tells new from old, so the journal has to know before it goes.
+        # The last that may fail: after it nothing is taken back.
         context.checkpoint[COMMITTED] = "yes"
     except BaseException:
         try:
@@ -91,7 +93,6 @@ def _commit(work: Restore, order: RestoreOrder, context: Context) -> None:
             _start_again(order)
             context.checkpoint.pop(STOPPED, None)
         raise
-    context.checkpoint.pop(STOPPED, None)
 
 
 def _start_again(order: RestoreOrder) -> None:

@@ -1,0 +1,131 @@
+"""What a power cut takes: everything that was not synced, or any part of it.
+
+SIGKILL keeps the page cache, so an agent without a single fsync would pass test_crash_sweep.py. Here the
+system calls of the installed program are recorded; their order is checked, and the disk is laid out as it
+may be after a power cut at any of them, for the agent to recover from.
+"""
+
+import json
+import random
+import re
+import shutil
+from collections.abc import Iterator
+
+import pytest
+
+from tests.faults.recording import Recording, packet, record
+from tests.faults.stage import Stage
+from tests.faults.stories import STORIES, Teller
+from tests.faults.tally import LONG, tally
+from tests.support.backend import Message
+from tests.support.disk_model import Disk, Effect
+from tests.support.incubator import Hatched
+
+SHORT_CUTS, LONG_CUTS = 2, 20
+RANDOM_CHOICES = 3 if LONG else 1
+
+_MAY_COME_BACK = re.compile(
+    # The index of the write-ahead log is made anew after a crash; what is incomplete is removed at the start.
+    r"journal\.db-shm|(create|remove) \S+/journal\.db-journal|(create|truncate|write) \S+/lock$"
+    r"|remove \S+/(backups|downloads)/\S+\.(part|direct)"
+)
+_END = re.compile(rb'"state":"(BACKUP_|RESTORE_)?(FINISHED|FAILED|SUCCESS|CANCELED)"')
+
+
+def _unsynced(disk: Disk) -> list[str]:
+    return [what for what in disk.at_risk() if not _MAY_COME_BACK.search(what)]
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("name", STORIES)
+def test_what_is_said_and_renamed_was_synced_before(name: str, stage: Stage) -> None:
+    """A PUBACK and an end go out when all that they promise is on the disk; a name when its content is."""
+    with stage.agent() as agent:
+        recording = record(stage, name, agent)
+    disk = recording.disk
+    with tally(f"synced before: {name}") as points:
+        for number, call in enumerate(recording.calls):
+            said = packet(call)
+            if said and (said[0] == "puback" or _END.search(said[1])):
+                with points.trying(f"call {number}, {said[0]} {said[1][:200]!r}"):
+                    assert _unsynced(disk) == []
+            elif call.name.startswith("rename"):
+                with points.trying(f"call {number}, {call.name} {call.arguments}"):
+                    assert _content_not_synced(disk, call.arguments) == []
+            disk.feed(call)
+
+
+def _content_not_synced(disk: Disk, arguments: list[str]) -> list[str]:
+    name = arguments[1 if len(arguments) > 2 else 0].strip('"')
+    return [effect.what for effect in disk.unsynced if effect.is_data and effect.what.endswith(f"/{name}")]
+
+
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("name", STORIES)
+def test_after_a_power_cut_everything_is_old_or_new_and_told_once(name: str, stage: Stage) -> None:
+    total = len(stage.rehearse(name))
+    with stage.agent() as agent:
+        recording = record(stage, name, agent)
+        with tally(f"power cut: {name}") as points:
+            cuts = set(points.chosen(total, SHORT_CUTS, LONG_CUTS))
+            for cut, kept, heard, acknowledged in _cuts(recording, cuts, name):
+                unsynced = len(recording.disk.unsynced)
+                with points.trying(f"cut {cut} of {total}, {len(kept)} of {unsynced} kept"):
+                    _lay_out(recording.disk, agent, kept)
+                    _tell_the_rest(stage, name, agent, recording, heard, acknowledged)
+
+
+def _cuts(
+    recording: Recording, cuts: set[int], name: str
+) -> Iterator[tuple[int, set[Effect], list[Message], int]]:
+    """Every chosen point in the recording, with what the disk keeps and what was said before it."""
+    disk, chance = recording.disk, random.Random(name)
+    heard: list[Message] = []
+    number = acknowledged = 0
+    seen: set[frozenset[int]] = set()
+    for call in recording.calls:
+        changes, before = len(disk.effects), sum(effect.lasts for effect in disk.effects)
+        disk.feed(call)
+        if said := packet(call):
+            acknowledged += said[0] == "puback"
+            if said[0] != "puback":
+                heard.append((said[0], json.loads(said[1])))
+        if (len(disk.effects), sum(effect.lasts for effect in disk.effects)) == (changes, before):
+            continue
+        number += 1
+        if number not in cuts:
+            continue
+        for kept in _choices(disk, chance):
+            state = frozenset(id(effect) for effect in disk.effects if effect.lasts or effect in kept)
+            if state not in seen:
+                seen.add(state)
+                yield number, kept, list(heard), acknowledged
+
+
+def _choices(disk: Disk, chance: random.Random) -> list[set[Effect]]:
+    """None of what was not synced; all; and some, where names appear in their order, as in any journal."""
+    unsynced = disk.unsynced
+    choices: list[set[Effect]] = [set(), set(unsynced)]
+    names = [effect for effect in unsynced if effect.is_name]
+    for _ in range(RANDOM_CHOICES):
+        some = {effect for effect in unsynced if not effect.is_name and chance.random() < 0.5}
+        choices.append(some | set(names[: chance.randint(0, len(names))]))
+    return choices
+
+
+def _lay_out(disk: Disk, agent: Hatched, kept: set[Effect]) -> None:
+    agent.kill()
+    shutil.rmtree(agent.root)
+    agent.root.mkdir()
+    disk.lay_out(disk.after_power_cut(lambda effect: effect in kept))
+
+
+def _tell_the_rest(
+    stage: Stage, name: str, agent: Hatched, recording: Recording, heard: list[Message], acknowledged: int
+) -> None:
+    agent.start()
+    teller = Teller(agent, stage.backend)
+    stage.backend.messages[:] = heard
+    for number, (operation, correlation_id, header) in enumerate(recording.sent):
+        teller.known[operation, correlation_id] = (header, number < acknowledged)
+    stage.tell(name, teller)
