@@ -67,7 +67,8 @@ def _put_back(order: RestoreOrder, context: Context) -> Survey:
         if _tidied(work, order, context):
             remove_made(order.made)
         raise
-    _tidied(work, order, context)
+    if _noted(context):
+        _tidied(work, order, context)
     return survey
 
 
@@ -82,10 +83,6 @@ def _commit(work: Restore, order: RestoreOrder, context: Context) -> None:
         work.commit()
         if order.after:
             order.after(order.directory, context.token)
-        context.checkpoint.pop(STOPPED, None)
-        # After a crash the working directory tells new from old, so the journal has to know before it goes.
-        # The last that may fail: after it nothing is taken back.
-        context.checkpoint[COMMITTED] = "yes"
     except BaseException:
         try:
             work.take_back()
@@ -93,6 +90,21 @@ def _commit(work: Restore, order: RestoreOrder, context: Context) -> None:
             _start_again(order)
             context.checkpoint.pop(STOPPED, None)
         raise
+
+
+def _noted(context: Context) -> bool:
+    """Whether the journal knows that all is restored.
+
+    After a crash the working directory tells new from old, so the journal has to know before it goes. When
+    the journal cannot be written, the directory stays: all is restored, and the next start tidies up.
+    """
+    try:
+        context.checkpoint.pop(STOPPED, None)
+        context.checkpoint[COMMITTED] = "yes"
+    except JobError:
+        log.exception("restored, but the journal cannot be written: the next start tidies up")
+        return False
+    return True
 
 
 def _start_again(order: RestoreOrder) -> None:
@@ -123,10 +135,10 @@ def _tidied(work: Restore, order: RestoreOrder, context: Context) -> bool:
     try:
         work.discard()
         recover(order.directory, context.job_id)
+        del context.checkpoint[WORKING]
     except JobError:
         log.exception("a restore could not be tidied up: the next start of the agent does it")
         return False
-    del context.checkpoint[WORKING]
     return True
 
 

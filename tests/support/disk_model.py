@@ -35,6 +35,8 @@ class Effect:
     do: "Callable[[Image], None]"
     what: str
     is_data: bool = False
+    data: bytes = b""
+    """What was written, when this is a write."""
     is_name: bool = False
     lasts: bool = False
 
@@ -116,7 +118,7 @@ class Disk:
         self._add(Effect(tuple(directory for directory, _, _ in changes), do, what, is_name=True))
 
     def _data(self, inode: Inode, offset: int, data: bytes, what: str) -> None:
-        self._add(Effect((inode,), lambda image: image.write(inode, offset, data), what, is_data=True))
+        self._add(Effect((inode,), lambda image: image.write(inode, offset, data), what, True, data))
 
     def _attribute(self, inode: Inode, table: str, value: int, what: str) -> None:
         self._add(Effect((inode,), lambda image: getattr(image, table).update({inode: value}), what))
@@ -272,6 +274,10 @@ class Disk:
         images = (self._live, lasting)
         found = {inode for image in images for _, inode in self._walk(image, self._top, self.root)}
         return [effect.what for effect in self.unsynced if found.intersection(effect.on)]
+
+    def surely_has(self, data: bytes) -> bool:
+        """Whether a write that had this in it lasts."""
+        return any(effect.lasts and data in effect.data for effect in self.effects)
 
     def after_power_cut(self, kept: Callable[[Effect], bool]) -> Image:
         """The disk with what lasts, and of the rest what `kept` chooses."""
