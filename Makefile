@@ -7,6 +7,8 @@ STAMP := $(VENV)/.stamp
 # systemd-analyze wants ExecStart to exist; the unit names where an installation puts it.
 UNIT_CHECK := build/edge-backup.service
 TESTS ?= tests
+# Slow files come first in the order of names, and a file's tests share their servers.
+PARALLEL ?= -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 .PHONY: all help venv demo test faults soak check lock reference sbom bench clean
 
@@ -32,7 +34,7 @@ demo: $(STAMP) ## back up, damage and restore a sample directory, with nothing i
 	$(BIN)/edge-backup demo
 
 test: $(STAMP) ## all tests; REQUIRE_BACKENDS=1 makes skips failures, TESTS=path runs some
-	REQUIRE_BACKENDS=$(REQUIRE_BACKENDS) $(BIN)/pytest -rs $(TESTS)
+	REQUIRE_BACKENDS=$(REQUIRE_BACKENDS) $(BIN)/pytest -rs $(PARALLEL) $(TESTS)
 
 faults: $(STAMP) ## all fault points: crashes, power cuts, disks in trouble; prints a table
 	FAULTS=long REQUIRE_BACKENDS=1 $(BIN)/pytest tests/faults

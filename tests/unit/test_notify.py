@@ -54,7 +54,7 @@ def test_without_a_manager_nothing_happens(monkeypatch: pytest.MonkeyPatch, addr
     ("usec", "pid", "interval_s"),
     [
         ("60000000", None, 30.0),
-        ("60000000", str(os.getpid()), 30.0),
+        pytest.param("60000000", str(os.getpid()), 30.0, id="our own"),
         ("60000000", "1", None),
         (None, None, None),
         ("0", None, None),
