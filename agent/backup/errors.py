@@ -38,6 +38,24 @@ class ArchiveError(JobError):
     code = "archive-invalid"
 
 
+class WrongKey(JobError):
+    """The archive is sealed, and the given passcode or identity does not open it, or none was given."""
+
+    code = "wrong-key"
+
+
+class SealBroken(JobError):
+    """The sealed archive was cut or altered."""
+
+    code = "seal-broken"
+
+
+class SealTooHard(JobError):
+    """Opening the archive would take more memory than the device gives."""
+
+    code = "seal-too-hard"
+
+
 class NoSpace(JobError):
     """The device's own disk is full, or would be."""
 

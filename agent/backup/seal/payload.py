@@ -1,0 +1,164 @@
+"""What follows the header of an age file: chunks of 64 KiB, each sealed, the last one marked.
+
+Source: the age specification, age-encryption.org/v1, section "Payload". Chunks are sealed into buffers
+that are used again: a fresh one for each costs two thirds of the speed.
+"""
+
+import hmac
+import io
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from typing import BinaryIO
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
+
+from agent.backup.errors import SealBroken, WrongKey
+from agent.backup.seal.header import (
+    Header,
+    encode_authenticated,
+    encode_last_line,
+    read_header,
+)
+from agent.backup.seal.keys import FILE_KEY_BYTES, Identity, Recipient, derived
+
+CHUNK_BYTES = 64 << 10
+TAG_BYTES = 16
+_SEALED_BYTES = CHUNK_BYTES + TAG_BYTES
+_NONCE_BYTES = 16
+_BATCH = 16
+"""Chunks that are sealed into one piece of output: 1 MiB."""
+
+
+def sealed(content: Iterable[bytes], recipients: Sequence[Recipient]) -> Iterator[bytes]:
+    """The age file with this content, in pieces of about 1 MiB, the first one the header.
+
+    Keys are derived before the first piece of content is asked for. Takes three pieces of memory.
+    """
+    file_key, nonce = os.urandom(FILE_KEY_BYTES), os.urandom(_NONCE_BYTES)
+    authenticated = encode_authenticated([recipient.wrap(file_key) for recipient in recipients])
+    yield authenticated + encode_last_line(_mac(file_key, authenticated)) + nonce
+    cipher = ChaCha20Poly1305(derived(file_key, nonce, b"payload"))
+    waiting, number = bytearray(), 0
+    for piece in content:
+        waiting += piece
+        # The last chunk is never empty, so a full one has to wait until something comes after it.
+        while (whole := min((len(waiting) - 1) // CHUNK_BYTES, _BATCH)) > 0:
+            yield _sealed_chunks(cipher, waiting, number, whole)
+            del waiting[: whole * CHUNK_BYTES]
+            number += whole
+    yield cipher.encrypt(_nonce(number, last=True), waiting, None)
+
+
+def _sealed_chunks(cipher: ChaCha20Poly1305, content: bytearray, number: int, count: int) -> bytes:
+    sealed_chunks = bytearray(count * _SEALED_BYTES)
+    with memoryview(content) as plain, memoryview(sealed_chunks) as out:
+        for index in range(count):
+            chunk = plain[index * CHUNK_BYTES : (index + 1) * CHUNK_BYTES]
+            place = out[index * _SEALED_BYTES : (index + 1) * _SEALED_BYTES]
+            cipher.encrypt_into(_nonce(number + index, last=False), chunk, None, place)
+            chunk.release()
+    return bytes(sealed_chunks)
+
+
+def is_sealed(file: BinaryIO) -> bool:
+    """Whether the file looks like an age file. Leaves it at its beginning."""
+    file.seek(0)
+    begin = file.read(len(b"age-encryption.org/"))
+    file.seek(0)
+    return begin == b"age-encryption.org/"
+
+
+class OpenedFile(io.RawIOBase):
+    """The content of a sealed file, to be read in any order; decrypts the chunks that are asked for.
+
+    Never gives out a byte that was altered, nor anything of a file that was cut: the last chunk is
+    looked at first. Used by one thread at a time.
+    """
+
+    def __init__(self, file: BinaryIO, identities: Sequence[Identity]) -> None:
+        """Find the key and check the end of the file. `file` stays the caller's.
+
+        Raises `WrongKey`, `SealBroken` and `SealTooHard`.
+        """
+        file.seek(0)
+        header = read_header(file)
+        file_key = _file_key(header, identities)
+        nonce = file.read(_NONCE_BYTES)
+        if len(nonce) != _NONCE_BYTES:
+            raise _broken()
+        self._file, self._begin = file, file.tell()
+        self._cipher = ChaCha20Poly1305(derived(file_key, nonce, b"payload"))
+        payload_bytes = file.seek(0, io.SEEK_END) - self._begin
+        self._chunks = -(-payload_bytes // _SEALED_BYTES)
+        self.size_bytes = payload_bytes - self._chunks * TAG_BYTES
+        last_bytes = payload_bytes - (self._chunks - 1) * _SEALED_BYTES
+        if self._chunks < 1 or last_bytes < TAG_BYTES or (last_bytes == TAG_BYTES and self._chunks > 1):
+            raise _broken()
+        self._position = 0
+        self._chunk, self._number = b"", -1
+        self._load(self._chunks - 1)
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self.size_bytes}[whence]
+        if base + offset < 0:
+            raise ValueError("a position before the beginning")
+        self._position = base + offset
+        return self._position
+
+    def tell(self) -> int:
+        return self._position
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """As much as is asked for, less only at the end. Raises `SealBroken`."""
+        left = max(0, self.size_bytes - self._position)
+        wanted = left if size is None or size < 0 else min(size, left)
+        parts = []
+        while wanted:
+            number, offset = divmod(self._position, CHUNK_BYTES)
+            if number != self._number:
+                self._load(number)
+            part = self._chunk[offset : offset + wanted]
+            parts.append(part)
+            self._position += len(part)
+            wanted -= len(part)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def _load(self, number: int) -> None:
+        last = number == self._chunks - 1
+        self._file.seek(self._begin + number * _SEALED_BYTES)
+        try:
+            chunk = self._file.read(_SEALED_BYTES)
+            self._chunk = self._cipher.decrypt(_nonce(number, last=last), chunk, None)
+        except InvalidTag as error:
+            raise _broken() from error
+        self._number = number
+
+
+def _file_key(header: Header, identities: Sequence[Identity]) -> bytes:
+    for identity in identities:
+        file_key = identity.unwrap(header.stanzas)
+        if file_key is None:
+            continue
+        if not hmac.compare_digest(_mac(file_key, header.authenticated), header.mac):
+            raise SealBroken("the archive's seal is damaged: its header was altered")
+        return file_key
+    raise WrongKey("the archive cannot be opened: wrong passcode, or sealed for somebody else")
+
+
+def _mac(file_key: bytes, authenticated: bytes) -> bytes:
+    return hmac.digest(derived(file_key, b"", b"header"), authenticated, "sha256")
+
+
+def _nonce(number: int, *, last: bool) -> bytes:
+    return number.to_bytes(11, "big") + (b"\x01" if last else b"\x00")
+
+
+def _broken() -> SealBroken:
+    return SealBroken("the archive's seal is broken: it was cut or altered; fetch it again")
