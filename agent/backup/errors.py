@@ -38,8 +38,20 @@ class ArchiveError(JobError):
     code = "archive-invalid"
 
 
+class Sealed(JobError):
+    """The archive is sealed, and nothing was given to open it."""
+
+    code = "sealed"
+
+
+class NotSealed(JobError):
+    """Something was given to open the archive, and it is not sealed: it may be somebody else's."""
+
+    code = "not-sealed"
+
+
 class WrongKey(JobError):
-    """The archive is sealed, and the given passcode or identity does not open it, or none was given."""
+    """The archive is sealed, and the given passcode or identity does not open it."""
 
     code = "wrong-key"
 

@@ -1,17 +1,18 @@
-"""The spelling of age's keys: Bech32 without its limit on length. Pure. Source: BIP 173."""
+"""The spelling of age's keys: Bech32. Pure. Source: BIP 173."""
 
 _LETTERS = "qpzry9x8gf2tvdw0s3jn54khce6mua7l"
 _GENERATOR = (0x3B6A57B2, 0x26508E6D, 0x1EA119FA, 0x3D4233DD, 0x2A1462B3)
 _CHECKSUM_LETTERS = 6
+_MAX_LETTERS = 90
 
 
 def decode(text: str) -> tuple[str, bytes]:
     """The prefix, in its own case, and the data. Raises ValueError, without the text."""
+    prefix, _, letters = text.rpartition("1")
+    if not prefix or len(letters) < _CHECKSUM_LETTERS or len(text) > _MAX_LETTERS or not text.isascii():
+        raise ValueError("not a key")
     if text not in (text.lower(), text.upper()):
         raise ValueError("a key is written in one case")
-    prefix, separator, letters = text.rpartition("1")
-    if not separator or not prefix or len(letters) < _CHECKSUM_LETTERS or not text.isascii():
-        raise ValueError("not a key")
     values = [_LETTERS.find(letter) for letter in letters.lower()]
     if min(values) < 0 or _checksum(_expanded(prefix.lower()) + values) != 1:
         raise ValueError("a key with a wrong checksum: copy it again")
@@ -41,5 +42,5 @@ def _octets(values: list[int]) -> bytes:
         number = number << 5 | value
     rest = len(values) * 5 % 8
     if rest >= 5 or number & ((1 << rest) - 1):
-        raise ValueError("a key with bits too many")
+        raise ValueError("a key with too many bits")
     return (number >> rest).to_bytes(len(values) * 5 // 8, "big")

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from agent.backup.errors import SealBroken
+from agent.backup.errors import NotSealed, SealBroken
 
 VERSION_LINE = b"age-encryption.org/v1\n"
 MAX_HEADER_BYTES = 64 << 10
@@ -52,10 +52,10 @@ def _encode_stanza(stanza: Stanza) -> bytes:
 
 
 def read_header(file: BinaryIO) -> Header:
-    """Read a header; the file is left at the first byte after it. Raises `SealBroken`."""
+    """Read a header; the file is left at the first byte after it. Raises `NotSealed` and `SealBroken`."""
+    if file.read(len(VERSION_LINE)) != VERSION_LINE:
+        raise NotSealed("the archive is not sealed, or not in the format age v1")
     reader = _Lines(file)
-    if reader.next() != VERSION_LINE:
-        raise SealBroken("the archive is not sealed in a format that this agent knows (age v1)")
     stanzas: list[Stanza] = []
     while True:
         line = reader.next()
@@ -88,11 +88,11 @@ def _body(reader: "_Lines") -> bytes:
 
 
 class _Lines:
-    """The lines of a header, each with its line feed; keeps all that was read."""
+    """The lines of a header after its first, each with its line feed; keeps all that was read."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
-        self.seen = bytearray()
+        self.seen = bytearray(VERSION_LINE)
 
     def next(self) -> bytes:
         line = self._file.readline(MAX_HEADER_BYTES - len(self.seen))

@@ -1,7 +1,7 @@
 """What follows the header of an age file: chunks of 64 KiB, each sealed, the last one marked.
 
-Source: the age specification, age-encryption.org/v1, section "Payload". Chunks are sealed into buffers
-that are used again: a fresh one for each costs two thirds of the speed.
+Source: the age specification, age-encryption.org/v1, section "Payload". Many chunks are sealed into one
+buffer: an object for each costs two thirds of the speed.
 """
 
 import hmac
@@ -14,12 +14,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
 from agent.backup.errors import SealBroken, WrongKey
-from agent.backup.seal.header import (
-    Header,
-    encode_authenticated,
-    encode_last_line,
-    read_header,
-)
+from agent.backup.seal.header import Header, encode_authenticated, encode_last_line, read_header
 from agent.backup.seal.keys import FILE_KEY_BYTES, Identity, Recipient, derived
 
 CHUNK_BYTES = 64 << 10
@@ -27,13 +22,14 @@ TAG_BYTES = 16
 _SEALED_BYTES = CHUNK_BYTES + TAG_BYTES
 _NONCE_BYTES = 16
 _BATCH = 16
-"""Chunks that are sealed into one piece of output: 1 MiB."""
+"""Chunks that are sealed at once: 1 MiB."""
 
 
 def sealed(content: Iterable[bytes], recipients: Sequence[Recipient]) -> Iterator[bytes]:
-    """The age file with this content, in pieces of about 1 MiB, the first one the header.
+    """The age file with this content, in pieces of up to 1 MiB; the first one is the header.
 
-    Keys are derived before the first piece of content is asked for. Takes three pieces of memory.
+    Keys are derived before the first piece of content is asked for: scrypt has given back its memory
+    by then. Takes about three pieces of memory.
     """
     file_key, nonce = os.urandom(FILE_KEY_BYTES), os.urandom(_NONCE_BYTES)
     authenticated = encode_authenticated([recipient.wrap(file_key) for recipient in recipients])
