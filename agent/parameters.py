@@ -18,7 +18,10 @@ MAX_CHILD_ID_BYTES = MAX_ID_BYTES + len("#999")
 MAX_CODE_BYTES = 64
 _LOOKING_UP = ("start", "cancel")
 _OURS = ("backup.", "restore.")
-_KNOWN = frozenset({"backup.dir", "restore.mode"})
+BACKUP_PASSCODE = "backup.passcode"
+RESTORE_PASSCODE, RESTORE_IDENTITY = "restore.passcode", "restore.identity"
+_KEYS = frozenset({BACKUP_PASSCODE, RESTORE_PASSCODE, RESTORE_IDENTITY})
+_KNOWN = frozenset({"backup.dir", "restore.mode"}) | _KEYS
 """Backends send one set of options to all operations, so what one of them knows is known to all."""
 RestoreMode = Literal["merge", "replace"]
 
@@ -54,6 +57,9 @@ def _options(value: object) -> dict[str, str]:
 
 
 def _option(key: str, value: object) -> str:
+    if key in _KEYS and not scalar_text(value):
+        # Taken for an absent one, it would lead to an archive that everybody can read.
+        raise ValueError(f"'{key}' must be a text that is not empty")
     if isinstance(value, list):
         return json.dumps(value, ensure_ascii=False)
     text = "" if value is None else scalar_text(value)
@@ -123,7 +129,7 @@ def _problem(error: Mapping[str, Any]) -> str:
 
 
 def _refuse_unknown(operation: str, options: Iterable[str]) -> None:
-    if unknown := sorted(key for key in options if key.startswith(_OURS) and key not in _KNOWN):
+    if unknown := sorted(key for key in options if key.lower().startswith(_OURS) and key not in _KNOWN):
         raise _invalid(operation, [f"unknown option '{key}'" for key in unknown])
 
 

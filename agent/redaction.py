@@ -9,7 +9,8 @@ from collections.abc import Mapping
 
 HIDDEN = "***"
 _WORDS = (
-    *("passw", "passphrase", "secret", "token", "signature", "authori[sz]ation", "credential", "cookie"),
+    *("passw", "passphrase", "passcode", "restore[._-]identity"),
+    *("secret", "token", "signature", "authori[sz]ation", "credential", "cookie"),
     *("private[._-]?key", "access[._-]?key", "api[._-]?key", "shared[._-]?access", "x-amz-security"),
 )
 _SECRET_NAME = re.compile("|".join((*_WORDS, r"(^|[._-])(sas|sig|pwd)($|[._-])")), re.IGNORECASE)
@@ -25,6 +26,9 @@ _ASSIGNMENT = re.compile(
 )
 
 
+_PRIVATE_KEY = re.compile(r"AGE-SECRET-KEY-[\w-]+", re.IGNORECASE)
+
+
 def is_secret_name(name: str) -> bool:
     """Whether what is kept under `name` should not be seen: `aws.secret.access.key`, `Authorization`."""
     return _SECRET_NAME.search(name) is not None
@@ -35,6 +39,7 @@ def redact_text(text: str) -> str:
     text = _HEADER.sub(rf"\1{HIDDEN}", text)
     text = _USER_OF_URL.sub(f"{HIDDEN}@", text)
     text = _QUERY.sub(f"?{HIDDEN}", text)
+    text = _PRIVATE_KEY.sub(HIDDEN, text)
     return _ASSIGNMENT.sub(rf"\1{HIDDEN}", text)
 
 

@@ -17,7 +17,7 @@ import structlog
 
 from agent.admission import Admission, Admitted, device_tag, metadata
 from agent.backup.archive.survey import Survey
-from agent.backup.job import Job, Kind
+from agent.backup.job import PLAIN, SEALED, Job, Kind
 from agent.backup.pipeline import (
     BackupOrder,
     BackupResult,
@@ -32,6 +32,7 @@ from agent.mailbox import Action
 from agent.messaging.ditto import EXECUTION_FAILED, CommandError
 from agent.orders import archive_options, hook, restore_options, start_again
 from agent.parameters import Parameters
+from agent.sealing import seal_for, unseal_for
 from agent.settings import Settings
 from agent.staging import Staging
 from agent.uploads import Uploads
@@ -112,7 +113,8 @@ class Runner:
         job, tools = self._new_job(Kind.BACKUP, parameters), self._workers.tools()
         collect = hook(self._settings, "backupCmd", self._settings.backup_cmd, job)
         directory = self._directory(parameters, job, made_for_a_command=bool(collect))
-        path = self._staging.free_path(device_tag(device_id))
+        seal = seal_for(parameters, self._settings.seal)
+        path = self._staging.free_path(device_tag(device_id), SEALED if seal else PLAIN)
         place = None
         staged = Staged(path, options=parameters.prefixed("options."))
         if parameters.provider:
@@ -130,6 +132,7 @@ class Runner:
             strict=self._settings.strict_backup,
             checksum=self._settings.checksum,
             collect=collect,
+            seal=seal,
         )
         task = Task(
             owner=job.id,
@@ -163,6 +166,7 @@ class Runner:
         """Admit a restore. Raises `CommandError` 400 or 409."""
         settings = self._settings
         job, tools = self._new_job(Kind.RESTORE, parameters), self._workers.tools()
+        unseal = unseal_for(parameters, settings.seal)
         deliver = hook(settings, "restoreCmd", settings.restore_cmd, job)
         directory = self._directory(parameters, job, made_for_a_command=bool(deliver))
         place = self._admission.place(parameters, tools.connections, None)
@@ -176,6 +180,7 @@ class Runner:
             place=place,
             device_tag=device_tag(device_id),
             options=options,
+            unseal=unseal,
             deliver=deliver,
             before=hook(settings, "beforeRestoreCmd", settings.before_restore_cmd, job, directory),
             after=hook(settings, "afterRestoreCmd", settings.after_restore_cmd, job, directory),

@@ -18,17 +18,20 @@ from agent.settings_kinds import (
     ExistingOrNewPath,
     HostList,
     LogLevel,
+    MaxWorkFactor,
     Megabytes,
     Moment,
     OperationList,
     OptionalPath,
     PemFile,
     PositiveDuration,
+    RecipientList,
     Secret,
     Size,
     Switch,
     Text,
     Threads,
+    WorkFactor,
     setting,
 )
 
@@ -116,6 +119,15 @@ class TransferSettings(Group):
     rate_limit: Size = setting(0, "Bytes per second in either direction; 0 for no limit")
 
 
+class SealSettings(Group):
+    recipients: RecipientList = setting("", "Public keys (`age1…`) for which every archive is sealed")
+    min_passcode: Count = setting(8, "Fewest characters of a passcode")
+    work_factor: WorkFactor = setting(14, "Cost of sealing with a passcode: 14 takes 16 MiB for a moment")
+    max_work_factor: MaxWorkFactor = setting(
+        15, "Highest cost of an archive that is opened; `age` seals with 18, which takes 256 MiB"
+    )
+
+
 class AllowSettings(Group):
     operations: OperationList = setting("*", "Operations that a command may ask for")
     hosts: HostList = setting("*", "Hosts that archives may go to and come from: names, `*.name`, networks")
@@ -159,6 +171,7 @@ class Settings(KantoSettings):
     schedule: ScheduleSettings = ScheduleSettings()
     restore: RestoreSettings = RestoreSettings()
     transfer: TransferSettings = TransferSettings()
+    seal: SealSettings = SealSettings()
     allow: AllowSettings = AllowSettings()
 
     @field_validator("targets")

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from pydantic import BeforeValidator, Field, SecretStr
 from pydantic.fields import FieldInfo
 
+from agent.backup.seal.bech32 import decode_key
 from agent.durations import format_duration, parse_duration
 from agent.schedule import parse_rfc3339
 from providers.allow import EVERYTHING, HostPattern, host_pattern
@@ -138,6 +139,11 @@ def _bucket(text: str) -> str:
     return text
 
 
+def _recipient(text: str) -> str:
+    decode_key(text, "age")
+    return text
+
+
 def _list_of(parse: Callable[[str], T]) -> BeforeValidator:
     """A list of texts, or one text with commas between; an empty one has no members."""
 
@@ -203,6 +209,21 @@ HostList = Annotated[
 ]
 BucketList = Annotated[
     tuple[str, ...], _list_of(_bucket), Kind("list", "'*', or names of buckets such as 'backups' or 'site-*'")
+]
+RecipientList = Annotated[
+    tuple[str, ...], _list_of(_recipient), Kind("list", "public keys of age, each 'age1…'")
+]
+WorkFactor = Annotated[
+    int,
+    BeforeValidator(_whole),
+    Field(ge=10, le=15),
+    Kind("power of 2", "a whole number from 10 to 15"),
+]
+MaxWorkFactor = Annotated[
+    int,
+    BeforeValidator(_whole),
+    Field(ge=15, le=22),
+    Kind("power of 2", "a whole number from 15 to 22"),
 ]
 LogLevel = Annotated[Literal["ERROR", "WARN", "INFO", "DEBUG", "TRACE"], _from_text(str.upper)]
 

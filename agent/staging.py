@@ -17,8 +17,9 @@ import structlog
 
 from agent.backup.archive.reader import ArchiveReader
 from agent.backup.durable import sync_directory
-from agent.backup.errors import ArchiveError
-from agent.backup.job import archive_name
+from agent.backup.errors import JobError
+from agent.backup.job import PLAIN, SEALED, archive_name
+from agent.backup.seal.header import read_header
 
 log = structlog.get_logger(__name__)
 
@@ -62,10 +63,10 @@ class Staging:
     def journal(self) -> Path:
         return self.storage / "journal.db"
 
-    def free_path(self, device_tag: str) -> Path:
+    def free_path(self, device_tag: str, suffix: str = PLAIN) -> Path:
         """Where the next archive is staged: names carry milliseconds, but clocks jump."""
         while True:
-            path = self._backups / archive_name(datetime.now(UTC), device_tag)
+            path = self._backups / archive_name(datetime.now(UTC), device_tag, suffix)
             if not path.exists():
                 return path
             time.sleep(0.001)
@@ -73,11 +74,12 @@ class Staging:
     @property
     def longest_path(self) -> Path:
         """As long as the path of any staged archive."""
-        return self._backups / archive_name(datetime.now(UTC), "0" * 8)
+        return self._backups / archive_name(datetime.now(UTC), "0" * 8, SEALED)
 
     def complete_archives(self) -> list[Path]:
-        """All archives in staging whose directory can be read, oldest first."""
-        return [path for path in sorted(self._backups.glob("*.zip")) if _is_complete(path)]
+        """All archives in staging whose directory can be read, or that are sealed; oldest first."""
+        paths = sorted(path for suffix in (PLAIN, SEALED) for path in self._backups.glob(f"*{suffix}"))
+        return [path for path in paths if _is_complete(path)]
 
     def remove(self, path: Path) -> bool:
         """Remove an archive that nobody waits for any more, durably; False, and logged, when that fails.
@@ -138,11 +140,14 @@ def _unlink(path: Path) -> None:
 
 
 def _is_complete(path: Path) -> bool:
-    """Kanto's agent writes under the final name: what a crash of it left is no archive."""
+    """Kanto's agent writes under the final name: what a crash of it left is no archive.
+
+    The end of a sealed one cannot be looked at, but only agents that rename what is complete make them.
+    """
     try:
         with path.open("rb") as file:
-            ArchiveReader(file)
-    except (ArchiveError, OSError):
+            read_header(file) if path.name.endswith(SEALED) else ArchiveReader(file)
+    except (JobError, OSError):
         log.warning("not an archive, left alone", file=path.name)
         return False
     return True

@@ -47,10 +47,14 @@ def parse_time(text: str) -> datetime:
     return datetime.strptime(text, "%Y-%m-%dT%H:%M:%S.%fZ").replace(tzinfo=UTC)
 
 
-def archive_name(when: datetime, device_tag: str) -> str:
-    """`backup-<UTC time with milliseconds>-<tag>.zip`; text order is time order."""
+PLAIN, SEALED = ".zip", ".zip.age"
+"""How names of archives end."""
+
+
+def archive_name(when: datetime, device_tag: str, suffix: str = PLAIN) -> str:
+    """`backup-<UTC time with milliseconds>-<tag><suffix>`; text order is time order."""
     time = when.astimezone(UTC)
-    return f"backup-{time:%Y-%m-%d-%H.%M.%S}.{time.microsecond // 1000:03d}-{device_tag}.zip"
+    return f"backup-{time:%Y-%m-%d-%H.%M.%S}.{time.microsecond // 1000:03d}-{device_tag}{suffix}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,6 +55,10 @@ Command = Callable[[Path, CancelToken], None]
 """A command of the device's owner, run in a directory. Raises `HookFailed` and `Cancelled`."""
 
 
+Seal = Callable[[Iterator[bytes]], Generator[bytes, None, None]]
+"""Makes a sealed archive of a plain one."""
+
+
 @dataclass(frozen=True, slots=True)
 class Place:
     """Where an archive goes to or comes from. `name` is None for the newest archive of this device."""
@@ -78,6 +82,7 @@ class BackupOrder:
     checksum: bool
     collect: Command | None = None
     """Kanto's `backupCmd`: it collects what is archived in `directory`, which is made for it."""
+    seal: Seal | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +132,8 @@ def _archived(order: BackupOrder, context: Context) -> BackupResult:
     with (
         closing(_entries(order, report, check)) as entries,
         closing(write_archive(entries, report, order.options, check)) as archive,
-        closing(_strict(archive, report, order.strict)) as chunks,
+        closing(_strict(archive, report, order.strict)) as whole,
+        closing(order.seal(whole) if order.seal else whole) as chunks,
     ):
         if order.place is None:
             size, digests = _write_file(chunks, order.staged, checksum=False)

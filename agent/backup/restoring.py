@@ -1,23 +1,30 @@
 """`restore`: fetch, verify, unpack, put back; the steps in reading order, in a worker's thread."""
 
+from collections.abc import Callable
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import structlog
 
 from agent.backup.archive.reader import ArchiveReader
 from agent.backup.archive.survey import Survey
 from agent.backup.errors import JobError, disk_errors
-from agent.backup.job import COMMITTED, STOPPED, WORKING
+from agent.backup.job import COMMITTED, PLAIN, SEALED, STOPPED, WORKING
 from agent.backup.pipeline import Command, Context, Place, distrusting, work_directory
 from agent.backup.restore import Restore, RestoreOptions, make_target, recover, remove_made
 from agent.backup.retry import with_retries
+from agent.backup.seal.header import refuse_sealed
 from agent.backup.transfer import CancelToken, FileSink
 from providers.api import Listing, Storage, Stored
 from providers.errors import NotFound
 
 log = structlog.get_logger(__name__)
+
+
+Unseal = Callable[[BinaryIO], BinaryIO]
+"""Gives the plain archive in a file. Raises a `JobError` when it cannot be opened, or must not be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +38,7 @@ class RestoreOrder:
     place: Place
     device_tag: str
     options: RestoreOptions
+    unseal: Unseal = refuse_sealed
     deliver: Command | None = None
     """Kanto's `restoreCmd`: it does what it wants with what is unpacked in `directory`, made for it."""
     before: Command | None = None
@@ -47,20 +55,22 @@ def restore(order: RestoreOrder, context: Context) -> Survey:
         context.phase("fetching")
         _fetch(order, context)
         context.phase("unpacking")
-        return _put_back(order, context) if order.deliver is None else _delivered(order, context)
+        with order.download.open("rb") as file:
+            archive = ArchiveReader(order.unseal(file))
+            deliver = _put_back if order.deliver is None else _delivered
+            return deliver(archive, order, context)
     finally:
         with suppress(OSError):  # what a failing disk keeps, the next start removes
             order.download.unlink()
 
 
-def _put_back(order: RestoreOrder, context: Context) -> Survey:
+def _put_back(archive: ArchiveReader, order: RestoreOrder, context: Context) -> Survey:
     # Until this is taken back, every start of the agent looks into the target.
     context.checkpoint[WORKING] = "yes"
     make_target(order.directory)
     work = Restore(order.directory, context.job_id, order.options, context.token, context.progress)
     try:
-        with order.download.open("rb") as file:
-            survey = work.unpack(ArchiveReader(file))
+        survey = work.unpack(archive)
         context.phase("committing")
         _commit(work, order, context)
     except BaseException:
@@ -116,13 +126,12 @@ def _start_again(order: RestoreOrder) -> None:
             log.exception("afterRestoreCmd failed after the restore was taken back")
 
 
-def _delivered(order: RestoreOrder, context: Context) -> Survey:
+def _delivered(archive: ArchiveReader, order: RestoreOrder, context: Context) -> Survey:
     assert order.deliver
     with work_directory(order.directory):
         work = Restore(order.directory, context.job_id, order.options, context.token, context.progress)
         try:
-            with order.download.open("rb") as file:
-                survey = work.unpack(ArchiveReader(file))
+            survey = work.unpack(archive)
             context.phase("delivering")
             order.deliver(work.unpacked, context.token)
         finally:
@@ -164,8 +173,8 @@ def _fetch(order: RestoreOrder, context: Context) -> None:
 def newest(storage: Storage, device_tag: str) -> str:
     """The name of this device's newest archive at a place that can be listed. Raises `NotFound`."""
     assert isinstance(storage, Listing)
-    suffix = f"-{device_tag}.zip"
-    name = max((name for name in storage.list("") if name.endswith(suffix)), default=None)
+    endings = (f"-{device_tag}{PLAIN}", f"-{device_tag}{SEALED}")
+    name = max((name for name in storage.list("") if name.endswith(endings)), default=None)
     if name is None:
         raise NotFound("there is no archive of this device")
     return name

@@ -24,6 +24,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from tests.contract.places import all_places
 from tests.integration.conftest import SAMPLE
+from tests.support.age import age_key, private_key
 from tests.support.agent_process import AgentProcess
 from tests.support.backend import LAST_UPLOAD, REQUEST, Backend
 from tests.support.http_server import HttpServer, Received, Say
@@ -536,4 +537,24 @@ def test_credentials_that_expire_are_asked_for_and_not_repeated(watched: Watched
             return [message["value"]["correlationId"] for message in messages].count(child) > 1
 
         watched.backend.wait(asked, "a second request")
+    watched.assert_nothing_found()
+
+
+def test_what_seals_and_opens_an_archive(watched: Watched, tmp_path: Path) -> None:
+    """A passcode that is right, wrong or refused, and a private key: gone with the job."""
+    watched.start()
+    passcode, local = watched.marked.make(), {"storage.provider": "local"}
+    key = {"backup.passcode": passcode, "restore.passcode": passcode}
+    assert watched.run_all(local | key) == ["BACKUP_FINISHED", "RESTORE_FINISHED", "SUCCESS"]
+    assert watched.run("restore", local | {"restore.passcode": watched.marked.make()}) == "RESTORE_FAILED"
+    age_key(tmp_path / "key")
+    identity = private_key(tmp_path / "key")
+    watched.marked.add(identity)
+    assert watched.run("restore", local | {"restore.identity": identity}) == "RESTORE_FAILED"
+    for refused_options in (
+        {"restore.identity": watched.marked.make()},
+        {"restore.identity": identity, "restore.passcode": passcode},
+    ):
+        value = {"correlationID": watched.new_id(), "options": local | refused_options}
+        assert watched.backend.ask("restore", value)["status"] == 400
     watched.assert_nothing_found()

@@ -91,7 +91,7 @@ def test_an_id_may_have_256_bytes_and_not_one_more() -> None:
     assert "256 bytes" in refusal({"correlationID": "ü" * 128 + "x"}).message
 
 
-@pytest.mark.parametrize("key", ["backup.passcode", "restore.dry", "backup.", "restore.Mode"])
+@pytest.mark.parametrize("key", ["backup.passkey", "restore.dry", "backup.", "restore.Mode", "Backup.dir"])
 def test_an_unknown_wish_of_our_own_kind_is_refused(key: str) -> None:
     """Ignoring it would do something else than what was asked for."""
     assert f"unknown option '{key}'" in refusal({"options": {key: "x"}}).message

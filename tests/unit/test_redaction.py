@@ -18,6 +18,7 @@ SECRET_NAMES = st.sampled_from(
         *("password", "Password", "https.header.Authorization", "aws.secret.access.key", "aws.access.key.id"),
         *("aws.session.token", "azure.shared.access.signature", "sas", "X-Amz-Signature", "sig", "Cookie"),
         *("client_secret", "accessKey", "api-key", "proxy_password", "credentials"),
+        *("backup.passcode", "restore.passcode", "restore.identity"),
     ]
 )
 PLAIN_NAMES = st.sampled_from(
@@ -57,6 +58,8 @@ def test_a_secret_inside_a_text_is_hidden_at_any_depth(data: st.DataObject, secr
             f"Authorization: Bearer {secret}",
             f"{{'authorization': 'AWS4-HMAC-SHA256 Credential=x, Signature={secret}'}}",
             f"password={secret}",
+            f"option 'restore.passcode': {secret}",
+            f"AGE-SECRET-KEY-{''.join(filter(str.isalnum, secret))}",
             f'"aws.secret.access.key": "{secret}"',
             f"token: {secret}",
         ]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from agent.backup.job import PLAIN, SEALED
 from agent.staging import Staging, StorageInUse
 from tests.support.waiting import wait_until
 
@@ -61,8 +62,9 @@ def test_no_two_archives_get_the_same_name(staging: Staging) -> None:
     assert {path.parent.name for path in paths} == {"backups"}
 
 
-def test_what_a_crash_left_incomplete_is_removed_and_archives_stay(staging: Staging) -> None:
-    archive = staging.free_path(TAG)
+@pytest.mark.parametrize("suffix", [PLAIN, SEALED])
+def test_what_a_crash_left_incomplete_is_removed_and_archives_stay(staging: Staging, suffix: str) -> None:
+    archive = staging.free_path(TAG, suffix)
     archive.write_bytes(b"complete")
     incomplete = [
         archive.with_name(f"{archive.name}.part"),

@@ -19,6 +19,14 @@ def decode(text: str) -> tuple[str, bytes]:
     return prefix, _octets(values[:-_CHECKSUM_LETTERS])
 
 
+def decode_key(text: str, prefix: str) -> bytes:
+    """The 32 bytes of a key with this prefix. Raises ValueError, without the text."""
+    found, key = decode(text)
+    if found != prefix or len(key) != 32:
+        raise ValueError(f"expected a key that begins with '{prefix}1'")
+    return key
+
+
 def _expanded(prefix: str) -> list[int]:
     codes = prefix.encode("ascii")
     return [code >> 5 for code in codes] + [0] + [code & 31 for code in codes]

@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from agent.backup.errors import NotSealed, SealBroken
+from agent.backup.errors import NotSealed, SealBroken, Sealed
 
-VERSION_LINE = b"age-encryption.org/v1\n"
+_FORMAT = b"age-encryption.org/"
+VERSION_LINE = _FORMAT + b"v1\n"
 MAX_HEADER_BYTES = 64 << 10
 """No fleet has so many recipients; a hostile archive must not fill the memory."""
 COLUMNS = 64
@@ -33,6 +34,16 @@ class Header:
     mac: bytes
     authenticated: bytes
     """What the MAC is made of: everything up to the three dashes of its line."""
+
+
+def refuse_sealed(file: BinaryIO) -> BinaryIO:
+    """The file, at its beginning. Raises `Sealed` when it begins like a sealed one, of any version."""
+    file.seek(0)
+    begin = file.read(len(_FORMAT))
+    file.seek(0)
+    if begin == _FORMAT:
+        raise Sealed("the archive is sealed: give 'restore.passcode' or 'restore.identity'")
+    return file
 
 
 def encode_authenticated(stanzas: Sequence[Stanza]) -> bytes:

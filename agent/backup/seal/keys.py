@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from agent.backup.errors import SealBroken, SealTooHard
-from agent.backup.seal.bech32 import decode as bech32_decode
+from agent.backup.seal.bech32 import decode_key
 from agent.backup.seal.header import Stanza, decoded_argument, unpadded
 
 FILE_KEY_BYTES = 16
@@ -101,7 +101,7 @@ class PublicKey:
     @classmethod
     def parse(cls, text: str) -> "PublicKey":
         """Raises ValueError, without the text, for anything but `age1…`."""
-        return cls(_bech32_key(text, "age"))
+        return cls(decode_key(text, "age"))
 
     def wrap(self, file_key: bytes) -> Stanza:
         ephemeral = X25519PrivateKey.generate()
@@ -120,7 +120,7 @@ class PrivateKey:
     @classmethod
     def parse(cls, text: str) -> "PrivateKey":
         """Raises ValueError, without the text, for anything but `AGE-SECRET-KEY-1…`."""
-        return cls(_bech32_key(text, "AGE-SECRET-KEY-"))
+        return cls(decode_key(text, "AGE-SECRET-KEY-"))
 
     def unwrap(self, stanzas: Sequence[Stanza]) -> bytes | None:
         if any(stanza.arguments[0] == _SCRYPT for stanza in stanzas) and len(stanzas) != 1:
@@ -161,10 +161,3 @@ def _unwrapped(key: bytes, body: bytes) -> bytes | None:
         return ChaCha20Poly1305(key).decrypt(_NO_NONCE, body, None)
     except InvalidTag:
         return None
-
-
-def _bech32_key(text: str, prefix: str) -> bytes:
-    found, key = bech32_decode(text)
-    if found != prefix or len(key) != 32:
-        raise ValueError(f"expected a key that begins with '{prefix}1'")
-    return key

@@ -7,7 +7,7 @@ buffer: an object for each costs two thirds of the speed.
 import hmac
 import io
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from typing import BinaryIO
 
 from cryptography.exceptions import InvalidTag
@@ -17,6 +17,10 @@ from agent.backup.errors import SealBroken, WrongKey
 from agent.backup.seal.header import Header, encode_authenticated, encode_last_line, read_header
 from agent.backup.seal.keys import FILE_KEY_BYTES, Identity, Recipient, derived
 
+if not hasattr(ChaCha20Poly1305, "encrypt_into"):
+    # Another extra may have brought it.
+    raise ImportError("cryptography is older than version 47")
+
 CHUNK_BYTES = 64 << 10
 TAG_BYTES = 16
 _SEALED_BYTES = CHUNK_BYTES + TAG_BYTES
@@ -25,7 +29,7 @@ _BATCH = 16
 """Chunks that are sealed at once: 1 MiB."""
 
 
-def sealed(content: Iterable[bytes], recipients: Sequence[Recipient]) -> Iterator[bytes]:
+def sealed(content: Iterable[bytes], recipients: Sequence[Recipient]) -> Generator[bytes, None, None]:
     """The age file with this content, in pieces of up to 1 MiB; the first one is the header.
 
     Keys are derived before the first piece of content is asked for: scrypt has given back its memory
@@ -57,15 +61,7 @@ def _sealed_chunks(cipher: ChaCha20Poly1305, content: bytearray, number: int, co
     return bytes(sealed_chunks)
 
 
-def is_sealed(file: BinaryIO) -> bool:
-    """Whether the file looks like an age file. Leaves it at its beginning."""
-    file.seek(0)
-    begin = file.read(len(b"age-encryption.org/"))
-    file.seek(0)
-    return begin == b"age-encryption.org/"
-
-
-class OpenedFile(io.RawIOBase):
+class OpenedFile(io.BufferedIOBase):
     """The content of a sealed file, to be read in any order; decrypts the chunks that are asked for.
 
     Never gives out a byte that was altered, nor anything of a file that was cut: the last chunk is
@@ -75,7 +71,7 @@ class OpenedFile(io.RawIOBase):
     def __init__(self, file: BinaryIO, identities: Sequence[Identity]) -> None:
         """Find the key and check the end of the file. `file` stays the caller's.
 
-        Raises `WrongKey`, `SealBroken` and `SealTooHard`.
+        Raises `NotSealed`, `WrongKey`, `SealBroken` and `SealTooHard`.
         """
         file.seek(0)
         header = read_header(file)

@@ -1,0 +1,150 @@
+"""What commands and settings make of sealing, before anything is done."""
+
+import io
+import sys
+from typing import Any
+
+import pytest
+
+from agent.backup.errors import Sealed
+from agent.messaging.ditto import EXECUTION_FAILED, PARAMETER_INVALID, CommandError, Number
+from agent.parameters import Parameters, read_parameters
+from agent.sealing import seal_for, unseal_for
+from agent.settings import SealSettings
+from agent.settings_load import SettingsError, load
+from tests.unit.test_seal import IDENTITY
+
+RECIPIENT = "age1xmwwc06ly3ee5rytxm9mflaz2u56jjj36s0mypdrwsvlul66mv4q47ryef"  # of IDENTITY
+DEFAULT = SealSettings()
+FOR_THE_FLEET = SealSettings.model_validate({"recipients": RECIPIENT})
+LONG = SealSettings.model_validate({"min_passcode": 20})
+TOO_SHORT = "must have at least 8 characters"
+EMPTY = "must be a text that is not empty"
+
+
+def asked(operation: str, **options: Any) -> Parameters:
+    return read_parameters(operation, {"options": {k.replace("_", "."): v for k, v in options.items()}})
+
+
+def decide(operation: str, settings: SealSettings, **options: Any) -> Any:
+    parameters = asked(operation, **options)
+    return seal_for(parameters, settings) if operation == "backup" else unseal_for(parameters, settings)
+
+
+@pytest.mark.parametrize(
+    ("operation", "settings", "options", "message"),
+    [
+        ("backup", DEFAULT, {"backup_passcode": "seven77"}, TOO_SHORT),
+        ("backup", DEFAULT, {"backup_passcode": Number("1234567")}, TOO_SHORT),
+        ("backup", DEFAULT, {"backup_passcode": ""}, EMPTY),
+        ("backup", DEFAULT, {"backup_passcode": None}, EMPTY),
+        ("backup", DEFAULT, {"backup_passcode": ["correct horse"]}, EMPTY),
+        ("backup", DEFAULT, {"backup_passcode": {}}, EMPTY),
+        ("backup", DEFAULT, {"Backup_Passcode": "correct horse"}, "unknown option 'Backup.Passcode'"),
+        ("backup", DEFAULT, {"backup_password": "correct horse"}, "unknown option 'backup.password'"),
+        (
+            "backup",
+            SealSettings.model_validate({"min_passcode": 20}),
+            {"backup_passcode": "x" * 19},
+            "at least 20 characters",
+        ),
+        ("backup", FOR_THE_FLEET, {"backup_passcode": "correct horse"}, r"for 'seal\.recipients' alone"),
+        ("restore", DEFAULT, {"restore_passcode": "seven77"}, TOO_SHORT),
+        ("restore", DEFAULT, {"restore_passcode": ""}, EMPTY),
+        ("restore", DEFAULT, {"restore_identity": ""}, EMPTY),
+        ("restore", DEFAULT, {"restore_identity": RECIPIENT}, r"'restore\.identity': expected a key that"),
+        ("restore", DEFAULT, {"restore_identity": IDENTITY.lower()}, r"'restore\.identity': expected a key"),
+        ("restore", DEFAULT, {"restore_identity": IDENTITY[:-1] + "Q"}, r"'restore\.identity': .* checksum"),
+        (
+            "restore",
+            DEFAULT,
+            {"restore_identity": IDENTITY, "restore_passcode": "correct horse"},
+            r"'restore\.passcode' or 'restore\.identity', not both",
+        ),
+    ],
+)
+def test_what_cannot_work_is_refused_by_name_and_without_the_value(
+    operation: str, settings: SealSettings, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(CommandError, match=message) as caught:
+        decide(operation, settings, **options)
+    assert (caught.value.status, caught.value.code) == (400, PARAMETER_INVALID)
+    for value in options.values():
+        assert not value or str(value) not in caught.value.message
+
+
+def test_eight_characters_are_eight_whatever_their_bytes() -> None:
+    assert decide("backup", DEFAULT, backup_passcode="ünïcödé!") is not None
+    assert decide("backup", DEFAULT, backup_passcode=Number("12345678")) is not None
+
+
+def test_nobody_seals_unasked_and_what_is_meant_for_another_operation_does_nothing() -> None:
+    """Backends send one set of options to all operations."""
+    both = {"backup_passcode": "correct horse", "restore_passcode": "correct horse"}
+    assert decide("backup", DEFAULT) is None
+    assert decide("backup", DEFAULT, restore_passcode="correct horse") is None
+    assert decide("backup", DEFAULT, **both) is not None
+    with pytest.raises(Sealed):
+        decide("restore", DEFAULT, backup_passcode="correct horse")(io.BytesIO(b"age-encryption.org/v1\n"))
+
+
+def test_one_passcode_seals_and_opens() -> None:
+    seal = decide("backup", DEFAULT, backup_passcode="correct horse")
+    file = io.BytesIO(b"".join(seal(iter([b"content"]))))
+    assert decide("restore", DEFAULT, restore_passcode="correct horse")(file).read() == b"content"
+
+
+def test_a_device_with_recipients_seals_everything_for_them() -> None:
+    seal = decide("backup", FOR_THE_FLEET)
+    file = io.BytesIO(b"".join(seal(iter([b"content"]))))
+    assert decide("restore", FOR_THE_FLEET, restore_identity=IDENTITY)(file).read() == b"content"
+
+
+@pytest.mark.parametrize("key", ["backup_passcode", "restore_passcode", "restore_identity"])
+def test_no_key_is_shown_with_what_holds_it(key: str) -> None:
+    value = IDENTITY if "identity" in key else "correct horse"
+    parameters = asked(key.partition("_")[0], **{key: value})
+    assert value not in repr(parameters)
+    assert value not in repr(decide(key.partition("_")[0], DEFAULT, **{key: value}))
+
+
+@pytest.mark.parametrize("missing", ["agent.backup.seal.keys", "agent.backup.seal.payload"])
+def test_without_the_extra_a_400_names_it(missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And what is neither sealed nor opened works."""
+    monkeypatch.setitem(sys.modules, missing, None)
+    for operation, options in (
+        ("backup", {"backup_passcode": "correct horse"}),
+        ("restore", {"restore_passcode": "correct horse"}),
+    ):
+        assert decide(operation, DEFAULT) is None or operation == "restore"
+        with pytest.raises(CommandError, match=r"install edge-backup-agent\[seal\]") as caught:
+            decide(operation, DEFAULT, **options)
+        assert (caught.value.status, caught.value.code) == (400, EXECUTION_FAILED)
+
+
+# Settings
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("seal.recipients", "age1"),
+        ("seal.recipients", f"{RECIPIENT},ssh-ed25519 AAAA"),
+        ("seal.recipients", IDENTITY),
+        ("seal.minPasscode", "0"),
+        ("seal.workFactor", "9"),
+        ("seal.workFactor", "16"),
+        ("seal.maxWorkFactor", "14"),
+        ("seal.maxWorkFactor", "23"),
+    ],
+)
+def test_settings_that_cannot_work_end_the_start_by_name(key: str, value: str) -> None:
+    """A private key that got there by mistake is not repeated."""
+    with pytest.raises(SettingsError, match=key) as caught:
+        load({key: value}, None, {})
+    assert IDENTITY not in str(caught.value)
+
+
+def test_recipients_are_a_list() -> None:
+    settings = load({"seal.recipients": f"{RECIPIENT}, {RECIPIENT}"}, None, {}).settings
+    assert settings.seal.recipients == (RECIPIENT, RECIPIENT)
