@@ -1,17 +1,23 @@
 """Sealing as a command and the settings ask for it: for whom an archive is sealed, what opens one.
 
-Decided before the command is accepted. What seals is imported by the first command that needs it.
+Decided before the command is accepted. The library is imported by the job's thread, as it takes too long
+for the thread that answers.
 """
 
-from functools import partial
+from collections.abc import Generator, Iterator
+from importlib import metadata
 from typing import BinaryIO, cast
 
 from agent.backup.pipeline import Seal
 from agent.backup.restoring import Unseal
+from agent.backup.seal.bech32 import decode_key
 from agent.backup.seal.header import refuse_sealed
 from agent.messaging.ditto import EXECUTION_FAILED, PARAMETER_INVALID, CommandError
 from agent.parameters import BACKUP_PASSCODE, RESTORE_IDENTITY, RESTORE_PASSCODE, Parameters
 from agent.settings import SealSettings
+
+_NEEDED_VERSION = 47
+"""Of `cryptography`: as the extra says, but another one may have brought an older one."""
 
 
 def seal_for(parameters: Parameters, settings: SealSettings) -> Seal | None:
@@ -23,15 +29,18 @@ def seal_for(parameters: Parameters, settings: SealSettings) -> Seal | None:
         raise _invalid(
             f"option '{BACKUP_PASSCODE}' is of no use here: this device seals for 'seal.recipients' alone"
         )
-    try:
+    _refuse_without_extra()
+
+    def seal(plain: Iterator[bytes]) -> Generator[bytes, None, None]:
         from agent.backup.seal.keys import Passcode, PublicKey, Recipient
         from agent.backup.seal.payload import sealed
-    except ImportError as error:
-        raise _missing_extra() from error
-    recipients: list[Recipient] = [PublicKey.parse(text) for text in settings.recipients]
-    if passcode:
-        recipients = [Passcode(passcode.encode(), settings.work_factor, settings.max_work_factor)]
-    return partial(sealed, recipients=recipients)
+
+        recipients: list[Recipient] = [PublicKey.parse(text) for text in settings.recipients]
+        if passcode:
+            recipients = [Passcode(passcode.encode(), settings.work_factor, settings.max_work_factor)]
+        return sealed(plain, recipients)
+
+    return seal
 
 
 def unseal_for(parameters: Parameters, settings: SealSettings) -> Unseal:
@@ -39,27 +48,23 @@ def unseal_for(parameters: Parameters, settings: SealSettings) -> Unseal:
 
     Raises `CommandError` 400.
     """
-    passcode = _passcode(parameters, RESTORE_PASSCODE, settings)
-    identity = parameters.options.get(RESTORE_IDENTITY)
-    if not passcode and not identity:
+    passcode, private_key = _passcode(parameters, RESTORE_PASSCODE, settings), _private_key(parameters)
+    if not passcode and not private_key:
         return refuse_sealed
-    if passcode and identity:
+    if passcode and private_key:
         raise _invalid(f"give option '{RESTORE_PASSCODE}' or '{RESTORE_IDENTITY}', not both")
-    try:
-        from agent.backup.seal.keys import Identity, Passcode, PrivateKey
-        from agent.backup.seal.payload import OpenedFile
-    except ImportError as error:
-        raise _missing_extra() from error
-    key: Identity
-    if passcode:
-        key = Passcode(passcode.encode(), settings.work_factor, settings.max_work_factor)
-    else:
-        try:
-            key = PrivateKey.parse(str(identity))
-        except ValueError as error:
-            raise _invalid(f"option '{RESTORE_IDENTITY}': {error}") from error
+    _refuse_without_extra()
 
     def unseal(file: BinaryIO) -> BinaryIO:
+        from agent.backup.seal.keys import Identity, Passcode, PrivateKey
+        from agent.backup.seal.payload import OpenedFile
+
+        key: Identity
+        if passcode:
+            key = Passcode(passcode.encode(), settings.work_factor, settings.max_work_factor)
+        else:
+            assert private_key
+            key = PrivateKey(private_key)
         # It is a file in all that the archive's reader asks of it.
         return cast(BinaryIO, OpenedFile(file, [key]))
 
@@ -73,10 +78,25 @@ def _passcode(parameters: Parameters, option: str, settings: SealSettings) -> st
     return passcode
 
 
+def _private_key(parameters: Parameters) -> bytes | None:
+    text = parameters.options.get(RESTORE_IDENTITY)
+    if text is None:
+        return None
+    try:
+        return decode_key(text, "AGE-SECRET-KEY-")
+    except ValueError as error:
+        raise _invalid(f"option '{RESTORE_IDENTITY}': {error}") from error
+
+
+def _refuse_without_extra() -> None:
+    try:
+        version = int(metadata.version("cryptography").partition(".")[0])
+    except metadata.PackageNotFoundError:
+        version = 0
+    if version < _NEEDED_VERSION:
+        message = "sealing is not installed on this device: install edge-backup-agent[seal]"
+        raise CommandError(400, EXECUTION_FAILED, message)
+
+
 def _invalid(message: str) -> CommandError:
     return CommandError(400, PARAMETER_INVALID, message)
-
-
-def _missing_extra() -> CommandError:
-    message = "sealing is not installed on this device: install edge-backup-agent[seal]"
-    return CommandError(400, EXECUTION_FAILED, message)

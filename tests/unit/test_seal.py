@@ -2,8 +2,6 @@
 
 import io
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
 
 import pytest
@@ -247,12 +245,3 @@ def test_an_endless_header_takes_a_bounded_part_of_memory(text: bytes) -> None:
     with pytest.raises(SealBroken):
         read_header(stream)
     assert stream.tell() <= MAX_HEADER_BYTES
-
-
-def test_the_program_starts_without_the_library() -> None:
-    """It costs time and memory, and is an extra: only a job that seals or opens loads it."""
-    code = "import sys, agent.service; print('cryptography' in sys.modules)"
-    done = subprocess.run(
-        [sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=60
-    )
-    assert done.stdout == "False\n"

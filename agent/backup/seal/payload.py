@@ -17,10 +17,6 @@ from agent.backup.errors import SealBroken, WrongKey
 from agent.backup.seal.header import Header, encode_authenticated, encode_last_line, read_header
 from agent.backup.seal.keys import FILE_KEY_BYTES, Identity, Recipient, derived
 
-if not hasattr(ChaCha20Poly1305, "encrypt_into"):
-    # Another extra may have brought it.
-    raise ImportError("cryptography is older than version 47")
-
 CHUNK_BYTES = 64 << 10
 TAG_BYTES = 16
 _SEALED_BYTES = CHUNK_BYTES + TAG_BYTES
