@@ -2,7 +2,6 @@
 
 import io
 import os
-from collections.abc import Iterator
 
 import pytest
 from hypothesis import example, given, settings
@@ -18,7 +17,7 @@ from agent.backup.seal.header import (
     encode_last_line,
     read_header,
 )
-from agent.backup.seal.keys import Passcode, PrivateKey, PublicKey
+from agent.backup.seal.keys import Passcode, PrivateKey, PublicKey, Recipient
 from agent.backup.seal.payload import CHUNK_BYTES, TAG_BYTES, OpenedFile, sealed
 from tests.support.streams import content
 
@@ -68,19 +67,18 @@ def test_any_part_is_read_without_the_rest(reads: list[tuple[int, int]]) -> None
 SEALED = seal(content(200_000))
 
 
-def test_the_key_is_derived_before_the_content_is_asked_for() -> None:
-    """Scrypt takes its memory before the archive's writer takes its own."""
+def test_the_key_is_derived_before_anything_is_asked_for() -> None:
+    """Scrypt takes its memory before the archive's writer and the provider take theirs."""
     asked: list[bool] = []
 
-    def pieces() -> Iterator[bytes]:
-        asked.append(True)
-        yield b"x"
+    class Watching(Recipient):
+        def wrap(self, file_key: bytes) -> Stanza:
+            asked.append(True)
+            return PASSCODE.wrap(file_key)
 
-    output = sealed(pieces(), [PASSCODE])
-    assert next(output).startswith(VERSION_LINE)
-    assert not asked
-    assert list(output)
+    output = sealed(iter([b"x"]), [Watching()])
     assert asked
+    assert next(output).startswith(VERSION_LINE)
 
 
 # Damage

@@ -7,7 +7,7 @@ buffer: an object for each costs two thirds of the speed.
 import hmac
 import io
 import os
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from typing import BinaryIO
 
 from cryptography.exceptions import InvalidTag
@@ -21,29 +21,43 @@ CHUNK_BYTES = 64 << 10
 TAG_BYTES = 16
 _SEALED_BYTES = CHUNK_BYTES + TAG_BYTES
 _NONCE_BYTES = 16
-_BATCH = 16
-"""Chunks that are sealed at once: 1 MiB."""
+_BATCH = 4
+"""Chunks that are sealed at once: 256 KiB, for which the allocator need not ask the kernel."""
 
 
 def sealed(content: Iterable[bytes], recipients: Sequence[Recipient]) -> Generator[bytes, None, None]:
-    """The age file with this content, in pieces of up to 1 MiB; the first one is the header.
+    """The age file with this content, in pieces of up to 256 KiB; the first one is the header.
 
-    Keys are derived before the first piece of content is asked for: scrypt has given back its memory
-    by then. Takes about three pieces of memory.
+    Keys are derived before this returns: scrypt has given back its memory when others take theirs.
+    Takes a few pieces of memory.
     """
     file_key, nonce = os.urandom(FILE_KEY_BYTES), os.urandom(_NONCE_BYTES)
     authenticated = encode_authenticated([recipient.wrap(file_key) for recipient in recipients])
-    yield authenticated + encode_last_line(_mac(file_key, authenticated)) + nonce
-    cipher = ChaCha20Poly1305(derived(file_key, nonce, b"payload"))
+    header = authenticated + encode_last_line(_mac(file_key, authenticated)) + nonce
+    return _pieces(header, ChaCha20Poly1305(derived(file_key, nonce, b"payload")), content)
+
+
+def _pieces(
+    header: bytes, cipher: ChaCha20Poly1305, content: Iterable[bytes]
+) -> Generator[bytes, None, None]:
+    yield header
     waiting, number = bytearray(), 0
-    for piece in content:
-        waiting += piece
+    for part in _parts(content):
+        waiting += part
         # The last chunk is never empty, so a full one has to wait until something comes after it.
         while (whole := min((len(waiting) - 1) // CHUNK_BYTES, _BATCH)) > 0:
             yield _sealed_chunks(cipher, waiting, number, whole)
             del waiting[: whole * CHUNK_BYTES]
             number += whole
     yield cipher.encrypt(_nonce(number, last=True), waiting, None)
+
+
+def _parts(content: Iterable[bytes]) -> Iterator[memoryview]:
+    """The content in parts that are not larger than what is sealed at once."""
+    for piece in content:
+        with memoryview(piece) as view:
+            for begin in range(0, len(piece), _BATCH * CHUNK_BYTES):
+                yield view[begin : begin + _BATCH * CHUNK_BYTES]
 
 
 def _sealed_chunks(cipher: ChaCha20Poly1305, content: bytearray, number: int, count: int) -> bytes:
