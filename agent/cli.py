@@ -37,6 +37,9 @@ COMMANDS = {
     "run": Command("agent.cli:run", "run the agent until it is told to stop"),
     "check-config": Command("agent.cli:check_config", "check the settings and print those in effect"),
     "send": Command("agent.send:main", "send a command to a device and follow it to its end"),
+    "status": Command("agent.cli_local:status", "what the agent on this device does right now"),
+    "history": Command("agent.cli_local:history", "its jobs that ended, newest first"),
+    "show": Command("agent.cli_local:show", "all that is known of one job"),
     "demo": Command(
         "agent.demo:main", "back up, damage and restore a sample directory, with nothing installed"
     ),
@@ -60,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run(argv: list[str]) -> int:
     """The long-running agent."""
-    loaded = _settings("run", argv)
+    loaded = settings_from("edge-backup run", argv)
     if loaded is None:
         return EXIT_BAD_SETTINGS
     # structlog imports rich wherever it is installed, for tracebacks that no service prints: 5 MiB.
@@ -72,7 +75,7 @@ def run(argv: list[str]) -> int:
 
 def check_config(argv: list[str]) -> int:
     """Settings in effect as JSON on stdout, notices on stderr."""
-    loaded = _settings("check-config", argv)
+    loaded = settings_from("edge-backup check-config", argv)
     if loaded is None:
         return EXIT_BAD_SETTINGS
     import json
@@ -85,12 +88,12 @@ def check_config(argv: list[str]) -> int:
     return EXIT_OK
 
 
-def _settings(command: str, argv: list[str]) -> "Loaded | None":
+def settings_from(prog: str, argv: list[str]) -> "Loaded | None":
     """What the arguments, the file and the environment say; None, with the reasons on stderr, when wrong."""
     from agent.cli_settings import parse_settings_arguments
     from agent.settings_load import SettingsError, load
 
-    config_file, overrides = parse_settings_arguments(f"edge-backup {command}", argv)
+    config_file, overrides = parse_settings_arguments(prog, argv)
     try:
         return load(overrides, config_file, os.environ)
     except SettingsError as error:

@@ -22,11 +22,11 @@ from agent.fatal import FatalCommands
 from agent.journal import Journal
 from agent.log_sparing import SparingLog
 from agent.messaging import ditto
-from agent.messaging.ditto import EXECUTION_FAILED, PARAMETER_INVALID, CommandError, Envelope, Unreadable
+from agent.messaging.ditto import EXECUTION_FAILED, CommandError, Envelope, Unreadable
 from agent.messaging.hono import CommandTopic, parse_command_topic
 from agent.messaging.link import Delivery
 from agent.messaging.outbox import Outbox
-from agent.parameters import Parameters, read_parameters
+from agent.operations import Operations
 from agent.redelivery import CommandId, Redeliveries, Repeated, Verdict
 from agent.rivals import Rivals
 from agent.settings import Settings
@@ -39,9 +39,6 @@ MAX_TOGETHER = 100
 """Commands in one transaction: the rest of the agent waits for its sync."""
 
 INTERNAL_ERROR = "internal error: see the device's log"
-
-Operation = Callable[[Parameters, str], Admitted]
-"""Admits a command of the device with this id. Raises `CommandError`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +89,7 @@ class Feature:
         redeliveries: Redeliveries,
         fatal: FatalCommands,
         rivals: Rivals,
-        operations: Mapping[str, Operation],
+        operations: Operations,
     ) -> None:
         self._settings, self._journal, self._outbox, self._twin = settings, journal, outbox, twin
         self._redeliveries, self._fatal = redeliveries, fatal
@@ -137,6 +134,9 @@ class Feature:
 
     def _judge(self, received: _Received) -> None:
         command, delivery = received.command, received.delivery
+        if self._operations.is_question(command.operation):
+            self._answer_question(command)
+            return
         verdict = self._redeliveries.judge(
             command.id, command.payload, short=command.topic.short, dup=delivery.dup
         )
@@ -195,37 +195,47 @@ class Feature:
                 message = f"request id '{command.topic.request_id}' is in use by another command"
                 raise CommandError(409, EXECUTION_FAILED, message)
             check_not_expired(command.envelope, time.monotonic() - command.received_s, datetime.now(UTC))
-            operation = self._operations.get(command.operation)
-            if operation is None:
-                message = f"Unsupported operation '{command.operation}'!"
-                raise CommandError(400, PARAMETER_INVALID, message)
+            self._operations.check_known(command.operation)
             self._admission.operation(command.operation)
-            parameters = read_parameters(command.operation, command.envelope.value)
+            value, device_id = command.envelope.value, self._twin.identity.device_id
             with self._fatal.looking_at(self._redeliveries.digest(command.payload)) as fatal:
                 if fatal:
                     raise CommandError(
                         500, EXECUTION_FAILED, "the agent has ended each time it looked at this command"
                     )
-                return operation(parameters, self._twin.identity.device_id), None
+                return self._operations.admit(command.operation, value, device_id), None
         except CommandError as error:
             # Its traceback holds our caller, who would hold it: payload and connection would stay until the
             # next garbage collection, which comes late in a process that is small.
             return None, CommandError(error.status, error.code, error.message)
-        except Exception:
-            log.exception("internal error", **_about(command))
-            return None, CommandError(500, EXECUTION_FAILED, INTERNAL_ERROR)
 
-    def _answer(self, command: Command, error: CommandError | None) -> tuple[str, bytes] | None:
+    def _answer_question(self, command: Command) -> None:
+        """Questions change nothing: they are answered as often as they come, and leave no trace."""
+        without_value = ditto.reply(*self._to(command), value={})
+        room_bytes = ditto.MAX_MESSAGE_BYTES - len(ditto.encode(without_value))
+        error, value = None, None
+        try:
+            self._admission.operation(command.operation)
+            value = self._operations.answer(command.operation, command.envelope.value, room_bytes)
+        except CommandError as refusal:
+            error = CommandError(refusal.status, refusal.code, refusal.message)  # see `_admit`
+        if answer := self._answer(command, error, value):
+            self._outbox.reply(*answer)
+
+    def _to(self, command: Command) -> tuple[Envelope, str, str, str]:
+        return command.envelope, self._settings.feature_id, command.operation, command.correlation_id
+
+    def _answer(
+        self, command: Command, error: CommandError | None, value: Mapping[str, Any] | None = None
+    ) -> tuple[str, bytes] | None:
         if not command.answer_is_due or (command.topic.one_way and not self._settings.one_way_replies):
             return None
 
         def reply(text: str) -> dict[str, Any]:
             shown = error and CommandError(error.status, error.code, text)
-            return ditto.reply(
-                command.envelope, self._settings.feature_id, command.operation, command.correlation_id, shown
-            )
+            return ditto.reply(*self._to(command), error=shown, value=value)
 
-        status, text = (error.status, error.message) if error else (204, "")
+        status, text = (error.status, error.message) if error else (204 if value is None else 200, "")
         payload = ditto.fitting(reply, text)
         self._rivals.answered(payload)
         return command.topic.reply_topic(status), payload

@@ -9,10 +9,11 @@ import json
 import os
 import secrets
 import sqlite3
-from collections.abc import Iterable, Iterator, MutableMapping
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import structlog
@@ -54,6 +55,9 @@ _MIGRATIONS = (
     """
     CREATE TABLE uploads (
         parent_id TEXT PRIMARY KEY, started TEXT NOT NULL, info TEXT NOT NULL) WITHOUT ROWID;
+    """,
+    """
+    ALTER TABLE jobs ADD COLUMN facts TEXT NOT NULL DEFAULT '{}';
     """,
 )
 """Forward only: a release appends a script; `user_version` counts those that have run."""
@@ -264,21 +268,33 @@ class Journal:
         with self.transaction() as db:
             db.execute("REPLACE INTO meta VALUES (?, ?)", (key, value))
 
+    def read(self, query: str, values: Mapping[str, object]) -> sqlite3.Cursor:
+        """The rows that a SELECT finds."""
+        return self._db.execute(query, values)
+
     # Jobs
 
     def job_started(self, job: Job, directory: Path, made: Iterable[Path]) -> None:
         with self.transaction() as db:
             db.execute(
-                "INSERT INTO jobs VALUES (?, ?, ?, ?, ?, ?, ?, ?, '', '')",
+                "INSERT INTO jobs VALUES (?, ?, ?, ?, ?, ?, ?, ?, '', '', '{}')",
                 (job.id, job.kind, job.correlation_id, format_time(job.started), os.fsencode(directory),
                  json.dumps([os.fspath(path) for path in made]), job.state, format_time(None)),
             )  # fmt: skip
 
-    def job_ended(self, job: Job) -> None:
+    def job_ended(self, job: Job, facts: Mapping[str, object] = MappingProxyType({})) -> None:
+        """Keep how the job ended, and `facts` about it for the history."""
         with self.transaction() as db:
             db.execute(
-                "UPDATE jobs SET state = ?, ended = ?, status_code = ?, message = ? WHERE id = ?",
-                (job.state, format_time(job.ended), job.status_code, job.message, job.id),
+                "UPDATE jobs SET state = ?, ended = ?, status_code = ?, message = ?, facts = ? WHERE id = ?",
+                (
+                    job.state,
+                    format_time(job.ended),
+                    job.status_code,
+                    job.message,
+                    json.dumps(dict(facts)),
+                    job.id,
+                ),
             )
             if job.kind is Kind.RESTORE:
                 # How far its download came is of no use any more; what it left in its target is. What a

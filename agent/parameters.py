@@ -61,7 +61,10 @@ def _option(key: str, value: object) -> str:
         # Taken for an absent one, it would lead to an archive that everybody can read.
         raise ValueError(f"'{key}' must be a text that is not empty")
     if isinstance(value, list):
-        return json.dumps(value, ensure_ascii=False)
+        try:
+            return json.dumps(value, ensure_ascii=False)
+        except RecursionError as error:
+            raise ValueError(f"'{key}' is nested too deep") from error
     text = "" if value is None else scalar_text(value)
     if text is None:
         raise ValueError(f"'{key}' must be a text")

@@ -6,7 +6,7 @@ transaction together with the command, and then begun. Everything here runs in t
 
 import sqlite3
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -30,6 +30,7 @@ from agent.handover import Staged
 from agent.journal import Journal, UnfinishedJob
 from agent.mailbox import Action
 from agent.messaging.ditto import EXECUTION_FAILED, CommandError
+from agent.monitor import Monitor
 from agent.orders import archive_options, hook, restore_options, start_again
 from agent.parameters import Parameters
 from agent.sealing import seal_for, unseal_for
@@ -41,6 +42,8 @@ from agent.worker import Outcome, Task, Tools, Workers
 log = structlog.get_logger(__name__)
 
 Result = TypeVar("Result")
+Facts = Mapping[str, object]
+"""What is known of a job that ended, for the log and the history."""
 
 
 class JobListener(Protocol):
@@ -80,11 +83,13 @@ class Runner:
         uploads: Uploads,
         listener: JobListener,
         later: Callable[[float, Action], object],
+        monitor: Monitor,
     ) -> None:
         """`later` calls an action after so many seconds, in the main thread."""
         self._later = later
         self._settings, self._journal, self._workers = settings, journal, workers
         self._staging, self._uploads, self._listener = staging, uploads, listener
+        self._monitor = monitor
         self._admission = Admission(settings)
         self._running: _RunningJob | None = None
 
@@ -141,6 +146,8 @@ class Runner:
             place=place,
             work=partial(backup, order),
             ended=partial(self._backup_ended, job, None if place else staged),
+            moved=self._monitor.moved,
+            entered=self._monitor.entered,
         )
         return self._admitted(job, directory, [], task)
 
@@ -192,6 +199,8 @@ class Runner:
             place=place,
             work=partial(restore, order),
             ended=partial(self._restore_ended, job),
+            moved=self._monitor.moved,
+            entered=self._monitor.entered,
         )
         return self._admitted(job, directory, made, task)
 
@@ -222,6 +231,7 @@ class Runner:
                 place=None,
                 work=work,
                 ended=ended,
+                moved=self._monitor.moved,
             )
         )
 
@@ -252,41 +262,43 @@ class Runner:
         def begin() -> None:
             self._running = _RunningJob(job, task.tools)
             log.info(f"{job.kind} started", correlation_id=job.correlation_id, job=job.id, dir=str(directory))
+            self._monitor.began(job)
             self._workers.start(task)
 
         return Admitted(job.id, record, begin)
 
     def _job_ended(self, job: Job, staged: Staged | None = None, **facts: object) -> None:
         try:
-            self._record_end(job, staged)
+            self._record_end(job, staged, facts)
         except sqlite3.Error:
             log.exception("the journal cannot be written: trying again", job=job.id)
             self._listener.job_ended_unrecorded(job)
-            self._later(RECORD_AGAIN_S, partial(self._record_end_again, job, staged))
+            self._later(RECORD_AGAIN_S, partial(self._record_end_again, job, staged, facts))
         self._running = None
         _log_end(job, facts)
         self._listener.settled()
+        self._monitor.ended()
 
-    def _record_end(self, job: Job, staged: Staged | None) -> None:
+    def _record_end(self, job: Job, staged: Staged | None, facts: Facts) -> None:
         with self._journal.transaction():
-            self._journal.job_ended(job)
+            self._journal.job_ended(job, facts)
             self._listener.job_changed(job)
             if staged:
                 self._uploads.add(staged, job.correlation_id)
 
-    def _record_end_again(self, job: Job, staged: Staged | None) -> None:
+    def _record_end_again(self, job: Job, staged: Staged | None, facts: Facts) -> None:
         """A job that still runs by the journal would be reported as interrupted after a restart."""
         try:
-            self._record_end(job, staged)
+            self._record_end(job, staged, facts)
         except sqlite3.Error:
             self._listener.withdrawn()
-            self._later(RECORD_AGAIN_S, partial(self._record_end_again, job, staged))
+            self._later(RECORD_AGAIN_S, partial(self._record_end_again, job, staged, facts))
             return
         log.info("the end of a job is in the journal now", job=job.id)
         self._listener.settled()
 
 
-def _log_end(job: Job, facts: dict[str, object]) -> None:
+def _log_end(job: Job, facts: Facts) -> None:
     assert job.ended
     seconds = round((job.ended - job.started).total_seconds(), 3)
     about = {"correlation_id": job.correlation_id, "job": job.id, "seconds": seconds}

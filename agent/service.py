@@ -5,36 +5,30 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
-from functools import partial
 
 import structlog
 
 from agent import __version__, notify
 from agent.allocator import keep_small
-from agent.cancelling import cancel
+from agent.control import Control
+from agent.engine import Engine
 from agent.fatal import FatalCommands
-from agent.feature import Feature, Operation
-from agent.handover import Handover
+from agent.feature import Feature
 from agent.journal import Journal, NewerJournal
+from agent.local_face import LocalFace
 from agent.log import setup as set_up_logging
 from agent.mailbox import Mailbox
-from agent.messaging.ditto import EXECUTION_FAILED, CommandError
 from agent.messaging.link import Broker
 from agent.messaging.outbox import Outbox
-from agent.parameters import Parameters
-from agent.periodic import Periodic
 from agent.presence import Presence
-from agent.recovery import recover_data
 from agent.redelivery import Redeliveries
 from agent.rivals import Rivals
-from agent.runner import Runner
 from agent.settings import Settings
 from agent.settings_sources import Notice
 from agent.staging import Staging, StorageInUse
+from agent.status_feature import StatusFeature
 from agent.twin import Twin
-from agent.uploads import Uploads
 from agent.watchdog import Watchdog
-from agent.worker import Workers
 
 log = structlog.get_logger(__name__)
 
@@ -58,43 +52,32 @@ class Service:
         self._mailbox = Mailbox()
         self._staging = Staging(settings.storage)
         self._journal = Journal(self._staging.journal, kept_jobs=settings.journal_max_jobs)
-        self._recovered = recover_data(
-            self._journal, self._staging, [target.path for target in settings.targets.values()]
-        )
         self._outbox = Outbox(self._journal)
         self._twin = Twin(settings, self._journal, self._outbox)
-        workers = Workers(self._journal, self._mailbox, settings.transfer, settings.job_timeout)
-        self._uploads = Uploads(
+        self._engine = Engine(
+            settings, self._mailbox, staging=self._staging, journal=self._journal, twin=self._twin
+        )
+        self._stopping = False
+        self._build_faces()
+        self._watchdog = Watchdog(
+            self._mailbox,
+            link_alive=lambda: self._presence.alive,
+            stuck_workers=self._engine.stuck_workers,
+        )
+
+    def _build_faces(self) -> None:
+        """The ways in which the engine is asked and heard of: the twin's features, and the local socket."""
+        settings, operations = self._settings, self._engine.operations()
+        self._status = StatusFeature(
             settings,
-            self._journal,
-            workers,
-            handover=Handover(self._journal),
-            staging=self._staging,
-            listener=self._twin,
-            post=self._mailbox.post,
+            self._mailbox,
+            self._outbox,
+            thing=lambda: self._twin.identity.thing,
+            job=self._engine.monitor.value,
         )
-        self._runner = Runner(
-            settings,
-            self._journal,
-            workers,
-            staging=self._staging,
-            uploads=self._uploads,
-            listener=self._twin,
-            later=self._mailbox.call_later,
-        )
-        self._periodic = Periodic(
-            settings, self._journal, self._mailbox, listener=self._twin, backup=self._periodic_backup
-        )
-        self._twin.auto_upload = self._periodic.auto_upload
-        operations: dict[str, Operation] = {
-            "backup": self._runner.backup,
-            "restore": self._runner.restore,
-            "start": self._uploads.start,
-            "trigger": self._uploads.trigger,
-            "cancel": partial(cancel, [self._runner, self._uploads]),
-            "activate": self._periodic.activate,
-            "deactivate": self._periodic.deactivate,
-        }
+        self._engine.monitor.changed = self._status.changed
+        local_face = LocalFace(operations, self._journal, self._twin)
+        self._control = Control(settings.storage, self._mailbox.post, local_face.receive)
         rivals = Rivals(settings.feature_id)
         feature = Feature(
             settings,
@@ -113,23 +96,10 @@ class Service:
             twin=self._twin,
             outbox=self._outbox,
             receive=feature.receive,
-            identified=self._identified,
-            announced=self._uploads.ask_again,
+            identified=self._engine.identified,
+            announced=self._announced,
             rivals=rivals,
         )
-        patience_s = settings.hook_timeout.total_seconds()
-        self._watchdog = Watchdog(
-            self._mailbox,
-            link_alive=lambda: self._presence.alive,
-            stuck_workers=lambda limit_s: workers.stuck(
-                # An afterRestoreCmd that is run after a cancel may take its time. A thread whose work has
-                # ended without it does no harm: it is not worth the work of others.
-                limit_s + patience_s,
-                left_to_themselves=self._idle(),
-            ),
-        )
-        self._stopping = False
-        self._reported = False
 
     def _broker(self) -> Broker:
         settings, address = self._settings, self._settings.broker
@@ -152,43 +122,22 @@ class Service:
         sys.setswitchinterval(SWITCH_INTERVAL_S)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self._mailbox.post(self.stop))
-        self._uploads.adopt()
-        self._runner.start_again(self._recovered.stopped)
+        self._engine.begin()
         self._presence.begin()
+        self._control.open()
         notify.ready()
         self._watchdog.begin()
         self._mailbox.run()
         self._presence.end()
+        self._control.close()
         self._journal.close()
         self._staging.close()
         log.info("stopped")
         return 0
 
-    def _identified(self) -> None:
-        """Say what became of earlier jobs, and begin with the periodic ones."""
-        self._report_recovered()
-        self._periodic.begin(self._twin.identity.device_id)
-
-    def _periodic_backup(self) -> None:
-        if self._settings.single_upload and not self._uploads.idle:
-            raise CommandError(409, EXECUTION_FAILED, "an upload is in progress, and singleUpload is set")
-        admitted = self._runner.backup(Parameters(), self._twin.identity.device_id)
-        with self._journal.transaction():
-            admitted.record()
-        self._twin.settled()
-        admitted.begin()
-
-    def _report_recovered(self) -> None:
-        """Say what became of the jobs that an earlier run of the agent did not see to their end."""
-        if self._reported:  # another identity later on: what runs now is not interrupted
-            return
-        self._reported = True
-        with self._journal.transaction():
-            for job in self._recovered.ended:
-                log.warning("job of an earlier run", job=job.id, state=job.state, reason=job.message)
-                self._journal.job_ended(job)
-                self._twin.job_changed(job)
-            self._uploads.report_interrupted()
+    def _announced(self) -> None:
+        self._status.connected()
+        self._engine.uploads.ask_again()
 
     def stop(self) -> None:
         """Let what runs end, for at most `stopTimeout`, then tell it to; say the last words; return."""
@@ -198,15 +147,11 @@ class Service:
         log.info("stopping", limit_s=self._settings.stop_timeout.total_seconds())
         notify.stopping()
         self._presence.stop_listening()
-        self._wait_until(self._idle, self._settings.stop_timeout.total_seconds(), self._interrupt)
-
-    def _idle(self) -> bool:
-        return self._runner.idle and self._uploads.idle
+        self._wait_until(self._engine.idle, self._settings.stop_timeout.total_seconds(), self._interrupt)
 
     def _interrupt(self) -> None:
-        self._runner.stop(STOPPED)
-        self._uploads.stop(STOPPED)
-        self._wait_until(self._idle, GOODBYE_S, self._say_goodbye)
+        self._engine.interrupt(STOPPED)
+        self._wait_until(self._engine.idle, GOODBYE_S, self._say_goodbye)
 
     def _say_goodbye(self) -> None:
         self._wait_until(

@@ -17,7 +17,10 @@ from agent.schedule import parse_rfc3339
 from providers.allow import EVERYTHING, HostPattern, host_pattern
 
 PLAIN_PORT, TLS_PORT = 1883, 8883
-OPERATIONS = ("backup", "restore", "start", "trigger", "cancel", "activate", "deactivate")
+OPERATIONS = (
+    "backup", "restore", "start", "trigger", "cancel", "activate", "deactivate",
+    "status", "history", "describe",
+)  # fmt: skip
 _TLS_SCHEMES = ("ssl", "tls", "mqtts")
 _SCHEMES = ("tcp", "mqtt", *_TLS_SCHEMES)
 _SIZE = re.compile(r"([0-9]{1,18})\s*([kKMGT]?i?B?)")

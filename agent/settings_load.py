@@ -24,8 +24,6 @@ from agent.settings_sources import (
 )
 
 _LONGEST_SHOWN = 80
-# Accepted because Kanto's files and our documentation have them; nothing acts on them in this version.
-_LATER = ("twin.status",)
 
 
 class SettingsError(Exception):
@@ -63,7 +61,7 @@ def load(argv_overrides: Mapping[str, str], config_file: Path | None, environ: M
         raise SettingsError("\n".join(problems)) from None
     if problems:
         raise SettingsError("\n".join(problems))
-    return Loaded(settings, [notice for layer in layers for notice in layer.notices] + _later(settings))
+    return Loaded(settings, [notice for layer in layers for notice in layer.notices])
 
 
 def _read_password_file(given: dict[FieldPath, Given]) -> list[str]:
@@ -114,15 +112,6 @@ def _shown(value: object) -> str:
 
 def _shortened(text: str) -> str:
     return text if len(text) <= _LONGEST_SHOWN else text[:_LONGEST_SHOWN] + "…"
-
-
-def _later(settings: Settings) -> list[Notice]:
-    now, default = effective(settings), effective(Settings())
-    return [
-        Notice("warning", f"{name} is accepted, but this version does not act on it yet")
-        for name in _LATER
-        if now[name] != default[name]
-    ]
 
 
 def effective(settings: Settings) -> dict[str, str | int | bool]:

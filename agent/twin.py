@@ -59,8 +59,8 @@ class Twin:
         A modify replaces the feature, so these go along, or right after when all together is too long.
         """
         arrived = {name: json.loads(payload)["value"] for name, payload in self._outbox.arrived.items()}
-        last = self._journal.last_values() | arrived
-        last.pop("autoUpload", None)
+        known = self._journal.last_values() | arrived
+        last = {name: known[name] for name in (LAST_OPERATION, LAST_UPLOAD) if name in known}
         build = merge if self._settings.announce == "merge" else modify
         together = encode(build(self.identity.thing, self._path, self._feature(last)))
         if len(together) <= MAX_MESSAGE_BYTES:

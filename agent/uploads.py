@@ -5,10 +5,8 @@ were offered together by a `trigger`.
 """
 
 import sqlite3
-import time
 import uuid
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -33,7 +31,6 @@ from providers.errors import Expired
 
 log = structlog.get_logger(__name__)
 
-UPDATE_INTERVAL_S = 1.0
 MAX_RENEWALS = 3
 """How often an upload asks for fresh credentials before it fails."""
 
@@ -204,7 +201,7 @@ class Uploads:
                 place=entry.order.place,
                 work=partial(upload, entry.order),
                 ended=partial(self._ended, entry),
-                progress=_Throttled(lambda done: self._post(partial(self._moved, entry, done))),
+                moved=partial(self._moved, entry),
             )
         )
 
@@ -301,16 +298,3 @@ class Uploads:
         message = "the agent was stopped during the upload: send 'start' again"
         for state in self._states.left_behind():
             self._listener.upload_changed(state.failed(datetime.now(UTC), INTERRUPTED, message))
-
-
-class _Throttled:
-    """Passes progress on at most once in `UPDATE_INTERVAL_S`. Runs in the worker's thread."""
-
-    def __init__(self, tell: Callable[[int], None]) -> None:
-        self._tell, self._told_s = tell, time.monotonic()
-
-    def __call__(self, bytes_done: int) -> None:
-        now = time.monotonic()
-        if now - self._told_s >= UPDATE_INTERVAL_S:
-            self._told_s = now
-            self._tell(bytes_done)

@@ -14,7 +14,7 @@ import structlog
 from agent.backup.errors import Cancelled, JobError
 from agent.backup.pipeline import Context, Place
 from agent.backup.retry import RetryLimits
-from agent.backup.transfer import CancelToken, Connections, Progress, no_progress
+from agent.backup.transfer import CancelToken, Connections
 from agent.durations import format_duration
 from agent.journal import Journal
 from agent.mailbox import Mailbox, Timer
@@ -28,6 +28,8 @@ INTERRUPTED = "interrupted"
 """Status code of what the agent itself ended, because it was stopped."""
 DEADLINE_EXCEEDED = "deadline-exceeded"
 """Status code of what took longer than `jobTimeout`."""
+UPDATE_INTERVAL_S = 1.0
+"""How often work tells how far it has come, at most."""
 PATIENCE_S = 0.8
 """How long a call into a provider may ignore a cancel; then it is left to itself."""
 
@@ -76,7 +78,9 @@ class Task(Generic[Result]):
     place: Place | None
     work: Callable[[Context], Result]
     ended: Callable[[Outcome[Result]], None]
-    progress: Progress = no_progress
+    moved: Callable[[int], None]
+    """Told now and then how many bytes have passed in this phase."""
+    entered: Callable[[str], None] = lambda _phase: None
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,9 +179,9 @@ class Workers:
                 token=token,
                 retries=RetryLimits(self.limits.attempts, self.limits.total_time.total_seconds()),
                 checkpoint=checkpoint,
-                progress=task.progress,
+                progress=_Throttled(lambda done: self.mailbox.post(partial(task.moved, done))),
                 bytes_per_s=self.limits.rate_limit,
-                phase=_log_phase,
+                phase=lambda name: self._entered(task, name),
                 left_out=_log_left_out,
             )
             try:
@@ -186,6 +190,10 @@ class Workers:
                 if task.place:
                     with token.lent():
                         self._leave(task.place.storage, abandoned)
+
+    def _entered(self, task: Task[Result], phase: str) -> None:
+        log.debug("phase", phase=phase)
+        self.mailbox.post(partial(task.entered, phase))
 
     def _leave(self, storage: Storage, abandoned: list[str]) -> None:
         """Close the place; before that, remove what earlier jobs could not remove there.
@@ -222,8 +230,17 @@ class _Once(Generic[Result]):
             self._ended(outcome)
 
 
-def _log_phase(name: str) -> None:
-    log.debug("phase", phase=name)
+class _Throttled:
+    """Passes progress on at most once in `UPDATE_INTERVAL_S`. Runs in the worker's thread."""
+
+    def __init__(self, tell: Callable[[int], None]) -> None:
+        self._tell, self._told_s = tell, time.monotonic()
+
+    def __call__(self, bytes_done: int) -> None:
+        now = time.monotonic()
+        if now - self._told_s >= UPDATE_INTERVAL_S:
+            self._told_s = now
+            self._tell(bytes_done)
 
 
 def _log_left_out(name: str, reason: str) -> None:

@@ -120,18 +120,24 @@ def encode(message: Mapping[str, Any]) -> bytes:
 
 
 def reply(
-    envelope: Envelope, feature_id: str, subject: str, correlation_id: str, error: CommandError | None
+    envelope: Envelope,
+    feature_id: str,
+    subject: str,
+    correlation_id: str,
+    *,
+    error: CommandError | None = None,
+    value: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """The answer to a message: status 204 without a value, or the error that refuses it."""
+    """The answer to a message: the error that refuses it, status 200 with a value, or 204 without."""
     message: dict[str, Any] = {
         "topic": envelope.topic,
         "headers": {"content-type": "application/json", "correlation-id": correlation_id},
         "path": f"/features/{feature_id}/outbox/messages/{subject}",
     }
-    if error is None:
-        return message | {"status": 204}
-    value = {"status": error.status, "error": error.code, "message": clipped(error.message)}
-    return message | {"value": value, "status": error.status}
+    if error is not None:
+        value = {"status": error.status, "error": error.code, "message": clipped(error.message)}
+        return message | {"value": value, "status": error.status}
+    return message | ({"status": 204} if value is None else {"value": value, "status": 200})
 
 
 def modify(thing: str, path: str, value: object) -> dict[str, Any]:

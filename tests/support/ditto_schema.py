@@ -50,6 +50,14 @@ def _message(required: list[str], **properties: Any) -> dict[str, Any]:
 ACCEPTED = _message(
     ["status"], topic=_LIVE_TOPIC, headers=_REPLY_HEADERS, path=_OUTBOX_PATH, status={"const": 204}
 )
+ANSWERED = _message(
+    ["value", "status"],
+    topic=_LIVE_TOPIC,
+    headers=_REPLY_HEADERS,
+    path=_OUTBOX_PATH,
+    value={"type": "object"},
+    status={"const": 200},
+)
 REFUSED = _message(
     ["value", "status"],
     topic=_LIVE_TOPIC,
@@ -101,10 +109,11 @@ def check(topic: str, message: dict[str, Any]) -> None:
         return
     parts = _REPLY_TOPIC.fullmatch(topic)
     assert parts, f"no topic for an answer: {topic}"
-    _valid(message, ACCEPTED if message.get("status") == 204 else REFUSED)
+    status = message.get("status")
+    _valid(message, {204: ACCEPTED, 200: ANSWERED}.get(status if isinstance(status, int) else 0, REFUSED))
     if parts["request"]:
         assert parts["last"] == str(message["status"]), f"{topic} says another status than the envelope"
-    if "value" in message:
+    if message["status"] >= 400:
         assert message["value"]["status"] == message["status"]
 
 

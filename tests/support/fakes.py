@@ -195,7 +195,7 @@ class Device:
 
     def finish(self) -> None:
         """Until nothing runs any more."""
-        while not self.service._idle():
+        while not self.service._engine.idle():
             self.take()
 
     def values(self, path: str = LAST_OPERATION) -> list[dict[str, Any]]:

@@ -183,9 +183,7 @@ def test_the_envelope_says_whose_message_it_is(topic: str, path: str, subject: s
 
 def test_an_accepted_command_is_answered_exactly_so() -> None:
     """WIRE section 2, byte for byte: no key `value`."""
-    message = ditto.reply(
-        Envelope("edge/device/things/live/messages/backup", "p"), "BAR", "backup", "c", None
-    )
+    message = ditto.reply(Envelope("edge/device/things/live/messages/backup", "p"), "BAR", "backup", "c")
     assert encode(message) == (
         b'{"topic":"edge/device/things/live/messages/backup",'
         b'"headers":{"content-type":"application/json","correlation-id":"c"},'
@@ -194,11 +192,19 @@ def test_an_accepted_command_is_answered_exactly_so() -> None:
     check("command//edge:device/res//backup", message)
 
 
+def test_a_question_is_answered_with_a_value_and_200() -> None:
+    message = ditto.reply(
+        Envelope("edge/device/things/live/messages/status", "p"), "BAR", "status", "c", value={"job": None}
+    )
+    assert (message["value"], message["status"]) == ({"job": None}, 200)
+    check("command//edge:device/res/r/200", message)
+
+
 def test_a_refused_command_is_answered_exactly_so() -> None:
     """WIRE section 2, byte for byte."""
     error = CommandError(409, ditto.EXECUTION_FAILED, "Backup operation is currently in progress!")
     message = ditto.reply(
-        Envelope("edge/device/things/live/messages/backup", "p"), "BAR", "backup", "c", error
+        Envelope("edge/device/things/live/messages/backup", "p"), "BAR", "backup", "c", error=error
     )
     assert encode(message) == (
         b'{"topic":"edge/device/things/live/messages/backup",'

@@ -221,11 +221,6 @@ def test_a_password_file_that_cannot_be_read_is_a_problem(tmp_path: Path) -> Non
     assert problem("passwordFile", str(missing)) == f"passwordFile: '{missing}' {reason}"
 
 
-def test_settings_whose_function_comes_later_are_accepted_with_a_warning() -> None:
-    notices = load({"active": "true", "twin.status": "false"}, None, {}).notices
-    assert [(notice.level, notice.text.split()[0]) for notice in notices] == [("warning", "twin.status")]
-
-
 def test_effective_settings_load_again_as_the_same(tmp_path: Path) -> None:
     given_settings = load(
         {

@@ -216,7 +216,7 @@ def test_another_identity_does_not_make_a_running_upload_interrupted(device: Dev
     """Interrupted is what an earlier run of the agent did not finish, not this one's work."""
     stage(device, "X")
     start(device, "X#1")
-    device.service._report_recovered()
+    device.service._engine.report_recovered()
     device.finish()
     assert states(device) == [("X", "UPLOADING"), ("X", "SUCCESS")]
 
@@ -227,7 +227,7 @@ def test_an_end_that_cannot_be_written_does_not_block_the_uploads_after_it(devic
     start(device, "X#1", "one")
     start(device, "Y#1", "two")
     device.journal._db.execute("PRAGMA query_only=1")
-    while device.service._uploads._found("X#1"):
+    while device.service._engine.uploads._found("X#1"):
         device.take()
     device.journal._db.execute("PRAGMA query_only=0")
     device.finish()

@@ -29,7 +29,7 @@ class Deaf:
         workers.start(
             Task(
                 owner="deaf", correlation_id="X", tools=self.tools, place=None, work=self._work,
-                ended=self.outcomes.append,
+                ended=self.outcomes.append, moved=lambda _bytes: None,
             )
         )  # fmt: skip
         assert self._begun.wait(10)

@@ -1,0 +1,183 @@
+"""`status`, `history` and `show`: the command line beside a running agent, over its local socket.
+
+There is one agent and one job: these commands ask it, and do nothing themselves.
+"""
+
+import argparse
+import io
+import json
+import os
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+from agent.control import ANSWER_TIMEOUT_S, SOCKET_NAME, address
+
+EXIT_OK, EXIT_REFUSED, EXIT_NO_AGENT = 0, 1, 3
+FOLLOW_INTERVAL_S = 1.0
+
+Value = Mapping[str, Any]
+
+
+class NotAnswered(Exception):
+    """The agent does not run, or this user may not ask it."""
+
+
+class Refused(Exception):
+    """The agent answered with an error."""
+
+
+class Agent:
+    """The other end of the socket."""
+
+    def __init__(self, stream: io.BufferedRWPair) -> None:
+        self._stream = stream
+
+    def ask(self, operation: str, value: Value | None = None) -> Value:
+        """The answer's value. Raises `Refused` and `NotAnswered`."""
+        try:
+            self._stream.write(json.dumps({"operation": operation, "value": value}).encode() + b"\n")
+            self._stream.flush()
+            line = self._stream.readline()
+        except OSError as error:
+            raise NotAnswered("the agent went away") from error
+        if not line:
+            raise NotAnswered("the agent went away")
+        answer = json.loads(line)
+        value = answer.get("value") or {}
+        if answer["status"] >= 400:
+            raise Refused(str(value.get("message", answer["status"])))
+        return value
+
+
+@contextmanager
+def connected(storage: Path) -> Iterator[Agent]:
+    """Raises `NotAnswered` when no agent listens in this storage directory."""
+    with closing(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)) as connection:
+        connection.settimeout(ANSWER_TIMEOUT_S)
+        try:
+            connection.connect(address(storage / SOCKET_NAME))
+        except PermissionError as error:
+            raise NotAnswered(f"no permission for '{storage}': try as the agent's user or root") from error
+        except OSError as error:
+            raise NotAnswered(f"no agent runs with storage '{storage}'") from error
+        with closing(connection.makefile("rwb")) as stream:
+            yield Agent(stream)
+
+
+def status(argv: list[str]) -> int:
+    """What runs now; with `--follow` until nothing does."""
+
+    def show(agent: Agent, options: argparse.Namespace) -> None:
+        while True:
+            value = agent.ask("status")
+            _write(value, _status_line(value), as_json=options.json)
+            if not options.follow or not value.get("job"):
+                return
+            time.sleep(FOLLOW_INTERVAL_S)
+
+    parser = _parser("status", "what the agent does right now")
+    parser.add_argument("--follow", action="store_true", help="go on until the job has ended")
+    return _run(parser, argv, show)
+
+
+def history(argv: list[str]) -> int:
+    """Jobs that ended, newest first."""
+
+    def show(agent: Agent, options: argparse.Namespace) -> None:
+        left, before = options.limit, None
+        while left > 0:
+            asked: Value = {"options": {"history.before": before}} if before else {}
+            page = agent.ask("history", asked)
+            for entry in page["entries"][:left]:
+                _write(entry, _history_line(entry), as_json=options.json)
+            left, before = left - len(page["entries"]), page.get("next")
+            if before is None:
+                return
+
+    parser = _parser("history", "jobs that ended, newest first")
+    parser.add_argument("--limit", type=int, default=20, help="at most so many (default: 20)")
+    return _run(parser, argv, show)
+
+
+def show(argv: list[str]) -> int:
+    """All that is known of one job."""
+
+    def tell(agent: Agent, options: argparse.Namespace) -> None:
+        entry = agent.ask("describe", {"correlationId": options.id})
+        text = "\n".join(f"{key:15}{entry[key]}" for key in entry)
+        _write(entry, text, as_json=options.json)
+
+    parser = _parser("show", "all that is known of one job")
+    parser.add_argument("id", help="its id, or the correlation id of the backend")
+    return _run(parser, argv, tell)
+
+
+def _parser(name: str, description: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=f"edge-backup {name}",
+        description=description,
+        epilog="The settings' options are taken too, as of 'run': --config says which agent is meant.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--json", action="store_true", help="one JSON object a line")
+    return parser
+
+
+def _run(
+    parser: argparse.ArgumentParser, argv: list[str], act: Callable[[Agent, argparse.Namespace], None]
+) -> int:
+    from agent.cli import settings_from
+
+    options, rest = parser.parse_known_args(argv)
+    loaded = settings_from(parser.prog, rest)
+    if loaded is None:
+        return 2
+    try:
+        with connected(loaded.settings.storage) as agent:
+            act(agent, options)
+    except Refused as error:
+        sys.stderr.write(f"{error}\n")
+        return EXIT_REFUSED
+    except NotAnswered as error:
+        sys.stderr.write(f"{error}\n")
+        return EXIT_NO_AGENT
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # somebody has seen enough
+    return EXIT_OK
+
+
+def _status_line(value: Value) -> str:
+    job = value.get("job")
+    if not job:
+        return "idle"
+    done, rate = _size(job["bytes"]), _size(job["bytesPerSecond"])
+    return f"{job['kind']} {job['correlationId']}: {job['phase']}, {done}, {rate}/s"
+
+
+def _history_line(entry: Value) -> str:
+    size = _size(entry["archiveBytes"]) if "archiveBytes" in entry else ""
+    about = (entry["endTime"][:19], entry["kind"], entry["state"], size, entry["id"], entry["correlationId"])
+    return "{:19}  {:7}  {:8}  {:>9}  {}  {}".format(*about)
+
+
+def _size(size_bytes: int) -> str:
+    count = float(size_bytes)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if count < 1024:
+            return f"{count:.3g} {unit}"
+        count /= 1024
+    return f"{count:.3g} TiB"
+
+
+def _write(value: Value, text: str, *, as_json: bool) -> None:
+    sys.stdout.write((json.dumps(value, ensure_ascii=False) if as_json else _printable(text)) + "\n")
+    sys.stdout.flush()
+
+
+def _printable(text: str) -> str:
+    return "".join(letter if letter.isprintable() or letter == "\n" else "?" for letter in text)

@@ -1,0 +1,136 @@
+"""The job engine: jobs, uploads and the schedule over one journal, and the table of what they can do.
+
+It knows nothing of how a command came or who is told; the faces around it are built by `agent.service`.
+Belongs to the main thread.
+"""
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import structlog
+
+from agent.cancelling import cancel
+from agent.handover import Handover
+from agent.history import History
+from agent.journal import Journal
+from agent.mailbox import Mailbox
+from agent.messaging.ditto import EXECUTION_FAILED, CommandError
+from agent.monitor import Monitor
+from agent.operations import Operation, Operations, Question
+from agent.parameters import Parameters
+from agent.periodic import Periodic
+from agent.recovery import recover_data
+from agent.runner import Runner
+from agent.settings import Settings
+from agent.staging import Staging
+from agent.twin import Twin
+from agent.uploads import Uploads
+from agent.worker import Workers
+
+log = structlog.get_logger(__name__)
+
+
+class Engine:
+    """`twin` is told of everything that happens."""
+
+    def __init__(
+        self, settings: Settings, mailbox: Mailbox, *, staging: Staging, journal: Journal, twin: Twin
+    ) -> None:
+        """Also brings the data into order that an earlier run left. Raises OSError and sqlite3.Error."""
+        self._settings, self._journal, self._twin = settings, journal, twin
+        self._recovered = recover_data(
+            journal, staging, [target.path for target in settings.targets.values()]
+        )
+        self._reported = False
+        self._patience_s = settings.hook_timeout.total_seconds()
+        self._workers = Workers(journal, mailbox, settings.transfer, settings.job_timeout)
+        self.uploads = Uploads(
+            settings,
+            journal,
+            self._workers,
+            handover=Handover(journal),
+            staging=staging,
+            listener=twin,
+            post=mailbox.post,
+        )
+        self.monitor = Monitor()
+        self._runner = Runner(
+            settings,
+            journal,
+            self._workers,
+            staging=staging,
+            uploads=self.uploads,
+            listener=twin,
+            later=mailbox.call_later,
+            monitor=self.monitor,
+        )
+        self._periodic = Periodic(settings, journal, mailbox, listener=twin, backup=self._periodic_backup)
+        twin.auto_upload = self._periodic.auto_upload
+
+    def operations(self) -> Operations:
+        """All that can be asked for."""
+        history = History(self._journal)
+        commands: dict[str, Operation] = {
+            "backup": self._runner.backup,
+            "restore": self._runner.restore,
+            "start": self.uploads.start,
+            "trigger": self.uploads.trigger,
+            "cancel": partial(cancel, [self._runner, self.uploads]),
+            "activate": self._periodic.activate,
+            "deactivate": self._periodic.deactivate,
+        }
+        questions: dict[str, Question] = {
+            "status": self._what_runs,
+            "history": history.history,
+            "describe": history.describe,
+        }
+        return Operations(commands, questions)
+
+    def _what_runs(self, _parameters: Parameters, _room_bytes: int) -> Mapping[str, Any]:
+        return {"job": self.monitor.value()}
+
+    def begin(self) -> None:
+        """Take up what an earlier run left undone."""
+        self.uploads.adopt()
+        self._runner.start_again(self._recovered.stopped)
+
+    def identified(self) -> None:
+        """The device knows who it is: say what became of earlier jobs, and begin with the periodic ones."""
+        self.report_recovered()
+        self._periodic.begin(self._twin.identity.device_id)
+
+    def report_recovered(self) -> None:
+        """Say what became of the jobs that an earlier run of the agent did not see to their end."""
+        if self._reported:  # another identity later on: what runs now is not interrupted
+            return
+        self._reported = True
+        with self._journal.transaction():
+            for job in self._recovered.ended:
+                log.warning("job of an earlier run", job=job.id, state=job.state, reason=job.message)
+                self._journal.job_ended(job)
+                self._twin.job_changed(job)
+            self.uploads.report_interrupted()
+
+    def _periodic_backup(self) -> None:
+        if self._settings.single_upload and not self.uploads.idle:
+            raise CommandError(409, EXECUTION_FAILED, "an upload is in progress, and singleUpload is set")
+        admitted = self._runner.backup(Parameters(), self._twin.identity.device_id)
+        with self._journal.transaction():
+            admitted.record()
+        self._twin.settled()
+        admitted.begin()
+
+    def idle(self) -> bool:
+        return self._runner.idle and self.uploads.idle
+
+    def interrupt(self, message: str) -> None:
+        """Ask everything that runs to end; it will be reported as interrupted."""
+        self._runner.stop(message)
+        self.uploads.stop(message)
+
+    def stuck_workers(self, limit_s: float) -> list[str]:
+        """Threads that were told to end longer ago than that, and have not."""
+        # An afterRestoreCmd that is run after a cancel may take its time. A thread whose work has ended
+        # without it does no harm: it is not worth the work of others.
+        return self._workers.stuck(limit_s + self._patience_s, left_to_themselves=self.idle())

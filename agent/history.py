@@ -1,0 +1,91 @@
+"""What became of the jobs that ended: the questions `history` and `describe`, answered from the journal.
+
+An entry is found by its own id or by the correlation id that the backend gave it, the newest of those.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from agent.backup.job import State
+from agent.journal import Journal
+from agent.messaging.ditto import PARAMETER_INVALID, CommandError, encode
+from agent.parameters import Parameters
+
+_COLUMNS = "rowid, id, kind, correlation_id, started, ended, state, status_code, message, facts"
+_IN_LISTS = ("id", "correlationId", "kind", "state", "endTime", "archiveBytes")
+
+
+class History:
+    """Belongs to the main thread."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+
+    def history(self, parameters: Parameters, room_bytes: int) -> Mapping[str, Any]:
+        """Ended jobs, newest first, as many as fit: `{"entries": […], "next": <id>}`.
+
+        `next` is there when older ones are left; given back as option `history.before`, it continues.
+        Raises `CommandError` 404 when there is no such entry.
+        """
+        before = parameters.options.get("history.before")
+        entries: list[dict[str, Any]] = []
+        for entry in self._entries(before):
+            shown = {key: entry[key] for key in _IN_LISTS if key in entry}
+            if entries and len(encode({"entries": [*entries, shown], "next": "0" * 16})) > room_bytes:
+                return {"entries": entries, "next": entries[-1]["id"]}
+            entries.append(shown)
+        return {"entries": entries}
+
+    def describe(self, parameters: Parameters, room_bytes: int) -> Mapping[str, Any]:
+        """All that is known of one job. Raises `CommandError` 404."""
+        entry = next(self._found(parameters.correlationid), None)
+        if entry is None:
+            raise _unknown(parameters.correlationid)
+        for key in ("message", "description"):
+            excess = len(encode(entry)) - room_bytes
+            if excess > 0 and key in entry:
+                entry[key] = entry[key].encode()[: -excess - 3].decode(errors="ignore") + "…"
+        return entry
+
+    def _entries(self, before: str | None) -> Iterator[dict[str, Any]]:
+        limit = "" if before is None else "AND rowid < (SELECT max(rowid) FROM jobs WHERE id = :before)"
+        if before is not None and next(self._found(before), None) is None:
+            raise _unknown(before)
+        rows = self._journal.read(
+            f"SELECT {_COLUMNS} FROM jobs WHERE state != :started {limit} ORDER BY rowid DESC",  # noqa: S608
+            {"started": State.STARTED, "before": before},
+        )
+        return map(_entry, rows)
+
+    def _found(self, either_id: str) -> Iterator[dict[str, Any]]:
+        rows = self._journal.read(
+            f"SELECT {_COLUMNS} FROM jobs WHERE state != :started AND (id = :id OR correlation_id = :id)"  # noqa: S608
+            " ORDER BY id = :id DESC, rowid DESC",
+            {"started": State.STARTED, "id": either_id},
+        )
+        return map(_entry, rows)
+
+
+def _entry(row: tuple[Any, ...]) -> dict[str, Any]:
+    _, job_id, kind, correlation_id, started, ended, state, code, message, facts = row
+    entry = {
+        "id": job_id,
+        "correlationId": correlation_id,
+        "kind": kind,
+        "state": state,
+        "startTime": started,
+        "endTime": ended,
+        "statusCode": code,
+        "message": message,
+    }
+    return entry | {_wire_name(key): fact for key, fact in json.loads(facts).items()}
+
+
+def _wire_name(name: str) -> str:
+    first, *rest = name.split("_")
+    return first + "".join(map(str.title, rest))
+
+
+def _unknown(either_id: str) -> CommandError:
+    return CommandError(404, PARAMETER_INVALID, f"no job '{either_id[:80]}' in the history")

@@ -1,0 +1,75 @@
+"""How far the job that runs has come: for the question `status`, and for the twin's status feature.
+
+Nothing of this is written to the disk. Belongs to the main thread; workers post what they have to say.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from agent.backup.job import Job, format_time
+
+RATE_WINDOW_S = 10.0
+"""The rate is that of the last so many seconds, so that a stall shows."""
+
+
+@dataclass(slots=True)
+class _Watched:
+    job: Job
+    phase: str = "starting"
+    bytes_done: int = 0
+    marks: list[tuple[float, int]] = field(default_factory=list)
+    """Times and byte counts within the rate's window, oldest first."""
+
+
+class Monitor:
+    """`changed` is to be set: it is called after everything that somebody may want to be told of."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.changed: Callable[[], None] = lambda: None
+        self._clock = clock
+        self._watched: _Watched | None = None
+
+    def began(self, job: Job) -> None:
+        self._watched = _Watched(job)
+        self.changed()
+
+    def entered(self, phase: str) -> None:
+        """The job has come to this phase; its bytes are counted anew."""
+        if watched := self._watched:
+            watched.phase, watched.bytes_done, watched.marks = phase, 0, [(self._clock(), 0)]
+            self.changed()
+
+    def moved(self, bytes_done: int) -> None:
+        if watched := self._watched:
+            now = self._clock()
+            watched.bytes_done = bytes_done
+            watched.marks.append((now, bytes_done))
+            while len(watched.marks) > 2 and watched.marks[1][0] < now - RATE_WINDOW_S:
+                del watched.marks[0]
+            self.changed()
+
+    def ended(self) -> None:
+        self._watched = None
+        self.changed()
+
+    def value(self) -> Mapping[str, Any] | None:
+        """The job that runs, as the twin and the command line see it; None when none does."""
+        if (watched := self._watched) is None:
+            return None
+        return {
+            "id": watched.job.id,
+            "correlationId": watched.job.correlation_id,
+            "kind": watched.job.kind.value,
+            "phase": watched.phase,
+            "startTime": format_time(watched.job.started),
+            "bytes": watched.bytes_done,
+            "bytesPerSecond": _rate(watched.marks),
+        }
+
+
+def _rate(marks: list[tuple[float, int]]) -> int:
+    if len(marks) < 2 or marks[-1][0] <= marks[0][0]:
+        return 0
+    return max(0, round((marks[-1][1] - marks[0][1]) / (marks[-1][0] - marks[0][0])))

@@ -1,0 +1,56 @@
+"""What every face of the agent can be asked for, whatever way it came: commands and questions.
+
+A command changes something and is admitted first; a question only reads. Both belong to the main thread.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import structlog
+
+from agent.admission import Admitted
+from agent.messaging.ditto import EXECUTION_FAILED, PARAMETER_INVALID, CommandError
+from agent.parameters import Parameters, read_parameters
+
+log = structlog.get_logger(__name__)
+
+Result = TypeVar("Result")
+
+Operation = Callable[[Parameters, str], Admitted]
+"""Admits a command of the device with this id. Raises `CommandError`."""
+Question = Callable[[Parameters, int], Mapping[str, Any]]
+"""The answer's value, of at most so many bytes of compact JSON. Raises `CommandError`."""
+
+
+class Operations:
+    def __init__(self, commands: Mapping[str, Operation], questions: Mapping[str, Question]) -> None:
+        self._commands, self._questions = commands, questions
+
+    def is_question(self, name: str) -> bool:
+        return name in self._questions
+
+    def check_known(self, name: str) -> None:
+        """Raise `CommandError` 400 when there is no such operation."""
+        if name not in self._commands and name not in self._questions:
+            raise CommandError(400, PARAMETER_INVALID, f"Unsupported operation '{name}'!")
+
+    def admit(self, name: str, value: Any, device_id: str) -> Admitted:
+        """Admit the command `name` of the device with this id. Raises `CommandError` 400 to 507."""
+        self.check_known(name)
+        operation = self._commands[name]
+        return _guarded(name, lambda: operation(read_parameters(name, value), device_id))
+
+    def answer(self, name: str, value: Any, room_bytes: int) -> Mapping[str, Any]:
+        """The answer to the question `name`, in at most `room_bytes` of JSON. Raises `CommandError`."""
+        question = self._questions[name]
+        return _guarded(name, lambda: question(read_parameters(name, value), room_bytes))
+
+
+def _guarded(name: str, act: Callable[[], Result]) -> Result:
+    try:
+        return act()
+    except CommandError:
+        raise
+    except Exception as error:
+        log.exception("internal error", operation=name)
+        raise CommandError(500, EXECUTION_FAILED, "internal error: see the device's log") from error

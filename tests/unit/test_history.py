@@ -1,0 +1,101 @@
+"""The questions `history` and `describe`: complete, in order, and within the room that a message has."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from agent.backup.job import Job, Kind
+from agent.history import History
+from agent.journal import Journal
+from agent.messaging.ditto import CommandError, encode
+from agent.parameters import Parameters
+
+START = datetime(2026, 1, 2, 3, 4, 5, 678, tzinfo=UTC)
+ROOM_BYTES = 1700
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Iterator[Journal]:
+    journal = Journal(tmp_path / "journal.db")
+    yield journal
+    journal.close()
+
+
+def fill(journal: Journal, count: int, correlation_id: str = "c") -> list[str]:
+    """Ids of jobs that ended one after another, newest first."""
+    ids: list[str] = []
+    for number in range(count):
+        job = Job(f"{number:016x}", Kind.BACKUP, f"{correlation_id}{number}", START)
+        journal.job_started(job, Path("/data"), [])
+        ended = job.finished(START + timedelta(seconds=number), "all is well")
+        journal.job_ended(ended, {"archive_bytes": number, "sha256": "ab" * 32})
+        ids.insert(0, job.id)
+    return ids
+
+
+def asked(**options: str) -> Parameters:
+    return Parameters(options={key.replace("_", "."): text for key, text in options.items()})
+
+
+def test_pages_together_are_all_jobs_newest_first(journal: Journal) -> None:
+    wanted, found, pages = fill(journal, 50), [], 0
+    page = History(journal).history(asked(), ROOM_BYTES)
+    while True:
+        assert len(encode(page)) <= ROOM_BYTES
+        found += [entry["id"] for entry in page["entries"]]
+        pages += 1
+        if "next" not in page:
+            break
+        page = History(journal).history(asked(history_before=page["next"]), ROOM_BYTES)
+    assert found == wanted
+    assert pages > 1
+
+
+def test_a_job_that_runs_is_not_yet_history(journal: Journal) -> None:
+    journal.job_started(Job("0" * 16, Kind.BACKUP, "c", START), Path("/data"), [])
+    assert History(journal).history(asked(), ROOM_BYTES) == {"entries": []}
+
+
+def test_an_entry_is_found_by_its_id_and_by_the_backend_s(journal: Journal) -> None:
+    fill(journal, 3)
+    by_id = History(journal).describe(Parameters(correlationid=f"{1:016x}"), ROOM_BYTES)
+    assert by_id == History(journal).describe(Parameters(correlationid="c1"), ROOM_BYTES)
+    assert by_id == {
+        "id": f"{1:016x}",
+        "correlationId": "c1",
+        "kind": "backup",
+        "state": "FINISHED",
+        "startTime": "2026-01-02T03:04:05.000678Z",
+        "endTime": "2026-01-02T03:04:06.000678Z",
+        "statusCode": "",
+        "message": "all is well",
+        "archiveBytes": 1,
+        "sha256": "ab" * 32,
+    }
+
+
+def test_of_jobs_with_the_same_id_the_newest_is_described(journal: Journal) -> None:
+    for number in (1, 2):
+        job = Job(f"{number:016x}", Kind.BACKUP, "same", START)
+        journal.job_started(job, Path("/data"), [])
+        journal.job_ended(job.finished(START))
+    assert History(journal).describe(Parameters(correlationid="same"), ROOM_BYTES)["id"] == f"{2:016x}"
+
+
+def test_a_long_message_is_cut_to_the_room(journal: Journal) -> None:
+    job = Job("0" * 16, Kind.RESTORE, "c", START)
+    journal.job_started(job, Path("/data"), [])
+    journal.job_ended(job.failed(START, "io-error", "\u00e4" * 4000))
+    entry = History(journal).describe(Parameters(correlationid="c"), ROOM_BYTES)
+    assert len(encode(entry)) <= ROOM_BYTES
+    assert str(entry["message"]).endswith("\u2026")
+
+
+@pytest.mark.parametrize("question", ["history", "describe"])
+def test_an_id_that_nobody_knows_is_a_404(journal: Journal, question: str) -> None:
+    parameters = Parameters(correlationid="nix", options={"history.before": "nix"})
+    with pytest.raises(CommandError) as caught:
+        getattr(History(journal), question)(parameters, ROOM_BYTES)
+    assert caught.value.status == 404

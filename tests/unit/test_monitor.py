@@ -1,0 +1,63 @@
+"""How far a job has come, by a clock that the test moves."""
+
+from datetime import UTC, datetime
+
+from agent.backup.job import Job, Kind
+from agent.monitor import RATE_WINDOW_S, Monitor
+
+JOB = Job("0" * 16, Kind.BACKUP, "c", datetime(2026, 1, 2, tzinfo=UTC))
+
+
+class Clock:
+    now_s = 100.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+def test_nothing_runs_before_and_after() -> None:
+    monitor, changes = Monitor(), []
+    monitor.changed = lambda: changes.append(monitor.value())
+    assert monitor.value() is None
+    monitor.began(JOB)
+    monitor.ended()
+    assert [change and change["phase"] for change in changes] == ["starting", None]
+
+
+def test_what_comes_late_from_a_job_that_has_ended_is_nothing() -> None:
+    monitor = Monitor()
+    monitor.moved(5)
+    monitor.entered("archiving")
+    assert monitor.value() is None
+
+
+def test_the_rate_is_that_of_the_last_seconds() -> None:
+    """So that a transfer that hangs is seen to hang."""
+    clock = Clock()
+    monitor = Monitor(clock)
+    monitor.began(JOB)
+    monitor.entered("uploading")
+    for second in range(1, 6):
+        clock.now_s = 100 + second
+        monitor.moved(second * 1000)
+    value = monitor.value()
+    assert value
+    assert (value["bytes"], value["bytesPerSecond"]) == (5000, 1000)
+    for second in range(6, 30):
+        clock.now_s = 100 + second
+        monitor.moved(5000)
+    assert RATE_WINDOW_S < 20
+    value = monitor.value()
+    assert value
+    assert (value["bytes"], value["bytesPerSecond"]) == (5000, 0)
+
+
+def test_each_phase_counts_its_own_bytes() -> None:
+    monitor = Monitor()
+    monitor.began(JOB)
+    monitor.entered("archiving")
+    monitor.moved(5)
+    monitor.entered("uploading")
+    value = monitor.value()
+    assert value
+    assert (value["phase"], value["bytes"], value["bytesPerSecond"]) == ("uploading", 0, 0)
