@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, cast
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from agent.backup.exclusion import check_patterns
 from agent.messaging.ditto import PARAMETER_INVALID, CommandError, folded, scalar_text
 
 MAX_ID_BYTES = 256
@@ -21,7 +22,7 @@ _OURS = ("backup.", "restore.")
 BACKUP_PASSCODE = "backup.passcode"
 RESTORE_PASSCODE, RESTORE_IDENTITY = "restore.passcode", "restore.identity"
 _KEYS = frozenset({BACKUP_PASSCODE, RESTORE_PASSCODE, RESTORE_IDENTITY})
-_KNOWN = frozenset({"backup.dir", "restore.mode"}) | _KEYS
+_KNOWN = frozenset({"backup.dir", "backup.exclude", "restore.mode"}) | _KEYS
 """Backends send one set of options to all operations, so what one of them knows is known to all."""
 RestoreMode = Literal["merge", "replace"]
 
@@ -71,6 +72,17 @@ def _option(key: str, value: object) -> str:
     return text
 
 
+def _listed(text: str) -> list[str]:
+    """The texts in a JSON list; without brackets around quotes, the lines of a text."""
+    try:
+        items = json.loads(text)
+    except ValueError:
+        return text.splitlines()
+    if isinstance(items, list) and all(isinstance(item, str) for item in items):
+        return items
+    return text.splitlines()
+
+
 class Parameters(BaseModel):
     """The value of a command; each operation looks at what is its own."""
 
@@ -103,6 +115,15 @@ class Parameters(BaseModel):
         if mode not in ("merge", "replace"):
             raise CommandError(400, PARAMETER_INVALID, "option 'restore.mode' must be 'merge' or 'replace'")
         return cast(RestoreMode, mode)
+
+    @property
+    def exclude(self) -> tuple[str, ...]:
+        """Patterns: a list, or a text with one in each line. Raises `CommandError` 400."""
+        try:
+            return check_patterns(_listed(self.options.get("backup.exclude", "")))
+        except ValueError as error:
+            message = f"option 'backup.exclude' must be patterns as in a .gitignore file: {error}"
+            raise CommandError(400, PARAMETER_INVALID, message) from error
 
     def prefixed(self, prefix: str) -> dict[str, str]:
         """The options that begin with `prefix`, without it."""

@@ -17,6 +17,7 @@ import structlog
 
 from agent.admission import Admission, Admitted, device_tag, metadata
 from agent.backup.archive.survey import Survey
+from agent.backup.exclusion import excluding
 from agent.backup.job import PLAIN, SEALED, Job, Kind
 from agent.backup.pipeline import (
     BackupOrder,
@@ -136,6 +137,7 @@ class Runner:
             options=archive_options(self._settings),
             strict=self._settings.strict_backup,
             checksum=self._settings.checksum,
+            excluded=excluding(self._settings.exclude, parameters.exclude),
             collect=collect,
             seal=seal,
         )
@@ -163,8 +165,9 @@ class Runner:
         self._job_ended(
             ended,
             staged,
-            files=report.files, content_bytes=report.size_bytes, archive_bytes=result.size_bytes,
-            sha256=result.sha256, place=result.stored.place if result.stored else str(staged and staged.path),
+            files=report.files, excluded=report.excluded, content_bytes=report.size_bytes,
+            archive_bytes=result.size_bytes, sha256=result.sha256,
+            place=result.stored.place if result.stored else str(staged and staged.path),
         )  # fmt: skip
 
     # Restore

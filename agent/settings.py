@@ -23,6 +23,7 @@ from agent.settings_kinds import (
     Moment,
     OperationList,
     OptionalPath,
+    PatternList,
     PemFile,
     PositiveDuration,
     RecipientList,
@@ -154,6 +155,7 @@ class Settings(KantoSettings):
     job_timeout: Duration = setting("24h", "How long a backup, restore or upload may take; 0s for no limit")
     hook_timeout: PositiveDuration = setting("30m", "How long each of these commands may take")
     strict_backup: Switch = setting(False, "Fail a backup that had to leave something out")
+    exclude: PatternList = setting("", "What backups pass over: patterns as in a .gitignore file")
     password_file: OptionalPath = setting("", "File with the password for the broker; wins over `password`")
     # In Kanto's files `storage` is a text, so this cannot be a member of a group of that name.
     storage_reserve: Size = setting("64MiB", "Free disk space that is never used", key="storage.reserve")

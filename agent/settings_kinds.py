@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from pydantic import BeforeValidator, Field, SecretStr
 from pydantic.fields import FieldInfo
 
+from agent.backup.exclusion import MAX_ASTERISKS, MAX_PATTERNS, check_patterns
 from agent.backup.seal.bech32 import decode_key
 from agent.durations import format_duration, parse_duration
 from agent.schedule import parse_rfc3339
@@ -147,6 +148,11 @@ def _recipient(text: str) -> str:
     return text
 
 
+def _patterns(value: object) -> object:
+    assert isinstance(value, tuple)
+    return check_patterns(value)
+
+
 def _list_of(parse: Callable[[str], T]) -> BeforeValidator:
     """A list of texts, or one text with commas between; an empty one has no members."""
 
@@ -227,6 +233,15 @@ MaxWorkFactor = Annotated[
     BeforeValidator(_whole),
     Field(ge=15, le=22),
     Kind("power of 2", "a whole number from 15 to 22"),
+]
+PatternList = Annotated[
+    tuple[str, ...],
+    BeforeValidator(_patterns),
+    _list_of(str),
+    Kind(
+        "list",
+        f"at most {MAX_PATTERNS} patterns as in a .gitignore file, of at most {MAX_ASTERISKS} asterisks each",
+    ),
 ]
 LogLevel = Annotated[Literal["ERROR", "WARN", "INFO", "DEBUG", "TRACE"], _from_text(str.upper)]
 

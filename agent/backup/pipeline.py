@@ -15,6 +15,7 @@ from pathlib import Path
 from agent.backup.archive.writer import ArchiveOptions, write_archive
 from agent.backup.durable import sync_directory
 from agent.backup.errors import JobError, ProviderBug, SourceChanged, disk_errors
+from agent.backup.exclusion import Excluded
 from agent.backup.retry import RetryLimits, with_retries
 from agent.backup.selection import Entry, Report, walk
 from agent.backup.transfer import (
@@ -80,6 +81,8 @@ class BackupOrder:
     options: ArchiveOptions
     strict: bool
     checksum: bool
+    excluded: Excluded | None = None
+    """What is passed over on purpose."""
     collect: Command | None = None
     """Kanto's `backupCmd`: it collects what is archived in `directory`, which is made for it."""
     seal: Seal | None = None
@@ -147,7 +150,7 @@ def _archived(order: BackupOrder, context: Context) -> BackupResult:
 
 def _entries(order: BackupOrder, report: Report, check: Callable[[], None]) -> Generator[Entry, None, None]:
     with disk_errors(f"cannot read '{order.directory}'"):
-        yield from walk(order.directory, report, order.own_storage, check)
+        yield from walk(order.directory, report, order.own_storage, check, order.excluded)
 
 
 def _strict(chunks: Iterator[bytes], report: Report, strict: bool) -> Generator[bytes, None, None]:

@@ -15,6 +15,7 @@ from types import MappingProxyType
 from agent.backup.archive.found import Entry, Report, reason_of
 from agent.backup.archive.metadata import DIR, FILE, LINK, Kind
 from agent.backup.archive.names import PRIVATE_PREFIX
+from agent.backup.exclusion import Excluded
 
 __all__ = ["Entry", "Kind", "Report", "walk"]
 
@@ -33,18 +34,23 @@ _SPECIAL = {stat.S_IFSOCK: "socket", stat.S_IFIFO: "FIFO", stat.S_IFCHR: "device
 
 
 def walk(
-    root: Path, report: Report, own_storage: Path | None, check: Callable[[], None]
+    root: Path,
+    report: Report,
+    own_storage: Path | None,
+    check: Callable[[], None],
+    excluded: Excluded | None = None,
 ) -> Generator[Entry, None, None]:
     """Yield all that is below the directory `root`, each directory before what is in it.
 
     Left out in silence: the directory `own_storage`, by whatever name it is reached, and directories
-    named `.edge-backup-*`, which are ours. Left out and told to `report`: what is no file, directory or
-    link, and what cannot be read. `check` is called for each name and ends the walk by raising.
+    named `.edge-backup-*`, which are ours. Counted only: what is `excluded`. Left out and told to
+    `report`: what is no file, directory or link, and what cannot be read. `check` is called for each
+    name and ends the walk by raising.
 
     Raises OSError when `root` itself cannot be opened. Memory grows with the directories that wait in
     one directory, not with files.
     """
-    yield from _Walk(report, _identity_of(own_storage), check).run(root)
+    yield from _Walk(report, _identity_of(own_storage), check, excluded).run(root)
 
 
 _Identity = tuple[int, int]
@@ -74,8 +80,15 @@ class _Level:
 class _Walk:
     """Depth first, with its own stack: a tree may be deeper than Python's, or than descriptors last."""
 
-    def __init__(self, report: Report, own_storage: _Identity | None, check: Callable[[], None]) -> None:
-        self._report, self._own_storage, self._check = report, own_storage, check
+    def __init__(
+        self,
+        report: Report,
+        own_storage: _Identity | None,
+        check: Callable[[], None],
+        excluded: Excluded | None,
+    ) -> None:
+        self._report, self._own_storage = report, own_storage
+        self._check, self._excluded = check, excluded
         self._levels: list[_Level] = []
         self._prefix = ""
         self._linked: dict[_Identity, str] = {}
@@ -114,6 +127,9 @@ class _Walk:
             with os.scandir(level.fd) as listing:
                 for item in listing:
                     self._check()
+                    if self._excluded and self._is_excluded(item):
+                        self._report.excluded += 1
+                        continue
                     if self._is_too_long(item.name):
                         continue
                     if item.is_file(follow_symlinks=False):
@@ -125,6 +141,11 @@ class _Walk:
                         yield from self._other(item)
         except OSError as error:
             self._report.leave_out(self._prefix or ".", reason_of(error))
+
+    def _is_excluded(self, item: "os.DirEntry[str]") -> bool:
+        assert self._excluded
+        slash = "/" if item.is_dir(follow_symlinks=False) else ""
+        return self._excluded(f"{self._prefix}{item.name}{slash}")
 
     def _is_too_long(self, name: str) -> bool:
         # No letter has more than four bytes: most names need no closer look.

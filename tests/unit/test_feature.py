@@ -259,6 +259,7 @@ def test_a_second_job_is_refused_while_one_runs(device: Device) -> None:
         ("backup", {"https.url": "ftp://h/x"}, "messages:parameter.invalid"),
         ("backup", {"storage.provider": "local", "local.target": "usb"}, "messages:parameter.invalid"),
         ("backup", {"backup.passcode": "x"}, "messages:parameter.invalid"),
+        ("backup", {"backup.exclude": "!"}, "messages:parameter.invalid"),
         ("backup", {"backup.dir": "/nowhere"}, "messages:execution.failed"),
         ("restore", {}, "messages:parameter.invalid"),
         ("restore", {"restore.mode": "wipe", **LOCAL}, "messages:parameter.invalid"),

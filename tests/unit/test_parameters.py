@@ -130,6 +130,30 @@ def test_an_unknown_restore_mode_is_refused() -> None:
     assert (caught.value.status, caught.value.code) == (400, PARAMETER_INVALID)
 
 
+@pytest.mark.parametrize(
+    ("given", "patterns"),
+    [
+        (["*.tmp", "/cache/"], ("*.tmp", "/cache/")),
+        ("*.tmp\n/cache/", ("*.tmp", "/cache/")),
+        ("[ab].log", ("[ab].log",)),
+        ("[1]", ("[1]",)),
+        ("7", ("7",)),
+        ("", ()),
+    ],
+)
+def test_patterns_come_as_a_list_or_as_lines(given: Any, patterns: tuple[str, ...]) -> None:
+    assert read_parameters("backup", {"options": {"backup.exclude": given}}).exclude == patterns
+
+
+@pytest.mark.parametrize("given", ["hunter2\n!", "[z-a]hunter2", "*a" * 9, ["x"] * 101, "x" * 1001])
+def test_unusable_patterns_are_refused_without_their_text(given: Any) -> None:
+    parameters = read_parameters("backup", {"options": {"backup.exclude": given}})
+    with pytest.raises(CommandError) as caught:
+        _ = parameters.exclude
+    assert (caught.value.status, caught.value.code) == (400, PARAMETER_INVALID)
+    assert "hunter2" not in caught.value.message
+
+
 def test_no_value_of_an_option_is_repeated_in_a_refusal() -> None:
     """It may be a secret in the wrong place."""
     error = refusal({"options": {"aws.secret.access.key": {"deep": "hunter2"}, "backup.x": "hunter2"}})

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from agent.backup.errors import Cancelled
+from agent.backup.exclusion import excluding
 from agent.backup.selection import MAX_NAME_BYTES, Kind, Report, walk
 from tests.support.archives import found_in, go_on, open_descriptors, unprivileged
 from tests.support.require import require
@@ -127,6 +128,18 @@ def test_own_storage_and_private_directories_are_passed_over_in_silence(tmp_path
     found, report = found_in(tmp_path, own_storage=alias)
     assert sorted(found) == [".edge-backup-notes", "deep"]
     assert report.left_out == 0
+
+
+def test_what_patterns_exclude_is_counted_and_an_excluded_directory_not_entered(tmp_path: Path) -> None:
+    (tmp_path / "a/cache/deep").mkdir(parents=True)
+    for name in ("a/x.tmp", "a/keep.tmp", "a/cache/deep/file", "cache"):
+        (tmp_path / name).write_bytes(b"")
+    (tmp_path / "a/link").symlink_to("cache")
+    report = Report()
+    excluded = excluding(["cache/", "*.tmp", "!keep.tmp"])
+    found = {entry.name for entry in walk(tmp_path, report, None, go_on, excluded)}
+    assert found == {"a", "a/keep.tmp", "a/link", "cache"}
+    assert (report.excluded, report.left_out) == (2, 0)
 
 
 def test_a_missing_own_storage_changes_nothing(tmp_path: Path) -> None:

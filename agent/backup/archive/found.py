@@ -31,6 +31,8 @@ class Report:
     links: int = 0
     size_bytes: int = 0
     """Content of the files that went in, before compression."""
+    excluded: int = 0
+    """What patterns passed over; a directory counts once, with all that is in it."""
     left_out: int = 0
     """What is not in the archive as it was on the disk, including files that changed while being read."""
     reasons: dict[str, int] = field(default_factory=dict)
