@@ -10,12 +10,12 @@ TESTS ?= tests
 # Slow files come first in the order of names, and a file's tests share their servers.
 PARALLEL ?= -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
-.PHONY: all help venv demo test faults soak check lock reference sbom bench clean
+.PHONY: all help venv demo test faults soak check lock reference sbom bench bench-transfers clean
 
 all: help
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 venv: $(STAMP) ## install the agent and its tools into .venv
 
@@ -71,8 +71,10 @@ reference: $(STAMP) ## write config/reference.json and the table in docs/operati
 sbom: $(STAMP) ## write THIRD-PARTY.md and build/sbom.cdx.json, a CycloneDX bill of materials
 	$(BIN)/python -m tests.support.sbom
 
-bench: $(STAMP) ## time backup, restore and transfers against public tools, into benchmarks/results
-	$(BIN)/python -m benchmarks.backup_restore
+bench: $(STAMP) ## measure what is promised, beside public tools, into benchmarks/results; half an hour
+	$(BIN)/python -m benchmarks
+
+bench-transfers: $(STAMP) ## time uploads and downloads against public tools, into benchmarks/results
 	$(BIN)/python -m benchmarks.transfers
 
 clean: ## remove what was built, and .venv

@@ -87,6 +87,19 @@ class MeasuredAgent:
         start = {"correlationId": f"{parent}#1", "options": dict(options)}
         return self._measured("start", start, parent, LAST_UPLOAD, "SUCCESS")
 
+    def begin(self, operation: str, value: Mapping[str, Any]) -> None:
+        """Send a command and return when it is accepted. Raises `JobFailed` otherwise."""
+        answer = self._backend.ask(operation, dict(value))
+        if answer["status"] != 204:
+            raise JobFailed(f"{operation}: {answer['value']}")
+
+    def ended(self, correlation_id: str) -> bool:
+        """Whether the job that `begin` began has ended. Raises `JobFailed` when it did not end well."""
+        values = [value for value in self._backend.values() if value["correlationId"] == correlation_id]
+        if values and values[-1]["state"].endswith("_FAILED"):
+            raise JobFailed(str(values[-1]))
+        return bool(values) and values[-1]["state"].endswith("_FINISHED")
+
     def _operation(self, operation: str, correlation_id: str, options: Mapping[str, str]) -> Usage:
         value = {"correlationId": correlation_id, "options": dict(options)}
         good_end = f"{operation.upper()}_FINISHED"

@@ -78,10 +78,27 @@ def half_random(root: Path, scale: float) -> None:
         _write(root / f"{number:02}.{kind}", _first(chunks, size_bytes))
 
 
+def tiny_files(root: Path, files: int) -> None:
+    """Files with nothing or a few bytes in them, 100 in a directory."""
+    for number in range(files):
+        directory = root / f"{number // 10_000:03}" / f"{number // FILES_PER_DIRECTORY:05}"
+        if number % FILES_PER_DIRECTORY == 0:
+            directory.mkdir(parents=True)
+        (directory / f"{number:06}").write_bytes(b"%d\n" % number if number % 2 else b"")
+
+
+def sparse(root: Path, size_bytes: int) -> None:
+    """One file that is a hole from end to end."""
+    root.mkdir(parents=True)
+    with (root / "hole").open("wb") as file:
+        file.truncate(size_bytes)
+
+
+SMALL_CORPUS, LOG_CORPUS, MIXED_CORPUS = "10,000 small files", "1 GiB log", "1 GiB half random"
 CORPORA: dict[str, Callable[[Path, float], None]] = {
-    "10,000 small files": small_files,
-    "1 GiB log": large_log,
-    "1 GiB half random": half_random,
+    SMALL_CORPUS: small_files,
+    LOG_CORPUS: large_log,
+    MIXED_CORPUS: half_random,
 }
 """By name at scale 1. Each makes its files in a directory that does not exist yet."""
 

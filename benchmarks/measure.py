@@ -5,7 +5,7 @@ import shlex
 import statistics
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -87,16 +87,20 @@ def warm(directory: Path) -> None:
                 pass
 
 
-def interleaved(cases: Mapping[str, Callable[[], T]], repeat: int, title: str = "") -> dict[str, list[T]]:
+def interleaved(
+    cases: Mapping[str, Callable[[], T]], repeat: int, title: str = "", once: Container[str] = ()
+) -> dict[str, list[T]]:
     """Run every case `repeat` times, in rounds, so that a slow minute of the machine meets all of them.
 
-    Each round begins with another case. Says on stderr what runs.
+    Each round begins with another case; those in `once` are in the first only. Says on stderr what runs.
     """
     results: dict[str, list[T]] = {name: [] for name in cases}
     names = list(cases)
     for number in range(repeat):
         first = number % len(names)
         for name in names[first:] + names[:first]:
+            if number and name in once:
+                continue
             print(f"{title}: {name}, round {number + 1} of {repeat}", file=sys.stderr, flush=True)
             results[name].append(cases[name]())
     return results

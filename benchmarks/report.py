@@ -10,7 +10,7 @@ from typing import Any
 from benchmarks.measure import Usage
 
 RESULTS = Path(__file__).with_name("results")
-_FIGURE = re.compile(r"[\d.]+[^\d ]*")  # 3.07, 5.8×, 64MiB; not "1 GiB log"
+_FIGURE = re.compile(r"([\d.]+[^\d ]*)?")  # 3.07, 5.8×, 64MiB, nothing; not "1 GiB log"
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,7 @@ class Report:
     headings: Sequence[str]
     rows: Sequence[Sequence[str]]
     notes: Sequence[str]
-    figures: Mapping[str, Any]
+    figures: dict[str, Any]
 
     def markdown(self) -> str:
         facts = "\n".join(f"- {name}: {fact}" for name, fact in self.facts.items())

@@ -1,0 +1,124 @@
+"""What the agent has to keep to: ratios to public tools in the same run, and limits for memory and time."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from benchmarks.backup_restore import Corpus, ours
+from benchmarks.corpora import LOG_CORPUS, MIXED_CORPUS, SMALL_CORPUS
+from benchmarks.limits import Limits
+from benchmarks.liveness import Liveness
+from benchmarks.peers import PIGZ, ZIP, ZSTD
+
+MIB = 1 << 20
+HEADINGS = ("bar", "wanted", "measured", "holds")
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """`measured` has to be at least, or else at most, `wanted`; None for what could not be measured."""
+
+    what: str
+    wanted: float
+    measured: float | None
+    at_least: bool
+    unit: str = "×"
+
+    @property
+    def holds(self) -> bool | None:
+        if self.measured is None:
+            return None
+        return self.measured >= self.wanted if self.at_least else self.measured <= self.wanted
+
+    def row(self) -> list[str]:
+        sign = "≥" if self.at_least else "≤"
+        verdict = {True: "yes", False: "NO", None: "not measured"}[self.holds]
+        shown = "" if self.measured is None else f"{self.measured:.3g} {self.unit}"
+        return [self.what, f"{sign} {self.wanted:g} {self.unit}", shown, verdict]
+
+
+def all_bars(results: Mapping[str, Corpus], limits: Limits, liveness: Liveness) -> list[Bar]:
+    return [
+        *_large(results),
+        *_small(results[SMALL_CORPUS]),
+        *_memory(limits),
+        *_growth(limits),
+        *_life(liveness),
+    ]
+
+
+def _speed(corpus: Corpus, level: str, peer: str) -> float | None:
+    """How many times as fast as `peer` a backup is; None for a tool that is missing."""
+    if peer not in corpus.rounds:
+        return None
+    return corpus.middle(peer).backup.wall_s / corpus.middle(ours(level)).backup.wall_s
+
+
+def _size(corpus: Corpus, level: str) -> float:
+    return corpus.middle(ours(level)).archive_bytes / corpus.middle(ZIP.name).archive_bytes
+
+
+def _restore(corpus: Corpus, *, onto: bool) -> float:
+    """How many times as fast as `unzip` a restore is, of what `balanced` made."""
+    mine, theirs = corpus.middle(ours("balanced")), corpus.middle(ZIP.name)
+    one, other = (mine.onto, theirs.onto) if onto else (mine.restore, theirs.restore)
+    assert one
+    assert other
+    return other.wall_s / one.wall_s
+
+
+def _large(results: Mapping[str, Corpus]) -> Iterator[Bar]:
+    balanced_at_least = {LOG_CORPUS: 4, MIXED_CORPUS: 6}
+    for name, times in balanced_at_least.items():
+        corpus = results[name]
+        for level, speed, size in (("balanced", times, 1.04), ("fast", 15, 1.20), ("small", 2, 0.98)):
+            yield Bar(f"{name}: {level} to zip -6, speed", speed, _speed(corpus, level, ZIP.name), True)
+            yield Bar(f"{name}: {level} to zip -6, size", size, _size(corpus, level), False)
+        yield Bar(f"{name}: balanced to tar, pigz -6, speed", 2, _speed(corpus, "balanced", PIGZ.name), True)
+        yield Bar(f"{name}: fast to tar, zstd -T2 -3, speed", 2, _speed(corpus, "fast", ZSTD.name), True)
+        yield Bar(f"{name}: restore to unzip, speed", 2, _restore(corpus, onto=False), True)
+    log = results[LOG_CORPUS]
+    time = log.middle(ours("fast")).backup.wall_s / log.floor.isal_s
+    yield Bar(f"{LOG_CORPUS}: fast to ISA-L in memory on two threads, time", 1.5, time, False)
+
+
+def _small(corpus: Corpus) -> Iterator[Bar]:
+    yield Bar(f"{SMALL_CORPUS}: balanced to zip -6, speed", 5, _speed(corpus, "balanced", ZIP.name), True)
+    empty, onto = _restore(corpus, onto=False), _restore(corpus, onto=True)
+    yield Bar(f"{SMALL_CORPUS}: restore to unzip, speed", 1, empty, True)
+    yield Bar(f"{SMALL_CORPUS}: restore onto existing to unzip, time", 1.5, 1 / onto, False)
+
+
+def _memory(limits: Limits) -> Iterator[Bar]:
+    for provider, peaks in limits.peaks.items():
+        cloud = provider in ("aws", "azure")
+        for corpus, peak_bytes in peaks.items():
+            many = "tiny" in corpus
+            wanted = (128 if many else 112) if cloud else (96 if many else 64)
+            yield Bar(f"peak memory, {provider}, {corpus}", wanted, peak_bytes / MIB, False, "MiB")
+    for provider in limits.missing:
+        yield Bar(f"peak memory, {provider}", 112, None, False, "MiB")
+    small, large = limits.hole_peaks.values()
+    yield Bar("peak memory, 8 GiB to 1 GiB", 1.1, large / small, False)
+    for provider, staged_bytes in limits.staged.items():
+        yield Bar(f"temporary disk, {provider}", 0, staged_bytes, False, "bytes")
+
+
+def _growth(limits: Limits) -> Iterator[Bar]:
+    few_s, many_s = limits.file_s.values()
+    yield Bar("time per file, 200,000 to 10,000 tiny files", 1.3, many_s / few_s, False)
+    yield Bar(
+        "auto to small at 5 MB/s, time (5 % are noise)",
+        1.05,
+        limits.slow["auto"] / limits.slow["small"],
+        False,
+    )
+    yield Bar("auto to fast locally, time", 1.1, limits.quick["auto"] / limits.quick["fast"], False)
+
+
+def _life(liveness: Liveness) -> Iterator[Bar]:
+    what = "during a backup" if liveness.whole else "during a backup (which ended before them)"
+    yield Bar(f"200 answers {what}, median", 10, liveness.median_s * 1e3, False, "ms")
+    yield Bar(f"200 answers {what}, worst", 50, liveness.worst_s * 1e3, False, "ms")
+    yield Bar("from exec to announced", 0.5, liveness.start_s, False, "s")
+    yield Bar("idle memory", 45, liveness.idle_bytes / MIB, False, "MiB")
+    yield Bar("idle wake-ups of all threads", 1, liveness.idle_wakeups, False, "/s")

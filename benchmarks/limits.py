@@ -1,0 +1,159 @@
+"""What must not grow: memory with the data, time per file with their number, the device's disk at all."""
+
+import os
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from statistics import median
+
+import pytest
+
+from benchmarks import corpora
+from benchmarks.agent_job import ARCHIVE, agent, scratch
+from benchmarks.measure import interleaved
+from benchmarks.transfer_places import PLACES
+
+LOOK_EVERY_S = 0.02
+FEW_FILES, MANY_FILES = 10_000, 200_000
+SLOW_BYTES_PER_S = 5_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Peaks are those of the agent's process over its life: a backup and a restore of the corpus."""
+
+    peaks: Mapping[str, Mapping[str, int]]
+    """Bytes, by provider and corpus."""
+    staged: Mapping[str, int]
+    """Bytes that a backup needed on the device's disk at most, by streaming provider."""
+    missing: Mapping[str, str]
+    """Why a provider could not be measured."""
+    file_s: Mapping[int, float]
+    """Seconds of a backup for each tiny file, by their number."""
+    hole_peaks: Mapping[str, int]
+    """Bytes, for backups alone, by the size of a file without content."""
+    slow: Mapping[str, float] = field(default_factory=dict)
+    """Seconds of a backup to a place that takes 5 MB/s, by level."""
+    quick: Mapping[str, float] = field(default_factory=dict)
+    """The same to a local directory."""
+
+
+def measure(work: Path, port: int, scale: float, repeat: int) -> Limits:
+    peaks: dict[str, dict[str, int]] = {}
+    staged: dict[str, int] = {}
+    missing: dict[str, str] = {}
+    for provider in PLACES:
+        try:
+            peaks[provider], staged[provider] = _provider(work, port, provider, scale)
+        except pytest.skip.Exception as error:  # how the tests' servers say that a program is missing
+            missing[provider] = str(error)
+    needing = [provider for provider in staged if provider == "generic"]  # it must know the length
+    for provider in needing:
+        del staged[provider]
+    return Limits(
+        peaks,
+        staged,
+        missing,
+        _file_s(work, port, scale, repeat),
+        {name: _hole_peak(work, port, size) for name, size in _holes(scale).items()},
+        _paced(work, port, scale, repeat, SLOW_BYTES_PER_S),
+        _paced(work, port, scale, repeat, 0),
+    )
+
+
+def _holes(scale: float) -> dict[str, int]:
+    return {name: round(size * scale) for name, size in (("1 GiB", corpora.GIB), ("8 GiB", 8 * corpora.GIB))}
+
+
+def _provider(work: Path, port: int, provider: str, scale: float) -> tuple[dict[str, int], int]:
+    """Peaks by corpus, and what was staged at most: an agent and a server for each corpus."""
+    open_place, _ = PLACES[provider]
+    peaks, most_staged = {}, 0
+    for name, make in {
+        corpora.LOG_CORPUS: corpora.large_log,
+        corpora.MIXED_CORPUS: corpora.half_random,
+        "200,000 tiny files": _many_files,
+    }.items():
+        with scratch(work) as here, open_place(here / "server") as place:
+            make(here / "corpus", scale)
+            with agent(here / "agent", port, {"archive.level": "fast"}) as measured:
+                with _watched(here / "agent" / "storage") as most:
+                    measured.backup(here / "corpus", place.options)
+                peaks[name] = measured.restore(here / "restored", place.options).peak_bytes
+            most_staged = max(most_staged, *most)
+    return peaks, most_staged
+
+
+def _many_files(root: Path, scale: float) -> None:
+    corpora.tiny_files(root, round(MANY_FILES * scale))
+
+
+@contextmanager
+def _watched(storage: Path) -> Iterator[list[int]]:
+    """The most that files of archives took in `storage`, looked at every 20 ms; complete after the exit."""
+    sizes, done = [0], threading.Event()
+
+    def look() -> None:
+        while not done.wait(LOOK_EVERY_S):
+            sizes.append(sum(map(_size_of, (storage / "backups").glob("*"))))
+
+    watching = threading.Thread(target=look)
+    watching.start()
+    try:
+        yield sizes
+    finally:
+        done.set()
+        watching.join()
+
+
+def _size_of(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:  # gone between the two looks
+        return 0
+
+
+def _file_s(work: Path, port: int, scale: float, repeat: int) -> dict[int, float]:
+    with scratch(work) as place:
+        numbers = [round(FEW_FILES * scale), round(MANY_FILES * scale)]
+        for number in numbers:
+            corpora.tiny_files(place / str(number), number)
+        cases = {str(number): partial(_backup_s, place, place / str(number), port, {}) for number in numbers}
+        times = interleaved(cases, repeat, "tiny files")
+    return {number: median(times[str(number)]) / number for number in numbers}
+
+
+def _backup_s(work: Path, corpus: Path, port: int, settings: Mapping[str, object]) -> float:
+    with scratch(work) as place, agent(place / "agent", port, settings) as measured:
+        options = {"storage.provider": "local", "local.name": ARCHIVE}
+        return measured.backup(corpus, options).wall_s
+
+
+def _hole_peak(work: Path, port: int, size_bytes: int) -> int:
+    with scratch(work) as place, agent(place / "agent", port, {"archive.level": "fast"}) as measured:
+        corpora.sparse(place / "corpus", size_bytes)
+        options = {"storage.provider": "local", "local.name": ARCHIVE}
+        return measured.backup(place / "corpus", options).peak_bytes
+
+
+def _paced(work: Path, port: int, scale: float, repeat: int, bytes_per_s: int) -> dict[str, float]:
+    """A quarter of the log, for the levels between which `auto` chooses."""
+    levels: Sequence[str] = ("auto", "small") if bytes_per_s else ("auto", "fast")
+    with scratch(work) as place:
+        corpora.large_log(place / "corpus", scale / 4)
+        cases = {
+            level: partial(
+                _backup_s,
+                place,
+                place / "corpus",
+                port,
+                {"archive.level": level, "transfer.rateLimit": bytes_per_s},
+            )
+            for level in levels
+        }
+        os.sync()
+        times = interleaved(cases, repeat, f"destination of {bytes_per_s or 'any number of'} bytes/s")
+    return {level: median(many) for level, many in times.items()}
