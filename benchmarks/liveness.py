@@ -2,6 +2,7 @@
 
 import json
 import secrets
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -114,6 +115,10 @@ class _Caller:
         self._answered, self._waiting_for, self._at_s = threading.Event(), "", 0.0
         self._client = Client(CallbackAPIVersion.VERSION2, f"caller-{secrets.token_hex(4)}")
         self._client.on_message = self._on_message
+        # As the agent does: its acknowledgement of an answer must not hold back the next command.
+        self._client.on_socket_open = lambda _client, _data, connection: connection.setsockopt(
+            socket.IPPROTO_TCP, socket.TCP_NODELAY, 1
+        )
         subscribed = threading.Event()
         self._client.on_subscribe = lambda *_: subscribed.set()
         self._client.connect("127.0.0.1", port)
