@@ -22,7 +22,7 @@ _OURS = ("backup.", "restore.")
 BACKUP_PASSCODE = "backup.passcode"
 RESTORE_PASSCODE, RESTORE_IDENTITY = "restore.passcode", "restore.identity"
 _KEYS = frozenset({BACKUP_PASSCODE, RESTORE_PASSCODE, RESTORE_IDENTITY})
-_KNOWN = frozenset({"backup.dir", "backup.exclude", "restore.mode"}) | _KEYS
+_KNOWN = frozenset({"backup.dir", "backup.exclude", "backup.skipUnchanged", "restore.mode"}) | _KEYS
 """Backends send one set of options to all operations, so what one of them knows is known to all."""
 RestoreMode = Literal["merge", "replace"]
 
@@ -124,6 +124,15 @@ class Parameters(BaseModel):
         except ValueError as error:
             message = f"option 'backup.exclude' must be patterns as in a .gitignore file: {error}"
             raise CommandError(400, PARAMETER_INVALID, message) from error
+
+    @property
+    def skip_unchanged(self) -> bool | None:
+        """None when the command leaves it to the device. Raises `CommandError` 400."""
+        text = self.options.get("backup.skipUnchanged")
+        if text not in (None, "true", "false"):
+            message = "option 'backup.skipUnchanged' must be 'true' or 'false'"
+            raise CommandError(400, PARAMETER_INVALID, message)
+        return None if text is None else text == "true"
 
     def prefixed(self, prefix: str) -> dict[str, str]:
         """The options that begin with `prefix`, without it."""

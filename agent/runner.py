@@ -22,13 +22,14 @@ from agent.backup.job import PLAIN, SEALED, Job, Kind
 from agent.backup.pipeline import (
     BackupOrder,
     BackupResult,
+    about,
     backup,
-    summary,
 )
 from agent.backup.restore import missing
 from agent.backup.restoring import RestoreOrder, restore
 from agent.handover import Staged
 from agent.journal import Journal, UnfinishedJob
+from agent.kept import KeptArchives, skip_key
 from agent.mailbox import Action
 from agent.messaging.ditto import EXECUTION_FAILED, CommandError
 from agent.monitor import Monitor
@@ -92,6 +93,7 @@ class Runner:
         self._staging, self._uploads, self._listener = staging, uploads, listener
         self._monitor = monitor
         self._admission = Admission(settings)
+        self._kept = KeptArchives(journal)
         self._running: _RunningJob | None = None
 
     @property
@@ -128,6 +130,7 @@ class Runner:
             place = self._admission.place(parameters, tools.connections, path.name, facts)
         else:
             self._uploads.check_fits(staged, job.correlation_id)
+        key = skip_key(parameters, directory, self._settings)
         self._refuse_when_busy()
         order = BackupOrder(
             directory=directory,
@@ -138,6 +141,8 @@ class Runner:
             strict=self._settings.strict_backup,
             checksum=self._settings.checksum,
             excluded=excluding(self._settings.exclude, parameters.exclude),
+            skip_unchanged=key is not None,
+            last=self._kept.last(key) if key else None,
             collect=collect,
             seal=seal,
         )
@@ -147,24 +152,27 @@ class Runner:
             tools=tools,
             place=place,
             work=partial(backup, order),
-            ended=partial(self._backup_ended, job, None if place else staged),
+            ended=partial(self._backup_ended, job, None if place else staged, key),
             moved=self._monitor.moved,
             entered=self._monitor.entered,
         )
         return self._admitted(job, directory, [], task)
 
-    def _backup_ended(self, job: Job, staged: Staged | None, outcome: Outcome[BackupResult]) -> None:
+    def _backup_ended(
+        self, job: Job, staged: Staged | None, key: str | None, outcome: Outcome[BackupResult]
+    ) -> None:
         result = outcome.result
         if result is None:
             self._job_ended(job.failed(datetime.now(UTC), outcome.code, outcome.message))
             return
         report = result.report
-        ended = job.finished(datetime.now(UTC), summary(report))
+        ended = job.finished(datetime.now(UTC), about(result))
         if staged:
             staged = replace(staged, size_bytes=result.size_bytes, sha256=result.sha256)
         self._job_ended(
             ended,
             staged,
+            partial(self._kept.remember, key, result.kept) if key and result.kept else None,
             files=report.files, excluded=report.excluded, content_bytes=report.size_bytes,
             archive_bytes=result.size_bytes, sha256=result.sha256,
             place=result.stored.place if result.stored else str(staged and staged.path),
@@ -270,32 +278,42 @@ class Runner:
 
         return Admitted(job.id, record, begin)
 
-    def _job_ended(self, job: Job, staged: Staged | None = None, **facts: object) -> None:
+    def _job_ended(
+        self,
+        job: Job,
+        staged: Staged | None = None,
+        remember: Action | None = None,
+        **facts: object,
+    ) -> None:
         try:
-            self._record_end(job, staged, facts)
+            self._record_end(job, staged, facts, remember)
         except sqlite3.Error:
             log.exception("the journal cannot be written: trying again", job=job.id)
             self._listener.job_ended_unrecorded(job)
-            self._later(RECORD_AGAIN_S, partial(self._record_end_again, job, staged, facts))
+            self._later(RECORD_AGAIN_S, partial(self._record_end_again, job, staged, facts, remember))
         self._running = None
         _log_end(job, facts)
         self._listener.settled()
         self._monitor.ended()
 
-    def _record_end(self, job: Job, staged: Staged | None, facts: Facts) -> None:
+    def _record_end(self, job: Job, staged: Staged | None, facts: Facts, remember: Action | None) -> None:
         with self._journal.transaction():
             self._journal.job_ended(job, facts)
             self._listener.job_changed(job)
             if staged:
                 self._uploads.add(staged, job.correlation_id)
+            if remember:
+                remember()
 
-    def _record_end_again(self, job: Job, staged: Staged | None, facts: Facts) -> None:
+    def _record_end_again(
+        self, job: Job, staged: Staged | None, facts: Facts, remember: Action | None
+    ) -> None:
         """A job that still runs by the journal would be reported as interrupted after a restart."""
         try:
-            self._record_end(job, staged, facts)
+            self._record_end(job, staged, facts, remember)
         except sqlite3.Error:
             self._listener.withdrawn()
-            self._later(RECORD_AGAIN_S, partial(self._record_end_again, job, staged, facts))
+            self._later(RECORD_AGAIN_S, partial(self._record_end_again, job, staged, facts, remember))
             return
         log.info("the end of a job is in the journal now", job=job.id)
         self._listener.settled()

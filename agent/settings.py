@@ -155,6 +155,9 @@ class Settings(KantoSettings):
     job_timeout: Duration = setting("24h", "How long a backup, restore or upload may take; 0s for no limit")
     hook_timeout: PositiveDuration = setting("30m", "How long each of these commands may take")
     strict_backup: Switch = setting(False, "Fail a backup that had to leave something out")
+    skip_unchanged: Switch = setting(
+        False, "Make no archive while the last one in the same place is still there and nothing has changed"
+    )
     exclude: PatternList = setting("", "What backups pass over: patterns as in a .gitignore file")
     password_file: OptionalPath = setting("", "File with the password for the broker; wins over `password`")
     # In Kanto's files `storage` is a text, so this cannot be a member of a group of that name.

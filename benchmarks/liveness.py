@@ -115,10 +115,7 @@ class _Caller:
         self._answered, self._waiting_for, self._at_s = threading.Event(), "", 0.0
         self._client = Client(CallbackAPIVersion.VERSION2, f"caller-{secrets.token_hex(4)}")
         self._client.on_message = self._on_message
-        # As the agent does: its acknowledgement of an answer must not hold back the next command.
-        self._client.on_socket_open = lambda _client, _data, connection: connection.setsockopt(
-            socket.IPPROTO_TCP, socket.TCP_NODELAY, 1
-        )
+        self._client.on_socket_open = _send_at_once
         subscribed = threading.Event()
         self._client.on_subscribe = lambda *_: subscribed.set()
         self._client.connect("127.0.0.1", port)
@@ -151,3 +148,9 @@ class _Caller:
     def close(self) -> None:
         self._client.disconnect()
         self._client.loop_stop()
+
+
+def _send_at_once(_client: Client, _data: object, connection: object) -> None:
+    """As the agent does: the acknowledgement of an answer must not hold back the next command."""
+    assert isinstance(connection, socket.socket)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

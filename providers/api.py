@@ -161,6 +161,17 @@ class Listing(Protocol):
 
 
 @runtime_checkable
+class Looking(Protocol):
+    """Offered by a storage that can say what it keeps under a name, without fetching it."""
+
+    def look(self, name: str, /) -> Stored:
+        """What `put` returned, as long as nobody has replaced the object; the place may be missing.
+
+        Raises `StorageError`: `NotFound` when there is none.
+        """
+
+
+@runtime_checkable
 class Resuming(Protocol):
     """Offered by a storage that can go on with a source that cannot rewind.
 

@@ -7,10 +7,10 @@ answers all others, too, and that has no time for it.
 from collections.abc import Callable, Iterator, Mapping
 from typing import ClassVar, Protocol
 
-from providers.api import Checkpoint, Discarding, Listing, Sink, Source, Storage, Stored
+from providers.api import Checkpoint, Discarding, Listing, Looking, Sink, Source, Storage, Stored
 
 
-class CloudStorage(Storage, Listing, Discarding, Protocol):
+class CloudStorage(Storage, Listing, Looking, Discarding, Protocol):
     """What is opened in the end."""
 
 
@@ -37,6 +37,9 @@ class Deferred:
 
     def get(self, name: str, sink: Sink, checkpoint: Checkpoint, /) -> Stored:
         return self._storage.get(name, sink, checkpoint)
+
+    def look(self, name: str, /) -> Stored:
+        return self._storage.look(name)
 
     def list(self, prefix: str, /) -> Iterator[str]:
         return self._storage.list(prefix)

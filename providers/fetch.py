@@ -38,6 +38,13 @@ have that ETag any more.
 """
 
 
+def looked_at(name: str, place: str, open_body: OpenBody) -> Stored:
+    """What is there, without its content: the answer is closed after its head. Raises `StorageError`."""
+    body = open_body(0, "")
+    body.close()
+    return Stored(name, body.size_bytes, body.etag, place)
+
+
 class Download:
     """One object on its way into one sink. `place` is for people, and must name this object alone."""
 

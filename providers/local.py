@@ -107,6 +107,14 @@ class Local:
         checkpoint.pop(_ETAG, None)
         return Stored(name, status.st_size, _etag(status), self._place(name))
 
+    def look(self, name: str, /) -> Stored:
+        """Size and identity of the file: its time and inode."""
+        *parents, leaf = name.split("/")
+        with ExitStack() as stack, self._translating():
+            root = stack.enter_context(self._root())
+            status = os.fstat(self._open(stack, root, parents, leaf))
+        return Stored(name, status.st_size, _etag(status), self._place(name))
+
     def list(self, prefix: str, /) -> Iterator[str]:
         """Names of the files that begin with `prefix`; unfinished archives are not among them."""
         with self._translating(), self._root() as root:

@@ -9,7 +9,7 @@ import os
 import shutil
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from agent.backup.archive.writer import ArchiveOptions, write_archive
@@ -28,6 +28,7 @@ from agent.backup.transfer import (
     no_progress,
     private,
 )
+from agent.backup.unchanged import Kept, Looker, is_still_there
 from providers.api import Checkpoint, Resuming, Storage, Stored
 from providers.errors import StorageError
 from providers.writeback import WriteBack
@@ -83,6 +84,9 @@ class BackupOrder:
     checksum: bool
     excluded: Excluded | None = None
     """What is passed over on purpose."""
+    skip_unchanged: bool = False
+    """Nothing is made while the tree looks as it did when `last` was made, and that is still at `place`."""
+    last: Kept | None = None
     collect: Command | None = None
     """Kanto's `backupCmd`: it collects what is archived in `directory`, which is made for it."""
     seal: Seal | None = None
@@ -95,6 +99,10 @@ class BackupResult:
     sha256: str
     stored: Stored | None
     """None when the archive was staged."""
+    kept: Kept | None = None
+    """What is to be remembered for the next time, with `skip_unchanged`."""
+    skipped: bool = False
+    """Nothing had changed: `stored` is the archive of an earlier job."""
 
 
 def backup(order: BackupOrder, context: Context) -> BackupResult:
@@ -104,7 +112,30 @@ def backup(order: BackupOrder, context: Context) -> BackupResult:
     readable, or complete and durable in staging; raised means that neither is left behind.
     """
     with _collected(order, context):
-        return _archived(order, context)
+        if order.place is None or not order.skip_unchanged:
+            return _archived(order, context)
+        return _unless_unchanged(order, order.place, context)
+
+
+def _unless_unchanged(order: BackupOrder, place: Place, context: Context) -> BackupResult:
+    context.phase("comparing")
+    looker = Looker(f"{order.options.level} {order.options.dialect}")
+    with closing(_entries(order, looker.report, context.token.check)) as entries:
+        look = looker.at(entries)
+    last = order.last
+    if last and last.look == look.digest and not (order.strict and look.report.left_out):
+        with distrusting(), context.token.lent():
+            there = is_still_there(place.storage, last)
+        context.token.check()
+        if there:
+            stored = Stored(last.name, last.size_bytes, last.etag)
+            return BackupResult(look.report, last.size_bytes, "", stored, last, skipped=True)
+    result = _archived(order, context)
+    # What changed while the archive was made is in it as it was at some moment, and looks different by now.
+    whole = look.settled and result.report.reasons == look.report.reasons
+    if whole and (made := result.stored):
+        return replace(result, kept=Kept(look.digest, made.name, made.size_bytes, made.etag))
+    return result
 
 
 @contextmanager
@@ -161,6 +192,14 @@ def _strict(chunks: Iterator[bytes], report: Report, strict: bool) -> Generator[
     yield from chunks
     if strict and report.left_out:
         raise SourceChanged(f"strictBackup is set, and {summary(report)}")
+
+
+def about(result: BackupResult) -> str:
+    """What people should know of a backup that ended well; empty when there is nothing to say."""
+    parts = [summary(result.report)]
+    if result.skipped and result.stored:
+        parts.insert(0, f"nothing has changed since '{result.stored.name}' was stored: no archive was made")
+    return "; ".join(filter(None, parts))
 
 
 def summary(report: Report) -> str:

@@ -12,7 +12,7 @@ from providers.aws.download import opener
 from providers.aws.errors import errors, not_a_store
 from providers.aws.upload import Multipart
 from providers.errors import translating
-from providers.fetch import Download
+from providers.fetch import Download, looked_at
 from providers.part_reader import PartPlan
 from providers.parts import PartUpload, Uploads, ascii_metadata
 from providers.pool import open_pool
@@ -57,6 +57,10 @@ class Bucket:
         """Fetch the object, from `sink.tell()` on when it still has the ETag in the checkpoint."""
         body = opener(self._client, self._bucket, name)
         return Download(name, f"s3://{self._bucket}/{name}", checkpoint, body).run(sink)
+
+    def look(self, name: str, /) -> Stored:
+        """Size and ETag of the object."""
+        return looked_at(name, f"s3://{self._bucket}/{name}", opener(self._client, self._bucket, name))
 
     def list(self, prefix: str, /) -> Iterator[str]:
         """Keys that begin with `prefix`, ascending; 1,000 in memory at a time. Raises `StorageError`."""

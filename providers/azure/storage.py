@@ -15,7 +15,7 @@ from providers.azure.download import opener
 from providers.azure.errors import Sas, errors
 from providers.azure.upload import Blocks
 from providers.errors import StorageError, Unreachable, translating
-from providers.fetch import Download
+from providers.fetch import Download, looked_at
 from providers.part_reader import PartPlan
 from providers.parts import PartUpload, Uploads, ascii_metadata
 from providers.pool import open_pool
@@ -62,6 +62,12 @@ class Container:
         place = f"{self._base}/{name}"
         body = opener(self._pool, self._client.get_blob_client(name).url, self._sas, place)
         return Download(name, place, checkpoint, body).run(sink)
+
+    def look(self, name: str, /) -> Stored:
+        """Size and ETag of the blob."""
+        place = f"{self._base}/{name}"
+        url = self._client.get_blob_client(name).url
+        return looked_at(name, place, opener(self._pool, url, self._sas, place))
 
     def list(self, prefix: str, /) -> Iterator[str]:
         """Names that begin with `prefix`, ascending; 5,000 in memory at a time. Raises `StorageError`."""

@@ -2,10 +2,11 @@
 
 import pytest
 
+from providers.api import Looking
 from providers.errors import NotFound
 from tests.contract.places import Place
 from tests.contract.transfers import LARGE, NAME, SMALL, Stopped, opened
-from tests.support.streams import MemorySink
+from tests.support.streams import MemorySink, StreamedSource
 
 
 def test_get_of_a_missing_object_is_not_found_before_the_first_write(place: Place) -> None:
@@ -22,6 +23,30 @@ def test_get_without_a_checkpoint_begins_again(place: Place) -> None:
         stored = storage.get(NAME, sink, {})
     assert sink.data == SMALL
     assert stored.size_bytes == len(SMALL)
+
+
+@pytest.mark.needs("looking")
+@pytest.mark.parametrize("data", [SMALL, pytest.param(LARGE, marks=pytest.mark.needs("lasting ETags"))])
+def test_what_was_put_is_seen_until_somebody_replaces_it(place: Place, data: bytes) -> None:
+    """`skipUnchanged` rests on this: the ETag that `put` returned is the one that is seen later."""
+    with opened(place) as storage:
+        if not isinstance(storage, Looking):
+            pytest.skip("this provider cannot look at what it keeps")
+        stored = storage.put(NAME, StreamedSource(data), {}, {})
+        seen = storage.look(NAME)
+        assert (seen.name, seen.size_bytes, seen.etag) == (NAME, len(data), stored.etag)
+        assert seen.etag
+        place.write(NAME, data[::-1])
+        assert storage.look(NAME).etag != stored.etag
+
+
+@pytest.mark.needs("looking")
+def test_what_is_not_there_cannot_be_seen(place: Place) -> None:
+    with opened(place) as storage:
+        if not isinstance(storage, Looking):
+            pytest.skip("this provider cannot look at what it keeps")
+        with pytest.raises(NotFound):
+            storage.look("another.zip")
 
 
 def interrupted_get(place: Place, at: int) -> tuple[MemorySink, dict[str, str]]:

@@ -1,5 +1,6 @@
 """One job at a time, one outcome per command, uploads beside it."""
 
+import zipfile
 from pathlib import Path
 
 from tests.support.agent_process import AgentProcess
@@ -170,3 +171,36 @@ def test_what_cannot_be_saved_is_counted_and_does_not_fail_the_backup(
     ended = backend.run("backup", "X", {"storage.provider": "local"})
     assert ended["state"] == "BACKUP_FINISHED"
     assert ended["message"] == "2 entries left out: 1 FIFO, 1 socket"
+
+
+def test_unchanged_data_are_not_sent_again_and_the_job_says_so(agent: AgentProcess, backend: Backend) -> None:
+    """`backup.skipUnchanged`; other data, or none of the option, bring a new archive."""
+    (agent.data / "file").write_bytes(b"x")
+    options = {"storage.provider": "local", "local.target": "device", "backup.skipUnchanged": "true"}
+    messages: list[str] = []
+
+    def skipped() -> bool:
+        messages.append(backend.run("backup", f"job-{len(messages)}", options).get("message", ""))
+        return messages[-1].startswith("nothing has changed since 'backup-")
+
+    wait_until(skipped, what="a backup that finds nothing new")
+    archives = agent.storage / "archives"
+    made = len(list(archives.iterdir()))
+    assert made == len(messages) - 1
+    (agent.data / "file").write_bytes(b"y")
+    assert backend.run("backup", "changed", options)["state"] == "BACKUP_FINISHED"
+    always = options | {"backup.skipUnchanged": "false"}
+    assert backend.run("backup", "all", always)["state"] == "BACKUP_FINISHED"
+    assert len(list(archives.iterdir())) == made + 2
+
+
+def test_excluded_files_are_not_in_the_archive(agent: AgentProcess, backend: Backend) -> None:
+    for name in ("keep.txt", "drop.tmp", "drop.log"):
+        (agent.data / name).write_bytes(b"")
+    options = {"storage.provider": "local", "local.name": "x.zip", "backup.exclude": ["*.tmp", "*.log"]}
+    answer = backend.ask("backup", {"correlationId": "x", "options": options})
+    assert answer["status"] == 204
+    assert backend.ended("x")["state"] == "BACKUP_FINISHED"
+    with zipfile.ZipFile(agent.storage / "archives/x.zip") as archive:
+        assert "keep.txt" in archive.namelist()
+        assert not [name for name in archive.namelist() if name.startswith("drop")]

@@ -1,0 +1,156 @@
+"""`skipUnchanged`: nothing is made while nothing has changed; in every doubt, an archive is made."""
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from agent.backup.archive.writer import ArchiveOptions
+from agent.backup.exclusion import excluding
+from agent.backup.pipeline import BackupOrder, BackupResult, Context, Place, about, backup
+from agent.backup.retry import RetryLimits
+from agent.backup.transfer import CancelToken
+from agent.backup.unchanged import Kept
+from agent.journal import Journal
+from agent.kept import MOST_PLACES, KeptArchives, skip_key
+from agent.messaging.ditto import CommandError
+from agent.parameters import read_parameters
+from agent.settings import Settings
+from providers.api import Limits, Target
+from providers.local import Local
+from tests.support.waiting import wait_until
+
+NAME = "a.zip"
+
+
+def order_for(root: Path) -> BackupOrder:
+    for directory in ("data/sub", "archives"):
+        (root / directory).mkdir(parents=True, exist_ok=True)
+    limits = Limits(targets={"device": Target(root / "archives")})
+    return BackupOrder(
+        directory=root / "data",
+        own_storage=root / "storage",
+        staged=root / "staged",
+        place=Place(Local({}, limits), False, NAME),
+        options=ArchiveOptions("fast"),
+        strict=False,
+        checksum=False,
+        skip_unchanged=True,
+    )
+
+
+def run(order: BackupOrder) -> BackupResult:
+    return backup(order, Context("job", CancelToken(), RetryLimits(attempts=1, total_s=60), {}))
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> BackupOrder:
+    """An order whose last archive is there, of a tree that has not been touched for a while."""
+    order = order_for(tmp_path)
+    (order.directory / "sub/file").write_bytes(b"content")
+    (order.directory / "link").symlink_to("sub")
+    os.mkfifo(order.directory / "fifo")
+
+    def kept() -> bool:
+        nonlocal order
+        order = replace(order, last=run(order).kept)
+        return order.last is not None
+
+    wait_until(kept, what="time stamps that are old enough")
+    return order
+
+
+def test_nothing_is_made_while_nothing_has_changed(saved: BackupOrder, tmp_path: Path) -> None:
+    before = (tmp_path / "archives" / NAME).stat()
+    result = run(saved)
+    assert result.skipped
+    assert result.kept == saved.last
+    assert about(result) == (
+        "nothing has changed since 'a.zip' was stored: no archive was made; 1 entry left out: 1 FIFO"
+    )
+    after = (tmp_path / "archives" / NAME).stat()
+    assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+
+
+CHANGES: dict[str, Callable[[Path], object]] = {
+    "content of the same length and time": lambda data: _rewrite(data / "sub/file"),
+    "mode": lambda data: (data / "sub/file").chmod(0o600),
+    "new file": lambda data: (data / "new").write_bytes(b""),
+    "name": lambda data: (data / "sub/file").rename(data / "sub/elif"),
+    "link": lambda data: _link_elsewhere(data / "link"),
+    "what is left out": lambda data: os.mkfifo(data / "fifo2"),
+    "no archive": lambda data: (data.parent / "archives" / NAME).unlink(),
+    "another archive of this name": lambda data: (data.parent / "archives" / NAME).write_bytes(b"other"),
+}
+
+
+def _link_elsewhere(link: Path) -> None:
+    link.unlink()
+    link.symlink_to("bus")
+
+
+def _rewrite(file: Path) -> None:
+    before = file.stat()
+    file.write_bytes(b"CONTENT")
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_any_change_leads_to_an_archive(saved: BackupOrder, change: str) -> None:
+    CHANGES[change](saved.directory)
+    assert not run(saved).skipped
+
+
+def test_other_settings_lead_to_an_archive(saved: BackupOrder) -> None:
+    assert not run(replace(saved, options=ArchiveOptions("small"))).skipped
+    assert not run(replace(saved, excluded=excluding(["file"]))).skipped
+    assert not run(replace(saved, skip_unchanged=False)).skipped
+
+
+def test_a_tree_that_was_changed_a_moment_ago_is_not_remembered(tmp_path: Path) -> None:
+    """The next change might come within the same tick of the file system's clock, and go unseen."""
+    order = order_for(tmp_path)
+    (order.directory / "file").write_bytes(b"")
+    os.utime(order.directory / "file", (time.time() + 3600, time.time() + 3600))
+    assert run(order).kept is None
+
+
+def test_the_last_archive_is_remembered_for_each_place_and_for_a_few(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "journal.db")
+    archives = KeptArchives(journal)
+    assert archives.last("a") is None
+    kept = [Kept("look", f"{number}.zip", 1, "etag") for number in range(MOST_PLACES + 2)]
+    for number, one in enumerate(kept):
+        archives.remember(str(number), one)
+    assert archives.last("1") is None
+    assert archives.last(str(MOST_PLACES + 1)) == kept[-1]
+    assert len([key for key in map(str, range(len(kept))) if archives.last(key)]) == MOST_PLACES
+    journal.close()
+
+
+def key(settings: Settings, directory: str = "/d", **changes: str) -> str | None:
+    options = {"storage.provider": "aws", "aws.s3.bucket": "b", "aws.secret.access.key": "x"} | changes
+    return skip_key(read_parameters("backup", {"options": options}), Path(directory), settings)
+
+
+def test_a_place_is_the_same_with_other_credentials_but_not_with_another_target() -> None:
+    wanted = Settings(skip_unchanged=True)
+    assert key(wanted) == key(wanted, **{"aws.secret.access.key": "y", "options.a": "1"})
+    keys = {key(wanted), key(wanted, "/e"), key(wanted, **{"aws.s3.bucket": "c"})}
+    assert len(keys) == 3
+    assert None not in keys
+
+
+def test_an_archive_is_always_made_unless_skipping_is_wanted_and_means_something() -> None:
+    wanted, unwanted = Settings(skip_unchanged=True), Settings()
+    assert key(unwanted) is None
+    assert key(unwanted, **{"backup.skipUnchanged": "true"}) == key(wanted)
+    assert key(wanted, **{"backup.skipUnchanged": "false"}) is None
+    assert key(wanted, **{"backup.passcode": "secret"}) is None
+    assert key(wanted, **{"storage.provider": ""}) is None
+    assert key(Settings(skip_unchanged=True, backup_cmd="collect")) is None
+    with pytest.raises(CommandError, match="skipUnchanged"):
+        key(wanted, **{"backup.skipUnchanged": "perhaps"})
