@@ -20,6 +20,8 @@ from benchmarks.corpora import CORPORA
 from benchmarks.peers import PEERS
 from benchmarks.report import RESULTS, Report, table
 
+DOCUMENT = Path(__file__).parents[1] / "docs" / "performance.md"
+_BEGIN, _END = "<!-- bench: begin -->\n", "<!-- bench: end -->\n"
 CHART = "Seconds of a backup, from the command to the disk"
 
 
@@ -48,6 +50,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     report.figures["limits"], report.figures["liveness"] = asdict(bounds), asdict(life)
     report.publish(given.results)
     (given.results / f"{report.name}.svg").write_text(chart(results), "utf-8")
+    if given.results == RESULTS and given.scale == 1:
+        DOCUMENT.write_text(shown(DOCUMENT.read_text("utf-8"), report), "utf-8")
     sys.exit(0 if all(bar.holds is not False for bar in bars) or given.scale != 1 else 1)
 
 
@@ -67,6 +71,17 @@ def report_of(
         notes=[*(note.format(repeat=repeat) for note in backup_restore.NOTES), bar_table],
         figures={"corpora": figures, "bars": [asdict(bar) | {"holds": bar.holds} for bar in bars]},
     )
+
+
+def shown(document: str, report: Report) -> str:
+    """The document with the chart and the tables between its marks. Raises ValueError without marks."""
+    before, _, rest = document.partition(_BEGIN)
+    _, mark, after = rest.partition(_END)
+    if not mark:
+        raise ValueError(f"no marks {_BEGIN.strip()} and {_END.strip()}")
+    image = f"![{CHART}](../benchmarks/results/{report.name}.svg)\n\n"
+    _, _, body = report.markdown().partition("\n\n")
+    return f"{before}{_BEGIN}{image}{body}{_END}{after}"
 
 
 def chart(results: Mapping[str, Corpus]) -> str:

@@ -3,7 +3,9 @@
 import json
 import ssl
 import subprocess
+import sys
 import time
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -217,6 +219,34 @@ def test_an_idle_agent_does_not_wake_up(agent: AgentProcess, backend: Backend) -
     assert backend.ask("nothing")["status"] == 400
     wait_until(lambda: wakeups(agent, 0.5) == 0, what="the agent to come to rest")
     assert wakeups(agent, WINDOW_S) <= 3
+
+
+SAY_MODULES = """
+import atexit, json, sys
+def say():
+    ours = [name for name, module in sys.modules.items() if module is not None]
+    json.dump(ours, open("modules.json", "w"))
+atexit.register(say)
+from agent.cli import main
+sys.exit(main(sys.argv[2:]))
+"""
+IDLE_PACKAGES = {
+    *("annotated_types", "pydantic", "pydantic_core", "typing_extensions", "typing_inspection"),
+    *("isal", "zlib_ng", "paho", "structlog", "tenacity"),
+    "_distutils_hack",  # of setuptools, where that is installed beside
+}
+"""What others wrote, and an agent that waits for commands has in memory."""
+
+
+def test_an_idle_agent_has_loaded_only_what_it_needs(device: AgentProcess, backend: Backend) -> None:
+    """No SDK, no HTTP client, no cryptography, no patterns: they cost memory and the time of every start."""
+    device.start(sys.executable, "-c", SAY_MODULES)
+    backend.announced()
+    assert device.stop() == 0
+    modules = json.loads((device.work / "modules.json").read_text())
+    roots = {name.partition(".")[0] for name in modules}
+    assert roots & set(metadata.packages_distributions()) <= IDLE_PACKAGES | {"agent", "providers"}
+    assert len(modules) < 520, sorted(modules)
 
 
 def wakeups(agent: AgentProcess, window_s: float) -> int:

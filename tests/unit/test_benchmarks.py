@@ -11,6 +11,7 @@ from xml.etree import ElementTree
 import pytest
 
 from benchmarks import backup_restore, corpora, transfers
+from benchmarks.__main__ import DOCUMENT, shown
 from benchmarks.agent_job import broker
 from benchmarks.bars import all_bars
 from benchmarks.chart import bar_chart
@@ -204,6 +205,17 @@ def test_bars_are_judged_and_what_was_not_measured_is_told() -> None:
     assert holds["time per file, 200,000 to 10,000 tiny files"] is True
     assert holds["200 answers during a backup, median"] is True
     assert holds["200 answers during a backup, worst"] is False
+
+
+def test_a_full_run_is_shown_in_the_document_between_its_marks() -> None:
+    report = Report("bench", "Benchmark", {"cores": "2"}, ["who"], [["zip"]], ["A note."], {})
+    document = "before\n<!-- bench: begin -->\nold\n<!-- bench: end -->\nafter\n"
+    told = shown(document, report)
+    assert told.startswith("before\n<!-- bench: begin -->\n![")
+    assert told.endswith("\n\nA note.\n<!-- bench: end -->\nafter\n")
+    assert "old" not in told
+    assert shown(told, report) == told
+    assert shown(DOCUMENT.read_text("utf-8"), report).count("A note.") == 1
 
 
 def test_a_chart_is_svg_with_a_bar_for_each_value() -> None:
