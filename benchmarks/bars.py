@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from benchmarks.backup_restore import Corpus, ours
+from benchmarks.backup_restore import JUDGED_RESTORE, Corpus, ours
 from benchmarks.corpora import LOG_CORPUS, MIXED_CORPUS, SMALL_CORPUS
 from benchmarks.limits import Limits
 from benchmarks.liveness import Liveness
@@ -58,8 +58,8 @@ def _size(corpus: Corpus, level: str) -> float:
 
 
 def _restore(corpus: Corpus, *, onto: bool) -> float:
-    """How many times as fast as `unzip` a restore is, of what `balanced` made."""
-    mine, theirs = corpus.middle(ours("balanced")), corpus.middle(ZIP.name)
+    """How many times as fast as `unzip` a restore is, of what that level made."""
+    mine, theirs = corpus.middle(ours(JUDGED_RESTORE)), corpus.middle(ZIP.name)
     one, other = (mine.onto, theirs.onto) if onto else (mine.restore, theirs.restore)
     assert one
     assert other
