@@ -25,6 +25,7 @@ from agent.settings import Settings
 from providers.allow import EVERYTHING, Allow
 from providers.api import Limits, Listing, Preflight, Target, check_name
 from providers.errors import BadOptions, NotAllowed, StorageError
+from providers.room import Reserve
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +111,7 @@ class Admission:
             connect=partial(connections.open, check=allow.check_address),
             connect_proxy=connections.open,
             targets={name: Target(t.path, t.mount) for name, t in self.settings.targets.items()},
+            reserve=Reserve(self.settings.storage, self.settings.storage_reserve),
         )
 
 

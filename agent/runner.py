@@ -143,6 +143,7 @@ class Runner:
             excluded=excluding(self._settings.exclude, parameters.exclude),
             skip_unchanged=key is not None,
             last=self._kept.last(key) if key else None,
+            reserve_bytes=self._settings.storage_reserve,
             collect=collect,
             seal=seal,
         )

@@ -161,7 +161,9 @@ class Settings(KantoSettings):
     exclude: PatternList = setting("", "What backups pass over: patterns as in a .gitignore file")
     password_file: OptionalPath = setting("", "File with the password for the broker; wins over `password`")
     # In Kanto's files `storage` is a text, so this cannot be a member of a group of that name.
-    storage_reserve: Size = setting("64MiB", "Free disk space that is never used", key="storage.reserve")
+    storage_reserve: Size = setting(
+        "64MiB", "Free space of the device's disks that jobs leave", key="storage.reserve"
+    )
     storage_max_staged: Count = setting(
         3, "Archives that wait for their upload, before the oldest is given up", key="storage.maxStaged"
     )

@@ -30,6 +30,7 @@ from typing import Protocol, runtime_checkable
 from providers.allow import Allow
 from providers.errors import BadOptions
 from providers.reach import allow_all, reached
+from providers.room import Reserve
 
 Checkpoint = MutableMapping[str, str]
 """A small mapping whose changes are durable: an upload id, a block list, an offset with its ETag.
@@ -115,6 +116,8 @@ class Limits:
     """The same to a proxy, which the device's owner chose: not checked."""
     targets: Mapping[str, Target] = field(default_factory=dict)
     """Named directories of the `local` provider."""
+    reserve: Reserve | None = None
+    """Space of the device's own disk that stays free."""
 
 
 @dataclass(frozen=True, slots=True)

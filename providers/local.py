@@ -34,6 +34,7 @@ from providers.errors import (
     translating,
 )
 from providers.options import Option, checked
+from providers.room import Room
 from providers.writeback import CHUNK_BYTES, WriteBack
 
 _ETAG = "local.etag"
@@ -55,7 +56,7 @@ class Local:
         self._target_name = options.get("local.target") or "device"
         if problems := _problems(options, self._target_name, limits):
             raise BadOptions(problems)
-        self._target = limits.targets[self._target_name]
+        self._target, self._reserve = limits.targets[self._target_name], limits.reserve
         self._chunk_bytes = min(CHUNK_BYTES, limits.buffer_bytes)
 
     def preflight(self, writing: bool, /) -> None:
@@ -69,8 +70,8 @@ class Local:
     ) -> Stored:
         """Write `source` and make it visible as `name` at its end; nothing of it is left on any error.
 
-        Raises `NoSpace` before the first byte when the size is known and does not fit. The metadata is
-        not kept: a directory has no place for it.
+        Raises `NoSpace` before the first byte when the size is known and does not fit, and later when the
+        device's reserve would be used up. The metadata is not kept: a directory has no place for it.
         """
         *parents, leaf = name.split("/")
         if is_part(leaf):
@@ -82,9 +83,10 @@ class Local:
                 root = stack.enter_context(self._root())
                 directory = stack.enter_context(inside(root, parents, create=True))
                 remove_abandoned(directory)
-                self._check_room(directory, source)
+                room = self._room(directory)
+                room.check(source.size or 0)
                 part, file = stack.enter_context(new_part(directory, leaf))
-            size_bytes = self._copy(source, file)
+            size_bytes = self._copy(source, file, room)
             with self._translating():
                 # The order is what makes it durable: content, then name, then the directory that has it.
                 os.fsync(file)
@@ -153,16 +155,11 @@ class Local:
         finally:
             os.close(descriptor)
 
-    def _check_room(self, directory: int, source: Source) -> None:
-        room = os.fstatvfs(directory)
-        free_bytes = room.f_bavail * room.f_frsize
-        if source.size is not None and source.size > free_bytes:
-            raise NoSpace(
-                f"target '{self._target_name}' has {free_bytes} bytes left where {source.size} are needed: "
-                "remove old archives"
-            )
+    def _room(self, directory: int) -> Room:
+        reserve_bytes = self._reserve.on(directory) if self._reserve else 0
+        return Room(directory, f"target '{self._target_name}'", reserve_bytes, NoSpace)
 
-    def _copy(self, source: Source, file: int) -> int:
+    def _copy(self, source: Source, file: int, room: Room) -> int:
         """Write everything; returns the count. Raises `Corrupted` when length or MD5 are not as announced."""
         digest = hashlib.md5(usedforsecurity=False) if source.md5 else None
         done, write_back = 0, WriteBack(file)
@@ -170,6 +167,7 @@ class Local:
             if digest:
                 digest.update(chunk)
             with self._translating():
+                room.take(len(chunk))
                 write_all(file, chunk)
                 done += len(chunk)
                 write_back.reached(done)

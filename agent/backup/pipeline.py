@@ -14,8 +14,8 @@ from pathlib import Path
 
 from agent.backup.archive.writer import ArchiveOptions, write_archive
 from agent.backup.durable import sync_directory
-from agent.backup.errors import JobError, ProviderBug, SourceChanged, disk_errors
 from agent.backup.exclusion import Excluded
+from agent.backup.errors import JobError, NoSpace, ProviderBug, SourceChanged, disk_errors
 from agent.backup.retry import RetryLimits, with_retries
 from agent.backup.selection import Entry, Report, walk
 from agent.backup.transfer import (
@@ -31,6 +31,7 @@ from agent.backup.transfer import (
 from agent.backup.unchanged import Kept, Looker, is_still_there
 from providers.api import Checkpoint, Resuming, Storage, Stored
 from providers.errors import StorageError
+from providers.room import Room
 from providers.writeback import WriteBack
 
 
@@ -87,6 +88,8 @@ class BackupOrder:
     skip_unchanged: bool = False
     """Nothing is made while the tree looks as it did when `last` was made, and that is still at `place`."""
     last: Kept | None = None
+    reserve_bytes: int = 0
+    """Free space that has to be left where archives are staged."""
     collect: Command | None = None
     """Kanto's `backupCmd`: it collects what is archived in `directory`, which is made for it."""
     seal: Seal | None = None
@@ -170,7 +173,7 @@ def _archived(order: BackupOrder, context: Context) -> BackupResult:
         closing(order.seal(whole) if order.seal else whole) as chunks,
     ):
         if order.place is None:
-            size, digests = _write_file(chunks, order.staged, checksum=False)
+            size, digests = _write_file(chunks, order.staged, order.reserve_bytes, checksum=False)
             return BackupResult(report, size, digests["sha256"], None)
         if order.place.needs_size:
             return _store_by_file(chunks, order.place, order, report, context)
@@ -217,7 +220,7 @@ def _store_by_file(
     """For a place that must know the length: a file that is gone again afterwards, whatever happens."""
     part = order.staged.with_suffix(".direct")
     try:
-        size, digests = _write_file(chunks, part, checksum=order.checksum)
+        size, digests = _write_file(chunks, part, order.reserve_bytes, checksum=order.checksum)
         context.phase("uploading")
         md5 = bytes.fromhex(digests["md5"]) if order.checksum else None
         with closing(
@@ -230,7 +233,9 @@ def _store_by_file(
     return BackupResult(report, size, digests["sha256"], stored)
 
 
-def _write_file(chunks: Iterator[bytes], path: Path, *, checksum: bool) -> tuple[int, dict[str, str]]:
+def _write_file(
+    chunks: Iterator[bytes], path: Path, reserve_bytes: int, *, checksum: bool
+) -> tuple[int, dict[str, str]]:
     """Write the archive to `path` in one step: whoever sees the name sees all of it, on the disk."""
     hashes = {"sha256": hashlib.sha256()}
     if checksum:
@@ -241,7 +246,9 @@ def _write_file(chunks: Iterator[bytes], path: Path, *, checksum: bool) -> tuple
             size = 0
             with open(part, "xb", opener=private) as file:
                 write_back = WriteBack(file.fileno())
+                room = Room(file.fileno(), f"the storage '{path.parent}'", reserve_bytes, NoSpace)
                 for chunk in chunks:
+                    room.take(len(chunk))
                     file.write(chunk)
                     size += len(chunk)
                     write_back.reached(size)

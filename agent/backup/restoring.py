@@ -160,7 +160,13 @@ def _fetch(order: RestoreOrder, context: Context) -> None:
 
     name = place.name or with_retries(look, context.retries, context.token)
     with disk_errors(f"cannot write the download to '{order.download.parent}'"):
-        sink = FileSink(order.download, context.token, context.progress, rate=context.rate())
+        sink = FileSink(
+            order.download,
+            context.token,
+            context.progress,
+            rate=context.rate(),
+            reserve_bytes=order.options.reserve_bytes,
+        )
 
     def attempt() -> Stored:
         with distrusting(), context.token.lent():

@@ -15,8 +15,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from agent.backup.errors import Cancelled, Interrupted, disk_errors
+from agent.backup.errors import Cancelled, Interrupted, NoSpace, disk_errors
 from providers.reach import CheckAddress, allow_all, reached
+from providers.room import Room
 from providers.writeback import CHUNK_BYTES, WriteBack
 
 _SO_MAX_PACING_RATE = 47
@@ -280,15 +281,19 @@ class FileSink:
         progress: Progress = no_progress,
         *,
         rate: RateLimit | None = None,
+        reserve_bytes: int = 0,
     ) -> None:
+        """`reserve_bytes` are left free where `path` is."""
         self._rate = rate or RateLimit(0, token)
         self._file: BinaryIO = open(path, "ab", opener=private)  # noqa: SIM115 (closed by `close`)
         self._write_back = WriteBack(self._file.fileno(), self._file.tell())
+        self._room = Room(self._file.fileno(), f"the storage '{path.parent}'", reserve_bytes, NoSpace)
         self._token, self._progress = token, progress
 
     def write(self, chunk: bytes, /) -> int:
         self._token.check()
         with disk_errors("cannot write the download"):
+            self._room.take(len(chunk))
             written = self._file.write(chunk)
             self._write_back.reached(self._file.tell())
         self._rate.pace(written)

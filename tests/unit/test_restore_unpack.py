@@ -272,7 +272,7 @@ def test_too_little_space_is_told_before_the_first_byte(target: Path, archive: P
     write_zip(archive, {"f": File(b"x")})
     before = target.stat().st_ctime_ns
     with (
-        pytest.raises(NoSpace, match="with the reserve of"),
+        pytest.raises(NoSpace, match="are needed beside the reserve of"),
         unpacked(target, archive, RestoreOptions(limits=LIMITS, reserve_bytes=1 << 60)),
     ):
         pass
@@ -338,21 +338,48 @@ def test_a_target_that_is_a_mount_point_works(small_disk: Path, archive: Path) -
 def test_a_disk_that_fills_up_all_the_same_is_no_space_and_nothing_is_left(
     small_disk: Path, archive: Path
 ) -> None:
-    # Two blocks of 4 KiB for a little more than one: more than the sum of the sizes says.
-    write_zip(archive, {f"f{number}": File(b"x" * 17_000) for number in range(54)})
-    (small_disk / "ballast").write_bytes(bytes(100_000))
+    """Somebody else uses up what was free when the space was checked."""
+    write_zip(archive, {f"f{number}": File(b"x" * 17_000) for number in range(40)})
+    ballast = small_disk / "ballast"
+    ballast.touch()
     before = snapshot(small_disk)
+
+    def fill_up(_bytes_done: int) -> None:
+        ballast.write_bytes(bytes(500_000))
+
+    restore = Restore(small_disk, JOB, RestoreOptions(limits=LIMITS), CancelToken(), fill_up)
+    try:
+        with (
+            archive.open("rb") as file,
+            pytest.raises(NoSpace, match=r"cannot unpack 'f\d+': No space left on device"),
+        ):
+            restore.unpack(ArchiveReader(file))
+    finally:
+        restore.discard()
+    ballast.write_bytes(b"")
+    os.utime(ballast, ns=(before["ballast"].mtime_ns, before["ballast"].mtime_ns))
+    assert differences(before, snapshot(small_disk)) == []
+
+
+def test_files_are_counted_in_whole_blocks(small_disk: Path, archive: Path) -> None:
+    """Two blocks of 4 KiB for a little more than one."""
+    write_zip(archive, {f"f{number}": File(b"x" * 17_000) for number in range(54)})
     with (
-        pytest.raises(NoSpace, match=r"cannot unpack 'f\d+': No space left on device"),
+        pytest.raises(
+            NoSpace, match=rf"the target '{small_disk}' has \d+ bytes left where 1105920 are needed"
+        ),
         unpacked(small_disk, archive),
     ):
         pass
-    assert differences(before, snapshot(small_disk)) == []
+    assert os.listdir(small_disk) == []
 
 
 def test_a_disk_without_room_for_more_files_is_told_before(small_disk: Path, archive: Path) -> None:
     write_zip(archive, {f"f{number}": File() for number in range(60)})
-    with pytest.raises(NoSpace, match="more files, not for 60"), unpacked(small_disk, archive):
+    with (
+        pytest.raises(NoSpace, match="has room for 59 more files where 60 are needed"),
+        unpacked(small_disk, archive),
+    ):
         pass
 
 

@@ -8,6 +8,7 @@ from agent.backup.archive.entry import ArchiveEntry
 from agent.backup.archive.metadata import Kind
 from agent.backup.archive.names import bad_entry
 from agent.backup.errors import ArchiveError
+from providers.room import BLOCK_BYTES
 
 _RATIO_FROM_BYTES = 64 << 20
 """A ratio says nothing about little: an empty log of 1 MiB of zeros is no bomb."""
@@ -35,6 +36,8 @@ class Survey:
     links: int = 0
     size_bytes: int = 0
     """Content of files and targets of links, unpacked."""
+    disk_bytes: int = 0
+    """The same on a disk, where a file takes whole blocks, and a directory one."""
     compressed_bytes: int = 0
 
     @property
@@ -74,6 +77,8 @@ def _count(survey: Survey, entry: ArchiveEntry) -> None:
     else:
         survey.links += 1
     survey.size_bytes += entry.size
+    blocks = 1 if entry.kind is Kind.DIR else -(-entry.size // BLOCK_BYTES)
+    survey.disk_bytes += blocks * BLOCK_BYTES
     survey.compressed_bytes += entry.compressed_size
 
 

@@ -17,6 +17,7 @@ from agent.backup.restore.mounts import mounts_below
 from agent.backup.restore.unpack import Unpacker
 from agent.backup.restore.workspace import DONE, NEW, PLAN, Workspace
 from agent.backup.transfer import CancelToken, Progress, no_progress
+from providers.room import Room
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,20 +130,12 @@ class Restore:
                 workspace.remove()
 
     def _check_space(self, survey: Survey) -> None:
-        root_fd = open_resolved(self._target)
+        root_fd, shown = open_resolved(self._target), readable(str(self._target))
         try:
-            disk = os.fstatvfs(root_fd)
+            room = Room(root_fd, f"the target '{shown}'", self._options.reserve_bytes, NoSpace)
+            room.check(survey.disk_bytes, survey.entries)
         finally:
             os.close(root_fd)
-        free_bytes = disk.f_bavail * disk.f_frsize
-        needed_bytes = survey.size_bytes + self._options.reserve_bytes
-        if needed_bytes > free_bytes:
-            raise NoSpace(
-                f"unpacking needs {needed_bytes} bytes with the reserve of {self._options.reserve_bytes}, "
-                f"but only {free_bytes} are free in the target: free some space"
-            )
-        if disk.f_files and survey.entries > disk.f_favail:
-            raise NoSpace(f"the target has room for {disk.f_favail} more files, not for {survey.entries}")
 
     def _comparison(self, workspace: Workspace) -> Comparison:
         return Comparison(

@@ -1,0 +1,67 @@
+"""Free space: enough for what is to come, and a reserve that nobody uses up (`storage.reserve`).
+
+The reserve is for the journal, the logs and the device's other programs: a device whose disk is full to
+the last byte often does not even start again.
+"""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+_LOOK_EVERY_BYTES = 8 << 20
+BLOCK_BYTES = 4096
+"""What most file systems give to a file at a time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reserve:
+    """So many bytes stay free on the file system that `directory` is on."""
+
+    directory: Path
+    size_bytes: int
+
+    def on(self, file: int) -> int:
+        """The bytes that stay free on the file system of `file`: 0 on another one. Raises OSError."""
+        return self.size_bytes if os.fstat(file).st_dev == os.stat(self.directory).st_dev else 0
+
+
+class Room:
+    """What may still be written to one file system. Used by one thread."""
+
+    def __init__(self, file: int, place: str, reserve_bytes: int, full: Callable[[str], Exception]) -> None:
+        """`file` is anything open on it. `place` names it in messages, `full` makes the error of one."""
+        self._file, self._place, self._reserve_bytes, self._full = file, place, reserve_bytes, full
+        self._granted_bytes = 0
+
+    def check(self, needed_bytes: int = 0, needed_files: int = 0) -> int:
+        """Raise `full` when this does not fit beside the reserve; return what is free beside it.
+
+        Raises OSError. A file system that does not tell (a tmpfs without limit, some network ones) is
+        taken to have room.
+        """
+        disk = os.fstatvfs(self._file)
+        if disk.f_files and needed_files > disk.f_favail:
+            raise self._full(
+                f"{self._place} has room for {disk.f_favail} more files where {needed_files} are needed: "
+                "remove some"
+            )
+        if not disk.f_blocks:
+            return needed_bytes + _LOOK_EVERY_BYTES
+        free_bytes = disk.f_bavail * disk.f_frsize
+        if needed_bytes + self._reserve_bytes > free_bytes:
+            reserve = f" beside the reserve of {self._reserve_bytes}" if self._reserve_bytes else ""
+            raise self._full(
+                f"{self._place} has {free_bytes} bytes left where {needed_bytes} are needed{reserve}: "
+                "make room"
+            )
+        return free_bytes - self._reserve_bytes
+
+    def take(self, size_bytes: int) -> None:
+        """Say that so many bytes are about to be written. Raises as `check`.
+
+        Looks at the disk every 8 MiB, and more often as it fills up: others write to it too.
+        """
+        if size_bytes > self._granted_bytes:
+            self._granted_bytes = min(self.check(size_bytes) // 2, _LOOK_EVERY_BYTES)
+        self._granted_bytes -= size_bytes
