@@ -68,9 +68,10 @@ def _recovered(journal: Journal, unfinished: UnfinishedJob) -> tuple[Job, bool]:
     if job.kind is Kind.BACKUP:
         return job.failed(now, INTERRUPTED, "the agent was stopped while the backup ran"), False
     with closing(journal.checkpoint(job.id)) as checkpoint:
-        if committed(unfinished.directory, job.id):
+        failed = job.state is State.FAILED
+        if not failed and committed(unfinished.directory, job.id):
             checkpoint[COMMITTED] = "yes"
-        recover(unfinished.directory, job.id)
+        recover(unfinished.directory, job.id, failed=failed)
         finished = COMMITTED in checkpoint
         if not finished:
             remove_made(unfinished.made)

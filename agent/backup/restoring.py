@@ -74,7 +74,7 @@ def _put_back(archive: ArchiveReader, order: RestoreOrder, context: Context) -> 
         context.phase("committing")
         _commit(work, order, context)
     except BaseException:
-        if _tidied(work, order, context):
+        if _tidied(work, order, context, failed=True):
             remove_made(order.made)
         raise
     if _noted(context):
@@ -90,15 +90,10 @@ def _commit(work: Restore, order: RestoreOrder, context: Context) -> None:
         if order.before:
             order.before(order.directory, context.token)
         context.token.finish()
-        work.commit()
-        if order.after:
-            order.after(order.directory, context.token)
+        work.commit(lambda: order.after(order.directory, context.token) if order.after else None)
     except BaseException:
-        try:
-            work.take_back()
-        finally:
-            _start_again(order)
-            context.checkpoint.pop(STOPPED, None)
+        _start_again(order)
+        context.checkpoint.pop(STOPPED, None)
         raise
 
 
@@ -139,11 +134,11 @@ def _delivered(archive: ArchiveReader, order: RestoreOrder, context: Context) ->
     return survey
 
 
-def _tidied(work: Restore, order: RestoreOrder, context: Context) -> bool:
+def _tidied(work: Restore, order: RestoreOrder, context: Context, *, failed: bool = False) -> bool:
     """Leave nothing of the restore behind but its result; False when the next start has to do it."""
     try:
         work.discard()
-        recover(order.directory, context.job_id)
+        recover(order.directory, context.job_id, failed=failed)
         del context.checkpoint[WORKING]
     except JobError:
         log.exception("a restore could not be tidied up: the next start of the agent does it")

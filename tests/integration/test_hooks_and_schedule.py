@@ -285,11 +285,11 @@ def test_cancel_kills_a_hook_around_the_commit_and_the_old_data_is_there(
     assert differences(old, contents(device.data)) == []
 
 
-@pytest.mark.parametrize(("hanging", "data"), [("stop.sh", "damaged"), ("start.sh", '{"interval": 30}')])
+@pytest.mark.parametrize("hanging", ["stop.sh", "start.sh"])
 def test_after_a_crash_between_the_two_after_restore_cmd_runs_once(
-    device: AgentProcess, started: Started, backend: Backend, hanging: str, data: str
+    device: AgentProcess, started: Started, backend: Backend, hanging: str
 ) -> None:
-    """Whoever was stopped is started again, over the old data or the new; nothing else runs meanwhile."""
+    """Whoever was stopped is started again, over the old data; nothing else runs meanwhile."""
     hang_once = f'test -e "$work/pids" || {{ {ENDLESS}; }}'
     bodies = {"stop.sh": LOOK % "before", "start.sh": LOOK % "after"}
     bodies[hanging] = f"{hang_once}\n{bodies[hanging]}"
@@ -304,14 +304,14 @@ def test_after_a_crash_between_the_two_after_restore_cmd_runs_once(
     told = lines(device)
     device.start()
     wait_until(lambda: lines(device) != told, what="afterRestoreCmd")
-    assert lines(device) == [*told, f"after {data}"]
+    assert lines(device) == [*told, "after damaged"]
     ended = backend.ended("Y")
-    assert ended["state"] == ("RESTORE_FAILED" if hanging == "stop.sh" else "RESTORE_FINISHED")
+    assert (ended["state"], ended["statusCode"]) == ("RESTORE_FAILED", "interrupted")
     device.stop()
     device.start()
     wait_until(lambda: device.count_log("connected") == 3, what="the agent to be back")
     assert backend.run("backup", "next", LOCAL)["state"] == "BACKUP_FINISHED"
-    assert lines(device) == [*told, f"after {data}"]
+    assert lines(device) == [*told, "after damaged"]
 
 
 # Periodic backups

@@ -149,6 +149,24 @@ def test_a_failure_at_any_change_of_the_disk_takes_everything_back(
         restore.commit()
 
 
+def test_what_could_not_be_taken_back_either_goes_back_later(target: Path, archive: Path) -> None:
+    """Whatever is refused twice: once it was told as failed, the new data must not stay."""
+    before, at, failed = snapshot(target), 1, True
+    while failed:
+        failed = False
+        with unpacked(target, archive, REPLACE) as restore:
+            try:
+                with striking(at, error(errno.EIO)), striking(at, error(errno.EIO)):  # this call and the next
+                    restore.commit()
+            except JobError:
+                failed = True
+        if failed:
+            recover(target, JOB, failed=True)
+            assert differences(before, snapshot(target)) == []
+        at += 1
+    assert differences(before, snapshot(target)) != []
+
+
 def test_a_file_that_somebody_else_makes_in_a_place_to_come_survives_a_roll_back(
     target: Path, archive: Path
 ) -> None:

@@ -1,6 +1,7 @@
 """Doing what the plan says, and undoing it, from any point at which the doing stopped."""
 
 import os
+from collections.abc import Callable
 from typing import BinaryIO
 
 from agent.backup.restore import disk
@@ -13,8 +14,13 @@ from agent.backup.transfer import CancelToken
 _PLAN_BEING_WRITTEN = "plan.tmp"
 
 
-def commit(workspace: Workspace, comparison: Comparison, token: CancelToken) -> None:
-    """Bring the unpacked tree into the target. Raises OSError, IoError and Cancelled; then `take_back`."""
+def commit(
+    workspace: Workspace, comparison: Comparison, token: CancelToken, confirm: Callable[[], None]
+) -> None:
+    """Bring the unpacked tree into the target; it counts when `confirm`, called with all in place, returns.
+
+    Raises OSError, IoError, Cancelled and what `confirm` does; then `take_back`.
+    """
     _write_plan(workspace, comparison, token)
     # From here on a crash means: back to old. So the plan, what undo/ saved and, for the end, every new
     # byte are on the disk before the first change.
@@ -30,6 +36,8 @@ def commit(workspace: Workspace, comparison: Comparison, token: CancelToken) -> 
             if step.new:
                 set_meta(workspace.target.directory(step.path), step.new)
     disk.sync_file_system(workspace.root_fd)
+    # Until it returns a crash still means: back to old. So does a disk that refuses to take it back now.
+    confirm()
     workspace.rename(PLAN, DONE)
 
 

@@ -1,6 +1,7 @@
 """One restore from beginning to end: unpack, commit, discard; and what to do after a crash."""
 
 import os
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from enum import Enum
@@ -10,7 +11,7 @@ from agent.backup.archive.names import PRIVATE_PREFIX, readable
 from agent.backup.archive.reader import ArchiveReader
 from agent.backup.archive.survey import ArchiveLimits, Survey
 from agent.backup.errors import IoError, NoSpace, disk_errors
-from agent.backup.restore.commit import commit, roll_back, take_back
+from agent.backup.restore.commit import commit, take_back
 from agent.backup.restore.compare import Comparison
 from agent.backup.restore.directories import open_resolved
 from agent.backup.restore.mounts import mounts_below
@@ -60,6 +61,7 @@ class Restore:
         self._target, self._job_id, self._options = target, job_id, options
         self._token, self._progress = token, progress
         self._workspace: Workspace | None = None
+        self._committed = False
 
     @property
     def unpacked(self) -> Path:
@@ -94,39 +96,33 @@ class Restore:
                 raise
         return survey
 
-    def commit(self) -> None:
+    def commit(self, confirm: Callable[[], None] = lambda: None) -> None:
         """Bring what was unpacked into the target, all of it or nothing.
 
-        Raises NoSpace, IoError and Cancelled after everything is as it was; an IoError that says so when
-        even that was impossible: `recover` does it then.
+        `confirm` is called when all is in place, and takes it back by raising. Raises NoSpace, IoError,
+        Cancelled and what `confirm` does after everything is as it was; an IoError that says so when even
+        that was impossible: `recover` does it then.
         """
         workspace = self._workspace
         assert workspace is not None, "unpack comes first"
         with disk_errors("cannot put the unpacked files in place"):
             try:
-                commit(workspace, self._comparison(workspace), self._token)
+                commit(workspace, self._comparison(workspace), self._token, confirm)
             except BaseException:
-                self._take_back(workspace)
+                _take_back(workspace)
                 raise
-
-    def take_back(self) -> None:
-        """Make the target what it was before `commit`; nothing happens when that changed nothing.
-
-        Raises an IoError that says so when it is impossible now: `recover` does it then.
-        """
-        if self._workspace:
-            self._take_back(self._workspace)
+        self._committed = True
 
     def discard(self) -> None:
         """Remove the working directory; harmless when done twice. Raises IoError.
 
-        A commit that could be neither completed nor taken back keeps it, for `recover`.
+        One whose commit could be neither completed nor taken back stays, for `recover`.
         """
         if self._workspace is None:
             return
         workspace, self._workspace = self._workspace, None
         with closing(workspace), disk_errors(f"cannot remove '{readable(workspace.name)}' from the target"):
-            if not workspace.has(PLAN):
+            if self._committed or not (workspace.has(PLAN) or workspace.has(DONE)):
                 workspace.remove()
 
     def _check_space(self, survey: Survey) -> None:
@@ -154,13 +150,14 @@ class Restore:
         resolved = Path(os.path.realpath(storage))
         return str(resolved.relative_to(self._target)) if resolved.is_relative_to(self._target) else None
 
-    def _take_back(self, workspace: Workspace) -> None:
-        try:
-            take_back(workspace)
-        except OSError as error:
-            raise IoError(
-                "the restore failed and could not be taken back now; the next start of the agent does it"
-            ) from error
+
+def _take_back(workspace: Workspace) -> None:
+    try:
+        take_back(workspace)
+    except OSError as error:
+        raise IoError(
+            "the restore failed and could not be taken back now; the next start of the agent does it"
+        ) from error
 
 
 class Recovery(Enum):
@@ -174,17 +171,18 @@ class Recovery(Enum):
     """The target is what the restore wanted."""
 
 
-def recover(target: Path, job_id: str) -> Recovery:
+def recover(target: Path, job_id: str, *, failed: bool = False) -> Recovery:
     """Bring a target to entirely old or entirely new after a crash at any point of a restore.
 
-    May itself be cut off at any point and called again. Raises IoError when the disk fails.
+    One that `failed`, and was told so, goes back to old also when only the last sync of its commit was
+    refused. May itself be cut off at any point and called again. Raises IoError when the disk fails.
     """
     with disk_errors(f"cannot recover '{readable(str(target))}' after a restore"):
         workspace = Workspace.find(target, job_id)
         if workspace is None:
             return Recovery.NOTHING
         with closing(workspace):
-            return _recover(workspace)
+            return _recover(workspace, failed)
 
 
 def committed(target: Path, job_id: str) -> bool:
@@ -200,15 +198,14 @@ def committed(target: Path, job_id: str) -> bool:
             return workspace.has(DONE)
 
 
-def _recover(workspace: Workspace) -> Recovery:
-    if workspace.has(DONE):
+def _recover(workspace: Workspace, failed: bool) -> Recovery:
+    if workspace.has(DONE) and not failed:
         os.fsync(workspace.work_fd)  # `done` has to last before undo/ goes
         found = Recovery.COMMITTED
     elif not os.listdir(workspace.work_fd):
         found = Recovery.NOTHING
     else:
-        if workspace.has(PLAN):
-            roll_back(workspace)
+        take_back(workspace)
         found = Recovery.ROLLED_BACK
     workspace.remove()
     return found
