@@ -1,0 +1,85 @@
+"""Small file systems that are really mounted: soon full, soon without inodes, read-only on demand."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+
+from tests.support.require import require
+
+KINDS = ("tmpfs", "ext4")
+SIZE_BYTES, INODES = 4 << 20, 64
+
+
+@dataclass(frozen=True)
+class Disk:
+    path: Path
+
+    @property
+    def free_bytes(self) -> int:
+        status = os.statvfs(self.path)
+        return status.f_bavail * status.f_frsize
+
+    @contextmanager
+    def full(self) -> Iterator[None]:
+        """While inside, somebody else uses the disk to the last byte."""
+        ballast = self.path / "ballast"
+        with ballast.open("wb", buffering=0) as file:
+            try:
+                _repeat(lambda: file.write(bytes(1 << 16)))
+                _repeat(lambda: file.write(bytes(512)))
+                yield
+            finally:
+                ballast.unlink()
+
+    @contextmanager
+    def without_inodes(self) -> Iterator[None]:
+        """While inside, no further file can be made."""
+        many = self.path / "many"
+        many.mkdir()
+        names = (many / str(number) for number in range(INODES * 2))
+        _repeat(lambda: next(names).touch())
+        yield
+        shutil.rmtree(many)
+
+    @contextmanager
+    def read_only(self) -> Iterator[None]:
+        """While inside, as a kernel leaves a file system that it found damaged."""
+        self.remount("ro")
+        yield
+        self.remount("rw")
+
+    def remount(self, option: str) -> None:
+        """With `ro` nobody may have a file of it open for writing."""
+        subprocess.run(["mount", "-o", f"remount,{option}", self.path], check=True)
+
+
+def _repeat(step: Callable[[], object]) -> None:
+    """Until the disk refuses."""
+    with suppress(OSError):
+        while True:
+            step()
+
+
+@contextmanager
+def real_disk(kind: str, path: Path) -> Iterator[Disk]:
+    """A file system of `SIZE_BYTES` and about `INODES` files, mounted at the new directory `path`."""
+    tools = [*map(shutil.which, ("mount", "mkfs.ext4", "losetup"))]
+    require(os.geteuid() == 0 and all(tools), "root, to mount, and mkfs.ext4")
+    path.mkdir(parents=True)
+    with NamedTemporaryFile() as image:
+        options = ["-t", "tmpfs", "-o", f"size={SIZE_BYTES},nr_inodes={INODES}", "none"]
+        if kind == "ext4":
+            image.truncate(SIZE_BYTES)
+            subprocess.run(["mkfs.ext4", "-q", "-m", "0", "-N", str(INODES), image.name], check=True)
+            options = ["-o", "loop", image.name]  # the mount keeps the file after its name has gone
+        mounted = subprocess.run(["mount", *options, path], check=False, capture_output=True)
+    require(mounted.returncode == 0, f"the right to mount ({kind})")
+    try:
+        yield Disk(path)
+    finally:
+        subprocess.run(["umount", path], check=True)
