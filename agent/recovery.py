@@ -42,9 +42,11 @@ def recover_data(journal: Journal, staging: Staging, targets: Iterable[Path] = (
     """
     staging.remove_incomplete()
     recovered, unfinished_jobs = Recovered(), journal.unfinished_jobs()
-    if any(unfinished.job.kind is Kind.BACKUP for unfinished in unfinished_jobs):
+    backups = [each.job for each in unfinished_jobs if each.job.kind is Kind.BACKUP]
+    if backups:
+        since = min(job.started for job in backups)
         for target in targets:
-            remove_abandoned_below(target)
+            remove_abandoned_below(target, since.timestamp())
     for unfinished in unfinished_jobs:
         job = unfinished.job
         try:

@@ -10,6 +10,7 @@ import fcntl
 import os
 import re
 import secrets
+import stat
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -144,19 +145,34 @@ def remove_abandoned(directory: int) -> None:
             os.unlink(name, dir_fd=directory)
 
 
-def remove_abandoned_below(path: Path) -> None:
-    """The same in a directory and all below it, on its file system; what cannot be looked into is left."""
+def remove_abandoned_below(path: Path, since_s: float) -> None:
+    """The same in a directory and all below it, on its file system; what cannot be looked into is left.
+
+    Also removes empty directories that a `put` may have made since then (seconds since 1970): another one
+    makes them again.
+    """
+    made: list[str] = []
     with suppress(OSError):
         root = os.open(path, DIRECTORY_FLAGS)
         try:
             device = os.fstat(root).st_dev
-            for _, directories, _, directory in os.fwalk(".", dir_fd=root):
-                if os.fstat(directory).st_dev == device:
-                    remove_abandoned(directory)
-                else:
+            for name, directories, _, directory in os.fwalk(".", dir_fd=root):
+                status = os.fstat(directory)
+                if status.st_dev != device:
                     directories.clear()
+                    continue
+                if name != "." and _made_here(status) and status.st_mtime >= since_s:
+                    made.append(name)
+                remove_abandoned(directory)
+            for name in reversed(made):  # the inner ones first
+                with suppress(OSError):  # not empty
+                    os.rmdir(name, dir_fd=root)
         finally:
             os.close(root)
+
+
+def _made_here(status: os.stat_result) -> bool:
+    return status.st_uid == os.geteuid() and stat.S_IMODE(status.st_mode) == 0o700
 
 
 @contextmanager

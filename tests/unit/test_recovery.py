@@ -1,5 +1,6 @@
 """After a crash: the data is right at once, and what became of the job is told once."""
 
+import os
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -41,6 +42,19 @@ def test_an_interrupted_job_is_told_once_as_failed(device: Device, kind: Kind) -
     assert last["startTime"] == first["startTime"]
     device.restart()
     assert len(device.values()) == 2
+
+
+def test_directories_that_an_interrupted_backup_made_for_its_archive_are_removed(device: Device) -> None:
+    archives = device.settings.storage / "archives"
+    for name, since_s in {"made/inner": 1, "kept/inner": 1, "kept/older": -1, "lost+found": -1}.items():
+        (archives / name).mkdir(mode=0o700, parents=True)
+        (archives / name).parent.chmod(0o700)
+        moment_s = START.timestamp() + since_s
+        os.utime(archives / name, (moment_s, moment_s))
+    (archives / "made/inner/.it.zip.part-0123456789abcdef").touch()
+    crash_during(device, Kind.BACKUP, device.data)
+    left = sorted(str(path.relative_to(archives)) for path in archives.rglob("*"))
+    assert left == ["kept", "kept/older", "lost+found"]
 
 
 def test_the_next_command_runs_after_a_crash(device: Device) -> None:
