@@ -29,9 +29,11 @@ class Reserve:
 class Room:
     """What may still be written to one file system. Used by one thread."""
 
-    def __init__(self, file: int, place: str, reserve_bytes: int, full: Callable[[str], Exception]) -> None:
-        """`file` is anything open on it. `place` names it in messages, `full` makes the error of one."""
-        self._file, self._place, self._reserve_bytes, self._full = file, place, reserve_bytes, full
+    def __init__(
+        self, within: int | Path, place: str, reserve_bytes: int, full: Callable[[str], Exception]
+    ) -> None:
+        """`within`: anything on it. `place` names it in messages, `full` makes the error of one."""
+        self._within, self._place, self._reserve_bytes, self._full = within, place, reserve_bytes, full
         self._granted_bytes = 0
 
     def check(self, needed_bytes: int = 0, needed_files: int = 0) -> int:
@@ -40,7 +42,7 @@ class Room:
         Raises OSError. A file system that does not tell (a tmpfs without limit, some network ones) is
         taken to have room.
         """
-        disk = os.fstatvfs(self._file)
+        disk = os.statvfs(self._within)
         if disk.f_files and needed_files > disk.f_favail:
             raise self._full(
                 f"{self._place} has room for {disk.f_favail} more files where {needed_files} are needed: "

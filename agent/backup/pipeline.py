@@ -114,6 +114,9 @@ def backup(order: BackupOrder, context: Context) -> BackupResult:
     With a place that takes a stream there is no copy on the device's disk. Returned means stored and
     readable, or complete and durable in staging; raised means that neither is left behind.
     """
+    if order.place is None or order.place.needs_size:
+        with disk_errors(f"cannot look at '{order.staged.parent}'"):
+            _room(order.staged, order.reserve_bytes).check()
     with _collected(order, context):
         if order.place is None or not order.skip_unchanged:
             return _archived(order, context)
@@ -139,6 +142,10 @@ def _unless_unchanged(order: BackupOrder, place: Place, context: Context) -> Bac
     if whole and (made := result.stored):
         return replace(result, kept=Kept(look.digest, made.name, made.size_bytes, made.etag))
     return result
+
+
+def _room(path: Path, reserve_bytes: int) -> Room:
+    return Room(path.parent, f"the storage '{path.parent}'", reserve_bytes, NoSpace)
 
 
 @contextmanager
@@ -246,7 +253,7 @@ def _write_file(
             size = 0
             with open(part, "xb", opener=private) as file:
                 write_back = WriteBack(file.fileno())
-                room = Room(file.fileno(), f"the storage '{path.parent}'", reserve_bytes, NoSpace)
+                room = _room(path, reserve_bytes)
                 for chunk in chunks:
                     room.take(len(chunk))
                     file.write(chunk)

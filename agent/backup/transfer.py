@@ -283,11 +283,12 @@ class FileSink:
         rate: RateLimit | None = None,
         reserve_bytes: int = 0,
     ) -> None:
-        """`reserve_bytes` are left free where `path` is."""
+        """`reserve_bytes` are left free where `path` is. Raises NoSpace when they are not, and OSError."""
         self._rate = rate or RateLimit(0, token)
+        self._room = Room(path.parent, f"the storage '{path.parent}'", reserve_bytes, NoSpace)
+        self._room.check()
         self._file: BinaryIO = open(path, "ab", opener=private)  # noqa: SIM115 (closed by `close`)
         self._write_back = WriteBack(self._file.fileno(), self._file.tell())
-        self._room = Room(self._file.fileno(), f"the storage '{path.parent}'", reserve_bytes, NoSpace)
         self._token, self._progress = token, progress
 
     def write(self, chunk: bytes, /) -> int:

@@ -121,6 +121,18 @@ def staging(scene: Scene) -> None:
     scene.works(device, "backup", {})
 
 
+def before_any_work(scene: Scene) -> None:
+    """A disk with nothing but its reserve does not even start the command that collects."""
+    disk, device = scene.disk("storage"), scene.device(backupCmd=f"touch {scene.work}/collected")
+    with disk.ballast(disk.free_bytes - RESERVE_BYTES + 4096):
+        assert "beside the reserve" in scene.fails(device, "backup", {})
+        assert not (scene.work / "collected").exists()
+        nowhere = {"storage.provider": "generic", "https.url": "http://127.0.0.1:1/it.zip"}
+        assert "beside the reserve" in scene.fails(device, "restore", nowhere)
+    scene.works(device, "backup", {})
+    assert (scene.work / "collected").exists()
+
+
 def staging_for_a_place_that_wants_the_length(scene: Scene) -> None:
     scene.disk("storage")
     device = scene.device()
@@ -263,6 +275,7 @@ def mount_point_in_the_target(scene: Scene) -> None:
 
 
 SCENARIOS: list[Callable[[Scene], None]] = [
+    before_any_work,
     staging,
     staging_for_a_place_that_wants_the_length,
     staging_without_inodes,

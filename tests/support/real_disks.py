@@ -25,6 +25,14 @@ class Disk:
         return status.f_bavail * status.f_frsize
 
     @contextmanager
+    def ballast(self, size_bytes: int) -> Iterator[None]:
+        """While inside, somebody else uses so much of it."""
+        ballast = self.path / "ballast"
+        ballast.write_bytes(bytes(size_bytes))
+        yield
+        ballast.unlink()
+
+    @contextmanager
     def full(self) -> Iterator[None]:
         """While inside, somebody else uses the disk to the last byte."""
         ballast = self.path / "ballast"
