@@ -4,6 +4,7 @@ Every point ends with the disk healed: the agent answers, and the next job works
 """
 
 import os
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from agent.backup.archive import directory
 from tests.faults.tally import tally
 from tests.support.fakes import Device
 from tests.support.http_server import HttpServer, Received, Say
@@ -171,6 +173,20 @@ def unpacking_without_inodes(scene: Scene) -> None:
     scene.restores(device)
 
 
+def temporary_file(scene: Scene) -> None:
+    """The central directory of a very large archive is kept in one, whatever the place is."""
+    disk, device = scene.disk("tmp"), scene.device()
+    tempdir, memory_bytes = tempfile.tempdir, directory._MEMORY_BYTES
+    tempfile.tempdir, directory._MEMORY_BYTES = str(disk.path), 1
+    try:
+        with disk.full():
+            for options in ({}, {**scene.archive(SMALL), "local.name": "new.zip"}, scene.place()):
+                scene.fails(device, "backup", options)
+    finally:
+        tempfile.tempdir, directory._MEMORY_BYTES = tempdir, memory_bytes
+    scene.works(device, "backup", {})
+
+
 def staging_without_inodes(scene: Scene) -> None:
     disk, device = scene.disk("storage"), scene.device()
     with disk.without_inodes():
@@ -279,6 +295,7 @@ SCENARIOS: list[Callable[[Scene], None]] = [
     staging,
     staging_for_a_place_that_wants_the_length,
     staging_without_inodes,
+    temporary_file,
     download,
     unpacking,
     unpacking_small_files,

@@ -2,7 +2,10 @@
 
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from tempfile import SpooledTemporaryFile
+
+from agent.backup.errors import disk_errors
 
 _BATCH_BYTES = 1 << 16
 _READ_BYTES = 1 << 13  # may become a thousand times as much
@@ -22,7 +25,7 @@ class CentralDirectory:
         self._kept = SpooledTemporaryFile(max_size=_MEMORY_BYTES)  # noqa: SIM115 - closed by close()
 
     def add(self, record: bytes) -> None:
-        """Keep one record. Raises OSError when the temporary file cannot be written."""
+        """Keep one record. Raises NoSpace and IoError when the temporary file cannot be written."""
         self.entries += 1
         self._batch.append(record)
         self._batch_bytes += len(record)
@@ -30,19 +33,25 @@ class CentralDirectory:
             self._flush()
 
     def _flush(self) -> None:
-        self._kept.write(self._deflate.compress(b"".join(self._batch)))
+        self._keep(self._deflate.compress(b"".join(self._batch)))
         self.size_bytes += self._batch_bytes
         self._batch.clear()
         self._batch_bytes = 0
 
+    def _keep(self, compressed: bytes) -> None:
+        with disk_errors("cannot keep the archive's directory in a temporary file (TMPDIR)"):
+            self._kept.write(compressed)
+
     def chunks(self) -> Iterator[bytes]:
         """All records, in order; `size_bytes` is complete afterwards. Called once, at the end."""
         self._flush()
-        self._kept.write(self._deflate.flush())
-        self._kept.seek(0)
+        self._keep(self._deflate.flush())
+        with disk_errors("cannot keep the archive's directory in a temporary file (TMPDIR)"):
+            self._kept.seek(0)  # writes what is still in a buffer
         inflate = zlib.decompressobj()
         while block := self._kept.read(_READ_BYTES):
             yield inflate.decompress(block)
 
     def close(self) -> None:
-        self._kept.close()
+        with suppress(OSError):  # a full disk refuses again what is still in a buffer
+            self._kept.close()
