@@ -14,8 +14,8 @@ from pathlib import Path
 
 from agent.backup.archive.writer import ArchiveOptions, write_archive
 from agent.backup.durable import sync_directory
-from agent.backup.exclusion import Excluded
 from agent.backup.errors import JobError, NoSpace, ProviderBug, SourceChanged, disk_errors
+from agent.backup.exclusion import Excluded
 from agent.backup.retry import RetryLimits, with_retries
 from agent.backup.selection import Entry, Report, walk
 from agent.backup.transfer import (
