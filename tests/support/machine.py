@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from tests.support.require import possible
 from tests.support.waiting import wait_until
 
 
@@ -35,18 +36,21 @@ class Machine:
     @contextmanager
     def booted(self, unit: str) -> Iterator[None]:
         """Boot into `unit` with what it needs; switched off without ceremony."""
-        nspawn = subprocess.Popen(
-            ["systemd-nspawn", f"--directory={self.root}", "--machine=edge-backup-test", "--boot",
-             "--private-network", "--register=no", "--keep-unit", "--console=pipe", f"systemd.unit={unit}"],
+        nspawn = ["systemd-nspawn", f"--directory={self.root}", "--machine=edge-backup-test",
+                  "--private-network", "--register=no", "--keep-unit", "--console=pipe"]  # fmt: skip
+        tried = subprocess.run([*nspawn, "/bin/true"], check=False, capture_output=True, text=True)
+        possible(tried.returncode == 0, f"systemd-nspawn: {tried.stderr.strip()[-200:]}")
+        process = subprocess.Popen(
+            [*nspawn, "--boot", f"systemd.unit={unit}"],
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
         try:
-            wait_until(lambda: self._found_leader(nspawn.pid), what="the machine's first process")
+            wait_until(lambda: self._found_leader(process.pid), what="the machine's first process")
             wait_until(lambda: self.shows(unit, "ActiveState") == "active", what=unit, timeout_s=60)
             yield
         finally:
-            nspawn.kill()
-            nspawn.wait(30)
+            process.kill()
+            process.wait(30)
 
     def _found_leader(self, nspawn_pid: int) -> bool:
         """Whether there is a child of nspawn that is process 1 inside, not only on the way to it."""
@@ -66,7 +70,8 @@ def machine(scratch: Path) -> Iterator[Machine]:
             (["-t", "overlay", "-o", f"lowerdir=/,upperdir={scratch}/upper,workdir={scratch}/work", "none"],
              scratch / "root"),
         ):  # fmt: skip
-            subprocess.run(["mount", *options, place], check=True)
+            mounted = subprocess.run(["mount", *options, place], check=False, capture_output=True)
+            possible(mounted.returncode == 0, f"mount {options[1]} at {place}")
             stack.callback(subprocess.run, ["umount", "--lazy", os.fspath(place)], check=True)
             for name in ("upper", "work", "root"):
                 (scratch / name).mkdir(exist_ok=True)

@@ -13,7 +13,7 @@ from agent.backup.archive.reader import ArchiveLimits
 from agent.backup.errors import ArchiveError, IoError
 from agent.backup.restore import RestoreOptions, make_target, missing, recover, remove_made
 from tests.support.archives import Crafted, crafted
-from tests.support.require import require
+from tests.support.require import possible, require
 from tests.support.restoring import JOB, LIMITS, NOBODY, is_clean, restored
 from tests.support.trees import Dir, File, Link, differences, make_tree, snapshot, write_zip
 
@@ -136,6 +136,8 @@ def foreign_disk(target: Path) -> Iterator[Path]:
     require(
         all(map(shutil.which, programs)) and os.geteuid() == 0, "exfatprogs, exfat-fuse and root, to mount"
     )
+    possible(os.access("/dev/fuse", os.W_OK), "mount with FUSE")
+    possible(subprocess.run(["losetup", "--find"], check=False).returncode == 0, "loop devices")
     image, place = target.with_suffix(".img"), make_tree(target.with_name("stick"), {})
     with image.open("wb") as file:
         file.truncate(16 << 20)
