@@ -15,10 +15,10 @@ from pathlib import Path
 import providers
 from agent import __version__
 from agent.backup import access
+from agent.backup.connections import Connections
+from agent.backup.context import Place
 from agent.backup.errors import AccessForbidden
 from agent.backup.job import archive_name
-from agent.backup.pipeline import Place
-from agent.backup.transfer import Connections
 from agent.messaging.ditto import EXECUTION_FAILED, PARAMETER_INVALID, CommandError
 from agent.parameters import Parameters
 from agent.settings import Settings

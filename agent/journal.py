@@ -9,58 +9,21 @@ import json
 import os
 import secrets
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, MutableMapping
-from contextlib import closing, contextmanager
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
 
 import structlog
 
 from agent.backup.durable import sync_directory
-from agent.backup.errors import IoError, NoSpace
 from agent.backup.job import STOPPED, WORKING, Job, Kind, State, format_time, parse_time
+from agent.checkpoints import JournalCheckpoint
+from agent.journal_file import checked, is_corrupt, make_private, sync_always
 
 log = structlog.get_logger(__name__)
 
-_MIGRATIONS = (
-    """
-    CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-    CREATE TABLE commands (
-        id INTEGER PRIMARY KEY, device TEXT NOT NULL, request_id TEXT NOT NULL, subject TEXT NOT NULL,
-        correlation_id TEXT NOT NULL, digest BLOB NOT NULL, short INTEGER NOT NULL,
-        boot_id TEXT NOT NULL, boot_s REAL NOT NULL, reply_topic TEXT, reply BLOB, job_id TEXT);
-    CREATE INDEX commands_by_request ON commands (request_id, subject);
-    CREATE TABLE jobs (
-        id TEXT PRIMARY KEY, kind TEXT NOT NULL, correlation_id TEXT NOT NULL, started TEXT NOT NULL,
-        directory BLOB NOT NULL, made TEXT NOT NULL, state TEXT NOT NULL, ended TEXT NOT NULL,
-        status_code TEXT NOT NULL, message TEXT NOT NULL);
-    CREATE TABLE staged (
-        id INTEGER PRIMARY KEY AUTOINCREMENT, path BLOB NOT NULL UNIQUE, size INTEGER NOT NULL,
-        sha256 TEXT NOT NULL, options TEXT NOT NULL);
-    CREATE TABLE children (
-        number INTEGER PRIMARY KEY, child_id TEXT NOT NULL UNIQUE, parent_id TEXT NOT NULL,
-        staged_id INTEGER NOT NULL REFERENCES staged (id),
-        asked_boot TEXT NOT NULL DEFAULT '', asked_s REAL NOT NULL DEFAULT 0);
-    CREATE TABLE offers (
-        parent_id TEXT PRIMARY KEY, total_bytes INTEGER NOT NULL, sent_bytes INTEGER NOT NULL) WITHOUT ROWID;
-    CREATE TABLE checkpoints (
-        owner TEXT NOT NULL, key TEXT NOT NULL, value TEXT NOT NULL, PRIMARY KEY (owner, key)) WITHOUT ROWID;
-    CREATE TABLE outbox (
-        id INTEGER PRIMARY KEY AUTOINCREMENT, topic TEXT NOT NULL, payload BLOB NOT NULL,
-        property TEXT NOT NULL);
-    CREATE TABLE twin (property TEXT PRIMARY KEY, payload BLOB NOT NULL) WITHOUT ROWID;
-    """,
-    """
-    CREATE TABLE uploads (
-        parent_id TEXT PRIMARY KEY, started TEXT NOT NULL, info TEXT NOT NULL) WITHOUT ROWID;
-    """,
-    """
-    ALTER TABLE jobs ADD COLUMN facts TEXT NOT NULL DEFAULT '{}';
-    """,
-)
-"""Forward only: a release appends a script; `user_version` counts those that have run."""
 
 _LASTING = (WORKING, STOPPED)
 """Checkpoints that outlive their job: the next start of the agent does what they ask for."""
@@ -68,12 +31,6 @@ KEPT_JOBS = 1000
 KEPT_COMMANDS = 1000
 CROWDED_BYTES, FULL_BYTES = 4 << 20, 6 << 20
 """Ids and messages may be long: between these sizes the journal keeps less and less of its history."""
-_WAL_PAGES, _WAL_BYTES = 256, 1 << 20
-"""The write-ahead log is copied when it has so many pages, and then cut, however long a transaction was."""
-
-
-class NewerJournal(Exception):
-    """The journal was written by a later release; this one must not touch it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,88 +43,6 @@ class UnfinishedJob:
     """Directories that a restore made before it began, outermost first."""
 
 
-def _connect(path: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(path, timeout=5, isolation_level=None)
-    try:
-        _prepare(connection)
-    except BaseException:
-        connection.close()
-        raise
-    return connection
-
-
-def _prepare(connection: sqlite3.Connection) -> None:
-    connection.execute("PRAGMA journal_mode=WAL")
-    connection.execute(f"PRAGMA wal_autocheckpoint={_WAL_PAGES}")
-    connection.execute(f"PRAGMA journal_size_limit={_WAL_BYTES}")
-    _sync_always(connection)
-
-
-def _sync_always(connection: sqlite3.Connection) -> None:
-    connection.execute("PRAGMA synchronous=FULL")
-
-
-_DISK_OR_OTHERS = {
-    sqlite3.SQLITE_BUSY,
-    sqlite3.SQLITE_LOCKED,
-    sqlite3.SQLITE_NOMEM,
-    sqlite3.SQLITE_IOERR,
-    sqlite3.SQLITE_FULL,
-    sqlite3.SQLITE_CANTOPEN,
-}
-
-
-def _make_private(path: Path) -> None:
-    """Make the file unless it is there, with mode 0600 whatever it had; SQLite's other files get the same."""
-    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        if os.fstat(file).st_mode & 0o077:
-            os.fchmod(file, 0o600)
-    finally:
-        os.close(file)
-
-
-def _is_corrupt(error: Exception) -> bool:
-    """False when the disk or somebody else is to blame.
-
-    SQLITE_READONLY blames the file: it could be opened for writing, so its header is damaged.
-    """
-    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT)
-    return code & 0xFF not in _DISK_OR_OTHERS
-
-
-def _check_schema(connection: sqlite3.Connection) -> None:
-    """Raise DatabaseError unless the tables are those of the migrations and can be written."""
-    connection.execute("DELETE FROM meta WHERE key = ''")  # changes nothing, but would not do so read-only
-    query = "SELECT type, name, tbl_name, sql FROM sqlite_master ORDER BY name"
-    with closing(sqlite3.connect(":memory:")) as wanted:
-        wanted.executescript(";".join(_MIGRATIONS))
-        same = connection.execute(query).fetchall() == wanted.execute(query).fetchall()
-    if not same:
-        raise sqlite3.DatabaseError("the tables are not those of this release")
-
-
-def _checked(path: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(path, timeout=5, isolation_level=None)
-    try:
-        _prepare(connection)
-        if connection.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
-            raise sqlite3.DatabaseError("quick_check failed")
-        (version,) = connection.execute("PRAGMA user_version").fetchone()
-        if version > len(_MIGRATIONS):
-            raise NewerJournal(
-                f"journal '{path}' has version {version}, this release knows {len(_MIGRATIONS)}:"
-                " install the release that wrote it, or move the file away"
-            )
-        for number, script in enumerate(_MIGRATIONS[version:], version + 1):
-            connection.executescript(f"BEGIN IMMEDIATE; {script}; PRAGMA user_version={number}; COMMIT")
-        _check_schema(connection)
-    except BaseException:
-        connection.close()
-        raise
-    return connection
-
-
 class Journal:
     """Also the outbox's store (see `agent.messaging.outbox.Store`)."""
 
@@ -178,16 +53,16 @@ class Journal:
         Raises `NewerJournal`, and OSError or sqlite3.OperationalError when the disk does not allow it.
         """
         self.path, self._kept_jobs = path, kept_jobs
-        _make_private(path)
+        make_private(path)
         try:
-            self._db = _checked(path)
+            self._db = checked(path)
             self._read_all()
         except (sqlite3.Error, ValueError, LookupError, TypeError) as error:
-            if not _is_corrupt(error):
+            if not is_corrupt(error):
                 raise
             aside = self._set_aside()
             log.error("journal is corrupt, a fresh one is started", journal=str(path), set_aside=str(aside))
-            self._db = _checked(path)
+            self._db = checked(path)
         # SQLite syncs what it writes, but not always the names of the journal and its log.
         sync_directory(path.parent)
 
@@ -211,7 +86,7 @@ class Journal:
         for suffix in ("-wal", "-shm", ""):
             if (file := Path(f"{self.path}{suffix}")).exists():
                 file.rename(f"{aside}{suffix}")
-        _make_private(self.path)
+        make_private(self.path)
         return aside
 
     def close(self) -> None:
@@ -250,7 +125,7 @@ class Journal:
             with self.transaction() as db:
                 yield db
         finally:
-            _sync_always(self._db)
+            sync_always(self._db)
 
     def remembered(self, key: str) -> str:
         """A random text that is made once and stays: the client id, the key of the payload digests."""
@@ -384,52 +259,3 @@ class Journal:
         """The last value of each property of the twin that has arrived."""
         rows = self._db.execute("SELECT property, payload FROM twin")
         return {name: json.loads(payload)["value"] for name, payload in rows}
-
-
-@contextmanager
-def _disk_trouble() -> Iterator[None]:
-    """Raise `NoSpace` or `IoError` when the disk does not let SQLite work."""
-    try:
-        yield
-    except sqlite3.OperationalError as error:
-        full = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_FULL
-        reason = "the disk is full" if full else "the disk fails"
-        raise (NoSpace if full else IoError)(f"cannot write the agent's journal: {reason}") from error
-
-
-class JournalCheckpoint(MutableMapping[str, str]):
-    """How far the transfer of `owner` has come. Every change is on the disk when it returns.
-
-    Raises `NoSpace` and `IoError`, as any work of a job does when the device's disk fails.
-    """
-
-    def __init__(self, path: Path, owner: str) -> None:
-        with _disk_trouble():
-            self._db = _connect(path)
-        self._owner = owner
-
-    def _rows(self, query: str, *values: str) -> list[tuple[Any, ...]]:
-        with _disk_trouble():
-            return self._db.execute(query, (self._owner, *values)).fetchall()
-
-    def __getitem__(self, key: str) -> str:
-        rows = self._rows("SELECT value FROM checkpoints WHERE owner = ? AND key = ?", key)
-        if not rows:
-            raise KeyError(key)
-        return str(rows[0][0])
-
-    def __setitem__(self, key: str, value: str) -> None:
-        self._rows("REPLACE INTO checkpoints VALUES (?, ?, ?)", key, value)
-
-    def __delitem__(self, key: str) -> None:
-        if not self._rows("DELETE FROM checkpoints WHERE owner = ? AND key = ? RETURNING key", key):
-            raise KeyError(key)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter([key for (key,) in self._rows("SELECT key FROM checkpoints WHERE owner = ?")])
-
-    def __len__(self) -> int:
-        return sum(1 for _ in self)
-
-    def close(self) -> None:
-        self._db.close()

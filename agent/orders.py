@@ -8,12 +8,12 @@ import structlog
 
 from agent.backup.archive.survey import ArchiveLimits
 from agent.backup.archive.writer import ArchiveOptions
+from agent.backup.cancel import CancelToken
+from agent.backup.context import Command, Context
 from agent.backup.errors import JobError
 from agent.backup.hooks import Hook, run_hook
 from agent.backup.job import STOPPED, Job
-from agent.backup.pipeline import Command, Context
 from agent.backup.restore import RestoreOptions
-from agent.backup.transfer import CancelToken
 from agent.settings import Settings
 
 log = structlog.get_logger(__name__)

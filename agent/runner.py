@@ -19,12 +19,7 @@ from agent.admission import Admission, Admitted, device_tag, metadata
 from agent.backup.archive.survey import Survey
 from agent.backup.exclusion import excluding
 from agent.backup.job import PLAIN, SEALED, Job, Kind
-from agent.backup.pipeline import (
-    BackupOrder,
-    BackupResult,
-    about,
-    backup,
-)
+from agent.backup.pipeline import BackupOrder, BackupResult, about, backup
 from agent.backup.restore import missing
 from agent.backup.restoring import RestoreOrder, restore
 from agent.handover import Staged

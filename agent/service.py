@@ -14,7 +14,8 @@ from agent.control import Control
 from agent.engine import Engine
 from agent.fatal import FatalCommands
 from agent.feature import Feature
-from agent.journal import Journal, NewerJournal
+from agent.journal import Journal
+from agent.journal_file import NewerJournal
 from agent.local_face import LocalFace
 from agent.log import setup as set_up_logging
 from agent.mailbox import Mailbox

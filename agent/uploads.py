@@ -16,7 +16,7 @@ import structlog
 
 from agent.admission import Admission, Admitted, metadata
 from agent.backup.job import PLAIN, Upload
-from agent.backup.pipeline import UploadOrder, upload
+from agent.backup.storing import UploadOrder, upload
 from agent.handover import Child, Handover, Staged
 from agent.journal import Journal
 from agent.mailbox import Post

@@ -11,10 +11,11 @@ from typing import Any, Generic, TypeVar
 
 import structlog
 
+from agent.backup.cancel import CancelToken
+from agent.backup.connections import Connections
+from agent.backup.context import Context, Place
 from agent.backup.errors import Cancelled, JobError
-from agent.backup.pipeline import Context, Place
 from agent.backup.retry import RetryLimits
-from agent.backup.transfer import CancelToken, Connections
 from agent.durations import format_duration
 from agent.journal import Journal
 from agent.mailbox import Mailbox, Timer

@@ -23,8 +23,8 @@ from pathlib import Path
 
 import structlog
 
+from agent.backup.cancel import CancelToken
 from agent.backup.errors import HookFailed
-from agent.backup.transfer import CancelToken
 from agent.durations import format_duration
 from agent.redaction import redact_text
 

@@ -1,75 +1,36 @@
-"""`backup` and `upload`: the steps in reading order, in a worker's thread.
+"""`backup`: its steps in reading order, in a worker's thread.
 
-Each is one straight synchronous function. It talks back only through the callbacks of its `Context` and
+It is one straight synchronous function. It talks back only through the callbacks of its `Context` and
 listens only to its cancel token; it returns a result, or raises a `JobError` or a `StorageError`.
 """
 
 import hashlib
 import os
 import shutil
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from agent.backup.archive.writer import ArchiveOptions, write_archive
+from agent.backup.context import Command, Context, Place
 from agent.backup.durable import sync_directory
-from agent.backup.errors import JobError, NoSpace, ProviderBug, SourceChanged, disk_errors
+from agent.backup.errors import NoSpace, SourceChanged, disk_errors
 from agent.backup.exclusion import Excluded
-from agent.backup.retry import RetryLimits, with_retries
 from agent.backup.selection import Entry, Report, walk
+from agent.backup.storing import distrusting, put
 from agent.backup.transfer import (
-    CancelToken,
     FileSource,
-    Progress,
-    RateLimit,
     StreamSource,
-    file_digest,
-    no_progress,
     private,
 )
 from agent.backup.unchanged import Kept, Looker, is_still_there
-from providers.api import Checkpoint, Resuming, Storage, Stored
-from providers.errors import StorageError
+from providers.api import Stored
 from providers.room import Room
 from providers.writeback import WriteBack
 
-
-@dataclass(frozen=True, slots=True)
-class Context:
-    """What a job is given by the agent around it."""
-
-    job_id: str
-    token: CancelToken
-    retries: RetryLimits
-    checkpoint: Checkpoint
-    progress: Progress = no_progress
-    bytes_per_s: int = 0
-    """Limit for what goes to a provider or comes from it; 0 for none."""
-    phase: Callable[[str], None] = lambda _name: None
-    left_out: Callable[[str, str], None] = lambda _name, _reason: None
-    """Told the name and reason of everything that could not be saved."""
-
-    def rate(self) -> RateLimit:
-        return RateLimit(self.bytes_per_s, self.token)
-
-
-Command = Callable[[Path, CancelToken], None]
-"""A command of the device's owner, run in a directory. Raises `HookFailed` and `Cancelled`."""
-
-
 Seal = Callable[[Iterator[bytes]], Generator[bytes, None, None]]
 """Makes a sealed archive of a plain one."""
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where an archive goes to or comes from. `name` is None for the newest archive of this device."""
-
-    storage: Storage
-    needs_size: bool
-    name: str | None
-    metadata: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +146,7 @@ def _archived(order: BackupOrder, context: Context) -> BackupResult:
         if order.place.needs_size:
             return _store_by_file(chunks, order.place, order, report, context)
         source = StreamSource(chunks, context.token, context.progress, rate=context.rate())
-        stored = _put(order.place, source, context)
+        stored = put(order.place, source, context)
         return BackupResult(report, stored.size_bytes, source.sha256, stored)
 
 
@@ -233,7 +194,7 @@ def _store_by_file(
         with closing(
             FileSource(part, context.token, context.progress, rate=context.rate(), md5=md5)
         ) as source:
-            stored = _put(place, source, context)
+            stored = put(place, source, context)
     finally:
         with suppress(OSError):  # what a failing disk keeps, the next start removes
             part.unlink()
@@ -271,62 +232,3 @@ def _write_file(
             part.unlink()
         raise
     return size, {name: digest.hexdigest() for name, digest in hashes.items()}
-
-
-def _put(place: Place, source: FileSource | StreamSource, context: Context) -> Stored:
-    assert place.name is not None
-    name = place.name
-
-    def attempt() -> Stored:
-        if source.rewindable:
-            source.seek(0)
-        with distrusting(source), context.token.lent():
-            stored = place.storage.put(name, source, place.metadata, context.checkpoint)
-        # An SDK may swallow what the stream raised, and report success with nothing stored.
-        if source.failure:
-            raise source.failure
-        _check_whole(stored, source)
-        return stored
-
-    def possible() -> bool:
-        return source.rewindable or source.tell() == 0 or isinstance(place.storage, Resuming)
-
-    return with_retries(attempt, context.retries, context.token, possible)
-
-
-def _check_whole(stored: Stored, source: FileSource | StreamSource) -> None:
-    """Raise `ProviderBug` when less was stored than the source had to give."""
-    whole = source.tell() if source.size is None else source.size
-    if stored.size_bytes != whole or (source.size is None and source.read(1)):
-        raise ProviderBug(f"the provider stored {stored.size_bytes} bytes, which is not all of the archive")
-
-
-@contextmanager
-def distrusting(source: FileSource | StreamSource | None = None) -> Iterator[None]:
-    """Raise `ProviderBug` for what a provider must not raise (rule 8 of `providers.api`)."""
-    try:
-        yield
-    except (JobError, StorageError):
-        raise
-    except Exception as error:
-        if source and source.failure is error:
-            raise
-        raise ProviderBug("the provider failed in a way it should not: see the device's log") from error
-
-
-@dataclass(frozen=True, slots=True)
-class UploadOrder:
-    """Store the complete archive `archive` at `place`."""
-
-    archive: Path
-    place: Place
-    checksum: bool
-
-
-def upload(order: UploadOrder, context: Context) -> Stored:
-    """Store a staged archive; continues where the checkpoint says that an earlier try ended."""
-    with disk_errors(f"cannot read the staged archive '{order.archive}'"):
-        md5 = file_digest(order.archive, "md5", context.token) if order.checksum else None
-        source = FileSource(order.archive, context.token, context.progress, rate=context.rate(), md5=md5)
-    with closing(source):
-        return _put(order.place, source, context)

@@ -10,13 +10,16 @@ import structlog
 
 from agent.backup.archive.reader import ArchiveReader
 from agent.backup.archive.survey import Survey
+from agent.backup.cancel import CancelToken
+from agent.backup.context import Command, Context, Place
 from agent.backup.errors import JobError, disk_errors
 from agent.backup.job import COMMITTED, PLAIN, SEALED, STOPPED, WORKING
-from agent.backup.pipeline import Command, Context, Place, distrusting, work_directory
+from agent.backup.pipeline import work_directory
 from agent.backup.restore import Restore, RestoreOptions, make_target, recover, remove_made
 from agent.backup.retry import with_retries
 from agent.backup.seal.header import refuse_sealed
-from agent.backup.transfer import CancelToken, FileSink
+from agent.backup.storing import distrusting
+from agent.backup.transfer import FileSink
 from providers.api import Listing, Storage, Stored
 from providers.errors import NotFound
 

@@ -15,7 +15,7 @@ from tenacity import (
     wait_random_exponential,
 )
 
-from agent.backup.transfer import CancelToken
+from agent.backup.cancel import CancelToken
 from providers.errors import Corrupted, StorageError
 
 log = structlog.get_logger(__name__)

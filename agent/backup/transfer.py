@@ -7,130 +7,18 @@ be forgotten.
 
 import hashlib
 import os
-import socket
-import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from agent.backup.errors import Cancelled, Interrupted, NoSpace, disk_errors
-from providers.reach import CheckAddress, allow_all, reached
+from agent.backup.cancel import CancelToken
+from agent.backup.errors import NoSpace, disk_errors
 from providers.room import Room
 from providers.writeback import CHUNK_BYTES, WriteBack
 
-_SO_MAX_PACING_RATE = 47
-"""socket(7), asm-generic/socket.h; Python does not name it."""
-
 Progress = Callable[[int], None]
 """Called with the bytes that have passed so far, from the worker's thread; must be cheap."""
-
-
-class CancelToken:
-    """Asks a worker to stop. Set once, from any thread; the worker looks at it, or is woken by it."""
-
-    def __init__(self, *, resumable: bool = False) -> None:
-        """`resumable` work can be continued later, when it was the agent that stopped it."""
-        self.event = threading.Event()
-        self.in_foreign_hands = False
-        """True while a provider works: the one place where a cancel may go unnoticed."""
-        self.code = Cancelled.code
-        self.message = ""
-        self.interrupted = False
-        """True when nobody asked for it: the agent is stopped, or time is up."""
-        self._resumable, self._finishing = resumable, False
-        self._lock = threading.Lock()
-        self._wakers: list[Callable[[], None]] = []
-
-    def cancel(self, message: str, code: str = Cancelled.code) -> None:
-        """Somebody wants it to stop, with this status code and message; a second call changes nothing."""
-        self._set(message, code, interrupted=False)
-
-    def interrupt(self, message: str, code: str) -> None:
-        """The agent has to stop it; what is resumable is left as it is."""
-        self._set(message, code, interrupted=True)
-
-    def time_out(self, message: str, code: str) -> None:
-        """Time is up: the same, but what only has to be finished is left alone."""
-        self._set(message, code, interrupted=True, unless_finishing=True)
-
-    def finish(self) -> None:
-        """From now on it takes longer to go back than to go on. Raises `Cancelled` when it is too late."""
-        with self._lock:
-            self._finishing = True
-        self.check()
-
-    def _set(self, message: str, code: str, *, interrupted: bool, unless_finishing: bool = False) -> None:
-        with self._lock:
-            if self.event.is_set() or (unless_finishing and self._finishing):
-                return
-            self.code, self.message, self.interrupted = code, message, interrupted
-            self.event.set()
-            wakers = list(self._wakers)
-        for wake in wakers:
-            wake()
-
-    def check(self) -> None:
-        """Raise `Cancelled` once the token is set."""
-        if self.event.is_set():
-            raise (Interrupted if self.interrupted and self._resumable else Cancelled)(self.message)
-
-    @contextmanager
-    def lent(self) -> Iterator[None]:
-        """While inside, a provider works."""
-        self.in_foreign_hands = True
-        try:
-            yield
-        finally:
-            self.in_foreign_hands = False
-
-    @contextmanager
-    def waking(self, wake: Callable[[], None]) -> Iterator[None]:
-        """While inside, `cancel` also calls `wake`: it kills a process, closes a socket."""
-        with self._lock:
-            self._wakers.append(wake)
-            cancelled = self.event.is_set()
-        if cancelled:
-            wake()
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._wakers.remove(wake)
-
-
-class Connections:
-    """The connections of one job: opened here, shut down when it is cancelled.
-
-    Kept as duplicates, because TLS takes the descriptor out of the socket that was opened. Shutting down
-    a duplicate ends a read or write that waits on the original.
-    """
-
-    def __init__(self, timeout_s: float, bytes_per_s: int = 0) -> None:
-        """At most `bytes_per_s` leave through each connection; 0 for no limit."""
-        self._timeout_s, self._bytes_per_s = timeout_s, bytes_per_s
-        self._duplicates: list[socket.socket] = []
-
-    def open(self, host: str, port: int, check: CheckAddress = allow_all) -> socket.socket:
-        """A TCP connection to an address that `check` allows; raises `NotAllowed` and OSError."""
-        # Also after a cancel: cleaning up at the far side takes connections too.
-        connection = reached(host, port, self._timeout_s, check)
-        if self._bytes_per_s:
-            # A provider may hand over a whole part at once: the kernel spreads it over time.
-            connection.setsockopt(socket.SOL_SOCKET, _SO_MAX_PACING_RATE, self._bytes_per_s)
-        self._duplicates.append(connection.dup())
-        return connection
-
-    def shut(self) -> None:
-        for duplicate in self._duplicates:
-            with suppress(OSError):
-                duplicate.shutdown(socket.SHUT_RDWR)
-
-    def close(self) -> None:
-        for duplicate in self._duplicates:
-            duplicate.close()
-        self._duplicates.clear()
 
 
 def no_progress(_bytes_done: int) -> None:

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from agent.backup.transfer import CancelToken, Connections
+from agent.backup.cancel import CancelToken
+from agent.backup.connections import Connections
 from providers.aws import S3
 from providers.aws.storage import Bucket
 from providers.errors import Corrupted, StorageError, TooLarge, Unreachable

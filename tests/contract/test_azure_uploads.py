@@ -10,7 +10,8 @@ from dataclasses import replace
 
 import pytest
 
-from agent.backup.transfer import CancelToken, Connections
+from agent.backup.cancel import CancelToken
+from agent.backup.connections import Connections
 from providers.azure import AzureBlob
 from providers.azure.storage import Container
 from providers.errors import StorageError, TooLarge, Unreachable

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from agent.backup.archive.reader import ArchiveReader
 from agent.backup.archive.survey import ArchiveLimits
+from agent.backup.cancel import CancelToken
 from agent.backup.restore import Restore, RestoreOptions
-from agent.backup.transfer import CancelToken
 from tests.support.trees import Found, snapshot
 
 JOB = "job-1"

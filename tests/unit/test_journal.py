@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from agent.backup.job import COMMITTED, WORKING, Job, Kind
-from agent.journal import KEPT_JOBS, Journal, NewerJournal
+from agent.journal import KEPT_JOBS, Journal
+from agent.journal_file import NewerJournal
 from agent.redelivery import CommandId, Redeliveries, Repeated
 
 START = datetime(2026, 11, 21, 22, 28, 8, 388229, UTC)

@@ -17,21 +17,15 @@ import pytest
 
 from agent.backup.archive.survey import ArchiveLimits
 from agent.backup.archive.writer import ArchiveOptions
+from agent.backup.cancel import CancelToken
+from agent.backup.context import Context, Place
 from agent.backup.errors import ArchiveError, Cancelled, JobError, NoSpace, ProviderBug, SourceChanged
 from agent.backup.job import COMMITTED, STOPPED
-from agent.backup.pipeline import (
-    BackupOrder,
-    BackupResult,
-    Context,
-    Place,
-    UploadOrder,
-    backup,
-    upload,
-)
+from agent.backup.pipeline import BackupOrder, BackupResult, backup
 from agent.backup.restore import RestoreOptions, missing
 from agent.backup.restoring import RestoreOrder, newest, restore
 from agent.backup.retry import RetryLimits
-from agent.backup.transfer import CancelToken
+from agent.backup.storing import UploadOrder, upload
 from providers.api import Checkpoint, Sink, Source, Stored
 from providers.errors import AccessDenied, Corrupted, NotFound, StorageError, Unreachable
 from tests.support.fakes import Fault, MemoryStorage

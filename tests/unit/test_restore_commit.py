@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from agent.backup.cancel import CancelToken
 from agent.backup.errors import Cancelled, IoError, JobError, NoSpace
 from agent.backup.restore import RestoreOptions, recover
-from agent.backup.transfer import CancelToken
 from tests.support.diskfaults import in_child, striking
 from tests.support.require import require
 from tests.support.restoring import (

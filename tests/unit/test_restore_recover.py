@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from agent.backup.archive.reader import ArchiveReader
+from agent.backup.cancel import CancelToken
 from agent.backup.errors import IoError
 from agent.backup.restore import Recovery, Restore, RestoreOptions, make_target, missing, recover, remove_made
-from agent.backup.transfer import CancelToken
 from tests.support.restoring import JOB, LIMITS, restored
 from tests.support.trees import Dir, File, Link, Spec, differences, make_tree, snapshot, write_zip
 

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from agent.backup.archive.writer import ArchiveOptions
+from agent.backup.cancel import CancelToken
+from agent.backup.context import Context, Place
 from agent.backup.exclusion import excluding
-from agent.backup.pipeline import BackupOrder, BackupResult, Context, Place, about, backup
+from agent.backup.pipeline import BackupOrder, BackupResult, about, backup
 from agent.backup.retry import RetryLimits
-from agent.backup.transfer import CancelToken
 from agent.backup.unchanged import Kept
 from agent.journal import Journal
 from agent.kept import MOST_PLACES, KeptArchives, skip_key

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.backup.pipeline import Context
+from agent.backup.context import Context
 from agent.journal import Journal
 from agent.mailbox import Mailbox
 from agent.settings import TransferSettings

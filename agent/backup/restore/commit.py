@@ -4,12 +4,12 @@ import os
 from collections.abc import Callable
 from typing import BinaryIO
 
+from agent.backup.cancel import CancelToken
 from agent.backup.restore import disk
 from agent.backup.restore.compare import Comparison
 from agent.backup.restore.metadata import set_meta
 from agent.backup.restore.plan import Act, Step, backwards, forwards, to_line
 from agent.backup.restore.workspace import DONE, PLAN, Workspace
-from agent.backup.transfer import CancelToken
 
 _PLAN_BEING_WRITTEN = "plan.tmp"
 

@@ -14,12 +14,12 @@ from typing import NamedTuple
 from agent.backup.archive.entry import ArchiveEntry
 from agent.backup.archive.names import bad_entry, readable
 from agent.backup.archive.reader import ArchiveReader
+from agent.backup.cancel import CancelToken
 from agent.backup.errors import ArchiveError, disk_errors
 from agent.backup.restore.directories import Tree
 from agent.backup.restore.disk import syncs_tell_errors
 from agent.backup.restore.metadata import Meta, set_meta
 from agent.backup.restore.sparse import SparseWriter
-from agent.backup.transfer import CancelToken
 
 _THREADS = 2
 _SMALL_BYTES = 1 << 18

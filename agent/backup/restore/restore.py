@@ -10,6 +10,7 @@ from pathlib import Path
 from agent.backup.archive.names import PRIVATE_PREFIX, readable
 from agent.backup.archive.reader import ArchiveReader
 from agent.backup.archive.survey import ArchiveLimits, Survey
+from agent.backup.cancel import CancelToken
 from agent.backup.errors import IoError, NoSpace, disk_errors
 from agent.backup.restore.commit import commit, take_back
 from agent.backup.restore.compare import Comparison
@@ -17,7 +18,7 @@ from agent.backup.restore.directories import open_resolved
 from agent.backup.restore.mounts import mounts_below
 from agent.backup.restore.unpack import Unpacker
 from agent.backup.restore.workspace import DONE, NEW, PLAN, Workspace
-from agent.backup.transfer import CancelToken, Progress, no_progress
+from agent.backup.transfer import Progress, no_progress
 from providers.room import Room
 
 

@@ -11,6 +11,7 @@ from agent.backup.archive.entry import ArchiveEntry
 from agent.backup.archive.metadata import Kind
 from agent.backup.archive.names import bad_entry
 from agent.backup.archive.reader import ArchiveReader
+from agent.backup.cancel import CancelToken
 from agent.backup.restore.directories import Tree, open_directory
 from agent.backup.restore.disk import NO_HARD_LINK, by_descriptor
 from agent.backup.restore.files import FileMaker, Wanted, misplaced
@@ -18,7 +19,7 @@ from agent.backup.restore.metadata import Meta, allowed_xattrs, may_chown, set_l
 from agent.backup.restore.mounts import refuse_mounts
 from agent.backup.restore.pending import PendingDirectories
 from agent.backup.restore.workspace import NEW, Workspace
-from agent.backup.transfer import CancelToken, Progress
+from agent.backup.transfer import Progress
 
 
 class Unpacker:

@@ -1,0 +1,134 @@
+"""The journal's file: its tables, how it is opened, and when it counts as corrupt."""
+
+import os
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+_MIGRATIONS = (
+    """
+    CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+    CREATE TABLE commands (
+        id INTEGER PRIMARY KEY, device TEXT NOT NULL, request_id TEXT NOT NULL, subject TEXT NOT NULL,
+        correlation_id TEXT NOT NULL, digest BLOB NOT NULL, short INTEGER NOT NULL,
+        boot_id TEXT NOT NULL, boot_s REAL NOT NULL, reply_topic TEXT, reply BLOB, job_id TEXT);
+    CREATE INDEX commands_by_request ON commands (request_id, subject);
+    CREATE TABLE jobs (
+        id TEXT PRIMARY KEY, kind TEXT NOT NULL, correlation_id TEXT NOT NULL, started TEXT NOT NULL,
+        directory BLOB NOT NULL, made TEXT NOT NULL, state TEXT NOT NULL, ended TEXT NOT NULL,
+        status_code TEXT NOT NULL, message TEXT NOT NULL);
+    CREATE TABLE staged (
+        id INTEGER PRIMARY KEY AUTOINCREMENT, path BLOB NOT NULL UNIQUE, size INTEGER NOT NULL,
+        sha256 TEXT NOT NULL, options TEXT NOT NULL);
+    CREATE TABLE children (
+        number INTEGER PRIMARY KEY, child_id TEXT NOT NULL UNIQUE, parent_id TEXT NOT NULL,
+        staged_id INTEGER NOT NULL REFERENCES staged (id),
+        asked_boot TEXT NOT NULL DEFAULT '', asked_s REAL NOT NULL DEFAULT 0);
+    CREATE TABLE offers (
+        parent_id TEXT PRIMARY KEY, total_bytes INTEGER NOT NULL, sent_bytes INTEGER NOT NULL) WITHOUT ROWID;
+    CREATE TABLE checkpoints (
+        owner TEXT NOT NULL, key TEXT NOT NULL, value TEXT NOT NULL, PRIMARY KEY (owner, key)) WITHOUT ROWID;
+    CREATE TABLE outbox (
+        id INTEGER PRIMARY KEY AUTOINCREMENT, topic TEXT NOT NULL, payload BLOB NOT NULL,
+        property TEXT NOT NULL);
+    CREATE TABLE twin (property TEXT PRIMARY KEY, payload BLOB NOT NULL) WITHOUT ROWID;
+    """,
+    """
+    CREATE TABLE uploads (
+        parent_id TEXT PRIMARY KEY, started TEXT NOT NULL, info TEXT NOT NULL) WITHOUT ROWID;
+    """,
+    """
+    ALTER TABLE jobs ADD COLUMN facts TEXT NOT NULL DEFAULT '{}';
+    """,
+)
+"""Forward only: a release appends a script; `user_version` counts those that have run."""
+
+
+_WAL_PAGES, _WAL_BYTES = 256, 1 << 20
+"""The write-ahead log is copied when it has so many pages, and then cut, however long a transaction was."""
+
+
+class NewerJournal(Exception):
+    """The journal was written by a later release; this one must not touch it."""
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, timeout=5, isolation_level=None)
+    try:
+        _prepare(connection)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _prepare(connection: sqlite3.Connection) -> None:
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute(f"PRAGMA wal_autocheckpoint={_WAL_PAGES}")
+    connection.execute(f"PRAGMA journal_size_limit={_WAL_BYTES}")
+    sync_always(connection)
+
+
+def sync_always(connection: sqlite3.Connection) -> None:
+    connection.execute("PRAGMA synchronous=FULL")
+
+
+_DISK_OR_OTHERS = {
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_NOMEM,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_CANTOPEN,
+}
+
+
+def make_private(path: Path) -> None:
+    """Make the file unless it is there, with mode 0600 whatever it had; SQLite's other files get the same."""
+    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        if os.fstat(file).st_mode & 0o077:
+            os.fchmod(file, 0o600)
+    finally:
+        os.close(file)
+
+
+def is_corrupt(error: Exception) -> bool:
+    """False when the disk or somebody else is to blame.
+
+    SQLITE_READONLY blames the file: it could be opened for writing, so its header is damaged.
+    """
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT)
+    return code & 0xFF not in _DISK_OR_OTHERS
+
+
+def _check_schema(connection: sqlite3.Connection) -> None:
+    """Raise DatabaseError unless the tables are those of the migrations and can be written."""
+    connection.execute("DELETE FROM meta WHERE key = ''")  # changes nothing, but would not do so read-only
+    query = "SELECT type, name, tbl_name, sql FROM sqlite_master ORDER BY name"
+    with closing(sqlite3.connect(":memory:")) as wanted:
+        wanted.executescript(";".join(_MIGRATIONS))
+        same = connection.execute(query).fetchall() == wanted.execute(query).fetchall()
+    if not same:
+        raise sqlite3.DatabaseError("the tables are not those of this release")
+
+
+def checked(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, timeout=5, isolation_level=None)
+    try:
+        _prepare(connection)
+        if connection.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
+            raise sqlite3.DatabaseError("quick_check failed")
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        if version > len(_MIGRATIONS):
+            raise NewerJournal(
+                f"journal '{path}' has version {version}, this release knows {len(_MIGRATIONS)}:"
+                " install the release that wrote it, or move the file away"
+            )
+        for number, script in enumerate(_MIGRATIONS[version:], version + 1):
+            connection.executescript(f"BEGIN IMMEDIATE; {script}; PRAGMA user_version={number}; COMMIT")
+        _check_schema(connection)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
