@@ -38,11 +38,13 @@ class Machine:
         """Boot into `unit` with what it needs; switched off without ceremony."""
         nspawn = ["systemd-nspawn", f"--directory={self.root}", "--machine=edge-backup-test",
                   "--private-network", "--register=no", "--keep-unit", "--console=pipe"]  # fmt: skip
+        # The checkout may be in /tmp, which nspawn would cover with an empty one.
+        environment = os.environ | {"SYSTEMD_NSPAWN_TMPFS_TMP": "0"}
         tried = subprocess.run([*nspawn, "/bin/true"], check=False, capture_output=True, text=True)
         possible(tried.returncode == 0, f"systemd-nspawn: {tried.stderr.strip()[-200:]}")
         process = subprocess.Popen(
             [*nspawn, "--boot", f"systemd.unit={unit}"],
-            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment,
         )  # fmt: skip
         try:
             wait_until(lambda: self._found_leader(process.pid), what="the machine's first process")

@@ -50,7 +50,7 @@ class Outcomes:
         code = self._restore(tried, root, options)
         self.codes[code] += 1
         self.violations += [f"{tried}: {what}" for what in _damage(before, snapshot(root), code)]
-        if open_descriptors() != descriptors:
+        if open_descriptors() > descriptors:  # fewer: of an earlier test, closed by the garbage collector
             self.violations.append(f"{tried}: {open_descriptors() - descriptors} descriptors left open")
         return code
 
