@@ -3,12 +3,15 @@
 import os
 import re
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from tests.support.require import possible
 from tests.support.waiting import wait_until
+
+CHECKOUT = Path(__file__).parents[2]
 
 
 class Machine:
@@ -37,14 +40,14 @@ class Machine:
     def booted(self, unit: str) -> Iterator[None]:
         """Boot into `unit` with what it needs; switched off without ceremony."""
         nspawn = ["systemd-nspawn", f"--directory={self.root}", "--machine=edge-backup-test",
-                  "--private-network", "--register=no", "--keep-unit", "--console=pipe"]  # fmt: skip
-        # The checkout may be in /tmp, which nspawn would cover with an empty one.
-        environment = os.environ | {"SYSTEMD_NSPAWN_TMPFS_TMP": "0"}
+                  "--private-network", "--register=no", "--keep-unit", "--console=pipe",
+                  # These may be in /tmp, which is emptied at a boot, or on another disk.
+                  f"--bind-ro={CHECKOUT}", f"--bind-ro={sys.base_prefix}"]  # fmt: skip
         tried = subprocess.run([*nspawn, "/bin/true"], check=False, capture_output=True, text=True)
         possible(tried.returncode == 0, f"systemd-nspawn: {tried.stderr.strip()[-200:]}")
         process = subprocess.Popen(
             [*nspawn, "--boot", f"systemd.unit={unit}"],
-            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment,
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
         try:
             wait_until(lambda: self._found_leader(process.pid), what="the machine's first process")
