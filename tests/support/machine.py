@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -54,6 +55,8 @@ class Machine:
             wait_until(lambda: self.shows(unit, "ActiveState") == "active", what=unit, timeout_s=60)
             yield
         finally:
+            if self._leader:
+                os.kill(self._leader, signal.SIGKILL)  # and with it all others inside; it outlives nspawn
             process.kill()
             process.wait(30)
 
