@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from agent.control import ANSWER_TIMEOUT_S, SOCKET_NAME, address
+from agent.printable import printable
 
 EXIT_OK, EXIT_REFUSED, EXIT_NO_AGENT = 0, 1, 3
 FOLLOW_INTERVAL_S = 1.0
@@ -109,7 +110,7 @@ def show(argv: list[str]) -> int:
 
     def tell(agent: Agent, options: argparse.Namespace) -> None:
         entry = agent.ask("describe", {"correlationId": options.id})
-        text = "\n".join(f"{key:15}{entry[key]}" for key in entry)
+        text = "\n".join(printable(f"{key:15}{entry[key]}") for key in entry)
         _write(entry, text, as_json=options.json)
 
     parser = _parser("show", "all that is known of one job")
@@ -156,13 +157,13 @@ def _status_line(value: Value) -> str:
     if not job:
         return "idle"
     done, rate = _size(job["bytes"]), _size(job["bytesPerSecond"])
-    return f"{job['kind']} {job['correlationId']}: {job['phase']}, {done}, {rate}/s"
+    return printable(f"{job['kind']} {job['correlationId']}: {job['phase']}, {done}, {rate}/s")
 
 
 def _history_line(entry: Value) -> str:
     size = _size(entry["archiveBytes"]) if "archiveBytes" in entry else ""
     about = (entry["endTime"][:19], entry["kind"], entry["state"], size, entry["id"], entry["correlationId"])
-    return "{:19}  {:7}  {:8}  {:>9}  {}  {}".format(*about)
+    return printable("{:19}  {:7}  {:8}  {:>9}  {}  {}".format(*about))
 
 
 def _size(size_bytes: int) -> str:
@@ -175,9 +176,5 @@ def _size(size_bytes: int) -> str:
 
 
 def _write(value: Value, text: str, *, as_json: bool) -> None:
-    sys.stdout.write((json.dumps(value, ensure_ascii=False) if as_json else _printable(text)) + "\n")
+    sys.stdout.write((json.dumps(value, ensure_ascii=False) if as_json else text) + "\n")
     sys.stdout.flush()
-
-
-def _printable(text: str) -> str:
-    return "".join(letter if letter.isprintable() or letter == "\n" else "?" for letter in text)

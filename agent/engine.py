@@ -10,6 +10,8 @@ from typing import Any
 
 import structlog
 
+from agent.admission import Admitted
+from agent.backups import Backups
 from agent.cancelling import cancel
 from agent.handover import Handover
 from agent.history import History
@@ -21,6 +23,7 @@ from agent.operations import Operation, Operations, Question
 from agent.parameters import Parameters
 from agent.periodic import Periodic
 from agent.recovery import recover_data
+from agent.restores import Restores
 from agent.runner import Runner
 from agent.settings import Settings
 from agent.staging import Staging
@@ -59,12 +62,12 @@ class Engine:
             settings,
             journal,
             self._workers,
-            staging=staging,
-            uploads=self.uploads,
             listener=twin,
             later=mailbox.call_later,
             monitor=self.monitor,
         )
+        self._backups = Backups(settings, journal, self._runner, staging=staging, uploads=self.uploads)
+        self._restores = Restores(settings, self._runner, staging=staging)
         self._periodic = Periodic(settings, journal, mailbox, listener=twin, backup=self._periodic_backup)
         twin.auto_upload = self._periodic.auto_upload
 
@@ -72,8 +75,8 @@ class Engine:
         """All that can be asked for."""
         history = History(self._journal)
         commands: dict[str, Operation] = {
-            "backup": self._runner.backup,
-            "restore": self._runner.restore,
+            "backup": self._backups.backup,
+            "restore": self._restores.restore,
             "start": self.uploads.start,
             "trigger": self.uploads.trigger,
             "cancel": partial(cancel, [self._runner, self.uploads]),
@@ -115,7 +118,10 @@ class Engine:
     def _periodic_backup(self) -> None:
         if self._settings.single_upload and not self.uploads.idle:
             raise CommandError(409, EXECUTION_FAILED, "an upload is in progress, and singleUpload is set")
-        admitted = self._runner.backup(Parameters(), self._twin.identity.device_id)
+        self.carry_out(self._backups.backup(Parameters(), self._twin.identity.device_id))
+
+    def carry_out(self, admitted: Admitted) -> None:
+        """Record what was admitted, and begin it. Raises sqlite3.Error, and then nothing has happened."""
         with self._journal.transaction():
             admitted.record()
         self._twin.settled()

@@ -7,12 +7,14 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from pydantic.alias_generators import to_camel
+
 from agent.backup.job import State
 from agent.journal import Journal
 from agent.messaging.ditto import PARAMETER_INVALID, CommandError, encode
 from agent.parameters import Parameters
 
-_COLUMNS = "rowid, id, kind, correlation_id, started, ended, state, status_code, message, facts"
+_COLUMNS = "id, kind, correlation_id, started, ended, state, status_code, message, facts"
 _IN_LISTS = ("id", "correlationId", "kind", "state", "endTime", "archiveBytes")
 
 
@@ -49,9 +51,12 @@ class History:
         return entry
 
     def _entries(self, before: str | None) -> Iterator[dict[str, Any]]:
-        limit = "" if before is None else "AND rowid < (SELECT max(rowid) FROM jobs WHERE id = :before)"
-        if before is not None and next(self._found(before), None) is None:
-            raise _unknown(before)
+        """Ended jobs, newest first; with `before` those that began earlier than it."""
+        limit = ""
+        if before is not None:
+            if not self._journal.read("SELECT 1 FROM jobs WHERE id = :id", {"id": before}).fetchone():
+                raise _unknown(before)
+            limit = "AND rowid < (SELECT rowid FROM jobs WHERE id = :before)"
         rows = self._journal.read(
             f"SELECT {_COLUMNS} FROM jobs WHERE state != :started {limit} ORDER BY rowid DESC",  # noqa: S608
             {"started": State.STARTED, "before": before},
@@ -68,7 +73,7 @@ class History:
 
 
 def _entry(row: tuple[Any, ...]) -> dict[str, Any]:
-    _, job_id, kind, correlation_id, started, ended, state, code, message, facts = row
+    job_id, kind, correlation_id, started, ended, state, code, message, facts = row
     entry = {
         "id": job_id,
         "correlationId": correlation_id,
@@ -79,12 +84,7 @@ def _entry(row: tuple[Any, ...]) -> dict[str, Any]:
         "statusCode": code,
         "message": message,
     }
-    return entry | {_wire_name(key): fact for key, fact in json.loads(facts).items()}
-
-
-def _wire_name(name: str) -> str:
-    first, *rest = name.split("_")
-    return first + "".join(map(str.title, rest))
+    return entry | {to_camel(key): fact for key, fact in json.loads(facts).items()}
 
 
 def _unknown(either_id: str) -> CommandError:

@@ -5,15 +5,15 @@ Belongs to the main thread.
 """
 
 import sqlite3
+from collections.abc import Callable
 from typing import Any
 
 import structlog
 
+from agent.admission import Admitted
 from agent.control import Answer
-from agent.journal import Journal
 from agent.messaging.ditto import EXECUTION_FAILED, CommandError
 from agent.operations import Operations
-from agent.twin import Twin
 
 log = structlog.get_logger(__name__)
 
@@ -22,8 +22,12 @@ ROOM_BYTES = 64 << 10
 
 
 class LocalFace:
-    def __init__(self, operations: Operations, journal: Journal, twin: Twin) -> None:
-        self._operations, self._journal, self._twin = operations, journal, twin
+    """`carry_out` records and begins what was admitted; it raises sqlite3.Error."""
+
+    def __init__(
+        self, operations: Operations, carry_out: Callable[[Admitted], None], device_id: Callable[[], str]
+    ) -> None:
+        self._operations, self._carry_out, self._device_id = operations, carry_out, device_id
 
     def receive(self, operation: str, value: Any, answer: Answer) -> None:
         """Carry out a command, or answer a question; `answer` is called once."""
@@ -31,18 +35,10 @@ class LocalFace:
             if self._operations.is_question(operation):
                 answer(200, self._operations.answer(operation, value, ROOM_BYTES))
             else:
-                self._carry_out(operation, value)
+                self._carry_out(self._operations.admit(operation, value, self._device_id()))
                 answer(204, None)
         except CommandError as error:
             answer(error.status, {"error": error.code, "message": error.message})
-
-    def _carry_out(self, operation: str, value: Any) -> None:
-        admitted = self._operations.admit(operation, value, self._twin.identity.device_id)
-        try:
-            with self._journal.transaction():
-                admitted.record()
-        except sqlite3.Error as error:
+        except sqlite3.Error:
             log.exception("command refused: the journal cannot be written", operation=operation)
-            raise CommandError(507, EXECUTION_FAILED, "the device cannot write its journal") from error
-        self._twin.settled()
-        admitted.begin()
+            answer(507, {"error": EXECUTION_FAILED, "message": "the device cannot write its journal"})

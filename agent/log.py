@@ -17,6 +17,7 @@ from structlog.stdlib import ProcessorFormatter
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 from agent.log_file import RotatingLogFile
+from agent.printable import printable
 from agent.redaction import redact
 from agent.settings import Settings
 
@@ -180,19 +181,12 @@ def _key_value(event: EventDict) -> tuple[str, list[str]]:
         f"{key}={_quoted(value)}" for key, value in event.items() if key not in (*_FIRST_KEYS, "exception")
     ]
     traceback = str(event.get("exception", "")).splitlines()
-    return " ".join([_plain(str(event["event"])), *fields]), [_plain(line) for line in traceback]
+    return " ".join([printable(str(event["event"])), *fields]), [printable(line) for line in traceback]
 
 
 def _quoted(value: object) -> str:
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
     needs_quotes = not text or any(char.isspace() or char in '"=' for char in text)
-    return _plain(json.dumps(text, ensure_ascii=False) if needs_quotes and isinstance(value, str) else text)
-
-
-def _plain(text: str) -> str:
-    """Control characters escaped: a name from a hostile message must not forge lines or drive a terminal."""
-    return text if text.isprintable() else "".join(_escaped(char) for char in text)
-
-
-def _escaped(char: str) -> str:
-    return char if char.isprintable() else char.encode("unicode_escape").decode("ascii")
+    return printable(
+        json.dumps(text, ensure_ascii=False) if needs_quotes and isinstance(value, str) else text
+    )

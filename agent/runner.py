@@ -1,4 +1,4 @@
-"""One job at a time, a backup or a restore.
+"""One job at a time: what `agent.backups` and `agent.restores` admit is begun here, watched, and ended.
 
 A command is admitted before anything is written; what was admitted is recorded, in the journal's
 transaction together with the command, and then begun. Everything here runs in the main thread.
@@ -7,7 +7,7 @@ transaction together with the command, and then begun. Everything here runs in t
 import sqlite3
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -15,32 +15,21 @@ from typing import Protocol, TypeVar
 
 import structlog
 
-from agent.admission import Admission, Admitted, device_tag, metadata
-from agent.backup.archive.survey import Survey
-from agent.backup.exclusion import excluding
-from agent.backup.job import PLAIN, SEALED, Job, Kind
-from agent.backup.pipeline import BackupOrder, BackupResult, about, backup
-from agent.backup.restore import missing
-from agent.backup.restoring import RestoreOrder, restore
-from agent.handover import Staged
+from agent.admission import Admitted
+from agent.backup.context import Context, Place
+from agent.backup.job import Job, Kind
 from agent.journal import Journal, UnfinishedJob
-from agent.kept import KeptArchives, skip_key
 from agent.mailbox import Action
 from agent.messaging.ditto import EXECUTION_FAILED, CommandError
 from agent.monitor import Monitor
-from agent.orders import archive_options, hook, restore_options, start_again
+from agent.orders import start_again
 from agent.parameters import Parameters
-from agent.sealing import seal_for, unseal_for
 from agent.settings import Settings
-from agent.staging import Staging
-from agent.uploads import Uploads
 from agent.worker import Outcome, Task, Tools, Workers
 
 log = structlog.get_logger(__name__)
 
 Result = TypeVar("Result")
-Facts = Mapping[str, object]
-"""What is known of a job that ended, for the log and the history."""
 
 
 class JobListener(Protocol):
@@ -76,8 +65,6 @@ class Runner:
         journal: Journal,
         workers: Workers,
         *,
-        staging: Staging,
-        uploads: Uploads,
         listener: JobListener,
         later: Callable[[float, Action], object],
         monitor: Monitor,
@@ -85,10 +72,7 @@ class Runner:
         """`later` calls an action after so many seconds, in the main thread."""
         self._later = later
         self._settings, self._journal, self._workers = settings, journal, workers
-        self._staging, self._uploads, self._listener = staging, uploads, listener
-        self._monitor = monitor
-        self._admission = Admission(settings)
-        self._kept = KeptArchives(journal)
+        self._listener, self._monitor = listener, monitor
         self._running: _RunningJob | None = None
 
     @property
@@ -109,114 +93,47 @@ class Runner:
         if self._running and self.running(correlation_id):
             self._workers.cancel(self._running.tools, message, code)
 
-    # Backup
+    def new_job(self, kind: Kind, parameters: Parameters) -> tuple[Job, Tools]:
+        """A job with what it will hold while it runs. Raises `CommandError` 400."""
+        correlation_id = parameters.correlationid or str(uuid.uuid4())
+        job = Job(uuid.uuid4().hex[:16], kind, correlation_id, datetime.now(UTC))
+        self._listener.check_job_fits(job)
+        return job, self._workers.tools()
 
-    def backup(self, parameters: Parameters, device_id: str) -> Admitted:
-        """Admit a backup. Raises `CommandError` 400 or 409."""
-        job, tools = self._new_job(Kind.BACKUP, parameters), self._workers.tools()
-        collect = hook(self._settings, "backupCmd", self._settings.backup_cmd, job)
-        directory = self._directory(parameters, job, made_for_a_command=bool(collect))
-        seal = seal_for(parameters, self._settings.seal)
-        path = self._staging.free_path(device_tag(device_id), SEALED if seal else PLAIN)
-        place = None
-        staged = Staged(path, options=parameters.prefixed("options."))
-        if parameters.provider:
-            facts = metadata(job.correlation_id, device_id)
-            place = self._admission.place(parameters, tools.connections, path.name, facts)
-        else:
-            self._uploads.check_fits(staged, job.correlation_id)
-        key = skip_key(parameters, directory, self._settings)
-        self._refuse_when_busy()
-        order = BackupOrder(
-            directory=directory,
-            own_storage=self._settings.storage,
-            staged=path,
-            place=place,
-            options=archive_options(self._settings),
-            strict=self._settings.strict_backup,
-            checksum=self._settings.checksum,
-            excluded=excluding(self._settings.exclude, parameters.exclude),
-            skip_unchanged=key is not None,
-            last=self._kept.last(key) if key else None,
-            reserve_bytes=self._settings.storage_reserve,
-            collect=collect,
-            seal=seal,
-        )
-        task = Task(
-            owner=job.id,
-            correlation_id=job.correlation_id,
-            tools=tools,
-            place=place,
-            work=partial(backup, order),
-            ended=partial(self._backup_ended, job, None if place else staged, key),
-            moved=self._monitor.moved,
-            entered=self._monitor.entered,
-        )
-        return self._admitted(job, directory, [], task)
+    def refuse_when_busy(self) -> None:
+        """Raise `CommandError` 409 when a job runs."""
+        if self._running:
+            kind = self._running.job.kind.title()
+            raise CommandError(409, EXECUTION_FAILED, f"{kind} operation is currently in progress!")
 
-    def _backup_ended(
-        self, job: Job, staged: Staged | None, key: str | None, outcome: Outcome[BackupResult]
-    ) -> None:
-        result = outcome.result
-        if result is None:
-            self._job_ended(job.failed(datetime.now(UTC), outcome.code, outcome.message))
-            return
-        report = result.report
-        ended = job.finished(datetime.now(UTC), about(result))
-        if staged:
-            staged = replace(staged, size_bytes=result.size_bytes, sha256=result.sha256)
-        self._job_ended(
-            ended,
-            staged,
-            partial(self._kept.remember, key, result.kept) if key and result.kept else None,
-            files=report.files, excluded=report.excluded, content_bytes=report.size_bytes,
-            archive_bytes=result.size_bytes, sha256=result.sha256,
-            place=result.stored.place if result.stored else str(staged and staged.path),
-        )  # fmt: skip
+    def admitted(
+        self,
+        job: Job,
+        tools: Tools,
+        *,
+        directory: Path,
+        made: Sequence[Path] = (),
+        place: Place | None,
+        work: Callable[[Context], Result],
+        ended: Callable[[Outcome[Result]], None],
+    ) -> Admitted:
+        """The job, ready to be recorded and begun.
 
-    # Restore
+        `made` are the directories that it makes; `ended` has to call `end`.
+        """
+        task = self._task(job, tools, place, work, ended)
 
-    def restore(self, parameters: Parameters, device_id: str) -> Admitted:
-        """Admit a restore. Raises `CommandError` 400 or 409."""
-        settings = self._settings
-        job, tools = self._new_job(Kind.RESTORE, parameters), self._workers.tools()
-        unseal = unseal_for(parameters, settings.seal)
-        deliver = hook(settings, "restoreCmd", settings.restore_cmd, job)
-        directory = self._directory(parameters, job, made_for_a_command=bool(deliver))
-        place = self._admission.place(parameters, tools.connections, None)
-        options = restore_options(settings, parameters.restore_mode)
-        self._refuse_when_busy()
-        made = missing(directory)
-        order = RestoreOrder(
-            directory=directory,
-            made=made,
-            download=self._staging.download(job.id),
-            place=place,
-            device_tag=device_tag(device_id),
-            options=options,
-            unseal=unseal,
-            deliver=deliver,
-            before=hook(settings, "beforeRestoreCmd", settings.before_restore_cmd, job, directory),
-            after=hook(settings, "afterRestoreCmd", settings.after_restore_cmd, job, directory),
-        )
-        task = Task(
-            owner=job.id,
-            correlation_id=job.correlation_id,
-            tools=tools,
-            place=place,
-            work=partial(restore, order),
-            ended=partial(self._restore_ended, job),
-            moved=self._monitor.moved,
-            entered=self._monitor.entered,
-        )
-        return self._admitted(job, directory, made, task)
+        def record() -> None:
+            self._journal.job_started(job, directory, made)
+            self._listener.job_changed(job)
 
-    def _restore_ended(self, job: Job, outcome: Outcome[Survey]) -> None:
-        survey = outcome.result
-        if survey is None:
-            self._job_ended(job.failed(datetime.now(UTC), outcome.code, outcome.message))
-            return
-        self._job_ended(job.finished(datetime.now(UTC)), files=survey.files, content_bytes=survey.size_bytes)
+        def begin() -> None:
+            self._running = _RunningJob(job, tools)
+            log.info(f"{job.kind} started", correlation_id=job.correlation_id, job=job.id, dir=str(directory))
+            self._monitor.began(job)
+            self._workers.start(task)
+
+        return Admitted(job.id, record, begin)
 
     def start_again(self, stopped: Sequence[UnfinishedJob]) -> None:
         """After a crash: run afterRestoreCmd for whoever beforeRestoreCmd had stopped; busy meanwhile."""
@@ -230,92 +147,60 @@ class Runner:
             self.start_again(others)
 
         self._running = _RunningJob(job, tools)
-        self._workers.start(
-            Task(
-                owner=job.id,
-                correlation_id=job.correlation_id,
-                tools=tools,
-                place=None,
-                work=work,
-                ended=ended,
-                moved=self._monitor.moved,
-            )
-        )
+        self._workers.start(self._task(job, tools, None, work, ended))
 
-    # Both
-
-    def _directory(self, parameters: Parameters, job: Job, *, made_for_a_command: bool) -> Path:
-        """What is saved or restored: where a command collects or delivers, or what was asked for."""
-        if made_for_a_command:
-            return self._staging.work_directory(job.id)
-        return self._admission.directory(parameters, must_exist=job.kind is Kind.BACKUP)
-
-    def _new_job(self, kind: Kind, parameters: Parameters) -> Job:
-        correlation_id = parameters.correlationid or str(uuid.uuid4())
-        job = Job(uuid.uuid4().hex[:16], kind, correlation_id, datetime.now(UTC))
-        self._listener.check_job_fits(job)
-        return job
-
-    def _refuse_when_busy(self) -> None:
-        if self._running:
-            kind = self._running.job.kind.title()
-            raise CommandError(409, EXECUTION_FAILED, f"{kind} operation is currently in progress!")
-
-    def _admitted(self, job: Job, directory: Path, made: list[Path], task: Task[Result]) -> Admitted:
-        def record() -> None:
-            self._journal.job_started(job, directory, made)
-            self._listener.job_changed(job)
-
-        def begin() -> None:
-            self._running = _RunningJob(job, task.tools)
-            log.info(f"{job.kind} started", correlation_id=job.correlation_id, job=job.id, dir=str(directory))
-            self._monitor.began(job)
-            self._workers.start(task)
-
-        return Admitted(job.id, record, begin)
-
-    def _job_ended(
+    def _task(
         self,
         job: Job,
-        staged: Staged | None = None,
-        remember: Action | None = None,
-        **facts: object,
-    ) -> None:
+        tools: Tools,
+        place: Place | None,
+        work: Callable[[Context], Result],
+        ended: Callable[[Outcome[Result]], None],
+    ) -> Task[Result]:
+        return Task(
+            owner=job.id,
+            correlation_id=job.correlation_id,
+            tools=tools,
+            place=place,
+            work=work,
+            ended=ended,
+            moved=self._monitor.moved,
+            entered=self._monitor.entered,
+        )
+
+    def end(self, job: Job, also: Action = lambda: None, **facts: object) -> None:
+        """Record and tell the end; `also` is part of the same transaction."""
+
+        def record() -> None:
+            with self._journal.transaction():
+                self._journal.job_ended(job, facts)
+                self._listener.job_changed(job)
+                also()
+
         try:
-            self._record_end(job, staged, facts, remember)
+            record()
         except sqlite3.Error:
             log.exception("the journal cannot be written: trying again", job=job.id)
             self._listener.job_ended_unrecorded(job)
-            self._later(RECORD_AGAIN_S, partial(self._record_end_again, job, staged, facts, remember))
+            self._later(RECORD_AGAIN_S, partial(self._record_again, job, record))
         self._running = None
         _log_end(job, facts)
         self._listener.settled()
         self._monitor.ended()
 
-    def _record_end(self, job: Job, staged: Staged | None, facts: Facts, remember: Action | None) -> None:
-        with self._journal.transaction():
-            self._journal.job_ended(job, facts)
-            self._listener.job_changed(job)
-            if staged:
-                self._uploads.add(staged, job.correlation_id)
-            if remember:
-                remember()
-
-    def _record_end_again(
-        self, job: Job, staged: Staged | None, facts: Facts, remember: Action | None
-    ) -> None:
+    def _record_again(self, job: Job, record: Action) -> None:
         """A job that still runs by the journal would be reported as interrupted after a restart."""
         try:
-            self._record_end(job, staged, facts, remember)
+            record()
         except sqlite3.Error:
             self._listener.withdrawn()
-            self._later(RECORD_AGAIN_S, partial(self._record_end_again, job, staged, facts, remember))
+            self._later(RECORD_AGAIN_S, partial(self._record_again, job, record))
             return
         log.info("the end of a job is in the journal now", job=job.id)
         self._listener.settled()
 
 
-def _log_end(job: Job, facts: Facts) -> None:
+def _log_end(job: Job, facts: Mapping[str, object]) -> None:
     assert job.ended
     seconds = round((job.ended - job.started).total_seconds(), 3)
     about = {"correlation_id": job.correlation_id, "job": job.id, "seconds": seconds}

@@ -77,7 +77,7 @@ class Service:
             job=self._engine.monitor.value,
         )
         self._engine.monitor.changed = self._status.changed
-        local_face = LocalFace(operations, self._journal, self._twin)
+        local_face = LocalFace(operations, self._engine.carry_out, lambda: self._twin.identity.device_id)
         self._control = Control(settings.storage, self._mailbox.post, local_face.receive)
         rivals = Rivals(settings.feature_id)
         feature = Feature(

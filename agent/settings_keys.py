@@ -5,12 +5,12 @@ a file may also write nested. A place where people choose names reads `targets.<
 """
 
 import difflib
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import get_args, get_origin
 
 from pydantic import BaseModel
+from pydantic.alias_generators import to_camel
 
 from agent.settings import KantoSettings, Settings
 from agent.settings_kinds import Kind, kind_of
@@ -35,7 +35,7 @@ class Key:
 
 def _keys(model: type[BaseModel], name: str = "", path: FieldPath = ()) -> Iterator[Key]:
     for field_name, field in model.model_fields.items():
-        its_name = name + (field.title or _camel_case(field_name))
+        its_name = name + (field.title or to_camel(field_name))
         its_path = (*path, field_name)
         if get_origin(field.annotation) is dict:
             member = get_args(field.annotation)[1]
@@ -48,11 +48,7 @@ def _keys(model: type[BaseModel], name: str = "", path: FieldPath = ()) -> Itera
             yield Key(its_name, its_path, kind_of(field), default, field.description or "", kanto)
 
 
-def _camel_case(field_name: str) -> str:
-    return re.sub("_([a-z])", lambda match: match[1].upper(), field_name)
-
-
-_KANTO_NAMES = frozenset(_camel_case(name) for name in KantoSettings.model_fields)
+_KANTO_NAMES = frozenset(to_camel(name) for name in KantoSettings.model_fields)
 KEYS = tuple(_keys(Settings))
 _BY_NAME = {key.name: key for key in KEYS}
 _KANTO_BY_LOWER_NAME = {name.lower(): _BY_NAME[name] for name in _KANTO_NAMES}

@@ -38,7 +38,32 @@ class Patience:
             raise TimeoutError(f"{self._moved_bytes} bytes in {self._waited_s:.0f} s")
 
 
-class SteadySocket(socket.socket):
+class _Steady(socket.socket):
+    """What plain and TLS sockets have in common; `_patience` is set before the first byte."""
+
+    _patience: Patience
+
+    def recv_into(self, buffer: "WriteableBuffer", nbytes: int | None = None, flags: int = 0) -> int:
+        since_s = time.monotonic()
+        # Plain sockets call "as much as fits" 0, TLS calls it None: both know a number.
+        received = super().recv_into(buffer, nbytes or memoryview(buffer).nbytes, flags)
+        self._patience.waited(False, since_s, received)
+        return received
+
+    def send(self, data: "ReadableBuffer", flags: int = 0) -> int:
+        since_s = time.monotonic()
+        sent = super().send(data, flags)
+        self._patience.waited(True, since_s, sent)
+        return sent
+
+    def sendall(self, data: "ReadableBuffer", flags: int = 0) -> None:
+        """All of `data`, however long that takes: Python's own has one time-out for the whole."""
+        rest = memoryview(data).cast("B")
+        while rest:
+            rest = rest[self.send(rest[:_PIECE_BYTES], flags) :]
+
+
+class SteadySocket(_Steady):
     """A copy of the connection `tcp`, which stays open beside it."""
 
     def __init__(self, tcp: socket.socket, timeout_s: float) -> None:
@@ -52,48 +77,9 @@ class SteadySocket(socket.socket):
         copy.settimeout(self.gettimeout())
         return copy
 
-    def recv_into(self, buffer: "WriteableBuffer", nbytes: int = 0, flags: int = 0) -> int:
-        since_s = time.monotonic()
-        received = super().recv_into(buffer, nbytes, flags)
-        self._patience.waited(False, since_s, received)
-        return received
 
-    def send(self, data: "ReadableBuffer", flags: int = 0) -> int:
-        since_s = time.monotonic()
-        sent = super().send(data, flags)
-        self._patience.waited(True, since_s, sent)
-        return sent
-
-    def sendall(self, data: "ReadableBuffer", flags: int = 0) -> None:
-        """All of `data`, however long that takes: Python's own has one time-out for the whole."""
-        _send_pieces(self, data, flags)
-
-
-class SteadyTls(ssl.SSLSocket):
+class SteadyTls(_Steady, ssl.SSLSocket):
     """The same over TLS; made by an `SSLContext` whose `sslsocket_class` it is."""
-
-    _patience: Patience
 
     def be_steady(self, timeout_s: float) -> None:
         self._patience = Patience(timeout_s)
-
-    def recv_into(self, buffer: "WriteableBuffer", nbytes: int | None = None, flags: int = 0) -> int:
-        since_s = time.monotonic()
-        received = super().recv_into(buffer, nbytes, flags)
-        self._patience.waited(False, since_s, received)
-        return received
-
-    def send(self, data: "ReadableBuffer", flags: int = 0) -> int:
-        since_s = time.monotonic()
-        sent = super().send(data, flags)
-        self._patience.waited(True, since_s, sent)
-        return sent
-
-    def sendall(self, data: "ReadableBuffer", flags: int = 0) -> None:
-        _send_pieces(self, data, flags)
-
-
-def _send_pieces(connection: socket.socket, data: "ReadableBuffer", flags: int) -> None:
-    rest = memoryview(data).cast("B")
-    while rest:
-        rest = rest[connection.send(rest[:_PIECE_BYTES], flags) :]

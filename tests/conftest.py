@@ -1,7 +1,11 @@
-"""For all tests. With rich, structlog's tracebacks would show every local variable, which takes minutes
+"""For all tests: a broker, and a backend at it.
+
+With rich, structlog's tracebacks would show every local variable, which takes minutes
 for those that tests of hostile input have; it looks for rich when it is imported."""
 
 import sys
+from collections.abc import Iterator
+from pathlib import Path
 from types import ModuleType
 from typing import cast
 
@@ -9,3 +13,20 @@ sys.modules["rich"] = cast(ModuleType, None)
 import structlog  # noqa: E402, F401
 
 del sys.modules["rich"]
+
+import pytest  # noqa: E402
+
+from tests.support.backend import Backend  # noqa: E402
+from tests.support.mosquitto import Mosquitto, mosquitto  # noqa: E402
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[Mosquitto]:
+    with mosquitto(tmp_path / "mosquitto") as running:
+        yield running
+
+
+@pytest.fixture
+def backend(broker: Mosquitto) -> Iterator[Backend]:
+    with Backend(broker.port) as connected:
+        yield connected

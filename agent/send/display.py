@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
 from agent.northbound import Command, Heard
+from agent.printable import printable
 from agent.redaction import HIDDEN
 from agent.send.exchange import Kind, Outcome, refusal
 
@@ -72,7 +73,7 @@ class Lines:
 
     def ended(self, outcome: Outcome) -> None:
         if outcome.good:
-            _write(_printable(outcome.text))
+            _write(printable(outcome.text))
 
 
 class Bar:
@@ -90,7 +91,7 @@ class Bar:
         percent = value.get("progress") if value else None
         if value and isinstance(percent, int):
             known = kind is Kind.LAST_UPLOAD or percent == 100
-            state = _printable(str(value.get("state")))
+            state = printable(str(value.get("state")))
             self._progress.update(
                 self._task, description=state, completed=percent, total=100 if known else None
             )
@@ -100,7 +101,7 @@ class Bar:
 
     def ended(self, outcome: Outcome) -> None:
         if outcome.good:
-            self._print(_printable(outcome.text))
+            self._print(printable(outcome.text))
 
     def _print(self, line: str) -> None:
         self._progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
@@ -108,7 +109,7 @@ class Bar:
 
 def complain(text: str) -> None:
     """Say on stderr why it did not work."""
-    sys.stderr.write(f"edge-backup send: {_printable(text)}\n")
+    sys.stderr.write(f"edge-backup send: {printable(text)}\n")
 
 
 def _progress() -> "Progress | None":
@@ -131,7 +132,7 @@ def _write(line: str) -> None:
 
 
 def _sent_line(command: Command) -> str:
-    return _printable(f"→ {command.operation}  {command.value.get('correlationID', '')}".rstrip())
+    return printable(f"→ {command.operation}  {command.value.get('correlationID', '')}".rstrip())
 
 
 def _heard_line(kind: Kind, heard: Heard) -> str:
@@ -145,8 +146,4 @@ def _heard_line(kind: Kind, heard: Heard) -> str:
             percent = f"{value.get('progress')} %" if value.get("progress") else ""
             parts = (value.get("state"), percent, value.get("statusCode"), value.get("message"))
             text = "  ".join(str(part) for part in parts if part)
-    return _printable(f"← {text}")
-
-
-def _printable(text: str) -> str:
-    return "".join(character if character.isprintable() else "?" for character in text)
+    return printable(f"← {text}")

@@ -29,12 +29,6 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mosquitto]:
         yield running
 
 
-@pytest.fixture
-def backend(broker: Mosquitto) -> Iterator[Backend]:
-    with Backend(broker.port) as connected:
-        yield connected
-
-
 @pytest.fixture(scope="session")
 def nest() -> Iterator[Incubator]:
     possible(SUPPORTED, "seccomp_unotify as x86_64 and aarch64 have it")

@@ -7,7 +7,7 @@ import pytest
 
 from tests.support.agent_process import AgentProcess
 from tests.support.backend import Backend
-from tests.support.mosquitto import Mosquitto, mosquitto
+from tests.support.mosquitto import Mosquitto
 from tests.support.trees import Dir, File, Found, Link, Spec, make_tree, snapshot
 
 SAMPLE: Spec = {
@@ -28,18 +28,6 @@ def contents(root: Path) -> dict[str, Found]:
     found = snapshot(root)
     del found[""]
     return found
-
-
-@pytest.fixture
-def broker(tmp_path: Path) -> Iterator[Mosquitto]:
-    with mosquitto(tmp_path / "mosquitto") as running:
-        yield running
-
-
-@pytest.fixture
-def backend(broker: Mosquitto) -> Iterator[Backend]:
-    with Backend(broker.port) as connected:
-        yield connected
 
 
 @pytest.fixture

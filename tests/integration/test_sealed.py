@@ -1,8 +1,7 @@
 """Sealed archives over the wire: made, opened by the tool of the field, restored, refused."""
 
 import zipfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ import pytest
 from tests.support.age import age, age_key, private_key
 from tests.support.agent_process import AgentProcess
 from tests.support.backend import LAST_UPLOAD, Backend
-from tests.support.http_server import HttpServer, Received, Say
+from tests.support.http_server import keeping
 from tests.support.streams import content
 from tests.support.trees import differences
 from tests.support.waiting import wait_until
@@ -23,21 +22,6 @@ LOCAL = {"storage.provider": "local"}
 SEAL, OPEN = {"backup.passcode": PASSCODE}, {"restore.passcode": PASSCODE}
 NAMES = {"config/", "config/app.json", "config/current", "empty/", "logs/", "logs/app.log", "start.sh"}
 PEAK_BYTES = 96 << 20
-
-
-@contextmanager
-def web_store() -> Iterator[tuple[str, dict[str, Received]]]:
-    """A server that keeps what is put there; its URL, and what it has."""
-    kept: dict[str, Received] = {}
-
-    def answer(request: Received) -> Say:
-        if request.method == "PUT":
-            kept[request.target] = request  # its body comes after this
-            return Say(201)
-        return Say(200, body=kept[request.target].body) if request.target in kept else Say(404)
-
-    with HttpServer(answer) as server:
-        yield server.url, kept
 
 
 def archives(agent: AgentProcess) -> list[Path]:
@@ -87,7 +71,7 @@ def test_an_archive_whose_length_must_be_known_is_sealed_before_it_is_on_the_dis
     agent: AgentProcess, backend: Backend, tmp_path: Path
 ) -> None:
     """The provider `generic` gets a file."""
-    with web_store() as (url, kept):
+    with keeping() as (url, kept):
         there = {"https.url": f"{url}/archive.zip.age"}
         assert backend.run("backup", "B", there | SEAL)["state"] == "BACKUP_FINISHED"
         check_opened_by_the_tool(kept["/archive.zip.age"].body, tmp_path)
@@ -106,7 +90,7 @@ def test_an_archive_for_a_hand_over_is_sealed_when_it_is_made(
     assert plain_on_disk(agent) == []
     agent.stop()
     agent.start()
-    with web_store() as (url, kept):
+    with keeping() as (url, kept):
         there = {"https.url": f"{url}/archive.zip.age"}
         assert backend.ask("start", {"correlationID": "B#1", "options": there})["status"] == 204
         assert backend.ended("B", LAST_UPLOAD)["state"] == "SUCCESS"

@@ -10,7 +10,6 @@ import json
 import re
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
 from queue import Queue
 from typing import Any
 
@@ -19,7 +18,7 @@ from paho.mqtt.client import Client, MQTTMessage
 from paho.mqtt.enums import CallbackAPIVersion
 
 from tests.support.agent_process import AgentProcess
-from tests.support.http_server import HttpServer, Received, Say
+from tests.support.http_server import keeping
 from tests.support.mosquitto import Mosquitto
 from tests.support.stalling import stalling
 from tests.support.trees import differences
@@ -178,37 +177,22 @@ def wire(broker: Mosquitto) -> Iterator[WireBackend]:
     backend.close()
 
 
-@contextmanager
-def storing() -> Iterator[HttpServer]:
-    """A server that keeps what is PUT, and gives it back."""
-    kept: dict[str, Received] = {}
-
-    def answer(request: Received) -> Say:
-        if request.method == "PUT":
-            kept[request.target] = request  # its body comes after this
-            return Say(201)
-        return Say(200, body=kept[request.target].body) if request.target in kept else Say(404)
-
-    with HttpServer(answer) as server:
-        yield server
-
-
 def test_the_conversation_of_the_original_word_by_word(device: AgentProcess, wire: WireBackend) -> None:
     """Announcement, backup, request, start, lastUpload, restore, and nothing else between."""
     before = contents(device.data)
     device.start()
     wire.next(ANNOUNCEMENT)
-    with storing() as server:
+    with keeping() as (address, kept):
         options = {"backup.dir": str(device.data), "https.url": ""}
         wire.accepted("backup", {"correlationID": "demo-backup-1", "providers": {}, "options": options})
         wire.ran("BACKUP", "demo-backup-1")
         wire.requested("demo-backup-1#1")
 
-        url = {"https.url": f"{server.url}/archive.zip", "https.method": "PUT"}
+        url = {"https.url": f"{address}/archive.zip", "https.method": "PUT"}
         start = {"storage.provider": "generic", **url, "https.header.X-Batch": "7", "info.batch": "7"}
         wire.accepted("start", {"correlationId": "demo-backup-1#1", "options": start})
         wire.uploaded("demo-backup-1", '{"batch":"7"}')
-        assert server.requests[-1].headers["x-batch"] == "7"
+        assert kept["/archive.zip"].headers["x-batch"] == "7"
 
         (device.data / "start.sh").write_text("damaged")
         restore = {"backup.dir": str(device.data), **url}

@@ -4,8 +4,8 @@ import socket
 import ssl
 import struct
 import threading
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import BinaryIO, Self
@@ -157,3 +157,18 @@ def _read_head(stream: BinaryIO) -> Received:
         name, _, value = line.partition(":")
         headers[name.lower()] = value.strip()
     return Received(method, target, headers)
+
+
+@contextmanager
+def keeping() -> Iterator[tuple[str, dict[str, Received]]]:
+    """A server that keeps what is put there; its URL, and what it has."""
+    kept: dict[str, Received] = {}
+
+    def answer(request: Received) -> Say:
+        if request.method == "PUT":
+            kept[request.target] = request  # its body comes after this
+            return Say(201)
+        return Say(200, body=kept[request.target].body) if request.target in kept else Say(404)
+
+    with HttpServer(answer) as server:
+        yield server.url, kept

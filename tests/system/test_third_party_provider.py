@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.agent_process import AgentProcess
 from tests.support.backend import Backend
-from tests.support.mosquitto import Mosquitto, mosquitto
+from tests.support.mosquitto import Mosquitto
 from tests.support.trees import Dir, File, Link, Spec, differences, make_tree, snapshot
 
 ROOT = Path(__file__).parents[2]
@@ -38,18 +38,6 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _environment(*paths: Path) -> dict[str, str]:
     own = {key: value for key, value in os.environ.items() if not key.startswith(("PIP_", "PYTHON"))}
     return own | {"PYTHONPATH": os.pathsep.join(map(str, paths))}
-
-
-@pytest.fixture
-def broker(tmp_path: Path) -> Iterator[Mosquitto]:
-    with mosquitto(tmp_path / "mosquitto") as running:
-        yield running
-
-
-@pytest.fixture
-def backend(broker: Mosquitto) -> Iterator[Backend]:
-    with Backend(broker.port) as connected:
-        yield connected
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ import pytest
 
 from tests.support.agent_process import AgentProcess
 from tests.support.backend import Backend
-from tests.support.mosquitto import Mosquitto, mosquitto
+from tests.support.mosquitto import Mosquitto
 from tests.support.waiting import wait_until
 
 PERIOD_S = 2.0
@@ -54,18 +54,6 @@ class Stubborn:
     def close(self):
         pass
 """
-
-
-@pytest.fixture
-def broker(tmp_path: Path) -> Iterator[Mosquitto]:
-    with mosquitto(tmp_path / "mosquitto") as running:
-        yield running
-
-
-@pytest.fixture
-def backend(broker: Mosquitto) -> Iterator[Backend]:
-    with Backend(broker.port) as connected:
-        yield connected
 
 
 class Manager:

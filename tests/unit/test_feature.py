@@ -5,7 +5,6 @@ import gc
 import json
 import tempfile
 import weakref
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,13 +22,6 @@ from tests.support.stalling import stalling
 from tests.unit.test_ditto import JSON
 
 LOCAL = {"storage.provider": "local"}
-
-
-@pytest.fixture
-def device(tmp_path: Path) -> Iterator[Device]:
-    device = Device(tmp_path)
-    yield device
-    device.close()
 
 
 def status_of(said: list[tuple[str, dict[str, Any]]]) -> int:

@@ -1,6 +1,5 @@
 """The questions `history` and `describe`: complete, in order, and within the room that a message has."""
 
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -14,13 +13,6 @@ from agent.parameters import Parameters
 
 START = datetime(2026, 1, 2, 3, 4, 5, 678, tzinfo=UTC)
 ROOM_BYTES = 1700
-
-
-@pytest.fixture
-def journal(tmp_path: Path) -> Iterator[Journal]:
-    journal = Journal(tmp_path / "journal.db")
-    yield journal
-    journal.close()
 
 
 def fill(journal: Journal, count: int, correlation_id: str = "c") -> list[str]:

@@ -2,7 +2,6 @@
 
 import sqlite3
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -42,13 +41,6 @@ class Line:
     def acknowledge_all(self, outbox: Outbox) -> None:
         while self.unacknowledged:
             self.acknowledge(outbox)
-
-
-@pytest.fixture
-def journal(tmp_path: Path) -> Iterator[Journal]:
-    journal = Journal(tmp_path / "journal.db")
-    yield journal
-    journal.close()
 
 
 @pytest.fixture

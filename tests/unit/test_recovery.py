@@ -1,7 +1,6 @@
 """After a crash: the data is right at once, and what became of the job is told once."""
 
 import os
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,13 +11,6 @@ from tests.support.fakes import Device
 
 START = datetime(2026, 11, 21, 22, 28, 8, 388229, UTC)
 LOCAL = {"storage.provider": "local"}
-
-
-@pytest.fixture
-def device(tmp_path: Path) -> Iterator[Device]:
-    device = Device(tmp_path)
-    yield device
-    device.close()
 
 
 def crash_during(device: Device, kind: Kind, directory: Path, made: list[Path] | None = None) -> None:

@@ -1,7 +1,6 @@
 """WIRE section 1's rule about commands that come again, clause by clause."""
 
 import sqlite3
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,13 +17,6 @@ PAYLOAD, OTHER_PAYLOAD = b'{"value":1}', b'{"value":2}'
 REPLY = ("command//edge:device/res/r1/204", b'{"status":204}')
 JOB = Job("job-1", Kind.BACKUP, "X", datetime(2026, 1, 1, tzinfo=UTC))
 WINDOW_S = 120.0
-
-
-@pytest.fixture
-def journal(tmp_path: Path) -> Iterator[Journal]:
-    journal = Journal(tmp_path / "journal.db")
-    yield journal
-    journal.close()
 
 
 @pytest.fixture

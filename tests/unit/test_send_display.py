@@ -36,8 +36,8 @@ def test_a_device_cannot_command_the_terminal(capsys: pytest.CaptureFixture[str]
     Lines().heard(Kind.LAST_UPLOAD, upload(state="\x1b]0;title\x07\nforged line"))
     complain("\x1b[2J")
     output = capsys.readouterr()
-    assert output.out == "← ?]0;title??forged line\n"
-    assert output.err == "edge-backup send: ?[2J\n"
+    assert output.out == "← \\x1b]0;title\\x07\\nforged line\n"
+    assert output.err == "edge-backup send: \\x1b[2J\n"
 
 
 def test_json_carries_the_message_as_it_came(capsys: pytest.CaptureFixture[str]) -> None:

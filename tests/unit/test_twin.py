@@ -1,6 +1,5 @@
 """What the twin is told: the announcement with the last values, and nothing longer than Hono takes."""
 
-from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,13 +17,6 @@ from tests.support.fakes import FEATURE, LAST_OPERATION, LAST_UPLOAD, Device, co
 
 START = datetime(2026, 11, 21, 22, 28, 8, 388229, UTC)
 LOCAL = {"storage.provider": "local"}
-
-
-@pytest.fixture
-def device(tmp_path: Path) -> Iterator[Device]:
-    device = Device(tmp_path)
-    yield device
-    device.close()
 
 
 def announced(device: Device) -> list[dict[str, Any]]:

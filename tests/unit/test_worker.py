@@ -1,9 +1,7 @@
 """Threads at work: told to end, left to themselves, and seen when they do not."""
 
 import threading
-from collections.abc import Iterator
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 
@@ -53,13 +51,6 @@ class Deaf:
 @pytest.fixture
 def mailbox() -> Mailbox:
     return Mailbox()
-
-
-@pytest.fixture
-def journal(tmp_path: Path) -> Iterator[Journal]:
-    journal = Journal(tmp_path / "journal.db")
-    yield journal
-    journal.close()
 
 
 def workers_with(journal: Journal, mailbox: Mailbox, deadline_s: float = 0) -> Workers:

@@ -8,6 +8,7 @@ import os
 import re
 
 from agent.backup.errors import ArchiveError
+from agent.printable import printable
 
 PRIVATE_PREFIX = ".edge-backup-"
 """Directories that the agent makes inside a target while it restores; never archived, never restored."""
@@ -21,7 +22,7 @@ _PLAIN = re.compile(rb"[^./\\\0][^/\\\0]*(?:/[^./\\\0][^/\\\0]*)*/?")
 def readable(name: str) -> str:
     """`name` for a message: printable, on one line, of bounded length; valid Unicode whatever it was."""
     clipped = name if len(name) <= _SHOWN_LETTERS else name[: _SHOWN_LETTERS - 1] + "…"
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in clipped)
+    return printable(clipped)
 
 
 def bad_entry(name: str, problem: str) -> ArchiveError:

@@ -1,0 +1,102 @@
+"""Backups: a command becomes an order for `agent.backup.pipeline`, and its result the end of the job.
+
+Belongs to the main thread.
+"""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from functools import partial
+
+from agent.admission import Admission, Admitted, device_tag, metadata
+from agent.backup.exclusion import excluding
+from agent.backup.job import PLAIN, SEALED, Job, Kind
+from agent.backup.pipeline import BackupOrder, BackupResult, about, backup
+from agent.handover import Staged
+from agent.journal import Journal
+from agent.kept import KeptArchives, skip_key
+from agent.orders import archive_options, hook
+from agent.parameters import Parameters
+from agent.runner import Runner
+from agent.sealing import seal_for
+from agent.settings import Settings
+from agent.staging import Staging
+from agent.uploads import Uploads
+from agent.worker import Outcome
+
+
+class Backups:
+    def __init__(
+        self, settings: Settings, journal: Journal, runner: Runner, *, staging: Staging, uploads: Uploads
+    ) -> None:
+        self._settings, self._runner = settings, runner
+        self._staging, self._uploads = staging, uploads
+        self._admission = Admission(settings)
+        self._kept = KeptArchives(journal)
+
+    def backup(self, parameters: Parameters, device_id: str) -> Admitted:
+        """Admit a backup. Raises `CommandError` 400 or 409."""
+        settings = self._settings
+        job, tools = self._runner.new_job(Kind.BACKUP, parameters)
+        collect = hook(settings, "backupCmd", settings.backup_cmd, job)
+        if collect:
+            directory = self._staging.work_directory(job.id)
+        else:
+            directory = self._admission.directory(parameters, must_exist=True)
+        seal = seal_for(parameters, settings.seal)
+        path = self._staging.free_path(device_tag(device_id), SEALED if seal else PLAIN)
+        place = None
+        staged = Staged(path, options=parameters.prefixed("options."))
+        if parameters.provider:
+            facts = metadata(job.correlation_id, device_id)
+            place = self._admission.place(parameters, tools.connections, path.name, facts)
+        else:
+            self._uploads.check_fits(staged, job.correlation_id)
+        key = skip_key(parameters, directory, settings)
+        self._runner.refuse_when_busy()
+        order = BackupOrder(
+            directory=directory,
+            own_storage=settings.storage,
+            staged=path,
+            place=place,
+            options=archive_options(settings),
+            strict=settings.strict_backup,
+            checksum=settings.checksum,
+            excluded=excluding(settings.exclude, parameters.exclude),
+            skip_unchanged=key is not None,
+            last=self._kept.last(key) if key else None,
+            reserve_bytes=settings.storage_reserve,
+            collect=collect,
+            seal=seal,
+        )
+        return self._runner.admitted(
+            job,
+            tools,
+            directory=directory,
+            place=place,
+            work=partial(backup, order),
+            ended=partial(self._ended, job, None if place else staged, key),
+        )
+
+    def _ended(
+        self, job: Job, staged: Staged | None, key: str | None, outcome: Outcome[BackupResult]
+    ) -> None:
+        result = outcome.result
+        if result is None:
+            self._runner.end(job.failed(datetime.now(UTC), outcome.code, outcome.message))
+            return
+        report = result.report
+
+        def also() -> None:
+            if staged:
+                made = replace(staged, size_bytes=result.size_bytes, sha256=result.sha256)
+                self._uploads.add(made, job.correlation_id)
+            if key and result.kept:
+                self._kept.remember(key, result.kept)
+
+        self._runner.end(
+            job.finished(datetime.now(UTC), about(result)),
+            also,
+            files=report.files, excluded=report.excluded, content_bytes=report.size_bytes,
+            archive_bytes=result.size_bytes, sha256=result.sha256,
+            place=result.stored.place if result.stored else str(staged and staged.path),
+        )  # fmt: skip

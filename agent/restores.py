@@ -1,0 +1,69 @@
+"""Restores: what a command asks for becomes an order for `agent.backup.restoring`.
+
+Belongs to the main thread.
+"""
+
+from datetime import UTC, datetime
+from functools import partial
+
+from agent.admission import Admission, Admitted, device_tag
+from agent.backup.archive.survey import Survey
+from agent.backup.job import Job, Kind
+from agent.backup.restore import missing
+from agent.backup.restoring import RestoreOrder, restore
+from agent.orders import hook, restore_options
+from agent.parameters import Parameters
+from agent.runner import Runner
+from agent.sealing import unseal_for
+from agent.settings import Settings
+from agent.staging import Staging
+from agent.worker import Outcome
+
+
+class Restores:
+    def __init__(self, settings: Settings, runner: Runner, *, staging: Staging) -> None:
+        self._settings, self._runner, self._staging = settings, runner, staging
+        self._admission = Admission(settings)
+
+    def restore(self, parameters: Parameters, device_id: str) -> Admitted:
+        """Admit a restore. Raises `CommandError` 400 or 409."""
+        settings = self._settings
+        job, tools = self._runner.new_job(Kind.RESTORE, parameters)
+        unseal = unseal_for(parameters, settings.seal)
+        deliver = hook(settings, "restoreCmd", settings.restore_cmd, job)
+        if deliver:
+            directory = self._staging.work_directory(job.id)
+        else:
+            directory = self._admission.directory(parameters, must_exist=False)
+        place = self._admission.place(parameters, tools.connections, None)
+        options = restore_options(settings, parameters.restore_mode)
+        self._runner.refuse_when_busy()
+        made = missing(directory)
+        order = RestoreOrder(
+            directory=directory,
+            made=made,
+            download=self._staging.download(job.id),
+            place=place,
+            device_tag=device_tag(device_id),
+            options=options,
+            unseal=unseal,
+            deliver=deliver,
+            before=hook(settings, "beforeRestoreCmd", settings.before_restore_cmd, job, directory),
+            after=hook(settings, "afterRestoreCmd", settings.after_restore_cmd, job, directory),
+        )
+        return self._runner.admitted(
+            job,
+            tools,
+            directory=directory,
+            made=made,
+            place=place,
+            work=partial(restore, order),
+            ended=partial(self._ended, job),
+        )
+
+    def _ended(self, job: Job, outcome: Outcome[Survey]) -> None:
+        survey = outcome.result
+        if survey is None:
+            self._runner.end(job.failed(datetime.now(UTC), outcome.code, outcome.message))
+            return
+        self._runner.end(job.finished(datetime.now(UTC)), files=survey.files, content_bytes=survey.size_bytes)
