@@ -11,6 +11,7 @@ from agent.admission import Admission, Admitted, device_tag, metadata
 from agent.backup.exclusion import excluding
 from agent.backup.job import PLAIN, SEALED, Job, Kind
 from agent.backup.pipeline import BackupOrder, BackupResult, about, backup
+from agent.backup.roots import Root
 from agent.handover import Staged
 from agent.journal import Journal
 from agent.kept import KeptArchives, skip_key
@@ -54,7 +55,7 @@ class Backups:
         key = skip_key(parameters, directory, settings)
         self._runner.refuse_when_busy()
         order = BackupOrder(
-            directory=directory,
+            roots=(Root("", directory),),
             own_storage=settings.storage,
             staged=path,
             place=place,

@@ -17,6 +17,7 @@ from agent.backup.context import Command, Context, Place
 from agent.backup.durable import sync_directory
 from agent.backup.errors import NoSpace, SourceChanged, disk_errors
 from agent.backup.exclusion import Excluded
+from agent.backup.roots import Root
 from agent.backup.selection import Entry, Report, walk
 from agent.backup.storing import distrusting, put
 from agent.backup.transfer import (
@@ -35,9 +36,10 @@ Seal = Callable[[Iterator[bytes]], Generator[bytes, None, None]]
 
 @dataclass(frozen=True, slots=True)
 class BackupOrder:
-    """Archive `directory` and keep it at `place`; without one, stage it as `staged`."""
+    """Archive the `roots` and keep that at `place`; without one, stage it as `staged`."""
 
-    directory: Path
+    roots: tuple[Root, ...]
+    """At least one; in the order in which they are archived."""
     own_storage: Path
     staged: Path
     place: Place | None
@@ -52,7 +54,7 @@ class BackupOrder:
     reserve_bytes: int = 0
     """Free space that has to be left where archives are staged."""
     collect: Command | None = None
-    """Kanto's `backupCmd`: it collects what is archived in `directory`, which is made for it."""
+    """Kanto's `backupCmd`: it collects what is archived in the directory of the one root, made for it."""
     seal: Seal | None = None
 
 
@@ -115,8 +117,9 @@ def _collected(order: BackupOrder, context: Context) -> Iterator[None]:
         yield
         return
     context.phase("collecting")
-    with work_directory(order.directory):
-        order.collect(order.directory, context.token)
+    (root,) = order.roots
+    with work_directory(root.directory):
+        order.collect(root.directory, context.token)
         yield
 
 
@@ -151,8 +154,9 @@ def _archived(order: BackupOrder, context: Context) -> BackupResult:
 
 
 def _entries(order: BackupOrder, report: Report, check: Callable[[], None]) -> Generator[Entry, None, None]:
-    with disk_errors(f"cannot read '{order.directory}'"):
-        yield from walk(order.directory, report, order.own_storage, check, order.excluded)
+    for root in order.roots:
+        with disk_errors(f"cannot read '{root.directory}'"):
+            yield from walk(root, report, order.own_storage, check, order.excluded)
 
 
 def _strict(chunks: Iterator[bytes], report: Report, strict: bool) -> Generator[bytes, None, None]:

@@ -16,6 +16,7 @@ from agent.backup.archive.found import Entry, Report, reason_of
 from agent.backup.archive.metadata import DIR, FILE, LINK, Kind
 from agent.backup.archive.names import PRIVATE_PREFIX
 from agent.backup.exclusion import Excluded
+from agent.backup.roots import Root
 
 __all__ = ["Entry", "Kind", "Report", "walk"]
 
@@ -34,23 +35,24 @@ _SPECIAL = {stat.S_IFSOCK: "socket", stat.S_IFIFO: "FIFO", stat.S_IFCHR: "device
 
 
 def walk(
-    root: Path,
+    root: Root,
     report: Report,
     own_storage: Path | None,
     check: Callable[[], None],
     excluded: Excluded | None = None,
 ) -> Generator[Entry, None, None]:
-    """Yield all that is below the directory `root`, each directory before what is in it.
+    """Yield what `root` holds, each directory before what is in it, by the names that an archive has for it.
 
+    Directories on the way to something come too, and the root's own where its prefix gives it a name.
     Left out in silence: the directory `own_storage`, by whatever name it is reached, and directories
     named `.edge-backup-*`, which are ours. Counted only: what is `excluded`. Left out and told to
-    `report`: what is no file, directory or link, and what cannot be read. `check` is called for each
-    name and ends the walk by raising.
+    `report`: what is no file, directory or link, what cannot be read, and names of the root that are not
+    there. `check` is called for each name and ends the walk by raising.
 
-    Raises OSError when `root` itself cannot be opened. Memory grows with the directories that wait in
-    one directory, not with files.
+    Raises OSError when the root's directory cannot be opened. Memory grows with the directories that
+    wait in one directory, not with files.
     """
-    yield from _Walk(report, _identity_of(own_storage), check, excluded).run(root)
+    yield from _Walk(root, report, _identity_of(own_storage), check, excluded).run()
 
 
 _Identity = tuple[int, int]
@@ -82,27 +84,36 @@ class _Walk:
 
     def __init__(
         self,
+        root: Root,
         report: Report,
         own_storage: _Identity | None,
         check: Callable[[], None],
         excluded: Excluded | None,
     ) -> None:
-        self._report, self._own_storage = report, own_storage
+        self._root, self._report, self._own_storage = root, report, own_storage
         self._check, self._excluded = check, excluded
         self._levels: list[_Level] = []
+        self._base = f"{root.prefix}/" if root.prefix else ""
         self._prefix = ""
+        """The directory where the walk is, relative to the root's, with a slash at the end."""
+        self._missing = set(root.names or ())
         self._linked: dict[_Identity, str] = {}
 
-    def run(self, root: Path) -> Iterator[Entry]:
-        fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    def run(self) -> Iterator[Entry]:
+        fd = os.open(self._root.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            self._descend("", fd, os.fstat(fd))
+            status = os.fstat(fd)
+            self._descend("", fd, status)
+            if self._base:
+                yield Entry(self._root.prefix, DIR, status, fd, b"", self._attributes(fd, "", None))
             yield from self._scan()
             while self._levels:
                 if self._levels[-1].waiting:
                     yield from self._directory(self._levels[-1].waiting.pop())
                 else:
                     self._ascend()
+            for name in sorted(self._missing):
+                self._leave_out(name, "missing")
         finally:
             for level in self._levels:
                 _close(level.fd)
@@ -117,7 +128,7 @@ class _Walk:
             return
         path = self._prefix + name
         self._descend(name, fd, status)
-        yield Entry(path, DIR, status, fd, b"", self._attributes(fd, path, None))
+        yield Entry(self._base + path, DIR, status, fd, b"", self._attributes(fd, path, None))
         yield from self._scan()
 
     def _scan(self) -> Iterator[Entry]:
@@ -127,6 +138,8 @@ class _Walk:
             with os.scandir(level.fd) as listing:
                 for item in listing:
                     self._check()
+                    if self._root.names is not None and not self._is_wanted(item):
+                        continue
                     if self._excluded and self._is_excluded(item):
                         self._report.excluded += 1
                         continue
@@ -140,7 +153,15 @@ class _Walk:
                     else:
                         yield from self._other(item)
         except OSError as error:
-            self._report.leave_out(self._prefix or ".", reason_of(error))
+            self._leave_out(self._prefix.rstrip("/"), reason_of(error))
+
+    def _leave_out(self, name: str, reason: str) -> None:
+        self._report.leave_out(self._root.archived(name) or ".", reason)
+
+    def _is_wanted(self, item: "os.DirEntry[str]") -> bool:
+        path = self._prefix + item.name
+        self._missing.discard(path)
+        return self._root.holds(path) or (item.is_dir(follow_symlinks=False) and self._root.leads_to(path))
 
     def _is_excluded(self, item: "os.DirEntry[str]") -> bool:
         assert self._excluded
@@ -149,11 +170,11 @@ class _Walk:
 
     def _is_too_long(self, name: str) -> bool:
         # No letter has more than four bytes: most names need no closer look.
-        if len(self._prefix) + len(name) <= MAX_NAME_BYTES // 4:
+        if len(self._base) + len(self._prefix) + len(name) <= MAX_NAME_BYTES // 4:
             return False
-        if len(os.fsencode(self._prefix + name)) <= MAX_NAME_BYTES:
+        if len(os.fsencode(self._base + self._prefix + name)) <= MAX_NAME_BYTES:
             return False
-        self._report.leave_out(self._prefix + name, "name too long")
+        self._leave_out(self._prefix + name, "name too long")
         return True
 
     def _file(self, name: str) -> Iterator[Entry]:
@@ -164,10 +185,11 @@ class _Walk:
         path = self._prefix + name
         try:
             if stat.S_ISREG(status.st_mode):
-                first = self._first_name(status, path) if status.st_nlink > 1 else None
-                yield Entry(path, FILE, status, fd, b"", self._attributes(fd, path, first), first)
+                archived = self._base + path
+                first = self._first_name(status, archived) if status.st_nlink > 1 else None
+                yield Entry(archived, FILE, status, fd, b"", self._attributes(fd, path, first), first)
             else:
-                self._report.leave_out(path, "changed while read")
+                self._leave_out(path, "changed while read")
         finally:
             os.close(fd)
 
@@ -179,7 +201,7 @@ class _Walk:
             return fd, os.fstat(fd)
         except OSError as error:
             _close(fd)
-            self._report.leave_out(self._prefix + name, reason_of(error))
+            self._leave_out(self._prefix + name, reason_of(error))
             return None
 
     def _other(self, item: "os.DirEntry[str]") -> Iterator[Entry]:
@@ -187,13 +209,13 @@ class _Walk:
         try:
             status = item.stat(follow_symlinks=False)
             if not stat.S_ISLNK(status.st_mode):
-                self._report.leave_out(path, _SPECIAL.get(stat.S_IFMT(status.st_mode), "changed while read"))
+                self._leave_out(path, _SPECIAL.get(stat.S_IFMT(status.st_mode), "changed while read"))
                 return
             target = os.fsencode(os.readlink(item.name, dir_fd=self._levels[-1].fd))
         except OSError as error:
-            self._report.leave_out(path, reason_of(error))
+            self._leave_out(path, reason_of(error))
             return
-        yield Entry(path, LINK, status, target=target)
+        yield Entry(self._base + path, LINK, status, target=target)
 
     def _first_name(self, status: os.stat_result, path: str) -> str | None:
         identity = _identity(status)
@@ -209,7 +231,7 @@ class _Walk:
             return _NO_ATTRIBUTES  # ENOTSUP: the file system has none
         if not names:
             return _NO_ATTRIBUTES
-        found, size_bytes = {}, len(os.fsencode(path + (hard_link_to or "")))
+        found, size_bytes = {}, len(os.fsencode(self._base + path + (hard_link_to or "")))
         for name in names:
             try:
                 found[name] = os.getxattr(fd, name)
@@ -217,7 +239,7 @@ class _Walk:
                 continue  # removed meanwhile, or (trusted.*) not for us to see
             size_bytes += len(os.fsencode(name)) + len(found[name]) + 4
         if size_bytes > _RECORD_ROOM_BYTES:
-            self._report.leave_out(path, "extended attributes too large")
+            self._leave_out(path, "extended attributes too large")
             return {}
         return found
 
@@ -240,7 +262,7 @@ class _Walk:
         level.fd = _parent(child_fd, level.identity)
         if level.fd < 0:
             for name in level.waiting:
-                self._report.leave_out(self._prefix + name, "changed while read")
+                self._leave_out(self._prefix + name, "changed while read")
             level.waiting.clear()
 
 

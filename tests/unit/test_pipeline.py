@@ -25,6 +25,7 @@ from agent.backup.pipeline import BackupOrder, BackupResult, backup
 from agent.backup.restore import RestoreOptions, missing
 from agent.backup.restoring import RestoreOrder, newest, restore
 from agent.backup.retry import RetryLimits
+from agent.backup.roots import Root
 from agent.backup.storing import UploadOrder, upload
 from providers.api import Checkpoint, Sink, Source, Stored
 from providers.errors import AccessDenied, Corrupted, NotFound, StorageError, Unreachable
@@ -81,7 +82,7 @@ class Work:
     def backup_order(self, place: Place | None = None, **changes: Any) -> BackupOrder:
         settings: dict[str, Any] = {"strict": False, "checksum": False, "options": ArchiveOptions("fast")}
         return BackupOrder(
-            directory=self.data,
+            roots=(Root("", self.data),),
             own_storage=self.root / "storage",
             staged=self.staging / NAME,
             place=place,
@@ -288,7 +289,7 @@ def test_the_agent_s_own_storage_is_not_archived(work: Work) -> None:
     order = work.backup_order(place(storage))
     backup(
         BackupOrder(
-            order.directory,
+            order.roots,
             work.data / "own",
             order.staged,
             order.place,

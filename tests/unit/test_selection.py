@@ -13,6 +13,7 @@ import pytest
 
 from agent.backup.errors import Cancelled
 from agent.backup.exclusion import excluding
+from agent.backup.roots import Root
 from agent.backup.selection import MAX_NAME_BYTES, Kind, Report, walk
 from tests.support.archives import found_in, go_on, open_descriptors, unprivileged
 from tests.support.require import require
@@ -92,7 +93,7 @@ def test_what_is_swapped_for_something_else_is_neither_followed_nor_waited_for(t
     for name in names:
         (tmp_path / name).write_bytes(b"x")
     report = Report()
-    steps = walk(tmp_path, report, None, go_on)
+    steps = walk(Root("", tmp_path), report, None, go_on)
     seen = next(steps).name
     vanished, linked, fifo = [name for name in names if name != seen][:3]
     for name in (vanished, linked, fifo):
@@ -110,7 +111,7 @@ def test_a_directory_swapped_for_a_link_is_not_entered(tmp_path: Path) -> None:
     (tmp_path / "outside").mkdir()
     (tmp_path / "outside/secret").write_bytes(b"")
     report = Report()
-    steps = walk(tmp_path / "tree", report, None, go_on)
+    steps = walk(Root("", tmp_path / "tree"), report, None, go_on)
     assert next(steps).name == "file"
     (tmp_path / "tree/a").rmdir()
     (tmp_path / "tree/a").symlink_to("../outside")
@@ -137,7 +138,7 @@ def test_what_patterns_exclude_is_counted_and_an_excluded_directory_not_entered(
     (tmp_path / "a/link").symlink_to("cache")
     report = Report()
     excluded = excluding(["cache/", "*.tmp", "!keep.tmp"])
-    found = {entry.name for entry in walk(tmp_path, report, None, go_on, excluded)}
+    found = {entry.name for entry in walk(Root("", tmp_path), report, None, go_on, excluded)}
     assert found == {"a", "a/keep.tmp", "a/link", "cache"}
     assert (report.excluded, report.left_out) == (2, 0)
 
@@ -177,7 +178,7 @@ def test_a_tree_deeper_than_recursion_and_descriptors_allow_is_walked(removed_we
     gc.collect()  # what earlier tests left behind must not be closed meanwhile
     before, most = open_descriptors(), 0
     report, names = Report(), set()
-    for entry in walk(removed_well, report, None, go_on):
+    for entry in walk(Root("", removed_well), report, None, go_on):
         names.add(entry.name)
         if len(entry.name) > 2 * depth - 4:
             most = open_descriptors()
@@ -198,7 +199,7 @@ def test_directories_moved_away_while_inside_are_told_and_not_mixed_up(tmp_path:
     (tmp_path / "elsewhere").mkdir()
     report = Report()
     names = set()
-    for entry in walk(tmp_path / "tree", report, None, go_on):
+    for entry in walk(Root("", tmp_path / "tree"), report, None, go_on):
         names.add(entry.name)
         if entry.name == "/".join(["d"] * 40):
             (tmp_path / "tree" / Path(*["d"] * 7)).rename(tmp_path / "elsewhere/d")
@@ -261,14 +262,14 @@ def test_check_ends_the_walk_and_leaves_no_descriptor_open(tmp_path: Path) -> No
             raise Cancelled("enough")
 
     with pytest.raises(Cancelled):
-        list(walk(tmp_path, Report(), None, stop_inside))
+        list(walk(Root("", tmp_path), Report(), None, stop_inside))
     assert open_descriptors() == before
 
 
 def test_closing_the_walk_leaves_no_descriptor_open(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     before = open_descriptors()
-    steps = walk(tmp_path, Report(), None, go_on)
+    steps = walk(Root("", tmp_path), Report(), None, go_on)
     next(steps)
     assert open_descriptors() > before
     steps.close()

@@ -14,6 +14,7 @@ from agent.backup.context import Context, Place
 from agent.backup.exclusion import excluding
 from agent.backup.pipeline import BackupOrder, BackupResult, about, backup
 from agent.backup.retry import RetryLimits
+from agent.backup.roots import Root
 from agent.backup.unchanged import Kept
 from agent.journal import Journal
 from agent.kept import MOST_PLACES, KeptArchives, skip_key
@@ -32,7 +33,7 @@ def order_for(root: Path) -> BackupOrder:
         (root / directory).mkdir(parents=True, exist_ok=True)
     limits = Limits(targets={"device": Target(root / "archives")})
     return BackupOrder(
-        directory=root / "data",
+        roots=(Root("", root / "data"),),
         own_storage=root / "storage",
         staged=root / "staged",
         place=Place(Local({}, limits), False, NAME),
@@ -51,9 +52,9 @@ def run(order: BackupOrder) -> BackupResult:
 def saved(tmp_path: Path) -> BackupOrder:
     """An order whose last archive is there, of a tree that has not been touched for a while."""
     order = order_for(tmp_path)
-    (order.directory / "sub/file").write_bytes(b"content")
-    (order.directory / "link").symlink_to("sub")
-    os.mkfifo(order.directory / "fifo")
+    (order.roots[0].directory / "sub/file").write_bytes(b"content")
+    (order.roots[0].directory / "link").symlink_to("sub")
+    os.mkfifo(order.roots[0].directory / "fifo")
 
     def kept() -> bool:
         nonlocal order
@@ -101,7 +102,7 @@ def _rewrite(file: Path) -> None:
 
 @pytest.mark.parametrize("change", CHANGES)
 def test_any_change_leads_to_an_archive(saved: BackupOrder, change: str) -> None:
-    CHANGES[change](saved.directory)
+    CHANGES[change](saved.roots[0].directory)
     assert not run(saved).skipped
 
 
@@ -114,8 +115,8 @@ def test_other_settings_lead_to_an_archive(saved: BackupOrder) -> None:
 def test_a_tree_that_was_changed_a_moment_ago_is_not_remembered(tmp_path: Path) -> None:
     """The next change might come within the same tick of the file system's clock, and go unseen."""
     order = order_for(tmp_path)
-    (order.directory / "file").write_bytes(b"")
-    os.utime(order.directory / "file", (time.time() + 3600, time.time() + 3600))
+    (order.roots[0].directory / "file").write_bytes(b"")
+    os.utime(order.roots[0].directory / "file", (time.time() + 3600, time.time() + 3600))
     assert run(order).kept is None
 
 
