@@ -3,6 +3,7 @@
 Belongs to the main thread.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -16,11 +17,12 @@ from agent.handover import Staged
 from agent.journal import Journal
 from agent.kept import KeptArchives, skip_key
 from agent.orders import archive_options, hook
-from agent.parameters import Parameters
+from agent.parameters import BACKUP_STORE, Parameters
 from agent.runner import Runner
 from agent.sealing import seal_for
 from agent.settings import Settings
 from agent.staging import Staging
+from agent.stores import store_fact, with_store
 from agent.uploads import Uploads
 from agent.worker import Outcome
 
@@ -37,6 +39,7 @@ class Backups:
     def backup(self, parameters: Parameters, device_id: str) -> Admitted:
         """Admit a backup. Raises `CommandError` 400 or 409."""
         settings = self._settings
+        parameters = with_store(parameters, settings, BACKUP_STORE)
         job, tools = self._runner.new_job(Kind.BACKUP, parameters)
         collect = hook(settings, "backupCmd", settings.backup_cmd, job)
         if collect:
@@ -75,11 +78,18 @@ class Backups:
             directory=directory,
             place=place,
             work=partial(backup, order),
-            ended=partial(self._ended, job, None if place else staged, key),
+            ended=partial(
+                self._ended, job, None if place else staged, key, store_fact(parameters, BACKUP_STORE)
+            ),
         )
 
     def _ended(
-        self, job: Job, staged: Staged | None, key: str | None, outcome: Outcome[BackupResult]
+        self,
+        job: Job,
+        staged: Staged | None,
+        key: str | None,
+        facts: Mapping[str, str],
+        outcome: Outcome[BackupResult],
     ) -> None:
         result = outcome.result
         if result is None:
@@ -100,4 +110,5 @@ class Backups:
             files=report.files, excluded=report.excluded, content_bytes=report.size_bytes,
             archive_bytes=result.size_bytes, sha256=result.sha256,
             place=result.stored.place if result.stored else str(staged and staged.path),
+            **facts,
         )  # fmt: skip

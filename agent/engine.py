@@ -20,7 +20,7 @@ from agent.mailbox import Mailbox
 from agent.messaging.ditto import EXECUTION_FAILED, CommandError
 from agent.monitor import Monitor
 from agent.operations import Operation, Operations, Question
-from agent.parameters import Parameters
+from agent.parameters import BACKUP_STORE, Parameters
 from agent.periodic import Periodic
 from agent.recovery import recover_data
 from agent.restores import Restores
@@ -118,7 +118,9 @@ class Engine:
     def _periodic_backup(self) -> None:
         if self._settings.single_upload and not self.uploads.idle:
             raise CommandError(409, EXECUTION_FAILED, "an upload is in progress, and singleUpload is set")
-        self.carry_out(self._backups.backup(Parameters(), self._twin.identity.device_id))
+        store = self._settings.schedule.store
+        parameters = Parameters(options={BACKUP_STORE: store} if store else {})
+        self.carry_out(self._backups.backup(parameters, self._twin.identity.device_id))
 
     def carry_out(self, admitted: Admitted) -> None:
         """Record what was admitted, and begin it. Raises sqlite3.Error, and then nothing has happened."""

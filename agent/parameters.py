@@ -21,8 +21,11 @@ _LOOKING_UP = ("start", "cancel")
 _OURS = ("backup.", "restore.")
 BACKUP_PASSCODE = "backup.passcode"
 RESTORE_PASSCODE, RESTORE_IDENTITY = "restore.passcode", "restore.identity"
+BACKUP_STORE, RESTORE_STORE = "backup.store", "restore.store"
 _KEYS = frozenset({BACKUP_PASSCODE, RESTORE_PASSCODE, RESTORE_IDENTITY})
-_KNOWN = frozenset({"backup.dir", "backup.exclude", "backup.skipUnchanged", "restore.mode"}) | _KEYS
+_KNOWN = _KEYS | {
+    "backup.dir", "backup.exclude", "backup.skipUnchanged", "restore.mode", BACKUP_STORE, RESTORE_STORE,
+}  # fmt: skip
 """Backends send one set of options to all operations, so what one of them knows is known to all."""
 RestoreMode = Literal["merge", "replace"]
 

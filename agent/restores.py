@@ -3,6 +3,7 @@
 Belongs to the main thread.
 """
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import partial
 
@@ -12,11 +13,12 @@ from agent.backup.job import Job, Kind
 from agent.backup.restore import missing
 from agent.backup.restoring import RestoreOrder, restore
 from agent.orders import hook, restore_options
-from agent.parameters import Parameters
+from agent.parameters import RESTORE_STORE, Parameters
 from agent.runner import Runner
 from agent.sealing import unseal_for
 from agent.settings import Settings
 from agent.staging import Staging
+from agent.stores import store_fact, with_store
 from agent.worker import Outcome
 
 
@@ -28,6 +30,7 @@ class Restores:
     def restore(self, parameters: Parameters, device_id: str) -> Admitted:
         """Admit a restore. Raises `CommandError` 400 or 409."""
         settings = self._settings
+        parameters = with_store(parameters, settings, RESTORE_STORE)
         job, tools = self._runner.new_job(Kind.RESTORE, parameters)
         unseal = unseal_for(parameters, settings.seal)
         deliver = hook(settings, "restoreCmd", settings.restore_cmd, job)
@@ -58,12 +61,18 @@ class Restores:
             made=made,
             place=place,
             work=partial(restore, order),
-            ended=partial(self._ended, job),
+            ended=partial(self._ended, job, store_fact(parameters, RESTORE_STORE)),
         )
 
-    def _ended(self, job: Job, outcome: Outcome[Survey]) -> None:
+    def _ended(self, job: Job, facts: Mapping[str, str], outcome: Outcome[Survey]) -> None:
         survey = outcome.result
         if survey is None:
             self._runner.end(job.failed(datetime.now(UTC), outcome.code, outcome.message))
             return
-        self._runner.end(job.finished(datetime.now(UTC)), files=survey.files, content_bytes=survey.size_bytes)
+        self._runner.end(
+            job.finished(datetime.now(UTC)),
+            lambda: None,
+            files=survey.files,
+            content_bytes=survey.size_bytes,
+            **facts,
+        )

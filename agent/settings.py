@@ -35,6 +35,7 @@ from agent.settings_kinds import (
     WorkFactor,
     setting,
 )
+from agent.settings_stores import Options
 
 
 class Group(BaseModel):
@@ -84,6 +85,14 @@ class TargetSettings(Group):
     mount: Switch = setting(False, "Only usable while something is mounted there, as on a USB stick")
 
 
+class StoreSettings(Group):
+    provider: Text = Field(description="What keeps its archives: a value of the option `storage.provider`")
+    options: Options = setting("", "The provider's options as in a command, but no secret ones")
+    credentials: OptionalPath = setting(
+        "", "File with the others, a JSON object that only the agent's user and group can read"
+    )
+
+
 class TwinSettings(Group):
     status: Switch = setting(True, "Keep a status of ours in the twin")
 
@@ -101,6 +110,7 @@ class ArchiveSettings(Group):
 
 class ScheduleSettings(Group):
     jitter: Duration = setting("0s", "Periodic backups of a fleet are spread over this time, each at its own")
+    store: Text = setting("", "Store that periodic backups go to; empty for a request for an upload")
 
 
 class RestoreSettings(Group):
@@ -172,6 +182,9 @@ class Settings(KantoSettings):
     )
     targets: dict[TargetName, TargetSettings] = setting(
         {}, "Directories that commands may name as `local.target`"
+    )
+    stores: dict[TargetName, StoreSettings] = setting(
+        {}, "Places that commands may name as `backup.store` and `restore.store`"
     )
     twin: TwinSettings = TwinSettings()
     archive: ArchiveSettings = ArchiveSettings()

@@ -37,8 +37,7 @@ def _keys(model: type[BaseModel], name: str = "", path: FieldPath = ()) -> Itera
     for field_name, field in model.model_fields.items():
         its_name = name + (field.title or to_camel(field_name))
         its_path = (*path, field_name)
-        if get_origin(field.annotation) is dict:
-            member = get_args(field.annotation)[1]
+        if member := _member(field.annotation):
             yield from _keys(member, f"{its_name}.{_ANY}.", (*its_path, _ANY))
         elif isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
             yield from _keys(field.annotation, f"{its_name}.", its_path)
@@ -46,6 +45,12 @@ def _keys(model: type[BaseModel], name: str = "", path: FieldPath = ()) -> Itera
             default = None if field.is_required() else field.default
             kanto = its_name in _KANTO_NAMES
             yield Key(its_name, its_path, kind_of(field), default, field.description or "", kanto)
+
+
+def _member(annotation: object) -> type[BaseModel] | None:
+    """The settings of each place of a field where people choose names."""
+    arguments = get_args(annotation) if get_origin(annotation) is dict else ()
+    return arguments[1] if arguments and issubclass(arguments[1], BaseModel) else None
 
 
 _KANTO_NAMES = frozenset(to_camel(name) for name in KantoSettings.model_fields)
@@ -67,6 +72,13 @@ def find(name: str) -> FieldPath | None:
     return None
 
 
+def takes_object(name: str) -> bool:
+    """Whether the value of the key `name` is an object, whose members are no keys."""
+    place = find(name)
+    key = key_at(place) if place else None
+    return key is not None and key.kind.unit == "object"
+
+
 def find_kanto(name: str) -> FieldPath | None:
     """The place of Kanto's property `name` in any letter case, as Go's JSON decoder matches it."""
     key = _KANTO_BY_LOWER_NAME.get(name.lower())
@@ -77,6 +89,13 @@ def is_ours(name: str) -> bool:
     """Whether a file that has this key cannot be one of Kanto's."""
     head, dot, _ = name.partition(".")
     return head in _HEADS if dot else find_kanto(name) is None and (name in _BY_NAME or name in _HEADS)
+
+
+def places(key: Key, settings: Settings) -> list[FieldPath]:
+    """Where `key` has values: one place, or one for each name that was chosen."""
+    if _ANY not in key.path:
+        return [key.path]
+    return [(key.path[0], name, *key.path[2:]) for name in getattr(settings, key.path[0])]
 
 
 def key_at(path: FieldPath) -> Key | None:

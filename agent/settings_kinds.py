@@ -1,5 +1,6 @@
 """The kinds of values that settings have: what is accepted, what it becomes, and how both are described."""
 
+import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -275,6 +276,6 @@ def printable(value: Any, kind: Kind) -> str | int | bool:
         return format_size(value)
     if isinstance(value, bool | int):
         return value
-    if isinstance(value, tuple):
-        return ",".join(map(str, value))
-    return "" if value is None else str(value)
+    if isinstance(value, dict | tuple) and value:
+        return json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else ",".join(map(str, value))
+    return str(value) if value else ""

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from agent.password_file import read_password
 from agent.redaction import redact_text
 from agent.settings import Settings
-from agent.settings_keys import KEYS, FieldPath, Key, key_at, name_of
+from agent.settings_keys import KEYS, FieldPath, key_at, name_of, places
 from agent.settings_kinds import printable
 from agent.settings_sources import (
     Given,
@@ -22,6 +22,7 @@ from agent.settings_sources import (
     read_environment,
     read_file,
 )
+from agent.settings_stores import store_problems
 
 _LONGEST_SHOWN = 80
 
@@ -59,6 +60,7 @@ def load(argv_overrides: Mapping[str, str], config_file: Path | None, environ: M
         found = error.errors(include_url=False, include_context=False, include_input=False)
         problems += [_problem(each["loc"], each["type"], given) for each in found]
         raise SettingsError("\n".join(problems)) from None
+    problems += store_problems(settings)
     if problems:
         raise SettingsError("\n".join(problems))
     return Loaded(settings, [notice for layer in layers for notice in layer.notices])
@@ -119,15 +121,8 @@ def effective(settings: Settings) -> dict[str, str | int | bool]:
     return {
         name_of(place): printable(_value_at(settings, place), key.kind)
         for key in KEYS
-        for place in _places(settings, key)
+        for place in places(key, settings)
     }
-
-
-def _places(settings: Settings, key: Key) -> list[FieldPath]:
-    """Where `key` has values: one place, or one for each name that was chosen."""
-    if key.path[0] != "targets":
-        return [key.path]
-    return [("targets", name, *key.path[2:]) for name in settings.targets]
 
 
 def _value_at(settings: Settings, place: FieldPath) -> Any:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from agent.settings_keys import KEYS, FieldPath, find, find_kanto, hint, is_ours, members
+from agent.settings_keys import KEYS, FieldPath, find, find_kanto, hint, is_ours, members, takes_object
 
 ENVIRONMENT_PREFIX = "EDGE_BACKUP_"
 _LARGEST_FILE_BYTES = 1 << 20
@@ -21,6 +21,8 @@ CREDENTIALS: Mapping[str, FieldPath] = {
     "broker-key": ("key",),
 }
 """Names of systemd credentials, and the settings that they are the files of."""
+STORE_CREDENTIAL = "store-"
+"""Beginning of the name of one that has the secret options of a store."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +91,7 @@ def _flatten(values: Mapping[str, object], prefix: str = "") -> Iterator[tuple[s
     An empty object stays, for the caller to say whether one makes sense there.
     """
     for name, value in values.items():
-        if isinstance(value, dict) and value:
+        if isinstance(value, dict) and value and not takes_object(f"{prefix}{name}"):
             yield from _flatten(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", value
@@ -128,6 +130,10 @@ def read_credentials(environ: Mapping[str, str]) -> Layer:
         file = os.path.join(str(directory), name)
         if os.path.exists(file):
             layer.given[place] = Given(file, f"as systemd's credential '{name}'")
+    for name in sorted(os.listdir(directory)) if directory else ():
+        if name.startswith(STORE_CREDENTIAL):
+            place = ("stores", name.removeprefix(STORE_CREDENTIAL), "credentials")
+            layer.given[place] = Given(f"{directory}/{name}", f"as systemd's credential '{name}'")
     return layer
 
 

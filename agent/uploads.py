@@ -21,9 +21,10 @@ from agent.handover import Child, Handover, Staged
 from agent.journal import Journal
 from agent.mailbox import Post
 from agent.messaging.ditto import EXECUTION_FAILED, PARAMETER_INVALID, CommandError
-from agent.parameters import Parameters
+from agent.parameters import BACKUP_STORE, Parameters
 from agent.settings import Settings
 from agent.staging import Staging
+from agent.stores import with_store
 from agent.upload_states import UploadStates
 from agent.worker import INTERRUPTED, Outcome, Task, Tools, Workers, cancelled_by
 from providers.api import Stored
@@ -167,6 +168,7 @@ class Uploads:
             raise CommandError(404, PARAMETER_INVALID, message)
         if self._is_in_line(child):
             raise CommandError(409, EXECUTION_FAILED, f"upload '{child.child_id}' is already in progress")
+        parameters = with_store(parameters, self._settings, BACKUP_STORE)
         tools = self._workers.tools(resumable=True)
         facts = metadata(child.parent_id, device_id) | {"sha256": child.staged.sha256}
         place = self._admission.place(parameters, tools.connections, child.staged.path.name, facts)
