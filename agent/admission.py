@@ -84,7 +84,9 @@ class Admission:
             if isinstance(storage, Preflight):
                 storage.preflight(default_name is not None)
             key = factory.name_option
-            chosen = parameters.options.get(key) if key else archive_name(datetime.now(UTC), "")
+            chosen = (
+                parameters.options.get(key) if key else default_name or archive_name(datetime.now(UTC), "")
+            )
             if chosen and key:
                 check_name(chosen, key)
             if not chosen and default_name is None and not isinstance(storage, Listing):

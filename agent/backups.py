@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
+from typing import Any
 
 from agent.admission import Admission, Admitted, device_tag, metadata
 from agent.backup.exclusion import excluding
@@ -14,8 +15,10 @@ from agent.backup.job import PLAIN, SEALED, Job, Kind
 from agent.backup.pipeline import BackupOrder, BackupResult, about, backup
 from agent.backup.roots import Root
 from agent.handover import Staged
+from agent.history import History
 from agent.journal import Journal
 from agent.kept import KeptArchives, skip_key
+from agent.labels import read_label
 from agent.orders import archive_options, hook
 from agent.parameters import BACKUP_STORE, Parameters
 from agent.runner import Runner
@@ -34,7 +37,7 @@ class Backups:
         self._settings, self._runner = settings, runner
         self._staging, self._uploads = staging, uploads
         self._admission = Admission(settings)
-        self._kept = KeptArchives(journal)
+        self._kept, self._history = KeptArchives(journal), History(journal)
 
     def backup(self, parameters: Parameters, device_id: str) -> Admitted:
         """Admit a backup. Raises `CommandError` 400 or 409."""
@@ -47,15 +50,19 @@ class Backups:
         else:
             directory = self._admission.directory(parameters, must_exist=True)
         seal = seal_for(parameters, settings.seal)
-        path = self._staging.free_path(device_tag(device_id), SEALED if seal else PLAIN)
+        label = read_label(parameters, job.started)
+        path = self._staging.free_path(
+            device_tag(device_id), SEALED if seal else PLAIN, label.name, self._history.knows_archive
+        )
         place = None
         staged = Staged(path, options=parameters.prefixed("options."))
         if parameters.provider:
-            facts = metadata(job.correlation_id, device_id)
-            place = self._admission.place(parameters, tools.connections, path.name, facts)
+            about_it = metadata(job.correlation_id, device_id)
+            place = self._admission.place(parameters, tools.connections, path.name, about_it)
         else:
             self._uploads.check_fits(staged, job.correlation_id)
         key = skip_key(parameters, directory, settings)
+        facts = label.facts() | store_fact(parameters, BACKUP_STORE)
         self._runner.refuse_when_busy()
         order = BackupOrder(
             roots=(Root("", directory),),
@@ -78,9 +85,7 @@ class Backups:
             directory=directory,
             place=place,
             work=partial(backup, order),
-            ended=partial(
-                self._ended, job, None if place else staged, key, store_fact(parameters, BACKUP_STORE)
-            ),
+            ended=partial(self._ended, job, None if place else staged, key, facts),
         )
 
     def _ended(
@@ -88,12 +93,12 @@ class Backups:
         job: Job,
         staged: Staged | None,
         key: str | None,
-        facts: Mapping[str, str],
+        facts: Mapping[str, Any],
         outcome: Outcome[BackupResult],
     ) -> None:
         result = outcome.result
         if result is None:
-            self._runner.end(job.failed(datetime.now(UTC), outcome.code, outcome.message))
+            self._runner.end(job.failed(datetime.now(UTC), outcome.code, outcome.message), **facts)
             return
         report = result.report
 
@@ -104,11 +109,12 @@ class Backups:
             if key and result.kept:
                 self._kept.remember(key, result.kept)
 
+        archive = result.stored.name if result.stored else staged.path.name if staged else ""
         self._runner.end(
             job.finished(datetime.now(UTC), about(result)),
             also,
             files=report.files, excluded=report.excluded, content_bytes=report.size_bytes,
-            archive_bytes=result.size_bytes, sha256=result.sha256,
+            archive_bytes=result.size_bytes, sha256=result.sha256, archive=archive,
             place=result.stored.place if result.stored else str(staged and staged.path),
             **facts,
         )  # fmt: skip

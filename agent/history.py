@@ -50,6 +50,13 @@ class History:
                 entry[key] = entry[key].encode()[: -excess - 3].decode(errors="ignore") + "…"
         return entry
 
+    def knows_archive(self, name: str) -> bool:
+        """Whether a job that is still remembered made an archive of this name."""
+        rows = self._journal.read(
+            "SELECT 1 FROM jobs WHERE json_extract(facts, '$.archive') = :name", {"name": name}
+        )
+        return rows.fetchone() is not None
+
     def _entries(self, before: str | None) -> Iterator[dict[str, Any]]:
         """Ended jobs, newest first; with `before` those that began earlier than it."""
         limit = ""

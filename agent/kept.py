@@ -8,7 +8,7 @@ from pathlib import Path
 
 from agent.backup.unchanged import Kept
 from agent.journal import Journal
-from agent.parameters import BACKUP_PASSCODE, Parameters
+from agent.parameters import BACKUP_PASSCODE, NAME, Parameters
 from agent.redaction import is_secret_name
 from agent.settings import Settings
 
@@ -30,11 +30,13 @@ def skip_key(parameters: Parameters, directory: Path, settings: Settings) -> str
 
 
 def place_key(parameters: Parameters, directory: Path, recipients: Sequence[str]) -> str:
-    """One text for one directory in one place. Credentials do not count: they are renewed all the time."""
+    """One text for one directory in one place. Its name counts: whoever gives another one
+    wants an archive of that name. Credentials do not: they are renewed all the time.
+    """
     chosen = {
         key: text
         for key, text in parameters.options.items()
-        if not key.startswith(("backup.", "options.", "info.")) and not is_secret_name(key)
+        if key == NAME or not (key.startswith(("backup.", "options.", "info.")) or is_secret_name(key))
     }
     about = json.dumps([parameters.provider, str(directory), sorted(chosen.items()), list(recipients)])
     return hashlib.sha256(about.encode()).hexdigest()

@@ -23,8 +23,10 @@ BACKUP_PASSCODE = "backup.passcode"
 RESTORE_PASSCODE, RESTORE_IDENTITY = "restore.passcode", "restore.identity"
 BACKUP_STORE, RESTORE_STORE = "backup.store", "restore.store"
 _KEYS = frozenset({BACKUP_PASSCODE, RESTORE_PASSCODE, RESTORE_IDENTITY})
+NAME, DESCRIPTION, RETENTION_DATE = "backup.name", "backup.description", "backup.retentionDate"
 _KNOWN = _KEYS | {
     "backup.dir", "backup.exclude", "backup.skipUnchanged", "restore.mode", BACKUP_STORE, RESTORE_STORE,
+    NAME, DESCRIPTION, RETENTION_DATE,
 }  # fmt: skip
 """Backends send one set of options to all operations, so what one of them knows is known to all."""
 RestoreMode = Literal["merge", "replace"]

@@ -9,6 +9,7 @@ import os
 import shutil
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,7 +19,7 @@ import structlog
 from agent.backup.archive.reader import ArchiveReader
 from agent.backup.durable import sync_directory
 from agent.backup.errors import JobError
-from agent.backup.job import PLAIN, SEALED, archive_name
+from agent.backup.job import MAX_NAME_LETTERS, PLAIN, SEALED, archive_name
 from agent.backup.seal.header import read_header
 
 log = structlog.get_logger(__name__)
@@ -63,23 +64,33 @@ class Staging:
     def journal(self) -> Path:
         return self.storage / "journal.db"
 
-    def free_path(self, device_tag: str, suffix: str = PLAIN) -> Path:
-        """Where the next archive is staged: names carry milliseconds, but clocks jump."""
+    def free_path(
+        self,
+        device_tag: str,
+        suffix: str = PLAIN,
+        name: str = "",
+        taken: Callable[[str], bool] = lambda _name: False,
+    ) -> Path:
+        """Where the next archive is staged, and what it is called in any place.
+
+        Names carry milliseconds, but clocks jump, and that of a device without a battery begins at the
+        same time with every start: what is `taken` is not used again.
+        """
         while True:
-            path = self._backups / archive_name(datetime.now(UTC), device_tag, suffix)
-            if not path.exists():
+            path = self._backups / archive_name(datetime.now(UTC), device_tag, suffix, name)
+            if not path.exists() and not taken(path.name):
                 return path
             time.sleep(0.001)
 
     @property
     def longest_path(self) -> Path:
         """As long as the path of any staged archive."""
-        return self._backups / archive_name(datetime.now(UTC), "0" * 8, SEALED)
+        return self._backups / archive_name(datetime.now(UTC), "0" * 8, SEALED, "x" * MAX_NAME_LETTERS)
 
     def complete_archives(self) -> list[Path]:
         """All archives in staging whose directory can be read, or that are sealed; oldest first."""
-        paths = sorted(path for suffix in (PLAIN, SEALED) for path in self._backups.glob(f"*{suffix}"))
-        return [path for path in paths if _is_complete(path)]
+        paths = (path for suffix in (PLAIN, SEALED) for path in self._backups.glob(f"*{suffix}"))
+        return [path for path in sorted(paths, key=_age_key) if _is_complete(path)]
 
     def remove(self, path: Path) -> bool:
         """Remove an archive that nobody waits for any more, durably; False, and logged, when that fails.
@@ -137,6 +148,10 @@ def _unlink(path: Path) -> None:
         path.unlink(missing_ok=True)
     except OSError:
         log.exception("could not remove a staged archive", file=path.name)
+
+
+def _age_key(path: Path) -> tuple[int, str]:
+    return path.stat().st_mtime_ns, path.name
 
 
 def _is_complete(path: Path) -> bool:

@@ -15,7 +15,7 @@ from typing import Protocol
 import structlog
 
 from agent.admission import Admission, Admitted, metadata
-from agent.backup.job import PLAIN, Upload
+from agent.backup.job import PLAIN, SEALED, Upload
 from agent.backup.storing import UploadOrder, upload
 from agent.handover import Child, Handover, Staged
 from agent.journal import Journal
@@ -106,7 +106,9 @@ class Uploads:
         for path in self._staging.complete_archives():
             if path not in known:
                 log.info("staged archive of an earlier run found", file=path.name)
-                self._handover.stage(Staged(path, path.stat().st_size), path.name.partition(PLAIN)[0])
+                self._handover.stage(
+                    Staged(path, path.stat().st_size), path.name.removesuffix(SEALED).removesuffix(PLAIN)
+                )
 
     def _drop(self, child: Child) -> None:
         limit = self._settings.storage_max_staged

@@ -13,7 +13,7 @@ from agent.backup.archive.survey import Survey
 from agent.backup.cancel import CancelToken
 from agent.backup.context import Command, Context, Place
 from agent.backup.errors import JobError, disk_errors
-from agent.backup.job import COMMITTED, PLAIN, SEALED, STOPPED, WORKING
+from agent.backup.job import COMMITTED, STOPPED, WORKING, archive_time
 from agent.backup.pipeline import work_directory
 from agent.backup.restore import Restore, RestoreOptions, make_target, recover, remove_made
 from agent.backup.retry import with_retries
@@ -177,8 +177,9 @@ def _fetch(order: RestoreOrder, context: Context) -> None:
 def newest(storage: Storage, device_tag: str) -> str:
     """The name of this device's newest archive at a place that can be listed. Raises `NotFound`."""
     assert isinstance(storage, Listing)
-    endings = (f"-{device_tag}{PLAIN}", f"-{device_tag}{SEALED}")
-    name = max((name for name in storage.list("") if name.endswith(endings)), default=None)
-    if name is None:
+    # By their times: each may have been given another name.
+    dated = ((archive_time(name, device_tag), name) for name in storage.list(""))
+    when, name = max(dated, default=("", ""))
+    if not when:
         raise NotFound("there is no archive of this device")
     return name

@@ -565,7 +565,8 @@ def test_without_a_name_the_newest_archive_of_this_device_is_taken(work: Work) -
     storage = saved(work)
     older = NAME.replace("2026", "2025")
     other_device = NAME.replace("2026", "2027").replace(TAG, "ffffffff")
-    storage.objects |= {older: b"older", other_device: b"other", "zzz.txt": b""}
+    # The time decides, and not what it is called.
+    storage.objects |= {older.replace("backup", "zoo"): b"older", other_device: b"other", "zzz.txt": b""}
     damage(work)
     put_back(work, storage, None)
     assert (work.data / "random").exists()

@@ -1,5 +1,6 @@
 """The device's own disk space: private, used by one agent, and clean after a crash."""
 
+import os
 import stat
 import subprocess
 import sys
@@ -8,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from agent.backup.job import PLAIN, SEALED
+from agent.backup.job import MAX_NAME_LETTERS, PLAIN, SEALED
 from agent.staging import Staging, StorageInUse
 from tests.support.waiting import wait_until
 
 TAG = "0a1b2c3d"
+EMPTY_ZIP = b"PK\5\6" + bytes(18)
 
 
 @pytest.fixture
@@ -60,6 +62,33 @@ def test_no_two_archives_get_the_same_name(staging: Staging) -> None:
     assert len(set(paths)) == 5
     assert all(path.name.endswith(f"-{TAG}.zip") for path in paths)
     assert {path.parent.name for path in paths} == {"backups"}
+
+
+def test_a_name_that_an_earlier_archive_had_is_not_given_again(staging: Staging) -> None:
+    """The clock of a device without a battery begins at the same time with every start."""
+    asked: list[str] = []
+
+    def taken(name: str) -> bool:
+        asked.append(name)
+        return len(asked) < 3
+
+    path = staging.free_path(TAG, SEALED, "nightly", taken)
+    assert len(set(asked)) == 3
+    assert path.name == asked[-1]
+    assert path.name.startswith("nightly-")
+
+
+def test_no_path_is_longer_than_the_longest(staging: Staging) -> None:
+    assert len(str(staging.free_path(TAG, SEALED, "n" * MAX_NAME_LETTERS))) == len(str(staging.longest_path))
+
+
+def test_archives_are_found_in_the_order_in_which_they_were_made(staging: Staging) -> None:
+    """Their names no longer begin with the time."""
+    paths = [staging.free_path(TAG, name=name) for name in ("zebra", "", "ape")]
+    for second, path in enumerate(paths):
+        path.write_bytes(EMPTY_ZIP)
+        os.utime(path, (second, second))
+    assert staging.complete_archives() == paths
 
 
 @pytest.mark.parametrize("suffix", [PLAIN, SEALED])

@@ -146,6 +146,12 @@ def test_a_place_is_the_same_with_other_credentials_but_not_with_another_target(
     assert None not in keys
 
 
+def test_who_gives_another_name_wants_another_archive() -> None:
+    wanted = Settings(skip_unchanged=True)
+    assert key(wanted, **{"backup.name": "n"}) not in (None, key(wanted))
+    assert key(wanted, **{"backup.description": "d"}) == key(wanted)
+
+
 def test_an_archive_is_always_made_unless_skipping_is_wanted_and_means_something() -> None:
     wanted, unwanted = Settings(skip_unchanged=True), Settings()
     assert key(unwanted) is None
