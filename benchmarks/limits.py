@@ -98,10 +98,10 @@ def _one(work: Path, port: int, provider: str, corpus: str) -> tuple[int, int]:
         agent(here / "agent", port, {"archive.level": "fast"}) as measured,
     ):
         with _watched(here / "agent" / "storage") as most:
-            peak_bytes = measured.backup(work / "corpus", place.options).peak_bytes
+            peak_bytes = measured.backup(work / "corpus", place.options(ARCHIVE)).peak_bytes
         # So many files take a minute, and where they came from makes no difference to it.
         if corpus != MANY_CORPUS or provider == "local":
-            peak_bytes = measured.restore(here / "restored", place.options).peak_bytes
+            peak_bytes = measured.restore(here / "restored", place.options(ARCHIVE)).peak_bytes
     return peak_bytes, max(most)
 
 

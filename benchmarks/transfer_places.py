@@ -12,7 +12,6 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.agent_job import ARCHIVE
 from benchmarks.measure import Command
 from tests.contract.place_aws import serve_rclone
 from tests.contract.place_azure import serve as serve_azurite
@@ -25,8 +24,8 @@ _PEER_ARCHIVE = "peer.zip"
 class Place:
     """One running server. `put` and `get` make the public tool's command for a file of this machine."""
 
-    options: Mapping[str, str]
-    """What the agent is told."""
+    options: Callable[[str], Mapping[str, str]]
+    """What the agent is told, by the name of the archive."""
     put: Callable[[Path], Command]
     get: Callable[[Path], Command]
 
@@ -36,7 +35,7 @@ def local(work: Path) -> Iterator[Place]:
     work.mkdir()
     there = work / _PEER_ARCHIVE
     yield Place(
-        {"storage.provider": "local", "local.name": ARCHIVE},
+        lambda name: {"storage.provider": "local", "local.name": name},
         lambda file: Command(("cp", str(file), str(there))).synced(there),
         lambda file: Command(("cp", str(there), str(file))).synced(file),
     )
@@ -49,7 +48,7 @@ def generic(work: Path) -> Iterator[Place]:
         there = f"{server.http_url}/open/{_PEER_ARCHIVE}"
         curl = ("curl", "-sSf")
         yield Place(
-            {"https.url": f"{server.http_url}/open/{ARCHIVE}"},
+            lambda name: {"https.url": f"{server.http_url}/open/{name}"},
             lambda file: Command((*curl, "-T", str(file), there)),
             lambda file: Command((*curl, "-o", str(file), there)).synced(file),
         )
@@ -72,7 +71,7 @@ def aws(work: Path) -> Iterator[Place]:
         }
         copy = (rclone_program(), "copyto")
         yield Place(
-            {"storage.provider": "aws", **bucket.options(ARCHIVE)},
+            lambda name: {"storage.provider": "aws", **bucket.options(name)},
             lambda file: Command((*copy, str(file), there), account),
             lambda file: Command((*copy, there, str(file)), account).synced(file),
         )
@@ -86,7 +85,7 @@ def azure(work: Path) -> Iterator[Place]:
         url = f"{container.endpoint}/{container.container}/{_PEER_ARCHIVE}?{container.sas}"
         sdk = (sys.executable, "-m", "benchmarks.azure_sdk")
         yield Place(
-            {"storage.provider": "azure", **container.options(ARCHIVE)},
+            lambda name: {"storage.provider": "azure", **container.options(name)},
             lambda file: Command((*sdk, "upload", str(file)), {"BLOB_URL": url}),
             lambda file: Command((*sdk, "download", str(file)), {"BLOB_URL": url}).synced(file),
         )

@@ -32,8 +32,6 @@ from providers.errors import (
 )
 from providers.writeback import CHUNK_BYTES
 
-_PIECE_BYTES = 1 << 16  # a time-out counts for one piece: 64 KiB a minute is slow, and no stall
-
 # The one record of its connections that holds a URL, with what is secret in its query.
 logging.getLogger("urllib3.connection").addFilter(lambda record: "url=" not in str(record.msg))
 
@@ -185,7 +183,7 @@ def _send_chunk(connected: socket.socket, chunk: bytes) -> bool:
         while rest:
             if _answered(connected):
                 return False
-            rest = rest[connected.send(rest[:_PIECE_BYTES]) :]
+            rest = rest[connected.send(rest) :]
     except (BrokenPipeError, ConnectionResetError, ssl.SSLEOFError):
         return False  # it hung up, perhaps after an answer that is still to be read
     return True

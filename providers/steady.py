@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 LEAST_BYTES = 4096
 """What has to pass within the time-out. 70 bytes a second: slower than any link that is in order."""
-_PIECE_BYTES = 1 << 16  # sent at a time: 64 KiB within the time-out are slow, and no stall
+_PIECE_BYTES = 1 << 16  # given to TLS at a time: 64 KiB within the time-out are slow, and no stall
 
 
 class Patience:
@@ -60,7 +60,7 @@ class _Steady(socket.socket):
         """All of `data`, however long that takes: Python's own has one time-out for the whole."""
         rest = memoryview(data).cast("B")
         while rest:
-            rest = rest[self.send(rest[:_PIECE_BYTES], flags) :]
+            rest = rest[self.send(rest, flags) :]
 
 
 class SteadySocket(_Steady):
@@ -83,3 +83,7 @@ class SteadyTls(_Steady, ssl.SSLSocket):
 
     def be_steady(self, timeout_s: float) -> None:
         self._patience = Patience(timeout_s)
+
+    def send(self, data: "ReadableBuffer", flags: int = 0) -> int:
+        """At most a piece: where a plain socket takes what fits, TLS takes all or waits."""
+        return super().send(memoryview(data).cast("B")[:_PIECE_BYTES], flags)
