@@ -75,6 +75,7 @@ class Backups:
             excluded=excluding(settings.exclude, parameters.exclude),
             skip_unchanged=key is not None,
             last=self._kept.last(key) if key else None,
+            expected_bytes=self._history.content_bytes(directory),
             reserve_bytes=settings.storage_reserve,
             collect=collect,
             seal=seal,
@@ -100,7 +101,6 @@ class Backups:
         if result is None:
             self._runner.end(job.failed(datetime.now(UTC), outcome.code, outcome.message), **facts)
             return
-        report = result.report
 
         def also() -> None:
             if staged:
@@ -109,12 +109,18 @@ class Backups:
             if key and result.kept:
                 self._kept.remember(key, result.kept)
 
-        archive = result.stored.name if result.stored else staged.path.name if staged else ""
+        stored = result.stored
         self._runner.end(
-            job.finished(datetime.now(UTC), about(result)),
-            also,
-            files=report.files, excluded=report.excluded, content_bytes=report.size_bytes,
-            archive_bytes=result.size_bytes, sha256=result.sha256, archive=archive,
-            place=result.stored.place if result.stored else str(staged and staged.path),
-            **facts,
+            job.finished(datetime.now(UTC), about(result)), also, **_facts(result), **facts,
+            archive=stored.name if stored else staged.path.name if staged else "",
+            place=stored.place if stored else str(staged and staged.path),
         )  # fmt: skip
+
+
+def _facts(result: BackupResult) -> dict[str, object]:
+    """What the history keeps. Where nothing had changed, nothing was counted."""
+    report = result.report
+    facts: dict[str, object] = {"excluded": report.excluded, "archive_bytes": result.size_bytes}
+    if not result.skipped:
+        facts |= {"files": report.files, "content_bytes": report.size_bytes, "sha256": result.sha256}
+    return facts

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +78,7 @@ def status(argv: list[str]) -> int:
         while True:
             value = agent.ask("status")
             _write(value, _status_line(value), as_json=options.json)
-            if not options.follow or not value.get("job"):
+            if not options.follow or not value["job"]:
                 return
             time.sleep(FOLLOW_INTERVAL_S)
 
@@ -153,11 +154,31 @@ def _run(
 
 
 def _status_line(value: Value) -> str:
-    job = value.get("job")
-    if not job:
+    job, last = value["job"], value["last"]
+    if job:
+        return printable(f"{job['kind']} {job['correlationId']}: {', '.join(_progress(job))}")
+    if not last:
         return "idle"
-    done, rate = _size(job["bytes"]), _size(job["bytesPerSecond"])
-    return printable(f"{job['kind']} {job['correlationId']}: {job['phase']}, {done}, {rate}/s")
+    why = f" ({last['statusCode']}: {last['message']})" if last["statusCode"] else ""
+    ended = f"{last['state'].lower()} {_time(last['endTime'])}{why}"
+    return printable(f"idle; last: {last['kind']} {last['correlationId']} {ended}")
+
+
+def _progress(job: Value) -> Iterator[str]:
+    done, total, left_s = _size(job["bytes"]), job["totalBytes"], job["remainingSeconds"]
+    yield job["phase"]
+    if job["percent"] is not None:
+        yield f"{job['percent']} %"
+    if job["bytes"]:
+        yield f"{done} of {_size(total)}" if total else done
+        yield f"{_size(job['bytesPerSecond'])}/s"
+    if left_s is not None:
+        yield f"{timedelta(seconds=left_s)} left"
+
+
+def _time(text: str) -> str:
+    """To the second, and said to be UTC."""
+    return f"{text[:10]} {text[11:19]}Z"
 
 
 def _history_line(entry: Value) -> str:

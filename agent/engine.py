@@ -4,9 +4,7 @@ It knows nothing of how a command came or who is told; the faces around it are b
 Belongs to the main thread.
 """
 
-from collections.abc import Mapping
 from functools import partial
-from typing import Any
 
 import structlog
 
@@ -27,6 +25,7 @@ from agent.restores import Restores
 from agent.runner import Runner
 from agent.settings import Settings
 from agent.staging import Staging
+from agent.status import Status
 from agent.twin import Twin
 from agent.uploads import Uploads
 from agent.worker import Workers
@@ -46,6 +45,7 @@ class Engine:
             journal, staging, [target.path for target in settings.targets.values()]
         )
         self._reported = False
+        self._history = History(journal)
         self._patience_s = settings.hook_timeout.total_seconds()
         self._workers = Workers(journal, mailbox, settings.transfer, settings.job_timeout)
         self.uploads = Uploads(
@@ -58,6 +58,7 @@ class Engine:
             post=mailbox.post,
         )
         self.monitor = Monitor()
+        self.status = Status(self.monitor, self._history)
         self._runner = Runner(
             settings,
             journal,
@@ -73,7 +74,6 @@ class Engine:
 
     def operations(self) -> Operations:
         """All that can be asked for."""
-        history = History(self._journal)
         commands: dict[str, Operation] = {
             "backup": self._backups.backup,
             "restore": self._restores.restore,
@@ -84,14 +84,11 @@ class Engine:
             "deactivate": self._periodic.deactivate,
         }
         questions: dict[str, Question] = {
-            "status": self._what_runs,
-            "history": history.history,
-            "describe": history.describe,
+            "status": self.status.status,
+            "history": self._history.history,
+            "describe": self._history.describe,
         }
         return Operations(commands, questions)
-
-    def _what_runs(self, _parameters: Parameters, _room_bytes: int) -> Mapping[str, Any]:
-        return {"job": self.monitor.value()}
 
     def begin(self) -> None:
         """Take up what an earlier run left undone."""

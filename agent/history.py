@@ -4,18 +4,21 @@ An entry is found by its own id or by the correlation id that the backend gave i
 """
 
 import json
+import os
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from pydantic.alias_generators import to_camel
 
-from agent.backup.job import State
+from agent.backup.job import Kind, State
 from agent.journal import Journal
 from agent.messaging.ditto import PARAMETER_INVALID, CommandError, encode
 from agent.parameters import Parameters
 
 _COLUMNS = "id, kind, correlation_id, started, ended, state, status_code, message, facts"
-_IN_LISTS = ("id", "correlationId", "kind", "state", "endTime", "archiveBytes")
+_IN_LISTS = ("id", "correlationId", "kind", "state", "statusCode", "endTime", "name", "archiveBytes")
+_OF_THE_LAST = ("id", "correlationId", "kind", "state", "startTime", "endTime", "statusCode", "message")
 
 
 class History:
@@ -33,7 +36,7 @@ class History:
         before = parameters.options.get("history.before")
         entries: list[dict[str, Any]] = []
         for entry in self._entries(before):
-            shown = {key: entry[key] for key in _IN_LISTS if key in entry}
+            shown = {key: entry[key] for key in _IN_LISTS if entry.get(key, "") != ""}
             if entries and len(encode({"entries": [*entries, shown], "next": "0" * 16})) > room_bytes:
                 return {"entries": entries, "next": entries[-1]["id"]}
             entries.append(shown)
@@ -44,11 +47,22 @@ class History:
         entry = next(self._found(parameters.correlationid), None)
         if entry is None:
             raise _unknown(parameters.correlationid)
-        for key in ("message", "description"):
-            excess = len(encode(entry)) - room_bytes
-            if excess > 0 and key in entry:
-                entry[key] = entry[key].encode()[: -excess - 3].decode(errors="ignore") + "…"
-        return entry
+        return _fitting(entry, room_bytes)
+
+    def last(self, room_bytes: int) -> Mapping[str, Any] | None:
+        """How the newest job ended, in at most so many bytes of JSON; None when there was none."""
+        entry = next(self._entries(None), None)
+        return entry and _fitting({key: entry[key] for key in _OF_THE_LAST}, room_bytes)
+
+    def content_bytes(self, directory: Path) -> int | None:
+        """How much the last backup of this directory held; None when none is known."""
+        rows = self._journal.read(
+            "SELECT facts FROM jobs WHERE kind = :backup AND state = :finished AND directory = :directory"
+            " ORDER BY rowid DESC",
+            {"backup": Kind.BACKUP, "finished": State.FINISHED, "directory": os.fsencode(directory)},
+        )
+        known = (json.loads(facts).get("content_bytes") for (facts,) in rows)
+        return next((size for size in known if size is not None), None)
 
     def knows_archive(self, name: str) -> bool:
         """Whether a job that is still remembered made an archive of this name."""
@@ -92,6 +106,15 @@ def _entry(row: tuple[Any, ...]) -> dict[str, Any]:
         "message": message,
     }
     return entry | {to_camel(key): fact for key, fact in json.loads(facts).items()}
+
+
+def _fitting(entry: dict[str, Any], room_bytes: int) -> dict[str, Any]:
+    """The entry with as much of its texts as there is room for."""
+    for key in ("message", "description"):
+        excess = len(encode(entry)) - room_bytes
+        if excess > 0 and key in entry:
+            entry[key] = entry[key].encode()[: -excess - 3].decode(errors="ignore") + "…"
+    return entry
 
 
 def _unknown(either_id: str) -> CommandError:

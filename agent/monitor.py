@@ -6,6 +6,7 @@ Nothing of this is written to the disk. Belongs to the main thread; workers post
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 from agent.backup.job import Job, format_time
@@ -17,8 +18,11 @@ RATE_WINDOW_S = 10.0
 @dataclass(slots=True)
 class _Watched:
     job: Job
-    phase: str = "starting"
+    phase: str
+    phase_began: datetime
     bytes_done: int = 0
+    total_bytes: int | None = None
+    """None while nobody knows how many bytes this phase will count."""
     marks: list[tuple[float, int]] = field(default_factory=list)
     """Times and byte counts within the rate's window, oldest first."""
 
@@ -32,13 +36,20 @@ class Monitor:
         self._watched: _Watched | None = None
 
     def began(self, job: Job) -> None:
-        self._watched = _Watched(job)
+        self._watched = _Watched(job, "starting", job.started)
         self.changed()
 
     def entered(self, phase: str) -> None:
         """The job has come to this phase; its bytes are counted anew."""
         if watched := self._watched:
-            watched.phase, watched.bytes_done, watched.marks = phase, 0, [(self._clock(), 0)]
+            marks = [(self._clock(), 0)]
+            self._watched = _Watched(watched.job, phase, datetime.now(UTC), marks=marks)
+            self.changed()
+
+    def expected(self, total_bytes: int) -> None:
+        """The phase will count so many bytes, or probably so."""
+        if watched := self._watched:
+            watched.total_bytes = total_bytes
             self.changed()
 
     def moved(self, bytes_done: int) -> None:
@@ -55,18 +66,39 @@ class Monitor:
         self.changed()
 
     def value(self) -> Mapping[str, Any] | None:
-        """The job that runs, as the twin and the command line see it; None when none does."""
+        """The job that runs, as the twin and the command line see it; None when none does.
+
+        `percent`, `totalBytes` and `remainingSeconds` are of the phase, and None where nobody knows.
+        """
         if (watched := self._watched) is None:
             return None
+        rate = _rate(watched.marks)
         return {
             "id": watched.job.id,
             "correlationId": watched.job.correlation_id,
             "kind": watched.job.kind.value,
             "phase": watched.phase,
             "startTime": format_time(watched.job.started),
+            "phaseStartTime": format_time(watched.phase_began),
+            "percent": _percent(watched),
             "bytes": watched.bytes_done,
-            "bytesPerSecond": _rate(watched.marks),
+            "totalBytes": watched.total_bytes,
+            "bytesPerSecond": rate,
+            "remainingSeconds": _remaining_s(watched, rate),
         }
+
+
+def _percent(watched: _Watched) -> int | None:
+    """Whole percent; 100 is only for the end, which a total that was a guess may come before."""
+    if not watched.total_bytes:
+        return None
+    return min(99, 100 * watched.bytes_done // watched.total_bytes)
+
+
+def _remaining_s(watched: _Watched, bytes_per_s: int) -> int | None:
+    if watched.total_bytes is None or not bytes_per_s or watched.bytes_done > watched.total_bytes:
+        return None
+    return -((watched.bytes_done - watched.total_bytes) // bytes_per_s)
 
 
 def _rate(marks: list[tuple[float, int]]) -> int:

@@ -166,6 +166,7 @@ class Runner:
             ended=ended,
             moved=self._monitor.moved,
             entered=self._monitor.entered,
+            expected=self._monitor.expected,
         )
 
     def end(self, job: Job, also: Action = lambda: None, **facts: object) -> None:

@@ -74,7 +74,7 @@ class Service:
             self._mailbox,
             self._outbox,
             thing=lambda: self._twin.identity.thing,
-            job=self._engine.monitor.value,
+            properties=lambda: {"job": self._engine.status.job()},
         )
         self._engine.monitor.changed = self._status.changed
         local_face = LocalFace(operations, self._engine.carry_out, lambda: self._twin.identity.device_id)

@@ -82,6 +82,8 @@ class Task(Generic[Result]):
     moved: Callable[[int], None]
     """Told now and then how many bytes have passed in this phase."""
     entered: Callable[[str], None] = lambda _phase: None
+    expected: Callable[[int], None] = lambda _bytes: None
+    """Told how many bytes will pass in this phase."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +185,7 @@ class Workers:
                 progress=_Throttled(lambda done: self.mailbox.post(partial(task.moved, done))),
                 bytes_per_s=self.limits.rate_limit,
                 phase=lambda name: self._entered(task, name),
+                expect=lambda total: self.mailbox.post(partial(task.expected, total)),
                 left_out=_log_left_out,
             )
             try:

@@ -72,6 +72,9 @@ class Sink(Protocol):
     def restart(self) -> None:
         """Truncate and begin again, for a far side that ignores a range."""
 
+    def expect(self, size_bytes: int, /) -> None:
+        """Told how long all of it will be, by a storage that knows; only for showing progress."""
+
 
 @dataclass(frozen=True, slots=True)
 class Target:

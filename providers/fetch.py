@@ -80,6 +80,7 @@ class Download:
             self._checkpoint.update(
                 {"get.place": self._place, "get.etag": body.etag, "get.size": str(body.size_bytes)}
             )
+            sink.expect(body.size_bytes)
             md5 = _copy(body, sink)
         finally:
             body.close()

@@ -148,6 +148,8 @@ class Https:
         if answer.headers.get("content-encoding", "identity").lower() not in ("", "identity"):
             raise Rejected(f"{what}: the content is encoded once more (Content-Encoding): store it as it is")
         total = _prepare(answer, what, sink, checkpoint)
+        if total is not None:
+            sink.expect(total)
         expected = digest(answer.headers) if not sink.tell() else None
         actual = hashlib.new(expected[0], usedforsecurity=False) if expected else None
         while chunk := answer.read():

@@ -198,6 +198,7 @@ class Local:
 
     def _fetch(self, file: int, sink: Sink, size_bytes: int) -> None:
         offset = sink.tell()
+        sink.expect(size_bytes)
         while offset < size_bytes:
             with self._translating():
                 chunk = os.pread(file, min(self._chunk_bytes, size_bytes - offset), offset)

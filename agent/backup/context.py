@@ -22,6 +22,9 @@ class Context:
     bytes_per_s: int = 0
     """Limit for what goes to a provider or comes from it; 0 for none."""
     phase: Callable[[str], None] = lambda _name: None
+    """Told the name of each step as it begins; its bytes are counted anew."""
+    expect: Progress = no_progress
+    """Told how many bytes this phase will count, as soon as that is known."""
     left_out: Callable[[str, str], None] = lambda _name, _reason: None
     """Told the name and reason of everything that could not be saved."""
 

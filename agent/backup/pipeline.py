@@ -51,6 +51,8 @@ class BackupOrder:
     skip_unchanged: bool = False
     """Nothing is made while the tree looks as it did when `last` was made, and that is still at `place`."""
     last: Kept | None = None
+    expected_bytes: int | None = None
+    """How much content there probably is: as much as the last time."""
     reserve_bytes: int = 0
     """Free space that has to be left where archives are staged."""
     collect: Command | None = None
@@ -140,7 +142,8 @@ def _archived(order: BackupOrder, context: Context) -> BackupResult:
     with (
         closing(_entries(order, report, check)) as entries,
         closing(write_archive(entries, report, order.options, check)) as archive,
-        closing(_strict(archive, report, order.strict)) as whole,
+        closing(_watched(archive, report, order.expected_bytes, context)) as watched,
+        closing(_strict(watched, report, order.strict)) as whole,
         closing(order.seal(whole) if order.seal else whole) as chunks,
     ):
         if order.place is None:
@@ -148,7 +151,7 @@ def _archived(order: BackupOrder, context: Context) -> BackupResult:
             return BackupResult(report, size, digests["sha256"], None)
         if order.place.needs_size:
             return _store_by_file(chunks, order.place, order, report, context)
-        source = StreamSource(chunks, context.token, context.progress, rate=context.rate())
+        source = StreamSource(chunks, context.token, rate=context.rate())
         stored = put(order.place, source, context)
         return BackupResult(report, stored.size_bytes, source.sha256, stored)
 
@@ -157,6 +160,17 @@ def _entries(order: BackupOrder, report: Report, check: Callable[[], None]) -> G
     for root in order.roots:
         with disk_errors(f"cannot read '{root.directory}'"):
             yield from walk(root, report, order.own_storage, check, order.excluded)
+
+
+def _watched(
+    chunks: Iterator[bytes], report: Report, expected_bytes: int | None, context: Context
+) -> Generator[bytes, None, None]:
+    """The same chunks; tells how much of the content has been read for them."""
+    if expected_bytes is not None:
+        context.expect(expected_bytes)
+    for chunk in chunks:
+        context.progress(report.read_bytes)
+        yield chunk
 
 
 def _strict(chunks: Iterator[bytes], report: Report, strict: bool) -> Generator[bytes, None, None]:
@@ -194,6 +208,7 @@ def _store_by_file(
     try:
         size, digests = _write_file(chunks, part, order.reserve_bytes, checksum=order.checksum)
         context.phase("uploading")
+        context.expect(size)
         md5 = bytes.fromhex(digests["md5"]) if order.checksum else None
         with closing(
             FileSource(part, context.token, context.progress, rate=context.rate(), md5=md5)

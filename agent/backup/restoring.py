@@ -71,7 +71,7 @@ def _put_back(archive: ArchiveReader, order: RestoreOrder, context: Context) -> 
     # Until this is taken back, every start of the agent looks into the target.
     context.checkpoint[WORKING] = "yes"
     make_target(order.directory)
-    work = Restore(order.directory, context.job_id, order.options, context.token, context.progress)
+    work = _restore(order, context)
     try:
         survey = work.unpack(archive)
         context.phase("committing")
@@ -83,6 +83,17 @@ def _put_back(archive: ArchiveReader, order: RestoreOrder, context: Context) -> 
     if _noted(context):
         _tidied(work, order, context)
     return survey
+
+
+def _restore(order: RestoreOrder, context: Context) -> Restore:
+    return Restore(
+        order.directory,
+        context.job_id,
+        order.options,
+        context.token,
+        context.progress,
+        expected=context.expect,
+    )
 
 
 def _commit(work: Restore, order: RestoreOrder, context: Context) -> None:
@@ -127,7 +138,7 @@ def _start_again(order: RestoreOrder) -> None:
 def _delivered(archive: ArchiveReader, order: RestoreOrder, context: Context) -> Survey:
     assert order.deliver
     with work_directory(order.directory):
-        work = Restore(order.directory, context.job_id, order.options, context.token, context.progress)
+        work = _restore(order, context)
         try:
             survey = work.unpack(archive)
             context.phase("delivering")
@@ -162,6 +173,7 @@ def _fetch(order: RestoreOrder, context: Context) -> None:
             order.download,
             context.token,
             context.progress,
+            expected=context.expect,
             rate=context.rate(),
             reserve_bytes=order.options.reserve_bytes,
         )

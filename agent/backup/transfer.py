@@ -18,10 +18,10 @@ from providers.room import Room
 from providers.writeback import CHUNK_BYTES, WriteBack
 
 Progress = Callable[[int], None]
-"""Called with the bytes that have passed so far, from the worker's thread; must be cheap."""
+"""Called with a number of bytes, from the worker's thread; must be cheap."""
 
 
-def no_progress(_bytes_done: int) -> None:
+def no_progress(_bytes: int) -> None:
     """For those who do not want to know."""
 
 
@@ -105,11 +105,10 @@ class StreamSource:
         self,
         chunks: Iterator[bytes],
         token: CancelToken,
-        progress: Progress = no_progress,
         *,
         rate: RateLimit | None = None,
     ) -> None:
-        self._chunks, self._token, self._progress = chunks, token, progress
+        self._chunks, self._token = chunks, token
         self._rate = rate or RateLimit(0, token)
         self._rest = memoryview(b"")
         self._done = 0
@@ -133,7 +132,6 @@ class StreamSource:
         self._hash.update(data)
         self._rate.pace(len(data))
         self._done += len(data)
-        self._progress(self._done)
         return data
 
     def _pull(self) -> bool:
@@ -168,6 +166,7 @@ class FileSink:
         token: CancelToken,
         progress: Progress = no_progress,
         *,
+        expected: Progress = no_progress,
         rate: RateLimit | None = None,
         reserve_bytes: int = 0,
     ) -> None:
@@ -177,7 +176,7 @@ class FileSink:
         self._room.check()
         self._file: BinaryIO = open(path, "ab", opener=private)  # noqa: SIM115 (closed by `close`)
         self._write_back = WriteBack(self._file.fileno(), self._file.tell())
-        self._token, self._progress = token, progress
+        self._token, self._progress, self.expect = token, progress, expected
 
     def write(self, chunk: bytes, /) -> int:
         self._token.check()

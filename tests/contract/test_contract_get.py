@@ -22,7 +22,7 @@ def test_get_without_a_checkpoint_begins_again(place: Place) -> None:
     with opened(place) as storage:
         stored = storage.get(NAME, sink, {})
     assert sink.data == SMALL
-    assert stored.size_bytes == len(SMALL)
+    assert stored.size_bytes == len(SMALL) == sink.expected
 
 
 @pytest.mark.needs("looking")
@@ -64,6 +64,7 @@ def test_get_continues_where_it_stopped(place: Place) -> None:
     with opened(place) as storage:
         assert storage.get(NAME, sink, checkpoint).size_bytes == len(LARGE)
     assert sink.data == LARGE
+    assert sink.expected == len(LARGE)
     assert sink.restarts == 0
     assert checkpoint == {}
 

@@ -2,11 +2,13 @@
 
 import json
 import subprocess
+from typing import Any
 
 import pytest
 
 from tests.support.agent_process import PROGRAM, AgentProcess
-from tests.support.backend import Backend
+from tests.support.backend import FEATURE, Backend, Message
+from tests.support.stalling import stalling
 
 LOCAL = {"storage.provider": "local"}
 
@@ -22,7 +24,9 @@ def test_the_backend_reads_status_and_history(agent: AgentProcess, backend: Back
     backend.ask("backup", {"correlationId": "one", "options": LOCAL})
     backend.ended("one")
     status = backend.ask("status")
-    assert (status["status"], status["value"]) == (200, {"job": None})
+    last = status["value"]["last"]
+    assert (status["status"], status["value"]["job"]) == (200, None)
+    assert (last["correlationId"], last["state"], last["statusCode"]) == ("one", "FINISHED", "")
     (entry,) = backend.ask("history")["value"]["entries"]
     assert (entry["correlationId"], entry["kind"], entry["state"]) == ("one", "backup", "FINISHED")
     described = backend.ask("describe", {"correlationId": "one"}, request_id="r1")["value"]
@@ -48,12 +52,66 @@ def test_the_same_question_is_answered_anew_each_time(agent: AgentProcess, backe
 def test_the_command_line_shows_the_same(agent: AgentProcess, backend: Backend) -> None:
     backend.ask("backup", {"correlationId": "one", "options": LOCAL})
     backend.ended("one")
-    assert run(agent, "status").stdout == "idle\n"
+    assert run(agent, "status").stdout.startswith("idle; last: backup one finished 20")
     assert "backup   FINISHED" in run(agent, "history").stdout
     shown = json.loads(run(agent, "show", "one", "--json").stdout)
     assert shown == backend.ask("describe", {"correlationId": "one"})["value"]
     unknown = run(agent, "show", "nix")
     assert (unknown.returncode, unknown.stderr) == (1, "no job 'nix' in the history\n")
+
+
+def test_a_job_says_how_far_it_has_come(device: AgentProcess, backend: Backend) -> None:
+    """Of a backup as much is expected as there was the last time; to the twin and over the wire alike."""
+    (device.data / "large").write_bytes(bytes(10_000_000))
+    device.settings |= {"transfer": {"rateLimit": "1MB"}, "archive": {"level": "store"}}
+    device.start()
+    backend.announced()
+    backend.run("backup", "staged", {})
+    total = backend.ask("describe", {"correlationId": "staged"})["value"]["contentBytes"]
+    backend.ask("backup", {"correlationId": "long", "options": LOCAL})
+    told = backend.wait(lambda message: running_in(message) == "long", "the job in the status feature")
+    job = backend.ask("status")["value"]["job"]
+    assert told[1]["value"]["properties"]["job"].keys() == job.keys()
+    assert (job["kind"], job["correlationId"], job["phase"]) == ("backup", "long", "archiving")
+    assert job["totalBytes"] == total
+    assert 0 < job["percent"] < 100
+    assert run(device, "status").stdout.startswith("backup long: archiving, ")
+    backend.ask("cancel", {"correlationId": "long"})
+    idle = backend.wait(lambda message: ended_in(message) == "long", "the end in the status feature")
+    assert idle[1]["value"]["properties"]["job"]["phase"] == "idle"
+
+
+def running_in(message: Message) -> object:
+    return properties(message).get("job", {}).get("correlationId")
+
+
+def ended_in(message: Message) -> object:
+    return (properties(message).get("job", {}).get("last") or {}).get("correlationId")
+
+
+def properties(message: Message) -> dict[str, Any]:
+    """What the status feature is told."""
+    if message[1]["path"] != f"{FEATURE}Status":
+        return {}
+    return dict(message[1]["value"]["properties"])
+
+
+def test_following_ends_with_the_job(agent: AgentProcess, backend: Backend) -> None:
+    with stalling() as place:
+        backend.ask("backup", {"correlationId": "long", "options": {"https.url": place.url}})
+        assert place.reached.wait(20)
+        following = subprocess.Popen(
+            [str(PROGRAM), "status", "--follow", "--config", str(agent.work / "config.json")],
+            stdout=subprocess.PIPE, text=True, cwd=agent.work, env=agent.environment,
+        )  # fmt: skip
+        assert following.stdout
+        with following.stdout as lines:
+            assert lines.readline().startswith("backup long: uploading")
+            backend.ask("cancel", {"correlationId": "long", "message": "enough"})
+            *_, end = lines.read().splitlines()
+        assert following.wait(10) == 0
+    assert end.startswith("idle; last: backup long failed 20")
+    assert end.endswith("(cancelled: enough)")
 
 
 def test_without_an_agent_the_command_line_says_so(device: AgentProcess) -> None:

@@ -112,6 +112,7 @@ class MemorySink:
         self.data = bytearray(already)
         self.writes = 0
         self.restarts = 0
+        self.expected: int | None = None
         self._fails_at, self._error = fails_at, error
 
     def write(self, chunk: bytes, /) -> int:
@@ -127,6 +128,9 @@ class MemorySink:
     def restart(self) -> None:
         self.data.clear()
         self.restarts += 1
+
+    def expect(self, size_bytes: int, /) -> None:
+        self.expected = size_bytes
 
 
 class HashingSink:
@@ -146,6 +150,9 @@ class HashingSink:
     def restart(self) -> None:
         self.size_bytes = 0
         self._md5 = hashlib.md5(usedforsecurity=False)
+
+    def expect(self, size_bytes: int, /) -> None:
+        """Nobody looks."""
 
     @property
     def md5(self) -> bytes:

@@ -91,3 +91,29 @@ def test_an_id_that_nobody_knows_is_a_404(journal: Journal, question: str) -> No
     with pytest.raises(CommandError) as caught:
         getattr(History(journal), question)(parameters, ROOM_BYTES)
     assert caught.value.status == 404
+
+
+def test_what_the_last_backup_of_a_directory_held_is_known(journal: Journal) -> None:
+    """Jobs that failed, that found nothing new, and those of other directories do not count."""
+    history = History(journal)
+    assert history.content_bytes(Path("/data")) is None
+    ends = [("/data", {"content_bytes": 7}), ("/data", {}), ("/other", {"content_bytes": 9})]
+    for number, (directory, facts) in enumerate(ends):
+        job = Job(f"{number:016x}", Kind.BACKUP, "c", START)
+        journal.job_started(job, Path(directory), [])
+        journal.job_ended(job.finished(START), facts)
+    failed = Job("f" * 16, Kind.BACKUP, "c", START)
+    journal.job_started(failed, Path("/data"), [])
+    journal.job_ended(failed.failed(START, "no-space", ""), {"content_bytes": 1})
+    assert history.content_bytes(Path("/data")) == 7
+
+
+def test_the_last_job_fits_into_the_room(journal: Journal) -> None:
+    assert History(journal).last(ROOM_BYTES) is None
+    job = Job("0" * 16, Kind.BACKUP, "c", START)
+    journal.job_started(job, Path("/data"), [])
+    journal.job_ended(job.failed(START, "io-error", "\u00e4" * 4000))
+    last = History(journal).last(500)
+    assert last
+    assert (last["id"], last["statusCode"]) == (job.id, "io-error")
+    assert len(encode(last)) <= 500

@@ -52,6 +52,49 @@ def test_the_rate_is_that_of_the_last_seconds() -> None:
     assert (value["bytes"], value["bytesPerSecond"]) == (5000, 0)
 
 
+def test_percent_and_time_left_are_known_when_the_total_is() -> None:
+    clock = Clock()
+    monitor = Monitor(clock)
+    monitor.began(JOB)
+    monitor.entered("archiving")
+    assert told(monitor) == (None, None, None)
+    monitor.expected(10_000)
+    assert told(monitor) == (0, 10_000, None)
+    clock.now_s += 2
+    monitor.moved(3_999)
+    assert told(monitor) == (39, 10_000, 4)
+    monitor.entered("uploading")
+    assert told(monitor) == (None, None, None)
+
+
+def test_more_than_was_expected_is_not_yet_the_end() -> None:
+    """What a backup held the last time is a guess at what it will hold now."""
+    clock = Clock()
+    monitor = Monitor(clock)
+    monitor.began(JOB)
+    monitor.entered("archiving")
+    monitor.expected(100)
+    clock.now_s += 1
+    monitor.moved(100)
+    assert told(monitor) == (99, 100, 0)
+    monitor.moved(250)
+    assert told(monitor) == (99, 100, None)
+
+
+def test_of_nothing_there_is_no_percentage() -> None:
+    monitor = Monitor()
+    monitor.began(JOB)
+    monitor.entered("unpacking")
+    monitor.expected(0)
+    assert told(monitor) == (None, 0, None)
+
+
+def told(monitor: Monitor) -> tuple[object, object, object]:
+    value = monitor.value()
+    assert value
+    return value["percent"], value["totalBytes"], value["remainingSeconds"]
+
+
 def test_each_phase_counts_its_own_bytes() -> None:
     monitor = Monitor()
     monitor.began(JOB)

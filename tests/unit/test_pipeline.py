@@ -54,6 +54,7 @@ class Work:
     phases: list[str] = field(default_factory=list)
     left_out: list[tuple[str, str]] = field(default_factory=list)
     done: list[int] = field(default_factory=list)
+    expected: list[int] = field(default_factory=list)
 
     @property
     def data(self) -> Path:
@@ -73,6 +74,7 @@ class Work:
             self.checkpoint,
             progress=self.done.append,
             phase=self.phases.append,
+            expect=self.expected.append,
             left_out=self._left_out,
         )
 
@@ -186,8 +188,20 @@ def test_a_backup_is_stored_with_its_facts(work: Work, needs_size: bool) -> None
     assert result.stored == Stored(NAME, len(stored))
     assert (result.report.files, result.report.left_out) == (2, 0)
     assert storage.metadata[NAME] == {"device": "edge:device"}
-    assert work.done[-1] == len(stored)
     work.assert_nothing_left()
+
+
+@pytest.mark.parametrize("chosen", [None, place(MemoryStorage())])
+def test_progress_counts_the_content_up_to_what_was_expected(work: Work, chosen: Place | None) -> None:
+    """Not the archive, whose size nobody knows before it is made."""
+    content_bytes = 100 << 20
+    with (work.data / "log").open("wb") as file:
+        file.truncate(content_bytes)
+    result = work.save(chosen, expected_bytes=content_bytes)
+    assert work.expected == [content_bytes]
+    assert work.done == sorted(work.done)
+    assert 0 < work.done[0] < work.done[-1] == result.report.size_bytes
+    assert result.report.size_bytes > content_bytes
 
 
 def test_a_stream_leaves_no_copy_on_the_device(work: Work) -> None:
@@ -202,7 +216,8 @@ def test_a_stream_leaves_no_copy_on_the_device(work: Work) -> None:
 def test_a_place_that_must_know_the_length_is_told_it(work: Work) -> None:
     storage = MemoryStorage()
     work.save(place(storage, needs_size=True))
-    assert storage.sizes == [len(storage.objects[NAME])]
+    assert storage.sizes == work.expected == [len(storage.objects[NAME])]
+    assert work.done[-1] == len(storage.objects[NAME])
     assert work.phases == ["archiving", "uploading"]
 
 

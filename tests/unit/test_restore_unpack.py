@@ -119,13 +119,16 @@ def test_a_hard_link_to_a_file_that_a_thread_still_makes(target: Path, archive: 
 def test_the_survey_and_the_progress_tell_what_was_unpacked(target: Path, archive: Path) -> None:
     write_zip(archive, {"d": Dir(), "d/f": File(bytes(700_000)), "l": Link("d")})
     seen: list[int] = []
-    restore = Restore(target, JOB, RestoreOptions(limits=LIMITS), CancelToken(), seen.append)
+    expected: list[int] = []
+    options = RestoreOptions(limits=LIMITS)
+    restore = Restore(target, JOB, options, CancelToken(), seen.append, expected=expected.append)
     with archive.open("rb") as file:
         survey = restore.unpack(ArchiveReader(file))
     restore.discard()
     assert (survey.files, survey.directories, survey.links) == (1, 1, 1)
     assert seen == sorted(seen)
     assert seen[-1] == 700_000
+    assert expected == [survey.size_bytes]
 
 
 @pytest.mark.parametrize(

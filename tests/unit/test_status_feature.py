@@ -8,13 +8,14 @@ import pytest
 
 from agent.journal import Journal
 from agent.mailbox import Mailbox
-from agent.messaging.ditto import MAX_MESSAGE_BYTES
 from agent.messaging.outbox import Outbox
 from agent.settings_load import load
 from agent.status_feature import StatusFeature
 from tests.support.fakes import THING, Wire
 
+TWIN = f"{THING}/things/twin"
 PATH = "/features/BackupAndRestoreStatus"
+IDLE = {"phase": "idle", "last": None}
 JOB = {"id": "0" * 16, "correlationId": "c", "kind": "backup", "phase": "archiving", "bytes": 5}
 
 
@@ -22,10 +23,10 @@ class Rig:
     def __init__(self, work: Path, **settings: str) -> None:
         self.journal, self.mailbox, self.wire = Journal(work / "journal.db"), Mailbox(), Wire()
         self.outbox = Outbox(self.journal)
-        self.job: Mapping[str, Any] | None = None
+        self.job: Mapping[str, Any] = IDLE
         loaded = load({"storage": str(work), **settings}, None, {}).settings
         self.feature = StatusFeature(
-            loaded, self.mailbox, self.outbox, thing=lambda: THING, job=lambda: self.job
+            loaded, self.mailbox, self.outbox, thing=lambda: THING, properties=lambda: {"job": self.job}
         )
         self.outbox.up(self.wire.publish, [])
 
@@ -46,19 +47,14 @@ def rig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Rig]:
     rig.journal.close()
 
 
-def test_after_a_connect_the_whole_feature_is_told_and_then_its_property(rig: Rig) -> None:
+def test_after_each_connect_the_whole_feature_is_told_once(rig: Rig) -> None:
+    """Also when nothing has changed: the twin may have lost it, or hold what was true before a crash."""
     for _ in range(2):
         rig.feature.connected()
-        rig.job = JOB
+        rig.let_the_interval_pass()
         rig.feature.changed()
         rig.let_the_interval_pass()
-        rig.job = None
-        rig.feature.changed()
-        rig.let_the_interval_pass()
-    assert rig.said() == 2 * [
-        (PATH, {"properties": {"job": JOB}}),
-        (f"{PATH}/properties/job", {"phase": "idle"}),
-    ]
+    assert rig.said() == 2 * [(PATH, {"properties": {"job": IDLE}})]
 
 
 def test_of_many_changes_in_an_interval_the_last_is_told(rig: Rig) -> None:
@@ -70,13 +66,14 @@ def test_of_many_changes_in_an_interval_the_last_is_told(rig: Rig) -> None:
     assert rig.said() == [(PATH, {"properties": {"job": {**JOB, "bytes": 9}}})]
 
 
-def test_a_job_that_is_over_within_the_interval_costs_no_message(rig: Rig) -> None:
+def test_what_is_as_before_when_the_interval_ends_costs_no_message(rig: Rig) -> None:
+    rig.feature.connected()
+    rig.let_the_interval_pass()
     rig.job = JOB
     rig.feature.changed()
-    rig.job = None
-    rig.feature.changed()
+    rig.job = IDLE
     rig.let_the_interval_pass()
-    assert rig.said() == []
+    assert len(rig.said()) == 1
 
 
 def test_while_offline_only_the_newest_value_waits(rig: Rig) -> None:
@@ -90,20 +87,20 @@ def test_while_offline_only_the_newest_value_waits(rig: Rig) -> None:
         rig.let_the_interval_pass()
     rig.wire.online = True
     rig.outbox.flush()
-    assert rig.said()[1:] == [(f"{PATH}/properties/job", {**JOB, "bytes": 2})]
+    assert rig.said()[1:] == [(PATH, {"properties": {"job": {**JOB, "bytes": 2}}})]
 
 
-def test_a_long_id_does_not_make_the_message_too_long(rig: Rig) -> None:
-    rig.job = {**JOB, "correlationId": "\u00e4" * 128 + '"' * 128}
+def test_in_installations_that_merge_nothing_of_others_is_wiped(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, announce="merge")
     rig.feature.changed()
-    rig.let_the_interval_pass()
-    assert max(len(payload) for _, payload in rig.wire.raw) <= MAX_MESSAGE_BYTES
+    rig.feature._tell()
+    assert [message["topic"] for _, message in rig.wire.sent] == [f"{TWIN}/commands/merge"]
+    rig.journal.close()
 
 
 def test_it_can_be_switched_off(tmp_path: Path) -> None:
     rig = Rig(tmp_path, **{"twin.status": "false"})
-    rig.job = JOB
-    rig.feature.changed()
+    rig.feature.connected()
     assert rig.mailbox._timers == []
     assert rig.said() == []
     rig.journal.close()

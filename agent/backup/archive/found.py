@@ -31,6 +31,8 @@ class Report:
     links: int = 0
     size_bytes: int = 0
     """Content of the files that went in, before compression."""
+    read_bytes: int = 0
+    """The same, and of the file that is being read what has been read: how far the backup has come."""
     excluded: int = 0
     """What patterns passed over; a directory counts once, with all that is in it."""
     left_out: int = 0

@@ -122,6 +122,7 @@ class _Writer:
         except OSError as error:
             self._report.leave_out(entry.name, reason_of(error))
             return
+        self._report.read_bytes += len(content)
         self._count_file(entry, len(content))
         self._batch.add(member_of(entry, self._options.dialect), content)
 
@@ -179,6 +180,7 @@ class _Writer:
             member.crc = crc32(block.data, member.crc)
             compress = partial(Deflater.block, data=block.data, history=history)
             self._submit(compress, partial(self._emit_block, streamed, block), block.size_bytes)
+            self._report.read_bytes += block.size_bytes
             member.size_bytes, left = member.size_bytes + block.size_bytes, left - block.size_bytes
             history = block.end()
             yield from self._pool.ready()

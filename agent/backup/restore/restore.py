@@ -57,10 +57,15 @@ class Restore:
         options: RestoreOptions,
         token: CancelToken,
         progress: Progress = no_progress,
+        *,
+        expected: Progress = no_progress,
     ) -> None:
-        """`target` is absolute, resolved and exists. `job_id` becomes part of a file name."""
+        """`target` is absolute, resolved and exists. `job_id` becomes part of a file name.
+
+        `progress` is told the bytes that are unpacked, `expected` before that how many there are.
+        """
         self._target, self._job_id, self._options = target, job_id, options
-        self._token, self._progress = token, progress
+        self._token, self._progress, self._expected = token, progress, expected
         self._workspace: Workspace | None = None
         self._committed = False
 
@@ -77,6 +82,7 @@ class Restore:
         when a mount point is in the way or the disk fails, and Cancelled.
         """
         survey = reader.survey(self._options.limits)
+        self._expected(survey.size_bytes)
         self._token.check()
         with disk_errors(f"cannot restore into '{readable(str(self._target))}'"):
             self._check_space(survey)

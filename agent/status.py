@@ -1,0 +1,29 @@
+"""What the agent does now, or what it did last: the question `status`, and the twin's property `job`.
+
+Belongs to the main thread.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from agent.history import History
+from agent.messaging.ditto import MAX_MESSAGE_BYTES
+from agent.monitor import Monitor
+from agent.parameters import Parameters
+
+_ROOM_BYTES = MAX_MESSAGE_BYTES // 2
+"""The rest of the message is for its envelope and other properties."""
+
+
+class Status:
+    def __init__(self, monitor: Monitor, history: History) -> None:
+        self._monitor, self._history = monitor, history
+
+    def status(self, _parameters: Parameters, room_bytes: int) -> Mapping[str, Any]:
+        """`job` is what runs; while nothing does, `last` is what became of the last one, if there was any."""
+        job = self._monitor.value()
+        return {"job": job, "last": None if job else self._history.last(room_bytes - 100)}
+
+    def job(self) -> Mapping[str, Any]:
+        """The same in one object, with the phase `idle` while nothing runs."""
+        return self._monitor.value() or {"phase": "idle", "last": self._history.last(_ROOM_BYTES)}
