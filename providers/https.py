@@ -32,6 +32,7 @@ _REDIRECTS = {"GET": (301, 302, 303, 307, 308), "PUT": (307, 308), "POST": (307,
 _HEADER = "https.header."
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # a token, RFC 9110 5.6.2
 _HEADER_VALUE = re.compile(r"[\t\x20-\x7e\xa0-\xff]*")
+_LENGTH = re.compile("[0-9]{1,18}")
 _OURS = {"host", "content-length", "transfer-encoding", "connection"}
 _VALIDATOR = "https.validator"
 _OPTIONS = {
@@ -148,8 +149,9 @@ class Https:
         if answer.headers.get("content-encoding", "identity").lower() not in ("", "identity"):
             raise Rejected(f"{what}: the content is encoded once more (Content-Encoding): store it as it is")
         total = _prepare(answer, what, sink, checkpoint)
-        if total is not None:
-            sink.expect(total)
+        length = answer.headers.get("content-length", "")
+        if total is not None or _LENGTH.fullmatch(length):
+            sink.expect(int(length) if total is None else total)
         expected = digest(answer.headers) if not sink.tell() else None
         actual = hashlib.new(expected[0], usedforsecurity=False) if expected else None
         while chunk := answer.read():
