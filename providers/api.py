@@ -167,6 +167,17 @@ class Listing(Protocol):
 
 
 @runtime_checkable
+class Deleting(Protocol):
+    """Offered by a storage that can remove what it keeps."""
+
+    def delete(self, name: str, /) -> None:
+        """Remove the object; nothing happens when there is none. Returned means that nobody sees it any more.
+
+        Raises `StorageError`.
+        """
+
+
+@runtime_checkable
 class Looking(Protocol):
     """Offered by a storage that can say what it keeps under a name, without fetching it."""
 

@@ -7,10 +7,10 @@ answers all others, too, and that has no time for it.
 from collections.abc import Callable, Iterator, Mapping
 from typing import ClassVar, Protocol
 
-from providers.api import Checkpoint, Discarding, Listing, Looking, Sink, Source, Storage, Stored
+from providers.api import Checkpoint, Deleting, Discarding, Listing, Looking, Sink, Source, Storage, Stored
 
 
-class CloudStorage(Storage, Listing, Looking, Discarding, Protocol):
+class CloudStorage(Storage, Listing, Looking, Deleting, Discarding, Protocol):
     """What is opened in the end."""
 
 
@@ -43,6 +43,9 @@ class Deferred:
 
     def list(self, prefix: str, /) -> Iterator[str]:
         return self._storage.list(prefix)
+
+    def delete(self, name: str, /) -> None:
+        self._storage.delete(name)
 
     def discard(self, checkpoint: Checkpoint, /) -> None:
         self._storage.discard(checkpoint)

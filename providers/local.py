@@ -9,7 +9,7 @@ import hashlib
 import os
 import stat
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import ClassVar
 
 from providers.api import Checkpoint, Limits, Sink, Source, Stored, check_name
@@ -125,6 +125,17 @@ class Local:
                     name = os.path.normpath(f"{directory}/{file}")
                     if name.startswith(prefix) and not is_part(file):
                         yield name
+
+    def delete(self, name: str, /) -> None:
+        """Remove the file, on the disk when this returns; a link is removed, not what it leads to."""
+        *parents, leaf = name.split("/")
+        with ExitStack() as stack:
+            stack.enter_context(self._translating())
+            root = stack.enter_context(self._root())
+            stack.enter_context(suppress(FileNotFoundError))
+            directory = stack.enter_context(inside(root, parents, create=False))
+            os.unlink(leaf, dir_fd=directory)
+            os.fsync(directory)
 
     def close(self) -> None:
         """Nothing stays open between calls."""

@@ -76,6 +76,11 @@ class Bucket:
                 raise not_a_store(f"s3://{self._bucket}")
             yield from (entry["Key"] for entry in page.get("Contents", ()))
 
+    def delete(self, name: str, /) -> None:
+        """Remove the object; in a bucket that keeps versions, it is only marked as deleted."""
+        with translating(errors(f"s3://{self._bucket}/{name}")):
+            self._client.delete_object(Bucket=self._bucket, Key=name)
+
     def discard(self, checkpoint: Checkpoint, /) -> None:
         """Abort the upload that the checkpoint knows: nobody is going to continue it.
 

@@ -1,7 +1,7 @@
 """The storage itself: what the agent calls, behind `providers.azure.front`."""
 
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from functools import cached_property
 from typing import ClassVar
@@ -14,7 +14,7 @@ from providers.azure.client import make_client
 from providers.azure.download import opener
 from providers.azure.errors import Sas, errors
 from providers.azure.upload import Blocks
-from providers.errors import StorageError, Unreachable, translating
+from providers.errors import NotFound, StorageError, Unreachable, translating
 from providers.fetch import Download, looked_at
 from providers.part_reader import PartPlan
 from providers.parts import PartUpload, Uploads, ascii_metadata
@@ -84,6 +84,11 @@ class Container:
             if name is None:
                 return
             yield name
+
+    def delete(self, name: str, /) -> None:
+        """Remove the blob with its snapshots; an account may keep for a time what was deleted."""
+        with suppress(NotFound), translating(errors(f"{self._base}/{name}", self._sas)):
+            self._client.delete_blob(name, delete_snapshots="include")
 
     def discard(self, checkpoint: Checkpoint, /) -> None:
         """Forget the upload that the checkpoint knows; the service drops its blocks."""

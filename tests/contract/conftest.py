@@ -33,6 +33,7 @@ def _applies(item: pytest.Item) -> bool:
         "network": kind != "local",
         "credentials": kind != "local",
         "listing": hasattr(factory, "list"),
+        "deleting": hasattr(factory, "delete"),
         "looking": hasattr(factory, "look"),
         # rclone answers a multipart upload with one ETag and keeps another: nothing is ever skipped there.
         "lasting ETags": server != "aws-rclone",

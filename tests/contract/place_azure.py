@@ -34,7 +34,7 @@ class AzurePlace:
         )
         self.client.create_container()
 
-    def make_sas(self, permission: str = "rcwl", valid: timedelta = timedelta(hours=1)) -> str:
+    def make_sas(self, permission: str = "rcwdl", valid: timedelta = timedelta(hours=1)) -> str:
         now = datetime.now(UTC)
         return generate_container_sas(
             self.server.user,

@@ -48,9 +48,25 @@ def test_a_target_that_does_not_exist_is_absent(tmp_path: Path) -> None:
         lambda: put(tmp_path / "gone"),
         lambda: local(tmp_path / "gone").get("a.zip", MemorySink(), {}),
         lambda: list(local(tmp_path / "gone").list("")),
+        lambda: local(tmp_path / "gone").delete("a.zip"),
     ):
         with pytest.raises(TargetAbsent, match="'device' is not there"):
             use()
+
+
+def test_deleting_leads_nowhere_else(tmp_path: Path) -> None:
+    """Somebody may have put links into a stick: what they lead to is not the target's."""
+    target, outside = tmp_path / "target", tmp_path / "outside"
+    target.mkdir()
+    outside.mkdir()
+    (outside / "a.zip").write_bytes(DATA)
+    (target / "link.zip").symlink_to(outside / "a.zip")
+    (target / "way").symlink_to(outside)
+    local(target).delete("link.zip")
+    with pytest.raises(Rejected):
+        local(target).delete("way/a.zip")
+    assert (outside / "a.zip").exists()
+    assert [path.name for path in target.iterdir()] == ["way"]
 
 
 def test_a_target_that_is_a_file_is_absent(tmp_path: Path) -> None:
