@@ -19,6 +19,7 @@ from agent.history import History
 from agent.journal import Journal
 from agent.kept import KeptArchives, skip_key
 from agent.labels import read_label
+from agent.offers import Offers
 from agent.orders import archive_options, hook
 from agent.parameters import BACKUP_STORE, Parameters
 from agent.runner import Runner
@@ -26,16 +27,15 @@ from agent.sealing import seal_for
 from agent.settings import Settings
 from agent.staging import Staging
 from agent.stores import store_fact, with_store
-from agent.uploads import Uploads
 from agent.worker import Outcome
 
 
 class Backups:
     def __init__(
-        self, settings: Settings, journal: Journal, runner: Runner, *, staging: Staging, uploads: Uploads
+        self, settings: Settings, journal: Journal, runner: Runner, *, staging: Staging, offers: Offers
     ) -> None:
         self._settings, self._runner = settings, runner
-        self._staging, self._uploads = staging, uploads
+        self._staging, self._offers = staging, offers
         self._admission = Admission(settings)
         self._kept, self._history = KeptArchives(journal), History(journal)
 
@@ -60,7 +60,7 @@ class Backups:
             about_it = metadata(job.correlation_id, device_id)
             place = self._admission.place(parameters, tools.connections, path.name, about_it)
         else:
-            self._uploads.check_fits(staged, job.correlation_id)
+            self._offers.check_fits(staged, job.correlation_id)
         key = skip_key(parameters, directory, settings)
         facts = label.facts() | store_fact(parameters, BACKUP_STORE)
         self._runner.refuse_when_busy()
@@ -105,7 +105,7 @@ class Backups:
         def also() -> None:
             if staged:
                 made = replace(staged, size_bytes=result.size_bytes, sha256=result.sha256)
-                self._uploads.add(made, job.correlation_id)
+                self._offers.add(made, job.correlation_id)
             if key and result.kept:
                 self._kept.remember(key, result.kept)
 

@@ -67,7 +67,7 @@ class Engine:
             later=mailbox.call_later,
             monitor=self.monitor,
         )
-        self._backups = Backups(settings, journal, self._runner, staging=staging, uploads=self.uploads)
+        self._backups = Backups(settings, journal, self._runner, staging=staging, offers=self.uploads.offers)
         self._restores = Restores(settings, self._runner, staging=staging)
         self._periodic = Periodic(settings, journal, mailbox, listener=twin, backup=self._periodic_backup)
         twin.auto_upload = self._periodic.auto_upload
@@ -78,7 +78,7 @@ class Engine:
             "backup": self._backups.backup,
             "restore": self._restores.restore,
             "start": self.uploads.start,
-            "trigger": self.uploads.trigger,
+            "trigger": self.uploads.offers.trigger,
             "cancel": partial(cancel, [self._runner, self.uploads]),
             "activate": self._periodic.activate,
             "deactivate": self._periodic.deactivate,
@@ -92,7 +92,7 @@ class Engine:
 
     def begin(self) -> None:
         """Take up what an earlier run left undone."""
-        self.uploads.adopt()
+        self.uploads.offers.adopt()
         self._runner.start_again(self._recovered.stopped)
 
     def identified(self) -> None:

@@ -138,7 +138,7 @@ class Service:
 
     def _announced(self) -> None:
         self._status.connected()
-        self._engine.uploads.ask_again()
+        self._engine.uploads.offers.ask_again()
 
     def stop(self) -> None:
         """Let what runs end, for at most `stopTimeout`, then tell it to; say the last words; return."""

@@ -5,9 +5,8 @@ were offered together by a `trigger`.
 """
 
 import sqlite3
-import uuid
 from collections import deque
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from typing import Protocol
@@ -15,12 +14,13 @@ from typing import Protocol
 import structlog
 
 from agent.admission import Admission, Admitted, metadata
-from agent.backup.job import PLAIN, SEALED, Upload
+from agent.backup.job import Upload
 from agent.backup.storing import UploadOrder, upload
-from agent.handover import Child, Handover, Staged
+from agent.handover import Child, Handover
 from agent.journal import Journal
 from agent.mailbox import Post
 from agent.messaging.ditto import EXECUTION_FAILED, PARAMETER_INVALID, CommandError
+from agent.offers import OfferListener, Offers
 from agent.parameters import BACKUP_STORE, Parameters
 from agent.settings import Settings
 from agent.staging import Staging
@@ -36,18 +36,11 @@ MAX_RENEWALS = 3
 """How often an upload asks for fresh credentials before it fails."""
 
 
-class UploadListener(Protocol):
+class UploadListener(OfferListener, Protocol):
     """Whoever tells the world. Called inside the journal's transaction, `settled` after it."""
-
-    def check_request_fits(self, child: Child) -> None:
-        """Raise `CommandError` 400 when the upload request of this archive could not be sent."""
 
     def check_upload_fits(self, upload: Upload) -> None:
         """Raise `CommandError` 400 when what must be said of it could not be sent."""
-
-    def request_upload(self, child: Child) -> None: ...
-    def upload_changed(self, upload: Upload) -> None: ...
-    def settled(self) -> None: ...
 
 
 @dataclass(slots=True)
@@ -75,7 +68,12 @@ class Uploads:
         post: Post,
     ) -> None:
         self._settings, self._journal, self._workers = settings, journal, workers
-        self._handover, self._staging, self._listener, self._post = handover, staging, listener, post
+        self._handover, self._listener = handover, listener
+        self.offers = Offers(
+            settings, journal, handover=handover, staging=staging, listener=listener, post=post,
+            in_line=self._is_in_line,
+        )  # fmt: skip
+        """The archives that wait for their `start`."""
         self._admission = Admission(settings)
         self._line: deque[_Entry] = deque()
         self._states = UploadStates(journal)
@@ -85,80 +83,8 @@ class Uploads:
     def idle(self) -> bool:
         return not self._line
 
-    # What waits
-
-    def add(self, staged: Staged, parent_id: str) -> None:
-        """A backup is ready: keep its archive, ask for its upload, give up the oldest when too many wait."""
-        child = self._handover.stage(staged, parent_id)
-        self._ask(child)
-        waiting = [other for other in self._handover.newest_children() if not self._is_in_line(other)]
-        for oldest in waiting[: max(0, len(waiting) - self._settings.storage_max_staged)]:
-            self._drop(oldest)
-
-    def check_fits(self, staged: Staged, parent_id: str) -> None:
-        """Raise `CommandError` 400 when the upload request of this archive could not be sent."""
-        self._listener.check_request_fits(Child(f"{parent_id}#999", parent_id, staged))
-
-    def adopt(self) -> None:
-        """At the start: take on complete archives that nobody knows, left by a crash or by Kanto's agent."""
-        self._remove_unwanted()
-        known = self._handover.paths()
-        for path in self._staging.complete_archives():
-            if path not in known:
-                log.info("staged archive of an earlier run found", file=path.name)
-                self._handover.stage(
-                    Staged(path, path.stat().st_size), path.name.removesuffix(SEALED).removesuffix(PLAIN)
-                )
-
-    def _drop(self, child: Child) -> None:
-        limit = self._settings.storage_max_staged
-        reason = f"given up unsent: more than {limit} archives waited (storage.maxStaged)"
-        log.error("staged archive dropped", correlation_id=child.child_id, reason=reason)
-        state = Upload(child.child_id, child.parent_id, {}, datetime.now(UTC))
-        self._listener.upload_changed(state.failed(datetime.now(UTC), "dropped", reason))
-        self._handover.gone(child)
-        self._post(self._remove_unwanted)
-
-    def _remove_unwanted(self) -> None:
-        """Archives that were sent or given up, once the journal says so: a crash leaves none unclaimed."""
-        try:
-            for staged in self._handover.unwanted():
-                if self._staging.remove(staged.path):
-                    self._handover.forget(staged)
-        except sqlite3.Error:
-            log.exception("the journal cannot be written: sent archives are removed later")
-
-    def _ask(self, child: Child) -> None:
-        self._listener.request_upload(child)
-        self._handover.asked(child)
-
-    def ask_again(self) -> None:
-        """After a connect: whatever still waits is offered again, unless it was a short time ago."""
-        with self._journal.transaction():
-            for child in self._handover.newest_children():
-                if not self._is_in_line(child) and self._handover.may_ask(child):
-                    self._ask(child)
-        self._listener.settled()
-
-    def _is_in_line(self, child: Child) -> bool:
-        return any(entry.child.staged.id == child.staged.id for entry in self._line)
-
-    # trigger
-
-    def trigger(self, parameters: Parameters, _device_id: str) -> Admitted:
-        """Admit the offer of all that waits under new ids. Raises `CommandError` 400 or 409."""
-        if self._settings.single_upload and self._line:
-            raise CommandError(409, EXECUTION_FAILED, "an upload is in progress, and singleUpload is set")
-        parent_id = parameters.correlationid or str(uuid.uuid4())
-        options = parameters.prefixed("options.")
-        self.check_fits(Staged(self._staging.longest_path, options=options), parent_id)
-        return Admitted(None, partial(self._offer_all, parent_id, options), lambda: None)
-
-    def _offer_all(self, parent_id: str, options: dict[str, str]) -> None:
-        waiting = [child.staged for child in self._handover.newest_children()]
-        for child in self._handover.offer(parent_id, waiting):
-            passed_on = child.staged.options | options
-            self._ask(replace(child, staged=replace(child.staged, options=passed_on)))
+    def _is_in_line(self, child: Child | None) -> bool:
+        return any(child is None or entry.child.staged.id == child.staged.id for entry in self._line)
 
     # start
 
@@ -237,7 +163,7 @@ class Uploads:
         except sqlite3.Error:
             log.exception("the journal cannot be written: the archive waits on", upload=entry.child.child_id)
         else:
-            self._remove_unwanted()
+            self.offers.remove_unwanted()
         self._listener.settled()
         if first and self._line:
             self._tell_begin(self._line[0])
@@ -261,7 +187,7 @@ class Uploads:
         log.warning(
             "credentials expired, asking for new ones", correlation_id=entry.child.child_id, number=number
         )
-        self._ask(entry.child)
+        self.offers.ask(entry.child)
         return True
 
     def _failed(self, entry: _Entry, outcome: Outcome[Stored]) -> None:
