@@ -56,7 +56,9 @@ class Backups:
         )
         place = None
         staged = Staged(path, options=parameters.prefixed("options."))
-        if parameters.provider:
+        if parameters.output:
+            place = self._admission.output(parameters, directory, tools.connections)
+        elif parameters.provider:
             about_it = metadata(job.correlation_id, device_id)
             place = self._admission.place(parameters, tools.connections, path.name, about_it)
         else:

@@ -100,6 +100,8 @@ class Parameters(BaseModel):
     """For `activate`: the beginning of the time frame."""
     end: Annotated[str, Field(alias="to"), BeforeValidator(_text)] = ""
     """For `activate`: the end of the time frame."""
+    output: Annotated[str, BeforeValidator(_text)] = ""
+    """For `backup` through the device's own door: the file that the archive is written to."""
     statuscode: Annotated[str, BeforeValidator(_code)] = ""
     """For `cancel`: the status code to end with."""
     message: Annotated[str, BeforeValidator(_text)] = ""
@@ -144,14 +146,20 @@ class Parameters(BaseModel):
         return {key[len(prefix) :]: text for key, text in self.options.items() if key.startswith(prefix)}
 
 
-def read_parameters(operation: str, value: Any) -> Parameters:
-    """The parameters in a command's value; an absent value has none. Raises `CommandError` 400."""
+def read_parameters(operation: str, value: Any, *, local: bool = False) -> Parameters:
+    """The parameters in a command's value; an absent value has none. Raises `CommandError` 400.
+
+    What only somebody at the device may say is passed over, unless it came from there.
+    """
     if value is None:
         value = {}
     if not isinstance(value, dict):
         raise _invalid(operation, ["the value must be an object"])
     try:
-        parameters = Parameters.model_validate(folded(value))
+        fields = folded(value)
+        if not local:
+            fields.pop("output", None)
+        parameters = Parameters.model_validate(fields)
     except ValidationError as error:
         raise _invalid(operation, map(_problem, error.errors())) from error
     if operation not in _LOOKING_UP and len(parameters.correlationid.encode()) > MAX_ID_BYTES:
