@@ -25,8 +25,8 @@ BACKUP_STORE, RESTORE_STORE = "backup.store", "restore.store"
 _KEYS = frozenset({BACKUP_PASSCODE, RESTORE_PASSCODE, RESTORE_IDENTITY})
 NAME, DESCRIPTION, RETENTION_DATE = "backup.name", "backup.description", "backup.retentionDate"
 _KNOWN = _KEYS | {
-    "backup.dir", "backup.exclude", "backup.skipUnchanged", "restore.mode", BACKUP_STORE, RESTORE_STORE,
-    NAME, DESCRIPTION, RETENTION_DATE,
+    "backup.dir", "backup.exclude", "backup.skipUnchanged", "restore.mode", "restore.preview",
+    BACKUP_STORE, RESTORE_STORE, NAME, DESCRIPTION, RETENTION_DATE,
 }  # fmt: skip
 """Backends send one set of options to all operations, so what one of them knows is known to all."""
 RestoreMode = Literal["merge", "replace"]
@@ -135,10 +135,17 @@ class Parameters(BaseModel):
     @property
     def skip_unchanged(self) -> bool | None:
         """None when the command leaves it to the device. Raises `CommandError` 400."""
-        text = self.options.get("backup.skipUnchanged")
+        return self._switch("backup.skipUnchanged")
+
+    @property
+    def preview(self) -> bool:
+        """Raises `CommandError` 400."""
+        return self._switch("restore.preview") or False
+
+    def _switch(self, key: str) -> bool | None:
+        text = self.options.get(key)
         if text not in (None, "true", "false"):
-            message = "option 'backup.skipUnchanged' must be 'true' or 'false'"
-            raise CommandError(400, PARAMETER_INVALID, message)
+            raise CommandError(400, PARAMETER_INVALID, f"option '{key}' must be 'true' or 'false'")
         return None if text is None else text == "true"
 
     def prefixed(self, prefix: str) -> dict[str, str]:
