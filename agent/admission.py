@@ -7,7 +7,7 @@ forbids is refused with a 403: an operation, a host, a bucket.
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -25,6 +25,7 @@ from agent.settings import Settings
 from providers.allow import EVERYTHING, Allow
 from providers.api import Limits, Listing, Preflight, Target, check_name
 from providers.errors import BadOptions, NotAllowed, StorageError
+from providers.local import Local
 from providers.room import Reserve
 
 
@@ -98,6 +99,32 @@ class Admission:
         except (StorageError, providers.MissingExtra) as error:
             raise CommandError(400, EXECUTION_FAILED, str(error)) from error
         return Place(storage, factory.needs_size, chosen or default_name, metadata or {})
+
+    def output(self, parameters: Parameters, directory: Path, connections: Connections) -> Place:
+        """The file that somebody at the device wants the archive of `directory` in; replaced in one step.
+
+        Raises `CommandError` 400, also when the agent may not write there.
+        """
+        path = Path(parameters.output)
+        if parameters.provider:
+            raise CommandError(
+                400, PARAMETER_INVALID, "give an output file, or another destination, not both"
+            )
+        if not path.is_absolute() or not path.name:
+            raise CommandError(400, PARAMETER_INVALID, f"output '{path}' must be the absolute path of a file")
+        parent = path.parent.resolve()
+        for inside in (self.settings.storage.resolve(), directory.resolve()):
+            if parent == inside or inside in parent.parents:
+                message = f"output '{path}' must not be inside '{inside}': choose another directory"
+                raise CommandError(400, PARAMETER_INVALID, message)
+        target = str(parent)
+        limits = replace(self._limits(connections), targets={target: Target(parent)})
+        try:
+            storage = Local({"local.target": target, "local.name": path.name}, limits)
+            storage.preflight(True)
+        except (BadOptions, StorageError) as error:
+            raise CommandError(400, EXECUTION_FAILED, f"output '{path}': {error}") from error
+        return Place(storage, Local.needs_size, path.name)
 
     def _limits(self, connections: Connections) -> Limits:
         transfer = self.settings.transfer

@@ -37,6 +37,7 @@ COMMANDS = {
     "run": Command("agent.cli:run", "run the agent until it is told to stop"),
     "check-config": Command("agent.cli:check_config", "check the settings and print those in effect"),
     "send": Command("agent.send:main", "send a command to a device and follow it to its end"),
+    "backup": Command("agent.cli_jobs:backup", "make a backup now, by the agent on this device"),
     "status": Command("agent.cli_local:status", "what the agent on this device does right now"),
     "history": Command("agent.cli_local:history", "its jobs that ended, newest first"),
     "show": Command("agent.cli_local:show", "all that is known of one job"),

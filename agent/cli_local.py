@@ -11,15 +11,16 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from agent.control import ANSWER_TIMEOUT_S, SOCKET_NAME, address
 from agent.printable import printable
+from agent.send.options import UnusableOption
 
-EXIT_OK, EXIT_REFUSED, EXIT_NO_AGENT = 0, 1, 3
+EXIT_OK, EXIT_REFUSED, EXIT_USAGE, EXIT_NO_AGENT = 0, 1, 2, 3
 FOLLOW_INTERVAL_S = 1.0
 
 Value = Mapping[str, Any]
@@ -66,9 +67,14 @@ def connected(storage: Path) -> Iterator[Agent]:
         except PermissionError as error:
             raise NotAnswered(f"no permission for '{storage}': try as the agent's user or root") from error
         except OSError as error:
-            raise NotAnswered(f"no agent runs with storage '{storage}'") from error
-        with closing(connection.makefile("rwb")) as stream:
+            how = "start it with 'systemctl start edge-backup' or 'edge-backup run'"
+            raise NotAnswered(f"no agent runs with storage '{storage}': {how}") from error
+        stream = connection.makefile("rwb")
+        try:
             yield Agent(stream)
+        finally:
+            with suppress(OSError):  # closing sends what an agent that went away did not take
+                stream.close()
 
 
 def status(argv: list[str]) -> int:
@@ -77,14 +83,14 @@ def status(argv: list[str]) -> int:
     def show(agent: Agent, options: argparse.Namespace) -> None:
         while True:
             value = agent.ask("status")
-            _write(value, _status_line(value), as_json=options.json)
+            write_value(value, _status_line(value), as_json=options.json)
             if not options.follow or not value["job"]:
                 return
             time.sleep(FOLLOW_INTERVAL_S)
 
-    parser = _parser("status", "what the agent does right now")
+    parser = local_parser("status", "what the agent does right now")
     parser.add_argument("--follow", action="store_true", help="go on until the job has ended")
-    return _run(parser, argv, show)
+    return run_local(parser, argv, show)
 
 
 def history(argv: list[str]) -> int:
@@ -96,14 +102,14 @@ def history(argv: list[str]) -> int:
             asked: Value = {"options": {"history.before": before}} if before else {}
             page = agent.ask("history", asked)
             for entry in page["entries"][:left]:
-                _write(entry, _history_line(entry), as_json=options.json)
+                write_value(entry, _history_line(entry), as_json=options.json)
             left, before = left - len(page["entries"]), page.get("next")
             if before is None:
                 return
 
-    parser = _parser("history", "jobs that ended, newest first")
+    parser = local_parser("history", "jobs that ended, newest first")
     parser.add_argument("--limit", type=int, default=20, help="at most so many (default: 20)")
-    return _run(parser, argv, show)
+    return run_local(parser, argv, show)
 
 
 def show(argv: list[str]) -> int:
@@ -112,14 +118,14 @@ def show(argv: list[str]) -> int:
     def tell(agent: Agent, options: argparse.Namespace) -> None:
         entry = agent.ask("describe", {"correlationId": options.id})
         text = "\n".join(printable(f"{key:15}{entry[key]}") for key in entry)
-        _write(entry, text, as_json=options.json)
+        write_value(entry, text, as_json=options.json)
 
-    parser = _parser("show", "all that is known of one job")
+    parser = local_parser("show", "all that is known of one job")
     parser.add_argument("id", help="its id, or the correlation id of the backend")
-    return _run(parser, argv, tell)
+    return run_local(parser, argv, tell)
 
 
-def _parser(name: str, description: str) -> argparse.ArgumentParser:
+def local_parser(name: str, description: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=f"edge-backup {name}",
         description=description,
@@ -130,9 +136,10 @@ def _parser(name: str, description: str) -> argparse.ArgumentParser:
     return parser
 
 
-def _run(
-    parser: argparse.ArgumentParser, argv: list[str], act: Callable[[Agent, argparse.Namespace], None]
+def run_local(
+    parser: argparse.ArgumentParser, argv: list[str], act: Callable[[Agent, argparse.Namespace], int | None]
 ) -> int:
+    """Ask the agent that the settings mean: the exit status, for which None is a good one."""
     from agent.cli import settings_from
 
     options, rest = parser.parse_known_args(argv)
@@ -141,7 +148,10 @@ def _run(
         return 2
     try:
         with connected(loaded.settings.storage) as agent:
-            act(agent, options)
+            return act(agent, options) or EXIT_OK
+    except UnusableOption as error:
+        sys.stderr.write(f"{error}\n")
+        return EXIT_USAGE
     except Refused as error:
         sys.stderr.write(f"{error}\n")
         return EXIT_REFUSED
@@ -156,7 +166,7 @@ def _run(
 def _status_line(value: Value) -> str:
     job, last = value["job"], value["last"]
     if job:
-        return printable(f"{job['kind']} {job['correlationId']}: {', '.join(_progress(job))}")
+        return printable(f"{job['kind']} {job['correlationId']}: {', '.join(progress(job))}")
     if not last:
         return "idle"
     why = f" ({last['statusCode']}: {last['message']})" if last["statusCode"] else ""
@@ -164,14 +174,15 @@ def _status_line(value: Value) -> str:
     return printable(f"idle; last: {last['kind']} {last['correlationId']} {ended}")
 
 
-def _progress(job: Value) -> Iterator[str]:
-    done, total, left_s = _size(job["bytes"]), job["totalBytes"], job["remainingSeconds"]
+def progress(job: Value) -> Iterator[str]:
+    """What is known of a running job, in pieces for a line."""
+    done, total, left_s = size_text(job["bytes"]), job["totalBytes"], job["remainingSeconds"]
     yield job["phase"]
     if job["percent"] is not None:
         yield f"{job['percent']} %"
     if job["bytes"]:
-        yield f"{done} of {_size(total)}" if total else done
-        yield f"{_size(job['bytesPerSecond'])}/s"
+        yield f"{done} of {size_text(total)}" if total else done
+        yield f"{size_text(job['bytesPerSecond'])}/s"
     if left_s is not None:
         yield f"{timedelta(seconds=left_s)} left"
 
@@ -182,12 +193,12 @@ def _time(text: str) -> str:
 
 
 def _history_line(entry: Value) -> str:
-    size = _size(entry["archiveBytes"]) if "archiveBytes" in entry else ""
+    size = size_text(entry["archiveBytes"]) if "archiveBytes" in entry else ""
     about = (entry["endTime"][:19], entry["kind"], entry["state"], size, entry["id"], entry["correlationId"])
     return printable("{:19}  {:7}  {:8}  {:>9}  {}  {}".format(*about))
 
 
-def _size(size_bytes: int) -> str:
+def size_text(size_bytes: int) -> str:
     count = float(size_bytes)
     for unit in ("B", "KiB", "MiB", "GiB"):
         if count < 1024:
@@ -196,6 +207,6 @@ def _size(size_bytes: int) -> str:
     return f"{count:.3g} TiB"
 
 
-def _write(value: Value, text: str, *, as_json: bool) -> None:
+def write_value(value: Value, text: str, *, as_json: bool) -> None:
     sys.stdout.write((json.dumps(value, ensure_ascii=False) if as_json else text) + "\n")
     sys.stdout.flush()

@@ -10,6 +10,7 @@ import structlog
 
 from agent.admission import Admitted
 from agent.backups import Backups
+from agent.bootclock import BootClock
 from agent.cancelling import cancel
 from agent.handover import Handover
 from agent.history import History
@@ -20,6 +21,8 @@ from agent.monitor import Monitor
 from agent.operations import Operation, Operations, Question
 from agent.parameters import BACKUP_STORE, Parameters
 from agent.periodic import Periodic
+from agent.preview_note import PreviewNotes
+from agent.previews import Previews
 from agent.recovery import recover_data
 from agent.restores import Restores
 from agent.runner import Runner
@@ -41,8 +44,12 @@ class Engine:
     ) -> None:
         """Also brings the data into order that an earlier run left. Raises OSError and sqlite3.Error."""
         self._settings, self._journal, self._twin = settings, journal, twin
+        notes = PreviewNotes(journal, BootClock())
         self._recovered = recover_data(
-            journal, staging, [target.path for target in settings.targets.values()]
+            journal,
+            staging,
+            [target.path for target in settings.targets.values()],
+            waiting=notes.after_start(keep=settings.restore.keep_preview),
         )
         self._reported = False
         self._history = History(journal)
@@ -58,7 +65,6 @@ class Engine:
             post=mailbox.post,
         )
         self.monitor = Monitor()
-        self.status = Status(self.monitor, self._history)
         self._runner = Runner(
             settings,
             journal,
@@ -68,7 +74,11 @@ class Engine:
             monitor=self.monitor,
         )
         self._backups = Backups(settings, journal, self._runner, staging=staging, offers=self.uploads.offers)
-        self._restores = Restores(settings, self._runner, staging=staging)
+        self._previews = Previews(
+            settings, journal, self._runner, self._workers, mailbox=mailbox, notes=notes
+        )
+        self.status = Status(self.monitor, self._history, self._previews)
+        self._restores = Restores(settings, self._runner, staging=staging, previews=self._previews)
         self._periodic = Periodic(settings, journal, mailbox, listener=twin, backup=self._periodic_backup)
         twin.auto_upload = self._periodic.auto_upload
 
@@ -82,6 +92,8 @@ class Engine:
             "cancel": partial(cancel, [self._runner, self.uploads]),
             "activate": self._periodic.activate,
             "deactivate": self._periodic.deactivate,
+            "finalize": self._previews.finalize,
+            "discard": self._previews.discard,
         }
         questions: dict[str, Question] = {
             "status": self.status.status,
@@ -93,6 +105,7 @@ class Engine:
     def begin(self) -> None:
         """Take up what an earlier run left undone."""
         self.uploads.offers.adopt()
+        self._previews.begin()
         self._runner.start_again(self._recovered.stopped)
 
     def identified(self) -> None:
@@ -127,7 +140,7 @@ class Engine:
         admitted.begin()
 
     def idle(self) -> bool:
-        return self._runner.idle and self.uploads.idle
+        return self._runner.idle and self.uploads.idle and self._previews.idle
 
     def interrupt(self, message: str) -> None:
         """Ask everything that runs to end; it will be reported as interrupted."""

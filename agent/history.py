@@ -17,6 +17,7 @@ from agent.messaging.ditto import PARAMETER_INVALID, CommandError, encode
 from agent.parameters import Parameters
 
 _COLUMNS = "id, kind, correlation_id, started, ended, state, status_code, message, facts"
+_ENDED = {"finished": State.FINISHED, "failed": State.FAILED}
 _IN_LISTS = ("id", "correlationId", "kind", "state", "statusCode", "endTime", "name", "archiveBytes")
 _OF_THE_LAST = ("id", "correlationId", "kind", "state", "startTime", "endTime", "statusCode", "message")
 
@@ -79,16 +80,16 @@ class History:
                 raise _unknown(before)
             limit = "AND rowid < (SELECT rowid FROM jobs WHERE id = :before)"
         rows = self._journal.read(
-            f"SELECT {_COLUMNS} FROM jobs WHERE state != :started {limit} ORDER BY rowid DESC",  # noqa: S608
-            {"started": State.STARTED, "before": before},
+            f"SELECT {_COLUMNS} FROM jobs WHERE state IN (:finished, :failed) {limit} ORDER BY rowid DESC",  # noqa: S608
+            {**_ENDED, "before": before},
         )
         return map(_entry, rows)
 
     def _found(self, either_id: str) -> Iterator[dict[str, Any]]:
         rows = self._journal.read(
-            f"SELECT {_COLUMNS} FROM jobs WHERE state != :started AND (id = :id OR correlation_id = :id)"  # noqa: S608
-            " ORDER BY id = :id DESC, rowid DESC",
-            {"started": State.STARTED, "id": either_id},
+            f"SELECT {_COLUMNS} FROM jobs WHERE state IN (:finished, :failed)"  # noqa: S608
+            " AND (id = :id OR correlation_id = :id) ORDER BY id = :id DESC, rowid DESC",
+            {**_ENDED, "id": either_id},
         )
         return map(_entry, rows)
 

@@ -178,10 +178,10 @@ class Journal:
                     "DELETE FROM checkpoints WHERE owner = ? AND key NOT IN (?, ?)", (job.id, *_LASTING)
                 )
             db.execute(
-                "DELETE FROM jobs WHERE state != ?"
+                "DELETE FROM jobs WHERE state NOT IN (?, ?)"
                 " AND id NOT IN (SELECT owner FROM checkpoints WHERE key IN (?, ?))"
                 " AND rowid NOT IN (SELECT rowid FROM jobs ORDER BY rowid DESC LIMIT ?)",
-                (State.STARTED, *_LASTING, self.room_for(self._kept_jobs)),
+                (State.STARTED, State.PREVIEW, *_LASTING, self.room_for(self._kept_jobs)),
             )
             # A place that never comes back must not make the journal grow for ever.
             db.execute(
@@ -190,11 +190,11 @@ class Journal:
             )
 
     def unfinished_jobs(self) -> list[UnfinishedJob]:
-        """Jobs that were running when the agent stopped, and restores that left something to tidy up."""
+        """Jobs that were running when the agent stopped, previews, and restores that left something."""
         rows = self._db.execute(
             "SELECT id, kind, correlation_id, started, state, directory, made FROM jobs"
-            " WHERE state = ? OR id IN (SELECT owner FROM checkpoints WHERE key IN (?, ?))",
-            (State.STARTED, *_LASTING),
+            " WHERE state IN (?, ?) OR id IN (SELECT owner FROM checkpoints WHERE key IN (?, ?))",
+            (State.STARTED, State.PREVIEW, *_LASTING),
         ).fetchall()
         return [
             UnfinishedJob(
@@ -209,8 +209,8 @@ class Journal:
         """Owners of checkpoints that nobody will continue: jobs that left something at a provider."""
         rows = self._db.execute(
             "SELECT DISTINCT owner FROM checkpoints JOIN jobs ON owner = id"
-            " WHERE state != ? AND key NOT IN (?, ?)",
-            (State.STARTED, *_LASTING),
+            " WHERE state NOT IN (?, ?) AND key NOT IN (?, ?)",
+            (State.STARTED, State.PREVIEW, *_LASTING),
         ).fetchall()
         return [owner for (owner,) in rows]
 

@@ -35,7 +35,7 @@ class LocalFace:
             if self._operations.is_question(operation):
                 answer(200, self._operations.answer(operation, value, ROOM_BYTES))
             else:
-                self._carry_out(self._operations.admit(operation, value, self._device_id()))
+                self._carry_out(self._operations.admit(operation, value, self._device_id(), local=True))
                 answer(204, None)
         except CommandError as error:
             answer(error.status, {"error": error.code, "message": error.message})

@@ -34,11 +34,14 @@ class Operations:
         if name not in self._commands and name not in self._questions:
             raise CommandError(400, PARAMETER_INVALID, f"Unsupported operation '{name}'!")
 
-    def admit(self, name: str, value: Any, device_id: str) -> Admitted:
-        """Admit the command `name` of the device with this id. Raises `CommandError` 400 to 507."""
+    def admit(self, name: str, value: Any, device_id: str, *, local: bool = False) -> Admitted:
+        """Admit the command `name` of the device with this id. Raises `CommandError` 400 to 507.
+
+        `local` is True for one that came through the device's own door.
+        """
         self.check_known(name)
         operation = self._commands[name]
-        return _guarded(name, lambda: operation(read_parameters(name, value), device_id))
+        return _guarded(name, lambda: operation(read_parameters(name, value, local=local), device_id))
 
     def answer(self, name: str, value: Any, room_bytes: int) -> Mapping[str, Any]:
         """The answer to the question `name`, in at most `room_bytes` of JSON. Raises `CommandError`."""

@@ -21,15 +21,12 @@ _LOOKING_UP = ("start", "cancel")
 _OURS = ("backup.", "restore.")
 BACKUP_PASSCODE = "backup.passcode"
 RESTORE_PASSCODE, RESTORE_IDENTITY = "restore.passcode", "restore.identity"
-BACKUP_DATA_TYPES, BACKUP_PATHS = "backup.dataTypes", "backup.paths"
-RESTORE_DATA_TYPES, RESTORE_PATHS = "restore.dataTypes", "restore.paths"
-MAX_CHOSEN = 100
 BACKUP_STORE, RESTORE_STORE = "backup.store", "restore.store"
 _KEYS = frozenset({BACKUP_PASSCODE, RESTORE_PASSCODE, RESTORE_IDENTITY})
 NAME, DESCRIPTION, RETENTION_DATE = "backup.name", "backup.description", "backup.retentionDate"
 _KNOWN = _KEYS | {
-    "backup.dir", "backup.exclude", "backup.skipUnchanged", "restore.mode", BACKUP_STORE, RESTORE_STORE,
-    NAME, DESCRIPTION, RETENTION_DATE, BACKUP_DATA_TYPES, BACKUP_PATHS,
+    "backup.dir", "backup.exclude", "backup.skipUnchanged", "restore.mode", "restore.preview",
+    BACKUP_STORE, RESTORE_STORE, NAME, DESCRIPTION, RETENTION_DATE,
 }  # fmt: skip
 """Backends send one set of options to all operations, so what one of them knows is known to all."""
 RestoreMode = Literal["merge", "replace"]
@@ -103,6 +100,8 @@ class Parameters(BaseModel):
     """For `activate`: the beginning of the time frame."""
     end: Annotated[str, Field(alias="to"), BeforeValidator(_text)] = ""
     """For `activate`: the end of the time frame."""
+    output: Annotated[str, BeforeValidator(_text)] = ""
+    """For `backup` through the device's own door: the file that the archive is written to."""
     statuscode: Annotated[str, BeforeValidator(_code)] = ""
     """For `cancel`: the status code to end with."""
     message: Annotated[str, BeforeValidator(_text)] = ""
@@ -136,41 +135,38 @@ class Parameters(BaseModel):
     @property
     def skip_unchanged(self) -> bool | None:
         """None when the command leaves it to the device. Raises `CommandError` 400."""
-        text = self.options.get("backup.skipUnchanged")
-        if text not in (None, "true", "false"):
-            message = "option 'backup.skipUnchanged' must be 'true' or 'false'"
-            raise CommandError(400, PARAMETER_INVALID, message)
-        return None if text is None else text == "true"
+        return self._switch("backup.skipUnchanged")
 
-    def chosen(self, option: str) -> tuple[str, ...]:
-        """The texts of an option, a JSON array or separated by commas. Raises `CommandError` 400."""
-        text = self.options.get(option, "")
-        try:
-            listed = json.loads(text) if text.startswith("[") else [part.strip() for part in text.split(",")]
-        except (ValueError, RecursionError):
-            listed = None
-        if not isinstance(listed, list) or not all(isinstance(item, str) for item in listed):
-            message = f"option '{option}' must be a JSON array of texts, or texts separated by commas"
-            raise CommandError(400, PARAMETER_INVALID, message)
-        chosen = tuple(dict.fromkeys(filter(None, listed)))
-        if len(chosen) > MAX_CHOSEN:
-            message = f"option '{option}' names {len(chosen)} things; at most {MAX_CHOSEN} are possible"
-            raise CommandError(400, PARAMETER_INVALID, message)
-        return chosen
+    @property
+    def preview(self) -> bool:
+        """Raises `CommandError` 400."""
+        return self._switch("restore.preview") or False
+
+    def _switch(self, key: str) -> bool | None:
+        text = self.options.get(key)
+        if text not in (None, "true", "false"):
+            raise CommandError(400, PARAMETER_INVALID, f"option '{key}' must be 'true' or 'false'")
+        return None if text is None else text == "true"
 
     def prefixed(self, prefix: str) -> dict[str, str]:
         """The options that begin with `prefix`, without it."""
         return {key[len(prefix) :]: text for key, text in self.options.items() if key.startswith(prefix)}
 
 
-def read_parameters(operation: str, value: Any) -> Parameters:
-    """The parameters in a command's value; an absent value has none. Raises `CommandError` 400."""
+def read_parameters(operation: str, value: Any, *, local: bool = False) -> Parameters:
+    """The parameters in a command's value; an absent value has none. Raises `CommandError` 400.
+
+    What only somebody at the device may say is passed over, unless it came from there.
+    """
     if value is None:
         value = {}
     if not isinstance(value, dict):
         raise _invalid(operation, ["the value must be an object"])
     try:
-        parameters = Parameters.model_validate(folded(value))
+        fields = folded(value)
+        if not local:
+            fields.pop("output", None)
+        parameters = Parameters.model_validate(fields)
     except ValidationError as error:
         raise _invalid(operation, map(_problem, error.errors())) from error
     if operation not in _LOOKING_UP and len(parameters.correlationid.encode()) > MAX_ID_BYTES:

@@ -3,7 +3,7 @@
 The data first, at once and without a connection; the report when the twin can be told.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -15,6 +15,7 @@ from agent.backup.errors import JobError
 from agent.backup.job import COMMITTED, STOPPED, WORKING, Job, Kind, State
 from agent.backup.restore import committed, recover, remove_made
 from agent.journal import Journal, UnfinishedJob
+from agent.preview_note import forget_preview
 from agent.staging import Staging
 from agent.worker import INTERRUPTED
 from providers.directory import remove_abandoned_below
@@ -32,13 +33,14 @@ class Recovered:
     """Restores whose beforeRestoreCmd stopped somebody: their afterRestoreCmd has to be run."""
 
 
-def recover_data(journal: Journal, staging: Staging, targets: Iterable[Path] = ()) -> Recovered:
+def recover_data(
+    journal: Journal, staging: Staging, targets: Iterable[Path] = (), waiting: Collection[str] = ()
+) -> Recovered:
     """Bring every target of an interrupted restore to all old or all new; remove incomplete files.
 
-    After an interrupted backup, also those in `targets`, the device's own places for archives.
-    A target that cannot be
-    put right now (a stick that is not plugged in) is tried again at the next start; until then its job
-    counts as running.
+    After an interrupted backup, also those in `targets`, the device's own places for archives. Previews go,
+    but for those `waiting`, by their ids. A target that cannot be put right now (a stick that is not plugged
+    in) is tried again at the next start; until then its job counts as running.
     """
     staging.remove_incomplete()
     recovered, unfinished_jobs = Recovered(), journal.unfinished_jobs()
@@ -49,6 +51,8 @@ def recover_data(journal: Journal, staging: Staging, targets: Iterable[Path] = (
             remove_abandoned_below(target, since.timestamp())
     for unfinished in unfinished_jobs:
         job = unfinished.job
+        if job.id in waiting:
+            continue
         try:
             ended, stopped = _recovered(journal, unfinished)
         except (JobError, OSError):
@@ -56,6 +60,8 @@ def recover_data(journal: Journal, staging: Staging, targets: Iterable[Path] = (
             continue
         if job.state is State.STARTED:
             recovered.ended.append(ended)
+        elif job.state is State.PREVIEW:
+            forget_preview(journal, job.id)
         if stopped:
             recovered.stopped.append(unfinished)
     return recovered

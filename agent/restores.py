@@ -6,14 +6,18 @@ Belongs to the main thread.
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 
 from agent.admission import Admission, Admitted, device_tag
 from agent.backup.archive.survey import Survey
 from agent.backup.job import Job, Kind
 from agent.backup.restore import missing
-from agent.backup.restoring import RestoreOrder, restore
+from agent.backup.restoring import RestoreOrder, preview, restore
+from agent.backup.stages import Into
+from agent.messaging.ditto import PARAMETER_INVALID, CommandError
 from agent.orders import hook, restore_options
 from agent.parameters import RESTORE_STORE, Parameters
+from agent.previews import Previews
 from agent.runner import Runner
 from agent.sealing import unseal_for
 from agent.settings import Settings
@@ -23,45 +27,52 @@ from agent.worker import Outcome
 
 
 class Restores:
-    def __init__(self, settings: Settings, runner: Runner, *, staging: Staging) -> None:
+    def __init__(self, settings: Settings, runner: Runner, *, staging: Staging, previews: Previews) -> None:
         self._settings, self._runner, self._staging = settings, runner, staging
+        self._previews = previews
         self._admission = Admission(settings)
 
     def restore(self, parameters: Parameters, device_id: str) -> Admitted:
-        """Admit a restore. Raises `CommandError` 400 or 409."""
+        """Admit a restore, or a preview of one. Raises `CommandError` 400 or 409."""
         settings = self._settings
         parameters = with_store(parameters, settings, RESTORE_STORE)
         job, tools = self._runner.new_job(Kind.RESTORE, parameters)
         unseal = unseal_for(parameters, settings.seal)
         deliver = hook(settings, "restoreCmd", settings.restore_cmd, job)
+        if deliver and parameters.preview:
+            message = "no 'restore.preview' here: the device's restoreCmd decides what becomes of the files"
+            raise CommandError(400, PARAMETER_INVALID, message)
         if deliver:
             directory = self._staging.work_directory(job.id)
         else:
             directory = self._admission.directory(parameters, must_exist=False)
         place = self._admission.place(parameters, tools.connections, None)
-        options = restore_options(settings, parameters.restore_mode)
+        into = self._into(job, directory, parameters)
         self._runner.refuse_when_busy()
-        made = missing(directory)
+        self._previews.refuse_while_waiting()
         order = RestoreOrder(
-            directory=directory,
-            made=made,
-            download=self._staging.download(job.id),
-            place=place,
-            device_tag=device_tag(device_id),
-            options=options,
-            unseal=unseal,
-            deliver=deliver,
-            before=hook(settings, "beforeRestoreCmd", settings.before_restore_cmd, job, directory),
-            after=hook(settings, "afterRestoreCmd", settings.after_restore_cmd, job, directory),
+            into, self._staging.download(job.id), place, device_tag(device_id), unseal, deliver
         )
+        if parameters.preview:
+            return self._previews.admitted(job, tools, into, place=place, work=partial(preview, order))
         return self._runner.admitted(
             job,
             tools,
             directory=directory,
-            made=made,
+            made=into.made,
             place=place,
             work=partial(restore, order),
             ended=partial(self._ended, job, store_fact(parameters, RESTORE_STORE)),
+        )
+
+    def _into(self, job: Job, directory: Path, parameters: Parameters) -> Into:
+        settings = self._settings
+        return Into(
+            directory,
+            missing(directory),
+            restore_options(settings, parameters.restore_mode),
+            before=hook(settings, "beforeRestoreCmd", settings.before_restore_cmd, job, directory),
+            after=hook(settings, "afterRestoreCmd", settings.after_restore_cmd, job, directory),
         )
 
     def _ended(self, job: Job, facts: Mapping[str, str], outcome: Outcome[Survey]) -> None:

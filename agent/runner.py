@@ -117,15 +117,37 @@ class Runner:
         work: Callable[[Context], Result],
         ended: Callable[[Outcome[Result]], None],
     ) -> Admitted:
-        """The job, ready to be recorded and begun.
+        """The job, ready to be recorded and begun, and told of.
 
         `made` are the directories that it makes; `ended` has to call `end`.
         """
-        task = self._task(job, tools, place, work, ended)
 
         def record() -> None:
             self._journal.job_started(job, directory, made)
-            self._listener.job_changed(job)
+            self.tell(job)
+
+        return self.prepared(
+            job, tools, directory=directory, record=record, place=place, work=work, ended=ended
+        )
+
+    def tell(self, job: Job) -> None:
+        """Say how it stands, inside the journal's transaction."""
+        self._listener.job_changed(job)
+
+    def prepared(
+        self,
+        job: Job,
+        tools: Tools,
+        *,
+        directory: Path,
+        record: Action,
+        place: Place | None,
+        work: Callable[[Context], Result],
+        ended: Callable[[Outcome[Result]], None],
+    ) -> Admitted:
+        """The job, ready to be begun; `record` does what the journal has to know, and `ended` calls `end`,
+        or `release` for what is no job to the outside."""
+        task = self._task(job, tools, place, work, ended)
 
         def begin() -> None:
             self._running = _RunningJob(job, tools)
@@ -168,6 +190,12 @@ class Runner:
             entered=self._monitor.entered,
             expected=self._monitor.expected,
         )
+
+    def release(self, job: Job) -> None:
+        """What ran is over, and there is nothing to record and to tell."""
+        self._running = None
+        log.info(f"{job.kind} is over", correlation_id=job.correlation_id, job=job.id)
+        self._monitor.ended()
 
     def end(self, job: Job, also: Action = lambda: None, **facts: object) -> None:
         """Record and tell the end; `also` is part of the same transaction."""

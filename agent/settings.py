@@ -9,7 +9,6 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 from pydantic.types import StringConstraints
 
-from agent.settings_data_sets import PathList
 from agent.settings_kinds import (
     Broker,
     BucketList,
@@ -94,11 +93,6 @@ class StoreSettings(Group):
     )
 
 
-class DataSetSettings(Group):
-    paths: PathList = Field(description="Files and directories that belong to it")
-    exclude: PatternList = setting("", "What of them is passed over: patterns of absolute paths")
-
-
 class TwinSettings(Group):
     status: Switch = setting(True, "Keep a status of ours in the twin")
 
@@ -125,6 +119,8 @@ class RestoreSettings(Group):
     max_ratio: Count = setting(1000, "Highest ratio of content to archive that is restored")
     owner: Switch = setting(True, "Restore owner and group, when root")
     special_bits: Switch = setting(False, "Restore set-user-id, set-group-id and sticky bits")
+    preview_timeout: PositiveDuration = setting("1h", "How long a preview waits before it is discarded")
+    keep_preview: Switch = setting(False, "A preview survives a restart of the agent")
 
 
 class TransferSettings(Group):
@@ -191,12 +187,6 @@ class Settings(KantoSettings):
     )
     stores: dict[TargetName, StoreSettings] = setting(
         {}, "Places that commands may name as `backup.store` and `restore.store`"
-    )
-    data_sets: dict[TargetName, DataSetSettings] = setting(
-        {}, "Parts of the device that commands may name as `backup.dataTypes` and `restore.dataTypes`"
-    )
-    unexportable: PatternList = setting(
-        "", "What is of no use on another device, as keys bound to hardware: patterns of absolute paths"
     )
     twin: TwinSettings = TwinSettings()
     archive: ArchiveSettings = ArchiveSettings()

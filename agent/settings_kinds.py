@@ -21,7 +21,7 @@ from providers.allow import EVERYTHING, HostPattern, host_pattern
 PLAIN_PORT, TLS_PORT = 1883, 8883
 OPERATIONS = (
     "backup", "restore", "start", "trigger", "cancel", "activate", "deactivate",
-    "status", "history", "describe",
+    "finalize", "discard", "status", "history", "describe",
 )  # fmt: skip
 _TLS_SCHEMES = ("ssl", "tls", "mqtts")
 _SCHEMES = ("tcp", "mqtt", *_TLS_SCHEMES)
@@ -154,7 +154,7 @@ def _patterns(value: object) -> object:
     return check_patterns(value)
 
 
-def list_of(parse: Callable[[str], T]) -> BeforeValidator:
+def _list_of(parse: Callable[[str], T]) -> BeforeValidator:
     """A list of texts, or one text with commas between; an empty one has no members."""
 
     def convert(value: object) -> object:
@@ -210,18 +210,18 @@ Threads = Annotated[
     int, BeforeValidator(_whole), Field(ge=0, le=4), Kind("count", "a whole number from 0 to 4")
 ]
 OperationList = Annotated[
-    tuple[str, ...], list_of(_operation), Kind("list", f"'*', or some of {', '.join(OPERATIONS)}")
+    tuple[str, ...], _list_of(_operation), Kind("list", f"'*', or some of {', '.join(OPERATIONS)}")
 ]
 HostList = Annotated[
     tuple[HostPattern, ...],
-    list_of(host_pattern),
+    _list_of(host_pattern),
     Kind("list", "'*', or hosts such as 'backup.example', '*.example' or '10.0.0.0/8'"),
 ]
 BucketList = Annotated[
-    tuple[str, ...], list_of(_bucket), Kind("list", "'*', or names of buckets such as 'backups' or 'site-*'")
+    tuple[str, ...], _list_of(_bucket), Kind("list", "'*', or names of buckets such as 'backups' or 'site-*'")
 ]
 RecipientList = Annotated[
-    tuple[str, ...], list_of(_recipient), Kind("list", "public keys of age, each 'age1…'")
+    tuple[str, ...], _list_of(_recipient), Kind("list", "public keys of age, each 'age1…'")
 ]
 WorkFactor = Annotated[
     int,
@@ -238,7 +238,7 @@ MaxWorkFactor = Annotated[
 PatternList = Annotated[
     tuple[str, ...],
     BeforeValidator(_patterns),
-    list_of(str),
+    _list_of(str),
     Kind(
         "list",
         f"at most {MAX_PATTERNS} patterns as in a .gitignore file, of at most {MAX_ASTERISKS} asterisks each",

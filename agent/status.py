@@ -7,22 +7,28 @@ from collections.abc import Mapping
 from typing import Any
 
 from agent.history import History
-from agent.messaging.ditto import MAX_MESSAGE_BYTES
+from agent.messaging.ditto import MAX_MESSAGE_BYTES, encode
 from agent.monitor import Monitor
 from agent.parameters import Parameters
+from agent.previews import Previews
 
 _ROOM_BYTES = MAX_MESSAGE_BYTES // 2
 """The rest of the message is for its envelope and other properties."""
 
 
 class Status:
-    def __init__(self, monitor: Monitor, history: History) -> None:
-        self._monitor, self._history = monitor, history
+    def __init__(self, monitor: Monitor, history: History, previews: Previews) -> None:
+        self._monitor, self._history, self._previews = monitor, history, previews
 
     def status(self, _parameters: Parameters, room_bytes: int) -> Mapping[str, Any]:
-        """`job` is what runs; while nothing does, `last` is what became of the last one, if there was any."""
-        job = self._monitor.value()
-        return {"job": job, "last": None if job else self._history.last(room_bytes - 100)}
+        """`job` is what runs; while nothing does, `last` is what became of the last one, if there was any.
+
+        `preview` is there when there is something to say of one.
+        """
+        job, preview = self._monitor.value(), self._previews.value(room_bytes // 2)
+        rest = {"preview": preview} if preview else {}
+        room_bytes -= len(encode(rest)) + 100
+        return {"job": job, "last": None if job else self._history.last(room_bytes), **rest}
 
     def job(self) -> Mapping[str, Any]:
         """The same in one object, with the phase `idle` while nothing runs."""

@@ -1,6 +1,6 @@
 """One record per job: a backup, a restore, or the upload of a staged archive. Pure.
 
-A job starts and ends once; there are no other transitions. The twin's
+A job starts and ends once; a restore may be a preview before, which nobody is told of. The twin's
 `lastOperation` and `lastUpload` values are made here and nowhere else.
 """
 
@@ -26,6 +26,8 @@ class Kind(StrEnum):
 
 
 class State(StrEnum):
+    PREVIEW = "PREVIEW"
+    """A restore that is unpacked beside its target, or waits there; not begun yet."""
     STARTED = "STARTED"
     FINISHED = "FINISHED"
     FAILED = "FAILED"
@@ -84,6 +86,12 @@ class Job:
     ended: datetime | None = None
     status_code: str = ""
     message: str = ""
+
+    def finalized(self, when: datetime) -> "Job":
+        """The restore that this preview becomes."""
+        if self.state is not State.PREVIEW:
+            raise ValueError(f"job {self.id} is {self.state} and was begun before")
+        return replace(self, state=State.STARTED, started=when)
 
     def finished(self, when: datetime, message: str = "") -> "Job":
         return self._ended(State.FINISHED, when, "", message)

@@ -4,6 +4,7 @@ A story goes on whatever happens to the agent: when it has died, it is started a
 backend has not sent yet is sent.
 """
 
+import json
 import secrets
 import shutil
 import sqlite3
@@ -150,6 +151,29 @@ def _job(operation: str, options: dict[str, str], teller: Teller, url: str) -> s
     return str(teller.run(operation, "X", options or {"https.url": url})["state"])
 
 
+def previewed(teller: Teller, _url: str) -> str:
+    """A preview and its restore; one that was lost with the agent is made again, as somebody would."""
+    teller.announced()
+    for attempt in range(1, 4):
+        again = {"info.attempt": str(attempt)}
+        header = teller.command("restore", "X", LOCAL | {"restore.preview": "true"} | again)
+        assert teller.answers(header)[0]["status"] == 204, teller.answers(header)
+        teller.until(lambda: not _preview_runs(teller.agent), "the preview's end")
+        header = teller.command("finalize", "X", again)
+        if teller.answers(header)[0]["status"] == 204:
+            teller.until(lambda: teller.ends("X"), "the end of X")
+            return str(teller.ends("X")[0]["state"])
+        assert teller.answers(header)[0]["status"] == 404, teller.answers(header)
+    raise AssertionError("every preview was lost")
+
+
+def _preview_runs(agent: Hatched) -> bool:
+    """Read in the journal: a question would be one more message that nothing has to be synced for."""
+    with closing(sqlite3.connect(agent.storage / "journal.db", timeout=5)) as db:
+        ((note,),) = db.execute("SELECT value FROM meta WHERE key = 'preview'").fetchall()
+    return bool(json.loads(note)["stand"] == "running")
+
+
 def hand_over(teller: Teller, url: str) -> str:
     """Backup, request, start; an upload that was interrupted is started again, as a backend does."""
     teller.announced()
@@ -180,6 +204,7 @@ STORIES: dict[str, Story] = {
     "restore from local": partial(restore, LOCAL),
     "restore, replace": partial(restore, {**LOCAL, "restore.mode": "replace"}),
     "restore from https": partial(restore, {}),
+    "preview, finalize": previewed,
 }
 
 
@@ -214,7 +239,7 @@ def _leftovers(agent: Hatched) -> Iterator[Path]:
 def journal_rows(agent: Hatched) -> dict[str, list[Any]]:
     """What an idle agent's journal must have none of."""
     queries = {
-        "running jobs": "SELECT id FROM jobs WHERE state = 'STARTED'",
+        "running jobs": "SELECT id FROM jobs WHERE state IN ('STARTED', 'PREVIEW')",
         "checkpoints": "SELECT owner, key FROM checkpoints",
         "unsent messages": "SELECT topic FROM outbox",
     }

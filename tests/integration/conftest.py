@@ -1,7 +1,8 @@
 """A broker, a backend and an agent for each test."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -9,6 +10,9 @@ from tests.support.agent_process import AgentProcess
 from tests.support.backend import Backend
 from tests.support.mosquitto import Mosquitto
 from tests.support.trees import Dir, File, Found, Link, Spec, make_tree, snapshot
+
+Started = Callable[..., AgentProcess]
+"""What the fixture `started` is."""
 
 SAMPLE: Spec = {
     "config": Dir(0o750),
@@ -48,3 +52,16 @@ def agent(device: AgentProcess, backend: Backend) -> AgentProcess:
     device.start()
     backend.announced()
     return device
+
+
+@pytest.fixture
+def started(device: AgentProcess, backend: Backend) -> Started:
+    """Starts the agent with further settings."""
+
+    def start(**settings: Any) -> AgentProcess:
+        device.settings |= {key.replace("_", "."): value for key, value in settings.items()}
+        device.start()
+        backend.announced()
+        return device
+
+    return start

@@ -13,7 +13,7 @@
 | a panic when the first send fails | here::test_a_connection_that_breaks_with_the_answer_costs_nothing |
 | a panic on `"response-required":"true"` | here::test_what_made_the_original_panic_is_a_good_command |
 | a panic on a numeric correlation id | here::test_what_made_the_original_panic_is_a_good_command |
-| a panic on `activate {}` | test_hooks_and_schedule.py::test_activate_without_a_frame_backs_up_at_once_and_deactivate_ends_it |
+| a panic on `activate {}` | test_periodic.py::test_activate_without_a_frame_backs_up_at_once_and_deactivate_ends_it |
 | no time-out on downloads | here::test_a_download_from_a_server_that_never_answers_ends |
 | deaf after a broker restart | test_survival.py::test_the_agent_answers_after_a_broker_restart_between_jobs |
 | exit status 0 when the broker is absent | test_service.py::test_an_absent_broker_is_waited_for |

@@ -26,7 +26,7 @@ from agent.backup.restore import RestoreOptions, missing
 from agent.backup.restoring import RestoreOrder, newest, restore
 from agent.backup.retry import RetryLimits
 from agent.backup.roots import Root
-from agent.backup.selection import Part
+from agent.backup.stages import Into
 from agent.backup.storing import UploadOrder, upload
 from providers.api import Checkpoint, Sink, Source, Stored
 from providers.errors import AccessDenied, Corrupted, NotFound, StorageError, Unreachable
@@ -85,7 +85,7 @@ class Work:
     def backup_order(self, place: Place | None = None, **changes: Any) -> BackupOrder:
         settings: dict[str, Any] = {"strict": False, "checksum": False, "options": ArchiveOptions("fast")}
         return BackupOrder(
-            parts=(Part(Root("", self.data)),),
+            roots=(Root("", self.data),),
             own_storage=self.root / "storage",
             staged=self.staging / NAME,
             place=place,
@@ -96,7 +96,7 @@ class Work:
         limits = ArchiveLimits(max_files=1000, max_bytes=1 << 30, max_ratio=1000)
         download = self.staging / "job-1.part"
         options = RestoreOptions(limits=limits)
-        return RestoreOrder(self.data, missing(self.data), download, place, TAG, options)
+        return RestoreOrder(Into(self.data, missing(self.data), options), download, place, TAG)
 
     def save(self, place: Place | None = None, **changes: Any) -> BackupResult:
         return backup(self.backup_order(place, **changes), self.context)
@@ -305,7 +305,7 @@ def test_the_agent_s_own_storage_is_not_archived(work: Work) -> None:
     order = work.backup_order(place(storage))
     backup(
         BackupOrder(
-            order.parts,
+            order.roots,
             work.data / "own",
             order.staged,
             order.place,
@@ -547,7 +547,8 @@ def test_a_deadline_that_passes_after_the_commit_has_begun_changes_nothing(work:
 
         return run
 
-    order = replace(work.restore_order(place(storage)), before=tell("before"), after=tell("after"))
+    order = work.restore_order(place(storage))
+    order = replace(order, into=replace(order.into, before=tell("before"), after=tell("after")))
     late = "before"
     with pytest.raises(Cancelled, match="too long"):
         restore(order, work.context)

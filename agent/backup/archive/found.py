@@ -8,10 +8,7 @@ from dataclasses import dataclass, field
 from agent.backup.archive.metadata import Kind
 from agent.backup.archive.names import readable
 
-MAX_NAMED = 1000
-"""Names of what was left out that a report keeps; the rest is only counted."""
-WITHHELD = "unexportable by the device's settings"
-"""Why something was left out that a rule in the settings names."""
+_EXAMPLES = 10
 
 _REASONS = {
     errno.ENOENT: "vanished",
@@ -41,21 +38,16 @@ class Report:
     left_out: int = 0
     """What is not in the archive as it was on the disk, including files that changed while being read."""
     reasons: dict[str, int] = field(default_factory=dict)
-    unexportable: list[tuple[str, str]] = field(default_factory=list)
-    """The first names of what was left out, printable and of bounded length, each with the reason."""
-
-    @property
-    def failures(self) -> int:
-        """How much was left out although it was to be saved."""
-        return self.left_out - self.reasons.get(WITHHELD, 0)
+    examples: list[str] = field(default_factory=list)
+    """The first few names, printable and of bounded length."""
 
     def leave_out(self, name: str, reason: str) -> None:
         """Count `name` as left out. `reason` is one of a few words of ours, never text from elsewhere."""
         self.left_out += 1
         self.reasons[reason] = self.reasons.get(reason, 0) + 1
         shown = readable(name)
-        if len(self.unexportable) < MAX_NAMED:
-            self.unexportable.append((shown, reason))
+        if len(self.examples) < _EXAMPLES:
+            self.examples.append(shown)
         if self.on_left_out is not None:
             self.on_left_out(shown, reason)
 

@@ -1,18 +1,21 @@
 """Restoring, all or nothing: a failure, a cancel or a crash leaves the target entirely old or entirely new.
 
 `restore` is what the rest of the agent uses. Below it: `unpack` fills the working directory (`workspace`),
-`compare` finds out what has to happen, `plan` keeps that on the disk, `commit` does and undoes it. The
-rest are their tools: `directories` (never through a link), `disk`, `files`, `metadata`, `mounts`, `pending`,
-`sparse`.
+`compare` finds out what has to happen, `plan` keeps that on the disk, `commit` does and undoes it, and
+`recovering` after a crash; `difference` only counts. The rest are their tools: `directories` (never through
+a link), `disk`, `files`, `metadata`, `mounts`, `pending`, `sparse`.
 
 The target's own modification time is the one thing that a crash may change: it is put back right after
 the working directory is made and removed, and nothing can join the two instructions.
 """
 
-from agent.backup.restore.restore import Recovery, Restore, RestoreOptions, committed, recover
+from agent.backup.restore.difference import Difference
+from agent.backup.restore.recovering import Recovery, committed, recover
+from agent.backup.restore.restore import Restore, RestoreOptions
 from agent.backup.restore.target import make_target, missing, remove_made
 
 __all__ = [
+    "Difference",
     "Recovery",
     "Restore",
     "RestoreOptions",

@@ -1,10 +1,9 @@
-"""One restore from beginning to end: unpack, commit, discard; and what to do after a crash."""
+"""One restore from beginning to end: unpack, commit, discard; or left between the first two, and taken up."""
 
 import os
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
-from enum import Enum
 from pathlib import Path
 
 from agent.backup.archive.names import PRIVATE_PREFIX, readable
@@ -14,7 +13,9 @@ from agent.backup.cancel import CancelToken
 from agent.backup.errors import IoError, NoSpace, disk_errors
 from agent.backup.restore.commit import commit, take_back
 from agent.backup.restore.compare import Comparison
+from agent.backup.restore.difference import Difference, Differences
 from agent.backup.restore.directories import open_resolved
+from agent.backup.restore.disk import sync_file_system
 from agent.backup.restore.mounts import mounts_below
 from agent.backup.restore.unpack import Unpacker
 from agent.backup.restore.workspace import DONE, NEW, PLAN, Workspace
@@ -45,6 +46,9 @@ class RestoreOptions:
 
 class Restore:
     """Used by one thread, once: `unpack`, then `commit`, then `discard`; `discard` also after any error.
+
+    For a preview: `unpack`, `difference`, `leave`; then another one, of the same target and job: `take_up`,
+    `commit`, `discard`.
 
     What the agent remembers of the outcome is to be written between `commit` and `discard`: after
     `discard`, `recover` finds nothing any more, and cannot tell new from old.
@@ -103,6 +107,36 @@ class Restore:
                 raise
         return survey
 
+    def difference(self) -> Difference:
+        """What `commit` would do, in numbers; the target does not change. Raises IoError and Cancelled."""
+        workspace = self._opened()
+        with disk_errors(f"cannot compare with '{readable(str(self._target))}'"):
+            return Differences(
+                workspace,
+                replace=self._options.mode == "replace",
+                own_storage=self._own_storage(),
+                token=self._token,
+            ).count()
+
+    def leave(self) -> None:
+        """Let go of what is unpacked, which stays, also over a power cut. Raises IoError and NoSpace."""
+        workspace = self._opened()
+        with disk_errors("cannot keep the unpacked files"):
+            sync_file_system(workspace.root_fd)
+        self._workspace = None
+        workspace.close()
+
+    def take_up(self) -> None:
+        """Go on with what an earlier one left. Raises IoError when it is not there any more."""
+        with disk_errors(f"cannot look into '{readable(str(self._target))}'"):
+            self._workspace = Workspace.find(self._target, self._job_id)
+        if self._workspace is None:
+            raise IoError(f"what was unpacked in '{readable(str(self._target))}' is not there any more")
+
+    def _opened(self) -> Workspace:
+        assert self._workspace is not None, "unpack or take_up comes first"
+        return self._workspace
+
     def commit(self, confirm: Callable[[], None] = lambda: None) -> None:
         """Bring what was unpacked into the target, all of it or nothing.
 
@@ -110,8 +144,7 @@ class Restore:
         Cancelled and what `confirm` does after everything is as it was; an IoError that says so when even
         that was impossible: `recover` does it then.
         """
-        workspace = self._workspace
-        assert workspace is not None, "unpack comes first"
+        workspace = self._opened()
         with disk_errors("cannot put the unpacked files in place"):
             try:
                 commit(workspace, self._comparison(workspace), self._token, confirm)
@@ -165,54 +198,3 @@ def _take_back(workspace: Workspace) -> None:
         raise IoError(
             "the restore failed and could not be taken back now; the next start of the agent does it"
         ) from error
-
-
-class Recovery(Enum):
-    """What `recover` found, and made of it."""
-
-    NOTHING = "nothing"
-    """No trace: the job changed nothing, or its outcome was complete and cleaned up."""
-    ROLLED_BACK = "rolled back"
-    """The target is what it was before the restore."""
-    COMMITTED = "committed"
-    """The target is what the restore wanted."""
-
-
-def recover(target: Path, job_id: str, *, failed: bool = False) -> Recovery:
-    """Bring a target to entirely old or entirely new after a crash at any point of a restore.
-
-    One that `failed`, and was told so, goes back to old also when only the last sync of its commit was
-    refused. May itself be cut off at any point and called again. Raises IoError when the disk fails.
-    """
-    with disk_errors(f"cannot recover '{readable(str(target))}' after a restore"):
-        workspace = Workspace.find(target, job_id)
-        if workspace is None:
-            return Recovery.NOTHING
-        with closing(workspace):
-            return _recover(workspace, failed)
-
-
-def committed(target: Path, job_id: str) -> bool:
-    """Whether a crash came after the commit. Changes nothing, so that the outcome can be recorded first.
-
-    `recover` then removes the working directory, and with it what this is decided by. Raises IoError.
-    """
-    with disk_errors(f"cannot look into '{readable(str(target))}' after a restore"):
-        workspace = Workspace.find(target, job_id)
-        if workspace is None:
-            return False
-        with closing(workspace):
-            return workspace.has(DONE)
-
-
-def _recover(workspace: Workspace, failed: bool) -> Recovery:
-    if workspace.has(DONE) and not failed:
-        os.fsync(workspace.work_fd)  # `done` has to last before undo/ goes
-        found = Recovery.COMMITTED
-    elif not os.listdir(workspace.work_fd):
-        found = Recovery.NOTHING
-    else:
-        take_back(workspace)
-        found = Recovery.ROLLED_BACK
-    workspace.remove()
-    return found

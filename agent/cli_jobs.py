@@ -1,0 +1,41 @@
+"""`edge-backup backup`: jobs that somebody at the device asks the running agent for."""
+
+import argparse
+import json
+import os
+
+from agent.cli_follow import add_options, carried_out, options_of
+from agent.cli_local import Agent, local_parser, run_local
+
+
+def backup(argv: list[str]) -> int:
+    """A backup, now."""
+    parser = local_parser("backup", "make a backup now, and wait for its end")
+    parser.add_argument("--dir", metavar="PATH", help="directory to save (default: the setting 'dir')")
+    parser.add_argument(
+        "--output", metavar="PATH", help="write the archive to this file, which is replaced in one step"
+    )
+    parser.add_argument("--store", metavar="NAME", help="store of the settings that it goes to")
+    parser.add_argument("--name", help="what the archive is called")
+    parser.add_argument("--description", metavar="TEXT", help="what it is for")
+    parser.add_argument(
+        "--retention-date", metavar="TIME", help="when it may be removed, such as 2027-01-31T12:00:00Z"
+    )
+    parser.add_argument(
+        "--exclude", metavar="PATTERN", action="append", help="what is passed over; may be repeated"
+    )
+    add_options(parser)
+
+    def act(agent: Agent, parsed: argparse.Namespace) -> int:
+        named = {
+            "backup.dir": parsed.dir and os.path.abspath(parsed.dir),
+            "backup.store": parsed.store,
+            "backup.name": parsed.name,
+            "backup.description": parsed.description,
+            "backup.retentionDate": parsed.retention_date,
+            "backup.exclude": parsed.exclude and json.dumps(parsed.exclude),
+        }
+        fields = {"output": os.path.abspath(parsed.output)} if parsed.output else {}
+        return carried_out(agent, "backup", options_of(parsed, named), parsed, **fields)
+
+    return run_local(parser, argv, act)
