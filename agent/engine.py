@@ -13,6 +13,7 @@ from agent.backups import Backups
 from agent.bootclock import BootClock
 from agent.cancelling import cancel
 from agent.handover import Handover
+from agent.health import Health
 from agent.history import History
 from agent.journal import Journal
 from agent.mailbox import Mailbox
@@ -52,7 +53,7 @@ class Engine:
             waiting=notes.after_start(keep=settings.restore.keep_preview),
         )
         self._reported = False
-        self._history = History(journal)
+        self.history = History(journal)
         self._patience_s = settings.hook_timeout.total_seconds()
         self._workers = Workers(journal, mailbox, settings.transfer, settings.job_timeout)
         self.uploads = Uploads(
@@ -65,6 +66,7 @@ class Engine:
             post=mailbox.post,
         )
         self.monitor = Monitor()
+        self.health = Health(journal, self.history, settings.rpo, mailbox.call_later)
         self._runner = Runner(
             settings,
             journal,
@@ -77,7 +79,7 @@ class Engine:
         self._previews = Previews(
             settings, journal, self._runner, self._workers, mailbox=mailbox, notes=notes
         )
-        self.status = Status(self.monitor, self._history, self._previews)
+        self.status = Status(self.monitor, self.history, self._previews)
         self._restores = Restores(settings, self._runner, staging=staging, previews=self._previews)
         self._periodic = Periodic(settings, journal, mailbox, listener=twin, backup=self._periodic_backup)
         twin.auto_upload = self._periodic.auto_upload
@@ -97,8 +99,8 @@ class Engine:
         }
         questions: dict[str, Question] = {
             "status": self.status.status,
-            "history": self._history.history,
-            "describe": self._history.describe,
+            "history": self.history.history,
+            "describe": self.history.describe,
         }
         return Operations(commands, questions)
 

@@ -55,14 +55,31 @@ class History:
         entry = next(self._entries(None), None)
         return entry and _fitting({key: entry[key] for key in _OF_THE_LAST}, room_bytes)
 
+    def newest(self) -> list[dict[str, Any]]:
+        """The newest ended job of each kind, the newest of these first."""
+        rows = self._journal.read(
+            f"SELECT {_COLUMNS} FROM jobs WHERE rowid IN"  # noqa: S608
+            " (SELECT max(rowid) FROM jobs WHERE state != :started GROUP BY kind) ORDER BY rowid DESC",
+            {"started": State.STARTED},
+        )
+        return list(map(_entry, rows))
+
     def content_bytes(self, directory: Path) -> int | None:
         """How much the last backup of this directory held; None when none is known."""
+        return self.last_size("content_bytes", directory)
+
+    def last_size(self, fact: str, directory: Path | None = None) -> int | None:
+        """A fact in bytes of the newest good backup that has it, of this directory or of any."""
         rows = self._journal.read(
-            "SELECT facts FROM jobs WHERE kind = :backup AND state = :finished AND directory = :directory"
-            " ORDER BY rowid DESC",
-            {"backup": Kind.BACKUP, "finished": State.FINISHED, "directory": os.fsencode(directory)},
+            "SELECT facts FROM jobs WHERE kind = :backup AND state = :finished"
+            " AND (directory = :directory OR :directory IS NULL) ORDER BY rowid DESC",
+            {
+                "backup": Kind.BACKUP,
+                "finished": State.FINISHED,
+                "directory": None if directory is None else os.fsencode(directory),
+            },
         )
-        known = (json.loads(facts).get("content_bytes") for (facts,) in rows)
+        known = (json.loads(facts).get(fact) for (facts,) in rows)
         return next((size for size in known if size is not None), None)
 
     def knows_archive(self, name: str) -> bool:

@@ -29,6 +29,8 @@ _LASTING = (WORKING, STOPPED)
 """Checkpoints that outlive their job: the next start of the agent does what they ask for."""
 KEPT_JOBS = 1000
 KEPT_COMMANDS = 1000
+LAST_SUCCESS = "last_success"
+"""The note of when the last backup ended that ended well; it outlives the job's record."""
 CROWDED_BYTES, FULL_BYTES = 4 << 20, 6 << 20
 """Ids and messages may be long: between these sizes the journal keeps less and less of its history."""
 
@@ -171,6 +173,8 @@ class Journal:
                     job.id,
                 ),
             )
+            if job.kind is Kind.BACKUP and job.state is State.FINISHED:
+                self.note(LAST_SUCCESS, format_time(job.ended))
             if job.kind is Kind.RESTORE:
                 # How far its download came is of no use any more; what it left in its target is. What a
                 # backup left at a provider stays too, until a later job there removes it.

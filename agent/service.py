@@ -21,6 +21,7 @@ from agent.log import setup as set_up_logging
 from agent.mailbox import Mailbox
 from agent.messaging.link import Broker
 from agent.messaging.outbox import Outbox
+from agent.metrics import Metrics
 from agent.presence import Presence
 from agent.redelivery import Redeliveries
 from agent.rivals import Rivals
@@ -68,15 +69,17 @@ class Service:
 
     def _build_faces(self) -> None:
         """The ways in which the engine is asked and heard of: the twin's features, and the local socket."""
-        settings, operations = self._settings, self._engine.operations()
+        settings, engine = self._settings, self._engine
+        operations = engine.operations()
         self._status = StatusFeature(
             settings,
             self._mailbox,
             self._outbox,
             thing=lambda: self._twin.identity.thing,
-            properties=lambda: {"job": self._engine.status.job()},
+            properties=lambda: {"job": engine.status.job(), "health": engine.health.value()},
         )
-        self._engine.monitor.changed = self._status.changed
+        self._metrics = Metrics(settings.metrics.textfile, self._mailbox, engine.health, engine.history)
+        engine.monitor.changed = engine.health.changed = self._something_changed
         local_face = LocalFace(operations, self._engine.carry_out, lambda: self._twin.identity.device_id)
         self._control = Control(settings.storage, self._mailbox.post, local_face.receive)
         rivals = Rivals(settings.feature_id)
@@ -124,6 +127,7 @@ class Service:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self._mailbox.post(self.stop))
         self._engine.begin()
+        self._something_changed()
         self._presence.begin()
         self._control.open()
         notify.ready()
@@ -135,6 +139,11 @@ class Service:
         self._staging.close()
         log.info("stopped")
         return 0
+
+    def _something_changed(self) -> None:
+        self._engine.health.look()
+        self._status.changed()
+        self._metrics.changed()
 
     def _announced(self) -> None:
         self._status.connected()

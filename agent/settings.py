@@ -141,6 +141,12 @@ class SealSettings(Group):
     )
 
 
+class MetricsSettings(Group):
+    textfile: OptionalPath = setting(
+        "", "File for Prometheus' node exporter, ending in `.prom`, that tells how the backups are doing"
+    )
+
+
 class AllowSettings(Group):
     operations: OperationList = setting("*", "Operations that a command may ask for")
     hosts: HostList = setting("*", "Hosts that archives may go to and come from: names, `*.name`, networks")
@@ -166,6 +172,9 @@ class Settings(KantoSettings):
     after_restore_cmd: Text = setting("", "Command that is run after a restore; its failure takes it back")
     job_timeout: Duration = setting("24h", "How long a backup, restore or upload may take; 0s for no limit")
     hook_timeout: PositiveDuration = setting("30m", "How long each of these commands may take")
+    rpo: Duration = setting(
+        "0s", "How old the last good backup may become before the twin says so; 0s for any age"
+    )
     strict_backup: Switch = setting(False, "Fail a backup that had to leave something out")
     skip_unchanged: Switch = setting(
         False, "Make no archive while the last one in the same place is still there and nothing has changed"
@@ -195,6 +204,7 @@ class Settings(KantoSettings):
     transfer: TransferSettings = TransferSettings()
     seal: SealSettings = SealSettings()
     allow: AllowSettings = AllowSettings()
+    metrics: MetricsSettings = MetricsSettings()
 
     @field_validator("targets")
     @classmethod

@@ -9,6 +9,7 @@ import pytest
 from tests.support.agent_process import PROGRAM, AgentProcess
 from tests.support.backend import FEATURE, Backend, Message
 from tests.support.stalling import stalling
+from tests.support.waiting import wait_until
 
 LOCAL = {"storage.provider": "local"}
 
@@ -94,6 +95,38 @@ def properties(message: Message) -> dict[str, Any]:
     if message[1]["path"] != f"{FEATURE}Status":
         return {}
     return dict(message[1]["value"]["properties"])
+
+
+def test_health_is_told_after_a_backup_and_again_by_the_next_run(
+    device: AgentProcess, backend: Backend
+) -> None:
+    """To the twin, and in the file for Prometheus, which a kill of the agent does not take back."""
+    file = device.work / "edge-backup.prom"
+    device.settings |= {"rpo": "1h", "metrics": {"textfile": str(file)}}
+    device.start()
+    backend.announced()
+    backend.wait(lambda message: violated_in(message) is True, "the health before the first backup")
+    backend.run("backup", "one", LOCAL)
+    ended = backend.ask("describe", {"correlationId": "one"})["value"]["endTime"]
+    backend.wait(lambda message: violated_in(message) is False, "the health after it")
+    device.kill()
+    file.unlink()
+    backend.messages.clear()
+    device.start()
+    told = backend.wait(lambda message: violated_in(message) is not None, "the health after the restart")
+    assert properties(told)["health"] == {
+        "lastSuccess": ended,
+        "lastVerified": "0001-01-01T00:00:00.000000Z",
+        "lastError": "",
+        "ageSeconds": 0,
+        "rpoViolated": False,
+    }
+    wait_until(file.exists, what="the metrics")
+    assert "\nedge_backup_rpo_violated 0\n" in file.read_text()
+
+
+def violated_in(message: Message) -> object:
+    return properties(message).get("health", {}).get("rpoViolated")
 
 
 def test_following_ends_with_the_job(agent: AgentProcess, backend: Backend) -> None:

@@ -106,6 +106,7 @@ def test_what_the_last_backup_of_a_directory_held_is_known(journal: Journal) -> 
     journal.job_started(failed, Path("/data"), [])
     journal.job_ended(failed.failed(START, "no-space", ""), {"content_bytes": 1})
     assert history.content_bytes(Path("/data")) == 7
+    assert history.last_size("content_bytes") == 9
 
 
 def test_the_last_job_fits_into_the_room(journal: Journal) -> None:

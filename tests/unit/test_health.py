@@ -1,0 +1,139 @@
+"""What a fleet's operator searches for, by a clock that the test moves."""
+
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent.backup.job import Job, Kind, format_time
+from agent.health import LAST_VERIFIED, NEVER, Health
+from agent.history import History
+from agent.journal import Journal
+from agent.mailbox import Action, Timer
+
+START = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+
+
+class Rig:
+    """`pass_time` moves the clock to what was waited for, and then lets it happen."""
+
+    def __init__(self, journal: Journal, rpo: timedelta = timedelta(0)) -> None:
+        self.journal, self.now = journal, START
+        self.waiting: list[tuple[datetime, Action]] = []
+        self.told: list[dict[str, Any]] = []
+        self.health = Health(journal, History(journal), rpo, self._later, lambda: self.now)
+        self.health.changed = lambda: self.told.append(dict(self.health.value()))
+
+    def _later(self, delay_s: float, action: Action) -> Timer:
+        self.waiting = [(self.now + timedelta(seconds=delay_s), action)]
+        return Timer(0, 0, action, [])
+
+    def pass_time(self) -> None:
+        ((self.now, action),) = self.waiting
+        action()
+
+    def job(self, number: int, kind: Kind = Kind.BACKUP, code: str = "") -> None:
+        job = Job(f"{number:016x}", kind, "c", self.now)
+        self.journal.job_started(job, Path("/data"), [])
+        self.journal.job_ended(job.failed(self.now, code, "") if code else job.finished(self.now))
+        self.health.look()
+
+
+@pytest.fixture
+def rig(journal: Journal) -> Rig:
+    return Rig(journal)
+
+
+def test_before_the_first_backup_everything_is_never_and_nothing_wakes_up(rig: Rig) -> None:
+    rig.health.look()
+    assert rig.waiting == []
+    assert rig.health.value() == {
+        "lastSuccess": NEVER,
+        "lastVerified": NEVER,
+        "lastError": "",
+        "ageSeconds": None,
+        "rpoViolated": False,
+    }
+
+
+def test_never_is_older_than_any_time_for_a_search(rig: Rig) -> None:
+    times = [format_time(START), format_time(datetime.min.replace(year=1970, tzinfo=UTC))]
+    assert all(text > NEVER and len(NEVER) == len(text) for text in times)
+
+
+def test_the_age_grows_by_whole_hours_and_is_told_once_in_each(rig: Rig) -> None:
+    rig.job(1)
+    for _ in range(3):
+        rig.pass_time()
+    assert [told["ageSeconds"] for told in rig.told] == [3600, 7200, 10800]
+    assert rig.now < START + timedelta(hours=3, seconds=10)
+
+
+def test_too_old_is_told_at_the_time_without_any_event(journal: Journal) -> None:
+    rig = Rig(journal, rpo=timedelta(minutes=90))
+    rig.job(1)
+    rig.pass_time()
+    assert not rig.told[-1]["rpoViolated"]
+    rig.pass_time()
+    assert rig.told[-1]["rpoViolated"]
+    assert rig.now < START + timedelta(minutes=91)
+    rig.job(2)
+    assert not rig.health.value()["rpoViolated"]
+    assert len(rig.waiting) == 1
+
+
+def test_a_device_that_never_made_a_backup_violates_its_rpo(journal: Journal) -> None:
+    assert Rig(journal, rpo=timedelta(days=1)).health.value()["rpoViolated"]
+
+
+def test_a_failure_stays_until_a_job_of_its_kind_ends_well(rig: Rig) -> None:
+    for number, (kind, code, shown) in enumerate(
+        [
+            (Kind.BACKUP, "no-space", "no-space"),
+            (Kind.RESTORE, "", "no-space"),
+            (Kind.RESTORE, "not-found", "not-found"),
+            (Kind.BACKUP, "", "not-found"),
+            (Kind.RESTORE, "", ""),
+        ]
+    ):
+        rig.job(number, kind, code)
+        assert rig.health.value()["lastError"] == shown, number
+
+
+def test_a_failed_backup_and_a_restore_are_no_success(rig: Rig) -> None:
+    rig.job(1)
+    rig.now += timedelta(minutes=5)
+    rig.job(2, code="no-space")
+    rig.job(3, Kind.RESTORE)
+    assert rig.health.value()["lastSuccess"] == format_time(START)
+
+
+def test_it_survives_restarts_and_the_job_s_own_record(tmp_path: Path) -> None:
+    """Of a device that has only failed since, `journal.maxJobs` would forget when it last worked."""
+    journal = Journal(tmp_path / "journal.db", kept_jobs=2)
+    rig = Rig(journal)
+    rig.job(1)
+    journal.note(LAST_VERIFIED, json.dumps({"time": format_time(START)}))
+    for number in range(2, 6):
+        rig.job(number, code="no-space")
+    journal.close()
+    journal = Journal(tmp_path / "journal.db")
+    rig = Rig(journal)
+    assert rig.health.value() == {
+        "lastSuccess": format_time(START),
+        "lastVerified": format_time(START),
+        "lastError": "no-space",
+        "ageSeconds": 0,
+        "rpoViolated": False,
+    }
+    rig.health.look()
+    assert len(rig.waiting) == 1
+    journal.close()
+
+
+def test_a_clock_that_was_set_back_makes_nothing_younger_than_new(rig: Rig) -> None:
+    rig.job(1)
+    rig.now -= timedelta(days=400)
+    assert rig.health.value()["ageSeconds"] == 0

@@ -1,0 +1,142 @@
+"""The file for Prometheus: its grammar, its content, and how it is written."""
+
+import os
+import re
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from agent.backup.job import Job, Kind
+from agent.health import Health
+from agent.history import History
+from agent.journal import Journal
+from agent.mailbox import Mailbox
+from agent.metrics import Metrics, _labels
+
+START = datetime(2026, 1, 2, 3, 4, 5, 250_000, tzinfo=UTC)
+# "Text format details" of the Prometheus documentation, as far as gauges need it.
+_VALUE = r"-?[0-9]+(?:\.[0-9]+)?(?:e[+-][0-9]+)?"
+_LABEL = r'[a-zA-Z_]\w*="(?:[^"\\\n]|\\["\\n])*"'
+_SAMPLE = re.compile(rf"([a-zA-Z_:][\w:]*)(\{{{_LABEL}(?:,{_LABEL})*\}})? ({_VALUE})")
+
+
+def metrics(journal: Journal, path: Path | None = None) -> Metrics:
+    history, mailbox = History(journal), Mailbox()
+    health = Health(journal, history, timedelta(hours=1), mailbox.call_later)
+    return Metrics(path, mailbox, health, history)
+
+
+def samples(text: str) -> dict[str, float]:
+    """By name and labels; every line is read strictly, each name has its HELP and its TYPE before."""
+    assert text.endswith("\n")
+    found: dict[str, float] = {}
+    lines = iter(text.splitlines())
+    current = ""
+    for line in lines:
+        if line.startswith("# HELP "):
+            current = line.split(" ")[2]
+            assert next(lines) == f"# TYPE {current} gauge"
+            continue
+        match = _SAMPLE.fullmatch(line)
+        assert match, line
+        assert match[1] == current, line
+        key = match[1] + (match[2] or "")
+        assert key not in found
+        found[key] = float(match[3])
+    return found
+
+
+def jobs(journal: Journal) -> None:
+    for number, (kind, code) in enumerate([(Kind.BACKUP, ""), (Kind.RESTORE, "no-space")]):
+        job = Job(f"{number:016x}", kind, "c", START)
+        journal.job_started(job, Path("/data"), [])
+        end = START + timedelta(seconds=1.5 + number)
+        ended = job.failed(end, code, "") if code else job.finished(end)
+        journal.job_ended(ended, {"archive_bytes": 1 << 40, "content_bytes": 3} if not code else {})
+
+
+def test_before_the_first_job_it_says_never(journal: Journal) -> None:
+    found = samples(metrics(journal).text())
+    assert found["edge_backup_last_success_timestamp_seconds"] == 0
+    assert found["edge_backup_rpo_violated"] == 1
+
+
+def test_it_says_how_the_last_jobs_ended(journal: Journal) -> None:
+    jobs(journal)
+    found = samples(metrics(journal).text())
+    name = next(name for name in found if name.startswith("edge_backup_info"))
+    del found[name], found["edge_backup_rpo_violated"]
+    assert found == {
+        "edge_backup_last_success_timestamp_seconds": START.timestamp() + 1.5,
+        "edge_backup_last_verified_timestamp_seconds": 0,
+        'edge_backup_last_job_success{kind="backup"}': 1,
+        'edge_backup_last_job_success{kind="restore"}': 0,
+        'edge_backup_last_job_end_timestamp_seconds{kind="backup"}': START.timestamp() + 1.5,
+        'edge_backup_last_job_end_timestamp_seconds{kind="restore"}': START.timestamp() + 2.5,
+        'edge_backup_last_job_duration_seconds{kind="backup"}': 1.5,
+        'edge_backup_last_job_duration_seconds{kind="restore"}': 2.5,
+        "edge_backup_last_archive_bytes": 1 << 40,
+        "edge_backup_last_content_bytes": 3,
+    }
+
+
+def test_each_is_in_the_operator_s_table(journal: Journal) -> None:
+    operating = Path(__file__).parents[2] / "docs" / "operating.md"
+    listed = re.findall(r"^\| `(edge_backup_\w+)", operating.read_text("utf-8"), re.MULTILINE)
+    jobs(journal)
+    assert {key.partition("{")[0] for key in samples(metrics(journal).text())} == set(listed)
+
+
+def test_labels_are_escaped() -> None:
+    assert _labels({"a": 'x"\\\n', "b": ""}) == r'{a="x\"\\\n",b=""}'
+
+
+def test_the_file_is_replaced_in_one_step_and_readable_for_everybody(
+    journal: Journal, tmp_path: Path
+) -> None:
+    file = tmp_path / "edge-backup.prom"
+    file.write_text("old")
+    before = file.open()
+    teller = metrics(journal, file)
+    mask = os.umask(0o077)
+    try:
+        teller._write()
+    finally:
+        os.umask(mask)
+    with before:
+        assert before.read() == "old"
+    assert file.read_text() == teller.text()
+    assert file.stat().st_mode & 0o777 == 0o644
+    assert [path.name for path in tmp_path.iterdir() if "prom" in path.name] == [file.name]
+
+
+def test_what_has_not_changed_is_not_written_again(journal: Journal, tmp_path: Path) -> None:
+    file = tmp_path / "edge-backup.prom"
+    teller = metrics(journal, file)
+    teller._write()
+    inode = file.stat().st_ino
+    teller._write()
+    assert file.stat().st_ino == inode
+    jobs(journal)
+    teller._write()
+    assert file.read_text() == teller.text()
+
+
+def test_a_directory_that_is_not_there_is_told_once_and_harms_nothing(
+    journal: Journal, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "later" / "edge-backup.prom"
+    teller = metrics(journal, file)
+    teller._write()
+    teller._write()
+    assert capsys.readouterr().out.count("metrics cannot be written") == 1
+    file.parent.mkdir()
+    teller._write()
+    assert file.exists()
+
+
+def test_without_the_setting_nothing_is_written_or_waited_for(journal: Journal) -> None:
+    teller = metrics(journal)
+    teller.changed()
+    assert teller._mailbox._timers == []
