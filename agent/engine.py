@@ -24,6 +24,7 @@ from agent.parameters import BACKUP_STORE, Parameters
 from agent.periodic import Periodic
 from agent.preview_note import PreviewNotes
 from agent.previews import Previews
+from agent.prunes import Prunes
 from agent.recovery import recover_data
 from agent.restores import Restores
 from agent.runner import Runner
@@ -82,6 +83,7 @@ class Engine:
         self.status = Status(self.monitor, self.history, self._previews)
         self._restores = Restores(settings, self._runner, staging=staging, previews=self._previews)
         self._periodic = Periodic(settings, journal, mailbox, listener=twin, backup=self._periodic_backup)
+        self.prunes = Prunes(settings, journal, mailbox, self._workers)
         twin.auto_upload = self._periodic.auto_upload
 
     def operations(self) -> Operations:
@@ -114,6 +116,7 @@ class Engine:
         """The device knows who it is: say what became of earlier jobs, and begin with the periodic ones."""
         self.report_recovered()
         self._periodic.begin(self._twin.identity.device_id)
+        self.prunes.begin(self._twin.identity.device_id)
 
     def report_recovered(self) -> None:
         """Say what became of the jobs that an earlier run of the agent did not see to their end."""
@@ -142,7 +145,8 @@ class Engine:
         admitted.begin()
 
     def idle(self) -> bool:
-        return self._runner.idle and self.uploads.idle and self._previews.idle
+        work = (self._runner, self.uploads, self._previews, self.prunes)
+        return all(each.idle for each in work)
 
     def interrupt(self, message: str) -> None:
         """Ask everything that runs to end; it will be reported as interrupted."""

@@ -5,7 +5,7 @@ Belongs to the main thread.
 """
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import structlog
@@ -21,18 +21,31 @@ ROOM_BYTES = 64 << 10
 """No wire limits these answers; a page of the history ends here."""
 
 
+LocalOperation = Callable[[Any, Answer], None]
+"""Takes the request's value, and whom to answer once, then or later. Raises `CommandError`."""
+
+
 class LocalFace:
     """`carry_out` records and begins what was admitted; it raises sqlite3.Error."""
 
     def __init__(
-        self, operations: Operations, carry_out: Callable[[Admitted], None], device_id: Callable[[], str]
+        self,
+        operations: Operations,
+        carry_out: Callable[[Admitted], None],
+        device_id: Callable[[], str],
+        *,
+        only_here: Mapping[str, LocalOperation],
     ) -> None:
+        """`only_here` is what nobody can ask for over the wire."""
         self._operations, self._carry_out, self._device_id = operations, carry_out, device_id
+        self._only_here = only_here
 
     def receive(self, operation: str, value: Any, answer: Answer) -> None:
         """Carry out a command, or answer a question; `answer` is called once."""
         try:
-            if self._operations.is_question(operation):
+            if local := self._only_here.get(operation):
+                local(value, answer)
+            elif self._operations.is_question(operation):
                 answer(200, self._operations.answer(operation, value, ROOM_BYTES))
             else:
                 self._carry_out(self._operations.admit(operation, value, self._device_id(), local=True))

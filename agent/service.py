@@ -80,7 +80,12 @@ class Service:
         )
         self._metrics = Metrics(settings.metrics.textfile, self._mailbox, engine.health, engine.history)
         engine.monitor.changed = engine.health.changed = self._something_changed
-        local_face = LocalFace(operations, self._engine.carry_out, lambda: self._twin.identity.device_id)
+        local_face = LocalFace(
+            operations,
+            engine.carry_out,
+            lambda: self._twin.identity.device_id,
+            only_here={"prune": engine.prunes.answer_local},
+        )
         self._control = Control(settings.storage, self._mailbox.post, local_face.receive)
         rivals = Rivals(settings.feature_id)
         feature = Feature(
@@ -157,6 +162,7 @@ class Service:
         log.info("stopping", limit_s=self._settings.stop_timeout.total_seconds())
         notify.stopping()
         self._presence.stop_listening()
+        self._engine.prunes.stop(STOPPED)
         self._wait_until(self._engine.idle, self._settings.stop_timeout.total_seconds(), self._interrupt)
 
     def _interrupt(self) -> None:

@@ -17,6 +17,7 @@ from agent.settings_kinds import (
     Duration,
     ExistingOrNewPath,
     HostList,
+    KeptCount,
     LogLevel,
     MaxWorkFactor,
     Megabytes,
@@ -113,6 +114,15 @@ class ScheduleSettings(Group):
     store: Text = setting("", "Store that periodic backups go to; empty for a request for an upload")
 
 
+class RetentionSettings(Group):
+    keep_last: KeptCount = setting(0, "Newest archives of each name that stay in the device's places")
+    keep_daily: KeptCount = setting(0, "Days of which the newest archive stays")
+    keep_weekly: KeptCount = setting(0, "Weeks of which the newest archive stays")
+    keep_monthly: KeptCount = setting(
+        0, "Months of which the newest archive stays; with none of these, only retention dates count"
+    )
+
+
 class RestoreSettings(Group):
     max_size: Size = setting("64GiB", "Largest content of an archive that is restored")
     max_files: Count = setting(1_000_000, "Most entries of an archive that is restored")
@@ -201,6 +211,7 @@ class Settings(KantoSettings):
     archive: ArchiveSettings = ArchiveSettings()
     schedule: ScheduleSettings = ScheduleSettings()
     restore: RestoreSettings = RestoreSettings()
+    retention: RetentionSettings = RetentionSettings()
     transfer: TransferSettings = TransferSettings()
     seal: SealSettings = SealSettings()
     allow: AllowSettings = AllowSettings()

@@ -202,6 +202,9 @@ Broker = Annotated[
     Kind("URL", f"scheme://host[:port] with a scheme of {', '.join(_SCHEMES)}"),
 ]
 Count = Annotated[int, BeforeValidator(_whole), Field(ge=1), Kind("count", "a whole number of at least 1")]
+KeptCount = Annotated[
+    int, BeforeValidator(_whole), Field(ge=0), Kind("count", "a whole number, 0 for no such rule")
+]
 Megabytes = Annotated[int, BeforeValidator(_whole), Field(ge=1), Kind("MB", "a whole number of at least 1")]
 Days = Annotated[
     int, BeforeValidator(_whole), Field(ge=0), Kind("days", "a whole number, 0 to keep for ever")

@@ -23,6 +23,7 @@ STOPPED = "restore.stopped"
 class Kind(StrEnum):
     BACKUP = "backup"
     RESTORE = "restore"
+    VERIFY = "verify"
 
 
 class State(StrEnum):

@@ -1,0 +1,106 @@
+"""`prune`: archives that have had their time go from the device's places, in a worker's thread."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import structlog
+
+from agent.backup.context import Context
+from agent.backup.errors import Cancelled, JobError
+from agent.backup.retention import ClockIsWrong, KeepRules, archives_of, removable
+from agent.backup.retry import with_retries
+from agent.backup.storing import distrusting
+from providers.api import Deleting, Listing, Storage
+from providers.errors import StorageError
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class PruneOrder:
+    """Look through `places` (by what people call them), and remove what has had its time at `now`."""
+
+    places: Mapping[str, Storage]
+    device_tag: str
+    rules: KeepRules
+    dates: Mapping[str, datetime]
+    """Retention dates by the archive's name."""
+    sound: Mapping[str, bool]
+    """What verifications found, by the archive's name."""
+    now: datetime
+    dry_run: bool
+
+
+@dataclass(slots=True)
+class Pruned:
+    """What was done in one place, or with `dry_run` would be."""
+
+    place: str
+    removed: list[str] = field(default_factory=list)
+    kept: int = 0
+    """Archives of this device that stay."""
+    problem: str = ""
+    """Why nothing, or no more, was done; empty when all was."""
+
+
+def prune(order: PruneOrder, context: Context) -> list[Pruned]:
+    """Go through the places one by one; what goes wrong in one is said, and the next one's turn comes.
+
+    Closes the places. Raises `Cancelled`.
+    """
+    return [_pruned(place, storage, order, context) for place, storage in order.places.items()]
+
+
+def _pruned(place: str, storage: Storage, order: PruneOrder, context: Context) -> Pruned:
+    done = Pruned(place)
+    try:
+        with _closing(storage):
+            _prune_place(done, storage, order, context)
+    except Cancelled:
+        raise
+    except (JobError, StorageError, ClockIsWrong) as error:
+        done.problem = str(error)
+        log.warning("old archives stay", place=place, reason=done.problem)
+    return done
+
+
+@contextmanager
+def _closing(storage: Storage) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        with distrusting():
+            storage.close()
+
+
+def _prune_place(done: Pruned, storage: Storage, order: PruneOrder, context: Context) -> None:
+    if not isinstance(storage, Listing) or not isinstance(storage, Deleting):
+        done.problem = "its provider can only list and delete what a command names"
+        return
+    archives = archives_of(_listed(storage, context), order.device_tag, order.dates, order.sound)
+    gone = removable(archives, order.rules, order.now)
+    done.kept = len(archives)
+    for archive in gone:
+        if not order.dry_run:
+            _delete(storage, archive.name, context)
+            log.info("old archive removed", place=done.place, archive=archive.name)
+        done.removed.append(archive.name)
+        done.kept -= 1
+
+
+def _listed(storage: Listing, context: Context) -> Sequence[str]:
+    def names() -> Sequence[str]:
+        with distrusting(), context.token.lent():
+            return list(storage.list(""))
+
+    return with_retries(names, context.retries, context.token)
+
+
+def _delete(storage: Deleting, name: str, context: Context) -> None:
+    def delete() -> None:
+        with distrusting(), context.token.lent():
+            storage.delete(name)
+
+    with_retries(delete, context.retries, context.token)

@@ -1,0 +1,196 @@
+"""Retention in the agent: the device's places, what the journal knows, and when it runs."""
+
+import json
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent.admission import device_tag
+from agent.backup.job import archive_name, format_time
+from agent.recurring import Recurring
+from tests.support.fakes import DEVICE, Device
+
+DAY = timedelta(days=1)
+
+
+def old_archives(directory: Path, days: Iterator[int] | range, name: str = "backup") -> list[str]:
+    """Files that look like archives of this device, made so many days ago."""
+    directory.mkdir(exist_ok=True)
+    names = [archive_name(datetime.now(UTC) - day * DAY, device_tag(DEVICE), name=name) for day in days]
+    for each in names:
+        (directory / each).write_bytes(b"an archive")
+    return names
+
+
+def there(directory: Path) -> set[str]:
+    return {path.name for path in directory.iterdir()}
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> dict[str, str]:
+    return {
+        "targets.device.path": str(tmp_path / "archives"),
+        "targets.stick.path": str(tmp_path / "stick"),
+        "retention.keepLast": "2",
+    }
+
+
+@pytest.fixture
+def device(tmp_path: Path, settings: dict[str, str]) -> Iterator[Device]:
+    device = Device(tmp_path, settings)
+    (device.data / "file").write_text("content")
+    yield device
+    device.close()
+
+
+def prune(device: Device, **value: Any) -> dict[str, dict[str, Any]]:
+    """What the local command says of each place."""
+    answers: list[tuple[int, Mapping[str, Any] | None]] = []
+    prunes = device.service._engine.prunes
+    prunes._device_id = DEVICE
+    prunes.answer_local(value or None, lambda *answer: answers.append(answer))
+    device.finish()
+    ((status, answer),) = answers
+    assert status == 200
+    assert answer
+    return {each["place"]: each for each in answer["places"]}
+
+
+def test_every_place_keeps_its_own_newest_archives(device: Device, tmp_path: Path) -> None:
+    names = old_archives(tmp_path / "archives", range(4))
+    (tmp_path / "archives" / "golden.zip").write_bytes(b"somebody named it")
+    on_stick = old_archives(tmp_path / "stick", range(2, 5))
+    done = prune(device)
+    assert there(tmp_path / "archives") == {"golden.zip", *names[:2]}
+    assert there(tmp_path / "stick") == set(on_stick[:2])
+    assert done["target device"] == {
+        "place": "target device", "removed": names[:1:-1], "kept": 2, "problem": "",
+    }  # fmt: skip
+    assert done["target stick"]["removed"] == on_stick[2:]
+
+
+def test_a_dry_run_removes_nothing(device: Device, tmp_path: Path) -> None:
+    names = old_archives(tmp_path / "archives", range(4))
+    (tmp_path / "stick").mkdir()
+    assert prune(device, dryRun=True)["target device"]["removed"] == names[:1:-1]
+    assert there(tmp_path / "archives") == set(names)
+    assert prune(device)["target device"]["removed"] == names[:1:-1]
+
+
+def test_a_place_that_is_not_there_is_passed_over(device: Device, tmp_path: Path) -> None:
+    names = old_archives(tmp_path / "archives", range(3))
+    done = prune(device)
+    assert done["target stick"]["problem"] == "target 'stick' is not there: plug it in or create it"
+    assert there(tmp_path / "archives") == set(names[:2])
+
+
+def test_a_clock_that_is_behind_removes_nothing_and_says_so(device: Device, tmp_path: Path) -> None:
+    names = old_archives(tmp_path / "archives", range(-1, 4))
+    (tmp_path / "stick").mkdir()
+    done = prune(device)["target device"]
+    assert done["problem"] == f"the clock is before the time of '{names[0]}'"
+    assert there(tmp_path / "archives") == set(names)
+
+
+def backup(device: Device, **options: str) -> str:
+    """Make an archive in the target `device`; its name."""
+    before = set(device.values()[-1:] and there(Path(device.settings.targets["device"].path)))
+    device.command("backup", {"options": {"storage.provider": "local", **options}}, request_id="")
+    device.finish()
+    assert device.values()[-1]["state"] == "BACKUP_FINISHED", device.values()[-1]
+    (made,) = there(Path(device.settings.targets["device"].path)) - before
+    return made
+
+
+def test_a_retention_date_protects_even_when_its_backup_has_left_the_history(
+    device: Device, tmp_path: Path
+) -> None:
+    """A year is longer than the history."""
+    (tmp_path / "archives").mkdir()
+    tomorrow = format_time(datetime.now(UTC) + DAY)
+    made = backup(device, **{"backup.retentionDate": tomorrow})
+    (tmp_path / "stick").mkdir()
+    prune(device)
+    with device.journal.transaction() as db:
+        db.execute("DELETE FROM jobs")
+    newer = [backup(device, **{"options.n": str(number)}) for number in range(3)]
+    prune(device)
+    assert there(tmp_path / "archives") == {made, *newer[1:]}
+    dates = json.loads(device.journal.recall("retention.dates") or "")
+    device.journal.note("retention.dates", json.dumps(dict.fromkeys(dates, tomorrow.replace("20", "19", 1))))
+    assert prune(device)["target device"]["removed"] == [made]
+
+
+@pytest.mark.parametrize("value", [{"dryRun": "yes"}, ["dryRun"], {"dryRun": None}])
+def test_a_request_that_cannot_be_understood_removes_nothing(device: Device, value: Any) -> None:
+    said: list[tuple[int, Mapping[str, Any] | None]] = []
+    device.service._control._receive("prune", value, lambda *answer: said.append(answer))
+    assert said == [
+        (400, {"error": "messages:parameter.invalid", "message": "'dryRun' must be true or false"})
+    ]
+
+
+def test_before_the_device_knows_its_id_no_archive_is_its_own(device: Device) -> None:
+    said: list[tuple[int, Mapping[str, Any] | None]] = []
+    device.service._engine.prunes._device_id = ""
+    device.service._control._receive("prune", None, lambda *answer: said.append(answer))
+    assert [status for status, _ in said] == [409]
+
+
+# -- when it runs
+
+
+class Times:
+    """A `Recurring` whose last time was so long ago, and how often it acted."""
+
+    def __init__(self, device: Device, ago: timedelta | None, *, possible: bool = True) -> None:
+        if ago is not None:
+            device.journal.note("recurring.x", format_time(datetime.now(UTC) - ago))
+        self.acted = 0
+        self.possible = possible
+        Recurring("x", DAY, device.journal, device._mailbox, self._act).begin()
+
+    def _act(self) -> bool:
+        self.acted += 1
+        return self.possible
+
+
+@pytest.mark.parametrize(
+    ("ago", "acted"), [(None, 0), (DAY / 2, 0), (DAY, 1), (40 * DAY, 1), (-DAY, 1)],
+    ids=["first start", "this day", "a day ago", "off for long", "the clock was put back"],
+)  # fmt: skip
+def test_it_is_due_a_period_after_the_last_time_by_the_journal(
+    device: Device, ago: timedelta | None, acted: int
+) -> None:
+    assert Times(device, ago).acted == acted
+    assert Times(device, None).acted == 0, "once is enough"
+
+
+def test_what_was_not_possible_is_due_again(device: Device) -> None:
+    assert Times(device, 2 * DAY, possible=False).acted == 1
+    assert Times(device, None).acted == 1
+
+
+def test_once_a_day_old_archives_go(device: Device, tmp_path: Path) -> None:
+    names = old_archives(tmp_path / "archives", range(4))
+    device.journal.note("recurring.prune", format_time(datetime.now(UTC) - 2 * DAY))
+    device.service._engine.identified()
+    device.finish()
+    assert there(tmp_path / "archives") == set(names[:2])
+
+
+@pytest.fixture
+def no_rules(settings: dict[str, str]) -> None:
+    del settings["retention.keepLast"]
+
+
+@pytest.mark.usefixtures("no_rules")
+def test_without_rules_and_dates_nothing_is_even_looked_at(device: Device, tmp_path: Path) -> None:
+    names = old_archives(tmp_path / "archives", range(4))
+    device.journal.note("recurring.prune", format_time(datetime.now(UTC) - 2 * DAY))
+    device.service._engine.identified()
+    assert device.service._engine.prunes.idle
+    assert there(tmp_path / "archives") == set(names)

@@ -1,0 +1,160 @@
+"""What goes and what stays, for any archives and any rules."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent.backup.job import archive_name
+from agent.backup.retention import Archive, ClockIsWrong, KeepRules, archives_of, removable
+
+TAG = "0a1b2c3d"
+NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
+HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+
+
+def archive(
+    age: timedelta, series: str = "backup", expires: datetime | None = None, sound: bool | None = None
+) -> Archive:
+    name = archive_name(NOW - age, TAG, name=series)
+    return Archive(name, series, NOW - age, expires, sound)
+
+
+def ages(archives: list[Archive]) -> list[timedelta]:
+    return [NOW - archive.made for archive in archives]
+
+
+ARCHIVES = st.lists(
+    st.builds(
+        archive,
+        st.integers(0, 200_000).map(lambda minutes: timedelta(minutes=minutes)),
+        st.sampled_from(["backup", "network", "a-b"]),
+        expires=st.none() | st.integers(-9, 9).map(lambda days: NOW + days * DAY),
+        sound=st.sampled_from([None, True, False]),
+    ),
+    unique_by=lambda archive: archive.name,
+)
+RULES = st.builds(KeepRules, *[st.integers(0, 5)] * 4)
+
+
+@given(ARCHIVES, RULES)
+def test_the_last_good_one_never_goes(archives: list[Archive], rules: KeepRules) -> None:
+    left = set(archives) - set(removable(archives, rules, NOW))
+    assert bool(left) == bool(archives)
+    for good in (True, None):
+        candidates = [archive for archive in archives if archive.sound is good]
+        if candidates:
+            newest = max(archive.made for archive in candidates)
+            assert any(archive.sound is good and archive.made == newest for archive in left)
+            return
+
+
+@given(ARCHIVES, RULES)
+def test_a_retention_date_goes_before_the_rules(archives: list[Archive], rules: KeepRules) -> None:
+    gone = set(removable(archives, rules, NOW))
+    dated = [archive for archive in archives if archive.expires]
+    assert not [archive for archive in gone if archive.expires and archive.expires > NOW]
+    past = {archive for archive in dated if archive.expires and archive.expires <= NOW}
+    assert len(past - gone) <= 1, "but for the last good one"
+
+
+@given(ARCHIVES, RULES, RULES)
+def test_a_rule_that_keeps_more_removes_nothing_more(
+    archives: list[Archive], rules: KeepRules, more: KeepRules
+) -> None:
+    wider = KeepRules(
+        rules.last + more.last,
+        rules.daily + more.daily,
+        rules.weekly + more.weekly,
+        rules.monthly + more.monthly,
+    )
+    if rules:
+        assert set(removable(archives, wider, NOW)) <= set(removable(archives, rules, NOW))
+    assert set(removable(archives, KeepRules(), NOW)) <= set(removable(archives, rules, NOW))
+
+
+@given(ARCHIVES, RULES)
+def test_once_is_enough(archives: list[Archive], rules: KeepRules) -> None:
+    left = set(archives) - set(removable(archives, rules, NOW))
+    assert removable(left, rules, NOW) == []
+
+
+@given(ARCHIVES, RULES)
+def test_the_newest_good_one_of_every_series_stays_with_any_rule(
+    archives: list[Archive], rules: KeepRules
+) -> None:
+    undated = [replace(archive, expires=None) for archive in archives]
+    left = set(undated) - set(removable(undated, rules, NOW))
+    for series in {archive.series for archive in undated if archive.sound is not False}:
+        good = [archive for archive in undated if archive.series == series and archive.sound is not False]
+        newest = max(good, key=lambda archive: (archive.made, archive.name))
+        assert newest in left
+
+
+@pytest.mark.parametrize(
+    ("rules", "kept"),
+    [
+        (KeepRules(last=3), [0, 6, 12]),
+        (KeepRules(daily=3), [0, 18, 42]),
+        (KeepRules(daily=2, weekly=2), [0, 18, 162]),
+        (KeepRules(monthly=2), [0, 522]),
+        (KeepRules(last=2, daily=2), [0, 6, 18]),
+        (KeepRules(), list(range(0, 24 * 30, 6))),
+    ],
+)
+def test_the_newest_of_each_day_week_and_month(rules: KeepRules, kept: list[int]) -> None:
+    """Every six hours for thirty days until Sunday noon: a day ends at 18:00, a week at 18:00 on Sundays."""
+    archives = [archive(hours * HOUR) for hours in range(0, 24 * 30, 6)]
+    gone = set(removable(archives, rules, NOW))
+    assert [age // HOUR for age in ages([each for each in archives if each not in gone])] == kept
+
+
+def test_a_day_without_a_backup_costs_none() -> None:
+    """A device that was off for a month still has its last days."""
+    archives = [archive(days * DAY) for days in (40, 41, 42, 60)]
+    assert ages(removable(archives, KeepRules(daily=3), NOW)) == [60 * DAY]
+
+
+def test_names_are_series_of_their_own() -> None:
+    archives = [archive(hours * HOUR, name) for name in ("db", "web") for hours in (1, 2, 3)]
+    gone = removable(archives, KeepRules(last=2), NOW)
+    assert [(each.series, (NOW - each.made) // HOUR) for each in gone] == [("db", 3), ("web", 3)]
+
+
+def test_a_damaged_archive_takes_nobodys_place() -> None:
+    newest_is_bad = [archive(HOUR, sound=False), archive(2 * HOUR), archive(3 * HOUR)]
+    assert ages(removable(newest_is_bad, KeepRules(last=1), NOW)) == [3 * HOUR]
+    better_came = [archive(0 * HOUR), *newest_is_bad]
+    assert ages(removable(better_came, KeepRules(last=1), NOW)) == [3 * HOUR, 2 * HOUR, HOUR]
+
+
+def test_the_verified_one_is_worth_more_than_the_newest() -> None:
+    past = NOW - HOUR
+    archives = [archive(2 * HOUR, expires=past), archive(3 * HOUR, expires=past, sound=True)]
+    assert ages(removable(archives, KeepRules(), NOW)) == [2 * HOUR]
+
+
+def test_a_clock_before_the_newest_archive_removes_nothing() -> None:
+    with pytest.raises(ClockIsWrong, match="before the time of"):
+        removable([archive(-HOUR), archive(DAY)], KeepRules(last=1), NOW)
+
+
+def test_only_archives_of_this_device_that_it_named_itself() -> None:
+    ours, other = archive_name(NOW, TAG, name="a-2026"), archive_name(NOW, "ffffffff")
+    sealed = archive_name(NOW, TAG, ".zip.age")
+    strangers = [
+        "golden.zip",
+        other,
+        f"{ours}.part",
+        f"site/{ours}",
+        f"a\n-{ours}",
+        f"x-2026-99-99-99.99.99.999-{TAG}.zip",
+    ]
+    date = NOW + DAY
+    found = archives_of([*strangers, ours, sealed], TAG, {ours: date}, {sealed: True})
+    assert [(each.name, each.series, each.made, each.expires, each.sound) for each in found] == [
+        (ours, "a-2026", NOW, date, None),
+        (sealed, "backup", NOW, None, True),
+    ]
