@@ -6,7 +6,7 @@ forbids is refused with a 403: an operation, a host, a bucket.
 """
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -19,6 +19,7 @@ from agent.backup.connections import Connections
 from agent.backup.context import Place
 from agent.backup.errors import AccessForbidden
 from agent.backup.job import archive_name
+from agent.backup.roots import Root
 from agent.messaging.ditto import EXECUTION_FAILED, PARAMETER_INVALID, CommandError
 from agent.parameters import Parameters
 from agent.settings import Settings
@@ -100,8 +101,8 @@ class Admission:
             raise CommandError(400, EXECUTION_FAILED, str(error)) from error
         return Place(storage, factory.needs_size, chosen or default_name, metadata or {})
 
-    def output(self, parameters: Parameters, directory: Path, connections: Connections) -> Place:
-        """The file that somebody at the device wants the archive of `directory` in; replaced in one step.
+    def output(self, parameters: Parameters, roots: Iterable[Root], connections: Connections) -> Place:
+        """The file that somebody at the device wants the archive of `roots` in; replaced in one step.
 
         Raises `CommandError` 400, also when the agent may not write there.
         """
@@ -113,9 +114,10 @@ class Admission:
         if not path.is_absolute() or not path.name:
             raise CommandError(400, PARAMETER_INVALID, f"output '{path}' must be the absolute path of a file")
         parent = path.parent.resolve()
-        for inside in (self.settings.storage.resolve(), directory.resolve()):
-            if parent == inside or inside in parent.parents:
-                message = f"output '{path}' must not be inside '{inside}': choose another directory"
+        file = parent / path.name
+        for root in (Root("", self.settings.storage.resolve()), *roots):
+            if file.is_relative_to(root.directory) and root.holds(str(file.relative_to(root.directory))):
+                message = f"output '{path}' must not be inside '{root.directory}': choose another directory"
                 raise CommandError(400, PARAMETER_INVALID, message)
         target = str(parent)
         limits = replace(self._limits(connections), targets={target: Target(parent)})

@@ -3,17 +3,17 @@
 Belongs to the main thread.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
 from agent.admission import Admission, Admitted, device_tag, metadata
-from agent.backup.exclusion import excluding
 from agent.backup.job import PLAIN, SEALED, Job, Kind
 from agent.backup.pipeline import BackupOrder, BackupResult, about, backup
 from agent.backup.roots import Root
+from agent.backup.selection import Part
 from agent.handover import Staged
 from agent.history import History
 from agent.journal import Journal
@@ -21,9 +21,10 @@ from agent.kept import KeptArchives, skip_key
 from agent.labels import read_label
 from agent.offers import Offers
 from agent.orders import archive_options, hook
-from agent.parameters import BACKUP_STORE, Parameters
+from agent.parameters import BACKUP_DATA_TYPES, BACKUP_PATHS, BACKUP_STORE, Parameters
 from agent.runner import Runner
 from agent.sealing import seal_for
+from agent.selecting import Selecting, refuse_choosing
 from agent.settings import Settings
 from agent.staging import Staging
 from agent.stores import store_fact, with_store
@@ -36,7 +37,7 @@ class Backups:
     ) -> None:
         self._settings, self._runner = settings, runner
         self._staging, self._offers = staging, offers
-        self._admission = Admission(settings)
+        self._admission, self._selecting = Admission(settings), Selecting(settings)
         self._kept, self._history = KeptArchives(journal), History(journal)
 
     def backup(self, parameters: Parameters, device_id: str) -> Admitted:
@@ -45,10 +46,8 @@ class Backups:
         parameters = with_store(parameters, settings, BACKUP_STORE)
         job, tools = self._runner.new_job(Kind.BACKUP, parameters)
         collect = hook(settings, "backupCmd", settings.backup_cmd, job)
-        if collect:
-            directory = self._staging.work_directory(job.id)
-        else:
-            directory = self._admission.directory(parameters, must_exist=True)
+        parts = self._collected(job, parameters) if collect else self._selecting.for_backup(parameters)
+        roots = [part.root for part in parts]
         seal = seal_for(parameters, settings.seal)
         label = read_label(parameters, job.started)
         path = self._staging.free_path(
@@ -57,27 +56,26 @@ class Backups:
         place = None
         staged = Staged(path, options=parameters.prefixed("options."))
         if parameters.output:
-            place = self._admission.output(parameters, directory, tools.connections)
+            place = self._admission.output(parameters, roots, tools.connections)
         elif parameters.provider:
             about_it = metadata(job.correlation_id, device_id)
             place = self._admission.place(parameters, tools.connections, path.name, about_it)
         else:
             self._offers.check_fits(staged, job.correlation_id)
-        key = skip_key(parameters, directory, settings)
+        key = skip_key(parameters, roots, settings)
         facts = label.facts() | store_fact(parameters, BACKUP_STORE)
         self._runner.refuse_when_busy()
         order = BackupOrder(
-            roots=(Root("", directory),),
+            parts=parts,
             own_storage=settings.storage,
             staged=path,
             place=place,
             options=archive_options(settings),
             strict=settings.strict_backup,
             checksum=settings.checksum,
-            excluded=excluding(settings.exclude, parameters.exclude),
             skip_unchanged=key is not None,
             last=self._kept.last(key) if key else None,
-            expected_bytes=self._history.content_bytes(directory),
+            expected_bytes=self._expected_bytes(roots),
             reserve_bytes=settings.storage_reserve,
             collect=collect,
             seal=seal,
@@ -85,11 +83,20 @@ class Backups:
         return self._runner.admitted(
             job,
             tools,
-            directory=directory,
+            directory=roots[0].directory,
             place=place,
             work=partial(backup, order),
             ended=partial(self._ended, job, None if place else staged, key, facts),
         )
+
+    def _expected_bytes(self, roots: Sequence[Root]) -> int | None:
+        """As much as the last time, where all of one directory is saved again."""
+        directory = roots[0].directory
+        return self._history.content_bytes(directory) if roots == [Root("", directory)] else None
+
+    def _collected(self, job: Job, parameters: Parameters) -> tuple[Part, ...]:
+        refuse_choosing(parameters, "backupCmd", BACKUP_DATA_TYPES, BACKUP_PATHS)
+        return (self._selecting.part(Root("", self._staging.work_directory(job.id)), parameters),)
 
     def _ended(
         self,
@@ -122,7 +129,11 @@ class Backups:
 def _facts(result: BackupResult) -> dict[str, object]:
     """What the history keeps. Where nothing had changed, nothing was counted."""
     report = result.report
-    facts: dict[str, object] = {"excluded": report.excluded, "archive_bytes": result.size_bytes}
+    facts: dict[str, object] = {
+        "excluded": report.excluded,
+        "unexportable": report.left_out,
+        "archive_bytes": result.size_bytes,
+    }
     if not result.skipped:
         facts |= {"files": report.files, "content_bytes": report.size_bytes, "sha256": result.sha256}
     return facts

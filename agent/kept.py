@@ -2,10 +2,10 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import astuple
-from pathlib import Path
 
+from agent.backup.roots import Root
 from agent.backup.unchanged import Kept
 from agent.journal import Journal
 from agent.parameters import BACKUP_PASSCODE, NAME, Parameters
@@ -17,8 +17,8 @@ MOST_PLACES = 16
 _NOTE = "kept_archives"
 
 
-def skip_key(parameters: Parameters, directory: Path, settings: Settings) -> str | None:
-    """What the last archive of `directory` in this place is remembered by; None when one is always made.
+def skip_key(parameters: Parameters, roots: Iterable[Root], settings: Settings) -> str | None:
+    """What the last archive of `roots` in this place is remembered by; None when one is always made.
 
     Always made is one without a place, one of what a command collects, and one for a passcode, which
     could not be told from another. Raises `CommandError` 400.
@@ -26,11 +26,11 @@ def skip_key(parameters: Parameters, directory: Path, settings: Settings) -> str
     asked = parameters.skip_unchanged
     wanted = settings.skip_unchanged if asked is None else asked
     impossible = parameters.provider is None or settings.backup_cmd or BACKUP_PASSCODE in parameters.options
-    return place_key(parameters, directory, settings.seal.recipients) if wanted and not impossible else None
+    return place_key(parameters, roots, settings.seal.recipients) if wanted and not impossible else None
 
 
-def place_key(parameters: Parameters, directory: Path, recipients: Sequence[str]) -> str:
-    """One text for one directory in one place. Its name counts: whoever gives another one
+def place_key(parameters: Parameters, roots: Iterable[Root], recipients: Sequence[str]) -> str:
+    """One text for the same roots in one place. The archive's name counts: whoever gives another one
     wants an archive of that name. Credentials do not: they are renewed all the time.
     """
     chosen = {
@@ -38,8 +38,14 @@ def place_key(parameters: Parameters, directory: Path, recipients: Sequence[str]
         for key, text in parameters.options.items()
         if key == NAME or not (key.startswith(("backup.", "options.", "info.")) or is_secret_name(key))
     }
-    about = json.dumps([parameters.provider, str(directory), sorted(chosen.items()), list(recipients)])
+    about = json.dumps(
+        [parameters.provider, list(map(_described, roots)), sorted(chosen.items()), list(recipients)]
+    )
     return hashlib.sha256(about.encode()).hexdigest()
+
+
+def _described(root: Root) -> tuple[str, str, list[str] | None]:
+    return root.prefix, str(root.directory), None if root.names is None else sorted(root.names)
 
 
 class KeptArchives:

@@ -21,12 +21,16 @@ _LOOKING_UP = ("start", "cancel")
 _OURS = ("backup.", "restore.")
 BACKUP_PASSCODE = "backup.passcode"
 RESTORE_PASSCODE, RESTORE_IDENTITY = "restore.passcode", "restore.identity"
+BACKUP_DATA_TYPES, BACKUP_PATHS = "backup.dataTypes", "backup.paths"
+RESTORE_DATA_TYPES, RESTORE_PATHS = "restore.dataTypes", "restore.paths"
+MAX_CHOSEN = 100
 BACKUP_STORE, RESTORE_STORE = "backup.store", "restore.store"
 _KEYS = frozenset({BACKUP_PASSCODE, RESTORE_PASSCODE, RESTORE_IDENTITY})
 NAME, DESCRIPTION, RETENTION_DATE = "backup.name", "backup.description", "backup.retentionDate"
 _KNOWN = _KEYS | {
     "backup.dir", "backup.exclude", "backup.skipUnchanged", "restore.mode", "restore.preview",
     BACKUP_STORE, RESTORE_STORE, NAME, DESCRIPTION, RETENTION_DATE,
+    BACKUP_DATA_TYPES, BACKUP_PATHS,
 }  # fmt: skip
 """Backends send one set of options to all operations, so what one of them knows is known to all."""
 RestoreMode = Literal["merge", "replace"]
@@ -147,6 +151,22 @@ class Parameters(BaseModel):
         if text not in (None, "true", "false"):
             raise CommandError(400, PARAMETER_INVALID, f"option '{key}' must be 'true' or 'false'")
         return None if text is None else text == "true"
+
+    def chosen(self, option: str) -> tuple[str, ...]:
+        """The texts of an option, a JSON array or separated by commas. Raises `CommandError` 400."""
+        text = self.options.get(option, "")
+        try:
+            listed = json.loads(text) if text.startswith("[") else [part.strip() for part in text.split(",")]
+        except (ValueError, RecursionError):
+            listed = None
+        if not isinstance(listed, list) or not all(isinstance(item, str) for item in listed):
+            message = f"option '{option}' must be a JSON array of texts, or texts separated by commas"
+            raise CommandError(400, PARAMETER_INVALID, message)
+        chosen = tuple(dict.fromkeys(filter(None, listed)))
+        if len(chosen) > MAX_CHOSEN:
+            message = f"option '{option}' names {len(chosen)} things; at most {MAX_CHOSEN} are possible"
+            raise CommandError(400, PARAMETER_INVALID, message)
+        return chosen
 
     def prefixed(self, prefix: str) -> dict[str, str]:
         """The options that begin with `prefix`, without it."""

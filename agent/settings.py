@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 from pydantic.types import StringConstraints
 
+from agent.settings_data_sets import PathList
 from agent.settings_kinds import (
     Broker,
     BucketList,
@@ -92,6 +93,11 @@ class StoreSettings(Group):
     credentials: OptionalPath = setting(
         "", "File with the others, a JSON object that only the agent's user and group can read"
     )
+
+
+class DataSetSettings(Group):
+    paths: PathList = Field(description="Files and directories that belong to it")
+    exclude: PatternList = setting("", "What of them is passed over: patterns of absolute paths")
 
 
 class TwinSettings(Group):
@@ -206,6 +212,12 @@ class Settings(KantoSettings):
     )
     stores: dict[TargetName, StoreSettings] = setting(
         {}, "Places that commands may name as `backup.store` and `restore.store`"
+    )
+    data_sets: dict[TargetName, DataSetSettings] = setting(
+        {}, "Parts of the device that commands may name as `backup.dataTypes` and `restore.dataTypes`"
+    )
+    unexportable: PatternList = setting(
+        "", "What is of no use on another device, as keys bound to hardware: patterns of absolute paths"
     )
     twin: TwinSettings = TwinSettings()
     archive: ArchiveSettings = ArchiveSettings()

@@ -154,7 +154,7 @@ def _patterns(value: object) -> object:
     return check_patterns(value)
 
 
-def _list_of(parse: Callable[[str], T]) -> BeforeValidator:
+def list_of(parse: Callable[[str], T]) -> BeforeValidator:
     """A list of texts, or one text with commas between; an empty one has no members."""
 
     def convert(value: object) -> object:
@@ -213,18 +213,18 @@ Threads = Annotated[
     int, BeforeValidator(_whole), Field(ge=0, le=4), Kind("count", "a whole number from 0 to 4")
 ]
 OperationList = Annotated[
-    tuple[str, ...], _list_of(_operation), Kind("list", f"'*', or some of {', '.join(OPERATIONS)}")
+    tuple[str, ...], list_of(_operation), Kind("list", f"'*', or some of {', '.join(OPERATIONS)}")
 ]
 HostList = Annotated[
     tuple[HostPattern, ...],
-    _list_of(host_pattern),
+    list_of(host_pattern),
     Kind("list", "'*', or hosts such as 'backup.example', '*.example' or '10.0.0.0/8'"),
 ]
 BucketList = Annotated[
-    tuple[str, ...], _list_of(_bucket), Kind("list", "'*', or names of buckets such as 'backups' or 'site-*'")
+    tuple[str, ...], list_of(_bucket), Kind("list", "'*', or names of buckets such as 'backups' or 'site-*'")
 ]
 RecipientList = Annotated[
-    tuple[str, ...], _list_of(_recipient), Kind("list", "public keys of age, each 'age1…'")
+    tuple[str, ...], list_of(_recipient), Kind("list", "public keys of age, each 'age1…'")
 ]
 WorkFactor = Annotated[
     int,
@@ -241,7 +241,7 @@ MaxWorkFactor = Annotated[
 PatternList = Annotated[
     tuple[str, ...],
     BeforeValidator(_patterns),
-    _list_of(str),
+    list_of(str),
     Kind(
         "list",
         f"at most {MAX_PATTERNS} patterns as in a .gitignore file, of at most {MAX_ASTERISKS} asterisks each",

@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
+from pydantic.alias_generators import to_camel
 
 from agent.password_file import read_password
 from agent.redaction import redact_text
 from agent.settings import Settings
+from agent.settings_data_sets import data_set_problems
 from agent.settings_keys import KEYS, FieldPath, key_at, name_of, places
 from agent.settings_kinds import printable
 from agent.settings_sources import (
@@ -60,7 +62,7 @@ def load(argv_overrides: Mapping[str, str], config_file: Path | None, environ: M
         found = error.errors(include_url=False, include_context=False, include_input=False)
         problems += [_problem(each["loc"], each["type"], given) for each in found]
         raise SettingsError("\n".join(problems)) from None
-    problems += store_problems(settings)
+    problems += [*store_problems(settings), *data_set_problems(settings.data_sets)]
     if problems:
         raise SettingsError("\n".join(problems))
     return Loaded(settings, [notice for layer in layers for notice in layer.notices])
@@ -97,7 +99,8 @@ def _problem(location: Iterable[str | int], error_type: str, given: Mapping[Fiel
     """One line for what pydantic found at `location`, in the words of a configuration file."""
     place = tuple(str(part) for part in location)
     if place[-1] == "[key]":
-        return f"{place[0]}: the name '{_shortened(place[1])}' must be 1 to 64 letters, digits, '-' or '_'"
+        name = _shortened(place[1])
+        return f"{to_camel(place[0])}: the name '{name}' must be 1 to 64 letters, digits, '-' or '_'"
     key = key_at(place)
     expected = key.kind.expected if key else "something else"
     if error_type == "missing" or place not in given:

@@ -11,7 +11,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from agent.settings_keys import KEYS, FieldPath, find, find_kanto, hint, is_ours, members, takes_object
+from agent.settings_keys import (
+    KEYS,
+    FieldPath,
+    find,
+    find_kanto,
+    hint,
+    is_ours,
+    key_at,
+    members,
+    takes_object,
+)
 
 ENVIRONMENT_PREFIX = "EDGE_BACKUP_"
 _LARGEST_FILE_BYTES = 1 << 20
@@ -156,11 +166,7 @@ def read_environment(environ: Mapping[str, str]) -> Layer:
 
 def _place_of_variable(variable: str) -> FieldPath | None:
     path = tuple(variable.removeprefix(ENVIRONMENT_PREFIX).lower().split("__"))
-    name = _NAME_OF_FIELD.get(path) or ".".join(path)
-    return find(name)
-
-
-_NAME_OF_FIELD = {key.path: key.name for key in KEYS}
+    return path if key_at(path) else find(".".join(path))
 
 
 def read_command_line(overrides: Mapping[str, str]) -> Layer:

@@ -38,6 +38,12 @@ class ArchiveError(JobError):
     code = "archive-invalid"
 
 
+class NotInArchive(JobError):
+    """What was to be restored is not in the archive."""
+
+    code = "not-found"
+
+
 class Sealed(JobError):
     """The archive is sealed, and nothing was given to open it."""
 

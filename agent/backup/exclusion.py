@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterable
+from pathlib import Path
 
 MAX_PATTERNS = 100
 MAX_PATTERN_LENGTH = 1000
@@ -39,6 +40,14 @@ def excluding(*lists: Iterable[str]) -> Excluded | None:
     if not matchers:
         return None
     return lambda path: any(matches(path) for matches in matchers)
+
+
+def anchored(excluded: Excluded | None, directory: Path) -> Excluded | None:
+    """The same for paths below `directory`, of which the patterns are to see the absolute path."""
+    if excluded is None:
+        return None
+    prefix = f"{directory}/".lstrip("/")
+    return lambda path: excluded(prefix + path)
 
 
 def _compiled(patterns: Iterable[str]) -> Excluded:

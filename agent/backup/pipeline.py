@@ -16,9 +16,7 @@ from agent.backup.archive.writer import ArchiveOptions, write_archive
 from agent.backup.context import Command, Context, Place
 from agent.backup.durable import sync_directory
 from agent.backup.errors import NoSpace, SourceChanged, disk_errors
-from agent.backup.exclusion import Excluded
-from agent.backup.roots import Root
-from agent.backup.selection import Entry, Report, walk
+from agent.backup.selection import Entry, Part, Report, walk
 from agent.backup.storing import distrusting, put
 from agent.backup.transfer import (
     FileSource,
@@ -36,9 +34,9 @@ Seal = Callable[[Iterator[bytes]], Generator[bytes, None, None]]
 
 @dataclass(frozen=True, slots=True)
 class BackupOrder:
-    """Archive the `roots` and keep that at `place`; without one, stage it as `staged`."""
+    """Archive the `parts` and keep that at `place`; without one, stage it as `staged`."""
 
-    roots: tuple[Root, ...]
+    parts: tuple[Part, ...]
     """At least one; in the order in which they are archived."""
     own_storage: Path
     staged: Path
@@ -46,8 +44,6 @@ class BackupOrder:
     options: ArchiveOptions
     strict: bool
     checksum: bool
-    excluded: Excluded | None = None
-    """What is passed over on purpose."""
     skip_unchanged: bool = False
     """Nothing is made while the tree looks as it did when `last` was made, and that is still at `place`."""
     last: Kept | None = None
@@ -56,7 +52,7 @@ class BackupOrder:
     reserve_bytes: int = 0
     """Free space that has to be left where archives are staged."""
     collect: Command | None = None
-    """Kanto's `backupCmd`: it collects what is archived in the directory of the one root, made for it."""
+    """Kanto's `backupCmd`: it collects what is archived in the directory of the one part, made for it."""
     seal: Seal | None = None
 
 
@@ -94,7 +90,7 @@ def _unless_unchanged(order: BackupOrder, place: Place, context: Context) -> Bac
     with closing(_entries(order, looker.report, context.token.check)) as entries:
         look = looker.at(entries)
     last = order.last
-    if last and last.look == look.digest and not (order.strict and look.report.left_out):
+    if last and last.look == look.digest and not (order.strict and look.report.failures):
         with distrusting(), context.token.lent():
             there = is_still_there(place.storage, last)
         context.token.check()
@@ -119,9 +115,9 @@ def _collected(order: BackupOrder, context: Context) -> Iterator[None]:
         yield
         return
     context.phase("collecting")
-    (root,) = order.roots
-    with work_directory(root.directory):
-        order.collect(root.directory, context.token)
+    (part,) = order.parts
+    with work_directory(part.root.directory):
+        order.collect(part.root.directory, context.token)
         yield
 
 
@@ -157,9 +153,9 @@ def _archived(order: BackupOrder, context: Context) -> BackupResult:
 
 
 def _entries(order: BackupOrder, report: Report, check: Callable[[], None]) -> Generator[Entry, None, None]:
-    for root in order.roots:
-        with disk_errors(f"cannot read '{root.directory}'"):
-            yield from walk(root, report, order.own_storage, check, order.excluded)
+    for part in order.parts:
+        with disk_errors(f"cannot read '{part.root.directory}'"):
+            yield from walk(part, report, order.own_storage, check)
 
 
 def _watched(
@@ -179,7 +175,7 @@ def _strict(chunks: Iterator[bytes], report: Report, strict: bool) -> Generator[
     Raised in the stream, so that the provider takes back what it was given.
     """
     yield from chunks
-    if strict and report.left_out:
+    if strict and report.failures:
         raise SourceChanged(f"strictBackup is set, and {summary(report)}")
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
-from agent.backup.archive.found import Entry, Report, reason_of
+from agent.backup.archive.found import WITHHELD, Entry, Report, reason_of
 from agent.backup.archive.metadata import DIR, FILE, LINK, Kind
 from agent.backup.archive.names import PRIVATE_PREFIX
 from agent.backup.exclusion import Excluded
@@ -34,25 +34,32 @@ _NO_ATTRIBUTES: Mapping[str, bytes] = MappingProxyType({})
 _SPECIAL = {stat.S_IFSOCK: "socket", stat.S_IFIFO: "FIFO", stat.S_IFCHR: "device", stat.S_IFBLK: "device"}
 
 
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A root, and what of it is passed over; paths are relative to its directory."""
+
+    root: Root
+    excluded: Excluded | None = None
+    """By wish: only counted."""
+    unexportable: Excluded | None = None
+    """By a rule of the device: told, as it would be lost with the device."""
+
+
 def walk(
-    root: Root,
-    report: Report,
-    own_storage: Path | None,
-    check: Callable[[], None],
-    excluded: Excluded | None = None,
+    part: Part, report: Report, own_storage: Path | None, check: Callable[[], None]
 ) -> Generator[Entry, None, None]:
-    """Yield what `root` holds, each directory before what is in it, by the names that an archive has for it.
+    """Yield what the part holds, each directory before what is in it, by the names of an archive.
 
     Directories on the way to something come too, and the root's own where its prefix gives it a name.
     Left out in silence: the directory `own_storage`, by whatever name it is reached, and directories
-    named `.edge-backup-*`, which are ours. Counted only: what is `excluded`. Left out and told to
-    `report`: what is no file, directory or link, what cannot be read, and names of the root that are not
-    there. `check` is called for each name and ends the walk by raising.
+    named `.edge-backup-*`, which are ours. Counted only: what is excluded. Left out and told to
+    `report`: what is unexportable, no file, directory or link, cannot be read, and names of the root that
+    are not there. `check` is called for each name and ends the walk by raising.
 
     Raises OSError when the root's directory cannot be opened. Memory grows with the directories that
     wait in one directory, not with files.
     """
-    yield from _Walk(root, report, _identity_of(own_storage), check, excluded).run()
+    yield from _Walk(part, report, _identity_of(own_storage), check).run()
 
 
 _Identity = tuple[int, int]
@@ -83,20 +90,15 @@ class _Walk:
     """Depth first, with its own stack: a tree may be deeper than Python's, or than descriptors last."""
 
     def __init__(
-        self,
-        root: Root,
-        report: Report,
-        own_storage: _Identity | None,
-        check: Callable[[], None],
-        excluded: Excluded | None,
+        self, part: Part, report: Report, own_storage: _Identity | None, check: Callable[[], None]
     ) -> None:
-        self._root, self._report, self._own_storage = root, report, own_storage
-        self._check, self._excluded = check, excluded
+        self._root, self._report, self._own_storage, self._check = part.root, report, own_storage, check
+        self._excluded, self._unexportable = part.excluded, part.unexportable
         self._levels: list[_Level] = []
-        self._base = f"{root.prefix}/" if root.prefix else ""
+        self._base = f"{part.root.prefix}/" if part.root.prefix else ""
         self._prefix = ""
         """The directory where the walk is, relative to the root's, with a slash at the end."""
-        self._missing = set(root.names or ())
+        self._missing = set(part.root.names or ())
         self._linked: dict[_Identity, str] = {}
 
     def run(self) -> Iterator[Entry]:
@@ -140,8 +142,11 @@ class _Walk:
                     self._check()
                     if self._root.names is not None and not self._is_wanted(item):
                         continue
-                    if self._excluded and self._is_excluded(item):
+                    if self._excluded and self._matches(self._excluded, item):
                         self._report.excluded += 1
+                        continue
+                    if self._unexportable and self._matches(self._unexportable, item):
+                        self._leave_out(self._prefix + item.name, WITHHELD)
                         continue
                     if self._is_too_long(item.name):
                         continue
@@ -163,10 +168,9 @@ class _Walk:
         self._missing.discard(path)
         return self._root.holds(path) or (item.is_dir(follow_symlinks=False) and self._root.leads_to(path))
 
-    def _is_excluded(self, item: "os.DirEntry[str]") -> bool:
-        assert self._excluded
+    def _matches(self, rule: Excluded, item: "os.DirEntry[str]") -> bool:
         slash = "/" if item.is_dir(follow_symlinks=False) else ""
-        return self._excluded(f"{self._prefix}{item.name}{slash}")
+        return rule(f"{self._prefix}{item.name}{slash}")
 
     def _is_too_long(self, name: str) -> bool:
         # No letter has more than four bytes: most names need no closer look.

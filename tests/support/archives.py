@@ -14,7 +14,7 @@ from agent.backup.archive.reader import ArchiveEntry, ArchiveLimits, ArchiveRead
 from agent.backup.archive.records import Member
 from agent.backup.archive.writer import ArchiveOptions, write_archive
 from agent.backup.roots import Root
-from agent.backup.selection import Entry, Kind, Report, walk
+from agent.backup.selection import Entry, Kind, Part, Report, walk
 
 WIDE = ArchiveLimits(max_files=10**6, max_bytes=10**12, max_ratio=2000)
 
@@ -26,13 +26,13 @@ def go_on() -> None:
 def found_in(root: Path, own_storage: Path | None = None) -> tuple[dict[str, Entry], Report]:
     """What a walk finds, by name; descriptors are closed by then."""
     report = Report()
-    return {entry.name: entry for entry in walk(Root("", root), report, own_storage, go_on)}, report
+    return {entry.name: entry for entry in walk(Part(Root("", root)), report, own_storage, go_on)}, report
 
 
 def archive_of(root: Path, options: ArchiveOptions | None = None) -> tuple[bytes, Report]:
     """The archive of a directory."""
     report = Report()
-    return b"".join(written(walk(Root("", root), report, None, go_on), report, options)), report
+    return b"".join(written(walk(Part(Root("", root)), report, None, go_on), report, options)), report
 
 
 def written(

@@ -26,6 +26,7 @@ from agent.backup.restore import RestoreOptions, missing
 from agent.backup.restoring import RestoreOrder, newest, restore
 from agent.backup.retry import RetryLimits
 from agent.backup.roots import Root
+from agent.backup.selection import Part
 from agent.backup.stages import Into
 from agent.backup.storing import UploadOrder, upload
 from providers.api import Checkpoint, Sink, Source, Stored
@@ -85,7 +86,7 @@ class Work:
     def backup_order(self, place: Place | None = None, **changes: Any) -> BackupOrder:
         settings: dict[str, Any] = {"strict": False, "checksum": False, "options": ArchiveOptions("fast")}
         return BackupOrder(
-            roots=(Root("", self.data),),
+            parts=(Part(Root("", self.data)),),
             own_storage=self.root / "storage",
             staged=self.staging / NAME,
             place=place,
@@ -305,7 +306,7 @@ def test_the_agent_s_own_storage_is_not_archived(work: Work) -> None:
     order = work.backup_order(place(storage))
     backup(
         BackupOrder(
-            order.roots,
+            order.parts,
             work.data / "own",
             order.staged,
             order.place,

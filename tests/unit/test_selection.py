@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from agent.backup.archive.found import MAX_NAMED, WITHHELD
 from agent.backup.errors import Cancelled
-from agent.backup.exclusion import excluding
+from agent.backup.exclusion import anchored, excluding
 from agent.backup.roots import Root
-from agent.backup.selection import MAX_NAME_BYTES, Kind, Report, walk
+from agent.backup.selection import MAX_NAME_BYTES, Kind, Part, Report, walk
 from tests.support.archives import found_in, go_on, open_descriptors, unprivileged
 from tests.support.require import require
 
@@ -59,7 +60,7 @@ def test_sockets_fifos_and_devices_are_left_out_with_a_reason(tmp_path: Path) ->
         found, report = found_in(tmp_path)
     assert found == {}
     assert report.reasons == {"FIFO": 1, "socket": 1}
-    assert sorted(report.examples) == ["pipe", "socket"]
+    assert sorted(name for name, _ in report.unexportable) == ["pipe", "socket"]
 
 
 def test_devices_are_left_out(tmp_path: Path) -> None:
@@ -84,7 +85,7 @@ def test_unreadable_files_and_directories_are_left_out_and_the_rest_is_found(pub
     os.chmod(public_tree / "closed", 0o700)
     assert list(found) == ["open"]
     assert report.reasons == {"unreadable": 2}
-    assert sorted(report.examples) == ["closed", "file"]
+    assert sorted(name for name, _ in report.unexportable) == ["closed", "file"]
 
 
 def test_what_is_swapped_for_something_else_is_neither_followed_nor_waited_for(tmp_path: Path) -> None:
@@ -93,7 +94,7 @@ def test_what_is_swapped_for_something_else_is_neither_followed_nor_waited_for(t
     for name in names:
         (tmp_path / name).write_bytes(b"x")
     report = Report()
-    steps = walk(Root("", tmp_path), report, None, go_on)
+    steps = walk(Part(Root("", tmp_path)), report, None, go_on)
     seen = next(steps).name
     vanished, linked, fifo = [name for name in names if name != seen][:3]
     for name in (vanished, linked, fifo):
@@ -111,7 +112,7 @@ def test_a_directory_swapped_for_a_link_is_not_entered(tmp_path: Path) -> None:
     (tmp_path / "outside").mkdir()
     (tmp_path / "outside/secret").write_bytes(b"")
     report = Report()
-    steps = walk(Root("", tmp_path / "tree"), report, None, go_on)
+    steps = walk(Part(Root("", tmp_path / "tree")), report, None, go_on)
     assert next(steps).name == "file"
     (tmp_path / "tree/a").rmdir()
     (tmp_path / "tree/a").symlink_to("../outside")
@@ -138,9 +139,23 @@ def test_what_patterns_exclude_is_counted_and_an_excluded_directory_not_entered(
     (tmp_path / "a/link").symlink_to("cache")
     report = Report()
     excluded = excluding(["cache/", "*.tmp", "!keep.tmp"])
-    found = {entry.name for entry in walk(Root("", tmp_path), report, None, go_on, excluded)}
+    found = {entry.name for entry in walk(Part(Root("", tmp_path), excluded), report, None, go_on)}
     assert found == {"a", "a/keep.tmp", "a/link", "cache"}
     assert (report.excluded, report.left_out) == (2, 0)
+
+
+def test_a_rule_of_the_device_is_told_but_is_no_failure(tmp_path: Path) -> None:
+    """What is bound to this device's hardware is of no use on another."""
+    (tmp_path / "keys").mkdir()
+    for name in ("keys/tpm.key", "cert.pem"):
+        (tmp_path / name).write_bytes(b"")
+    os.mkfifo(tmp_path / "pipe")
+    report = Report()
+    rule = anchored(excluding([f"{tmp_path}/keys/"]), tmp_path)
+    part = Part(Root("", tmp_path), unexportable=rule)
+    assert [entry.name for entry in walk(part, report, None, go_on)] == ["cert.pem"]
+    assert sorted(report.unexportable) == [("keys", WITHHELD), ("pipe", "FIFO")]
+    assert (report.left_out, report.failures, report.excluded) == (2, 1, 0)
 
 
 def test_a_missing_own_storage_changes_nothing(tmp_path: Path) -> None:
@@ -178,7 +193,7 @@ def test_a_tree_deeper_than_recursion_and_descriptors_allow_is_walked(removed_we
     gc.collect()  # what earlier tests left behind must not be closed meanwhile
     before, most = open_descriptors(), 0
     report, names = Report(), set()
-    for entry in walk(Root("", removed_well), report, None, go_on):
+    for entry in walk(Part(Root("", removed_well)), report, None, go_on):
         names.add(entry.name)
         if len(entry.name) > 2 * depth - 4:
             most = open_descriptors()
@@ -199,7 +214,7 @@ def test_directories_moved_away_while_inside_are_told_and_not_mixed_up(tmp_path:
     (tmp_path / "elsewhere").mkdir()
     report = Report()
     names = set()
-    for entry in walk(Root("", tmp_path / "tree"), report, None, go_on):
+    for entry in walk(Part(Root("", tmp_path / "tree")), report, None, go_on):
         names.add(entry.name)
         if entry.name == "/".join(["d"] * 40):
             (tmp_path / "tree" / Path(*["d"] * 7)).rename(tmp_path / "elsewhere/d")
@@ -219,7 +234,7 @@ def test_a_name_too_long_for_the_archive_is_left_out(tmp_path: Path) -> None:
     os.close(fd)
     found, report = found_in(tmp_path)
     assert report.reasons == {"name too long": 1}
-    assert len(report.examples[0]) == 200
+    assert len(report.unexportable[0][0]) == 200
     assert max(len(name) for name in found) <= MAX_NAME_BYTES
 
 
@@ -262,14 +277,14 @@ def test_check_ends_the_walk_and_leaves_no_descriptor_open(tmp_path: Path) -> No
             raise Cancelled("enough")
 
     with pytest.raises(Cancelled):
-        list(walk(Root("", tmp_path), Report(), None, stop_inside))
+        list(walk(Part(Root("", tmp_path)), Report(), None, stop_inside))
     assert open_descriptors() == before
 
 
 def test_closing_the_walk_leaves_no_descriptor_open(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     before = open_descriptors()
-    steps = walk(Root("", tmp_path), Report(), None, go_on)
+    steps = walk(Part(Root("", tmp_path)), Report(), None, go_on)
     next(steps)
     assert open_descriptors() > before
     steps.close()
@@ -279,9 +294,9 @@ def test_closing_the_walk_leaves_no_descriptor_open(tmp_path: Path) -> None:
 def test_a_report_stays_small_and_printable_and_calls_back() -> None:
     told: list[tuple[str, str]] = []
     report = Report(on_left_out=lambda name, reason: told.append((name, reason)))
-    for index in range(1000):
+    for index in range(MAX_NAMED + 1):
         report.leave_out(f"new\nline-\udce9-{index}" + "x" * 500, "unreadable")
-    assert (report.left_out, report.reasons) == (1000, {"unreadable": 1000})
-    assert len(report.examples) == 10
-    assert all(len(name) < 220 and name.isprintable() for name in report.examples)
+    assert (report.left_out, report.reasons) == (MAX_NAMED + 1, {"unreadable": MAX_NAMED + 1})
+    assert len(report.unexportable) == MAX_NAMED
+    assert all(len(name) < 220 and name.isprintable() for name, _ in report.unexportable)
     assert told[0][0].startswith("new\\nline-\\udce9-0xxx")

@@ -15,6 +15,7 @@ from agent.backup.exclusion import excluding
 from agent.backup.pipeline import BackupOrder, BackupResult, about, backup
 from agent.backup.retry import RetryLimits
 from agent.backup.roots import Root
+from agent.backup.selection import Part
 from agent.backup.unchanged import Kept
 from agent.journal import Journal
 from agent.kept import MOST_PLACES, KeptArchives, skip_key
@@ -33,7 +34,7 @@ def order_for(root: Path) -> BackupOrder:
         (root / directory).mkdir(parents=True, exist_ok=True)
     limits = Limits(targets={"device": Target(root / "archives")})
     return BackupOrder(
-        roots=(Root("", root / "data"),),
+        parts=(Part(Root("", root / "data")),),
         own_storage=root / "storage",
         staged=root / "staged",
         place=Place(Local({}, limits), False, NAME),
@@ -44,6 +45,10 @@ def order_for(root: Path) -> BackupOrder:
     )
 
 
+def data_of(order: BackupOrder) -> Path:
+    return order.parts[0].root.directory
+
+
 def run(order: BackupOrder) -> BackupResult:
     return backup(order, Context("job", CancelToken(), RetryLimits(attempts=1, total_s=60), {}))
 
@@ -52,9 +57,9 @@ def run(order: BackupOrder) -> BackupResult:
 def saved(tmp_path: Path) -> BackupOrder:
     """An order whose last archive is there, of a tree that has not been touched for a while."""
     order = order_for(tmp_path)
-    (order.roots[0].directory / "sub/file").write_bytes(b"content")
-    (order.roots[0].directory / "link").symlink_to("sub")
-    os.mkfifo(order.roots[0].directory / "fifo")
+    (data_of(order) / "sub/file").write_bytes(b"content")
+    (data_of(order) / "link").symlink_to("sub")
+    os.mkfifo(data_of(order) / "fifo")
 
     def kept() -> bool:
         nonlocal order
@@ -102,21 +107,21 @@ def _rewrite(file: Path) -> None:
 
 @pytest.mark.parametrize("change", CHANGES)
 def test_any_change_leads_to_an_archive(saved: BackupOrder, change: str) -> None:
-    CHANGES[change](saved.roots[0].directory)
+    CHANGES[change](data_of(saved))
     assert not run(saved).skipped
 
 
 def test_other_settings_lead_to_an_archive(saved: BackupOrder) -> None:
     assert not run(replace(saved, options=ArchiveOptions("small"))).skipped
-    assert not run(replace(saved, excluded=excluding(["file"]))).skipped
+    assert not run(replace(saved, parts=(Part(saved.parts[0].root, excluding(["file"])),))).skipped
     assert not run(replace(saved, skip_unchanged=False)).skipped
 
 
 def test_a_tree_that_was_changed_a_moment_ago_is_not_remembered(tmp_path: Path) -> None:
     """The next change might come within the same tick of the file system's clock, and go unseen."""
     order = order_for(tmp_path)
-    (order.roots[0].directory / "file").write_bytes(b"")
-    os.utime(order.roots[0].directory / "file", (time.time() + 3600, time.time() + 3600))
+    (data_of(order) / "file").write_bytes(b"")
+    os.utime(data_of(order) / "file", (time.time() + 3600, time.time() + 3600))
     assert run(order).kept is None
 
 
@@ -135,7 +140,7 @@ def test_the_last_archive_is_remembered_for_each_place_and_for_a_few(tmp_path: P
 
 def key(settings: Settings, directory: str = "/d", **changes: str) -> str | None:
     options = {"storage.provider": "aws", "aws.s3.bucket": "b", "aws.secret.access.key": "x"} | changes
-    return skip_key(read_parameters("backup", {"options": options}), Path(directory), settings)
+    return skip_key(read_parameters("backup", {"options": options}), [Root("", Path(directory))], settings)
 
 
 def test_a_place_is_the_same_with_other_credentials_but_not_with_another_target() -> None:

@@ -8,7 +8,10 @@ from dataclasses import dataclass, field
 from agent.backup.archive.metadata import Kind
 from agent.backup.archive.names import readable
 
-_EXAMPLES = 10
+MAX_NAMED = 1000
+"""Names of what was left out that a report keeps; the rest is only counted."""
+WITHHELD = "unexportable by the device's settings"
+"""Why something was left out that a rule in the settings names."""
 
 _REASONS = {
     errno.ENOENT: "vanished",
@@ -38,16 +41,21 @@ class Report:
     left_out: int = 0
     """What is not in the archive as it was on the disk, including files that changed while being read."""
     reasons: dict[str, int] = field(default_factory=dict)
-    examples: list[str] = field(default_factory=list)
-    """The first few names, printable and of bounded length."""
+    unexportable: list[tuple[str, str]] = field(default_factory=list)
+    """The first names of what was left out, printable and of bounded length, each with the reason."""
+
+    @property
+    def failures(self) -> int:
+        """How much was left out although it was to be saved."""
+        return self.left_out - self.reasons.get(WITHHELD, 0)
 
     def leave_out(self, name: str, reason: str) -> None:
         """Count `name` as left out. `reason` is one of a few words of ours, never text from elsewhere."""
         self.left_out += 1
         self.reasons[reason] = self.reasons.get(reason, 0) + 1
         shown = readable(name)
-        if len(self.examples) < _EXAMPLES:
-            self.examples.append(shown)
+        if len(self.unexportable) < MAX_NAMED:
+            self.unexportable.append((shown, reason))
         if self.on_left_out is not None:
             self.on_left_out(shown, reason)
 

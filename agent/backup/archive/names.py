@@ -30,6 +30,14 @@ def bad_entry(name: str, problem: str) -> ArchiveError:
     return ArchiveError(f"the archive's entry '{readable(name)}' {problem}")
 
 
+def is_private(name: str, *, directory: bool) -> bool:
+    """Whether a relative name is, or lies below, a directory of ours in the target.
+
+    A file may be called so: it is archived, and no directory of ours can be taken for it.
+    """
+    return name.startswith(PRIVATE_PREFIX) and (directory or "/" in name)
+
+
 def safe_name(raw: bytes, *, unix: bool, directory: bool = False) -> str:
     """The relative name, `os.fsdecode`d, that `raw` may be restored under; "" for the root itself.
 
@@ -55,8 +63,7 @@ def safe_name(raw: bytes, *, unix: bool, directory: bool = False) -> str:
     parts = [part for part in name.split("/") if part not in ("", ".")]
     if ".." in parts:
         raise bad_entry(name, "points above the directory to restore to ('..')")
-    # A file may be called so: it is archived, and no directory of ours can be taken for it.
-    if parts and parts[0].startswith(PRIVATE_PREFIX) and (directory or len(parts) > 1):
+    if is_private("/".join(parts), directory=directory):
         raise bad_entry(name, "begins like the agent's own directories")
     if len(raw) > 255 and any(len(os.fsencode(part)) > 255 for part in parts):
         raise bad_entry(name, "has a part that is longer than 255 bytes")

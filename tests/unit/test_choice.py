@@ -1,0 +1,126 @@
+"""What of an archive is restored, and where it belongs: whatever the archive says, the settings decide."""
+
+import io
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from agent.backup.archive.reader import ArchiveReader
+from agent.backup.errors import ArchiveError, NotInArchive
+from agent.backup.restore.choice import Choice, RootReader
+from agent.backup.roots import Root
+from agent.backup.selection import Part, Report, walk
+from tests.support.archives import go_on, written
+from tests.support.trees import Dir, File, Spec, make_tree, write_zip
+
+ETC = Root("network/etc", Path("/etc"), frozenset({"hosts"}))
+NET = Root("network/etc/network", Path("/etc/network"))
+APP = Root("app/opt", Path("/opt"), frozenset({"app/data"}))
+NETWORK = Choice((ETC, NET), (ETC, NET), {"network": "network"})
+SAVED: Spec = {
+    "network": Dir(), "network/etc": Dir(), "network/etc/hosts": File(b"hosts"),
+    "network/etc/network": Dir(), "network/etc/network/eth0": File(b"eth0"),
+    "app": Dir(), "app/opt": Dir(), "app/opt/app": Dir(), "app/opt/app/data": File(b"data"),
+}  # fmt: skip
+
+
+def archive(tmp_path: Path, spec: Spec) -> Path:
+    return write_zip(tmp_path / "a.zip", spec)
+
+
+def names(path: Path, root: Root) -> dict[str, str]:
+    """What is restored into the root, with its content."""
+    with path.open("rb") as file:
+        reader = RootReader(file, root)
+        found = {}
+        for entry in reader.entries():
+            parts: list[bytes] = []
+            reader.extract(entry, parts.append)
+            found[entry.name] = b"".join(parts).decode()
+        return found
+
+
+def roots_in(path: Path, choice: Choice) -> Sequence[Root]:
+    with path.open("rb") as file:
+        return choice.roots_in(ArchiveReader(file))
+
+
+def test_each_root_gets_its_own_with_names_relative_to_it(tmp_path: Path) -> None:
+    path = archive(tmp_path, SAVED)
+    assert roots_in(path, NETWORK) == (ETC, NET)
+    assert names(path, ETC) == {"hosts": "hosts"}
+    assert names(path, NET) == {"eth0": "eth0"}
+    assert names(path, APP) == {"app/data": "data"}
+    assert set(names(path, Root("", Path("/")))) == set(SAVED)
+
+
+def test_a_root_of_which_nothing_was_saved_is_left_alone(tmp_path: Path) -> None:
+    """Else `replace` would empty a directory for an archive that never held it."""
+    path = archive(tmp_path, {name: SAVED[name] for name in SAVED if "network/etc/network" not in name})
+    assert roots_in(path, NETWORK) == (ETC,)
+
+
+def test_a_saved_directory_that_was_empty_counts(tmp_path: Path) -> None:
+    path = archive(tmp_path, {"network/etc/network": Dir()})
+    assert roots_in(path, NETWORK) == (NET,)
+    assert names(path, NET) == {}
+
+
+def test_what_is_not_there_is_named_before_anything_happens(tmp_path: Path) -> None:
+    path = archive(tmp_path, SAVED)
+    wanted = {"network/etc/hosts": "/etc/hosts", "network/etc/network/wlan": "/etc/network/wlan"}
+    with pytest.raises(NotInArchive, match="does not hold '/etc/network/wlan'"):
+        roots_in(path, replace(NETWORK, wanted=wanted))
+    with pytest.raises(NotInArchive, match="does not hold 'users'"):
+        roots_in(path, Choice((), (), {"users": "users", "app": "app"}))
+
+
+def test_a_path_that_two_data_sets_may_hold_needs_to_be_in_one(tmp_path: Path) -> None:
+    choice = Choice((ETC, APP), (ETC, APP), {"network/etc/network": "/x", "app/etc/network": "/x"})
+    assert roots_in(archive(tmp_path, {"network/etc/hosts": File(), "network/etc/network/x": File()}),
+                    replace(choice, data_sets=(ETC, NET, APP))) == (ETC,)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["network/etc/shadow", "network/root/.ssh/authorized_keys", "network/hosts"])
+def test_names_outside_the_paths_of_a_chosen_data_set_are_refused(tmp_path: Path, name: str) -> None:
+    path = archive(tmp_path, {"network/etc/hosts": File(), name: File()})
+    with pytest.raises(ArchiveError, match="is in none of the data set's paths on this device"):
+        roots_in(path, NETWORK)
+
+
+@pytest.mark.parametrize("root", [ETC, NET])
+def test_names_outside_a_root_are_never_yielded(tmp_path: Path, root: Root) -> None:
+    outside: Spec = {name: File() for name in ("hosts", "etc/hosts", "networks/etc/hosts", "network/etc/x")}
+    assert names(archive(tmp_path, outside), root) == {}
+
+
+def test_a_file_where_the_device_has_a_directory_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ArchiveError, match="is a file, and the device has a directory there"):
+        names(archive(tmp_path, {"network/etc/network": File()}), NET)
+
+
+@pytest.mark.parametrize("name", [".edge-backup-job/plan", ".edge-backup-x/"])
+def test_names_of_our_own_directories_are_refused_below_a_prefix_too(tmp_path: Path, name: str) -> None:
+    node = Dir() if name.endswith("/") else File()
+    with pytest.raises(ArchiveError, match="begins like the agent's own directories"):
+        names(archive(tmp_path, {f"network/etc/network/{name.rstrip('/')}": node}), NET)
+
+
+def test_a_hard_link_whose_first_name_is_elsewhere_becomes_a_file(tmp_path: Path) -> None:
+    make_tree(tmp_path / "tree", {"a": File(b"x"), "sub": Dir()})
+    os.link(tmp_path / "tree/a", tmp_path / "tree/sub/b")
+    os.link(tmp_path / "tree/a", tmp_path / "tree/sub/c")
+    report = Report()
+    content = b"".join(written(walk(Part(Root("set/data", tmp_path / "tree")), report, None, go_on), report))
+    first = {
+        chosen: [entry.hard_link_to for entry in RootReader(io.BytesIO(content), root).entries()]
+        for chosen, root in {
+            "all": Root("set/data", tmp_path),
+            "sub": Root("set/data/sub", tmp_path),
+        }.items()
+    }
+    assert set(first["all"]) == {None, "a"}
+    assert set(first["sub"]) == {None}
