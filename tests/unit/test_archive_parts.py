@@ -214,6 +214,45 @@ def test_results_come_in_order_and_the_budget_bounds_what_is_on_its_way() -> Non
     assert most <= 6
 
 
+@pytest.mark.parametrize("threads", [1, 2, 4])
+def test_work_in_turn_waits_until_half_the_budget_is_full_of_it_and_keeps_its_place(threads: int) -> None:
+    """Beside the caller, work of many short calls would cost both more than it saves."""
+    begun: list[int] = []
+
+    def work(index: int) -> bytes:
+        begun.append(index)
+        return b"%d " % index
+
+    pool = OrderedPool(threads, budget_bytes=60)
+    out: list[bytes] = []
+    for index in range(3):
+        pool.submit(partial(work, index), lambda data: iter([data]), 10, in_turn=True)
+        out += pool.ready()
+    assert not begun
+    assert not out
+    pool.submit(partial(work, 3), lambda data: iter([data]), 10, in_turn=True)
+    out += pool.ready()
+    assert sorted(begun) == [0, 1, 2, 3]
+    pool.submit(partial(work, 4), lambda data: iter([data]), 10, in_turn=True)
+    pool.submit(partial(work, 5), lambda data: iter([data]), 10)
+    pool.submit(partial(work, 6), lambda data: iter([data]), 10, in_turn=True)
+    out += pool.drain()
+    pool.close()
+    assert b"".join(out) == b"0 1 2 3 4 5 6 "
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_trouble_in_turn_comes_out_where_its_result_would(threads: int) -> None:
+    pool = OrderedPool(threads, budget_bytes=2)
+    pool.submit(lambda: b"fine", lambda data: iter([data]), 1, in_turn=True)
+    pool.submit(lambda: b"x" * (1 // 0), lambda data: iter([data]), 1, in_turn=True)
+    out = pool.ready()
+    assert next(out) == b"fine"
+    with pytest.raises(ZeroDivisionError):
+        next(out)
+    pool.close()
+
+
 def test_trouble_on_a_thread_comes_out_where_its_result_would() -> None:
     pool = OrderedPool(1, budget_bytes=100)
     pool.submit(lambda: b"fine", lambda data: iter([data]), 1)

@@ -1,9 +1,9 @@
 """Makes an archive as a stream of bytes that never seeks back.
 
-One thread (the caller's) walks, reads and puts together what goes out; a few others compress. Small
-files travel in batches and have CRC and sizes in their local header, because they are compressed before
-it is written. Big ones are cut into blocks and followed by a data descriptor. The bytes are the same for
-any number of threads.
+One thread (the caller's) walks, reads and puts together what goes out; a few others compress, small files
+in turn with it. These travel in batches and have CRC and sizes in their local header, because they are
+compressed before it is written. Big ones are cut into blocks and followed by a data descriptor. The bytes
+are the same for any number of threads.
 """
 
 import os
@@ -137,11 +137,16 @@ class _Writer:
         batch = self._batch
         if batch.members:
             wholes = partial(Deflater.wholes, contents=batch.contents)
-            self._submit(wholes, partial(self._emit_batch, batch), batch.size_bytes)
+            self._submit(wholes, partial(self._emit_batch, batch), batch.size_bytes, in_turn=True)
             self._batch = Batch()
 
     def _submit(
-        self, work: Callable[[Deflater], R], emit: Callable[[R], Iterator[bytes]], size_bytes: int
+        self,
+        work: Callable[[Deflater], R],
+        emit: Callable[[R], Iterator[bytes]],
+        size_bytes: int,
+        *,
+        in_turn: bool = False,
     ) -> None:
         step = self.effort.step
 
@@ -154,7 +159,7 @@ class _Writer:
             yield from emit(result[0])
             step.did(size_bytes, self._offset - begin, result[1])
 
-        self._pool.submit(timed, counted, size_bytes)
+        self._pool.submit(timed, counted, size_bytes, in_turn=in_turn)
 
     def _emit_batch(self, batch: Batch, compressed: Sequence[tuple[bytes, int]]) -> Iterator[bytes]:
         data, offsets = batch.pack(compressed)
