@@ -9,7 +9,9 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
+from agent import __version__
 from agent.admission import Admission, Admitted, device_tag, metadata
+from agent.backup.archive.manifest import Origin
 from agent.backup.job import PLAIN, SEALED, Job, Kind
 from agent.backup.pipeline import BackupOrder, BackupResult, about, backup
 from agent.backup.roots import Root
@@ -79,6 +81,14 @@ class Backups:
             reserve_bytes=settings.storage_reserve,
             collect=collect,
             seal=seal,
+            origin=Origin(
+                device_id,
+                f"edge-backup/{__version__}",
+                job.started,
+                job.correlation_id,
+                label,
+                () if collect else tuple(part.root for part in parts),
+            ),
         )
         return self._runner.admitted(
             job,

@@ -12,7 +12,6 @@ from agent.cli_local import (
     EXIT_REFUSED,
     Agent,
     NotAnswered,
-    Refused,
     Value,
     progress,
     size_text,
@@ -56,16 +55,16 @@ def carried_out(
     `fields` stand beside the options in its value. Raises `Refused` and `NotAnswered`.
     """
     correlation_id = parsed.id or str(uuid.uuid4())
-    agent.ask(operation, {"correlationId": correlation_id, "options": dict(options), **fields})
     try:
+        agent.ask(operation, {"correlationId": correlation_id, "options": dict(options), **fields})
         entry = ended(agent, correlation_id)
     except KeyboardInterrupt:
         sys.stderr.write(f"the job goes on: edge-backup show {printable(correlation_id)}\n")
         return EXIT_INTERRUPTED
-    except (NotAnswered, Refused) as error:
-        raise NotAnswered(
-            f"{error}: how the job ended will be told by edge-backup show {correlation_id}"
-        ) from error
+    except NotAnswered as error:
+        # Whether the command arrived is not known either.
+        ask = f"edge-backup show {printable(correlation_id)}"
+        raise NotAnswered(f"{error}: when it is back, ask it what became of the job: {ask}") from error
     return _told(entry, as_json=parsed.json)
 
 

@@ -29,6 +29,7 @@ _KEYS = frozenset({BACKUP_PASSCODE, RESTORE_PASSCODE, RESTORE_IDENTITY})
 NAME, DESCRIPTION, RETENTION_DATE = "backup.name", "backup.description", "backup.retentionDate"
 _KNOWN = _KEYS | {
     "backup.dir", "backup.exclude", "backup.skipUnchanged", "restore.mode", "restore.preview",
+    "restore.foreign",
     BACKUP_STORE, RESTORE_STORE, NAME, DESCRIPTION, RETENTION_DATE,
     BACKUP_DATA_TYPES, BACKUP_PATHS,
 }  # fmt: skip
@@ -145,6 +146,11 @@ class Parameters(BaseModel):
     def preview(self) -> bool:
         """Raises `CommandError` 400."""
         return self._switch("restore.preview") or False
+
+    @property
+    def foreign(self) -> bool | None:
+        """None when the command leaves it to the device. Raises `CommandError` 400."""
+        return self._switch("restore.foreign")
 
     def _switch(self, key: str) -> bool | None:
         text = self.options.get(key)

@@ -50,8 +50,15 @@ class Restores:
         into = self._into(job, directory, parameters)
         self._runner.refuse_when_busy()
         self._previews.refuse_while_waiting()
+        foreign = settings.restore.foreign if parameters.foreign is None else parameters.foreign
         order = RestoreOrder(
-            into, self._staging.download(job.id), place, device_tag(device_id), unseal, deliver
+            into,
+            self._staging.download(job.id),
+            place,
+            device_tag(device_id),
+            unseal,
+            deliver,
+            device=None if foreign else device_id,
         )
         if parameters.preview:
             return self._previews.admitted(job, tools, into, place=place, work=partial(preview, order))

@@ -135,6 +135,7 @@ class RestoreSettings(Group):
     max_ratio: Count = setting(1000, "Highest ratio of content to archive that is restored")
     owner: Switch = setting(True, "Restore owner and group, when root")
     special_bits: Switch = setting(False, "Restore set-user-id, set-group-id and sticky bits")
+    foreign: Switch = setting(False, "Restore archives of other devices, too")
     preview_timeout: PositiveDuration = setting("1h", "How long a preview waits before it is discarded")
     keep_preview: Switch = setting(False, "A preview survives a restart of the agent")
 

@@ -44,6 +44,24 @@ class NotInArchive(JobError):
     code = "not-found"
 
 
+class ManifestBroken(JobError):
+    """The archive's manifest is damaged."""
+
+    code = "manifest-broken"
+
+
+class NewerFormat(JobError):
+    """The archive was made by a later agent, in a way that this one does not know."""
+
+    code = "newer-format"
+
+
+class ForeignArchive(JobError):
+    """Another device made the archive, and nobody said that it may be restored here."""
+
+    code = "foreign-archive"
+
+
 class Sealed(JobError):
     """The archive is sealed, and nothing was given to open it."""
 

@@ -12,6 +12,7 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from agent.backup.archive.manifest import Origin
 from agent.backup.archive.writer import ArchiveOptions, write_archive
 from agent.backup.context import Command, Context, Place
 from agent.backup.durable import sync_directory
@@ -54,6 +55,8 @@ class BackupOrder:
     collect: Command | None = None
     """Kanto's `backupCmd`: it collects what is archived in the directory of the one part, made for it."""
     seal: Seal | None = None
+    origin: Origin | None = None
+    """What the archive's manifest says beside what is in it; None for an archive without one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,10 +137,11 @@ def work_directory(path: Path) -> Iterator[None]:
 
 def _archived(order: BackupOrder, context: Context) -> BackupResult:
     report, check = Report(context.left_out), context.token.check
+    manifest = order.origin.block if order.origin else None
     context.phase("archiving")
     with (
         closing(_entries(order, report, check)) as entries,
-        closing(write_archive(entries, report, order.options, check)) as archive,
+        closing(write_archive(entries, report, order.options, check, manifest)) as archive,
         closing(_watched(archive, report, order.expected_bytes, context)) as watched,
         closing(_strict(watched, report, order.strict)) as whole,
         closing(order.seal(whole) if order.seal else whole) as chunks,

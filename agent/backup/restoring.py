@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from agent.backup.archive.manifest import Manifest
+from agent.backup.archive.names import readable
 from agent.backup.archive.reader import ArchiveReader
 from agent.backup.archive.survey import Survey
 from agent.backup.context import Command, Context, Place
-from agent.backup.errors import disk_errors
+from agent.backup.errors import ForeignArchive, disk_errors
 from agent.backup.job import archive_time
 from agent.backup.pipeline import work_directory
 from agent.backup.retry import with_retries
@@ -38,6 +40,8 @@ class RestoreOrder:
     unseal: Unseal = refuse_sealed
     deliver: Command | None = None
     """Kanto's `restoreCmd`: it does what it wants with what is unpacked in the directory, made for it."""
+    device: str | None = None
+    """Only archives of the device with this id, where they say whose they are; None takes those of any."""
 
 
 def restore(order: RestoreOrder, context: Context) -> Survey:
@@ -64,10 +68,21 @@ def _fetched(order: RestoreOrder, context: Context) -> Iterator[ArchiveReader]:
         _fetch(order, context)
         context.phase("unpacking")
         with order.download.open("rb") as file:
-            yield ArchiveReader(order.unseal(file))
+            archive = ArchiveReader(order.unseal(file))
+            _check_origin(archive.manifest(), order.device)
+            yield archive
     finally:
         with suppress(OSError):  # what a failing disk keeps, the next start removes
             order.download.unlink()
+
+
+def _check_origin(manifest: Manifest | None, device: str | None) -> None:
+    """Raise `ForeignArchive` for what another device made: its keys and its name are in there."""
+    if manifest and device is not None and manifest.device != device:
+        raise ForeignArchive(
+            f"the archive is of device '{readable(manifest.device)}', and this is '{device}':"
+            " if that is meant, give option 'restore.foreign'"
+        )
 
 
 def _delivered(archive: ArchiveReader, order: RestoreOrder, deliver: Command, context: Context) -> Survey:

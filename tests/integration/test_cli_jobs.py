@@ -128,7 +128,9 @@ def test_an_agent_that_is_killed_meanwhile_is_told(device: AgentProcess, backend
     ended = run(device, "backup", "--id", "cut")
     killer.join()
     assert ended.returncode == 3
-    assert ended.stderr == ("the agent went away: how the job ended will be told by edge-backup show cut\n")
+    assert ended.stderr == (
+        "the agent went away: when it is back, ask it what became of the job: edge-backup show cut\n"
+    )
 
 
 def test_without_an_agent_it_says_how_to_start_one(device: AgentProcess) -> None:

@@ -13,6 +13,7 @@ from agent.backup.archive import records
 from agent.backup.archive.deflate import InflateError, crc32, inflater
 from agent.backup.archive.entry import ArchiveEntry, parse_entry
 from agent.backup.archive.listing import central_records, find_end, positional
+from agent.backup.archive.manifest import Manifest, read_manifest
 from agent.backup.archive.metadata import Kind
 from agent.backup.archive.names import bad_entry
 from agent.backup.archive.survey import ArchiveLimits, Survey, take_survey
@@ -35,6 +36,13 @@ class ArchiveReader:
         """
         self._read_at = positional(file)
         self._end, self.comment = find_end(self._read_at, file.seek(0, io.SEEK_END))
+
+    def manifest(self) -> Manifest | None:
+        """What the archive says of itself; None for one that says nothing.
+
+        Raises `ManifestBroken`, and `NewerFormat` for an archive that must not be restored here.
+        """
+        return read_manifest(self._read_at, self._end.offset)
 
     def entries(self) -> Iterator[ArchiveEntry]:
         """Yield the entries in the order of the central directory, which must be that of their data.

@@ -54,17 +54,22 @@ class ArchiveOptions:
 
 
 def write_archive(
-    entries: Iterable[Entry], report: Report, options: ArchiveOptions, check: Callable[[], None]
+    entries: Iterable[Entry],
+    report: Report,
+    options: ArchiveOptions,
+    check: Callable[[], None],
+    manifest: Callable[[Report], bytes] | None = None,
 ) -> Generator[bytes, None, None]:
     """Yield the archive of `entries`, in chunks of up to about a MiB; count in `report` what went in.
 
+    `manifest` makes the block that stands before the central directory, of the complete report.
     Raises what `entries` and `check` raise, and OSError when a very large central directory finds no
     room for its temporary file. Trouble with a single file is only reported: one that cannot be read is
     left out (even when a part of it has gone out already: the central directory does not name it), one
     that changes meanwhile is kept as far as it was when it was opened, and counted. Closing the iterator
     ends the threads.
     """
-    writer = _Writer(report, options, check)
+    writer = _Writer(report, options, check, manifest)
     back_s = time.monotonic()
     try:
         for chunk in writer.run(entries):
@@ -86,8 +91,14 @@ class _Streamed:
 
 
 class _Writer:
-    def __init__(self, report: Report, options: ArchiveOptions, check: Callable[[], None]) -> None:
-        self._report, self._options, self._check = report, options, check
+    def __init__(
+        self,
+        report: Report,
+        options: ArchiveOptions,
+        check: Callable[[], None],
+        manifest: Callable[[Report], bytes] | None,
+    ) -> None:
+        self._report, self._options, self._check, self._manifest = report, options, check, manifest
         self.effort = Effort(options.level, options.threads)
         self._pool = OrderedPool(options.threads, _BUDGET_BYTES)
         self._blocks = Blocks()
@@ -226,6 +237,8 @@ class _Writer:
         return data
 
     def _end(self) -> Iterator[bytes]:
+        if self._manifest:
+            yield self._emit(self._manifest(self._report))
         begin = self._offset
         yield from self._directory.chunks()
         size_bytes = self._directory.size_bytes
