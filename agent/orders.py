@@ -28,10 +28,12 @@ def archive_options(settings: Settings) -> ArchiveOptions:
     return ArchiveOptions(archive.level, archive.dialect, threads)
 
 
-def restore_options(settings: Settings, mode: str) -> RestoreOptions:
+def restore_options(settings: Settings, mode: str, names: frozenset[str] | None) -> RestoreOptions:
+    """`names` are those of the target that are restored; None for everything."""
     limits = settings.restore
     return RestoreOptions(
         mode=mode,
+        names=names,
         limits=ArchiveLimits(
             max_files=limits.max_files, max_bytes=limits.max_size, max_ratio=limits.max_ratio
         ),

@@ -31,7 +31,7 @@ _KNOWN = _KEYS | {
     "backup.dir", "backup.exclude", "backup.skipUnchanged", "restore.mode", "restore.preview",
     "restore.foreign",
     BACKUP_STORE, RESTORE_STORE, NAME, DESCRIPTION, RETENTION_DATE,
-    BACKUP_DATA_TYPES, BACKUP_PATHS,
+    BACKUP_DATA_TYPES, BACKUP_PATHS, RESTORE_DATA_TYPES, RESTORE_PATHS,
 }  # fmt: skip
 """Backends send one set of options to all operations, so what one of them knows is known to all."""
 RestoreMode = Literal["merge", "replace"]

@@ -40,6 +40,8 @@ class PreviewNote:
     directory: str
     made: list[str]
     mode: str
+    names: list[str] | None = None
+    """Of the target, only these are restored."""
     stand: str = Stand.RUNNING
     code: str = ""
     message: str = ""

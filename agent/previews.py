@@ -86,6 +86,7 @@ class Previews:
             str(into.directory),
             [str(path) for path in into.made],
             into.options.mode,
+            None if into.options.names is None else sorted(into.options.names),
         )
         return self._runner.prepared(
             job,
@@ -223,7 +224,7 @@ class Previews:
         return Into(
             directory,
             made,
-            restore_options(settings, note.mode),
+            restore_options(settings, note.mode, None if note.names is None else frozenset(note.names)),
             before=hook(settings, "beforeRestoreCmd", settings.before_restore_cmd, job, directory),
             after=hook(settings, "afterRestoreCmd", settings.after_restore_cmd, job, directory),
         )

@@ -17,6 +17,7 @@ from agent.backup.context import Command, Context, Place
 from agent.backup.errors import ForeignArchive, disk_errors
 from agent.backup.job import archive_time
 from agent.backup.pipeline import work_directory
+from agent.backup.restore.choice import Choice
 from agent.backup.retry import with_retries
 from agent.backup.seal.header import refuse_sealed
 from agent.backup.stages import Into, Preview, lay_out, put_back, restore_work
@@ -37,6 +38,8 @@ class RestoreOrder:
     download: Path
     place: Place
     device_tag: str
+    choice: Choice
+    """What of the archive goes there."""
     unseal: Unseal = refuse_sealed
     deliver: Command | None = None
     """Kanto's `restoreCmd`: it does what it wants with what is unpacked in the directory, made for it."""
@@ -68,9 +71,9 @@ def _fetched(order: RestoreOrder, context: Context) -> Iterator[ArchiveReader]:
         _fetch(order, context)
         context.phase("unpacking")
         with order.download.open("rb") as file:
-            archive = ArchiveReader(order.unseal(file))
-            _check_origin(archive.manifest(), order.device)
-            yield archive
+            plain = order.unseal(file)
+            _check_origin(ArchiveReader(plain).manifest(), order.device)
+            yield order.choice.reader(plain)
     finally:
         with suppress(OSError):  # what a failing disk keeps, the next start removes
             order.download.unlink()

@@ -124,3 +124,8 @@ def test_a_hard_link_whose_first_name_is_elsewhere_becomes_a_file(tmp_path: Path
     }
     assert set(first["all"]) == {None, "a"}
     assert set(first["sub"]) == {None}
+
+
+def test_an_archive_with_only_the_name_of_a_data_set_holds_nothing_of_it(tmp_path: Path) -> None:
+    with pytest.raises(NotInArchive, match="holds nothing of what was chosen"):
+        roots_in(archive(tmp_path, {"network": Dir()}), NETWORK)

@@ -23,6 +23,7 @@ from agent.backup.errors import ArchiveError, Cancelled, JobError, NoSpace, Prov
 from agent.backup.job import COMMITTED, STOPPED
 from agent.backup.pipeline import BackupOrder, BackupResult, backup
 from agent.backup.restore import RestoreOptions, missing
+from agent.backup.restore.choice import Choice
 from agent.backup.restoring import RestoreOrder, newest, restore
 from agent.backup.retry import RetryLimits
 from agent.backup.roots import Root
@@ -97,7 +98,11 @@ class Work:
         limits = ArchiveLimits(max_files=1000, max_bytes=1 << 30, max_ratio=1000)
         download = self.staging / "job-1.part"
         options = RestoreOptions(limits=limits)
-        return RestoreOrder(Into(self.data, missing(self.data), options), download, place, TAG)
+        return RestoreOrder(Into(self.data, missing(self.data), options), download, place, TAG, self.whole)
+
+    @property
+    def whole(self) -> Choice:
+        return Choice((Root("", self.data),))
 
     def save(self, place: Place | None = None, **changes: Any) -> BackupResult:
         return backup(self.backup_order(place, **changes), self.context)

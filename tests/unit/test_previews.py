@@ -91,6 +91,15 @@ def test_finalize_looks_at_the_target_as_it_is_then(home: Device) -> None:
     assert sorted(os.listdir(home.data)) == ["added", "config"]
 
 
+def test_finalize_takes_nothing_away_but_in_what_was_chosen(home: Device) -> None:
+    preview(home, **{"restore.mode": "replace", "restore.paths": "config"})
+    assert shown(home)["lost"] == []
+    ask(home, "finalize")
+    home.finish()
+    assert (home.data / "config/app.json").read_bytes() == b"new"
+    assert sorted(os.listdir(home.data)) == ["config", "mine"]
+
+
 @pytest.mark.parametrize("operation", ["finalize", "discard"])
 @pytest.mark.parametrize("asked", [None, {"correlationId": "Q"}])
 def test_without_such_a_preview_there_is_a_404(home: Device, operation: str, asked: Any) -> None:

@@ -44,7 +44,16 @@ class Choice:
         if missing:
             names = ", ".join(f"'{name}'" for name in sorted(set(missing.values())))
             raise NotInArchive(f"nothing restored: the archive does not hold {names}")
+        if len(waiting) == len(self.roots):
+            raise NotInArchive("nothing restored: the archive holds nothing of what was chosen")
         return tuple(root for root in self.roots if root not in waiting)
+
+    def reader(self, file: BinaryIO) -> ArchiveReader:
+        """The part of an archive that belongs to the one root. Raises as `roots_in`."""
+        archive = ArchiveReader(file)
+        self.roots_in(archive)
+        (root,) = self.roots
+        return archive if root == Root("", root.directory) else RootReader(file, root)
 
     def _belongs(self, entry: ArchiveEntry) -> bool:
         on_the_way = f"{entry.name}/"

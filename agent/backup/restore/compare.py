@@ -3,7 +3,7 @@
 import itertools
 import os
 import stat
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from agent.backup.archive.names import PRIVATE_PREFIX, bad_entry, readable
 from agent.backup.errors import AccessForbidden, IoError
@@ -28,13 +28,13 @@ class Comparison:
         self,
         workspace: Workspace,
         *,
-        replace: bool,
+        goes: Callable[[str], bool] | None,
         special_bits: bool,
         mounts: Sequence[str],
         own_storage: str | None = None,
     ) -> None:
-        """`replace`: entries that only the target has go. `mounts` and `own_storage` are relative to it."""
-        self._workspace, self._replace, self._special_bits = workspace, replace, special_bits
+        """`goes`: whether a name goes that only the target has; None: it stays. Names are relative."""
+        self._workspace, self._goes, self._special_bits = workspace, goes, special_bits
         self._mounts, self._own_storage = mounts, own_storage
         self._device = os.fstat(workspace.root_fd).st_dev
         self._numbers = itertools.count()
@@ -55,8 +55,8 @@ class Comparison:
                 step = self._entry(f"{path}/{name}" if path else name, names[name])
                 if step:
                     yield step
-            if self._replace:
-                yield from self._surplus(path, names)
+            if self._goes:
+                yield from self._surplus(path, names, self._goes)
 
     def _keep(self, path: str, new_meta: Meta | None) -> Step:
         status = os.fstat(self._workspace.target.directory(path))
@@ -137,7 +137,7 @@ class Comparison:
             return False
         return True
 
-    def _surplus(self, parent: str, wanted: Iterable[str]) -> Iterator[Step]:
+    def _surplus(self, parent: str, wanted: Iterable[str], goes: Callable[[str], bool]) -> Iterator[Step]:
         new_fd = self._workspace.new_directory(parent)
         fd = self._workspace.target.directory(parent)
         there = set(os.listdir(fd))
@@ -150,7 +150,7 @@ class Comparison:
             if exists((new_fd, name)) or (folded and _inode(name, fd) in folded):
                 continue
             path = f"{parent}/{name}" if parent else name
-            if path == self._own_storage:
+            if path == self._own_storage or not goes(path):
                 continue
             refuse_mounts(path, whole=True, mounts=self._mounts)
             self._refuse_own_storage(path)

@@ -2,7 +2,7 @@
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import BinaryIO
@@ -45,10 +45,15 @@ class Differences:
     """Goes through both trees, without recursion."""
 
     def __init__(
-        self, workspace: Workspace, *, replace: bool, own_storage: str | None, token: CancelToken
+        self,
+        workspace: Workspace,
+        *,
+        goes: Callable[[str], bool] | None,
+        own_storage: str | None,
+        token: CancelToken,
     ) -> None:
-        """`replace`: what only the target has goes, but for `own_storage`, relative to it."""
-        self._workspace, self._replace, self._token = workspace, replace, token
+        """`goes`: whether a name goes that only the target has; None: it stays, as `own_storage` does."""
+        self._workspace, self._goes, self._token = workspace, goes, token
         self._own_storage = own_storage
         self._new, self._old = Tree(workspace.work_fd), Tree(workspace.root_fd)
         self._waiting: list[tuple[str, _Side]] = []
@@ -73,12 +78,12 @@ class Differences:
     def _directory(self, path: str, side: _Side) -> None:
         new = set(self._new_names(path)) if side in (_Side.BOTH, _Side.NEW) else set()
         old = set(self._old_names(path)) if side is not _Side.NEW else set()
-        goes = self._replace if side is _Side.BOTH else side is _Side.GOES
         for name in sorted(new | old):
             self._token.check()
             its_path = f"{path}/{name}" if path else name
             if name not in new:
-                self._only_old(its_path, goes)
+                surplus = self._goes is not None and side is _Side.BOTH and self._goes(its_path)
+                self._only_old(its_path, surplus or side is _Side.GOES)
             elif name not in old:
                 self._only_new(its_path)
             else:

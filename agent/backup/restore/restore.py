@@ -19,6 +19,7 @@ from agent.backup.restore.disk import sync_file_system
 from agent.backup.restore.mounts import mounts_below
 from agent.backup.restore.unpack import Unpacker
 from agent.backup.restore.workspace import DONE, NEW, PLAN, Workspace
+from agent.backup.roots import Root
 from agent.backup.transfer import Progress, no_progress
 from providers.room import Room
 
@@ -30,6 +31,8 @@ class RestoreOptions:
     limits: ArchiveLimits
     mode: str = "merge"
     """"merge": entries of the target that the archive does not name stay; "replace": they go."""
+    names: frozenset[str] | None = None
+    """Of these alone, as `Root.names` has them, "replace" takes anything away; None for everything."""
     reserve_bytes: int = 0
     """Free space that has to be left on the target's file system."""
     owner: bool = True
@@ -113,7 +116,7 @@ class Restore:
         with disk_errors(f"cannot compare with '{readable(str(self._target))}'"):
             return Differences(
                 workspace,
-                replace=self._options.mode == "replace",
+                goes=self._goes(),
                 own_storage=self._own_storage(),
                 token=self._token,
             ).count()
@@ -176,11 +179,16 @@ class Restore:
     def _comparison(self, workspace: Workspace) -> Comparison:
         return Comparison(
             workspace,
-            replace=self._options.mode == "replace",
+            goes=self._goes(),
             special_bits=self._options.special_bits,
             mounts=mounts_below(self._target),
             own_storage=self._own_storage(),
         )
+
+    def _goes(self) -> Callable[[str], bool] | None:
+        if self._options.mode == "merge":
+            return None
+        return Root("", self._target, self._options.names).holds
 
     def _own_storage(self) -> str | None:
         """The agent's storage, relative to the target; None when it is not in there."""

@@ -1,0 +1,167 @@
+"""Data sets, single assets and what cannot leave the device, over a real broker."""
+
+import io
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.integration.conftest import contents
+from tests.support.agent_process import AgentProcess
+from tests.support.backend import Backend
+
+LOCAL = {"storage.provider": "local"}
+
+
+@pytest.fixture
+def house(device: AgentProcess, backend: Backend) -> AgentProcess:
+    """A device with two data sets in directories of their own, and rules; its agent runs."""
+    for name in ("net/eth0", "net/old.bak", "keys/tpm.key", "keys/cert.pem", "hosts", "other"):
+        (device.work / "etc" / name).parent.mkdir(parents=True, exist_ok=True)
+        (device.work / "etc" / name).write_text(name)
+    etc = f"{device.work}/etc"
+    device.settings |= {
+        "mode": "strict",
+        "dataSets": {
+            "network": {"paths": [f"{etc}/net", f"{etc}/hosts"], "exclude": "*.bak"},
+            "keys": {"paths": f"{etc}/keys"},
+        },
+        "unexportable": ["*.key"],
+        "strictBackup": True,
+    }
+    device.start()
+    backend.announced()
+    return device
+
+
+def run(backend: Backend, operation: str, correlation_id: str, **options: Any) -> dict[str, Any]:
+    """How the job ended. Option `restore__paths` is `restore.paths`."""
+    given = LOCAL | {key.replace("__", "."): value for key, value in options.items()}
+    answer = backend.ask(
+        operation, {"correlationId": correlation_id, "options": given}, request_id=correlation_id
+    )
+    assert answer["status"] == 204, answer
+    return backend.ended(correlation_id)
+
+
+def archived(agent: AgentProcess) -> list[str]:
+    (archive,) = (agent.storage / "archives").glob("*.zip")
+    with zipfile.ZipFile(io.BytesIO(archive.read_bytes())) as opened:
+        return sorted(opened.namelist())
+
+
+def test_data_sets_go_into_one_archive_and_rules_are_no_failure(
+    house: AgentProcess, backend: Backend
+) -> None:
+    ended = run(backend, "backup", "one", backup__dataTypes="network,keys")
+    assert (ended["state"], ended["message"]) == (
+        "BACKUP_FINISHED",
+        "1 entry left out: 1 unexportable by the device's settings",
+    )
+    etc = str(house.work / "etc")
+    assert archived(house) == [
+        f"keys{etc}/keys/", f"keys{etc}/keys/cert.pem",
+        f"network{etc}/", f"network{etc}/hosts", f"network{etc}/net/", f"network{etc}/net/eth0",
+    ]  # fmt: skip
+    assert backend.ask("describe", {"correlationId": "one"})["value"]["unexportable"] == 1
+
+
+def test_a_data_set_comes_back_to_where_the_settings_say(house: AgentProcess, backend: Backend) -> None:
+    run(backend, "backup", "one", backup__dataTypes=["network", "keys"])
+    etc = house.work / "etc"
+    (etc / "keys/cert.pem").write_text("damaged")
+    (etc / "keys/new").write_text("new")
+    (etc / "hosts").write_text("damaged")
+    ended = run(backend, "restore", "two", restore__dataTypes="keys", restore__mode="replace")
+    assert ended["state"] == "RESTORE_FINISHED"
+    assert (etc / "keys/cert.pem").read_text() == "keys/cert.pem"
+    assert sorted(path.name for path in (etc / "keys").iterdir()) == ["cert.pem"]
+    assert (etc / "hosts").read_text() == "damaged"
+
+
+def test_replacing_one_file_leaves_all_others_in_its_directory(house: AgentProcess, backend: Backend) -> None:
+    run(backend, "backup", "one", backup__dataTypes="network")
+    etc = house.work / "etc"
+    (etc / "hosts").write_text("damaged")
+    before = contents(etc)
+    options = {"restore__dataTypes": "network", "restore__paths": f"{etc}/hosts", "restore__mode": "replace"}
+    assert run(backend, "restore", "two", **options)["state"] == "RESTORE_FINISHED"
+    after = contents(etc)
+    assert (etc / "hosts").read_text() == "hosts"
+    assert {name for name in before if before[name] != after.get(name)} == {"hosts"}
+    assert set(before) == set(after)
+
+
+def test_single_assets_are_saved_and_restored_alone(house: AgentProcess, backend: Backend) -> None:
+    assert run(backend, "backup", "one", backup__paths="config,start.sh")["state"] == "BACKUP_FINISHED"
+    assert {name.split("/")[0] for name in archived(house)} == {"config", "start.sh"}
+    saved = contents(house.data)
+    (house.data / "config/app.json").write_text("damaged")
+    (house.data / "start.sh").write_text("damaged")
+    options = {"restore__paths": f"{house.data}/config/app.json", "restore__mode": "replace"}
+    assert run(backend, "restore", "two", **options)["state"] == "RESTORE_FINISHED"
+    assert contents(house.data)["config/app.json"] == saved["config/app.json"]
+    assert (house.data / "start.sh").read_text() == "damaged"
+    assert set(contents(house.data)) == set(saved)
+
+
+def test_what_the_archive_does_not_hold_ends_the_restore_before_the_target_is_touched(
+    house: AgentProcess, backend: Backend
+) -> None:
+    run(backend, "backup", "one", backup__dataTypes="network")
+    before = contents(house.work / "etc")
+    ended = run(backend, "restore", "two", restore__dataTypes="keys")
+    assert (ended["state"], ended["statusCode"]) == ("RESTORE_FAILED", "not-found")
+    assert ended["message"] == "nothing restored: the archive does not hold 'keys'"
+    ended = run(backend, "restore", "three", restore__paths="no/such")
+    assert (ended["statusCode"], ended["message"]) == (
+        "not-found",
+        "nothing restored: the archive does not hold 'no/such'",
+    )
+    assert contents(house.work / "etc") == before
+
+
+def test_a_rule_is_no_failure_but_what_cannot_be_saved_is(house: AgentProcess, backend: Backend) -> None:
+    (house.work / "etc/hosts").unlink()
+    ended = run(backend, "backup", "one", backup__dataTypes="network")
+    assert (ended["state"], ended["statusCode"]) == ("BACKUP_FAILED", "incomplete")
+    assert "1 missing" in ended["message"]
+    assert list((house.storage / "archives").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("operation", "options", "error", "says"),
+    [
+        ("backup", {"backup.dataTypes": "modem"}, "parameter.invalid", "only: keys, network"),
+        ("restore", {"restore.dataTypes": "modem"}, "parameter.invalid", "only: keys, network"),
+        ("backup", {"backup.paths": "nix"}, "execution.failed", "'nix' does not exist"),
+        ("backup", {"backup.paths": "/etc/passwd"}, "execution.failed", "'/etc/passwd' is not in"),
+        ("restore", {"restore.paths": "/etc/passwd"}, "execution.failed", "'/etc/passwd' is not in"),
+        ("restore", {"restore.paths": "a/../.."}, "parameter.invalid", "must not have '..'"),
+    ],
+)
+def test_what_cannot_be_chosen_gets_a_400(
+    house: AgentProcess, backend: Backend, operation: str, options: dict[str, str], error: str, says: str
+) -> None:
+    answer = backend.ask(operation, {"options": LOCAL | options}, request_id="r")
+    assert (answer["status"], answer["value"]["error"]) == (400, f"messages:{error}")
+    assert says in answer["value"]["message"]
+
+
+def test_where_the_device_s_own_command_collects_there_is_nothing_to_choose(
+    device: AgentProcess, backend: Backend, tmp_path: Path
+) -> None:
+    device.settings |= {
+        "backupCmd": "true",
+        "restoreCmd": "true",
+        "dataSets": {"a": {"paths": str(tmp_path)}},
+    }
+    device.start()
+    backend.announced()
+    for operation in ("backup", "restore"):
+        for option in ("dataTypes", "paths"):
+            options = LOCAL | {f"{operation}.{option}": "a"}
+            answer = backend.ask(operation, {"options": options}, request_id=operation + option)
+            assert answer["status"] == 400
+            assert f"no option '{operation}.{option}' here" in answer["value"]["message"]
