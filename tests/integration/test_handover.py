@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.agent_process import AgentProcess
-from tests.support.backend import LAST_OPERATION, LAST_UPLOAD, REQUEST, Backend
+from tests.support.backend import LAST_UPLOAD, REQUEST, Backend
 from tests.support.stalling import stalling
 from tests.support.trees import differences
 from tests.support.waiting import wait_until
@@ -170,10 +170,3 @@ def test_cancel_of_an_upload_says_canceled_and_the_archive_can_be_started_again(
     backend.messages.clear()
     assert start(backend, "X#1", LOCAL) == 204
     assert backend.ended("X", LAST_UPLOAD)["state"] == "SUCCESS"
-
-
-def test_cancel_of_nothing_is_404(agent: AgentProcess, backend: Backend) -> None:
-    answer = backend.ask("cancel", {"correlationID": "nobody"})
-    assert answer["value"]["status"] == 404
-    assert answer["value"]["error"] == "messages:parameter.invalid"
-    assert backend.values(LAST_OPERATION) == []

@@ -58,6 +58,8 @@ class Work:
     left_out: list[tuple[str, str]] = field(default_factory=list)
     done: list[int] = field(default_factory=list)
     expected: list[int] = field(default_factory=list)
+    cancelled_in: str = ""
+    """A phase that is cancelled as it begins."""
 
     @property
     def data(self) -> Path:
@@ -76,10 +78,15 @@ class Work:
             retries,
             self.checkpoint,
             progress=self.done.append,
-            phase=self.phases.append,
+            phase=self._entered,
             expect=self.expected.append,
             left_out=self._left_out,
         )
+
+    def _entered(self, phase: str) -> None:
+        self.phases.append(phase)
+        if phase == self.cancelled_in:
+            self.token.cancel("enough")
 
     def _left_out(self, name: str, reason: str) -> None:
         self.left_out.append((name, reason))
@@ -660,5 +667,28 @@ def test_a_cancel_while_fetching_leaves_the_target_alone(work: Work) -> None:
     before = snapshot(work.data)
     with pytest.raises(Cancelled, match="enough"):
         put_back(work, storage)
+    assert differences(before, snapshot(work.data)) == []
+    work.assert_nothing_left()
+
+
+@pytest.mark.parametrize("phase", ["comparing", "archiving", "uploading"])
+def test_a_backup_that_is_cancelled_as_a_phase_begins_stores_nothing(work: Work, phase: str) -> None:
+    work.cancelled_in, storage = phase, MemoryStorage()
+    with pytest.raises(Cancelled, match="enough"):
+        work.save(place(storage, needs_size=True), skip_unchanged=True)
+    assert work.phases[-1] == phase
+    assert storage.objects == {}
+    work.assert_nothing_left()
+
+
+@pytest.mark.parametrize("phase", ["fetching", "unpacking", "committing"])
+def test_a_restore_that_is_cancelled_as_a_phase_begins_changes_nothing(work: Work, phase: str) -> None:
+    storage = saved(work)
+    (work.data / "config" / "app.json").write_bytes(b"newer")
+    before = snapshot(work.data)
+    work.cancelled_in = phase
+    with pytest.raises(Cancelled, match="enough"):
+        put_back(work, storage)
+    assert work.phases[-1] == phase
     assert differences(before, snapshot(work.data)) == []
     work.assert_nothing_left()

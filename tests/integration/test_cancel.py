@@ -1,0 +1,141 @@
+"""`cancel` in every phase: one outcome, within a second, and everything is as it was.
+
+Phases that nothing can hold up from outside (comparing, unpacking) are cancelled in `test_pipeline.py`.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from time import monotonic
+
+import pytest
+
+from tests.support.agent_process import AgentProcess
+from tests.support.backend import LAST_UPLOAD, Backend
+from tests.support.stalling import stalling
+from tests.support.trees import differences
+from tests.support.waiting import wait_until
+
+from .conftest import contents
+
+LOCAL = {"storage.provider": "local"}
+SLOW = {"transfer": {"rateLimit": "100kB"}, "archive": {"level": "store"}}
+ENDLESS = "#!/bin/sh\nexec sleep 600\n"
+
+
+@contextmanager
+def nowhere() -> Iterator[dict[str, str]]:
+    """Options of a place that takes what comes."""
+    yield LOCAL
+
+
+@contextmanager
+def stalled() -> Iterator[dict[str, str]]:
+    """Options of a place that lets a transfer begin and never end."""
+    with stalling() as place:
+        yield {"https.url": place.url}
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A job that stays in a phase until it is cancelled."""
+
+    kind: str
+    name: str
+    settings: dict[str, object] = field(default_factory=dict)
+    hook: str = ""
+    place: Callable[[], AbstractContextManager[dict[str, str]]] = nowhere
+
+
+PHASES = {
+    "collecting": Phase("backup", "collecting", hook="backupCmd"),
+    "archiving": Phase("backup", "archiving", SLOW),
+    "uploading": Phase("backup", "uploading", place=stalled),
+    "fetching": Phase("restore", "fetching", place=stalled),
+    "delivering": Phase("restore", "delivering", hook="restoreCmd"),
+    "before the commit": Phase("restore", "committing", hook="beforeRestoreCmd"),
+    "after the commit": Phase("restore", "committing", hook="afterRestoreCmd"),
+}
+
+
+@pytest.mark.parametrize("phase", PHASES.values(), ids=PHASES)
+def test_cancel_in_every_phase_ends_the_job_once_and_changes_nothing(
+    device: AgentProcess, backend: Backend, phase: Phase
+) -> None:
+    """Also when everything is in place already and only `afterRestoreCmd` still runs."""
+    device.start()
+    backend.announced()
+    backend.run("backup", "first", LOCAL)
+    (device.data / "newer").write_bytes(bytes(3_000_000))
+    before, kept = contents(device.data), sorted((device.storage / "archives").iterdir())
+    device.stop()
+    device.settings |= phase.settings
+    if phase.hook:
+        script = device.work / "endless.sh"
+        script.write_text(ENDLESS)
+        script.chmod(0o755)
+        device.settings[phase.hook] = str(script)
+    backend.messages.clear()
+    device.start()
+    backend.announced()
+    with phase.place() as options:
+        backend.ask(phase.kind, {"correlationId": "X", "options": options})
+        reach(backend, device, phase)
+        cancelled_s = monotonic()
+        value = {"correlationId": "X", "statusCode": "enough", "message": "no more"}
+        assert backend.ask("cancel", value)["status"] == 204
+        ended = backend.ended("X")
+        assert monotonic() - cancelled_s < 2
+    failed = f"{phase.kind.upper()}_FAILED"
+    assert (ended["state"], ended["statusCode"], ended["message"]) == (failed, "enough", "no more")
+    assert backend.ask("cancel", {"correlationId": "X"})["status"] == 404
+    assert [told["state"] for told in backend.values()] == [f"{phase.kind.upper()}_STARTED", failed]
+    assert differences(before, contents(device.data)) == []
+    assert sorted((device.storage / "archives").iterdir()) == kept
+
+
+def reach(backend: Backend, device: AgentProcess, phase: Phase) -> None:
+    def there() -> bool:
+        job = backend.ask("status")["value"]["job"]
+        return bool(job and job["phase"] == phase.name)
+
+    wait_until(there, what=f"the phase {phase.name}")
+    if phase.hook:
+        device.wait_for_log("hook started", hook=phase.hook)
+
+
+def test_an_upload_that_waits_for_its_turn_and_the_one_that_runs_are_cancelled_alone(
+    agent: AgentProcess, backend: Backend
+) -> None:
+    """Their archives stay, and can be started again."""
+    for name in ("A", "B"):
+        backend.run("backup", name, {})
+        backend.requested(f"{name}#1")
+    with stalling() as place:
+        for name in ("A", "B"):
+            value = {"correlationId": f"{name}#1", "options": {"https.url": place.url}}
+            assert backend.ask("start", value)["status"] == 204
+        assert place.reached.wait(20)
+        for name in ("B", "A"):
+            assert backend.ask("cancel", {"correlationId": f"{name}#1"})["status"] == 204
+            assert backend.ended(name, LAST_UPLOAD)["state"] == "CANCELED"
+            assert backend.ask("cancel", {"correlationId": f"{name}#1"})["status"] == 404
+    for name in ("A", "B"):
+        assert backend.ask("start", {"correlationId": f"{name}#1", "options": LOCAL})["status"] == 204
+
+
+def test_cancel_of_what_does_not_run_is_404_and_never_500(agent: AgentProcess, backend: Backend) -> None:
+    """Before any job, after one, while another runs, and for an archive that only waits."""
+    wrong = [{"correlationId": "nobody"}, {"correlationId": "done"}, {"correlationId": "staged#1"}, {}, None]
+    assert backend.ask("cancel", wrong[0])["status"] == 404
+    assert backend.values() == []
+    backend.run("backup", "done", LOCAL)
+    backend.run("backup", "staged", {})
+    with stalling() as place:
+        backend.ask("backup", {"correlationId": "other", "options": {"https.url": place.url}})
+        assert place.reached.wait(20)
+        for value in wrong:
+            answer = backend.ask("cancel", value)
+            assert (answer["status"], answer["value"]["error"]) == (404, "messages:parameter.invalid")
+        place.release.set()
+        assert backend.ended("other")["state"] == "BACKUP_FINISHED"
