@@ -15,8 +15,9 @@ from agent.backup.job import Kind, State
 from agent.journal import Journal
 from agent.messaging.ditto import PARAMETER_INVALID, CommandError, encode
 from agent.parameters import Parameters
+from agent.printable import printable
 
-_COLUMNS = "id, kind, correlation_id, started, ended, state, status_code, message, facts"
+_COLUMNS = "id, kind, correlation_id, started, ended, state, status_code, message, directory, facts"
 _ENDED = {"finished": State.FINISHED, "failed": State.FAILED}
 _IN_LISTS = ("id", "correlationId", "kind", "state", "statusCode", "endTime", "name", "archiveBytes")
 _OF_THE_LAST = ("id", "correlationId", "kind", "state", "startTime", "endTime", "statusCode", "message")
@@ -112,7 +113,7 @@ class History:
 
 
 def _entry(row: tuple[Any, ...]) -> dict[str, Any]:
-    job_id, kind, correlation_id, started, ended, state, code, message, facts = row
+    job_id, kind, correlation_id, started, ended, state, code, message, directory, facts = row
     entry = {
         "id": job_id,
         "correlationId": correlation_id,
@@ -122,13 +123,14 @@ def _entry(row: tuple[Any, ...]) -> dict[str, Any]:
         "endTime": ended,
         "statusCode": code,
         "message": message,
+        "directory": printable(os.fsdecode(directory)),
     }
     return entry | {to_camel(key): fact for key, fact in json.loads(facts).items()}
 
 
 def _fitting(entry: dict[str, Any], room_bytes: int) -> dict[str, Any]:
     """The entry with as much of its texts as there is room for."""
-    for key in ("message", "description"):
+    for key in ("message", "description", "directory", "place"):
         excess = len(encode(entry)) - room_bytes
         if excess > 0 and key in entry:
             entry[key] = entry[key].encode()[: -excess - 3].decode(errors="ignore") + "…"

@@ -151,17 +151,27 @@ class Journal:
 
     # Jobs
 
-    def job_started(self, job: Job, directory: Path, made: Iterable[Path]) -> None:
+    def job_started(
+        self,
+        job: Job,
+        directory: Path,
+        made: Iterable[Path],
+        facts: Mapping[str, object] = MappingProxyType({}),
+    ) -> None:
+        """`facts` are for the history, whatever becomes of the job."""
         with self.transaction() as db:
             db.execute(
-                "INSERT INTO jobs VALUES (?, ?, ?, ?, ?, ?, ?, ?, '', '', '{}')",
+                "INSERT INTO jobs VALUES (?, ?, ?, ?, ?, ?, ?, ?, '', '', ?)",
                 (job.id, job.kind, job.correlation_id, format_time(job.started), os.fsencode(directory),
-                 json.dumps([os.fspath(path) for path in made]), job.state, format_time(None)),
+                 json.dumps([os.fspath(path) for path in made]), job.state, format_time(None),
+                 json.dumps(dict(facts))),
             )  # fmt: skip
 
     def job_ended(self, job: Job, facts: Mapping[str, object] = MappingProxyType({})) -> None:
-        """Keep how the job ended, and `facts` about it for the history."""
+        """Keep how the job ended, and `facts` about it for the history, beside those of its start."""
         with self.transaction() as db:
+            row = db.execute("SELECT facts FROM jobs WHERE id = ?", (job.id,)).fetchone()
+            known = json.loads(row[0]) if row else {}
             db.execute(
                 "UPDATE jobs SET state = ?, ended = ?, status_code = ?, message = ?, facts = ? WHERE id = ?",
                 (
@@ -169,7 +179,7 @@ class Journal:
                     format_time(job.ended),
                     job.status_code,
                     job.message,
-                    json.dumps(dict(facts)),
+                    json.dumps(known | dict(facts)),
                     job.id,
                 ),
             )

@@ -123,7 +123,8 @@ class Runner:
         """
 
         def record() -> None:
-            self._journal.job_started(job, directory, made)
+            facts = {"place": place.shown} if place and place.shown else {}
+            self._journal.job_started(job, directory, made, facts)
             self.tell(job)
 
         return self.prepared(

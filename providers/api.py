@@ -178,6 +178,14 @@ class Deleting(Protocol):
 
 
 @runtime_checkable
+class Locating(Protocol):
+    """Offered by a storage that can say without the network where it keeps something."""
+
+    def where(self, name: str, /) -> str:
+        """What `Stored.place` is for this name: for the history, also of a job that fails."""
+
+
+@runtime_checkable
 class Looking(Protocol):
     """Offered by a storage that can say what it keeps under a name, without fetching it."""
 

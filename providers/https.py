@@ -97,6 +97,9 @@ class Https:
                 raise Unreachable(f"{what}: HTTP {answer.status} before the whole archive was sent")
             return Stored(name, source.size, answer.headers.get("etag", ""), self._address.place)
 
+    def where(self, _name: str, /) -> str:
+        return self._address.place
+
     def get(self, name: str, sink: Sink, checkpoint: Checkpoint, /) -> Stored:
         """Fetch the object; continues with `Range` and `If-Range` when the checkpoint knows its version."""
         known = checkpoint.get(_VALIDATOR)

@@ -92,7 +92,7 @@ class Local:
                 os.fsync(file)
                 os.rename(part, leaf, src_dir_fd=directory, dst_dir_fd=directory)
                 os.fsync(directory)
-                return Stored(name, size_bytes, _etag(os.fstat(file)), self._place(name))
+                return Stored(name, size_bytes, _etag(os.fstat(file)), self.where(name))
 
     def get(self, name: str, sink: Sink, checkpoint: Checkpoint, /) -> Stored:
         """Read `name` into `sink`; continues at `sink.tell()` when the file is still the same one."""
@@ -103,11 +103,11 @@ class Local:
                 file = self._open(stack, root, parents, leaf)
                 status = os.fstat(file)
             if not stat.S_ISREG(status.st_mode):
-                raise NotFound(f"{self._place(name)} is not a regular file")
+                raise NotFound(f"{self.where(name)} is not a regular file")
             self._resume(sink, checkpoint, status)
             self._fetch(file, sink, status.st_size)
         checkpoint.pop(_ETAG, None)
-        return Stored(name, status.st_size, _etag(status), self._place(name))
+        return Stored(name, status.st_size, _etag(status), self.where(name))
 
     def look(self, name: str, /) -> Stored:
         """Size and identity of the file: its time and inode."""
@@ -115,7 +115,7 @@ class Local:
         with ExitStack() as stack, self._translating():
             root = stack.enter_context(self._root())
             status = os.fstat(self._open(stack, root, parents, leaf))
-        return Stored(name, status.st_size, _etag(status), self._place(name))
+        return Stored(name, status.st_size, _etag(status), self.where(name))
 
     def list(self, prefix: str, /) -> Iterator[str]:
         """Names of the files that begin with `prefix`; unfinished archives are not among them."""
@@ -137,11 +137,11 @@ class Local:
             os.unlink(leaf, dir_fd=directory)
             os.fsync(directory)
 
+    def where(self, name: str, /) -> str:
+        return f"local:{self._target_name}/{name}"
+
     def close(self) -> None:
         """Nothing stays open between calls."""
-
-    def _place(self, name: str) -> str:
-        return f"local:{self._target_name}/{name}"
 
     @contextmanager
     def _translating(self) -> Iterator[None]:
@@ -196,7 +196,7 @@ class Local:
             # Without O_NONBLOCK a FIFO of this name would be waited for.
             file = os.open(leaf, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
         except FileNotFoundError as error:
-            raise NotFound(f"{self._place('/'.join([*parents, leaf]))} does not exist") from error
+            raise NotFound(f"{self.where('/'.join([*parents, leaf]))} does not exist") from error
         stack.callback(os.close, file)
         return file
 

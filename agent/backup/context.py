@@ -7,7 +7,7 @@ from pathlib import Path
 from agent.backup.cancel import CancelToken
 from agent.backup.retry import RetryLimits
 from agent.backup.transfer import Progress, RateLimit, no_progress
-from providers.api import Checkpoint, Storage
+from providers.api import Checkpoint, Locating, Storage
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,3 +44,8 @@ class Place:
     needs_size: bool
     name: str | None
     metadata: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def shown(self) -> str:
+        """For people, without secrets: what is known of it without the network."""
+        return self.storage.where(self.name or "") if isinstance(self.storage, Locating) else ""

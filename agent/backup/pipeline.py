@@ -98,7 +98,7 @@ def _unless_unchanged(order: BackupOrder, place: Place, context: Context) -> Bac
             there = is_still_there(place.storage, last)
         context.token.check()
         if there:
-            stored = Stored(last.name, last.size_bytes, last.etag)
+            stored = Stored(last.name, last.size_bytes, last.etag, replace(place, name=last.name).shown)
             return BackupResult(look.report, last.size_bytes, "", stored, last, skipped=True)
     result = _archived(order, context)
     # What changed while the archive was made is in it as it was at some moment, and looks different by now.

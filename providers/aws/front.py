@@ -49,6 +49,9 @@ class S3(Deferred):
         self._given, self._limits = given, limits
         super().__init__(open_bucket)
 
+    def where(self, name: str, /) -> str:
+        return f"s3://{self._given['aws.s3.bucket']}/{name}"
+
     def preflight(self, _writing: bool, /) -> None:
         """Raise `NotAllowed` when the device is known not to allow this destination.
 

@@ -46,6 +46,10 @@ class AzureBlob(Deferred):
         self._given, self._limits = given, limits
         super().__init__(open_container)
 
+    def where(self, name: str, /) -> str:
+        endpoint = self._given["azure.storage.endpoint"].rstrip("/")
+        return f"{endpoint}/{self._given['azure.blob.container']}/{name}"
+
     def preflight(self, _writing: bool, /) -> None:
         """Raise `NotAllowed` when the device is known not to allow this destination."""
         endpoint = parse_address(self._given["azure.storage.endpoint"])

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from providers.api import Locating
 from providers.errors import Corrupted
 from tests.contract.places import Place
 from tests.contract.transfers import (
@@ -36,6 +37,8 @@ def test_what_was_put_is_there_and_comes_back(place: Place, size_bytes: int) -> 
     with opened(place) as storage:
         stored = storage.put(NAME, BytesSource(data), {"correlation-id": "c-1"}, {})
         assert (stored.name, stored.size_bytes) == (NAME, size_bytes)
+        assert isinstance(storage, Locating)
+        assert storage.where(NAME) == stored.place
         assert place.read(NAME) == data
         assert fetched(storage) == data
         assert place.leftovers() == []

@@ -3,7 +3,7 @@
 Phases that nothing can hold up from outside (comparing, unpacking) are cancelled in `test_pipeline.py`.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from time import monotonic
@@ -42,7 +42,7 @@ class Phase:
 
     kind: str
     name: str
-    settings: dict[str, object] = field(default_factory=dict)
+    settings: Mapping[str, object] = field(default_factory=dict)
     hook: str = ""
     place: Callable[[], AbstractContextManager[dict[str, str]]] = nowhere
 

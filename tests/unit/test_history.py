@@ -63,6 +63,7 @@ def test_an_entry_is_found_by_its_id_and_by_the_backend_s(journal: Journal) -> N
         "endTime": "2026-01-02T03:04:06.000678Z",
         "statusCode": "",
         "message": "all is well",
+        "directory": "/data",
         "archiveBytes": 1,
         "sha256": "ab" * 32,
     }
@@ -118,3 +119,13 @@ def test_the_last_job_fits_into_the_room(journal: Journal) -> None:
     assert last
     assert (last["id"], last["statusCode"]) == (job.id, "io-error")
     assert len(encode(last)) <= 500
+
+
+def test_what_is_known_from_the_start_is_there_whatever_becomes_of_the_job(journal: Journal) -> None:
+    for number, (message, facts) in enumerate([("", {}), ("", {"place": "local:device/b.zip"})]):
+        job = Job(f"{number:016x}", Kind.BACKUP, "c", START)
+        journal.job_started(job, Path("/data\n"), [], {"place": "local:device/a.zip", "store": "site"})
+        journal.job_ended(job.failed(START, "no-space", message), facts)
+    described = [History(journal).describe(Parameters(correlationid=f"{n:016x}"), ROOM_BYTES) for n in (0, 1)]
+    assert [entry["place"] for entry in described] == ["local:device/a.zip", "local:device/b.zip"]
+    assert {(entry["store"], entry["directory"]) for entry in described} == {("site", "/data\\n")}
