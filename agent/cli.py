@@ -39,8 +39,8 @@ COMMANDS = {
     "send": Command("agent.send:main", "send a command to a device and follow it to its end"),
     "backup": Command("agent.cli_jobs:backup", "make a backup now, by the agent on this device"),
     "status": Command("agent.cli_local:status", "what the agent on this device does right now"),
-    "history": Command("agent.cli_local:history", "its jobs that ended, newest first"),
-    "show": Command("agent.cli_local:show", "all that is known of one job"),
+    "history": Command("agent.cli_history:history", "its jobs that ended, newest first"),
+    "show": Command("agent.cli_history:show", "all that is known of one job"),
     "prune": Command("agent.cli_prune:prune", "remove old archives, as the device does once a day"),
     "demo": Command(
         "agent.demo:main", "back up, damage and restore a sample directory, with nothing installed"

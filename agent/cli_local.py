@@ -1,6 +1,6 @@
-"""`status`, `history` and `show`: the command line beside a running agent, over its local socket.
+"""The command line beside a running agent, over its local socket; and the first of its commands, `status`.
 
-There is one agent and one job: these commands ask it, and do nothing themselves.
+There is one agent and one job: all commands here ask it, and do nothing themselves.
 """
 
 import argparse
@@ -93,38 +93,6 @@ def status(argv: list[str]) -> int:
     return run_local(parser, argv, show)
 
 
-def history(argv: list[str]) -> int:
-    """Jobs that ended, newest first."""
-
-    def show(agent: Agent, options: argparse.Namespace) -> None:
-        left, before = options.limit, None
-        while left > 0:
-            asked: Value = {"options": {"history.before": before}} if before else {}
-            page = agent.ask("history", asked)
-            for entry in page["entries"][:left]:
-                write_value(entry, _history_line(entry), as_json=options.json)
-            left, before = left - len(page["entries"]), page.get("next")
-            if before is None:
-                return
-
-    parser = local_parser("history", "jobs that ended, newest first")
-    parser.add_argument("--limit", type=int, default=20, help="at most so many (default: 20)")
-    return run_local(parser, argv, show)
-
-
-def show(argv: list[str]) -> int:
-    """All that is known of one job."""
-
-    def tell(agent: Agent, options: argparse.Namespace) -> None:
-        entry = agent.ask("describe", {"correlationId": options.id})
-        text = "\n".join(printable(f"{key:15}{entry[key]}") for key in entry)
-        write_value(entry, text, as_json=options.json)
-
-    parser = local_parser("show", "all that is known of one job")
-    parser.add_argument("id", help="its id, or the correlation id of the backend")
-    return run_local(parser, argv, tell)
-
-
 def local_parser(name: str, description: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=f"edge-backup {name}",
@@ -170,7 +138,7 @@ def _status_line(value: Value) -> str:
     if not last:
         return "idle"
     why = f" ({last['statusCode']}: {last['message']})" if last["statusCode"] else ""
-    ended = f"{last['state'].lower()} {_time(last['endTime'])}{why}"
+    ended = f"{last['state'].lower()} {time_text(last['endTime'])}{why}"
     return printable(f"idle; last: {last['kind']} {last['correlationId']} {ended}")
 
 
@@ -187,15 +155,9 @@ def progress(job: Value) -> Iterator[str]:
         yield f"{timedelta(seconds=left_s)} left"
 
 
-def _time(text: str) -> str:
+def time_text(text: str) -> str:
     """To the second, and said to be UTC."""
     return f"{text[:10]} {text[11:19]}Z"
-
-
-def _history_line(entry: Value) -> str:
-    size = size_text(entry["archiveBytes"]) if "archiveBytes" in entry else ""
-    about = (entry["endTime"][:19], entry["kind"], entry["state"], size, entry["id"], entry["correlationId"])
-    return printable("{:19}  {:7}  {:8}  {:>9}  {}  {}".format(*about))
 
 
 def size_text(size_bytes: int) -> str:

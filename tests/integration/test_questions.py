@@ -1,6 +1,7 @@
 """What the agent says of itself: over a real broker, and to the command line beside it."""
 
 import json
+import re
 import subprocess
 from typing import Any
 
@@ -54,7 +55,16 @@ def test_the_command_line_shows_the_same(agent: AgentProcess, backend: Backend) 
     backend.ask("backup", {"correlationId": "one", "options": LOCAL})
     backend.ended("one")
     assert run(agent, "status").stdout.startswith("idle; last: backup one finished 20")
-    assert "backup   FINISHED" in run(agent, "history").stdout
+    head, row = run(agent, "history").stdout.splitlines()
+    assert head.split() == ["ended", "kind", "result", "size", "id", "correlation", "id"]
+    assert re.fullmatch(
+        r"20\d\d-\d\d-\d\d \d\d:\d\d:\d\dZ  backup    finished          [ \d.]+ [KM]iB  [0-9a-f]{16}  one",
+        row,
+    )
+    text = run(agent, "show", "one").stdout
+    assert re.search(r"^contentBytes    [\d.]+ KiB \(\d+ bytes\)$", text, re.MULTILINE)
+    assert re.search(r"^endTime         20\d\d-\d\d-\d\d \d\d:\d\d:\d\dZ$", text, re.MULTILINE)
+    assert re.search(rf"^directory       {re.escape(str(agent.data))}$", text, re.MULTILINE)
     shown = json.loads(run(agent, "show", "one", "--json").stdout)
     assert shown == backend.ask("describe", {"correlationId": "one"})["value"]
     unknown = run(agent, "show", "nix")
