@@ -31,6 +31,7 @@ from agent.runner import Runner
 from agent.settings import Settings
 from agent.staging import Staging
 from agent.status import Status
+from agent.trials import Trials
 from agent.twin import Twin
 from agent.uploads import Uploads
 from agent.worker import Workers
@@ -77,11 +78,21 @@ class Engine:
             monitor=self.monitor,
         )
         self._backups = Backups(settings, journal, self._runner, staging=staging, offers=self.uploads.offers)
+        self._trials = Trials(settings, journal, mailbox, self.monitor)
         self._previews = Previews(
-            settings, journal, self._runner, self._workers, mailbox=mailbox, notes=notes
+            settings,
+            journal,
+            self._runner,
+            self._workers,
+            mailbox=mailbox,
+            notes=notes,
+            trials=self._trials,
         )
         self.status = Status(self.monitor, self.history, self._previews)
-        self._restores = Restores(settings, self._runner, staging=staging, previews=self._previews)
+        self._restores = Restores(
+            settings, self._runner, staging=staging, trials=self._trials, previews=self._previews
+        )
+        self._previews.restored = self._restores.ended
         self._periodic = Periodic(settings, journal, mailbox, listener=twin, backup=self._periodic_backup)
         self.prunes = Prunes(settings, journal, mailbox, self._workers)
         twin.auto_upload = self._periodic.auto_upload
@@ -98,6 +109,7 @@ class Engine:
             "deactivate": self._periodic.deactivate,
             "finalize": self._previews.finalize,
             "discard": self._previews.discard,
+            "confirm": self._trials.confirm,
         }
         questions: dict[str, Question] = {
             "status": self.status.status,
@@ -110,7 +122,10 @@ class Engine:
         """Take up what an earlier run left undone."""
         self.uploads.offers.adopt()
         self._previews.begin()
-        self._runner.start_again(self._recovered.stopped)
+        for unfinished in self._recovered.trials:
+            self._restores.go_on(unfinished)
+        if self._runner.idle:
+            self._runner.start_again(self._recovered.stopped)
 
     def identified(self) -> None:
         """The device knows who it is: say what became of earlier jobs, and begin with the periodic ones."""
@@ -147,6 +162,11 @@ class Engine:
     def idle(self) -> bool:
         work = (self._runner, self.uploads, self._previews, self.prunes)
         return all(each.idle for each in work)
+
+    def stop_waiting(self, message: str) -> None:
+        """Ask what only waits for somebody to end; it goes on when the agent is there again."""
+        if self._trials.waiting:
+            self._runner.stop(message)
 
     def interrupt(self, message: str) -> None:
         """Ask everything that runs to end; it will be reported as interrupted."""

@@ -23,6 +23,8 @@ class _Watched:
     bytes_done: int = 0
     total_bytes: int | None = None
     """None while nobody knows how many bytes this phase will count."""
+    ends_s: float | None = None
+    """When the phase ends by itself, on the clock of the monitor."""
     marks: list[tuple[float, int]] = field(default_factory=list)
     """Times and byte counts within the rate's window, oldest first."""
 
@@ -61,6 +63,12 @@ class Monitor:
                 del watched.marks[0]
             self.changed()
 
+    def ends_in(self, left_s: float) -> None:
+        """The phase ends by itself in so many seconds."""
+        if watched := self._watched:
+            watched.ends_s = self._clock() + left_s
+            self.changed()
+
     def ended(self) -> None:
         self._watched = None
         self.changed()
@@ -84,8 +92,13 @@ class Monitor:
             "bytes": watched.bytes_done,
             "totalBytes": watched.total_bytes,
             "bytesPerSecond": rate,
-            "remainingSeconds": _remaining_s(watched, rate),
+            "remainingSeconds": self._remaining_s(watched, rate),
         }
+
+    def _remaining_s(self, watched: _Watched, rate: int) -> int | None:
+        if watched.ends_s is None:
+            return _remaining_s(watched, rate)
+        return max(0, round(watched.ends_s - self._clock()))
 
 
 def _percent(watched: _Watched) -> int | None:

@@ -14,6 +14,8 @@ from agent.backup.errors import JobError
 from agent.backup.hooks import Hook, run_hook
 from agent.backup.job import STOPPED, Job
 from agent.backup.restore import RestoreOptions
+from agent.backup.stages import Into
+from agent.backup.trial import Trial
 from agent.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -62,6 +64,31 @@ def hook(settings: Settings, name: str, command: str, job: Job, target: Path | N
         run_hook(prepared, directory, environment, token)
 
     return run
+
+
+def health_hook(settings: Settings, job: Job) -> Command | None:
+    """The command that says whether the device is well with what `job` has restored; None for no command."""
+    return hook(settings, "restore.healthCmd", settings.restore.health_cmd, job)
+
+
+def into(
+    settings: Settings,
+    job: Job,
+    directory: Path,
+    made: list[Path],
+    options: RestoreOptions,
+    *,
+    trial: Trial | None = None,
+) -> Into:
+    """Where a restore of `job` goes, and how: the settings' own part of it."""
+    return Into(
+        directory,
+        made,
+        options,
+        before=hook(settings, "beforeRestoreCmd", settings.before_restore_cmd, job, directory),
+        after=hook(settings, "afterRestoreCmd", settings.after_restore_cmd, job, directory),
+        trial=trial,
+    )
 
 
 def start_again(settings: Settings, job: Job, target: Path) -> Callable[[Context], None]:

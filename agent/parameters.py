@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, cast
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from agent.backup.exclusion import check_patterns
+from agent.durations import parse_duration
 from agent.messaging.ditto import PARAMETER_INVALID, CommandError, folded, scalar_text
 
 MAX_ID_BYTES = 256
@@ -29,7 +30,7 @@ _KEYS = frozenset({BACKUP_PASSCODE, RESTORE_PASSCODE, RESTORE_IDENTITY})
 NAME, DESCRIPTION, RETENTION_DATE = "backup.name", "backup.description", "backup.retentionDate"
 _KNOWN = _KEYS | {
     "backup.dir", "backup.exclude", "backup.skipUnchanged", "restore.mode", "restore.preview",
-    "restore.foreign",
+    "restore.foreign", "restore.confirmWithin",
     BACKUP_STORE, RESTORE_STORE, NAME, DESCRIPTION, RETENTION_DATE,
     BACKUP_DATA_TYPES, BACKUP_PATHS, RESTORE_DATA_TYPES, RESTORE_PATHS,
 }  # fmt: skip
@@ -151,6 +152,23 @@ class Parameters(BaseModel):
     def foreign(self) -> bool | None:
         """None when the command leaves it to the device. Raises `CommandError` 400."""
         return self._switch("restore.foreign")
+
+    @property
+    def confirm_within_s(self) -> float | None:
+        """None when nobody has to confirm. Raises `CommandError` 400."""
+        text = self.options.get("restore.confirmWithin")
+        if text is None:
+            return None
+        try:
+            seconds = parse_duration(text).total_seconds()
+        except ValueError:
+            seconds = 0.0
+        if seconds < 1:
+            message = (
+                "option 'restore.confirmWithin' must be a duration of at least 1s, such as '90s' or '1h30m'"
+            )
+            raise CommandError(400, PARAMETER_INVALID, message)
+        return seconds
 
     def _switch(self, key: str) -> bool | None:
         text = self.options.get(key)

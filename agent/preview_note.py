@@ -42,6 +42,7 @@ class PreviewNote:
     mode: str
     names: list[str] | None = None
     """Of the target, only these are restored."""
+    confirm_within_s: float | None = None
     stand: str = Stand.RUNNING
     code: str = ""
     message: str = ""

@@ -17,18 +17,20 @@ from agent.admission import Admitted
 from agent.backup.context import Context, Place
 from agent.backup.errors import IoError
 from agent.backup.job import Job, Kind, State, format_time, parse_time
-from agent.backup.stages import Into, Preview, discard, finalize
+from agent.backup.stages import Amount, Into, Preview, discard, finalize
+from agent.backup.trial import Trial
 from agent.bootclock import BootClock
 from agent.countdown import Countdown, note_interval_s
 from agent.durations import format_duration
 from agent.journal import Journal
 from agent.mailbox import Mailbox, Timer
 from agent.messaging.ditto import EXECUTION_FAILED, PARAMETER_INVALID, CommandError, clipped, encode
-from agent.orders import hook, restore_options
+from agent.orders import into, restore_options
 from agent.parameters import Parameters
 from agent.preview_note import PreviewNote, PreviewNotes, Stand, forget_preview
 from agent.runner import Runner
 from agent.settings import Settings
+from agent.trials import Trials
 from agent.worker import Outcome, Task, Tools, Workers
 
 log = structlog.get_logger(__name__)
@@ -47,9 +49,12 @@ class Previews:
         *,
         mailbox: Mailbox,
         notes: PreviewNotes,
+        trials: Trials,
     ) -> None:
+        """`restored` is to be set: it records and tells what became of a restore."""
+        self.restored: Callable[[Job, Mapping[str, str], Outcome[Amount]], None]
         self._settings, self._journal, self._runner, self._workers = settings, journal, runner, workers
-        self._mailbox, self._notes = mailbox, notes
+        self._mailbox, self._notes, self._trials = mailbox, notes, trials
         self._clock = BootClock()
         self._timer: Timer | None = None
         self._discarding = False
@@ -75,7 +80,14 @@ class Previews:
     # Making one
 
     def admitted(
-        self, job: Job, tools: Tools, into: Into, *, place: Place, work: Callable[[Context], Preview]
+        self,
+        job: Job,
+        tools: Tools,
+        where: Into,
+        within_s: float | None,
+        *,
+        place: Place,
+        work: Callable[[Context], Preview],
     ) -> Admitted:
         """The preview that `work` makes of `job`, ready to be recorded and begun."""
         job = replace(job, state=State.PREVIEW)
@@ -83,15 +95,16 @@ class Previews:
             job.id,
             job.correlation_id,
             format_time(job.started),
-            str(into.directory),
-            [str(path) for path in into.made],
-            into.options.mode,
-            None if into.options.names is None else sorted(into.options.names),
+            str(where.directory),
+            [str(path) for path in where.made],
+            where.options.mode,
+            None if where.options.names is None else sorted(where.options.names),
+            within_s,
         )
         return self._runner.prepared(
             job,
             tools,
-            directory=into.directory,
+            directory=where.directory,
             record=partial(self._notes.begin, job, note),
             place=place,
             work=work,
@@ -130,7 +143,10 @@ class Previews:
         note = self._asked_for(parameters)
         tools = self._workers.tools()
         job = self._job(note).finalized(datetime.now(UTC))
-        into = self._into(note, job)
+        within_s = parameters.confirm_within_s or note.confirm_within_s
+        trial = self._trials.trial(job, tools, within_s)
+        where = self._into(note, job, trial)
+        amount = Amount(note.facts["files"], note.facts["content_bytes"])
 
         def record() -> None:
             self._notes.finalized(note, job)
@@ -139,19 +155,12 @@ class Previews:
         return self._runner.prepared(
             job,
             tools,
-            directory=into.directory,
+            directory=where.directory,
             record=record,
             place=None,
-            work=partial(finalize, into),
-            ended=partial(self._finalized, job, note),
+            work=partial(finalize, where, amount),
+            ended=partial(self.restored, job, {}),
         )
-
-    def _finalized(self, job: Job, note: PreviewNote, outcome: Outcome[None]) -> None:
-        if outcome.code:
-            self._runner.end(job.failed(datetime.now(UTC), outcome.code, outcome.message))
-            return
-        facts = {name: note.facts[name] for name in ("files", "content_bytes")}
-        self._runner.end(job.finished(datetime.now(UTC)), **facts)
 
     def discard(self, parameters: Parameters, _device_id: str) -> Admitted:
         """Admit the end of the preview that waits. Raises `CommandError` 404."""
@@ -219,15 +228,10 @@ class Previews:
     def _job(self, note: PreviewNote) -> Job:
         return Job(note.id, Kind.RESTORE, note.correlation_id, parse_time(note.started), State.PREVIEW)
 
-    def _into(self, note: PreviewNote, job: Job) -> Into:
-        settings, (directory, made) = self._settings, note.into()
-        return Into(
-            directory,
-            made,
-            restore_options(settings, note.mode, None if note.names is None else frozenset(note.names)),
-            before=hook(settings, "beforeRestoreCmd", settings.before_restore_cmd, job, directory),
-            after=hook(settings, "afterRestoreCmd", settings.after_restore_cmd, job, directory),
-        )
+    def _into(self, note: PreviewNote, job: Job, trial: Trial | None = None) -> Into:
+        names = None if note.names is None else frozenset(note.names)
+        options = restore_options(self._settings, note.mode, names)
+        return into(self._settings, job, *note.into(), options, trial=trial)
 
     # Being asked
 

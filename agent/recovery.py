@@ -3,6 +3,7 @@
 The data first, at once and without a connection; the report when the twin can be told.
 """
 
+import json
 from collections.abc import Collection, Iterable
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -12,8 +13,8 @@ from pathlib import Path
 import structlog
 
 from agent.backup.errors import JobError
-from agent.backup.job import COMMITTED, STOPPED, WORKING, Job, Kind, State
-from agent.backup.restore import committed, recover, remove_made
+from agent.backup.job import COMMITTED, ON_TRIAL, STOPPED, VERDICT, WORKING, Job, Kind, State
+from agent.backup.restore import committed, on_trial, recover, remove_made
 from agent.journal import Journal, UnfinishedJob
 from agent.preview_note import forget_preview
 from agent.staging import Staging
@@ -29,6 +30,8 @@ class Recovered:
 
     ended: list[Job] = field(default_factory=list)
     """Jobs whose end is known now, and has to be recorded and reported."""
+    trials: list[UnfinishedJob] = field(default_factory=list)
+    """Restores on trial, which goes on."""
     stopped: list[UnfinishedJob] = field(default_factory=list)
     """Restores whose beforeRestoreCmd stopped somebody: their afterRestoreCmd has to be run."""
 
@@ -54,6 +57,9 @@ def recover_data(
         if job.id in waiting:
             continue
         try:
+            if _is_on_trial(journal, unfinished):
+                recovered.trials.append(unfinished)
+                continue
             ended, stopped = _recovered(journal, unfinished)
         except (JobError, OSError):
             log.exception("cannot recover a job", job=job.id, dir=str(unfinished.directory))
@@ -65,6 +71,16 @@ def recover_data(
         if stopped:
             recovered.stopped.append(unfinished)
     return recovered
+
+
+def _is_on_trial(journal: Journal, unfinished: UnfinishedJob) -> bool:
+    """Not when it was on its way back: then it goes back without looking again at whoever may confirm."""
+    if unfinished.job.state is not State.STARTED:
+        return False
+    with closing(journal.checkpoint(unfinished.job.id)) as checkpoint:
+        if ON_TRIAL not in checkpoint or VERDICT in checkpoint:
+            return False
+    return on_trial(unfinished.directory, unfinished.job.id)
 
 
 def _recovered(journal: Journal, unfinished: UnfinishedJob) -> tuple[Job, bool]:
@@ -87,10 +103,11 @@ def _recovered(journal: Journal, unfinished: UnfinishedJob) -> tuple[Job, bool]:
             checkpoint.pop(COMMITTED, None)  # its end is in the journal already
         checkpoint.pop(WORKING, None)
         stopped = STOPPED in checkpoint
+        verdict = checkpoint.get(VERDICT)
     if job.state is State.STARTED:
         if finished:
             job = job.finished(now, "the agent was stopped after everything was restored")
         else:
             message = "the agent was stopped while the restore ran; the old data is in place"
-            job = job.failed(now, INTERRUPTED, message)
+            job = job.failed(now, *(json.loads(verdict) if verdict else (INTERRUPTED, message)))
     return job, stopped

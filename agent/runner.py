@@ -100,6 +100,10 @@ class Runner:
         self._listener.check_job_fits(job)
         return job, self._workers.tools()
 
+    def tools(self) -> Tools:
+        """What a job holds while it runs."""
+        return self._workers.tools()
+
     def refuse_when_busy(self) -> None:
         """Raise `CommandError` 409 when a job runs."""
         if self._running:

@@ -163,6 +163,7 @@ class Service:
         notify.stopping()
         self._presence.stop_listening()
         self._engine.prunes.stop(STOPPED)
+        self._engine.stop_waiting(STOPPED)
         self._wait_until(self._engine.idle, self._settings.stop_timeout.total_seconds(), self._interrupt)
 
     def _interrupt(self) -> None:

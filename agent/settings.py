@@ -136,6 +136,7 @@ class RestoreSettings(Group):
     owner: Switch = setting(True, "Restore owner and group, when root")
     special_bits: Switch = setting(False, "Restore set-user-id, set-group-id and sticky bits")
     foreign: Switch = setting(False, "Restore archives of other devices, too")
+    health_cmd: Text = setting("", "Command that must succeed after a restore; its failure takes it back")
     preview_timeout: PositiveDuration = setting("1h", "How long a preview waits before it is discarded")
     keep_preview: Switch = setting(False, "A preview survives a restart of the agent")
 

@@ -116,6 +116,24 @@ class HookFailed(JobError):
     code = "hook-failed"
 
 
+class NotConfirmed(JobError):
+    """A restore on trial was not confirmed in time."""
+
+    code = "not-confirmed"
+
+
+class HealthFailed(JobError):
+    """The device was not well with what was restored."""
+
+    code = "health-failed"
+
+
+class OnTrial(JobError):
+    """The agent stops while a restore is on trial: that is not its end."""
+
+    code = "interrupted"
+
+
 class ProviderBug(JobError):
     """A provider raised what it must not raise. The original is chained, for the log only."""
 

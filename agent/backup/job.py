@@ -18,6 +18,8 @@ WORKING, COMMITTED = "restore.working", "restore.committed"
 """Checkpoints of a restore: it may have left something in its target; it cannot be taken back any more."""
 STOPPED = "restore.stopped"
 """Checkpoint of a restore: beforeRestoreCmd was run, and afterRestoreCmd has not come to its end."""
+ON_TRIAL, CONFIRMED, VERDICT = "restore.trial", "restore.confirmed", "restore.verdict"
+"""Checkpoints of a restore on trial: its note; that it was confirmed; why it goes back, code and message."""
 
 
 class Kind(StrEnum):

@@ -12,7 +12,6 @@ from typing import BinaryIO
 from agent.backup.archive.manifest import Manifest
 from agent.backup.archive.names import readable
 from agent.backup.archive.reader import ArchiveReader
-from agent.backup.archive.survey import Survey
 from agent.backup.context import Command, Context, Place
 from agent.backup.errors import ForeignArchive, disk_errors
 from agent.backup.job import archive_time
@@ -20,7 +19,7 @@ from agent.backup.pipeline import work_directory
 from agent.backup.restore.choice import Choice
 from agent.backup.retry import with_retries
 from agent.backup.seal.header import refuse_sealed
-from agent.backup.stages import Into, Preview, lay_out, put_back, restore_work
+from agent.backup.stages import Amount, Into, Preview, lay_out, put_back, restore_work
 from agent.backup.storing import distrusting
 from agent.backup.transfer import FileSink
 from providers.api import Listing, Storage, Stored
@@ -47,7 +46,7 @@ class RestoreOrder:
     """Only archives of the device with this id, where they say whose they are; None takes those of any."""
 
 
-def restore(order: RestoreOrder, context: Context) -> Survey:
+def restore(order: RestoreOrder, context: Context) -> Amount:
     """Fetch, verify, unpack beside the target, commit: all or nothing.
 
     Raised means that the target is as it was before, unless the error says otherwise.
@@ -88,7 +87,7 @@ def _check_origin(manifest: Manifest | None, device: str | None) -> None:
         )
 
 
-def _delivered(archive: ArchiveReader, order: RestoreOrder, deliver: Command, context: Context) -> Survey:
+def _delivered(archive: ArchiveReader, order: RestoreOrder, deliver: Command, context: Context) -> Amount:
     into = order.into
     with work_directory(into.directory):
         work = restore_work(into, context)
@@ -98,7 +97,7 @@ def _delivered(archive: ArchiveReader, order: RestoreOrder, deliver: Command, co
             deliver(work.unpacked, context.token)
         finally:
             work.discard()
-    return survey
+    return Amount(survey.files, survey.size_bytes)
 
 
 def _fetch(order: RestoreOrder, context: Context) -> None:

@@ -4,18 +4,20 @@ They follow each other at once (`put_back`), or with the owner's look at a previ
 `finalize` or `discard`). In between nothing is held but what is on the disk and in the journal.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import structlog
 
 from agent.backup.archive.reader import ArchiveReader
-from agent.backup.archive.survey import Survey
 from agent.backup.cancel import CancelToken
 from agent.backup.context import Command, Context
-from agent.backup.errors import JobError
-from agent.backup.job import COMMITTED, STOPPED, WORKING
+from agent.backup.errors import JobError, OnTrial
+from agent.backup.job import COMMITTED, ON_TRIAL, STOPPED, VERDICT, WORKING
 from agent.backup.restore import Difference, Restore, RestoreOptions, make_target, recover, remove_made
+from agent.backup.trial import Trial, TrialNote, try_out, verdict
+from agent.bootclock import BootClock
 
 log = structlog.get_logger(__name__)
 
@@ -31,6 +33,16 @@ class Into:
     before: Command | None = None
     after: Command | None = None
     """Around the commit: they stop and start whoever owns the data."""
+    trial: Trial | None = None
+    """After the commit the old data is kept, until this decides."""
+
+
+@dataclass(frozen=True, slots=True)
+class Amount:
+    """What an archive brings."""
+
+    files: int
+    content_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,21 +54,22 @@ class Preview:
     difference: Difference
 
 
-def put_back(archive: ArchiveReader, into: Into, context: Context) -> Survey:
+def put_back(archive: ArchiveReader, into: Into, context: Context) -> Amount:
     """Unpack beside the target and commit, all or nothing.
 
-    Raised means that the target is as it was before, unless the error says otherwise.
+    Raised means that the target is as it was before, unless the error says otherwise; but `OnTrial` means
+    that it is new, and may still become old again.
     """
     work = _begun(into, context)
     try:
         survey = work.unpack(archive)
-        _commit(work, into, context)
+        amount = Amount(survey.files, survey.size_bytes)
+        _commit(work, into, context, amount)
     except BaseException:
         _take_away(work, into, context)
         raise
-    if _noted(context):
-        _tidied(work, into, context)
-    return survey
+    _settle(work, into, context)
+    return amount
 
 
 def lay_out(archive: ArchiveReader, into: Into, context: Context) -> Preview:
@@ -73,17 +86,25 @@ def lay_out(archive: ArchiveReader, into: Into, context: Context) -> Preview:
     return Preview(survey.files, survey.size_bytes, difference)
 
 
-def finalize(into: Into, context: Context) -> None:
+def finalize(into: Into, amount: Amount, context: Context) -> Amount:
     """Commit what `lay_out` has unpacked, compared again with the target. Raises as `put_back`."""
     work = restore_work(into, context)
     try:
         work.take_up()
-        _commit(work, into, context)
+        _commit(work, into, context, amount)
     except BaseException:
         _take_away(work, into, context)
         raise
-    if _noted(context):
-        _tidied(work, into, context)
+    _settle(work, into, context)
+    return amount
+
+
+def go_on(into: Into, context: Context) -> Amount:
+    """Go on with a trial that an earlier run of the agent left. Raises as `put_back`."""
+    context.checkpoint.pop(STOPPED, None)  # afterRestoreCmd had succeeded, or there would be no trial
+    _settle(restore_work(into, context), into, context)
+    note = TrialNote.from_text(context.checkpoint[ON_TRIAL])
+    return Amount(note.files, note.content_bytes)
 
 
 def discard(into: Into, context: Context) -> None:
@@ -110,7 +131,7 @@ def _begun(into: Into, context: Context) -> Restore:
     return restore_work(into, context)
 
 
-def _commit(work: Restore, into: Into, context: Context) -> None:
+def _commit(work: Restore, into: Into, context: Context, amount: Amount) -> None:
     context.phase("committing")
     if into.before and into.after:
         # After a crash whoever was stopped has to be started again.
@@ -119,11 +140,68 @@ def _commit(work: Restore, into: Into, context: Context) -> None:
         if into.before:
             into.before(into.directory, context.token)
         context.token.finish()
-        work.commit(lambda: into.after(into.directory, context.token) if into.after else None)
+        work.commit(partial(_in_place, into, context, amount), on_trial=into.trial is not None)
     except BaseException:
         _start_again(into)
         context.checkpoint.pop(STOPPED, None)
         raise
+
+
+def _in_place(into: Into, context: Context, amount: Amount) -> None:
+    if into.after:
+        into.after(into.directory, context.token)
+    if into.trial:
+        # Before the working directory says that there is a trial: it must be known how long it lasts.
+        note = into.trial.note.counted(BootClock())
+        note = replace(note, files=amount.files, content_bytes=amount.content_bytes)
+        context.checkpoint[ON_TRIAL] = note.to_text()
+
+
+def _settle(work: Restore, into: Into, context: Context) -> None:
+    """All is in place: say so, when a trial says so too."""
+    if into.trial:
+        _tried(work, into, into.trial, context)
+    if _noted(context):
+        _tidied(work, into, context)
+
+
+def _tried(work: Restore, into: Into, trial: Trial, context: Context) -> None:
+    """Keep what is restored, or take it back and raise why; `OnTrial` when the agent stops meanwhile."""
+    if work.is_open:
+        context.checkpoint.pop(STOPPED, None)
+        work.let_go()  # others work with the target now
+    try:
+        note = TrialNote.from_text(context.checkpoint[ON_TRIAL])
+        try_out(trial, note, into.directory, context)
+        work.take_up()
+        work.keep()
+    except OnTrial:
+        raise
+    except BaseException as error:
+        _way_back(work, into, context, error)
+        raise
+
+
+def _way_back(work: Restore, into: Into, context: Context, error: BaseException) -> None:
+    """The old data comes back, with the commands around it. Raises IoError when that is impossible now."""
+    try:
+        # After a crash on the way it is still known why; and the trial does not go on.
+        context.checkpoint[VERDICT] = verdict(error, context.token)
+        if into.after:
+            context.checkpoint[STOPPED] = "yes"
+        if into.before:
+            into.before(into.directory, CancelToken())
+    except JobError:
+        log.exception("a restore is taken back all the same")
+    try:
+        if not work.is_open:
+            work.take_up()
+        work.take_back()
+    finally:
+        if into.after:
+            _run(into.after, into)
+            context.checkpoint.pop(STOPPED, None)
+        _take_away(work, into, context)
 
 
 def _noted(context: Context) -> bool:
@@ -144,10 +222,14 @@ def _noted(context: Context) -> bool:
 def _start_again(into: Into) -> None:
     """What was stopped before the commit, or only half, goes on with the old data; also after a cancel."""
     if into.before and into.after:
-        try:
-            into.after(into.directory, CancelToken())
-        except JobError:
-            log.exception("afterRestoreCmd failed after the restore was taken back")
+        _run(into.after, into)
+
+
+def _run(after: Command, into: Into) -> None:
+    try:
+        after(into.directory, CancelToken())
+    except JobError:
+        log.exception("afterRestoreCmd failed after the restore was taken back")
 
 
 def _take_away(work: Restore, into: Into, context: Context) -> None:

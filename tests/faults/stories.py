@@ -167,6 +167,28 @@ def previewed(teller: Teller, _url: str) -> str:
     raise AssertionError("every preview was lost")
 
 
+def tried(within: str, teller: Teller, _url: str) -> str:
+    """A restore on trial; what was confirmed is never taken back."""
+    teller.announced()
+    header = teller.command("restore", "X", LOCAL | {"restore.confirmWithin": within})
+    assert teller.answers(header)[0]["status"] == 204, teller.answers(header)
+    for attempt in range(1, 50):
+        teller.until(
+            lambda: teller.ends("X") or (within == "10m" and _on_trial(teller.agent)), "a trial, or its end"
+        )
+        if teller.ends("X"):
+            break
+        header = teller.command("confirm", "X", {"info.attempt": str(attempt)})
+        if teller.answers(header)[0]["status"] == 204:
+            teller.until(lambda: teller.ends("X"), "the end of X")
+            assert teller.ends("X")[0]["state"] == "RESTORE_FINISHED", "confirmed, and taken back"
+    return str(teller.ends("X")[0]["state"])
+
+
+def _on_trial(agent: Hatched) -> bool:
+    return any(agent.data.glob(".edge-backup-*/trial"))
+
+
 def _preview_runs(agent: Hatched) -> bool:
     """Read in the journal: a question would be one more message that nothing has to be synced for."""
     with closing(sqlite3.connect(agent.storage / "journal.db", timeout=5)) as db:
@@ -205,6 +227,8 @@ STORIES: dict[str, Story] = {
     "restore, replace": partial(restore, {**LOCAL, "restore.mode": "replace"}),
     "restore from https": partial(restore, {}),
     "preview, finalize": previewed,
+    "trial, confirm": partial(tried, "10m"),
+    "trial, not confirmed": partial(tried, "1s"),
 }
 
 

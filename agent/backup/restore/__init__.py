@@ -10,7 +10,7 @@ the working directory is made and removed, and nothing can join the two instruct
 """
 
 from agent.backup.restore.difference import Difference
-from agent.backup.restore.recovering import Recovery, committed, recover
+from agent.backup.restore.recovering import Recovery, committed, on_trial, recover
 from agent.backup.restore.restore import Restore, RestoreOptions
 from agent.backup.restore.target import make_target, missing, remove_made
 
@@ -22,6 +22,7 @@ __all__ = [
     "committed",
     "make_target",
     "missing",
+    "on_trial",
     "recover",
     "remove_made",
 ]

@@ -7,18 +7,25 @@ from typing import BinaryIO
 from agent.backup.cancel import CancelToken
 from agent.backup.restore import disk
 from agent.backup.restore.compare import Comparison
+from agent.backup.restore.directories import is_directory
 from agent.backup.restore.metadata import set_meta
 from agent.backup.restore.plan import Act, Step, backwards, forwards, to_line
-from agent.backup.restore.workspace import DONE, PLAN, Workspace
+from agent.backup.restore.workspace import DONE, PLAN, TRIAL, Workspace
 
 _PLAN_BEING_WRITTEN = "plan.tmp"
 
 
 def commit(
-    workspace: Workspace, comparison: Comparison, token: CancelToken, confirm: Callable[[], None]
+    workspace: Workspace,
+    comparison: Comparison,
+    token: CancelToken,
+    confirm: Callable[[], None],
+    *,
+    on_trial: bool = False,
 ) -> None:
     """Bring the unpacked tree into the target; it counts when `confirm`, called with all in place, returns.
 
+    `on_trial`: it counts, and `take_back` is still possible.
     Raises OSError, IoError, Cancelled and what `confirm` does; then `take_back`.
     """
     _write_plan(workspace, comparison, token)
@@ -38,13 +45,14 @@ def commit(
     disk.sync_file_system(workspace.root_fd)
     # Until it returns a crash still means: back to old. So does a disk that refuses to take it back now.
     confirm()
-    workspace.rename(PLAN, DONE)
+    workspace.rename(PLAN, TRIAL if on_trial else DONE)
 
 
 def take_back(workspace: Workspace) -> None:
-    """Make the target what it was, wherever `commit` failed. Raises OSError; call again then."""
-    if workspace.has(DONE):
-        workspace.rename(DONE, PLAN)  # only its fsync failed
+    """Make the target what it was, after a failed `commit` or in a trial. Raises OSError: call again."""
+    for mark in (DONE, TRIAL):
+        if workspace.has(mark):
+            workspace.rename(mark, PLAN)  # of `done`, only the fsync failed
     if workspace.has(PLAN):
         roll_back(workspace)
 
@@ -57,6 +65,7 @@ def roll_back(workspace: Workspace) -> None:
     with _plan(workspace) as plan:
         for step in forwards(plan):
             if step.act is Act.KEEP:
+                _stand_up(workspace, step)
                 _open_up(workspace, step)
         for step in backwards(plan):
             _undo(workspace, step)
@@ -97,6 +106,16 @@ def _open_up(workspace: Workspace, step: Step) -> None:
         disk.open_up(workspace.target.parent(step.path) if step.path else (workspace.root_fd, "."))
 
 
+def _stand_up(workspace: Workspace, step: Step) -> None:
+    """Make a directory that was there before: in a trial others work with the data, and may remove it."""
+    if not step.path or is_directory(workspace.target.stat(step.path)):
+        return
+    place = workspace.target.parent(step.path)
+    if disk.exists(place):
+        disk.move(place, workspace.undo_place(step.number))
+    os.mkdir(place[1], 0o700, dir_fd=place[0])
+
+
 def _undo(workspace: Workspace, step: Step) -> None:
     if step.act is Act.KEEP:
         assert step.old is not None
@@ -104,7 +123,7 @@ def _undo(workspace: Workspace, step: Step) -> None:
     elif step.act is Act.ADD:
         _out_of_the_way(workspace, step)
     elif disk.exists(old := workspace.undo_place(step.number)):
-        if step.act is not Act.REPLACE:
+        if step.act is not Act.REPLACE or is_directory(workspace.target.stat(step.path)):
             _out_of_the_way(workspace, step)
         # For REPLACE undo/ may still be a second name of the file in place: rename(2) does nothing then.
         disk.move(old, workspace.target.parent(step.path))

@@ -8,7 +8,7 @@ from pathlib import Path
 from agent.backup.archive.names import readable
 from agent.backup.errors import disk_errors
 from agent.backup.restore.commit import take_back
-from agent.backup.restore.workspace import DONE, Workspace
+from agent.backup.restore.workspace import DONE, TRIAL, Workspace
 
 
 class Recovery(Enum):
@@ -36,17 +36,26 @@ def recover(target: Path, job_id: str, *, failed: bool = False) -> Recovery:
             return _recover(workspace, failed)
 
 
+def on_trial(target: Path, job_id: str) -> bool:
+    """Whether a crash came in the middle of a trial, which may go on. Changes nothing. Raises IoError."""
+    return _has(TRIAL, target, job_id)
+
+
 def committed(target: Path, job_id: str) -> bool:
     """Whether a crash came after the commit. Changes nothing, so that the outcome can be recorded first.
 
     `recover` then removes the working directory, and with it what this is decided by. Raises IoError.
     """
+    return _has(DONE, target, job_id)
+
+
+def _has(mark: str, target: Path, job_id: str) -> bool:
     with disk_errors(f"cannot look into '{readable(str(target))}' after a restore"):
         workspace = Workspace.find(target, job_id)
         if workspace is None:
             return False
         with closing(workspace):
-            return workspace.has(DONE)
+            return workspace.has(mark)
 
 
 def _recover(workspace: Workspace, failed: bool) -> Recovery:

@@ -18,7 +18,7 @@ from agent.backup.restore.directories import open_resolved
 from agent.backup.restore.disk import sync_file_system
 from agent.backup.restore.mounts import mounts_below
 from agent.backup.restore.unpack import Unpacker
-from agent.backup.restore.workspace import DONE, NEW, PLAN, Workspace
+from agent.backup.restore.workspace import DONE, NEW, PLAN, TRIAL, Workspace
 from agent.backup.roots import Root
 from agent.backup.transfer import Progress, no_progress
 from providers.room import Room
@@ -123,10 +123,13 @@ class Restore:
 
     def leave(self) -> None:
         """Let go of what is unpacked, which stays, also over a power cut. Raises IoError and NoSpace."""
-        workspace = self._opened()
         with disk_errors("cannot keep the unpacked files"):
-            sync_file_system(workspace.root_fd)
-        self._workspace = None
+            sync_file_system(self._opened().root_fd)
+        self.let_go()
+
+    def let_go(self) -> None:
+        """Hold nothing of the target any more, which others may change; `take_up` finds it again."""
+        workspace, self._workspace = self._opened(), None
         workspace.close()
 
     def take_up(self) -> None:
@@ -136,12 +139,19 @@ class Restore:
         if self._workspace is None:
             raise IoError(f"what was unpacked in '{readable(str(self._target))}' is not there any more")
 
+    @property
+    def is_open(self) -> bool:
+        """Whether it holds its working directory."""
+        return self._workspace is not None
+
     def _opened(self) -> Workspace:
         assert self._workspace is not None, "unpack or take_up comes first"
         return self._workspace
 
-    def commit(self, confirm: Callable[[], None] = lambda: None) -> None:
+    def commit(self, confirm: Callable[[], None] = lambda: None, *, on_trial: bool = False) -> None:
         """Bring what was unpacked into the target, all of it or nothing.
+
+        `on_trial`: `keep` or `take_back` has to follow, also after a restart of the agent and `take_up`.
 
         `confirm` is called when all is in place, and takes it back by raising. Raises NoSpace, IoError,
         Cancelled and what `confirm` does after everything is as it was; an IoError that says so when even
@@ -150,11 +160,22 @@ class Restore:
         workspace = self._opened()
         with disk_errors("cannot put the unpacked files in place"):
             try:
-                commit(workspace, self._comparison(workspace), self._token, confirm)
+                commit(workspace, self._comparison(workspace), self._token, confirm, on_trial=on_trial)
             except BaseException:
                 _take_back(workspace)
                 raise
+        self._committed = not on_trial
+
+    def keep(self) -> None:
+        """The trial is over: it cannot be taken back any more. Raises IoError and NoSpace."""
+        with disk_errors("cannot end the trial"):
+            self._opened().rename(TRIAL, DONE)
         self._committed = True
+
+    def take_back(self) -> None:
+        """Bring back what was there before `commit`. Raises IoError: `recover` does it then."""
+        self._committed = False
+        _take_back(self._opened())
 
     def discard(self) -> None:
         """Remove the working directory; harmless when done twice. Raises IoError.
@@ -165,7 +186,7 @@ class Restore:
             return
         workspace, self._workspace = self._workspace, None
         with closing(workspace), disk_errors(f"cannot remove '{readable(workspace.name)}' from the target"):
-            if self._committed or not (workspace.has(PLAN) or workspace.has(DONE)):
+            if self._committed or not (workspace.holds(PLAN, TRIAL, DONE)):
                 workspace.remove()
 
     def _check_space(self, survey: Survey) -> None:

@@ -2,12 +2,14 @@
 
     new/   what was unpacked        undo/   the old files, one per number of the plan
     plan   a commit is under way: the target has to go back    done   the commit is complete
+    trial  the plan of a commit that is complete, and may be taken back
 
 It is inside the target because a neighbour would often be unwritable or on another file system, where
 nothing could be renamed. What it holds decides what a crash left behind:
 
     nothing     nothing happened, or all that happened was cleaned up
     `plan`      the target is somewhere between old and new, and goes back to old
+    `trial`     the target is new, and may still go back; the journal knows until when
     `done`      the target is new; the rest only needs to be removed
     otherwise   the target is old, untouched or completely rolled back
 """
@@ -23,7 +25,7 @@ from agent.backup.restore import disk
 from agent.backup.restore.directories import Place, Tree, open_directory, open_resolved
 from agent.backup.restore.metadata import set_mtime
 
-NEW, UNDO, PLAN, DONE = "new", "undo", "plan", "done"
+NEW, UNDO, PLAN, TRIAL, DONE = "new", "undo", "plan", "trial", "done"
 
 
 class Workspace:
@@ -78,6 +80,10 @@ class Workspace:
 
     def has(self, name: str) -> bool:
         return disk.exists((self.work_fd, name))
+
+    def holds(self, *names: str) -> bool:
+        """Whether any of these is there."""
+        return any(map(self.has, names))
 
     def rename(self, name: str, new_name: str) -> None:
         """Rename one of its files, durably: the fsync of a directory makes its renames last."""
