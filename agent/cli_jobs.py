@@ -1,4 +1,4 @@
-"""`edge-backup backup`: jobs that somebody at the device asks the running agent for."""
+"""`edge-backup backup` and `verify`: jobs that somebody at the device asks the running agent for."""
 
 import argparse
 import json
@@ -37,5 +37,20 @@ def backup(argv: list[str]) -> int:
         }
         fields = {"output": os.path.abspath(parsed.output)} if parsed.output else {}
         return carried_out(agent, "backup", options_of(parsed, named), parsed, **fields)
+
+    return run_local(parser, argv, act)
+
+
+def verify(argv: list[str]) -> int:
+    """A look at every byte of an archive."""
+    parser = local_parser(
+        "verify", "fetch an archive and check all of it, changing nothing, and wait for the end"
+    )
+    parser.add_argument("--store", metavar="NAME", help="store of the settings that it is in")
+    add_options(parser)
+
+    def act(agent: Agent, parsed: argparse.Namespace) -> int:
+        options = options_of(parsed, {"restore.store": parsed.store})
+        return carried_out(agent, "verify", options, parsed)
 
     return run_local(parser, argv, act)

@@ -26,6 +26,7 @@ from agent.preview_note import PreviewNotes
 from agent.previews import Previews
 from agent.prunes import Prunes
 from agent.recovery import recover_data
+from agent.recurring import Recurring
 from agent.restores import Restores
 from agent.runner import Runner
 from agent.settings import Settings
@@ -34,6 +35,7 @@ from agent.status import Status
 from agent.trials import Trials
 from agent.twin import Twin
 from agent.uploads import Uploads
+from agent.verifications import Verifications
 from agent.worker import Workers
 
 log = structlog.get_logger(__name__)
@@ -94,6 +96,9 @@ class Engine:
         )
         self._previews.restored = self._restores.ended
         self._periodic = Periodic(settings, journal, mailbox, listener=twin, backup=self._periodic_backup)
+        self._verifications = Verifications(settings, journal, self._runner, staging=staging)
+        drills = settings.verify.period
+        self._drills = Recurring("verify", drills, journal, mailbox, self._drill) if drills else None
         self.prunes = Prunes(settings, journal, mailbox, self._workers)
         twin.auto_upload = self._periodic.auto_upload
 
@@ -102,6 +107,7 @@ class Engine:
         commands: dict[str, Operation] = {
             "backup": self._backups.backup,
             "restore": self._restores.restore,
+            "verify": self._verifications.verify,
             "start": self.uploads.start,
             "trigger": self.uploads.offers.trigger,
             "cancel": partial(cancel, [self._runner, self.uploads]),
@@ -132,6 +138,8 @@ class Engine:
         self.report_recovered()
         self._periodic.begin(self._twin.identity.device_id)
         self.prunes.begin(self._twin.identity.device_id)
+        if self._drills:
+            self._drills.begin()
 
     def report_recovered(self) -> None:
         """Say what became of the jobs that an earlier run of the agent did not see to their end."""
@@ -151,6 +159,15 @@ class Engine:
         store = self._settings.schedule.store
         parameters = Parameters(options={BACKUP_STORE: store} if store else {})
         self.carry_out(self._backups.backup(parameters, self._twin.identity.device_id))
+
+    def _drill(self) -> bool:
+        """Verify the newest archive of the store in the settings; False when that is not possible now."""
+        try:
+            self.carry_out(self._verifications.drill(self._twin.identity.device_id))
+        except CommandError as error:
+            log.info("verification put off", reason=error.message)
+            return False
+        return True
 
     def carry_out(self, admitted: Admitted) -> None:
         """Record what was admitted, and begin it. Raises sqlite3.Error, and then nothing has happened."""

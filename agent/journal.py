@@ -185,7 +185,7 @@ class Journal:
             )
             if job.kind is Kind.BACKUP and job.state is State.FINISHED:
                 self.note(LAST_SUCCESS, format_time(job.ended))
-            if job.kind is Kind.RESTORE:
+            if job.kind is not Kind.BACKUP:
                 # How far its download came is of no use any more; what it left in its target is. What a
                 # backup left at a provider stays too, until a later job there removes it.
                 db.execute(

@@ -30,15 +30,19 @@ def archive_options(settings: Settings) -> ArchiveOptions:
     return ArchiveOptions(archive.level, archive.dialect, threads)
 
 
+def archive_limits(settings: Settings) -> ArchiveLimits:
+    """What an archive may hold that is restored, or verified."""
+    limits = settings.restore
+    return ArchiveLimits(max_files=limits.max_files, max_bytes=limits.max_size, max_ratio=limits.max_ratio)
+
+
 def restore_options(settings: Settings, mode: str, names: frozenset[str] | None) -> RestoreOptions:
     """`names` are those of the target that are restored; None for everything."""
     limits = settings.restore
     return RestoreOptions(
         mode=mode,
         names=names,
-        limits=ArchiveLimits(
-            max_files=limits.max_files, max_bytes=limits.max_size, max_ratio=limits.max_ratio
-        ),
+        limits=archive_limits(settings),
         reserve_bytes=settings.storage_reserve,
         owner=limits.owner,
         special_bits=limits.special_bits,

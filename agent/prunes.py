@@ -14,7 +14,6 @@ from typing import Any
 import structlog
 
 from agent.admission import Admission, device_tag
-from agent.backup.errors import ArchiveError, SealBroken
 from agent.backup.job import Kind, State, parse_time
 from agent.backup.pruning import Pruned, PruneOrder, prune
 from agent.backup.retention import KeepRules
@@ -26,15 +25,13 @@ from agent.parameters import RESTORE_STORE, Parameters
 from agent.recurring import Recurring
 from agent.settings import Settings
 from agent.stores import with_store
+from agent.verifications import sound_archives
 from agent.worker import Outcome, Task, Tools, Workers
 from providers.api import Storage
-from providers.errors import Corrupted
 
 log = structlog.get_logger(__name__)
 
 PERIOD = timedelta(days=1)
-DAMAGED = (ArchiveError.code, SealBroken.code, Corrupted.code)
-"""Ends of a verification that say that the archive is no good."""
 _DATES = "retention.dates"
 ANSWER_WITHIN_S = 50.0
 """How long a local caller waits; then it hears that the work goes on."""
@@ -113,7 +110,7 @@ class Prunes:
             device_tag=device_tag(self._device_id),
             rules=self._rules(),
             dates=self._dates(),
-            sound=self._sound(),
+            sound=sound_archives(self._journal),
             now=datetime.now(UTC),
             dry_run=dry_run,
         )
@@ -181,16 +178,3 @@ class Prunes:
         if latest != noted:
             self._journal.note(_DATES, json.dumps(latest))
         return {name: parse_time(text) for name, text in latest.items()}
-
-    def _sound(self) -> Mapping[str, bool]:
-        """What the last verification of each archive in the history found; other failures say nothing."""
-        rows = self._journal.read(
-            "SELECT state, status_code, facts FROM jobs WHERE kind = :kind ORDER BY rowid",
-            {"kind": Kind.VERIFY},
-        )
-        found = {}
-        for state, code, facts in rows:
-            archive = json.loads(facts).get("archive")
-            if archive and (state == State.FINISHED or code in DAMAGED):
-                found[archive] = state == State.FINISHED
-        return found

@@ -91,6 +91,8 @@ def _recovered(journal: Journal, unfinished: UnfinishedJob) -> tuple[Job, bool]:
     job, now = unfinished.job, datetime.now(UTC)
     if job.kind is Kind.BACKUP:
         return job.failed(now, INTERRUPTED, "the agent was stopped while the backup ran"), False
+    if job.kind is Kind.VERIFY:
+        return job.failed(now, INTERRUPTED, "the agent was stopped while an archive was verified"), False
     with closing(journal.checkpoint(job.id)) as checkpoint:
         failed = job.state is State.FAILED
         if not failed and committed(unfinished.directory, job.id):

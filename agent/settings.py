@@ -141,6 +141,12 @@ class RestoreSettings(Group):
     keep_preview: Switch = setting(False, "A preview survives a restart of the agent")
 
 
+class VerifySettings(Group):
+    period: Duration = setting("0s", "Time between verifications of the newest archive; 0s for none")
+    store: Text = setting("", "Store whose newest archive is verified then")
+    max_size: Size = setting("1GiB", "Largest archive that is fetched for that; 0 for any")
+
+
 class TransferSettings(Group):
     connect_timeout: PositiveDuration = setting("10s", "Longest wait for a connection")
     read_timeout: PositiveDuration = setting("60s", "Longest wait for the next byte, in either direction")
@@ -226,6 +232,7 @@ class Settings(KantoSettings):
     schedule: ScheduleSettings = ScheduleSettings()
     restore: RestoreSettings = RestoreSettings()
     retention: RetentionSettings = RetentionSettings()
+    verify: VerifySettings = VerifySettings()
     transfer: TransferSettings = TransferSettings()
     seal: SealSettings = SealSettings()
     allow: AllowSettings = AllowSettings()

@@ -51,7 +51,9 @@ def store_problems(settings: "Settings") -> Iterator[str]:
     for name, store in settings.stores.items():
         yield from _problems(f"stores.{name}", store)
     known = ", ".join(sorted(settings.stores)) or "none is configured"
-    chosen = {"schedule.store": settings.schedule.store}
+    if settings.verify.period and not settings.verify.store:
+        yield f"verify.store: is missing; expected one of the stores ({known}), because of verify.period"
+    chosen = {"schedule.store": settings.schedule.store, "verify.store": settings.verify.store}
     for key, store_name in chosen.items():
         if store_name and store_name not in settings.stores:
             yield f"{key}: expected one of the stores ({known})"

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import providers
-from agent.backup.job import Job, Upload, UploadState
+from agent.backup.job import Job, Kind, Upload, UploadState
 from agent.handover import Child
 from agent.journal import Journal
 from agent.messaging.ditto import (
@@ -86,10 +86,14 @@ class Twin:
     # Told by the runner
 
     def job_changed(self, job: Job) -> None:
+        if job.kind is Kind.VERIFY:
+            return  # Kanto's model knows no such operation
         self._outbox.keep(EVENTS, self._last_operation(job), LAST_OPERATION)
 
     def job_ended_unrecorded(self, job: Job) -> None:
         self._outbox.forget_fresh()
+        if job.kind is Kind.VERIFY:
+            return
         self._outbox.say(EVENTS, self._last_operation(job))
 
     def withdrawn(self) -> None:

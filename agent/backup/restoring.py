@@ -4,7 +4,7 @@ What follows then is in `agent.backup.stages`.
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -13,17 +13,12 @@ from agent.backup.archive.manifest import Manifest
 from agent.backup.archive.names import readable
 from agent.backup.archive.reader import ArchiveReader
 from agent.backup.context import Command, Context, Place
-from agent.backup.errors import ForeignArchive, disk_errors
-from agent.backup.job import archive_time
+from agent.backup.errors import ForeignArchive
+from agent.backup.fetching import Fetch, fetch
 from agent.backup.pipeline import work_directory
 from agent.backup.restore.choice import Choice
-from agent.backup.retry import with_retries
 from agent.backup.seal.header import refuse_sealed
 from agent.backup.stages import Amount, Into, Preview, lay_out, put_back, restore_work
-from agent.backup.storing import distrusting
-from agent.backup.transfer import FileSink
-from providers.api import Listing, Storage, Stored
-from providers.errors import NotFound
 
 Unseal = Callable[[BinaryIO], BinaryIO]
 """Gives the plain archive in a file. Raises a `JobError` when it cannot be opened, or must not be."""
@@ -67,7 +62,8 @@ def preview(order: RestoreOrder, context: Context) -> Preview:
 def _fetched(order: RestoreOrder, context: Context) -> Iterator[ArchiveReader]:
     try:
         context.phase("fetching")
-        _fetch(order, context)
+        reserve_bytes = order.into.options.reserve_bytes
+        fetch(Fetch(order.place, order.device_tag, order.download, reserve_bytes), context)
         context.phase("unpacking")
         with order.download.open("rb") as file:
             plain = order.unseal(file)
@@ -98,40 +94,3 @@ def _delivered(archive: ArchiveReader, order: RestoreOrder, deliver: Command, co
         finally:
             work.discard()
     return Amount(survey.files, survey.size_bytes)
-
-
-def _fetch(order: RestoreOrder, context: Context) -> None:
-    place = order.place
-
-    def look() -> str:
-        with distrusting(), context.token.lent():
-            return newest(place.storage, order.device_tag)
-
-    name = place.name or with_retries(look, context.retries, context.token)
-    with disk_errors(f"cannot write the download to '{order.download.parent}'"):
-        sink = FileSink(
-            order.download,
-            context.token,
-            context.progress,
-            expected=context.expect,
-            rate=context.rate(),
-            reserve_bytes=order.into.options.reserve_bytes,
-        )
-
-    def attempt() -> Stored:
-        with distrusting(), context.token.lent():
-            return place.storage.get(name, sink, context.checkpoint)
-
-    with closing(sink):
-        with_retries(attempt, context.retries, context.token)
-
-
-def newest(storage: Storage, device_tag: str) -> str:
-    """The name of this device's newest archive at a place that can be listed. Raises `NotFound`."""
-    assert isinstance(storage, Listing)
-    # By their times: each may have been given another name.
-    dated = ((archive_time(name, device_tag), name) for name in storage.list(""))
-    when, name = max(dated, default=("", ""))
-    if not when:
-        raise NotFound("there is no archive of this device")
-    return name

@@ -1,14 +1,21 @@
 """Places of the device: stores that a command names, and old archives that go."""
 
 import json
+import sqlite3
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from agent.backup.job import format_time
 from tests.contract import place_aws
 from tests.integration.test_questions import run
 from tests.support.agent_process import AgentProcess
-from tests.support.backend import Backend
+from tests.support.backend import FEATURE, Backend, Message
+from tests.support.stalling import stalling
+from tests.support.waiting import wait_until
 
 
 def place_names(directory: Path) -> list[str]:
@@ -95,3 +102,105 @@ def test_periodic_backups_go_to_the_store_of_the_schedule(device: AgentProcess, 
 def test_prune_is_no_command_of_the_wire(agent: AgentProcess, backend: Backend) -> None:
     """Whoever may send commands cannot make a device forget its backups."""
     assert backend.ask("prune", {"dryRun": False})["status"] == 400
+
+
+# -- verify
+
+LOCAL = {"storage.provider": "local"}
+
+
+def verified(backend: Backend, correlation_id: str, options: dict[str, str]) -> dict[str, Any]:
+    """What the history says of this verification, when it has ended."""
+    answer = backend.ask("verify", {"correlationID": correlation_id, "options": options})
+    assert answer["status"] == 204, answer
+    return ended(backend, correlation_id)
+
+
+def ended(backend: Backend, correlation_id: str) -> dict[str, Any]:
+    wait_until(lambda: backend.ask("status")["value"]["job"] is None, what="the end of the job")
+    return dict(backend.ask("describe", {"correlationId": correlation_id})["value"])
+
+
+def test_verify_says_what_it_found_in_the_history_and_in_the_health(
+    agent: AgentProcess, backend: Backend
+) -> None:
+    """And Kanto's feature hears nothing of it: no third `lastOperation`."""
+    backend.run("backup", "made", LOCAL)
+    whole = verified(backend, "V", LOCAL)
+    assert (whole["kind"], whole["state"], whole["files"]) == ("verify", "FINISHED", 4)
+
+    def in_health(message: Message) -> bool:
+        if message[1]["path"] != f"{FEATURE}Status":
+            return False
+        health = message[1]["value"]["properties"].get("health", {})
+        return bool(health.get("lastVerified") == whole["endTime"])
+
+    backend.wait(in_health, "the time in the health")
+    archive = next((agent.storage / "archives").iterdir())
+    archive.write_bytes(archive.read_bytes()[:-1] + b"!")
+    damaged = verified(backend, "W", LOCAL)
+    assert (damaged["state"], damaged["statusCode"]) == ("FAILED", "corrupted")
+    assert [value["state"] for value in backend.values()] == ["BACKUP_STARTED", "BACKUP_FINISHED"]
+    assert list((agent.storage / "downloads").iterdir()) == []
+
+
+def test_verify_is_a_job_like_others(agent: AgentProcess, backend: Backend) -> None:
+    """409 for a second one, seen by `status`, ended by `cancel`."""
+    with stalling() as place:
+        options = {"https.url": place.url}
+        assert backend.ask("verify", {"correlationID": "V", "options": options})["status"] == 204
+        assert place.reached.wait(20)
+        job = backend.ask("status")["value"]["job"]
+        assert (job["kind"], job["phase"], job["correlationId"]) == ("verify", "fetching", "V")
+        busy = backend.ask("restore", {"correlationID": "R", "options": LOCAL})
+        assert (busy["status"], busy["value"]["message"]) == (
+            409,
+            "Verify operation is currently in progress!",
+        )
+        assert backend.ask("cancel", {"correlationID": "V"})["status"] == 204
+        assert ended(backend, "V")["statusCode"] == "cancelled"
+    assert backend.values() == []
+
+
+def test_a_verification_that_a_crash_interrupts_is_in_the_history(
+    device: AgentProcess, backend: Backend
+) -> None:
+    device.start()
+    backend.announced()
+    with stalling() as place:
+        backend.ask("verify", {"correlationID": "V", "options": {"https.url": place.url}})
+        assert place.reached.wait(20)
+        device.kill()
+    backend.messages.clear()
+    device.start()
+    backend.announced()
+    assert ended(backend, "V")["statusCode"] == "interrupted"
+    assert list((device.storage / "downloads").iterdir()) == []
+    assert backend.values() == []
+
+
+def test_verify_by_hand_with_a_secret_from_a_file(agent: AgentProcess, backend: Backend) -> None:
+    secret = agent.work / "passcode"
+    secret.write_text("correct horse battery\n")
+    by_hand = ("-o", "storage.provider=local", "--secret")
+    assert run(agent, "backup", *by_hand, f"backup.passcode=@{secret}").returncode == 0
+    good = run(agent, "verify", *by_hand, f"restore.passcode=@{secret}")
+    assert (good.returncode, good.stdout.startswith("verify finished: 4 files, ")) == (0, True), good
+    secret.write_text("another one, and wrong\n")
+    wrong = run(agent, "verify", *by_hand, f"restore.passcode=@{secret}")
+    assert (wrong.returncode, "(wrong-key)" in wrong.stderr) == (1, True), wrong
+
+
+def test_a_drill_is_due_by_the_journal_also_after_restarts(device: AgentProcess, backend: Backend) -> None:
+    device.settings["stores"] = {"here": {"provider": "local"}}
+    device.settings["verify"] = {"period": "24h", "store": "here"}
+    device.start()
+    backend.announced()
+    backend.run("backup", "made", LOCAL)
+    assert device.count_log("verify started") == 0
+    device.stop()
+    yesterday = format_time(datetime.now(UTC) - timedelta(days=1))
+    with closing(sqlite3.connect(device.storage / "journal.db")) as journal, journal:
+        journal.execute("UPDATE meta SET value = ? WHERE key = 'recurring.verify'", (yesterday,))
+    device.start()
+    device.wait_for_log("verify finished", store="here")

@@ -20,11 +20,12 @@ from agent.backup.archive.writer import ArchiveOptions
 from agent.backup.cancel import CancelToken
 from agent.backup.context import Context, Place
 from agent.backup.errors import ArchiveError, Cancelled, JobError, NoSpace, ProviderBug, SourceChanged
+from agent.backup.fetching import newest
 from agent.backup.job import COMMITTED, STOPPED
 from agent.backup.pipeline import BackupOrder, BackupResult, backup
 from agent.backup.restore import RestoreOptions, missing
 from agent.backup.restore.choice import Choice
-from agent.backup.restoring import RestoreOrder, newest, restore
+from agent.backup.restoring import RestoreOrder, restore
 from agent.backup.retry import RetryLimits
 from agent.backup.roots import Root
 from agent.backup.selection import Part
