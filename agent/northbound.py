@@ -171,14 +171,22 @@ class Backend:
         topic = f"command//{self._identity.device_id}/req/{command.request_id}/{command.operation}"
         self._publish(topic, ditto.encode(command.envelope(self._identity, self._feature_id)))
 
-    def run(self, operation: str, correlation_id: str, options: Mapping[str, str]) -> dict[str, Any]:
+    def ask(
+        self, operation: str, correlation_id: str = "", options: Mapping[str, str] | None = None
+    ) -> Heard:
+        """Send a command, or a question, and wait for the answer. Raises TimeoutError."""
+        command = Command(operation, {"correlationID": correlation_id, "options": dict(options or {})})
+        self.send(command)
+        return self.wait_for(lambda heard: heard.answered == command.header_id)
+
+    def run(
+        self, operation: str, correlation_id: str, options: Mapping[str, str] | None = None
+    ) -> dict[str, Any]:
         """Send a command and wait for the last value of `lastOperation`; the refusal when there is one.
 
         Raises TimeoutError.
         """
-        command = Command(operation, {"correlationID": correlation_id, "options": dict(options)})
-        self.send(command)
-        answer = self.wait_for(lambda heard: heard.answered == command.header_id)
+        answer = self.ask(operation, correlation_id, options)
         if not answer.accepted:
             return dict(answer.message["value"])
         ended = self.wait_for(lambda heard: _ends(heard, correlation_id), timeout_s=300)
