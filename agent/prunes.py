@@ -111,7 +111,7 @@ class Prunes:
             rules=self._rules(),
             dates=self._dates(),
             sound=sound_archives(self._journal),
-            now=datetime.now(UTC),
+            clock=lambda: datetime.now(UTC),
             dry_run=dry_run,
         )
         self._running = tools
@@ -165,16 +165,17 @@ class Prunes:
 
     def _dates(self) -> Mapping[str, datetime]:
         """Retention dates by archive, also of backups that are no longer in the history."""
-        noted = dict(json.loads(self._journal.recall(_DATES) or "{}"))
+        noted: dict[str, str] = dict(json.loads(self._journal.recall(_DATES) or "{}"))
         rows = self._journal.read(
             "SELECT facts FROM jobs WHERE kind = :kind AND state = :state AND facts LIKE '%retention_date%'",
             {"kind": Kind.BACKUP, "state": State.FINISHED},
         )
-        dates = dict(noted)
+        dates: dict[str, str] = dict(noted)
         for facts in (json.loads(text) for (text,) in rows):
-            if facts.get("retention_date"):
-                dates[facts["archive"]] = facts["retention_date"]
-        latest = dict(sorted(dates.items(), key=lambda item: str(item[1]))[-MOST_DATES:])
+            if date := facts.get("retention_date"):
+                # Where nothing had changed, two backups have one archive: whoever wants it longest.
+                dates[facts["archive"]] = max(date, dates.get(facts["archive"], ""))
+        latest = dict(sorted(dates.items(), key=lambda item: item[1])[-MOST_DATES:])
         if latest != noted:
             self._journal.note(_DATES, json.dumps(latest))
         return {name: parse_time(text) for name, text in latest.items()}

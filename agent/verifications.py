@@ -12,7 +12,7 @@ from agent.admission import Admission, Admitted, device_tag
 from agent.backup.errors import ArchiveError, ManifestBroken, SealBroken
 from agent.backup.fetching import Fetch
 from agent.backup.job import Job, Kind, State, archive_time, format_time
-from agent.backup.verifying import Verified, VerifyOrder, verify
+from agent.backup.verifying import ANYWHERE, Verified, VerifyOrder, verify
 from agent.health import LAST_VERIFIED
 from agent.journal import Journal
 from agent.orders import archive_limits
@@ -88,8 +88,8 @@ class Verifications:
         )
 
 
-def known_hashes(journal: Journal, tag: str) -> Mapping[str, str]:
-    """The SHA-256 of every archive in the history, by its place, and by its name where that is its own."""
+def known_hashes(journal: Journal, tag: str) -> Mapping[tuple[str, str], str]:
+    """The SHA-256 of every archive in the history, by place and name, and by the name that is its own."""
     rows = journal.read(
         "SELECT facts FROM jobs WHERE kind = :kind AND state = :state ORDER BY rowid",
         {"kind": Kind.BACKUP, "state": State.FINISHED},
@@ -97,9 +97,10 @@ def known_hashes(journal: Journal, tag: str) -> Mapping[str, str]:
     known = {}
     for facts in (json.loads(text) for (text,) in rows):
         if facts.get("sha256"):
-            known[facts["place"]] = facts["sha256"]
-            if archive_time(facts.get("archive", ""), tag):
-                known[facts["archive"]] = facts["sha256"]
+            name = facts.get("archive", "")
+            known[facts.get("place", ""), name] = facts["sha256"]
+            if archive_time(name, tag):  # also where it came to by an upload
+                known[ANYWHERE, name] = facts["sha256"]
     return known
 
 

@@ -1,6 +1,6 @@
 """`prune`: archives that have had their time go from the device's places, in a worker's thread."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -20,7 +20,7 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class PruneOrder:
-    """Look through `places` (by what people call them), and remove what has had its time at `now`."""
+    """Look through `places` (by what people call them), and remove what has had its time."""
 
     places: Mapping[str, Storage]
     device_tag: str
@@ -29,7 +29,7 @@ class PruneOrder:
     """Retention dates by the archive's name."""
     sound: Mapping[str, bool]
     """What verifications found, by the archive's name."""
-    now: datetime
+    clock: Callable[[], datetime]
     dry_run: bool
 
 
@@ -80,7 +80,8 @@ def _prune_place(done: Pruned, storage: Storage, order: PruneOrder, context: Con
         done.problem = "its provider can only list and delete what a command names"
         return
     archives = archives_of(_listed(storage, context), order.device_tag, order.dates, order.sound)
-    gone = removable(archives, order.rules, order.now)
+    # The time after the list was taken: a backup that ends meanwhile is no sign of a wrong clock.
+    gone = removable(archives, order.rules, order.clock())
     done.kept = len(archives)
     for archive in gone:
         if not order.dry_run:

@@ -15,6 +15,8 @@ from agent.backup.transfer import file_digest
 from providers.api import Stored
 from providers.errors import Corrupted, StorageError
 
+ANYWHERE = "*"
+
 
 @dataclass(frozen=True, slots=True)
 class VerifyOrder:
@@ -23,8 +25,9 @@ class VerifyOrder:
     fetch: Fetch
     unseal: Unseal
     limits: ArchiveLimits
-    known: Mapping[str, str]
-    """SHA-256 of archives that this device has made, by their place or by their name."""
+    known: Mapping[tuple[str, str], str]
+    """SHA-256 of archives that this device has made, by place and name; `ANYWHERE` for names that are
+    given once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +61,7 @@ def verify(order: VerifyOrder, context: Context) -> Verified:
 
 
 def _looked_at(order: VerifyOrder, stored: Stored, digest: str, context: Context) -> Verified:
-    expected = order.known.get(stored.place) or order.known.get(stored.name)
+    expected = order.known.get((stored.place, stored.name)) or order.known.get((ANYWHERE, stored.name))
     if expected and expected != digest:
         damage = Corrupted("the archive is not the one that this device stored there: its SHA-256 differs")
         return Verified(stored, digest, damage=damage)

@@ -1,6 +1,7 @@
 """Retention in the agent: the device's places, what the journal knows, and when it runs."""
 
 import json
+import time
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -10,8 +11,10 @@ import pytest
 
 from agent.admission import device_tag
 from agent.backup.job import archive_name, format_time
+from agent.messaging.ditto import CommandError
 from agent.recurring import Recurring
 from tests.support.fakes import DEVICE, Device
+from tests.support.stalling import Stalling, stalling
 
 DAY = timedelta(days=1)
 
@@ -138,6 +141,72 @@ def test_before_the_device_knows_its_id_no_archive_is_its_own(device: Device) ->
     device.service._engine.prunes._device_id = ""
     device.service._control._receive("prune", None, lambda *answer: said.append(answer))
     assert [status for status, _ in said] == [409]
+
+
+@pytest.fixture
+def never_answers(settings: dict[str, str]) -> Iterator[Stalling]:
+    """A store behind a server that takes requests and does not answer."""
+    with stalling() as place:
+        keys = {"aws.access.key.id": "x", "aws.secret.access.key": "y"}
+        secrets = Path(settings["targets.device.path"]).with_name("keys.json")
+        secrets.write_text(json.dumps(keys))
+        secrets.chmod(0o600)
+        options = {"aws.s3.bucket": "backups", "aws.endpoint.url": f"http://127.0.0.1:{place.port}"}
+        settings |= {
+            "stores.cloud.provider": "aws",
+            "stores.cloud.options": json.dumps(options),
+            "stores.cloud.credentials": str(secrets),
+        }
+        yield place
+
+
+def test_it_ends_at_once_when_the_agent_stops(never_answers: Stalling, device: Device) -> None:
+    answers: list[Mapping[str, Any] | None] = []
+    prunes = device.service._engine.prunes
+    prunes._device_id = DEVICE
+    prunes.answer_local(None, lambda _status, value: answers.append(value))
+    assert never_answers.reached.wait(20)
+    began_s = time.monotonic()
+    prunes.stop("the agent was stopped")
+    device.finish()
+    assert time.monotonic() - began_s < 3
+    assert answers
+    assert answers[0]
+    assert answers[0]["places"][0]["problem"] == "the agent was stopped"
+
+
+def test_a_caller_need_not_wait_for_ever(
+    never_answers: Stalling, device: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The local socket gives up after a minute; the work goes on, and is answered once."""
+    monkeypatch.setattr("agent.prunes.ANSWER_WITHIN_S", 0.0)
+    answers: list[Mapping[str, Any] | None] = []
+    prunes = device.service._engine.prunes
+    prunes._device_id = DEVICE
+    prunes.answer_local(None, lambda _status, value: answers.append(value))
+    while not answers:
+        device.take()
+    assert not prunes.idle
+    with pytest.raises(CommandError, match="right now"):
+        prunes.answer_local(None, lambda *_: None)
+    prunes.stop("enough")
+    device.finish()
+    assert answers == [{"dryRun": False, "running": True, "places": []}]
+
+
+def test_of_two_wishes_for_one_archive_the_longer_counts(device: Device, tmp_path: Path) -> None:
+    """With `skipUnchanged` a second backup has the archive of the first."""
+    (tmp_path / "archives").mkdir()
+    near, far = (format_time(datetime.now(UTC) + days * DAY) for days in (1, 9))
+    for number, date in enumerate((far, near)):
+        options = {"storage.provider": "local", "backup.retentionDate": date, "options.n": str(number)}
+        device.command("backup", {"options": options}, request_id="")
+        device.finish()
+    with device.journal.transaction() as db:
+        (name,) = db.execute("SELECT json_extract(facts, '$.archive') FROM jobs LIMIT 1").fetchone()
+        db.execute("UPDATE jobs SET facts = json_set(facts, '$.archive', ?)", (name,))
+    assert list(device.service._engine.prunes._dates()) == [name]
+    assert format_time(device.service._engine.prunes._dates()[name]) == far
 
 
 # -- when it runs

@@ -66,6 +66,12 @@ def test_systemds_credentials_are_the_files_of_the_stores_that_they_name(tmp_pat
         ({"stores": {"a": {"provider": "aws", "options": {"x": {}}}}}, "stores.a.options: expected an"),
         ({"stores": {"a": {"provider": "aws", "optoins": {}}}}, "unknown key 'stores.a.optoins'"),
         ({"schedule": {"store": "cloud"}}, "schedule.store: expected one of the stores (none is configured)"),
+        ({"verify": {"store": "cloud"}}, "verify.store: expected one of the stores (none is configured)"),
+        ({"verify": {"period": "168h"}}, "verify.store: is missing; expected one of the stores"),
+        ({"verify": {"maxSize": "-1"}}, "verify.maxSize: expected a whole number of bytes"),
+        ({"retention": {"keepLast": -1}}, "retention.keepLast: expected a whole number, 0 for no such rule"),
+        ({"retention": {"keepDaily": True}}, "retention.keepDaily: expected a whole number"),
+        ({"retention": {"keepYearly": 1}}, "unknown key 'retention.keepYearly'"),
     ],
 )  # fmt: skip
 def test_wrong_settings_are_named_without_a_secret(
