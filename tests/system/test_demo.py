@@ -24,6 +24,7 @@ def test_the_demo_brings_everything_back_and_shows_sealing_preview_and_history(t
         "demo-local-back",
         "demo-local",
     ]
-    assert "not-shown" not in told and "kept-by-the-backend" not in told
+    assert "not-shown" not in told
+    assert "kept-by-the-backend" not in told
     assert "everything came back as it was" in told
     assert list(tmp_path.iterdir()) == []
