@@ -6,6 +6,7 @@ import shutil
 import stat
 import subprocess
 import time
+import tracemalloc
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -315,6 +316,20 @@ def test_a_very_long_central_directory_is_read_in_blocks() -> None:
     data = crafted(*entries)
     assert [entry.raw_name for entry in listed(data)] == [entry.name for entry in entries]
     assert listed(data)[7].xattrs == {"user.x": b"y" * 30_000}
+
+
+@pytest.mark.parametrize("files", [100, 20_000])
+def test_entries_are_the_same_each_time_and_the_memory_for_them_is_bounded(files: int) -> None:
+    """The second time the entries of a small archive come from memory; those of a large one do not."""
+    reader = ArchiveReader(io.BytesIO(crafted(*(Crafted(b"%d" % number, b"") for number in range(files)))))
+    first = list(reader.entries())
+    tracemalloc.start()
+    assert list(reader.entries()) == first
+    again_bytes = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(first) == files
+    # A list of references takes 8 bytes for each entry, and somewhat more while it grows.
+    assert (again_bytes < 20 * files) == (files == 100)
 
 
 def test_threads_may_extract_side_by_side(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ _DESCRIPTOR_MAGIC, _END64_MAGIC, _LOCATOR_MAGIC = b"PK\x07\x08", b"PK\x06\x06", 
 
 _LOCAL = struct.Struct("<4s3HL3L2H")
 _CENTRAL = struct.Struct("<4s4HL3L5H2L")
-_CENTRAL_READ = struct.Struct("<4sH2x2H4L4H2x2L")  # without the version that is needed, and text or binary
+_CENTRAL_READ = struct.Struct("<4xH2x2H4L4H2x2L")  # without magic, needed version, text or binary
 _END = struct.Struct("<4s4H2LH")
 _END64 = struct.Struct("<4sQ2H2L4Q")
 _LOCATOR = struct.Struct("<4sLQL")
@@ -187,8 +187,7 @@ class Central(NamedTuple):
 
 def parse_central(data: bytes) -> Central | None:
     """A record of `CENTRAL_BYTES`; None when it is none."""
-    magic, *fields = _CENTRAL_READ.unpack(data)
-    return Central._make(fields) if magic == CENTRAL_MAGIC else None
+    return Central._make(_CENTRAL_READ.unpack(data)) if data.startswith(CENTRAL_MAGIC) else None
 
 
 def with_zip64(central: Central, field: bytes) -> Central:

@@ -3,11 +3,14 @@
 Inflating and most system calls let go of Python's lock. Small files go to a thread in batches, because each
 hand-over costs about as much as a file; a large one goes by itself. To split one between a thread that
 inflates and one that writes was measured to cost as much as it saves.
+
+Files that are little on average are made by the caller itself: several threads would want the lock every
+few microseconds, and to be woken up for it takes longer than that. Only inflating them is shared.
 """
 
 import os
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -23,6 +26,7 @@ from agent.backup.restore.sparse import SparseWriter
 
 _THREADS = 2
 _SMALL_BYTES = 1 << 18
+_LITTLE_BYTES = 1 << 13
 _BATCH_FILES = 64  # then it ends with its directory: two threads in one wait for each other
 _BATCH_MOST_FILES = 256
 _BATCH_BYTES = 1 << 20  # of the archive, from the first file to the last; read at once
@@ -61,6 +65,7 @@ class FileMaker:
         self._reader, self._token, self._passed = reader, token, passed
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="unpack")
         self._trees = [Tree(new_fd) for _ in range(_THREADS)]
+        self._tree = Tree(new_fd)
         self._batch: list[Wanted] = []
         self._directory = ""
         self._running: deque[Future[None]] = deque()
@@ -87,7 +92,7 @@ class FileMaker:
     def close(self) -> None:
         """Nobody writes any more afterwards, whatever is unfinished."""
         self._pool.shutdown(cancel_futures=True)
-        for tree in self._trees:
+        for tree in (self._tree, *self._trees):
             tree.close()
 
     def _is_full(self, entry: ArchiveEntry, directory: str) -> bool:
@@ -101,23 +106,36 @@ class FileMaker:
 
     def _send(self) -> None:
         batch, self._batch = self._batch, []
+        if not self._fsync_each and sum(each.entry.size for each in batch) < _LITTLE_BYTES * len(batch):
+            self._make_little(batch)
+            return
         while len(self._running) >= _MOST_BATCHES:
             self._running.popleft().result()
         self._running.append(self._pool.submit(self._make_all, batch))
+
+    def _make_little(self, batch: list[Wanted]) -> None:
+        """A thread that has nothing else to do inflates one half."""
+        half = len(batch) // 2
+        helped = self._pool.submit(self._inflated, batch[half:])
+        contents = self._inflated(batch[:half])
+        contents += self._inflated(batch[half:]) if helped.cancel() else helped.result()
+        self._make_small(self._tree, batch, contents)
+
+    def _inflated(self, batch: list[Wanted]) -> list[bytes]:
+        return list(self._reader.contents([wanted.entry for wanted in batch])) if batch else []
 
     def _make_all(self, batch: list[Wanted]) -> None:
         tree = self._trees.pop()  # the pool has as many threads
         try:
             if _is_small(batch[0].entry):
-                self._make_small(tree, batch)
+                self._make_small(tree, batch, self._reader.contents([wanted.entry for wanted in batch]))
             else:
                 self._make(tree, batch[0])
         finally:
             self._trees.append(tree)
 
-    def _make_small(self, tree: Tree, batch: list[Wanted]) -> None:
+    def _make_small(self, tree: Tree, batch: list[Wanted], contents: Iterable[bytes]) -> None:
         self._passed(sum(wanted.entry.size for wanted in batch))
-        contents = self._reader.contents([wanted.entry for wanted in batch])
         for wanted, content in zip(batch, contents, strict=True):
             self._token.check()
             self._make(tree, wanted, content)
