@@ -21,6 +21,7 @@ from agent.history import History
 from agent.journal import Journal
 from agent.kept import KeptArchives, skip_key
 from agent.labels import read_label
+from agent.left_out import LeftOut
 from agent.offers import Offers
 from agent.orders import archive_options, hook
 from agent.parameters import BACKUP_DATA_TYPES, BACKUP_PATHS, BACKUP_STORE, Parameters
@@ -40,6 +41,7 @@ class Backups:
         self._settings, self._runner = settings, runner
         self._staging, self._offers = staging, offers
         self._admission, self._selecting = Admission(settings), Selecting(settings)
+        self._left_out = LeftOut(journal)
         self._kept, self._history = KeptArchives(journal), History(journal)
 
     def backup(self, parameters: Parameters, device_id: str) -> Admitted:
@@ -125,6 +127,7 @@ class Backups:
             if staged:
                 made = replace(staged, size_bytes=result.size_bytes, sha256=result.sha256)
                 self._offers.add(made, job.correlation_id)
+            self._left_out.remember(job.id, result.report.unexportable)
             if key and result.kept:
                 self._kept.remember(key, result.kept)
 

@@ -61,7 +61,9 @@ def _row(entry: Value) -> str:
 def _lines(key: str, value: object) -> Iterator[str]:
     if isinstance(value, list):
         yield f"{key:16}{len(value)}"
-        yield from (f"  {item if isinstance(item, str) else ': '.join(map(str, item))}" for item in value)
+        for item in value:
+            parts = item.values() if isinstance(item, dict) else [item] if isinstance(item, str) else item
+            yield f"  {': '.join(map(str, parts))}"
     elif value not in ("", None):
         yield f"{key:16}{_text(key, value)}"
 

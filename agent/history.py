@@ -12,14 +12,18 @@ from typing import Any
 from pydantic.alias_generators import to_camel
 
 from agent.backup.job import Kind, State
+from agent.fitting import shortened
 from agent.journal import Journal
+from agent.left_out import LeftOut
 from agent.messaging.ditto import PARAMETER_INVALID, CommandError, encode
 from agent.parameters import Parameters
 from agent.printable import printable
 
 _COLUMNS = "id, kind, correlation_id, started, ended, state, status_code, message, directory, facts"
 _ENDED = {"finished": State.FINISHED, "failed": State.FAILED}
-_IN_LISTS = ("id", "correlationId", "kind", "state", "statusCode", "endTime", "name", "archiveBytes")
+_IN_LISTS = (
+    "id", "correlationId", "kind", "state", "statusCode", "endTime", "name", "archiveBytes", "unexportable",
+)  # fmt: skip
 _OF_THE_LAST = ("id", "correlationId", "kind", "state", "startTime", "endTime", "statusCode", "message")
 
 
@@ -37,9 +41,11 @@ class History:
         """
         before = parameters.options.get("history.before")
         entries: list[dict[str, Any]] = []
+        left_bytes = room_bytes - len(encode({"entries": entries, "next": "0" * 16}))
         for entry in self._entries(before):
             shown = {key: entry[key] for key in _IN_LISTS if entry.get(key, "") != ""}
-            if entries and len(encode({"entries": [*entries, shown], "next": "0" * 16})) > room_bytes:
+            left_bytes -= len(encode(shown)) + len(",")
+            if entries and left_bytes < 0:
                 return {"entries": entries, "next": entries[-1]["id"]}
             entries.append(shown)
         return {"entries": entries}
@@ -49,6 +55,8 @@ class History:
         entry = next(self._found(parameters.correlationid), None)
         if entry is None:
             raise _unknown(parameters.correlationid)
+        if left_out := LeftOut(self._journal).names(entry["id"]):
+            entry = shortened(entry | {"leftOut": left_out}, ("leftOut",), room_bytes)
         return _fitting(entry, room_bytes)
 
     def last(self, room_bytes: int) -> Mapping[str, Any] | None:

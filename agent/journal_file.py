@@ -40,6 +40,9 @@ _MIGRATIONS = (
     """
     ALTER TABLE jobs ADD COLUMN facts TEXT NOT NULL DEFAULT '{}';
     """,
+    """
+    CREATE TABLE left_out (number INTEGER PRIMARY KEY, job_id TEXT NOT NULL UNIQUE, names BLOB NOT NULL);
+    """,
 )
 """Forward only: a release appends a script; `user_version` counts those that have run."""
 

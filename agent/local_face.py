@@ -17,7 +17,7 @@ from agent.operations import Operations
 
 log = structlog.get_logger(__name__)
 
-ROOM_BYTES = 64 << 10
+ROOM_BYTES = 1 << 20
 """No wire limits these answers; a page of the history ends here."""
 
 

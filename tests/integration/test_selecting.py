@@ -1,6 +1,7 @@
 """Data sets, single assets and what cannot leave the device, over a real broker."""
 
 import io
+import subprocess
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.integration.conftest import contents
-from tests.support.agent_process import AgentProcess
+from tests.support.agent_process import PROGRAM, AgentProcess
 from tests.support.backend import Backend
 
 LOCAL = {"storage.provider": "local"}
@@ -45,6 +46,14 @@ def run(backend: Backend, operation: str, correlation_id: str, **options: Any) -
     return backend.ended(correlation_id)
 
 
+def command_line(agent: AgentProcess, *arguments: str) -> str:
+    """What a command prints, which has to succeed."""
+    return subprocess.run(
+        [str(PROGRAM), *arguments, "--config", str(agent.work / "config.json")],
+        capture_output=True, text=True, timeout=60, cwd=agent.work, env=agent.environment, check=True,
+    ).stdout  # fmt: skip
+
+
 def archived(agent: AgentProcess) -> list[str]:
     (archive,) = (agent.storage / "archives").glob("*.zip")
     with zipfile.ZipFile(io.BytesIO(archive.read_bytes())) as opened:
@@ -64,7 +73,12 @@ def test_data_sets_go_into_one_archive_and_rules_are_no_failure(
         f"keys{etc}/keys/", f"keys{etc}/keys/cert.pem",
         f"network{etc}/", f"network{etc}/hosts", f"network{etc}/net/", f"network{etc}/net/eth0",
     ]  # fmt: skip
-    assert backend.ask("describe", {"correlationId": "one"})["value"]["unexportable"] == 1
+    described = backend.ask("describe", {"correlationId": "one"})["value"]
+    withheld = {"name": f"keys{etc}/keys/tpm.key", "reason": "unexportable by the device's settings"}
+    assert (described["unexportable"], described["leftOut"]) == (1, [withheld])
+    assert backend.ask("history")["value"]["entries"][0]["unexportable"] == 1
+    shown = command_line(house, "show", "one")
+    assert f"  {withheld['name']}: {withheld['reason']}" in shown.splitlines()
 
 
 def test_a_data_set_comes_back_to_where_the_settings_say(house: AgentProcess, backend: Backend) -> None:
