@@ -42,6 +42,7 @@ COMMANDS = {
     "history": Command("agent.cli_history:history", "its jobs that ended, newest first"),
     "show": Command("agent.cli_history:show", "all that is known of one job"),
     "verify": Command("agent.cli_jobs:verify", "check that an archive is whole, changing nothing"),
+    "inspect": Command("agent.cli_inspect:inspect", "what an archive says of itself, without a restore"),
     "prune": Command("agent.cli_prune:prune", "remove old archives, as the device does once a day"),
     "demo": Command(
         "agent.demo:main", "back up, damage and restore a sample directory, with nothing installed"

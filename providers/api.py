@@ -196,6 +196,29 @@ class Looking(Protocol):
         """
 
 
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A part of an object."""
+
+    data: bytes
+    size_bytes: int
+    """Of the whole object."""
+    etag: str = ""
+    """The far side's version of the object, where it has one."""
+
+
+@runtime_checkable
+class Ranged(Protocol):
+    """Offered by a storage that can give a part of what it keeps."""
+
+    def read_range(self, name: str, offset: int, size_bytes: int, /) -> Piece:
+        """So many bytes (at least one, and few enough for memory) from `offset` on; less only at the end.
+
+        Raises `StorageError`: `NotFound` when there is no such object, `Rejected` when the far side gives
+        no parts. What begins behind the end is empty, or a `StorageError`.
+        """
+
+
 @runtime_checkable
 class Resuming(Protocol):
     """Offered by a storage that can go on with a source that cannot rewind.

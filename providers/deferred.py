@@ -7,10 +7,22 @@ answers all others, too, and that has no time for it.
 from collections.abc import Callable, Iterator, Mapping
 from typing import ClassVar, Protocol
 
-from providers.api import Checkpoint, Deleting, Discarding, Listing, Looking, Sink, Source, Storage, Stored
+from providers.api import (
+    Checkpoint,
+    Deleting,
+    Discarding,
+    Listing,
+    Looking,
+    Piece,
+    Ranged,
+    Sink,
+    Source,
+    Storage,
+    Stored,
+)
 
 
-class CloudStorage(Storage, Listing, Looking, Deleting, Discarding, Protocol):
+class CloudStorage(Storage, Listing, Looking, Ranged, Deleting, Discarding, Protocol):
     """What is opened in the end."""
 
 
@@ -40,6 +52,9 @@ class Deferred:
 
     def look(self, name: str, /) -> Stored:
         return self._storage.look(name)
+
+    def read_range(self, name: str, offset: int, size_bytes: int, /) -> Piece:
+        return self._storage.read_range(name, offset, size_bytes)
 
     def list(self, prefix: str, /) -> Iterator[str]:
         return self._storage.list(prefix)

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, ClassVar
 
 from providers.address import parse_address, redirected
-from providers.api import Checkpoint, Limits, Sink, Source, Stored
+from providers.api import Checkpoint, Limits, Piece, Sink, Source, Stored
 from providers.dial import check_allowed
 from providers.errors import (
     BadOptions,
@@ -23,6 +23,7 @@ from providers.errors import (
 )
 from providers.http_fields import content_range, digest, retry_after_s, validator
 from providers.options import Option, checked
+from providers.ranges import Wanted, received
 
 if TYPE_CHECKING:
     from providers.http_exchange import Answer
@@ -114,6 +115,14 @@ class Https:
         checkpoint.pop(_VALIDATOR, None)
         with self._asked("GET", {}) as (answer, what):
             return self._receive(name, answer, what, sink, checkpoint)
+
+    def read_range(self, _name: str, offset: int, size_bytes: int, /) -> Piece:
+        """A part of the object, where the server gives one."""
+        wanted = Wanted(offset, size_bytes)
+        with self._asked("GET", {"Range": wanted.header}) as (answer, what):
+            _require_success(answer, what)
+            said = answer.headers.get("content-range", "") if answer.status == 206 else ""
+            return received(what, wanted, said, validator(answer.headers) or "", answer.read)
 
     def close(self) -> None:
         """No connection outlives its request."""

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from typing import ClassVar
 
-from providers.api import Checkpoint, Limits, Sink, Source, Stored, check_name
+from providers.api import Checkpoint, Limits, Piece, Sink, Source, Stored, check_name
 from providers.directory import (
     DIRECTORY_FLAGS,
     classify_os_error,
@@ -116,6 +116,18 @@ class Local:
             root = stack.enter_context(self._root())
             status = os.fstat(self._open(stack, root, parents, leaf))
         return Stored(name, status.st_size, _etag(status), self.where(name))
+
+    def read_range(self, name: str, offset: int, size_bytes: int, /) -> Piece:
+        """A part of the file."""
+        *parents, leaf = name.split("/")
+        with ExitStack() as stack, self._translating():
+            root = stack.enter_context(self._root())
+            file = self._open(stack, root, parents, leaf)
+            status = os.fstat(file)
+            if not stat.S_ISREG(status.st_mode):
+                raise NotFound(f"{self.where(name)} is not a regular file")
+            data = os.pread(file, size_bytes, offset)
+        return Piece(data, status.st_size, _etag(status))
 
     def list(self, prefix: str, /) -> Iterator[str]:
         """Names of the files that begin with `prefix`; unfinished archives are not among them."""

@@ -6,9 +6,9 @@ from dataclasses import replace
 from functools import cached_property
 from typing import ClassVar
 
-from providers.api import Checkpoint, Limits, Sink, Source, Stored
+from providers.api import Checkpoint, Limits, Piece, Sink, Source, Stored
 from providers.aws.client import Client, make_client
-from providers.aws.download import opener
+from providers.aws.download import opener, read_piece
 from providers.aws.errors import errors, not_a_store
 from providers.aws.upload import Multipart
 from providers.errors import translating
@@ -16,6 +16,7 @@ from providers.fetch import Download, looked_at
 from providers.part_reader import PartPlan
 from providers.parts import PartUpload, Uploads, ascii_metadata
 from providers.pool import open_pool
+from providers.ranges import Wanted
 
 _SMALLEST_PART_BYTES = 5 << 20  # S3 takes no smaller part, except the last
 
@@ -61,6 +62,10 @@ class Bucket:
     def look(self, name: str, /) -> Stored:
         """Size and ETag of the object."""
         return looked_at(name, f"s3://{self._bucket}/{name}", opener(self._client, self._bucket, name))
+
+    def read_range(self, name: str, offset: int, size_bytes: int, /) -> Piece:
+        """A part of the object."""
+        return read_piece(self._client, self._bucket, name, Wanted(offset, size_bytes))
 
     def list(self, prefix: str, /) -> Iterator[str]:
         """Keys that begin with `prefix`, ascending; 1,000 in memory at a time. Raises `StorageError`."""

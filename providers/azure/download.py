@@ -5,14 +5,17 @@ plain GET, whose answer is read while it arrives.
 """
 
 import base64
+from contextlib import closing
 
 from urllib3 import PoolManager
 
+from providers.api import Piece
 from providers.azure.client import send
 from providers.azure.errors import Sas, errors, refusal
 from providers.errors import Corrupted, Unreachable, translating
 from providers.fetch import Body, OpenBody
 from providers.http_fields import content_range
+from providers.ranges import Wanted, received
 
 
 def opener(pool: PoolManager, url: str, sas: Sas, place: str) -> OpenBody:
@@ -44,3 +47,19 @@ def opener(pool: PoolManager, url: str, sas: Sas, place: str) -> OpenBody:
         return Body(start, size_bytes, reply.headers["ETag"].strip('"'), md5 or None, read, reply.close)
 
     return open_body
+
+
+def read_piece(pool: PoolManager, url: str, sas: Sas, place: str, wanted: Wanted) -> Piece:
+    """A part of the blob. Raises `StorageError`."""
+    with translating(errors(place, sas)):
+        reply = send(pool, "GET", url, {"Range": wanted.header})
+    with closing(reply):
+        if reply.status not in (200, 206):
+            raise refusal(place, sas, reply.status, reply.headers)
+        said = reply.headers.get("Content-Range", "") if reply.status == 206 else ""
+
+        def read(most_bytes: int) -> bytes:
+            with translating(errors(place, sas)):
+                return reply.read(most_bytes)
+
+        return received(place, wanted, said, reply.headers.get("ETag", "").strip('"'), read)

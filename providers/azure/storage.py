@@ -9,9 +9,9 @@ from typing import ClassVar
 from azure.storage.blob import ContainerClient
 from urllib3 import PoolManager
 
-from providers.api import Checkpoint, Limits, Sink, Source, Stored
+from providers.api import Checkpoint, Limits, Piece, Sink, Source, Stored
 from providers.azure.client import make_client
-from providers.azure.download import opener
+from providers.azure.download import opener, read_piece
 from providers.azure.errors import Sas, errors
 from providers.azure.upload import Blocks
 from providers.errors import NotFound, StorageError, Unreachable, translating
@@ -19,6 +19,7 @@ from providers.fetch import Download, looked_at
 from providers.part_reader import PartPlan
 from providers.parts import PartUpload, Uploads, ascii_metadata
 from providers.pool import open_pool
+from providers.ranges import Wanted
 
 
 class Container:
@@ -68,6 +69,11 @@ class Container:
         place = f"{self._base}/{name}"
         url = self._client.get_blob_client(name).url
         return looked_at(name, place, opener(self._pool, url, self._sas, place))
+
+    def read_range(self, name: str, offset: int, size_bytes: int, /) -> Piece:
+        """A part of the blob."""
+        url = self._client.get_blob_client(name).url
+        return read_piece(self._pool, url, self._sas, f"{self._base}/{name}", Wanted(offset, size_bytes))
 
     def list(self, prefix: str, /) -> Iterator[str]:
         """Names that begin with `prefix`, ascending; 5,000 in memory at a time. Raises `StorageError`."""

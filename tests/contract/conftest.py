@@ -34,6 +34,7 @@ def _applies(item: pytest.Item) -> bool:
         "credentials": kind != "local",
         "listing": hasattr(factory, "list"),
         "deleting": hasattr(factory, "delete"),
+        "ranges": hasattr(factory, "read_range"),
         "looking": hasattr(factory, "look"),
         # rclone answers a multipart upload with one ETag and keeps another: nothing is ever skipped there.
         "lasting ETags": server != "aws-rclone",
