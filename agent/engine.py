@@ -15,7 +15,7 @@ from agent.cancelling import cancel
 from agent.handover import Handover
 from agent.health import Health
 from agent.history import History
-from agent.journal import Journal
+from agent.journal import DEVICE, Journal
 from agent.mailbox import Mailbox
 from agent.messaging.ditto import EXECUTION_FAILED, CommandError
 from agent.monitor import Monitor
@@ -136,7 +136,10 @@ class Engine:
     def identified(self) -> None:
         """The device knows who it is: say what became of earlier jobs, and begin with the periodic ones."""
         self.report_recovered()
-        self._periodic.begin(self._twin.identity.device_id)
+        device_id = self._twin.identity.device_id
+        self._periodic.begin(device_id)
+        if self._journal.recall(DEVICE) != device_id:
+            self._journal.note(DEVICE, device_id)
         self.prunes.begin(self._twin.identity.device_id)
         if self._drills:
             self._drills.begin()

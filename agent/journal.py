@@ -29,6 +29,8 @@ _LASTING = (WORKING, STOPPED)
 """Checkpoints that outlive their job: the next start of the agent does what they ask for."""
 KEPT_JOBS = 1000
 KEPT_COMMANDS = 1000
+DEVICE = "device"
+"""The note of who the device is, for those who cannot ask the broker."""
 LAST_SUCCESS = "last_success"
 """The note of when the last backup ended that ended well; it outlives the job's record."""
 CROWDED_BYTES, FULL_BYTES = 4 << 20, 6 << 20

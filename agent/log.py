@@ -73,6 +73,21 @@ def setup(settings: Settings, stream: TextIO | None = None) -> None:
     _add_file(root, settings)
 
 
+def use_logging_of_host() -> None:
+    """In another process than the agent's: lines go to the loggers of `logging`, as its owner set them up."""
+    if not structlog.is_configured():
+        structlog.configure(
+            processors=[_drop_below_level, *_COMMON, _as_text],
+            wrapper_class=Logger,
+            logger_factory=structlog.stdlib.LoggerFactory(),
+        )
+
+
+def _as_text(_logger: WrappedLogger, _method: str, event: EventDict) -> str:
+    text, traceback = _key_value(event)
+    return "\n".join([text, *traceback])
+
+
 def _configure_structlog() -> None:
     structlog.configure(
         processors=[

@@ -42,7 +42,7 @@ class Mailbox:
         self._queue: SimpleQueue[Action] = SimpleQueue()
         self._timers: list[Timer] = []
         self._number = itertools.count()
-        self._running = True
+        self._running = False
 
     def post(self, action: Action) -> None:
         self._queue.put(action)
@@ -61,6 +61,7 @@ class Mailbox:
 
         An action that raises is a bug: it is logged with its traceback, and the agent goes on.
         """
+        self._running = True
         while self._running:
             action = self._next()
             if action is None:

@@ -40,8 +40,13 @@ class Operations:
         `local` is True for one that came through the device's own door.
         """
         self.check_known(name)
-        operation = self._commands[name]
-        return _guarded(name, lambda: operation(read_parameters(name, value, local=local), device_id))
+        return self.admit_read(
+            name, _guarded(name, lambda: read_parameters(name, value, local=local)), device_id
+        )
+
+    def admit_read(self, name: str, parameters: Parameters, device_id: str) -> Admitted:
+        """The same for a command that there is, and parameters that were read or made otherwise."""
+        return _guarded(name, lambda: self._commands[name](parameters, device_id))
 
     def answer(self, name: str, value: Any, room_bytes: int) -> Mapping[str, Any]:
         """The answer to the question `name`, in at most `room_bytes` of JSON. Raises `CommandError`."""

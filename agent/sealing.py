@@ -23,9 +23,9 @@ _NEEDED_VERSION = 47
 def seal_for(parameters: Parameters, settings: SealSettings) -> Seal | None:
     """What seals the archive of this backup; None when nobody asks for it. Raises `CommandError` 400."""
     passcode = _passcode(parameters, BACKUP_PASSCODE, settings)
-    if not passcode and not settings.recipients:
+    if passcode is None and not settings.recipients:
         return None
-    if passcode and settings.recipients:
+    if passcode is not None and settings.recipients:
         raise _invalid(
             f"option '{BACKUP_PASSCODE}' is of no use here: this device seals for 'seal.recipients' alone"
         )
@@ -36,7 +36,7 @@ def seal_for(parameters: Parameters, settings: SealSettings) -> Seal | None:
         from agent.backup.seal.payload import sealed
 
         recipients: list[Recipient] = [PublicKey.parse(text) for text in settings.recipients]
-        if passcode:
+        if passcode is not None:
             recipients = [Passcode(passcode.encode(), settings.work_factor, settings.max_work_factor)]
         return sealed(plain, recipients)
 
@@ -49,9 +49,9 @@ def unseal_for(parameters: Parameters, settings: SealSettings) -> Unseal:
     Raises `CommandError` 400.
     """
     passcode, private_key = _passcode(parameters, RESTORE_PASSCODE, settings), _private_key(parameters)
-    if not passcode and not private_key:
+    if passcode is None and not private_key:
         return refuse_sealed
-    if passcode and private_key:
+    if passcode is not None and private_key:
         raise _invalid(f"give option '{RESTORE_PASSCODE}' or '{RESTORE_IDENTITY}', not both")
     _refuse_without_extra()
 
@@ -60,7 +60,7 @@ def unseal_for(parameters: Parameters, settings: SealSettings) -> Unseal:
         from agent.backup.seal.payload import OpenedFile
 
         key: Identity
-        if passcode:
+        if passcode is not None:
             key = Passcode(passcode.encode(), settings.work_factor, settings.max_work_factor)
         else:
             assert private_key

@@ -1,0 +1,99 @@
+"""The job engine in somebody else's process, without a broker: one piece of work at a time, waited for.
+
+The same storage directory, journal and recovery as the agent's. What an agent would tell the twin goes
+nowhere; jobs of the agent that were interrupted are left for the agent to report.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from agent.engine import Engine
+from agent.journal import DEVICE, Journal
+from agent.log import use_logging_of_host
+from agent.mailbox import Mailbox
+from agent.messaging.hono import Identity
+from agent.messaging.outbox import Outbox
+from agent.parameters import Parameters
+from agent.settings import Settings
+from agent.staging import Staging
+from agent.twin import Twin
+
+LOOK_AGAIN_S = 0.01
+UNKNOWN_DEVICE = "unknown:unknown"
+_ROOM_BYTES = 1 << 20
+
+
+class Embedded:
+    """Belongs to the thread that makes it."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Take the storage directory, and bring the data into order.
+
+        Raises `StorageInUse`, `NewerJournal`, and OSError or sqlite3.Error when the disk does not allow it.
+        """
+        use_logging_of_host()
+        self._mailbox = Mailbox()
+        self._staging = Staging(settings.storage)
+        self._journal = Journal(self._staging.journal, kept_jobs=settings.journal_max_jobs)
+        twin = Twin(settings, self._journal, Outbox(_Nobody()))
+        # An agent that asks its broker for the device's id has noted the answer.
+        device_id = settings.device_id or self._journal.recall(DEVICE) or UNKNOWN_DEVICE
+        twin.identity = Identity(device_id)
+        self._device_id = device_id
+        self._engine = Engine(
+            settings, self._mailbox, staging=self._staging, journal=self._journal, twin=twin
+        )
+        self._operations = self._engine.operations()
+
+    def carry_out(self, operation: str, parameters: Parameters) -> str:
+        """Carry out a command and wait for its end: the job's id.
+
+        Raises `CommandError` when it is refused, and sqlite3.Error. Interrupted, as by Ctrl-C, it ends the
+        work first.
+        """
+        admitted = self._operations.admit_read(operation, parameters, self._device_id)
+        self._engine.carry_out(admitted)
+        try:
+            self._wait()
+        except BaseException:
+            self._engine.interrupt("the program was interrupted")
+            self._wait()
+            raise
+        assert admitted.job_id
+        return admitted.job_id
+
+    def entry(self, job_id: str) -> Mapping[str, Any]:
+        """What the history has of a job."""
+        return self._engine.history.describe(Parameters(correlationid=job_id), _ROOM_BYTES)
+
+    def preview(self) -> Mapping[str, Any] | None:
+        """The preview that waits, or how the last one ended."""
+        value: Mapping[str, Any] | None = self._engine.status.status(Parameters(), _ROOM_BYTES).get("preview")
+        return value
+
+    def close(self) -> None:
+        """Give the storage directory back."""
+        self._journal.close()
+        self._staging.close()
+
+    def _wait(self) -> None:
+        def look() -> None:
+            if self._engine.idle():
+                self._mailbox.stop()
+            else:
+                self._mailbox.call_later(LOOK_AGAIN_S, look)
+
+        self._mailbox.post(look)
+        self._mailbox.run()
+
+
+class _Nobody:
+    """An outbox's store that keeps nothing: no broker will ever ask for it."""
+
+    def keep(self, _topic: str, _payload: bytes, _property_name: str) -> int:
+        return 0
+
+    def delivered(self, _number: int) -> None: ...
+    def give_up(self, _numbers: Iterable[int]) -> None: ...
+    def kept(self) -> Iterable[tuple[int, str, bytes, str]]:
+        return ()

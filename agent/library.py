@@ -1,0 +1,245 @@
+"""Backups and restores for the device's own programs, in their process and without a broker.
+
+The same engine as the agent's, over the same storage directory and journal: one of the two runs at a time.
+While an agent does, it is asked by `edge-backup backup` and `edge-backup restore`. What the settings say
+holds here as well, but for the least length of a passcode: here alone it may even be empty.
+
+Every function takes `config`, the path of the device's settings file, and raises `BackupError`.
+"""
+
+import os
+import sqlite3
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from agent.backup.archive.found import Report
+from agent.backup.archive.reader import ArchiveReader
+from agent.backup.errors import JobError, disk_errors
+from agent.backup.selection import walk
+from agent.embedded import Embedded
+from agent.journal_file import NewerJournal
+from agent.messaging.ditto import CommandError
+from agent.parameters import BACKUP_PASSCODE, RESTORE_PASSCODE, Parameters
+from agent.sealing import unseal_for
+from agent.selecting import Selecting
+from agent.settings import Settings, TargetSettings
+from agent.settings_load import SettingsError, load
+from agent.staging import StorageInUse
+
+__all__ = ["BackupCreate", "BackupError", "BackupInfo", "Preview", "Unexportable"]
+__all__ += ["backup_info", "create_backup", "unpack_backup"]
+
+FilePath = str | os.PathLike[str]
+
+
+class BackupError(Exception):
+    """What could not be done, and why; nothing has changed.
+
+    `code` is a status code of docs/wire.md; `refused` when nothing was begun, `busy` while an agent runs.
+    """
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+@dataclass(frozen=True, slots=True)
+class Unexportable:
+    """Something that is not in a backup: a restore loses it for good."""
+
+    name: str
+    """As an archive would call it: relative to the directory, or beginning with its data set."""
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class BackupCreate:
+    """A backup that was made."""
+
+    history_id: str
+    """For `edge-backup show`."""
+    file: str
+    unexportable: tuple[Unexportable, ...]
+    """The first of what is not in it; the archive's manifest has their number."""
+
+
+@dataclass(frozen=True, slots=True)
+class BackupInfo:
+    """What a backup would hold now."""
+
+    files: int
+    content_bytes: int
+    unexportable: tuple[Unexportable, ...]
+    unexportable_count: int
+
+
+def create_backup(password: str, output_path: FilePath, *, config: FilePath | None = None) -> BackupCreate:
+    """Back up what the settings say into the file `output_path`, sealed with the password.
+
+    A file that is there is replaced in one step, when the new one is complete. The password may be of any
+    length; one that is empty keeps nothing secret, and the standard `age` tool refuses it.
+    """
+    file = os.path.abspath(output_path)
+    settings = _any_passcode(_settings(config))
+    with _embedded(settings) as embedded:
+        parameters = _parameters({BACKUP_PASSCODE: password}, output=file)
+        job_id = embedded.carry_out("backup", parameters)
+        _raise_failure(embedded.entry(job_id))
+    return BackupCreate(job_id, file, _unexportable_in(file, password, settings))
+
+
+def backup_info(*, config: FilePath | None = None) -> BackupInfo:
+    """What `create_backup` would save now, and what it could not. Also while an agent runs."""
+    settings, report = _settings(config), Report()
+    files = size_bytes = 0
+    with _translated():
+        for part in Selecting(settings).for_backup(Parameters()):
+            with disk_errors(f"cannot read '{part.root.directory}'"):
+                for entry in walk(part, report, settings.storage, lambda: None):
+                    if entry.kind.value == "file":
+                        files, size_bytes = files + 1, size_bytes + entry.stat.st_size
+    left_out = tuple(Unexportable(name, reason) for name, reason in report.unexportable)
+    return BackupInfo(files, size_bytes, left_out, report.left_out)
+
+
+class Preview:
+    """A backup that is unpacked beside its target; leaving its `with` block discards what still waits.
+
+    Numbers are of files, links and directories. It holds the storage directory: no agent starts meanwhile.
+    """
+
+    def __init__(self, embedded: Embedded, value: Mapping[str, Any]) -> None:
+        self._embedded: Embedded | None = embedded
+        self._id: str = value["id"]
+        self.added: int = value["added"]
+        self.changed: int = value["changed"]
+        self.removed: int = value["removed"]
+        self.kept: int = value["kept"]
+        self.lost: tuple[str, ...] = tuple(value["lost"])
+        """The first of what the device has now and would have no more."""
+
+    def finalize(self) -> str:
+        """Put it in place, all or nothing: the id of the job in the history."""
+        embedded = self._taken()
+        with _translated(embedded):
+            job_id = embedded.carry_out("finalize", Parameters(correlationid=self._id))
+            _raise_failure(embedded.entry(job_id))
+        return job_id
+
+    def discard(self) -> None:
+        """Remove it; the target stays as it is."""
+        embedded = self._taken()
+        with _translated(embedded):
+            embedded.carry_out("discard", Parameters(correlationid=self._id))
+
+    def _taken(self) -> Embedded:
+        embedded, self._embedded = self._embedded, None
+        if embedded is None:
+            raise BackupError("refused", "this preview was finalized or discarded already")
+        return embedded
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._embedded:
+            self.discard()
+
+
+def unpack_backup(password: str, path: FilePath, *, config: FilePath | None = None) -> Preview:
+    """Open a backup, check all of it and unpack it beside its target, which does not change.
+
+    The caller has to `finalize` or `discard` what comes back; the next start of an agent discards it, too.
+    """
+    file = Path(os.path.abspath(path))
+    settings = _any_passcode(_settings(config))
+    target = str(file.parent)
+    settings = settings.model_copy(update={"targets": {target: TargetSettings(path=file.parent)}})
+    options = {"storage.provider": "local", "local.target": target, "local.name": file.name}
+    with _opened(settings) as embedded, _translated():
+        embedded.carry_out(
+            "restore", _parameters({**options, "restore.preview": "true", RESTORE_PASSCODE: password})
+        )
+        value = embedded.preview()
+        assert value
+        if value["state"] != "waiting":
+            raise BackupError(value["code"], value["message"])
+    return Preview(embedded, value)
+
+
+def _settings(config: FilePath | None) -> Settings:
+    try:
+        return load({}, Path(config) if config else None, os.environ).settings
+    except SettingsError as error:
+        raise BackupError("refused", str(error)) from error
+
+
+def _any_passcode(settings: Settings) -> Settings:
+    """The same, without a least length: what a program of the device chooses is its own affair."""
+    return settings.model_copy(update={"seal": settings.seal.model_copy(update={"min_passcode": 0})})
+
+
+def _parameters(options: dict[str, str], output: str = "") -> Parameters:
+    """Not validated: what comes over the wire must not have an empty passcode."""
+    return Parameters.model_construct(options=options, output=output)
+
+
+@contextmanager
+def _translated(closing: Embedded | None = None) -> Iterator[None]:
+    """What is refused or fails becomes a `BackupError`; `closing` is closed at the end."""
+    try:
+        yield
+    except CommandError as error:
+        raise BackupError("refused", error.message) from error
+    except JobError as error:
+        raise BackupError(error.code, str(error)) from error
+    except sqlite3.Error as error:
+        raise BackupError("no-space", "the journal cannot be written: its disk is full or fails") from error
+    finally:
+        if closing:
+            closing.close()
+
+
+@contextmanager
+def _opened(settings: Settings) -> Iterator[Embedded]:
+    """The engine, which is closed again when something goes wrong."""
+    try:
+        embedded = Embedded(settings)
+    except StorageInUse as error:
+        raise BackupError("busy", str(error)) from error
+    except NewerJournal as error:
+        raise BackupError("refused", str(error)) from error
+    except (OSError, sqlite3.Error) as error:
+        raise BackupError("io-error", f"cannot use the storage '{settings.storage}'") from error
+    try:
+        yield embedded
+    except BaseException:
+        embedded.close()
+        raise
+
+
+@contextmanager
+def _embedded(settings: Settings) -> Iterator[Embedded]:
+    with _opened(settings) as embedded, _translated():
+        yield embedded
+    embedded.close()
+
+
+def _raise_failure(entry: Mapping[str, Any]) -> None:
+    if entry["state"] != "FINISHED":
+        raise BackupError(entry["statusCode"], entry["message"])
+
+
+def _unexportable_in(file: str, password: str, settings: Settings) -> tuple[Unexportable, ...]:
+    """What the archive says of itself."""
+    with _translated(), disk_errors(f"cannot read '{file}'"), open(file, "rb") as archive:
+        unseal = unseal_for(_parameters({RESTORE_PASSCODE: password}), settings.seal)
+        manifest = ArchiveReader(unseal(archive)).manifest()
+        assert manifest
+        return tuple(Unexportable(each.name, each.reason) for each in manifest.unexportable)
