@@ -45,9 +45,17 @@ ENDS = ("FINISHED", "FAILED", "SUCCESS", "CANCELED")
 class Teller:
     """Drives one agent through a story, and starts it again whenever it has died."""
 
-    def __init__(self, agent: Hatched, backend: Backend, kill_again_at: int = 0) -> None:
-        """The first restart is killed too, at that call of its own."""
+    def __init__(
+        self, agent: Hatched, backend: Backend, kill_again_at: int = 0, *, patient: bool = True
+    ) -> None:
+        """The first restart is killed too, at that call of its own.
+
+        A backend that is not `patient` sends a command again that got no answer before a restart: one that
+        was acknowledged may have died with its answer.
+        """
         self.agent, self.backend, self._kill_at = agent, backend, kill_again_at
+        self._patient = patient
+        self._send_again: Callable[[], object] = lambda: None
         self.restarts = 0
         self.sent: list[tuple[str, str, str]] = []
         """Operation, correlation id and header of each command, in order."""
@@ -67,6 +75,7 @@ class Teller:
                 self.restarts += 1
                 self.agent.kill()
                 self.agent.start(self._kill_at if self.restarts == 1 else 0)
+                self._send_again()
             return False
 
         wait_until(look, what=f"{what}; heard {self._heard()}")
@@ -84,10 +93,13 @@ class Teller:
         """Send it once, and wait for its answer; the header it is told by."""
         header, acknowledged = self.known.pop((operation, correlation_id), (secrets.token_hex(8), False))
         self.sent.append((operation, correlation_id, header))
+        value = {"correlationID": correlation_id, "options": options}
+        send = partial(self.backend.send, operation, value, correlation_id=header)
         if not acknowledged:
-            value = {"correlationID": correlation_id, "options": options}
-            self.backend.send(operation, value, correlation_id=header)
+            send()
+        self._send_again = (lambda: None) if self._patient else send
         self.until(lambda: self.answers(header), f"answer to {operation} {correlation_id}")
+        self._send_again = lambda: None
         return header
 
     def answers(self, header: str) -> list[dict[str, Any]]:

@@ -8,6 +8,7 @@ import socket
 import struct
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from types import TracebackType
 from typing import Literal, Self
@@ -42,6 +43,9 @@ class FaultProxy:
         """Reset all connections once this many bytes in total have passed: {"up": 1_000_000}."""
         self.reset_every: dict[Direction, int] = {}
         """The same again and again, for each connection by itself: {"up": 1_000_000}."""
+        self.gate: Callable[[Direction, bytes], int | None] = lambda *_: None
+        """Shown each piece before it is passed on. Says how much of it is, before all connections are reset;
+        None to go on."""
         self.passed: dict[Direction, int] = {"up": 0, "down": 0}
         """Bytes passed so far over all connections; "up" is from client to server."""
         self.connections = 0
@@ -142,9 +146,11 @@ class FaultProxy:
             time.sleep(delay_s)
         if direction in self.drip:
             return self._dripped(piece, sink)
+        last_bytes = self.gate(direction, piece)
+        piece = piece[:last_bytes]
         limit = self.reset_after.get(direction)
         if limit is not None:
             piece = piece[: max(0, limit - self.passed[direction])]
         sink.sendall(piece)
         self.passed[direction] += len(piece)
-        return limit is None or self.passed[direction] < limit
+        return last_bytes is None and (limit is None or self.passed[direction] < limit)
