@@ -7,14 +7,17 @@ forbids is refused with a 403: an operation, a host, a bucket.
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import providers
 from agent import __version__
+from agent.aside import Looks, NoAnswer
 from agent.backup import access
+from agent.backup.archive.names import readable
 from agent.backup.connections import Connections
 from agent.backup.context import Place
 from agent.backup.errors import AccessForbidden
@@ -29,6 +32,8 @@ from providers.errors import BadOptions, NotAllowed, StorageError
 from providers.local import Local
 from providers.room import Reserve
 
+Result = TypeVar("Result")
+
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
@@ -41,9 +46,10 @@ class Admitted:
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """The device's own rules, from its settings."""
+    """The device's own rules, from its settings. Belongs to the main thread."""
 
     settings: Settings
+    looks: Looks = field(default_factory=Looks)
 
     def operation(self, name: str) -> None:
         """Raise `CommandError` 403 when no command may ask for this operation."""
@@ -53,6 +59,11 @@ class Admission:
 
     def directory(self, parameters: Parameters, *, must_exist: bool) -> Path:
         """The resolved directory to save or to restore into. Raises `CommandError` 400."""
+        shown = shown_directory(parameters, self.settings)
+        return look(self.looks, shown, partial(self.find, parameters, must_exist))
+
+    def find(self, parameters: Parameters, must_exist: bool) -> Path:
+        """The same, for whoever may wait for a file system."""
         settings = self.settings
         if not parameters.directory and not settings.dir:
             message = "no directory: give option 'backup.dir', or set 'dir' on the device"
@@ -84,7 +95,9 @@ class Admission:
             factory = providers.factory(name)
             storage = factory(parameters.options, self._limits(connections))
             if isinstance(storage, Preflight):
-                storage.preflight(default_name is not None)
+                target = parameters.options.get("local.target")
+                shown = f"target '{target}'" if target else f"the place of provider '{name}'"
+                look(self.looks, shown, partial(storage.preflight, default_name is not None))
             key = factory.name_option
             chosen = (
                 parameters.options.get(key) if key else default_name or archive_name(datetime.now(UTC), "")
@@ -144,6 +157,21 @@ class Admission:
             targets={name: Target(t.path, t.mount) for name, t in self.settings.targets.items()},
             reserve=Reserve(self.settings.storage, self.settings.storage_reserve),
         )
+
+
+def look(looks: Looks, shown: str, action: Callable[[], Result]) -> Result:
+    """What `action` finds in a file system. Raises what it does; `CommandError` 400 without an answer."""
+    try:
+        return looks.look(shown, action)
+    except NoAnswer as error:
+        message = f"{shown} does not answer: is its file server there?"
+        raise CommandError(400, EXECUTION_FAILED, message) from error
+
+
+def shown_directory(parameters: Parameters, settings: Settings) -> str:
+    if parameters.directory:
+        return f"backup.dir '{readable(parameters.directory)}'"
+    return f"dir '{settings.dir}'"
 
 
 def device_tag(device_id: str) -> str:

@@ -68,7 +68,7 @@ class Backups:
             self._offers.check_fits(staged, job.correlation_id)
         key = skip_key(parameters, roots, settings)
         facts = label.facts() | store_fact(parameters, BACKUP_STORE)
-        self._runner.refuse_when_busy()
+        self._runner.refuse_when_busy(*(root.directory for root in roots))
         order = BackupOrder(
             parts=parts,
             own_storage=settings.storage,

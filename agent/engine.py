@@ -25,7 +25,7 @@ from agent.periodic import Periodic
 from agent.preview_note import PreviewNotes
 from agent.previews import Previews
 from agent.prunes import Prunes
-from agent.recovery import recover_data
+from agent.recovery import Recovered, Recovery
 from agent.recurring import Recurring
 from agent.restores import Restores
 from agent.runner import Runner
@@ -40,6 +40,9 @@ from agent.worker import Workers
 
 log = structlog.get_logger(__name__)
 
+TAKE_UP_S = 1.0
+"""How long what an earlier run left waits for a job to end, before it looks again."""
+
 
 class Engine:
     """`twin` is told of everything that happens."""
@@ -50,12 +53,13 @@ class Engine:
         """Also brings the data into order that an earlier run left. Raises OSError and sqlite3.Error."""
         self._settings, self._journal, self._twin = settings, journal, twin
         notes = PreviewNotes(journal, BootClock())
-        self._recovered = recover_data(
-            journal,
-            staging,
+        staging.remove_incomplete()
+        recovery = Recovery(journal, mailbox, self._recovered_late)
+        self._recovered = recovery.begin(
             [target.path for target in settings.targets.values()],
             waiting=notes.after_start(keep=settings.restore.keep_preview),
         )
+        self._later = mailbox.call_later
         self._reported = False
         self.history = History(journal)
         self._patience_s = settings.hook_timeout.total_seconds()
@@ -78,6 +82,7 @@ class Engine:
             listener=twin,
             later=mailbox.call_later,
             monitor=self.monitor,
+            recovering=recovery.directories,
         )
         self._backups = Backups(settings, journal, self._runner, staging=staging, offers=self.uploads.offers)
         self._trials = Trials(settings, journal, mailbox, self.monitor)
@@ -92,7 +97,12 @@ class Engine:
         )
         self.status = Status(self.monitor, self.history, self._previews)
         self._restores = Restores(
-            settings, self._runner, staging=staging, trials=self._trials, previews=self._previews
+            settings,
+            self._runner,
+            staging=staging,
+            trials=self._trials,
+            previews=self._previews,
+            recovery=recovery,
         )
         self._previews.restored = self._restores.ended
         self._periodic = Periodic(settings, journal, mailbox, listener=twin, backup=self._periodic_backup)
@@ -128,10 +138,20 @@ class Engine:
         """Take up what an earlier run left undone."""
         self.uploads.offers.adopt()
         self._previews.begin()
-        for unfinished in self._recovered.trials:
-            self._restores.go_on(unfinished)
-        if self._runner.idle:
-            self._runner.start_again(self._recovered.stopped)
+        self._take_up(self._recovered)
+
+    def _take_up(self, recovered: Recovered) -> None:
+        """Go on with trials, then run afterRestoreCmd for whoever was stopped: one after the other."""
+        trials, stopped = recovered.trials, recovered.stopped
+        if not (trials or stopped):
+            return
+        if not self._runner.idle:
+            self._later(TAKE_UP_S, partial(self._take_up, recovered))
+        elif trials:
+            self._restores.go_on(trials[0])
+            self._take_up(Recovered(trials=trials[1:], stopped=stopped))
+        else:
+            self._runner.start_again(stopped)
 
     def identified(self) -> None:
         """The device knows who it is: say what became of earlier jobs, and begin with the periodic ones."""
@@ -150,11 +170,24 @@ class Engine:
             return
         self._reported = True
         with self._journal.transaction():
-            for job in self._recovered.ended:
-                log.warning("job of an earlier run", job=job.id, state=job.state, reason=job.message)
-                self._journal.job_ended(job)
-                self._twin.job_changed(job)
+            self._report(self._recovered)
             self.uploads.report_interrupted()
+
+    def _report(self, recovered: Recovered) -> None:
+        for job in recovered.ended:
+            log.warning("job of an earlier run", job=job.id, state=job.state, reason=job.message)
+            self._journal.job_ended(job)
+            self._twin.job_changed(job)
+
+    def _recovered_late(self, recovered: Recovered) -> None:
+        """What could not be put right at the start is right now."""
+        if self._reported:
+            with self._journal.transaction():
+                self._report(recovered)
+            self._twin.settled()
+        else:
+            self._recovered.ended.extend(recovered.ended)
+        self._take_up(recovered)
 
     def _periodic_backup(self) -> None:
         if self._settings.single_upload and not self.uploads.idle:

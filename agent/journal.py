@@ -12,12 +12,14 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from types import MappingProxyType
 
 import structlog
 
 from agent.backup.durable import sync_directory
+from agent.backup.errors import IoError
 from agent.backup.job import STOPPED, WORKING, Job, Kind, State, format_time, parse_time
 from agent.checkpoints import JournalCheckpoint
 from agent.journal_file import checked, is_corrupt, make_private, sync_always
@@ -220,6 +222,12 @@ class Journal:
             )
             for job_id, kind, correlation_id, started, state, directory, made in rows
         ]
+
+    def untidy_since(self) -> datetime | None:
+        """When the first backup began that may have left a file in a target: cut off, or by its disk."""
+        query = "SELECT min(started) FROM jobs WHERE kind = ? AND (state = ? OR status_code = ?)"
+        (started,) = self._db.execute(query, (Kind.BACKUP, State.STARTED, IoError.code)).fetchone()
+        return parse_time(started) if started else None
 
     def abandoned(self) -> list[str]:
         """Owners of checkpoints that nobody will continue: jobs that left something at a provider."""

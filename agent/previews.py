@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -139,8 +140,8 @@ class Previews:
 
     def finalize(self, parameters: Parameters, _device_id: str) -> Admitted:
         """Admit the restore of what waits. Raises `CommandError` 404 and 409."""
-        self._runner.refuse_when_busy()
         note = self._asked_for(parameters)
+        self._runner.refuse_when_busy(Path(note.directory))
         tools = self._workers.tools()
         job = self._job(note).finalized(datetime.now(UTC))
         within_s = parameters.confirm_within_s or note.confirm_within_s

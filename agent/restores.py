@@ -21,6 +21,7 @@ from agent.messaging.ditto import EXECUTION_FAILED, PARAMETER_INVALID, CommandEr
 from agent.orders import hook, into, restore_options
 from agent.parameters import RESTORE_DATA_TYPES, RESTORE_PATHS, RESTORE_STORE, Parameters
 from agent.previews import Previews
+from agent.recovery import Recovery
 from agent.runner import Runner
 from agent.sealing import unseal_for
 from agent.selecting import Selecting, refuse_choosing
@@ -33,10 +34,17 @@ from agent.worker import Outcome
 
 class Restores:
     def __init__(
-        self, settings: Settings, runner: Runner, *, staging: Staging, trials: Trials, previews: Previews
+        self,
+        settings: Settings,
+        runner: Runner,
+        *,
+        staging: Staging,
+        trials: Trials,
+        previews: Previews,
+        recovery: Recovery,
     ) -> None:
         self._settings, self._runner, self._staging = settings, runner, staging
-        self._trials, self._previews = trials, previews
+        self._trials, self._previews, self._recovery = trials, previews, recovery
         self._admission, self._selecting = Admission(settings), Selecting(settings)
 
     def restore(self, parameters: Parameters, device_id: str) -> Admitted:
@@ -58,7 +66,7 @@ class Restores:
         trial = None if deliver else self._trials.trial(job, tools, parameters.confirm_within_s)
         options = restore_options(settings, parameters.restore_mode, root.names)
         where = into(settings, job, directory, missing(directory), options, trial=trial)
-        self._runner.refuse_when_busy()
+        self._runner.refuse_when_busy(directory)
         self._previews.refuse_while_waiting()
         foreign = settings.restore.foreign if parameters.foreign is None else parameters.foreign
         order = RestoreOrder(
@@ -116,10 +124,12 @@ class Restores:
         amount = outcome.result
         if outcome.error is OnTrial:
             self._runner.release(job)
-        elif amount is None:
+            return
+        if amount is None:
             self._runner.end(job.failed(datetime.now(UTC), outcome.code, outcome.message))
         else:
             self._runner.end(job.finished(datetime.now(UTC)), lambda: None, **asdict(amount), **facts)
+        self._recovery.look_after(job.id)
 
 
 def _refuse_stages(parameters: Parameters) -> None:

@@ -6,7 +6,7 @@ transaction together with the command, and then begun. Everything here runs in t
 
 import sqlite3
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -16,6 +16,7 @@ from typing import Protocol, TypeVar
 import structlog
 
 from agent.admission import Admitted
+from agent.backup.archive.names import readable
 from agent.backup.context import Context, Place
 from agent.backup.job import Job, Kind
 from agent.journal import Journal, UnfinishedJob
@@ -68,9 +69,13 @@ class Runner:
         listener: JobListener,
         later: Callable[[float, Action], object],
         monitor: Monitor,
+        recovering: Callable[[], Iterable[Path]],
     ) -> None:
-        """`later` calls an action after so many seconds, in the main thread."""
-        self._later = later
+        """`later` calls an action after so many seconds, in the main thread.
+
+        `recovering` says where interrupted restores are not yet put right.
+        """
+        self._later, self._recovering = later, recovering
         self._settings, self._journal, self._workers = settings, journal, workers
         self._listener, self._monitor = listener, monitor
         self._running: _RunningJob | None = None
@@ -104,11 +109,15 @@ class Runner:
         """What a job holds while it runs."""
         return self._workers.tools()
 
-    def refuse_when_busy(self) -> None:
-        """Raise `CommandError` 409 when a job runs."""
+    def refuse_when_busy(self, *directories: Path) -> None:
+        """Raise `CommandError` 409 when a job runs, or when one of the directories is not yet put right."""
         if self._running:
             kind = self._running.job.kind.title()
             raise CommandError(409, EXECUTION_FAILED, f"{kind} operation is currently in progress!")
+        for each in self._recovering():
+            if any(one.is_relative_to(each) or each.is_relative_to(one) for one in directories):
+                message = f"an interrupted restore of '{readable(str(each))}' is still being put right"
+                raise CommandError(409, EXECUTION_FAILED, message)
 
     def admitted(
         self,

@@ -6,10 +6,12 @@ the directory that a command may name, or in the data sets that it chooses.
 
 import os
 import stat
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
-from agent.admission import Admission
+from agent.admission import Admission, look, shown_directory
+from agent.aside import Looks
 from agent.backup import access
 from agent.backup.archive.names import readable
 from agent.backup.errors import AccessForbidden
@@ -27,9 +29,25 @@ class Selecting:
     """Every method raises `CommandError` 400 for what there is not, or what is not allowed."""
 
     settings: Settings
+    looks: Looks = field(default_factory=Looks)
 
     def for_backup(self, parameters: Parameters) -> tuple[Part, ...]:
         """What is to be saved; what a command names singly has to exist."""
+        return look(
+            self.looks, self._shown(parameters, BACKUP_DATA_TYPES), partial(self._for_backup, parameters)
+        )
+
+    def for_restore(self, parameters: Parameters) -> Choice:
+        """What is to be restored, and where that belongs."""
+        return look(
+            self.looks, self._shown(parameters, RESTORE_DATA_TYPES), partial(self._for_restore, parameters)
+        )
+
+    def _shown(self, parameters: Parameters, option: str) -> str:
+        names = ", ".join(parameters.chosen(option))
+        return f"data set '{readable(names)}'" if names else shown_directory(parameters, self.settings)
+
+    def _for_backup(self, parameters: Parameters) -> tuple[Part, ...]:
         data_sets = self._data_sets(parameters, BACKUP_DATA_TYPES)
         paths = parameters.chosen(BACKUP_PATHS)
         if data_sets:
@@ -38,18 +56,17 @@ class Selecting:
                 if not os.path.lexists(path):
                     raise _refused(path, "does not exist")
             return tuple(self.part(root, parameters, root.prefix.partition("/")[0]) for root in chosen)
-        directory = Admission(self.settings).directory(parameters, must_exist=True)
+        directory = Admission(self.settings).find(parameters, must_exist=True)
         names = self._names_in(directory, parameters, BACKUP_PATHS)
         for name, path in names.items():
             _check_there(directory, name, path)
         return (self.part(_named(directory, names), parameters),)
 
-    def for_restore(self, parameters: Parameters) -> Choice:
-        """What is to be restored, and where that belongs."""
+    def _for_restore(self, parameters: Parameters) -> Choice:
         data_sets = self._data_sets(parameters, RESTORE_DATA_TYPES)
         paths = parameters.chosen(RESTORE_PATHS)
         if not data_sets:
-            directory = Admission(self.settings).directory(parameters, must_exist=False)
+            directory = Admission(self.settings).find(parameters, must_exist=False)
             names = self._names_in(directory, parameters, RESTORE_PATHS)
             return Choice((_named(directory, names),), wanted={name: names[name] for name in names if name})
         wanted = {

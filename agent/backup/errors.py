@@ -104,6 +104,10 @@ class IoError(JobError):
     code = "io-error"
 
 
+class NotTakenBack(IoError):
+    """A restore failed, and the disk did not let the old data come back yet."""
+
+
 class SourceChanged(JobError):
     """With `strictBackup`: something could not be saved as it was."""
 

@@ -15,7 +15,8 @@ NEVER = "0001-01-01T00:00:00Z"
 
 
 WORKING, COMMITTED = "restore.working", "restore.committed"
-"""Checkpoints of a restore: it may have left something in its target; it cannot be taken back any more."""
+"""Checkpoints of a restore: it may have left something in its target, on this mount point; it cannot be taken
+back any more."""
 STOPPED = "restore.stopped"
 """Checkpoint of a restore: beforeRestoreCmd was run, and afterRestoreCmd has not come to its end."""
 ON_TRIAL, CONFIRMED, VERDICT = "restore.trial", "restore.confirmed", "restore.verdict"

@@ -13,9 +13,17 @@ import structlog
 from agent.backup.archive.reader import ArchiveReader
 from agent.backup.cancel import CancelToken
 from agent.backup.context import Command, Context
-from agent.backup.errors import JobError, OnTrial
+from agent.backup.errors import JobError, NotTakenBack, OnTrial
 from agent.backup.job import COMMITTED, ON_TRIAL, STOPPED, VERDICT, WORKING
-from agent.backup.restore import Difference, Restore, RestoreOptions, make_target, recover, remove_made
+from agent.backup.restore import (
+    Difference,
+    Restore,
+    RestoreOptions,
+    make_target,
+    recover,
+    remove_made,
+    where_mounted,
+)
 from agent.backup.trial import Trial, TrialNote, try_out, verdict
 from agent.bootclock import BootClock
 
@@ -126,7 +134,7 @@ def restore_work(into: Into, context: Context) -> Restore:
 
 def _begun(into: Into, context: Context) -> Restore:
     # Until this is taken back, every start of the agent looks into the target.
-    context.checkpoint[WORKING] = "yes"
+    context.checkpoint[WORKING] = where_mounted(into.directory)
     make_target(into.directory)
     return restore_work(into, context)
 
@@ -141,9 +149,13 @@ def _commit(work: Restore, into: Into, context: Context, amount: Amount) -> None
             into.before(into.directory, context.token)
         context.token.finish()
         work.commit(partial(_in_place, into, context, amount), on_trial=into.trial is not None)
-    except BaseException:
-        _start_again(into)
+    except NotTakenBack:
+        raise  # whoever owns the data is started again when it is whole: by the recovery
+    except BaseException as error:
+        refusal = _start_again(into)
         context.checkpoint.pop(STOPPED, None)
+        if refusal and isinstance(error, JobError):
+            raise type(error)(f"{error}; over the old data: {refusal}") from error
         raise
 
 
@@ -197,10 +209,10 @@ def _way_back(work: Restore, into: Into, context: Context, error: BaseException)
         if not work.is_open:
             work.take_up()
         work.take_back()
-    finally:
         if into.after:
             _run(into.after, into)
             context.checkpoint.pop(STOPPED, None)
+    finally:  # where the data is not whole yet, afterRestoreCmd is left to the recovery
         _take_away(work, into, context)
 
 
@@ -208,28 +220,30 @@ def _noted(context: Context) -> bool:
     """Whether the journal knows that all is restored.
 
     After a crash the working directory tells new from old, so the journal has to know before it goes. When
-    the journal cannot be written, the directory stays: all is restored, and the next start tidies up.
+    the journal cannot be written, the directory stays: all is restored, and the recovery tidies up.
     """
     try:
         context.checkpoint.pop(STOPPED, None)
         context.checkpoint[COMMITTED] = "yes"
     except JobError:
-        log.exception("restored, but the journal cannot be written: the next start tidies up")
+        log.exception("restored, but the journal cannot be written yet")
         return False
     return True
 
 
-def _start_again(into: Into) -> None:
+def _start_again(into: Into) -> JobError | None:
     """What was stopped before the commit, or only half, goes on with the old data; also after a cancel."""
-    if into.before and into.after:
-        _run(into.after, into)
+    return _run(into.after, into) if into.before and into.after else None
 
 
-def _run(after: Command, into: Into) -> None:
+def _run(after: Command, into: Into) -> JobError | None:
+    """Returns what went wrong: the old data is there, but nobody works with it."""
     try:
         after(into.directory, CancelToken())
-    except JobError:
+    except JobError as error:
         log.exception("afterRestoreCmd failed after the restore was taken back")
+        return error
+    return None
 
 
 def _take_away(work: Restore, into: Into, context: Context) -> None:
@@ -238,12 +252,12 @@ def _take_away(work: Restore, into: Into, context: Context) -> None:
 
 
 def _tidied(work: Restore, into: Into, context: Context, *, failed: bool = False) -> bool:
-    """Leave nothing of the restore behind but its result; False when the next start has to do it."""
+    """Leave nothing of the restore behind but its result; False when the recovery has to do it."""
     try:
         work.discard()
         recover(into.directory, context.job_id, failed=failed)
         del context.checkpoint[WORKING]
     except JobError:
-        log.exception("a restore could not be tidied up: the next start of the agent does it")
+        log.exception("a restore could not be tidied up yet")
         return False
     return True

@@ -245,6 +245,25 @@ def test_after_restore_cmd_that_fails_rolls_back_and_runs_again_over_the_old_dat
     assert backend.run("backup", "next", LOCAL)["state"] == "BACKUP_FINISHED"
 
 
+def test_after_restore_cmd_that_fails_over_the_old_data_too_is_told(
+    device: AgentProcess, started: Started, backend: Backend
+) -> None:
+    """The old data is there, and nobody works with it: somebody has to know that."""
+    after = "if grep -q damaged config/app.json; then echo no licence; exit 3; fi; echo bad data; exit 7"
+    started(
+        beforeRestoreCmd=script(device, "stop.sh", "true"), afterRestoreCmd=script(device, "start.sh", after)
+    )
+    old = damaged(device, backend)
+    failed = backend.run("restore", "Y", LOCAL)
+    assert (failed["state"], failed["statusCode"]) == ("RESTORE_FAILED", "hook-failed")
+    assert failed["message"] == (
+        "afterRestoreCmd 'start.sh' ended with exit status 7: bad data; over the old data: "
+        "afterRestoreCmd 'start.sh' ended with exit status 3: no licence"
+    )
+    assert differences(old, contents(device.data)) == []
+    assert backend.run("backup", "next", LOCAL)["state"] == "BACKUP_FINISHED"
+
+
 @pytest.mark.parametrize("hanging", ["beforeRestoreCmd", "afterRestoreCmd"])
 def test_cancel_kills_a_hook_around_the_commit_and_the_old_data_is_there(
     device: AgentProcess, started: Started, backend: Backend, hanging: str

@@ -58,6 +58,17 @@ def test_directories_that_an_interrupted_backup_made_for_its_archive_are_removed
     assert left == ["kept", "kept/older", "lost+found"]
 
 
+def test_what_a_failing_disk_did_not_let_a_backup_remove_goes_at_the_next_start(device: Device) -> None:
+    job = Job("job-1", Kind.BACKUP, "X", START)
+    with device.journal.transaction():
+        device.journal.job_started(job, device.data, [])
+        device.journal.job_ended(job.failed(START, "io-error", "it is read-only"))
+    part = device.settings.storage / "archives/.it.zip.part-0123456789abcdef"
+    part.touch()
+    device.restart()
+    assert not part.exists()
+
+
 def test_the_next_command_runs_after_a_crash(device: Device) -> None:
     crash_during(device, Kind.BACKUP, device.data)
     said = device.command("backup", {"correlationID": "Y", "options": LOCAL})

@@ -10,6 +10,7 @@ the working directory is made and removed, and nothing can join the two instruct
 """
 
 from agent.backup.restore.difference import Difference
+from agent.backup.restore.mounts import where_mounted
 from agent.backup.restore.recovering import Recovery, committed, on_trial, recover
 from agent.backup.restore.restore import Restore, RestoreOptions
 from agent.backup.restore.target import make_target, missing, remove_made
@@ -25,4 +26,5 @@ __all__ = [
     "on_trial",
     "recover",
     "remove_made",
+    "where_mounted",
 ]

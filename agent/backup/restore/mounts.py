@@ -1,7 +1,8 @@
 """Mount points inside a target. Nothing can be renamed into, out of or over one."""
 
+import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from agent.backup.archive.names import readable
@@ -11,19 +12,30 @@ _ESCAPE = re.compile(rb"\\([0-7]{3})")
 
 
 def mounts_below(target: Path) -> list[str]:
-    """Mount points strictly below the resolved `target`, relative to it; bind mounts too.
+    """Mount points strictly below the resolved `target`, relative to it; bind mounts too."""
+    top = b"" if target == Path("/") else bytes(target)
+    found = {place[len(top) + 1 :] for place in _mounts() if place.startswith(top + b"/")} - {b""}
+    return sorted(os.fsdecode(name) for name in found)
 
-    From /proc/self/mountinfo, fifth field, where space, tab, newline and backslash are octal (proc(5)).
+
+def where_mounted(path: Path) -> str:
+    """The mount point that the resolved `path` is on, as ASCII text; nothing there is looked at.
+
+    A restore that was interrupted is to be put right there, and not in the empty directory of that name.
+    """
+    mounts = set(_mounts())
+    found = next((each for each in map(bytes, (path, *path.parents)) if each in mounts), b"/")
+    return found.decode("ascii", "backslashreplace")
+
+
+def _mounts() -> Iterator[bytes]:
+    """From /proc/self/mountinfo, fifth field, where space, tab, newline and backslash are octal (proc(5)).
+
     A changed st_dev would not tell a directory of the same file system that is mounted there.
     """
-    top = b"" if target == Path("/") else bytes(target)
-    found = set()
     with open("/proc/self/mountinfo", "rb") as table:
         for line in table:
-            place = _ESCAPE.sub(lambda octal: bytes([int(octal[1], 8)]), line.split(b" ", 5)[4])
-            if place.startswith(top + b"/") and len(place) > len(top) + 1:
-                found.add(place[len(top) + 1 :])
-    return sorted(name.decode("utf-8", "surrogateescape") for name in found)
+            yield _ESCAPE.sub(lambda octal: bytes([int(octal[1], 8)]), line.split(b" ", 5)[4])
 
 
 def refuse_mounts(path: str, whole: bool, mounts: Sequence[str]) -> None:

@@ -10,7 +10,7 @@ from agent.backup.archive.names import PRIVATE_PREFIX, readable
 from agent.backup.archive.reader import ArchiveReader
 from agent.backup.archive.survey import ArchiveLimits, Survey
 from agent.backup.cancel import CancelToken
-from agent.backup.errors import IoError, NoSpace, disk_errors
+from agent.backup.errors import IoError, NoSpace, NotTakenBack, disk_errors
 from agent.backup.restore.commit import commit, take_back
 from agent.backup.restore.compare import Comparison
 from agent.backup.restore.difference import Difference, Differences
@@ -154,8 +154,8 @@ class Restore:
         `on_trial`: `keep` or `take_back` has to follow, also after a restart of the agent and `take_up`.
 
         `confirm` is called when all is in place, and takes it back by raising. Raises NoSpace, IoError,
-        Cancelled and what `confirm` does after everything is as it was; an IoError that says so when even
-        that was impossible: `recover` does it then.
+        Cancelled and what `confirm` does after everything is as it was; `NotTakenBack` when even that was
+        impossible: `recover` does it then.
         """
         workspace = self._opened()
         with disk_errors("cannot put the unpacked files in place"):
@@ -224,6 +224,6 @@ def _take_back(workspace: Workspace) -> None:
     try:
         take_back(workspace)
     except OSError as error:
-        raise IoError(
-            "the restore failed and could not be taken back now; the next start of the agent does it"
+        raise NotTakenBack(
+            "the restore failed and could not be taken back now; the agent tries again until it is"
         ) from error

@@ -1,0 +1,68 @@
+"""Work on a file system that may never answer, as when a file server is gone: nobody has to wait for it."""
+
+import threading
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
+
+Result = TypeVar("Result")
+
+PATIENCE_S = 2.0
+"""How long the main thread looks at a file system, at most."""
+MOST_WAITING = 16
+
+
+class NoAnswer(Exception):
+    """A file system does not answer."""
+
+
+class Aside(Generic[Result]):
+    """`action` in a thread of its own. One that never comes back holds up nobody, nor the process's end."""
+
+    def __init__(self, name: str, action: Callable[[], Result]) -> None:
+        self._action = action
+        self._result: Result
+        self._error: Exception | None = None
+        self._done = threading.Event()
+        threading.Thread(target=self._run, name=name, daemon=True).start()
+
+    def _run(self) -> None:
+        try:
+            self._result = self._action()
+        except Exception as error:
+            self._error = error
+        self._done.set()
+
+    def done(self, within_s: float = 0) -> bool:
+        """Whether it has come back, or does so in time."""
+        return self._done.wait(max(0, within_s))
+
+    def result(self) -> Result:
+        """What `action` returned, when it is done. Raises what it raised, once."""
+        if self._error:
+            try:
+                raise self._error
+            finally:
+                self._error = None  # its traceback holds us, and with us what the action holds
+        return self._result
+
+
+class Looks:
+    """Belongs to the main thread."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[str, Aside[Any]] = {}
+
+    def look(self, where: str, action: Callable[[], Result]) -> Result:
+        """What `action` returns. Raises what it does, and `NoAnswer` when it takes longer than `PATIENCE_S`.
+
+        While an earlier look at `where` has not come back, or many elsewhere, that is not even tried: each
+        would wait as long, and keep a thread.
+        """
+        self._waiting = {name: look for name, look in self._waiting.items() if not look.done()}
+        if where in self._waiting or len(self._waiting) >= MOST_WAITING:
+            raise NoAnswer
+        look = Aside("look", action)
+        if not look.done(PATIENCE_S):
+            self._waiting[where] = look
+            raise NoAnswer
+        return look.result()

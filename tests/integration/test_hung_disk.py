@@ -1,0 +1,182 @@
+"""Directories on a file server that is gone: whoever looks at them waits, and the agent must not."""
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.agent_process import AgentProcess
+from tests.support.backend import Backend
+from tests.support.hung_disk import hung_disk
+from tests.support.require import possible, require
+from tests.support.stalling import stalling
+from tests.support.waiting import wait_until
+
+LOCAL = {"storage.provider": "local"}
+
+
+@pytest.fixture
+def far(device: AgentProcess) -> Path:
+    """A directory of the device that is to be on the file server."""
+    directory = device.data / "far"
+    directory.mkdir()
+    (directory / "file").write_text("old")
+    return directory
+
+
+def started(device: AgentProcess, backend: Backend, **settings: Any) -> AgentProcess:
+    device.settings |= settings
+    device.start()
+    backend.announced()
+    return device
+
+
+def ask_for_backup(backend: Backend, directory: Path, **options: str) -> dict[str, Any]:
+    return backend.ask("backup", {"options": LOCAL | {"backup.dir": str(directory)} | options})
+
+
+@pytest.mark.parametrize("operation", ["backup", "restore"])
+def test_a_directory_that_does_not_answer_is_refused_and_the_agent_goes_on(
+    device: AgentProcess, backend: Backend, far: Path, operation: str
+) -> None:
+    """Asked for again it is refused at once, while the first look still waits; later it works."""
+    agent = started(device, backend)
+    value = {"options": LOCAL | {"backup.dir": str(far), "local.name": "it.zip"}}
+    with hung_disk(far):
+        refused = backend.ask(operation, value)
+        assert refused["status"] == 400
+        assert refused["value"]["message"] == f"backup.dir '{far}' does not answer: is its file server there?"
+        began_s = time.monotonic()
+        assert backend.ask(operation, value)["status"] == 400
+        assert backend.ask("status")["status"] == 200
+        assert time.monotonic() - began_s < 1
+        options = LOCAL | {"backup.dir": str(device.data / "config")}
+        assert backend.run("backup", "elsewhere", options)["state"] == "BACKUP_FINISHED"
+    wait_until(lambda: ask_for_backup(backend, far)["status"] == 204, what="the directory to be taken")
+    assert agent.stop() == 0
+
+
+def test_a_target_that_does_not_answer_is_refused(
+    device: AgentProcess, backend: Backend, tmp_path: Path
+) -> None:
+    target = tmp_path / "target"
+    target.mkdir()
+    started(device, backend, targets={"device": {"path": str(device.work)}, "far": {"path": str(target)}})
+    with hung_disk(target):
+        refused = ask_for_backup(backend, device.data, **{"local.target": "far"})
+        assert refused["status"] == 400
+        assert refused["value"]["message"] == "target 'far' does not answer: is its file server there?"
+        assert backend.run("backup", "here", LOCAL)["state"] == "BACKUP_FINISHED"
+
+
+def test_an_agent_starts_and_works_while_the_directory_of_an_interrupted_restore_does_not_answer(
+    device: AgentProcess, backend: Backend, far: Path
+) -> None:
+    """What became of the restore is told when the file server is back, and until then nothing goes there."""
+    agent = started(device, backend)
+    with stalling() as place:
+        options = {"https.url": place.url, "backup.dir": str(far)}
+        assert backend.ask("restore", {"correlationID": "X", "options": options})["status"] == 204
+        assert place.reached.wait(20)
+        agent.kill()
+    with hung_disk(far):
+        backend.messages.clear()
+        agent.start()
+        backend.announced()
+        agent.wait_for_log("cannot recover a job yet: its directory does not answer")
+        options = LOCAL | {"backup.dir": str(device.data / "config")}
+        assert backend.run("backup", "elsewhere", options)["state"] == "BACKUP_FINISHED"
+        busy = ask_for_backup(backend, device.data)
+        assert busy["status"] == 409
+        assert "interrupted restore" in busy["value"]["message"]
+    assert backend.ended("X")["statusCode"] == "interrupted"
+    assert (far / "file").read_text() == "old"
+
+
+@pytest.fixture
+def stick(tmp_path: Path) -> Iterator[Callable[[], None]]:
+    """A file system at `tmp_path/stick` that can be unplugged and plugged in again, by turns."""
+    require(os.geteuid() == 0, "root, to mount")
+    kept, place = tmp_path / "kept", tmp_path / "stick"
+    kept.mkdir()
+    place.mkdir()
+    plugged = False
+
+    def turn() -> None:
+        nonlocal plugged
+        command = ["umount", str(place)] if plugged else ["mount", "--bind", str(kept), str(place)]
+        subprocess.run(command, check=True)
+        plugged = not plugged
+
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "none", kept], check=False, capture_output=True)
+    possible(mounted.returncode == 0, "mount a tmpfs")
+    turn()
+    yield turn
+    if plugged:
+        turn()
+    subprocess.run(["umount", kept], check=True)
+
+
+def test_a_restore_that_was_interrupted_on_a_stick_waits_for_the_stick(
+    device: AgentProcess, backend: Backend, tmp_path: Path, stick: Callable[[], None]
+) -> None:
+    """The directory of that name is not the one that is half restored."""
+    data = tmp_path / "stick/data"
+    data.mkdir()
+    (data / "file").write_text("old")
+    hang = device.work / "hang.sh"
+    hang.write_text("#!/bin/sh\nexec sleep 600\n")
+    hang.chmod(0o755)
+    agent = started(device, backend, dir=str(data), afterRestoreCmd=str(hang))
+    backend.run("backup", "golden", LOCAL | {"local.name": "it.zip"})
+    (data / "file").write_text("changed")
+    options = LOCAL | {"local.name": "it.zip"}
+    assert backend.ask("restore", {"correlationID": "X", "options": options})["status"] == 204
+    hook = agent.wait_for_log("hook started")
+    agent.kill()
+    os.killpg(hook["pid"], signal.SIGKILL)
+    assert (data / "file").read_text() == "old", "all is in place, and not yet confirmed"
+    stick()
+    (tmp_path / "stick/data").mkdir()
+    agent.start()
+    agent.wait_for_log("cannot recover a job yet")
+    wait_until(lambda: ask_for_backup(backend, data)["status"] == 409, what="a backup to be refused")
+    assert [value["state"] for value in backend.values() if value["correlationId"] == "X"] == [
+        "RESTORE_STARTED"
+    ]
+    stick()
+    assert backend.ended("X")["statusCode"] == "interrupted"
+    assert (data / "file").read_text() == "changed"
+    assert ask_for_backup(backend, data)["status"] == 204
+
+
+def test_an_agent_starts_and_works_while_a_target_of_an_interrupted_backup_does_not_answer(
+    device: AgentProcess, backend: Backend, tmp_path: Path
+) -> None:
+    target = tmp_path / "target"
+    target.mkdir()
+    started(device, backend, targets={"device": {"path": str(device.work)}, "far": {"path": str(target)}})
+    with stalling() as place:
+        value = {"correlationID": "X", "options": {"https.url": place.url}}
+        assert backend.ask("backup", value)["status"] == 204
+        assert place.reached.wait(20)
+        device.kill()
+    with hung_disk(target):
+        device.start()
+        assert backend.ended("X")["statusCode"] == "interrupted"
+        assert backend.run("backup", "here", LOCAL)["state"] == "BACKUP_FINISHED"
+
+
+def test_periodic_backups_of_a_directory_that_does_not_answer_are_skipped(
+    device: AgentProcess, backend: Backend, far: Path
+) -> None:
+    """Each of them would block the agent, and after a restart the next one."""
+    with hung_disk(far):
+        agent = started(device, backend, dir=str(far), active=True, period="1s")
+        wait_until(lambda: agent.count_log("periodic backup skipped") >= 3, what="skipped backups")
+        assert backend.ask("status")["status"] == 200
