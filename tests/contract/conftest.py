@@ -35,6 +35,7 @@ def _applies(item: pytest.Item) -> bool:
         "listing": hasattr(factory, "list"),
         "deleting": hasattr(factory, "delete"),
         "ranges": hasattr(factory, "read_range"),
+        "locating": hasattr(factory, "where"),
         "looking": hasattr(factory, "look"),
         # rclone answers a multipart upload with one ETag and keeps another: nothing is ever skipped there.
         "lasting ETags": server != "aws-rclone",

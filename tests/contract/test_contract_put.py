@@ -37,11 +37,19 @@ def test_what_was_put_is_there_and_comes_back(place: Place, size_bytes: int) -> 
     with opened(place) as storage:
         stored = storage.put(NAME, BytesSource(data), {"correlation-id": "c-1"}, {})
         assert (stored.name, stored.size_bytes) == (NAME, size_bytes)
-        assert isinstance(storage, Locating)
-        assert storage.where(NAME) == stored.place
         assert place.read(NAME) == data
         assert fetched(storage) == data
         assert place.leftovers() == []
+
+
+@pytest.mark.needs("locating")
+def test_where_an_archive_will_be_is_where_it_then_is(place: Place) -> None:
+    """The history of a job that failed says so too."""
+    with opened(place) as storage:
+        if not isinstance(storage, Locating):
+            pytest.skip("this provider does not say where")
+        before = storage.where(NAME)
+        assert before == storage.put(NAME, BytesSource(content(10)), {}, {}).place
 
 
 @SIZES

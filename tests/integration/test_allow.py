@@ -59,7 +59,7 @@ def test_a_command_cannot_make_the_device_ask_a_metadata_service(
             AWS | {"aws.endpoint.url": url.partition("/latest")[0].rstrip("/")},
             AZURE | {"azure.storage.endpoint": url.partition("/latest")[0].rstrip("/")},
         ):
-            for operation in ("backup", "restore"):
+            for operation in ("backup", "restore", "verify"):
                 assert "link-local" in refused(backend, operation, options)
     start = {"correlationID": "staged#1", "options": {"https.url": METADATA}}
     assert backend.ask("start", start)["status"] == 403
