@@ -121,6 +121,8 @@ class Preview:
         self.kept: int = value["kept"]
         self.lost: tuple[str, ...] = tuple(value["lost"])
         """The first of what the device has now and would have no more."""
+        self.unexportable: tuple[str, ...] = tuple(value["unexportable"])
+        """The first of what was left out of the backup when it was made."""
 
     def finalize(self) -> str:
         """Put it in place, all or nothing: the id of the job in the history."""

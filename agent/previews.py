@@ -250,9 +250,11 @@ class Previews:
         if note.stand != Stand.WAITING:
             return value | {"code": note.code, "message": clipped(note.message)}
         value |= _numbers(note.facts["difference"])
+        value["unexportable"] = note.facts["unexportable"]
         value["secondsLeft"] = round(self._notes.counted(note).left_s)
-        while len(encode(value)) > room_bytes and value["lost"]:
-            value["lost"] = value["lost"][:-1]
+        for names in ("unexportable", "lost"):
+            while len(encode(value)) > room_bytes and value[names]:
+                value[names] = value[names][:-1]
         return value
 
 

@@ -5,7 +5,7 @@ What follows then is in `agent.backup.stages`.
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -17,6 +17,7 @@ from agent.backup.errors import ForeignArchive
 from agent.backup.fetching import Fetch, fetch
 from agent.backup.pipeline import work_directory
 from agent.backup.restore.choice import Choice
+from agent.backup.restore.difference import NAMED
 from agent.backup.seal.header import refuse_sealed
 from agent.backup.stages import Amount, Into, Preview, lay_out, put_back, restore_work
 
@@ -46,7 +47,7 @@ def restore(order: RestoreOrder, context: Context) -> Amount:
 
     Raised means that the target is as it was before, unless the error says otherwise.
     """
-    with _fetched(order, context) as archive:
+    with _fetched(order, context) as (_, archive):
         if order.deliver:
             return _delivered(archive, order, order.deliver, context)
         return put_back(archive, order.into, context)
@@ -54,12 +55,13 @@ def restore(order: RestoreOrder, context: Context) -> Amount:
 
 def preview(order: RestoreOrder, context: Context) -> Preview:
     """Fetch, verify, unpack beside the target, compare, and stop; raised means that nothing is left."""
-    with _fetched(order, context) as archive:
-        return lay_out(archive, order.into, context)
+    with _fetched(order, context) as (manifest, archive):
+        missing = [item.name for item in manifest.unexportable[:NAMED]] if manifest else []
+        return replace(lay_out(archive, order.into, context), unexportable=missing)
 
 
 @contextmanager
-def _fetched(order: RestoreOrder, context: Context) -> Iterator[ArchiveReader]:
+def _fetched(order: RestoreOrder, context: Context) -> Iterator[tuple[Manifest | None, ArchiveReader]]:
     try:
         context.phase("fetching")
         reserve_bytes = order.into.options.reserve_bytes
@@ -67,8 +69,9 @@ def _fetched(order: RestoreOrder, context: Context) -> Iterator[ArchiveReader]:
         context.phase("unpacking")
         with order.download.open("rb") as file:
             plain = order.unseal(file)
-            _check_origin(ArchiveReader(plain).manifest(), order.device)
-            yield order.choice.reader(plain)
+            manifest = ArchiveReader(plain).manifest()
+            _check_origin(manifest, order.device)
+            yield manifest, order.choice.reader(plain)
     finally:
         with suppress(OSError):  # what a failing disk keeps, the next start removes
             order.download.unlink()

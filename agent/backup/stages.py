@@ -4,7 +4,7 @@ They follow each other at once (`put_back`), or with the owner's look at a previ
 `finalize` or `discard`). In between nothing is held but what is on the disk and in the journal.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -60,6 +60,8 @@ class Preview:
     files: int
     content_bytes: int
     difference: Difference
+    unexportable: list[str] = field(default_factory=list)
+    """The first of what was left out of the archive: a restore does not bring it back."""
 
 
 def put_back(archive: ArchiveReader, into: Into, context: Context) -> Amount:

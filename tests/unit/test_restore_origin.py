@@ -120,6 +120,21 @@ def test_what_this_agent_does_not_know_is_refused_even_when_foreign_ones_are_not
     assert list(target.parent.iterdir()) == [target]
 
 
+def test_a_preview_says_what_the_archive_does_not_hold(device: Device, root: Path, target: Path) -> None:
+    """The first names, in an answer that fits, however many and long they are."""
+    report = Report()
+    for number in range(50):
+        report.leave_out(f"{number}-" + "\u4e2d" * 190, "unexportable")
+    keep(device, with_block(root, replace(ORIGIN, device=DEVICE).block(report)))
+    device.command("restore", {"options": WHERE | {"restore.preview": "true"}})
+    device.finish()
+    ((_, answer),) = device.command("status", request_id="s")
+    preview = answer["value"]["preview"]
+    assert preview["state"] == "waiting"
+    assert 0 < len(preview["unexportable"]) < 20
+    assert preview["unexportable"][0].startswith("0-\u4e2d")
+
+
 def test_a_preview_asks_the_same(device: Device, root: Path, target: Path) -> None:
     keep(device, by("edge:other", root))
     device.command("restore", {"options": WHERE | {"restore.preview": "true"}})
