@@ -58,6 +58,9 @@ def test_a_retained_command_is_never_run(device: AgentProcess, backend: Backend)
      {"options": {"storage.provider": "local", "local.target": "usb"}},
      {"options": {"storage.provider": "local", "local.name": "../up"}},
      {"options": {"storage.provider": "local", "local.nmae": "x"}},
+     {"options": {"backup.name": "a/b"}}, {"options": {"backup.description": "x" * 1001}},
+     {"options": {"backup.retentionDate": "2020-01-01T00:00:00Z"}},
+     {"options": {"backup.retentionDate": True}},
      {"options": {"storage.provider": "azure"}}, {"options": {"options.x": "y" * 3000}}],
 )  # fmt: skip
 def test_a_bad_value_gets_a_400_that_says_why(agent: AgentProcess, backend: Backend, value: Any) -> None:

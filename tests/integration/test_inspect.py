@@ -117,10 +117,17 @@ def test_a_sealed_one_is_opened_by_what_is_in_a_file(run: Run, archive: Path) ->
     assert "wrong passcode" in wrong.stderr
 
 
-def test_of_an_archive_at_a_place_only_the_end_is_fetched(run: Run, tree: Path) -> None:
-    """So a mobile link is enough to look at a large one."""
+@pytest.mark.parametrize("seal", [False, True], ids=["plain", "sealed"])
+def test_of_an_archive_at_a_place_only_the_end_is_fetched(
+    run: Run, tree: Path, tmp_path: Path, seal: bool
+) -> None:
+    """So a mobile link is enough to look at a large one, a sealed one too."""
     make_tree(tree, {"large": File(os.urandom(8 << 20))})
     data = made(tree)
+    if seal:
+        data = b"".join(sealed([data], [Passcode(PASSCODE.encode(), 10, 15)]))
+        (tmp_path / "right").write_text(PASSCODE)
+    secret = ["--secret", "restore.passcode=@right"] if seal else []
 
     def answer(request: Received) -> Say:
         first, last = map(int, request.headers["range"].removeprefix("bytes=").split("-"))
@@ -129,7 +136,7 @@ def test_of_an_archive_at_a_place_only_the_end_is_fetched(run: Run, tree: Path) 
         return Say(206, {"Content-Range": said, "ETag": '"1"'}, part)
 
     with HttpServer(answer) as server:
-        shown = run("-o", f"https.url=http://127.0.0.1:{server.port}/a.zip", "--files", "--json")
+        shown = run("-o", f"https.url=http://127.0.0.1:{server.port}/a.zip", "--files", "--json", *secret)
         manifest, *files = values(shown)
         fetched = len(server.requests)
     assert manifest["manifest"]["counts"]["files"] == 2
