@@ -39,6 +39,7 @@ COMMANDS = {
     "send": Command("agent.send:main", "send a command to a device and follow it to its end"),
     "backup": Command("agent.cli_jobs:backup", "make a backup now, by the agent on this device"),
     "status": Command("agent.cli_local:status", "what the agent on this device does right now"),
+    "info": Command("agent.cli_info:info", "what a backup would save now, what it could not, and where to"),
     "history": Command("agent.cli_history:history", "its jobs that ended, newest first"),
     "show": Command("agent.cli_history:show", "all that is known of one job"),
     "verify": Command("agent.cli_jobs:verify", "check that an archive is whole, changing nothing"),

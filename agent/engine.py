@@ -15,11 +15,12 @@ from agent.cancelling import cancel
 from agent.handover import Handover
 from agent.health import Health
 from agent.history import History
+from agent.info import Info
 from agent.journal import DEVICE, Journal
 from agent.mailbox import Mailbox
 from agent.messaging.ditto import EXECUTION_FAILED, CommandError
 from agent.monitor import Monitor
-from agent.operations import Operation, Operations, Question
+from agent.operations import Inquiry, Operation, Operations, Question
 from agent.parameters import BACKUP_STORE, Parameters
 from agent.periodic import Periodic
 from agent.preview_note import PreviewNotes
@@ -74,6 +75,7 @@ class Engine:
             post=mailbox.post,
         )
         self.monitor = Monitor()
+        self._info = Info(settings, mailbox, self._workers, self.monitor)
         self.health = Health(journal, self.history, settings.rpo, mailbox.call_later)
         self._runner = Runner(
             settings,
@@ -132,7 +134,8 @@ class Engine:
             "history": self.history.history,
             "describe": self.history.describe,
         }
-        return Operations(commands, questions)
+        inquiries: dict[str, Inquiry] = {"info": self._info.info}
+        return Operations(commands, questions, inquiries)
 
     def begin(self) -> None:
         """Take up what an earlier run left undone."""

@@ -213,14 +213,20 @@ class Feature:
         """Questions change nothing: they are answered as often as they come, and leave no trace."""
         without_value = ditto.reply(*self._to(command), value={})
         room_bytes = ditto.MAX_MESSAGE_BYTES - len(ditto.encode(without_value))
-        error, value = None, None
+        later = False
+
+        def tell(value: Mapping[str, Any] | None, error: CommandError | None = None) -> None:
+            if answer := self._answer(command, error, value):
+                self._outbox.reply(*answer)
+                if later:  # nobody else sends it then
+                    self._outbox.flush()
+
         try:
             self._admission.operation(command.operation)
-            value = self._operations.answer(command.operation, command.envelope.value, room_bytes)
+            self._operations.ask(command.operation, command.envelope.value, room_bytes, tell)
         except CommandError as refusal:
-            error = CommandError(refusal.status, refusal.code, refusal.message)  # see `_admit`
-        if answer := self._answer(command, error, value):
-            self._outbox.reply(*answer)
+            tell(None, CommandError(refusal.status, refusal.code, refusal.message))  # see `_admit`
+        later = True
 
     def _to(self, command: Command) -> tuple[Envelope, str, str, str]:
         return command.envelope, self._settings.feature_id, command.operation, command.correlation_id

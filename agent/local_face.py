@@ -6,6 +6,7 @@ Belongs to the main thread.
 
 import sqlite3
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import structlog
@@ -46,7 +47,7 @@ class LocalFace:
             if local := self._only_here.get(operation):
                 local(value, answer)
             elif self._operations.is_question(operation):
-                answer(200, self._operations.answer(operation, value, ROOM_BYTES))
+                self._operations.ask(operation, value, ROOM_BYTES, partial(answer, 200))
             else:
                 self._carry_out(self._operations.admit(operation, value, self._device_id(), local=True))
                 answer(204, None)

@@ -20,18 +20,27 @@ Operation = Callable[[Parameters, str], Admitted]
 """Admits a command of the device with this id. Raises `CommandError`."""
 Question = Callable[[Parameters, int], Mapping[str, Any]]
 """The answer's value, of at most so many bytes of compact JSON. Raises `CommandError`."""
+Tell = Callable[[Mapping[str, Any]], None]
+"""Takes the answer's value, once."""
+Inquiry = Callable[[Parameters, int, Tell], None]
+"""A question that takes its time: the value is told later. Raises `CommandError` at once."""
 
 
 class Operations:
-    def __init__(self, commands: Mapping[str, Operation], questions: Mapping[str, Question]) -> None:
-        self._commands, self._questions = commands, questions
+    def __init__(
+        self,
+        commands: Mapping[str, Operation],
+        questions: Mapping[str, Question],
+        inquiries: Mapping[str, Inquiry],
+    ) -> None:
+        self._commands, self._questions, self._inquiries = commands, questions, inquiries
 
     def is_question(self, name: str) -> bool:
-        return name in self._questions
+        return name in self._questions or name in self._inquiries
 
     def check_known(self, name: str) -> None:
         """Raise `CommandError` 400 when there is no such operation."""
-        if name not in self._commands and name not in self._questions:
+        if name not in self._commands and not self.is_question(name):
             raise CommandError(400, PARAMETER_INVALID, f"Unsupported operation '{name}'!")
 
     def admit(self, name: str, value: Any, device_id: str, *, local: bool = False) -> Admitted:
@@ -48,10 +57,16 @@ class Operations:
         """The same for a command that there is, and parameters that were read or made otherwise."""
         return _guarded(name, lambda: self._commands[name](parameters, device_id))
 
-    def answer(self, name: str, value: Any, room_bytes: int) -> Mapping[str, Any]:
-        """The answer to the question `name`, in at most `room_bytes` of JSON. Raises `CommandError`."""
-        question = self._questions[name]
-        return _guarded(name, lambda: question(read_parameters(name, value), room_bytes))
+    def ask(self, name: str, value: Any, room_bytes: int, tell: Tell) -> None:
+        """Tell the answer to the question `name`, in at most `room_bytes` of JSON, at once or later.
+
+        Raises `CommandError`, and then nothing is told.
+        """
+        if inquiry := self._inquiries.get(name):
+            _guarded(name, lambda: inquiry(read_parameters(name, value), room_bytes, tell))
+        else:
+            question = self._questions[name]
+            tell(_guarded(name, lambda: question(read_parameters(name, value), room_bytes)))
 
 
 def _guarded(name: str, act: Callable[[], Result]) -> Result:

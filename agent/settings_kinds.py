@@ -21,7 +21,7 @@ from providers.allow import EVERYTHING, HostPattern, host_pattern
 PLAIN_PORT, TLS_PORT = 1883, 8883
 OPERATIONS = (
     "backup", "restore", "start", "trigger", "cancel", "activate", "deactivate",
-    "finalize", "discard", "confirm", "verify", "status", "history", "describe",
+    "finalize", "discard", "confirm", "verify", "status", "history", "describe", "info",
 )  # fmt: skip
 _TLS_SCHEMES = ("ssl", "tls", "mqtts")
 _SCHEMES = ("tcp", "mqtt", *_TLS_SCHEMES)

@@ -1,6 +1,7 @@
 """Data sets, single assets and what cannot leave the device, over a real broker."""
 
 import io
+import json
 import subprocess
 import zipfile
 from pathlib import Path
@@ -179,3 +180,27 @@ def test_where_the_device_s_own_command_collects_there_is_nothing_to_choose(
             answer = backend.ask(operation, {"options": options}, request_id=operation + option)
             assert answer["status"] == 400
             assert f"no option '{operation}.{option}' here" in answer["value"]["message"]
+
+
+def test_info_says_what_would_be_saved_and_makes_nothing(house: AgentProcess, backend: Backend) -> None:
+    etc = str(house.work / "etc")
+    value = backend.ask("info")["value"]
+    assert value["complete"]
+    assert value["dataSets"] == {
+        "network": {"files": 2, "bytes": 13, "excluded": 1, "unexportable": 0},
+        "keys": {"files": 1, "bytes": 13, "excluded": 0, "unexportable": 1},
+    }
+    assert value["directory"]["files"] == 4
+    assert value["targets"]["device"]["present"]
+    assert value["leftOut"] == [
+        {"name": f"keys{etc}/keys/tpm.key", "reason": "unexportable by the device's settings"}
+    ]
+    assert json.loads(command_line(house, "info", "--json")).keys() == value.keys()
+    lines = command_line(house, "info").splitlines()
+    assert "data set keys: 1 files, 13 B, 1 unexportable" in lines
+    assert f"  cannot be saved: keys{etc}/keys/tpm.key (unexportable by the device's settings)" in lines
+    assert list((house.storage / "archives").iterdir()) == []
+    narrowed = backend.ask("info", {"options": {"backup.dataTypes": "keys"}}, request_id="r")["value"]
+    assert (narrowed["files"], "directory" in narrowed) == (1, False)
+    refused = backend.ask("info", {"options": {"backup.dataTypes": "modem"}}, request_id="s")
+    assert refused["status"] == 400

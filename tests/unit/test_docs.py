@@ -84,11 +84,11 @@ def topic_of(message: dict[str, Any]) -> str:
 
 
 def operations() -> set[str]:
-    """The keys of the tables `commands` and `questions` of the engine."""
+    """The keys of the tables of the engine."""
     tree, found = ast.parse((ROOT / "agent" / "engine.py").read_text("utf-8")), set()
     for node in ast.walk(tree):
         if isinstance(node, ast.AnnAssign) and isinstance(node.value, ast.Dict):
-            assert ast.unparse(node.target) in ("commands", "questions")
+            assert ast.unparse(node.target) in ("commands", "questions", "inquiries")
             found |= {ast.literal_eval(key) for key in node.value.keys if key}
     assert len(found) > 7
     return found

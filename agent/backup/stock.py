@@ -1,0 +1,86 @@
+"""What a backup would save, counted without making one. In a worker's thread."""
+
+import os
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from agent.backup.archive.found import Report
+from agent.backup.archive.metadata import FILE
+from agent.backup.selection import Part, walk
+from providers.api import Limits, Target
+from providers.errors import StorageError
+from providers.local import Local
+
+
+@dataclass(slots=True)
+class Stock:
+    """What was counted so far of one directory or data set; others may read it meanwhile."""
+
+    parts: tuple[Part, ...] = ()
+    problem: str = ""
+    """Why nothing of it can be saved."""
+    files: int = 0
+    size_bytes: int = 0
+    report: Report = field(default_factory=Report)
+
+
+@dataclass(slots=True)
+class Inventory:
+    """All that there is to say of the device's data and of its own places."""
+
+    stocks: Mapping[str, Stock]
+    targets: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """For each `present`, and `freeBytes` or the `problem`."""
+
+
+def take_stock(
+    inventory: Inventory, targets: Mapping[str, Target], own_storage: Path, check: Callable[[], None]
+) -> None:
+    """Look at the targets and count the stocks. `check` ends it by raising; what was counted stays."""
+    for name in targets:
+        check()
+        inventory.targets[name] = _look(name, targets)
+    for stock in inventory.stocks.values():
+        try:
+            for part in stock.parts:
+                _count(part, stock, own_storage, check)
+        except OSError as error:
+            stock.problem = f"cannot be read: {os.strerror(error.errno or 0)}"
+
+
+def _count(part: Part, stock: Stock, own_storage: Path, check: Callable[[], None]) -> None:
+    with closing(walk(part, stock.report, own_storage, check)) as entries:
+        for entry in entries:
+            if entry.kind is FILE:
+                stock.files += 1
+                stock.size_bytes += entry.stat.st_size
+
+
+def _look(name: str, targets: Mapping[str, Target]) -> dict[str, Any]:
+    try:
+        Local({"local.target": name}, Limits(targets=targets)).preflight(True)
+        disk = os.statvfs(targets[name].path)
+    except StorageError as error:
+        return {"present": False, "problem": str(error)}
+    except OSError as error:
+        return {"present": False, "problem": os.strerror(error.errno or 0)}
+    return {"present": True, "freeBytes": disk.f_bavail * disk.f_frsize}
+
+
+def total(stocks: Iterable[Stock]) -> dict[str, Any]:
+    """Counts over all of them, as an answer has them."""
+    all_stocks = list(stocks)
+    reasons: dict[str, int] = {}
+    for stock in all_stocks:
+        for reason, count in list(stock.report.reasons.items()):
+            reasons[reason] = reasons.get(reason, 0) + count
+    return {
+        "files": sum(stock.files for stock in all_stocks),
+        "bytes": sum(stock.size_bytes for stock in all_stocks),
+        "excluded": sum(stock.report.excluded for stock in all_stocks),
+        "unexportable": sum(reasons.values()),
+        "reasons": reasons,
+    }
