@@ -14,6 +14,7 @@ from typing import Any
 import structlog
 
 from agent.admission import Admission, device_tag
+from agent.backup.context import Context
 from agent.backup.job import Kind, State, parse_time
 from agent.backup.pruning import Pruned, PruneOrder, prune
 from agent.backup.retention import KeepRules
@@ -44,7 +45,7 @@ Told = Callable[[Sequence[Pruned]], None]
 class Prunes:
     def __init__(self, settings: Settings, journal: Journal, mailbox: Mailbox, workers: Workers) -> None:
         self._settings, self._journal, self._mailbox, self._workers = settings, journal, mailbox, workers
-        self._admission = Admission(settings)
+        self._admission = Admission(settings)  # the worker's own
         self._daily = Recurring("prune", PERIOD, journal, mailbox, self._run_daily)
         self._device_id = ""
         self._running: Tools | None = None
@@ -104,9 +105,7 @@ class Prunes:
 
     def _start(self, *, dry_run: bool, told: Told) -> None:
         tools = self._workers.tools()
-        places, absent = self._places(tools)
         order = PruneOrder(
-            places=places,
             device_tag=device_tag(self._device_id),
             rules=self._rules(),
             dates=self._dates(),
@@ -121,17 +120,24 @@ class Prunes:
                 correlation_id="prune",
                 tools=tools,
                 place=None,
-                work=partial(prune, order),
-                ended=partial(self._ended, absent, told),
+                work=partial(self._work, order, tools),
+                ended=partial(self._ended, told),
                 moved=lambda _bytes_done: None,
             )
         )
 
-    def _ended(self, absent: Sequence[Pruned], told: Told, outcome: Outcome[list[Pruned]]) -> None:
+    def _work(self, order: PruneOrder, tools: Tools, context: Context) -> list[Pruned]:
+        """In the worker's thread: each place that does not answer takes its time."""
+        places, absent = self._places(tools)
+        return [*prune(places, order, context), *absent]
+
+    def _ended(self, told: Told, outcome: Outcome[list[Pruned]]) -> None:
         self._running = None
         if outcome.result is None:
             log.warning("old archives were not all looked at", code=outcome.code, reason=outcome.message)
-        told([*(outcome.result or [Pruned("all", problem=outcome.message)]), *absent])
+            told([Pruned("all places", problem=outcome.message)])
+        else:
+            told(outcome.result)
 
     def _places(self, tools: Tools) -> tuple[dict[str, Storage], list[Pruned]]:
         """The device's places that it can use by itself now, opened; and why the others cannot be."""

@@ -20,9 +20,8 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class PruneOrder:
-    """Look through `places` (by what people call them), and remove what has had its time."""
+    """Remove what has had its time."""
 
-    places: Mapping[str, Storage]
     device_tag: str
     rules: KeepRules
     dates: Mapping[str, datetime]
@@ -45,12 +44,12 @@ class Pruned:
     """Why nothing, or no more, was done; empty when all was."""
 
 
-def prune(order: PruneOrder, context: Context) -> list[Pruned]:
+def prune(places: Mapping[str, Storage], order: PruneOrder, context: Context) -> list[Pruned]:
     """Go through the places one by one; what goes wrong in one is said, and the next one's turn comes.
 
-    Closes the places. Raises `Cancelled`.
+    `places` are by what people call them, and are closed. Raises `Cancelled`.
     """
-    return [_pruned(place, storage, order, context) for place, storage in order.places.items()]
+    return [_pruned(place, storage, order, context) for place, storage in places.items()]
 
 
 def _pruned(place: str, storage: Storage, order: PruneOrder, context: Context) -> Pruned:
@@ -77,7 +76,7 @@ def _closing(storage: Storage) -> Iterator[None]:
 
 def _prune_place(done: Pruned, storage: Storage, order: PruneOrder, context: Context) -> None:
     if not isinstance(storage, Listing) or not isinstance(storage, Deleting):
-        done.problem = "its provider can only list and delete what a command names"
+        done.problem = "its provider cannot list or delete archives"
         return
     archives = archives_of(_listed(storage, context), order.device_tag, order.dates, order.sound)
     # The time after the list was taken: a backup that ends meanwhile is no sign of a wrong clock.

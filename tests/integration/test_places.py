@@ -14,8 +14,11 @@ from tests.contract import place_aws
 from tests.integration.test_questions import run
 from tests.support.agent_process import AgentProcess
 from tests.support.backend import FEATURE, Backend, Message
+from tests.support.hung_disk import hung_disk
 from tests.support.stalling import stalling
 from tests.support.waiting import wait_until
+
+LOCAL = {"storage.provider": "local"}
 
 
 def place_names(directory: Path) -> list[str]:
@@ -104,9 +107,25 @@ def test_prune_is_no_command_of_the_wire(agent: AgentProcess, backend: Backend) 
     assert backend.ask("prune", {"dryRun": False})["status"] == 400
 
 
-# -- verify
+def test_a_target_that_does_not_answer_holds_up_no_other(device: AgentProcess, backend: Backend) -> None:
+    far, near = device.work / "far", device.work / "near"
+    far.mkdir()
+    device.settings["targets"] = {"a": {"path": str(far)}, "b": {"path": str(near)}}
+    device.settings["retention.keepLast"] = 1
+    near.mkdir()
+    device.start()
+    backend.announced()
+    for number in ("one", "two"):
+        backend.run("backup", number, LOCAL | {"local.target": "b"})
+    older, newer = place_names(near)
+    with hung_disk(far):
+        done = run(device, "prune")
+        assert f"target b: removed 1, 1 stay\n  {older}\n" in done.stdout
+        assert "target a: target 'a' does not answer: is its file server there?\n" in done.stdout
+    assert place_names(near) == [newer]
 
-LOCAL = {"storage.provider": "local"}
+
+# -- verify
 
 
 def verified(backend: Backend, correlation_id: str, options: dict[str, str]) -> dict[str, Any]:

@@ -172,7 +172,9 @@ def test_it_ends_at_once_when_the_agent_stops(never_answers: Stalling, device: D
     assert time.monotonic() - began_s < 3
     assert answers
     assert answers[0]
-    assert answers[0]["places"][0]["problem"] == "the agent was stopped"
+    assert answers[0]["places"] == [
+        {"place": "all places", "removed": [], "kept": 0, "problem": "the agent was stopped"}
+    ]
 
 
 def test_a_caller_need_not_wait_for_ever(
