@@ -145,6 +145,20 @@ def test_the_threat_model_says_for_everybody_what_he_can_do_and_names_its_tests(
         assert all("::" in tests for _, tests in rows), actor.splitlines()[0]
 
 
+def test_every_ability_says_how_it_is_done_and_names_its_tests() -> None:
+    abilities = (ROOT / "docs" / "abilities.md").read_text("utf-8")
+    documents = re.split("^## ", abilities, flags=re.MULTILINE)[1:]
+    assert len(documents) == 4
+    for document in documents:
+        lines = [line for line in document.splitlines() if line.startswith("|")][2:]
+        assert len(lines) >= 10, document.splitlines()[0]
+        for line in lines:
+            what, how, tests = line.strip("| ").split(" | ")
+            assert what, line
+            assert how, line
+            assert _TEST.fullmatch(tests.split(", ")[0]), line
+
+
 def test_every_test_that_a_document_names_exists() -> None:
     """Written as `test_file.py::test_name`, wherever in the tests a file of that name is."""
     for document in DOCUMENTS:
