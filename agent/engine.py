@@ -75,7 +75,7 @@ class Engine:
             post=mailbox.post,
         )
         self.monitor = Monitor()
-        self._info = Info(settings, mailbox, self._workers, self.monitor)
+        self._info = Info(settings, mailbox, self.monitor)
         self.health = Health(journal, self.history, settings.rpo, mailbox.call_later)
         self._runner = Runner(
             settings,

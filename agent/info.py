@@ -5,11 +5,16 @@ is done, or when time is up with what was counted so far. Belongs to the main th
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
+import structlog
+
+from agent.aside import Aside, Looks, NoAnswer
 from agent.backup.cancel import CancelToken
-from agent.backup.context import Context
-from agent.backup.stock import Inventory, Stock, take_stock, total
+from agent.backup.errors import Cancelled
+from agent.backup.stock import Stock, look_at_target, take_stock, total
 from agent.fitting import shortened
 from agent.mailbox import Mailbox
 from agent.messaging.ditto import EXECUTION_FAILED, CommandError
@@ -18,8 +23,9 @@ from agent.operations import Tell
 from agent.parameters import BACKUP_DATA_TYPES, BACKUP_PATHS, Parameters
 from agent.selecting import Selecting
 from agent.settings import Settings
-from agent.worker import Outcome, Task, Workers
 from providers.api import Target
+
+log = structlog.get_logger(__name__)
 
 ANSWER_WITHIN_S = 25.0
 """`edge-backup send` waits for half a minute, and backends hardly longer."""
@@ -27,30 +33,31 @@ _CHOICES = ("backup.dir", BACKUP_DATA_TYPES, BACKUP_PATHS)
 _CUT_FIRST = ("leftOut", "stores", "targets", "dataSets", "reasons")
 
 
+@dataclass(slots=True)
+class _Inventory:
+    """What was found so far; the thread that looks adds to it."""
+
+    stocks: dict[str, Stock] = field(default_factory=dict)
+    """By data set; that of a directory has the name ""."""
+    targets: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+
 class Info:
     def __init__(
-        self,
-        settings: Settings,
-        mailbox: Mailbox,
-        workers: Workers,
-        monitor: Monitor,
-        *,
-        within_s: float = ANSWER_WITHIN_S,
+        self, settings: Settings, mailbox: Mailbox, monitor: Monitor, *, within_s: float = ANSWER_WITHIN_S
     ) -> None:
-        self._settings, self._mailbox, self._workers, self._monitor = settings, mailbox, workers, monitor
-        self._selecting = Selecting(settings)
-        self._running, self._within_s = False, within_s
+        self._settings, self._mailbox, self._monitor = settings, mailbox, monitor
+        self._within_s, self._running = within_s, False
 
     def info(self, parameters: Parameters, room_bytes: int, tell: Tell) -> None:
-        """Tell what a backup with these options would save; without any, all that the settings name.
+        """Tell what a backup with these options would save; without a choice, all that the settings name.
 
         Raises `CommandError` 400 for a choice that cannot be, and 409 while an earlier answer is looked for.
         """
         if self._running:
             message = "the device is being looked at for an earlier 'info': ask again in a minute"
             raise CommandError(409, EXECUTION_FAILED, message)
-        inventory = Inventory(self._stocks(parameters))
-        tools = self._workers.tools()
+        inventory, token = _Inventory(self._chosen(parameters)), CancelToken()
 
         def answer(*, complete: bool) -> None:
             timer.cancel()
@@ -59,63 +66,70 @@ class Info:
                 tell(self._value(inventory, room_bytes, complete=complete))
 
         def time_out() -> None:
-            self._workers.cancel(tools, "time is up", "deadline-exceeded")
+            token.cancel("time is up", "deadline-exceeded")
             answer(complete=False)
 
-        def ended(outcome: Outcome[bool]) -> None:
+        def ended(*, complete: bool) -> None:
             self._running = False
-            answer(complete=outcome.result is not None)
+            answer(complete=complete)
 
         told: list[bool] = []
         timer = self._mailbox.call_later(self._within_s, time_out)
         self._running = True
-        self._workers.start(
-            Task(
-                owner="info",
-                correlation_id=parameters.correlationid,
-                tools=tools,
-                place=None,
-                work=self._work(inventory, tools.token),
-                ended=ended,
-                moved=lambda _bytes_done: None,
-            )
-        )
+        # Not one of the workers: a disk that never answers is no reason to end the agent.
+        Aside("info", partial(self._look, parameters, inventory, token, ended))
 
-    def _work(self, inventory: Inventory, token: CancelToken) -> Callable[[Context], bool]:
-        targets = {name: Target(each.path, each.mount) for name, each in self._settings.targets.items()}
+    def _look(
+        self, parameters: Parameters, inventory: _Inventory, token: CancelToken, ended: Callable[..., None]
+    ) -> None:
+        """In a thread of its own."""
+        complete = False
+        try:
+            self._take_inventory(parameters, inventory, token)
+            complete = True
+        except Cancelled:
+            pass
+        except Exception:
+            log.exception("internal error", operation="info")
+        self._mailbox.post(partial(ended, complete=complete))
 
-        def work(_context: Context) -> bool:
-            take_stock(inventory, targets, self._settings.storage, token.check)
-            return True
+    def _take_inventory(self, parameters: Parameters, inventory: _Inventory, token: CancelToken) -> None:
+        looks, settings = Looks(), self._settings
+        targets = {name: Target(each.path, each.mount) for name, each in settings.targets.items()}
+        for name in targets:
+            token.check()
+            try:
+                found = looks.look(name, partial(look_at_target, name, targets))
+            except NoAnswer:
+                found = {"present": False, "problem": "it does not answer: is its file server there?"}
+            inventory.targets[name] = found
+        if not inventory.stocks:
+            inventory.stocks = self._all_stocks(parameters)
+        for stock in inventory.stocks.values():
+            take_stock(stock, settings.storage, token.check)
 
-        return work
-
-    def _stocks(self, parameters: Parameters) -> dict[str, Stock]:
-        """What is to be counted, by data set; that of a directory has the name ""."""
+    def _chosen(self, parameters: Parameters) -> dict[str, Stock]:
+        """What the options choose; empty when they choose nothing."""
+        stocks: dict[str, Stock] = {}
         if any(option in parameters.options for option in _CHOICES):
-            stocks: dict[str, Stock] = {}
-            for part in self._selecting.for_backup(parameters):
+            for part in Selecting(self._settings).for_backup(parameters):
                 stock = stocks.setdefault(part.root.prefix.partition("/")[0], Stock())
                 stock.parts += (part,)
-            return stocks
-        data_sets = self._settings.data_sets
-        named = {name: self._stock(parameters, {BACKUP_DATA_TYPES: name}) for name in data_sets}
-        return {"": self._directory(parameters), **named} if self._settings.dir else named
+        return stocks
 
-    def _directory(self, parameters: Parameters) -> Stock:
-        if self._settings.backup_cmd:
-            return Stock(problem="backupCmd collects what is saved, at the time of a backup")
-        return self._stock(parameters, {})
+    def _all_stocks(self, parameters: Parameters) -> dict[str, Stock]:
+        settings, selecting = self._settings, Selecting(self._settings)
+        stocks = {}
+        if settings.backup_cmd:
+            stocks[""] = Stock(problem="backupCmd collects what is saved, at the time of a backup")
+        elif settings.dir:
+            stocks[""] = _stock(selecting, parameters, {})
+        for name in settings.data_sets:
+            stocks[name] = _stock(selecting, parameters, {BACKUP_DATA_TYPES: name})
+        return stocks
 
-    def _stock(self, parameters: Parameters, options: Mapping[str, str]) -> Stock:
-        chosen = parameters.model_copy(update={"options": {**parameters.options, **options}})
-        try:
-            return Stock(self._selecting.for_backup(chosen))
-        except CommandError as error:
-            return Stock(problem=error.message)
-
-    def _value(self, inventory: Inventory, room_bytes: int, *, complete: bool) -> Mapping[str, Any]:
-        stocks = inventory.stocks
+    def _value(self, inventory: _Inventory, room_bytes: int, *, complete: bool) -> Mapping[str, Any]:
+        stocks = dict(inventory.stocks)
         value = {
             "complete": complete,
             **total(stocks.values()),
@@ -132,6 +146,14 @@ class Info:
         if "" in stocks:
             value["directory"] = _told(stocks[""])
         return shortened(value, _CUT_FIRST, room_bytes)
+
+
+def _stock(selecting: Selecting, parameters: Parameters, options: Mapping[str, str]) -> Stock:
+    chosen = parameters.model_copy(update={"options": {**parameters.options, **options}})
+    try:
+        return Stock(selecting.for_backup(chosen))
+    except CommandError as error:
+        return Stock(problem=error.message)
 
 
 def _told(stock: Stock) -> dict[str, Any]:

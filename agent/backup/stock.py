@@ -1,4 +1,4 @@
-"""What a backup would save, counted without making one. In a worker's thread."""
+"""What a backup would save, counted without making one, and the places on the device. May wait for a disk."""
 
 import os
 from collections.abc import Callable, Iterable, Mapping
@@ -27,28 +27,13 @@ class Stock:
     report: Report = field(default_factory=Report)
 
 
-@dataclass(slots=True)
-class Inventory:
-    """All that there is to say of the device's data and of its own places."""
-
-    stocks: Mapping[str, Stock]
-    targets: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """For each `present`, and `freeBytes` or the `problem`."""
-
-
-def take_stock(
-    inventory: Inventory, targets: Mapping[str, Target], own_storage: Path, check: Callable[[], None]
-) -> None:
-    """Look at the targets and count the stocks. `check` ends it by raising; what was counted stays."""
-    for name in targets:
-        check()
-        inventory.targets[name] = _look(name, targets)
-    for stock in inventory.stocks.values():
-        try:
-            for part in stock.parts:
-                _count(part, stock, own_storage, check)
-        except OSError as error:
-            stock.problem = f"cannot be read: {os.strerror(error.errno or 0)}"
+def take_stock(stock: Stock, own_storage: Path, check: Callable[[], None]) -> None:
+    """Count what there is. `check` ends it by raising; what was counted stays."""
+    try:
+        for part in stock.parts:
+            _count(part, stock, own_storage, check)
+    except OSError as error:
+        stock.problem = f"cannot be read: {os.strerror(error.errno or 0)}"
 
 
 def _count(part: Part, stock: Stock, own_storage: Path, check: Callable[[], None]) -> None:
@@ -59,7 +44,8 @@ def _count(part: Part, stock: Stock, own_storage: Path, check: Callable[[], None
                 stock.size_bytes += entry.stat.st_size
 
 
-def _look(name: str, targets: Mapping[str, Target]) -> dict[str, Any]:
+def look_at_target(name: str, targets: Mapping[str, Target]) -> dict[str, Any]:
+    """Whether it is `present`, and its `freeBytes` or the `problem`."""
     try:
         Local({"local.target": name}, Limits(targets=targets)).preflight(True)
         disk = os.statvfs(targets[name].path)

@@ -180,3 +180,18 @@ def test_periodic_backups_of_a_directory_that_does_not_answer_are_skipped(
         agent = started(device, backend, dir=str(far), active=True, period="1s")
         wait_until(lambda: agent.count_log("periodic backup skipped") >= 3, what="skipped backups")
         assert backend.ask("status")["status"] == 200
+
+
+def test_info_tells_the_rest_when_a_target_and_a_data_set_do_not_answer(
+    device: AgentProcess, backend: Backend, far: Path
+) -> None:
+    targets = {"far": {"path": str(far)}, "device": {"path": str(device.storage / "archives")}}
+    data_sets = {"far": {"paths": f"{far}/file"}, "near": {"paths": f"{device.data}/start.sh"}}
+    started(device, backend, targets=targets, dataSets=data_sets)
+    with hung_disk(far):
+        options = {"backup.dir": f"{device.data}/config"}
+        value = backend.ask("info", {"options": options}, request_id="a")["value"]
+        assert (value["complete"], value["files"]) == (True, 2)
+        assert value["targets"]["device"]["present"]
+        assert "does not answer" in value["targets"]["far"]["problem"]
+        assert backend.ask("status")["status"] == 200

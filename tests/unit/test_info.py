@@ -49,7 +49,7 @@ def asked(
 ) -> Mapping[str, Any]:
     """What is told, as soon as it is."""
     engine, told = device.service._engine, list[Mapping[str, Any]]()
-    info = Info(device.settings, device.service._mailbox, engine._workers, engine.monitor, within_s=within_s)
+    info = Info(device.settings, device.service._mailbox, engine.monitor, within_s=within_s)
     info.info(
         Parameters(options={f"backup.{key}": text for key, text in options.items()}), room_bytes, told.append
     )
