@@ -6,7 +6,7 @@ is unpacked takes the room that the restore will need. Belongs to the main threa
 
 import sqlite3
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -147,7 +147,7 @@ class Previews:
         within_s = parameters.confirm_within_s or note.confirm_within_s
         trial = self._trials.trial(job, tools, within_s)
         where = self._into(note, job, trial)
-        amount = Amount(note.facts["files"], note.facts["content_bytes"])
+        amount = Amount(**{fact.name: note.facts[fact.name] for fact in fields(Amount)})
 
         def record() -> None:
             self._notes.finalized(note, job)

@@ -4,7 +4,6 @@ Belongs to the main thread.
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import partial
 
@@ -128,7 +127,7 @@ class Restores:
         if amount is None:
             self._runner.end(job.failed(datetime.now(UTC), outcome.code, outcome.message))
         else:
-            self._runner.end(job.finished(datetime.now(UTC)), lambda: None, **asdict(amount), **facts)
+            self._runner.end(job.finished(datetime.now(UTC)), lambda: None, **amount.facts(), **facts)
         self._recovery.look_after(job.id)
 
 

@@ -20,6 +20,7 @@ from agent.backup.restore.choice import Choice
 from agent.backup.restore.difference import NAMED
 from agent.backup.seal.header import refuse_sealed
 from agent.backup.stages import Amount, Into, Preview, lay_out, put_back, restore_work
+from providers.api import Stored
 
 Unseal = Callable[[BinaryIO], BinaryIO]
 """Gives the plain archive in a file. Raises a `JobError` when it cannot be opened, or must not be."""
@@ -47,31 +48,36 @@ def restore(order: RestoreOrder, context: Context) -> Amount:
 
     Raised means that the target is as it was before, unless the error says otherwise.
     """
-    with _fetched(order, context) as (_, archive):
+    with _fetched(order, context) as (stored, _, archive):
         if order.deliver:
-            return _delivered(archive, order, order.deliver, context)
-        return put_back(archive, order.into, context)
+            amount = _delivered(archive, order, order.deliver, context)
+        else:
+            amount = put_back(archive, order.into, context)
+    return replace(amount, archive=stored.name, place=stored.place)
 
 
 def preview(order: RestoreOrder, context: Context) -> Preview:
     """Fetch, verify, unpack beside the target, compare, and stop; raised means that nothing is left."""
-    with _fetched(order, context) as (manifest, archive):
+    with _fetched(order, context) as (stored, manifest, archive):
         missing = [item.name for item in manifest.unexportable[:NAMED]] if manifest else []
-        return replace(lay_out(archive, order.into, context), unexportable=missing)
+        laid_out = lay_out(archive, order.into, context)
+    return replace(laid_out, unexportable=missing, archive=stored.name, place=stored.place)
 
 
 @contextmanager
-def _fetched(order: RestoreOrder, context: Context) -> Iterator[tuple[Manifest | None, ArchiveReader]]:
+def _fetched(
+    order: RestoreOrder, context: Context
+) -> Iterator[tuple[Stored, Manifest | None, ArchiveReader]]:
     try:
         context.phase("fetching")
         reserve_bytes = order.into.options.reserve_bytes
-        fetch(Fetch(order.place, order.device_tag, order.download, reserve_bytes), context)
+        stored = fetch(Fetch(order.place, order.device_tag, order.download, reserve_bytes), context)
         context.phase("unpacking")
         with order.download.open("rb") as file:
             plain = order.unseal(file)
             manifest = ArchiveReader(plain).manifest()
             _check_origin(manifest, order.device)
-            yield manifest, order.choice.reader(plain)
+            yield stored, manifest, order.choice.reader(plain)
     finally:
         with suppress(OSError):  # what a failing disk keeps, the next start removes
             order.download.unlink()

@@ -4,7 +4,7 @@ They follow each other at once (`put_back`), or with the owner's look at a previ
 `finalize` or `discard`). In between nothing is held but what is on the disk and in the journal.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -51,6 +51,13 @@ class Amount:
 
     files: int
     content_bytes: int
+    archive: str = ""
+    """What it is called, and where it came from; empty when an earlier run of the agent fetched it."""
+    place: str = ""
+
+    def facts(self) -> dict[str, object]:
+        """For the history: what is known."""
+        return {name: value for name, value in asdict(self).items() if value != ""}
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +69,8 @@ class Preview:
     difference: Difference
     unexportable: list[str] = field(default_factory=list)
     """The first of what was left out of the archive: a restore does not bring it back."""
+    archive: str = ""
+    place: str = ""
 
 
 def put_back(archive: ArchiveReader, into: Into, context: Context) -> Amount:

@@ -39,6 +39,24 @@ def test_the_backend_reads_status_and_history(agent: AgentProcess, backend: Back
     assert (unknown["status"], unknown["value"]["error"]) == (404, "messages:parameter.invalid")
 
 
+def test_the_history_of_a_restore_names_the_archive_that_was_found(
+    agent: AgentProcess, backend: Backend
+) -> None:
+    """Also when the command left it to the device to take the newest, directly or by way of a preview."""
+    backend.run("backup", "made", LOCAL)
+    made = backend.ask("describe", {"correlationId": "made"})["value"]
+    backend.run("restore", "direct", LOCAL)
+    backend.ask("restore", {"correlationId": "seen", "options": LOCAL | {"restore.preview": "true"}})
+    wait_until(
+        lambda: backend.ask("finalize", {"correlationId": "seen"})["status"] == 204,
+        what="the preview to wait",
+    )
+    backend.ended("seen")
+    for correlation_id in ("direct", "seen"):
+        entry = backend.ask("describe", {"correlationId": correlation_id})["value"]
+        assert (entry["archive"], entry["place"]) == (made["archive"], made["place"])
+
+
 def test_the_same_question_is_answered_anew_each_time(agent: AgentProcess, backend: Backend) -> None:
     """WIRE section 1: subjects that only read always run, also with the same ids."""
     before = backend.ask("history", request_id="r", correlation_id="h")
