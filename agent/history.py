@@ -131,8 +131,9 @@ def _entry(row: tuple[Any, ...]) -> dict[str, Any]:
         "endTime": ended,
         "statusCode": code,
         "message": message,
-        "directory": printable(os.fsdecode(directory)),
     }
+    if kind != Kind.VERIFY:  # which works on none
+        entry["directory"] = printable(os.fsdecode(directory))
     return entry | {to_camel(key): fact for key, fact in json.loads(facts).items()}
 
 
