@@ -1,13 +1,16 @@
 """Backup and restore beside public tools, from the same files, in the same run."""
 
 import subprocess
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from statistics import median
 
 from benchmarks.agent_job import ARCHIVE, agent, scratch
+from benchmarks.corpora import SMALL_CORPUS
 from benchmarks.measure import Usage, interleaved, run, typical
 from benchmarks.peers import PEERS, ZIP, Floor, Peer, floor, size_bytes, typical_floor
 from benchmarks.report import mebibytes, megabytes, seconds
@@ -85,8 +88,9 @@ def compare(
         with scratch(work) as place:
             corpus = place / "corpus"
             make(corpus, scale)
-            cases = {peer.name: partial(_theirs, place, corpus, peer) for peer in present} | {
-                ours(level): partial(_ours, place, corpus, port, level) for level in LEVELS
+            directory = partial(_kept if name == SMALL_CORPUS else scratch, place)
+            cases = {peer.name: partial(_theirs, directory, corpus, peer) for peer in present} | {
+                ours(level): partial(_ours, directory, corpus, port, level) for level in LEVELS
             }
             once = [peer.name for peer in present if not peer.judged]
             floors = [floor(corpus) for _ in range(repeat)]
@@ -94,9 +98,22 @@ def compare(
     return results
 
 
-def _ours(work: Path, corpus: Path, port: int, level: str) -> Round:
+@contextmanager
+def _kept(work: Path) -> Iterator[Path]:
+    """A new directory that stays as long as `work`.
+
+    ext4 does not use the number of a file again that was removed in the last minutes, and looks at each of
+    them whenever it makes a file: the next case would pay for what the one before left.
+    """
+    yield Path(tempfile.mkdtemp(dir=work))
+
+
+Directory = Callable[[], AbstractContextManager[Path]]
+
+
+def _ours(directory: Directory, corpus: Path, port: int, level: str) -> Round:
     options = {"storage.provider": "local", "local.name": ARCHIVE}
-    with scratch(work) as place, agent(place / "agent", port, {"archive.level": level}) as measured:
+    with directory() as place, agent(place / "agent", port, {"archive.level": level}) as measured:
         target = place / "restored"
         backup = measured.backup(corpus, options)
         restore = measured.restore(target, options)
@@ -105,8 +122,8 @@ def _ours(work: Path, corpus: Path, port: int, level: str) -> Round:
         return Round(backup, size_bytes(measured.own_archives / ARCHIVE), restore, onto)
 
 
-def _theirs(work: Path, corpus: Path, peer: Peer) -> Round:
-    with scratch(work) as place:
+def _theirs(directory: Directory, corpus: Path, peer: Peer) -> Round:
+    with directory() as place:
         archive, target = place / ARCHIVE, place / "restored"
         peer.prepare(archive)
         backup = run(peer.backup(archive), corpus)
