@@ -1,6 +1,7 @@
 """The pieces that archives are made of, each by itself."""
 
 import os
+import random
 import sys
 import threading
 import time
@@ -251,6 +252,19 @@ def test_trouble_in_turn_comes_out_where_its_result_would(threads: int) -> None:
     with pytest.raises(ZeroDivisionError):
         next(out)
     pool.close()
+
+
+@pytest.mark.parametrize("level", ["fast", "balanced", "small"])
+def test_a_block_becomes_the_same_bytes_whatever_was_compressed_before(level: str) -> None:
+    """Which thread took which block differs from run to run; the archive must not."""
+    chance = random.Random(3)
+    words = [b"%x" % chance.randrange(1 << 20) for _ in range(400)]
+    text = b" ".join(chance.choices(words, k=50_000))
+    used = deflater(level)
+    for _ in range(150):
+        begin, size_bytes = chance.randrange(HISTORY_BYTES, len(text) - 40_000), chance.randrange(300, 40_000)
+        block, history = text[begin : begin + size_bytes], text[begin - HISTORY_BYTES : begin]
+        assert used.block(block, history) == deflater(level).block(block, history)
 
 
 def test_trouble_on_a_thread_comes_out_where_its_result_would() -> None:

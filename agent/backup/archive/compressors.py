@@ -9,6 +9,7 @@ from typing import Protocol
 
 Bytes = bytes | bytearray | memoryview
 
+_WINDOW_BYTES = 1 << 16  # what zlib-ng looks at in one go
 RAW = -15  # wbits: a window of 32 KiB, neither header nor checksum
 
 
@@ -64,6 +65,7 @@ class Compressors:
             partial(reusable, room_bytes, level) if reusable else partial(_ZlibCompressor, level)
         )
         self._idle: list[Compressor] = []
+        self._zeros = bytes(_WINDOW_BYTES) if reusable and library is zlib_ng() else b""
 
     @contextmanager
     def lent(self) -> Iterator[Callable[[Bytes, Bytes], tuple[bytes, int]]]:
@@ -74,3 +76,14 @@ class Compressors:
             compressor = self._new()
         yield compressor.compress_and_crc
         self._idle.append(compressor)
+
+    def next_part(self, data: Bytes, history: Bytes) -> bytes:
+        """Of a stream; as `Compressor`, and the same bytes whatever was compressed before.
+
+        Where there is a history, zlib-ng compares beyond the end of a piece, with what an earlier one left
+        there. The result is right either way, but not always the same: so there are zeros.
+        """
+        with self.lent() as compress:
+            if history and self._zeros:
+                compress(self._zeros, b"")
+            return compress(data, history)[0]

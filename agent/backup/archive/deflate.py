@@ -67,8 +67,7 @@ class Deflater:
         """
         if self._compressors is None or not self._is_worth_it(data):
             return None
-        with self._compressors.lent() as compress:
-            compressed, _ = compress(data, history)
+        compressed = self._compressors.next_part(data, history)
         return compressed if len(compressed) < len(data) else None
 
     def _is_worth_it(self, data: Bytes) -> bool:
