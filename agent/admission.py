@@ -7,7 +7,7 @@ forbids is refused with a 403: an operation, a host, a bucket.
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -24,12 +24,12 @@ from agent.backup.errors import AccessForbidden
 from agent.backup.job import archive_name
 from agent.backup.roots import Root
 from agent.messaging.ditto import EXECUTION_FAILED, PARAMETER_INVALID, CommandError
+from agent.output_file import output_place
 from agent.parameters import Parameters
 from agent.settings import Settings
 from providers.allow import EVERYTHING, Allow
 from providers.api import Limits, Listing, Preflight, Target, check_name
 from providers.errors import BadOptions, NotAllowed, StorageError
-from providers.local import Local
 from providers.room import Reserve
 
 Result = TypeVar("Result")
@@ -119,27 +119,12 @@ class Admission:
 
         Raises `CommandError` 400, also when the agent may not write there.
         """
-        path = Path(parameters.output)
         if parameters.provider:
-            raise CommandError(
-                400, PARAMETER_INVALID, "give an output file, or another destination, not both"
-            )
-        if not path.is_absolute() or not path.name:
-            raise CommandError(400, PARAMETER_INVALID, f"output '{path}' must be the absolute path of a file")
-        parent = path.parent.resolve()
-        file = parent / path.name
-        for root in (Root("", self.settings.storage.resolve()), *roots):
-            if file.is_relative_to(root.directory) and root.holds(str(file.relative_to(root.directory))):
-                message = f"output '{path}' must not be inside '{root.directory}': choose another directory"
-                raise CommandError(400, PARAMETER_INVALID, message)
-        target = str(parent)
-        limits = replace(self._limits(connections), targets={target: Target(parent)})
-        try:
-            storage = Local({"local.target": target, "local.name": path.name}, limits)
-            storage.preflight(True)
-        except (BadOptions, StorageError) as error:
-            raise CommandError(400, EXECUTION_FAILED, f"output '{path}': {error}") from error
-        return Place(storage, Local.needs_size, path.name)
+            message = "give an output file, or another destination, not both"
+            raise CommandError(400, PARAMETER_INVALID, message)
+        outside = (Root("", self.settings.storage.absolute()), *roots)
+        opened = partial(output_place, parameters.output, outside, self._limits(connections))
+        return look(self.looks, f"output '{readable(parameters.output)}'", opened)
 
     def _limits(self, connections: Connections) -> Limits:
         transfer = self.settings.transfer

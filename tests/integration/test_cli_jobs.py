@@ -77,7 +77,7 @@ def test_a_job_that_failed_ends_with_status_1_and_its_reason(agent: AgentProcess
         (
             ["--output", "/no/such/place/x.zip"],
             1,
-            "output '/no/such/place/x.zip': target '/no/such/place' is not",
+            "output '/no/such/place/x.zip' cannot be written: target '/no/such/place' is not",
         ),
         (["--output", "/"], 1, "must be the absolute path of a file"),
         (["--output", "{data}/x.zip"], 1, "must not be inside '{data}'"),

@@ -1,0 +1,72 @@
+"""The output file of a backup that somebody at the device asks for: where it may be, and nowhere else."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from agent.admission import Admission
+from agent.backup.connections import Connections
+from agent.backup.context import Place
+from agent.backup.roots import Root
+from agent.messaging.ditto import CommandError
+from agent.parameters import read_parameters
+from agent.settings import Settings
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    for name in ("data/sub", "storage/archives", "out"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "way").symlink_to("data/sub")
+    (tmp_path / "real").symlink_to("storage")
+    (tmp_path / "file").touch()
+    return tmp_path
+
+
+def output(home: Path, path: str, *names: str) -> Place:
+    settings = Settings(storage=home / "real")
+    parameters = read_parameters("backup", {"output": path}, local=True)
+    root = Root("", home / "data", frozenset(names) if names else None)
+    return Admission(settings).output(parameters, [root], Connections(1))
+
+
+def test_it_may_be_in_any_directory_where_the_agent_may_write(home: Path) -> None:
+    assert output(home, f"{home}/out/x.zip").name == "x.zip"
+    assert output(home, f"{home}/data/../out/x.zip").name == "x.zip"
+
+
+def test_beside_what_is_saved_of_a_directory_it_may_be_too(home: Path) -> None:
+    assert output(home, f"{home}/data/x.zip", "sub").name == "x.zip"
+    with pytest.raises(CommandError, match="must not be inside"):
+        output(home, f"{home}/data/sub/x.zip", "sub")
+
+
+@pytest.mark.parametrize(
+    ("path", "says"),
+    [
+        ("x.zip", "must be the absolute path of a file"),
+        ("/", "must be the absolute path of a file"),
+        ("{home}/out/..", "must be the absolute path of a file"),
+        ("{home}/out/x\0.zip", "must be the absolute path of a file"),
+        ("{home}/o\0ut/x.zip", "must be the absolute path of a file"),
+        ("{home}/\ud800/x.zip", "must be the absolute path of a file"),
+        ("{home}/out/\ud800.zip", "must be the absolute path of a file"),
+        ("{home}/out/x\n.zip", "must be the absolute path of a file"),
+        ("{home}/data/x.zip", "must not be inside '{home}/data'"),
+        ("{home}/way/x.zip", "must not be inside '{home}/data'"),
+        ("{home}/out/../data/sub/x.zip", "must not be inside '{home}/data'"),
+        ("{home}/storage/archives/x.zip", "must not be inside '{home}/storage'"),
+        ("{home}/real/x.zip", "must not be inside '{home}/storage'"),
+        ("{home}/none/x.zip", "is not there"),
+        ("{home}/file/x.zip", "is not there"),
+        ("{home}/loop/x.zip", "must be the absolute path of a file"),
+    ],
+)
+def test_what_cannot_be_written_or_would_hold_itself_is_refused(home: Path, path: str, says: str) -> None:
+    with pytest.raises(CommandError) as caught:
+        output(home, path.format(home=home))
+    assert caught.value.status == 400
+    assert says.format(home=home) in caught.value.message
+    assert os.listdir(home / "out") == []
