@@ -13,6 +13,12 @@ def backup(argv: list[str]) -> int:
     parser = local_parser("backup", "make a backup now, and wait for its end")
     parser.add_argument("--dir", metavar="PATH", help="directory to save (default: the setting 'dir')")
     parser.add_argument(
+        "--data-type", metavar="NAME", action="append", help="data set to save instead; may be repeated"
+    )
+    parser.add_argument(
+        "--path", metavar="PATH", action="append", help="save only this file or directory; may be repeated"
+    )
+    parser.add_argument(
         "--output", metavar="PATH", help="write the archive to this file, which is replaced in one step"
     )
     parser.add_argument("--store", metavar="NAME", help="store of the settings that it goes to")
@@ -29,6 +35,8 @@ def backup(argv: list[str]) -> int:
     def act(agent: Agent, parsed: argparse.Namespace) -> int:
         named = {
             "backup.dir": parsed.dir and os.path.abspath(parsed.dir),
+            "backup.dataTypes": parsed.data_type and json.dumps(parsed.data_type),
+            "backup.paths": parsed.path and json.dumps(parsed.path),
             "backup.store": parsed.store,
             "backup.name": parsed.name,
             "backup.description": parsed.description,

@@ -52,10 +52,12 @@ class Selecting:
         paths = parameters.chosen(BACKUP_PATHS)
         if data_sets:
             chosen = self._narrowed(data_sets, paths, BACKUP_PATHS)
-            for path in paths:
-                if not os.path.lexists(path):
-                    raise _refused(path, "does not exist")
-            return tuple(self.part(root, parameters, root.prefix.partition("/")[0]) for root in chosen)
+            for root in chosen:
+                for path in paths:
+                    name = root.relative(f"{_data_set(root)}/{_plain(path, BACKUP_PATHS)}")
+                    if name and root.holds(name):
+                        _check_there(root.directory, name, path)
+            return tuple(self.part(root, parameters, _data_set(root)) for root in chosen)
         directory = Admission(self.settings).find(parameters, must_exist=True)
         names = self._names_in(directory, parameters, BACKUP_PATHS)
         for name, path in names.items():
@@ -136,6 +138,10 @@ class Selecting:
             return Part(root, excluding(*lists), unexportable)
         excluded = excluding(*lists, settings.data_sets[data_set].exclude)
         return Part(root, anchored(excluded, root.directory), unexportable)
+
+
+def _data_set(root: Root) -> str:
+    return root.prefix.partition("/")[0]
 
 
 def _named(directory: Path, names: dict[str, str]) -> Root:

@@ -78,6 +78,11 @@ def test_data_sets_go_into_one_archive_and_rules_are_no_failure(
     withheld = {"name": f"keys{etc}/keys/tpm.key", "reason": "unexportable by the device's settings"}
     assert (described["unexportable"], described["leftOut"]) == (1, [withheld])
     assert backend.ask("history")["value"]["entries"][0]["unexportable"] == 1
+    command_line(
+        house, "backup", "--data-type", "network", "--path", f"{etc}/hosts", "--output", f"{house.work}/a.zip"
+    )
+    with zipfile.ZipFile(house.work / "a.zip") as opened:
+        assert sorted(opened.namelist()) == [f"network{etc}/", f"network{etc}/hosts"]
     shown = command_line(house, "show", "one")
     assert f"  {withheld['name']}: {withheld['reason']}" in shown.splitlines()
 

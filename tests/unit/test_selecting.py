@@ -20,6 +20,7 @@ from tests.support.trees import Dir, File, Link, Spec, make_tree
 TREE: Spec = {
     "net": Dir(),
     "net/eth0": File(),
+    "net/out": Link(".."),
     "hosts": File(),
     "users": File(),
     "data": Dir(),
@@ -193,7 +194,9 @@ def test_what_cannot_be_chosen_is_refused(
         ({"paths": "a/b/c"}, "'a/b/c' is below something that is not a directory"),
         ({"paths": "link/b"}, "'link/b' is below something that is not a directory; links are not followed"),
         ({"paths": "x" * 300}, "cannot be looked at"),
-        ({"dataTypes": "network", "paths": "{device}/net/eth1"}, "'{device}/net/eth1' does not exist"),
+        ({"dataTypes": "network", "paths": "{device}/net/eth1"}, "'{device}/net/eth1' does not exist in"),
+        ({"dataTypes": "network", "paths": "{device}/net/out/users"}, "links are not followed"),
+        ({"dataTypes": "network", "paths": "{device}/net/out/nobody"}, "links are not followed"),
     ],
 )
 def test_what_is_to_be_saved_has_to_be_there(device: Path, given: dict[str, str], says: str) -> None:
