@@ -201,8 +201,10 @@ class Engine:
 
     def _drill(self) -> bool:
         """Verify the newest archive of the store in the settings; False when that is not possible now."""
+        assert self._drills
+        device_id = self._twin.identity.device_id
         try:
-            self.carry_out(self._verifications.drill(self._twin.identity.device_id))
+            self.carry_out(self._verifications.drill(device_id, self._drills.put_off))
         except CommandError as error:
             log.info("verification put off", reason=error.message)
             return False

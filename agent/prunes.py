@@ -67,8 +67,12 @@ class Prunes:
         if not self.idle:
             return False
         if self._rules() or self._dates():
-            self._start(dry_run=False, told=lambda _done: None)
+            self._start(dry_run=False, told=self._told_daily)
         return True
+
+    def _told_daily(self, done: Sequence[Pruned]) -> None:
+        if any(place.retryable for place in done):
+            self._daily.put_off()
 
     def prune(self, told: Told, *, dry_run: bool) -> None:
         """Begin now; `told` is called with what was done. Raises `CommandError` 409 when it cannot begin."""
@@ -135,7 +139,7 @@ class Prunes:
         self._running = None
         if outcome.result is None:
             log.warning("old archives were not all looked at", code=outcome.code, reason=outcome.message)
-            told([Pruned("all places", problem=outcome.message)])
+            told([Pruned("all places", problem=outcome.message, retryable=True)])
         else:
             told(outcome.result)
 

@@ -15,6 +15,7 @@ from agent.backup.job import Job, Kind, State, archive_time, format_time
 from agent.backup.verifying import ANYWHERE, Verified, VerifyOrder, verify
 from agent.health import LAST_VERIFIED
 from agent.journal import Journal
+from agent.mailbox import Action
 from agent.orders import archive_limits
 from agent.parameters import RESTORE_STORE, Parameters
 from agent.runner import Runner
@@ -22,8 +23,8 @@ from agent.sealing import unseal_for
 from agent.settings import Settings
 from agent.staging import Staging
 from agent.stores import store_fact, with_store
-from agent.worker import Outcome
-from providers.errors import Corrupted
+from agent.worker import INTERRUPTED, Outcome
+from providers.errors import Corrupted, Unreachable
 
 DAMAGED = (ArchiveError.code, ManifestBroken.code, SealBroken.code, Corrupted.code)
 """Ends of a verification that say that the archive is no good."""
@@ -36,15 +37,20 @@ class Verifications:
 
     def verify(self, parameters: Parameters, device_id: str) -> Admitted:
         """Admit the verification of what a restore would fetch. Raises `CommandError` 400 or 409."""
-        return self._admitted(parameters, device_id, max_bytes=0)
+        return self._admitted(parameters, device_id)
 
-    def drill(self, device_id: str) -> Admitted:
-        """Admit that of the newest archive in the settings' store. Raises `CommandError` 400 or 409."""
+    def drill(self, device_id: str, put_off: Action) -> Admitted:
+        """Admit that of the newest archive in the settings' store. Raises `CommandError` 400 or 409.
+
+        `put_off` is called when it could not be looked at, and that may be otherwise in a while.
+        """
         verify = self._settings.verify
         parameters = Parameters(options={RESTORE_STORE: verify.store})
-        return self._admitted(parameters, device_id, max_bytes=verify.max_size)
+        return self._admitted(parameters, device_id, verify.max_size, put_off)
 
-    def _admitted(self, parameters: Parameters, device_id: str, *, max_bytes: int) -> Admitted:
+    def _admitted(
+        self, parameters: Parameters, device_id: str, max_bytes: int = 0, put_off: Action = lambda: None
+    ) -> Admitted:
         settings, tag = self._settings, device_tag(device_id)
         parameters = with_store(parameters, settings, RESTORE_STORE)
         job, tools = self._runner.new_job(Kind.VERIFY, parameters)
@@ -64,12 +70,14 @@ class Verifications:
             directory=download,
             place=place,
             work=partial(verify, order),
-            ended=partial(self._ended, job, store_fact(parameters, RESTORE_STORE)),
+            ended=partial(self._ended, job, store_fact(parameters, RESTORE_STORE), put_off),
         )
 
-    def _ended(self, job: Job, facts: Mapping[str, str], outcome: Outcome[Verified]) -> None:
+    def _ended(self, job: Job, facts: Mapping[str, str], put_off: Action, outcome: Outcome[Verified]) -> None:
         now, found = datetime.now(UTC), outcome.result
         if found is None:
+            if outcome.code in (Unreachable.code, INTERRUPTED):
+                put_off()
             self._runner.end(job.failed(now, outcome.code, outcome.message), lambda: None, **facts)
             return
         about: dict[str, object] = {"archive": found.stored.name, "place": found.stored.place, **facts}

@@ -42,6 +42,8 @@ class Pruned:
     """Archives of this device that stay."""
     problem: str = ""
     """Why nothing, or no more, was done; empty when all was."""
+    retryable: bool = False
+    """Whether it may be otherwise in a while."""
 
 
 def prune(places: Mapping[str, Storage], order: PruneOrder, context: Context) -> list[Pruned]:
@@ -61,6 +63,7 @@ def _pruned(place: str, storage: Storage, order: PruneOrder, context: Context) -
         raise
     except (JobError, StorageError, ClockIsWrong) as error:
         done.problem = str(error)
+        done.retryable = isinstance(error, StorageError) and error.retryable
         log.warning("old archives stay", place=place, reason=done.problem)
     return done
 

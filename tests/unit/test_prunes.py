@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from agent.admission import device_tag
-from agent.backup.job import archive_name, format_time
+from agent.backup.job import archive_name, format_time, parse_time
 from agent.messaging.ditto import CommandError
 from agent.recurring import Recurring
 from tests.support.fakes import DEVICE, Device
@@ -70,7 +70,7 @@ def test_every_place_keeps_its_own_newest_archives(device: Device, tmp_path: Pat
     assert there(tmp_path / "archives") == {"golden.zip", *names[:2]}
     assert there(tmp_path / "stick") == set(on_stick[:2])
     assert done["target device"] == {
-        "place": "target device", "removed": names[:1:-1], "kept": 2, "problem": "",
+        "place": "target device", "removed": names[:1:-1], "kept": 2, "problem": "", "retryable": False,
     }  # fmt: skip
     assert done["target stick"]["removed"] == on_stick[2:]
 
@@ -143,20 +143,23 @@ def test_before_the_device_knows_its_id_no_archive_is_its_own(device: Device) ->
     assert [status for status, _ in said] == [409]
 
 
+def cloud(work: Path, url: str) -> dict[str, str]:
+    """Settings of a store there."""
+    secrets = work / "keys.json"
+    secrets.write_text(json.dumps({"aws.access.key.id": "x", "aws.secret.access.key": "y"}))
+    secrets.chmod(0o600)
+    return {
+        "stores.cloud.provider": "aws",
+        "stores.cloud.options": json.dumps({"aws.s3.bucket": "backups", "aws.endpoint.url": url}),
+        "stores.cloud.credentials": str(secrets),
+    }
+
+
 @pytest.fixture
-def never_answers(settings: dict[str, str]) -> Iterator[Stalling]:
+def never_answers(settings: dict[str, str], tmp_path: Path) -> Iterator[Stalling]:
     """A store behind a server that takes requests and does not answer."""
     with stalling() as place:
-        keys = {"aws.access.key.id": "x", "aws.secret.access.key": "y"}
-        secrets = Path(settings["targets.device.path"]).with_name("keys.json")
-        secrets.write_text(json.dumps(keys))
-        secrets.chmod(0o600)
-        options = {"aws.s3.bucket": "backups", "aws.endpoint.url": f"http://127.0.0.1:{place.port}"}
-        settings |= {
-            "stores.cloud.provider": "aws",
-            "stores.cloud.options": json.dumps(options),
-            "stores.cloud.credentials": str(secrets),
-        }
+        settings |= cloud(tmp_path, f"http://127.0.0.1:{place.port}")
         yield place
 
 
@@ -173,7 +176,13 @@ def test_it_ends_at_once_when_the_agent_stops(never_answers: Stalling, device: D
     assert answers
     assert answers[0]
     assert answers[0]["places"] == [
-        {"place": "all places", "removed": [], "kept": 0, "problem": "the agent was stopped"}
+        {
+            "place": "all places",
+            "removed": [],
+            "kept": 0,
+            "problem": "the agent was stopped",
+            "retryable": True,
+        }
     ]
 
 
@@ -222,7 +231,8 @@ class Times:
             device.journal.note("recurring.x", format_time(datetime.now(UTC) - ago))
         self.acted = 0
         self.possible = possible
-        Recurring("x", DAY, device.journal, device._mailbox, self._act).begin()
+        self.recurring = Recurring("x", DAY, device.journal, device._mailbox, self._act)
+        self.recurring.begin()
 
     def _act(self) -> bool:
         self.acted += 1
@@ -243,6 +253,39 @@ def test_it_is_due_a_period_after_the_last_time_by_the_journal(
 def test_what_was_not_possible_is_due_again(device: Device) -> None:
     assert Times(device, 2 * DAY, possible=False).acted == 1
     assert Times(device, None).acted == 1
+
+
+def test_what_came_to_nothing_is_due_again_a_few_times(device: Device) -> None:
+    """The network may come later than the agent; and a place that is gone for good costs no traffic."""
+    times = Times(device, 2 * DAY)
+    for acted in (2, 3, 4):
+        times.recurring.put_off()
+        times.recurring._look()
+        assert times.acted == acted
+    times.recurring.put_off()
+    times.recurring._look()
+    assert times.acted == 4
+    for acted in (5, 6):
+        device.journal.note("recurring.x", format_time(datetime.now(UTC) - DAY))  # the next day
+        times.recurring._look()
+        assert times.acted == acted
+
+
+@pytest.fixture
+def unreachable(settings: dict[str, str], tmp_path: Path) -> None:
+    settings |= cloud(tmp_path, "http://127.0.0.1:1")
+
+
+@pytest.mark.usefixtures("unreachable")
+def test_a_store_that_cannot_be_reached_is_tried_again(device: Device, tmp_path: Path) -> None:
+    """And the places of the device are done all the same."""
+    names = old_archives(tmp_path / "archives", range(4))
+    device.journal.note("recurring.prune", format_time(datetime.now(UTC) - 2 * DAY))
+    device.service._engine.identified()
+    device.finish()
+    assert there(tmp_path / "archives") == set(names[:2])
+    last = parse_time(device.journal.recall("recurring.prune") or "")
+    assert timedelta(0) <= datetime.now(UTC) - DAY - last < timedelta(minutes=1), "due again"
 
 
 def test_once_a_day_old_archives_go(device: Device, tmp_path: Path) -> None:

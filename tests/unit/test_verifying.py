@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from agent.backup.job import format_time
+from agent.backup.job import format_time, parse_time
 from agent.verifications import sound_archives
 from tests.support.fakes import Device
 from tests.support.trees import snapshot
@@ -257,6 +257,25 @@ def test_a_drill_fetches_nothing_that_is_larger_than_its_budget(device: Device) 
     let_it_be_due(device)
     assert verifications(device) == ["FAILED too-large"]
     assert verify(device)["state"] == "FINISHED", "a command may"
+
+
+@pytest.fixture
+def unreachable(settings: dict[str, str], weekly: None) -> None:
+    url = {"https.url": "http://127.0.0.1:1/archive.zip"}
+    settings |= {
+        "stores.far.provider": "generic",
+        "stores.far.options": json.dumps(url),
+        "verify.store": "far",
+    }
+
+
+@pytest.mark.usefixtures("unreachable")
+def test_a_drill_that_cannot_reach_the_store_is_due_again(device: Device) -> None:
+    """The network may come later than the agent."""
+    let_it_be_due(device)
+    assert verifications(device) == ["FAILED unreachable"]
+    last = parse_time(device.journal.recall("recurring.verify") or "")
+    assert timedelta(days=7) <= datetime.now(UTC) - last < timedelta(days=7, minutes=1)
 
 
 def test_without_a_period_there_are_no_drills(device: Device) -> None:
