@@ -16,10 +16,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from agent.backup.archive.found import Report
 from agent.backup.archive.reader import ArchiveReader
 from agent.backup.errors import JobError, disk_errors
-from agent.backup.selection import walk
+from agent.backup.stock import Stock, take_stock
 from agent.embedded import Embedded
 from agent.journal_file import NewerJournal
 from agent.messaging.ditto import CommandError
@@ -94,16 +93,17 @@ def create_backup(password: str, output_path: FilePath, *, config: FilePath | No
 
 def backup_info(*, config: FilePath | None = None) -> BackupInfo:
     """What `create_backup` would save now, and what it could not. Also while an agent runs."""
-    settings, report = _settings(config), Report()
-    files = size_bytes = 0
+    settings, stock = _settings(config), Stock()
+    if settings.backup_cmd:
+        raise BackupError("refused", "backupCmd collects what is saved, at the time of a backup")
     with _translated():
-        for part in Selecting(settings).for_backup(Parameters()):
-            with disk_errors(f"cannot read '{part.root.directory}'"):
-                for entry in walk(part, report, settings.storage, lambda: None):
-                    if entry.kind.value == "file":
-                        files, size_bytes = files + 1, size_bytes + entry.stat.st_size
+        stock.parts = Selecting(settings).for_backup(Parameters())
+    take_stock(stock, settings.storage, lambda: None)
+    if stock.problem:
+        raise BackupError("io-error", f"'{settings.dir}' {stock.problem}")
+    report = stock.report
     left_out = tuple(Unexportable(name, reason) for name, reason in report.unexportable)
-    return BackupInfo(files, size_bytes, left_out, report.left_out)
+    return BackupInfo(stock.files, stock.size_bytes, left_out, report.left_out)
 
 
 class Preview:

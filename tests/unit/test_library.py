@@ -169,6 +169,13 @@ def test_what_cannot_be_is_told_and_stores_nothing(
     assert not home.file.exists()
 
 
+def test_what_a_command_collects_cannot_be_told_beforehand(home: Home) -> None:
+    home.set(backupCmd="true")
+    with pytest.raises(BackupError, match="backupCmd collects") as caught:
+        backup_info(config=home.config)
+    assert caught.value.code == "refused"
+
+
 def test_a_file_in_what_is_saved_is_refused(home: Home) -> None:
     with pytest.raises(BackupError, match="must not be inside") as caught:
         create_backup("pass", home.data / "self.age", config=home.config)
