@@ -21,6 +21,7 @@ import structlog
 from agent.backup.durable import sync_directory
 from agent.backup.errors import IoError
 from agent.backup.job import STOPPED, WORKING, Job, Kind, State, format_time, parse_time
+from agent.backup.restore import Left, read_left
 from agent.checkpoints import JournalCheckpoint
 from agent.journal_file import checked, is_corrupt, make_private, sync_always
 
@@ -47,6 +48,8 @@ class UnfinishedJob:
     directory: Path
     made: list[Path]
     """Directories that a restore made before it began, outermost first."""
+    working: list[Left]
+    """Where a restore may have left something, the place that decides first."""
 
 
 class Journal:
@@ -210,17 +213,19 @@ class Journal:
     def unfinished_jobs(self) -> list[UnfinishedJob]:
         """Jobs that were running when the agent stopped, previews, and restores that left something."""
         rows = self._db.execute(
-            "SELECT id, kind, correlation_id, started, state, directory, made FROM jobs"
+            "SELECT id, kind, correlation_id, started, state, directory, made,"
+            " (SELECT value FROM checkpoints WHERE owner = id AND key = ?) FROM jobs"
             " WHERE state IN (?, ?) OR id IN (SELECT owner FROM checkpoints WHERE key IN (?, ?))",
-            (State.STARTED, State.PREVIEW, *_LASTING),
+            (WORKING, State.STARTED, State.PREVIEW, *_LASTING),
         ).fetchall()
         return [
             UnfinishedJob(
                 Job(job_id, Kind(kind), correlation_id, parse_time(started), State(state)),
                 Path(os.fsdecode(directory)),
                 [Path(path) for path in json.loads(made)],
+                read_left(working),
             )
-            for job_id, kind, correlation_id, started, state, directory, made in rows
+            for job_id, kind, correlation_id, started, state, directory, made, working in rows
         ]
 
     def untidy_since(self) -> datetime | None:

@@ -1,7 +1,7 @@
 """What the settings say about how jobs are done, in the words of the job engine."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import structlog
@@ -12,9 +12,10 @@ from agent.backup.cancel import CancelToken
 from agent.backup.context import Command, Context
 from agent.backup.errors import JobError
 from agent.backup.hooks import Hook, run_hook
+from agent.backup.into import Into
 from agent.backup.job import STOPPED, Job
 from agent.backup.restore import RestoreOptions
-from agent.backup.stages import Into
+from agent.backup.roots import Root
 from agent.backup.trial import Trial
 from agent.settings import Settings
 
@@ -36,12 +37,10 @@ def archive_limits(settings: Settings) -> ArchiveLimits:
     return ArchiveLimits(max_files=limits.max_files, max_bytes=limits.max_size, max_ratio=limits.max_ratio)
 
 
-def restore_options(settings: Settings, mode: str, names: frozenset[str] | None) -> RestoreOptions:
-    """`names` are those of the target that are restored; None for everything."""
+def restore_options(settings: Settings, mode: str) -> RestoreOptions:
     limits = settings.restore
     return RestoreOptions(
         mode=mode,
-        names=names,
         limits=archive_limits(settings),
         reserve_bytes=settings.storage_reserve,
         owner=limits.owner,
@@ -78,17 +77,18 @@ def health_hook(settings: Settings, job: Job) -> Command | None:
 def into(
     settings: Settings,
     job: Job,
-    directory: Path,
+    roots: Mapping[int, Root],
     made: list[Path],
-    options: RestoreOptions,
+    mode: str,
     *,
     trial: Trial | None = None,
 ) -> Into:
     """Where a restore of `job` goes, and how: the settings' own part of it."""
+    directory = next(iter(roots.values())).directory
     return Into(
-        directory,
+        roots,
         made,
-        options,
+        restore_options(settings, mode),
         before=hook(settings, "beforeRestoreCmd", settings.before_restore_cmd, job, directory),
         after=hook(settings, "afterRestoreCmd", settings.after_restore_cmd, job, directory),
         trial=trial,

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from agent.backup.job import STOPPED, WORKING, Job, State
+from agent.backup.roots import Root
 from agent.bootclock import BootClock
 from agent.countdown import Countdown
 from agent.journal import Journal
@@ -37,11 +38,10 @@ class PreviewNote:
     id: str
     correlation_id: str
     started: str
-    directory: str
+    roots: list[tuple[str, list[str] | None]]
+    """Directories, and the names in each that are restored; None for everything."""
     made: list[str]
     mode: str
-    names: list[str] | None = None
-    """Of the target, only these are restored."""
     confirm_within_s: float | None = None
     stand: str = Stand.RUNNING
     code: str = ""
@@ -56,9 +56,13 @@ class PreviewNote:
         """Seconds that were left when this was noted."""
         return self.countdown.left_s if self.countdown else 0.0
 
-    def into(self) -> tuple[Path, list[Path]]:
-        """The target directory, and those that were made for it, outermost first."""
-        return Path(self.directory), [Path(path) for path in self.made]
+    def into(self) -> tuple[dict[int, Root], list[Path]]:
+        """The roots by their numbers, and the directories that were made for them, outermost first."""
+        roots = enumerate(self.roots)
+        return {
+            number: Root("", Path(directory), None if names is None else frozenset(names))
+            for number, (directory, names) in roots
+        }, [Path(path) for path in self.made]
 
     def over(self, stand: Stand, code: str, message: str) -> "PreviewNote":
         return replace(self, stand=stand, code=code, message=message, facts={}, countdown=None)
@@ -81,7 +85,7 @@ class PreviewNotes:
 
     def begin(self, job: Job, note: PreviewNote) -> None:
         """`job` is a preview from now on, and nothing is known any more of an earlier one."""
-        self._journal.job_started(job, *note.into())
+        self._journal.job_started(job, Path(note.roots[0][0]), note.into()[1])
         self.set(note)
 
     def set(self, note: PreviewNote | None) -> None:
@@ -96,7 +100,7 @@ class PreviewNotes:
         """The preview is a restore that has begun; it stays the owner of its checkpoints."""
         with self._journal.transaction() as db:
             db.execute("DELETE FROM jobs WHERE id = ?", (note.id,))
-            self._journal.job_started(job, *note.into())
+            self._journal.job_started(job, Path(note.roots[0][0]), note.into()[1])
             self.set(None)
 
     def counted(self, note: PreviewNote) -> PreviewNote:

@@ -17,8 +17,9 @@ import structlog
 from agent.admission import Admitted
 from agent.backup.context import Context, Place
 from agent.backup.errors import IoError
+from agent.backup.into import Amount, Into
 from agent.backup.job import Job, Kind, State, format_time, parse_time
-from agent.backup.stages import Amount, Into, Preview, discard, finalize
+from agent.backup.stages import Preview, discard, finalize
 from agent.backup.trial import Trial
 from agent.bootclock import BootClock
 from agent.countdown import Countdown, note_interval_s
@@ -26,7 +27,7 @@ from agent.durations import format_duration
 from agent.journal import Journal
 from agent.mailbox import Mailbox, Timer
 from agent.messaging.ditto import EXECUTION_FAILED, PARAMETER_INVALID, CommandError, clipped, encode
-from agent.orders import into, restore_options
+from agent.orders import into
 from agent.parameters import Parameters
 from agent.preview_note import PreviewNote, PreviewNotes, Stand, forget_preview
 from agent.runner import Runner
@@ -96,10 +97,12 @@ class Previews:
             job.id,
             job.correlation_id,
             format_time(job.started),
-            str(where.directory),
+            [
+                (str(root.directory), None if root.names is None else sorted(root.names))
+                for root in where.roots.values()
+            ],
             [str(path) for path in where.made],
             where.options.mode,
-            None if where.options.names is None else sorted(where.options.names),
             within_s,
         )
         return self._runner.prepared(
@@ -141,7 +144,7 @@ class Previews:
     def finalize(self, parameters: Parameters, _device_id: str) -> Admitted:
         """Admit the restore of what waits. Raises `CommandError` 404 and 409."""
         note = self._asked_for(parameters)
-        self._runner.refuse_when_busy(Path(note.directory))
+        self._runner.refuse_when_busy(*(Path(directory) for directory, _ in note.roots))
         tools = self._workers.tools()
         job = self._job(note).finalized(datetime.now(UTC))
         within_s = parameters.confirm_within_s or note.confirm_within_s
@@ -230,9 +233,7 @@ class Previews:
         return Job(note.id, Kind.RESTORE, note.correlation_id, parse_time(note.started), State.PREVIEW)
 
     def _into(self, note: PreviewNote, job: Job, trial: Trial | None = None) -> Into:
-        names = None if note.names is None else frozenset(note.names)
-        options = restore_options(self._settings, note.mode, names)
-        return into(self._settings, job, *note.into(), options, trial=trial)
+        return into(self._settings, job, *note.into(), note.mode, trial=trial)
 
     # Being asked
 

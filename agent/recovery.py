@@ -17,11 +17,9 @@ from typing import Any
 import structlog
 
 from agent.aside import Aside
-from agent.backup.archive.names import readable
-from agent.backup.errors import IoError, JobError
+from agent.backup.errors import JobError
 from agent.backup.job import COMMITTED, ON_TRIAL, STOPPED, VERDICT, WORKING, Job, Kind, State
-from agent.backup.restore import Recovery as Found
-from agent.backup.restore import committed, on_trial, recover, remove_made, where_mounted
+from agent.backup.restore import is_committed, on_trial, recover_together, remove_made, work_id
 from agent.checkpoints import JournalCheckpoint
 from agent.journal import Journal, UnfinishedJob
 from agent.mailbox import Mailbox
@@ -62,7 +60,10 @@ class Recovery:
 
     def directories(self) -> list[Path]:
         """Where restores are not yet put right."""
-        return [unfinished.directory for unfinished in self._waiting.values()]
+        waiting = self._waiting.values()
+        return [
+            path for each in waiting for path in (each.directory, *(left.directory for left in each.working))
+        ]
 
     def begin(self, targets: Iterable[Path], waiting: Collection[str] = ()) -> Recovered:
         """Bring every target of an interrupted restore to all old or all new.
@@ -163,19 +164,17 @@ def _is_on_trial(unfinished: UnfinishedJob, checkpoint: JournalCheckpoint) -> bo
     """Not when it was on its way back: then it goes back without looking again at whoever may confirm."""
     if unfinished.job.state is not State.STARTED or ON_TRIAL not in checkpoint or VERDICT in checkpoint:
         return False
-    return on_trial(unfinished.directory, unfinished.job.id)
+    first = unfinished.working[0]
+    return on_trial(first.directory, work_id(unfinished.job.id, first.number))
 
 
 def _put_right(unfinished: UnfinishedJob, checkpoint: JournalCheckpoint) -> bool:
     """Whether all is new; else all is old."""
-    job, directory = unfinished.job, unfinished.directory
+    job, left = unfinished.job, unfinished.working
     failed = job.state is State.FAILED
-    if not failed and committed(directory, job.id):
+    if not failed and is_committed(left, job.id):
         checkpoint[COMMITTED] = "yes"
-    found = recover(directory, job.id, failed=failed)
-    mount = checkpoint.get(WORKING, "yes")  # which earlier versions wrote
-    if found is Found.NOTHING and mount not in ("yes", where_mounted(directory)):
-        raise IoError(f"cannot recover '{readable(str(directory))}': nothing is mounted at '{mount}'")
+    recover_together(left, job.id, failed=failed)
     finished = COMMITTED in checkpoint
     if not finished:
         remove_made(unfinished.made)

@@ -9,15 +9,16 @@ from functools import partial
 
 from agent.admission import Admission, Admitted, device_tag
 from agent.backup.errors import OnTrial
+from agent.backup.into import Amount
 from agent.backup.job import Job, Kind
 from agent.backup.restore import missing
 from agent.backup.restore.choice import Choice
 from agent.backup.restoring import RestoreOrder, preview, restore
 from agent.backup.roots import Root
-from agent.backup.stages import Amount, go_on
+from agent.backup.stages import go_on
 from agent.journal import UnfinishedJob
-from agent.messaging.ditto import EXECUTION_FAILED, PARAMETER_INVALID, CommandError
-from agent.orders import hook, into, restore_options
+from agent.messaging.ditto import PARAMETER_INVALID, CommandError
+from agent.orders import hook, into
 from agent.parameters import RESTORE_DATA_TYPES, RESTORE_PATHS, RESTORE_STORE, Parameters
 from agent.previews import Previews
 from agent.recovery import Recovery
@@ -56,16 +57,11 @@ class Restores:
         if deliver:
             _refuse_stages(parameters)
         choice = self._delivered(job, parameters) if deliver else self._selecting.for_restore(parameters)
-        if len(choice.roots) > 1:
-            message = "these data sets are in several directories: restore those of one directory at a time"
-            raise CommandError(400, EXECUTION_FAILED, message)
-        (root,) = choice.roots
-        directory = root.directory
         place = self._admission.place(parameters, tools.connections, None)
         trial = None if deliver else self._trials.trial(job, tools, parameters.confirm_within_s)
-        options = restore_options(settings, parameters.restore_mode, root.names)
-        where = into(settings, job, directory, missing(directory), options, trial=trial)
-        self._runner.refuse_when_busy(directory)
+        made = list(dict.fromkeys(path for root in choice.roots for path in missing(root.directory)))
+        where = into(settings, job, dict(enumerate(choice.roots)), made, parameters.restore_mode, trial=trial)
+        self._runner.refuse_when_busy(*(root.directory for root in choice.roots))
         self._previews.refuse_while_waiting()
         foreign = settings.restore.foreign if parameters.foreign is None else parameters.foreign
         order = RestoreOrder(
@@ -85,7 +81,7 @@ class Restores:
         return self._runner.admitted(
             job,
             tools,
-            directory=directory,
+            directory=where.directory,
             made=where.made,
             place=place,
             work=partial(restore, order),
@@ -99,14 +95,9 @@ class Restores:
     def go_on(self, unfinished: UnfinishedJob) -> None:
         """Take up a restore on trial that an earlier run of the agent left; it was told to have begun."""
         job, tools = unfinished.job, self._runner.tools()
-        where = into(
-            self._settings,
-            job,
-            unfinished.directory,
-            unfinished.made,
-            restore_options(self._settings, "merge", None),
-            trial=self._trials.left(job, tools),
-        )
+        trial = self._trials.left(job, tools)
+        roots = {left.number: Root("", left.directory) for left in unfinished.working}
+        where = into(self._settings, job, roots, unfinished.made, "merge", trial=trial)
         self._runner.prepared(
             job,
             tools,

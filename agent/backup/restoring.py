@@ -15,11 +15,12 @@ from agent.backup.archive.reader import ArchiveReader
 from agent.backup.context import Command, Context, Place
 from agent.backup.errors import ForeignArchive
 from agent.backup.fetching import Fetch, fetch
+from agent.backup.into import Amount, Into, restore_work
 from agent.backup.pipeline import work_directory
 from agent.backup.restore.choice import Choice
 from agent.backup.restore.difference import NAMED
 from agent.backup.seal.header import refuse_sealed
-from agent.backup.stages import Amount, Into, Preview, lay_out, put_back, restore_work
+from agent.backup.stages import Parts, Preview, lay_out, put_back
 from providers.api import Stored
 
 Unseal = Callable[[BinaryIO], BinaryIO]
@@ -48,26 +49,24 @@ def restore(order: RestoreOrder, context: Context) -> Amount:
 
     Raised means that the target is as it was before, unless the error says otherwise.
     """
-    with _fetched(order, context) as (stored, _, archive):
+    with _fetched(order, context) as (stored, _, parts):
         if order.deliver:
-            amount = _delivered(archive, order, order.deliver, context)
+            amount = _delivered(parts[0], order, order.deliver, context)
         else:
-            amount = put_back(archive, order.into, context)
+            amount = put_back(parts, order.into, context)
     return replace(amount, archive=stored.name, place=stored.place)
 
 
 def preview(order: RestoreOrder, context: Context) -> Preview:
     """Fetch, verify, unpack beside the target, compare, and stop; raised means that nothing is left."""
-    with _fetched(order, context) as (stored, manifest, archive):
+    with _fetched(order, context) as (stored, manifest, parts):
         missing = [item.name for item in manifest.unexportable[:NAMED]] if manifest else []
-        laid_out = lay_out(archive, order.into, context)
+        laid_out = lay_out(parts, order.into, context)
     return replace(laid_out, unexportable=missing, archive=stored.name, place=stored.place)
 
 
 @contextmanager
-def _fetched(
-    order: RestoreOrder, context: Context
-) -> Iterator[tuple[Stored, Manifest | None, ArchiveReader]]:
+def _fetched(order: RestoreOrder, context: Context) -> Iterator[tuple[Stored, Manifest | None, Parts]]:
     try:
         context.phase("fetching")
         reserve_bytes = order.into.options.reserve_bytes
@@ -77,7 +76,7 @@ def _fetched(
             plain = order.unseal(file)
             manifest = ArchiveReader(plain).manifest()
             _check_origin(manifest, order.device)
-            yield stored, manifest, order.choice.reader(plain)
+            yield stored, manifest, order.choice.parts(plain, order.into.options.limits)
     finally:
         with suppress(OSError):  # what a failing disk keeps, the next start removes
             order.download.unlink()

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.faults.stories import NEW, OLD, STORIES, Story, Teller, check_goes_on, contents
+from tests.faults.stories import NEW, NEW_SET, OLD, SET, STORIES, Story, Teller, check_goes_on, contents
 from tests.support.backend import Backend
 from tests.support.http_server import HttpServer, Received, Say
 from tests.support.incubator import Hatched, Incubator
@@ -29,12 +29,16 @@ class Stage:
     def agent(self) -> Iterator[Hatched]:
         """A device with `OLD` on it and an archive of `NEW` in its local target; its agent not started."""
         self.number += 1
-        agent = Hatched(self.nest, self.place / str(self.number), self.port)
+        work = self.place / str(self.number)
+        paths = [str(work / "device" / "data" / name) for name in SET]
+        agent = Hatched(self.nest, work, self.port, dataSets={"three": {"paths": paths}})
         make_tree(agent.data, OLD)
         self.old = contents(agent.data)
         archives = agent.storage / "archives"
         archives.mkdir(mode=0o700, parents=True)
         write_zip(archives / "it.zip", NEW)
+        inside = f"three{agent.data}"
+        write_zip(archives / "three.zip", {f"{inside}/{name}": node for name, node in NEW_SET.items()})
         try:
             yield agent
         finally:

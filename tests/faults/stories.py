@@ -8,7 +8,7 @@ import json
 import secrets
 import shutil
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -27,6 +27,7 @@ OLD: Spec = {
     "closed/replaced": File(b"old closed", 0o400),
     "empty": Dir(),
     "link": Link("config"),
+    "single": File(b"old single"),
 }
 NEW: Spec = {
     "config": Dir(0o700, 1),
@@ -38,7 +39,18 @@ NEW: Spec = {
     "whole": Dir(0o755),
     "whole/file": File(b"w"),
 }
+SET = ("single", "closed", "config")
+"""What the data set `three` is: a file in the directory, and two directories in there."""
+NEW_SET: Spec = {
+    "single": File(b"new single", 0o600),
+    "closed/replaced": File(b"replaced", 0o440),
+    "closed/sub/file": File(b"sub"),
+    "config/app.json": File(b'{"interval": 90}\n' * 5_000, 0o640),
+    "config/more": Link("app.json"),
+}
 LOCAL = {"storage.provider": "local", "local.name": "it.zip"}
+THREE = {"local.name": "three.zip", "restore.dataTypes": "three"}
+NOTHING: Mapping[str, str] = {}
 ENDS = ("FINISHED", "FAILED", "SUCCESS", "CANCELED")
 
 
@@ -163,12 +175,12 @@ def _job(operation: str, options: dict[str, str], teller: Teller, url: str) -> s
     return str(teller.run(operation, "X", options or {"https.url": url})["state"])
 
 
-def previewed(teller: Teller, _url: str) -> str:
+def previewed(teller: Teller, _url: str, more: Mapping[str, str] = NOTHING) -> str:
     """A preview and its restore; one that was lost with the agent is made again, as somebody would."""
     teller.announced()
     for attempt in range(1, 4):
         again = {"info.attempt": str(attempt)}
-        header = teller.command("restore", "X", LOCAL | {"restore.preview": "true"} | again)
+        header = teller.command("restore", "X", {**LOCAL, "restore.preview": "true", **more, **again})
         assert teller.answers(header)[0]["status"] == 204, teller.answers(header)
         teller.until(lambda: not _preview_runs(teller.agent), "the preview's end")
         header = teller.command("finalize", "X", again)
@@ -179,10 +191,10 @@ def previewed(teller: Teller, _url: str) -> str:
     raise AssertionError("every preview was lost")
 
 
-def tried(within: str, teller: Teller, _url: str) -> str:
+def tried(within: str, teller: Teller, _url: str, more: Mapping[str, str] = NOTHING) -> str:
     """A restore on trial; what was confirmed is never taken back."""
     teller.announced()
-    header = teller.command("restore", "X", LOCAL | {"restore.confirmWithin": within})
+    header = teller.command("restore", "X", {**LOCAL, "restore.confirmWithin": within, **more})
     assert teller.answers(header)[0]["status"] == 204, teller.answers(header)
     for attempt in range(1, 50):
         teller.until(
@@ -204,8 +216,9 @@ def _on_trial(agent: Hatched) -> bool:
 def _preview_runs(agent: Hatched) -> bool:
     """Read in the journal: a question would be one more message that nothing has to be synced for."""
     with closing(sqlite3.connect(agent.storage / "journal.db", timeout=5)) as db:
-        ((note,),) = db.execute("SELECT value FROM meta WHERE key = 'preview'").fetchall()
-    return bool(json.loads(note)["stand"] == "running")
+        row = db.execute("SELECT value FROM meta WHERE key = 'preview'").fetchone()
+    note = json.loads(row[0]) if row else None
+    return bool(note and note["stand"] == "running")
 
 
 def hand_over(teller: Teller, url: str) -> str:
@@ -241,6 +254,9 @@ STORIES: dict[str, Story] = {
     "preview, finalize": previewed,
     "trial, confirm": partial(tried, "10m"),
     "trial, not confirmed": partial(tried, "1s"),
+    "three roots": partial(restore, {**LOCAL, **THREE}),
+    "three roots, trial": partial(tried, "10m", more=THREE),
+    "three roots, preview": partial(previewed, more=THREE),
 }
 
 

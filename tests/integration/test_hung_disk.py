@@ -78,12 +78,16 @@ def test_an_agent_starts_and_works_while_the_directory_of_an_interrupted_restore
     device: AgentProcess, backend: Backend, far: Path
 ) -> None:
     """What became of the restore is told when the file server is back, and until then nothing goes there."""
-    agent = started(device, backend)
-    with stalling() as place:
-        options = {"https.url": place.url, "backup.dir": str(far)}
-        assert backend.ask("restore", {"correlationID": "X", "options": options})["status"] == 204
-        assert place.reached.wait(20)
-        agent.kill()
+    hang = device.work / "hang.sh"
+    hang.write_text("#!/bin/sh\nexec sleep 600\n")
+    hang.chmod(0o755)
+    agent = started(device, backend, afterRestoreCmd=str(hang))
+    backend.run("backup", "golden", LOCAL | {"local.name": "it.zip", "backup.dir": str(far)})
+    options = LOCAL | {"local.name": "it.zip", "backup.dir": str(far)}
+    assert backend.ask("restore", {"correlationID": "X", "options": options})["status"] == 204
+    hook = agent.wait_for_log("hook started")
+    agent.kill()
+    os.killpg(hook["pid"], signal.SIGKILL)
     with hung_disk(far):
         backend.messages.clear()
         agent.start()

@@ -218,9 +218,9 @@ def test_the_end_of_a_restore_forgets_all_but_what_is_still_to_be_tidied_up(jour
     """How far a failed download came is of no use any more, and must not add up over the years."""
     journal.job_started(JOB, Path("/data"), [])
     mine, staged = journal.checkpoint(JOB.id), journal.checkpoint("staged-1")
-    mine[COMMITTED], mine[WORKING], mine["https.validator"], staged["s3.upload_id"] = "yes", "yes", "e", "id"
+    mine[COMMITTED], mine[WORKING], mine["https.validator"], staged["s3.upload_id"] = "yes", "[]", "e", "id"
     journal.job_ended(JOB.failed(START, "unreachable", ""))
-    assert (dict(mine), dict(staged)) == ({WORKING: "yes"}, {"s3.upload_id": "id"})
+    assert (dict(mine), dict(staged)) == ({WORKING: "[]"}, {"s3.upload_id": "id"})
     assert journal.abandoned() == []
     mine.close()
     staged.close()

@@ -21,6 +21,7 @@ from agent.backup.cancel import CancelToken
 from agent.backup.context import Context, Place
 from agent.backup.errors import ArchiveError, Cancelled, JobError, NoSpace, ProviderBug, SourceChanged
 from agent.backup.fetching import newest
+from agent.backup.into import Into
 from agent.backup.job import COMMITTED, STOPPED
 from agent.backup.pipeline import BackupOrder, BackupResult, backup
 from agent.backup.restore import RestoreOptions, missing
@@ -29,7 +30,6 @@ from agent.backup.restoring import RestoreOrder, restore
 from agent.backup.retry import RetryLimits
 from agent.backup.roots import Root
 from agent.backup.selection import Part
-from agent.backup.stages import Into
 from agent.backup.storing import UploadOrder, upload
 from providers.api import Checkpoint, Sink, Source, Stored
 from providers.errors import AccessDenied, Corrupted, NotFound, StorageError, Unreachable
@@ -106,7 +106,9 @@ class Work:
         limits = ArchiveLimits(max_files=1000, max_bytes=1 << 30, max_ratio=1000)
         download = self.staging / "job-1.part"
         options = RestoreOptions(limits=limits)
-        return RestoreOrder(Into(self.data, missing(self.data), options), download, place, TAG, self.whole)
+        return RestoreOrder(
+            Into({0: Root("", self.data)}, missing(self.data), options), download, place, TAG, self.whole
+        )
 
     @property
     def whole(self) -> Choice:

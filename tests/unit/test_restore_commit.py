@@ -303,3 +303,12 @@ def _merged(old: Spec, new: Spec) -> Spec:
 
     merged = {path: node for path, node in old.items() if not is_hidden(path)} | dict(new)
     return dict(sorted(merged.items()))
+
+
+@pytest.mark.parametrize("mode", [0o555, 0o500, 0o755])
+def test_a_target_that_is_closed_to_its_own_owner_stays_so(tmp_path: Path, mode: int) -> None:
+    """It is opened up for the commit, and an archive does not say what its mode is."""
+    target = make_tree(tmp_path.resolve() / "target", {"f": File(b"old")})
+    target.chmod(mode)
+    restored(target, write_zip(tmp_path / "new.zip", {"f": File(b"new"), "g": File()}))
+    assert target.stat().st_mode & 0o7777 == mode

@@ -8,6 +8,7 @@ from agent.backup.archive.entry import ArchiveEntry
 from agent.backup.archive.metadata import Kind
 from agent.backup.archive.names import bad_entry, is_private
 from agent.backup.archive.reader import ArchiveReader
+from agent.backup.archive.survey import ArchiveLimits
 from agent.backup.errors import NotInArchive
 from agent.backup.roots import Root
 
@@ -48,12 +49,20 @@ class Choice:
             raise NotInArchive("nothing restored: the archive holds nothing of what was chosen")
         return tuple(root for root in self.roots if root not in waiting)
 
-    def reader(self, file: BinaryIO) -> ArchiveReader:
-        """The part of an archive that belongs to the one root. Raises as `roots_in`."""
+    def parts(self, file: BinaryIO, limits: ArchiveLimits) -> dict[int, ArchiveReader]:
+        """What of an archive belongs to each of the roots, by their numbers, where it holds something of it.
+
+        Raises as `roots_in`, and as `survey` when all together is more than `limits` allow.
+        """
         archive = ArchiveReader(file)
-        self.roots_in(archive)
-        (root,) = self.roots
-        return archive if root == Root("", root.directory) else RootReader(file, root)
+        held = self.roots_in(archive)
+        if len(held) > 1:
+            archive.survey(limits)
+        return {
+            number: archive if root == Root("", root.directory) else RootReader(file, root)
+            for number, root in enumerate(self.roots)
+            if root in held
+        }
 
     def _belongs(self, entry: ArchiveEntry) -> bool:
         on_the_way = f"{entry.name}/"

@@ -21,11 +21,12 @@ def commit(
     token: CancelToken,
     confirm: Callable[[], None],
     *,
-    on_trial: bool = False,
+    mark: str = DONE,
 ) -> None:
     """Bring the unpacked tree into the target; it counts when `confirm`, called with all in place, returns.
 
-    `on_trial`: it counts, and `take_back` is still possible.
+    `mark` is what the plan is called then: with TRIAL `take_back` is still possible, and with PLAN it is for
+    somebody else to say whether it counts.
     Raises OSError, IoError, Cancelled and what `confirm` does; then `take_back`.
     """
     _write_plan(workspace, comparison, token)
@@ -42,10 +43,13 @@ def commit(
         for step in backwards(plan, Act.KEEP):
             if step.new:
                 set_meta(workspace.target.directory(step.path), step.new)
+            elif step.old and step.old.mode is not None and disk.is_closed(step.old.mode):
+                disk.close_down((workspace.root_fd, "."), step.old.mode)  # the archive has no entry for it
     disk.sync_file_system(workspace.root_fd)
     # Until it returns a crash still means: back to old. So does a disk that refuses to take it back now.
     confirm()
-    workspace.rename(PLAN, TRIAL if on_trial else DONE)
+    if mark != PLAN:
+        workspace.rename(PLAN, mark)
 
 
 def take_back(workspace: Workspace) -> None:

@@ -34,6 +34,16 @@ class Difference:
     lost: list[str] = field(default_factory=list)
     """The first of those that are removed: the archive cannot bring them back."""
 
+    def __add__(self, other: "Difference") -> "Difference":
+        return Difference(
+            self.added + other.added,
+            self.changed + other.changed,
+            self.removed + other.removed,
+            self.kept + other.kept,
+            self.size_bytes + other.size_bytes,
+            (self.lost + other.lost)[:NAMED],
+        )
+
 
 class _Side(Enum):
     """Who has a directory; what only the target has, stays or goes."""

@@ -60,7 +60,7 @@ def _has(mark: str, target: Path, job_id: str) -> bool:
 
 def _recover(workspace: Workspace, failed: bool) -> Recovery:
     if workspace.has(DONE) and not failed:
-        os.fsync(workspace.work_fd)  # `done` has to last before undo/ goes
+        workspace.sync()  # `done` has to last before undo/ goes
         found = Recovery.COMMITTED
     elif not os.listdir(workspace.work_fd):
         found = Recovery.NOTHING

@@ -74,7 +74,8 @@ class Restore:
         self._target, self._job_id, self._options = target, job_id, options
         self._token, self._progress, self._expected = token, progress, expected
         self._workspace: Workspace | None = None
-        self._committed = False
+        self.is_committed = False
+        """Whether everything is in place for good."""
 
     @property
     def unpacked(self) -> Path:
@@ -157,36 +158,49 @@ class Restore:
         Cancelled and what `confirm` does after everything is as it was; `NotTakenBack` when even that was
         impossible: `recover` does it then.
         """
+        self._carry_out(confirm, TRIAL if on_trial else DONE)
+        self.is_committed = not on_trial
+
+    def apply(self) -> None:
+        """The same, but another restore's mark says whether it counts. Raises as `commit`."""
+        self._carry_out(lambda: None, PLAN)
+
+    def _carry_out(self, confirm: Callable[[], None], mark: str) -> None:
         workspace = self._opened()
         with disk_errors("cannot put the unpacked files in place"):
             try:
-                commit(workspace, self._comparison(workspace), self._token, confirm, on_trial=on_trial)
+                commit(workspace, self._comparison(workspace), self._token, confirm, mark=mark)
             except BaseException:
                 _take_back(workspace)
                 raise
-        self._committed = not on_trial
+
+    @property
+    def is_marked(self) -> bool:
+        """Whether a crash now would find something to take back or to complete. Raises OSError."""
+        return self._workspace is not None and self._workspace.holds(PLAN, TRIAL, DONE)
 
     def keep(self) -> None:
         """The trial is over: it cannot be taken back any more. Raises IoError and NoSpace."""
         with disk_errors("cannot end the trial"):
             self._opened().rename(TRIAL, DONE)
-        self._committed = True
+        self.is_committed = True
 
     def take_back(self) -> None:
         """Bring back what was there before `commit`. Raises IoError: `recover` does it then."""
-        self._committed = False
+        self.is_committed = False
         _take_back(self._opened())
 
-    def discard(self) -> None:
+    def discard(self, *, committed: bool = False) -> None:
         """Remove the working directory; harmless when done twice. Raises IoError.
 
-        One whose commit could be neither completed nor taken back stays, for `recover`.
+        One whose commit could be neither completed nor taken back stays, for `recover`; `committed` says that
+        it counts.
         """
         if self._workspace is None:
             return
         workspace, self._workspace = self._workspace, None
         with closing(workspace), disk_errors(f"cannot remove '{readable(workspace.name)}' from the target"):
-            if self._committed or not (workspace.holds(PLAN, TRIAL, DONE)):
+            if committed or self.is_committed or not (workspace.holds(PLAN, TRIAL, DONE)):
                 workspace.remove()
 
     def _check_space(self, survey: Survey) -> None:

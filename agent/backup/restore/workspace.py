@@ -90,6 +90,10 @@ class Workspace:
         os.rename(name, new_name, src_dir_fd=self.work_fd, dst_dir_fd=self.work_fd)
         os.fsync(self.work_fd)
 
+    def sync(self) -> None:
+        """What it is marked with, lasts."""
+        os.fsync(self.work_fd)
+
     def remove(self) -> None:
         """Remove it with all it holds, durably; the target keeps its time.
 
