@@ -4,6 +4,7 @@ Needs no agent. Of an archive at a place only its directory and its manifest are
 """
 
 import argparse
+import json
 import os
 import stat
 import sys
@@ -84,7 +85,9 @@ def _inspect(
             {"manifest": manifest and manifest.value()}, "\n".join(_lines(manifest)), as_json=parsed.json
         )
         for entry in archive.entries() if parsed.files else ():
-            write_value(_value(entry), _line(entry), as_json=parsed.json)
+            text = json.dumps(_value(entry), ensure_ascii=False) if parsed.json else _line(entry)
+            sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()  # here, where it is known what a closed pipe means
     return EXIT_OK
 
 

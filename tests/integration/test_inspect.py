@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+import zipfile
 import zlib
 from collections.abc import Callable
 from dataclasses import replace
@@ -197,3 +198,18 @@ def test_what_cannot_be_shown_is_said(
     done = run(*arguments, logFile="")
     assert (done.returncode, done.stdout) == (status, "")
     assert says in done.stderr
+
+
+def test_whoever_has_seen_enough_is_not_told_of_it(tmp_path: Path) -> None:
+    """As with `| head`."""
+    with zipfile.ZipFile(tmp_path / "many.zip", "w") as archive:
+        for number in range(3000):
+            archive.writestr(f"{number}-{'x' * 100}", b"")
+    command = [str(PROGRAM), "inspect", "many.zip", "--files"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=tmp_path) as process:
+        assert process.stdout
+        assert process.stderr
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 0
