@@ -57,9 +57,7 @@ def _order(parsed: argparse.Namespace) -> Order:
     options = gathered(parsed.option, directory, kept)
     destination = gathered(parsed.answer, answer_kept) or None
     if parsed.operation == "backup" and destination and names_destination(options):
-        raise UnusableOption(
-            "the backup has a destination already: -o storage.provider or --answer, not both"
-        )
+        raise UnusableOption("the backup has a destination already: that or --answer, not both")
     fields = {"correlationID": parsed.correlation_id, **parsed.fields(parsed)}
     value = {key: text for key, text in fields.items() if text}
     return Order(
@@ -79,7 +77,7 @@ def _order(parsed: argparse.Namespace) -> Order:
 
 def names_destination(options: Mapping[str, str]) -> bool:
     """Whether a backup with these options stores its archive itself, and asks nobody where."""
-    return bool(options.get("storage.provider") or options.get("https.url"))
+    return any(options.get(key) for key in ("storage.provider", "https.url", "backup.store"))
 
 
 def _broker(parsed: argparse.Namespace) -> "Broker":

@@ -138,7 +138,8 @@ def _sent_line(command: Command) -> str:
 def _heard_line(kind: Kind, heard: Heard) -> str:
     match kind:
         case Kind.ANSWER:
-            text = refusal(heard)
+            told = json.dumps(heard.message["value"], ensure_ascii=False) if heard.status == 200 else ""
+            text = f"{refusal(heard)}  {told}".rstrip()
         case Kind.REQUEST:
             text = f"asks where to upload {(heard.upload_request or {}).get('correlationId')}"
         case Kind.LAST_OPERATION | Kind.LAST_UPLOAD:

@@ -12,6 +12,9 @@ from enum import Enum, StrEnum, auto
 from agent.northbound import Command, Heard
 from agent.send.arguments import Order, names_destination
 
+QUESTIONS = ("status", "history", "describe", "info")
+"""The value of the answer is all that there is."""
+
 
 class Phase(Enum):
     """What is waited for."""
@@ -48,7 +51,9 @@ class Exchange:
     def __init__(self, order: Order) -> None:
         self._operation, self._id = order.operation, order.correlation_id
         self._destination = order.destination
-        self._stores_itself = names_destination(order.value.get("options", {}))
+        options = order.value.get("options", {})
+        self._stores_itself = names_destination(options)
+        self._previews = order.operation == "restore" and options.get("restore.preview") == "true"
         self._command = Command(order.operation, order.value, order.request_id)
         self._due = [self._command]
         self._starts: dict[str, str] = {}
@@ -115,15 +120,20 @@ class Exchange:
         return True
 
     def _accepted(self) -> None:
-        if self._operation in ("backup", "restore"):
+        if self._previews:
+            self._end("the device makes a preview; to see it: edge-backup send status ...")
+        elif self._operation in ("backup", "restore", "finalize"):
             self.phase = Phase.JOB
         elif self._operation == "start":
             self._uploading.add(self._id)
             self.phase = Phase.UPLOAD
         elif self._operation == "trigger" and self._destination is not None:
             self.phase = Phase.REQUEST
+        elif self._operation == "verify":
+            known = f"edge-backup send describe --correlation-id '{self._id}' ..."
+            self._end(f"the device verifies; to see what came of it: {known}")
         else:
-            self._end("accepted")
+            self._end("answered" if self._operation in QUESTIONS else "accepted")
 
     # The job
 

@@ -20,6 +20,14 @@ _OPERATIONS = {
     "start": "upload an archive that waits on the device",
     "trigger": "let the device offer all archives that wait",
     "cancel": "stop what runs under an id",
+    "finalize": "carry out the restore whose preview waits",
+    "discard": "remove the preview that waits",
+    "confirm": "keep what a restore on trial has brought",
+    "verify": "check that an archive is whole, changing nothing",
+    "status": "ask what the device does right now",
+    "history": "ask which jobs have ended, newest first",
+    "describe": "ask for all that is known of one job",
+    "info": "ask what a backup would save now",
     "activate": "switch periodic backups on",
     "deactivate": "switch periodic backups off",
 }
@@ -56,13 +64,14 @@ def make_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentP
         operation.set_defaults(
             correlation_id="", option=[], secret=[], dir="", answer=[], answer_secret=[], fields=lambda _: {}
         )
-    for name in ("backup", "restore", "trigger"):
+    for name in ("backup", "restore", "trigger", "verify"):
         _add_id(operations[name], "of this operation; one is made when absent")
     _add_id(operations["start"], "under which the device offered the archive (X#1)", required=True)
-    _add_id(operations["cancel"], "of what is to be stopped", required=True)
-    for name in ("backup", "restore", "start", "trigger"):
+    for name in ("cancel", "finalize", "discard", "confirm", "describe"):
+        _add_id(operations[name], "of the job", required=True)
+    for name in ("backup", "restore", "start", "trigger", "finalize", "verify", "history", "info"):
         _add_options(operations[name])
-    for name in ("backup", "restore"):
+    for name in ("backup", "restore", "info"):
         operations[name].add_argument("--dir", help="directory on the device (option backup.dir)")
     for name in ("backup", "trigger"):
         _add_answer(operations[name])

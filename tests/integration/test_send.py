@@ -203,6 +203,21 @@ def test_activate_and_deactivate_are_answered(agent: AgentProcess, send: Sender,
     assert "refused: 400 invalid 'activate'" in send.bad("activate", "--from", "tomorrow")
 
 
+def test_a_preview_is_looked_at_and_finalized_and_questions_are_answered(
+    agent: AgentProcess, send: Sender
+) -> None:
+    local = ("-o", "storage.provider=local")
+    send.good("backup", *local, "--correlation-id", "made")
+    (agent.data / "start.sh").unlink()
+    lines = send.good("restore", *local, "-o", "restore.preview=true", "--correlation-id", "back")
+    assert lines[-1] == "the device makes a preview; to see it: edge-backup send status ..."
+    wait_until(lambda: '"state": "waiting"' in send.good("status")[1])
+    assert send.good("finalize", "--correlation-id", "back")[-1] == "done"
+    assert (agent.data / "start.sh").exists()
+    assert '"kind": "restore"' in send.good("history")[1]
+    assert '"archiveBytes"' in send.good("describe", "--correlation-id", "made")[1]
+
+
 def test_json_is_one_object_for_each_message_and_nothing_else(agent: AgentProcess, send: Sender) -> None:
     lines = send.good("backup", "--json", "--correlation-id", "X", "--answer", "storage.provider=local")
     messages = [json.loads(line) for line in lines]

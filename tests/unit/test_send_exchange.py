@@ -42,12 +42,48 @@ def request(child_id: str) -> Heard:
     return Heard("e", {"path": f"{FEATURE}/outbox/messages/request", "value": value})
 
 
-@pytest.mark.parametrize("operation", ["cancel", "activate", "deactivate", "trigger"])
+@pytest.mark.parametrize("operation", ["cancel", "activate", "deactivate", "trigger", "discard", "confirm"])
 def test_operations_without_an_end_of_their_own_end_with_the_answer(operation: str) -> None:
-    arguments = ["--correlation-id", "X"] if operation == "cancel" else []
+    named = operation in ("cancel", "discard", "confirm")
+    arguments = ["--correlation-id", "X"] if named else []
     ex, command = exchange(operation, *arguments)
     assert ex.hear(answer(command)) is Kind.ANSWER
     assert ex.outcome == Outcome(True, "accepted")
+
+
+@pytest.mark.parametrize("operation", ["status", "history", "describe", "info"])
+def test_a_question_ends_with_its_answer(operation: str) -> None:
+    ex, command = exchange(operation, *(["--correlation-id", "X"] if operation == "describe" else []))
+    ex.hear(answer(command, 200))
+    assert ex.outcome == Outcome(True, "answered")
+
+
+@pytest.mark.parametrize(
+    ("operation", "arguments", "told"),
+    [("restore", ["-o", "restore.preview=true"], "send status"), ("verify", [], "send describe")],
+)
+def test_what_has_no_last_operation_ends_with_where_to_look(
+    operation: str, arguments: list[str], told: str
+) -> None:
+    ex, command = exchange(operation, *arguments)
+    ex.hear(answer(command))
+    assert ex.outcome is not None
+    assert ex.outcome.good
+    assert told in ex.outcome.text
+
+
+def test_a_preview_that_is_finalized_ends_as_the_restore_that_it_is() -> None:
+    ex, command = exchange("finalize", "--correlation-id", "X")
+    ex.hear(answer(command))
+    ex.hear(told("lastOperation", "X", "RESTORE_FINISHED"))
+    assert ex.outcome == Outcome(True, "done")
+
+
+def test_a_backup_to_a_store_asks_nobody_where() -> None:
+    ex, command = exchange("backup", "--correlation-id", "X", "-o", "backup.store=cloud")
+    ex.hear(answer(command))
+    ex.hear(told("lastOperation", "X", "BACKUP_FINISHED"))
+    assert ex.outcome == Outcome(True, "done")
 
 
 @pytest.mark.parametrize("status", [0, 400, 404, 409, 500])
