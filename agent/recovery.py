@@ -162,7 +162,8 @@ def _recovered(journal: Journal, unfinished: UnfinishedJob) -> Recovered:
 
 def _is_on_trial(unfinished: UnfinishedJob, checkpoint: JournalCheckpoint) -> bool:
     """Not when it was on its way back: then it goes back without looking again at whoever may confirm."""
-    if unfinished.job.state is not State.STARTED or ON_TRIAL not in checkpoint or VERDICT in checkpoint:
+    started = unfinished.job.state is State.STARTED and unfinished.working
+    if not started or ON_TRIAL not in checkpoint or VERDICT in checkpoint:
         return False
     first = unfinished.working[0]
     return on_trial(first.directory, work_id(unfinished.job.id, first.number))

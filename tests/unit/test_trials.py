@@ -1,12 +1,13 @@
 """A restore on trial stays when it is confirmed and the device is well; else the old data comes back."""
 
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from agent.backup.job import ON_TRIAL
+from agent.backup.job import COMMITTED, ON_TRIAL, WORKING
 from tests.support.fakes import Device
 from tests.support.restoring import is_clean
 from tests.support.trees import Dir, File, Spec, differences, make_tree, snapshot, write_zip
@@ -259,6 +260,21 @@ def test_a_confirm_that_was_answered_counts_after_a_crash(tmp_path: Path) -> Non
     with device.journal.transaction() as db:
         db.execute("INSERT INTO checkpoints VALUES (?, 'restore.confirmed', 'yes')", (job.job.id,))
     device.service._engine.begin()
+    device.finish()
+    assert (states(device), is_new(device)) == ([STARTED, FINISHED], True)
+    device.close()
+
+
+def test_a_crash_between_the_tidying_up_and_the_end_finds_it_finished(tmp_path: Path) -> None:
+    """There is nothing in the target any more to go on with."""
+    device = home(tmp_path)
+    on_trial(device)
+    killed(device)
+    (job,) = device.journal.unfinished_jobs()
+    shutil.rmtree(device.data / f".edge-backup-{job.job.id}")
+    with device.journal.transaction() as db:
+        db.execute("UPDATE checkpoints SET key = ? WHERE key = ?", [COMMITTED, WORKING])
+    device.restart()
     device.finish()
     assert (states(device), is_new(device)) == ([STARTED, FINISHED], True)
     device.close()
