@@ -211,7 +211,7 @@ def test_a_preview_is_looked_at_and_finalized_and_questions_are_answered(
     (agent.data / "start.sh").unlink()
     lines = send.good("restore", *local, "-o", "restore.preview=true", "--correlation-id", "back")
     assert lines[-1] == "the device makes a preview; to see it: edge-backup send status ..."
-    wait_until(lambda: '"state": "waiting"' in send.good("status")[1])
+    wait_until(lambda: '"state": "waiting"' in send.good("status")[1], what="the preview")
     assert send.good("finalize", "--correlation-id", "back")[-1] == "done"
     assert (agent.data / "start.sh").exists()
     assert '"kind": "restore"' in send.good("history")[1]
