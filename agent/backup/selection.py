@@ -10,11 +10,11 @@ import stat
 from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
 
 from agent.backup.archive.found import WITHHELD, Entry, Report, reason_of
 from agent.backup.archive.metadata import DIR, FILE, LINK, Kind
 from agent.backup.archive.names import PRIVATE_PREFIX
+from agent.backup.attributes import extended_attributes
 from agent.backup.exclusion import Excluded
 from agent.backup.roots import Root
 
@@ -23,14 +23,12 @@ __all__ = ["Entry", "Kind", "Report", "walk"]
 MAX_NAME_BYTES = 0x7000
 """The longest name that is archived, so that there is room for it twice (a hard link) in one record."""
 
-_RECORD_ROOM_BYTES = 65_535 - 200  # for names and attributes: APPNOTE 4.4.10, less header and small fields
 _OPEN_LEVELS = 32  # directories that are kept open on the way down; deeper ones are reopened on the way up
 _LINKED_FILES = 65_536  # inodes with several names that are remembered; later ones become single files
 
 _FILE_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _DIR_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_DIRECTORY | os.O_CLOEXEC
 
-_NO_ATTRIBUTES: Mapping[str, bytes] = MappingProxyType({})
 _SPECIAL = {stat.S_IFSOCK: "socket", stat.S_IFIFO: "FIFO", stat.S_IFCHR: "device", stat.S_IFBLK: "device"}
 
 
@@ -229,23 +227,10 @@ class _Walk:
         return first
 
     def _attributes(self, fd: int, path: str, hard_link_to: str | None) -> Mapping[str, bytes]:
-        try:
-            names = os.listxattr(fd)
-        except OSError:
-            return _NO_ATTRIBUTES  # ENOTSUP: the file system has none
-        if not names:
-            return _NO_ATTRIBUTES
-        found, size_bytes = {}, len(os.fsencode(self._base + path + (hard_link_to or "")))
-        for name in names:
-            try:
-                found[name] = os.getxattr(fd, name)
-            except OSError:
-                continue  # removed meanwhile, or (trusted.*) not for us to see
-            size_bytes += len(os.fsencode(name)) + len(found[name]) + 4
-        if size_bytes > _RECORD_ROOM_BYTES:
+        found = extended_attributes(fd, self._base + path, hard_link_to)
+        if found is None:
             self._leave_out(path, "extended attributes too large")
-            return {}
-        return found
+        return found or {}
 
     def _descend(self, name: str, fd: int, status: os.stat_result) -> None:
         self._levels.append(_Level(name, fd, _identity(status)))

@@ -1,0 +1,29 @@
+"""Extended attributes of what goes into an archive."""
+
+import os
+from collections.abc import Mapping
+from types import MappingProxyType
+
+_RECORD_ROOM_BYTES = 65_535 - 200  # for names and attributes: APPNOTE 4.4.10, less header and small fields
+_NONE: Mapping[str, bytes] = MappingProxyType({})
+
+
+def extended_attributes(fd: int, *names_of_entry: str | None) -> Mapping[str, bytes] | None:
+    """Those of an open file or directory; None when a record has no room for them beside the entry's names.
+
+    Left out in silence is what the file system has none of, and what is not for this user to see.
+    """
+    try:
+        names = os.listxattr(fd)
+    except OSError:
+        return _NONE  # ENOTSUP: the file system has none
+    if not names:
+        return _NONE
+    found, size_bytes = {}, sum(len(os.fsencode(name)) for name in names_of_entry if name)
+    for name in names:
+        try:
+            found[name] = os.getxattr(fd, name)
+        except OSError:
+            continue  # removed meanwhile, or (trusted.*) not for us to see
+        size_bytes += len(os.fsencode(name)) + len(found[name]) + 4
+    return found if size_bytes <= _RECORD_ROOM_BYTES else None
