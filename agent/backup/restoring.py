@@ -76,6 +76,8 @@ def _fetched(order: RestoreOrder, context: Context) -> Iterator[tuple[Stored, Ma
             plain = order.unseal(file)
             manifest = ArchiveReader(plain).manifest()
             _check_origin(manifest, order.device)
+            if manifest and not order.deliver:
+                order.choice.check_sources(source.prefix for source in manifest.sources)
             yield stored, manifest, order.choice.parts(plain, order.into.options.limits)
     finally:
         with suppress(OSError):  # what a failing disk keeps, the next start removes

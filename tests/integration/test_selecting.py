@@ -19,7 +19,7 @@ LOCAL = {"storage.provider": "local"}
 @pytest.fixture
 def house(device: AgentProcess, backend: Backend) -> AgentProcess:
     """A device with two data sets in directories of their own, and rules; its agent runs."""
-    for name in ("net/eth0", "net/old.bak", "keys/tpm.key", "keys/cert.pem", "hosts", "other"):
+    for name in ("net/eth0", "net/old.bak", "keys/tpm.key", "keys/cert.pem", "hosts", "motd", "other"):
         (device.work / "etc" / name).parent.mkdir(parents=True, exist_ok=True)
         (device.work / "etc" / name).write_text(name)
     etc = f"{device.work}/etc"
@@ -28,6 +28,7 @@ def house(device: AgentProcess, backend: Backend) -> AgentProcess:
         "dataSets": {
             "network": {"paths": [f"{etc}/net", f"{etc}/hosts"], "exclude": "*.bak"},
             "keys": {"paths": f"{etc}/keys"},
+            "more": {"paths": f"{etc}/motd"},
         },
         "unexportable": ["*.key"],
         "strictBackup": True,
@@ -100,6 +101,23 @@ def test_a_data_set_comes_back_to_where_the_settings_say(house: AgentProcess, ba
     assert (etc / "hosts").read_text() == "damaged"
 
 
+def test_several_data_sets_come_back_at_once_each_to_its_place(house: AgentProcess, backend: Backend) -> None:
+    """Two of them have files in one directory; what lies beside stays as it is."""
+    etc = house.work / "etc"
+    run(backend, "backup", "one", backup__dataTypes="network,keys,more")
+    saved = contents(etc)
+    for name in ("net/eth0", "keys/cert.pem", "hosts", "motd"):
+        (etc / name).unlink()
+    for name in ("net/new", "keys/new", "new"):
+        (etc / name).write_text("new")
+    options = {"restore__dataTypes": "network,keys,more", "restore__mode": "replace"}
+    assert run(backend, "restore", "two", **options)["state"] == "RESTORE_FINISHED"
+    found = contents(etc)
+    # What no archive has of these directories is what patterns and rules had left out: "replace" takes it.
+    assert set(found) == set(saved) - {"net/old.bak", "keys/tpm.key"} | {"new"}
+    assert {name for name in set(saved) & set(found) if saved[name] != found[name]} <= {"net", "keys"}
+
+
 def test_replacing_one_file_leaves_all_others_in_its_directory(house: AgentProcess, backend: Backend) -> None:
     run(backend, "backup", "one", backup__dataTypes="network")
     etc = house.work / "etc"
@@ -134,12 +152,20 @@ def test_what_the_archive_does_not_hold_ends_the_restore_before_the_target_is_to
     ended = run(backend, "restore", "two", restore__dataTypes="keys")
     assert (ended["state"], ended["statusCode"]) == ("RESTORE_FAILED", "not-found")
     assert ended["message"] == "nothing restored: the archive does not hold 'keys'"
-    ended = run(backend, "restore", "three", restore__paths="no/such")
+    before_data = contents(house.data)
+    ended = run(backend, "restore", "four", restore__mode="replace")
+    assert (ended["statusCode"], ended["message"]) == (
+        "not-found",
+        "nothing restored: the archive holds data sets (network): name some in 'restore.dataTypes'",
+    )
+    assert (contents(house.data), contents(house.work / "etc")) == (before_data, before)
+    run(backend, "backup", "three")
+    ended = run(backend, "restore", "five", restore__paths="no/such")
     assert (ended["statusCode"], ended["message"]) == (
         "not-found",
         "nothing restored: the archive does not hold 'no/such'",
     )
-    assert contents(house.work / "etc") == before
+    assert (contents(house.data), contents(house.work / "etc")) == (before_data, before)
 
 
 def test_a_rule_is_no_failure_but_what_cannot_be_saved_is(house: AgentProcess, backend: Backend) -> None:
@@ -153,8 +179,8 @@ def test_a_rule_is_no_failure_but_what_cannot_be_saved_is(house: AgentProcess, b
 @pytest.mark.parametrize(
     ("operation", "options", "error", "says"),
     [
-        ("backup", {"backup.dataTypes": "modem"}, "parameter.invalid", "only: keys, network"),
-        ("restore", {"restore.dataTypes": "modem"}, "parameter.invalid", "only: keys, network"),
+        ("backup", {"backup.dataTypes": "modem"}, "parameter.invalid", "only: keys, more, network"),
+        ("restore", {"restore.dataTypes": "modem"}, "parameter.invalid", "only: keys, more, network"),
         ("backup", {"backup.paths": "nix"}, "execution.failed", "'nix' does not exist"),
         ("backup", {"backup.paths": "/etc/passwd"}, "execution.failed", "'/etc/passwd' is not in"),
         ("restore", {"restore.paths": "/etc/passwd"}, "execution.failed", "'/etc/passwd' is not in"),
@@ -194,6 +220,7 @@ def test_info_says_what_would_be_saved_and_makes_nothing(house: AgentProcess, ba
     assert value["dataSets"] == {
         "network": {"files": 2, "bytes": 13, "excluded": 1, "unexportable": 0},
         "keys": {"files": 1, "bytes": 13, "excluded": 0, "unexportable": 1},
+        "more": {"files": 1, "bytes": 4, "excluded": 0, "unexportable": 0},
     }
     assert value["directory"]["files"] == 4
     assert value["targets"]["device"]["present"]

@@ -129,3 +129,11 @@ def test_a_hard_link_whose_first_name_is_elsewhere_becomes_a_file(tmp_path: Path
 def test_an_archive_with_only_the_name_of_a_data_set_holds_nothing_of_it(tmp_path: Path) -> None:
     with pytest.raises(NotInArchive, match="holds nothing of what was chosen"):
         roots_in(archive(tmp_path, {"network": Dir()}), NETWORK)
+
+
+def test_an_archive_of_data_sets_is_not_taken_for_a_directory() -> None:
+    whole = Choice((Root("", Path("/data")),))
+    whole.check_sources([""])
+    NETWORK.check_sources(["network/etc"])
+    with pytest.raises(NotInArchive, match="the archive holds data sets \\(app, network\\): name some in"):
+        whole.check_sources(["network/etc", "network/etc/network", "app/opt"])

@@ -1,6 +1,6 @@
 """What of an archive is restored, and where on the device it belongs."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
@@ -23,6 +23,17 @@ class Choice:
     """All of the data sets that some of that belongs to; empty when it is one directory."""
     wanted: Mapping[str, str] = field(default_factory=dict)
     """Archived names, and what the command calls each; of all that it calls, something has to be there."""
+
+    def check_sources(self, prefixes: Iterable[str]) -> None:
+        """Raise `NotInArchive` for an archive of data sets that is taken for one of a directory.
+
+        Its names would become directories there, and `replace` would empty the rest.
+        """
+        found = ", ".join(sorted({prefix.partition("/")[0] for prefix in prefixes if prefix}))
+        if found and not self.data_sets:
+            raise NotInArchive(
+                f"nothing restored: the archive holds data sets ({found}): name some in 'restore.dataTypes'"
+            )
 
     def roots_in(self, archive: ArchiveReader) -> tuple[Root, ...]:
         """The roots of which the archive holds something; what it does not hold at all, stays as it is.
