@@ -70,6 +70,12 @@ def carried_out(
 
 def ended(agent: Agent, correlation_id: str) -> Value:
     """What the history says of a job, as soon as it has ended. Raises `Refused` when it never ran."""
+    wait_for(agent, correlation_id)
+    return agent.ask("describe", {"correlationId": correlation_id})
+
+
+def wait_for(agent: Agent, correlation_id: str) -> None:
+    """Until nothing runs with this id; on a terminal, say how far it has come."""
     phase, wait_s = "", _SHORTEST_WAIT_S
     while (job := agent.ask("status").get("job")) and job["correlationId"] == correlation_id:
         if job["phase"] != phase and sys.stderr.isatty():
@@ -77,7 +83,6 @@ def ended(agent: Agent, correlation_id: str) -> Value:
             sys.stderr.write(printable(", ".join(progress(job))) + "\n")
         time.sleep(wait_s)
         wait_s = min(2 * wait_s, _LONGEST_WAIT_S)
-    return agent.ask("describe", {"correlationId": correlation_id})
 
 
 def _told(entry: Value, *, as_json: bool) -> int:

@@ -1,0 +1,84 @@
+"""Restores that somebody at the device asks the running agent for, in their stages."""
+
+import json
+import subprocess
+
+import pytest
+
+from tests.support.agent_process import PROGRAM, AgentProcess
+from tests.support.backend import Backend
+from tests.support.waiting import wait_until
+
+LOCAL = {"storage.provider": "local", "local.name": "it.zip"}
+ARGUMENTS = ("-o", "storage.provider=local", "-o", "local.name=it.zip")
+
+
+def run(device: AgentProcess, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [str(PROGRAM), *arguments, "--config", str(device.work / "config.json")],
+        capture_output=True, text=True, timeout=60, cwd=device.work, env=device.environment, check=False,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def saved(agent: AgentProcess, backend: Backend) -> AgentProcess:
+    """A device that was backed up, and has changed since."""
+    assert backend.run("backup", "saved", LOCAL)["state"] == "BACKUP_FINISHED"
+    (agent.data / "start.sh").write_text("changed")
+    (agent.data / "later").touch()
+    return agent
+
+
+def is_back(device: AgentProcess) -> bool:
+    return (device.data / "start.sh").read_text().endswith("exec ./app\n")
+
+
+def test_a_restore_waits_for_its_end(saved: AgentProcess) -> None:
+    done = run(saved, "restore", *ARGUMENTS)
+    assert (done.returncode, done.stdout.partition(":")[0], done.stderr) == (0, "restore finished", "")
+    assert is_back(saved)
+
+
+def test_a_preview_is_told_and_finalized(saved: AgentProcess, backend: Backend) -> None:
+    told = run(saved, "restore", "--preview", "--mode", "replace", *ARGUMENTS)
+    assert (told.returncode, told.stderr) == (0, "")
+    first, lost, ways = told.stdout.splitlines()
+    assert first.startswith("0 added, 1 changed, 1 removed, ")
+    assert lost == "  lost: later"
+    assert "edge-backup finalize" in ways
+    assert not is_back(saved)
+    refused = run(saved, "restore", *ARGUMENTS)
+    assert (refused.returncode, "is waiting: finalize or discard it first" in refused.stderr) == (1, True)
+    done = run(saved, "finalize", "--json")
+    assert (done.returncode, json.loads(done.stdout)["state"]) == (0, "FINISHED")
+    assert (is_back(saved), (saved.data / "later").exists()) == (True, False)
+
+
+def test_a_preview_is_discarded_and_is_gone_then(saved: AgentProcess) -> None:
+    value = json.loads(run(saved, "restore", "--preview", "--json", "--id", "P", *ARGUMENTS).stdout)
+    assert (value["state"], value["correlationId"]) == ("waiting", "P")
+    assert run(saved, "discard", "--id", "P").returncode == 0
+    for command in ("finalize", "discard"):
+        again = run(saved, command)
+        assert (again.returncode, again.stderr) == (1, "no preview is waiting\n")
+
+
+def test_a_preview_that_fails_ends_with_status_1(saved: AgentProcess) -> None:
+    failed = run(saved, "restore", "--preview", "-o", "storage.provider=local", "-o", "local.name=no.zip")
+    assert failed.returncode == 1
+    assert failed.stdout.startswith("no preview: ")
+    assert failed.stdout.endswith("(not-found)\n")
+
+
+def test_a_restore_on_trial_waits_for_confirm(saved: AgentProcess, backend: Backend) -> None:
+    arguments = ["--confirm-within", "5m", *ARGUMENTS, "--config", str(saved.work / "config.json")]
+    with subprocess.Popen(
+        [str(PROGRAM), "restore", *arguments],
+        stdout=subprocess.PIPE, text=True, cwd=saved.work, env=saved.environment,
+    ) as waiting:  # fmt: skip
+        wait_until(lambda: run(saved, "confirm").returncode == 0, what="a trial to confirm")
+        output, _ = waiting.communicate(timeout=30)
+    assert (waiting.returncode, output.partition(":")[0]) == (0, "restore finished")
+    assert is_back(saved)
+    late = run(saved, "confirm")
+    assert (late.returncode, late.stderr) == (1, "no restore is on trial\n")
