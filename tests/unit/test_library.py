@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -20,6 +21,7 @@ from agent.parameters import Parameters
 from agent.settings_load import load
 from agent.staging import Staging
 from tests.support.trees import Dir, File, Found, Link, Spec, differences, make_tree, snapshot
+from tests.support.waiting import wait_until
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "library" / "back_up.py"
 TREE: Spec = {"config": Dir(), "config/app.json": File(b"{}"), "link": Link("config")}
@@ -231,6 +233,33 @@ def test_ctrl_c_ends_the_job_before_the_call_ends(home: Home, monkeypatch: pytes
     assert threading.active_count() == threads
     embedded.close()
     assert not home.file.exists()
+
+
+@pytest.mark.parametrize("moment", ["a preview waits", "all is in place"])
+def test_a_program_that_is_killed_leaves_the_old_data(home: Home, tmp_path: Path, moment: str) -> None:
+    """Whoever opens the storage directory next brings it into order: an agent, or the library."""
+    home.create("pass")
+    before = home.change()
+    reached = tmp_path / "reached"
+    home.set(afterRestoreCmd=f"sh -c 'echo $$ > {reached}; exec sleep 60'")
+    previewing = moment == "a preview waits"
+    wait = f"open({str(reached)!r}, 'w'), time.sleep(60)" if previewing else "0"
+    program = (
+        "import time; from agent.library import unpack_backup;"
+        f" p = unpack_backup('pass', {str(home.file)!r}, config={str(home.config)!r}); {wait}; p.finalize()"
+    )
+    process = subprocess.Popen([sys.executable, "-c", program], start_new_session=True)
+    try:
+        wait_until(lambda: reached.exists() and (previewing or reached.read_text()), what=moment)
+    finally:
+        process.kill()
+        process.wait(10)
+        if hook := reached.read_text():
+            os.kill(int(hook), signal.SIGKILL)  # nobody ends it with a program that was killed
+    home.set(afterRestoreCmd="")
+    Embedded(load({}, home.config, {}).settings).close()
+    assert differences(before, snapshot(home.data)) == []
+    assert home.nothing_is_left()
 
 
 def test_the_example_runs(home: Home) -> None:
