@@ -79,17 +79,18 @@ class History:
 
     def last_size(self, fact: str, directory: Path | None = None) -> int | None:
         """A fact in bytes of the newest good backup that has it, of this directory or of any."""
-        rows = self._journal.read(
-            "SELECT facts FROM jobs WHERE kind = :backup AND state = :finished"
-            " AND (directory = :directory OR :directory IS NULL) ORDER BY rowid DESC",
+        row = self._journal.read(
+            "SELECT json_extract(facts, '$.' || :fact) AS size FROM jobs"
+            " WHERE kind = :backup AND state = :finished AND size IS NOT NULL"
+            " AND (directory = :directory OR :directory IS NULL) ORDER BY rowid DESC LIMIT 1",
             {
+                "fact": fact,
                 "backup": Kind.BACKUP,
                 "finished": State.FINISHED,
                 "directory": None if directory is None else os.fsencode(directory),
             },
-        )
-        known = (json.loads(facts).get(fact) for (facts,) in rows)
-        return next((size for size in known if size is not None), None)
+        ).fetchone()
+        return int(row[0]) if row else None
 
     def knows_archive(self, name: str) -> bool:
         """Whether a job that is still remembered made an archive of this name."""

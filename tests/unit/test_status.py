@@ -1,0 +1,52 @@
+"""What is told of jobs fits into a message, whatever ids, codes and messages there are."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from agent.backup.job import Job, Kind
+from agent.journal import Journal
+from agent.messaging.ditto import MAX_MESSAGE_BYTES
+from agent.parameters import MAX_CODE_BYTES, MAX_ID_BYTES
+from tests.support.fakes import Device
+
+LONGEST = ['"' * MAX_ID_BYTES, "\u00e4" * (MAX_ID_BYTES // 2), "\U0001f4be" * (MAX_ID_BYTES // 4)]
+CODE = '"' * MAX_CODE_BYTES
+
+
+def fill(journal: Journal, correlation_id: str, message: str) -> None:
+    job = Job("0" * 16, Kind.BACKUP, correlation_id, datetime.now(UTC))
+    journal.job_started(job, Path("/data"), [])
+    journal.job_ended(job.failed(datetime.now(UTC), CODE, message))
+
+
+@pytest.mark.parametrize("correlation_id", LONGEST)
+@pytest.mark.parametrize("running", [True, False])
+def test_the_status_feature_fits(device: Device, correlation_id: str, running: bool) -> None:
+    fill(device.journal, correlation_id, '\u00e4"' * 2000)
+    if running:
+        job = Job("1" * 16, Kind.RESTORE, correlation_id, datetime.now(UTC))
+        monitor = device.service._engine.monitor
+        monitor.began(job)
+        monitor.entered("unpacking")
+        monitor.expected(1 << 62)
+        monitor.moved(1 << 61)
+    device.wire.sent.clear()
+    device.service._status._tell()
+    ((_, message),) = device.wire.sent
+    told = message["value"]["properties"]
+    assert len(device.wire.raw[-1][1]) <= MAX_MESSAGE_BYTES
+    assert told["health"]["lastError"] == CODE
+    shown = told["job"] if running else told["job"]["last"]
+    assert shown["correlationId"] == correlation_id
+    if running:
+        device.service._engine.monitor.ended()
+
+
+@pytest.mark.parametrize("correlation_id", LONGEST)
+def test_the_answer_to_status_fits(device: Device, correlation_id: str) -> None:
+    fill(device.journal, correlation_id, '\u00e4"' * 2000)
+    ((_, answer),) = device.command("status", {}, request_id="r")
+    assert answer["value"]["last"]["statusCode"] == CODE
+    assert len(device.wire.raw[-1][1]) <= MAX_MESSAGE_BYTES
