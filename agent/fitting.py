@@ -1,4 +1,4 @@
-"""Answers that have to fit into a message: lists are cut, and say by how much."""
+"""Answers that have to fit into a message: lists are cut, and say by how much; texts end in an ellipsis."""
 
 from collections.abc import Iterable
 from itertools import islice
@@ -17,6 +17,15 @@ def shortened(value: dict[str, Any], keys: Iterable[str], room_bytes: int) -> di
             break
         if key in value:
             value = _cut(value, key, room_bytes)
+    return value
+
+
+def with_texts_cut(value: dict[str, Any], keys: Iterable[str], room_bytes: int) -> dict[str, Any]:
+    """The value with as much of the texts at `keys` as fits, the first key cut first."""
+    for key in keys:
+        excess = len(encode(value)) - room_bytes
+        if excess > 0 and key in value:
+            value = {**value, key: value[key].encode()[: -excess - 3].decode(errors="ignore") + "…"}
     return value
 
 

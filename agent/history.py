@@ -12,7 +12,7 @@ from typing import Any
 from pydantic.alias_generators import to_camel
 
 from agent.backup.job import Kind, State
-from agent.fitting import shortened
+from agent.fitting import shortened, with_texts_cut
 from agent.journal import Journal
 from agent.left_out import LeftOut
 from agent.messaging.ditto import PARAMETER_INVALID, CommandError, encode
@@ -24,6 +24,7 @@ _ENDED = {"finished": State.FINISHED, "failed": State.FAILED}
 _IN_LISTS = (
     "id", "correlationId", "kind", "state", "statusCode", "endTime", "name", "archiveBytes", "unexportable",
 )  # fmt: skip
+_TEXTS = ("message", "description", "directory", "place")
 _OF_THE_LAST = ("id", "correlationId", "kind", "state", "startTime", "endTime", "statusCode", "message")
 
 
@@ -57,12 +58,12 @@ class History:
             raise _unknown(parameters.correlationid)
         if left_out := LeftOut(self._journal).names(entry["id"]):
             entry = shortened(entry | {"leftOut": left_out}, ("leftOut",), room_bytes)
-        return _fitting(entry, room_bytes)
+        return with_texts_cut(entry, _TEXTS, room_bytes)
 
     def last(self, room_bytes: int) -> Mapping[str, Any] | None:
         """How the newest job ended, in at most so many bytes of JSON; None when there was none."""
         entry = next(self._entries(None), None)
-        return entry and _fitting({key: entry[key] for key in _OF_THE_LAST}, room_bytes)
+        return entry and with_texts_cut({key: entry[key] for key in _OF_THE_LAST}, _TEXTS, room_bytes)
 
     def newest(self) -> list[dict[str, Any]]:
         """The newest ended job of each kind, the newest of these first."""
@@ -136,15 +137,6 @@ def _entry(row: tuple[Any, ...]) -> dict[str, Any]:
     if kind != Kind.VERIFY:  # which works on none
         entry["directory"] = printable(os.fsdecode(directory))
     return entry | {to_camel(key): fact for key, fact in json.loads(facts).items()}
-
-
-def _fitting(entry: dict[str, Any], room_bytes: int) -> dict[str, Any]:
-    """The entry with as much of its texts as there is room for."""
-    for key in ("message", "description", "directory", "place"):
-        excess = len(encode(entry)) - room_bytes
-        if excess > 0 and key in entry:
-            entry[key] = entry[key].encode()[: -excess - 3].decode(errors="ignore") + "…"
-    return entry
 
 
 def _unknown(either_id: str) -> CommandError:

@@ -24,6 +24,7 @@ from agent.backup.trial import Trial
 from agent.bootclock import BootClock
 from agent.countdown import Countdown, note_interval_s
 from agent.durations import format_duration
+from agent.fitting import with_texts_cut
 from agent.journal import Journal
 from agent.mailbox import Mailbox, Timer
 from agent.messaging.ditto import EXECUTION_FAILED, PARAMETER_INVALID, CommandError, clipped, encode
@@ -249,14 +250,15 @@ class Previews:
             "startTime": note.started,
         }
         if note.stand != Stand.WAITING:
-            return value | {"code": note.code, "message": clipped(note.message)}
+            value |= {"code": note.code, "message": clipped(note.message)}
+            return with_texts_cut(value, ("message", "correlationId"), room_bytes)
         value |= _numbers(note.facts["difference"])
         value["unexportable"] = note.facts["unexportable"]
         value["secondsLeft"] = round(self._notes.counted(note).left_s)
         for names in ("unexportable", "lost"):
             while len(encode(value)) > room_bytes and value[names]:
                 value[names] = value[names][:-1]
-        return value
+        return with_texts_cut(value, ("correlationId",), room_bytes)
 
 
 def _numbers(difference: Mapping[str, Any]) -> dict[str, Any]:

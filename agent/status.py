@@ -25,10 +25,12 @@ class Status:
 
         `preview` is there when there is something to say of one.
         """
-        job, preview = self._monitor.value(), self._previews.value(room_bytes // 2)
+        job = self._monitor.value()
+        room_bytes -= len(encode({"job": job, "last": None, "preview": None}))
+        preview = self._previews.value(room_bytes if job else room_bytes // 2)
         rest = {"preview": preview} if preview else {}
-        room_bytes -= len(encode(rest)) + 100
-        return {"job": job, "last": None if job else self._history.last(room_bytes), **rest}
+        last = None if job else self._history.last(room_bytes - len(encode(rest)))
+        return {"job": job, "last": last, **rest}
 
     def job(self) -> Mapping[str, Any]:
         """The same in one object, with the phase `idle` while nothing runs."""

@@ -6,9 +6,11 @@ from pathlib import Path
 import pytest
 
 from agent.backup.job import Job, Kind
+from agent.bootclock import BootClock
 from agent.journal import Journal
 from agent.messaging.ditto import MAX_MESSAGE_BYTES
 from agent.parameters import MAX_CODE_BYTES, MAX_ID_BYTES
+from agent.preview_note import PreviewNote, PreviewNotes, Stand
 from tests.support.fakes import Device
 
 LONGEST = ['"' * MAX_ID_BYTES, "\u00e4" * (MAX_ID_BYTES // 2), "\U0001f4be" * (MAX_ID_BYTES // 4)]
@@ -45,8 +47,21 @@ def test_the_status_feature_fits(device: Device, correlation_id: str, running: b
 
 
 @pytest.mark.parametrize("correlation_id", LONGEST)
-def test_the_answer_to_status_fits(device: Device, correlation_id: str) -> None:
+@pytest.mark.parametrize("running", [True, False])
+def test_the_answer_to_status_fits(device: Device, correlation_id: str, running: bool) -> None:
+    """Also beside what is told of a preview that failed."""
     fill(device.journal, correlation_id, '\u00e4"' * 2000)
+    note = PreviewNote("2" * 16, correlation_id, "2026-01-02T03:04:05.000678Z", [], [], "merge")
+    notes = PreviewNotes(device.journal, BootClock())
+    notes.set(note.over(Stand.FAILED, CODE, '\u00e4"' * 2000))
+    monitor = device.service._engine.monitor
+    if running:
+        monitor.began(Job("1" * 16, Kind.RESTORE, correlation_id, datetime.now(UTC)))
     ((_, answer),) = device.command("status", {}, request_id="r")
-    assert answer["value"]["last"]["statusCode"] == CODE
+    if running:
+        monitor.ended()
+        assert answer["value"]["job"]["correlationId"] == correlation_id
+    else:
+        assert answer["value"]["last"]["statusCode"] == CODE
+    assert answer["value"]["preview"]["code"] == CODE
     assert len(device.wire.raw[-1][1]) <= MAX_MESSAGE_BYTES
