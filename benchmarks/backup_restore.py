@@ -11,7 +11,7 @@ from statistics import median
 
 from benchmarks.agent_job import ARCHIVE, agent, scratch
 from benchmarks.corpora import SMALL_CORPUS
-from benchmarks.measure import Usage, interleaved, run, typical
+from benchmarks.measure import Usage, interleaved, run, typical, warm
 from benchmarks.peers import PEERS, ZIP, Floor, Peer, floor, size_bytes, typical_floor
 from benchmarks.report import mebibytes, megabytes, seconds
 
@@ -113,6 +113,7 @@ Directory = Callable[[], AbstractContextManager[Path]]
 
 def _ours(directory: Directory, corpus: Path, port: int, level: str) -> Round:
     options = {"storage.provider": "local", "local.name": ARCHIVE}
+    warm(corpus)
     with directory() as place, agent(place / "agent", port, {"archive.level": level}) as measured:
         target = place / "restored"
         backup = measured.backup(corpus, options)
@@ -123,6 +124,7 @@ def _ours(directory: Directory, corpus: Path, port: int, level: str) -> Round:
 
 
 def _theirs(directory: Directory, corpus: Path, peer: Peer) -> Round:
+    warm(corpus)
     with directory() as place:
         archive, target = place / ARCHIVE, place / "restored"
         peer.prepare(archive)

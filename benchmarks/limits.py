@@ -14,7 +14,7 @@ import pytest
 
 from benchmarks import corpora
 from benchmarks.agent_job import ARCHIVE, agent, scratch
-from benchmarks.measure import interleaved
+from benchmarks.measure import interleaved, warm
 from benchmarks.transfer_places import PLACES
 
 LOOK_EVERY_S = 0.02
@@ -145,6 +145,7 @@ def _file_s(work: Path, port: int, scale: float, repeat: int) -> dict[int, float
 
 
 def _backup_s(work: Path, corpus: Path, port: int, settings: Mapping[str, object]) -> float:
+    warm(corpus)
     with scratch(work) as place, agent(place / "agent", port, settings) as measured:
         options = {"storage.provider": "local", "local.name": ARCHIVE}
         return measured.backup(corpus, options).wall_s
