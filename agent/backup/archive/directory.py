@@ -1,10 +1,10 @@
 """The central directory while the archive is being made: kept compressed until the end."""
 
-import zlib
 from collections.abc import Iterator
 from contextlib import suppress
 from tempfile import SpooledTemporaryFile
 
+from agent.backup.archive.compressors import isal
 from agent.backup.errors import disk_errors
 
 _BATCH_BYTES = 1 << 16
@@ -21,7 +21,7 @@ class CentralDirectory:
         self.size_bytes = 0
         self._batch: list[bytes] = []
         self._batch_bytes = 0
-        self._deflate = zlib.compressobj(1)
+        self._deflate = isal().compressobj(1)
         self._kept = SpooledTemporaryFile(max_size=_MEMORY_BYTES)  # noqa: SIM115 - closed by close()
 
     def add(self, record: bytes) -> None:
@@ -48,7 +48,7 @@ class CentralDirectory:
         self._keep(self._deflate.flush())
         with disk_errors("cannot keep the archive's directory in a temporary file (TMPDIR)"):
             self._kept.seek(0)  # writes what is still in a buffer
-        inflate = zlib.decompressobj()
+        inflate = isal().decompressobj()
         while block := self._kept.read(_READ_BYTES):
             yield inflate.decompress(block)
 
