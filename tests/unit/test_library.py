@@ -113,6 +113,8 @@ def test_unexportable_entities_are_named_with_and_without_a_backup(home: Home) -
         Unexportable("tpm.key", "unexportable by the device's settings"),
     ]
     assert set(made.unexportable) == set(info.unexportable)
+    with home.unpack("pass") as preview:
+        assert sorted(preview.unexportable) == ["pipe", "tpm.key"]
 
 
 @pytest.mark.parametrize("leave", ["discard", "with", "failure"])
