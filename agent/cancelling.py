@@ -1,6 +1,7 @@
 """The operation `cancel`: stop whatever runs under an id."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Protocol
 
 from agent.admission import Admitted
@@ -16,8 +17,16 @@ class Cancellable(Protocol):
     def cancel(self, correlation_id: str, code: str, message: str) -> None: ...
 
 
-def cancel(workers: Sequence[Cancellable], parameters: Parameters, _device_id: str) -> Admitted:
-    """Admit a cancel of the job or the uploads with this id. Raises `CommandError` 404."""
+def cancel(
+    workers: Sequence[Cancellable],
+    record: Callable[[str, str, str], None],
+    parameters: Parameters,
+    _device_id: str,
+) -> Admitted:
+    """Admit a cancel of the job or the uploads with this id. Raises `CommandError` 404.
+
+    `record` is given id, code and message in the journal's transaction, for what has to outlive a crash.
+    """
     correlation_id = parameters.correlationid
     found = [worker for worker in workers if worker.running(correlation_id)]
     if not found:
@@ -28,4 +37,4 @@ def cancel(workers: Sequence[Cancellable], parameters: Parameters, _device_id: s
         for worker in found:
             worker.cancel(correlation_id, code, message)
 
-    return Admitted(None, lambda: None, begin)
+    return Admitted(None, partial(record, correlation_id, code, message), begin)

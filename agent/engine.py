@@ -97,7 +97,7 @@ class Engine:
             notes=notes,
             trials=self._trials,
         )
-        self.status = Status(self.monitor, self.history, self._previews)
+        self.status = Status(self.monitor, self.history, notes)
         self._restores = Restores(
             settings,
             self._runner,
@@ -122,7 +122,7 @@ class Engine:
             "verify": self._verifications.verify,
             "start": self.uploads.start,
             "trigger": self.uploads.offers.trigger,
-            "cancel": partial(cancel, [self._runner, self.uploads]),
+            "cancel": partial(cancel, [self._runner, self.uploads], self._trials.cancelling),
             "activate": self._periodic.activate,
             "deactivate": self._periodic.deactivate,
             "finalize": self._previews.finalize,

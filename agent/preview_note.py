@@ -17,7 +17,9 @@ from agent.backup.job import STOPPED, WORKING, Job, State
 from agent.backup.roots import Root
 from agent.bootclock import BootClock
 from agent.countdown import Countdown
+from agent.fitting import with_texts_cut
 from agent.journal import Journal
+from agent.messaging.ditto import clipped, encode
 from agent.worker import INTERRUPTED
 
 _KEY = "preview"
@@ -122,6 +124,28 @@ class PreviewNotes:
             self.set(note.over(Stand.FAILED, INTERRUPTED, "the agent was stopped while it was made"))
         return frozenset()
 
+    def value(self, room_bytes: int) -> Mapping[str, Any] | None:
+        """What is known of the preview, in at most so many bytes; None when there is nothing to say."""
+        note = self.current
+        if note is None or note.stand == Stand.RUNNING:
+            return None
+        value: dict[str, Any] = {
+            "id": note.id,
+            "correlationId": note.correlation_id,
+            "state": note.stand,
+            "startTime": note.started,
+        }
+        if note.stand != Stand.WAITING:
+            value |= {"code": note.code, "message": clipped(note.message)}
+            return with_texts_cut(value, ("message", "correlationId"), room_bytes)
+        value |= _numbers(note.facts["difference"])
+        value["unexportable"] = note.facts["unexportable"]
+        value["secondsLeft"] = round(self.counted(note).left_s)
+        for names in ("unexportable", "lost"):
+            while len(encode(value)) > room_bytes and value[names]:
+                value[names] = value[names][:-1]
+        return with_texts_cut(value, ("correlationId",), room_bytes)
+
 
 def forget_preview(journal: Journal, job_id: str) -> None:
     """Nothing is unpacked any more; what could not be removed stays known, for the next start."""
@@ -141,3 +165,8 @@ def _read(text: str | None) -> PreviewNote | None:
         return None
     countdown = note["countdown"]
     return PreviewNote(**{**note, "countdown": countdown and Countdown(*countdown)})
+
+
+def _numbers(difference: Mapping[str, Any]) -> dict[str, Any]:
+    names = ("added", "changed", "removed", "kept", "lost")
+    return {name: difference[name] for name in names} | {"bytes": difference["size_bytes"]}

@@ -10,7 +10,6 @@ from dataclasses import asdict, fields, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import structlog
 
@@ -24,10 +23,9 @@ from agent.backup.trial import Trial
 from agent.bootclock import BootClock
 from agent.countdown import Countdown, note_interval_s
 from agent.durations import format_duration
-from agent.fitting import with_texts_cut
 from agent.journal import Journal
 from agent.mailbox import Mailbox, Timer
-from agent.messaging.ditto import EXECUTION_FAILED, PARAMETER_INVALID, CommandError, clipped, encode
+from agent.messaging.ditto import EXECUTION_FAILED, PARAMETER_INVALID, CommandError, clipped
 from agent.orders import into
 from agent.parameters import Parameters
 from agent.preview_note import PreviewNote, PreviewNotes, Stand, forget_preview
@@ -235,32 +233,3 @@ class Previews:
 
     def _into(self, note: PreviewNote, job: Job, trial: Trial | None = None) -> Into:
         return into(self._settings, job, *note.into(), note.mode, trial=trial)
-
-    # Being asked
-
-    def value(self, room_bytes: int) -> Mapping[str, Any] | None:
-        """What is known of the preview, in at most so many bytes; None when there is nothing to say."""
-        note = self._notes.current
-        if note is None or note.stand == Stand.RUNNING:
-            return None
-        value: dict[str, Any] = {
-            "id": note.id,
-            "correlationId": note.correlation_id,
-            "state": note.stand,
-            "startTime": note.started,
-        }
-        if note.stand != Stand.WAITING:
-            value |= {"code": note.code, "message": clipped(note.message)}
-            return with_texts_cut(value, ("message", "correlationId"), room_bytes)
-        value |= _numbers(note.facts["difference"])
-        value["unexportable"] = note.facts["unexportable"]
-        value["secondsLeft"] = round(self._notes.counted(note).left_s)
-        for names in ("unexportable", "lost"):
-            while len(encode(value)) > room_bytes and value[names]:
-                value[names] = value[names][:-1]
-        return with_texts_cut(value, ("correlationId",), room_bytes)
-
-
-def _numbers(difference: Mapping[str, Any]) -> dict[str, Any]:
-    names = ("added", "changed", "removed", "kept", "lost")
-    return {name: difference[name] for name in names} | {"bytes": difference["size_bytes"]}

@@ -10,14 +10,14 @@ from agent.history import History
 from agent.messaging.ditto import MAX_MESSAGE_BYTES, encode
 from agent.monitor import Monitor
 from agent.parameters import Parameters
-from agent.previews import Previews
+from agent.preview_note import PreviewNotes
 
 _ROOM_BYTES = MAX_MESSAGE_BYTES // 2
 """The rest of the message is for its envelope and other properties."""
 
 
 class Status:
-    def __init__(self, monitor: Monitor, history: History, previews: Previews) -> None:
+    def __init__(self, monitor: Monitor, history: History, previews: PreviewNotes) -> None:
         self._monitor, self._history, self._previews = monitor, history, previews
 
     def status(self, _parameters: Parameters, room_bytes: int) -> Mapping[str, Any]:

@@ -4,6 +4,7 @@ There is at most one, the job that runs. How much time is left is noted in the j
 it counts on over restarts and boots. Belongs to the main thread.
 """
 
+import json
 import sqlite3
 from dataclasses import dataclass
 from datetime import timedelta
@@ -14,7 +15,7 @@ import structlog
 from agent.admission import Admitted
 from agent.backup.context import Command
 from agent.backup.errors import NotConfirmed
-from agent.backup.job import CONFIRMED, ON_TRIAL, Job, State
+from agent.backup.job import CONFIRMED, ON_TRIAL, VERDICT, Job, State
 from agent.backup.trial import Trial, TrialNote
 from agent.bootclock import BootClock
 from agent.countdown import note_interval_s
@@ -136,6 +137,15 @@ class Trials:
         """From here on no restart makes the confirmation undone: only a health command may."""
         with self._journal.transaction() as db:
             db.execute("REPLACE INTO checkpoints VALUES (?, ?, 'yes')", (entry.job.id, CONFIRMED))
+
+    def cancelling(self, correlation_id: str, code: str, message: str) -> None:
+        """Inside the journal's transaction: a cancel that was answered leads back after a crash, too."""
+        entry = self._current
+        if entry is None or entry.job.correlation_id != correlation_id or entry.trial.decision.is_confirmed:
+            return
+        with self._journal.transaction() as db:
+            verdict = json.dumps([code, message])
+            db.execute("REPLACE INTO checkpoints VALUES (?, ?, ?)", (entry.job.id, VERDICT, verdict))
 
     def _why_not(self, wanted: str) -> str:
         shown = f" with id '{clipped(wanted, 80)}'" if wanted else ""

@@ -52,13 +52,13 @@ class Decision:
 
     def __init__(self) -> None:
         self._made = threading.Event()
-        self._confirmed = False
+        self.is_confirmed = False
         self._refusal: JobError | None = None
         self.health = CancelToken()
         """For the health command: nobody waits for its end when the restore is taken back anyway."""
 
     def confirm(self) -> None:
-        self._confirmed = True
+        self.is_confirmed = True
         self._made.set()
 
     def refuse(self, reason: JobError) -> None:
@@ -75,7 +75,7 @@ class Decision:
         self._made.wait()
         if self._refusal:
             raise self._refusal
-        if not self._confirmed:
+        if not self.is_confirmed:
             if token.interrupted:
                 raise OnTrial(token.message)
             token.check()

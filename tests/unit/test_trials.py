@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from agent.backup.job import COMMITTED, ON_TRIAL, WORKING
-from tests.support.fakes import Device
+from tests.support.fakes import DEVICE, Device
 from tests.support.restoring import is_clean
 from tests.support.trees import Dir, File, Spec, differences, make_tree, snapshot, write_zip
 
@@ -262,6 +262,20 @@ def test_a_confirm_that_was_answered_counts_after_a_crash(tmp_path: Path) -> Non
     device.service._engine.begin()
     device.finish()
     assert (states(device), is_new(device)) == ([STARTED, FINISHED], True)
+    device.close()
+
+
+def test_a_cancel_that_was_answered_leads_back_after_a_crash(tmp_path: Path) -> None:
+    device = home(tmp_path)
+    before = data(device)
+    on_trial(device)
+    value = {"correlationId": "T", "statusCode": "mine", "message": "no good"}
+    admitted = device.service._engine.operations().admit("cancel", value, DEVICE)
+    with device.journal.transaction():
+        admitted.record()
+    killed(device)
+    assert states(device) == [STARTED, ("RESTORE_FAILED", "mine")]
+    assert differences(before, data(device)) == []
     device.close()
 
 
