@@ -9,7 +9,7 @@ from functools import partial
 import pytest
 
 from tests.faults.stage import Stage
-from tests.faults.stories import LOCAL, Teller, check_goes_on, contents
+from tests.faults.stories import LOCAL, THREE, Teller, check_goes_on, contents
 from tests.faults.tally import tally
 from tests.support.incubator import Hatched
 from tests.support.syscalls import Call, Verdict
@@ -22,6 +22,7 @@ JOBS: dict[str, tuple[str, dict[str, str]]] = {
     "backup to https": ("backup", {"https.url": ""}),
     "restore from local": ("restore", LOCAL),
     "restore from https": ("restore", {"https.url": ""}),
+    "three roots": ("restore", {**LOCAL, **THREE}),
 }
 _FREES = ("unlink", "rmdir", "fsync", "fdatasync", "syncfs", "chmod", "chown", "utime", "fchmod", "fchown")
 

@@ -1,5 +1,6 @@
 """Several directories become new together, or none does; the mark in the first one says which."""
 
+import errno
 import os
 import shutil
 from pathlib import Path
@@ -8,7 +9,7 @@ import pytest
 
 from agent.backup.archive.reader import ArchiveReader
 from agent.backup.cancel import CancelToken
-from agent.backup.errors import Cancelled, IoError
+from agent.backup.errors import Cancelled, IoError, JobError
 from agent.backup.restore import (
     Restore,
     RestoreOptions,
@@ -21,6 +22,7 @@ from agent.backup.restore import (
     recover_together,
     work_id,
 )
+from tests.support.diskfaults import NEVER, striking
 from tests.support.restoring import JOB, LIMITS, is_clean
 from tests.support.trees import Dir, File, Spec, differences, make_tree, snapshot, write_zip
 
@@ -76,6 +78,29 @@ def test_when_one_cannot_all_stay_old(device: Device) -> None:
         together.commit()
     together.discard()
     device.check(b"old")
+
+
+def eio() -> None:
+    raise OSError(errno.EIO, "")
+
+
+@pytest.mark.parametrize("twice", [False, True], ids=["once", "twice"])
+def test_a_failure_at_any_change_of_a_disk_leaves_all_old(device: Device, twice: bool) -> None:
+    """Refused twice, a way back may be left to the recovery, which knows that it was told as failed."""
+    at = 0
+    failed = True
+    while failed:
+        at, failed = at + 1, False
+        together = device.unpacked()
+        try:
+            with striking(at, eio), striking(at if twice else NEVER, eio):
+                together.commit()
+        except JobError:
+            failed = True
+        together.discard()
+        recover_together(device.left, JOB, failed=failed)
+        device.check(b"old" if failed else b"new")
+    assert at > 20
 
 
 def test_a_cancel_in_the_middle_takes_all_back(device: Device) -> None:
