@@ -2,22 +2,38 @@
 
 Checkpoint keys: `s3.endpoint`, `s3.bucket`, `s3.key` and `s3.identity` say what is uploaded,
 `s3.upload_id` where to; `s3.etags` is "md5" where the ETag of a part is its MD5, `s3.etag` what the
-object's is going to be.
+object's is going to be. `s3.begun` is when (seconds since 1970) an upload was asked for whose id is not known
+yet, and never will be when the answer is lost: then it is looked for.
 """
 
+import time
 from base64 import b64encode
 from collections.abc import Mapping
 from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from providers.api import Checkpoint, Stored
 from providers.aws.client import Client
 from providers.aws.errors import errors, not_a_store
 from providers.aws.etag import etag_of, etag_of_parts, is_keyed, md5_in
-from providers.errors import Corrupted, NotFound, Rejected, StorageError, Unreachable, translating
+from providers.errors import (
+    AccessDenied,
+    Corrupted,
+    NotFound,
+    Rejected,
+    StorageError,
+    Unreachable,
+    translating,
+)
 from providers.parts import Part
 
-_KEYS = ("s3.endpoint", "s3.bucket", "s3.key", "s3.identity", "s3.upload_id", "s3.etags", "s3.etag")
+_KEYS = (
+    *("s3.endpoint", "s3.bucket", "s3.key", "s3.identity", "s3.begun", "s3.upload_id"),
+    *("s3.etags", "s3.etag"),
+)
+_CLOCKS_DIFFER = timedelta(minutes=20)
+"""S3 refuses whoever's clock differs by more than 15 minutes (RequestTimeTooSkewed)."""
 
 
 class Multipart:
@@ -77,6 +93,9 @@ class Multipart:
             self._stored_before = self._is_stored()
             if self._stored_before:
                 return {}
+        self._abort_unknown()
+        self._checkpoint.pop("s3.upload_id", None)
+        self._checkpoint["s3.begun"] = str(int(time.time()))
         with translating(errors(self._place)):
             reply = self._client.create_multipart_upload(
                 Bucket=self._bucket, Key=self._name, Metadata=self._metadata
@@ -119,9 +138,32 @@ class Multipart:
             if self._checkpoint["s3.endpoint"] != self._endpoint:
                 raise Rejected("the upload that is to be aborted is at another store")
             bucket, name = self._checkpoint["s3.bucket"], self._checkpoint["s3.key"]
-            with suppress(NotFound), translating(errors(f"s3://{bucket}/{name}")):
-                self._client.abort_multipart_upload(Bucket=bucket, Key=name, UploadId=upload_id)
+            self._abort(bucket, name, upload_id)
+        else:
+            self._abort_unknown()
         self._forget()
+
+    def _abort(self, bucket: str, name: str, upload_id: str) -> None:
+        with suppress(NotFound), translating(errors(f"s3://{bucket}/{name}")):
+            self._client.abort_multipart_upload(Bucket=bucket, Key=name, UploadId=upload_id)
+
+    def _abort_unknown(self) -> None:
+        """Abort the upload that was asked for, and not heard of: of this very object, and of that time."""
+        begun = self._checkpoint.get("s3.begun")
+        if (
+            not begun
+            or "s3.upload_id" in self._checkpoint
+            or self._checkpoint["s3.endpoint"] != self._endpoint
+        ):
+            return
+        bucket, name = self._checkpoint["s3.bucket"], self._checkpoint["s3.key"]
+        # Whoever may not list them leaves it to a lifecycle rule; some stores know no list, or no empty one.
+        with suppress(NotFound, AccessDenied, Rejected), translating(errors(f"s3://{bucket}/{name}")):
+            pages = self._client.get_paginator("list_multipart_uploads").paginate(Bucket=bucket, Prefix=name)
+            for upload in [upload for page in pages for upload in page.get("Uploads", ())]:
+                moved = upload["Initiated"] - datetime.fromtimestamp(int(begun), UTC)
+                if upload["Key"] == name and abs(moved) < _CLOCKS_DIFFER:
+                    self._abort(bucket, name, upload["UploadId"])
 
     def _complete(self, parts: int) -> None:
         etags = [self._etags[number] for number in range(1, parts + 1)]

@@ -57,17 +57,27 @@ class S3Place:
             return data
         return None
 
+    def remove(self, name: str) -> None:
+        self.client.delete_object(Bucket=self.bucket, Key=name)
+
     def names(self) -> list[str]:
         pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket)
         return sorted(entry["Key"] for page in pages for entry in page.get("Contents", ()))
 
     def leftovers(self) -> list[str]:
         """Unfinished multipart uploads."""
+        return [f"{name} {upload_id}" for name, upload_id in self._uploads()]
+
+    def abort_all(self) -> None:
+        for name, upload_id in self._uploads():
+            self.client.abort_multipart_upload(Bucket=self.bucket, Key=name, UploadId=upload_id)
+
+    def _uploads(self) -> list[tuple[str, str]]:
         try:
             uploads = self.client.list_multipart_uploads(Bucket=self.bucket).get("Uploads", ())
         except self.client.exceptions.NoSuchUpload:  # rclone's way to say that there is none
             return []
-        return [f"{upload['Key']} {upload['UploadId']}" for upload in uploads]
+        return [(upload["Key"], upload["UploadId"]) for upload in uploads]
 
 
 @contextmanager

@@ -80,12 +80,18 @@ class AzurePlace:
         except ResourceNotFoundError:
             return None
 
+    def remove(self, name: str) -> None:
+        self.client.delete_blob(name)
+
     def names(self) -> list[str]:
         return sorted(self.client.list_blob_names())
 
     def leftovers(self) -> list[str]:
         """Nothing: blocks that are never committed cannot be deleted, the service drops them by itself."""
         return []
+
+    def abort_all(self) -> None:
+        """Nothing, for the same reason."""
 
 
 @contextmanager

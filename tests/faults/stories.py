@@ -222,14 +222,18 @@ def _preview_runs(agent: Hatched) -> bool:
 
 
 def hand_over(teller: Teller, url: str) -> str:
-    """Backup, request, start; an upload that was interrupted is started again, as a backend does."""
     teller.announced()
+    return hand_over_to({"https.url": url}, teller)
+
+
+def hand_over_to(options: dict[str, str], teller: Teller) -> str:
+    """Backup, request, start; an upload that was interrupted is started again, as a backend does."""
     state = str(teller.run("backup", "X", {})["state"])
     if state == "BACKUP_FAILED":
         return state
     teller.until(lambda: teller.requests("X#1"), "the upload request")
     for attempt in range(1, 4):
-        header = teller.command("start", "X#1", {"https.url": url})
+        header = teller.command("start", "X#1", options)
         assert teller.answers(header)[0]["status"] == 204, teller.answers(header)
         teller.until(partial(_ended_times, teller, attempt), "the upload's end")
         if teller.ends("X", LAST_UPLOAD)[-1]["state"] == "SUCCESS":
