@@ -111,7 +111,12 @@ class Workers:
         def body() -> None:
             structlog.contextvars.bind_contextvars(correlation_id=task.correlation_id)
             outcome = _attempt(lambda: self._work(task, abandoned), task.tools.token)
-            self.mailbox.post(partial(ended, outcome))
+            self.mailbox.post(partial(over, outcome))
+
+        def over(outcome: Outcome[Result]) -> None:
+            # It leads back to the task: what a job held would stay until the next garbage collection.
+            task.tools.give_up = lambda: None
+            ended(outcome)
 
         def give_up() -> None:
             if task.tools.token.in_foreign_hands and not ended.called:

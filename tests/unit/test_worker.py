@@ -1,7 +1,10 @@
 """Threads at work: told to end, left to themselves, and seen when they do not."""
 
+import gc
 import threading
+import weakref
 from datetime import timedelta
+from functools import partial
 
 import pytest
 
@@ -105,3 +108,33 @@ def end_of(name: str) -> None:
         if thread.name == name:
             thread.join(10)
             assert not thread.is_alive()
+
+
+def test_what_work_held_goes_when_it_has_ended(journal: Journal, mailbox: Mailbox) -> None:
+    """Without waiting for the garbage collection, which comes late in a process that is small."""
+    workers = workers_with(journal, mailbox)
+
+    class Held:
+        pass
+
+    def work(_context: Context, _held: Held) -> None:
+        pass
+
+    held, ended = Held(), threading.Event()
+    gone = weakref.ref(held)
+    task = Task(
+        owner="it", correlation_id="X", tools=workers.tools(), place=None,
+        work=partial(work, _held=held), ended=lambda _outcome: ended.set(), moved=lambda _bytes: None,
+    )  # fmt: skip
+    gc.disable()
+    try:
+        workers.start(task)
+        del task, held
+        while not ended.is_set():
+            if action := mailbox._next():
+                action()
+        end_of("work-it")
+        del action
+        assert gone() is None
+    finally:
+        gc.enable()
