@@ -4,6 +4,7 @@ It knows nothing of how a command came or who is told; the faces around it are b
 Belongs to the main thread.
 """
 
+import sqlite3
 from functools import partial
 
 import structlog
@@ -17,7 +18,7 @@ from agent.health import Health
 from agent.history import History
 from agent.info import Info
 from agent.journal import DEVICE, Journal
-from agent.mailbox import Mailbox
+from agent.mailbox import Action, Mailbox
 from agent.messaging.ditto import EXECUTION_FAILED, CommandError
 from agent.monitor import Monitor
 from agent.operations import Inquiry, Operation, Operations, Question
@@ -41,6 +42,8 @@ from agent.worker import Workers
 
 log = structlog.get_logger(__name__)
 
+WRITE_AGAIN_S = 2.0
+"""How long to wait before a journal that could not be written is tried again."""
 TAKE_UP_S = 1.0
 """How long what an earlier run left waits for a job to end, before it looks again."""
 
@@ -139,9 +142,30 @@ class Engine:
 
     def begin(self) -> None:
         """Take up what an earlier run left undone."""
+        self._written(self._settle_in)
+        self._take_up(self._recovered)
+
+    def _settle_in(self) -> None:
         self.uploads.offers.adopt()
         self._previews.begin()
-        self._take_up(self._recovered)
+
+    def _written(self, action: Action) -> None:
+        """Do what writes to the journal, now or when it can be: a full disk is no reason not to answer."""
+        try:
+            action()
+        except sqlite3.Error:
+            log.exception("the journal cannot be written: trying again")
+            self._twin.withdrawn()
+            self._later(WRITE_AGAIN_S, partial(self._write_late, action))
+
+    def _write_late(self, action: Action) -> None:
+        try:
+            action()
+        except sqlite3.Error:
+            self._twin.withdrawn()
+            self._later(WRITE_AGAIN_S, partial(self._write_late, action))
+        else:
+            self._twin.settled()
 
     def _take_up(self, recovered: Recovered) -> None:
         """Go on with trials, then run afterRestoreCmd for whoever was stopped: one after the other."""
@@ -158,6 +182,9 @@ class Engine:
 
     def identified(self) -> None:
         """The device knows who it is: say what became of earlier jobs, and begin with the periodic ones."""
+        self._written(self._begin_as_identified)
+
+    def _begin_as_identified(self) -> None:
         self.report_recovered()
         device_id = self._twin.identity.device_id
         self._periodic.begin(device_id)
@@ -171,10 +198,10 @@ class Engine:
         """Say what became of the jobs that an earlier run of the agent did not see to their end."""
         if self._reported:  # another identity later on: what runs now is not interrupted
             return
-        self._reported = True
         with self._journal.transaction():
             self._report(self._recovered)
             self.uploads.report_interrupted()
+        self._reported = True
 
     def _report(self, recovered: Recovered) -> None:
         for job in recovered.ended:

@@ -23,7 +23,7 @@ from agent.backup.errors import IoError
 from agent.backup.job import STOPPED, WORKING, Job, Kind, State, format_time, parse_time
 from agent.backup.restore import Left, read_left
 from agent.checkpoints import JournalCheckpoint
-from agent.journal_file import checked, is_corrupt, make_private, sync_always
+from agent.journal_file import is_corrupt, make_private, opened, sync_always
 
 log = structlog.get_logger(__name__)
 
@@ -64,14 +64,14 @@ class Journal:
         self.path, self._kept_jobs = path, kept_jobs
         make_private(path)
         try:
-            self._db = checked(path)
+            self._db = opened(path)
             self._read_all()
         except (sqlite3.Error, ValueError, LookupError, TypeError) as error:
             if not is_corrupt(error):
                 raise
             aside = self._set_aside()
             log.error("journal is corrupt, a fresh one is started", journal=str(path), set_aside=str(aside))
-            self._db = checked(path)
+            self._db = opened(path)
         # SQLite syncs what it writes, but not always the names of the journal and its log.
         sync_directory(path.parent)
 

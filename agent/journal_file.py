@@ -1,9 +1,12 @@
 """The journal's file: its tables, how it is opened, and when it counts as corrupt."""
 
+import errno
 import os
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+
+from agent.backup.durable import sync_directory
 
 _MIGRATIONS = (
     """
@@ -76,6 +79,8 @@ def sync_always(connection: sqlite3.Connection) -> None:
     connection.execute("PRAGMA synchronous=FULL")
 
 
+_OPENING_BYTES, _SPARE_BYTES = 64 << 10, 256 << 10
+"""What opening takes: the index of the log, and its first pages. What is kept for that and some commands."""
 _DISK_OR_OTHERS = {
     sqlite3.SQLITE_BUSY,
     sqlite3.SQLITE_LOCKED,
@@ -114,6 +119,29 @@ def _check_schema(connection: sqlite3.Connection) -> None:
         same = connection.execute(query).fetchall() == wanted.execute(query).fetchall()
     if not same:
         raise sqlite3.DatabaseError("the tables are not those of this release")
+
+
+def opened(path: Path) -> sqlite3.Connection:
+    """`checked`, and on a disk that is full with the room that an earlier run has kept for this.
+
+    SQLite makes two files when it opens a journal, and maps one of them: without room that is a SIGBUS. And
+    an agent that could not start until somebody makes room would be deaf: nobody could tell it to.
+    Raises OSError when there is no room at all.
+    """
+    spare, status = path.with_name("spare"), os.statvfs(path.parent)
+    if status.f_bavail * status.f_frsize < _OPENING_BYTES:
+        spare.unlink(missing_ok=True)
+        sync_directory(path.parent)  # only then ext4 has the room back
+        if os.statvfs(path.parent).f_bfree * status.f_frsize < _OPENING_BYTES:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    connection = checked(path)
+    if not spare.exists():
+        try:
+            make_private(spare)
+            spare.write_bytes(bytes(_SPARE_BYTES))
+        except OSError:  # next time, perhaps
+            spare.unlink(missing_ok=True)
+    return connection
 
 
 def checked(path: Path) -> sqlite3.Connection:

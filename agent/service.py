@@ -1,7 +1,9 @@
 """The composition root: builds everything, starts it, stops it in order."""
 
 import logging
+import os
 import signal
+import sqlite3
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -199,5 +201,12 @@ def run(settings: Settings, notices: Sequence[Notice]) -> int:
         service = Service(settings)
     except (StorageInUse, NewerJournal) as error:
         log.error(str(error))
+        return 1
+    except OSError as error:
+        log.error(f"storage '{settings.storage}' cannot be used: {os.strerror(error.errno or 0)}")
+        return 1
+    except sqlite3.Error as error:
+        code = getattr(error, "sqlite_errorname", "unknown error")
+        log.error(f"storage '{settings.storage}' cannot be used: its journal cannot be opened ({code})")
         return 1
     return service.run()

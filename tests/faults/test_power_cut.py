@@ -28,7 +28,7 @@ _MAY_COME_BACK = re.compile(
     # What the journal must have is asked for by itself: the rest of its log may be what needs no sync. The
     # log's index is made anew after a crash, and what is incomplete is removed at the start.
     r"write \S+/journal\.db-wal|journal\.db-shm|(create|remove) \S+/journal\.db-journal"
-    r"|(create|truncate|write) \S+/lock$|remove \S+/(backups|downloads)/\S+\.(part|direct)"
+    r"|(create|truncate|write) \S+/(lock|spare)$|remove \S+/(backups|downloads)/\S+\.(part|direct)"
 )
 _END = re.compile(rb'"state":"(BACKUP_|RESTORE_)?(FINISHED|FAILED|SUCCESS|CANCELED)"')
 
