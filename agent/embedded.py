@@ -7,16 +7,16 @@ nowhere; jobs of the agent that were interrupted are left for the agent to repor
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from agent.engine import Engine
+from agent.engine.engine import Engine
+from agent.engine.parameters import Parameters
+from agent.engine.staging import Staging
+from agent.faces.twin import Twin
 from agent.journal import DEVICE, Journal
 from agent.log import use_logging_of_host
 from agent.mailbox import Mailbox
 from agent.messaging.hono import Identity
 from agent.messaging.outbox import Outbox
-from agent.parameters import Parameters
 from agent.settings import Settings
-from agent.staging import Staging
-from agent.twin import Twin
 
 LOOK_AGAIN_S = 0.01
 UNKNOWN_DEVICE = "unknown:unknown"
@@ -41,7 +41,7 @@ class Embedded:
         twin.identity = Identity(device_id)
         self._device_id = device_id
         self._engine = Engine(
-            settings, self._mailbox, staging=self._staging, journal=self._journal, twin=twin
+            settings, self._mailbox, staging=self._staging, journal=self._journal, listener=twin
         )
         self._operations = self._engine.operations()
 

@@ -20,14 +20,14 @@ from agent.backup.archive.reader import ArchiveReader
 from agent.backup.errors import JobError, disk_errors
 from agent.backup.stock import Stock, take_stock
 from agent.embedded import Embedded
-from agent.journal_file import NewerJournal
+from agent.engine.parameters import BACKUP_PASSCODE, RESTORE_PASSCODE, Parameters
+from agent.engine.sealing import unseal_for
+from agent.engine.selecting import Selecting
+from agent.engine.staging import StorageInUse
+from agent.journal.file import NewerJournal
 from agent.messaging.ditto import CommandError
-from agent.parameters import BACKUP_PASSCODE, RESTORE_PASSCODE, Parameters
-from agent.sealing import unseal_for
-from agent.selecting import Selecting
 from agent.settings import Settings, TargetSettings
-from agent.settings_load import SettingsError, load
-from agent.staging import StorageInUse
+from agent.settings.load import SettingsError, load
 
 __all__ = ["BackupCreate", "BackupError", "BackupInfo", "Preview", "Unexportable"]
 __all__ += ["backup_info", "create_backup", "unpack_backup"]

@@ -12,26 +12,26 @@ import structlog
 
 from agent import __version__, notify
 from agent.allocator import keep_small
-from agent.control import Control
-from agent.engine import Engine
-from agent.fatal import FatalCommands
-from agent.feature import Feature
+from agent.engine.engine import Engine
+from agent.engine.staging import Staging, StorageInUse
+from agent.faces.control import Control
+from agent.faces.fatal import FatalCommands
+from agent.faces.feature import Feature
+from agent.faces.local_face import LocalFace
+from agent.faces.metrics import Metrics
+from agent.faces.presence import Presence
+from agent.faces.redelivery import Redeliveries
+from agent.faces.rivals import Rivals
+from agent.faces.status_feature import StatusFeature
+from agent.faces.twin import Twin
 from agent.journal import Journal
-from agent.journal_file import NewerJournal
-from agent.local_face import LocalFace
+from agent.journal.file import NewerJournal
 from agent.log import setup as set_up_logging
 from agent.mailbox import Mailbox
 from agent.messaging.link import Broker
 from agent.messaging.outbox import Outbox
-from agent.metrics import Metrics
-from agent.presence import Presence
-from agent.redelivery import Redeliveries
-from agent.rivals import Rivals
 from agent.settings import Settings
-from agent.settings_sources import Notice
-from agent.staging import Staging, StorageInUse
-from agent.status_feature import StatusFeature
-from agent.twin import Twin
+from agent.settings.sources import Notice
 from agent.watchdog import Watchdog
 
 log = structlog.get_logger(__name__)
@@ -59,7 +59,7 @@ class Service:
         self._outbox = Outbox(self._journal)
         self._twin = Twin(settings, self._journal, self._outbox)
         self._engine = Engine(
-            settings, self._mailbox, staging=self._staging, journal=self._journal, twin=self._twin
+            settings, self._mailbox, staging=self._staging, journal=self._journal, listener=self._twin
         )
         self._stopping = False
         self._build_faces()

@@ -21,7 +21,7 @@ from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags, MQTTMessage
 from paho.mqtt.enums import MQTTErrorCode
 from paho.mqtt.reasoncodes import ReasonCode
 
-from agent.log_sparing import SparingLog
+from agent.log.sparing import SparingLog
 from agent.messaging.backlog import Backlog
 from agent.messaging.client import BrokerClient
 from agent.password_file import read_password

@@ -12,7 +12,7 @@ from agent.send.options import UnusableOption, gathered, read_secret, read_secre
 
 if TYPE_CHECKING:
     from agent.messaging.link import Broker
-    from agent.settings_kinds import BrokerAddress
+    from agent.settings.kinds import BrokerAddress
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from agent.messaging.hono import Identity, valid_device_id
 from agent.send.options import SOURCES, option, secret_source
 
 if TYPE_CHECKING:
-    from agent.settings_kinds import BrokerAddress
+    from agent.settings.kinds import BrokerAddress
 
 _OPERATIONS = {
     "backup": "archive a directory of the device",
@@ -140,7 +140,7 @@ def _reader(fields: Mapping[str, str]) -> Callable[[argparse.Namespace], dict[st
 
 
 def _address(text: str) -> "BrokerAddress":
-    from agent.settings_kinds import parse_broker
+    from agent.settings.kinds import parse_broker
 
     try:
         return parse_broker(text)

@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from agent.admission import device_tag
 from agent.backup.archive.manifest import FORMAT
 from agent.backup.job import archive_name
 from agent.backup.seal.keys import Passcode
 from agent.backup.seal.payload import sealed
+from agent.engine.admission import device_tag
 from tests.support.agent_process import PROGRAM
 from tests.support.archives import archive_of
 from tests.support.http_server import HttpServer, Received, Say

@@ -13,7 +13,7 @@ from typing import Any
 from agent.messaging.hono import Identity
 from agent.messaging.link import Delivery
 from agent.service import Service
-from agent.settings_load import load
+from agent.settings.load import load
 from providers.api import Checkpoint, Sink, Source, Stored
 from providers.errors import Corrupted, NotFound
 from tests.support.ditto_schema import check

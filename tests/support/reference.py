@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from agent.settings_keys import KEYS, Key
+from agent.settings.keys import KEYS, Key
 
 ROOT = Path(__file__).parents[2]
 REFERENCE = ROOT / "config" / "reference.json"

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.settings_load import SettingsError, effective, load
+from agent.settings.load import SettingsError, effective, load
 from providers.address import parse_address
 from providers.allow import Allow, HostPattern, host_pattern, literal
 from providers.errors import NotAllowed

@@ -10,8 +10,8 @@ import pytest
 
 from agent import __version__
 from agent.cli import COMMANDS, main
-from agent.cli_settings import parse_settings_arguments
-from agent.settings_keys import KEYS
+from agent.cli.settings import parse_settings_arguments
+from agent.settings.keys import KEYS
 
 MARK = "marked-secret-3f7a"
 

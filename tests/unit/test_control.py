@@ -12,8 +12,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from agent.cli_local import Agent, NotAnswered, Refused, connected
-from agent.control import MAX_REQUEST_BYTES, SOCKET_NAME, Answer, Control, address
+from agent.cli.local import Agent, NotAnswered, Refused, connected
+from agent.engine.operations import Answer
+from agent.faces.control import MAX_REQUEST_BYTES, SOCKET_NAME, Control, address
 from agent.mailbox import Mailbox
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from agent.expiry import RELEASED, check_not_expired, timeout_s
+from agent.faces.expiry import RELEASED, check_not_expired, timeout_s
 from agent.messaging.ditto import CommandError, Envelope, Number
 
 NOW = datetime(2026, 12, 24, 18, 0, tzinfo=UTC)

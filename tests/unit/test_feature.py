@@ -13,10 +13,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from agent.faces.presence import MAX_EARLY_BYTES
+from agent.faces.redelivery import Redeliveries
 from agent.messaging.ditto import MAX_MESSAGE_BYTES
 from agent.messaging.link import Delivery
-from agent.presence import MAX_EARLY_BYTES
-from agent.redelivery import Redeliveries
 from tests.support.fakes import DEVICE, FEATURE, LAST_OPERATION, THING, Device, command
 from tests.support.stalling import stalling
 from tests.unit.test_ditto import JSON

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from agent.backup.job import Job, Kind, format_time
-from agent.health import LAST_VERIFIED, NEVER, Health
-from agent.history import History
+from agent.engine.questions.health import LAST_VERIFIED, NEVER, Health
+from agent.engine.questions.history import History
 from agent.journal import Journal
 from agent.mailbox import Action, Timer
 

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from agent.backup.job import Job, Kind
-from agent.history import History
+from agent.engine.parameters import Parameters
+from agent.engine.questions.history import History
 from agent.journal import Journal
 from agent.messaging.ditto import CommandError, encode
-from agent.parameters import Parameters
 
 START = datetime(2026, 1, 2, 3, 4, 5, 678, tzinfo=UTC)
 ROOM_BYTES = 1700

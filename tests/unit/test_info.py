@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from agent.info import Info
+from agent.engine.parameters import Parameters
+from agent.engine.questions.info import Info
 from agent.messaging.ditto import CommandError, encode
-from agent.parameters import Parameters
 from tests.support.fakes import Device
 from tests.support.trees import Dir, File, Spec, make_tree
 

@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from agent.backup.job import COMMITTED, WORKING, Job, Kind
+from agent.faces.redelivery import CommandId, Redeliveries, Repeated
 from agent.journal import KEPT_JOBS, Journal
-from agent.journal_file import NewerJournal
-from agent.redelivery import CommandId, Redeliveries, Repeated
+from agent.journal.file import NewerJournal
 
 START = datetime(2026, 11, 21, 22, 28, 8, 388229, UTC)
 JOB = Job("job-1", Kind.RESTORE, "c\n#1", START)

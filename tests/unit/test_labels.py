@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.backup.label import Label
-from agent.history import History
-from agent.labels import read_label
+from agent.engine.labels import read_label
+from agent.engine.parameters import read_parameters
+from agent.engine.questions.history import History
 from agent.messaging.ditto import PARAMETER_INVALID, CommandError, Number
-from agent.parameters import read_parameters
 from tests.support.fakes import Device
 
 NOW = datetime(2026, 11, 21, 22, 28, 8, 388229, UTC)

@@ -9,12 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.backup.job import Job, Kind
-from agent.fitting import shortened
-from agent.history import History
+from agent.engine.parameters import Parameters
+from agent.engine.questions.fitting import shortened
+from agent.engine.questions.history import History
+from agent.engine.questions.left_out import MOST_JOBS, LeftOut
 from agent.journal import Journal
-from agent.left_out import MOST_JOBS, LeftOut
 from agent.messaging.ditto import encode
-from agent.parameters import Parameters
 
 NAMES = [(f"directory/socket-{number}", "socket") for number in range(1000)]
 NOW = datetime(2026, 1, 2, tzinfo=UTC)

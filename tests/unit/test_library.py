@@ -14,12 +14,12 @@ from pathlib import Path
 import pytest
 
 from agent.embedded import Embedded
-from agent.history import History
+from agent.engine.parameters import Parameters
+from agent.engine.questions.history import History
+from agent.engine.staging import Staging
 from agent.journal import Journal
 from agent.library import BackupError, Preview, Unexportable, backup_info, create_backup, unpack_backup
-from agent.parameters import Parameters
-from agent.settings_load import load
-from agent.staging import Staging
+from agent.settings.load import load
 from tests.support.trees import Dir, File, Found, Link, Spec, differences, make_tree, snapshot
 from tests.support.waiting import wait_until
 

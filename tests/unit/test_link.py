@@ -15,7 +15,7 @@ from agent.messaging import backlog as backlog_module
 from agent.messaging import link as link_module
 from agent.messaging.link import Broker, Delivery, Events, Link
 from agent.service import Service
-from agent.settings_load import load
+from agent.settings.load import load
 from tests.support.faultproxy import FaultProxy
 from tests.support.mosquitto import Mosquitto, free_port, mosquitto
 from tests.support.waiting import wait_until

@@ -15,9 +15,9 @@ import pytest
 import structlog
 
 from agent import log
-from agent.log_file import RotatingLogFile
+from agent.log.file import RotatingLogFile
 from agent.settings import Settings
-from agent.settings_load import load
+from agent.settings.load import load
 
 MARK = "marked-secret-3f7a"
 
@@ -170,7 +170,7 @@ def test_a_traceback_never_shows_local_variables(tmp_path: Path, rich: str) -> N
     script = f"""{rich}
 import io, sys, threading
 from agent import log
-from agent.settings_load import load
+from agent.settings.load import load
 class Terminal(io.StringIO):
     def isatty(self): return True
 def connect(secret):

@@ -4,12 +4,12 @@ import pytest
 import structlog
 from structlog.testing import capture_logs
 
-from agent.log_sparing import BURST, INTERVAL_S, SparingLog
+from agent.log.sparing import BURST, INTERVAL_S, SparingLog
 
 
 def test_a_flood_is_a_few_lines_and_its_size_is_told_later(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
-    monkeypatch.setattr("agent.log_sparing.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("agent.log.sparing.time.monotonic", lambda: now[0])
     few = SparingLog(structlog.get_logger())
     with capture_logs() as lines:
         for _ in range(1000):

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from agent.backup.job import Job, Kind
-from agent.health import Health
-from agent.history import History
+from agent.engine.questions.health import Health
+from agent.engine.questions.history import History
+from agent.faces.metrics import Metrics, _labels
 from agent.journal import Journal
 from agent.mailbox import Mailbox
-from agent.metrics import Metrics, _labels
 
 START = datetime(2026, 1, 2, 3, 4, 5, 250_000, tzinfo=UTC)
 # "Text format details" of the Prometheus documentation, as far as gauges need it.

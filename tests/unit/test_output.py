@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from agent.admission import Admission
 from agent.backup.connections import Connections
 from agent.backup.context import Place
 from agent.backup.roots import Root
+from agent.engine.admission import Admission
+from agent.engine.parameters import read_parameters
 from agent.messaging.ditto import CommandError
-from agent.parameters import read_parameters
 from agent.settings import Settings
 
 

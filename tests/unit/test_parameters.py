@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent.engine.parameters import Parameters, read_parameters
 from agent.messaging.ditto import PARAMETER_INVALID, CommandError, Number
-from agent.parameters import Parameters, read_parameters
 from tests.unit.test_ditto import JSON
 
 

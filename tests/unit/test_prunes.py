@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from agent.admission import device_tag
 from agent.backup.job import archive_name, format_time, parse_time
+from agent.engine.admission import device_tag
+from agent.engine.recurring.recurring import Recurring
 from agent.messaging.ditto import CommandError
-from agent.recurring import Recurring
 from tests.support.fakes import DEVICE, Device
 from tests.support.stalling import Stalling, stalling
 
@@ -190,7 +190,7 @@ def test_a_caller_need_not_wait_for_ever(
     never_answers: Stalling, device: Device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The local socket gives up after a minute; the work goes on, and is answered once."""
-    monkeypatch.setattr("agent.prunes.ANSWER_WITHIN_S", 0.0)
+    monkeypatch.setattr("agent.engine.recurring.prunes.ANSWER_WITHIN_S", 0.0)
     answers: list[Mapping[str, Any] | None] = []
     prunes = device.service._engine.prunes
     prunes._device_id = DEVICE

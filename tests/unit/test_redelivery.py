@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from agent.backup.job import Job, Kind
+from agent.faces.redelivery import CommandId, Redeliveries, Repeated, Verdict
 from agent.journal import KEPT_COMMANDS, Journal
-from agent.redelivery import CommandId, Redeliveries, Repeated, Verdict
 
 COMMAND = CommandId("edge:device", "r1", "backup", "c1")
 ONE_WAY = replace(COMMAND, request_id="")

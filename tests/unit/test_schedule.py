@@ -8,15 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.schedule import (
+from agent.engine.recurring.schedule import (
     Decision,
     Frame,
     auto_upload_value,
     decide,
     device_offset,
-    parse_moment,
-    parse_rfc3339,
 )
+from agent.moments import parse_moment, parse_rfc3339
 
 HOUR, MINUTE, SECOND = timedelta(hours=1), timedelta(minutes=1), timedelta(seconds=1)
 NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from agent.backup.errors import Sealed
+from agent.engine.parameters import Parameters, read_parameters
+from agent.engine.sealing import seal_for, unseal_for
 from agent.messaging.ditto import EXECUTION_FAILED, PARAMETER_INVALID, CommandError, Number
-from agent.parameters import Parameters, read_parameters
-from agent.sealing import seal_for, unseal_for
 from agent.settings import SealSettings
-from agent.settings_load import SettingsError, load
+from agent.settings.load import SettingsError, load
 
 # From the public test vectors.
 IDENTITY = "AGE-SECRET-KEY-1EGTZVFFV20835NWYV6270LXYVK2VKNX2MMDKWYKLMGR48UAWX40Q2P2LM0"

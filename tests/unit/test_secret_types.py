@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from agent.feature import Command
+from agent.engine.parameters import read_parameters
+from agent.faces.feature import Command
+from agent.faces.redelivery import CommandId
 from agent.messaging import ditto
 from agent.messaging.hono import parse_command_topic
 from agent.messaging.link import Broker, Delivery
-from agent.parameters import read_parameters
-from agent.redelivery import CommandId
-from agent.settings_load import load
-from agent.settings_sources import read_environment
+from agent.settings.load import load
+from agent.settings.sources import read_environment
 from providers.address import parse_address
 from providers.api import Limits
 from providers.aws import S3

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 
 from agent.backup.restore.choice import Choice
 from agent.backup.roots import Root
+from agent.engine.parameters import MAX_CHOSEN, Parameters
+from agent.engine.selecting import Selecting
 from agent.messaging.ditto import CommandError
-from agent.parameters import MAX_CHOSEN, Parameters
-from agent.selecting import Selecting
 from agent.settings import Settings
-from agent.settings_load import SettingsError, load
+from agent.settings.load import SettingsError, load
 from tests.support.trees import Dir, File, Link, Spec, make_tree
 
 TREE: Spec = {

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from agent.settings import Settings
-from agent.settings_keys import KEYS
-from agent.settings_kinds import BrokerAddress, format_size, parse_broker, parse_moment, parse_size
-from agent.settings_load import SettingsError, effective, load
+from agent.settings.keys import KEYS
+from agent.settings.kinds import BrokerAddress, format_size, parse_broker, parse_moment, parse_size
+from agent.settings.load import SettingsError, effective, load
 from tests.support.reference import OPERATING, REFERENCE, reference_json, settings_table, table_in
 
 ROOT = Path(__file__).parents[2]

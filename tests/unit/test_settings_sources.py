@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.settings_keys import KEYS
-from agent.settings_load import SettingsError, load
-from agent.settings_sources import read_file
+from agent.settings.keys import KEYS
+from agent.settings.load import SettingsError, load
+from agent.settings.sources import read_file
 
 # The template that Kanto documents, with every property.
 KANTO_TEMPLATE = """{

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from agent.backup.job import MAX_NAME_LETTERS, PLAIN, SEALED
-from agent.staging import Staging, StorageInUse
+from agent.engine.staging import Staging, StorageInUse
 from tests.support.waiting import wait_until
 
 TAG = "0a1b2c3d"
@@ -41,7 +41,7 @@ def test_a_second_agent_is_kept_out(staging: Staging) -> None:
 def test_the_lock_goes_with_its_process(tmp_path: Path) -> None:
     """After a kill the next agent can start at once."""
     script = (
-        "import os, sys; from pathlib import Path; from agent.staging import Staging;"
+        "import os, sys; from pathlib import Path; from agent.engine.staging import Staging;"
         " staging = Staging(Path(sys.argv[1])); os.kill(os.getpid(), 9)"
     )
     subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=False, timeout=60)

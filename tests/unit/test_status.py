@@ -7,10 +7,10 @@ import pytest
 
 from agent.backup.job import Job, Kind
 from agent.bootclock import BootClock
+from agent.engine.parameters import MAX_CODE_BYTES, MAX_ID_BYTES
+from agent.engine.preview_note import PreviewNote, PreviewNotes, Stand
 from agent.journal import Journal
 from agent.messaging.ditto import MAX_MESSAGE_BYTES
-from agent.parameters import MAX_CODE_BYTES, MAX_ID_BYTES
-from agent.preview_note import PreviewNote, PreviewNotes, Stand
 from tests.support.fakes import Device
 
 LONGEST = ['"' * MAX_ID_BYTES, "\u00e4" * (MAX_ID_BYTES // 2), "\U0001f4be" * (MAX_ID_BYTES // 4)]

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from agent.parameters import Parameters
-from agent.settings_load import SettingsError, effective, load
+from agent.engine.parameters import Parameters
+from agent.settings.load import SettingsError, effective, load
 from tests.support.fakes import Device
 
 KEYS = {"aws.access.key.id": "AKIA", "aws.secret.access.key": "very-secret"}

@@ -10,9 +10,9 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from agent.backup.job import Job, Kind, Upload
+from agent.engine.parameters import read_parameters
 from agent.messaging.ditto import CommandError
 from agent.messaging.hono import Identity
-from agent.parameters import read_parameters
 from tests.support.fakes import FEATURE, LAST_OPERATION, LAST_UPLOAD, Device, command
 
 START = datetime(2026, 11, 21, 22, 28, 8, 388229, UTC)

@@ -17,10 +17,10 @@ from agent.backup.retry import RetryLimits
 from agent.backup.roots import Root
 from agent.backup.selection import Part
 from agent.backup.unchanged import Kept
+from agent.engine.kept import MOST_PLACES, KeptArchives, skip_key
+from agent.engine.parameters import read_parameters
 from agent.journal import Journal
-from agent.kept import MOST_PLACES, KeptArchives, skip_key
 from agent.messaging.ditto import CommandError
-from agent.parameters import read_parameters
 from agent.settings import Settings
 from providers.api import Limits, Target
 from providers.local import Local

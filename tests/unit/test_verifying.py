@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from agent.backup.job import format_time, parse_time
-from agent.verifications import sound_archives
+from agent.engine.verifications import sound_archives
 from tests.support.fakes import Device
 from tests.support.trees import snapshot
 

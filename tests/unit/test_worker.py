@@ -9,10 +9,10 @@ from functools import partial
 import pytest
 
 from agent.backup.context import Context
+from agent.engine.worker import DEADLINE_EXCEEDED, Outcome, Task, Tools, Workers
 from agent.journal import Journal
 from agent.mailbox import Mailbox
 from agent.settings import TransferSettings
-from agent.worker import DEADLINE_EXCEEDED, Outcome, Task, Tools, Workers
 
 
 class Deaf:

@@ -1,0 +1,110 @@
+"""The command `edge-backup`: finds the subcommand and hands it the rest of the arguments.
+
+Nothing heavy is imported here, so that `--help` and `--version` answer at once.
+"""
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from types import ModuleType
+from typing import TYPE_CHECKING, cast
+
+from agent import __version__
+
+if TYPE_CHECKING:
+    from agent.settings.load import Loaded
+
+EXIT_OK, EXIT_BAD_SETTINGS = 0, 2
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A subcommand: `entry` is `module:function`, called with its own arguments, returning an exit status."""
+
+    entry: str
+    help: str
+
+    def __call__(self, argv: Sequence[str]) -> int:
+        module, function = self.entry.split(":")
+        entry = getattr(importlib.import_module(module), function)
+        return cast(Callable[[list[str]], int], entry)(list(argv))
+
+
+COMMANDS = {
+    "run": Command("agent.cli:run", "run the agent until it is told to stop"),
+    "check-config": Command("agent.cli:check_config", "check the settings and print those in effect"),
+    "send": Command("agent.send:main", "send a command to a device and follow it to its end"),
+    "backup": Command("agent.cli.jobs:backup", "make a backup now, by the agent on this device"),
+    "restore": Command("agent.cli.restore:restore", "restore an archive now, or preview that"),
+    "finalize": Command("agent.cli.restore:finalize", "carry out the restore whose preview waits"),
+    "discard": Command("agent.cli.restore:discard", "remove the preview that waits"),
+    "confirm": Command("agent.cli.restore:confirm", "say that what was restored on trial stays"),
+    "status": Command("agent.cli.local:status", "what the agent on this device does right now"),
+    "info": Command("agent.cli.info:info", "what a backup would save now, what it could not, and where to"),
+    "history": Command("agent.cli.history:history", "its jobs that ended, newest first"),
+    "show": Command("agent.cli.history:show", "all that is known of one job"),
+    "verify": Command("agent.cli.jobs:verify", "check that an archive is whole, changing nothing"),
+    "inspect": Command("agent.cli.inspect:inspect", "what an archive says of itself, without a restore"),
+    "prune": Command("agent.cli.prune:prune", "remove old archives, as the device does once a day"),
+    "demo": Command(
+        "agent.demo:main", "back up, damage and restore a sample directory, with nothing installed"
+    ),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The exit status of `edge-backup argv…`; 2 for arguments or settings that cannot be used."""
+    parser = argparse.ArgumentParser(
+        prog="edge-backup",
+        description="Backup and restore agent for edge devices",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="commands:\n" + "\n".join(f"  {name:14}{command.help}" for name, command in COMMANDS.items()),
+    )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    parser.add_argument("command", choices=COMMANDS, metavar="command")
+    parser.add_argument("arguments", nargs=argparse.REMAINDER, help="see 'edge-backup <command> --help'")
+    parsed = parser.parse_args(argv)
+    return COMMANDS[parsed.command](parsed.arguments)
+
+
+def run(argv: list[str]) -> int:
+    """The long-running agent."""
+    loaded = settings_from("edge-backup run", argv)
+    if loaded is None:
+        return EXIT_BAD_SETTINGS
+    # structlog imports rich wherever it is installed, for tracebacks that no service prints: 5 MiB.
+    sys.modules.setdefault("rich", cast(ModuleType, None))
+    from agent import service
+
+    return service.run(loaded.settings, loaded.notices)
+
+
+def check_config(argv: list[str]) -> int:
+    """Settings in effect as JSON on stdout, notices on stderr."""
+    loaded = settings_from("edge-backup check-config", argv)
+    if loaded is None:
+        return EXIT_BAD_SETTINGS
+    import json
+
+    from agent.settings.load import effective
+
+    for notice in loaded.notices:
+        sys.stderr.write(f"{notice.level}: {notice.text}\n")
+    sys.stdout.write(json.dumps(effective(loaded.settings), indent=2) + "\n")
+    return EXIT_OK
+
+
+def settings_from(prog: str, argv: list[str]) -> "Loaded | None":
+    """What the arguments, the file and the environment say; None, with the reasons on stderr, when wrong."""
+    from agent.cli.settings import parse_settings_arguments
+    from agent.settings.load import SettingsError, load
+
+    config_file, overrides = parse_settings_arguments(prog, argv)
+    try:
+        return load(overrides, config_file, os.environ)
+    except SettingsError as error:
+        sys.stderr.write(f"{error}\n")
+        return None

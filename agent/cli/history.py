@@ -1,0 +1,74 @@
+"""`history` and `show`: what became of the jobs that ended, for people, with times in UTC."""
+
+import argparse
+from collections.abc import Iterator
+
+from agent.cli.local import Agent, Value, local_parser, run_local, size_text, time_text, write_value
+from agent.printable import printable
+
+_ROW = "{:20}  {:8}  {:16}  {:>8}  {:16}  {}"
+
+
+def history(argv: list[str]) -> int:
+    """Jobs that ended, newest first, as a table."""
+
+    def tell(agent: Agent, options: argparse.Namespace) -> None:
+        if not options.json:
+            write_value(
+                {}, _ROW.format("ended", "kind", "result", "size", "id", "correlation id"), as_json=False
+            )
+        for entry in _entries(agent, options.limit):
+            write_value(entry, _row(entry), as_json=options.json)
+
+    parser = local_parser("history", "jobs that ended, newest first")
+    parser.add_argument("--limit", type=int, default=20, help="at most so many (default: 20)")
+    return run_local(parser, argv, tell)
+
+
+def show(argv: list[str]) -> int:
+    """All that is known of one job."""
+
+    def tell(agent: Agent, options: argparse.Namespace) -> None:
+        entry = agent.ask("describe", {"correlationId": options.id})
+        lines = (line for key, value in entry.items() for line in _lines(key, value))
+        write_value(entry, "\n".join(map(printable, lines)), as_json=options.json)
+
+    parser = local_parser("show", "all that is known of one job")
+    parser.add_argument("id", help="its id, or the correlation id of the backend")
+    return run_local(parser, argv, tell)
+
+
+def _entries(agent: Agent, limit: int) -> Iterator[Value]:
+    """The newest, a page at a time."""
+    before: str | None = None
+    while limit > 0:
+        page = agent.ask("history", {"options": {"history.before": before}} if before else {})
+        yield from page["entries"][:limit]
+        limit, before = limit - len(page["entries"]), page.get("next")
+        if before is None:
+            return
+
+
+def _row(entry: Value) -> str:
+    size = size_text(entry["archiveBytes"]) if "archiveBytes" in entry else ""
+    result = entry.get("statusCode") or entry["state"].lower()
+    title = f"{entry['correlationId']} ({entry['name']})" if "name" in entry else entry["correlationId"]
+    return printable(
+        _ROW.format(time_text(entry["endTime"]), entry["kind"], result, size, entry["id"], title)
+    )
+
+
+def _lines(key: str, value: object) -> Iterator[str]:
+    if isinstance(value, list):
+        yield f"{key:16}{len(value)}"
+        for item in value:
+            parts = item.values() if isinstance(item, dict) else [item] if isinstance(item, str) else item
+            yield f"  {': '.join(map(str, parts))}"
+    elif value not in ("", None):
+        yield f"{key:16}{_text(key, value)}"
+
+
+def _text(key: str, value: object) -> str:
+    if key.endswith("Bytes") and isinstance(value, int):
+        return f"{size_text(value)} ({value} bytes)"
+    return time_text(value) if key.endswith("Time") and isinstance(value, str) else str(value)

@@ -1,0 +1,50 @@
+"""`edge-backup info`: what a backup would save now, what it could not, and where archives may go."""
+
+import argparse
+from collections.abc import Iterator
+
+from agent.cli.local import Agent, Value, local_parser, progress, run_local, size_text, write_value
+from agent.printable import printable
+
+
+def info(argv: list[str]) -> int:
+    """All of it; nothing is made."""
+
+    def act(agent: Agent, options: argparse.Namespace) -> None:
+        value = agent.ask("info")
+        write_value(value, "\n".join(map(printable, _lines(value))), as_json=options.json)
+
+    parser = local_parser("info", "what a backup would save now, what it could not, and where to")
+    return run_local(parser, argv, act)
+
+
+def _lines(value: Value) -> Iterator[str]:
+    if not value["complete"]:
+        yield "there was no time to count everything: it is at least"
+    yield f"all: {_counts(value)}"
+    if "directory" in value:
+        yield f"directory: {_counts(value['directory'])}"
+    for name, counts in value["dataSets"].items():
+        yield f"data set {name}: {_counts(counts)}"
+    for each in value["leftOut"]:
+        yield f"  cannot be saved: {each['name']} ({each['reason']})"
+    if more := value["unexportable"] - len(value["leftOut"]):
+        yield f"  and {more} more"
+    for name, target in value["targets"].items():
+        yield f"target {name}: {_target(target)}"
+    for name in value["stores"]:
+        yield f"store {name}"
+    if job := value["job"]:
+        yield f"{job['kind']} {job['correlationId']}: {', '.join(progress(job))}"
+
+
+def _counts(counts: Value) -> str:
+    if "problem" in counts:
+        return str(counts["problem"])
+    parts = [f"{counts['files']} files, {size_text(counts['bytes'])}"]
+    parts += [f"{counts[key]} {key}" for key in ("excluded", "unexportable") if counts[key]]
+    return ", ".join(parts)
+
+
+def _target(target: Value) -> str:
+    return f"{size_text(target['freeBytes'])} free" if target["present"] else str(target["problem"])

@@ -1,0 +1,176 @@
+"""`edge-backup inspect`: what an archive says of itself and what is in it, without a restore.
+
+Needs no agent. Of an archive at a place only its directory and its manifest are fetched.
+"""
+
+import argparse
+import json
+import os
+import stat
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+from agent.backup.archive.manifest import Manifest
+from agent.backup.archive.metadata import Kind
+from agent.backup.archive.reader import ArchiveEntry, ArchiveReader
+from agent.backup.connections import Connections
+from agent.backup.context import Place
+from agent.backup.errors import JobError
+from agent.backup.fetching import newest
+from agent.backup.job import format_time
+from agent.backup.ranged import RangedFile
+from agent.backup.storing import distrusting
+from agent.cli import settings_from
+from agent.cli.follow import add_options, options_of
+from agent.cli.local import EXIT_OK, EXIT_REFUSED, EXIT_USAGE, local_parser, size_text, write_value
+from agent.engine.admission import Admission, device_tag
+from agent.engine.parameters import RESTORE_STORE, Parameters, read_parameters
+from agent.engine.sealing import unseal_for
+from agent.engine.stores import with_store
+from agent.messaging.ditto import CommandError
+from agent.printable import printable
+from agent.send.options import UnusableOption
+from agent.settings import Settings
+from providers.api import Ranged
+from providers.errors import StorageError
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_KINDS = {Kind.FILE: stat.S_IFREG, Kind.DIR: stat.S_IFDIR, Kind.LINK: stat.S_IFLNK}
+
+
+def inspect(argv: list[str]) -> int:
+    """The manifest of an archive, and with `--files` its directory."""
+    parser = local_parser("inspect", "show what an archive says of itself, without a restore")
+    parser.usage = "edge-backup inspect [FILE] [--store NAME] [-o KEY=VALUE ...] [--files] [--json]"
+    parser.add_argument("--store", metavar="NAME", help="store of the settings where the archive is")
+    parser.add_argument("--files", action="store_true", help="also list what is in it")
+    add_options(parser)
+    # Anywhere but first, it could be the value of a setting's option, which this parser does not know.
+    file = Path(argv[0]) if argv and not argv[0].startswith("-") else None
+    parsed, rest = parser.parse_known_args(argv[1:] if file else argv)
+    loaded = settings_from(parser.prog, rest)
+    if loaded is None:
+        return EXIT_USAGE
+    try:
+        options = options_of(parsed, {RESTORE_STORE: parsed.store})
+        parameters = read_parameters("restore", {"options": options})
+        return _inspect(file, parameters, loaded.settings, parsed)
+    except UnusableOption as error:
+        sys.stderr.write(f"{error}\n")
+        return EXIT_USAGE
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # somebody has seen enough
+        return EXIT_OK
+    except (CommandError, JobError, StorageError) as error:
+        sys.stderr.write(f"{error}\n")
+    except OSError as error:
+        sys.stderr.write(f"'{file}' cannot be read: {error.strerror}\n")
+    return EXIT_REFUSED
+
+
+def _inspect(
+    path: Path | None, parameters: Parameters, settings: Settings, parsed: argparse.Namespace
+) -> int:
+    unseal = unseal_for(parameters, settings.seal)
+    if path and (parsed.store or parameters.provider):
+        raise UnusableOption("give a file or a place, not both")
+    with path.open("rb") if path else _fetching(parameters, settings) as file:
+        archive = ArchiveReader(unseal(file))
+        manifest = archive.manifest()
+        write_value(
+            {"manifest": manifest and manifest.value()}, "\n".join(_lines(manifest)), as_json=parsed.json
+        )
+        for entry in archive.entries() if parsed.files else ():
+            text = json.dumps(_value(entry), ensure_ascii=False) if parsed.json else _line(entry)
+            sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()  # here, where it is known what a closed pipe means
+    return EXIT_OK
+
+
+@contextmanager
+def _fetching(parameters: Parameters, settings: Settings) -> Iterator[BinaryIO]:
+    """The archive at the place that the options name. Raises `CommandError` and `StorageError`."""
+    parameters = with_store(parameters, settings, RESTORE_STORE)
+    connections = Connections(settings.transfer.connect_timeout.total_seconds())
+    place = Admission(settings).place(parameters, connections, None)
+    storage = place.storage
+    with closing(storage):
+        if not isinstance(storage, Ranged):
+            raise UnusableOption(
+                "nothing can be read there without fetching all of it: fetch it, and inspect the file"
+            )
+        name = _name_at(place, settings)
+        with distrusting():
+            file = RangedFile(lambda offset, size_bytes: storage.read_range(name, offset, size_bytes))
+        yield cast(BinaryIO, file)
+
+
+def _name_at(place: Place, settings: Settings) -> str:
+    if place.name:
+        return place.name
+    if not settings.device_id:
+        raise UnusableOption(
+            "which archive? name it with -o, as in -o local.name=NAME, or say whose with --set deviceId=ID"
+        )
+    return newest(place.storage, device_tag(settings.device_id))
+
+
+def _lines(manifest: Manifest | None) -> Iterator[str]:
+    if manifest is None:
+        yield "no manifest: the archive does not say who made it"
+        return
+    counts = manifest.counts
+    facts = {
+        "device": manifest.device, "created": manifest.created, "agent": manifest.agent,
+        "correlation id": manifest.correlation_id, "name": manifest.name, "description": manifest.description,
+        "retention date": manifest.retention_date,
+        "content": f"{counts.files} files, {counts.directories} directories, {counts.links} links,"
+        f" {size_text(counts.bytes)}",
+        "excluded": str(counts.excluded or ""),
+        "left out": ", ".join(f"{count} {reason}" for reason, count in manifest.reasons.items()),
+    }  # fmt: skip
+    for key, text in facts.items():
+        if text:
+            yield printable(f"{key:16}{text}")
+    for source in manifest.sources:
+        only = f": {', '.join(source.names)}" if source.names is not None else ""
+        yield printable(f"{'source':16}{source.path}{only}")
+    for item in manifest.unexportable:
+        yield printable(f"{'not in it':16}{item.name} ({item.reason})")
+    if hidden := manifest.left_out - len(manifest.unexportable):
+        yield f"{'':16}and {hidden} more"
+
+
+def _value(entry: ArchiveEntry) -> Mapping[str, Any]:
+    fields = {
+        "name": printable(entry.name),
+        "kind": entry.kind.value,
+        "sizeBytes": entry.size,
+        "compressedBytes": entry.compressed_size,
+        "mode": None if entry.mode is None else f"{entry.mode:04o}",
+        "modified": _time(entry.mtime_ns),
+        "uid": entry.uid,
+        "gid": entry.gid,
+        "crc32": f"{entry.crc32:08x}",
+        "hardLinkTo": entry.hard_link_to and printable(entry.hard_link_to),
+    }
+    return {key: value for key, value in fields.items() if value is not None}
+
+
+def _line(entry: ArchiveEntry) -> str:
+    mode = stat.filemode(_KINDS[entry.kind] | (entry.mode or 0))
+    return printable(
+        f"{mode} {entry.size:>12} {_time(entry.mtime_ns) or '':27} {entry.crc32:08x} {entry.name}"
+    )
+
+
+def _time(mtime_ns: int | None) -> str | None:
+    """None also for a time that no calendar has."""
+    try:
+        return None if mtime_ns is None else format_time(_EPOCH + timedelta(microseconds=mtime_ns // 1000))
+    except OverflowError:
+        return None

@@ -1,0 +1,29 @@
+"""`edge-backup prune`: the running agent removes old archives, and this says which."""
+
+import argparse
+
+from agent.cli.local import Agent, Value, local_parser, run_local, write_value
+from agent.printable import printable
+
+
+def prune(argv: list[str]) -> int:
+    """What was removed from each place; 0 also when a place could not be looked at now."""
+
+    def act(agent: Agent, options: argparse.Namespace) -> None:
+        value = agent.ask("prune", {"dryRun": options.dry_run})
+        going_on = ["it takes long: the agent's log says what is removed"] if value["running"] else []
+        text = "\n".join(
+            [*going_on, *(_place_lines(place, dry_run=options.dry_run) for place in value["places"])]
+        )
+        write_value(value, text, as_json=options.json)
+
+    parser = local_parser("prune", "remove archives that have had their time, by retention.* and their dates")
+    parser.add_argument("--dry-run", action="store_true", help="only say what would be removed")
+    return run_local(parser, argv, act)
+
+
+def _place_lines(place: Value, *, dry_run: bool) -> str:
+    removed, kept, problem = place["removed"], place["kept"], place["problem"]
+    did = "would remove" if dry_run else "removed"
+    lines = [f"{place['place']}: {problem or f'{did} {len(removed)}, {kept} stay'}"]
+    return "\n".join(printable(line) for line in [*lines, *(f"  {name}" for name in removed)])

@@ -1,0 +1,118 @@
+"""`edge-backup restore`, `finalize`, `discard`, `confirm`: restores in stages, by the running agent."""
+
+import argparse
+import json
+import os
+import uuid
+
+from agent.cli.follow import add_options, carried_out, options_of, wait_for
+from agent.cli.local import (
+    EXIT_OK,
+    EXIT_REFUSED,
+    Agent,
+    Refused,
+    Value,
+    local_parser,
+    run_local,
+    size_text,
+    write_value,
+)
+from agent.printable import printable
+
+
+def restore(argv: list[str]) -> int:
+    """A restore, or with `--preview` a look at what it would do."""
+    parser = local_parser("restore", "restore an archive now, and wait for the end")
+    parser.add_argument("--dir", metavar="PATH", help="directory of the device (default: the setting 'dir')")
+    parser.add_argument(
+        "--data-type", metavar="NAME", action="append", help="data set to restore instead; may be repeated"
+    )
+    parser.add_argument("--path", metavar="PATH", action="append", help="restore only this; may be repeated")
+    parser.add_argument("--store", metavar="NAME", help="store of the settings that the archive is in")
+    parser.add_argument("--mode", choices=["merge", "replace"], help="'replace': what the archive lacks goes")
+    parser.add_argument(
+        "--preview", action="store_true", help="say what would change, and wait for finalize or discard"
+    )
+    _add_trial(parser)
+    add_options(parser)
+
+    def act(agent: Agent, parsed: argparse.Namespace) -> int:
+        options = options_of(
+            parsed,
+            {
+                "backup.dir": parsed.dir and os.path.abspath(parsed.dir),
+                "restore.dataTypes": parsed.data_type and json.dumps(parsed.data_type),
+                "restore.paths": parsed.path and json.dumps(parsed.path),
+                "restore.store": parsed.store,
+                "restore.mode": parsed.mode,
+                "restore.preview": "true" if parsed.preview else None,
+                "restore.confirmWithin": parsed.confirm_within,
+            },
+        )
+        if options.get("restore.preview") == "true":
+            return _preview(agent, options, parsed)
+        return carried_out(agent, "restore", options, parsed)
+
+    return run_local(parser, argv, act)
+
+
+def finalize(argv: list[str]) -> int:
+    """The restore of the preview that waits."""
+    parser = local_parser("finalize", "carry out the restore whose preview waits, and wait for the end")
+    _add_trial(parser)
+    parser.add_argument("--id", metavar="ID", default="", help="correlation id of the preview")
+
+    def act(agent: Agent, parsed: argparse.Namespace) -> int:
+        preview = agent.ask("status").get("preview", {})
+        if preview.get("state") != "waiting":
+            raise Refused("no preview is waiting")
+        parsed.id = parsed.id or preview["correlationId"]
+        within = {"restore.confirmWithin": parsed.confirm_within} if parsed.confirm_within else {}
+        return carried_out(agent, "finalize", within, parsed)
+
+    return run_local(parser, argv, act)
+
+
+def discard(argv: list[str]) -> int:
+    """The end of the preview that waits."""
+    return _told_only("discard", "remove the preview that waits", argv)
+
+
+def confirm(argv: list[str]) -> int:
+    """What was restored on trial stays."""
+    return _told_only("confirm", "say that what was restored on trial stays", argv)
+
+
+def _add_trial(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--confirm-within", metavar="DURATION",
+        help="the old data comes back unless 'edge-backup confirm' is run in time, such as 10m",
+    )  # fmt: skip
+
+
+def _told_only(operation: str, description: str, argv: list[str]) -> int:
+    parser = local_parser(operation, description)
+    parser.add_argument("--id", metavar="ID", default="", help="correlation id (default: the one there is)")
+
+    def act(agent: Agent, parsed: argparse.Namespace) -> None:
+        agent.ask(operation, {"correlationId": parsed.id})
+
+    return run_local(parser, argv, act)
+
+
+def _preview(agent: Agent, options: dict[str, str], parsed: argparse.Namespace) -> int:
+    correlation_id = parsed.id or str(uuid.uuid4())
+    agent.ask("restore", {"correlationId": correlation_id, "options": options})
+    wait_for(agent, correlation_id)
+    value = agent.ask("status")["preview"]
+    write_value(value, "\n".join(map(printable, _lines(value))), as_json=parsed.json)
+    return EXIT_OK if value["state"] == "waiting" else EXIT_REFUSED
+
+
+def _lines(value: Value) -> list[str]:
+    if value["state"] != "waiting":
+        return [f"no preview: {value['message']} ({value['code']})"]
+    counts = ", ".join(f"{value[name]} {name}" for name in ("added", "changed", "removed", "kept"))
+    lost = [f"  lost: {name}" for name in value["lost"]]
+    ways = "edge-backup finalize puts it in place, edge-backup discard removes it"
+    return [f"{counts}; {size_text(value['bytes'])} to come", *lost, ways]

@@ -1,0 +1,65 @@
+"""The options of the command line that are settings, with the single dashes of Kanto's agent accepted."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from agent.settings.keys import KEYS
+
+
+def parse_settings_arguments(prog: str, argv: Sequence[str]) -> tuple[Path | None, dict[str, str]]:
+    """The configuration file and the overrides by key, both as given. Exits with status 2 on wrong usage.
+
+    Every property of Kanto's is an option of its own, as Go's flag package writes them (`-mode lax`,
+    `-checksum`, `-checksum=false`); with two dashes it is the same. `--set key=value` is for all others.
+    """
+    parsed = _parser(prog).parse_args([_two_dashes(argument) for argument in argv])
+    overrides = {
+        key.name: value for key in KEYS if key.kanto and (value := getattr(parsed, key.name)) is not None
+    }
+    return parsed.config_file, overrides | dict(parsed.set)
+
+
+def _two_dashes(argument: str) -> str:
+    # With one dash argparse would take every unique beginning of a name for the name; Go's flags do not.
+    is_long = len(argument) > 2 and argument[0] == "-" and argument[1] != "-"
+    return f"-{argument}" if is_long else argument
+
+
+def _parser(prog: str) -> argparse.ArgumentParser:
+    usage = f"{prog} [--config FILE] [--<setting> VALUE ...] [--set KEY=VALUE ...]"
+    epilog = "One dash before a name does as well as two."
+    parser = argparse.ArgumentParser(prog=prog, usage=usage, epilog=epilog, allow_abbrev=False)
+    parser.add_argument(
+        *("--config", "--configFile"),
+        dest="config_file",
+        type=Path,
+        metavar="FILE",
+        help="configuration file (JSON)",
+    )
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        type=_assignment,
+        metavar="KEY=VALUE",
+        help="any setting, for example --set archive.level=fast",
+    )
+    for key in (key for key in KEYS if key.kanto):
+        is_switch = isinstance(key.default, bool)
+        parser.add_argument(
+            f"--{key.name}",
+            dest=key.name,
+            nargs="?" if is_switch else None,
+            const="true" if is_switch else None,
+            metavar=key.kind.unit.replace(" or ", "|").replace(" ", "-"),
+            help=(key.help + (f" (default: {key.default})" if key.default != "" else "")).replace("%", "%%"),
+        )
+    return parser
+
+
+def _assignment(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not (name and equals):
+        raise argparse.ArgumentTypeError("expected KEY=VALUE")
+    return name, value

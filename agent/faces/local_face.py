@@ -1,0 +1,57 @@
+"""Commands and questions that come through the device's own door (`agent.faces.control`), answered at once.
+
+The same operations as those of the twin's feature; whoever may open the socket may ask for all of them.
+Belongs to the main thread.
+"""
+
+import sqlite3
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import structlog
+
+from agent.engine.admission import Admitted
+from agent.engine.operations import Answer, Operations
+from agent.messaging.ditto import EXECUTION_FAILED, CommandError
+
+log = structlog.get_logger(__name__)
+
+ROOM_BYTES = 1 << 20
+"""No wire limits these answers; a page of the history ends here."""
+
+
+LocalOperation = Callable[[Any, Answer], None]
+"""Takes the request's value, and whom to answer once, then or later. Raises `CommandError`."""
+
+
+class LocalFace:
+    """`carry_out` records and begins what was admitted; it raises sqlite3.Error."""
+
+    def __init__(
+        self,
+        operations: Operations,
+        carry_out: Callable[[Admitted], None],
+        device_id: Callable[[], str],
+        *,
+        only_here: Mapping[str, LocalOperation],
+    ) -> None:
+        """`only_here` is what nobody can ask for over the wire."""
+        self._operations, self._carry_out, self._device_id = operations, carry_out, device_id
+        self._only_here = only_here
+
+    def receive(self, operation: str, value: Any, answer: Answer) -> None:
+        """Carry out a command, or answer a question; `answer` is called once."""
+        try:
+            if local := self._only_here.get(operation):
+                local(value, answer)
+            elif self._operations.is_question(operation):
+                self._operations.ask(operation, value, ROOM_BYTES, partial(answer, 200))
+            else:
+                self._carry_out(self._operations.admit(operation, value, self._device_id(), local=True))
+                answer(204, None)
+        except CommandError as error:
+            answer(error.status, {"error": error.code, "message": error.message})
+        except sqlite3.Error:
+            log.exception("command refused: the journal cannot be written", operation=operation)
+            answer(507, {"error": EXECUTION_FAILED, "message": "the device cannot write its journal"})

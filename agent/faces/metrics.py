@@ -1,0 +1,117 @@
+"""How the backups are doing, as a text file for Prometheus' node exporter (`metrics.textfile`).
+
+Source: "Exposition formats" and "Metric and label naming" of the Prometheus documentation: gauges in seconds
+and bytes. Belongs to the main thread.
+"""
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+
+import structlog
+
+from agent import __version__
+from agent.backup.job import State, parse_time
+from agent.engine.questions.health import Health
+from agent.engine.questions.history import History
+from agent.mailbox import Mailbox, Timer
+
+log = structlog.get_logger(__name__)
+
+INTERVAL_S = 5.0
+"""The file is written at most this often, and only when it changes."""
+
+Sample = tuple[Mapping[str, str], float]
+
+
+class Metrics:
+    def __init__(self, path: Path | None, mailbox: Mailbox, health: Health, history: History) -> None:
+        """Without a `path` nothing is ever written."""
+        self._path, self._mailbox, self._health, self._history = path, mailbox, health, history
+        self._written, self._failed = "", False
+        self._timer: Timer | None = None
+
+    def changed(self) -> None:
+        """Something may have changed: write what is true when the interval is over."""
+        if self._path and self._timer is None:
+            self._timer = self._mailbox.call_later(INTERVAL_S, self._write)
+
+    def text(self) -> str:
+        """All that the file says."""
+        return "".join(
+            f"# HELP edge_backup_{name} {about}\n# TYPE edge_backup_{name} gauge\n"
+            + "".join(f"edge_backup_{name}{_labels(labels)} {value:.16g}\n" for labels, value in samples)
+            for name, about, samples in self._gauges()
+        )
+
+    def _gauges(self) -> Iterator[tuple[str, str, Iterable[Sample]]]:
+        health = self._health.facts()
+        success, verified = (
+            when.timestamp() if when else 0 for when in (health.last_success, health.last_verified)
+        )
+        yield "info", "The agent.", [({"version": __version__}, 1)]
+        yield "last_success_timestamp_seconds", "End of the last good backup, 0 for never.", [({}, success)]
+        yield "last_verified_timestamp_seconds", "Last check of an archive, 0 for never.", [({}, verified)]
+        yield (
+            "rpo_violated",
+            "1 when the last good backup is older than it may be.",
+            [({}, health.rpo_violated)],
+        )
+        yield from self._of_jobs()
+
+    def _of_jobs(self) -> Iterator[tuple[str, str, Iterable[Sample]]]:
+        """Of the newest job of each kind, and of the newest good backup."""
+        good, ends, took = list[Sample](), list[Sample](), list[Sample]()
+        for job in self._history.newest():
+            kind, start, end = {"kind": job["kind"]}, parse_time(job["startTime"]), parse_time(job["endTime"])
+            good.append((kind, job["state"] == State.FINISHED))
+            ends.append((kind, end.timestamp()))
+            took.append((kind, (end - start).total_seconds()))
+        yield "last_job_success", "1 when the last job of this kind ended well.", good
+        yield "last_job_end_timestamp_seconds", "When it ended.", ends
+        yield "last_job_duration_seconds", "How long it took.", took
+        for fact, about in (("archive_bytes", "The archive of"), ("content_bytes", "What was saved by")):
+            size = self._history.last_size(fact)
+            yield f"last_{fact}", f"{about} the last good backup.", [] if size is None else [({}, size)]
+
+    def _write(self) -> None:
+        self._timer = None
+        text = self.text()
+        if text == self._written or self._path is None:
+            return
+        try:
+            _replace(self._path, text)
+        except OSError as error:
+            if not self._failed:  # once: it is tried again with every change
+                log.warning("metrics cannot be written", file=str(self._path), errno=error.errno)
+            self._failed = True
+        else:
+            self._written, self._failed = text, False
+
+
+def _labels(labels: Mapping[str, str]) -> str:
+    """`{kind="backup"}`; nothing for none."""
+    escaped = (
+        (name, text.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n"))
+        for name, text in labels.items()
+    )
+    listed = ",".join(f'{name}="{text}"' for name, text in escaped)
+    return f"{{{listed}}}" if listed else ""
+
+
+def _replace(path: Path, text: str) -> None:
+    """In one step, and for everybody to read. Not synced: after a power cut the agent writes it again."""
+    part = path.with_name(f".{path.name}.part")  # the exporter reads only what ends in .prom
+    with suppress(FileNotFoundError):
+        part.unlink()
+    try:
+        file = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+        with open(file, "w", encoding="utf-8") as stream:
+            os.fchmod(file, 0o644)  # whatever the umask says
+            stream.write(text)
+        part.rename(path)
+    except BaseException:
+        with suppress(OSError):
+            part.unlink()
+        raise

@@ -1,0 +1,207 @@
+"""Logging: JSON lines to a rotating file, and to stderr in the form that suits who reads it.
+
+Modules call `get(__name__)`, or structlog directly. A job's thread binds its correlation id with
+`structlog.contextvars`, and every line of that thread carries it. What libraries log through the standard
+library takes the same way, from WARNING upwards: their lower levels print requests with their secrets.
+"""
+
+import json
+import logging
+import os
+import sys
+from collections.abc import Callable, Mapping
+from typing import TextIO, cast
+
+import structlog
+from structlog.stdlib import ProcessorFormatter
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+from agent.log.file import RotatingLogFile
+from agent.printable import printable
+from agent.redaction import redact
+from agent.settings import Settings
+
+TRACE = 5
+_LEVELS = {
+    "trace": TRACE,
+    "debug": logging.DEBUG,
+    "info": logging.INFO,
+    "warning": logging.WARNING,
+    "error": logging.ERROR,
+    "exception": logging.ERROR,
+    "critical": logging.CRITICAL,
+}
+_KANTO_LEVELS = {"TRACE": TRACE, "DEBUG": logging.DEBUG, "INFO": logging.INFO}
+_KANTO_LEVELS |= {"WARN": logging.WARNING, "ERROR": logging.ERROR}
+# sd-daemon(3): a line that begins with <N> has the syslog priority N in the journal.
+_PRIORITIES = {"trace": 7, "debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}
+_OUR_PACKAGES = ("agent", "providers")
+_HANDLER_NAMES = ("edge-backup console", "edge-backup file")
+
+
+class Logger(structlog.stdlib.BoundLogger):
+    """structlog's logger with the level TRACE, which Kanto has and the standard library has not."""
+
+    def trace(self, event: str, **fields: object) -> None:
+        if self._logger.isEnabledFor(TRACE):
+            args, keywords = self._process_event("trace", event, fields)
+            self._logger.log(TRACE, *args, **keywords)
+
+
+def get(name: str) -> Logger:
+    """The logger of the module `name`; configured by `setup`, whenever that comes."""
+    return cast(Logger, structlog.get_logger(name))
+
+
+def setup(settings: Settings, stream: TextIO | None = None) -> None:
+    """Begin to log as `settings` say; `stream` is stderr unless given. May be called again.
+
+    Never raises: without a log file that can be written, stderr has it all, and an error line says so.
+    """
+    logging.addLevelName(TRACE, "TRACE")
+    logging.raiseExceptions = False  # a broken stderr is no reason to write more to it
+    _configure_structlog()
+    level = _KANTO_LEVELS[settings.log_level]
+    for package in _OUR_PACKAGES:
+        logging.getLogger(package).setLevel(level)
+    root = logging.getLogger()
+    root.setLevel(logging.WARNING)
+    for old in [handler for handler in root.handlers if handler.name in _HANDLER_NAMES]:
+        root.removeHandler(old)
+        old.close()
+    root.addHandler(_console(stream or sys.stderr, os.environ))
+    _add_file(root, settings)
+
+
+def use_logging_of_host() -> None:
+    """In another process than the agent's: lines go to the loggers of `logging`, as its owner set them up."""
+    if not structlog.is_configured():
+        structlog.configure(
+            processors=[_drop_below_level, *_COMMON, _as_text],
+            wrapper_class=Logger,
+            logger_factory=structlog.stdlib.LoggerFactory(),
+        )
+
+
+def _as_text(_logger: WrappedLogger, _method: str, event: EventDict) -> str:
+    text, traceback = _key_value(event)
+    return "\n".join([text, *traceback])
+
+
+def _configure_structlog() -> None:
+    structlog.configure(
+        processors=[
+            _drop_below_level,
+            structlog.contextvars.merge_contextvars,
+            *_COMMON,
+            ProcessorFormatter.wrap_for_formatter,
+        ],
+        wrapper_class=Logger,
+        logger_factory=structlog.stdlib.LoggerFactory(),
+    )
+
+
+def _console(stream: TextIO, environ: Mapping[str, str]) -> logging.Handler:
+    handler = logging.StreamHandler(stream)
+    handler.name = _HANDLER_NAMES[0]
+    if _is_journal(stream, environ):
+        handler.setFormatter(_formatter(_journal_lines))
+    else:
+        handler.setFormatter(_formatter(_terminal_lines if stream.isatty() else _json_line))
+    return handler
+
+
+def _is_journal(stream: TextIO, environ: Mapping[str, str]) -> bool:
+    """systemd.exec(5): JOURNAL_STREAM names device and inode, because a child may write elsewhere."""
+    try:
+        status = os.fstat(stream.fileno())
+    except (OSError, ValueError):  # no file below, or closed
+        return False
+    return environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
+
+
+def _add_file(root: logging.Logger, settings: Settings) -> None:
+    if settings.log_file is None:
+        return
+    try:
+        handler = RotatingLogFile(
+            settings.log_file,
+            size_bytes=settings.log_file_size * 1_000_000,
+            count=settings.log_file_count,
+            max_age_days=settings.log_file_max_age,
+        )
+    except OSError as error:
+        reason = error.strerror or "no reason given"
+        get(__name__).error(
+            "log file cannot be opened; logging to stderr only", file=settings.log_file, reason=reason
+        )
+        return
+    handler.name = _HANDLER_NAMES[1]
+    handler.setFormatter(_formatter(_json_line))
+    root.addHandler(handler)
+
+
+def _formatter(render: Callable[[EventDict], str]) -> logging.Formatter:
+    def last(_logger: WrappedLogger, _method: str, event: EventDict) -> str:
+        return render(event)
+
+    return ProcessorFormatter(
+        processors=[ProcessorFormatter.remove_processors_meta, last],
+        foreign_pre_chain=[structlog.contextvars.merge_contextvars, *_COMMON],
+    )
+
+
+def _drop_below_level(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
+    if not logger.isEnabledFor(_LEVELS[method]):
+        raise structlog.DropEvent
+    return event
+
+
+def _without_secrets(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    # Keys with an underscore are structlog's own and are gone before anything is written.
+    return {key: value if key.startswith("_") else redact(value, key) for key, value in event.items()}
+
+
+_COMMON: tuple[Processor, ...] = (
+    structlog.stdlib.PositionalArgumentsFormatter(),
+    structlog.stdlib.add_log_level,
+    structlog.stdlib.add_logger_name,
+    structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
+    structlog.processors.format_exc_info,
+    _without_secrets,
+)
+_FIRST_KEYS = ("time", "level", "logger", "event")
+
+
+def _json_line(event: EventDict) -> str:
+    ordered = {key: event[key] for key in _FIRST_KEYS if key in event}
+    return json.dumps(ordered | dict(event), default=str)
+
+
+def _terminal_lines(event: EventDict) -> str:
+    text, traceback = _key_value(event)
+    return "\n".join([f"{event['time']} {event['level'].upper():7} {text}", *traceback])
+
+
+def _journal_lines(event: EventDict) -> str:
+    """The journal takes each line for itself, so each needs the priority; it has the time already."""
+    text, traceback = _key_value(event)
+    priority = _PRIORITIES.get(event["level"], 6)
+    return "\n".join(f"<{priority}>{line}" for line in [text, *traceback])
+
+
+def _key_value(event: EventDict) -> tuple[str, list[str]]:
+    """`event key=value …`, and the lines of a traceback if there is one."""
+    fields = [
+        f"{key}={_quoted(value)}" for key, value in event.items() if key not in (*_FIRST_KEYS, "exception")
+    ]
+    traceback = str(event.get("exception", "")).splitlines()
+    return " ".join([printable(str(event["event"])), *fields]), [printable(line) for line in traceback]
+
+
+def _quoted(value: object) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    needs_quotes = not text or any(char.isspace() or char in '"=' for char in text)
+    return printable(
+        json.dumps(text, ensure_ascii=False) if needs_quotes and isinstance(value, str) else text
+    )

@@ -1,0 +1,51 @@
+"""Points in time as others write them: RFC 3339, or seconds since 1970."""
+
+import re
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+_LAST_SECOND = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // timedelta(seconds=1)
+# RFC 3339 section 5.6; `datetime.fromisoformat` alone would take much more.
+_RFC3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)", re.ASCII | re.IGNORECASE)
+_SECONDS = re.compile(r"\d{1,12}(\.\d{1,9})?", re.ASCII)
+
+
+def parse_moment(value: object) -> datetime | None:
+    """The time that `activate` names as `from` or `to`, in UTC; None for null and empty text.
+
+    Takes RFC 3339, and seconds since 1970 as a number or as text. Raises ValueError, with what was
+    expected, for anything else, also for milliseconds since 1970, which would be a far future.
+    """
+    match value:
+        case None | "":
+            return None
+        case str() if _SECONDS.fullmatch(value):
+            return _since_1970(Decimal(value))
+        case str():
+            return parse_rfc3339(value)
+        case int() | float() if not isinstance(value, bool):
+            return _since_1970(value)
+        case _:
+            raise _not_a_moment()
+
+
+def parse_rfc3339(text: str) -> datetime:
+    """The time in `text`, in UTC. Raises ValueError for anything else."""
+    if not _RFC3339.fullmatch(text):
+        raise _not_a_moment()
+    try:
+        return datetime.fromisoformat(text.upper()).astimezone(UTC)
+    except (ValueError, OverflowError) as error:  # no such day, or not in the years 1 to 9999 of UTC
+        raise _not_a_moment() from error
+
+
+def _since_1970(seconds: Decimal | float) -> datetime:
+    if not 0 <= seconds <= _LAST_SECOND:  # false for NaN, too
+        raise _not_a_moment()
+    return _EPOCH + round(seconds * 1_000_000) * _MICROSECOND
+
+
+def _not_a_moment() -> ValueError:
+    return ValueError("expected an RFC 3339 time such as '2026-01-31T12:00:00Z', or seconds since 1970")

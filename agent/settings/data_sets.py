@@ -1,0 +1,47 @@
+"""Data sets: parts of the device that the settings name, each some files and directories."""
+
+from collections.abc import Iterator, Mapping
+from itertools import pairwise
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import BeforeValidator
+
+from agent.settings.kinds import Kind, list_of
+
+if TYPE_CHECKING:
+    from agent.settings import DataSetSettings
+
+MAX_PATHS = 100
+
+
+def plain_path(text: str) -> str:
+    """The absolute path without what changes nothing. Raises ValueError for any other, and for `..`."""
+    parts = [part for part in text.split("/") if part not in ("", ".")]
+    if not text.startswith("/") or ".." in parts or "\0" in text:
+        raise ValueError("not an absolute path without '..'")
+    return "/" + "/".join(parts)
+
+
+def _some(value: object) -> object:
+    assert isinstance(value, tuple)
+    if not 0 < len(value) <= MAX_PATHS:
+        raise ValueError("none, or too many")
+    return value
+
+
+PathList = Annotated[
+    tuple[str, ...],
+    BeforeValidator(_some),
+    list_of(plain_path),
+    Kind("list", f"1 to {MAX_PATHS} absolute paths without '..'"),
+]
+
+
+def data_set_problems(data_sets: "Mapping[str, DataSetSettings]") -> Iterator[str]:
+    """A line for each path that is, or lies below, another: it would be saved twice, and restored twice."""
+    found = sorted(
+        (f"{path}/".replace("//", "/"), name) for name, each in data_sets.items() for path in each.paths
+    )
+    for (above, first), (path, second) in pairwise(found):
+        if path.startswith(above):
+            yield f"dataSets.{second}.paths: '{path}' is in '{above}' of dataSets.{first} already; keep one"

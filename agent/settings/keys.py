@@ -1,0 +1,127 @@
+"""The keys that a configuration file may have, as the settings tree declares them.
+
+A field `log_file` has the key `logFile`; a field `level` of the group `archive` has `archive.level`, which
+a file may also write nested. A place where people choose names reads `targets.<name>.path`.
+"""
+
+import difflib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import get_args, get_origin
+
+from pydantic import BaseModel
+from pydantic.alias_generators import to_camel
+
+from agent.settings import KantoSettings, Settings
+from agent.settings.kinds import Kind, kind_of
+
+FieldPath = tuple[str, ...]
+"""Where a value sits in the tree: `("archive", "level")`, `("targets", "usb", "path")`."""
+
+_ANY = "<name>"
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """One setting. `default` is as a file would write it, None where a value must be given."""
+
+    name: str
+    path: FieldPath
+    kind: Kind
+    default: str | int | bool | None
+    help: str
+    kanto: bool
+
+
+def _keys(model: type[BaseModel], name: str = "", path: FieldPath = ()) -> Iterator[Key]:
+    for field_name, field in model.model_fields.items():
+        its_name = name + (field.title or to_camel(field_name))
+        its_path = (*path, field_name)
+        if member := _member(field.annotation):
+            yield from _keys(member, f"{its_name}.{_ANY}.", (*its_path, _ANY))
+        elif isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from _keys(field.annotation, f"{its_name}.", its_path)
+        else:
+            default = None if field.is_required() else field.default
+            kanto = its_name in _KANTO_NAMES
+            yield Key(its_name, its_path, kind_of(field), default, field.description or "", kanto)
+
+
+def _member(annotation: object) -> type[BaseModel] | None:
+    """The settings of each place of a field where people choose names."""
+    arguments = get_args(annotation) if get_origin(annotation) is dict else ()
+    return arguments[1] if arguments and issubclass(arguments[1], BaseModel) else None
+
+
+_KANTO_NAMES = frozenset(to_camel(name) for name in KantoSettings.model_fields)
+KEYS = tuple(_keys(Settings))
+_BY_NAME = {key.name: key for key in KEYS}
+_KANTO_BY_LOWER_NAME = {name.lower(): _BY_NAME[name] for name in _KANTO_NAMES}
+_BY_PATH = {key.path: key for key in KEYS}
+# "archive", "targets", "storage": what may stand before the first dot.
+_HEADS = frozenset(key.name.partition(".")[0] for key in KEYS if "." in key.name)
+
+
+def find(name: str) -> FieldPath | None:
+    """The place of the key `name`, or None when there is no such key."""
+    if key := _BY_NAME.get(name):
+        return key.path
+    parts = name.split(".")
+    if len(parts) == 3 and (key := _BY_NAME.get(f"{parts[0]}.{_ANY}.{parts[2]}")):
+        return (key.path[0], parts[1], *key.path[2:])
+    return None
+
+
+def takes_object(name: str) -> bool:
+    """Whether the value of the key `name` is an object, whose members are no keys."""
+    place = find(name)
+    key = key_at(place) if place else None
+    return key is not None and key.kind.unit == "object"
+
+
+def find_kanto(name: str) -> FieldPath | None:
+    """The place of Kanto's property `name` in any letter case, as Go's JSON decoder matches it."""
+    key = _KANTO_BY_LOWER_NAME.get(name.lower())
+    return key.path if key else None
+
+
+def is_ours(name: str) -> bool:
+    """Whether a file that has this key cannot be one of Kanto's."""
+    head, dot, _ = name.partition(".")
+    return head in _HEADS if dot else find_kanto(name) is None and (name in _BY_NAME or name in _HEADS)
+
+
+def places(key: Key, settings: Settings) -> list[FieldPath]:
+    """Where `key` has values: one place, or one for each name that was chosen."""
+    if _ANY not in key.path:
+        return [key.path]
+    return [(key.path[0], name, *key.path[2:]) for name in getattr(settings, key.path[0])]
+
+
+def key_at(path: FieldPath) -> Key | None:
+    """The setting at `path`, whatever name was chosen where one may be."""
+    return _BY_PATH.get(path) or _BY_PATH.get((*path[:1], _ANY, *path[2:]))
+
+
+def name_of(path: FieldPath) -> str:
+    """How a file names what sits at `path`."""
+    key = key_at(path)
+    if key is None:
+        return ".".join(path)
+    return key.name.replace(_ANY, path[1]) if _ANY in key.path else key.name
+
+
+def members(name: str) -> list[str]:
+    """The keys inside the group `name`, which may be a chosen name as in `targets.usb`; [] for no group."""
+    head, dot, chosen = name.partition(".")
+    start = f"{head}.{_ANY}." if dot and chosen else f"{name}."
+    found = [key.name for key in KEYS if key.name.startswith(start)]
+    return [key.replace(_ANY, chosen or _ANY) for key in found]
+
+
+def hint(name: str) -> str:
+    """What somebody who wrote `name` may have meant, as the end of a sentence, or nothing."""
+    if inside := members(name):
+        return f"; expected an object with {', '.join(inside)}"
+    similar = difflib.get_close_matches(name, _BY_NAME, n=1, cutoff=0.75)
+    return f"; did you mean '{similar[0]}'?" if similar else ""

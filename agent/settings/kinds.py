@@ -1,0 +1,284 @@
+"""The kinds of values that settings have: what is accepted, what it becomes, and how both are described."""
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
+from urllib.parse import urlsplit
+
+from pydantic import BeforeValidator, Field, SecretStr
+from pydantic.fields import FieldInfo
+
+from agent.backup.exclusion import MAX_ASTERISKS, MAX_PATTERNS, check_patterns
+from agent.backup.seal.bech32 import decode_key
+from agent.durations import format_duration, parse_duration
+from agent.moments import parse_rfc3339
+from providers.allow import EVERYTHING, HostPattern, host_pattern
+
+PLAIN_PORT, TLS_PORT = 1883, 8883
+OPERATIONS = (
+    "backup", "restore", "start", "trigger", "cancel", "activate", "deactivate",
+    "finalize", "discard", "confirm", "verify", "status", "history", "describe", "info",
+)  # fmt: skip
+_TLS_SCHEMES = ("ssl", "tls", "mqtts")
+_SCHEMES = ("tcp", "mqtt", *_TLS_SCHEMES)
+_SIZE = re.compile(r"([0-9]{1,18})\s*([kKMGT]?i?B?)")
+_UNITS: dict[str, int] = {"": 1, "B": 1} | {
+    f"{letter}{binary}B": (1024 if binary else 1000) ** power
+    for power, letter in enumerate("kMGT", start=1)
+    for binary in ("", "i")
+}
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """How a value is described: its `unit` in a table, what was `expected` in an error message."""
+
+    unit: str
+    expected: str
+    secret: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerAddress:
+    """Where the MQTT broker listens."""
+
+    host: str
+    port: int
+    tls: bool
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{'ssl' if self.tls else 'tcp'}://{host}:{self.port}"
+
+
+def parse_broker(text: str) -> BrokerAddress:
+    """The address in `scheme://host[:port]`. Raises ValueError for anything else."""
+    parts = urlsplit(text)
+    host, port = parts.hostname, parts.port
+    rest = parts.path.strip("/") + parts.query + parts.fragment + (parts.username or "")
+    if parts.scheme not in _SCHEMES or not host or rest or port == 0:
+        raise ValueError("not scheme://host[:port]")
+    tls = parts.scheme in _TLS_SCHEMES
+    return BrokerAddress(host, port or (TLS_PORT if tls else PLAIN_PORT), tls)
+
+
+def parse_size(text: str) -> int:
+    """Bytes in `512MiB` (powers of 1024), `2GB` (of 1000) or `4096`. Raises ValueError for anything else."""
+    match = _SIZE.fullmatch(text)
+    if match is None or (unit := match[2].replace("K", "k")) not in _UNITS:
+        raise ValueError("not a size")
+    return int(match[1]) * _UNITS[unit]
+
+
+def format_size(size_bytes: int) -> str:
+    """The largest binary unit that divides `size_bytes`: `64MiB`; plain digits where none does."""
+    for unit in ("TiB", "GiB", "MiB", "kiB"):
+        if size_bytes and size_bytes % _UNITS[unit] == 0:
+            return f"{size_bytes // _UNITS[unit]}{unit.replace('k', 'K')}"
+    return str(size_bytes)
+
+
+def parse_moment(text: str) -> datetime | None:
+    """The time in RFC 3339 form, or None for empty text. Raises ValueError for anything else."""
+    return parse_rfc3339(text) if text else None
+
+
+def _optional_path(text: str) -> Path | None:
+    return _path(text) if text else None
+
+
+def _path(text: str) -> Path:
+    if not text or "\0" in text:
+        raise ValueError("not a path")
+    return Path(text)
+
+
+def _not_negative(text: str) -> timedelta:
+    duration = parse_duration(text)
+    if duration < timedelta(0):
+        raise ValueError("negative")
+    return duration
+
+
+def _positive(text: str) -> timedelta:
+    duration = parse_duration(text)
+    if duration <= timedelta(0):
+        raise ValueError("not above 0")
+    return duration
+
+
+def _from_text(parse: Callable[[str], T]) -> BeforeValidator:
+    """Only texts, which go through `parse`, and values that have the final type already."""
+
+    def convert(value: object) -> object:
+        if isinstance(value, str):
+            return parse(value)
+        if isinstance(value, int | float):  # which a timedelta, say, would take for seconds
+            raise ValueError("not text")
+        return value
+
+    return BeforeValidator(convert)
+
+
+def _whole(value: object) -> object:
+    if isinstance(value, bool):  # which Python counts among the integers, and JSON does not
+        raise ValueError("not a number")
+    return value
+
+
+def _operation(text: str) -> str:
+    if text not in (EVERYTHING, *OPERATIONS):
+        raise ValueError("no operation")
+    return text
+
+
+def _bucket(text: str) -> str:
+    if not re.fullmatch(r"\*|[a-z0-9$*.-]{1,63}", text):
+        raise ValueError("no bucket")
+    return text
+
+
+def _recipient(text: str) -> str:
+    decode_key(text, "age")
+    return text
+
+
+def _patterns(value: object) -> object:
+    assert isinstance(value, tuple)
+    return check_patterns(value)
+
+
+def list_of(parse: Callable[[str], T]) -> BeforeValidator:
+    """A list of texts, or one text with commas between; an empty one has no members."""
+
+    def convert(value: object) -> object:
+        if isinstance(value, str):
+            value = value.split(",") if value.strip() else []
+        if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
+            raise ValueError("not a list of texts")
+        return tuple(parse(text.strip()) for text in value)
+
+    return BeforeValidator(convert)
+
+
+def _size(value: object) -> object:
+    return parse_size(value) if isinstance(value, str) else _whole(value)
+
+
+Text = Annotated[str, Kind("text", "text")]
+Switch = Annotated[bool, Kind("true or false", "true or false")]
+Secret = Annotated[SecretStr, Kind("text", "text", secret=True)]
+ExistingOrNewPath = Annotated[Path, _from_text(_path), Kind("path", "a path")]
+OptionalPath = Annotated[Path | None, _from_text(_optional_path), Kind("path", "a path, or nothing")]
+PemFile = Annotated[
+    Path | None, _from_text(_optional_path), Kind("PEM file", "the path of a PEM file, or nothing")
+]
+Duration = Annotated[
+    timedelta, _from_text(_not_negative), Kind("duration", "a duration such as '90s' or '1h30m'")
+]
+PositiveDuration = Annotated[
+    timedelta, _from_text(_positive), Kind("duration", "a duration above 0 such as '90s' or '1h30m'")
+]
+Moment = Annotated[
+    datetime | None,
+    _from_text(parse_moment),
+    Kind("RFC 3339 time", "a time such as '2026-11-21T22:00:00Z', or nothing"),
+]
+Size = Annotated[
+    int,
+    BeforeValidator(_size),
+    Field(ge=0),
+    Kind("bytes", "a whole number of bytes, or a size such as '512MiB' or '2GB'"),
+]
+Broker = Annotated[
+    BrokerAddress,
+    _from_text(parse_broker),
+    Kind("URL", f"scheme://host[:port] with a scheme of {', '.join(_SCHEMES)}"),
+]
+Count = Annotated[int, BeforeValidator(_whole), Field(ge=1), Kind("count", "a whole number of at least 1")]
+KeptCount = Annotated[
+    int, BeforeValidator(_whole), Field(ge=0), Kind("count", "a whole number, 0 for no such rule")
+]
+Megabytes = Annotated[int, BeforeValidator(_whole), Field(ge=1), Kind("MB", "a whole number of at least 1")]
+Days = Annotated[
+    int, BeforeValidator(_whole), Field(ge=0), Kind("days", "a whole number, 0 to keep for ever")
+]
+Threads = Annotated[
+    int, BeforeValidator(_whole), Field(ge=0, le=4), Kind("count", "a whole number from 0 to 4")
+]
+OperationList = Annotated[
+    tuple[str, ...], list_of(_operation), Kind("list", f"'*', or some of {', '.join(OPERATIONS)}")
+]
+HostList = Annotated[
+    tuple[HostPattern, ...],
+    list_of(host_pattern),
+    Kind("list", "'*', or hosts such as 'backup.example', '*.example' or '10.0.0.0/8'"),
+]
+BucketList = Annotated[
+    tuple[str, ...], list_of(_bucket), Kind("list", "'*', or names of buckets such as 'backups' or 'site-*'")
+]
+RecipientList = Annotated[
+    tuple[str, ...], list_of(_recipient), Kind("list", "public keys of age, each 'age1…'")
+]
+WorkFactor = Annotated[
+    int,
+    BeforeValidator(_whole),
+    Field(ge=10, le=15),
+    Kind("power of 2", "a whole number from 10 to 15"),
+]
+MaxWorkFactor = Annotated[
+    int,
+    BeforeValidator(_whole),
+    Field(ge=15, le=22),
+    Kind("power of 2", "a whole number from 15 to 22"),
+]
+PatternList = Annotated[
+    tuple[str, ...],
+    BeforeValidator(_patterns),
+    list_of(str),
+    Kind(
+        "list",
+        f"at most {MAX_PATTERNS} patterns as in a .gitignore file, of at most {MAX_ASTERISKS} asterisks each",
+    ),
+]
+LogLevel = Annotated[Literal["ERROR", "WARN", "INFO", "DEBUG", "TRACE"], _from_text(str.upper)]
+
+
+def setting(default: object, description: str, *, key: str | None = None) -> Any:
+    """A field whose `default` is written as a file would write it.
+
+    `key` is the name in a file where it is not the field's name in camel case.
+    """
+    return Field(default=default, description=description, title=key)
+
+
+def kind_of(field: FieldInfo) -> Kind:
+    """The kind of a settings field, from its annotation. Raises TypeError for a type without one."""
+    for part in field.metadata:
+        if isinstance(part, Kind):
+            return part
+    if get_origin(field.annotation) is Literal:
+        values = ", ".join(get_args(field.annotation))
+        return Kind(values.replace(", ", " or "), f"one of {values}")
+    raise TypeError(f"no kind is known for {field.annotation}")
+
+
+def printable(value: Any, kind: Kind) -> str | int | bool:
+    """`value` as a configuration file would say it; a secret becomes `***`."""
+    if isinstance(value, SecretStr):
+        return "***" if value.get_secret_value() else ""
+    if isinstance(value, timedelta | datetime):
+        return format_duration(value) if isinstance(value, timedelta) else value.isoformat()
+    if kind.unit == "bytes" and value:
+        return format_size(value)
+    if isinstance(value, bool | int):
+        return value
+    if isinstance(value, dict | tuple) and value:
+        return json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else ",".join(map(str, value))
+    return str(value) if value else ""

@@ -1,0 +1,135 @@
+"""Loading the settings: layers are merged, checked together, and every problem is reported at once."""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic.alias_generators import to_camel
+
+from agent.password_file import read_password
+from agent.redaction import redact_text
+from agent.settings import Settings
+from agent.settings.data_sets import data_set_problems
+from agent.settings.keys import KEYS, FieldPath, key_at, name_of, places
+from agent.settings.kinds import printable
+from agent.settings.sources import (
+    Given,
+    Layer,
+    Notice,
+    read_command_line,
+    read_credentials,
+    read_environment,
+    read_file,
+)
+from agent.settings.stores import store_problems
+
+_LONGEST_SHOWN = 80
+
+
+class SettingsError(Exception):
+    """The agent cannot start with these settings. The text has one line per problem, and no secret."""
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """Valid settings, and what to log about them."""
+
+    settings: Settings
+    notices: list[Notice]
+
+
+def load(argv_overrides: Mapping[str, str], config_file: Path | None, environ: Mapping[str, str]) -> Loaded:
+    """The settings from defaults, file, credentials, environment and command line; the later ones win.
+
+    `argv_overrides` maps keys as in a file to texts. Raises `SettingsError` when a file cannot be read
+    or is no JSON object, when a key is unknown in a file of ours, or when a value is wrong anywhere.
+    """
+    layers = [
+        read_file(config_file) if config_file else Layer(),
+        read_credentials(environ),
+        read_environment(environ),
+        read_command_line(argv_overrides),
+    ]
+    given = {place: value for layer in layers for place, value in layer.given.items()}
+    problems = [problem for layer in layers for problem in layer.problems]
+    problems += _read_password_file(given)
+    try:
+        settings = Settings.model_validate(_nested(given))
+    except ValidationError as error:
+        found = error.errors(include_url=False, include_context=False, include_input=False)
+        problems += [_problem(each["loc"], each["type"], given) for each in found]
+        raise SettingsError("\n".join(problems)) from None
+    problems += [*store_problems(settings), *data_set_problems(settings.data_sets)]
+    if problems:
+        raise SettingsError("\n".join(problems))
+    return Loaded(settings, [notice for layer in layers for notice in layer.notices])
+
+
+def _read_password_file(given: dict[FieldPath, Given]) -> list[str]:
+    """Put the content of `passwordFile` in the place of `password`; what is wrong with it otherwise."""
+    source = given.get(("password_file",))
+    if source is None or not isinstance(source.value, str) or not source.value:
+        return []
+    try:
+        text = read_password(Path(source.value))
+    except OSError as error:
+        return [
+            f"passwordFile: '{source.value}' cannot be read ({error.strerror}); it is given {source.origin}"
+        ]
+    except ValueError:
+        return [f"passwordFile: '{source.value}' is not a UTF-8 text file; it is given {source.origin}"]
+    given[("password",)] = Given(text, source.origin)
+    return []
+
+
+def _nested(given: Mapping[FieldPath, Given]) -> dict[str, Any]:
+    tree: dict[str, Any] = {}
+    for place, value in given.items():
+        branch = tree
+        for part in place[:-1]:
+            branch = branch.setdefault(part, {})
+        branch[place[-1]] = value.value
+    return tree
+
+
+def _problem(location: Iterable[str | int], error_type: str, given: Mapping[FieldPath, Given]) -> str:
+    """One line for what pydantic found at `location`, in the words of a configuration file."""
+    place = tuple(str(part) for part in location)
+    if place[-1] == "[key]":
+        name = _shortened(place[1])
+        return f"{to_camel(place[0])}: the name '{name}' must be 1 to 64 letters, digits, '-' or '_'"
+    key = key_at(place)
+    expected = key.kind.expected if key else "something else"
+    if error_type == "missing" or place not in given:
+        return f"{name_of(place)}: is missing; expected {expected}"
+    source = given[place]
+    shown = "the given value" if key is None or key.kind.secret else _shown(source.value)
+    return f"{name_of(place)}: expected {expected}, not {shown} ({source.origin})"
+
+
+def _shown(value: object) -> str:
+    # A URL with a user and a password in it is a wrong value for some keys, and still a secret.
+    return _shortened(redact_text(json.dumps(value, ensure_ascii=False)))
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _LONGEST_SHOWN else text[:_LONGEST_SHOWN] + "…"
+
+
+def effective(settings: Settings) -> dict[str, str | int | bool]:
+    """Every setting by its key, as a file would say it; secrets that are set read `***`."""
+    return {
+        name_of(place): printable(_value_at(settings, place), key.kind)
+        for key in KEYS
+        for place in places(key, settings)
+    }
+
+
+def _value_at(settings: Settings, place: FieldPath) -> Any:
+    value: Any = settings
+    for part in place:
+        value = value[part] if isinstance(value, dict) else getattr(value, part)
+    return value

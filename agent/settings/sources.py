@@ -1,0 +1,184 @@
+"""Where settings come from: a configuration file, systemd's credentials, the environment, the command line.
+
+Each source becomes a `Layer`: values by their place in the settings tree, with where each came from, so
+that a wrong value can be reported where a person would look for it.
+"""
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from agent.settings.keys import (
+    KEYS,
+    FieldPath,
+    find,
+    find_kanto,
+    hint,
+    is_ours,
+    key_at,
+    members,
+    takes_object,
+)
+
+ENVIRONMENT_PREFIX = "EDGE_BACKUP_"
+_LARGEST_FILE_BYTES = 1 << 20
+CREDENTIALS: Mapping[str, FieldPath] = {
+    "broker-password": ("password_file",),
+    "broker-cert": ("cert",),
+    "broker-key": ("key",),
+}
+"""Names of systemd credentials, and the settings that they are the files of."""
+STORE_CREDENTIAL = "store-"
+"""Beginning of the name of one that has the secret options of a store."""
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """Something to log once logging is up."""
+
+    level: Literal["error", "warning", "info"]
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """A value, and where a person finds it. The value may be a secret."""
+
+    value: object = field(repr=False)
+    origin: str
+
+
+@dataclass(slots=True)
+class Layer:
+    """What one source said. With `problems` the agent does not start; `notices` are only logged."""
+
+    given: dict[FieldPath, Given] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+    notices: list[Notice] = field(default_factory=list)
+
+
+def read_file(path: Path) -> Layer:
+    """A configuration file in JSON.
+
+    A file in which every known key is one of Kanto's is read as Kanto's own agent reads it: letter case
+    is free, an empty value counts as absent, an unknown key is a notice. In every other file an unknown
+    key is a problem.
+    """
+    content = _parse(path)
+    if isinstance(content, str):
+        return Layer(problems=[content])
+    values = list(_flatten(content))
+    ours = any(is_ours(name) for name, _ in values)
+    return _our_file(path, values) if ours else _kanto_file(path, values)
+
+
+def _parse(path: Path) -> dict[str, object] | str:
+    """The JSON object in a file, or what is wrong with it."""
+    try:
+        with path.open("rb") as file:
+            content = file.read(_LARGEST_FILE_BYTES + 1)
+    except OSError as error:
+        return f"{path}: cannot be read ({error.strerror}); give an existing file with --config"
+    if len(content) > _LARGEST_FILE_BYTES:
+        return f"{path}: is longer than {_LARGEST_FILE_BYTES} bytes, which no configuration is"
+    try:
+        value = json.loads(content.decode("utf-8-sig"))
+    except json.JSONDecodeError as error:
+        return f"{path}: is not valid JSON at line {error.lineno}, column {error.colno} ({error.msg})"
+    except UnicodeDecodeError as error:
+        return f"{path}: is not UTF-8 text at byte {error.start}"
+    except (ValueError, RecursionError):
+        return f"{path}: has a number or a nesting that is too large"
+    return value if isinstance(value, dict) else f"{path}: expected a JSON object with settings"
+
+
+def _flatten(values: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:
+    """Nested objects as dotted keys: `{"archive": {"level": "fast"}}` gives `archive.level`.
+
+    An empty object stays, for the caller to say whether one makes sense there.
+    """
+    for name, value in values.items():
+        if isinstance(value, dict) and value and not takes_object(f"{prefix}{name}"):
+            yield from _flatten(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def _our_file(path: Path, values: list[tuple[str, object]]) -> Layer:
+    layer = Layer()
+    for name, value in values:
+        place = find(name)
+        if place is None and value == {} and "." not in name and members(name):
+            continue  # an empty group sets nothing
+        if place is None:
+            layer.problems.append(f"{path}: unknown key '{name}'{hint(name)}")
+        elif place in layer.given:
+            layer.problems.append(f"{path}: '{name}' is given twice, nested and with a dot; keep one")
+        else:
+            layer.given[place] = Given(value, f"in {path}")
+    return layer
+
+
+def _kanto_file(path: Path, values: list[tuple[str, object]]) -> Layer:
+    layer = Layer()
+    for name, value in values:
+        place = find_kanto(name)
+        if place is None:
+            layer.notices.append(Notice("error", f"{path}: unknown key '{name}' is ignored{hint(name)}"))
+        elif value not in ("", None):
+            layer.given[place] = Given(value, f"in {path}")
+    return layer
+
+
+def read_credentials(environ: Mapping[str, str]) -> Layer:
+    """The files that systemd's `LoadCredential=` put there for this service alone (systemd.exec(5))."""
+    layer, directory = Layer(), environ.get("CREDENTIALS_DIRECTORY")
+    for name, place in CREDENTIALS.items() if directory else ():
+        file = os.path.join(str(directory), name)
+        if os.path.exists(file):
+            layer.given[place] = Given(file, f"as systemd's credential '{name}'")
+    for name in sorted(os.listdir(directory)) if directory else ():
+        if name.startswith(STORE_CREDENTIAL):
+            place = ("stores", name.removeprefix(STORE_CREDENTIAL), "credentials")
+            layer.given[place] = Given(f"{directory}/{name}", f"as systemd's credential '{name}'")
+    return layer
+
+
+def read_environment(environ: Mapping[str, str]) -> Layer:
+    """`EDGE_BACKUP_LOG_LEVEL` for `logLevel`, `EDGE_BACKUP_ARCHIVE__LEVEL` for `archive.level`.
+
+    An unknown variable is only a notice: container runtimes make up some with this prefix.
+    """
+    layer = Layer()
+    for variable, value in environ.items():
+        if not variable.startswith(ENVIRONMENT_PREFIX):
+            continue
+        place = _place_of_variable(variable)
+        if place is None:
+            layer.notices.append(Notice("error", f"unknown environment variable {variable} is ignored"))
+        else:
+            layer.given[place] = Given(value, f"in {variable}")
+    return layer
+
+
+def _place_of_variable(variable: str) -> FieldPath | None:
+    path = tuple(variable.removeprefix(ENVIRONMENT_PREFIX).lower().split("__"))
+    return path if key_at(path) else find(".".join(path))
+
+
+def read_command_line(overrides: Mapping[str, str]) -> Layer:
+    """Values by key, as options of the command line gave them."""
+    layer = Layer()
+    for name, value in overrides.items():
+        place = find(name)
+        if place is None:
+            layer.problems.append(f"command line: unknown key '{name}'{hint(name)}")
+        else:
+            layer.given[place] = Given(value, "on the command line")
+        if any(key.name == name and key.kind.secret for key in KEYS):
+            text = f"every user of this device can read {name} on the command line; put it into a file"
+            layer.notices.append(Notice("warning", text))
+    return layer

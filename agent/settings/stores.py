@@ -1,0 +1,78 @@
+"""Stores: places that the settings name, each a provider with its options, but for the secret ones."""
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import BeforeValidator
+
+import providers
+from agent.redaction import is_secret_name, redact_text
+from agent.settings.kinds import Kind
+from providers.errors import BadOptions
+
+if TYPE_CHECKING:
+    from agent.settings import Settings, StoreSettings
+
+NOT_OF_A_PLACE = ("backup.", "restore.", "storage.", "options.", "info.", "history.")
+"""Beginnings of options that say what a command does, or which place it means."""
+
+
+def option_texts(value: object) -> dict[str, str]:
+    """Options of a provider by key, as the wire has them: numbers and booleans become their text.
+
+    Takes an object, or a text with its JSON. Raises ValueError for anything else.
+    """
+    if isinstance(value, str):
+        value = json.loads(value) if value else {}
+    if not isinstance(value, Mapping):
+        raise ValueError("not an object")
+    texts = {str(key): _text(item) for key, item in value.items()}
+    return {key: text for key, text in texts.items() if text}
+
+
+def _text(value: object) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if not isinstance(value, str | int | float):
+        raise ValueError("not a text")
+    return str(value)
+
+
+Options = Annotated[
+    dict[str, str],
+    BeforeValidator(option_texts),
+    Kind("object", "an object with options as in a command, but no secret ones", secret=True),
+]
+
+
+def store_problems(settings: "Settings") -> Iterator[str]:
+    """What is wrong with the stores, and with the settings that name one: a line each, and no secret."""
+    for name, store in settings.stores.items():
+        yield from _problems(f"stores.{name}", store)
+    known = ", ".join(sorted(settings.stores)) or "none is configured"
+    if settings.verify.period and not settings.verify.store:
+        yield f"verify.store: is missing; expected one of the stores ({known}), because of verify.period"
+    chosen = {"schedule.store": settings.schedule.store, "verify.store": settings.verify.store}
+    for key, store_name in chosen.items():
+        if store_name and store_name not in settings.stores:
+            yield f"{key}: expected one of the stores ({known})"
+
+
+def _problems(place: str, store: "StoreSettings") -> Iterator[str]:
+    try:
+        providers.factory(store.provider)
+    except BadOptions:
+        yield f"{place}.provider: expected one of {', '.join(providers.names())}"
+    except providers.MissingExtra:
+        pass  # a command that names the store says so
+    for key, text in sorted(store.options.items()):
+        if key.startswith(NOT_OF_A_PLACE):
+            yield f"{place}.options: '{key}' is no option of a place"
+        elif is_secret(key, text):
+            yield f"{place}.options: '{key}' is a secret; put it into the file of {place}.credentials"
+
+
+def is_secret(key: str, text: str) -> bool:
+    """Whether nobody should see this option: by its name, or because a URL has a user or a query."""
+    return is_secret_name(key) or redact_text(text) != text
