@@ -166,17 +166,17 @@ class Engine:
             action()
         except sqlite3.Error:
             log.exception("the journal cannot be written: trying again")
-            self._twin.withdrawn()
+            self._listener.withdrawn()
             self._later(WRITE_AGAIN_S, partial(self._write_late, action))
 
     def _write_late(self, action: Action) -> None:
         try:
             action()
         except sqlite3.Error:
-            self._twin.withdrawn()
+            self._listener.withdrawn()
             self._later(WRITE_AGAIN_S, partial(self._write_late, action))
         else:
-            self._twin.settled()
+            self._listener.settled()
 
     def _take_up(self, recovered: Recovered) -> None:
         """Go on with trials, then run afterRestoreCmd for whoever was stopped: one after the other."""
