@@ -4,7 +4,6 @@ It knows nothing of how a command came or who is told; the faces around it are b
 Belongs to the main thread.
 """
 
-import sqlite3
 from functools import partial
 from typing import Any, Protocol
 
@@ -12,6 +11,7 @@ import structlog
 
 from agent.bootclock import BootClock
 from agent.engine.admission import Admitted
+from agent.engine.aftermath import Aftermath
 from agent.engine.backups import Backups
 from agent.engine.cancelling import cancel
 from agent.engine.monitor import Monitor
@@ -36,17 +36,12 @@ from agent.engine.uploads.uploads import UploadListener, Uploads
 from agent.engine.verifications import Verifications
 from agent.engine.worker import Workers
 from agent.journal import DEVICE, Journal
-from agent.mailbox import Action, Mailbox
+from agent.mailbox import Mailbox
 from agent.messaging.ditto import EXECUTION_FAILED, CommandError
 from agent.messaging.hono import Identity
 from agent.settings import Settings
 
 log = structlog.get_logger(__name__)
-
-WRITE_AGAIN_S = 2.0
-"""How long to wait before a journal that could not be written is tried again."""
-TAKE_UP_S = 1.0
-"""How long what an earlier run left waits for a job to end, before it looks again."""
 
 
 class Listener(JobListener, UploadListener, ScheduleListener, Protocol):
@@ -70,12 +65,10 @@ class Engine:
         notes = PreviewNotes(journal, BootClock())
         staging.remove_incomplete()
         recovery = Recovery(journal, mailbox, self._recovered_late)
-        self._recovered = recovery.begin(
+        recovered = recovery.begin(
             [target.path for target in settings.targets.values()],
             waiting=notes.after_start(keep=settings.restore.keep_preview),
         )
-        self._later = mailbox.call_later
-        self._reported = False
         self.history = History(journal)
         self._patience_s = settings.hook_timeout.total_seconds()
         self._workers = Workers(journal, mailbox, settings.transfer, settings.job_timeout)
@@ -121,6 +114,15 @@ class Engine:
             recovery=recovery,
         )
         self._previews.restored = self._restores.ended
+        self._aftermath = Aftermath(
+            recovered,
+            journal,
+            listener,
+            mailbox.call_later,
+            runner=self._runner,
+            restores=self._restores,
+            uploads=self.uploads,
+        )
         self._periodic = Periodic(settings, journal, mailbox, listener=listener, backup=self._periodic_backup)
         self._verifications = Verifications(settings, journal, self._runner, staging=staging)
         drills = settings.verify.period
@@ -153,82 +155,29 @@ class Engine:
 
     def begin(self) -> None:
         """Take up what an earlier run left undone."""
-        self._written(self._settle_in)
-        self._take_up(self._recovered)
+        self._aftermath.written(self._settle_in)
+        self._aftermath.begin()
 
     def _settle_in(self) -> None:
         self.uploads.offers.adopt()
         self._previews.begin()
 
-    def _written(self, action: Action) -> None:
-        """Do what writes to the journal, now or when it can be: a full disk is no reason not to answer."""
-        try:
-            action()
-        except sqlite3.Error:
-            log.exception("the journal cannot be written: trying again")
-            self._listener.withdrawn()
-            self._later(WRITE_AGAIN_S, partial(self._write_late, action))
-
-    def _write_late(self, action: Action) -> None:
-        try:
-            action()
-        except sqlite3.Error:
-            self._listener.withdrawn()
-            self._later(WRITE_AGAIN_S, partial(self._write_late, action))
-        else:
-            self._listener.settled()
-
-    def _take_up(self, recovered: Recovered) -> None:
-        """Go on with trials, then run afterRestoreCmd for whoever was stopped: one after the other."""
-        trials, stopped = recovered.trials, recovered.stopped
-        if not (trials or stopped):
-            return
-        if not self._runner.idle:
-            self._later(TAKE_UP_S, partial(self._take_up, recovered))
-        elif trials:
-            self._restores.go_on(trials[0])
-            self._take_up(Recovered(trials=trials[1:], stopped=stopped))
-        else:
-            self._runner.start_again(stopped)
-
     def identified(self) -> None:
         """The device knows who it is: say what became of earlier jobs, and begin with the periodic ones."""
-        self._written(self._begin_as_identified)
+        self._aftermath.written(self._begin_as_identified)
 
     def _begin_as_identified(self) -> None:
-        self.report_recovered()
+        self._aftermath.report()
         device_id = self._listener.identity.device_id
         self._periodic.begin(device_id)
         if self._journal.recall(DEVICE) != device_id:
             self._journal.note(DEVICE, device_id)
-        self.prunes.begin(self._listener.identity.device_id)
+        self.prunes.begin(device_id)
         if self._drills:
             self._drills.begin()
 
-    def report_recovered(self) -> None:
-        """Say what became of the jobs that an earlier run of the agent did not see to their end."""
-        if self._reported:  # another identity later on: what runs now is not interrupted
-            return
-        with self._journal.transaction():
-            self._report(self._recovered)
-            self.uploads.report_interrupted()
-        self._reported = True
-
-    def _report(self, recovered: Recovered) -> None:
-        for job in recovered.ended:
-            log.warning("job of an earlier run", job=job.id, state=job.state, reason=job.message)
-            self._journal.job_ended(job)
-            self._listener.job_changed(job)
-
     def _recovered_late(self, recovered: Recovered) -> None:
-        """What could not be put right at the start is right now."""
-        if self._reported:
-            with self._journal.transaction():
-                self._report(recovered)
-            self._listener.settled()
-        else:
-            self._recovered.ended.extend(recovered.ended)
-        self._take_up(recovered)
+        self._aftermath.late(recovered)
 
     def _periodic_backup(self) -> None:
         if self._settings.single_upload and not self.uploads.idle:

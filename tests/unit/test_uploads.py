@@ -216,7 +216,7 @@ def test_another_identity_does_not_make_a_running_upload_interrupted(device: Dev
     """Interrupted is what an earlier run of the agent did not finish, not this one's work."""
     stage(device, "X")
     start(device, "X#1")
-    device.service._engine.report_recovered()
+    device.service._engine._aftermath.report()
     device.finish()
     assert states(device) == [("X", "UPLOADING"), ("X", "SUCCESS")]
 
