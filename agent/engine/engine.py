@@ -31,7 +31,6 @@ from agent.engine.restores import Restores
 from agent.engine.runner import JobListener, Runner
 from agent.engine.staging import Staging
 from agent.engine.trials import Trials
-from agent.engine.uploads.handover import Handover
 from agent.engine.uploads.uploads import UploadListener, Uploads
 from agent.engine.verifications import Verifications
 from agent.engine.worker import Workers
@@ -73,13 +72,7 @@ class Engine:
         self._patience_s = settings.hook_timeout.total_seconds()
         self._workers = Workers(journal, mailbox, settings.transfer, settings.job_timeout)
         self.uploads = Uploads(
-            settings,
-            journal,
-            self._workers,
-            handover=Handover(journal),
-            staging=staging,
-            listener=listener,
-            post=mailbox.post,
+            settings, journal, self._workers, staging=staging, listener=listener, post=mailbox.post
         )
         self.monitor = Monitor()
         self._info = Info(settings, mailbox, self.monitor)
@@ -96,13 +89,7 @@ class Engine:
         self._backups = Backups(settings, journal, self._runner, staging=staging, offers=self.uploads.offers)
         self._trials = Trials(settings, journal, mailbox, self.monitor)
         self._previews = Previews(
-            settings,
-            journal,
-            self._runner,
-            self._workers,
-            mailbox=mailbox,
-            notes=notes,
-            trials=self._trials,
+            settings, journal, self._runner, self._workers, mailbox=mailbox, notes=notes, trials=self._trials
         )
         self.status = Status(self.monitor, self.history, notes)
         self._restores = Restores(

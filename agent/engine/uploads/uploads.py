@@ -62,15 +62,14 @@ class Uploads:
         journal: Journal,
         workers: Workers,
         *,
-        handover: Handover,
         staging: Staging,
         listener: UploadListener,
         post: Post,
     ) -> None:
         self._settings, self._journal, self._workers = settings, journal, workers
-        self._handover, self._listener = handover, listener
+        self._handover, self._listener = Handover(journal), listener
         self.offers = Offers(
-            settings, journal, handover=handover, staging=staging, listener=listener, post=post,
+            settings, journal, handover=self._handover, staging=staging, listener=listener, post=post,
             in_line=self._is_in_line,
         )  # fmt: skip
         """The archives that wait for their `start`."""
