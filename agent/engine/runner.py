@@ -99,7 +99,11 @@ class Runner:
             self._workers.cancel(self._running.tools, message, code)
 
     def new_job(self, kind: Kind, parameters: Parameters) -> tuple[Job, Tools]:
-        """A job with what it will hold while it runs. Raises `CommandError` 400."""
+        """A job with what it will hold while it runs. Raises `CommandError` 400, or 409 when another runs.
+
+        What follows looks at file systems, and costs too much to be done for a flood that has to wait anyway.
+        """
+        self._refuse_when_running()
         correlation_id = parameters.correlationid or str(uuid.uuid4())
         job = Job(uuid.uuid4().hex[:16], kind, correlation_id, datetime.now(UTC))
         self._listener.check_job_fits(job)
@@ -111,13 +115,16 @@ class Runner:
 
     def refuse_when_busy(self, *directories: Path) -> None:
         """Raise `CommandError` 409 when a job runs, or when one of the directories is not yet put right."""
-        if self._running:
-            kind = self._running.job.kind.title()
-            raise CommandError(409, EXECUTION_FAILED, f"{kind} operation is currently in progress!")
+        self._refuse_when_running()
         for each in self._recovering():
             if any(one.is_relative_to(each) or each.is_relative_to(one) for one in directories):
                 message = f"an interrupted restore of '{readable(str(each))}' is still being put right"
                 raise CommandError(409, EXECUTION_FAILED, message)
+
+    def _refuse_when_running(self) -> None:
+        if self._running:
+            kind = self._running.job.kind.title()
+            raise CommandError(409, EXECUTION_FAILED, f"{kind} operation is currently in progress!")
 
     def admitted(
         self,
