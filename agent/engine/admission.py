@@ -7,7 +7,7 @@ forbids is refused with a 403: an operation, a host, a bucket.
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -33,6 +33,9 @@ from providers.errors import BadOptions, NotAllowed, StorageError
 from providers.room import Reserve
 
 Result = TypeVar("Result")
+
+_SEALING_BUFFER_BYTES = 8 << 20
+"""For the parts of an upload, half of what is usual: the library that seals needs the other half."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,18 +85,23 @@ class Admission:
         connections: Connections,
         default_name: str | None,
         metadata: Mapping[str, str] | None = None,
+        *,
+        sealed: bool = False,
     ) -> Place:
         """The place that the options name, opened. Raises `CommandError` 400 or 403.
 
         The object is called as the options say, else `default_name`; with None for that it is to be
-        found by listing, which some places cannot.
+        found by listing, which some places cannot. What is sealed on its way there gets less memory.
         """
         name = parameters.provider
         if name is None:
             raise CommandError(400, PARAMETER_INVALID, "option 'storage.provider' is missing")
         try:
             factory = providers.factory(name)
-            storage = factory(parameters.options, self._limits(connections))
+            limits = self._limits(connections)
+            storage = factory(
+                parameters.options, replace(limits, buffer_bytes=_SEALING_BUFFER_BYTES) if sealed else limits
+            )
             if isinstance(storage, Preflight):
                 target = parameters.options.get("local.target")
                 shown = f"target '{target}'" if target else f"the place of provider '{name}'"

@@ -63,7 +63,9 @@ class Backups:
             place = self._admission.output(parameters, roots, tools.connections)
         elif parameters.provider:
             about_it = metadata(job.correlation_id, device_id)
-            place = self._admission.place(parameters, tools.connections, path.name, about_it)
+            place = self._admission.place(
+                parameters, tools.connections, path.name, about_it, sealed=seal is not None
+            )
         else:
             self._offers.check_fits(staged, job.correlation_id)
         key = skip_key(parameters, roots, settings)
