@@ -246,7 +246,8 @@ def test_an_idle_agent_has_loaded_only_what_it_needs(device: AgentProcess, backe
     modules = json.loads((device.work / "modules.json").read_text())
     roots = {name.partition(".")[0] for name in modules}
     assert roots & set(metadata.packages_distributions()) <= IDLE_PACKAGES | {"agent", "providers"}
-    assert len(modules) < 520, sorted(modules)
+    assert "asyncio" not in modules
+    assert len(modules) < 500, sorted(modules)
 
 
 def wakeups(agent: AgentProcess, window_s: float) -> int:
