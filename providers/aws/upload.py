@@ -29,9 +29,10 @@ from providers.errors import (
 from providers.parts import Part
 
 _KEYS = (
-    *("s3.endpoint", "s3.bucket", "s3.key", "s3.identity", "s3.begun", "s3.upload_id"),
-    *("s3.etags", "s3.etag"),
+    *("s3.upload_id", "s3.begun"),
+    *("s3.endpoint", "s3.bucket", "s3.key", "s3.identity", "s3.etags", "s3.etag"),
 )
+"""In the order in which they are forgotten: what says that there is an upload before what says where."""
 _CLOCKS_DIFFER = timedelta(minutes=20)
 """S3 refuses whoever's clock differs by more than 15 minutes (RequestTimeTooSkewed)."""
 

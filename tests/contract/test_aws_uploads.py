@@ -171,6 +171,27 @@ def test_parts_that_differ_from_the_archive_are_never_mixed_with_it(
     assert place.read(NAME) == other
 
 
+def test_a_checkpoint_that_a_crash_left_half_emptied_can_be_discarded(
+    place: S3Place, opened: Opened, proxy: FaultProxy
+) -> None:
+    """It is emptied a key at a time: whatever is still there must be something to go on from."""
+    checkpoint = interrupted(opened, proxy, DATA, "aa")
+    names: list[set[str]] = []
+
+    class Watched(dict[str, str]):
+        def pop(self, key: str, *default: str) -> str:  # type: ignore[override]
+            value = super().pop(key, *default)
+            names.append(set(self))
+            return value
+
+    opened().discard(Watched(checkpoint))
+    assert names[-1] == set()
+    for left in names:
+        rest = {key: checkpoint[key] for key in left}
+        opened().discard(rest)
+        assert rest == {}
+
+
 def test_an_upload_that_somebody_aborted_begins_again(
     place: S3Place, opened: Opened, proxy: FaultProxy
 ) -> None:
