@@ -1,5 +1,6 @@
 """The file that somebody at the device wants an archive in: it is replaced in one step, as in any target."""
 
+import os
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -38,8 +39,8 @@ def _resolved(text: str) -> Path:
     path = Path(text)
     try:
         if path.is_absolute():
-            return path.parent.resolve() / check_name(path.name)
-    except (BadOptions, ValueError, OSError, RuntimeError) as error:  # such as a NUL, or links in a circle
+            return Path(os.path.realpath(path.parent)) / check_name(path.name)
+    except (BadOptions, ValueError, OSError) as error:  # such as a NUL
         raise _refused(text, PARAMETER_INVALID, "must be the absolute path of a file") from error
     raise _refused(text, PARAMETER_INVALID, "must be the absolute path of a file")
 
