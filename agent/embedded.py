@@ -7,15 +7,15 @@ nowhere; jobs of the agent that were interrupted are left for the agent to repor
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from agent.engine.engine import Engine
-from agent.engine.parameters import Parameters
-from agent.engine.staging import Staging
-from agent.faces.twin import Twin
+from agent.faces.ditto.twin import Twin
+from agent.jobs.engine import Engine
+from agent.jobs.requests import Parameters
+from agent.jobs.staging import Staging
 from agent.journal import DEVICE, Journal
 from agent.log import use_logging_of_host
 from agent.mailbox import Mailbox
-from agent.messaging.hono import Identity
-from agent.messaging.outbox import Outbox
+from agent.mqtt.hono import Identity
+from agent.mqtt.outbox import Outbox
 from agent.settings import Settings
 
 LOOK_AGAIN_S = 0.01
@@ -48,7 +48,7 @@ class Embedded:
     def carry_out(self, operation: str, parameters: Parameters) -> str:
         """Carry out a command and wait for its end: the job's id.
 
-        Raises `CommandError` when it is refused, and sqlite3.Error. Interrupted, as by Ctrl-C, it ends the
+        Raises `Refused` when it is refused, and sqlite3.Error. Interrupted, as by Ctrl-C, it ends the
         work first.
         """
         admitted = self._operations.admit_read(operation, parameters, self._device_id)

@@ -16,16 +16,16 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from agent.backup.archive.reader import ArchiveReader
-from agent.backup.errors import JobError, disk_errors
-from agent.backup.stock import Stock, take_stock
+from agent.base.errors import JobError, disk_errors
+from agent.base.refusals import Refused
 from agent.embedded import Embedded
-from agent.engine.parameters import BACKUP_PASSCODE, RESTORE_PASSCODE, Parameters
-from agent.engine.sealing import unseal_for
-from agent.engine.selecting import Selecting
-from agent.engine.staging import StorageInUse
+from agent.formats.zip.reader import ArchiveReader
+from agent.jobs.encryption import decryption_for
+from agent.jobs.requests import BACKUP_PASSCODE, RESTORE_PASSCODE, Parameters
+from agent.jobs.selection import Selecting
+from agent.jobs.staging import StorageInUse
 from agent.journal.file import NewerJournal
-from agent.messaging.ditto import CommandError
+from agent.save.inventory import Stock, take_stock
 from agent.settings import Settings, TargetSettings
 from agent.settings.load import SettingsError, load
 
@@ -77,7 +77,7 @@ class BackupInfo:
 
 
 def create_backup(password: str, output_path: FilePath, *, config: FilePath | None = None) -> BackupCreate:
-    """Back up what the settings say into the file `output_path`, sealed with the password.
+    """Back up what the settings say into the file `output_path`, encrypted with the password.
 
     A file that is there is replaced in one step, when the new one is complete. The password may be of any
     length; one that is empty keeps nothing secret, and the standard `age` tool refuses it.
@@ -184,7 +184,9 @@ def _settings(config: FilePath | None) -> Settings:
 
 def _any_passcode(settings: Settings) -> Settings:
     """The same, without a least length: what a program of the device chooses is its own affair."""
-    return settings.model_copy(update={"seal": settings.seal.model_copy(update={"min_passcode": 0})})
+    return settings.model_copy(
+        update={"encryption": settings.encryption.model_copy(update={"min_passcode": 0})}
+    )
 
 
 def _parameters(options: dict[str, str], output: str = "") -> Parameters:
@@ -197,7 +199,7 @@ def _translated(closing: Embedded | None = None) -> Iterator[None]:
     """What is refused or fails becomes a `BackupError`; `closing` is closed at the end."""
     try:
         yield
-    except CommandError as error:
+    except Refused as error:
         raise BackupError("refused", error.message) from error
     except JobError as error:
         raise BackupError(error.code, str(error)) from error
@@ -241,7 +243,7 @@ def _raise_failure(entry: Mapping[str, Any]) -> None:
 def _unexportable_in(file: str, password: str, settings: Settings) -> tuple[Unexportable, ...]:
     """What the archive says of itself."""
     with _translated(), disk_errors(f"cannot read '{file}'"), open(file, "rb") as archive:
-        unseal = unseal_for(_parameters({RESTORE_PASSCODE: password}), settings.seal)
-        manifest = ArchiveReader(unseal(archive)).manifest()
+        decrypt = decryption_for(_parameters({RESTORE_PASSCODE: password}), settings.encryption)
+        manifest = ArchiveReader(decrypt(archive)).manifest()
         assert manifest
         return tuple(Unexportable(each.name, each.reason) for each in manifest.unexportable)

@@ -12,24 +12,24 @@ import structlog
 
 from agent import __version__, notify
 from agent.allocator import keep_small
-from agent.engine.engine import Engine
-from agent.engine.staging import Staging, StorageInUse
 from agent.faces.control import Control
-from agent.faces.fatal import FatalCommands
-from agent.faces.feature import Feature
+from agent.faces.ditto.duplicate_agent import Rivals
+from agent.faces.ditto.feature import Feature
+from agent.faces.ditto.mqtt_session import Presence
+from agent.faces.ditto.poison_commands import FatalCommands
+from agent.faces.ditto.redelivery import Redeliveries
+from agent.faces.ditto.status_feature import StatusFeature
+from agent.faces.ditto.twin import Twin
 from agent.faces.local_face import LocalFace
 from agent.faces.metrics import Metrics
-from agent.faces.presence import Presence
-from agent.faces.redelivery import Redeliveries
-from agent.faces.rivals import Rivals
-from agent.faces.status_feature import StatusFeature
-from agent.faces.twin import Twin
+from agent.jobs.engine import Engine
+from agent.jobs.staging import Staging, StorageInUse
 from agent.journal import Journal
 from agent.journal.file import NewerJournal
 from agent.log import setup as set_up_logging
 from agent.mailbox import Mailbox
-from agent.messaging.link import Broker
-from agent.messaging.outbox import Outbox
+from agent.mqtt.link import Broker
+from agent.mqtt.outbox import Outbox
 from agent.settings import Settings
 from agent.settings.sources import Notice
 from agent.watchdog import Watchdog

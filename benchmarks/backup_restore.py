@@ -85,10 +85,10 @@ def compare(
     present = [peer for peer in peers if not peer.missing]
     results = {}
     for name, make in corpora.items():
-        with scratch(work) as place:
-            corpus = place / "corpus"
+        with scratch(work) as destination:
+            corpus = destination / "corpus"
             make(corpus, scale)
-            directory = partial(_kept if name == SMALL_CORPUS else scratch, place)
+            directory = partial(_kept if name == SMALL_CORPUS else scratch, destination)
             cases = {peer.name: partial(_theirs, directory, corpus, peer) for peer in present} | {
                 ours(level): partial(_ours, directory, corpus, port, level) for level in LEVELS
             }
@@ -114,8 +114,8 @@ Directory = Callable[[], AbstractContextManager[Path]]
 def _ours(directory: Directory, corpus: Path, port: int, level: str) -> Round:
     options = {"storage.provider": "local", "local.name": ARCHIVE}
     warm(corpus)
-    with directory() as place, agent(place / "agent", port, {"archive.level": level}) as measured:
-        target = place / "restored"
+    with directory() as destination, agent(destination / "agent", port, {"archive.level": level}) as measured:
+        target = destination / "restored"
         backup = measured.backup(corpus, options)
         restore = measured.restore(target, options)
         onto = measured.restore(target, options) if level == JUDGED_RESTORE else None
@@ -125,8 +125,8 @@ def _ours(directory: Directory, corpus: Path, port: int, level: str) -> Round:
 
 def _theirs(directory: Directory, corpus: Path, peer: Peer) -> Round:
     warm(corpus)
-    with directory() as place:
-        archive, target = place / ARCHIVE, place / "restored"
+    with directory() as destination:
+        archive, target = destination / ARCHIVE, destination / "restored"
         peer.prepare(archive)
         backup = run(peer.backup(archive), corpus)
         command = peer.restore(archive, target)

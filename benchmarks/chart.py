@@ -27,10 +27,10 @@ def bar_chart(title: str, groups: Mapping[str, Mapping[str, float]], highlighted
 
 def _bar(y: int, name: str, value: float, scale: float, unit: str, *, ours: bool) -> list[str]:
     width = max(value * scale, 1)
-    place = f'x="{_LEFT}" y="{y}" width="{width:.1f}" height="{_BAR}" rx="2"'
+    destination = f'x="{_LEFT}" y="{y}" width="{width:.1f}" height="{_BAR}" rx="2"'
     return [
         _text(_LEFT - 8, y + 12, name, "", "end"),
-        f'<rect {place} fill="{_OURS if ours else _THEIRS}"/>',
+        f'<rect {destination} fill="{_OURS if ours else _THEIRS}"/>',
         _text(_LEFT + width + 6, y + 12, f"{value:.3g} {unit}"),
     ]
 

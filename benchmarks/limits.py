@@ -75,11 +75,11 @@ def _providers(work: Path, port: int, scale: float) -> tuple[_Peaks, dict[str, i
         corpora.MIXED_CORPUS: corpora.half_random,
         MANY_CORPUS: _many_files,
     }.items():
-        with scratch(work) as place:
-            make(place / "corpus", scale)
+        with scratch(work) as destination:
+            make(destination / "corpus", scale)
             for provider in (name for name in PLACES if name not in missing):
                 try:
-                    peak_bytes, staged_bytes = _one(place, port, provider, corpus)
+                    peak_bytes, staged_bytes = _one(destination, port, provider, corpus)
                 except pytest.skip.Exception as error:  # how the tests' servers say that a program is missing
                     missing[provider] = str(error)
                     continue
@@ -94,14 +94,14 @@ def _one(work: Path, port: int, provider: str, corpus: str) -> tuple[int, int]:
     print(f"memory, {provider}, {corpus}", file=sys.stderr, flush=True)
     with (
         scratch(work) as here,
-        open_place(here / "server") as place,
+        open_place(here / "server") as destination,
         agent(here / "agent", port, {"archive.level": "fast"}) as measured,
     ):
         with _watched(here / "agent" / "storage") as most:
-            peak_bytes = measured.backup(work / "corpus", place.options(ARCHIVE)).peak_bytes
+            peak_bytes = measured.backup(work / "corpus", destination.options(ARCHIVE)).peak_bytes
         # So many files take a minute, and where they came from makes no difference to it.
         if corpus != MANY_CORPUS or provider == "local":
-            peak_bytes = measured.restore(here / "restored", place.options(ARCHIVE)).peak_bytes
+            peak_bytes = measured.restore(here / "restored", destination.options(ARCHIVE)).peak_bytes
     return peak_bytes, max(most)
 
 
@@ -135,39 +135,45 @@ def _size_of(path: Path) -> int:
 
 
 def _file_s(work: Path, port: int, scale: float, repeat: int) -> dict[int, float]:
-    with scratch(work) as place:
+    with scratch(work) as destination:
         numbers = [round(FEW_FILES * scale), round(MANY_FILES * scale)]
         for number in numbers:
-            corpora.tiny_files(place / str(number), number)
-        cases = {str(number): partial(_backup_s, place, place / str(number), port, {}) for number in numbers}
+            corpora.tiny_files(destination / str(number), number)
+        cases = {
+            str(number): partial(_backup_s, destination, destination / str(number), port, {})
+            for number in numbers
+        }
         times = interleaved(cases, repeat, "tiny files")
     return {number: median(times[str(number)]) / number for number in numbers}
 
 
 def _backup_s(work: Path, corpus: Path, port: int, settings: Mapping[str, object]) -> float:
     warm(corpus)
-    with scratch(work) as place, agent(place / "agent", port, settings) as measured:
+    with scratch(work) as destination, agent(destination / "agent", port, settings) as measured:
         options = {"storage.provider": "local", "local.name": ARCHIVE}
         return measured.backup(corpus, options).wall_s
 
 
 def _hole_peak(work: Path, port: int, size_bytes: int) -> int:
-    with scratch(work) as place, agent(place / "agent", port, {"archive.level": "fast"}) as measured:
-        corpora.sparse(place / "corpus", size_bytes)
+    with (
+        scratch(work) as destination,
+        agent(destination / "agent", port, {"archive.level": "fast"}) as measured,
+    ):
+        corpora.sparse(destination / "corpus", size_bytes)
         options = {"storage.provider": "local", "local.name": ARCHIVE}
-        return measured.backup(place / "corpus", options).peak_bytes
+        return measured.backup(destination / "corpus", options).peak_bytes
 
 
 def _paced(work: Path, port: int, scale: float, repeat: int, bytes_per_s: int) -> dict[str, float]:
     """A quarter of the log, for the levels between which `auto` chooses."""
     levels: Sequence[str] = ("auto", "small") if bytes_per_s else ("auto", "fast")
-    with scratch(work) as place:
-        corpora.large_log(place / "corpus", scale / 4)
+    with scratch(work) as destination:
+        corpora.large_log(destination / "corpus", scale / 4)
         cases = {
             level: partial(
                 _backup_s,
-                place,
-                place / "corpus",
+                destination,
+                destination / "corpus",
                 port,
                 {"archive.level": level, "transfer.rateLimit": bytes_per_s},
             )

@@ -57,10 +57,10 @@ def measure(work: Path, port: int, scale: float) -> Liveness:
 
 def _start_and_idle(work: Path, port: int) -> tuple[float, int, float]:
     times = []
-    with scratch(work) as place:
+    with scratch(work) as destination:
         # The first start writes the caches of compiled modules, which an installation has.
         for number in range(STARTS + 1):
-            process = AgentProcess(place / str(number), port, deviceId=DEVICE, tenantId="tenant")
+            process = AgentProcess(destination / str(number), port, deviceId=DEVICE, tenantId="tenant")
             with Backend(port) as backend:
                 started_s = time.monotonic()
                 with process:
@@ -89,9 +89,17 @@ def _number(status: str, name: str) -> int:
 
 
 def _under_load(work: Path, port: int, scale: float) -> tuple[list[float], bool]:
-    with scratch(work) as place, agent(place / "agent", port, {}) as measured, _caller(port) as caller:
-        corpora.large_log(place / "corpus", scale)
-        options = {"backup.dir": str(place / "corpus"), "storage.provider": "local", "local.name": ARCHIVE}
+    with (
+        scratch(work) as destination,
+        agent(destination / "agent", port, {}) as measured,
+        _caller(port) as caller,
+    ):
+        corpora.large_log(destination / "corpus", scale)
+        options = {
+            "backup.dir": str(destination / "corpus"),
+            "storage.provider": "local",
+            "local.name": ARCHIVE,
+        }
         measured.begin("backup", {"correlationId": "load", "options": options})
         answers = [caller.answered_s() for _ in range(COMMANDS)]
         whole = not measured.ended("load")

@@ -21,7 +21,7 @@ _PEER_ARCHIVE = "peer.zip"
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Destination:
     """One running server. `put` and `get` make the public tool's command for a file of this machine."""
 
     options: Callable[[str], Mapping[str, str]]
@@ -31,10 +31,10 @@ class Place:
 
 
 @contextmanager
-def local(work: Path) -> Iterator[Place]:
+def local(work: Path) -> Iterator[Destination]:
     work.mkdir()
     there = work / _PEER_ARCHIVE
-    yield Place(
+    yield Destination(
         lambda name: {"storage.provider": "local", "local.name": name},
         lambda file: Command(("cp", str(file), str(there))).synced(there),
         lambda file: Command(("cp", str(there), str(file))).synced(file),
@@ -42,12 +42,12 @@ def local(work: Path) -> Iterator[Place]:
 
 
 @contextmanager
-def generic(work: Path) -> Iterator[Place]:
+def generic(work: Path) -> Iterator[Destination]:
     """nginx over plain HTTP."""
     with nginx(work) as server:
         there = f"{server.http_url}/open/{_PEER_ARCHIVE}"
         curl = ("curl", "-sSf")
-        yield Place(
+        yield Destination(
             lambda name: {"https.url": f"{server.http_url}/open/{name}"},
             lambda file: Command((*curl, "-T", str(file), there)),
             lambda file: Command((*curl, "-o", str(file), there)).synced(file),
@@ -55,7 +55,7 @@ def generic(work: Path) -> Iterator[Place]:
 
 
 @contextmanager
-def aws(work: Path) -> Iterator[Place]:
+def aws(work: Path) -> Iterator[Destination]:
     """`rclone serve s3`, and rclone as its client."""
     work.mkdir()
     with serve_rclone(work) as new_bucket:
@@ -70,7 +70,7 @@ def aws(work: Path) -> Iterator[Place]:
             "RCLONE_CONFIG_PEER_SECRET_ACCESS_KEY": bucket.server.secret,
         }
         copy = (rclone_program(), "copyto")
-        yield Place(
+        yield Destination(
             lambda name: {"storage.provider": "aws", **bucket.options(name)},
             lambda file: Command((*copy, str(file), there), account),
             lambda file: Command((*copy, there, str(file)), account).synced(file),
@@ -78,13 +78,13 @@ def aws(work: Path) -> Iterator[Place]:
 
 
 @contextmanager
-def azure(work: Path) -> Iterator[Place]:
+def azure(work: Path) -> Iterator[Destination]:
     """Azurite, in memory, and the Azure SDK as its client."""
     with serve_azurite(work) as new_container:
         container = new_container()
         url = f"{container.endpoint}/{container.container}/{_PEER_ARCHIVE}?{container.sas}"
         sdk = (sys.executable, "-m", "benchmarks.azure_sdk")
-        yield Place(
+        yield Destination(
             lambda name: {"storage.provider": "azure", **container.options(name)},
             lambda file: Command((*sdk, "upload", str(file)), {"BLOB_URL": url}),
             lambda file: Command((*sdk, "download", str(file)), {"BLOB_URL": url}).synced(file),
@@ -97,7 +97,7 @@ def rclone_program() -> str:
     return shutil.which("rclone", path=f"{beside}{os.pathsep}{os.environ.get('PATH', '')}") or "rclone"
 
 
-PLACES: dict[str, tuple[Callable[[Path], AbstractContextManager[Place]], str]] = {
+PLACES: dict[str, tuple[Callable[[Path], AbstractContextManager[Destination]], str]] = {
     "local": (local, "cp, sync"),
     "generic": (generic, "curl -T, curl -o"),
     "aws": (aws, "rclone copyto"),

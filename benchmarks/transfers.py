@@ -90,14 +90,14 @@ def compare(
     missing: dict[str, str] = {}
     small = {SMALL_BYTES: 1} if size_bytes > SMALL_BYTES else {}
     for size, times in (small | {size_bytes: repeat}).items():
-        with scratch(work) as place:
-            data = place / "data"
+        with scratch(work) as destination:
+            data = destination / "data"
             data.mkdir()
             incompressible(data / PAYLOAD, size)
             for provider in (name for name in providers if name not in missing):
                 cases = {
-                    OURS: partial(_ours, place, port, data, provider),
-                    THEIRS: partial(_theirs, place, data, provider),
+                    OURS: partial(_ours, destination, port, data, provider),
+                    THEIRS: partial(_theirs, destination, data, provider),
                 }
                 try:
                     rounds = interleaved(cases, times, f"{provider}, {format_size(size)}")
@@ -110,12 +110,12 @@ def compare(
 def _ours(work: Path, port: int, data: Path, provider: str) -> Round:
     open_place, _ = PLACES[provider]
     settings = {"archive.level": "store"}
-    with scratch(work) as here, open_place(here / "server") as place:
+    with scratch(work) as here, open_place(here / "server") as destination:
         with agent(here / "agent", port, settings) as measured:
-            backup = measured.backup(data, place.options("first.zip"))
-            upload = measured.upload(data, place.options(ARCHIVE))
+            backup = measured.backup(data, destination.options("first.zip"))
+            upload = measured.upload(data, destination.options(ARCHIVE))
             warm(here)
-            restore = measured.restore(here / "restored", place.options(ARCHIVE))
+            restore = measured.restore(here / "restored", destination.options(ARCHIVE))
             download_s = measured.last_phase_s("fetching", "unpacking")
         _check_same(data / PAYLOAD, here / "restored" / PAYLOAD)
     return Round(upload.wall_s, download_s, restore.peak_bytes, backup.wall_s, restore.wall_s)
@@ -123,11 +123,11 @@ def _ours(work: Path, port: int, data: Path, provider: str) -> Round:
 
 def _theirs(work: Path, data: Path, provider: str) -> Round:
     open_place, _ = PLACES[provider]
-    with scratch(work) as here, open_place(here / "server") as place:
+    with scratch(work) as here, open_place(here / "server") as destination:
         warm(data)
-        upload = run(place.put(data / PAYLOAD))
+        upload = run(destination.put(data / PAYLOAD))
         warm(here)
-        download = run(place.get(here / PAYLOAD))
+        download = run(destination.get(here / PAYLOAD))
         _check_same(data / PAYLOAD, here / PAYLOAD)
     return Round(upload.wall_s, download.wall_s, max(upload.peak_bytes, download.peak_bytes))
 

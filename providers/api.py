@@ -28,9 +28,9 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from providers.allow import Allow
+from providers.checked_connect import allow_all, reached
 from providers.errors import BadOptions
-from providers.reach import allow_all, reached
-from providers.room import Reserve
+from providers.free_space import Reserve
 
 Checkpoint = MutableMapping[str, str]
 """A small mapping whose changes are durable: an upload id, a block list, an offset with its ETag.

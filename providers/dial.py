@@ -10,7 +10,7 @@ from urllib.request import getproxies, proxy_bypass
 from providers.address import Address, parse_address
 from providers.api import Connect, Limits
 from providers.errors import IoError, Rejected, from_http_status
-from providers.steady import SteadySocket, SteadyTls
+from providers.stall_timeout import SteadySocket, SteadyTls
 
 
 @contextmanager
@@ -18,7 +18,7 @@ def dialled(address: Address, limits: Limits) -> Iterator[socket.socket]:
     """A connection over which to talk HTTP to `address`, or to the proxy of an http address.
 
     Each wait for the far side, in either direction, is bounded by `limits.read_timeout_s`, and so is the
-    time for `providers.steady.LEAST_BYTES`, however steadily single bytes come. Raises what
+    time for `providers.stall_timeout.LEAST_BYTES`, however steadily single bytes come. Raises what
     `limits.connect` raises, OSError and `http.client.HTTPException`, and `StorageError` when the device
     does not allow the address, the proxy refuses, or a setting is wrong.
     """

@@ -33,8 +33,8 @@ from providers.errors import (
     TargetAbsent,
     translating,
 )
+from providers.free_space import Room
 from providers.options import Option, checked
-from providers.room import Room
 from providers.writeback import CHUNK_BYTES, WriteBack
 
 _ETAG = "local.etag"

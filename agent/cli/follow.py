@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Mapping
 from typing import Any
 
+from agent.base.text import printable
 from agent.cli.local import (
     EXIT_OK,
     EXIT_REFUSED,
@@ -17,7 +18,6 @@ from agent.cli.local import (
     size_text,
     write_value,
 )
-from agent.printable import printable
 from agent.send.options import SOURCES, gathered, option, read_secret, secret_source
 
 EXIT_INTERRUPTED = 130

@@ -3,8 +3,8 @@
 import argparse
 from collections.abc import Iterator
 
+from agent.base.text import printable
 from agent.cli.local import Agent, Value, local_parser, run_local, size_text, time_text, write_value
-from agent.printable import printable
 
 _ROW = "{:20}  {:8}  {:16}  {:>8}  {:16}  {}"
 

@@ -3,8 +3,8 @@
 import argparse
 from collections.abc import Iterator
 
+from agent.base.text import printable
 from agent.cli.local import Agent, Value, local_parser, progress, run_local, size_text, write_value
-from agent.printable import printable
 
 
 def info(argv: list[str]) -> int:

@@ -14,27 +14,27 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from agent.backup.archive.manifest import Manifest
-from agent.backup.archive.metadata import Kind
-from agent.backup.archive.reader import ArchiveEntry, ArchiveReader
-from agent.backup.connections import Connections
-from agent.backup.context import Place
-from agent.backup.errors import JobError
-from agent.backup.fetching import newest
-from agent.backup.job import format_time
-from agent.backup.ranged import RangedFile
-from agent.backup.storing import distrusting
+from agent.base.errors import JobError
+from agent.base.job import format_time
+from agent.base.refusals import Refused
+from agent.base.text import printable
 from agent.cli import settings_from
 from agent.cli.follow import add_options, options_of
 from agent.cli.local import EXIT_OK, EXIT_REFUSED, EXIT_USAGE, local_parser, size_text, write_value
-from agent.engine.admission import Admission, device_tag
-from agent.engine.parameters import RESTORE_STORE, Parameters, read_parameters
-from agent.engine.sealing import unseal_for
-from agent.engine.stores import with_store
-from agent.messaging.ditto import CommandError
-from agent.printable import printable
+from agent.formats.zip.manifest import Manifest
+from agent.formats.zip.metadata import Kind
+from agent.formats.zip.reader import ArchiveEntry, ArchiveReader
+from agent.jobs.admission import Admission, device_tag
+from agent.jobs.encryption import decryption_for
+from agent.jobs.requests import RESTORE_STORE, Parameters, read_parameters
+from agent.jobs.stores import with_store
 from agent.send.options import UnusableOption
 from agent.settings import Settings
+from agent.transfer.connections import Connections
+from agent.transfer.context import Destination
+from agent.transfer.get import newest
+from agent.transfer.put import distrusting
+from agent.transfer.ranged import RangedFile
 from providers.api import Ranged
 from providers.errors import StorageError
 
@@ -65,7 +65,7 @@ def inspect(argv: list[str]) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # somebody has seen enough
         return EXIT_OK
-    except (CommandError, JobError, StorageError) as error:
+    except (Refused, JobError, StorageError) as error:
         sys.stderr.write(f"{error}\n")
     except OSError as error:
         sys.stderr.write(f"'{file}' cannot be read: {error.strerror}\n")
@@ -75,11 +75,11 @@ def inspect(argv: list[str]) -> int:
 def _inspect(
     path: Path | None, parameters: Parameters, settings: Settings, parsed: argparse.Namespace
 ) -> int:
-    unseal = unseal_for(parameters, settings.seal)
+    decrypt = decryption_for(parameters, settings.encryption)
     if path and (parsed.store or parameters.provider):
         raise UnusableOption("give a file or a place, not both")
     with path.open("rb") if path else _fetching(parameters, settings) as file:
-        archive = ArchiveReader(unseal(file))
+        archive = ArchiveReader(decrypt(file))
         manifest = archive.manifest()
         write_value(
             {"manifest": manifest and manifest.value()}, "\n".join(_lines(manifest)), as_json=parsed.json
@@ -93,30 +93,30 @@ def _inspect(
 
 @contextmanager
 def _fetching(parameters: Parameters, settings: Settings) -> Iterator[BinaryIO]:
-    """The archive at the place that the options name. Raises `CommandError` and `StorageError`."""
+    """The archive at the place that the options name. Raises `Refused` and `StorageError`."""
     parameters = with_store(parameters, settings, RESTORE_STORE)
     connections = Connections(settings.transfer.connect_timeout.total_seconds())
-    place = Admission(settings).place(parameters, connections, None)
-    storage = place.storage
+    destination = Admission(settings).destination(parameters, connections, None)
+    storage = destination.storage
     with closing(storage):
         if not isinstance(storage, Ranged):
             raise UnusableOption(
                 "nothing can be read there without fetching all of it: fetch it, and inspect the file"
             )
-        name = _name_at(place, settings)
+        name = _name_at(destination, settings)
         with distrusting():
             file = RangedFile(lambda offset, size_bytes: storage.read_range(name, offset, size_bytes))
         yield cast(BinaryIO, file)
 
 
-def _name_at(place: Place, settings: Settings) -> str:
-    if place.name:
-        return place.name
+def _name_at(destination: Destination, settings: Settings) -> str:
+    if destination.name:
+        return destination.name
     if not settings.device_id:
         raise UnusableOption(
             "which archive? name it with -o, as in -o local.name=NAME, or say whose with --set deviceId=ID"
         )
-    return newest(place.storage, device_tag(settings.device_id))
+    return newest(destination.storage, device_tag(settings.device_id))
 
 
 def _lines(manifest: Manifest | None) -> Iterator[str]:

@@ -16,8 +16,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from agent.base.text import printable
 from agent.faces.control import ANSWER_TIMEOUT_S, SOCKET_NAME, address
-from agent.printable import printable
 from agent.send.options import UnusableOption
 
 EXIT_OK, EXIT_REFUSED, EXIT_USAGE, EXIT_NO_AGENT = 0, 1, 2, 3

@@ -2,8 +2,8 @@
 
 import argparse
 
+from agent.base.text import printable
 from agent.cli.local import Agent, Value, local_parser, run_local, write_value
-from agent.printable import printable
 
 
 def prune(argv: list[str]) -> int:
@@ -13,7 +13,10 @@ def prune(argv: list[str]) -> int:
         value = agent.ask("prune", {"dryRun": options.dry_run})
         going_on = ["it takes long: the agent's log says what is removed"] if value["running"] else []
         text = "\n".join(
-            [*going_on, *(_place_lines(place, dry_run=options.dry_run) for place in value["places"])]
+            [
+                *going_on,
+                *(_place_lines(destination, dry_run=options.dry_run) for destination in value["places"]),
+            ]
         )
         write_value(value, text, as_json=options.json)
 
@@ -22,8 +25,8 @@ def prune(argv: list[str]) -> int:
     return run_local(parser, argv, act)
 
 
-def _place_lines(place: Value, *, dry_run: bool) -> str:
-    removed, kept, problem = place["removed"], place["kept"], place["problem"]
+def _place_lines(destination: Value, *, dry_run: bool) -> str:
+    removed, kept, problem = destination["removed"], destination["kept"], destination["problem"]
     did = "would remove" if dry_run else "removed"
-    lines = [f"{place['place']}: {problem or f'{did} {len(removed)}, {kept} stay'}"]
+    lines = [f"{destination['place']}: {problem or f'{did} {len(removed)}, {kept} stay'}"]
     return "\n".join(printable(line) for line in [*lines, *(f"  {name}" for name in removed)])

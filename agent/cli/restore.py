@@ -5,6 +5,7 @@ import json
 import os
 import uuid
 
+from agent.base.text import printable
 from agent.cli.follow import add_options, carried_out, options_of, wait_for
 from agent.cli.local import (
     EXIT_OK,
@@ -17,7 +18,6 @@ from agent.cli.local import (
     size_text,
     write_value,
 )
-from agent.printable import printable
 
 
 def restore(argv: list[str]) -> int:

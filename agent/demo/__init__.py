@@ -17,9 +17,9 @@ from pathlib import Path
 
 from agent.demo import sample, servers
 from agent.demo.story import Story, say, show
-from agent.messaging.hono import Identity
-from agent.messaging.link import Broker
-from agent.northbound import Backend
+from agent.mqtt.hono import Identity
+from agent.mqtt.link import Broker
+from agent.send.backend import Backend
 
 IDENTITY = Identity("demo:device", "demo-tenant")
 

@@ -1,4 +1,4 @@
-"""What the demo tells: a backup here, a sealed one far away, and everything back, twice."""
+"""What the demo tells: a backup here, a encrypted one far away, and everything back, twice."""
 
 import json
 import sys
@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from agent.demo import sample
-from agent.northbound import Backend, Heard
+from agent.send.backend import Backend, Heard
 
 _ARCHIVE = "device-backup.zip.age"
 _PASSCODE = "kept-by-the-backend"
 _LOOK_AGAIN_S = 0.3
-_SEALED = b"age-encryption.org/"
+_ENCRYPTED = b"age-encryption.org/"
 """How an archive begins that `age` opens, too."""
 
 
@@ -34,7 +34,7 @@ class Story:
         say(f"A device keeps {len(self._before)} files, directories and links in {self._data}")
         say("\nThe agent starts, asks who it is, and announces itself to the twin")
         self._backend.wait_for_announcement()
-        good = self._kept_here() and self._sealed_far_away(f"{url}/{_ARCHIVE}?signature=not-shown")
+        good = self._kept_here() and self._encrypted_far_away(f"{url}/{_ARCHIVE}?signature=not-shown")
         self._history()
         return good
 
@@ -48,19 +48,19 @@ class Story:
         self._run("restore", "demo-local-back", options)
         return self._compare()
 
-    def _sealed_far_away(self, url: str) -> bool:
+    def _encrypted_far_away(self, url: str) -> bool:
         options = {"https.url": url}
-        say("\nBackup to a place behind HTTP, sealed with a passcode")
-        self._run("backup", "demo-sealed", {**options, "backup.passcode": _PASSCODE})
+        say("\nBackup to a place behind HTTP, encrypted with a passcode")
+        self._run("backup", "demo-encrypted", {**options, "backup.passcode": _PASSCODE})
         _show_archives(self._work / "far-away")
         self._damage()
         say("\nRestore from there, as a preview first")
         chosen = {**options, "restore.passcode": _PASSCODE, "restore.preview": "true"}
-        self._backend.ask("restore", "demo-sealed-back", chosen)
+        self._backend.ask("restore", "demo-encrypted-back", chosen)
         if not self._previewed():
             return False
         say("\nThat is what we want: finalize it")
-        self._run("finalize", "demo-sealed-back")
+        self._run("finalize", "demo-encrypted-back")
         return self._compare()
 
     def _previewed(self) -> bool:
@@ -120,8 +120,8 @@ def show(heard: Heard) -> None:
 def _show_archives(directory: Path) -> None:
     for path in sorted(directory.iterdir()):
         with path.open("rb") as file:
-            sealed = file.read(len(_SEALED)) == _SEALED
-        begin = ", and all that can be read of it is how it was sealed" if sealed else ""
+            encrypted = file.read(len(_ENCRYPTED)) == _ENCRYPTED
+        begin = ", and all that can be read of it is how it was encrypted" if encrypted else ""
         say(f"  {path.name}: {path.stat().st_size:,} bytes{begin}")
 
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import structlog
 
-from agent.engine.operations import Answer
+from agent.jobs.operations import Answer
 from agent.mailbox import Post
 
 log = structlog.get_logger(__name__)

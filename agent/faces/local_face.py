@@ -11,9 +11,10 @@ from typing import Any
 
 import structlog
 
-from agent.engine.admission import Admitted
-from agent.engine.operations import Answer, Operations
-from agent.messaging.ditto import EXECUTION_FAILED, CommandError
+from agent.base.refusals import Reason, Refused
+from agent.faces.ditto.refusals import error_of
+from agent.jobs.admission import Admitted
+from agent.jobs.operations import Answer, Operations
 
 log = structlog.get_logger(__name__)
 
@@ -22,7 +23,7 @@ ROOM_BYTES = 1 << 20
 
 
 LocalOperation = Callable[[Any, Answer], None]
-"""Takes the request's value, and whom to answer once, then or later. Raises `CommandError`."""
+"""Takes the request's value, and whom to answer once, then or later. Raises `Refused`."""
 
 
 class LocalFace:
@@ -50,8 +51,13 @@ class LocalFace:
             else:
                 self._carry_out(self._operations.admit(operation, value, self._device_id(), local=True))
                 answer(204, None)
-        except CommandError as error:
-            answer(error.status, {"error": error.code, "message": error.message})
+        except Refused as refused:
+            _answer_refused(refused, answer)
         except sqlite3.Error:
             log.exception("command refused: the journal cannot be written", operation=operation)
-            answer(507, {"error": EXECUTION_FAILED, "message": "the device cannot write its journal"})
+            _answer_refused(Refused(Reason.UNAVAILABLE, "the device cannot write its journal"), answer)
+
+
+def _answer_refused(refused: Refused, answer: Answer) -> None:
+    error = error_of(refused)
+    answer(error.status, {"error": error.code, "message": error.message})

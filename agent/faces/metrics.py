@@ -12,9 +12,9 @@ from pathlib import Path
 import structlog
 
 from agent import __version__
-from agent.backup.job import State, parse_time
-from agent.engine.questions.health import Health
-from agent.engine.questions.history import History
+from agent.base.job import State, parse_time
+from agent.jobs.queries.health import Health
+from agent.jobs.queries.history import History
 from agent.mailbox import Mailbox, Timer
 
 log = structlog.get_logger(__name__)

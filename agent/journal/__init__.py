@@ -18,12 +18,12 @@ from types import MappingProxyType
 
 import structlog
 
-from agent.backup.durable import sync_directory
-from agent.backup.errors import IoError
-from agent.backup.job import STOPPED, WORKING, Job, Kind, State, format_time, parse_time
-from agent.backup.restore import Left, read_left
+from agent.base.durable import sync_directory
+from agent.base.errors import IoError
+from agent.base.job import STOPPED, WORKING, Job, Kind, State, format_time, parse_time
 from agent.journal.checkpoints import JournalCheckpoint
 from agent.journal.file import is_corrupt, make_private, opened, sync_always
+from agent.restore import Left, read_left
 
 log = structlog.get_logger(__name__)
 
@@ -53,7 +53,7 @@ class UnfinishedJob:
 
 
 class Journal:
-    """Also the outbox's store (see `agent.messaging.outbox.Store`)."""
+    """Also the outbox's store (see `agent.mqtt.outbox.Store`)."""
 
     def __init__(self, path: Path, *, kept_jobs: int = KEPT_JOBS) -> None:
         """Open or create the journal with mode 0600. A corrupt one is set aside and a fresh one begun.

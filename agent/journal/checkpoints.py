@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from agent.backup.errors import IoError, NoSpace
+from agent.base.errors import IoError, NoSpace
 from agent.journal.file import connect
 
 

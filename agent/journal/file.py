@@ -6,7 +6,7 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-from agent.backup.durable import sync_directory
+from agent.base.durable import sync_directory
 
 _MIGRATIONS = (
     """

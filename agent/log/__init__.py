@@ -16,9 +16,9 @@ import structlog
 from structlog.stdlib import ProcessorFormatter
 from structlog.typing import EventDict, Processor, WrappedLogger
 
+from agent.base.redaction import redact
+from agent.base.text import printable
 from agent.log.file import RotatingLogFile
-from agent.printable import printable
-from agent.redaction import redact
 from agent.settings import Settings
 
 TRACE = 5

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from agent.messaging.hono import Identity
+from agent.mqtt.hono import Identity
 from agent.send.grammar import make_parser
 from agent.send.options import UnusableOption, gathered, read_secret, read_secret_file
 
 if TYPE_CHECKING:
-    from agent.messaging.link import Broker
+    from agent.mqtt.link import Broker
     from agent.settings.kinds import BrokerAddress
 
 
@@ -81,7 +81,7 @@ def names_destination(options: Mapping[str, str]) -> bool:
 
 
 def _broker(parsed: argparse.Namespace) -> "Broker":
-    from agent.messaging.link import Broker
+    from agent.mqtt.link import Broker
 
     address: BrokerAddress = parsed.broker
     if not address.tls and (parsed.ca or parsed.cert or parsed.key):

@@ -10,9 +10,9 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
-from agent.northbound import Command, Heard
-from agent.printable import printable
-from agent.redaction import HIDDEN
+from agent.base.redaction import HIDDEN
+from agent.base.text import printable
+from agent.send.backend import Command, Heard
 from agent.send.exchange import Kind, Outcome, refusal
 
 if TYPE_CHECKING:

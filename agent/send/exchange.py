@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum, StrEnum, auto
 
-from agent.northbound import Command, Heard
 from agent.send.arguments import Order, names_destination
+from agent.send.backend import Command, Heard
 
 QUESTIONS = ("status", "history", "describe", "info")
 """The value of the answer is all that there is."""

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from agent.durations import parse_duration
-from agent.messaging.hono import Identity, valid_device_id
+from agent.base.durations import parse_duration
+from agent.mqtt.hono import Identity, valid_device_id
 from agent.send.options import SOURCES, option, secret_source
 
 if TYPE_CHECKING:

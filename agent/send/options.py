@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from urllib.parse import parse_qsl, urlsplit
 
-from agent.redaction import is_secret_name
+from agent.base.redaction import is_secret_name
 
 MAX_SECRET_BYTES = 64 << 10
 SOURCES = "@FILE, env:NAME, or - for standard input"

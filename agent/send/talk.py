@@ -8,8 +8,8 @@ from dataclasses import replace
 
 import structlog
 
-from agent.northbound import ANSWER_TIMEOUT_S, Backend, BrokerUnusable
 from agent.send.arguments import Order
+from agent.send.backend import ANSWER_TIMEOUT_S, Backend, BrokerUnusable
 from agent.send.display import Display, complain, display, without_secrets
 from agent.send.exchange import Exchange, Outcome, Phase
 

@@ -156,12 +156,12 @@ class TransferSettings(Group):
     rate_limit: Size = setting(0, "Bytes per second in either direction; 0 for no limit")
 
 
-class SealSettings(Group):
-    recipients: RecipientList = setting("", "Public keys (`age1…`) for which every archive is sealed")
+class EncryptionSettings(Group):
+    recipients: RecipientList = setting("", "Public keys (`age1…`) for which every archive is encrypted")
     min_passcode: Count = setting(8, "Fewest characters of a passcode")
-    work_factor: WorkFactor = setting(14, "Cost of sealing with a passcode: 14 takes 16 MiB for a moment")
+    work_factor: WorkFactor = setting(14, "Cost of encryption with a passcode: 14 takes 16 MiB for a moment")
     max_work_factor: MaxWorkFactor = setting(
-        15, "Highest cost of an archive that is opened; `age` seals with 18, which takes 256 MiB"
+        15, "Highest cost of an archive that is opened; `age` encrypts with 18, which takes 256 MiB"
     )
 
 
@@ -234,7 +234,7 @@ class Settings(KantoSettings):
     retention: RetentionSettings = RetentionSettings()
     verify: VerifySettings = VerifySettings()
     transfer: TransferSettings = TransferSettings()
-    seal: SealSettings = SealSettings()
+    encryption: EncryptionSettings = EncryptionSettings()
     allow: AllowSettings = AllowSettings()
     metrics: MetricsSettings = MetricsSettings()
 

@@ -74,8 +74,8 @@ def find(name: str) -> FieldPath | None:
 
 def takes_object(name: str) -> bool:
     """Whether the value of the key `name` is an object, whose members are no keys."""
-    place = find(name)
-    key = key_at(place) if place else None
+    position = find(name)
+    key = key_at(position) if position else None
     return key is not None and key.kind.unit == "object"
 
 

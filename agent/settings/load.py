@@ -9,12 +9,12 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic.alias_generators import to_camel
 
-from agent.password_file import read_password
-from agent.redaction import redact_text
+from agent.base.redaction import redact_text
 from agent.settings import Settings
 from agent.settings.data_sets import data_set_problems
 from agent.settings.keys import KEYS, FieldPath, key_at, name_of, places
 from agent.settings.kinds import printable
+from agent.settings.password_file import read_password
 from agent.settings.sources import (
     Given,
     Layer,
@@ -53,7 +53,7 @@ def load(argv_overrides: Mapping[str, str], config_file: Path | None, environ: M
         read_environment(environ),
         read_command_line(argv_overrides),
     ]
-    given = {place: value for layer in layers for place, value in layer.given.items()}
+    given = {position: value for layer in layers for position, value in layer.given.items()}
     problems = [problem for layer in layers for problem in layer.problems]
     problems += _read_password_file(given)
     try:
@@ -87,27 +87,27 @@ def _read_password_file(given: dict[FieldPath, Given]) -> list[str]:
 
 def _nested(given: Mapping[FieldPath, Given]) -> dict[str, Any]:
     tree: dict[str, Any] = {}
-    for place, value in given.items():
+    for position, value in given.items():
         branch = tree
-        for part in place[:-1]:
+        for part in position[:-1]:
             branch = branch.setdefault(part, {})
-        branch[place[-1]] = value.value
+        branch[position[-1]] = value.value
     return tree
 
 
 def _problem(location: Iterable[str | int], error_type: str, given: Mapping[FieldPath, Given]) -> str:
     """One line for what pydantic found at `location`, in the words of a configuration file."""
-    place = tuple(str(part) for part in location)
-    if place[-1] == "[key]":
-        name = _shortened(place[1])
-        return f"{to_camel(place[0])}: the name '{name}' must be 1 to 64 letters, digits, '-' or '_'"
-    key = key_at(place)
+    position = tuple(str(part) for part in location)
+    if position[-1] == "[key]":
+        name = _shortened(position[1])
+        return f"{to_camel(position[0])}: the name '{name}' must be 1 to 64 letters, digits, '-' or '_'"
+    key = key_at(position)
     expected = key.kind.expected if key else "something else"
-    if error_type == "missing" or place not in given:
-        return f"{name_of(place)}: is missing; expected {expected}"
-    source = given[place]
+    if error_type == "missing" or position not in given:
+        return f"{name_of(position)}: is missing; expected {expected}"
+    source = given[position]
     shown = "the given value" if key is None or key.kind.secret else _shown(source.value)
-    return f"{name_of(place)}: expected {expected}, not {shown} ({source.origin})"
+    return f"{name_of(position)}: expected {expected}, not {shown} ({source.origin})"
 
 
 def _shown(value: object) -> str:
@@ -122,14 +122,14 @@ def _shortened(text: str) -> str:
 def effective(settings: Settings) -> dict[str, str | int | bool]:
     """Every setting by its key, as a file would say it; secrets that are set read `***`."""
     return {
-        name_of(place): printable(_value_at(settings, place), key.kind)
+        name_of(position): printable(_value_at(settings, position), key.kind)
         for key in KEYS
-        for place in places(key, settings)
+        for position in places(key, settings)
     }
 
 
-def _value_at(settings: Settings, place: FieldPath) -> Any:
+def _value_at(settings: Settings, position: FieldPath) -> Any:
     value: Any = settings
-    for part in place:
+    for part in position:
         value = value[part] if isinstance(value, dict) else getattr(value, part)
     return value

@@ -110,40 +110,40 @@ def _flatten(values: Mapping[str, object], prefix: str = "") -> Iterator[tuple[s
 def _our_file(path: Path, values: list[tuple[str, object]]) -> Layer:
     layer = Layer()
     for name, value in values:
-        place = find(name)
-        if place is None and value == {} and "." not in name and members(name):
+        position = find(name)
+        if position is None and value == {} and "." not in name and members(name):
             continue  # an empty group sets nothing
-        if place is None:
+        if position is None:
             layer.problems.append(f"{path}: unknown key '{name}'{hint(name)}")
-        elif place in layer.given:
+        elif position in layer.given:
             layer.problems.append(f"{path}: '{name}' is given twice, nested and with a dot; keep one")
         else:
-            layer.given[place] = Given(value, f"in {path}")
+            layer.given[position] = Given(value, f"in {path}")
     return layer
 
 
 def _kanto_file(path: Path, values: list[tuple[str, object]]) -> Layer:
     layer = Layer()
     for name, value in values:
-        place = find_kanto(name)
-        if place is None:
+        position = find_kanto(name)
+        if position is None:
             layer.notices.append(Notice("error", f"{path}: unknown key '{name}' is ignored{hint(name)}"))
         elif value not in ("", None):
-            layer.given[place] = Given(value, f"in {path}")
+            layer.given[position] = Given(value, f"in {path}")
     return layer
 
 
 def read_credentials(environ: Mapping[str, str]) -> Layer:
     """The files that systemd's `LoadCredential=` put there for this service alone (systemd.exec(5))."""
     layer, directory = Layer(), environ.get("CREDENTIALS_DIRECTORY")
-    for name, place in CREDENTIALS.items() if directory else ():
+    for name, position in CREDENTIALS.items() if directory else ():
         file = os.path.join(str(directory), name)
         if os.path.exists(file):
-            layer.given[place] = Given(file, f"as systemd's credential '{name}'")
+            layer.given[position] = Given(file, f"as systemd's credential '{name}'")
     for name in sorted(os.listdir(directory)) if directory else ():
         if name.startswith(STORE_CREDENTIAL):
-            place = ("stores", name.removeprefix(STORE_CREDENTIAL), "credentials")
-            layer.given[place] = Given(f"{directory}/{name}", f"as systemd's credential '{name}'")
+            position = ("stores", name.removeprefix(STORE_CREDENTIAL), "credentials")
+            layer.given[position] = Given(f"{directory}/{name}", f"as systemd's credential '{name}'")
     return layer
 
 
@@ -156,11 +156,11 @@ def read_environment(environ: Mapping[str, str]) -> Layer:
     for variable, value in environ.items():
         if not variable.startswith(ENVIRONMENT_PREFIX):
             continue
-        place = _place_of_variable(variable)
-        if place is None:
+        position = _place_of_variable(variable)
+        if position is None:
             layer.notices.append(Notice("error", f"unknown environment variable {variable} is ignored"))
         else:
-            layer.given[place] = Given(value, f"in {variable}")
+            layer.given[position] = Given(value, f"in {variable}")
     return layer
 
 
@@ -173,11 +173,11 @@ def read_command_line(overrides: Mapping[str, str]) -> Layer:
     """Values by key, as options of the command line gave them."""
     layer = Layer()
     for name, value in overrides.items():
-        place = find(name)
-        if place is None:
+        position = find(name)
+        if position is None:
             layer.problems.append(f"command line: unknown key '{name}'{hint(name)}")
         else:
-            layer.given[place] = Given(value, "on the command line")
+            layer.given[position] = Given(value, "on the command line")
         if any(key.name == name and key.kind.secret for key in KEYS):
             text = f"every user of this device can read {name} on the command line; put it into a file"
             layer.notices.append(Notice("warning", text))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import BeforeValidator
 
 import providers
-from agent.redaction import is_secret_name, redact_text
+from agent.base.redaction import is_secret_name, redact_text
 from agent.settings.kinds import Kind
 from providers.errors import BadOptions
 
@@ -59,18 +59,18 @@ def store_problems(settings: "Settings") -> Iterator[str]:
             yield f"{key}: expected one of the stores ({known})"
 
 
-def _problems(place: str, store: "StoreSettings") -> Iterator[str]:
+def _problems(where: str, store: "StoreSettings") -> Iterator[str]:
     try:
         providers.factory(store.provider)
     except BadOptions:
-        yield f"{place}.provider: expected one of {', '.join(providers.names())}"
+        yield f"{where}.provider: expected one of {', '.join(providers.names())}"
     except providers.MissingExtra:
         pass  # a command that names the store says so
     for key, text in sorted(store.options.items()):
         if key.startswith(NOT_OF_A_PLACE):
-            yield f"{place}.options: '{key}' is no option of a place"
+            yield f"{where}.options: '{key}' is no option of a place"
         elif is_secret(key, text):
-            yield f"{place}.options: '{key}' is a secret; put it into the file of {place}.credentials"
+            yield f"{where}.options: '{key}' is a secret; put it into the file of {where}.credentials"
 
 
 def is_secret(key: str, text: str) -> bool:

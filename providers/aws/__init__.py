@@ -3,6 +3,6 @@
 Built on botocore, the part of boto3 that speaks the protocol; nothing outside this package imports it.
 """
 
-from providers.aws.front import S3
+from providers.aws.options import S3
 
 __all__ = ["S3"]

@@ -1,4 +1,4 @@
-"""The storage itself: what the agent calls, behind `providers.aws.front`."""
+"""The storage itself: what the agent calls, behind `providers.aws.options`."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
@@ -22,7 +22,7 @@ _SMALLEST_PART_BYTES = 5 << 20  # S3 takes no smaller part, except the last
 
 
 class Bucket:
-    """Storage in one bucket. `given` are checked options (see `providers.aws.front`)."""
+    """Storage in one bucket. `given` are checked options (see `providers.aws.options`)."""
 
     plan: ClassVar[PartPlan] = PartPlan(8 << 20, 16 << 20, grow_every=2000, most_parts=10_000)
     """2,000 parts of 8 MiB and 8,000 of 16 MiB: 140 GiB for a stream, 156 GiB for a file."""

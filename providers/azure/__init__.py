@@ -3,6 +3,6 @@
 Built on the Azure SDK; nothing outside this package imports it.
 """
 
-from providers.azure.front import AzureBlob
+from providers.azure.options import AzureBlob
 
 __all__ = ["AzureBlob"]

@@ -1,4 +1,4 @@
-"""The storage itself: what the agent calls, behind `providers.azure.front`."""
+"""The storage itself: what the agent calls, behind `providers.azure.options`."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, suppress
@@ -23,7 +23,7 @@ from providers.ranges import Wanted
 
 
 class Container:
-    """Storage in one container. `given` are checked options (see `providers.azure.front`)."""
+    """Storage in one container. `given` are checked options (see `providers.azure.options`)."""
 
     plan: ClassVar[PartPlan] = PartPlan(8 << 20, 8 << 20, grow_every=50_000, most_parts=50_000)
     """50,000 blocks of 8 MiB: 390 GiB."""

@@ -8,7 +8,7 @@ from typing import Protocol
 
 import pytest
 
-from agent.backup.connections import Connections
+from agent.transfer.connections import Connections
 from providers.allow import Allow, host_pattern
 from providers.api import Limits, Preflight, Storage
 from providers.aws import S3

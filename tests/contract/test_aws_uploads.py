@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from agent.backup.cancel import CancelToken
-from agent.backup.connections import Connections
+from agent.transfer.cancel import CancelToken
+from agent.transfer.connections import Connections
 from providers.aws import S3
 from providers.aws.storage import Bucket
 from providers.errors import Corrupted, StorageError, TooLarge, Unreachable

@@ -10,8 +10,8 @@ from dataclasses import replace
 
 import pytest
 
-from agent.backup.cancel import CancelToken
-from agent.backup.connections import Connections
+from agent.transfer.cancel import CancelToken
+from agent.transfer.connections import Connections
 from providers.azure import AzureBlob
 from providers.azure.storage import Container
 from providers.errors import StorageError, TooLarge, Unreachable

@@ -99,10 +99,10 @@ class Soak:
 
     def _cancelled(self, name: str) -> None:
         operation = self._random.choice(["backup", "restore"])
-        with stalling() as place:
-            value = {"correlationID": name, "options": {"https.url": place.url}}
+        with stalling() as destination:
+            value = {"correlationID": name, "options": {"https.url": destination.url}}
             assert self._there.backend.ask(operation, value)["status"] == 204
-            assert place.reached.wait(20)
+            assert destination.reached.wait(20)
             assert self._there.backend.ask("cancel", {"correlationID": name})["status"] == 204
             assert self._there.backend.ended(name)["statusCode"] == "cancelled"
 

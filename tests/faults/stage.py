@@ -18,7 +18,7 @@ class Stage:
     nest: Incubator
     port: int
     backend: Backend
-    place: Path
+    destination: Path
     url: str
     number: int = 0
     new: dict[str, dict[str, Found]] = field(default_factory=dict)
@@ -29,7 +29,7 @@ class Stage:
     def agent(self) -> Iterator[Hatched]:
         """A device with `OLD` on it and an archive of `NEW` in its local target; its agent not started."""
         self.number += 1
-        work = self.place / str(self.number)
+        work = self.destination / str(self.number)
         paths = [str(work / "device" / "data" / name) for name in SET]
         agent = Hatched(self.nest, work, self.port, dataSets={"three": {"paths": paths}})
         make_tree(agent.data, OLD)

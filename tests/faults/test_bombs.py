@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from agent.backup.archive import records
-from agent.backup.archive.metadata import own_extra
-from agent.backup.archive.reader import ArchiveLimits
-from agent.backup.archive.records import Member
-from agent.backup.errors import JobError
-from agent.backup.restore import RestoreOptions
+from agent.base.errors import JobError
+from agent.formats.zip import records
+from agent.formats.zip.metadata import own_extra
+from agent.formats.zip.reader import ArchiveLimits
+from agent.formats.zip.records import Member
+from agent.restore import RestoreOptions
 from tests.support.archives import Crafted, deflated
 from tests.support.diskfaults import in_child
 from tests.support.hostile import LINK
@@ -74,7 +74,7 @@ def write(path: Path, entries: Iterable[Crafted]) -> None:
 
 
 @pytest.fixture
-def place() -> Iterator[Path]:
+def destination() -> Iterator[Path]:
     memory = "/dev/shm" if os.path.isdir("/dev/shm") else None
     made = Path(tempfile.mkdtemp(prefix="edge-backup-bomb-", dir=memory))
     yield made
@@ -100,9 +100,9 @@ def memory_bytes(key: str) -> int:
     ],
 )
 def test_a_large_hostile_archive_costs_little_memory(
-    place: Path, capsys: pytest.CaptureFixture[str], entries: Callable[[], Iterator[Crafted]], end: str
+    destination: Path, capsys: pytest.CaptureFixture[str], entries: Callable[[], Iterator[Crafted]], end: str
 ) -> None:
-    target, archive, result = place / "target", place / "a.zip", place / "result"
+    target, archive, result = destination / "target", destination / "a.zip", destination / "result"
     target.mkdir()
     write(archive, entries())
 

@@ -31,10 +31,10 @@ Options = dict[str, str]
 class Cloud:
     """A place in a cloud, and the way to it."""
 
-    def __init__(self, kind: str, place: Any, proxy: FaultProxy) -> None:
-        self.place, self.proxy = place, proxy
-        here, there = f"127.0.0.1:{place.server.port}", f"127.0.0.1:{proxy.address[1]}"
-        given = {key: text.replace(here, there) for key, text in place.options("x").items()}
+    def __init__(self, kind: str, destination: Any, proxy: FaultProxy) -> None:
+        self.destination, self.proxy = destination, proxy
+        here, there = f"127.0.0.1:{destination.server.port}", f"127.0.0.1:{proxy.address[1]}"
+        given = {key: text.replace(here, there) for key, text in destination.options("x").items()}
         named = ("aws.object.key", "azure.blob.name")
         self.options = {"storage.provider": kind} | {k: v for k, v in given.items() if k not in named}
 
@@ -45,16 +45,18 @@ class Cloud:
         big.unlink()
         assert teller.run("backup", "tidy", self.options)["state"] == "BACKUP_FINISHED"
         big.write_bytes(content)
-        teller.until(lambda: not self.place.leftovers(), f"unfinished uploads: {self.place.leftovers()}")
-        sizes = sorted(len(self.place.read(name)) for name in self.place.names())
+        teller.until(
+            lambda: not self.destination.leftovers(), f"unfinished uploads: {self.destination.leftovers()}"
+        )
+        sizes = sorted(len(self.destination.read(name)) for name in self.destination.names())
         assert len(sizes) in ((2,) if stored else (1, 2)), sizes
         assert all(size > SIZE_BYTES for size in sizes[1:]), sizes
 
     def empty(self) -> None:
         """So that one point has nothing of another."""
-        self.place.abort_all()
-        for name in self.place.names():
-            self.place.remove(name)
+        self.destination.abort_all()
+        for name in self.destination.names():
+            self.destination.remove(name)
 
 
 @pytest.fixture(scope="module", params=list(_SERVE))
@@ -65,9 +67,9 @@ def served(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 @pytest.fixture
 def cloud(served: tuple[str, Any]) -> Iterator[Cloud]:
-    kind, place = served
-    with FaultProxy(("127.0.0.1", place.server.port)) as proxy:
-        yield Cloud(kind, place, proxy)
+    kind, destination = served
+    with FaultProxy(("127.0.0.1", destination.server.port)) as proxy:
+        yield Cloud(kind, destination, proxy)
 
 
 def stream(teller: Teller, options: Options) -> bool:

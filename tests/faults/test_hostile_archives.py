@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from agent.backup.archive.metadata import own_extra
+from agent.formats.zip.metadata import own_extra
 from tests.support import hostile
 from tests.support.archives import Crafted, crafted, deflated
 from tests.support.sandbox import Outcomes
@@ -109,11 +109,11 @@ def test_no_change_of_bytes_makes_an_archive_get_out_or_leave_anything(tell: Tel
         st.integers(0, len(_HONEST)),
         st.binary(max_size=40),
     )
-    def attacked(changes: list[tuple[int, bytes]], place: int, inserted: bytes) -> None:
+    def attacked(changes: list[tuple[int, bytes]], destination: int, inserted: bytes) -> None:
         data = bytearray(_HONEST)
         for offset, new in changes:
             data[offset : offset + len(new)] = new
-        data[place:place] = inserted
+        data[destination:destination] = inserted
         outcomes.attack(data.hex(), bytes(data))
         assert outcomes.violations == []
 

@@ -99,9 +99,9 @@ def test_a_place_that_cuts_every_connection_gets_the_archive_all_the_same(tmp_pa
         place_aws.serve_rclone(tmp_path / "store") as make,
         rig(tmp_path / "device") as there,
     ):
-        place = make()
-        with FaultProxy(("127.0.0.1", place.server.port)) as proxy:
-            options = {**place.options("archive.zip"), "storage.provider": "aws"}
+        destination = make()
+        with FaultProxy(("127.0.0.1", destination.server.port)) as proxy:
+            options = {**destination.options("archive.zip"), "storage.provider": "aws"}
             options["aws.endpoint.url"] = f"http://127.0.0.1:{proxy.address[1]}"
             there.backend.announced()
             size_bytes = 40 << 20
@@ -109,7 +109,7 @@ def test_a_place_that_cuts_every_connection_gets_the_archive_all_the_same(tmp_pa
             proxy.reset_every["up"] = 18 << 20
             assert there.backend.run("backup", "X", options)["state"] == "BACKUP_FINISHED"
             assert proxy.passed["up"] > size_bytes
-        assert place.names() == ["archive.zip"]
+        assert destination.names() == ["archive.zip"]
         assert there.agent.count_log("transfer failed, trying again") >= 2
 
 

@@ -56,11 +56,11 @@ def command(operation: str, header: str, value: object = None, thing: str = THIN
     return json.dumps(message).encode()
 
 
-def flood(there: Rig, place: Stalling, total: int = COMMANDS) -> list[str]:
+def flood(there: Rig, destination: Stalling, total: int = COMMANDS) -> list[str]:
     """Backups to a place that lets none of them end; their correlation ids. Does not wait for answers."""
     headers = [f"flood-{number}" for number in range(total)]
     for header in headers:
-        value = {"correlationID": header, "options": {"https.url": place.url}}
+        value = {"correlationID": header, "options": {"https.url": destination.url}}
         there.backend.client.publish(
             f"command//{DEVICE}/req/{header}/backup", command("backup", header, value), 1
         )
@@ -79,12 +79,12 @@ def statuses(there: Rig, wanted: set[str]) -> dict[str, list[int]]:
 
 def test_of_a_thousand_commands_one_runs_and_all_are_answered_once(there: Rig) -> None:
     before = peak_bytes(there)
-    with stalling() as place:
-        wanted = set(flood(there, place))
+    with stalling() as destination:
+        wanted = set(flood(there, destination))
         wait_until(lambda: len(statuses(there, wanted)) == COMMANDS, what="all answers", timeout_s=60)
         counts = Counter(tuple(answers) for answers in statuses(there, wanted).values())
         assert counts == {(204,): 1, (409,): COMMANDS - 1}
-        place.release.set()
+        destination.release.set()
         (first,) = [header for header, answers in statuses(there, wanted).items() if answers == [204]]
         there.backend.ended(first)
     grown = peak_bytes(there) - before
@@ -96,8 +96,8 @@ def test_of_a_thousand_commands_one_runs_and_all_are_answered_once(there: Rig) -
 
 def test_cancel_is_answered_at_once_in_the_middle_of_a_thousand_commands(there: Rig) -> None:
     """It is sent behind all of them: on a slow disk one sync for each would keep it waiting."""
-    with stalling() as place:
-        headers = flood(there, place)
+    with stalling() as destination:
+        headers = flood(there, destination)
         there.backend.answer(headers[0])
         begun_s, begun_cpu_s = time.monotonic(), cpu_s(there)
         answer = there.backend.ask("cancel", {"correlationID": headers[0]}, request_id="cancel")

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from agent.backup.archive import directory
+from agent.formats.zip import directory
 from tests.faults.tally import tally
 from tests.support.fakes import Device
 from tests.support.http_server import HttpServer, Received, Say
@@ -60,7 +60,7 @@ class Scene:
         write_zip(self.work / "archives" / "it.zip", spec)
         return {"storage.provider": "local", "local.name": "it.zip"}
 
-    def place(self, archive: Path | None = None) -> dict[str, str]:
+    def destination(self, archive: Path | None = None) -> dict[str, str]:
         """Options for a place that wants the length, and gives this archive."""
 
         def answer(request: Received) -> Say:
@@ -139,16 +139,16 @@ def staging_for_a_place_that_wants_the_length(scene: Scene) -> None:
     scene.disk("storage")
     device = scene.device()
     make_tree(device.data, LARGE)
-    assert f"the storage '{scene.work}" in scene.fails(device, "backup", scene.place())
+    assert f"the storage '{scene.work}" in scene.fails(device, "backup", scene.destination())
     make_tree(device.data, SMALL)
-    scene.works(device, "backup", scene.place())
+    scene.works(device, "backup", scene.destination())
 
 
 def download(scene: Scene) -> None:
     scene.disk("storage")
     device = scene.device()
     large = write_zip(scene.work / "large.zip", LARGE)
-    assert "beside the reserve" in scene.fails(device, "restore", scene.place(large))
+    assert "beside the reserve" in scene.fails(device, "restore", scene.destination(large))
     scene.restores(device)
 
 
@@ -180,7 +180,7 @@ def temporary_file(scene: Scene) -> None:
     tempfile.tempdir, directory._MEMORY_BYTES = str(disk.path), 1
     try:
         with disk.full():
-            for options in ({}, {**scene.archive(SMALL), "local.name": "new.zip"}, scene.place()):
+            for options in ({}, {**scene.archive(SMALL), "local.name": "new.zip"}, scene.destination()):
                 scene.fails(device, "backup", options)
     finally:
         tempfile.tempdir, directory._MEMORY_BYTES = tempdir, memory_bytes

@@ -20,8 +20,8 @@ def house(device: AgentProcess, backend: Backend, tmp_path: Path) -> AgentProces
     for name in ("network", "users", "projects"):
         (tmp_path / "etc" / name).mkdir(parents=True)
         (tmp_path / "etc" / name / "settings").write_text(name)
-    for place in (tmp_path / "stick", device.work / "archives"):
-        place.mkdir()
+    for destination in (tmp_path / "stick", device.work / "archives"):
+        destination.mkdir()
     device.settings |= {
         "targets": {
             "device": {"path": str(device.work / "archives")},
@@ -135,8 +135,10 @@ WRONG: list[tuple[str, Mapping[str, Any], int, str]] = [
 def test_what_is_wrong_is_refused_before_any_work(
     house: AgentProcess, backend: Backend, operation: str, options: Mapping[str, Any], status: int, says: str
 ) -> None:
-    place = {} if "backup.store" in options else LOCAL
-    answer = backend.ask(operation, {"correlationId": "X", "options": place | dict(options)}, request_id="r")
+    destination = {} if "backup.store" in options else LOCAL
+    answer = backend.ask(
+        operation, {"correlationId": "X", "options": destination | dict(options)}, request_id="r"
+    )
     assert (answer["status"], says in answer["value"]["message"]) == (status, True), answer
     assert backend.ask("history")["value"] == {"entries": []}
     assert backend.values() == []

@@ -111,11 +111,11 @@ def test_a_bucket_that_is_not_listed_gets_a_403(
 
 def test_a_listed_host_and_bucket_work(device: AgentProcess, backend: Backend, tmp_path: Any) -> None:
     with place_aws.serve_rclone(tmp_path / "store") as make:
-        place = make()
-        options = place.options("a.zip") | {"storage.provider": "aws"}
+        destination = make()
+        options = destination.options("a.zip") | {"storage.provider": "aws"}
         started(device, backend, hosts=["127.0.0.1"], buckets=[options["aws.s3.bucket"]])
         assert backend.run("backup", "X", options)["state"] == "BACKUP_FINISHED"
-        assert place.names() == ["a.zip"]
+        assert destination.names() == ["a.zip"]
 
 
 def test_the_agents_own_storage_is_no_directory_for_a_command(device: AgentProcess, backend: Backend) -> None:
@@ -125,9 +125,9 @@ def test_the_agents_own_storage_is_no_directory_for_a_command(device: AgentProce
     started(device, backend)
     local = {"storage.provider": "local", "local.name": "a.zip"}
     backend.run("backup", "X", local)
-    for place in (device.storage, device.storage / "backups", device.storage / "not-there"):
+    for destination in (device.storage, device.storage / "backups", device.storage / "not-there"):
         for operation in ("backup", "restore"):
-            options = local | {"backup.dir": str(place)}
+            options = local | {"backup.dir": str(destination)}
             answer = backend.ask(operation, {"correlationID": "Y", "options": options})
             assert answer["status"] == 400, answer
     end = backend.run("restore", "Z", local | {"restore.mode": "replace"})

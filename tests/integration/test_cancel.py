@@ -32,8 +32,8 @@ def nowhere() -> Iterator[dict[str, str]]:
 @contextmanager
 def stalled() -> Iterator[dict[str, str]]:
     """Options of a place that lets a transfer begin and never end."""
-    with stalling() as place:
-        yield {"https.url": place.url}
+    with stalling() as destination:
+        yield {"https.url": destination.url}
 
 
 @dataclass(frozen=True)
@@ -44,14 +44,14 @@ class Phase:
     name: str
     settings: Mapping[str, object] = field(default_factory=dict)
     hook: str = ""
-    place: Callable[[], AbstractContextManager[dict[str, str]]] = nowhere
+    destination: Callable[[], AbstractContextManager[dict[str, str]]] = nowhere
 
 
 PHASES = {
     "collecting": Phase("backup", "collecting", hook="backupCmd"),
     "archiving": Phase("backup", "archiving", SLOW),
-    "uploading": Phase("backup", "uploading", place=stalled),
-    "fetching": Phase("restore", "fetching", place=stalled),
+    "uploading": Phase("backup", "uploading", destination=stalled),
+    "fetching": Phase("restore", "fetching", destination=stalled),
     "delivering": Phase("restore", "delivering", hook="restoreCmd"),
     "before the commit": Phase("restore", "committing", hook="beforeRestoreCmd"),
     "after the commit": Phase("restore", "committing", hook="afterRestoreCmd"),
@@ -78,7 +78,7 @@ def test_cancel_in_every_phase_ends_the_job_once_and_changes_nothing(
     backend.messages.clear()
     device.start()
     backend.announced()
-    with phase.place() as options:
+    with phase.destination() as options:
         backend.ask(phase.kind, {"correlationId": "X", "options": options})
         reach(backend, device, phase)
         cancelled_s = monotonic()
@@ -111,11 +111,11 @@ def test_an_upload_that_waits_for_its_turn_and_the_one_that_runs_are_cancelled_a
     for name in ("A", "B"):
         backend.run("backup", name, {})
         backend.requested(f"{name}#1")
-    with stalling() as place:
+    with stalling() as destination:
         for name in ("A", "B"):
-            value = {"correlationId": f"{name}#1", "options": {"https.url": place.url}}
+            value = {"correlationId": f"{name}#1", "options": {"https.url": destination.url}}
             assert backend.ask("start", value)["status"] == 204
-        assert place.reached.wait(20)
+        assert destination.reached.wait(20)
         for name in ("B", "A"):
             assert backend.ask("cancel", {"correlationId": f"{name}#1"})["status"] == 204
             assert backend.ended(name, LAST_UPLOAD)["state"] == "CANCELED"
@@ -131,11 +131,11 @@ def test_cancel_of_what_does_not_run_is_404_and_never_500(agent: AgentProcess, b
     assert backend.values() == []
     backend.run("backup", "done", LOCAL)
     backend.run("backup", "staged", {})
-    with stalling() as place:
-        backend.ask("backup", {"correlationId": "other", "options": {"https.url": place.url}})
-        assert place.reached.wait(20)
+    with stalling() as destination:
+        backend.ask("backup", {"correlationId": "other", "options": {"https.url": destination.url}})
+        assert destination.reached.wait(20)
         for value in wrong:
             answer = backend.ask("cancel", value)
             assert (answer["status"], answer["value"]["error"]) == (404, "messages:parameter.invalid")
-        place.release.set()
+        destination.release.set()
         assert backend.ended("other")["state"] == "BACKUP_FINISHED"

@@ -24,22 +24,22 @@ PART_BYTES = 8 << 20
 
 
 @pytest.fixture(params=["aws", "azure"])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Any]:
+def destination(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Any]:
     """A new bucket or container behind a fault proxy, which counts what is sent."""
     serve = {"aws": place_aws.serve_rclone, "azure": place_azure.serve}[request.param]
     with serve(tmp_path / "store") as make:
         yield make()
 
 
-def options(place: Any, proxy: FaultProxy | None = None) -> dict[str, str]:
+def options(destination: Any, proxy: FaultProxy | None = None) -> dict[str, str]:
     """The options of a command: the name of the object is left to the agent."""
-    chosen = dict(place.options("unused"))
+    chosen = dict(destination.options("unused"))
     for key in ("aws.object.key", "azure.blob.name"):
         chosen.pop(key, None)
     if proxy:
         for key in ("aws.endpoint.url", "azure.storage.endpoint"):
             if key in chosen:
-                here = f"127.0.0.1:{place.server.port}"
+                here = f"127.0.0.1:{destination.server.port}"
                 chosen[key] = chosen[key].replace(here, f"127.0.0.1:{proxy.address[1]}")
     provider = "aws" if "aws.s3.bucket" in chosen else "azure"
     return {"storage.provider": provider, **chosen}
@@ -50,26 +50,26 @@ def add_incompressible(agent: AgentProcess, size_bytes: int = BIG_BYTES) -> None
 
 
 def test_a_backup_streams_there_and_the_newest_comes_back(
-    agent: AgentProcess, backend: Backend, place: Any
+    agent: AgentProcess, backend: Backend, destination: Any
 ) -> None:
     """No copy on the device's disk, named by time and device; restored without saying which."""
     before = contents(agent.data)
-    assert backend.run("backup", "X", options(place))["state"] == "BACKUP_FINISHED"
-    (name,) = place.names()
+    assert backend.run("backup", "X", options(destination))["state"] == "BACKUP_FINISHED"
+    (name,) = destination.names()
     assert name.startswith("backup-")
     assert name.endswith(".zip")
     (agent.data / "start.sh").unlink()
-    assert backend.run("restore", "Y", options(place))["state"] == "RESTORE_FINISHED"
+    assert backend.run("restore", "Y", options(destination))["state"] == "RESTORE_FINISHED"
     assert differences(before, contents(agent.data)) == []
     assert not list((agent.storage / "backups").iterdir())
 
 
-def test_a_cut_upload_goes_on_where_it_was(agent: AgentProcess, backend: Backend, place: Any) -> None:
+def test_a_cut_upload_goes_on_where_it_was(agent: AgentProcess, backend: Backend, destination: Any) -> None:
     """A reset in the middle: tried again, and no more than one part is sent twice."""
     add_incompressible(agent)
-    with FaultProxy(("127.0.0.1", place.server.port)) as proxy:
+    with FaultProxy(("127.0.0.1", destination.server.port)) as proxy:
         proxy.reset_after["up"] = BIG_BYTES * 7 // 10
-        answer = backend.ask("backup", {"correlationID": "X", "options": options(place, proxy)})
+        answer = backend.ask("backup", {"correlationID": "X", "options": options(destination, proxy)})
         assert answer["status"] == 204
         agent.wait_for_log("transfer failed, trying again")
         proxy.reset_after.clear()
@@ -80,7 +80,7 @@ def test_a_cut_upload_goes_on_where_it_was(agent: AgentProcess, backend: Backend
 
 @pytest.mark.parametrize("end", [AgentProcess.kill, AgentProcess.stop])
 def test_an_interrupted_upload_goes_on_with_new_credentials(
-    device: AgentProcess, backend: Backend, place: Any, end: Callable[[AgentProcess], object]
+    device: AgentProcess, backend: Backend, destination: Any, end: Callable[[AgentProcess], object]
 ) -> None:
     """kill -9 or SIGTERM in the middle of a staged archive's upload, restart, `start` again: it continues."""
     device.settings["stopTimeout"] = "0s"
@@ -89,9 +89,9 @@ def test_an_interrupted_upload_goes_on_with_new_credentials(
     add_incompressible(agent)
     backend.run("backup", "X", {})
     backend.requested("X#1")
-    with FaultProxy(("127.0.0.1", place.server.port)) as proxy:
+    with FaultProxy(("127.0.0.1", destination.server.port)) as proxy:
         proxy.rate_bytes_per_s = 40e6
-        start = {"correlationID": "X#1", "options": options(place, proxy)}
+        start = {"correlationID": "X#1", "options": options(destination, proxy)}
         assert backend.ask("start", start)["status"] == 204
         wait_until(lambda: proxy.passed["up"] > BIG_BYTES * 6 // 10, what="most of the archive to be sent")
         end(agent)
@@ -103,30 +103,32 @@ def test_an_interrupted_upload_goes_on_with_new_credentials(
         assert backend.ended("X", LAST_UPLOAD)["state"] == "SUCCESS"
         again = proxy.passed["up"] - before
     assert again < BIG_BYTES * 4 // 10 + PART_BYTES + (4 << 20), f"{again:,} bytes were sent again"
-    assert place.leftovers() == []
+    assert destination.leftovers() == []
 
 
 def test_a_cancelled_backup_leaves_nothing_that_is_visible_or_costs_money(
-    agent: AgentProcess, backend: Backend, place: Any
+    agent: AgentProcess, backend: Backend, destination: Any
 ) -> None:
     """Within a second for the backend; the far side is tidied up in the background."""
     add_incompressible(agent)
-    with FaultProxy(("127.0.0.1", place.server.port)) as proxy:
+    with FaultProxy(("127.0.0.1", destination.server.port)) as proxy:
         proxy.rate_bytes_per_s = 15e6
-        backend.ask("backup", {"correlationID": "X", "options": options(place, proxy)})
+        backend.ask("backup", {"correlationID": "X", "options": options(destination, proxy)})
         wait_until(lambda: proxy.passed["up"] > PART_BYTES + (2 << 20), what="the second part")
         began_s = time.monotonic()
         assert backend.ask("cancel", {"correlationID": "X"})["status"] == 204
         assert backend.ended("X")["statusCode"] == "cancelled"
         assert time.monotonic() - began_s < 1.5
-        wait_until(lambda: not place.leftovers(), what="the far side to be tidied up")
-    assert place.names() == []
+        wait_until(lambda: not destination.leftovers(), what="the far side to be tidied up")
+    assert destination.names() == []
 
 
-def test_wrong_credentials_fail_at_once(agent: AgentProcess, backend: Backend, place: Any) -> None:
+def test_wrong_credentials_fail_at_once(agent: AgentProcess, backend: Backend, destination: Any) -> None:
     """No retry storm, and a code that says whose fault it is."""
-    denied = options(place) | {
-        key: value for key, value in (place.denied_options("x") or {}).items() if not key.endswith(".name")
+    denied = options(destination) | {
+        key: value
+        for key, value in (destination.denied_options("x") or {}).items()
+        if not key.endswith(".name")
     }
     denied.pop("aws.object.key", None)
     ended = backend.run("backup", "X", denied)

@@ -116,16 +116,16 @@ def test_expired_credentials_lead_to_a_new_request_and_three_times_at_most(
     """UPLOADING stays while fresh credentials are asked for; FAILED after three."""
     backend.run("backup", "X", {})
     backend.requested("X#1")
-    with stalling() as place:
+    with stalling() as destination:
         body = b"<Error><Code>AccessDenied</Code><Message>Request has expired</Message></Error>"
-        place.answer = b"HTTP/1.1 403 Forbidden\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
-        place.release.set()
+        destination.answer = b"HTTP/1.1 403 Forbidden\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
+        destination.release.set()
         for _ in range(3):
             backend.messages.clear()
-            assert start(backend, "X#1", {"https.url": place.url}) == 204
+            assert start(backend, "X#1", {"https.url": destination.url}) == 204
             backend.requested("X#1")
             assert all(value["state"] == "UPLOADING" for value in backend.values(LAST_UPLOAD))
-        assert start(backend, "X#1", {"https.url": place.url}) == 204
+        assert start(backend, "X#1", {"https.url": destination.url}) == 204
         failed = backend.ended("X", LAST_UPLOAD)
     assert (failed["state"], failed["statusCode"]) == ("FAILED", "access-denied")
     assert "expired" in failed["message"]
@@ -139,10 +139,10 @@ def test_cancel_ends_a_job_within_a_second_and_changes_nothing(
     import time
 
     before = contents(agent.data)
-    with stalling() as place:
-        value = {"correlationID": "X", "options": {"https.url": place.url}}
+    with stalling() as destination:
+        value = {"correlationID": "X", "options": {"https.url": destination.url}}
         assert backend.ask(operation, value)["status"] == 204
-        assert place.reached.wait(20)
+        assert destination.reached.wait(20)
         began_s = time.monotonic()
         reason = {"correlationID": "X", "statusCode": "maintenance", "message": "window is over"}
         assert backend.ask("cancel", reason)["status"] == 204
@@ -161,9 +161,9 @@ def test_cancel_of_an_upload_says_canceled_and_the_archive_can_be_started_again(
     agent: AgentProcess, backend: Backend
 ) -> None:
     backend.run("backup", "X", {})
-    with stalling() as place:
-        assert start(backend, "X#1", {"https.url": place.url}) == 204
-        assert place.reached.wait(20)
+    with stalling() as destination:
+        assert start(backend, "X#1", {"https.url": destination.url}) == 204
+        assert destination.reached.wait(20)
         assert backend.ask("cancel", {"correlationID": "X#1"})["status"] == 204
         ended = backend.ended("X", LAST_UPLOAD)
     assert (ended["state"], ended["statusCode"]) == ("CANCELED", "cancelled")

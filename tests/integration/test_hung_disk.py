@@ -106,14 +106,16 @@ def test_an_agent_starts_and_works_while_the_directory_of_an_interrupted_restore
 def stick(tmp_path: Path) -> Iterator[Callable[[], None]]:
     """A file system at `tmp_path/stick` that can be unplugged and plugged in again, by turns."""
     require(os.geteuid() == 0, "root, to mount")
-    kept, place = tmp_path / "kept", tmp_path / "stick"
+    kept, destination = tmp_path / "kept", tmp_path / "stick"
     kept.mkdir()
-    place.mkdir()
+    destination.mkdir()
     plugged = False
 
     def turn() -> None:
         nonlocal plugged
-        command = ["umount", str(place)] if plugged else ["mount", "--bind", str(kept), str(place)]
+        command = (
+            ["umount", str(destination)] if plugged else ["mount", "--bind", str(kept), str(destination)]
+        )
         subprocess.run(command, check=True)
         plugged = not plugged
 
@@ -165,10 +167,10 @@ def test_an_agent_starts_and_works_while_a_target_of_an_interrupted_backup_does_
     target = tmp_path / "target"
     target.mkdir()
     started(device, backend, targets={"device": {"path": str(device.work)}, "far": {"path": str(target)}})
-    with stalling() as place:
-        value = {"correlationID": "X", "options": {"https.url": place.url}}
+    with stalling() as destination:
+        value = {"correlationID": "X", "options": {"https.url": destination.url}}
         assert backend.ask("backup", value)["status"] == 204
-        assert place.reached.wait(20)
+        assert destination.reached.wait(20)
         device.kill()
     with hung_disk(target):
         device.start()

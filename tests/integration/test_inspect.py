@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from agent.backup.archive.manifest import FORMAT
-from agent.backup.job import archive_name
-from agent.backup.seal.keys import Passcode
-from agent.backup.seal.payload import sealed
-from agent.engine.admission import device_tag
+from agent.base.job import archive_name
+from agent.formats.age.keys import Passcode
+from agent.formats.age.payload import encrypted
+from agent.formats.zip.manifest import FORMAT
+from agent.jobs.admission import device_tag
 from tests.support.agent_process import PROGRAM
 from tests.support.archives import archive_of
 from tests.support.http_server import HttpServer, Received, Say
@@ -106,29 +106,29 @@ def test_an_archive_without_a_manifest_is_shown_too(run: Run, tree: Path, archiv
     assert values(run(archive, "--json")) == [{"manifest": None}]
 
 
-def test_a_sealed_one_is_opened_by_what_is_in_a_file(run: Run, archive: Path) -> None:
-    archive.write_bytes(b"".join(sealed([archive.read_bytes()], [Passcode(PASSCODE.encode(), 10, 15)])))
+def test_a_encrypted_one_is_opened_by_what_is_in_a_file(run: Run, archive: Path) -> None:
+    archive.write_bytes(b"".join(encrypted([archive.read_bytes()], [Passcode(PASSCODE.encode(), 10, 15)])))
     for text, secret in (("right", PASSCODE), ("wrong", "battery staple")):
         (archive.parent / text).write_text(f"{secret}\n")
     opened = run(archive, "--secret", "restore.passcode=@right", "--json")
     assert values(opened)[0]["manifest"]["name"] == "before-update"
-    assert "is sealed" in run(archive).stderr
+    assert "is encrypted" in run(archive).stderr
     wrong = run(archive, "--secret", "restore.passcode=@wrong")
     assert (wrong.returncode, wrong.stdout) == (1, "")
     assert "wrong passcode" in wrong.stderr
 
 
-@pytest.mark.parametrize("seal", [False, True], ids=["plain", "sealed"])
+@pytest.mark.parametrize("encrypt", [False, True], ids=["plain", "sealed"])
 def test_of_an_archive_at_a_place_only_the_end_is_fetched(
-    run: Run, tree: Path, tmp_path: Path, seal: bool
+    run: Run, tree: Path, tmp_path: Path, encrypt: bool
 ) -> None:
-    """So a mobile link is enough to look at a large one, a sealed one too."""
+    """So a mobile link is enough to look at a large one, a encrypted one too."""
     make_tree(tree, {"large": File(os.urandom(8 << 20))})
     data = made(tree)
-    if seal:
-        data = b"".join(sealed([data], [Passcode(PASSCODE.encode(), 10, 15)]))
+    if encrypt:
+        data = b"".join(encrypted([data], [Passcode(PASSCODE.encode(), 10, 15)]))
         (tmp_path / "right").write_text(PASSCODE)
-    secret = ["--secret", "restore.passcode=@right"] if seal else []
+    secret = ["--secret", "restore.passcode=@right"] if encrypt else []
 
     def answer(request: Received) -> Say:
         first, last = map(int, request.headers["range"].removeprefix("bytes=").split("-"))

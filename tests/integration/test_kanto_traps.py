@@ -316,12 +316,12 @@ class Counting:
 @contextmanager
 def counting() -> Iterator[Counting]:
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        place = Counting(listener)
-        threading.Thread(target=place.serve, daemon=True).start()
+        destination = Counting(listener)
+        threading.Thread(target=destination.serve, daemon=True).start()
         try:
-            yield place
+            yield destination
         finally:
-            place.go_on.set()
+            destination.go_on.set()
 
 
 def begin_upload(backend: Backend, url: str) -> None:
@@ -341,17 +341,17 @@ def test_a_cancelled_upload_sends_no_more(
     size_bytes = 64 << 20
     (device.data / "random").write_bytes(os.urandom(size_bytes))
     start(device, backend, **{"archive.level": "store"})
-    with counting() as place:
-        begin(backend, place.url)
-        assert place.begun.wait(30)
+    with counting() as destination:
+        begin(backend, destination.url)
+        assert destination.begun.wait(30)
         assert backend.ask("cancel", {"correlationID": "X"})["status"] == 204
         if begin is begin_upload:
             assert backend.ended("X", LAST_UPLOAD)["state"] == "CANCELED"
         else:
             assert backend.ended("X")["statusCode"] == "cancelled"
-        place.go_on.set()
-        assert place.ended.wait(30), "the connection is still open"
-        assert place.received_bytes < size_bytes // 2
+        destination.go_on.set()
+        assert destination.ended.wait(30), "the connection is still open"
+        assert destination.received_bytes < size_bytes // 2
 
 
 # The wire

@@ -12,18 +12,18 @@ from tests.support.waiting import wait_until
 from .conftest import contents
 
 
-def begin_long_backup(backend: Backend, place: Stalling) -> None:
-    options = {"https.url": place.url}
+def begin_long_backup(backend: Backend, destination: Stalling) -> None:
+    options = {"https.url": destination.url}
     assert backend.ask("backup", {"correlationID": "long", "options": options})["status"] == 204
-    assert place.reached.wait(20)
+    assert destination.reached.wait(20)
 
 
 def test_second_backup_and_restore_are_refused_with_409_while_one_runs(
     agent: AgentProcess, backend: Backend
 ) -> None:
     """Also the restore: Kanto says 204 there, and nobody ever hears of it again."""
-    with stalling() as place:
-        begin_long_backup(backend, place)
+    with stalling() as destination:
+        begin_long_backup(backend, destination)
         for subject in ("backup", "restore"):
             answer = backend.ask(subject, {"options": {"storage.provider": "local", "local.name": "x.zip"}})
             assert answer["value"] == {
@@ -31,7 +31,7 @@ def test_second_backup_and_restore_are_refused_with_409_while_one_runs(
                 "error": "messages:execution.failed",
                 "message": "Backup operation is currently in progress!",
             }
-        place.release.set()
+        destination.release.set()
         assert backend.ended("long")["state"] == "BACKUP_FINISHED"
     assert backend.run("backup", "next", {"storage.provider": "local"})["state"] == "BACKUP_FINISHED"
 
@@ -39,8 +39,8 @@ def test_second_backup_and_restore_are_refused_with_409_while_one_runs(
 def test_upload_of_a_staged_archive_runs_beside_a_backup(agent: AgentProcess, backend: Backend) -> None:
     """The second worker: an upload does not wait for a job, nor a job for an upload."""
     backend.run("backup", "staged", {})
-    with stalling() as place:
-        begin_long_backup(backend, place)
+    with stalling() as destination:
+        begin_long_backup(backend, destination)
         value = {"correlationID": "staged#1", "options": {"storage.provider": "local"}}
         assert backend.ask("start", value)["status"] == 204
         assert backend.ended("staged", LAST_UPLOAD)["state"] == "SUCCESS"
@@ -50,13 +50,13 @@ def test_start_of_an_upload_that_runs_is_409_and_of_an_unknown_one_404(
     agent: AgentProcess, backend: Backend
 ) -> None:
     backend.run("backup", "X", {})
-    with stalling() as place:
-        value = {"correlationID": "X#1", "options": {"https.url": place.url}}
+    with stalling() as destination:
+        value = {"correlationID": "X#1", "options": {"https.url": destination.url}}
         assert backend.ask("start", value)["status"] == 204
-        assert place.reached.wait(20)
+        assert destination.reached.wait(20)
         assert backend.ask("start", value)["status"] == 409
         assert backend.ask("start", {**value, "correlationID": "X#2"})["status"] == 404
-        place.release.set()
+        destination.release.set()
         assert backend.ended("X", LAST_UPLOAD)["state"] == "SUCCESS"
 
 
@@ -67,10 +67,10 @@ def test_failed_upload_keeps_the_archive_and_can_be_started_again(
     backend.run("backup", "X", {"options.color": "blue"})
     request = backend.wait(lambda m: m[1]["path"] == f"{FEATURE}/outbox/messages/request")[1]
     assert request["value"]["options"]["color"] == "blue"
-    with stalling() as place:
-        place.answer = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n"
-        place.release.set()
-        options = {"https.url": f"{place.url}?secret=hidden", "info.batch": "7"}
+    with stalling() as destination:
+        destination.answer = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n"
+        destination.release.set()
+        options = {"https.url": f"{destination.url}?secret=hidden", "info.batch": "7"}
         backend.ask("start", {"correlationID": "X#1", "options": options})
         failed = backend.ended("X", LAST_UPLOAD)
     assert (failed["state"], failed["statusCode"]) == ("FAILED", "access-denied")

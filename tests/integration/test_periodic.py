@@ -213,13 +213,13 @@ def test_a_tick_while_a_job_runs_is_skipped_and_logged(
 ) -> None:
     """It neither waits nor disturbs; the next one is as good."""
     started(period="300ms", storage_maxStaged=100)
-    with stalling() as place:
-        backend.ask("backup", {"correlationID": "long", "options": {"https.url": place.url}})
-        assert place.reached.wait(20)
+    with stalling() as destination:
+        backend.ask("backup", {"correlationID": "long", "options": {"https.url": destination.url}})
+        assert destination.reached.wait(20)
         backend.ask("activate", {})
         skipped = device.wait_for_log("periodic backup skipped")
         assert skipped["reason"] == "Backup operation is currently in progress!"
         assert begun(backend) == ["long"]
-        place.release.set()
+        destination.release.set()
         assert backend.ended("long")["state"] == "BACKUP_FINISHED"
     finished(backend, 2)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from agent.backup.job import format_time
+from agent.base.job import format_time
 from tests.contract import place_aws
 from tests.integration.test_questions import run
 from tests.support.agent_process import AgentProcess
@@ -30,8 +30,8 @@ def test_a_store_in_a_bucket_with_credentials_from_a_file(
 ) -> None:
     """Backup, restore and retention without a credential in any command, in the log or in the journal."""
     with place_aws.serve_rclone(tmp_path / "store") as make:
-        place = make()
-        options = place.options("")
+        destination = make()
+        options = destination.options("")
         del options["aws.object.key"]
         secrets = {key: options.pop(key) for key in ("aws.access.key.id", "aws.secret.access.key")}
         file = tmp_path / "cloud.json"
@@ -50,14 +50,14 @@ def test_a_store_in_a_bucket_with_credentials_from_a_file(
         (device.data / "start.sh").unlink()
         assert backend.run("restore", "back", {"restore.store": "cloud"})["state"] == "RESTORE_FINISHED"
         assert (device.data / "start.sh").exists()
-        older, newer = place.names()
+        older, newer = destination.names()
         would = json.loads(run(device, "prune", "--dry-run", "--json").stdout)
         assert [each["removed"] for each in would["places"]] == [[], [older]]
-        assert place.names() == [older, newer]
+        assert destination.names() == [older, newer]
         done = run(device, "prune")
         assert f"store cloud: removed 1, 1 stay\n  {older}\n" in done.stdout
-        assert place.names() == [newer]
-        device.wait_for_log("old archive removed", place="store cloud", archive=older)
+        assert destination.names() == [newer]
+        device.wait_for_log("old archive removed", destination="store cloud", archive=older)
         assert backend.ask("describe", {"correlationId": "two"})["value"]["store"] == "cloud"
         secret = secrets["aws.secret.access.key"]
         written = [path for path in device.storage.rglob("*") if path.is_file()]
@@ -165,10 +165,10 @@ def test_verify_says_what_it_found_in_the_history_and_in_the_health(
 
 def test_verify_is_a_job_like_others(agent: AgentProcess, backend: Backend) -> None:
     """409 for a second one, seen by `status`, ended by `cancel`."""
-    with stalling() as place:
-        options = {"https.url": place.url}
+    with stalling() as destination:
+        options = {"https.url": destination.url}
         assert backend.ask("verify", {"correlationID": "V", "options": options})["status"] == 204
-        assert place.reached.wait(20)
+        assert destination.reached.wait(20)
         job = backend.ask("status")["value"]["job"]
         assert (job["kind"], job["phase"], job["correlationId"]) == ("verify", "fetching", "V")
         busy = backend.ask("restore", {"correlationID": "R", "options": LOCAL})
@@ -186,9 +186,9 @@ def test_a_verification_that_a_crash_interrupts_is_in_the_history(
 ) -> None:
     device.start()
     backend.announced()
-    with stalling() as place:
-        backend.ask("verify", {"correlationID": "V", "options": {"https.url": place.url}})
-        assert place.reached.wait(20)
+    with stalling() as destination:
+        backend.ask("verify", {"correlationID": "V", "options": {"https.url": destination.url}})
+        assert destination.reached.wait(20)
         device.kill()
     backend.messages.clear()
     device.start()

@@ -158,9 +158,9 @@ def violated_in(message: Message) -> object:
 
 
 def test_following_ends_with_the_job(agent: AgentProcess, backend: Backend) -> None:
-    with stalling() as place:
-        backend.ask("backup", {"correlationId": "long", "options": {"https.url": place.url}})
-        assert place.reached.wait(20)
+    with stalling() as destination:
+        backend.ask("backup", {"correlationId": "long", "options": {"https.url": destination.url}})
+        assert destination.reached.wait(20)
         following = subprocess.Popen(
             [str(PROGRAM), "status", "--follow", "--config", str(agent.work / "config.json")],
             stdout=subprocess.PIPE, text=True, cwd=agent.work, env=agent.environment,

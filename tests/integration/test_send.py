@@ -77,10 +77,10 @@ def keeping() -> Iterator[HttpServer]:
 
 
 @contextmanager
-def begun(send: Sender, place: Stalling, *arguments: str) -> Iterator["subprocess.Popen[str]"]:
+def begun(send: Sender, destination: Stalling, *arguments: str) -> Iterator["subprocess.Popen[str]"]:
     """A backup that has reached its place."""
-    with send.start("backup", *arguments, "-o", f"https.url={place.url}") as process:
-        assert place.reached.wait(20)
+    with send.start("backup", *arguments, "-o", f"https.url={destination.url}") as process:
+        assert destination.reached.wait(20)
         yield process
 
 
@@ -115,9 +115,9 @@ def test_what_the_device_refuses_is_status_1_and_its_own_words(agent: AgentProce
     )
     assert "refused: 404 nothing runs with id 'nobody'" in send.bad("cancel", "--correlation-id", "nobody")
     assert "refused: 404 no archive waits" in send.bad("start", "--correlation-id", "X#1", *LOCAL)
-    with stalling() as place, begun(send, place) as running:
+    with stalling() as destination, begun(send, destination) as running:
         assert "refused: 409 Backup operation is currently in progress!" in send.bad("restore", *LOCAL)
-        place.release.set()
+        destination.release.set()
         assert running.wait(30) == 0
 
 
@@ -128,7 +128,7 @@ def test_a_job_that_fails_is_status_1_and_the_reason(agent: AgentProcess, send: 
 
 
 def test_cancel_ends_the_job_with_the_given_code_and_message(agent: AgentProcess, send: Sender) -> None:
-    with stalling() as place, begun(send, place, "--correlation-id", "X") as running:
+    with stalling() as destination, begun(send, destination, "--correlation-id", "X") as running:
         reason = ("--status-code", "maintenance", "--message", "window is over")
         assert send.good("cancel", "--correlation-id", "X", *reason)[-1] == "accepted"
         _, error = running.communicate(timeout=30)
@@ -325,8 +325,8 @@ def test_no_answer_in_time_is_status_1_and_the_identity_is_left_to_the_connector
 
 
 def test_a_job_that_takes_too_long_is_status_1_and_goes_on(agent: AgentProcess, send: Sender) -> None:
-    with stalling() as place:
-        arguments = ("--correlation-id", "X", "--timeout", "1s", "-o", f"https.url={place.url}")
+    with stalling() as destination:
+        arguments = ("--correlation-id", "X", "--timeout", "1s", "-o", f"https.url={destination.url}")
         error = send.bad("backup", *arguments)
         assert error.startswith("edge-backup send: timed out: the last word was BACKUP_STARTED.")
         assert "send cancel --correlation-id 'X'" in error
@@ -348,12 +348,12 @@ def test_a_broker_that_restarts_meanwhile_is_no_end(
     def connections() -> int:
         return log.read_text().count("Sending SUBACK to edge-backup-send-")
 
-    with stalling() as place, begun(send, place) as process:
+    with stalling() as destination, begun(send, destination) as process:
         assert connections() == 1
         broker.stop()
         broker.start()
         wait_until(lambda: connections() == 2, what="send to come back")
-        place.release.set()
+        destination.release.set()
         out, err = process.communicate(timeout=60)
     assert (process.returncode, err) == (0, "")
     assert out.endswith("done\n")
@@ -427,11 +427,11 @@ def test_a_terminal_gets_a_bar_and_the_same_lines(agent: AgentProcess, broker: M
 
 def test_output_that_nobody_reads_any_more_is_no_crash(agent: AgentProcess, send: Sender) -> None:
     """`edge-backup send … --json | head -1`."""
-    with stalling() as place, begun(send, place, "--json") as process:
+    with stalling() as destination, begun(send, destination, "--json") as process:
         assert process.stdout
         assert process.stderr
         process.stdout.readline()
         process.stdout.close()
-        place.release.set()
+        destination.release.set()
         assert process.wait(30) == 1
         assert process.stderr.read() == ""

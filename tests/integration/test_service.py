@@ -89,14 +89,14 @@ def test_an_absent_broker_is_waited_for(device: AgentProcess, broker: Mosquitto)
 
 def test_a_stop_lets_the_running_job_end_and_tells_its_end(agent: AgentProcess, backend: Backend) -> None:
     """SIGTERM, a job that ends in time, exit status 0; no command is taken meanwhile."""
-    with stalling() as place:
-        backend.ask("backup", {"correlationID": "long", "options": {"https.url": place.url}})
-        assert place.reached.wait(20)
+    with stalling() as destination:
+        backend.ask("backup", {"correlationID": "long", "options": {"https.url": destination.url}})
+        assert destination.reached.wait(20)
         assert agent.process
         agent.process.terminate()
         agent.wait_for_log("stopping")
         backend.send("backup", {"correlationID": "late", "options": {"storage.provider": "local"}})
-        place.release.set()
+        destination.release.set()
         assert agent.process.wait(20) == 0
     assert backend.ended("long")["state"] == "BACKUP_FINISHED"
     assert all(value["correlationId"] == "long" for value in backend.values())
@@ -110,9 +110,9 @@ def test_a_stop_ends_a_job_that_lasts_longer_than_stop_timeout(
     device.settings["stopTimeout"] = "300ms"
     device.start()
     backend.announced()
-    with stalling() as place:
-        backend.ask("backup", {"correlationID": "long", "options": {"https.url": place.url}})
-        assert place.reached.wait(20)
+    with stalling() as destination:
+        backend.ask("backup", {"correlationID": "long", "options": {"https.url": destination.url}})
+        assert destination.reached.wait(20)
         assert device.stop(timeout_s=10) == 0
     ended = backend.ended("long")
     assert (ended["state"], ended["statusCode"]) == ("BACKUP_FAILED", "interrupted")

@@ -43,11 +43,11 @@ def test_a_job_goes_on_through_a_broker_restart_and_its_end_is_told(
     agent: AgentProcess, backend: Backend, broker: Mosquitto
 ) -> None:
     """What happened while nobody could be told is told afterwards, once, and the twin keeps its values."""
-    with stalling() as place:
-        backend.ask("backup", {"correlationID": "long", "options": {"https.url": place.url}})
-        assert place.reached.wait(20)
+    with stalling() as destination:
+        backend.ask("backup", {"correlationID": "long", "options": {"https.url": destination.url}})
+        assert destination.reached.wait(20)
         broker.stop()
-        place.release.set()
+        destination.release.set()
         agent.wait_for_log("backup finished")
         broker.start()
         assert backend.ended("long")["state"] == "BACKUP_FINISHED"
@@ -63,9 +63,9 @@ def test_kill_in_mid_backup_is_reported_as_interrupted_and_leaves_no_file(
     agent: AgentProcess, backend: Backend
 ) -> None:
     """Once, on the next connect; partial files are gone, and the next command works."""
-    with stalling() as place:
-        backend.ask("backup", {"correlationID": "long", "options": {"https.url": place.url}})
-        assert place.reached.wait(20)
+    with stalling() as destination:
+        backend.ask("backup", {"correlationID": "long", "options": {"https.url": destination.url}})
+        assert destination.reached.wait(20)
         assert staging(agent)
         agent.kill()
     agent.start()
@@ -81,9 +81,9 @@ def test_kill_in_mid_restore_leaves_the_old_data_and_is_reported(
     agent: AgentProcess, backend: Backend
 ) -> None:
     before = contents(agent.data)
-    with stalling() as place:
-        backend.ask("restore", {"correlationID": "long", "options": {"https.url": place.url}})
-        assert place.reached.wait(20)
+    with stalling() as destination:
+        backend.ask("restore", {"correlationID": "long", "options": {"https.url": destination.url}})
+        assert destination.reached.wait(20)
         agent.kill()
     agent.start()
     ended = backend.ended("long")
@@ -109,9 +109,9 @@ def test_kill_in_mid_upload_is_reported_and_the_archive_waits_on(
     agent: AgentProcess, backend: Backend
 ) -> None:
     backend.run("backup", "X", {})
-    with stalling() as place:
-        backend.ask("start", {"correlationID": "X#1", "options": {"https.url": place.url}})
-        assert place.reached.wait(20)
+    with stalling() as destination:
+        backend.ask("start", {"correlationID": "X#1", "options": {"https.url": destination.url}})
+        assert destination.reached.wait(20)
         agent.kill()
     agent.start()
     failed = backend.ended("X", LAST_UPLOAD)

@@ -3,7 +3,7 @@
 import re
 from typing import Any
 
-from agent.backup.job import NEVER
+from agent.base.job import NEVER
 from tests.support.agent_process import AgentProcess
 from tests.support.backend import FEATURE, LAST_OPERATION, Backend
 from tests.support.trees import differences

@@ -245,10 +245,12 @@ def test_all_seven_operations_with_request_ids(device: AgentProcess, wire: WireB
 
 def cancel_a_restore(wire: WireBackend) -> None:
     """While it runs, a backup is refused; it ends with the code and the message of the cancel."""
-    with stalling() as place:
-        wire.accepted("restore", {"correlationID": "D", "options": {"https.url": place.url}}, request_id="8")
+    with stalling() as destination:
+        wire.accepted(
+            "restore", {"correlationID": "D", "options": {"https.url": destination.url}}, request_id="8"
+        )
         wire.operation("D", "RESTORE_STARTED", GO_ZERO)
-        assert place.reached.wait(20)
+        assert destination.reached.wait(20)
         busy = "Restore operation is currently in progress!"
         wire.refused("backup", {"correlationID": "E"}, 409, "execution.failed", busy)
         reason = {"correlationID": "D", "statusCode": "late", "message": "the window is over"}

@@ -9,12 +9,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from agent.backup.archive import records
-from agent.backup.archive.reader import ArchiveEntry, ArchiveLimits, ArchiveReader
-from agent.backup.archive.records import Member
-from agent.backup.archive.writer import ArchiveOptions, write_archive
-from agent.backup.roots import Root
-from agent.backup.selection import Entry, Kind, Part, Report, walk
+from agent.base.roots import Root
+from agent.formats.zip import records
+from agent.formats.zip.reader import ArchiveEntry, ArchiveLimits, ArchiveReader
+from agent.formats.zip.records import Member
+from agent.formats.zip.writer import ArchiveOptions, write_archive
+from agent.save.walk import Entry, Kind, Part, Report, walk
 
 WIDE = ArchiveLimits(max_files=10**6, max_bytes=10**12, max_ratio=2000)
 

@@ -154,13 +154,13 @@ class Disk:
     def _on_openat(self, call: Recorded) -> None:
         path, flags, descriptor = self._at(call, 0, 1), call.arguments[2].split("<")[0], str(call.result)
         self._positions[descriptor] = 0
-        place = self._place(path)
-        if place is None or "O_TMPFILE" in flags:
+        destination = self._place(path)
+        if destination is None or "O_TMPFILE" in flags:
             return
         inode = self._inode(path)
         if inode is None and "O_CREAT" in flags:
             inode = Inode(stat.S_IFREG, int(call.arguments[3].split("<")[0], 8) & ~_UMASK)
-            self._names(f"create {path}", (*place, inode))
+            self._names(f"create {path}", (*destination, inode))
         if inode and "O_TRUNC" in flags:
             self._truncated(inode, 0, path)
         if inode and "O_APPEND" in flags:
@@ -191,27 +191,27 @@ class Disk:
 
     def _on_mkdirat(self, call: Recorded, file: int | None = 0, path: int = 1) -> None:
         full = self._at(call, file, path)
-        if place := self._place(full):
+        if destination := self._place(full):
             mode = int(call.arguments[path + 1], 8) & ~_UMASK
-            self._names(f"mkdir {full}", (*place, Inode(stat.S_IFDIR, mode)))
+            self._names(f"mkdir {full}", (*destination, Inode(stat.S_IFDIR, mode)))
 
     def _on_mkdir(self, call: Recorded) -> None:
         self._on_mkdirat(call, None, 0)
 
     def _on_symlinkat(self, call: Recorded) -> None:
         full = self._at(call, 1, 2)
-        if place := self._place(full):
-            self._names(f"symlink {full}", (*place, Inode(stat.S_IFLNK, 0o777, call.text(0))))
+        if destination := self._place(full):
+            self._names(f"symlink {full}", (*destination, Inode(stat.S_IFLNK, 0o777, call.text(0))))
 
     def _on_linkat(self, call: Recorded) -> None:
         source, full = self._inode(self._at(call, 0, 1)), self._at(call, 2, 3)
-        if source and (place := self._place(full)):
-            self._names(f"link {full}", (*place, source))
+        if source and (destination := self._place(full)):
+            self._names(f"link {full}", (*destination, source))
 
     def _on_unlinkat(self, call: Recorded, file: int | None = 0, path: int = 1) -> None:
         full = self._at(call, file, path)
-        if place := self._place(full):
-            self._names(f"remove {full}", (*place, None))
+        if destination := self._place(full):
+            self._names(f"remove {full}", (*destination, None))
 
     def _on_unlink(self, call: Recorded) -> None:
         self._on_unlinkat(call, None, 0)

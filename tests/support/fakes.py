@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from agent.messaging.hono import Identity
-from agent.messaging.link import Delivery
+from agent.mqtt.hono import Identity
+from agent.mqtt.link import Delivery
 from agent.service import Service
 from agent.settings.load import load
 from providers.api import Checkpoint, Sink, Source, Stored

@@ -6,7 +6,7 @@ import struct
 import zlib
 from collections.abc import Iterator
 
-from agent.backup.archive.metadata import own_extra
+from agent.formats.zip.metadata import own_extra
 from tests.support.archives import Crafted, crafted, deflated
 
 DOS, UNIX, NTFS, DARWIN = 0, 3, 10, 19

@@ -20,7 +20,7 @@ from tests.support.syscalls import Call, Supervisor, Verdict, watch_this_process
 
 _EAGER = (
     *("agent.service", "agent.cli.settings", "agent.settings.load", "providers.local", "providers.https"),
-    *("agent.backup.archive.writer", "isal.igzip_lib", "isal.isal_zlib", "zlib_ng.zlib_ng"),
+    *("agent.formats.zip.writer", "isal.igzip_lib", "isal.isal_zlib", "zlib_ng.zlib_ng"),
 )
 
 

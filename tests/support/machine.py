@@ -73,14 +73,14 @@ class Machine:
 def machine(scratch: Path) -> Iterator[Machine]:
     """A machine that is not booted yet; `scratch` is an empty directory. Needs root."""
     with ExitStack() as stack:
-        for options, place in (
+        for options, destination in (
             (["-t", "tmpfs", "none"], scratch),
             (["-t", "overlay", "-o", f"lowerdir=/,upperdir={scratch}/upper,workdir={scratch}/work", "none"],
              scratch / "root"),
         ):  # fmt: skip
-            mounted = subprocess.run(["mount", *options, place], check=False, capture_output=True)
-            possible(mounted.returncode == 0, f"mount {options[1]} at {place}")
-            stack.callback(subprocess.run, ["umount", "--lazy", os.fspath(place)], check=True)
+            mounted = subprocess.run(["mount", *options, destination], check=False, capture_output=True)
+            possible(mounted.returncode == 0, f"mount {options[1]} at {destination}")
+            stack.callback(subprocess.run, ["umount", "--lazy", os.fspath(destination)], check=True)
             for name in ("upper", "work", "root"):
                 (scratch / name).mkdir(exist_ok=True)
         yield Machine(scratch / "root")

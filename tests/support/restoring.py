@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from agent.backup.archive.reader import ArchiveReader
-from agent.backup.archive.survey import ArchiveLimits
-from agent.backup.cancel import CancelToken
-from agent.backup.restore import Restore, RestoreOptions
+from agent.formats.zip.reader import ArchiveReader
+from agent.formats.zip.survey import ArchiveLimits
+from agent.restore import Restore, RestoreOptions
+from agent.transfer.cancel import CancelToken
 from tests.support.trees import Found, snapshot
 
 JOB = "job-1"

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from agent.backup.archive.reader import ArchiveLimits
-from agent.backup.errors import JobError
-from agent.backup.restore import RestoreOptions
+from agent.base.errors import JobError
+from agent.formats.zip.reader import ArchiveLimits
+from agent.restore import RestoreOptions
 from tests.support.archives import open_descriptors
 from tests.support.restoring import restored
 from tests.support.trees import Dir, File, Found, Link, Spec, differences, make_tree, snapshot

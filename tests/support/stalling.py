@@ -45,9 +45,9 @@ class Stalling:
 @contextmanager
 def stalling() -> Iterator[Stalling]:
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        place = Stalling(listener.getsockname()[1])
-        threading.Thread(target=place.serve, args=(listener,), daemon=True).start()
+        destination = Stalling(listener.getsockname()[1])
+        threading.Thread(target=destination.serve, args=(listener,), daemon=True).start()
         try:
-            yield place
+            yield destination
         finally:
-            place.release.set()
+            destination.release.set()

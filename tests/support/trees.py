@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from agent.backup.archive.metadata import own_extra
+from agent.formats.zip.metadata import own_extra
 
 NOON_NS = 1_700_000_000_123_456_789
 """A time with nanoseconds in it, long ago enough that nothing has it by accident."""

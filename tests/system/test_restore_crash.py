@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.backup.restore import Recovery, RestoreOptions, recover
+from agent.restore import Recovery, RestoreOptions, recover
 from tests.support.diskfaults import NEVER, die, in_child, striking
 from tests.support.require import require
 from tests.support.restoring import JOB, LIMITS, NOBODY, restored
@@ -66,10 +66,10 @@ NEW: Spec = {
 class Scene:
     """A target with `OLD` in it and an archive of `NEW`, anew for each point."""
 
-    def __init__(self, place: Path, mode: str, uid: int) -> None:
-        self.place, self.mode, self.uid = place, mode, uid
-        self.target, self.archive = place / "target", place / "new.zip"
-        place.chmod(0o755)
+    def __init__(self, destination: Path, mode: str, uid: int) -> None:
+        self.destination, self.mode, self.uid = destination, mode, uid
+        self.target, self.archive = destination / "target", destination / "new.zip"
+        destination.chmod(0o755)
         write_zip(self.archive, NEW)
         self.reset()
         self.old = snapshot(self.target)
@@ -131,7 +131,7 @@ def _apart_from_root_time(left: Mapping[str, Found], right: Mapping[str, Found])
 
 
 @pytest.fixture(params=[0, NOBODY], ids=["root", "nobody"])
-def place(request: pytest.FixtureRequest) -> Iterator[tuple[Path, int]]:
+def destination(request: pytest.FixtureRequest) -> Iterator[tuple[Path, int]]:
     """In memory where possible: SIGKILL keeps what the kernel has, and thousands of syncs take long."""
     require(os.geteuid() == 0, "root, to restore as somebody else too")
     memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
@@ -142,9 +142,9 @@ def place(request: pytest.FixtureRequest) -> Iterator[tuple[Path, int]]:
 
 @pytest.mark.parametrize("mode", ["merge", "replace"])
 def test_killed_at_any_call_and_recovered_the_target_is_old_or_new(
-    place: tuple[Path, int], mode: str, capsys: pytest.CaptureFixture[str]
+    destination: tuple[Path, int], mode: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    scene = Scene(place[0], mode, place[1])
+    scene = Scene(destination[0], mode, destination[1])
     at, off_time, reports = 1, 0, set()
     scene.reset()
     while scene.killed(scene.restore, at):
@@ -163,9 +163,9 @@ def test_killed_at_any_call_and_recovered_the_target_is_old_or_new(
 
 
 def test_a_recovery_that_is_killed_at_any_call_is_finished_by_the_next(
-    place: tuple[Path, int], capsys: pytest.CaptureFixture[str]
+    destination: tuple[Path, int], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    scene = Scene(place[0], "replace", place[1])
+    scene = Scene(destination[0], "replace", destination[1])
     points = 0
     for restore_at in _interesting(scene):
         at = 1
@@ -203,7 +203,7 @@ def _interesting(scene: Scene) -> list[int]:
 _DRIVER = """
 import sys
 from pathlib import Path
-from agent.backup.restore import RestoreOptions
+from agent.restore import RestoreOptions
 from tests.support.restoring import LIMITS, restored
 restored(Path(sys.argv[1]), Path(sys.argv[2]), RestoreOptions(limits=LIMITS, mode="replace"))
 """

@@ -262,13 +262,13 @@ def test_a_real_store(watched: Watched, tmp_path: Path, name: str) -> None:
     work = tmp_path / "store"
     work.mkdir()
     with PLACES[name](work) as fresh:
-        place = fresh()
-        options = place.options("archive.zip") | {"storage.provider": place.factory.kind}
-        for secret in place.secrets:
+        destination = fresh()
+        options = destination.options("archive.zip") | {"storage.provider": destination.factory.kind}
+        for secret in destination.secrets:
             watched.marked.add(secret)
         watched.start()
         assert watched.run_all(options) == ["BACKUP_FINISHED", "RESTORE_FINISHED", "SUCCESS"]
-        assert place.read("archive.zip")
+        assert destination.read("archive.zip")
     watched.assert_nothing_found()
 
 
@@ -279,16 +279,16 @@ def test_a_real_store(watched: Watched, tmp_path: Path, name: str) -> None:
 def test_in_the_middle_of_a_transfer_after_a_cancel_and_after_a_crash(watched: Watched, way: Options) -> None:
     watched.start()
     for operation in ("backup", "restore", "start"):
-        with stalling() as place:
-            correlation_id = watched.begin(operation, way(place.port, watched.marked))
-            assert place.reached.wait(20)
+        with stalling() as destination:
+            correlation_id = watched.begin(operation, way(destination.port, watched.marked))
+            assert destination.reached.wait(20)
             watched.assert_nothing_found()
             assert watched.backend.ask("cancel", {"correlationID": correlation_id})["status"] == 204
             watched.ended(operation, correlation_id)
         watched.assert_nothing_found()
-        with stalling() as place:
-            correlation_id = watched.begin(operation, way(place.port, watched.marked))
-            assert place.reached.wait(20)
+        with stalling() as destination:
+            correlation_id = watched.begin(operation, way(destination.port, watched.marked))
+            assert destination.reached.wait(20)
             watched.device.kill()
         watched.assert_nothing_found()
         watched.device.start()

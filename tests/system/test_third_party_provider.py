@@ -61,14 +61,14 @@ def test_an_installed_provider_is_announced_and_backs_up_and_restores(
     assert properties["providers"] == ["aws", "azure", "generic", "calendar", "local"]
     before = snapshot(agent.data)
     del before[""]
-    place = {"storage.provider": "calendar", "calendar.target": "usb"}
-    assert backend.run("backup", "b", place)["state"] == "BACKUP_FINISHED"
+    destination = {"storage.provider": "calendar", "calendar.target": "usb"}
+    assert backend.run("backup", "b", destination)["state"] == "BACKUP_FINISHED"
     (archive,) = (tmp_path / "stick").rglob("*.zip")
     assert archive.parent.name == archive.name[len("backup-") :][: len("2026-11")]
 
     (agent.data / "app.log").write_bytes(b"")
     (agent.data / "config" / "current").unlink()
-    assert backend.run("restore", "r", place)["state"] == "RESTORE_FINISHED"
+    assert backend.run("restore", "r", destination)["state"] == "RESTORE_FINISHED"
     after = snapshot(agent.data)
     del after[""]
     assert differences(before, after) == []

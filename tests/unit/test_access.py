@@ -7,8 +7,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from agent.backup.access import AccessMode, resolve
-from agent.backup.errors import AccessForbidden
+from agent.base.errors import AccessForbidden
+from agent.save.access import AccessMode, resolve
 
 
 @pytest.fixture

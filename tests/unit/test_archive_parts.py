@@ -14,13 +14,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.backup.archive.blocks import Blocks
-from agent.backup.archive.deflate import BLOCK_BYTES, HISTORY_BYTES, LAST_BLOCK, Deflater, deflater, stored
-from agent.backup.archive.directory import CentralDirectory
-from agent.backup.archive.metadata import Extra, common_extra, dos_time, from_dos_time, own_extra, parse_extra
-from agent.backup.archive.names import readable, safe_name
-from agent.backup.archive.ordered import OrderedPool
-from agent.backup.errors import ArchiveError
+from agent.base.errors import ArchiveError
+from agent.base.text import readable
+from agent.formats.names import safe_name
+from agent.formats.zip.blocks import Blocks
+from agent.formats.zip.deflate import BLOCK_BYTES, HISTORY_BYTES, LAST_BLOCK, Deflater, deflater, stored
+from agent.formats.zip.directory import CentralDirectory
+from agent.formats.zip.metadata import Extra, common_extra, dos_time, from_dos_time, own_extra, parse_extra
+from agent.formats.zip.ordered import OrderedPool
 
 TEXT = b"".join(b"line %d of some text, value=%d\n" % (index, index * 7919 % 1000) for index in range(90_000))
 
@@ -301,7 +302,7 @@ def test_blocks_of_a_file_are_read_into_memory_that_was_given_back(tmp_path: Pat
 def test_a_large_central_directory_comes_back_from_its_temporary_file(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("agent.backup.archive.directory._MEMORY_BYTES", 100_000)
+    monkeypatch.setattr("agent.formats.zip.directory._MEMORY_BYTES", 100_000)
     directory = CentralDirectory()
     records = [os.urandom(1000) for _ in range(300)]
     for record in records:

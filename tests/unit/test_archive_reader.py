@@ -14,11 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from agent.backup.archive.metadata import own_extra
-from agent.backup.archive.reader import ArchiveEntry, ArchiveLimits, ArchiveReader
-from agent.backup.archive.records import end_of_archive
-from agent.backup.errors import ArchiveError
-from agent.backup.selection import Kind
+from agent.base.errors import ArchiveError
+from agent.formats.zip.metadata import own_extra
+from agent.formats.zip.reader import ArchiveEntry, ArchiveLimits, ArchiveReader
+from agent.formats.zip.records import end_of_archive
+from agent.save.walk import Kind
 from tests.support.archives import WIDE, Crafted, content_of, crafted, deflated, things_archived, things_in
 from tests.support.require import require
 

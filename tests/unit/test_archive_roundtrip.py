@@ -10,10 +10,10 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from agent.backup.archive.reader import ArchiveReader
-from agent.backup.archive.writer import ArchiveOptions
-from agent.backup.errors import ArchiveError
-from agent.backup.selection import Kind
+from agent.base.errors import ArchiveError
+from agent.formats.zip.reader import ArchiveReader
+from agent.formats.zip.writer import ArchiveOptions
+from agent.save.walk import Kind
 from tests.support.archives import (
     WIDE,
     Crafted,

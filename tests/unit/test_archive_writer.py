@@ -15,15 +15,15 @@ from pathlib import Path
 
 import pytest
 
-from agent.backup.archive import records
-from agent.backup.archive.deflate import BLOCK_BYTES
-from agent.backup.archive.effort import LEVELS
-from agent.backup.archive.reader import ArchiveReader
-from agent.backup.archive.records import Member
-from agent.backup.archive.writer import ArchiveOptions
-from agent.backup.errors import Cancelled
-from agent.backup.roots import Root
-from agent.backup.selection import Entry, Kind, Part, Report, walk
+from agent.base.errors import Cancelled
+from agent.base.roots import Root
+from agent.formats.zip import records
+from agent.formats.zip.deflate import BLOCK_BYTES
+from agent.formats.zip.effort import LEVELS
+from agent.formats.zip.reader import ArchiveReader
+from agent.formats.zip.records import Member
+from agent.formats.zip.writer import ArchiveOptions
+from agent.save.walk import Entry, Kind, Part, Report, walk
 from tests.support.archives import (
     WIDE,
     archive_of,

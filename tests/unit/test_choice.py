@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from agent.backup.archive.reader import ArchiveReader
-from agent.backup.errors import ArchiveError, NotInArchive
-from agent.backup.restore.choice import Choice, RootReader
-from agent.backup.roots import Root
-from agent.backup.selection import Part, Report, walk
+from agent.base.errors import ArchiveError, NotInArchive
+from agent.base.roots import Root
+from agent.formats.zip.reader import ArchiveReader
+from agent.restore.choice import Choice, RootReader
+from agent.save.walk import Part, Report, walk
 from tests.support.archives import go_on, written
 from tests.support.trees import Dir, File, Spec, make_tree, write_zip
 

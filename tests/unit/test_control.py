@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from agent.cli.local import Agent, NotAnswered, Refused, connected
-from agent.engine.operations import Answer
 from agent.faces.control import MAX_REQUEST_BYTES, SOCKET_NAME, Control, address
+from agent.jobs.operations import Answer
 from agent.mailbox import Mailbox
 
 

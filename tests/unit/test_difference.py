@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from agent.backup.archive.reader import ArchiveReader
-from agent.backup.cancel import CancelToken
-from agent.backup.errors import Cancelled, IoError
-from agent.backup.restore import Difference, Restore, RestoreOptions
+from agent.base.errors import Cancelled, IoError
+from agent.formats.zip.reader import ArchiveReader
+from agent.restore import Difference, Restore, RestoreOptions
+from agent.transfer.cancel import CancelToken
 from tests.support.restoring import JOB, LIMITS, is_clean, unpacked, without_working_directory
 from tests.support.trees import Dir, File, Link, Spec, differences, make_tree, snapshot, write_zip
 

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from agent.messaging import ditto
-from agent.messaging.ditto import CommandError, Envelope, Unreadable, clipped, encode, fitting, parse
+from agent.base.text import clipped
+from agent.mqtt import envelope as ditto
+from agent.mqtt.envelope import Envelope, Error, Unreadable, encode, fitting, parse
 from tests.support.ditto_schema import check
 
 JSON = st.recursive(
@@ -202,7 +203,7 @@ def test_a_question_is_answered_with_a_value_and_200() -> None:
 
 def test_a_refused_command_is_answered_exactly_so() -> None:
     """WIRE section 2, byte for byte."""
-    error = CommandError(409, ditto.EXECUTION_FAILED, "Backup operation is currently in progress!")
+    error = Error(409, "messages:execution.failed", "Backup operation is currently in progress!")
     message = ditto.reply(
         Envelope("edge/device/things/live/messages/backup", "p"), "BAR", "backup", "c", error=error
     )

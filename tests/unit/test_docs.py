@@ -8,17 +8,18 @@ from typing import Any
 
 import pytest
 
-from agent.backup.errors import JobError
-from agent.engine import parameters, worker
-from agent.engine.parameters import read_parameters
-from agent.messaging import ditto
-from agent.messaging.hono import Identity, parse_identity
+from agent.base.errors import JobError
+from agent.jobs import requests as parameters
+from agent.jobs import worker
+from agent.jobs.requests import read_parameters
+from agent.mqtt import envelope as ditto
+from agent.mqtt.hono import Identity, parse_identity
 from agent.settings import load as settings_load
 from agent.settings.keys import KEYS
 from agent.settings.kinds import OPERATIONS
 from providers import https, local
-from providers.aws import front as aws
-from providers.azure import front as azure
+from providers.aws import options as aws
+from providers.azure import options as azure
 from providers.errors import StorageError
 from tests.support import ditto_schema
 
@@ -85,7 +86,7 @@ def topic_of(message: dict[str, Any]) -> str:
 
 def operations() -> set[str]:
     """The keys of the tables of the engine."""
-    tree, found = ast.parse((ROOT / "agent" / "engine" / "engine.py").read_text("utf-8")), set()
+    tree, found = ast.parse((ROOT / "agent" / "jobs" / "engine.py").read_text("utf-8")), set()
     for node in ast.walk(tree):
         if isinstance(node, ast.AnnAssign) and isinstance(node.value, ast.Dict):
             assert ast.unparse(node.target) in ("commands", "questions", "inquiries")
@@ -126,7 +127,7 @@ def test_the_table_of_status_codes_is_complete() -> None:
 
 def test_the_map_of_the_pieces_has_every_module_of_the_agent() -> None:
     """Each by its name; what is inside the packages for one purpose is told there."""
-    told = {"demo", "send", "archive", "restore", "seal"}
+    told = {"demo", "send", "zip", "age", "restore"}
     pieces = (ROOT / "docs" / "architecture.md").read_text("utf-8").split("```")[1]
     words = set(re.findall(r"\w+", pieces))
     modules = [
@@ -189,4 +190,4 @@ def test_files_that_a_document_names_exist(document: Path) -> None:
     """Names in backquotes that look like a path, into the repository or from beside the document."""
     named = _PATH.findall(document.read_text("utf-8"))
     places = (ROOT, document.parent)
-    assert [name for name in named if not any((place / name).exists() for place in places)] == []
+    assert [name for name in named if not any((destination / name).exists() for destination in places)] == []

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.durations import format_duration, parse_duration
+from agent.base.durations import format_duration, parse_duration
 
 LONGEST_GO_KNOWS = timedelta(microseconds=(1 << 63) // 1000)
 

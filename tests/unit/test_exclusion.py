@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.backup.exclusion import Excluded, check_pattern, excluding
+from agent.base.patterns import Excluded, check_pattern, excluding
 from tests.support.require import require
 
 WORDS = st.sampled_from(["a", "b", "*", "?", "**", "[ab]", "a*", "*b", "ab"])

@@ -5,8 +5,10 @@ from typing import Any
 
 import pytest
 
-from agent.faces.expiry import RELEASED, check_not_expired, timeout_s
-from agent.messaging.ditto import CommandError, Envelope, Number
+from agent.base.refusals import Reason, Refused
+from agent.base.text import Number
+from agent.faces.ditto.expiry import RELEASED, check_not_expired, timeout_s
+from agent.mqtt.envelope import Envelope
 
 NOW = datetime(2026, 12, 24, 18, 0, tzinfo=UTC)
 
@@ -15,8 +17,8 @@ def check(now: datetime = NOW, waited_s: float = 0, **headers: Any) -> None:
     check_not_expired(Envelope("t", "p", headers), waited_s, now)
 
 
-def refusal(now: datetime = NOW, waited_s: float = 0, **headers: Any) -> CommandError:
-    with pytest.raises(CommandError) as caught:
+def refusal(now: datetime = NOW, waited_s: float = 0, **headers: Any) -> Refused:
+    with pytest.raises(Refused) as caught:
         check(now, waited_s, **headers)
     return caught.value
 
@@ -30,7 +32,7 @@ def test_a_command_without_these_headers_never_expires() -> None:
 )
 def test_from_its_moment_on_a_command_has_expired(moment: str) -> None:
     error = refusal(expiresat=moment)
-    assert (error.status, error.code) == (408, "messages:execution.failed")
+    assert error.reason is Reason.EXPIRED
     assert "2026-12-24T18:00:00Z" in error.message, "both times are named, so a wrong clock is seen"
 
 
@@ -42,14 +44,16 @@ def test_a_clock_that_was_never_set_expires_nothing() -> None:
     """A device without a battery wakes in 1970, or in the year of its image."""
     early = RELEASED - timedelta(days=1)
     check(early, expiresat="1969-12-31T23:59:59Z")
-    assert refusal(early, waited_s=11, timeout="10").status == 408, "the receipt is counted all the same"
+    assert refusal(early, waited_s=11, timeout="10").reason is Reason.EXPIRED, (
+        "the receipt is counted all the same"
+    )
 
 
 @pytest.mark.parametrize("value", ["", "soon", "2026-12-24", Number("1766600000"), True, {}, []])
 def test_an_expiry_that_is_no_time_is_refused(value: object) -> None:
     """Whoever sends it relies on it: guessing would run what must not run."""
     error = refusal(expiresat=value)
-    assert (error.status, error.code) == (400, "messages:parameter.invalid")
+    assert error.reason is Reason.INVALID
 
 
 @pytest.mark.parametrize(
@@ -68,7 +72,7 @@ def test_a_timeout_is_read_as_ditto_has_it(value: object, seconds: float | None)
 def test_a_timeout_counts_from_the_receipt() -> None:
     check(waited_s=9.9, timeout="10")
     error = refusal(waited_s=10.1, timeout="10")
-    assert (error.status, error.code) == (408, "messages:execution.failed")
+    assert error.reason is Reason.EXPIRED
 
 
 def test_a_timeout_of_0_never_expires() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.faces.fatal import MOST_TIMES, FatalCommands
+from agent.faces.ditto.poison_commands import MOST_TIMES, FatalCommands
 
 COMMAND, OTHER = b"c" * 16, b"o" * 16
 

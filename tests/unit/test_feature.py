@@ -13,10 +13,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from agent.faces.presence import MAX_EARLY_BYTES
-from agent.faces.redelivery import Redeliveries
-from agent.messaging.ditto import MAX_MESSAGE_BYTES
-from agent.messaging.link import Delivery
+from agent.faces.ditto.mqtt_session import MAX_EARLY_BYTES
+from agent.faces.ditto.redelivery import Redeliveries
+from agent.mqtt.envelope import MAX_MESSAGE_BYTES
+from agent.mqtt.link import Delivery
 from tests.support.fakes import DEVICE, FEATURE, LAST_OPERATION, THING, Device, command
 from tests.support.stalling import stalling
 from tests.unit.test_ditto import JSON
@@ -185,8 +185,8 @@ def test_with_a_timeout_of_0_the_command_runs_and_is_not_answered(device: Device
 @pytest.mark.parametrize("operation", ["backup", "restore"])
 def test_a_job_that_takes_too_long_fails_with_a_code_of_its_own(tmp_path: Path, operation: str) -> None:
     device = Device(tmp_path, {"jobTimeout": "200ms"})
-    with stalling() as place:
-        device.command(operation, {"correlationID": "X", "options": {"https.url": place.url}})
+    with stalling() as destination:
+        device.command(operation, {"correlationID": "X", "options": {"https.url": destination.url}})
         device.finish()
     last = device.values()[-1]
     assert (last["state"], last["statusCode"]) == (f"{operation.upper()}_FAILED", "deadline-exceeded")
@@ -380,9 +380,9 @@ def payloads(draw: st.DrawFn) -> bytes:
         message[key] = draw(JSON)
     text = json.dumps(message, ensure_ascii=draw(st.booleans()))
     payload = bytearray(text.encode("utf-8", "surrogatepass"))
-    for place, byte in draw(st.lists(st.tuples(st.integers(0, 5000), st.integers(0, 255)), max_size=2)):
+    for destination, byte in draw(st.lists(st.tuples(st.integers(0, 5000), st.integers(0, 255)), max_size=2)):
         if draw(st.booleans()):
-            payload[place % len(payload)] = byte
+            payload[destination % len(payload)] = byte
     return bytes(payload)
 
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from agent.backup.job import Job, Kind, format_time
-from agent.engine.questions.health import LAST_VERIFIED, NEVER, Health
-from agent.engine.questions.history import History
+from agent.base.job import Job, Kind, format_time
+from agent.jobs.queries.health import LAST_VERIFIED, NEVER, Health
+from agent.jobs.queries.history import History
 from agent.journal import Journal
 from agent.mailbox import Action, Timer
 

@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from agent.backup.job import Job, Kind
-from agent.engine.parameters import Parameters
-from agent.engine.questions.history import History
+from agent.base.job import Job, Kind
+from agent.base.refusals import Reason, Refused
+from agent.jobs.queries.history import History
+from agent.jobs.requests import Parameters
 from agent.journal import Journal
-from agent.messaging.ditto import CommandError, encode
+from agent.mqtt.envelope import encode
 
 START = datetime(2026, 1, 2, 3, 4, 5, 678, tzinfo=UTC)
 ROOM_BYTES = 1700
@@ -89,9 +90,9 @@ def test_a_long_message_is_cut_to_the_room(journal: Journal) -> None:
 @pytest.mark.parametrize("question", ["history", "describe"])
 def test_an_id_that_nobody_knows_is_a_404(journal: Journal, question: str) -> None:
     parameters = Parameters(correlationid="nix", options={"history.before": "nix"})
-    with pytest.raises(CommandError) as caught:
+    with pytest.raises(Refused) as caught:
         getattr(History(journal), question)(parameters, ROOM_BYTES)
-    assert caught.value.status == 404
+    assert caught.value.reason is Reason.NOT_FOUND
 
 
 def test_what_the_last_backup_of_a_directory_held_is_known(journal: Journal) -> None:

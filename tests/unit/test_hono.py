@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from agent.messaging.hono import (
+from agent.mqtt.hono import (
     CommandTopic,
     Identity,
     parse_command_topic,

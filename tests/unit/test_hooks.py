@@ -17,9 +17,9 @@ import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.backup.cancel import CancelToken
-from agent.backup.errors import Cancelled, HookFailed
-from agent.backup.hooks import LINE_BYTES, LOGGED_LINES, TAIL_CHARACTERS, TAIL_LINES, Hook, _Lines, run_hook
+from agent.base.errors import Cancelled, HookFailed
+from agent.hooks import LINE_BYTES, LOGGED_LINES, TAIL_CHARACTERS, TAIL_LINES, Hook, _Lines, run_hook
+from agent.transfer.cancel import CancelToken
 from tests.support.waiting import wait_until
 
 Entries = Sequence[Mapping[str, Any]]

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from agent.engine.parameters import Parameters
-from agent.engine.questions.info import Info
-from agent.messaging.ditto import CommandError, encode
+from agent.base.refusals import Refused
+from agent.jobs.queries.info import Info
+from agent.jobs.requests import Parameters
+from agent.mqtt.envelope import encode
 from tests.support.fakes import Device
 from tests.support.trees import Dir, File, Spec, make_tree
 
@@ -89,7 +90,7 @@ def test_options_of_a_backup_narrow_it(device: Device) -> None:
     assert asked(device, dataTypes="network")["files"] == 2
     assert asked(device, paths="sub")["bytes"] == 3
     assert asked(device, exclude="sub")["files"] == 3
-    with pytest.raises(CommandError, match="there is no data set 'x'"):
+    with pytest.raises(Refused, match="there is no data set 'x'"):
         asked(device, dataTypes="x")
 
 

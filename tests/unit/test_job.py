@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.backup.job import (
+from agent.base.job import (
+    ENCRYPTED,
     NEVER,
     PLAIN,
-    SEALED,
     Job,
     Kind,
     State,
@@ -149,11 +149,13 @@ def test_a_time_of_another_zone_is_told_in_utc() -> None:
 def test_an_archive_is_called_by_its_time_and_its_device() -> None:
     """WIRE section 2: `backup-<UTC yyyy-mm-dd-HH.MM.SS.mmm>-<8 hex digits>.zip`."""
     assert archive_name(START, TAG) == "backup-2026-11-21-22.28.08.388-0a1b2c3d.zip"
-    named = archive_name(START, TAG, SEALED, "before-update")
+    named = archive_name(START, TAG, ENCRYPTED, "before-update")
     assert named == "before-update-2026-11-21-22.28.08.388-0a1b2c3d.zip.age"
 
 
-@given(st.from_regex(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}", fullmatch=True), st.sampled_from([PLAIN, SEALED]))
+@given(
+    st.from_regex(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}", fullmatch=True), st.sampled_from([PLAIN, ENCRYPTED])
+)
 def test_whatever_an_archive_is_called_its_time_is_found(name: str, suffix: str) -> None:
     archive = archive_name(START, TAG, suffix, name)
     assert archive_time(archive, TAG) == archive_time(f"in/{archive}", TAG) == "2026-11-21-22.28.08.388"

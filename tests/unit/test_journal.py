@@ -16,8 +16,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from agent.backup.job import COMMITTED, WORKING, Job, Kind
-from agent.faces.redelivery import CommandId, Redeliveries, Repeated
+from agent.base.job import COMMITTED, WORKING, Job, Kind
+from agent.faces.ditto.redelivery import CommandId, Redeliveries, Repeated
 from agent.journal import KEPT_JOBS, Journal
 from agent.journal.file import NewerJournal
 
@@ -387,8 +387,8 @@ def test_flipped_bytes_anywhere_leave_a_usable_journal(
     """Flash goes bad in the middle of names, statements and values as well as in the tree itself."""
     spoilt = bytearray(good.read_bytes())
     used = [offset for offset in range(100, len(spoilt)) if spoilt[offset]]
-    for place, mask in flips:
-        spoilt[used[place % len(used)]] ^= mask
+    for destination, mask in flips:
+        spoilt[used[destination % len(used)]] ^= mask
     journal = opened(path, bytes(spoilt))
     try:
         read_everything(journal)

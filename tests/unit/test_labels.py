@@ -8,11 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.backup.label import Label
-from agent.engine.labels import read_label
-from agent.engine.parameters import read_parameters
-from agent.engine.questions.history import History
-from agent.messaging.ditto import PARAMETER_INVALID, CommandError, Number
+from agent.base.label import Label
+from agent.base.refusals import Reason, Refused
+from agent.base.text import Number
+from agent.jobs.labels import read_label
+from agent.jobs.queries.history import History
+from agent.jobs.requests import read_parameters
 from tests.support.fakes import Device
 
 NOW = datetime(2026, 11, 21, 22, 28, 8, 388229, UTC)
@@ -80,9 +81,9 @@ PAST = ["0", "1795300088388", "2026-11-21T22:28:08.388229Z", "1999-01-01T00:00:0
     ],
 )
 def test_what_cannot_be_is_refused_by_name(option: str, value: object, says: str) -> None:
-    with pytest.raises(CommandError) as caught:
+    with pytest.raises(Refused) as caught:
         label(**{option: value})
-    assert (caught.value.status, caught.value.code) == (400, PARAMETER_INVALID)
+    assert caught.value.reason is Reason.INVALID
     assert caught.value.message.startswith(f"option 'backup.{option}' {says}")
 
 

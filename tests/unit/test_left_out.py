@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.backup.job import Job, Kind
-from agent.engine.parameters import Parameters
-from agent.engine.questions.fitting import shortened
-from agent.engine.questions.history import History
-from agent.engine.questions.left_out import MOST_JOBS, LeftOut
+from agent.base.job import Job, Kind
+from agent.jobs.queries.fitting import shortened
+from agent.jobs.queries.history import History
+from agent.jobs.queries.skipped import MOST_JOBS, LeftOut
+from agent.jobs.requests import Parameters
 from agent.journal import Journal
-from agent.messaging.ditto import encode
+from agent.mqtt.envelope import encode
 
 NAMES = [(f"directory/socket-{number}", "socket") for number in range(1000)]
 NOW = datetime(2026, 1, 2, tzinfo=UTC)

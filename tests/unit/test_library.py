@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from agent.embedded import Embedded
-from agent.engine.parameters import Parameters
-from agent.engine.questions.history import History
-from agent.engine.staging import Staging
+from agent.jobs.queries.history import History
+from agent.jobs.requests import Parameters
+from agent.jobs.staging import Staging
 from agent.journal import Journal
 from agent.library import BackupError, Preview, Unexportable, backup_info, create_backup, unpack_backup
 from agent.settings.load import load
@@ -156,7 +156,7 @@ def test_while_an_agent_runs_there_is_one_job_and_it_is_the_agent_s(home: Home) 
     ("settings", "code", "words"),
     [
         ({"dir": "/nowhere/at/all"}, "refused", "/nowhere/at/all"),
-        ({"seal": {"recipients": RECIPIENT}}, "refused", "seals for 'seal.recipients' alone"),
+        ({"encryption": {"recipients": RECIPIENT}}, "refused", "encrypts for 'encryption.recipients' alone"),
         ({"backupCmd": "false"}, "hook-failed", "backupCmd"),
         ({"dir": ""}, "refused", "no directory"),
         ({"no such setting": 1}, "refused", "unknown key"),

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from agent.mailbox import Mailbox
-from agent.messaging import backlog as backlog_module
-from agent.messaging import link as link_module
-from agent.messaging.link import Broker, Delivery, Events, Link
+from agent.mqtt import backlog as backlog_module
+from agent.mqtt import link as link_module
+from agent.mqtt.link import Broker, Delivery, Events, Link
 from agent.service import Service
 from agent.settings.load import load
 from tests.support.faultproxy import FaultProxy

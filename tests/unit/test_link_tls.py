@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import trustme
 
-from agent.messaging import link as link_module
-from agent.messaging.link import Broker
+from agent.mqtt import link as link_module
+from agent.mqtt.link import Broker
 from tests.support.mosquitto import free_port, mosquitto
 from tests.support.require import require
 from tests.support.waiting import wait_until

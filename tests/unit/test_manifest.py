@@ -18,13 +18,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.backup.archive.manifest import FORMAT, MAX_BYTES, Manifest, Origin, read_manifest
-from agent.backup.archive.reader import ArchiveReader
-from agent.backup.archive.writer import ArchiveOptions, write_archive
-from agent.backup.errors import ManifestBroken, NewerFormat
-from agent.backup.label import Label
-from agent.backup.roots import Root
-from agent.backup.selection import Part, Report, walk
+from agent.base.errors import ManifestBroken, NewerFormat
+from agent.base.label import Label
+from agent.base.roots import Root
+from agent.formats.zip.manifest import FORMAT, MAX_BYTES, Manifest, Origin, read_manifest
+from agent.formats.zip.reader import ArchiveReader
+from agent.formats.zip.writer import ArchiveOptions, write_archive
+from agent.save.walk import Part, Report, walk
 from tests.support.archives import archive_of, go_on
 from tests.support.require import require
 

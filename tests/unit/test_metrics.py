@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from agent.backup.job import Job, Kind
-from agent.engine.questions.health import Health
-from agent.engine.questions.history import History
+from agent.base.job import Job, Kind
 from agent.faces.metrics import Metrics, _labels
+from agent.jobs.queries.health import Health
+from agent.jobs.queries.history import History
 from agent.journal import Journal
 from agent.mailbox import Mailbox
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.moments import parse_moment, parse_rfc3339
+from agent.base.times import parse_moment, parse_rfc3339
 
 NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)
 

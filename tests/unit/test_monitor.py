@@ -2,8 +2,8 @@
 
 from datetime import UTC, datetime
 
-from agent.backup.job import Job, Kind
-from agent.engine.monitor import RATE_WINDOW_S, Monitor
+from agent.base.job import Job, Kind
+from agent.jobs.progress import RATE_WINDOW_S, Monitor
 
 JOB = Job("0" * 16, Kind.BACKUP, "c", datetime(2026, 1, 2, tzinfo=UTC))
 

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.messaging import ditto
-from agent.messaging.hono import Identity, parse_command_topic
-from agent.messaging.link import Broker, Delivery
-from agent.northbound import Backend, BrokerUnusable, Command, Heard
+from agent.mqtt import envelope as ditto
+from agent.mqtt.hono import Identity, parse_command_topic
+from agent.mqtt.link import Broker, Delivery
+from agent.send.backend import Backend, BrokerUnusable, Command, Heard
 from tests.support.mosquitto import free_port
 
 IDENTITY = Identity("edge:device", "tenant")

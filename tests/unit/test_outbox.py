@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from agent.journal import Journal
-from agent.messaging import outbox as outbox_module
-from agent.messaging.outbox import MAX_WAITING_REPLIES, WINDOW, Outbox
+from agent.mqtt import outbox as outbox_module
+from agent.mqtt.outbox import MAX_WAITING_REPLIES, WINDOW, Outbox
 
 PROPERTIES = st.sampled_from(["lastOperation", "lastUpload"])
 

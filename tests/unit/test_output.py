@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from agent.backup.connections import Connections
-from agent.backup.context import Place
-from agent.backup.roots import Root
-from agent.engine.admission import Admission
-from agent.engine.parameters import read_parameters
-from agent.messaging.ditto import CommandError
+from agent.base.refusals import Reason, Refused
+from agent.base.roots import Root
+from agent.jobs.admission import Admission
+from agent.jobs.requests import read_parameters
 from agent.settings import Settings
+from agent.transfer.connections import Connections
+from agent.transfer.context import Destination
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def home(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def output(home: Path, path: str, *names: str) -> Place:
+def output(home: Path, path: str, *names: str) -> Destination:
     settings = Settings(storage=home / "real")
     parameters = read_parameters("backup", {"output": path}, local=True)
     root = Root("", home / "data", frozenset(names) if names else None)
@@ -39,7 +39,7 @@ def test_it_may_be_in_any_directory_where_the_agent_may_write(home: Path) -> Non
 
 def test_beside_what_is_saved_of_a_directory_it_may_be_too(home: Path) -> None:
     assert output(home, f"{home}/data/x.zip", "sub").name == "x.zip"
-    with pytest.raises(CommandError, match="must not be inside"):
+    with pytest.raises(Refused, match="must not be inside"):
         output(home, f"{home}/data/sub/x.zip", "sub")
 
 
@@ -65,8 +65,8 @@ def test_beside_what_is_saved_of_a_directory_it_may_be_too(home: Path) -> None:
     ],
 )
 def test_what_cannot_be_written_or_would_hold_itself_is_refused(home: Path, path: str, says: str) -> None:
-    with pytest.raises(CommandError) as caught:
+    with pytest.raises(Refused) as caught:
         output(home, path.format(home=home))
-    assert caught.value.status == 400
+    assert caught.value.reason in (Reason.INVALID, Reason.CANNOT)
     assert says.format(home=home) in caught.value.message
     assert os.listdir(home / "out") == []

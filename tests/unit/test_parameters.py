@@ -6,15 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.engine.parameters import Parameters, read_parameters
-from agent.messaging.ditto import PARAMETER_INVALID, CommandError, Number
+from agent.base.refusals import Reason, Refused
+from agent.base.text import Number
+from agent.jobs.requests import Parameters, read_parameters
 from tests.unit.test_ditto import JSON
 
 
-def refusal(value: object) -> CommandError:
-    with pytest.raises(CommandError) as caught:
+def refusal(value: object) -> Refused:
+    with pytest.raises(Refused) as caught:
         read_parameters("backup", value)
-    assert (caught.value.status, caught.value.code) == (400, PARAMETER_INVALID)
+    assert caught.value.reason is Reason.INVALID
     return caught.value
 
 
@@ -125,9 +126,9 @@ def test_options_that_are_carried_lose_their_prefix() -> None:
 
 def test_an_unknown_restore_mode_is_refused() -> None:
     parameters = read_parameters("restore", {"options": {"restore.mode": "wipe"}})
-    with pytest.raises(CommandError) as caught:
+    with pytest.raises(Refused) as caught:
         _ = parameters.restore_mode
-    assert (caught.value.status, caught.value.code) == (400, PARAMETER_INVALID)
+    assert caught.value.reason is Reason.INVALID
 
 
 @pytest.mark.parametrize(
@@ -148,9 +149,9 @@ def test_patterns_come_as_a_list_or_as_lines(given: Any, patterns: tuple[str, ..
 @pytest.mark.parametrize("given", ["hunter2\n!", "[z-a]hunter2", "*a" * 9, ["x"] * 101, "x" * 1001])
 def test_unusable_patterns_are_refused_without_their_text(given: Any) -> None:
     parameters = read_parameters("backup", {"options": {"backup.exclude": given}})
-    with pytest.raises(CommandError) as caught:
+    with pytest.raises(Refused) as caught:
         _ = parameters.exclude
-    assert (caught.value.status, caught.value.code) == (400, PARAMETER_INVALID)
+    assert caught.value.reason is Reason.INVALID
     assert "hunter2" not in caught.value.message
 
 
@@ -165,9 +166,7 @@ def test_any_value_is_read_or_refused_with_a_400(value: Any) -> None:
     """Only a 400 tells the sender that the fault is the message's."""
     try:
         options = read_parameters("backup", value).options
-    except CommandError as error:
-        options, status = {}, error.status
-    else:
-        status = 400
-    assert status == 400
+    except Refused as error:
+        options = {}
+        assert error.reason is Reason.INVALID  # noqa: PT017
     assert all(isinstance(text, str) and text for text in options.values())

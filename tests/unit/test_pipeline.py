@@ -15,22 +15,22 @@ from typing import Any
 
 import pytest
 
-from agent.backup.archive.survey import ArchiveLimits
-from agent.backup.archive.writer import ArchiveOptions
-from agent.backup.cancel import CancelToken
-from agent.backup.context import Context, Place
-from agent.backup.errors import ArchiveError, Cancelled, JobError, NoSpace, ProviderBug, SourceChanged
-from agent.backup.fetching import newest
-from agent.backup.into import Into
-from agent.backup.job import COMMITTED, STOPPED
-from agent.backup.pipeline import BackupOrder, BackupResult, backup
-from agent.backup.restore import RestoreOptions, missing
-from agent.backup.restore.choice import Choice
-from agent.backup.restoring import RestoreOrder, restore
-from agent.backup.retry import RetryLimits
-from agent.backup.roots import Root
-from agent.backup.selection import Part
-from agent.backup.storing import UploadOrder, upload
+from agent.base.errors import ArchiveError, Cancelled, JobError, NoSpace, ProviderBug, SourceChanged
+from agent.base.job import COMMITTED, STOPPED
+from agent.base.roots import Root
+from agent.formats.zip.survey import ArchiveLimits
+from agent.formats.zip.writer import ArchiveOptions
+from agent.restore import RestoreOptions, missing
+from agent.restore.choice import Choice
+from agent.restore.flow import RestoreOrder, restore
+from agent.restore.restore_target import Into
+from agent.save.pipeline import BackupOrder, BackupResult, backup
+from agent.save.walk import Part
+from agent.transfer.cancel import CancelToken
+from agent.transfer.context import Context, Destination
+from agent.transfer.get import newest
+from agent.transfer.put import UploadOrder, upload
+from agent.transfer.retry import RetryLimits
 from providers.api import Checkpoint, Sink, Source, Stored
 from providers.errors import AccessDenied, Corrupted, NotFound, StorageError, Unreachable
 from tests.support.fakes import Fault, MemoryStorage
@@ -92,30 +92,34 @@ class Work:
     def _left_out(self, name: str, reason: str) -> None:
         self.left_out.append((name, reason))
 
-    def backup_order(self, place: Place | None = None, **changes: Any) -> BackupOrder:
+    def backup_order(self, destination: Destination | None = None, **changes: Any) -> BackupOrder:
         settings: dict[str, Any] = {"strict": False, "checksum": False, "options": ArchiveOptions("fast")}
         return BackupOrder(
             parts=(Part(Root("", self.data)),),
             own_storage=self.root / "storage",
             staged=self.staging / NAME,
-            place=place,
+            destination=destination,
             **(settings | changes),
         )
 
-    def restore_order(self, place: Place) -> RestoreOrder:
+    def restore_order(self, destination: Destination) -> RestoreOrder:
         limits = ArchiveLimits(max_files=1000, max_bytes=1 << 30, max_ratio=1000)
         download = self.staging / "job-1.part"
         options = RestoreOptions(limits=limits)
         return RestoreOrder(
-            Into({0: Root("", self.data)}, missing(self.data), options), download, place, TAG, self.whole
+            Into({0: Root("", self.data)}, missing(self.data), options),
+            download,
+            destination,
+            TAG,
+            self.whole,
         )
 
     @property
     def whole(self) -> Choice:
         return Choice((Root("", self.data),))
 
-    def save(self, place: Place | None = None, **changes: Any) -> BackupResult:
-        return backup(self.backup_order(place, **changes), self.context)
+    def save(self, destination: Destination | None = None, **changes: Any) -> BackupResult:
+        return backup(self.backup_order(destination, **changes), self.context)
 
     def assert_nothing_left(self) -> None:
         assert list(self.staging.iterdir()) == []
@@ -128,8 +132,8 @@ def work(tmp_path: Path) -> Work:
     return Work(tmp_path.resolve())
 
 
-def place(storage: MemoryStorage, *, needs_size: bool = False, name: str | None = NAME) -> Place:
-    return Place(storage, needs_size, name, {"device": "edge:device"})
+def destination(storage: MemoryStorage, *, needs_size: bool = False, name: str | None = NAME) -> Destination:
+    return Destination(storage, needs_size, name, {"device": "edge:device"})
 
 
 def names_in(archive: bytes) -> set[str]:
@@ -198,7 +202,7 @@ def test_the_fake_continues_a_download() -> None:
 @EVERY_PLACE
 def test_a_backup_is_stored_with_its_facts(work: Work, needs_size: bool) -> None:
     storage = MemoryStorage()
-    result = work.save(place(storage, needs_size=needs_size))
+    result = work.save(destination(storage, needs_size=needs_size))
     stored = storage.objects[NAME]
     assert names_in(stored) == ALL_NAMES
     assert (result.size_bytes, result.sha256) == (len(stored), hashlib.sha256(stored).hexdigest())
@@ -208,8 +212,8 @@ def test_a_backup_is_stored_with_its_facts(work: Work, needs_size: bool) -> None
     work.assert_nothing_left()
 
 
-@pytest.mark.parametrize("chosen", [None, place(MemoryStorage())])
-def test_progress_counts_the_content_up_to_what_was_expected(work: Work, chosen: Place | None) -> None:
+@pytest.mark.parametrize("chosen", [None, destination(MemoryStorage())])
+def test_progress_counts_the_content_up_to_what_was_expected(work: Work, chosen: Destination | None) -> None:
     """Not the archive, whose size nobody knows before it is made."""
     content_bytes = 100 << 20
     with (work.data / "log").open("wb") as file:
@@ -225,14 +229,14 @@ def test_a_stream_leaves_no_copy_on_the_device(work: Work) -> None:
     """DESIGN section 8: no temporary copy when the provider takes a stream."""
     seen: list[list[Path]] = []
     storage = MemoryStorage(faults=[Fault(act=lambda: seen.append(list(work.staging.iterdir())))])
-    work.save(place(storage))
+    work.save(destination(storage))
     assert storage.sizes == [None]
     assert seen == [[]]
 
 
 def test_a_place_that_must_know_the_length_is_told_it(work: Work) -> None:
     storage = MemoryStorage()
-    work.save(place(storage, needs_size=True))
+    work.save(destination(storage, needs_size=True))
     assert storage.sizes == work.expected == [len(storage.objects[NAME])]
     assert work.done[-1] == len(storage.objects[NAME])
     assert work.phases == ["archiving", "uploading"]
@@ -252,7 +256,7 @@ def test_without_a_place_the_archive_is_staged_under_its_name(work: Work) -> Non
 @pytest.mark.parametrize("checksum", [True, False])
 def test_an_md5_goes_along_only_when_it_is_asked_for(work: Work, checksum: bool) -> None:
     storage = MemoryStorage()
-    work.save(place(storage, needs_size=True), checksum=checksum)
+    work.save(destination(storage, needs_size=True), checksum=checksum)
     md5 = hashlib.md5(storage.objects[NAME]).digest() if checksum else None
     assert storage.md5s == [md5]
 
@@ -262,7 +266,7 @@ def test_what_fails_and_may_pass_is_tried_again(work: Work, needs_size: bool) ->
     """A file is read again from its start; a stream goes on where it was."""
     faults = [Fault(Unreachable("a")), Fault(Unreachable("b"), 100_000), Fault()]
     storage = MemoryStorage(faults=faults)
-    result = work.save(place(storage, needs_size=needs_size))
+    result = work.save(destination(storage, needs_size=needs_size))
     assert storage.calls == 3
     assert names_in(storage.objects[NAME]) == ALL_NAMES
     assert result.sha256 == hashlib.sha256(storage.objects[NAME]).hexdigest()
@@ -272,7 +276,7 @@ def test_what_fails_and_may_pass_is_tried_again(work: Work, needs_size: bool) ->
 def test_what_will_not_pass_is_not_tried_again(work: Work, needs_size: bool) -> None:
     storage = MemoryStorage(faults=[Fault(AccessDenied("bucket b: HTTP 403"))])
     with pytest.raises(AccessDenied):
-        work.save(place(storage, needs_size=needs_size))
+        work.save(destination(storage, needs_size=needs_size))
     assert (storage.calls, storage.objects) == (1, {})
     work.assert_nothing_left()
 
@@ -283,7 +287,7 @@ def test_a_bug_of_a_provider_is_called_so_and_its_text_is_not_told(work: Work, n
     error = ValueError("https://host/x?X-Amz-Signature=hunter2")
     storage = MemoryStorage(faults=[Fault(error, 1000)])
     with pytest.raises(ProviderBug) as caught:
-        work.save(place(storage, needs_size=needs_size))
+        work.save(destination(storage, needs_size=needs_size))
     assert caught.value.code == "provider.bug"
     assert "hunter2" not in str(caught.value)
     assert caught.value.__cause__ is error
@@ -295,7 +299,7 @@ def test_a_strict_backup_that_left_something_out_stores_nothing(work: Work, need
     os.mkfifo(work.data / "pipe")
     storage = MemoryStorage()
     with pytest.raises(SourceChanged, match="1 entry left out: 1 FIFO") as caught:
-        work.save(place(storage, needs_size=needs_size), strict=True)
+        work.save(destination(storage, needs_size=needs_size), strict=True)
     assert caught.value.code == "incomplete"
     assert storage.objects == {}
     work.assert_nothing_left()
@@ -310,7 +314,7 @@ def test_a_strict_backup_that_left_something_out_stages_nothing(work: Work) -> N
 
 def test_what_is_left_out_is_counted_and_named(work: Work) -> None:
     os.mkfifo(work.data / "pipe")
-    result = work.save(place(MemoryStorage()))
+    result = work.save(destination(MemoryStorage()))
     assert (result.report.left_out, work.left_out) == (1, [("pipe", "FIFO")])
 
 
@@ -318,13 +322,13 @@ def test_the_agent_s_own_storage_is_not_archived(work: Work) -> None:
     storage = MemoryStorage()
     (work.data / "own").mkdir()
     (work.data / "own" / "archive.zip").write_bytes(b"x")
-    order = work.backup_order(place(storage))
+    order = work.backup_order(destination(storage))
     backup(
         BackupOrder(
             order.parts,
             work.data / "own",
             order.staged,
-            order.place,
+            order.destination,
             order.options,
             strict=False,
             checksum=False,
@@ -342,7 +346,7 @@ def cancelling(work: Work, error: Exception | None = None, after_bytes: int = 0)
 def test_a_cancel_during_the_transfer_ends_it_and_leaves_nothing(work: Work, needs_size: bool) -> None:
     storage = MemoryStorage(faults=[cancelling(work)])
     with pytest.raises(Cancelled, match="enough"):
-        work.save(place(storage, needs_size=needs_size))
+        work.save(destination(storage, needs_size=needs_size))
     assert storage.objects == {}
     work.assert_nothing_left()
 
@@ -354,7 +358,7 @@ def test_a_provider_that_turns_a_cancel_into_something_else_is_not_believed(
 ) -> None:
     storage = MemoryStorage(faults=[cancelling(work, error)])
     with pytest.raises(Cancelled, match="enough"):
-        work.save(place(storage, needs_size=needs_size))
+        work.save(destination(storage, needs_size=needs_size))
 
 
 class Swallowing(MemoryStorage):
@@ -375,7 +379,7 @@ class Swallowing(MemoryStorage):
 @EVERY_PLACE
 def test_a_cancel_that_a_provider_swallows_is_a_cancel_all_the_same(work: Work, needs_size: bool) -> None:
     with pytest.raises(Cancelled, match="enough"):
-        work.save(place(Swallowing(work.token), needs_size=needs_size))
+        work.save(destination(Swallowing(work.token), needs_size=needs_size))
     work.assert_nothing_left()
 
 
@@ -386,7 +390,7 @@ def test_a_cancel_during_a_pause_returns_at_once(work: Work) -> None:
 
     def run() -> None:
         try:
-            work.save(place(storage))
+            work.save(destination(storage))
         except Cancelled as error:
             ended.append(error)
 
@@ -412,7 +416,7 @@ class Careless(MemoryStorage):
 def test_a_provider_that_stored_only_a_part_is_not_believed(work: Work, needs_size: bool) -> None:
     """A backup that says FINISHED can be restored: the agent counts what passed through its own stream."""
     with pytest.raises((JobError, StorageError)):
-        work.save(place(Careless(), needs_size=needs_size))
+        work.save(destination(Careless(), needs_size=needs_size))
 
 
 class Forgetful(MemoryStorage):
@@ -449,19 +453,19 @@ class OnceOnly:
 def test_a_stream_is_not_tried_again_where_its_start_would_be_missing(work: Work) -> None:
     storage = OnceOnly()
     with pytest.raises(Unreachable):
-        work.save(Place(storage, False, NAME))
+        work.save(Destination(storage, False, NAME))
     assert storage.calls == 1
 
 
 def test_a_provider_that_forgot_the_start_of_a_stream_is_not_believed(work: Work) -> None:
     with pytest.raises((JobError, StorageError)):
-        work.save(place(Forgetful()))
+        work.save(destination(Forgetful()))
 
 
 def test_a_directory_that_is_gone_is_an_error_that_says_so(work: Work) -> None:
     """Between the command's acceptance and the walk, somebody may remove it."""
     shutil.rmtree(work.data)
-    for order in (work.backup_order(place(MemoryStorage())), work.backup_order()):
+    for order in (work.backup_order(destination(MemoryStorage())), work.backup_order()):
         with pytest.raises(JobError, match="data"):
             backup(order, work.context)
     work.assert_nothing_left()
@@ -484,7 +488,7 @@ def test_a_full_disk_during_staging_leaves_nothing(work: Work, monkeypatch: pyte
 def upload_order(work: Work, storage: MemoryStorage, *, checksum: bool = False) -> UploadOrder:
     archive = work.staging / NAME
     archive.write_bytes(content(200_000))
-    return UploadOrder(archive, place(storage, needs_size=True), checksum)
+    return UploadOrder(archive, destination(storage, needs_size=True), checksum)
 
 
 @pytest.mark.parametrize("checksum", [True, False])
@@ -523,7 +527,7 @@ def test_a_staged_archive_that_vanished_is_an_error_of_the_device(work: Work) ->
 
 def saved(work: Work) -> MemoryStorage:
     storage = MemoryStorage()
-    work.save(place(storage))
+    work.save(destination(storage))
     return MemoryStorage(storage.objects)
 
 
@@ -533,7 +537,7 @@ def damage(work: Work) -> None:
 
 
 def put_back(work: Work, storage: MemoryStorage, name: str | None = NAME) -> None:
-    restore(work.restore_order(place(storage, name=name)), work.context)
+    restore(work.restore_order(destination(storage, name=name)), work.context)
 
 
 def test_a_restore_puts_everything_back(work: Work) -> None:
@@ -563,7 +567,7 @@ def test_a_deadline_that_passes_after_the_commit_has_begun_changes_nothing(work:
 
         return run
 
-    order = work.restore_order(place(storage))
+    order = work.restore_order(destination(storage))
     order = replace(order, into=replace(order.into, before=tell("before"), after=tell("after")))
     late = "before"
     with pytest.raises(Cancelled, match="too long"):
@@ -678,7 +682,7 @@ def test_a_cancel_while_fetching_leaves_the_target_alone(work: Work) -> None:
 def test_a_backup_that_is_cancelled_as_a_phase_begins_stores_nothing(work: Work, phase: str) -> None:
     work.cancelled_in, storage = phase, MemoryStorage()
     with pytest.raises(Cancelled, match="enough"):
-        work.save(place(storage, needs_size=True), skip_unchanged=True)
+        work.save(destination(storage, needs_size=True), skip_unchanged=True)
     assert work.phases[-1] == phase
     assert storage.objects == {}
     work.assert_nothing_left()

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from agent.backup.job import archive_name, format_time, parse_time
-from agent.engine.admission import device_tag
-from agent.engine.recurring.recurring import Recurring
-from agent.messaging.ditto import CommandError
+from agent.base.job import archive_name, format_time, parse_time
+from agent.base.refusals import Refused
+from agent.jobs.admission import device_tag
+from agent.jobs.recurring import Recurring
 from tests.support.fakes import DEVICE, Device
 from tests.support.stalling import Stalling, stalling
 
@@ -158,9 +158,9 @@ def cloud(work: Path, url: str) -> dict[str, str]:
 @pytest.fixture
 def never_answers(settings: dict[str, str], tmp_path: Path) -> Iterator[Stalling]:
     """A store behind a server that takes requests and does not answer."""
-    with stalling() as place:
-        settings |= cloud(tmp_path, f"http://127.0.0.1:{place.port}")
-        yield place
+    with stalling() as destination:
+        settings |= cloud(tmp_path, f"http://127.0.0.1:{destination.port}")
+        yield destination
 
 
 def test_it_ends_at_once_when_the_agent_stops(never_answers: Stalling, device: Device) -> None:
@@ -190,7 +190,7 @@ def test_a_caller_need_not_wait_for_ever(
     never_answers: Stalling, device: Device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The local socket gives up after a minute; the work goes on, and is answered once."""
-    monkeypatch.setattr("agent.engine.recurring.prunes.ANSWER_WITHIN_S", 0.0)
+    monkeypatch.setattr("agent.jobs.prune.ANSWER_WITHIN_S", 0.0)
     answers: list[Mapping[str, Any] | None] = []
     prunes = device.service._engine.prunes
     prunes._device_id = DEVICE
@@ -198,7 +198,7 @@ def test_a_caller_need_not_wait_for_ever(
     while not answers:
         device.take()
     assert not prunes.idle
-    with pytest.raises(CommandError, match="right now"):
+    with pytest.raises(Refused, match="right now"):
         prunes.answer_local(None, lambda *_: None)
     prunes.stop("enough")
     device.finish()

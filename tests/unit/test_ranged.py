@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.backup.archive.reader import ArchiveReader
-from agent.backup.ranged import BLOCK_BYTES, RangedFile
+from agent.formats.zip.reader import ArchiveReader
+from agent.transfer.ranged import BLOCK_BYTES, RangedFile
 from providers.api import Piece
 from providers.errors import Corrupted
 from tests.support.streams import content

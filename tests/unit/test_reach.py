@@ -5,8 +5,8 @@ import socket
 import pytest
 
 from providers.allow import Allow, host_pattern
+from providers.checked_connect import reached
 from providers.errors import NotAllowed
-from providers.reach import reached
 
 
 def answers(monkeypatch: pytest.MonkeyPatch, *turns: list[str]) -> None:

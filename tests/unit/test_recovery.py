@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.backup.job import Job, Kind
+from agent.base.job import Job, Kind
 from tests.support.fakes import Device
 
 START = datetime(2026, 11, 21, 22, 28, 8, 388229, UTC)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.redaction import HIDDEN, is_secret_name, redact, redact_text
+from agent.base.redaction import HIDDEN, is_secret_name, redact, redact_text
 
 # As long and as odd as real ones; a short one could be part of the text around it.
 SECRETS = st.text(alphabet=string.ascii_letters + string.digits + "+/=_-%.~", min_size=12, max_size=60).map(

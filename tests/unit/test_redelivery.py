@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from agent.backup.job import Job, Kind
-from agent.faces.redelivery import CommandId, Redeliveries, Repeated, Verdict
+from agent.base.job import Job, Kind
+from agent.faces.ditto.redelivery import CommandId, Redeliveries, Repeated, Verdict
 from agent.journal import KEPT_COMMANDS, Journal
 
 COMMAND = CommandId("edge:device", "r1", "backup", "c1")

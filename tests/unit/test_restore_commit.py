@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.backup.cancel import CancelToken
-from agent.backup.errors import Cancelled, IoError, JobError, NoSpace
-from agent.backup.restore import RestoreOptions, recover
+from agent.base.errors import Cancelled, IoError, JobError, NoSpace
+from agent.restore import RestoreOptions, recover
+from agent.transfer.cancel import CancelToken
 from tests.support.diskfaults import in_child, striking
 from tests.support.require import require
 from tests.support.restoring import (
@@ -207,10 +207,10 @@ def test_an_old_file_that_cannot_be_hard_linked_is_moved_and_comes_back_too() ->
     """Linux forbids links to somebody else's file (fs.protected_hardlinks); VFAT has none at all."""
     require(os.geteuid() == 0, "root, to restore as somebody else")
     with tempfile.TemporaryDirectory() as name:
-        place = Path(name).resolve()
-        place.chmod(0o755)
-        target = make_tree(place / "target", {"f": File(b"root's", 0o600)})
-        archive = write_zip(place / "a.zip", {"f": File(b"new"), "g": File()})
+        destination = Path(name).resolve()
+        destination.chmod(0o755)
+        target = make_tree(destination / "target", {"f": File(b"root's", 0o600)})
+        archive = write_zip(destination / "a.zip", {"f": File(b"new"), "g": File()})
         os.chown(target, NOBODY, NOBODY)
         inode = (target / "f").stat().st_ino
 
@@ -279,10 +279,10 @@ def test_any_two_trees_give_the_old_one_on_failure_and_the_expected_one_else(
     memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
     options = REPLACE if replace else RestoreOptions(limits=LIMITS)
     with tempfile.TemporaryDirectory(dir=memory) as name:
-        place = Path(name).resolve()
-        target = make_tree(place / "target", old)
-        archive = write_zip(place / "a.zip", new)
-        expected = below(make_tree(place / "expected", new if replace else _merged(old, new)))
+        destination = Path(name).resolve()
+        target = make_tree(destination / "target", old)
+        archive = write_zip(destination / "a.zip", new)
+        expected = below(make_tree(destination / "expected", new if replace else _merged(old, new)))
         before = snapshot(target)
         with unpacked(target, archive, options) as restore:
             try:

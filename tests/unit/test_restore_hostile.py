@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from agent.backup.archive.reader import ArchiveLimits
-from agent.backup.errors import ArchiveError, IoError
-from agent.backup.restore import RestoreOptions, make_target, missing, recover, remove_made
+from agent.base.errors import ArchiveError, IoError
+from agent.formats.zip.reader import ArchiveLimits
+from agent.restore import RestoreOptions, make_target, missing, recover, remove_made
 from tests.support.archives import Crafted, crafted
 from tests.support.require import possible, require
 from tests.support.restoring import JOB, LIMITS, NOBODY, is_clean, restored
@@ -138,16 +138,16 @@ def foreign_disk(target: Path) -> Iterator[Path]:
     )
     possible(os.access("/dev/fuse", os.W_OK), "mount with FUSE")
     possible(subprocess.run(["losetup", "--find"], check=False).returncode == 0, "loop devices")
-    image, place = target.with_suffix(".img"), make_tree(target.with_name("stick"), {})
+    image, destination = target.with_suffix(".img"), make_tree(target.with_name("stick"), {})
     with image.open("wb") as file:
         file.truncate(16 << 20)
     subprocess.run(["mkfs.exfat", image], check=True, stdout=subprocess.DEVNULL)
     device = subprocess.check_output(["losetup", "--find", "--show", image], text=True).strip()
     try:
         mount = ["mount.exfat-fuse", "-o", "uid=1234,umask=077", device]
-        subprocess.run([*mount, place], check=True, stdout=subprocess.DEVNULL)
-        yield place
-        subprocess.run(["umount", place], check=True)
+        subprocess.run([*mount, destination], check=True, stdout=subprocess.DEVNULL)
+        yield destination
+        subprocess.run(["umount", destination], check=True)
     finally:
         subprocess.run(["losetup", "--detach", device], check=True)
 

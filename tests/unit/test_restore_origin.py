@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from agent import __version__
-from agent.backup.archive.manifest import FORMAT, Origin, Source
-from agent.backup.archive.reader import ArchiveReader
-from agent.backup.archive.writer import ArchiveOptions, write_archive
-from agent.backup.roots import Root
-from agent.backup.selection import Part, Report, walk
+from agent.base.roots import Root
+from agent.formats.zip.manifest import FORMAT, Origin, Source
+from agent.formats.zip.reader import ArchiveReader
+from agent.formats.zip.writer import ArchiveOptions, write_archive
+from agent.save.walk import Part, Report, walk
 from tests.support.archives import archive_of, go_on
 from tests.support.fakes import DEVICE, Device
 from tests.unit.test_manifest import ORIGIN, block_of

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from agent.backup.errors import AccessForbidden
-from agent.backup.restore import RestoreOptions
+from agent.base.errors import AccessForbidden
+from agent.restore import RestoreOptions
 from tests.support.restoring import LIMITS, is_clean, restored
 from tests.support.trees import Dir, File, Link, Spec, differences, make_tree, snapshot, write_zip
 

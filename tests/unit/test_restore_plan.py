@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.backup.restore.metadata import Meta
-from agent.backup.restore.plan import Act, Step, backwards, forwards, from_line, lines_backwards, to_line
+from agent.restore.metadata import Meta
+from agent.restore.plan import Act, Step, backwards, forwards, from_line, lines_backwards, to_line
 
 names = st.binary(min_size=1).filter(lambda raw: b"\0" not in raw).map(os.fsdecode)
 ids, times_ns = st.integers(0, 1 << 32), st.integers(-(1 << 62), 1 << 62)

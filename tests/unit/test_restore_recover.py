@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from agent.backup.archive.reader import ArchiveReader
-from agent.backup.cancel import CancelToken
-from agent.backup.errors import IoError
-from agent.backup.restore import Recovery, Restore, RestoreOptions, make_target, missing, recover, remove_made
+from agent.base.errors import IoError
+from agent.formats.zip.reader import ArchiveReader
+from agent.restore import Recovery, Restore, RestoreOptions, make_target, missing, recover, remove_made
+from agent.transfer.cancel import CancelToken
 from tests.support.restoring import JOB, LIMITS, restored
 from tests.support.trees import Dir, File, Link, Spec, differences, make_tree, snapshot, write_zip
 
@@ -93,11 +93,11 @@ def test_an_unknown_mode_is_a_mistake() -> None:
 
 
 def test_a_missing_target_is_made_with_its_parents_and_removed_again(tmp_path: Path) -> None:
-    place = tmp_path.resolve() / "a/b/c"
-    expected = [place.parents[1], place.parents[0], place]
-    assert missing(place) == expected
-    assert make_target(place) == expected
-    assert make_target(place) == []
+    destination = tmp_path.resolve() / "a/b/c"
+    expected = [destination.parents[1], destination.parents[0], destination]
+    assert missing(destination) == expected
+    assert make_target(destination) == expected
+    assert make_target(destination) == []
     remove_made(expected)
     assert not expected[0].exists()
 

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from agent.backup.archive.metadata import own_extra
-from agent.backup.archive.reader import ArchiveReader
-from agent.backup.cancel import CancelToken
-from agent.backup.errors import ArchiveError, Cancelled, IoError, NoSpace
-from agent.backup.restore import Restore, RestoreOptions
+from agent.base.errors import ArchiveError, Cancelled, IoError, NoSpace
+from agent.formats.zip.metadata import own_extra
+from agent.formats.zip.reader import ArchiveReader
+from agent.restore import Restore, RestoreOptions
+from agent.transfer.cancel import CancelToken
 from tests.support.archives import Crafted, crafted
 from tests.support.diskfaults import striking
 from tests.support.require import require

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.backup.job import archive_name
-from agent.backup.retention import Archive, ClockIsWrong, KeepRules, archives_of, removable
+from agent.base.job import archive_name
+from agent.save.retention import Archive, ClockIsWrong, KeepRules, archives_of, removable
 
 TAG = "0a1b2c3d"
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -143,7 +143,7 @@ def test_a_clock_before_the_newest_archive_removes_nothing() -> None:
 
 def test_only_archives_of_this_device_that_it_named_itself() -> None:
     ours, other = archive_name(NOW, TAG, name="a-2026"), archive_name(NOW, "ffffffff")
-    sealed = archive_name(NOW, TAG, ".zip.age")
+    encrypted = archive_name(NOW, TAG, ".zip.age")
     strangers = [
         "golden.zip",
         other,
@@ -153,8 +153,8 @@ def test_only_archives_of_this_device_that_it_named_itself() -> None:
         f"x-2026-99-99-99.99.99.999-{TAG}.zip",
     ]
     date = NOW + DAY
-    found = archives_of([*strangers, ours, sealed], TAG, {ours: date}, {sealed: True})
+    found = archives_of([*strangers, ours, encrypted], TAG, {ours: date}, {encrypted: True})
     assert [(each.name, each.series, each.made, each.expires, each.sound) for each in found] == [
         (ours, "a-2026", NOW, date, None),
-        (sealed, "backup", NOW, None, True),
+        (encrypted, "backup", NOW, None, True),
     ]

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from agent.backup.cancel import CancelToken
-from agent.backup.errors import Cancelled, ProviderBug
-from agent.backup.retry import RetryLimits, with_retries
+from agent.base.errors import Cancelled, ProviderBug
+from agent.transfer.cancel import CancelToken
+from agent.transfer.retry import RetryLimits, with_retries
 from providers.errors import (
     AccessDenied,
     BadOptions,

@@ -2,9 +2,9 @@
 
 from structlog.testing import capture_logs
 
-from agent.faces.rivals import Rivals
-from agent.messaging.hono import Identity
-from agent.messaging.outbox import MAX_WAITING_REPLIES
+from agent.faces.ditto.duplicate_agent import Rivals
+from agent.mqtt.hono import Identity
+from agent.mqtt.outbox import MAX_WAITING_REPLIES
 
 ANSWER = b'{"topic":"edge/device/things/live/messages/x","path":"/features/F/outbox/messages/x","n":%d}'
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from providers.errors import NoSpace
-from providers.room import Reserve, Room
+from providers.free_space import Reserve, Room
 from tests.contract.local_targets import small_disk
 from tests.support.require import require
 
@@ -62,6 +62,6 @@ def test_a_file_system_without_limits_has_room(tmp_path: Path) -> None:
 
 def test_only_the_device_s_own_disk_has_a_reserve(disk: Path, tmp_path: Path) -> None:
     reserve = Reserve(tmp_path, RESERVE_BYTES)
-    for place, kept_bytes in ((tmp_path, RESERVE_BYTES), (disk, 0)):
-        with (place / "f").open("wb") as file:
+    for destination, kept_bytes in ((tmp_path, RESERVE_BYTES), (disk, 0)):
+        with (destination / "f").open("wb") as file:
             assert reserve.on(file.fileno()) == kept_bytes

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.engine.recurring.schedule import (
+from agent.jobs.schedule import (
     Decision,
     Frame,
     auto_upload_value,

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from agent.engine.parameters import read_parameters
-from agent.faces.feature import Command
-from agent.faces.redelivery import CommandId
-from agent.messaging import ditto
-from agent.messaging.hono import parse_command_topic
-from agent.messaging.link import Broker, Delivery
+from agent.faces.ditto.feature import Command
+from agent.faces.ditto.redelivery import CommandId
+from agent.jobs.requests import read_parameters
+from agent.mqtt import envelope as ditto
+from agent.mqtt.hono import parse_command_topic
+from agent.mqtt.link import Broker, Delivery
 from agent.settings.load import load
 from agent.settings.sources import read_environment
 from providers.address import parse_address

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.backup.restore.choice import Choice
-from agent.backup.roots import Root
-from agent.engine.parameters import MAX_CHOSEN, Parameters
-from agent.engine.selecting import Selecting
-from agent.messaging.ditto import CommandError
+from agent.base.refusals import Reason, Refused
+from agent.base.roots import Root
+from agent.jobs.requests import MAX_CHOSEN, Parameters
+from agent.jobs.selection import Selecting
+from agent.restore.choice import Choice
 from agent.settings import Settings
 from agent.settings.load import SettingsError, load
 from tests.support.trees import Dir, File, Link, Spec, make_tree
@@ -53,10 +53,10 @@ def options(**options: Any) -> Parameters:
     return Parameters(options={key.replace("__", "."): value for key, value in options.items()})
 
 
-def refusal(act: Any, parameters: Parameters) -> tuple[int, str, str]:
-    with pytest.raises(CommandError) as refused:
+def refusal(act: Any, parameters: Parameters) -> tuple[Reason, str]:
+    with pytest.raises(Refused) as refused:
         act(parameters)
-    return refused.value.status, refused.value.code, refused.value.message
+    return refused.value.reason, refused.value.message
 
 
 def test_without_a_choice_all_of_the_directory_is_saved_and_restored(device: Path) -> None:
@@ -151,7 +151,7 @@ def test_a_restore_of_data_sets_goes_where_the_settings_say(device: Path) -> Non
     assert choice.wanted == {f"network{device}/net/gone": f"{device}/net/gone"}
 
 
-INVALID, REFUSED = "messages:parameter.invalid", "messages:execution.failed"
+INVALID, REFUSED = Reason.INVALID, Reason.CANNOT
 BAD: list[tuple[dict[str, object], str, str]] = [
     ({"dataTypes": "network,modem"}, INVALID, "there is no data set 'modem', only: network, own, users"),
     ({"dataTypes": "../network"}, INVALID, "there is no data set '../network'"),
@@ -182,8 +182,8 @@ def test_what_cannot_be_chosen_is_refused(
         for key, value in given.items()
     }
     choose = selecting(device).for_backup if kind == "backup" else selecting(device).for_restore
-    status, found, message = refusal(choose, options(**chosen))
-    assert (status, found) == (400, code)
+    reason, message = refusal(choose, options(**chosen))
+    assert reason is code
     assert says.replace("{device}", str(device)) in message
 
 
@@ -201,13 +201,13 @@ def test_what_cannot_be_chosen_is_refused(
 )
 def test_what_is_to_be_saved_has_to_be_there(device: Path, given: dict[str, str], says: str) -> None:
     chosen = {f"backup__{key}": value.replace("{device}", str(device)) for key, value in given.items()}
-    status, code, message = refusal(selecting(device).for_backup, options(**chosen))
-    assert (status, code) == (400, REFUSED)
+    reason, message = refusal(selecting(device).for_backup, options(**chosen))
+    assert reason is Reason.CANNOT
     assert says.replace("{device}", str(device)) in message
 
 
 def test_without_any_data_set_the_refusal_says_so() -> None:
-    _, _, message = refusal(Selecting(Settings()).for_backup, options(backup__dataTypes="x"))
+    _, message = refusal(Selecting(Settings()).for_backup, options(backup__dataTypes="x"))
     assert message.endswith("there is no data set 'x', only: none is configured")
 
 
@@ -215,7 +215,7 @@ def test_without_any_data_set_the_refusal_says_so() -> None:
 def test_any_text_is_a_list_or_a_refusal(text: str) -> None:
     try:
         chosen = Parameters(options={"backup.paths": text}).chosen("backup.paths")
-    except CommandError:
+    except Refused:
         return
     assert all(chosen)
     assert len(set(chosen)) == len(chosen)

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from agent.backup.archive.found import MAX_NAMED, WITHHELD
-from agent.backup.errors import Cancelled
-from agent.backup.exclusion import anchored, excluding
-from agent.backup.roots import Root
-from agent.backup.selection import MAX_NAME_BYTES, Kind, Part, Report, walk
+from agent.base.errors import Cancelled
+from agent.base.patterns import anchored, excluding
+from agent.base.roots import Root
+from agent.formats.walk_report import MAX_NAMED, WITHHELD
+from agent.save.walk import MAX_NAME_BYTES, Kind, Part, Report, walk
 from tests.support.archives import found_in, go_on, open_descriptors, unprivileged
 from tests.support.require import require
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.northbound import Command, Heard
+from agent.send.backend import Command, Heard
 from agent.send.display import Json, Lines, complain, without_secrets
 from agent.send.exchange import Kind, Outcome
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.northbound import Command, Heard
 from agent.send.arguments import parse_arguments
+from agent.send.backend import Command, Heard
 from agent.send.exchange import Exchange, Kind, Outcome, Phase, parent_of
 
 FEATURE = "/features/BackupAndRestore"

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from agent.backup.job import MAX_NAME_LETTERS, PLAIN, SEALED
-from agent.engine.staging import Staging, StorageInUse
+from agent.base.job import ENCRYPTED, MAX_NAME_LETTERS, PLAIN
+from agent.jobs.staging import Staging, StorageInUse
 from tests.support.waiting import wait_until
 
 TAG = "0a1b2c3d"
@@ -41,7 +41,7 @@ def test_a_second_agent_is_kept_out(staging: Staging) -> None:
 def test_the_lock_goes_with_its_process(tmp_path: Path) -> None:
     """After a kill the next agent can start at once."""
     script = (
-        "import os, sys; from pathlib import Path; from agent.engine.staging import Staging;"
+        "import os, sys; from pathlib import Path; from agent.jobs.staging import Staging;"
         " staging = Staging(Path(sys.argv[1])); os.kill(os.getpid(), 9)"
     )
     subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=False, timeout=60)
@@ -72,14 +72,16 @@ def test_a_name_that_an_earlier_archive_had_is_not_given_again(staging: Staging)
         asked.append(name)
         return len(asked) < 3
 
-    path = staging.free_path(TAG, SEALED, "nightly", taken)
+    path = staging.free_path(TAG, ENCRYPTED, "nightly", taken)
     assert len(set(asked)) == 3
     assert path.name == asked[-1]
     assert path.name.startswith("nightly-")
 
 
 def test_no_path_is_longer_than_the_longest(staging: Staging) -> None:
-    assert len(str(staging.free_path(TAG, SEALED, "n" * MAX_NAME_LETTERS))) == len(str(staging.longest_path))
+    assert len(str(staging.free_path(TAG, ENCRYPTED, "n" * MAX_NAME_LETTERS))) == len(
+        str(staging.longest_path)
+    )
 
 
 def test_archives_are_found_in_the_order_in_which_they_were_made(staging: Staging) -> None:
@@ -91,7 +93,7 @@ def test_archives_are_found_in_the_order_in_which_they_were_made(staging: Stagin
     assert staging.complete_archives() == paths
 
 
-@pytest.mark.parametrize("suffix", [PLAIN, SEALED])
+@pytest.mark.parametrize("suffix", [PLAIN, ENCRYPTED])
 def test_what_a_crash_left_incomplete_is_removed_and_archives_stay(staging: Staging, suffix: str) -> None:
     archive = staging.free_path(TAG, suffix)
     archive.write_bytes(b"complete")

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from agent.backup.job import Job, Kind
-from agent.bootclock import BootClock
-from agent.engine.parameters import MAX_CODE_BYTES, MAX_ID_BYTES
-from agent.engine.preview_note import PreviewNote, PreviewNotes, Stand
+from agent.base.clock import BootClock
+from agent.base.job import Job, Kind
+from agent.jobs.preview_record import PreviewNote, PreviewNotes, Stand
+from agent.jobs.requests import MAX_CODE_BYTES, MAX_ID_BYTES
 from agent.journal import Journal
-from agent.messaging.ditto import MAX_MESSAGE_BYTES
+from agent.mqtt.envelope import MAX_MESSAGE_BYTES
 from tests.support.fakes import Device
 
 LONGEST = ['"' * MAX_ID_BYTES, "\u00e4" * (MAX_ID_BYTES // 2), "\U0001f4be" * (MAX_ID_BYTES // 4)]

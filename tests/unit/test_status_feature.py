@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from agent.faces.status_feature import StatusFeature
+from agent.faces.ditto.status_feature import StatusFeature
 from agent.journal import Journal
 from agent.mailbox import Mailbox
-from agent.messaging.outbox import Outbox
+from agent.mqtt.outbox import Outbox
 from agent.settings.load import load
 from tests.support.fakes import THING, Wire
 
@@ -41,7 +41,7 @@ class Rig:
 
 @pytest.fixture
 def rig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Rig]:
-    monkeypatch.setattr("agent.faces.status_feature.INTERVAL_S", 0.001)
+    monkeypatch.setattr("agent.faces.ditto.status_feature.INTERVAL_S", 0.001)
     rig = Rig(tmp_path)
     yield rig
     rig.journal.close()

@@ -9,7 +9,7 @@ from functools import partial
 
 import pytest
 
-from providers.steady import LEAST_BYTES, Patience, SteadySocket
+from providers.stall_timeout import LEAST_BYTES, Patience, SteadySocket
 
 TIMEOUT_S = 0.3
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from agent.engine.parameters import Parameters
+from agent.jobs.requests import Parameters
 from agent.settings.load import SettingsError, effective, load
 from tests.support.fakes import Device
 

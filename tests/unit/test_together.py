@@ -7,10 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from agent.backup.archive.reader import ArchiveReader
-from agent.backup.cancel import CancelToken
-from agent.backup.errors import Cancelled, IoError, JobError
-from agent.backup.restore import (
+from agent.base.errors import Cancelled, IoError, JobError
+from agent.formats.zip.reader import ArchiveReader
+from agent.restore import (
     Restore,
     RestoreOptions,
     Together,
@@ -22,6 +21,7 @@ from agent.backup.restore import (
     recover_together,
     work_id,
 )
+from agent.transfer.cancel import CancelToken
 from tests.support.diskfaults import NEVER, striking
 from tests.support.restoring import JOB, LIMITS, is_clean
 from tests.support.trees import Dir, File, Spec, differences, make_tree, snapshot, write_zip
@@ -148,9 +148,9 @@ def test_with_the_mark_of_the_first_all_are_new(device: Device, gone: int) -> No
     """A crash after the decision, and after some of the others were tidied up."""
     device.unpacked().commit()
     assert committed(*device.places[0])
-    for _, place in zip(range(gone), device.parts()[1:], strict=False):
-        place.take_up()
-        place.discard(committed=True)
+    for _, destination in zip(range(gone), device.parts()[1:], strict=False):
+        destination.take_up()
+        destination.discard(committed=True)
     recover_together(device.left, JOB)
     recover_together(device.left, JOB)
     device.check(b"new")
@@ -167,8 +167,8 @@ def test_what_failed_goes_back_though_the_first_was_marked(device: Device) -> No
 def test_a_recovery_that_is_cut_off_goes_on_in_the_same_direction(device: Device, done: int) -> None:
     """The first is unmarked before any other goes back, so that nothing leads to new again."""
     device.unpacked().commit()
-    for place in device.places[:done]:
-        recover(*place, failed=True)
+    for destination in device.places[:done]:
+        recover(*destination, failed=True)
     recover_together(device.left, JOB)
     device.check(b"old")
 

@@ -14,10 +14,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.backup.cancel import CancelToken
-from agent.backup.connections import Connections
-from agent.backup.errors import Cancelled, NoSpace
-from agent.backup.transfer import FileSink, FileSource, StreamSource, file_digest
+from agent.base.errors import Cancelled, NoSpace
+from agent.transfer.cancel import CancelToken
+from agent.transfer.connections import Connections
+from agent.transfer.streams import FileSink, FileSource, StreamSource, file_digest
 from providers.errors import Suspended
 
 CHUNKS = st.lists(st.binary(max_size=50), max_size=20)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from agent.backup.job import COMMITTED, ON_TRIAL, WORKING
+from agent.base.job import COMMITTED, ON_TRIAL, WORKING
 from tests.support.fakes import DEVICE, Device
 from tests.support.restoring import is_clean
 from tests.support.trees import Dir, File, Spec, differences, make_tree, snapshot, write_zip

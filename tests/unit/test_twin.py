@@ -9,10 +9,10 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from agent.backup.job import Job, Kind, Upload
-from agent.engine.parameters import read_parameters
-from agent.messaging.ditto import CommandError
-from agent.messaging.hono import Identity
+from agent.base.job import Job, Kind, Upload
+from agent.base.refusals import Refused
+from agent.jobs.requests import read_parameters
+from agent.mqtt.hono import Identity
 from tests.support.fakes import FEATURE, LAST_OPERATION, LAST_UPLOAD, Device, command
 
 START = datetime(2026, 11, 21, 22, 28, 8, 388229, UTC)
@@ -139,7 +139,7 @@ def test_the_longest_status_code_of_a_cancel_fits(device: Device) -> None:
     """It is somebody else's text, and goes into `lastOperation` beside an id that may be as long."""
     job = Job("j", Kind.RESTORE, "\x01" * 256, START)
     for given_code in ("c" * 64, "\U0001f600" * 64):
-        with suppress(CommandError):
+        with suppress(Refused):
             code = read_parameters("cancel", {"statusCode": given_code}).statuscode
             device.twin.job_changed(job.failed(START, code, "m" * 400))
     device.twin.settled()
@@ -159,7 +159,7 @@ def test_an_upload_that_is_accepted_can_be_told_to_its_end(
 ) -> None:
     """`info.*` comes back in every value, beside a code that a `cancel` gave; refused if that is too long."""
     upload = Upload("c", "parent", {"k": "v" * length, "t": text}, START)
-    with suppress(CommandError):
+    with suppress(Refused):
         device.twin.check_upload_fits(upload)
         device.twin.upload_changed(upload)
         device.twin.upload_changed(upload.failed(START, code, message, cancelled=True))

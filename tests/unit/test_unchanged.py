@@ -8,20 +8,20 @@ from pathlib import Path
 
 import pytest
 
-from agent.backup.archive.writer import ArchiveOptions
-from agent.backup.cancel import CancelToken
-from agent.backup.context import Context, Place
-from agent.backup.exclusion import excluding
-from agent.backup.pipeline import BackupOrder, BackupResult, about, backup
-from agent.backup.retry import RetryLimits
-from agent.backup.roots import Root
-from agent.backup.selection import Part
-from agent.backup.unchanged import Kept
-from agent.engine.kept import MOST_PLACES, KeptArchives, skip_key
-from agent.engine.parameters import read_parameters
+from agent.base.patterns import excluding
+from agent.base.refusals import Refused
+from agent.base.roots import Root
+from agent.formats.zip.writer import ArchiveOptions
+from agent.jobs.last_archives import MOST_PLACES, KeptArchives, skip_key
+from agent.jobs.requests import read_parameters
 from agent.journal import Journal
-from agent.messaging.ditto import CommandError
+from agent.save.change_detection import Kept
+from agent.save.pipeline import BackupOrder, BackupResult, about, backup
+from agent.save.walk import Part
 from agent.settings import Settings
+from agent.transfer.cancel import CancelToken
+from agent.transfer.context import Context, Destination
+from agent.transfer.retry import RetryLimits
 from providers.api import Limits, Target
 from providers.local import Local
 from tests.support.waiting import wait_until
@@ -37,7 +37,7 @@ def order_for(root: Path) -> BackupOrder:
         parts=(Part(Root("", root / "data")),),
         own_storage=root / "storage",
         staged=root / "staged",
-        place=Place(Local({}, limits), False, NAME),
+        destination=Destination(Local({}, limits), False, NAME),
         options=ArchiveOptions("fast"),
         strict=False,
         checksum=False,
@@ -165,5 +165,5 @@ def test_an_archive_is_always_made_unless_skipping_is_wanted_and_means_something
     assert key(wanted, **{"backup.passcode": "secret"}) is None
     assert key(wanted, **{"storage.provider": ""}) is None
     assert key(Settings(skip_unchanged=True, backup_cmd="collect")) is None
-    with pytest.raises(CommandError, match="skipUnchanged"):
+    with pytest.raises(Refused, match="skipUnchanged"):
         key(wanted, **{"backup.skipUnchanged": "perhaps"})

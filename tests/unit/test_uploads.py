@@ -166,13 +166,13 @@ def test_a_waiting_upload_that_is_cancelled_ends_at_once(device: Device) -> None
     """What stands before it may take hours, and it goes on."""
     for name in ("X", "Y", "Z"):
         stage(device, name)
-    with stalling() as place:
-        start(device, "X#1", "one", **{"storage.provider": "generic", "https.url": place.url})
+    with stalling() as destination:
+        start(device, "X#1", "one", **{"storage.provider": "generic", "https.url": destination.url})
         start(device, "Y#1", "two")
         start(device, "Z#1", "three")
         assert device.command("cancel", {"correlationID": "Y"}, request_id="four")[0][1]["status"] == 204
         assert states(device)[-1] == ("Y", "CANCELED")
-        place.release.set()
+        destination.release.set()
         device.finish()
     ends = [state for state in states(device) if state[1] != "UPLOADING"]
     assert ends == [("Y", "CANCELED"), ("X", "SUCCESS"), ("Z", "SUCCESS")]
@@ -183,10 +183,15 @@ def test_after_a_crash_everything_that_stood_in_line_has_failed(device: Device) 
     """Each was told to be UPLOADING, and each has one end; not only the newest."""
     for name in ("X", "Y", "Z"):
         stage(device, name)
-    with stalling() as place:
-        start(device, "X#1", "one", **{"storage.provider": "generic", "https.url": place.url, "info.k": "v"})
+    with stalling() as destination:
+        start(
+            device,
+            "X#1",
+            "one",
+            **{"storage.provider": "generic", "https.url": destination.url, "info.k": "v"},
+        )
         start(device, "Y#1", "two")
-        assert place.reached.wait(20)
+        assert destination.reached.wait(20)
         device.restart()
     assert states(device) == [("X", "UPLOADING"), ("Y", "UPLOADING"), ("X", "FAILED"), ("Y", "FAILED")]
     failed = device.values(LAST_UPLOAD)[2]
@@ -200,8 +205,8 @@ def test_an_upload_that_takes_too_long_has_failed_and_can_be_started_again(tmp_p
     """Nobody asked for it: FAILED, not CANCELED."""
     device = Device(tmp_path, {"jobTimeout": "200ms"})
     stage(device, "X")
-    with stalling() as place:
-        start(device, "X#1", "one", **{"storage.provider": "generic", "https.url": place.url})
+    with stalling() as destination:
+        start(device, "X#1", "one", **{"storage.provider": "generic", "https.url": destination.url})
         device.finish()
     failed = device.values(LAST_UPLOAD)[-1]
     assert (failed["state"], failed["statusCode"]) == ("FAILED", "deadline-exceeded")

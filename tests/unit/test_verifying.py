@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from agent.backup.job import format_time, parse_time
-from agent.engine.verifications import sound_archives
+from agent.base.job import format_time, parse_time
+from agent.jobs.verify import sound_archives
 from tests.support.fakes import Device
 from tests.support.trees import snapshot
 
@@ -143,7 +143,7 @@ def test_what_is_no_whole_archive_is_found(device: Device, spoil: Callable[[Path
     assert verify(device)["statusCode"] == "archive-invalid"
 
 
-def test_a_sealed_archive_is_opened_by_its_key(device: Device) -> None:
+def test_a_encrypted_archive_is_opened_by_its_key(device: Device) -> None:
     archive = backup(device, **{"backup.passcode": PASSCODE})
     forget(device)
     assert verify(device)["statusCode"] == "sealed"

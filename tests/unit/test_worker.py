@@ -8,11 +8,11 @@ from functools import partial
 
 import pytest
 
-from agent.backup.context import Context
-from agent.engine.worker import DEADLINE_EXCEEDED, Outcome, Task, Tools, Workers
+from agent.jobs.worker import DEADLINE_EXCEEDED, Outcome, Task, Tools, Workers
 from agent.journal import Journal
 from agent.mailbox import Mailbox
 from agent.settings import TransferSettings
+from agent.transfer.context import Context
 
 
 class Deaf:
@@ -29,7 +29,7 @@ class Deaf:
         )
         workers.start(
             Task(
-                owner="deaf", correlation_id="X", tools=self.tools, place=None, work=self._work,
+                owner="deaf", correlation_id="X", tools=self.tools, destination=None, work=self._work,
                 ended=self.outcomes.append, moved=lambda _bytes: None,
             )
         )  # fmt: skip
@@ -123,7 +123,7 @@ def test_what_work_held_goes_when_it_has_ended(journal: Journal, mailbox: Mailbo
     held, ended = Held(), threading.Event()
     gone = weakref.ref(held)
     task = Task(
-        owner="it", correlation_id="X", tools=workers.tools(), place=None,
+        owner="it", correlation_id="X", tools=workers.tools(), destination=None,
         work=partial(work, _held=held), ended=lambda _outcome: ended.set(), moved=lambda _bytes: None,
     )  # fmt: skip
     gc.disable()

@@ -1,0 +1,99 @@
+"""What a job works on: one directory, or parts of several, which an archive keeps apart by name.
+
+An archive of one directory names things relative to it. An archive of data sets begins every name with that
+of the set, then has the absolute path without its first slash: `network/etc/hosts`. Where such a name belongs
+on the device is decided by the device's settings alone, never by the archive.
+"""
+
+import os
+import stat
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Root:
+    """A directory of the device, or some of what is in it, and how an archive names that.
+
+    Names are relative to the directory and separated by slashes, without one at the end. The roots of one
+    job never hold the same thing, but two of them may be in the same directory: a file is held by a root
+    that is the directory around it.
+    """
+
+    prefix: str
+    """What archived names begin with, without a slash at the end; empty for an archive of one directory."""
+    directory: Path
+    """Absolute, and resolved."""
+    names: frozenset[str] | None = None
+    """Only these, each with all that is below it; None for everything."""
+
+    def archived(self, name: str) -> str:
+        """What `name` is called in an archive; the directory itself has the name ""."""
+        return f"{self.prefix}/{name}".rstrip("/") if self.prefix else name
+
+    def relative(self, archived: str) -> str | None:
+        """The name of what an archive calls so; None when it is not below this directory."""
+        if not self.prefix or archived == self.prefix:
+            return archived[len(self.prefix) :]
+        return archived[len(self.prefix) + 1 :] if archived.startswith(f"{self.prefix}/") else None
+
+    def holds(self, name: str) -> bool:
+        """Whether `name`, or a directory that it is in, is one of the names."""
+        if self.names is None:
+            return True
+        while name and name not in self.names:
+            name = name.rpartition("/")[0]
+        return bool(name)
+
+    def narrowed(self, archived: str) -> "Root | None":
+        """What of it an archive calls so, or names below that; None when there is nothing."""
+        if f"{self.prefix}/".startswith(f"{archived}/"):
+            return self
+        name = self.relative(archived)
+        if name is None:
+            return None
+        if self.holds(name):
+            return replace(self, names=frozenset({name}))
+        below = frozenset(held for held in self.names or () if held.startswith(f"{name}/"))
+        return replace(self, names=below) if below else None
+
+    def leads_to(self, name: str) -> bool:
+        """Whether `name` is a directory on the way to one of the names."""
+        return any(held.startswith(f"{name}/" if name else "") for held in self.names or ())
+
+
+def data_set_roots(data_set: str, paths: Iterable[str]) -> tuple[Root, ...]:
+    """Where the data set's paths are on the device now: absolute paths, none of which is below another.
+
+    A directory is a root of its own. Anything else is one name in the directory that it is in; what does
+    not exist, in the nearest directory above it that does. Raises OSError when that cannot be looked at.
+    """
+    return merged(_root(data_set, path.strip("/")) for path in paths)
+
+
+def merged(roots: Iterable[Root]) -> tuple[Root, ...]:
+    """The same, in the order of their prefixes, with one root for all names in one place."""
+    found: dict[tuple[str, Path], Root] = {}
+    for root in roots:
+        destination = root.prefix, root.directory
+        other = found.get(destination, root)
+        both = None if root.names is None or other.names is None else root.names | other.names
+        found[destination] = replace(root, names=both)
+    return tuple(found[destination] for destination in sorted(found))
+
+
+def _root(data_set: str, path: str) -> Root:
+    above, name = path, ""
+    while not _is_directory(f"/{above}"):
+        above, _, last = above.rpartition("/")
+        name = f"{last}/{name}" if name else last
+    prefix = f"{data_set}/{above}" if above else data_set
+    return Root(prefix, Path(os.path.realpath(f"/{above}")), frozenset({name}) if name else None)
+
+
+def _is_directory(path: str) -> bool:
+    try:
+        return stat.S_ISDIR(os.stat(path).st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False

@@ -1,0 +1,45 @@
+"""Texts that come from somebody else: JSON scalars, keys in any case, names for a terminal."""
+
+from collections.abc import Mapping
+from typing import Any
+
+MAX_TEXT_LENGTH = 400
+"""In a message that leaves the device, longer texts are cut."""
+_SHOWN_LETTERS = 200
+
+
+class Number(str):
+    """A JSON number by its text, exactly as received: ids and options may be numbers and are echoed."""
+
+    __slots__ = ()
+
+
+def scalar_text(value: object) -> str | None:
+    """A JSON scalar as its text; None for null, objects and lists."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value) if isinstance(value, str) else None
+
+
+def folded(value: Mapping[str, Any]) -> dict[str, Any]:
+    """The mapping with keys in lower case; of keys that differ only in case, the last one wins."""
+    return {key.lower(): item for key, item in value.items()}
+
+
+def clipped(text: str, length: int = MAX_TEXT_LENGTH) -> str:
+    """The text in at most `length` characters, the last one an ellipsis when something was cut."""
+    return text if len(text) <= length else text[: max(0, length - 1)] + "…"
+
+
+def readable(name: str) -> str:
+    """`name` for a message: printable, on one line, of bounded length; valid Unicode whatever it was."""
+    return printable(clipped(name, _SHOWN_LETTERS))
+
+
+def printable(text: str) -> str:
+    """Control characters escaped: a name from a hostile message must not forge lines or drive a terminal."""
+    return text if text.isprintable() else "".join(map(_escaped, text))
+
+
+def _escaped(char: str) -> str:
+    return char if char.isprintable() else char.encode("unicode_escape").decode("ascii")

@@ -1,1 +1,0 @@
-"""What is done again and again, over restarts and jumps of the clock."""

@@ -1,0 +1,60 @@
+"""Is a command too old to be carried out?
+
+The header `expiresAt` (ours, RFC 3339) is a moment of the wall clock. Ditto's `timeout` (a number with
+`ms`, `s` or `m`, seconds without; Ditto, "Protocol specification", headers) is a length of time; no message
+says when it was sent, so it is counted from the receipt, on a clock that nobody sets.
+"""
+
+import re
+from datetime import UTC, datetime
+
+from agent.base.refusals import Reason, Refused
+from agent.base.text import scalar_text
+from agent.base.times import parse_rfc3339
+from agent.mqtt.envelope import Envelope
+
+RELEASED = datetime(2026, 11, 1, tzinfo=UTC)
+"""A clock that is before this was never set. Commands do not expire by it.
+
+Nothing else is asked: the kernel calls many a good clock unsynchronised (a guest's, one set by GPS), and
+a clock that is behind can only let an expired command through, never keep a good one out.
+"""
+_TIMEOUT = re.compile(r"(\d{1,9})(ms|s|m)?")
+_SECONDS = {"ms": 0.001, "s": 1, "m": 60, None: 1}
+
+
+def timeout_s(envelope: Envelope) -> float | None:
+    """Ditto's `timeout` in seconds; 0 means that nobody waits for an answer.
+
+    None when it is absent, or not as Ditto has it: Ditto refuses such a header itself.
+    """
+    match = _TIMEOUT.fullmatch(scalar_text(envelope.headers.get("timeout")) or "")
+    return int(match[1]) * _SECONDS[match[2]] if match else None
+
+
+def check_not_expired(envelope: Envelope, waited_s: float, now: datetime) -> None:
+    """Raise `Refused` (EXPIRED) when the command, received `waited_s` ago, has expired `now`.
+
+    Raises 400 when `expiresAt` is no time: whoever sends it relies on it.
+    """
+    limit_s = timeout_s(envelope)
+    if limit_s and waited_s > limit_s:
+        raise _expired(f"it waited {waited_s:.1f} s, longer than its timeout of {limit_s:g} s")
+    header = envelope.headers.get("expiresat")
+    if header is None:
+        return
+    try:
+        expires = parse_rfc3339(scalar_text(header) or "")
+    except ValueError as error:
+        message = "header 'expiresAt' must be a time such as '2026-11-21T22:00:00Z'"
+        raise Refused(Reason.INVALID, message) from error
+    if now >= RELEASED and expires <= now:
+        raise _expired(f"expiresAt is {_shown(expires)}, the device's clock says {_shown(now)}")
+
+
+def _shown(when: datetime) -> str:
+    return f"{when.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
+
+
+def _expired(why: str) -> Refused:
+    return Refused(Reason.EXPIRED, f"the command has expired and was not carried out: {why}")

@@ -1,0 +1,264 @@
+"""The BackupAndRestore feature as commands see it: what is for us, what it asks for, what is answered.
+
+Order, always: the journal has the command and its answer, then the broker is told that it need not send
+it again, then the answer goes out, then the work begins.
+"""
+
+import sqlite3
+import time
+import uuid
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
+
+import structlog
+
+from agent.base.refusals import Reason, Refused
+from agent.faces.ditto.duplicate_agent import Rivals
+from agent.faces.ditto.expiry import check_not_expired, timeout_s
+from agent.faces.ditto.poison_commands import FatalCommands
+from agent.faces.ditto.redelivery import CommandId, Redeliveries, Repeated, Verdict
+from agent.faces.ditto.refusals import error_of
+from agent.faces.ditto.twin import Twin
+from agent.jobs.admission import Admission, Admitted
+from agent.jobs.operations import Operations
+from agent.journal import Journal
+from agent.log.sparing import SparingLog
+from agent.mqtt import envelope as ditto
+from agent.mqtt.envelope import Envelope, Unreadable
+from agent.mqtt.hono import CommandTopic, parse_command_topic
+from agent.mqtt.link import Delivery
+from agent.mqtt.outbox import Outbox
+from agent.settings import Settings
+
+log = structlog.get_logger(__name__)
+few = SparingLog(log)
+
+MAX_TOGETHER = 100
+"""Commands in one transaction: the rest of the agent waits for its sync."""
+
+INTERNAL_ERROR = "internal error: see the device's log"
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A message to our inbox, and where its answer goes."""
+
+    topic: CommandTopic
+    envelope: Envelope
+    operation: str
+    id: CommandId
+    payload: bytes = field(repr=False)
+    correlation_id: str
+    """As received; one is made when there is none."""
+    received_s: float
+
+    @property
+    def answer_is_due(self) -> bool:
+        """True, or absent with a request id: absent means true in Ditto and false in Kanto.
+
+        With a timeout of 0 nobody waits for it.
+        """
+        if timeout_s(self.envelope) == 0:
+            return False
+        required = self.envelope.response_required
+        return not self.topic.one_way if required is None else required
+
+
+@dataclass(slots=True)
+class _Received:
+    """A command that is being received, and what follows when the journal has it."""
+
+    command: Command
+    delivery: Delivery
+    accepted: bool = False
+    then: Callable[[], None] = lambda: None
+
+
+class Feature:
+    """Belongs to the main thread."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        journal: Journal,
+        outbox: Outbox,
+        twin: Twin,
+        *,
+        redeliveries: Redeliveries,
+        fatal: FatalCommands,
+        rivals: Rivals,
+        operations: Operations,
+    ) -> None:
+        self._settings, self._journal, self._outbox, self._twin = settings, journal, outbox, twin
+        self._redeliveries, self._fatal = redeliveries, fatal
+        self._rivals, self._operations = rivals, operations
+        self._admission = Admission(settings)
+
+    def receive(self, deliveries: Iterable[Delivery]) -> None:
+        """Take messages from command topics. Each is acknowledged, whatever it is, but not too early."""
+        waiting: deque[_Received] = deque()
+        for delivery in deliveries:
+            if command := self._read(delivery):
+                waiting.append(_Received(command, delivery))
+            else:
+                delivery.ack()
+        while waiting:
+            self._receive_some(waiting)
+
+    def _receive_some(self, waiting: deque[_Received]) -> None:
+        """Take commands up to one that is accepted: one transaction, so that a flood costs few syncs."""
+        taken: list[_Received] = []
+        try:
+            with self._journal.transaction():
+                while waiting and len(taken) < MAX_TOGETHER and not (taken and taken[-1].accepted):
+                    taken.append(waiting.popleft())
+                    self._judge(taken[-1])
+        except sqlite3.Error:
+            taken += waiting  # each would wait as long for a journal that is locked
+            waiting.clear()
+            log.exception("commands refused: the journal cannot be written", commands=len(taken))
+            self._refuse_unwritten(
+                taken, Reason.UNAVAILABLE, "the device cannot write its journal: its disk is full or fails"
+            )
+        except Exception:
+            log.exception("internal error", commands=len(taken))
+            self._refuse_unwritten(taken, Reason.INTERNAL, INTERNAL_ERROR)
+        else:
+            for received in taken:
+                received.delivery.ack()
+            self._outbox.flush()
+            for received in taken:
+                received.then()
+
+    def _judge(self, received: _Received) -> None:
+        command, delivery = received.command, received.delivery
+        if self._operations.is_question(command.operation):
+            self._answer_question(command)
+            return
+        verdict = self._redeliveries.judge(
+            command.id, command.payload, short=command.topic.short, dup=delivery.dup
+        )
+        if isinstance(verdict, Repeated):
+            log.info("command came again, answer repeated", **_about(command))
+            if verdict.reply_topic and verdict.reply:
+                self._rivals.answered(verdict.reply)
+                self._outbox.reply(verdict.reply_topic, verdict.reply)
+        elif verdict is not Verdict.OTHER_FORM:
+            self._carry_out(received, conflict=verdict is Verdict.CONFLICT)
+
+    def _read(self, delivery: Delivery) -> Command | None:
+        topic = parse_command_topic(delivery.topic)
+        if topic is None or not topic.concerns(self._twin.identity.device_id):
+            log.debug("message for somebody else", topic=delivery.topic[:200])
+            return None
+        if delivery.retain:
+            # It would come back with every subscription.
+            few.warning("retained command ignored: remove it from the broker", topic=delivery.topic[:200])
+            return None
+        try:
+            envelope = ditto.parse(delivery.payload)
+        except Unreadable as error:
+            few.warning("message ignored: no Ditto envelope", reason=str(error), topic=delivery.topic[:200])
+            return None
+        operation = envelope.inbox_subject(self._twin.identity.thing, self._settings.feature_id)
+        if operation is None:
+            log.debug("message for another thing or feature", topic=delivery.topic[:200])
+            return None
+        header = envelope.correlation_id
+        command_id = CommandId(topic.device, topic.request_id, operation, header or "")
+        correlation_id = str(uuid.uuid4()) if header is None else header
+        return Command(
+            topic, envelope, operation, command_id, delivery.payload, correlation_id, delivery.received_s
+        )
+
+    def _carry_out(self, received: _Received, *, conflict: bool) -> None:
+        command = received.command
+        admitted, error = self._admit(command, conflict=conflict)
+        answer = self._answer(command, error)
+        # The answer waits in memory before the job's first state does: that is their order.
+        if answer:
+            self._outbox.reply(*answer)
+        if admitted:
+            admitted.record()
+            received.accepted, received.then = True, admitted.begin
+        if not conflict:
+            job_id = admitted.job_id if admitted else None
+            self._redeliveries.remember(command.id, command.payload, command.topic.short, answer, job_id)
+        if error:
+            received.then = partial(_log_refusal, command, error)
+
+    def _admit(self, command: Command, *, conflict: bool) -> tuple[Admitted | None, Refused | None]:
+        try:
+            if conflict:
+                message = f"request id '{command.topic.request_id}' is in use by another command"
+                raise Refused(Reason.BUSY, message)
+            check_not_expired(command.envelope, time.monotonic() - command.received_s, datetime.now(UTC))
+            self._operations.check_known(command.operation)
+            self._admission.operation(command.operation)
+            value, device_id = command.envelope.value, self._twin.identity.device_id
+            with self._fatal.looking_at(self._redeliveries.digest(command.payload)) as fatal:
+                if fatal:
+                    raise Refused(Reason.INTERNAL, "the agent has ended each time it looked at this command")
+                return self._operations.admit(command.operation, value, device_id), None
+        except Refused as error:
+            # Its traceback holds our caller, who would hold it: payload and connection would stay until the
+            # next garbage collection, which comes late in a process that is small.
+            return None, Refused(error.reason, error.message)
+
+    def _answer_question(self, command: Command) -> None:
+        """Questions change nothing: they are answered as often as they come, and leave no trace."""
+        without_value = ditto.reply(*self._to(command), value={})
+        room_bytes = ditto.MAX_MESSAGE_BYTES - len(ditto.encode(without_value))
+        later = False
+
+        def tell(value: Mapping[str, Any] | None, error: Refused | None = None) -> None:
+            if answer := self._answer(command, error, value):
+                self._outbox.reply(*answer)
+                if later:  # nobody else sends it then
+                    self._outbox.flush()
+
+        try:
+            self._admission.operation(command.operation)
+            self._operations.ask(command.operation, command.envelope.value, room_bytes, tell)
+        except Refused as refusal:
+            tell(None, Refused(refusal.reason, refusal.message))  # see `_admit`
+        later = True
+
+    def _to(self, command: Command) -> tuple[Envelope, str, str, str]:
+        return command.envelope, self._settings.feature_id, command.operation, command.correlation_id
+
+    def _answer(
+        self, command: Command, error: Refused | None, value: Mapping[str, Any] | None = None
+    ) -> tuple[str, bytes] | None:
+        if not command.answer_is_due or (command.topic.one_way and not self._settings.one_way_replies):
+            return None
+
+        told = error_of(error) if error else None
+
+        def reply(text: str) -> dict[str, Any]:
+            return ditto.reply(*self._to(command), error=told and replace(told, message=text), value=value)
+
+        payload = ditto.fitting(reply, told.message if told else "")
+        self._rivals.answered(payload)
+        status = told.status if told else 204 if value is None else 200
+        return command.topic.reply_topic(status), payload
+
+    def _refuse_unwritten(self, taken: Iterable[_Received], reason: Reason, message: str) -> None:
+        self._outbox.forget_fresh()
+        for received in taken:
+            received.delivery.ack()
+            if answer := self._answer(received.command, Refused(reason, message)):
+                self._outbox.reply(*answer)
+        self._outbox.flush()
+
+
+def _log_refusal(command: Command, error: Refused) -> None:
+    log.warning("command refused", status=error_of(error).status, reason=error.message, **_about(command))
+
+
+def _about(command: Command) -> dict[str, Any]:
+    return {"operation": command.operation, "correlation_id": command.correlation_id[:64]}

@@ -1,0 +1,181 @@
+"""Being there: who the device is, and what is done whenever the broker is found or lost.
+
+After every connect, also when the broker kept the session: subscribe again, announce the feature again,
+send what waits. Nothing is believed to have survived a restart of the broker.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import structlog
+
+from agent import notify
+from agent.faces.ditto.duplicate_agent import ANSWERS, Rivals
+from agent.faces.ditto.twin import Twin
+from agent.mailbox import Mailbox, Timer
+from agent.mqtt.hono import (
+    COMMANDS,
+    IDENTITY_REQUEST,
+    IDENTITY_RESPONSE,
+    SHORT_COMMANDS,
+    Identity,
+    is_answer,
+    parse_identity,
+)
+from agent.mqtt.link import Broker, Delivery, Events, Link
+from agent.mqtt.outbox import Outbox
+from agent.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+ASK_AGAIN_S, ASK_AGAIN_LONGEST_S = 1.0, 60.0
+SUBSCRIBE_AGAIN_S = 10.0
+MAX_EARLY_BYTES = 4 << 20
+"""Of commands that wait until the device knows who it is; the oldest go first."""
+
+
+class Presence:
+    """Belongs to the main thread. Owns the link."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        broker: Broker,
+        mailbox: Mailbox,
+        *,
+        twin: Twin,
+        outbox: Outbox,
+        receive: Callable[[Sequence[Delivery]], None],
+        identified: Callable[[], None],
+        announced: Callable[[], None],
+        rivals: Rivals,
+    ) -> None:
+        """`receive` is given the commands that have come meanwhile; `identified` is called when the device
+        knows who it is, `announced` after every connect, when the twin knows the feature."""
+        self._settings, self._mailbox, self._twin, self._outbox = settings, mailbox, twin, outbox
+        self._receive, self._identified, self._announced = receive, identified, announced
+        self._rivals = rivals
+        events = Events(self._up, self._down, self._message, outbox.sent, self._refused)
+        self._link = Link(broker, events, mailbox.post)
+        self._identity: Identity | None = None
+        self._early: list[Delivery] = []
+        self._commands: list[Delivery] = []
+        self._ask: Timer | None = None
+        self._subscribe_again: Timer | None = None
+        self._deaf = False
+        self.online = False
+
+    @property
+    def alive(self) -> bool:
+        return self._link.alive
+
+    def begin(self) -> None:
+        if self._settings.device_id:
+            self._adopt(Identity(self._settings.device_id, self._settings.tenant_id))
+        self._link.start()
+
+    def stop_listening(self) -> None:
+        """Take no more commands. They are not acknowledged, so they come again to the next run."""
+        self._deaf = True
+
+    def end(self) -> None:
+        self._link.stop()
+
+    # The connection
+
+    def _up(self) -> None:
+        log.info("connected", broker=str(self._settings.broker))
+        self.online = True
+        self._subscribe()
+        if not self._settings.device_id:
+            self._ask_identity(ASK_AGAIN_S)
+        if self._identity:
+            self._announce()
+
+    def _down(self, reason: str) -> None:
+        what = "disconnected" if self.online else "broker cannot be reached, trying again"
+        log.warning(what, broker=str(self._settings.broker), reason=reason)
+        notify.status(f"{what}: {self._settings.broker}")
+        self.online = False
+        self._outbox.down()
+        for timer in (self._ask, self._subscribe_again):
+            if timer:
+                timer.cancel()
+
+    def _refused(self) -> None:
+        log.error("the broker refused a subscription, trying again: check its access rules", wanted=COMMANDS)
+        if self._subscribe_again:
+            self._subscribe_again.cancel()
+        self._subscribe_again = self._mailbox.call_later(SUBSCRIBE_AGAIN_S, self._subscribe)
+
+    def _subscribe(self) -> None:
+        if not self._settings.device_id:
+            # With QoS 1 it would wait behind commands that are not acknowledged until it has come.
+            self._link.subscribe(IDENTITY_RESPONSE, qos=0)
+        self._link.subscribe(ANSWERS, qos=0, optional=True)
+        self._link.subscribe(COMMANDS, *([SHORT_COMMANDS] if self._settings.short_topics else []))
+
+    def _announce(self) -> None:
+        self._outbox.up(self._link.publish, self._twin.announcement())
+        notify.status(f"connected as {self._twin.identity.device_id}")
+        self._announced()
+
+    # Who am I
+
+    def _ask_identity(self, pause_s: float) -> None:
+        if not self.online:
+            return
+        self._link.publish(IDENTITY_REQUEST, b"")
+        ask_again = partial(self._ask_identity, min(2 * pause_s, ASK_AGAIN_LONGEST_S))
+        self._ask = self._mailbox.call_later(pause_s, ask_again)
+
+    def _answered(self, payload: bytes) -> None:
+        identity = parse_identity(payload)
+        if identity is None:
+            log.warning("unusable answer to the identity question", bytes=len(payload))
+            return
+        if self._ask:
+            self._ask.cancel()
+        if identity == self._identity or self._settings.device_id:
+            return
+        self._adopt(identity)
+        if self.online:
+            self._announce()
+        self._commands, self._early = self._early + self._commands, []
+        self._hand_over()
+
+    def _adopt(self, identity: Identity) -> None:
+        before = self._identity and self._identity.device_id
+        log.info("identity", device=identity.device_id, before=before)
+        self._identity = self._twin.identity = identity
+        self._identified()
+
+    # Messages
+
+    def _message(self, delivery: Delivery) -> None:
+        if delivery.topic == IDENTITY_RESPONSE:
+            delivery.ack()
+            self._answered(delivery.payload)
+        elif is_answer(delivery.topic):
+            delivery.ack()
+            self._rivals.heard(delivery.payload, self._identity)
+        elif self._deaf:
+            return
+        elif self._identity is None:
+            self._early.append(delivery)
+            while sum(_weight(waiting) for waiting in self._early) > MAX_EARLY_BYTES:
+                self._early.pop(0).ack()
+        else:
+            if not self._commands:
+                self._mailbox.post(self._hand_over)
+            self._commands.append(delivery)
+
+    def _hand_over(self) -> None:
+        """Those that came meanwhile go together, so that the journal syncs once for many."""
+        commands, self._commands = self._commands, []
+        if not self._deaf:
+            self._receive(commands)
+
+
+def _weight(delivery: Delivery) -> int:
+    return 1000 + len(delivery.payload)  # bytes, with what Python adds

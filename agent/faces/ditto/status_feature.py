@@ -1,0 +1,60 @@
+"""The twin's second feature, `<featureId>Status`: what has no place in Kanto's model.
+
+Told at most once in `INTERVAL_S`, and only when it changed then, so that what begins and ends in between
+costs one message; while offline only the newest value waits. Nothing wakes up for it while nothing happens.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from agent.mailbox import Mailbox, Timer
+from agent.mqtt.envelope import encode, merge, modify
+from agent.mqtt.hono import EVENTS
+from agent.mqtt.outbox import Outbox
+from agent.settings import Settings
+
+INTERVAL_S = 5.0
+_MESSAGE = "status"
+
+Properties = Mapping[str, Mapping[str, Any]]
+
+
+class StatusFeature:
+    """Belongs to the main thread. `thing` tells the current one, `properties` all that is to be told."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        mailbox: Mailbox,
+        outbox: Outbox,
+        *,
+        thing: Callable[[], str],
+        properties: Callable[[], Properties],
+    ) -> None:
+        self._on = settings.twin.status
+        self._build = merge if settings.announce == "merge" else modify
+        self._path = f"/features/{settings.feature_id}Status"
+        self._mailbox, self._outbox, self._thing, self._properties = mailbox, outbox, thing, properties
+        self._told: Properties | None = None
+        self._timer: Timer | None = None
+
+    def connected(self) -> None:
+        """The twin may have lost the feature since, or never had it."""
+        self._told = None
+        self.changed()
+
+    def changed(self) -> None:
+        """Something may have changed: tell what is true when the interval is over."""
+        if self._on and self._timer is None:
+            self._timer = self._mailbox.call_later(INTERVAL_S, self._tell)
+
+    def _tell(self) -> None:
+        self._timer = None
+        properties = self._properties()
+        if properties == self._told:
+            return
+        self._told = properties
+        # Always all of it: a property could only be changed in a feature that the twin still has.
+        message = self._build(self._thing(), self._path, {"properties": properties})
+        self._outbox.update(EVENTS, encode(message), _MESSAGE)
+        self._outbox.flush()

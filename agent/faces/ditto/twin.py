@@ -1,0 +1,143 @@
+"""What the agent tells the digital twin: the announcement, the properties, the upload request.
+
+Composes messages and puts them into the outbox, in the order in which it is called. Every message fits
+into Hono's 2048 bytes: a text is cut, and what cannot be cut was refused before it was accepted.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import providers
+from agent.base.job import Job, Kind, Upload, UploadState
+from agent.base.refusals import Reason, Refused
+from agent.jobs.requests import MAX_CODE_BYTES
+from agent.jobs.staged_archives import Child
+from agent.journal import Journal
+from agent.mqtt.envelope import MAX_MESSAGE_BYTES, encode, fitting, merge, modify, outbox_message
+from agent.mqtt.hono import EVENTS, Identity
+from agent.mqtt.outbox import Outbox
+from agent.settings import Settings
+
+DEFINITION = [
+    "com.bosch.iot.suite.manager.backup:BackupAndRestore:1.0.0",
+    "com.bosch.iot.suite.manager.upload:Uploadable:1.0.0",
+]
+LAST_OPERATION, LAST_UPLOAD = "lastOperation", "lastUpload"
+_KANTO_ORDER = ("aws", "azure", "generic")
+
+
+def provider_names() -> list[str]:
+    """All providers: those that Kanto has come first, in its order."""
+    return [*_KANTO_ORDER, *(name for name in providers.names() if name not in _KANTO_ORDER)]
+
+
+class Twin:
+    """`identity` is to be set before anything is told. Belongs to the main thread."""
+
+    def __init__(self, settings: Settings, journal: Journal, outbox: Outbox) -> None:
+        self._settings, self._journal, self._outbox = settings, journal, outbox
+        self.identity = Identity("unknown:unknown")
+        self.auto_upload: dict[str, Any] = {"active": False, "startTime": None, "endTime": None}
+
+    @property
+    def _path(self) -> str:
+        return f"/features/{self._settings.feature_id}"
+
+    def announcement(self) -> list[tuple[str, bytes]]:
+        """The feature as it is sent on every connect, with the last values that the twin had from us.
+
+        A modify replaces the feature, so these go along, or right after when all together is too long.
+        """
+        arrived = {name: json.loads(payload)["value"] for name, payload in self._outbox.arrived.items()}
+        known = self._journal.last_values() | arrived
+        last = {name: known[name] for name in (LAST_OPERATION, LAST_UPLOAD) if name in known}
+        build = merge if self._settings.announce == "merge" else modify
+        together = encode(build(self.identity.thing, self._path, self._feature(last)))
+        if len(together) <= MAX_MESSAGE_BYTES:
+            return [(EVENTS, together)]
+        alone = encode(build(self.identity.thing, self._path, self._feature({})))
+        return [(EVENTS, alone), *((EVENTS, encode(self._property(name, last[name]))) for name in last)]
+
+    def _feature(self, last_values: Mapping[str, object]) -> dict[str, Any]:
+        settings, names = self._settings, provider_names()
+        properties = {
+            "autoUpload": self.auto_upload,
+            "context": settings.context,
+            "info": {"supportedProviders": ",".join(names)},
+            **last_values,
+            "providers": names,
+            "type": settings.type,
+        }
+        return {"definition": DEFINITION, "properties": properties}
+
+    def _property(self, name: str, value: object) -> dict[str, Any]:
+        return modify(self.identity.thing, f"{self._path}/properties/{name}", value)
+
+    # Told by the runner
+
+    def job_changed(self, job: Job) -> None:
+        if job.kind is Kind.VERIFY:
+            return  # Kanto's model knows no such operation
+        self._outbox.keep(EVENTS, self._last_operation(job), LAST_OPERATION)
+
+    def job_ended_unrecorded(self, job: Job) -> None:
+        self._outbox.forget_fresh()
+        if job.kind is Kind.VERIFY:
+            return
+        self._outbox.say(EVENTS, self._last_operation(job))
+
+    def withdrawn(self) -> None:
+        self._outbox.forget_fresh()
+
+    def _last_operation(self, job: Job) -> bytes:
+        return fitting(lambda text: self._property(LAST_OPERATION, job.last_operation(text)), job.message)
+
+    def schedule_changed(self, auto_upload: dict[str, Any]) -> None:
+        self.auto_upload = auto_upload
+        self._outbox.keep(EVENTS, encode(self._property("autoUpload", auto_upload)))
+
+    # Told by the uploads
+
+    def request_upload(self, child: Child) -> None:
+        self._outbox.keep(EVENTS, encode(self._request(child)))
+
+    def check_request_fits(self, child: Child) -> None:
+        """Raise `Refused` when the options that are passed on make the request too long."""
+        _check_fits(encode(self._request(child)), "options 'options.*' are")
+
+    def _request(self, child: Child) -> dict[str, Any]:
+        options = child.staged.options | {
+            "file.path": os.fspath(child.staged.path.absolute()),
+            "storage.providers": ", ".join(name for name in provider_names() if name != "local"),
+        }
+        value = {"correlationId": child.child_id, "options": options}
+        return outbox_message(self.identity.thing, self._settings.feature_id, "request", value)
+
+    def upload_changed(self, upload: Upload) -> None:
+        """The first and the last state arrive; what lies between may be replaced by something newer."""
+        payload = fitting(lambda text: self._property(LAST_UPLOAD, upload.last_upload(text)), upload.message)
+        if upload.state is UploadState.UPLOADING and upload.progress:
+            self._outbox.update(EVENTS, payload, LAST_UPLOAD)
+        else:
+            self._outbox.keep(EVENTS, payload, LAST_UPLOAD)
+
+    def check_upload_fits(self, upload: Upload) -> None:
+        """Raise `Refused` when `info.*` makes the longest value of `lastUpload` too long."""
+        ended = upload.failed(upload.started, '"' * MAX_CODE_BYTES, "", cancelled=True)
+        _check_fits(encode(self._property(LAST_UPLOAD, ended.last_upload("…"))), "options 'info.*' are")
+
+    def check_job_fits(self, job: Job) -> None:
+        """Raise `Refused` when the id makes the longest value of `lastOperation` too long."""
+        ended = job.failed(job.started, '"' * MAX_CODE_BYTES, "")
+        _check_fits(encode(self._property(LAST_OPERATION, ended.last_operation("…"))), "correlationId is")
+
+    def settled(self) -> None:
+        self._outbox.flush()
+
+
+def _check_fits(payload: bytes, what: str) -> None:
+    if len(payload) > MAX_MESSAGE_BYTES:
+        excess = len(payload) - MAX_MESSAGE_BYTES
+        raise Refused(Reason.INVALID, f"{what} {excess} bytes too long to be sent on")

@@ -1,0 +1,1 @@
+"""Formats of archives: ZIP files, and the age format that encrypts them."""

@@ -1,0 +1,166 @@
+"""What follows the header of an age file: chunks of 64 KiB, each encrypted, the last one marked.
+
+Source: the age specification, age-encryption.org/v1, section "Payload". Many chunks are encrypted into one
+buffer: an object for each costs two thirds of the speed.
+"""
+
+import hmac
+import io
+import os
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from typing import BinaryIO
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
+
+from agent.base.errors import EncryptionBroken, WrongKey
+from agent.formats.age.header import Header, encode_authenticated, encode_last_line, read_header
+from agent.formats.age.keys import FILE_KEY_BYTES, Identity, Recipient, derived
+
+CHUNK_BYTES = 64 << 10
+TAG_BYTES = 16
+_ENCRYPTED_BYTES = CHUNK_BYTES + TAG_BYTES
+_NONCE_BYTES = 16
+_BATCH = 4
+"""Chunks that are encrypted at once: 256 KiB, for which the allocator need not ask the kernel."""
+
+
+def encrypted(content: Iterable[bytes], recipients: Sequence[Recipient]) -> Generator[bytes, None, None]:
+    """The age file with this content, in pieces of up to 256 KiB; the first one is the header.
+
+    Keys are derived before this returns: scrypt has given back its memory when others take theirs.
+    Takes a few pieces of memory.
+    """
+    file_key, nonce = os.urandom(FILE_KEY_BYTES), os.urandom(_NONCE_BYTES)
+    authenticated = encode_authenticated([recipient.wrap(file_key) for recipient in recipients])
+    header = authenticated + encode_last_line(_mac(file_key, authenticated)) + nonce
+    return _pieces(header, ChaCha20Poly1305(derived(file_key, nonce, b"payload")), content)
+
+
+def _pieces(
+    header: bytes, cipher: ChaCha20Poly1305, content: Iterable[bytes]
+) -> Generator[bytes, None, None]:
+    yield header
+    waiting, number = bytearray(), 0
+    for part in _parts(content):
+        waiting += part
+        # The last chunk is never empty, so a full one has to wait until something comes after it.
+        while (whole := min((len(waiting) - 1) // CHUNK_BYTES, _BATCH)) > 0:
+            yield _encrypted_chunks(cipher, waiting, number, whole)
+            del waiting[: whole * CHUNK_BYTES]
+            number += whole
+    yield cipher.encrypt(_nonce(number, last=True), waiting, None)
+
+
+def _parts(content: Iterable[bytes]) -> Iterator[memoryview]:
+    """The content in parts that are not larger than what is encrypted at once."""
+    for piece in content:
+        with memoryview(piece) as view:
+            for begin in range(0, len(piece), _BATCH * CHUNK_BYTES):
+                yield view[begin : begin + _BATCH * CHUNK_BYTES]
+
+
+def _encrypted_chunks(cipher: ChaCha20Poly1305, content: bytearray, number: int, count: int) -> bytes:
+    encrypted_chunks = bytearray(count * _ENCRYPTED_BYTES)
+    with memoryview(content) as plain, memoryview(encrypted_chunks) as out:
+        for index in range(count):
+            chunk = plain[index * CHUNK_BYTES : (index + 1) * CHUNK_BYTES]
+            destination = out[index * _ENCRYPTED_BYTES : (index + 1) * _ENCRYPTED_BYTES]
+            cipher.encrypt_into(_nonce(number + index, last=False), chunk, None, destination)
+            chunk.release()
+    return bytes(encrypted_chunks)
+
+
+class OpenedFile(io.BufferedIOBase):
+    """The content of a encrypted file, to be read in any order; decrypts the chunks that are asked for.
+
+    Never gives out a byte that was altered, nor anything of a file that was cut: the last chunk is
+    looked at first. Used by one thread at a time.
+    """
+
+    def __init__(self, file: BinaryIO, identities: Sequence[Identity]) -> None:
+        """Find the key and check the end of the file. `file` stays the caller's.
+
+        Raises `NotEncrypted`, `WrongKey`, `EncryptionBroken` and `WorkFactorTooHigh`.
+        """
+        file.seek(0)
+        header = read_header(file)
+        file_key = _file_key(header, identities)
+        nonce = file.read(_NONCE_BYTES)
+        if len(nonce) != _NONCE_BYTES:
+            raise _broken()
+        self._file, self._begin = file, file.tell()
+        self._cipher = ChaCha20Poly1305(derived(file_key, nonce, b"payload"))
+        payload_bytes = file.seek(0, io.SEEK_END) - self._begin
+        self._chunks = -(-payload_bytes // _ENCRYPTED_BYTES)
+        self.size_bytes = payload_bytes - self._chunks * TAG_BYTES
+        last_bytes = payload_bytes - (self._chunks - 1) * _ENCRYPTED_BYTES
+        if self._chunks < 1 or last_bytes < TAG_BYTES or (last_bytes == TAG_BYTES and self._chunks > 1):
+            raise _broken()
+        self._position = 0
+        self._chunk, self._number = b"", -1
+        self._load(self._chunks - 1)
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self.size_bytes}[whence]
+        if base + offset < 0:
+            raise ValueError("a position before the beginning")
+        self._position = base + offset
+        return self._position
+
+    def tell(self) -> int:
+        return self._position
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """As much as is asked for, less only at the end. Raises `EncryptionBroken`."""
+        left = max(0, self.size_bytes - self._position)
+        wanted = left if size is None or size < 0 else min(size, left)
+        parts = []
+        while wanted:
+            number, offset = divmod(self._position, CHUNK_BYTES)
+            if number != self._number:
+                self._load(number)
+            part = self._chunk[offset : offset + wanted]
+            parts.append(part)
+            self._position += len(part)
+            wanted -= len(part)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def _load(self, number: int) -> None:
+        last = number == self._chunks - 1
+        self._file.seek(self._begin + number * _ENCRYPTED_BYTES)
+        try:
+            chunk = self._file.read(_ENCRYPTED_BYTES)
+            self._chunk = self._cipher.decrypt(_nonce(number, last=last), chunk, None)
+        except InvalidTag as error:
+            raise _broken() from error
+        self._number = number
+
+
+def _file_key(header: Header, identities: Sequence[Identity]) -> bytes:
+    for identity in identities:
+        file_key = identity.unwrap(header.stanzas)
+        if file_key is None:
+            continue
+        if not hmac.compare_digest(_mac(file_key, header.authenticated), header.mac):
+            raise EncryptionBroken("the archive's encryption is damaged: its header was altered")
+        return file_key
+    raise WrongKey("the archive cannot be opened: wrong passcode, or encrypted for somebody else")
+
+
+def _mac(file_key: bytes, authenticated: bytes) -> bytes:
+    return hmac.digest(derived(file_key, b"", b"header"), authenticated, "sha256")
+
+
+def _nonce(number: int, *, last: bool) -> bytes:
+    return number.to_bytes(11, "big") + (b"\x01" if last else b"\x00")
+
+
+def _broken() -> EncryptionBroken:
+    return EncryptionBroken("the archive's encryption is broken: it was cut or altered; fetch it again")

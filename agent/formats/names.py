@@ -1,0 +1,63 @@
+"""Which names an archive may restore.
+
+An archive comes from anywhere. Every name is checked here, once, before anything else sees it; what
+passes is relative, has no `..`, and cannot be ours.
+"""
+
+import os
+import re
+
+from agent.base.errors import ArchiveError
+from agent.base.text import readable
+
+PRIVATE_PREFIX = ".edge-backup-"
+"""Directories that the agent makes inside a target while it restores; never archived, never restored."""
+
+_DRIVE = re.compile(r"[A-Za-z]:")
+_PLAIN = re.compile(rb"[^./\\\0][^/\\\0]*(?:/[^./\\\0][^/\\\0]*)*/?")
+"""No part empty or with a dot in front, no backslash, no NUL; most names are such."""
+
+
+def bad_entry(name: str, problem: str) -> ArchiveError:
+    """The error for an entry of an archive; `problem` goes on from its name."""
+    return ArchiveError(f"the archive's entry '{readable(name)}' {problem}")
+
+
+def is_private(name: str, *, directory: bool) -> bool:
+    """Whether a relative name is, or lies below, a directory of ours in the target.
+
+    A file may be called so: it is archived, and no directory of ours can be taken for it.
+    """
+    return name.startswith(PRIVATE_PREFIX) and (directory or "/" in name)
+
+
+def safe_name(raw: bytes, *, unix: bool, directory: bool = False) -> str:
+    """The relative name, `os.fsdecode`d, that `raw` may be restored under; "" for the root itself.
+
+    Bytes are taken as they are, whatever the archive says of their encoding: that is how Info-ZIP and
+    Go write the names of a Unix file system. Only in an archive that was not made on Unix (Kanto's say
+    so) a backslash separates. With `directory`, one backslash at the end does so everywhere when there
+    is no slash: our own dialect `kanto` writes it.
+
+    Raises ArchiveError for a name that is empty, absolute, with a drive letter, `..` or NUL in it, that
+    is, or lies below, a directory `.edge-backup-*`, or has a part that no file system takes (over 255 bytes).
+    """
+    if unix and len(raw) <= 255 and _PLAIN.fullmatch(raw):
+        return raw.decode("utf-8", "surrogateescape").rstrip("/")  # what the rest would come to
+    if directory and raw.endswith(b"\\"):
+        raw = raw[:-1] + b"/"
+    if not unix:
+        raw = raw.replace(b"\\", b"/")
+    name = os.fsdecode(raw)
+    if not raw or b"\0" in raw:
+        raise bad_entry(name, "has no usable name: it is empty or holds a NUL")
+    if raw.startswith(b"/") or (not unix and _DRIVE.match(name)):
+        raise bad_entry(name, "is absolute; only relative names are restored")
+    parts = [part for part in name.split("/") if part not in ("", ".")]
+    if ".." in parts:
+        raise bad_entry(name, "points above the directory to restore to ('..')")
+    if is_private("/".join(parts), directory=directory):
+        raise bad_entry(name, "begins like the agent's own directories")
+    if len(raw) > 255 and any(len(os.fsencode(part)) > 255 for part in parts):
+        raise bad_entry(name, "has a part that is longer than 255 bytes")
+    return "/".join(parts)

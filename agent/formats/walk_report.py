@@ -1,0 +1,82 @@
+"""What a walk finds on the disk: the entries for an archive, and the report of what there was."""
+
+import errno
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from agent.base.text import readable
+from agent.formats.zip.metadata import Kind
+
+MAX_NAMED = 1000
+"""Names of what was left out that a report keeps; the rest is only counted."""
+WITHHELD = "unexportable by the device's settings"
+"""Why something was left out that a rule in the settings names."""
+
+_REASONS = {
+    errno.ENOENT: "vanished",
+    errno.ESTALE: "vanished",
+    errno.ELOOP: "changed while read",  # O_NOFOLLOW: it has become a link
+    errno.ENOTDIR: "changed while read",
+    errno.EINVAL: "changed while read",  # readlink: it is a link no more
+    errno.ENXIO: "socket",  # it has become one
+}
+
+
+@dataclass(slots=True)
+class Report:
+    """What a backup found. Its size does not depend on how much that is."""
+
+    on_left_out: Callable[[str, str], None] | None = None
+    """Called with (name, reason) for everything that was left out, in the worker's thread."""
+    files: int = 0
+    directories: int = 0
+    links: int = 0
+    size_bytes: int = 0
+    """Content of the files that went in, before compression."""
+    read_bytes: int = 0
+    """The same, and of the file that is being read what has been read: how far the backup has come."""
+    excluded: int = 0
+    """What patterns passed over; a directory counts once, with all that is in it."""
+    left_out: int = 0
+    """What is not in the archive as it was on the disk, including files that changed while being read."""
+    reasons: dict[str, int] = field(default_factory=dict)
+    unexportable: list[tuple[str, str]] = field(default_factory=list)
+    """The first names of what was left out, printable and of bounded length, each with the reason."""
+
+    @property
+    def failures(self) -> int:
+        """How much was left out although it was to be saved."""
+        return self.left_out - self.reasons.get(WITHHELD, 0)
+
+    def leave_out(self, name: str, reason: str) -> None:
+        """Count `name` as left out. `reason` is one of a few words of ours, never text from elsewhere."""
+        self.left_out += 1
+        self.reasons[reason] = self.reasons.get(reason, 0) + 1
+        shown = readable(name)
+        if len(self.unexportable) < MAX_NAMED:
+            self.unexportable.append((shown, reason))
+        if self.on_left_out is not None:
+            self.on_left_out(shown, reason)
+
+
+@dataclass(slots=True)
+class Entry:
+    """Something that goes into the archive. Valid until the walk goes on, which closes `fd`."""
+
+    name: str
+    """Relative to the root, separated by slashes, `os.fsdecode`d; no slash at the end."""
+    kind: Kind
+    stat: os.stat_result
+    fd: int = -1
+    """Open for reading for a file or directory, -1 for a link. Owned by the walk."""
+    target: bytes = b""
+    """Where a link points, as it is on the disk."""
+    xattrs: Mapping[str, bytes] = field(default_factory=dict)
+    hard_link_to: str | None = None
+    """An earlier entry's name, when both are names of one file."""
+
+
+def reason_of(error: OSError) -> str:
+    """The report's word for why something could not be read."""
+    return _REASONS.get(error.errno or 0, "unreadable")

@@ -1,0 +1,76 @@
+"""How hard to compress: always the same, or, at the level `auto`, as what limits the job allows.
+
+Whoever takes the archive may be slow (a network, a stick), or else the compressor is. In the first case
+the compressor has time to work harder, which leaves less to send; in the second one it had better do less.
+So `auto` goes one step up while the next one would still keep the taker busy, and one down while the
+present one does not. Both speeds are measured all the time.
+"""
+
+from dataclasses import dataclass
+
+from agent.formats.zip.deflate import Deflater, deflater
+
+AUTO = "auto"
+LEVELS = ("store", "fast", "balanced", "small", AUTO)
+
+_LADDER = ("fast", "balanced", "small")
+_LOOK_EVERY_S = 0.1
+_STEP_COSTS = 4
+"""How many times slower the next step is, as long as it was not tried."""
+_FADING = 0.97  # of what the taker did before, at each look: half of it counts after two seconds
+_SHRINKS = 0.97  # what does not says nothing about a level: no level spends time on it
+
+
+@dataclass(slots=True)
+class Step:
+    """A level, and what it was seen to do on one thread."""
+
+    deflater: Deflater
+    read_bytes: int = 0
+    written_bytes: int = 0
+    busy_s: float = 0.0
+
+    def did(self, read_bytes: int, written_bytes: int, busy_s: float) -> None:
+        if written_bytes < _SHRINKS * read_bytes:
+            self.read_bytes += read_bytes
+            self.written_bytes += written_bytes
+            self.busy_s += busy_s
+
+    @property
+    def makes_bytes_per_s(self) -> float:
+        """Bytes of archive; 0 when it has not done anything yet."""
+        return self.written_bytes / self.busy_s if self.busy_s else 0.0
+
+
+class Effort:
+    """Chooses the step for the next piece of work; at every level but `auto` there is only one."""
+
+    def __init__(self, level: str, threads: int) -> None:
+        self._threads = threads
+        self._steps = [Step(deflater(step)) for step in (_LADDER if level == AUTO else (level,))]
+        self._at = 0
+        self._since_look_s = self._taken_bytes = self._taking_s = 0.0
+
+    @property
+    def step(self) -> Step:
+        return self._steps[self._at]
+
+    def taken(self, size_bytes: int, taking_s: float, passed_s: float) -> None:
+        """The taker had so many bytes and came back after `taking_s`; `passed_s` since it last came back."""
+        self._taken_bytes += size_bytes
+        self._taking_s += taking_s
+        self._since_look_s += passed_s
+        if self._since_look_s >= _LOOK_EVERY_S and len(self._steps) > 1:
+            self._look()
+
+    def _look(self) -> None:
+        made = self.step.makes_bytes_per_s * self._threads
+        takes = self._taken_bytes / max(self._taking_s, 1e-6)
+        if made and takes > made:
+            self._at = max(self._at - 1, 0)
+        elif made and self._at + 1 < len(self._steps):
+            harder = self._steps[self._at + 1].makes_bytes_per_s * self._threads or made / _STEP_COSTS
+            self._at += takes < harder
+        self._taken_bytes *= _FADING
+        self._taking_s *= _FADING
+        self._since_look_s = 0.0

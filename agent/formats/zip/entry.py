@@ -1,0 +1,129 @@
+"""An entry of an archive as the central directory tells of it, every statement checked."""
+
+import os
+import stat
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from agent.base.errors import ArchiveError
+from agent.formats.names import bad_entry, safe_name
+from agent.formats.zip import records
+from agent.formats.zip.metadata import Extra, Kind, from_dos_time, parse_extra
+from agent.formats.zip.records import Central
+
+_MAX_LINK_BYTES = 4095  # Linux: PATH_MAX without its NUL
+_MAX_EXPANSION = 1032  # Deflate cannot shrink more: 258 bytes in two bits
+_UNIX_SYSTEMS = (records.SYSTEM_UNIX, records.SYSTEM_DARWIN)
+
+
+class ArchiveEntry(NamedTuple):
+    """One entry, its name checked. None stands for what the archive does not say.
+
+    A tuple, because a frozen dataclass takes five times as long to make.
+    """
+
+    name: str
+    """Safe: relative, separated by slashes, without `.` and `..`, `os.fsdecode`d, no slash at the end."""
+    kind: Kind
+    mode: int | None
+    """Permission bits as archived, with set-uid, set-gid and sticky."""
+    mtime_ns: int | None
+    uid: int | None
+    gid: int | None
+    size: int
+    """Bytes of content; for a link, of its target."""
+    compressed_size: int
+    crc32: int
+    xattrs: Mapping[str, bytes]
+    hard_link_to: str | None
+    """An earlier entry that had the same inode. The content is here all the same."""
+    unix: bool
+    """Made on a system with Unix names and modes."""
+    offset: int
+    """Where the local header is."""
+    method: int
+    raw_name: bytes
+
+
+def parse_entry(central: Central, raw_name: bytes, extra_fields: bytes) -> ArchiveEntry:
+    """Put together what a record of the central directory says; `name` is "" for the root itself.
+
+    Raises ArchiveError for a name that is not safe, and for what is encrypted, compressed in another way
+    than Deflate, neither file, directory nor link, or contradicts itself.
+    """
+    extra = parse_extra(extra_fields)
+    central = _complete(central, extra, raw_name)
+    unix = central.made_by >> 8 in _UNIX_SYSTEMS
+    mode = central.external >> 16 if unix else 0  # elsewhere the upper half means something else, or nothing
+    kind = _kind(central, raw_name, mode, unix=unix)
+    _check_content(central, kind, raw_name)
+    safe, first = safe_name(raw_name, unix=unix, directory=kind is Kind.DIR), extra.hard_link_to
+    if not safe and kind is not Kind.DIR:
+        raise _bad(raw_name, "has no usable name: it is the directory to restore to")
+    return ArchiveEntry(
+        name=safe,
+        kind=kind,
+        mode=stat.S_IMODE(mode) if mode else None,
+        mtime_ns=_mtime_ns(central, extra),
+        uid=extra.uid,
+        gid=extra.gid,
+        size=central.size_bytes,
+        compressed_size=central.compressed_bytes,
+        crc32=central.crc,
+        xattrs=extra.xattrs,
+        hard_link_to=safe_name(first, unix=True) if first is not None and kind is Kind.FILE else None,
+        unix=unix,
+        offset=central.offset,
+        method=central.method,
+        raw_name=raw_name,
+    )
+
+
+def _bad(raw_name: bytes, problem: str) -> ArchiveError:
+    return bad_entry(os.fsdecode(raw_name), problem)
+
+
+def _complete(central: Central, extra: Extra, raw_name: bytes) -> Central:
+    try:
+        central = records.with_zip64(central, extra.zip64)
+    except ValueError as error:
+        raise _bad(raw_name, "is damaged: its Zip64 field is too short") from error
+    if central.disk not in (0, 0xFFFF):
+        raise _bad(raw_name, "is in another part of the archive")
+    if central.flags & (records.ENCRYPTED | records.PATCHED):
+        raise _bad(raw_name, "is encrypted or a patch; neither can be restored")
+    if central.method not in (records.STORED, records.DEFLATED):
+        raise _bad(
+            raw_name, f"is compressed by method {central.method}; only 0 and 8 (Deflate) can be restored"
+        )
+    return central
+
+
+def _kind(central: Central, raw_name: bytes, mode: int, *, unix: bool) -> Kind:
+    named_directory = raw_name.endswith(b"/" if unix else (b"/", b"\\"))
+    form = stat.S_IFMT(mode)
+    if form == stat.S_IFLNK:
+        return Kind.LINK
+    if form == stat.S_IFDIR or named_directory or (not unix and central.external & records.DOS_DIRECTORY):
+        return Kind.DIR
+    if form in (stat.S_IFREG, 0):
+        return Kind.FILE
+    raise _bad(raw_name, "is a device, FIFO or socket; these are not restored")
+
+
+def _check_content(central: Central, kind: Kind, raw_name: bytes) -> None:
+    size, compressed = central.size_bytes, central.compressed_bytes
+    if kind is Kind.DIR and size:
+        raise _bad(raw_name, "is a directory, but has content")
+    if kind is Kind.LINK and not 0 < size <= _MAX_LINK_BYTES:
+        raise _bad(raw_name, f"is a link whose target has {size} bytes")
+    possible = size == compressed if central.method == records.STORED else size <= compressed * _MAX_EXPANSION
+    if not possible:
+        raise _bad(raw_name, f"cannot hold the {size} bytes that it announces")
+
+
+def _mtime_ns(central: Central, extra: Extra) -> int | None:
+    if extra.mtime_ns is not None:
+        return extra.mtime_ns
+    seconds = from_dos_time(central.dos_time)
+    return None if seconds is None else seconds * 1_000_000_000

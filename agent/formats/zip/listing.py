@@ -1,0 +1,117 @@
+"""Finds the central directory of an archive and reads its records, a block at a time."""
+
+import threading
+from collections.abc import Callable, Iterator
+from os import pread
+from typing import BinaryIO
+
+from agent.base.errors import ArchiveError
+from agent.formats.zip import records
+from agent.formats.zip.records import Central, End
+
+_BLOCK_BYTES = 1 << 18
+_MAX_COMMENT_BYTES = 65_535
+
+ReadAt = Callable[[int, int], bytes]
+"""(offset, size in bytes) -> what is there; less only at the end of the file. Raises OSError."""
+
+
+def positional(file: BinaryIO) -> ReadAt:
+    """Reading at an offset, without moving a position that threads would have to share."""
+    try:
+        fd = file.fileno()
+    except OSError:  # io.UnsupportedOperation: a file in memory
+        return _locked(file)
+    return lambda offset, size_bytes: pread(fd, size_bytes, offset)
+
+
+def _locked(file: BinaryIO) -> ReadAt:
+    lock = threading.Lock()
+
+    def read_at(offset: int, size_bytes: int) -> bytes:
+        with lock:
+            file.seek(offset)
+            return file.read(size_bytes)
+
+    return read_at
+
+
+def find_end(read_at: ReadAt, file_bytes: int) -> tuple[End, bytes]:
+    """Where the central directory is, and the archive's comment.
+
+    The end record must end where the file ends: an archive that was cut off, or continued, is refused.
+    Raises ArchiveError when there is none, or what it says cannot be.
+    """
+    tail_offset = max(0, file_bytes - records.END_BYTES - _MAX_COMMENT_BYTES)
+    tail = read_at(tail_offset, file_bytes - tail_offset)
+    found = tail.rfind(records.END_MAGIC)
+    while found >= 0:
+        end = records.parse_end(tail[found:])
+        # A comment may hold the signature too; only the record itself has the rest of the file for comment.
+        if end is not None and end.comment_bytes == len(tail) - found - records.END_BYTES:
+            return _checked(read_at, end, tail_offset + found), tail[found + records.END_BYTES :]
+        found = tail.rfind(records.END_MAGIC, 0, found + len(records.END_MAGIC) - 1)
+    raise ArchiveError("this is no ZIP archive, or one that was cut off: it has no end record")
+
+
+def _checked(read_at: ReadAt, end: End, position: int) -> End:
+    """`end`, or its Zip64 counterpart, when the central directory can be where it says."""
+    if records.needs_zip64(end) and position >= records.LOCATOR_BYTES:
+        offset = records.parse_locator(read_at(position - records.LOCATOR_BYTES, records.LOCATOR_BYTES))
+        # Without a locator the values are what they seem to be: 65,535 entries.
+        if offset is not None:
+            large = records.parse_end64(read_at(offset, records.END64_BYTES)) if offset < position else None
+            if large is None:
+                raise ArchiveError("the archive is damaged: its Zip64 end record is not where it should be")
+            end, position = large, offset
+    if end.several_disks:
+        raise ArchiveError("the archive is one part of several; only an archive in one file can be restored")
+    if end.offset + end.size_bytes > position:
+        raise ArchiveError("the archive is damaged or was cut off: its central directory does not fit")
+    return end
+
+
+def central_records(read_at: ReadAt, end: End) -> Iterator[tuple[Central, bytes, bytes]]:
+    """Each record of the central directory with its name and its extra fields. Raises ArchiveError."""
+    window = _Window(read_at, end.offset, end.size_bytes)
+    count = 0
+    while window.left_bytes:
+        central = records.parse_central(window.take(records.CENTRAL_BYTES))
+        if central is None:
+            raise ArchiveError("the archive is damaged: a record of its central directory is none")
+        name_bytes, extra_bytes = central.name_bytes, central.extra_bytes
+        rest = window.take(name_bytes + extra_bytes + central.comment_bytes)
+        count += 1
+        yield central, rest[:name_bytes], rest[name_bytes : name_bytes + extra_bytes]
+    # Without Zip64 some writers keep the number modulo 65,536.
+    if count & 0xFFFF != end.entries & 0xFFFF:
+        raise ArchiveError(f"the archive is damaged: it announces {end.entries} entries and has {count}")
+
+
+class _Window:
+    """A part of the file, read from its beginning to its end."""
+
+    def __init__(self, read_at: ReadAt, offset: int, size_bytes: int) -> None:
+        self.left_bytes = size_bytes
+        self._read_at, self._offset = read_at, offset
+        self._block = b""
+        self._used = 0
+
+    def take(self, size_bytes: int) -> bytes:
+        if size_bytes > self.left_bytes:
+            raise ArchiveError("the archive is damaged: its central directory ends in the middle of a record")
+        if self._used + size_bytes > len(self._block):
+            self._fill()
+        begin = self._used
+        self._used += size_bytes
+        self.left_bytes -= size_bytes
+        return self._block[begin : self._used]
+
+    def _fill(self) -> None:
+        rest = self._block[self._used :]
+        # What follows the fixed part of a record has at most 3 times 65,535 bytes: one block is enough.
+        more = self._read_at(self._offset, min(_BLOCK_BYTES, self.left_bytes - len(rest)))
+        if len(more) < min(_BLOCK_BYTES, self.left_bytes - len(rest)):
+            raise ArchiveError("the archive was cut off while it was being read")
+        self._offset += len(more)
+        self._block, self._used = rest + more, 0

@@ -1,0 +1,267 @@
+"""Makes an archive as a stream of bytes that never seeks back.
+
+One thread (the caller's) walks, reads and puts together what goes out; a few others compress, small files
+in turn with it. These travel in batches and have CRC and sizes in their local header, because they are
+compressed before it is written. Big ones are cut into blocks and followed by a data descriptor. The bytes
+are the same for any number of threads.
+"""
+
+import os
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
+
+from agent.formats.walk_report import Entry, Report, reason_of
+from agent.formats.zip import records
+from agent.formats.zip.blocks import Block, Blocks
+from agent.formats.zip.deflate import BLOCK_BYTES, LAST_BLOCK, Deflater, crc32, stored
+from agent.formats.zip.directory import CentralDirectory
+from agent.formats.zip.effort import LEVELS, Effort
+from agent.formats.zip.metadata import FILE, LINK
+from agent.formats.zip.ordered import OrderedPool
+from agent.formats.zip.packing import Batch, member_of
+from agent.formats.zip.records import Member
+
+R = TypeVar("R")
+
+DIALECTS = ("standard", "kanto")
+
+_BATCH_FILES = 64
+_BATCH_BYTES = 1 << 18
+_BUDGET_BYTES = 4 << 20  # content that is being compressed or waits for its turn to go out
+_ZIP64_FROM_BYTES = 0xF000_0000  # what does not shrink grows a little: 5 bytes in 65,535
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveOptions:
+    """How an archive is made. Raises ValueError for a level, dialect or comment that there is not."""
+
+    level: str = "balanced"
+    """One of `effort.LEVELS`."""
+    dialect: str = "standard"
+    """`kanto`: names of directories end in a backslash, as Kanto's own restore wants them."""
+    threads: int = 2
+    comment: bytes = b""
+    """At most 65,535 bytes, for people and other tools."""
+
+    def __post_init__(self) -> None:
+        if self.level not in LEVELS or self.dialect not in DIALECTS:
+            raise ValueError(f"archive level must be one of {LEVELS}, dialect one of {DIALECTS}")
+        if self.threads < 1 or len(self.comment) > 65_535:
+            raise ValueError("an archive needs at least one thread and a comment of at most 65,535 bytes")
+
+
+def write_archive(
+    entries: Iterable[Entry],
+    report: Report,
+    options: ArchiveOptions,
+    check: Callable[[], None],
+    manifest: Callable[[Report], bytes] | None = None,
+) -> Generator[bytes, None, None]:
+    """Yield the archive of `entries`, in chunks of up to about a MiB; count in `report` what went in.
+
+    `manifest` makes the block that stands before the central directory, of the complete report.
+    Raises what `entries` and `check` raise, and OSError when a very large central directory finds no
+    room for its temporary file. Trouble with a single file is only reported: one that cannot be read is
+    left out (even when a part of it has gone out already: the central directory does not name it), one
+    that changes meanwhile is kept as far as it was when it was opened, and counted. Closing the iterator
+    ends the threads.
+    """
+    writer = _Writer(report, options, check, manifest)
+    back_s = time.monotonic()
+    try:
+        for chunk in writer.run(entries):
+            given_s, before_s = time.monotonic(), back_s
+            yield chunk
+            back_s = time.monotonic()
+            writer.effort.taken(len(chunk), back_s - given_s, back_s - before_s)
+    finally:
+        writer.close()
+
+
+@dataclass(slots=True)
+class _Streamed:
+    """A big file on its way out."""
+
+    member: Member
+    offset: int = 0
+    sound: bool = True
+
+
+class _Writer:
+    def __init__(
+        self,
+        report: Report,
+        options: ArchiveOptions,
+        check: Callable[[], None],
+        manifest: Callable[[Report], bytes] | None,
+    ) -> None:
+        self._report, self._options, self._check, self._manifest = report, options, check, manifest
+        self.effort = Effort(options.level, options.threads)
+        self._pool = OrderedPool(options.threads, _BUDGET_BYTES)
+        self._blocks = Blocks()
+        self._directory = CentralDirectory()
+        self._offset = 0
+        self._batch = Batch()
+
+    def run(self, entries: Iterable[Entry]) -> Iterator[bytes]:
+        for entry in entries:
+            if entry.kind is not FILE:
+                self._add_other(entry)
+            elif entry.stat.st_size <= BLOCK_BYTES:
+                self._add_file(entry)
+            else:
+                yield from self._stream(entry)
+            if self._batch.size_bytes >= _BATCH_BYTES or len(self._batch.members) >= _BATCH_FILES:
+                self._check()
+                self._flush()
+                yield from self._pool.ready()
+        self._flush()
+        yield from self._pool.drain()
+        yield from self._end()
+
+    def close(self) -> None:
+        self._pool.close()
+        self._directory.close()
+
+    def _add_file(self, entry: Entry) -> None:
+        """Put something small into the batch, whole."""
+        try:
+            content = _read(entry.fd, entry.stat.st_size)
+        except OSError as error:
+            self._report.leave_out(entry.name, reason_of(error))
+            return
+        self._report.read_bytes += len(content)
+        self._count_file(entry, len(content))
+        self._batch.add(member_of(entry, self._options.dialect), content)
+
+    def _add_other(self, entry: Entry) -> None:
+        if entry.kind is LINK:
+            self._report.links += 1
+        else:
+            self._report.directories += 1
+        self._batch.add(member_of(entry, self._options.dialect), entry.target)
+
+    def _flush(self) -> None:
+        batch = self._batch
+        if batch.members:
+            wholes = partial(Deflater.wholes, contents=batch.contents)
+            self._submit(wholes, partial(self._emit_batch, batch), batch.size_bytes, in_turn=True)
+            self._batch = Batch()
+
+    def _submit(
+        self,
+        work: Callable[[Deflater], R],
+        emit: Callable[[R], Iterator[bytes]],
+        size_bytes: int,
+        *,
+        in_turn: bool = False,
+    ) -> None:
+        step = self.effort.step
+
+        def timed() -> tuple[R, float]:
+            began_s = time.monotonic()
+            return work(step.deflater), time.monotonic() - began_s
+
+        def counted(result: tuple[R, float]) -> Iterator[bytes]:
+            begin = self._offset
+            yield from emit(result[0])
+            step.did(size_bytes, self._offset - begin, result[1])
+
+        self._pool.submit(timed, counted, size_bytes, in_turn=in_turn)
+
+    def _emit_batch(self, batch: Batch, compressed: Sequence[tuple[bytes, int]]) -> Iterator[bytes]:
+        data, offsets = batch.pack(compressed)
+        for member, offset in zip(batch.members, offsets, strict=True):
+            self._directory.add(records.central_header(member, self._offset + offset))
+        yield self._emit(data)
+
+    def _stream(self, entry: Entry) -> Iterator[bytes]:
+        """Send a big file through the pool block by block, after what is in the batch."""
+        left = entry.stat.st_size
+        block = self._read_block(entry, left)
+        if block is None:
+            return
+        self._flush()
+        member = member_of(entry, self._options.dialect)
+        member.flags |= records.DESCRIPTOR
+        member.method, member.zip64 = records.DEFLATED, left >= _ZIP64_FROM_BYTES
+        streamed, history = _Streamed(member), b""
+        self._pool.then(partial(self._emit_header, streamed))
+        while block is not None and block.size_bytes:
+            self._check()
+            # Here and not on the threads: it costs next to nothing and needs no combining.
+            member.crc = crc32(block.data, member.crc)
+            compress = partial(Deflater.block, data=block.data, history=history)
+            self._submit(compress, partial(self._emit_block, streamed, block), block.size_bytes)
+            self._report.read_bytes += block.size_bytes
+            member.size_bytes, left = member.size_bytes + block.size_bytes, left - block.size_bytes
+            history = block.end()
+            yield from self._pool.ready()
+            block = self._read_block(entry, left)
+        streamed.sound = block is not None
+        self._pool.then(partial(self._emit_end, streamed))
+        if streamed.sound:
+            self._count_file(entry, member.size_bytes)
+
+    def _read_block(self, entry: Entry, left_bytes: int) -> Block | None:
+        """The next one, empty at the end; None when it was reported that it cannot be read."""
+        try:
+            return self._blocks.read(entry.fd, min(BLOCK_BYTES, left_bytes))
+        except OSError as error:
+            self._report.leave_out(entry.name, reason_of(error))
+            return None
+
+    def _emit_header(self, streamed: _Streamed) -> Iterator[bytes]:
+        streamed.offset = self._offset
+        yield self._emit(records.local_header(streamed.member))
+
+    def _emit_block(self, streamed: _Streamed, block: Block, compressed: bytes | None) -> Iterator[bytes]:
+        parts = stored(block.data) if compressed is None else (compressed,)
+        for part in parts:
+            streamed.member.compressed_bytes += len(part)
+            yield self._emit(part)
+        self._blocks.give_back(block)
+
+    def _emit_end(self, streamed: _Streamed) -> Iterator[bytes]:
+        member = streamed.member
+        member.compressed_bytes += len(LAST_BLOCK)
+        if streamed.sound:
+            self._directory.add(records.central_header(member, streamed.offset))
+        yield self._emit(LAST_BLOCK + records.descriptor(member))
+
+    def _emit(self, data: bytes) -> bytes:
+        self._offset += len(data)
+        return data
+
+    def _end(self) -> Iterator[bytes]:
+        if self._manifest:
+            yield self._emit(self._manifest(self._report))
+        begin = self._offset
+        yield from self._directory.chunks()
+        size_bytes = self._directory.size_bytes
+        yield records.end_of_archive(self._directory.entries, size_bytes, begin, self._options.comment)
+
+    def _count_file(self, entry: Entry, size_bytes: int) -> None:
+        self._report.files += 1
+        self._report.size_bytes += size_bytes
+        if _has_changed(entry, size_bytes):
+            self._report.leave_out(entry.name, "changed while read")
+
+
+def _read(fd: int, size_bytes: int) -> bytes:
+    """So many bytes, fewer at the end of the file. Raises OSError."""
+    data = os.read(fd, size_bytes)
+    while len(data) < size_bytes and (more := os.read(fd, size_bytes - len(data))):
+        data += more
+    return data
+
+
+def _has_changed(entry: Entry, size_bytes: int) -> bool:
+    try:
+        after = os.fstat(entry.fd)
+    except OSError:
+        return True  # ESTALE: its server has replaced it
+    return after.st_mtime_ns != entry.stat.st_mtime_ns or after.st_size != size_bytes

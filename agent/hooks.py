@@ -1,0 +1,255 @@
+"""Commands of the device's owner around a job: they dump a database, stop and start a service.
+
+A hook is a process group of its own, without a terminal, without a shell, without the agent's secrets.
+When the hook has ended, by itself or not, what is left of its group is killed, so that nothing of it
+works on after the job. Only a process that began a session of its own stays: a service that a hook is to
+leave running is started by the service manager, or with setsid(1).
+"""
+
+import errno
+import os
+import select
+import shlex
+import signal
+import subprocess
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+
+import structlog
+
+from agent.base.durations import format_duration
+from agent.base.errors import HookFailed
+from agent.base.redaction import redact_text
+from agent.transfer.cancel import CancelToken
+
+log = structlog.get_logger(__name__)
+
+Condition = Callable[[], bool]
+
+GRACE_S = 0.5
+"""From SIGTERM to SIGKILL; with `KILL_S` below the second in which a cancelled job has to end."""
+KILL_S = 0.3
+"""How long the killed are waited for."""
+LOGGED_LINES = 2000
+"""A hook that says more has the rest counted: it must not wash everything else out of the log."""
+LINE_BYTES = 1000
+TAIL_LINES = 5
+TAIL_CHARACTERS = 240
+
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_INHERITED = {"PATH": _PATH, "LANG": "C.UTF-8", "HOME": "/"}
+# The end of a process is polled for: pidfds, which could be waited for, are younger than many devices.
+_SHORTEST_POLL_S, _LONGEST_POLL_S = 0.001, 0.05
+_PIPE_BYTES = 1 << 16
+
+
+@dataclass(frozen=True, slots=True)
+class Hook:
+    """A command and how long it may take."""
+
+    name: str
+    """The setting that it comes from, for messages: `backupCmd`."""
+    command: str = field(repr=False)
+    """The path of an executable, spaces and all, or a command line in a shell's quoting.
+
+    A program without a slash is looked for in PATH; a relative path counts from the agent's directory.
+    """
+    timeout_s: float
+
+
+def run_hook(hook: Hook, directory: Path, environment: Mapping[str, str], token: CancelToken) -> None:
+    """Run `hook` in `directory` and return when it has succeeded.
+
+    It sees PATH, LANG and HOME of the agent, and `environment`. What it says is logged line by line.
+    Raises `HookFailed` when it cannot be started, ends with another status than 0, is killed, or takes
+    longer than its limit, and `Cancelled` within a second after `token` was cancelled.
+    """
+    token.check()
+    words = _words(hook)
+    # The arguments stay out of what leaves the device: they may hold a password.
+    title = f"{hook.name} '{os.path.basename(words[0])}'"
+    process = _start(title, words, directory, environment)
+    log.info("hook started", hook=hook.name, program=words[0], pid=process.pid)
+    started_s = time.monotonic()
+    assert process.stdout
+    with process.stdout as pipe:
+        output = _Output(pipe.fileno(), _Lines(hook.name))
+        too_late = _after(hook.timeout_s)
+        try:
+            in_time = output.read_until(
+                lambda: _has_ended(process), lambda: token.event.is_set() or too_late()
+            )
+        finally:
+            status = _end(process, output)
+    log.info("hook ended", hook=hook.name, status=status, seconds=round(time.monotonic() - started_s, 3))
+    token.check()
+    if not in_time:
+        limit = format_duration(timedelta(seconds=hook.timeout_s))
+        raise HookFailed(f"{title} ran longer than {limit}{output.lines.tail()}")
+    if status:
+        how = f"ended with exit status {status}" if status > 0 else f"was killed by signal {-status}"
+        raise HookFailed(f"{title} {how}{output.lines.tail()}")
+
+
+def _words(hook: Hook) -> list[str]:
+    if "/" in hook.command and os.path.isfile(hook.command):
+        return [os.path.abspath(hook.command)]
+    try:
+        words = shlex.split(hook.command)
+    except ValueError as error:
+        raise HookFailed(f"{hook.name} cannot be started: a quote or a backslash is left open") from error
+    if not words:
+        raise HookFailed(f"{hook.name} cannot be started: the command is empty")
+    if "/" in words[0]:
+        words[0] = os.path.abspath(words[0])  # or it would count from the hook's directory
+    return words
+
+
+def _start(
+    title: str, words: list[str], directory: Path, environment: Mapping[str, str]
+) -> subprocess.Popen[bytes]:
+    inherited = {name: os.environ.get(name) or default for name, default in _INHERITED.items()}
+    try:
+        return subprocess.Popen(
+            words, bufsize=0, cwd=directory, env=inherited | dict(environment), start_new_session=True,
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+    except OSError as error:
+        raise HookFailed(f"{title} cannot be started: {_reason(error, words[0], directory)}") from error
+    except ValueError as error:  # NUL, or half of a surrogate pair
+        reason = "its arguments or its environment hold a character that no program can be given"
+        raise HookFailed(f"{title} cannot be started: {reason}") from error
+
+
+def _reason(error: OSError, program: str, directory: Path) -> str:
+    if not os.access(directory, os.X_OK):
+        return "its working directory is missing or must not be entered"
+    if error.errno == errno.ENOENT:
+        return "its interpreter was not found" if os.path.exists(program) else "not found"
+    if error.errno == errno.EACCES:
+        return "not executable"
+    if error.errno == errno.ENOEXEC:
+        return "neither a program of this machine nor a script that begins with #!"
+    return os.strerror(error.errno) if error.errno else "no reason given"
+
+
+def _has_ended(process: subprocess.Popen[bytes]) -> bool:
+    """Without reaping it: as long as it is a zombie, its number, the group's, is given to nobody else."""
+    return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
+
+def _signal_group(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
+    # Refused where all that is left belongs to another user: a hook that calls sudo.
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, number)
+
+
+def _end(process: subprocess.Popen[bytes], output: "_Output") -> int | None:
+    """End the whole group and return the hook's own status; None when it cannot be killed.
+
+    The pipe is read on: somebody who waits for room in it cannot end, and the last of the group to end
+    is the last to hold it, unless it has none of it or has left the group.
+    """
+    if not _has_ended(process):
+        _signal_group(process, signal.SIGTERM)
+        output.read_until(lambda: _has_ended(process), _after(GRACE_S))
+    _signal_group(process, signal.SIGKILL)
+    output.read_until(lambda: output.at_end and _has_ended(process), _after(KILL_S))
+    output.lines.close()
+    if _has_ended(process):
+        return process.wait()
+    log.error("hook cannot be killed and is left alone", pid=process.pid)
+    threading.Thread(target=process.wait, name=f"reap-{process.pid}", daemon=True).start()
+    return None
+
+
+def _after(delay_s: float) -> Condition:
+    """True from `delay_s` after this call on."""
+    due_s = time.monotonic() + delay_s
+    return lambda: time.monotonic() >= due_s
+
+
+class _Output:
+    """The reading end of a hook's pipe, which never blocks for longer than a poll."""
+
+    def __init__(self, descriptor: int, lines: "_Lines") -> None:
+        self.lines = lines
+        self.at_end = False
+        self._descriptor = descriptor
+        self._poller = select.poll()
+        self._poller.register(descriptor, select.POLLIN)
+        self._wait_s = _SHORTEST_POLL_S
+
+    def read_until(self, done: Condition, stop: Condition) -> bool:
+        """Read until `done`, or until `stop`; which of the two it was."""
+        while not done():
+            if stop():
+                return False
+            self._read()
+        return True
+
+    def _read(self) -> None:
+        """Take what there is, or wait a moment; at the end of the output there is only the moment."""
+        ready = self._poller.poll(self._wait_s * 1000)
+        self._wait_s = min(self._wait_s * 2, _LONGEST_POLL_S)
+        if not ready:
+            return
+        if chunk := os.read(self._descriptor, _PIPE_BYTES):
+            self.lines.feed(chunk)
+            return
+        self.at_end = True
+        self._poller.unregister(self._descriptor)
+        self._wait_s = _SHORTEST_POLL_S  # most hooks end right after their output
+
+
+class _Lines:
+    """Makes lines of chunks: logs them, and keeps the last few. Bounded, whatever comes."""
+
+    def __init__(self, hook_name: str) -> None:
+        self._hook_name = hook_name
+        self._partial = b""
+        self._last: deque[bytes] = deque(maxlen=TAIL_LINES)
+        self._count = 0
+
+    def feed(self, chunk: bytes) -> None:
+        # A progress bar ends its lines with a carriage return.
+        first, *rest = chunk.replace(b"\r", b"\n").split(b"\n")
+        self._partial = (self._partial + first)[: LINE_BYTES + 1]
+        for piece in rest:
+            self._take(self._partial)
+            self._partial = piece[: LINE_BYTES + 1]
+
+    def close(self) -> None:
+        """Nothing more will come: what is there is a line, too."""
+        self._take(self._partial)
+        self._partial = b""
+        if self._count > LOGGED_LINES:
+            log.warning("hook said too much", hook=self._hook_name, unlogged=self._count - LOGGED_LINES)
+
+    def _take(self, line: bytes) -> None:
+        if not line or line.isspace():
+            return
+        self._last.append(line)
+        self._count += 1
+        if self._count <= LOGGED_LINES:
+            log.info("hook output", hook=self._hook_name, line=_printable(line))
+
+    def tail(self) -> str:
+        """The last lines as the end of a message, or nothing where there are none."""
+        # Secrets are found by what stands before them: look for them before anything is cut off.
+        text = " | ".join(redact_text(_printable(line)) for line in self._last)
+        if len(text) > TAIL_CHARACTERS:
+            text = f"…{text[1 - TAIL_CHARACTERS :]}"
+        return f": {text}" if text else ""
+
+
+def _printable(line: bytes) -> str:
+    text = line[:LINE_BYTES].decode("utf-8", "replace")
+    cut = "…" if len(line) > LINE_BYTES else ""
+    return "".join(letter if letter.isprintable() else " " for letter in text).strip() + cut

@@ -1,0 +1,178 @@
+"""Is a command allowed, and can it work? Decided before it is accepted, without network and in no time.
+
+Everything that the device already knows to be wrong is refused here with a 400: a directory outside the
+access mode, options that the provider cannot use, a stick that is not plugged in. What a setting `allow.*`
+forbids is refused with a 403: an operation, a host, a bucket.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+import providers
+from agent import __version__
+from agent.base.errors import AccessForbidden
+from agent.base.job import archive_name
+from agent.base.refusals import Reason, Refused
+from agent.base.roots import Root
+from agent.base.text import readable
+from agent.jobs.filesystem_probe import Looks, NoAnswer
+from agent.jobs.output_file import output_place
+from agent.jobs.requests import Parameters
+from agent.save import access
+from agent.settings import Settings
+from agent.transfer.connections import Connections
+from agent.transfer.context import Destination
+from providers.allow import EVERYTHING, Allow
+from providers.api import Limits, Listing, Preflight, Target, check_name
+from providers.errors import BadOptions, NotAllowed, StorageError
+from providers.free_space import Reserve
+
+Result = TypeVar("Result")
+
+_ENCRYPTING_BUFFER_BYTES = 8 << 20
+"""For the parts of an upload, half of what is usual: the library that encrypts needs the other half."""
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """A command that may run: first `record`, in the journal's transaction, then `begin`."""
+
+    job_id: str | None
+    record: Callable[[], None]
+    begin: Callable[[], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """The device's own rules, from its settings. Belongs to the main thread."""
+
+    settings: Settings
+    looks: Looks = field(default_factory=Looks)
+
+    def operation(self, name: str) -> None:
+        """Raise `Refused` (FORBIDDEN) when no command may ask for this operation."""
+        if not {EVERYTHING, name} & set(self.settings.allow.operations):
+            message = f"operation '{name}' is not allowed on this device (allow.operations)"
+            raise Refused(Reason.FORBIDDEN, message)
+
+    def directory(self, parameters: Parameters, *, must_exist: bool) -> Path:
+        """The resolved directory to save or to restore into. Raises `Refused`."""
+        shown = shown_directory(parameters, self.settings)
+        return look(self.looks, shown, partial(self.find, parameters, must_exist))
+
+    def find(self, parameters: Parameters, must_exist: bool) -> Path:
+        """The same, for whoever may wait for a file system."""
+        settings = self.settings
+        if not parameters.directory and not settings.dir:
+            message = "no directory: give option 'backup.dir', or set 'dir' on the device"
+            raise Refused(Reason.INVALID, message)
+        configured = str(settings.dir.absolute()) if settings.dir else None
+        try:
+            path = access.resolve(parameters.directory, configured, settings.mode, must_exist)
+            access.refuse_inside(path, settings.storage)
+        except AccessForbidden as error:
+            raise Refused(Reason.CANNOT, str(error)) from error
+        return path
+
+    def destination(
+        self,
+        parameters: Parameters,
+        connections: Connections,
+        default_name: str | None,
+        metadata: Mapping[str, str] | None = None,
+        *,
+        encrypted: bool = False,
+    ) -> Destination:
+        """The place that the options name, opened. Raises `Refused`.
+
+        The object is called as the options say, else `default_name`; with None for that it is to be
+        found by listing, which some places cannot. What is encrypted on its way there gets less memory.
+        """
+        name = parameters.provider
+        if name is None:
+            raise Refused(Reason.INVALID, "option 'storage.provider' is missing")
+        try:
+            factory = providers.factory(name)
+            limits = self._limits(connections)
+            storage = factory(
+                parameters.options,
+                replace(limits, buffer_bytes=_ENCRYPTING_BUFFER_BYTES) if encrypted else limits,
+            )
+            if isinstance(storage, Preflight):
+                target = parameters.options.get("local.target")
+                shown = f"target '{target}'" if target else f"the place of provider '{name}'"
+                look(self.looks, shown, partial(storage.preflight, default_name is not None))
+            key = factory.name_option
+            chosen = (
+                parameters.options.get(key) if key else default_name or archive_name(datetime.now(UTC), "")
+            )
+            if chosen and key:
+                check_name(chosen, key)
+            if not chosen and default_name is None and not isinstance(storage, Listing):
+                raise BadOptions({str(key): "is missing"})
+        except BadOptions as error:
+            raise Refused(Reason.INVALID, str(error)) from error
+        except NotAllowed as error:
+            raise Refused(Reason.FORBIDDEN, str(error)) from error
+        except (StorageError, providers.MissingExtra) as error:
+            raise Refused(Reason.CANNOT, str(error)) from error
+        return Destination(storage, factory.needs_size, chosen or default_name, metadata or {})
+
+    def output(self, parameters: Parameters, roots: Iterable[Root], connections: Connections) -> Destination:
+        """The file that somebody at the device wants the archive of `roots` in; replaced in one step.
+
+        Raises `Refused`, also when the agent may not write there.
+        """
+        if parameters.provider:
+            message = "give an output file, or another destination, not both"
+            raise Refused(Reason.INVALID, message)
+        outside = (Root("", self.settings.storage.absolute()), *roots)
+        opened = partial(output_place, parameters.output, outside, self._limits(connections))
+        return look(self.looks, f"output '{readable(parameters.output)}'", opened)
+
+    def _limits(self, connections: Connections) -> Limits:
+        transfer = self.settings.transfer
+        given = self.settings.allow
+        allow = Allow(given.hosts, given.buckets, loopback=given.loopback, plain_http=given.plain_http)
+        return Limits(
+            connect_timeout_s=transfer.connect_timeout.total_seconds(),
+            read_timeout_s=transfer.read_timeout.total_seconds(),
+            ca_file=self.settings.server_cert,
+            checksum=self.settings.checksum,
+            proxy=transfer.proxy.get_secret_value() or None,
+            allow=allow,
+            connect=partial(connections.open, check=allow.check_address),
+            connect_proxy=connections.open,
+            targets={name: Target(t.path, t.mount) for name, t in self.settings.targets.items()},
+            reserve=Reserve(self.settings.storage, self.settings.storage_reserve),
+        )
+
+
+def look(looks: Looks, shown: str, action: Callable[[], Result]) -> Result:
+    """What `action` finds in a file system. Raises what it does; `Refused` without an answer."""
+    try:
+        return looks.look(shown, action)
+    except NoAnswer as error:
+        message = f"{shown} does not answer: is its file server there?"
+        raise Refused(Reason.CANNOT, message) from error
+
+
+def shown_directory(parameters: Parameters, settings: Settings) -> str:
+    if parameters.directory:
+        return f"backup.dir '{readable(parameters.directory)}'"
+    return f"dir '{settings.dir}'"
+
+
+def device_tag(device_id: str) -> str:
+    """The part of an archive's name that says whose it is."""
+    return hashlib.sha256(device_id.encode()).hexdigest()[:8]
+
+
+def metadata(correlation_id: str, device_id: str) -> dict[str, str]:
+    """What is stored beside the archive where the place can."""
+    return {"correlation-id": correlation_id, "device": device_id, "agent": f"edge-backup/{__version__}"}

@@ -1,0 +1,154 @@
+"""Backups: a command becomes an order for `agent.save.pipeline`, and its result the end of the job.
+
+Belongs to the main thread.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
+
+from agent import __version__
+from agent.base.job import ENCRYPTED, PLAIN, Job, Kind
+from agent.base.roots import Root
+from agent.formats.zip.manifest import Origin
+from agent.jobs.admission import Admission, Admitted, device_tag, metadata
+from agent.jobs.encryption import encryption_for
+from agent.jobs.job_options import archive_options, hook
+from agent.jobs.labels import read_label
+from agent.jobs.last_archives import KeptArchives, skip_key
+from agent.jobs.queries.history import History
+from agent.jobs.queries.skipped import LeftOut
+from agent.jobs.requests import BACKUP_DATA_TYPES, BACKUP_PATHS, BACKUP_STORE, Parameters
+from agent.jobs.runner import Runner
+from agent.jobs.selection import Selecting, refuse_choosing
+from agent.jobs.staged_archives import Staged
+from agent.jobs.staging import Staging
+from agent.jobs.stores import store_fact, with_store
+from agent.jobs.upload_requests import Offers
+from agent.jobs.worker import Outcome
+from agent.journal import Journal
+from agent.save.pipeline import BackupOrder, BackupResult, about, backup
+from agent.save.walk import Part
+from agent.settings import Settings
+
+
+class Backups:
+    def __init__(
+        self, settings: Settings, journal: Journal, runner: Runner, *, staging: Staging, offers: Offers
+    ) -> None:
+        self._settings, self._runner = settings, runner
+        self._staging, self._offers = staging, offers
+        self._admission, self._selecting = Admission(settings), Selecting(settings)
+        self._left_out = LeftOut(journal)
+        self._kept, self._history = KeptArchives(journal), History(journal)
+
+    def backup(self, parameters: Parameters, device_id: str) -> Admitted:
+        """Admit a backup. Raises `Refused`."""
+        settings = self._settings
+        parameters = with_store(parameters, settings, BACKUP_STORE)
+        job, tools = self._runner.new_job(Kind.BACKUP, parameters)
+        collect = hook(settings, "backupCmd", settings.backup_cmd, job)
+        parts = self._collected(job, parameters) if collect else self._selecting.for_backup(parameters)
+        roots = [part.root for part in parts]
+        encrypt = encryption_for(parameters, settings.encryption)
+        label = read_label(parameters, job.started)
+        path = self._staging.free_path(
+            device_tag(device_id), ENCRYPTED if encrypt else PLAIN, label.name, self._history.knows_archive
+        )
+        destination = None
+        staged = Staged(path, options=parameters.prefixed("options."))
+        if parameters.output:
+            destination = self._admission.output(parameters, roots, tools.connections)
+        elif parameters.provider:
+            about_it = metadata(job.correlation_id, device_id)
+            destination = self._admission.destination(
+                parameters, tools.connections, path.name, about_it, encrypted=encrypt is not None
+            )
+        else:
+            self._offers.check_fits(staged, job.correlation_id)
+        key = skip_key(parameters, roots, settings)
+        facts = label.facts() | store_fact(parameters, BACKUP_STORE)
+        self._runner.refuse_when_busy(*(root.directory for root in roots))
+        order = BackupOrder(
+            parts=parts,
+            own_storage=settings.storage,
+            staged=path,
+            destination=destination,
+            options=archive_options(settings),
+            strict=settings.strict_backup,
+            checksum=settings.checksum,
+            skip_unchanged=key is not None,
+            last=self._kept.last(key) if key else None,
+            expected_bytes=self._expected_bytes(roots),
+            reserve_bytes=settings.storage_reserve,
+            collect=collect,
+            encrypt=encrypt,
+            origin=Origin(
+                device_id,
+                f"edge-backup/{__version__}",
+                job.started,
+                job.correlation_id,
+                label,
+                () if collect else tuple(part.root for part in parts),
+            ),
+        )
+        return self._runner.admitted(
+            job,
+            tools,
+            directory=roots[0].directory,
+            destination=destination,
+            work=partial(backup, order),
+            ended=partial(self._ended, job, None if destination else staged, key, facts),
+        )
+
+    def _expected_bytes(self, roots: Sequence[Root]) -> int | None:
+        """As much as the last time, where all of one directory is saved again."""
+        directory = roots[0].directory
+        return self._history.content_bytes(directory) if roots == [Root("", directory)] else None
+
+    def _collected(self, job: Job, parameters: Parameters) -> tuple[Part, ...]:
+        refuse_choosing(parameters, "backupCmd", BACKUP_DATA_TYPES, BACKUP_PATHS)
+        return (self._selecting.part(Root("", self._staging.work_directory(job.id)), parameters),)
+
+    def _ended(
+        self,
+        job: Job,
+        staged: Staged | None,
+        key: str | None,
+        facts: Mapping[str, Any],
+        outcome: Outcome[BackupResult],
+    ) -> None:
+        result = outcome.result
+        if result is None:
+            self._runner.end(job.failed(datetime.now(UTC), outcome.code, outcome.message), **facts)
+            return
+
+        def also() -> None:
+            if staged:
+                made = replace(staged, size_bytes=result.size_bytes, sha256=result.sha256)
+                self._offers.add(made, job.correlation_id)
+            self._left_out.remember(job.id, result.report.unexportable)
+            if key and result.kept:
+                self._kept.remember(key, result.kept)
+
+        stored = result.stored
+        self._runner.end(
+            job.finished(datetime.now(UTC), about(result)), also, **_facts(result), **facts,
+            archive=stored.name if stored else staged.path.name if staged else "",
+            place=stored.place if stored else str(staged and staged.path),
+        )  # fmt: skip
+
+
+def _facts(result: BackupResult) -> dict[str, object]:
+    """What the history keeps. Where nothing had changed, nothing was counted."""
+    report = result.report
+    facts: dict[str, object] = {
+        "excluded": report.excluded,
+        "unexportable": report.left_out,
+        "archive_bytes": result.size_bytes,
+    }
+    if not result.skipped:
+        facts |= {"files": report.files, "content_bytes": report.size_bytes, "sha256": result.sha256}
+    return facts

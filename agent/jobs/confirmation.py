@@ -1,0 +1,159 @@
+"""The restore on trial: how long it may still be confirmed, and what `confirm` makes of it.
+
+There is at most one, the job that runs. How much time is left is noted in the journal now and then, so that
+it counts on over restarts and boots. Belongs to the main thread.
+"""
+
+import json
+import sqlite3
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
+
+import structlog
+
+from agent.base.clock import BootClock
+from agent.base.countdown import note_interval_s
+from agent.base.durations import format_duration
+from agent.base.errors import NotConfirmed
+from agent.base.job import CONFIRMED, ON_TRIAL, VERDICT, Job, State
+from agent.base.refusals import Reason, Refused
+from agent.base.text import clipped
+from agent.jobs.admission import Admitted
+from agent.jobs.job_options import health_hook
+from agent.jobs.progress import Monitor
+from agent.jobs.requests import Parameters
+from agent.jobs.worker import Tools
+from agent.journal import Journal
+from agent.mailbox import Mailbox, Timer
+from agent.restore.commit_confirmed import Trial, TrialNote
+from agent.settings import Settings
+from agent.transfer.context import Command
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class _OnTrial:
+    job: Job
+    tools: Tools
+    trial: Trial
+    note: TrialNote
+    over: bool = False
+    """Whether it is taken back: a `confirm` is too late."""
+
+
+class Trials:
+    def __init__(self, settings: Settings, journal: Journal, mailbox: Mailbox, monitor: Monitor) -> None:
+        self._settings, self._journal, self._mailbox, self._monitor = settings, journal, mailbox, monitor
+        self._clock = BootClock()
+        self._current: _OnTrial | None = None
+        self._timer: Timer | None = None
+
+    @property
+    def waiting(self) -> bool:
+        return self._current is not None
+
+    def trial(self, job: Job, tools: Tools, within_s: float | None) -> Trial | None:
+        """What decides of this restore when it is in place; None when nothing and nobody is to be asked."""
+        health = health_hook(self._settings, job)
+        if health is None and within_s is None:
+            return None
+        return self._made(job, tools, TrialNote(within_s), health)
+
+    def left(self, job: Job, tools: Tools) -> Trial:
+        """The same for one that an earlier run of the agent left."""
+        rows = self._journal.read(
+            "SELECT key, value FROM checkpoints WHERE owner = :owner", {"owner": job.id}
+        )
+        known = dict(rows)
+        note = TrialNote.from_text(known[ON_TRIAL])
+        trial = self._made(job, tools, note, health_hook(self._settings, job))
+        if CONFIRMED in known:
+            trial.decision.confirm()
+        return trial
+
+    def _made(self, job: Job, tools: Tools, note: TrialNote, health: Command | None) -> Trial:
+        trial = Trial(note, lambda note: self._mailbox.post(partial(self._began, entry, note)), health)
+        entry = _OnTrial(job, tools, trial, note)
+        return trial
+
+    def _began(self, entry: _OnTrial, note: TrialNote) -> None:
+        entry.note, self._current = note, entry
+        log.info("restore on trial", job=entry.job.id, correlation_id=entry.job.correlation_id)
+        self._look(entry)
+
+    def ended(self) -> None:
+        """The job is over, or the agent stops."""
+        self._current = None
+        if self._timer:
+            self._timer.cancel()
+
+    def _look(self, entry: _OnTrial) -> None:
+        """Refuse it when time is up; otherwise note what is left, and come back."""
+        within_s = entry.note.within_s
+        if self._current is not entry or within_s is None:
+            return
+        entry.note = entry.note.counted(self._clock)
+        assert entry.note.countdown
+        left_s = entry.note.countdown.left_s
+        self._monitor.ends_in(left_s)
+        if left_s <= 0:
+            entry.over = True
+            within = format_duration(timedelta(seconds=within_s))
+            entry.trial.decision.refuse(NotConfirmed(f"not confirmed within {within}: the old data is back"))
+            return
+        self._note(entry)
+        wait_s = min(left_s, note_interval_s(within_s))
+        self._timer = self._mailbox.call_later(wait_s, partial(self._look, entry))
+
+    def _note(self, entry: _OnTrial) -> None:
+        try:
+            with self._journal.transaction() as db:
+                db.execute(
+                    "UPDATE checkpoints SET value = ? WHERE owner = ? AND key = ?",
+                    (entry.note.to_text(), entry.job.id, ON_TRIAL),
+                )
+        except sqlite3.Error:
+            log.exception("the journal cannot be written: a reboot would give more time", job=entry.job.id)
+
+    # Confirming
+
+    def confirm(self, parameters: Parameters, _device_id: str) -> Admitted:
+        """Admit that what is restored stays. Raises `Refused` (NOT_FOUND)."""
+        wanted, entry = parameters.correlationid, self._current
+        if entry is None or wanted not in ("", entry.job.correlation_id, entry.job.id):
+            raise Refused(Reason.NOT_FOUND, self._why_not(wanted))
+        if entry.over or entry.tools.token.event.is_set():
+            raise Refused(Reason.NOT_FOUND, "too late: the restore is being taken back")
+
+        def begin() -> None:
+            if self._timer:
+                self._timer.cancel()
+            entry.trial.decision.confirm()
+
+        return Admitted(entry.job.id, partial(self._record, entry), begin)
+
+    def _record(self, entry: _OnTrial) -> None:
+        """From here on no restart makes the confirmation undone: only a health command may."""
+        with self._journal.transaction() as db:
+            db.execute("REPLACE INTO checkpoints VALUES (?, ?, 'yes')", (entry.job.id, CONFIRMED))
+
+    def cancelling(self, correlation_id: str, code: str, message: str) -> None:
+        """Inside the journal's transaction: a cancel that was answered leads back after a crash, too."""
+        entry = self._current
+        if entry is None or entry.job.correlation_id != correlation_id or entry.trial.decision.is_confirmed:
+            return
+        with self._journal.transaction() as db:
+            verdict = json.dumps([code, message])
+            db.execute("REPLACE INTO checkpoints VALUES (?, ?, ?)", (entry.job.id, VERDICT, verdict))
+
+    def _why_not(self, wanted: str) -> str:
+        shown = f" with id '{clipped(wanted, 80)}'" if wanted else ""
+        row = self._journal.read(
+            "SELECT message FROM jobs WHERE state = :failed AND kind = 'restore'"
+            " AND (correlation_id = :id OR id = :id) ORDER BY rowid DESC LIMIT 1",
+            {"failed": State.FAILED, "id": wanted},
+        ).fetchone()
+        late = f"; that restore was taken back: {clipped(row[0], 200)}" if row else ""
+        return f"no restore{shown} is on trial{late}"

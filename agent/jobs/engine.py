@@ -1,0 +1,212 @@
+"""The job engine: jobs, uploads and the schedule over one journal, and the table of what they can do.
+
+It knows nothing of how a command came or who is told; the faces around it are built by `agent.service`.
+Belongs to the main thread.
+"""
+
+from functools import partial
+from typing import Any, Protocol
+
+import structlog
+
+from agent.base.clock import BootClock
+from agent.base.refusals import Reason, Refused
+from agent.jobs.admission import Admitted
+from agent.jobs.backup import Backups
+from agent.jobs.cancelling import cancel
+from agent.jobs.confirmation import Trials
+from agent.jobs.operations import Inquiry, Operation, Operations, Question
+from agent.jobs.periodic import Periodic, ScheduleListener
+from agent.jobs.preview import Previews
+from agent.jobs.preview_record import PreviewNotes
+from agent.jobs.progress import Monitor
+from agent.jobs.prune import Prunes
+from agent.jobs.queries.health import Health
+from agent.jobs.queries.history import History
+from agent.jobs.queries.info import Info
+from agent.jobs.queries.status import Status
+from agent.jobs.recovery import Aftermath
+from agent.jobs.recurring import Recurring
+from agent.jobs.requests import BACKUP_STORE, Parameters
+from agent.jobs.restore import Restores
+from agent.jobs.restore_recovery import Recovered, Recovery
+from agent.jobs.runner import JobListener, Runner
+from agent.jobs.staging import Staging
+from agent.jobs.upload_queue import UploadListener, Uploads
+from agent.jobs.verify import Verifications
+from agent.jobs.worker import Workers
+from agent.journal import DEVICE, Journal
+from agent.mailbox import Mailbox
+from agent.mqtt.hono import Identity
+from agent.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+
+class Listener(JobListener, UploadListener, ScheduleListener, Protocol):
+    """Whoever tells the world, and knows who the device is to it."""
+
+    auto_upload: dict[str, Any]
+    """What was said of the schedule last."""
+
+    @property
+    def identity(self) -> Identity: ...
+
+
+class Engine:
+    """`listener` is told of everything that happens."""
+
+    def __init__(
+        self, settings: Settings, mailbox: Mailbox, *, staging: Staging, journal: Journal, listener: Listener
+    ) -> None:
+        """Also brings the data into order that an earlier run left. Raises OSError and sqlite3.Error."""
+        self._settings, self._journal, self._listener = settings, journal, listener
+        notes = PreviewNotes(journal, BootClock())
+        staging.remove_incomplete()
+        recovery = Recovery(journal, mailbox, self._recovered_late)
+        recovered = recovery.begin(
+            [target.path for target in settings.targets.values()],
+            waiting=notes.after_start(keep=settings.restore.keep_preview),
+        )
+        self.history = History(journal)
+        self._patience_s = settings.hook_timeout.total_seconds()
+        self._workers = Workers(journal, mailbox, settings.transfer, settings.job_timeout)
+        self.uploads = Uploads(
+            settings, journal, self._workers, staging=staging, listener=listener, post=mailbox.post
+        )
+        self.monitor = Monitor()
+        self._info = Info(settings, mailbox, self.monitor)
+        self.health = Health(journal, self.history, settings.rpo, mailbox.call_later)
+        self._runner = Runner(
+            settings,
+            journal,
+            self._workers,
+            listener=listener,
+            later=mailbox.call_later,
+            monitor=self.monitor,
+            recovering=recovery.directories,
+        )
+        self._backups = Backups(settings, journal, self._runner, staging=staging, offers=self.uploads.offers)
+        self._trials = Trials(settings, journal, mailbox, self.monitor)
+        self._previews = Previews(
+            settings, journal, self._runner, self._workers, mailbox=mailbox, notes=notes, trials=self._trials
+        )
+        self.status = Status(self.monitor, self.history, notes)
+        self._restores = Restores(
+            settings,
+            self._runner,
+            staging=staging,
+            trials=self._trials,
+            previews=self._previews,
+            recovery=recovery,
+        )
+        self._previews.restored = self._restores.ended
+        self._aftermath = Aftermath(
+            recovered,
+            journal,
+            listener,
+            mailbox.call_later,
+            runner=self._runner,
+            restores=self._restores,
+            uploads=self.uploads,
+        )
+        self._periodic = Periodic(settings, journal, mailbox, listener=listener, backup=self._periodic_backup)
+        self._verifications = Verifications(settings, journal, self._runner, staging=staging)
+        drills = settings.verify.period
+        self._drills = Recurring("verify", drills, journal, mailbox, self._drill) if drills else None
+        self.prunes = Prunes(settings, journal, mailbox, self._workers)
+        listener.auto_upload = self._periodic.auto_upload
+
+    def operations(self) -> Operations:
+        """All that can be asked for."""
+        commands: dict[str, Operation] = {
+            "backup": self._backups.backup,
+            "restore": self._restores.restore,
+            "verify": self._verifications.verify,
+            "start": self.uploads.start,
+            "trigger": self.uploads.offers.trigger,
+            "cancel": partial(cancel, [self._runner, self.uploads], self._trials.cancelling),
+            "activate": self._periodic.activate,
+            "deactivate": self._periodic.deactivate,
+            "finalize": self._previews.finalize,
+            "discard": self._previews.discard,
+            "confirm": self._trials.confirm,
+        }
+        questions: dict[str, Question] = {
+            "status": self.status.status,
+            "history": self.history.history,
+            "describe": self.history.describe,
+        }
+        inquiries: dict[str, Inquiry] = {"info": self._info.info}
+        return Operations(commands, questions, inquiries)
+
+    def begin(self) -> None:
+        """Take up what an earlier run left undone."""
+        self._aftermath.written(self._settle_in)
+        self._aftermath.begin()
+
+    def _settle_in(self) -> None:
+        self.uploads.offers.adopt()
+        self._previews.begin()
+
+    def identified(self) -> None:
+        """The device knows who it is: say what became of earlier jobs, and begin with the periodic ones."""
+        self._aftermath.written(self._begin_as_identified)
+
+    def _begin_as_identified(self) -> None:
+        self._aftermath.report()
+        device_id = self._listener.identity.device_id
+        self._periodic.begin(device_id)
+        if self._journal.recall(DEVICE) != device_id:
+            self._journal.note(DEVICE, device_id)
+        self.prunes.begin(device_id)
+        if self._drills:
+            self._drills.begin()
+
+    def _recovered_late(self, recovered: Recovered) -> None:
+        self._aftermath.late(recovered)
+
+    def _periodic_backup(self) -> None:
+        if self._settings.single_upload and not self.uploads.idle:
+            raise Refused(Reason.BUSY, "an upload is in progress, and singleUpload is set")
+        store = self._settings.schedule.store
+        parameters = Parameters(options={BACKUP_STORE: store} if store else {})
+        self.carry_out(self._backups.backup(parameters, self._listener.identity.device_id))
+
+    def _drill(self) -> bool:
+        """Verify the newest archive of the store in the settings; False when that is not possible now."""
+        assert self._drills
+        device_id = self._listener.identity.device_id
+        try:
+            self.carry_out(self._verifications.drill(device_id, self._drills.put_off))
+        except Refused as error:
+            log.info("verification put off", reason=error.message)
+            return False
+        return True
+
+    def carry_out(self, admitted: Admitted) -> None:
+        """Record what was admitted, and begin it. Raises sqlite3.Error, and then nothing has happened."""
+        with self._journal.transaction():
+            admitted.record()
+        self._listener.settled()
+        admitted.begin()
+
+    def idle(self) -> bool:
+        work = (self._runner, self.uploads, self._previews, self.prunes)
+        return all(each.idle for each in work)
+
+    def stop_waiting(self, message: str) -> None:
+        """Ask what only waits for somebody to end; it goes on when the agent is there again."""
+        if self._trials.waiting:
+            self._runner.stop(message)
+
+    def interrupt(self, message: str) -> None:
+        """Ask everything that runs to end; it will be reported as interrupted."""
+        self._runner.stop(message)
+        self.uploads.stop(message)
+
+    def stuck_workers(self, limit_s: float) -> list[str]:
+        """Threads that were told to end longer ago than that, and have not."""
+        # An afterRestoreCmd that is run after a cancel may take its time. A thread whose work has ended
+        # without it does no harm: it is not worth the work of others.
+        return self._workers.stuck(limit_s + self._patience_s, left_to_themselves=self.idle())

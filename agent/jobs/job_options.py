@@ -1,0 +1,112 @@
+"""What the settings say about how jobs are done, in the words of the job engine."""
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import structlog
+
+from agent.base.errors import JobError
+from agent.base.job import STOPPED, Job
+from agent.base.roots import Root
+from agent.formats.zip.survey import ArchiveLimits
+from agent.formats.zip.writer import ArchiveOptions
+from agent.hooks import Hook, run_hook
+from agent.restore import RestoreOptions
+from agent.restore.commit_confirmed import Trial
+from agent.restore.restore_target import Into
+from agent.settings import Settings
+from agent.transfer.cancel import CancelToken
+from agent.transfer.context import Command, Context
+
+log = structlog.get_logger(__name__)
+
+MAX_THREADS = 4
+
+
+def archive_options(settings: Settings) -> ArchiveOptions:
+    """`archive.*`; by default a thread for each core, of which more than four bring nothing."""
+    archive = settings.archive
+    threads = archive.threads or min(os.cpu_count() or 1, MAX_THREADS)
+    return ArchiveOptions(archive.level, archive.dialect, threads)
+
+
+def archive_limits(settings: Settings) -> ArchiveLimits:
+    """What an archive may hold that is restored, or verified."""
+    limits = settings.restore
+    return ArchiveLimits(max_files=limits.max_files, max_bytes=limits.max_size, max_ratio=limits.max_ratio)
+
+
+def restore_options(settings: Settings, mode: str) -> RestoreOptions:
+    limits = settings.restore
+    return RestoreOptions(
+        mode=mode,
+        limits=archive_limits(settings),
+        reserve_bytes=settings.storage_reserve,
+        owner=limits.owner,
+        special_bits=limits.special_bits,
+        own_storage=settings.storage,
+    )
+
+
+def hook(settings: Settings, name: str, command: str, job: Job, target: Path | None = None) -> Command | None:
+    """The command in the setting `name`, ready to be run for `job`; None when there is none.
+
+    It is told the operation, the correlation id and the directory: its own, or the `target` of a restore.
+    """
+    if not command:
+        return None
+    prepared = Hook(name, command, settings.hook_timeout.total_seconds())
+
+    def run(directory: Path, token: CancelToken) -> None:
+        environment = {
+            "EDGE_BACKUP_OPERATION": job.kind,
+            "EDGE_BACKUP_CORRELATION_ID": job.correlation_id,
+            "EDGE_BACKUP_DIRECTORY": os.fspath(target or directory),
+        }
+        run_hook(prepared, directory, environment, token)
+
+    return run
+
+
+def health_hook(settings: Settings, job: Job) -> Command | None:
+    """The command that says whether the device is well with what `job` has restored; None for no command."""
+    return hook(settings, "restore.healthCmd", settings.restore.health_cmd, job)
+
+
+def into(
+    settings: Settings,
+    job: Job,
+    roots: Mapping[int, Root],
+    made: list[Path],
+    mode: str,
+    *,
+    trial: Trial | None = None,
+) -> Into:
+    """Where a restore of `job` goes, and how: the settings' own part of it."""
+    directory = next(iter(roots.values())).directory
+    return Into(
+        roots,
+        made,
+        restore_options(settings, mode),
+        before=hook(settings, "beforeRestoreCmd", settings.before_restore_cmd, job, directory),
+        after=hook(settings, "afterRestoreCmd", settings.after_restore_cmd, job, directory),
+        trial=trial,
+    )
+
+
+def start_again(settings: Settings, job: Job, target: Path) -> Callable[[Context], None]:
+    """Work that runs afterRestoreCmd for a restore that a crash interrupted after beforeRestoreCmd."""
+    after = hook(settings, "afterRestoreCmd", settings.after_restore_cmd, job, target)
+
+    def work(context: Context) -> None:
+        try:
+            if after:
+                # A directory that the restore had made is gone again.
+                after(target if target.is_dir() else Path("/"), context.token)
+        except JobError:
+            log.exception("afterRestoreCmd failed after an interrupted restore", job=job.id)
+        if not context.token.interrupted:
+            context.checkpoint.pop(STOPPED, None)
+
+    return work

@@ -1,0 +1,67 @@
+"""The last archive in each place, for `skipUnchanged`. Belongs to the main thread."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import astuple
+
+from agent.base.redaction import is_secret_name
+from agent.base.roots import Root
+from agent.jobs.requests import BACKUP_PASSCODE, NAME, Parameters
+from agent.journal import Journal
+from agent.save.change_detection import Kept
+from agent.settings import Settings
+
+MOST_PLACES = 16
+"""Of so many the last archive is remembered; for older ones a backup is simply made."""
+_NOTE = "kept_archives"
+
+
+def skip_key(parameters: Parameters, roots: Iterable[Root], settings: Settings) -> str | None:
+    """What the last archive of `roots` in this place is remembered by; None when one is always made.
+
+    Always made is one without a place, one of what a command collects, and one for a passcode, which
+    could not be told from another. Raises `Refused`.
+    """
+    asked = parameters.skip_unchanged
+    wanted = settings.skip_unchanged if asked is None else asked
+    impossible = parameters.provider is None or settings.backup_cmd or BACKUP_PASSCODE in parameters.options
+    return place_key(parameters, roots, settings.encryption.recipients) if wanted and not impossible else None
+
+
+def place_key(parameters: Parameters, roots: Iterable[Root], recipients: Sequence[str]) -> str:
+    """One text for the same roots in one place. The archive's name counts: whoever gives another one
+    wants an archive of that name. Credentials do not: they are renewed all the time.
+    """
+    chosen = {
+        key: text
+        for key, text in parameters.options.items()
+        if key == NAME or not (key.startswith(("backup.", "options.", "info.")) or is_secret_name(key))
+    }
+    about = json.dumps(
+        [parameters.provider, list(map(_described, roots)), sorted(chosen.items()), list(recipients)]
+    )
+    return hashlib.sha256(about.encode()).hexdigest()
+
+
+def _described(root: Root) -> tuple[str, str, list[str] | None]:
+    return root.prefix, str(root.directory), None if root.names is None else sorted(root.names)
+
+
+class KeptArchives:
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+
+    def last(self, key: str) -> Kept | None:
+        fields = self._all().get(key)
+        return Kept(*fields) if fields else None
+
+    def remember(self, key: str, kept: Kept) -> None:
+        """Newest last; the oldest goes when there are too many."""
+        places = self._all()
+        places.pop(key, None)
+        places[key] = astuple(kept)
+        self._journal.note(_NOTE, json.dumps(dict(list(places.items())[-MOST_PLACES:])))
+
+    def _all(self) -> dict[str, tuple[str, str, int, str]]:
+        return dict(json.loads(self._journal.recall(_NOTE) or "{}"))

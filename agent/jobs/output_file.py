@@ -1,0 +1,49 @@
+"""The file that somebody at the device wants an archive in: it is replaced in one step, as in any target."""
+
+import os
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+from agent.base.refusals import Reason, Refused
+from agent.base.roots import Root
+from agent.base.text import readable
+from agent.transfer.context import Destination
+from providers.api import Limits, Target, check_name
+from providers.errors import BadOptions, StorageError
+from providers.local import Local
+
+
+def output_place(text: str, outside: Iterable[Root], limits: Limits) -> Destination:
+    """The file of the absolute path `text`, which must be `outside` of what is saved and of our own.
+
+    Raises `Refused`, also when the agent may not write there. May wait for a file system.
+    """
+    file = _resolved(text)
+    for root in outside:
+        directory = root.directory.resolve()
+        if file.is_relative_to(directory) and root.holds(str(file.relative_to(directory))):
+            message = f"must not be inside '{directory}': choose another directory"
+            raise _refused(text, Reason.INVALID, message)
+    target = str(file.parent)
+    try:
+        options = {"local.target": target, "local.name": file.name}
+        storage = Local(options, replace(limits, targets={target: Target(file.parent)}))
+        storage.preflight(True)
+    except (BadOptions, StorageError) as error:
+        raise _refused(text, Reason.CANNOT, f"cannot be written: {error}") from error
+    return Destination(storage, Local.needs_size, file.name)
+
+
+def _resolved(text: str) -> Path:
+    path = Path(text)
+    try:
+        if path.is_absolute():
+            return Path(os.path.realpath(path.parent)) / check_name(path.name)
+    except (BadOptions, ValueError, OSError) as error:  # such as a NUL
+        raise _refused(text, Reason.INVALID, "must be the absolute path of a file") from error
+    raise _refused(text, Reason.INVALID, "must be the absolute path of a file")
+
+
+def _refused(text: str, reason: Reason, why: str) -> Refused:
+    return Refused(reason, f"output '{readable(text)}' {why}")

@@ -1,0 +1,166 @@
+"""Periodic backups: `activate`, `deactivate`, and the ticks between. Belongs to the main thread.
+
+When a tick is due is decided in `schedule`; here the decision is kept in the journal, told to the twin and
+carried out. Commands and settings set the same frame; the later change wins.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any, Protocol
+
+import structlog
+
+from agent.base.job import format_time, parse_time
+from agent.base.refusals import Reason, Refused
+from agent.base.times import parse_moment
+from agent.jobs.admission import Admitted
+from agent.jobs.requests import Parameters
+from agent.jobs.schedule import (
+    Decision,
+    Frame,
+    auto_upload_value,
+    decide,
+    device_offset,
+)
+from agent.journal import Journal
+from agent.mailbox import Mailbox, Timer
+from agent.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+LOOK_AGAIN_S = 60.0
+"""Longest time between two looks at the clock, so that a jump of it is noticed."""
+_FRAME, _SETTLED = "schedule.frame", "schedule.settled"
+
+
+class ScheduleListener(Protocol):
+    """Whoever tells the world. Called inside the journal's transaction, `settled` after it."""
+
+    def schedule_changed(self, auto_upload: dict[str, Any]) -> None: ...
+    def settled(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Span:
+    """What a command or the settings say; `origin` tells one edit of the settings from another."""
+
+    active: bool
+    start: datetime | None
+    end: datetime | None
+    activated: datetime
+    origin: str
+
+    def to_text(self) -> str:
+        times = [when and format_time(when) for when in (self.start, self.end, self.activated)]
+        return json.dumps([self.active, *times, self.origin])
+
+    @classmethod
+    def from_text(cls, text: str) -> "_Span":
+        active, start, end, activated, origin = json.loads(text)
+        return cls(
+            active, start and parse_time(start), end and parse_time(end), parse_time(activated), origin
+        )
+
+
+class Periodic:
+    def __init__(
+        self,
+        settings: Settings,
+        journal: Journal,
+        mailbox: Mailbox,
+        *,
+        listener: ScheduleListener,
+        backup: Callable[[], None],
+    ) -> None:
+        """`backup` makes one periodic backup, or raises `Refused` when it cannot begin now."""
+        self._settings, self._journal, self._mailbox = settings, journal, mailbox
+        self._listener, self._backup = listener, backup
+        self._timer: Timer | None = None
+        self._device_id = ""
+        self._span = self._initial()
+
+    def _initial(self) -> _Span:
+        """The frame of the last change: of a command, unless the settings were edited since."""
+        settings = self._settings
+        start, end = settings.active_from, settings.active_till
+        # As in Kanto, a beginning or an end is enough.
+        active = bool(settings.active or start or end)
+        origin = json.dumps([active, str(start), str(end)])
+        kept = self._journal.recall(_FRAME)
+        if kept and (span := _Span.from_text(kept)).origin == origin:
+            return span
+        self._journal.note(_SETTLED, "")  # of a new frame nothing has been dealt with
+        return _Span(active, start, end, datetime.now(UTC), origin)
+
+    @property
+    def auto_upload(self) -> dict[str, Any]:
+        return auto_upload_value(self._frame(self._span))
+
+    def begin(self, device_id: str) -> None:
+        """The device knows who it is: ticks come from now on."""
+        self._device_id = device_id
+        self._journal.note(_FRAME, self._span.to_text())
+        self._look()
+
+    # Commands
+
+    def activate(self, parameters: Parameters, _device_id: str) -> Admitted:
+        """Admit periodic backups from `from` until `to`. Raises `Refused`."""
+        try:
+            start, end = parse_moment(parameters.start), parse_moment(parameters.end)
+            span = _Span(True, start, end, datetime.now(UTC), self._span.origin)
+            self._frame(span)
+        except ValueError as error:
+            raise Refused(Reason.INVALID, f"invalid 'activate' parameters: {error}") from error
+        return Admitted(None, partial(self._change, span), self._look)
+
+    def deactivate(self, _parameters: Parameters, _device_id: str) -> Admitted:
+        """Admit the end of periodic backups."""
+        span = _Span(False, None, None, datetime.now(UTC), self._span.origin)
+        return Admitted(None, partial(self._change, span), self._look)
+
+    def _change(self, span: _Span) -> None:
+        self._span = span
+        self._journal.note(_FRAME, span.to_text())
+        self._journal.note(_SETTLED, "")
+        self._listener.schedule_changed(self.auto_upload)
+
+    def _frame(self, span: _Span) -> Frame:
+        """Raises ValueError when the end is before the start."""
+        period = self._settings.period
+        offset = device_offset(self._device_id, min(self._settings.schedule.jitter, period))
+        return Frame(span.active, span.start, span.end, period, offset, span.activated)
+
+    # Ticks
+
+    def _look(self) -> None:
+        """Run what is due, and come back when the next tick is, or in a while."""
+        if self._timer:
+            self._timer.cancel()
+        if not self._span.active:
+            return
+        now = datetime.now(UTC)
+        kept = self._journal.recall(_SETTLED)
+        settled = parse_time(kept) if kept else None
+        decision = decide(self._frame(self._span), settled, now)
+        if decision.settled != settled:
+            # Kept before the run begins: a run that crashes the agent is not run again for ever.
+            self._journal.note(_SETTLED, format_time(decision.settled) if decision.settled else "")
+        self._carry_out(decision)
+        wait_s = (decision.next_due - now).total_seconds() if decision.next_due else LOOK_AGAIN_S
+        self._timer = self._mailbox.call_later(min(wait_s, LOOK_AGAIN_S), self._look)
+
+    def _carry_out(self, decision: Decision) -> None:
+        if decision.clock_went_back:
+            log.warning("the clock went back: periodic backups are planned anew")
+        if decision.missed:
+            log.warning("periodic backups missed", count=decision.missed)
+        if decision.tick is None:
+            return
+        try:
+            self._backup()
+        except Refused as error:
+            log.warning("periodic backup skipped", reason=error.message)

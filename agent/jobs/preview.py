@@ -1,0 +1,236 @@
+"""The preview of a restore: unpacked beside its target, it waits to be finalized or discarded.
+
+There is at most one. While it waits backups run, and no other restore begins. It may not wait for ever: what
+is unpacked takes the room that the restore will need. Belongs to the main thread.
+"""
+
+import sqlite3
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, fields, replace
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+
+import structlog
+
+from agent.base.clock import BootClock
+from agent.base.countdown import Countdown, note_interval_s
+from agent.base.durations import format_duration
+from agent.base.errors import IoError
+from agent.base.job import Job, Kind, State, format_time, parse_time
+from agent.base.refusals import Reason, Refused
+from agent.base.text import clipped
+from agent.jobs.admission import Admitted
+from agent.jobs.confirmation import Trials
+from agent.jobs.job_options import into
+from agent.jobs.preview_record import PreviewNote, PreviewNotes, Stand, forget_preview
+from agent.jobs.requests import Parameters
+from agent.jobs.runner import Runner
+from agent.jobs.worker import Outcome, Task, Tools, Workers
+from agent.journal import Journal
+from agent.mailbox import Mailbox, Timer
+from agent.restore.commit_confirmed import Trial
+from agent.restore.restore_target import Amount, Into
+from agent.restore.stages import Preview, discard, finalize
+from agent.settings import Settings
+from agent.transfer.context import Context, Destination
+
+log = structlog.get_logger(__name__)
+
+EXPIRED = "expired"
+"""Code of a preview that waited too long."""
+
+
+class Previews:
+    def __init__(
+        self,
+        settings: Settings,
+        journal: Journal,
+        runner: Runner,
+        workers: Workers,
+        *,
+        mailbox: Mailbox,
+        notes: PreviewNotes,
+        trials: Trials,
+    ) -> None:
+        """`restored` is to be set: it records and tells what became of a restore."""
+        self.restored: Callable[[Job, Mapping[str, str], Outcome[Amount]], None]
+        self._settings, self._journal, self._runner, self._workers = settings, journal, runner, workers
+        self._mailbox, self._notes, self._trials = mailbox, notes, trials
+        self._clock = BootClock()
+        self._timer: Timer | None = None
+        self._discarding = False
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is being discarded."""
+        return not self._discarding
+
+    def begin(self) -> None:
+        """Watch over one that an earlier run of the agent left."""
+        if self._notes.waiting:
+            self._look()
+
+    def refuse_while_waiting(self) -> None:
+        """Raise `Refused` (BUSY) when a restore would have to share the target with a preview."""
+        if note := self._notes.waiting:
+            message = f"preview '{clipped(note.correlation_id, 80)}' is waiting: finalize or discard it first"
+            raise Refused(Reason.BUSY, message)
+        if self._discarding:
+            raise Refused(Reason.BUSY, "a preview is being discarded: try again in a moment")
+
+    # Making one
+
+    def admitted(
+        self,
+        job: Job,
+        tools: Tools,
+        where: Into,
+        within_s: float | None,
+        *,
+        destination: Destination,
+        work: Callable[[Context], Preview],
+    ) -> Admitted:
+        """The preview that `work` makes of `job`, ready to be recorded and begun."""
+        job = replace(job, state=State.PREVIEW)
+        note = PreviewNote(
+            job.id,
+            job.correlation_id,
+            format_time(job.started),
+            [
+                (str(root.directory), None if root.names is None else sorted(root.names))
+                for root in where.roots.values()
+            ],
+            [str(path) for path in where.made],
+            where.options.mode,
+            within_s,
+        )
+        return self._runner.prepared(
+            job,
+            tools,
+            directory=where.directory,
+            record=partial(self._notes.begin, job, note),
+            destination=destination,
+            work=work,
+            ended=partial(self._made, job, note),
+        )
+
+    def _made(self, job: Job, note: PreviewNote, outcome: Outcome[Preview]) -> None:
+        self._runner.release(job)
+        preview = outcome.result
+        if preview is None:
+            note = note.over(Stand.FAILED, outcome.code, outcome.message)
+        else:
+            limit_s = self._settings.restore.preview_timeout.total_seconds()
+            note = replace(note, stand=Stand.WAITING, facts=asdict(preview))
+            note = replace(note, countdown=Countdown.of(limit_s, self._clock))
+        log.info("preview", state=note.stand, code=note.code, reason=note.message, job=job.id)
+        try:
+            with self._journal.transaction():
+                self._notes.set(note)
+                if preview is None:
+                    forget_preview(self._journal, job.id)
+        except sqlite3.Error:
+            log.exception("the journal cannot be written: no preview", job=job.id)
+            message = "the device cannot write its journal"
+            self._notes.set_unwritten(note.over(Stand.FAILED, IoError.code, message))
+            if preview:
+                self._discard(note)
+        else:
+            self.begin()
+
+    # What becomes of it
+
+    def finalize(self, parameters: Parameters, _device_id: str) -> Admitted:
+        """Admit the restore of what waits. Raises `Refused` (NOT_FOUND) and 409."""
+        note = self._asked_for(parameters)
+        self._runner.refuse_when_busy(*(Path(directory) for directory, _ in note.roots))
+        tools = self._workers.tools()
+        job = self._job(note).finalized(datetime.now(UTC))
+        within_s = parameters.confirm_within_s or note.confirm_within_s
+        trial = self._trials.trial(job, tools, within_s)
+        where = self._into(note, job, trial)
+        amount = Amount(**{fact.name: note.facts[fact.name] for fact in fields(Amount)})
+
+        def record() -> None:
+            self._notes.finalized(note, job)
+            self._runner.tell(job)
+
+        return self._runner.prepared(
+            job,
+            tools,
+            directory=where.directory,
+            record=record,
+            destination=None,
+            work=partial(finalize, where, amount),
+            ended=partial(self.restored, job, {}),
+        )
+
+    def discard(self, parameters: Parameters, _device_id: str) -> Admitted:
+        """Admit the end of the preview that waits. Raises `Refused` (NOT_FOUND)."""
+        note = self._asked_for(parameters)
+        return Admitted(note.id, partial(self._notes.set, None), partial(self._discard, note))
+
+    def _asked_for(self, parameters: Parameters) -> PreviewNote:
+        wanted, note = parameters.correlationid, self._notes.waiting
+        if note is None or wanted not in ("", note.correlation_id, note.id):
+            which = f" with id '{clipped(wanted, 80)}'" if wanted else ""
+            raise Refused(Reason.NOT_FOUND, f"no preview{which} is waiting")
+        return note
+
+    def _look(self) -> None:
+        """Discard one that has waited too long; otherwise note the time, and come back."""
+        if self._timer:
+            self._timer.cancel()
+        if (note := self._notes.waiting) is None:
+            return
+        limit = self._settings.restore.preview_timeout
+        note = self._notes.counted(note)
+        left_s = note.left_s
+        if left_s <= 0:
+            message = f"not finalized within {format_duration(limit)} (restore.previewTimeout)"
+            self._note(note.over(Stand.DISCARDED, EXPIRED, message))
+            self._discard(note)
+            return
+        if self._settings.restore.keep_preview:
+            self._note(note)
+        wait_s = min(left_s, note_interval_s(limit.total_seconds()))
+        self._timer = self._mailbox.call_later(wait_s, self._look)
+
+    def _note(self, note: PreviewNote) -> None:
+        try:
+            self._notes.set(note)
+        except sqlite3.Error:
+            log.exception("the journal cannot be written", job=note.id)
+            self._notes.set_unwritten(note)
+
+    def _discard(self, note: PreviewNote) -> None:
+        """Remove what is unpacked, in a thread; whatever that cannot remove, the next start does."""
+        job = self._job(note)
+        log.info("preview discarded", correlation_id=job.correlation_id, job=job.id)
+
+        def ended(_outcome: Outcome[None]) -> None:
+            self._discarding = False
+            try:
+                forget_preview(self._journal, job.id)
+            except sqlite3.Error:
+                log.exception("the journal cannot be written: the next start does it", job=job.id)
+
+        self._discarding = True
+        self._workers.start(
+            Task(
+                owner=job.id,
+                correlation_id=job.correlation_id,
+                tools=self._workers.tools(),
+                destination=None,
+                work=partial(discard, self._into(note, job)),
+                ended=ended,
+                moved=lambda _bytes: None,
+            )
+        )
+
+    def _job(self, note: PreviewNote) -> Job:
+        return Job(note.id, Kind.RESTORE, note.correlation_id, parse_time(note.started), State.PREVIEW)
+
+    def _into(self, note: PreviewNote, job: Job, trial: Trial | None = None) -> Into:
+        return into(self._settings, job, *note.into(), note.mode, trial=trial)

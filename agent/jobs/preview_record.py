@@ -1,0 +1,173 @@
+"""What the journal keeps of a preview.
+
+A job in the state PREVIEW, by which every start of the agent finds what is unpacked, and a note for the
+question `status`, which stays until the next preview.
+
+Changes are part of the journal's transaction that they happen in. Belongs to the main thread.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from agent.base.clock import BootClock
+from agent.base.countdown import Countdown
+from agent.base.job import STOPPED, WORKING, Job, State
+from agent.base.roots import Root
+from agent.base.text import clipped
+from agent.jobs.queries.fitting import with_texts_cut
+from agent.jobs.worker import INTERRUPTED
+from agent.journal import Journal
+from agent.mqtt.envelope import encode
+
+_KEY = "preview"
+
+
+class Stand(StrEnum):
+    """How a preview stands."""
+
+    RUNNING = "running"
+    WAITING = "waiting"
+    FAILED = "failed"
+    DISCARDED = "discarded"
+    """Not because somebody asked for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class PreviewNote:
+    id: str
+    correlation_id: str
+    started: str
+    roots: list[tuple[str, list[str] | None]]
+    """Directories, and the names in each that are restored; None for everything."""
+    made: list[str]
+    mode: str
+    confirm_within_s: float | None = None
+    stand: str = Stand.RUNNING
+    code: str = ""
+    message: str = ""
+    facts: dict[str, Any] = field(default_factory=dict)
+    """What `status` says of one that waits, and what the history keeps of the restore."""
+    countdown: Countdown | None = None
+    """How long one that waits does so."""
+
+    @property
+    def left_s(self) -> float:
+        """Seconds that were left when this was noted."""
+        return self.countdown.left_s if self.countdown else 0.0
+
+    def into(self) -> tuple[dict[int, Root], list[Path]]:
+        """The roots by their numbers, and the directories that were made for them, outermost first."""
+        roots = enumerate(self.roots)
+        return {
+            number: Root("", Path(directory), None if names is None else frozenset(names))
+            for number, (directory, names) in roots
+        }, [Path(path) for path in self.made]
+
+    def over(self, stand: Stand, code: str, message: str) -> "PreviewNote":
+        return replace(self, stand=stand, code=code, message=message, facts={}, countdown=None)
+
+
+class PreviewNotes:
+    def __init__(self, journal: Journal, clock: BootClock) -> None:
+        self._journal, self._clock = journal, clock
+        self._unwritten: PreviewNote | None = None
+
+    @property
+    def current(self) -> PreviewNote | None:
+        """The last one. Raises sqlite3.Error."""
+        return self._unwritten or _read(self._journal.recall(_KEY))
+
+    @property
+    def waiting(self) -> PreviewNote | None:
+        note = self.current
+        return note if note and note.stand == Stand.WAITING else None
+
+    def begin(self, job: Job, note: PreviewNote) -> None:
+        """`job` is a preview from now on, and nothing is known any more of an earlier one."""
+        self._journal.job_started(job, Path(note.roots[0][0]), note.into()[1])
+        self.set(note)
+
+    def set(self, note: PreviewNote | None) -> None:
+        self._unwritten = None
+        self._journal.note(_KEY, json.dumps(note and asdict(note)))
+
+    def set_unwritten(self, note: PreviewNote) -> None:
+        """What is true as long as the agent runs, when the journal cannot be written."""
+        self._unwritten = note
+
+    def finalized(self, note: PreviewNote, job: Job) -> None:
+        """The preview is a restore that has begun; it stays the owner of its checkpoints."""
+        with self._journal.transaction() as db:
+            db.execute("DELETE FROM jobs WHERE id = ?", (note.id,))
+            self._journal.job_started(job, Path(note.roots[0][0]), note.into()[1])
+            self.set(None)
+
+    def counted(self, note: PreviewNote) -> PreviewNote:
+        """With the time that is left now."""
+        assert note.countdown, "only one that waits is counted"
+        return replace(note, countdown=note.countdown.noted(self._clock))
+
+    def after_start(self, *, keep: bool) -> frozenset[str]:
+        """What is true after a start of the agent; the preview that waits on, which is to be left alone."""
+        note = self.current
+        if note is None:
+            return frozenset()
+        if note.stand == Stand.WAITING and keep:
+            self.set(self.counted(note))
+            return frozenset({note.id})
+        if note.stand == Stand.WAITING:
+            self.set(note.over(Stand.DISCARDED, INTERRUPTED, "the agent was stopped (restore.keepPreview)"))
+        elif note.stand == Stand.RUNNING:
+            self.set(note.over(Stand.FAILED, INTERRUPTED, "the agent was stopped while it was made"))
+        return frozenset()
+
+    def value(self, room_bytes: int) -> Mapping[str, Any] | None:
+        """What is known of the preview, in at most so many bytes; None when there is nothing to say."""
+        note = self.current
+        if note is None or note.stand == Stand.RUNNING:
+            return None
+        value: dict[str, Any] = {
+            "id": note.id,
+            "correlationId": note.correlation_id,
+            "state": note.stand,
+            "startTime": note.started,
+        }
+        if note.stand != Stand.WAITING:
+            value |= {"code": note.code, "message": clipped(note.message)}
+            return with_texts_cut(value, ("message", "correlationId"), room_bytes)
+        value |= _numbers(note.facts["difference"])
+        value["unexportable"] = note.facts["unexportable"]
+        value["secondsLeft"] = round(self.counted(note).left_s)
+        for names in ("unexportable", "lost"):
+            while len(encode(value)) > room_bytes and value[names]:
+                value[names] = value[names][:-1]
+        return with_texts_cut(value, ("correlationId",), room_bytes)
+
+
+def forget_preview(journal: Journal, job_id: str) -> None:
+    """Nothing is unpacked any more; what could not be removed stays known, for the next start."""
+    with journal.transaction() as db:
+        db.execute(
+            "DELETE FROM checkpoints WHERE owner = ? AND key NOT IN (?, ?)", (job_id, WORKING, STOPPED)
+        )
+        db.execute(
+            "DELETE FROM jobs WHERE id = ? AND state = ? AND id NOT IN (SELECT owner FROM checkpoints)",
+            (job_id, State.PREVIEW),
+        )
+
+
+def _read(text: str | None) -> PreviewNote | None:
+    note: Mapping[str, Any] | None = json.loads(text or "null")
+    if note is None:
+        return None
+    countdown = note["countdown"]
+    return PreviewNote(**{**note, "countdown": countdown and Countdown(*countdown)})
+
+
+def _numbers(difference: Mapping[str, Any]) -> dict[str, Any]:
+    names = ("added", "changed", "removed", "kept", "lost")
+    return {name: difference[name] for name in names} | {"bytes": difference["size_bytes"]}

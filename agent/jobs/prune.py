@@ -1,0 +1,191 @@
+"""Retention: once a day, and for `edge-backup prune`, archives that have had their time are removed.
+
+It runs in a worker of its own, beside a job, and ends at once when the agent stops: tomorrow is another
+day. Belongs to the main thread.
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any
+
+import structlog
+
+from agent.base.job import Kind, State, parse_time
+from agent.base.refusals import Reason, Refused
+from agent.jobs.admission import Admission, device_tag
+from agent.jobs.operations import Answer
+from agent.jobs.recurring import Recurring
+from agent.jobs.requests import RESTORE_STORE, Parameters
+from agent.jobs.stores import with_store
+from agent.jobs.verify import sound_archives
+from agent.jobs.worker import Outcome, Task, Tools, Workers
+from agent.journal import Journal
+from agent.mailbox import Mailbox
+from agent.save.pruning import Pruned, PruneOrder, prune
+from agent.save.retention import KeepRules
+from agent.settings import Settings
+from agent.transfer.context import Context
+from providers.api import Storage
+
+log = structlog.get_logger(__name__)
+
+PERIOD = timedelta(days=1)
+_DATES = "retention.dates"
+ANSWER_WITHIN_S = 50.0
+"""How long a local caller waits; then it hears that the work goes on."""
+MOST_DATES = 1000
+"""Of so many archives the retention date is remembered longer than their backups; the latest dates."""
+
+Told = Callable[[Sequence[Pruned]], None]
+
+
+class Prunes:
+    def __init__(self, settings: Settings, journal: Journal, mailbox: Mailbox, workers: Workers) -> None:
+        self._settings, self._journal, self._mailbox, self._workers = settings, journal, mailbox, workers
+        self._admission = Admission(settings)  # the worker's own
+        self._daily = Recurring("prune", PERIOD, journal, mailbox, self._run_daily)
+        self._device_id = ""
+        self._running: Tools | None = None
+
+    @property
+    def idle(self) -> bool:
+        return self._running is None
+
+    def begin(self, device_id: str) -> None:
+        """The device knows who it is, and so which archives are its own."""
+        self._device_id = device_id
+        self._daily.begin()
+
+    def stop(self, message: str) -> None:
+        if self._running:
+            self._workers.interrupt(self._running, message)
+
+    def _run_daily(self) -> bool:
+        if not self.idle:
+            return False
+        if self._rules() or self._dates():
+            self._start(dry_run=False, told=self._told_daily)
+        return True
+
+    def _told_daily(self, done: Sequence[Pruned]) -> None:
+        if any(destination.retryable for destination in done):
+            self._daily.put_off()
+
+    def prune(self, told: Told, *, dry_run: bool) -> None:
+        """Begin now; `told` is called with what was done. Raises `Refused` (BUSY) when it cannot begin."""
+        if not self._device_id:
+            raise Refused(Reason.BUSY, "the device does not know its id yet: try again later")
+        if not self.idle:
+            raise Refused(Reason.BUSY, "old archives are being removed right now")
+        self._start(dry_run=dry_run, told=told)
+
+    def answer_local(self, value: Any, answer: Answer) -> None:
+        """The local command `prune`, with `{"dryRun": true}` if nothing is to be removed; answers at the end.
+
+        Raises `Refused` and 409.
+        """
+        dry_run = (value or {}).get("dryRun", False) if isinstance(value, dict | None) else None
+        if not isinstance(dry_run, bool):
+            raise Refused(Reason.INVALID, "'dryRun' must be true or false")
+
+        def say(places: Sequence[Pruned], *, running: bool = False) -> None:
+            answered.cancel()
+            answer(200, {"dryRun": dry_run, "running": running, "places": [asdict(each) for each in places]})
+
+        def told(done: Sequence[Pruned]) -> None:
+            if not late:
+                say(done)
+
+        def give_up_waiting() -> None:
+            late.append(True)
+            say([], running=True)
+
+        late: list[bool] = []
+        self.prune(told, dry_run=dry_run)
+        answered = self._mailbox.call_later(ANSWER_WITHIN_S, give_up_waiting)
+
+    def _start(self, *, dry_run: bool, told: Told) -> None:
+        tools = self._workers.tools()
+        order = PruneOrder(
+            device_tag=device_tag(self._device_id),
+            rules=self._rules(),
+            dates=self._dates(),
+            sound=sound_archives(self._journal),
+            clock=lambda: datetime.now(UTC),
+            dry_run=dry_run,
+        )
+        self._running = tools
+        self._workers.start(
+            Task(
+                owner="prune",
+                correlation_id="prune",
+                tools=tools,
+                destination=None,
+                work=partial(self._work, order, tools),
+                ended=partial(self._ended, told),
+                moved=lambda _bytes_done: None,
+            )
+        )
+
+    def _work(self, order: PruneOrder, tools: Tools, context: Context) -> list[Pruned]:
+        """In the worker's thread: each place that does not answer takes its time."""
+        places, absent = self._places(tools)
+        return [*prune(places, order, context), *absent]
+
+    def _ended(self, told: Told, outcome: Outcome[list[Pruned]]) -> None:
+        self._running = None
+        if outcome.result is None:
+            log.warning("old archives were not all looked at", code=outcome.code, reason=outcome.message)
+            told([Pruned("all places", problem=outcome.message, retryable=True)])
+        else:
+            told(outcome.result)
+
+    def _places(self, tools: Tools) -> tuple[dict[str, Storage], list[Pruned]]:
+        """The device's places that it can use by itself now, opened; and why the others cannot be."""
+        opened: dict[str, Storage] = {}
+        absent = []
+        for name, parameters in self._all_places():
+            try:
+                complete = with_store(parameters, self._settings, RESTORE_STORE)
+                opened[name] = self._admission.destination(complete, tools.connections, None).storage
+            except Refused as error:
+                log.debug("a place is passed over", destination=name, reason=error.message)
+                absent.append(Pruned(name, problem=error.message))
+        return opened, absent
+
+    def _all_places(self) -> list[tuple[str, Parameters]]:
+        """Every target, and every store but those that are targets by another name."""
+        targets = [
+            (f"target {name}", {"storage.provider": "local", "local.target": name})
+            for name in self._settings.targets
+        ]
+        stores = [
+            (f"store {name}", {RESTORE_STORE: name})
+            for name, store in self._settings.stores.items()
+            if store.provider != "local"
+        ]
+        return [(name, Parameters(options=options)) for name, options in (*targets, *stores)]
+
+    def _rules(self) -> KeepRules:
+        keep = self._settings.retention
+        return KeepRules(keep.keep_last, keep.keep_daily, keep.keep_weekly, keep.keep_monthly)
+
+    def _dates(self) -> Mapping[str, datetime]:
+        """Retention dates by archive, also of backups that are no longer in the history."""
+        noted: dict[str, str] = dict(json.loads(self._journal.recall(_DATES) or "{}"))
+        rows = self._journal.read(
+            "SELECT facts FROM jobs WHERE kind = :kind AND state = :state AND facts LIKE '%retention_date%'",
+            {"kind": Kind.BACKUP, "state": State.FINISHED},
+        )
+        dates: dict[str, str] = dict(noted)
+        for facts in (json.loads(text) for (text,) in rows):
+            if date := facts.get("retention_date"):
+                # Where nothing had changed, two backups have one archive: whoever wants it longest.
+                dates[facts["archive"]] = max(date, dates.get(facts["archive"], ""))
+        latest = dict(sorted(dates.items(), key=lambda item: item[1])[-MOST_DATES:])
+        if latest != noted:
+            self._journal.note(_DATES, json.dumps(latest))
+        return {name: parse_time(text) for name, text in latest.items()}

@@ -1,0 +1,46 @@
+"""Answers that have to fit into a message: lists are cut, and say by how much; texts end in an ellipsis."""
+
+from collections.abc import Iterable
+from itertools import islice
+from typing import Any
+
+from agent.mqtt.envelope import encode
+
+
+def shortened(value: dict[str, Any], keys: Iterable[str], room_bytes: int) -> dict[str, Any]:
+    """The value with as much of the lists and objects at `keys` as fits, the first key cut first.
+
+    What was cut says so: `xMore` is how many members of `x` are not there.
+    """
+    for key in keys:
+        if len(encode(value)) <= room_bytes:
+            break
+        if key in value:
+            value = _cut(value, key, room_bytes)
+    return value
+
+
+def with_texts_cut(value: dict[str, Any], keys: Iterable[str], room_bytes: int) -> dict[str, Any]:
+    """The value with as much of the texts at `keys` as fits, the first key cut first."""
+    for key in keys:
+        excess = len(encode(value)) - room_bytes
+        if excess > 0 and key in value:
+            value = {**value, key: value[key].encode()[: -excess - 3].decode(errors="ignore") + "…"}
+    return value
+
+
+def _cut(value: dict[str, Any], key: str, room_bytes: int) -> dict[str, Any]:
+    members, low, high = value[key], 0, len(value[key])
+    while low < high:  # the largest number of members that fits, if any does
+        middle = (low + high + 1) // 2
+        if len(encode(_with(value, key, middle))) <= room_bytes:
+            low = middle
+        else:
+            high = middle - 1
+    return _with(value, key, low) if low < len(members) else value
+
+
+def _with(value: dict[str, Any], key: str, count: int) -> dict[str, Any]:
+    members = value[key]
+    first: Any = dict(islice(members.items(), count)) if isinstance(members, dict) else members[:count]
+    return {**value, key: first, f"{key}More": len(members) - count}

@@ -1,0 +1,162 @@
+"""The question `info`: what would be saved now, what cannot be, and where to. Nothing is made.
+
+Walking over the device's data takes its time: a thread does it, one at a time, and the answer comes when it
+is done, or when time is up with what was counted so far. Belongs to the main thread.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import structlog
+
+from agent.base.errors import Cancelled
+from agent.base.refusals import Reason, Refused
+from agent.jobs.filesystem_probe import Aside, Looks, NoAnswer
+from agent.jobs.operations import Tell
+from agent.jobs.progress import Monitor
+from agent.jobs.queries.fitting import shortened
+from agent.jobs.requests import BACKUP_DATA_TYPES, BACKUP_PATHS, Parameters
+from agent.jobs.selection import Selecting
+from agent.mailbox import Mailbox
+from agent.save.inventory import Stock, look_at_target, take_stock, total
+from agent.settings import Settings
+from agent.transfer.cancel import CancelToken
+from providers.api import Target
+
+log = structlog.get_logger(__name__)
+
+ANSWER_WITHIN_S = 25.0
+"""`edge-backup send` waits for half a minute, and backends hardly longer."""
+_CHOICES = ("backup.dir", BACKUP_DATA_TYPES, BACKUP_PATHS)
+_CUT_FIRST = ("leftOut", "stores", "targets", "dataSets", "reasons")
+
+
+@dataclass(slots=True)
+class _Inventory:
+    """What was found so far; the thread that looks adds to it."""
+
+    stocks: dict[str, Stock] = field(default_factory=dict)
+    """By data set; that of a directory has the name ""."""
+    targets: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+
+class Info:
+    def __init__(
+        self, settings: Settings, mailbox: Mailbox, monitor: Monitor, *, within_s: float = ANSWER_WITHIN_S
+    ) -> None:
+        self._settings, self._mailbox, self._monitor = settings, mailbox, monitor
+        self._within_s, self._running = within_s, False
+
+    def info(self, parameters: Parameters, room_bytes: int, tell: Tell) -> None:
+        """Tell what a backup with these options would save; without a choice, all that the settings name.
+
+        Raises `Refused` for a choice that cannot be, also while an earlier question is being answered.
+        """
+        if self._running:
+            message = "the device is being looked at for an earlier 'info': ask again in a minute"
+            raise Refused(Reason.BUSY, message)
+        inventory, token = _Inventory(self._chosen(parameters)), CancelToken()
+
+        def answer(*, complete: bool) -> None:
+            timer.cancel()
+            if not told:
+                told.append(True)
+                tell(self._value(inventory, room_bytes, complete=complete))
+
+        def time_out() -> None:
+            token.cancel("time is up", "deadline-exceeded")
+            answer(complete=False)
+
+        def ended(*, complete: bool) -> None:
+            self._running = False
+            answer(complete=complete)
+
+        told: list[bool] = []
+        timer = self._mailbox.call_later(self._within_s, time_out)
+        self._running = True
+        # Not one of the workers: a disk that never answers is no reason to end the agent.
+        Aside("info", partial(self._look, parameters, inventory, token, ended))
+
+    def _look(
+        self, parameters: Parameters, inventory: _Inventory, token: CancelToken, ended: Callable[..., None]
+    ) -> None:
+        """In a thread of its own."""
+        complete = False
+        try:
+            self._take_inventory(parameters, inventory, token)
+            complete = True
+        except Cancelled:
+            pass
+        except Exception:
+            log.exception("internal error", operation="info")
+        self._mailbox.post(partial(ended, complete=complete))
+
+    def _take_inventory(self, parameters: Parameters, inventory: _Inventory, token: CancelToken) -> None:
+        looks, settings = Looks(), self._settings
+        targets = {name: Target(each.path, each.mount) for name, each in settings.targets.items()}
+        for name in targets:
+            token.check()
+            try:
+                found = looks.look(name, partial(look_at_target, name, targets))
+            except NoAnswer:
+                found = {"present": False, "problem": "it does not answer: is its file server there?"}
+            inventory.targets[name] = found
+        if not inventory.stocks:
+            inventory.stocks = self._all_stocks(parameters)
+        for stock in inventory.stocks.values():
+            take_stock(stock, settings.storage, token.check)
+
+    def _chosen(self, parameters: Parameters) -> dict[str, Stock]:
+        """What the options choose; empty when they choose nothing."""
+        stocks: dict[str, Stock] = {}
+        if any(option in parameters.options for option in _CHOICES):
+            for part in Selecting(self._settings).for_backup(parameters):
+                stock = stocks.setdefault(part.root.prefix.partition("/")[0], Stock())
+                stock.parts += (part,)
+        return stocks
+
+    def _all_stocks(self, parameters: Parameters) -> dict[str, Stock]:
+        settings, selecting = self._settings, Selecting(self._settings)
+        stocks = {}
+        if settings.backup_cmd:
+            stocks[""] = Stock(problem="backupCmd collects what is saved, at the time of a backup")
+        elif settings.dir:
+            stocks[""] = _stock(selecting, parameters, {})
+        for name in settings.data_sets:
+            stocks[name] = _stock(selecting, parameters, {BACKUP_DATA_TYPES: name})
+        return stocks
+
+    def _value(self, inventory: _Inventory, room_bytes: int, *, complete: bool) -> Mapping[str, Any]:
+        stocks = dict(inventory.stocks)
+        value = {
+            "complete": complete,
+            **total(stocks.values()),
+            "dataSets": {name: _told(stock) for name, stock in stocks.items() if name},
+            "targets": dict(inventory.targets),
+            "stores": sorted(self._settings.stores),
+            "job": self._monitor.value(),
+            "leftOut": [
+                {"name": name, "reason": reason}
+                for stock in stocks.values()
+                for name, reason in list(stock.report.unexportable)
+            ],
+        }
+        if "" in stocks:
+            value["directory"] = _told(stocks[""])
+        return shortened(value, _CUT_FIRST, room_bytes)
+
+
+def _stock(selecting: Selecting, parameters: Parameters, options: Mapping[str, str]) -> Stock:
+    chosen = parameters.model_copy(update={"options": {**parameters.options, **options}})
+    try:
+        return Stock(selecting.for_backup(chosen))
+    except Refused as error:
+        return Stock(problem=error.message)
+
+
+def _told(stock: Stock) -> dict[str, Any]:
+    counts = total([stock])
+    del counts["reasons"]
+    return counts | ({"problem": stock.problem} if stock.problem else {})

@@ -1,0 +1,37 @@
+"""What the agent does now, or what it did last: the question `status`, and the twin's property `job`.
+
+Belongs to the main thread.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from agent.jobs.preview_record import PreviewNotes
+from agent.jobs.progress import Monitor
+from agent.jobs.queries.history import History
+from agent.jobs.requests import Parameters
+from agent.mqtt.envelope import MAX_MESSAGE_BYTES, encode
+
+_ROOM_BYTES = MAX_MESSAGE_BYTES // 2
+"""The rest of the message is for its envelope and other properties."""
+
+
+class Status:
+    def __init__(self, monitor: Monitor, history: History, previews: PreviewNotes) -> None:
+        self._monitor, self._history, self._previews = monitor, history, previews
+
+    def status(self, _parameters: Parameters, room_bytes: int) -> Mapping[str, Any]:
+        """`job` is what runs; while nothing does, `last` is what became of the last one, if there was any.
+
+        `preview` is there when there is something to say of one.
+        """
+        job = self._monitor.value()
+        room_bytes -= len(encode({"job": job, "last": None, "preview": None}))
+        preview = self._previews.value(room_bytes if job else room_bytes // 2)
+        rest = {"preview": preview} if preview else {}
+        last = None if job else self._history.last(room_bytes - len(encode(rest)))
+        return {"job": job, "last": last, **rest}
+
+    def job(self) -> Mapping[str, Any]:
+        """The same in one object, with the phase `idle` while nothing runs."""
+        return self._monitor.value() or {"phase": "idle", "last": self._history.last(_ROOM_BYTES)}

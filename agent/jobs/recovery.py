@@ -1,0 +1,105 @@
+"""What an earlier run of the agent left undone: its jobs are reported, its trials and commands taken up.
+
+`agent.jobs.restore_recovery` has put the data right before. Belongs to the main thread.
+"""
+
+import sqlite3
+from collections.abc import Callable
+from functools import partial
+
+import structlog
+
+from agent.jobs.restore import Restores
+from agent.jobs.restore_recovery import Recovered
+from agent.jobs.runner import JobListener, Runner
+from agent.jobs.upload_queue import Uploads
+from agent.journal import Journal
+from agent.mailbox import Action
+
+log = structlog.get_logger(__name__)
+
+TAKE_UP_S = 1.0
+"""How long what an earlier run left waits for a job to end, before it looks again."""
+WRITE_AGAIN_S = 2.0
+
+
+class Aftermath:
+    def __init__(
+        self,
+        recovered: Recovered,
+        journal: Journal,
+        listener: JobListener,
+        later: Callable[[float, Action], object],
+        *,
+        runner: Runner,
+        restores: Restores,
+        uploads: Uploads,
+    ) -> None:
+        """`later` calls an action after so many seconds."""
+        self._journal, self._listener, self._later = journal, listener, later
+        self._runner, self._restores, self._uploads = runner, restores, uploads
+        self._recovered = recovered
+        self._reported = False
+
+    def begin(self) -> None:
+        """Go on with what was recovered."""
+        self._take_up(self._recovered)
+
+    def _take_up(self, recovered: Recovered) -> None:
+        """Go on with trials, then run afterRestoreCmd for whoever was stopped: one after the other."""
+        trials, stopped = recovered.trials, recovered.stopped
+        if not (trials or stopped):
+            return
+        if not self._runner.idle:
+            self._later(TAKE_UP_S, partial(self._take_up, recovered))
+        elif trials:
+            self._restores.go_on(trials[0])
+            self._take_up(Recovered(trials=trials[1:], stopped=stopped))
+        else:
+            self._runner.start_again(stopped)
+
+    def report(self) -> None:
+        """Say what became of the jobs that an earlier run did not see to their end. Raises sqlite3.Error."""
+        if self._reported:  # another identity later on: what runs now is not interrupted
+            return
+        with self._journal.transaction():
+            self._report(self._recovered)
+            self._uploads.report_interrupted()
+        self._reported = True
+
+    def late(self, recovered: Recovered) -> None:
+        """What could not be put right at the start is right now."""
+        if self._reported:
+            self.written(partial(self._report_late, recovered))
+        else:
+            self._recovered.ended.extend(recovered.ended)
+        self._take_up(recovered)
+
+    def _report_late(self, recovered: Recovered) -> None:
+        with self._journal.transaction():
+            self._report(recovered)
+        self._listener.settled()
+
+    def _report(self, recovered: Recovered) -> None:
+        for job in recovered.ended:
+            log.warning("job of an earlier run", job=job.id, state=job.state, reason=job.message)
+            self._journal.job_ended(job)
+            self._listener.job_changed(job)
+
+    def written(self, action: Action) -> None:
+        """Do what writes to the journal, now or when it can be: a full disk is no reason not to answer."""
+        try:
+            action()
+        except sqlite3.Error:
+            log.exception("the journal cannot be written: trying again")
+            self._listener.withdrawn()
+            self._later(WRITE_AGAIN_S, partial(self._write_late, action))
+
+    def _write_late(self, action: Action) -> None:
+        try:
+            action()
+        except sqlite3.Error:
+            self._listener.withdrawn()
+            self._later(WRITE_AGAIN_S, partial(self._write_late, action))
+        else:
+            self._listener.settled()

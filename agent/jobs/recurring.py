@@ -1,0 +1,55 @@
+"""What is done once in a while, over restarts: the journal knows when it was done last.
+
+The device's clock counts. A device that is off most of the time does it when it is on; one whose clock
+was wrong does it when the clock has jumped. Belongs to the main thread.
+"""
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+from agent.base.job import format_time, parse_time
+from agent.journal import Journal
+from agent.mailbox import Mailbox, Timer
+
+LOOK_AGAIN_S = 900.0
+"""Time between two looks at the clock, which may jump."""
+MOST_TRIES = 4
+"""How often it is begun, when it comes to nothing each time, before the next period's turn comes."""
+
+
+class Recurring:
+    def __init__(
+        self, name: str, period: timedelta, journal: Journal, mailbox: Mailbox, act: Callable[[], bool]
+    ) -> None:
+        """`act` begins what is to be done; False when that is not possible now. `name` is for the journal."""
+        self._note, self._period, self._act = f"recurring.{name}", period, act
+        self._journal, self._mailbox = journal, mailbox
+        self._tries = 0
+        self._timer: Timer | None = None
+
+    def begin(self) -> None:
+        """Look now, and from now on. The first time of all comes after a whole period."""
+        if self._journal.recall(self._note) is None:
+            self._done(datetime.now(UTC))
+        self._look()
+
+    def put_off(self) -> None:
+        """What was begun came to nothing, as before the network is there: try again at the next look."""
+        if self._tries < MOST_TRIES:
+            self._done(datetime.now(UTC) - self._period)
+
+    def _look(self) -> None:
+        if self._timer:
+            self._timer.cancel()
+        # First, so that whatever goes wrong is tried again.
+        self._timer = self._mailbox.call_later(LOOK_AGAIN_S, self._look)
+        now = datetime.now(UTC)
+        last = parse_time(self._journal.recall(self._note) or "")
+        if timedelta(0) <= now - last < self._period:
+            self._tries = 0
+        elif self._act():
+            self._tries += 1
+            self._done(now)
+
+    def _done(self, now: datetime) -> None:
+        self._journal.note(self._note, format_time(now))

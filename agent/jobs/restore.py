@@ -1,0 +1,135 @@
+"""Restores: what a command asks for becomes an order for `agent.restore.flow`.
+
+Belongs to the main thread.
+"""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from functools import partial
+
+from agent.base.errors import OnTrial
+from agent.base.job import Job, Kind
+from agent.base.refusals import Reason, Refused
+from agent.base.roots import Root
+from agent.jobs.admission import Admission, Admitted, device_tag
+from agent.jobs.confirmation import Trials
+from agent.jobs.encryption import decryption_for
+from agent.jobs.job_options import hook, into
+from agent.jobs.preview import Previews
+from agent.jobs.requests import RESTORE_DATA_TYPES, RESTORE_PATHS, RESTORE_STORE, Parameters
+from agent.jobs.restore_recovery import Recovery
+from agent.jobs.runner import Runner
+from agent.jobs.selection import Selecting, refuse_choosing
+from agent.jobs.staging import Staging
+from agent.jobs.stores import store_fact, with_store
+from agent.jobs.worker import Outcome
+from agent.journal import UnfinishedJob
+from agent.restore import missing
+from agent.restore.choice import Choice
+from agent.restore.flow import RestoreOrder, preview, restore
+from agent.restore.restore_target import Amount
+from agent.restore.stages import go_on
+from agent.settings import Settings
+
+
+class Restores:
+    def __init__(
+        self,
+        settings: Settings,
+        runner: Runner,
+        *,
+        staging: Staging,
+        trials: Trials,
+        previews: Previews,
+        recovery: Recovery,
+    ) -> None:
+        self._settings, self._runner, self._staging = settings, runner, staging
+        self._trials, self._previews, self._recovery = trials, previews, recovery
+        self._admission, self._selecting = Admission(settings), Selecting(settings)
+
+    def restore(self, parameters: Parameters, device_id: str) -> Admitted:
+        """Admit a restore, or a preview of one. Raises `Refused`."""
+        settings = self._settings
+        parameters = with_store(parameters, settings, RESTORE_STORE)
+        job, tools = self._runner.new_job(Kind.RESTORE, parameters)
+        decrypt = decryption_for(parameters, settings.encryption)
+        deliver = hook(settings, "restoreCmd", settings.restore_cmd, job)
+        if deliver:
+            _refuse_stages(parameters)
+        choice = self._delivered(job, parameters) if deliver else self._selecting.for_restore(parameters)
+        destination = self._admission.destination(parameters, tools.connections, None)
+        trial = None if deliver else self._trials.trial(job, tools, parameters.confirm_within_s)
+        made = list(dict.fromkeys(path for root in choice.roots for path in missing(root.directory)))
+        where = into(settings, job, dict(enumerate(choice.roots)), made, parameters.restore_mode, trial=trial)
+        self._runner.refuse_when_busy(*(root.directory for root in choice.roots))
+        self._previews.refuse_while_waiting()
+        foreign = settings.restore.foreign if parameters.foreign is None else parameters.foreign
+        order = RestoreOrder(
+            where,
+            self._staging.download(job.id),
+            destination,
+            device_tag(device_id),
+            choice,
+            decrypt,
+            deliver,
+            device=None if foreign else device_id,
+        )
+        if parameters.preview:
+            return self._previews.admitted(
+                job,
+                tools,
+                where,
+                parameters.confirm_within_s,
+                destination=destination,
+                work=partial(preview, order),
+            )
+        return self._runner.admitted(
+            job,
+            tools,
+            directory=where.directory,
+            made=where.made,
+            destination=destination,
+            work=partial(restore, order),
+            ended=partial(self.ended, job, store_fact(parameters, RESTORE_STORE)),
+        )
+
+    def _delivered(self, job: Job, parameters: Parameters) -> Choice:
+        refuse_choosing(parameters, "restoreCmd", RESTORE_DATA_TYPES, RESTORE_PATHS)
+        return Choice((Root("", self._staging.work_directory(job.id)),))
+
+    def go_on(self, unfinished: UnfinishedJob) -> None:
+        """Take up a restore on trial that an earlier run of the agent left; it was told to have begun."""
+        job, tools = unfinished.job, self._runner.tools()
+        trial = self._trials.left(job, tools)
+        roots = {left.number: Root("", left.directory) for left in unfinished.working}
+        where = into(self._settings, job, roots, unfinished.made, "merge", trial=trial)
+        self._runner.prepared(
+            job,
+            tools,
+            directory=unfinished.directory,
+            record=lambda: None,
+            destination=None,
+            work=partial(go_on, where),
+            ended=partial(self.ended, job, {}),
+        ).begin()
+
+    def ended(self, job: Job, facts: Mapping[str, str], outcome: Outcome[Amount]) -> None:
+        """Record and tell what became of a restore."""
+        self._trials.ended()
+        amount = outcome.result
+        if outcome.error is OnTrial:
+            self._runner.release(job)
+            return
+        if amount is None:
+            self._runner.end(job.failed(datetime.now(UTC), outcome.code, outcome.message))
+        else:
+            self._runner.end(job.finished(datetime.now(UTC)), lambda: None, **amount.facts(), **facts)
+        self._recovery.look_after(job.id)
+
+
+def _refuse_stages(parameters: Parameters) -> None:
+    """Raise `Refused` for a wish that nothing comes of where a command does the restore."""
+    for key in ("restore.preview", "restore.confirmWithin"):
+        if parameters.options.get(key) not in (None, "false"):
+            message = f"no '{key}' here: the device's restoreCmd decides what becomes of the files"
+            raise Refused(Reason.INVALID, message)

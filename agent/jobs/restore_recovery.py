@@ -1,0 +1,185 @@
+"""After a crash: put the device's data right, then say what became of the jobs that were running.
+
+The data first, at once and without a connection; the report when the twin can be told. Data may lie where a
+file server does not answer: then the agent works meanwhile, and learns later what became of them.
+"""
+
+import json
+import time
+from collections.abc import Callable, Collection, Iterable
+from contextlib import closing
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from agent.base.errors import JobError
+from agent.base.job import COMMITTED, ON_TRIAL, STOPPED, VERDICT, WORKING, Job, Kind, State
+from agent.jobs.filesystem_probe import Aside
+from agent.jobs.preview_record import forget_preview
+from agent.jobs.worker import INTERRUPTED
+from agent.journal import Journal, UnfinishedJob
+from agent.journal.checkpoints import JournalCheckpoint
+from agent.mailbox import Mailbox
+from agent.restore import is_committed, on_trial, recover_together, remove_made, work_id
+from providers.directory import remove_abandoned_below
+
+log = structlog.get_logger(__name__)
+
+PATIENCE_S = 10.0
+"""How long the start of the agent waits for file systems."""
+AGAIN_S = 5.0
+"""After so long what could not be put right is looked at again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recovered:
+    """What is still to be done when the data is in order."""
+
+    ended: list[Job] = field(default_factory=list)
+    """Jobs whose end is known now, and has to be recorded and reported."""
+    trials: list[UnfinishedJob] = field(default_factory=list)
+    """Restores on trial, which goes on."""
+    stopped: list[UnfinishedJob] = field(default_factory=list)
+    """Restores whose beforeRestoreCmd stopped somebody: their afterRestoreCmd has to be run."""
+
+    def __add__(self, other: "Recovered") -> "Recovered":
+        return Recovered(self.ended + other.ended, self.trials + other.trials, self.stopped + other.stopped)
+
+
+class Recovery:
+    """What an interrupted restore left, at the start and later on. Belongs to the main thread."""
+
+    def __init__(self, journal: Journal, mailbox: Mailbox, late: Callable[[Recovered], None]) -> None:
+        """`late` is given, in the main thread, what comes after `begin` has returned."""
+        self._journal, self._mailbox, self._late = journal, mailbox, late
+        self._waiting: dict[str, UnfinishedJob] = {}
+
+    def directories(self) -> list[Path]:
+        """Where restores are not yet put right."""
+        waiting = self._waiting.values()
+        return [
+            path for each in waiting for path in (each.directory, *(left.directory for left in each.working))
+        ]
+
+    def begin(self, targets: Iterable[Path], waiting: Collection[str] = ()) -> Recovered:
+        """Bring every target of an interrupted restore to all old or all new.
+
+        After a backup that was interrupted, or ended by its disk, also remove unfinished files in `targets`,
+        the device's own places for archives. Previews go, but for those `waiting`, by their ids. What cannot
+        be put right now (a stick that is not plugged in) is tried again and again, at the next start too;
+        until then its job counts as running.
+        """
+        unfinished_jobs = [each for each in self._journal.unfinished_jobs() if each.job.id not in waiting]
+        since = self._journal.untidy_since()
+        tidying = _tidy(targets, since) if since else []
+        mending = [(each, self._mend(each)) for each in unfinished_jobs]
+        deadline_s = time.monotonic() + PATIENCE_S
+        for aside in [*tidying, *(aside for _, aside in mending)]:
+            aside.done(within_s=deadline_s - time.monotonic())
+        recovered = Recovered()
+        for unfinished, aside in mending:
+            recovered += self._first_result(unfinished, aside)
+        return recovered
+
+    def look_after(self, job_id: str) -> None:
+        """A restore of this run has ended: what it could not put right in its target is tried from now on."""
+        for unfinished in self._journal.unfinished_jobs():
+            # One whose end the journal could not take is left to the next start.
+            if unfinished.job.id == job_id and unfinished.job.state is not State.STARTED:
+                self._wait_for(unfinished, self._mend(unfinished))
+
+    def _first_result(self, unfinished: UnfinishedJob, aside: Aside[Recovered]) -> Recovered:
+        about = {"job": unfinished.job.id, "dir": str(unfinished.directory)}
+        if aside.done():
+            try:
+                return self._result(unfinished, aside)
+            except (JobError, OSError):
+                log.exception("cannot recover a job yet", **about)
+                aside = self._mend(unfinished)
+        else:
+            log.error("cannot recover a job yet: its directory does not answer", **about)
+        self._wait_for(unfinished, aside)
+        return Recovered()
+
+    def _wait_for(self, unfinished: UnfinishedJob, aside: Aside[Recovered]) -> None:
+        self._waiting[unfinished.job.id] = unfinished
+        self._mailbox.call_later(AGAIN_S, partial(self._look_again, unfinished, aside))
+
+    def _mend(self, unfinished: UnfinishedJob) -> Aside[Recovered]:
+        return Aside("recovery", partial(_recovered, self._journal, unfinished))
+
+    def _result(self, unfinished: UnfinishedJob, aside: Aside[Recovered]) -> Recovered:
+        recovered = aside.result()
+        if unfinished.job.state is State.PREVIEW:
+            forget_preview(self._journal, unfinished.job.id)
+        return recovered
+
+    def _look_again(self, unfinished: UnfinishedJob, aside: Aside[Recovered]) -> None:
+        if aside.done():
+            try:
+                recovered = self._result(unfinished, aside)
+            except (JobError, OSError):
+                aside = self._mend(unfinished)
+            else:
+                del self._waiting[unfinished.job.id]
+                self._late(recovered)
+                return
+        self._mailbox.call_later(AGAIN_S, partial(self._look_again, unfinished, aside))
+
+
+def _tidy(targets: Iterable[Path], since: datetime) -> list[Aside[Any]]:
+    return [Aside("tidy", partial(remove_abandoned_below, target, since.timestamp())) for target in targets]
+
+
+def _recovered(journal: Journal, unfinished: UnfinishedJob) -> Recovered:
+    """Put right what a job left, and say how it ended; one that had ended before is only tidied up after.
+
+    Raises `JobError` and OSError when it cannot be done now.
+    """
+    job, now = unfinished.job, datetime.now(UTC)
+    if job.kind is not Kind.RESTORE:
+        doing = "an archive was verified" if job.kind is Kind.VERIFY else "the backup ran"
+        return Recovered([job.failed(now, INTERRUPTED, f"the agent was stopped while {doing}")])
+    with closing(journal.checkpoint(job.id)) as checkpoint:
+        if _is_on_trial(unfinished, checkpoint):
+            return Recovered(trials=[unfinished])
+        finished = _put_right(unfinished, checkpoint)
+        stopped = [unfinished] if STOPPED in checkpoint else []
+        verdict = checkpoint.get(VERDICT)
+    if job.state is not State.STARTED:
+        return Recovered(stopped=stopped)
+    if finished:
+        ended = job.finished(now, "the agent was stopped after everything was restored")
+    else:
+        message = "the agent was stopped while the restore ran; the old data is in place"
+        ended = job.failed(now, *(json.loads(verdict) if verdict else (INTERRUPTED, message)))
+    return Recovered([ended], stopped=stopped)
+
+
+def _is_on_trial(unfinished: UnfinishedJob, checkpoint: JournalCheckpoint) -> bool:
+    """Not when it was on its way back: then it goes back without looking again at whoever may confirm."""
+    started = unfinished.job.state is State.STARTED and unfinished.working
+    if not started or ON_TRIAL not in checkpoint or VERDICT in checkpoint:
+        return False
+    first = unfinished.working[0]
+    return on_trial(first.directory, work_id(unfinished.job.id, first.number))
+
+
+def _put_right(unfinished: UnfinishedJob, checkpoint: JournalCheckpoint) -> bool:
+    """Whether all is new; else all is old."""
+    job, left = unfinished.job, unfinished.working
+    failed = job.state is State.FAILED
+    if not failed and is_committed(left, job.id):
+        checkpoint[COMMITTED] = "yes"
+    recover_together(left, job.id, failed=failed)
+    finished = COMMITTED in checkpoint
+    if not finished:
+        remove_made(unfinished.made)
+    if job.state is not State.STARTED:
+        checkpoint.pop(COMMITTED, None)  # its end is in the journal already
+    checkpoint.pop(WORKING, None)
+    return finished

@@ -1,0 +1,261 @@
+"""One job at a time: what `backups`, `restores` and `verifications` admit is begun here, watched, and ended.
+
+A command is admitted before anything is written; what was admitted is recorded, in the journal's
+transaction together with the command, and then begun. Everything here runs in the main thread.
+"""
+
+import sqlite3
+import uuid
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+import structlog
+
+from agent.base.job import Job, Kind
+from agent.base.refusals import Reason, Refused
+from agent.base.text import readable
+from agent.jobs.admission import Admitted
+from agent.jobs.job_options import start_again
+from agent.jobs.progress import Monitor
+from agent.jobs.requests import Parameters
+from agent.jobs.worker import Outcome, Task, Tools, Workers
+from agent.journal import Journal, UnfinishedJob
+from agent.mailbox import Action
+from agent.settings import Settings
+from agent.transfer.context import Context, Destination
+
+log = structlog.get_logger(__name__)
+
+Result = TypeVar("Result")
+
+
+class JobListener(Protocol):
+    """Whoever tells the world. Called inside the journal's transaction, `settled` after it."""
+
+    def check_job_fits(self, job: Job) -> None:
+        """Raise `Refused` when what must be said of it could not be sent."""
+
+    def job_changed(self, job: Job) -> None: ...
+    def job_ended_unrecorded(self, job: Job) -> None:
+        """The same when the journal cannot be written: told, but not kept."""
+
+    def withdrawn(self) -> None:
+        """The journal's transaction has failed: what was told inside it was not said."""
+
+    def settled(self) -> None: ...
+
+
+RECORD_AGAIN_S = 2.0
+"""How long to wait before the end of a job is written again to a journal that could not be written."""
+
+
+@dataclass(frozen=True, slots=True)
+class _RunningJob:
+    job: Job
+    tools: Tools
+
+
+class Runner:
+    def __init__(
+        self,
+        settings: Settings,
+        journal: Journal,
+        workers: Workers,
+        *,
+        listener: JobListener,
+        later: Callable[[float, Action], object],
+        monitor: Monitor,
+        recovering: Callable[[], Iterable[Path]],
+    ) -> None:
+        """`later` calls an action after so many seconds, in the main thread.
+
+        `recovering` says where interrupted restores are not yet put right.
+        """
+        self._later, self._recovering = later, recovering
+        self._settings, self._journal, self._workers = settings, journal, workers
+        self._listener, self._monitor = listener, monitor
+        self._running: _RunningJob | None = None
+
+    @property
+    def idle(self) -> bool:
+        return self._running is None
+
+    def stop(self, message: str) -> None:
+        """Ask the job that runs to end; it will be reported as interrupted."""
+        if self._running:
+            self._workers.interrupt(self._running.tools, message)
+
+    def running(self, correlation_id: str) -> bool:
+        """Whether the job with this id runs."""
+        return self._running is not None and self._running.job.correlation_id == correlation_id
+
+    def cancel(self, correlation_id: str, code: str, message: str) -> None:
+        """Stop the job with this id. A restore goes back to what was there."""
+        if self._running and self.running(correlation_id):
+            self._workers.cancel(self._running.tools, message, code)
+
+    def new_job(self, kind: Kind, parameters: Parameters) -> tuple[Job, Tools]:
+        """A job with what it will hold while it runs. Raises `Refused`, also when another runs.
+
+        What follows looks at file systems, and costs too much to be done for a flood that has to wait anyway.
+        """
+        self._refuse_when_running()
+        correlation_id = parameters.correlationid or str(uuid.uuid4())
+        job = Job(uuid.uuid4().hex[:16], kind, correlation_id, datetime.now(UTC))
+        self._listener.check_job_fits(job)
+        return job, self._workers.tools()
+
+    def tools(self) -> Tools:
+        """What a job holds while it runs."""
+        return self._workers.tools()
+
+    def refuse_when_busy(self, *directories: Path) -> None:
+        """Raise `Refused` (BUSY) when a job runs, or when one of the directories is not yet put right."""
+        self._refuse_when_running()
+        for each in self._recovering():
+            if any(one.is_relative_to(each) or each.is_relative_to(one) for one in directories):
+                message = f"an interrupted restore of '{readable(str(each))}' is still being put right"
+                raise Refused(Reason.BUSY, message)
+
+    def _refuse_when_running(self) -> None:
+        if self._running:
+            kind = self._running.job.kind.title()
+            raise Refused(Reason.BUSY, f"{kind} operation is currently in progress!")
+
+    def admitted(
+        self,
+        job: Job,
+        tools: Tools,
+        *,
+        directory: Path,
+        made: Sequence[Path] = (),
+        destination: Destination | None,
+        work: Callable[[Context], Result],
+        ended: Callable[[Outcome[Result]], None],
+    ) -> Admitted:
+        """The job, ready to be recorded and begun, and told of.
+
+        `made` are the directories that it makes; `ended` has to call `end`.
+        """
+
+        def record() -> None:
+            facts = {"place": destination.shown} if destination and destination.shown else {}
+            self._journal.job_started(job, directory, made, facts)
+            self.tell(job)
+
+        return self.prepared(
+            job, tools, directory=directory, record=record, destination=destination, work=work, ended=ended
+        )
+
+    def tell(self, job: Job) -> None:
+        """Say how it stands, inside the journal's transaction."""
+        self._listener.job_changed(job)
+
+    def prepared(
+        self,
+        job: Job,
+        tools: Tools,
+        *,
+        directory: Path,
+        record: Action,
+        destination: Destination | None,
+        work: Callable[[Context], Result],
+        ended: Callable[[Outcome[Result]], None],
+    ) -> Admitted:
+        """The job, ready to be begun; `record` does what the journal has to know, and `ended` calls `end`,
+        or `release` for what is no job to the outside."""
+        task = self._task(job, tools, destination, work, ended)
+
+        def begin() -> None:
+            self._running = _RunningJob(job, tools)
+            log.info(f"{job.kind} started", correlation_id=job.correlation_id, job=job.id, dir=str(directory))
+            self._monitor.began(job)
+            self._workers.start(task)
+
+        return Admitted(job.id, record, begin)
+
+    def start_again(self, stopped: Sequence[UnfinishedJob]) -> None:
+        """After a crash: run afterRestoreCmd for whoever beforeRestoreCmd had stopped; busy meanwhile."""
+        if not stopped:
+            return
+        (unfinished, *others), tools, job = stopped, self._workers.tools(), stopped[0].job
+        work = start_again(self._settings, job, unfinished.directory)
+
+        def ended(_outcome: Outcome[None]) -> None:
+            self._running = None
+            self.start_again(others)
+
+        self._running = _RunningJob(job, tools)
+        self._workers.start(self._task(job, tools, None, work, ended))
+
+    def _task(
+        self,
+        job: Job,
+        tools: Tools,
+        destination: Destination | None,
+        work: Callable[[Context], Result],
+        ended: Callable[[Outcome[Result]], None],
+    ) -> Task[Result]:
+        return Task(
+            owner=job.id,
+            correlation_id=job.correlation_id,
+            tools=tools,
+            destination=destination,
+            work=work,
+            ended=ended,
+            moved=self._monitor.moved,
+            entered=self._monitor.entered,
+            expected=self._monitor.expected,
+        )
+
+    def release(self, job: Job) -> None:
+        """What ran is over, and there is nothing to record and to tell."""
+        self._running = None
+        log.info(f"{job.kind} is over", correlation_id=job.correlation_id, job=job.id)
+        self._monitor.ended()
+
+    def end(self, job: Job, also: Action = lambda: None, **facts: object) -> None:
+        """Record and tell the end; `also` is part of the same transaction."""
+
+        def record() -> None:
+            with self._journal.transaction():
+                self._journal.job_ended(job, facts)
+                self._listener.job_changed(job)
+                also()
+
+        try:
+            record()
+        except sqlite3.Error:
+            log.exception("the journal cannot be written: trying again", job=job.id)
+            self._listener.job_ended_unrecorded(job)
+            self._later(RECORD_AGAIN_S, partial(self._record_again, job, record))
+        self._running = None
+        _log_end(job, facts)
+        self._listener.settled()
+        self._monitor.ended()
+
+    def _record_again(self, job: Job, record: Action) -> None:
+        """A job that still runs by the journal would be reported as interrupted after a restart."""
+        try:
+            record()
+        except sqlite3.Error:
+            self._listener.withdrawn()
+            self._later(RECORD_AGAIN_S, partial(self._record_again, job, record))
+            return
+        log.info("the end of a job is in the journal now", job=job.id)
+        self._listener.settled()
+
+
+def _log_end(job: Job, facts: Mapping[str, object]) -> None:
+    assert job.ended
+    seconds = round((job.ended - job.started).total_seconds(), 3)
+    about = {"correlation_id": job.correlation_id, "job": job.id, "seconds": seconds}
+    if job.status_code:
+        log.error(f"{job.kind} failed", code=job.status_code, reason=job.message, **about)
+    else:
+        note = {"note": job.message} if job.message else {}
+        log.info(f"{job.kind} finished", **note, **about, **facts)

@@ -1,0 +1,153 @@
+"""When a periodic backup is due. Pure: no clock, no threads, no I/O; times are arguments.
+
+Ticks lie on a grid, `start + offset + n * period`, and are never counted from the end of a run, so they
+do not drift. The grid goes on in both directions; without a start it is anchored at the activation.
+
+The one thing to remember between two decisions is `settled`: every tick up to that time was run, or was
+said to be missed. It moves forward with the ticks, and survives in the journal.
+
+- Device off, or clock put forward: the newest tick that has passed runs, once; the others are missed.
+- Clock put back by up to a period: the ticks that have run are not run again.
+- Clock put back further: `settled` was a time that never was. The plan begins anew at the present time.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from agent.base.job import format_time
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_END_OF_TIME = datetime.max.replace(tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """The time in which periodic backups are made, from `start` until just before `end`."""
+
+    active: bool
+    start: datetime | None
+    end: datetime | None
+    period: timedelta
+    offset: timedelta
+    """The device's own share of the jitter, see `device_offset`."""
+    activated: datetime
+    """When this frame was set: the anchor where there is no start. The grid needs it to be kept."""
+
+    def __post_init__(self) -> None:
+        """Raises ValueError when the end is before the start or the period is not above 0."""
+        if self.start and self.end and self.end < self.start:
+            start, end = format_time(self.start), format_time(self.end)
+            raise ValueError(f"the end '{end}' is before the start '{start}'")
+        if self.period <= timedelta(0):
+            raise ValueError("the period is not above 0")
+
+    def has_ended(self, now: datetime) -> bool:
+        return self.end is not None and now >= self.end
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What is to be done now."""
+
+    settled: datetime | None
+    """To be kept for the next decision, before the run begins: a run that crashes is not run again."""
+    tick: datetime | None = None
+    """The tick to run now."""
+    missed: int = 0
+    """Ticks that have passed and will not be run."""
+    clock_went_back: bool = False
+    """By more than a period: the plan begins anew, and ticks may come a second time."""
+    next_due: datetime | None = None
+    """After now. None when there is no further tick, unless the clock or the frame changes."""
+
+
+def decide(frame: Frame, settled: datetime | None, now: datetime) -> Decision:
+    """What is due at `now`, when everything up to `settled` has been dealt with.
+
+    `settled` is what the decision before said; None for a frame that has just been activated, of which
+    the tick at or before the activation is still due: Kanto starts right away when `from` has passed.
+    To be asked when the frame was set, at every start, when `next_due` has come, and once a minute
+    while the frame is active, even if it seems to have ended: a clock that is put back is found out then.
+    """
+    if not frame.active:
+        return Decision(settled)
+    grid = _Grid.of(frame)
+    went_back = (settled or frame.activated) - now > frame.period
+    if went_back:
+        settled = now
+    first = grid.first_open(settled)
+    last = grid.last_until(now)
+    ended = frame.has_ended(now)
+    passed = max(0, last - first + 1)
+    tick = grid.time(last) if passed else None
+    return Decision(
+        settled=tick or settled,
+        tick=None if ended else tick,
+        missed=passed if ended else max(0, passed - 1),
+        clock_went_back=went_back,
+        next_due=None if ended else grid.due(max(first, last + 1)),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Grid:
+    """Ticks by number, in whole microseconds since 1970: exact, and without the calendar's limits."""
+
+    origin_us: int
+    period_us: int
+    end_us: int
+    activated_us: int
+    lowest: int | None
+    """No tick is before the start; without a start there is no first one."""
+
+    @classmethod
+    def of(cls, frame: Frame) -> "_Grid":
+        return cls(
+            origin_us=_microseconds(frame.start or frame.activated) + frame.offset // _MICROSECOND,
+            period_us=frame.period // _MICROSECOND,
+            end_us=min(_microseconds(frame.end or _END_OF_TIME), _microseconds(_END_OF_TIME)),
+            activated_us=_microseconds(frame.activated),
+            lowest=0 if frame.start else None,
+        )
+
+    def first_open(self, settled: datetime | None) -> int:
+        """The first tick that has not been dealt with."""
+        if settled is None:
+            return max(0, (self.activated_us - self.origin_us) // self.period_us)
+        number = (_microseconds(settled) - self.origin_us) // self.period_us + 1
+        return number if self.lowest is None else max(self.lowest, number)
+
+    def last_until(self, now: datetime) -> int:
+        """The last tick at or before `now`, and before the end."""
+        until_us = min(_microseconds(now), self.end_us - 1)
+        return (until_us - self.origin_us) // self.period_us
+
+    def time(self, number: int) -> datetime:
+        return _EPOCH + (self.origin_us + number * self.period_us) * _MICROSECOND
+
+    def due(self, number: int) -> datetime | None:
+        """The time of a tick that is to come; None from the end on."""
+        return self.time(number) if self.origin_us + number * self.period_us < self.end_us else None
+
+
+def _microseconds(when: datetime) -> int:
+    return (when - _EPOCH) // _MICROSECOND
+
+
+def device_offset(device_id: str, jitter: timedelta) -> timedelta:
+    """A time in [0, `jitter`), always the same for a device and spread evenly over a fleet."""
+    digest = hashlib.sha256(device_id.encode("utf-8", "surrogatepass")).digest()
+    jitter_us = jitter // _MICROSECOND
+    return int.from_bytes(digest[:8]) % jitter_us * _MICROSECOND if jitter_us > 0 else timedelta(0)
+
+
+def auto_upload_value(frame: Frame) -> dict[str, Any]:
+    """The value of the twin's property `autoUpload`: Kanto's `AutoUploadableState`."""
+    return {
+        "active": frame.active,
+        "startTime": format_time(frame.start) if frame.start else None,
+        "endTime": format_time(frame.end) if frame.end else None,
+    }

@@ -1,0 +1,198 @@
+"""What a command chooses to save or to restore: data sets that the settings name, and single paths.
+
+A data set may be chosen in every access mode: the device's owner has named its paths. Single paths lie in
+the directory that a command may name, or in the data sets that it chooses.
+"""
+
+import os
+import stat
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+from agent.base.errors import AccessForbidden
+from agent.base.patterns import anchored, excluding
+from agent.base.refusals import Reason, Refused
+from agent.base.roots import Root, data_set_roots, merged
+from agent.base.text import readable
+from agent.jobs.admission import Admission, look, shown_directory
+from agent.jobs.filesystem_probe import Looks
+from agent.jobs.requests import (
+    BACKUP_DATA_TYPES,
+    BACKUP_PATHS,
+    RESTORE_DATA_TYPES,
+    RESTORE_PATHS,
+    Parameters,
+)
+from agent.restore.choice import Choice
+from agent.save import access
+from agent.save.walk import Part
+from agent.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Selecting:
+    """Every method raises `Refused` for what there is not, or what is not allowed."""
+
+    settings: Settings
+    looks: Looks = field(default_factory=Looks)
+
+    def for_backup(self, parameters: Parameters) -> tuple[Part, ...]:
+        """What is to be saved; what a command names singly has to exist."""
+        return look(
+            self.looks, self._shown(parameters, BACKUP_DATA_TYPES), partial(self._for_backup, parameters)
+        )
+
+    def for_restore(self, parameters: Parameters) -> Choice:
+        """What is to be restored, and where that belongs."""
+        return look(
+            self.looks, self._shown(parameters, RESTORE_DATA_TYPES), partial(self._for_restore, parameters)
+        )
+
+    def _shown(self, parameters: Parameters, option: str) -> str:
+        names = ", ".join(parameters.chosen(option))
+        return f"data set '{readable(names)}'" if names else shown_directory(parameters, self.settings)
+
+    def _for_backup(self, parameters: Parameters) -> tuple[Part, ...]:
+        data_sets = self._data_sets(parameters, BACKUP_DATA_TYPES)
+        paths = parameters.chosen(BACKUP_PATHS)
+        if data_sets:
+            chosen = self._narrowed(data_sets, paths, BACKUP_PATHS)
+            for root in chosen:
+                for path in paths:
+                    name = root.relative(f"{_data_set(root)}/{_plain(path, BACKUP_PATHS)}")
+                    if name and root.holds(name):
+                        _check_there(root.directory, name, path)
+            return tuple(self.part(root, parameters, _data_set(root)) for root in chosen)
+        directory = Admission(self.settings).find(parameters, must_exist=True)
+        names = self._names_in(directory, parameters, BACKUP_PATHS)
+        for name, path in names.items():
+            _check_there(directory, name, path)
+        return (self.part(_named(directory, names), parameters),)
+
+    def _for_restore(self, parameters: Parameters) -> Choice:
+        data_sets = self._data_sets(parameters, RESTORE_DATA_TYPES)
+        paths = parameters.chosen(RESTORE_PATHS)
+        if not data_sets:
+            directory = Admission(self.settings).find(parameters, must_exist=False)
+            names = self._names_in(directory, parameters, RESTORE_PATHS)
+            return Choice((_named(directory, names),), wanted={name: names[name] for name in names if name})
+        wanted = {
+            f"{data_set}/{_plain(path, RESTORE_PATHS)}": path for path in paths for data_set in data_sets
+        }
+        return Choice(
+            self._narrowed(data_sets, paths, RESTORE_PATHS),
+            self._narrowed(data_sets, (), RESTORE_PATHS),
+            wanted or {data_set: data_set for data_set in data_sets},
+        )
+
+    def _data_sets(self, parameters: Parameters, option: str) -> tuple[str, ...]:
+        chosen, known = parameters.chosen(option), self.settings.data_sets
+        if unknown := [name for name in chosen if name not in known]:
+            names = ", ".join(sorted(known)) or "none is configured"
+            raise _invalid(f"option '{option}': there is no data set '{readable(unknown[0])}', only: {names}")
+        return chosen
+
+    def _narrowed(self, data_sets: tuple[str, ...], paths: tuple[str, ...], option: str) -> tuple[Root, ...]:
+        """The roots of the data sets, or of them what is called so; every path has to be in one of them."""
+        roots = [root for name in data_sets for root in self._roots(name)]
+        found = []
+        for path in paths:
+            if not path.startswith("/"):
+                raise _invalid(f"option '{option}': '{readable(path)}' must be absolute in a data set")
+            names = [f"{data_set}/{_plain(path, option)}" for data_set in data_sets]
+            narrowed = [part for root in roots for name in names if (part := root.narrowed(name))]
+            if not narrowed:
+                raise _invalid(f"option '{option}': '{readable(path)}' is in none of the chosen data sets")
+            found += narrowed
+        return merged(found if paths else roots)
+
+    def _roots(self, data_set: str) -> tuple[Root, ...]:
+        try:
+            roots = data_set_roots(data_set, self.settings.data_sets[data_set].paths)
+            for root in roots:
+                access.refuse_inside(root.directory, self.settings.storage)
+        except AccessForbidden as error:
+            raise Refused(Reason.CANNOT, f"data set '{data_set}': {error}") from error
+        except OSError as error:
+            message = f"data set '{data_set}' cannot be looked at: check links and permissions"
+            raise Refused(Reason.CANNOT, message) from error
+        return roots
+
+    def _names_in(self, directory: Path, parameters: Parameters, option: str) -> dict[str, str]:
+        """Chosen paths relative to the directory, each as the command gave it."""
+        given = parameters.directory or str(self.settings.dir)
+        names = {}
+        for path in parameters.chosen(option):
+            name = _plain(path, option)
+            if path.startswith("/"):
+                above = [str(each).strip("/") for each in (directory, given)]
+                inside = [each for each in above if f"{name}/".startswith(f"{each}/" if each else "")]
+                if not inside:
+                    message = f"option '{option}': '{readable(path)}' is not in '{readable(str(directory))}'"
+                    raise Refused(Reason.CANNOT, message)
+                name = name[len(inside[0]) :].strip("/")
+            names[name] = path
+        return names
+
+    def part(self, root: Root, parameters: Parameters, data_set: str | None = None) -> Part:
+        """The root with what settings, data set and command pass over of it."""
+        settings = self.settings
+        lists = settings.exclude, parameters.exclude
+        unexportable = anchored(excluding(settings.unexportable), root.directory)
+        if data_set is None:
+            return Part(root, excluding(*lists), unexportable)
+        excluded = excluding(*lists, settings.data_sets[data_set].exclude)
+        return Part(root, anchored(excluded, root.directory), unexportable)
+
+
+def _data_set(root: Root) -> str:
+    return root.prefix.partition("/")[0]
+
+
+def _named(directory: Path, names: dict[str, str]) -> Root:
+    """The whole directory when it is among the names, or when there are none."""
+    return Root("", directory, frozenset(names) if names and "" not in names else None)
+
+
+def refuse_choosing(parameters: Parameters, command: str, *options: str) -> None:
+    """Raise `Refused` for a choice where the device's own `command` decides what is worked on."""
+    for option in options:
+        if option in parameters.options:
+            raise _invalid(f"no option '{option}' here: the device's {command} decides that")
+
+
+def _plain(path: str, option: str) -> str:
+    """The path without what changes nothing, and without slashes around it."""
+    parts = [part for part in path.split("/") if part not in ("", ".")]
+    if ".." in parts or "\0" in path:
+        raise _invalid(f"option '{option}': '{readable(path)}' must not have '..' or NUL in it")
+    try:
+        os.fsencode(path)
+    except UnicodeEncodeError as error:
+        raise _invalid(f"option '{option}': '{readable(path)}' is no valid text") from error
+    return "/".join(parts)
+
+
+def _check_there(directory: Path, name: str, shown: str) -> None:
+    """Raise `Refused` unless the name exists and no link leads to it, as a backup follows none."""
+    where = os.fspath(directory)
+    *above, last = name.split("/")
+    try:
+        for part in above:
+            where = os.path.join(where, part)
+            if not stat.S_ISDIR(os.lstat(where).st_mode):
+                raise _refused(shown, "is below something that is not a directory; links are not followed")
+        os.lstat(os.path.join(where, last))
+    except FileNotFoundError as error:
+        raise _refused(shown, f"does not exist in '{readable(str(directory))}'") from error
+    except OSError as error:
+        raise _refused(shown, "cannot be looked at: check permissions on the way to it") from error
+
+
+def _refused(path: str, problem: str) -> Refused:
+    return Refused(Reason.CANNOT, f"option '{BACKUP_PATHS}': '{readable(path)}' {problem}")
+
+
+def _invalid(message: str) -> Refused:
+    return Refused(Reason.INVALID, message)

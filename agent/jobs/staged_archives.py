@@ -1,0 +1,186 @@
+"""Archives that wait on the device for their upload, and the ids under which they were offered.
+
+A backup without a destination stages its archive and offers it as `X#1`; `trigger` offers all that wait
+again, as `T#1…T#n`. Old and new ids lead to the same archive until it is sent. Kept in the journal, so
+a hand-over survives a restart of the agent.
+"""
+
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from agent.base.clock import BootClock
+from agent.journal import Journal
+
+ASK_AGAIN_S = 600
+"""An upload request goes out at most once in this time for the same child."""
+
+_UNWANTED = "staged.unwanted"
+"""Checkpoint of a staged archive that nobody waits for any more."""
+
+_CHILD = (
+    "SELECT c.child_id, c.parent_id, s.path, s.size, s.sha256, s.options, s.id"
+    " FROM children c JOIN staged s ON s.id = c.staged_id"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """A complete archive on the device's disk."""
+
+    path: Path
+    size_bytes: int = 0
+    sha256: str = ""
+    options: dict[str, str] = field(default_factory=dict)
+    """What the backup was asked to pass on (`options.*`), repeated in every upload request."""
+    id: int = 0
+
+    @property
+    def owner(self) -> str:
+        """Names the checkpoint of its upload: the same under all ids."""
+        return f"staged-{self.id}"
+
+
+@dataclass(frozen=True, slots=True)
+class Child:
+    """A staged archive under one of the ids that the backend knows."""
+
+    child_id: str
+    parent_id: str
+    staged: Staged
+
+
+class Handover:
+    """Belongs to the main thread. Changes are part of the journal's transaction that they happen in."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal, self._clock = journal, BootClock()
+
+    def stage(self, staged: Staged, parent_id: str) -> Child:
+        """Keep the archive, and offer it under a child id of `parent_id`."""
+        with self._journal.transaction() as db:
+            cursor = db.execute(
+                "INSERT INTO staged (path, size, sha256, options) VALUES (?, ?, ?, ?)",
+                (os.fsencode(staged.path), staged.size_bytes, staged.sha256, json.dumps(staged.options)),
+            )
+            assert cursor.lastrowid is not None
+            kept = Staged(staged.path, staged.size_bytes, staged.sha256, staged.options, cursor.lastrowid)
+            return self.offer(parent_id, [kept])[0]
+
+    def offer(self, parent_id: str, archives: Iterable[Staged]) -> list[Child]:
+        """Give each archive a further id: the parent's with `#` and the next free number."""
+        children = []
+        with self._journal.transaction() as db:
+            for staged in archives:
+                child = Child(self.free_child_id(parent_id), parent_id, staged)
+                db.execute(
+                    "INSERT INTO children (child_id, parent_id, staged_id) VALUES (?, ?, ?)",
+                    (child.child_id, parent_id, staged.id),
+                )
+                db.execute(
+                    "INSERT INTO offers VALUES (?1, ?2, 0) ON CONFLICT (parent_id)"
+                    " DO UPDATE SET total_bytes = total_bytes + ?2",
+                    (parent_id, staged.size_bytes),
+                )
+                children.append(child)
+        return children
+
+    def free_child_id(self, parent_id: str) -> str:
+        """The first `<parent>#<number>` under which nothing waits."""
+        number = 1
+        with self._journal.transaction() as db:
+            while db.execute(
+                "SELECT 1 FROM children WHERE child_id = ?", (child_id := f"{parent_id}#{number}",)
+            ).fetchone():
+                number += 1
+        return child_id
+
+    def child(self, child_id: str) -> Child | None:
+        """The archive that was offered under this id and still waits. Ids are looked up, never parsed."""
+        children = self._children(" WHERE c.child_id = ?", child_id)
+        return children[0] if children else None
+
+    def newest_children(self) -> list[Child]:
+        """All archives that wait, oldest first, each under the id that it was offered under last."""
+        newest = {child.staged.id: child for child in self._children(" ORDER BY c.number")}
+        return [newest[number] for number in sorted(newest)]
+
+    def _children(self, condition: str, *values: str) -> list[Child]:
+        with self._journal.transaction() as db:
+            rows = db.execute(_CHILD + condition, values).fetchall()
+        return [Child(child_id, parent_id, _staged(row)) for child_id, parent_id, *row in rows]
+
+    def may_ask(self, child: Child) -> bool:
+        """True when no upload request went out for it within `ASK_AGAIN_S`."""
+        with self._journal.transaction() as db:
+            row = db.execute(
+                "SELECT asked_boot, asked_s FROM children WHERE child_id = ?", (child.child_id,)
+            ).fetchone()
+        return row is not None and self._clock.age_s(*row) >= ASK_AGAIN_S
+
+    def asked(self, child: Child) -> None:
+        with self._journal.transaction() as db:
+            db.execute(
+                "UPDATE children SET asked_boot = ?, asked_s = ? WHERE child_id = ?",
+                (*self._clock.now(), child.child_id),
+            )
+
+    def progress(self, parent_id: str) -> tuple[int, int]:
+        """Bytes that were sent of all that was offered under the parent, and those in all."""
+        with self._journal.transaction() as db:
+            row = db.execute(
+                "SELECT sent_bytes, total_bytes FROM offers WHERE parent_id = ?", (parent_id,)
+            ).fetchone()
+        return row or (0, 0)
+
+    def paths(self) -> set[Path]:
+        """All archives that are known here: those that wait, and those that were sent and kept."""
+        with self._journal.transaction() as db:
+            rows = db.execute("SELECT path FROM staged").fetchall()
+        return {Path(os.fsdecode(path)) for (path,) in rows}
+
+    def unwanted(self) -> list[Staged]:
+        """Archives that were sent or given up, and whose files are still to be removed."""
+        with self._journal.transaction() as db:
+            rows = db.execute(
+                "SELECT path, size, sha256, options, id FROM staged"
+                " JOIN checkpoints ON owner = 'staged-' || id WHERE key = ?",
+                (_UNWANTED,),
+            ).fetchall()
+        return [_staged(row) for row in rows]
+
+    def forget(self, staged: Staged) -> None:
+        """Its file is gone for good."""
+        with self._journal.transaction() as db:
+            db.execute("DELETE FROM checkpoints WHERE owner = ?", (staged.owner,))
+            db.execute("DELETE FROM staged WHERE id = ?", (staged.id,))
+
+    def gone(self, child: Child, *, kept: bool = False) -> bool:
+        """The archive was sent or given up: forget all its ids. True when nothing of the parent waits.
+
+        It stays known, so that nobody takes it for one that still waits: when it is `kept` on the disk for
+        good, else as `unwanted` until its file is removed. The file can only go after this is on the disk.
+        """
+        with self._journal.transaction() as db:
+            db.execute(
+                "UPDATE offers SET sent_bytes = sent_bytes + ? WHERE parent_id IN"
+                " (SELECT parent_id FROM children WHERE staged_id = ?)",
+                (child.staged.size_bytes, child.staged.id),
+            )
+            db.execute("DELETE FROM checkpoints WHERE owner = ?", (child.staged.owner,))
+            db.execute("DELETE FROM children WHERE staged_id = ?", (child.staged.id,))
+            if not kept:
+                db.execute("INSERT INTO checkpoints VALUES (?, ?, 'yes')", (child.staged.owner, _UNWANTED))
+            db.execute("DELETE FROM offers WHERE parent_id NOT IN (SELECT parent_id FROM children)")
+            rest = db.execute(
+                "SELECT 1 FROM children WHERE parent_id = ? LIMIT 1", (child.parent_id,)
+            ).fetchone()
+        return rest is None
+
+
+def _staged(row: list[Any]) -> Staged:
+    path, size_bytes, sha256, options, number = row
+    return Staged(Path(os.fsdecode(path)), size_bytes, sha256, json.loads(options), number)

@@ -1,0 +1,168 @@
+"""The device's own disk space: archives that wait for `start`, downloads, the journal.
+
+Only one agent may use it at a time. Whatever is incomplete has a name of its own and is removed when
+the agent starts; a complete archive has its final name and stays.
+"""
+
+import fcntl
+import os
+import shutil
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+
+import structlog
+
+from agent.base.durable import sync_directory
+from agent.base.errors import JobError
+from agent.base.job import ENCRYPTED, MAX_NAME_LETTERS, PLAIN, archive_name
+from agent.formats.age.header import read_header
+from agent.formats.zip.reader import ArchiveReader
+
+log = structlog.get_logger(__name__)
+
+_INCOMPLETE = (".part", ".direct")
+_WORK = "work-"
+
+
+class StorageInUse(Exception):
+    """Another agent works in this storage directory."""
+
+
+class Staging:
+    def __init__(self, storage: Path) -> None:
+        """Make the directories with mode 0700, and lock them until the process ends.
+
+        Raises `StorageInUse`, and OSError when the disk does not allow it.
+        """
+        self.storage = storage
+        self._backups, self._downloads = storage / "backups", storage / "downloads"
+        # `archives` is the target that there is when none is configured.
+        for directory in (storage, self._backups, self._downloads, storage / "archives"):
+            _make_private(directory)
+        # No command is acknowledged before the directory that keeps it is sure to be there again.
+        sync_directory(storage)
+        sync_directory(storage.parent)
+        self._lock = os.open(storage / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(self._lock)
+            raise StorageInUse(
+                f"storage '{storage}' is in use by another agent: stop it, or set another 'storage'"
+            ) from error
+
+    @property
+    def lock(self) -> int:
+        """The descriptor of the file that is locked; it is small, and what it holds is free."""
+        return self._lock
+
+    @property
+    def journal(self) -> Path:
+        return self.storage / "journal.db"
+
+    def free_path(
+        self,
+        device_tag: str,
+        suffix: str = PLAIN,
+        name: str = "",
+        taken: Callable[[str], bool] = lambda _name: False,
+    ) -> Path:
+        """Where the next archive is staged, and what it is called in any place.
+
+        Names carry milliseconds, but clocks jump, and that of a device without a battery begins at the
+        same time with every start: what is `taken` is not used again.
+        """
+        while True:
+            path = self._backups / archive_name(datetime.now(UTC), device_tag, suffix, name)
+            if not path.exists() and not taken(path.name):
+                return path
+            time.sleep(0.001)
+
+    @property
+    def longest_path(self) -> Path:
+        """As long as the path of any staged archive."""
+        return self._backups / archive_name(datetime.now(UTC), "0" * 8, ENCRYPTED, "x" * MAX_NAME_LETTERS)
+
+    def complete_archives(self) -> list[Path]:
+        """All archives in staging whose directory can be read, or that are encrypted; oldest first."""
+        paths = (path for suffix in (PLAIN, ENCRYPTED) for path in self._backups.glob(f"*{suffix}"))
+        return [path for path in sorted(paths, key=_age_key) if _is_complete(path)]
+
+    def remove(self, path: Path) -> bool:
+        """Remove an archive that nobody waits for any more, durably; False, and logged, when that fails.
+
+        It loses its name at once. Giving back the space of a large file takes half a second per GiB, and
+        nobody is to wait for that: a thread does it, and what a crash leaves goes at the next start.
+        """
+        doomed = path.with_name(f"{path.name}{_INCOMPLETE[0]}")
+        try:
+            if path.exists():  # else only the journal did not know yet
+                path.rename(doomed)
+            sync_directory(path.parent)
+        except OSError:
+            log.exception("could not remove a staged archive", file=path.name)
+            return False
+        threading.Thread(target=_unlink, args=(doomed,), name=f"remove-{path.name}", daemon=True).start()
+        return True
+
+    def download(self, job_id: str) -> Path:
+        return self._downloads / f"{job_id}.part"
+
+    def work_directory(self, job_id: str) -> Path:
+        """Where a command of the owner collects or gets the files of this job."""
+        return (self.storage / f"{_WORK}{job_id}").absolute()
+
+    def remove_incomplete(self) -> None:
+        """Remove what a crash left: it can be called before anything runs only."""
+        for directory in self.storage.glob(f"{_WORK}*"):
+            log.info("working directory of an earlier run removed", directory=directory.name)
+            shutil.rmtree(directory, ignore_errors=True)
+        for directory in (self._backups, self._downloads):
+            with os.scandir(directory) as entries:
+                names = [entry.name for entry in entries if entry.name.endswith(_INCOMPLETE)]
+            for name in names:
+                log.info("incomplete file of an earlier run removed", file=name)
+                with suppress(FileNotFoundError):
+                    (directory / name).unlink()
+
+    def close(self) -> None:
+        os.close(self._lock)
+
+
+def _make_private(directory: Path) -> None:
+    """Make the directory with mode 0700; one that is there with another, from Kanto's agent say, gets it."""
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if directory.stat().st_mode & 0o077:
+        try:
+            directory.chmod(0o700)
+        except PermissionError:
+            log.warning("others may look into the storage: it belongs to another user", path=str(directory))
+
+
+def _unlink(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError:
+        log.exception("could not remove a staged archive", file=path.name)
+
+
+def _age_key(path: Path) -> tuple[int, str]:
+    return path.stat().st_mtime_ns, path.name
+
+
+def _is_complete(path: Path) -> bool:
+    """Kanto's agent writes under the final name: what a crash of it left is no archive.
+
+    The end of a encrypted one cannot be looked at, but only agents that rename what is complete make them.
+    """
+    try:
+        with path.open("rb") as file:
+            read_header(file) if path.name.endswith(ENCRYPTED) else ArchiveReader(file)
+    except (JobError, OSError):
+        log.warning("not an archive, left alone", file=path.name)
+        return False
+    return True

@@ -1,0 +1,233 @@
+"""Uploads of staged archives: one at a time, beside a job; further ones wait in line.
+
+The backend sees them through `lastUpload`, one value per parent id: a backup's own archive, or all that
+were offered together by a `trigger`.
+"""
+
+import sqlite3
+from collections import deque
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from typing import Protocol
+
+import structlog
+
+from agent.base.job import Upload
+from agent.base.refusals import Reason, Refused
+from agent.jobs.admission import Admission, Admitted, metadata
+from agent.jobs.requests import BACKUP_STORE, Parameters
+from agent.jobs.staged_archives import Child, Handover
+from agent.jobs.staging import Staging
+from agent.jobs.stores import with_store
+from agent.jobs.upload_requests import OfferListener, Offers
+from agent.jobs.upload_states import UploadStates
+from agent.jobs.worker import INTERRUPTED, Outcome, Task, Tools, Workers, cancelled_by
+from agent.journal import Journal
+from agent.mailbox import Post
+from agent.settings import Settings
+from agent.transfer.put import UploadOrder, upload
+from providers.api import Stored
+from providers.errors import Expired
+
+log = structlog.get_logger(__name__)
+
+MAX_RENEWALS = 3
+"""How often an upload asks for fresh credentials before it fails."""
+
+
+class UploadListener(OfferListener, Protocol):
+    """Whoever tells the world. Called inside the journal's transaction, `settled` after it."""
+
+    def check_upload_fits(self, upload: Upload) -> None:
+        """Raise `Refused` when what must be said of it could not be sent."""
+
+
+@dataclass(slots=True)
+class _Entry:
+    """An upload that runs or waits for its turn."""
+
+    child: Child
+    info: dict[str, str]
+    tools: Tools
+    order: UploadOrder
+
+
+class Uploads:
+    """Belongs to the main thread."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        journal: Journal,
+        workers: Workers,
+        *,
+        staging: Staging,
+        listener: UploadListener,
+        post: Post,
+    ) -> None:
+        self._settings, self._journal, self._workers = settings, journal, workers
+        self._handover, self._listener = Handover(journal), listener
+        self.offers = Offers(
+            settings, journal, handover=self._handover, staging=staging, listener=listener, post=post,
+            in_line=self._is_in_line,
+        )  # fmt: skip
+        """The archives that wait for their `start`."""
+        self._admission = Admission(settings)
+        self._line: deque[_Entry] = deque()
+        self._states = UploadStates(journal)
+        self._renewals: dict[int, int] = {}
+
+    @property
+    def idle(self) -> bool:
+        return not self._line
+
+    def _is_in_line(self, child: Child | None) -> bool:
+        return any(child is None or entry.child.staged.id == child.staged.id for entry in self._line)
+
+    # start
+
+    def start(self, parameters: Parameters, device_id: str) -> Admitted:
+        """Admit the upload of a staged archive. Raises `Refused`, 404 or 409."""
+        child = self._handover.child(parameters.correlationid)
+        if child is None or not child.staged.path.exists():
+            message = f"no archive waits for an upload with id '{parameters.correlationid}'"
+            raise Refused(Reason.NOT_FOUND, message)
+        if self._is_in_line(child):
+            raise Refused(Reason.BUSY, f"upload '{child.child_id}' is already in progress")
+        parameters = with_store(parameters, self._settings, BACKUP_STORE)
+        tools = self._workers.tools(resumable=True)
+        facts = metadata(child.parent_id, device_id) | {"sha256": child.staged.sha256}
+        destination = self._admission.destination(
+            parameters, tools.connections, child.staged.path.name, facts
+        )
+        info = parameters.prefixed("info.")
+        self._listener.check_upload_fits(Upload(child.child_id, child.parent_id, info, datetime.now(UTC)))
+        entry = _Entry(
+            child, info, tools, UploadOrder(child.staged.path, destination, self._settings.checksum)
+        )
+        return Admitted(None, partial(self._tell_begin, entry), partial(self._enqueue, entry))
+
+    def _tell_begin(self, entry: _Entry) -> None:
+        """One `lastUpload` per parent: a further archive of the same parent continues it."""
+        child = entry.child
+        if self._states.of(child.parent_id):
+            return
+        state = Upload(child.child_id, child.parent_id, entry.info, datetime.now(UTC))
+        state = self._moved_state(state, 0)
+        self._states.begin(state)
+        self._listener.upload_changed(state)
+
+    def _enqueue(self, entry: _Entry) -> None:
+        self._line.append(entry)
+        if len(self._line) == 1:
+            self._begin(entry)
+
+    def _begin(self, entry: _Entry) -> None:
+        child, staged = entry.child, entry.child.staged
+        log.info("upload started", correlation_id=child.child_id, bytes=staged.size_bytes)
+        self._workers.start(
+            Task(
+                owner=staged.owner,
+                correlation_id=child.child_id,
+                tools=entry.tools,
+                destination=entry.order.destination,
+                work=partial(upload, entry.order),
+                ended=partial(self._ended, entry),
+                moved=partial(self._moved, entry),
+            )
+        )
+
+    # Progress and end
+
+    def _moved_state(self, state: Upload, bytes_done: int) -> Upload:
+        sent, total = self._handover.progress(state.parent_id)
+        return state.moved(100 * (sent + bytes_done) // max(1, total))
+
+    def _moved(self, entry: _Entry, bytes_done: int) -> None:
+        before = self._states.of(entry.child.parent_id)
+        if before is None:
+            return
+        state = self._moved_state(before, bytes_done)
+        self._states.move(state)
+        if state.progress > before.progress:
+            self._listener.upload_changed(state)
+            self._listener.settled()
+
+    def _ended(self, entry: _Entry, outcome: Outcome[Stored]) -> None:
+        first = entry is self._line[0]
+        self._line.remove(entry)
+        try:
+            with self._journal.transaction():
+                if outcome.result is not None:
+                    self._succeeded(entry, outcome.result)
+                elif not self._renewed(entry, outcome):
+                    self._failed(entry, outcome)
+        except sqlite3.Error:
+            log.exception("the journal cannot be written: the archive waits on", upload=entry.child.child_id)
+        else:
+            self.offers.remove_unwanted()
+        self._listener.settled()
+        if first and self._line:
+            self._tell_begin(self._line[0])
+            self._begin(self._line[0])
+
+    def _succeeded(self, entry: _Entry, stored: Stored) -> None:
+        child = entry.child
+        log.info("upload finished", correlation_id=child.child_id, destination=stored.place)
+        self._renewals.pop(child.staged.id, None)
+        if self._handover.gone(child, kept=self._settings.keep_uploaded):
+            state = self._states.end(child.parent_id)
+            assert state
+            self._listener.upload_changed(state.succeeded(datetime.now(UTC)))
+
+    def _renewed(self, entry: _Entry, outcome: Outcome[Stored]) -> bool:
+        """Credentials that expired on the way: ask for fresh ones, the upload continues with them."""
+        number = self._renewals.get(entry.child.staged.id, 0) + 1
+        if outcome.error is not Expired or number > MAX_RENEWALS:
+            return False
+        self._renewals[entry.child.staged.id] = number
+        log.warning(
+            "credentials expired, asking for new ones", correlation_id=entry.child.child_id, number=number
+        )
+        self.offers.ask(entry.child)
+        return True
+
+    def _failed(self, entry: _Entry, outcome: Outcome[Stored]) -> None:
+        child = entry.child
+        log.error("upload failed", correlation_id=child.child_id, code=outcome.code, reason=outcome.message)
+        self._renewals.pop(child.staged.id, None)
+        state = self._states.end(child.parent_id)
+        if state:
+            now = datetime.now(UTC)
+            ended = state.failed(now, outcome.code, outcome.message, cancelled=outcome.cancelled)
+            self._listener.upload_changed(ended)
+
+    # cancel and stop
+
+    def running(self, correlation_id: str) -> bool:
+        """Whether an upload runs or waits for its turn under this child or parent id."""
+        return bool(self._found(correlation_id))
+
+    def cancel(self, correlation_id: str, code: str, message: str) -> None:
+        """Stop what runs or waits under this child or parent id; the archives stay."""
+        for entry in self._found(correlation_id):
+            self._workers.cancel(entry.tools, message, code)
+            if entry is not self._line[0]:
+                self._ended(entry, cancelled_by(entry.tools.token))
+
+    def _found(self, correlation_id: str) -> list[_Entry]:
+        return [
+            entry for entry in self._line if correlation_id in (entry.child.child_id, entry.child.parent_id)
+        ]
+
+    def stop(self, message: str) -> None:
+        """Ask all uploads to end; they will be reported as interrupted, the archives stay."""
+        for entry in self._line:
+            self._workers.interrupt(entry.tools, message)
+
+    def report_interrupted(self) -> None:
+        """After a restart: uploads that the twin still believes in have failed; their archives wait on."""
+        message = "the agent was stopped during the upload: send 'start' again"
+        for state in self._states.left_behind():
+            self._listener.upload_changed(state.failed(datetime.now(UTC), INTERRUPTED, message))

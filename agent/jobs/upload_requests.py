@@ -1,0 +1,124 @@
+"""Staged archives that wait for their upload: the backend is asked for a place, again after a connect.
+
+Too many give up the oldest; `trigger` offers all of them under new ids. `uploads` sends them.
+"""
+
+import sqlite3
+import uuid
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+from functools import partial
+from typing import Protocol
+
+import structlog
+
+from agent.base.job import ENCRYPTED, PLAIN, Upload
+from agent.base.refusals import Reason, Refused
+from agent.jobs.admission import Admitted
+from agent.jobs.requests import Parameters
+from agent.jobs.staged_archives import Child, Handover, Staged
+from agent.jobs.staging import Staging
+from agent.journal import Journal
+from agent.mailbox import Post
+from agent.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+
+class OfferListener(Protocol):
+    """Whoever tells the world. Called inside the journal's transaction, `settled` after it."""
+
+    def check_request_fits(self, child: Child) -> None:
+        """Raise `Refused` when the upload request of this archive could not be sent."""
+
+    def request_upload(self, child: Child) -> None: ...
+    def upload_changed(self, upload: Upload) -> None: ...
+    def settled(self) -> None: ...
+
+
+class Offers:
+    """Belongs to the main thread."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        journal: Journal,
+        *,
+        handover: Handover,
+        staging: Staging,
+        listener: OfferListener,
+        post: Post,
+        in_line: Callable[[Child | None], bool],
+    ) -> None:
+        """`in_line` tells whether an archive, or with None any of them, is being uploaded."""
+        self._settings, self._journal, self._in_line = settings, journal, in_line
+        self._handover, self._staging, self._listener, self._post = handover, staging, listener, post
+
+    def add(self, staged: Staged, parent_id: str) -> None:
+        """A backup is ready: keep its archive, ask for its upload, give up the oldest when too many wait."""
+        child = self._handover.stage(staged, parent_id)
+        self.ask(child)
+        waiting = [other for other in self._handover.newest_children() if not self._in_line(other)]
+        for oldest in waiting[: max(0, len(waiting) - self._settings.storage_max_staged)]:
+            self._drop(oldest)
+
+    def check_fits(self, staged: Staged, parent_id: str) -> None:
+        """Raise `Refused` when the upload request of this archive could not be sent."""
+        self._listener.check_request_fits(Child(f"{parent_id}#999", parent_id, staged))
+
+    def adopt(self) -> None:
+        """At the start: take on complete archives that nobody knows, left by a crash or by Kanto's agent."""
+        self.remove_unwanted()
+        known = self._handover.paths()
+        for path in self._staging.complete_archives():
+            if path not in known:
+                log.info("staged archive of an earlier run found", file=path.name)
+                self._handover.stage(
+                    Staged(path, path.stat().st_size), path.name.removesuffix(ENCRYPTED).removesuffix(PLAIN)
+                )
+
+    def _drop(self, child: Child) -> None:
+        limit = self._settings.storage_max_staged
+        reason = f"given up unsent: more than {limit} archives waited (storage.maxStaged)"
+        log.error("staged archive dropped", correlation_id=child.child_id, reason=reason)
+        state = Upload(child.child_id, child.parent_id, {}, datetime.now(UTC))
+        self._listener.upload_changed(state.failed(datetime.now(UTC), "dropped", reason))
+        self._handover.gone(child)
+        self._post(self.remove_unwanted)
+
+    def remove_unwanted(self) -> None:
+        """Archives that were sent or given up, once the journal says so: a crash leaves none unclaimed."""
+        try:
+            for staged in self._handover.unwanted():
+                if self._staging.remove(staged.path):
+                    self._handover.forget(staged)
+        except sqlite3.Error:
+            log.exception("the journal cannot be written: sent archives are removed later")
+
+    def ask(self, child: Child) -> None:
+        self._listener.request_upload(child)
+        self._handover.asked(child)
+
+    def ask_again(self) -> None:
+        """After a connect: whatever still waits is offered again, unless it was a short time ago."""
+        with self._journal.transaction():
+            for child in self._handover.newest_children():
+                if not self._in_line(child) and self._handover.may_ask(child):
+                    self.ask(child)
+        self._listener.settled()
+
+    def trigger(self, parameters: Parameters, _device_id: str) -> Admitted:
+        """Admit the offer of all that waits under new ids. Raises `Refused`."""
+        if self._settings.single_upload and self._in_line(None):
+            raise Refused(Reason.BUSY, "an upload is in progress, and singleUpload is set")
+        parent_id = parameters.correlationid or str(uuid.uuid4())
+        options = parameters.prefixed("options.")
+        self.check_fits(Staged(self._staging.longest_path, options=options), parent_id)
+        return Admitted(None, partial(self._offer_all, parent_id, options), lambda: None)
+
+    def _offer_all(self, parent_id: str, options: dict[str, str]) -> None:
+        waiting = [child.staged for child in self._handover.newest_children()]
+        for child in self._handover.offer(parent_id, waiting):
+            passed_on = child.staged.options | options
+            self.ask(replace(child, staged=replace(child.staged, options=passed_on)))

@@ -1,0 +1,125 @@
+"""Verifications: a command, or a drill of the settings, becomes an order for `agent.restore.verify`.
+
+Belongs to the main thread.
+"""
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from functools import partial
+
+from agent.base.errors import ArchiveError, EncryptionBroken, ManifestBroken
+from agent.base.job import Job, Kind, State, archive_time, format_time
+from agent.jobs.admission import Admission, Admitted, device_tag
+from agent.jobs.encryption import decryption_for
+from agent.jobs.job_options import archive_limits
+from agent.jobs.queries.health import LAST_VERIFIED
+from agent.jobs.requests import RESTORE_STORE, Parameters
+from agent.jobs.runner import Runner
+from agent.jobs.staging import Staging
+from agent.jobs.stores import store_fact, with_store
+from agent.jobs.worker import INTERRUPTED, Outcome
+from agent.journal import Journal
+from agent.mailbox import Action
+from agent.restore.verify import ANYWHERE, Verified, VerifyOrder, verify
+from agent.settings import Settings
+from agent.transfer.get import Fetch
+from providers.errors import Corrupted, Unreachable
+
+DAMAGED = (ArchiveError.code, ManifestBroken.code, EncryptionBroken.code, Corrupted.code)
+"""Ends of a verification that say that the archive is no good."""
+
+
+class Verifications:
+    def __init__(self, settings: Settings, journal: Journal, runner: Runner, *, staging: Staging) -> None:
+        self._settings, self._journal, self._runner, self._staging = settings, journal, runner, staging
+        self._admission = Admission(settings)
+
+    def verify(self, parameters: Parameters, device_id: str) -> Admitted:
+        """Admit the verification of what a restore would fetch. Raises `Refused`."""
+        return self._admitted(parameters, device_id)
+
+    def drill(self, device_id: str, put_off: Action) -> Admitted:
+        """Admit that of the newest archive in the settings' store. Raises `Refused`.
+
+        `put_off` is called when it could not be looked at, and that may be otherwise in a while.
+        """
+        verify = self._settings.verify
+        parameters = Parameters(options={RESTORE_STORE: verify.store})
+        return self._admitted(parameters, device_id, verify.max_size, put_off)
+
+    def _admitted(
+        self, parameters: Parameters, device_id: str, max_bytes: int = 0, put_off: Action = lambda: None
+    ) -> Admitted:
+        settings, tag = self._settings, device_tag(device_id)
+        parameters = with_store(parameters, settings, RESTORE_STORE)
+        job, tools = self._runner.new_job(Kind.VERIFY, parameters)
+        decrypt = decryption_for(parameters, settings.encryption)
+        destination = self._admission.destination(parameters, tools.connections, None)
+        self._runner.refuse_when_busy()
+        download = self._staging.download(job.id)
+        order = VerifyOrder(
+            Fetch(destination, tag, download, settings.storage_reserve, max_bytes),
+            decrypt,
+            archive_limits(settings),
+            known_hashes(self._journal, tag),
+        )
+        return self._runner.admitted(
+            job,
+            tools,
+            directory=download,
+            destination=destination,
+            work=partial(verify, order),
+            ended=partial(self._ended, job, store_fact(parameters, RESTORE_STORE), put_off),
+        )
+
+    def _ended(self, job: Job, facts: Mapping[str, str], put_off: Action, outcome: Outcome[Verified]) -> None:
+        now, found = datetime.now(UTC), outcome.result
+        if found is None:
+            if outcome.code in (Unreachable.code, INTERRUPTED):
+                put_off()
+            self._runner.end(job.failed(now, outcome.code, outcome.message), lambda: None, **facts)
+            return
+        about: dict[str, object] = {"archive": found.stored.name, "place": found.stored.place, **facts}
+        about |= {"archive_bytes": found.stored.size_bytes, "sha256": found.sha256}
+        if found.damage:
+            self._runner.end(job.failed(now, found.damage.code, str(found.damage)), lambda: None, **about)
+            return
+        note = json.dumps({"time": format_time(now), **about})
+        if survey := found.survey:
+            about |= {"files": survey.files, "content_bytes": survey.size_bytes}
+        message = (
+            "" if survey else "only its hash was compared: it is encrypted, and nothing was given to open it"
+        )
+        self._runner.end(
+            job.finished(now, message), partial(self._journal.note, LAST_VERIFIED, note), **about
+        )
+
+
+def known_hashes(journal: Journal, tag: str) -> Mapping[tuple[str, str], str]:
+    """The SHA-256 of every archive in the history, by place and name, and by the name that is its own."""
+    rows = journal.read(
+        "SELECT facts FROM jobs WHERE kind = :kind AND state = :state ORDER BY rowid",
+        {"kind": Kind.BACKUP, "state": State.FINISHED},
+    )
+    known = {}
+    for facts in (json.loads(text) for (text,) in rows):
+        if facts.get("sha256"):
+            name = facts.get("archive", "")
+            known[facts.get("place", ""), name] = facts["sha256"]
+            if archive_time(name, tag):  # also where it came to by an upload
+                known[ANYWHERE, name] = facts["sha256"]
+    return known
+
+
+def sound_archives(journal: Journal) -> Mapping[str, bool]:
+    """By name, what the last verification of each archive in the history found; other ends say nothing."""
+    rows = journal.read(
+        "SELECT state, status_code, facts FROM jobs WHERE kind = :kind ORDER BY rowid", {"kind": Kind.VERIFY}
+    )
+    found = {}
+    for state, code, facts in rows:
+        archive = json.loads(facts).get("archive")
+        if archive and (state == State.FINISHED or code in DAMAGED):
+            found[archive] = state == State.FINISHED
+    return found

@@ -1,0 +1,274 @@
+"""One thread per piece of work: runs it, makes an outcome of whatever it ends with, posts that."""
+
+import threading
+import time
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass, field
+from datetime import timedelta
+from functools import partial
+from typing import Any, Generic, TypeVar
+
+import structlog
+
+from agent.base.durations import format_duration
+from agent.base.errors import Cancelled, JobError
+from agent.journal import Journal
+from agent.mailbox import Mailbox, Timer
+from agent.settings import TransferSettings
+from agent.transfer.cancel import CancelToken
+from agent.transfer.connections import Connections
+from agent.transfer.context import Context, Destination
+from agent.transfer.retry import RetryLimits
+from providers.api import Discarding, Storage
+from providers.errors import StorageError
+
+log = structlog.get_logger(__name__)
+
+INTERRUPTED = "interrupted"
+"""Status code of what the agent itself ended, because it was stopped."""
+DEADLINE_EXCEEDED = "deadline-exceeded"
+"""Status code of what took longer than `jobTimeout`."""
+UPDATE_INTERVAL_S = 1.0
+"""How often work tells how far it has come, at most."""
+PATIENCE_S = 0.8
+"""How long a call into a provider may ignore a cancel; then it is left to itself."""
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome(Generic[Result]):
+    """What came of it: a result, or the code and message of the failure."""
+
+    result: Result | None = None
+    code: str = ""
+    message: str = ""
+    cancelled: bool = False
+    """True when somebody asked for it."""
+    error: type[Exception] | None = None
+
+
+@dataclass(slots=True)
+class Tools:
+    """What a piece of work holds while it runs; made before it is accepted, so without any I/O."""
+
+    connections: Connections
+    token: CancelToken
+    give_up: Callable[[], None] = lambda: None
+    """Ends the work without waiting for its thread, when that is allowed."""
+    told_to_end_s: float | None = None
+    """Since when, on the monotonic clock, its thread has been asked to come to an end."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Running:
+    thread: threading.Thread
+    tools: Tools
+    ended: "_Once[Any]"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task(Generic[Result]):
+    """A piece of work, and whom to tell what came of it."""
+
+    owner: str
+    """Names the checkpoint: it outlives the process where the work can be continued."""
+    correlation_id: str
+    tools: Tools
+    destination: Destination | None
+    work: Callable[[Context], Result]
+    ended: Callable[[Outcome[Result]], None]
+    moved: Callable[[int], None]
+    """Told now and then how many bytes have passed in this phase."""
+    entered: Callable[[str], None] = lambda _phase: None
+    expected: Callable[[int], None] = lambda _bytes: None
+    """Told how many bytes will pass in this phase."""
+
+
+@dataclass(frozen=True, slots=True)
+class Workers:
+    """Starts threads. Everything that a thread has to say is posted."""
+
+    journal: Journal
+    mailbox: Mailbox
+    limits: TransferSettings
+    deadline: timedelta
+    """How long a piece of work may take; zero for as long as it likes."""
+    _running: list[_Running] = field(default_factory=list)
+
+    def tools(self, *, resumable: bool = False) -> Tools:
+        """For work that is `resumable`, or that has to begin anew after the agent has stopped it."""
+        connections = Connections(self.limits.connect_timeout.total_seconds(), self.limits.rate_limit)
+        return Tools(connections, CancelToken(resumable=resumable))
+
+    def start(self, task: Task[Result]) -> None:
+        """Do the work in a thread; what came of it is posted."""
+
+        ended = _Once(task.ended, self._deadline(task.tools))
+        abandoned = self.journal.abandoned() if task.destination else []
+
+        def body() -> None:
+            structlog.contextvars.bind_contextvars(correlation_id=task.correlation_id)
+            outcome = _attempt(lambda: self._work(task, abandoned), task.tools.token)
+            self.mailbox.post(partial(over, outcome))
+
+        def over(outcome: Outcome[Result]) -> None:
+            # It leads back to the task: what a job held would stay until the next garbage collection.
+            task.tools.give_up = lambda: None
+            ended(outcome)
+
+        def give_up() -> None:
+            if task.tools.token.in_foreign_hands and not ended.called:
+                log.warning("a provider ignores the cancel and is left to itself", owner=task.owner)
+                ended(cancelled_by(task.tools.token))
+
+        task.tools.give_up = give_up
+        thread = threading.Thread(target=body, name=f"work-{task.owner}", daemon=True)
+        try:
+            thread.start()
+            self._running.append(_Running(thread, task.tools, ended))
+        except RuntimeError:
+            log.exception("no further thread can be started")
+            self.mailbox.post(partial(ended, Outcome(None, "internal-error", "no thread can be started")))
+
+    def cancel(self, tools: Tools, message: str, code: str) -> None:
+        """Ask the work to end with this message and status code, because somebody wants that."""
+        tools.token.cancel(message, code)
+        self._told_to_end(tools)
+
+    def interrupt(self, tools: Tools, message: str) -> None:
+        """Ask the work to end, because the agent does."""
+        tools.token.interrupt(message, INTERRUPTED)
+        self._told_to_end(tools)
+
+    def _deadline(self, tools: Tools) -> Timer | None:
+        """The timer that ends the work when it takes too long."""
+        if not self.deadline:
+            return None
+
+        def time_out() -> None:
+            limit = format_duration(self.deadline)
+            tools.token.time_out(f"not finished within {limit} (jobTimeout)", DEADLINE_EXCEEDED)
+            self._told_to_end(tools)
+
+        return self.mailbox.call_later(self.deadline.total_seconds(), time_out)
+
+    def _told_to_end(self, tools: Tools) -> None:
+        """See that it does.
+
+        A provider that does not notice in time is left to itself: what it still does is fenced by its
+        stream, which raises at the next byte, and its own clean-up goes on in its thread.
+        """
+        if tools.told_to_end_s is None:
+            tools.told_to_end_s = time.monotonic()
+        self.mailbox.call_later(PATIENCE_S, tools.give_up)
+
+    def stuck(self, limit_s: float, *, left_to_themselves: bool) -> list[str]:
+        """Names of threads that were told to end longer than this ago, and have not.
+
+        With `left_to_themselves` also those whose work has ended without them.
+        """
+        self._running[:] = [each for each in self._running if each.thread.is_alive()]
+        told_before_s = time.monotonic() - limit_s
+        return [
+            each.thread.name
+            for each in self._running
+            if (told_s := each.tools.told_to_end_s) is not None and told_s < told_before_s
+            if left_to_themselves or not each.ended.called
+        ]
+
+    def _work(self, task: Task[Result], abandoned: list[str]) -> Result:
+        token, connections = task.tools.token, task.tools.connections
+        checkpoint = self.journal.checkpoint(task.owner)
+        with closing(connections), token.waking(connections.shut), closing(checkpoint):
+            context = Context(
+                job_id=task.owner,
+                token=token,
+                retries=RetryLimits(self.limits.attempts, self.limits.total_time.total_seconds()),
+                checkpoint=checkpoint,
+                progress=_Throttled(lambda done: self.mailbox.post(partial(task.moved, done))),
+                bytes_per_s=self.limits.rate_limit,
+                phase=lambda name: self._entered(task, name),
+                expect=lambda total: self.mailbox.post(partial(task.expected, total)),
+                left_out=_log_left_out,
+            )
+            try:
+                return task.work(context)
+            finally:
+                if task.destination:
+                    with token.lent():
+                        self._leave(task.destination.storage, abandoned)
+
+    def _entered(self, task: Task[Result], phase: str) -> None:
+        log.debug("phase", phase=phase)
+        self.mailbox.post(partial(task.entered, phase))
+
+    def _leave(self, storage: Storage, abandoned: list[str]) -> None:
+        """Close the place; before that, remove what earlier jobs could not remove there.
+
+        Nothing that goes wrong here changes what became of the work.
+        """
+        try:
+            if isinstance(storage, Discarding):
+                for owner in abandoned:
+                    with closing(self.journal.checkpoint(owner)) as checkpoint:
+                        storage.discard(checkpoint)
+        except StorageError as error:
+            log.warning("what an earlier job left at its place stays for now", reason=str(error))
+        except Exception:
+            log.exception("bug in a provider")
+        try:
+            storage.close()
+        except Exception:
+            log.exception("bug in a provider")
+
+
+class _Once(Generic[Result]):
+    """Passes the first outcome on. Called in the main thread only."""
+
+    def __init__(self, ended: Callable[[Outcome[Result]], None], deadline: Timer | None) -> None:
+        self._ended, self._deadline = ended, deadline
+        self.called = False
+
+    def __call__(self, outcome: Outcome[Result]) -> None:
+        if not self.called:
+            self.called = True
+            if self._deadline:
+                self._deadline.cancel()
+            self._ended(outcome)
+
+
+class _Throttled:
+    """Passes progress on at most once in `UPDATE_INTERVAL_S`. Runs in the worker's thread."""
+
+    def __init__(self, tell: Callable[[int], None]) -> None:
+        self._tell, self._told_s = tell, time.monotonic()
+
+    def __call__(self, bytes_done: int) -> None:
+        now = time.monotonic()
+        if now - self._told_s >= UPDATE_INTERVAL_S:
+            self._told_s = now
+            self._tell(bytes_done)
+
+
+def _log_left_out(name: str, reason: str) -> None:
+    log.warning("left out of the backup", file=name, reason=reason)
+
+
+def _attempt(work: Callable[[], Result], token: CancelToken) -> Outcome[Result]:
+    try:
+        return Outcome(work())
+    except Cancelled:
+        return cancelled_by(token)
+    except (JobError, StorageError) as error:
+        if error.code == "provider.bug":
+            log.exception("bug in a provider")
+        return Outcome(None, error.code, str(error), error=type(error))
+    except Exception:
+        log.exception("internal error in a worker")
+        return Outcome(None, "internal-error", "internal error: see the device's log")
+
+
+def cancelled_by(token: CancelToken) -> Outcome[Any]:
+    return Outcome(None, token.code, token.message, cancelled=not token.interrupted)

@@ -1,0 +1,142 @@
+"""Doing what the plan says, and undoing it, from any point at which the doing stopped."""
+
+import os
+from collections.abc import Callable
+from typing import BinaryIO
+
+from agent.restore import disk
+from agent.restore.compare import Comparison
+from agent.restore.directories import is_directory
+from agent.restore.metadata import set_meta
+from agent.restore.plan import Act, Step, backwards, forwards, to_line
+from agent.restore.workspace import DONE, PLAN, TRIAL, Workspace
+from agent.transfer.cancel import CancelToken
+
+_PLAN_BEING_WRITTEN = "plan.tmp"
+
+
+def commit(
+    workspace: Workspace,
+    comparison: Comparison,
+    token: CancelToken,
+    confirm: Callable[[], None],
+    *,
+    mark: str = DONE,
+) -> None:
+    """Bring the unpacked tree into the target; it counts when `confirm`, called with all in place, returns.
+
+    `mark` is what the plan is called then: with TRIAL `take_back` is still possible, and with PLAN it is for
+    somebody else to say whether it counts.
+    Raises OSError, IoError, Cancelled and what `confirm` does; then `take_back`.
+    """
+    _write_plan(workspace, comparison, token)
+    # From here on a crash means: back to old. So the plan, what undo/ saved and, for the end, every new
+    # byte are on the disk before the first change.
+    disk.sync_file_system(workspace.root_fd)
+    workspace.rename(_PLAN_BEING_WRITTEN, PLAN)
+    with _plan(workspace) as plan:
+        for step in forwards(plan):
+            token.check()
+            _apply(workspace, step)
+        # Renaming changed the times of the directories, and read-only ones were opened up; children
+        # come first, because their parents may end up closed to us.
+        for step in backwards(plan, Act.KEEP):
+            if step.new:
+                set_meta(workspace.target.directory(step.path), step.new)
+            elif step.old and step.old.mode is not None and disk.is_closed(step.old.mode):
+                disk.close_down((workspace.root_fd, "."), step.old.mode)  # the archive has no entry for it
+    disk.sync_file_system(workspace.root_fd)
+    # Until it returns a crash still means: back to old. So does a disk that refuses to take it back now.
+    confirm()
+    if mark != PLAN:
+        workspace.rename(PLAN, mark)
+
+
+def take_back(workspace: Workspace) -> None:
+    """Make the target what it was, after a failed `commit` or in a trial. Raises OSError: call again."""
+    for mark in (DONE, TRIAL):
+        if workspace.has(mark):
+            workspace.rename(mark, PLAN)  # of `done`, only the fsync failed
+    if workspace.has(PLAN):
+        roll_back(workspace)
+
+
+def roll_back(workspace: Workspace) -> None:
+    """Undo a plan, last step first. Each step is decided by what is there, so this may be cut off too.
+
+    Without its plan the working directory is only rubbish: the plan goes when all is back on the disk.
+    """
+    with _plan(workspace) as plan:
+        for step in forwards(plan):
+            if step.act is Act.KEEP:
+                _stand_up(workspace, step)
+                _open_up(workspace, step)
+        for step in backwards(plan):
+            _undo(workspace, step)
+    disk.sync_file_system(workspace.root_fd)
+    os.unlink(PLAN, dir_fd=workspace.work_fd)
+    os.fsync(workspace.work_fd)
+
+
+def _write_plan(workspace: Workspace, comparison: Comparison, token: CancelToken) -> None:
+    fd = os.open(_PLAN_BEING_WRITTEN, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=workspace.work_fd)
+    with open(fd, "wb") as plan:
+        for step in comparison.steps():
+            token.check()
+            plan.write(to_line(step))
+        plan.flush()
+        os.fsync(fd)
+
+
+def _plan(workspace: Workspace) -> BinaryIO:
+    return open(os.open(PLAN, os.O_RDONLY | os.O_NOFOLLOW, dir_fd=workspace.work_fd), "rb")
+
+
+def _apply(workspace: Workspace, step: Step) -> None:
+    if step.act is Act.KEEP:
+        _open_up(workspace, step)
+        return
+    destination = workspace.target.parent(step.path)
+    if step.act in (Act.SWAP, Act.REMOVE):
+        disk.move(destination, workspace.undo_place(step.number))
+    if step.act is not Act.REMOVE:
+        disk.move(workspace.new_place(step.path), destination)
+
+
+def _open_up(workspace: Workspace, step: Step) -> None:
+    """Make a directory of ours writable that was not before, or may not be any more."""
+    modes = [meta.mode for meta in (step.old, step.new) if meta and meta.mode is not None]
+    if any(map(disk.is_closed, modes)):
+        disk.open_up(workspace.target.parent(step.path) if step.path else (workspace.root_fd, "."))
+
+
+def _stand_up(workspace: Workspace, step: Step) -> None:
+    """Make a directory that was there before: in a trial others work with the data, and may remove it."""
+    if not step.path or is_directory(workspace.target.stat(step.path)):
+        return
+    destination = workspace.target.parent(step.path)
+    if disk.exists(destination):
+        disk.move(destination, workspace.undo_place(step.number))
+    os.mkdir(destination[1], 0o700, dir_fd=destination[0])
+
+
+def _undo(workspace: Workspace, step: Step) -> None:
+    if step.act is Act.KEEP:
+        assert step.old is not None
+        set_meta(workspace.target.directory(step.path), step.old)
+    elif step.act is Act.ADD:
+        _out_of_the_way(workspace, step)
+    elif disk.exists(old := workspace.undo_place(step.number)):
+        if step.act is not Act.REPLACE or is_directory(workspace.target.stat(step.path)):
+            _out_of_the_way(workspace, step)
+        # For REPLACE undo/ may still be a second name of the file in place: rename(2) does nothing then.
+        disk.move(old, workspace.target.parent(step.path))
+    if step.act is not Act.KEEP and step.old and step.old.mode is not None:
+        disk.close_down(workspace.target.parent(step.path), step.old.mode)  # `move` opens up
+
+
+def _out_of_the_way(workspace: Workspace, step: Step) -> None:
+    """Move what came in back to new/: nothing, when it had not come in yet."""
+    destination, new = workspace.target.parent(step.path), workspace.new_place(step.path)
+    if disk.exists(destination) and not disk.exists(new):
+        disk.move(destination, new)

@@ -1,0 +1,167 @@
+"""What has to happen to the target: the unpacked tree compared with it, from the top down."""
+
+import itertools
+import os
+import stat
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+from agent.base.errors import AccessForbidden, IoError
+from agent.base.text import readable
+from agent.formats.names import PRIVATE_PREFIX, bad_entry
+from agent.restore.directories import is_directory
+from agent.restore.disk import NO_HARD_LINK, exists, open_up
+from agent.restore.metadata import Meta, meta_of
+from agent.restore.mounts import refuse_mounts
+from agent.restore.plan import Act, Step
+from agent.restore.workspace import Workspace
+
+_SPECIAL = stat.S_ISUID | stat.S_ISGID | stat.S_ISVTX
+
+
+class Comparison:
+    """Goes through the directories that both sides have; what only one side has is one step, however big.
+
+    Does not change the target. Saves every file that will be replaced as a hard link in undo/, and opens
+    up the unpacked directories of both sides, whose mode is in the plan from then on.
+    """
+
+    def __init__(
+        self,
+        workspace: Workspace,
+        *,
+        goes: Callable[[str], bool] | None,
+        special_bits: bool,
+        mounts: Sequence[str],
+        own_storage: str | None = None,
+    ) -> None:
+        """`goes`: whether a name goes that only the target has; None: it stays. Names are relative."""
+        self._workspace, self._goes, self._special_bits = workspace, goes, special_bits
+        self._mounts, self._own_storage = mounts, own_storage
+        self._device = os.fstat(workspace.root_fd).st_dev
+        self._numbers = itertools.count()
+        self._shared: list[tuple[str, Meta | None]] = []
+
+    def steps(self) -> Iterator[Step]:
+        """Every directory's own step comes before those of its entries.
+
+        Raises OSError, IoError when a mount point is in the way, AccessForbidden when the agent's own
+        storage is, and ArchiveError for what would replace a directory that another restore left.
+        """
+        self._shared = [("", None)]
+        while self._shared:
+            path, new_meta = self._shared.pop()
+            yield self._keep(path, new_meta)
+            names = self._files_over_files(path)
+            for name in sorted(names):
+                step = self._entry(f"{path}/{name}" if path else name, names[name])
+                if step:
+                    yield step
+            if self._goes:
+                yield from self._surplus(path, names, self._goes)
+
+    def _keep(self, path: str, new_meta: Meta | None) -> Step:
+        status = os.fstat(self._workspace.target.directory(path))
+        if status.st_dev != self._device:
+            raise IoError(
+                f"'{readable(path)}' in the target is on another file system: restore into it by itself"
+            )
+        old = meta_of(status)
+        if new_meta and not self._special_bits:
+            # Without leave to set special bits there is none to clear them either: a shared directory
+            # that is set-group-id stays so.
+            special = stat.S_IMODE(status.st_mode) & _SPECIAL
+            new_meta = new_meta._replace(mode=(new_meta.mode or 0) & ~_SPECIAL | special)
+        return Step(next(self._numbers), Act.KEEP, path, old, new_meta)
+
+    def _files_over_files(self, path: str) -> dict[str, bool]:
+        """The unpacked names in a directory of both sides; True where both have a file (or link) of that
+        name, as most often. Listing tells it without a system call for each name."""
+        with os.scandir(self._workspace.new_directory(path)) as new:
+            is_file = {entry.name: not entry.is_dir(follow_symlinks=False) for entry in new}
+        both = dict.fromkeys(is_file, False)
+        with os.scandir(self._workspace.target.directory(path)) as old:
+            for entry in old:
+                if is_file.get(entry.name) and not entry.is_dir(follow_symlinks=False):
+                    both[entry.name] = True
+        return both
+
+    def _entry(self, path: str, file_over_file: bool) -> Step | None:
+        """None for a directory that both sides have."""
+        if file_over_file:
+            refuse_mounts(path, whole=True, mounts=self._mounts)
+            self._refuse_own_storage(path)
+            return self._over_file(path, new_is_directory=False)
+        # Also where nothing is listed: when upper and lower case are one, another name may be in the way.
+        old = self._workspace.target.stat(path)
+        destination = self._workspace.new_place(path)
+        new = os.stat(destination[1], dir_fd=destination[0], follow_symlinks=False)
+        both = is_directory(new) and is_directory(old) and path != self._own_storage
+        if both:
+            refuse_mounts(path, whole=False, mounts=self._mounts)
+            self._shared.append((path, meta_of(new)))
+            open_up(destination)
+            return None
+        parent, _, name = path.rpartition("/")
+        if not parent and name.startswith(PRIVATE_PREFIX) and is_directory(old):
+            raise bad_entry(name, "would replace a directory of the agent's own")
+        refuse_mounts(path, whole=True, mounts=self._mounts)
+        self._refuse_own_storage(path)
+        if old is None:
+            return Step(next(self._numbers), Act.ADD, path)
+        if is_directory(old):
+            return Step(next(self._numbers), Act.SWAP, path, meta_of(old))
+        return self._over_file(path, is_directory(new))
+
+    def _refuse_own_storage(self, path: str) -> None:
+        """Somebody who may send commands is not thereby one who may write the journal."""
+        if self._own_storage and f"{self._own_storage}/".startswith(f"{path}/"):
+            raise AccessForbidden(
+                f"'{readable(path)}' in the target holds the agent's own storage, which no restore changes"
+            )
+
+    def _over_file(self, path: str, new_is_directory: bool) -> Step:
+        number = next(self._numbers)
+        can_replace = not new_is_directory and self._saved(path, number)
+        return Step(number, Act.REPLACE if can_replace else Act.SWAP, path)
+
+    def _saved(self, path: str, number: int) -> bool:
+        """Hard-link the old file to undo/; False where that cannot be: VFAT, or somebody else's file."""
+        (fd, name), (undo_fd, undo_name) = (
+            self._workspace.target.parent(path),
+            self._workspace.undo_place(number),
+        )
+        try:
+            os.link(name, undo_name, src_dir_fd=fd, dst_dir_fd=undo_fd, follow_symlinks=False)
+        except OSError as error:
+            if error.errno not in NO_HARD_LINK:
+                raise
+            return False
+        return True
+
+    def _surplus(self, parent: str, wanted: Iterable[str], goes: Callable[[str], bool]) -> Iterator[Step]:
+        new_fd = self._workspace.new_directory(parent)
+        fd = self._workspace.target.directory(parent)
+        there = set(os.listdir(fd))
+        # A file system that ignores case finds `Name` where `name` was asked for: that one is no
+        # surplus. VFAT does so everywhere, and its inode numbers mean nothing; ext4 in marked directories.
+        folded = {_inode(name, fd) for name in wanted if name not in there} - {None}
+        for name in sorted(there.difference(wanted)):
+            if not parent and name.startswith(PRIVATE_PREFIX):
+                continue  # ours, or another restore's that is still to be recovered
+            if exists((new_fd, name)) or (folded and _inode(name, fd) in folded):
+                continue
+            path = f"{parent}/{name}" if parent else name
+            if path == self._own_storage or not goes(path):
+                continue
+            refuse_mounts(path, whole=True, mounts=self._mounts)
+            self._refuse_own_storage(path)
+            old = self._workspace.target.stat(path)
+            assert old is not None
+            yield Step(next(self._numbers), Act.REMOVE, path, meta_of(old) if is_directory(old) else None)
+
+
+def _inode(name: str, dir_fd: int) -> int | None:
+    try:
+        return os.stat(name, dir_fd=dir_fd, follow_symlinks=False).st_ino
+    except FileNotFoundError:
+        return None

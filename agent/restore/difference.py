@@ -1,0 +1,197 @@
+"""What a commit would do, in numbers: both trees are read and compared, and nothing is changed."""
+
+import os
+import stat
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import BinaryIO
+
+from agent.base.text import readable
+from agent.formats.names import PRIVATE_PREFIX
+from agent.restore.directories import Destination, Tree
+from agent.restore.disk import close_down, is_closed, open_up
+from agent.restore.workspace import NEW, Workspace
+from agent.transfer.cancel import CancelToken
+
+NAMED = 20
+"""How many of the names that go for good are kept."""
+_CHUNK_BYTES = 1 << 20
+_OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+@dataclass(slots=True)
+class Difference:
+    """Numbers of files, links and directories; a directory that both sides have is not counted."""
+
+    added: int = 0
+    changed: int = 0
+    """Another kind, content, link, mode or owner; times alone do not count."""
+    removed: int = 0
+    kept: int = 0
+    """Alike on both sides, or only in the target and to stay."""
+    size_bytes: int = 0
+    """Content of what is added or changed."""
+    lost: list[str] = field(default_factory=list)
+    """The first of those that are removed: the archive cannot bring them back."""
+
+    def __add__(self, other: "Difference") -> "Difference":
+        return Difference(
+            self.added + other.added,
+            self.changed + other.changed,
+            self.removed + other.removed,
+            self.kept + other.kept,
+            self.size_bytes + other.size_bytes,
+            (self.lost + other.lost)[:NAMED],
+        )
+
+
+class _Side(Enum):
+    """Who has a directory; what only the target has, stays or goes."""
+
+    BOTH, NEW, STAYS, GOES = range(4)
+
+
+class Differences:
+    """Goes through both trees, without recursion."""
+
+    def __init__(
+        self,
+        workspace: Workspace,
+        *,
+        goes: Callable[[str], bool] | None,
+        own_storage: str | None,
+        token: CancelToken,
+    ) -> None:
+        """`goes`: whether a name goes that only the target has; None: it stays, as `own_storage` does."""
+        self._workspace, self._goes, self._token = workspace, goes, token
+        self._own_storage = own_storage
+        self._new, self._old = Tree(workspace.work_fd), Tree(workspace.root_fd)
+        self._waiting: list[tuple[str, _Side]] = []
+        self._opened: list[tuple[str, int]] = []
+        self._found = Difference()
+
+    def count(self) -> Difference:
+        """Raises OSError and Cancelled."""
+        self._waiting = [("", _Side.BOTH)]
+        try:
+            while self._waiting:
+                path, side = self._waiting.pop()
+                self._directory(path, side)
+        finally:
+            # `commit` reads the modes of directories from here; children come first.
+            for path, mode in reversed(self._opened):
+                close_down(self._new_place(path), mode)
+            self._new.close()
+            self._old.close()
+        return self._found
+
+    def _directory(self, path: str, side: _Side) -> None:
+        new = set(self._new_names(path)) if side in (_Side.BOTH, _Side.NEW) else set()
+        old = set(self._old_names(path)) if side is not _Side.NEW else set()
+        for name in sorted(new | old):
+            self._token.check()
+            its_path = f"{path}/{name}" if path else name
+            if name not in new:
+                surplus = self._goes is not None and side is _Side.BOTH and self._goes(its_path)
+                self._only_old(its_path, surplus or side is _Side.GOES)
+            elif name not in old:
+                self._only_new(its_path)
+            else:
+                self._both(its_path)
+
+    def _new_names(self, path: str) -> Iterator[str]:
+        destination = self._new_place(path)
+        mode = open_up(destination)
+        if mode is not None and is_closed(mode):
+            self._opened.append((path, mode))
+        yield from os.listdir(self._new.directory(f"{NEW}/{path}" if path else NEW))
+
+    def _old_names(self, path: str) -> Iterator[str]:
+        for name in os.listdir(self._old.directory(path)):
+            if path or not name.startswith(PRIVATE_PREFIX):
+                yield name
+
+    def _new_place(self, path: str) -> Destination:
+        return self._new.parent(f"{NEW}/{path}" if path else NEW)
+
+    def _only_new(self, path: str) -> None:
+        status = _status(self._new_place(path))
+        self._found.added += 1
+        self._count_bytes(status)
+        if stat.S_ISDIR(status.st_mode):
+            self._waiting.append((path, _Side.NEW))
+
+    def _only_old(self, path: str, goes: bool) -> None:
+        if path == self._own_storage:
+            self._found.kept += 1
+            return
+        if goes:
+            self._found.removed += 1
+            if len(self._found.lost) < NAMED:
+                self._found.lost.append(readable(path))
+        else:
+            self._found.kept += 1
+        if stat.S_ISDIR(_status(self._old.parent(path)).st_mode):
+            self._look_below(path, goes)
+
+    def _look_below(self, path: str, goes: bool) -> None:
+        """What stays or moves as a whole may be a directory that nobody can list."""
+        try:
+            self._old.directory(path)
+        except PermissionError:
+            return
+        self._waiting.append((path, _Side.GOES if goes else _Side.STAYS))
+
+    def _both(self, path: str) -> None:
+        new, old = self._new_place(path), self._old.parent(path)
+        new_status, old_status = _status(new), _status(old)
+        both_directories = stat.S_ISDIR(new_status.st_mode) and stat.S_ISDIR(old_status.st_mode)
+        if both_directories and path != self._own_storage:
+            self._waiting.append((path, _Side.BOTH))
+        elif _alike(new_status, old_status) and self._same_content(new, old, new_status):
+            self._found.kept += 1
+        else:
+            self._found.changed += 1
+            self._count_bytes(new_status)
+            if stat.S_ISDIR(new_status.st_mode):
+                self._waiting.append((path, _Side.NEW))
+            if stat.S_ISDIR(old_status.st_mode):
+                self._look_below(path, goes=True)
+
+    def _same_content(self, new: Destination, old: Destination, status: os.stat_result) -> bool:
+        if stat.S_ISLNK(status.st_mode):
+            return os.readlink(new[1], dir_fd=new[0]) == os.readlink(old[1], dir_fd=old[0])
+        try:
+            with _opened(new) as new_file, _opened(old) as old_file:
+                while chunk := new_file.read(_CHUNK_BYTES):
+                    self._token.check()
+                    if chunk != old_file.read(_CHUNK_BYTES):
+                        return False
+        except PermissionError:
+            return False
+        return True
+
+    def _count_bytes(self, status: os.stat_result) -> None:
+        if stat.S_ISREG(status.st_mode):
+            self._found.size_bytes += status.st_size
+
+
+def _status(destination: Destination) -> os.stat_result:
+    return os.stat(destination[1], dir_fd=destination[0], follow_symlinks=False)
+
+
+def _opened(destination: Destination) -> BinaryIO:
+    return open(os.open(destination[1], _OPEN, dir_fd=destination[0]), "rb")
+
+
+def _alike(new: os.stat_result, old: os.stat_result) -> bool:
+    """Whether two of one kind may have the same content, and have the same mode and owner."""
+    if not (stat.S_ISREG(new.st_mode) or stat.S_ISLNK(new.st_mode)):
+        return False
+    return (new.st_mode, new.st_uid, new.st_gid, new.st_size) == (
+        old.st_mode,
+        old.st_uid,
+        old.st_gid,
+        old.st_size,
+    )

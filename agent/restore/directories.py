@@ -1,0 +1,143 @@
+"""Directories reached by descriptors, so that nobody can lead a restore astray with a symbolic link.
+
+A path string that is resolved twice may mean two places. Everything a restore touches is therefore
+reached from one descriptor, component by component, with O_NOFOLLOW: a component that is, or becomes, a
+symbolic link ends in an error instead of a write outside the target.
+"""
+
+import os
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+from agent.base.errors import ArchiveError
+from agent.base.text import readable
+
+Destination = tuple[int, str]
+"""The descriptor of a directory and a name in it: what the *at system calls take."""
+
+_OPEN_LEVELS = 32
+_CLOSED = -1
+_NEVER_A_NAME = frozenset(("", ".", ".."))
+
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_MARK = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def open_directory(name: str, dir_fd: int) -> int:
+    """A descriptor of the directory `name` in `dir_fd`; raises OSError (ENOTDIR for a symbolic link)."""
+    return os.open(name, _DIRECTORY, dir_fd=dir_fd)
+
+
+def mark(destination: Destination) -> int:
+    """A descriptor that only marks what is there (O_PATH): no permission needed, and a link marks itself."""
+    return os.open(destination[1], _MARK, dir_fd=destination[0])
+
+
+def open_resolved(path: Path) -> int:
+    """A descriptor of the directory at an absolute path that was resolved before.
+
+    Raises OSError: ENOTDIR when a component has become a symbolic link since, or is no directory.
+    """
+    fd = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        for name in path.parts[1:]:
+            fd = _step(fd, os.open(name, _MARK | os.O_DIRECTORY, dir_fd=fd))
+        return open_directory(".", fd)
+    finally:
+        os.close(fd)
+
+
+def _step(left: int, entered: int) -> int:
+    os.close(left)
+    return entered
+
+
+def components(path: str) -> list[str]:
+    """The parts of a relative name. The archive's reader has checked it; this is the last line of defence."""
+    names = path.split("/") if path else []
+    if not _NEVER_A_NAME.isdisjoint(names):
+        raise ArchiveError(f"the archive names '{readable(path)}', which is not a plain relative name")
+    return names
+
+
+class Tree:
+    """A directory and what is below it, named by relative paths with forward slashes; "" is itself.
+
+    Keeps descriptors along the latest path, because the next one is most often its neighbour: of its
+    deepest levels only, so that no depth of directories uses them up.
+    """
+
+    def __init__(self, root_fd: int) -> None:
+        """`root_fd` stays the caller's to close."""
+        self._root_fd = root_fd
+        self._path = ""
+        self._names: list[str] = []
+        self._fds: list[int] = []
+
+    def directory(self, path: str, made: Callable[[str], None] | None = None) -> int:
+        """The descriptor of a directory, good until the next call with another path.
+
+        With `made`, missing directories are created (mode 0700) and reported to it. Raises OSError:
+        ENOENT, or ENOTDIR where a component is a symbolic link or a file.
+        """
+        if path != self._path:
+            names = components(path)
+            self._leave(_common(self._names, names))
+            if self._fds and self._fds[-1] == _CLOSED:
+                self._leave(0)
+            for name in names[len(self._names) :]:
+                self._enter(name, made)
+        return self._fds[-1] if self._fds else self._root_fd
+
+    def parent(self, path: str, made: Callable[[str], None] | None = None) -> Destination:
+        """The descriptor of the directory that holds `path`, and its last name; raises as `directory`."""
+        parent, _, name = path.rpartition("/")
+        return self.directory(parent, made), name
+
+    def stat(self, path: str) -> os.stat_result | None:
+        """What is at `path` itself; None when nothing is there. Other OSErrors come out."""
+        try:
+            fd, name = self.parent(path)
+            return os.stat(name, dir_fd=fd, follow_symlinks=False)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+    def close(self) -> None:
+        self._leave(0)
+
+    def _enter(self, name: str, made: Callable[[str], None] | None) -> None:
+        here = self._fds[-1] if self._fds else self._root_fd
+        path = f"{self._path}/{name}" if self._path else name
+        try:
+            fd = open_directory(name, here)
+        except FileNotFoundError:
+            if made is None:
+                raise
+            os.mkdir(name, 0o700, dir_fd=here)
+            made(path)
+            fd = open_directory(name, here)
+        if len(self._fds) >= _OPEN_LEVELS:
+            os.close(self._fds[-_OPEN_LEVELS])
+            self._fds[-_OPEN_LEVELS] = _CLOSED
+        self._fds.append(fd)
+        self._names.append(name)
+        self._path = path
+
+    def _leave(self, depth: int) -> None:
+        while len(self._fds) > depth:
+            self._names.pop()
+            if (fd := self._fds.pop()) != _CLOSED:
+                os.close(fd)
+        self._path = "/".join(self._names)
+
+
+def _common(left: list[str], right: list[str]) -> int:
+    for depth, (a, b) in enumerate(zip(left, right, strict=False)):
+        if a != b:
+            return depth
+    return min(len(left), len(right))
+
+
+def is_directory(status: os.stat_result | None) -> bool:
+    return status is not None and stat.S_ISDIR(status.st_mode)

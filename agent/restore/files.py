@@ -1,0 +1,182 @@
+"""The regular files of an unpacked tree, made by a few threads side by side.
+
+Inflating and most system calls let go of Python's lock. Small files go to a thread in batches, because each
+hand-over costs about as much as a file; a large one goes by itself. To split one between a thread that
+inflates and one that writes was measured to cost as much as it saves.
+
+Files that are little on average are made by the caller itself: several threads would want the lock every
+few microseconds, and to be woken up for it takes longer than that. Only inflating them is shared.
+"""
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import NamedTuple
+
+from agent.base.errors import ArchiveError, disk_errors
+from agent.base.text import readable
+from agent.formats.names import bad_entry
+from agent.formats.zip.entry import ArchiveEntry
+from agent.formats.zip.reader import ArchiveReader
+from agent.restore.directories import Tree
+from agent.restore.disk import syncs_tell_errors
+from agent.restore.metadata import Meta, set_meta
+from agent.restore.sparse import SparseWriter
+from agent.transfer.cancel import CancelToken
+
+_THREADS = 2
+_SMALL_BYTES = 1 << 18
+_LITTLE_BYTES = 1 << 13
+_BATCH_FILES = 64  # then it ends with its directory: two threads in one wait for each other
+_BATCH_MOST_FILES = 256
+_BATCH_BYTES = 1 << 20  # of the archive, from the first file to the last; read at once
+_MOST_BATCHES = 2 * _THREADS
+
+_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class Wanted(NamedTuple):
+    """A file that is to be made."""
+
+    entry: ArchiveEntry
+    meta: Meta
+    xattrs: Mapping[str, bytes]
+
+
+def misplaced(name: str, error: FileExistsError | NotADirectoryError) -> ArchiveError:
+    """What it means when an entry's place in the unpacked tree is taken, or cannot be."""
+    if isinstance(error, NotADirectoryError):
+        return bad_entry(name, "lies below one that is no directory")
+    return bad_entry(
+        name,
+        "is there twice, is no directory but others lie below it, or differs from another only in what "
+        "this file system ignores",
+    )
+
+
+class FileMaker:
+    """Makes files, whose directories are there, on a few threads: in no certain order."""
+
+    def __init__(
+        self, reader: ArchiveReader, new_fd: int, token: CancelToken, passed: Callable[[int], None]
+    ) -> None:
+        """`new_fd`, the top, stays open until `close`. `passed` is called, by any thread, with the size of
+        what is about to be written; it may raise."""
+        self._reader, self._token, self._passed = reader, token, passed
+        self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="unpack")
+        self._trees = [Tree(new_fd) for _ in range(_THREADS)]
+        self._tree = Tree(new_fd)
+        self._batch: list[Wanted] = []
+        self._directory = ""
+        self._running: deque[Future[None]] = deque()
+        status = os.fstat(new_fd)
+        # Whatever decides about a new file's owner, set-group-id or a mount option, decided about new/ too.
+        self._born = (status.st_uid, status.st_gid)
+        self._fsync_each = not syncs_tell_errors()
+
+    def add(self, wanted: Wanted) -> None:
+        """Raises what a file that was added before ran into: ArchiveError, NoSpace, IoError, Cancelled."""
+        directory = wanted.entry.name.rpartition("/")[0]
+        if self._batch and self._is_full(wanted.entry, directory):
+            self._send()
+        self._batch.append(wanted)
+        self._directory = directory
+
+    def drain(self) -> None:
+        """Until all are made. Raises as `add`."""
+        if self._batch:
+            self._send()
+        while self._running:
+            self._running.popleft().result()
+
+    def close(self) -> None:
+        """Nobody writes any more afterwards, whatever is unfinished."""
+        self._pool.shutdown(cancel_futures=True)
+        for tree in (self._tree, *self._trees):
+            tree.close()
+
+    def _is_full(self, entry: ArchiveEntry, directory: str) -> bool:
+        files = len(self._batch)
+        return (
+            files >= _BATCH_MOST_FILES
+            or (files >= _BATCH_FILES and directory != self._directory)
+            or not (_is_small(entry) and _is_small(self._batch[0].entry))
+            or entry.offset + entry.compressed_size - self._batch[0].entry.offset > _BATCH_BYTES
+        )
+
+    def _send(self) -> None:
+        batch, self._batch = self._batch, []
+        if not self._fsync_each and sum(each.entry.size for each in batch) < _LITTLE_BYTES * len(batch):
+            self._make_little(batch)
+            return
+        while len(self._running) >= _MOST_BATCHES:
+            self._running.popleft().result()
+        self._running.append(self._pool.submit(self._make_all, batch))
+
+    def _make_little(self, batch: list[Wanted]) -> None:
+        """A thread that has nothing else to do inflates one half."""
+        half = len(batch) // 2
+        helped = self._pool.submit(self._inflated, batch[half:])
+        contents = self._inflated(batch[:half])
+        contents += self._inflated(batch[half:]) if helped.cancel() else helped.result()
+        self._make_small(self._tree, batch, contents)
+
+    def _inflated(self, batch: list[Wanted]) -> list[bytes]:
+        return list(self._reader.contents([wanted.entry for wanted in batch])) if batch else []
+
+    def _make_all(self, batch: list[Wanted]) -> None:
+        tree = self._trees.pop()  # the pool has as many threads
+        try:
+            if _is_small(batch[0].entry):
+                self._make_small(tree, batch, self._reader.contents([wanted.entry for wanted in batch]))
+            else:
+                self._make(tree, batch[0])
+        finally:
+            self._trees.append(tree)
+
+    def _make_small(self, tree: Tree, batch: list[Wanted], contents: Iterable[bytes]) -> None:
+        self._passed(sum(wanted.entry.size for wanted in batch))
+        for wanted, content in zip(batch, contents, strict=True):
+            self._token.check()
+            self._make(tree, wanted, content)
+
+    def _make(self, tree: Tree, wanted: Wanted, content: bytes | None = None) -> None:
+        """Without `content`, it comes from the archive piece by piece."""
+        name = wanted.entry.name
+        try:
+            fd_of_directory, last_name = tree.parent(name)
+            fd = os.open(last_name, _CREATE, 0o600, dir_fd=fd_of_directory)
+            try:
+                self._fill(fd, wanted, content)
+            finally:
+                os.close(fd)
+        except (FileExistsError, NotADirectoryError) as error:
+            raise misplaced(name, error) from error
+        except OSError:
+            with disk_errors(f"cannot unpack '{readable(name)}'"):
+                raise
+
+    def _fill(self, fd: int, wanted: Wanted, content: bytes | None) -> None:
+        output, meta = SparseWriter(fd), wanted.meta
+        if content is None:
+            self._extract(wanted.entry, output)
+        else:
+            output.write(content)
+        output.finish()
+        if (meta.uid, meta.gid) == self._born:
+            meta = meta._replace(uid=-1, gid=-1)
+        set_meta(fd, meta, wanted.xattrs)
+        if self._fsync_each:
+            os.fsync(fd)
+
+    def _extract(self, entry: ArchiveEntry, output: SparseWriter) -> None:
+        def write(piece: bytes) -> None:
+            self._passed(len(piece))
+            output.write(piece)
+
+        self._reader.extract(entry, write)
+
+
+def _is_small(entry: ArchiveEntry) -> bool:
+    return entry.size <= _SMALL_BYTES and entry.compressed_size <= _SMALL_BYTES

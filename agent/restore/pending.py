@@ -1,0 +1,44 @@
+"""Metadata of directories that waits until nothing more is written into them."""
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import IO
+
+from agent.restore.metadata import Meta
+from agent.restore.plan import lines_backwards
+
+Pending = tuple[str, Meta | None, dict[str, bytes]]
+"""Path, metadata (None: the archive has no entry for it), extended attributes."""
+
+
+class PendingDirectories:
+    """Kept in a file, because an archive may have more directories than fit into memory."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        """`file` is empty, can seek, and stays the caller's to close. Every method raises OSError."""
+        self._file = file
+
+    def imply(self, path: str) -> None:
+        """`path` had to be made for an entry below it; an entry of its own may follow."""
+        self._write(path, None, {})
+
+    def remember(self, path: str, meta: Meta, xattrs: Mapping[str, bytes]) -> None:
+        """What the archive's own entry for `path` says."""
+        self._write(path, meta, xattrs)
+
+    def finish(self) -> Iterator[Pending]:
+        """First those that were implied, so that their own entry, if it came later, has the last word;
+        then the others from the last to the first: a parent may end up closed to its own owner, and most
+        often it comes before its children in an archive."""
+        self._file.seek(0)
+        yield from (pending for pending in map(_read, self._file) if pending[1] is None)
+        yield from (pending for pending in map(_read, lines_backwards(self._file)) if pending[1] is not None)
+
+    def _write(self, path: str, meta: Meta | None, xattrs: Mapping[str, bytes]) -> None:
+        record = (path, meta, {name: value.hex() for name, value in xattrs.items()})
+        self._file.write(json.dumps(record).encode("ascii") + b"\n")
+
+
+def _read(line: bytes) -> Pending:
+    path, meta, xattrs = json.loads(line)
+    return path, meta and Meta(*meta), {name: bytes.fromhex(value) for name, value in xattrs.items()}

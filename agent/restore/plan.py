@@ -1,0 +1,88 @@
+"""The plan of a commit: what happens to which name, one JSON list a line, read in both directions.
+
+It is complete and on the disk before the target changes, and its presence alone says after a crash that
+the target has to go back to what it was. JSON in ASCII keeps any file name: control characters are
+escaped, and bytes that are no UTF-8 travel as lone surrogates (os.fsdecode).
+"""
+
+import json
+import os
+from collections.abc import Iterator
+from enum import StrEnum
+from typing import IO, NamedTuple
+
+from agent.restore.metadata import Meta
+
+_BLOCK_BYTES = 1 << 16
+_encode = json.JSONEncoder(separators=(",", ":")).encode
+_decode = json.JSONDecoder().decode  # json.loads guesses an encoding first
+
+
+class Act(StrEnum):
+    """What a step does to its path in the target."""
+
+    ADD = "add"
+    """Nothing is there: the new file or the whole new directory moves in."""
+    REPLACE = "replace"
+    """The new file is renamed over the old one, which undo/<number> keeps as a hard link made before."""
+    SWAP = "swap"
+    """The old one moves to undo/<number>, then the new one moves in: a directory is involved, or the
+    file system has no hard links."""
+    REMOVE = "remove"
+    """The old one moves to undo/<number>."""
+    KEEP = "keep"
+    """A directory on both sides: its entries have steps of their own, its metadata changes at the end."""
+
+
+class Step(NamedTuple):
+    number: int
+    """Unique in the plan; the name in undo/."""
+    act: Act
+    path: str
+    """Relative to the target; "" is the target itself."""
+    old: Meta | None = None
+    """KEEP, and SWAP or REMOVE of a directory: its metadata before."""
+    new: Meta | None = None
+    """KEEP: its metadata after."""
+
+
+def to_line(step: Step) -> bytes:
+    return _encode(step).encode("ascii") + b"\n"
+
+
+def from_line(line: bytes) -> Step:
+    """The step that `to_line` wrote; raises ValueError when it was not."""
+    try:
+        number, act, path, old, new = _decode(line.decode("ascii"))
+        return Step(number, Act(act), path, old and Meta(*old), new and Meta(*new))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"not a step of a restore plan: {line[:80]!r}") from error
+
+
+def forwards(file: IO[bytes]) -> Iterator[Step]:
+    """The steps in the order of the commit, in constant memory."""
+    file.seek(0)
+    return map(from_line, file)
+
+
+def backwards(file: IO[bytes], act: Act | None = None) -> Iterator[Step]:
+    """The steps (those of one kind) from the last to the first, in constant memory."""
+    lines = lines_backwards(file)
+    if act:
+        lines = (line for line in lines if line.split(b",", 2)[1] == b'"%b"' % act.encode())
+    return map(from_line, lines)
+
+
+def lines_backwards(file: IO[bytes]) -> Iterator[bytes]:
+    """The lines of a file from the last to the first, without their newlines."""
+    position = file.seek(0, os.SEEK_END)
+    rest = b""
+    while position > 0:
+        size = min(_BLOCK_BYTES, position)
+        position -= size
+        file.seek(position)
+        first, *lines = (file.read(size) + rest).split(b"\n")
+        yield from reversed([line for line in lines if line])
+        rest = first
+    if rest:
+        yield rest

@@ -1,0 +1,162 @@
+"""Unpacking an archive into new/: everything with its final metadata, nothing outside."""
+
+import os
+import stat
+from collections.abc import Sequence
+from contextlib import ExitStack
+from tempfile import TemporaryFile
+from threading import Lock
+
+from agent.formats.names import bad_entry
+from agent.formats.zip.entry import ArchiveEntry
+from agent.formats.zip.metadata import Kind
+from agent.formats.zip.reader import ArchiveReader
+from agent.restore.directories import Tree, open_directory
+from agent.restore.disk import NO_HARD_LINK, by_descriptor
+from agent.restore.files import FileMaker, Wanted, misplaced
+from agent.restore.metadata import Meta, allowed_xattrs, may_chown, set_link_meta, set_meta
+from agent.restore.mounts import refuse_mounts
+from agent.restore.pending import PendingDirectories
+from agent.restore.workspace import NEW, Workspace
+from agent.transfer.cancel import CancelToken
+from agent.transfer.streams import Progress
+
+
+class Unpacker:
+    """Writes the entries of one archive, in its order.
+
+    Directories get their metadata at the end: writing into one changes its time, and its mode may
+    forbid it.
+    """
+
+    def __init__(
+        self,
+        workspace: Workspace,
+        *,
+        owner: bool,
+        special_bits: bool,
+        mounts: Sequence[str],
+        max_implied: int,
+        token: CancelToken,
+        progress: Progress,
+    ) -> None:
+        """`max_implied`: directories without an entry of their own, as `_imply` counts them."""
+        self._max_implied = max_implied
+        self._target, self._work_fd = workspace.target, workspace.work_fd
+        self._special_bits, self._mounts, self._token, self._progress = special_bits, mounts, token, progress
+        self._may_chown = may_chown()
+        self._owner = owner and self._may_chown
+        self._mode_bits = 0o7777 if special_bits else 0o777
+        self._bytes_done = 0
+        self._counting = Lock()
+        self.current = ""
+        """The name that is being worked on, for messages."""
+
+    def run(self, reader: ArchiveReader) -> None:
+        """Unpack everything. Raises OSError, ArchiveError, IoError (a mount point) and Cancelled."""
+        with ExitStack() as closing:
+            new_fd = open_directory(NEW, self._work_fd)
+            closing.callback(os.close, new_fd)
+            new, self._sources = Tree(new_fd), Tree(new_fd)
+            closing.callback(new.close)
+            closing.callback(self._sources.close)
+            self._directories = PendingDirectories(
+                closing.enter_context(TemporaryFile(dir=by_descriptor(self._work_fd)))
+            )
+            self._files = FileMaker(reader, new_fd, self._token, self._passed)
+            closing.callback(self._files.close)  # before the others, whatever the end is
+            for entry in reader.entries():
+                self._token.check()
+                self.current = entry.name
+                self._unpack(reader, entry, new)
+            self._files.drain()
+            for path, meta, xattrs in self._directories.finish():
+                self._token.check()
+                self.current = path
+                fd = new.directory(path)
+                set_meta(fd, meta or self._filled(path, stat.S_IFDIR, Meta(None, -1, -1, None)), xattrs)
+
+    def _unpack(self, reader: ArchiveReader, entry: ArchiveEntry, new: Tree) -> None:
+        if self._mounts:
+            refuse_mounts(entry.name, entry.kind is not Kind.DIR, self._mounts)
+        try:
+            if entry.kind is Kind.DIR:
+                self._directory(entry, new)
+            elif entry.kind is Kind.LINK:
+                self._link(reader, entry, new)
+            elif entry.hard_link_to is None or not self._hard_link(entry, entry.hard_link_to, new):
+                self._file(entry, new)
+        except (FileExistsError, NotADirectoryError) as error:
+            raise misplaced(entry.name, error) from error
+
+    def _directory(self, entry: ArchiveEntry, new: Tree) -> None:
+        new.directory(entry.name, self._imply)
+        xattrs = allowed_xattrs(entry.xattrs, self._special_bits)
+        self._directories.remember(entry.name, self._meta(entry, stat.S_IFDIR), xattrs)
+
+    def _imply(self, path: str) -> None:
+        """One entry of 65,535 bytes can imply 32,767 directories, whose paths make half a gigabyte: so such
+        a directory counts like an entry, and like one more for every 256 bytes of its path."""
+        self._max_implied -= 1 + len(path) // 256
+        if self._max_implied < 0:
+            raise bad_entry(path, "needs more directories than the limit of entries allows")
+        self._directories.imply(path)
+
+    def _file(self, entry: ArchiveEntry, new: Tree) -> None:
+        new.parent(entry.name, self._imply)
+        xattrs = allowed_xattrs(entry.xattrs, self._special_bits)
+        self._files.add(Wanted(entry, self._meta(entry, stat.S_IFREG), xattrs))
+
+    def _link(self, reader: ArchiveReader, entry: ArchiveEntry, new: Tree) -> None:
+        parts: list[bytes] = []
+        reader.extract(entry, parts.append)
+        points_to = b"".join(parts)
+        if b"\0" in points_to:
+            raise bad_entry(entry.name, "is a link to a name with a NUL byte in it")
+        directory_fd, name = new.parent(entry.name, self._imply)
+        os.symlink(os.fsdecode(points_to), name, dir_fd=directory_fd)
+        set_link_meta(name, directory_fd, self._meta(entry, stat.S_IFLNK))
+
+    def _hard_link(self, entry: ArchiveEntry, source: str, new: Tree) -> bool:
+        """Make another name of an earlier file; False when that cannot be: the entry has the content too."""
+        self._files.drain()  # the earlier file may be among them
+        directory_fd, name = new.parent(entry.name, self._imply)
+        status = self._sources.stat(source)
+        if status is None or not stat.S_ISREG(status.st_mode):
+            return False
+        source_fd, source_name = self._sources.parent(source)
+        try:
+            os.link(source_name, name, src_dir_fd=source_fd, dst_dir_fd=directory_fd, follow_symlinks=False)
+        except OSError as error:
+            if error.errno not in NO_HARD_LINK:
+                raise
+            return False
+        self._passed(entry.size)
+        return True
+
+    def _passed(self, size_bytes: int) -> None:
+        self._token.check()
+        with self._counting:
+            self._bytes_done += size_bytes
+            self._progress(self._bytes_done)
+
+    def _meta(self, entry: ArchiveEntry, kind: int) -> Meta:
+        uid, gid = entry.uid, entry.gid
+        if not self._owner or uid is None or gid is None:
+            uid = gid = -1
+        mode = None if entry.mode is None else entry.mode & self._mode_bits
+        return self._filled(entry.name, kind, Meta(mode, uid, gid, entry.mtime_ns))
+
+    def _filled(self, path: str, kind: int, meta: Meta) -> Meta:
+        """What the archive does not say is as in the file that will be replaced, else as is usual."""
+        uid_missing = meta.uid == -1 and self._may_chown
+        if meta.mode is None or uid_missing:
+            old = self._target.stat(path)
+            if old is not None and stat.S_IFMT(old.st_mode) == kind:
+                if uid_missing:
+                    meta = meta._replace(uid=old.st_uid, gid=old.st_gid)
+                if meta.mode is None:
+                    meta = meta._replace(mode=old.st_mode & self._mode_bits)
+        if meta.mode is None:
+            meta = meta._replace(mode=0o755 if kind == stat.S_IFDIR else 0o644)
+        return meta

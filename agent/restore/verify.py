@@ -1,0 +1,99 @@
+"""`verify`: fetch an archive, open it and read all of it, and change nothing; in a worker's thread."""
+
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from agent.base.errors import ArchiveError, Encrypted, EncryptionBroken, JobError, ManifestBroken, disk_errors
+from agent.formats.zip.reader import ArchiveReader
+from agent.formats.zip.survey import ArchiveLimits, Survey
+from agent.restore.flow import Decryption
+from agent.transfer.context import Context
+from agent.transfer.get import Fetch, fetch
+from agent.transfer.streams import file_digest
+from providers.api import Stored
+from providers.errors import Corrupted, StorageError
+
+ANYWHERE = "*"
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyOrder:
+    """Verify what `fetch` says, within `limits`."""
+
+    fetch: Fetch
+    decrypt: Decryption
+    limits: ArchiveLimits
+    known: Mapping[tuple[str, str], str]
+    """SHA-256 of archives that this device has made, by place and name; `ANYWHERE` for names that are
+    given once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """What was found. `damage` is what is wrong with the archive; None when it is whole."""
+
+    stored: Stored
+    sha256: str
+    survey: Survey | None = None
+    """What it holds; None when only its hash could be compared, for it is encrypted and nothing opens it."""
+    damage: JobError | StorageError | None = None
+
+
+def verify(order: VerifyOrder, context: Context) -> Verified:
+    """Look at every byte of the archive. What is fetched is removed again, whatever happens.
+
+    Raised means that the archive could not be looked at; what is wrong with it is in the result. Raises
+    `Encrypted` when nothing was given to open it, and its hash is not known either.
+    """
+    download = order.fetch.to
+    try:
+        context.phase("fetching")
+        stored = fetch(order.fetch, context)
+        context.phase("checking")
+        with disk_errors(f"cannot read the download in '{download.parent}'"):
+            digest = file_digest(download, "sha256", context.token).hex()
+            return _looked_at(order, stored, digest, context)
+    finally:
+        with suppress(OSError):  # what a failing disk keeps, the next start removes
+            download.unlink()
+
+
+def _looked_at(order: VerifyOrder, stored: Stored, digest: str, context: Context) -> Verified:
+    expected = order.known.get((stored.place, stored.name)) or order.known.get((ANYWHERE, stored.name))
+    if expected and expected != digest:
+        damage = Corrupted("the archive is not the one that this device stored there: its SHA-256 differs")
+        return Verified(stored, digest, damage=damage)
+    try:
+        with order.fetch.to.open("rb") as file:
+            return Verified(stored, digest, _read_whole(order.decrypt(file), order.limits, context))
+    except Encrypted:
+        if not expected:
+            raise
+        return Verified(stored, digest)
+    except (ArchiveError, ManifestBroken, EncryptionBroken) as error:
+        return Verified(stored, digest, damage=error)
+
+
+def _read_whole(file: BinaryIO, limits: ArchiveLimits, context: Context) -> Survey:
+    """Read the manifest, and every entry, through their CRCs.
+
+    Raises `ArchiveError`, `ManifestBroken` and `EncryptionBroken`; `NewerFormat` for what cannot be judged.
+    """
+    archive = ArchiveReader(file)
+    archive.manifest()
+    survey = archive.survey(limits)
+    context.expect(survey.size_bytes)
+    done = 0
+
+    def count(piece: bytes) -> None:
+        nonlocal done
+        context.token.check()
+        done += len(piece)
+        context.progress(done)
+
+    for entry in archive.entries():
+        context.token.check()
+        archive.extract(entry, count)
+    return survey

@@ -1,0 +1,70 @@
+"""Whether a backup would bring anything new: what the tree looked like, and what was stored of it.
+
+A tree looks the same when names, kinds, sizes, modes, owners, times (to the nanosecond, that of the inode
+among them, which no program can set) and inodes are the same, and the same is left out.
+"""
+
+import hashlib
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from agent.formats.walk_report import Entry, Report
+from providers.api import Looking, Storage
+from providers.errors import StorageError
+
+_SETTLED_NS = 2_000_000_000
+"""Coarsest time stamps of a file system (VFAT): a change as young may be followed by one of the same time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """An archive that was stored, and what the tree looked like before it was made."""
+
+    look: str
+    name: str
+    size_bytes: int
+    etag: str
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What a tree looks like: a hash. `settled` is False when it may change without looking different."""
+
+    digest: str
+    settled: bool
+    report: Report
+
+
+class Looker:
+    """Looks at a tree: hand its `report` to a walk, and then the walk's entries to `at`."""
+
+    def __init__(self, about: str) -> None:
+        """`about` says what else the archive depends on."""
+        self._hash = hashlib.sha256(about.encode())
+        self.report = Report(on_left_out=self._add)
+
+    def at(self, entries: Iterable[Entry]) -> Look:
+        young_ns, settled = time.time_ns() - _SETTLED_NS, True
+        for entry in entries:
+            stat = entry.stat
+            settled = settled and max(stat.st_mtime_ns, stat.st_ctime_ns) < young_ns
+            self._add(
+                *(entry.name, entry.target, stat.st_mode, stat.st_size, stat.st_uid, stat.st_gid),
+                *(stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino),
+            )
+        return Look(self._hash.hexdigest(), settled, self.report)
+
+    def _add(self, *facts: object) -> None:
+        self._hash.update(repr(facts).encode("utf-8", "surrogatepass"))
+
+
+def is_still_there(storage: Storage, kept: Kept) -> bool:
+    """Whether the archive is where it was stored. When that cannot be told it counts as gone."""
+    if not isinstance(storage, Looking):
+        return False
+    try:
+        found = storage.look(kept.name)
+    except StorageError:
+        return False
+    return (found.size_bytes, found.etag) == (kept.size_bytes, kept.etag) and bool(kept.etag)

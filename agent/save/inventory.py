@@ -1,0 +1,72 @@
+"""What a backup would save, counted without making one, and the places on the device. May wait for a disk."""
+
+import os
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from agent.formats.walk_report import Report
+from agent.formats.zip.metadata import FILE
+from agent.save.walk import Part, walk
+from providers.api import Limits, Target
+from providers.errors import StorageError
+from providers.local import Local
+
+
+@dataclass(slots=True)
+class Stock:
+    """What was counted so far of one directory or data set; others may read it meanwhile."""
+
+    parts: tuple[Part, ...] = ()
+    problem: str = ""
+    """Why nothing of it can be saved."""
+    files: int = 0
+    size_bytes: int = 0
+    report: Report = field(default_factory=Report)
+
+
+def take_stock(stock: Stock, own_storage: Path, check: Callable[[], None]) -> None:
+    """Count what there is. `check` ends it by raising; what was counted stays."""
+    try:
+        for part in stock.parts:
+            _count(part, stock, own_storage, check)
+    except OSError as error:
+        stock.problem = f"cannot be read: {os.strerror(error.errno or 0)}"
+
+
+def _count(part: Part, stock: Stock, own_storage: Path, check: Callable[[], None]) -> None:
+    with closing(walk(part, stock.report, own_storage, check)) as entries:
+        for entry in entries:
+            if entry.kind is FILE:
+                stock.files += 1
+                stock.size_bytes += entry.stat.st_size
+
+
+def look_at_target(name: str, targets: Mapping[str, Target]) -> dict[str, Any]:
+    """Whether it is `present`, and its `freeBytes` or the `problem`."""
+    try:
+        Local({"local.target": name}, Limits(targets=targets)).preflight(True)
+        disk = os.statvfs(targets[name].path)
+    except StorageError as error:
+        return {"present": False, "problem": str(error)}
+    except OSError as error:
+        return {"present": False, "problem": os.strerror(error.errno or 0)}
+    return {"present": True, "freeBytes": disk.f_bavail * disk.f_frsize}
+
+
+def total(stocks: Iterable[Stock]) -> dict[str, Any]:
+    """Counts over all of them, as an answer has them."""
+    all_stocks = list(stocks)
+    reasons: dict[str, int] = {}
+    for stock in all_stocks:
+        for reason, count in list(stock.report.reasons.items()):
+            reasons[reason] = reasons.get(reason, 0) + count
+    return {
+        "files": sum(stock.files for stock in all_stocks),
+        "bytes": sum(stock.size_bytes for stock in all_stocks),
+        "excluded": sum(stock.report.excluded for stock in all_stocks),
+        "unexportable": sum(reasons.values()),
+        "reasons": reasons,
+    }

@@ -1,0 +1,274 @@
+"""Which files go into a backup: the walk over the tree, and the report of what it found.
+
+The walk holds on to directories by descriptor and opens each name relative to the one it was listed in,
+never following a link: whatever somebody renames or swaps meanwhile, it cannot be led out of the tree or
+made to hang on a FIFO. Nothing that it meets is fatal; what cannot be saved is counted with a reason.
+"""
+
+import os
+import stat
+from collections.abc import Callable, Generator, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from agent.base.patterns import Excluded
+from agent.base.roots import Root
+from agent.formats.names import PRIVATE_PREFIX
+from agent.formats.walk_report import WITHHELD, Entry, Report, reason_of
+from agent.formats.zip.metadata import DIR, FILE, LINK, Kind
+from agent.save.attributes import extended_attributes
+
+__all__ = ["Entry", "Kind", "Report", "walk"]
+
+MAX_NAME_BYTES = 0x7000
+"""The longest name that is archived, so that there is room for it twice (a hard link) in one record."""
+
+_OPEN_LEVELS = 32  # directories that are kept open on the way down; deeper ones are reopened on the way up
+_LINKED_FILES = 65_536  # inodes with several names that are remembered; later ones become single files
+
+_FILE_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+_DIR_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_DIRECTORY | os.O_CLOEXEC
+
+_SPECIAL = {stat.S_IFSOCK: "socket", stat.S_IFIFO: "FIFO", stat.S_IFCHR: "device", stat.S_IFBLK: "device"}
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A root, and what of it is passed over; paths are relative to its directory."""
+
+    root: Root
+    excluded: Excluded | None = None
+    """By wish: only counted."""
+    unexportable: Excluded | None = None
+    """By a rule of the device: told, as it would be lost with the device."""
+
+
+def walk(
+    part: Part, report: Report, own_storage: Path | None, check: Callable[[], None]
+) -> Generator[Entry, None, None]:
+    """Yield what the part holds, each directory before what is in it, by the names of an archive.
+
+    Directories on the way to something come too, and the root's own where its prefix gives it a name.
+    Left out in silence: the directory `own_storage`, by whatever name it is reached, and directories
+    named `.edge-backup-*`, which are ours. Counted only: what is excluded. Left out and told to
+    `report`: what is unexportable, no file, directory or link, cannot be read, and names of the root that
+    are not there. `check` is called for each name and ends the walk by raising.
+
+    Raises OSError when the root's directory cannot be opened. Memory grows with the directories that
+    wait in one directory, not with files.
+    """
+    yield from _Walk(part, report, _identity_of(own_storage), check).run()
+
+
+_Identity = tuple[int, int]
+
+
+def _identity_of(directory: Path | None) -> _Identity | None:
+    try:
+        return _identity(directory.stat()) if directory is not None else None
+    except FileNotFoundError:
+        return None
+
+
+def _identity(status: os.stat_result) -> _Identity:
+    return status.st_dev, status.st_ino
+
+
+@dataclass(slots=True)
+class _Level:
+    """A directory on the way from the root to where the walk is."""
+
+    name: str
+    fd: int
+    identity: _Identity
+    waiting: list[str] = field(default_factory=list)
+
+
+class _Walk:
+    """Depth first, with its own stack: a tree may be deeper than Python's, or than descriptors last."""
+
+    def __init__(
+        self, part: Part, report: Report, own_storage: _Identity | None, check: Callable[[], None]
+    ) -> None:
+        self._root, self._report, self._own_storage, self._check = part.root, report, own_storage, check
+        self._excluded, self._unexportable = part.excluded, part.unexportable
+        self._levels: list[_Level] = []
+        self._base = f"{part.root.prefix}/" if part.root.prefix else ""
+        self._prefix = ""
+        """The directory where the walk is, relative to the root's, with a slash at the end."""
+        self._missing = set(part.root.names or ())
+        self._linked: dict[_Identity, str] = {}
+
+    def run(self) -> Iterator[Entry]:
+        fd = os.open(self._root.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            status = os.fstat(fd)
+            self._descend("", fd, status)
+            if self._base:
+                yield Entry(self._root.prefix, DIR, status, fd, b"", self._attributes(fd, "", None))
+            yield from self._scan()
+            while self._levels:
+                if self._levels[-1].waiting:
+                    yield from self._directory(self._levels[-1].waiting.pop())
+                else:
+                    self._ascend()
+            for name in sorted(self._missing):
+                self._leave_out(name, "missing")
+        finally:
+            for level in self._levels:
+                _close(level.fd)
+
+    def _directory(self, name: str) -> Iterator[Entry]:
+        opened = self._open(name, _DIR_FLAGS)
+        if opened is None:
+            return
+        fd, status = opened
+        if _identity(status) == self._own_storage:
+            os.close(fd)
+            return
+        path = self._prefix + name
+        self._descend(name, fd, status)
+        yield Entry(self._base + path, DIR, status, fd, b"", self._attributes(fd, path, None))
+        yield from self._scan()
+
+    def _scan(self) -> Iterator[Entry]:
+        """Yield what is no directory at once; directories wait, so that one listing is open at a time."""
+        level = self._levels[-1]
+        try:
+            with os.scandir(level.fd) as listing:
+                for item in listing:
+                    self._check()
+                    if self._root.names is not None and not self._is_wanted(item):
+                        continue
+                    if self._excluded and self._matches(self._excluded, item):
+                        self._report.excluded += 1
+                        continue
+                    if self._unexportable and self._matches(self._unexportable, item):
+                        self._leave_out(self._prefix + item.name, WITHHELD)
+                        continue
+                    if self._is_too_long(item.name):
+                        continue
+                    if item.is_file(follow_symlinks=False):
+                        yield from self._file(item.name)
+                    elif item.is_dir(follow_symlinks=False):
+                        if not item.name.startswith(PRIVATE_PREFIX):
+                            level.waiting.append(item.name)
+                    else:
+                        yield from self._other(item)
+        except OSError as error:
+            self._leave_out(self._prefix.rstrip("/"), reason_of(error))
+
+    def _leave_out(self, name: str, reason: str) -> None:
+        self._report.leave_out(self._root.archived(name) or ".", reason)
+
+    def _is_wanted(self, item: "os.DirEntry[str]") -> bool:
+        path = self._prefix + item.name
+        self._missing.discard(path)
+        return self._root.holds(path) or (item.is_dir(follow_symlinks=False) and self._root.leads_to(path))
+
+    def _matches(self, rule: Excluded, item: "os.DirEntry[str]") -> bool:
+        slash = "/" if item.is_dir(follow_symlinks=False) else ""
+        return rule(f"{self._prefix}{item.name}{slash}")
+
+    def _is_too_long(self, name: str) -> bool:
+        # No letter has more than four bytes: most names need no closer look.
+        if len(self._base) + len(self._prefix) + len(name) <= MAX_NAME_BYTES // 4:
+            return False
+        if len(os.fsencode(self._base + self._prefix + name)) <= MAX_NAME_BYTES:
+            return False
+        self._leave_out(self._prefix + name, "name too long")
+        return True
+
+    def _file(self, name: str) -> Iterator[Entry]:
+        opened = self._open(name, _FILE_FLAGS)
+        if opened is None:
+            return
+        fd, status = opened
+        path = self._prefix + name
+        try:
+            if stat.S_ISREG(status.st_mode):
+                archived = self._base + path
+                first = self._first_name(status, archived) if status.st_nlink > 1 else None
+                yield Entry(archived, FILE, status, fd, b"", self._attributes(fd, path, first), first)
+            else:
+                self._leave_out(path, "changed while read")
+        finally:
+            os.close(fd)
+
+    def _open(self, name: str, flags: int) -> tuple[int, os.stat_result] | None:
+        """Open a name of the directory where the walk is; None when that was reported to have failed."""
+        fd = -1
+        try:
+            fd = os.open(name, flags, dir_fd=self._levels[-1].fd)
+            return fd, os.fstat(fd)
+        except OSError as error:
+            _close(fd)
+            self._leave_out(self._prefix + name, reason_of(error))
+            return None
+
+    def _other(self, item: "os.DirEntry[str]") -> Iterator[Entry]:
+        path = self._prefix + item.name
+        try:
+            status = item.stat(follow_symlinks=False)
+            if not stat.S_ISLNK(status.st_mode):
+                self._leave_out(path, _SPECIAL.get(stat.S_IFMT(status.st_mode), "changed while read"))
+                return
+            target = os.fsencode(os.readlink(item.name, dir_fd=self._levels[-1].fd))
+        except OSError as error:
+            self._leave_out(path, reason_of(error))
+            return
+        yield Entry(self._base + path, LINK, status, target=target)
+
+    def _first_name(self, status: os.stat_result, path: str) -> str | None:
+        identity = _identity(status)
+        first = self._linked.get(identity)
+        if first is None and len(self._linked) < _LINKED_FILES:
+            self._linked[identity] = path
+        return first
+
+    def _attributes(self, fd: int, path: str, hard_link_to: str | None) -> Mapping[str, bytes]:
+        found = extended_attributes(fd, self._base + path, hard_link_to)
+        if found is None:
+            self._leave_out(path, "extended attributes too large")
+        return found or {}
+
+    def _descend(self, name: str, fd: int, status: os.stat_result) -> None:
+        self._levels.append(_Level(name, fd, _identity(status)))
+        self._prefix = f"{self._prefix}{name}/" if name else ""
+        if len(self._levels) > _OPEN_LEVELS:
+            shallowest = self._levels[-_OPEN_LEVELS - 1]
+            _close(shallowest.fd)
+            shallowest.fd = -1
+
+    def _ascend(self) -> None:
+        left = self._levels.pop()
+        self._prefix = self._prefix[: -len(left.name) - 1]
+        if self._levels and self._levels[-1].fd < 0:
+            self._reopen(self._levels[-1], left.fd)
+        _close(left.fd)
+
+    def _reopen(self, level: _Level, child_fd: int) -> None:
+        level.fd = _parent(child_fd, level.identity)
+        if level.fd < 0:
+            for name in level.waiting:
+                self._leave_out(self._prefix + name, "changed while read")
+            level.waiting.clear()
+
+
+def _parent(fd: int, identity: _Identity) -> int:
+    """The directory above `fd`, open, or -1: somebody may have moved what we are in elsewhere."""
+    if fd < 0:
+        return -1
+    try:
+        parent = os.open("..", _DIR_FLAGS, dir_fd=fd)
+    except OSError:
+        return -1
+    if _identity(os.fstat(parent)) == identity:
+        return parent
+    os.close(parent)
+    return -1
+
+
+def _close(fd: int) -> None:
+    if fd >= 0:
+        os.close(fd)

@@ -1,0 +1,51 @@
+"""What the work of a job is given by the agent around it."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from agent.transfer.cancel import CancelToken
+from agent.transfer.retry import RetryLimits
+from agent.transfer.streams import Progress, RateLimit, no_progress
+from providers.api import Checkpoint, Locating, Storage
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What a job is given by the agent around it."""
+
+    job_id: str
+    token: CancelToken
+    retries: RetryLimits
+    checkpoint: Checkpoint
+    progress: Progress = no_progress
+    bytes_per_s: int = 0
+    """Limit for what goes to a provider or comes from it; 0 for none."""
+    phase: Callable[[str], None] = lambda _name: None
+    """Told the name of each step as it begins; its bytes are counted anew."""
+    expect: Progress = no_progress
+    """Told how many bytes this phase will count, as soon as that is known."""
+    left_out: Callable[[str, str], None] = lambda _name, _reason: None
+    """Told the name and reason of everything that could not be saved."""
+
+    def rate(self) -> RateLimit:
+        return RateLimit(self.bytes_per_s, self.token)
+
+
+Command = Callable[[Path, CancelToken], None]
+"""A command of the device's owner, run in a directory. Raises `HookFailed` and `Cancelled`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """Where an archive goes to or comes from. `name` is None for the newest archive of this device."""
+
+    storage: Storage
+    needs_size: bool
+    name: str | None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def shown(self) -> str:
+        """For people, without secrets: what is known of it without the network."""
+        return self.storage.where(self.name or "") if isinstance(self.storage, Locating) else ""

@@ -1,0 +1,88 @@
+"""Fetching an archive from its place into a file of the device, one attempt after another."""
+
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from agent.base.errors import disk_errors
+from agent.base.job import archive_time
+from agent.transfer.context import Context, Destination
+from agent.transfer.put import distrusting
+from agent.transfer.retry import with_retries
+from agent.transfer.streams import FileSink
+from providers.api import Listing, Looking, Storage, Stored
+from providers.errors import NotFound, TooLarge
+
+
+@dataclass(frozen=True, slots=True)
+class Fetch:
+    """Fetch the archive at `place`, or this device's newest one there, to the file `to`."""
+
+    destination: Destination
+    device_tag: str
+    to: Path
+    reserve_bytes: int
+    """Free space that has to be left where `to` is."""
+    max_bytes: int = 0
+    """What is larger is not fetched; 0 for no limit."""
+
+
+def fetch(order: Fetch, context: Context) -> Stored:
+    """Returned means that all of it is in the file; raised, that a part may be.
+
+    Raises `StorageError` and `JobError`: `NotFound`, `TooLarge` beyond `max_bytes`, `NoSpace`.
+    """
+    storage = order.destination.storage
+
+    def find() -> str:
+        with distrusting(), context.token.lent():
+            name = order.destination.name or newest(storage, order.device_tag)
+            if order.max_bytes and isinstance(storage, Looking):
+                _check_size(storage.look(name).size_bytes, order.max_bytes)
+            return name
+
+    name = with_retries(find, context.retries, context.token)
+    with disk_errors(f"cannot write the download to '{order.to.parent}'"):
+        sink = _Sink(
+            order.to,
+            context.token,
+            context.progress,
+            expected=context.expect,
+            rate=context.rate(),
+            reserve_bytes=order.reserve_bytes,
+        )
+    sink.max_bytes = order.max_bytes
+
+    def attempt() -> Stored:
+        with distrusting(), context.token.lent():
+            return storage.get(name, sink, context.checkpoint)
+
+    with closing(sink):
+        return with_retries(attempt, context.retries, context.token)
+
+
+class _Sink(FileSink):
+    """Also for places that cannot say how large an archive is."""
+
+    max_bytes = 0
+
+    def write(self, chunk: bytes, /) -> int:
+        if self.max_bytes:
+            _check_size(self.tell() + len(chunk), self.max_bytes)
+        return super().write(chunk)
+
+
+def _check_size(size_bytes: int, max_bytes: int) -> None:
+    if size_bytes > max_bytes:
+        raise TooLarge(f"the archive has more than the {max_bytes} bytes that may be fetched")
+
+
+def newest(storage: Storage, device_tag: str) -> str:
+    """The name of this device's newest archive at a place that can be listed. Raises `NotFound`."""
+    assert isinstance(storage, Listing)
+    # By their times: each may have been given another name.
+    dated = ((archive_time(name, device_tag), name) for name in storage.list(""))
+    when, name = max(dated, default=("", ""))
+    if not when:
+        raise NotFound("there is no archive of this device")
+    return name
