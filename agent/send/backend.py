@@ -10,6 +10,7 @@ import uuid
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from queue import Empty, SimpleQueue
 from typing import Any
 
@@ -37,15 +38,19 @@ class Command:
     request_id: str = ""
     header_id: str = field(default_factory=lambda: str(uuid.uuid4()))
     """The envelope's correlation-id: the answer carries it."""
+    expires: datetime | None = None
+    """The device refuses the command from then on: the sender has given up, and nobody follows it."""
 
     def envelope(self, identity: Identity, feature_id: str) -> dict[str, Any]:
-        """The message as the API document shows it."""
+        """The message as the API document shows it, with our header `expiresAt` where it expires."""
+        expiry = {"expiresAt": self.expires.isoformat()} if self.expires else {}
         return {
             "topic": f"{identity.thing}/things/live/messages/{self.operation}",
             "headers": {
                 "response-required": True,
                 "content-type": "application/json",
                 "correlation-id": self.header_id,
+                **expiry,
             },
             "path": f"/features/{feature_id}/inbox/messages/{self.operation}",
             "value": self.value,

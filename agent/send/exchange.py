@@ -62,6 +62,11 @@ class Exchange:
         self.phase = Phase.ANSWER
         self.outcome: Outcome | None = None
 
+    @property
+    def awaited(self) -> Phase:
+        """What the device owes next: before anything else, the answer to a `start` on its way."""
+        return Phase.ANSWER if self._starts else self.phase
+
     def due(self) -> list[Command]:
         """What is to be sent now; each command is handed out once."""
         due, self._due = self._due, []
@@ -79,7 +84,7 @@ class Exchange:
 
     def given_up(self, device_id: str, *, time_is_up: bool) -> Outcome:
         """The outcome when nothing more was heard in a phase, or `time_is_up` altogether."""
-        if self.phase is Phase.ANSWER or self._starts:
+        if self.awaited is Phase.ANSWER:
             why = "does the agent run, on this broker, and is the feature's name right?"
             return Outcome(False, f"timed out: no answer from '{device_id}': {why}")
         if self._operation == "trigger" and self.phase is Phase.REQUEST and not time_is_up:

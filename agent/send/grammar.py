@@ -89,7 +89,7 @@ def _common() -> argparse.ArgumentParser:
     add("--device", required=True, type=_identity, metavar="NS:NAME", help="device id")
     add("--feature", default="BackupAndRestore", type=_level, help="feature id (default: %(default)s)")
     add("--request-id", default="", type=_level, metavar="ID", help="of the command's topic (default: none)")
-    add("--timeout", default="1h", type=_seconds, help="for all of it, such as 90s (default: %(default)s)")
+    add("--timeout", default="1h", type=_seconds, help="such as 90s; the command then expires (default: 1h)")
     add("--json", action="store_true", help="one JSON object on stdout for each message of the device")
     add("--username", default="", help="at the broker")
     add("--password-file", metavar="FILE", help="file with the password")

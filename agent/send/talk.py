@@ -5,11 +5,12 @@ import os
 import sys
 import time
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import structlog
 
 from agent.send.arguments import Order
-from agent.send.backend import ANSWER_TIMEOUT_S, Backend, BrokerUnusable
+from agent.send.backend import ANSWER_TIMEOUT_S, Backend, BrokerUnusable, Command
 from agent.send.display import Display, complain, display, without_secrets
 from agent.send.exchange import Exchange, Outcome, Phase
 
@@ -50,12 +51,12 @@ def _follow(order: Order, backend: Backend, shown: Display) -> Outcome:
     end_s = time.monotonic() + order.timeout_s
     phase, limit_s = None, end_s
     while exchange.outcome is None:
+        if phase is not exchange.awaited:
+            phase = exchange.awaited
+            limit_s = min(end_s, time.monotonic() + _PATIENCE_S.get(phase, math.inf))
         for command in exchange.due():
             shown.sent(command)
-            backend.send(command)
-        if phase is not exchange.phase:
-            phase = exchange.phase
-            limit_s = min(end_s, time.monotonic() + _PATIENCE_S.get(phase, math.inf))
+            backend.send(_expiring(command, limit_s))
         try:
             heard = backend.next(limit_s)
         except TimeoutError:
@@ -63,3 +64,13 @@ def _follow(order: Order, backend: Backend, shown: Display) -> Outcome:
         if kind := exchange.hear(heard):
             shown.heard(kind, replace(heard, message=without_secrets(heard.message, order.secrets)))
     return exchange.outcome
+
+
+def _expiring(command: Command, limit_s: float) -> Command:
+    """The command, which expires when its sender gives up.
+
+    Otherwise the broker would keep it for an agent that is away, and the agent would carry it out on its
+    return, over newer data and after its sender was told that nobody answered.
+    """
+    left = timedelta(seconds=limit_s - time.monotonic())
+    return replace(command, expires=datetime.now(UTC) + left)

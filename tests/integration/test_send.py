@@ -324,6 +324,22 @@ def test_no_answer_in_time_is_status_1_and_the_identity_is_left_to_the_connector
     assert "edge:device" not in device.log.read_text()
 
 
+def test_a_restore_that_timed_out_does_not_run_when_the_agent_comes_back(
+    agent: AgentProcess, send: Sender, backend: Backend
+) -> None:
+    """The broker keeps the command; its sender was told that nobody answered, and the data is newer."""
+    send.good("backup", *LOCAL)
+    assert agent.stop() == 0
+    error = send.bad("restore", "--timeout", "1s", "--request-id", "late", *LOCAL)
+    assert "timed out: no answer from 'edge:device'" in error
+    (agent.data / "start.sh").write_text("newer\n")
+    agent.start()
+    answer = backend.wait(lambda message: "/res/late/" in message[0], "the answer to the late restore")[1]
+    assert (answer["status"], answer["path"].rsplit("/")[-1]) == (408, "restore")
+    assert (agent.data / "start.sh").read_text() == "newer\n"
+    assert [value["state"] for value in backend.values()] == ["BACKUP_STARTED", "BACKUP_FINISHED"]
+
+
 def test_a_job_that_takes_too_long_is_status_1_and_goes_on(agent: AgentProcess, send: Sender) -> None:
     with stalling() as destination:
         arguments = ("--correlation-id", "X", "--timeout", "1s", "-o", f"https.url={destination.url}")

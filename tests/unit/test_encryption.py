@@ -57,7 +57,12 @@ def decide(operation: str, settings: EncryptionSettings, **options: Any) -> Any:
             {"backup_passcode": "x" * 19},
             "at least 20 characters",
         ),
-        ("backup", FOR_THE_FLEET, {"backup_passcode": "correct horse"}, r"for 'encryption\.recipients' alone"),
+        (
+            "backup",
+            FOR_THE_FLEET,
+            {"backup_passcode": "correct horse"},
+            r"for 'encryption\.recipients' alone",
+        ),
         ("restore", DEFAULT, {"restore_passcode": "seven77"}, TOO_SHORT),
         ("restore", DEFAULT, {"restore_passcode": ""}, EMPTY),
         ("restore", DEFAULT, {"restore_identity": ""}, EMPTY),

@@ -2,12 +2,15 @@
 
 import json
 import time
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent.base.refusals import Refused
+from agent.faces.ditto.expiry import check_not_expired
 from agent.mqtt import envelope as ditto
 from agent.mqtt.hono import Identity, parse_command_topic
 from agent.mqtt.link import Broker, Delivery
@@ -94,6 +97,17 @@ def test_a_command_is_what_the_agent_reads() -> None:
     envelope = ditto.parse(payload)
     assert envelope.inbox_subject("edge/device", "BackupAndRestore") == "backup"
     assert (envelope.correlation_id, envelope.response_required) == ("header", True)
+
+
+def test_a_command_expires_when_its_sender_gives_up() -> None:
+    sending = backend()
+    expires = datetime(2026, 11, 21, 22, tzinfo=UTC)
+    sending.send(Command("backup", {"correlationID": "X"}, expires=expires))
+    ((_, payload),) = sending._unsent
+    envelope = ditto.parse(payload)
+    check_not_expired(envelope, 0, expires - timedelta(seconds=1))
+    with pytest.raises(Refused, match="expired"):
+        check_not_expired(envelope, 0, expires)
 
 
 def test_options_of_a_command_are_not_in_its_repr() -> None:
