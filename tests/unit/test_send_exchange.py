@@ -169,10 +169,10 @@ def test_a_request_that_comes_twice_is_no_failure() -> None:
 def test_the_answer_to_a_start_is_awaited_before_the_upload() -> None:
     """A `start` expires when its sender gives up on the answer; so it is waited for like a first answer."""
     ex, (start,) = handed_over(*ANSWER_LOCAL)
-    assert ex.awaited is Phase.ANSWER
+    assert [ex.phase, ex.awaited] == [Phase.REQUEST, Phase.ANSWER]
     assert "no answer from 'edge:device'" in ex.given_up("edge:device", time_is_up=False).text
     ex.hear(answer(start))
-    assert ex.awaited is Phase.UPLOAD
+    assert [ex.phase, ex.awaited] == [Phase.UPLOAD, Phase.UPLOAD]
 
 
 def test_a_destination_that_is_refused_is_a_failure() -> None:
