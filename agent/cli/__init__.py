@@ -21,7 +21,7 @@ EXIT_OK, EXIT_BAD_SETTINGS = 0, 2
 
 
 @dataclass(frozen=True, slots=True)
-class Command:
+class Subcommand:
     """A subcommand: `entry` is `module:function`, called with its own arguments, returning an exit status."""
 
     entry: str
@@ -33,23 +33,25 @@ class Command:
         return cast(Callable[[list[str]], int], entry)(list(argv))
 
 
-COMMANDS = {
-    "run": Command("agent.cli:run", "run the agent until it is told to stop"),
-    "check-config": Command("agent.cli:check_config", "check the settings and print those in effect"),
-    "send": Command("agent.send:main", "send a command to a device and follow it to its end"),
-    "backup": Command("agent.cli.jobs:backup", "make a backup now, by the agent on this device"),
-    "restore": Command("agent.cli.restore:restore", "restore an archive now, or preview that"),
-    "finalize": Command("agent.cli.restore:finalize", "carry out the restore whose preview waits"),
-    "discard": Command("agent.cli.restore:discard", "remove the preview that waits"),
-    "confirm": Command("agent.cli.restore:confirm", "say that what was restored on trial stays"),
-    "status": Command("agent.cli.local:status", "what the agent on this device does right now"),
-    "info": Command("agent.cli.info:info", "what a backup would save now, what it could not, and where to"),
-    "history": Command("agent.cli.history:history", "its jobs that ended, newest first"),
-    "show": Command("agent.cli.history:show", "all that is known of one job"),
-    "verify": Command("agent.cli.jobs:verify", "check that an archive is whole, changing nothing"),
-    "inspect": Command("agent.cli.inspect:inspect", "what an archive says of itself, without a restore"),
-    "prune": Command("agent.cli.prune:prune", "remove old archives, as the device does once a day"),
-    "demo": Command(
+SUBCOMMANDS = {
+    "run": Subcommand("agent.cli:run", "run the agent until it is told to stop"),
+    "check-config": Subcommand("agent.cli:check_config", "check the settings and print those in effect"),
+    "send": Subcommand("agent.send:main", "send a command to a device and follow it to its end"),
+    "backup": Subcommand("agent.cli.jobs:backup", "make a backup now, by the agent on this device"),
+    "restore": Subcommand("agent.cli.restore:restore", "restore an archive now, or preview that"),
+    "finalize": Subcommand("agent.cli.restore:finalize", "carry out the restore whose preview waits"),
+    "discard": Subcommand("agent.cli.restore:discard", "remove the preview that waits"),
+    "confirm": Subcommand("agent.cli.restore:confirm", "say that what was restored on trial stays"),
+    "status": Subcommand("agent.cli.local:status", "what the agent on this device does right now"),
+    "info": Subcommand(
+        "agent.cli.info:info", "what a backup would save now, what it could not, and where to"
+    ),
+    "history": Subcommand("agent.cli.history:history", "its jobs that ended, newest first"),
+    "show": Subcommand("agent.cli.history:show", "all that is known of one job"),
+    "verify": Subcommand("agent.cli.jobs:verify", "check that an archive is whole, changing nothing"),
+    "inspect": Subcommand("agent.cli.inspect:inspect", "what an archive says of itself, without a restore"),
+    "prune": Subcommand("agent.cli.prune:prune", "remove old archives, as the device does once a day"),
+    "demo": Subcommand(
         "agent.demo:main", "back up, damage and restore a sample directory, with nothing installed"
     ),
 }
@@ -61,13 +63,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         prog="edge-backup",
         description="Backup and restore agent for edge devices",
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="commands:\n" + "\n".join(f"  {name:14}{command.help}" for name, command in COMMANDS.items()),
+        epilog="commands:\n"
+        + "\n".join(f"  {name:14}{command.help}" for name, command in SUBCOMMANDS.items()),
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
-    parser.add_argument("command", choices=COMMANDS, metavar="command")
+    parser.add_argument("command", choices=SUBCOMMANDS, metavar="command")
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help="see 'edge-backup <command> --help'")
     parsed = parser.parse_args(argv)
-    return COMMANDS[parsed.command](parsed.arguments)
+    return SUBCOMMANDS[parsed.command](parsed.arguments)
 
 
 def run(argv: list[str]) -> int:

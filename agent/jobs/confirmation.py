@@ -28,7 +28,7 @@ from agent.journal import Journal
 from agent.mailbox import Mailbox, Timer
 from agent.restore.commit_confirmed import Trial, TrialNote
 from agent.settings import Settings
-from agent.transfer.context import Command
+from agent.transfer.context import RunHook
 
 log = structlog.get_logger(__name__)
 
@@ -73,7 +73,7 @@ class Trials:
             trial.decision.confirm()
         return trial
 
-    def _made(self, job: Job, tools: Tools, note: TrialNote, health: Command | None) -> Trial:
+    def _made(self, job: Job, tools: Tools, note: TrialNote, health: RunHook | None) -> Trial:
         trial = Trial(note, lambda note: self._mailbox.post(partial(self._began, entry, note)), health)
         entry = _OnTrial(job, tools, trial, note)
         return trial

@@ -17,7 +17,7 @@ from agent.restore.commit_confirmed import Trial
 from agent.restore.restore_target import Into
 from agent.settings import Settings
 from agent.transfer.cancel import CancelToken
-from agent.transfer.context import Command, Context
+from agent.transfer.context import Context, RunHook
 
 log = structlog.get_logger(__name__)
 
@@ -49,7 +49,7 @@ def restore_options(settings: Settings, mode: str) -> RestoreOptions:
     )
 
 
-def hook(settings: Settings, name: str, command: str, job: Job, target: Path | None = None) -> Command | None:
+def hook(settings: Settings, name: str, command: str, job: Job, target: Path | None = None) -> RunHook | None:
     """The command in the setting `name`, ready to be run for `job`; None when there is none.
 
     It is told the operation, the correlation id and the directory: its own, or the `target` of a restore.
@@ -69,7 +69,7 @@ def hook(settings: Settings, name: str, command: str, job: Job, target: Path | N
     return run
 
 
-def health_hook(settings: Settings, job: Job) -> Command | None:
+def health_hook(settings: Settings, job: Job) -> RunHook | None:
     """The command that says whether the device is well with what `job` has restored; None for no command."""
     return hook(settings, "restore.healthCmd", settings.restore.health_cmd, job)
 

@@ -16,7 +16,7 @@ from agent.base.clock import BootClock
 from agent.base.countdown import Countdown
 from agent.base.errors import Cancelled, HealthFailed, HookFailed, JobError, OnTrial
 from agent.transfer.cancel import CancelToken
-from agent.transfer.context import Command, Context
+from agent.transfer.context import Context, RunHook
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,7 @@ class Trial:
     note: TrialNote
     began: Callable[[TrialNote], None]
     """Told when the trial begins, or goes on after a restart."""
-    health: Command | None = None
+    health: RunHook | None = None
     decision: Decision = field(default_factory=Decision)
 
 

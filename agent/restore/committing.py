@@ -16,7 +16,7 @@ from agent.restore import Together, read_left, recover_together, remove_made
 from agent.restore.commit_confirmed import Trial, TrialNote, try_out, verdict
 from agent.restore.restore_target import Amount, Into
 from agent.transfer.cancel import CancelToken
-from agent.transfer.context import Command, Context
+from agent.transfer.context import Context, RunHook
 
 log = structlog.get_logger(__name__)
 
@@ -119,7 +119,7 @@ def _start_again(into: Into) -> JobError | None:
     return _run(into.after, into) if into.before and into.after else None
 
 
-def _run(after: Command, into: Into) -> JobError | None:
+def _run(after: RunHook, into: Into) -> JobError | None:
     """Returns what went wrong: the old data is there, but nobody works with it."""
     try:
         after(into.directory, CancelToken())

@@ -19,7 +19,7 @@ from agent.restore.difference import NAMED
 from agent.restore.restore_target import Amount, Into, restore_work
 from agent.restore.stages import Parts, Preview, lay_out, put_back
 from agent.save.pipeline import work_directory
-from agent.transfer.context import Command, Context, Destination
+from agent.transfer.context import Context, Destination, RunHook
 from agent.transfer.get import Fetch, fetch
 from providers.api import Stored
 
@@ -38,7 +38,7 @@ class RestoreOrder:
     choice: Choice
     """What of the archive goes there."""
     decrypt: Decryption = refuse_encrypted
-    deliver: Command | None = None
+    deliver: RunHook | None = None
     """Kanto's `restoreCmd`: it does what it wants with what is unpacked in the directory, made for it."""
     device: str | None = None
     """Only archives of the device with this id, where they say whose they are; None takes those of any."""
@@ -93,7 +93,7 @@ def _check_origin(manifest: Manifest | None, device: str | None) -> None:
         )
 
 
-def _delivered(archive: ArchiveReader, order: RestoreOrder, deliver: Command, context: Context) -> Amount:
+def _delivered(archive: ArchiveReader, order: RestoreOrder, deliver: RunHook, context: Context) -> Amount:
     into = order.into
     with work_directory(into.directory):
         work = restore_work(into, context)

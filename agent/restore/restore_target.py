@@ -7,7 +7,7 @@ from pathlib import Path
 from agent.base.roots import Root
 from agent.restore import Restore, RestoreOptions, work_id
 from agent.restore.commit_confirmed import Trial
-from agent.transfer.context import Command, Context
+from agent.transfer.context import Context, RunHook
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,8 +20,8 @@ class Into:
     """Directories that do not exist yet, outermost first: made first, and removed again on failure."""
     options: RestoreOptions
     """Of all of them; `names` are those of each root."""
-    before: Command | None = None
-    after: Command | None = None
+    before: RunHook | None = None
+    after: RunHook | None = None
     """Around the commit: they stop and start whoever owns the data."""
     trial: Trial | None = None
     """After the commit the old data is kept, until this decides."""

@@ -18,7 +18,7 @@ from agent.formats.zip.manifest import Origin
 from agent.formats.zip.writer import ArchiveOptions, write_archive
 from agent.save.change_detection import Kept, Looker, is_still_there
 from agent.save.walk import Entry, Part, Report, walk
-from agent.transfer.context import Command, Context, Destination
+from agent.transfer.context import Context, Destination, RunHook
 from agent.transfer.put import distrusting, put
 from agent.transfer.streams import (
     FileSource,
@@ -52,7 +52,7 @@ class BackupOrder:
     """How much content there probably is: as much as the last time."""
     reserve_bytes: int = 0
     """Free space that has to be left where archives are staged."""
-    collect: Command | None = None
+    collect: RunHook | None = None
     """Kanto's `backupCmd`: it collects what is archived in the directory of the one part, made for it."""
     encrypt: Encryption | None = None
     origin: Origin | None = None

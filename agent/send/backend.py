@@ -29,7 +29,7 @@ class BrokerUnusable(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Command:
+class OutgoingCommand:
     """A message to the feature's inbox."""
 
     operation: str
@@ -172,7 +172,7 @@ class Backend:
         path = f"/features/{self._feature_id}"
         return self.wait_for(lambda heard: heard.message["path"] == path)
 
-    def send(self, command: Command) -> None:
+    def send(self, command: OutgoingCommand) -> None:
         """Send in the form that the API document shows; again when the connection breaks on the way."""
         topic = f"command//{self._identity.device_id}/req/{command.request_id}/{command.operation}"
         self._publish(topic, ditto.encode(command.envelope(self._identity, self._feature_id)))
@@ -181,7 +181,9 @@ class Backend:
         self, operation: str, correlation_id: str = "", options: Mapping[str, str] | None = None
     ) -> Heard:
         """Send a command, or a question, and wait for the answer. Raises TimeoutError."""
-        command = Command(operation, {"correlationID": correlation_id, "options": dict(options or {})})
+        command = OutgoingCommand(
+            operation, {"correlationID": correlation_id, "options": dict(options or {})}
+        )
         self.send(command)
         return self.wait_for(lambda heard: heard.answered == command.header_id)
 

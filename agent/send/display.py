@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from agent.base.redaction import HIDDEN
 from agent.base.text import printable
-from agent.send.backend import Command, Heard
+from agent.send.backend import Heard, OutgoingCommand
 from agent.send.exchange import Kind, Outcome, refusal
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Display(Protocol):
-    def sent(self, command: Command) -> None: ...
+    def sent(self, command: OutgoingCommand) -> None: ...
     def heard(self, kind: Kind, heard: Heard) -> None: ...
     def ended(self, outcome: Outcome) -> None: ...
 
@@ -52,7 +52,7 @@ def without_secrets(value: Any, secrets: Collection[str]) -> Any:
 class Json:
     """One object a line on stdout for each message of the device; the outcome is the exit status."""
 
-    def sent(self, command: Command) -> None:
+    def sent(self, command: OutgoingCommand) -> None:
         """Not shown: it carries the secrets."""
 
     def heard(self, kind: Kind, heard: Heard) -> None:
@@ -65,7 +65,7 @@ class Json:
 class Lines:
     """A line for each message."""
 
-    def sent(self, command: Command) -> None:
+    def sent(self, command: OutgoingCommand) -> None:
         _write(_sent_line(command))
 
     def heard(self, kind: Kind, heard: Heard) -> None:
@@ -83,7 +83,7 @@ class Bar:
         self._progress = progress
         self._task = progress.add_task("waiting", total=None)
 
-    def sent(self, command: Command) -> None:
+    def sent(self, command: OutgoingCommand) -> None:
         self._print(_sent_line(command))
 
     def heard(self, kind: Kind, heard: Heard) -> None:
@@ -131,7 +131,7 @@ def _write(line: str) -> None:
     sys.stdout.flush()
 
 
-def _sent_line(command: Command) -> str:
+def _sent_line(command: OutgoingCommand) -> str:
     return printable(f"→ {command.operation}  {command.value.get('correlationID', '')}".rstrip())
 
 

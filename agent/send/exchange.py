@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import Enum, StrEnum, auto
 
 from agent.send.arguments import Order, names_destination
-from agent.send.backend import Command, Heard
+from agent.send.backend import Heard, OutgoingCommand
 
 QUESTIONS = ("status", "history", "describe", "info")
 """The value of the answer is all that there is."""
@@ -54,7 +54,7 @@ class Exchange:
         options = order.value.get("options", {})
         self._stores_itself = names_destination(options)
         self._previews = order.operation == "restore" and options.get("restore.preview") == "true"
-        self._command = Command(order.operation, order.value, order.request_id)
+        self._command = OutgoingCommand(order.operation, order.value, order.request_id)
         self._due = [self._command]
         self._starts: dict[str, str] = {}
         self._uploading: set[str] = set()
@@ -67,7 +67,7 @@ class Exchange:
         """What the device owes next: before anything else, the answer to a `start` on its way."""
         return Phase.ANSWER if self._starts else self.phase
 
-    def due(self) -> list[Command]:
+    def due(self) -> list[OutgoingCommand]:
         """What is to be sent now; each command is handed out once."""
         due, self._due = self._due, []
         return due
@@ -168,7 +168,7 @@ class Exchange:
                 f" --correlation-id '{child_id}' ..."
             )
             return True
-        start = Command("start", {"correlationID": child_id, "options": dict(self._destination)})
+        start = OutgoingCommand("start", {"correlationID": child_id, "options": dict(self._destination)})
         self._starts[start.header_id] = child_id
         self._due.append(start)
         return True

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 import structlog
 
 from agent.send.arguments import Order
-from agent.send.backend import ANSWER_TIMEOUT_S, Backend, BrokerUnusable, Command
+from agent.send.backend import ANSWER_TIMEOUT_S, Backend, BrokerUnusable, OutgoingCommand
 from agent.send.display import Display, complain, display, without_secrets
 from agent.send.exchange import Exchange, Outcome, Phase
 
@@ -66,7 +66,7 @@ def _follow(order: Order, backend: Backend, shown: Display) -> Outcome:
     return exchange.outcome
 
 
-def _expiring(command: Command, limit_s: float) -> Command:
+def _expiring(command: OutgoingCommand, limit_s: float) -> OutgoingCommand:
     """The command, which expires when its sender gives up.
 
     Otherwise the broker would keep it for an agent that is away, and the agent would carry it out on its

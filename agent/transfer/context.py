@@ -32,8 +32,8 @@ class Context:
         return RateLimit(self.bytes_per_s, self.token)
 
 
-Command = Callable[[Path, CancelToken], None]
-"""A command of the device's owner, run in a directory. Raises `HookFailed` and `Cancelled`."""
+RunHook = Callable[[Path, CancelToken], None]
+"""Runs a command of the device's owner in a directory. Raises `HookFailed` and `Cancelled`."""
 
 
 @dataclass(frozen=True, slots=True)

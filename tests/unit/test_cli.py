@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from agent import __version__
-from agent.cli import COMMANDS, main
+from agent.cli import SUBCOMMANDS, main
 from agent.cli.settings import parse_settings_arguments
 from agent.settings.keys import KEYS
 
@@ -124,10 +124,10 @@ def test_version_and_help_import_nothing_heavy() -> None:
 
 def test_help_lists_every_command() -> None:
     output = run_python("-m", "agent", "--help")
-    assert all(f"  {name} " in output for name in COMMANDS)
+    assert all(f"  {name} " in output for name in SUBCOMMANDS)
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name", SUBCOMMANDS)
 def test_every_command_has_its_entry(name: str) -> None:
-    module, function = COMMANDS[name].entry.split(":")
+    module, function = SUBCOMMANDS[name].entry.split(":")
     assert callable(getattr(importlib.import_module(module), function))

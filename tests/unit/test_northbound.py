@@ -14,7 +14,7 @@ from agent.faces.ditto.expiry import check_not_expired
 from agent.mqtt import envelope as ditto
 from agent.mqtt.hono import Identity, parse_command_topic
 from agent.mqtt.link import Broker, Delivery
-from agent.send.backend import Backend, BrokerUnusable, Command, Heard
+from agent.send.backend import Backend, BrokerUnusable, Heard, OutgoingCommand
 from tests.support.mosquitto import free_port
 
 IDENTITY = Identity("edge:device", "tenant")
@@ -89,7 +89,7 @@ def test_the_identity_question_is_answered_only_on_request() -> None:
 def test_a_command_is_what_the_agent_reads() -> None:
     """Topic and envelope, through the agent's own readers."""
     sending = backend()
-    sending.send(Command("backup", {"correlationID": "X"}, "r1", "header"))
+    sending.send(OutgoingCommand("backup", {"correlationID": "X"}, "r1", "header"))
     ((topic, payload),) = sending._unsent
     parsed = parse_command_topic(topic)
     assert parsed
@@ -102,7 +102,7 @@ def test_a_command_is_what_the_agent_reads() -> None:
 def test_a_command_expires_when_its_sender_gives_up() -> None:
     sending = backend()
     expires = datetime(2026, 11, 21, 22, tzinfo=UTC)
-    sending.send(Command("backup", {"correlationID": "X"}, expires=expires))
+    sending.send(OutgoingCommand("backup", {"correlationID": "X"}, expires=expires))
     ((_, payload),) = sending._unsent
     envelope = ditto.parse(payload)
     check_not_expired(envelope, 0, expires - timedelta(seconds=1))
@@ -111,7 +111,7 @@ def test_a_command_expires_when_its_sender_gives_up() -> None:
 
 
 def test_options_of_a_command_are_not_in_its_repr() -> None:
-    assert "hidden" not in repr(Command("backup", {"options": {"aws.session.token": "hidden"}}))
+    assert "hidden" not in repr(OutgoingCommand("backup", {"options": {"aws.session.token": "hidden"}}))
 
 
 def test_a_broker_that_is_not_there_is_told_at_once() -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.faces.ditto.feature import Command
+from agent.faces.ditto.feature import InboxCommand
 from agent.faces.ditto.redelivery import CommandId
 from agent.jobs.requests import read_parameters
 from agent.mqtt import envelope as ditto
@@ -31,7 +31,7 @@ ENVELOPE = ditto.parse(PAYLOAD)
 def command() -> object:
     topic = parse_command_topic("command//edge:device/req//backup")
     assert topic
-    return Command(topic, ENVELOPE, "backup", CommandId("", "", "backup", ""), PAYLOAD, "c", 0)
+    return InboxCommand(topic, ENVELOPE, "backup", CommandId("", "", "backup", ""), PAYLOAD, "c", 0)
 
 
 HOLDERS: dict[str, Callable[[], object]] = {

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.send.backend import Command, Heard
+from agent.send.backend import Heard, OutgoingCommand
 from agent.send.display import Json, Lines, complain, without_secrets
 from agent.send.exchange import Kind, Outcome
 
@@ -20,7 +20,7 @@ def upload(**value: Any) -> Heard:
 
 def test_plain_lines_carry_state_progress_and_reason(capsys: pytest.CaptureFixture[str]) -> None:
     lines = Lines()
-    lines.sent(Command("backup", {"correlationID": "X", "options": {"aws.session.token": "hidden"}}))
+    lines.sent(OutgoingCommand("backup", {"correlationID": "X", "options": {"aws.session.token": "hidden"}}))
     lines.heard(Kind.LAST_UPLOAD, upload(state="UPLOADING", progress=35))
     lines.heard(Kind.LAST_UPLOAD, upload(state="FAILED", progress=35, statusCode="c", message="why"))
     lines.ended(Outcome(True, "done"))
@@ -43,7 +43,7 @@ def test_a_device_cannot_command_the_terminal(capsys: pytest.CaptureFixture[str]
 def test_json_carries_the_message_as_it_came(capsys: pytest.CaptureFixture[str]) -> None:
     heard = upload(state="UPLOADING\n", progress=35, message="Grüße")
     shown = Json()
-    shown.sent(Command("backup", {}))
+    shown.sent(OutgoingCommand("backup", {}))
     shown.heard(Kind.LAST_UPLOAD, heard)
     shown.ended(Outcome(True, "done"))
     (line,) = capsys.readouterr().out.splitlines()

@@ -7,14 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.send.arguments import parse_arguments
-from agent.send.backend import Command, Heard
+from agent.send.backend import Heard, OutgoingCommand
 from agent.send.exchange import Exchange, Kind, Outcome, Phase, parent_of
 
 FEATURE = "/features/BackupAndRestore"
 ANSWER_LOCAL = ("--answer", "storage.provider=local")
 
 
-def exchange(operation: str, *arguments: str) -> tuple[Exchange, Command]:
+def exchange(operation: str, *arguments: str) -> tuple[Exchange, OutgoingCommand]:
     """An exchange whose command is on its way."""
     to = ("--broker", "tcp://gateway", "--device", "edge:device")
     begun = Exchange(parse_arguments([operation, *to, *arguments]))
@@ -22,7 +22,7 @@ def exchange(operation: str, *arguments: str) -> tuple[Exchange, Command]:
     return begun, command
 
 
-def answer(command: Command, status: int = 204, message: str = "") -> Heard:
+def answer(command: OutgoingCommand, status: int = 204, message: str = "") -> Heard:
     value = {"value": {"status": status, "error": "messages:x", "message": message}} if message else {}
     envelope = {
         "headers": {"correlation-id": command.header_id},
@@ -124,7 +124,7 @@ def test_an_end_that_comes_with_an_announcement_counts() -> None:
     assert ex.outcome == Outcome(True, "done")
 
 
-def handed_over(*arguments: str) -> tuple[Exchange, list[Command]]:
+def handed_over(*arguments: str) -> tuple[Exchange, list[OutgoingCommand]]:
     """A backup of which the archive is ready, after the upload request; what was sent upon it."""
     ex, command = exchange("backup", "--correlation-id", "X", *arguments)
     ex.hear(answer(command))

@@ -44,7 +44,7 @@ INTERNAL_ERROR = "internal error: see the device's log"
 
 
 @dataclass(frozen=True, slots=True)
-class Command:
+class InboxCommand:
     """A message to our inbox, and where its answer goes."""
 
     topic: CommandTopic
@@ -72,7 +72,7 @@ class Command:
 class _Received:
     """A command that is being received, and what follows when the journal has it."""
 
-    command: Command
+    command: InboxCommand
     delivery: Delivery
     accepted: bool = False
     then: Callable[[], None] = lambda: None
@@ -150,7 +150,7 @@ class Feature:
         elif verdict is not Verdict.OTHER_FORM:
             self._carry_out(received, conflict=verdict is Verdict.CONFLICT)
 
-    def _read(self, delivery: Delivery) -> Command | None:
+    def _read(self, delivery: Delivery) -> InboxCommand | None:
         topic = parse_command_topic(delivery.topic)
         if topic is None or not topic.concerns(self._twin.identity.device_id):
             log.debug("message for somebody else", topic=delivery.topic[:200])
@@ -171,7 +171,7 @@ class Feature:
         header = envelope.correlation_id
         command_id = CommandId(topic.device, topic.request_id, operation, header or "")
         correlation_id = str(uuid.uuid4()) if header is None else header
-        return Command(
+        return InboxCommand(
             topic, envelope, operation, command_id, delivery.payload, correlation_id, delivery.received_s
         )
 
@@ -191,7 +191,7 @@ class Feature:
         if error:
             received.then = partial(_log_refusal, command, error)
 
-    def _admit(self, command: Command, *, conflict: bool) -> tuple[Admitted | None, Refused | None]:
+    def _admit(self, command: InboxCommand, *, conflict: bool) -> tuple[Admitted | None, Refused | None]:
         try:
             if conflict:
                 message = f"request id '{command.topic.request_id}' is in use by another command"
@@ -209,7 +209,7 @@ class Feature:
             # next garbage collection, which comes late in a process that is small.
             return None, Refused(error.reason, error.message)
 
-    def _answer_question(self, command: Command) -> None:
+    def _answer_question(self, command: InboxCommand) -> None:
         """Questions change nothing: they are answered as often as they come, and leave no trace."""
         without_value = ditto.reply(*self._to(command), value={})
         room_bytes = ditto.MAX_MESSAGE_BYTES - len(ditto.encode(without_value))
@@ -228,11 +228,11 @@ class Feature:
             tell(None, Refused(refusal.reason, refusal.message))  # see `_admit`
         later = True
 
-    def _to(self, command: Command) -> tuple[Envelope, str, str, str]:
+    def _to(self, command: InboxCommand) -> tuple[Envelope, str, str, str]:
         return command.envelope, self._settings.feature_id, command.operation, command.correlation_id
 
     def _answer(
-        self, command: Command, error: Refused | None, value: Mapping[str, Any] | None = None
+        self, command: InboxCommand, error: Refused | None, value: Mapping[str, Any] | None = None
     ) -> tuple[str, bytes] | None:
         if not command.answer_is_due or (command.topic.one_way and not self._settings.one_way_replies):
             return None
@@ -256,9 +256,9 @@ class Feature:
         self._outbox.flush()
 
 
-def _log_refusal(command: Command, error: Refused) -> None:
+def _log_refusal(command: InboxCommand, error: Refused) -> None:
     log.warning("command refused", status=error_of(error).status, reason=error.message, **_about(command))
 
 
-def _about(command: Command) -> dict[str, Any]:
+def _about(command: InboxCommand) -> dict[str, Any]:
     return {"operation": command.operation, "correlation_id": command.correlation_id[:64]}
