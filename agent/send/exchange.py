@@ -9,11 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum, StrEnum, auto
 
+from agent.base.operations import OPERATIONS
 from agent.send.arguments import Order, names_destination
 from agent.send.backend import Heard, OutgoingCommand
-
-QUESTIONS = ("status", "history", "describe", "info")
-"""The value of the answer is all that there is."""
 
 
 class Phase(Enum):
@@ -138,7 +136,7 @@ class Exchange:
             known = f"edge-backup send describe --correlation-id '{self._id}' ..."
             self._end(f"the device verifies; to see what came of it: {known}")
         else:
-            self._end("answered" if self._operation in QUESTIONS else "accepted")
+            self._end("answered" if OPERATIONS[self._operation].returns_value else "accepted")
 
     # The job
 

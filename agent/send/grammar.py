@@ -2,35 +2,27 @@
 
 import argparse
 import math
+import re
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agent.base.durations import parse_duration
+from agent.base.operations import OPERATIONS, Face, Operation, offered
 from agent.mqtt.hono import Identity, valid_device_id
 from agent.send.options import SOURCES, option, secret_source
 
 if TYPE_CHECKING:
     from agent.settings.kinds import BrokerAddress
 
-_OPERATIONS = {
-    "backup": "archive a directory of the device",
-    "restore": "put an archive back",
-    "start": "upload an archive that waits on the device",
-    "trigger": "let the device offer all archives that wait",
-    "cancel": "stop what runs under an id",
-    "finalize": "carry out the restore whose preview waits",
-    "discard": "remove the preview that waits",
-    "confirm": "keep what a restore on trial has brought",
-    "verify": "check that an archive is whole, changing nothing",
-    "status": "ask what the device does right now",
-    "history": "ask which jobs have ended, newest first",
-    "describe": "ask for all that is known of one job",
-    "info": "ask what a backup would save now",
-    "activate": "switch periodic backups on",
-    "deactivate": "switch periodic backups off",
+_FIELDS = {
+    "statusCode": "to end with",
+    "message": "to end with",
+    "from": "RFC 3339, or seconds since 1970",
+    "to": "RFC 3339, or seconds since 1970",
 }
+"""Members of a value that have an argument of their own."""
 _EPILOG = f"""\
 A secret never stands on the command line: everybody on the machine can read it there. --secret names
 where it is kept: {SOURCES} (one line for each).
@@ -57,26 +49,22 @@ def make_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentP
     subparsers = parser.add_subparsers(dest="operation", metavar="operation", required=True)
     common = _common()
     operations = {
-        name: subparsers.add_parser(name, help=text, description=text, parents=[common], allow_abbrev=False)
-        for name, text in _OPERATIONS.items()
-    }
-    for operation in operations.values():
-        operation.set_defaults(
-            correlation_id="", option=[], secret=[], dir="", answer=[], answer_secret=[], fields=lambda _: {}
+        name: subparsers.add_parser(
+            name,
+            help=OPERATIONS[name].help,
+            description=OPERATIONS[name].help,
+            parents=[common],
+            allow_abbrev=False,
         )
-    for name in ("backup", "restore", "trigger", "verify"):
-        _add_id(operations[name], "of this operation; one is made when absent")
-    _add_id(operations["start"], "under which the device offered the archive (X#1)", required=True)
-    for name in ("cancel", "finalize", "discard", "confirm", "describe"):
-        _add_id(operations[name], "of the job", required=True)
-    for name in ("backup", "restore", "start", "trigger", "finalize", "verify", "history", "info"):
-        _add_options(operations[name])
+        for name in offered(Face.MQTT)
+    }
+    for name, operation in operations.items():
+        operation.set_defaults(correlation_id="", option=[], secret=[], dir="", answer=[], answer_secret=[])
+        _add_value(operation, OPERATIONS[name])
     for name in ("backup", "restore", "info"):
         operations[name].add_argument("--dir", help="directory on the device (option backup.dir)")
     for name in ("backup", "trigger"):
         _add_answer(operations[name])
-    _add_fields(operations["cancel"], {"status-code": "statusCode", "message": "message"}, "to end with")
-    _add_fields(operations["activate"], {"from": "from", "to": "to"}, "RFC 3339, or seconds since 1970")
     return parser, operations
 
 
@@ -99,10 +87,27 @@ def _common() -> argparse.ArgumentParser:
     return common
 
 
-def _add_id(parser: argparse.ArgumentParser, which: str, *, required: bool = False) -> None:
-    made = "" if required else str(uuid.uuid4())
+def _add_value(parser: argparse.ArgumentParser, operation: Operation) -> None:
+    """Add an argument for each member of the operation's value."""
+    if "correlationId" in operation.fields:
+        _add_id(parser, operation)
+    if "options" in operation.fields:
+        _add_options(parser)
+    _add_fields(parser, [name for name in operation.fields if name in _FIELDS])
+
+
+def _add_id(parser: argparse.ArgumentParser, operation: Operation) -> None:
+    text, made = "of the job", ""
+    if operation.makes_id:
+        text, made = "of this operation; one is made when absent", str(uuid.uuid4())
+    elif operation.name == "start":
+        text = "under which the device offered the archive (X#1)"
     parser.add_argument(
-        "--correlation-id", default=made, required=required, metavar="ID", help=f"correlation id {which}"
+        "--correlation-id",
+        default=made,
+        required=not made,
+        metavar="ID",
+        help=f"correlation id {text}",
     )
 
 
@@ -125,15 +130,12 @@ def _add_answer(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_fields(parser: argparse.ArgumentParser, fields: Mapping[str, str], text: str) -> None:
-    """Options whose texts are fields of the command's value: option name -> field name."""
-    for name in fields:
-        parser.add_argument(f"--{name}", default="", help=text)
-    parser.set_defaults(fields=_reader(fields))
-
-
-def _reader(fields: Mapping[str, str]) -> Callable[[argparse.Namespace], dict[str, str]]:
-    return lambda parsed: {key: getattr(parsed, name.replace("-", "_")) for name, key in fields.items()}
+def _add_fields(parser: argparse.ArgumentParser, names: Iterable[str]) -> None:
+    """Add options whose texts are members of the command's value, `--status-code` for `statusCode`."""
+    arguments = {name: re.sub("[A-Z]", lambda letter: f"-{letter[0].lower()}", name) for name in names}
+    for name, argument in arguments.items():
+        parser.add_argument(f"--{argument}", dest=name, default="", help=_FIELDS[name])
+    parser.set_defaults(fields=lambda parsed: {name: getattr(parsed, name) for name in arguments})
 
 
 # Types: a text becomes a value, or is refused with a sentence

@@ -13,16 +13,13 @@ from pydantic import BeforeValidator, Field, SecretStr
 from pydantic.fields import FieldInfo
 
 from agent.base.durations import format_duration, parse_duration
+from agent.base.operations import Face, offered
 from agent.base.patterns import MAX_ASTERISKS, MAX_PATTERNS, check_patterns
 from agent.base.times import parse_rfc3339
 from agent.formats.age.bech32 import decode_key
 from providers.allow import EVERYTHING, HostPattern, host_pattern
 
 PLAIN_PORT, TLS_PORT = 1883, 8883
-OPERATIONS = (
-    "backup", "restore", "start", "trigger", "cancel", "activate", "deactivate",
-    "finalize", "discard", "confirm", "verify", "status", "history", "describe", "info",
-)  # fmt: skip
 _TLS_SCHEMES = ("ssl", "tls", "mqtts")
 _SCHEMES = ("tcp", "mqtt", *_TLS_SCHEMES)
 _SIZE = re.compile(r"([0-9]{1,18})\s*([kKMGT]?i?B?)")
@@ -133,7 +130,7 @@ def _whole(value: object) -> object:
 
 
 def _operation(text: str) -> str:
-    if text not in (EVERYTHING, *OPERATIONS):
+    if text not in (EVERYTHING, *offered(Face.MQTT)):
         raise ValueError("no operation")
     return text
 
@@ -213,7 +210,9 @@ Threads = Annotated[
     int, BeforeValidator(_whole), Field(ge=0, le=4), Kind("count", "a whole number from 0 to 4")
 ]
 OperationList = Annotated[
-    tuple[str, ...], list_of(_operation), Kind("list", f"'*', or some of {', '.join(OPERATIONS)}")
+    tuple[str, ...],
+    list_of(_operation),
+    Kind("list", f"'*', or some of {', '.join(offered(Face.MQTT))}"),
 ]
 HostList = Annotated[
     tuple[HostPattern, ...],

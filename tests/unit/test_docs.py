@@ -1,6 +1,5 @@
 """The documents say what the code does: examples are executed, tables are compared with what they list."""
 
-import ast
 import json
 import re
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 import pytest
 
 from agent.base.errors import JobError
+from agent.base.operations import OPERATIONS, Face, offered
 from agent.jobs import requests as parameters
 from agent.jobs import worker
 from agent.jobs.requests import read_parameters
@@ -16,7 +16,6 @@ from agent.mqtt import envelope as ditto
 from agent.mqtt.hono import Identity, parse_identity
 from agent.settings import load as settings_load
 from agent.settings.keys import KEYS
-from agent.settings.kinds import OPERATIONS
 from providers import https, local
 from providers.aws import options as aws
 from providers.azure import options as azure
@@ -43,11 +42,16 @@ def examples() -> list[Any]:
     ]
 
 
-def first_column(document: str, table: str) -> set[str]:
-    """What stands in backquotes at the beginning of the rows between the two marks of `table`."""
+def table_of(document: str, table: str) -> str:
+    """The rows between the two marks of `table`."""
     rows = document.partition(f"<!-- {table}: begin -->")[2].partition(f"<!-- {table}: end -->")[0]
     assert rows, f"no table {table!r}"
-    return set(re.findall(r"^\| `([^`]+)` \|", rows, re.MULTILINE))
+    return rows
+
+
+def first_column(document: str, table: str) -> set[str]:
+    """What stands in backquotes at the beginning of the rows of `table`."""
+    return set(re.findall(r"^\| `([^`]+)` \|", table_of(document, table), re.MULTILINE))
 
 
 @pytest.mark.parametrize("block", examples())
@@ -72,7 +76,7 @@ def test_every_json_example_is_what_the_agent_takes_or_says(block: str, tmp_path
 def check_command(block: str) -> None:
     envelope = ditto.parse(block.encode())
     operation = envelope.inbox_subject(DEVICE.thing, "BackupAndRestore")
-    assert operation in operations()
+    assert operation in offered(Face.MQTT)
     known = re.compile("|".join(re.sub(r"<\w+>", ".+", re.escape(key)) for key in option_keys()))
     for key in read_parameters(operation, envelope.value).options:
         assert known.fullmatch(key), key
@@ -82,17 +86,6 @@ def topic_of(message: dict[str, Any]) -> str:
     if "status" not in message:
         return "e"
     return f"command//{DEVICE.device_id}/res//{message['path'].rpartition('/')[2]}"
-
-
-def operations() -> set[str]:
-    """The keys of the tables of the engine."""
-    tree, found = ast.parse((ROOT / "agent" / "jobs" / "engine.py").read_text("utf-8")), set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.AnnAssign) and isinstance(node.value, ast.Dict):
-            assert ast.unparse(node.target) in ("commands", "questions", "inquiries")
-            found |= {ast.literal_eval(key) for key in node.value.keys if key}
-    assert len(found) > 7
-    return found
 
 
 def option_keys() -> set[str]:
@@ -114,7 +107,13 @@ def status_codes() -> set[str]:
 
 
 def test_the_table_of_operations_is_complete() -> None:
-    assert first_column(WIRE, "operations") == operations()
+    """Each with the members of its value."""
+    members = {name for operation in OPERATIONS.values() for name in operation.fields}
+    documented = {
+        name: set(re.findall(r"`(\w+)`", value)) & members
+        for name, value in re.findall(r"^\| `(\w+)` \| (.*?) ?\|", table_of(WIRE, "operations"), re.MULTILINE)
+    }
+    assert documented == {name: set(OPERATIONS[name].fields) for name in offered(Face.MQTT)}
 
 
 def test_the_table_of_options_is_complete() -> None:
@@ -137,10 +136,6 @@ def test_the_map_of_the_pieces_has_every_module_of_the_agent() -> None:
     ]
     assert len(modules) > 100
     assert [module for module in modules if module.stem not in words] == []
-
-
-def test_the_operations_that_may_be_allowed_are_those_that_there_are() -> None:
-    assert set(OPERATIONS) == operations()
 
 
 def test_the_threat_model_says_for_everybody_what_he_can_do_and_names_its_tests() -> None:

@@ -1,0 +1,71 @@
+"""The table of operations: everything that the agent can be asked for. Pure.
+
+`agent.jobs.engine` attaches the code of each; settings, faces, the command line and the documents read it.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Face(StrEnum):
+    """A way for requests to come in."""
+
+    MQTT = "mqtt"
+    """From a backend, as messages to the twin's feature; the setting `allow.operations` may forbid them."""
+    LOCAL = "local"
+    """From a program on the device, through the local socket."""
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """An operation: a command, or a request that is answered with a value."""
+
+    name: str
+    help: str
+    """Says to whoever sends it what it does."""
+    fields: tuple[str, ...] = ()
+    """The members of its value, as docs/wire.md names them."""
+    makes_id: bool = False
+    """True when an absent `correlationId` is replaced by a new one; otherwise the id names what exists."""
+    returns_value: bool = False
+    """True for a question, which is answered with a value; a command is answered when it is accepted."""
+    faces: frozenset[Face] = frozenset(Face)
+    """The faces that offer it."""
+
+
+_ID, _OPTIONS = "correlationId", "options"
+
+OPERATIONS = {
+    each.name: each
+    for each in (
+        Operation("backup", "archive a directory of the device", (_ID, _OPTIONS), makes_id=True),
+        Operation("restore", "put an archive back", (_ID, _OPTIONS), makes_id=True),
+        Operation("start", "upload an archive that waits on the device", (_ID, _OPTIONS)),
+        Operation("trigger", "let the device offer all archives that wait", (_ID, _OPTIONS), makes_id=True),
+        Operation("cancel", "stop what runs under an id", (_ID, "statusCode", "message")),
+        Operation("activate", "switch periodic backups on", ("from", "to")),
+        Operation("deactivate", "switch periodic backups off"),
+        Operation("finalize", "carry out the restore whose preview waits", (_ID, _OPTIONS)),
+        Operation("discard", "remove the preview that waits", (_ID,)),
+        Operation("confirm", "keep what a restore on trial has brought", (_ID,)),
+        Operation(
+            "verify", "check that an archive is whole, changing nothing", (_ID, _OPTIONS), makes_id=True
+        ),
+        Operation("status", "ask what the device does right now", returns_value=True),
+        Operation("history", "ask which jobs have ended, newest first", (_OPTIONS,), returns_value=True),
+        Operation("describe", "ask for all that is known of one job", (_ID,), returns_value=True),
+        Operation("info", "ask what a backup would save now", (_OPTIONS,), returns_value=True),
+        Operation(
+            "prune",
+            "remove archives that have had their time",
+            ("dryRun",),
+            returns_value=True,
+            faces=frozenset({Face.LOCAL}),
+        ),
+    )
+}
+
+
+def offered(face: Face) -> tuple[str, ...]:
+    """The names of the operations that this face offers."""
+    return tuple(name for name, operation in OPERATIONS.items() if face in operation.faces)
