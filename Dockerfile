@@ -27,7 +27,7 @@ USER 10001:10001
 WORKDIR /var/lib/edge-backup
 VOLUME /var/lib/edge-backup
 # Logs go to stderr as JSON lines, where the container runtime collects them.
-ENV PATH="/opt/edge-backup/bin:$PATH" PYTHONUNBUFFERED=1 EDGE_BACKUP_LOG_FILE=""
+ENV PATH="/opt/edge-backup/bin:$PATH" PYTHONUNBUFFERED=1 PYTHONUTF8=1 EDGE_BACKUP_LOG_FILE=""
 # The process is the service: it is healthy while it runs with settings that are still valid.
 HEALTHCHECK --interval=60s --timeout=10s --start-period=10s \
     CMD ["edge-backup", "check-config", "--config", "/etc/edge-backup/config.json"]

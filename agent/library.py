@@ -9,6 +9,7 @@ Every function takes `config`, the path of the device's settings file, and raise
 
 import os
 import sqlite3
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from typing import Any, Self
 
 from agent.base.errors import JobError, disk_errors
 from agent.base.refusals import Refused
+from agent.base.text import names_are_utf8
 from agent.embedded import Embedded
 from agent.formats.zip.reader import ArchiveReader
 from agent.jobs.encryption import decryption_for
@@ -176,6 +178,12 @@ def unpack_backup(password: str, path: FilePath, *, config: FilePath | None = No
 
 
 def _settings(config: FilePath | None) -> Settings:
+    if not names_are_utf8():
+        raise BackupError(
+            "refused",
+            f"this program's locale has the encoding {sys.getfilesystemencoding()}, and file names in a"
+            " backup are UTF-8: set PYTHONUTF8=1 or LC_ALL=C.UTF-8 in its environment",
+        )
     try:
         return load({}, Path(config) if config else None, os.environ).settings
     except SettingsError as error:

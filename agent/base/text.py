@@ -1,5 +1,6 @@
 """Texts that come from somebody else: JSON scalars, keys in any case, names for a terminal."""
 
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -43,3 +44,11 @@ def printable(text: str) -> str:
 
 def _escaped(char: str) -> str:
     return char if char.isprintable() else char.encode("unicode_escape").decode("ascii")
+
+
+def names_are_utf8() -> bool:
+    """Return True when this process decodes file names as UTF-8 (other bytes as surrogates), as archives do.
+
+    Python decodes them as the locale says, and would restore a file under another name.
+    """
+    return sys.getfilesystemencoding() == "utf-8"

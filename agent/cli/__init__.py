@@ -13,6 +13,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, cast
 
 from agent import __version__
+from agent.base.text import names_are_utf8
 
 if TYPE_CHECKING:
     from agent.settings.load import Loaded
@@ -59,6 +60,8 @@ SUBCOMMANDS = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The exit status of `edge-backup argv…`; 2 for arguments or settings that cannot be used."""
+    if argv is None and not names_are_utf8():
+        _start_again_in_utf8()
     parser = argparse.ArgumentParser(
         prog="edge-backup",
         description="Backup and restore agent for edge devices",
@@ -71,6 +74,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help="see 'edge-backup <command> --help'")
     parsed = parser.parse_args(argv)
     return SUBCOMMANDS[parsed.command](parsed.arguments)
+
+
+def _start_again_in_utf8() -> None:
+    """Replace this process by the same program in Python's UTF-8 mode, which no locale changes.
+
+    By an argument of the interpreter: a variable would be inherited by the owner's commands.
+    """
+    os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])  # noqa: S606 - itself
 
 
 def run(argv: list[str]) -> int:

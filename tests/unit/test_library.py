@@ -20,6 +20,7 @@ from agent.jobs.staging import Staging
 from agent.journal import Journal
 from agent.library import BackupError, Preview, Unexportable, backup_info, create_backup, unpack_backup
 from agent.settings.load import load
+from tests.support.locales import EIGHT_BIT, without_utf8
 from tests.support.trees import Dir, File, Found, Link, Spec, differences, make_tree, snapshot
 from tests.support.waiting import wait_until
 
@@ -273,3 +274,18 @@ def test_the_example_runs(home: Home) -> None:
     assert answer.stdout.splitlines()[0] == "to save: 1 files, 2 bytes"
     assert answer.stdout.splitlines()[-2:] == ["a restore would add 0, change 0, keep 2", "restored"]
     assert not zipfile.is_zipfile(home.file)
+
+
+@pytest.mark.parametrize("locale", EIGHT_BIT)
+def test_a_program_whose_locale_is_not_utf8_is_told_what_to_set(
+    home: Home, tmp_path: Path, locale: str
+) -> None:
+    """It cannot be started again from within, and would restore files under other names."""
+    program = f"from agent.library import backup_info; backup_info(config={str(home.config)!r})"
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True, text=True, env={**os.environ, **without_utf8(locale, tmp_path)}, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "BackupError: this program's locale has the encoding" in done.stderr
+    assert "set PYTHONUTF8=1" in done.stderr
