@@ -10,7 +10,7 @@ from agent.base.text import readable
 from agent.formats.names import PRIVATE_PREFIX, bad_entry
 from agent.restore.directories import is_directory
 from agent.restore.disk import NO_HARD_LINK, exists, open_up
-from agent.restore.metadata import Meta, meta_of
+from agent.restore.metadata import Meta, meta_of, xattrs_of
 from agent.restore.mounts import refuse_mounts
 from agent.restore.plan import Act, Step
 from agent.restore.workspace import Workspace
@@ -60,12 +60,15 @@ class Comparison:
                 yield from self._surplus(path, names, self._goes)
 
     def _keep(self, path: str, new_meta: Meta | None) -> Step:
-        status = os.fstat(self._workspace.target.directory(path))
+        target_fd = self._workspace.target.directory(path)
+        status = os.fstat(target_fd)
         if status.st_dev != self._device:
             raise IoError(
                 f"'{readable(path)}' in the target is on another file system: restore into it by itself"
             )
-        old = meta_of(status)
+        old = meta_of(status)._replace(xattrs=xattrs_of(target_fd))
+        if new_meta:
+            new_meta = new_meta._replace(xattrs=xattrs_of(self._workspace.new_directory(path)))
         if new_meta and not self._special_bits:
             # Without leave to set special bits there is none to clear them either: a shared directory
             # that is set-group-id stays so.

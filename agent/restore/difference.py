@@ -11,6 +11,7 @@ from agent.base.text import readable
 from agent.formats.names import PRIVATE_PREFIX
 from agent.restore.directories import Destination, Tree
 from agent.restore.disk import close_down, is_closed, open_up
+from agent.restore.metadata import xattrs_of
 from agent.restore.workspace import NEW, Workspace
 from agent.transfer.cancel import CancelToken
 
@@ -22,11 +23,14 @@ _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 @dataclass(slots=True)
 class Difference:
-    """Numbers of files, links and directories; a directory that both sides have is not counted."""
+    """Numbers of files, links and directories.
+
+    A directory that both sides have counts only as changed, and only where its attributes change.
+    """
 
     added: int = 0
     changed: int = 0
-    """Another kind, content, link, mode or owner; times alone do not count."""
+    """Another kind, content, link, mode, owner or attribute; times alone do not count."""
     removed: int = 0
     kept: int = 0
     """Alike on both sides, or only in the target and to stay."""
@@ -89,6 +93,8 @@ class Differences:
     def _directory(self, path: str, side: _Side) -> None:
         new = set(self._new_names(path)) if side in (_Side.BOTH, _Side.NEW) else set()
         old = set(self._old_names(path)) if side is not _Side.NEW else set()
+        if side is _Side.BOTH and path:
+            self._found.changed += self._new_xattrs(path) != xattrs_of(self._old.directory(path))
         for name in sorted(new | old):
             self._token.check()
             its_path = f"{path}/{name}" if path else name
@@ -111,6 +117,9 @@ class Differences:
         for name in os.listdir(self._old.directory(path)):
             if path or not name.startswith(PRIVATE_PREFIX):
                 yield name
+
+    def _new_xattrs(self, path: str) -> dict[str, bytes]:
+        return xattrs_of(self._new.directory(f"{NEW}/{path}"))
 
     def _new_place(self, path: str) -> Destination:
         return self._new.parent(f"{NEW}/{path}" if path else NEW)
@@ -164,6 +173,8 @@ class Differences:
             return os.readlink(new[1], dir_fd=new[0]) == os.readlink(old[1], dir_fd=old[0])
         try:
             with _opened(new) as new_file, _opened(old) as old_file:
+                if xattrs_of(new_file.fileno()) != xattrs_of(old_file.fileno()):
+                    return False
                 while chunk := new_file.read(_CHUNK_BYTES):
                     self._token.check()
                     if chunk != old_file.read(_CHUNK_BYTES):

@@ -10,7 +10,7 @@ few microseconds, and to be woken up for it takes longer than that. Only inflati
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -41,7 +41,6 @@ class Wanted(NamedTuple):
 
     entry: ArchiveEntry
     meta: Meta
-    xattrs: Mapping[str, bytes]
 
 
 def misplaced(name: str, error: FileExistsError | NotADirectoryError) -> ArchiveError:
@@ -166,7 +165,7 @@ class FileMaker:
         output.finish()
         if (meta.uid, meta.gid) == self._born:
             meta = meta._replace(uid=-1, gid=-1)
-        set_meta(fd, meta, wanted.xattrs)
+        set_meta(fd, meta)
         if self._fsync_each:
             os.fsync(fd)
 

@@ -1,17 +1,31 @@
-"""Owner, mode, time and extended attributes of what is restored."""
+"""Owner, mode, time and extended attributes of what is restored.
+
+An access control list is an extended attribute, `system.posix_acl_access` (acl(5)). Where a file has one, the
+group bits of its mode are the list's mask: without its list the mode would give the group more than it had.
+"""
 
 import errno
 import os
 import re
 import stat
-from collections.abc import Mapping
-from typing import NamedTuple
+import struct
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from agent.base.errors import IoError
 
 _SPECIAL = stat.S_ISUID | stat.S_ISGID | stat.S_ISVTX
 _UNABLE = {errno.EPERM, errno.EINVAL, errno.ENOTSUP}
 """What a file system answers that has no owners, modes or times (VFAT), and what a file's owner is told
 that this process is not. The contents count more than that; a restore does not fail for it."""
-_UNABLE_XATTR = _UNABLE | {errno.EACCES, errno.ENOSPC, errno.ERANGE, errno.E2BIG}
+_UNABLE_XATTR = _UNABLE | {errno.EACCES, errno.ENOSPC, errno.ERANGE, errno.E2BIG, errno.ENODATA}
+
+_RESTORED = ("user.", "system.posix_acl_")
+"""What extended attributes begin with that a restore sets, and removes where the archive has none."""
+_MOST_XATTR_BYTES = 1 << 20
+"""Some file systems let a user give a directory 9,000 attributes of 64 KiB: a plan has no room for them."""
+_ACL, _ACL_ENTRY, _ACL_GROUP = "system.posix_acl_access", struct.Struct("<HHL"), 0x04
+"""Four bytes of version, then tag, permissions and id of each entry (linux/posix_acl_xattr.h)."""
 
 
 class Meta(NamedTuple):
@@ -24,10 +38,53 @@ class Meta(NamedTuple):
     gid: int
     mtime_ns: int | None
     """Nanoseconds since 1970, negative before; None leaves it."""
+    xattrs: Mapping[str, bytes] | None = None
+    """Extended attributes: these and no others that a restore brings back; None leaves them."""
+
+    def to_value(self) -> list[object]:
+        """Return the list that `from_value` reads, for JSON."""
+        if self.xattrs is None:
+            return [*self[:4]]
+        return [*self[:4], {name: value.hex() for name, value in self.xattrs.items()}]
+
+    @classmethod
+    def from_value(cls, value: list[Any]) -> "Meta":
+        """Raises TypeError, ValueError and AttributeError for what `to_value` did not make."""
+        mode, uid, gid, mtime_ns, *xattrs = value
+        if not xattrs:
+            return cls(mode, uid, gid, mtime_ns)
+        return cls(mode, uid, gid, mtime_ns, {name: bytes.fromhex(text) for name, text in xattrs[0].items()})
 
 
 def meta_of(status: os.stat_result) -> Meta:
+    """Return mode, owner and time; `xattrs_of` has the rest."""
     return Meta(stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid, status.st_mtime_ns)
+
+
+def xattrs_of(file: int | str) -> dict[str, bytes]:
+    """Return the attributes of an open file, or a path below /proc/self/fd, that a restore brings back.
+
+    Raises IoError when they are more than a plan has room for.
+    """
+    found: dict[str, bytes] = {}
+    room_bytes = _MOST_XATTR_BYTES
+    for name in _names_of(file):
+        try:
+            found[name] = os.getxattr(file, name)
+        except OSError as error:  # removed meanwhile
+            _tolerate(error, _UNABLE_XATTR)
+        room_bytes -= len(found.get(name, b""))
+        if room_bytes < 0:
+            raise IoError(f"a directory in the target has over {_MOST_XATTR_BYTES} bytes of attributes")
+    return found
+
+
+def _names_of(file: int | str) -> list[str]:
+    try:
+        return [name for name in os.listxattr(file) if name.startswith(_RESTORED)]
+    except OSError as error:
+        _tolerate(error, _UNABLE_XATTR)  # the file system has none
+        return []
 
 
 def may_chown() -> bool:
@@ -37,7 +94,7 @@ def may_chown() -> bool:
     return found is not None and int(found[1], 16) & 1 == 1
 
 
-def set_meta(file: int | str, meta: Meta, xattrs: Mapping[str, bytes] | None = None) -> None:
+def set_meta(file: int | str, meta: Meta) -> None:
     """Give an open file, or a path below /proc/self/fd, its owner, extended attributes, mode and time.
 
     What the file system cannot do, or is not ours to do, is left out. Raises OSError for the rest (EIO).
@@ -46,8 +103,11 @@ def set_meta(file: int | str, meta: Meta, xattrs: Mapping[str, bytes] | None = N
     if (meta.uid, meta.gid) != (-1, -1) and not _set_owner(file, meta.uid, meta.gid) and mode is not None:
         mode &= ~_SPECIAL  # never set-uid for somebody else than was meant
     # After the owner, whose change clears set-uid, set-gid (chown(2)) and capabilities (capabilities(7)),
-    # and before the mode, which may forbid attributes.
-    _set_xattrs(file, xattrs or {})
+    # and before the mode, which may forbid attributes, and whose group bits mean the list's mask.
+    if meta.xattrs is not None:
+        has_acl = _set_xattrs(file, meta.xattrs)
+        if mode is not None and not has_acl and _ACL in meta.xattrs:
+            mode &= ~stat.S_IRWXG | _group_bits(meta.xattrs[_ACL])
     if mode is not None:
         set_mode(file, mode)
     if meta.mtime_ns is not None:
@@ -90,19 +150,35 @@ def set_mtime(file: int | str, mtime_ns: int) -> None:
         _tolerate(error)
 
 
-def _set_xattrs(file: int | str, xattrs: Mapping[str, bytes]) -> None:
-    for name, value in xattrs.items():
-        try:
-            os.setxattr(file, name, value)
-        except OSError as error:
-            _tolerate(error, _UNABLE_XATTR)
+def _set_xattrs(file: int | str, xattrs: Mapping[str, bytes]) -> bool:
+    """Set these, remove others that a restore brings back; return whether the file has the wanted list."""
+    for name in _names_of(file):
+        if name not in xattrs:
+            _change(os.removexattr, file, name)
+    done = {name: _change(os.setxattr, file, name, value) for name, value in xattrs.items()}
+    return done.get(_ACL, False)
+
+
+def _change(call: Callable[..., None], *arguments: object) -> bool:
+    try:
+        call(*arguments)
+    except OSError as error:
+        _tolerate(error, _UNABLE_XATTR)
+        return False
+    return True
+
+
+def _group_bits(acl: bytes) -> int:
+    """Return what the list gives the file's own group, as bits of a mode: what stays where no list can be."""
+    entries = acl[4 : 4 + (len(acl) - 4) // _ACL_ENTRY.size * _ACL_ENTRY.size]
+    return sum({(right & 7) << 3 for tag, right, _ in _ACL_ENTRY.iter_unpack(entries) if tag == _ACL_GROUP})
 
 
 def allowed_xattrs(xattrs: Mapping[str, bytes], special: bool) -> Mapping[str, bytes]:
     """Those to bring back: with `special` also what gives power as set-uid does (`security.capability`)."""
     if special:
         return xattrs
-    return {name: xattrs[name] for name in xattrs if name.startswith(("user.", "system.posix_acl_"))}
+    return {name: xattrs[name] for name in xattrs if name.startswith(_RESTORED)}
 
 
 def _tolerate(error: OSError, unable: set[int] = _UNABLE) -> None:

@@ -1,14 +1,14 @@
 """Metadata of directories that waits until nothing more is written into them."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import IO
 
 from agent.restore.metadata import Meta
 from agent.restore.plan import lines_backwards
 
-Pending = tuple[str, Meta | None, dict[str, bytes]]
-"""Path, metadata (None: the archive has no entry for it), extended attributes."""
+Pending = tuple[str, Meta | None]
+"""Path, and metadata (None: the archive has no entry for it)."""
 
 
 class PendingDirectories:
@@ -20,11 +20,11 @@ class PendingDirectories:
 
     def imply(self, path: str) -> None:
         """`path` had to be made for an entry below it; an entry of its own may follow."""
-        self._write(path, None, {})
+        self._write(path, None)
 
-    def remember(self, path: str, meta: Meta, xattrs: Mapping[str, bytes]) -> None:
+    def remember(self, path: str, meta: Meta) -> None:
         """What the archive's own entry for `path` says."""
-        self._write(path, meta, xattrs)
+        self._write(path, meta)
 
     def finish(self) -> Iterator[Pending]:
         """First those that were implied, so that their own entry, if it came later, has the last word;
@@ -34,11 +34,10 @@ class PendingDirectories:
         yield from (pending for pending in map(_read, self._file) if pending[1] is None)
         yield from (pending for pending in map(_read, lines_backwards(self._file)) if pending[1] is not None)
 
-    def _write(self, path: str, meta: Meta | None, xattrs: Mapping[str, bytes]) -> None:
-        record = (path, meta, {name: value.hex() for name, value in xattrs.items()})
-        self._file.write(json.dumps(record).encode("ascii") + b"\n")
+    def _write(self, path: str, meta: Meta | None) -> None:
+        self._file.write(json.dumps((path, meta and meta.to_value())).encode("ascii") + b"\n")
 
 
 def _read(line: bytes) -> Pending:
-    path, meta, xattrs = json.loads(line)
-    return path, meta and Meta(*meta), {name: bytes.fromhex(value) for name, value in xattrs.items()}
+    path, meta = json.loads(line)
+    return path, meta and Meta.from_value(meta)

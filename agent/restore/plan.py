@@ -47,15 +47,16 @@ class Step(NamedTuple):
 
 
 def to_line(step: Step) -> bytes:
-    return _encode(step).encode("ascii") + b"\n"
+    number, act, path, *metas = step
+    return _encode([number, act, path, *(meta and meta.to_value() for meta in metas)]).encode("ascii") + b"\n"
 
 
 def from_line(line: bytes) -> Step:
     """The step that `to_line` wrote; raises ValueError when it was not."""
     try:
         number, act, path, old, new = _decode(line.decode("ascii"))
-        return Step(number, Act(act), path, old and Meta(*old), new and Meta(*new))
-    except (TypeError, ValueError) as error:
+        return Step(number, Act(act), path, old and Meta.from_value(old), new and Meta.from_value(new))
+    except (TypeError, ValueError, AttributeError) as error:
         raise ValueError(f"not a step of a restore plan: {line[:80]!r}") from error
 
 

@@ -11,10 +11,10 @@ from agent.formats.names import bad_entry
 from agent.formats.zip.entry import ArchiveEntry
 from agent.formats.zip.metadata import Kind
 from agent.formats.zip.reader import ArchiveReader
-from agent.restore.directories import Tree, open_directory
+from agent.restore.directories import Tree, mark, open_directory
 from agent.restore.disk import NO_HARD_LINK, by_descriptor
 from agent.restore.files import FileMaker, Wanted, misplaced
-from agent.restore.metadata import Meta, allowed_xattrs, may_chown, set_link_meta, set_meta
+from agent.restore.metadata import Meta, allowed_xattrs, may_chown, set_link_meta, set_meta, xattrs_of
 from agent.restore.mounts import refuse_mounts
 from agent.restore.pending import PendingDirectories
 from agent.restore.workspace import NEW, Workspace
@@ -70,11 +70,11 @@ class Unpacker:
                 self.current = entry.name
                 self._unpack(reader, entry, new)
             self._files.drain()
-            for path, meta, xattrs in self._directories.finish():
+            for path, meta in self._directories.finish():
                 self._token.check()
                 self.current = path
                 fd = new.directory(path)
-                set_meta(fd, meta or self._filled(path, stat.S_IFDIR, Meta(None, -1, -1, None)), xattrs)
+                set_meta(fd, meta or self._filled(path, stat.S_IFDIR, Meta(None, -1, -1, None, {})))
 
     def _unpack(self, reader: ArchiveReader, entry: ArchiveEntry, new: Tree) -> None:
         if self._mounts:
@@ -91,8 +91,7 @@ class Unpacker:
 
     def _directory(self, entry: ArchiveEntry, new: Tree) -> None:
         new.directory(entry.name, self._imply)
-        xattrs = allowed_xattrs(entry.xattrs, self._special_bits)
-        self._directories.remember(entry.name, self._meta(entry, stat.S_IFDIR), xattrs)
+        self._directories.remember(entry.name, self._meta(entry, stat.S_IFDIR))
 
     def _imply(self, path: str) -> None:
         """One entry of 65,535 bytes can imply 32,767 directories, whose paths make half a gigabyte: so such
@@ -104,8 +103,7 @@ class Unpacker:
 
     def _file(self, entry: ArchiveEntry, new: Tree) -> None:
         new.parent(entry.name, self._imply)
-        xattrs = allowed_xattrs(entry.xattrs, self._special_bits)
-        self._files.add(Wanted(entry, self._meta(entry, stat.S_IFREG), xattrs))
+        self._files.add(Wanted(entry, self._meta(entry, stat.S_IFREG)))
 
     def _link(self, reader: ArchiveReader, entry: ArchiveEntry, new: Tree) -> None:
         parts: list[bytes] = []
@@ -145,7 +143,8 @@ class Unpacker:
         if not self._owner or uid is None or gid is None:
             uid = gid = -1
         mode = None if entry.mode is None else entry.mode & self._mode_bits
-        return self._filled(entry.name, kind, Meta(mode, uid, gid, entry.mtime_ns))
+        xattrs = allowed_xattrs(entry.xattrs, self._special_bits)
+        return self._filled(entry.name, kind, Meta(mode, uid, gid, entry.mtime_ns, xattrs))
 
     def _filled(self, path: str, kind: int, meta: Meta) -> Meta:
         """What the archive does not say is as in the file that will be replaced, else as is usual."""
@@ -156,7 +155,18 @@ class Unpacker:
                 if uid_missing:
                     meta = meta._replace(uid=old.st_uid, gid=old.st_gid)
                 if meta.mode is None:
-                    meta = meta._replace(mode=old.st_mode & self._mode_bits)
+                    # The group bits of the old mode may be the mask of an access control list.
+                    xattrs = self._old_xattrs(path) if kind != stat.S_IFLNK else {}
+                    meta = meta._replace(
+                        mode=old.st_mode & self._mode_bits, xattrs=xattrs | dict(meta.xattrs or {})
+                    )
         if meta.mode is None:
             meta = meta._replace(mode=0o755 if kind == stat.S_IFDIR else 0o644)
         return meta
+
+    def _old_xattrs(self, path: str) -> dict[str, bytes]:
+        fd = mark(self._target.parent(path))
+        try:
+            return xattrs_of(by_descriptor(fd))
+        finally:
+            os.close(fd)

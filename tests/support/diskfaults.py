@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 _CHANGING = (
-    *("chmod", "chown", "fsync", "ftruncate", "link", "mkdir", "rename", "rmdir", "setxattr", "symlink"),
-    *("unlink", "utime", "write"),
+    *("chmod", "chown", "fsync", "ftruncate", "link", "mkdir", "removexattr", "rename", "rmdir"),
+    *("setxattr", "symlink", "unlink", "utime", "write"),
 )
 _MAKES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 NEVER = 0

@@ -9,7 +9,8 @@ from pathlib import Path
 CHANGING = (
     "openat,open,creat,lseek,write,pwrite64,writev,pwritev,ftruncate,truncate,fallocate,fsync,fdatasync,syncfs,"
     "sync,rename,renameat,renameat2,unlink,unlinkat,rmdir,mkdir,mkdirat,link,linkat,symlink,symlinkat,chmod,"
-    "fchmod,fchmodat,chown,fchown,lchown,fchownat,utimensat,utime,setxattr,lsetxattr,fsetxattr"
+    "fchmod,fchmodat,chown,fchown,lchown,fchownat,utimensat,utime,setxattr,lsetxattr,fsetxattr,"
+    "removexattr,lremovexattr,fremovexattr"
 )
 _TRACED = ",".join(f"?{name}" for name in [*CHANGING.split(","), "sendto"])  # "?": where it exists
 OPTIONS = ("-f", "-qqq", "-y", "-s", "16777216", "--seccomp-bpf", "-e", f"trace={_TRACED}")

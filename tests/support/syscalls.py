@@ -24,13 +24,15 @@ _NUMBERS = {
         "write": 1, "pwrite64": 18, "writev": 20, "fsync": 74, "fdatasync": 75, "truncate": 76,
         "ftruncate": 77, "rename": 82, "mkdir": 83, "rmdir": 84, "creat": 85, "link": 86, "unlink": 87,
         "symlink": 88, "chmod": 90, "fchmod": 91, "chown": 92, "fchown": 93, "lchown": 94, "utime": 132,
-        "setxattr": 188, "lsetxattr": 189, "fsetxattr": 190, "utimes": 235, "openat": 257, "mkdirat": 258,
+        "setxattr": 188, "lsetxattr": 189, "fsetxattr": 190, "removexattr": 197, "lremovexattr": 198,
+        "fremovexattr": 199, "utimes": 235, "openat": 257, "mkdirat": 258,
         "fchownat": 260, "futimesat": 261, "unlinkat": 263, "renameat": 264, "linkat": 265, "symlinkat": 266,
         "fchmodat": 268, "utimensat": 280, "fallocate": 285, "pwritev": 296, "syncfs": 306, "renameat2": 316,
         "copy_file_range": 326, "fchmodat2": 452, "open": 2, "sendfile": 40, "seccomp": 317,
     },
     "aarch64": {
-        "setxattr": 5, "lsetxattr": 6, "fsetxattr": 7, "mkdirat": 34, "unlinkat": 35, "symlinkat": 36,
+        "setxattr": 5, "lsetxattr": 6, "fsetxattr": 7, "removexattr": 14, "lremovexattr": 15,
+        "fremovexattr": 16, "mkdirat": 34, "unlinkat": 35, "symlinkat": 36,
         "linkat": 37, "renameat": 38, "truncate": 45, "ftruncate": 46, "fallocate": 47, "fchmod": 52,
         "fchmodat": 53, "fchownat": 54, "fchown": 55, "openat": 56, "write": 64, "writev": 66, "pwrite64": 68,
         "pwritev": 70, "sendfile": 71, "fsync": 82, "fdatasync": 83, "utimensat": 88, "syncfs": 267,
@@ -43,7 +45,7 @@ _FLAGS_ARGUMENT = {"openat": 2, "open": 1}
 _OPENS_FOR_CHANGE = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 _FIRST_ARGUMENT_IS_A_FILE = {
     *("write", "pwrite64", "writev", "pwritev", "ftruncate", "fsync", "fdatasync", "fallocate", "fchmod"),
-    *("fchown", "fsetxattr", "syncfs"),
+    *("fchown", "fsetxattr", "fremovexattr", "syncfs"),
 }  # fmt: skip
 CHANGING = tuple(_NAMES.values())
 """The calls that are watched: all that change the disk, and opening for writing."""

@@ -12,7 +12,8 @@ from agent.restore.plan import Act, Step, backwards, forwards, from_line, lines_
 
 names = st.binary(min_size=1).filter(lambda raw: b"\0" not in raw).map(os.fsdecode)
 ids, times_ns = st.integers(0, 1 << 32), st.integers(-(1 << 62), 1 << 62)
-metas = st.builds(Meta, st.integers(0, 0o7777), ids, ids, times_ns)
+xattrs = st.none() | st.dictionaries(names, st.binary())
+metas = st.builds(Meta, st.integers(0, 0o7777), ids, ids, times_ns, xattrs)
 steps = st.builds(
     Step, st.integers(0, 1 << 40), st.sampled_from(Act), names, st.none() | metas, st.none() | metas
 )
