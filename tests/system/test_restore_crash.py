@@ -239,7 +239,7 @@ def test_a_disk_that_cannot_sync_is_an_io_error_and_the_target_stays_or_becomes_
     tmp_path: Path, when: str, message: str, left: Recovery
 ) -> None:
     ended = _traced(tmp_path, "-e", "trace=syncfs", "-e", f"inject=syncfs:error=EIO:when={when}")
-    error = rf"^agent\.backup\.errors\.(IoError|NotTakenBack): .*{message}"
+    error = rf"^agent\.base\.errors\.(IoError|NotTakenBack): .*{message}"
     assert re.search(error, ended.stderr, re.MULTILINE)
     assert recover(tmp_path.resolve() / "target", JOB) is left
     make_tree(tmp_path / "expected", OLD)
