@@ -136,6 +136,8 @@ class Upload:
     ended: datetime | None = None
     status_code: str = ""
     message: str = ""
+    group_id: int = 0
+    """Which archives of the parent id: a backend may use the id again."""
 
     def moved(self, percent: int) -> "Upload":
         """Further on; 100 is only for the end."""

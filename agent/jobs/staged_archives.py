@@ -3,11 +3,14 @@
 A backup without a destination stages its archive and offers it as `X#1`; `trigger` offers all that wait
 again, as `T#1…T#n`. Old and new ids lead to the same archive until it is sent. Kept in the journal, so
 a hand-over survives a restart of the agent.
+
+Backends may use one id for every backup (`nightly`). So what was offered together is a group of its own,
+with the bytes of this one job, and the numbers of an id count on: no child id is given twice.
 """
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,8 +24,11 @@ ASK_AGAIN_S = 600
 _UNWANTED = "staged.unwanted"
 """Checkpoint of a staged archive that nobody waits for any more."""
 
+KEPT_IDS = 1000
+"""The journal remembers of so many parent ids, those used last, how far their numbers have come."""
+
 _CHILD = (
-    "SELECT c.child_id, c.parent_id, s.path, s.size, s.sha256, s.options, s.id"
+    "SELECT c.child_id, c.parent_id, c.group_id, s.path, s.size, s.sha256, s.options, s.id"
     " FROM children c JOIN staged s ON s.id = c.staged_id"
 )
 
@@ -51,6 +57,8 @@ class Child:
     child_id: str
     parent_id: str
     staged: Staged
+    group_id: int = 0
+    """One number for all that was offered together; newer groups have higher ones."""
 
 
 class Handover:
@@ -70,33 +78,50 @@ class Handover:
             kept = Staged(staged.path, staged.size_bytes, staged.sha256, staged.options, cursor.lastrowid)
             return self.offer(parent_id, [kept])[0]
 
-    def offer(self, parent_id: str, archives: Iterable[Staged]) -> list[Child]:
-        """Give each archive a further id: the parent's with `#` and the next free number."""
-        children = []
+    def offer(self, parent_id: str, archives: Sequence[Staged]) -> list[Child]:
+        """Give each archive a further id: the parent's with `#` and the next number. They are one group."""
         with self._journal.transaction() as db:
-            for staged in archives:
-                child = Child(self.free_child_id(parent_id), parent_id, staged)
-                db.execute(
-                    "INSERT INTO children (child_id, parent_id, staged_id) VALUES (?, ?, ?)",
-                    (child.child_id, parent_id, staged.id),
-                )
-                db.execute(
-                    "INSERT INTO offers VALUES (?1, ?2, 0) ON CONFLICT (parent_id)"
-                    " DO UPDATE SET total_bytes = total_bytes + ?2",
-                    (parent_id, staged.size_bytes),
-                )
-                children.append(child)
+            group_id = db.execute(
+                "INSERT INTO upload_groups (parent_id, total_bytes, sent_bytes) VALUES (?, ?, 0)",
+                (parent_id, sum(staged.size_bytes for staged in archives)),
+            ).lastrowid
+            assert group_id is not None
+            first = self._take_numbers(parent_id, len(archives), group_id)
+            children = [
+                Child(f"{parent_id}#{number}", parent_id, staged, group_id)
+                for number, staged in enumerate(archives, first)
+            ]
+            db.executemany(
+                "INSERT INTO children (child_id, parent_id, staged_id, group_id) VALUES (?, ?, ?, ?)",
+                [(child.child_id, parent_id, child.staged.id, group_id) for child in children],
+            )
         return children
 
-    def free_child_id(self, parent_id: str) -> str:
-        """The first `<parent>#<number>` under which nothing waits."""
-        number = 1
+    def _take_numbers(self, parent_id: str, count: int, group_id: int) -> int:
+        """The first of `count` numbers that no child of the parent was ever given."""
         with self._journal.transaction() as db:
-            while db.execute(
-                "SELECT 1 FROM children WHERE child_id = ?", (child_id := f"{parent_id}#{number}",)
-            ).fetchone():
-                number += 1
-        return child_id
+            row = db.execute(
+                "SELECT last_number FROM upload_ids WHERE parent_id = ?", (parent_id,)
+            ).fetchone()
+            last = int(row[0]) if row else 0
+            db.execute(
+                "REPLACE INTO upload_ids (parent_id, last_number, newest_group) VALUES (?, ?, ?)",
+                (parent_id, last + count, group_id),
+            )
+            db.execute(
+                "DELETE FROM upload_ids WHERE parent_id NOT IN (SELECT parent_id FROM children)"
+                " AND id NOT IN (SELECT id FROM upload_ids ORDER BY id DESC LIMIT ?)",
+                (self._journal.room_for(KEPT_IDS),),
+            )
+        return last + 1
+
+    def is_newest(self, child: Child) -> bool:
+        """False when its parent's id was used again since."""
+        with self._journal.transaction() as db:
+            row = db.execute(
+                "SELECT newest_group FROM upload_ids WHERE parent_id = ?", (child.parent_id,)
+            ).fetchone()
+        return row is None or bool(row[0] == child.group_id)
 
     def child(self, child_id: str) -> Child | None:
         """The archive that was offered under this id and still waits. Ids are looked up, never parsed."""
@@ -111,7 +136,7 @@ class Handover:
     def _children(self, condition: str, *values: str) -> list[Child]:
         with self._journal.transaction() as db:
             rows = db.execute(_CHILD + condition, values).fetchall()
-        return [Child(child_id, parent_id, _staged(row)) for child_id, parent_id, *row in rows]
+        return [Child(child, parent, _staged(row), group) for child, parent, group, *row in rows]
 
     def may_ask(self, child: Child) -> bool:
         """True when no upload request went out for it within `ASK_AGAIN_S`."""
@@ -128,11 +153,11 @@ class Handover:
                 (*self._clock.now(), child.child_id),
             )
 
-    def progress(self, parent_id: str) -> tuple[int, int]:
-        """Bytes that were sent of all that was offered under the parent, and those in all."""
+    def progress(self, group_id: int) -> tuple[int, int]:
+        """Bytes that were sent of all that was offered together, and those in all."""
         with self._journal.transaction() as db:
             row = db.execute(
-                "SELECT sent_bytes, total_bytes FROM offers WHERE parent_id = ?", (parent_id,)
+                "SELECT sent_bytes, total_bytes FROM upload_groups WHERE id = ?", (group_id,)
             ).fetchone()
         return row or (0, 0)
 
@@ -158,27 +183,26 @@ class Handover:
             db.execute("DELETE FROM checkpoints WHERE owner = ?", (staged.owner,))
             db.execute("DELETE FROM staged WHERE id = ?", (staged.id,))
 
-    def gone(self, child: Child, *, kept: bool = False) -> bool:
-        """The archive was sent or given up: forget all its ids. True when nothing of the parent waits.
+    def gone(self, staged: Staged, *, kept: bool = False) -> list[int]:
+        """The archive was sent or given up: forget all its ids. The groups of which now nothing waits.
 
         It stays known, so that nobody takes it for one that still waits: when it is `kept` on the disk for
         good, else as `unwanted` until its file is removed. The file can only go after this is on the disk.
         """
         with self._journal.transaction() as db:
             db.execute(
-                "UPDATE offers SET sent_bytes = sent_bytes + ? WHERE parent_id IN"
-                " (SELECT parent_id FROM children WHERE staged_id = ?)",
-                (child.staged.size_bytes, child.staged.id),
+                "UPDATE upload_groups SET sent_bytes = sent_bytes + ? WHERE id IN"
+                " (SELECT group_id FROM children WHERE staged_id = ?)",
+                (staged.size_bytes, staged.id),
             )
-            db.execute("DELETE FROM checkpoints WHERE owner = ?", (child.staged.owner,))
-            db.execute("DELETE FROM children WHERE staged_id = ?", (child.staged.id,))
+            db.execute("DELETE FROM checkpoints WHERE owner = ?", (staged.owner,))
+            db.execute("DELETE FROM children WHERE staged_id = ?", (staged.id,))
             if not kept:
-                db.execute("INSERT INTO checkpoints VALUES (?, ?, 'yes')", (child.staged.owner, _UNWANTED))
-            db.execute("DELETE FROM offers WHERE parent_id NOT IN (SELECT parent_id FROM children)")
-            rest = db.execute(
-                "SELECT 1 FROM children WHERE parent_id = ? LIMIT 1", (child.parent_id,)
-            ).fetchone()
-        return rest is None
+                db.execute("INSERT INTO checkpoints VALUES (?, ?, 'yes')", (staged.owner, _UNWANTED))
+            rows = db.execute(
+                "DELETE FROM upload_groups WHERE id NOT IN (SELECT group_id FROM children) RETURNING id"
+            ).fetchall()
+        return [group_id for (group_id,) in rows]
 
 
 def _staged(row: list[Any]) -> Staged:

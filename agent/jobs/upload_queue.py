@@ -70,7 +70,7 @@ class Uploads:
         self._handover, self._listener = Handover(journal), listener
         self.offers = Offers(
             settings, journal, handover=self._handover, staging=staging, listener=listener, post=post,
-            in_line=self._is_in_line,
+            in_line=self._is_in_line, give_up=self._give_up,
         )  # fmt: skip
         """The archives that wait for their `start`."""
         self._admission = Admission(settings)
@@ -109,11 +109,12 @@ class Uploads:
         return Admitted(None, partial(self._tell_begin, entry), partial(self._enqueue, entry))
 
     def _tell_begin(self, entry: _Entry) -> None:
-        """One `lastUpload` per parent: a further archive of the same parent continues it."""
+        """One `lastUpload` per parent: its group's next archive continues it, a newer group takes it over."""
         child = entry.child
-        if self._states.of(child.parent_id):
+        if self._states.is_told(child):
             return
-        state = Upload(child.child_id, child.parent_id, entry.info, datetime.now(UTC))
+        began = datetime.now(UTC)
+        state = Upload(child.child_id, child.parent_id, entry.info, began, group_id=child.group_id)
         state = self._moved_state(state, 0)
         self._states.begin(state)
         self._listener.upload_changed(state)
@@ -141,11 +142,11 @@ class Uploads:
     # Progress and end
 
     def _moved_state(self, state: Upload, bytes_done: int) -> Upload:
-        sent, total = self._handover.progress(state.parent_id)
+        sent, total = self._handover.progress(state.group_id)
         return state.moved(100 * (sent + bytes_done) // max(1, total))
 
     def _moved(self, entry: _Entry, bytes_done: int) -> None:
-        before = self._states.of(entry.child.parent_id)
+        before = self._states.of(entry.child)
         if before is None:
             return
         state = self._moved_state(before, bytes_done)
@@ -163,22 +164,25 @@ class Uploads:
                     self._succeeded(entry, outcome.result)
                 elif not self._renewed(entry, outcome):
                     self._failed(entry, outcome)
+                self._tell_waiting()
         except sqlite3.Error:
             log.exception("the journal cannot be written: the archive waits on", upload=entry.child.child_id)
         else:
             self.offers.remove_unwanted()
         self._listener.settled()
         if first and self._line:
-            self._tell_begin(self._line[0])
             self._begin(self._line[0])
+
+    def _tell_waiting(self) -> None:
+        """Tell of uploads in line that a newer group with their parent's id kept untold, newest first."""
+        for entry in sorted(self._line, key=lambda entry: entry.child.group_id, reverse=True):
+            self._tell_begin(entry)
 
     def _succeeded(self, entry: _Entry, stored: Stored) -> None:
         child = entry.child
         log.info("upload finished", correlation_id=child.child_id, destination=stored.place)
         self._renewals.pop(child.staged.id, None)
-        if self._handover.gone(child, kept=self._settings.keep_uploaded):
-            state = self._states.end(child.parent_id)
-            assert state
+        for state in self._states.end(self._handover.gone(child.staged, kept=self._settings.keep_uploaded)):
             self._listener.upload_changed(state.succeeded(datetime.now(UTC)))
 
     def _renewed(self, entry: _Entry, outcome: Outcome[Stored]) -> bool:
@@ -197,11 +201,19 @@ class Uploads:
         child = entry.child
         log.error("upload failed", correlation_id=child.child_id, code=outcome.code, reason=outcome.message)
         self._renewals.pop(child.staged.id, None)
-        state = self._states.end(child.parent_id)
-        if state:
+        for state in self._states.end([child.group_id]):
             now = datetime.now(UTC)
             ended = state.failed(now, outcome.code, outcome.message, cancelled=outcome.cancelled)
             self._listener.upload_changed(ended)
+
+    def _give_up(self, child: Child, code: str, reason: str) -> None:
+        """Forget an archive that will not be uploaded; told, unless its parent's id was used again since."""
+        now, is_newest = datetime.now(UTC), self._handover.is_newest(child)
+        states = self._states.end([child.group_id, *self._handover.gone(child.staged)])
+        if not states and is_newest:
+            states = [Upload(child.child_id, child.parent_id, {}, now, group_id=child.group_id)]
+        for state in states:
+            self._listener.upload_changed(state.failed(now, code, reason))
 
     # cancel and stop
 

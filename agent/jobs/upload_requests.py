@@ -7,7 +7,6 @@ import sqlite3
 import uuid
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime
 from functools import partial
 from typing import Protocol
 
@@ -50,9 +49,14 @@ class Offers:
         listener: OfferListener,
         post: Post,
         in_line: Callable[[Child | None], bool],
+        give_up: Callable[[Child, str, str], None],
     ) -> None:
-        """`in_line` tells whether an archive, or with None any of them, is being uploaded."""
+        """`in_line` tells whether an archive, or with None any of them, is being uploaded.
+
+        `give_up` forgets an archive that nobody will upload, and tells code and reason.
+        """
         self._settings, self._journal, self._in_line = settings, journal, in_line
+        self._give_up = give_up
         self._handover, self._staging, self._listener, self._post = handover, staging, listener, post
 
     def add(self, staged: Staged, parent_id: str) -> None:
@@ -65,7 +69,7 @@ class Offers:
 
     def check_fits(self, staged: Staged, parent_id: str) -> None:
         """Raise `Refused` when the upload request of this archive could not be sent."""
-        self._listener.check_request_fits(Child(f"{parent_id}#999", parent_id, staged))
+        self._listener.check_request_fits(Child(f"{parent_id}#999999", parent_id, staged))
 
     def adopt(self) -> None:
         """At the start: take on complete archives that nobody knows, left by a crash or by Kanto's agent."""
@@ -82,9 +86,7 @@ class Offers:
         limit = self._settings.storage_max_staged
         reason = f"given up unsent: more than {limit} archives waited (storage.maxStaged)"
         log.error("staged archive dropped", correlation_id=child.child_id, reason=reason)
-        state = Upload(child.child_id, child.parent_id, {}, datetime.now(UTC))
-        self._listener.upload_changed(state.failed(datetime.now(UTC), "dropped", reason))
-        self._handover.gone(child)
+        self._give_up(child, "dropped", reason)
         self._post(self.remove_unwanted)
 
     def remove_unwanted(self) -> None:

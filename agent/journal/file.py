@@ -46,6 +46,23 @@ _MIGRATIONS = (
     """
     CREATE TABLE left_out (number INTEGER PRIMARY KEY, job_id TEXT NOT NULL UNIQUE, names BLOB NOT NULL);
     """,
+    """
+    CREATE TABLE upload_groups (
+        id INTEGER PRIMARY KEY AUTOINCREMENT, parent_id TEXT NOT NULL, total_bytes INTEGER NOT NULL,
+        sent_bytes INTEGER NOT NULL);
+    INSERT INTO upload_groups (parent_id, total_bytes, sent_bytes)
+        SELECT parent_id, total_bytes, sent_bytes FROM offers;
+    DROP TABLE offers;
+    ALTER TABLE children ADD COLUMN group_id INTEGER NOT NULL DEFAULT 0;
+    UPDATE children SET group_id =
+        (SELECT id FROM upload_groups WHERE upload_groups.parent_id = children.parent_id);
+    CREATE TABLE upload_ids (
+        id INTEGER PRIMARY KEY, parent_id TEXT NOT NULL UNIQUE, last_number INTEGER NOT NULL,
+        newest_group INTEGER NOT NULL);
+    INSERT INTO upload_ids (parent_id, last_number, newest_group)
+        SELECT parent_id, max(CAST(substr(child_id, length(parent_id) + 2) AS INTEGER)), max(group_id)
+        FROM children GROUP BY parent_id;
+    """,
 )
 """Forward only: a release appends a script; `user_version` counts those that have run."""
 

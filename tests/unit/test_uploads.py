@@ -1,6 +1,8 @@
 """From a staged archive to its place: what the backend sees, seen as it sees it."""
 
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +24,10 @@ def device(tmp_path: Path) -> Iterator[Device]:
     device.close()
 
 
-def stage(device: Device, correlation_id: str) -> Path:
-    """Back up without a destination; where the archive waits."""
-    said = device.command("backup", {"correlationID": correlation_id}, request_id=correlation_id[:9])
+def stage(device: Device, correlation_id: str, number: int = 1) -> Path:
+    """Back up without a destination; where the archive waits, under the child id with this number."""
+    request_id = f"{correlation_id[:9]}-{number}"
+    said = device.command("backup", {"correlationID": correlation_id}, request_id=request_id)
     assert said[0][1]["status"] == 204
     device.finish()
     (*_, request) = (
@@ -32,7 +35,7 @@ def stage(device: Device, correlation_id: str) -> Path:
         for _, message in device.wire.sent
         if message["path"] == f"{FEATURE}/outbox/messages/request"
     )
-    assert request["correlationId"] == f"{correlation_id}#1"
+    assert request["correlationId"] == f"{correlation_id}#{number}"
     return Path(request["options"]["file.path"])
 
 
@@ -121,6 +124,75 @@ def test_an_id_of_the_longest_length_can_be_started(device: Device) -> None:
     assert start(device, f"{identifier}#1")["status"] == 204
     device.finish()
     assert states(device)[-1] == (identifier, "SUCCESS")
+
+
+def test_one_id_for_every_backup_has_a_hand_over_of_its_own_each_time(device: Device) -> None:
+    """`nightly` every night, as Kanto's backends do: each upload has its progress and its SUCCESS."""
+    stage(device, "nightly")
+    second = stage(device, "nightly", 2)
+    assert start(device, "nightly#2", "one")["status"] == 204
+    device.finish()
+    assert states(device) == [("nightly", "UPLOADING"), ("nightly", "SUCCESS")]
+    assert stored(device) == [second.name], "the first one waits on"
+    assert start(device, "nightly#1", "two")["status"] == 204
+    device.finish()
+    stage(device, "nightly", 3)
+    assert start(device, "nightly#3", "three")["status"] == 204
+    device.finish()
+    assert states(device) == [("nightly", "UPLOADING"), ("nightly", "SUCCESS")] * 3
+    assert [value["progress"] for value in device.values(LAST_UPLOAD)] == [0, 100] * 3
+    device.restart()
+    stage(device, "nightly", 4)
+
+
+def test_last_upload_belongs_to_the_newest_job_of_an_id(device: Device) -> None:
+    """Else the end of yesterday's upload would be taken for that of today's."""
+    stage(device, "nightly")
+    stage(device, "nightly", 2)
+    with stalling() as destination:
+        start(device, "nightly#1", "one", **{"storage.provider": "generic", "https.url": destination.url})
+        assert destination.reached.wait(20)
+        start(device, "nightly#2", "two")
+        started = [value["startTime"] for value in device.values(LAST_UPLOAD)]
+        assert states(device) == [("nightly", "UPLOADING")] * 2
+        destination.release.set()
+        device.finish()
+    assert states(device)[2:] == [("nightly", "SUCCESS")]
+    assert device.values(LAST_UPLOAD)[2]["startTime"] == started[1] > started[0]
+
+
+def test_an_older_upload_is_told_again_when_the_newer_one_of_its_id_is_cancelled(device: Device) -> None:
+    stage(device, "nightly")
+    stage(device, "nightly", 2)
+    with stalling() as destination:
+        start(device, "nightly#1", "one", **{"storage.provider": "generic", "https.url": destination.url})
+        start(device, "nightly#2", "two")
+        device.command("cancel", {"correlationID": "nightly#2"}, request_id="three")
+        destination.release.set()
+        device.finish()
+    assert [state for _, state in states(device)] == ["UPLOADING"] * 2 + ["CANCELED", "UPLOADING", "SUCCESS"]
+
+
+def test_a_trigger_whose_last_archive_goes_under_its_other_id_has_succeeded(device: Device) -> None:
+    """All that it offered is stored, whichever id the backend used."""
+    stage(device, "A")
+    stage(device, "B")
+    device.command("trigger", {"correlationID": "T"}, request_id="T")
+    start(device, "T#1", "one")
+    device.finish()
+    start(device, "B#1", "two")
+    device.finish()
+    assert states(device)[-2:] == [("T", "SUCCESS"), ("B", "SUCCESS")]
+
+
+def test_an_archive_that_is_given_up_says_nothing_of_a_newer_one_with_its_id(tmp_path: Path) -> None:
+    device = Device(tmp_path, {"storage.maxStaged": "1"})
+    stage(device, "nightly")
+    stage(device, "nightly", 2)
+    assert states(device) == []
+    stage(device, "other")
+    assert states(device) == [("nightly", "FAILED")]
+    device.close()
 
 
 def test_ids_are_looked_up_and_never_parsed(device: Device) -> None:
@@ -237,3 +309,27 @@ def test_an_end_that_cannot_be_written_does_not_block_the_uploads_after_it(devic
     device.journal._db.execute("PRAGMA query_only=0")
     device.finish()
     assert states(device)[-1] == ("Y", "SUCCESS")
+
+
+_AS_BEFORE = """
+    CREATE TABLE offers (
+        parent_id TEXT PRIMARY KEY, total_bytes INTEGER NOT NULL, sent_bytes INTEGER NOT NULL) WITHOUT ROWID;
+    INSERT INTO offers SELECT parent_id, total_bytes, sent_bytes FROM upload_groups;
+    DROP TABLE upload_groups;
+    DROP TABLE upload_ids;
+    ALTER TABLE children DROP COLUMN group_id;
+    PRAGMA user_version=4;
+"""
+"""Turns a journal into one from before groups and numbers were kept."""
+
+
+def test_a_journal_of_an_earlier_release_keeps_what_waits(device: Device) -> None:
+    archive = stage(device, "nightly")
+    with closing(sqlite3.connect(device.settings.storage / "journal.db")) as db:
+        db.executescript(_AS_BEFORE)
+    device.restart()
+    stage(device, "nightly", 2)
+    assert start(device, "nightly#1")["status"] == 204
+    device.finish()
+    assert states(device) == [("nightly", "UPLOADING"), ("nightly", "SUCCESS")]
+    assert stored(device) == [archive.name]
