@@ -21,9 +21,9 @@ from agent.base.text import printable
 from agent.cli import settings_from
 from agent.cli.follow import add_options, options_of
 from agent.cli.local import EXIT_OK, EXIT_REFUSED, EXIT_USAGE, local_parser, size_text, write_value
-from agent.formats.zip.manifest import Manifest
-from agent.formats.zip.metadata import Kind
-from agent.formats.zip.reader import ArchiveEntry, ArchiveReader
+from agent.formats.base import Item, Kind, SavedTree
+from agent.formats.manifest import Manifest
+from agent.formats.zip.reader import ArchiveReader
 from agent.jobs.admission import Admission, device_tag
 from agent.jobs.encryption import decryption_for
 from agent.jobs.requests import RESTORE_STORE, Parameters, read_parameters
@@ -79,13 +79,18 @@ def _inspect(
     if path and (parsed.store or parameters.provider):
         raise UnusableOption("give a file or a place, not both")
     with path.open("rb") if path else _fetching(parameters, settings) as file:
-        archive = ArchiveReader(decrypt(file))
-        manifest = archive.manifest()
+        tree: SavedTree = ArchiveReader(decrypt(file))
+        manifest = tree.manifest()
         write_value(
             {"manifest": manifest and manifest.value()}, "\n".join(_lines(manifest)), as_json=parsed.json
         )
-        for entry in archive.entries() if parsed.files else ():
-            text = json.dumps(_value(entry), ensure_ascii=False) if parsed.json else _line(entry)
+        for item in tree.items() if parsed.files else ():
+            checksum = tree.checksum(item)
+            text = (
+                json.dumps(_value(item, checksum), ensure_ascii=False)
+                if parsed.json
+                else _line(item, checksum)
+            )
             sys.stdout.write(f"{text}\n")
     sys.stdout.flush()  # here, where it is known what a closed pipe means
     return EXIT_OK
@@ -141,31 +146,29 @@ def _lines(manifest: Manifest | None) -> Iterator[str]:
         yield printable(f"{'source':16}{source.path}{only}")
     for item in manifest.unexportable:
         yield printable(f"{'not in it':16}{item.name} ({item.reason})")
-    if hidden := manifest.left_out - len(manifest.unexportable):
+    if hidden := manifest.skipped - len(manifest.unexportable):
         yield f"{'':16}and {hidden} more"
 
 
-def _value(entry: ArchiveEntry) -> Mapping[str, Any]:
+def _value(item: Item, checksum: str) -> Mapping[str, Any]:
     fields = {
-        "name": printable(entry.name),
-        "kind": entry.kind.value,
-        "sizeBytes": entry.size,
-        "compressedBytes": entry.compressed_size,
-        "mode": None if entry.mode is None else f"{entry.mode:04o}",
-        "modified": _time(entry.mtime_ns),
-        "uid": entry.uid,
-        "gid": entry.gid,
-        "crc32": f"{entry.crc32:08x}",
-        "hardLinkTo": entry.hard_link_to and printable(entry.hard_link_to),
+        "name": printable(item.name),
+        "kind": item.kind.value,
+        "sizeBytes": item.size,
+        "compressedBytes": item.packed_size,
+        "mode": None if item.mode is None else f"{item.mode:04o}",
+        "modified": _time(item.mtime_ns),
+        "uid": item.uid,
+        "gid": item.gid,
+        "crc32": checksum,
+        "hardLinkTo": item.hard_link_to and printable(item.hard_link_to),
     }
     return {key: value for key, value in fields.items() if value is not None}
 
 
-def _line(entry: ArchiveEntry) -> str:
-    mode = stat.filemode(_KINDS[entry.kind] | (entry.mode or 0))
-    return printable(
-        f"{mode} {entry.size:>12} {_time(entry.mtime_ns) or '':27} {entry.crc32:08x} {entry.name}"
-    )
+def _line(item: Item, checksum: str) -> str:
+    mode = stat.filemode(_KINDS[item.kind] | (item.mode or 0))
+    return printable(f"{mode} {item.size:>12} {_time(item.mtime_ns) or '':27} {checksum} {item.name}")
 
 
 def _time(mtime_ns: int | None) -> str | None:

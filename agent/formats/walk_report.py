@@ -1,12 +1,10 @@
-"""What a walk finds on the disk: the entries for an archive, and the report of what there was."""
+"""The report of a backup: how much was saved, and what was not."""
 
 import errno
-import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from agent.base.text import readable
-from agent.formats.zip.metadata import Kind
 
 MAX_NAMED = 1000
 """Names of what was left out that a report keeps; the rest is only counted."""
@@ -58,23 +56,6 @@ class Report:
             self.unexportable.append((shown, reason))
         if self.on_left_out is not None:
             self.on_left_out(shown, reason)
-
-
-@dataclass(slots=True)
-class Entry:
-    """Something that goes into the archive. Valid until the walk goes on, which closes `fd`."""
-
-    name: str
-    """Relative to the root, separated by slashes, `os.fsdecode`d; no slash at the end."""
-    kind: Kind
-    stat: os.stat_result
-    fd: int = -1
-    """Open for reading for a file or directory, -1 for a link. Owned by the walk."""
-    target: bytes = b""
-    """Where a link points, as it is on the disk."""
-    xattrs: Mapping[str, bytes] = field(default_factory=dict)
-    hard_link_to: str | None = None
-    """An earlier entry's name, when both are names of one file."""
 
 
 def reason_of(error: OSError) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 from agent import __version__
 from agent.base.job import ENCRYPTED, PLAIN, Job, Kind
 from agent.base.roots import Root
-from agent.formats.zip.manifest import Origin
+from agent.formats.manifest import Origin
 from agent.jobs.admission import Admission, Admitted, device_tag, metadata
 from agent.jobs.encryption import encryption_for
 from agent.jobs.job_options import archive_options, hook

@@ -8,8 +8,8 @@ from collections.abc import Generator, Iterator
 from importlib import metadata
 from typing import BinaryIO, cast
 
+from agent.base.bech32 import decode_key
 from agent.base.refusals import Reason, Refused
-from agent.formats.age.bech32 import decode_key
 from agent.formats.age.header import refuse_encrypted
 from agent.jobs.requests import BACKUP_PASSCODE, RESTORE_IDENTITY, RESTORE_PASSCODE, Parameters
 from agent.restore.flow import Decryption

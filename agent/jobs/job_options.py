@@ -9,7 +9,7 @@ import structlog
 from agent.base.errors import JobError
 from agent.base.job import STOPPED, Job
 from agent.base.roots import Root
-from agent.formats.zip.survey import ArchiveLimits
+from agent.formats.survey import ArchiveLimits
 from agent.formats.zip.writer import ArchiveOptions
 from agent.hooks import Hook, run_hook
 from agent.restore import RestoreOptions

@@ -1,16 +1,14 @@
 """What of an archive is restored, and where on the device it belongs."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import BinaryIO
 
 from agent.base.errors import NotInArchive
 from agent.base.roots import Root
+from agent.formats.base import Item, Kind, SavedTree
+from agent.formats.manifest import Manifest
 from agent.formats.names import bad_entry, is_private
-from agent.formats.zip.entry import ArchiveEntry
-from agent.formats.zip.metadata import Kind
-from agent.formats.zip.reader import ArchiveReader
-from agent.formats.zip.survey import ArchiveLimits
+from agent.formats.survey import ArchiveLimits, take_survey
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +33,7 @@ class Choice:
                 f"nothing restored: the archive holds data sets ({found}): name some in 'restore.dataTypes'"
             )
 
-    def roots_in(self, archive: ArchiveReader) -> tuple[Root, ...]:
+    def roots_in(self, tree: SavedTree) -> tuple[Root, ...]:
         """The roots of which the archive holds something; what it does not hold at all, stays as it is.
 
         Raises `NotInArchive` when something that was asked for is not there, and ArchiveError for a name
@@ -45,12 +43,12 @@ class Choice:
             return self.roots
         missing, waiting = dict(self.wanted), set(self.roots)
         sets = {root.prefix.partition("/")[0] for root in self.data_sets}
-        for entry in archive.entries():
-            _strike_out(missing, entry.name)
-            waiting -= {root for root in waiting if _is_in(root, entry.name)}
-            if entry.name.partition("/")[0] in sets and not self._belongs(entry):
+        for item in tree.items():
+            _strike_out(missing, item.name)
+            waiting -= {root for root in waiting if _is_in(root, item.name)}
+            if item.name.partition("/")[0] in sets and not self._belongs(item):
                 raise bad_entry(
-                    entry.name,
+                    item.name,
                     "is in none of the data set's paths on this device: choose others with 'restore.paths'",
                 )
         if missing:
@@ -60,28 +58,27 @@ class Choice:
             raise NotInArchive("nothing restored: the archive holds nothing of what was chosen")
         return tuple(root for root in self.roots if root not in waiting)
 
-    def parts(self, file: BinaryIO, limits: ArchiveLimits) -> dict[int, ArchiveReader]:
+    def parts(self, tree: SavedTree, limits: ArchiveLimits) -> dict[int, SavedTree]:
         """What of an archive belongs to each of the roots, by their numbers, where it holds something of it.
 
-        Raises as `roots_in`, and as `survey` when all together is more than `limits` allow.
+        Raises as `roots_in`, and as `take_survey` when all together is more than `limits` allow.
         """
-        archive = ArchiveReader(file)
-        held = self.roots_in(archive)
+        held = self.roots_in(tree)
         if len(held) > 1:
-            archive.survey(limits)
+            take_survey(tree.items(), limits)
         return {
-            number: archive if root == Root("", root.directory) else RootReader(file, root)
+            number: tree if root == Root("", root.directory) else RootTree(tree, root)
             for number, root in enumerate(self.roots)
             if root in held
         }
 
-    def _belongs(self, entry: ArchiveEntry) -> bool:
-        on_the_way = f"{entry.name}/"
+    def _belongs(self, item: Item) -> bool:
+        on_the_way = f"{item.name}/"
         for root in self.data_sets:
-            name = root.relative(entry.name)
-            if name is not None and (root.holds(name) or (entry.kind is Kind.DIR and root.leads_to(name))):
+            name = root.relative(item.name)
+            if name is not None and (root.holds(name) or (item.kind is Kind.DIR and root.leads_to(name))):
                 return True
-            if entry.kind is Kind.DIR and root.prefix.startswith(on_the_way):
+            if item.kind is Kind.DIR and root.prefix.startswith(on_the_way):
                 return True
         return False
 
@@ -99,25 +96,39 @@ def _strike_out(missing: dict[str, str], name: str) -> None:
         name = name.rpartition("/")[0]
 
 
-class RootReader(ArchiveReader):
+class RootTree:
     """What of an archive belongs to one root, with names that are relative to its directory."""
 
-    def __init__(self, file: BinaryIO, root: Root) -> None:
-        super().__init__(file)
-        self._root = root
+    def __init__(self, tree: SavedTree, root: Root) -> None:
+        self._tree, self._root = tree, root
 
-    def entries(self) -> Iterator[ArchiveEntry]:
+    def manifest(self) -> Manifest | None:
+        return self._tree.manifest()
+
+    def items(self) -> Iterator[Item]:
         """As of the whole archive. Raises ArchiveError, too, for a file where the root's directory is."""
-        for entry in super().entries():
-            name = self._root.relative(entry.name)
+        for item in self._tree.items():
+            name = self._root.relative(item.name)
             if name and self._root.holds(name):
-                if is_private(name, directory=entry.kind is Kind.DIR):
-                    raise bad_entry(entry.name, "begins like the agent's own directories")
-                yield entry._replace(name=name, hard_link_to=self._first(entry))
-            elif name == "" and entry.kind is not Kind.DIR:
-                raise bad_entry(entry.name, "is a file, and the device has a directory there")
+                if is_private(name, directory=item.kind is Kind.DIR):
+                    raise bad_entry(item.name, "begins like the agent's own directories")
+                yield item._replace(name=name, hard_link_to=self._first(item))
+            elif name == "" and item.kind is not Kind.DIR:
+                raise bad_entry(item.name, "is a file, and the device has a directory there")
 
-    def _first(self, entry: ArchiveEntry) -> str | None:
+    def read(self, item: Item, write: Callable[[bytes], object]) -> None:
+        self._tree.read(item, write)
+
+    def contents(self, items: Sequence[Item]) -> Iterator[bytes]:
+        return self._tree.contents(items)
+
+    def span_bytes(self, first: Item, last: Item) -> int:
+        return self._tree.span_bytes(first, last)
+
+    def checksum(self, item: Item) -> str:
+        return self._tree.checksum(item)
+
+    def _first(self, item: Item) -> str | None:
         """The earlier name of the same file, when that is restored, too."""
-        name = None if entry.hard_link_to is None else self._root.relative(entry.hard_link_to)
+        name = None if item.hard_link_to is None else self._root.relative(item.hard_link_to)
         return name if name and self._root.holds(name) else None

@@ -16,9 +16,8 @@ from typing import NamedTuple
 
 from agent.base.errors import ArchiveError, disk_errors
 from agent.base.text import readable
+from agent.formats.base import Item, SavedTree
 from agent.formats.names import bad_entry
-from agent.formats.zip.entry import ArchiveEntry
-from agent.formats.zip.reader import ArchiveReader
 from agent.restore.directories import Tree
 from agent.restore.disk import syncs_tell_errors
 from agent.restore.metadata import Meta, set_meta
@@ -39,7 +38,7 @@ _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 class Wanted(NamedTuple):
     """A file that is to be made."""
 
-    entry: ArchiveEntry
+    item: Item
     meta: Meta
 
 
@@ -58,11 +57,11 @@ class FileMaker:
     """Makes files, whose directories are there, on a few threads: in no certain order."""
 
     def __init__(
-        self, reader: ArchiveReader, new_fd: int, token: CancelToken, passed: Callable[[int], None]
+        self, tree: SavedTree, new_fd: int, token: CancelToken, passed: Callable[[int], None]
     ) -> None:
         """`new_fd`, the top, stays open until `close`. `passed` is called, by any thread, with the size of
         what is about to be written; it may raise."""
-        self._reader, self._token, self._passed = reader, token, passed
+        self._saved, self._token, self._passed = tree, token, passed
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="unpack")
         self._trees = [Tree(new_fd) for _ in range(_THREADS)]
         self._tree = Tree(new_fd)
@@ -76,8 +75,8 @@ class FileMaker:
 
     def add(self, wanted: Wanted) -> None:
         """Raises what a file that was added before ran into: ArchiveError, NoSpace, IoError, Cancelled."""
-        directory = wanted.entry.name.rpartition("/")[0]
-        if self._batch and self._is_full(wanted.entry, directory):
+        directory = wanted.item.name.rpartition("/")[0]
+        if self._batch and self._is_full(wanted.item, directory):
             self._send()
         self._batch.append(wanted)
         self._directory = directory
@@ -95,18 +94,18 @@ class FileMaker:
         for tree in (self._tree, *self._trees):
             tree.close()
 
-    def _is_full(self, entry: ArchiveEntry, directory: str) -> bool:
+    def _is_full(self, item: Item, directory: str) -> bool:
         files = len(self._batch)
         return (
             files >= _BATCH_MOST_FILES
             or (files >= _BATCH_FILES and directory != self._directory)
-            or not (_is_small(entry) and _is_small(self._batch[0].entry))
-            or entry.offset + entry.compressed_size - self._batch[0].entry.offset > _BATCH_BYTES
+            or not (_is_small(item) and _is_small(self._batch[0].item))
+            or self._saved.span_bytes(self._batch[0].item, item) > _BATCH_BYTES
         )
 
     def _send(self) -> None:
         batch, self._batch = self._batch, []
-        if not self._fsync_each and sum(each.entry.size for each in batch) < _LITTLE_BYTES * len(batch):
+        if not self._fsync_each and sum(each.item.size for each in batch) < _LITTLE_BYTES * len(batch):
             self._make_little(batch)
             return
         while len(self._running) >= _MOST_BATCHES:
@@ -122,27 +121,27 @@ class FileMaker:
         self._make_small(self._tree, batch, contents)
 
     def _inflated(self, batch: list[Wanted]) -> list[bytes]:
-        return list(self._reader.contents([wanted.entry for wanted in batch])) if batch else []
+        return list(self._saved.contents([wanted.item for wanted in batch])) if batch else []
 
     def _make_all(self, batch: list[Wanted]) -> None:
         tree = self._trees.pop()  # the pool has as many threads
         try:
-            if _is_small(batch[0].entry):
-                self._make_small(tree, batch, self._reader.contents([wanted.entry for wanted in batch]))
+            if _is_small(batch[0].item):
+                self._make_small(tree, batch, self._saved.contents([wanted.item for wanted in batch]))
             else:
                 self._make(tree, batch[0])
         finally:
             self._trees.append(tree)
 
     def _make_small(self, tree: Tree, batch: list[Wanted], contents: Iterable[bytes]) -> None:
-        self._passed(sum(wanted.entry.size for wanted in batch))
+        self._passed(sum(wanted.item.size for wanted in batch))
         for wanted, content in zip(batch, contents, strict=True):
             self._token.check()
             self._make(tree, wanted, content)
 
     def _make(self, tree: Tree, wanted: Wanted, content: bytes | None = None) -> None:
         """Without `content`, it comes from the archive piece by piece."""
-        name = wanted.entry.name
+        name = wanted.item.name
         try:
             fd_of_directory, last_name = tree.parent(name)
             fd = os.open(last_name, _CREATE, 0o600, dir_fd=fd_of_directory)
@@ -159,7 +158,7 @@ class FileMaker:
     def _fill(self, fd: int, wanted: Wanted, content: bytes | None) -> None:
         output, meta = SparseWriter(fd), wanted.meta
         if content is None:
-            self._extract(wanted.entry, output)
+            self._extract(wanted.item, output)
         else:
             output.write(content)
         output.finish()
@@ -169,13 +168,13 @@ class FileMaker:
         if self._fsync_each:
             os.fsync(fd)
 
-    def _extract(self, entry: ArchiveEntry, output: SparseWriter) -> None:
+    def _extract(self, item: Item, output: SparseWriter) -> None:
         def write(piece: bytes) -> None:
             self._passed(len(piece))
             output.write(piece)
 
-        self._reader.extract(entry, write)
+        self._saved.read(item, write)
 
 
-def _is_small(entry: ArchiveEntry) -> bool:
-    return entry.size <= _SMALL_BYTES and entry.compressed_size <= _SMALL_BYTES
+def _is_small(item: Item) -> bool:
+    return item.size <= _SMALL_BYTES and item.packed_size <= _SMALL_BYTES

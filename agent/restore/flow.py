@@ -12,7 +12,8 @@ from typing import BinaryIO
 from agent.base.errors import ForeignArchive
 from agent.base.text import readable
 from agent.formats.age.header import refuse_encrypted
-from agent.formats.zip.manifest import Manifest
+from agent.formats.base import SavedTree
+from agent.formats.manifest import Manifest
 from agent.formats.zip.reader import ArchiveReader
 from agent.restore.choice import Choice
 from agent.restore.difference import NAMED
@@ -74,11 +75,12 @@ def _fetched(order: RestoreOrder, context: Context) -> Iterator[tuple[Stored, Ma
         context.phase("unpacking")
         with order.download.open("rb") as file:
             plain = order.decrypt(file)
-            manifest = ArchiveReader(plain).manifest()
+            tree = ArchiveReader(plain)
+            manifest = tree.manifest()
             _check_origin(manifest, order.device)
             if manifest and not order.deliver:
                 order.choice.check_sources(source.prefix for source in manifest.sources)
-            yield stored, manifest, order.choice.parts(plain, order.into.options.limits)
+            yield stored, manifest, order.choice.parts(tree, order.into.options.limits)
     finally:
         with suppress(OSError):  # what a failing disk keeps, the next start removes
             order.download.unlink()
@@ -93,12 +95,12 @@ def _check_origin(manifest: Manifest | None, device: str | None) -> None:
         )
 
 
-def _delivered(archive: ArchiveReader, order: RestoreOrder, deliver: RunHook, context: Context) -> Amount:
+def _delivered(tree: SavedTree, order: RestoreOrder, deliver: RunHook, context: Context) -> Amount:
     into = order.into
     with work_directory(into.directory):
         work = restore_work(into, context)
         try:
-            survey = work.unpack(archive)
+            survey = work.unpack(tree)
             context.phase("delivering")
             deliver(work.unpacked, context.token)
         finally:

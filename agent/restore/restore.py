@@ -9,9 +9,9 @@ from pathlib import Path
 from agent.base.errors import IoError, NoSpace, NotTakenBack, disk_errors
 from agent.base.roots import Root
 from agent.base.text import readable
+from agent.formats.base import SavedTree
 from agent.formats.names import PRIVATE_PREFIX
-from agent.formats.zip.reader import ArchiveReader
-from agent.formats.zip.survey import ArchiveLimits, Survey
+from agent.formats.survey import ArchiveLimits, Survey, take_survey
 from agent.restore.commit import commit, take_back
 from agent.restore.compare import Comparison
 from agent.restore.difference import Difference, Differences
@@ -83,14 +83,14 @@ class Restore:
         """Where `unpack` puts the tree: for a command that does the rest itself."""
         return self._target / f"{PRIVATE_PREFIX}{self._job_id}" / NEW
 
-    def unpack(self, reader: ArchiveReader) -> Survey:
+    def unpack(self, tree: SavedTree) -> Survey:
         """Unpack into the working directory; the target itself does not change.
 
         Raises ArchiveError for a damaged, hostile or too large archive, NoSpace before the first byte
         when it would not fit beside the reserve (or later, when the disk fills up all the same), IoError
         when a mount point is in the way or the disk fails, and Cancelled.
         """
-        survey = reader.survey(self._options.limits)
+        survey = take_survey(tree.items(), self._options.limits)
         self._expected(survey.size_bytes)
         self._token.check()
         with disk_errors(f"cannot restore into '{readable(str(self._target))}'"):
@@ -106,7 +106,7 @@ class Restore:
             progress=self._progress,
         )
         try:
-            unpacker.run(reader)
+            unpacker.run(tree)
         except OSError:
             with disk_errors(f"cannot unpack '{readable(unpacker.current)}'"):
                 raise

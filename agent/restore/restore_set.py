@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from agent.base.errors import IoError, JobError, disk_errors
 from agent.base.text import readable
-from agent.formats.zip.reader import ArchiveReader
+from agent.formats.base import SavedTree
 from agent.restore.difference import Difference
 from agent.restore.mounts import where_mounted
 from agent.restore.recovering import Recovery, committed, recover
@@ -42,9 +42,9 @@ class Together:
     def _all(self) -> list[Restore]:
         return [self._first, *self._others]
 
-    def unpack(self, readers: Sequence[ArchiveReader]) -> tuple[int, int]:
+    def unpack(self, trees: Sequence[SavedTree]) -> tuple[int, int]:
         """Unpack each part of the archive where it belongs; how many files, and bytes of content."""
-        surveys = [part.unpack(reader) for part, reader in zip(self._all, readers, strict=True)]
+        surveys = [part.unpack(tree) for part, tree in zip(self._all, trees, strict=True)]
         return sum(survey.files for survey in surveys), sum(survey.size_bytes for survey in surveys)
 
     def difference(self) -> Difference:

@@ -8,14 +8,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from agent.base.job import ON_TRIAL, STOPPED, WORKING
-from agent.formats.zip.reader import ArchiveReader
+from agent.formats.base import SavedTree
 from agent.restore import Difference, Together, left_text, make_target, read_left
 from agent.restore.commit_confirmed import TrialNote
 from agent.restore.committing import commit, settle, take_away
 from agent.restore.restore_target import Amount, Into, restore_work
 from agent.transfer.context import Context
 
-Parts = Mapping[int, ArchiveReader]
+Parts = Mapping[int, SavedTree]
 """What an archive holds of the roots, by their numbers."""
 
 

@@ -7,10 +7,8 @@ from contextlib import ExitStack
 from tempfile import TemporaryFile
 from threading import Lock
 
+from agent.formats.base import Item, Kind, SavedTree
 from agent.formats.names import bad_entry
-from agent.formats.zip.entry import ArchiveEntry
-from agent.formats.zip.metadata import Kind
-from agent.formats.zip.reader import ArchiveReader
 from agent.restore.directories import Tree, mark, open_directory
 from agent.restore.disk import NO_HARD_LINK, by_descriptor
 from agent.restore.files import FileMaker, Wanted, misplaced
@@ -52,7 +50,7 @@ class Unpacker:
         self.current = ""
         """The name that is being worked on, for messages."""
 
-    def run(self, reader: ArchiveReader) -> None:
+    def run(self, tree: SavedTree) -> None:
         """Unpack everything. Raises OSError, ArchiveError, IoError (a mount point) and Cancelled."""
         with ExitStack() as closing:
             new_fd = open_directory(NEW, self._work_fd)
@@ -63,12 +61,12 @@ class Unpacker:
             self._directories = PendingDirectories(
                 closing.enter_context(TemporaryFile(dir=by_descriptor(self._work_fd)))
             )
-            self._files = FileMaker(reader, new_fd, self._token, self._passed)
+            self._files = FileMaker(tree, new_fd, self._token, self._passed)
             closing.callback(self._files.close)  # before the others, whatever the end is
-            for entry in reader.entries():
+            for item in tree.items():
                 self._token.check()
-                self.current = entry.name
-                self._unpack(reader, entry, new)
+                self.current = item.name
+                self._unpack(tree, item, new)
             self._files.drain()
             for path, meta in self._directories.finish():
                 self._token.check()
@@ -76,22 +74,22 @@ class Unpacker:
                 fd = new.directory(path)
                 set_meta(fd, meta or self._filled(path, stat.S_IFDIR, Meta(None, -1, -1, None, {})))
 
-    def _unpack(self, reader: ArchiveReader, entry: ArchiveEntry, new: Tree) -> None:
+    def _unpack(self, tree: SavedTree, item: Item, new: Tree) -> None:
         if self._mounts:
-            refuse_mounts(entry.name, entry.kind is not Kind.DIR, self._mounts)
+            refuse_mounts(item.name, item.kind is not Kind.DIR, self._mounts)
         try:
-            if entry.kind is Kind.DIR:
-                self._directory(entry, new)
-            elif entry.kind is Kind.LINK:
-                self._link(reader, entry, new)
-            elif entry.hard_link_to is None or not self._hard_link(entry, entry.hard_link_to, new):
-                self._file(entry, new)
+            if item.kind is Kind.DIR:
+                self._directory(item, new)
+            elif item.kind is Kind.LINK:
+                self._link(tree, item, new)
+            elif item.hard_link_to is None or not self._hard_link(item, item.hard_link_to, new):
+                self._file(item, new)
         except (FileExistsError, NotADirectoryError) as error:
-            raise misplaced(entry.name, error) from error
+            raise misplaced(item.name, error) from error
 
-    def _directory(self, entry: ArchiveEntry, new: Tree) -> None:
-        new.directory(entry.name, self._imply)
-        self._directories.remember(entry.name, self._meta(entry, stat.S_IFDIR))
+    def _directory(self, item: Item, new: Tree) -> None:
+        new.directory(item.name, self._imply)
+        self._directories.remember(item.name, self._meta(item, stat.S_IFDIR))
 
     def _imply(self, path: str) -> None:
         """One entry of 65,535 bytes can imply 32,767 directories, whose paths make half a gigabyte: so such
@@ -101,24 +99,24 @@ class Unpacker:
             raise bad_entry(path, "needs more directories than the limit of entries allows")
         self._directories.imply(path)
 
-    def _file(self, entry: ArchiveEntry, new: Tree) -> None:
-        new.parent(entry.name, self._imply)
-        self._files.add(Wanted(entry, self._meta(entry, stat.S_IFREG)))
+    def _file(self, item: Item, new: Tree) -> None:
+        new.parent(item.name, self._imply)
+        self._files.add(Wanted(item, self._meta(item, stat.S_IFREG)))
 
-    def _link(self, reader: ArchiveReader, entry: ArchiveEntry, new: Tree) -> None:
+    def _link(self, tree: SavedTree, item: Item, new: Tree) -> None:
         parts: list[bytes] = []
-        reader.extract(entry, parts.append)
+        tree.read(item, parts.append)
         points_to = b"".join(parts)
         if b"\0" in points_to:
-            raise bad_entry(entry.name, "is a link to a name with a NUL byte in it")
-        directory_fd, name = new.parent(entry.name, self._imply)
+            raise bad_entry(item.name, "is a link to a name with a NUL byte in it")
+        directory_fd, name = new.parent(item.name, self._imply)
         os.symlink(os.fsdecode(points_to), name, dir_fd=directory_fd)
-        set_link_meta(name, directory_fd, self._meta(entry, stat.S_IFLNK))
+        set_link_meta(name, directory_fd, self._meta(item, stat.S_IFLNK))
 
-    def _hard_link(self, entry: ArchiveEntry, source: str, new: Tree) -> bool:
+    def _hard_link(self, item: Item, source: str, new: Tree) -> bool:
         """Make another name of an earlier file; False when that cannot be: the entry has the content too."""
         self._files.drain()  # the earlier file may be among them
-        directory_fd, name = new.parent(entry.name, self._imply)
+        directory_fd, name = new.parent(item.name, self._imply)
         status = self._sources.stat(source)
         if status is None or not stat.S_ISREG(status.st_mode):
             return False
@@ -129,7 +127,7 @@ class Unpacker:
             if error.errno not in NO_HARD_LINK:
                 raise
             return False
-        self._passed(entry.size)
+        self._passed(item.size)
         return True
 
     def _passed(self, size_bytes: int) -> None:
@@ -138,13 +136,13 @@ class Unpacker:
             self._bytes_done += size_bytes
             self._progress(self._bytes_done)
 
-    def _meta(self, entry: ArchiveEntry, kind: int) -> Meta:
-        uid, gid = entry.uid, entry.gid
+    def _meta(self, item: Item, kind: int) -> Meta:
+        uid, gid = item.uid, item.gid
         if not self._owner or uid is None or gid is None:
             uid = gid = -1
-        mode = None if entry.mode is None else entry.mode & self._mode_bits
-        xattrs = allowed_xattrs(entry.xattrs, self._special_bits)
-        return self._filled(entry.name, kind, Meta(mode, uid, gid, entry.mtime_ns, xattrs))
+        mode = None if item.mode is None else item.mode & self._mode_bits
+        xattrs = allowed_xattrs(item.xattrs, self._special_bits)
+        return self._filled(item.name, kind, Meta(mode, uid, gid, item.mtime_ns, xattrs))
 
     def _filled(self, path: str, kind: int, meta: Meta) -> Meta:
         """What the archive does not say is as in the file that will be replaced, else as is usual."""

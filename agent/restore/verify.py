@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from agent.base.errors import ArchiveError, Encrypted, EncryptionBroken, JobError, ManifestBroken, disk_errors
+from agent.formats.survey import ArchiveLimits, Survey, take_survey
 from agent.formats.zip.reader import ArchiveReader
-from agent.formats.zip.survey import ArchiveLimits, Survey
 from agent.restore.flow import Decryption
 from agent.transfer.context import Context
 from agent.transfer.get import Fetch, fetch
@@ -83,7 +83,7 @@ def _read_whole(file: BinaryIO, limits: ArchiveLimits, context: Context) -> Surv
     """
     archive = ArchiveReader(file)
     archive.manifest()
-    survey = archive.survey(limits)
+    survey = take_survey(archive.items(), limits)
     context.expect(survey.size_bytes)
     done = 0
 
@@ -93,7 +93,7 @@ def _read_whole(file: BinaryIO, limits: ArchiveLimits, context: Context) -> Surv
         done += len(piece)
         context.progress(done)
 
-    for entry in archive.entries():
+    for item in archive.items():
         context.token.check()
-        archive.extract(entry, count)
+        archive.read(item, count)
     return survey

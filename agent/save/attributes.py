@@ -4,7 +4,8 @@ import os
 from collections.abc import Mapping
 from types import MappingProxyType
 
-_RECORD_ROOM_BYTES = 65_535 - 200  # for names and attributes: APPNOTE 4.4.10, less header and small fields
+from agent.formats.base import MAX_ATTRIBUTES_BYTES
+
 _NONE: Mapping[str, bytes] = MappingProxyType({})
 
 
@@ -26,4 +27,4 @@ def extended_attributes(fd: int, *names_of_entry: str | None) -> Mapping[str, by
         except OSError:
             continue  # removed meanwhile, or (trusted.*) not for us to see
         size_bytes += len(os.fsencode(name)) + len(found[name]) + 4
-    return found if size_bytes <= _RECORD_ROOM_BYTES else None
+    return found if size_bytes <= MAX_ATTRIBUTES_BYTES else None

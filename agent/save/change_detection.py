@@ -9,7 +9,8 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from agent.formats.walk_report import Entry, Report
+from agent.formats.base import Entry
+from agent.formats.walk_report import Report
 from providers.api import Looking, Storage
 from providers.errors import StorageError
 

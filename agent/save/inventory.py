@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from agent.formats.base import FILE
 from agent.formats.walk_report import Report
-from agent.formats.zip.metadata import FILE
 from agent.save.walk import Part, walk
 from providers.api import Limits, Target
 from providers.errors import StorageError

@@ -10,14 +10,18 @@ import shutil
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from agent.base.durable import sync_directory
 from agent.base.errors import NoSpace, SourceChanged, disk_errors
-from agent.formats.zip.manifest import Origin
+from agent.formats.base import Entry
+from agent.formats.manifest import Origin
+from agent.formats.walk_report import Report
+from agent.formats.zip.manifest_block import manifest_block
 from agent.formats.zip.writer import ArchiveOptions, write_archive
 from agent.save.change_detection import Kept, Looker, is_still_there
-from agent.save.walk import Entry, Part, Report, walk
+from agent.save.walk import Part, walk
 from agent.transfer.context import Context, Destination, RunHook
 from agent.transfer.put import distrusting, put
 from agent.transfer.streams import (
@@ -137,7 +141,7 @@ def work_directory(path: Path) -> Iterator[None]:
 
 def _archived(order: BackupOrder, context: Context) -> BackupResult:
     report, check = Report(context.left_out), context.token.check
-    manifest = order.origin.block if order.origin else None
+    manifest = partial(manifest_block, order.origin) if order.origin else None
     context.phase("archiving")
     with (
         closing(_entries(order, report, check)) as entries,

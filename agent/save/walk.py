@@ -13,15 +13,10 @@ from pathlib import Path
 
 from agent.base.patterns import Excluded
 from agent.base.roots import Root
+from agent.formats.base import DIR, FILE, LINK, MAX_NAME_BYTES, Entry
 from agent.formats.names import PRIVATE_PREFIX
-from agent.formats.walk_report import WITHHELD, Entry, Report, reason_of
-from agent.formats.zip.metadata import DIR, FILE, LINK, Kind
+from agent.formats.walk_report import WITHHELD, Report, reason_of
 from agent.save.attributes import extended_attributes
-
-__all__ = ["Entry", "Kind", "Report", "walk"]
-
-MAX_NAME_BYTES = 0x7000
-"""The longest name that is archived, so that there is room for it twice (a hard link) in one record."""
 
 _OPEN_LEVELS = 32  # directories that are kept open on the way down; deeper ones are reopened on the way up
 _LINKED_FILES = 65_536  # inodes with several names that are remembered; later ones become single files

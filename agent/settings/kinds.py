@@ -12,11 +12,11 @@ from urllib.parse import urlsplit
 from pydantic import BeforeValidator, Field, SecretStr
 from pydantic.fields import FieldInfo
 
+from agent.base.bech32 import decode_key
 from agent.base.durations import format_duration, parse_duration
 from agent.base.operations import Face, offered
 from agent.base.patterns import MAX_ASTERISKS, MAX_PATTERNS, check_patterns
 from agent.base.times import parse_rfc3339
-from agent.formats.age.bech32 import decode_key
 from providers.allow import EVERYTHING, HostPattern, host_pattern
 
 PLAIN_PORT, TLS_PORT = 1883, 8883

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from agent.base.errors import JobError
+from agent.formats.survey import ArchiveLimits
 from agent.formats.zip import records
 from agent.formats.zip.metadata import own_extra
-from agent.formats.zip.reader import ArchiveLimits
 from agent.formats.zip.records import Member
 from agent.restore import RestoreOptions
 from tests.support.archives import Crafted, deflated

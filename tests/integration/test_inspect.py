@@ -15,7 +15,7 @@ import pytest
 from agent.base.job import archive_name
 from agent.formats.age.keys import Passcode
 from agent.formats.age.payload import encrypted
-from agent.formats.zip.manifest import FORMAT
+from agent.formats.manifest import FORMAT
 from agent.jobs.admission import device_tag
 from tests.support.agent_process import PROGRAM
 from tests.support.archives import archive_of

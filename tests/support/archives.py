@@ -10,11 +10,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from agent.base.roots import Root
+from agent.formats.base import Entry, Item, Kind
+from agent.formats.survey import ArchiveLimits, take_survey
+from agent.formats.walk_report import Report
 from agent.formats.zip import records
-from agent.formats.zip.reader import ArchiveEntry, ArchiveLimits, ArchiveReader
+from agent.formats.zip.reader import ArchiveReader
 from agent.formats.zip.records import Member
 from agent.formats.zip.writer import ArchiveOptions, write_archive
-from agent.save.walk import Entry, Kind, Part, Report, walk
+from agent.save.walk import Part, walk
 
 WIDE = ArchiveLimits(max_files=10**6, max_bytes=10**12, max_ratio=2000)
 
@@ -79,20 +82,20 @@ def _thing(path: str) -> Thing:
 def things_archived(data: bytes) -> dict[str, Thing]:
     """What is in an archive, every content inflated and checked."""
     reader = ArchiveReader(io.BytesIO(data))
-    reader.survey(WIDE)
+    take_survey(reader.items(), WIDE)
     return {
         entry.name: Thing(
             entry.kind, entry.mode, entry.mtime_ns, content_of(reader, entry), dict(entry.xattrs)
         )
-        for entry in reader.entries()
+        for entry in reader.items()
     }
 
 
-def content_of(reader: ArchiveReader, entry: ArchiveEntry) -> bytes:
+def content_of(reader: ArchiveReader, entry: Item) -> bytes:
     if entry.kind is Kind.DIR:
         return b""
     parts: list[bytes] = []
-    reader.extract(entry, parts.append)
+    reader.read(entry, parts.append)
     return b"".join(parts)
 
 

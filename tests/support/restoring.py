@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from agent.formats.survey import ArchiveLimits
 from agent.formats.zip.reader import ArchiveReader
-from agent.formats.zip.survey import ArchiveLimits
 from agent.restore import Restore, RestoreOptions
 from agent.transfer.cancel import CancelToken
 from tests.support.trees import Found, snapshot

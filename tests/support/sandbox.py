@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from agent.base.errors import JobError
-from agent.formats.zip.reader import ArchiveLimits
+from agent.formats.survey import ArchiveLimits
 from agent.restore import RestoreOptions
 from tests.support.archives import open_descriptors
 from tests.support.restoring import restored

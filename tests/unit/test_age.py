@@ -7,8 +7,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from agent.base import bech32
 from agent.base.errors import EncryptionBroken, JobError, NotEncrypted, WorkFactorTooHigh, WrongKey
-from agent.formats.age import bech32
 from agent.formats.age.header import (
     MAX_HEADER_BYTES,
     VERSION_LINE,

@@ -15,10 +15,11 @@ from pathlib import Path
 import pytest
 
 from agent.base.errors import ArchiveError
+from agent.formats.base import Item, Kind
+from agent.formats.survey import ArchiveLimits, take_survey
 from agent.formats.zip.metadata import own_extra
-from agent.formats.zip.reader import ArchiveEntry, ArchiveLimits, ArchiveReader
+from agent.formats.zip.reader import ArchiveReader
 from agent.formats.zip.records import end_of_archive
-from agent.save.walk import Kind
 from tests.support.archives import WIDE, Crafted, content_of, crafted, deflated, things_archived, things_in
 from tests.support.require import require
 
@@ -27,8 +28,8 @@ LINK = stat.S_IFLNK | 0o777
 FROM_DOS = 0
 
 
-def listed(data: bytes) -> list[ArchiveEntry]:
-    return list(ArchiveReader(io.BytesIO(data)).entries())
+def listed(data: bytes) -> list[Item]:
+    return list(ArchiveReader(io.BytesIO(data)).items())
 
 
 def refusal(data: bytes) -> str:
@@ -63,7 +64,7 @@ def test_python_archives_are_read() -> None:
         archive.comment = b"PK\x05\x06 is in here too"
     reader = ArchiveReader(io.BytesIO(buffer.getvalue()))
     assert reader.comment == b"PK\x05\x06 is in here too"
-    file, directory = reader.entries()
+    file, directory = reader.items()
     assert (file.name, file.mode, content_of(reader, file)) == ("dir/file", 0o600, b"text " * 1000)
     assert (directory.name, directory.kind) == ("empty", Kind.DIR)
 
@@ -242,21 +243,23 @@ def test_limits_are_kept(limits: ArchiveLimits, why: str) -> None:
     )
     reader = ArchiveReader(io.BytesIO(data))
     with pytest.raises(ArchiveError, match=why):
-        reader.survey(limits)
-    assert reader.survey(WIDE).size_bytes == size_bytes + 7
+        take_survey(reader.items(), limits)
+    assert take_survey(reader.items(), WIDE).size_bytes == size_bytes + 7
 
 
 def test_little_may_be_compressed_a_lot() -> None:
     zeros = bytes(1 << 20)
     data = crafted(Crafted(b"empty.log", zeros, method=8, data=deflated(zeros)))
-    ArchiveReader(io.BytesIO(data)).survey(ArchiveLimits(max_files=9, max_bytes=10**9, max_ratio=10))
+    take_survey(
+        ArchiveReader(io.BytesIO(data)).items(), ArchiveLimits(max_files=9, max_bytes=10**9, max_ratio=10)
+    )
 
 
 def test_a_bomb_is_never_unpacked_beyond_the_size_that_it_announces() -> None:
     data = crafted(Crafted(b"bomb", b"x" * 1000, method=8, data=deflated(bytes(100 << 20)), size_bytes=1000))
     reader, written = ArchiveReader(io.BytesIO(data)), []
     with pytest.raises(ArchiveError, match="size"):
-        reader.extract(next(reader.entries()), lambda piece: written.append(len(piece)))
+        reader.read(next(reader.items()), lambda piece: written.append(len(piece)))
     assert sum(written) <= 1000
 
 
@@ -273,7 +276,7 @@ def test_neighbours_that_are_read_at_once_are_what_each_is_by_itself() -> None:
         )
     )
     reader = ArchiveReader(io.BytesIO(data))
-    entries = list(reader.entries())
+    entries = list(reader.items())
     assert list(reader.contents(entries)) == contents
     assert list(reader.contents(entries[4:5])) == contents[4:5]
     assert [content_of(reader, entry) for entry in entries] == contents
@@ -296,7 +299,7 @@ def test_neighbours_that_are_read_at_once_are_what_each_is_by_itself() -> None:
 def test_damage_is_found_in_what_is_read_at_once(entry: Crafted, reason: str) -> None:
     reader = ArchiveReader(io.BytesIO(crafted(Crafted(b"before"), entry, Crafted(b"later"))))
     with pytest.raises(ArchiveError, match=f"'f'.*{reason}"):
-        list(reader.contents(list(reader.entries())))
+        list(reader.contents(list(reader.items())))
 
 
 def test_what_write_raises_comes_out_unchanged() -> None:
@@ -306,7 +309,7 @@ def test_what_write_raises_comes_out_unchanged() -> None:
         raise OSError(28, "No space left on device")
 
     with pytest.raises(OSError, match="No space"):
-        reader.extract(next(reader.entries()), full)
+        reader.read(next(reader.items()), full)
 
 
 def test_a_very_long_central_directory_is_read_in_blocks() -> None:
@@ -314,7 +317,7 @@ def test_a_very_long_central_directory_is_read_in_blocks() -> None:
     deep, attribute = b"/".join([b"d" * 200] * 100), own_extra(1, None, {"user.x": b"y" * 30_000})
     entries = [Crafted(deep + b"%d" % index, b"", extra=attribute) for index in range(60)]
     data = crafted(*entries)
-    assert [entry.raw_name for entry in listed(data)] == [entry.name for entry in entries]
+    assert [entry.location.raw_name for entry in listed(data)] == [entry.name for entry in entries]
     assert listed(data)[7].xattrs == {"user.x": b"y" * 30_000}
 
 
@@ -322,9 +325,9 @@ def test_a_very_long_central_directory_is_read_in_blocks() -> None:
 def test_entries_are_the_same_each_time_and_the_memory_for_them_is_bounded(files: int) -> None:
     """The second time the entries of a small archive come from memory; those of a large one do not."""
     reader = ArchiveReader(io.BytesIO(crafted(*(Crafted(b"%d" % number, b"") for number in range(files)))))
-    first = list(reader.entries())
+    first = list(reader.items())
     tracemalloc.start()
-    assert list(reader.entries()) == first
+    assert list(reader.items()) == first
     again_bytes = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert len(first) == files
@@ -339,5 +342,5 @@ def test_threads_may_extract_side_by_side(tmp_path: Path) -> None:
     with (tmp_path / "archive.zip").open("rb") as file, ThreadPoolExecutor(4) as pool:
         for source in (file, io.BytesIO(data)):
             reader = ArchiveReader(source)
-            read = pool.map(partial(content_of, reader), reader.entries())
+            read = pool.map(partial(content_of, reader), reader.items())
             assert list(read) == list(contents.values())

@@ -11,9 +11,10 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from agent.base.errors import ArchiveError
+from agent.formats.base import Kind
+from agent.formats.survey import take_survey
 from agent.formats.zip.reader import ArchiveReader
 from agent.formats.zip.writer import ArchiveOptions
-from agent.save.walk import Kind
 from tests.support.archives import (
     WIDE,
     Crafted,
@@ -90,8 +91,8 @@ def _look_at(data: bytes) -> None:
 
 
 def _unpack(reader: ArchiveReader) -> None:
-    reader.survey(WIDE)
-    for entry in reader.entries():
+    take_survey(reader.items(), WIDE)
+    for entry in reader.items():
         assert entry.name
         assert not entry.name.startswith("/")
         assert ".." not in entry.name.split("/")
@@ -136,4 +137,4 @@ def test_a_changed_byte_of_content_never_comes_back(position: int, byte: bytes) 
     data[31 + position : 32 + position] = byte
     reader = ArchiveReader(io.BytesIO(bytes(data)))
     with pytest.raises(ArchiveError, match="checksum"):
-        content_of(reader, next(reader.entries()))
+        content_of(reader, next(reader.items()))

@@ -17,13 +17,16 @@ import pytest
 
 from agent.base.errors import Cancelled
 from agent.base.roots import Root
+from agent.formats.base import Entry, Kind
+from agent.formats.survey import take_survey
+from agent.formats.walk_report import Report
 from agent.formats.zip import records
 from agent.formats.zip.deflate import BLOCK_BYTES
 from agent.formats.zip.effort import LEVELS
 from agent.formats.zip.reader import ArchiveReader
 from agent.formats.zip.records import Member
 from agent.formats.zip.writer import ArchiveOptions
-from agent.save.walk import Entry, Kind, Part, Report, walk
+from agent.save.walk import Part, walk
 from tests.support.archives import (
     WIDE,
     archive_of,
@@ -141,7 +144,7 @@ def test_more_than_65535_entries_need_zip64(tmp_path: Path) -> None:
     status = os.lstat(tmp_path / "link")
     links = (Entry(f"link{index}", Kind.LINK, status, target=b"x") for index in range(65_536))
     data = b"".join(written(links, Report()))
-    assert sum(1 for _ in ArchiveReader(io.BytesIO(data)).entries()) == 65_536
+    assert sum(1 for _ in ArchiveReader(io.BytesIO(data)).items()) == 65_536
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         assert len(archive.namelist()) == 65_536
         assert archive.read("link65535") == b"x"
@@ -182,8 +185,8 @@ def test_sizes_and_offsets_over_4_gib_are_kept_in_zip64_fields(tmp_path: Path) -
         file.write(records.end_of_archive(2, len(directory), begin + 30 + 4 + 3, b""))
     with (tmp_path / "archive.zip").open("rb") as file:
         reader = ArchiveReader(file)
-        first, second = reader.entries()
-        assert (first.size, second.offset) == (5 << 30, begin)
+        first, second = reader.items()
+        assert (first.size, second.location.offset) == (5 << 30, begin)
         assert content_of(reader, second) == b"end"
     with zipfile.ZipFile(tmp_path / "archive.zip") as oracle:
         assert oracle.getinfo("huge").file_size == 5 << 30
@@ -207,7 +210,7 @@ def test_the_kanto_dialect_ends_directories_in_a_backslash(tree: Path) -> None:
 
 def test_hard_links_carry_their_content_and_the_first_name(tree: Path) -> None:
     data, _ = archive_of(tree)
-    links = {entry.name: entry.hard_link_to for entry in ArchiveReader(io.BytesIO(data)).entries()}
+    links = {entry.name: entry.hard_link_to for entry in ArchiveReader(io.BytesIO(data)).items()}
     (second,) = [name for name, first in links.items() if first is not None]
     assert {second, links[second]} == {"run.sh", "run2.sh"}
     assert things_archived(data)[second].content == b"#!/bin/sh\n"
@@ -217,7 +220,7 @@ def test_owner_and_group_are_kept(tree: Path) -> None:
     if os.geteuid() == 0:
         os.chown(tree / "run.sh", 70_000, 4_000_000_000)
     status = (tree / "run.sh").stat()
-    entries = {entry.name: entry for entry in ArchiveReader(io.BytesIO(archive_of(tree)[0])).entries()}
+    entries = {entry.name: entry for entry in ArchiveReader(io.BytesIO(archive_of(tree)[0])).items()}
     assert (entries["run.sh"].uid, entries["run.sh"].gid) == (status.st_uid, status.st_gid)
 
 
@@ -313,7 +316,7 @@ def test_options_that_there_are_not_are_refused(wrong: dict[str, object]) -> Non
 
 def test_what_survey_counts_is_what_the_report_counted(tree: Path) -> None:
     data, report = archive_of(tree)
-    survey = ArchiveReader(io.BytesIO(data)).survey(WIDE)
+    survey = take_survey(ArchiveReader(io.BytesIO(data)).items(), WIDE)
     assert (survey.files, survey.directories, survey.links) == (
         report.files,
         report.directories,

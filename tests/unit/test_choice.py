@@ -10,9 +10,10 @@ import pytest
 
 from agent.base.errors import ArchiveError, NotInArchive
 from agent.base.roots import Root
+from agent.formats.walk_report import Report
 from agent.formats.zip.reader import ArchiveReader
-from agent.restore.choice import Choice, RootReader
-from agent.save.walk import Part, Report, walk
+from agent.restore.choice import Choice, RootTree
+from agent.save.walk import Part, walk
 from tests.support.archives import go_on, written
 from tests.support.trees import Dir, File, Spec, make_tree, write_zip
 
@@ -34,11 +35,11 @@ def archive(tmp_path: Path, spec: Spec) -> Path:
 def names(path: Path, root: Root) -> dict[str, str]:
     """What is restored into the root, with its content."""
     with path.open("rb") as file:
-        reader = RootReader(file, root)
+        reader = RootTree(ArchiveReader(file), root)
         found = {}
-        for entry in reader.entries():
+        for entry in reader.items():
             parts: list[bytes] = []
-            reader.extract(entry, parts.append)
+            reader.read(entry, parts.append)
             found[entry.name] = b"".join(parts).decode()
         return found
 
@@ -116,7 +117,7 @@ def test_a_hard_link_whose_first_name_is_elsewhere_becomes_a_file(tmp_path: Path
     report = Report()
     content = b"".join(written(walk(Part(Root("set/data", tmp_path / "tree")), report, None, go_on), report))
     first = {
-        chosen: [entry.hard_link_to for entry in RootReader(io.BytesIO(content), root).entries()]
+        chosen: [entry.hard_link_to for entry in RootTree(ArchiveReader(io.BytesIO(content)), root).items()]
         for chosen, root in {
             "all": Root("set/data", tmp_path),
             "sub": Root("set/data/sub", tmp_path),

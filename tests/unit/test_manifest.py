@@ -11,6 +11,7 @@ import zlib
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,12 @@ from hypothesis import strategies as st
 from agent.base.errors import ManifestBroken, NewerFormat
 from agent.base.label import Label
 from agent.base.roots import Root
-from agent.formats.zip.manifest import FORMAT, MAX_BYTES, Manifest, Origin, read_manifest
+from agent.formats.manifest import FORMAT, MAX_BYTES, Manifest, Origin
+from agent.formats.walk_report import Report
+from agent.formats.zip.manifest_block import manifest_block, read_manifest
 from agent.formats.zip.reader import ArchiveReader
 from agent.formats.zip.writer import ArchiveOptions, write_archive
-from agent.save.walk import Part, Report, walk
+from agent.save.walk import Part, walk
 from tests.support.archives import archive_of, go_on
 from tests.support.require import require
 
@@ -37,7 +40,7 @@ MAGIC = b"EdgeMnf1"
 def made(root: Path, origin: Origin = ORIGIN, report: Report | None = None) -> bytes:
     report = report or Report()
     entries = walk(Part(Root("", root)), report, None, go_on)
-    return b"".join(write_archive(entries, report, ArchiveOptions(), go_on, origin.block))
+    return b"".join(write_archive(entries, report, ArchiveOptions(), go_on, partial(manifest_block, origin)))
 
 
 def read(archive: bytes) -> Manifest | None:
@@ -101,7 +104,7 @@ def test_the_entries_are_the_same_bytes_with_and_without_it(tree: Path) -> None:
     first = plain.index(b"PK\1\2")
     assert plain[:first] == one[:first] == other[:first]
     assert len(one) == len(other)
-    found = [list(ArchiveReader(io.BytesIO(archive)).entries()) for archive in (plain, one)]
+    found = [list(ArchiveReader(io.BytesIO(archive)).items()) for archive in (plain, one)]
     assert found[0] == found[1]
 
 
@@ -145,9 +148,9 @@ def test_however_much_was_left_out_it_stays_small_and_the_counts_true(tree: Path
         report.leave_out("\u4e2d\x01" * 200 + str(number), "unreadable")
     manifest = read(made(tree, ORIGIN, report))
     assert manifest
-    assert manifest.left_out == 5001
+    assert manifest.skipped == 5001
     assert 50 < len(manifest.unexportable) < 5000
-    assert len(ORIGIN.block(report)) < MAX_BYTES
+    assert len(manifest_block(ORIGIN, report)) < MAX_BYTES
 
 
 def test_whatever_a_device_is_told_fits(tree: Path) -> None:
@@ -156,7 +159,7 @@ def test_whatever_a_device_is_told_fits(tree: Path) -> None:
     )
     label = Label("n" * 64, "\x01" * 1000, LABEL.retention_date)
     origin = Origin("\x01" * 256, "a", START, "\x01" * 256, label, roots)
-    manifest = parsed(origin.block(Report()))
+    manifest = parsed(manifest_block(origin, Report()))
     assert manifest
     assert 0 < len(manifest.sources) < 500
 
@@ -166,6 +169,21 @@ def test_a_later_format_is_refused_even_when_it_looks_different() -> None:
         NewerFormat, match=f"has format {FORMAT + 1}, and this agent knows formats up to {FORMAT}"
     ):
         parsed(block_of(json.dumps({"format": FORMAT + 1, "device": {"id": 1}}).encode()))
+
+
+def test_the_keys_on_the_disk_are_these_whatever_the_fields_are_called() -> None:
+    report = Report(files=1, directories=2, links=3, size_bytes=4, excluded=5)
+    report.leave_out("gone", "vanished")
+    origin = replace(ORIGIN, sources=(Root("a", Path("/a"), frozenset({"b"})),))
+    assert json.loads(origin.manifest(report).to_json()) == {
+        "format": 1, "device": "edge:device", "agent": "edge-backup/1",
+        "created": "2026-11-21T22:28:08.388229Z",
+        "correlationId": "c-1", "name": "before-update", "description": "works\nwell",
+        "retentionDate": "2027-01-01T00:00:00.000000Z",
+        "sources": [{"path": "/a", "prefix": "a", "names": ["b"]}],
+        "counts": {"files": 1, "directories": 2, "links": 3, "bytes": 4, "excluded": 5},
+        "leftOut": 1, "reasons": {"vanished": 1}, "unexportable": [{"name": "gone", "reason": "vanished"}],
+    }  # fmt: skip
 
 
 def test_fields_of_later_agents_are_passed_over() -> None:
@@ -201,7 +219,7 @@ def test_a_length_that_cannot_be_is_refused_before_anything_is_read() -> None:
 
 @given(st.data())
 def test_one_altered_byte_is_found_or_there_is_no_manifest_any_more(data: st.DataObject) -> None:
-    block = ORIGIN.block(Report())
+    block = manifest_block(ORIGIN, Report())
     at = data.draw(st.integers(0, len(block) - 1))
     altered = bytearray(block)
     altered[at] ^= data.draw(st.integers(1, 255))

@@ -18,7 +18,7 @@ import pytest
 from agent.base.errors import ArchiveError, Cancelled, JobError, NoSpace, ProviderBug, SourceChanged
 from agent.base.job import COMMITTED, STOPPED
 from agent.base.roots import Root
-from agent.formats.zip.survey import ArchiveLimits
+from agent.formats.survey import ArchiveLimits
 from agent.formats.zip.writer import ArchiveOptions
 from agent.restore import RestoreOptions, missing
 from agent.restore.choice import Choice

@@ -45,7 +45,7 @@ def test_of_a_large_archive_only_the_end_is_fetched() -> None:
     far = Far(bytes(20 * BLOCK_BYTES) + b"PK\5\6" + bytes(18))
     reader = ArchiveReader(cast(BinaryIO, RangedFile(far.read_range)))
     assert reader.manifest() is None
-    assert list(reader.entries()) == []
+    assert list(reader.items()) == []
     assert far.fetched_bytes <= 3 * BLOCK_BYTES
 
 

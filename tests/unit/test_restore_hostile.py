@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from agent.base.errors import ArchiveError, IoError
-from agent.formats.zip.reader import ArchiveLimits
+from agent.formats.survey import ArchiveLimits
 from agent.restore import RestoreOptions, make_target, missing, recover, remove_made
 from tests.support.archives import Crafted, crafted
 from tests.support.require import possible, require

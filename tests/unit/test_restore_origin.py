@@ -10,10 +10,12 @@ import pytest
 
 from agent import __version__
 from agent.base.roots import Root
-from agent.formats.zip.manifest import FORMAT, Origin, Source
+from agent.formats.manifest import FORMAT, Origin, Source
+from agent.formats.walk_report import Report
+from agent.formats.zip.manifest_block import manifest_block
 from agent.formats.zip.reader import ArchiveReader
 from agent.formats.zip.writer import ArchiveOptions, write_archive
-from agent.save.walk import Part, Report, walk
+from agent.save.walk import Part, walk
 from tests.support.archives import archive_of, go_on
 from tests.support.fakes import DEVICE, Device
 from tests.unit.test_manifest import ORIGIN, block_of
@@ -47,7 +49,7 @@ def with_block(root: Path, block: bytes) -> bytes:
 
 def by(device_id: str, root: Path) -> bytes:
     origin: Origin = replace(ORIGIN, device=device_id)
-    return with_block(root, origin.block(Report()))
+    return with_block(root, manifest_block(origin, Report()))
 
 
 def restored(device: Device, **options: str) -> dict[str, Any]:
@@ -125,7 +127,7 @@ def test_a_preview_says_what_the_archive_does_not_hold(device: Device, root: Pat
     report = Report()
     for number in range(50):
         report.leave_out(f"{number}-" + "\u4e2d" * 190, "unexportable")
-    keep(device, with_block(root, replace(ORIGIN, device=DEVICE).block(report)))
+    keep(device, with_block(root, manifest_block(replace(ORIGIN, device=DEVICE), report)))
     device.command("restore", {"options": WHERE | {"restore.preview": "true"}})
     device.finish()
     ((_, answer),) = device.command("status", request_id="s")

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.base.roots import Root, data_set_roots, merged
-from agent.save.walk import Part, Report, walk
+from agent.formats.walk_report import Report
+from agent.save.walk import Part, walk
 from tests.support.archives import go_on
 
 NAMES = st.lists(st.sampled_from("abc"), min_size=1, max_size=4).map("/".join)

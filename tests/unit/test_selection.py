@@ -14,8 +14,9 @@ import pytest
 from agent.base.errors import Cancelled
 from agent.base.patterns import anchored, excluding
 from agent.base.roots import Root
-from agent.formats.walk_report import MAX_NAMED, WITHHELD
-from agent.save.walk import MAX_NAME_BYTES, Kind, Part, Report, walk
+from agent.formats.base import MAX_NAME_BYTES, Kind
+from agent.formats.walk_report import MAX_NAMED, WITHHELD, Report
+from agent.save.walk import Part, walk
 from tests.support.archives import found_in, go_on, open_descriptors, unprivileged
 from tests.support.require import require
 

@@ -17,8 +17,8 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+from agent.base.bech32 import decode_key
 from agent.base.errors import EncryptionBroken, WorkFactorTooHigh
-from agent.formats.age.bech32 import decode_key
 from agent.formats.age.header import Stanza, decoded_argument, unpadded
 
 FILE_KEY_BYTES = 16

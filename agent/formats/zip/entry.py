@@ -2,13 +2,13 @@
 
 import os
 import stat
-from collections.abc import Mapping
 from typing import NamedTuple
 
 from agent.base.errors import ArchiveError
+from agent.formats.base import Item, Kind
 from agent.formats.names import bad_entry, safe_name
 from agent.formats.zip import records
-from agent.formats.zip.metadata import Extra, Kind, from_dos_time, parse_extra
+from agent.formats.zip.metadata import Extra, from_dos_time, parse_extra
 from agent.formats.zip.records import Central
 
 _MAX_LINK_BYTES = 4095  # Linux: PATH_MAX without its NUL
@@ -16,36 +16,17 @@ _MAX_EXPANSION = 1032  # Deflate cannot shrink more: 258 bytes in two bits
 _UNIX_SYSTEMS = (records.SYSTEM_UNIX, records.SYSTEM_DARWIN)
 
 
-class ArchiveEntry(NamedTuple):
-    """One entry, its name checked. None stands for what the archive does not say.
+class Location(NamedTuple):
+    """Where the content of an item is in the archive, and what its header must say."""
 
-    A tuple, because a frozen dataclass takes five times as long to make.
-    """
-
-    name: str
-    """Safe: relative, separated by slashes, without `.` and `..`, `os.fsdecode`d, no slash at the end."""
-    kind: Kind
-    mode: int | None
-    """Permission bits as archived, with set-uid, set-gid and sticky."""
-    mtime_ns: int | None
-    uid: int | None
-    gid: int | None
-    size: int
-    """Bytes of content; for a link, of its target."""
-    compressed_size: int
-    crc32: int
-    xattrs: Mapping[str, bytes]
-    hard_link_to: str | None
-    """An earlier entry that had the same inode. The content is here all the same."""
-    unix: bool
-    """Made on a system with Unix names and modes."""
     offset: int
     """Where the local header is."""
     method: int
+    crc32: int
     raw_name: bytes
 
 
-def parse_entry(central: Central, raw_name: bytes, extra_fields: bytes) -> ArchiveEntry:
+def parse_entry(central: Central, raw_name: bytes, extra_fields: bytes) -> Item:
     """Put together what a record of the central directory says; `name` is "" for the root itself.
 
     Raises ArchiveError for a name that is not safe, and for what is encrypted, compressed in another way
@@ -60,22 +41,18 @@ def parse_entry(central: Central, raw_name: bytes, extra_fields: bytes) -> Archi
     safe, first = safe_name(raw_name, unix=unix, directory=kind is Kind.DIR), extra.hard_link_to
     if not safe and kind is not Kind.DIR:
         raise _bad(raw_name, "has no usable name: it is the directory to restore to")
-    return ArchiveEntry(
-        name=safe,
-        kind=kind,
-        mode=stat.S_IMODE(mode) if mode else None,
-        mtime_ns=_mtime_ns(central, extra),
-        uid=extra.uid,
-        gid=extra.gid,
-        size=central.size_bytes,
-        compressed_size=central.compressed_bytes,
-        crc32=central.crc,
-        xattrs=extra.xattrs,
-        hard_link_to=safe_name(first, unix=True) if first is not None and kind is Kind.FILE else None,
-        unix=unix,
-        offset=central.offset,
-        method=central.method,
-        raw_name=raw_name,
+    return Item(
+        safe,
+        kind,
+        stat.S_IMODE(mode) if mode else None,
+        _mtime_ns(central, extra),
+        extra.uid,
+        extra.gid,
+        central.size_bytes,
+        central.compressed_bytes,
+        extra.xattrs,
+        safe_name(first, unix=True) if first is not None and kind is Kind.FILE else None,
+        Location(central.offset, central.method, central.crc, raw_name),
     )
 
 

@@ -19,7 +19,6 @@ import struct
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import Enum
 from functools import lru_cache
 
 ZIP64_ID = 0x0001
@@ -45,19 +44,6 @@ _DOS_LAST_S = 4_354_819_198  # 2107-12-31 23:59:58 UTC, the last one
 _NS = 1_000_000_000
 _NO_ID = b"\xff" * 4
 _NO_ID_NUMBER = 0xFFFF_FFFF
-
-
-class Kind(Enum):
-    """What an entry is. Nothing else is archived or restored."""
-
-    FILE = "file"
-    DIR = "directory"
-    LINK = "link"
-
-
-FILE, DIR, LINK = Kind
-"""Bound here for those who ask about each of many files: in Python 3.11, the class looks a member up by
-running Python code."""
 
 
 @lru_cache(maxsize=1024)  # the files of a tree were often written together

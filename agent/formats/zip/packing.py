@@ -3,10 +3,10 @@
 import os
 from collections.abc import Sequence
 
-from agent.formats.walk_report import Entry
+from agent.formats.base import DIR, Entry
 from agent.formats.zip import records
 from agent.formats.zip.deflate import LAST_BLOCK
-from agent.formats.zip.metadata import DIR, common_extra, dos_time, own_extra
+from agent.formats.zip.metadata import common_extra, dos_time, own_extra
 from agent.formats.zip.records import Member
 
 _MEMBER_BYTES = 1 << 10  # what an empty one costs all the same: names, fields, objects

@@ -10,16 +10,14 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import BinaryIO
 
 from agent.base.errors import ArchiveError
+from agent.formats.base import Item
+from agent.formats.manifest import Manifest
 from agent.formats.names import bad_entry
 from agent.formats.zip import records
 from agent.formats.zip.deflate import InflateError, crc32, inflater
-from agent.formats.zip.entry import ArchiveEntry, parse_entry
+from agent.formats.zip.entry import parse_entry
 from agent.formats.zip.listing import central_records, find_end, positional
-from agent.formats.zip.manifest import Manifest, read_manifest
-from agent.formats.zip.metadata import Kind
-from agent.formats.zip.survey import ArchiveLimits, Survey, take_survey
-
-__all__ = ["ArchiveEntry", "ArchiveLimits", "ArchiveReader", "Kind", "Survey"]
+from agent.formats.zip.manifest_block import read_manifest
 
 _CHUNK_BYTES = 1 << 17  # beyond 192 KiB, the allocator asks the kernel for each buffer: a third slower
 _REMEMBERED_BYTES = 8 << 20  # about 12,000 entries with ordinary names
@@ -37,7 +35,7 @@ class ArchiveReader:
         below, OSError comes from reading the file itself.
         """
         self._read_at = positional(file)
-        self._known: list[ArchiveEntry] | None = None
+        self._known: list[Item] | None = None
         self._end, self.comment = find_end(self._read_at, file.seek(0, io.SEEK_END))
 
     def manifest(self) -> Manifest | None:
@@ -47,7 +45,7 @@ class ArchiveReader:
         """
         return read_manifest(self._read_at, self._end.offset)
 
-    def entries(self) -> Iterator[ArchiveEntry]:
+    def items(self) -> Iterator[Item]:
         """Yield the entries in the order of the central directory, which must be that of their data.
 
         May be called again; a small archive is not parsed twice. Keeps one block of 256 KiB in memory, and
@@ -58,79 +56,80 @@ class ArchiveReader:
         if self._known is not None:
             yield from self._known
             return
-        known, known_bytes = list[ArchiveEntry](), 0
+        known, known_bytes = list[Item](), 0
         data_end = 0
         for central, raw_name, extra in central_records(self._read_at, self._end):
-            entry = parse_entry(central, raw_name, extra)
-            if entry.offset < data_end:
-                raise bad_entry(entry.name, "overlaps another or is out of order")
-            data_end = entry.offset + records.LOCAL_BYTES + len(raw_name) + entry.compressed_size
+            item = parse_entry(central, raw_name, extra)
+            if item.location.offset < data_end:
+                raise bad_entry(item.name, "overlaps another or is out of order")
+            data_end = item.location.offset + records.LOCAL_BYTES + len(raw_name) + item.packed_size
             if data_end > self._end.offset:
-                raise _beyond(entry)
-            if entry.name:
+                raise _beyond(item)
+            if item.name:
                 known_bytes += _ENTRY_BYTES + 3 * (len(raw_name) + len(extra))
                 if known_bytes <= _REMEMBERED_BYTES:
-                    known.append(entry)
-                yield entry
+                    known.append(item)
+                yield item
         if known_bytes <= _REMEMBERED_BYTES:
             self._known = known
 
-    def survey(self, limits: ArchiveLimits) -> Survey:
-        """Look at every entry before anything is unpacked: what is there, and is it within `limits`.
-
-        Raises ArchiveError as `entries` does, for a limit exceeded, and for an entry below a link.
-        """
-        return take_survey(self.entries(), limits)
-
-    def extract(self, entry: ArchiveEntry, write: Callable[[bytes], object]) -> None:
-        """Hand the content of `entry` to `write` in pieces, never more than `entry.size` bytes.
+    def read(self, item: Item, write: Callable[[bytes], object]) -> None:
+        """Hand the content of `item` to `write` in pieces, never more than `item.size` bytes.
 
         Raises ArchiveError when the data is damaged, of another length or CRC than announced, or when
         the local header contradicts the central directory; pieces may have been written by then.
         What `write` raises comes out unchanged.
         """
-        chunks = self._compressed(entry)
+        chunks = self._compressed(item)
         size = crc = 0
-        for piece in chunks if entry.method == records.STORED else _inflated(chunks, entry):
+        for piece in chunks if item.location.method == records.STORED else _inflated(chunks, item):
             size += len(piece)
-            if size > entry.size:
+            if size > item.size:
                 break
             crc = crc32(piece, crc)
             write(piece)
-        _check(entry, size, crc)
+        _check(item, size, crc)
 
-    def contents(self, entries: Sequence[ArchiveEntry]) -> Iterator[bytes]:
-        """Yield the whole content of each of `entries`, which are small and lie close together, in order.
+    def contents(self, items: Sequence[Item]) -> Iterator[bytes]:
+        """Yield the whole content of each of `items`, which are small and lie close together, in order.
 
-        The archive is read once, from the first to the last of them. Raises ArchiveError as `extract`.
+        The archive is read once, from the first to the last of them. Raises ArchiveError as `read`.
         """
-        start, last = entries[0].offset, entries[-1]
-        window = self._read_at(start, last.offset - start + _header_bytes(last) + last.compressed_size)
-        for entry in entries:
-            yield self._content(entry, window, entry.offset - start)
+        start, last = items[0].location.offset, items[-1]
+        window = self._read_at(start, last.location.offset - start + _header_bytes(last) + last.packed_size)
+        for item in items:
+            yield self._content(item, window, item.location.offset - start)
 
-    def _content(self, entry: ArchiveEntry, window: bytes, at: int) -> bytes:
-        begin = at + _checked_header(entry, window, at)
-        end = begin + entry.compressed_size
-        if end > len(window) or entry.offset - at + end > self._end.offset:
+    def span_bytes(self, first: Item, last: Item) -> int:
+        """Return how much of the archive `contents` reads for the items from `first` to `last`."""
+        return int(last.location.offset) + last.packed_size - int(first.location.offset)
+
+    def checksum(self, item: Item) -> str:
+        """Return the CRC-32 of the item's content, in hexadecimal digits."""
+        return f"{item.location.crc32:08x}"
+
+    def _content(self, item: Item, window: bytes, at: int) -> bytes:
+        begin = at + _checked_header(item, window, at)
+        end = begin + item.packed_size
+        if end > len(window) or item.location.offset - at + end > self._end.offset:
             # The last one has a very long extra field, or more than there is.
             parts: list[bytes] = []
-            self.extract(entry, parts.append)
+            self.read(item, parts.append)
             return b"".join(parts)
         content = window[begin:end]
-        if entry.method != records.STORED:
-            content = _inflated_whole(content, entry)
-        _check(entry, len(content), crc32(content, 0))
+        if item.location.method != records.STORED:
+            content = _inflated_whole(content, item)
+        _check(item, len(content), crc32(content, 0))
         return content
 
-    def _compressed(self, entry: ArchiveEntry) -> Iterator[bytes]:
-        """The entry's data as it is in the archive. Header and data of a small file are read at once."""
-        head = self._read_at(entry.offset, _header_bytes(entry) + min(entry.compressed_size, _CHUNK_BYTES))
-        begin = _checked_header(entry, head)
-        position, end = entry.offset + begin, entry.offset + begin + entry.compressed_size
+    def _compressed(self, item: Item) -> Iterator[bytes]:
+        """The item's data as it is in the archive. Header and data of a small file are read at once."""
+        head = self._read_at(item.location.offset, _header_bytes(item) + min(item.packed_size, _CHUNK_BYTES))
+        begin = _checked_header(item, head)
+        position, end = item.location.offset + begin, item.location.offset + begin + item.packed_size
         if end > self._end.offset:
-            raise _beyond(entry)
-        chunk = head[begin : begin + entry.compressed_size]
+            raise _beyond(item)
+        chunk = head[begin : begin + item.packed_size]
         while position < end:
             if chunk:
                 yield chunk
@@ -139,71 +138,71 @@ class ArchiveReader:
                 return
             chunk = self._read_at(position, min(_CHUNK_BYTES, end - position))
             if not chunk:
-                raise bad_entry(entry.name, "was cut off while it was being read")
+                raise bad_entry(item.name, "was cut off while it was being read")
 
 
-def _header_bytes(entry: ArchiveEntry) -> int:
+def _header_bytes(item: Item) -> int:
     """The length of the local header, most often less."""
-    return records.LOCAL_BYTES + len(entry.raw_name) + _LOCAL_EXTRA_BYTES
+    return records.LOCAL_BYTES + len(item.location.raw_name) + _LOCAL_EXTRA_BYTES
 
 
-def _checked_header(entry: ArchiveEntry, window: bytes, at: int = 0) -> int:
+def _checked_header(item: Item, window: bytes, at: int = 0) -> int:
     """The length of the local header (APPNOTE 4.3.7), which must name the same thing in the same way."""
     local = records.parse_local(window, at)
     same = (
         local is not None
-        and local.name_bytes == len(entry.raw_name)
-        and window.startswith(entry.raw_name, at + records.LOCAL_BYTES)
-        and local.method == entry.method
+        and local.name_bytes == len(item.location.raw_name)
+        and window.startswith(item.location.raw_name, at + records.LOCAL_BYTES)
+        and local.method == item.location.method
         and not local.flags & records.ENCRYPTED
     )
     if local is None or not same:
-        raise bad_entry(entry.name, "is damaged: its two headers differ")
+        raise bad_entry(item.name, "is damaged: its two headers differ")
     return records.LOCAL_BYTES + local.name_bytes + local.extra_bytes
 
 
-def _check(entry: ArchiveEntry, size_bytes: int, crc: int) -> None:
-    if size_bytes != entry.size:
-        raise bad_entry(entry.name, "has not the size that it announces")
-    if crc != entry.crc32:
-        raise bad_entry(entry.name, "is damaged: its checksum is wrong")
+def _check(item: Item, size_bytes: int, crc: int) -> None:
+    if size_bytes != item.size:
+        raise bad_entry(item.name, "has not the size that it announces")
+    if crc != item.location.crc32:
+        raise bad_entry(item.name, "is damaged: its checksum is wrong")
 
 
-def _inflated_whole(data: bytes, entry: ArchiveEntry) -> bytes:
+def _inflated_whole(data: bytes, item: Item) -> bytes:
     """Inflate at once, one byte more than announced at most; that one is for the caller to find."""
     stream = inflater()
     try:
-        content = stream.decompress(data, entry.size + 1)
+        content = stream.decompress(data, item.size + 1)
     except InflateError as error:
-        raise _damaged(entry) from error
-    if len(content) <= entry.size and (not stream.eof or stream.unused_data):
-        raise _damaged(entry)
+        raise _damaged(item) from error
+    if len(content) <= item.size and (not stream.eof or stream.unused_data):
+        raise _damaged(item)
     return content
 
 
-def _inflated(chunks: Iterator[bytes], entry: ArchiveEntry) -> Iterator[bytes]:
+def _inflated(chunks: Iterator[bytes], item: Item) -> Iterator[bytes]:
     """Inflate in pieces of bounded size. Raises ArchiveError unless the data ends where Deflate ends."""
     stream = inflater()
     for chunk in chunks:
         if stream.eof:
-            raise _damaged(entry)
+            raise _damaged(item)
         rest, piece = chunk, b""
         # A full piece may not have been all: more can come without more input.
         while not stream.eof and (rest or len(piece) == _CHUNK_BYTES):
             try:
                 piece = stream.decompress(rest, _CHUNK_BYTES)
             except InflateError as error:
-                raise _damaged(entry) from error
+                raise _damaged(item) from error
             if piece:
                 yield piece
             rest = stream.unconsumed_tail
     if not stream.eof or stream.unused_data:
-        raise _damaged(entry)
+        raise _damaged(item)
 
 
-def _damaged(entry: ArchiveEntry) -> ArchiveError:
-    return bad_entry(entry.name, "is damaged: it cannot be inflated")
+def _damaged(item: Item) -> ArchiveError:
+    return bad_entry(item.name, "is damaged: it cannot be inflated")
 
 
-def _beyond(entry: ArchiveEntry) -> ArchiveError:
-    return bad_entry(entry.name, "reaches beyond the archive's data")
+def _beyond(item: Item) -> ArchiveError:
+    return bad_entry(item.name, "reaches beyond the archive's data")

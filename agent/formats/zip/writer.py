@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
-from agent.formats.walk_report import Entry, Report, reason_of
+from agent.formats.base import FILE, LINK, Entry
+from agent.formats.walk_report import Report, reason_of
 from agent.formats.zip import records
 from agent.formats.zip.blocks import Block, Blocks
 from agent.formats.zip.deflate import BLOCK_BYTES, LAST_BLOCK, Deflater, crc32, stored
 from agent.formats.zip.directory import CentralDirectory
 from agent.formats.zip.effort import LEVELS, Effort
-from agent.formats.zip.metadata import FILE, LINK
 from agent.formats.zip.ordered import OrderedPool
 from agent.formats.zip.packing import Batch, member_of
 from agent.formats.zip.records import Member

@@ -5,9 +5,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from agent.base.errors import ArchiveError
+from agent.formats.base import Item, Kind
 from agent.formats.names import bad_entry
-from agent.formats.zip.entry import ArchiveEntry
-from agent.formats.zip.metadata import Kind
 from providers.free_space import BLOCK_BYTES
 
 _RATIO_FROM_BYTES = 64 << 20
@@ -45,8 +44,8 @@ class Survey:
         return self.files + self.directories + self.links
 
 
-def take_survey(entries: Iterable[ArchiveEntry], limits: ArchiveLimits) -> Survey:
-    """Count `entries`. Raises ArchiveError for a limit exceeded and for an entry below an earlier link.
+def take_survey(items: Iterable[Item], limits: ArchiveLimits) -> Survey:
+    """Count `items`. Raises ArchiveError for a limit exceeded and for an entry below an earlier link.
 
     Memory grows with the first links only, by about 100 bytes each. What lies below a later one, that
     no name comes twice, and nothing below a file, is not looked for: unpacking with O_EXCL and O_NOFOLLOW
@@ -55,7 +54,7 @@ def take_survey(entries: Iterable[ArchiveEntry], limits: ArchiveLimits) -> Surve
     survey = Survey()
     links: set[bytes] = set()
     parent = ""
-    for entry in entries:
+    for entry in items:
         _count(survey, entry)
         _check(survey, limits)
         if links and entry.name.rpartition("/")[0] != parent:
@@ -69,7 +68,7 @@ def take_survey(entries: Iterable[ArchiveEntry], limits: ArchiveLimits) -> Surve
     return survey
 
 
-def _count(survey: Survey, entry: ArchiveEntry) -> None:
+def _count(survey: Survey, entry: Item) -> None:
     if entry.kind is Kind.FILE:
         survey.files += 1
     elif entry.kind is Kind.DIR:
@@ -79,7 +78,7 @@ def _count(survey: Survey, entry: ArchiveEntry) -> None:
     survey.size_bytes += entry.size
     blocks = 1 if entry.kind is Kind.DIR else -(-entry.size // BLOCK_BYTES)
     survey.disk_bytes += blocks * BLOCK_BYTES
-    survey.compressed_bytes += entry.compressed_size
+    survey.compressed_bytes += entry.packed_size
 
 
 def _check(survey: Survey, limits: ArchiveLimits) -> None:

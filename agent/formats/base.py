@@ -1,0 +1,109 @@
+"""The seam between files and formats: what goes into an archive, and what comes out of one.
+
+`agent.save` hands `Entry` objects to a format, `agent.restore` and the queries read `Item` objects from a
+`SavedTree`. None of them knows how a format keeps names, contents and checksums.
+"""
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, NamedTuple, Protocol
+
+from agent.formats.manifest import Manifest
+
+MAX_NAME_BYTES = 0x7000
+"""The longest name that is archived: a record of ZIP has room for it twice (a hard link)."""
+MAX_ATTRIBUTES_BYTES = 65_535 - 200
+"""Most room for extended attributes and the entry's names: APPNOTE 4.4.10, less header and small fields."""
+
+
+class Kind(Enum):
+    """What an entry is. Nothing else is archived or restored."""
+
+    FILE = "file"
+    DIR = "directory"
+    LINK = "link"
+
+
+FILE, DIR, LINK = Kind
+"""Bound here for those who ask about each of many files: in Python 3.11, the class looks a member up by
+running Python code."""
+
+
+@dataclass(slots=True)
+class Entry:
+    """Something that goes into the archive. Valid until the walk goes on, which closes `fd`."""
+
+    name: str
+    """Relative to the root, separated by slashes, `os.fsdecode`d; no slash at the end."""
+    kind: Kind
+    stat: os.stat_result
+    fd: int = -1
+    """Open for reading for a file or directory, -1 for a link. Owned by the walk."""
+    target: bytes = b""
+    """Where a link points, as it is on the disk."""
+    xattrs: Mapping[str, bytes] = field(default_factory=dict)
+    hard_link_to: str | None = None
+    """An earlier entry's name, when both are names of one file."""
+
+
+class Item(NamedTuple):
+    """One entry of an archive, its name checked. None stands for what the archive does not say.
+
+    A tuple, because a frozen dataclass takes five times as long to make.
+    """
+
+    name: str
+    """Safe: relative, separated by slashes, without `.` and `..`, `os.fsdecode`d, no slash at the end."""
+    kind: Kind
+    mode: int | None
+    """Permission bits as archived, with set-uid, set-gid and sticky."""
+    mtime_ns: int | None
+    uid: int | None
+    gid: int | None
+    size: int
+    """Bytes of content; for a link, of its target."""
+    packed_size: int
+    """Bytes that the content takes in the archive."""
+    xattrs: Mapping[str, bytes]
+    hard_link_to: str | None
+    """An earlier entry that had the same inode. The content is here all the same."""
+    location: Any
+    """Where the content is: for the format alone."""
+
+
+class SavedTree(Protocol):
+    """What is in one archive. Any number of threads may call its methods at the same time.
+
+    Everything that the archive says is checked before it is given out; what does not hold together is an
+    `ArchiveError`. OSError comes from reading the archive's own file.
+    """
+
+    def manifest(self) -> Manifest | None:
+        """Return what the archive says of itself; None when it says nothing.
+
+        Raises `ManifestBroken`, and `NewerFormat` for an archive that must not be restored here.
+        """
+
+    def items(self) -> Iterator[Item]:
+        """Yield every entry but the root's own, in the order in which `contents` reads them best.
+
+        May be called again; the memory that it takes does not grow with the archive.
+        """
+
+    def read(self, item: Item, write: Callable[[bytes], object]) -> None:
+        """Hand the content of `item` to `write` in pieces, never more than `item.size` bytes.
+
+        Pieces of a damaged item may have been written before ArchiveError is raised. What `write` raises
+        comes out unchanged.
+        """
+
+    def contents(self, items: Sequence[Item]) -> Iterator[bytes]:
+        """Yield the whole content of each of `items`, which are small and lie close together, in order."""
+
+    def span_bytes(self, first: Item, last: Item) -> int:
+        """Return how many bytes of the archive `contents` reads for the items from `first` to `last`."""
+
+    def checksum(self, item: Item) -> str:
+        """Return the checksum that the archive keeps of the item's content, as text."""
