@@ -22,6 +22,7 @@ from agent.faces.ditto.status_feature import StatusFeature
 from agent.faces.ditto.twin import Twin
 from agent.faces.local_face import LocalFace
 from agent.faces.metrics import Metrics
+from agent.guard import Guard
 from agent.jobs.engine import Engine
 from agent.jobs.staging import Staging, StorageInUse
 from agent.journal import Journal
@@ -32,7 +33,7 @@ from agent.mqtt.link import Broker
 from agent.mqtt.outbox import Outbox
 from agent.settings import Settings
 from agent.settings.sources import Notice
-from agent.watchdog import Watchdog
+from agent.watchdog import Watchdog, mailbox_limit_s
 
 log = structlog.get_logger(__name__)
 
@@ -47,7 +48,7 @@ SWITCH_INTERVAL_S = 0.0005
 class Service:
     """One agent. Everything runs in the thread that calls `run`."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, feed_guard: Callable[[], None]) -> None:
         """Open storage and journal and bring the data into order.
 
         Raises `StorageInUse`, `NewerJournal`, and OSError or sqlite3.Error when the disk does not allow it.
@@ -65,6 +66,7 @@ class Service:
         self._build_faces()
         self._watchdog = Watchdog(
             self._mailbox,
+            feed=feed_guard,
             link_alive=lambda: self._presence.alive,
             stuck_workers=self._engine.stuck_workers,
         )
@@ -193,12 +195,13 @@ class Service:
 def run(settings: Settings, notices: Sequence[Notice]) -> int:
     """Run an agent with these settings until it is told to stop; the exit status."""
     keep_small()
+    guard = Guard(mailbox_limit_s())
     set_up_logging(settings)
     log.info("edge-backup", version=__version__)
     for notice in notices:
         log.log(logging.getLevelNamesMapping()[notice.level.upper()], notice.text)
     try:
-        service = Service(settings)
+        service = Service(settings, guard.feed)
     except (StorageInUse, NewerJournal) as error:
         log.error(str(error))
         return 1

@@ -2,9 +2,7 @@
 
 Three things are looked at. Workers that were told to end and have not, and the MQTT thread, in the mailbox,
 every half period; systemd's watchdog is fed only when both are healthy. The mailbox itself is watched from
-outside: by systemd, and by a timer of `faulthandler`, which is C and needs no interpreter, so that it fires
-under a provider that never lets go of it, too. It is set again with every look, and when it has not been
-set for most of a period it writes the stacks of all threads to stderr and ends the process.
+outside: by systemd, and by the guard, a process of its own (`agent.guard`).
 """
 
 import faulthandler
@@ -28,7 +26,6 @@ PERIOD_S = 60.0
 WORKER_PERIODS = 5
 """How long a worker may take to come to its end."""
 EXIT_STUCK = 1
-"""Also that of `faulthandler`, which knows no other."""
 
 
 class Watchdog:
@@ -38,18 +35,20 @@ class Watchdog:
         self,
         mailbox: Mailbox,
         *,
+        feed: Callable[[], None],
         link_alive: Callable[[], bool],
         stuck_workers: Callable[[float], list[str]],
     ) -> None:
-        """`stuck_workers` is given seconds, and returns who was told to end longer ago, and has not."""
+        """`feed` tells the guard that the mailbox moves.
+
+        `stuck_workers` takes seconds and returns the threads that were told to end longer ago, and have not.
+        """
         self._mailbox, self._link_alive, self._stuck_workers = mailbox, link_alive, stuck_workers
-        self._interval_s = notify.watchdog_interval_s() or PERIOD_S / 2
+        self._feed, self._interval_s = feed, interval_s()
         self._looked_s = 0.0
-        self._stderr = _stderr()
 
     def begin(self) -> None:
-        # For whoever ends the agent with SIGABRT, as systemd does when it is not fed, and for crashes.
-        faulthandler.enable(self._stderr)
+        faulthandler.enable()  # systemd ends an agent that does not feed it with SIGABRT
         self._look()
 
     def _look(self) -> None:
@@ -59,7 +58,7 @@ class Watchdog:
         if now_s - before_s < 2 * self._interval_s:
             self._end_when_stuck()
         notify.watchdog()
-        faulthandler.dump_traceback_later(1.8 * self._interval_s, exit=True, file=self._stderr)
+        self._feed()
         self._mailbox.call_later(self._interval_s, self._look)
 
     def _end_when_stuck(self) -> None:
@@ -73,13 +72,14 @@ class Watchdog:
             _end(", ".join(reasons))
 
 
-def _stderr() -> int:
-    """A descriptor of stderr that waits for nobody: its reader may be what the agent is stuck on."""
-    flags = os.O_WRONLY | os.O_APPEND | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-    try:
-        return os.open("/proc/self/fd/2", flags)
-    except OSError:  # a socket, as that of systemd's journal, or none at all
-        return 2
+def interval_s() -> float:
+    """How often the agent looks at itself: half of systemd's watchdog period, or of ours."""
+    return notify.watchdog_interval_s() or PERIOD_S / 2
+
+
+def mailbox_limit_s() -> float:
+    """How long the mailbox may stand still."""
+    return 1.8 * interval_s()
 
 
 def _end(reason: str) -> None:

@@ -135,7 +135,7 @@ class Device:
         self._build()
 
     def _build(self) -> None:
-        self.service = Service(self.settings)
+        self.service = Service(self.settings, lambda: None)
         self.journal, self.outbox = self.service._journal, self.service._outbox
         self.twin, self._mailbox = self.service._twin, self.service._mailbox
         self.service._presence._adopt(Identity(DEVICE))

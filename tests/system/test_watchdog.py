@@ -5,7 +5,9 @@ What it is stuck in is a stranger's provider, which is free to do anything insid
 
 import fcntl
 import os
+import signal
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -110,10 +112,10 @@ def begin(backend: Backend, how: str) -> None:
     assert backend.ask("backup", {"correlationID": "stuck", "options": options})["status"] == 204
 
 
-def wait_for_end(agent: AgentProcess) -> str:
+def wait_for_end(agent: AgentProcess, status: int = 1) -> str:
     """Until the process has ended by itself; what it said on stderr."""
     assert agent.process
-    assert agent.process.wait(60) == 1
+    assert agent.process.wait(60) == status
     return agent.stderr.read_text()
 
 
@@ -155,8 +157,8 @@ def test_a_blocked_mailbox_is_not_fed_and_ends_the_agent(
     """Also under C code that never lets go of the interpreter, where no Python can look."""
     wait_until(manager.listen, what="the watchdog to be fed")
     begin(backend, how)
-    said = wait_for_end(agent)
-    assert "Timeout (0:00:01" in said
+    said = wait_for_end(agent, -signal.SIGKILL)
+    assert "the agent is stuck and is ended" in said
     assert "most recent call first" in said
     assert "agent/mailbox.py" in said
     works_again(agent, backend, statusCode="interrupted")
@@ -169,7 +171,7 @@ def test_a_command_that_blocks_the_agent_again_and_again_is_refused(
     options = {"storage.provider": "stubborn", "stubborn.how": "at once"}
     header = backend.send("backup", {"correlationID": "stuck", "options": options})
     for _ in range(2):
-        wait_for_end(agent)
+        wait_for_end(agent, -signal.SIGKILL)
         agent.start()
     answer = backend.answer(header)
     assert answer["status"] == 500
@@ -191,7 +193,7 @@ def test_a_reader_of_stderr_that_stops_reading_ends_the_agent_too(
         for _ in range(40):
             backend.send("nothing")
         assert device.process
-        assert device.process.wait(30) == 1
+        assert device.process.wait(30) == -signal.SIGKILL
     os.close(reader)
 
 
@@ -203,3 +205,27 @@ def test_a_dead_mqtt_thread_ends_the_agent(agent: AgentProcess, backend: Backend
     line = agent.wait_for_log("the agent is stuck and ends, to be started again")
     assert line["reason"] == "the MQTT thread is dead or stuck"
     works_again(agent, backend)
+
+
+@pytest.mark.parametrize("stop_the_guard", [False, True], ids=["stopped", "paused"])
+def test_an_agent_that_was_frozen_for_longer_than_the_period_goes_on(
+    agent: AgentProcess, backend: Backend, manager: Manager, stop_the_guard: bool
+) -> None:
+    """`docker pause` freezes all processes of a container, SIGSTOP one; neither says that it hangs."""
+    wait_until(manager.listen, what="the watchdog to be fed")
+    children = Path(f"/proc/{agent.pid}/task/{agent.pid}/children").read_text().split()
+    frozen = [agent.pid, *(map(int, children) if stop_the_guard else [])]
+    for pid in frozen:
+        os.kill(pid, signal.SIGSTOP)
+    time.sleep(3 * PERIOD_S)  # nothing can be waited for: time itself is the test
+    for pid in frozen:
+        os.kill(pid, signal.SIGCONT)
+    assert backend.run("backup", "after", {"storage.provider": "local"})["state"] == "BACKUP_FINISHED"
+    assert "stuck" not in agent.stderr.read_text()
+
+
+def test_the_guard_ends_with_the_agent(agent: AgentProcess, manager: Manager) -> None:
+    wait_until(manager.listen, what="the watchdog to be fed")
+    (guard,) = Path(f"/proc/{agent.pid}/task/{agent.pid}/children").read_text().split()
+    agent.kill()
+    wait_until(lambda: not Path(f"/proc/{guard}/comm").exists(), what="the guard to end")

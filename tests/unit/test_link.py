@@ -387,7 +387,7 @@ def test_more_commands_than_the_broker_s_window_do_not_keep_the_identity_away(
         wait_until(lambda: len(connector.sent) == 30, what="the acknowledgements")
         places = {"storage": str(tmp_path / "storage"), "logFile": "", "clientId": "device"}
         overrides = places | {"broker": f"tcp://127.0.0.1:{server.port}"}
-        service = Service(load(overrides, None, {}).settings)
+        service = Service(load(overrides, None, {}).settings, lambda: None)
         service._presence.begin()
         _take_until(service, lambda: len(service._presence._early) == 20)
         connector.publish(b'{"deviceId":"edge:device","tenantId":"t"}', "edge/thing/response")
