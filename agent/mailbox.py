@@ -40,7 +40,7 @@ class Mailbox:
 
     def __init__(self) -> None:
         self._queue: SimpleQueue[Action] = SimpleQueue()
-        self._timers: list[Timer] = []
+        self.timers: list[Timer] = []
         self._number = itertools.count()
         self._running = False
 
@@ -48,8 +48,8 @@ class Mailbox:
         self._queue.put(action)
 
     def call_later(self, delay_s: float, action: Action) -> Timer:
-        timer = Timer(time.monotonic() + delay_s, next(self._number), action, self._timers)
-        heapq.heappush(self._timers, timer)
+        timer = Timer(time.monotonic() + delay_s, next(self._number), action, self.timers)
+        heapq.heappush(self.timers, timer)
         return timer
 
     def stop(self) -> None:
@@ -63,7 +63,7 @@ class Mailbox:
         """
         self._running = True
         while self._running:
-            action = self._next()
+            action = self.next()
             if action is None:
                 continue
             try:
@@ -71,12 +71,13 @@ class Mailbox:
             except Exception:
                 log.exception("internal error")
 
-    def _next(self) -> Action | None:
+    def next(self) -> Action | None:
+        """Wait for the next thing to do, and return it; None when a timer is due that was not before."""
         wait_s: float | None = None
-        if self._timers:
-            wait_s = self._timers[0].due_s - time.monotonic()
+        if self.timers:
+            wait_s = self.timers[0].due_s - time.monotonic()
             if wait_s <= 0:
-                return heapq.heappop(self._timers).action
+                return heapq.heappop(self.timers).action
         try:
             return self._queue.get(timeout=wait_s)
         except Empty:

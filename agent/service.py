@@ -46,7 +46,7 @@ SWITCH_INTERVAL_S = 0.0005
 
 
 class Service:
-    """One agent. Everything runs in the thread that calls `run`."""
+    """One agent: its parts, put together. Everything runs in the thread that calls `run`."""
 
     def __init__(self, settings: Settings, feed_guard: Callable[[], None]) -> None:
         """Open storage and journal and bring the data into order.
@@ -54,62 +54,62 @@ class Service:
         Raises `StorageInUse`, `NewerJournal`, and OSError or sqlite3.Error when the disk does not allow it.
         """
         self._settings = settings
-        self._mailbox = Mailbox()
-        self._staging = Staging(settings.storage)
-        self._journal = Journal(self._staging.journal, kept_jobs=settings.journal_max_jobs)
-        self._outbox = Outbox(self._journal)
-        self._twin = Twin(settings, self._journal, self._outbox)
-        self._engine = Engine(
-            settings, self._mailbox, staging=self._staging, journal=self._journal, listener=self._twin
+        self.mailbox = Mailbox()
+        self.staging = Staging(settings.storage)
+        self.journal = Journal(self.staging.journal, kept_jobs=settings.journal_max_jobs)
+        self.outbox = Outbox(self.journal)
+        self.twin = Twin(settings, self.journal, self.outbox)
+        self.engine = Engine(
+            settings, self.mailbox, staging=self.staging, journal=self.journal, listener=self.twin
         )
         self._stopping = False
         self._build_faces()
         self._watchdog = Watchdog(
-            self._mailbox,
+            self.mailbox,
             feed=feed_guard,
-            link_alive=lambda: self._presence.alive,
-            stuck_workers=self._engine.stuck_workers,
+            link_alive=lambda: self.presence.alive,
+            stuck_workers=self.engine.stuck_workers,
         )
 
     def _build_faces(self) -> None:
         """The ways in which the engine is asked and heard of: the twin's features, and the local socket."""
-        settings, engine = self._settings, self._engine
+        settings, engine = self._settings, self.engine
         operations = engine.operations()
-        self._status = StatusFeature(
+        self.status = StatusFeature(
             settings,
-            self._mailbox,
-            self._outbox,
-            thing=lambda: self._twin.identity.thing,
+            self.mailbox,
+            self.outbox,
+            thing=lambda: self.twin.identity.thing,
             properties=lambda: {"job": engine.status.job(), "health": engine.health.value()},
         )
-        self._metrics = Metrics(settings.metrics.textfile, self._mailbox, engine.health, engine.history)
+        self._metrics = Metrics(settings.metrics.textfile, self.mailbox, engine.health, engine.history)
         engine.monitor.changed = engine.health.changed = self._something_changed
-        local_face = LocalFace(
+        self.local_face = LocalFace(
             operations,
             engine.carry_out,
-            lambda: self._twin.identity.device_id,
+            lambda: self.twin.identity.device_id,
             only_here={"prune": engine.prunes.answer_local},
         )
-        self._control = Control(settings.storage, self._mailbox.post, local_face.receive)
+        self.control = Control(settings.storage, self.mailbox.post, self.local_face.receive)
         rivals = Rivals(settings.feature_id)
         feature = Feature(
             settings,
-            self._journal,
-            self._outbox,
-            self._twin,
-            redeliveries=Redeliveries(self._journal, settings.dedupe_window.total_seconds()),
-            fatal=FatalCommands(self._staging.lock),
+            self.journal,
+            self.outbox,
+            self.twin,
+            redeliveries=Redeliveries(self.journal, settings.dedupe_window.total_seconds()),
+            fatal=FatalCommands(self.staging.lock),
             rivals=rivals,
             operations=operations,
         )
-        self._presence = Presence(
+        self.presence = Presence(
             settings,
             self._broker(),
-            self._mailbox,
-            twin=self._twin,
-            outbox=self._outbox,
+            self.mailbox,
+            twin=self.twin,
+            outbox=self.outbox,
             receive=feature.receive,
-            identified=self._engine.identified,
+            identified=self.engine.identified,
             announced=self._announced,
             rivals=rivals,
         )
@@ -120,7 +120,7 @@ class Service:
             address.host,
             address.port,
             tls=address.tls,
-            client_id=settings.client_id or f"edge-backup-{self._journal.remembered('client_id')}",
+            client_id=settings.client_id or f"edge-backup-{self.journal.remembered('client_id')}",
             username=settings.username,
             password=settings.password.get_secret_value(),
             password_file=settings.password_file,
@@ -134,29 +134,33 @@ class Service:
         # A worker that computes must not keep a command waiting for its answer.
         sys.setswitchinterval(SWITCH_INTERVAL_S)
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: self._mailbox.post(self.stop))
-        self._engine.begin()
+            signal.signal(number, lambda *_: self.mailbox.post(self.stop))
+        self.engine.begin()
         self._something_changed()
-        self._presence.begin()
-        self._control.open()
+        self.presence.begin()
+        self.control.open()
         notify.ready()
         self._watchdog.begin()
-        self._mailbox.run()
-        self._presence.end()
-        self._control.close()
-        self._journal.close()
-        self._staging.close()
+        self.mailbox.run()
+        self.presence.end()
+        self.control.close()
+        self.close()
         log.info("stopped")
         return 0
 
+    def close(self) -> None:
+        """Let go of the storage, so that another agent may take it."""
+        self.journal.close()
+        self.staging.close()
+
     def _something_changed(self) -> None:
-        self._engine.health.look()
-        self._status.changed()
+        self.engine.health.look()
+        self.status.changed()
         self._metrics.changed()
 
     def _announced(self) -> None:
-        self._status.connected()
-        self._engine.uploads.offers.ask_again()
+        self.status.connected()
+        self.engine.uploads.offers.ask_again()
 
     def stop(self) -> None:
         """Let what runs end, for at most `stopTimeout`, then tell it to; say the last words; return."""
@@ -165,19 +169,17 @@ class Service:
         self._stopping = True
         log.info("stopping", limit_s=self._settings.stop_timeout.total_seconds())
         notify.stopping()
-        self._presence.stop_listening()
-        self._engine.prunes.stop(STOPPED)
-        self._engine.stop_waiting(STOPPED)
-        self._wait_until(self._engine.idle, self._settings.stop_timeout.total_seconds(), self._interrupt)
+        self.presence.stop_listening()
+        self.engine.prunes.stop(STOPPED)
+        self.engine.stop_waiting(STOPPED)
+        self._wait_until(self.engine.idle, self._settings.stop_timeout.total_seconds(), self._interrupt)
 
     def _interrupt(self) -> None:
-        self._engine.interrupt(STOPPED)
-        self._wait_until(self._engine.idle, GOODBYE_S, self._say_goodbye)
+        self.engine.interrupt(STOPPED)
+        self._wait_until(self.engine.idle, GOODBYE_S, self._say_goodbye)
 
     def _say_goodbye(self) -> None:
-        self._wait_until(
-            lambda: self._outbox.empty or not self._presence.online, GOODBYE_S, self._mailbox.stop
-        )
+        self._wait_until(lambda: self.outbox.empty or not self.presence.online, GOODBYE_S, self.mailbox.stop)
 
     def _wait_until(self, condition: Callable[[], bool], limit_s: float, then: Callable[[], None]) -> None:
         """Call `then` when the condition holds, or the limit is reached; the mailbox goes on meanwhile."""
@@ -187,7 +189,7 @@ class Service:
             if condition() or time.monotonic() >= deadline_s:
                 then()
             else:
-                self._mailbox.call_later(LOOK_AGAIN_S, look)
+                self.mailbox.call_later(LOOK_AGAIN_S, look)
 
         look()
 

@@ -35,7 +35,7 @@ class Metrics:
     def changed(self) -> None:
         """Something may have changed: write what is true when the interval is over."""
         if self._path and self._timer is None:
-            self._timer = self._mailbox.call_later(INTERVAL_S, self._write)
+            self._timer = self._mailbox.call_later(INTERVAL_S, self.write)
 
     def text(self) -> str:
         """All that the file says."""
@@ -75,7 +75,7 @@ class Metrics:
             size = self._history.last_size(fact)
             yield f"last_{fact}", f"{about} the last good backup.", [] if size is None else [({}, size)]
 
-    def _write(self) -> None:
+    def write(self) -> None:
         self._timer = None
         text = self.text()
         if text == self._written or self._path is None:

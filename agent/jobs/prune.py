@@ -47,7 +47,7 @@ class Prunes:
         self._settings, self._journal, self._mailbox, self._workers = settings, journal, mailbox, workers
         self._admission = Admission(settings)  # the worker's own
         self._daily = Recurring("prune", PERIOD, journal, mailbox, self._run_daily)
-        self._device_id = ""
+        self.device_id = ""
         self._running: Tools | None = None
 
     @property
@@ -56,7 +56,7 @@ class Prunes:
 
     def begin(self, device_id: str) -> None:
         """The device knows who it is, and so which archives are its own."""
-        self._device_id = device_id
+        self.device_id = device_id
         self._daily.begin()
 
     def stop(self, message: str) -> None:
@@ -66,7 +66,7 @@ class Prunes:
     def _run_daily(self) -> bool:
         if not self.idle:
             return False
-        if self._rules() or self._dates():
+        if self._rules() or self.dates():
             self._start(dry_run=False, told=self._told_daily)
         return True
 
@@ -76,7 +76,7 @@ class Prunes:
 
     def prune(self, told: Told, *, dry_run: bool) -> None:
         """Begin now; `told` is called with what was done. Raises `Refused` (BUSY) when it cannot begin."""
-        if not self._device_id:
+        if not self.device_id:
             raise Refused(Reason.BUSY, "the device does not know its id yet: try again later")
         if not self.idle:
             raise Refused(Reason.BUSY, "old archives are being removed right now")
@@ -110,9 +110,9 @@ class Prunes:
     def _start(self, *, dry_run: bool, told: Told) -> None:
         tools = self._workers.tools()
         order = PruneOrder(
-            device_tag=device_tag(self._device_id),
+            device_tag=device_tag(self.device_id),
             rules=self._rules(),
-            dates=self._dates(),
+            dates=self.dates(),
             sound=sound_archives(self._journal),
             clock=lambda: datetime.now(UTC),
             dry_run=dry_run,
@@ -173,7 +173,7 @@ class Prunes:
         keep = self._settings.retention
         return KeepRules(keep.keep_last, keep.keep_daily, keep.keep_weekly, keep.keep_monthly)
 
-    def _dates(self) -> Mapping[str, datetime]:
+    def dates(self) -> Mapping[str, datetime]:
         """Retention dates by archive, also of backups that are no longer in the history."""
         noted: dict[str, str] = dict(json.loads(self._journal.recall(_DATES) or "{}"))
         rows = self._journal.read(

@@ -121,16 +121,16 @@ class Backend:
     ) -> None:
         """`listener` is called with every message of the feature when a wait comes to it."""
         self._identity, self._feature_id, self._listener = identity, feature_id, listener
-        self._topics = [f"command//{identity.device_id}/res/#", EVENTS]
+        self.topics = [f"command//{identity.device_id}/res/#", EVENTS]
         if answers_identity:
-            self._topics.append(IDENTITY_REQUEST)
+            self.topics.append(IDENTITY_REQUEST)
         self._posted: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._heard: deque[Heard] = deque()
         self._unconfirmed: dict[int, tuple[str, bytes]] = {}
-        self._unsent: list[tuple[str, bytes]] = []
+        self.unsent: list[tuple[str, bytes]] = []
         self._was_up = False
         self._failure = ""
-        events = Events(self._up, self._down, self._receive, self._sent, self._refused)
+        events = Events(self._up, self._down, self.receive, self._sent, self._refused)
         self._link = Link(broker, events, self._posted.put)
 
     def __enter__(self) -> "Backend":
@@ -212,7 +212,7 @@ class Backend:
     def _publish(self, topic: str, payload: bytes) -> None:
         number = self._link.publish(topic, payload)
         if number is None:
-            self._unsent.append((topic, payload))
+            self.unsent.append((topic, payload))
         else:
             self._unconfirmed[number] = (topic, payload)
 
@@ -220,9 +220,9 @@ class Backend:
 
     def _up(self) -> None:
         self._was_up = True
-        self._link.subscribe(*self._topics)
+        self._link.subscribe(*self.topics)
         # What the broker did not confirm may be lost. One that comes twice is the same command to the agent.
-        again, self._unconfirmed, self._unsent = [*self._unconfirmed.values(), *self._unsent], {}, []
+        again, self._unconfirmed, self.unsent = [*self._unconfirmed.values(), *self.unsent], {}, []
         for topic, payload in again:
             self._publish(topic, payload)
 
@@ -231,12 +231,12 @@ class Backend:
             self._failure = reason
 
     def _refused(self) -> None:
-        self._failure = f"it does not allow to subscribe to {' and '.join(self._topics)}"
+        self._failure = f"it does not allow to subscribe to {' and '.join(self.topics)}"
 
     def _sent(self, number: int) -> None:
         self._unconfirmed.pop(number, None)
 
-    def _receive(self, delivery: Delivery) -> None:
+    def receive(self, delivery: Delivery) -> None:
         delivery.ack()
         if delivery.topic == IDENTITY_REQUEST:
             who = {"deviceId": self._identity.device_id, "tenantId": self._identity.tenant_id}

@@ -136,9 +136,9 @@ class Device:
 
     def _build(self) -> None:
         self.service = Service(self.settings, lambda: None)
-        self.journal, self.outbox = self.service._journal, self.service._outbox
-        self.twin, self._mailbox = self.service._twin, self.service._mailbox
-        self.service._presence._adopt(Identity(DEVICE))
+        self.journal, self.outbox = self.service.journal, self.service.outbox
+        self.twin, self.mailbox = self.service.twin, self.service.mailbox
+        self.service.presence.adopt(Identity(DEVICE))
         self.connect()
 
     def connect(self) -> None:
@@ -158,8 +158,7 @@ class Device:
         self._let_go()
 
     def _let_go(self) -> None:
-        self.service._journal.close()
-        self.service._staging.close()
+        self.service.close()
 
     def receive(
         self, topic: str, payload: bytes, *, retain: bool = False, dup: bool = False
@@ -168,8 +167,8 @@ class Device:
         acknowledgements: list[None] = []
         before = len(self.wire.sent)
         delivery = Delivery(topic, payload, retain, dup, lambda: acknowledgements.append(None))
-        self.service._presence._message(delivery)
-        self.service._presence._hand_over()
+        self.service.presence.deliver(delivery)
+        self.service.presence.hand_over()
         assert len(acknowledgements) == 1, f"acknowledged {len(acknowledgements)} times"
         self.acknowledge()
         return self.wire.sent[before:]
@@ -188,14 +187,14 @@ class Device:
 
     def take(self) -> None:
         """Do one thing that a worker has posted, which may still have to come."""
-        action = self._mailbox._next()
+        action = self.mailbox.next()
         if action:
             action()
         self.acknowledge()
 
     def finish(self) -> None:
         """Until nothing runs any more."""
-        while not self.service._engine.idle():
+        while not self.service.engine.idle():
             self.take()
 
     def values(self, path: str = LAST_OPERATION) -> list[dict[str, Any]]:

@@ -49,8 +49,8 @@ def asked(
     device: Device, within_s: float = 25, room_bytes: int = 1 << 20, **options: str
 ) -> Mapping[str, Any]:
     """What is told, as soon as it is."""
-    engine, told = device.service._engine, list[Mapping[str, Any]]()
-    info = Info(device.settings, device.service._mailbox, engine.monitor, within_s=within_s)
+    engine, told = device.service.engine, list[Mapping[str, Any]]()
+    info = Info(device.settings, device.service.mailbox, engine.monitor, within_s=within_s)
     info.info(
         Parameters(options={f"backup.{key}": text for key, text in options.items()}), room_bytes, told.append
     )

@@ -388,21 +388,20 @@ def test_more_commands_than_the_broker_s_window_do_not_keep_the_identity_away(
         places = {"storage": str(tmp_path / "storage"), "logFile": "", "clientId": "device"}
         overrides = places | {"broker": f"tcp://127.0.0.1:{server.port}"}
         service = Service(load(overrides, None, {}).settings, lambda: None)
-        service._presence.begin()
-        _take_until(service, lambda: len(service._presence._early) == 20)
+        service.presence.begin()
+        _take_until(service, lambda: len(service.presence.early) == 20)
         connector.publish(b'{"deviceId":"edge:device","tenantId":"t"}', "edge/thing/response")
-        _take_until(service, lambda: service._presence._identity is not None)
-        service._presence.end()
-        service._journal.close()
-        service._staging.close()
+        _take_until(service, lambda: service.presence.identity is not None)
+        service.presence.end()
+        service.close()
 
 
 def _take_until(service: Service, condition: Callable[[], bool]) -> None:
     """Be the service's main thread until then."""
 
     def look() -> bool:
-        service._mailbox.post(lambda: None)  # so that the next line never waits
-        action = service._mailbox._next()
+        service.mailbox.post(lambda: None)  # so that the next line never waits
+        action = service.mailbox.next()
         if action:
             action()
         return condition()

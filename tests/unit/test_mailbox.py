@@ -75,7 +75,7 @@ def test_cancelled_timers_are_not_kept_until_their_time() -> None:
     mailbox.call_later(0, lambda: done.append(1))
     for timer in timers:
         timer.cancel()
-    assert len(mailbox._timers) == 1
+    assert len(mailbox.timers) == 1
     mailbox.call_later(0, mailbox.stop)
     mailbox.run()
     assert done == [1]

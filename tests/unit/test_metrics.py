@@ -21,8 +21,8 @@ _LABEL = r'[a-zA-Z_]\w*="(?:[^"\\\n]|\\["\\n])*"'
 _SAMPLE = re.compile(rf"([a-zA-Z_:][\w:]*)(\{{{_LABEL}(?:,{_LABEL})*\}})? ({_VALUE})")
 
 
-def metrics(journal: Journal, path: Path | None = None) -> Metrics:
-    history, mailbox = History(journal), Mailbox()
+def metrics(journal: Journal, path: Path | None = None, mailbox: Mailbox | None = None) -> Metrics:
+    history, mailbox = History(journal), mailbox or Mailbox()
     health = Health(journal, history, timedelta(hours=1), mailbox.call_later)
     return Metrics(path, mailbox, health, history)
 
@@ -101,7 +101,7 @@ def test_the_file_is_replaced_in_one_step_and_readable_for_everybody(
     teller = metrics(journal, file)
     mask = os.umask(0o077)
     try:
-        teller._write()
+        teller.write()
     finally:
         os.umask(mask)
     with before:
@@ -114,12 +114,12 @@ def test_the_file_is_replaced_in_one_step_and_readable_for_everybody(
 def test_what_has_not_changed_is_not_written_again(journal: Journal, tmp_path: Path) -> None:
     file = tmp_path / "edge-backup.prom"
     teller = metrics(journal, file)
-    teller._write()
+    teller.write()
     inode = file.stat().st_ino
-    teller._write()
+    teller.write()
     assert file.stat().st_ino == inode
     jobs(journal)
-    teller._write()
+    teller.write()
     assert file.read_text() == teller.text()
 
 
@@ -128,15 +128,15 @@ def test_a_directory_that_is_not_there_is_told_once_and_harms_nothing(
 ) -> None:
     file = tmp_path / "later" / "edge-backup.prom"
     teller = metrics(journal, file)
-    teller._write()
-    teller._write()
+    teller.write()
+    teller.write()
     assert capsys.readouterr().out.count("metrics cannot be written") == 1
     file.parent.mkdir()
-    teller._write()
+    teller.write()
     assert file.exists()
 
 
 def test_without_the_setting_nothing_is_written_or_waited_for(journal: Journal) -> None:
-    teller = metrics(journal)
-    teller.changed()
-    assert teller._mailbox._timers == []
+    mailbox = Mailbox()
+    metrics(journal, mailbox=mailbox).changed()
+    assert mailbox.timers == []

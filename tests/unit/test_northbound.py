@@ -2,6 +2,7 @@
 
 import json
 import time
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -30,9 +31,13 @@ def backend(*, answers_identity: bool = False, port: int = 1) -> Backend:
 def heard(payload: bytes, *, topic: str = "e", retain: bool = False) -> list[Heard]:
     """What a backend hears when this arrives."""
     listening, acknowledged = backend(), []
-    listening._receive(Delivery(topic, payload, retain, False, lambda: acknowledged.append(topic)))
+    listening.receive(Delivery(topic, payload, retain, False, lambda: acknowledged.append(topic)))
     assert acknowledged == [topic]
-    return list(listening._heard)
+    found: list[Heard] = []
+    with suppress(TimeoutError):
+        while True:
+            found.append(listening.next(deadline_s=0))
+    return found
 
 
 def message(**changes: Any) -> dict[str, Any]:
@@ -78,11 +83,11 @@ def test_json_that_is_no_envelope_is_not_heard(payload: bytes) -> None:
 def test_the_identity_question_is_answered_only_on_request() -> None:
     """Where a real connector runs, a second answer would be a lie."""
     question = Delivery("edge/thing/request", b"", False, False, lambda: None)
-    assert "edge/thing/request" not in backend()._topics
+    assert "edge/thing/request" not in backend().topics
     playing = backend(answers_identity=True)
-    assert "edge/thing/request" in playing._topics
-    playing._receive(question)
-    ((topic, payload),) = playing._unsent
+    assert "edge/thing/request" in playing.topics
+    playing.receive(question)
+    ((topic, payload),) = playing.unsent
     assert (topic, json.loads(payload)["deviceId"]) == ("edge/thing/response", "edge:device")
 
 
@@ -90,7 +95,7 @@ def test_a_command_is_what_the_agent_reads() -> None:
     """Topic and envelope, through the agent's own readers."""
     sending = backend()
     sending.send(OutgoingCommand("backup", {"correlationID": "X"}, "r1", "header"))
-    ((topic, payload),) = sending._unsent
+    ((topic, payload),) = sending.unsent
     parsed = parse_command_topic(topic)
     assert parsed
     assert (parsed.device, parsed.request_id, parsed.subject) == ("edge:device", "r1", "backup")
@@ -103,7 +108,7 @@ def test_a_command_expires_when_its_sender_gives_up() -> None:
     sending = backend()
     expires = datetime(2026, 11, 21, 22, tzinfo=UTC)
     sending.send(OutgoingCommand("backup", {"correlationID": "X"}, expires=expires))
-    ((_, payload),) = sending._unsent
+    ((_, payload),) = sending.unsent
     envelope = ditto.parse(payload)
     check_not_expired(envelope, 0, expires - timedelta(seconds=1))
     with pytest.raises(Refused, match="expired"):

@@ -52,8 +52,8 @@ def device(tmp_path: Path, settings: dict[str, str]) -> Iterator[Device]:
 def prune(device: Device, **value: Any) -> dict[str, dict[str, Any]]:
     """What the local command says of each place."""
     answers: list[tuple[int, Mapping[str, Any] | None]] = []
-    prunes = device.service._engine.prunes
-    prunes._device_id = DEVICE
+    prunes = device.service.engine.prunes
+    prunes.device_id = DEVICE
     prunes.answer_local(value or None, lambda *answer: answers.append(answer))
     device.finish()
     ((status, answer),) = answers
@@ -130,7 +130,7 @@ def test_a_retention_date_protects_even_when_its_backup_has_left_the_history(
 @pytest.mark.parametrize("value", [{"dryRun": "yes"}, ["dryRun"], {"dryRun": None}])
 def test_a_request_that_cannot_be_understood_removes_nothing(device: Device, value: Any) -> None:
     said: list[tuple[int, Mapping[str, Any] | None]] = []
-    device.service._control._receive("prune", value, lambda *answer: said.append(answer))
+    device.service.local_face.receive("prune", value, lambda *answer: said.append(answer))
     assert said == [
         (400, {"error": "messages:parameter.invalid", "message": "'dryRun' must be true or false"})
     ]
@@ -138,8 +138,8 @@ def test_a_request_that_cannot_be_understood_removes_nothing(device: Device, val
 
 def test_before_the_device_knows_its_id_no_archive_is_its_own(device: Device) -> None:
     said: list[tuple[int, Mapping[str, Any] | None]] = []
-    device.service._engine.prunes._device_id = ""
-    device.service._control._receive("prune", None, lambda *answer: said.append(answer))
+    device.service.engine.prunes.device_id = ""
+    device.service.local_face.receive("prune", None, lambda *answer: said.append(answer))
     assert [status for status, _ in said] == [409]
 
 
@@ -165,8 +165,8 @@ def never_answers(settings: dict[str, str], tmp_path: Path) -> Iterator[Stalling
 
 def test_it_ends_at_once_when_the_agent_stops(never_answers: Stalling, device: Device) -> None:
     answers: list[Mapping[str, Any] | None] = []
-    prunes = device.service._engine.prunes
-    prunes._device_id = DEVICE
+    prunes = device.service.engine.prunes
+    prunes.device_id = DEVICE
     prunes.answer_local(None, lambda _status, value: answers.append(value))
     assert never_answers.reached.wait(20)
     began_s = time.monotonic()
@@ -192,8 +192,8 @@ def test_a_caller_need_not_wait_for_ever(
     """The local socket gives up after a minute; the work goes on, and is answered once."""
     monkeypatch.setattr("agent.jobs.prune.ANSWER_WITHIN_S", 0.0)
     answers: list[Mapping[str, Any] | None] = []
-    prunes = device.service._engine.prunes
-    prunes._device_id = DEVICE
+    prunes = device.service.engine.prunes
+    prunes.device_id = DEVICE
     prunes.answer_local(None, lambda _status, value: answers.append(value))
     while not answers:
         device.take()
@@ -216,8 +216,8 @@ def test_of_two_wishes_for_one_archive_the_longer_counts(device: Device, tmp_pat
     with device.journal.transaction() as db:
         (name,) = db.execute("SELECT json_extract(facts, '$.archive') FROM jobs LIMIT 1").fetchone()
         db.execute("UPDATE jobs SET facts = json_set(facts, '$.archive', ?)", (name,))
-    assert list(device.service._engine.prunes._dates()) == [name]
-    assert format_time(device.service._engine.prunes._dates()[name]) == far
+    assert list(device.service.engine.prunes.dates()) == [name]
+    assert format_time(device.service.engine.prunes.dates()[name]) == far
 
 
 # -- when it runs
@@ -231,7 +231,7 @@ class Times:
             device.journal.note("recurring.x", format_time(datetime.now(UTC) - ago))
         self.acted = 0
         self.possible = possible
-        self.recurring = Recurring("x", DAY, device.journal, device._mailbox, self._act)
+        self.recurring = Recurring("x", DAY, device.journal, device.mailbox, self._act)
         self.recurring.begin()
 
     def _act(self) -> bool:
@@ -281,7 +281,7 @@ def test_a_store_that_cannot_be_reached_is_tried_again(device: Device, tmp_path:
     """And the places of the device are done all the same."""
     names = old_archives(tmp_path / "archives", range(4))
     device.journal.note("recurring.prune", format_time(datetime.now(UTC) - 2 * DAY))
-    device.service._engine.identified()
+    device.service.engine.identified()
     device.finish()
     assert there(tmp_path / "archives") == set(names[:2])
     last = parse_time(device.journal.recall("recurring.prune") or "")
@@ -291,7 +291,7 @@ def test_a_store_that_cannot_be_reached_is_tried_again(device: Device, tmp_path:
 def test_once_a_day_old_archives_go(device: Device, tmp_path: Path) -> None:
     names = old_archives(tmp_path / "archives", range(4))
     device.journal.note("recurring.prune", format_time(datetime.now(UTC) - 2 * DAY))
-    device.service._engine.identified()
+    device.service.engine.identified()
     device.finish()
     assert there(tmp_path / "archives") == set(names[:2])
 
@@ -305,6 +305,6 @@ def no_rules(settings: dict[str, str]) -> None:
 def test_without_rules_and_dates_nothing_is_even_looked_at(device: Device, tmp_path: Path) -> None:
     names = old_archives(tmp_path / "archives", range(4))
     device.journal.note("recurring.prune", format_time(datetime.now(UTC) - 2 * DAY))
-    device.service._engine.identified()
-    assert device.service._engine.prunes.idle
+    device.service.engine.identified()
+    assert device.service.engine.prunes.idle
     assert there(tmp_path / "archives") == set(names)

@@ -29,13 +29,13 @@ def test_the_status_feature_fits(device: Device, correlation_id: str, running: b
     fill(device.journal, correlation_id, '\u00e4"' * 2000)
     if running:
         job = Job("1" * 16, Kind.RESTORE, correlation_id, datetime.now(UTC))
-        monitor = device.service._engine.monitor
+        monitor = device.service.engine.monitor
         monitor.began(job)
         monitor.entered("unpacking")
         monitor.expected(1 << 62)
         monitor.moved(1 << 61)
     device.wire.sent.clear()
-    device.service._status._tell()
+    device.service.status.tell()
     ((_, message),) = device.wire.sent
     told = message["value"]["properties"]
     assert len(device.wire.raw[-1][1]) <= MAX_MESSAGE_BYTES
@@ -43,7 +43,7 @@ def test_the_status_feature_fits(device: Device, correlation_id: str, running: b
     shown = told["job"] if running else told["job"]["last"]
     assert shown["correlationId"] == correlation_id
     if running:
-        device.service._engine.monitor.ended()
+        device.service.engine.monitor.ended()
 
 
 @pytest.mark.parametrize("correlation_id", LONGEST)
@@ -54,7 +54,7 @@ def test_the_answer_to_status_fits(device: Device, correlation_id: str, running:
     note = PreviewNote("2" * 16, correlation_id, "2026-01-02T03:04:05.000678Z", [], [], "merge")
     notes = PreviewNotes(device.journal, BootClock())
     notes.set(note.over(Stand.FAILED, CODE, '\u00e4"' * 2000))
-    monitor = device.service._engine.monitor
+    monitor = device.service.engine.monitor
     if running:
         monitor.began(Job("1" * 16, Kind.RESTORE, correlation_id, datetime.now(UTC)))
     ((_, answer),) = device.command("status", {}, request_id="r")

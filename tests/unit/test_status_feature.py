@@ -31,7 +31,7 @@ class Rig:
         self.outbox.up(self.wire.publish, [])
 
     def let_the_interval_pass(self) -> None:
-        while not (action := self.mailbox._next()):
+        while not (action := self.mailbox.next()):
             pass
         action()
 
@@ -93,7 +93,7 @@ def test_while_offline_only_the_newest_value_waits(rig: Rig) -> None:
 def test_in_installations_that_merge_nothing_of_others_is_wiped(tmp_path: Path) -> None:
     rig = Rig(tmp_path, announce="merge")
     rig.feature.changed()
-    rig.feature._tell()
+    rig.feature.tell()
     assert [message["topic"] for _, message in rig.wire.sent] == [f"{TWIN}/commands/merge"]
     rig.journal.close()
 
@@ -101,6 +101,6 @@ def test_in_installations_that_merge_nothing_of_others_is_wiped(tmp_path: Path) 
 def test_it_can_be_switched_off(tmp_path: Path) -> None:
     rig = Rig(tmp_path, **{"twin.status": "false"})
     rig.feature.connected()
-    assert rig.mailbox._timers == []
+    assert rig.mailbox.timers == []
     assert rig.said() == []
     rig.journal.close()

@@ -131,7 +131,7 @@ def test_a_backup_goes_to_the_store_and_a_restore_comes_from_it(device: Device, 
     device.finish()
     assert [value["state"] for value in device.values()[1::2]] == ["BACKUP_FINISHED", "RESTORE_FINISHED"]
     assert (device.data / "file").read_text() == "content"
-    for job in device.service._engine.history.history(Parameters(), 2000)["entries"]:
+    for job in device.service.engine.history.history(Parameters(), 2000)["entries"]:
         described = device.command("describe", {"correlationId": job["id"]})[0][1]["value"]
         assert described["store"] == "usb"
 
@@ -141,7 +141,7 @@ def test_a_periodic_backup_goes_to_the_store_of_the_schedule(device: Device, tmp
         update={"schedule": device.settings.schedule.model_copy(update={"store": "usb"})}
     )
     device.restart()
-    device.service._engine._periodic_backup()
+    device.service.engine._periodic_backup()
     device.finish()
     assert device.values()[-1]["state"] == "BACKUP_FINISHED"
     assert len(list((tmp_path / "stick").iterdir())) == 1

@@ -49,7 +49,7 @@ def on_trial(device: Device, options: dict[str, str] | None = None) -> None:
 
 
 def until_trial(device: Device) -> None:
-    while not device.service._engine._trials.waiting:
+    while not device.service.engine._trials.waiting:
         device.take()
 
 
@@ -213,8 +213,8 @@ def test_what_others_made_of_the_data_meanwhile_is_no_obstacle(tmp_path: Path) -
 
 def killed(device: Device) -> None:
     """As after a kill: the worker that waits is of another life, and does nothing more."""
-    device.service._engine.interrupt("killed")
-    while device.service._engine._trials.waiting:
+    device.service.engine.interrupt("killed")
+    while device.service.engine._trials.waiting:
         device.take()
     device.restart()
 
@@ -224,7 +224,7 @@ def test_over_a_restart_it_goes_on_with_the_time_that_is_left(tmp_path: Path) ->
     on_trial(device)
     killed(device)
     assert (states(device), is_new(device)) == ([STARTED], True)
-    device.service._engine.begin()
+    device.service.engine.begin()
     until_trial(device)
     assert ask(device, "status")["value"]["job"]["remainingSeconds"] <= 600
     assert ask(device, "backup", {"options": PLACE})["value"]["status"] == 409
@@ -245,7 +245,7 @@ def test_time_that_ran_out_while_the_agent_was_away_takes_it_back(tmp_path: Path
             "UPDATE checkpoints SET value = json_set(value, '$.countdown[0]', 0.001) WHERE key = ?",
             [ON_TRIAL],
         )
-    device.service._engine.begin()
+    device.service.engine.begin()
     device.finish()
     assert states(device) == [STARTED, ("RESTORE_FAILED", "not-confirmed")]
     assert differences(before, data(device)) == []
@@ -259,7 +259,7 @@ def test_a_confirm_that_was_answered_counts_after_a_crash(tmp_path: Path) -> Non
     (job,) = device.journal.unfinished_jobs()
     with device.journal.transaction() as db:
         db.execute("INSERT INTO checkpoints VALUES (?, 'restore.confirmed', 'yes')", (job.job.id,))
-    device.service._engine.begin()
+    device.service.engine.begin()
     device.finish()
     assert (states(device), is_new(device)) == ([STARTED, FINISHED], True)
     device.close()
@@ -270,7 +270,7 @@ def test_a_cancel_that_was_answered_leads_back_after_a_crash(tmp_path: Path) -> 
     before = data(device)
     on_trial(device)
     value = {"correlationId": "T", "statusCode": "mine", "message": "no good"}
-    admitted = device.service._engine.operations().admit("cancel", value, DEVICE)
+    admitted = device.service.engine.operations().admit("cancel", value, DEVICE)
     with device.journal.transaction():
         admitted.record()
     killed(device)
@@ -304,7 +304,7 @@ def test_a_crash_on_the_way_back_ends_there_and_says_why(tmp_path: Path) -> None
         verdict = '["not-confirmed", "not confirmed within 10m: the old data is back"]'
         db.execute("INSERT INTO checkpoints VALUES (?, 'restore.verdict', ?)", (job.job.id, verdict))
     device.restart()
-    device.service._engine.begin()
+    device.service.engine.begin()
     device.finish()
     assert states(device) == [STARTED, ("RESTORE_FAILED", "not-confirmed")]
     assert differences(before, data(device)) == []

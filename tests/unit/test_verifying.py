@@ -188,7 +188,7 @@ def test_what_cannot_work_is_refused(
         "verify", {"correlationId": "V", "options": LOCAL | options}, request_id=""
     )
     assert (answer["status"], message in answer["value"]["message"]) == (status, True), answer
-    assert device.service._engine.idle()
+    assert device.service.engine.idle()
 
 
 def test_one_job_at_a_time(device: Device) -> None:
@@ -214,7 +214,7 @@ def weekly(settings: dict[str, str]) -> None:
 
 def let_it_be_due(device: Device) -> None:
     device.journal.note("recurring.verify", format_time(datetime.now(UTC) - timedelta(days=8)))
-    device.service._engine.identified()
+    device.service.engine.identified()
     device.finish()
 
 
@@ -235,12 +235,12 @@ def test_a_drill_verifies_the_newest_archive_of_the_store(device: Device) -> Non
 @pytest.mark.usefixtures("weekly")
 def test_a_drill_waits_for_its_time_and_for_a_running_job(device: Device) -> None:
     backup(device)
-    device.service._engine.identified()
+    device.service.engine.identified()
     assert verifications(device) == [], "a period has to pass first"
     device.command("verify", {"correlationId": "V", "options": LOCAL}, request_id="")
     let_it_be_due(device)
     assert verifications(device) == ["FINISHED "], "the command's"
-    assert device.service._engine._drill()
+    assert device.service.engine._drill()
     device.finish()
     assert len(verifications(device)) == 2
 
@@ -279,4 +279,4 @@ def test_a_drill_that_cannot_reach_the_store_is_due_again(device: Device) -> Non
 
 
 def test_without_a_period_there_are_no_drills(device: Device) -> None:
-    assert device.service._engine._drills is None
+    assert device.service.engine._drills is None

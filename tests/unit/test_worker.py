@@ -46,7 +46,7 @@ class Deaf:
 
     def wait_for_outcome(self) -> Outcome[None]:
         while not self.outcomes:
-            if action := self._mailbox._next():
+            if action := self._mailbox.next():
                 action()
         return self.outcomes[0]
 
@@ -85,7 +85,7 @@ def test_work_of_our_own_is_waited_for_and_seen_when_it_does_not_end(
     workers = workers_with(journal, mailbox, deadline_s=0.05)
     deaf = Deaf(workers, mailbox, lent=False)
     while deaf.tools.told_to_end_s is None:
-        if action := mailbox._next():
+        if action := mailbox.next():
             action()
     assert deaf.tools.token.code == DEADLINE_EXCEEDED
     assert workers.stuck(0, left_to_themselves=False) == ["work-deaf"]
@@ -100,7 +100,7 @@ def test_work_that_ends_in_time_leaves_no_deadline_behind(journal: Journal, mail
     deaf = Deaf(workers, mailbox, lent=False)
     deaf.release.set()
     deaf.wait_for_outcome()
-    assert mailbox._timers == []
+    assert mailbox.timers == []
 
 
 def end_of(name: str) -> None:
@@ -131,7 +131,7 @@ def test_what_work_held_goes_when_it_has_ended(journal: Journal, mailbox: Mailbo
         workers.start(task)
         del task, held
         while not ended.is_set():
-            if action := mailbox._next():
+            if action := mailbox.next():
                 action()
         end_of("work-it")
         del action

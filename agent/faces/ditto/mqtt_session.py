@@ -55,10 +55,10 @@ class Presence:
         self._settings, self._mailbox, self._twin, self._outbox = settings, mailbox, twin, outbox
         self._receive, self._identified, self._announced = receive, identified, announced
         self._rivals = rivals
-        events = Events(self._up, self._down, self._message, outbox.sent, self._refused)
+        events = Events(self.up, self.down, self.deliver, outbox.sent, self.refused)
         self._link = Link(broker, events, mailbox.post)
-        self._identity: Identity | None = None
-        self._early: list[Delivery] = []
+        self.identity: Identity | None = None
+        self.early: list[Delivery] = []
         self._commands: list[Delivery] = []
         self._ask: Timer | None = None
         self._subscribe_again: Timer | None = None
@@ -71,7 +71,7 @@ class Presence:
 
     def begin(self) -> None:
         if self._settings.device_id:
-            self._adopt(Identity(self._settings.device_id, self._settings.tenant_id))
+            self.adopt(Identity(self._settings.device_id, self._settings.tenant_id))
         self._link.start()
 
     def stop_listening(self) -> None:
@@ -83,16 +83,16 @@ class Presence:
 
     # The connection
 
-    def _up(self) -> None:
+    def up(self) -> None:
         log.info("connected", broker=str(self._settings.broker))
         self.online = True
         self._subscribe()
         if not self._settings.device_id:
             self._ask_identity(ASK_AGAIN_S)
-        if self._identity:
+        if self.identity:
             self._announce()
 
-    def _down(self, reason: str) -> None:
+    def down(self, reason: str) -> None:
         what = "disconnected" if self.online else "broker cannot be reached, trying again"
         log.warning(what, broker=str(self._settings.broker), reason=reason)
         notify.status(f"{what}: {self._settings.broker}")
@@ -102,7 +102,7 @@ class Presence:
             if timer:
                 timer.cancel()
 
-    def _refused(self) -> None:
+    def refused(self) -> None:
         log.error("the broker refused a subscription, trying again: check its access rules", wanted=COMMANDS)
         if self._subscribe_again:
             self._subscribe_again.cancel()
@@ -136,42 +136,43 @@ class Presence:
             return
         if self._ask:
             self._ask.cancel()
-        if identity == self._identity or self._settings.device_id:
+        if identity == self.identity or self._settings.device_id:
             return
-        self._adopt(identity)
+        self.adopt(identity)
         if self.online:
             self._announce()
-        self._commands, self._early = self._early + self._commands, []
-        self._hand_over()
+        self._commands, self.early = self.early + self._commands, []
+        self.hand_over()
 
-    def _adopt(self, identity: Identity) -> None:
-        before = self._identity and self._identity.device_id
+    def adopt(self, identity: Identity) -> None:
+        before = self.identity and self.identity.device_id
         log.info("identity", device=identity.device_id, before=before)
-        self._identity = self._twin.identity = identity
+        self.identity = self._twin.identity = identity
         self._identified()
 
     # Messages
 
-    def _message(self, delivery: Delivery) -> None:
+    def deliver(self, delivery: Delivery) -> None:
+        """Take what has come on a topic; acknowledge what is no command."""
         if delivery.topic == IDENTITY_RESPONSE:
             delivery.ack()
             self._answered(delivery.payload)
         elif is_answer(delivery.topic):
             delivery.ack()
-            self._rivals.heard(delivery.payload, self._identity)
+            self._rivals.heard(delivery.payload, self.identity)
         elif self._deaf:
             return
-        elif self._identity is None:
-            self._early.append(delivery)
-            while sum(_weight(waiting) for waiting in self._early) > MAX_EARLY_BYTES:
-                self._early.pop(0).ack()
+        elif self.identity is None:
+            self.early.append(delivery)
+            while sum(_weight(waiting) for waiting in self.early) > MAX_EARLY_BYTES:
+                self.early.pop(0).ack()
         else:
             if not self._commands:
-                self._mailbox.post(self._hand_over)
+                self._mailbox.post(self.hand_over)
             self._commands.append(delivery)
 
-    def _hand_over(self) -> None:
-        """Those that came meanwhile go together, so that the journal syncs once for many."""
+    def hand_over(self) -> None:
+        """Pass on the commands that came meanwhile, together, so that the journal syncs once for many."""
         commands, self._commands = self._commands, []
         if not self._deaf:
             self._receive(commands)

@@ -46,9 +46,9 @@ class StatusFeature:
     def changed(self) -> None:
         """Something may have changed: tell what is true when the interval is over."""
         if self._on and self._timer is None:
-            self._timer = self._mailbox.call_later(INTERVAL_S, self._tell)
+            self._timer = self._mailbox.call_later(INTERVAL_S, self.tell)
 
-    def _tell(self) -> None:
+    def tell(self) -> None:
         self._timer = None
         properties = self._properties()
         if properties == self._told:
