@@ -5,6 +5,7 @@ import os
 import signal
 import sqlite3
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 
@@ -27,6 +28,7 @@ from agent.jobs.engine import Engine
 from agent.jobs.staging import Staging, StorageInUse
 from agent.journal import Journal
 from agent.journal.file import NewerJournal
+from agent.log import reopen as reopen_logs
 from agent.log import setup as set_up_logging
 from agent.mailbox import Mailbox
 from agent.mqtt.link import Broker
@@ -56,6 +58,8 @@ class Service:
         self._settings = settings
         self.mailbox = Mailbox()
         self.staging = Staging(settings.storage)
+        # Often the only directory that the agent may write to.
+        tempfile.tempdir = os.fspath(settings.storage.absolute())
         self.journal = Journal(self.staging.journal, kept_jobs=settings.journal_max_jobs)
         self.outbox = Outbox(self.journal)
         self.twin = Twin(settings, self.journal, self.outbox)
@@ -135,6 +139,7 @@ class Service:
         sys.setswitchinterval(SWITCH_INTERVAL_S)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self.mailbox.post(self.stop))
+        signal.signal(signal.SIGHUP, lambda *_: self.mailbox.post(_reopen_logs))
         self.engine.begin()
         self._something_changed()
         self.presence.begin()
@@ -192,6 +197,11 @@ class Service:
                 self.mailbox.call_later(LOOK_AGAIN_S, look)
 
         look()
+
+
+def _reopen_logs() -> None:
+    reopen_logs()
+    log.info("log file opened again; settings are read at the next start", signal="SIGHUP")
 
 
 def run(settings: Settings, notices: Sequence[Notice]) -> int:

@@ -1,11 +1,42 @@
-"""Names that outlast a power cut: only the fsync of a directory makes what happened to its names last."""
+"""Directories that are made private, and names that outlast a power cut."""
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 
+def make_directories(directory: Path, mode: int) -> None:
+    """Make the directory and its missing parents, each with at most `mode`, whatever the umask allows.
+
+    Raises OSError. `Path.mkdir` gives missing parents all that the umask leaves.
+    """
+    for each in [*reversed(directory.parents), directory]:
+        with suppress(FileExistsError):
+            each.mkdir(mode)
+
+
+def replace_file(path: Path, text: str, mode: int) -> None:
+    """Replace the file by one with this text, in one step and durably. Raises OSError."""
+    part = path.with_name(f".{path.name}.part")
+    with suppress(FileNotFoundError):
+        part.unlink()
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        with open(os.open(part, flags, 0o600), "w", encoding="utf-8") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fchmod(stream.fileno(), mode & 0o7777)
+            os.fsync(stream.fileno())
+        part.rename(path)
+    except BaseException:
+        with suppress(OSError):
+            part.unlink()
+        raise
+    sync_directory(path.parent)
+
+
 def sync_directory(directory: Path) -> None:
-    """Make the names in `directory` durable. Raises OSError."""
+    """Make the names in `directory` durable, which only an fsync of the directory does. Raises OSError."""
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)

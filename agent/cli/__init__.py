@@ -36,7 +36,9 @@ class Subcommand:
 
 SUBCOMMANDS = {
     "run": Subcommand("agent.cli:run", "run the agent until it is told to stop"),
-    "check-config": Subcommand("agent.cli:check_config", "check the settings and print those in effect"),
+    "check-config": Subcommand(
+        "agent.cli.check_config:check_config", "check the settings and print those in effect"
+    ),
     "send": Subcommand("agent.send:main", "send a command to a device and follow it to its end"),
     "backup": Subcommand("agent.cli.jobs:backup", "make a backup now, by the agent on this device"),
     "restore": Subcommand("agent.cli.restore:restore", "restore an archive now, or preview that"),
@@ -60,6 +62,7 @@ SUBCOMMANDS = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The exit status of `edge-backup argv…`; 2 for arguments or settings that cannot be used."""
+    _open_standard_streams()
     if argv is None and not names_are_utf8():
         _start_again_in_utf8()
     parser = argparse.ArgumentParser(
@@ -74,6 +77,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help="see 'edge-backup <command> --help'")
     parsed = parser.parse_args(argv)
     return SUBCOMMANDS[parsed.command](parsed.arguments)
+
+
+def _open_standard_streams() -> None:
+    """Where a standard descriptor is closed, no file of ours may get its number, and errors need a stream."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115 - until the process ends
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
 
 
 def _start_again_in_utf8() -> None:
@@ -104,21 +118,6 @@ def _import_structlog() -> None:
         import structlog  # noqa: F401
 
         del sys.modules["asyncio"]
-
-
-def check_config(argv: list[str]) -> int:
-    """Settings in effect as JSON on stdout, notices on stderr."""
-    loaded = settings_from("edge-backup check-config", argv)
-    if loaded is None:
-        return EXIT_BAD_SETTINGS
-    import json
-
-    from agent.settings.load import effective
-
-    for notice in loaded.notices:
-        sys.stderr.write(f"{notice.level}: {notice.text}\n")
-    sys.stdout.write(json.dumps(effective(loaded.settings), indent=2) + "\n")
-    return EXIT_OK
 
 
 def settings_from(prog: str, argv: list[str]) -> "Loaded | None":

@@ -12,7 +12,7 @@ from pathlib import Path
 import structlog
 
 from agent import __version__
-from agent.base.job import State, parse_time
+from agent.base.job import State, format_time, parse_time
 from agent.jobs.queries.health import Health
 from agent.jobs.queries.history import History
 from agent.mailbox import Mailbox, Timer
@@ -64,6 +64,8 @@ class Metrics:
         """Of the newest job of each kind, and of the newest good backup."""
         good, ends, took = list[Sample](), list[Sample](), list[Sample]()
         for job in self._history.newest():
+            if job["endTime"] == format_time(None):
+                continue  # a preview that waits
             kind, start, end = {"kind": job["kind"]}, parse_time(job["startTime"]), parse_time(job["endTime"])
             good.append((kind, job["state"] == State.FINISHED))
             ends.append((kind, end.timestamp()))

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import structlog
 
-from agent.base.durable import sync_directory
+from agent.base.durable import make_directories, sync_directory
 from agent.base.errors import JobError
 from agent.base.job import ENCRYPTED, MAX_NAME_LETTERS, PLAIN, archive_name
 from agent.formats.age.header import read_header
@@ -47,10 +47,13 @@ class Staging:
         sync_directory(storage)
         sync_directory(storage.parent)
         self._lock = os.open(storage / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        # The file may be removed under a running agent; then the directory still keeps a second one out.
+        self._directory = os.open(storage, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            for descriptor in (self._directory, self._lock):
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            os.close(self._lock)
+            self.close()
             raise StorageInUse(
                 f"storage '{storage}' is in use by another agent: stop it, or set another 'storage'"
             ) from error
@@ -131,11 +134,12 @@ class Staging:
 
     def close(self) -> None:
         os.close(self._lock)
+        os.close(self._directory)
 
 
 def _make_private(directory: Path) -> None:
     """Make the directory with mode 0700; one that is there with another, from Kanto's agent say, gets it."""
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_directories(directory, 0o700)
     if directory.stat().st_mode & 0o077:
         try:
             directory.chmod(0o700)

@@ -73,6 +73,13 @@ def setup(settings: Settings, stream: TextIO | None = None) -> None:
     _add_file(root, settings)
 
 
+def reopen() -> None:
+    """Open the log file by its name again, for a program that has moved it away."""
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, RotatingLogFile):
+            handler.reopen()
+
+
 def use_logging_of_host() -> None:
     """In another process than the agent's: lines go to the loggers of `logging`, as its owner set them up."""
     if not structlog.is_configured():

@@ -4,10 +4,12 @@ import logging
 import os
 import re
 import time
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from io import TextIOWrapper
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
+
+from agent.base.durable import make_directories
 
 log = logging.getLogger(__name__)
 
@@ -22,7 +24,7 @@ class RotatingLogFile(RotatingFileHandler):
     """
 
     def __init__(self, path: Path, size_bytes: int, count: int, max_age_days: int) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_directories(path.parent, 0o750)
         self._max_age_s = max_age_days * _DAY_S
         self._failing = self._failed = False
         super().__init__(
@@ -31,7 +33,8 @@ class RotatingLogFile(RotatingFileHandler):
         self._prune()
 
     def _open(self) -> TextIOWrapper:
-        file = os.open(self.baseFilename, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
+        file = os.open(self.baseFilename, flags, 0o640)
         return open(file, "a", encoding=self.encoding, errors=self.errors)
 
     def shouldRollover(self, record: logging.LogRecord) -> bool:  # noqa: ARG002, N802
@@ -57,8 +60,31 @@ class RotatingLogFile(RotatingFileHandler):
     def _too_old(self, path: Path) -> bool:
         return self._max_age_s > 0 and time.time() - path.stat().st_mtime > self._max_age_s
 
+    def reopen(self) -> None:
+        """Open the file by its name again: somebody may have moved it away (logrotate, SIGHUP)."""
+        with self.lock or nullcontext():
+            self._close_stream()
+
+    def _close_stream(self) -> None:
+        stream, self.stream = self.stream, None
+        if stream is not None:
+            with suppress(OSError):
+                stream.close()
+
+    def _is_gone(self) -> bool:
+        """Whether the file that is open no longer has its name."""
+        if self.stream is None:
+            return False
+        try:
+            there, here = os.stat(self.baseFilename, follow_symlinks=False), os.fstat(self.stream.fileno())
+        except OSError:
+            return True
+        return (there.st_dev, there.st_ino) != (here.st_dev, here.st_ino)
+
     def emit(self, record: logging.LogRecord) -> None:
         self._failed = False
+        if self._is_gone():
+            self._close_stream()
         super().emit(record)
         begins, self._failing = self._failed and not self._failing, self._failed
         if begins:
@@ -68,7 +94,4 @@ class RotatingLogFile(RotatingFileHandler):
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: ARG002, N802
         """A full or failing disk: forget the line, and open the file again for the next one."""
         self._failed = True
-        stream, self.stream = self.stream, None
-        if stream is not None:
-            with suppress(OSError):
-                stream.close()
+        self._close_stream()

@@ -24,7 +24,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 from agent.log.sparing import SparingLog
 from agent.mqtt.backlog import Backlog
 from agent.mqtt.client import BrokerClient
-from agent.settings.password_file import read_password
+from agent.settings.secret_files import no_passphrase, read_password
 
 log = structlog.get_logger(__name__)
 few = SparingLog(log)
@@ -203,7 +203,7 @@ class Link:
             context = ssl.create_default_context(cafile=broker.ca_file)
             context.minimum_version = ssl.TLSVersion.TLSv1_2
             if broker.cert_file:
-                context.load_cert_chain(broker.cert_file, broker.key_file)
+                context.load_cert_chain(broker.cert_file, broker.key_file, no_passphrase)
             client.tls_set_context(context)
         # Without a handler here, publish() would write to the socket in the thread that calls it.
         client.on_socket_register_write = lambda *_: None

@@ -19,6 +19,8 @@ FieldPath = tuple[str, ...]
 """Where a value sits in the tree: `("archive", "level")`, `("targets", "usb", "path")`."""
 
 _ANY = "<name>"
+RENAMED_GROUPS = {"seal": "encryption"}
+"""Groups of an earlier version, and what each is called now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +90,8 @@ def find_kanto(name: str) -> FieldPath | None:
 def is_ours(name: str) -> bool:
     """Whether a file that has this key cannot be one of Kanto's."""
     head, dot, _ = name.partition(".")
+    if head in RENAMED_GROUPS:
+        return True
     return head in _HEADS if dot else find_kanto(name) is None and (name in _BY_NAME or name in _HEADS)
 
 
@@ -121,6 +125,11 @@ def members(name: str) -> list[str]:
 
 def hint(name: str) -> str:
     """What somebody who wrote `name` may have meant, as the end of a sentence, or nothing."""
+    head, dot, rest = name.partition(".")
+    if head in RENAMED_GROUPS:
+        return (
+            f"; it is called '{RENAMED_GROUPS[head]}{dot}{rest}' now: see 'edge-backup check-config --write'"
+        )
     if inside := members(name):
         return f"; expected an object with {', '.join(inside)}"
     similar = difflib.get_close_matches(name, _BY_NAME, n=1, cutoff=0.75)

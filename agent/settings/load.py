@@ -1,7 +1,7 @@
 """Loading the settings: layers are merged, checked together, and every problem is reported at once."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from agent.settings import Settings
 from agent.settings.data_sets import data_set_problems
 from agent.settings.keys import KEYS, FieldPath, key_at, name_of, places
 from agent.settings.kinds import printable
-from agent.settings.password_file import read_password
+from agent.settings.secret_files import is_encrypted_key, read_password
 from agent.settings.sources import (
     Given,
     Layer,
@@ -47,15 +47,12 @@ def load(argv_overrides: Mapping[str, str], config_file: Path | None, environ: M
     `argv_overrides` maps keys as in a file to texts. Raises `SettingsError` when a file cannot be read
     or is no JSON object, when a key is unknown in a file of ours, or when a value is wrong anywhere.
     """
-    layers = [
-        read_file(config_file) if config_file else Layer(),
-        read_credentials(environ),
-        read_environment(environ),
-        read_command_line(argv_overrides),
-    ]
+    file = read_file(config_file) if config_file else Layer()
+    layers = [file, read_credentials(environ), read_environment(environ, file.given)]
+    layers.append(read_command_line(argv_overrides))
     given = {position: value for layer in layers for position, value in layer.given.items()}
     problems = [problem for layer in layers for problem in layer.problems]
-    problems += _read_password_file(given)
+    problems += [*_read_password_file(given), *_key_problems(given)]
     try:
         settings = Settings.model_validate(_nested(given))
     except ValidationError as error:
@@ -83,6 +80,16 @@ def _read_password_file(given: dict[FieldPath, Given]) -> list[str]:
         return [f"passwordFile: '{source.value}' is not a UTF-8 text file; it is given {source.origin}"]
     given[("password",)] = Given(text, source.origin)
     return []
+
+
+def _key_problems(given: Mapping[FieldPath, Given]) -> Iterator[str]:
+    """An encrypted private key would ask for its passphrase on a terminal, which a service does not have."""
+    source = given.get(("key",))
+    if source and isinstance(source.value, str) and source.value and is_encrypted_key(Path(source.value)):
+        yield (
+            f"key: '{source.value}' is encrypted, and nobody is there to type its passphrase; it is given"
+            f" {source.origin}. Decrypt it with 'openssl pkey -in … -out …' into a file of mode 0600"
+        )
 
 
 def _nested(given: Mapping[FieldPath, Given]) -> dict[str, Any]:

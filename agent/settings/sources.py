@@ -6,7 +6,7 @@ that a wrong value can be reported where a person would look for it.
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -67,7 +67,7 @@ def read_file(path: Path) -> Layer:
     is free, an empty value counts as absent, an unknown key is a notice. In every other file an unknown
     key is a problem.
     """
-    content = _parse(path)
+    content = read_json(path)
     if isinstance(content, str):
         return Layer(problems=[content])
     values = list(_flatten(content))
@@ -75,7 +75,7 @@ def read_file(path: Path) -> Layer:
     return _our_file(path, values) if ours else _kanto_file(path, values)
 
 
-def _parse(path: Path) -> dict[str, object] | str:
+def read_json(path: Path) -> dict[str, object] | str:
     """The JSON object in a file, or what is wrong with it."""
     try:
         with path.open("rb") as file:
@@ -147,16 +147,19 @@ def read_credentials(environ: Mapping[str, str]) -> Layer:
     return layer
 
 
-def read_environment(environ: Mapping[str, str]) -> Layer:
+def read_environment(environ: Mapping[str, str], known: Iterable[FieldPath] = ()) -> Layer:
     """`EDGE_BACKUP_LOG_LEVEL` for `logLevel`, `EDGE_BACKUP_ARCHIVE__LEVEL` for `archive.level`.
 
+    Variables are in capitals, so a name that people chose (`targets.USB`) is found among those of the
+    places in `known`, in any letter case; a new one is in small letters.
     An unknown variable is only a notice: container runtimes make up some with this prefix.
     """
     layer = Layer()
+    chosen = {(path[0], path[1].lower()): path[1] for path in known if len(path) > 2}
     for variable, value in environ.items():
         if not variable.startswith(ENVIRONMENT_PREFIX):
             continue
-        position = _place_of_variable(variable)
+        position = _position_of_variable(variable, chosen)
         if position is None:
             layer.notices.append(Notice("error", f"unknown environment variable {variable} is ignored"))
         else:
@@ -164,8 +167,10 @@ def read_environment(environ: Mapping[str, str]) -> Layer:
     return layer
 
 
-def _place_of_variable(variable: str) -> FieldPath | None:
+def _position_of_variable(variable: str, chosen: Mapping[tuple[str, str], str]) -> FieldPath | None:
     path = tuple(variable.removeprefix(ENVIRONMENT_PREFIX).lower().split("__"))
+    if len(path) > 2 and (name := chosen.get((path[0], path[1]))):
+        path = (path[0], name, *path[2:])
     return path if key_at(path) else find(".".join(path))
 
 

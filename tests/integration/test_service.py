@@ -1,6 +1,7 @@
 """The agent as a service: who it is, how it starts, how it stops, how it gets to its broker."""
 
 import json
+import signal
 import ssl
 import subprocess
 import sys
@@ -263,3 +264,21 @@ def sleeps(pid: int) -> int:
     for status in Path(f"/proc/{pid}/task").glob("*/status"):
         total += int(status.read_text().partition("\nvoluntary_ctxt_switches:")[2].split()[0])
     return total
+
+
+def test_a_hangup_opens_the_log_again_and_ends_nothing(
+    device: AgentProcess, broker: Mosquitto, backend: Backend
+) -> None:
+    """`systemctl reload` and logrotate send it; a restore in progress must not die of it."""
+    agent = device.start()
+    backend.announced()
+    with stalling() as destination:
+        backend.ask("backup", {"correlationID": "X", "options": {"https.url": destination.url}})
+        assert destination.reached.wait(20)
+        moved = agent.log.rename(agent.log.with_suffix(".1"))
+        assert agent.process
+        agent.process.send_signal(signal.SIGHUP)
+        agent.wait_for_log("log file opened again; settings are read at the next start")
+        assert moved.exists()
+        backend.ask("cancel", {"correlationID": "X"})
+        assert backend.ended("X")["statusCode"] == "cancelled"

@@ -131,3 +131,25 @@ def test_help_lists_every_command() -> None:
 def test_every_command_has_its_entry(name: str) -> None:
     module, function = SUBCOMMANDS[name].entry.split(":")
     assert callable(getattr(importlib.import_module(module), function))
+
+
+def test_check_config_writes_the_keys_of_today(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "config.json"
+    file.write_text('{"dir": "/d", "seal.workFactor": 15, "seal": {"recipients": ""}, "mode": "scoped"}')
+    file.chmod(0o640)
+    assert main(["check-config", "--config", str(file)]) == 2
+    assert "it is called 'encryption.workFactor' now" in capsys.readouterr().err
+    assert main(["check-config", "--config", str(file), "--write"]) == 0
+    assert json.loads(file.read_text()) == {
+        "dir": "/d", "encryption.workFactor": 15, "encryption": {"recipients": ""}, "mode": "scoped",
+    }  # fmt: skip
+    assert file.stat().st_mode & 0o7777 == 0o640
+
+
+def test_a_closed_standard_error_is_no_reason_to_fail() -> None:
+    """`2>&-` in a start script: what would be written there goes nowhere, and no file gets its number."""
+    done = subprocess.run(
+        ["sh", "-c", 'exec "$0" -m agent check-config 2>&-', sys.executable], capture_output=True, check=False
+    )
+    assert done.returncode == 0
+    assert json.loads(done.stdout)["mode"] == "strict"

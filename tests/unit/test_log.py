@@ -279,12 +279,54 @@ def test_older_files_are_removed_by_age(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["log.txt", "log.txt.1"]
 
 
-def test_the_file_is_written_again_when_the_disk_has_recovered(tmp_path: Path) -> None:
+def test_no_line_is_lost_when_the_open_file_cannot_be_written_any_more(tmp_path: Path) -> None:
     file = tmp_path / "log.txt"
     handler = RotatingLogFile(file, size_bytes=1000, count=1, max_age_days=0)
     assert handler.stream is not None
     os.close(handler.stream.fileno())  # every write now fails with EBADF
-    handler.emit(record("lost"))
-    handler.emit(record("kept"))
+    handler.emit(record("first"))
+    handler.emit(record("second"))
     handler.close()
-    assert file.read_text() == "kept\n"
+    assert file.read_text() == "first\nsecond\n"
+
+
+def test_a_log_file_that_was_moved_away_is_opened_anew(tmp_path: Path) -> None:
+    """logrotate moves it and may tell nobody: lines must not go where no one looks."""
+    file = tmp_path / "a.log"
+    log.setup(settings(file), io.StringIO())
+    log.get("agent.test").warning("before")
+    file.rename(tmp_path / "a.log-1")
+    log.get("agent.test").warning("after")
+    assert [line["event"] for line in json_lines(file.read_text())] == ["after"]
+
+
+def test_reopening_makes_the_log_file_again(tmp_path: Path) -> None:
+    file = tmp_path / "a.log"
+    log.setup(settings(file), io.StringIO())
+    log.get("agent.test").warning("before")
+    file.unlink()
+    log.reopen()
+    log.get("agent.test").warning("after")
+    assert [line["event"] for line in json_lines(file.read_text())] == ["after"]
+
+
+def test_a_link_in_the_place_of_the_log_file_is_not_followed(tmp_path: Path) -> None:
+    """In a directory that others may write to, it would let them append to any file."""
+    victim = tmp_path / "victim"
+    victim.write_text("")
+    (tmp_path / "a.log").symlink_to(victim)
+    stream = io.StringIO()
+    log.setup(settings(tmp_path / "a.log"), stream)
+    log.get("agent.test").warning("said")
+    assert victim.read_text() == ""
+    assert "log file cannot be opened" in stream.getvalue()
+
+
+def test_missing_directories_of_the_log_file_are_closed_to_others_whatever_the_umask(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        log.setup(settings(tmp_path / "one" / "two" / "a.log"), io.StringIO())
+    finally:
+        os.umask(before)
+    for made in ("one", "one/two"):
+        assert (tmp_path / made).stat().st_mode & 0o7777 == 0o750

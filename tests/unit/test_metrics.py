@@ -2,12 +2,13 @@
 
 import os
 import re
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from agent.base.job import Job, Kind
+from agent.base.job import Job, Kind, State
 from agent.faces.metrics import Metrics, _labels
 from agent.jobs.queries.health import Health
 from agent.jobs.queries.history import History
@@ -140,3 +141,10 @@ def test_without_the_setting_nothing_is_written_or_waited_for(journal: Journal) 
     mailbox = Mailbox()
     metrics(journal, mailbox=mailbox).changed()
     assert mailbox.timers == []
+
+
+def test_a_preview_that_waits_has_not_ended(journal: Journal) -> None:
+    jobs(journal)
+    preview = replace(Job("f" * 16, Kind.RESTORE, "p", START), state=State.PREVIEW)
+    journal.job_started(preview, Path("/data"), [])
+    assert samples(metrics(journal).text())['edge_backup_last_job_duration_seconds{kind="backup"}'] == 1.5

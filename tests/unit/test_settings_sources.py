@@ -1,6 +1,7 @@
 """Where settings come from: files of Kanto's and of ours, the environment, the command line."""
 
 import json
+import subprocess
 from contextlib import suppress
 from pathlib import Path
 
@@ -236,3 +237,30 @@ def test_any_json_is_settings_or_a_settings_error(one_file: Path, value: object)
     one_file.write_text(json.dumps(value))
     with suppress(SettingsError):
         load({}, one_file, {})
+
+
+def test_a_variable_sets_a_place_whose_name_has_capitals(config: Path) -> None:
+    """Variables are in capitals: `EDGE_BACKUP_TARGETS__USB__PATH` means the `USB` that is there."""
+    config.write_text(json.dumps({"targets": {"USB": {"path": "/media/old"}}, "mode": "scoped"}))
+    settings = load({}, config, {"EDGE_BACKUP_TARGETS__USB__PATH": "/media/new"}).settings
+    assert {name: str(target.path) for name, target in settings.targets.items()} == {"USB": "/media/new"}
+
+
+@pytest.mark.parametrize("content", ['{"seal.recipients": ""}', '{"dir": "/d", "seal": {"recipients": ""}}'])
+def test_a_key_of_an_earlier_version_is_named_with_what_it_is_called_now(config: Path, content: str) -> None:
+    """Also in a file whose other keys are Kanto's: nothing must be stored unencrypted by mistake."""
+    (problem,) = problems(config, content)
+    assert "unknown key 'seal.recipients'; it is called 'encryption.recipients' now" in problem
+
+
+@pytest.mark.parametrize("option", ["-traditional", ""], ids=["rfc1421", "pkcs8"])
+def test_an_encrypted_client_key_is_refused_by_its_name(config: Path, tmp_path: Path, option: str) -> None:
+    """The library would ask for the passphrase on a terminal, for ever."""
+    key = tmp_path / "client.key"
+    subprocess.run(
+        ["openssl", "genrsa", "-aes128", "-passout", "pass:x", *filter(None, [option]),
+         "-out", key, "2048"],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    (problem,) = problems(config, json.dumps({"key": str(key), "mode": "scoped", "rpo": "1h"}))
+    assert f"key: '{key}' is encrypted" in problem

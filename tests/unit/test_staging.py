@@ -117,3 +117,9 @@ def test_a_removed_archive_has_no_name_any_more_and_soon_takes_no_room(staging: 
     assert not path.exists()
     wait_until(lambda: not list(path.parent.iterdir()), what="the archive to be gone")
     staging.remove(path)  # nothing is there, and nothing happens
+
+
+def test_a_lock_that_somebody_removed_still_keeps_a_second_agent_out(staging: Staging) -> None:
+    (staging.storage / "lock").unlink()
+    with pytest.raises(StorageInUse):
+        Staging(staging.storage)

@@ -1,0 +1,59 @@
+"""`edge-backup check-config`: the settings that would be in effect, and the update of an old file's keys."""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+from agent.base.durable import replace_file
+from agent.cli import EXIT_BAD_SETTINGS, EXIT_OK, settings_from
+from agent.cli.settings import parse_settings_arguments
+from agent.settings.keys import RENAMED_GROUPS
+from agent.settings.load import effective
+from agent.settings.sources import read_json
+
+PROGRAM = "edge-backup check-config"
+
+
+def check_config(argv: list[str]) -> int:
+    """Print the settings in effect as JSON on stdout, and notices on stderr; the exit status.
+
+    With `--write`, keys of an earlier version are replaced in the configuration file first.
+    """
+    if "--write" in argv:
+        argv = [argument for argument in argv if argument != "--write"]
+        config_file, _ = parse_settings_arguments(PROGRAM, argv)
+        problem = _write_new_keys(config_file) if config_file else "--write needs --config FILE"
+        if problem:
+            sys.stderr.write(f"{problem}\n")
+            return EXIT_BAD_SETTINGS
+    loaded = settings_from(PROGRAM, argv)
+    if loaded is None:
+        return EXIT_BAD_SETTINGS
+    for notice in loaded.notices:
+        sys.stderr.write(f"{notice.level}: {notice.text}\n")
+    sys.stdout.write(json.dumps(effective(loaded.settings), indent=2) + "\n")
+    return EXIT_OK
+
+
+def _write_new_keys(path: Path) -> str:
+    """Replace the file by one with today's keys, where it has old ones; what is wrong otherwise."""
+    content = read_json(path)
+    if isinstance(content, str):
+        return content
+    renamed = {_today(key): value for key, value in content.items()}
+    if len(renamed) < len(content):
+        return f"{path}: has a group under its old and under its new name; keep one"
+    if list(renamed) == list(content):
+        return ""
+    try:
+        replace_file(path, json.dumps(renamed, indent=2, ensure_ascii=False) + "\n", os.stat(path).st_mode)
+    except OSError as error:
+        return f"{path}: cannot be written ({error.strerror})"
+    sys.stderr.write(f"{path}: old keys are replaced\n")
+    return ""
+
+
+def _today(key: str) -> str:
+    head, dot, rest = key.partition(".")
+    return f"{RENAMED_GROUPS.get(head, head)}{dot}{rest}"

@@ -1,0 +1,31 @@
+"""Files that hold secrets of the device's connection to its broker."""
+
+from pathlib import Path
+
+_LONGEST_BYTES = 64 << 10
+_ENCRYPTED_KEY = (b"BEGIN ENCRYPTED PRIVATE KEY", b"Proc-Type: 4,ENCRYPTED")
+"""How PEM marks a private key that has a passphrase (RFC 7468 section 11, RFC 1421 section 4.6.1.1)."""
+
+
+def read_password(path: Path) -> str:
+    """The text in the file, without line ends behind it; read again at every connect, as it may change.
+
+    Raises OSError when it cannot be read, and ValueError when it is no UTF-8 text.
+    """
+    with path.open("rb") as file:
+        return file.read(_LONGEST_BYTES).decode().rstrip("\r\n")
+
+
+def is_encrypted_key(path: Path) -> bool:
+    """Whether the private key in the file has a passphrase; False for a file that cannot be read."""
+    try:
+        with path.open("rb") as file:
+            text = file.read(_LONGEST_BYTES)
+    except OSError:
+        return False
+    return any(mark in text for mark in _ENCRYPTED_KEY)
+
+
+def no_passphrase() -> str:
+    """The answer when a library asks for one: there is nobody to type it. Raises ValueError always."""
+    raise ValueError("the private key is encrypted: decrypt it, nobody can type its passphrase")
