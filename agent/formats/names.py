@@ -40,7 +40,8 @@ def safe_name(raw: bytes, *, unix: bool, directory: bool = False) -> str:
     is no slash: our own dialect `kanto` writes it.
 
     Raises ArchiveError for a name that is empty, absolute, with a drive letter, `..` or NUL in it, that
-    is, or lies below, a directory `.edge-backup-*`, or has a part that no file system takes (over 255 bytes).
+    is, or lies below, a directory `.edge-backup-*`. How long a part may be, only the target's file system
+    knows: 255 bytes on most, 765 on VFAT and NTFS.
     """
     if unix and len(raw) <= 255 and _PLAIN.fullmatch(raw):
         return raw.decode("utf-8", "surrogateescape").rstrip("/")  # what the rest would come to
@@ -58,6 +59,4 @@ def safe_name(raw: bytes, *, unix: bool, directory: bool = False) -> str:
         raise bad_entry(name, "points above the directory to restore to ('..')")
     if is_private("/".join(parts), directory=directory):
         raise bad_entry(name, "begins like the agent's own directories")
-    if len(raw) > 255 and any(len(os.fsencode(part)) > 255 for part in parts):
-        raise bad_entry(name, "has a part that is longer than 255 bytes")
     return "/".join(parts)

@@ -34,7 +34,7 @@ class Survey:
     directories: int = 0
     links: int = 0
     size_bytes: int = 0
-    """Content of files and targets of links, unpacked."""
+    """Content of files, unpacked."""
     disk_bytes: int = 0
     """The same on a disk, where a file takes whole blocks, and a directory one."""
     compressed_bytes: int = 0
@@ -69,13 +69,15 @@ def take_survey(items: Iterable[Item], limits: ArchiveLimits) -> Survey:
 
 
 def _count(survey: Survey, entry: Item) -> None:
+    size = entry.size
     if entry.kind is Kind.FILE:
         survey.files += 1
     elif entry.kind is Kind.DIR:
         survey.directories += 1
     else:
         survey.links += 1
-    survey.size_bytes += entry.size
+        size = 0
+    survey.size_bytes += size
     blocks = 1 if entry.kind is Kind.DIR else -(-entry.size // BLOCK_BYTES)
     survey.disk_bytes += blocks * BLOCK_BYTES
     survey.compressed_bytes += entry.packed_size
@@ -83,9 +85,13 @@ def _count(survey: Survey, entry: Item) -> None:
 
 def _check(survey: Survey, limits: ArchiveLimits) -> None:
     if survey.entries > limits.max_files:
-        raise ArchiveError(f"the archive has more entries than the limit of {limits.max_files} allows")
+        raise ArchiveError(
+            f"the archive has more entries than the limit of {limits.max_files} allows (restore.maxFiles)"
+        )
     if survey.size_bytes > limits.max_bytes:
-        raise ArchiveError(f"the archive unpacks to more than the limit of {limits.max_bytes} bytes")
+        raise ArchiveError(
+            f"the archive unpacks to more than the limit of {limits.max_bytes} bytes (restore.maxSize)"
+        )
 
 
 def _check_ratio(survey: Survey, limits: ArchiveLimits) -> None:
@@ -93,6 +99,7 @@ def _check_ratio(survey: Survey, limits: ArchiveLimits) -> None:
     if size > _RATIO_FROM_BYTES and size > survey.compressed_bytes * limits.max_ratio:
         raise ArchiveError(
             f"the archive unpacks to {size} bytes, more than {limits.max_ratio} times as many as it has"
+            " (restore.maxRatio)"
         )
 
 

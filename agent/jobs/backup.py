@@ -15,7 +15,7 @@ from agent.base.roots import Root
 from agent.formats.manifest import Origin
 from agent.jobs.admission import Admission, Admitted, device_tag, metadata
 from agent.jobs.encryption import encryption_for
-from agent.jobs.job_options import archive_options, hook
+from agent.jobs.job_options import archive_limits, archive_options, hook
 from agent.jobs.labels import read_label
 from agent.jobs.last_archives import KeptArchives, skip_key
 from agent.jobs.queries.history import History
@@ -134,8 +134,9 @@ class Backups:
                 self._kept.remember(key, result.kept)
 
         stored = result.stored
+        message = about(result, archive_limits(self._settings))
         self._runner.end(
-            job.finished(datetime.now(UTC), about(result)), also, **_facts(result), **facts,
+            job.finished(datetime.now(UTC), message), also, **_facts(result), **facts,
             archive=stored.name if stored else staged.path.name if staged else "",
             place=stored.place if stored else str(staged and staged.path),
         )  # fmt: skip

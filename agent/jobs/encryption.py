@@ -4,9 +4,10 @@ Decided before the command is accepted. The library is imported by the job's thr
 for the thread that answers.
 """
 
+import unicodedata
 from collections.abc import Generator, Iterator
 from importlib import metadata
-from typing import BinaryIO, cast
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 from agent.base.bech32 import decode_key
 from agent.base.refusals import Reason, Refused
@@ -15,6 +16,9 @@ from agent.jobs.requests import BACKUP_PASSCODE, RESTORE_IDENTITY, RESTORE_PASSC
 from agent.restore.flow import Decryption
 from agent.save.pipeline import Encryption
 from agent.settings import EncryptionSettings
+
+if TYPE_CHECKING:
+    from agent.formats.age.keys import Passcode
 
 _NEEDED_VERSION = 47
 """Of `cryptography`: as the extra says, but another one may have brought an older one."""
@@ -32,12 +36,12 @@ def encryption_for(parameters: Parameters, settings: EncryptionSettings) -> Encr
     _refuse_without_extra()
 
     def encrypt(plain: Iterator[bytes]) -> Generator[bytes, None, None]:
-        from agent.formats.age.keys import Passcode, PublicKey, Recipient
+        from agent.formats.age.keys import PublicKey, Recipient
         from agent.formats.age.payload import encrypted
 
         recipients: list[Recipient] = [PublicKey.parse(text) for text in settings.recipients]
         if passcode is not None:
-            recipients = [Passcode(passcode.encode(), settings.work_factor, settings.max_work_factor)]
+            recipients = [_key(passcode, settings)]
         return encrypted(plain, recipients)
 
     return encrypt
@@ -56,23 +60,33 @@ def decryption_for(parameters: Parameters, settings: EncryptionSettings) -> Decr
     _refuse_without_extra()
 
     def decrypt(file: BinaryIO) -> BinaryIO:
-        from agent.formats.age.keys import Identity, Passcode, PrivateKey
+        from agent.formats.age.keys import Identity, PrivateKey
         from agent.formats.age.payload import OpenedFile
 
-        key: Identity
+        keys: list[Identity]
         if passcode is not None:
-            key = Passcode(passcode.encode(), settings.work_factor, settings.max_work_factor)
+            # As given, too: what encrypted the archive may not have normalised it.
+            given = parameters.options[RESTORE_PASSCODE]
+            keys = [_key(text, settings) for text in dict.fromkeys((passcode, given))]
         else:
             assert private_key
-            key = PrivateKey(private_key)
+            keys = [PrivateKey(private_key)]
         # It is a file in all that the archive's reader asks of it.
-        return cast(BinaryIO, OpenedFile(file, [key]))
+        return cast(BinaryIO, OpenedFile(file, keys))
 
     return decrypt
 
 
+def _key(passcode: str, settings: EncryptionSettings) -> "Passcode":
+    from agent.formats.age.keys import Passcode
+
+    return Passcode(passcode.encode(), settings.work_factor, settings.max_work_factor)
+
+
 def _passcode(parameters: Parameters, option: str, settings: EncryptionSettings) -> str | None:
-    passcode = parameters.options.get(option)
+    """Return the passcode in Unicode's form NFC: one keyboard types "ü" as a letter, another as two."""
+    given = parameters.options.get(option)
+    passcode = None if given is None else unicodedata.normalize("NFC", given)
     if passcode is not None and len(passcode) < settings.min_passcode:
         raise _invalid(f"option '{option}' must have at least {settings.min_passcode} characters")
     return passcode

@@ -8,13 +8,14 @@ Files that are little on average are made by the caller itself: several threads 
 few microseconds, and to be woken up for it takes longer than that. Only inflating them is shared.
 """
 
+import errno
 import os
 from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
 
-from agent.base.errors import ArchiveError, disk_errors
+from agent.base.errors import disk_errors
 from agent.base.text import readable
 from agent.formats.base import Item, SavedTree
 from agent.formats.names import bad_entry
@@ -42,15 +43,18 @@ class Wanted(NamedTuple):
     meta: Meta
 
 
-def misplaced(name: str, error: FileExistsError | NotADirectoryError) -> ArchiveError:
-    """What it means when an entry's place in the unpacked tree is taken, or cannot be."""
-    if isinstance(error, NotADirectoryError):
-        return bad_entry(name, "lies below one that is no directory")
-    return bad_entry(
-        name,
-        "is there twice, is no directory but others lie below it, or differs from another only in what "
-        "this file system ignores",
-    )
+_MISPLACED = {
+    errno.ENOTDIR: "lies below one that is no directory",
+    errno.EEXIST: "is there twice, is no directory but others lie below it, or differs from another only in "
+    "what this file system ignores",
+    errno.ENAMETOOLONG: "has a name that is too long for the target's file system",
+}
+
+
+def check_misplaced(name: str, error: OSError) -> None:
+    """Raise ArchiveError when `error` means that an entry's place is taken, or cannot be."""
+    if problem := _MISPLACED.get(error.errno or 0):
+        raise bad_entry(name, problem) from error
 
 
 class FileMaker:
@@ -149,10 +153,9 @@ class FileMaker:
                 self._fill(fd, wanted, content)
             finally:
                 os.close(fd)
-        except (FileExistsError, NotADirectoryError) as error:
-            raise misplaced(name, error) from error
-        except OSError:
+        except OSError as error:
             with disk_errors(f"cannot unpack '{readable(name)}'"):
+                check_misplaced(name, error)
                 raise
 
     def _fill(self, fd: int, wanted: Wanted, content: bytes | None) -> None:

@@ -4,6 +4,7 @@ import os
 import stat
 from collections.abc import Sequence
 from contextlib import ExitStack
+from functools import partial
 from tempfile import TemporaryFile
 from threading import Lock
 
@@ -11,7 +12,7 @@ from agent.formats.base import Item, Kind, SavedTree
 from agent.formats.names import bad_entry
 from agent.restore.directories import Tree, mark, open_directory
 from agent.restore.disk import NO_HARD_LINK, by_descriptor
-from agent.restore.files import FileMaker, Wanted, misplaced
+from agent.restore.files import FileMaker, Wanted, check_misplaced
 from agent.restore.metadata import Meta, allowed_xattrs, may_chown, set_link_meta, set_meta, xattrs_of
 from agent.restore.mounts import refuse_mounts
 from agent.restore.pending import PendingDirectories
@@ -84,12 +85,17 @@ class Unpacker:
                 self._link(tree, item, new)
             elif item.hard_link_to is None or not self._hard_link(item, item.hard_link_to, new):
                 self._file(item, new)
-        except (FileExistsError, NotADirectoryError) as error:
-            raise misplaced(item.name, error) from error
+        except OSError as error:
+            check_misplaced(item.name, error)
+            raise
 
     def _directory(self, item: Item, new: Tree) -> None:
-        new.directory(item.name, self._imply)
+        new.directory(item.name, partial(self._made_for, item.name))
         self._directories.remember(item.name, self._meta(item, stat.S_IFDIR))
+
+    def _made_for(self, name: str, path: str) -> None:
+        if path != name:
+            self._imply(path)
 
     def _imply(self, path: str) -> None:
         """One entry of 65,535 bytes can imply 32,767 directories, whose paths make half a gigabyte: so such

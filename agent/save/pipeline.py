@@ -17,6 +17,7 @@ from agent.base.durable import sync_directory
 from agent.base.errors import NoSpace, SourceChanged, disk_errors
 from agent.formats.base import Entry
 from agent.formats.manifest import Origin
+from agent.formats.survey import ArchiveLimits
 from agent.formats.walk_report import Report
 from agent.formats.zip.manifest_block import manifest_block
 from agent.formats.zip.writer import ArchiveOptions, write_archive
@@ -187,12 +188,26 @@ def _strict(chunks: Iterator[bytes], report: Report, strict: bool) -> Generator[
         raise SourceChanged(f"strictBackup is set, and {summary(report)}")
 
 
-def about(result: BackupResult) -> str:
-    """What people should know of a backup that ended well; empty when there is nothing to say."""
-    parts = [summary(result.report)]
+def about(result: BackupResult, limits: ArchiveLimits) -> str:
+    """Return what people should know of a backup that ended well; empty when there is nothing to say.
+
+    `limits` are those of a restore on this device.
+    """
+    parts = [summary(result.report), _beyond(result.report, limits)]
     if result.skipped and result.stored:
         parts.insert(0, f"nothing has changed since '{result.stored.name}' was stored: no archive was made")
     return "; ".join(filter(None, parts))
+
+
+def _beyond(report: Report, limits: ArchiveLimits) -> str:
+    """Return which settings the restore of an archive needs that is larger than they allow now."""
+    entries = report.files + report.directories + report.links
+    needed = {
+        f"restore.maxSize {report.size_bytes}": report.size_bytes > limits.max_bytes,
+        f"restore.maxFiles {entries}": entries > limits.max_files,
+    }
+    names = " and ".join(name for name, is_beyond in needed.items() if is_beyond)
+    return f"a restore needs a higher setting: at least {names}" if names else ""
 
 
 def summary(report: Report) -> str:

@@ -16,6 +16,7 @@ from agent.base.redaction import is_secret_name
 
 MAX_SECRET_BYTES = 64 << 10
 SOURCES = "@FILE, env:NAME, or - for standard input"
+BYTE_ORDER_MARK = "\ufeff"
 _NAMES_NO_SECRET = ("aws.access.key.id",)
 """Looks like a secret's name, but only says whose secret is used."""
 
@@ -87,7 +88,7 @@ def _read_line(key: str) -> str:
     try:
         if sys.stdin.isatty():
             return getpass.getpass(f"{key}: ")
-        return sys.stdin.readline(MAX_SECRET_BYTES).rstrip("\r\n")
+        return sys.stdin.readline(MAX_SECRET_BYTES).removeprefix(BYTE_ORDER_MARK).rstrip("\r\n")
     except (EOFError, UnicodeDecodeError):
         return ""
 
@@ -101,7 +102,7 @@ def _shown(source: str) -> str:
 def read_secret_file(path: str) -> str:
     """What is in a small text file, without the line break at its end. Raises `UnusableOption`."""
     try:
-        with open(path, encoding="utf-8") as file:
+        with open(path, encoding="utf-8-sig") as file:  # without the byte order mark of some editors
             value = file.read(MAX_SECRET_BYTES + 1)
     except OSError as error:
         raise UnusableOption(f"'{path}' cannot be read: {error.strerror}") from error

@@ -132,7 +132,7 @@ class RetentionSettings(Group):
 class RestoreSettings(Group):
     max_size: Size = setting("64GiB", "Largest content of an archive that is restored")
     max_files: Count = setting(1_000_000, "Most entries of an archive that is restored")
-    max_ratio: Count = setting(1000, "Highest ratio of content to archive that is restored")
+    max_ratio: Count = setting(1100, "Highest ratio of content to archive that is restored; Deflate has 1032")
     owner: Switch = setting(True, "Restore owner and group, when root")
     special_bits: Switch = setting(False, "Restore set-user-id, set-group-id and sticky bits")
     foreign: Switch = setting(False, "Restore archives of other devices, too")

@@ -8,12 +8,12 @@ _ENCRYPTED_KEY = (b"BEGIN ENCRYPTED PRIVATE KEY", b"Proc-Type: 4,ENCRYPTED")
 
 
 def read_password(path: Path) -> str:
-    """The text in the file, without line ends behind it; read again at every connect, as it may change.
+    """The text in the file, without line ends and byte order mark; read at every connect, as it may change.
 
     Raises OSError when it cannot be read, and ValueError when it is no UTF-8 text.
     """
     with path.open("rb") as file:
-        return file.read(_LONGEST_BYTES).decode().rstrip("\r\n")
+        return file.read(_LONGEST_BYTES).decode("utf-8-sig").rstrip("\r\n")
 
 
 def is_encrypted_key(path: Path) -> bool:

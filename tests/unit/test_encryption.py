@@ -5,7 +5,8 @@ import subprocess
 import sys
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+from unicodedata import normalize
 
 import pytest
 
@@ -23,6 +24,7 @@ RECIPIENT = "age1xmwwc06ly3ee5rytxm9mflaz2u56jjj36s0mypdrwsvlul66mv4q47ryef"  # 
 DEFAULT = EncryptionSettings()
 FOR_THE_FLEET = EncryptionSettings.model_validate({"recipients": RECIPIENT})
 LONG = EncryptionSettings.model_validate({"min_passcode": 20})
+Form = Literal["NFC", "NFD"]
 TOO_SHORT = "must have at least 8 characters"
 EMPTY = "must be a text that is not empty"
 
@@ -106,6 +108,26 @@ def test_one_passcode_seals_and_opens() -> None:
     encrypt = decide("backup", DEFAULT, backup_passcode="correct horse")
     file = io.BytesIO(b"".join(encrypt(iter([b"content"]))))
     assert decide("restore", DEFAULT, restore_passcode="correct horse")(file).read() == b"content"
+
+
+@pytest.mark.parametrize(("typed", "typed_again"), [("NFD", "NFC"), ("NFC", "NFD"), ("NFD", "NFD")])
+def test_a_passcode_opens_whatever_keyboard_typed_it(typed: Form, typed_again: Form) -> None:
+    """macOS types an umlaut as two characters, Linux as one."""
+    encrypt = decide("backup", DEFAULT, backup_passcode=normalize(typed, "grüne Söckchen"))
+    file = io.BytesIO(b"".join(encrypt(iter([b"content"]))))
+    decrypt = decide("restore", DEFAULT, restore_passcode=normalize(typed_again, "grüne Söckchen"))
+    assert decrypt(file).read() == b"content"
+
+
+def test_what_was_encrypted_with_a_passcode_as_it_was_typed_still_opens() -> None:
+    """The standard tool normalises nothing, nor did agents before."""
+    from agent.formats.age.keys import Passcode
+    from agent.formats.age.payload import encrypted
+
+    passcode = normalize("NFD", "grüne Söckchen")
+    sealed = encrypted(iter([b"content"]), [Passcode(passcode.encode(), 10, 10)])
+    decrypt = decide("restore", DEFAULT, restore_passcode=passcode)
+    assert decrypt(io.BytesIO(b"".join(sealed))).read() == b"content"
 
 
 def test_a_device_with_recipients_seals_everything_for_them() -> None:

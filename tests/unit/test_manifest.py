@@ -26,9 +26,10 @@ from agent.formats.manifest import FORMAT, MAX_BYTES, Manifest, Origin
 from agent.formats.walk_report import Report
 from agent.formats.zip.manifest_block import manifest_block, read_manifest
 from agent.formats.zip.reader import ArchiveReader
+from agent.formats.zip.records import end_of_archive
 from agent.formats.zip.writer import ArchiveOptions, write_archive
 from agent.save.walk import Part, walk
-from tests.support.archives import archive_of, go_on
+from tests.support.archives import archive_of, go_on, things_archived
 from tests.support.require import require
 
 START = datetime(2026, 11, 21, 22, 28, 8, 388229, UTC)
@@ -37,10 +38,16 @@ ORIGIN = Origin("edge:device", "edge-backup/1", START, "c-1", LABEL, (Root("", P
 MAGIC = b"EdgeMnf1"
 
 
-def made(root: Path, origin: Origin = ORIGIN, report: Report | None = None) -> bytes:
+def made(
+    root: Path,
+    origin: Origin = ORIGIN,
+    report: Report | None = None,
+    options: ArchiveOptions | None = None,
+) -> bytes:
     report = report or Report()
     entries = walk(Part(Root("", root)), report, None, go_on)
-    return b"".join(write_archive(entries, report, ArchiveOptions(), go_on, partial(manifest_block, origin)))
+    block = partial(manifest_block, origin)
+    return b"".join(write_archive(entries, report, options or ArchiveOptions(), go_on, block))
 
 
 def read(archive: bytes) -> Manifest | None:
@@ -234,3 +241,34 @@ def test_one_altered_byte_is_found_or_there_is_no_manifest_any_more(data: st.Dat
 def test_any_bytes_are_a_manifest_none_or_an_error_of_ours(data: bytes, framed: bool) -> None:
     with suppress(ManifestBroken, NewerFormat):
         parsed(block_of(data) if framed else data + MAGIC)
+
+
+@pytest.mark.parametrize("dialect", ["standard", "kanto"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["unzip", "-tqq", "{}"], ["7z", "t", "-bso0", "-bsp0", "{}"], ["bsdtar", "-tf", "{}"],
+        ["python3", "-W", "error", "-m", "zipfile", "-t", "{}"],
+    ],
+    ids=lambda command: command[0],
+)  # fmt: skip
+def test_other_tools_take_the_archive_of_an_empty_directory(
+    tmp_path: Path, command: list[str], dialect: str
+) -> None:
+    """With nothing but a manifest before the end record, they saw no archive at all."""
+    require(shutil.which(command[0]) is not None, command[0])
+    (tmp_path / "data").mkdir()
+    data = made(tmp_path / "data", options=ArchiveOptions(dialect=dialect))
+    (tmp_path / "a.zip").write_bytes(data)
+    done = subprocess.run(
+        [part.format(tmp_path / "a.zip") for part in command], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (things_archived(data), read(data)) == ({}, ORIGIN.manifest(Report()))
+
+
+def test_the_archive_of_an_empty_directory_by_an_earlier_agent_is_read() -> None:
+    """It had its manifest before an empty central directory."""
+    block = manifest_block(ORIGIN, Report())
+    old = block + end_of_archive(0, 0, len(block), b"")
+    assert (things_archived(old), read(old)) == ({}, ORIGIN.manifest(Report()))

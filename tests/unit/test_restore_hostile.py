@@ -46,6 +46,12 @@ def test_directories_that_are_only_implied_count_against_the_limit(target: Path,
     refused(target, archive, "more directories than the limit", RestoreOptions(limits=limits))
 
 
+def test_a_name_that_is_too_long_for_the_target_is_refused(target: Path, archive: Path) -> None:
+    for name in (b"x" * 256, b"x" * 256 + b"/f"):
+        archive.write_bytes(crafted(Crafted(name)))
+        refused(target, archive, "too long for the target's file system")
+
+
 def test_a_time_beyond_all_times_is_ignored(target: Path, archive: Path) -> None:
     own = b"Edge\1\x0c\0" + struct.pack("<qL", (1 << 63) - 1, 0xFFFF_FFFF)
     archive.write_bytes(crafted(Crafted(b"x", extra=b"EB" + struct.pack("<H", len(own)) + own)))

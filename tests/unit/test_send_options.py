@@ -88,6 +88,8 @@ def test_a_secret_is_read_from_a_file_without_its_line_break(tmp_path: Path) -> 
     for content in (MARK, f"{MARK}\n", f"{MARK}\r\n"):
         file.write_bytes(content.encode())
         assert read_secret(secret_source(f"k=@{file}")) == MARK
+    file.write_bytes(f"\ufeff{MARK}\r\n".encode())  # as Windows' Notepad writes it
+    assert read_secret(secret_source(f"k=@{file}")) == MARK
     file.write_text(f" {MARK}\nsecond line \n")
     assert read_secret(SecretSource("k", f"@{file}")) == f" {MARK}\nsecond line "
 
@@ -98,7 +100,7 @@ def test_a_secret_is_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_secrets_are_read_from_standard_input_a_line_for_each(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sys.stdin", io.StringIO(f"{MARK}-1\n{MARK}-2\n"))
+    monkeypatch.setattr("sys.stdin", io.StringIO(f"\ufeff{MARK}-1\n{MARK}-2\n"))
     assert [read_secret(secret_source("k=-")) for _ in range(2)] == [f"{MARK}-1", f"{MARK}-2"]
     with pytest.raises(UnusableOption, match="'k': there is nothing in standard input"):
         read_secret(secret_source("k=-"))

@@ -66,6 +66,12 @@ def member_of(entry: Entry, dialect: str) -> Member:
     )
 
 
+def only_root(dialect: str) -> Member:
+    """Return the member of an archive that has no other: the directory itself, of which it says nothing."""
+    name = b".\\" if dialect == "kanto" else b"./"
+    return Member(name, 0, 0, records.DOS_DIRECTORY, b"", b"", system=records.SYSTEM_FAT)
+
+
 def _is_utf8(name: bytes) -> bool:
     # Names that are not go in as they are, unmarked: so Info-ZIP writes them, and reads them back.
     try:

@@ -56,6 +56,8 @@ class Member:
     own_extra: bytes
     zip64: bool = False
     """Streamed, and may turn out too large for 32 bits."""
+    system: int = SYSTEM_UNIX
+    """Whose attributes these are."""
     method: int = STORED
     crc: int = 0
     size_bytes: int = 0
@@ -105,8 +107,9 @@ def central_header(member: Member, offset: int) -> bytes:
     name = member.name
     return b"".join((
         _CENTRAL.pack(
-            CENTRAL_MAGIC, _MADE_BY, needs, member.flags, member.method, member.dos_time, member.crc,
-            compressed, size, len(name), len(extra), 0, 0, 0, member.external, offset,
+            CENTRAL_MAGIC, member.system << 8 | _NEEDS_ZIP64, needs, member.flags, member.method,
+            member.dos_time, member.crc, compressed, size, len(name), len(extra), 0, 0, 0,
+            member.external, offset,
         ),
         name,
         extra,

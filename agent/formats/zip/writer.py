@@ -21,7 +21,7 @@ from agent.formats.zip.deflate import BLOCK_BYTES, LAST_BLOCK, Deflater, crc32, 
 from agent.formats.zip.directory import CentralDirectory
 from agent.formats.zip.effort import LEVELS, Effort
 from agent.formats.zip.ordered import OrderedPool
-from agent.formats.zip.packing import Batch, member_of
+from agent.formats.zip.packing import Batch, member_of, only_root
 from agent.formats.zip.records import Member
 
 R = TypeVar("R")
@@ -238,11 +238,19 @@ class _Writer:
 
     def _end(self) -> Iterator[bytes]:
         if self._manifest:
+            if not self._directory.entries:
+                yield self._root()
             yield self._emit(self._manifest(self._report))
         begin = self._offset
         yield from self._directory.chunks()
         size_bytes = self._directory.size_bytes
         yield records.end_of_archive(self._directory.entries, size_bytes, begin, self._options.comment)
+
+    def _root(self) -> bytes:
+        """Between nothing and an empty central directory, unzip and 7-Zip take a manifest for damage."""
+        member = only_root(self._options.dialect)
+        self._directory.add(records.central_header(member, self._offset))
+        return self._emit(records.local_header(member))
 
     def _count_file(self, entry: Entry, size_bytes: int) -> None:
         self._report.files += 1
