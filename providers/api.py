@@ -13,8 +13,10 @@ here once, in prose, and executed over every provider by `tests/contract/`:
  6. An MD5 that the source knows is sent along, and a wrong one is refused.
  7. `get` of a missing object raises `NotFound` before the first write.
  8. What the stream raises comes out unchanged; everything else is a `StorageError`, chained.
- 9. Every wait is bounded by `limits`; no retries in here, the agent has the one retry loop.
-10. At most `limits.buffer_bytes` in memory, whatever the size.
+ 9. Every wait is bounded by `limits`; no retries in here, the agent has the one retry loop. What makes many
+    requests (the pages of a list) calls `limits.check` before each of them.
+10. At most `limits.buffer_bytes` in memory, whatever the size; an answer that is no archive (a page of a
+    list, an error) has at most 8 MiB.
 11. `close` may be called twice.
 12. No secret in any repr, message or log line.
 13. Names were checked before a provider sees them (`check_name`): relative, no `..`, no control characters.
@@ -22,10 +24,13 @@ here once, in prose, and executed over every provider by `tests/contract/`:
 
 import re
 import socket
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 from providers.allow import Allow
 from providers.checked_connect import allow_all, reached
@@ -117,6 +122,9 @@ class Limits:
     connected to is checked here."""
     connect_proxy: Connect = _connect_proxy
     """The same to a proxy, which the device's owner chose: not checked."""
+    check: Callable[[], None] = lambda: None
+    """The cancel point of a call that makes many requests: called before each further one. What it raises
+    comes out unchanged."""
     targets: Mapping[str, Target] = field(default_factory=dict)
     """Named directories of the `local` provider."""
     reserve: Reserve | None = None
@@ -125,7 +133,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """What is now stored, or was fetched."""
+    """An object that is stored: what `put` made, `get` fetched, or `list` and `stat` found."""
 
     name: str
     size_bytes: int
@@ -133,67 +141,8 @@ class Stored:
     """The far side's version of the object, where it has one."""
     place: str = ""
     """For people and the history: scheme, host and path, a bucket, a directory. Never a secret."""
-
-
-class Storage(Protocol):
-    """One opened place. Used by one thread."""
-
-    def put(
-        self, name: str, source: Source, metadata: Mapping[str, str], checkpoint: Checkpoint, /
-    ) -> Stored:
-        """Store all of `source` under `name`.
-
-        Raises what `source` raises, unchanged. Raises `StorageError` (see `providers.errors`) when it
-        could not be stored: `Corrupted` when the source ended early or the far side counted or hashed
-        something else, `UnknownOutcome` when it may have been stored all the same.
-        """
-
-    def get(self, name: str, sink: Sink, checkpoint: Checkpoint, /) -> Stored:
-        """Write all of the object `name` to `sink`, continuing at `sink.tell()` where that is possible.
-
-        Raises what `sink` raises, unchanged, and `StorageError`: `NotFound` before the first write,
-        `Corrupted` when the object was shorter than announced or its hash differs.
-        """
-
-    def close(self) -> None: ...
-
-
-@runtime_checkable
-class Listing(Protocol):
-    """Offered by a storage that can say what it keeps."""
-
-    def list(self, prefix: str, /) -> Iterator[str]:
-        """Names that begin with `prefix`, in any order. Raises `StorageError`."""
-
-
-@runtime_checkable
-class Deleting(Protocol):
-    """Offered by a storage that can remove what it keeps."""
-
-    def delete(self, name: str, /) -> None:
-        """Remove the object; nothing happens when there is none. Returned means that nobody sees it any more.
-
-        Raises `StorageError`.
-        """
-
-
-@runtime_checkable
-class Locating(Protocol):
-    """Offered by a storage that can say without the network where it keeps something."""
-
-    def where(self, name: str, /) -> str:
-        """What `Stored.place` is for this name: for the history, also of a job that fails."""
-
-
-@runtime_checkable
-class Looking(Protocol):
-    """Offered by a storage that can say what it keeps under a name, without fetching it."""
-
-    def look(self, name: str, /) -> Stored:
-        """What `put` returned, as long as nobody has replaced the object; the place may be missing.
-
-        Raises `StorageError`: `NotFound` when there is none.
-        """
+    modified: datetime | None = None
+    """When it was stored, in UTC, by the far side's clock; None when a method does not learn it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,48 +156,100 @@ class Piece:
     """The far side's version of the object, where it has one."""
 
 
-@runtime_checkable
-class Ranged(Protocol):
-    """Offered by a storage that can give a part of what it keeps."""
+class Capability(StrEnum):
+    """One thing that a storage can do beside `put` and `get`."""
+
+    LIST = "list"
+    STAT = "stat"
+    DELETE = "delete"
+    READ_RANGE = "read_range"
+    RESUME_STREAM = "resume_stream"
+    """After a retryable error the agent calls `put` again with a source that stands where it stood and cannot
+    rewind. The storage remembers what it has read and not stored."""
+
+
+class Storage(ABC):
+    """One opened place, used by one thread.
+
+    A provider inherits from it. The agent calls `list`, `stat`, `delete` and `read_range` only when
+    `capabilities` declares them; a provider without them leaves them out.
+    """
+
+    capabilities: frozenset[Capability] = frozenset()
+
+    @abstractmethod
+    def put(
+        self, name: str, source: Source, metadata: Mapping[str, str], checkpoint: Checkpoint, /
+    ) -> Stored:
+        """Store all of `source` under `name`.
+
+        Raises what `source` raises, unchanged. Raises `StorageError` (see `providers.errors`) when it
+        could not be stored: `Corrupted` when the source ended early or the far side counted or hashed
+        something else, `UnknownOutcome` when it may have been stored all the same.
+        """
+
+    @abstractmethod
+    def get(self, name: str, sink: Sink, checkpoint: Checkpoint, /) -> Stored:
+        """Write all of the object `name` to `sink`, continuing at `sink.tell()` where that is possible.
+
+        Raises what `sink` raises, unchanged, and `StorageError`: `NotFound` before the first write,
+        `Corrupted` when the object was shorter than announced or its hash differs.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Give back what is held. The agent may call it twice."""
+
+    def list(self, prefix: str, /) -> Iterator[Stored]:
+        """Yield the objects whose names begin with `prefix`, in any order; their `place` may be missing.
+
+        Calls `limits.check` before each further request. Raises `StorageError`.
+        """
+        raise NotImplementedError
+
+    def stat(self, name: str, /) -> Stored:
+        """Return what is stored under `name` without fetching it; its `place` may be missing.
+
+        Size and ETag are those that `put` returned, as long as nobody has replaced the object. Raises
+        `StorageError`: `NotFound` when there is none.
+        """
+        raise NotImplementedError
+
+    def delete(self, name: str, /) -> None:
+        """Remove the object; nothing happens when there is none. Returned means that nobody sees it any more.
+
+        Raises `StorageError`.
+        """
+        raise NotImplementedError
 
     def read_range(self, name: str, offset: int, size_bytes: int, /) -> Piece:
-        """So many bytes (at least one, and few enough for memory) from `offset` on; less only at the end.
+        """Return `size_bytes` bytes (at least one, few enough for memory) from `offset`; less at the end.
 
         Raises `StorageError`: `NotFound` when there is no such object, `Rejected` when the far side gives
         no parts. What begins behind the end is empty, or a `StorageError`.
         """
+        raise NotImplementedError
 
+    def discard(self, checkpoint: Checkpoint, /) -> None:  # noqa: B027 (most have nothing to do)
+        """Remove what the checkpoint knows of an upload that nobody is going to continue, and clear it.
 
-@runtime_checkable
-class Resuming(Protocol):
-    """Offered by a storage that can go on with a source that cannot rewind.
-
-    After a retryable error the agent calls `put` again, on the same storage with the same source, which
-    stands where it stood. What was read but not stored is the storage's to remember.
-    """
-
-    resumes_streams: bool
-
-
-@runtime_checkable
-class Discarding(Protocol):
-    """Offered by a storage that leaves something at the far side for an upload that is to continue."""
-
-    def discard(self, checkpoint: Checkpoint, /) -> None:
-        """Remove what the checkpoint knows, when nobody is going to continue it, and clear the checkpoint.
-
-        Raises `StorageError`, and leaves the checkpoint, when that is impossible now.
+        Does nothing where an upload leaves nothing. Raises `StorageError`, and leaves the checkpoint, when
+        it is impossible now.
         """
 
+    def location(self, name: str, /) -> str:
+        """Return what `Stored.place` is for this name, without the network; "" when that is not known.
 
-@runtime_checkable
-class Preflight(Protocol):
-    """Offered by a storage that can tell without the network that it cannot work now."""
+        The history has it also for a job that failed.
+        """
+        del name
+        return ""
 
-    def preflight(self, writing: bool, /) -> None:
-        """Called before a command is accepted; a few system calls at most. Raises `StorageError`.
+    def preflight(self, writing: bool, /) -> None:  # noqa: B027 (most have nothing to do)
+        """Raise `StorageError` when it is known without the network that the storage cannot work now.
 
-        `writing` is True for a backup; what cannot be written can still be restored from.
+        Called before a command is accepted; a few system calls at most. `writing` is True for a backup;
+        what cannot be written can still be restored from.
         """
 
 
@@ -259,6 +260,7 @@ class StorageFactory(Protocol):
     """Wire value of the option `storage.provider`."""
     needs_size: bool
     """True when `put` needs `source.size`: the agent then stages the archive first."""
+    capabilities: frozenset[Capability]
     name_option: str | None
     """The option that names the object (`aws.object.key`); None when the address does (a URL)."""
 

@@ -5,39 +5,23 @@ answers all others, too, and that has no time for it.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import ClassVar, Protocol
+from typing import ClassVar
 
-from providers.api import (
-    Checkpoint,
-    Deleting,
-    Discarding,
-    Listing,
-    Looking,
-    Piece,
-    Ranged,
-    Sink,
-    Source,
-    Storage,
-    Stored,
-)
+from providers.api import Capability, Checkpoint, Piece, Sink, Source, Storage, Stored
 
 
-class CloudStorage(Storage, Listing, Looking, Ranged, Deleting, Discarding, Protocol):
-    """What is opened in the end."""
-
-
-class Deferred:
+class Deferred(Storage):
     """Stands for what `open_storage` gives, and calls it when there is something to do."""
 
+    capabilities = frozenset(Capability)
     needs_size: ClassVar[bool] = False
-    resumes_streams: ClassVar[bool] = True
 
-    def __init__(self, open_storage: Callable[[], CloudStorage]) -> None:
+    def __init__(self, open_storage: Callable[[], Storage]) -> None:
         self._open_storage = open_storage
-        self._opened: CloudStorage | None = None
+        self._opened: Storage | None = None
 
     @property
-    def _storage(self) -> CloudStorage:
+    def _storage(self) -> Storage:
         if self._opened is None:
             self._opened = self._open_storage()
         return self._opened
@@ -50,13 +34,13 @@ class Deferred:
     def get(self, name: str, sink: Sink, checkpoint: Checkpoint, /) -> Stored:
         return self._storage.get(name, sink, checkpoint)
 
-    def look(self, name: str, /) -> Stored:
-        return self._storage.look(name)
+    def stat(self, name: str, /) -> Stored:
+        return self._storage.stat(name)
 
     def read_range(self, name: str, offset: int, size_bytes: int, /) -> Piece:
         return self._storage.read_range(name, offset, size_bytes)
 
-    def list(self, prefix: str, /) -> Iterator[str]:
+    def list(self, prefix: str, /) -> Iterator[Stored]:
         return self._storage.list(prefix)
 
     def delete(self, name: str, /) -> None:

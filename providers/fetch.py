@@ -38,8 +38,8 @@ have that ETag any more.
 """
 
 
-def looked_at(name: str, place: str, open_body: OpenBody) -> Stored:
-    """What is there, without its content: the answer is closed after its head. Raises `StorageError`."""
+def stat_of(name: str, place: str, open_body: OpenBody) -> Stored:
+    """Return what is there; closes the answer after its head. Raises `StorageError`."""
     body = open_body(0, "")
     body.close()
     return Stored(name, body.size_bytes, body.etag, place)

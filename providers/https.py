@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, ClassVar
 
 from providers.address import parse_address, redirected
-from providers.api import Checkpoint, Limits, Piece, Sink, Source, Stored
+from providers.api import Capability, Checkpoint, Limits, Piece, Sink, Source, Storage, Stored
 from providers.dial import check_allowed
 from providers.errors import (
     BadOptions,
@@ -42,7 +42,7 @@ _OPTIONS = {
 }
 
 
-class Https:
+class Https(Storage):
     """Storage behind one URL, which names the object too.
 
     Options: `https.url` (http or https; credentials in it are sent as `Authorization: Basic`),
@@ -53,6 +53,7 @@ class Https:
     Apache, S3 and Azure keep to that), and it replaces the old object in one step.
     """
 
+    capabilities = frozenset({Capability.READ_RANGE})
     kind: ClassVar[str] = "generic"
     needs_size: ClassVar[bool] = True
     name_option: ClassVar[str | None] = None
@@ -98,7 +99,7 @@ class Https:
                 raise Unreachable(f"{what}: HTTP {answer.status} before the whole archive was sent")
             return Stored(name, source.size, answer.headers.get("etag", ""), self._address.place)
 
-    def where(self, _name: str, /) -> str:
+    def location(self, _name: str, /) -> str:
         return self._address.place
 
     def get(self, name: str, sink: Sink, checkpoint: Checkpoint, /) -> Stored:

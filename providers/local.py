@@ -10,9 +10,21 @@ import os
 import stat
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import ClassVar
 
-from providers.api import Checkpoint, Limits, Piece, Sink, Source, Stored, check_name
+from providers.api import (
+    Capability,
+    Checkpoint,
+    Limits,
+    Piece,
+    Sink,
+    Source,
+    Storage,
+    Stored,
+    check_name,
+)
 from providers.directory import (
     DIRECTORY_FLAGS,
     classify_os_error,
@@ -41,13 +53,14 @@ _ETAG = "local.etag"
 _OPTIONS = {"local.name": Option(), "local.target": Option()}
 
 
-class Local:
+class Local(Storage):
     """Storage in one of the targets that the device's settings name.
 
     Options: `local.target`, a key of `limits.targets` (default "device"); `local.name`, the archive's
     relative name, which may contain `/`. Directories are made with mode 0700, archives with 0600.
     """
 
+    capabilities = frozenset(Capability) - {Capability.RESUME_STREAM}
     kind: ClassVar[str] = "local"
     needs_size: ClassVar[bool] = False
     name_option: ClassVar[str | None] = "local.name"
@@ -57,6 +70,7 @@ class Local:
         if problems := _problems(options, self._target_name, limits):
             raise BadOptions(problems)
         self._target, self._reserve = limits.targets[self._target_name], limits.reserve
+        self._check = limits.check
         self._chunk_bytes = min(CHUNK_BYTES, limits.buffer_bytes)
 
     def preflight(self, writing: bool, /) -> None:
@@ -92,7 +106,7 @@ class Local:
                 os.fsync(file)
                 os.rename(part, leaf, src_dir_fd=directory, dst_dir_fd=directory)
                 os.fsync(directory)
-                return Stored(name, size_bytes, _etag(os.fstat(file)), self.where(name))
+                return replace(self._stored(name, os.fstat(file)), size_bytes=size_bytes)
 
     def get(self, name: str, sink: Sink, checkpoint: Checkpoint, /) -> Stored:
         """Read `name` into `sink`; continues at `sink.tell()` when the file is still the same one."""
@@ -103,19 +117,19 @@ class Local:
                 file = self._open(stack, root, parents, leaf)
                 status = os.fstat(file)
             if not stat.S_ISREG(status.st_mode):
-                raise NotFound(f"{self.where(name)} is not a regular file")
+                raise NotFound(f"{self.location(name)} is not a regular file")
             self._resume(sink, checkpoint, status)
             self._fetch(file, sink, status.st_size)
         checkpoint.pop(_ETAG, None)
-        return Stored(name, status.st_size, _etag(status), self.where(name))
+        return self._stored(name, status)
 
-    def look(self, name: str, /) -> Stored:
+    def stat(self, name: str, /) -> Stored:
         """Size and identity of the file: its time and inode."""
         *parents, leaf = name.split("/")
         with ExitStack() as stack, self._translating():
             root = stack.enter_context(self._root())
             status = os.fstat(self._open(stack, root, parents, leaf))
-        return Stored(name, status.st_size, _etag(status), self.where(name))
+        return self._stored(name, status)
 
     def read_range(self, name: str, offset: int, size_bytes: int, /) -> Piece:
         """A part of the file."""
@@ -125,18 +139,27 @@ class Local:
             file = self._open(stack, root, parents, leaf)
             status = os.fstat(file)
             if not stat.S_ISREG(status.st_mode):
-                raise NotFound(f"{self.where(name)} is not a regular file")
+                raise NotFound(f"{self.location(name)} is not a regular file")
             data = os.pread(file, size_bytes, offset)
         return Piece(data, status.st_size, _etag(status))
 
-    def list(self, prefix: str, /) -> Iterator[str]:
-        """Names of the files that begin with `prefix`; unfinished archives are not among them."""
+    def list(self, prefix: str, /) -> Iterator[Stored]:
+        """Yield the files whose names begin with `prefix`; unfinished archives are not among them."""
         with self._translating(), self._root() as root:
-            for directory, _, files, _ in os.fwalk(".", dir_fd=root, onerror=_raise):
+            for path, _, files, directory in os.fwalk(".", dir_fd=root, onerror=_raise):
+                self._check()
                 for file in files:
-                    name = os.path.normpath(f"{directory}/{file}")
+                    name = os.path.normpath(f"{path}/{file}")
                     if name.startswith(prefix) and not is_part(file):
-                        yield name
+                        with suppress(FileNotFoundError):  # removed meanwhile
+                            status = os.stat(file, dir_fd=directory, follow_symlinks=False)
+                            yield self._stored(name, status)
+
+    def _stored(self, name: str, status: os.stat_result) -> Stored:
+        modified = None
+        with suppress(ValueError, OverflowError):  # a time that no calendar has
+            modified = datetime.fromtimestamp(status.st_mtime, UTC)
+        return Stored(name, status.st_size, _etag(status), self.location(name), modified)
 
     def delete(self, name: str, /) -> None:
         """Remove the file, on the disk when this returns; a link is removed, not what it leads to."""
@@ -149,7 +172,7 @@ class Local:
             os.unlink(leaf, dir_fd=directory)
             os.fsync(directory)
 
-    def where(self, name: str, /) -> str:
+    def location(self, name: str, /) -> str:
         return f"local:{self._target_name}/{name}"
 
     def close(self) -> None:
@@ -208,7 +231,7 @@ class Local:
             # Without O_NONBLOCK a FIFO of this name would be waited for.
             file = os.open(leaf, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
         except FileNotFoundError as error:
-            raise NotFound(f"{self.where('/'.join([*parents, leaf]))} does not exist") from error
+            raise NotFound(f"{self.location('/'.join([*parents, leaf]))} does not exist") from error
         stack.callback(os.close, file)
         return file
 

@@ -33,9 +33,8 @@ from agent.settings import Settings
 from agent.transfer.connections import Connections
 from agent.transfer.context import Destination
 from agent.transfer.get import newest
-from agent.transfer.put import distrusting
 from agent.transfer.ranged import RangedFile
-from providers.api import Ranged
+from providers.api import Capability
 from providers.errors import StorageError
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -104,13 +103,12 @@ def _fetching(parameters: Parameters, settings: Settings) -> Iterator[BinaryIO]:
     destination = Admission(settings).destination(parameters, connections, None)
     storage = destination.storage
     with closing(storage):
-        if not isinstance(storage, Ranged):
+        if Capability.READ_RANGE not in storage.capabilities:
             raise UnusableOption(
                 "nothing can be read there without fetching all of it: fetch it, and inspect the file"
             )
         name = _name_at(destination, settings)
-        with distrusting():
-            file = RangedFile(lambda offset, size_bytes: storage.read_range(name, offset, size_bytes))
+        file = RangedFile(lambda offset, size_bytes: storage.read_range(name, offset, size_bytes))
         yield cast(BinaryIO, file)
 
 

@@ -27,8 +27,9 @@ from agent.save import access
 from agent.settings import Settings
 from agent.transfer.connections import Connections
 from agent.transfer.context import Destination
+from agent.transfer.guarded_storage import GuardedStorage, RetryLimits
 from providers.allow import EVERYTHING, Allow
-from providers.api import Limits, Listing, Preflight, Target, check_name
+from providers.api import Capability, Limits, Storage, Target, check_name
 from providers.errors import BadOptions, NotAllowed, StorageError
 from providers.free_space import Reserve
 
@@ -103,17 +104,16 @@ class Admission:
                 parameters.options,
                 replace(limits, buffer_bytes=_ENCRYPTING_BUFFER_BYTES) if encrypted else limits,
             )
-            if isinstance(storage, Preflight):
-                target = parameters.options.get("local.target")
-                shown = f"target '{target}'" if target else f"the place of provider '{name}'"
-                look(self.looks, shown, partial(storage.preflight, default_name is not None))
+            target = parameters.options.get("local.target")
+            shown = f"target '{target}'" if target else f"the place of provider '{name}'"
+            look(self.looks, shown, partial(storage.preflight, default_name is not None))
             key = factory.name_option
             chosen = (
                 parameters.options.get(key) if key else default_name or archive_name(datetime.now(UTC), "")
             )
             if chosen and key:
                 check_name(chosen, key)
-            if not chosen and default_name is None and not isinstance(storage, Listing):
+            if not chosen and default_name is None and Capability.LIST not in storage.capabilities:
                 raise BadOptions({str(key): "is missing"})
         except BadOptions as error:
             raise Refused(Reason.INVALID, str(error)) from error
@@ -121,7 +121,8 @@ class Admission:
             raise Refused(Reason.FORBIDDEN, str(error)) from error
         except (StorageError, providers.MissingExtra) as error:
             raise Refused(Reason.CANNOT, str(error)) from error
-        return Destination(storage, factory.needs_size, chosen or default_name, metadata or {})
+        guarded = self._guarded(storage, connections)
+        return Destination(guarded, factory.needs_size, chosen or default_name, metadata or {})
 
     def output(self, parameters: Parameters, roots: Iterable[Root], connections: Connections) -> Destination:
         """The file that somebody at the device wants the archive of `roots` in; replaced in one step.
@@ -133,7 +134,13 @@ class Admission:
             raise Refused(Reason.INVALID, message)
         outside = (Root("", self.settings.storage.absolute()), *roots)
         opened = partial(output_place, parameters.output, outside, self._limits(connections))
-        return look(self.looks, f"output '{readable(parameters.output)}'", opened)
+        storage, name = look(self.looks, f"output '{readable(parameters.output)}'", opened)
+        return Destination(self._guarded(storage, connections), storage.needs_size, name)
+
+    def _guarded(self, storage: Storage, connections: Connections) -> GuardedStorage:
+        transfer = self.settings.transfer
+        retries = RetryLimits(transfer.attempts, transfer.total_time.total_seconds())
+        return GuardedStorage(storage, retries, connections.token)
 
     def _limits(self, connections: Connections) -> Limits:
         transfer = self.settings.transfer
@@ -148,6 +155,7 @@ class Admission:
             allow=allow,
             connect=partial(connections.open, check=allow.check_address),
             connect_proxy=connections.open,
+            check=connections.token.check,
             targets={name: Target(t.path, t.mount) for name, t in self.settings.targets.items()},
             reserve=Reserve(self.settings.storage, self.settings.storage_reserve),
         )

@@ -8,14 +8,15 @@ from pathlib import Path
 from agent.base.refusals import Reason, Refused
 from agent.base.roots import Root
 from agent.base.text import readable
-from agent.transfer.context import Destination
 from providers.api import Limits, Target, check_name
 from providers.errors import BadOptions, StorageError
 from providers.local import Local
 
 
-def output_place(text: str, outside: Iterable[Root], limits: Limits) -> Destination:
-    """The file of the absolute path `text`, which must be `outside` of what is saved and of our own.
+def output_place(text: str, outside: Iterable[Root], limits: Limits) -> tuple[Local, str]:
+    """Return the storage and the name of the file at the absolute path `text`.
+
+    It must be `outside` of what is saved and of our own.
 
     Raises `Refused`, also when the agent may not write there. May wait for a file system.
     """
@@ -32,7 +33,7 @@ def output_place(text: str, outside: Iterable[Root], limits: Limits) -> Destinat
         storage.preflight(True)
     except (BadOptions, StorageError) as error:
         raise _refused(text, Reason.CANNOT, f"cannot be written: {error}") from error
-    return Destination(storage, Local.needs_size, file.name)
+    return storage, file.name
 
 
 def _resolved(text: str) -> Path:

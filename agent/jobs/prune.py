@@ -28,7 +28,7 @@ from agent.save.pruning import Pruned, PruneOrder, prune
 from agent.save.retention import KeepRules
 from agent.settings import Settings
 from agent.transfer.context import Context
-from providers.api import Storage
+from agent.transfer.guarded_storage import GuardedStorage
 
 log = structlog.get_logger(__name__)
 
@@ -130,10 +130,10 @@ class Prunes:
             )
         )
 
-    def _work(self, order: PruneOrder, tools: Tools, context: Context) -> list[Pruned]:
+    def _work(self, order: PruneOrder, tools: Tools, _context: Context) -> list[Pruned]:
         """In the worker's thread: each place that does not answer takes its time."""
         places, absent = self._places(tools)
-        return [*prune(places, order, context), *absent]
+        return [*prune(places, order), *absent]
 
     def _ended(self, told: Told, outcome: Outcome[list[Pruned]]) -> None:
         self._running = None
@@ -143,9 +143,9 @@ class Prunes:
         else:
             told(outcome.result)
 
-    def _places(self, tools: Tools) -> tuple[dict[str, Storage], list[Pruned]]:
+    def _places(self, tools: Tools) -> tuple[dict[str, GuardedStorage], list[Pruned]]:
         """The device's places that it can use by itself now, opened; and why the others cannot be."""
-        opened: dict[str, Storage] = {}
+        opened: dict[str, GuardedStorage] = {}
         absent = []
         for name, parameters in self._all_places():
             try:

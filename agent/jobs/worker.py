@@ -19,8 +19,7 @@ from agent.settings import TransferSettings
 from agent.transfer.cancel import CancelToken
 from agent.transfer.connections import Connections
 from agent.transfer.context import Context, Destination
-from agent.transfer.retry import RetryLimits
-from providers.api import Discarding, Storage
+from providers.api import Storage
 from providers.errors import StorageError
 
 log = structlog.get_logger(__name__)
@@ -99,8 +98,9 @@ class Workers:
 
     def tools(self, *, resumable: bool = False) -> Tools:
         """For work that is `resumable`, or that has to begin anew after the agent has stopped it."""
-        connections = Connections(self.limits.connect_timeout.total_seconds(), self.limits.rate_limit)
-        return Tools(connections, CancelToken(resumable=resumable))
+        token = CancelToken(resumable=resumable)
+        connections = Connections(self.limits.connect_timeout.total_seconds(), self.limits.rate_limit, token)
+        return Tools(connections, token)
 
     def start(self, task: Task[Result]) -> None:
         """Do the work in a thread; what came of it is posted."""
@@ -185,7 +185,6 @@ class Workers:
             context = Context(
                 job_id=task.owner,
                 token=token,
-                retries=RetryLimits(self.limits.attempts, self.limits.total_time.total_seconds()),
                 checkpoint=checkpoint,
                 progress=_Throttled(lambda done: self.mailbox.post(partial(task.moved, done))),
                 bytes_per_s=self.limits.rate_limit,
@@ -197,8 +196,7 @@ class Workers:
                 return task.work(context)
             finally:
                 if task.destination:
-                    with token.lent():
-                        self._leave(task.destination.storage, abandoned)
+                    self._leave(task.destination.storage, abandoned)
 
     def _entered(self, task: Task[Result], phase: str) -> None:
         log.debug("phase", phase=phase)
@@ -210,10 +208,9 @@ class Workers:
         Nothing that goes wrong here changes what became of the work.
         """
         try:
-            if isinstance(storage, Discarding):
-                for owner in abandoned:
-                    with closing(self.journal.checkpoint(owner)) as checkpoint:
-                        storage.discard(checkpoint)
+            for owner in abandoned:
+                with closing(self.journal.checkpoint(owner)) as checkpoint:
+                    storage.discard(checkpoint)
         except StorageError as error:
             log.warning("what an earlier job left at its place stays for now", reason=str(error))
         except Exception:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from agent.formats.base import Entry
 from agent.formats.walk_report import Report
-from providers.api import Looking, Storage
+from providers.api import Capability, Storage
 from providers.errors import StorageError
 
 _SETTLED_NS = 2_000_000_000
@@ -62,10 +62,10 @@ class Looker:
 
 def is_still_there(storage: Storage, kept: Kept) -> bool:
     """Whether the archive is where it was stored. When that cannot be told it counts as gone."""
-    if not isinstance(storage, Looking):
+    if Capability.STAT not in storage.capabilities:
         return False
     try:
-        found = storage.look(kept.name)
+        found = storage.stat(kept.name)
     except StorageError:
         return False
     return (found.size_bytes, found.etag) == (kept.size_bytes, kept.etag) and bool(kept.etag)

@@ -24,7 +24,7 @@ from agent.formats.zip.writer import ArchiveOptions, write_archive
 from agent.save.change_detection import Kept, Looker, is_still_there
 from agent.save.walk import Part, walk
 from agent.transfer.context import Context, Destination, RunHook
-from agent.transfer.put import distrusting, put
+from agent.transfer.put import put
 from agent.transfer.streams import (
     FileSource,
     StreamSource,
@@ -99,8 +99,7 @@ def _unless_unchanged(order: BackupOrder, destination: Destination, context: Con
         look = looker.at(entries)
     last = order.last
     if last and last.look == look.digest and not (order.strict and look.report.failures):
-        with distrusting(), context.token.lent():
-            there = is_still_there(destination.storage, last)
+        there = is_still_there(destination.storage, last)
         context.token.check()
         if there:
             stored = Stored(last.name, last.size_bytes, last.etag, replace(destination, name=last.name).shown)

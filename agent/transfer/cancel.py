@@ -1,6 +1,7 @@
 """Asking a worker to stop, from any thread."""
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -20,6 +21,7 @@ class CancelToken:
         self.interrupted = False
         """True when nobody asked for it: the agent is stopped, or time is up."""
         self._resumable, self._finishing = resumable, False
+        self._late: tuple[float, Exception] | None = None
         self._lock = threading.Lock()
         self._wakers: list[Callable[[], None]] = []
 
@@ -52,9 +54,20 @@ class CancelToken:
             wake()
 
     def check(self) -> None:
-        """Raise `Cancelled` once the token is set."""
+        """Raise `Cancelled` once the token is set. The one cancel point."""
         if self.event.is_set():
             raise (Interrupted if self.interrupted and self._resumable else Cancelled)(self.message)
+        if self._late and time.monotonic() > self._late[0]:
+            raise self._late[1]
+
+    @contextmanager
+    def within(self, limit_s: float, late: Exception) -> Iterator[None]:
+        """While inside, `check` raises `late` when it is called later than this. For the worker's thread."""
+        self._late = time.monotonic() + limit_s, late
+        try:
+            yield
+        finally:
+            self._late = None
 
     @contextmanager
     def lent(self) -> Iterator[None]:

@@ -3,6 +3,7 @@
 import socket
 from contextlib import suppress
 
+from agent.transfer.cancel import CancelToken
 from providers.checked_connect import CheckAddress, allow_all, reached
 
 _SO_MAX_PACING_RATE = 47
@@ -16,8 +17,9 @@ class Connections:
     a duplicate ends a read or write that waits on the original.
     """
 
-    def __init__(self, timeout_s: float, bytes_per_s: int = 0) -> None:
-        """At most `bytes_per_s` leave through each connection; 0 for no limit."""
+    def __init__(self, timeout_s: float, bytes_per_s: int = 0, token: CancelToken | None = None) -> None:
+        """At most `bytes_per_s` leave through each connection; 0 for no limit. `token` is the job's."""
+        self.token = token or CancelToken()
         self._timeout_s, self._bytes_per_s = timeout_s, bytes_per_s
         self._duplicates: list[socket.socket] = []
 

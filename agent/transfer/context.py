@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from agent.transfer.cancel import CancelToken
-from agent.transfer.retry import RetryLimits
+from agent.transfer.guarded_storage import GuardedStorage
 from agent.transfer.streams import Progress, RateLimit, no_progress
-from providers.api import Checkpoint, Locating, Storage
+from providers.api import Checkpoint
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +16,6 @@ class Context:
 
     job_id: str
     token: CancelToken
-    retries: RetryLimits
     checkpoint: Checkpoint
     progress: Progress = no_progress
     bytes_per_s: int = 0
@@ -40,7 +39,7 @@ RunHook = Callable[[Path, CancelToken], None]
 class Destination:
     """Where an archive goes to or comes from. `name` is None for the newest archive of this device."""
 
-    storage: Storage
+    storage: GuardedStorage
     needs_size: bool
     name: str | None
     metadata: Mapping[str, str] = field(default_factory=dict)
@@ -48,4 +47,4 @@ class Destination:
     @property
     def shown(self) -> str:
         """For people, without secrets: what is known of it without the network."""
-        return self.storage.where(self.name or "") if isinstance(self.storage, Locating) else ""
+        return self.storage.location(self.name or "")

@@ -7,10 +7,9 @@ from pathlib import Path
 from agent.base.errors import disk_errors
 from agent.base.job import archive_time
 from agent.transfer.context import Context, Destination
-from agent.transfer.put import distrusting
-from agent.transfer.retry import with_retries
+from agent.transfer.guarded_storage import GuardedStorage
 from agent.transfer.streams import FileSink
-from providers.api import Listing, Looking, Storage, Stored
+from providers.api import Capability, Stored
 from providers.errors import NotFound, TooLarge
 
 
@@ -33,15 +32,9 @@ def fetch(order: Fetch, context: Context) -> Stored:
     Raises `StorageError` and `JobError`: `NotFound`, `TooLarge` beyond `max_bytes`, `NoSpace`.
     """
     storage = order.destination.storage
-
-    def find() -> str:
-        with distrusting(), context.token.lent():
-            name = order.destination.name or newest(storage, order.device_tag)
-            if order.max_bytes and isinstance(storage, Looking):
-                _check_size(storage.look(name).size_bytes, order.max_bytes)
-            return name
-
-    name = with_retries(find, context.retries, context.token)
+    name = order.destination.name or newest(storage, order.device_tag)
+    if order.max_bytes and Capability.STAT in storage.capabilities:
+        _check_size(storage.stat(name).size_bytes, order.max_bytes)
     with disk_errors(f"cannot write the download to '{order.to.parent}'"):
         sink = _Sink(
             order.to,
@@ -52,13 +45,8 @@ def fetch(order: Fetch, context: Context) -> Stored:
             reserve_bytes=order.reserve_bytes,
         )
     sink.max_bytes = order.max_bytes
-
-    def attempt() -> Stored:
-        with distrusting(), context.token.lent():
-            return storage.get(name, sink, context.checkpoint)
-
     with closing(sink):
-        return with_retries(attempt, context.retries, context.token)
+        return storage.get(name, sink, context.checkpoint)
 
 
 class _Sink(FileSink):
@@ -77,12 +65,15 @@ def _check_size(size_bytes: int, max_bytes: int) -> None:
         raise TooLarge(f"the archive has more than the {max_bytes} bytes that may be fetched")
 
 
-def newest(storage: Storage, device_tag: str) -> str:
-    """The name of this device's newest archive at a place that can be listed. Raises `NotFound`."""
-    assert isinstance(storage, Listing)
+def newest(storage: GuardedStorage, device_tag: str) -> str:
+    """Return the name of this device's newest archive in a storage that can list. Raises `NotFound`."""
+
+    def made(name: str) -> str:
+        return archive_time(name, device_tag)
+
     # By their times: each may have been given another name.
-    dated = ((archive_time(name, device_tag), name) for name in storage.list(""))
-    when, name = max(dated, default=("", ""))
-    if not when:
+    names = (stored.name for stored in storage.list("", wanted=lambda name: bool(made(name))))
+    newest_name = max(names, key=lambda name: (made(name), name), default=None)
+    if newest_name is None:
         raise NotFound("there is no archive of this device")
-    return name
+    return newest_name

@@ -15,7 +15,7 @@ class RangedFile(io.RawIOBase):
     """Reads block by block, and keeps the last few. Used by one thread."""
 
     def __init__(self, read_range: Callable[[int, int], Piece]) -> None:
-        """`read_range` gives so many bytes of the object from an offset on, as `providers.api.Ranged` has it.
+        """`read_range` returns `size_bytes` bytes of the object from `offset` on, as that of `Storage` does.
 
         Here and when something is read, raises what it raises, and `Corrupted` when the object is
         replaced meanwhile.

@@ -68,19 +68,13 @@ class FileSource:
         os.posix_fadvise(self._file.fileno(), 0, 0, os.POSIX_FADV_SEQUENTIAL)
         self.size: int | None = os.fstat(self._file.fileno()).st_size
         self.md5 = md5
-        self.failure: Exception | None = None
-        """What reading raised."""
         self._token, self._progress = token, progress
 
     def read(self, n: int = -1, /) -> bytes:
-        try:
-            self._token.check()
-            with disk_errors("cannot read the staged archive"):
-                chunk = self._file.read(n)
-            self._rate.pace(len(chunk))
-        except Exception as error:
-            self.failure = error
-            raise
+        self._token.check()
+        with disk_errors("cannot read the staged archive"):
+            chunk = self._file.read(n)
+        self._rate.pace(len(chunk))
         self._progress(self._file.tell())
         return chunk
 
@@ -113,8 +107,6 @@ class StreamSource:
         self._rest = memoryview(b"")
         self._done = 0
         self._hash = hashlib.sha256()
-        self.failure: Exception | None = None
-        """What ended the archive too early: not the fault of whoever reads it."""
 
     def read(self, n: int = -1, /) -> bytes:
         """Up to `n` bytes, all of them unless the archive ends; b"" at the end."""
@@ -135,15 +127,11 @@ class StreamSource:
         return data
 
     def _pull(self) -> bool:
-        try:
-            self._token.check()
-            for chunk in self._chunks:
-                if chunk:
-                    self._rest = memoryview(chunk)
-                    return True
-        except Exception as error:
-            self.failure = error
-            raise
+        self._token.check()
+        for chunk in self._chunks:
+            if chunk:
+                self._rest = memoryview(chunk)
+                return True
         return False
 
     def seek(self, offset: int, whence: int = 0, /) -> int:

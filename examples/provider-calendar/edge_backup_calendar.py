@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager
 from typing import ClassVar
 from urllib.parse import unquote
 
-from providers.api import Checkpoint, Limits, Sink, Source, Stored
+from providers.api import Capability, Checkpoint, Limits, Sink, Source, Storage, Stored
 from providers.directory import (
     DIRECTORY_FLAGS,
     classify_os_error,
@@ -33,9 +33,10 @@ _UNDATED = "undated"
 _DIRECTORY = re.compile(rf"\d{{4}}-\d\d|{_UNDATED}", re.ASCII)
 
 
-class Calendar:
+class Calendar(Storage):
     """A `providers.api.Storage`. Options: `calendar.target` (required), `calendar.name`."""
 
+    capabilities = frozenset({Capability.LIST})
     kind: ClassVar[str] = "calendar"
     needs_size: ClassVar[bool] = False
     name_option: ClassVar[str | None] = "calendar.name"
@@ -46,6 +47,7 @@ class Calendar:
         known = {"calendar.target": Option(targets, expected, required=True), "calendar.name": Option()}
         given = checked(options, "calendar.", known)
         self._target = limits.targets[given["calendar.target"]]
+        self._check = limits.check
         self._what = f"target '{given['calendar.target']}'"
 
     def preflight(self, _writing: bool, /) -> None:
@@ -68,7 +70,7 @@ class Calendar:
                 os.fsync(file)
                 os.rename(part, _leaf(name), src_dir_fd=directory, dst_dir_fd=directory)
                 os.fsync(directory)
-                return Stored(name, size_bytes, _etag(os.fstat(file)), self._place(name))
+                return Stored(name, size_bytes, _etag(os.fstat(file)), self.location(name))
 
     def _copy(self, source: Source, file: int) -> int:
         """Write everything, and refuse a source that is not what it announced (rules 5 and 6)."""
@@ -97,20 +99,24 @@ class Calendar:
                 os.lseek(file, start, os.SEEK_SET)
                 return Body(start, status.st_size, _etag(status), None, read, lambda: None)
 
-            return Download(name, self._place(name), checkpoint, open_body).run(sink)
+            return Download(name, self.location(name), checkpoint, open_body).run(sink)
 
-    def list(self, prefix: str, /) -> Iterator[str]:
-        """Names that begin with `prefix`. With this the agent finds a device's newest archive."""
+    def list(self, prefix: str, /) -> Iterator[Stored]:
+        """Yield what begins with `prefix`. With this the agent finds a device's newest archive."""
         with self._translating(), self._root() as root:
             for month in filter(_DIRECTORY.fullmatch, os.listdir(root)):
+                self._check()
                 with inside(root, [month], create=False) as directory:
-                    names = [unquote(leaf) for leaf in os.listdir(directory) if not is_part(leaf)]
-                yield from (name for name in names if name.startswith(prefix))
+                    for leaf in os.listdir(directory):
+                        name = unquote(leaf)
+                        if name.startswith(prefix) and not is_part(leaf):
+                            status = os.stat(leaf, dir_fd=directory, follow_symlinks=False)
+                            yield Stored(name, status.st_size, _etag(status), self.location(name))
 
     def close(self) -> None:
         """Nothing stays open between calls."""
 
-    def _place(self, name: str) -> str:
+    def location(self, name: str, /) -> str:
         return f"calendar: {self._what}/{_month(name)}/{_leaf(name)}"
 
     @contextmanager
@@ -134,7 +140,7 @@ class Calendar:
             directory = stack.enter_context(inside(root, [_month(name)], create=False))
             file = os.open(_leaf(name), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
         except FileNotFoundError as error:
-            raise NotFound(f"{self._place(name)} does not exist") from error
+            raise NotFound(f"{self.location(name)} does not exist") from error
         stack.callback(os.close, file)
         return file
 

@@ -49,7 +49,7 @@ class S3(Deferred):
         self._given, self._limits = given, limits
         super().__init__(open_bucket)
 
-    def where(self, name: str, /) -> str:
+    def location(self, name: str, /) -> str:
         return f"s3://{self._given['aws.s3.bucket']}/{name}"
 
     def preflight(self, _writing: bool, /) -> None:

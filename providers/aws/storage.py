@@ -6,13 +6,15 @@ from dataclasses import replace
 from functools import cached_property
 from typing import ClassVar
 
-from providers.api import Checkpoint, Limits, Piece, Sink, Source, Stored
+from providers.api import Checkpoint, Limits, Piece, Sink, Source, Storage, Stored
 from providers.aws.client import Client, make_client
 from providers.aws.download import opener, read_piece
 from providers.aws.errors import errors, not_a_store
+from providers.aws.etag import etag_of
+from providers.aws.pages import pages
 from providers.aws.upload import Multipart
 from providers.errors import translating
-from providers.fetch import Download, looked_at
+from providers.fetch import Download, stat_of
 from providers.part_reader import PartPlan
 from providers.parts import PartUpload, Uploads, ascii_metadata
 from providers.pool import open_pool
@@ -21,7 +23,7 @@ from providers.ranges import Wanted
 _SMALLEST_PART_BYTES = 5 << 20  # S3 takes no smaller part, except the last
 
 
-class Bucket:
+class Bucket(Storage):
     """Storage in one bucket. `given` are checked options (see `providers.aws.options`)."""
 
     plan: ClassVar[PartPlan] = PartPlan(8 << 20, 16 << 20, grow_every=2000, most_parts=10_000)
@@ -59,27 +61,25 @@ class Bucket:
         body = opener(self._client, self._bucket, name)
         return Download(name, f"s3://{self._bucket}/{name}", checkpoint, body).run(sink)
 
-    def look(self, name: str, /) -> Stored:
+    def stat(self, name: str, /) -> Stored:
         """Size and ETag of the object."""
-        return looked_at(name, f"s3://{self._bucket}/{name}", opener(self._client, self._bucket, name))
+        return stat_of(name, f"s3://{self._bucket}/{name}", opener(self._client, self._bucket, name))
 
     def read_range(self, name: str, offset: int, size_bytes: int, /) -> Piece:
         """A part of the object."""
         return read_piece(self._client, self._bucket, name, Wanted(offset, size_bytes))
 
-    def list(self, prefix: str, /) -> Iterator[str]:
-        """Keys that begin with `prefix`, ascending; 1,000 in memory at a time. Raises `StorageError`."""
-        pages = iter(
-            self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=prefix)
-        )
-        while True:
-            with translating(errors(f"s3://{self._bucket}")):
-                page = next(pages, None)
-            if page is None:
-                return
+    def list(self, prefix: str, /) -> Iterator[Stored]:
+        """Yield what begins with `prefix`, ascending by key; 1,000 in memory at a time."""
+        place = f"s3://{self._bucket}"
+        paginator = self._client.get_paginator("list_objects_v2")
+        for page in pages(paginator.paginate(Bucket=self._bucket, Prefix=prefix), place, self._limits.check):
             if "Name" not in page:
-                raise not_a_store(f"s3://{self._bucket}")
-            yield from (entry["Key"] for entry in page.get("Contents", ()))
+                raise not_a_store(place)
+            yield from (
+                Stored(entry["Key"], entry["Size"], etag_of(entry), modified=entry.get("LastModified"))
+                for entry in page.get("Contents", ())
+            )
 
     def delete(self, name: str, /) -> None:
         """Remove the object; in a bucket that keeps versions, it is only marked as deleted."""

@@ -46,7 +46,7 @@ class AzureBlob(Deferred):
         self._given, self._limits = given, limits
         super().__init__(open_container)
 
-    def where(self, name: str, /) -> str:
+    def location(self, name: str, /) -> str:
         endpoint = self._given["azure.storage.endpoint"].rstrip("/")
         return f"{endpoint}/{self._given['azure.blob.container']}/{name}"
 

@@ -6,23 +6,26 @@ from dataclasses import replace
 from functools import cached_property
 from typing import ClassVar
 
-from azure.storage.blob import ContainerClient
+from azure.storage.blob import BlobProperties, ContainerClient
 from urllib3 import PoolManager
 
-from providers.api import Checkpoint, Limits, Piece, Sink, Source, Stored
+from providers.api import Checkpoint, Limits, Piece, Sink, Source, Storage, Stored
 from providers.azure.client import make_client
 from providers.azure.download import opener, read_piece
 from providers.azure.errors import Sas, errors
 from providers.azure.upload import Blocks
 from providers.errors import NotFound, StorageError, Unreachable, translating
-from providers.fetch import Download, looked_at
+from providers.fetch import Download, stat_of
 from providers.part_reader import PartPlan
 from providers.parts import PartUpload, Uploads, ascii_metadata
 from providers.pool import open_pool
 from providers.ranges import Wanted
 
+_PAGE = 1000
+"""Blobs asked for at a time: with names of any length their XML stays below what an answer may have."""
 
-class Container:
+
+class Container(Storage):
     """Storage in one container. `given` are checked options (see `providers.azure.options`)."""
 
     plan: ClassVar[PartPlan] = PartPlan(8 << 20, 8 << 20, grow_every=50_000, most_parts=50_000)
@@ -64,20 +67,20 @@ class Container:
         body = opener(self._pool, self._client.get_blob_client(name).url, self._sas, place)
         return Download(name, place, checkpoint, body).run(sink)
 
-    def look(self, name: str, /) -> Stored:
+    def stat(self, name: str, /) -> Stored:
         """Size and ETag of the blob."""
         place = f"{self._base}/{name}"
         url = self._client.get_blob_client(name).url
-        return looked_at(name, place, opener(self._pool, url, self._sas, place))
+        return stat_of(name, place, opener(self._pool, url, self._sas, place))
 
     def read_range(self, name: str, offset: int, size_bytes: int, /) -> Piece:
         """A part of the blob."""
         url = self._client.get_blob_client(name).url
         return read_piece(self._pool, url, self._sas, f"{self._base}/{name}", Wanted(offset, size_bytes))
 
-    def list(self, prefix: str, /) -> Iterator[str]:
-        """Names that begin with `prefix`, ascending; 5,000 in memory at a time. Raises `StorageError`."""
-        names = iter(self._client.list_blob_names(name_starts_with=prefix))
+    def list(self, prefix: str, /) -> Iterator[Stored]:
+        """Yield what begins with `prefix`, ascending by name; 1,000 in memory at a time."""
+        pages = self._client.list_blobs(name_starts_with=prefix, results_per_page=_PAGE).by_page()
 
         def empty(_: BaseException) -> StorageError:
             return Unreachable(f"{self._base}: what answers there is not Azure")
@@ -85,11 +88,13 @@ class Container:
         # An empty answer surprises the SDK, which looks for the root of the XML in it.
         table = {**errors(self._base, self._sas), AttributeError: empty}
         while True:
+            self._limits.check()
             with translating(table):
-                name = next(names, None)
-            if name is None:
+                page = next(pages, None)
+                found = [_found(blob) for blob in page or ()]
+            if page is None:
                 return
-            yield name
+            yield from found
 
     def delete(self, name: str, /) -> None:
         """Remove the blob with its snapshots; an account may keep for a time what was deleted."""
@@ -131,3 +136,7 @@ class Container:
             largest_bytes=min(self.plan.largest_bytes, most_bytes),
         )
         return plan if size_bytes is None else plan.equal(size_bytes)
+
+
+def _found(blob: BlobProperties) -> Stored:
+    return Stored(blob.name, blob.size, str(blob.etag).strip('"'), modified=blob.last_modified)

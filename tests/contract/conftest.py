@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 import providers
+from providers.api import Capability
 from tests.contract.places import Place, all_places
 
 PLACES = all_places()
@@ -32,14 +33,9 @@ def _applies(item: pytest.Item) -> bool:
         "streams": not factory.needs_size,
         "network": kind != "local",
         "credentials": kind != "local",
-        "listing": hasattr(factory, "list"),
-        "deleting": hasattr(factory, "delete"),
-        "ranges": hasattr(factory, "read_range"),
-        "locating": hasattr(factory, "where"),
-        "looking": hasattr(factory, "look"),
+        **{each.value: each in factory.capabilities for each in Capability},
         # rclone answers a multipart upload with one ETag and keeps another: nothing is ever skipped there.
         "lasting ETags": server != "aws-rclone",
-        "preflight": hasattr(factory, "preflight"),
     }
     return all(facts[want] for want in wanted)
 

@@ -10,7 +10,7 @@ import pytest
 
 from agent.transfer.connections import Connections
 from providers.allow import Allow, host_pattern
-from providers.api import Limits, Preflight, Storage
+from providers.api import Limits, Storage
 from providers.aws import S3
 from providers.azure import AzureBlob
 from providers.errors import NotAllowed, StorageError
@@ -66,7 +66,6 @@ def limits_of() -> Iterator[AsTheAgentMakesThem]:
 
 
 def preflight(storage: Storage) -> None:
-    assert isinstance(storage, Preflight)
     storage.preflight(True)
 
 

@@ -5,10 +5,11 @@ import socket
 import traceback
 import tracemalloc
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from providers.api import Listing, Preflight, Storage
+from providers.api import Capability, Storage
 from providers.errors import BadOptions, StorageError
 from tests.contract.places import Place
 from tests.contract.transfers import LARGE, NAME, SMALL, Stopped, opened, through_proxy
@@ -132,22 +133,50 @@ def all_words(error: BaseException) -> list[str]:
 # -- what a provider may offer besides -----------------------------------------------------------------
 
 
-@pytest.mark.needs("listing")
-def test_a_listing_names_what_begins_with_the_prefix(place: Place) -> None:
+@pytest.mark.needs("list")
+def test_a_list_names_what_begins_with_the_prefix(place: Place) -> None:
     with opened(place) as storage:
-        if not isinstance(storage, Listing):
+        if Capability.LIST not in storage.capabilities:
             pytest.skip("this provider cannot list")
         assert list(storage.list("")) == []
         for name in ("backup-1.zip", "backup-2.zip", "other.zip", "sub/backup-3.zip"):
             place.write(name, b"x")
-        assert sorted(storage.list("backup-")) == ["backup-1.zip", "backup-2.zip"]
-        assert sorted(storage.list("sub/")) == ["sub/backup-3.zip"]
-        assert sorted(storage.list("")) == place.names()
+        assert listed(storage, "backup-") == ["backup-1.zip", "backup-2.zip"]
+        assert listed(storage, "sub/") == ["sub/backup-3.zip"]
+        assert listed(storage, "") == place.names()
 
 
-@pytest.mark.needs("preflight")
+def listed(storage: Storage, prefix: str) -> list[str]:
+    return sorted(stored.name for stored in storage.list(prefix))
+
+
+@pytest.mark.needs("list")
+def test_a_list_says_how_large_objects_are_and_when_they_were_stored(place: Place) -> None:
+    """The time may be unknown; a clock of the far side is not asked to be right to the second."""
+    with opened(place) as storage:
+        if Capability.LIST not in storage.capabilities:
+            pytest.skip("this provider cannot list")
+        storage.put(NAME, BytesSource(SMALL), {}, {})
+        (found,) = storage.list("")
+    assert (found.name, found.size_bytes) == (NAME, len(SMALL))
+    assert found.modified is None or abs(datetime.now(UTC) - found.modified) < timedelta(days=1)
+
+
+@pytest.mark.needs("list")
+def test_a_list_can_be_ended_where_it_stands(place: Place) -> None:
+    """`limits.check` is its cancel point: what that raises comes out unchanged."""
+    place.write(NAME, SMALL)
+
+    def check() -> None:
+        raise Stopped
+
+    with opened(place, limits=replace(place.limits, check=check)) as storage:
+        if Capability.LIST not in storage.capabilities:
+            pytest.skip("this provider cannot list")
+        with pytest.raises(Stopped):
+            list(storage.list(""))
+
+
 def test_preflight_of_a_good_place_says_nothing(place: Place) -> None:
     with opened(place) as storage:
-        if not isinstance(storage, Preflight):
-            pytest.skip("this provider knows nothing before it is asked")
         storage.preflight(True)

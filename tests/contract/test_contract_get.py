@@ -2,7 +2,7 @@
 
 import pytest
 
-from providers.api import Locating, Looking
+from providers.api import Capability
 from providers.errors import NotFound
 from tests.contract.places import Place
 from tests.contract.transfers import LARGE, NAME, SMALL, Stopped, opened
@@ -27,8 +27,7 @@ def test_our_own_places_say_how_long_an_archive_is_and_where(place: Place) -> No
     with opened(place) as storage:
         stored = storage.get(NAME, sink, {})
         assert sink.expected == len(SMALL)
-        assert isinstance(storage, Locating)
-        assert storage.where(NAME) == stored.place
+        assert storage.location(NAME) == stored.place
 
 
 def test_get_without_a_checkpoint_begins_again(place: Place) -> None:
@@ -40,28 +39,28 @@ def test_get_without_a_checkpoint_begins_again(place: Place) -> None:
     assert stored.size_bytes == len(SMALL)
 
 
-@pytest.mark.needs("looking")
+@pytest.mark.needs("stat")
 @pytest.mark.parametrize("data", [SMALL, pytest.param(LARGE, marks=pytest.mark.needs("lasting ETags"))])
 def test_what_was_put_is_seen_until_somebody_replaces_it(place: Place, data: bytes) -> None:
     """`skipUnchanged` rests on this: the ETag that `put` returned is the one that is seen later."""
     with opened(place) as storage:
-        if not isinstance(storage, Looking):
+        if Capability.STAT not in storage.capabilities:
             pytest.skip("this provider cannot look at what it keeps")
         stored = storage.put(NAME, StreamedSource(data), {}, {})
-        seen = storage.look(NAME)
+        seen = storage.stat(NAME)
         assert (seen.name, seen.size_bytes, seen.etag) == (NAME, len(data), stored.etag)
         assert seen.etag
         place.write(NAME, data[::-1])
-        assert storage.look(NAME).etag != stored.etag
+        assert storage.stat(NAME).etag != stored.etag
 
 
-@pytest.mark.needs("looking")
+@pytest.mark.needs("stat")
 def test_what_is_not_there_cannot_be_seen(place: Place) -> None:
     with opened(place) as storage:
-        if not isinstance(storage, Looking):
+        if Capability.STAT not in storage.capabilities:
             pytest.skip("this provider cannot look at what it keeps")
         with pytest.raises(NotFound):
-            storage.look("another.zip")
+            storage.stat("another.zip")
 
 
 def interrupted_get(place: Place, at: int) -> tuple[MemorySink, dict[str, str]]:

@@ -1,26 +1,26 @@
-"""`providers.api.Ranged`, run over every provider on every server."""
+"""`read_range`, run over every provider on every server."""
 
 from collections.abc import Iterator
 from contextlib import suppress
 
 import pytest
 
-from providers.api import Ranged
+from providers.api import Capability, Storage
 from providers.errors import NotFound, StorageError
 from tests.contract.places import Place
 from tests.contract.transfers import LARGE, NAME, opened
 
 
 @pytest.fixture
-def storage(place: Place) -> Iterator[Ranged]:
+def storage(place: Place) -> Iterator[Storage]:
     with opened(place) as opened_storage:
-        if not isinstance(opened_storage, Ranged):
+        if Capability.READ_RANGE not in opened_storage.capabilities:
             pytest.skip("this provider gives no parts")
         yield opened_storage
 
 
-@pytest.mark.needs("ranges")
-def test_any_part_can_be_read_and_tells_how_long_the_whole_is(place: Place, storage: Ranged) -> None:
+@pytest.mark.needs("read_range")
+def test_any_part_can_be_read_and_tells_how_long_the_whole_is(place: Place, storage: Storage) -> None:
     """Also past the end: what is there comes."""
     place.write(NAME, LARGE)
     whole = len(LARGE)
@@ -37,14 +37,14 @@ def test_any_part_can_be_read_and_tells_how_long_the_whole_is(place: Place, stor
     assert len({piece.etag for piece in pieces}) == 1
 
 
-@pytest.mark.needs("ranges")
-def test_a_part_of_what_is_not_there_is_not_found(storage: Ranged) -> None:
+@pytest.mark.needs("read_range")
+def test_a_part_of_what_is_not_there_is_not_found(storage: Storage) -> None:
     with pytest.raises(NotFound):
         storage.read_range(NAME, 0, 1)
 
 
-@pytest.mark.needs("ranges")
-def test_behind_the_end_there_is_nothing(place: Place, storage: Ranged) -> None:
+@pytest.mark.needs("read_range")
+def test_behind_the_end_there_is_nothing(place: Place, storage: Storage) -> None:
     place.write(NAME, LARGE[:100])
     with suppress(StorageError):
         assert storage.read_range(NAME, 100, 10).data == b""

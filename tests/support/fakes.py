@@ -14,7 +14,7 @@ from agent.mqtt.hono import Identity
 from agent.mqtt.link import Delivery
 from agent.service import Service
 from agent.settings.load import load
-from providers.api import Checkpoint, Sink, Source, Stored
+from providers.api import Capability, Checkpoint, Sink, Source, Storage, Stored
 from providers.errors import Corrupted, NotFound
 from tests.support.ditto_schema import check
 
@@ -31,13 +31,13 @@ class Fault:
     act: Callable[[], None] = lambda: None
 
 
-class MemoryStorage:
+class MemoryStorage(Storage):
     """A place in memory that keeps the rules of `providers.api`; `faults` are met by call after call.
 
     Like the places that take parts, it holds on to what a stream has given until the stream comes again.
     """
 
-    resumes_streams = True
+    capabilities = frozenset({Capability.LIST, Capability.RESUME_STREAM})
 
     def __init__(self, objects: Mapping[str, bytes] | None = None, faults: Iterable[Fault] = ()) -> None:
         self.objects = dict(objects or {})
@@ -82,9 +82,9 @@ class MemoryStorage:
             _strike(fault, sink.tell())
         return Stored(name, len(body))
 
-    def list(self, prefix: str, /) -> Iterator[str]:
+    def list(self, prefix: str, /) -> Iterator[Stored]:
         _strike(self._next_fault(), 0)
-        yield from (name for name in self.objects if name.startswith(prefix))
+        yield from (Stored(name, len(body)) for name, body in self.objects.items() if name.startswith(prefix))
 
     def close(self) -> None:
         self.closed += 1

@@ -23,6 +23,7 @@ PERIOD_S = 2.0
 PROVIDER = """
 import ctypes, gc, threading, time
 from agent.mailbox import Mailbox
+from providers.api import Storage
 from providers.errors import Unreachable
 
 def deaf():
@@ -42,7 +43,7 @@ def end_the_mqtt_thread():
     ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(mqtt.ident), ctypes.py_object(SystemExit))
     deaf()
 
-class Stubborn:
+class Stubborn(Storage):
     kind, needs_size, name_option = "stubborn", False, None
     def __init__(self, options, limits, /):
         self._how = options["stubborn.how"]

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, MutableMapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -29,15 +29,16 @@ from agent.save.walk import Part
 from agent.transfer.cancel import CancelToken
 from agent.transfer.context import Context, Destination
 from agent.transfer.get import newest
+from agent.transfer.guarded_storage import GuardedStorage, RetryLimits
 from agent.transfer.put import UploadOrder, upload
-from agent.transfer.retry import RetryLimits
-from providers.api import Checkpoint, Sink, Source, Stored
+from providers.api import Checkpoint, Sink, Source, Storage, Stored
 from providers.errors import AccessDenied, Corrupted, NotFound, StorageError, Unreachable
 from tests.support.fakes import Fault, MemoryStorage
 from tests.support.streams import BytesSource, FailingSource, MemorySink, StreamedSource, content
 from tests.support.trees import Dir, File, Link, Spec, differences, make_tree, snapshot
 from tests.support.waiting import wait_until
 
+QUICK = RetryLimits(attempts=4, total_s=60, longest_pause_s=0.001)
 NAME, TAG = "backup-2026-11-21-22.28.08.388-0a1b2c3d.zip", "0a1b2c3d"
 TREE: Spec = {
     "config": Dir(0o750),
@@ -72,17 +73,19 @@ class Work:
 
     @property
     def context(self) -> Context:
-        retries = RetryLimits(attempts=4, total_s=60, longest_pause_s=0.001)
         return Context(
             "job-1",
             self.token,
-            retries,
             self.checkpoint,
             progress=self.done.append,
             phase=self._entered,
             expect=self.expected.append,
             left_out=self._left_out,
         )
+
+    def guarded(self, destination: Destination) -> Destination:
+        """The destination, for this job's token."""
+        return replace(destination, storage=GuardedStorage(destination.storage, QUICK, self.token))
 
     def _entered(self, phase: str) -> None:
         self.phases.append(phase)
@@ -98,7 +101,7 @@ class Work:
             parts=(Part(Root("", self.data)),),
             own_storage=self.root / "storage",
             staged=self.staging / NAME,
-            destination=destination,
+            destination=destination and self.guarded(destination),
             **(settings | changes),
         )
 
@@ -109,7 +112,7 @@ class Work:
         return RestoreOrder(
             Into({0: Root("", self.data)}, missing(self.data), options),
             download,
-            destination,
+            self.guarded(destination),
             TAG,
             self.whole,
         )
@@ -132,8 +135,9 @@ def work(tmp_path: Path) -> Work:
     return Work(tmp_path.resolve())
 
 
-def destination(storage: MemoryStorage, *, needs_size: bool = False, name: str | None = NAME) -> Destination:
-    return Destination(storage, needs_size, name, {"device": "edge:device"})
+def destination(storage: Storage, *, needs_size: bool = False, name: str | None = NAME) -> Destination:
+    """Where a job of `Work` may go: it guards the storage."""
+    return Destination(cast(GuardedStorage, storage), needs_size, name, {"device": "edge:device"})
 
 
 def names_in(archive: bytes) -> set[str]:
@@ -154,7 +158,7 @@ def test_the_fake_stores_what_a_source_has_and_fetches_it() -> None:
     assert storage.put(NAME, source, {"k": "v"}, {}) == Stored(NAME, 3)
     storage.get(NAME, sink, {})
     assert (bytes(sink.data), storage.metadata[NAME], source.closed) == (b"abc", {"k": "v"}, False)
-    assert list(storage.list("backup-")) == [NAME]
+    assert list(storage.list("backup-")) == [Stored(NAME, 3)]
 
 
 @pytest.mark.parametrize(
@@ -432,8 +436,8 @@ class Forgetful(MemoryStorage):
         return Stored(name, len(body))
 
 
-class OnceOnly:
-    """A place without `Resuming`: what it has read of a stream is gone."""
+class OnceOnly(Storage):
+    """A storage that cannot go on with a stream: what it has read of one is gone."""
 
     def __init__(self) -> None:
         self.calls = 0
@@ -453,7 +457,7 @@ class OnceOnly:
 def test_a_stream_is_not_tried_again_where_its_start_would_be_missing(work: Work) -> None:
     storage = OnceOnly()
     with pytest.raises(Unreachable):
-        work.save(Destination(storage, False, NAME))
+        work.save(destination(storage))
     assert storage.calls == 1
 
 
@@ -488,7 +492,7 @@ def test_a_full_disk_during_staging_leaves_nothing(work: Work, monkeypatch: pyte
 def upload_order(work: Work, storage: MemoryStorage, *, checksum: bool = False) -> UploadOrder:
     archive = work.staging / NAME
     archive.write_bytes(content(200_000))
-    return UploadOrder(archive, destination(storage, needs_size=True), checksum)
+    return UploadOrder(archive, work.guarded(destination(storage, needs_size=True)), checksum)
 
 
 @pytest.mark.parametrize("checksum", [True, False])
@@ -575,7 +579,7 @@ def test_a_deadline_that_passes_after_the_commit_has_begun_changes_nothing(work:
     assert differences(before, snapshot(work.data / "config")) != []
     assert STOPPED not in work.checkpoint
     work.token, late = CancelToken(), "after"
-    restore(order, work.context)
+    restore(replace(order, destination=work.guarded(destination(storage))), work.context)
     assert differences(before, snapshot(work.data / "config")) == []
     assert told == ["before", "after", "before", "after"]
     assert STOPPED not in work.checkpoint
@@ -611,7 +615,7 @@ def test_without_a_name_the_newest_archive_of_this_device_is_taken(work: Work) -
 
 def test_a_place_without_an_archive_of_this_device_has_none(work: Work) -> None:
     with pytest.raises(NotFound, match="no archive of this device"):
-        newest(MemoryStorage({"backup-x-ffffffff.zip": b""}), TAG)
+        newest(work.guarded(destination(MemoryStorage({"backup-x-ffffffff.zip": b""}))).storage, TAG)
     with pytest.raises(NotFound):
         put_back(work, MemoryStorage(), None)
     work.assert_nothing_left()

@@ -21,7 +21,7 @@ from agent.save.walk import Part
 from agent.settings import Settings
 from agent.transfer.cancel import CancelToken
 from agent.transfer.context import Context, Destination
-from agent.transfer.retry import RetryLimits
+from agent.transfer.guarded_storage import GuardedStorage, RetryLimits
 from providers.api import Limits, Target
 from providers.local import Local
 from tests.support.archives import WIDE
@@ -38,7 +38,7 @@ def order_for(root: Path) -> BackupOrder:
         parts=(Part(Root("", root / "data")),),
         own_storage=root / "storage",
         staged=root / "staged",
-        destination=Destination(Local({}, limits), False, NAME),
+        destination=Destination(GuardedStorage(Local({}, limits), RetryLimits(), CancelToken()), False, NAME),
         options=ArchiveOptions("fast"),
         strict=False,
         checksum=False,
@@ -51,7 +51,7 @@ def data_of(order: BackupOrder) -> Path:
 
 
 def run(order: BackupOrder) -> BackupResult:
-    return backup(order, Context("job", CancelToken(), RetryLimits(attempts=1, total_s=60), {}))
+    return backup(order, Context("job", CancelToken(), {}))
 
 
 @pytest.fixture

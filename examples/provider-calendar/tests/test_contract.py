@@ -66,15 +66,15 @@ class CalendarPlace:
 
 
 @pytest.fixture
-def destination(tmp_path: Path) -> CalendarPlace:
+def place(tmp_path: Path) -> CalendarPlace:
     return CalendarPlace(tmp_path)
 
 
 @pytest.mark.parametrize("name", [".hidden", "100%", "a/%2F", "%2E", ".a.part-0123456789abcdef"])
-def test_any_name_has_one_file_of_its_own(destination: CalendarPlace, name: str) -> None:
+def test_any_name_has_one_file_of_its_own(place: CalendarPlace, name: str) -> None:
     """Names with slashes, dots and percent signs neither collide nor hide."""
-    destination.write("a/b", b"")
-    storage = Calendar(destination.options(name), destination.limits)
+    place.write("a/b", b"")
+    storage = Calendar(place.options(name), place.limits)
     storage.put(name, BytesSource(b"x"), {}, {})
-    assert sorted(storage.list("")) == sorted([name, "a/b"])
-    assert destination.leftovers() == []
+    assert sorted(stored.name for stored in storage.list("")) == sorted([name, "a/b"])
+    assert place.leftovers() == []

@@ -1,8 +1,11 @@
-"""The one retry loop: what is tried again, how often, and that a cancel ends every wait at once."""
+"""The guard around every provider: retries, distrust, and a cancel that ends every wait at once."""
 
+import itertools
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -11,7 +14,8 @@ from structlog.testing import capture_logs
 
 from agent.base.errors import Cancelled, ProviderBug
 from agent.transfer.cancel import CancelToken
-from agent.transfer.retry import RetryLimits, with_retries
+from agent.transfer.guarded_storage import MOST_LISTED, GuardedStorage, RetryLimits, with_retries
+from providers.api import Capability, Checkpoint, Sink, Source, Storage, Stored
 from providers.errors import (
     AccessDenied,
     BadOptions,
@@ -26,6 +30,8 @@ from providers.errors import (
     UnknownOutcome,
     Unreachable,
 )
+from tests.support.fakes import Fault, MemoryStorage
+from tests.support.streams import BytesSource, FailingSource, MemorySink
 from tests.support.waiting import wait_until
 
 QUICK = RetryLimits(attempts=5, total_s=60, longest_pause_s=0.001)
@@ -203,3 +209,134 @@ def test_any_sequence_of_errors_ends_as_the_rules_say(kinds: list[type[StorageEr
             run(script)
         assert str(caught.value) == str(expected_calls - 1)
     assert len(script.calls_s) == expected_calls
+
+
+# The guard around a storage
+
+
+def guarded(
+    storage: Storage, token: CancelToken | None = None, limits: RetryLimits = QUICK
+) -> GuardedStorage:
+    return GuardedStorage(storage, limits, token or CancelToken())
+
+
+class Endless(MemoryStorage):
+    """A hostile server: its list has no end. `met` is called with each name."""
+
+    def __init__(self, met: Callable[[int], None] = lambda _number: None) -> None:
+        super().__init__()
+        self._met = met
+
+    def list(self, prefix: str, /) -> Iterator[Stored]:
+        for number in itertools.count():
+            self._met(number)
+            yield Stored(f"{prefix}{number}", 1)
+
+
+def test_a_list_that_does_not_end_ends_with_the_cancel() -> None:
+    token = CancelToken()
+    storage = Endless(lambda number: token.cancel("enough") if number == 10 else None)
+    with pytest.raises(Cancelled, match="enough"):
+        guarded(storage, token).list("")
+
+
+def test_a_list_that_does_not_end_ends_with_the_total_time() -> None:
+    """Retries do not begin it anew: the time is that of all attempts."""
+    storage = Endless()
+    with pytest.raises(Unreachable, match=r"transfer\.totalTime"):
+        guarded(storage, limits=RetryLimits(attempts=5, total_s=0.05)).list("", wanted=lambda _name: False)
+
+
+def test_a_list_takes_no_more_memory_than_one_of_the_longest() -> None:
+    with pytest.raises(Rejected, match=str(MOST_LISTED)):
+        guarded(Endless()).list("")
+
+
+def test_a_list_has_only_names_that_are_wanted_and_that_may_be() -> None:
+    """A name from a far side is not handed on before it was checked."""
+    storage = MemoryStorage(
+        {"a.zip": b"1", "b.txt": b"22", "../../etc/a.zip": b"", "/a.zip": b"", "c//a.zip": b""}
+    )
+    found = guarded(storage).list("", wanted=lambda name: name.endswith(".zip"))
+    assert list(found) == [Stored("a.zip", 1)]
+
+
+def test_a_list_that_breaks_off_is_begun_again() -> None:
+    storage = MemoryStorage({"a.zip": b"1"}, [Fault(Unreachable("a")), Fault(Unreachable("b"))])
+    assert [stored.name for stored in guarded(storage).list("")] == ["a.zip"]
+    assert storage.calls == 3
+
+
+def _bug(*_arguments: object) -> None:
+    raise KeyError("bug")
+
+
+def test_what_a_provider_must_not_raise_is_its_bug_in_every_method() -> None:
+    """A discard and a close, too: nothing that a provider does ends a job in a way of its own."""
+
+    class Broken(MemoryStorage):
+        capabilities = frozenset(Capability)
+
+        def __getattribute__(self, name: str) -> Any:
+            if name in {"put", "get", "list", "stat", "delete", "read_range", "discard", "location", "close"}:
+                return _bug
+            return super().__getattribute__(name)
+
+    storage = guarded(Broken())
+    calls: list[Callable[[], object]] = [
+        lambda: storage.put("a", BytesSource(b"x"), {}, {}),
+        lambda: storage.get("a", MemorySink(), {}),
+        lambda: storage.list(""),
+        lambda: storage.stat("a"),
+        lambda: storage.delete("a"),
+        lambda: storage.read_range("a", 0, 1),
+        lambda: storage.discard({}),
+        lambda: storage.location("a"),
+        storage.close,
+    ]
+    for call in calls:
+        with pytest.raises(ProviderBug):
+            call()
+
+
+def test_a_provider_that_fetched_less_than_it_says_is_not_believed() -> None:
+    class Boastful(MemoryStorage):
+        def get(self, name: str, sink: Sink, checkpoint: Checkpoint, /) -> Stored:
+            return replace(super().get(name, sink, checkpoint), size_bytes=1000)
+
+    with pytest.raises(ProviderBug):
+        guarded(Boastful({"a": b"x"})).get("a", MemorySink(), {})
+
+
+def test_what_a_stream_raised_comes_out_whatever_the_provider_makes_of_it() -> None:
+    """It is not tried again: a stream that failed would look as if it had ended."""
+
+    class Disguising(MemoryStorage):
+        def put(self, name: str, source: Source, metadata: Any, checkpoint: Checkpoint, /) -> Stored:
+            self.calls += 1
+            try:
+                return super().put(name, source, metadata, checkpoint)
+            except KeyError as error:
+                raise Unreachable("the connection broke") from error
+
+    storage, error = Disguising(), KeyError("in the writer")
+    with pytest.raises(KeyError) as caught:
+        guarded(storage).put("a", FailingSource(b"abc", 2, error, streamed=True), {}, {})
+    assert caught.value is error
+    assert storage.objects == {}
+
+
+def test_a_discard_runs_after_a_cancel_and_once() -> None:
+    """What a cancelled job had sent is taken away; nobody waits for a far side that is gone."""
+    discards: list[str] = []
+
+    class Discarding(MemoryStorage):
+        def discard(self, checkpoint: Checkpoint, /) -> None:
+            discards.append("once")
+            raise Unreachable("gone")
+
+    token = CancelToken()
+    token.cancel("enough")
+    with pytest.raises(Unreachable):
+        guarded(Discarding(), token).discard({})
+    assert discards == ["once"]

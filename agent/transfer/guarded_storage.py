@@ -1,0 +1,240 @@
+"""Any provider, guarded: tried again, not believed, and left when the job is cancelled."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TypeVar
+
+import structlog
+from tenacity import (
+    RetryCallState,
+    Retrying,
+    retry_if_exception,
+    sleep_using_event,
+    stop_after_attempt,
+    stop_before_delay,
+    stop_when_event_set,
+    wait_random_exponential,
+)
+
+from agent.base.errors import JobError, ProviderBug
+from agent.transfer.cancel import CancelToken
+from providers.api import Capability, Checkpoint, Piece, Sink, Source, Storage, Stored, check_name
+from providers.errors import BadOptions, Corrupted, Rejected, StorageError, Unreachable
+
+log = structlog.get_logger(__name__)
+
+Result = TypeVar("Result")
+
+MOST_LISTED = 100_000
+"""Objects that one list may give: more are no archives of one device, and would fill its memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class RetryLimits:
+    attempts: int = 5
+    total_s: float = 3600
+    """No attempt begins later than this after the first one."""
+    longest_pause_s: float = 60
+
+
+class GuardedStorage(Storage):
+    """A storage with the agent's care around it; used by one thread.
+
+    `put`, `get`, `list`, `stat`, `delete` and `read_range` are tried again after a retryable error and raise
+    `Cancelled` once the token is set. Every method raises `ProviderBug` for what a provider must not raise
+    (rule 8 of `providers.api`) and for an answer that cannot be true.
+    """
+
+    def __init__(self, storage: Storage, retries: RetryLimits, token: CancelToken) -> None:
+        self.capabilities = storage.capabilities
+        self._storage, self._retries, self._token = storage, retries, token
+
+    def put(
+        self, name: str, source: Source, metadata: Mapping[str, str], checkpoint: Checkpoint, /
+    ) -> Stored:
+        heard = _Heard(source)
+
+        def attempt() -> Stored:
+            if source.rewindable:
+                source.seek(0)
+            stored = self._asked(lambda: self._storage.put(name, heard, metadata, checkpoint), heard)
+            _check_whole(stored, source)
+            return stored
+
+        def possible() -> bool:
+            return source.rewindable or source.tell() == 0 or Capability.RESUME_STREAM in self.capabilities
+
+        return self._retried(attempt, possible)
+
+    def get(self, name: str, sink: Sink, checkpoint: Checkpoint, /) -> Stored:
+        def attempt() -> Stored:
+            stored = self._asked(lambda: self._storage.get(name, sink, checkpoint))
+            if stored.size_bytes != sink.tell():
+                raise ProviderBug("the provider says another length than that of what it fetched")
+            return stored
+
+        return self._retried(attempt)
+
+    def list(self, prefix: str, /, wanted: Callable[[str], bool] = lambda _name: True) -> Iterator[Stored]:
+        """Yield the objects whose names begin with `prefix` and are `wanted`.
+
+        Leaves out names that no archive may have. Raises `Rejected` for more than `MOST_LISTED`, and
+        `Unreachable` when the list takes longer than all attempts may.
+        """
+
+        def attempt() -> Sequence[Stored]:
+            return self._asked(lambda: self._listed(prefix, wanted))
+
+        late = Unreachable(f"the list does not end within {self._retries.total_s:.0f} s (transfer.totalTime)")
+        with self._token.within(self._retries.total_s, late):
+            return iter(self._retried(attempt))
+
+    def stat(self, name: str, /) -> Stored:
+        return self._retried(lambda: self._asked(lambda: self._storage.stat(name)))
+
+    def delete(self, name: str, /) -> None:
+        self._retried(lambda: self._asked(lambda: self._storage.delete(name)))
+
+    def read_range(self, name: str, offset: int, size_bytes: int, /) -> Piece:
+        return self._retried(lambda: self._asked(lambda: self._storage.read_range(name, offset, size_bytes)))
+
+    def discard(self, checkpoint: Checkpoint, /) -> None:
+        """Also after a cancel, and once: cleaning up is not worth a wait."""
+        self._asked(lambda: self._storage.discard(checkpoint))
+
+    def location(self, name: str, /) -> str:
+        with _distrusting():
+            return self._storage.location(name)
+
+    def preflight(self, writing: bool, /) -> None:
+        with _distrusting():
+            self._storage.preflight(writing)
+
+    def close(self) -> None:
+        self._asked(self._storage.close)
+
+    def _listed(self, prefix: str, wanted: Callable[[str], bool]) -> Sequence[Stored]:
+        found = []
+        for stored in self._storage.list(prefix):
+            self._token.check()
+            if stored.name.startswith(prefix) and wanted(stored.name) and _may_be_named(stored.name):
+                found.append(stored)
+            if len(found) > MOST_LISTED:
+                raise Rejected(f"the list has more than {MOST_LISTED} archives")
+        return found
+
+    def _asked(self, call: Callable[[], Result], heard: "_Heard | None" = None) -> Result:
+        """Let the provider work once."""
+        with _distrusting(heard), self._token.lent():
+            return call()
+
+    def _retried(self, attempt: Callable[[], Result], possible: Callable[[], bool] = lambda: True) -> Result:
+        return with_retries(attempt, self._retries, self._token, possible)
+
+
+class _Heard:
+    """A source that remembers what it raised, so that a provider cannot swallow it."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self.size, self.rewindable, self.md5 = source.size, source.rewindable, source.md5
+        self.failure: Exception | None = None
+
+    def read(self, n: int = -1, /) -> bytes:
+        try:
+            return self._source.read(n)
+        except Exception as error:
+            self.failure = error
+            raise
+
+    def seek(self, offset: int, whence: int = 0, /) -> int:
+        return self._source.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._source.tell()
+
+
+@contextmanager
+def _distrusting(heard: _Heard | None = None) -> Iterator[None]:
+    """Raise what the source raised, whatever became of it; `ProviderBug` for what no provider may raise."""
+    try:
+        yield
+    except Exception as error:
+        if heard and heard.failure:
+            raise heard.failure from None if heard.failure is error else error
+        if isinstance(error, JobError | StorageError):
+            raise
+        raise ProviderBug("the provider failed in a way it should not: see the device's log") from error
+    # An SDK may swallow what the stream raised, and report success with nothing stored.
+    if heard and heard.failure:
+        raise heard.failure
+
+
+def _check_whole(stored: Stored, source: Source) -> None:
+    """Raise `ProviderBug` when less was stored than the source had to give."""
+    whole = source.tell() if source.size is None else source.size
+    if stored.size_bytes != whole or (source.size is None and source.read(1)):
+        raise ProviderBug(f"the provider stored {stored.size_bytes} bytes, which is not all of the archive")
+
+
+def _may_be_named(name: str) -> bool:
+    try:
+        check_name(name)
+    except BadOptions:
+        return False
+    return True
+
+
+def with_retries(
+    call: Callable[[], Result],
+    limits: RetryLimits,
+    token: CancelToken,
+    possible: Callable[[], bool] = lambda: True,
+) -> Result:
+    """Return what `call` returns; call again while it raises a retryable `StorageError` and it is `possible`.
+
+    Pauses grow exponentially with full jitter, or last as long as the far side asked (`Retry-After`).
+    Raises the last error, or `Cancelled` when the token is set.
+    """
+    jitter = wait_random_exponential(multiplier=1, max=limits.longest_pause_s)
+    corrupted = 0
+
+    def attempt() -> Result:
+        token.check()  # a pause ends at once when the token is set
+        return call()
+
+    def worth_another_try(error: BaseException) -> bool:
+        nonlocal corrupted
+        corrupted += isinstance(error, Corrupted)
+        return isinstance(error, StorageError) and error.retryable and corrupted < 2 and possible()
+
+    def pause_s(state: RetryCallState) -> float:
+        error = state.outcome.exception() if state.outcome else None
+        asked_s = error.retry_after_s if isinstance(error, StorageError) else None
+        return jitter(state) if asked_s is None else asked_s
+
+    retrying = Retrying(
+        retry=retry_if_exception(worth_another_try),
+        stop=stop_after_attempt(limits.attempts)
+        | stop_before_delay(limits.total_s)
+        | stop_when_event_set(token.event),
+        wait=pause_s,
+        sleep=sleep_using_event(token.event),
+        before_sleep=_tell,
+        reraise=True,
+    )
+    try:
+        return retrying(attempt)
+    except Exception:
+        # Whatever a provider makes of a cancel, of a socket that was closed under it, say.
+        token.check()
+        raise
+
+
+def _tell(state: RetryCallState) -> None:
+    error = state.outcome.exception() if state.outcome else None
+    pause_s = round(state.upcoming_sleep, 1)
+    log.warning(
+        "transfer failed, trying again", error=str(error), attempt=state.attempt_number, pause_s=pause_s
+    )
