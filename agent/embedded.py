@@ -37,7 +37,7 @@ class Embedded:
         self._journal = Journal(self._staging.journal, kept_jobs=settings.journal_max_jobs)
         twin = Twin(settings, self._journal, Outbox(_Nobody()))
         # An agent that asks its broker for the device's id has noted the answer.
-        device_id = settings.device_id or self._journal.recall(DEVICE) or UNKNOWN_DEVICE
+        device_id = settings.device_id or self._journal.notes.read(DEVICE) or UNKNOWN_DEVICE
         twin.identity = Identity(device_id)
         self._device_id = device_id
         self._engine = Engine(

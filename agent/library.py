@@ -26,7 +26,7 @@ from agent.jobs.encryption import decryption_for
 from agent.jobs.requests import BACKUP_PASSCODE, RESTORE_PASSCODE, Parameters
 from agent.jobs.selection import Selecting
 from agent.jobs.staging import StorageInUse
-from agent.journal.file import NewerJournal
+from agent.journal.schema import NewerJournal
 from agent.save.inventory import Stock, take_stock
 from agent.settings import Settings, TargetSettings
 from agent.settings.load import SettingsError, load

@@ -27,7 +27,7 @@ from agent.guard import Guard
 from agent.jobs.engine import Engine
 from agent.jobs.staging import Staging, StorageInUse
 from agent.journal import Journal
-from agent.journal.file import NewerJournal
+from agent.journal.schema import NewerJournal
 from agent.log import reopen as reopen_logs
 from agent.log import setup as set_up_logging
 from agent.mailbox import Mailbox
@@ -61,7 +61,7 @@ class Service:
         # Often the only directory that the agent may write to.
         tempfile.tempdir = os.fspath(settings.storage.absolute())
         self.journal = Journal(self.staging.journal, kept_jobs=settings.journal_max_jobs)
-        self.outbox = Outbox(self.journal)
+        self.outbox = Outbox(self.journal.outbox)
         self.twin = Twin(settings, self.journal, self.outbox)
         self.engine = Engine(
             settings, self.mailbox, staging=self.staging, journal=self.journal, listener=self.twin
@@ -124,7 +124,7 @@ class Service:
             address.host,
             address.port,
             tls=address.tls,
-            client_id=settings.client_id or f"edge-backup-{self.journal.remembered('client_id')}",
+            client_id=settings.client_id or f"edge-backup-{self.journal.notes.random('client_id')}",
             username=settings.username,
             password=settings.password.get_secret_value(),
             password_file=settings.password_file,

@@ -18,17 +18,15 @@ from agent.jobs.encryption import encryption_for
 from agent.jobs.job_options import archive_limits, archive_options, hook
 from agent.jobs.labels import read_label
 from agent.jobs.last_archives import KeptArchives, skip_key
-from agent.jobs.queries.history import History
-from agent.jobs.queries.skipped import LeftOut
 from agent.jobs.requests import BACKUP_DATA_TYPES, BACKUP_PATHS, BACKUP_STORE, Parameters
 from agent.jobs.runner import Runner
 from agent.jobs.selection import Selecting, refuse_choosing
-from agent.jobs.staged_archives import Staged
 from agent.jobs.staging import Staging
 from agent.jobs.stores import store_fact, with_store
 from agent.jobs.upload_requests import Offers
 from agent.jobs.worker import Outcome
 from agent.journal import Journal
+from agent.journal.staged import Staged
 from agent.save.pipeline import BackupOrder, BackupResult, about, backup
 from agent.save.walk import Part
 from agent.settings import Settings
@@ -41,8 +39,8 @@ class Backups:
         self._settings, self._runner = settings, runner
         self._staging, self._offers = staging, offers
         self._admission, self._selecting = Admission(settings), Selecting(settings)
-        self._left_out = LeftOut(journal)
-        self._kept, self._history = KeptArchives(journal), History(journal)
+        self._journal = journal
+        self._kept = KeptArchives(journal)
 
     def backup(self, parameters: Parameters, device_id: str) -> Admitted:
         """Admit a backup. Raises `Refused`."""
@@ -55,7 +53,10 @@ class Backups:
         encrypt = encryption_for(parameters, settings.encryption)
         label = read_label(parameters, job.started)
         path = self._staging.free_path(
-            device_tag(device_id), ENCRYPTED if encrypt else PLAIN, label.name, self._history.knows_archive
+            device_tag(device_id),
+            ENCRYPTED if encrypt else PLAIN,
+            label.name,
+            self._journal.jobs.knows_archive,
         )
         destination = None
         staged = Staged(path, options=parameters.prefixed("options."))
@@ -106,7 +107,11 @@ class Backups:
     def _expected_bytes(self, roots: Sequence[Root]) -> int | None:
         """As much as the last time, where all of one directory is saved again."""
         directory = roots[0].directory
-        return self._history.content_bytes(directory) if roots == [Root("", directory)] else None
+        return (
+            self._journal.jobs.last_size("content_bytes", directory)
+            if roots == [Root("", directory)]
+            else None
+        )
 
     def _collected(self, job: Job, parameters: Parameters) -> tuple[Part, ...]:
         refuse_choosing(parameters, "backupCmd", BACKUP_DATA_TYPES, BACKUP_PATHS)
@@ -129,7 +134,7 @@ class Backups:
             if staged:
                 made = replace(staged, size_bytes=result.size_bytes, sha256=result.sha256)
                 self._offers.add(made, job.correlation_id)
-            self._left_out.remember(job.id, result.report.unexportable)
+            self._journal.skipped.keep(job.id, result.report.unexportable)
             if key and result.kept:
                 self._kept.remember(key, result.kept)
 

@@ -16,7 +16,7 @@ from agent.base.clock import BootClock
 from agent.base.countdown import note_interval_s
 from agent.base.durations import format_duration
 from agent.base.errors import NotConfirmed
-from agent.base.job import CONFIRMED, ON_TRIAL, VERDICT, Job, State
+from agent.base.job import CONFIRMED, ON_TRIAL, VERDICT, Job, Kind, State
 from agent.base.refusals import Reason, Refused
 from agent.base.text import clipped
 from agent.jobs.admission import Admitted
@@ -63,10 +63,7 @@ class Trials:
 
     def left(self, job: Job, tools: Tools) -> Trial:
         """The same for one that an earlier run of the agent left."""
-        rows = self._journal.read(
-            "SELECT key, value FROM checkpoints WHERE owner = :owner", {"owner": job.id}
-        )
-        known = dict(rows)
+        known = self._journal.checkpoints.of(job.id)
         note = TrialNote.from_text(known[ON_TRIAL])
         trial = self._made(job, tools, note, health_hook(self._settings, job))
         if CONFIRMED in known:
@@ -109,11 +106,7 @@ class Trials:
 
     def _note(self, entry: _OnTrial) -> None:
         try:
-            with self._journal.transaction() as db:
-                db.execute(
-                    "UPDATE checkpoints SET value = ? WHERE owner = ? AND key = ?",
-                    (entry.note.to_text(), entry.job.id, ON_TRIAL),
-                )
+            self._journal.checkpoints.replace(entry.job.id, ON_TRIAL, entry.note.to_text())
         except sqlite3.Error:
             log.exception("the journal cannot be written: a reboot would give more time", job=entry.job.id)
 
@@ -136,24 +129,22 @@ class Trials:
 
     def _record(self, entry: _OnTrial) -> None:
         """From here on no restart makes the confirmation undone: only a health command may."""
-        with self._journal.transaction() as db:
-            db.execute("REPLACE INTO checkpoints VALUES (?, ?, 'yes')", (entry.job.id, CONFIRMED))
+        self._journal.checkpoints.keep(entry.job.id, CONFIRMED, "yes")
 
     def cancelling(self, correlation_id: str, code: str, message: str) -> None:
         """Inside the journal's transaction: a cancel that was answered leads back after a crash, too."""
         entry = self._current
         if entry is None or entry.job.correlation_id != correlation_id or entry.trial.decision.is_confirmed:
             return
-        with self._journal.transaction() as db:
-            verdict = json.dumps([code, message])
-            db.execute("REPLACE INTO checkpoints VALUES (?, ?, ?)", (entry.job.id, VERDICT, verdict))
+        self._journal.checkpoints.keep(entry.job.id, VERDICT, json.dumps([code, message]))
 
     def _why_not(self, wanted: str) -> str:
         shown = f" with id '{clipped(wanted, 80)}'" if wanted else ""
-        row = self._journal.read(
-            "SELECT message FROM jobs WHERE state = :failed AND kind = 'restore'"
-            " AND (correlation_id = :id OR id = :id) ORDER BY rowid DESC LIMIT 1",
-            {"failed": State.FAILED, "id": wanted},
-        ).fetchone()
-        late = f"; that restore was taken back: {clipped(row[0], 200)}" if row else ""
+        messages = (
+            record.message
+            for record in self._journal.jobs.ended_with_id(wanted)
+            if (record.kind, record.state) == (Kind.RESTORE, State.FAILED)
+        )
+        message = next(messages, None)
+        late = "" if message is None else f"; that restore was taken back: {clipped(message, 200)}"
         return f"no restore{shown} is on trial{late}"

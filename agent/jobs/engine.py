@@ -157,8 +157,8 @@ class Engine:
         self._aftermath.report()
         device_id = self._listener.identity.device_id
         self._periodic.begin(device_id)
-        if self._journal.recall(DEVICE) != device_id:
-            self._journal.note(DEVICE, device_id)
+        if self._journal.notes.read(DEVICE) != device_id:
+            self._journal.notes.keep(DEVICE, device_id)
         self.prunes.begin(device_id)
         if self._drills:
             self._drills.begin()
@@ -186,7 +186,7 @@ class Engine:
 
     def carry_out(self, admitted: Admitted) -> None:
         """Record what was admitted, and begin it. Raises sqlite3.Error, and then nothing has happened."""
-        with self._journal.transaction():
+        with self._journal.unit():
             admitted.record()
         self._listener.settled()
         admitted.begin()

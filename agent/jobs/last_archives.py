@@ -61,7 +61,7 @@ class KeptArchives:
         places = self._all()
         places.pop(key, None)
         places[key] = astuple(kept)
-        self._journal.note(_NOTE, json.dumps(dict(list(places.items())[-MOST_PLACES:])))
+        self._journal.notes.keep(_NOTE, json.dumps(dict(list(places.items())[-MOST_PLACES:])))
 
     def _all(self) -> dict[str, tuple[str, str, int, str]]:
-        return dict(json.loads(self._journal.recall(_NOTE) or "{}"))
+        return dict(json.loads(self._journal.notes.read(_NOTE) or "{}"))

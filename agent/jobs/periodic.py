@@ -89,10 +89,10 @@ class Periodic:
         # As in Kanto, a beginning or an end is enough.
         active = bool(settings.active or start or end)
         origin = json.dumps([active, str(start), str(end)])
-        kept = self._journal.recall(_FRAME)
+        kept = self._journal.notes.read(_FRAME)
         if kept and (span := _Span.from_text(kept)).origin == origin:
             return span
-        self._journal.note(_SETTLED, "")  # of a new frame nothing has been dealt with
+        self._journal.notes.keep(_SETTLED, "")  # of a new frame nothing has been dealt with
         return _Span(active, start, end, datetime.now(UTC), origin)
 
     @property
@@ -102,7 +102,7 @@ class Periodic:
     def begin(self, device_id: str) -> None:
         """The device knows who it is: ticks come from now on."""
         self._device_id = device_id
-        self._journal.note(_FRAME, self._span.to_text())
+        self._journal.notes.keep(_FRAME, self._span.to_text())
         self._look()
 
     # Commands
@@ -124,8 +124,8 @@ class Periodic:
 
     def _change(self, span: _Span) -> None:
         self._span = span
-        self._journal.note(_FRAME, span.to_text())
-        self._journal.note(_SETTLED, "")
+        self._journal.notes.keep(_FRAME, span.to_text())
+        self._journal.notes.keep(_SETTLED, "")
         self._listener.schedule_changed(self.auto_upload)
 
     def _frame(self, span: _Span) -> Frame:
@@ -143,12 +143,12 @@ class Periodic:
         if not self._span.active:
             return
         now = datetime.now(UTC)
-        kept = self._journal.recall(_SETTLED)
+        kept = self._journal.notes.read(_SETTLED)
         settled = parse_time(kept) if kept else None
         decision = decide(self._frame(self._span), settled, now)
         if decision.settled != settled:
             # Kept before the run begins: a run that crashes the agent is not run again for ever.
-            self._journal.note(_SETTLED, format_time(decision.settled) if decision.settled else "")
+            self._journal.notes.keep(_SETTLED, format_time(decision.settled) if decision.settled else "")
         self._carry_out(decision)
         wait_s = (decision.next_due - now).total_seconds() if decision.next_due else LOOK_AGAIN_S
         self._timer = self._mailbox.call_later(min(wait_s, LOOK_AGAIN_S), self._look)

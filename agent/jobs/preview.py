@@ -23,7 +23,7 @@ from agent.base.text import clipped
 from agent.jobs.admission import Admitted
 from agent.jobs.confirmation import Trials
 from agent.jobs.job_options import into
-from agent.jobs.preview_record import PreviewNote, PreviewNotes, Stand, forget_preview
+from agent.jobs.preview_record import PreviewNote, PreviewNotes, Stand
 from agent.jobs.requests import Parameters
 from agent.jobs.runner import Runner
 from agent.jobs.worker import Outcome, Task, Tools, Workers
@@ -126,10 +126,10 @@ class Previews:
             note = replace(note, countdown=Countdown.of(limit_s, self._clock))
         log.info("preview", state=note.stand, code=note.code, reason=note.message, job=job.id)
         try:
-            with self._journal.transaction():
+            with self._journal.unit():
                 self._notes.set(note)
                 if preview is None:
-                    forget_preview(self._journal, job.id)
+                    self._journal.jobs.forget_preview(job.id)
         except sqlite3.Error:
             log.exception("the journal cannot be written: no preview", job=job.id)
             message = "the device cannot write its journal"
@@ -212,7 +212,7 @@ class Previews:
         def ended(_outcome: Outcome[None]) -> None:
             self._discarding = False
             try:
-                forget_preview(self._journal, job.id)
+                self._journal.jobs.forget_preview(job.id)
             except sqlite3.Error:
                 log.exception("the journal cannot be written: the next start does it", job=job.id)
 

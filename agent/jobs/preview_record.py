@@ -15,7 +15,7 @@ from typing import Any
 
 from agent.base.clock import BootClock
 from agent.base.countdown import Countdown
-from agent.base.job import STOPPED, WORKING, Job, State
+from agent.base.job import Job
 from agent.base.roots import Root
 from agent.base.text import clipped
 from agent.jobs.queries.fitting import with_texts_cut
@@ -79,7 +79,7 @@ class PreviewNotes:
     @property
     def current(self) -> PreviewNote | None:
         """The last one. Raises sqlite3.Error."""
-        return self._unwritten or _read(self._journal.recall(_KEY))
+        return self._unwritten or _read(self._journal.notes.read(_KEY))
 
     @property
     def waiting(self) -> PreviewNote | None:
@@ -88,12 +88,12 @@ class PreviewNotes:
 
     def begin(self, job: Job, note: PreviewNote) -> None:
         """`job` is a preview from now on, and nothing is known any more of an earlier one."""
-        self._journal.job_started(job, Path(note.roots[0][0]), note.into()[1])
+        self._journal.jobs.started(job, Path(note.roots[0][0]), note.into()[1])
         self.set(note)
 
     def set(self, note: PreviewNote | None) -> None:
         self._unwritten = None
-        self._journal.note(_KEY, json.dumps(note and asdict(note)))
+        self._journal.notes.keep(_KEY, json.dumps(note and asdict(note)))
 
     def set_unwritten(self, note: PreviewNote) -> None:
         """What is true as long as the agent runs, when the journal cannot be written."""
@@ -101,9 +101,8 @@ class PreviewNotes:
 
     def finalized(self, note: PreviewNote, job: Job) -> None:
         """The preview is a restore that has begun; it stays the owner of its checkpoints."""
-        with self._journal.transaction() as db:
-            db.execute("DELETE FROM jobs WHERE id = ?", (note.id,))
-            self._journal.job_started(job, Path(note.roots[0][0]), note.into()[1])
+        with self._journal.unit():
+            self._journal.jobs.finalized(job, Path(note.roots[0][0]), note.into()[1])
             self.set(None)
 
     def counted(self, note: PreviewNote) -> PreviewNote:
@@ -146,18 +145,6 @@ class PreviewNotes:
             while len(encode(value)) > room_bytes and value[names]:
                 value[names] = value[names][:-1]
         return with_texts_cut(value, ("correlationId",), room_bytes)
-
-
-def forget_preview(journal: Journal, job_id: str) -> None:
-    """Nothing is unpacked any more; what could not be removed stays known, for the next start."""
-    with journal.transaction() as db:
-        db.execute(
-            "DELETE FROM checkpoints WHERE owner = ? AND key NOT IN (?, ?)", (job_id, WORKING, STOPPED)
-        )
-        db.execute(
-            "DELETE FROM jobs WHERE id = ? AND state = ? AND id NOT IN (SELECT owner FROM checkpoints)",
-            (job_id, State.PREVIEW),
-        )
 
 
 def _read(text: str | None) -> PreviewNote | None:

@@ -175,17 +175,15 @@ class Prunes:
 
     def dates(self) -> Mapping[str, datetime]:
         """Retention dates by archive, also of backups that are no longer in the history."""
-        noted: dict[str, str] = dict(json.loads(self._journal.recall(_DATES) or "{}"))
-        rows = self._journal.read(
-            "SELECT facts FROM jobs WHERE kind = :kind AND state = :state AND facts LIKE '%retention_date%'",
-            {"kind": Kind.BACKUP, "state": State.FINISHED},
-        )
+        noted: dict[str, str] = dict(json.loads(self._journal.notes.read(_DATES) or "{}"))
         dates: dict[str, str] = dict(noted)
-        for facts in (json.loads(text) for (text,) in rows):
-            if date := facts.get("retention_date"):
+        for record in self._journal.jobs.ended_of(Kind.BACKUP):
+            date = record.facts.get("retention_date")
+            if date and record.state == State.FINISHED:
                 # Where nothing had changed, two backups have one archive: whoever wants it longest.
-                dates[facts["archive"]] = max(date, dates.get(facts["archive"], ""))
+                archive = record.facts["archive"]
+                dates[archive] = max(date, dates.get(archive, ""))
         latest = dict(sorted(dates.items(), key=lambda item: item[1])[-MOST_DATES:])
         if latest != noted:
-            self._journal.note(_DATES, json.dumps(latest))
+            self._journal.notes.keep(_DATES, json.dumps(latest))
         return {name: parse_time(text) for name, text in latest.items()}

@@ -62,7 +62,7 @@ class Aftermath:
         """Say what became of the jobs that an earlier run did not see to their end. Raises sqlite3.Error."""
         if self._reported:  # another identity later on: what runs now is not interrupted
             return
-        with self._journal.transaction():
+        with self._journal.unit():
             self._report(self._recovered)
             self._uploads.report_interrupted()
         self._reported = True
@@ -76,14 +76,14 @@ class Aftermath:
         self._take_up(recovered)
 
     def _report_late(self, recovered: Recovered) -> None:
-        with self._journal.transaction():
+        with self._journal.unit():
             self._report(recovered)
         self._listener.settled()
 
     def _report(self, recovered: Recovered) -> None:
         for job in recovered.ended:
             log.warning("job of an earlier run", job=job.id, state=job.state, reason=job.message)
-            self._journal.job_ended(job)
+            self._journal.jobs.ended(job)
             self._listener.job_changed(job)
 
     def written(self, action: Action) -> None:

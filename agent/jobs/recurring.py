@@ -29,7 +29,7 @@ class Recurring:
 
     def begin(self) -> None:
         """Look now, and from now on. The first time of all comes after a whole period."""
-        if self._journal.recall(self._note) is None:
+        if self._journal.notes.read(self._note) is None:
             self._done(datetime.now(UTC))
         self._look()
 
@@ -44,7 +44,7 @@ class Recurring:
         # First, so that whatever goes wrong is tried again.
         self._timer = self._mailbox.call_later(LOOK_AGAIN_S, self._look)
         now = datetime.now(UTC)
-        last = parse_time(self._journal.recall(self._note) or "")
+        last = parse_time(self._journal.notes.read(self._note) or "")
         if timedelta(0) <= now - last < self._period:
             self._tries = 0
         elif self._act():
@@ -52,4 +52,4 @@ class Recurring:
             self._done(now)
 
     def _done(self, now: datetime) -> None:
-        self._journal.note(self._note, format_time(now))
+        self._journal.notes.keep(self._note, format_time(now))

@@ -24,7 +24,7 @@ from agent.jobs.staging import Staging
 from agent.jobs.stores import store_fact, with_store
 from agent.jobs.worker import Outcome
 from agent.journal import UnfinishedJob
-from agent.restore import missing
+from agent.restore import missing, read_left
 from agent.restore.choice import Choice
 from agent.restore.flow import RestoreOrder, preview, restore
 from agent.restore.restore_target import Amount
@@ -101,7 +101,7 @@ class Restores:
         """Take up a restore on trial that an earlier run of the agent left; it was told to have begun."""
         job, tools = unfinished.job, self._runner.tools()
         trial = self._trials.left(job, tools)
-        roots = {left.number: Root("", left.directory) for left in unfinished.working}
+        roots = {left.number: Root("", left.directory) for left in read_left(unfinished.working)}
         where = into(self._settings, job, roots, unfinished.made, "merge", trial=trial)
         self._runner.prepared(
             job,

@@ -19,12 +19,11 @@ import structlog
 from agent.base.errors import JobError
 from agent.base.job import COMMITTED, ON_TRIAL, STOPPED, VERDICT, WORKING, Job, Kind, State
 from agent.jobs.filesystem_probe import Aside
-from agent.jobs.preview_record import forget_preview
 from agent.jobs.worker import INTERRUPTED
 from agent.journal import Journal, UnfinishedJob
 from agent.journal.checkpoints import JournalCheckpoint
 from agent.mailbox import Mailbox
-from agent.restore import is_committed, on_trial, recover_together, remove_made, work_id
+from agent.restore import is_committed, on_trial, read_left, recover_together, remove_made, work_id
 from providers.directory import remove_abandoned_below
 
 log = structlog.get_logger(__name__)
@@ -62,7 +61,9 @@ class Recovery:
         """Where restores are not yet put right."""
         waiting = self._waiting.values()
         return [
-            path for each in waiting for path in (each.directory, *(left.directory for left in each.working))
+            path
+            for each in waiting
+            for path in (each.directory, *(left.directory for left in read_left(each.working)))
         ]
 
     def begin(self, targets: Iterable[Path], waiting: Collection[str] = ()) -> Recovered:
@@ -73,8 +74,8 @@ class Recovery:
         be put right now (a stick that is not plugged in) is tried again and again, at the next start too;
         until then its job counts as running.
         """
-        unfinished_jobs = [each for each in self._journal.unfinished_jobs() if each.job.id not in waiting]
-        since = self._journal.untidy_since()
+        unfinished_jobs = [each for each in self._journal.jobs.unfinished() if each.job.id not in waiting]
+        since = self._journal.jobs.untidy_since()
         tidying = _tidy(targets, since) if since else []
         mending = [(each, self._mend(each)) for each in unfinished_jobs]
         deadline_s = time.monotonic() + PATIENCE_S
@@ -87,7 +88,7 @@ class Recovery:
 
     def look_after(self, job_id: str) -> None:
         """A restore of this run has ended: what it could not put right in its target is tried from now on."""
-        for unfinished in self._journal.unfinished_jobs():
+        for unfinished in self._journal.jobs.unfinished():
             # One whose end the journal could not take is left to the next start.
             if unfinished.job.id == job_id and unfinished.job.state is not State.STARTED:
                 self._wait_for(unfinished, self._mend(unfinished))
@@ -115,7 +116,7 @@ class Recovery:
     def _result(self, unfinished: UnfinishedJob, aside: Aside[Recovered]) -> Recovered:
         recovered = aside.result()
         if unfinished.job.state is State.PREVIEW:
-            forget_preview(self._journal, unfinished.job.id)
+            self._journal.jobs.forget_preview(unfinished.job.id)
         return recovered
 
     def _look_again(self, unfinished: UnfinishedJob, aside: Aside[Recovered]) -> None:
@@ -165,13 +166,13 @@ def _is_on_trial(unfinished: UnfinishedJob, checkpoint: JournalCheckpoint) -> bo
     started = unfinished.job.state is State.STARTED and unfinished.working
     if not started or ON_TRIAL not in checkpoint or VERDICT in checkpoint:
         return False
-    first = unfinished.working[0]
+    first = read_left(unfinished.working)[0]
     return on_trial(first.directory, work_id(unfinished.job.id, first.number))
 
 
 def _put_right(unfinished: UnfinishedJob, checkpoint: JournalCheckpoint) -> bool:
     """Whether all is new; else all is old."""
-    job, left = unfinished.job, unfinished.working
+    job, left = unfinished.job, read_left(unfinished.working)
     failed = job.state is State.FAILED
     if not failed and is_committed(left, job.id):
         checkpoint[COMMITTED] = "yes"

@@ -144,7 +144,7 @@ class Runner:
 
         def record() -> None:
             facts = {"place": destination.shown} if destination and destination.shown else {}
-            self._journal.job_started(job, directory, made, facts)
+            self._journal.jobs.started(job, directory, made, facts)
             self.tell(job)
 
         return self.prepared(
@@ -222,8 +222,8 @@ class Runner:
         """Record and tell the end; `also` is part of the same transaction."""
 
         def record() -> None:
-            with self._journal.transaction():
-                self._journal.job_ended(job, facts)
+            with self._journal.unit():
+                self._journal.jobs.ended(job, facts)
                 self._listener.job_changed(job)
                 also()
 

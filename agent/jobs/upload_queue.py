@@ -6,6 +6,7 @@ were offered together by a `trigger`.
 
 import sqlite3
 from collections import deque
+from collections.abc import Container
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -17,13 +18,12 @@ from agent.base.job import Upload
 from agent.base.refusals import Reason, Refused
 from agent.jobs.admission import Admission, Admitted, metadata
 from agent.jobs.requests import BACKUP_STORE, Parameters
-from agent.jobs.staged_archives import Child, Handover
 from agent.jobs.staging import Staging
 from agent.jobs.stores import with_store
 from agent.jobs.upload_requests import OfferListener, Offers
-from agent.jobs.upload_states import UploadStates
 from agent.jobs.worker import INTERRUPTED, Outcome, Task, Tools, Workers, cancelled_by
 from agent.journal import Journal
+from agent.journal.staged import Child
 from agent.mailbox import Post
 from agent.settings import Settings
 from agent.transfer.put import UploadOrder, upload
@@ -67,15 +67,18 @@ class Uploads:
         post: Post,
     ) -> None:
         self._settings, self._journal, self._workers = settings, journal, workers
-        self._handover, self._listener = Handover(journal), listener
+        self._archives, self._listener = journal.staged, listener
         self.offers = Offers(
-            settings, journal, handover=self._handover, staging=staging, listener=listener, post=post,
+            settings, journal, staging=staging, listener=listener, post=post,
             in_line=self._is_in_line, give_up=self._give_up,
         )  # fmt: skip
         """The archives that wait for their `start`."""
         self._admission = Admission(settings)
         self._line: deque[_Entry] = deque()
-        self._states = UploadStates(journal)
+        self._earlier = journal.uploads.all()
+        """Uploads that an earlier run of the agent began; their ends are still to be told."""
+        self._percent: dict[int, int] = {}
+        """How far each group has come."""
         self._renewals: dict[int, int] = {}
 
     @property
@@ -89,7 +92,7 @@ class Uploads:
 
     def start(self, parameters: Parameters, device_id: str) -> Admitted:
         """Admit the upload of a staged archive. Raises `Refused`, 404 or 409."""
-        child = self._handover.child(parameters.correlationid)
+        child = self._archives.child(parameters.correlationid)
         if child is None or not child.staged.path.exists():
             message = f"no archive waits for an upload with id '{parameters.correlationid}'"
             raise Refused(Reason.NOT_FOUND, message)
@@ -111,13 +114,13 @@ class Uploads:
     def _tell_begin(self, entry: _Entry) -> None:
         """One `lastUpload` per parent: its group's next archive continues it, a newer group takes it over."""
         child = entry.child
-        if self._states.is_told(child):
+        told = self._told(child.parent_id)
+        if told and told.group_id >= child.group_id:
             return
         began = datetime.now(UTC)
         state = Upload(child.child_id, child.parent_id, entry.info, began, group_id=child.group_id)
-        state = self._moved_state(state, 0)
-        self._states.begin(state)
-        self._listener.upload_changed(state)
+        self._journal.uploads.begun(state)
+        self._listener.upload_changed(self._moved_state(state, 0))
 
     def _enqueue(self, entry: _Entry) -> None:
         self._line.append(entry)
@@ -139,19 +142,26 @@ class Uploads:
             )
         )
 
+    def _told(self, parent_id: str) -> Upload | None:
+        """The upload that this run told of under the parent's id, and that has not ended."""
+        told = self._journal.uploads.of(parent_id)
+        return None if told in self._earlier else told
+
     # Progress and end
 
     def _moved_state(self, state: Upload, bytes_done: int) -> Upload:
-        sent, total = self._handover.progress(state.group_id)
-        return state.moved(100 * (sent + bytes_done) // max(1, total))
+        sent, total = self._archives.progress(state.group_id)
+        percent = 100 * (sent + bytes_done) // max(1, total)
+        return state.moved(max(percent, self._percent.get(state.group_id, 0)))
 
     def _moved(self, entry: _Entry, bytes_done: int) -> None:
-        before = self._states.of(entry.child)
-        if before is None:
+        told = self._told(entry.child.parent_id)
+        if told is None or told.group_id != entry.child.group_id:
             return
-        state = self._moved_state(before, bytes_done)
-        self._states.move(state)
-        if state.progress > before.progress:
+        before = self._percent.get(told.group_id, 0)
+        state = self._moved_state(told, bytes_done)
+        if state.progress > before:
+            self._percent[told.group_id] = state.progress
             self._listener.upload_changed(state)
             self._listener.settled()
 
@@ -159,7 +169,7 @@ class Uploads:
         first = entry is self._line[0]
         self._line.remove(entry)
         try:
-            with self._journal.transaction():
+            with self._journal.unit():
                 if outcome.result is not None:
                     self._succeeded(entry, outcome.result)
                 elif not self._renewed(entry, outcome):
@@ -182,7 +192,7 @@ class Uploads:
         child = entry.child
         log.info("upload finished", correlation_id=child.child_id, destination=stored.place)
         self._renewals.pop(child.staged.id, None)
-        for state in self._states.end(self._handover.gone(child.staged, kept=self._settings.keep_uploaded)):
+        for state in self._end(self._archives.gone(child.staged, kept=self._settings.keep_uploaded)):
             self._listener.upload_changed(state.succeeded(datetime.now(UTC)))
 
     def _renewed(self, entry: _Entry, outcome: Outcome[Stored]) -> bool:
@@ -201,15 +211,24 @@ class Uploads:
         child = entry.child
         log.error("upload failed", correlation_id=child.child_id, code=outcome.code, reason=outcome.message)
         self._renewals.pop(child.staged.id, None)
-        for state in self._states.end([child.group_id]):
+        for state in self._end([child.group_id]):
             now = datetime.now(UTC)
             ended = state.failed(now, outcome.code, outcome.message, cancelled=outcome.cancelled)
             self._listener.upload_changed(ended)
 
+    def _end(self, group_ids: Container[int]) -> list[Upload]:
+        """Forget the uploads of these groups, as far as each had come: their ends are now to be told."""
+        states = [state for state in self._journal.uploads.all() if state.group_id in group_ids]
+        with self._journal.unit() as unit:
+            for state in states:
+                self._journal.uploads.ended(state)
+                unit.after_commit(partial(self._percent.pop, state.group_id, None))
+        return [state.moved(self._percent.get(state.group_id, 0)) for state in states]
+
     def _give_up(self, child: Child, code: str, reason: str) -> None:
         """Forget an archive that will not be uploaded; told, unless its parent's id was used again since."""
-        now, is_newest = datetime.now(UTC), self._handover.is_newest(child)
-        states = self._states.end([child.group_id, *self._handover.gone(child.staged)])
+        now, is_newest = datetime.now(UTC), self._archives.is_newest(child)
+        states = self._end([child.group_id, *self._archives.gone(child.staged)])
         if not states and is_newest:
             states = [Upload(child.child_id, child.parent_id, {}, now, group_id=child.group_id)]
         for state in states:
@@ -241,5 +260,8 @@ class Uploads:
     def report_interrupted(self) -> None:
         """After a restart: uploads that the twin still believes in have failed; their archives wait on."""
         message = "the agent was stopped during the upload: send 'start' again"
-        for state in self._states.left_behind():
+        for state in self._earlier:
+            if self._journal.uploads.of(state.parent_id) != state:
+                continue  # this run began another one under the id
+            self._journal.uploads.ended(state)
             self._listener.upload_changed(state.failed(datetime.now(UTC), INTERRUPTED, message))

@@ -16,13 +16,16 @@ from agent.base.job import ENCRYPTED, PLAIN, Upload
 from agent.base.refusals import Reason, Refused
 from agent.jobs.admission import Admitted
 from agent.jobs.requests import Parameters
-from agent.jobs.staged_archives import Child, Handover, Staged
 from agent.jobs.staging import Staging
 from agent.journal import Journal
+from agent.journal.staged import Child, Staged
 from agent.mailbox import Post
 from agent.settings import Settings
 
 log = structlog.get_logger(__name__)
+
+ASK_AGAIN_S = 600
+"""An upload request goes out at most once in this time for the same child."""
 
 
 class OfferListener(Protocol):
@@ -44,7 +47,6 @@ class Offers:
         settings: Settings,
         journal: Journal,
         *,
-        handover: Handover,
         staging: Staging,
         listener: OfferListener,
         post: Post,
@@ -57,13 +59,14 @@ class Offers:
         """
         self._settings, self._journal, self._in_line = settings, journal, in_line
         self._give_up = give_up
-        self._handover, self._staging, self._listener, self._post = handover, staging, listener, post
+        self._archives, self._staging = journal.staged, staging
+        self._listener, self._post = listener, post
 
     def add(self, staged: Staged, parent_id: str) -> None:
         """A backup is ready: keep its archive, ask for its upload, give up the oldest when too many wait."""
-        child = self._handover.stage(staged, parent_id)
+        child = self._archives.stage(staged, parent_id)
         self.ask(child)
-        waiting = [other for other in self._handover.newest_children() if not self._in_line(other)]
+        waiting = [other for other in self._archives.newest_children() if not self._in_line(other)]
         for oldest in waiting[: max(0, len(waiting) - self._settings.storage_max_staged)]:
             self._drop(oldest)
 
@@ -74,11 +77,11 @@ class Offers:
     def adopt(self) -> None:
         """At the start: take on complete archives that nobody knows, left by a crash or by Kanto's agent."""
         self.remove_unwanted()
-        known = self._handover.paths()
+        known = self._archives.paths()
         for path in self._staging.complete_archives():
             if path not in known:
                 log.info("staged archive of an earlier run found", file=path.name)
-                self._handover.stage(
+                self._archives.stage(
                     Staged(path, path.stat().st_size), path.name.removesuffix(ENCRYPTED).removesuffix(PLAIN)
                 )
 
@@ -92,21 +95,21 @@ class Offers:
     def remove_unwanted(self) -> None:
         """Archives that were sent or given up, once the journal says so: a crash leaves none unclaimed."""
         try:
-            for staged in self._handover.unwanted():
+            for staged in self._archives.unwanted():
                 if self._staging.remove(staged.path):
-                    self._handover.forget(staged)
+                    self._archives.forget(staged)
         except sqlite3.Error:
             log.exception("the journal cannot be written: sent archives are removed later")
 
     def ask(self, child: Child) -> None:
         self._listener.request_upload(child)
-        self._handover.asked(child)
+        self._archives.asked(child)
 
     def ask_again(self) -> None:
         """After a connect: whatever still waits is offered again, unless it was a short time ago."""
-        with self._journal.transaction():
-            for child in self._handover.newest_children():
-                if not self._in_line(child) and self._handover.may_ask(child):
+        with self._journal.unit():
+            for child in self._archives.newest_children():
+                if not self._in_line(child) and self._archives.asked_s_ago(child) >= ASK_AGAIN_S:
                     self.ask(child)
         self._listener.settled()
 
@@ -120,7 +123,7 @@ class Offers:
         return Admitted(None, partial(self._offer_all, parent_id, options), lambda: None)
 
     def _offer_all(self, parent_id: str, options: dict[str, str]) -> None:
-        waiting = [child.staged for child in self._handover.newest_children()]
-        for child in self._handover.offer(parent_id, waiting):
+        waiting = [child.staged for child in self._archives.newest_children()]
+        for child in self._archives.offer(parent_id, waiting):
             passed_on = child.staged.options | options
             self.ask(replace(child, staged=replace(child.staged, options=passed_on)))

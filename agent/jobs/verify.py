@@ -92,19 +92,16 @@ class Verifications:
             "" if survey else "only its hash was compared: it is encrypted, and nothing was given to open it"
         )
         self._runner.end(
-            job.finished(now, message), partial(self._journal.note, LAST_VERIFIED, note), **about
+            job.finished(now, message), partial(self._journal.notes.keep, LAST_VERIFIED, note), **about
         )
 
 
 def known_hashes(journal: Journal, tag: str) -> Mapping[tuple[str, str], str]:
     """The SHA-256 of every archive in the history, by place and name, and by the name that is its own."""
-    rows = journal.read(
-        "SELECT facts FROM jobs WHERE kind = :kind AND state = :state ORDER BY rowid",
-        {"kind": Kind.BACKUP, "state": State.FINISHED},
-    )
     known = {}
-    for facts in (json.loads(text) for (text,) in rows):
-        if facts.get("sha256"):
+    for record in journal.jobs.ended_of(Kind.BACKUP):
+        facts = record.facts
+        if record.state == State.FINISHED and facts.get("sha256"):
             name = facts.get("archive", "")
             known[facts.get("place", ""), name] = facts["sha256"]
             if archive_time(name, tag):  # also where it came to by an upload
@@ -114,12 +111,9 @@ def known_hashes(journal: Journal, tag: str) -> Mapping[tuple[str, str], str]:
 
 def sound_archives(journal: Journal) -> Mapping[str, bool]:
     """By name, what the last verification of each archive in the history found; other ends say nothing."""
-    rows = journal.read(
-        "SELECT state, status_code, facts FROM jobs WHERE kind = :kind ORDER BY rowid", {"kind": Kind.VERIFY}
-    )
     found = {}
-    for state, code, facts in rows:
-        archive = json.loads(facts).get("archive")
-        if archive and (state == State.FINISHED or code in DAMAGED):
-            found[archive] = state == State.FINISHED
+    for record in journal.jobs.ended_of(Kind.VERIFY):
+        archive, sound = record.facts.get("archive"), record.state == State.FINISHED
+        if archive and (sound or record.status_code in DAMAGED):
+            found[archive] = sound
     return found

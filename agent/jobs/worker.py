@@ -106,7 +106,7 @@ class Workers:
         """Do the work in a thread; what came of it is posted."""
 
         ended = _Once(task.ended, self._deadline(task.tools))
-        abandoned = self.journal.abandoned() if task.destination else []
+        abandoned = self.journal.checkpoints.abandoned() if task.destination else []
 
         def body() -> None:
             structlog.contextvars.bind_contextvars(correlation_id=task.correlation_id)

@@ -1,4 +1,4 @@
-"""Checkpoints of transfers and restores, in the journal, for the threads that work."""
+"""Checkpoints of transfers and restores: how far the work of an owner (a job, a staged archive) has come."""
 
 import sqlite3
 from collections.abc import Iterator, MutableMapping
@@ -7,7 +7,41 @@ from pathlib import Path
 from typing import Any
 
 from agent.base.errors import IoError, NoSpace
-from agent.journal.file import connect
+from agent.base.job import STOPPED, WORKING, State
+from agent.journal.schema import connect
+from agent.journal.unit import Database
+
+LASTING = (WORKING, STOPPED)
+"""Checkpoints that outlive their job: the next start of the agent does what they ask for."""
+
+
+class Checkpoints:
+    """Checkpoints as the main thread sees them; changes are part of the unit that is open."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def of(self, owner: str) -> dict[str, str]:
+        """All checkpoints of `owner`."""
+        return dict(self._database.read("SELECT key, value FROM checkpoints WHERE owner = ?", (owner,)))
+
+    def keep(self, owner: str, key: str, value: str) -> None:
+        self._database.write("REPLACE INTO checkpoints VALUES (?, ?, ?)", (owner, key, value))
+
+    def replace(self, owner: str, key: str, value: str) -> None:
+        """Replace a checkpoint that is there; without it nothing happens."""
+        self._database.write(
+            "UPDATE checkpoints SET value = ? WHERE owner = ? AND key = ?", (value, owner, key)
+        )
+
+    def abandoned(self) -> list[str]:
+        """Owners that nobody will continue: jobs that left something at a provider."""
+        rows = self._database.read(
+            "SELECT DISTINCT owner FROM checkpoints JOIN jobs ON owner = id"
+            " WHERE state NOT IN (?, ?) AND key NOT IN (?, ?)",
+            (State.STARTED, State.PREVIEW, *LASTING),
+        )
+        return [owner for (owner,) in rows]
 
 
 @contextmanager
@@ -22,7 +56,7 @@ def _disk_trouble() -> Iterator[None]:
 
 
 class JournalCheckpoint(MutableMapping[str, str]):
-    """How far the transfer of `owner` has come. Every change is on the disk when it returns.
+    """The checkpoints of `owner`, for the thread that works. Every change is on the disk when it returns.
 
     Raises `NoSpace` and `IoError`, as any work of a job does when the device's disk fails.
     """

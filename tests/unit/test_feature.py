@@ -3,8 +3,10 @@ followed by a good one that works."""
 
 import gc
 import json
+import sqlite3
 import tempfile
 import weakref
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,9 +17,11 @@ from hypothesis import strategies as st
 
 from agent.faces.ditto.mqtt_session import MAX_EARLY_BYTES
 from agent.faces.ditto.redelivery import Redeliveries
+from agent.journal import schema
 from agent.mqtt.envelope import MAX_MESSAGE_BYTES
 from agent.mqtt.link import Delivery
 from tests.support.fakes import DEVICE, FEATURE, LAST_OPERATION, THING, Device, command
+from tests.support.journals import unwritable
 from tests.support.stalling import stalling
 from tests.unit.test_ditto import JSON
 
@@ -295,31 +299,31 @@ def test_an_option_that_is_nested_too_deep_is_no_internal_error(device: Device) 
 
 def test_without_a_journal_a_command_is_refused_and_nothing_runs(device: Device) -> None:
     """What cannot be remembered would run twice."""
-    device.journal._db.execute("PRAGMA query_only=1")
-    ((_, message),) = device.command("backup", {"options": LOCAL})
-    assert message["status"] == 507
-    assert device.values() == []
-    device.journal._db.execute("PRAGMA query_only=0")
+    with unwritable(device.journal.path):
+        ((_, message),) = device.command("backup", {"options": LOCAL})
+        assert message["status"] == 507
+        assert device.values() == []
     assert status_of(device.command("backup", {"options": LOCAL})) == 204
 
 
-def test_a_journal_that_is_locked_is_no_reason_to_go_deaf(device: Device) -> None:
+def test_a_journal_that_is_locked_is_no_reason_to_go_deaf(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Unacknowledged commands fill the broker's window of 20, and then nothing comes any more."""
-    device.journal._db.execute("PRAGMA busy_timeout=0")
-    other = device.journal.checkpoint("somebody")
-    other._db.execute("BEGIN IMMEDIATE")
-    ((_, message),) = device.command("backup", {"options": LOCAL})
-    other._db.execute("ROLLBACK")
-    other.close()
+    monkeypatch.setattr(schema, "LOCKED_S", 0)
+    device = Device(tmp_path)
+    with closing(sqlite3.connect(device.journal.path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        ((_, message),) = device.command("backup", {"options": LOCAL})
     assert message["status"] == 507
+    device.close()
 
 
 def test_a_job_whose_end_cannot_be_written_is_told_all_the_same(device: Device) -> None:
     device.command("backup", {"correlationID": "X", "options": LOCAL})
-    device.journal._db.execute("PRAGMA query_only=1")
-    device.finish()
-    assert device.values()[-1]["state"] == "BACKUP_FINISHED"
-    device.journal._db.execute("PRAGMA query_only=0")
+    with unwritable(device.journal.path):
+        device.finish()
+        assert device.values()[-1]["state"] == "BACKUP_FINISHED"
 
 
 def test_no_secret_and_no_payload_is_in_the_storage(device: Device) -> None:
@@ -521,7 +525,7 @@ def test_commands_that_come_together_cost_one_sync_until_one_is_accepted(device:
     """A flash disk syncs fifty times a second: one by one, a thousand commands would keep a `cancel` waiting
     for half a minute."""
     commits: list[str] = []
-    device.journal._db.set_trace_callback(commits.append)
+    device.journal._database._connection.set_trace_callback(commits.append)
     acknowledged: list[str] = []
     operations = ["nonsense"] * 7 + ["backup"] + ["backup"] * 7
     for number, operation in enumerate(operations):

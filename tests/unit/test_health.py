@@ -36,8 +36,8 @@ class Rig:
 
     def job(self, number: int, kind: Kind = Kind.BACKUP, code: str = "") -> None:
         job = Job(f"{number:016x}", kind, "c", self.now)
-        self.journal.job_started(job, Path("/data"), [])
-        self.journal.job_ended(job.failed(self.now, code, "") if code else job.finished(self.now))
+        self.journal.jobs.started(job, Path("/data"), [])
+        self.journal.jobs.ended(job.failed(self.now, code, "") if code else job.finished(self.now))
         self.health.look()
 
 
@@ -115,7 +115,7 @@ def test_it_survives_restarts_and_the_job_s_own_record(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "journal.db", kept_jobs=2)
     rig = Rig(journal)
     rig.job(1)
-    journal.note(LAST_VERIFIED, json.dumps({"time": format_time(START)}))
+    journal.notes.keep(LAST_VERIFIED, json.dumps({"time": format_time(START)}))
     for number in range(2, 6):
         rig.job(number, code="no-space")
     journal.close()

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.base.job import Job, Kind
+from agent.base.job import Job, Kind, State
 from agent.base.refusals import Reason, Refused
 from agent.jobs.queries.history import History
 from agent.jobs.requests import Parameters
@@ -21,9 +21,9 @@ def fill(journal: Journal, count: int, correlation_id: str = "c") -> list[str]:
     ids: list[str] = []
     for number in range(count):
         job = Job(f"{number:016x}", Kind.BACKUP, f"{correlation_id}{number}", START)
-        journal.job_started(job, Path("/data"), [])
+        journal.jobs.started(job, Path("/data"), [])
         ended = job.finished(START + timedelta(seconds=number), "all is well")
-        journal.job_ended(ended, {"archive_bytes": number, "sha256": "ab" * 32})
+        journal.jobs.ended(ended, {"archive_bytes": number, "sha256": "ab" * 32})
         ids.insert(0, job.id)
     return ids
 
@@ -47,7 +47,7 @@ def test_pages_together_are_all_jobs_newest_first(journal: Journal) -> None:
 
 
 def test_a_job_that_runs_is_not_yet_history(journal: Journal) -> None:
-    journal.job_started(Job("0" * 16, Kind.BACKUP, "c", START), Path("/data"), [])
+    journal.jobs.started(Job("0" * 16, Kind.BACKUP, "c", START), Path("/data"), [])
     assert History(journal).history(asked(), ROOM_BYTES) == {"entries": []}
 
 
@@ -73,15 +73,15 @@ def test_an_entry_is_found_by_its_id_and_by_the_backend_s(journal: Journal) -> N
 def test_of_jobs_with_the_same_id_the_newest_is_described(journal: Journal) -> None:
     for number in (1, 2):
         job = Job(f"{number:016x}", Kind.BACKUP, "same", START)
-        journal.job_started(job, Path("/data"), [])
-        journal.job_ended(job.finished(START))
+        journal.jobs.started(job, Path("/data"), [])
+        journal.jobs.ended(job.finished(START))
     assert History(journal).describe(Parameters(correlationid="same"), ROOM_BYTES)["id"] == f"{2:016x}"
 
 
 def test_a_long_message_is_cut_to_the_room(journal: Journal) -> None:
     job = Job("0" * 16, Kind.RESTORE, "c", START)
-    journal.job_started(job, Path("/data"), [])
-    journal.job_ended(job.failed(START, "io-error", "\u00e4" * 4000))
+    journal.jobs.started(job, Path("/data"), [])
+    journal.jobs.ended(job.failed(START, "io-error", "\u00e4" * 4000))
     entry = History(journal).describe(Parameters(correlationid="c"), ROOM_BYTES)
     assert len(encode(entry)) <= ROOM_BYTES
     assert str(entry["message"]).endswith("\u2026")
@@ -97,25 +97,24 @@ def test_an_id_that_nobody_knows_is_a_404(journal: Journal, question: str) -> No
 
 def test_what_the_last_backup_of_a_directory_held_is_known(journal: Journal) -> None:
     """Jobs that failed, that found nothing new, and those of other directories do not count."""
-    history = History(journal)
-    assert history.content_bytes(Path("/data")) is None
+    assert journal.jobs.last_size("content_bytes", Path("/data")) is None
     ends = [("/data", {"content_bytes": 7}), ("/data", {}), ("/other", {"content_bytes": 9})]
     for number, (directory, facts) in enumerate(ends):
         job = Job(f"{number:016x}", Kind.BACKUP, "c", START)
-        journal.job_started(job, Path(directory), [])
-        journal.job_ended(job.finished(START), facts)
+        journal.jobs.started(job, Path(directory), [])
+        journal.jobs.ended(job.finished(START), facts)
     failed = Job("f" * 16, Kind.BACKUP, "c", START)
-    journal.job_started(failed, Path("/data"), [])
-    journal.job_ended(failed.failed(START, "no-space", ""), {"content_bytes": 1})
-    assert history.content_bytes(Path("/data")) == 7
-    assert history.last_size("content_bytes") == 9
+    journal.jobs.started(failed, Path("/data"), [])
+    journal.jobs.ended(failed.failed(START, "no-space", ""), {"content_bytes": 1})
+    assert journal.jobs.last_size("content_bytes", Path("/data")) == 7
+    assert History(journal).last_size("content_bytes") == 9
 
 
 def test_the_last_job_fits_into_the_room(journal: Journal) -> None:
     assert History(journal).last(ROOM_BYTES) is None
     job = Job("0" * 16, Kind.BACKUP, "c", START)
-    journal.job_started(job, Path("/data"), [])
-    journal.job_ended(job.failed(START, "io-error", "\u00e4" * 4000))
+    journal.jobs.started(job, Path("/data"), [])
+    journal.jobs.ended(job.failed(START, "io-error", "\u00e4" * 4000))
     last = History(journal).last(500)
     assert last
     assert (last["id"], last["statusCode"]) == (job.id, "io-error")
@@ -125,8 +124,17 @@ def test_the_last_job_fits_into_the_room(journal: Journal) -> None:
 def test_what_is_known_from_the_start_is_there_whatever_becomes_of_the_job(journal: Journal) -> None:
     for number, (message, facts) in enumerate([("", {}), ("", {"place": "local:device/b.zip"})]):
         job = Job(f"{number:016x}", Kind.BACKUP, "c", START)
-        journal.job_started(job, Path("/data\n"), [], {"place": "local:device/a.zip", "store": "site"})
-        journal.job_ended(job.failed(START, "no-space", message), facts)
+        journal.jobs.started(job, Path("/data\n"), [], {"place": "local:device/a.zip", "store": "site"})
+        journal.jobs.ended(job.failed(START, "no-space", message), facts)
     described = [History(journal).describe(Parameters(correlationid=f"{n:016x}"), ROOM_BYTES) for n in (0, 1)]
     assert [entry["place"] for entry in described] == ["local:device/a.zip", "local:device/b.zip"]
     assert {(entry["store"], entry["directory"]) for entry in described} == {("site", "/data\\n")}
+
+
+def test_a_preview_that_waits_is_not_among_the_newest_jobs_that_ended(journal: Journal) -> None:
+    """It has no end yet: the metrics, which show the end of each, were not written while a preview waited."""
+    ended = Job("0" * 16, Kind.RESTORE, "c", START)
+    journal.jobs.started(ended, Path("/data"), [])
+    journal.jobs.ended(ended.finished(START))
+    journal.jobs.started(Job("1" * 16, Kind.RESTORE, "c", START, State.PREVIEW), Path("/data"), [])
+    assert [entry["id"] for entry in History(journal).newest()] == [ended.id]

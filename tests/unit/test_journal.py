@@ -17,9 +17,11 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from agent.base.job import COMMITTED, WORKING, Job, Kind
-from agent.faces.ditto.redelivery import CommandId, Redeliveries, Repeated
+from agent.faces.ditto.redelivery import Redeliveries, Repeated
 from agent.journal import KEPT_JOBS, Journal
-from agent.journal.file import NewerJournal
+from agent.journal.commands import CommandId
+from agent.journal.schema import NewerJournal
+from tests.support.journals import sql
 
 START = datetime(2026, 11, 21, 22, 28, 8, 388229, UTC)
 JOB = Job("job-1", Kind.RESTORE, "c\n#1", START)
@@ -57,10 +59,10 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def fill(journal: Journal) -> None:
-    journal.job_started(JOB, DIRECTORY, [DIRECTORY])
-    first = journal.keep("e", b'{"value":{"state":"UPLOADING"}}', "lastUpload")
-    journal.delivered(first)
-    journal.keep("e", b'{"value":{"state":"SUCCESS"}}', "lastUpload")
+    journal.jobs.started(JOB, DIRECTORY, [DIRECTORY])
+    first = journal.outbox.keep("e", b'{"value":{"state":"UPLOADING"}}', "lastUpload")
+    journal.outbox.delivered(first)
+    journal.outbox.keep("e", b'{"value":{"state":"SUCCESS"}}', "lastUpload")
     checkpoint = journal.checkpoint("X#1")
     checkpoint["upload"] = "id"
     checkpoint.close()
@@ -69,10 +71,9 @@ def fill(journal: Journal) -> None:
 
 def read_everything(journal: Journal) -> None:
     """As the agent does at its start."""
-    journal.unfinished_jobs()
-    journal.kept()
-    journal.last_values()
-    journal.last_value("lastUpload")
+    journal.jobs.unfinished()
+    journal.outbox.kept()
+    journal.outbox.last_values()
     Redeliveries(journal, 60).judge(CommandId("d", "r", "s", "c"), b"p", short=False, dup=False)
     checkpoint = journal.checkpoint("X#1")
     dict(checkpoint)
@@ -82,11 +83,12 @@ def read_everything(journal: Journal) -> None:
 def test_what_is_written_is_there_after_reopening(path: Path) -> None:
     fill_new(path)
     journal = Journal(path)
-    (unfinished,) = journal.unfinished_jobs()
+    (unfinished,) = journal.jobs.unfinished()
     assert (unfinished.job, unfinished.directory, unfinished.made) == (JOB, DIRECTORY, [DIRECTORY])
-    assert [row[1:] for row in journal.kept()] == [("e", b'{"value":{"state":"SUCCESS"}}', "lastUpload")]
-    assert journal.last_values() == {"lastUpload": {"state": "UPLOADING"}}
-    assert journal.last_value("lastUpload") == {"state": "SUCCESS"}
+    assert [row[1:] for row in journal.outbox.kept()] == [
+        ("e", b'{"value":{"state":"SUCCESS"}}', "lastUpload")
+    ]
+    assert journal.outbox.last_values() == {"lastUpload": {"state": "UPLOADING"}}
     journal.close()
 
 
@@ -94,19 +96,18 @@ def test_what_is_committed_survives_a_kill(path: Path) -> None:
     """Also without any orderly end: nothing is left to an exit handler."""
     script = (
         "import os, sys; from pathlib import Path; from agent.journal import Journal;"
-        " journal = Journal(Path(sys.argv[1])); journal.keep('e', b'1', 'p'); os.kill(os.getpid(), 9)"
+        " journal = Journal(Path(sys.argv[1])); journal.outbox.keep('e', b'1', 'p'); os.kill(os.getpid(), 9)"
     )
     subprocess.run([sys.executable, "-c", script, str(path)], check=False, timeout=60)
     journal = Journal(path)
-    assert [row[1:] for row in journal.kept()] == [("e", b"1", "p")]
+    assert [row[1:] for row in journal.outbox.kept()] == [("e", b"1", "p")]
     journal.close()
 
 
 def test_every_commit_is_synced(journal: Journal) -> None:
     """WAL with `synchronous=FULL`; with NORMAL a power cut takes the last transactions back."""
-    with journal.transaction() as db:
-        assert db.execute("PRAGMA synchronous").fetchone() == (2,)
-        assert db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    assert journal._database.read("PRAGMA synchronous") == [(2,)]
+    assert journal._database.read("PRAGMA journal_mode") == [("wal",)]
 
 
 def test_only_the_agent_s_user_can_read_it(journal: Journal, path: Path) -> None:
@@ -117,22 +118,22 @@ def test_only_the_agent_s_user_can_read_it(journal: Journal, path: Path) -> None
 
 
 def test_a_transaction_is_all_or_nothing(journal: Journal) -> None:
-    with suppress(KeyError), journal.transaction():
-        journal.job_started(JOB, Path("/data"), [])
-        journal.keep("e", b"1", "p")
+    with suppress(KeyError), journal.unit():
+        journal.jobs.started(JOB, Path("/data"), [])
+        journal.outbox.keep("e", b"1", "p")
         raise KeyError
-    assert journal.unfinished_jobs() == []
-    assert journal.kept() == []
-    journal.keep("e", b"2", "p")
-    assert len(journal.kept()) == 1
+    assert journal.jobs.unfinished() == []
+    assert journal.outbox.kept() == []
+    journal.outbox.keep("e", b"2", "p")
+    assert len(journal.outbox.kept()) == 1
 
 
 def test_nothing_of_a_transaction_is_seen_before_its_end(journal: Journal, path: Path) -> None:
     """The command, its job and its first state are in the journal together, or not at all."""
     other = sqlite3.connect(path)
-    with journal.transaction():
-        journal.keep("e", b"1", "p")
-        journal.job_started(JOB, Path("/data"), [])
+    with journal.unit():
+        journal.outbox.keep("e", b"1", "p")
+        journal.jobs.started(JOB, Path("/data"), [])
         assert other.execute("SELECT count(*) FROM outbox").fetchone() == (0,)
     assert other.execute("SELECT count(*) FROM outbox").fetchone() == (1,)
     other.close()
@@ -140,15 +141,13 @@ def test_nothing_of_a_transaction_is_seen_before_its_end(journal: Journal, path:
 
 def test_after_a_full_disk_the_journal_can_be_written_again(journal: Journal) -> None:
     """A failed transaction must not stay open, or nothing would ever be committed again."""
-    with journal.transaction() as db:
-        db.execute("CREATE TABLE ballast (bytes BLOB)")
-        (pages,) = db.execute("PRAGMA page_count").fetchone()
-        db.execute(f"PRAGMA max_page_count={pages + 2}")
-    with suppress(sqlite3.OperationalError), journal.transaction() as db:
-        journal.keep("e", b"lost", "p")
-        db.execute("INSERT INTO ballast VALUES (zeroblob(1000000))")
-    assert journal.kept() == []
-    journal.keep("e", b"2", "p")
+    ((pages,),) = journal._database.read("PRAGMA page_count")
+    journal._database.read(f"PRAGMA max_page_count={pages + 2}")
+    with suppress(sqlite3.OperationalError), journal.unit():
+        journal.outbox.keep("e", b"lost", "p")
+        journal.outbox.keep("e", bytes(1000000), "p")
+    assert journal.outbox.kept() == []
+    journal.outbox.keep("e", b"2", "p")
     other = sqlite3.connect(journal.path)
     assert other.execute("SELECT payload FROM outbox").fetchall() == [(b"2",)]
     other.close()
@@ -159,39 +158,37 @@ def test_a_remembered_text_is_random_and_stays(path: Path) -> None:
     texts = []
     for journal_path in (path, path, path.with_name("other.db")):
         journal = Journal(journal_path)
-        texts.append(journal.remembered("client_id"))
-        assert journal.remembered("client_id") == texts[-1] != journal.remembered("digest_key")
+        texts.append(journal.notes.random("client_id"))
+        assert journal.notes.random("client_id") == texts[-1] != journal.notes.random("digest_key")
         journal.close()
     assert texts[0] == texts[1] != texts[2]
 
 
 def test_a_job_that_has_ended_is_not_unfinished(journal: Journal) -> None:
-    journal.job_started(JOB, Path("/data"), [])
-    journal.job_ended(JOB.finished(START + timedelta(seconds=1)))
-    assert journal.unfinished_jobs() == []
+    journal.jobs.started(JOB, Path("/data"), [])
+    journal.jobs.ended(JOB.finished(START + timedelta(seconds=1)))
+    assert journal.jobs.unfinished() == []
 
 
 def test_old_jobs_are_forgotten_and_running_ones_are_not(journal: Journal) -> None:
     """The journal does not grow for ever."""
-    with journal.transaction():
-        journal.job_started(JOB, Path("/data"), [])
+    with journal.unit():
+        journal.jobs.started(JOB, Path("/data"), [])
         for number in range(KEPT_JOBS + 5):
             job = Job(f"j{number}", Kind.BACKUP, "c", START)
-            journal.job_started(job, Path("/data"), [])
-            journal.job_ended(job.failed(START, "x", ""))
-    with journal.transaction() as db:
-        assert db.execute("SELECT count(*) FROM jobs WHERE state != 'STARTED'").fetchone() == (KEPT_JOBS,)
-    assert [unfinished.job.id for unfinished in journal.unfinished_jobs()] == ["job-1"]
+            journal.jobs.started(job, Path("/data"), [])
+            journal.jobs.ended(job.failed(START, "x", ""))
+    assert sql(journal.path, "SELECT count(*) FROM jobs WHERE state != 'STARTED'") == [(KEPT_JOBS,)]
+    assert [unfinished.job.id for unfinished in journal.jobs.unfinished()] == ["job-1"]
 
 
 def test_a_setting_says_how_many_ended_jobs_are_kept(path: Path) -> None:
     journal = Journal(path, kept_jobs=3)
     for number in range(5):
         job = Job(f"j{number}", Kind.BACKUP, "c", START)
-        journal.job_started(job, Path("/data"), [])
-        journal.job_ended(job.failed(START, "x", ""))
-    with journal.transaction() as db:
-        assert db.execute("SELECT id FROM jobs ORDER BY id").fetchall() == [("j2",), ("j3",), ("j4",)]
+        journal.jobs.started(job, Path("/data"), [])
+        journal.jobs.ended(job.failed(START, "x", ""))
+    assert sql(path, "SELECT id FROM jobs ORDER BY id") == [("j2",), ("j3",), ("j4",)]
     journal.close()
 
 
@@ -202,12 +199,12 @@ def test_the_journal_stays_small_whatever_is_written_to_it(path: Path, text_byte
     seen, long = Redeliveries(journal, 120), "x" * text_bytes
     largest_bytes = 0
     for number in range(1200 if text_bytes < 10_000 else 200):
-        with journal.transaction():
+        with journal.unit():
             job = Job(f"j{number}", Kind.RESTORE, long, START)
-            journal.job_started(job, Path("/data"), [])
+            journal.jobs.started(job, Path("/data"), [])
             command = CommandId("edge:device", f"{number}", "restore", long)
             seen.remember(command, b"", False, ("t", long.encode()), job.id)
-            journal.job_ended(job.failed(START, "x", long))
+            journal.jobs.ended(job.failed(START, "x", long))
         largest_bytes = max(largest_bytes, sum(file.stat().st_size for file in path.parent.iterdir()))
     assert largest_bytes < 16 << 20
     assert seen.judge(command, b"", short=False, dup=False) == Repeated("t", long.encode())
@@ -216,12 +213,12 @@ def test_the_journal_stays_small_whatever_is_written_to_it(path: Path, text_byte
 
 def test_the_end_of_a_restore_forgets_all_but_what_is_still_to_be_tidied_up(journal: Journal) -> None:
     """How far a failed download came is of no use any more, and must not add up over the years."""
-    journal.job_started(JOB, Path("/data"), [])
+    journal.jobs.started(JOB, Path("/data"), [])
     mine, staged = journal.checkpoint(JOB.id), journal.checkpoint("staged-1")
     mine[COMMITTED], mine[WORKING], mine["https.validator"], staged["s3.upload_id"] = "yes", "[]", "e", "id"
-    journal.job_ended(JOB.failed(START, "unreachable", ""))
+    journal.jobs.ended(JOB.failed(START, "unreachable", ""))
     assert (dict(mine), dict(staged)) == ({WORKING: "[]"}, {"s3.upload_id": "id"})
-    assert journal.abandoned() == []
+    assert journal.checkpoints.abandoned() == []
     mine.close()
     staged.close()
 
@@ -229,37 +226,34 @@ def test_the_end_of_a_restore_forgets_all_but_what_is_still_to_be_tidied_up(jour
 def test_what_a_backup_left_at_a_provider_is_remembered_until_the_job_is_forgotten(journal: Journal) -> None:
     """An upload id is removed there first, or it costs money; but a place may never come back."""
     first = Job("first", Kind.BACKUP, "c", START)
-    journal.job_started(first, Path("/data"), [])
+    journal.jobs.started(first, Path("/data"), [])
     checkpoint = journal.checkpoint(first.id)
     checkpoint["s3.upload_id"] = "id"
-    journal.job_ended(first.failed(START, "unreachable", ""))
-    assert journal.abandoned() == ["first"]
-    with journal.transaction():
+    journal.jobs.ended(first.failed(START, "unreachable", ""))
+    assert journal.checkpoints.abandoned() == ["first"]
+    with journal.unit():
         for number in range(KEPT_JOBS):
             job = Job(f"j{number}", Kind.BACKUP, "c", START)
-            journal.job_started(job, Path("/data"), [])
-            journal.job_ended(job.failed(START, "x", ""))
-    assert journal.abandoned() == []
+            journal.jobs.started(job, Path("/data"), [])
+            journal.jobs.ended(job.failed(START, "x", ""))
+    assert journal.checkpoints.abandoned() == []
     assert dict(checkpoint) == {}
     checkpoint.close()
 
 
-def test_the_last_value_is_the_newest_delivered_or_waiting(journal: Journal) -> None:
-    assert journal.last_value("p") is None
-    numbers = [journal.keep("e", b'{"value":%d}' % value, "p") for value in range(3)]
-    assert journal.last_value("p") == 2
-    assert journal.last_values() == {}
+def test_the_last_value_of_a_property_is_the_newest_that_was_delivered(journal: Journal) -> None:
+    numbers = [journal.outbox.keep("e", b'{"value":%d}' % value, "p") for value in range(3)]
+    assert journal.outbox.last_values() == {}
     for number in numbers:
-        journal.delivered(number)
-    assert journal.last_values() == {"p": 2}
-    assert journal.last_value("p") == 2
+        journal.outbox.delivered(number)
+    assert journal.outbox.last_values() == {"p": 2}
 
 
 def test_a_message_without_a_property_leaves_no_value(journal: Journal) -> None:
     """The upload request sets nothing in the twin, so the announcement must not repeat it."""
-    journal.delivered(journal.keep("e", b'{"value":{}}', ""))
-    assert journal.last_values() == {}
-    assert journal.kept() == []
+    journal.outbox.delivered(journal.outbox.keep("e", b'{"value":{}}', ""))
+    assert journal.outbox.last_values() == {}
+    assert journal.outbox.kept() == []
 
 
 # Checkpoints
@@ -399,11 +393,11 @@ def test_flipped_bytes_anywhere_leave_a_usable_journal(
 
 def fill_again(journal: Journal) -> None:
     """What the next command writes."""
-    with journal.transaction():
+    with journal.unit():
         job = Job(os.urandom(8).hex(), Kind.BACKUP, "c", START)
-        journal.job_started(job, Path("/data"), [])
-        journal.keep("e", b'{"value":{}}', "lastOperation")
-        journal.job_ended(job.finished(START))
+        journal.jobs.started(job, Path("/data"), [])
+        journal.outbox.keep("e", b'{"value":{}}', "lastOperation")
+        journal.jobs.ended(job.finished(START))
 
 
 def test_a_journal_on_a_disk_that_refuses_is_not_taken_for_corrupt(path: Path) -> None:
@@ -421,14 +415,14 @@ def test_only_the_delivery_of_a_message_is_not_synced(tmp_path: Path) -> None:
 
         def note(statement: str) -> None:
             if statement == "COMMIT":
-                ((level,),) = journal._db.execute("PRAGMA synchronous").fetchall()
+                ((level,),) = journal._database.read("PRAGMA synchronous")
                 levels.append((doing, level))
 
-        journal._db.set_trace_callback(note)
+        journal._database._connection.set_trace_callback(note)
         doing = "keep"
-        number = journal.keep("e", b"{}", "p")
+        number = journal.outbox.keep("e", b"{}", "p")
         doing = "delivered"
-        journal.delivered(number)
+        journal.outbox.delivered(number)
         doing = "note"
-        journal.note("key", "value")
+        journal.notes.keep("key", "value")
     assert levels == [("keep", 2), ("delivered", 1), ("note", 2)]

@@ -12,7 +12,6 @@ from agent.base.label import Label
 from agent.base.refusals import Reason, Refused
 from agent.base.text import Number
 from agent.jobs.labels import read_label
-from agent.jobs.queries.history import History
 from agent.jobs.requests import read_parameters
 from tests.support.fakes import Device
 
@@ -106,8 +105,8 @@ def test_the_archive_has_the_name_and_the_history_all_of_it(device: Device) -> N
     assert entry["place"] == f"local:device/{entry['archive']}"
     assert (entry["name"], entry["description"]) == ("before-update", "d")
     assert entry["retentionDate"] == "5138-11-16T09:46:39.999000Z"
-    assert History(device.journal).knows_archive(entry["archive"])
-    assert not History(device.journal).knows_archive(f"{entry['archive']}x")
+    assert device.journal.jobs.knows_archive(entry["archive"])
+    assert not device.journal.jobs.knows_archive(f"{entry['archive']}x")
 
 
 def test_the_name_is_that_of_the_staged_archive_too(device: Device) -> None:

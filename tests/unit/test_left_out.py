@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 from agent.base.job import Job, Kind
 from agent.jobs.queries.fitting import shortened
 from agent.jobs.queries.history import History
-from agent.jobs.queries.skipped import MOST_JOBS, LeftOut
 from agent.jobs.requests import Parameters
 from agent.journal import Journal
+from agent.journal.skipped import MOST_JOBS
 from agent.mqtt.envelope import encode
+from tests.support.journals import sql
 
 NAMES = [(f"directory/socket-{number}", "socket") for number in range(1000)]
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
@@ -22,26 +23,26 @@ NOW = datetime(2026, 1, 2, tzinfo=UTC)
 
 def ended(journal: Journal, job_id: str, names: list[tuple[str, str]]) -> None:
     job = Job(job_id, Kind.BACKUP, f"c-{job_id}", NOW)
-    journal.job_started(job, Path("/data"), [])
-    journal.job_ended(job.finished(NOW), {"unexportable": len(names)})
-    LeftOut(journal).remember(job_id, names)
+    journal.jobs.started(job, Path("/data"), [])
+    journal.jobs.ended(job.finished(NOW), {"unexportable": len(names)})
+    journal.skipped.keep(job_id, names)
 
 
 def test_all_names_come_back_in_order(journal: Journal) -> None:
     ended(journal, "a", NAMES)
-    assert LeftOut(journal).names("a") == [{"name": name, "reason": reason} for name, reason in NAMES]
-    assert LeftOut(journal).names("b") == []
+    assert journal.skipped.of("a") == NAMES
+    assert journal.skipped.of("b") == []
 
 
 def test_only_the_newest_backups_keep_theirs_and_none_outlives_its_job(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "journal.db", kept_jobs=MOST_JOBS + 2)
     for number in range(MOST_JOBS + 1):
         ended(journal, f"{number:02}", [(f"n{number}", "FIFO")])
-    kept = [number for number in range(MOST_JOBS + 1) if LeftOut(journal).names(f"{number:02}")]
+    kept = [number for number in range(MOST_JOBS + 1) if journal.skipped.of(f"{number:02}")]
     assert kept == list(range(1, MOST_JOBS + 1))
     for number in range(MOST_JOBS + 2):
         ended(journal, f"x{number:02}", [])
-    (count,) = journal.read("SELECT count(*) FROM left_out", {}).fetchone()
+    ((count,),) = sql(journal.path, "SELECT count(*) FROM left_out")
     assert count == 0
     journal.close()
 

@@ -208,7 +208,7 @@ def test_an_agent_s_device_id_is_used_when_the_settings_have_none(home: Home) ->
     home.set(deviceId="")
     Staging(home.storage).close()
     with closing(Journal(home.storage / "journal.db")) as journal:
-        journal.note("device", "edge:asked")
+        journal.notes.keep("device", "edge:asked")
     embedded = Embedded(load({}, home.config, {}).settings)
     try:
         assert embedded._device_id == "edge:asked"

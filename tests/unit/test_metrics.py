@@ -51,10 +51,10 @@ def samples(text: str) -> dict[str, float]:
 def jobs(journal: Journal) -> None:
     for number, (kind, code) in enumerate([(Kind.BACKUP, ""), (Kind.RESTORE, "no-space")]):
         job = Job(f"{number:016x}", kind, "c", START)
-        journal.job_started(job, Path("/data"), [])
+        journal.jobs.started(job, Path("/data"), [])
         end = START + timedelta(seconds=1.5 + number)
         ended = job.failed(end, code, "") if code else job.finished(end)
-        journal.job_ended(ended, {"archive_bytes": 1 << 40, "content_bytes": 3} if not code else {})
+        journal.jobs.ended(ended, {"archive_bytes": 1 << 40, "content_bytes": 3} if not code else {})
 
 
 def test_before_the_first_job_it_says_never(journal: Journal) -> None:
@@ -146,5 +146,5 @@ def test_without_the_setting_nothing_is_written_or_waited_for(journal: Journal) 
 def test_a_preview_that_waits_has_not_ended(journal: Journal) -> None:
     jobs(journal)
     preview = replace(Job("f" * 16, Kind.RESTORE, "p", START), state=State.PREVIEW)
-    journal.job_started(preview, Path("/data"), [])
+    journal.jobs.started(preview, Path("/data"), [])
     assert samples(metrics(journal).text())['edge_backup_last_job_duration_seconds{kind="backup"}'] == 1.5

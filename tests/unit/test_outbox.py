@@ -12,6 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from agent.journal import Journal
 from agent.mqtt import outbox as outbox_module
 from agent.mqtt.outbox import MAX_WAITING_REPLIES, WINDOW, Outbox
+from tests.support.journals import sql
 
 PROPERTIES = st.sampled_from(["lastOperation", "lastUpload"])
 
@@ -45,7 +46,7 @@ class Line:
 
 @pytest.fixture
 def outbox(journal: Journal) -> Outbox:
-    return Outbox(journal)
+    return Outbox(journal.outbox)
 
 
 @pytest.fixture
@@ -63,7 +64,7 @@ class Conversation(RuleBasedStateMachine):
         super().__init__()
         self._work = tempfile.TemporaryDirectory()
         self._journal = Journal(Path(self._work.name) / "journal.db")
-        self._outbox, self._line, self._up = Outbox(self._journal), Line(), False
+        self._outbox, self._line, self._up = Outbox(self._journal.outbox), Line(), False
         self._number = 0
         self._property: dict[bytes, str] = {}
         self._kept: list[bytes] = []
@@ -135,7 +136,7 @@ class Conversation(RuleBasedStateMachine):
     def restart(self) -> None:
         """Replies and progress may be lost with the process; what is kept may not."""
         self._collect()
-        self._outbox, self._line, self._up = Outbox(self._journal), Line(), False
+        self._outbox, self._line, self._up = Outbox(self._journal.outbox), Line(), False
         self._said.clear()
         kept = {payload for payload in self._kept if payload not in self._delivered}
         self._latest = {name: value for name, value in self._latest.items() if value in kept}
@@ -242,24 +243,24 @@ def test_an_announcement_is_not_sent_again_on_the_next_connection(outbox: Outbox
 
 
 def test_what_is_kept_survives_a_restart_in_its_order(journal: Journal, line: Line) -> None:
-    before = Outbox(journal)
+    before = Outbox(journal.outbox)
     for number in range(3):
         before.keep("e", b"%d" % number)
-    after = Outbox(journal)
+    after = Outbox(journal.outbox)
     after.up(line.publish, [])
     assert line.heard == [b"0", b"1", b"2"]
     line.acknowledge_all(after)
-    assert Outbox(journal).empty
+    assert Outbox(journal.outbox).empty
 
 
 def test_replies_and_progress_do_not_survive_a_restart(journal: Journal) -> None:
     """Flash wears, and nobody waits for an answer any more."""
-    before = Outbox(journal)
+    before = Outbox(journal.outbox)
     before.reply("r", b"1")
     before.say("e", b"2")
     before.update("e", b"3", "lastUpload")
     before.flush()
-    assert Outbox(journal).empty
+    assert Outbox(journal.outbox).empty
 
 
 def test_while_offline_a_newer_value_takes_the_place_of_a_waiting_one(outbox: Outbox, line: Line) -> None:
@@ -332,15 +333,14 @@ def test_of_too_many_waiting_messages_the_oldest_are_given_up_also_in_the_journa
 ) -> None:
     """Weeks without a broker must not fill memory and disk. The twin ends with the newest values."""
     monkeypatch.setattr(outbox_module, "MAX_WAITING", 100)
-    journal._db.execute("PRAGMA synchronous=OFF")
-    outbox = Outbox(journal)
+    outbox = Outbox(journal.outbox)
     outbox.keep("e", b"upload", "lastUpload")
     for number in range(3000):
         outbox.keep("e", b"%d" % number, "lastOperation")
         outbox.flush()
     wanted = [b"upload", *(b"%d" % number for number in range(2901, 3000))]
-    assert [payload for _, _, payload, _ in journal.kept()] == wanted
-    again = Outbox(journal)
+    assert [payload for _, _, payload, _ in journal.outbox.kept()] == wanted
+    again = Outbox(journal.outbox)
     again.up(line.publish, [("e", b"feature")])
     line.acknowledge_all(again)
     assert line.heard == [b"feature", *wanted]
@@ -361,8 +361,7 @@ def test_the_rest_goes_out_although_the_journal_cannot_forget(
     for number in range(WINDOW + 1):
         outbox.keep("e", b"%d" % number)
     outbox.up(line.publish, [])
-    with journal.transaction() as db:
-        db.execute("CREATE TRIGGER full BEFORE DELETE ON outbox BEGIN SELECT RAISE(ABORT, 'full'); END")
+    sql(journal.path, "CREATE TRIGGER full BEFORE DELETE ON outbox BEGIN SELECT RAISE(ABORT, 'full'); END")
     with pytest.raises(sqlite3.Error):
         line.acknowledge(outbox)
     assert len(line.heard) == WINDOW + 1

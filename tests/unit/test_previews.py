@@ -221,9 +221,9 @@ def test_a_kept_preview_whose_files_are_gone_fails_when_it_is_finalized(tmp_path
 def test_one_that_was_being_made_when_the_agent_died_is_told_to_have_failed(home: Device) -> None:
     assert ask(home, "restore", {"correlationId": "P", "options": PREVIEW})["status"] == 204
     home.finish()
-    note = home.journal.recall("preview")
+    note = home.journal.notes.read("preview")
     assert note
-    home.journal.note("preview", note.replace('"waiting"', '"running"'))
+    home.journal.notes.keep("preview", note.replace('"waiting"', '"running"'))
     home.restart()
     assert (shown(home)["state"], shown(home)["code"]) == ("failed", "interrupted")
     assert is_clean(home.data)

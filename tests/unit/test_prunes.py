@@ -14,6 +14,7 @@ from agent.base.refusals import Refused
 from agent.jobs.admission import device_tag
 from agent.jobs.recurring import Recurring
 from tests.support.fakes import DEVICE, Device
+from tests.support.journals import sql
 from tests.support.stalling import Stalling, stalling
 
 DAY = timedelta(days=1)
@@ -117,13 +118,14 @@ def test_a_retention_date_protects_even_when_its_backup_has_left_the_history(
     made = backup(device, **{"backup.retentionDate": tomorrow})
     (tmp_path / "stick").mkdir()
     prune(device)
-    with device.journal.transaction() as db:
-        db.execute("DELETE FROM jobs")
+    sql(device.journal.path, "DELETE FROM jobs")
     newer = [backup(device, **{"options.n": str(number)}) for number in range(3)]
     prune(device)
     assert there(tmp_path / "archives") == {made, *newer[1:]}
-    dates = json.loads(device.journal.recall("retention.dates") or "")
-    device.journal.note("retention.dates", json.dumps(dict.fromkeys(dates, tomorrow.replace("20", "19", 1))))
+    dates = json.loads(device.journal.notes.read("retention.dates") or "")
+    device.journal.notes.keep(
+        "retention.dates", json.dumps(dict.fromkeys(dates, tomorrow.replace("20", "19", 1)))
+    )
     assert prune(device)["target device"]["removed"] == [made]
 
 
@@ -213,9 +215,8 @@ def test_of_two_wishes_for_one_archive_the_longer_counts(device: Device, tmp_pat
         options = {"storage.provider": "local", "backup.retentionDate": date, "options.n": str(number)}
         device.command("backup", {"options": options}, request_id="")
         device.finish()
-    with device.journal.transaction() as db:
-        (name,) = db.execute("SELECT json_extract(facts, '$.archive') FROM jobs LIMIT 1").fetchone()
-        db.execute("UPDATE jobs SET facts = json_set(facts, '$.archive', ?)", (name,))
+    ((name,),) = sql(device.journal.path, "SELECT json_extract(facts, '$.archive') FROM jobs LIMIT 1")
+    sql(device.journal.path, "UPDATE jobs SET facts = json_set(facts, '$.archive', ?)", (name,))
     assert list(device.service.engine.prunes.dates()) == [name]
     assert format_time(device.service.engine.prunes.dates()[name]) == far
 
@@ -228,7 +229,7 @@ class Times:
 
     def __init__(self, device: Device, ago: timedelta | None, *, possible: bool = True) -> None:
         if ago is not None:
-            device.journal.note("recurring.x", format_time(datetime.now(UTC) - ago))
+            device.journal.notes.keep("recurring.x", format_time(datetime.now(UTC) - ago))
         self.acted = 0
         self.possible = possible
         self.recurring = Recurring("x", DAY, device.journal, device.mailbox, self._act)
@@ -266,7 +267,7 @@ def test_what_came_to_nothing_is_due_again_a_few_times(device: Device) -> None:
     times.recurring._look()
     assert times.acted == 4
     for acted in (5, 6):
-        device.journal.note("recurring.x", format_time(datetime.now(UTC) - DAY))  # the next day
+        device.journal.notes.keep("recurring.x", format_time(datetime.now(UTC) - DAY))  # the next day
         times.recurring._look()
         assert times.acted == acted
 
@@ -280,17 +281,17 @@ def unreachable(settings: dict[str, str], tmp_path: Path) -> None:
 def test_a_store_that_cannot_be_reached_is_tried_again(device: Device, tmp_path: Path) -> None:
     """And the places of the device are done all the same."""
     names = old_archives(tmp_path / "archives", range(4))
-    device.journal.note("recurring.prune", format_time(datetime.now(UTC) - 2 * DAY))
+    device.journal.notes.keep("recurring.prune", format_time(datetime.now(UTC) - 2 * DAY))
     device.service.engine.identified()
     device.finish()
     assert there(tmp_path / "archives") == set(names[:2])
-    last = parse_time(device.journal.recall("recurring.prune") or "")
+    last = parse_time(device.journal.notes.read("recurring.prune") or "")
     assert timedelta(0) <= datetime.now(UTC) - DAY - last < timedelta(minutes=1), "due again"
 
 
 def test_once_a_day_old_archives_go(device: Device, tmp_path: Path) -> None:
     names = old_archives(tmp_path / "archives", range(4))
-    device.journal.note("recurring.prune", format_time(datetime.now(UTC) - 2 * DAY))
+    device.journal.notes.keep("recurring.prune", format_time(datetime.now(UTC) - 2 * DAY))
     device.service.engine.identified()
     device.finish()
     assert there(tmp_path / "archives") == set(names[:2])
@@ -304,7 +305,7 @@ def no_rules(settings: dict[str, str]) -> None:
 @pytest.mark.usefixtures("no_rules")
 def test_without_rules_and_dates_nothing_is_even_looked_at(device: Device, tmp_path: Path) -> None:
     names = old_archives(tmp_path / "archives", range(4))
-    device.journal.note("recurring.prune", format_time(datetime.now(UTC) - 2 * DAY))
+    device.journal.notes.keep("recurring.prune", format_time(datetime.now(UTC) - 2 * DAY))
     device.service.engine.identified()
     assert device.service.engine.prunes.idle
     assert there(tmp_path / "archives") == set(names)

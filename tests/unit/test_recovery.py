@@ -16,8 +16,8 @@ LOCAL = {"storage.provider": "local"}
 def crash_during(device: Device, kind: Kind, directory: Path, made: list[Path] | None = None) -> None:
     """As if the agent had been killed after it took this command."""
     job = Job("job-1", kind, "X", START)
-    with device.journal.transaction():
-        device.journal.job_started(job, directory, made or [])
+    with device.journal.unit():
+        device.journal.jobs.started(job, directory, made or [])
         device.twin.job_changed(job)
     device.restart()
     device.outbox.flush()
@@ -60,9 +60,9 @@ def test_directories_that_an_interrupted_backup_made_for_its_archive_are_removed
 
 def test_what_a_failing_disk_did_not_let_a_backup_remove_goes_at_the_next_start(device: Device) -> None:
     job = Job("job-1", Kind.BACKUP, "X", START)
-    with device.journal.transaction():
-        device.journal.job_started(job, device.data, [])
-        device.journal.job_ended(job.failed(START, "io-error", "it is read-only"))
+    with device.journal.unit():
+        device.journal.jobs.started(job, device.data, [])
+        device.journal.jobs.ended(job.failed(START, "io-error", "it is read-only"))
     part = device.settings.storage / "archives/.it.zip.part-0123456789abcdef"
     part.touch()
     device.restart()

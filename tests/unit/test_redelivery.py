@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from agent.base.job import Job, Kind
-from agent.faces.ditto.redelivery import CommandId, Redeliveries, Repeated, Verdict
-from agent.journal import KEPT_COMMANDS, Journal
+from agent.faces.ditto.redelivery import Redeliveries, Repeated, Verdict
+from agent.journal import Journal
+from agent.journal.commands import KEPT_COMMANDS, CommandId
+from tests.support.journals import sql
 
 COMMAND = CommandId("edge:device", "r1", "backup", "c1")
 ONE_WAY = replace(COMMAND, request_id="")
@@ -48,13 +50,11 @@ def remember(
 
 def let_pass(journal: Journal, seconds: float) -> None:
     """As if what the journal knows had come so much earlier."""
-    with journal.transaction() as db:
-        db.execute("UPDATE commands SET boot_s = boot_s - ?", (seconds,))
+    sql(journal.path, "UPDATE commands SET boot_s = boot_s - ?", (seconds,))
 
 
 def reboot(journal: Journal) -> None:
-    with journal.transaction() as db:
-        db.execute("UPDATE commands SET boot_id = 'the one before', boot_s = boot_s + 1000000")
+    sql(journal.path, "UPDATE commands SET boot_id = 'the one before', boot_s = boot_s + 1000000")
 
 
 def test_a_command_that_was_never_seen_is_new(seen: Redeliveries) -> None:
@@ -115,11 +115,11 @@ def test_a_dup_that_the_journal_does_not_know_is_a_new_command(seen: Redeliverie
 def test_while_its_job_runs_a_command_is_a_repetition_at_any_time(
     journal: Journal, seen: Redeliveries
 ) -> None:
-    journal.job_started(JOB, Path("/data"), [])
+    journal.jobs.started(JOB, Path("/data"), [])
     remember(seen, job_id=JOB.id)
     let_pass(journal, WINDOW_S + 1)
     assert judge(seen) == Repeated(*REPLY)
-    journal.job_ended(JOB.finished(JOB.started))
+    journal.jobs.ended(JOB.finished(JOB.started))
     assert judge(seen) is Verdict.NEW
 
 
@@ -127,7 +127,7 @@ def test_a_job_that_a_crash_ended_still_runs_until_it_is_reported(
     journal: Journal, seen: Redeliveries
 ) -> None:
     """The redelivered command of an interrupted job must not start it a second time."""
-    journal.job_started(JOB, Path("/data"), [])
+    journal.jobs.started(JOB, Path("/data"), [])
     remember(seen, job_id=JOB.id)
     reboot(journal)
     assert judge(Redeliveries(journal, WINDOW_S)) == Repeated(*REPLY)
@@ -223,10 +223,10 @@ def digest_of_same_command_elsewhere(path: Path, payload: bytes) -> bytes:
 
 def test_old_commands_are_forgotten(journal: Journal, seen: Redeliveries) -> None:
     """The journal does not grow for ever."""
-    with journal.transaction() as db:
+    with journal.unit():
         for number in range(KEPT_COMMANDS + 5):
             remember(seen, replace(COMMAND, request_id=str(number)))
-        assert db.execute("SELECT count(*) FROM commands").fetchone() == (KEPT_COMMANDS,)
+    assert sql(journal.path, "SELECT count(*) FROM commands") == [(KEPT_COMMANDS,)]
     assert judge(seen, replace(COMMAND, request_id="4")) is Verdict.NEW
     assert judge(seen, replace(COMMAND, request_id="5")) == Repeated(*REPLY)
 
@@ -235,8 +235,8 @@ def test_a_flood_of_commands_does_not_make_a_running_one_unknown(
     journal: Journal, seen: Redeliveries
 ) -> None:
     """A long restore, and a backend that asks a thousand times meanwhile: its redelivery runs nothing."""
-    journal.job_started(JOB, Path("/data"), [])
-    with journal.transaction():
+    journal.jobs.started(JOB, Path("/data"), [])
+    with journal.unit():
         remember(seen, job_id=JOB.id)
         for number in range(KEPT_COMMANDS + 5):
             remember(seen, replace(COMMAND, request_id=str(number)))

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from agent.faces.ditto.feature import InboxCommand
-from agent.faces.ditto.redelivery import CommandId
 from agent.jobs.requests import read_parameters
+from agent.journal.commands import CommandId
 from agent.mqtt import envelope as ditto
 from agent.mqtt.hono import parse_command_topic
 from agent.mqtt.link import Broker, Delivery

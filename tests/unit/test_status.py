@@ -19,8 +19,8 @@ CODE = '"' * MAX_CODE_BYTES
 
 def fill(journal: Journal, correlation_id: str, message: str) -> None:
     job = Job("0" * 16, Kind.BACKUP, correlation_id, datetime.now(UTC))
-    journal.job_started(job, Path("/data"), [])
-    journal.job_ended(job.failed(datetime.now(UTC), CODE, message))
+    journal.jobs.started(job, Path("/data"), [])
+    journal.jobs.ended(job.failed(datetime.now(UTC), CODE, message))
 
 
 @pytest.mark.parametrize("correlation_id", LONGEST)

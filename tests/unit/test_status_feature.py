@@ -22,7 +22,7 @@ JOB = {"id": "0" * 16, "correlationId": "c", "kind": "backup", "phase": "archivi
 class Rig:
     def __init__(self, work: Path, **settings: str) -> None:
         self.journal, self.mailbox, self.wire = Journal(work / "journal.db"), Mailbox(), Wire()
-        self.outbox = Outbox(self.journal)
+        self.outbox = Outbox(self.journal.outbox)
         self.job: Mapping[str, Any] = IDLE
         loaded = load({"storage": str(work), **settings}, None, {}).settings
         self.feature = StatusFeature(

@@ -9,6 +9,7 @@ import pytest
 
 from agent.base.job import COMMITTED, ON_TRIAL, WORKING
 from tests.support.fakes import DEVICE, Device
+from tests.support.journals import sql
 from tests.support.restoring import is_clean
 from tests.support.trees import Dir, File, Spec, differences, make_tree, snapshot, write_zip
 
@@ -240,11 +241,11 @@ def test_time_that_ran_out_while_the_agent_was_away_takes_it_back(tmp_path: Path
     before = data(device)
     on_trial(device)
     killed(device)
-    with device.journal.transaction() as db:
-        db.execute(
-            "UPDATE checkpoints SET value = json_set(value, '$.countdown[0]', 0.001) WHERE key = ?",
-            [ON_TRIAL],
-        )
+    sql(
+        device.journal.path,
+        "UPDATE checkpoints SET value = json_set(value, '$.countdown[0]', 0.001) WHERE key = ?",
+        [ON_TRIAL],
+    )
     device.service.engine.begin()
     device.finish()
     assert states(device) == [STARTED, ("RESTORE_FAILED", "not-confirmed")]
@@ -256,9 +257,8 @@ def test_a_confirm_that_was_answered_counts_after_a_crash(tmp_path: Path) -> Non
     device = home(tmp_path)
     on_trial(device)
     killed(device)
-    (job,) = device.journal.unfinished_jobs()
-    with device.journal.transaction() as db:
-        db.execute("INSERT INTO checkpoints VALUES (?, 'restore.confirmed', 'yes')", (job.job.id,))
+    (job,) = device.journal.jobs.unfinished()
+    device.journal.checkpoints.keep(job.job.id, "restore.confirmed", "yes")
     device.service.engine.begin()
     device.finish()
     assert (states(device), is_new(device)) == ([STARTED, FINISHED], True)
@@ -271,7 +271,7 @@ def test_a_cancel_that_was_answered_leads_back_after_a_crash(tmp_path: Path) -> 
     on_trial(device)
     value = {"correlationId": "T", "statusCode": "mine", "message": "no good"}
     admitted = device.service.engine.operations().admit("cancel", value, DEVICE)
-    with device.journal.transaction():
+    with device.journal.unit():
         admitted.record()
     killed(device)
     assert states(device) == [STARTED, ("RESTORE_FAILED", "mine")]
@@ -284,10 +284,9 @@ def test_a_crash_between_the_tidying_up_and_the_end_finds_it_finished(tmp_path: 
     device = home(tmp_path)
     on_trial(device)
     killed(device)
-    (job,) = device.journal.unfinished_jobs()
+    (job,) = device.journal.jobs.unfinished()
     shutil.rmtree(device.data / f".edge-backup-{job.job.id}")
-    with device.journal.transaction() as db:
-        db.execute("UPDATE checkpoints SET key = ? WHERE key = ?", [COMMITTED, WORKING])
+    sql(device.journal.path, "UPDATE checkpoints SET key = ? WHERE key = ?", [COMMITTED, WORKING])
     device.restart()
     device.finish()
     assert (states(device), is_new(device)) == ([STARTED, FINISHED], True)
@@ -299,10 +298,9 @@ def test_a_crash_on_the_way_back_ends_there_and_says_why(tmp_path: Path) -> None
     before = data(device)
     on_trial(device)
     killed(device)
-    (job,) = device.journal.unfinished_jobs()
-    with device.journal.transaction() as db:
-        verdict = '["not-confirmed", "not confirmed within 10m: the old data is back"]'
-        db.execute("INSERT INTO checkpoints VALUES (?, 'restore.verdict', ?)", (job.job.id, verdict))
+    (job,) = device.journal.jobs.unfinished()
+    verdict = '["not-confirmed", "not confirmed within 10m: the old data is back"]'
+    device.journal.checkpoints.keep(job.job.id, "restore.verdict", verdict)
     device.restart()
     device.service.engine.begin()
     device.finish()

@@ -12,6 +12,7 @@ import pytest
 from agent.base.job import format_time, parse_time
 from agent.jobs.verify import sound_archives
 from tests.support.fakes import Device
+from tests.support.journals import sql
 from tests.support.trees import snapshot
 
 LOCAL = {"storage.provider": "local"}
@@ -57,7 +58,7 @@ def verify(device: Device, **options: str) -> dict[str, Any]:
 
 
 def noted(device: Device) -> dict[str, Any]:
-    return dict(json.loads(device.journal.recall("last_verified") or "{}"))
+    return dict(json.loads(device.journal.notes.read("last_verified") or "{}"))
 
 
 def damage(archive: Path, at: int) -> None:
@@ -70,8 +71,7 @@ def damage(archive: Path, at: int) -> None:
 
 def forget(device: Device) -> None:
     """As for an archive that an earlier life of the device made."""
-    with device.journal.transaction() as db:
-        db.execute("DELETE FROM jobs")
+    sql(device.journal.path, "DELETE FROM jobs")
 
 
 def test_a_whole_archive_is_said_to_be_whole_and_nothing_changes(device: Device) -> None:
@@ -213,13 +213,13 @@ def weekly(settings: dict[str, str]) -> None:
 
 
 def let_it_be_due(device: Device) -> None:
-    device.journal.note("recurring.verify", format_time(datetime.now(UTC) - timedelta(days=8)))
+    device.journal.notes.keep("recurring.verify", format_time(datetime.now(UTC) - timedelta(days=8)))
     device.service.engine.identified()
     device.finish()
 
 
 def verifications(device: Device) -> list[str]:
-    rows = device.journal.read("SELECT state || ' ' || status_code FROM jobs WHERE kind = 'verify'", {})
+    rows = sql(device.journal.path, "SELECT state || ' ' || status_code FROM jobs WHERE kind = 'verify'")
     return [str(text) for (text,) in rows]
 
 
@@ -274,7 +274,7 @@ def test_a_drill_that_cannot_reach_the_store_is_due_again(device: Device) -> Non
     """The network may come later than the agent."""
     let_it_be_due(device)
     assert verifications(device) == ["FAILED unreachable"]
-    last = parse_time(device.journal.recall("recurring.verify") or "")
+    last = parse_time(device.journal.notes.read("recurring.verify") or "")
     assert timedelta(days=7) <= datetime.now(UTC) - last < timedelta(days=7, minutes=1)
 
 

@@ -20,12 +20,13 @@ from agent.base.refusals import Reason, Refused
 from agent.faces.ditto.duplicate_agent import Rivals
 from agent.faces.ditto.expiry import check_not_expired, timeout_s
 from agent.faces.ditto.poison_commands import FatalCommands
-from agent.faces.ditto.redelivery import CommandId, Redeliveries, Repeated, Verdict
+from agent.faces.ditto.redelivery import Redeliveries, Repeated, Verdict
 from agent.faces.ditto.refusals import error_of
 from agent.faces.ditto.twin import Twin
 from agent.jobs.admission import Admission, Admitted
 from agent.jobs.operations import Operations
 from agent.journal import Journal
+from agent.journal.commands import CommandId
 from agent.log.sparing import SparingLog
 from agent.mqtt import envelope as ditto
 from agent.mqtt.envelope import Envelope, Unreadable
@@ -113,7 +114,7 @@ class Feature:
         """Take commands up to one that is accepted: one transaction, so that a flood costs few syncs."""
         taken: list[_Received] = []
         try:
-            with self._journal.transaction():
+            with self._journal.unit():
                 while waiting and len(taken) < MAX_TOGETHER and not (taken and taken[-1].accepted):
                     taken.append(waiting.popleft())
                     self._judge(taken[-1])

@@ -13,8 +13,8 @@ import providers
 from agent.base.job import Job, Kind, Upload, UploadState
 from agent.base.refusals import Reason, Refused
 from agent.jobs.requests import MAX_CODE_BYTES
-from agent.jobs.staged_archives import Child
 from agent.journal import Journal
+from agent.journal.staged import Child
 from agent.mqtt.envelope import MAX_MESSAGE_BYTES, encode, fitting, merge, modify, outbox_message
 from agent.mqtt.hono import EVENTS, Identity
 from agent.mqtt.outbox import Outbox
@@ -51,7 +51,7 @@ class Twin:
         A modify replaces the feature, so these go along, or right after when all together is too long.
         """
         arrived = {name: json.loads(payload)["value"] for name, payload in self._outbox.arrived.items()}
-        known = self._journal.last_values() | arrived
+        known = self._journal.outbox.last_values() | arrived
         last = {name: known[name] for name in (LAST_OPERATION, LAST_UPLOAD) if name in known}
         build = merge if self._settings.announce == "merge" else modify
         together = encode(build(self.identity.thing, self._path, self._feature(last)))

@@ -54,8 +54,8 @@ class Health:
         self._timer: Timer | None = None
 
     def facts(self) -> Facts:
-        success = _time(self._journal.recall(LAST_SUCCESS))
-        verified = json.loads(self._journal.recall(LAST_VERIFIED) or "{}")
+        success = _time(self._journal.notes.read(LAST_SUCCESS))
+        verified = json.loads(self._journal.notes.read(LAST_VERIFIED) or "{}")
         failed = (job["statusCode"] for job in self._history.newest() if job["state"] == State.FAILED)
         # A clock that was set back does not make a backup younger than new.
         age = max(self._now() - success, timedelta(0)) if success else None
@@ -81,7 +81,7 @@ class Health:
 
     def look(self) -> None:
         """After a start, and whenever a job may have ended: see that the passing of time is noticed."""
-        success = _time(self._journal.recall(LAST_SUCCESS))
+        success = _time(self._journal.notes.read(LAST_SUCCESS))
         if success and success != self._waits_for:
             self._waits_for = success
             self._wait()

@@ -63,6 +63,9 @@ _MIGRATIONS = (
         SELECT parent_id, max(CAST(substr(child_id, length(parent_id) + 2) AS INTEGER)), max(group_id)
         FROM children GROUP BY parent_id;
     """,
+    """
+    ALTER TABLE uploads ADD COLUMN group_id INTEGER NOT NULL DEFAULT 0;
+    """,
 )
 """Forward only: a release appends a script; `user_version` counts those that have run."""
 
@@ -71,12 +74,16 @@ _WAL_PAGES, _WAL_BYTES = 256, 1 << 20
 """The write-ahead log is copied when it has so many pages, and then cut, however long a transaction was."""
 
 
+LOCKED_S = 5
+"""How long a write waits for a worker's that is under way."""
+
+
 class NewerJournal(Exception):
     """The journal was written by a later release; this one must not touch it."""
 
 
 def connect(path: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(path, timeout=5, isolation_level=None)
+    connection = sqlite3.connect(path, timeout=LOCKED_S, isolation_level=None)
     try:
         _prepare(connection)
     except BaseException:
@@ -162,7 +169,7 @@ def opened(path: Path) -> sqlite3.Connection:
 
 
 def checked(path: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(path, timeout=5, isolation_level=None)
+    connection = sqlite3.connect(path, timeout=LOCKED_S, isolation_level=None)
     try:
         _prepare(connection)
         if connection.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):

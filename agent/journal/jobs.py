@@ -1,0 +1,204 @@
+"""Jobs: those that run, those that an earlier run of the agent left, and the history of those that ended."""
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from agent.base.errors import IoError
+from agent.base.job import WORKING, Job, Kind, State, format_time, parse_time
+from agent.journal.checkpoints import LASTING
+from agent.journal.notes import LAST_SUCCESS, Notes
+from agent.journal.unit import Database
+
+KEPT_JOBS = 1000
+_RECORD = "SELECT id, kind, correlation_id, started, ended, state, status_code, message, directory, facts"
+
+
+@dataclass(frozen=True, slots=True)
+class UnfinishedJob:
+    """A job that the agent did not see to its end, and what it worked on."""
+
+    job: Job
+    directory: Path
+    made: list[Path]
+    """Directories that a restore made before it began, outermost first."""
+    working: str | None
+    """The checkpoint of where a restore may have left something; `agent.restore.read_left` reads it."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobRecord:
+    """A job as the history keeps it. Times are texts of `format_time`."""
+
+    id: str
+    kind: str
+    correlation_id: str
+    started: str
+    ended: str
+    state: str
+    status_code: str
+    message: str
+    directory: Path
+    facts: Mapping[str, Any] = field(hash=False)
+    """Known about the job beside its end, by name."""
+
+
+class Jobs:
+    """Changes are part of the unit that is open."""
+
+    def __init__(self, database: Database, notes: Notes, kept: int) -> None:
+        """`kept` is how many jobs that have ended are kept."""
+        self._database, self._notes, self._kept = database, notes, kept
+
+    def started(
+        self,
+        job: Job,
+        directory: Path,
+        made: Iterable[Path],
+        facts: Mapping[str, object] = MappingProxyType({}),
+    ) -> None:
+        """Keep a job that begins; `facts` are for the history, however the job ends."""
+        self._database.write(
+            "INSERT INTO jobs VALUES (?, ?, ?, ?, ?, ?, ?, ?, '', '', ?)",
+            (job.id, job.kind, job.correlation_id, format_time(job.started), os.fsencode(directory),
+             json.dumps([os.fspath(path) for path in made]), job.state, format_time(None),
+             json.dumps(dict(facts))),
+        )  # fmt: skip
+
+    def finalized(self, job: Job, directory: Path, made: Iterable[Path]) -> None:
+        """The preview with this id is a restore that has begun; it stays the owner of its checkpoints."""
+        with self._database.unit():
+            self._database.write("DELETE FROM jobs WHERE id = ?", (job.id,))
+            self.started(job, directory, made)
+
+    def ended(self, job: Job, facts: Mapping[str, object] = MappingProxyType({})) -> None:
+        """Keep how the job ended, and `facts` about it for the history, beside those of its start."""
+        with self._database.unit():
+            known = self._database.read("SELECT facts FROM jobs WHERE id = ?", (job.id,))
+            all_facts = (json.loads(known[0][0]) if known else {}) | dict(facts)
+            self._database.write(
+                "UPDATE jobs SET state = ?, ended = ?, status_code = ?, message = ?, facts = ? WHERE id = ?",
+                (job.state, format_time(job.ended), job.status_code, job.message, json.dumps(all_facts),
+                 job.id),
+            )  # fmt: skip
+            if job.kind is Kind.BACKUP and job.state is State.FINISHED:
+                self._notes.keep(LAST_SUCCESS, format_time(job.ended))
+            self._forget_old(job)
+
+    def _forget_old(self, job: Job) -> None:
+        if job.kind is not Kind.BACKUP:
+            # How far its download came is of no use any more; what it left in its target is. What a
+            # backup left at a provider stays too, until a later job there removes it.
+            self._database.write(
+                "DELETE FROM checkpoints WHERE owner = ? AND key NOT IN (?, ?)", (job.id, *LASTING)
+            )
+        self._database.write(
+            "DELETE FROM jobs WHERE state NOT IN (?, ?)"
+            " AND id NOT IN (SELECT owner FROM checkpoints WHERE key IN (?, ?))"
+            " AND rowid NOT IN (SELECT rowid FROM jobs ORDER BY rowid DESC LIMIT ?)",
+            (State.STARTED, State.PREVIEW, *LASTING, self._database.room_for(self._kept)),
+        )
+        # A store that never comes back must not make the journal grow for ever.
+        self._database.write(
+            "DELETE FROM checkpoints WHERE owner NOT LIKE 'staged-%' AND owner NOT IN (SELECT id FROM jobs)"
+        )
+
+    def forget_preview(self, job_id: str) -> None:
+        """Nothing is unpacked any more; what could not be removed stays known, for the next start."""
+        with self._database.unit():
+            self._database.write(
+                "DELETE FROM checkpoints WHERE owner = ? AND key NOT IN (?, ?)", (job_id, *LASTING)
+            )
+            self._database.write(
+                "DELETE FROM jobs WHERE id = ? AND state = ? AND id NOT IN (SELECT owner FROM checkpoints)",
+                (job_id, State.PREVIEW),
+            )
+
+    # Those that an earlier run left
+
+    def unfinished(self) -> list[UnfinishedJob]:
+        """Jobs that were running when the agent stopped, previews, and restores that left something."""
+        rows = self._database.read(
+            "SELECT id, kind, correlation_id, started, state, directory, made,"
+            " (SELECT value FROM checkpoints WHERE owner = id AND key = ?) FROM jobs"
+            " WHERE state IN (?, ?) OR id IN (SELECT owner FROM checkpoints WHERE key IN (?, ?))",
+            (WORKING, State.STARTED, State.PREVIEW, *LASTING),
+        )
+        return [
+            UnfinishedJob(
+                Job(job_id, Kind(kind), correlation_id, parse_time(started), State(state)),
+                Path(os.fsdecode(directory)),
+                [Path(path) for path in json.loads(made)],
+                working,
+            )
+            for job_id, kind, correlation_id, started, state, directory, made, working in rows
+        ]
+
+    def untidy_since(self) -> datetime | None:
+        """When the first backup began that may have left a file in a target: cut off, or by its disk."""
+        ((started,),) = self._database.read(
+            "SELECT min(started) FROM jobs WHERE kind = ? AND (state = ? OR status_code = ?)",
+            (Kind.BACKUP, State.STARTED, IoError.code),
+        )
+        return parse_time(started) if started else None
+
+    # The history
+
+    def knows(self, job_id: str) -> bool:
+        """True for the id of a job that is still kept."""
+        return bool(self._database.read("SELECT 1 FROM jobs WHERE id = ?", (job_id,)))
+
+    def ended_before(self, job_id: str | None) -> Iterator[JobRecord]:
+        """Jobs that ended, newest first; with `job_id` those that began before that one."""
+        earlier = " AND rowid < (SELECT rowid FROM jobs WHERE id = ?)" if job_id is not None else ""
+        return self._records(
+            f"state IN (?, ?){earlier} ORDER BY rowid DESC",
+            State.FINISHED, State.FAILED, *([job_id] if job_id is not None else []),
+        )  # fmt: skip
+
+    def ended_with_id(self, either_id: str) -> Iterator[JobRecord]:
+        """Jobs that ended with this id, or with this correlation id, the newest first."""
+        return self._records(
+            "state IN (?1, ?2) AND (id = ?3 OR correlation_id = ?3) ORDER BY id = ?3 DESC, rowid DESC",
+            State.FINISHED, State.FAILED, either_id,
+        )  # fmt: skip
+
+    def ended_of(self, kind: Kind) -> Iterator[JobRecord]:
+        """Jobs of a kind that ended, oldest first."""
+        return self._records("kind = ? AND state IN (?, ?) ORDER BY rowid",
+                             kind, State.FINISHED, State.FAILED)  # fmt: skip
+
+    def newest(self) -> Iterator[JobRecord]:
+        """The newest job of each kind that ended, the newest of these first."""
+        return self._records(
+            "rowid IN (SELECT max(rowid) FROM jobs WHERE state IN (?, ?) GROUP BY kind) ORDER BY rowid DESC",
+            State.FINISHED, State.FAILED,
+        )  # fmt: skip
+
+    def last_size(self, fact: str, directory: Path | None = None) -> int | None:
+        """A fact in bytes of the newest good backup that has it, of this directory or of any."""
+        rows = self._database.read(
+            "SELECT json_extract(facts, '$.' || ?1) AS size FROM jobs"
+            " WHERE kind = ?2 AND state = ?3 AND size IS NOT NULL"
+            " AND (directory = ?4 OR ?4 IS NULL) ORDER BY rowid DESC LIMIT 1",
+            (fact, Kind.BACKUP, State.FINISHED, None if directory is None else os.fsencode(directory)),
+        )
+        return int(rows[0][0]) if rows else None
+
+    def knows_archive(self, name: str) -> bool:
+        """True when a job that is still kept made an archive of this name."""
+        return bool(
+            self._database.read("SELECT 1 FROM jobs WHERE json_extract(facts, '$.archive') = ?", (name,))
+        )
+
+    def _records(self, condition: str, *values: str) -> Iterator[JobRecord]:
+        rows = self._database.rows(f"{_RECORD} FROM jobs WHERE {condition}", values)
+        return (
+            JobRecord(*[*texts, Path(os.fsdecode(directory)), json.loads(facts)])
+            for *texts, directory, facts in rows
+        )

@@ -1,0 +1,31 @@
+"""Short notes under a key: ids, times, and what a part of the agent has to know after a restart."""
+
+import secrets
+
+from agent.journal.unit import Database
+
+DEVICE = "device"
+"""The note of the device's id, for programs that cannot ask the broker."""
+LAST_SUCCESS = "last_success"
+"""The note of when the last good backup ended; it outlives the job's record."""
+
+
+class Notes:
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def read(self, key: str) -> str | None:
+        """The note under this key."""
+        rows = self._database.read("SELECT value FROM meta WHERE key = ?", (key,))
+        return str(rows[0][0]) if rows else None
+
+    def keep(self, key: str, value: str) -> None:
+        """Replace the note under this key."""
+        self._database.write("REPLACE INTO meta VALUES (?, ?)", (key, value))
+
+    def random(self, key: str) -> str:
+        """A random text that is made once and stays: the client id, the key of the payload digests."""
+        if (known := self.read(key)) is not None:
+            return known
+        self.keep(key, made := secrets.token_hex(8))
+        return made
