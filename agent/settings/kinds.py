@@ -15,7 +15,7 @@ from pydantic.fields import FieldInfo
 from agent.base.bech32 import decode_key
 from agent.base.durations import format_duration, parse_duration
 from agent.base.operations import Face, offered
-from agent.base.patterns import MAX_ASTERISKS, MAX_PATTERNS, check_patterns
+from agent.base.patterns import MAX_PATTERN_LENGTH, MAX_PATTERNS, check_patterns
 from agent.base.times import parse_rfc3339
 from providers.allow import EVERYTHING, HostPattern, host_pattern
 
@@ -243,7 +243,8 @@ PatternList = Annotated[
     list_of(str),
     Kind(
         "list",
-        f"at most {MAX_PATTERNS} patterns as in a .gitignore file, of at most {MAX_ASTERISKS} asterisks each",
+        f"at most {MAX_PATTERNS} patterns as in a .gitignore file, each of at most {MAX_PATTERN_LENGTH}"
+        " letters",
     ),
 ]
 LogLevel = Annotated[Literal["ERROR", "WARN", "INFO", "DEBUG", "TRACE"], _from_text(str.upper)]
