@@ -21,8 +21,8 @@ from agent.base.errors import JobError, disk_errors
 from agent.base.refusals import Refused
 from agent.base.text import names_are_utf8
 from agent.embedded import Embedded
-from agent.formats.zip.reader import ArchiveReader
-from agent.jobs.encryption import decryption_for
+from agent.formats.archive_file import open_archive
+from agent.jobs.encryption import unlock_for
 from agent.jobs.requests import BACKUP_PASSCODE, RESTORE_PASSCODE, Parameters
 from agent.jobs.selection import Selecting
 from agent.jobs.staging import StorageInUse
@@ -251,7 +251,7 @@ def _raise_failure(entry: Mapping[str, Any]) -> None:
 def _unexportable_in(file: str, password: str, settings: Settings) -> tuple[Unexportable, ...]:
     """What the archive says of itself."""
     with _translated(), disk_errors(f"cannot read '{file}'"), open(file, "rb") as archive:
-        decrypt = decryption_for(_parameters({RESTORE_PASSCODE: password}), settings.encryption)
-        manifest = ArchiveReader(decrypt(archive)).manifest()
+        unlock = unlock_for(_parameters({RESTORE_PASSCODE: password}), settings.encryption)
+        manifest = open_archive(archive, unlock).manifest()
         assert manifest
         return tuple(Unexportable(each.name, each.reason) for each in manifest.unexportable)

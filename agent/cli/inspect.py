@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any
 
 from agent.base.errors import JobError
 from agent.base.job import format_time
@@ -21,11 +21,12 @@ from agent.base.text import printable
 from agent.cli import settings_from
 from agent.cli.follow import add_options, options_of
 from agent.cli.local import EXIT_OK, EXIT_REFUSED, EXIT_USAGE, local_parser, size_text, write_value
-from agent.formats.base import Item, Kind, SavedTree
+from agent.formats.archive_file import open_archive
+from agent.formats.base import Item, Kind, SavedTree, Unlock
 from agent.formats.manifest import Manifest
-from agent.formats.zip.reader import ArchiveReader
 from agent.jobs.admission import Admission, device_tag
-from agent.jobs.encryption import decryption_for
+from agent.jobs.encryption import unlock_for
+from agent.jobs.job_options import archive_format
 from agent.jobs.requests import RESTORE_STORE, Parameters, read_parameters
 from agent.jobs.stores import with_store
 from agent.send.options import UnusableOption
@@ -33,7 +34,6 @@ from agent.settings import Settings
 from agent.transfer.connections import Connections
 from agent.transfer.context import Destination
 from agent.transfer.get import newest
-from agent.transfer.ranged import RangedFile
 from providers.api import Capability
 from providers.errors import StorageError
 
@@ -74,11 +74,10 @@ def inspect(argv: list[str]) -> int:
 def _inspect(
     path: Path | None, parameters: Parameters, settings: Settings, parsed: argparse.Namespace
 ) -> int:
-    decrypt = decryption_for(parameters, settings.encryption)
+    unlock = unlock_for(parameters, settings.encryption)
     if path and (parsed.store or parameters.provider):
         raise UnusableOption("give a file or a place, not both")
-    with path.open("rb") if path else _fetching(parameters, settings) as file:
-        tree: SavedTree = ArchiveReader(decrypt(file))
+    with _in_file(path, unlock) if path else _at_store(parameters, settings, unlock) as tree:
         manifest = tree.manifest()
         write_value(
             {"manifest": manifest and manifest.value()}, "\n".join(_lines(manifest)), as_json=parsed.json
@@ -96,8 +95,14 @@ def _inspect(
 
 
 @contextmanager
-def _fetching(parameters: Parameters, settings: Settings) -> Iterator[BinaryIO]:
-    """The archive at the place that the options name. Raises `Refused` and `StorageError`."""
+def _in_file(path: Path, unlock: Unlock) -> Iterator[SavedTree]:
+    with path.open("rb") as file:
+        yield open_archive(file, unlock)
+
+
+@contextmanager
+def _at_store(parameters: Parameters, settings: Settings, unlock: Unlock) -> Iterator[SavedTree]:
+    """Yield the archive that the options name. Raises `Refused`, `JobError` and `StorageError`."""
     parameters = with_store(parameters, settings, RESTORE_STORE)
     connections = Connections(settings.transfer.connect_timeout.total_seconds())
     destination = Admission(settings).destination(parameters, connections, None)
@@ -107,9 +112,7 @@ def _fetching(parameters: Parameters, settings: Settings) -> Iterator[BinaryIO]:
             raise UnusableOption(
                 "nothing can be read there without fetching all of it: fetch it, and inspect the file"
             )
-        name = _name_at(destination, settings)
-        file = RangedFile(lambda offset, size_bytes: storage.read_range(name, offset, size_bytes))
-        yield cast(BinaryIO, file)
+        yield archive_format(settings).open(destination, _name_at(destination, settings), unlock)
 
 
 def _name_at(destination: Destination, settings: Settings) -> str:

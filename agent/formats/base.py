@@ -1,16 +1,23 @@
 """The seam between files and formats: what goes into an archive, and what comes out of one.
 
-`agent.save` hands `Entry` objects to a format, `agent.restore` and the queries read `Item` objects from a
+`agent.save` hands `Entry` objects to a `Format`, `agent.restore` and the queries read `Item` objects from a
 `SavedTree`. None of them knows how a format keeps names, contents and checksums.
 """
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from enum import Enum
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from agent.formats.manifest import Manifest
+from agent.formats.manifest import Manifest, Origin
+from agent.formats.walk_report import Report
+from agent.transfer.cancel import CancelToken
+from agent.transfer.context import Context, Destination
+from agent.transfer.get import Fetch
+from providers.api import Stored
 
 MAX_NAME_BYTES = 0x7000
 """The longest name that is archived: a record of ZIP has room for it twice (a hard link)."""
@@ -107,3 +114,108 @@ class SavedTree(Protocol):
 
     def checksum(self, item: Item) -> str:
         """Return the checksum that the archive keeps of the item's content, as text."""
+
+
+@dataclass(frozen=True, slots=True)
+class Encryption:
+    """Who can open an archive: the holders of the private keys of `recipients`, or of the passcode."""
+
+    recipients: tuple[str, ...] = ()
+    passcode: str | None = field(default=None, repr=False)
+    work_factor: int = 0
+    """Base 2 logarithm of scrypt's cost for the passcode."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unlock:
+    """What opens an encrypted archive; with neither kind of key, only a plain archive is opened."""
+
+    passcodes: tuple[str, ...] = field(default=(), repr=False)
+    """One passcode in its spellings; tried in this order."""
+    private_key: bytes | None = field(default=None, repr=False)
+    max_work_factor: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SaveOrder:
+    """How one archive is made."""
+
+    staged: Path
+    """Where the archive is staged; the name is the archive's."""
+    reserve_bytes: int = 0
+    """Free space that has to be left where archives are staged."""
+    encryption: Encryption | None = None
+    """None for a plain archive."""
+    origin: Origin | None = None
+    """For the manifest; None for an archive without one."""
+    strict: bool = False
+    """Fail when something was skipped."""
+    checksum: bool = False
+    """Give the provider a checksum before the content."""
+    expected_bytes: int | None = None
+    """How much content there probably is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """An archive that was made."""
+
+    size_bytes: int
+    sha256: str
+    stored: Stored | None
+    """None when the archive was staged."""
+
+
+class FetchedArchive(Protocol):
+    """An archive whose bytes are on the device."""
+
+    @property
+    def stored(self) -> Stored:
+        """Where it came from, and how large it is."""
+
+    def sha256(self, token: CancelToken) -> str:
+        """Return the SHA-256 of the archive as it is stored, in hexadecimal digits."""
+
+    def tree(self, unlock: Unlock) -> SavedTree:
+        """Return what is in the archive.
+
+        Raises ArchiveError for what is no archive, and what opening it raises: `Encrypted`, `NotEncrypted`,
+        `WrongKey`, `EncryptionBroken`, `WorkFactorTooHigh`.
+        """
+
+
+class Format(Protocol):
+    """A way to keep archives at a destination."""
+
+    @property
+    def settings(self) -> str:
+        """The settings that change what an archive of a tree is, as one text."""
+
+    def check_room(self, order: SaveOrder, destination: Destination | None) -> None:
+        """Raise NoSpace when the device cannot take what `save` writes to its disk."""
+
+    def save(
+        self,
+        entries: Iterable[Entry],
+        report: Report,
+        order: SaveOrder,
+        destination: Destination | None,
+        context: Context,
+    ) -> Saved:
+        """Make an archive of `entries` at the destination; without one, stage it. Count in `report`.
+
+        Returned means stored and readable, or complete and durable in staging; raised means that neither is
+        left behind. Raises `SourceChanged` with `order.strict`, NoSpace, IoError, Cancelled and StorageError.
+        """
+
+    def fetched(self, order: Fetch, context: Context) -> AbstractContextManager[FetchedArchive]:
+        """Bring an archive to the device, in the phase `fetching`; it is gone again at the end.
+
+        Raises `StorageError` and `JobError`.
+        """
+
+    def open(self, destination: Destination, name: str, unlock: Unlock) -> SavedTree:
+        """Return what is in an archive at a destination, fetching only what is looked at.
+
+        The storage has to have `READ_RANGE`. Raises as `FetchedArchive.tree` and `StorageError`.
+        """

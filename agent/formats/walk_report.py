@@ -4,6 +4,7 @@ import errno
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from agent.base.errors import SourceChanged
 from agent.base.text import readable
 
 MAX_NAMED = 1000
@@ -46,6 +47,19 @@ class Report:
     def failures(self) -> int:
         """How much was left out although it was to be saved."""
         return self.left_out - self.reasons.get(WITHHELD, 0)
+
+    def refuse_failures(self) -> None:
+        """Raise `SourceChanged` when something was left out that was to be saved."""
+        if self.failures:
+            raise SourceChanged(f"strictBackup is set, and {self.summary()}")
+
+    def summary(self) -> str:
+        """Return how much was left out and why, for people; empty when everything was saved."""
+        if not self.left_out:
+            return ""
+        reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(self.reasons.items()))
+        noun = "entry" if self.left_out == 1 else "entries"
+        return f"{self.left_out} {noun} left out: {reasons}"
 
     def leave_out(self, name: str, reason: str) -> None:
         """Count `name` as left out. `reason` is one of a few words of ours, never text from elsewhere."""

@@ -15,7 +15,7 @@ from agent.base.roots import Root
 from agent.formats.manifest import Origin
 from agent.jobs.admission import Admission, Admitted, device_tag, metadata
 from agent.jobs.encryption import encryption_for
-from agent.jobs.job_options import archive_limits, archive_options, hook
+from agent.jobs.job_options import archive_format, archive_limits, hook
 from agent.jobs.labels import read_label
 from agent.jobs.last_archives import KeptArchives, skip_key
 from agent.jobs.requests import BACKUP_DATA_TYPES, BACKUP_PATHS, BACKUP_STORE, Parameters
@@ -50,11 +50,11 @@ class Backups:
         collect = hook(settings, "backupCmd", settings.backup_cmd, job)
         parts = self._collected(job, parameters) if collect else self._selecting.for_backup(parameters)
         roots = [part.root for part in parts]
-        encrypt = encryption_for(parameters, settings.encryption)
+        encryption = encryption_for(parameters, settings.encryption)
         label = read_label(parameters, job.started)
         path = self._staging.free_path(
             device_tag(device_id),
-            ENCRYPTED if encrypt else PLAIN,
+            ENCRYPTED if encryption else PLAIN,
             label.name,
             self._journal.jobs.knows_archive,
         )
@@ -65,7 +65,7 @@ class Backups:
         elif parameters.provider:
             about_it = metadata(job.correlation_id, device_id)
             destination = self._admission.destination(
-                parameters, tools.connections, path.name, about_it, encrypted=encrypt is not None
+                parameters, tools.connections, path.name, about_it, encrypted=encryption is not None
             )
         else:
             self._offers.check_fits(staged, job.correlation_id)
@@ -77,7 +77,7 @@ class Backups:
             own_storage=settings.storage,
             staged=path,
             destination=destination,
-            options=archive_options(settings),
+            format=archive_format(settings),
             strict=settings.strict_backup,
             checksum=settings.checksum,
             skip_unchanged=key is not None,
@@ -85,7 +85,7 @@ class Backups:
             expected_bytes=self._expected_bytes(roots),
             reserve_bytes=settings.storage_reserve,
             collect=collect,
-            encrypt=encrypt,
+            encryption=encryption,
             origin=Origin(
                 device_id,
                 f"edge-backup/{__version__}",

@@ -9,7 +9,9 @@ import structlog
 from agent.base.errors import JobError
 from agent.base.job import STOPPED, Job
 from agent.base.roots import Root
+from agent.formats.base import Format
 from agent.formats.survey import ArchiveLimits
+from agent.formats.zip.format import Zip
 from agent.formats.zip.writer import ArchiveOptions
 from agent.hooks import Hook, run_hook
 from agent.restore import RestoreOptions
@@ -22,6 +24,11 @@ from agent.transfer.context import Context, RunHook
 log = structlog.get_logger(__name__)
 
 MAX_THREADS = 4
+
+
+def archive_format(settings: Settings) -> Format:
+    """Return the format of archives: this is the one place that picks it."""
+    return Zip(archive_options(settings))
 
 
 def archive_options(settings: Settings) -> ArchiveOptions:

@@ -13,8 +13,8 @@ from agent.base.refusals import Reason, Refused
 from agent.base.roots import Root
 from agent.jobs.admission import Admission, Admitted, device_tag
 from agent.jobs.confirmation import Trials
-from agent.jobs.encryption import decryption_for
-from agent.jobs.job_options import hook, into
+from agent.jobs.encryption import unlock_for
+from agent.jobs.job_options import archive_format, hook, into
 from agent.jobs.preview import Previews
 from agent.jobs.requests import RESTORE_DATA_TYPES, RESTORE_PATHS, RESTORE_STORE, Parameters
 from agent.jobs.restore_recovery import Recovery
@@ -52,7 +52,7 @@ class Restores:
         settings = self._settings
         parameters = with_store(parameters, settings, RESTORE_STORE)
         job, tools = self._runner.new_job(Kind.RESTORE, parameters)
-        decrypt = decryption_for(parameters, settings.encryption)
+        unlock = unlock_for(parameters, settings.encryption)
         deliver = hook(settings, "restoreCmd", settings.restore_cmd, job)
         if deliver:
             _refuse_stages(parameters)
@@ -70,7 +70,8 @@ class Restores:
             destination,
             device_tag(device_id),
             choice,
-            decrypt,
+            archive_format(settings),
+            unlock,
             deliver,
             device=None if foreign else device_id,
         )

@@ -17,10 +17,8 @@ from pathlib import Path
 import structlog
 
 from agent.base.durable import make_directories, sync_directory
-from agent.base.errors import JobError
 from agent.base.job import ENCRYPTED, MAX_NAME_LETTERS, PLAIN, archive_name
-from agent.formats.age.header import read_header
-from agent.formats.zip.reader import ArchiveReader
+from agent.formats.archive_file import is_complete
 
 log = structlog.get_logger(__name__)
 
@@ -93,7 +91,7 @@ class Staging:
     def complete_archives(self) -> list[Path]:
         """All archives in staging whose directory can be read, or that are encrypted; oldest first."""
         paths = (path for suffix in (PLAIN, ENCRYPTED) for path in self._backups.glob(f"*{suffix}"))
-        return [path for path in sorted(paths, key=_age_key) if _is_complete(path)]
+        return [path for path in sorted(paths, key=_age_key) if is_complete(path)]
 
     def remove(self, path: Path) -> bool:
         """Remove an archive that nobody waits for any more, durably; False, and logged, when that fails.
@@ -156,17 +154,3 @@ def _unlink(path: Path) -> None:
 
 def _age_key(path: Path) -> tuple[int, str]:
     return path.stat().st_mtime_ns, path.name
-
-
-def _is_complete(path: Path) -> bool:
-    """Kanto's agent writes under the final name: what a crash of it left is no archive.
-
-    The end of a encrypted one cannot be looked at, but only agents that rename what is complete make them.
-    """
-    try:
-        with path.open("rb") as file:
-            read_header(file) if path.name.endswith(ENCRYPTED) else ArchiveReader(file)
-    except (JobError, OSError):
-        log.warning("not an archive, left alone", file=path.name)
-        return False
-    return True

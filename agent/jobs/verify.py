@@ -11,8 +11,8 @@ from functools import partial
 from agent.base.errors import ArchiveError, EncryptionBroken, ManifestBroken
 from agent.base.job import Job, Kind, State, archive_time, format_time
 from agent.jobs.admission import Admission, Admitted, device_tag
-from agent.jobs.encryption import decryption_for
-from agent.jobs.job_options import archive_limits
+from agent.jobs.encryption import unlock_for
+from agent.jobs.job_options import archive_format, archive_limits
 from agent.jobs.queries.health import LAST_VERIFIED
 from agent.jobs.requests import RESTORE_STORE, Parameters
 from agent.jobs.runner import Runner
@@ -54,13 +54,14 @@ class Verifications:
         settings, tag = self._settings, device_tag(device_id)
         parameters = with_store(parameters, settings, RESTORE_STORE)
         job, tools = self._runner.new_job(Kind.VERIFY, parameters)
-        decrypt = decryption_for(parameters, settings.encryption)
+        unlock = unlock_for(parameters, settings.encryption)
         destination = self._admission.destination(parameters, tools.connections, None)
         self._runner.refuse_when_busy()
         download = self._staging.download(job.id)
         order = VerifyOrder(
             Fetch(destination, tag, download, settings.storage_reserve, max_bytes),
-            decrypt,
+            archive_format(settings),
+            unlock,
             archive_limits(settings),
             known_hashes(self._journal, tag),
         )

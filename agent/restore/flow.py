@@ -3,29 +3,23 @@
 What follows then is in `agent.restore.stages`.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import BinaryIO
 
 from agent.base.errors import ForeignArchive
 from agent.base.text import readable
-from agent.formats.age.header import refuse_encrypted
-from agent.formats.base import SavedTree
+from agent.formats.base import Format, SavedTree, Unlock
 from agent.formats.manifest import Manifest
-from agent.formats.zip.reader import ArchiveReader
 from agent.restore.choice import Choice
 from agent.restore.difference import NAMED
 from agent.restore.restore_target import Amount, Into, restore_work
 from agent.restore.stages import Parts, Preview, lay_out, put_back
 from agent.save.pipeline import work_directory
 from agent.transfer.context import Context, Destination, RunHook
-from agent.transfer.get import Fetch, fetch
+from agent.transfer.get import Fetch
 from providers.api import Stored
-
-Decryption = Callable[[BinaryIO], BinaryIO]
-"""Gives the plain archive in a file. Raises a `JobError` when it cannot be opened, or must not be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +32,8 @@ class RestoreOrder:
     device_tag: str
     choice: Choice
     """What of the archive goes there."""
-    decrypt: Decryption = refuse_encrypted
+    format: Format
+    unlock: Unlock
     deliver: RunHook | None = None
     """Kanto's `restoreCmd`: it does what it wants with what is unpacked in the directory, made for it."""
     device: str | None = None
@@ -68,22 +63,15 @@ def preview(order: RestoreOrder, context: Context) -> Preview:
 
 @contextmanager
 def _fetched(order: RestoreOrder, context: Context) -> Iterator[tuple[Stored, Manifest | None, Parts]]:
-    try:
-        context.phase("fetching")
-        reserve_bytes = order.into.options.reserve_bytes
-        stored = fetch(Fetch(order.destination, order.device_tag, order.download, reserve_bytes), context)
+    source = Fetch(order.destination, order.device_tag, order.download, order.into.options.reserve_bytes)
+    with order.format.fetched(source, context) as archive:
         context.phase("unpacking")
-        with order.download.open("rb") as file:
-            plain = order.decrypt(file)
-            tree = ArchiveReader(plain)
-            manifest = tree.manifest()
-            _check_origin(manifest, order.device)
-            if manifest and not order.deliver:
-                order.choice.check_sources(source.prefix for source in manifest.sources)
-            yield stored, manifest, order.choice.parts(tree, order.into.options.limits)
-    finally:
-        with suppress(OSError):  # what a failing disk keeps, the next start removes
-            order.download.unlink()
+        tree = archive.tree(order.unlock)
+        manifest = tree.manifest()
+        _check_origin(manifest, order.device)
+        if manifest and not order.deliver:
+            order.choice.check_sources(source.prefix for source in manifest.sources)
+        yield archive.stored, manifest, order.choice.parts(tree, order.into.options.limits)
 
 
 def _check_origin(manifest: Manifest | None, device: str | None) -> None:

@@ -1,17 +1,13 @@
 """`verify`: fetch an archive, open it and read all of it, and change nothing; in a worker's thread."""
 
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
-from typing import BinaryIO
 
 from agent.base.errors import ArchiveError, Encrypted, EncryptionBroken, JobError, ManifestBroken, disk_errors
+from agent.formats.base import FetchedArchive, Format, SavedTree, Unlock
 from agent.formats.survey import ArchiveLimits, Survey, take_survey
-from agent.formats.zip.reader import ArchiveReader
-from agent.restore.flow import Decryption
 from agent.transfer.context import Context
-from agent.transfer.get import Fetch, fetch
-from agent.transfer.streams import file_digest
+from agent.transfer.get import Fetch
 from providers.api import Stored
 from providers.errors import Corrupted, StorageError
 
@@ -23,7 +19,8 @@ class VerifyOrder:
     """Verify what `fetch` says, within `limits`."""
 
     fetch: Fetch
-    decrypt: Decryption
+    format: Format
+    unlock: Unlock
     limits: ArchiveLimits
     known: Mapping[tuple[str, str], str]
     """SHA-256 of archives that this device has made, by place and name; `ANYWHERE` for names that are
@@ -47,27 +44,20 @@ def verify(order: VerifyOrder, context: Context) -> Verified:
     Raised means that the archive could not be looked at; what is wrong with it is in the result. Raises
     `Encrypted` when nothing was given to open it, and its hash is not known either.
     """
-    download = order.fetch.to
-    try:
-        context.phase("fetching")
-        stored = fetch(order.fetch, context)
+    with order.format.fetched(order.fetch, context) as archive:
         context.phase("checking")
-        with disk_errors(f"cannot read the download in '{download.parent}'"):
-            digest = file_digest(download, "sha256", context.token).hex()
-            return _looked_at(order, stored, digest, context)
-    finally:
-        with suppress(OSError):  # what a failing disk keeps, the next start removes
-            download.unlink()
+        with disk_errors(f"cannot read the download in '{order.fetch.to.parent}'"):
+            return _looked_at(order, archive, context)
 
 
-def _looked_at(order: VerifyOrder, stored: Stored, digest: str, context: Context) -> Verified:
+def _looked_at(order: VerifyOrder, archive: FetchedArchive, context: Context) -> Verified:
+    stored, digest = archive.stored, archive.sha256(context.token)
     expected = order.known.get((stored.place, stored.name)) or order.known.get((ANYWHERE, stored.name))
     if expected and expected != digest:
         damage = Corrupted("the archive is not the one that this device stored there: its SHA-256 differs")
         return Verified(stored, digest, damage=damage)
     try:
-        with order.fetch.to.open("rb") as file:
-            return Verified(stored, digest, _read_whole(order.decrypt(file), order.limits, context))
+        return Verified(stored, digest, _read_whole(archive.tree(order.unlock), order.limits, context))
     except Encrypted:
         if not expected:
             raise
@@ -76,14 +66,13 @@ def _looked_at(order: VerifyOrder, stored: Stored, digest: str, context: Context
         return Verified(stored, digest, damage=error)
 
 
-def _read_whole(file: BinaryIO, limits: ArchiveLimits, context: Context) -> Survey:
+def _read_whole(tree: SavedTree, limits: ArchiveLimits, context: Context) -> Survey:
     """Read the manifest, and every entry, through their CRCs.
 
     Raises `ArchiveError`, `ManifestBroken` and `EncryptionBroken`; `NewerFormat` for what cannot be judged.
     """
-    archive = ArchiveReader(file)
-    archive.manifest()
-    survey = take_survey(archive.items(), limits)
+    tree.manifest()
+    survey = take_survey(tree.items(), limits)
     context.expect(survey.size_bytes)
     done = 0
 
@@ -93,7 +82,7 @@ def _read_whole(file: BinaryIO, limits: ArchiveLimits, context: Context) -> Surv
         done += len(piece)
         context.progress(done)
 
-    for item in archive.items():
+    for item in tree.items():
         context.token.check()
-        archive.read(item, count)
+        tree.read(item, count)
     return survey

@@ -13,7 +13,8 @@ import pytest
 from agent.base.errors import Encrypted
 from agent.base.refusals import Reason, Refused
 from agent.base.text import Number
-from agent.jobs.encryption import decryption_for, encryption_for
+from agent.formats.age.files import decrypt, encrypt
+from agent.jobs.encryption import encryption_for, unlock_for
 from agent.jobs.requests import Parameters, read_parameters
 from agent.settings import EncryptionSettings
 from agent.settings.load import SettingsError, load
@@ -35,11 +36,7 @@ def asked(operation: str, **options: Any) -> Parameters:
 
 def decide(operation: str, settings: EncryptionSettings, **options: Any) -> Any:
     parameters = asked(operation, **options)
-    return (
-        encryption_for(parameters, settings)
-        if operation == "backup"
-        else decryption_for(parameters, settings)
-    )
+    return encryption_for(parameters, settings) if operation == "backup" else unlock_for(parameters, settings)
 
 
 @pytest.mark.parametrize(
@@ -101,22 +98,25 @@ def test_nobody_seals_unasked_and_what_is_meant_for_another_operation_does_nothi
     assert decide("backup", DEFAULT, restore_passcode="correct horse") is None
     assert decide("backup", DEFAULT, **both) is not None
     with pytest.raises(Encrypted):
-        decide("restore", DEFAULT, backup_passcode="correct horse")(io.BytesIO(b"age-encryption.org/v1\n"))
+        decrypt(
+            io.BytesIO(b"age-encryption.org/v1\n"),
+            decide("restore", DEFAULT, backup_passcode="correct horse"),
+        )
 
 
 def test_one_passcode_seals_and_opens() -> None:
-    encrypt = decide("backup", DEFAULT, backup_passcode="correct horse")
-    file = io.BytesIO(b"".join(encrypt(iter([b"content"]))))
-    assert decide("restore", DEFAULT, restore_passcode="correct horse")(file).read() == b"content"
+    encryption = decide("backup", DEFAULT, backup_passcode="correct horse")
+    file = io.BytesIO(b"".join(encrypt(iter([b"content"]), encryption)))
+    assert decrypt(file, decide("restore", DEFAULT, restore_passcode="correct horse")).read() == b"content"
 
 
 @pytest.mark.parametrize(("typed", "typed_again"), [("NFD", "NFC"), ("NFC", "NFD"), ("NFD", "NFD")])
 def test_a_passcode_opens_whatever_keyboard_typed_it(typed: Form, typed_again: Form) -> None:
     """macOS types an umlaut as two characters, Linux as one."""
-    encrypt = decide("backup", DEFAULT, backup_passcode=normalize(typed, "grüne Söckchen"))
-    file = io.BytesIO(b"".join(encrypt(iter([b"content"]))))
-    decrypt = decide("restore", DEFAULT, restore_passcode=normalize(typed_again, "grüne Söckchen"))
-    assert decrypt(file).read() == b"content"
+    encryption = decide("backup", DEFAULT, backup_passcode=normalize(typed, "grüne Söckchen"))
+    file = io.BytesIO(b"".join(encrypt(iter([b"content"]), encryption)))
+    unlock = decide("restore", DEFAULT, restore_passcode=normalize(typed_again, "grüne Söckchen"))
+    assert decrypt(file, unlock).read() == b"content"
 
 
 def test_what_was_encrypted_with_a_passcode_as_it_was_typed_still_opens() -> None:
@@ -126,14 +126,13 @@ def test_what_was_encrypted_with_a_passcode_as_it_was_typed_still_opens() -> Non
 
     passcode = normalize("NFD", "grüne Söckchen")
     sealed = encrypted(iter([b"content"]), [Passcode(passcode.encode(), 10, 10)])
-    decrypt = decide("restore", DEFAULT, restore_passcode=passcode)
-    assert decrypt(io.BytesIO(b"".join(sealed))).read() == b"content"
+    unlock = decide("restore", DEFAULT, restore_passcode=passcode)
+    assert decrypt(io.BytesIO(b"".join(sealed)), unlock).read() == b"content"
 
 
 def test_a_device_with_recipients_seals_everything_for_them() -> None:
-    encrypt = decide("backup", FOR_THE_FLEET)
-    file = io.BytesIO(b"".join(encrypt(iter([b"content"]))))
-    assert decide("restore", FOR_THE_FLEET, restore_identity=IDENTITY)(file).read() == b"content"
+    file = io.BytesIO(b"".join(encrypt(iter([b"content"]), decide("backup", FOR_THE_FLEET))))
+    assert decrypt(file, decide("restore", FOR_THE_FLEET, restore_identity=IDENTITY)).read() == b"content"
 
 
 @pytest.mark.parametrize("key", ["backup_passcode", "restore_passcode", "restore_identity"])

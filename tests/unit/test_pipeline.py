@@ -18,7 +18,9 @@ import pytest
 from agent.base.errors import ArchiveError, Cancelled, JobError, NoSpace, ProviderBug, SourceChanged
 from agent.base.job import COMMITTED, STOPPED
 from agent.base.roots import Root
+from agent.formats.base import Unlock
 from agent.formats.survey import ArchiveLimits
+from agent.formats.zip.format import Zip
 from agent.formats.zip.writer import ArchiveOptions
 from agent.restore import RestoreOptions, missing
 from agent.restore.choice import Choice
@@ -96,7 +98,7 @@ class Work:
         self.left_out.append((name, reason))
 
     def backup_order(self, destination: Destination | None = None, **changes: Any) -> BackupOrder:
-        settings: dict[str, Any] = {"strict": False, "checksum": False, "options": ArchiveOptions("fast")}
+        settings: dict[str, Any] = {"strict": False, "checksum": False, "format": Zip(ArchiveOptions("fast"))}
         return BackupOrder(
             parts=(Part(Root("", self.data)),),
             own_storage=self.root / "storage",
@@ -115,6 +117,8 @@ class Work:
             self.guarded(destination),
             TAG,
             self.whole,
+            Zip(ArchiveOptions()),
+            Unlock(),
         )
 
     @property
@@ -326,19 +330,7 @@ def test_the_agent_s_own_storage_is_not_archived(work: Work) -> None:
     storage = MemoryStorage()
     (work.data / "own").mkdir()
     (work.data / "own" / "archive.zip").write_bytes(b"x")
-    order = work.backup_order(destination(storage))
-    backup(
-        BackupOrder(
-            order.parts,
-            work.data / "own",
-            order.staged,
-            order.destination,
-            order.options,
-            strict=False,
-            checksum=False,
-        ),
-        work.context,
-    )
+    backup(replace(work.backup_order(destination(storage)), own_storage=work.data / "own"), work.context)
     assert names_in(storage.objects[NAME]) == ALL_NAMES
 
 

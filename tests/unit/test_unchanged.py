@@ -11,6 +11,7 @@ import pytest
 from agent.base.patterns import excluding
 from agent.base.refusals import Refused
 from agent.base.roots import Root
+from agent.formats.zip.format import Zip
 from agent.formats.zip.writer import ArchiveOptions
 from agent.jobs.last_archives import MOST_PLACES, KeptArchives, skip_key
 from agent.jobs.requests import read_parameters
@@ -39,7 +40,7 @@ def order_for(root: Path) -> BackupOrder:
         own_storage=root / "storage",
         staged=root / "staged",
         destination=Destination(GuardedStorage(Local({}, limits), RetryLimits(), CancelToken()), False, NAME),
-        options=ArchiveOptions("fast"),
+        format=Zip(ArchiveOptions("fast")),
         strict=False,
         checksum=False,
         skip_unchanged=True,
@@ -113,7 +114,7 @@ def test_any_change_leads_to_an_archive(saved: BackupOrder, change: str) -> None
 
 
 def test_other_settings_lead_to_an_archive(saved: BackupOrder) -> None:
-    assert not run(replace(saved, options=ArchiveOptions("small"))).skipped
+    assert not run(replace(saved, format=Zip(ArchiveOptions("small")))).skipped
     assert not run(replace(saved, parts=(Part(saved.parts[0].root, excluding(["file"])),))).skipped
     assert not run(replace(saved, skip_unchanged=False)).skipped
 
