@@ -78,6 +78,8 @@ class Item(NamedTuple):
     """An earlier entry that had the same inode. The content is here all the same."""
     location: Any
     """Where the content is: for the format alone."""
+    on_the_way: bool = False
+    """A directory that leads to what is restored, and counts only where the restore makes it."""
 
 
 class SavedTree(Protocol):
@@ -94,7 +96,9 @@ class SavedTree(Protocol):
         """
 
     def items(self) -> Iterator[Item]:
-        """Yield every entry but the root's own, in the order in which `contents` reads them best.
+        """Yield every entry, in the order in which `contents` reads them best.
+
+        The root's own, with an empty name, comes only from a tree that was chosen for a restore.
 
         May be called again; the memory that it takes does not grow with the archive.
         """

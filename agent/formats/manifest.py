@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from stat import S_IMODE
 from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -14,18 +15,23 @@ from agent.base.job import format_time
 from agent.base.label import Label
 from agent.base.roots import Root
 from agent.base.text import printable
-from agent.formats.walk_report import Report
+from agent.formats.walk_report import Report, Top
 
 FORMAT = 1
 """Of archives. It goes up when an older agent would restore one wrongly, or not see that it must not."""
 MAX_BYTES = 256 << 10
 """Of the JSON; what is larger is no manifest of ours."""
-_SOURCES_BYTES, _LISTED_BYTES = 64 << 10, 128 << 10
+_SOURCES_BYTES, _LISTED_BYTES, _TOP_BYTES = 64 << 10, 128 << 10, 48 << 10
 
 _Count = Annotated[int, Field(ge=0)]
 
 
-_KEYS = {"correlation_id": "correlationId", "retention_date": "retentionDate", "skipped": "leftOut"}
+_KEYS = {
+    "correlation_id": "correlationId",
+    "retention_date": "retentionDate",
+    "skipped": "leftOut",
+    "mtime_ns": "mtimeNs",
+}
 """Keys on the disk, where a field has another name: whatever happens to the field, its key stays."""
 
 
@@ -68,6 +74,22 @@ class Skipped(_Part):
     reason: str
 
 
+class SavedDirectory(_Part):
+    """The saved directory itself, which has no entry in the archive."""
+
+    mode: Annotated[int, Field(ge=0, le=0o7777)]
+    uid: Annotated[int, Field(ge=0, lt=0xFFFF_FFFF)]
+    gid: Annotated[int, Field(ge=0, lt=0xFFFF_FFFF)]
+    mtime_ns: Annotated[int, Field(ge=-(1 << 62), le=1 << 62)]
+    xattrs: list[Annotated[str, Field(pattern="^([0-9a-f]{2})*$")]] = []
+    """Extended attributes: name, NUL and value of each, in hexadecimal digits."""
+
+    def attributes(self) -> dict[str, bytes]:
+        """Return the extended attributes by their names."""
+        parts = (bytes.fromhex(text).partition(b"\0") for text in self.xattrs)
+        return {os.fsdecode(name): value for name, _, value in parts if name}
+
+
 class Manifest(_Part):
     """See `docs/architecture.md`, "The archive"."""
 
@@ -88,6 +110,8 @@ class Manifest(_Part):
     reasons: dict[str, _Count] = {}
     unexportable: list[Skipped] = []
     """The first of what was skipped."""
+    root: SavedDirectory | None = None
+    """None when a command collected what was saved, and for data sets, whose directories have entries."""
 
     def value(self) -> dict[str, Any]:
         """As it stands in the archive; what is empty is absent."""
@@ -145,8 +169,27 @@ class Origin:
             unexportable=_first(
                 (Skipped(name=name, reason=reason) for name, reason in report.unexportable), _LISTED_BYTES
             ),
+            root=_saved(report.top) if report.top and self.sources else None,
             **self.label.facts(),
         )
+
+
+def _saved(top: Top) -> SavedDirectory:
+    """An attribute without room is dropped: a directory has most often none or an access control list."""
+    room_bytes, xattrs = _TOP_BYTES, []
+    for name, value in top.xattrs.items():
+        text = (os.fsencode(name) + b"\0" + value).hex()
+        room_bytes -= len(text) + 3
+        if room_bytes >= 0:
+            xattrs.append(text)
+    stat = top.stat
+    return SavedDirectory(
+        mode=S_IMODE(stat.st_mode),
+        uid=stat.st_uid,
+        gid=stat.st_gid,
+        mtime_ns=stat.st_mtime_ns,
+        xattrs=xattrs,
+    )
 
 
 def _source(root: Root) -> Source:

@@ -55,6 +55,8 @@ def take_survey(items: Iterable[Item], limits: ArchiveLimits) -> Survey:
     links: set[bytes] = set()
     parent = ""
     for entry in items:
+        if not entry.name or entry.on_the_way:
+            continue
         _count(survey, entry)
         _check(survey, limits)
         if links and entry.name.rpartition("/")[0] != parent:

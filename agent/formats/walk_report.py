@@ -1,7 +1,8 @@
 """The report of a backup: how much was saved, and what was not."""
 
 import errno
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from agent.base.errors import SourceChanged
@@ -22,6 +23,14 @@ _REASONS = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Top:
+    """What a saved directory itself is like."""
+
+    stat: os.stat_result
+    xattrs: Mapping[str, bytes]
+
+
 @dataclass(slots=True)
 class Report:
     """What a backup found. Its size does not depend on how much that is."""
@@ -40,6 +49,8 @@ class Report:
     left_out: int = 0
     """What is not in the archive as it was on the disk, including files that changed while being read."""
     reasons: dict[str, int] = field(default_factory=dict)
+    top: Top | None = None
+    """The saved directory itself, where no name in the archive is its."""
     unexportable: list[tuple[str, str]] = field(default_factory=list)
     """The first names of what was left out, printable and of bounded length, each with the reason."""
 

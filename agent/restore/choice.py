@@ -66,11 +66,7 @@ class Choice:
         held = self.roots_in(tree)
         if len(held) > 1:
             take_survey(tree.items(), limits)
-        return {
-            number: tree if root == Root("", root.directory) else RootTree(tree, root)
-            for number, root in enumerate(self.roots)
-            if root in held
-        }
+        return {number: RootTree(tree, root) for number, root in enumerate(self.roots) if root in held}
 
     def _belongs(self, item: Item) -> bool:
         on_the_way = f"{item.name}/"
@@ -106,15 +102,37 @@ class RootTree:
         return self._tree.manifest()
 
     def items(self) -> Iterator[Item]:
-        """As of the whole archive. Raises ArchiveError, too, for a file where the root's directory is."""
+        """As of the whole archive, with the root's own entry, whose name is empty, and those on the way.
+
+        Raises ArchiveError, too, for a file where the root's directory is.
+        """
+        if not self._root.prefix:
+            yield from self._top()
+        if self._root == Root("", self._root.directory):
+            yield from self._tree.items()
+        else:
+            yield from self._chosen()
+
+    def _top(self) -> Iterator[Item]:
+        manifest = self._tree.manifest()
+        if manifest and (top := manifest.root):
+            facts = (top.mode, top.mtime_ns, top.uid, top.gid, 0, 0, top.attributes())
+            yield Item("", Kind.DIR, *facts, None, None, on_the_way=self._root.names is not None)
+
+    def _chosen(self) -> Iterator[Item]:
         for item in self._tree.items():
             name = self._root.relative(item.name)
+            if name is None:
+                continue
             if name and self._root.holds(name):
                 if is_private(name, directory=item.kind is Kind.DIR):
                     raise bad_entry(item.name, "begins like the agent's own directories")
                 yield item._replace(name=name, hard_link_to=self._first(item))
-            elif name == "" and item.kind is not Kind.DIR:
-                raise bad_entry(item.name, "is a file, and the device has a directory there")
+            elif item.kind is not Kind.DIR:
+                if not name:
+                    raise bad_entry(item.name, "is a file, and the device has a directory there")
+            elif not name or self._root.leads_to(name):
+                yield item._replace(name=name, on_the_way=self._root.names is not None)
 
     def read(self, item: Item, write: Callable[[bytes], object]) -> None:
         self._tree.read(item, write)

@@ -47,7 +47,7 @@ class Comparison:
         Raises OSError, IoError when a mount point is in the way, AccessForbidden when the agent's own
         storage is, and ArchiveError for what would replace a directory that another restore left.
         """
-        self._shared = [("", None)]
+        self._shared = [("", self._workspace.root_meta())]
         while self._shared:
             path, new_meta = self._shared.pop()
             yield self._keep(path, new_meta)
@@ -67,7 +67,7 @@ class Comparison:
                 f"'{readable(path)}' in the target is on another file system: restore into it by itself"
             )
         old = meta_of(status)._replace(xattrs=xattrs_of(target_fd))
-        if new_meta:
+        if new_meta and path:
             new_meta = new_meta._replace(xattrs=xattrs_of(self._workspace.new_directory(path)))
         if new_meta and not self._special_bits:
             # Without leave to set special bits there is none to clear them either: a shared directory

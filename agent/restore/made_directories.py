@@ -17,15 +17,16 @@ def missing(path: Path) -> list[Path]:
 
 
 def make_target(path: Path) -> list[Path]:
-    """Make the resolved directory `path` and its missing parents (mode 0755); return those that were made.
+    """Make the resolved directory `path` and its missing parents; return those that were made.
 
+    The parents have mode 0755; `path` is private until a restore is complete, which gives it its own.
     Never follows a link that appeared since. Raises IoError or NoSpace; nothing is left then.
     """
     made: list[Path] = []
     with disk_errors(f"cannot make the directory '{readable(str(path))}'"):
         try:
             for destination in missing(path):
-                _make(destination)
+                _make(destination, 0o700 if destination == path else 0o755)
                 made.append(destination)
         except OSError:
             remove_made(made)
@@ -33,10 +34,10 @@ def make_target(path: Path) -> list[Path]:
     return made
 
 
-def _make(path: Path) -> None:
+def _make(path: Path, mode: int) -> None:
     parent_fd = open_resolved(path.parent)
     try:
-        os.mkdir(path.name, 0o755, dir_fd=parent_fd)
+        os.mkdir(path.name, mode, dir_fd=parent_fd)
         os.fsync(parent_fd)
     finally:
         os.close(parent_fd)

@@ -7,8 +7,8 @@ from typing import IO
 from agent.restore.metadata import Meta
 from agent.restore.plan import lines_backwards
 
-Pending = tuple[str, Meta | None]
-"""Path, and metadata (None: the archive has no entry for it)."""
+Pending = tuple[str, Meta | None, bool]
+"""Path, metadata (None: the archive has no entry for it), and whether it only leads to what is restored."""
 
 
 class PendingDirectories:
@@ -22,9 +22,9 @@ class PendingDirectories:
         """`path` had to be made for an entry below it; an entry of its own may follow."""
         self._write(path, None)
 
-    def remember(self, path: str, meta: Meta) -> None:
+    def remember(self, path: str, meta: Meta, *, on_the_way: bool) -> None:
         """What the archive's own entry for `path` says."""
-        self._write(path, meta)
+        self._write(path, meta, on_the_way)
 
     def finish(self) -> Iterator[Pending]:
         """First those that were implied, so that their own entry, if it came later, has the last word;
@@ -34,10 +34,11 @@ class PendingDirectories:
         yield from (pending for pending in map(_read, self._file) if pending[1] is None)
         yield from (pending for pending in map(_read, lines_backwards(self._file)) if pending[1] is not None)
 
-    def _write(self, path: str, meta: Meta | None) -> None:
-        self._file.write(json.dumps((path, meta and meta.to_value())).encode("ascii") + b"\n")
+    def _write(self, path: str, meta: Meta | None, on_the_way: bool = False) -> None:
+        record = path, meta and meta.to_value(), on_the_way
+        self._file.write(json.dumps(record).encode("ascii") + b"\n")
 
 
 def _read(line: bytes) -> Pending:
-    path, meta = json.loads(line)
-    return path, meta and Meta.from_value(meta)
+    path, meta, on_the_way = json.loads(line)
+    return path, meta and Meta.from_value(meta), on_the_way

@@ -38,6 +38,8 @@ class RestoreOptions:
     """Free space that has to be left on the target's file system."""
     owner: bool = True
     """Give files their archived owner and group, where this process may (CAP_CHOWN)."""
+    made: bool = False
+    """Whether the target was made for this restore: what the archive does not say of it is as usual."""
     special_bits: bool = False
     """Bring back set-uid, set-gid, sticky and file capabilities; otherwise they are dropped."""
     own_storage: Path | None = None
@@ -100,6 +102,7 @@ class Restore:
             self._workspace,
             owner=self._options.owner,
             special_bits=self._options.special_bits,
+            made=self._options.made,
             mounts=mounts_below(self._target),
             max_implied=self._options.limits.max_files - survey.entries,
             token=self._token,

@@ -47,13 +47,13 @@ class Amount:
         return {name: value for name, value in asdict(self).items() if value != ""}
 
 
-def restore_work(into: Into, context: Context, number: int = 0) -> Restore:
-    """The restore into one of the roots, not begun yet."""
+def restore_work(into: Into, context: Context, number: int = 0, *, made: bool = False) -> Restore:
+    """The restore into one of the roots, not begun yet; `made` when its directory was made for it."""
     root = into.roots[number]
     return Restore(
         root.directory,
         work_id(context.job_id, number),
-        replace(into.options, names=root.names),
+        replace(into.options, names=root.names, made=made),
         context.token,
         context.progress,
         expected=context.expect,

@@ -92,9 +92,10 @@ def discard(into: Into, context: Context) -> None:
 def _begun(into: Into, context: Context, parts: Parts) -> Together:
     # Until this is taken back, every start of the agent looks into these targets.
     context.checkpoint[WORKING] = left_text({number: into.roots[number].directory for number in parts})
-    for number in parts:
-        make_target(into.roots[number].directory)
-    return Together([restore_work(into, context, number) for number in parts])
+    made = {path for number in parts for path in make_target(into.roots[number].directory)}
+    return Together(
+        [restore_work(into, context, number, made=into.roots[number].directory in made) for number in parts]
+    )
 
 
 def _left(into: Into, context: Context) -> Together:

@@ -10,7 +10,7 @@ from threading import Lock
 
 from agent.formats.base import Item, Kind, SavedTree
 from agent.formats.names import bad_entry
-from agent.restore.directories import Tree, mark, open_directory
+from agent.restore.directories import Tree, is_directory, mark, open_directory
 from agent.restore.disk import NO_HARD_LINK, by_descriptor
 from agent.restore.files import FileMaker, Wanted, check_misplaced
 from agent.restore.metadata import Meta, allowed_xattrs, may_chown, set_link_meta, set_meta, xattrs_of
@@ -19,6 +19,9 @@ from agent.restore.pending import PendingDirectories
 from agent.restore.workspace import NEW, Workspace
 from agent.transfer.cancel import CancelToken
 from agent.transfer.streams import Progress
+
+_USUAL = Meta(0o755, -1, -1, None)
+"""What a target is like that was made, and of which the archive says nothing."""
 
 
 class Unpacker:
@@ -34,13 +37,16 @@ class Unpacker:
         *,
         owner: bool,
         special_bits: bool,
+        made: bool,
         mounts: Sequence[str],
         max_implied: int,
         token: CancelToken,
         progress: Progress,
     ) -> None:
-        """`max_implied`: directories without an entry of their own, as `_imply` counts them."""
-        self._max_implied = max_implied
+        """`made`: the target was not there before. `max_implied`: directories without an entry of their own,
+        as `_imply` counts them."""
+        self._max_implied, self._made = max_implied, made
+        self._workspace = workspace
         self._target, self._work_fd = workspace.target, workspace.work_fd
         self._special_bits, self._mounts, self._token, self._progress = special_bits, mounts, token, progress
         self._may_chown = may_chown()
@@ -69,11 +75,24 @@ class Unpacker:
                 self.current = item.name
                 self._unpack(tree, item, new)
             self._files.drain()
-            for path, meta in self._directories.finish():
-                self._token.check()
-                self.current = path
-                fd = new.directory(path)
-                set_meta(fd, meta or self._filled(path, stat.S_IFDIR, Meta(None, -1, -1, None, {})))
+            self._finish(new)
+
+    def _finish(self, new: Tree) -> None:
+        if self._made:
+            self._workspace.keep_root_meta(_USUAL)
+        for path, meta, on_the_way in self._directories.finish():
+            self._token.check()
+            self.current = path
+            if not path:
+                if meta and (self._made or not on_the_way):
+                    self._workspace.keep_root_meta(meta)
+            elif not on_the_way or self._is_made(path, new):
+                implied = Meta(None, -1, -1, None, {})
+                set_meta(new.directory(path), meta or self._filled(path, stat.S_IFDIR, implied))
+
+    def _is_made(self, path: str, new: Tree) -> bool:
+        """Whether a directory on the way had to be made, for what is restored below it."""
+        return is_directory(new.stat(path)) and not is_directory(self._target.stat(path))
 
     def _unpack(self, tree: SavedTree, item: Item, new: Tree) -> None:
         if self._mounts:
@@ -90,8 +109,10 @@ class Unpacker:
             raise
 
     def _directory(self, item: Item, new: Tree) -> None:
-        new.directory(item.name, partial(self._made_for, item.name))
-        self._directories.remember(item.name, self._meta(item, stat.S_IFDIR))
+        if not item.on_the_way:
+            new.directory(item.name, partial(self._made_for, item.name))
+        meta = self._meta(item, stat.S_IFDIR)
+        self._directories.remember(item.name, meta, on_the_way=item.on_the_way)
 
     def _made_for(self, name: str, path: str) -> None:
         if path != name:

@@ -3,6 +3,7 @@
     new/   what was unpacked        undo/   the old files, one per number of the plan
     plan   a commit is under way: the target has to go back    done   the commit is complete
     trial  the plan of a commit that is complete, and may be taken back
+    root   what the target itself will be like; not there where it stays as it is
 
 It is inside the target because a neighbour would often be unwritable or on another file system, where
 nothing could be renamed. What it holds decides what a crash left behind:
@@ -14,6 +15,7 @@ nothing could be renamed. What it holds decides what a crash left behind:
     otherwise   the target is old, untouched or completely rolled back
 """
 
+import json
 import os
 from contextlib import suppress
 from pathlib import Path
@@ -24,9 +26,9 @@ from agent.base.text import readable
 from agent.formats.names import PRIVATE_PREFIX
 from agent.restore import disk
 from agent.restore.directories import Destination, Tree, open_directory, open_resolved
-from agent.restore.metadata import set_mtime
+from agent.restore.metadata import Meta, set_mtime
 
-NEW, UNDO, PLAN, TRIAL, DONE = "new", "undo", "plan", "trial", "done"
+NEW, UNDO, PLAN, TRIAL, DONE, ROOT = "new", "undo", "plan", "trial", "done", "root"
 
 
 class Workspace:
@@ -78,6 +80,21 @@ class Workspace:
 
     def undo_place(self, number: int) -> Destination:
         return self._undo.parent(f"{UNDO}/{number:010}")
+
+    def keep_root_meta(self, meta: Meta) -> None:
+        """Keep what the target itself will be like, until the commit."""
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+        with open(os.open(ROOT, flags, 0o600, dir_fd=self.work_fd), "w", encoding="ascii") as file:
+            json.dump(meta.to_value(), file)
+
+    def root_meta(self) -> Meta | None:
+        """Return what was kept; None when the target stays as it is."""
+        try:
+            fd = os.open(ROOT, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self.work_fd)
+        except FileNotFoundError:
+            return None
+        with open(fd, encoding="ascii") as file:
+            return Meta.from_value(json.load(file))
 
     def has(self, name: str) -> bool:
         return disk.exists((self.work_fd, name))

@@ -54,6 +54,9 @@ class Looker:
                 *(entry.name, entry.target, stat.st_mode, stat.st_size, stat.st_uid, stat.st_gid),
                 *(stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino),
             )
+        if top := self.report.top:
+            # Its times are those of what is in it, excluded files too.
+            self._add(top.stat.st_mode, top.stat.st_uid, top.stat.st_gid, sorted(top.xattrs.items()))
         return Look(self._hash.hexdigest(), settled, self.report)
 
     def _add(self, *facts: object) -> None:

@@ -15,7 +15,7 @@ from agent.base.patterns import Excluded
 from agent.base.roots import Root
 from agent.formats.base import DIR, FILE, LINK, MAX_NAME_BYTES, Entry
 from agent.formats.names import PRIVATE_PREFIX
-from agent.formats.walk_report import WITHHELD, Report, reason_of
+from agent.formats.walk_report import WITHHELD, Report, Top, reason_of
 from agent.save.attributes import extended_attributes
 
 _OPEN_LEVELS = 32  # directories that are kept open on the way down; deeper ones are reopened on the way up
@@ -99,8 +99,11 @@ class _Walk:
         try:
             status = os.fstat(fd)
             self._descend("", fd, status)
+            xattrs = self._attributes(fd, "", None)
             if self._base:
-                yield Entry(self._root.prefix, DIR, status, fd, b"", self._attributes(fd, "", None))
+                yield Entry(self._root.prefix, DIR, status, fd, b"", xattrs)
+            else:
+                self._report.top = Top(status, xattrs)
             yield from self._scan()
             while self._levels:
                 if self._levels[-1].waiting:

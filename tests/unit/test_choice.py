@@ -33,11 +33,13 @@ def archive(tmp_path: Path, spec: Spec) -> Path:
 
 
 def names(path: Path, root: Root) -> dict[str, str]:
-    """What is restored into the root, with its content."""
+    """What is restored into the root, with its content; not the root itself and what leads to it."""
     with path.open("rb") as file:
         reader = RootTree(ArchiveReader(file), root)
         found = {}
         for entry in reader.items():
+            if not entry.name or entry.on_the_way:
+                continue
             parts: list[bytes] = []
             reader.read(entry, parts.append)
             found[entry.name] = b"".join(parts).decode()

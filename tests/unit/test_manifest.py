@@ -23,7 +23,7 @@ from agent.base.errors import ManifestBroken, NewerFormat
 from agent.base.label import Label
 from agent.base.roots import Root
 from agent.formats.manifest import FORMAT, MAX_BYTES, Manifest, Origin
-from agent.formats.walk_report import Report
+from agent.formats.walk_report import Report, Top
 from agent.formats.zip.manifest_block import manifest_block, read_manifest
 from agent.formats.zip.reader import ArchiveReader
 from agent.formats.zip.records import end_of_archive
@@ -70,6 +70,8 @@ def tree(tmp_path: Path) -> Path:
     (root / "sub/file").write_bytes(b"content")
     (root / "link").symlink_to("sub")
     os.mkfifo(root / "pipe")
+    root.chmod(0o750)
+    os.setxattr(root, "user.note", b"\xff")
     return root
 
 
@@ -90,7 +92,24 @@ def test_it_says_who_when_what_and_what_is_missing(tree: Path) -> None:
         "leftOut": 1,
         "reasons": {"FIFO": 1},
         "unexportable": [{"name": "pipe", "reason": "FIFO"}],
+        "root": {
+            "mode": 0o750,
+            "uid": os.geteuid(),
+            "gid": os.getegid(),
+            "mtimeNs": tree.stat().st_mtime_ns,
+            "xattrs": [b"user.note\0\xff".hex()],
+        },
     }
+
+
+def test_of_the_attributes_of_the_root_as_many_are_kept_as_have_room(tree: Path) -> None:
+    """The manifest keeps its limit; most directories have none, or one access control list."""
+    report = Report(top=Top(tree.stat(), {f"user.{number}": bytes(10_000) for number in range(9)}))
+    report.unexportable = [("n" * 200, "vanished")] * 1000
+    manifest = ORIGIN.manifest(report)
+    assert manifest.root
+    assert list(manifest.root.attributes()) == ["user.0", "user.1"]
+    assert len(manifest.to_json()) < MAX_BYTES
 
 
 def test_an_archive_without_one_has_none(tree: Path, tmp_path: Path) -> None:
@@ -202,7 +221,8 @@ GOOD = ORIGIN.manifest(Report()).value()
 BAD: list[Any] = [
     [], "x", 1, None, {}, GOOD | {"format": "1"}, GOOD | {"format": None}, GOOD | {"device": 1},
     GOOD | {"counts": {"files": -1}}, GOOD | {"leftOut": 1.5}, GOOD | {"sources": "x"},
-    GOOD | {"unexportable": [1]}, {key: GOOD[key] for key in GOOD if key != "device"},
+    GOOD | {"unexportable": [1]}, GOOD | {"root": {"mode": 0}},
+    {key: GOOD[key] for key in GOOD if key != "device"},
 ]  # fmt: skip
 
 
@@ -258,13 +278,14 @@ def test_other_tools_take_the_archive_of_an_empty_directory(
     """With nothing but a manifest before the end record, they saw no archive at all."""
     require(shutil.which(command[0]) is not None, command[0])
     (tmp_path / "data").mkdir()
+    manifest = ORIGIN.manifest(Report(top=Top((tmp_path / "data").stat(), {})))
     data = made(tmp_path / "data", options=ArchiveOptions(dialect=dialect))
     (tmp_path / "a.zip").write_bytes(data)
     done = subprocess.run(
         [part.format(tmp_path / "a.zip") for part in command], capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stderr) == (0, "")
-    assert (things_archived(data), read(data)) == ({}, ORIGIN.manifest(Report()))
+    assert (things_archived(data), read(data)) == ({}, manifest)
 
 
 def test_the_archive_of_an_empty_directory_by_an_earlier_agent_is_read() -> None:
