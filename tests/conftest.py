@@ -16,6 +16,8 @@ del sys.modules["rich"]
 
 import pytest  # noqa: E402
 
+pytest.register_assert_rewrite("providers.testing")
+
 from tests.support.backend import Backend  # noqa: E402
 from tests.support.mosquitto import Mosquitto, mosquitto  # noqa: E402
 

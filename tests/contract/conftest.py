@@ -1,4 +1,4 @@
-"""The suite's fixtures: `place` is a fresh place of each provider and server in turn."""
+"""The suite's fixtures: `under_test` is each provider, on each server, in turn."""
 
 from collections.abc import Callable, Iterator
 
@@ -6,7 +6,8 @@ import pytest
 
 import providers
 from providers.api import Capability
-from tests.contract.places import Place, all_places
+from providers.testing.under_test import ProviderUnderTest
+from tests.contract.places import all_places
 
 PLACES = all_places()
 
@@ -43,12 +44,12 @@ def _applies(item: pytest.Item) -> bool:
 @pytest.fixture(scope="session", params=sorted(PLACES))
 def fresh_place(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Callable[[], Place]]:
+) -> Iterator[Callable[[], ProviderUnderTest]]:
     name: str = request.param
     with PLACES[name](tmp_path_factory.mktemp(name)) as fresh:
         yield fresh
 
 
 @pytest.fixture
-def place(fresh_place: Callable[[], Place]) -> Place:
+def under_test(fresh_place: Callable[[], ProviderUnderTest]) -> ProviderUnderTest:
     return fresh_place()

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from providers.api import Limits, Target
 from providers.local import Local
+from providers.testing.streams import BytesSource, content
 from tests.support.require import require
-from tests.support.streams import BytesSource, content
 
 DATA = content(3_000_000)
 

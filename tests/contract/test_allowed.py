@@ -15,8 +15,8 @@ from providers.aws import S3
 from providers.azure import AzureBlob
 from providers.errors import NotAllowed, StorageError
 from providers.https import Https
+from providers.testing.streams import BytesSource, MemorySink
 from tests.support.http_server import HttpServer, Received, Say
-from tests.support.streams import BytesSource, MemorySink
 
 Open = Callable[[str, Limits], Storage]
 

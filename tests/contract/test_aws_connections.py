@@ -12,8 +12,8 @@ from providers.api import Limits
 from providers.aws import S3
 from providers.errors import AccessDenied, IoError, StorageError, Unreachable
 from providers.pool import open_pool
+from providers.testing.streams import BytesSource
 from tests.support.http_server import HttpServer, Received, Say
-from tests.support.streams import BytesSource
 
 AUTHORITY = trustme.CA()
 SMALL = b"small archive"

@@ -24,10 +24,10 @@ from providers.errors import (
     Unreachable,
 )
 from providers.part_reader import PartPlan
+from providers.testing.streams import BytesSource, MemorySink, StreamedSource, content
 from tests.contract.place_aws import S3Place, serve_moto
 from tests.support.http_server import HttpServer, Received, Say
 from tests.support.stores import aws_client, moto_user
-from tests.support.streams import BytesSource, MemorySink, StreamedSource, content
 
 NAME = "backup.zip"
 PART = 5 << 20

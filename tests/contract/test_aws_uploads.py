@@ -16,9 +16,9 @@ from providers.aws import S3
 from providers.aws.storage import Bucket
 from providers.errors import Corrupted, StorageError, TooLarge, Unreachable
 from providers.part_reader import PartPlan
+from providers.testing.faultproxy import FaultProxy
+from providers.testing.streams import BytesSource, HookedSource, StreamedSource, content
 from tests.contract.place_aws import PLACES, S3Place
-from tests.support.faultproxy import FaultProxy
-from tests.support.streams import BytesSource, HookedSource, StreamedSource, content
 
 NAME = "backup-2026-11-21-22.28.08.388-0a1b2c3d.zip"
 PART = 5 << 20

@@ -14,9 +14,9 @@ from providers.azure import AzureBlob
 from providers.azure.errors import Sas, errors
 from providers.azure.storage import Container
 from providers.errors import AccessDenied, NotFound, Rejected, StorageError, Unreachable
+from providers.testing.streams import BytesSource, MemorySink, content
 from tests.contract.place_azure import AzurePlace, serve
 from tests.support.http_server import HttpServer, Say
-from tests.support.streams import BytesSource, MemorySink, content
 
 NAME = "backup.zip"
 DATA = content(70_000)

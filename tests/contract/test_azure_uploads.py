@@ -16,9 +16,9 @@ from providers.azure import AzureBlob
 from providers.azure.storage import Container
 from providers.errors import StorageError, TooLarge, Unreachable
 from providers.part_reader import PartPlan
+from providers.testing.faultproxy import FaultProxy
+from providers.testing.streams import BytesSource, StreamedSource, content
 from tests.contract.place_azure import AzurePlace, serve
-from tests.support.faultproxy import FaultProxy
-from tests.support.streams import BytesSource, StreamedSource, content
 
 NAME = "backup-2026-11-21-22.28.08.388-0a1b2c3d.zip"
 BLOCK = 1 << 20

@@ -25,9 +25,9 @@ from providers.errors import (
 )
 from providers.http_exchange import network_errors
 from providers.https import Https
+from providers.testing.streams import BytesSource, GeneratedSource, MemorySink, content
 from tests.support.http_server import HttpServer, Say
 from tests.support.nginx import Nginx, nginx
-from tests.support.streams import BytesSource, GeneratedSource, MemorySink, content
 
 DATA = content(300_000)
 AUTHORITY = trustme.CA()

@@ -9,8 +9,8 @@ import pytest
 from providers.api import Limits
 from providers.errors import Corrupted, NotFound, Rejected, Unreachable
 from providers.https import Https
+from providers.testing.streams import MemorySink, content
 from tests.support.http_server import HttpServer, Received, Say
-from tests.support.streams import MemorySink, content
 
 DATA = content(300_000)
 ETAG = {"ETag": '"v1"'}

@@ -19,8 +19,8 @@ from providers.errors import (
     Unreachable,
 )
 from providers.https import Https
+from providers.testing.streams import BytesSource, GeneratedSource, StreamedSource, content
 from tests.support.http_server import HttpServer, Received, Say
-from tests.support.streams import BytesSource, GeneratedSource, StreamedSource, content
 
 DATA = content(300_000)
 SHORT = Limits(connect_timeout_s=2, read_timeout_s=0.3)

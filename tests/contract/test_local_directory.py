@@ -18,12 +18,12 @@ from providers.errors import (
     TargetAbsent,
 )
 from providers.local import Local
-from tests.contract.local_targets import DATA, local, put, small_disk
-from tests.support.streams import (
+from providers.testing.streams import (
     BytesSource,
     FailingSource,
     MemorySink,
 )
+from tests.contract.local_targets import DATA, local, put, small_disk
 
 
 @contextmanager

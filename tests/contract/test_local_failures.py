@@ -23,12 +23,12 @@ from providers.errors import (
     TargetAbsent,
     TooLarge,
 )
-from tests.contract.local_targets import DATA, local, put, small_disk
-from tests.support.streams import (
+from providers.testing.streams import (
     BytesSource,
     HookedSource,
     StreamedSource,
 )
+from tests.contract.local_targets import DATA, local, put, small_disk
 
 # -- a disk that fills up or fails --------------------------------------------------------------------
 
@@ -108,7 +108,7 @@ import sys, time
 from pathlib import Path
 from providers.api import Limits, Target
 from providers.local import Local
-from tests.support.streams import HookedSource
+from providers.testing.streams import HookedSource
 
 def tell(offset):
     if offset:

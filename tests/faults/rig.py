@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from providers.testing.faultproxy import FaultProxy
 from tests.support.agent_process import AgentProcess
 from tests.support.backend import Backend
-from tests.support.faultproxy import FaultProxy
 from tests.support.mosquitto import Mosquitto, mosquitto
 
 LOCAL = {"storage.provider": "local", "local.name": "archive.zip"}

@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
+from providers.testing.faultproxy import Direction, FaultProxy
 from tests.contract import place_aws, place_azure
 from tests.faults.stage import Stage
 from tests.faults.stories import Teller, check_goes_on, hand_over_to
 from tests.faults.tally import tally
-from tests.support.faultproxy import Direction, FaultProxy
 from tests.support.incubator import Hatched
 
 SHORT_POINTS, LONG_POINTS = 3, 60

@@ -8,9 +8,9 @@ from pathlib import Path
 from paho.mqtt.client import Client
 from paho.mqtt.enums import CallbackAPIVersion
 
+from providers.testing.faultproxy import FaultProxy
 from tests.contract import place_aws
 from tests.faults.rig import rig
-from tests.support.faultproxy import FaultProxy
 from tests.support.mosquitto import Mosquitto
 from tests.support.require import possible, require
 from tests.support.waiting import wait_until

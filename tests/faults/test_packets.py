@@ -10,10 +10,10 @@ from collections.abc import Iterator
 
 import pytest
 
+from providers.testing.faultproxy import Direction, FaultProxy
 from tests.faults.stage import Stage
 from tests.faults.stories import STORIES, Teller
 from tests.faults.tally import tally
-from tests.support.faultproxy import Direction, FaultProxy
 from tests.support.incubator import Hatched
 
 SHORT_POINTS = 4

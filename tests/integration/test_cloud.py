@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
+from providers.testing.faultproxy import FaultProxy
 from tests.contract import place_aws, place_azure
 from tests.contract.local_targets import small_disk
 from tests.support.agent_process import AgentProcess
 from tests.support.backend import LAST_UPLOAD, Backend
-from tests.support.faultproxy import FaultProxy
 from tests.support.http_server import HttpServer, Say
 from tests.support.trees import differences
 from tests.support.waiting import wait_until

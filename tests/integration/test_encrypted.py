@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
+from providers.testing.streams import content
 from tests.support.age import age, age_key, private_key
 from tests.support.agent_process import AgentProcess
 from tests.support.backend import LAST_UPLOAD, Backend
 from tests.support.http_server import keeping
-from tests.support.streams import content
 from tests.support.trees import differences
 from tests.support.waiting import wait_until
 

@@ -47,10 +47,10 @@ from typing import Any
 
 import pytest
 
+from providers.testing.faultproxy import FaultProxy
 from tests.support.agent_process import AgentProcess
 from tests.support.archives import Crafted, crafted, deflated
 from tests.support.backend import DEVICE, LAST_UPLOAD, Backend
-from tests.support.faultproxy import FaultProxy
 from tests.support.http_server import HttpServer, Say
 from tests.support.mosquitto import Mosquitto
 from tests.support.require import require

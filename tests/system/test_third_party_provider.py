@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -29,10 +30,14 @@ SAMPLE: Spec = {
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The example, built and installed by pip into a directory of its own; nothing is fetched."""
     directory = tmp_path_factory.mktemp("site-packages")
+    _install(EXAMPLE, directory)
+    return directory
+
+
+def _install(source: Path, directory: Path) -> None:
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "--no-index"]
     options = ["--no-deps", "--no-build-isolation", "--target", str(directory)]
-    subprocess.run([*pip, *options, str(EXAMPLE)], check=True, env=_environment(), timeout=100)
-    return directory
+    subprocess.run([*pip, *options, str(source)], check=True, env=_environment(), timeout=100)
 
 
 def _environment(*paths: Path) -> dict[str, str]:
@@ -89,19 +94,54 @@ def test_its_refusals_are_answers_as_those_of_the_built_in_providers(
     assert (answer["status"], answer["value"]["error"]) == (400, "messages:execution.failed")
 
 
-def test_the_example_holds_the_whole_contract(installed: Path) -> None:
-    """Its own tests, run as its author runs them: the suite over the installed package."""
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", str(EXAMPLE / "tests")]
+@pytest.fixture(scope="module")
+def with_wheel(installed: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The agent's wheel, built from a copy of the sources and installed."""
+    work = tmp_path_factory.mktemp("wheel")
+    copied = shutil.ignore_patterns(".*", "tests", "benchmarks", "__pycache__")
+    shutil.copytree(ROOT, work / "source", ignore=copied)
+    _install(work / "source", work / "site")
+    return work / "site"
+
+
+def test_a_stranger_runs_the_contract_suite_out_of_the_wheel(
+    installed: Path, with_wheel: Path, tmp_path: Path
+) -> None:
+    """In a directory of their own, with no checkout of ours, and with warnings as errors."""
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-W", "error", "--strict-markers"]
     run = subprocess.run(
-        command,
+        [*command, "-c", os.devnull, "--rootdir", str(tmp_path), "--pyargs", "providers.testing"],
         check=False,
-        cwd=ROOT,
-        env=_environment(ROOT, installed),
+        cwd=tmp_path,
+        env=_environment(with_wheel, installed, EXAMPLE / "tests")
+        | {"EDGE_BACKUP_UNDER_TEST": "calendar_under_test:CalendarUnderTest"},
         capture_output=True,
         text=True,
         timeout=110,
     )
     assert run.returncode == 0, run.stdout + run.stderr
+    assert "warning" not in run.stdout
     passed = re.search(r"(\d+) passed", run.stdout)
     assert passed
-    assert int(passed[1]) > 50
+    assert int(passed[1]) > 45
+
+
+def test_without_a_provider_the_suite_says_how_to_name_one(with_wheel: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--pyargs", "providers.testing"]
+    run = subprocess.run(
+        command,
+        check=False,
+        cwd=tmp_path,
+        env=_environment(with_wheel),
+        capture_output=True,
+        text=True,
+        timeout=110,
+    )
+    assert run.returncode == pytest.ExitCode.USAGE_ERROR
+    assert "EDGE_BACKUP_UNDER_TEST=package.module:Name" in run.stdout + run.stderr
+
+
+def test_what_is_particular_to_the_example_has_tests_of_its_own(installed: Path) -> None:
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", str(EXAMPLE / "tests")]
+    run = subprocess.run(command, check=False, cwd=ROOT, env=_environment(installed), timeout=110)
+    assert run.returncode == 0

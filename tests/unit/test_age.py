@@ -19,7 +19,7 @@ from agent.formats.age.header import (
 )
 from agent.formats.age.keys import Passcode, PrivateKey, PublicKey, Recipient
 from agent.formats.age.payload import CHUNK_BYTES, TAG_BYTES, OpenedFile, encrypted
-from tests.support.streams import content
+from providers.testing.streams import content
 
 PASSCODE = Passcode(b"correct horse battery", 10, 10)
 # From the public test vectors.

@@ -10,8 +10,8 @@ import pytest
 from agent.base.errors import JobError, NotEncrypted, WorkFactorTooHigh, WrongKey
 from agent.formats.age.keys import Identity, Passcode, PrivateKey, PublicKey
 from agent.formats.age.payload import OpenedFile, encrypted
+from providers.testing.streams import content
 from tests.support.age import Vector, age, age_key, private_key, vectors
-from tests.support.streams import content
 
 PASSCODE = "correct horse battery"
 CHUNK = 64 << 10

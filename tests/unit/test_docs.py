@@ -163,10 +163,11 @@ def test_every_ability_says_how_it_is_done_and_names_its_tests() -> None:
 
 
 def test_every_test_that_a_document_names_exists() -> None:
-    """Written as `test_file.py::test_name`, wherever in the tests a file of that name is."""
+    """Written as `test_file.py::test_name`, of a file in the tests or in the suite that is shipped."""
     for document in DOCUMENTS:
         for file, name in _TEST.findall(document.read_text("utf-8")):
-            texts = [path.read_text("utf-8") for path in (ROOT / "tests").rglob(file)]
+            found = [*(ROOT / "tests").rglob(file), *(ROOT / "providers" / "testing").rglob(file)]
+            texts = [path.read_text("utf-8") for path in found]
             assert any(f"\ndef {name}(" in text for text in texts), f"{document.name}: {file}::{name}"
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from providers.errors import Corrupted, Unreachable
 from providers.fetch import Body, Download
-from tests.support.streams import MemorySink, content
+from providers.testing.streams import MemorySink, content
 
 
 class MemoryObject:

@@ -30,8 +30,8 @@ from providers.errors import (
     UnknownOutcome,
     Unreachable,
 )
+from providers.testing.streams import BytesSource, FailingSource, MemorySink
 from tests.support.fakes import Fault, MemoryStorage
-from tests.support.streams import BytesSource, FailingSource, MemorySink
 from tests.support.waiting import wait_until
 
 QUICK = RetryLimits(attempts=5, total_s=60, longest_pause_s=0.001)

@@ -16,7 +16,7 @@ from agent.mqtt import link as link_module
 from agent.mqtt.link import Broker, Delivery, Events, Link
 from agent.service import Service
 from agent.settings.load import load
-from tests.support.faultproxy import FaultProxy
+from providers.testing.faultproxy import FaultProxy
 from tests.support.mosquitto import Mosquitto, free_port, mosquitto
 from tests.support.waiting import wait_until
 

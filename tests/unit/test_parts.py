@@ -14,7 +14,7 @@ from providers.api import Stored
 from providers.errors import AccessDenied, Corrupted, Expired, StorageError, Suspended, TooLarge, Unreachable
 from providers.part_reader import PartPlan
 from providers.parts import Part, PartUpload, Uploads, ascii_metadata
-from tests.support.streams import BytesSource, FailingSource, StreamedSource, content
+from providers.testing.streams import BytesSource, FailingSource, StreamedSource, content
 from tests.support.waiting import wait_until
 
 PLAN = PartPlan(first_bytes=10, largest_bytes=20, grow_every=3, most_parts=8)

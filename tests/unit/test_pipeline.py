@@ -35,8 +35,8 @@ from agent.transfer.guarded_storage import GuardedStorage, RetryLimits
 from agent.transfer.put import UploadOrder, upload
 from providers.api import Checkpoint, Sink, Source, Storage, Stored
 from providers.errors import AccessDenied, Corrupted, NotFound, StorageError, Unreachable
+from providers.testing.streams import BytesSource, FailingSource, MemorySink, StreamedSource, content
 from tests.support.fakes import Fault, MemoryStorage
-from tests.support.streams import BytesSource, FailingSource, MemorySink, StreamedSource, content
 from tests.support.trees import Dir, File, Link, Spec, differences, make_tree, snapshot
 from tests.support.waiting import wait_until
 

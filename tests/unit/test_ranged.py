@@ -12,7 +12,7 @@ from agent.formats.zip.reader import ArchiveReader
 from agent.transfer.ranged import BLOCK_BYTES, RangedFile
 from providers.api import Piece
 from providers.errors import Corrupted
-from tests.support.streams import content
+from providers.testing.streams import content
 
 DATA = content(3 * BLOCK_BYTES + 1000)
 

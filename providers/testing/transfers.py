@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 
 from providers.api import Limits, Storage
-from tests.contract.places import Place
-from tests.support.faultproxy import FaultProxy
-from tests.support.streams import MemorySink, content
+from providers.testing.faultproxy import FaultProxy
+from providers.testing.streams import MemorySink, content
+from providers.testing.under_test import ProviderUnderTest
 
 NAME = "backup-2026-11-21-22.28.08.388-0a1b2c3d.zip"
 SMALL = content(70_000)  # one request everywhere
@@ -21,8 +21,10 @@ class Stopped(Exception):
 
 
 @contextmanager
-def opened(place: Place, name: str = NAME, limits: Limits | None = None) -> Iterator[Storage]:
-    storage = place.factory(place.options(name), limits or place.limits)
+def opened(
+    under_test: ProviderUnderTest, name: str = NAME, limits: Limits | None = None
+) -> Iterator[Storage]:
+    storage = under_test.factory(under_test.options(name), limits or under_test.limits)
     try:
         yield storage
     finally:
@@ -30,13 +32,13 @@ def opened(place: Place, name: str = NAME, limits: Limits | None = None) -> Iter
 
 
 @contextmanager
-def through_proxy(place: Place) -> Iterator[tuple[Storage, FaultProxy]]:
+def through_proxy(under_test: ProviderUnderTest) -> Iterator[tuple[Storage, FaultProxy]]:
     """The storage with a fault proxy in its way, and short time-outs."""
-    if not place.networked:
+    if not under_test.networked:
         pytest.skip("this provider opens no connection")
     with FaultProxy() as proxy:
-        limits = replace(place.limits, connect=proxy.connect, connect_timeout_s=2, read_timeout_s=1)
-        with opened(place, limits=limits) as storage:
+        limits = replace(under_test.limits, connect=proxy.connect, connect_timeout_s=2, read_timeout_s=1)
+        with opened(under_test, limits=limits) as storage:
             yield storage, proxy
 
 
@@ -46,7 +48,7 @@ def fetched(storage: Storage, name: str = NAME) -> bytes:
     return bytes(sink.data)
 
 
-def assert_nothing_stored(place: Place, checkpoint: dict[str, str]) -> None:
+def assert_nothing_stored(under_test: ProviderUnderTest, checkpoint: dict[str, str]) -> None:
     """Rule 3: nothing new is visible, and what is hidden is named by the checkpoint."""
-    assert place.names() == []
-    assert place.leftovers() == [] or checkpoint
+    assert under_test.names() == []
+    assert under_test.leftovers() == [] or checkpoint

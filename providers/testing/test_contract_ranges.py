@@ -7,22 +7,24 @@ import pytest
 
 from providers.api import Capability, Storage
 from providers.errors import NotFound, StorageError
-from tests.contract.places import Place
-from tests.contract.transfers import LARGE, NAME, opened
+from providers.testing.transfers import LARGE, NAME, opened
+from providers.testing.under_test import ProviderUnderTest
 
 
 @pytest.fixture
-def storage(place: Place) -> Iterator[Storage]:
-    with opened(place) as opened_storage:
+def storage(under_test: ProviderUnderTest) -> Iterator[Storage]:
+    with opened(under_test) as opened_storage:
         if Capability.READ_RANGE not in opened_storage.capabilities:
             pytest.skip("this provider gives no parts")
         yield opened_storage
 
 
 @pytest.mark.needs("read_range")
-def test_any_part_can_be_read_and_tells_how_long_the_whole_is(place: Place, storage: Storage) -> None:
+def test_any_part_can_be_read_and_tells_how_long_the_whole_is(
+    under_test: ProviderUnderTest, storage: Storage
+) -> None:
     """Also past the end: what is there comes."""
-    place.write(NAME, LARGE)
+    under_test.write(NAME, LARGE)
     whole = len(LARGE)
     pieces = [
         storage.read_range(NAME, offset, size)
@@ -44,7 +46,7 @@ def test_a_part_of_what_is_not_there_is_not_found(storage: Storage) -> None:
 
 
 @pytest.mark.needs("read_range")
-def test_behind_the_end_there_is_nothing(place: Place, storage: Storage) -> None:
-    place.write(NAME, LARGE[:100])
+def test_behind_the_end_there_is_nothing(under_test: ProviderUnderTest, storage: Storage) -> None:
+    under_test.write(NAME, LARGE[:100])
     with suppress(StorageError):
         assert storage.read_range(NAME, 100, 10).data == b""

@@ -8,9 +8,17 @@ from dataclasses import replace
 import pytest
 
 from providers.errors import AccessDenied, Unreachable
-from tests.contract.places import Place
-from tests.contract.transfers import LARGE, NAME, SMALL, Stopped, assert_nothing_stored, opened, through_proxy
-from tests.support.streams import BytesSource, FailingSource, HookedSource, MemorySink, content
+from providers.testing.streams import BytesSource, FailingSource, HookedSource, MemorySink, content
+from providers.testing.transfers import (
+    LARGE,
+    NAME,
+    SMALL,
+    Stopped,
+    assert_nothing_stored,
+    opened,
+    through_proxy,
+)
+from providers.testing.under_test import ProviderUnderTest
 
 # -- rule 8: errors ------------------------------------------------------------------------------------
 
@@ -19,18 +27,18 @@ UNKIND = [Stopped("stop"), OSError(5, "the staging disk"), ValueError("odd"), Ke
 
 
 @pytest.mark.parametrize("error", UNKIND, ids=repr)
-def test_what_the_source_raises_comes_out_unchanged(place: Place, error: Exception) -> None:
-    with opened(place) as storage:
+def test_what_the_source_raises_comes_out_unchanged(under_test: ProviderUnderTest, error: Exception) -> None:
+    with opened(under_test) as storage:
         with pytest.raises(type(error)) as raised:
             storage.put(NAME, FailingSource(SMALL, 30_000, error), {}, {})
         assert raised.value is error
-        assert place.names() == []
+        assert under_test.names() == []
 
 
 @pytest.mark.parametrize("error", UNKIND, ids=repr)
-def test_what_the_sink_raises_comes_out_unchanged(place: Place, error: Exception) -> None:
-    place.write(NAME, SMALL)
-    with opened(place) as storage:
+def test_what_the_sink_raises_comes_out_unchanged(under_test: ProviderUnderTest, error: Exception) -> None:
+    under_test.write(NAME, SMALL)
+    with opened(under_test) as storage:
         with pytest.raises(type(error)) as raised:
             storage.get(NAME, MemorySink(fails_at=0, error=error), {})
         assert raised.value is error
@@ -40,37 +48,37 @@ def test_what_the_sink_raises_comes_out_unchanged(place: Place, error: Exception
 @pytest.mark.parametrize(
     "streamed", [False, pytest.param(True, marks=pytest.mark.needs("streams"))], ids=["staged", "streamed"]
 )
-def test_a_cancel_at_any_byte_leaves_nothing(place: Place, at: int, streamed: bool) -> None:
-    if streamed and place.factory.needs_size:
+def test_a_cancel_at_any_byte_leaves_nothing(under_test: ProviderUnderTest, at: int, streamed: bool) -> None:
+    if streamed and under_test.factory.needs_size:
         pytest.skip("the agent stages archives for this provider")
     checkpoint: dict[str, str] = {}
-    storage = place.factory(place.options(NAME), place.limits)
+    storage = under_test.factory(under_test.options(NAME), under_test.limits)
     with pytest.raises(Stopped):
         storage.put(NAME, FailingSource(LARGE, at, Stopped(), streamed=streamed), {}, checkpoint)
     storage.close()
-    assert_nothing_stored(place, checkpoint)
+    assert_nothing_stored(under_test, checkpoint)
 
 
 @pytest.mark.needs("credentials")
-def test_wrong_credentials_are_access_denied(place: Place) -> None:
-    if (options := place.denied_options(NAME)) is None:
-        pytest.skip("this place has no credentials")
-    place.write(NAME, SMALL)
-    storage = place.factory(options, place.limits)
+def test_wrong_credentials_are_access_denied(under_test: ProviderUnderTest) -> None:
+    if (options := under_test.denied_options(NAME)) is None:
+        pytest.skip("this provider has no credentials")
+    under_test.write(NAME, SMALL)
+    storage = under_test.factory(options, under_test.limits)
     with pytest.raises(AccessDenied):
         storage.put(NAME, BytesSource(LARGE), {}, {})
     with pytest.raises(AccessDenied):
         storage.get(NAME, MemorySink(), {})
     storage.close()
-    assert place.read(NAME) == SMALL
+    assert under_test.read(NAME) == SMALL
 
 
 # -- rule 9: the network -------------------------------------------------------------------------------
 
 
 @pytest.mark.needs("network")
-def test_a_refused_connection_is_reported_at_once_and_not_tried_again(place: Place) -> None:
-    with through_proxy(place) as (storage, proxy):
+def test_a_refused_connection_is_reported_at_once_and_not_tried_again(under_test: ProviderUnderTest) -> None:
+    with through_proxy(under_test) as (storage, proxy):
         proxy.refuse = True
         started = time.monotonic()
         with pytest.raises(Unreachable):
@@ -82,21 +90,24 @@ def test_a_refused_connection_is_reported_at_once_and_not_tried_again(place: Pla
 
 
 @pytest.mark.needs("network")
-def test_a_host_name_that_does_not_exist_is_unreachable(place: Place) -> None:
-    if not place.networked:
+def test_a_host_name_that_does_not_exist_is_unreachable(under_test: ProviderUnderTest) -> None:
+    if not under_test.networked:
         pytest.skip("this provider opens no connection")
 
     def connect(_host: str, _port: int) -> socket.socket:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
-    with opened(place, limits=replace(place.limits, connect=connect)) as storage, pytest.raises(Unreachable):
+    with (
+        opened(under_test, limits=replace(under_test.limits, connect=connect)) as storage,
+        pytest.raises(Unreachable),
+    ):
         storage.put(NAME, BytesSource(SMALL), {}, {})
 
 
 @pytest.mark.needs("network")
-def test_a_black_hole_is_given_up_within_the_time_out(place: Place) -> None:
-    place.write(NAME, SMALL)
-    with through_proxy(place) as (storage, proxy):
+def test_a_black_hole_is_given_up_within_the_time_out(under_test: ProviderUnderTest) -> None:
+    under_test.write(NAME, SMALL)
+    with through_proxy(under_test) as (storage, proxy):
         proxy.black_hole = True
         started = time.monotonic()
         with pytest.raises(Unreachable):
@@ -107,8 +118,8 @@ def test_a_black_hole_is_given_up_within_the_time_out(place: Place) -> None:
 
 
 @pytest.mark.needs("network")
-def test_a_black_hole_in_mid_upload_is_given_up_within_the_time_out(place: Place) -> None:
-    with through_proxy(place) as (storage, proxy):
+def test_a_black_hole_in_mid_upload_is_given_up_within_the_time_out(under_test: ProviderUnderTest) -> None:
+    with through_proxy(under_test) as (storage, proxy):
 
         def swallow(offset: int) -> None:
             proxy.black_hole = proxy.black_hole or offset > 5_000_000
@@ -118,14 +129,14 @@ def test_a_black_hole_in_mid_upload_is_given_up_within_the_time_out(place: Place
             storage.put(NAME, HookedSource(content(30_000_000), swallow), {}, {})
         assert time.monotonic() - started < 8
         proxy.black_hole = False
-    assert place.names() == []
+    assert under_test.names() == []
 
 
 @pytest.mark.needs("network")
-def test_a_far_side_that_drips_is_given_up(place: Place) -> None:
+def test_a_far_side_that_drips_is_given_up(under_test: ProviderUnderTest) -> None:
     """Every byte comes within the time-out, and the archive would take years."""
-    place.write(NAME, LARGE)
-    with through_proxy(place) as (storage, proxy):
+    under_test.write(NAME, LARGE)
+    with through_proxy(under_test) as (storage, proxy):
         proxy.drip.add("down")
         started = time.monotonic()
         with pytest.raises(Unreachable):
@@ -134,8 +145,8 @@ def test_a_far_side_that_drips_is_given_up(place: Place) -> None:
 
 
 @pytest.mark.needs("network")
-def test_a_far_side_that_takes_an_upload_drop_by_drop_is_given_up(place: Place) -> None:
-    with through_proxy(place) as (storage, proxy):
+def test_a_far_side_that_takes_an_upload_drop_by_drop_is_given_up(under_test: ProviderUnderTest) -> None:
+    with through_proxy(under_test) as (storage, proxy):
 
         def clog(offset: int) -> None:
             if offset > 5_000_000:
@@ -146,29 +157,29 @@ def test_a_far_side_that_takes_an_upload_drop_by_drop_is_given_up(place: Place) 
             storage.put(NAME, HookedSource(content(30_000_000), clog), {}, {})
         assert time.monotonic() - started < 20
         proxy.drip.clear()
-    assert place.names() == []
+    assert under_test.names() == []
 
 
 @pytest.mark.needs("network")
-def test_a_reset_in_mid_upload_stores_nothing_and_can_be_tried_again(place: Place) -> None:
+def test_a_reset_in_mid_upload_stores_nothing_and_can_be_tried_again(under_test: ProviderUnderTest) -> None:
     source, checkpoint = BytesSource(LARGE), dict[str, str]()
-    with through_proxy(place) as (storage, proxy):
+    with through_proxy(under_test) as (storage, proxy):
         proxy.reset_after["up"] = 4_000_000
         with pytest.raises(Unreachable):
             storage.put(NAME, source, {}, checkpoint)
-        assert_nothing_stored(place, checkpoint)
+        assert_nothing_stored(under_test, checkpoint)
         proxy.reset_after.clear()
         source.seek(0)
         storage.put(NAME, source, {}, checkpoint)
-    assert place.read(NAME) == LARGE
+    assert under_test.read(NAME) == LARGE
     assert checkpoint == {}
 
 
 @pytest.mark.needs("network")
-def test_a_reset_in_mid_download_continues_where_it_was(place: Place) -> None:
-    place.write(NAME, LARGE)
+def test_a_reset_in_mid_download_continues_where_it_was(under_test: ProviderUnderTest) -> None:
+    under_test.write(NAME, LARGE)
     sink, checkpoint = MemorySink(), dict[str, str]()
-    with through_proxy(place) as (storage, proxy):
+    with through_proxy(under_test) as (storage, proxy):
         proxy.reset_after["down"] = 6_000_000
         with pytest.raises(Unreachable):
             storage.get(NAME, sink, checkpoint)
@@ -181,9 +192,9 @@ def test_a_reset_in_mid_download_continues_where_it_was(place: Place) -> None:
 
 
 @pytest.mark.needs("network")
-def test_shutting_down_the_opened_socket_ends_a_transfer_at_once(place: Place) -> None:
+def test_shutting_down_the_opened_socket_ends_a_transfer_at_once(under_test: ProviderUnderTest) -> None:
     """That is how the agent cancels a transfer which waits for the far side."""
-    with through_proxy(place) as (_, proxy):
+    with through_proxy(under_test) as (_, proxy):
         sockets: list[socket.socket] = []
 
         def connect(host: str, port: int) -> socket.socket:
@@ -200,7 +211,7 @@ def test_shutting_down_the_opened_socket_ends_a_transfer_at_once(place: Place) -
                     with suppress(OSError):  # closed by now
                         connection.shutdown(socket.SHUT_RDWR)
 
-        with opened(place, limits=replace(place.limits, connect=connect)) as storage:
+        with opened(under_test, limits=replace(under_test.limits, connect=connect)) as storage:
             started = time.monotonic()
             with pytest.raises(Unreachable):
                 storage.put(NAME, HookedSource(content(30_000_000), cancel), {}, {})

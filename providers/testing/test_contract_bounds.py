@@ -11,41 +11,41 @@ import pytest
 
 from providers.api import Capability, Storage
 from providers.errors import BadOptions, StorageError
-from tests.contract.places import Place
-from tests.contract.transfers import LARGE, NAME, SMALL, Stopped, opened, through_proxy
-from tests.support.streams import BytesSource, FailingSource, GeneratedSource, HashingSink, MemorySink
+from providers.testing.streams import BytesSource, FailingSource, GeneratedSource, HashingSink, MemorySink
+from providers.testing.transfers import LARGE, NAME, SMALL, Stopped, opened, through_proxy
+from providers.testing.under_test import ProviderUnderTest
 
 # -- rule 1: the factory -------------------------------------------------------------------------------
 
 
-def test_the_factory_opens_no_connection(place: Place) -> None:
+def test_the_factory_opens_no_connection(under_test: ProviderUnderTest) -> None:
     def connect(host: str, port: int) -> socket.socket:
         raise AssertionError(f"connected to {host}:{port}")
 
-    place.factory(place.options(NAME), replace(place.limits, connect=connect)).close()
+    under_test.factory(under_test.options(NAME), replace(under_test.limits, connect=connect)).close()
 
 
-def test_bad_options_name_every_wrong_key_and_no_value(place: Place) -> None:
-    for options, keys in place.bad_options():
+def test_bad_options_name_every_wrong_key_and_no_value(under_test: ProviderUnderTest) -> None:
+    for options, keys in under_test.bad_options():
         with pytest.raises(BadOptions) as raised:
-            place.factory(options, place.limits)
+            under_test.factory(options, under_test.limits)
         assert raised.value.problems.keys() == keys
         text = "".join(traceback.format_exception(raised.value))
-        assert not [secret for secret in place.secrets if secret in text]
+        assert not [secret for secret in under_test.secrets if secret in text]
 
 
-def test_options_of_other_providers_are_overlooked(place: Place) -> None:
-    options = {**place.options(NAME), "backup.dir": "/srv", "other.key": "x"}
-    place.factory(options, place.limits).close()
+def test_options_of_other_providers_are_overlooked(under_test: ProviderUnderTest) -> None:
+    options = {**under_test.options(NAME), "backup.dir": "/srv", "other.key": "x"}
+    under_test.factory(options, under_test.limits).close()
 
 
 # -- rule 10: memory -----------------------------------------------------------------------------------
 
 
-def test_memory_does_not_grow_with_the_archive(place: Place) -> None:
+def test_memory_does_not_grow_with_the_archive(under_test: ProviderUnderTest) -> None:
     size_bytes = 64 << 20
     sink = HashingSink()
-    with opened(place) as storage:
+    with opened(under_test) as storage:
         storage.put(NAME, GeneratedSource(1 << 20), {}, {})  # what is loaded only once
         tracemalloc.start()
         try:
@@ -55,43 +55,43 @@ def test_memory_does_not_grow_with_the_archive(place: Place) -> None:
         finally:
             tracemalloc.stop()
     assert sink.size_bytes == size_bytes
-    assert peak_bytes < place.limits.buffer_bytes + (8 << 20)
+    assert peak_bytes < under_test.limits.buffer_bytes + (8 << 20)
 
 
 # -- rules 11 and 12 -----------------------------------------------------------------------------------
 
 
-def test_close_may_be_called_twice(place: Place) -> None:
-    storage = place.factory(place.options(NAME), place.limits)
+def test_close_may_be_called_twice(under_test: ProviderUnderTest) -> None:
+    storage = under_test.factory(under_test.options(NAME), under_test.limits)
     storage.close()
     storage.close()
-    storage = place.factory(place.options(NAME), place.limits)
+    storage = under_test.factory(under_test.options(NAME), under_test.limits)
     storage.put(NAME, BytesSource(SMALL), {}, {})
     storage.close()
     storage.close()
 
 
 def test_no_secret_is_in_a_repr_a_message_a_log_line_or_the_checkpoint(
-    place: Place, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+    under_test: ProviderUnderTest, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
     checkpoint: dict[str, str] = {}
     texts: list[str] = []
     caplog.set_level(logging.DEBUG)
-    storage = place.factory(place.options(NAME), place.limits)
+    storage = under_test.factory(under_test.options(NAME), under_test.limits)
     texts += [repr(storage), str(storage)]
     texts.append(repr(storage.put(NAME, BytesSource(LARGE), {}, checkpoint)))
     texts.append(repr(storage.get(NAME, MemorySink(), checkpoint)))
     with pytest.raises(Stopped):
         storage.put(NAME, FailingSource(LARGE, 6_000_000, Stopped()), {}, checkpoint)
     texts.append(repr(checkpoint))
-    texts += [words for error in failures(place) for words in all_words(error)]
+    texts += [words for error in failures(under_test) for words in all_words(error)]
     storage.close()
     printed = capfd.readouterr()
     texts += [caplog.text, printed.out, printed.err, *(repr(vars(record)) for record in caplog.records)]
-    assert not [(secret, text) for secret in place.secrets for text in texts if secret in text]
+    assert not [(secret, text) for secret in under_test.secrets for text in texts if secret in text]
 
 
-def failures(place: Place) -> list[BaseException]:
+def failures(under_test: ProviderUnderTest) -> list[BaseException]:
     """One error of each kind that can be had from any server."""
     errors: list[BaseException] = []
 
@@ -105,12 +105,12 @@ def failures(place: Place) -> list[BaseException]:
         except StorageError as error:
             errors.append(error)
 
-    with opened(place, "missing.zip") as storage:
+    with opened(under_test, "missing.zip") as storage:
         attempt(storage, "missing.zip")
-    if (denied := place.denied_options(NAME)) is not None:
-        attempt(place.factory(denied, place.limits), NAME)
-    if place.networked:
-        with through_proxy(place) as (storage, proxy):
+    if (denied := under_test.denied_options(NAME)) is not None:
+        attempt(under_test.factory(denied, under_test.limits), NAME)
+    if under_test.networked:
+        with through_proxy(under_test) as (storage, proxy):
             for direction, after in (("up", 3_000), ("down", 3_000), ("up", 0)):
                 proxy.reset_after = {"up": after} if direction == "up" else {"down": after}
                 attempt(storage, NAME)
@@ -134,16 +134,16 @@ def all_words(error: BaseException) -> list[str]:
 
 
 @pytest.mark.needs("list")
-def test_a_list_names_what_begins_with_the_prefix(place: Place) -> None:
-    with opened(place) as storage:
+def test_a_list_names_what_begins_with_the_prefix(under_test: ProviderUnderTest) -> None:
+    with opened(under_test) as storage:
         if Capability.LIST not in storage.capabilities:
             pytest.skip("this provider cannot list")
         assert list(storage.list("")) == []
         for name in ("backup-1.zip", "backup-2.zip", "other.zip", "sub/backup-3.zip"):
-            place.write(name, b"x")
+            under_test.write(name, b"x")
         assert listed(storage, "backup-") == ["backup-1.zip", "backup-2.zip"]
         assert listed(storage, "sub/") == ["sub/backup-3.zip"]
-        assert listed(storage, "") == place.names()
+        assert listed(storage, "") == under_test.names()
 
 
 def listed(storage: Storage, prefix: str) -> list[str]:
@@ -151,9 +151,9 @@ def listed(storage: Storage, prefix: str) -> list[str]:
 
 
 @pytest.mark.needs("list")
-def test_a_list_says_how_large_objects_are_and_when_they_were_stored(place: Place) -> None:
+def test_a_list_says_how_large_objects_are_and_when_they_were_stored(under_test: ProviderUnderTest) -> None:
     """The time may be unknown; a clock of the far side is not asked to be right to the second."""
-    with opened(place) as storage:
+    with opened(under_test) as storage:
         if Capability.LIST not in storage.capabilities:
             pytest.skip("this provider cannot list")
         storage.put(NAME, BytesSource(SMALL), {}, {})
@@ -163,20 +163,20 @@ def test_a_list_says_how_large_objects_are_and_when_they_were_stored(place: Plac
 
 
 @pytest.mark.needs("list")
-def test_a_list_can_be_ended_where_it_stands(place: Place) -> None:
+def test_a_list_can_be_ended_where_it_stands(under_test: ProviderUnderTest) -> None:
     """`limits.check` is its cancel point: what that raises comes out unchanged."""
-    place.write(NAME, SMALL)
+    under_test.write(NAME, SMALL)
 
     def check() -> None:
         raise Stopped
 
-    with opened(place, limits=replace(place.limits, check=check)) as storage:
+    with opened(under_test, limits=replace(under_test.limits, check=check)) as storage:
         if Capability.LIST not in storage.capabilities:
             pytest.skip("this provider cannot list")
         with pytest.raises(Stopped):
             list(storage.list(""))
 
 
-def test_preflight_of_a_good_place_says_nothing(place: Place) -> None:
-    with opened(place) as storage:
+def test_preflight_of_a_good_place_says_nothing(under_test: ProviderUnderTest) -> None:
+    with opened(under_test) as storage:
         storage.preflight(True)

@@ -1,27 +1,20 @@
-"""The contract suite of edge-backup, run over this provider. From a checkout of edge-backup:
+"""What the contract suite of edge-backup has to know of this provider. To run it:
 
-    PYTHONPATH=.:examples/provider-calendar pytest examples/provider-calendar/tests
-
-Every test of the suite asks for the fixture `place`; importing the tests and giving them one is all.
+export EDGE_BACKUP_UNDER_TEST=calendar_under_test:CalendarUnderTest PYTHONPATH=tests
+pytest --pyargs providers.testing
 """
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from urllib.parse import unquote
 
-import pytest
 from edge_backup_calendar import Calendar
 
 from providers.api import Limits, StorageFactory, Target
-from tests.contract.test_contract_bounds import *  # noqa: F403
-from tests.contract.test_contract_faults import *  # noqa: F403
-from tests.contract.test_contract_get import *  # noqa: F403
-from tests.contract.test_contract_put import *  # noqa: F403
-from tests.support.streams import BytesSource
 
 
-class CalendarPlace:
-    """A `tests.contract.places.Place`: looks at the directory with eyes of its own."""
+class CalendarUnderTest:
+    """A `providers.testing.under_test.ProviderUnderTest`: looks at the directory without the provider."""
 
     factory: StorageFactory = Calendar
     networked = False
@@ -63,18 +56,3 @@ class CalendarPlace:
 
     def _files(self) -> list[Path]:
         return [path for path in self._root.rglob("*") if path.is_file()]
-
-
-@pytest.fixture
-def place(tmp_path: Path) -> CalendarPlace:
-    return CalendarPlace(tmp_path)
-
-
-@pytest.mark.parametrize("name", [".hidden", "100%", "a/%2F", "%2E", ".a.part-0123456789abcdef"])
-def test_any_name_has_one_file_of_its_own(place: CalendarPlace, name: str) -> None:
-    """Names with slashes, dots and percent signs neither collide nor hide."""
-    place.write("a/b", b"")
-    storage = Calendar(place.options(name), place.limits)
-    storage.put(name, BytesSource(b"x"), {}, {})
-    assert sorted(stored.name for stored in storage.list("")) == sorted([name, "a/b"])
-    assert place.leftovers() == []
