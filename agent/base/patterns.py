@@ -1,8 +1,8 @@
 """Patterns as in a `.gitignore` file, matched in a time that no pattern and no name can drive up.
 
-Source: gitignore(5), "PATTERN FORMAT", and fnmatch(3). A pattern is a list of segments between slashes. A path
-is matched segment by segment, and the state after a directory is kept for the names in it. Inside a segment
-nothing is tried twice: between two asterisks the leftmost fit is as good as any other.
+Source: gitignore(5), "PATTERN FORMAT", and fnmatch(3). A pattern is a list of segments between slashes. A
+path is matched segment by segment, and the state after a directory is kept for the names in it. Inside a
+segment nothing is tried twice: between two asterisks the leftmost fit is as good as any other.
 """
 
 import re
