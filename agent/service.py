@@ -210,6 +210,8 @@ def run(settings: Settings, notices: Sequence[Notice]) -> int:
     guard = Guard(mailbox_limit_s())
     set_up_logging(settings)
     log.info("edge-backup", version=__version__)
+    if os.getpid() == 1:
+        log.warning("the agent is process 1: start it under an init, such as tini or 'docker run --init'")
     for notice in notices:
         log.log(logging.getLevelNamesMapping()[notice.level.upper()], notice.text)
     try:

@@ -17,7 +17,7 @@ from structlog.stdlib import ProcessorFormatter
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 from agent.base.redaction import redact
-from agent.base.text import printable
+from agent.base.text import clipped, printable
 from agent.log.file import RotatingLogFile
 from agent.settings import Settings
 
@@ -164,6 +164,19 @@ def _drop_below_level(logger: WrappedLogger, method: str, event: EventDict) -> E
     return event
 
 
+_LONGEST_TEXT, _LONGEST_TRACEBACK = 2_000, 20_000
+"""Letters. What strangers send may be long; ten commands must not fill the log."""
+
+
+def _clipped(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    return {
+        key: clipped(value, _LONGEST_TRACEBACK if key == "exception" else _LONGEST_TEXT)
+        if isinstance(value, str)
+        else value
+        for key, value in event.items()
+    }
+
+
 def _without_secrets(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     # Keys with an underscore are structlog's own and are gone before anything is written.
     return {key: value if key.startswith("_") else redact(value, key) for key, value in event.items()}
@@ -176,6 +189,7 @@ _COMMON: tuple[Processor, ...] = (
     structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
     structlog.processors.format_exc_info,
     _without_secrets,
+    _clipped,
 )
 _FIRST_KEYS = ("time", "level", "logger", "event")
 

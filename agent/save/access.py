@@ -3,6 +3,7 @@
 import errno
 import os
 import stat
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
@@ -22,8 +23,8 @@ def resolve(requested: str | None, configured: str | None, mode: AccessMode, mus
     given; the option wins, as far as `mode` lets it. With `must_exist` (a backup) the directory has to
     be there; without (a restore) it may be missing, below an existing directory.
 
-    Raises AccessForbidden with a sentence that names the path and the reason. Whether something exists
-    outside the scope is never told.
+    Raises AccessForbidden with a sentence that names the path and the reason. Of what is outside the scope
+    nothing is told, whether it exists, is a link, or cannot be looked at.
     """
     scope = _resolved(configured, "dir") if configured else None
     if not requested:
@@ -31,8 +32,8 @@ def resolve(requested: str | None, configured: str | None, mode: AccessMode, mus
             raise AccessForbidden("no directory: give option 'backup.dir' or set 'dir'")
         path, shown = scope, _shown("dir", configured)
     else:
-        path, shown = _resolved(requested, "backup.dir"), _shown("backup.dir", requested)
-        _check_scope(path, shown, configured, scope, mode)
+        shown = _shown("backup.dir", requested)
+        path = _resolved_in_scope(requested, shown, configured, scope, mode)
     _check_directory(path, shown, must_exist)
     return path
 
@@ -63,7 +64,10 @@ def _resolved(value: str, key: str) -> Path:
             f"{shown} is too long: {_LONGEST_PATH_BYTES} bytes, 255 between slashes, are possible"
         )
     _refuse_loop(value, shown)
-    return Path(os.path.realpath(value))
+    try:
+        return Path(os.path.realpath(value))
+    except OSError as error:  # a link of /proc, for example, that leads to nothing with a name
+        raise _unusable(shown, error) from error
 
 
 def _refuse_loop(value: str, shown: str) -> None:
@@ -75,19 +79,48 @@ def _refuse_loop(value: str, shown: str) -> None:
             raise AccessForbidden(f"{shown} leads through a loop of symbolic links, or too many") from error
 
 
-def _check_scope(
-    path: Path, shown: str, configured: str | None, scope: Path | None, mode: AccessMode
-) -> None:
+def _resolved_in_scope(
+    requested: str, shown: str, configured: str | None, scope: Path | None, mode: AccessMode
+) -> Path:
     if mode == "lax":
-        return
+        return _resolved(requested, "backup.dir")
     if configured is None or scope is None:
         raise AccessForbidden(f"{shown} is not allowed: the setting 'dir' is empty (mode: {mode})")
-    if mode == "scoped" and not path.is_relative_to(scope):
-        raise AccessForbidden(f"{shown} is outside '{readable(configured)}' (mode: scoped)")
-    if mode == "strict" and path != scope:
-        raise AccessForbidden(
-            f"{shown} is not '{readable(configured)}', the only directory allowed (mode: strict)"
-        )
+    outside = f"{shown} is outside '{readable(configured)}' (mode: scoped)"
+    if mode == "strict":
+        outside = f"{shown} is not '{readable(configured)}', the only directory allowed (mode: strict)"
+    roots = (Path(os.path.normpath(configured)), scope)
+    if _leaves(requested, roots):
+        raise AccessForbidden(outside)
+    try:
+        path = _resolved(requested, "backup.dir")
+    except AccessForbidden:
+        if requested.startswith("/") and not _is_below(Path(os.path.normpath(requested)), roots):
+            raise AccessForbidden(outside) from None
+        raise
+    if path != scope and (mode == "strict" or not path.is_relative_to(scope)):
+        raise AccessForbidden(outside)
+    return path
+
+
+def _leaves(requested: str, roots: Iterable[Path]) -> bool:
+    """Whether a `..` of the path, as it is spelled, is outside the roots or leads there.
+
+    What such a path leads to depends on what exists outside, and an answer would tell it.
+    """
+    way = Path("/")
+    for part in requested.split("/"):
+        if part != "..":
+            way /= part
+            continue
+        way = way.parent
+        if not _is_below(way, roots):
+            return True
+    return False
+
+
+def _is_below(path: Path, roots: Iterable[Path]) -> bool:
+    return any(path.is_relative_to(root) for root in roots)
 
 
 def _check_directory(path: Path, shown: str, must_exist: bool) -> None:

@@ -153,3 +153,16 @@ def restart(booted: Machine) -> None:
     booted.run("systemctl", "daemon-reload")
     booted.run("systemctl", "restart", UNIT)
     wait_until(lambda: "connected" in booted.shows(UNIT, "StatusText"), what="the connection")
+
+
+def test_a_link_in_the_place_of_kantos_directory_is_not_followed_as_root(booted: Machine) -> None:
+    """/var/tmp is open to all: a user's link would have given them any directory of the system's."""
+    drop_in = (SYSTEMD / DROP_INS / "kanto-paths.conf").read_text("utf-8")
+    booted.write(f"/etc/systemd/system/{DROP_INS}/kanto-paths.conf", drop_in)
+    booted.run("rm", "-rf", "/var/tmp/file-backup")
+    booted.run("mkdir", "-m", "0755", "/victim")
+    booted.run("ln", "-s", "/victim", "/var/tmp/file-backup")
+    booted.run("systemctl", "daemon-reload")
+    assert "Job for edge-backup.service failed" in booted.run("systemctl", "restart", "edge-backup")
+    assert booted.run("stat", "-c", "%U %a", "/victim").strip() == "root 755"
+    booted.run("rm", "/var/tmp/file-backup", f"/etc/systemd/system/{DROP_INS}/kanto-paths.conf")

@@ -160,3 +160,22 @@ def test_any_text_is_refused_or_gives_a_directory_inside_the_scope(scope: Path, 
         return
     assert resolved == scope or scope in resolved.parents
     assert os.path.realpath(resolved) == str(resolved)
+
+
+@pytest.mark.parametrize("mode", ["strict", "scoped"])
+def test_of_what_is_outside_the_scope_nothing_is_told(scope: Path, mode: AccessMode) -> None:
+    """A sender of commands must not learn what exists: a file, a link, a loop, nothing."""
+    outside = scope.parent / "outside"
+    (outside / "there").mkdir(parents=True)
+    (outside / "loop").symlink_to("loop")
+    (outside / "link").symlink_to("there")
+    back = os.path.relpath(scope, outside / "there")
+    asked = [
+        f"{outside}/there", f"{outside}/missing", f"{outside}/loop", f"{outside}/loop/x", f"{outside}/link",
+        f"{outside}/there/{back}", f"{outside}/missing/{back}", f"{outside}/link/{back}",
+        f"{scope}/../outside/there/{back}", f"{scope}/../outside/missing/{back}",
+        "/proc/1/exe", "/proc/1/root",
+        f"/{'x' * 300}", f"{outside}/{'x' * 300}",
+    ]  # fmt: skip
+    told = {refusal(path, str(scope), mode).partition("' is ")[2] for path in asked}
+    assert len(told) == 1, told

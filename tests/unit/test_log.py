@@ -330,3 +330,11 @@ def test_missing_directories_of_the_log_file_are_closed_to_others_whatever_the_u
         os.umask(before)
     for made in ("one", "one/two"):
         assert (tmp_path / made).stat().st_mode & 0o7777 == 0o750
+
+
+def test_a_long_text_of_a_stranger_is_cut_in_the_log() -> None:
+    stream = io.StringIO()
+    log.setup(settings(), stream)
+    log.get("agent.test").warning("command refused", reason="x" * 100_000)
+    (line,) = json_lines(stream.getvalue())
+    assert len(str(line["reason"])) == 2000
