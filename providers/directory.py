@@ -139,6 +139,8 @@ def is_part(name: str) -> bool:
 
 def remove_abandoned(directory: int) -> None:
     """Remove the unfinished files that no living process is writing. Raises OSError."""
+    # Without this an open directory need not tell of what was made since it was opened (readdir(3p)).
+    os.lseek(directory, 0, os.SEEK_SET)
     for name in filter(is_part, os.listdir(directory)):
         with suppress(OSError), _opened(directory, name) as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from agent.base.errors import AccessForbidden, IoError
 from agent.base.text import readable
 from agent.formats.names import PRIVATE_PREFIX, bad_entry
-from agent.restore.directories import is_directory
+from agent.restore.directories import entries_in, is_directory, names_in
 from agent.restore.disk import NO_HARD_LINK, exists, open_up
 from agent.restore.metadata import Meta, meta_of, xattrs_of
 from agent.restore.mounts import refuse_mounts
@@ -79,10 +79,10 @@ class Comparison:
     def _files_over_files(self, path: str) -> dict[str, bool]:
         """The unpacked names in a directory of both sides; True where both have a file (or link) of that
         name, as most often. Listing tells it without a system call for each name."""
-        with os.scandir(self._workspace.new_directory(path)) as new:
+        with entries_in(self._workspace.new_directory(path)) as new:
             is_file = {entry.name: not entry.is_dir(follow_symlinks=False) for entry in new}
         both = dict.fromkeys(is_file, False)
-        with os.scandir(self._workspace.target.directory(path)) as old:
+        with entries_in(self._workspace.target.directory(path)) as old:
             for entry in old:
                 if is_file.get(entry.name) and not entry.is_dir(follow_symlinks=False):
                     both[entry.name] = True
@@ -144,7 +144,7 @@ class Comparison:
     def _surplus(self, parent: str, wanted: Iterable[str], goes: Callable[[str], bool]) -> Iterator[Step]:
         new_fd = self._workspace.new_directory(parent)
         fd = self._workspace.target.directory(parent)
-        there = set(os.listdir(fd))
+        there = set(names_in(fd))
         # A file system that ignores case finds `Name` where `name` was asked for: that one is no
         # surplus. VFAT does so everywhere, and its inode numbers mean nothing; ext4 in marked directories.
         folded = {_inode(name, fd) for name in wanted if name not in there} - {None}

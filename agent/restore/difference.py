@@ -9,7 +9,7 @@ from typing import BinaryIO
 
 from agent.base.text import readable
 from agent.formats.names import PRIVATE_PREFIX
-from agent.restore.directories import Destination, Tree
+from agent.restore.directories import Destination, Tree, names_in
 from agent.restore.disk import close_down, is_closed, open_up
 from agent.restore.metadata import xattrs_of
 from agent.restore.workspace import NEW, Workspace
@@ -111,10 +111,10 @@ class Differences:
         mode = open_up(destination)
         if mode is not None and is_closed(mode):
             self._opened.append((path, mode))
-        yield from os.listdir(self._new.directory(f"{NEW}/{path}" if path else NEW))
+        yield from names_in(self._new.directory(f"{NEW}/{path}" if path else NEW))
 
     def _old_names(self, path: str) -> Iterator[str]:
-        for name in os.listdir(self._old.directory(path)):
+        for name in names_in(self._old.directory(path)):
             if path or not name.startswith(PRIVATE_PREFIX):
                 yield name
 

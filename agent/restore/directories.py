@@ -7,7 +7,8 @@ symbolic link ends in an error instead of a write outside the target.
 
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from agent.base.errors import ArchiveError
@@ -32,6 +33,22 @@ def open_directory(name: str, dir_fd: int) -> int:
 def mark(destination: Destination) -> int:
     """A descriptor that only marks what is there (O_PATH): no permission needed, and a link marks itself."""
     return os.open(destination[1], _MARK, dir_fd=destination[0])
+
+
+def names_in(fd: int) -> list[str]:
+    """Return the names that are in an open directory now. Raises OSError.
+
+    On a descriptor that was opened earlier POSIX promises only what was there then, or at the last rewind;
+    btrfs gives no more.
+    """
+    os.lseek(fd, 0, os.SEEK_SET)
+    return os.listdir(fd)
+
+
+def entries_in(fd: int) -> AbstractContextManager[Iterator["os.DirEntry[str]"]]:
+    """Return what is in an open directory now, as os.scandir does. Raises OSError."""
+    os.lseek(fd, 0, os.SEEK_SET)
+    return os.scandir(fd)
 
 
 def open_resolved(path: Path) -> int:

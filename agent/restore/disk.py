@@ -5,7 +5,7 @@ import errno
 import os
 import stat
 
-from agent.restore.directories import Destination, mark, open_directory
+from agent.restore.directories import Destination, mark, names_in, open_directory
 from agent.restore.metadata import set_mode
 
 NO_HARD_LINK = {errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK, errno.EXDEV}
@@ -106,7 +106,7 @@ def empty(dir_fd: int, keep: str | None = None) -> None:
     recursion, nobody outside reaches what is being emptied, and what is mounted somewhere below is safe:
     the kernel refuses to move a mount point (EBUSY).
     """
-    while names := [name for name in os.listdir(dir_fd) if name != keep]:
+    while names := [name for name in names_in(dir_fd) if name != keep]:
         for name in names:
             if not _unlinked((dir_fd, name)):
                 _dissolve((dir_fd, name))
@@ -126,7 +126,7 @@ def _dissolve(destination: Destination) -> None:
     fd = open_directory(name, pool_fd)
     try:
         # In order of their names, most often that of their making: a third faster on ext4.
-        for child in sorted(os.listdir(fd)):
+        for child in sorted(names_in(fd)):
             if not _unlinked((fd, child)):
                 status = os.stat(child, dir_fd=fd, follow_symlinks=False)
                 open_up((fd, child))

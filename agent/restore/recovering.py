@@ -1,6 +1,5 @@
 """After a crash: what a restore left in a target decides whether the target becomes old again or is new."""
 
-import os
 from contextlib import closing
 from enum import Enum
 from pathlib import Path
@@ -8,6 +7,7 @@ from pathlib import Path
 from agent.base.errors import disk_errors
 from agent.base.text import readable
 from agent.restore.commit import take_back
+from agent.restore.directories import names_in
 from agent.restore.workspace import DONE, TRIAL, Workspace
 
 
@@ -62,7 +62,7 @@ def _recover(workspace: Workspace, failed: bool) -> Recovery:
     if workspace.has(DONE) and not failed:
         workspace.sync()  # `done` has to last before undo/ goes
         found = Recovery.COMMITTED
-    elif not os.listdir(workspace.work_fd):
+    elif not names_in(workspace.work_fd):
         found = Recovery.NOTHING
     else:
         take_back(workspace)

@@ -13,6 +13,9 @@ from tests.support.require import possible, require
 
 KINDS = ("tmpfs", "ext4")
 SIZE_BYTES, INODES = 4 << 20, 64
+LARGE_KINDS = ("btrfs", "xfs")
+LARGE_BYTES = 320 << 20
+"""What the tools of these make no smaller; the image is sparse."""
 
 
 @dataclass(frozen=True)
@@ -75,15 +78,20 @@ def _repeat(step: Callable[[], object]) -> None:
 
 @contextmanager
 def real_disk(kind: str, path: Path) -> Iterator[Disk]:
-    """A file system of `SIZE_BYTES` and about `INODES` files, mounted at the new directory `path`."""
-    tools = [*map(shutil.which, ("mount", "mkfs.ext4", "losetup"))]
-    require(os.geteuid() == 0 and all(tools), "root, to mount, and mkfs.ext4")
+    """A file system of `SIZE_BYTES` and about `INODES` files, mounted at the new directory `path`.
+
+    One of the `LARGE_KINDS` has `LARGE_BYTES`, and as many files as there is room for.
+    """
+    make = {"btrfs": "mkfs.btrfs", "xfs": "mkfs.xfs"}.get(kind, "mkfs.ext4")
+    tools = [*map(shutil.which, ("mount", make, "losetup"))]
+    require(os.geteuid() == 0 and all(tools), f"root, to mount, and {make}")
     path.mkdir(parents=True)
-    with NamedTemporaryFile() as image:
+    with NamedTemporaryFile(dir=path.parent) as image:
         options = ["-t", "tmpfs", "-o", f"size={SIZE_BYTES},nr_inodes={INODES}", "none"]
-        if kind == "ext4":
-            image.truncate(SIZE_BYTES)
-            subprocess.run(["mkfs.ext4", "-q", "-m", "0", "-N", str(INODES), image.name], check=True)
+        if kind != "tmpfs":
+            image.truncate(LARGE_BYTES if kind in LARGE_KINDS else SIZE_BYTES)
+            few = ["-m", "0", "-N", str(INODES)] if kind == "ext4" else []
+            subprocess.run([make, "-q", *few, image.name], check=True)
             options = ["-o", "loop", image.name]  # the mount keeps the file after its name has gone
         mounted = subprocess.run(["mount", *options, path], check=False, capture_output=True)
     possible(mounted.returncode == 0, f"mount a file system of kind {kind}")
