@@ -17,7 +17,8 @@ FROM python:3.11-slim-bookworm
 LABEL org.opencontainers.image.title="edge-backup" \
       org.opencontainers.image.licenses="Apache-2.0"
 # Process 1 of a container has to collect processes that commands around a job leave behind; the agent does not.
-# hadolint ignore=DL3008 - Debian keeps one version of it
+# Debian keeps one version of it, so none can be pinned.
+# hadolint ignore=DL3008
 RUN apt-get update && apt-get install -y --no-install-recommends tini && rm -rf /var/lib/apt/lists/*
 COPY --from=build /opt/edge-backup /opt/edge-backup
 COPY config/config.json /etc/edge-backup/config.json
