@@ -4,7 +4,6 @@ A job starts and ends once; a restore may be a preview before, which nobody is t
 `lastOperation` and `lastUpload` values are made here and nowhere else.
 """
 
-import re
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -52,29 +51,6 @@ def format_time(when: datetime | None) -> str:
 def parse_time(text: str) -> datetime:
     """What `format_time` wrote of a time. Raises ValueError for anything else."""
     return datetime.strptime(text, "%Y-%m-%dT%H:%M:%S.%fZ").replace(tzinfo=UTC)
-
-
-PLAIN, ENCRYPTED = ".zip", ".zip.age"
-"""How names of archives end."""
-
-
-MAX_NAME_LETTERS = 64
-_ARCHIVE_TIME = re.compile(
-    r"-([0-9]{4}-[0-9]{2}-[0-9]{2}-[0-9]{2}\.[0-9]{2}\.[0-9]{2}\.[0-9]{3})-([0-9a-f]{8})\.zip(\.age)?\Z"
-)
-
-
-def archive_name(when: datetime, device_tag: str, suffix: str = PLAIN, name: str = "") -> str:
-    """`<name>-<UTC time with milliseconds>-<tag><suffix>`; without a name it is `backup`."""
-    time = when.astimezone(UTC)
-    stamp = f"{time:%Y-%m-%d-%H.%M.%S}.{time.microsecond // 1000:03d}"
-    return f"{name or 'backup'}-{stamp}-{device_tag}{suffix}"
-
-
-def archive_time(name: str, device_tag: str) -> str:
-    """When an archive of this device was made, by its name; text order is time order. Empty for any other."""
-    found = _ARCHIVE_TIME.search(name)
-    return found[1] if found and found[2] == device_tag else ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ from agent.cli import settings_from
 from agent.cli.follow import add_options, options_of
 from agent.cli.local import EXIT_OK, EXIT_REFUSED, EXIT_USAGE, local_parser, size_text, write_value
 from agent.formats.archive_file import open_archive
-from agent.formats.base import Item, Kind, SavedTree, Unlock
+from agent.formats.base import Item, Kind, SavedTree, Unlock, newest
 from agent.formats.manifest import Manifest
 from agent.jobs.admission import Admission, device_tag
 from agent.jobs.encryption import unlock_for
@@ -33,7 +33,6 @@ from agent.send.options import UnusableOption
 from agent.settings import Settings
 from agent.transfer.connections import Connections
 from agent.transfer.context import Destination
-from agent.transfer.get import newest
 from providers.api import Capability
 from providers.errors import StorageError
 
@@ -122,7 +121,8 @@ def _name_at(destination: Destination, settings: Settings) -> str:
         raise UnusableOption(
             "which archive? name it with -o, as in -o local.name=NAME, or say whose with --set deviceId=ID"
         )
-    return newest(destination.storage, device_tag(settings.device_id))
+    listed = archive_format(settings).listed(destination.storage, device_tag(settings.device_id))
+    return newest(listed)
 
 
 def _lines(manifest: Manifest | None) -> Iterator[str]:

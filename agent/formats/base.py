@@ -12,12 +12,15 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
+from agent.formats.archive_names import NamedArchive
 from agent.formats.manifest import Manifest, Origin
 from agent.formats.walk_report import Report
 from agent.transfer.cancel import CancelToken
 from agent.transfer.context import Context, Destination
 from agent.transfer.get import Fetch
+from agent.transfer.guarded_storage import GuardedStorage
 from providers.api import Stored
+from providers.errors import NotFound
 
 MAX_NAME_BYTES = 0x7000
 """The longest name that is archived: a record of ZIP has room for it twice (a hard link)."""
@@ -218,8 +221,22 @@ class Format(Protocol):
         Raises `StorageError` and `JobError`.
         """
 
+    def listed(self, storage: GuardedStorage, device_tag: str) -> list[NamedArchive]:
+        """Return the archives of this device in a storage that can list. Raises `StorageError`."""
+
+    def remove(self, storage: GuardedStorage, name: str) -> None:
+        """Remove an archive from a storage that can delete. Raises `StorageError`."""
+
     def open(self, destination: Destination, name: str, unlock: Unlock) -> SavedTree:
         """Return what is in an archive at a destination, fetching only what is looked at.
 
         The storage has to have `READ_RANGE`. Raises as `FetchedArchive.tree` and `StorageError`.
         """
+
+
+def newest(archives: Iterable[NamedArchive]) -> str:
+    """Return the name of the newest archive, whatever its backup was called. Raises `NotFound`."""
+    found = max(archives, key=lambda archive: (archive.made, archive.name), default=None)
+    if found is None:
+        raise NotFound("there is no archive of this device")
+    return found.name

@@ -16,10 +16,10 @@ from typing import TypeVar
 import providers
 from agent import __version__
 from agent.base.errors import AccessForbidden
-from agent.base.job import archive_name
 from agent.base.refusals import Reason, Refused
 from agent.base.roots import Root
 from agent.base.text import readable
+from agent.formats.archive_names import archive_name
 from agent.jobs.filesystem_probe import Looks, NoAnswer
 from agent.jobs.output_file import output_place
 from agent.jobs.requests import Parameters

@@ -10,8 +10,9 @@ from functools import partial
 from typing import Any
 
 from agent import __version__
-from agent.base.job import ENCRYPTED, PLAIN, Job, Kind
+from agent.base.job import Job, Kind
 from agent.base.roots import Root
+from agent.formats.archive_names import ENCRYPTED, PLAIN
 from agent.formats.manifest import Origin
 from agent.jobs.admission import Admission, Admitted, device_tag, metadata
 from agent.jobs.encryption import encryption_for

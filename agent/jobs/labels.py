@@ -3,10 +3,10 @@
 import re
 from datetime import UTC, datetime, timedelta
 
-from agent.base.job import MAX_NAME_LETTERS
 from agent.base.label import Label
 from agent.base.refusals import Reason, Refused
 from agent.base.times import parse_rfc3339
+from agent.formats.archive_names import MAX_NAME_LETTERS
 from agent.jobs.requests import DESCRIPTION, NAME, RETENTION_DATE, Parameters
 
 MAX_DESCRIPTION_LETTERS = 1000

@@ -16,6 +16,7 @@ import structlog
 from agent.base.job import Kind, State, parse_time
 from agent.base.refusals import Reason, Refused
 from agent.jobs.admission import Admission, device_tag
+from agent.jobs.job_options import archive_format
 from agent.jobs.operations import Answer
 from agent.jobs.recurring import Recurring
 from agent.jobs.requests import RESTORE_STORE, Parameters
@@ -110,6 +111,7 @@ class Prunes:
     def _start(self, *, dry_run: bool, told: Told) -> None:
         tools = self._workers.tools()
         order = PruneOrder(
+            format=archive_format(self._settings),
             device_tag=device_tag(self.device_id),
             rules=self._rules(),
             dates=self.dates(),

@@ -17,8 +17,8 @@ from pathlib import Path
 import structlog
 
 from agent.base.durable import make_directories, sync_directory
-from agent.base.job import ENCRYPTED, MAX_NAME_LETTERS, PLAIN, archive_name
 from agent.formats.archive_file import is_complete
+from agent.formats.archive_names import ENCRYPTED, MAX_NAME_LETTERS, PLAIN, archive_name
 
 log = structlog.get_logger(__name__)
 

@@ -12,8 +12,9 @@ from typing import Protocol
 
 import structlog
 
-from agent.base.job import ENCRYPTED, PLAIN, Upload
+from agent.base.job import Upload
 from agent.base.refusals import Reason, Refused
+from agent.formats.archive_names import ENCRYPTED, PLAIN
 from agent.jobs.admission import Admitted
 from agent.jobs.requests import Parameters
 from agent.jobs.staging import Staging

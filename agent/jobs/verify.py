@@ -9,7 +9,8 @@ from datetime import UTC, datetime
 from functools import partial
 
 from agent.base.errors import ArchiveError, EncryptionBroken, ManifestBroken
-from agent.base.job import Job, Kind, State, archive_time, format_time
+from agent.base.job import Job, Kind, State, format_time
+from agent.formats.archive_names import parse_archive_name
 from agent.jobs.admission import Admission, Admitted, device_tag
 from agent.jobs.encryption import unlock_for
 from agent.jobs.job_options import archive_format, archive_limits
@@ -105,7 +106,7 @@ def known_hashes(journal: Journal, tag: str) -> Mapping[tuple[str, str], str]:
         if record.state == State.FINISHED and facts.get("sha256"):
             name = facts.get("archive", "")
             known[facts.get("place", ""), name] = facts["sha256"]
-            if archive_time(name, tag):  # also where it came to by an upload
+            if parse_archive_name(name, tag):  # also where it came to by an upload
                 known[ANYWHERE, name] = facts["sha256"]
     return known
 

@@ -8,7 +8,7 @@ from datetime import datetime
 import structlog
 
 from agent.base.errors import Cancelled, JobError
-from agent.base.job import archive_time
+from agent.formats.base import Format
 from agent.save.retention import ClockIsWrong, KeepRules, archives_of, removable
 from agent.transfer.guarded_storage import GuardedStorage
 from providers.api import Capability
@@ -21,6 +21,7 @@ log = structlog.get_logger(__name__)
 class PruneOrder:
     """Remove what has had its time."""
 
+    format: Format
     device_tag: str
     rules: KeepRules
     dates: Mapping[str, datetime]
@@ -71,15 +72,14 @@ def _prune_place(done: Pruned, storage: GuardedStorage, order: PruneOrder) -> No
     if not {Capability.LIST, Capability.DELETE} <= storage.capabilities:
         done.problem = "its provider cannot list or delete archives"
         return
-    listed = storage.list("", wanted=lambda name: bool(archive_time(name, order.device_tag)))
-    names = (stored.name for stored in listed)
-    archives = archives_of(names, order.device_tag, order.dates, order.sound)
+    listed = order.format.listed(storage, order.device_tag)
+    archives = archives_of(listed, order.dates, order.sound)
     # The time after the list was taken: a backup that ends meanwhile is no sign of a wrong clock.
     gone = removable(archives, order.rules, order.clock())
     done.kept = len(archives)
     for archive in gone:
         if not order.dry_run:
-            storage.delete(archive.name)
+            order.format.remove(storage, archive.name)
             log.info("old archive removed", destination=done.place, archive=archive.name)
         done.removed.append(archive.name)
         done.kept -= 1

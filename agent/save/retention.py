@@ -10,9 +10,9 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 
-from agent.base.job import archive_time
+from agent.formats.archive_names import NamedArchive
 
 _NAMED_BY_US = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*", re.ASCII)
 
@@ -48,27 +48,17 @@ class KeepRules:
 
 
 def archives_of(
-    names: Iterable[str], device_tag: str, dates: Mapping[str, datetime], sound: Mapping[str, bool]
+    listed: Iterable[NamedArchive], dates: Mapping[str, datetime], sound: Mapping[str, bool]
 ) -> list[Archive]:
-    """The archives of this device among `names`: those that it has named itself, at the top of the place.
+    """Return those that this device has named itself, at the top of the destination.
 
     `dates` and `sound` are what is known of retention dates and verifications, by name.
     """
-    found = []
-    for name in names:
-        text = archive_time(name, device_tag)
-        made = _time(text) if text and _NAMED_BY_US.fullmatch(name) else None
-        if made:
-            series = name[: name.rindex(f"-{text}-{device_tag}")]
-            found.append(Archive(name, series, made, dates.get(name), sound.get(name)))
-    return found
-
-
-def _time(text: str) -> datetime | None:
-    try:
-        return datetime.strptime(text, "%Y-%m-%d-%H.%M.%S.%f").replace(tzinfo=UTC)
-    except ValueError:  # digits that are no time
-        return None
+    return [
+        Archive(each.name, each.series, each.made, dates.get(each.name), sound.get(each.name))
+        for each in listed
+        if _NAMED_BY_US.fullmatch(each.name)
+    ]
 
 
 def removable(archives: Iterable[Archive], rules: KeepRules, now: datetime) -> list[Archive]:

@@ -5,17 +5,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agent.base.errors import disk_errors
-from agent.base.job import archive_time
 from agent.transfer.context import Context, Destination
-from agent.transfer.guarded_storage import GuardedStorage
 from agent.transfer.streams import FileSink
 from providers.api import Capability, Stored
-from providers.errors import NotFound, TooLarge
+from providers.errors import TooLarge
 
 
 @dataclass(frozen=True, slots=True)
 class Fetch:
-    """Fetch the archive at `place`, or this device's newest one there, to the file `to`."""
+    """Fetch the archive that the destination names, or the newest of the device, to the file `to`."""
 
     destination: Destination
     device_tag: str
@@ -26,13 +24,14 @@ class Fetch:
     """What is larger is not fetched; 0 for no limit."""
 
 
-def fetch(order: Fetch, context: Context) -> Stored:
-    """Returned means that all of it is in the file; raised, that a part may be.
+def fetch(order: Fetch, name: str, context: Context) -> Stored:
+    """Fetch the archive with this name.
+
+    Returned means that all of it is in the file; raised, that a part may be.
 
     Raises `StorageError` and `JobError`: `NotFound`, `TooLarge` beyond `max_bytes`, `NoSpace`.
     """
     storage = order.destination.storage
-    name = order.destination.name or newest(storage, order.device_tag)
     if order.max_bytes and Capability.STAT in storage.capabilities:
         _check_size(storage.stat(name).size_bytes, order.max_bytes)
     with disk_errors(f"cannot write the download to '{order.to.parent}'"):
@@ -63,17 +62,3 @@ class _Sink(FileSink):
 def _check_size(size_bytes: int, max_bytes: int) -> None:
     if size_bytes > max_bytes:
         raise TooLarge(f"the archive has more than the {max_bytes} bytes that may be fetched")
-
-
-def newest(storage: GuardedStorage, device_tag: str) -> str:
-    """Return the name of this device's newest archive in a storage that can list. Raises `NotFound`."""
-
-    def made(name: str) -> str:
-        return archive_time(name, device_tag)
-
-    # By their times: each may have been given another name.
-    names = (stored.name for stored in storage.list("", wanted=lambda name: bool(made(name))))
-    newest_name = max(names, key=lambda name: (made(name), name), default=None)
-    if newest_name is None:
-        raise NotFound("there is no archive of this device")
-    return newest_name

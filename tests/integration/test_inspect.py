@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from agent.base.job import archive_name
 from agent.formats.age.keys import Passcode
 from agent.formats.age.payload import encrypted
+from agent.formats.archive_names import archive_name
 from agent.formats.manifest import FORMAT
 from agent.jobs.admission import device_tag
 from tests.support.agent_process import PROGRAM

@@ -8,20 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.base.job import (
-    ENCRYPTED,
-    NEVER,
-    PLAIN,
-    Job,
-    Kind,
-    State,
-    Upload,
-    UploadState,
-    archive_name,
-    archive_time,
-    format_time,
-    parse_time,
-)
+from agent.base.job import NEVER, Job, Kind, State, Upload, UploadState, format_time, parse_time
 
 START = datetime(2026, 11, 21, 22, 28, 8, 388229, UTC)
 END = START + timedelta(seconds=5)
@@ -135,30 +122,9 @@ def test_times_have_a_fixed_width_and_come_back(when: datetime) -> None:
 
 @given(TIMES, TIMES)
 def test_the_order_of_texts_is_the_order_of_times(one: datetime, other: datetime) -> None:
-    """Searches in Ditto compare texts; the newest archive is found by its name."""
+    """Searches in Ditto compare texts."""
     assert (format_time(one) < format_time(other)) == (one < other)
-    names = archive_name(one, TAG, name="z"), archive_name(other, TAG, name="a")
-    times = archive_time(names[0], TAG), archive_time(names[1], TAG)
-    assert times[0] <= times[1] if one <= other else times[0] >= times[1]
 
 
 def test_a_time_of_another_zone_is_told_in_utc() -> None:
     assert format_time(START.astimezone(timezone(timedelta(hours=5)))) == format_time(START)
-
-
-def test_an_archive_is_called_by_its_time_and_its_device() -> None:
-    """WIRE section 2: `backup-<UTC yyyy-mm-dd-HH.MM.SS.mmm>-<8 hex digits>.zip`."""
-    assert archive_name(START, TAG) == "backup-2026-11-21-22.28.08.388-0a1b2c3d.zip"
-    named = archive_name(START, TAG, ENCRYPTED, "before-update")
-    assert named == "before-update-2026-11-21-22.28.08.388-0a1b2c3d.zip.age"
-
-
-@given(
-    st.from_regex(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}", fullmatch=True), st.sampled_from([PLAIN, ENCRYPTED])
-)
-def test_whatever_an_archive_is_called_its_time_is_found(name: str, suffix: str) -> None:
-    archive = archive_name(START, TAG, suffix, name)
-    assert archive_time(archive, TAG) == archive_time(f"in/{archive}", TAG) == "2026-11-21-22.28.08.388"
-    assert archive_time(archive_name(START, TAG, suffix, archive), TAG) == "2026-11-21-22.28.08.388"
-    assert archive_time(archive, "ffffffff") == ""
-    assert archive_time(f"{archive}.part", TAG) == ""

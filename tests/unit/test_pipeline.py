@@ -18,7 +18,7 @@ import pytest
 from agent.base.errors import ArchiveError, Cancelled, JobError, NoSpace, ProviderBug, SourceChanged
 from agent.base.job import COMMITTED, STOPPED
 from agent.base.roots import Root
-from agent.formats.base import Unlock
+from agent.formats.base import Unlock, newest
 from agent.formats.survey import ArchiveLimits
 from agent.formats.zip.format import Zip
 from agent.formats.zip.writer import ArchiveOptions
@@ -30,7 +30,6 @@ from agent.save.pipeline import BackupOrder, BackupResult, backup
 from agent.save.walk import Part
 from agent.transfer.cancel import CancelToken
 from agent.transfer.context import Context, Destination
-from agent.transfer.get import newest
 from agent.transfer.guarded_storage import GuardedStorage, RetryLimits
 from agent.transfer.put import UploadOrder, upload
 from providers.api import Checkpoint, Sink, Source, Storage, Stored
@@ -606,8 +605,9 @@ def test_without_a_name_the_newest_archive_of_this_device_is_taken(work: Work) -
 
 
 def test_a_place_without_an_archive_of_this_device_has_none(work: Work) -> None:
+    storage = work.guarded(destination(MemoryStorage({"backup-x-ffffffff.zip": b""}))).storage
     with pytest.raises(NotFound, match="no archive of this device"):
-        newest(work.guarded(destination(MemoryStorage({"backup-x-ffffffff.zip": b""}))).storage, TAG)
+        newest(Zip(ArchiveOptions()).listed(storage, TAG))
     with pytest.raises(NotFound):
         put_back(work, MemoryStorage(), None)
     work.assert_nothing_left()

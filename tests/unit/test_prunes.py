@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from agent.base.job import archive_name, format_time, parse_time
+from agent.base.job import format_time, parse_time
 from agent.base.refusals import Refused
+from agent.formats.archive_names import archive_name
 from agent.jobs.admission import device_tag
 from agent.jobs.recurring import Recurring
 from tests.support.fakes import DEVICE, Device

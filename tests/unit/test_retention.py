@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.base.job import archive_name
+from agent.formats.archive_names import archive_name, parse_archive_name
 from agent.save.retention import Archive, ClockIsWrong, KeepRules, archives_of, removable
 
 TAG = "0a1b2c3d"
@@ -153,7 +153,8 @@ def test_only_archives_of_this_device_that_it_named_itself() -> None:
         f"x-2026-99-99-99.99.99.999-{TAG}.zip",
     ]
     date = NOW + DAY
-    found = archives_of([*strangers, ours, encrypted], TAG, {ours: date}, {encrypted: True})
+    parsed = [parse_archive_name(name, TAG) for name in (*strangers, ours, encrypted)]
+    found = archives_of(filter(None, parsed), {ours: date}, {encrypted: True})
     assert [(each.name, each.series, each.made, each.expires, each.sound) for each in found] == [
         (ours, "a-2026", NOW, date, None),
         (encrypted, "backup", NOW, None, True),

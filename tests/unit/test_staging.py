@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.base.job import ENCRYPTED, MAX_NAME_LETTERS, PLAIN
+from agent.formats.archive_names import ENCRYPTED, MAX_NAME_LETTERS, PLAIN
 from agent.jobs.staging import Staging, StorageInUse
 from tests.support.waiting import wait_until
 

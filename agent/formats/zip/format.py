@@ -9,7 +9,8 @@ from typing import BinaryIO, cast
 
 from agent.base.errors import disk_errors
 from agent.formats.archive_file import open_archive
-from agent.formats.base import Entry, Saved, SavedTree, SaveOrder, Unlock
+from agent.formats.archive_names import NamedArchive, parse_archive_name
+from agent.formats.base import Entry, Saved, SavedTree, SaveOrder, Unlock, newest
 from agent.formats.walk_report import Report
 from agent.formats.zip.manifest_block import manifest_block
 from agent.formats.zip.store import room, store
@@ -17,6 +18,7 @@ from agent.formats.zip.writer import ArchiveOptions, write_archive
 from agent.transfer.cancel import CancelToken
 from agent.transfer.context import Context, Destination
 from agent.transfer.get import Fetch, fetch
+from agent.transfer.guarded_storage import GuardedStorage
 from agent.transfer.ranged import RangedFile
 from agent.transfer.streams import file_digest
 from providers.api import Stored
@@ -69,12 +71,24 @@ class Zip:
     def fetched(self, order: Fetch, context: Context) -> Iterator[DownloadedArchive]:
         try:
             context.phase("fetching")
-            stored = fetch(order, context)
+            storage = order.destination.storage
+            name = order.destination.name or newest(self.listed(storage, order.device_tag))
+            stored = fetch(order, name, context)
             with order.to.open("rb") as file:
                 yield DownloadedArchive(stored, order.to, file)
         finally:
             with suppress(OSError):  # what a failing disk keeps, the next start removes
                 order.to.unlink()
+
+    def listed(self, storage: GuardedStorage, device_tag: str) -> list[NamedArchive]:
+        names = (
+            stored.name
+            for stored in storage.list("", lambda name: parse_archive_name(name, device_tag) is not None)
+        )
+        return [archive for name in names if (archive := parse_archive_name(name, device_tag))]
+
+    def remove(self, storage: GuardedStorage, name: str) -> None:
+        storage.delete(name)
 
     def open(self, destination: Destination, name: str, unlock: Unlock) -> SavedTree:
         storage = destination.storage
