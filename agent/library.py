@@ -23,6 +23,7 @@ from agent.base.text import names_are_utf8
 from agent.embedded import Embedded
 from agent.formats.archive_file import open_archive
 from agent.jobs.encryption import unlock_for
+from agent.jobs.own_directories import OwnDirectories
 from agent.jobs.requests import BACKUP_PASSCODE, RESTORE_PASSCODE, Parameters
 from agent.jobs.selection import Selecting
 from agent.jobs.staging import StorageInUse
@@ -100,7 +101,7 @@ def backup_info(*, config: FilePath | None = None) -> BackupInfo:
         raise BackupError("refused", "backupCmd collects what is saved, at the time of a backup")
     with _translated():
         stock.parts = Selecting(settings).for_backup(Parameters())
-    take_stock(stock, settings.storage, lambda: None)
+    take_stock(stock, OwnDirectories(settings).paths(), lambda: None)
     if stock.problem:
         raise BackupError("io-error", f"'{settings.dir}' {stock.problem}")
     report = stock.report

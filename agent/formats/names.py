@@ -1,7 +1,7 @@
 """Which names an archive may restore.
 
 An archive comes from anywhere. Every name is checked here, once, before anything else sees it; what
-passes is relative, has no `..`, and cannot be ours.
+passes is relative and has no `..`.
 """
 
 import os
@@ -11,7 +11,8 @@ from agent.base.errors import ArchiveError
 from agent.base.text import readable
 
 PRIVATE_PREFIX = ".edge-backup-"
-"""Directories that the agent makes inside a target while it restores; never archived, never restored."""
+"""Directories that the agent makes inside a target while it restores begin so. Whose one is, the journal
+knows, not its name."""
 
 _DRIVE = re.compile(r"[A-Za-z]:")
 _PLAIN = re.compile(rb"[^./\\\0][^/\\\0]*(?:/[^./\\\0][^/\\\0]*)*/?")
@@ -23,14 +24,6 @@ def bad_entry(name: str, problem: str) -> ArchiveError:
     return ArchiveError(f"the archive's entry '{readable(name)}' {problem}")
 
 
-def is_private(name: str, *, directory: bool) -> bool:
-    """Whether a relative name is, or lies below, a directory of ours in the target.
-
-    A file may be called so: it is archived, and no directory of ours can be taken for it.
-    """
-    return name.startswith(PRIVATE_PREFIX) and (directory or "/" in name)
-
-
 def safe_name(raw: bytes, *, unix: bool, directory: bool = False) -> str:
     """The relative name, `os.fsdecode`d, that `raw` may be restored under; "" for the root itself.
 
@@ -39,9 +32,8 @@ def safe_name(raw: bytes, *, unix: bool, directory: bool = False) -> str:
     so) a backslash separates. With `directory`, one backslash at the end does so everywhere when there
     is no slash: our own dialect `kanto` writes it.
 
-    Raises ArchiveError for a name that is empty, absolute, with a drive letter, `..` or NUL in it, that
-    is, or lies below, a directory `.edge-backup-*`. How long a part may be, only the target's file system
-    knows: 255 bytes on most, 765 on VFAT and NTFS.
+    Raises ArchiveError for a name that is empty, absolute, with a drive letter, `..` or NUL in it. How long
+    a part may be, only the target's file system knows: 255 bytes on most, 765 on VFAT and NTFS.
     """
     if unix and len(raw) <= 255 and _PLAIN.fullmatch(raw):
         return raw.decode("utf-8", "surrogateescape").rstrip("/")  # what the rest would come to
@@ -57,6 +49,4 @@ def safe_name(raw: bytes, *, unix: bool, directory: bool = False) -> str:
     parts = [part for part in name.split("/") if part not in ("", ".")]
     if ".." in parts:
         raise bad_entry(name, "points above the directory to restore to ('..')")
-    if is_private("/".join(parts), directory=directory):
-        raise bad_entry(name, "begins like the agent's own directories")
     return "/".join(parts)

@@ -46,6 +46,8 @@ class Report:
     """The same, and of the file that is being read what has been read: how far the backup has come."""
     excluded: int = 0
     """What patterns passed over; a directory counts once, with all that is in it."""
+    own: list[str] = field(default_factory=list)
+    """Those of them that are the agent's own: its storage, its targets, what a restore works in."""
     left_out: int = 0
     """What is not in the archive as it was on the disk, including files that changed while being read."""
     reasons: dict[str, int] = field(default_factory=dict)
@@ -71,6 +73,12 @@ class Report:
         reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(self.reasons.items()))
         noun = "entry" if self.left_out == 1 else "entries"
         return f"{self.left_out} {noun} left out: {reasons}"
+
+    def pass_over_own(self, name: str) -> None:
+        """Count a directory of the agent's own."""
+        self.excluded += 1
+        if len(self.own) < MAX_NAMED:
+            self.own.append(readable(name))
 
     def leave_out(self, name: str, reason: str) -> None:
         """Count `name` as left out. `reason` is one of a few words of ours, never text from elsewhere."""

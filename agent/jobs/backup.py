@@ -19,6 +19,7 @@ from agent.jobs.encryption import encryption_for
 from agent.jobs.job_options import archive_format, archive_limits, hook
 from agent.jobs.labels import read_label
 from agent.jobs.last_archives import KeptArchives, skip_key
+from agent.jobs.own_directories import OwnDirectories
 from agent.jobs.requests import BACKUP_DATA_TYPES, BACKUP_PATHS, BACKUP_STORE, Parameters
 from agent.jobs.runner import Runner
 from agent.jobs.selection import Selecting, refuse_choosing
@@ -35,10 +36,17 @@ from agent.settings import Settings
 
 class Backups:
     def __init__(
-        self, settings: Settings, journal: Journal, runner: Runner, *, staging: Staging, offers: Offers
+        self,
+        settings: Settings,
+        journal: Journal,
+        runner: Runner,
+        *,
+        staging: Staging,
+        offers: Offers,
+        own: OwnDirectories,
     ) -> None:
         self._settings, self._runner = settings, runner
-        self._staging, self._offers = staging, offers
+        self._staging, self._offers, self._own = staging, offers, own
         self._admission, self._selecting = Admission(settings), Selecting(settings)
         self._journal = journal
         self._kept = KeptArchives(journal)
@@ -75,7 +83,7 @@ class Backups:
         self._runner.refuse_when_busy(*(root.directory for root in roots))
         order = BackupOrder(
             parts=parts,
-            own_storage=settings.storage,
+            own=self._own.paths(),
             staged=path,
             destination=destination,
             format=archive_format(settings),

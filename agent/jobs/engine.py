@@ -16,6 +16,7 @@ from agent.jobs.backup import Backups
 from agent.jobs.cancelling import cancel
 from agent.jobs.confirmation import Trials
 from agent.jobs.operations import Inquiry, Operation, Operations, Question
+from agent.jobs.own_directories import OwnDirectories
 from agent.jobs.periodic import Periodic, ScheduleListener
 from agent.jobs.preview import Previews
 from agent.jobs.preview_record import PreviewNotes
@@ -75,7 +76,8 @@ class Engine:
             settings, journal, self._workers, staging=staging, listener=listener, post=mailbox.post
         )
         self.monitor = Monitor()
-        self._info = Info(settings, mailbox, self.monitor)
+        own = OwnDirectories(settings, journal)
+        self._info = Info(settings, mailbox, self.monitor, own)
         self.health = Health(journal, self.history, settings.rpo, mailbox.call_later)
         self._runner = Runner(
             settings,
@@ -86,10 +88,19 @@ class Engine:
             monitor=self.monitor,
             recovering=recovery.directories,
         )
-        self._backups = Backups(settings, journal, self._runner, staging=staging, offers=self.uploads.offers)
+        self._backups = Backups(
+            settings, journal, self._runner, staging=staging, offers=self.uploads.offers, own=own
+        )
         self._trials = Trials(settings, journal, mailbox, self.monitor)
         self._previews = Previews(
-            settings, journal, self._runner, self._workers, mailbox=mailbox, notes=notes, trials=self._trials
+            settings,
+            journal,
+            self._runner,
+            self._workers,
+            mailbox=mailbox,
+            notes=notes,
+            trials=self._trials,
+            own=own,
         )
         self.status = Status(self.monitor, self.history, notes)
         self._restores = Restores(
@@ -99,6 +110,7 @@ class Engine:
             trials=self._trials,
             previews=self._previews,
             recovery=recovery,
+            own=own,
         )
         self._previews.restored = self._restores.ended
         self._aftermath = Aftermath(

@@ -44,7 +44,7 @@ def archive_limits(settings: Settings) -> ArchiveLimits:
     return ArchiveLimits(max_files=limits.max_files, max_bytes=limits.max_size, max_ratio=limits.max_ratio)
 
 
-def restore_options(settings: Settings, mode: str) -> RestoreOptions:
+def restore_options(settings: Settings, mode: str, own: tuple[Path, ...]) -> RestoreOptions:
     limits = settings.restore
     return RestoreOptions(
         mode=mode,
@@ -52,7 +52,7 @@ def restore_options(settings: Settings, mode: str) -> RestoreOptions:
         reserve_bytes=settings.storage_reserve,
         owner=limits.owner,
         special_bits=limits.special_bits,
-        own_storage=settings.storage,
+        own=own,
     )
 
 
@@ -88,6 +88,7 @@ def into(
     made: list[Path],
     mode: str,
     *,
+    own: tuple[Path, ...] = (),
     trial: Trial | None = None,
 ) -> Into:
     """Where a restore of `job` goes, and how: the settings' own part of it."""
@@ -95,7 +96,7 @@ def into(
     return Into(
         roots,
         made,
-        restore_options(settings, mode),
+        restore_options(settings, mode, own),
         before=hook(settings, "beforeRestoreCmd", settings.before_restore_cmd, job, directory),
         after=hook(settings, "afterRestoreCmd", settings.after_restore_cmd, job, directory),
         trial=trial,

@@ -23,6 +23,7 @@ from agent.base.text import clipped
 from agent.jobs.admission import Admitted
 from agent.jobs.confirmation import Trials
 from agent.jobs.job_options import into
+from agent.jobs.own_directories import OwnDirectories
 from agent.jobs.preview_record import PreviewNote, PreviewNotes, Stand
 from agent.jobs.requests import Parameters
 from agent.jobs.runner import Runner
@@ -52,11 +53,12 @@ class Previews:
         mailbox: Mailbox,
         notes: PreviewNotes,
         trials: Trials,
+        own: OwnDirectories,
     ) -> None:
         """`restored` is to be set: it records and tells what became of a restore."""
         self.restored: Callable[[Job, Mapping[str, str], Outcome[Amount]], None]
         self._settings, self._journal, self._runner, self._workers = settings, journal, runner, workers
-        self._mailbox, self._notes, self._trials = mailbox, notes, trials
+        self._mailbox, self._notes, self._trials, self._own = mailbox, notes, trials, own
         self._clock = BootClock()
         self._timer: Timer | None = None
         self._discarding = False
@@ -233,4 +235,4 @@ class Previews:
         return Job(note.id, Kind.RESTORE, note.correlation_id, parse_time(note.started), State.PREVIEW)
 
     def _into(self, note: PreviewNote, job: Job, trial: Trial | None = None) -> Into:
-        return into(self._settings, job, *note.into(), note.mode, trial=trial)
+        return into(self._settings, job, *note.into(), note.mode, own=self._own.paths(), trial=trial)

@@ -15,6 +15,7 @@ from agent.jobs.admission import Admission, Admitted, device_tag
 from agent.jobs.confirmation import Trials
 from agent.jobs.encryption import unlock_for
 from agent.jobs.job_options import archive_format, hook, into
+from agent.jobs.own_directories import OwnDirectories
 from agent.jobs.preview import Previews
 from agent.jobs.requests import RESTORE_DATA_TYPES, RESTORE_PATHS, RESTORE_STORE, Parameters
 from agent.jobs.restore_recovery import Recovery
@@ -42,9 +43,10 @@ class Restores:
         trials: Trials,
         previews: Previews,
         recovery: Recovery,
+        own: OwnDirectories,
     ) -> None:
         self._settings, self._runner, self._staging = settings, runner, staging
-        self._trials, self._previews, self._recovery = trials, previews, recovery
+        self._trials, self._previews, self._recovery, self._own = trials, previews, recovery, own
         self._admission, self._selecting = Admission(settings), Selecting(settings)
 
     def restore(self, parameters: Parameters, device_id: str) -> Admitted:
@@ -60,7 +62,15 @@ class Restores:
         destination = self._admission.destination(parameters, tools.connections, None)
         trial = None if deliver else self._trials.trial(job, tools, parameters.confirm_within_s)
         made = list(dict.fromkeys(path for root in choice.roots for path in missing(root.directory)))
-        where = into(settings, job, dict(enumerate(choice.roots)), made, parameters.restore_mode, trial=trial)
+        where = into(
+            settings,
+            job,
+            dict(enumerate(choice.roots)),
+            made,
+            parameters.restore_mode,
+            own=self._own.paths(),
+            trial=trial,
+        )
         self._runner.refuse_when_busy(*(root.directory for root in choice.roots))
         self._previews.refuse_while_waiting()
         foreign = settings.restore.foreign if parameters.foreign is None else parameters.foreign

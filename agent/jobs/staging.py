@@ -30,6 +30,14 @@ class StorageInUse(Exception):
     """Another agent works in this storage directory."""
 
 
+def directories_of(storage: Path) -> tuple[Path, ...]:
+    """Return the storage and the directories that are always in it.
+
+    `archives` is the target that there is when none is configured.
+    """
+    return storage, storage / "backups", storage / "downloads", storage / "archives"
+
+
 class Staging:
     def __init__(self, storage: Path) -> None:
         """Make the directories with mode 0700, and lock them until the process ends.
@@ -37,9 +45,8 @@ class Staging:
         Raises `StorageInUse`, and OSError when the disk does not allow it.
         """
         self.storage = storage
-        self._backups, self._downloads = storage / "backups", storage / "downloads"
-        # `archives` is the target that there is when none is configured.
-        for directory in (storage, self._backups, self._downloads, storage / "archives"):
+        _, self._backups, self._downloads, _ = directories = directories_of(storage)
+        for directory in directories:
             _make_private(directory)
         # No command is acknowledged before the directory that keeps it is sure to be there again.
         sync_directory(storage)

@@ -24,6 +24,7 @@ from agent.restore.restore_set import (
     recover_together,
     work_id,
 )
+from agent.restore.workspace import work_directory_of
 
 __all__ = [
     "Difference",
@@ -43,5 +44,6 @@ __all__ = [
     "recover_together",
     "remove_made",
     "where_mounted",
+    "work_directory_of",
     "work_id",
 ]

@@ -7,7 +7,7 @@ from agent.base.errors import NotInArchive
 from agent.base.roots import Root
 from agent.formats.base import Item, Kind, SavedTree
 from agent.formats.manifest import Manifest
-from agent.formats.names import bad_entry, is_private
+from agent.formats.names import bad_entry
 from agent.formats.survey import ArchiveLimits, take_survey
 
 
@@ -125,8 +125,6 @@ class RootTree:
             if name is None:
                 continue
             if name and self._root.holds(name):
-                if is_private(name, directory=item.kind is Kind.DIR):
-                    raise bad_entry(item.name, "begins like the agent's own directories")
                 yield item._replace(name=name, hard_link_to=self._first(item))
             elif item.kind is not Kind.DIR:
                 if not name:

@@ -3,15 +3,15 @@
 import itertools
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
-from agent.base.errors import AccessForbidden, IoError
+from agent.base.errors import IoError
 from agent.base.text import readable
-from agent.formats.names import PRIVATE_PREFIX, bad_entry
 from agent.restore.directories import entries_in, is_directory, names_in
 from agent.restore.disk import NO_HARD_LINK, exists, open_up
 from agent.restore.metadata import Meta, meta_of, xattrs_of
 from agent.restore.mounts import refuse_mounts
+from agent.restore.own import OwnNames
 from agent.restore.plan import Act, Step
 from agent.restore.workspace import Workspace
 
@@ -32,11 +32,12 @@ class Comparison:
         goes: Callable[[str], bool] | None,
         special_bits: bool,
         mounts: Sequence[str],
-        own_storage: str | None = None,
+        own: Collection[str] = (),
     ) -> None:
-        """`goes`: whether a name goes that only the target has; None: it stays. Names are relative."""
+        """`goes`: whether a name goes that only the target has; None: it stays; `own`: the agent's. Names are
+        relative."""
         self._workspace, self._goes, self._special_bits = workspace, goes, special_bits
-        self._mounts, self._own_storage = mounts, own_storage
+        self._mounts, self._own = mounts, OwnNames(workspace.target, own)
         self._device = os.fstat(workspace.root_fd).st_dev
         self._numbers = itertools.count()
         self._shared: list[tuple[str, Meta | None]] = []
@@ -44,8 +45,8 @@ class Comparison:
     def steps(self) -> Iterator[Step]:
         """Every directory's own step comes before those of its entries.
 
-        Raises OSError, IoError when a mount point is in the way, AccessForbidden when the agent's own
-        storage is, and ArchiveError for what would replace a directory that another restore left.
+        Raises OSError, IoError when a mount point is in the way, and AccessForbidden when a directory of the
+        agent's own is.
         """
         self._shared = [("", self._workspace.root_meta())]
         while self._shared:
@@ -92,35 +93,25 @@ class Comparison:
         """None for a directory that both sides have."""
         if file_over_file:
             refuse_mounts(path, whole=True, mounts=self._mounts)
-            self._refuse_own_storage(path)
+            self._own.refuse(path)
             return self._over_file(path, new_is_directory=False)
         # Also where nothing is listed: when upper and lower case are one, another name may be in the way.
         old = self._workspace.target.stat(path)
         destination = self._workspace.new_place(path)
         new = os.stat(destination[1], dir_fd=destination[0], follow_symlinks=False)
-        both = is_directory(new) and is_directory(old) and path != self._own_storage
+        both = is_directory(new) and is_directory(old) and not self._own.have(path, old)
         if both:
             refuse_mounts(path, whole=False, mounts=self._mounts)
             self._shared.append((path, meta_of(new)))
             open_up(destination)
             return None
-        parent, _, name = path.rpartition("/")
-        if not parent and name.startswith(PRIVATE_PREFIX) and is_directory(old):
-            raise bad_entry(name, "would replace a directory of the agent's own")
         refuse_mounts(path, whole=True, mounts=self._mounts)
-        self._refuse_own_storage(path)
+        self._own.refuse(path, old)
         if old is None:
             return Step(next(self._numbers), Act.ADD, path)
         if is_directory(old):
             return Step(next(self._numbers), Act.SWAP, path, meta_of(old))
         return self._over_file(path, is_directory(new))
-
-    def _refuse_own_storage(self, path: str) -> None:
-        """Somebody who may send commands is not thereby one who may write the journal."""
-        if self._own_storage and f"{self._own_storage}/".startswith(f"{path}/"):
-            raise AccessForbidden(
-                f"'{readable(path)}' in the target holds the agent's own storage, which no restore changes"
-            )
 
     def _over_file(self, path: str, new_is_directory: bool) -> Step:
         number = next(self._numbers)
@@ -149,17 +140,15 @@ class Comparison:
         # surplus. VFAT does so everywhere, and its inode numbers mean nothing; ext4 in marked directories.
         folded = {_inode(name, fd) for name in wanted if name not in there} - {None}
         for name in sorted(there.difference(wanted)):
-            if not parent and name.startswith(PRIVATE_PREFIX):
-                continue  # ours, or another restore's that is still to be recovered
             if exists((new_fd, name)) or (folded and _inode(name, fd) in folded):
                 continue
             path = f"{parent}/{name}" if parent else name
-            if path == self._own_storage or not goes(path):
-                continue
-            refuse_mounts(path, whole=True, mounts=self._mounts)
-            self._refuse_own_storage(path)
             old = self._workspace.target.stat(path)
             assert old is not None
+            if self._own.have(path, old) or not goes(path):
+                continue
+            refuse_mounts(path, whole=True, mounts=self._mounts)
+            self._own.refuse(path)
             yield Step(next(self._numbers), Act.REMOVE, path, meta_of(old) if is_directory(old) else None)
 
 

@@ -2,16 +2,16 @@
 
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import BinaryIO
 
 from agent.base.text import readable
-from agent.formats.names import PRIVATE_PREFIX
 from agent.restore.directories import Destination, Tree, names_in
 from agent.restore.disk import close_down, is_closed, open_up
 from agent.restore.metadata import xattrs_of
+from agent.restore.own import OwnNames
 from agent.restore.workspace import NEW, Workspace
 from agent.transfer.cancel import CancelToken
 
@@ -64,13 +64,13 @@ class Differences:
         workspace: Workspace,
         *,
         goes: Callable[[str], bool] | None,
-        own_storage: str | None,
+        own: Collection[str],
         token: CancelToken,
     ) -> None:
-        """`goes`: whether a name goes that only the target has; None: it stays, as `own_storage` does."""
+        """`goes`: whether a name goes that only the target has; None: it stays, as the agent's `own` do."""
         self._workspace, self._goes, self._token = workspace, goes, token
-        self._own_storage = own_storage
         self._new, self._old = Tree(workspace.work_fd), Tree(workspace.root_fd)
+        self._own = OwnNames(workspace.target, own)
         self._waiting: list[tuple[str, _Side]] = []
         self._opened: list[tuple[str, int]] = []
         self._found = Difference()
@@ -115,7 +115,7 @@ class Differences:
 
     def _old_names(self, path: str) -> Iterator[str]:
         for name in names_in(self._old.directory(path)):
-            if path or not name.startswith(PRIVATE_PREFIX):
+            if path or name != self._workspace.name:
                 yield name
 
     def _new_xattrs(self, path: str) -> dict[str, bytes]:
@@ -132,7 +132,8 @@ class Differences:
             self._waiting.append((path, _Side.NEW))
 
     def _only_old(self, path: str, goes: bool) -> None:
-        if path == self._own_storage:
+        status = _status(self._old.parent(path))
+        if self._own.have(path, status):
             self._found.kept += 1
             return
         if goes:
@@ -141,7 +142,7 @@ class Differences:
                 self._found.lost.append(readable(path))
         else:
             self._found.kept += 1
-        if stat.S_ISDIR(_status(self._old.parent(path)).st_mode):
+        if stat.S_ISDIR(status.st_mode):
             self._look_below(path, goes)
 
     def _look_below(self, path: str, goes: bool) -> None:
@@ -156,7 +157,7 @@ class Differences:
         new, old = self._new_place(path), self._old.parent(path)
         new_status, old_status = _status(new), _status(old)
         both_directories = stat.S_ISDIR(new_status.st_mode) and stat.S_ISDIR(old_status.st_mode)
-        if both_directories and path != self._own_storage:
+        if both_directories and not self._own.have(path, old_status):
             self._waiting.append((path, _Side.BOTH))
         elif _alike(new_status, old_status) and self._same_content(new, old, new_status):
             self._found.kept += 1

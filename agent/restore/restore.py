@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agent.base.errors import IoError, NoSpace, NotTakenBack, disk_errors
+from agent.base.identity import below
 from agent.base.roots import Root
 from agent.base.text import readable
 from agent.formats.base import SavedTree
@@ -42,8 +43,8 @@ class RestoreOptions:
     """Whether the target was made for this restore: what the archive does not say of it is as usual."""
     special_bits: bool = False
     """Bring back set-uid, set-gid, sticky and file capabilities; otherwise they are dropped."""
-    own_storage: Path | None = None
-    """The agent's own directory, which no restore changes."""
+    own: tuple[Path, ...] = ()
+    """The agent's own directories, which no restore changes."""
 
     def __post_init__(self) -> None:
         if self.mode not in ("merge", "replace"):
@@ -122,7 +123,7 @@ class Restore:
             return Differences(
                 workspace,
                 goes=self._goes(),
-                own_storage=self._own_storage(),
+                own=self._own(workspace),
                 token=self._token,
             ).count()
 
@@ -221,7 +222,7 @@ class Restore:
             goes=self._goes(),
             special_bits=self._options.special_bits,
             mounts=mounts_below(self._target),
-            own_storage=self._own_storage(),
+            own=self._own(workspace),
         )
 
     def _goes(self) -> Callable[[str], bool] | None:
@@ -229,13 +230,9 @@ class Restore:
             return None
         return Root("", self._target, self._options.names).holds
 
-    def _own_storage(self) -> str | None:
-        """The agent's storage, relative to the target; None when it is not in there."""
-        storage = self._options.own_storage
-        if storage is None:
-            return None
-        resolved = Path(os.path.realpath(storage))
-        return str(resolved.relative_to(self._target)) if resolved.is_relative_to(self._target) else None
+    def _own(self, workspace: Workspace) -> list[str]:
+        """Return the agent's own directories in the target, by their names there."""
+        return [workspace.name, *below(self._target, self._options.own)]
 
 
 def _take_back(workspace: Workspace) -> None:

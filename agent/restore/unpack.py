@@ -48,6 +48,7 @@ class Unpacker:
         self._max_implied, self._made = max_implied, made
         self._workspace = workspace
         self._target, self._work_fd = workspace.target, workspace.work_fd
+        self._work_name = workspace.name
         self._special_bits, self._mounts, self._token, self._progress = special_bits, mounts, token, progress
         self._may_chown = may_chown()
         self._owner = owner and self._may_chown
@@ -95,6 +96,8 @@ class Unpacker:
         return is_directory(new.stat(path)) and not is_directory(self._target.stat(path))
 
     def _unpack(self, tree: SavedTree, item: Item, new: Tree) -> None:
+        if f"{item.name}/".startswith(f"{self._work_name}/"):
+            raise bad_entry(item.name, "has the name of this restore's own working directory")
         if self._mounts:
             refuse_mounts(item.name, item.kind is not Kind.DIR, self._mounts)
         try:

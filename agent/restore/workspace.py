@@ -196,6 +196,11 @@ def _is_ours(root_fd: int, work_fd: int) -> bool:
     return os.fstat(work_fd).st_uid == ours
 
 
+def work_directory_of(target: Path, job_id: str) -> Path:
+    """Return where the restore `job_id` works in a target."""
+    return target / _name(job_id)
+
+
 def _name(job_id: str) -> str:
     if not job_id or "/" in job_id or "\0" in job_id or len(os.fsencode(job_id)) > 200:
         raise ValueError(f"not a job id that can be part of a file name: {job_id!r}")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from agent.base.errors import AccessForbidden
+from agent.base.identity import identity_of
 from agent.base.text import readable
 
 AccessMode = Literal["strict", "scoped", "lax"]
@@ -39,9 +40,22 @@ def resolve(requested: str | None, configured: str | None, mode: AccessMode, mus
 
 
 def refuse_inside(path: Path, own_storage: Path) -> None:
-    """Raise AccessForbidden when the resolved `path` is the agent's own storage, or lies in there."""
-    if path.is_relative_to(os.path.realpath(own_storage)):
+    """Raise AccessForbidden when the resolved `path` is the agent's own storage, or lies in there.
+
+    Also by another name, as that of a bind mount.
+    """
+    storage = Path(os.path.realpath(own_storage))
+    own = {identity_of(each) for each in (storage, *_directories_in(storage))} - {None}
+    if path.is_relative_to(storage) or any(identity_of(each) in own for each in (path, *path.parents)):
         raise AccessForbidden(f"'{readable(str(path))}' is the agent's own storage: choose another directory")
+
+
+def _directories_in(storage: Path) -> list[Path]:
+    try:
+        with os.scandir(storage) as entries:
+            return [Path(entry.path) for entry in entries if entry.is_dir(follow_symlinks=False)]
+    except OSError:
+        return []
 
 
 def _shown(key: str, value: str) -> str:

@@ -27,17 +27,17 @@ class Stock:
     report: Report = field(default_factory=Report)
 
 
-def take_stock(stock: Stock, own_storage: Path, check: Callable[[], None]) -> None:
+def take_stock(stock: Stock, own: tuple[Path, ...], check: Callable[[], None]) -> None:
     """Count what there is. `check` ends it by raising; what was counted stays."""
     try:
         for part in stock.parts:
-            _count(part, stock, own_storage, check)
+            _count(part, stock, own, check)
     except OSError as error:
         stock.problem = f"cannot be read: {os.strerror(error.errno or 0)}"
 
 
-def _count(part: Part, stock: Stock, own_storage: Path, check: Callable[[], None]) -> None:
-    with closing(walk(part, stock.report, own_storage, check)) as entries:
+def _count(part: Part, stock: Stock, own: tuple[Path, ...], check: Callable[[], None]) -> None:
+    with closing(walk(part, stock.report, own, check)) as entries:
         for entry in entries:
             if entry.kind is FILE:
                 stock.files += 1

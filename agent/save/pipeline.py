@@ -26,7 +26,7 @@ class BackupOrder(SaveOrder):
 
     parts: tuple[Part, ...]
     """At least one; in the order in which they are archived."""
-    own_storage: Path
+    own: tuple[Path, ...]
     destination: Destination | None
     format: Format
     skip_unchanged: bool = False
@@ -116,7 +116,7 @@ def _archived(order: BackupOrder, context: Context) -> BackupResult:
 def _entries(order: BackupOrder, report: Report, check: Callable[[], None]) -> Generator[Entry, None, None]:
     for part in order.parts:
         with disk_errors(f"cannot read '{part.root.directory}'"):
-            yield from walk(part, report, order.own_storage, check)
+            yield from walk(part, report, order.own, check)
 
 
 def about(result: BackupResult, limits: ArchiveLimits) -> str:

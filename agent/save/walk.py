@@ -7,14 +7,14 @@ made to hang on a FIFO. Nothing that it meets is fatal; what cannot be saved is 
 
 import os
 import stat
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from agent.base.identity import Identity, identity, identity_of
 from agent.base.patterns import Excluded
 from agent.base.roots import Root
 from agent.formats.base import DIR, FILE, LINK, MAX_NAME_BYTES, Entry
-from agent.formats.names import PRIVATE_PREFIX
 from agent.formats.walk_report import WITHHELD, Report, Top, reason_of
 from agent.save.attributes import extended_attributes
 
@@ -39,34 +39,20 @@ class Part:
 
 
 def walk(
-    part: Part, report: Report, own_storage: Path | None, check: Callable[[], None]
+    part: Part, report: Report, own: Iterable[Path], check: Callable[[], None]
 ) -> Generator[Entry, None, None]:
     """Yield what the part holds, each directory before what is in it, by the names of an archive.
 
     Directories on the way to something come too, and the root's own where its prefix gives it a name.
-    Left out in silence: the directory `own_storage`, by whatever name it is reached, and directories
-    named `.edge-backup-*`, which are ours. Counted only: what is excluded. Left out and told to
-    `report`: what is unexportable, no file, directory or link, cannot be read, and names of the root that
-    are not there. `check` is called for each name and ends the walk by raising.
+    Counted only: what is excluded, and the agent's `own` directories, by whatever name they are reached.
+    Left out and told to `report`: what is unexportable, no file, directory or link, cannot be read, and
+    names of the root that are not there. `check` is called for each name and ends the walk by raising.
 
     Raises OSError when the root's directory cannot be opened. Memory grows with the directories that
     wait in one directory, not with files.
     """
-    yield from _Walk(part, report, _identity_of(own_storage), check).run()
-
-
-_Identity = tuple[int, int]
-
-
-def _identity_of(directory: Path | None) -> _Identity | None:
-    try:
-        return _identity(directory.stat()) if directory is not None else None
-    except FileNotFoundError:
-        return None
-
-
-def _identity(status: os.stat_result) -> _Identity:
-    return status.st_dev, status.st_ino
+    identities = frozenset(identity for path in own if (identity := identity_of(path)))
+    yield from _Walk(part, report, identities, check).run()
 
 
 @dataclass(slots=True)
@@ -75,7 +61,7 @@ class _Level:
 
     name: str
     fd: int
-    identity: _Identity
+    identity: Identity
     waiting: list[str] = field(default_factory=list)
 
 
@@ -83,16 +69,16 @@ class _Walk:
     """Depth first, with its own stack: a tree may be deeper than Python's, or than descriptors last."""
 
     def __init__(
-        self, part: Part, report: Report, own_storage: _Identity | None, check: Callable[[], None]
+        self, part: Part, report: Report, own: frozenset[Identity], check: Callable[[], None]
     ) -> None:
-        self._root, self._report, self._own_storage, self._check = part.root, report, own_storage, check
+        self._root, self._report, self._own, self._check = part.root, report, own, check
         self._excluded, self._unexportable = part.excluded, part.unexportable
         self._levels: list[_Level] = []
         self._base = f"{part.root.prefix}/" if part.root.prefix else ""
         self._prefix = ""
         """The directory where the walk is, relative to the root's, with a slash at the end."""
         self._missing = set(part.root.names or ())
-        self._linked: dict[_Identity, str] = {}
+        self._linked: dict[Identity, str] = {}
 
     def run(self) -> Iterator[Entry]:
         fd = os.open(self._root.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -121,10 +107,11 @@ class _Walk:
         if opened is None:
             return
         fd, status = opened
-        if _identity(status) == self._own_storage:
-            os.close(fd)
-            return
         path = self._prefix + name
+        if identity(status) in self._own:
+            os.close(fd)
+            self._report.pass_over_own(self._root.archived(path))
+            return
         self._descend(name, fd, status)
         yield Entry(self._base + path, DIR, status, fd, b"", self._attributes(fd, path, None))
         yield from self._scan()
@@ -149,8 +136,7 @@ class _Walk:
                     if item.is_file(follow_symlinks=False):
                         yield from self._file(item.name)
                     elif item.is_dir(follow_symlinks=False):
-                        if not item.name.startswith(PRIVATE_PREFIX):
-                            level.waiting.append(item.name)
+                        level.waiting.append(item.name)
                     else:
                         yield from self._other(item)
         except OSError as error:
@@ -218,10 +204,10 @@ class _Walk:
         yield Entry(self._base + path, LINK, status, target=target)
 
     def _first_name(self, status: os.stat_result, path: str) -> str | None:
-        identity = _identity(status)
-        first = self._linked.get(identity)
+        key = identity(status)
+        first = self._linked.get(key)
         if first is None and len(self._linked) < _LINKED_FILES:
-            self._linked[identity] = path
+            self._linked[key] = path
         return first
 
     def _attributes(self, fd: int, path: str, hard_link_to: str | None) -> Mapping[str, bytes]:
@@ -231,7 +217,7 @@ class _Walk:
         return found or {}
 
     def _descend(self, name: str, fd: int, status: os.stat_result) -> None:
-        self._levels.append(_Level(name, fd, _identity(status)))
+        self._levels.append(_Level(name, fd, identity(status)))
         self._prefix = f"{self._prefix}{name}/" if name else ""
         if len(self._levels) > _OPEN_LEVELS:
             shallowest = self._levels[-_OPEN_LEVELS - 1]
@@ -253,7 +239,7 @@ class _Walk:
             level.waiting.clear()
 
 
-def _parent(fd: int, identity: _Identity) -> int:
+def _parent(fd: int, expected: Identity) -> int:
     """The directory above `fd`, open, or -1: somebody may have moved what we are in elsewhere."""
     if fd < 0:
         return -1
@@ -261,7 +247,7 @@ def _parent(fd: int, identity: _Identity) -> int:
         parent = os.open("..", _DIR_FLAGS, dir_fd=fd)
     except OSError:
         return -1
-    if _identity(os.fstat(parent)) == identity:
+    if identity(os.fstat(parent)) == expected:
         return parent
     os.close(parent)
     return -1

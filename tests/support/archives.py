@@ -26,16 +26,16 @@ def go_on() -> None:
     """A check that never stops anything."""
 
 
-def found_in(root: Path, own_storage: Path | None = None) -> tuple[dict[str, Entry], Report]:
+def found_in(root: Path, own: Iterable[Path] = ()) -> tuple[dict[str, Entry], Report]:
     """What a walk finds, by name; descriptors are closed by then."""
     report = Report()
-    return {entry.name: entry for entry in walk(Part(Root("", root)), report, own_storage, go_on)}, report
+    return {entry.name: entry for entry in walk(Part(Root("", root)), report, own, go_on)}, report
 
 
 def archive_of(root: Path, options: ArchiveOptions | None = None) -> tuple[bytes, Report]:
     """The archive of a directory."""
     report = Report()
-    return b"".join(written(walk(Part(Root("", root)), report, None, go_on), report, options)), report
+    return b"".join(written(walk(Part(Root("", root)), report, (), go_on), report, options)), report
 
 
 def written(

@@ -1,6 +1,8 @@
 """The access mode decides on resolved paths, and every refusal is a sentence that names path and reason."""
 
 import os
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -8,7 +10,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from agent.base.errors import AccessForbidden
-from agent.save.access import AccessMode, resolve
+from agent.base.identity import below
+from agent.save.access import AccessMode, refuse_inside, resolve
+from tests.support.archives import found_in
+from tests.support.require import require
 
 
 @pytest.fixture
@@ -179,3 +184,34 @@ def test_of_what_is_outside_the_scope_nothing_is_told(scope: Path, mode: AccessM
     ]  # fmt: skip
     told = {refusal(path, str(scope), mode).partition("' is ")[2] for path in asked}
     assert len(told) == 1, told
+
+
+@pytest.fixture
+def storage_by_another_name(tmp_path: Path) -> Iterator[tuple[Path, Path]]:
+    """The agent's storage, and the directory that holds it under the name of a bind mount."""
+    require(os.geteuid() == 0, "root, to mount")
+    (tmp_path / "lib/storage/backups").mkdir(parents=True)
+    (tmp_path / "alias").mkdir()
+    subprocess.run(["mount", "--bind", tmp_path / "lib", tmp_path / "alias"], check=True)
+    yield tmp_path / "lib/storage", tmp_path / "alias"
+    subprocess.run(["umount", "-l", tmp_path / "alias"], check=True)
+
+
+def test_the_storage_is_known_by_any_name(storage_by_another_name: tuple[Path, Path]) -> None:
+    """Its path says nothing: the journal was archived through a bind mount, and a restore wrote into it."""
+    storage, alias = storage_by_another_name
+    for inside in ("storage", "storage/backups", "storage/new/deeper"):
+        with pytest.raises(AccessForbidden, match="is the agent's own storage"):
+            refuse_inside(alias / inside, storage)
+    refuse_inside(alias, storage)
+    found, report = found_in(alias, own=(storage,))
+    assert (list(found), report.excluded) == ([], 1)
+    assert below(alias, (storage,)) == ["storage"]
+
+
+def test_a_part_of_the_storage_is_known_by_any_name(storage_by_another_name: tuple[Path, Path]) -> None:
+    storage, alias = storage_by_another_name
+    subprocess.run(["umount", alias], check=True)
+    subprocess.run(["mount", "--bind", storage / "backups", alias], check=True)
+    with pytest.raises(AccessForbidden, match="is the agent's own storage"):
+        refuse_inside(alias / "new", storage)

@@ -158,7 +158,7 @@ def test_a_file_announced_with_over_4_gib_is_streamed_with_zip64_sizes(tmp_path:
     report = Report()
 
     def shrinking() -> Iterator[Entry]:
-        for entry in walk(Part(Root("", tmp_path / "tree")), report, None, go_on):
+        for entry in walk(Part(Root("", tmp_path / "tree")), report, (), go_on):
             (tmp_path / "tree/huge").write_bytes(LOG)
             yield entry
 
@@ -231,7 +231,7 @@ def test_a_file_that_shrinks_or_grows_is_kept_and_counted(tmp_path: Path) -> Non
     report = Report()
 
     def changing() -> Iterator[Entry]:
-        for entry in walk(Part(Root("", tmp_path)), report, None, go_on):
+        for entry in walk(Part(Root("", tmp_path)), report, (), go_on):
             path = tmp_path / entry.name
             if entry.name.endswith("shrinks"):
                 os.truncate(path, 3)
@@ -260,7 +260,7 @@ def test_a_file_that_cannot_be_read_to_its_end_is_not_in_the_archive(
     report = Report()
 
     def failing() -> Iterator[Entry]:
-        for entry in walk(Part(Root("", tmp_path / "tree")), report, None, go_on):
+        for entry in walk(Part(Root("", tmp_path / "tree")), report, (), go_on):
             yield entry
             with _breaking_after(sound_bytes) as fd:
                 yield Entry("bad", Kind.FILE, (tmp_path / "of the size").stat(), fd)
@@ -279,7 +279,7 @@ def test_a_file_that_cannot_be_read_to_its_end_is_not_in_the_archive(
 def test_closing_early_ends_the_threads_and_closes_the_files(tree: Path) -> None:
     threads, descriptors = threading.active_count(), open_descriptors()
     report = Report()
-    entries = walk(Part(Root("", tree)), report, None, go_on)
+    entries = walk(Part(Root("", tree)), report, (), go_on)
     chunks = written(entries, report)
     next(chunks)
     chunks.close()
@@ -301,7 +301,7 @@ def test_check_stops_in_the_middle_of_a_big_file(tmp_path: Path) -> None:
 
     report = Report()
     with pytest.raises(Cancelled):
-        list(written(walk(Part(Root("", tmp_path)), report, None, go_on), report, check=stop_later))
+        list(written(walk(Part(Root("", tmp_path)), report, (), go_on), report, check=stop_later))
     assert calls == 6
     assert threading.active_count() == threads
 

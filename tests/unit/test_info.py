@@ -1,13 +1,16 @@
 """The question `info`: true counts, told when they are known, within the room of a message."""
 
 import os
+import zipfile
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from agent.base.refusals import Refused
+from agent.jobs.own_directories import OwnDirectories
 from agent.jobs.queries.info import Info
 from agent.jobs.requests import Parameters
 from agent.mqtt.envelope import encode
@@ -50,7 +53,8 @@ def asked(
 ) -> Mapping[str, Any]:
     """What is told, as soon as it is."""
     engine, told = device.service.engine, list[Mapping[str, Any]]()
-    info = Info(device.settings, device.service.mailbox, engine.monitor, within_s=within_s)
+    own = OwnDirectories(device.settings)
+    info = Info(device.settings, device.service.mailbox, engine.monitor, own, within_s=within_s)
     info.info(
         Parameters(options={f"backup.{key}": text for key, text in options.items()}), room_bytes, told.append
     )
@@ -128,3 +132,22 @@ def test_over_the_wire_it_is_answered_later_and_one_at_a_time(device: Device) ->
     assert device.command("info", request_id="three", header="three") == []
     while len(device.wire.sent) == before + 1:
         device.take()
+
+
+def test_a_target_inside_the_directory_is_passed_over_and_said_so(tmp_path: Path) -> None:
+    """Each backup would hold all that were made before."""
+    device = Device(tmp_path, {"targets.device.path": f"{tmp_path}/data/archives"})
+    make_tree(device.data, {"f": File(b"x"), "archives": Dir(), "archives/old.zip": File(b"PK")})
+    with closing(device):
+        told = asked(device)
+        assert (told["files"], told["excluded"]) == (1, 1)
+        assert told["leftOut"] == [
+            {"name": "archives", "reason": "the agent's own: storage, archives or work"}
+        ]
+        for number in (1, 2):
+            options = {"storage.provider": "local", "local.name": f"{number}.zip"}
+            value = {"correlationId": f"b{number}", "options": options}
+            device.command("backup", value, request_id=f"r{number}")
+            device.finish()
+        with zipfile.ZipFile(device.data / "archives" / "2.zip") as archive:
+            assert archive.namelist() == ["f"]

@@ -45,7 +45,7 @@ def made(
     options: ArchiveOptions | None = None,
 ) -> bytes:
     report = report or Report()
-    entries = walk(Part(Root("", root)), report, None, go_on)
+    entries = walk(Part(Root("", root)), report, (), go_on)
     block = partial(manifest_block, origin)
     return b"".join(write_archive(entries, report, options or ArchiveOptions(), go_on, block))
 

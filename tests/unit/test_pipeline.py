@@ -100,7 +100,7 @@ class Work:
         settings: dict[str, Any] = {"strict": False, "checksum": False, "format": Zip(ArchiveOptions("fast"))}
         return BackupOrder(
             parts=(Part(Root("", self.data)),),
-            own_storage=self.root / "storage",
+            own=(self.root / "storage",),
             staged=self.staging / NAME,
             destination=destination and self.guarded(destination),
             **(settings | changes),
@@ -329,7 +329,7 @@ def test_the_agent_s_own_storage_is_not_archived(work: Work) -> None:
     storage = MemoryStorage()
     (work.data / "own").mkdir()
     (work.data / "own" / "archive.zip").write_bytes(b"x")
-    backup(replace(work.backup_order(destination(storage)), own_storage=work.data / "own"), work.context)
+    backup(replace(work.backup_order(destination(storage)), own=(work.data / "own",)), work.context)
     assert names_in(storage.objects[NAME]) == ALL_NAMES
 
 

@@ -23,7 +23,7 @@ from tests.support.archives import archive_of, go_on, things_archived, things_in
 from tests.support.restoring import restored
 
 SETTINGS = load({}, None, {}).settings
-OPTIONS = restore_options(SETTINGS, "replace")
+OPTIONS = restore_options(SETTINGS, "replace", ())
 
 PARTS = st.binary(min_size=1, max_size=40).filter(
     lambda raw: not {0, 47} & set(raw) and raw not in (b".", b"..")

@@ -6,6 +6,7 @@ import os
 import subprocess
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,7 @@ NEW: Spec = {
     "was-link/stays": File(b"not through the link"),
 }
 REPLACE = RestoreOptions(limits=LIMITS, mode="replace")
+PLAN: Spec = {"": Dir(), "/plan": File()}
 
 
 @pytest.fixture
@@ -84,8 +86,19 @@ def test_replace_leaves_exactly_what_the_archive_names(tmp_path: Path, target: P
 
 
 def test_replace_leaves_the_working_directories_of_other_restores_alone(target: Path, archive: Path) -> None:
-    make_tree(target, {".edge-backup-other": Dir(), ".edge-backup-other/plan": File()})
-    assert (restored(target, archive, REPLACE) / ".edge-backup-other/plan").exists()
+    """By what the agent knows of them: what is only called so goes."""
+    spec = {f".edge-backup-{name}{rest}": node for name in ("ours", "not") for rest, node in PLAN.items()}
+    make_tree(target, spec)
+    restored(target, archive, replace(REPLACE, own=(target / ".edge-backup-ours",)))
+    assert (target / ".edge-backup-ours/plan").exists()
+    assert not (target / ".edge-backup-not").exists()
+
+
+def test_replace_leaves_archives_alone_that_are_kept_in_the_target(target: Path, archive: Path) -> None:
+    """The backup passed over them."""
+    make_tree(target, {"d/kept": Dir(), "d/kept/archive.zip": File()})
+    restored(target, archive, replace(REPLACE, own=(target / "d/kept",)))
+    assert (target / "d/kept/archive.zip").exists()
 
 
 def test_a_directory_that_the_archive_does_not_name_keeps_its_mode(target: Path, tmp_path: Path) -> None:

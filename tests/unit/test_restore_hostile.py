@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.base.errors import ArchiveError, IoError
+from agent.base.errors import AccessForbidden, ArchiveError, IoError
 from agent.formats.survey import ArchiveLimits
 from agent.restore import RestoreOptions, make_target, missing, recover, remove_made
 from tests.support.archives import Crafted, crafted
@@ -32,7 +32,7 @@ def archive(tmp_path: Path) -> Path:
 
 def refused(target: Path, archive: Path, why: str, options: RestoreOptions | None = None) -> None:
     before = snapshot(target)
-    with pytest.raises((ArchiveError, IoError), match=why):
+    with pytest.raises((ArchiveError, IoError, AccessForbidden), match=why):
         restored(target, archive, options)
     assert differences(before, snapshot(target)) == []
 
@@ -79,10 +79,16 @@ def test_a_file_that_is_called_like_our_directories_comes_back(
     assert os.path.lexists(restored(target, archive) / ".edge-backup-notes")
 
 
+def test_a_directory_that_is_called_like_ours_comes_back(target: Path, archive: Path) -> None:
+    write_zip(archive, {".edge-backup-mine": Dir(), ".edge-backup-mine/f": File(b"notes")})
+    assert (restored(target, archive) / ".edge-backup-mine/f").read_bytes() == b"notes"
+
+
 def test_a_file_does_not_replace_what_another_restore_left(target: Path, archive: Path) -> None:
+    own = RestoreOptions(limits=LIMITS, own=(target / ".edge-backup-other",))
     make_tree(target, {".edge-backup-other": Dir(), ".edge-backup-other/plan": File(b"to be undone")})
     write_zip(archive, {".edge-backup-other": File(b"notes")})
-    refused(target, archive, "a directory of the agent's own")
+    refused(target, archive, "agent's own storage, archives or work", own)
 
 
 @pytest.mark.parametrize("planted", ["directory", "link"])

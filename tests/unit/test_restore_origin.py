@@ -43,7 +43,7 @@ def keep(device: Device, archive: bytes) -> None:
 
 def with_block(root: Path, block: bytes) -> bytes:
     report = Report()
-    entries = walk(Part(Root("", root)), report, None, go_on)
+    entries = walk(Part(Root("", root)), report, (), go_on)
     return b"".join(write_archive(entries, report, ArchiveOptions(), go_on, lambda _report: block))
 
 

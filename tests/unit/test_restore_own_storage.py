@@ -25,7 +25,7 @@ def target(tmp_path: Path) -> Path:
 
 
 def options(target: Path, mode: str) -> RestoreOptions:
-    return RestoreOptions(limits=LIMITS, mode=mode, own_storage=target / "a" / "storage")
+    return RestoreOptions(limits=LIMITS, mode=mode, own=(target / "a" / "storage",))
 
 
 @pytest.mark.parametrize("mode", ["merge", "replace"])

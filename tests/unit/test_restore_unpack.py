@@ -151,7 +151,7 @@ def test_the_survey_and_the_progress_tell_what_was_unpacked(target: Path, archiv
         ([("a/passwd", File()), ("a", Link("/etc"))], "is there twice"),
         ([("../a", File())], "points above"),
         ([("/a", File())], "is absolute"),
-        ([(f".edge-backup-{JOB}", Dir())], "own directories"),
+        ([(f".edge-backup-{JOB}", Dir())], "own working directory"),
     ],
 )
 @pytest.mark.filterwarnings("ignore:Duplicate name")

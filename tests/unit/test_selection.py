@@ -95,7 +95,7 @@ def test_what_is_swapped_for_something_else_is_neither_followed_nor_waited_for(t
     for name in names:
         (tmp_path / name).write_bytes(b"x")
     report = Report()
-    steps = walk(Part(Root("", tmp_path)), report, None, go_on)
+    steps = walk(Part(Root("", tmp_path)), report, (), go_on)
     seen = next(steps).name
     vanished, linked, fifo = [name for name in names if name != seen][:3]
     for name in (vanished, linked, fifo):
@@ -113,7 +113,7 @@ def test_a_directory_swapped_for_a_link_is_not_entered(tmp_path: Path) -> None:
     (tmp_path / "outside").mkdir()
     (tmp_path / "outside/secret").write_bytes(b"")
     report = Report()
-    steps = walk(Part(Root("", tmp_path / "tree")), report, None, go_on)
+    steps = walk(Part(Root("", tmp_path / "tree")), report, (), go_on)
     assert next(steps).name == "file"
     (tmp_path / "tree/a").rmdir()
     (tmp_path / "tree/a").symlink_to("../outside")
@@ -121,16 +121,18 @@ def test_a_directory_swapped_for_a_link_is_not_entered(tmp_path: Path) -> None:
     assert report.reasons == {"changed while read": 1}
 
 
-def test_own_storage_and_private_directories_are_passed_over_in_silence(tmp_path: Path) -> None:
+def test_the_agents_own_directories_are_only_counted_by_whatever_name(tmp_path: Path) -> None:
+    """A directory that is only called like one of a restore is its user's."""
     for name in ("storage/backups", ".edge-backup-7", "deep/.edge-backup-8"):
         (tmp_path / name).mkdir(parents=True)
         (tmp_path / name / "file").write_bytes(b"")
     (tmp_path / ".edge-backup-notes").write_bytes(b"a file is the user's")
     alias = tmp_path.parent / f"{tmp_path.name}-alias"
     alias.symlink_to(tmp_path / "storage")
-    found, report = found_in(tmp_path, own_storage=alias)
-    assert sorted(found) == [".edge-backup-notes", "deep"]
-    assert report.left_out == 0
+    found, report = found_in(tmp_path, own=(alias, tmp_path / ".edge-backup-7"))
+    kept = [".edge-backup-notes", "deep", "deep/.edge-backup-8", "deep/.edge-backup-8/file"]
+    assert sorted(found) == kept
+    assert (report.left_out, report.excluded, sorted(report.own)) == (0, 2, [".edge-backup-7", "storage"])
 
 
 def test_what_patterns_exclude_is_counted_and_an_excluded_directory_not_entered(tmp_path: Path) -> None:
@@ -140,7 +142,7 @@ def test_what_patterns_exclude_is_counted_and_an_excluded_directory_not_entered(
     (tmp_path / "a/link").symlink_to("cache")
     report = Report()
     excluded = excluding(["cache/", "*.tmp", "!keep.tmp"])
-    found = {entry.name for entry in walk(Part(Root("", tmp_path), excluded), report, None, go_on)}
+    found = {entry.name for entry in walk(Part(Root("", tmp_path), excluded), report, (), go_on)}
     assert found == {"a", "a/keep.tmp", "a/link", "cache"}
     assert (report.excluded, report.left_out) == (2, 0)
 
@@ -154,14 +156,14 @@ def test_a_rule_of_the_device_is_told_but_is_no_failure(tmp_path: Path) -> None:
     report = Report()
     rule = anchored(excluding([f"{tmp_path}/keys/"]), tmp_path)
     part = Part(Root("", tmp_path), unexportable=rule)
-    assert [entry.name for entry in walk(part, report, None, go_on)] == ["cert.pem"]
+    assert [entry.name for entry in walk(part, report, (), go_on)] == ["cert.pem"]
     assert sorted(report.unexportable) == [("keys", WITHHELD), ("pipe", "FIFO")]
     assert (report.left_out, report.failures, report.excluded) == (2, 1, 0)
 
 
 def test_a_missing_own_storage_changes_nothing(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
-    assert list(found_in(tmp_path, own_storage=tmp_path / "no")[0]) == ["file"]
+    assert list(found_in(tmp_path, own=(tmp_path / "no",))[0]) == ["file"]
 
 
 @pytest.mark.parametrize("name", [b"caf\xe9", b"back\\slash", b"new\nline", "grün €".encode(), b" ", b"-r"])
@@ -194,7 +196,7 @@ def test_a_tree_deeper_than_recursion_and_descriptors_allow_is_walked(removed_we
     gc.collect()  # what earlier tests left behind must not be closed meanwhile
     before, most = open_descriptors(), 0
     report, names = Report(), set()
-    for entry in walk(Part(Root("", removed_well)), report, None, go_on):
+    for entry in walk(Part(Root("", removed_well)), report, (), go_on):
         names.add(entry.name)
         if len(entry.name) > 2 * depth - 4:
             most = open_descriptors()
@@ -215,7 +217,7 @@ def test_directories_moved_away_while_inside_are_told_and_not_mixed_up(tmp_path:
     (tmp_path / "elsewhere").mkdir()
     report = Report()
     names = set()
-    for entry in walk(Part(Root("", tmp_path / "tree")), report, None, go_on):
+    for entry in walk(Part(Root("", tmp_path / "tree")), report, (), go_on):
         names.add(entry.name)
         if entry.name == "/".join(["d"] * 40):
             (tmp_path / "tree" / Path(*["d"] * 7)).rename(tmp_path / "elsewhere/d")
@@ -278,14 +280,14 @@ def test_check_ends_the_walk_and_leaves_no_descriptor_open(tmp_path: Path) -> No
             raise Cancelled("enough")
 
     with pytest.raises(Cancelled):
-        list(walk(Part(Root("", tmp_path)), Report(), None, stop_inside))
+        list(walk(Part(Root("", tmp_path)), Report(), (), stop_inside))
     assert open_descriptors() == before
 
 
 def test_closing_the_walk_leaves_no_descriptor_open(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     before = open_descriptors()
-    steps = walk(Part(Root("", tmp_path)), Report(), None, go_on)
+    steps = walk(Part(Root("", tmp_path)), Report(), (), go_on)
     next(steps)
     assert open_descriptors() > before
     steps.close()

@@ -37,7 +37,7 @@ def order_for(root: Path) -> BackupOrder:
     limits = Limits(targets={"device": Target(root / "archives")})
     return BackupOrder(
         parts=(Part(Root("", root / "data")),),
-        own_storage=root / "storage",
+        own=(root / "storage",),
         staged=root / "staged",
         destination=Destination(GuardedStorage(Local({}, limits), RetryLimits(), CancelToken()), False, NAME),
         format=Zip(ArchiveOptions("fast")),

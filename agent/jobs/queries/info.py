@@ -7,14 +7,17 @@ is done, or when time is up with what was counted so far. Belongs to the main th
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import structlog
 
 from agent.base.errors import Cancelled
 from agent.base.refusals import Reason, Refused
+from agent.formats.walk_report import Report
 from agent.jobs.filesystem_probe import Aside, Looks, NoAnswer
 from agent.jobs.operations import Tell
+from agent.jobs.own_directories import OwnDirectories
 from agent.jobs.progress import Monitor
 from agent.jobs.queries.fitting import shortened
 from agent.jobs.requests import BACKUP_DATA_TYPES, BACKUP_PATHS, Parameters
@@ -30,6 +33,7 @@ log = structlog.get_logger(__name__)
 ANSWER_WITHIN_S = 25.0
 """`edge-backup send` waits for half a minute, and backends hardly longer."""
 _CHOICES = ("backup.dir", BACKUP_DATA_TYPES, BACKUP_PATHS)
+_OWN = "the agent's own: storage, archives or work"
 _CUT_FIRST = ("leftOut", "stores", "targets", "dataSets", "reasons")
 
 
@@ -39,15 +43,22 @@ class _Inventory:
 
     stocks: dict[str, Stock] = field(default_factory=dict)
     """By data set; that of a directory has the name ""."""
+    own: tuple[Path, ...] = ()
     targets: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 class Info:
     def __init__(
-        self, settings: Settings, mailbox: Mailbox, monitor: Monitor, *, within_s: float = ANSWER_WITHIN_S
+        self,
+        settings: Settings,
+        mailbox: Mailbox,
+        monitor: Monitor,
+        own: OwnDirectories,
+        *,
+        within_s: float = ANSWER_WITHIN_S,
     ) -> None:
         self._settings, self._mailbox, self._monitor = settings, mailbox, monitor
-        self._within_s, self._running = within_s, False
+        self._own, self._within_s, self._running = own, within_s, False
 
     def info(self, parameters: Parameters, room_bytes: int, tell: Tell) -> None:
         """Tell what a backup with these options would save; without a choice, all that the settings name.
@@ -57,7 +68,7 @@ class Info:
         if self._running:
             message = "the device is being looked at for an earlier 'info': ask again in a minute"
             raise Refused(Reason.BUSY, message)
-        inventory, token = _Inventory(self._chosen(parameters)), CancelToken()
+        inventory, token = _Inventory(self._chosen(parameters), self._own.paths()), CancelToken()
 
         def answer(*, complete: bool) -> None:
             timer.cancel()
@@ -106,7 +117,7 @@ class Info:
         if not inventory.stocks:
             inventory.stocks = self._all_stocks(parameters)
         for stock in inventory.stocks.values():
-            take_stock(stock, settings.storage, token.check)
+            take_stock(stock, inventory.own, token.check)
 
     def _chosen(self, parameters: Parameters) -> dict[str, Stock]:
         """What the options choose; empty when they choose nothing."""
@@ -140,7 +151,7 @@ class Info:
             "leftOut": [
                 {"name": name, "reason": reason}
                 for stock in stocks.values()
-                for name, reason in list(stock.report.unexportable)
+                for name, reason in _left_out(stock.report)
             ],
         }
         if "" in stocks:
@@ -154,6 +165,10 @@ def _stock(selecting: Selecting, parameters: Parameters, options: Mapping[str, s
         return Stock(selecting.for_backup(chosen))
     except Refused as error:
         return Stock(problem=error.message)
+
+
+def _left_out(report: Report) -> list[tuple[str, str]]:
+    return [*report.unexportable, *((name, _OWN) for name in list(report.own))]
 
 
 def _told(stock: Stock) -> dict[str, Any]:

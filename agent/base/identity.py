@@ -1,0 +1,33 @@
+"""Which file or directory it is, by whatever name: its device and inode numbers."""
+
+import os
+from pathlib import Path
+
+Identity = tuple[int, int]
+
+
+def identity(status: os.stat_result) -> Identity:
+    return status.st_dev, status.st_ino
+
+
+def identity_of(path: Path) -> Identity | None:
+    """Return that of what a path leads to; None where nothing is, or nothing can be seen."""
+    try:
+        return identity(path.stat())
+    except OSError:
+        return None
+
+
+def below(directory: Path, paths: tuple[Path, ...]) -> list[str]:
+    """Return the names, relative to `directory`, of those `paths` that lie below it.
+
+    By the identity of every directory on the way, so that a bind mount is seen through.
+    """
+    top, names = identity_of(directory), []
+    for path in paths:
+        resolved = Path(os.path.realpath(path))
+        for above in resolved.parents:
+            if top and identity_of(above) == top:
+                names.append(str(resolved.relative_to(above)))
+                break
+    return names

@@ -1,0 +1,43 @@
+"""Directories that the agent made, or keeps archives in: no backup saves them, no restore changes them."""
+
+import os
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+
+from agent.jobs.filesystem_probe import Looks, NoAnswer
+from agent.jobs.staging import directories_of
+from agent.journal import Journal
+from agent.restore import read_left, work_directory_of, work_id
+from agent.settings import Settings
+
+
+class OwnDirectories:
+    """Belongs to the main thread."""
+
+    def __init__(self, settings: Settings, journal: Journal | None = None) -> None:
+        """Without a `journal`, the working directories of restores are not known."""
+        self._settings, self._journal, self._looks = settings, journal, Looks()
+
+    def paths(self) -> tuple[Path, ...]:
+        """Return the storage with its parts, the targets that answer, and what restores work in or left."""
+        return (*directories_of(self._settings.storage), *self._targets(), *self._working())
+
+    def _targets(self) -> list[Path]:
+        found = []
+        for name, target in self._settings.targets.items():
+            with suppress(NoAnswer, OSError):
+                found.append(self._looks.look(f"target '{name}'", partial(_resolved, target.path)))
+        return found
+
+    def _working(self) -> list[Path]:
+        unfinished = self._journal.jobs.unfinished() if self._journal else []
+        return [
+            work_directory_of(left.directory, work_id(each.job.id, left.number))
+            for each in unfinished
+            for left in read_left(each.working)
+        ]
+
+
+def _resolved(path: Path) -> Path:
+    return Path(os.path.realpath(path, strict=True))
