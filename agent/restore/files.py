@@ -61,11 +61,16 @@ class FileMaker:
     """Makes files, whose directories are there, on a few threads: in no certain order."""
 
     def __init__(
-        self, tree: SavedTree, new_fd: int, token: CancelToken, passed: Callable[[int], None]
+        self,
+        tree: SavedTree,
+        new_fd: int,
+        token: CancelToken,
+        passed: Callable[[int], None],
+        take: Callable[[int], None],
     ) -> None:
-        """`new_fd`, the top, stays open until `close`. `passed` is called, by any thread, with the size of
-        what is about to be written; it may raise."""
-        self._saved, self._token, self._passed = tree, token, passed
+        """`new_fd`, the top, stays open until `close`. Called by any thread, and may raise: `passed` with the
+        size of what is about to be made, `take` with the bytes of it that are about to be written."""
+        self._saved, self._token, self._passed, self._take = tree, token, passed, take
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="unpack")
         self._trees = [Tree(new_fd) for _ in range(_THREADS)]
         self._tree = Tree(new_fd)
@@ -103,7 +108,7 @@ class FileMaker:
         return (
             files >= _BATCH_MOST_FILES
             or (files >= _BATCH_FILES and directory != self._directory)
-            or not (_is_small(item) and _is_small(self._batch[0].item))
+            or not (is_small(item) and is_small(self._batch[0].item))
             or self._saved.span_bytes(self._batch[0].item, item) > _BATCH_BYTES
         )
 
@@ -130,7 +135,7 @@ class FileMaker:
     def _make_all(self, batch: list[Wanted]) -> None:
         tree = self._trees.pop()  # the pool has as many threads
         try:
-            if _is_small(batch[0].item):
+            if is_small(batch[0].item):
                 self._make_small(tree, batch, self._saved.contents([wanted.item for wanted in batch]))
             else:
                 self._make(tree, batch[0])
@@ -159,7 +164,7 @@ class FileMaker:
                 raise
 
     def _fill(self, fd: int, wanted: Wanted, content: bytes | None) -> None:
-        output, meta = SparseWriter(fd), wanted.meta
+        output, meta = SparseWriter(fd, self._take), wanted.meta
         if content is None:
             self._extract(wanted.item, output)
         else:
@@ -179,5 +184,5 @@ class FileMaker:
         self._saved.read(item, write)
 
 
-def _is_small(item: Item) -> bool:
+def is_small(item: Item) -> bool:
     return item.size <= _SMALL_BYTES and item.packed_size <= _SMALL_BYTES

@@ -18,6 +18,7 @@ from agent.restore.compare import Comparison
 from agent.restore.difference import Difference, Differences
 from agent.restore.directories import open_resolved
 from agent.restore.disk import sync_file_system
+from agent.restore.free_space import SpaceCheck
 from agent.restore.mounts import mounts_below
 from agent.restore.unpack import Unpacker
 from agent.restore.workspace import DONE, NEW, PLAN, TRIAL, Workspace
@@ -97,7 +98,7 @@ class Restore:
         self._expected(survey.size_bytes)
         self._token.check()
         with disk_errors(f"cannot restore into '{readable(str(self._target))}'"):
-            self._check_space(survey)
+            is_tight = self._check_space(tree, survey)
             self._workspace = Workspace.create(self._target, self._job_id)
         unpacker = Unpacker(
             self._workspace,
@@ -108,6 +109,7 @@ class Restore:
             max_implied=self._options.limits.max_files - survey.entries,
             token=self._token,
             progress=self._progress,
+            room=self._room(self._workspace.root_fd) if is_tight else None,
         )
         try:
             unpacker.run(tree)
@@ -208,13 +210,16 @@ class Restore:
             if committed or self.is_committed or not (workspace.holds(PLAN, TRIAL, DONE)):
                 workspace.remove()
 
-    def _check_space(self, survey: Survey) -> None:
-        root_fd, shown = open_resolved(self._target), readable(str(self._target))
+    def _check_space(self, tree: SavedTree, survey: Survey) -> bool:
+        root_fd = open_resolved(self._target)
         try:
-            room = Room(root_fd, f"the target '{shown}'", self._options.reserve_bytes, NoSpace)
-            room.check(survey.disk_bytes, survey.entries)
+            return SpaceCheck(tree, root_fd, self._room(root_fd), self._token.check).is_tight(survey)
         finally:
             os.close(root_fd)
+
+    def _room(self, root_fd: int) -> Room:
+        shown = readable(str(self._target))
+        return Room(root_fd, f"the target '{shown}'", self._options.reserve_bytes, NoSpace)
 
     def _comparison(self, workspace: Workspace) -> Comparison:
         return Comparison(

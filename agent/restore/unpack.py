@@ -19,6 +19,7 @@ from agent.restore.pending import PendingDirectories
 from agent.restore.workspace import NEW, Workspace
 from agent.transfer.cancel import CancelToken
 from agent.transfer.streams import Progress
+from providers.free_space import Room
 
 _USUAL = Meta(0o755, -1, -1, None)
 """What a target is like that was made, and of which the archive says nothing."""
@@ -42,14 +43,16 @@ class Unpacker:
         max_implied: int,
         token: CancelToken,
         progress: Progress,
+        room: Room | None = None,
     ) -> None:
         """`made`: the target was not there before. `max_implied`: directories without an entry of their own,
-        as `_imply` counts them."""
+        as `_imply` counts them. `room`: what is written may not fit, and is counted."""
         self._max_implied, self._made = max_implied, made
         self._workspace = workspace
         self._target, self._work_fd = workspace.target, workspace.work_fd
         self._work_name = workspace.name
         self._special_bits, self._mounts, self._token, self._progress = special_bits, mounts, token, progress
+        self._room = room
         self._may_chown = may_chown()
         self._owner = owner and self._may_chown
         self._mode_bits = 0o7777 if special_bits else 0o777
@@ -69,7 +72,7 @@ class Unpacker:
             self._directories = PendingDirectories(
                 closing.enter_context(TemporaryFile(dir=by_descriptor(self._work_fd)))
             )
-            self._files = FileMaker(tree, new_fd, self._token, self._passed)
+            self._files = FileMaker(tree, new_fd, self._token, self._passed, self._take)
             closing.callback(self._files.close)  # before the others, whatever the end is
             for item in tree.items():
                 self._token.check()
@@ -165,6 +168,11 @@ class Unpacker:
         with self._counting:
             self._bytes_done += size_bytes
             self._progress(self._bytes_done)
+
+    def _take(self, size_bytes: int) -> None:
+        if self._room:
+            with self._counting:
+                self._room.take(size_bytes)
 
     def _meta(self, item: Item, kind: int) -> Meta:
         uid, gid = item.uid, item.gid

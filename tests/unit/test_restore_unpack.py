@@ -440,3 +440,42 @@ def test_beside_a_mount_point_everything_can_be_restored(inner_mount: Path, arch
     restored(inner_mount, write_zip(archive, {"a b": Dir(0o711), "a b/f": File(b"f")}))
     assert (inner_mount / "a b/f").read_bytes() == b"f"
     assert (inner_mount / "a b/mnt/precious").read_bytes() == b"precious"
+
+
+def test_holes_need_no_space_on_the_disk(small_disk: Path, archive: Path) -> None:
+    """A sparse file that is larger than the free space was refused on the disk that it came from."""
+    image = b"head" + bytes(3 << 20) + b"tail"
+    write_zip(archive, {"image": File(image), "zeros": File(bytes(2 << 20)), "small": File(bytes(200_000))})
+    restored(small_disk, archive)
+    assert (small_disk / "image").read_bytes() == image
+    assert sum(path.stat().st_blocks for path in small_disk.iterdir()) * 512 < 1 << 20
+
+
+def test_further_names_of_a_file_need_no_space_on_the_disk(small_disk: Path, archive: Path) -> None:
+    content = os.urandom(600_000)
+    first = own_extra(NOON_NS, b"first", {})
+    names = {f"name-{number}": File(content) for number in range(5)}
+    write_zip(archive, {"first": File(content)} | names, dict.fromkeys(names, first))
+    restored(small_disk, archive)
+    assert (small_disk / "name-4").stat().st_nlink == 6
+
+
+def test_what_pretends_to_be_a_further_name_does_not_take_the_reserve(
+    small_disk: Path, archive: Path
+) -> None:
+    """Without its first name it is written."""
+    spec = {f"f{number}": File(os.urandom(100_000)) for number in range(8)}
+    write_zip(archive, spec, dict.fromkeys(spec, own_extra(NOON_NS, b"missing", {})))
+    options = RestoreOptions(limits=LIMITS, reserve_bytes=500_000)
+    with (
+        pytest.raises(NoSpace, match="needed beside the reserve of 500000"),
+        unpacked(small_disk, archive, options),
+    ):
+        pass
+    assert os.listdir(small_disk) == []
+
+
+def test_the_space_that_is_missing_is_told_without_the_holes(small_disk: Path, archive: Path) -> None:
+    write_zip(archive, {"holes": File(bytes(8 << 20)), "full": File(os.urandom(1 << 20)), "d": Dir()})
+    with pytest.raises(NoSpace, match=r"has \d+ bytes left where 1052672 are"), unpacked(small_disk, archive):
+        pass
