@@ -9,7 +9,8 @@ from typing import Any
 
 from agent.faces.ditto.twin import Twin
 from agent.jobs.engine import Engine
-from agent.jobs.requests import Parameters
+from agent.jobs.requests.given import Request
+from agent.jobs.requests.questions import DescribeRequest, StatusRequest
 from agent.jobs.staging import Staging
 from agent.journal import DEVICE, Journal
 from agent.log import use_logging_of_host
@@ -45,13 +46,13 @@ class Embedded:
         )
         self._operations = self._engine.operations()
 
-    def carry_out(self, operation: str, parameters: Parameters) -> str:
+    def carry_out(self, request: Request) -> str:
         """Carry out a command and wait for its end: the job's id.
 
         Raises `Refused` when it is refused, and sqlite3.Error. Interrupted, as by Ctrl-C, it ends the
         work first.
         """
-        admitted = self._operations.admit_read(operation, parameters, self._device_id)
+        admitted = self._operations.admit_request(request, self._device_id)
         self._engine.carry_out(admitted)
         try:
             self._wait()
@@ -64,11 +65,13 @@ class Embedded:
 
     def entry(self, job_id: str) -> Mapping[str, Any]:
         """What the history has of a job."""
-        return self._engine.history.describe(Parameters(correlationid=job_id), _ROOM_BYTES)
+        return self._engine.history.describe(DescribeRequest(job_id), _ROOM_BYTES)
 
     def preview(self) -> Mapping[str, Any] | None:
         """The preview that waits, or how the last one ended."""
-        value: Mapping[str, Any] | None = self._engine.status.status(Parameters(), _ROOM_BYTES).get("preview")
+        value: Mapping[str, Any] | None = self._engine.status.status(StatusRequest(), _ROOM_BYTES).get(
+            "preview"
+        )
         return value
 
     def close(self) -> None:

@@ -17,6 +17,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from pydantic import SecretStr
+
 from agent.base.errors import JobError, disk_errors
 from agent.base.refusals import Refused
 from agent.base.text import names_are_utf8
@@ -24,7 +26,11 @@ from agent.embedded import Embedded
 from agent.formats.archive_file import open_archive
 from agent.jobs.encryption import unlock_for
 from agent.jobs.own_directories import OwnDirectories
-from agent.jobs.requests import BACKUP_PASSCODE, RESTORE_PASSCODE, Parameters
+from agent.jobs.requests.backup import BackupRequest
+from agent.jobs.requests.control import DiscardRequest, FinalizeRequest
+from agent.jobs.requests.restore import RestoreRequest
+from agent.jobs.requests.selection import Selection
+from agent.jobs.requests.storage import StorageOptions
 from agent.jobs.selection import Selecting
 from agent.jobs.staging import StorageInUse
 from agent.journal.schema import NewerJournal
@@ -86,10 +92,9 @@ def create_backup(password: str, output_path: FilePath, *, config: FilePath | No
     length; one that is empty keeps nothing secret, and the standard `age` tool refuses it.
     """
     file = os.path.abspath(output_path)
-    settings = _any_passcode(_settings(config))
+    settings = _settings(config)
     with _embedded(settings) as embedded:
-        parameters = _parameters({BACKUP_PASSCODE: password}, output=file)
-        job_id = embedded.carry_out("backup", parameters)
+        job_id = embedded.carry_out(BackupRequest(passcode=SecretStr(password), output=file))
         _raise_failure(embedded.entry(job_id))
     return BackupCreate(job_id, file, _unexportable_in(file, password, settings))
 
@@ -100,7 +105,7 @@ def backup_info(*, config: FilePath | None = None) -> BackupInfo:
     if settings.backup_cmd:
         raise BackupError("refused", "backupCmd collects what is saved, at the time of a backup")
     with _translated():
-        stock.parts = Selecting(settings).for_backup(Parameters())
+        stock.parts = Selecting(settings).for_backup(Selection())
     take_stock(stock, OwnDirectories(settings).paths(), lambda: None)
     if stock.problem:
         raise BackupError("io-error", f"'{settings.dir}' {stock.problem}")
@@ -131,7 +136,7 @@ class Preview:
         """Put it in place, all or nothing: the id of the job in the history."""
         embedded = self._taken()
         with _translated(embedded):
-            job_id = embedded.carry_out("finalize", Parameters(correlationid=self._id))
+            job_id = embedded.carry_out(FinalizeRequest(self._id))
             _raise_failure(embedded.entry(job_id))
         return job_id
 
@@ -139,7 +144,7 @@ class Preview:
         """Remove it; the target stays as it is."""
         embedded = self._taken()
         with _translated(embedded):
-            embedded.carry_out("discard", Parameters(correlationid=self._id))
+            embedded.carry_out(DiscardRequest(self._id))
 
     def _taken(self) -> Embedded:
         embedded, self._embedded = self._embedded, None
@@ -163,14 +168,12 @@ def unpack_backup(password: str, path: FilePath, *, config: FilePath | None = No
     The caller has to `finalize` or `discard` what comes back; the next start of an agent discards it, too.
     """
     file = Path(os.path.abspath(path))
-    settings = _any_passcode(_settings(config))
+    settings = _settings(config)
     target = str(file.parent)
     settings = settings.model_copy(update={"targets": {target: TargetSettings(path=file.parent)}})
-    options = {"storage.provider": "local", "local.target": target, "local.name": file.name}
+    source = StorageOptions("local", {"local.target": target, "local.name": file.name})
     with _opened(settings) as embedded, _translated():
-        embedded.carry_out(
-            "restore", _parameters({**options, "restore.preview": "true", RESTORE_PASSCODE: password})
-        )
+        embedded.carry_out(RestoreRequest(source=source, preview=True, key=SecretStr(password)))
         value = embedded.preview()
         assert value
         if value["state"] != "waiting":
@@ -189,18 +192,6 @@ def _settings(config: FilePath | None) -> Settings:
         return load({}, Path(config) if config else None, os.environ).settings
     except SettingsError as error:
         raise BackupError("refused", str(error)) from error
-
-
-def _any_passcode(settings: Settings) -> Settings:
-    """The same, without a least length: what a program of the device chooses is its own affair."""
-    return settings.model_copy(
-        update={"encryption": settings.encryption.model_copy(update={"min_passcode": 0})}
-    )
-
-
-def _parameters(options: dict[str, str], output: str = "") -> Parameters:
-    """Not validated: what comes over the wire must not have an empty passcode."""
-    return Parameters.model_construct(options=options, output=output)
 
 
 @contextmanager
@@ -252,7 +243,7 @@ def _raise_failure(entry: Mapping[str, Any]) -> None:
 def _unexportable_in(file: str, password: str, settings: Settings) -> tuple[Unexportable, ...]:
     """What the archive says of itself."""
     with _translated(), disk_errors(f"cannot read '{file}'"), open(file, "rb") as archive:
-        unlock = unlock_for(_parameters({RESTORE_PASSCODE: password}), settings.encryption)
+        unlock = unlock_for(SecretStr(password), settings.encryption)
         manifest = open_archive(archive, unlock).manifest()
         assert manifest
         return tuple(Unexportable(each.name, each.reason) for each in manifest.unexportable)

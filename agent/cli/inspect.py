@@ -27,8 +27,10 @@ from agent.formats.manifest import Manifest
 from agent.jobs.admission import Admission, device_tag
 from agent.jobs.encryption import unlock_for
 from agent.jobs.job_options import archive_format
-from agent.jobs.requests import RESTORE_STORE, Parameters, read_parameters
-from agent.jobs.stores import with_store
+from agent.jobs.requests.given import read_given
+from agent.jobs.requests.options import RESTORE_STORE, Options
+from agent.jobs.requests.restore import read_key
+from agent.jobs.requests.storage import StorageOptions, read_storage, required
 from agent.send.options import UnusableOption
 from agent.settings import Settings
 from agent.transfer.connections import Connections
@@ -55,8 +57,8 @@ def inspect(argv: list[str]) -> int:
         return EXIT_USAGE
     try:
         options = options_of(parsed, {RESTORE_STORE: parsed.store})
-        parameters = read_parameters("restore", {"options": options})
-        return _inspect(file, parameters, loaded.settings, parsed)
+        given = read_given("restore", {"options": options}, loaded.settings)
+        return _inspect(file, given.value.options, loaded.settings, parsed)
     except UnusableOption as error:
         sys.stderr.write(f"{error}\n")
         return EXIT_USAGE
@@ -70,13 +72,13 @@ def inspect(argv: list[str]) -> int:
     return EXIT_REFUSED
 
 
-def _inspect(
-    path: Path | None, parameters: Parameters, settings: Settings, parsed: argparse.Namespace
-) -> int:
-    unlock = unlock_for(parameters, settings.encryption)
-    if path and (parsed.store or parameters.provider):
+def _inspect(path: Path | None, options: Options, settings: Settings, parsed: argparse.Namespace) -> int:
+    key = read_key(options, settings.encryption.min_passcode)
+    unlock = unlock_for(key, settings.encryption)
+    source = read_storage(options, settings, RESTORE_STORE)
+    if path and source:
         raise UnusableOption("give a file or a place, not both")
-    with _in_file(path, unlock) if path else _at_store(parameters, settings, unlock) as tree:
+    with _in_file(path, unlock) if path else _at_store(required(source), settings, unlock) as tree:
         manifest = tree.manifest()
         write_value(
             {"manifest": manifest and manifest.value()}, "\n".join(_lines(manifest)), as_json=parsed.json
@@ -100,11 +102,10 @@ def _in_file(path: Path, unlock: Unlock) -> Iterator[SavedTree]:
 
 
 @contextmanager
-def _at_store(parameters: Parameters, settings: Settings, unlock: Unlock) -> Iterator[SavedTree]:
+def _at_store(source: StorageOptions, settings: Settings, unlock: Unlock) -> Iterator[SavedTree]:
     """Yield the archive that the options name. Raises `Refused`, `JobError` and `StorageError`."""
-    parameters = with_store(parameters, settings, RESTORE_STORE)
     connections = Connections(settings.transfer.connect_timeout.total_seconds())
-    destination = Admission(settings).destination(parameters, connections, None)
+    destination = Admission(settings).destination(source, connections, None)
     storage = destination.storage
     with closing(storage):
         if Capability.READ_RANGE not in storage.capabilities:

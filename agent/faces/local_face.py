@@ -1,16 +1,17 @@
 """Commands and questions that come through the device's own door (`agent.faces.control`), answered at once.
 
-The same operations as those of the twin's feature; whoever may open the socket may ask for all of them.
+Whoever may open the socket may ask for all operations.
 Belongs to the main thread.
 """
 
 import sqlite3
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import structlog
 
+from agent.base.operations import Face
 from agent.base.refusals import Reason, Refused
 from agent.faces.ditto.refusals import error_of
 from agent.jobs.admission import Admitted
@@ -22,10 +23,6 @@ ROOM_BYTES = 1 << 20
 """No wire limits these answers; a page of the history ends here."""
 
 
-LocalOperation = Callable[[Any, Answer], None]
-"""Takes the request's value, and whom to answer once, then or later. Raises `Refused`."""
-
-
 class LocalFace:
     """`carry_out` records and begins what was admitted; it raises sqlite3.Error."""
 
@@ -34,22 +31,17 @@ class LocalFace:
         operations: Operations,
         carry_out: Callable[[Admitted], None],
         device_id: Callable[[], str],
-        *,
-        only_here: Mapping[str, LocalOperation],
     ) -> None:
-        """`only_here` is what nobody can ask for over the wire."""
         self._operations, self._carry_out, self._device_id = operations, carry_out, device_id
-        self._only_here = only_here
 
     def receive(self, operation: str, value: Any, answer: Answer) -> None:
         """Carry out a command, or answer a question; `answer` is called once."""
         try:
-            if local := self._only_here.get(operation):
-                local(value, answer)
-            elif self._operations.is_question(operation):
+            self._operations.check_offered(operation, Face.LOCAL)
+            if self._operations.is_question(operation):
                 self._operations.ask(operation, value, ROOM_BYTES, partial(answer, 200))
             else:
-                self._carry_out(self._operations.admit(operation, value, self._device_id(), local=True))
+                self._carry_out(self._operations.admit(operation, value, self._device_id(), Face.LOCAL))
                 answer(204, None)
         except Refused as refused:
             _answer_refused(refused, answer)

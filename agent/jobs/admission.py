@@ -2,10 +2,11 @@
 
 Everything that the device already knows to be wrong is refused here with a 400: a directory outside the
 access mode, options that the provider cannot use, a stick that is not plugged in. What a setting `allow.*`
-forbids is refused with a 403: an operation, a host, a bucket.
+forbids is refused with a 403: a host, a bucket.
 """
 
 import hashlib
+import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -21,17 +22,17 @@ from agent.base.roots import Root
 from agent.base.text import readable
 from agent.formats.archive_names import archive_name
 from agent.jobs.filesystem_probe import Looks, NoAnswer
-from agent.jobs.output_file import output_place
-from agent.jobs.requests import Parameters
+from agent.jobs.requests.storage import StorageOptions
 from agent.save import access
 from agent.settings import Settings
 from agent.transfer.connections import Connections
 from agent.transfer.context import Destination
 from agent.transfer.guarded_storage import GuardedStorage, RetryLimits
-from providers.allow import EVERYTHING, Allow
+from providers.allow import Allow
 from providers.api import Capability, Limits, Storage, Target, check_name
 from providers.errors import BadOptions, NotAllowed, StorageError
 from providers.free_space import Reserve
+from providers.local import Local
 
 Result = TypeVar("Result")
 
@@ -55,26 +56,18 @@ class Admission:
     settings: Settings
     looks: Looks = field(default_factory=Looks)
 
-    def operation(self, name: str) -> None:
-        """Raise `Refused` (FORBIDDEN) when no command may ask for this operation."""
-        if not {EVERYTHING, name} & set(self.settings.allow.operations):
-            message = f"operation '{name}' is not allowed on this device (allow.operations)"
-            raise Refused(Reason.FORBIDDEN, message)
+    def find(self, directory: str | None, *, must_exist: bool) -> Path:
+        """The resolved directory to save or to restore into; None for the settings' one. Raises `Refused`.
 
-    def directory(self, parameters: Parameters, *, must_exist: bool) -> Path:
-        """The resolved directory to save or to restore into. Raises `Refused`."""
-        shown = shown_directory(parameters, self.settings)
-        return look(self.looks, shown, partial(self.find, parameters, must_exist))
-
-    def find(self, parameters: Parameters, must_exist: bool) -> Path:
-        """The same, for whoever may wait for a file system."""
+        May wait for a file system.
+        """
         settings = self.settings
-        if not parameters.directory and not settings.dir:
+        if not directory and not settings.dir:
             message = "no directory: give option 'backup.dir', or set 'dir' on the device"
             raise Refused(Reason.INVALID, message)
         configured = str(settings.dir.absolute()) if settings.dir else None
         try:
-            path = access.resolve(parameters.directory, configured, settings.mode, must_exist)
+            path = access.resolve(directory, configured, settings.mode, must_exist)
             access.refuse_inside(path, settings.storage)
         except AccessForbidden as error:
             raise Refused(Reason.CANNOT, str(error)) from error
@@ -82,7 +75,7 @@ class Admission:
 
     def destination(
         self,
-        parameters: Parameters,
+        chosen: StorageOptions,
         connections: Connections,
         default_name: str | None,
         metadata: Mapping[str, str] | None = None,
@@ -94,26 +87,21 @@ class Admission:
         The object is called as the options say, else `default_name`; with None for that it is to be
         found by listing, which some places cannot. What is encrypted on its way there gets less memory.
         """
-        name = parameters.provider
-        if name is None:
-            raise Refused(Reason.INVALID, "option 'storage.provider' is missing")
         try:
-            factory = providers.factory(name)
+            factory = providers.factory(chosen.provider)
             limits = self._limits(connections)
             storage = factory(
-                parameters.options,
+                chosen.options,
                 replace(limits, buffer_bytes=_ENCRYPTING_BUFFER_BYTES) if encrypted else limits,
             )
-            target = parameters.options.get("local.target")
-            shown = f"target '{target}'" if target else f"the place of provider '{name}'"
+            target = chosen.options.get("local.target")
+            shown = f"target '{target}'" if target else f"the place of provider '{chosen.provider}'"
             look(self.looks, shown, partial(storage.preflight, default_name is not None))
             key = factory.name_option
-            chosen = (
-                parameters.options.get(key) if key else default_name or archive_name(datetime.now(UTC), "")
-            )
-            if chosen and key:
-                check_name(chosen, key)
-            if not chosen and default_name is None and Capability.LIST not in storage.capabilities:
+            name = chosen.options.get(key) if key else default_name or archive_name(datetime.now(UTC), "")
+            if name and key:
+                check_name(name, key)
+            if not name and default_name is None and Capability.LIST not in storage.capabilities:
                 raise BadOptions({str(key): "is missing"})
         except BadOptions as error:
             raise Refused(Reason.INVALID, str(error)) from error
@@ -122,19 +110,16 @@ class Admission:
         except (StorageError, providers.MissingExtra) as error:
             raise Refused(Reason.CANNOT, str(error)) from error
         guarded = self._guarded(storage, connections)
-        return Destination(guarded, factory.needs_size, chosen or default_name, metadata or {})
+        return Destination(guarded, factory.needs_size, name or default_name, metadata or {})
 
-    def output(self, parameters: Parameters, roots: Iterable[Root], connections: Connections) -> Destination:
+    def output(self, path: str, roots: Iterable[Root], connections: Connections) -> Destination:
         """The file that somebody at the device wants the archive of `roots` in; replaced in one step.
 
         Raises `Refused`, also when the agent may not write there.
         """
-        if parameters.provider:
-            message = "give an output file, or another destination, not both"
-            raise Refused(Reason.INVALID, message)
         outside = (Root("", self.settings.storage.absolute()), *roots)
-        opened = partial(output_place, parameters.output, outside, self._limits(connections))
-        storage, name = look(self.looks, f"output '{readable(parameters.output)}'", opened)
+        opened = partial(_output_file, path, outside, self._limits(connections))
+        storage, name = look(self.looks, f"output '{readable(path)}'", opened)
         return Destination(self._guarded(storage, connections), storage.needs_size, name)
 
     def _guarded(self, storage: Storage, connections: Connections) -> GuardedStorage:
@@ -170,9 +155,9 @@ def look(looks: Looks, shown: str, action: Callable[[], Result]) -> Result:
         raise Refused(Reason.CANNOT, message) from error
 
 
-def shown_directory(parameters: Parameters, settings: Settings) -> str:
-    if parameters.directory:
-        return f"backup.dir '{readable(parameters.directory)}'"
+def shown_directory(directory: str | None, settings: Settings) -> str:
+    if directory:
+        return f"backup.dir '{readable(directory)}'"
     return f"dir '{settings.dir}'"
 
 
@@ -184,3 +169,40 @@ def device_tag(device_id: str) -> str:
 def metadata(correlation_id: str, device_id: str) -> dict[str, str]:
     """What is stored beside the archive where the place can."""
     return {"correlation-id": correlation_id, "device": device_id, "agent": f"edge-backup/{__version__}"}
+
+
+def _output_file(text: str, outside: Iterable[Root], limits: Limits) -> tuple[Local, str]:
+    """Return the storage and the name of the file at the absolute path `text`.
+
+    It must be `outside` of what is saved and of our own.
+
+    Raises `Refused`, also when the agent may not write there. May wait for a file system.
+    """
+    file = _resolved(text)
+    for root in outside:
+        directory = root.directory.resolve()
+        if file.is_relative_to(directory) and root.holds(str(file.relative_to(directory))):
+            message = f"must not be inside '{directory}': choose another directory"
+            raise _refused_output(text, Reason.INVALID, message)
+    target = str(file.parent)
+    try:
+        options = {"local.target": target, "local.name": file.name}
+        storage = Local(options, replace(limits, targets={target: Target(file.parent)}))
+        storage.preflight(True)
+    except (BadOptions, StorageError) as error:
+        raise _refused_output(text, Reason.CANNOT, f"cannot be written: {error}") from error
+    return storage, file.name
+
+
+def _resolved(text: str) -> Path:
+    path = Path(text)
+    try:
+        if path.is_absolute():
+            return Path(os.path.realpath(path.parent)) / check_name(path.name)
+    except (BadOptions, ValueError, OSError) as error:  # such as a NUL
+        raise _refused_output(text, Reason.INVALID, "must be the absolute path of a file") from error
+    raise _refused_output(text, Reason.INVALID, "must be the absolute path of a file")
+
+
+def _refused_output(text: str, reason: Reason, why: str) -> Refused:
+    return Refused(reason, f"output '{readable(text)}' {why}")

@@ -17,14 +17,14 @@ from agent.formats.manifest import Origin
 from agent.jobs.admission import Admission, Admitted, device_tag, metadata
 from agent.jobs.encryption import encryption_for
 from agent.jobs.job_options import archive_format, archive_limits, hook
-from agent.jobs.labels import read_label
 from agent.jobs.last_archives import KeptArchives, skip_key
 from agent.jobs.own_directories import OwnDirectories
-from agent.jobs.requests import BACKUP_DATA_TYPES, BACKUP_PATHS, BACKUP_STORE, Parameters
+from agent.jobs.requests.backup import BackupRequest
+from agent.jobs.requests.options import BACKUP_DATA_TYPES, BACKUP_PATHS
+from agent.jobs.requests.selection import Selection
 from agent.jobs.runner import Runner
 from agent.jobs.selection import Selecting, refuse_choosing
 from agent.jobs.staging import Staging
-from agent.jobs.stores import store_fact, with_store
 from agent.jobs.upload_requests import Offers
 from agent.jobs.worker import Outcome
 from agent.journal import Journal
@@ -51,35 +51,34 @@ class Backups:
         self._journal = journal
         self._kept = KeptArchives(journal)
 
-    def backup(self, parameters: Parameters, device_id: str) -> Admitted:
+    def backup(self, request: BackupRequest, device_id: str) -> Admitted:
         """Admit a backup. Raises `Refused`."""
         settings = self._settings
-        parameters = with_store(parameters, settings, BACKUP_STORE)
-        job, tools = self._runner.new_job(Kind.BACKUP, parameters)
+        job, tools = self._runner.new_job(Kind.BACKUP, request.correlation_id)
         collect = hook(settings, "backupCmd", settings.backup_cmd, job)
-        parts = self._collected(job, parameters) if collect else self._selecting.for_backup(parameters)
+        selection = request.selection
+        parts = self._collected(job, selection) if collect else self._selecting.for_backup(selection)
         roots = [part.root for part in parts]
-        encryption = encryption_for(parameters, settings.encryption)
-        label = read_label(parameters, job.started)
+        encryption = encryption_for(request.passcode, settings.encryption)
         path = self._staging.free_path(
             device_tag(device_id),
             ENCRYPTED if encryption else PLAIN,
-            label.name,
+            request.label.name,
             self._journal.jobs.knows_archive,
         )
         destination = None
-        staged = Staged(path, options=parameters.prefixed("options."))
-        if parameters.output:
-            destination = self._admission.output(parameters, roots, tools.connections)
-        elif parameters.provider:
+        staged = Staged(path, options=request.passed_on)
+        if request.output:
+            destination = self._admission.output(request.output, roots, tools.connections)
+        elif request.destination:
             about_it = metadata(job.correlation_id, device_id)
             destination = self._admission.destination(
-                parameters, tools.connections, path.name, about_it, encrypted=encryption is not None
+                request.destination, tools.connections, path.name, about_it, encrypted=encryption is not None
             )
         else:
             self._offers.check_fits(staged, job.correlation_id)
-        key = skip_key(parameters, roots, settings)
-        facts = label.facts() | store_fact(parameters, BACKUP_STORE)
+        key = skip_key(request, roots, settings)
+        facts = request.label.facts() | (request.destination.facts() if request.destination else {})
         self._runner.refuse_when_busy(*(root.directory for root in roots))
         order = BackupOrder(
             parts=parts,
@@ -100,7 +99,7 @@ class Backups:
                 f"edge-backup/{__version__}",
                 job.started,
                 job.correlation_id,
-                label,
+                request.label,
                 () if collect else tuple(part.root for part in parts),
             ),
         )
@@ -122,9 +121,9 @@ class Backups:
             else None
         )
 
-    def _collected(self, job: Job, parameters: Parameters) -> tuple[Part, ...]:
-        refuse_choosing(parameters, "backupCmd", BACKUP_DATA_TYPES, BACKUP_PATHS)
-        return (self._selecting.part(Root("", self._staging.work_directory(job.id)), parameters),)
+    def _collected(self, job: Job, selection: Selection) -> tuple[Part, ...]:
+        refuse_choosing(selection, "backupCmd", BACKUP_DATA_TYPES, BACKUP_PATHS)
+        return (self._selecting.part(Root("", self._staging.work_directory(job.id)), selection),)
 
     def _ended(
         self,

@@ -22,7 +22,7 @@ from agent.base.text import clipped
 from agent.jobs.admission import Admitted
 from agent.jobs.job_options import health_hook
 from agent.jobs.progress import Monitor
-from agent.jobs.requests import Parameters
+from agent.jobs.requests.control import CancelRequest, ConfirmRequest
 from agent.jobs.worker import Tools
 from agent.journal import Journal
 from agent.mailbox import Mailbox, Timer
@@ -112,9 +112,9 @@ class Trials:
 
     # Confirming
 
-    def confirm(self, parameters: Parameters, _device_id: str) -> Admitted:
+    def confirm(self, request: ConfirmRequest, _device_id: str) -> Admitted:
         """Admit that what is restored stays. Raises `Refused` (NOT_FOUND)."""
-        wanted, entry = parameters.correlationid, self._current
+        wanted, entry = request.correlation_id, self._current
         if entry is None or wanted not in ("", entry.job.correlation_id, entry.job.id):
             raise Refused(Reason.NOT_FOUND, self._why_not(wanted))
         if entry.over or entry.tools.token.event.is_set():
@@ -131,12 +131,14 @@ class Trials:
         """From here on no restart makes the confirmation undone: only a health command may."""
         self._journal.checkpoints.keep(entry.job.id, CONFIRMED, "yes")
 
-    def cancelling(self, correlation_id: str, code: str, message: str) -> None:
+    def cancelling(self, request: CancelRequest) -> None:
         """Inside the journal's transaction: a cancel that was answered leads back after a crash, too."""
         entry = self._current
-        if entry is None or entry.job.correlation_id != correlation_id or entry.trial.decision.is_confirmed:
+        if entry is None or entry.job.correlation_id != request.correlation_id:
             return
-        self._journal.checkpoints.keep(entry.job.id, VERDICT, json.dumps([code, message]))
+        if entry.trial.decision.is_confirmed:
+            return
+        self._journal.checkpoints.keep(entry.job.id, VERDICT, json.dumps([request.code, request.message]))
 
     def _why_not(self, wanted: str) -> str:
         shown = f" with id '{clipped(wanted, 80)}'" if wanted else ""

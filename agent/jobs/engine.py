@@ -13,9 +13,8 @@ from agent.base.clock import BootClock
 from agent.base.refusals import Reason, Refused
 from agent.jobs.admission import Admitted
 from agent.jobs.backup import Backups
-from agent.jobs.cancelling import cancel
 from agent.jobs.confirmation import Trials
-from agent.jobs.operations import Inquiry, Operation, Operations, Question
+from agent.jobs.operations import CommandHandler, Operations, QuestionHandler, at_once
 from agent.jobs.own_directories import OwnDirectories
 from agent.jobs.periodic import Periodic, ScheduleListener
 from agent.jobs.preview import Previews
@@ -28,7 +27,21 @@ from agent.jobs.queries.info import Info
 from agent.jobs.queries.status import Status
 from agent.jobs.recovery import Aftermath
 from agent.jobs.recurring import Recurring
-from agent.jobs.requests import BACKUP_STORE, Parameters
+from agent.jobs.requests.backup import BackupRequest
+from agent.jobs.requests.control import (
+    ActivateRequest,
+    CancelRequest,
+    ConfirmRequest,
+    DeactivateRequest,
+    DiscardRequest,
+    FinalizeRequest,
+    PruneRequest,
+    StartRequest,
+    TriggerRequest,
+)
+from agent.jobs.requests.questions import DescribeRequest, HistoryRequest, InfoRequest, StatusRequest
+from agent.jobs.requests.restore import RestoreRequest, VerifyRequest
+from agent.jobs.requests.storage import store_storage
 from agent.jobs.restore import Restores
 from agent.jobs.restore_recovery import Recovered, Recovery
 from agent.jobs.runner import JobListener, Runner
@@ -130,27 +143,44 @@ class Engine:
         listener.auto_upload = self._periodic.auto_upload
 
     def operations(self) -> Operations:
-        """All that can be asked for."""
-        commands: dict[str, Operation] = {
-            "backup": self._backups.backup,
-            "restore": self._restores.restore,
-            "verify": self._verifications.verify,
-            "start": self.uploads.start,
-            "trigger": self.uploads.offers.trigger,
-            "cancel": partial(cancel, [self._runner, self.uploads], self._trials.cancelling),
-            "activate": self._periodic.activate,
-            "deactivate": self._periodic.deactivate,
-            "finalize": self._previews.finalize,
-            "discard": self._previews.discard,
-            "confirm": self._trials.confirm,
-        }
-        questions: dict[str, Question] = {
-            "status": self.status.status,
-            "history": self.history.history,
-            "describe": self.history.describe,
-        }
-        inquiries: dict[str, Inquiry] = {"info": self._info.info}
-        return Operations(commands, questions, inquiries)
+        """The table of operations, each with its code."""
+        return Operations(
+            self._settings,
+            commands=(
+                CommandHandler(BackupRequest, self._backups.backup),
+                CommandHandler(RestoreRequest, self._restores.restore),
+                CommandHandler(VerifyRequest, self._verifications.verify),
+                CommandHandler(StartRequest, self.uploads.start),
+                CommandHandler(TriggerRequest, self.uploads.offers.trigger),
+                CommandHandler(CancelRequest, self._cancel),
+                CommandHandler(ActivateRequest, self._periodic.activate),
+                CommandHandler(DeactivateRequest, self._periodic.deactivate),
+                CommandHandler(FinalizeRequest, self._previews.finalize),
+                CommandHandler(DiscardRequest, self._previews.discard),
+                CommandHandler(ConfirmRequest, self._trials.confirm),
+            ),
+            questions=(
+                QuestionHandler(StatusRequest, at_once(self.status.status)),
+                QuestionHandler(HistoryRequest, at_once(self.history.history)),
+                QuestionHandler(DescribeRequest, at_once(self.history.describe)),
+                QuestionHandler(InfoRequest, self._info.info),
+                QuestionHandler(PruneRequest, self.prunes.prune),
+            ),
+        )
+
+    def _cancel(self, request: CancelRequest, _device_id: str) -> Admitted:
+        """Admit the end of the job or the uploads with this id. Raises `Refused` (NOT_FOUND)."""
+        workers = (self._runner, self.uploads)
+        found = [worker for worker in workers if worker.running(request.correlation_id)]
+        if not found:
+            raise Refused(Reason.NOT_FOUND, f"nothing runs with id '{request.correlation_id}'")
+
+        def begin() -> None:
+            for worker in found:
+                worker.cancel(request)
+
+        # A cancel that was answered has to outlive a crash.
+        return Admitted(None, partial(self._trials.cancelling, request), begin)
 
     def begin(self) -> None:
         """Take up what an earlier run left undone."""
@@ -182,8 +212,8 @@ class Engine:
         if self._settings.single_upload and not self.uploads.idle:
             raise Refused(Reason.BUSY, "an upload is in progress, and singleUpload is set")
         store = self._settings.schedule.store
-        parameters = Parameters(options={BACKUP_STORE: store} if store else {})
-        self.carry_out(self._backups.backup(parameters, self._listener.identity.device_id))
+        request = BackupRequest(destination=store_storage(self._settings, store) if store else None)
+        self.carry_out(self._backups.backup(request, self._listener.identity.device_id))
 
     def _drill(self) -> bool:
         """Verify the newest archive of the store in the settings; False when that is not possible now."""

@@ -7,7 +7,9 @@ from dataclasses import astuple
 
 from agent.base.redaction import is_secret_name
 from agent.base.roots import Root
-from agent.jobs.requests import BACKUP_PASSCODE, NAME, Parameters
+from agent.jobs.requests.backup import BackupRequest
+from agent.jobs.requests.options import NAME
+from agent.jobs.requests.storage import StorageOptions
 from agent.journal import Journal
 from agent.save.change_detection import Kept
 from agent.settings import Settings
@@ -17,29 +19,29 @@ MOST_PLACES = 16
 _NOTE = "kept_archives"
 
 
-def skip_key(parameters: Parameters, roots: Iterable[Root], settings: Settings) -> str | None:
+def skip_key(request: BackupRequest, roots: Iterable[Root], settings: Settings) -> str | None:
     """What the last archive of `roots` in this place is remembered by; None when one is always made.
 
     Always made is one without a place, one of what a command collects, and one for a passcode, which
-    could not be told from another. Raises `Refused`.
+    could not be told from another.
     """
-    asked = parameters.skip_unchanged
-    wanted = settings.skip_unchanged if asked is None else asked
-    impossible = parameters.provider is None or settings.backup_cmd or BACKUP_PASSCODE in parameters.options
-    return place_key(parameters, roots, settings.encryption.recipients) if wanted and not impossible else None
+    wanted = settings.skip_unchanged if request.skip_unchanged is None else request.skip_unchanged
+    impossible = settings.backup_cmd or request.passcode is not None
+    if not wanted or impossible or request.destination is None:
+        return None
+    return _place_key(request.destination, request.label.name, roots, settings.encryption.recipients)
 
 
-def place_key(parameters: Parameters, roots: Iterable[Root], recipients: Sequence[str]) -> str:
+def _place_key(
+    destination: StorageOptions, name: str, roots: Iterable[Root], recipients: Sequence[str]
+) -> str:
     """One text for the same roots in one place. The archive's name counts: whoever gives another one
     wants an archive of that name. Credentials do not: they are renewed all the time.
     """
-    chosen = {
-        key: text
-        for key, text in parameters.options.items()
-        if key == NAME or not (key.startswith(("backup.", "options.", "info.")) or is_secret_name(key))
-    }
+    chosen = {key: text for key, text in destination.options.items() if not is_secret_name(key)}
+    chosen |= {"storage.provider": destination.provider} | ({NAME: name} if name else {})
     about = json.dumps(
-        [parameters.provider, list(map(_described, roots)), sorted(chosen.items()), list(recipients)]
+        [destination.provider, list(map(_described, roots)), sorted(chosen.items()), list(recipients)]
     )
     return hashlib.sha256(about.encode()).hexdigest()
 

@@ -1,74 +1,106 @@
-"""What every face of the agent can be asked for, whatever way it came: commands and questions.
+"""What every face of the agent can be asked for: the table of operations with the code of each.
 
-A command changes something and is admitted first; a question only reads. Both belong to the main thread.
+A command is read into its request, admitted, recorded and begun; a question is answered with a value. Both
+belong to the main thread.
 """
 
-from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
 import structlog
 
+from agent.base.operations import OPERATIONS, Face
 from agent.base.refusals import Reason, Refused
 from agent.jobs.admission import Admitted
-from agent.jobs.requests import Parameters, read_parameters
+from agent.jobs.requests.given import Request, read_given
+from agent.settings import Settings
+from providers.allow import EVERYTHING
 
 log = structlog.get_logger(__name__)
 
+R = TypeVar("R", bound=Request)
 Result = TypeVar("Result")
 
-Operation = Callable[[Parameters, str], Admitted]
-"""Admits a command of the device with this id. Raises `Refused`."""
-Question = Callable[[Parameters, int], Mapping[str, Any]]
-"""The answer's value, of at most so many bytes of compact JSON. Raises `Refused`."""
 Tell = Callable[[Mapping[str, Any]], None]
 """Takes the answer's value, once."""
-Inquiry = Callable[[Parameters, int, Tell], None]
-"""A question that takes its time: the value is told later. Raises `Refused` at once."""
 Answer = Callable[[int, Mapping[str, Any] | None], None]
 """Takes the status, as Ditto's answers have it, and the value."""
+
+
+@dataclass(frozen=True, slots=True)
+class CommandHandler(Generic[R]):
+    """The code of a command."""
+
+    request: type[R]
+    admit: Callable[[R, str], Admitted]
+    """Admits the request of the device with this id. Raises `Refused`."""
+
+
+@dataclass(frozen=True, slots=True)
+class QuestionHandler(Generic[R]):
+    """The code of a question."""
+
+    request: type[R]
+    ask: Callable[[R, int, Tell], None]
+    """Tells the answer, in at most so many bytes of compact JSON, now or later. Raises `Refused` at once."""
+
+
+def at_once(answer: Callable[[R, int], Mapping[str, Any]]) -> Callable[[R, int, Tell], None]:
+    """Ask a question whose answer is known at once."""
+    return lambda request, room_bytes, tell: tell(answer(request, room_bytes))
 
 
 class Operations:
     def __init__(
         self,
-        commands: Mapping[str, Operation],
-        questions: Mapping[str, Question],
-        inquiries: Mapping[str, Inquiry],
+        settings: Settings,
+        commands: Iterable[CommandHandler[Any]],
+        questions: Iterable[QuestionHandler[Any]],
     ) -> None:
-        self._commands, self._questions, self._inquiries = commands, questions, inquiries
+        self._settings = settings
+        self._commands = {each.request.operation: each for each in commands}
+        self._questions = {each.request.operation: each for each in questions}
 
     def is_question(self, name: str) -> bool:
-        return name in self._questions or name in self._inquiries
+        return name in self._questions
 
-    def check_known(self, name: str) -> None:
-        """Raise `Refused` when there is no such operation."""
-        if name not in self._commands and not self.is_question(name):
+    def check_offered(self, name: str, face: Face) -> None:
+        """Raise `Refused` when this face has no such operation, or the settings do not allow it there."""
+        operation = OPERATIONS.get(name)
+        if operation is None or face not in operation.faces:
             raise Refused(Reason.INVALID, f"Unsupported operation '{name}'!")
+        if face is Face.MQTT and not {EVERYTHING, name} & set(self._settings.allow.operations):
+            message = f"operation '{name}' is not allowed on this device (allow.operations)"
+            raise Refused(Reason.FORBIDDEN, message)
 
-    def admit(self, name: str, value: Any, device_id: str, *, local: bool = False) -> Admitted:
-        """Admit the command `name` of the device with this id. Raises `Refused`.
+    def admit(self, name: str, value: Any, device_id: str, face: Face) -> Admitted:
+        """Admit the command `name` of the device with this id. Raises `Refused`."""
+        handler = self._commands[name]
 
-        `local` is True for one that came through the device's own door.
-        """
-        self.check_known(name)
-        return self.admit_read(
-            name, _guarded(name, lambda: read_parameters(name, value, local=local)), device_id
-        )
+        def admit() -> Admitted:
+            request = handler.request.read(read_given(name, value, self._settings, face))
+            return handler.admit(request, device_id)
 
-    def admit_read(self, name: str, parameters: Parameters, device_id: str) -> Admitted:
-        """The same for a command that there is, and parameters that were read or made otherwise."""
-        return _guarded(name, lambda: self._commands[name](parameters, device_id))
+        return _guarded(name, admit)
+
+    def admit_request(self, request: Request, device_id: str) -> Admitted:
+        """Admit a command that a program has composed itself. Raises `Refused`."""
+        name = request.operation
+        return _guarded(name, lambda: self._commands[name].admit(request, device_id))
 
     def ask(self, name: str, value: Any, room_bytes: int, tell: Tell) -> None:
         """Tell the answer to the question `name`, in at most `room_bytes` of JSON, at once or later.
 
         Raises `Refused`, and then nothing is told.
         """
-        if inquiry := self._inquiries.get(name):
-            _guarded(name, lambda: inquiry(read_parameters(name, value), room_bytes, tell))
-        else:
-            question = self._questions[name]
-            tell(_guarded(name, lambda: question(read_parameters(name, value), room_bytes)))
+        handler = self._questions[name]
+
+        def ask() -> None:
+            request = handler.request.read(read_given(name, value, self._settings))
+            handler.ask(request, room_bytes, tell)
+
+        _guarded(name, ask)
 
 
 def _guarded(name: str, act: Callable[[], Result]) -> Result:

@@ -15,9 +15,8 @@ import structlog
 
 from agent.base.job import format_time, parse_time
 from agent.base.refusals import Reason, Refused
-from agent.base.times import parse_moment
 from agent.jobs.admission import Admitted
-from agent.jobs.requests import Parameters
+from agent.jobs.requests.control import ActivateRequest, DeactivateRequest
 from agent.jobs.schedule import (
     Decision,
     Frame,
@@ -107,17 +106,16 @@ class Periodic:
 
     # Commands
 
-    def activate(self, parameters: Parameters, _device_id: str) -> Admitted:
+    def activate(self, request: ActivateRequest, _device_id: str) -> Admitted:
         """Admit periodic backups from `from` until `to`. Raises `Refused`."""
+        span = _Span(True, request.start, request.end, datetime.now(UTC), self._span.origin)
         try:
-            start, end = parse_moment(parameters.start), parse_moment(parameters.end)
-            span = _Span(True, start, end, datetime.now(UTC), self._span.origin)
             self._frame(span)
         except ValueError as error:
             raise Refused(Reason.INVALID, f"invalid 'activate' parameters: {error}") from error
         return Admitted(None, partial(self._change, span), self._look)
 
-    def deactivate(self, _parameters: Parameters, _device_id: str) -> Admitted:
+    def deactivate(self, _request: DeactivateRequest, _device_id: str) -> Admitted:
         """Admit the end of periodic backups."""
         span = _Span(False, None, None, datetime.now(UTC), self._span.origin)
         return Admitted(None, partial(self._change, span), self._look)

@@ -25,7 +25,7 @@ from agent.jobs.confirmation import Trials
 from agent.jobs.job_options import into
 from agent.jobs.own_directories import OwnDirectories
 from agent.jobs.preview_record import PreviewNote, PreviewNotes, Stand
-from agent.jobs.requests import Parameters
+from agent.jobs.requests.control import DiscardRequest, FinalizeRequest
 from agent.jobs.runner import Runner
 from agent.jobs.worker import Outcome, Task, Tools, Workers
 from agent.journal import Journal
@@ -143,13 +143,13 @@ class Previews:
 
     # What becomes of it
 
-    def finalize(self, parameters: Parameters, _device_id: str) -> Admitted:
+    def finalize(self, request: FinalizeRequest, _device_id: str) -> Admitted:
         """Admit the restore of what waits. Raises `Refused` (NOT_FOUND) and 409."""
-        note = self._asked_for(parameters)
+        note = self._asked_for(request.correlation_id)
         self._runner.refuse_when_busy(*(Path(directory) for directory, _ in note.roots))
         tools = self._workers.tools()
         job = self._job(note).finalized(datetime.now(UTC))
-        within_s = parameters.confirm_within_s or note.confirm_within_s
+        within_s = request.confirm_within_s or note.confirm_within_s
         trial = self._trials.trial(job, tools, within_s)
         where = self._into(note, job, trial)
         amount = Amount(**{fact.name: note.facts[fact.name] for fact in fields(Amount)})
@@ -168,13 +168,13 @@ class Previews:
             ended=partial(self.restored, job, {}),
         )
 
-    def discard(self, parameters: Parameters, _device_id: str) -> Admitted:
+    def discard(self, request: DiscardRequest, _device_id: str) -> Admitted:
         """Admit the end of the preview that waits. Raises `Refused` (NOT_FOUND)."""
-        note = self._asked_for(parameters)
+        note = self._asked_for(request.correlation_id)
         return Admitted(note.id, partial(self._notes.set, None), partial(self._discard, note))
 
-    def _asked_for(self, parameters: Parameters) -> PreviewNote:
-        wanted, note = parameters.correlationid, self._notes.waiting
+    def _asked_for(self, wanted: str) -> PreviewNote:
+        note = self._notes.waiting
         if note is None or wanted not in ("", note.correlation_id, note.id):
             which = f" with id '{clipped(wanted, 80)}'" if wanted else ""
             raise Refused(Reason.NOT_FOUND, f"no preview{which} is waiting")

@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Any
 
 import structlog
 
@@ -17,10 +16,10 @@ from agent.base.job import Kind, State, parse_time
 from agent.base.refusals import Reason, Refused
 from agent.jobs.admission import Admission, device_tag
 from agent.jobs.job_options import archive_format
-from agent.jobs.operations import Answer
+from agent.jobs.operations import Tell
 from agent.jobs.recurring import Recurring
-from agent.jobs.requests import RESTORE_STORE, Parameters
-from agent.jobs.stores import with_store
+from agent.jobs.requests.control import PruneRequest
+from agent.jobs.requests.storage import StorageOptions, store_storage
 from agent.jobs.verify import sound_archives
 from agent.jobs.worker import Outcome, Task, Tools, Workers
 from agent.journal import Journal
@@ -75,26 +74,17 @@ class Prunes:
         if any(destination.retryable for destination in done):
             self._daily.put_off()
 
-    def prune(self, told: Told, *, dry_run: bool) -> None:
-        """Begin now; `told` is called with what was done. Raises `Refused` (BUSY) when it cannot begin."""
+    def prune(self, request: PruneRequest, _room_bytes: int, tell: Tell) -> None:
+        """Begin now, and tell at the end what was done. Raises `Refused` (BUSY) when it cannot begin."""
         if not self.device_id:
             raise Refused(Reason.BUSY, "the device does not know its id yet: try again later")
         if not self.idle:
             raise Refused(Reason.BUSY, "old archives are being removed right now")
-        self._start(dry_run=dry_run, told=told)
-
-    def answer_local(self, value: Any, answer: Answer) -> None:
-        """The local command `prune`, with `{"dryRun": true}` if nothing is to be removed; answers at the end.
-
-        Raises `Refused` and 409.
-        """
-        dry_run = (value or {}).get("dryRun", False) if isinstance(value, dict | None) else None
-        if not isinstance(dry_run, bool):
-            raise Refused(Reason.INVALID, "'dryRun' must be true or false")
 
         def say(places: Sequence[Pruned], *, running: bool = False) -> None:
             answered.cancel()
-            answer(200, {"dryRun": dry_run, "running": running, "places": [asdict(each) for each in places]})
+            places_told = [asdict(each) for each in places]
+            tell({"dryRun": request.dry_run, "running": running, "places": places_told})
 
         def told(done: Sequence[Pruned]) -> None:
             if not late:
@@ -105,7 +95,7 @@ class Prunes:
             say([], running=True)
 
         late: list[bool] = []
-        self.prune(told, dry_run=dry_run)
+        self._start(dry_run=request.dry_run, told=told)
         answered = self._mailbox.call_later(ANSWER_WITHIN_S, give_up_waiting)
 
     def _start(self, *, dry_run: bool, told: Told) -> None:
@@ -149,27 +139,26 @@ class Prunes:
         """The device's places that it can use by itself now, opened; and why the others cannot be."""
         opened: dict[str, GuardedStorage] = {}
         absent = []
-        for name, parameters in self._all_places():
+        for name, options in self._all_places().items():
             try:
-                complete = with_store(parameters, self._settings, RESTORE_STORE)
-                opened[name] = self._admission.destination(complete, tools.connections, None).storage
+                opened[name] = self._admission.destination(options(), tools.connections, None).storage
             except Refused as error:
                 log.debug("a place is passed over", destination=name, reason=error.message)
                 absent.append(Pruned(name, problem=error.message))
         return opened, absent
 
-    def _all_places(self) -> list[tuple[str, Parameters]]:
+    def _all_places(self) -> dict[str, Callable[[], StorageOptions]]:
         """Every target, and every store but those that are targets by another name."""
-        targets = [
-            (f"target {name}", {"storage.provider": "local", "local.target": name})
+        targets = {
+            f"target {name}": partial(StorageOptions, "local", {"local.target": name})
             for name in self._settings.targets
-        ]
-        stores = [
-            (f"store {name}", {RESTORE_STORE: name})
+        }
+        stores = {
+            f"store {name}": partial(store_storage, self._settings, name)
             for name, store in self._settings.stores.items()
             if store.provider != "local"
-        ]
-        return [(name, Parameters(options=options)) for name, options in (*targets, *stores)]
+        }
+        return {**targets, **stores}
 
     def _rules(self) -> KeepRules:
         keep = self._settings.retention

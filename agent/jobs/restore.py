@@ -17,12 +17,13 @@ from agent.jobs.encryption import unlock_for
 from agent.jobs.job_options import archive_format, hook, into
 from agent.jobs.own_directories import OwnDirectories
 from agent.jobs.preview import Previews
-from agent.jobs.requests import RESTORE_DATA_TYPES, RESTORE_PATHS, RESTORE_STORE, Parameters
+from agent.jobs.requests.options import CONFIRM_WITHIN, PREVIEW, RESTORE_DATA_TYPES, RESTORE_PATHS
+from agent.jobs.requests.restore import RestoreRequest
+from agent.jobs.requests.selection import Selection
 from agent.jobs.restore_recovery import Recovery
 from agent.jobs.runner import Runner
 from agent.jobs.selection import Selecting, refuse_choosing
 from agent.jobs.staging import Staging
-from agent.jobs.stores import store_fact, with_store
 from agent.jobs.worker import Outcome
 from agent.journal import UnfinishedJob
 from agent.restore import missing, read_left
@@ -49,31 +50,31 @@ class Restores:
         self._trials, self._previews, self._recovery, self._own = trials, previews, recovery, own
         self._admission, self._selecting = Admission(settings), Selecting(settings)
 
-    def restore(self, parameters: Parameters, device_id: str) -> Admitted:
+    def restore(self, request: RestoreRequest, device_id: str) -> Admitted:
         """Admit a restore, or a preview of one. Raises `Refused`."""
         settings = self._settings
-        parameters = with_store(parameters, settings, RESTORE_STORE)
-        job, tools = self._runner.new_job(Kind.RESTORE, parameters)
-        unlock = unlock_for(parameters, settings.encryption)
+        job, tools = self._runner.new_job(Kind.RESTORE, request.correlation_id)
+        unlock = unlock_for(request.key, settings.encryption)
         deliver = hook(settings, "restoreCmd", settings.restore_cmd, job)
         if deliver:
-            _refuse_stages(parameters)
-        choice = self._delivered(job, parameters) if deliver else self._selecting.for_restore(parameters)
-        destination = self._admission.destination(parameters, tools.connections, None)
-        trial = None if deliver else self._trials.trial(job, tools, parameters.confirm_within_s)
+            _refuse_stages(request)
+        selection = request.selection
+        choice = self._delivered(job, selection) if deliver else self._selecting.for_restore(selection)
+        destination = self._admission.destination(request.source, tools.connections, None)
+        trial = None if deliver else self._trials.trial(job, tools, request.confirm_within_s)
         made = list(dict.fromkeys(path for root in choice.roots for path in missing(root.directory)))
         where = into(
             settings,
             job,
             dict(enumerate(choice.roots)),
             made,
-            parameters.restore_mode,
+            request.mode,
             own=self._own.paths(),
             trial=trial,
         )
         self._runner.refuse_when_busy(*(root.directory for root in choice.roots))
         self._previews.refuse_while_waiting()
-        foreign = settings.restore.foreign if parameters.foreign is None else parameters.foreign
+        foreign = settings.restore.foreign if request.foreign is None else request.foreign
         order = RestoreOrder(
             where,
             self._staging.download(job.id),
@@ -85,12 +86,12 @@ class Restores:
             deliver,
             device=None if foreign else device_id,
         )
-        if parameters.preview:
+        if request.preview:
             return self._previews.admitted(
                 job,
                 tools,
                 where,
-                parameters.confirm_within_s,
+                request.confirm_within_s,
                 destination=destination,
                 work=partial(preview, order),
             )
@@ -101,11 +102,11 @@ class Restores:
             made=where.made,
             destination=destination,
             work=partial(restore, order),
-            ended=partial(self.ended, job, store_fact(parameters, RESTORE_STORE)),
+            ended=partial(self.ended, job, request.source.facts()),
         )
 
-    def _delivered(self, job: Job, parameters: Parameters) -> Choice:
-        refuse_choosing(parameters, "restoreCmd", RESTORE_DATA_TYPES, RESTORE_PATHS)
+    def _delivered(self, job: Job, selection: Selection) -> Choice:
+        refuse_choosing(selection, "restoreCmd", RESTORE_DATA_TYPES, RESTORE_PATHS)
         return Choice((Root("", self._staging.work_directory(job.id)),))
 
     def go_on(self, unfinished: UnfinishedJob) -> None:
@@ -138,9 +139,9 @@ class Restores:
         self._recovery.look_after(job.id)
 
 
-def _refuse_stages(parameters: Parameters) -> None:
+def _refuse_stages(request: RestoreRequest) -> None:
     """Raise `Refused` for a wish that nothing comes of where a command does the restore."""
-    for key in ("restore.preview", "restore.confirmWithin"):
-        if parameters.options.get(key) not in (None, "false"):
+    for key, wish in ((PREVIEW, request.preview), (CONFIRM_WITHIN, request.confirm_within_s)):
+        if wish:
             message = f"no '{key}' here: the device's restoreCmd decides what becomes of the files"
             raise Refused(Reason.INVALID, message)

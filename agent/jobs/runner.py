@@ -21,7 +21,7 @@ from agent.base.text import readable
 from agent.jobs.admission import Admitted
 from agent.jobs.job_options import start_again
 from agent.jobs.progress import Monitor
-from agent.jobs.requests import Parameters
+from agent.jobs.requests.control import CancelRequest
 from agent.jobs.worker import Outcome, Task, Tools, Workers
 from agent.journal import Journal, UnfinishedJob
 from agent.mailbox import Action
@@ -93,19 +93,18 @@ class Runner:
         """Whether the job with this id runs."""
         return self._running is not None and self._running.job.correlation_id == correlation_id
 
-    def cancel(self, correlation_id: str, code: str, message: str) -> None:
+    def cancel(self, request: CancelRequest) -> None:
         """Stop the job with this id. A restore goes back to what was there."""
-        if self._running and self.running(correlation_id):
-            self._workers.cancel(self._running.tools, message, code)
+        if self._running and self.running(request.correlation_id):
+            self._workers.cancel(self._running.tools, request.message, request.code)
 
-    def new_job(self, kind: Kind, parameters: Parameters) -> tuple[Job, Tools]:
+    def new_job(self, kind: Kind, correlation_id: str) -> tuple[Job, Tools]:
         """A job with what it will hold while it runs. Raises `Refused`, also when another runs.
 
         What follows looks at file systems, and costs too much to be done for a flood that has to wait anyway.
         """
         self._refuse_when_running()
-        correlation_id = parameters.correlationid or str(uuid.uuid4())
-        job = Job(uuid.uuid4().hex[:16], kind, correlation_id, datetime.now(UTC))
+        job = Job(uuid.uuid4().hex[:16], kind, correlation_id or str(uuid.uuid4()), datetime.now(UTC))
         self._listener.check_job_fits(job)
         return job, self._workers.tools()
 

@@ -1,4 +1,4 @@
-"""What a command chooses to save or to restore: data sets that the settings name, and single paths.
+"""What a request chooses, found on the device: data sets that the settings name, a directory, single paths.
 
 A data set may be chosen in every access mode: the device's owner has named its paths. Single paths lie in
 the directory that a command may name, or in the data sets that it chooses.
@@ -17,13 +17,14 @@ from agent.base.roots import Root, data_set_roots, merged
 from agent.base.text import readable
 from agent.jobs.admission import Admission, look, shown_directory
 from agent.jobs.filesystem_probe import Looks
-from agent.jobs.requests import (
+from agent.jobs.requests.options import (
     BACKUP_DATA_TYPES,
     BACKUP_PATHS,
     RESTORE_DATA_TYPES,
     RESTORE_PATHS,
-    Parameters,
+    invalid_option,
 )
+from agent.jobs.requests.selection import ChosenPath, Selection
 from agent.restore.choice import Choice
 from agent.save import access
 from agent.save.walk import Part
@@ -37,73 +38,71 @@ class Selecting:
     settings: Settings
     looks: Looks = field(default_factory=Looks)
 
-    def for_backup(self, parameters: Parameters) -> tuple[Part, ...]:
+    def for_backup(self, selection: Selection) -> tuple[Part, ...]:
         """What is to be saved; what a command names singly has to exist."""
-        return look(
-            self.looks, self._shown(parameters, BACKUP_DATA_TYPES), partial(self._for_backup, parameters)
-        )
+        return look(self.looks, self._shown(selection), partial(self._for_backup, selection))
 
-    def for_restore(self, parameters: Parameters) -> Choice:
+    def for_restore(self, selection: Selection) -> Choice:
         """What is to be restored, and where that belongs."""
-        return look(
-            self.looks, self._shown(parameters, RESTORE_DATA_TYPES), partial(self._for_restore, parameters)
+        return look(self.looks, self._shown(selection), partial(self._for_restore, selection))
+
+    def _shown(self, selection: Selection) -> str:
+        names = ", ".join(selection.data_sets or ())
+        return (
+            f"data set '{readable(names)}'" if names else shown_directory(selection.directory, self.settings)
         )
 
-    def _shown(self, parameters: Parameters, option: str) -> str:
-        names = ", ".join(parameters.chosen(option))
-        return f"data set '{readable(names)}'" if names else shown_directory(parameters, self.settings)
-
-    def _for_backup(self, parameters: Parameters) -> tuple[Part, ...]:
-        data_sets = self._data_sets(parameters, BACKUP_DATA_TYPES)
-        paths = parameters.chosen(BACKUP_PATHS)
+    def _for_backup(self, selection: Selection) -> tuple[Part, ...]:
+        data_sets = self._data_sets(selection, BACKUP_DATA_TYPES)
+        paths = selection.paths or ()
         if data_sets:
             chosen = self._narrowed(data_sets, paths, BACKUP_PATHS)
             for root in chosen:
                 for path in paths:
-                    name = root.relative(f"{_data_set(root)}/{_plain(path, BACKUP_PATHS)}")
+                    name = root.relative(f"{_data_set(root)}/{path.name}")
                     if name and root.holds(name):
-                        _check_there(root.directory, name, path)
-            return tuple(self.part(root, parameters, _data_set(root)) for root in chosen)
-        directory = Admission(self.settings).find(parameters, must_exist=True)
-        names = self._names_in(directory, parameters, BACKUP_PATHS)
-        for name, path in names.items():
-            _check_there(directory, name, path)
-        return (self.part(_named(directory, names), parameters),)
+                        _check_there(root.directory, name, path.given)
+            return tuple(self.part(root, selection, _data_set(root)) for root in chosen)
+        directory = Admission(self.settings).find(selection.directory, must_exist=True)
+        names = self._names_in(directory, selection, BACKUP_PATHS)
+        for name, given in names.items():
+            _check_there(directory, name, given)
+        return (self.part(_named(directory, names), selection),)
 
-    def _for_restore(self, parameters: Parameters) -> Choice:
-        data_sets = self._data_sets(parameters, RESTORE_DATA_TYPES)
-        paths = parameters.chosen(RESTORE_PATHS)
+    def _for_restore(self, selection: Selection) -> Choice:
+        data_sets = self._data_sets(selection, RESTORE_DATA_TYPES)
+        paths = selection.paths or ()
         if not data_sets:
-            directory = Admission(self.settings).find(parameters, must_exist=False)
-            names = self._names_in(directory, parameters, RESTORE_PATHS)
+            directory = Admission(self.settings).find(selection.directory, must_exist=False)
+            names = self._names_in(directory, selection, RESTORE_PATHS)
             return Choice((_named(directory, names),), wanted={name: names[name] for name in names if name})
-        wanted = {
-            f"{data_set}/{_plain(path, RESTORE_PATHS)}": path for path in paths for data_set in data_sets
-        }
+        wanted = {f"{data_set}/{path.name}": path.given for path in paths for data_set in data_sets}
         return Choice(
             self._narrowed(data_sets, paths, RESTORE_PATHS),
             self._narrowed(data_sets, (), RESTORE_PATHS),
             wanted or {data_set: data_set for data_set in data_sets},
         )
 
-    def _data_sets(self, parameters: Parameters, option: str) -> tuple[str, ...]:
-        chosen, known = parameters.chosen(option), self.settings.data_sets
+    def _data_sets(self, selection: Selection, option: str) -> tuple[str, ...]:
+        chosen, known = selection.data_sets or (), self.settings.data_sets
         if unknown := [name for name in chosen if name not in known]:
             names = ", ".join(sorted(known)) or "none is configured"
-            raise _invalid(f"option '{option}': there is no data set '{readable(unknown[0])}', only: {names}")
+            raise _invalid(option, f"there is no data set '{readable(unknown[0])}', only: {names}")
         return chosen
 
-    def _narrowed(self, data_sets: tuple[str, ...], paths: tuple[str, ...], option: str) -> tuple[Root, ...]:
-        """The roots of the data sets, or of them what is called so; every path has to be in one of them."""
+    def _narrowed(
+        self, data_sets: tuple[str, ...], paths: tuple[ChosenPath, ...], option: str
+    ) -> tuple[Root, ...]:
+        """The roots of the data sets, or what the paths name in them; every path has to be in one of them."""
         roots = [root for name in data_sets for root in self._roots(name)]
         found = []
         for path in paths:
-            if not path.startswith("/"):
-                raise _invalid(f"option '{option}': '{readable(path)}' must be absolute in a data set")
-            names = [f"{data_set}/{_plain(path, option)}" for data_set in data_sets]
+            if not path.is_absolute:
+                raise _invalid(option, f"'{readable(path.given)}' must be absolute in a data set")
+            names = [f"{data_set}/{path.name}" for data_set in data_sets]
             narrowed = [part for root in roots for name in names if (part := root.narrowed(name))]
             if not narrowed:
-                raise _invalid(f"option '{option}': '{readable(path)}' is in none of the chosen data sets")
+                raise _invalid(option, f"'{readable(path.given)}' is in none of the chosen data sets")
             found += narrowed
         return merged(found if paths else roots)
 
@@ -119,26 +118,26 @@ class Selecting:
             raise Refused(Reason.CANNOT, message) from error
         return roots
 
-    def _names_in(self, directory: Path, parameters: Parameters, option: str) -> dict[str, str]:
+    def _names_in(self, directory: Path, selection: Selection, option: str) -> dict[str, str]:
         """Chosen paths relative to the directory, each as the command gave it."""
-        given = parameters.directory or str(self.settings.dir)
+        given = selection.directory or str(self.settings.dir)
         names = {}
-        for path in parameters.chosen(option):
-            name = _plain(path, option)
-            if path.startswith("/"):
+        for path in selection.paths or ():
+            name = path.name
+            if path.is_absolute:
                 above = [str(each).strip("/") for each in (directory, given)]
                 inside = [each for each in above if f"{name}/".startswith(f"{each}/" if each else "")]
                 if not inside:
-                    message = f"option '{option}': '{readable(path)}' is not in '{readable(str(directory))}'"
-                    raise Refused(Reason.CANNOT, message)
+                    shown = f"'{readable(path.given)}' is not in '{readable(str(directory))}'"
+                    raise Refused(Reason.CANNOT, f"option '{option}': {shown}")
                 name = name[len(inside[0]) :].strip("/")
-            names[name] = path
+            names[name] = path.given
         return names
 
-    def part(self, root: Root, parameters: Parameters, data_set: str | None = None) -> Part:
+    def part(self, root: Root, selection: Selection, data_set: str | None = None) -> Part:
         """The root with what settings, data set and command pass over of it."""
         settings = self.settings
-        lists = settings.exclude, parameters.exclude
+        lists = settings.exclude, selection.exclude
         unexportable = anchored(excluding(settings.unexportable), root.directory)
         if data_set is None:
             return Part(root, excluding(*lists), unexportable)
@@ -155,23 +154,12 @@ def _named(directory: Path, names: dict[str, str]) -> Root:
     return Root("", directory, frozenset(names) if names and "" not in names else None)
 
 
-def refuse_choosing(parameters: Parameters, command: str, *options: str) -> None:
+def refuse_choosing(selection: Selection, command: str, data_types: str, paths: str) -> None:
     """Raise `Refused` for a choice where the device's own `command` decides what is worked on."""
-    for option in options:
-        if option in parameters.options:
-            raise _invalid(f"no option '{option}' here: the device's {command} decides that")
-
-
-def _plain(path: str, option: str) -> str:
-    """The path without what changes nothing, and without slashes around it."""
-    parts = [part for part in path.split("/") if part not in ("", ".")]
-    if ".." in parts or "\0" in path:
-        raise _invalid(f"option '{option}': '{readable(path)}' must not have '..' or NUL in it")
-    try:
-        os.fsencode(path)
-    except UnicodeEncodeError as error:
-        raise _invalid(f"option '{option}': '{readable(path)}' is no valid text") from error
-    return "/".join(parts)
+    for option, chosen in ((data_types, selection.data_sets), (paths, selection.paths)):
+        if chosen is not None:
+            message = f"no option '{option}' here: the device's {command} decides that"
+            raise Refused(Reason.INVALID, message)
 
 
 def _check_there(directory: Path, name: str, shown: str) -> None:
@@ -194,5 +182,5 @@ def _refused(path: str, problem: str) -> Refused:
     return Refused(Reason.CANNOT, f"option '{BACKUP_PATHS}': '{readable(path)}' {problem}")
 
 
-def _invalid(message: str) -> Refused:
-    return Refused(Reason.INVALID, message)
+def _invalid(option: str, problem: str) -> Refused:
+    return invalid_option(option, problem, ": ")

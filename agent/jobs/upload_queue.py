@@ -17,9 +17,8 @@ import structlog
 from agent.base.job import Upload
 from agent.base.refusals import Reason, Refused
 from agent.jobs.admission import Admission, Admitted, metadata
-from agent.jobs.requests import BACKUP_STORE, Parameters
+from agent.jobs.requests.control import CancelRequest, StartRequest
 from agent.jobs.staging import Staging
-from agent.jobs.stores import with_store
 from agent.jobs.upload_requests import OfferListener, Offers
 from agent.jobs.worker import INTERRUPTED, Outcome, Task, Tools, Workers, cancelled_by
 from agent.journal import Journal
@@ -90,21 +89,20 @@ class Uploads:
 
     # start
 
-    def start(self, parameters: Parameters, device_id: str) -> Admitted:
+    def start(self, request: StartRequest, device_id: str) -> Admitted:
         """Admit the upload of a staged archive. Raises `Refused`, 404 or 409."""
-        child = self._archives.child(parameters.correlationid)
+        child = self._archives.child(request.child_id)
         if child is None or not child.staged.path.exists():
-            message = f"no archive waits for an upload with id '{parameters.correlationid}'"
+            message = f"no archive waits for an upload with id '{request.child_id}'"
             raise Refused(Reason.NOT_FOUND, message)
         if self._is_in_line(child):
             raise Refused(Reason.BUSY, f"upload '{child.child_id}' is already in progress")
-        parameters = with_store(parameters, self._settings, BACKUP_STORE)
         tools = self._workers.tools(resumable=True)
         facts = metadata(child.parent_id, device_id) | {"sha256": child.staged.sha256}
         destination = self._admission.destination(
-            parameters, tools.connections, child.staged.path.name, facts
+            request.destination, tools.connections, child.staged.path.name, facts
         )
-        info = parameters.prefixed("info.")
+        info = request.info
         self._listener.check_upload_fits(Upload(child.child_id, child.parent_id, info, datetime.now(UTC)))
         entry = _Entry(
             child, info, tools, UploadOrder(child.staged.path, destination, self._settings.checksum)
@@ -240,10 +238,10 @@ class Uploads:
         """Whether an upload runs or waits for its turn under this child or parent id."""
         return bool(self._found(correlation_id))
 
-    def cancel(self, correlation_id: str, code: str, message: str) -> None:
+    def cancel(self, request: CancelRequest) -> None:
         """Stop what runs or waits under this child or parent id; the archives stay."""
-        for entry in self._found(correlation_id):
-            self._workers.cancel(entry.tools, message, code)
+        for entry in self._found(request.correlation_id):
+            self._workers.cancel(entry.tools, request.message, request.code)
             if entry is not self._line[0]:
                 self._ended(entry, cancelled_by(entry.tools.token))
 

@@ -16,7 +16,7 @@ from agent.base.job import Upload
 from agent.base.refusals import Reason, Refused
 from agent.formats.archive_names import ENCRYPTED, PLAIN
 from agent.jobs.admission import Admitted
-from agent.jobs.requests import Parameters
+from agent.jobs.requests.control import TriggerRequest
 from agent.jobs.staging import Staging
 from agent.journal import Journal
 from agent.journal.staged import Child, Staged
@@ -114,14 +114,13 @@ class Offers:
                     self.ask(child)
         self._listener.settled()
 
-    def trigger(self, parameters: Parameters, _device_id: str) -> Admitted:
+    def trigger(self, request: TriggerRequest, _device_id: str) -> Admitted:
         """Admit the offer of all that waits under new ids. Raises `Refused`."""
         if self._settings.single_upload and self._in_line(None):
             raise Refused(Reason.BUSY, "an upload is in progress, and singleUpload is set")
-        parent_id = parameters.correlationid or str(uuid.uuid4())
-        options = parameters.prefixed("options.")
-        self.check_fits(Staged(self._staging.longest_path, options=options), parent_id)
-        return Admitted(None, partial(self._offer_all, parent_id, options), lambda: None)
+        parent_id = request.correlation_id or str(uuid.uuid4())
+        self.check_fits(Staged(self._staging.longest_path, options=request.passed_on), parent_id)
+        return Admitted(None, partial(self._offer_all, parent_id, request.passed_on), lambda: None)
 
     def _offer_all(self, parent_id: str, options: dict[str, str]) -> None:
         waiting = [child.staged for child in self._archives.newest_children()]

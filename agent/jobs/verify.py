@@ -15,10 +15,10 @@ from agent.jobs.admission import Admission, Admitted, device_tag
 from agent.jobs.encryption import unlock_for
 from agent.jobs.job_options import archive_format, archive_limits
 from agent.jobs.queries.health import LAST_VERIFIED
-from agent.jobs.requests import RESTORE_STORE, Parameters
+from agent.jobs.requests.restore import VerifyRequest
+from agent.jobs.requests.storage import store_storage
 from agent.jobs.runner import Runner
 from agent.jobs.staging import Staging
-from agent.jobs.stores import store_fact, with_store
 from agent.jobs.worker import INTERRUPTED, Outcome
 from agent.journal import Journal
 from agent.mailbox import Action
@@ -36,9 +36,9 @@ class Verifications:
         self._settings, self._journal, self._runner, self._staging = settings, journal, runner, staging
         self._admission = Admission(settings)
 
-    def verify(self, parameters: Parameters, device_id: str) -> Admitted:
+    def verify(self, request: VerifyRequest, device_id: str) -> Admitted:
         """Admit the verification of what a restore would fetch. Raises `Refused`."""
-        return self._admitted(parameters, device_id)
+        return self._admitted(request, device_id)
 
     def drill(self, device_id: str, put_off: Action) -> Admitted:
         """Admit that of the newest archive in the settings' store. Raises `Refused`.
@@ -46,17 +46,16 @@ class Verifications:
         `put_off` is called when it could not be looked at, and that may be otherwise in a while.
         """
         verify = self._settings.verify
-        parameters = Parameters(options={RESTORE_STORE: verify.store})
-        return self._admitted(parameters, device_id, verify.max_size, put_off)
+        request = VerifyRequest(source=store_storage(self._settings, verify.store))
+        return self._admitted(request, device_id, verify.max_size, put_off)
 
     def _admitted(
-        self, parameters: Parameters, device_id: str, max_bytes: int = 0, put_off: Action = lambda: None
+        self, request: VerifyRequest, device_id: str, max_bytes: int = 0, put_off: Action = lambda: None
     ) -> Admitted:
         settings, tag = self._settings, device_tag(device_id)
-        parameters = with_store(parameters, settings, RESTORE_STORE)
-        job, tools = self._runner.new_job(Kind.VERIFY, parameters)
-        unlock = unlock_for(parameters, settings.encryption)
-        destination = self._admission.destination(parameters, tools.connections, None)
+        job, tools = self._runner.new_job(Kind.VERIFY, request.correlation_id)
+        unlock = unlock_for(request.key, settings.encryption)
+        destination = self._admission.destination(request.source, tools.connections, None)
         self._runner.refuse_when_busy()
         download = self._staging.download(job.id)
         order = VerifyOrder(
@@ -72,7 +71,7 @@ class Verifications:
             directory=download,
             destination=destination,
             work=partial(verify, order),
-            ended=partial(self._ended, job, store_fact(parameters, RESTORE_STORE), put_off),
+            ended=partial(self._ended, job, request.source.facts(), put_off),
         )
 
     def _ended(self, job: Job, facts: Mapping[str, str], put_off: Action, outcome: Outcome[Verified]) -> None:

@@ -9,11 +9,12 @@ import pytest
 
 from agent.base.errors import JobError
 from agent.base.operations import OPERATIONS, Face, offered
-from agent.jobs import requests as parameters
 from agent.jobs import worker
-from agent.jobs.requests import read_parameters
+from agent.jobs.requests.given import read_given
+from agent.jobs.requests.options import KNOWN
 from agent.mqtt import envelope as ditto
 from agent.mqtt.hono import Identity, parse_identity
+from agent.settings import Settings
 from agent.settings import load as settings_load
 from agent.settings.keys import KEYS
 from providers import https, local
@@ -78,7 +79,7 @@ def check_command(block: str) -> None:
     operation = envelope.inbox_subject(DEVICE.thing, "BackupAndRestore")
     assert operation in offered(Face.MQTT)
     known = re.compile("|".join(re.sub(r"<\w+>", ".+", re.escape(key)) for key in option_keys()))
-    for key in read_parameters(operation, envelope.value).options:
+    for key in read_given(operation, envelope.value, Settings()).value.options.texts:
         assert known.fullmatch(key), key
 
 
@@ -89,7 +90,7 @@ def topic_of(message: dict[str, Any]) -> str:
 
 
 def option_keys() -> set[str]:
-    ours = {*parameters._KNOWN, "history.before", "storage.provider", "options.<name>", "info.<name>"}
+    ours = {*KNOWN, "history.before", "storage.provider", "options.<name>", "info.<name>"}
     theirs = {*https._OPTIONS, "https.header.<Name>", *local._OPTIONS, *aws.OPTIONS, *azure.OPTIONS}
     return ours | theirs
 

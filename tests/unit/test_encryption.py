@@ -15,8 +15,10 @@ from agent.base.refusals import Reason, Refused
 from agent.base.text import Number
 from agent.formats.age.files import decrypt, encrypt
 from agent.jobs.encryption import encryption_for, unlock_for
-from agent.jobs.requests import Parameters, read_parameters
-from agent.settings import EncryptionSettings
+from agent.jobs.requests.backup import BackupRequest
+from agent.jobs.requests.given import Given, read_given
+from agent.jobs.requests.restore import VerifyRequest, read_key
+from agent.settings import EncryptionSettings, Settings
 from agent.settings.load import SettingsError, load
 
 # From the public test vectors.
@@ -30,13 +32,17 @@ TOO_SHORT = "must have at least 8 characters"
 EMPTY = "must be a text that is not empty"
 
 
-def asked(operation: str, **options: Any) -> Parameters:
-    return read_parameters(operation, {"options": {k.replace("_", "."): v for k, v in options.items()}})
+def given(operation: str, settings: EncryptionSettings, options: dict[str, Any]) -> Given:
+    """Option `backup_passcode` is `backup.passcode`."""
+    value = {"options": {key.replace("_", "."): text for key, text in options.items()}}
+    return read_given(operation, value, Settings(encryption=settings))
 
 
 def decide(operation: str, settings: EncryptionSettings, **options: Any) -> Any:
-    parameters = asked(operation, **options)
-    return encryption_for(parameters, settings) if operation == "backup" else unlock_for(parameters, settings)
+    asked = given(operation, settings, options)
+    if operation == "backup":
+        return encryption_for(BackupRequest.read(asked).passcode, settings)
+    return unlock_for(read_key(asked.value.options, settings.min_passcode), settings)
 
 
 @pytest.mark.parametrize(
@@ -138,8 +144,9 @@ def test_a_device_with_recipients_seals_everything_for_them() -> None:
 @pytest.mark.parametrize("key", ["backup_passcode", "restore_passcode", "restore_identity"])
 def test_no_key_is_shown_with_what_holds_it(key: str) -> None:
     value = IDENTITY if "identity" in key else "correct horse"
-    parameters = asked(key.partition("_")[0], **{key: value})
-    assert value not in repr(parameters)
+    asked = given(key.partition("_")[0], DEFAULT, {key: value, "storage_provider": "local"})
+    request = BackupRequest if key.startswith("backup") else VerifyRequest
+    assert value not in f"{asked!r} {request.read(asked)!r}"
     assert value not in repr(decide(key.partition("_")[0], DEFAULT, **{key: value}))
 
 

@@ -8,7 +8,7 @@ import pytest
 from agent.base.job import Job, Kind, State
 from agent.base.refusals import Reason, Refused
 from agent.jobs.queries.history import History
-from agent.jobs.requests import Parameters
+from agent.jobs.requests.questions import DescribeRequest, HistoryRequest
 from agent.journal import Journal
 from agent.mqtt.envelope import encode
 
@@ -28,33 +28,29 @@ def fill(journal: Journal, count: int, correlation_id: str = "c") -> list[str]:
     return ids
 
 
-def asked(**options: str) -> Parameters:
-    return Parameters(options={key.replace("_", "."): text for key, text in options.items()})
-
-
 def test_pages_together_are_all_jobs_newest_first(journal: Journal) -> None:
     wanted, found, pages = fill(journal, 50), [], 0
-    page = History(journal).history(asked(), ROOM_BYTES)
+    page = History(journal).history(HistoryRequest(), ROOM_BYTES)
     while True:
         assert len(encode(page)) <= ROOM_BYTES
         found += [entry["id"] for entry in page["entries"]]
         pages += 1
         if "next" not in page:
             break
-        page = History(journal).history(asked(history_before=page["next"]), ROOM_BYTES)
+        page = History(journal).history(HistoryRequest(page["next"]), ROOM_BYTES)
     assert found == wanted
     assert pages > 1
 
 
 def test_a_job_that_runs_is_not_yet_history(journal: Journal) -> None:
     journal.jobs.started(Job("0" * 16, Kind.BACKUP, "c", START), Path("/data"), [])
-    assert History(journal).history(asked(), ROOM_BYTES) == {"entries": []}
+    assert History(journal).history(HistoryRequest(), ROOM_BYTES) == {"entries": []}
 
 
 def test_an_entry_is_found_by_its_id_and_by_the_backend_s(journal: Journal) -> None:
     fill(journal, 3)
-    by_id = History(journal).describe(Parameters(correlationid=f"{1:016x}"), ROOM_BYTES)
-    assert by_id == History(journal).describe(Parameters(correlationid="c1"), ROOM_BYTES)
+    by_id = History(journal).describe(DescribeRequest(f"{1:016x}"), ROOM_BYTES)
+    assert by_id == History(journal).describe(DescribeRequest("c1"), ROOM_BYTES)
     assert by_id == {
         "id": f"{1:016x}",
         "correlationId": "c1",
@@ -75,23 +71,24 @@ def test_of_jobs_with_the_same_id_the_newest_is_described(journal: Journal) -> N
         job = Job(f"{number:016x}", Kind.BACKUP, "same", START)
         journal.jobs.started(job, Path("/data"), [])
         journal.jobs.ended(job.finished(START))
-    assert History(journal).describe(Parameters(correlationid="same"), ROOM_BYTES)["id"] == f"{2:016x}"
+    assert History(journal).describe(DescribeRequest("same"), ROOM_BYTES)["id"] == f"{2:016x}"
 
 
 def test_a_long_message_is_cut_to_the_room(journal: Journal) -> None:
     job = Job("0" * 16, Kind.RESTORE, "c", START)
     journal.jobs.started(job, Path("/data"), [])
     journal.jobs.ended(job.failed(START, "io-error", "\u00e4" * 4000))
-    entry = History(journal).describe(Parameters(correlationid="c"), ROOM_BYTES)
+    entry = History(journal).describe(DescribeRequest("c"), ROOM_BYTES)
     assert len(encode(entry)) <= ROOM_BYTES
     assert str(entry["message"]).endswith("\u2026")
 
 
-@pytest.mark.parametrize("question", ["history", "describe"])
-def test_an_id_that_nobody_knows_is_a_404(journal: Journal, question: str) -> None:
-    parameters = Parameters(correlationid="nix", options={"history.before": "nix"})
+def test_an_id_that_nobody_knows_is_a_404(journal: Journal) -> None:
     with pytest.raises(Refused) as caught:
-        getattr(History(journal), question)(parameters, ROOM_BYTES)
+        History(journal).history(HistoryRequest("nix"), ROOM_BYTES)
+    assert caught.value.reason is Reason.NOT_FOUND
+    with pytest.raises(Refused) as caught:
+        History(journal).describe(DescribeRequest("nix"), ROOM_BYTES)
     assert caught.value.reason is Reason.NOT_FOUND
 
 
@@ -126,7 +123,7 @@ def test_what_is_known_from_the_start_is_there_whatever_becomes_of_the_job(journ
         job = Job(f"{number:016x}", Kind.BACKUP, "c", START)
         journal.jobs.started(job, Path("/data\n"), [], {"place": "local:device/a.zip", "store": "site"})
         journal.jobs.ended(job.failed(START, "no-space", message), facts)
-    described = [History(journal).describe(Parameters(correlationid=f"{n:016x}"), ROOM_BYTES) for n in (0, 1)]
+    described = [History(journal).describe(DescribeRequest(f"{n:016x}"), ROOM_BYTES) for n in (0, 1)]
     assert [entry["place"] for entry in described] == ["local:device/a.zip", "local:device/b.zip"]
     assert {(entry["store"], entry["directory"]) for entry in described} == {("site", "/data\\n")}
 

@@ -12,7 +12,9 @@ import pytest
 from agent.base.refusals import Refused
 from agent.jobs.own_directories import OwnDirectories
 from agent.jobs.queries.info import Info
-from agent.jobs.requests import Parameters
+from agent.jobs.requests.options import Options
+from agent.jobs.requests.questions import InfoRequest
+from agent.jobs.requests.selection import backup_selection
 from agent.mqtt.envelope import encode
 from tests.support.fakes import Device
 from tests.support.trees import Dir, File, Spec, make_tree
@@ -55,9 +57,8 @@ def asked(
     engine, told = device.service.engine, list[Mapping[str, Any]]()
     own = OwnDirectories(device.settings)
     info = Info(device.settings, device.service.mailbox, engine.monitor, own, within_s=within_s)
-    info.info(
-        Parameters(options={f"backup.{key}": text for key, text in options.items()}), room_bytes, told.append
-    )
+    chosen = Options({f"backup.{key}": text for key, text in options.items()})
+    info.info(InfoRequest(backup_selection(chosen)), room_bytes, told.append)
     while not told:
         device.take()
     return told[0]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from agent.base.job import Job, Kind
 from agent.jobs.queries.fitting import shortened
 from agent.jobs.queries.history import History
-from agent.jobs.requests import Parameters
+from agent.jobs.requests.questions import DescribeRequest
 from agent.journal import Journal
 from agent.journal.skipped import MOST_JOBS
 from agent.mqtt.envelope import encode
@@ -50,7 +50,7 @@ def test_only_the_newest_backups_keep_theirs_and_none_outlives_its_job(tmp_path:
 @pytest.mark.parametrize("room_bytes", [700, 1500, 1 << 20])
 def test_describe_tells_as_many_as_fit_and_how_many_did_not(journal: Journal, room_bytes: int) -> None:
     ended(journal, "a", NAMES)
-    entry = History(journal).describe(Parameters(correlationid="a"), room_bytes)
+    entry = History(journal).describe(DescribeRequest("a"), room_bytes)
     assert len(encode(entry)) <= room_bytes
     told = len(entry["leftOut"])
     assert 0 < told <= 1000

@@ -15,7 +15,8 @@ import pytest
 
 from agent.embedded import Embedded
 from agent.jobs.queries.history import History
-from agent.jobs.requests import Parameters
+from agent.jobs.requests.backup import BackupRequest
+from agent.jobs.requests.questions import HistoryRequest
 from agent.jobs.staging import Staging
 from agent.journal import Journal
 from agent.library import BackupError, Preview, Unexportable, backup_info, create_backup, unpack_backup
@@ -89,7 +90,7 @@ def test_what_was_created_comes_back_with_the_same_password_alone(home: Home, pa
     assert (home.data / "config" / "app.json").read_bytes() == b"{}"
     assert home.nothing_is_left()
     with closing(Journal(home.storage / "journal.db")) as journal:
-        ids = [entry["id"] for entry in History(journal).history(Parameters(), 4000)["entries"]]
+        ids = [entry["id"] for entry in History(journal).history(HistoryRequest(), 4000)["entries"]]
     assert ids == [job_id, made.history_id]
 
 
@@ -232,7 +233,7 @@ def test_ctrl_c_ends_the_job_before_the_call_ends(home: Home, monkeypatch: pytes
     monkeypatch.setattr(embedded._engine, "idle", interrupted)
     threads = threading.active_count()
     with pytest.raises(KeyboardInterrupt):
-        embedded.carry_out("backup", Parameters(output=str(home.file)))
+        embedded.carry_out(BackupRequest(output=str(home.file)))
     assert threading.active_count() == threads
     embedded.close()
     assert not home.file.exists()

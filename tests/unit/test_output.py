@@ -8,7 +8,6 @@ import pytest
 from agent.base.refusals import Reason, Refused
 from agent.base.roots import Root
 from agent.jobs.admission import Admission
-from agent.jobs.requests import read_parameters
 from agent.settings import Settings
 from agent.transfer.connections import Connections
 from agent.transfer.context import Destination
@@ -27,9 +26,8 @@ def home(tmp_path: Path) -> Path:
 
 def output(home: Path, path: str, *names: str) -> Destination:
     settings = Settings(storage=home / "real")
-    parameters = read_parameters("backup", {"output": path}, local=True)
     root = Root("", home / "data", frozenset(names) if names else None)
-    return Admission(settings).output(parameters, [root], Connections(1))
+    return Admission(settings).output(path, [root], Connections(1))
 
 
 def test_it_may_be_in_any_directory_where_the_agent_may_write(home: Path) -> None:

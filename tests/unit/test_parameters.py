@@ -6,15 +6,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent.base.operations import Face
 from agent.base.refusals import Reason, Refused
 from agent.base.text import Number
-from agent.jobs.requests import Parameters, read_parameters
+from agent.jobs.requests.backup import BackupRequest
+from agent.jobs.requests.control import StartRequest
+from agent.jobs.requests.given import Value, read_given
+from agent.jobs.requests.restore import RestoreRequest
+from agent.settings import Settings
+from tests.support.requests import read
 from tests.unit.test_ditto import JSON
+
+
+def value_of(value: object) -> Value:
+    return read_given("backup", value, Settings()).value
 
 
 def refusal(value: object) -> Refused:
     with pytest.raises(Refused) as caught:
-        read_parameters("backup", value)
+        read(BackupRequest, value)
     assert caught.value.reason is Reason.INVALID
     return caught.value
 
@@ -22,27 +32,27 @@ def refusal(value: object) -> Refused:
 @pytest.mark.parametrize("key", ["correlationID", "correlationId", "correlationid", "CORRELATIONID"])
 def test_the_id_is_read_in_any_case(key: str) -> None:
     """The API document writes `correlationID`, Kanto's backends `correlationId`."""
-    assert read_parameters("backup", {key: "X"}).correlationid == "X"
+    assert read(BackupRequest, {key: "X"}).correlation_id == "X"
 
 
 def test_an_absent_value_is_an_empty_one() -> None:
-    assert read_parameters("backup", None) == Parameters()
+    assert read(BackupRequest, None) == BackupRequest()
 
 
 def test_the_documents_own_example_is_read() -> None:
     """An empty option is an absent one, so `https.url` names no destination."""
     options = {"backup.dir": "/var/tmp/backup", "https.url": ""}
     value = {"correlationID": "upload-id-1704439450#n", "providers": {}, "options": options}
-    parameters = read_parameters("backup", value)
-    assert parameters.correlationid == "upload-id-1704439450#n"
-    assert parameters.directory == "/var/tmp/backup"
-    assert parameters.provider is None
+    request = read(BackupRequest, value)
+    assert request.correlation_id == "upload-id-1704439450#n"
+    assert request.selection.directory == "/var/tmp/backup"
+    assert request.destination is None
 
 
 @pytest.mark.parametrize("providers", [None, {}, [], ["aws"], {"aws": 1}, "aws", 5])
 def test_providers_may_be_anything(providers: object) -> None:
     """Backends send null, an object or a list; it says nothing that we need."""
-    assert read_parameters("backup", {"providers": providers}) == Parameters()
+    assert read(BackupRequest, {"providers": providers}) == BackupRequest()
 
 
 @pytest.mark.parametrize(
@@ -61,7 +71,7 @@ def test_providers_may_be_anything(providers: object) -> None:
 )
 def test_options_are_texts(given_value: object, text: str | None) -> None:
     """Numbers and booleans are read as their text, lists as JSON; what is empty is absent."""
-    assert read_parameters("backup", {"Options": {"k": given_value}}).options.get("k") == text
+    assert value_of({"Options": {"k": given_value}}).options.text("k") == text
 
 
 def test_an_object_as_an_option_is_refused_by_name() -> None:
@@ -88,7 +98,7 @@ def test_an_id_that_is_no_scalar_is_refused(identifier: object) -> None:
 
 def test_an_id_may_have_256_bytes_and_not_one_more() -> None:
     """WIRE section 1: all that must follow has room for ids of that length, in bytes and not characters."""
-    assert read_parameters("backup", {"correlationID": "ü" * 128}).correlationid == "ü" * 128
+    assert read(BackupRequest, {"correlationID": "ü" * 128}).correlation_id == "ü" * 128
     assert "256 bytes" in refusal({"correlationID": "ü" * 128 + "x"}).message
 
 
@@ -100,7 +110,7 @@ def test_an_unknown_wish_of_our_own_kind_is_refused(key: str) -> None:
 
 def test_options_of_somebody_else_are_let_through() -> None:
     """Backends send one set of options to all operations and providers."""
-    assert read_parameters("backup", {"options": {"aws.region": "eu", "x": "y"}}).options["x"] == "y"
+    assert value_of({"options": {"aws.region": "eu", "x": "y"}}).options.text("x") == "y"
 
 
 @pytest.mark.parametrize(
@@ -115,20 +125,47 @@ def test_options_of_somebody_else_are_let_through() -> None:
 )
 def test_a_url_alone_means_generic(options: dict[str, str], provider: str | None) -> None:
     """WIRE section 4; without either, the archive is staged and asked for."""
-    assert read_parameters("backup", {"options": options}).provider == provider
+    destination = read(BackupRequest, {"options": options}).destination
+    assert (destination and destination.provider) == provider
 
 
 def test_options_that_are_carried_lose_their_prefix() -> None:
-    parameters = read_parameters("backup", {"options": {"options.a": "1", "options.": "2", "info.b": "3"}})
-    assert parameters.prefixed("options.") == {"a": "1", "": "2"}
-    assert parameters.prefixed("info.") == {"b": "3"}
+    value = {"options": {"options.a": "1", "options.": "2", "info.b": "3", "storage.provider": "local"}}
+    assert read(BackupRequest, value).passed_on == {"a": "1", "": "2"}
+    assert read(StartRequest, value).info == {"b": "3"}
 
 
-def test_an_unknown_restore_mode_is_refused() -> None:
-    parameters = read_parameters("restore", {"options": {"restore.mode": "wipe"}})
+def test_a_provider_is_given_its_own_options_and_none_of_ours() -> None:
+    """A stranger's provider has no use for the passcode of an archive."""
+    options = {"storage.provider": "x", "x.y": "1", "backup.passcode": "hunter2-hunter2", "options.a": "1"}
+    destination = read(BackupRequest, {"options": options}).destination
+    assert destination
+    assert destination.options == {"x.y": "1"}
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"restore.mode": "wipe"}, "option 'restore.mode' must be 'merge' or 'replace'"),
+        ({"restore.preview": "perhaps"}, "option 'restore.preview' must be 'true' or 'false'"),
+        ({"restore.foreign": "1"}, "option 'restore.foreign' must be 'true' or 'false'"),
+        ({"restore.confirmWithin": "soon"}, "option 'restore.confirmWithin' must be a duration of at least"),
+        ({"restore.confirmWithin": "0.9s"}, "option 'restore.confirmWithin' must be a duration of at least"),
+        ({"storage.provider": ""}, "option 'storage.provider' is missing"),
+    ],
+)
+def test_an_option_that_cannot_be_read_is_refused_by_name(options: dict[str, str], says: str) -> None:
     with pytest.raises(Refused) as caught:
-        _ = parameters.restore_mode
+        read(RestoreRequest, {"options": {"storage.provider": "local", **options}})
     assert caught.value.reason is Reason.INVALID
+    assert caught.value.message.startswith(says)
+
+
+def test_an_output_file_and_a_destination_exclude_each_other() -> None:
+    value = {"output": "/x", "options": {"storage.provider": "local"}}
+    assert read(BackupRequest, value).output == "", "only somebody at the device may name a file"
+    with pytest.raises(Refused, match="not both"):
+        read(BackupRequest, value, face=Face.LOCAL)
 
 
 @pytest.mark.parametrize(
@@ -143,18 +180,14 @@ def test_an_unknown_restore_mode_is_refused() -> None:
     ],
 )
 def test_patterns_come_as_a_list_or_as_lines(given: Any, patterns: tuple[str, ...]) -> None:
-    assert read_parameters("backup", {"options": {"backup.exclude": given}}).exclude == patterns
+    assert read(BackupRequest, {"options": {"backup.exclude": given}}).selection.exclude == patterns
 
 
 @pytest.mark.parametrize(
     "given", ["hunter2\n!", "[z-a]hunter2", ["a/" * 200 + "b"] * 6, ["x"] * 101, "x" * 1001]
 )
 def test_unusable_patterns_are_refused_without_their_text(given: Any) -> None:
-    parameters = read_parameters("backup", {"options": {"backup.exclude": given}})
-    with pytest.raises(Refused) as caught:
-        _ = parameters.exclude
-    assert caught.value.reason is Reason.INVALID
-    assert "hunter2" not in caught.value.message
+    assert "hunter2" not in refusal({"options": {"backup.exclude": given}}).message
 
 
 def test_no_value_of_an_option_is_repeated_in_a_refusal() -> None:
@@ -167,7 +200,7 @@ def test_no_value_of_an_option_is_repeated_in_a_refusal() -> None:
 def test_any_value_is_read_or_refused_with_a_400(value: Any) -> None:
     """Only a 400 tells the sender that the fault is the message's."""
     try:
-        options = read_parameters("backup", value).options
+        options = value_of(value).options.texts
     except Refused as error:
         options = {}
         assert error.reason is Reason.INVALID  # noqa: PT017

@@ -14,6 +14,7 @@ from agent.base.refusals import Refused
 from agent.formats.archive_names import archive_name
 from agent.jobs.admission import device_tag
 from agent.jobs.recurring import Recurring
+from agent.jobs.requests.control import PruneRequest
 from tests.support.fakes import DEVICE, Device
 from tests.support.journals import sql
 from tests.support.stalling import Stalling, stalling
@@ -54,9 +55,8 @@ def device(tmp_path: Path, settings: dict[str, str]) -> Iterator[Device]:
 def prune(device: Device, **value: Any) -> dict[str, dict[str, Any]]:
     """What the local command says of each place."""
     answers: list[tuple[int, Mapping[str, Any] | None]] = []
-    prunes = device.service.engine.prunes
-    prunes.device_id = DEVICE
-    prunes.answer_local(value or None, lambda *answer: answers.append(answer))
+    device.service.engine.prunes.device_id = DEVICE
+    device.service.local_face.receive("prune", value or None, lambda *answer: answers.append(answer))
     device.finish()
     ((status, answer),) = answers
     assert status == 200
@@ -130,13 +130,18 @@ def test_a_retention_date_protects_even_when_its_backup_has_left_the_history(
     assert prune(device)["target device"]["removed"] == [made]
 
 
-@pytest.mark.parametrize("value", [{"dryRun": "yes"}, ["dryRun"], {"dryRun": None}])
-def test_a_request_that_cannot_be_understood_removes_nothing(device: Device, value: Any) -> None:
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        ({"dryRun": "yes"}, "'dryRun' must be true or false"),
+        ({"dryRun": None}, "'dryRun' must be true or false"),
+        (["dryRun"], "invalid 'prune' parameters: the value must be an object"),
+    ],
+)
+def test_a_request_that_cannot_be_understood_removes_nothing(device: Device, value: Any, says: str) -> None:
     said: list[tuple[int, Mapping[str, Any] | None]] = []
     device.service.local_face.receive("prune", value, lambda *answer: said.append(answer))
-    assert said == [
-        (400, {"error": "messages:parameter.invalid", "message": "'dryRun' must be true or false"})
-    ]
+    assert said == [(400, {"error": "messages:parameter.invalid", "message": says})]
 
 
 def test_before_the_device_knows_its_id_no_archive_is_its_own(device: Device) -> None:
@@ -167,10 +172,10 @@ def never_answers(settings: dict[str, str], tmp_path: Path) -> Iterator[Stalling
 
 
 def test_it_ends_at_once_when_the_agent_stops(never_answers: Stalling, device: Device) -> None:
-    answers: list[Mapping[str, Any] | None] = []
+    answers: list[Mapping[str, Any]] = []
     prunes = device.service.engine.prunes
     prunes.device_id = DEVICE
-    prunes.answer_local(None, lambda _status, value: answers.append(value))
+    prunes.prune(PruneRequest(), 0, answers.append)
     assert never_answers.reached.wait(20)
     began_s = time.monotonic()
     prunes.stop("the agent was stopped")
@@ -194,15 +199,15 @@ def test_a_caller_need_not_wait_for_ever(
 ) -> None:
     """The local socket gives up after a minute; the work goes on, and is answered once."""
     monkeypatch.setattr("agent.jobs.prune.ANSWER_WITHIN_S", 0.0)
-    answers: list[Mapping[str, Any] | None] = []
+    answers: list[Mapping[str, Any]] = []
     prunes = device.service.engine.prunes
     prunes.device_id = DEVICE
-    prunes.answer_local(None, lambda _status, value: answers.append(value))
+    prunes.prune(PruneRequest(), 0, answers.append)
     while not answers:
         device.take()
     assert not prunes.idle
     with pytest.raises(Refused, match="right now"):
-        prunes.answer_local(None, lambda *_: None)
+        prunes.prune(PruneRequest(), 0, answers.append)
     prunes.stop("enough")
     device.finish()
     assert answers == [{"dryRun": False, "running": True, "places": []}]

@@ -6,11 +6,13 @@ from pathlib import Path
 import pytest
 
 from agent.faces.ditto.feature import InboxCommand
-from agent.jobs.requests import read_parameters
+from agent.jobs.requests.backup import BackupRequest
+from agent.jobs.requests.given import read_given
 from agent.journal.commands import CommandId
 from agent.mqtt import envelope as ditto
 from agent.mqtt.hono import parse_command_topic
 from agent.mqtt.link import Broker, Delivery
+from agent.settings import Settings
 from agent.settings.load import load
 from agent.settings.sources import read_environment
 from providers.address import parse_address
@@ -19,6 +21,7 @@ from providers.aws import S3
 from providers.azure import AzureBlob
 from providers.http_exchange import Request
 from providers.https import Https
+from tests.support.requests import read
 
 MARK = "marked-secret-3f7a"
 PAYLOAD = (
@@ -38,7 +41,8 @@ HOLDERS: dict[str, Callable[[], object]] = {
     "the message": lambda: Delivery("t", PAYLOAD, retain=False, dup=False, ack=lambda: None),
     "the envelope": lambda: ENVELOPE,
     "the command": command,
-    "its parameters": lambda: read_parameters("backup", ENVELOPE.value),
+    "what it gives": lambda: read_given("backup", ENVELOPE.value, Settings()),
+    "its request": lambda: read(BackupRequest, ENVELOPE.value),
     "the settings": lambda: load({"password": MARK, "transfer.proxy": f"http://u:{MARK}@proxy"}, None, {}),
     "a layer of settings": lambda: read_environment({"EDGE_BACKUP_PASSWORD": MARK}),
     "the broker": lambda: Broker("h", 1, tls=False, client_id="c", username="u", password=MARK),

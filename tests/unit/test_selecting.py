@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from agent.base.refusals import Reason, Refused
 from agent.base.roots import Root
-from agent.jobs.requests import MAX_CHOSEN, Parameters
+from agent.jobs.requests.options import MAX_CHOSEN, Options
+from agent.jobs.requests.selection import Selection, backup_selection, restore_selection
 from agent.jobs.selection import Selecting
 from agent.restore.choice import Choice
 from agent.settings import Settings
@@ -48,27 +49,38 @@ def selecting(device: Path, mode: str = "scoped") -> Selecting:
     return Selecting(load({}, file, {}).settings)
 
 
-def options(**options: Any) -> Parameters:
-    """Option `restore__paths` is `restore.paths`."""
-    return Parameters(options={key.replace("__", "."): value for key, value in options.items()})
+def to_save(**options: Any) -> Selection:
+    """Option `backup__paths` is `backup.paths`."""
+    return backup_selection(options_of(options))
 
 
-def refusal(act: Any, parameters: Parameters) -> tuple[Reason, str]:
+def to_restore(**options: Any) -> Selection:
+    return restore_selection(options_of(options))
+
+
+def options_of(options: dict[str, Any]) -> Options:
+    texts = {key.replace("__", "."): value for key, value in options.items()}
+    return Options(
+        {key: value if isinstance(value, str) else json.dumps(value) for key, value in texts.items()}
+    )
+
+
+def refusal(act: Any, choose: Any, **options: Any) -> tuple[Reason, str]:
     with pytest.raises(Refused) as refused:
-        act(parameters)
+        act(choose(**options))
     return refused.value.reason, refused.value.message
 
 
 def test_without_a_choice_all_of_the_directory_is_saved_and_restored(device: Path) -> None:
     whole = Root("", device / "data")
-    (part,) = selecting(device).for_backup(options())
+    (part,) = selecting(device).for_backup(to_save())
     assert part.root == whole
-    assert selecting(device).for_restore(options()) == Choice((whole,))
+    assert selecting(device).for_restore(to_restore()) == Choice((whole,))
 
 
 @pytest.mark.parametrize("mode", ["strict", "scoped", "lax"])
 def test_data_sets_may_be_chosen_in_every_mode(device: Path, mode: str) -> None:
-    parts = selecting(device, mode).for_backup(options(backup__dataTypes="users, network"))
+    parts = selecting(device, mode).for_backup(to_save(backup__dataTypes="users, network"))
     assert [part.root for part in parts] == [
         Root(f"network{device}", device, frozenset({"hosts"})),
         Root(f"network{device}/net", device / "net"),
@@ -81,13 +93,13 @@ def test_single_paths_narrow_the_data_sets(device: Path) -> None:
         "backup__dataTypes": ["network", "users"],
         "backup__paths": [f"{device}/net/eth0", f"{device}/users"],
     }
-    parts = selecting(device).for_backup(options(**chosen))
+    parts = selecting(device).for_backup(to_save(**chosen))
     assert [part.root for part in parts] == [
         Root(f"network{device}/net", device / "net", frozenset({"eth0"})),
         Root(f"users{device}", device, frozenset({"users"})),
     ]
     (all_of_it,) = selecting(device).for_backup(
-        options(backup__dataTypes="users", backup__paths=str(device.parent))
+        to_save(backup__dataTypes="users", backup__paths=str(device.parent))
     )
     assert all_of_it.root == Root(f"users{device}", device, frozenset({"users"}))
 
@@ -107,9 +119,9 @@ def test_single_paths_are_relative_to_the_directory_or_inside(
 ) -> None:
     given = json.loads(json.dumps(paths).replace("{data}", f"{device}/data"))
     root = Root("", device / "data", None if names is None else frozenset(names))
-    (part,) = selecting(device).for_backup(options(backup__paths=given))
+    (part,) = selecting(device).for_backup(to_save(backup__paths=given))
     assert part.root == root
-    choice = selecting(device).for_restore(options(restore__paths=given))
+    choice = selecting(device).for_restore(to_restore(restore__paths=given))
     assert choice.roots == (root,)
     assert set(choice.wanted) >= (names or set())
 
@@ -117,14 +129,14 @@ def test_single_paths_are_relative_to_the_directory_or_inside(
 def test_a_path_may_be_named_as_the_settings_name_the_directory(device: Path) -> None:
     """The resolved directory is not what people know."""
     (device / "known").symlink_to("data")
-    named = options(backup__dir=f"{device}/known", backup__paths=f"{device}/known/a")
+    named = to_save(backup__dir=f"{device}/known", backup__paths=f"{device}/known/a")
     (part,) = selecting(device).for_backup(named)
     assert part.root == Root("", device / "data", frozenset({"a"}))
 
 
 def test_patterns_see_absolute_paths_in_data_sets_and_rules_do_so_everywhere(device: Path) -> None:
     network = selecting(device).for_backup(
-        options(backup__dataTypes="network", backup__exclude=f"{device}/net/x")
+        to_save(backup__dataTypes="network", backup__exclude=f"{device}/net/x")
     )[1]
     assert network.excluded
     assert network.unexportable
@@ -137,14 +149,14 @@ def test_patterns_see_absolute_paths_in_data_sets_and_rules_do_so_everywhere(dev
         "key",
         "sub/x.tpm",
     ]
-    (data,) = selecting(device).for_backup(options(backup__exclude="/x"))
+    (data,) = selecting(device).for_backup(to_save(backup__exclude="/x"))
     assert data.excluded
     assert [name for name in ("x", "a/x", "y.bak", "y.tmp") if data.excluded(name)] == ["x", "y.tmp"]
 
 
 def test_a_restore_of_data_sets_goes_where_the_settings_say(device: Path) -> None:
     choice = selecting(device).for_restore(
-        options(restore__dataTypes="network", restore__paths=f"{device}/net/gone")
+        to_restore(restore__dataTypes="network", restore__paths=f"{device}/net/gone")
     )
     assert choice.roots == (Root(f"network{device}/net", device / "net", frozenset({"gone"})),)
     assert len(choice.data_sets) == 2
@@ -181,8 +193,12 @@ def test_what_cannot_be_chosen_is_refused(
         f"{kind}__{key}": json.loads(json.dumps(value).replace("{device}", str(device)))
         for key, value in given.items()
     }
-    choose = selecting(device).for_backup if kind == "backup" else selecting(device).for_restore
-    reason, message = refusal(choose, options(**chosen))
+    act, choose = (
+        (selecting(device).for_backup, to_save)
+        if kind == "backup"
+        else (selecting(device).for_restore, to_restore)
+    )
+    reason, message = refusal(act, choose, **chosen)
     assert reason is code
     assert says.replace("{device}", str(device)) in message
 
@@ -201,20 +217,20 @@ def test_what_cannot_be_chosen_is_refused(
 )
 def test_what_is_to_be_saved_has_to_be_there(device: Path, given: dict[str, str], says: str) -> None:
     chosen = {f"backup__{key}": value.replace("{device}", str(device)) for key, value in given.items()}
-    reason, message = refusal(selecting(device).for_backup, options(**chosen))
+    reason, message = refusal(selecting(device).for_backup, to_save, **chosen)
     assert reason is Reason.CANNOT
     assert says.replace("{device}", str(device)) in message
 
 
 def test_without_any_data_set_the_refusal_says_so() -> None:
-    _, message = refusal(Selecting(Settings()).for_backup, options(backup__dataTypes="x"))
+    _, message = refusal(Selecting(Settings()).for_backup, to_save, backup__dataTypes="x")
     assert message.endswith("there is no data set 'x', only: none is configured")
 
 
 @given(st.text() | st.lists(st.text()).map(json.dumps))
 def test_any_text_is_a_list_or_a_refusal(text: str) -> None:
     try:
-        chosen = Parameters(options={"backup.paths": text}).chosen("backup.paths")
+        chosen = Options({"backup.paths": text}).chosen("backup.paths") or ()
     except Refused:
         return
     assert all(chosen)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from agent.jobs.requests import Parameters
+from agent.jobs.requests.questions import HistoryRequest
 from agent.settings.load import SettingsError, effective, load
 from tests.support.fakes import Device
 
@@ -131,7 +131,7 @@ def test_a_backup_goes_to_the_store_and_a_restore_comes_from_it(device: Device, 
     device.finish()
     assert [value["state"] for value in device.values()[1::2]] == ["BACKUP_FINISHED", "RESTORE_FINISHED"]
     assert (device.data / "file").read_text() == "content"
-    for job in device.service.engine.history.history(Parameters(), 2000)["entries"]:
+    for job in device.service.engine.history.history(HistoryRequest(), 2000)["entries"]:
         described = device.command("describe", {"correlationId": job["id"]})[0][1]["value"]
         assert described["store"] == "usb"
 

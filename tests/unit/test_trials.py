@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from agent.base.job import COMMITTED, ON_TRIAL, WORKING
+from agent.base.operations import Face
 from tests.support.fakes import DEVICE, Device
 from tests.support.journals import sql
 from tests.support.restoring import is_clean
@@ -270,7 +271,7 @@ def test_a_cancel_that_was_answered_leads_back_after_a_crash(tmp_path: Path) -> 
     before = data(device)
     on_trial(device)
     value = {"correlationId": "T", "statusCode": "mine", "message": "no good"}
-    admitted = device.service.engine.operations().admit("cancel", value, DEVICE)
+    admitted = device.service.engine.operations().admit("cancel", value, DEVICE, Face.MQTT)
     with device.journal.unit():
         admitted.record()
     killed(device)

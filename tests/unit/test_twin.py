@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from agent.base.job import Job, Kind, Upload
 from agent.base.refusals import Refused
-from agent.jobs.requests import read_parameters
+from agent.jobs.requests.control import CancelRequest
 from agent.mqtt.hono import Identity
 from tests.support.fakes import FEATURE, LAST_OPERATION, LAST_UPLOAD, Device, command
+from tests.support.requests import read
 
 START = datetime(2026, 11, 21, 22, 28, 8, 388229, UTC)
 LOCAL = {"storage.provider": "local"}
@@ -140,7 +141,7 @@ def test_the_longest_status_code_of_a_cancel_fits(device: Device) -> None:
     job = Job("j", Kind.RESTORE, "\x01" * 256, START)
     for given_code in ("c" * 64, "\U0001f600" * 64):
         with suppress(Refused):
-            code = read_parameters("cancel", {"statusCode": given_code}).statuscode
+            code = read(CancelRequest, {"statusCode": given_code}).code
             device.twin.job_changed(job.failed(START, code, "m" * 400))
     device.twin.settled()
     device.acknowledge()

@@ -14,7 +14,7 @@ from agent.base.roots import Root
 from agent.formats.zip.format import Zip
 from agent.formats.zip.writer import ArchiveOptions
 from agent.jobs.last_archives import MOST_PLACES, KeptArchives, skip_key
-from agent.jobs.requests import read_parameters
+from agent.jobs.requests.backup import BackupRequest
 from agent.journal import Journal
 from agent.save.change_detection import Kept
 from agent.save.pipeline import BackupOrder, BackupResult, about, backup
@@ -26,6 +26,7 @@ from agent.transfer.guarded_storage import GuardedStorage, RetryLimits
 from providers.api import Limits, Target
 from providers.local import Local
 from tests.support.archives import WIDE
+from tests.support.requests import read
 from tests.support.waiting import wait_until
 
 NAME = "a.zip"
@@ -142,7 +143,8 @@ def test_the_last_archive_is_remembered_for_each_place_and_for_a_few(tmp_path: P
 
 def key(settings: Settings, directory: str = "/d", **changes: str) -> str | None:
     options = {"storage.provider": "aws", "aws.s3.bucket": "b", "aws.secret.access.key": "x"} | changes
-    return skip_key(read_parameters("backup", {"options": options}), [Root("", Path(directory))], settings)
+    request = read(BackupRequest, {"options": options}, settings)
+    return skip_key(request, [Root("", Path(directory))], settings)
 
 
 def test_a_place_is_the_same_with_other_credentials_but_not_with_another_target() -> None:
@@ -164,7 +166,7 @@ def test_an_archive_is_always_made_unless_skipping_is_wanted_and_means_something
     assert key(unwanted) is None
     assert key(unwanted, **{"backup.skipUnchanged": "true"}) == key(wanted)
     assert key(wanted, **{"backup.skipUnchanged": "false"}) is None
-    assert key(wanted, **{"backup.passcode": "secret"}) is None
+    assert key(wanted, **{"backup.passcode": "correct horse"}) is None
     assert key(wanted, **{"storage.provider": ""}) is None
     assert key(Settings(skip_unchanged=True, backup_cmd="collect")) is None
     with pytest.raises(Refused, match="skipUnchanged"):

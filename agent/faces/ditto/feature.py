@@ -16,6 +16,7 @@ from typing import Any
 
 import structlog
 
+from agent.base.operations import Face
 from agent.base.refusals import Reason, Refused
 from agent.faces.ditto.duplicate_agent import Rivals
 from agent.faces.ditto.expiry import check_not_expired, timeout_s
@@ -23,7 +24,7 @@ from agent.faces.ditto.poison_commands import FatalCommands
 from agent.faces.ditto.redelivery import Redeliveries, Repeated, Verdict
 from agent.faces.ditto.refusals import error_of
 from agent.faces.ditto.twin import Twin
-from agent.jobs.admission import Admission, Admitted
+from agent.jobs.admission import Admitted
 from agent.jobs.operations import Operations
 from agent.journal import Journal
 from agent.journal.commands import CommandId
@@ -97,7 +98,6 @@ class Feature:
         self._settings, self._journal, self._outbox, self._twin = settings, journal, outbox, twin
         self._redeliveries, self._fatal = redeliveries, fatal
         self._rivals, self._operations = rivals, operations
-        self._admission = Admission(settings)
 
     def receive(self, deliveries: Iterable[Delivery]) -> None:
         """Take messages from command topics. Each is acknowledged, whatever it is, but not too early."""
@@ -198,13 +198,12 @@ class Feature:
                 message = f"request id '{command.topic.request_id}' is in use by another command"
                 raise Refused(Reason.BUSY, message)
             check_not_expired(command.envelope, time.monotonic() - command.received_s, datetime.now(UTC))
-            self._operations.check_known(command.operation)
-            self._admission.operation(command.operation)
+            self._operations.check_offered(command.operation, Face.MQTT)
             value, device_id = command.envelope.value, self._twin.identity.device_id
             with self._fatal.looking_at(self._redeliveries.digest(command.payload)) as fatal:
                 if fatal:
                     raise Refused(Reason.INTERNAL, "the agent has ended each time it looked at this command")
-                return self._operations.admit(command.operation, value, device_id), None
+                return self._operations.admit(command.operation, value, device_id, Face.MQTT), None
         except Refused as error:
             # Its traceback holds our caller, who would hold it: payload and connection would stay until the
             # next garbage collection, which comes late in a process that is small.
@@ -223,7 +222,7 @@ class Feature:
                     self._outbox.flush()
 
         try:
-            self._admission.operation(command.operation)
+            self._operations.check_offered(command.operation, Face.MQTT)
             self._operations.ask(command.operation, command.envelope.value, room_bytes, tell)
         except Refused as refusal:
             tell(None, Refused(refusal.reason, refusal.message))  # see `_admit`

@@ -12,7 +12,7 @@ from agent.base.job import Kind
 from agent.base.refusals import Reason, Refused
 from agent.base.text import printable
 from agent.jobs.queries.fitting import shortened, with_texts_cut
-from agent.jobs.requests import Parameters
+from agent.jobs.requests.questions import DescribeRequest, HistoryRequest
 from agent.journal import Journal
 from agent.journal.jobs import JobRecord
 from agent.mqtt.envelope import encode
@@ -30,16 +30,15 @@ class History:
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
 
-    def history(self, parameters: Parameters, room_bytes: int) -> Mapping[str, Any]:
+    def history(self, request: HistoryRequest, room_bytes: int) -> Mapping[str, Any]:
         """Ended jobs, newest first, as many as fit: `{"entries": […], "next": <id>}`.
 
         `next` is there when older ones are left; given back as option `history.before`, it continues.
         Raises `Refused` (NOT_FOUND) when there is no such entry.
         """
-        before = parameters.options.get("history.before")
         entries: list[dict[str, Any]] = []
         left_bytes = room_bytes - len(encode({"entries": entries, "next": "0" * 16}))
-        for entry in self._entries(before):
+        for entry in self._entries(request.before):
             shown = {key: entry[key] for key in _IN_LISTS if entry.get(key, "") != ""}
             left_bytes -= len(encode(shown)) + len(",")
             if entries and left_bytes < 0:
@@ -47,11 +46,11 @@ class History:
             entries.append(shown)
         return {"entries": entries}
 
-    def describe(self, parameters: Parameters, room_bytes: int) -> Mapping[str, Any]:
+    def describe(self, request: DescribeRequest, room_bytes: int) -> Mapping[str, Any]:
         """All that is known of one job. Raises `Refused` (NOT_FOUND)."""
-        record = next(self._journal.jobs.ended_with_id(parameters.correlationid), None)
+        record = next(self._journal.jobs.ended_with_id(request.job_id), None)
         if record is None:
-            raise _unknown(parameters.correlationid)
+            raise _unknown(request.job_id)
         entry = _entry(record)
         if skipped := self._journal.skipped.of(record.id):
             names = [{"name": name, "reason": reason} for name, reason in skipped]

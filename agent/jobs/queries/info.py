@@ -5,7 +5,7 @@ is done, or when time is up with what was counted so far. Belongs to the main th
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,8 @@ from agent.jobs.operations import Tell
 from agent.jobs.own_directories import OwnDirectories
 from agent.jobs.progress import Monitor
 from agent.jobs.queries.fitting import shortened
-from agent.jobs.requests import BACKUP_DATA_TYPES, BACKUP_PATHS, Parameters
+from agent.jobs.requests.questions import InfoRequest
+from agent.jobs.requests.selection import Selection
 from agent.jobs.selection import Selecting
 from agent.mailbox import Mailbox
 from agent.save.inventory import Stock, look_at_target, take_stock, total
@@ -32,7 +33,6 @@ log = structlog.get_logger(__name__)
 
 ANSWER_WITHIN_S = 25.0
 """`edge-backup send` waits for half a minute, and backends hardly longer."""
-_CHOICES = ("backup.dir", BACKUP_DATA_TYPES, BACKUP_PATHS)
 _OWN = "the agent's own: storage, archives or work"
 _CUT_FIRST = ("leftOut", "stores", "targets", "dataSets", "reasons")
 
@@ -60,7 +60,7 @@ class Info:
         self._settings, self._mailbox, self._monitor = settings, mailbox, monitor
         self._own, self._within_s, self._running = own, within_s, False
 
-    def info(self, parameters: Parameters, room_bytes: int, tell: Tell) -> None:
+    def info(self, request: InfoRequest, room_bytes: int, tell: Tell) -> None:
         """Tell what a backup with these options would save; without a choice, all that the settings name.
 
         Raises `Refused` for a choice that cannot be, also while an earlier question is being answered.
@@ -68,7 +68,7 @@ class Info:
         if self._running:
             message = "the device is being looked at for an earlier 'info': ask again in a minute"
             raise Refused(Reason.BUSY, message)
-        inventory, token = _Inventory(self._chosen(parameters), self._own.paths()), CancelToken()
+        inventory, token = _Inventory(self._chosen(request.selection), self._own.paths()), CancelToken()
 
         def answer(*, complete: bool) -> None:
             timer.cancel()
@@ -88,15 +88,15 @@ class Info:
         timer = self._mailbox.call_later(self._within_s, time_out)
         self._running = True
         # Not one of the workers: a disk that never answers is no reason to end the agent.
-        Aside("info", partial(self._look, parameters, inventory, token, ended))
+        Aside("info", partial(self._look, request.selection, inventory, token, ended))
 
     def _look(
-        self, parameters: Parameters, inventory: _Inventory, token: CancelToken, ended: Callable[..., None]
+        self, selection: Selection, inventory: _Inventory, token: CancelToken, ended: Callable[..., None]
     ) -> None:
         """In a thread of its own."""
         complete = False
         try:
-            self._take_inventory(parameters, inventory, token)
+            self._take_inventory(selection, inventory, token)
             complete = True
         except Cancelled:
             pass
@@ -104,7 +104,7 @@ class Info:
             log.exception("internal error", operation="info")
         self._mailbox.post(partial(ended, complete=complete))
 
-    def _take_inventory(self, parameters: Parameters, inventory: _Inventory, token: CancelToken) -> None:
+    def _take_inventory(self, selection: Selection, inventory: _Inventory, token: CancelToken) -> None:
         looks, settings = Looks(), self._settings
         targets = {name: Target(each.path, each.mount) for name, each in settings.targets.items()}
         for name in targets:
@@ -115,28 +115,28 @@ class Info:
                 found = {"present": False, "problem": "it does not answer: is its file server there?"}
             inventory.targets[name] = found
         if not inventory.stocks:
-            inventory.stocks = self._all_stocks(parameters)
+            inventory.stocks = self._all_stocks(selection)
         for stock in inventory.stocks.values():
             take_stock(stock, inventory.own, token.check)
 
-    def _chosen(self, parameters: Parameters) -> dict[str, Stock]:
-        """What the options choose; empty when they choose nothing."""
+    def _chosen(self, selection: Selection) -> dict[str, Stock]:
+        """What the request chooses; empty when it chooses nothing."""
         stocks: dict[str, Stock] = {}
-        if any(option in parameters.options for option in _CHOICES):
-            for part in Selecting(self._settings).for_backup(parameters):
+        if selection.chooses:
+            for part in Selecting(self._settings).for_backup(selection):
                 stock = stocks.setdefault(part.root.prefix.partition("/")[0], Stock())
                 stock.parts += (part,)
         return stocks
 
-    def _all_stocks(self, parameters: Parameters) -> dict[str, Stock]:
+    def _all_stocks(self, selection: Selection) -> dict[str, Stock]:
         settings, selecting = self._settings, Selecting(self._settings)
         stocks = {}
         if settings.backup_cmd:
             stocks[""] = Stock(problem="backupCmd collects what is saved, at the time of a backup")
         elif settings.dir:
-            stocks[""] = _stock(selecting, parameters, {})
+            stocks[""] = _stock(selecting, selection)
         for name in settings.data_sets:
-            stocks[name] = _stock(selecting, parameters, {BACKUP_DATA_TYPES: name})
+            stocks[name] = _stock(selecting, replace(selection, data_sets=(name,)))
         return stocks
 
     def _value(self, inventory: _Inventory, room_bytes: int, *, complete: bool) -> Mapping[str, Any]:
@@ -159,10 +159,9 @@ class Info:
         return shortened(value, _CUT_FIRST, room_bytes)
 
 
-def _stock(selecting: Selecting, parameters: Parameters, options: Mapping[str, str]) -> Stock:
-    chosen = parameters.model_copy(update={"options": {**parameters.options, **options}})
+def _stock(selecting: Selecting, selection: Selection) -> Stock:
     try:
-        return Stock(selecting.for_backup(chosen))
+        return Stock(selecting.for_backup(selection))
     except Refused as error:
         return Stock(problem=error.message)
 

@@ -9,7 +9,7 @@ from typing import Any
 from agent.jobs.preview_record import PreviewNotes
 from agent.jobs.progress import Monitor
 from agent.jobs.queries.history import History
-from agent.jobs.requests import Parameters
+from agent.jobs.requests.questions import StatusRequest
 from agent.mqtt.envelope import MAX_MESSAGE_BYTES, encode
 
 _ROOM_BYTES = MAX_MESSAGE_BYTES // 2
@@ -20,7 +20,7 @@ class Status:
     def __init__(self, monitor: Monitor, history: History, previews: PreviewNotes) -> None:
         self._monitor, self._history, self._previews = monitor, history, previews
 
-    def status(self, _parameters: Parameters, room_bytes: int) -> Mapping[str, Any]:
+    def status(self, _request: StatusRequest, room_bytes: int) -> Mapping[str, Any]:
         """`job` is what runs; while nothing does, `last` is what became of the last one, if there was any.
 
         `preview` is there when there is something to say of one.

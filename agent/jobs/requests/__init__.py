@@ -1,0 +1,1 @@
+"""Requests: what somebody asks for, read once from a message into a frozen type."""

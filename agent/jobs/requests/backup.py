@@ -1,0 +1,97 @@
+"""The request for a backup, with the label that the archive gets."""
+
+import re
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import ClassVar, Self
+
+from pydantic import SecretStr
+
+from agent.base.label import Label
+from agent.base.refusals import Reason, Refused
+from agent.base.times import parse_rfc3339
+from agent.formats.archive_names import MAX_NAME_LETTERS
+from agent.jobs.requests.given import Given
+from agent.jobs.requests.options import (
+    BACKUP_PASSCODE,
+    BACKUP_STORE,
+    DESCRIPTION,
+    NAME,
+    RETENTION_DATE,
+    SKIP_UNCHANGED,
+    Options,
+    invalid_option,
+)
+from agent.jobs.requests.selection import Selection, backup_selection
+from agent.jobs.requests.storage import StorageOptions, read_storage
+
+MAX_DESCRIPTION_LETTERS = 1000
+_NAME = re.compile(rf"[A-Za-z0-9_-][A-Za-z0-9._-]{{0,{MAX_NAME_LETTERS - 1}}}")
+_MILLISECONDS = re.compile(r"[0-9]{1,15}")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackupRequest:
+    """A backup; what it does not say is as the settings have it."""
+
+    operation: ClassVar[str] = "backup"
+
+    correlation_id: str = ""
+    selection: Selection = field(default_factory=Selection)
+    destination: StorageOptions | None = None
+    """None keeps the archive for an upload, or writes it to the `output`."""
+    output: str = ""
+    """A file of the device that the archive is written to."""
+    label: Label = field(default_factory=Label)
+    passcode: SecretStr | None = None
+    skip_unchanged: bool | None = None
+    """None leaves it to the settings."""
+    passed_on: dict[str, str] = field(default_factory=dict)
+    """Options for the upload request."""
+
+    @classmethod
+    def read(cls, given: Given) -> Self:
+        """Raises `Refused`."""
+        value, options = given.value, given.value.options
+        destination = read_storage(options, given.settings, BACKUP_STORE)
+        if value.output and destination:
+            raise Refused(Reason.INVALID, "give an output file, or another destination, not both")
+        return cls(
+            correlation_id=value.correlation_id,
+            selection=backup_selection(options),
+            destination=destination,
+            output=value.output,
+            label=read_label(options, datetime.now(UTC)),
+            passcode=options.passcode(BACKUP_PASSCODE, given.settings.encryption.min_passcode),
+            skip_unchanged=options.switch(SKIP_UNCHANGED),
+            passed_on=options.prefixed("options."),
+        )
+
+
+def read_label(options: Options, now: datetime) -> Label:
+    """What the backup is labelled with. Raises `Refused`, also for a retention date before `now`."""
+    name, description = options.text(NAME) or "", options.text(DESCRIPTION) or ""
+    if name and not _NAME.fullmatch(name):
+        letters = "letters (A-Z, a-z), digits, '.', '_' and '-'"
+        raise invalid_option(NAME, f"must be 1 to {MAX_NAME_LETTERS} {letters}, and not begin with a dot")
+    if len(description) > MAX_DESCRIPTION_LETTERS:
+        raise invalid_option(DESCRIPTION, f"must not have more than {MAX_DESCRIPTION_LETTERS} characters")
+    return Label(name, description, _retention_date(options.text(RETENTION_DATE), now))
+
+
+def _retention_date(text: str | None, now: datetime) -> datetime | None:
+    if text is None:
+        return None
+    try:
+        when = (
+            _EPOCH + timedelta(milliseconds=int(text))
+            if _MILLISECONDS.fullmatch(text)
+            else parse_rfc3339(text)
+        )
+    except (ValueError, OverflowError) as error:
+        expected = "must be milliseconds since 1970, or an RFC 3339 time such as '2027-01-31T12:00:00Z'"
+        raise invalid_option(RETENTION_DATE, expected) from error
+    if when <= now:
+        raise invalid_option(RETENTION_DATE, "must be in the future")
+    return when

@@ -1,0 +1,158 @@
+"""The requests that steer jobs, uploads and the schedule."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import ClassVar, Self
+
+from agent.base.errors import Cancelled
+from agent.base.refusals import Reason, Refused
+from agent.base.times import parse_moment
+from agent.jobs.requests.given import Given
+from agent.jobs.requests.options import BACKUP_STORE, CONFIRM_WITHIN
+from agent.jobs.requests.storage import StorageOptions, read_storage, required
+
+
+@dataclass(frozen=True, slots=True)
+class StartRequest:
+    """A staged archive is to be uploaded."""
+
+    operation: ClassVar[str] = "start"
+
+    child_id: str
+    """The id under which it was offered."""
+    destination: StorageOptions
+    info: dict[str, str]
+    """Goes into `lastUpload`."""
+
+    @classmethod
+    def read(cls, given: Given) -> Self:
+        """Raises `Refused`."""
+        options = given.value.options
+        destination = required(read_storage(options, given.settings, BACKUP_STORE))
+        return cls(given.value.correlation_id, destination, options.prefixed("info."))
+
+
+@dataclass(frozen=True, slots=True)
+class TriggerRequest:
+    """All archives that wait are to be offered again."""
+
+    operation: ClassVar[str] = "trigger"
+
+    correlation_id: str
+    passed_on: dict[str, str]
+    """Options for the upload requests."""
+
+    @classmethod
+    def read(cls, given: Given) -> Self:
+        return cls(given.value.correlation_id, given.value.options.prefixed("options."))
+
+
+@dataclass(frozen=True, slots=True)
+class CancelRequest:
+    """What runs under an id is to end."""
+
+    operation: ClassVar[str] = "cancel"
+
+    correlation_id: str
+    code: str
+    """The status code to end with."""
+    message: str
+
+    @classmethod
+    def read(cls, given: Given) -> Self:
+        value = given.value
+        message = value.message or "cancelled by a command"
+        return cls(value.correlation_id, value.status_code or Cancelled.code, message)
+
+
+@dataclass(frozen=True, slots=True)
+class ActivateRequest:
+    """Periodic backups are to be made from `start` until `end`."""
+
+    operation: ClassVar[str] = "activate"
+
+    start: datetime | None
+    """None for now."""
+    end: datetime | None
+    """None for never."""
+
+    @classmethod
+    def read(cls, given: Given) -> Self:
+        """Raises `Refused`."""
+        try:
+            return cls(parse_moment(given.value.start), parse_moment(given.value.end))
+        except ValueError as error:
+            raise Refused(Reason.INVALID, f"invalid 'activate' parameters: {error}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class DeactivateRequest:
+    """Periodic backups are to end."""
+
+    operation: ClassVar[str] = "deactivate"
+
+    @classmethod
+    def read(cls, _given: Given) -> Self:
+        return cls()
+
+
+@dataclass(frozen=True, slots=True)
+class FinalizeRequest:
+    """The restore whose preview waits is to be carried out."""
+
+    operation: ClassVar[str] = "finalize"
+
+    correlation_id: str = ""
+    """Empty for the preview that there is."""
+    confirm_within_s: float | None = None
+    """None leaves it to the preview."""
+
+    @classmethod
+    def read(cls, given: Given) -> Self:
+        """Raises `Refused`."""
+        return cls(given.value.correlation_id, given.value.options.seconds(CONFIRM_WITHIN))
+
+
+@dataclass(frozen=True, slots=True)
+class DiscardRequest:
+    """The preview that waits is to be removed."""
+
+    operation: ClassVar[str] = "discard"
+
+    correlation_id: str = ""
+    """Empty for the preview that there is."""
+
+    @classmethod
+    def read(cls, given: Given) -> Self:
+        return cls(given.value.correlation_id)
+
+
+@dataclass(frozen=True, slots=True)
+class ConfirmRequest:
+    """What a commit-confirmed restore has put in place is to stay."""
+
+    operation: ClassVar[str] = "confirm"
+
+    correlation_id: str = ""
+    """Empty for the restore that there is."""
+
+    @classmethod
+    def read(cls, given: Given) -> Self:
+        return cls(given.value.correlation_id)
+
+
+@dataclass(frozen=True, slots=True)
+class PruneRequest:
+    """Archives that have had their time are to be removed, now."""
+
+    operation: ClassVar[str] = "prune"
+
+    dry_run: bool = False
+    """True when nothing is removed and the answer says what would be."""
+
+    @classmethod
+    def read(cls, given: Given) -> Self:
+        """Raises `Refused`."""
+        if not isinstance(given.value.dry_run, bool):
+            raise Refused(Reason.INVALID, "'dryRun' must be true or false")
+        return cls(given.value.dry_run)

@@ -1,0 +1,148 @@
+"""The value of a request as it was given: read tolerantly, before its own type takes what it needs.
+
+Options of ours are strict where guessing would hurt: an unknown `backup.*` or `restore.*` option is refused,
+since an agent that ignored a wish (a passcode, a selection) would do something else than what was asked for.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Protocol, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, InstanceOf, ValidationError
+
+from agent.base.operations import Face
+from agent.base.refusals import Reason, Refused
+from agent.base.text import folded, scalar_text
+from agent.jobs.requests.options import KNOWN, SECRETS, Options
+from agent.settings import Settings
+
+MAX_ID_BYTES = 256
+MAX_CHILD_ID_BYTES = MAX_ID_BYTES + len("#999")
+"""`start` and `cancel` name an upload by its child id."""
+MAX_CODE_BYTES = 64
+_LOOKING_UP = ("start", "cancel")
+_OURS = ("backup.", "restore.")
+
+
+def _id(value: object) -> str:
+    text = _text(value)
+    if len(text.encode()) > MAX_CHILD_ID_BYTES:
+        raise ValueError(f"must not be longer than {MAX_ID_BYTES} bytes")
+    return text
+
+
+def _text(value: object) -> str:
+    text = "" if value is None else scalar_text(value)
+    if text is None:
+        raise ValueError("must be a text")
+    return text
+
+
+def _code(value: object) -> str:
+    text = _text(value)
+    if len(text.encode()) > MAX_CODE_BYTES or not text.isprintable():
+        raise ValueError(f"must be printable and not longer than {MAX_CODE_BYTES} bytes")
+    return text
+
+
+def _options(value: object) -> Options:
+    """Options as texts; empty ones are absent. A list becomes its JSON, which is how lists are read."""
+    if value is None:
+        return Options({})
+    if not isinstance(value, dict):
+        raise ValueError("must be an object")
+    return Options({key: text for key, item in value.items() if (text := _option(key, item))})
+
+
+def _option(key: str, value: object) -> str:
+    if key in SECRETS and not scalar_text(value):
+        # Taken for an absent one, it would lead to an archive that everybody can read.
+        raise ValueError(f"'{key}' must be a text that is not empty")
+    if isinstance(value, list):
+        try:
+            return json.dumps(value, ensure_ascii=False)
+        except RecursionError as error:
+            raise ValueError(f"'{key}' is nested too deep") from error
+    text = "" if value is None else scalar_text(value)
+    if text is None:
+        raise ValueError(f"'{key}' must be a text")
+    return text
+
+
+class Value(BaseModel):
+    """The members of a request's value; each request takes what is its own."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
+
+    correlation_id: Annotated[str, Field(alias="correlationid"), BeforeValidator(_id)] = ""
+    options: Annotated[InstanceOf[Options], BeforeValidator(_options)] = Options({})
+    start: Annotated[str, Field(alias="from"), BeforeValidator(_text)] = ""
+    """For `activate`: the beginning of the time frame."""
+    end: Annotated[str, Field(alias="to"), BeforeValidator(_text)] = ""
+    """For `activate`: the end of the time frame."""
+    output: Annotated[str, BeforeValidator(_text)] = ""
+    """For `backup` through the device's own door: the file that the archive is written to."""
+    status_code: Annotated[str, Field(alias="statuscode"), BeforeValidator(_code)] = ""
+    """For `cancel`: the status code to end with."""
+    message: Annotated[str, BeforeValidator(_text)] = ""
+    """For `cancel`: the message to end with."""
+    dry_run: Annotated[object, Field(alias="dryrun")] = False
+    """For `prune`: true when nothing is to be removed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What a request brings, and the settings that complete it."""
+
+    operation: str
+    value: Value
+    settings: Settings
+
+
+class Request(Protocol):
+    """A frozen dataclass: one operation that somebody asks for."""
+
+    operation: ClassVar[str]
+    """Its name in `agent.base.operations`."""
+
+    @classmethod
+    def read(cls, given: Given) -> Self:
+        """The request in what was given. Raises `Refused`."""
+
+
+def read_given(operation: str, value: Any, settings: Settings, face: Face = Face.MQTT) -> Given:
+    """What `value` brings; an absent one brings nothing. Raises `Refused`.
+
+    What only somebody at the device may say is passed over, unless it came from there.
+    """
+    if value is None:
+        value = {}
+    if not isinstance(value, dict):
+        raise _invalid(operation, ["the value must be an object"])
+    members = folded(value)
+    if face is not Face.LOCAL:
+        members.pop("output", None)
+    try:
+        read = Value.model_validate(members)
+    except ValidationError as error:
+        raise _invalid(operation, map(_problem, error.errors())) from error
+    if operation not in _LOOKING_UP and len(read.correlation_id.encode()) > MAX_ID_BYTES:
+        raise _invalid(operation, [f"correlationId must not be longer than {MAX_ID_BYTES} bytes"])
+    _refuse_unknown(operation, read.options.texts)
+    return Given(operation, read, settings)
+
+
+def _problem(error: Mapping[str, Any]) -> str:
+    name = error["loc"][0]
+    shown = {"correlationid": "correlationId", "statuscode": "statusCode"}.get(name, name)
+    return f"{shown} {str(error['msg']).removeprefix('Value error, ')}"
+
+
+def _refuse_unknown(operation: str, options: Iterable[str]) -> None:
+    if unknown := sorted(key for key in options if key.lower().startswith(_OURS) and key not in KNOWN):
+        raise _invalid(operation, [f"unknown option '{key}'" for key in unknown])
+
+
+def _invalid(operation: str, problems: Iterable[str]) -> Refused:
+    return Refused(Reason.INVALID, f"invalid '{operation}' parameters: {'; '.join(problems)}")

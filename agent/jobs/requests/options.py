@@ -1,0 +1,117 @@
+"""The options of a request by key, each read as what it should be.
+
+Backends send one set of options to all operations, so what one of them knows is known to all.
+"""
+
+import json
+import unicodedata
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from pydantic import SecretStr
+
+from agent.base.durations import parse_duration
+from agent.base.patterns import check_patterns
+from agent.base.refusals import Reason, Refused
+
+BACKUP_PASSCODE = "backup.passcode"
+RESTORE_PASSCODE, RESTORE_IDENTITY = "restore.passcode", "restore.identity"
+BACKUP_DATA_TYPES, BACKUP_PATHS = "backup.dataTypes", "backup.paths"
+RESTORE_DATA_TYPES, RESTORE_PATHS = "restore.dataTypes", "restore.paths"
+BACKUP_STORE, RESTORE_STORE = "backup.store", "restore.store"
+NAME, DESCRIPTION, RETENTION_DATE = "backup.name", "backup.description", "backup.retentionDate"
+DIRECTORY, EXCLUDE, SKIP_UNCHANGED = "backup.dir", "backup.exclude", "backup.skipUnchanged"
+MODE, PREVIEW, FOREIGN = "restore.mode", "restore.preview", "restore.foreign"
+CONFIRM_WITHIN = "restore.confirmWithin"
+
+SECRETS = frozenset({BACKUP_PASSCODE, RESTORE_PASSCODE, RESTORE_IDENTITY})
+KNOWN = SECRETS | {
+    DIRECTORY, EXCLUDE, SKIP_UNCHANGED, MODE, PREVIEW, FOREIGN, CONFIRM_WITHIN,
+    BACKUP_STORE, RESTORE_STORE, NAME, DESCRIPTION, RETENTION_DATE,
+    BACKUP_DATA_TYPES, BACKUP_PATHS, RESTORE_DATA_TYPES, RESTORE_PATHS,
+}  # fmt: skip
+"""All options of ours; those of a provider begin otherwise."""
+MAX_CHOSEN = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """Texts by key. Every method raises `Refused` for a text that it cannot read."""
+
+    texts: Mapping[str, str] = field(repr=False)
+    """Credentials among them; none is empty."""
+
+    def __iter__(self) -> Iterator[tuple[str, str]]:
+        return iter(sorted(self.texts.items()))
+
+    def text(self, key: str) -> str | None:
+        return self.texts.get(key)
+
+    def switch(self, key: str) -> bool | None:
+        """None when the request leaves it to the device."""
+        text = self.texts.get(key)
+        if text not in (None, "true", "false"):
+            raise invalid_option(key, "must be 'true' or 'false'")
+        return None if text is None else text == "true"
+
+    def seconds(self, key: str) -> float | None:
+        """A duration of at least a second."""
+        text = self.texts.get(key)
+        if text is None:
+            return None
+        try:
+            seconds = parse_duration(text).total_seconds()
+        except ValueError:
+            seconds = 0.0
+        if seconds < 1:
+            raise invalid_option(key, "must be a duration of at least 1s, such as '90s' or '1h30m'")
+        return seconds
+
+    def passcode(self, key: str, least_characters: int) -> SecretStr | None:
+        text = self.texts.get(key)
+        if text is not None and len(unicodedata.normalize("NFC", text)) < least_characters:
+            raise invalid_option(key, f"must have at least {least_characters} characters")
+        return None if text is None else SecretStr(text)
+
+    def patterns(self, key: str) -> tuple[str, ...]:
+        """Patterns: a list, or a text with one in each line."""
+        try:
+            return check_patterns(_listed(self.texts.get(key, "")))
+        except ValueError as error:
+            raise invalid_option(key, f"must be patterns as in a .gitignore file: {error}") from error
+
+    def chosen(self, key: str) -> tuple[str, ...] | None:
+        """The texts in a JSON array, or separated by commas, each once; None when the option is absent."""
+        text = self.texts.get(key)
+        if text is None:
+            return None
+        try:
+            listed = json.loads(text) if text.startswith("[") else [part.strip() for part in text.split(",")]
+        except (ValueError, RecursionError):
+            listed = None
+        if not isinstance(listed, list) or not all(isinstance(item, str) for item in listed):
+            raise invalid_option(key, "must be a JSON array of texts, or texts separated by commas")
+        chosen = tuple(dict.fromkeys(filter(None, listed)))
+        if len(chosen) > MAX_CHOSEN:
+            raise invalid_option(key, f"names {len(chosen)} things; at most {MAX_CHOSEN} are possible")
+        return chosen
+
+    def prefixed(self, prefix: str) -> dict[str, str]:
+        """The options that begin with `prefix`, without it."""
+        return {key[len(prefix) :]: text for key, text in self.texts.items() if key.startswith(prefix)}
+
+
+def invalid_option(key: str, problem: str, separator: str = " ") -> Refused:
+    """The refusal of the option `key`; the problem says what was expected."""
+    return Refused(Reason.INVALID, f"option '{key}'{separator}{problem}")
+
+
+def _listed(text: str) -> list[str]:
+    """The texts in a JSON list; without brackets around quotes, the lines of a text."""
+    try:
+        items = json.loads(text)
+    except ValueError:
+        return text.splitlines()
+    if isinstance(items, list) and all(isinstance(item, str) for item in items):
+        return items
+    return text.splitlines()

@@ -1,0 +1,103 @@
+"""The requests that read an archive: a restore, a verification."""
+
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal, Self, cast
+
+from pydantic import SecretBytes, SecretStr
+
+from agent.base.bech32 import decode_key
+from agent.base.refusals import Reason, Refused
+from agent.jobs.requests.given import Given
+from agent.jobs.requests.options import (
+    CONFIRM_WITHIN,
+    FOREIGN,
+    MODE,
+    PREVIEW,
+    RESTORE_IDENTITY,
+    RESTORE_PASSCODE,
+    RESTORE_STORE,
+    Options,
+    invalid_option,
+)
+from agent.jobs.requests.selection import Selection, restore_selection
+from agent.jobs.requests.storage import StorageOptions, read_storage, required
+
+RestoreMode = Literal["merge", "replace"]
+ArchiveKey = SecretStr | SecretBytes
+"""What opens an encrypted archive: a passcode, or a private key."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RestoreRequest:
+    """A restore, or a preview of one; what it does not say is as the settings have it."""
+
+    operation: ClassVar[str] = "restore"
+
+    correlation_id: str = ""
+    source: StorageOptions
+    selection: Selection = field(default_factory=Selection)
+    key: ArchiveKey | None = None
+    mode: RestoreMode = "merge"
+    preview: bool = False
+    foreign: bool | None = None
+    """Whether an archive of another device is taken; None leaves it to the settings."""
+    confirm_within_s: float | None = None
+    """None when nobody has to confirm."""
+
+    @classmethod
+    def read(cls, given: Given) -> Self:
+        """Raises `Refused`."""
+        options = given.value.options
+        mode = options.text(MODE) or "merge"
+        if mode not in ("merge", "replace"):
+            raise invalid_option(MODE, "must be 'merge' or 'replace'")
+        return cls(
+            correlation_id=given.value.correlation_id,
+            source=required(read_storage(options, given.settings, RESTORE_STORE)),
+            selection=restore_selection(options),
+            key=read_key(options, given.settings.encryption.min_passcode),
+            mode=cast(RestoreMode, mode),
+            preview=options.switch(PREVIEW) or False,
+            foreign=options.switch(FOREIGN),
+            confirm_within_s=options.seconds(CONFIRM_WITHIN),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerifyRequest:
+    """A verification of the archive that a restore would fetch."""
+
+    operation: ClassVar[str] = "verify"
+
+    correlation_id: str = ""
+    source: StorageOptions
+    key: ArchiveKey | None = None
+
+    @classmethod
+    def read(cls, given: Given) -> Self:
+        """Raises `Refused`."""
+        options = given.value.options
+        return cls(
+            correlation_id=given.value.correlation_id,
+            source=required(read_storage(options, given.settings, RESTORE_STORE)),
+            key=read_key(options, given.settings.encryption.min_passcode),
+        )
+
+
+def read_key(options: Options, least_characters: int) -> ArchiveKey | None:
+    """The passcode or the private key in a request's options; None when it has neither. Raises `Refused`."""
+    passcode = options.passcode(RESTORE_PASSCODE, least_characters)
+    private_key = _private_key(options.text(RESTORE_IDENTITY))
+    if passcode is not None and private_key is not None:
+        message = f"give option '{RESTORE_PASSCODE}' or '{RESTORE_IDENTITY}', not both"
+        raise Refused(Reason.INVALID, message)
+    return private_key if passcode is None else passcode
+
+
+def _private_key(text: str | None) -> SecretBytes | None:
+    if text is None:
+        return None
+    try:
+        return SecretBytes(decode_key(text, "AGE-SECRET-KEY-"))
+    except ValueError as error:
+        raise invalid_option(RESTORE_IDENTITY, str(error), ": ") from error

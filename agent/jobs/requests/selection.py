@@ -1,0 +1,78 @@
+"""What a request chooses to save or to restore: a directory, data sets, single paths."""
+
+import os
+from dataclasses import dataclass
+
+from agent.base.text import readable
+from agent.jobs.requests.options import (
+    BACKUP_DATA_TYPES,
+    BACKUP_PATHS,
+    DIRECTORY,
+    EXCLUDE,
+    RESTORE_DATA_TYPES,
+    RESTORE_PATHS,
+    Options,
+    invalid_option,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ChosenPath:
+    """A single path, as the request gives it and without what changes nothing in it."""
+
+    given: str
+    name: str
+    """Without slashes around it, and without `.` and empty parts."""
+
+    @property
+    def is_absolute(self) -> bool:
+        return self.given.startswith("/")
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """What is to be saved or restored; None is what the request does not mention."""
+
+    directory: str | None = None
+    data_sets: tuple[str, ...] | None = None
+    paths: tuple[ChosenPath, ...] | None = None
+    exclude: tuple[str, ...] = ()
+    """Patterns of what a backup passes over."""
+
+    @property
+    def chooses(self) -> bool:
+        """True when the request mentions any of it, so that the settings alone do not decide."""
+        return any(each is not None for each in (self.directory, self.data_sets, self.paths))
+
+
+def backup_selection(options: Options) -> Selection:
+    """What a backup is to save. Raises `Refused`."""
+    return Selection(
+        options.text(DIRECTORY),
+        options.chosen(BACKUP_DATA_TYPES),
+        _paths(options, BACKUP_PATHS),
+        options.patterns(EXCLUDE),
+    )
+
+
+def restore_selection(options: Options) -> Selection:
+    """What a restore is to bring back. Raises `Refused`."""
+    return Selection(
+        options.text(DIRECTORY), options.chosen(RESTORE_DATA_TYPES), _paths(options, RESTORE_PATHS)
+    )
+
+
+def _paths(options: Options, key: str) -> tuple[ChosenPath, ...] | None:
+    chosen = options.chosen(key)
+    return None if chosen is None else tuple(ChosenPath(path, _plain(path, key)) for path in chosen)
+
+
+def _plain(path: str, key: str) -> str:
+    parts = [part for part in path.split("/") if part not in ("", ".")]
+    if ".." in parts or "\0" in path:
+        raise invalid_option(key, f"'{readable(path)}' must not have '..' or NUL in it", ": ")
+    try:
+        os.fsencode(path)
+    except UnicodeEncodeError as error:
+        raise invalid_option(key, f"'{readable(path)}' is no valid text", ": ") from error
+    return "/".join(parts)

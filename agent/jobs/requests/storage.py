@@ -1,0 +1,129 @@
+"""Where an archive goes to or comes from, as a request says: a provider with its options, or a store.
+
+A store of the settings is expanded as if the request had given its options. Its secrets come from a file that
+is read each time, as they may be renewed.
+"""
+
+import json
+import os
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import providers
+from agent.base.redaction import is_secret_name
+from agent.base.refusals import Reason, Refused
+from agent.jobs.requests.options import Options, invalid_option
+from agent.settings import Settings
+from agent.settings.stores import NOT_OF_A_PLACE, option_texts
+from providers.errors import BadOptions
+
+_LARGEST_FILE_BYTES = 64 << 10
+
+
+@dataclass(frozen=True, slots=True)
+class StorageOptions:
+    """A provider and its options: everything that it takes to open a destination."""
+
+    provider: str
+    options: Mapping[str, str] = field(repr=False)
+    """Credentials among them."""
+    store: str = ""
+    """The store of the settings that was named, if any."""
+
+    def facts(self) -> dict[str, str]:
+        """What the history keeps of it."""
+        return {"store": self.store} if self.store else {}
+
+
+def read_storage(options: Options, settings: Settings, store_option: str) -> StorageOptions | None:
+    """The destination in a request's options; None when they name none. A URL alone means `generic`.
+
+    Raises `Refused` as `_in_store` does.
+    """
+    if name := options.text(store_option):
+        return _in_store(name, options, settings, store_option)
+    provider = options.text("storage.provider") or ("generic" if options.text("https.url") else None)
+    if provider is None:
+        return None
+    given = {key: text for key, text in options if not key.startswith(NOT_OF_A_PLACE)}
+    return StorageOptions(provider, given)
+
+
+def required(storage: StorageOptions | None) -> StorageOptions:
+    """The destination that a request must name. Raises `Refused` for None."""
+    if storage is None:
+        raise invalid_option("storage.provider", "is missing")
+    return storage
+
+
+def _in_store(name: str, options: Options, settings: Settings, store_option: str) -> StorageOptions:
+    """The store `name` with what the request adds: credentials, and the name of the object.
+
+    Raises `Refused` for an unknown store, for another destination beside it, for an option that the store
+    has otherwise, and when the credentials cannot be read.
+    """
+    if name not in settings.stores:
+        known = ", ".join(sorted(settings.stores)) or "none is configured"
+        raise invalid_option(store_option, f"must be one of: {known}")
+    if options.text("storage.provider"):
+        raise Refused(Reason.INVALID, f"give option '{store_option}' or 'storage.provider', not both")
+    store = store_storage(settings, name)
+    for key, text in options:
+        known_text = store.options.get(key, text)
+        if known_text != text or not (key in store.options or _may_be_added(key, store.provider)):
+            raise invalid_option(key, f"contradicts store '{name}': leave it out")
+    added = {key: text for key, text in options if not key.startswith(NOT_OF_A_PLACE)}
+    return StorageOptions(store.provider, {**added, **store.options}, name)
+
+
+def store_storage(settings: Settings, name: str) -> StorageOptions:
+    """The store `name` of the settings, with its secrets. Raises `Refused`."""
+    return StorageOptions(settings.stores[name].provider, _store_options(settings, name), name)
+
+
+def _store_options(settings: Settings, name: str) -> dict[str, str]:
+    """All options of the store `name`, with its secrets. Raises `Refused`."""
+    store = settings.stores[name]
+    if store.credentials is None:
+        return dict(store.options)
+    try:
+        secrets = _read(store.credentials)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        message = f"store '{name}': its file of credentials cannot be used: {reason}"
+        raise Refused(Reason.CANNOT, message) from error
+    if twice := sorted(secrets.keys() & store.options.keys()):
+        message = f"store '{name}': '{twice[0]}' is in its options and in its credentials; keep one"
+        raise Refused(Reason.CANNOT, message)
+    return store.options | secrets
+
+
+def _may_be_added(key: str, provider: str) -> bool:
+    """Whether a request may have this option beside a store: it names an object, or is a credential.
+
+    Whatever says where to go is the store's alone: else a request could have its credentials sent anywhere.
+    """
+    if key.startswith((*NOT_OF_A_PLACE, "https.header.")) or is_secret_name(key):
+        return True
+    try:
+        return key == providers.factory(provider).name_option
+    except (BadOptions, providers.MissingExtra) as error:
+        raise Refused(Reason.CANNOT, str(error)) from error
+
+
+def _read(path: Path) -> dict[str, str]:
+    """The options in a file that others cannot read. Raises OSError and ValueError."""
+    # A FIFO of this name would be waited for.
+    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise ValueError("it is not a regular file")
+        if status.st_mode & stat.S_IRWXO:
+            raise ValueError("others can read it; take that right away (chmod 600)")
+        content = file.read(_LARGEST_FILE_BYTES)
+    try:
+        return option_texts(json.loads(content))
+    except (ValueError, RecursionError):
+        raise ValueError("it is not a JSON object of options") from None

@@ -1,0 +1,14 @@
+"""Requests as a face reads them."""
+
+from typing import Any, TypeVar
+
+from agent.base.operations import Face
+from agent.jobs.requests.given import Request, read_given
+from agent.settings import Settings
+
+R = TypeVar("R", bound=Request)
+
+
+def read(request: type[R], value: Any = None, settings: Settings | None = None, face: Face = Face.MQTT) -> R:
+    """The request of this type in a command's value. Raises `Refused`."""
+    return request.read(read_given(request.operation, value, settings or Settings(), face))
