@@ -110,8 +110,8 @@ def backup_info(*, config: FilePath | None = None) -> BackupInfo:
     if stock.problem:
         raise BackupError("io-error", f"'{settings.dir}' {stock.problem}")
     report = stock.report
-    left_out = tuple(Unexportable(name, reason) for name, reason in report.unexportable)
-    return BackupInfo(stock.files, stock.size_bytes, left_out, report.left_out)
+    skipped = tuple(Unexportable(name, reason) for name, reason in report.unexportable)
+    return BackupInfo(stock.files, stock.size_bytes, skipped, report.skipped)
 
 
 class Preview:
@@ -130,7 +130,7 @@ class Preview:
         self.lost: tuple[str, ...] = tuple(value["lost"])
         """The first of what the device has now and would have no more."""
         self.unexportable: tuple[str, ...] = tuple(value["unexportable"])
-        """The first of what was left out of the backup when it was made."""
+        """The first of what the backup skipped when it was made."""
 
     def finalize(self) -> str:
         """Put it in place, all or nothing: the id of the job in the history."""

@@ -138,7 +138,7 @@ def _lines(manifest: Manifest | None) -> Iterator[str]:
         "content": f"{counts.files} files, {counts.directories} directories, {counts.links} links,"
         f" {size_text(counts.bytes)}",
         "excluded": str(counts.excluded or ""),
-        "left out": ", ".join(f"{count} {reason}" for reason, count in manifest.reasons.items()),
+        "skipped": ", ".join(f"{count} {reason}" for reason, count in manifest.reasons.items()),
     }  # fmt: skip
     for key, text in facts.items():
         if text:

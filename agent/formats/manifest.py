@@ -164,7 +164,7 @@ class Origin:
                 bytes=report.size_bytes,
                 excluded=report.excluded,
             ),
-            skipped=report.left_out,
+            skipped=report.skipped,
             reasons=dict(sorted(report.reasons.items())),
             unexportable=_first(
                 (Skipped(name=name, reason=reason) for name, reason in report.unexportable), _LISTED_BYTES

@@ -9,9 +9,9 @@ from agent.base.errors import SourceChanged
 from agent.base.text import readable
 
 MAX_NAMED = 1000
-"""Names of what was left out that a report keeps; the rest is only counted."""
+"""Names of skipped entries that a report keeps; the rest is only counted."""
 WITHHELD = "unexportable by the device's settings"
-"""Why something was left out that a rule in the settings names."""
+"""Why something was skipped that a rule in the settings names."""
 
 _REASONS = {
     errno.ENOENT: "vanished",
@@ -35,8 +35,8 @@ class Top:
 class Report:
     """What a backup found. Its size does not depend on how much that is."""
 
-    on_left_out: Callable[[str, str], None] | None = None
-    """Called with (name, reason) for everything that was left out, in the worker's thread."""
+    on_skipped: Callable[[str, str], None] | None = None
+    """Called with (name, reason) for everything that was skipped, in the job's thread."""
     files: int = 0
     directories: int = 0
     links: int = 0
@@ -48,31 +48,31 @@ class Report:
     """What patterns passed over; a directory counts once, with all that is in it."""
     own: list[str] = field(default_factory=list)
     """Those of them that are the agent's own: its storage, its targets, what a restore works in."""
-    left_out: int = 0
+    skipped: int = 0
     """What is not in the archive as it was on the disk, including files that changed while being read."""
     reasons: dict[str, int] = field(default_factory=dict)
     top: Top | None = None
     """The saved directory itself, where no name in the archive is its."""
     unexportable: list[tuple[str, str]] = field(default_factory=list)
-    """The first names of what was left out, printable and of bounded length, each with the reason."""
+    """The first names of what was skipped, printable and of bounded length, each with the reason."""
 
     @property
     def failures(self) -> int:
-        """How much was left out although it was to be saved."""
-        return self.left_out - self.reasons.get(WITHHELD, 0)
+        """How much was skipped although it was to be saved."""
+        return self.skipped - self.reasons.get(WITHHELD, 0)
 
     def refuse_failures(self) -> None:
-        """Raise `SourceChanged` when something was left out that was to be saved."""
+        """Raise `SourceChanged` when something was skipped that was to be saved."""
         if self.failures:
             raise SourceChanged(f"strictBackup is set, and {self.summary()}")
 
     def summary(self) -> str:
-        """Return how much was left out and why, for people; empty when everything was saved."""
-        if not self.left_out:
+        """Return how much was skipped and why, for people; empty when everything was saved."""
+        if not self.skipped:
             return ""
         reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(self.reasons.items()))
-        noun = "entry" if self.left_out == 1 else "entries"
-        return f"{self.left_out} {noun} left out: {reasons}"
+        noun = "entry" if self.skipped == 1 else "entries"
+        return f"{self.skipped} {noun} skipped: {reasons}"
 
     def pass_over_own(self, name: str) -> None:
         """Count a directory of the agent's own."""
@@ -80,15 +80,15 @@ class Report:
         if len(self.own) < MAX_NAMED:
             self.own.append(readable(name))
 
-    def leave_out(self, name: str, reason: str) -> None:
-        """Count `name` as left out. `reason` is one of a few words of ours, never text from elsewhere."""
-        self.left_out += 1
+    def skip(self, name: str, reason: str) -> None:
+        """Count `name` as skipped. `reason` is one of a few words of ours, never text from elsewhere."""
+        self.skipped += 1
         self.reasons[reason] = self.reasons.get(reason, 0) + 1
         shown = readable(name)
         if len(self.unexportable) < MAX_NAMED:
             self.unexportable.append((shown, reason))
-        if self.on_left_out is not None:
-            self.on_left_out(shown, reason)
+        if self.on_skipped is not None:
+            self.on_skipped(shown, reason)
 
 
 def reason_of(error: OSError) -> str:

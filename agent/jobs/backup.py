@@ -160,9 +160,9 @@ def _facts(result: BackupResult) -> dict[str, object]:
     report = result.report
     facts: dict[str, object] = {
         "excluded": report.excluded,
-        "unexportable": report.left_out,
+        "unexportable": report.skipped,
         "archive_bytes": result.size_bytes,
     }
-    if not result.skipped:
+    if not result.unchanged:
         facts |= {"files": report.files, "content_bytes": report.size_bytes, "sha256": result.sha256}
     return facts

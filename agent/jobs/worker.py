@@ -190,7 +190,7 @@ class Workers:
                 bytes_per_s=self.limits.rate_limit,
                 phase=lambda name: self._entered(task, name),
                 expect=lambda total: self.mailbox.post(partial(task.expected, total)),
-                left_out=_log_left_out,
+                skipped=_log_skipped,
             )
             try:
                 return task.work(context)
@@ -249,8 +249,8 @@ class _Throttled:
             self._tell(bytes_done)
 
 
-def _log_left_out(name: str, reason: str) -> None:
-    log.warning("left out of the backup", file=name, reason=reason)
+def _log_skipped(name: str, reason: str) -> None:
+    log.warning("entry skipped", file=name, reason=reason)
 
 
 def _attempt(work: Callable[[], Result], token: CancelToken) -> Outcome[Result]:

@@ -27,7 +27,7 @@ class Preview:
     content_bytes: int
     difference: Difference
     unexportable: list[str] = field(default_factory=list)
-    """The first of what was left out of the archive: a restore does not bring it back."""
+    """The first of what the backup skipped: a restore does not bring it back."""
     archive: str = ""
     place: str = ""
 

@@ -43,7 +43,7 @@ class Looker:
     def __init__(self, about: str) -> None:
         """`about` says what else the archive depends on."""
         self._hash = hashlib.sha256(about.encode())
-        self.report = Report(on_left_out=self._add)
+        self.report = Report(on_skipped=self._add)
 
     def at(self, entries: Iterable[Entry]) -> Look:
         young_ns, settled = time.time_ns() - _SETTLED_NS, True

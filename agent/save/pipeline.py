@@ -45,7 +45,7 @@ class BackupResult:
     """None when the archive was staged."""
     kept: Kept | None = None
     """What is to be remembered for the next time, with `skip_unchanged`."""
-    skipped: bool = False
+    unchanged: bool = False
     """Nothing had changed: `stored` is the archive of an earlier job."""
 
 
@@ -73,7 +73,7 @@ def _unless_unchanged(order: BackupOrder, destination: Destination, context: Con
         context.token.check()
         if there:
             stored = Stored(last.name, last.size_bytes, last.etag, replace(destination, name=last.name).shown)
-            return BackupResult(look.report, last.size_bytes, "", stored, last, skipped=True)
+            return BackupResult(look.report, last.size_bytes, "", stored, last, unchanged=True)
     result = _archived(order, context)
     # What changed while the archive was made is in it as it was at some moment, and looks different by now.
     whole = look.settled and result.report.reasons == look.report.reasons
@@ -106,7 +106,7 @@ def work_directory(path: Path) -> Iterator[None]:
 
 
 def _archived(order: BackupOrder, context: Context) -> BackupResult:
-    report = Report(context.left_out)
+    report = Report(context.skipped)
     context.phase("archiving")
     with closing(_entries(order, report, context.token.check)) as entries:
         saved = order.format.save(entries, report, order, order.destination, context)
@@ -125,7 +125,7 @@ def about(result: BackupResult, limits: ArchiveLimits) -> str:
     `limits` are those of a restore on this device.
     """
     parts = [result.report.summary(), _beyond(result.report, limits)]
-    if result.skipped and result.stored:
+    if result.unchanged and result.stored:
         parts.insert(0, f"nothing has changed since '{result.stored.name}' was stored: no archive was made")
     return "; ".join(filter(None, parts))
 

@@ -97,7 +97,7 @@ class _Walk:
                 else:
                     self._ascend()
             for name in sorted(self._missing):
-                self._leave_out(name, "missing")
+                self._skip(name, "missing")
         finally:
             for level in self._levels:
                 _close(level.fd)
@@ -129,7 +129,7 @@ class _Walk:
                         self._report.excluded += 1
                         continue
                     if self._unexportable and self._matches(self._unexportable, item):
-                        self._leave_out(self._prefix + item.name, WITHHELD)
+                        self._skip(self._prefix + item.name, WITHHELD)
                         continue
                     if self._is_too_long(item.name):
                         continue
@@ -140,10 +140,10 @@ class _Walk:
                     else:
                         yield from self._other(item)
         except OSError as error:
-            self._leave_out(self._prefix.rstrip("/"), reason_of(error))
+            self._skip(self._prefix.rstrip("/"), reason_of(error))
 
-    def _leave_out(self, name: str, reason: str) -> None:
-        self._report.leave_out(self._root.archived(name) or ".", reason)
+    def _skip(self, name: str, reason: str) -> None:
+        self._report.skip(self._root.archived(name) or ".", reason)
 
     def _is_wanted(self, item: "os.DirEntry[str]") -> bool:
         path = self._prefix + item.name
@@ -160,7 +160,7 @@ class _Walk:
             return False
         if len(os.fsencode(self._base + self._prefix + name)) <= MAX_NAME_BYTES:
             return False
-        self._leave_out(self._prefix + name, "name too long")
+        self._skip(self._prefix + name, "name too long")
         return True
 
     def _file(self, name: str) -> Iterator[Entry]:
@@ -175,7 +175,7 @@ class _Walk:
                 first = self._first_name(status, archived) if status.st_nlink > 1 else None
                 yield Entry(archived, FILE, status, fd, b"", self._attributes(fd, path, first), first)
             else:
-                self._leave_out(path, "changed while read")
+                self._skip(path, "changed while read")
         finally:
             os.close(fd)
 
@@ -187,7 +187,7 @@ class _Walk:
             return fd, os.fstat(fd)
         except OSError as error:
             _close(fd)
-            self._leave_out(self._prefix + name, reason_of(error))
+            self._skip(self._prefix + name, reason_of(error))
             return None
 
     def _other(self, item: "os.DirEntry[str]") -> Iterator[Entry]:
@@ -195,11 +195,11 @@ class _Walk:
         try:
             status = item.stat(follow_symlinks=False)
             if not stat.S_ISLNK(status.st_mode):
-                self._leave_out(path, _SPECIAL.get(stat.S_IFMT(status.st_mode), "changed while read"))
+                self._skip(path, _SPECIAL.get(stat.S_IFMT(status.st_mode), "changed while read"))
                 return
             target = os.fsencode(os.readlink(item.name, dir_fd=self._levels[-1].fd))
         except OSError as error:
-            self._leave_out(path, reason_of(error))
+            self._skip(path, reason_of(error))
             return
         yield Entry(self._base + path, LINK, status, target=target)
 
@@ -213,7 +213,7 @@ class _Walk:
     def _attributes(self, fd: int, path: str, hard_link_to: str | None) -> Mapping[str, bytes]:
         found = extended_attributes(fd, self._base + path, hard_link_to)
         if found is None:
-            self._leave_out(path, "extended attributes too large")
+            self._skip(path, "extended attributes too large")
         return found or {}
 
     def _descend(self, name: str, fd: int, status: os.stat_result) -> None:
@@ -235,7 +235,7 @@ class _Walk:
         level.fd = _parent(child_fd, level.identity)
         if level.fd < 0:
             for name in level.waiting:
-                self._leave_out(self._prefix + name, "changed while read")
+                self._skip(self._prefix + name, "changed while read")
             level.waiting.clear()
 
 

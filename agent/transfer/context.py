@@ -24,7 +24,7 @@ class Context:
     """Told the name of each step as it begins; its bytes are counted anew."""
     expect: Progress = no_progress
     """Told how many bytes this phase will count, as soon as that is known."""
-    left_out: Callable[[str, str], None] = lambda _name, _reason: None
+    skipped: Callable[[str, str], None] = lambda _name, _reason: None
     """Told the name and reason of everything that could not be saved."""
 
     def rate(self) -> RateLimit:

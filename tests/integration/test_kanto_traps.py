@@ -24,8 +24,8 @@
 | a dangling link fails the backup | here::test_links_to_directories_and_to_nothing_come_back_as_links |
 | `backup.dir` that is a file gives an empty archive and success | test_bad_input.py::test_a_directory_outside_the_scope_missing_or_no_directory_gets_a_400 |
 | `backup.dir` that is a link gives an empty archive and success | here::test_a_backup_dir_that_is_a_link_saves_what_it_leads_to |
-| storage inside the source swallows itself | here::test_storage_inside_the_source_is_left_out |
-| an unreadable file fails everything | here::test_an_unreadable_file_is_left_out_and_the_rest_is_saved |
+| storage inside the source swallows itself | here::test_storage_inside_the_source_is_skipped |
+| an unreadable file fails everything | here::test_an_unreadable_file_is_skipped_and_the_rest_is_saved |
 | modes and times are lost | test_transcripts.py::test_a_backup_and_a_restore_say_exactly_this |
 | a half-written target after a bad archive | test_one_job.py::test_a_damaged_archive_leaves_the_target_untouched |
 | a cancelled upload still sends everything | here::test_a_cancelled_upload_sends_no_more |
@@ -249,7 +249,7 @@ def test_a_backup_dir_that_is_a_link_saves_what_it_leads_to(agent: AgentProcess,
 
 
 @pytest.mark.parametrize("options", [LOCAL, {}], ids=["to a target", "staged"])
-def test_storage_inside_the_source_is_left_out(
+def test_storage_inside_the_source_is_skipped(
     device: AgentProcess, backend: Backend, options: dict[str, str]
 ) -> None:
     """Journal, staged archives and targets in it: none of them is saved, and nothing grows without end."""
@@ -264,7 +264,7 @@ def test_storage_inside_the_source_is_left_out(
         assert not [name for name in names_in(archive) if name.startswith("agent-storage")]
 
 
-def test_an_unreadable_file_is_left_out_and_the_rest_is_saved(device: AgentProcess, backend: Backend) -> None:
+def test_an_unreadable_file_is_skipped_and_the_rest_is_saved(device: AgentProcess, backend: Backend) -> None:
     """Counted in the twin, named in the log."""
     (device.data / "config" / "app.json").chmod(0)
     prefix: list[str] = []
@@ -274,8 +274,8 @@ def test_an_unreadable_file_is_left_out_and_the_rest_is_saved(device: AgentProce
     device.start(*prefix)
     backend.announced()
     saved = backend.run("backup", "X", LOCAL)
-    assert (saved["state"], saved["message"]) == ("BACKUP_FINISHED", "1 entry left out: 1 unreadable")
-    assert device.wait_for_log("left out of the backup")["file"] == "config/app.json"
+    assert (saved["state"], saved["message"]) == ("BACKUP_FINISHED", "1 entry skipped: 1 unreadable")
+    assert device.wait_for_log("entry skipped")["file"] == "config/app.json"
     names = names_in(device.storage / "archives" / "golden.zip")
     assert "start.sh" in names
     assert "config/app.json" not in names

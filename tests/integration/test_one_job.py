@@ -170,7 +170,7 @@ def test_what_cannot_be_saved_is_counted_and_does_not_fail_the_backup(
         server.bind("socket")
     ended = backend.run("backup", "X", {"storage.provider": "local"})
     assert ended["state"] == "BACKUP_FINISHED"
-    assert ended["message"] == "2 entries left out: 1 FIFO, 1 socket"
+    assert ended["message"] == "2 entries skipped: 1 FIFO, 1 socket"
 
 
 def test_unchanged_data_are_not_sent_again_and_the_job_says_so(agent: AgentProcess, backend: Backend) -> None:

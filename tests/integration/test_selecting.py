@@ -68,7 +68,7 @@ def test_data_sets_go_into_one_archive_and_rules_are_no_failure(
     ended = run(backend, "backup", "one", backup__dataTypes="network,keys")
     assert (ended["state"], ended["message"]) == (
         "BACKUP_FINISHED",
-        "1 entry left out: 1 unexportable by the device's settings",
+        "1 entry skipped: 1 unexportable by the device's settings",
     )
     etc = str(house.work / "etc")
     assert archived(house) == [

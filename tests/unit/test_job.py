@@ -28,11 +28,11 @@ def test_the_first_value_of_last_operation_is_exactly_this() -> None:
 
 
 def test_a_good_end_has_progress_100_and_a_time() -> None:
-    value = JOB.finished(END, "1 entry left out").last_operation("1 entry left out")
+    value = JOB.finished(END, "1 entry skipped").last_operation("1 entry skipped")
     assert value == JOB.last_operation("") | {
         "state": "BACKUP_FINISHED",
         "endTime": "2026-11-21T22:28:13.388229Z",
-        "message": "1 entry left out",
+        "message": "1 entry skipped",
         "progress": 100,
     }
 

@@ -168,10 +168,10 @@ def test_it_is_no_file_after_a_restore_by_another_tool(tree: Path, tmp_path: Pat
     assert sorted(path.name for path in target.rglob("*")) == ["file", "link", "sub"]
 
 
-def test_however_much_was_left_out_it_stays_small_and_the_counts_true(tree: Path) -> None:
+def test_however_much_was_skipped_it_stays_small_and_the_counts_true(tree: Path) -> None:
     report = Report()
     for number in range(5000):
-        report.leave_out("\u4e2d\x01" * 200 + str(number), "unreadable")
+        report.skip("\u4e2d\x01" * 200 + str(number), "unreadable")
     manifest = read(made(tree, ORIGIN, report))
     assert manifest
     assert manifest.skipped == 5001
@@ -199,7 +199,7 @@ def test_a_later_format_is_refused_even_when_it_looks_different() -> None:
 
 def test_the_keys_on_the_disk_are_these_whatever_the_fields_are_called() -> None:
     report = Report(files=1, directories=2, links=3, size_bytes=4, excluded=5)
-    report.leave_out("gone", "vanished")
+    report.skip("gone", "vanished")
     origin = replace(ORIGIN, sources=(Root("a", Path("/a"), frozenset({"b"})),))
     assert json.loads(origin.manifest(report).to_json()) == {
         "format": 1, "device": "edge:device", "agent": "edge-backup/1",

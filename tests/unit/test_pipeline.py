@@ -58,7 +58,7 @@ class Work:
     token: CancelToken = field(default_factory=CancelToken)
     checkpoint: MutableMapping[str, str] = field(default_factory=dict)
     phases: list[str] = field(default_factory=list)
-    left_out: list[tuple[str, str]] = field(default_factory=list)
+    skipped: list[tuple[str, str]] = field(default_factory=list)
     done: list[int] = field(default_factory=list)
     expected: list[int] = field(default_factory=list)
     cancelled_in: str = ""
@@ -81,7 +81,7 @@ class Work:
             progress=self.done.append,
             phase=self._entered,
             expect=self.expected.append,
-            left_out=self._left_out,
+            skipped=self._skipped,
         )
 
     def guarded(self, destination: Destination) -> Destination:
@@ -93,8 +93,8 @@ class Work:
         if phase == self.cancelled_in:
             self.token.cancel("enough")
 
-    def _left_out(self, name: str, reason: str) -> None:
-        self.left_out.append((name, reason))
+    def _skipped(self, name: str, reason: str) -> None:
+        self.skipped.append((name, reason))
 
     def backup_order(self, destination: Destination | None = None, **changes: Any) -> BackupOrder:
         settings: dict[str, Any] = {"strict": False, "checksum": False, "format": Zip(ArchiveOptions("fast"))}
@@ -214,7 +214,7 @@ def test_a_backup_is_stored_with_its_facts(work: Work, needs_size: bool) -> None
     assert names_in(stored) == ALL_NAMES
     assert (result.size_bytes, result.sha256) == (len(stored), hashlib.sha256(stored).hexdigest())
     assert result.stored == Stored(NAME, len(stored))
-    assert (result.report.files, result.report.left_out) == (2, 0)
+    assert (result.report.files, result.report.skipped) == (2, 0)
     assert storage.metadata[NAME] == {"device": "edge:device"}
     work.assert_nothing_left()
 
@@ -305,7 +305,7 @@ def test_a_bug_of_a_provider_is_called_so_and_its_text_is_not_told(work: Work, n
 def test_a_strict_backup_that_left_something_out_stores_nothing(work: Work, needs_size: bool) -> None:
     os.mkfifo(work.data / "pipe")
     storage = MemoryStorage()
-    with pytest.raises(SourceChanged, match="1 entry left out: 1 FIFO") as caught:
+    with pytest.raises(SourceChanged, match="1 entry skipped: 1 FIFO") as caught:
         work.save(destination(storage, needs_size=needs_size), strict=True)
     assert caught.value.code == "incomplete"
     assert storage.objects == {}
@@ -319,10 +319,10 @@ def test_a_strict_backup_that_left_something_out_stages_nothing(work: Work) -> N
     work.assert_nothing_left()
 
 
-def test_what_is_left_out_is_counted_and_named(work: Work) -> None:
+def test_what_is_skipped_is_counted_and_named(work: Work) -> None:
     os.mkfifo(work.data / "pipe")
     result = work.save(destination(MemoryStorage()))
-    assert (result.report.left_out, work.left_out) == (1, [("pipe", "FIFO")])
+    assert (result.report.skipped, work.skipped) == (1, [("pipe", "FIFO")])
 
 
 def test_the_agent_s_own_storage_is_not_archived(work: Work) -> None:

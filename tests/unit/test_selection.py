@@ -41,7 +41,7 @@ def test_files_directories_and_links_are_found_each_directory_before_its_content
     names = list(found)
     assert names.index("a") < names.index("a/b") < names.index("a/b/file")
     assert found["a/link"].target == b"../dangling"
-    assert report.left_out == 0
+    assert report.skipped == 0
 
 
 def test_a_link_to_a_directory_is_a_link_and_not_followed(tmp_path: Path) -> None:
@@ -54,7 +54,7 @@ def test_a_link_to_a_directory_is_a_link_and_not_followed(tmp_path: Path) -> Non
     assert {name: entry.kind for name, entry in found.items()} == {"out": Kind.LINK, "loop": Kind.LINK}
 
 
-def test_sockets_fifos_and_devices_are_left_out_with_a_reason(tmp_path: Path) -> None:
+def test_sockets_fifos_and_devices_are_skipped_with_a_reason(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(tmp_path / "socket"))
@@ -64,7 +64,7 @@ def test_sockets_fifos_and_devices_are_left_out_with_a_reason(tmp_path: Path) ->
     assert sorted(name for name, _ in report.unexportable) == ["pipe", "socket"]
 
 
-def test_devices_are_left_out(tmp_path: Path) -> None:
+def test_devices_are_skipped(tmp_path: Path) -> None:
     try:
         os.mknod(tmp_path / "null", stat.S_IFCHR | 0o600, os.makedev(1, 3))
     except PermissionError:
@@ -74,7 +74,7 @@ def test_devices_are_left_out(tmp_path: Path) -> None:
     assert report.reasons == {"device": 1}
 
 
-def test_unreadable_files_and_directories_are_left_out_and_the_rest_is_found(public_tree: Path) -> None:
+def test_unreadable_files_and_directories_are_skipped_and_the_rest_is_found(public_tree: Path) -> None:
     (public_tree / "closed").mkdir()
     (public_tree / "closed/file").write_bytes(b"")
     (public_tree / "file").write_bytes(b"")
@@ -132,7 +132,7 @@ def test_the_agents_own_directories_are_only_counted_by_whatever_name(tmp_path: 
     found, report = found_in(tmp_path, own=(alias, tmp_path / ".edge-backup-7"))
     kept = [".edge-backup-notes", "deep", "deep/.edge-backup-8", "deep/.edge-backup-8/file"]
     assert sorted(found) == kept
-    assert (report.left_out, report.excluded, sorted(report.own)) == (0, 2, [".edge-backup-7", "storage"])
+    assert (report.skipped, report.excluded, sorted(report.own)) == (0, 2, [".edge-backup-7", "storage"])
 
 
 def test_what_patterns_exclude_is_counted_and_an_excluded_directory_not_entered(tmp_path: Path) -> None:
@@ -144,7 +144,7 @@ def test_what_patterns_exclude_is_counted_and_an_excluded_directory_not_entered(
     excluded = excluding(["cache/", "*.tmp", "!keep.tmp"])
     found = {entry.name for entry in walk(Part(Root("", tmp_path), excluded), report, (), go_on)}
     assert found == {"a", "a/keep.tmp", "a/link", "cache"}
-    assert (report.excluded, report.left_out) == (2, 0)
+    assert (report.excluded, report.skipped) == (2, 0)
 
 
 def test_a_rule_of_the_device_is_told_but_is_no_failure(tmp_path: Path) -> None:
@@ -158,7 +158,7 @@ def test_a_rule_of_the_device_is_told_but_is_no_failure(tmp_path: Path) -> None:
     part = Part(Root("", tmp_path), unexportable=rule)
     assert [entry.name for entry in walk(part, report, (), go_on)] == ["cert.pem"]
     assert sorted(report.unexportable) == [("keys", WITHHELD), ("pipe", "FIFO")]
-    assert (report.left_out, report.failures, report.excluded) == (2, 1, 0)
+    assert (report.skipped, report.failures, report.excluded) == (2, 1, 0)
 
 
 def test_a_missing_own_storage_changes_nothing(tmp_path: Path) -> None:
@@ -204,7 +204,7 @@ def test_a_tree_deeper_than_recursion_and_descriptors_allow_is_walked(removed_we
     assert {"e", "d/" * 2500 + "e"} <= names
     assert most - before < 50
     assert open_descriptors() == before
-    assert report.left_out == 0
+    assert report.skipped == 0
 
 
 def test_directories_moved_away_while_inside_are_told_and_not_mixed_up(tmp_path: Path) -> None:
@@ -226,7 +226,7 @@ def test_directories_moved_away_while_inside_are_told_and_not_mixed_up(tmp_path:
     assert report.reasons == {"changed while read": len(unreached)}
 
 
-def test_a_name_too_long_for_the_archive_is_left_out(tmp_path: Path) -> None:
+def test_a_name_too_long_for_the_archive_is_skipped(tmp_path: Path) -> None:
     fd = os.open(tmp_path, os.O_RDONLY)
     part = "x" * 250
     for _ in range(MAX_NAME_BYTES // 251 + 2):
@@ -296,10 +296,10 @@ def test_closing_the_walk_leaves_no_descriptor_open(tmp_path: Path) -> None:
 
 def test_a_report_stays_small_and_printable_and_calls_back() -> None:
     told: list[tuple[str, str]] = []
-    report = Report(on_left_out=lambda name, reason: told.append((name, reason)))
+    report = Report(on_skipped=lambda name, reason: told.append((name, reason)))
     for index in range(MAX_NAMED + 1):
-        report.leave_out(f"new\nline-\udce9-{index}" + "x" * 500, "unreadable")
-    assert (report.left_out, report.reasons) == (MAX_NAMED + 1, {"unreadable": MAX_NAMED + 1})
+        report.skip(f"new\nline-\udce9-{index}" + "x" * 500, "unreadable")
+    assert (report.skipped, report.reasons) == (MAX_NAMED + 1, {"unreadable": MAX_NAMED + 1})
     assert len(report.unexportable) == MAX_NAMED
     assert all(len(name) < 220 and name.isprintable() for name, _ in report.unexportable)
     assert told[0][0].startswith("new\\nline-\\udce9-0xxx")

@@ -76,10 +76,10 @@ def saved(tmp_path: Path) -> BackupOrder:
 def test_nothing_is_made_while_nothing_has_changed(saved: BackupOrder, tmp_path: Path) -> None:
     before = (tmp_path / "archives" / NAME).stat()
     result = run(saved)
-    assert result.skipped
+    assert result.unchanged
     assert result.kept == saved.last
     assert about(result, WIDE) == (
-        "nothing has changed since 'a.zip' was stored: no archive was made; 1 entry left out: 1 FIFO"
+        "nothing has changed since 'a.zip' was stored: no archive was made; 1 entry skipped: 1 FIFO"
     )
     after = (tmp_path / "archives" / NAME).stat()
     assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
@@ -111,13 +111,13 @@ def _rewrite(file: Path) -> None:
 @pytest.mark.parametrize("change", CHANGES)
 def test_any_change_leads_to_an_archive(saved: BackupOrder, change: str) -> None:
     CHANGES[change](data_of(saved))
-    assert not run(saved).skipped
+    assert not run(saved).unchanged
 
 
 def test_other_settings_lead_to_an_archive(saved: BackupOrder) -> None:
-    assert not run(replace(saved, format=Zip(ArchiveOptions("small")))).skipped
-    assert not run(replace(saved, parts=(Part(saved.parts[0].root, excluding(["file"])),))).skipped
-    assert not run(replace(saved, skip_unchanged=False)).skipped
+    assert not run(replace(saved, format=Zip(ArchiveOptions("small")))).unchanged
+    assert not run(replace(saved, parts=(Part(saved.parts[0].root, excluding(["file"])),))).unchanged
+    assert not run(replace(saved, skip_unchanged=False)).unchanged
 
 
 def test_a_tree_that_was_changed_a_moment_ago_is_not_remembered(tmp_path: Path) -> None:

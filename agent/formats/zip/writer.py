@@ -65,7 +65,7 @@ def write_archive(
     `manifest` makes the block that stands before the central directory, of the complete report.
     Raises what `entries` and `check` raise, and OSError when a very large central directory finds no
     room for its temporary file. Trouble with a single file is only reported: one that cannot be read is
-    left out (even when a part of it has gone out already: the central directory does not name it), one
+    skipped (even when a part of it has gone out already: the central directory does not name it), one
     that changes meanwhile is kept as far as it was when it was opened, and counted. Closing the iterator
     ends the threads.
     """
@@ -131,7 +131,7 @@ class _Writer:
         try:
             content = _read(entry.fd, entry.stat.st_size)
         except OSError as error:
-            self._report.leave_out(entry.name, reason_of(error))
+            self._report.skip(entry.name, reason_of(error))
             return
         self._report.read_bytes += len(content)
         self._count_file(entry, len(content))
@@ -211,7 +211,7 @@ class _Writer:
         try:
             return self._blocks.read(entry.fd, min(BLOCK_BYTES, left_bytes))
         except OSError as error:
-            self._report.leave_out(entry.name, reason_of(error))
+            self._report.skip(entry.name, reason_of(error))
             return None
 
     def _emit_header(self, streamed: _Streamed) -> Iterator[bytes]:
@@ -256,7 +256,7 @@ class _Writer:
         self._report.files += 1
         self._report.size_bytes += size_bytes
         if _has_changed(entry, size_bytes):
-            self._report.leave_out(entry.name, "changed while read")
+            self._report.skip(entry.name, "changed while read")
 
 
 def _read(fd: int, size_bytes: int) -> bytes:
