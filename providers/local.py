@@ -146,7 +146,7 @@ class Local(Storage):
     def list(self, prefix: str, /) -> Iterator[Stored]:
         """Yield the files whose names begin with `prefix`; unfinished archives are not among them."""
         with self._translating(), self._root() as root:
-            for path, _, files, directory in os.fwalk(".", dir_fd=root, onerror=_raise):
+            for path, _, files, directory in os.fwalk(".", dir_fd=root, onerror=_pass_over):
                 self._check()
                 for file in files:
                     name = os.path.normpath(f"{path}/{file}")
@@ -276,5 +276,10 @@ def _etag(status: os.stat_result) -> str:
     return f"{status.st_size}-{status.st_mtime_ns}-{status.st_ino}"
 
 
-def _raise(error: OSError) -> None:
-    raise error
+def _pass_over(error: OSError) -> None:
+    """Pass over a directory that is gone, or closed to this user as `lost+found` is; raise everything else.
+
+    Nothing that this user has stored is in there. The target itself has to be readable.
+    """
+    if error.filename == "." or not isinstance(error, FileNotFoundError | PermissionError):
+        raise error

@@ -7,6 +7,7 @@ made to hang on a FIFO. Nothing that it meets is fatal; what cannot be saved is 
 
 import os
 import stat
+import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +21,9 @@ from agent.save.attributes import extended_attributes
 
 _OPEN_LEVELS = 32  # directories that are kept open on the way down; deeper ones are reopened on the way up
 _LINKED_FILES = 65_536  # inodes with several names that are remembered; later ones become single files
+
+_LEASE_PAUSE_S, _LEASE_PATIENCE_S, _MOST_LEASE_PATIENCE_S = 0.02, 5.0, 60.0
+"""How often a file under a lease is tried, how long, and how long all of them together."""
 
 _FILE_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _DIR_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_DIRECTORY | os.O_CLOEXEC
@@ -79,6 +83,7 @@ class _Walk:
         """The directory where the walk is, relative to the root's, with a slash at the end."""
         self._missing = set(part.root.names or ())
         self._linked: dict[Identity, str] = {}
+        self._patience_s = _MOST_LEASE_PATIENCE_S
 
     def run(self) -> Iterator[Entry]:
         fd = os.open(self._root.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -123,24 +128,29 @@ class _Walk:
             with os.scandir(level.fd) as listing:
                 for item in listing:
                     self._check()
-                    if self._root.names is not None and not self._is_wanted(item):
-                        continue
-                    if self._excluded and self._matches(self._excluded, item):
-                        self._report.excluded += 1
-                        continue
-                    if self._unexportable and self._matches(self._unexportable, item):
-                        self._skip(self._prefix + item.name, WITHHELD)
-                        continue
-                    if self._is_too_long(item.name):
-                        continue
-                    if item.is_file(follow_symlinks=False):
-                        yield from self._file(item.name)
-                    elif item.is_dir(follow_symlinks=False):
-                        level.waiting.append(item.name)
-                    else:
-                        yield from self._other(item)
+                    try:
+                        yield from self._item(level, item)
+                    except OSError as error:
+                        # Some file systems do not list what kind a name is, and asking can fail.
+                        self._skip(self._prefix + item.name, reason_of(error))
         except OSError as error:
             self._skip(self._prefix.rstrip("/"), reason_of(error))
+
+    def _item(self, level: _Level, item: "os.DirEntry[str]") -> Iterator[Entry]:
+        if self._root.names is not None and not self._is_wanted(item):
+            return
+        if self._excluded and self._matches(self._excluded, item):
+            self._report.excluded += 1
+        elif self._unexportable and self._matches(self._unexportable, item):
+            self._skip(self._prefix + item.name, WITHHELD)
+        elif self._is_too_long(item.name):
+            pass
+        elif item.is_file(follow_symlinks=False):
+            yield from self._file(item.name)
+        elif item.is_dir(follow_symlinks=False):
+            level.waiting.append(item.name)
+        else:
+            yield from self._other(item)
 
     def _skip(self, name: str, reason: str) -> None:
         self._report.skip(self._root.archived(name) or ".", reason)
@@ -183,12 +193,29 @@ class _Walk:
         """Open a name of the directory where the walk is; None when that was reported to have failed."""
         fd = -1
         try:
-            fd = os.open(name, flags, dir_fd=self._levels[-1].fd)
+            fd = self._patiently_opened(name, flags)
             return fd, os.fstat(fd)
         except OSError as error:
             _close(fd)
             self._skip(self._prefix + name, reason_of(error))
             return None
+
+    def _patiently_opened(self, name: str, flags: int) -> int:
+        """Wait a little for a file under another process's lease, which the first try asks it to give up.
+
+        A file server holds such leases for its clients (fcntl(2), F_SETLEASE).
+        """
+        waited_s = 0.0
+        while True:
+            try:
+                return os.open(name, flags, dir_fd=self._levels[-1].fd)
+            except BlockingIOError:
+                if waited_s >= _LEASE_PATIENCE_S or self._patience_s <= 0:
+                    raise
+            self._check()
+            time.sleep(_LEASE_PAUSE_S)
+            waited_s += _LEASE_PAUSE_S
+            self._patience_s -= _LEASE_PAUSE_S
 
     def _other(self, item: "os.DirEntry[str]") -> Iterator[Entry]:
         path = self._prefix + item.name

@@ -200,3 +200,17 @@ def test_a_symbolic_link_with_the_archives_name_is_replaced_and_never_read(tmp_p
     assert outside.read_bytes() == b"private"
     assert (target / "a.zip").read_bytes() == DATA
     assert not (target / "a.zip").is_symlink()
+
+
+def test_a_directory_that_is_closed_to_this_user_is_passed_over_by_a_listing() -> None:
+    """`lost+found` on a stick with ext4: neither restore nor verify nor prune found an archive there."""
+    with tempfile.TemporaryDirectory() as directory:
+        target = Path(directory)
+        target.chmod(0o777)
+        (target / "lost+found").mkdir(mode=0o700)
+        with without_root():
+            put(target, "deep/a.zip")
+            assert [stored.name for stored in local(target).list("")] == ["deep/a.zip"]
+        target.chmod(0o333)
+        with without_root(), pytest.raises(AccessDenied):
+            list(local(target).list(""))

@@ -1,10 +1,12 @@
 """The walk finds everything that can be saved, says what cannot, and is never led astray."""
 
+import errno
 import gc
 import os
 import socket
 import stat
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +20,7 @@ from agent.formats.base import MAX_NAME_BYTES, Kind
 from agent.formats.walk_report import MAX_NAMED, WITHHELD, Report
 from agent.save.walk import Part, walk
 from tests.support.archives import found_in, go_on, open_descriptors, unprivileged
-from tests.support.require import require
+from tests.support.require import possible, require
 
 
 @pytest.fixture
@@ -164,6 +166,65 @@ def test_a_rule_of_the_device_is_told_but_is_no_failure(tmp_path: Path) -> None:
 def test_a_missing_own_storage_changes_nothing(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     assert list(found_in(tmp_path, own=(tmp_path / "no",))[0]) == ["file"]
+
+
+def test_a_name_whose_kind_cannot_be_asked_is_skipped_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """XFS without file types, or a damaged inode: its later siblings were lost with it, counted as one."""
+    for name in ("a", "bad", "c", "d"):
+        (tmp_path / name).write_bytes(b"")
+
+    class Listing:
+        def __init__(self, directory: int) -> None:
+            self._listing = scandir(directory)
+
+        def __enter__(self) -> "Listing":
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            self._listing.close()
+
+        def __iter__(self) -> Iterator[object]:
+            return (Unknown() if item.name == "bad" else item for item in self._listing)
+
+    class Unknown:
+        name = "bad"
+
+        def is_file(self, *, follow_symlinks: bool) -> bool:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    scandir = os.scandir
+    monkeypatch.setattr(os, "scandir", Listing)
+    found, report = found_in(tmp_path)
+    assert (sorted(found), report.unexportable) == (["a", "c", "d"], [("bad", "unreadable")])
+
+
+LEASE = """
+import fcntl, os, signal, sys, time
+file = os.open(sys.argv[1], os.O_RDWR)
+def give_up(*_):
+    time.sleep(0.1)
+    fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+signal.signal(signal.SIGIO, give_up)
+fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_file_under_a_lease_is_waited_for(tmp_path: Path) -> None:
+    """A file server that is asked to give it up needs a moment, where the file was left out at once."""
+    (tmp_path / "file").write_bytes(b"content")
+    with subprocess.Popen(
+        [sys.executable, "-c", LEASE, tmp_path / "file"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as holder:
+        assert holder.stdout
+        possible(holder.stdout.readline() == b"held\n", "hold a lease on a file here")
+        found, report = found_in(tmp_path)
+        assert holder.stdin
+        holder.stdin.close()
+    assert (list(found), report.unexportable) == (["file"], [])
 
 
 @pytest.mark.parametrize("name", [b"caf\xe9", b"back\\slash", b"new\nline", "grün €".encode(), b" ", b"-r"])
