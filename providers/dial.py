@@ -1,6 +1,5 @@
 """Opening a connection to an address: by `Limits.connect` alone, through a proxy if need be, with TLS."""
 
-import http.client
 import socket
 import ssl
 from collections.abc import Iterator
@@ -10,6 +9,7 @@ from urllib.request import getproxies, proxy_bypass
 from providers.address import Address, parse_address
 from providers.api import Connect, Limits
 from providers.errors import IoError, Rejected, from_http_status
+from providers.final_response import FinalResponse
 from providers.stall_timeout import SteadySocket, SteadyTls
 
 
@@ -113,7 +113,7 @@ def _tunnel(tcp: socket.socket, proxy: Address, address: Address) -> None:
     if proxy.authorization:
         lines.append(f"Proxy-Authorization: {proxy.authorization}")
     tcp.sendall("\r\n".join([*lines, "", ""]).encode("ascii"))
-    with closing(http.client.HTTPResponse(tcp, method="CONNECT")) as answer:
+    with closing(FinalResponse(tcp, method="CONNECT")) as answer:
         answer.begin()
         if not 200 <= answer.status < 300:
             raise from_http_status(answer.status, f"proxy {proxy.base} asked for {address.base}")

@@ -30,10 +30,15 @@ from providers.errors import (
     Unreachable,
     translating,
 )
+from providers.final_response import FinalResponse
 from providers.writeback import CHUNK_BYTES
 
 # The one record of its connections that holds a URL, with what is secret in its query.
 logging.getLogger("urllib3.connection").addFilter(lambda record: "url=" not in str(record.msg))
+
+
+_PEEKED_BYTES = 4096
+"""Enough for the heads of some interim answers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +138,7 @@ def _connection(address: Address, connected: socket.socket, limits: Limits) -> H
     kind = HTTPSConnection if address.scheme == "https" else HTTPConnection
     connection = kind(address.host, address.port, timeout=limits.read_timeout_s)
     connection.sock = connected
+    connection.response_class = FinalResponse
     return connection
 
 
@@ -190,11 +196,16 @@ def _send_chunk(connected: socket.socket, chunk: bytes) -> bool:
 
 
 def _answered(connected: socket.socket) -> bool:
-    """Whether something other than an interim answer (1xx) has come.
+    """Tell whether the final answer has come, or the end: not only interim answers (1xx).
 
     Over TLS that cannot be seen (session tickets come at any time, too): the answer is read when
     sending fails or is done.
     """
     if isinstance(connected, ssl.SSLSocket) or not wait_for_read(connected, timeout=0):
         return False
-    return not connected.recv(10, socket.MSG_PEEK).startswith(b"HTTP/1.1 1")
+    seen = connected.recv(_PEEKED_BYTES, socket.MSG_PEEK)
+    if not seen:
+        return True
+    while seen.startswith(b"HTTP/1.1 1"):
+        _, _, seen = seen.partition(b"\r\n\r\n")
+    return bool(seen)

@@ -16,6 +16,7 @@ from providers.address import parse_address
 from providers.api import Limits
 from providers.dial import check_allowed, dialled, dialled_proxy, proxy_for
 from providers.errors import Unreachable, translating
+from providers.final_response import FinalResponse
 from providers.http_exchange import network_errors
 
 # Its debug lines, and one of its warnings, hold URLs, and with them what is secret in the query.
@@ -56,6 +57,7 @@ class _Dialled(HTTPConnection):
     """A connection of urllib3's that we open and close."""
 
     scheme: ClassVar[str] = "http"
+    response_class = FinalResponse
     allowed: ClassVar[Limits]
     _closing: ExitStack | None = None
 

@@ -41,6 +41,10 @@ class Say:
     """Sent before the body is taken: b"HTTP/1.1 100 Continue\\r\\n\\r\\n"."""
     raw: bytes = b""
     """Sent in the place of the whole answer."""
+    endless: bytes = b""
+    """Sent after the body again and again, until the client hangs up; no length is announced then."""
+    every_s: float = 0
+    """The pause before each of these."""
     tunnel: tuple[str, int] | None = None
     """After the answer, pass everything on to there and back (what a proxy does for CONNECT)."""
 
@@ -52,6 +56,8 @@ class HttpServer:
         self.answer = answer
         self.requests: list[Received] = []
         """What came so far, oldest first."""
+        self.endless_bytes = 0
+        """How much of endless answers was taken."""
         self._tls = tls
         self._stopped = threading.Event()
         self._threads: list[threading.Thread] = []
@@ -121,7 +127,9 @@ class HttpServer:
             connection.sendall(say.raw)
             return
         headers = dict(say.headers)
-        if not {"Content-Length", "Transfer-Encoding"} & headers.keys():
+        if say.endless:
+            headers["Connection"] = "close"
+        elif not {"Content-Length", "Transfer-Encoding"} & headers.keys():
             headers["Content-Length"] = str(len(say.body))
         head = [
             f"HTTP/1.1 {say.status} Told",
@@ -131,6 +139,9 @@ class HttpServer:
         ]
         connection.sendall("\r\n".join(head).encode("latin-1"))
         connection.sendall(say.body if say.cut_after is None else say.body[: say.cut_after])
+        while say.endless and not self._stopped.wait(say.every_s):
+            connection.sendall(say.endless)
+            self.endless_bytes += len(say.endless)
         if say.cut_after is not None:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
