@@ -4,6 +4,8 @@ import os
 from collections.abc import Callable
 from typing import BinaryIO
 
+from agent.base.errors import disk_errors
+from agent.base.text import readable
 from agent.restore import disk
 from agent.restore.compare import Comparison
 from agent.restore.directories import is_directory
@@ -35,15 +37,13 @@ def commit(
     disk.sync_file_system(workspace.root_fd)
     workspace.rename(_PLAN_BEING_WRITTEN, PLAN)
     with _plan(workspace) as plan:
-        for step in forwards(plan):
-            token.check()
-            _apply(workspace, step)
+        _apply_all(workspace, plan, token)
         # Renaming changed the times of the directories, and read-only ones were opened up; children
         # come first, because their parents may end up closed to us.
         for step in backwards(plan, Act.KEEP):
             if step.new:
                 set_meta(workspace.target.directory(step.path), step.new)
-            elif step.old and step.old.mode is not None and disk.is_closed(step.old.mode):
+            elif not step.path and step.old and step.old.mode is not None and disk.is_closed(step.old.mode):
                 disk.close_down((workspace.root_fd, "."), step.old.mode)  # the archive has no entry for it
     disk.sync_file_system(workspace.root_fd)
     # Until it returns a crash still means: back to old. So does a disk that refuses to take it back now.
@@ -92,11 +92,26 @@ def _plan(workspace: Workspace) -> BinaryIO:
     return open(os.open(PLAN, os.O_RDONLY | os.O_NOFOLLOW, dir_fd=workspace.work_fd), "rb")
 
 
+def _apply_all(workspace: Workspace, plan: BinaryIO, token: CancelToken) -> None:
+    path = ""
+    try:
+        for step in forwards(plan):
+            token.check()
+            path = step.path
+            _apply(workspace, step)
+    except OSError:
+        with disk_errors(f"cannot put '{readable(path)}' in place"):
+            raise
+
+
 def _apply(workspace: Workspace, step: Step) -> None:
     if step.act is Act.KEEP:
         _open_up(workspace, step)
         return
     destination = workspace.target.parent(step.path)
+    if step.act is Act.CLEAR:
+        os.rmdir(destination[1], dir_fd=destination[0])
+        return
     if step.act in (Act.SWAP, Act.REMOVE):
         disk.move(destination, workspace.undo_place(step.number))
     if step.act is not Act.REMOVE:
@@ -125,18 +140,21 @@ def _undo(workspace: Workspace, step: Step) -> None:
         assert step.old is not None
         set_meta(workspace.target.directory(step.path), step.old)
     elif step.act is Act.ADD:
-        _out_of_the_way(workspace, step)
-    elif disk.exists(old := workspace.undo_place(step.number)):
-        if step.act is not Act.REPLACE or is_directory(workspace.target.stat(step.path)):
+        if not step.old or not is_directory(workspace.target.stat(step.path)):
             _out_of_the_way(workspace, step)
-        # For REPLACE undo/ may still be a second name of the file in place: rename(2) does nothing then.
+    elif step.act is not Act.CLEAR and disk.exists(old := workspace.undo_place(step.number)):
+        replaces = step.act is Act.REPLACE
+        if replaces and disk.exists(workspace.new_place(step.path)):
+            return  # not done yet: undo/ has a second name of the file in place, and overlayfs says ESTALE
+        if not replaces or is_directory(workspace.target.stat(step.path)):
+            _out_of_the_way(workspace, step)
         disk.move(old, workspace.target.parent(step.path))
-    if step.act is not Act.KEEP and step.old and step.old.mode is not None:
+    if step.act in (Act.SWAP, Act.REMOVE) and step.old and step.old.mode is not None:
         disk.close_down(workspace.target.parent(step.path), step.old.mode)  # `move` opens up
 
 
 def _out_of_the_way(workspace: Workspace, step: Step) -> None:
     """Move what came in back to new/: nothing, when it had not come in yet."""
-    destination, new = workspace.target.parent(step.path), workspace.new_place(step.path)
-    if disk.exists(destination) and not disk.exists(new):
+    destination = workspace.target.parent(step.path)
+    if disk.exists(destination) and not disk.exists(new := workspace.new_place(step.path)):
         disk.move(destination, new)

@@ -31,11 +31,13 @@ class Comparison:
         *,
         goes: Callable[[str], bool] | None,
         special_bits: bool,
+        in_pieces: bool = False,
         mounts: Sequence[str],
         own: Collection[str] = (),
     ) -> None:
         """`goes`: whether a name goes that only the target has; None: it stays; `own`: the agent's. Names are
-        relative."""
+        relative. `in_pieces`: a directory that goes is emptied, file by file, instead of moved."""
+        self._in_pieces = in_pieces
         self._workspace, self._goes, self._special_bits = workspace, goes, special_bits
         self._mounts, self._own = mounts, OwnNames(workspace.target, own)
         self._device = os.fstat(workspace.root_fd).st_dev
@@ -54,9 +56,7 @@ class Comparison:
             yield self._keep(path, new_meta)
             names = self._files_over_files(path)
             for name in sorted(names):
-                step = self._entry(f"{path}/{name}" if path else name, names[name])
-                if step:
-                    yield step
+                yield from self._entry(f"{path}/{name}" if path else name, names[name])
             if self._goes:
                 yield from self._surplus(path, names, self._goes)
 
@@ -89,12 +89,13 @@ class Comparison:
                     both[entry.name] = True
         return both
 
-    def _entry(self, path: str, file_over_file: bool) -> Step | None:
-        """None for a directory that both sides have."""
+    def _entry(self, path: str, file_over_file: bool) -> Iterator[Step]:
+        """Yield nothing for a directory that both sides have."""
         if file_over_file:
             refuse_mounts(path, whole=True, mounts=self._mounts)
             self._own.refuse(path)
-            return self._over_file(path, new_is_directory=False)
+            yield self._over_file(path, new_is_directory=False)
+            return
         # Also where nothing is listed: when upper and lower case are one, another name may be in the way.
         old = self._workspace.target.stat(path)
         destination = self._workspace.new_place(path)
@@ -104,14 +105,33 @@ class Comparison:
             refuse_mounts(path, whole=False, mounts=self._mounts)
             self._shared.append((path, meta_of(new)))
             open_up(destination)
-            return None
+            return
         refuse_mounts(path, whole=True, mounts=self._mounts)
         self._own.refuse(path, old)
         if old is None:
-            return Step(next(self._numbers), Act.ADD, path)
-        if is_directory(old):
-            return Step(next(self._numbers), Act.SWAP, path, meta_of(old))
-        return self._over_file(path, is_directory(new))
+            yield Step(next(self._numbers), Act.ADD, path)
+        elif not is_directory(old):
+            yield self._over_file(path, is_directory(new))
+        elif self._in_pieces:
+            yield from self._cleared(path)
+            yield Step(next(self._numbers), Act.ADD, path, meta_of(old))
+        else:
+            yield Step(next(self._numbers), Act.SWAP, path, meta_of(old))
+
+    def _cleared(self, path: str) -> Iterator[Step]:
+        """Everything in the directory goes, then it and those in it, the inner ones first."""
+        waiting, found = [path], list[str]()
+        while waiting:
+            directory = waiting.pop()
+            found.append(directory)
+            yield self._keep(directory, None)
+            with entries_in(self._workspace.target.directory(directory)) as entries:
+                is_inner = {entry.name: entry.is_dir(follow_symlinks=False) for entry in entries}
+            waiting += [f"{directory}/{name}" for name in is_inner if is_inner[name]]
+            for name in sorted(name for name in is_inner if not is_inner[name]):
+                yield Step(next(self._numbers), Act.REMOVE, f"{directory}/{name}")
+        for directory in reversed(found):
+            yield Step(next(self._numbers), Act.CLEAR, directory)
 
     def _over_file(self, path: str, new_is_directory: bool) -> Step:
         number = next(self._numbers)
@@ -149,7 +169,11 @@ class Comparison:
                 continue
             refuse_mounts(path, whole=True, mounts=self._mounts)
             self._own.refuse(path)
-            yield Step(next(self._numbers), Act.REMOVE, path, meta_of(old) if is_directory(old) else None)
+            if self._in_pieces and is_directory(old):
+                yield from self._cleared(path)
+            else:
+                meta = meta_of(old) if is_directory(old) else None
+                yield Step(next(self._numbers), Act.REMOVE, path, meta)
 
 
 def _inode(name: str, dir_fd: int) -> int | None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from agent.base.errors import IoError
 from agent.base.text import readable
 
+_LAYERED = (b"overlay", b"aufs", b"unionfs", b"mergerfs")
 _ESCAPE = re.compile(rb"\\([0-7]{3})")
 
 
@@ -15,7 +16,7 @@ def mounts_below(target: Path) -> list[str]:
     """Mount points strictly below the resolved `target`, relative to it; bind mounts too."""
     top = b"" if target == Path("/") else bytes(target)
     found = {
-        destination[len(top) + 1 :] for destination in _mounts() if destination.startswith(top + b"/")
+        destination[len(top) + 1 :] for destination, _ in _mounts() if destination.startswith(top + b"/")
     } - {b""}
     return sorted(os.fsdecode(name) for name in found)
 
@@ -25,19 +26,33 @@ def where_mounted(path: Path) -> str:
 
     A restore that was interrupted is to be put right there, and not in the empty directory of that name.
     """
-    mounts = set(_mounts())
+    mounts = {mount for mount, _ in _mounts()}
     found = next((each for each in map(bytes, (path, *path.parents)) if each in mounts), b"/")
     return found.decode("ascii", "backslashreplace")
 
 
-def _mounts() -> Iterator[bytes]:
-    """From /proc/self/mountinfo, fifth field, where space, tab, newline and backslash are octal (proc(5)).
+def is_layered(path: Path) -> bool:
+    """Whether the resolved `path` is on a file system of several layers, as containers have it.
+
+    There a directory of a lower layer cannot be renamed (EXDEV), unless it is mounted with redirect_dir.
+    """
+    kinds = dict(_mounts())  # of several on one mount point the last one counts
+    found = next((kinds[each] for each in map(bytes, (path, *path.parents)) if each in kinds), b"")
+    return any(word in found for word in _LAYERED)
+
+
+def _mounts() -> Iterator[tuple[bytes, bytes]]:
+    """Yield mount points and kinds of file systems, in the order of mounting.
+
+    From /proc/self/mountinfo, fifth field, where space, tab, newline and backslash are octal (proc(5)), and
+    the first one after the dash.
 
     A changed st_dev would not tell a directory of the same file system that is mounted there.
     """
     with open("/proc/self/mountinfo", "rb") as table:
         for line in table:
-            yield _ESCAPE.sub(lambda octal: bytes([int(octal[1], 8)]), line.split(b" ", 5)[4])
+            mount = _ESCAPE.sub(lambda octal: bytes([int(octal[1], 8)]), line.split(b" ", 5)[4])
+            yield mount, line.partition(b" - ")[2].partition(b" ")[0]
 
 
 def refuse_mounts(path: str, whole: bool, mounts: Sequence[str]) -> None:

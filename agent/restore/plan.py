@@ -30,6 +30,8 @@ class Act(StrEnum):
     file system has no hard links."""
     REMOVE = "remove"
     """The old one moves to undo/<number>."""
+    CLEAR = "clear"
+    """A directory that a KEEP step opened and REMOVE steps emptied goes; the KEEP step brings it back."""
     KEEP = "keep"
     """A directory on both sides: its entries have steps of their own, its metadata changes at the end."""
 
@@ -41,7 +43,8 @@ class Step(NamedTuple):
     path: str
     """Relative to the target; "" is the target itself."""
     old: Meta | None = None
-    """KEEP, and SWAP or REMOVE of a directory: its metadata before."""
+    """KEEP, and SWAP or REMOVE of a directory: its metadata before. ADD: that of the directory that was
+    cleared in its place."""
     new: Meta | None = None
     """KEEP: its metadata after."""
 

@@ -19,7 +19,7 @@ from agent.restore.difference import Difference, Differences
 from agent.restore.directories import open_resolved
 from agent.restore.disk import sync_file_system
 from agent.restore.free_space import SpaceCheck
-from agent.restore.mounts import mounts_below
+from agent.restore.mounts import is_layered, mounts_below
 from agent.restore.unpack import Unpacker
 from agent.restore.workspace import DONE, NEW, PLAN, TRIAL, Workspace
 from agent.transfer.cancel import CancelToken
@@ -224,6 +224,7 @@ class Restore:
     def _comparison(self, workspace: Workspace) -> Comparison:
         return Comparison(
             workspace,
+            in_pieces=is_layered(self._target),
             goes=self._goes(),
             special_bits=self._options.special_bits,
             mounts=mounts_below(self._target),

@@ -69,6 +69,37 @@ class Disk:
         subprocess.run(["mount", "-o", f"remount,{option}", self.path], check=True)
 
 
+@contextmanager
+def overlay(path: Path, lower: Path) -> Iterator[Path]:
+    """An overlay file system over `lower`, mounted at the new directory `path`, as containers have it."""
+    require(os.geteuid() == 0 and shutil.which("mount") is not None, "root, to mount")
+    path.mkdir(parents=True)
+    with tmpfs(path.with_name(f"{path.name}-upper")) as upper:
+        for name in ("upper", "work"):
+            (upper / name).mkdir()
+        options = f"redirect_dir=off,lowerdir={lower},upperdir={upper}/upper,workdir={upper}/work"
+        mount = ["mount", "-t", "overlay", "-o", options, "overlay", str(path)]
+        mounted = subprocess.run(mount, check=False, capture_output=True)
+        possible(mounted.returncode == 0, "mount an overlay file system")
+        try:
+            yield path
+        finally:
+            subprocess.run(["umount", path], check=True)
+
+
+@contextmanager
+def tmpfs(path: Path) -> Iterator[Path]:
+    """A file system in memory, mounted at the new directory `path`."""
+    require(os.geteuid() == 0 and shutil.which("mount") is not None, "root, to mount")
+    path.mkdir(parents=True)
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "none", path], check=False, capture_output=True)
+    possible(mounted.returncode == 0, "mount a tmpfs")
+    try:
+        yield path
+    finally:
+        subprocess.run(["umount", path], check=True)
+
+
 def _repeat(step: Callable[[], object]) -> None:
     """Until the disk refuses."""
     with suppress(OSError):

@@ -1,16 +1,19 @@
 """Restores on file systems whose directories behave otherwise than ext4's, as POSIX allows."""
 
+import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from agent.base.errors import Cancelled
+from agent.base.errors import Cancelled, IoError, NotTakenBack
 from agent.restore import Recovery, RestoreOptions, recover
 from agent.transfer.cancel import CancelToken
+from tests.support.diskfaults import striking
 from tests.support.fakes import Device
-from tests.support.real_disks import LARGE_KINDS, Disk, real_disk
+from tests.support.real_disks import LARGE_KINDS, Disk, overlay, real_disk
 from tests.support.restoring import JOB, LIMITS, is_clean, restored, unpacked
 from tests.support.trees import Dir, File, Link, Spec, differences, make_tree, snapshot, write_zip
 
@@ -115,3 +118,83 @@ def test_a_discarded_preview_leaves_no_copy_and_the_next_job_runs(disk: Disk, ar
         assert os.stat(device.data / "fresh/a/b/hole").st_blocks == 0
     finally:
         device.close()
+
+
+@pytest.fixture
+def layered(tmp_path: Path) -> Iterator[Path]:
+    """A target whose old files are all in a lower layer."""
+    lower = tmp_path.resolve() / "lower"
+    make_tree(lower / "target", {**OLD, "closed": Dir(0o500), "closed/f": File(), "empty": Dir(0o711)})
+    with overlay(tmp_path.resolve() / "merged", lower) as merged:
+        yield merged / "target"
+
+
+def test_a_directory_of_a_lower_layer_is_replaced_too(layered: Path, archive: Path, tmp_path: Path) -> None:
+    """It cannot be renamed: `Invalid cross-device link`, without a path."""
+    restored(layered, archive, REPLACE)
+    wanted = snapshot(make_tree(tmp_path / "wanted", NEW))
+    assert [each for each in differences(snapshot(layered), wanted) if not each.startswith("''")] == []
+
+
+def test_a_failure_at_any_change_brings_a_lower_layer_back_as_it_was(layered: Path, archive: Path) -> None:
+    before = snapshot(layered)
+    at = 0
+    while True:
+        at += 1
+        with unpacked(layered, archive, REPLACE) as restore, striking(at, refuse) as count:
+            try:
+                restore.commit()
+            except NotTakenBack:
+                restore.let_go()
+            except IoError:
+                pass
+        if count.calls < at:
+            break
+        recover(layered, JOB)
+        assert (is_clean(layered), differences(before, snapshot(layered))) == (True, []), at
+    assert at > 20
+    assert (layered / "was-dir").read_bytes() == b"now a file"
+
+
+def test_a_commit_over_a_lower_layer_that_is_cut_off_anywhere_goes_back(layered: Path, archive: Path) -> None:
+    """Also when the way back is cut off."""
+    before = snapshot(layered)
+    at = 0
+    while True:
+        at += 1
+        exit_of(partial(_cut_off_commit, layered, archive, at))
+        for back in (3, 9):
+            exit_of(partial(_cut_off_recovery, layered, back))
+        recover(layered, JOB)
+        if (layered / "was-dir").is_file():
+            break
+        assert (is_clean(layered), differences(before, snapshot(layered))) == (True, []), at
+    assert at > 20
+    assert (is_clean(layered), (layered / "gone").exists()) == (True, False)
+
+
+def refuse() -> None:
+    raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+
+def _cut_off_commit(target: Path, archive: Path, at: int) -> None:
+    with unpacked(target, archive, REPLACE) as restore, striking(at, partial(os._exit, 9)):
+        restore.commit()
+
+
+def _cut_off_recovery(target: Path, at: int) -> None:
+    with striking(at, partial(os._exit, 9)):
+        recover(target, JOB)
+
+
+def exit_of(act: Callable[[], object]) -> int:
+    """The exit status of a child that does this."""
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            act()
+            status = 0
+        finally:
+            os._exit(status)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
