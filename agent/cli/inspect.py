@@ -30,7 +30,7 @@ from agent.jobs.job_options import archive_format
 from agent.jobs.requests.given import read_given
 from agent.jobs.requests.options import RESTORE_STORE, Options
 from agent.jobs.requests.restore import read_key
-from agent.jobs.requests.storage import StorageOptions, read_storage, required
+from agent.jobs.requests.storage import read_storage, required
 from agent.send.options import UnusableOption
 from agent.settings import Settings
 from agent.transfer.connections import Connections
@@ -75,10 +75,9 @@ def inspect(argv: list[str]) -> int:
 def _inspect(path: Path | None, options: Options, settings: Settings, parsed: argparse.Namespace) -> int:
     key = read_key(options, settings.encryption.min_passcode)
     unlock = unlock_for(key, settings.encryption)
-    source = read_storage(options, settings, RESTORE_STORE)
-    if path and source:
+    if path and (parsed.store or read_storage(options, settings, RESTORE_STORE)):
         raise UnusableOption("give a file or a place, not both")
-    with _in_file(path, unlock) if path else _at_store(required(source), settings, unlock) as tree:
+    with _in_file(path, unlock) if path else _at_store(options, settings, unlock) as tree:
         manifest = tree.manifest()
         write_value(
             {"manifest": manifest and manifest.value()}, "\n".join(_lines(manifest)), as_json=parsed.json
@@ -102,8 +101,9 @@ def _in_file(path: Path, unlock: Unlock) -> Iterator[SavedTree]:
 
 
 @contextmanager
-def _at_store(source: StorageOptions, settings: Settings, unlock: Unlock) -> Iterator[SavedTree]:
+def _at_store(options: Options, settings: Settings, unlock: Unlock) -> Iterator[SavedTree]:
     """Yield the archive that the options name. Raises `Refused`, `JobError` and `StorageError`."""
+    source = required(read_storage(options, settings, RESTORE_STORE))
     connections = Connections(settings.transfer.connect_timeout.total_seconds())
     destination = Admission(settings).destination(source, connections, None)
     storage = destination.storage
