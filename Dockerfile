@@ -10,7 +10,7 @@ COPY providers providers
 # The lock also holds what tests need, so it constrains versions and hashes here, and is not installed whole.
 RUN uv venv --no-cache /opt/edge-backup \
     && uv pip install --no-cache --compile-bytecode --python /opt/edge-backup/bin/python \
-       --constraint requirements.lock '.[aws,azure,encryption]'
+       --constraint requirements.lock --build-constraint requirements.lock '.[aws,azure,encryption]'
 
 FROM python:3.11-slim-bookworm
 

@@ -30,7 +30,7 @@ class Embedded:
     def __init__(self, settings: Settings) -> None:
         """Take the storage directory, and bring the data into order.
 
-        Raises `StorageInUse`, `NewerJournal`, and OSError or sqlite3.Error when the disk does not allow it.
+        Raises `StorageUnusable`, `NewerJournal`, and OSError or sqlite3.Error when the disk refuses.
         """
         use_logging_of_host()
         self._mailbox = Mailbox()

@@ -32,7 +32,7 @@ from agent.jobs.requests.restore import RestoreRequest
 from agent.jobs.requests.selection import Selection
 from agent.jobs.requests.storage import StorageOptions
 from agent.jobs.selection import Selecting
-from agent.jobs.staging import StorageInUse
+from agent.jobs.staging import StorageUnusable
 from agent.journal.schema import NewerJournal
 from agent.save.inventory import Stock, take_stock
 from agent.settings import Settings, TargetSettings
@@ -215,7 +215,7 @@ def _opened(settings: Settings) -> Iterator[Embedded]:
     """The engine, which is closed again when something goes wrong."""
     try:
         embedded = Embedded(settings)
-    except StorageInUse as error:
+    except StorageUnusable as error:
         raise BackupError("busy", str(error)) from error
     except NewerJournal as error:
         raise BackupError("refused", str(error)) from error

@@ -25,7 +25,7 @@ from agent.faces.local_face import LocalFace
 from agent.faces.metrics import Metrics
 from agent.guard import Guard
 from agent.jobs.engine import Engine
-from agent.jobs.staging import Staging, StorageInUse
+from agent.jobs.staging import Staging, StorageUnusable
 from agent.journal import Journal
 from agent.journal.schema import NewerJournal
 from agent.log import reopen as reopen_logs
@@ -53,7 +53,7 @@ class Service:
     def __init__(self, settings: Settings, feed_guard: Callable[[], None]) -> None:
         """Open storage and journal and bring the data into order.
 
-        Raises `StorageInUse`, `NewerJournal`, and OSError or sqlite3.Error when the disk does not allow it.
+        Raises `StorageUnusable`, `NewerJournal`, and OSError or sqlite3.Error when the disk refuses.
         """
         self._settings = settings
         self.mailbox = Mailbox()
@@ -211,7 +211,7 @@ def run(settings: Settings, notices: Sequence[Notice]) -> int:
         log.log(logging.getLevelNamesMapping()[notice.level.upper()], notice.text)
     try:
         service = Service(settings, guard.feed)
-    except (StorageInUse, NewerJournal) as error:
+    except (StorageUnusable, NewerJournal) as error:
         log.error(str(error))
         return 1
     except OSError as error:

@@ -20,7 +20,7 @@ from agent.base.errors import AccessForbidden
 from agent.base.refusals import Reason, Refused
 from agent.base.roots import Root
 from agent.base.text import readable
-from agent.formats.archive_names import archive_name
+from agent.formats.archive_names import ENCRYPTED, archive_name
 from agent.jobs.filesystem_probe import Looks, NoAnswer
 from agent.jobs.requests.storage import StorageOptions
 from agent.save import access
@@ -166,9 +166,15 @@ def device_tag(device_id: str) -> str:
     return hashlib.sha256(device_id.encode()).hexdigest()[:8]
 
 
-def metadata(correlation_id: str, device_id: str) -> dict[str, str]:
-    """What is stored beside the archive where the place can."""
-    return {"correlation-id": correlation_id, "device": device_id, "agent": f"edge-backup/{__version__}"}
+def metadata(archive: str, correlation_id: str, device_id: str) -> dict[str, str]:
+    """Return the metadata that a provider stores beside the archive of this name.
+
+    They are readable for everybody who can list, and so say nothing of an encrypted archive.
+    """
+    agent = {"agent": f"edge-backup/{__version__}"}
+    if archive.endswith(ENCRYPTED):
+        return agent
+    return agent | {"correlation-id": correlation_id, "device": device_id}
 
 
 def _output_file(text: str, outside: Iterable[Root], limits: Limits) -> tuple[Local, str]:

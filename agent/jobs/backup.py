@@ -71,7 +71,7 @@ class Backups:
         if request.output:
             destination = self._admission.output(request.output, roots, tools.connections)
         elif request.destination:
-            about_it = metadata(job.correlation_id, device_id)
+            about_it = metadata(path.name, job.correlation_id, device_id)
             destination = self._admission.destination(
                 request.destination, tools.connections, path.name, about_it, encrypted=encryption is not None
             )

@@ -26,8 +26,8 @@ _INCOMPLETE = (".part", ".direct")
 _WORK = "work-"
 
 
-class StorageInUse(Exception):
-    """Another agent works in this storage directory."""
+class StorageUnusable(Exception):
+    """The storage directory belongs to somebody else, or another agent works in it."""
 
 
 def directories_of(storage: Path) -> tuple[Path, ...]:
@@ -42,7 +42,7 @@ class Staging:
     def __init__(self, storage: Path) -> None:
         """Make the directories with mode 0700, and lock them until the process ends.
 
-        Raises `StorageInUse`, and OSError when the disk does not allow it.
+        Raises `StorageUnusable`, and OSError when the disk does not allow it.
         """
         self.storage = storage
         _, self._backups, self._downloads, _ = directories = directories_of(storage)
@@ -59,7 +59,7 @@ class Staging:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             self.close()
-            raise StorageInUse(
+            raise StorageUnusable(
                 f"storage '{storage}' is in use by another agent: stop it, or set another 'storage'"
             ) from error
 
@@ -143,13 +143,19 @@ class Staging:
 
 
 def _make_private(directory: Path) -> None:
-    """Make the directory with mode 0700; one that is there with another, from Kanto's agent say, gets it."""
+    """Make the directory with mode 0700; one that is there with another, from Kanto's agent say, gets it.
+
+    Raises `StorageUnusable` for a directory of another user: what it holds may have been put there by them.
+    """
     make_directories(directory, 0o700)
-    if directory.stat().st_mode & 0o077:
-        try:
-            directory.chmod(0o700)
-        except PermissionError:
-            log.warning("others may look into the storage: it belongs to another user", path=str(directory))
+    status = directory.stat()
+    if status.st_uid not in (0, os.geteuid()):
+        raise StorageUnusable(
+            f"storage '{directory}' belongs to user {status.st_uid}: give it to the agent's user with chown,"
+            " or set another 'storage'"
+        )
+    if status.st_mode & 0o077:
+        directory.chmod(0o700)
 
 
 def _unlink(path: Path) -> None:

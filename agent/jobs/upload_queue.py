@@ -98,7 +98,7 @@ class Uploads:
         if self._is_in_line(child):
             raise Refused(Reason.BUSY, f"upload '{child.child_id}' is already in progress")
         tools = self._workers.tools(resumable=True)
-        facts = metadata(child.parent_id, device_id) | {"sha256": child.staged.sha256}
+        facts = metadata(child.staged.path.name, child.parent_id, device_id) | {"sha256": child.staged.sha256}
         destination = self._admission.destination(
             request.destination, tools.connections, child.staged.path.name, facts
         )

@@ -14,6 +14,7 @@ from agent.base.errors import Encrypted
 from agent.base.refusals import Reason, Refused
 from agent.base.text import Number
 from agent.formats.age.files import decrypt, encrypt
+from agent.jobs.admission import metadata as metadata_of
 from agent.jobs.encryption import encryption_for, unlock_for
 from agent.jobs.requests.backup import BackupRequest
 from agent.jobs.requests.given import Given, read_given
@@ -207,3 +208,9 @@ def test_settings_that_cannot_work_end_the_start_by_name(key: str, value: str) -
 def test_recipients_are_a_list() -> None:
     settings = load({"encryption.recipients": f"{RECIPIENT}, {RECIPIENT}"}, None, {}).settings
     assert settings.encryption.recipients == (RECIPIENT, RECIPIENT)
+
+
+def test_metadata_of_an_encrypted_archive_say_nothing_of_it() -> None:
+    """The store and everybody who may list it can read them."""
+    assert metadata_of("a.zip.age", "secret-plan", "edge:device").keys() == {"agent"}
+    assert metadata_of("a.zip", "nightly", "edge:device").keys() == {"agent", "correlation-id", "device"}

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from agent.formats.archive_names import ENCRYPTED, MAX_NAME_LETTERS, PLAIN
-from agent.jobs.staging import Staging, StorageInUse
+from agent.jobs.staging import Staging, StorageUnusable
 from tests.support.waiting import wait_until
 
 TAG = "0a1b2c3d"
@@ -33,7 +33,7 @@ def test_its_directories_are_made_and_private(staging: Staging) -> None:
 
 def test_a_second_agent_is_kept_out(staging: Staging) -> None:
     """Two agents in one storage would remove each other's incomplete files."""
-    with pytest.raises(StorageInUse, match="in use by another agent") as caught:
+    with pytest.raises(StorageUnusable, match="in use by another agent") as caught:
         Staging(staging.storage)
     assert str(staging.storage) in str(caught.value)
 
@@ -121,5 +121,14 @@ def test_a_removed_archive_has_no_name_any_more_and_soon_takes_no_room(staging: 
 
 def test_a_lock_that_somebody_removed_still_keeps_a_second_agent_out(staging: Staging) -> None:
     (staging.storage / "lock").unlink()
-    with pytest.raises(StorageInUse):
+    with pytest.raises(StorageUnusable):
         Staging(staging.storage)
+
+
+def test_a_storage_of_another_user_is_refused(tmp_path: Path) -> None:
+    """Its journal would tell the agent what to do: whoever put it there would be obeyed."""
+    storage = tmp_path / "storage"
+    storage.mkdir()
+    os.chown(storage, 4711, 4711)
+    with pytest.raises(StorageUnusable, match="belongs to user 4711: give it to the agent's user"):
+        Staging(storage)
