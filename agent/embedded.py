@@ -36,7 +36,7 @@ class Embedded:
         self._mailbox = Mailbox()
         self._staging = Staging(settings.storage)
         self._journal = Journal(self._staging.journal, kept_jobs=settings.journal_max_jobs)
-        twin = Twin(settings, self._journal, Outbox(_Nobody()))
+        twin = Twin(settings, self._journal, Outbox(_Nobody(self._journal)))
         # An agent that asks its broker for the device's id has noted the answer.
         device_id = settings.device_id or self._journal.notes.read(DEVICE) or UNKNOWN_DEVICE
         twin.identity = Identity(device_id)
@@ -92,6 +92,9 @@ class Embedded:
 
 class _Nobody:
     """An outbox's store that keeps nothing: no broker will ever ask for it."""
+
+    def __init__(self, journal: Journal) -> None:
+        self.unit = journal.unit
 
     def keep(self, _topic: str, _payload: bytes, _property_name: str) -> int:
         return 0

@@ -160,7 +160,7 @@ class Service:
 
     def _announced(self) -> None:
         self.status.connected()
-        self.engine.uploads.offers.ask_again()
+        self.engine.announced()
 
     def stop(self) -> None:
         """Let what runs end, for at most `stopTimeout`, then tell it to; say the last words; return."""

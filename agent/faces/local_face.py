@@ -24,12 +24,12 @@ ROOM_BYTES = 1 << 20
 
 
 class LocalFace:
-    """`carry_out` records and begins what was admitted; it raises sqlite3.Error."""
+    """`carry_out` records what was admitted, calls what it is given, and begins; it raises sqlite3.Error."""
 
     def __init__(
         self,
         operations: Operations,
-        carry_out: Callable[[Admitted], None],
+        carry_out: Callable[[Admitted, Callable[[], None]], None],
         device_id: Callable[[], str],
     ) -> None:
         self._operations, self._carry_out, self._device_id = operations, carry_out, device_id
@@ -41,8 +41,8 @@ class LocalFace:
             if self._operations.is_question(operation):
                 self._operations.ask(operation, value, ROOM_BYTES, partial(answer, 200))
             else:
-                self._carry_out(self._operations.admit(operation, value, self._device_id(), Face.LOCAL))
-                answer(204, None)
+                admitted = self._operations.admit(operation, value, self._device_id(), Face.LOCAL)
+                self._carry_out(admitted, partial(answer, 204, None))
         except Refused as refused:
             _answer_refused(refused, answer)
         except sqlite3.Error:

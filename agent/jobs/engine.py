@@ -50,7 +50,7 @@ from agent.jobs.upload_queue import UploadListener, Uploads
 from agent.jobs.verify import Verifications
 from agent.jobs.worker import Workers
 from agent.journal import DEVICE, Journal
-from agent.mailbox import Mailbox
+from agent.mailbox import Action, Mailbox
 from agent.mqtt.hono import Identity
 from agent.settings import Settings
 
@@ -86,7 +86,7 @@ class Engine:
         self._patience_s = settings.hook_timeout.total_seconds()
         self._workers = Workers(journal, mailbox, settings.transfer, settings.job_timeout)
         self.uploads = Uploads(
-            settings, journal, self._workers, staging=staging, listener=listener, post=mailbox.post
+            settings, journal, self._workers, staging=staging, listener=listener, later=mailbox.call_later
         )
         self.monitor = Monitor()
         own = OwnDirectories(settings, journal)
@@ -205,6 +205,10 @@ class Engine:
         if self._drills:
             self._drills.begin()
 
+    def announced(self) -> None:
+        """The twin knows the feature (again): ask for the uploads of what waits."""
+        self._aftermath.written(self.uploads.offers.ask_again)
+
     def _recovered_late(self, recovered: Recovered) -> None:
         self._aftermath.late(recovered)
 
@@ -226,12 +230,15 @@ class Engine:
             return False
         return True
 
-    def carry_out(self, admitted: Admitted) -> None:
-        """Record what was admitted, and begin it. Raises sqlite3.Error, and then nothing has happened."""
-        with self._journal.unit():
+    def carry_out(self, admitted: Admitted, accepted: Action = lambda: None) -> None:
+        """Record what was admitted, answer by `accepted`, begin it.
+
+        Raises sqlite3.Error, and then nothing has happened.
+        """
+        with self._journal.unit() as unit:
+            unit.after_commit(accepted)
             admitted.record()
-        self._listener.settled()
-        admitted.begin()
+            unit.after_commit(admitted.begin)
 
     def idle(self) -> bool:
         work = (self._runner, self.uploads, self._previews, self.prunes)

@@ -5,6 +5,7 @@ carried out. Commands and settings set the same frame; the later change wins.
 """
 
 import json
+import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -36,10 +37,9 @@ _FRAME, _SETTLED = "schedule.frame", "schedule.settled"
 
 
 class ScheduleListener(Protocol):
-    """Whoever tells the world. Called inside the journal's transaction, `settled` after it."""
+    """Tells the world of the schedule, inside the journal's unit of work."""
 
     def schedule_changed(self, auto_upload: dict[str, Any]) -> None: ...
-    def settled(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +91,6 @@ class Periodic:
         kept = self._journal.notes.read(_FRAME)
         if kept and (span := _Span.from_text(kept)).origin == origin:
             return span
-        self._journal.notes.keep(_SETTLED, "")  # of a new frame nothing has been dealt with
         return _Span(active, start, end, datetime.now(UTC), origin)
 
     @property
@@ -99,10 +98,16 @@ class Periodic:
         return auto_upload_value(self._frame(self._span))
 
     def begin(self, device_id: str) -> None:
-        """The device knows who it is: ticks come from now on."""
+        """The device knows who it is: ticks come from now on. Raises sqlite3.Error."""
         self._device_id = device_id
-        self._journal.notes.keep(_FRAME, self._span.to_text())
+        if self._journal.notes.read(_FRAME) != self._span.to_text():
+            self._keep(self._span)
         self._look()
+
+    def _keep(self, span: _Span) -> None:
+        with self._journal.unit():
+            self._journal.notes.keep(_FRAME, span.to_text())
+            self._journal.notes.keep(_SETTLED, "")  # of a new frame nothing has been dealt with
 
     # Commands
 
@@ -121,10 +126,10 @@ class Periodic:
         return Admitted(None, partial(self._change, span), self._look)
 
     def _change(self, span: _Span) -> None:
-        self._span = span
-        self._journal.notes.keep(_FRAME, span.to_text())
-        self._journal.notes.keep(_SETTLED, "")
-        self._listener.schedule_changed(self.auto_upload)
+        with self._journal.unit() as unit:
+            self._keep(span)
+            self._listener.schedule_changed(auto_upload_value(self._frame(span)))
+            unit.after_commit(partial(setattr, self, "_span", span))
 
     def _frame(self, span: _Span) -> Frame:
         """Raises ValueError when the end is before the start."""
@@ -140,16 +145,26 @@ class Periodic:
             self._timer.cancel()
         if not self._span.active:
             return
-        now = datetime.now(UTC)
+        now, wait_s = datetime.now(UTC), LOOK_AGAIN_S
+        try:
+            next_due = self._run_due(now)
+        except sqlite3.Error:
+            log.exception("periodic backup put off: the journal cannot be written")
+        else:
+            wait_s = (next_due - now).total_seconds() if next_due else LOOK_AGAIN_S
+        self._timer = self._mailbox.call_later(min(wait_s, LOOK_AGAIN_S), self._look)
+
+    def _run_due(self, now: datetime) -> datetime | None:
+        """Begin the backup that is due, if any; when the next one is. Raises sqlite3.Error."""
         kept = self._journal.notes.read(_SETTLED)
         settled = parse_time(kept) if kept else None
         decision = decide(self._frame(self._span), settled, now)
-        if decision.settled != settled:
-            # Kept before the run begins: a run that crashes the agent is not run again for ever.
-            self._journal.notes.keep(_SETTLED, format_time(decision.settled) if decision.settled else "")
-        self._carry_out(decision)
-        wait_s = (decision.next_due - now).total_seconds() if decision.next_due else LOOK_AGAIN_S
-        self._timer = self._mailbox.call_later(min(wait_s, LOOK_AGAIN_S), self._look)
+        with self._journal.unit():
+            if decision.settled != settled:
+                # Kept before the run begins: a run that crashes the agent is not run again for ever.
+                self._journal.notes.keep(_SETTLED, format_time(decision.settled) if decision.settled else "")
+            self._carry_out(decision)
+        return decision.next_due
 
     def _carry_out(self, decision: Decision) -> None:
         if decision.clock_went_back:

@@ -135,7 +135,7 @@ class Previews:
         except sqlite3.Error:
             log.exception("the journal cannot be written: no preview", job=job.id)
             message = "the device cannot write its journal"
-            self._notes.set_unwritten(note.over(Stand.FAILED, IoError.code, message))
+            self._notes.set_anyway(note.over(Stand.FAILED, IoError.code, message))
             if preview:
                 self._discard(note)
         else:
@@ -191,20 +191,13 @@ class Previews:
         left_s = note.left_s
         if left_s <= 0:
             message = f"not finalized within {format_duration(limit)} (restore.previewTimeout)"
-            self._note(note.over(Stand.DISCARDED, EXPIRED, message))
+            self._notes.set_anyway(note.over(Stand.DISCARDED, EXPIRED, message))
             self._discard(note)
             return
         if self._settings.restore.keep_preview:
-            self._note(note)
+            self._notes.set_anyway(note)
         wait_s = min(left_s, note_interval_s(limit.total_seconds()))
         self._timer = self._mailbox.call_later(wait_s, self._look)
-
-    def _note(self, note: PreviewNote) -> None:
-        try:
-            self._notes.set(note)
-        except sqlite3.Error:
-            log.exception("the journal cannot be written", job=note.id)
-            self._notes.set_unwritten(note)
 
     def _discard(self, note: PreviewNote) -> None:
         """Remove what is unpacked, in a thread; whatever that cannot remove, the next start does."""

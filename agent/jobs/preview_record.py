@@ -7,11 +7,15 @@ Changes are part of the journal's transaction that they happen in. Belongs to th
 """
 
 import json
+import sqlite3
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+import structlog
 
 from agent.base.clock import BootClock
 from agent.base.countdown import Countdown
@@ -22,6 +26,8 @@ from agent.jobs.queries.fitting import with_texts_cut
 from agent.jobs.worker import INTERRUPTED
 from agent.journal import Journal
 from agent.mqtt.envelope import encode
+
+log = structlog.get_logger(__name__)
 
 _KEY = "preview"
 
@@ -92,12 +98,18 @@ class PreviewNotes:
         self.set(note)
 
     def set(self, note: PreviewNote | None) -> None:
-        self._unwritten = None
-        self._journal.notes.keep(_KEY, json.dumps(note and asdict(note)))
+        """Keep what is known of the preview. Raises sqlite3.Error."""
+        with self._journal.unit() as unit:
+            self._journal.notes.keep(_KEY, json.dumps(note and asdict(note)))
+            unit.after_commit(partial(setattr, self, "_unwritten", None))
 
-    def set_unwritten(self, note: PreviewNote) -> None:
-        """What is true as long as the agent runs, when the journal cannot be written."""
-        self._unwritten = note
+    def set_anyway(self, note: PreviewNote) -> None:
+        """Keep what is known of the preview; as long as the agent runs when the journal cannot be written."""
+        try:
+            self.set(note)
+        except sqlite3.Error:
+            log.exception("the journal cannot be written", job=note.id)
+            self._unwritten = note
 
     def finalized(self, note: PreviewNote, job: Job) -> None:
         """The preview is a restore that has begun; it stays the owner of its checkpoints."""
@@ -116,12 +128,14 @@ class PreviewNotes:
         if note is None:
             return frozenset()
         if note.stand == Stand.WAITING and keep:
-            self.set(self.counted(note))
+            self.set_anyway(self.counted(note))
             return frozenset({note.id})
         if note.stand == Stand.WAITING:
-            self.set(note.over(Stand.DISCARDED, INTERRUPTED, "the agent was stopped (restore.keepPreview)"))
+            self.set_anyway(
+                note.over(Stand.DISCARDED, INTERRUPTED, "the agent was stopped (restore.keepPreview)")
+            )
         elif note.stand == Stand.RUNNING:
-            self.set(note.over(Stand.FAILED, INTERRUPTED, "the agent was stopped while it was made"))
+            self.set_anyway(note.over(Stand.FAILED, INTERRUPTED, "the agent was stopped while it was made"))
         return frozenset()
 
     def value(self, room_bytes: int) -> Mapping[str, Any] | None:

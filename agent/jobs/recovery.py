@@ -78,7 +78,6 @@ class Aftermath:
     def _report_late(self, recovered: Recovered) -> None:
         with self._journal.unit():
             self._report(recovered)
-        self._listener.settled()
 
     def _report(self, recovered: Recovered) -> None:
         for job in recovered.ended:
@@ -92,14 +91,10 @@ class Aftermath:
             action()
         except sqlite3.Error:
             log.exception("the journal cannot be written: trying again")
-            self._listener.withdrawn()
             self._later(WRITE_AGAIN_S, partial(self._write_late, action))
 
     def _write_late(self, action: Action) -> None:
         try:
             action()
         except sqlite3.Error:
-            self._listener.withdrawn()
             self._later(WRITE_AGAIN_S, partial(self._write_late, action))
-        else:
-            self._listener.settled()

@@ -4,12 +4,17 @@ The device's clock counts. A device that is off most of the time does it when it
 was wrong does it when the clock has jumped. Belongs to the main thread.
 """
 
+import sqlite3
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+
+import structlog
 
 from agent.base.job import format_time, parse_time
 from agent.journal import Journal
 from agent.mailbox import Mailbox, Timer
+
+log = structlog.get_logger(__name__)
 
 LOOK_AGAIN_S = 900.0
 """Time between two looks at the clock, which may jump."""
@@ -35,8 +40,12 @@ class Recurring:
 
     def put_off(self) -> None:
         """What was begun came to nothing, as before the network is there: try again at the next look."""
-        if self._tries < MOST_TRIES:
+        if self._tries >= MOST_TRIES:
+            return
+        try:
             self._done(datetime.now(UTC) - self._period)
+        except sqlite3.Error:
+            log.exception("not put off: the journal cannot be written", task=self._note)
 
     def _look(self) -> None:
         if self._timer:
@@ -47,9 +56,14 @@ class Recurring:
         last = parse_time(self._journal.notes.read(self._note) or "")
         if timedelta(0) <= now - last < self._period:
             self._tries = 0
-        elif self._act():
-            self._tries += 1
-            self._done(now)
+            return
+        try:
+            with self._journal.unit():
+                if self._act():
+                    self._done(now)
+                    self._tries += 1
+        except sqlite3.Error:
+            log.exception("put off: the journal cannot be written", task=self._note)
 
     def _done(self, now: datetime) -> None:
         self._journal.notes.keep(self._note, format_time(now))

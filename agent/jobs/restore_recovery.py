@@ -5,6 +5,7 @@ file server does not answer: then the agent works meanwhile, and learns later wh
 """
 
 import json
+import sqlite3
 import time
 from collections.abc import Callable, Collection, Iterable
 from contextlib import closing
@@ -98,7 +99,7 @@ class Recovery:
         if aside.done():
             try:
                 return self._result(unfinished, aside)
-            except (JobError, OSError):
+            except (JobError, OSError, sqlite3.Error):
                 log.exception("cannot recover a job yet", **about)
                 aside = self._mend(unfinished)
         else:
@@ -123,7 +124,7 @@ class Recovery:
         if aside.done():
             try:
                 recovered = self._result(unfinished, aside)
-            except (JobError, OSError):
+            except (JobError, OSError, sqlite3.Error):
                 aside = self._mend(unfinished)
             else:
                 del self._waiting[unfinished.job.id]

@@ -34,19 +34,14 @@ Result = TypeVar("Result")
 
 
 class JobListener(Protocol):
-    """Whoever tells the world. Called inside the journal's transaction, `settled` after it."""
+    """Tells the world of jobs, inside the journal's unit of work."""
 
     def check_job_fits(self, job: Job) -> None:
         """Raise `Refused` when what must be said of it could not be sent."""
 
     def job_changed(self, job: Job) -> None: ...
     def job_ended_unrecorded(self, job: Job) -> None:
-        """The same when the journal cannot be written: told, but not kept."""
-
-    def withdrawn(self) -> None:
-        """The journal's transaction has failed: what was told inside it was not said."""
-
-    def settled(self) -> None: ...
+        """Tell the end of a job that the journal could not take: a restart of the agent may lose it."""
 
 
 RECORD_AGAIN_S = 2.0
@@ -234,7 +229,6 @@ class Runner:
             self._later(RECORD_AGAIN_S, partial(self._record_again, job, record))
         self._running = None
         _log_end(job, facts)
-        self._listener.settled()
         self._monitor.ended()
 
     def _record_again(self, job: Job, record: Action) -> None:
@@ -242,11 +236,9 @@ class Runner:
         try:
             record()
         except sqlite3.Error:
-            self._listener.withdrawn()
             self._later(RECORD_AGAIN_S, partial(self._record_again, job, record))
             return
         log.info("the end of a job is in the journal now", job=job.id)
-        self._listener.settled()
 
 
 def _log_end(job: Job, facts: Mapping[str, object]) -> None:

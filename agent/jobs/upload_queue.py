@@ -6,7 +6,7 @@ were offered together by a `trigger`.
 
 import sqlite3
 from collections import deque
-from collections.abc import Container
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -21,9 +21,9 @@ from agent.jobs.requests.control import CancelRequest, StartRequest
 from agent.jobs.staging import Staging
 from agent.jobs.upload_requests import OfferListener, Offers
 from agent.jobs.worker import INTERRUPTED, Outcome, Task, Tools, Workers, cancelled_by
-from agent.journal import Journal
+from agent.journal import Journal, Unit
 from agent.journal.staged import Child
-from agent.mailbox import Post
+from agent.mailbox import Action
 from agent.settings import Settings
 from agent.transfer.put import UploadOrder, upload
 from providers.api import Stored
@@ -31,12 +31,14 @@ from providers.errors import Expired
 
 log = structlog.get_logger(__name__)
 
+RECORD_AGAIN_S = 2.0
+"""How long to wait before an end is written again to a journal that could not be written."""
 MAX_RENEWALS = 3
 """How often an upload asks for fresh credentials before it fails."""
 
 
 class UploadListener(OfferListener, Protocol):
-    """Whoever tells the world. Called inside the journal's transaction, `settled` after it."""
+    """Tells the world of uploads, inside the journal's unit of work."""
 
     def check_upload_fits(self, upload: Upload) -> None:
         """Raise `Refused` when what must be said of it could not be sent."""
@@ -63,12 +65,13 @@ class Uploads:
         *,
         staging: Staging,
         listener: UploadListener,
-        post: Post,
+        later: Callable[[float, Action], object],
     ) -> None:
+        """`later` calls an action after so many seconds."""
         self._settings, self._journal, self._workers = settings, journal, workers
-        self._archives, self._listener = journal.staged, listener
+        self._listener, self._later = listener, later
         self.offers = Offers(
-            settings, journal, staging=staging, listener=listener, post=post,
+            settings, journal, staging=staging, listener=listener,
             in_line=self._is_in_line, give_up=self._give_up,
         )  # fmt: skip
         """The archives that wait for their `start`."""
@@ -91,7 +94,7 @@ class Uploads:
 
     def start(self, request: StartRequest, device_id: str) -> Admitted:
         """Admit the upload of a staged archive. Raises `Refused`, 404 or 409."""
-        child = self._archives.child(request.child_id)
+        child = self._journal.staged.child(request.child_id)
         if child is None or not child.staged.path.exists():
             message = f"no archive waits for an upload with id '{request.child_id}'"
             raise Refused(Reason.NOT_FOUND, message)
@@ -148,7 +151,7 @@ class Uploads:
     # Progress and end
 
     def _moved_state(self, state: Upload, bytes_done: int) -> Upload:
-        sent, total = self._archives.progress(state.group_id)
+        sent, total = self._journal.staged.progress(state.group_id)
         percent = 100 * (sent + bytes_done) // max(1, total)
         return state.moved(max(percent, self._percent.get(state.group_id, 0)))
 
@@ -161,54 +164,65 @@ class Uploads:
         if state.progress > before:
             self._percent[told.group_id] = state.progress
             self._listener.upload_changed(state)
-            self._listener.settled()
 
     def _ended(self, entry: _Entry, outcome: Outcome[Stored]) -> None:
         first = entry is self._line[0]
         self._line.remove(entry)
         try:
-            with self._journal.unit():
-                if outcome.result is not None:
-                    self._succeeded(entry, outcome.result)
-                elif not self._renewed(entry, outcome):
-                    self._failed(entry, outcome)
-                self._tell_waiting()
+            self._record_end(entry, outcome)
         except sqlite3.Error:
-            log.exception("the journal cannot be written: the archive waits on", upload=entry.child.child_id)
-        else:
-            self.offers.remove_unwanted()
-        self._listener.settled()
+            log.exception("the journal cannot be written: trying again", upload=entry.child.child_id)
+            self._later(RECORD_AGAIN_S, partial(self._record_again, entry, outcome))
         if first and self._line:
             self._begin(self._line[0])
+
+    def _record_again(self, entry: _Entry, outcome: Outcome[Stored]) -> None:
+        """Without its end in the journal an upload goes on for the twin; a new `start` takes it over."""
+        child = self._journal.staged.child(entry.child.child_id)
+        if child is None or self._is_in_line(child):
+            return
+        try:
+            self._record_end(entry, outcome)
+        except sqlite3.Error:
+            self._later(RECORD_AGAIN_S, partial(self._record_again, entry, outcome))
+
+    def _record_end(self, entry: _Entry, outcome: Outcome[Stored]) -> None:
+        with self._journal.unit() as unit:
+            if outcome.result is not None:
+                self._succeeded(entry.child, outcome.result, unit)
+            elif not self._renewed(entry, outcome, unit):
+                self._failed(entry.child, outcome, unit)
+            self._tell_waiting()
+            unit.after_commit(self.offers.remove_unwanted)
 
     def _tell_waiting(self) -> None:
         """Tell of uploads in line that a newer group with their parent's id kept untold, newest first."""
         for entry in sorted(self._line, key=lambda entry: entry.child.group_id, reverse=True):
             self._tell_begin(entry)
 
-    def _succeeded(self, entry: _Entry, stored: Stored) -> None:
-        child = entry.child
-        log.info("upload finished", correlation_id=child.child_id, destination=stored.place)
-        self._renewals.pop(child.staged.id, None)
-        for state in self._end(self._archives.gone(child.staged, kept=self._settings.keep_uploaded)):
+    def _succeeded(self, child: Child, stored: Stored, unit: Unit) -> None:
+        unit.after_commit(
+            partial(log.info, "upload finished", correlation_id=child.child_id, destination=stored.place)
+        )
+        unit.after_commit(partial(self._renewals.pop, child.staged.id, None))
+        for state in self._end(self._journal.staged.gone(child.staged, kept=self._settings.keep_uploaded)):
             self._listener.upload_changed(state.succeeded(datetime.now(UTC)))
 
-    def _renewed(self, entry: _Entry, outcome: Outcome[Stored]) -> bool:
+    def _renewed(self, entry: _Entry, outcome: Outcome[Stored], unit: Unit) -> bool:
         """Credentials that expired on the way: ask for fresh ones, the upload continues with them."""
         number = self._renewals.get(entry.child.staged.id, 0) + 1
         if outcome.error is not Expired or number > MAX_RENEWALS:
             return False
-        self._renewals[entry.child.staged.id] = number
-        log.warning(
-            "credentials expired, asking for new ones", correlation_id=entry.child.child_id, number=number
-        )
+        unit.after_commit(partial(self._renewals.__setitem__, entry.child.staged.id, number))
+        about = {"correlation_id": entry.child.child_id, "number": number}
+        unit.after_commit(partial(log.warning, "credentials expired, asking for new ones", **about))
         self.offers.ask(entry.child)
         return True
 
-    def _failed(self, entry: _Entry, outcome: Outcome[Stored]) -> None:
-        child = entry.child
-        log.error("upload failed", correlation_id=child.child_id, code=outcome.code, reason=outcome.message)
-        self._renewals.pop(child.staged.id, None)
+    def _failed(self, child: Child, outcome: Outcome[Stored], unit: Unit) -> None:
+        about = {"correlation_id": child.child_id, "code": outcome.code, "reason": outcome.message}
+        unit.after_commit(partial(log.error, "upload failed", **about))
+        unit.after_commit(partial(self._renewals.pop, child.staged.id, None))
         for state in self._end([child.group_id]):
             now = datetime.now(UTC)
             ended = state.failed(now, outcome.code, outcome.message, cancelled=outcome.cancelled)
@@ -225,8 +239,8 @@ class Uploads:
 
     def _give_up(self, child: Child, code: str, reason: str) -> None:
         """Forget an archive that will not be uploaded; told, unless its parent's id was used again since."""
-        now, is_newest = datetime.now(UTC), self._archives.is_newest(child)
-        states = self._end([child.group_id, *self._archives.gone(child.staged)])
+        now, is_newest = datetime.now(UTC), self._journal.staged.is_newest(child)
+        states = self._end([child.group_id, *self._journal.staged.gone(child.staged)])
         if not states and is_newest:
             states = [Upload(child.child_id, child.parent_id, {}, now, group_id=child.group_id)]
         for state in states:

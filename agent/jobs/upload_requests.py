@@ -20,7 +20,6 @@ from agent.jobs.requests.control import TriggerRequest
 from agent.jobs.staging import Staging
 from agent.journal import Journal
 from agent.journal.staged import Child, Staged
-from agent.mailbox import Post
 from agent.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -30,14 +29,13 @@ ASK_AGAIN_S = 600
 
 
 class OfferListener(Protocol):
-    """Whoever tells the world. Called inside the journal's transaction, `settled` after it."""
+    """Asks the backend for uploads, inside the journal's unit of work."""
 
     def check_request_fits(self, child: Child) -> None:
         """Raise `Refused` when the upload request of this archive could not be sent."""
 
     def request_upload(self, child: Child) -> None: ...
     def upload_changed(self, upload: Upload) -> None: ...
-    def settled(self) -> None: ...
 
 
 class Offers:
@@ -50,7 +48,6 @@ class Offers:
         *,
         staging: Staging,
         listener: OfferListener,
-        post: Post,
         in_line: Callable[[Child | None], bool],
         give_up: Callable[[Child, str, str], None],
     ) -> None:
@@ -60,14 +57,13 @@ class Offers:
         """
         self._settings, self._journal, self._in_line = settings, journal, in_line
         self._give_up = give_up
-        self._archives, self._staging = journal.staged, staging
-        self._listener, self._post = listener, post
+        self._staging, self._listener = staging, listener
 
     def add(self, staged: Staged, parent_id: str) -> None:
         """A backup is ready: keep its archive, ask for its upload, give up the oldest when too many wait."""
-        child = self._archives.stage(staged, parent_id)
+        child = self._journal.staged.stage(staged, parent_id)
         self.ask(child)
-        waiting = [other for other in self._archives.newest_children() if not self._in_line(other)]
+        waiting = [other for other in self._journal.staged.newest_children() if not self._in_line(other)]
         for oldest in waiting[: max(0, len(waiting) - self._settings.storage_max_staged)]:
             self._drop(oldest)
 
@@ -78,11 +74,11 @@ class Offers:
     def adopt(self) -> None:
         """At the start: take on complete archives that nobody knows, left by a crash or by Kanto's agent."""
         self.remove_unwanted()
-        known = self._archives.paths()
+        known = self._journal.staged.paths()
         for path in self._staging.complete_archives():
             if path not in known:
                 log.info("staged archive of an earlier run found", file=path.name)
-                self._archives.stage(
+                self._journal.staged.stage(
                     Staged(path, path.stat().st_size), path.name.removesuffix(ENCRYPTED).removesuffix(PLAIN)
                 )
 
@@ -90,29 +86,29 @@ class Offers:
         limit = self._settings.storage_max_staged
         reason = f"given up unsent: more than {limit} archives waited (storage.maxStaged)"
         log.error("staged archive dropped", correlation_id=child.child_id, reason=reason)
-        self._give_up(child, "dropped", reason)
-        self._post(self.remove_unwanted)
+        with self._journal.unit() as unit:
+            self._give_up(child, "dropped", reason)
+            unit.after_commit(self.remove_unwanted)
 
     def remove_unwanted(self) -> None:
         """Archives that were sent or given up, once the journal says so: a crash leaves none unclaimed."""
         try:
-            for staged in self._archives.unwanted():
+            for staged in self._journal.staged.unwanted():
                 if self._staging.remove(staged.path):
-                    self._archives.forget(staged)
+                    self._journal.staged.forget(staged)
         except sqlite3.Error:
             log.exception("the journal cannot be written: sent archives are removed later")
 
     def ask(self, child: Child) -> None:
         self._listener.request_upload(child)
-        self._archives.asked(child)
+        self._journal.staged.asked(child)
 
     def ask_again(self) -> None:
         """After a connect: whatever still waits is offered again, unless it was a short time ago."""
         with self._journal.unit():
-            for child in self._archives.newest_children():
-                if not self._in_line(child) and self._archives.asked_s_ago(child) >= ASK_AGAIN_S:
+            for child in self._journal.staged.newest_children():
+                if not self._in_line(child) and self._journal.staged.asked_s_ago(child) >= ASK_AGAIN_S:
                     self.ask(child)
-        self._listener.settled()
 
     def trigger(self, request: TriggerRequest, _device_id: str) -> Admitted:
         """Admit the offer of all that waits under new ids. Raises `Refused`."""
@@ -123,7 +119,7 @@ class Offers:
         return Admitted(None, partial(self._offer_all, parent_id, request.passed_on), lambda: None)
 
     def _offer_all(self, parent_id: str, options: dict[str, str]) -> None:
-        waiting = [child.staged for child in self._archives.newest_children()]
-        for child in self._archives.offer(parent_id, waiting):
+        waiting = [child.staged for child in self._journal.staged.newest_children()]
+        for child in self._journal.staged.offer(parent_id, waiting):
             passed_on = child.staged.options | options
             self.ask(replace(child, staged=replace(child.staged, options=passed_on)))

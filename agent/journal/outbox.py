@@ -1,10 +1,15 @@
 """Messages that must arrive, and the last value of each property of the twin that did."""
 
 import json
+import sqlite3
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
 
+import structlog
+
 from agent.journal.unit import Database, Unit
+
+log = structlog.get_logger(__name__)
 
 
 class OutboxStore:
@@ -39,8 +44,11 @@ class OutboxStore:
             self._database.write("DELETE FROM outbox WHERE id = ?", (number,))
 
     def give_up(self, numbers: Iterable[int]) -> None:
-        """Forget messages that nobody has heard."""
-        self._database.write_many("DELETE FROM outbox WHERE id = ?", [(number,) for number in numbers])
+        """Forget messages that nobody has heard; when the disk does not allow it, a restart gives them up."""
+        try:
+            self._database.write_many("DELETE FROM outbox WHERE id = ?", [(number,) for number in numbers])
+        except sqlite3.Error:
+            log.exception("messages stay in the journal: it cannot be written")
 
     def kept(self) -> list[tuple[int, str, bytes, str]]:
         """Number, topic, payload and property of all that is kept, in order."""

@@ -4,7 +4,7 @@ Everything goes out through one queue, at most `WINDOW` messages ahead of the br
 When the connection is lost, what was not acknowledged goes back to the head of the queue and is sent
 again, identical. Messages that must not be lost are kept in a store until the broker has them; a newer
 value of a property takes the place of a waiting one that may be dropped (progress). What is put in goes
-out with the next `flush`, so that nothing is said before the journal's transaction is on the disk.
+out when the store's unit of work is on the disk, at once when none is open, and never when it failed.
 
 What waits is bounded. Of too many messages the oldest is given up, with a line in the log; the newest value
 of each property always arrives.
@@ -13,8 +13,10 @@ of each property always arrives.
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from itertools import chain, islice
+from functools import partial
+from itertools import islice
 from typing import Protocol
 
 import structlog
@@ -56,8 +58,16 @@ class Message:
         return self.repeated and self.expires_s is None
 
 
+class Unit(Protocol):
+    def after_commit(self, action: Callable[[], object], /) -> None:
+        """Call `action` when the unit of work is on the disk, in the order of registration."""
+
+
 class Store(Protocol):
     """Where messages are kept until the broker has them; the agent's journal."""
+
+    def unit(self) -> AbstractContextManager[Unit]:
+        """The unit of work that is open, or a new one."""
 
     def keep(self, topic: str, payload: bytes, property_name: str) -> int: ...
     def delivered(self, number: int) -> None:
@@ -78,7 +88,6 @@ class Outbox:
         self._publish: Publish | None = None
         self.arrived: dict[str, bytes] = {}
         """The last message that arrived for each property of the twin, since the agent runs."""
-        self._fresh: list[Message] = []
         self._waiting: deque[Message] = deque()
         self._unacknowledged: dict[int, Message] = {}
         self._delivered: deque[int] = deque()
@@ -88,34 +97,43 @@ class Outbox:
 
     @property
     def empty(self) -> bool:
-        return not (self._fresh or self._waiting or self._unacknowledged)
+        return not (self._waiting or self._unacknowledged)
 
     def reply(self, topic: str, payload: bytes) -> None:
         """An answer to a command: worth nothing to anybody after `REPLY_LIFETIME_S`."""
-        self._fresh.append(Message(topic, payload, expires_s=time.monotonic() + REPLY_LIFETIME_S))
+        self._put(Message(topic, payload, expires_s=time.monotonic() + REPLY_LIFETIME_S))
 
     def keep(self, topic: str, payload: bytes, property_name: str = "") -> None:
         """A message that arrives at least once, also after a restart of the agent."""
-        number = self._store.keep(topic, payload, property_name)
-        self._fresh.append(Message(topic, payload, number, property_name))
+        with self._store.unit():
+            number = self._store.keep(topic, payload, property_name)
+            self._put(Message(topic, payload, number, property_name))
 
     def say(self, topic: str, payload: bytes) -> None:
         """A message that a restart of the agent may lose."""
-        self._fresh.append(Message(topic, payload))
+        self._put(Message(topic, payload))
 
     def update(self, topic: str, payload: bytes, property_name: str) -> None:
         """A value that a newer one replaces while it waits, unless something was said of it in between."""
-        for message in chain(reversed(self._fresh), reversed(self._waiting)):
-            if message.property_name == property_name:
-                if message.replaceable:
-                    message.payload = payload
-                    return
-                break
-        self._fresh.append(Message(topic, payload, property_name=property_name, replaceable=True))
+        self._put(Message(topic, payload, property_name=property_name, replaceable=True))
 
-    def forget_fresh(self) -> None:
-        """Drop what was put in since the last `flush`: the transaction that it belonged to has failed."""
-        self._fresh.clear()
+    def _put(self, message: Message) -> None:
+        with self._store.unit() as unit:
+            unit.after_commit(partial(self._append, message))
+
+    def _append(self, message: Message) -> None:
+        if not (message.replaceable and self._replace(message)):
+            self._waiting.append(message)
+        self._flush()
+
+    def _replace(self, newer: Message) -> bool:
+        """Give the payload to the last message about the property that waits; False when that must arrive."""
+        about_it = (each for each in reversed(self._waiting) if each.property_name == newer.property_name)
+        last = next(about_it, None)
+        if last is None or not last.replaceable:
+            return False
+        last.payload = newer.payload
+        return True
 
     def up(self, publish: Publish, first: Iterable[tuple[str, bytes]]) -> None:
         """The connection stands: send `first` (topic, payload), then all that waits."""
@@ -123,7 +141,7 @@ class Outbox:
         self._waiting.extendleft(
             Message(topic, payload, repeated=False) for topic, payload in reversed(list(first))
         )
-        self.flush()
+        self._flush()
 
     def down(self) -> None:
         """The connection is lost: what was not acknowledged will be sent again, before all else."""
@@ -146,12 +164,10 @@ class Outbox:
                 self._store.delivered(self._delivered[0])
                 self._delivered.popleft()
         finally:
-            self.flush()
+            self._flush()
 
-    def flush(self) -> None:
+    def _flush(self) -> None:
         """Send what waits, as far as connection and window allow."""
-        self._waiting.extend(self._fresh)
-        self._fresh.clear()
         self._drop_expired()
         self._give_up_excess()
         while self._publish and self._waiting and len(self._unacknowledged) < WINDOW:

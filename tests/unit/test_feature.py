@@ -466,7 +466,7 @@ def test_a_burst_of_commands_while_offline_is_answered_afterwards(device: Device
     for number in range(30):
         device.command("nonsense", {}, request_id=str(number))
     device.wire.online = True
-    device.outbox.flush()
+    device.outbox.up(device.wire.publish, [])
     device.acknowledge()
     answers = [topic for topic, _ in device.wire.sent if topic.startswith("command")]
     assert answers == [f"command//{DEVICE}/res/{number}/400" for number in range(30)]

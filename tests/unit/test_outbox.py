@@ -2,6 +2,7 @@
 
 import sqlite3
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -104,10 +105,6 @@ class Conversation(RuleBasedStateMachine):
         self._latest[property_name] = payload
         self._outbox.update("e", payload, property_name)
 
-    @rule()
-    def flush(self) -> None:
-        self._outbox.flush()
-
     @precondition(lambda self: not self._up)
     @rule()
     def connect(self) -> None:
@@ -180,24 +177,31 @@ TestConversation = Conversation.TestCase
 TestConversation.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
 
 
-def test_nothing_is_said_before_it_is_flushed(outbox: Outbox, line: Line) -> None:
-    """The journal's transaction comes first: what it could not keep must not have been said."""
+def test_nothing_is_said_before_the_unit_of_work_is_on_the_disk(
+    journal: Journal, outbox: Outbox, line: Line
+) -> None:
+    """What the journal could not keep must not have been said."""
     outbox.up(line.publish, [])
-    outbox.reply("r", b"1")
-    outbox.keep("e", b"2")
-    assert line.heard == []
-    outbox.flush()
+    with journal.unit():
+        outbox.reply("r", b"1")
+        outbox.keep("e", b"2")
+        assert line.heard == []
     assert line.heard == [b"1", b"2"]
 
 
-def test_what_was_put_in_by_a_failed_transaction_is_forgotten(outbox: Outbox, line: Line) -> None:
+def test_what_was_put_in_by_a_unit_that_failed_is_never_said(
+    journal: Journal, outbox: Outbox, line: Line
+) -> None:
     outbox.up(line.publish, [])
     outbox.say("e", b"1")
-    outbox.flush()
-    outbox.reply("r", b"2")
-    outbox.forget_fresh()
-    outbox.flush()
-    assert line.heard == [b"1"]
+    with suppress(RuntimeError), journal.unit():
+        outbox.reply("r", b"2")
+        outbox.keep("e", b"3", "lastUpload")
+        outbox.update("e", b"4", "lastUpload")
+        raise RuntimeError
+    outbox.say("e", b"5")
+    assert line.heard == [b"1", b"5"]
+    assert journal.outbox.kept() == []
 
 
 def test_at_most_a_window_of_messages_is_unacknowledged(outbox: Outbox, line: Line) -> None:
@@ -215,7 +219,6 @@ def test_what_was_not_acknowledged_is_sent_again_identical_and_first(outbox: Out
     outbox.up(line.publish, [])
     for payload in (b"1", b"2", b"3"):
         outbox.keep("e", payload)
-    outbox.flush()
     line.acknowledge(outbox)
     outbox.down()
     outbox.keep("e", b"4")
@@ -259,25 +262,24 @@ def test_replies_and_progress_do_not_survive_a_restart(journal: Journal) -> None
     before.reply("r", b"1")
     before.say("e", b"2")
     before.update("e", b"3", "lastUpload")
-    before.flush()
     assert Outbox(journal.outbox).empty
 
 
 def test_while_offline_a_newer_value_takes_the_place_of_a_waiting_one(outbox: Outbox, line: Line) -> None:
     for percent in (b"10", b"20", b"30"):
         outbox.update("e", percent, "lastUpload")
-        outbox.flush()
     outbox.up(line.publish, [])
     assert line.heard == [b"30"]
 
 
-def test_progress_put_in_twice_before_a_flush_does_not_fall(outbox: Outbox, line: Line) -> None:
+def test_progress_put_in_twice_in_one_unit_does_not_fall(
+    journal: Journal, outbox: Outbox, line: Line
+) -> None:
     """The newest value is the one that the twin is left with."""
-    outbox.update("e", b"10", "lastUpload")
-    outbox.update("e", b"20", "lastUpload")
-    outbox.flush()
+    with journal.unit():
+        outbox.update("e", b"10", "lastUpload")
+        outbox.update("e", b"20", "lastUpload")
     outbox.update("e", b"30", "lastUpload")
-    outbox.flush()
     outbox.up(line.publish, [])
     assert line.heard[-1] == b"30"
 
@@ -288,9 +290,7 @@ def test_progress_does_not_overtake_a_state_that_came_before_it(outbox: Outbox, 
     outbox.update("e", b"first 50", "lastUpload")
     outbox.keep("e", b"first SUCCESS", "lastUpload")
     outbox.keep("e", b"second UPLOADING", "lastUpload")
-    outbox.flush()
     outbox.update("e", b"second 10", "lastUpload")
-    outbox.flush()
     outbox.up(line.publish, [])
     assert line.heard[-2:] == [b"second UPLOADING", b"second 10"]
 
@@ -300,7 +300,6 @@ def test_states_are_never_coalesced(outbox: Outbox, line: Line) -> None:
     states = [b"1 STARTED", b"1 FINISHED", b"2 STARTED", b"2 FINISHED"]
     for state in states:
         outbox.keep("e", state, "lastOperation")
-    outbox.flush()
     outbox.up(line.publish, [])
     assert line.heard == states
 
@@ -322,7 +321,6 @@ def test_of_too_many_waiting_replies_the_oldest_are_dropped(outbox: Outbox, line
     outbox.keep("e", b"state")
     for number in range(MAX_WAITING_REPLIES + 3):
         outbox.reply("r", b"%d" % number)
-        outbox.flush()
     outbox.up(line.publish, [])
     line.acknowledge_all(outbox)
     assert line.heard == [b"state", *(b"%d" % number for number in range(3, MAX_WAITING_REPLIES + 3))]
@@ -337,7 +335,6 @@ def test_of_too_many_waiting_messages_the_oldest_are_given_up_also_in_the_journa
     outbox.keep("e", b"upload", "lastUpload")
     for number in range(3000):
         outbox.keep("e", b"%d" % number, "lastOperation")
-        outbox.flush()
     wanted = [b"upload", *(b"%d" % number for number in range(2901, 3000))]
     assert [payload for _, _, payload, _ in journal.outbox.kept()] == wanted
     again = Outbox(journal.outbox)

@@ -19,8 +19,8 @@ def crash_during(device: Device, kind: Kind, directory: Path, made: list[Path] |
     with device.journal.unit():
         device.journal.jobs.started(job, directory, made or [])
         device.twin.job_changed(job)
+    device.acknowledge()
     device.restart()
-    device.outbox.flush()
     device.acknowledge()
 
 

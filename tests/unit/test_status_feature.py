@@ -86,7 +86,7 @@ def test_while_offline_only_the_newest_value_waits(rig: Rig) -> None:
         rig.feature.changed()
         rig.let_the_interval_pass()
     rig.wire.online = True
-    rig.outbox.flush()
+    rig.outbox.up(rig.wire.publish, [])
     assert rig.said()[1:] == [(PATH, {"properties": {"job": {**JOB, "bytes": 2}}})]
 
 

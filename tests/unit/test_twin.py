@@ -82,7 +82,6 @@ def test_last_values_that_do_not_fit_follow_as_modifies_of_their_own(device: Dev
     upload = Upload("c", "X" * 256, {"k": "v" * 600}, START)
     device.twin.job_changed(job.failed(START, "x", "m" * 400))
     device.twin.upload_changed(upload.failed(START, "x", "m" * 400))
-    device.twin.settled()
     device.acknowledge()
     messages = announced(device)
     assert [message["path"] for message in messages] == [FEATURE, LAST_OPERATION, LAST_UPLOAD]
@@ -93,7 +92,6 @@ def test_a_value_that_has_not_arrived_is_not_announced(device: Device) -> None:
     """It follows in its own message, and would otherwise be told twice, the second time too late."""
     device.wire.online = False
     device.twin.job_changed(Job("j", Kind.BACKUP, "X", START))
-    device.twin.settled()
     device.wire.online = True
     announcement, state = announced(device)
     assert "lastOperation" not in announcement["value"]["properties"]
@@ -119,7 +117,6 @@ def test_every_last_operation_fits(device: Device, identifier: str, message: str
     job = Job("j", kind, identifier, START)
     device.twin.job_changed(job)
     device.twin.job_changed(job.failed(START, "unknown-outcome", message))
-    device.twin.settled()
     device.acknowledge()
 
 
@@ -143,7 +140,6 @@ def test_the_longest_status_code_of_a_cancel_fits(device: Device) -> None:
         with suppress(Refused):
             code = read(CancelRequest, {"statusCode": given_code}).code
             device.twin.job_changed(job.failed(START, code, "m" * 400))
-    device.twin.settled()
     device.acknowledge()
 
 
@@ -164,5 +160,4 @@ def test_an_upload_that_is_accepted_can_be_told_to_its_end(
         device.twin.check_upload_fits(upload)
         device.twin.upload_changed(upload)
         device.twin.upload_changed(upload.failed(START, code, message, cancelled=True))
-    device.twin.settled()
     device.acknowledge()

@@ -8,7 +8,7 @@ import sqlite3
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -26,7 +26,7 @@ from agent.faces.ditto.refusals import error_of
 from agent.faces.ditto.twin import Twin
 from agent.jobs.admission import Admitted
 from agent.jobs.operations import Operations
-from agent.journal import Journal
+from agent.journal import Journal, Unit
 from agent.journal.commands import CommandId
 from agent.log.sparing import SparingLog
 from agent.mqtt import envelope as ditto
@@ -70,14 +70,12 @@ class InboxCommand:
         return not self.topic.one_way if required is None else required
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class _Received:
-    """A command that is being received, and what follows when the journal has it."""
+    """A command that is being received."""
 
     command: InboxCommand
     delivery: Delivery
-    accepted: bool = False
-    then: Callable[[], None] = lambda: None
 
 
 class Feature:
@@ -113,11 +111,13 @@ class Feature:
     def _receive_some(self, waiting: deque[_Received]) -> None:
         """Take commands up to one that is accepted: one transaction, so that a flood costs few syncs."""
         taken: list[_Received] = []
+        accepted = False
         try:
-            with self._journal.unit():
-                while waiting and len(taken) < MAX_TOGETHER and not (taken and taken[-1].accepted):
+            with self._journal.unit() as unit:
+                while waiting and len(taken) < MAX_TOGETHER and not accepted:
                     taken.append(waiting.popleft())
-                    self._judge(taken[-1])
+                    unit.after_commit(taken[-1].delivery.ack)
+                    accepted = self._judge(taken[-1], unit)
         except sqlite3.Error:
             taken += waiting  # each would wait as long for a journal that is locked
             waiting.clear()
@@ -128,18 +128,13 @@ class Feature:
         except Exception:
             log.exception("internal error", commands=len(taken))
             self._refuse_unwritten(taken, Reason.INTERNAL, INTERNAL_ERROR)
-        else:
-            for received in taken:
-                received.delivery.ack()
-            self._outbox.flush()
-            for received in taken:
-                received.then()
 
-    def _judge(self, received: _Received) -> None:
+    def _judge(self, received: _Received, unit: Unit) -> bool:
+        """Answer the command as part of the unit; True when it is accepted, and its work follows."""
         command, delivery = received.command, received.delivery
         if self._operations.is_question(command.operation):
             self._answer_question(command)
-            return
+            return False
         verdict = self._redeliveries.judge(
             command.id, command.payload, short=command.topic.short, dup=delivery.dup
         )
@@ -149,7 +144,8 @@ class Feature:
                 self._rivals.answered(verdict.reply)
                 self._outbox.reply(verdict.reply_topic, verdict.reply)
         elif verdict is not Verdict.OTHER_FORM:
-            self._carry_out(received, conflict=verdict is Verdict.CONFLICT)
+            return self._carry_out(command, unit, conflict=verdict is Verdict.CONFLICT)
+        return False
 
     def _read(self, delivery: Delivery) -> InboxCommand | None:
         topic = parse_command_topic(delivery.topic)
@@ -176,21 +172,21 @@ class Feature:
             topic, envelope, operation, command_id, delivery.payload, correlation_id, delivery.received_s
         )
 
-    def _carry_out(self, received: _Received, *, conflict: bool) -> None:
-        command = received.command
+    def _carry_out(self, command: InboxCommand, unit: Unit, *, conflict: bool) -> bool:
         admitted, error = self._admit(command, conflict=conflict)
         answer = self._answer(command, error)
-        # The answer waits in memory before the job's first state does: that is their order.
+        # The answer is put in before the job's first state is: that is their order.
         if answer:
             self._outbox.reply(*answer)
         if admitted:
             admitted.record()
-            received.accepted, received.then = True, admitted.begin
+            unit.after_commit(admitted.begin)
         if not conflict:
             job_id = admitted.job_id if admitted else None
             self._redeliveries.remember(command.id, command.payload, command.topic.short, answer, job_id)
         if error:
-            received.then = partial(_log_refusal, command, error)
+            unit.after_commit(partial(_log_refusal, command, error))
+        return admitted is not None
 
     def _admit(self, command: InboxCommand, *, conflict: bool) -> tuple[Admitted | None, Refused | None]:
         try:
@@ -213,20 +209,16 @@ class Feature:
         """Questions change nothing: they are answered as often as they come, and leave no trace."""
         without_value = ditto.reply(*self._to(command), value={})
         room_bytes = ditto.MAX_MESSAGE_BYTES - len(ditto.encode(without_value))
-        later = False
 
         def tell(value: Mapping[str, Any] | None, error: Refused | None = None) -> None:
             if answer := self._answer(command, error, value):
                 self._outbox.reply(*answer)
-                if later:  # nobody else sends it then
-                    self._outbox.flush()
 
         try:
             self._operations.check_offered(command.operation, Face.MQTT)
             self._operations.ask(command.operation, command.envelope.value, room_bytes, tell)
         except Refused as refusal:
             tell(None, Refused(refusal.reason, refusal.message))  # see `_admit`
-        later = True
 
     def _to(self, command: InboxCommand) -> tuple[Envelope, str, str, str]:
         return command.envelope, self._settings.feature_id, command.operation, command.correlation_id
@@ -248,12 +240,10 @@ class Feature:
         return command.topic.reply_topic(status), payload
 
     def _refuse_unwritten(self, taken: Iterable[_Received], reason: Reason, message: str) -> None:
-        self._outbox.forget_fresh()
         for received in taken:
             received.delivery.ack()
             if answer := self._answer(received.command, Refused(reason, message)):
                 self._outbox.reply(*answer)
-        self._outbox.flush()
 
 
 def _log_refusal(command: InboxCommand, error: Refused) -> None:

@@ -32,7 +32,7 @@ class Redeliveries:
     """Commands that were seen, in the journal. The window counts on the boot clock, which never jumps."""
 
     def __init__(self, journal: Journal, window_s: float) -> None:
-        self._commands, self._window_s = journal.commands, window_s
+        self._journal, self._window_s = journal, window_s
         self._key = journal.notes.random("digest_key").encode()
         self._clock = BootClock()
 
@@ -40,7 +40,7 @@ class Redeliveries:
         """What this delivery is. `short` is the topic's form, `dup` MQTT's flag."""
         digest = self.digest(payload)
         conflict = False
-        for seen, running in self._commands.seen(command):
+        for seen, running in self._journal.commands.seen(command):
             recent = self._clock.age_s(seen.boot_id, seen.boot_s) < self._window_s
             if seen.digest != digest:
                 conflict = conflict or (recent and bool(command.request_id))
@@ -60,7 +60,7 @@ class Redeliveries:
     ) -> None:
         """Keep the command with its answer (topic and payload) and the job that it started, if any."""
         seen = SeenCommand(self.digest(payload), short, *self._clock.now(), *(reply or (None, None)))
-        self._commands.keep(command, seen, job_id)
+        self._journal.commands.keep(command, seen, job_id)
 
     def digest(self, payload: bytes) -> bytes:
         """What stands for a payload on the disk."""

@@ -57,4 +57,3 @@ class StatusFeature:
         # Always all of it: a property could only be changed in a feature that the twin still has.
         message = self._build(self._thing(), self._path, {"properties": properties})
         self._outbox.update(EVENTS, encode(message), _MESSAGE)
-        self._outbox.flush()

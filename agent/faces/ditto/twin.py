@@ -7,6 +7,7 @@ into Hono's 2048 bytes: a text is cut, and what cannot be cut was refused before
 import json
 import os
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import providers
@@ -83,20 +84,17 @@ class Twin:
         self._outbox.keep(EVENTS, self._last_operation(job), LAST_OPERATION)
 
     def job_ended_unrecorded(self, job: Job) -> None:
-        self._outbox.forget_fresh()
         if job.kind is Kind.VERIFY:
             return
         self._outbox.say(EVENTS, self._last_operation(job))
-
-    def withdrawn(self) -> None:
-        self._outbox.forget_fresh()
 
     def _last_operation(self, job: Job) -> bytes:
         return fitting(lambda text: self._property(LAST_OPERATION, job.last_operation(text)), job.message)
 
     def schedule_changed(self, auto_upload: dict[str, Any]) -> None:
-        self.auto_upload = auto_upload
-        self._outbox.keep(EVENTS, encode(self._property("autoUpload", auto_upload)))
+        with self._journal.unit() as unit:
+            self._outbox.keep(EVENTS, encode(self._property("autoUpload", auto_upload)))
+            unit.after_commit(partial(setattr, self, "auto_upload", auto_upload))
 
     # Told by the uploads
 
@@ -132,9 +130,6 @@ class Twin:
         """Raise `Refused` when the id makes the longest value of `lastOperation` too long."""
         ended = job.failed(job.started, '"' * MAX_CODE_BYTES, "")
         _check_fits(encode(self._property(LAST_OPERATION, ended.last_operation("…"))), "correlationId is")
-
-    def settled(self) -> None:
-        self._outbox.flush()
 
 
 def _check_fits(payload: bytes, what: str) -> None:
