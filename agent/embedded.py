@@ -9,8 +9,8 @@ from typing import Any
 
 from agent.faces.ditto.twin import Twin
 from agent.jobs.engine import Engine
-from agent.jobs.requests.given import Request
 from agent.jobs.requests.questions import DescribeRequest, StatusRequest
+from agent.jobs.requests.raw import Request
 from agent.jobs.staging import Staging
 from agent.journal import DEVICE, Journal
 from agent.log import use_logging_of_host

@@ -52,7 +52,7 @@ def carried_out(
 ) -> int:
     """Send a command, wait until its job has ended, and say how: the exit status.
 
-    `fields` stand beside the options in its value. Raises `Refused` and `NotAnswered`.
+    `fields` stand beside the options in its value. Raises `AgentRefused` and `NotAnswered`.
     """
     correlation_id = parsed.id or str(uuid.uuid4())
     try:
@@ -69,7 +69,7 @@ def carried_out(
 
 
 def ended(agent: Agent, correlation_id: str) -> Value:
-    """What the history says of a job, as soon as it has ended. Raises `Refused` when it never ran."""
+    """What the history says of a job, as soon as it has ended. Raises `AgentRefused` when it never ran."""
     wait_for(agent, correlation_id)
     return agent.ask("describe", {"correlationId": correlation_id})
 

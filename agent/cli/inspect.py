@@ -27,8 +27,8 @@ from agent.formats.manifest import Manifest
 from agent.jobs.admission import Admission, device_tag
 from agent.jobs.encryption import unlock_for
 from agent.jobs.job_options import archive_format
-from agent.jobs.requests.given import read_given
 from agent.jobs.requests.options import RESTORE_STORE, Options
+from agent.jobs.requests.raw import read_raw
 from agent.jobs.requests.restore import read_key
 from agent.jobs.requests.storage import read_storage, required
 from agent.send.options import UnusableOption
@@ -57,8 +57,8 @@ def inspect(argv: list[str]) -> int:
         return EXIT_USAGE
     try:
         options = options_of(parsed, {RESTORE_STORE: parsed.store})
-        given = read_given("restore", {"options": options}, loaded.settings)
-        return _inspect(file, given.value.options, loaded.settings, parsed)
+        raw = read_raw("restore", {"options": options}, loaded.settings)
+        return _inspect(file, raw.value.options, loaded.settings, parsed)
     except UnusableOption as error:
         sys.stderr.write(f"{error}\n")
         return EXIT_USAGE

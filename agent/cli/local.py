@@ -30,7 +30,7 @@ class NotAnswered(Exception):
     """The agent does not run, or this user may not ask it."""
 
 
-class Refused(Exception):
+class AgentRefused(Exception):
     """The agent answered with an error."""
 
 
@@ -41,7 +41,7 @@ class Agent:
         self._stream = stream
 
     def ask(self, operation: str, value: Value | None = None) -> Value:
-        """The answer's value. Raises `Refused` and `NotAnswered`."""
+        """The answer's value. Raises `AgentRefused` and `NotAnswered`."""
         try:
             self._stream.write(json.dumps({"operation": operation, "value": value}).encode() + b"\n")
             self._stream.flush()
@@ -53,7 +53,7 @@ class Agent:
         answer = json.loads(line)
         value = answer.get("value") or {}
         if answer["status"] >= 400:
-            raise Refused(str(value.get("message", answer["status"])))
+            raise AgentRefused(str(value.get("message", answer["status"])))
         return value
 
 
@@ -120,7 +120,7 @@ def run_local(
     except UnusableOption as error:
         sys.stderr.write(f"{error}\n")
         return EXIT_USAGE
-    except Refused as error:
+    except AgentRefused as error:
         sys.stderr.write(f"{error}\n")
         return EXIT_REFUSED
     except NotAnswered as error:

@@ -11,7 +11,7 @@ from agent.cli.local import (
     EXIT_OK,
     EXIT_REFUSED,
     Agent,
-    Refused,
+    AgentRefused,
     Value,
     local_parser,
     run_local,
@@ -65,7 +65,7 @@ def finalize(argv: list[str]) -> int:
     def act(agent: Agent, parsed: argparse.Namespace) -> int:
         preview = agent.ask("status").get("preview", {})
         if preview.get("state") != "waiting":
-            raise Refused("no preview is waiting")
+            raise AgentRefused("no preview is waiting")
         parsed.id = parsed.id or preview["correlationId"]
         within = {"restore.confirmWithin": parsed.confirm_within} if parsed.confirm_within else {}
         return carried_out(agent, "finalize", within, parsed)

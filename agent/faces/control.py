@@ -18,7 +18,6 @@ from typing import Any
 
 import structlog
 
-from agent.jobs.operations import Answer
 from agent.mailbox import Post
 
 log = structlog.get_logger(__name__)
@@ -31,7 +30,9 @@ CALLER_TIMEOUT_S = 10.0
 """How long a caller may take to say what it wants, or to take its answer."""
 ANSWER_TIMEOUT_S = 60.0
 
-Receive = Callable[[str, Any, Answer], None]
+Reply = Callable[[int, Mapping[str, Any] | None], None]
+"""Takes the status, as Ditto's answers have it, and the value."""
+Receive = Callable[[str, Any, Reply], None]
 """Takes the operation, its value and whom to answer, in the main thread."""
 
 

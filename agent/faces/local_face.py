@@ -13,9 +13,10 @@ import structlog
 
 from agent.base.operations import Face
 from agent.base.refusals import Reason, Refused
+from agent.faces.control import Reply
 from agent.faces.ditto.refusals import error_of
 from agent.jobs.admission import Admitted
-from agent.jobs.operations import Answer, Operations
+from agent.jobs.operations import Operations
 
 log = structlog.get_logger(__name__)
 
@@ -34,7 +35,7 @@ class LocalFace:
     ) -> None:
         self._operations, self._carry_out, self._device_id = operations, carry_out, device_id
 
-    def receive(self, operation: str, value: Any, answer: Answer) -> None:
+    def receive(self, operation: str, value: Any, answer: Reply) -> None:
         """Carry out a command, or answer a question; `answer` is called once."""
         try:
             self._operations.check_offered(operation, Face.LOCAL)
@@ -50,6 +51,6 @@ class LocalFace:
             _answer_refused(Refused(Reason.UNAVAILABLE, "the device cannot write its journal"), answer)
 
 
-def _answer_refused(refused: Refused, answer: Answer) -> None:
+def _answer_refused(refused: Refused, answer: Reply) -> None:
     error = error_of(refused)
     answer(error.status, {"error": error.code, "message": error.message})

@@ -13,7 +13,7 @@ import structlog
 from agent.base.operations import OPERATIONS, Face
 from agent.base.refusals import Reason, Refused
 from agent.jobs.admission import Admitted
-from agent.jobs.requests.given import Request, read_given
+from agent.jobs.requests.raw import Request, read_raw
 from agent.settings import Settings
 from providers.allow import EVERYTHING
 
@@ -24,8 +24,6 @@ Result = TypeVar("Result")
 
 Tell = Callable[[Mapping[str, Any]], None]
 """Takes the answer's value, once."""
-Answer = Callable[[int, Mapping[str, Any] | None], None]
-"""Takes the status, as Ditto's answers have it, and the value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +77,7 @@ class Operations:
         handler = self._commands[name]
 
         def admit() -> Admitted:
-            request = handler.request.read(read_given(name, value, self._settings, face))
+            request = handler.request.read(read_raw(name, value, self._settings, face))
             return handler.admit(request, device_id)
 
         return _guarded(name, admit)
@@ -97,7 +95,7 @@ class Operations:
         handler = self._questions[name]
 
         def ask() -> None:
-            request = handler.request.read(read_given(name, value, self._settings))
+            request = handler.request.read(read_raw(name, value, self._settings))
             handler.ask(request, room_bytes, tell)
 
         _guarded(name, ask)

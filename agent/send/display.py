@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from agent.base.redaction import HIDDEN
 from agent.base.text import printable
 from agent.send.backend import Heard, OutgoingCommand
-from agent.send.exchange import Kind, Outcome, refusal
+from agent.send.exchange import Ending, MessageKind, refusal
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 class Display(Protocol):
     def sent(self, command: OutgoingCommand) -> None: ...
-    def heard(self, kind: Kind, heard: Heard) -> None: ...
-    def ended(self, outcome: Outcome) -> None: ...
+    def heard(self, kind: MessageKind, heard: Heard) -> None: ...
+    def ended(self, outcome: Ending) -> None: ...
 
 
 @contextmanager
@@ -55,10 +55,10 @@ class Json:
     def sent(self, command: OutgoingCommand) -> None:
         """Not shown: it carries the secrets."""
 
-    def heard(self, kind: Kind, heard: Heard) -> None:
+    def heard(self, kind: MessageKind, heard: Heard) -> None:
         _write(json.dumps({"kind": kind, "topic": heard.topic, "message": heard.message}))
 
-    def ended(self, outcome: Outcome) -> None:
+    def ended(self, outcome: Ending) -> None:
         """Good ones need no words; for the others see `complain`."""
 
 
@@ -68,10 +68,10 @@ class Lines:
     def sent(self, command: OutgoingCommand) -> None:
         _write(_sent_line(command))
 
-    def heard(self, kind: Kind, heard: Heard) -> None:
+    def heard(self, kind: MessageKind, heard: Heard) -> None:
         _write(_heard_line(kind, heard))
 
-    def ended(self, outcome: Outcome) -> None:
+    def ended(self, outcome: Ending) -> None:
         if outcome.good:
             _write(printable(outcome.text))
 
@@ -86,11 +86,11 @@ class Bar:
     def sent(self, command: OutgoingCommand) -> None:
         self._print(_sent_line(command))
 
-    def heard(self, kind: Kind, heard: Heard) -> None:
-        value = heard.last_upload if kind is Kind.LAST_UPLOAD else heard.last_operation
+    def heard(self, kind: MessageKind, heard: Heard) -> None:
+        value = heard.last_upload if kind is MessageKind.LAST_UPLOAD else heard.last_operation
         percent = value.get("progress") if value else None
         if value and isinstance(percent, int):
-            known = kind is Kind.LAST_UPLOAD or percent == 100
+            known = kind is MessageKind.LAST_UPLOAD or percent == 100
             state = printable(str(value.get("state")))
             self._progress.update(
                 self._task, description=state, completed=percent, total=100 if known else None
@@ -99,7 +99,7 @@ class Bar:
                 return
         self._print(_heard_line(kind, heard))
 
-    def ended(self, outcome: Outcome) -> None:
+    def ended(self, outcome: Ending) -> None:
         if outcome.good:
             self._print(printable(outcome.text))
 
@@ -135,14 +135,14 @@ def _sent_line(command: OutgoingCommand) -> str:
     return printable(f"→ {command.operation}  {command.value.get('correlationID', '')}".rstrip())
 
 
-def _heard_line(kind: Kind, heard: Heard) -> str:
+def _heard_line(kind: MessageKind, heard: Heard) -> str:
     match kind:
-        case Kind.ANSWER:
+        case MessageKind.ANSWER:
             told = json.dumps(heard.message["value"], ensure_ascii=False) if heard.status == 200 else ""
             text = f"{refusal(heard)}  {told}".rstrip()
-        case Kind.REQUEST:
+        case MessageKind.REQUEST:
             text = f"asks where to upload {(heard.upload_request or {}).get('correlationId')}"
-        case Kind.LAST_OPERATION | Kind.LAST_UPLOAD:
+        case MessageKind.LAST_OPERATION | MessageKind.LAST_UPLOAD:
             value = heard.last_operation or heard.last_upload or {}
             percent = f"{value.get('progress')} %" if value.get("progress") else ""
             parts = (value.get("state"), percent, value.get("statusCode"), value.get("message"))

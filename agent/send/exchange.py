@@ -26,7 +26,7 @@ class Phase(Enum):
     """That `lastUpload` says how the upload ended."""
 
 
-class Kind(StrEnum):
+class MessageKind(StrEnum):
     """What a message of the device is."""
 
     ANSWER = "answer"
@@ -36,7 +36,7 @@ class Kind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class Ending:
     """How it ended, in words for people."""
 
     good: bool
@@ -58,7 +58,7 @@ class Exchange:
         self._uploading: set[str] = set()
         self._last_state = ""
         self.phase = Phase.ANSWER
-        self.outcome: Outcome | None = None
+        self.outcome: Ending | None = None
 
     @property
     def awaited(self) -> Phase:
@@ -70,37 +70,37 @@ class Exchange:
         due, self._due = self._due, []
         return due
 
-    def hear(self, heard: Heard) -> Kind | None:
+    def hear(self, heard: Heard) -> MessageKind | None:
         """Take a message in. What it was; None when it is about others."""
         readers = (
-            (Kind.ANSWER, self._hear_answer),
-            (Kind.LAST_OPERATION, self._hear_operation),
-            (Kind.REQUEST, self._hear_request),
-            (Kind.LAST_UPLOAD, self._hear_upload),
+            (MessageKind.ANSWER, self._hear_answer),
+            (MessageKind.LAST_OPERATION, self._hear_operation),
+            (MessageKind.REQUEST, self._hear_request),
+            (MessageKind.LAST_UPLOAD, self._hear_upload),
         )
         return next((kind for kind, understands in readers if understands(heard)), None)
 
-    def given_up(self, device_id: str, *, time_is_up: bool) -> Outcome:
+    def given_up(self, device_id: str, *, time_is_up: bool) -> Ending:
         """The outcome when nothing more was heard in a phase, or `time_is_up` altogether."""
         if self.awaited is Phase.ANSWER:
             why = "does the agent run, on this broker, and is the feature's name right?"
-            return Outcome(False, f"timed out: no answer from '{device_id}': {why}")
+            return Ending(False, f"timed out: no answer from '{device_id}': {why}")
         if self._operation == "trigger" and self.phase is Phase.REQUEST and not time_is_up:
-            return Outcome(True, "no archive waits on the device")
+            return Ending(True, "no archive waits on the device")
         if self.phase is Phase.REQUEST:
-            return Outcome(False, "timed out: the device did not ask where to upload to")
+            return Ending(False, "timed out: the device did not ask where to upload to")
         state = self._last_state or "silence"
-        return Outcome(
+        return Ending(
             False,
             f"timed out: the last word was {state}. The device goes on; to stop it: edge-backup send cancel"
             f" --correlation-id '{self._id}' ...",
         )
 
     def _end(self, text: str) -> None:
-        self.outcome = Outcome(True, text)
+        self.outcome = Ending(True, text)
 
     def _fail(self, text: str) -> None:
-        self.outcome = Outcome(False, text)
+        self.outcome = Ending(False, text)
 
     # Answers
 

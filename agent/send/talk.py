@@ -12,7 +12,7 @@ import structlog
 from agent.send.arguments import Order
 from agent.send.backend import ANSWER_TIMEOUT_S, Backend, BrokerUnusable, OutgoingCommand
 from agent.send.display import Display, complain, display, without_secrets
-from agent.send.exchange import Exchange, Outcome, Phase
+from agent.send.exchange import Ending, Exchange, Phase
 
 _PATIENCE_S = {Phase.ANSWER: ANSWER_TIMEOUT_S, Phase.REQUEST: 10}
 """These come at once or not at all; jobs and uploads take the time that they take."""
@@ -35,18 +35,18 @@ def talk(order: Order) -> int:
     return 0 if outcome.good else 1
 
 
-def _outcome(order: Order, shown: Display) -> Outcome:
+def _outcome(order: Order, shown: Display) -> Ending:
     backend = Backend(order.broker, order.identity, order.feature_id)
     try:
         with backend:
             outcome = _follow(order, backend, shown)
     except BrokerUnusable as error:
         where = f"{order.broker.host}:{order.broker.port}"
-        outcome = Outcome(False, f"failed: the broker at {where} cannot be used: {error}")
+        outcome = Ending(False, f"failed: the broker at {where} cannot be used: {error}")
     return replace(outcome, text=without_secrets(outcome.text, order.secrets))
 
 
-def _follow(order: Order, backend: Backend, shown: Display) -> Outcome:
+def _follow(order: Order, backend: Backend, shown: Display) -> Ending:
     exchange = Exchange(order)
     end_s = time.monotonic() + order.timeout_s
     phase, limit_s = None, end_s

@@ -37,7 +37,7 @@ from agent.settings.kinds import (
     WorkFactor,
     setting,
 )
-from agent.settings.stores import Options
+from agent.settings.stores import StoreOptions
 
 
 class Group(BaseModel):
@@ -89,7 +89,7 @@ class TargetSettings(Group):
 
 class StoreSettings(Group):
     provider: Text = Field(description="What keeps its archives: a value of the option `storage.provider`")
-    options: Options = setting("", "The provider's options as in a command, but no secret ones")
+    options: StoreOptions = setting("", "The provider's options as in a command, but no secret ones")
     credentials: OptionalPath = setting(
         "", "File with the others, a JSON object that only the agent's user and group can read"
     )

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import BeforeValidator
 
-from agent.settings.kinds import Kind, list_of
+from agent.settings.kinds import ValueKind, list_of
 
 if TYPE_CHECKING:
     from agent.settings import DataSetSettings
@@ -33,7 +33,7 @@ PathList = Annotated[
     tuple[str, ...],
     BeforeValidator(_some),
     list_of(plain_path),
-    Kind("list", f"1 to {MAX_PATHS} absolute paths without '..'"),
+    ValueKind("list", f"1 to {MAX_PATHS} absolute paths without '..'"),
 ]
 
 

@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from pydantic.alias_generators import to_camel
 
 from agent.settings import KantoSettings, Settings
-from agent.settings.kinds import Kind, kind_of
+from agent.settings.kinds import ValueKind, kind_of
 
 FieldPath = tuple[str, ...]
 """Where a value sits in the tree: `("archive", "level")`, `("targets", "usb", "path")`."""
@@ -29,7 +29,7 @@ class Key:
 
     name: str
     path: FieldPath
-    kind: Kind
+    kind: ValueKind
     default: str | int | bool | None
     help: str
     kanto: bool

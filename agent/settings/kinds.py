@@ -33,7 +33,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class ValueKind:
     """How a value is described: its `unit` in a table, what was `expected` in an error message."""
 
     unit: str
@@ -168,80 +168,86 @@ def _size(value: object) -> object:
     return parse_size(value) if isinstance(value, str) else _whole(value)
 
 
-Text = Annotated[str, Kind("text", "text")]
-Switch = Annotated[bool, Kind("true or false", "true or false")]
-Secret = Annotated[SecretStr, Kind("text", "text", secret=True)]
-ExistingOrNewPath = Annotated[Path, _from_text(_path), Kind("path", "a path")]
-OptionalPath = Annotated[Path | None, _from_text(_optional_path), Kind("path", "a path, or nothing")]
+Text = Annotated[str, ValueKind("text", "text")]
+Switch = Annotated[bool, ValueKind("true or false", "true or false")]
+Secret = Annotated[SecretStr, ValueKind("text", "text", secret=True)]
+ExistingOrNewPath = Annotated[Path, _from_text(_path), ValueKind("path", "a path")]
+OptionalPath = Annotated[Path | None, _from_text(_optional_path), ValueKind("path", "a path, or nothing")]
 PemFile = Annotated[
-    Path | None, _from_text(_optional_path), Kind("PEM file", "the path of a PEM file, or nothing")
+    Path | None, _from_text(_optional_path), ValueKind("PEM file", "the path of a PEM file, or nothing")
 ]
 Duration = Annotated[
-    timedelta, _from_text(_not_negative), Kind("duration", "a duration such as '90s' or '1h30m'")
+    timedelta, _from_text(_not_negative), ValueKind("duration", "a duration such as '90s' or '1h30m'")
 ]
 PositiveDuration = Annotated[
-    timedelta, _from_text(_positive), Kind("duration", "a duration above 0 such as '90s' or '1h30m'")
+    timedelta, _from_text(_positive), ValueKind("duration", "a duration above 0 such as '90s' or '1h30m'")
 ]
 Moment = Annotated[
     datetime | None,
     _from_text(parse_moment),
-    Kind("RFC 3339 time", "a time such as '2026-11-21T22:00:00Z', or nothing"),
+    ValueKind("RFC 3339 time", "a time such as '2026-11-21T22:00:00Z', or nothing"),
 ]
 Size = Annotated[
     int,
     BeforeValidator(_size),
     Field(ge=0),
-    Kind("bytes", "a whole number of bytes, or a size such as '512MiB' or '2GB'"),
+    ValueKind("bytes", "a whole number of bytes, or a size such as '512MiB' or '2GB'"),
 ]
 Broker = Annotated[
     BrokerAddress,
     _from_text(parse_broker),
-    Kind("URL", f"scheme://host[:port] with a scheme of {', '.join(_SCHEMES)}"),
+    ValueKind("URL", f"scheme://host[:port] with a scheme of {', '.join(_SCHEMES)}"),
 ]
-Count = Annotated[int, BeforeValidator(_whole), Field(ge=1), Kind("count", "a whole number of at least 1")]
+Count = Annotated[
+    int, BeforeValidator(_whole), Field(ge=1), ValueKind("count", "a whole number of at least 1")
+]
 KeptCount = Annotated[
-    int, BeforeValidator(_whole), Field(ge=0), Kind("count", "a whole number, 0 for no such rule")
+    int, BeforeValidator(_whole), Field(ge=0), ValueKind("count", "a whole number, 0 for no such rule")
 ]
-Megabytes = Annotated[int, BeforeValidator(_whole), Field(ge=1), Kind("MB", "a whole number of at least 1")]
+Megabytes = Annotated[
+    int, BeforeValidator(_whole), Field(ge=1), ValueKind("MB", "a whole number of at least 1")
+]
 Days = Annotated[
-    int, BeforeValidator(_whole), Field(ge=0), Kind("days", "a whole number, 0 to keep for ever")
+    int, BeforeValidator(_whole), Field(ge=0), ValueKind("days", "a whole number, 0 to keep for ever")
 ]
 Threads = Annotated[
-    int, BeforeValidator(_whole), Field(ge=0, le=4), Kind("count", "a whole number from 0 to 4")
+    int, BeforeValidator(_whole), Field(ge=0, le=4), ValueKind("count", "a whole number from 0 to 4")
 ]
 OperationList = Annotated[
     tuple[str, ...],
     list_of(_operation),
-    Kind("list", f"'*', or some of {', '.join(offered(Face.MQTT))}"),
+    ValueKind("list", f"'*', or some of {', '.join(offered(Face.MQTT))}"),
 ]
 HostList = Annotated[
     tuple[HostPattern, ...],
     list_of(host_pattern),
-    Kind("list", "'*', or hosts such as 'backup.example', '*.example' or '10.0.0.0/8'"),
+    ValueKind("list", "'*', or hosts such as 'backup.example', '*.example' or '10.0.0.0/8'"),
 ]
 BucketList = Annotated[
-    tuple[str, ...], list_of(_bucket), Kind("list", "'*', or names of buckets such as 'backups' or 'site-*'")
+    tuple[str, ...],
+    list_of(_bucket),
+    ValueKind("list", "'*', or names of buckets such as 'backups' or 'site-*'"),
 ]
 RecipientList = Annotated[
-    tuple[str, ...], list_of(_recipient), Kind("list", "public keys of age, each 'age1…'")
+    tuple[str, ...], list_of(_recipient), ValueKind("list", "public keys of age, each 'age1…'")
 ]
 WorkFactor = Annotated[
     int,
     BeforeValidator(_whole),
     Field(ge=10, le=15),
-    Kind("power of 2", "a whole number from 10 to 15"),
+    ValueKind("power of 2", "a whole number from 10 to 15"),
 ]
 MaxWorkFactor = Annotated[
     int,
     BeforeValidator(_whole),
     Field(ge=15, le=22),
-    Kind("power of 2", "a whole number from 15 to 22"),
+    ValueKind("power of 2", "a whole number from 15 to 22"),
 ]
 PatternList = Annotated[
     tuple[str, ...],
     BeforeValidator(_patterns),
     list_of(str),
-    Kind(
+    ValueKind(
         "list",
         f"at most {MAX_PATTERNS} patterns as in a .gitignore file, each of at most {MAX_PATTERN_LENGTH}"
         " letters",
@@ -258,18 +264,18 @@ def setting(default: object, description: str, *, key: str | None = None) -> Any
     return Field(default=default, description=description, title=key)
 
 
-def kind_of(field: FieldInfo) -> Kind:
+def kind_of(field: FieldInfo) -> ValueKind:
     """The kind of a settings field, from its annotation. Raises TypeError for a type without one."""
     for part in field.metadata:
-        if isinstance(part, Kind):
+        if isinstance(part, ValueKind):
             return part
     if get_origin(field.annotation) is Literal:
         values = ", ".join(get_args(field.annotation))
-        return Kind(values.replace(", ", " or "), f"one of {values}")
+        return ValueKind(values.replace(", ", " or "), f"one of {values}")
     raise TypeError(f"no kind is known for {field.annotation}")
 
 
-def printable(value: Any, kind: Kind) -> str | int | bool:
+def shown(value: Any, kind: ValueKind) -> str | int | bool:
     """`value` as a configuration file would say it; a secret becomes `***`."""
     if isinstance(value, SecretStr):
         return "***" if value.get_secret_value() else ""

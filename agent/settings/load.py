@@ -13,7 +13,7 @@ from agent.base.redaction import redact_text
 from agent.settings import Settings
 from agent.settings.data_sets import data_set_problems
 from agent.settings.keys import KEYS, FieldPath, key_at, name_of, places
-from agent.settings.kinds import printable
+from agent.settings.kinds import shown
 from agent.settings.secret_files import is_encrypted_key, read_password
 from agent.settings.sources import (
     Given,
@@ -129,7 +129,7 @@ def _shortened(text: str) -> str:
 def effective(settings: Settings) -> dict[str, str | int | bool]:
     """Every setting by its key, as a file would say it; secrets that are set read `***`."""
     return {
-        name_of(position): printable(_value_at(settings, position), key.kind)
+        name_of(position): shown(_value_at(settings, position), key.kind)
         for key in KEYS
         for position in places(key, settings)
     }

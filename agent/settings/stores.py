@@ -8,7 +8,7 @@ from pydantic import BeforeValidator
 
 import providers
 from agent.base.redaction import is_secret_name, redact_text
-from agent.settings.kinds import Kind
+from agent.settings.kinds import ValueKind
 from providers.errors import BadOptions
 
 if TYPE_CHECKING:
@@ -39,10 +39,10 @@ def _text(value: object) -> str:
     return str(value)
 
 
-Options = Annotated[
+StoreOptions = Annotated[
     dict[str, str],
     BeforeValidator(option_texts),
-    Kind("object", "an object with options as in a command, but no secret ones", secret=True),
+    ValueKind("object", "an object with options as in a command, but no secret ones", secret=True),
 ]
 
 

@@ -12,13 +12,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from agent.cli.local import Agent, NotAnswered, Refused, connected
-from agent.faces.control import MAX_REQUEST_BYTES, SOCKET_NAME, Control, address
-from agent.jobs.operations import Answer
+from agent.cli.local import Agent, AgentRefused, NotAnswered, connected
+from agent.faces.control import MAX_REQUEST_BYTES, SOCKET_NAME, Control, Reply, address
 from agent.mailbox import Mailbox
 
 
-def receive(operation: str, value: Any, answer: Answer) -> None:
+def receive(operation: str, value: Any, answer: Reply) -> None:
     if operation == "refused":
         answer(409, {"message": "busy"})
     else:
@@ -46,7 +45,7 @@ def test_a_question_gets_its_answer(storage: Path) -> None:
 
 
 def test_a_refusal_is_told_in_the_agent_s_words(storage: Path) -> None:
-    with connected(storage) as agent, pytest.raises(Refused, match="busy"):
+    with connected(storage) as agent, pytest.raises(AgentRefused, match="busy"):
         agent.ask("refused")
 
 

@@ -10,8 +10,8 @@ import pytest
 from agent.base.errors import JobError
 from agent.base.operations import OPERATIONS, Face, offered
 from agent.jobs import worker
-from agent.jobs.requests.given import read_given
 from agent.jobs.requests.options import KNOWN
+from agent.jobs.requests.raw import read_raw
 from agent.mqtt import envelope as ditto
 from agent.mqtt.hono import Identity, parse_identity
 from agent.settings import Settings
@@ -79,7 +79,7 @@ def check_command(block: str) -> None:
     operation = envelope.inbox_subject(DEVICE.thing, "BackupAndRestore")
     assert operation in offered(Face.MQTT)
     known = re.compile("|".join(re.sub(r"<\w+>", ".+", re.escape(key)) for key in option_keys()))
-    for key in read_given(operation, envelope.value, Settings()).value.options.texts:
+    for key in read_raw(operation, envelope.value, Settings()).value.options.texts:
         assert known.fullmatch(key), key
 
 

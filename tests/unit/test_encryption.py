@@ -17,7 +17,7 @@ from agent.formats.age.files import decrypt, encrypt
 from agent.jobs.admission import metadata as metadata_of
 from agent.jobs.encryption import encryption_for, unlock_for
 from agent.jobs.requests.backup import BackupRequest
-from agent.jobs.requests.given import Given, read_given
+from agent.jobs.requests.raw import RawRequest, read_raw
 from agent.jobs.requests.restore import VerifyRequest, read_key
 from agent.settings import EncryptionSettings, Settings
 from agent.settings.load import SettingsError, load
@@ -33,10 +33,10 @@ TOO_SHORT = "must have at least 8 characters"
 EMPTY = "must be a text that is not empty"
 
 
-def given(operation: str, settings: EncryptionSettings, options: dict[str, Any]) -> Given:
+def given(operation: str, settings: EncryptionSettings, options: dict[str, Any]) -> RawRequest:
     """Option `backup_passcode` is `backup.passcode`."""
     value = {"options": {key.replace("_", "."): text for key, text in options.items()}}
-    return read_given(operation, value, Settings(encryption=settings))
+    return read_raw(operation, value, Settings(encryption=settings))
 
 
 def decide(operation: str, settings: EncryptionSettings, **options: Any) -> Any:

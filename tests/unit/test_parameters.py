@@ -11,15 +11,15 @@ from agent.base.refusals import Reason, Refused
 from agent.base.text import Number
 from agent.jobs.requests.backup import BackupRequest
 from agent.jobs.requests.control import StartRequest
-from agent.jobs.requests.given import Value, read_given
+from agent.jobs.requests.raw import RequestValue, read_raw
 from agent.jobs.requests.restore import RestoreRequest
 from agent.settings import Settings
 from tests.support.requests import read
 from tests.unit.test_ditto import JSON
 
 
-def value_of(value: object) -> Value:
-    return read_given("backup", value, Settings()).value
+def value_of(value: object) -> RequestValue:
+    return read_raw("backup", value, Settings()).value
 
 
 def refusal(value: object) -> Refused:

@@ -7,7 +7,7 @@ import pytest
 
 from agent.faces.ditto.feature import InboxCommand
 from agent.jobs.requests.backup import BackupRequest
-from agent.jobs.requests.given import read_given
+from agent.jobs.requests.raw import read_raw
 from agent.journal.commands import CommandId
 from agent.mqtt import envelope as ditto
 from agent.mqtt.hono import parse_command_topic
@@ -41,7 +41,7 @@ HOLDERS: dict[str, Callable[[], object]] = {
     "the message": lambda: Delivery("t", PAYLOAD, retain=False, dup=False, ack=lambda: None),
     "the envelope": lambda: ENVELOPE,
     "the command": command,
-    "what it gives": lambda: read_given("backup", ENVELOPE.value, Settings()),
+    "what it gives": lambda: read_raw("backup", ENVELOPE.value, Settings()),
     "its request": lambda: read(BackupRequest, ENVELOPE.value),
     "the settings": lambda: load({"password": MARK, "transfer.proxy": f"http://u:{MARK}@proxy"}, None, {}),
     "a layer of settings": lambda: read_environment({"EDGE_BACKUP_PASSWORD": MARK}),

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from agent.send.backend import Heard, OutgoingCommand
 from agent.send.display import Json, Lines, complain, without_secrets
-from agent.send.exchange import Kind, Outcome
+from agent.send.exchange import Ending, MessageKind
 
 PATH = "/features/BackupAndRestore/properties/lastUpload"
 
@@ -21,9 +21,9 @@ def upload(**value: Any) -> Heard:
 def test_plain_lines_carry_state_progress_and_reason(capsys: pytest.CaptureFixture[str]) -> None:
     lines = Lines()
     lines.sent(OutgoingCommand("backup", {"correlationID": "X", "options": {"aws.session.token": "hidden"}}))
-    lines.heard(Kind.LAST_UPLOAD, upload(state="UPLOADING", progress=35))
-    lines.heard(Kind.LAST_UPLOAD, upload(state="FAILED", progress=35, statusCode="c", message="why"))
-    lines.ended(Outcome(True, "done"))
+    lines.heard(MessageKind.LAST_UPLOAD, upload(state="UPLOADING", progress=35))
+    lines.heard(MessageKind.LAST_UPLOAD, upload(state="FAILED", progress=35, statusCode="c", message="why"))
+    lines.ended(Ending(True, "done"))
     assert capsys.readouterr().out.splitlines() == [
         "→ backup  X",
         "← UPLOADING  35 %",
@@ -33,7 +33,7 @@ def test_plain_lines_carry_state_progress_and_reason(capsys: pytest.CaptureFixtu
 
 
 def test_a_device_cannot_command_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
-    Lines().heard(Kind.LAST_UPLOAD, upload(state="\x1b]0;title\x07\nforged line"))
+    Lines().heard(MessageKind.LAST_UPLOAD, upload(state="\x1b]0;title\x07\nforged line"))
     complain("\x1b[2J")
     output = capsys.readouterr()
     assert output.out == "← \\x1b]0;title\\x07\\nforged line\n"
@@ -44,8 +44,8 @@ def test_json_carries_the_message_as_it_came(capsys: pytest.CaptureFixture[str])
     heard = upload(state="UPLOADING\n", progress=35, message="Grüße")
     shown = Json()
     shown.sent(OutgoingCommand("backup", {}))
-    shown.heard(Kind.LAST_UPLOAD, heard)
-    shown.ended(Outcome(True, "done"))
+    shown.heard(MessageKind.LAST_UPLOAD, heard)
+    shown.ended(Ending(True, "done"))
     (line,) = capsys.readouterr().out.splitlines()
     assert json.loads(line) == {"kind": "lastUpload", "topic": "e", "message": heard.message}
 

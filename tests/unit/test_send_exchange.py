@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from agent.send.arguments import parse_arguments
 from agent.send.backend import Heard, OutgoingCommand
-from agent.send.exchange import Exchange, Kind, Outcome, Phase, parent_of
+from agent.send.exchange import Ending, Exchange, MessageKind, Phase, parent_of
 
 FEATURE = "/features/BackupAndRestore"
 ANSWER_LOCAL = ("--answer", "storage.provider=local")
@@ -47,15 +47,15 @@ def test_operations_without_an_end_of_their_own_end_with_the_answer(operation: s
     named = operation in ("cancel", "discard", "confirm")
     arguments = ["--correlation-id", "X"] if named else []
     ex, command = exchange(operation, *arguments)
-    assert ex.hear(answer(command)) is Kind.ANSWER
-    assert ex.outcome == Outcome(True, "accepted")
+    assert ex.hear(answer(command)) is MessageKind.ANSWER
+    assert ex.outcome == Ending(True, "accepted")
 
 
 @pytest.mark.parametrize("operation", ["status", "history", "describe", "info"])
 def test_a_question_ends_with_its_answer(operation: str) -> None:
     ex, command = exchange(operation, *(["--correlation-id", "X"] if operation == "describe" else []))
     ex.hear(answer(command, 200))
-    assert ex.outcome == Outcome(True, "answered")
+    assert ex.outcome == Ending(True, "answered")
 
 
 @pytest.mark.parametrize(
@@ -76,21 +76,21 @@ def test_a_preview_that_is_finalized_ends_as_the_restore_that_it_is() -> None:
     ex, command = exchange("finalize", "--correlation-id", "X")
     ex.hear(answer(command))
     ex.hear(told("lastOperation", "X", "RESTORE_FINISHED"))
-    assert ex.outcome == Outcome(True, "done")
+    assert ex.outcome == Ending(True, "done")
 
 
 def test_a_backup_to_a_store_asks_nobody_where() -> None:
     ex, command = exchange("backup", "--correlation-id", "X", "-o", "backup.store=cloud")
     ex.hear(answer(command))
     ex.hear(told("lastOperation", "X", "BACKUP_FINISHED"))
-    assert ex.outcome == Outcome(True, "done")
+    assert ex.outcome == Ending(True, "done")
 
 
 @pytest.mark.parametrize("status", [0, 400, 404, 409, 500])
 def test_every_other_status_is_a_refusal(status: int) -> None:
     ex, command = exchange("restore")
     ex.hear(answer(command, status, "because"))
-    assert ex.outcome == Outcome(False, f"refused: {status} because")
+    assert ex.outcome == Ending(False, f"refused: {status} because")
 
 
 def test_a_refusal_without_a_readable_value_is_one_all_the_same() -> None:
@@ -98,7 +98,7 @@ def test_a_refusal_without_a_readable_value_is_one_all_the_same() -> None:
     heard = answer(command, 500)
     heard.message["value"] = ["not", "an", "object"]
     ex.hear(heard)
-    assert ex.outcome == Outcome(False, "refused: 500")
+    assert ex.outcome == Ending(False, "refused: 500")
 
 
 def test_a_job_ends_with_its_last_operation_and_others_do_not_matter() -> None:
@@ -108,10 +108,10 @@ def test_a_job_ends_with_its_last_operation_and_others_do_not_matter() -> None:
     ex.hear(answer(command))
     assert ex.hear(told("lastOperation", "Y", "RESTORE_FINISHED")) is None
     assert ex.hear(told("lastUpload", "X", "SUCCESS")) is None
-    assert ex.hear(told("lastOperation", "X", "RESTORE_STARTED")) is Kind.LAST_OPERATION
+    assert ex.hear(told("lastOperation", "X", "RESTORE_STARTED")) is MessageKind.LAST_OPERATION
     assert ex.outcome is None
     ex.hear(told("lastOperation", "X", "RESTORE_FAILED", statusCode="not-found", message="gone"))
-    assert ex.outcome == Outcome(False, "failed: RESTORE_FAILED, not-found, gone")
+    assert ex.outcome == Ending(False, "failed: RESTORE_FAILED, not-found, gone")
 
 
 def test_an_end_that_comes_with_an_announcement_counts() -> None:
@@ -120,8 +120,8 @@ def test_an_end_that_comes_with_an_announcement_counts() -> None:
     ex.hear(answer(command))
     last = {"correlationId": "X", "state": "BACKUP_FINISHED"}
     value = {"definition": [], "properties": {"lastOperation": last}}
-    assert ex.hear(Heard("e", {"path": FEATURE, "value": value})) is Kind.LAST_OPERATION
-    assert ex.outcome == Outcome(True, "done")
+    assert ex.hear(Heard("e", {"path": FEATURE, "value": value})) is MessageKind.LAST_OPERATION
+    assert ex.outcome == Ending(True, "done")
 
 
 def handed_over(*arguments: str) -> tuple[Exchange, list[OutgoingCommand]]:
@@ -131,7 +131,7 @@ def handed_over(*arguments: str) -> tuple[Exchange, list[OutgoingCommand]]:
     ex.hear(told("lastOperation", "X", "BACKUP_FINISHED"))
     assert ex.phase is Phase.REQUEST
     assert ex.hear(request("Y#1")) is None
-    assert ex.hear(request("X#1")) is Kind.REQUEST
+    assert ex.hear(request("X#1")) is MessageKind.REQUEST
     return ex, ex.due()
 
 
@@ -150,10 +150,10 @@ def test_the_request_is_answered_and_the_upload_followed() -> None:
         {"correlationID": "X#1", "options": {"storage.provider": "local"}},
     )
     ex.hear(answer(start))
-    assert ex.hear(told("lastUpload", "X", "UPLOADING", progress=10)) is Kind.LAST_UPLOAD
+    assert ex.hear(told("lastUpload", "X", "UPLOADING", progress=10)) is MessageKind.LAST_UPLOAD
     assert ex.outcome is None
     ex.hear(told("lastUpload", "X", "SUCCESS"))
-    assert ex.outcome == Outcome(True, "done")
+    assert ex.outcome == Ending(True, "done")
 
 
 def test_a_request_that_comes_twice_is_no_failure() -> None:
@@ -162,7 +162,7 @@ def test_a_request_that_comes_twice_is_no_failure() -> None:
     ex.hear(request("X#1"))
     (second,) = ex.due()
     ex.hear(answer(first))
-    assert ex.hear(answer(second, 409, "already in progress")) is Kind.ANSWER
+    assert ex.hear(answer(second, 409, "already in progress")) is MessageKind.ANSWER
     assert ex.outcome is None
 
 
@@ -178,7 +178,7 @@ def test_the_answer_to_a_start_is_awaited_before_the_upload() -> None:
 def test_a_destination_that_is_refused_is_a_failure() -> None:
     ex, (start,) = handed_over(*ANSWER_LOCAL)
     ex.hear(answer(start, 400, "no such target"))
-    assert ex.outcome == Outcome(False, "refused: upload 'X#1': 400 no such target")
+    assert ex.outcome == Ending(False, "refused: upload 'X#1': 400 no such target")
 
 
 @pytest.mark.parametrize("state", ["FAILED", "CANCELED"])
@@ -186,18 +186,18 @@ def test_an_upload_that_does_not_succeed_is_a_failure(state: str) -> None:
     ex, (start,) = handed_over(*ANSWER_LOCAL)
     ex.hear(answer(start))
     ex.hear(told("lastUpload", "X", state, statusCode="code"))
-    assert ex.outcome == Outcome(False, f"failed: {state}, code")
+    assert ex.outcome == Ending(False, f"failed: {state}, code")
 
 
 def test_start_follows_the_parent_and_answers_for_its_own_child_only() -> None:
     ex, command = exchange("start", "--correlation-id", "X#2", "-o", "storage.provider=local")
     ex.hear(answer(command))
     assert ex.hear(request("X#1")) is None
-    assert ex.hear(request("X#2")) is Kind.REQUEST, "the credentials have expired"
+    assert ex.hear(request("X#2")) is MessageKind.REQUEST, "the credentials have expired"
     (again,) = ex.due()
     assert again.value["options"] == {"storage.provider": "local"}
     ex.hear(told("lastUpload", "X", "SUCCESS"))
-    assert ex.outcome == Outcome(True, "done")
+    assert ex.outcome == Ending(True, "done")
 
 
 def test_silence_is_explained_by_what_was_waited_for() -> None:
@@ -215,7 +215,7 @@ def test_a_trigger_that_is_asked_nothing_found_nothing() -> None:
     ex, command = exchange("trigger", *ANSWER_LOCAL)
     ex.hear(answer(command))
     assert ex.phase is Phase.REQUEST
-    assert ex.given_up("edge:device", time_is_up=False) == Outcome(True, "no archive waits on the device")
+    assert ex.given_up("edge:device", time_is_up=False) == Ending(True, "no archive waits on the device")
     assert not ex.given_up("edge:device", time_is_up=True).good
 
 

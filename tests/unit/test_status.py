@@ -8,7 +8,7 @@ import pytest
 from agent.base.clock import BootClock
 from agent.base.job import Job, Kind
 from agent.jobs.preview_record import PreviewNote, PreviewNotes, Stand
-from agent.jobs.requests.given import MAX_CODE_BYTES, MAX_ID_BYTES
+from agent.jobs.requests.raw import MAX_CODE_BYTES, MAX_ID_BYTES
 from agent.journal import Journal
 from agent.mqtt.envelope import MAX_MESSAGE_BYTES
 from tests.support.fakes import Device

@@ -13,7 +13,7 @@ from typing import Any
 import providers
 from agent.base.job import Job, Kind, Upload, UploadState
 from agent.base.refusals import Reason, Refused
-from agent.jobs.requests.given import MAX_CODE_BYTES
+from agent.jobs.requests.raw import MAX_CODE_BYTES
 from agent.journal import Journal
 from agent.journal.staged import Child
 from agent.mqtt.envelope import MAX_MESSAGE_BYTES, encode, fitting, merge, modify, outbox_message

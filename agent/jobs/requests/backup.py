@@ -11,7 +11,6 @@ from agent.base.label import Label
 from agent.base.refusals import Reason, Refused
 from agent.base.times import parse_rfc3339
 from agent.formats.archive_names import MAX_NAME_LETTERS
-from agent.jobs.requests.given import Given
 from agent.jobs.requests.options import (
     BACKUP_PASSCODE,
     BACKUP_STORE,
@@ -22,6 +21,7 @@ from agent.jobs.requests.options import (
     Options,
     invalid_option,
 )
+from agent.jobs.requests.raw import RawRequest
 from agent.jobs.requests.selection import Selection, backup_selection
 from agent.jobs.requests.storage import StorageOptions, read_storage
 
@@ -51,10 +51,10 @@ class BackupRequest:
     """Options for the upload request."""
 
     @classmethod
-    def read(cls, given: Given) -> Self:
+    def read(cls, raw: RawRequest) -> Self:
         """Raises `Refused`."""
-        value, options = given.value, given.value.options
-        destination = read_storage(options, given.settings, BACKUP_STORE)
+        value, options = raw.value, raw.value.options
+        destination = read_storage(options, raw.settings, BACKUP_STORE)
         if value.output and destination:
             raise Refused(Reason.INVALID, "give an output file, or another destination, not both")
         return cls(
@@ -63,7 +63,7 @@ class BackupRequest:
             destination=destination,
             output=value.output,
             label=read_label(options, datetime.now(UTC)),
-            passcode=options.passcode(BACKUP_PASSCODE, given.settings.encryption.min_passcode),
+            passcode=options.passcode(BACKUP_PASSCODE, raw.settings.encryption.min_passcode),
             skip_unchanged=options.switch(SKIP_UNCHANGED),
             passed_on=options.prefixed("options."),
         )

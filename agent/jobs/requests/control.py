@@ -7,8 +7,8 @@ from typing import ClassVar, Self
 from agent.base.errors import Cancelled
 from agent.base.refusals import Reason, Refused
 from agent.base.times import parse_moment
-from agent.jobs.requests.given import Given
 from agent.jobs.requests.options import BACKUP_STORE, CONFIRM_WITHIN
+from agent.jobs.requests.raw import RawRequest
 from agent.jobs.requests.storage import StorageOptions, read_storage, required
 
 
@@ -25,11 +25,11 @@ class StartRequest:
     """Goes into `lastUpload`."""
 
     @classmethod
-    def read(cls, given: Given) -> Self:
+    def read(cls, raw: RawRequest) -> Self:
         """Raises `Refused`."""
-        options = given.value.options
-        destination = required(read_storage(options, given.settings, BACKUP_STORE))
-        return cls(given.value.correlation_id, destination, options.prefixed("info."))
+        options = raw.value.options
+        destination = required(read_storage(options, raw.settings, BACKUP_STORE))
+        return cls(raw.value.correlation_id, destination, options.prefixed("info."))
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +43,8 @@ class TriggerRequest:
     """Options for the upload requests."""
 
     @classmethod
-    def read(cls, given: Given) -> Self:
-        return cls(given.value.correlation_id, given.value.options.prefixed("options."))
+    def read(cls, raw: RawRequest) -> Self:
+        return cls(raw.value.correlation_id, raw.value.options.prefixed("options."))
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +59,8 @@ class CancelRequest:
     message: str
 
     @classmethod
-    def read(cls, given: Given) -> Self:
-        value = given.value
+    def read(cls, raw: RawRequest) -> Self:
+        value = raw.value
         message = value.message or "cancelled by a command"
         return cls(value.correlation_id, value.status_code or Cancelled.code, message)
 
@@ -77,10 +77,10 @@ class ActivateRequest:
     """None for never."""
 
     @classmethod
-    def read(cls, given: Given) -> Self:
+    def read(cls, raw: RawRequest) -> Self:
         """Raises `Refused`."""
         try:
-            return cls(parse_moment(given.value.start), parse_moment(given.value.end))
+            return cls(parse_moment(raw.value.start), parse_moment(raw.value.end))
         except ValueError as error:
             raise Refused(Reason.INVALID, f"invalid 'activate' parameters: {error}") from error
 
@@ -92,7 +92,7 @@ class DeactivateRequest:
     operation: ClassVar[str] = "deactivate"
 
     @classmethod
-    def read(cls, _given: Given) -> Self:
+    def read(cls, _raw: RawRequest) -> Self:
         return cls()
 
 
@@ -108,9 +108,9 @@ class FinalizeRequest:
     """None leaves it to the preview."""
 
     @classmethod
-    def read(cls, given: Given) -> Self:
+    def read(cls, raw: RawRequest) -> Self:
         """Raises `Refused`."""
-        return cls(given.value.correlation_id, given.value.options.seconds(CONFIRM_WITHIN))
+        return cls(raw.value.correlation_id, raw.value.options.seconds(CONFIRM_WITHIN))
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,8 +123,8 @@ class DiscardRequest:
     """Empty for the preview that there is."""
 
     @classmethod
-    def read(cls, given: Given) -> Self:
-        return cls(given.value.correlation_id)
+    def read(cls, raw: RawRequest) -> Self:
+        return cls(raw.value.correlation_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,8 +137,8 @@ class ConfirmRequest:
     """Empty for the restore that there is."""
 
     @classmethod
-    def read(cls, given: Given) -> Self:
-        return cls(given.value.correlation_id)
+    def read(cls, raw: RawRequest) -> Self:
+        return cls(raw.value.correlation_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,8 +151,8 @@ class PruneRequest:
     """True when nothing is removed and the answer says what would be."""
 
     @classmethod
-    def read(cls, given: Given) -> Self:
+    def read(cls, raw: RawRequest) -> Self:
         """Raises `Refused`."""
-        if not isinstance(given.value.dry_run, bool):
+        if not isinstance(raw.value.dry_run, bool):
             raise Refused(Reason.INVALID, "'dryRun' must be true or false")
-        return cls(given.value.dry_run)
+        return cls(raw.value.dry_run)

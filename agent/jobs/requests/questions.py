@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import ClassVar, Self
 
-from agent.jobs.requests.given import Given
+from agent.jobs.requests.raw import RawRequest
 from agent.jobs.requests.selection import Selection, backup_selection
 
 
@@ -14,7 +14,7 @@ class StatusRequest:
     operation: ClassVar[str] = "status"
 
     @classmethod
-    def read(cls, _given: Given) -> Self:
+    def read(cls, _raw: RawRequest) -> Self:
         return cls()
 
 
@@ -28,8 +28,8 @@ class HistoryRequest:
     """The id of a job, to ask for earlier ones."""
 
     @classmethod
-    def read(cls, given: Given) -> Self:
-        return cls(given.value.options.text("history.before"))
+    def read(cls, raw: RawRequest) -> Self:
+        return cls(raw.value.options.text("history.before"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +42,8 @@ class DescribeRequest:
     """Its own id, or its correlation id."""
 
     @classmethod
-    def read(cls, given: Given) -> Self:
-        return cls(given.value.correlation_id)
+    def read(cls, raw: RawRequest) -> Self:
+        return cls(raw.value.correlation_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +55,6 @@ class InfoRequest:
     selection: Selection = field(default_factory=Selection)
 
     @classmethod
-    def read(cls, given: Given) -> Self:
+    def read(cls, raw: RawRequest) -> Self:
         """Raises `Refused`."""
-        return cls(backup_selection(given.value.options))
+        return cls(backup_selection(raw.value.options))

@@ -7,7 +7,6 @@ from pydantic import SecretBytes, SecretStr
 
 from agent.base.bech32 import decode_key
 from agent.base.refusals import Reason, Refused
-from agent.jobs.requests.given import Given
 from agent.jobs.requests.options import (
     CONFIRM_WITHIN,
     FOREIGN,
@@ -19,6 +18,7 @@ from agent.jobs.requests.options import (
     Options,
     invalid_option,
 )
+from agent.jobs.requests.raw import RawRequest
 from agent.jobs.requests.selection import Selection, restore_selection
 from agent.jobs.requests.storage import StorageOptions, read_storage, required
 
@@ -45,17 +45,17 @@ class RestoreRequest:
     """None when nobody has to confirm."""
 
     @classmethod
-    def read(cls, given: Given) -> Self:
+    def read(cls, raw: RawRequest) -> Self:
         """Raises `Refused`."""
-        options = given.value.options
+        options = raw.value.options
         mode = options.text(MODE) or "merge"
         if mode not in ("merge", "replace"):
             raise invalid_option(MODE, "must be 'merge' or 'replace'")
         return cls(
-            correlation_id=given.value.correlation_id,
-            source=required(read_storage(options, given.settings, RESTORE_STORE)),
+            correlation_id=raw.value.correlation_id,
+            source=required(read_storage(options, raw.settings, RESTORE_STORE)),
             selection=restore_selection(options),
-            key=read_key(options, given.settings.encryption.min_passcode),
+            key=read_key(options, raw.settings.encryption.min_passcode),
             mode=cast(RestoreMode, mode),
             preview=options.switch(PREVIEW) or False,
             foreign=options.switch(FOREIGN),
@@ -74,13 +74,13 @@ class VerifyRequest:
     key: ArchiveKey | None = None
 
     @classmethod
-    def read(cls, given: Given) -> Self:
+    def read(cls, raw: RawRequest) -> Self:
         """Raises `Refused`."""
-        options = given.value.options
+        options = raw.value.options
         return cls(
-            correlation_id=given.value.correlation_id,
-            source=required(read_storage(options, given.settings, RESTORE_STORE)),
-            key=read_key(options, given.settings.encryption.min_passcode),
+            correlation_id=raw.value.correlation_id,
+            source=required(read_storage(options, raw.settings, RESTORE_STORE)),
+            key=read_key(options, raw.settings.encryption.min_passcode),
         )
 
 

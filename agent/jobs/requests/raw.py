@@ -70,7 +70,7 @@ def _option(key: str, value: object) -> str:
     return text
 
 
-class Value(BaseModel):
+class RequestValue(BaseModel):
     """The members of a request's value; each request takes what is its own."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
@@ -92,11 +92,11 @@ class Value(BaseModel):
 
 
 @dataclass(frozen=True, slots=True)
-class Given:
+class RawRequest:
     """What a request brings, and the settings that complete it."""
 
     operation: str
-    value: Value
+    value: RequestValue
     settings: Settings
 
 
@@ -107,11 +107,11 @@ class Request(Protocol):
     """Its name in `agent.base.operations`."""
 
     @classmethod
-    def read(cls, given: Given) -> Self:
+    def read(cls, raw: RawRequest) -> Self:
         """The request in what was given. Raises `Refused`."""
 
 
-def read_given(operation: str, value: Any, settings: Settings, face: Face = Face.MQTT) -> Given:
+def read_raw(operation: str, value: Any, settings: Settings, face: Face = Face.MQTT) -> RawRequest:
     """What `value` brings; an absent one brings nothing. Raises `Refused`.
 
     What only somebody at the device may say is passed over, unless it came from there.
@@ -124,13 +124,13 @@ def read_given(operation: str, value: Any, settings: Settings, face: Face = Face
     if face is not Face.LOCAL:
         members.pop("output", None)
     try:
-        read = Value.model_validate(members)
+        read = RequestValue.model_validate(members)
     except ValidationError as error:
         raise _invalid(operation, map(_problem, error.errors())) from error
     if operation not in _LOOKING_UP and len(read.correlation_id.encode()) > MAX_ID_BYTES:
         raise _invalid(operation, [f"correlationId must not be longer than {MAX_ID_BYTES} bytes"])
     _refuse_unknown(operation, read.options.texts)
-    return Given(operation, read, settings)
+    return RawRequest(operation, read, settings)
 
 
 def _problem(error: Mapping[str, Any]) -> str:

@@ -1,0 +1,60 @@
+"""The table of operations: every one has its code, and each face offers what the table says."""
+
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
+
+import pytest
+
+from agent.base.operations import OPERATIONS, Face, offered
+from agent.base.refusals import Refused
+from tests.support.fakes import DEVICE, Device
+
+
+def test_every_operation_of_the_table_has_its_code(device: Device) -> None:
+    """A question among the commands, or an operation without code, would be found by a backend first."""
+    operations = device.service.engine.operations()
+    for name, operation in OPERATIONS.items():
+        assert operations.is_question(name) is operation.returns_value, name
+    for name in (name for name, operation in OPERATIONS.items() if not operation.returns_value):
+        with suppress(Refused):
+            operations.admit(name, {}, DEVICE, Face.LOCAL)
+
+
+def test_only_the_local_socket_prunes(device: Device) -> None:
+    """What removes archives has its rules on the device; a backend has no say in it."""
+    assert set(offered(Face.LOCAL)) - set(offered(Face.MQTT)) == {"prune"}
+    ((_, answer),) = device.command("prune", {})
+    assert answer["value"]["message"] == "Unsupported operation 'prune'!"
+
+
+def test_a_setting_forbids_an_operation_to_backends_and_not_to_the_device(device: Device) -> None:
+    device.settings = device.settings.model_copy(
+        update={"allow": device.settings.allow.model_copy(update={"operations": ("backup",)})}
+    )
+    device.restart()
+    ((_, answer),) = device.command("status")
+    assert answer["status"] == 403
+    said: list[tuple[int, Mapping[str, Any] | None]] = []
+    device.service.local_face.receive("status", None, lambda *answer: said.append(answer))
+    assert [status for status, _ in said] == [200]
+
+
+@pytest.mark.parametrize(
+    ("operation", "options"),
+    [
+        ("backup", {"backup.name": "a/b"}),
+        ("backup", {"backup.skipUnchanged": "perhaps"}),
+        ("restore", {"storage.provider": "local", "restore.mode": "wipe"}),
+        ("verify", {"restore.store": "nix"}),
+    ],
+)
+def test_a_request_that_is_wrong_is_refused_as_such_while_a_job_runs(
+    device: Device, operation: str, options: dict[str, str]
+) -> None:
+    """It is read before anything is looked at; to send it again later would be of no use."""
+    (device.data / "file").write_text("content")
+    device.command("backup", {"correlationId": "one"})
+    ((_, answer),) = device.command(operation, {"options": options}, request_id="two")
+    assert answer["status"] == 400
+    device.finish()
