@@ -9,7 +9,6 @@ import os
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from pathlib import Path
 
 from agent.base.errors import ArchiveError
 from agent.base.text import readable
@@ -49,25 +48,6 @@ def entries_in(fd: int) -> AbstractContextManager[Iterator["os.DirEntry[str]"]]:
     """Return what is in an open directory now, as os.scandir does. Raises OSError."""
     os.lseek(fd, 0, os.SEEK_SET)
     return os.scandir(fd)
-
-
-def open_resolved(path: Path) -> int:
-    """A descriptor of the directory at an absolute path that was resolved before.
-
-    Raises OSError: ENOTDIR when a component has become a symbolic link since, or is no directory.
-    """
-    fd = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        for name in path.parts[1:]:
-            fd = _step(fd, os.open(name, _MARK | os.O_DIRECTORY, dir_fd=fd))
-        return open_directory(".", fd)
-    finally:
-        os.close(fd)
-
-
-def _step(left: int, entered: int) -> int:
-    os.close(left)
-    return entered
 
 
 def components(path: str) -> list[str]:

@@ -6,8 +6,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from agent.base.errors import disk_errors
+from agent.base.identity import open_resolved
 from agent.base.text import readable
-from agent.restore.directories import open_resolved
 
 
 def missing(path: Path) -> list[Path]:

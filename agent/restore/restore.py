@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agent.base.errors import IoError, NoSpace, NotTakenBack, disk_errors
-from agent.base.identity import below
+from agent.base.identity import below, open_resolved
 from agent.base.roots import Root
 from agent.base.text import readable
 from agent.formats.base import SavedTree
@@ -16,7 +16,6 @@ from agent.formats.survey import ArchiveLimits, Survey, take_survey
 from agent.restore.commit import commit, take_back
 from agent.restore.compare import Comparison
 from agent.restore.difference import Difference, Differences
-from agent.restore.directories import open_resolved
 from agent.restore.disk import sync_file_system
 from agent.restore.free_space import SpaceCheck
 from agent.restore.mounts import is_layered, mounts_below

@@ -22,10 +22,11 @@ from pathlib import Path
 from tempfile import TemporaryFile
 
 from agent.base.errors import IoError
+from agent.base.identity import open_resolved
 from agent.base.text import readable
 from agent.formats.names import PRIVATE_PREFIX
 from agent.restore import disk
-from agent.restore.directories import Destination, Tree, open_directory, open_resolved
+from agent.restore.directories import Destination, Tree, open_directory
 from agent.restore.metadata import Meta, set_mtime
 
 NEW, UNDO, PLAN, TRIAL, DONE, ROOT = "new", "undo", "plan", "trial", "done", "root"

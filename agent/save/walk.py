@@ -12,7 +12,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from agent.base.identity import Identity, identity, identity_of
+from agent.base.identity import Identity, identity, identity_of, open_resolved
 from agent.base.patterns import Excluded
 from agent.base.roots import Root
 from agent.formats.base import DIR, FILE, LINK, MAX_NAME_BYTES, Entry
@@ -52,7 +52,8 @@ def walk(
     Left out and told to `report`: what is unexportable, no file, directory or link, cannot be read, and
     names of the root that are not there. `check` is called for each name and ends the walk by raising.
 
-    Raises OSError when the root's directory cannot be opened. Memory grows with the directories that
+    Raises OSError when the root's directory cannot be opened: ENOTDIR when a component of its path, which was
+    resolved before, has become a link. Memory grows with the directories that
     wait in one directory, not with files.
     """
     identities = frozenset(identity for path in own if (identity := identity_of(path)))
@@ -86,7 +87,7 @@ class _Walk:
         self._patience_s = _MOST_LEASE_PATIENCE_S
 
     def run(self) -> Iterator[Entry]:
-        fd = os.open(self._root.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        fd = open_resolved(self._root.directory)
         try:
             status = os.fstat(fd)
             self._descend("", fd, status)

@@ -364,3 +364,20 @@ def test_a_report_stays_small_and_printable_and_calls_back() -> None:
     assert len(report.unexportable) == MAX_NAMED
     assert all(len(name) < 220 and name.isprintable() for name, _ in report.unexportable)
     assert told[0][0].startswith("new\\nline-\\udce9-0xxx")
+
+
+@pytest.mark.parametrize("swapped", ["data", "parent"])
+def test_a_root_swapped_for_a_link_after_it_was_checked_is_not_walked(tmp_path: Path, swapped: str) -> None:
+    """Between the check and the walk a writer of a parent directory can exchange it (renameat2)."""
+    (tmp_path / "secret/data").mkdir(parents=True)
+    (tmp_path / "secret/data/key").write_bytes(b"x")
+    root = tmp_path / "parent/data"
+    root.mkdir(parents=True)
+    if swapped == "data":
+        root.rmdir()
+        root.symlink_to(tmp_path / "secret/data")
+    else:
+        (tmp_path / "parent").rename(tmp_path / "old")
+        (tmp_path / "parent").symlink_to(tmp_path / "secret")
+    with pytest.raises(NotADirectoryError):
+        found_in(root)
