@@ -135,18 +135,22 @@ class Service:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self.mailbox.post(self.stop))
         signal.signal(signal.SIGHUP, lambda *_: self.mailbox.post(_reopen_logs))
+        self.mailbox.post(self._watchdog.begin)
+        self.serve()
+        log.info("stopped")
+        return 0
+
+    def serve(self) -> None:
+        """Do what is asked for until `stop`, which a thread that is not this one has to post."""
         self.engine.begin()
         self._something_changed()
         self.presence.begin()
         self.control.open()
         notify.ready()
-        self._watchdog.begin()
         self.mailbox.run()
         self.presence.end()
         self.control.close()
         self.close()
-        log.info("stopped")
-        return 0
 
     def close(self) -> None:
         """Let go of the storage, so that another agent may take it."""

@@ -107,7 +107,7 @@ def _at_store(options: Options, settings: Settings, unlock: Unlock) -> Iterator[
     connections = Connections(settings.transfer.connect_timeout.total_seconds())
     destination = Admission(settings).destination(source, connections, None)
     storage = destination.storage
-    with closing(storage):
+    with closing(connections), closing(storage):
         if Capability.READ_RANGE not in storage.capabilities:
             raise UnusableOption(
                 "nothing can be read there without fetching all of it: fetch it, and inspect the file"

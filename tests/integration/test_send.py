@@ -18,7 +18,7 @@ from paho.mqtt.client import Client, MQTTMessage
 from paho.mqtt.enums import CallbackAPIVersion
 
 from tests.support.agent_process import PROGRAM, AgentProcess
-from tests.support.backend import FEATURE, Backend
+from tests.support.backend import Backend
 from tests.support.http_server import HttpServer, Received, Say
 from tests.support.mosquitto import Mosquitto, free_port, mosquitto
 from tests.support.require import require
@@ -108,25 +108,6 @@ def test_backup_and_restore_are_followed_to_their_end(agent: AgentProcess, send:
     assert (agent.data / "start.sh").exists()
 
 
-def test_what_the_device_refuses_is_status_1_and_its_own_words(agent: AgentProcess, send: Sender) -> None:
-    """400, 404 and 409."""
-    assert "refused: 400 invalid 'backup' parameters: unknown option 'backup.nonsense'" in send.bad(
-        "backup", "-o", "backup.nonsense=1", *LOCAL
-    )
-    assert "refused: 404 nothing runs with id 'nobody'" in send.bad("cancel", "--correlation-id", "nobody")
-    assert "refused: 404 no archive waits" in send.bad("start", "--correlation-id", "X#1", *LOCAL)
-    with stalling() as destination, begun(send, destination) as running:
-        assert "refused: 409 Backup operation is currently in progress!" in send.bad("restore", *LOCAL)
-        destination.release.set()
-        assert running.wait(30) == 0
-
-
-def test_a_job_that_fails_is_status_1_and_the_reason(agent: AgentProcess, send: Sender) -> None:
-    with HttpServer(lambda _request: Say(403)) as server:
-        error = send.bad("backup", "-o", f"https.url={server.url}/a.zip")
-    assert error.startswith("edge-backup send: failed: BACKUP_FAILED, access-denied, ")
-
-
 def test_cancel_ends_the_job_with_the_given_code_and_message(agent: AgentProcess, send: Sender) -> None:
     with stalling() as destination, begun(send, destination, "--correlation-id", "X") as running:
         reason = ("--status-code", "maintenance", "--message", "window is over")
@@ -134,13 +115,6 @@ def test_cancel_ends_the_job_with_the_given_code_and_message(agent: AgentProcess
         _, error = running.communicate(timeout=30)
     assert running.returncode == 1
     assert error == "edge-backup send: failed: BACKUP_FAILED, maintenance, window is over\n"
-
-
-def test_the_upload_request_is_answered_with_a_local_destination(agent: AgentProcess, send: Sender) -> None:
-    lines = send.good("backup", "--correlation-id", "X", "--answer", "storage.provider=local")
-    assert lines[3:6] == ["← BACKUP_FINISHED  100 %", "← asks where to upload X#1", "→ start  X#1"]
-    assert lines[-2:] == ["← SUCCESS  100 %", "done"]
-    assert len(list((agent.storage / "archives").glob("*.zip"))) == 1
 
 
 def test_the_upload_request_is_answered_with_a_secret_https_destination(
@@ -165,57 +139,6 @@ def test_without_a_destination_the_archive_waits_until_it_is_started(
         started = send.good("start", "--correlation-id", "X#1", "-o", url, *header, TOKEN=f"Bearer {MARK}")
         assert server.requests[0].headers["authorization"] == f"Bearer {MARK}"
     assert started[-1] == "done"
-
-
-def test_trigger_answers_for_all_archives_that_wait(agent: AgentProcess, send: Sender) -> None:
-    staged(send, "A")
-    staged(send, "B")
-    lines = send.good("trigger", "--correlation-id", "T", "--answer", "storage.provider=local")
-    assert [line for line in lines if line.startswith("→ start")] == ["→ start  T#1", "→ start  T#2"]
-    assert lines[-1] == "done"
-    assert len(list((agent.storage / "archives").glob("*.zip"))) == 2
-    assert send.good("trigger")[1:] == ["← 204", "accepted"]
-
-
-def test_an_upload_that_fails_or_is_refused_is_status_1(agent: AgentProcess, send: Sender) -> None:
-    refused = send.bad("backup", "--correlation-id", "X", "--answer", "storage.provider=nowhere")
-    assert "refused: upload 'X#1': 400 " in refused
-    with HttpServer(lambda _request: Say(403)) as server:
-        failed = send.bad("start", "--correlation-id", "X#1", "-o", f"https.url={server.url}/a.zip")
-    assert failed.startswith("edge-backup send: failed: FAILED, access-denied, ")
-
-
-def test_expired_credentials_are_tried_again_and_then_reported(agent: AgentProcess, send: Sender) -> None:
-    """The device asks for fresh ones; here are none, so its own limit ends it."""
-    body = b"<Error><Code>AccessDenied</Code><Message>Request has expired</Message></Error>"
-    with HttpServer(lambda _request: Say(403, body=body)) as server:
-        error = send.bad("backup", "--answer", f"https.url={server.url}/a.zip")
-        assert len(server.requests) == 4
-    assert error.startswith("edge-backup send: failed: FAILED, access-denied, ")
-
-
-def test_activate_and_deactivate_are_answered(agent: AgentProcess, send: Sender, backend: Backend) -> None:
-    frame = ("--from", "2040-01-01T00:00:00Z", "--to", "2208988800.5")
-    assert send.good("activate", *frame) == ["→ activate", "← 204", "accepted"]
-    assert send.good("deactivate") == ["→ deactivate", "← 204", "accepted"]
-    values = backend.values(f"{FEATURE}/properties/autoUpload")
-    assert values[0]["startTime"] == "2040-01-01T00:00:00.000000Z"
-    assert "refused: 400 invalid 'activate'" in send.bad("activate", "--from", "tomorrow")
-
-
-def test_a_preview_is_looked_at_and_finalized_and_questions_are_answered(
-    agent: AgentProcess, send: Sender
-) -> None:
-    local = ("-o", "storage.provider=local")
-    send.good("backup", *local, "--correlation-id", "made")
-    (agent.data / "start.sh").unlink()
-    lines = send.good("restore", *local, "-o", "restore.preview=true", "--correlation-id", "back")
-    assert lines[-1] == "the device makes a preview; to see it: edge-backup send status ..."
-    wait_until(lambda: '"state": "waiting"' in send.good("status")[1], what="the preview")
-    assert send.good("finalize", "--correlation-id", "back")[-1] == "done"
-    assert (agent.data / "start.sh").exists()
-    assert '"kind": "restore"' in send.good("history")[1]
-    assert '"archiveBytes"' in send.good("describe", "--correlation-id", "made")[1]
 
 
 def test_json_is_one_object_for_each_message_and_nothing_else(agent: AgentProcess, send: Sender) -> None:

@@ -32,26 +32,6 @@ def test_the_identity_is_asked_for_until_it_is_answered(device: AgentProcess, br
         assert backend.ended("early")["state"] == "BACKUP_FINISHED"
 
 
-def test_a_command_that_waited_longer_than_its_timeout_is_not_carried_out(
-    device: AgentProcess, broker: Mosquitto
-) -> None:
-    """Whoever sent it has given up on it. One whose time has not come runs, and so does one without any."""
-    with Backend(broker.port, device_id="") as backend:
-        device.start()
-        wait_until(lambda: backend.identity_questions, what="the identity question")
-        late = backend.send("backup", {"correlationID": "late"}, timeout="100ms")
-        in_time = backend.send("nothing", timeout="5m")
-        past = backend.send("nothing", expiresAt="2020-01-01T00:00:00Z")
-        asked = backend.identity_questions  # again after 1 s at the earliest
-        wait_until(lambda: backend.identity_questions > asked + 1, what="the question to be repeated")
-        backend.device_id = DEVICE
-        backend.answer_identity()
-        assert backend.answer(late)["status"] == 408
-        assert backend.answer(in_time)["status"] == 400
-        assert backend.answer(past)["status"] == 408
-        assert backend.values() == []
-
-
 def test_a_changed_identity_moves_the_feature(agent: AgentProcess, backend: Backend) -> None:
     """The feature is announced for the new thing, and the old one gets no answers any more."""
     backend.device_id = "other:thing"

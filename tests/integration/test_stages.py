@@ -42,21 +42,6 @@ def started_again(agent: AgentProcess, backend: Backend) -> None:
     backend.announced()
 
 
-def test_a_preview_tells_and_finalize_restores(saved: AgentProcess, backend: Backend) -> None:
-    changed = contents(saved.data)
-    options = LOCAL | {"restore.preview": "true"}
-    assert backend.ask("restore", {"correlationId": "P", "options": options})["status"] == 204
-    wait_until(lambda: "preview" in backend.ask("status")["value"], what="the preview")
-    value = backend.ask("status")["value"]["preview"]
-    assert (value["state"], value["added"], value["changed"], value["removed"]) == ("waiting", 0, 1, 0)
-    now = {name: one for name, one in contents(saved.data).items() if not name.startswith(".edge-backup-")}
-    assert differences(changed, now) == []
-    assert backend.values() == []
-    assert backend.ask("finalize", {"correlationId": "P"})["status"] == 204
-    assert backend.ended("P")["state"] == "RESTORE_FINISHED"
-    assert (saved.data / "start.sh").read_text().endswith("exec ./app\n")
-
-
 def test_a_trial_goes_on_after_a_kill_and_is_confirmed_then(saved: AgentProcess, backend: Backend) -> None:
     assert backend.ask("restore", {"correlationId": "T", "options": TRIAL})["status"] == 204
     on_trial(backend)

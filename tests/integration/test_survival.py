@@ -1,17 +1,21 @@
 """Brokers go away, processes are killed: the agent is there again, and says what became of its work."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from providers.testing.faultproxy import FaultProxy
 from tests.support.agent_process import AgentProcess
-from tests.support.backend import FEATURE, LAST_UPLOAD, Backend
+from tests.support.backend import DEVICE, FEATURE, LAST_UPLOAD, Backend
 from tests.support.mosquitto import Mosquitto
 from tests.support.stalling import stalling
 from tests.support.trees import differences
 from tests.support.waiting import wait_until
 
 from .conftest import contents
+
+LOCAL = {"storage.provider": "local"}
 
 
 def staging(agent: AgentProcess) -> list[Path]:
@@ -92,19 +96,6 @@ def test_kill_in_mid_restore_leaves_the_old_data_and_is_reported(
     assert staging(agent) == []
 
 
-def test_a_staged_archive_survives_a_kill_with_its_id(agent: AgentProcess, backend: Backend) -> None:
-    """Kanto answers 404 here, and the archive is an orphan."""
-    backend.run("backup", "X", {})
-    backend.wait(lambda m: m[1]["path"] == f"{FEATURE}/outbox/messages/request")
-    agent.kill()
-    backend.messages.clear()
-    agent.start()
-    backend.announced()
-    value = {"correlationID": "X#1", "options": {"storage.provider": "local"}}
-    assert backend.ask("start", value)["status"] == 204
-    assert backend.ended("X", LAST_UPLOAD)["state"] == "SUCCESS"
-
-
 def test_kill_in_mid_upload_is_reported_and_the_archive_waits_on(
     agent: AgentProcess, backend: Backend
 ) -> None:
@@ -122,24 +113,6 @@ def test_kill_in_mid_upload_is_reported_and_the_archive_waits_on(
     assert backend.ended("X", LAST_UPLOAD)["state"] == "SUCCESS"
 
 
-def test_a_command_that_came_before_a_kill_is_not_run_again_after_it(
-    agent: AgentProcess, backend: Backend
-) -> None:
-    """The journal knows it; the answer is repeated."""
-    value = {"correlationID": "X", "options": {"storage.provider": "local"}}
-    header = backend.ask("backup", value, request_id="r1")["headers"]["correlation-id"]
-    backend.ended("X")
-    agent.kill()
-    agent.start()
-    wait_until(lambda: agent.count_log("connected") == 2, what="the agent to be back")
-    backend.send("backup", value, request_id="r1", correlation_id=header)
-    backend.ask("nothing-of-the-kind")
-    answers = [message for topic, message in backend.messages if topic.endswith("/res/r1/204")]
-    assert len(answers) == 2
-    assert answers[0] == answers[1]
-    assert [value["state"] for value in backend.values()] == ["BACKUP_STARTED", "BACKUP_FINISHED"]
-
-
 def test_a_corrupt_journal_is_set_aside_and_the_agent_works(agent: AgentProcess, backend: Backend) -> None:
     agent.stop()
     journal = agent.storage / "journal.db"
@@ -150,3 +123,53 @@ def test_a_corrupt_journal_is_set_aside_and_the_agent_works(agent: AgentProcess,
     agent.wait_for_log("journal is corrupt, a fresh one is started")
     assert backend.run("backup", "X", {"storage.provider": "local"})["state"] == "BACKUP_FINISHED"
     assert list(agent.storage.glob("journal.db.corrupt-*"))
+
+
+def test_a_connection_that_breaks_with_the_answer_costs_nothing(
+    device: AgentProcess, broker: Mosquitto, backend: Backend
+) -> None:
+    """The command runs once; answer, STARTED and FINISHED arrive in their order, over a new connection."""
+    with FaultProxy(("127.0.0.1", broker.port)) as proxy:
+        host, port = proxy.address
+        device.settings["broker"] = f"tcp://{host}:{port}"
+        device.start()
+        backend.announced()
+        assert backend.ask("nothing")["status"] == 400
+        proxy.reset_after = {"up": proxy.passed["up"] + 2}  # not even the acknowledgement gets through
+        header = backend.send("backup", {"correlationID": "X", "options": LOCAL}, request_id="r")
+        wait_until(lambda: device.count_log("disconnected"), what="the connection to break")
+        proxy.reset_after = {}
+        assert backend.answer(header)["status"] == 204
+        assert backend.ended("X")["state"] == "BACKUP_FINISHED"
+    assert [value["state"] for value in backend.values()] == ["BACKUP_STARTED", "BACKUP_FINISHED"]
+    topics = [topic for topic, message in backend.messages if message["path"].count("/") > 2]
+    assert topics.index(f"command//{DEVICE}/res/r/204") < topics.index("e")
+
+
+def test_a_frame_set_by_a_command_survives_crashes_restarts_and_reconnects(
+    agent: AgentProcess, backend: Backend, broker: Mosquitto
+) -> None:
+    """Kanto's agent forgets it."""
+    start, end = "2100-01-01T00:00:00.000000Z", "2100-01-02T00:00:00.000000Z"
+
+    def announced(number: int) -> dict[str, Any]:
+        """What the announcement with this number says of the frame."""
+
+        def announcements() -> list[dict[str, Any]]:
+            return [m[1]["value"]["properties"] for m in list(backend.messages) if m[1]["path"] == FEATURE]
+
+        backend.wait(lambda _: len(announcements()) > number, f"announcement {number}")
+        return dict(announcements()[number]["autoUpload"])
+
+    backend.ask("activate", {"from": start, "to": end})
+    agent.kill()
+    agent.start()
+    assert announced(1) == {"active": True, "startTime": start, "endTime": end}
+    backend.ask("deactivate")
+    assert agent.stop() == 0
+    agent.start()
+    assert announced(2)["active"] is False
+    backend.ask("activate", {"from": start})
+    broker.stop()
+    broker.start()
+    assert announced(3) == {"active": True, "startTime": start, "endTime": None}

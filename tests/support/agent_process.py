@@ -14,6 +14,14 @@ from tests.support.waiting import wait_until
 PROGRAM = Path(sys.executable).with_name("edge-backup")
 
 
+def environment() -> dict[str, str]:
+    """That of a program that is started for a test."""
+    unwanted = ("PROXY", "PYTHONDONTWRITEBYTECODE")  # the latter costs a second at every start
+    return {
+        key: value for key, value in os.environ.items() if not any(word in key.upper() for word in unwanted)
+    }
+
+
 class AgentProcess:
     """`edge-backup run` with a configuration file; ended by `stop` or `kill`, restarted by `start`."""
 
@@ -33,12 +41,7 @@ class AgentProcess:
             "announce": "modify",
             **settings,
         }
-        unwanted = ("PROXY", "PYTHONDONTWRITEBYTECODE")  # the latter costs a second at every start
-        self.environment = {
-            key: value
-            for key, value in os.environ.items()
-            if not any(word in key.upper() for word in unwanted)
-        }
+        self.environment = environment()
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self, *prefix: str) -> "AgentProcess":

@@ -26,66 +26,45 @@ _ANSWER_TOPICS = ("command//+/res/#", "c//+/s/#", "e")
 Message = tuple[str, dict[str, Any]]
 
 
-class Backend:
-    """Connected while inside `with`. Answers the identity question unless `device_id` is empty."""
+class Listener:
+    """What a backend hears, asks and waits for; how messages get there and back is its subclasses' part."""
 
-    def __init__(self, port: int, device_id: str = DEVICE, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(self, device_id: str = DEVICE) -> None:
+        """It answers the identity question unless `device_id` is empty."""
         self.messages: list[Message] = []
         self.faults: list[str] = []
         """Messages that are not valid Ditto, or too long."""
         self.identity_questions = 0
         self.device_id = device_id
         self._changed = threading.Condition()
-        self.subscribed = threading.Event()
-        # Its session outlives the connection, so that nothing is missed while a broker restarts.
-        self.client = Client(
-            CallbackAPIVersion.VERSION2, f"backend-{secrets.token_hex(6)}", clean_session=False
-        )
-        self.client.reconnect_delay_set(1, 1)
-        self.client.on_socket_open = _send_at_once
-        if tls:
-            self.client.tls_set_context(tls)
-        self.client.on_connect = lambda client, *_: client.subscribe(
-            [(topic, 1) for topic in (*_ANSWER_TOPICS, "edge/thing/request")]
-        )
-        self.client.on_subscribe = lambda *_: self.subscribed.set()
-        self.client.on_message = self._on_message
-        self._port = port
 
-    def __enter__(self) -> "Backend":
-        self.client.connect("127.0.0.1", self._port)
-        self.client.loop_start()
-        assert self.subscribed.wait(10)
-        return self
+    def publish(self, topic: str, payload: str | bytes) -> None:
+        """Send something to the agent."""
+        raise NotImplementedError
 
-    def __exit__(self, *_: object) -> None:
-        self.client.disconnect()
-        self.client.loop_stop()
-        assert self.faults == []
-
-    def _on_message(self, _client: Client, _data: object, message: MQTTMessage) -> None:
-        if message.topic == "edge/thing/request":
+    def hear(self, topic: str, payload: bytes) -> None:
+        if topic == "edge/thing/request":
             self.identity_questions += 1
             if self.device_id:
                 self.answer_identity()
             return
-        envelope = json.loads(message.payload)
+        envelope = json.loads(payload)
         try:
-            check(message.topic, envelope)
-        except Exception as error:  # in paho's thread: kept for whoever waits
-            self.faults.append(f"{message.topic}: {error}")
+            check(topic, envelope)
+        except Exception as error:  # not in the test's thread: kept for whoever waits
+            self.faults.append(f"{topic}: {error}")
         with self._changed:
-            self.messages.append((message.topic, envelope))
+            self.messages.append((topic, envelope))
             self._changed.notify_all()
 
+    def identity(self) -> str:
+        """The answer to the question who the device is."""
+        return json.dumps({"deviceId": self.device_id, "tenantId": "tenant", "policyId": "policy"})
+
     def answer_identity(self) -> None:
-        who = {"deviceId": self.device_id, "tenantId": "tenant", "policyId": "policy"}
-        self.client.publish("edge/thing/response", json.dumps(who), qos=1)
+        self.publish("edge/thing/response", self.identity())
 
     # Sending
-
-    def publish(self, topic: str, payload: str | bytes, *, retain: bool = False, qos: int = 1) -> None:
-        self.client.publish(topic, payload, qos=qos, retain=retain).wait_for_publish(10)
 
     def send(self, operation: str, value: Any = None, *, request_id: str = "", **headers: Any) -> str:
         """Send a command in the form that the API document shows; the correlation-id header."""
@@ -172,6 +151,48 @@ class Backend:
         answer = self.ask(operation, {"correlationID": correlation_id, "options": options}, **kwargs)
         assert answer["status"] == 204, answer
         return self.ended(correlation_id)
+
+
+class Backend(Listener):
+    """One at a broker, connected while inside `with`."""
+
+    def __init__(self, port: int, device_id: str = DEVICE, tls: ssl.SSLContext | None = None) -> None:
+        super().__init__(device_id)
+        self.subscribed = threading.Event()
+        # Its session outlives the connection, so that nothing is missed while a broker restarts.
+        self.client = Client(
+            CallbackAPIVersion.VERSION2, f"backend-{secrets.token_hex(6)}", clean_session=False
+        )
+        self.client.reconnect_delay_set(1, 1)
+        self.client.on_socket_open = _send_at_once
+        if tls:
+            self.client.tls_set_context(tls)
+        self.client.on_connect = lambda client, *_: client.subscribe(
+            [(topic, 1) for topic in (*_ANSWER_TOPICS, "edge/thing/request")]
+        )
+        self.client.on_subscribe = lambda *_: self.subscribed.set()
+        self.client.on_message = self._on_message
+        self._port = port
+
+    def __enter__(self) -> "Backend":
+        self.client.connect("127.0.0.1", self._port)
+        self.client.loop_start()
+        assert self.subscribed.wait(10)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.client.disconnect()
+        self.client.loop_stop()
+        assert self.faults == []
+
+    def _on_message(self, _client: Client, _data: object, message: MQTTMessage) -> None:
+        self.hear(message.topic, bytes(message.payload))
+
+    def answer_identity(self) -> None:
+        self.client.publish("edge/thing/response", self.identity(), qos=1)
+
+    def publish(self, topic: str, payload: str | bytes, *, retain: bool = False, qos: int = 1) -> None:
+        self.client.publish(topic, payload, qos=qos, retain=retain).wait_for_publish(10)
 
 
 def _send_at_once(_client: Client, _data: object, connection: object) -> None:

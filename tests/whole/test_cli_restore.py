@@ -5,23 +5,16 @@ import subprocess
 
 import pytest
 
-from tests.support.agent_process import PROGRAM, AgentProcess
-from tests.support.backend import Backend
+from tests.support.agent_process import PROGRAM
+from tests.support.local_agent import LocalAgent, LocalBackend, run
 from tests.support.waiting import wait_until
 
 LOCAL = {"storage.provider": "local", "local.name": "it.zip"}
 ARGUMENTS = ("-o", "storage.provider=local", "-o", "local.name=it.zip")
 
 
-def run(device: AgentProcess, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [str(PROGRAM), *arguments, "--config", str(device.work / "config.json")],
-        capture_output=True, text=True, timeout=60, cwd=device.work, env=device.environment, check=False,
-    )  # fmt: skip
-
-
 @pytest.fixture
-def saved(agent: AgentProcess, backend: Backend) -> AgentProcess:
+def saved(agent: LocalAgent, backend: LocalBackend) -> LocalAgent:
     """A device that was backed up, and has changed since."""
     assert backend.run("backup", "saved", LOCAL)["state"] == "BACKUP_FINISHED"
     (agent.data / "start.sh").write_text("changed")
@@ -29,17 +22,17 @@ def saved(agent: AgentProcess, backend: Backend) -> AgentProcess:
     return agent
 
 
-def is_back(device: AgentProcess) -> bool:
+def is_back(device: LocalAgent) -> bool:
     return (device.data / "start.sh").read_text().endswith("exec ./app\n")
 
 
-def test_a_restore_waits_for_its_end(saved: AgentProcess) -> None:
+def test_a_restore_waits_for_its_end(saved: LocalAgent) -> None:
     done = run(saved, "restore", *ARGUMENTS)
     assert (done.returncode, done.stdout.partition(":")[0], done.stderr) == (0, "restore finished", "")
     assert is_back(saved)
 
 
-def test_a_preview_is_told_and_finalized(saved: AgentProcess, backend: Backend) -> None:
+def test_a_preview_is_told_and_finalized(saved: LocalAgent, backend: LocalBackend) -> None:
     told = run(saved, "restore", "--preview", "--mode", "replace", *ARGUMENTS)
     assert (told.returncode, told.stderr) == (0, "")
     first, lost, ways = told.stdout.splitlines()
@@ -54,7 +47,7 @@ def test_a_preview_is_told_and_finalized(saved: AgentProcess, backend: Backend) 
     assert (is_back(saved), (saved.data / "later").exists()) == (True, False)
 
 
-def test_a_preview_is_discarded_and_is_gone_then(saved: AgentProcess) -> None:
+def test_a_preview_is_discarded_and_is_gone_then(saved: LocalAgent) -> None:
     value = json.loads(run(saved, "restore", "--preview", "--json", "--id", "P", *ARGUMENTS).stdout)
     assert (value["state"], value["correlationId"]) == ("waiting", "P")
     assert run(saved, "discard", "--id", "P").returncode == 0
@@ -63,14 +56,14 @@ def test_a_preview_is_discarded_and_is_gone_then(saved: AgentProcess) -> None:
         assert (again.returncode, again.stderr) == (1, "no preview is waiting\n")
 
 
-def test_a_preview_that_fails_ends_with_status_1(saved: AgentProcess) -> None:
+def test_a_preview_that_fails_ends_with_status_1(saved: LocalAgent) -> None:
     failed = run(saved, "restore", "--preview", "-o", "storage.provider=local", "-o", "local.name=no.zip")
     assert failed.returncode == 1
     assert failed.stdout.startswith("no preview: ")
     assert failed.stdout.endswith("(not-found)\n")
 
 
-def test_a_restore_on_trial_waits_for_confirm(saved: AgentProcess, backend: Backend) -> None:
+def test_a_restore_on_trial_waits_for_confirm(saved: LocalAgent, backend: LocalBackend) -> None:
     arguments = ["--confirm-within", "5m", *ARGUMENTS, "--config", str(saved.work / "config.json")]
     with subprocess.Popen(
         [str(PROGRAM), "restore", *arguments],

@@ -3,33 +3,30 @@
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from providers.testing.streams import content
+from tests.integration.conftest import contents
 from tests.support.age import age, age_key, private_key
-from tests.support.agent_process import AgentProcess
-from tests.support.backend import LAST_UPLOAD, Backend
+from tests.support.backend import LAST_UPLOAD
 from tests.support.http_server import keeping
+from tests.support.local_agent import LocalAgent, LocalBackend
 from tests.support.trees import differences
 from tests.support.waiting import wait_until
-
-from .conftest import contents
 
 PASSCODE = "correct horse battery"
 LOCAL = {"storage.provider": "local"}
 SEAL, OPEN = {"backup.passcode": PASSCODE}, {"restore.passcode": PASSCODE}
 NAMES = {"config/", "config/app.json", "config/current", "empty/", "logs/", "logs/app.log", "start.sh"}
-PEAK_BYTES = 96 << 20
 
 
-def archives(agent: AgentProcess) -> list[Path]:
+def archives(agent: LocalAgent) -> list[Path]:
     """What the local target has, oldest first."""
     return sorted(path for path in (agent.storage / "archives").iterdir() if path.is_file())
 
 
-def plain_on_disk(agent: AgentProcess) -> list[str]:
+def plain_on_disk(agent: LocalAgent) -> list[str]:
     """Files in the agent's storage that hold something of what was saved, as it is or as a ZIP."""
     return [
         str(path)
@@ -47,7 +44,7 @@ def check_opened_by_the_tool(file: bytes, work: Path) -> None:
         assert set(archive.namelist()) > NAMES
 
 
-def check_restored(agent: AgentProcess, backend: Backend, options: dict[str, str]) -> None:
+def check_restored(agent: LocalAgent, backend: LocalBackend, options: dict[str, str]) -> None:
     """A damaged directory comes back from there."""
     before = contents(agent.data)
     (agent.data / "config" / "app.json").write_text("damaged")
@@ -57,7 +54,7 @@ def check_restored(agent: AgentProcess, backend: Backend, options: dict[str, str
 
 
 def test_an_archive_that_is_streamed_is_encrypted_on_the_way(
-    agent: AgentProcess, backend: Backend, tmp_path: Path
+    agent: LocalAgent, backend: LocalBackend, tmp_path: Path
 ) -> None:
     assert backend.run("backup", "B", LOCAL | SEAL)["state"] == "BACKUP_FINISHED"
     (archive,) = archives(agent)
@@ -68,7 +65,7 @@ def test_an_archive_that_is_streamed_is_encrypted_on_the_way(
 
 
 def test_an_archive_whose_length_must_be_known_is_encrypted_before_it_is_on_the_disk(
-    agent: AgentProcess, backend: Backend, tmp_path: Path
+    agent: LocalAgent, backend: LocalBackend, tmp_path: Path
 ) -> None:
     """The provider `generic` gets a file."""
     with keeping() as (url, kept):
@@ -80,7 +77,7 @@ def test_an_archive_whose_length_must_be_known_is_encrypted_before_it_is_on_the_
 
 
 def test_an_archive_for_a_hand_over_is_encrypted_when_it_is_made(
-    agent: AgentProcess, backend: Backend, tmp_path: Path
+    agent: LocalAgent, backend: LocalBackend, tmp_path: Path
 ) -> None:
     """The backend that sends the credentials need not know the passcode; a restart changes nothing."""
     backend.run("backup", "B", SEAL)
@@ -99,7 +96,7 @@ def test_an_archive_for_a_hand_over_is_encrypted_when_it_is_made(
     wait_until(lambda: not staged.exists(), what="the uploaded archive to be removed")
 
 
-def test_a_encrypted_archive_that_nobody_knows_is_offered(device: AgentProcess, backend: Backend) -> None:
+def test_a_encrypted_archive_that_nobody_knows_is_offered(device: LocalAgent, backend: LocalBackend) -> None:
     """A crash between the archive's last byte and the journal; what is not encrypted at all is left alone."""
     staging = device.storage / "backups"
     staging.mkdir(parents=True)
@@ -114,7 +111,7 @@ def test_a_encrypted_archive_that_nobody_knows_is_offered(device: AgentProcess, 
 
 
 def test_a_device_of_a_fleet_cannot_open_its_own_archives(
-    device: AgentProcess, backend: Backend, tmp_path: Path
+    device: LocalAgent, backend: LocalBackend, tmp_path: Path
 ) -> None:
     """`encryption.recipients`: a thief reads nothing old. The operator's key comes with the restore."""
     device.settings["encryption.recipients"] = [age_key(tmp_path / "first"), age_key(tmp_path / "second")]
@@ -132,29 +129,6 @@ def test_a_device_of_a_fleet_cannot_open_its_own_archives(
     answer = backend.ask("backup", {"options": LOCAL | SEAL})
     assert (answer["status"], answer["value"]["error"]) == (400, "messages:parameter.invalid")
     assert plain_on_disk(agent) == []
-
-
-@pytest.mark.parametrize(
-    ("operation", "options"),
-    [
-        ("backup", {"backup.passcode": ""}),
-        ("backup", {"backup.passcode": "seven77"}),
-        ("restore", {"restore.passcode": ""}),
-        ("restore", {"restore.passcode": "seven77"}),
-        ("restore", {"restore.identity": "AGE-SECRET-KEY-1"}),
-        ("restore", {"restore.identity": ""}),
-    ],
-)
-def test_a_key_that_is_none_is_refused_before_anything_is_done(
-    agent: AgentProcess, backend: Backend, operation: str, options: dict[str, Any]
-) -> None:
-    """Above all, an empty passcode does not make an archive that everybody can read."""
-    answer = backend.ask(operation, {"correlationID": "X", "options": LOCAL | options})
-    assert (answer["status"], answer["value"]["error"]) == (400, "messages:parameter.invalid")
-    assert next(iter(options)) in answer["value"]["message"]
-    backend.ask("nothing")
-    assert backend.values() == []
-    assert archives(agent) == []
 
 
 def altered_in_the_middle(file: bytes) -> bytes:
@@ -175,8 +149,8 @@ def altered_in_the_middle(file: bytes) -> bytes:
     ids=["no key", "wrong passcode", "altered", "a byte cut", "a third cut", "too hard", "not encrypted"],
 )
 def test_what_cannot_be_opened_has_a_code_and_changes_nothing(
-    agent: AgentProcess,
-    backend: Backend,
+    agent: LocalAgent,
+    backend: LocalBackend,
     spoil: Callable[[bytes], bytes],
     options: dict[str, str],
     code: str,
@@ -190,15 +164,3 @@ def test_what_cannot_be_opened_has_a_code_and_changes_nothing(
     failed = backend.run("restore", "R", LOCAL | options)
     assert (failed["state"], failed["statusCode"]) == ("RESTORE_FAILED", code)
     assert differences(before, contents(agent.data)) == []
-
-
-def test_memory_stays_within_the_budget_and_the_next_job_seals_too(
-    agent: AgentProcess, backend: Backend
-) -> None:
-    (agent.data / "blob").write_bytes(content(64 << 20))
-    for number in range(2):
-        assert backend.run("backup", f"B{number}", LOCAL | SEAL)["state"] == "BACKUP_FINISHED"
-        assert backend.run("restore", f"R{number}", LOCAL | OPEN)["state"] == "RESTORE_FINISHED"
-    status = Path(f"/proc/{agent.pid}/status").read_text()
-    peak_bytes = next(int(line.split()[1]) << 10 for line in status.splitlines() if line.startswith("VmHWM:"))
-    assert peak_bytes < PEAK_BYTES, f"{peak_bytes / (1 << 20):.0f} MiB"

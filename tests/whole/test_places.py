@@ -1,20 +1,13 @@
 """Places of the device: stores that a command names, and old archives that go."""
 
 import json
-import sqlite3
-from contextlib import closing
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import pytest
-
-from agent.base.job import format_time
 from tests.contract import place_aws
-from tests.integration.test_questions import run
-from tests.support.agent_process import AgentProcess
-from tests.support.backend import FEATURE, Backend, Message
+from tests.support.backend import FEATURE, Message
 from tests.support.hung_disk import hung_disk
+from tests.support.local_agent import LocalAgent, LocalBackend, run
 from tests.support.stalling import stalling
 from tests.support.waiting import wait_until
 
@@ -26,7 +19,7 @@ def place_names(directory: Path) -> list[str]:
 
 
 def test_a_store_in_a_bucket_with_credentials_from_a_file(
-    device: AgentProcess, backend: Backend, tmp_path: Path
+    device: LocalAgent, backend: LocalBackend, tmp_path: Path
 ) -> None:
     """Backup, restore and retention without a credential in any command, in the log or in the journal."""
     with place_aws.serve_rclone(tmp_path / "store") as make:
@@ -61,53 +54,15 @@ def test_a_store_in_a_bucket_with_credentials_from_a_file(
         assert backend.ask("describe", {"correlationId": "two"})["value"]["store"] == "cloud"
         secret = secrets["aws.secret.access.key"]
         written = [path for path in device.storage.rglob("*") if path.is_file()]
-        assert not [path for path in (*written, device.log) if secret.encode() in path.read_bytes()]
+        assert not [path for path in written if secret.encode() in path.read_bytes()]
 
 
-@pytest.mark.parametrize(
-    ("operation", "options", "status", "says"),
-    [
-        ("backup", {"backup.store": "nix"}, 400, "must be one of: stick"),
-        ("restore", {"restore.store": "nix"}, 400, "must be one of: stick"),
-        ("backup", {"backup.store": "stick", "storage.provider": "local"}, 400, "not both"),
-        ("backup", {"backup.store": "stick", "local.target": "device"}, 400, "contradicts store 'stick'"),
-        ("backup", {"backup.store": "stick"}, 400, "target 'usb' is not there"),
-        ("restore", {"restore.store": "stick"}, 400, "target 'usb' is not there"),
-    ],
-)
-def test_a_store_that_cannot_be_meant_or_used_is_refused_before_any_work(
-    device: AgentProcess, backend: Backend, operation: str, options: dict[str, str], status: int, says: str
-) -> None:
-    device.settings["targets"] = {
-        "device": {"path": str(device.work / "archives")},
-        "usb": {"path": "/media/no"},
-    }
-    device.settings["stores"] = {"stick": {"provider": "local", "options": {"local.target": "usb"}}}
-    device.start()
-    backend.announced()
-    answer = backend.ask(operation, {"correlationID": "X", "options": options})
-    assert (answer["status"], says in answer["value"]["message"]) == (status, True), answer
-    assert backend.values() == []
-
-
-def test_periodic_backups_go_to_the_store_of_the_schedule(device: AgentProcess, backend: Backend) -> None:
-    stick = device.work / "stick"
-    stick.mkdir()
-    device.settings["targets"] = {"usb": {"path": str(stick)}}
-    device.settings["stores"] = {"stick": {"provider": "local", "options": {"local.target": "usb"}}}
-    device.settings |= {"schedule.store": "stick", "period": "1h", "active": True}
-    device.start()
-    backend.announced()
-    backend.wait(lambda message: message[1].get("value", {}).get("state") == "BACKUP_FINISHED", "its end")
-    assert len(place_names(stick)) == 1
-
-
-def test_prune_is_no_command_of_the_wire(agent: AgentProcess, backend: Backend) -> None:
+def test_prune_is_no_command_of_the_wire(agent: LocalAgent, backend: LocalBackend) -> None:
     """Whoever may send commands cannot make a device forget its backups."""
     assert backend.ask("prune", {"dryRun": False})["status"] == 400
 
 
-def test_a_target_that_does_not_answer_holds_up_no_other(device: AgentProcess, backend: Backend) -> None:
+def test_a_target_that_does_not_answer_holds_up_no_other(device: LocalAgent, backend: LocalBackend) -> None:
     far, near = device.work / "far", device.work / "near"
     far.mkdir()
     device.settings["targets"] = {"a": {"path": str(far)}, "b": {"path": str(near)}}
@@ -128,20 +83,20 @@ def test_a_target_that_does_not_answer_holds_up_no_other(device: AgentProcess, b
 # -- verify
 
 
-def verified(backend: Backend, correlation_id: str, options: dict[str, str]) -> dict[str, Any]:
+def verified(backend: LocalBackend, correlation_id: str, options: dict[str, str]) -> dict[str, Any]:
     """What the history says of this verification, when it has ended."""
     answer = backend.ask("verify", {"correlationID": correlation_id, "options": options})
     assert answer["status"] == 204, answer
     return ended(backend, correlation_id)
 
 
-def ended(backend: Backend, correlation_id: str) -> dict[str, Any]:
+def ended(backend: LocalBackend, correlation_id: str) -> dict[str, Any]:
     wait_until(lambda: backend.ask("status")["value"]["job"] is None, what="the end of the job")
     return dict(backend.ask("describe", {"correlationId": correlation_id})["value"])
 
 
 def test_verify_says_what_it_found_in_the_history_and_in_the_health(
-    agent: AgentProcess, backend: Backend
+    agent: LocalAgent, backend: LocalBackend
 ) -> None:
     """And Kanto's feature hears nothing of it: no third `lastOperation`."""
     backend.run("backup", "made", LOCAL)
@@ -163,7 +118,7 @@ def test_verify_says_what_it_found_in_the_history_and_in_the_health(
     assert list((agent.storage / "downloads").iterdir()) == []
 
 
-def test_verify_is_a_job_like_others(agent: AgentProcess, backend: Backend) -> None:
+def test_verify_is_a_job_like_others(agent: LocalAgent, backend: LocalBackend) -> None:
     """409 for a second one, seen by `status`, ended by `cancel`."""
     with stalling() as destination:
         options = {"https.url": destination.url}
@@ -181,24 +136,7 @@ def test_verify_is_a_job_like_others(agent: AgentProcess, backend: Backend) -> N
     assert backend.values() == []
 
 
-def test_a_verification_that_a_crash_interrupts_is_in_the_history(
-    device: AgentProcess, backend: Backend
-) -> None:
-    device.start()
-    backend.announced()
-    with stalling() as destination:
-        backend.ask("verify", {"correlationID": "V", "options": {"https.url": destination.url}})
-        assert destination.reached.wait(20)
-        device.kill()
-    backend.messages.clear()
-    device.start()
-    backend.announced()
-    assert ended(backend, "V")["statusCode"] == "interrupted"
-    assert list((device.storage / "downloads").iterdir()) == []
-    assert backend.values() == []
-
-
-def test_verify_by_hand_with_a_secret_from_a_file(agent: AgentProcess, backend: Backend) -> None:
+def test_verify_by_hand_with_a_secret_from_a_file(agent: LocalAgent, backend: LocalBackend) -> None:
     secret = agent.work / "passcode"
     secret.write_text("correct horse battery\n")
     by_hand = ("-o", "storage.provider=local", "--secret")
@@ -208,18 +146,3 @@ def test_verify_by_hand_with_a_secret_from_a_file(agent: AgentProcess, backend: 
     secret.write_text("another one, and wrong\n")
     wrong = run(agent, "verify", *by_hand, f"restore.passcode=@{secret}")
     assert (wrong.returncode, "(wrong-key)" in wrong.stderr) == (1, True), wrong
-
-
-def test_a_drill_is_due_by_the_journal_also_after_restarts(device: AgentProcess, backend: Backend) -> None:
-    device.settings["stores"] = {"here": {"provider": "local"}}
-    device.settings["verify"] = {"period": "24h", "store": "here"}
-    device.start()
-    backend.announced()
-    backend.run("backup", "made", LOCAL)
-    assert device.count_log("verify started") == 0
-    device.stop()
-    yesterday = format_time(datetime.now(UTC) - timedelta(days=1))
-    with closing(sqlite3.connect(device.storage / "journal.db")) as journal, journal:
-        journal.execute("UPDATE meta SET value = ? WHERE key = 'recurring.verify'", (yesterday,))
-    device.start()
-    device.wait_for_log("verify finished", store="here")

@@ -10,13 +10,11 @@ from time import monotonic
 
 import pytest
 
-from tests.support.agent_process import AgentProcess
-from tests.support.backend import LAST_UPLOAD, Backend
+from tests.integration.conftest import contents
+from tests.support.local_agent import LocalAgent, LocalBackend
 from tests.support.stalling import stalling
 from tests.support.trees import differences
 from tests.support.waiting import wait_until
-
-from .conftest import contents
 
 LOCAL = {"storage.provider": "local"}
 SLOW = {"transfer": {"rateLimit": "100kB"}, "archive": {"level": "store"}}
@@ -60,7 +58,7 @@ PHASES = {
 
 @pytest.mark.parametrize("phase", PHASES.values(), ids=PHASES)
 def test_cancel_in_every_phase_ends_the_job_once_and_changes_nothing(
-    device: AgentProcess, backend: Backend, phase: Phase
+    device: LocalAgent, backend: LocalBackend, phase: Phase
 ) -> None:
     """Also when everything is in place already and only `afterRestoreCmd` still runs."""
     device.start()
@@ -94,7 +92,7 @@ def test_cancel_in_every_phase_ends_the_job_once_and_changes_nothing(
     assert sorted((device.storage / "archives").iterdir()) == kept
 
 
-def reach(backend: Backend, device: AgentProcess, phase: Phase) -> None:
+def reach(backend: LocalBackend, device: LocalAgent, phase: Phase) -> None:
     def there() -> bool:
         job = backend.ask("status")["value"]["job"]
         return bool(job and job["phase"] == phase.name)
@@ -104,27 +102,7 @@ def reach(backend: Backend, device: AgentProcess, phase: Phase) -> None:
         device.wait_for_log("hook started", hook=phase.hook)
 
 
-def test_an_upload_that_waits_for_its_turn_and_the_one_that_runs_are_cancelled_alone(
-    agent: AgentProcess, backend: Backend
-) -> None:
-    """Their archives stay, and can be started again."""
-    for name in ("A", "B"):
-        backend.run("backup", name, {})
-        backend.requested(f"{name}#1")
-    with stalling() as destination:
-        for name in ("A", "B"):
-            value = {"correlationId": f"{name}#1", "options": {"https.url": destination.url}}
-            assert backend.ask("start", value)["status"] == 204
-        assert destination.reached.wait(20)
-        for name in ("B", "A"):
-            assert backend.ask("cancel", {"correlationId": f"{name}#1"})["status"] == 204
-            assert backend.ended(name, LAST_UPLOAD)["state"] == "CANCELED"
-            assert backend.ask("cancel", {"correlationId": f"{name}#1"})["status"] == 404
-    for name in ("A", "B"):
-        assert backend.ask("start", {"correlationId": f"{name}#1", "options": LOCAL})["status"] == 204
-
-
-def test_cancel_of_what_does_not_run_is_404_and_never_500(agent: AgentProcess, backend: Backend) -> None:
+def test_cancel_of_what_does_not_run_is_404_and_never_500(agent: LocalAgent, backend: LocalBackend) -> None:
     """Before any job, after one, while another runs, and for an archive that only waits."""
     wrong = [{"correlationId": "nobody"}, {"correlationId": "done"}, {"correlationId": "staged#1"}, {}, None]
     assert backend.ask("cancel", wrong[0])["status"] == 404

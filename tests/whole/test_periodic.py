@@ -7,11 +7,9 @@ from typing import Any
 
 import pytest
 
-from tests.support.agent_process import AgentProcess
-from tests.support.backend import FEATURE, Backend
-from tests.support.mosquitto import Mosquitto
+from tests.support.backend import FEATURE
+from tests.support.local_agent import LocalAgent, LocalBackend
 from tests.support.stalling import stalling
-from tests.support.waiting import wait_until
 
 from .conftest import Started
 
@@ -21,26 +19,26 @@ START, END = "2100-01-01T00:00:00.000000Z", "2100-01-02T00:00:00.000000Z"
 """A frame that lies ahead: nothing is due while a test runs."""
 
 
-def begun(backend: Backend) -> list[str]:
+def begun(backend: LocalBackend) -> list[str]:
     """The ids of all jobs so far, in order."""
     return list(dict.fromkeys(value["correlationId"] for value in backend.values()))
 
 
-def finished(backend: Backend, count: int) -> None:
+def finished(backend: LocalBackend, count: int) -> None:
     def enough(_: object) -> bool:
         return [value["state"] for value in backend.values()].count("BACKUP_FINISHED") >= count
 
     backend.wait(enough, f"{count} backups")
 
 
-def announcements(backend: Backend) -> list[dict[str, Any]]:
+def announcements(backend: LocalBackend) -> list[dict[str, Any]]:
     """The values of `autoUpload` in all announcements so far."""
     return [
         m[1]["value"]["properties"]["autoUpload"] for m in list(backend.messages) if m[1]["path"] == FEATURE
     ]
 
 
-def announced_again(device: AgentProcess, backend: Backend) -> dict[str, Any]:
+def announced_again(device: LocalAgent, backend: LocalBackend) -> dict[str, Any]:
     """Start the agent again; `autoUpload` as it is announced then."""
     before = len(announcements(backend))
     device.start()
@@ -53,10 +51,10 @@ def frame(active: bool, start: str | None = None, end: str | None = None) -> dic
 
 
 def test_backups_are_made_in_each_period_and_handed_over(
-    started: Started, device: AgentProcess, backend: Backend
+    started: Started, device: LocalAgent, backend: LocalBackend
 ) -> None:
     """Each under an id of its own, and offered like one that was asked for."""
-    started(active=True, period="300ms", storage_maxStaged=100)
+    started(active=True, period="100ms", storage_maxStaged=100)
     assert announcements(backend) == [frame(True)]
     finished(backend, 3)
     ids = begun(backend)[:3]
@@ -66,10 +64,10 @@ def test_backups_are_made_in_each_period_and_handed_over(
 
 
 def test_activate_without_a_frame_backs_up_at_once_and_deactivate_ends_it(
-    started: Started, backend: Backend
+    started: Started, backend: LocalBackend
 ) -> None:
     """Kanto panics on `activate {}`."""
-    started(period="200ms", storage_maxStaged=100)
+    started(period="100ms", storage_maxStaged=100)
     assert announcements(backend) == [frame(False)]
     assert backend.values() == []
     assert backend.ask("activate", {})["status"] == 204
@@ -87,34 +85,9 @@ def test_activate_without_a_frame_backs_up_at_once_and_deactivate_ends_it(
     assert begun(backend)[len(last) :] == [f"ours-{number + 1}" for number in range(ours)]
 
 
-def test_a_beginning_in_the_settings_activates_as_in_kanto(started: Started, backend: Backend) -> None:
+def test_a_beginning_in_the_settings_activates_as_in_kanto(started: Started, backend: LocalBackend) -> None:
     started(activeFrom=START)
     assert announcements(backend) == [frame(True, START)]
-
-
-@pytest.mark.parametrize(
-    ("value", "expected"),
-    [
-        ({"from": START, "to": END}, frame(True, START, END)),
-        ({"from": 4102444800, "to": "4102531200"}, frame(True, START, END)),
-        ({"from": "2100-01-01T02:00:00+02:00"}, frame(True, START)),
-        ({"from": START, "to": None}, frame(True, START)),
-    ],
-)
-def test_activate_takes_rfc_3339_and_seconds_since_1970(
-    started: Started, backend: Backend, value: dict[str, Any], expected: dict[str, Any]
-) -> None:
-    started()
-    assert backend.ask("activate", value)["status"] == 204
-    change = backend.wait(lambda m: m[1]["path"] == AUTO_UPLOAD)[1]
-    assert change == {
-        "topic": "edge/device/things/twin/commands/modify",
-        "headers": {"response-required": False},
-        "path": AUTO_UPLOAD,
-        "value": expected,
-    }
-    backend.ask("nothing")
-    assert backend.values() == [], "the frame lies ahead"
 
 
 @pytest.mark.parametrize(
@@ -128,7 +101,7 @@ def test_activate_takes_rfc_3339_and_seconds_since_1970(
     ],
 )
 def test_activate_with_a_bad_frame_is_400_and_changes_nothing(
-    started: Started, backend: Backend, value: dict[str, Any], says: str
+    started: Started, backend: LocalBackend, value: dict[str, Any], says: str
 ) -> None:
     started(active=True, activeFrom=START)
     answer = backend.ask("activate", value)
@@ -139,43 +112,8 @@ def test_activate_with_a_bad_frame_is_400_and_changes_nothing(
     assert backend.values() == []
 
 
-def test_a_frame_set_by_a_command_survives_crashes_restarts_and_reconnects(
-    started: Started, device: AgentProcess, backend: Backend, broker: Mosquitto
-) -> None:
-    """Kanto's agent forgets it."""
-    started()
-    backend.ask("activate", {"from": START, "to": END})
-    device.kill()
-    assert announced_again(device, backend) == frame(True, START, END)
-    backend.ask("deactivate")
-    assert device.stop() == 0
-    assert announced_again(device, backend) == frame(False)
-    backend.ask("activate", {"from": START})
-    before = len(announcements(backend))
-    broker.stop()
-    broker.start()
-    backend.wait(lambda _: len(announcements(backend)) > before, "the agent to be back")
-    assert announcements(backend)[-1] == frame(True, START)
-
-
-def test_ticks_missed_while_the_agent_was_off_are_made_up_for_once(
-    started: Started, device: AgentProcess, backend: Backend
-) -> None:
-    """One backup for all of them, at once, and the rest is said to be missed."""
-    started(period="1s", storage_maxStaged=100)
-    backend.ask("activate", {})
-    finished(backend, 1)
-    device.kill()
-    known, off_from = begun(backend), datetime.now(UTC)
-    wait_until(lambda: datetime.now(UTC) - off_from > timedelta(seconds=2.5), what="two ticks to pass")
-    device.start()
-    missed = device.wait_for_log("periodic backups missed")
-    assert missed["count"] >= 1
-    backend.wait(lambda _: len(begun(backend)) > len(known), "the one backup that makes up for them")
-
-
 def test_edited_settings_win_over_an_earlier_command(
-    started: Started, device: AgentProcess, backend: Backend
+    started: Started, device: LocalAgent, backend: LocalBackend
 ) -> None:
     """The later change wins: unedited, the command's frame stays; edited, the settings'."""
     started(active=True, activeFrom=START)
@@ -190,12 +128,12 @@ def test_edited_settings_win_over_an_earlier_command(
     device.settings |= {"active": False, "activeFrom": "", "activeTill": ""}
     assert announced_again(device, backend) == frame(False)
     backend.ask("activate", {"from": END})
-    device.kill()
+    device.stop()
     assert announced_again(device, backend) == frame(True, END), "and a command after that wins again"
 
 
 def test_a_frame_that_edited_settings_begin_runs_at_once_when_its_start_has_passed(
-    started: Started, device: AgentProcess, backend: Backend
+    started: Started, device: LocalAgent, backend: LocalBackend
 ) -> None:
     """What the frame before it had dealt with says nothing about the new one."""
     started()
@@ -209,10 +147,10 @@ def test_a_frame_that_edited_settings_begin_runs_at_once_when_its_start_has_pass
 
 
 def test_a_tick_while_a_job_runs_is_skipped_and_logged(
-    started: Started, device: AgentProcess, backend: Backend
+    started: Started, device: LocalAgent, backend: LocalBackend
 ) -> None:
     """It neither waits nor disturbs; the next one is as good."""
-    started(period="300ms", storage_maxStaged=100)
+    started(period="100ms", storage_maxStaged=100)
     with stalling() as destination:
         backend.ask("backup", {"correlationID": "long", "options": {"https.url": destination.url}})
         assert destination.reached.wait(20)

@@ -1,4 +1,4 @@
-"""`edge-backup inspect`: the installed program alone, over files and over places; no agent runs."""
+"""`edge-backup inspect`: over files and over places; no agent runs."""
 
 import json
 import os
@@ -20,6 +20,7 @@ from agent.jobs.admission import device_tag
 from tests.support.agent_process import PROGRAM
 from tests.support.archives import archive_of
 from tests.support.http_server import HttpServer, Received, Say
+from tests.support.local_agent import edge_backup
 from tests.support.trees import Dir, File, Link, make_tree
 from tests.unit.test_manifest import LABEL, ORIGIN, START, block_of, made
 from tests.unit.test_restore_origin import with_block
@@ -51,14 +52,7 @@ def run(tmp_path: Path) -> Run:
                 json.dumps({"storage": str(tmp_path / "storage"), **settings})
             )
             arguments = (*arguments, "--config", tmp_path / "config.json")
-        return subprocess.run(
-            [PROGRAM, "inspect", *arguments],
-            capture_output=True,
-            text=True,
-            timeout=30,
-            cwd=tmp_path,
-            check=False,
-        )
+        return edge_backup(tmp_path, "inspect", *map(str, arguments))
 
     return run
 
@@ -181,7 +175,7 @@ def test_in_a_store_the_newest_of_this_device_is_looked_at(run: Run, tree: Path,
             1,
             f"the archive has format {FORMAT + 1}, and this agent knows formats up to {FORMAT}",
         ),
-        (["text", "--store", "x"], 2, "give a file or a place, not both"),
+        (["text", "-o", "storage.provider=local"], 2, "give a file or a place, not both"),
         (["--store", "x"], 1, "option 'restore.store' must be one of: none is configured"),
         ([], 1, "option 'storage.provider' is missing"),
         (["-o", "storage.provider=local", "-o", "local.name=x"], 1, "does not exist"),

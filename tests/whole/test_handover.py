@@ -3,25 +3,20 @@
 import zipfile
 from pathlib import Path
 
-import pytest
-
-from tests.support.agent_process import AgentProcess
-from tests.support.backend import LAST_UPLOAD, REQUEST, Backend
+from tests.support.backend import LAST_UPLOAD, REQUEST
+from tests.support.local_agent import LocalAgent, LocalBackend
 from tests.support.stalling import stalling
-from tests.support.trees import differences
 from tests.support.waiting import wait_until
-
-from .conftest import contents
 
 LOCAL = {"storage.provider": "local"}
 
 
-def start(backend: Backend, child_id: str, options: dict[str, str]) -> int:
+def start(backend: LocalBackend, child_id: str, options: dict[str, str]) -> int:
     return int(backend.ask("start", {"correlationID": child_id, "options": options})["status"])
 
 
 def test_trigger_offers_what_waits_under_new_ids_and_ends_with_the_last(
-    agent: AgentProcess, backend: Backend
+    agent: LocalAgent, backend: LocalBackend
 ) -> None:
     """Old and new ids lead to the same archive; one `lastUpload` for the trigger, SUCCESS after the last."""
     for name in ("A", "B"):
@@ -42,12 +37,12 @@ def test_trigger_offers_what_waits_under_new_ids_and_ends_with_the_last(
     assert progress == sorted(progress)
 
 
-def test_trigger_with_nothing_that_waits_is_accepted(agent: AgentProcess, backend: Backend) -> None:
+def test_trigger_with_nothing_that_waits_is_accepted(agent: LocalAgent, backend: LocalBackend) -> None:
     assert backend.ask("trigger", {})["status"] == 204
 
 
 def test_what_waits_is_asked_for_again_after_a_restart_but_not_at_once_on_a_reconnect(
-    agent: AgentProcess, backend: Backend
+    agent: LocalAgent, backend: LocalBackend
 ) -> None:
     """At most once in ten minutes for a child; a hand-over is never forgotten."""
     backend.run("backup", "X", {})
@@ -61,7 +56,7 @@ def test_what_waits_is_asked_for_again_after_a_restart_but_not_at_once_on_a_reco
 
 
 def test_archives_that_nobody_knows_are_offered_and_fragments_are_not(
-    device: AgentProcess, backend: Backend
+    device: LocalAgent, backend: LocalBackend
 ) -> None:
     """What Kanto's agent left in the same storage: complete ones count, half-written ones never do."""
     staging = device.storage / "backups"
@@ -78,7 +73,9 @@ def test_archives_that_nobody_knows_are_offered_and_fragments_are_not(
     assert not [m for m in backend.messages if "2024-01-02" in str(m)]
 
 
-def test_too_many_waiting_archives_drop_the_oldest_and_say_so(device: AgentProcess, backend: Backend) -> None:
+def test_too_many_waiting_archives_drop_the_oldest_and_say_so(
+    device: LocalAgent, backend: LocalBackend
+) -> None:
     """`storage.maxStaged`: a backend that never starts uploads must not fill the disk."""
     device.settings["storage.maxStaged"] = 2
     device.start()
@@ -92,7 +89,7 @@ def test_too_many_waiting_archives_drop_the_oldest_and_say_so(device: AgentProce
 
 
 def test_keep_uploaded_keeps_the_file_but_never_offers_it_again(
-    device: AgentProcess, backend: Backend
+    device: LocalAgent, backend: LocalBackend
 ) -> None:
     device.settings["keepUploaded"] = True
     device.start()
@@ -111,7 +108,7 @@ def test_keep_uploaded_keeps_the_file_but_never_offers_it_again(
 
 
 def test_expired_credentials_lead_to_a_new_request_and_three_times_at_most(
-    agent: AgentProcess, backend: Backend
+    agent: LocalAgent, backend: LocalBackend
 ) -> None:
     """UPLOADING stays while fresh credentials are asked for; FAILED after three."""
     backend.run("backup", "X", {})
@@ -131,34 +128,8 @@ def test_expired_credentials_lead_to_a_new_request_and_three_times_at_most(
     assert "expired" in failed["message"]
 
 
-@pytest.mark.parametrize("operation", ["backup", "restore"])
-def test_cancel_ends_a_job_within_a_second_and_changes_nothing(
-    agent: AgentProcess, backend: Backend, operation: str
-) -> None:
-    """Even inside a provider's call; with the given status code and message."""
-    import time
-
-    before = contents(agent.data)
-    with stalling() as destination:
-        value = {"correlationID": "X", "options": {"https.url": destination.url}}
-        assert backend.ask(operation, value)["status"] == 204
-        assert destination.reached.wait(20)
-        began_s = time.monotonic()
-        reason = {"correlationID": "X", "statusCode": "maintenance", "message": "window is over"}
-        assert backend.ask("cancel", reason)["status"] == 204
-        ended = backend.ended("X")
-        assert time.monotonic() - began_s < 1.5
-    assert ended["state"] == f"{operation.upper()}_FAILED"
-    assert (ended["statusCode"], ended["message"]) == ("maintenance", "window is over")
-    assert differences(before, contents(agent.data)) == []
-    assert backend.run("backup", "next", LOCAL)["state"] == "BACKUP_FINISHED"
-    wait_until(
-        lambda: not list((agent.storage / "backups").iterdir()), what="the cancelled archive to be gone"
-    )
-
-
 def test_cancel_of_an_upload_says_canceled_and_the_archive_can_be_started_again(
-    agent: AgentProcess, backend: Backend
+    agent: LocalAgent, backend: LocalBackend
 ) -> None:
     backend.run("backup", "X", {})
     with stalling() as destination:

@@ -7,15 +7,14 @@ from typing import Any
 
 import pytest
 
-from tests.support.agent_process import AgentProcess
-from tests.support.backend import Backend
+from tests.support.local_agent import LocalAgent, LocalBackend
 
 LOCAL = {"storage.provider": "local"}
 USB = {"storage.provider": "local", "local.target": "usb"}
 
 
 @pytest.fixture
-def house(device: AgentProcess, backend: Backend, tmp_path: Path) -> AgentProcess:
+def house(device: LocalAgent, backend: LocalBackend, tmp_path: Path) -> LocalAgent:
     """A controller with data sets, a stick and a store."""
     for name in ("network", "users", "projects"):
         (tmp_path / "etc" / name).mkdir(parents=True)
@@ -40,12 +39,12 @@ def house(device: AgentProcess, backend: Backend, tmp_path: Path) -> AgentProces
     return device
 
 
-def described(backend: Backend, correlation_id: str) -> dict[str, Any]:
+def described(backend: LocalBackend, correlation_id: str) -> dict[str, Any]:
     return dict(backend.ask("describe", {"correlationId": correlation_id})["value"])
 
 
 def test_the_example_of_004_names_a_target_a_file_and_data_types(
-    house: AgentProcess, backend: Backend, tmp_path: Path
+    house: LocalAgent, backend: LocalBackend, tmp_path: Path
 ) -> None:
     """The file's name is the custom one, the time and the extension; the job is followed by its id."""
     options = USB | {
@@ -60,7 +59,7 @@ def test_the_example_of_004_names_a_target_a_file_and_data_types(
 
 
 def test_the_example_of_002_names_a_store_and_says_how_long_it_is_kept(
-    house: AgentProcess, backend: Backend
+    house: LocalAgent, backend: LocalBackend
 ) -> None:
     options = {
         "backup.name": "backup_first",
@@ -85,7 +84,7 @@ def test_the_example_of_002_names_a_store_and_says_how_long_it_is_kept(
 
 
 def test_the_identifier_of_003_says_how_a_restore_of_one_backup_goes(
-    house: AgentProcess, backend: Backend
+    house: LocalAgent, backend: LocalBackend
 ) -> None:
     """Its metadata, the status of its creation and of its restoration, and the answer for no such thing."""
     named = LOCAL | {"local.name": "snapshot.zip"}
@@ -127,33 +126,3 @@ WRONG: list[tuple[str, Mapping[str, Any], int, str]] = [
     ("cancel", {}, 404, "nothing runs"),
     ("describe", {}, 404, "no job 'X' in the history"),
 ]
-
-
-@pytest.mark.parametrize(
-    ("operation", "options", "status", "says"), WRONG, ids=[f"{w[0]}-{next(iter(w[1]), '')}" for w in WRONG]
-)
-def test_what_is_wrong_is_refused_before_any_work(
-    house: AgentProcess, backend: Backend, operation: str, options: Mapping[str, Any], status: int, says: str
-) -> None:
-    destination = {} if "backup.store" in options else LOCAL
-    answer = backend.ask(
-        operation, {"correlationId": "X", "options": destination | dict(options)}, request_id="r"
-    )
-    assert (answer["status"], says in answer["value"]["message"]) == (status, True), answer
-    assert backend.ask("history")["value"] == {"entries": []}
-    assert backend.values() == []
-
-
-def test_a_confirm_that_comes_too_late_is_told_that_the_old_data_is_back(
-    house: AgentProcess, backend: Backend
-) -> None:
-    backend.run("backup", "made", LOCAL | {"local.name": "it.zip"})
-    (house.data / "start.sh").write_text("newer")
-    backend.messages.clear()
-    options = LOCAL | {"local.name": "it.zip", "restore.confirmWithin": "1s"}
-    ended = backend.run("restore", "trial", options)
-    assert (ended["state"], ended["statusCode"]) == ("RESTORE_FAILED", "not-confirmed")
-    late = backend.ask("confirm", {"correlationId": "trial"})
-    assert late["status"] == 404
-    assert "that restore was taken back" in late["value"]["message"]
-    assert (house.data / "start.sh").read_text() == "newer"
