@@ -14,9 +14,9 @@ from agent.formats.survey import ArchiveLimits
 from agent.formats.zip.format import Zip
 from agent.formats.zip.writer import ArchiveOptions
 from agent.hooks import Hook, run_hook
-from agent.restore import RestoreOptions
 from agent.restore.commit_confirmed import Trial
-from agent.restore.restore_target import Into
+from agent.restore.root import RestoreOptions
+from agent.restore.target import RestoreTarget
 from agent.settings import Settings
 from agent.transfer.cancel import CancelToken
 from agent.transfer.context import Context, RunHook
@@ -81,7 +81,7 @@ def health_hook(settings: Settings, job: Job) -> RunHook | None:
     return hook(settings, "restore.healthCmd", settings.restore.health_cmd, job)
 
 
-def into(
+def restore_target(
     settings: Settings,
     job: Job,
     roots: Mapping[int, Root],
@@ -90,10 +90,10 @@ def into(
     *,
     own: tuple[Path, ...] = (),
     trial: Trial | None = None,
-) -> Into:
+) -> RestoreTarget:
     """Where a restore of `job` goes, and how: the settings' own part of it."""
     directory = next(iter(roots.values())).directory
-    return Into(
+    return RestoreTarget(
         roots,
         made,
         restore_options(settings, mode, own),

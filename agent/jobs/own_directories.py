@@ -8,7 +8,8 @@ from pathlib import Path
 from agent.jobs.filesystem_probe import Looks, NoAnswer
 from agent.jobs.staging import directories_of
 from agent.journal import Journal
-from agent.restore import read_left, work_directory_of, work_id
+from agent.restore.recovery import read_working, work_id
+from agent.restore.workspace import work_directory_of
 from agent.settings import Settings
 
 
@@ -35,7 +36,7 @@ class OwnDirectories:
         return [
             work_directory_of(left.directory, work_id(each.job.id, left.number))
             for each in unfinished
-            for left in read_left(each.working)
+            for left in read_working(each.working)
         ]
 
 

@@ -22,7 +22,7 @@ from agent.base.refusals import Reason, Refused
 from agent.base.text import clipped
 from agent.jobs.admission import Admitted
 from agent.jobs.confirmation import Trials
-from agent.jobs.job_options import into
+from agent.jobs.job_options import restore_target
 from agent.jobs.own_directories import OwnDirectories
 from agent.jobs.preview_record import PreviewNote, PreviewNotes, Stand
 from agent.jobs.requests.control import DiscardRequest, FinalizeRequest
@@ -31,8 +31,8 @@ from agent.jobs.worker import Outcome, Task, Tools, Workers
 from agent.journal import Journal
 from agent.mailbox import Mailbox, Timer
 from agent.restore.commit_confirmed import Trial
-from agent.restore.restore_target import Amount, Into
-from agent.restore.stages import Preview, discard, finalize
+from agent.restore.flow import Preview, discard, finalize
+from agent.restore.target import Amount, RestoreTarget
 from agent.settings import Settings
 from agent.transfer.context import Context, Destination
 
@@ -87,7 +87,7 @@ class Previews:
         self,
         job: Job,
         tools: Tools,
-        where: Into,
+        where: RestoreTarget,
         within_s: float | None,
         *,
         destination: Destination,
@@ -227,5 +227,7 @@ class Previews:
     def _job(self, note: PreviewNote) -> Job:
         return Job(note.id, Kind.RESTORE, note.correlation_id, parse_time(note.started), State.PREVIEW)
 
-    def _into(self, note: PreviewNote, job: Job, trial: Trial | None = None) -> Into:
-        return into(self._settings, job, *note.into(), note.mode, own=self._own.paths(), trial=trial)
+    def _into(self, note: PreviewNote, job: Job, trial: Trial | None = None) -> RestoreTarget:
+        return restore_target(
+            self._settings, job, *note.into(), note.mode, own=self._own.paths(), trial=trial
+        )

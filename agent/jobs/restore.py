@@ -14,7 +14,7 @@ from agent.base.roots import Root
 from agent.jobs.admission import Admission, Admitted, device_tag
 from agent.jobs.confirmation import Trials
 from agent.jobs.encryption import unlock_for
-from agent.jobs.job_options import archive_format, hook, into
+from agent.jobs.job_options import archive_format, hook, restore_target
 from agent.jobs.own_directories import OwnDirectories
 from agent.jobs.preview import Previews
 from agent.jobs.requests.options import CONFIRM_WITHIN, PREVIEW, RESTORE_DATA_TYPES, RESTORE_PATHS
@@ -26,11 +26,11 @@ from agent.jobs.selection import Selecting, refuse_choosing
 from agent.jobs.staging import Staging
 from agent.jobs.worker import Outcome
 from agent.journal import UnfinishedJob
-from agent.restore import missing, read_left
 from agent.restore.choice import Choice
-from agent.restore.flow import RestoreOrder, preview, restore
-from agent.restore.restore_target import Amount
-from agent.restore.stages import go_on
+from agent.restore.directories import missing
+from agent.restore.flow import RestoreOrder, go_on, preview, restore
+from agent.restore.recovery import read_working
+from agent.restore.target import Amount
 from agent.settings import Settings
 
 
@@ -63,7 +63,7 @@ class Restores:
         destination = self._admission.destination(request.source, tools.connections, None)
         trial = None if deliver else self._trials.trial(job, tools, request.confirm_within_s)
         made = list(dict.fromkeys(path for root in choice.roots for path in missing(root.directory)))
-        where = into(
+        where = restore_target(
             settings,
             job,
             dict(enumerate(choice.roots)),
@@ -113,8 +113,8 @@ class Restores:
         """Take up a restore on trial that an earlier run of the agent left; it was told to have begun."""
         job, tools = unfinished.job, self._runner.tools()
         trial = self._trials.left(job, tools)
-        roots = {left.number: Root("", left.directory) for left in read_left(unfinished.working)}
-        where = into(self._settings, job, roots, unfinished.made, "merge", trial=trial)
+        roots = {left.number: Root("", left.directory) for left in read_working(unfinished.working)}
+        where = restore_target(self._settings, job, roots, unfinished.made, "merge", trial=trial)
         self._runner.prepared(
             job,
             tools,

@@ -24,7 +24,8 @@ from agent.jobs.worker import INTERRUPTED
 from agent.journal import Journal, UnfinishedJob
 from agent.journal.checkpoints import JournalCheckpoint
 from agent.mailbox import Mailbox
-from agent.restore import is_committed, on_trial, read_left, recover_together, remove_made, work_id
+from agent.restore.directories import remove_made
+from agent.restore.recovery import is_committed, is_on_trial, read_working, recover_roots
 from providers.directory import remove_abandoned_below
 
 log = structlog.get_logger(__name__)
@@ -64,7 +65,7 @@ class Recovery:
         return [
             path
             for each in waiting
-            for path in (each.directory, *(left.directory for left in read_left(each.working)))
+            for path in (each.directory, *(left.directory for left in read_working(each.working)))
         ]
 
     def begin(self, targets: Iterable[Path], waiting: Collection[str] = ()) -> Recovered:
@@ -167,17 +168,16 @@ def _is_on_trial(unfinished: UnfinishedJob, checkpoint: JournalCheckpoint) -> bo
     started = unfinished.job.state is State.STARTED and unfinished.working
     if not started or ON_TRIAL not in checkpoint or VERDICT in checkpoint:
         return False
-    first = read_left(unfinished.working)[0]
-    return on_trial(first.directory, work_id(unfinished.job.id, first.number))
+    return is_on_trial(read_working(unfinished.working), unfinished.job.id)
 
 
 def _put_right(unfinished: UnfinishedJob, checkpoint: JournalCheckpoint) -> bool:
     """Whether all is new; else all is old."""
-    job, left = unfinished.job, read_left(unfinished.working)
+    job, left = unfinished.job, read_working(unfinished.working)
     failed = job.state is State.FAILED
     if not failed and is_committed(left, job.id):
         checkpoint[COMMITTED] = "yes"
-    recover_together(left, job.id, failed=failed)
+    recover_roots(left, job.id, failed=failed)
     finished = COMMITTED in checkpoint
     if not finished:
         remove_made(unfinished.made)

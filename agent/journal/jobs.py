@@ -28,7 +28,7 @@ class UnfinishedJob:
     made: list[Path]
     """Directories that a restore made before it began, outermost first."""
     working: str | None
-    """The checkpoint of where a restore may have left something; `agent.restore.read_left` reads it."""
+    """The checkpoint of where a restore may have left something; `agent.restore.read_working` reads it."""
 
 
 @dataclass(frozen=True, slots=True)

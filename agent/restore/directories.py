@@ -7,10 +7,12 @@ symbolic link ends in an error instead of a write outside the target.
 
 import os
 import stat
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, suppress
+from pathlib import Path
 
-from agent.base.errors import ArchiveError
+from agent.base.errors import ArchiveError, disk_errors
+from agent.base.identity import open_resolved
 from agent.base.text import readable
 
 Destination = tuple[int, str]
@@ -138,3 +140,51 @@ def _common(left: list[str], right: list[str]) -> int:
 
 def is_directory(status: os.stat_result | None) -> bool:
     return status is not None and stat.S_ISDIR(status.st_mode)
+
+
+def missing(path: Path) -> list[Path]:
+    """The directories that `make_target` would make, outermost first: to be remembered before it does."""
+    absent = [destination for destination in (path, *path.parents) if not os.path.lexists(destination)]
+    return absent[::-1]
+
+
+def make_target(path: Path) -> list[Path]:
+    """Make the resolved directory `path` and its missing parents; return those that were made.
+
+    The parents have mode 0755; `path` is private until a restore is complete, which gives it its own.
+    Never follows a link that appeared since. Raises IoError or NoSpace; nothing is left then.
+    """
+    made: list[Path] = []
+    with disk_errors(f"cannot make the directory '{readable(str(path))}'"):
+        try:
+            for destination in missing(path):
+                _make(destination, 0o700 if destination == path else 0o755)
+                made.append(destination)
+        except OSError:
+            remove_made(made)
+            raise
+    return made
+
+
+def _make(path: Path, mode: int) -> None:
+    parent_fd = open_resolved(path.parent)
+    try:
+        os.mkdir(path.name, mode, dir_fd=parent_fd)
+        os.fsync(parent_fd)
+    finally:
+        os.close(parent_fd)
+
+
+def remove_made(paths: Iterable[Path]) -> None:
+    """Remove those of the directories that are empty, innermost first, durably. What cannot go, stays.
+
+    A link that appeared since is not followed.
+    """
+    for path in sorted(paths, key=lambda path: len(path.parts), reverse=True):
+        with suppress(OSError):
+            parent_fd = open_resolved(path.parent)
+            try:
+                os.rmdir(path.name, dir_fd=parent_fd)
+                os.fsync(parent_fd)
+            finally:
+                os.close(parent_fd)

@@ -1,32 +1,42 @@
-"""`restore` and its `preview`: fetch, open, unpack; the steps in reading order, in a worker's thread.
+"""`restore` and its `preview`: the steps in reading order, in a job's thread.
 
-What follows then is in `agent.restore.stages`.
+They follow each other at once (`put_back`), or with the owner's look at a preview in between (`lay_out`, then
+`finalize` or `discard`). In between nothing is held but what is on the disk and in the journal.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from agent.base.errors import ForeignArchive
+from agent.base.job import ON_TRIAL, STOPPED, WORKING
 from agent.base.text import readable
 from agent.formats.base import Format, SavedTree, Unlock
 from agent.formats.manifest import Manifest
 from agent.restore.choice import Choice
-from agent.restore.difference import NAMED
-from agent.restore.restore_target import Amount, Into, restore_work
-from agent.restore.stages import Parts, Preview, lay_out, put_back
+from agent.restore.commit_confirmed import TrialNote
+from agent.restore.difference import NAMED, Difference
+from agent.restore.directories import make_target
+from agent.restore.put_in_place import put_in_place, settle, take_away
+from agent.restore.recovery import read_working, work_id, working_text
+from agent.restore.restore_set import RestoreSet
+from agent.restore.root import RestoreRoot
+from agent.restore.target import Amount, RestoreTarget
 from agent.save.pipeline import work_directory
 from agent.transfer.context import Context, Destination, RunHook
 from agent.transfer.get import Fetch
 from providers.api import Stored
+
+Parts = Mapping[int, SavedTree]
+"""What an archive holds of the roots, by their numbers."""
 
 
 @dataclass(frozen=True, slots=True)
 class RestoreOrder:
     """Fetch the archive at `place` to `download` and put it back."""
 
-    into: Into
+    target: RestoreTarget
     download: Path
     destination: Destination
     device_tag: str
@@ -40,6 +50,19 @@ class RestoreOrder:
     """Only archives of the device with this id, where they say whose they are; None takes those of any."""
 
 
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """What is unpacked, and what it would do."""
+
+    files: int
+    content_bytes: int
+    difference: Difference
+    unexportable: list[str] = field(default_factory=list)
+    """The first of what the backup skipped: a restore does not bring it back."""
+    archive: str = ""
+    place: str = ""
+
+
 def restore(order: RestoreOrder, context: Context) -> Amount:
     """Fetch, verify, unpack beside the target, commit: all or nothing.
 
@@ -49,7 +72,7 @@ def restore(order: RestoreOrder, context: Context) -> Amount:
         if order.deliver:
             amount = _delivered(parts[0], order, order.deliver, context)
         else:
-            amount = put_back(parts, order.into, context)
+            amount = put_back(parts, order.target, context)
     return replace(amount, archive=stored.name, place=stored.place)
 
 
@@ -57,13 +80,13 @@ def preview(order: RestoreOrder, context: Context) -> Preview:
     """Fetch, verify, unpack beside the target, compare, and stop; raised means that nothing is left."""
     with _fetched(order, context) as (stored, manifest, parts):
         missing = [item.name for item in manifest.unexportable[:NAMED]] if manifest else []
-        laid_out = lay_out(parts, order.into, context)
+        laid_out = lay_out(parts, order.target, context)
     return replace(laid_out, unexportable=missing, archive=stored.name, place=stored.place)
 
 
 @contextmanager
 def _fetched(order: RestoreOrder, context: Context) -> Iterator[tuple[Stored, Manifest | None, Parts]]:
-    source = Fetch(order.destination, order.device_tag, order.download, order.into.options.reserve_bytes)
+    source = Fetch(order.destination, order.device_tag, order.download, order.target.options.reserve_bytes)
     with order.format.fetched(source, context) as archive:
         context.phase("unpacking")
         tree = archive.tree(order.unlock)
@@ -71,7 +94,7 @@ def _fetched(order: RestoreOrder, context: Context) -> Iterator[tuple[Stored, Ma
         _check_origin(manifest, order.device)
         if manifest and not order.deliver:
             order.choice.check_sources(source.prefix for source in manifest.sources)
-        yield archive.stored, manifest, order.choice.parts(tree, order.into.options.limits)
+        yield archive.stored, manifest, order.choice.parts(tree, order.target.options.limits)
 
 
 def _check_origin(manifest: Manifest | None, device: str | None) -> None:
@@ -84,13 +107,97 @@ def _check_origin(manifest: Manifest | None, device: str | None) -> None:
 
 
 def _delivered(tree: SavedTree, order: RestoreOrder, deliver: RunHook, context: Context) -> Amount:
-    into = order.into
-    with work_directory(into.directory):
-        work = restore_work(into, context)
+    target = order.target
+    with work_directory(target.directory):
+        root = _root(target, context, 0)
+        work = RestoreSet([root], context.token, context.progress, expected=context.expect)
         try:
-            survey = work.unpack(tree)
+            surveys = work.unpack([tree])
             context.phase("delivering")
-            deliver(work.unpacked, context.token)
+            deliver(root.unpacked, context.token)
         finally:
             work.discard()
-    return Amount(survey.files, survey.size_bytes)
+    return Amount.of(surveys)
+
+
+def put_back(parts: Parts, target: RestoreTarget, context: Context) -> Amount:
+    """Unpack beside the target and commit, all or nothing.
+
+    Raised means that the target is as it was before, unless the error says otherwise; but `OnTrial` means
+    that it is new, and may still become old again.
+    """
+    work = _begun(target, context, parts)
+    try:
+        amount = Amount.of(work.unpack(list(parts.values())))
+        put_in_place(work, target, context, amount)
+    except BaseException:
+        take_away(work, target, context)
+        raise
+    settle(work, target, context)
+    return amount
+
+
+def lay_out(parts: Parts, target: RestoreTarget, context: Context) -> Preview:
+    """Unpack beside the target and compare; what is unpacked stays. Raised means that nothing is left."""
+    work = _begun(target, context, parts)
+    try:
+        amount = Amount.of(work.unpack(list(parts.values())))
+        context.phase("comparing")
+        difference = work.difference()
+        work.leave()
+    except BaseException:
+        take_away(work, target, context)
+        raise
+    return Preview(amount.files, amount.content_bytes, difference)
+
+
+def finalize(target: RestoreTarget, amount: Amount, context: Context) -> Amount:
+    """Commit what `lay_out` has unpacked, compared again with the target. Raises as `put_back`."""
+    work = _left(target, context)
+    try:
+        work.take_up()
+        put_in_place(work, target, context, amount)
+    except BaseException:
+        take_away(work, target, context)
+        raise
+    settle(work, target, context)
+    return amount
+
+
+def go_on(target: RestoreTarget, context: Context) -> Amount:
+    """Go on with a trial that an earlier run of the agent left. Raises as `put_back`."""
+    context.checkpoint.pop(STOPPED, None)  # afterRestoreCmd had succeeded, or there would be no trial
+    settle(_left(target, context), target, context)
+    note = TrialNote.from_text(context.checkpoint[ON_TRIAL])
+    return Amount(note.files, note.content_bytes)
+
+
+def discard(target: RestoreTarget, context: Context) -> None:
+    """Remove what `lay_out` has unpacked; what cannot go now, the next start removes."""
+    take_away(_left(target, context), target, context)
+
+
+def _begun(target: RestoreTarget, context: Context, parts: Parts) -> RestoreSet:
+    # Until this is taken back, every start of the agent looks into these targets.
+    directories = {number: target.roots[number].directory for number in parts}
+    context.checkpoint[WORKING] = working_text(directories)
+    made = {path for directory in directories.values() for path in make_target(directory)}
+    return _restore_set(target, context, parts, made)
+
+
+def _left(target: RestoreTarget, context: Context) -> RestoreSet:
+    """Return the restore that was begun before."""
+    return _restore_set(target, context, [each.number for each in read_working(context.checkpoint[WORKING])])
+
+
+def _restore_set(
+    target: RestoreTarget, context: Context, numbers: Iterable[int], made: Collection[Path] = ()
+) -> RestoreSet:
+    roots = [_root(target, context, number, made) for number in numbers]
+    return RestoreSet(roots, context.token, context.progress, expected=context.expect)
+
+
+def _root(target: RestoreTarget, context: Context, number: int, made: Collection[Path] = ()) -> RestoreRoot:
+    root = target.roots[number]
+    options = replace(target.options, names=root.names, made=root.directory in made)
+    return RestoreRoot(root.directory, work_id(context.job_id, number), options)

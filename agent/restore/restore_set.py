@@ -1,181 +1,179 @@
-"""Restores of one archive into several directories: all of them become new, or none does.
+"""One restore from beginning to end, into one directory or several: all of them become new, or none does.
 
 Each directory has a working directory and a plan of its own. What decides is the mark in the first one:
 before it says that the commit is complete, a crash means that all go back to old; from then on all are new,
 whatever the marks of the others say. So the first is marked last, taken back first, and removed last.
 """
 
-import json
-import os
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
-from pathlib import Path
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 
-from agent.base.errors import IoError, JobError, disk_errors
+from agent.base.errors import NotTakenBack, disk_errors
 from agent.base.text import readable
 from agent.formats.base import SavedTree
+from agent.formats.survey import Survey, take_survey
+from agent.restore.commit import commit, take_back
 from agent.restore.difference import Difference
-from agent.restore.mounts import where_mounted
-from agent.restore.recovering import Recovery, committed, recover
-from agent.restore.restore import Restore
-from agent.restore.workspace import Workspace
+from agent.restore.disk import sync_file_system
+from agent.restore.root import RestoreRoot
+from agent.restore.workspace import DONE, PLAN, TRIAL, Workspace
+from agent.transfer.cancel import CancelToken
+from agent.transfer.streams import Progress, no_progress
 
 
-def work_id(job_id: str, number: int) -> str:
-    """Two roots may be in one directory."""
-    return f"{job_id}-{number}" if number else job_id
+class RestoreSet:
+    """Used by one thread, once: `unpack`, then `commit`, then `discard`; `discard` also after any error.
 
+    For a preview: `unpack`, `difference`, `leave`; then another one, of the same roots: `take_up`, `commit`,
+    `discard`.
 
-class Together:
-    """Used as a `Restore` is; for a single directory it is one."""
+    What the agent remembers of the outcome is to be written between `commit` and `discard`: after
+    `discard`, `recover` finds nothing any more, and cannot tell new from old.
+    """
 
-    def __init__(self, parts: Sequence[Restore]) -> None:
-        self._first, *self._others = parts
+    def __init__(
+        self,
+        roots: Sequence[RestoreRoot],
+        token: CancelToken,
+        progress: Progress = no_progress,
+        *,
+        expected: Progress = no_progress,
+    ) -> None:
+        """`progress` is told the bytes that are unpacked, `expected` before that how many there are."""
+        self._roots = roots
+        self._token, self._progress, self._expected = token, progress, expected
+        self._workspaces: list[Workspace] = []
+        self.is_committed = False
+        """Whether everything is in place for good."""
 
     @property
     def is_open(self) -> bool:
-        """Whether all hold their working directories."""
-        return all(part.is_open for part in self._all)
+        """Whether it holds its working directories."""
+        return len(self._workspaces) == len(self._roots)
 
-    @property
-    def _all(self) -> list[Restore]:
-        return [self._first, *self._others]
+    def unpack(self, trees: Sequence[SavedTree]) -> list[Survey]:
+        """Unpack one tree for each root into its working directory; the targets do not change.
 
-    def unpack(self, trees: Sequence[SavedTree]) -> tuple[int, int]:
-        """Unpack each part of the archive where it belongs; how many files, and bytes of content."""
-        surveys = [part.unpack(tree) for part, tree in zip(self._all, trees, strict=True)]
-        return sum(survey.files for survey in surveys), sum(survey.size_bytes for survey in surveys)
+        Raises ArchiveError for a damaged, hostile or too large archive, NoSpace before the first byte of a
+        tree that would not fit (or later, when the disk fills up all the same), IoError when a mount point
+        is in the way or the disk fails, and Cancelled.
+        """
+        return [self._unpack(root, tree) for root, tree in zip(self._roots, trees, strict=True)]
+
+    def _unpack(self, root: RestoreRoot, tree: SavedTree) -> Survey:
+        survey = take_survey(tree.items(), root.options.limits)
+        self._expected(survey.size_bytes)
+        self._token.check()
+        workspace, room = root.begin(tree, survey, self._token)
+        self._workspaces.append(workspace)
+        unpacker = root.unpacker(workspace, survey, room, self._token, self._progress)
+        try:
+            unpacker.run(tree)
+        except OSError:
+            with disk_errors(f"cannot unpack '{readable(unpacker.current)}'"):
+                raise
+        return survey
 
     def difference(self) -> Difference:
-        return sum((part.difference() for part in self._others), self._first.difference())
+        """Return what `commit` would do, in numbers. Raises IoError and Cancelled."""
+        found = [root.difference(workspace, self._token) for root, workspace in self._opened()]
+        return sum(found, Difference())
 
     def leave(self) -> None:
-        for part in self._all:
-            part.leave()
+        """Let go of what is unpacked, which stays, also over a power cut. Raises IoError and NoSpace."""
+        with disk_errors("cannot keep the unpacked files"):
+            for _, workspace in self._opened():
+                sync_file_system(workspace.root_fd)
+        self.let_go()
 
     def let_go(self) -> None:
-        for part in self._all:
-            part.let_go()
+        """Hold nothing of the targets any more, which others may change; `take_up` finds it again."""
+        workspaces, self._workspaces = self._workspaces, []
+        for workspace in workspaces:
+            workspace.close()
 
     def take_up(self) -> None:
-        for part in self._all:
-            part.take_up()
+        """Go on with what an earlier one left. Raises IoError when it is not there any more."""
+        self.let_go()
+        for root in self._roots:
+            self._workspaces.append(root.find())
 
     def commit(self, confirm: Callable[[], None] = lambda: None, *, on_trial: bool = False) -> None:
-        """Put everything in place; it counts when the first is marked, after `confirm`."""
+        """Bring what was unpacked into the targets, all of it or nothing.
+
+        `on_trial`: `keep` or `take_back` has to follow, also after a restart of the agent and `take_up`.
+
+        `confirm` is called when all is in place, and takes it back by raising. Raises NoSpace, IoError,
+        Cancelled and what `confirm` does after everything is as it was; `NotTakenBack` when even that was
+        impossible: `recover` does it then.
+        """
+        first, *others = self._opened()
         try:
-            for part in self._others:
-                part.apply()
-            self._first.commit(confirm, on_trial=on_trial)
+            for root, workspace in others:
+                self._carry_out(root, workspace, lambda: None, PLAN)
+            self._carry_out(*first, confirm, TRIAL if on_trial else DONE)
         except BaseException:
-            # As long as the first may be marked, only a look at all of them can tell: `recover_together`.
-            if not self._first.is_marked:
-                for part in self._others:
-                    part.take_back()
+            # As long as the first may be marked, only a look at all of them can tell: `recover_roots`.
+            if not _is_marked(first[1]):
+                for _, workspace in others:
+                    _take_back(workspace)
             raise
+        self.is_committed = not on_trial
+
+    def _carry_out(
+        self, root: RestoreRoot, workspace: Workspace, confirm: Callable[[], None], mark: str
+    ) -> None:
+        with disk_errors("cannot put the unpacked files in place"):
+            try:
+                commit(workspace, root.comparison(workspace), self._token, confirm, mark=mark)
+            except BaseException:
+                _take_back(workspace)
+                raise
 
     def keep(self) -> None:
-        self._first.keep()
+        """The trial is over: it cannot be taken back any more. Raises IoError and NoSpace."""
+        (_, first), *_ = self._opened()
+        with disk_errors("cannot end the trial"):
+            first.rename(TRIAL, DONE)
+        self.is_committed = True
 
     def take_back(self) -> None:
-        """The first goes first: from its step on a crash means that all go back."""
-        for part in self._all:
-            part.take_back()
+        """Bring back what was there before `commit`. Raises IoError: `recover` does it then.
+
+        The first goes first: from its step on a crash means that all go back.
+        """
+        self.is_committed = False
+        for _, workspace in self._opened():
+            _take_back(workspace)
 
     def discard(self) -> None:
-        for part in self._others:
-            part.discard(committed=self._first.is_committed)
-        self._first.discard()
+        """Remove the working directories; harmless when done twice. Raises IoError.
+
+        One whose commit could be neither completed nor taken back stays, for `recover`.
+        """
+        workspaces, self._workspaces = self._workspaces, []
+        with ExitStack() as closing:
+            for workspace in workspaces:
+                closing.callback(workspace.close)
+            for workspace in (*workspaces[1:], *workspaces[:1]):
+                with disk_errors(f"cannot remove '{readable(workspace.name)}' from the target"):
+                    if self.is_committed or not _is_marked(workspace):
+                        workspace.remove()
+
+    def _opened(self) -> list[tuple[RestoreRoot, Workspace]]:
+        assert self.is_open, "unpack or take_up comes first"
+        return list(zip(self._roots, self._workspaces, strict=True))
 
 
-class Left(NamedTuple):
-    """Where a restore may have left something: the number of its root, the directory, and its mount point."""
-
-    number: int
-    directory: Path
-    mount: str
+def _is_marked(workspace: Workspace) -> bool:
+    """Whether a crash now would find something to take back or to complete. Raises OSError."""
+    return workspace.holds(PLAN, TRIAL, DONE)
 
 
-def left_text(directories: Mapping[int, Path]) -> str:
-    """What the journal keeps of a restore that has begun: roots by their numbers, the deciding one first."""
-    left = [(number, os.fspath(path), where_mounted(path)) for number, path in directories.items()]
-    return json.dumps(left)
-
-
-def read_left(text: str | None) -> list[Left]:
-    """What `left_text` wrote; nothing for None."""
-    return [Left(number, Path(path), mount) for number, path, mount in json.loads(text or "[]")]
-
-
-def recover_together(left: Sequence[Left], job_id: str, *, failed: bool = False) -> None:
-    """Bring all of them to old or to new, as the first says; see `recover`.
-
-    Raises IoError when one is not there or its disk fails; all that can be done without it is done then.
-    """
-    if not left:
-        return
-    first, *others = left
-    new = not failed and _is_committed(first, job_id)
-    if not new:
-        _take_back(first, job_id)  # before the others: no crash may find it marked, and one of them old
-    problems = [problem for each in others if (problem := _problem(_put_right, each, first, job_id, new))]
-    if problems:
-        raise problems[0]
-    if new:
-        recover(first.directory, work_id(job_id, first.number))
-
-
-def is_committed(left: Sequence[Left], job_id: str) -> bool:
-    """Whether the first says that all are new. Raises IoError when it is not there, or its disk fails."""
-    return bool(left) and _is_committed(left[0], job_id)
-
-
-def _is_committed(first: Left, job_id: str) -> bool:
-    name = work_id(job_id, first.number)
-    if committed(first.directory, name):
-        return True
-    _check_mounted(first)
-    return False
-
-
-def _problem(act: Callable[..., None], *arguments: object) -> JobError | None:
+def _take_back(workspace: Workspace) -> None:
     try:
-        act(*arguments)
-    except JobError as error:
-        return error
-    return None
-
-
-def _put_right(each: Left, first: Left, job_id: str, new: bool) -> None:
-    if new:
-        _forget(each, first, job_id)
-    else:
-        _take_back(each, job_id)
-
-
-def _take_back(left: Left, job_id: str) -> None:
-    if recover(left.directory, work_id(job_id, left.number), failed=True) is Recovery.NOTHING:
-        _check_mounted(left)
-
-
-def _check_mounted(left: Left) -> None:
-    """Raise IoError where nothing was found because the file system is not there."""
-    if left.mount != where_mounted(left.directory):
-        shown = readable(str(left.directory))
-        raise IoError(f"cannot recover '{shown}': nothing is mounted at '{left.mount}'")
-
-
-def _forget(left: Left, first: Left, job_id: str) -> None:
-    """Remove a working directory whose plan was carried out for good, as the mark in the first one says."""
-    with disk_errors("cannot remove what a restore left"):
-        decided = Workspace.find(first.directory, work_id(job_id, first.number))
-        workspace = Workspace.find(left.directory, work_id(job_id, left.number))
-        assert decided, "it was there a moment ago"
-        with closing(decided):
-            decided.sync()  # the mark has to last before anything goes that could be taken back
-        if workspace is None:
-            _check_mounted(left)
-            return
-        with closing(workspace):
-            workspace.remove()
+        take_back(workspace)
+    except OSError as error:
+        raise NotTakenBack(
+            "the restore failed and could not be taken back now; the agent tries again until it is"
+        ) from error

@@ -17,7 +17,7 @@ from agent.formats.survey import ArchiveLimits
 from agent.formats.zip import records
 from agent.formats.zip.metadata import own_extra
 from agent.formats.zip.records import Member
-from agent.restore import RestoreOptions
+from agent.restore.root import RestoreOptions
 from tests.support.archives import Crafted, deflated
 from tests.support.diskfaults import in_child
 from tests.support.hostile import LINK

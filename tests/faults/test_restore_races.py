@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from agent.base.errors import JobError
-from agent.restore import RestoreOptions, recover
+from agent.restore.recovery import recover
+from agent.restore.root import RestoreOptions
 from tests.support.require import require
 from tests.support.restoring import JOB, LIMITS, NOBODY, restored
 from tests.support.trees import Dir, File, Link, Spec, differences, make_tree, snapshot, write_zip

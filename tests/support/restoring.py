@@ -7,8 +7,10 @@ from pathlib import Path
 
 from agent.formats.survey import ArchiveLimits
 from agent.formats.zip.reader import ArchiveReader
-from agent.restore import Restore, RestoreOptions
+from agent.restore.restore_set import RestoreSet
+from agent.restore.root import RestoreOptions, RestoreRoot
 from agent.transfer.cancel import CancelToken
+from agent.transfer.streams import Progress, no_progress
 from tests.support.trees import Found, snapshot
 
 JOB = "job-1"
@@ -16,15 +18,27 @@ NOBODY = 65534
 LIMITS = ArchiveLimits(max_files=1_000_000, max_bytes=1 << 40, max_ratio=2000)
 
 
+def restore_into(
+    target: Path,
+    options: RestoreOptions | None = None,
+    token: CancelToken | None = None,
+    progress: Progress = no_progress,
+    expected: Progress = no_progress,
+) -> RestoreSet:
+    """A restore into one directory, not begun yet."""
+    root = RestoreRoot(target, JOB, options or RestoreOptions(limits=LIMITS))
+    return RestoreSet([root], token or CancelToken(), progress, expected=expected)
+
+
 @contextmanager
 def unpacked(
     target: Path, archive: Path, options: RestoreOptions | None = None, token: CancelToken | None = None
-) -> Iterator[Restore]:
+) -> Iterator[RestoreSet]:
     """A restore after its `unpack`; discarded at the end, whatever happens."""
-    restore = Restore(target, JOB, options or RestoreOptions(limits=LIMITS), token or CancelToken())
+    restore = restore_into(target, options, token)
     try:
         with archive.open("rb") as file:
-            restore.unpack(ArchiveReader(file))
+            restore.unpack([ArchiveReader(file)])
         yield restore
     finally:
         restore.discard()

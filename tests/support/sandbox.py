@@ -10,7 +10,7 @@ from pathlib import Path
 
 from agent.base.errors import JobError
 from agent.formats.survey import ArchiveLimits
-from agent.restore import RestoreOptions
+from agent.restore.root import RestoreOptions
 from tests.support.archives import open_descriptors
 from tests.support.restoring import restored
 from tests.support.trees import Dir, File, Found, Link, Spec, differences, make_tree, snapshot

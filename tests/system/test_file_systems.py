@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from agent.base.errors import Cancelled, IoError, NotTakenBack
-from agent.restore import Recovery, RestoreOptions, recover
+from agent.restore.recovery import Recovery, recover
+from agent.restore.root import RestoreOptions
 from agent.transfer.cancel import CancelToken
 from tests.support.diskfaults import striking
 from tests.support.fakes import Device
@@ -86,8 +87,9 @@ def test_what_is_cancelled_in_mid_commit_or_left_by_a_crash_leaves_nothing(
             restore.commit(confirm)
     assert (is_clean(target), differences(before, snapshot(target))) == (True, [])
     with unpacked(target, archive, REPLACE) as restore:
-        restore.apply()
+        restore.commit()
         restore.let_go()
+        (target / f".edge-backup-{JOB}/done").rename(target / f".edge-backup-{JOB}/plan")
         with pytest.raises(OSError, match="not empty"):
             (target / f".edge-backup-{JOB}").rmdir()
         assert recover(target, JOB) is Recovery.ROLLED_BACK

@@ -16,7 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from agent.restore import Recovery, RestoreOptions, recover
+from agent.restore.recovery import Recovery, recover
+from agent.restore.root import RestoreOptions
 from tests.support.diskfaults import NEVER, die, in_child, striking
 from tests.support.require import require
 from tests.support.restoring import JOB, LIMITS, NOBODY, restored
@@ -203,7 +204,7 @@ def _interesting(scene: Scene) -> list[int]:
 _DRIVER = """
 import sys
 from pathlib import Path
-from agent.restore import RestoreOptions
+from agent.restore.root import RestoreOptions
 from tests.support.restoring import LIMITS, restored
 restored(Path(sys.argv[1]), Path(sys.argv[2]), RestoreOptions(limits=LIMITS, mode="replace"))
 """

@@ -7,9 +7,11 @@ import pytest
 
 from agent.base.errors import Cancelled, IoError
 from agent.formats.zip.reader import ArchiveReader
-from agent.restore import Difference, Restore, RestoreOptions
+from agent.restore.difference import Difference
+from agent.restore.root import RestoreOptions
+from agent.restore.workspace import work_directory_of
 from agent.transfer.cancel import CancelToken
-from tests.support.restoring import JOB, LIMITS, is_clean, unpacked, without_working_directory
+from tests.support.restoring import JOB, LIMITS, is_clean, restore_into, unpacked, without_working_directory
 from tests.support.trees import Dir, File, Link, Spec, differences, make_tree, snapshot, write_zip
 
 OLD: Spec = {
@@ -80,9 +82,9 @@ def test_the_target_stays_as_it_is_and_so_does_what_is_unpacked(target: Path, tm
     closed: Spec = {"dir": Dir(0o555), "closed": Dir(0o000), "closed/file": File(b"c")}
     before = without_working_directory(target)
     with unpacked(target, write_zip(tmp_path / "new.zip", closed)) as restore:
-        unpacked_before = _modes(restore.unpacked)
+        unpacked_before = _modes(work_directory_of(target, JOB) / "new")
         restore.difference()
-        assert _modes(restore.unpacked) == unpacked_before
+        assert _modes(work_directory_of(target, JOB) / "new") == unpacked_before
         assert differences(before, without_working_directory(target)) == []
         restore.commit()
     assert (target / "closed").stat().st_mode & 0o777 == 0
@@ -101,13 +103,13 @@ def test_a_cancel_is_noticed(target: Path, archive: Path) -> None:
 
 
 def test_what_was_left_is_taken_up_by_another_restore_of_the_same_job(target: Path, archive: Path) -> None:
-    first = Restore(target, JOB, RestoreOptions(limits=LIMITS), CancelToken())
+    first = restore_into(target)
     with archive.open("rb") as file:
-        first.unpack(ArchiveReader(file))
+        first.unpack([ArchiveReader(file)])
     first.leave()
     (target / "changed").write_bytes(b"changed meanwhile")
     (target / "later").write_bytes(b"not there at the preview")
-    second = Restore(target, JOB, RestoreOptions(limits=LIMITS, mode="replace"), CancelToken())
+    second = restore_into(target, RestoreOptions(limits=LIMITS, mode="replace"))
     second.take_up()
     second.commit()
     second.discard()
@@ -119,5 +121,5 @@ def test_what_was_left_is_taken_up_by_another_restore_of_the_same_job(target: Pa
 
 def test_what_is_not_there_any_more_cannot_be_taken_up(target: Path) -> None:
     with pytest.raises(IoError, match="is not there any more"):
-        Restore(target, JOB, RestoreOptions(limits=LIMITS), CancelToken()).take_up()
+        restore_into(target).take_up()
     assert os.listdir(target)

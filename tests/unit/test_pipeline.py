@@ -22,10 +22,11 @@ from agent.formats.base import Unlock, newest
 from agent.formats.survey import ArchiveLimits
 from agent.formats.zip.format import Zip
 from agent.formats.zip.writer import ArchiveOptions
-from agent.restore import RestoreOptions, missing
 from agent.restore.choice import Choice
+from agent.restore.directories import missing
 from agent.restore.flow import RestoreOrder, restore
-from agent.restore.restore_target import Into
+from agent.restore.root import RestoreOptions
+from agent.restore.target import RestoreTarget
 from agent.save.pipeline import BackupOrder, BackupResult, backup
 from agent.save.walk import Part
 from agent.transfer.cancel import CancelToken
@@ -111,7 +112,7 @@ class Work:
         download = self.staging / "job-1.part"
         options = RestoreOptions(limits=limits)
         return RestoreOrder(
-            Into({0: Root("", self.data)}, missing(self.data), options),
+            RestoreTarget({0: Root("", self.data)}, missing(self.data), options),
             download,
             self.guarded(destination),
             TAG,
@@ -563,7 +564,7 @@ def test_a_deadline_that_passes_after_the_commit_has_begun_changes_nothing(work:
         return run
 
     order = work.restore_order(destination(storage))
-    order = replace(order, into=replace(order.into, before=tell("before"), after=tell("after")))
+    order = replace(order, target=replace(order.target, before=tell("before"), after=tell("after")))
     late = "before"
     with pytest.raises(Cancelled, match="too long"):
         restore(order, work.context)

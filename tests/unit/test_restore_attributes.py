@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from agent.formats.zip.metadata import own_extra
-from agent.restore import RestoreOptions
 from agent.restore.metadata import xattrs_of
+from agent.restore.root import RestoreOptions
 from tests.support.require import possible
 from tests.support.restoring import LIMITS, restored, unpacked
 from tests.support.trees import NOON_NS, Dir, File, Spec, make_tree, write_zip

@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.base.errors import Cancelled, IoError, JobError, NoSpace
-from agent.restore import RestoreOptions, recover
+from agent.restore.recovery import recover
+from agent.restore.root import RestoreOptions
 from agent.transfer.cancel import CancelToken
 from tests.support.diskfaults import in_child, striking
 from tests.support.require import require

@@ -11,7 +11,9 @@ import pytest
 
 from agent.base.errors import AccessForbidden, ArchiveError, IoError
 from agent.formats.survey import ArchiveLimits
-from agent.restore import RestoreOptions, make_target, missing, recover, remove_made
+from agent.restore.directories import make_target, missing, remove_made
+from agent.restore.recovery import recover
+from agent.restore.root import RestoreOptions
 from tests.support.archives import Crafted, crafted
 from tests.support.require import possible, require
 from tests.support.restoring import JOB, LIMITS, NOBODY, is_clean, restored

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from agent.base.errors import AccessForbidden
-from agent.restore import RestoreOptions
+from agent.restore.root import RestoreOptions
 from tests.support.restoring import LIMITS, is_clean, restored
 from tests.support.trees import Dir, File, Link, Spec, differences, make_tree, snapshot, write_zip
 

@@ -7,9 +7,11 @@ import pytest
 
 from agent.base.errors import IoError
 from agent.formats.zip.reader import ArchiveReader
-from agent.restore import Recovery, Restore, RestoreOptions, make_target, missing, recover, remove_made
-from agent.transfer.cancel import CancelToken
-from tests.support.restoring import JOB, LIMITS, restored
+from agent.restore.directories import make_target, missing, remove_made
+from agent.restore.recovery import Recovery, recover
+from agent.restore.restore_set import RestoreSet
+from agent.restore.root import RestoreOptions
+from tests.support.restoring import JOB, LIMITS, restore_into, restored
 from tests.support.trees import Dir, File, Link, Spec, differences, make_tree, snapshot, write_zip
 
 OLD: Spec = {"f": File(b"old"), "d": Dir(), "d/x": File(b"x")}
@@ -26,11 +28,11 @@ def archive(tmp_path: Path) -> Path:
     return write_zip(tmp_path / "new.zip", NEW)
 
 
-def left_unpacked(target: Path, archive: Path) -> Restore:
+def left_unpacked(target: Path, archive: Path) -> RestoreSet:
     """A restore that its process has forgotten after `unpack`."""
-    restore = Restore(target, JOB, RestoreOptions(limits=LIMITS), CancelToken())
+    restore = restore_into(target)
     with archive.open("rb") as file:
-        restore.unpack(ArchiveReader(file))
+        restore.unpack([ArchiveReader(file)])
     return restore
 
 

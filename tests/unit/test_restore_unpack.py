@@ -13,12 +13,21 @@ import pytest
 from agent.base.errors import ArchiveError, Cancelled, IoError, NoSpace
 from agent.formats.zip.metadata import own_extra
 from agent.formats.zip.reader import ArchiveReader
-from agent.restore import Restore, RestoreOptions
+from agent.restore.root import RestoreOptions
+from agent.restore.workspace import NEW, work_directory_of
 from agent.transfer.cancel import CancelToken
 from tests.support.archives import Crafted, crafted
 from tests.support.diskfaults import striking
 from tests.support.require import require
-from tests.support.restoring import JOB, LIMITS, is_clean, restored, unpacked, without_working_directory
+from tests.support.restoring import (
+    JOB,
+    LIMITS,
+    is_clean,
+    restore_into,
+    restored,
+    unpacked,
+    without_working_directory,
+)
 from tests.support.trees import NOON_NS, Dir, File, Link, Spec, differences, make_tree, snapshot, write_zip
 
 TREE: Spec = {
@@ -57,9 +66,11 @@ def test_content_modes_times_and_links_come_back(tmp_path: Path, target: Path, a
 def test_unpacking_does_not_touch_the_target_not_even_its_time(target: Path, archive: Path) -> None:
     make_tree(target, {"bin": Dir(), "bin/tool": File(b"old")})
     before = snapshot(target)
-    with unpacked(target, write_zip(archive, TREE)) as restore:
+    with unpacked(target, write_zip(archive, TREE)):
         assert differences(before, without_working_directory(target)) == []
-        assert sorted(os.listdir(restore.unpacked)) == sorted(name for name in TREE if "/" not in name)
+        assert sorted(os.listdir(work_directory_of(target, JOB) / NEW)) == sorted(
+            name for name in TREE if "/" not in name
+        )
         assert stat.S_IMODE((target / f".edge-backup-{JOB}").stat().st_mode) == 0o700
     assert differences(before, snapshot(target)) == []
 
@@ -128,10 +139,9 @@ def test_the_survey_and_the_progress_tell_what_was_unpacked(target: Path, archiv
     write_zip(archive, {"d": Dir(), "d/f": File(bytes(700_000)), "l": Link("d")})
     seen: list[int] = []
     expected: list[int] = []
-    options = RestoreOptions(limits=LIMITS)
-    restore = Restore(target, JOB, options, CancelToken(), seen.append, expected=expected.append)
+    restore = restore_into(target, progress=seen.append, expected=expected.append)
     with archive.open("rb") as file:
-        survey = restore.unpack(ArchiveReader(file))
+        (survey,) = restore.unpack([ArchiveReader(file)])
     restore.discard()
     assert (survey.files, survey.directories, survey.links) == (1, 1, 1)
     assert seen == sorted(seen)
@@ -299,10 +309,10 @@ def test_a_failure_at_any_change_of_the_disk_leaves_nothing_and_the_target_as_it
     write_zip(archive, TREE)
     before, at, struck = snapshot(target), 1, True
     while struck:
-        restore = Restore(target, JOB, RestoreOptions(limits=LIMITS), CancelToken())
+        restore = restore_into(target)
         # One failure is survived: tempfile has another way where O_TMPFILE fails.
         with contextlib.suppress(IoError), archive.open("rb") as file, striking(at, fail) as count:
-            restore.unpack(ArchiveReader(file))
+            restore.unpack([ArchiveReader(file)])
         struck = count.calls >= at
         at += 1
         restore.discard()
@@ -313,9 +323,9 @@ def test_a_failure_at_any_change_of_the_disk_leaves_nothing_and_the_target_as_it
 def test_cancelling_stops_within_a_file(target: Path, archive: Path) -> None:
     write_zip(archive, {"f": File(os.urandom(3 << 20))})
     token = CancelToken()
-    restore = Restore(target, JOB, RestoreOptions(limits=LIMITS), token, lambda _done: token.cancel("enough"))
+    restore = restore_into(target, token=token, progress=lambda _done: token.cancel("enough"))
     with archive.open("rb") as file, pytest.raises(Cancelled, match="enough"):
-        restore.unpack(ArchiveReader(file))
+        restore.unpack([ArchiveReader(file)])
     restore.discard()
     assert is_clean(target)
 
@@ -358,13 +368,13 @@ def test_a_disk_that_fills_up_all_the_same_is_no_space_and_nothing_is_left(
     def fill_up(_bytes_done: int) -> None:
         ballast.write_bytes(bytes(500_000))
 
-    restore = Restore(small_disk, JOB, RestoreOptions(limits=LIMITS), CancelToken(), fill_up)
+    restore = restore_into(small_disk, progress=fill_up)
     try:
         with (
             archive.open("rb") as file,
             pytest.raises(NoSpace, match=r"cannot unpack 'f\d+': No space left on device"),
         ):
-            restore.unpack(ArchiveReader(file))
+            restore.unpack([ArchiveReader(file)])
     finally:
         restore.discard()
     ballast.write_bytes(b"")

@@ -9,18 +9,17 @@ import pytest
 
 from agent.base.errors import Cancelled, IoError, JobError
 from agent.formats.zip.reader import ArchiveReader
-from agent.restore import (
-    Restore,
-    RestoreOptions,
-    Together,
-    committed,
-    left_text,
-    on_trial,
-    read_left,
+from agent.restore.recovery import (
+    is_committed,
+    is_on_trial,
+    read_working,
     recover,
-    recover_together,
+    recover_roots,
     work_id,
+    working_text,
 )
+from agent.restore.restore_set import RestoreSet
+from agent.restore.root import RestoreOptions, RestoreRoot
 from agent.transfer.cancel import CancelToken
 from tests.support.diskfaults import NEVER, striking
 from tests.support.restoring import JOB, LIMITS, is_clean
@@ -38,18 +37,19 @@ class Device:
         self.archive = write_zip(work / "new.zip", NEW)
         self.token = CancelToken()
         self.old = [snapshot(target) for target in self.targets]
-        self.left = read_left(left_text(dict(enumerate(self.targets))))
+        self.left = read_working(working_text(dict(enumerate(self.targets))))
         self.places = [(left.directory, work_id(JOB, left.number)) for left in self.left]
 
-    def parts(self) -> list[Restore]:
+    def restore(self) -> RestoreSet:
         options = RestoreOptions(limits=LIMITS)
-        return [Restore(target, name, options, self.token) for target, name in self.places]
+        return RestoreSet([RestoreRoot(target, name, options) for target, name in self.places], self.token)
 
-    def unpacked(self) -> Together:
-        together = Together(self.parts())
+    def unpacked(self) -> RestoreSet:
+        restore = self.restore()
         with self.archive.open("rb") as file:
-            assert together.unpack([ArchiveReader(file) for _ in self.targets]) == (6, 24)
-        return together
+            surveys = restore.unpack([ArchiveReader(file) for _ in self.targets])
+        assert [(survey.files, survey.size_bytes) for survey in surveys] == [(2, 8)] * 3
+        return restore
 
     def check(self, content: bytes) -> None:
         assert [(target / "f").read_bytes() for target in self.targets] == [content] * 3
@@ -65,18 +65,18 @@ def device(tmp_path: Path) -> Device:
 
 
 def test_all_become_new(device: Device) -> None:
-    together = device.unpacked()
-    together.commit()
-    together.discard()
+    restore = device.unpacked()
+    restore.commit()
+    restore.discard()
     device.check(b"new")
 
 
 def test_when_one_cannot_all_stay_old(device: Device) -> None:
-    together = device.unpacked()
+    restore = device.unpacked()
     shutil.rmtree(device.targets[2] / ".edge-backup-job-1-2/new")
     with pytest.raises(IoError, match="cannot put the unpacked files in place"):
-        together.commit()
-    together.discard()
+        restore.commit()
+    restore.discard()
     device.check(b"old")
 
 
@@ -91,39 +91,39 @@ def test_a_failure_at_any_change_of_a_disk_leaves_all_old(device: Device, twice:
     failed = True
     while failed:
         at, failed = at + 1, False
-        together = device.unpacked()
+        restore = device.unpacked()
         try:
             with striking(at, eio), striking(at if twice else NEVER, eio):
-                together.commit()
+                restore.commit()
         except JobError:
             failed = True
-        together.discard()
-        recover_together(device.left, JOB, failed=failed)
+        restore.discard()
+        recover_roots(device.left, JOB, failed=failed)
         device.check(b"old" if failed else b"new")
     assert at > 20
 
 
 def test_a_cancel_in_the_middle_takes_all_back(device: Device) -> None:
-    together = device.unpacked()
+    restore = device.unpacked()
 
     def confirm() -> None:
         device.token.cancel("enough")
         device.token.check()
 
     with pytest.raises(Cancelled):
-        together.commit(confirm)
-    together.discard()
+        restore.commit(confirm)
+    restore.discard()
     device.check(b"old")
 
 
 def test_on_trial_all_are_kept_or_taken_back(device: Device) -> None:
-    for decide, content in ((Together.take_back, b"old"), (Together.keep, b"new")):
-        together = device.unpacked()
-        together.commit(on_trial=True)
-        together.let_go()
-        assert on_trial(*device.places[0])
+    for decide, content in ((RestoreSet.take_back, b"old"), (RestoreSet.keep, b"new")):
+        restore = device.unpacked()
+        restore.commit(on_trial=True)
+        restore.let_go()
+        assert is_on_trial(device.left, JOB)
         assert [(target / "f").read_bytes() for target in device.targets] == [b"new"] * 3
-        later = Together(device.parts())
+        later = device.restore()
         later.take_up()
         decide(later)
         later.discard()
@@ -132,14 +132,10 @@ def test_on_trial_all_are_kept_or_taken_back(device: Device) -> None:
 
 def test_without_the_mark_of_the_first_all_go_back(device: Device) -> None:
     """A crash right before the decision: everything is in place everywhere."""
-    first, *others = device.parts()
-    with device.archive.open("rb") as file:
-        for part in (first, *others):
-            part.unpack(ArchiveReader(file))
-    for part in (*others, first):
-        part.apply()
+    device.unpacked().commit()
+    (device.targets[0] / ".edge-backup-job-1/done").rename(device.targets[0] / ".edge-backup-job-1/plan")
     assert [(target / "f").read_bytes() for target in device.targets] == [b"new"] * 3
-    recover_together(device.left, JOB)
+    recover_roots(device.left, JOB)
     device.check(b"old")
 
 
@@ -147,19 +143,18 @@ def test_without_the_mark_of_the_first_all_go_back(device: Device) -> None:
 def test_with_the_mark_of_the_first_all_are_new(device: Device, gone: int) -> None:
     """A crash after the decision, and after some of the others were tidied up."""
     device.unpacked().commit()
-    assert committed(*device.places[0])
-    for _, destination in zip(range(gone), device.parts()[1:], strict=False):
-        destination.take_up()
-        destination.discard(committed=True)
-    recover_together(device.left, JOB)
-    recover_together(device.left, JOB)
+    assert is_committed(device.left, JOB)
+    for number in range(1, gone + 1):
+        shutil.rmtree(device.targets[number] / f".edge-backup-job-1-{number}")
+    recover_roots(device.left, JOB)
+    recover_roots(device.left, JOB)
     device.check(b"new")
 
 
 def test_what_failed_goes_back_though_the_first_was_marked(device: Device) -> None:
     """Only the last sync was refused, and the job was told to have failed."""
     device.unpacked().commit()
-    recover_together(device.left, JOB, failed=True)
+    recover_roots(device.left, JOB, failed=True)
     device.check(b"old")
 
 
@@ -169,28 +164,28 @@ def test_a_recovery_that_is_cut_off_goes_on_in_the_same_direction(device: Device
     device.unpacked().commit()
     for destination in device.places[:done]:
         recover(*destination, failed=True)
-    recover_together(device.left, JOB)
+    recover_roots(device.left, JOB)
     device.check(b"old")
 
 
 def test_two_roots_may_be_in_one_directory(device: Device) -> None:
     target = device.targets[0]
-    two = [Restore(target, work_id(JOB, n), RestoreOptions(limits=LIMITS), device.token) for n in (0, 1)]
+    two = [RestoreRoot(target, work_id(JOB, n), RestoreOptions(limits=LIMITS)) for n in (0, 1)]
     other = write_zip(target.parent / "other.zip", {"g": File(b"g")})
-    together = Together(two)
+    restore = RestoreSet(two, device.token)
     with device.archive.open("rb") as file, other.open("rb") as other_file:
-        together.unpack([ArchiveReader(file), ArchiveReader(other_file)])
-        assert together.difference().added == 2
-    together.commit()
-    together.discard()
+        restore.unpack([ArchiveReader(file), ArchiveReader(other_file)])
+        assert restore.difference().added == 2
+    restore.commit()
+    restore.discard()
     assert sorted(os.listdir(target)) == ["added", "d", "f", "g"]
 
 
 def test_the_journal_keeps_any_name() -> None:
     roots = {1: Path("/a/Gr\u00fc\u00dfe"), 4: Path(os.fsdecode(b"/b/\xff\n"))}
-    found = read_left(left_text(roots))
+    found = read_working(working_text(roots))
     assert {left.number: left.directory for left in found} == roots
-    assert read_left(None) == []
+    assert read_working(None) == []
 
 
 @pytest.mark.parametrize("content", [b"old", b"new"])
@@ -204,8 +199,8 @@ def test_what_is_not_mounted_is_waited_for(device: Device, absent: int, content:
     away.directory.mkdir()
     missing = [left._replace(mount="/stick") if left is away else left for left in device.left]
     with pytest.raises(IoError, match="nothing is mounted at '/stick'"):
-        recover_together(missing, JOB, failed=failed)
+        recover_roots(missing, JOB, failed=failed)
     away.directory.rmdir()
     hidden.rename(away.directory)
-    recover_together(missing, JOB, failed=failed)
+    recover_roots(missing, JOB, failed=failed)
     device.check(content)

@@ -1,17 +1,18 @@
 """Where a restore goes: directories of the device, and what is done around its commit."""
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from agent.base.roots import Root
-from agent.restore import Restore, RestoreOptions, work_id
+from agent.formats.survey import Survey
 from agent.restore.commit_confirmed import Trial
-from agent.transfer.context import Context, RunHook
+from agent.restore.root import RestoreOptions
+from agent.transfer.context import RunHook
 
 
 @dataclass(frozen=True, slots=True)
-class Into:
+class RestoreTarget:
     """Where a restore goes, and how."""
 
     roots: Mapping[int, Root]
@@ -42,19 +43,12 @@ class Amount:
     """What it is called, and where it came from; empty when an earlier run of the agent fetched it."""
     place: str = ""
 
+    @classmethod
+    def of(cls, surveys: Sequence[Survey]) -> "Amount":
+        """Return what several trees bring together."""
+        files = sum(survey.files for survey in surveys)
+        return cls(files, sum(survey.size_bytes for survey in surveys))
+
     def facts(self) -> dict[str, object]:
         """For the history: what is known."""
         return {name: value for name, value in asdict(self).items() if value != ""}
-
-
-def restore_work(into: Into, context: Context, number: int = 0, *, made: bool = False) -> Restore:
-    """The restore into one of the roots, not begun yet; `made` when its directory was made for it."""
-    root = into.roots[number]
-    return Restore(
-        root.directory,
-        work_id(context.job_id, number),
-        replace(into.options, names=root.names, made=made),
-        context.token,
-        context.progress,
-        expected=context.expect,
-    )

@@ -1,0 +1,169 @@
+"""After a crash: what a restore left in its targets decides whether they become old again or are new."""
+
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from enum import Enum
+from pathlib import Path
+from typing import NamedTuple
+
+from agent.base.errors import IoError, JobError, disk_errors
+from agent.base.text import readable
+from agent.restore.commit import take_back
+from agent.restore.directories import names_in
+from agent.restore.mounts import where_mounted
+from agent.restore.workspace import DONE, TRIAL, Workspace
+
+
+class Recovery(Enum):
+    """What `recover` found, and made of it."""
+
+    NOTHING = "nothing"
+    """No trace: the job changed nothing, or its outcome was complete and cleaned up."""
+    ROLLED_BACK = "rolled back"
+    """The target is what it was before the restore."""
+    COMMITTED = "committed"
+    """The target is what the restore wanted."""
+
+
+def recover(target: Path, job_id: str, *, failed: bool = False) -> Recovery:
+    """Bring a target to entirely old or entirely new after a crash at any point of a restore.
+
+    One that `failed`, and was told so, goes back to old also when only the last sync of its commit was
+    refused. May itself be cut off at any point and called again. Raises IoError when the disk fails.
+    """
+    with disk_errors(f"cannot recover '{readable(str(target))}' after a restore"):
+        workspace = Workspace.find(target, job_id)
+        if workspace is None:
+            return Recovery.NOTHING
+        with closing(workspace):
+            return _recover(workspace, failed)
+
+
+def _has(mark: str, target: Path, job_id: str) -> bool:
+    with disk_errors(f"cannot look into '{readable(str(target))}' after a restore"):
+        workspace = Workspace.find(target, job_id)
+        if workspace is None:
+            return False
+        with closing(workspace):
+            return workspace.has(mark)
+
+
+def _recover(workspace: Workspace, failed: bool) -> Recovery:
+    if workspace.has(DONE) and not failed:
+        workspace.sync()  # `done` has to last before undo/ goes
+        found = Recovery.COMMITTED
+    elif not names_in(workspace.work_fd):
+        found = Recovery.NOTHING
+    else:
+        take_back(workspace)
+        found = Recovery.ROLLED_BACK
+    workspace.remove()
+    return found
+
+
+def work_id(job_id: str, number: int) -> str:
+    """Return the id of the work in a root: two roots may be in one directory."""
+    return f"{job_id}-{number}" if number else job_id
+
+
+class WorkingRoot(NamedTuple):
+    """Where a restore may have left something: the number of its root, the directory, and its mount point."""
+
+    number: int
+    directory: Path
+    mount: str
+
+
+def working_text(directories: Mapping[int, Path]) -> str:
+    """Return what the journal keeps of a restore that has begun: roots by number, the deciding one first."""
+    working = [(number, os.fspath(path), where_mounted(path)) for number, path in directories.items()]
+    return json.dumps(working)
+
+
+def read_working(text: str | None) -> list[WorkingRoot]:
+    """Return what `working_text` wrote; nothing for None."""
+    return [WorkingRoot(number, Path(path), mount) for number, path, mount in json.loads(text or "[]")]
+
+
+def recover_roots(roots: Sequence[WorkingRoot], job_id: str, *, failed: bool = False) -> None:
+    """Bring all of them to old or to new, as the first says; see `recover`.
+
+    Raises IoError when one is not there or its disk fails; all that can be done without it is done then.
+    """
+    if not roots:
+        return
+    first, *others = roots
+    new = not failed and _is_committed(first, job_id)
+    if not new:
+        _take_back(first, job_id)  # before the others: no crash may find it marked, and one of them old
+    problems = [problem for each in others if (problem := _problem(_settle, each, first, job_id, new))]
+    if problems:
+        raise problems[0]
+    if new:
+        recover(first.directory, work_id(job_id, first.number))
+
+
+def is_committed(roots: Sequence[WorkingRoot], job_id: str) -> bool:
+    """Return True when the first root says that all are new. Changes nothing, so that the outcome can be
+    recorded first: `recover_roots` then removes what this is decided by.
+
+    Raises IoError when the first root is not there, or its disk fails.
+    """
+    return bool(roots) and _is_committed(roots[0], job_id)
+
+
+def is_on_trial(roots: Sequence[WorkingRoot], job_id: str) -> bool:
+    """Return True when a crash came in the middle of a trial, which may go on. Raises IoError."""
+    return bool(roots) and _has(TRIAL, roots[0].directory, work_id(job_id, roots[0].number))
+
+
+def _is_committed(first: WorkingRoot, job_id: str) -> bool:
+    name = work_id(job_id, first.number)
+    if _has(DONE, first.directory, name):
+        return True
+    _check_mounted(first)
+    return False
+
+
+def _problem(act: Callable[..., None], *arguments: object) -> JobError | None:
+    try:
+        act(*arguments)
+    except JobError as error:
+        return error
+    return None
+
+
+def _settle(each: WorkingRoot, first: WorkingRoot, job_id: str, new: bool) -> None:
+    if new:
+        _forget(each, first, job_id)
+    else:
+        _take_back(each, job_id)
+
+
+def _take_back(left: WorkingRoot, job_id: str) -> None:
+    if recover(left.directory, work_id(job_id, left.number), failed=True) is Recovery.NOTHING:
+        _check_mounted(left)
+
+
+def _check_mounted(left: WorkingRoot) -> None:
+    """Raise IoError where nothing was found because the file system is not there."""
+    if left.mount != where_mounted(left.directory):
+        shown = readable(str(left.directory))
+        raise IoError(f"cannot recover '{shown}': nothing is mounted at '{left.mount}'")
+
+
+def _forget(left: WorkingRoot, first: WorkingRoot, job_id: str) -> None:
+    """Remove a working directory whose plan was carried out for good, as the mark in the first one says."""
+    with disk_errors("cannot remove what a restore left"):
+        decided = Workspace.find(first.directory, work_id(job_id, first.number))
+        workspace = Workspace.find(left.directory, work_id(job_id, left.number))
+        assert decided, "it was there a moment ago"
+        with closing(decided):
+            decided.sync()  # the mark has to last before anything goes that could be taken back
+        if workspace is None:
+            _check_mounted(left)
+            return
+        with closing(workspace):
+            workspace.remove()

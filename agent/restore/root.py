@@ -1,0 +1,140 @@
+"""One directory that a restore works in, and how."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from agent.base.errors import IoError, NoSpace, disk_errors
+from agent.base.identity import below, open_resolved
+from agent.base.roots import Root
+from agent.base.text import readable
+from agent.formats.base import SavedTree
+from agent.formats.survey import ArchiveLimits, Survey
+from agent.restore.compare import Comparison
+from agent.restore.difference import Difference, Differences
+from agent.restore.free_space import SpaceCheck
+from agent.restore.mounts import is_layered, mounts_below
+from agent.restore.unpack import Unpacker
+from agent.restore.workspace import NEW, Workspace, work_directory_of
+from agent.transfer.cancel import CancelToken
+from agent.transfer.streams import Progress
+from providers.free_space import Room
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RestoreOptions:
+    """How to restore; `mode` is "merge" or "replace", anything else raises ValueError."""
+
+    limits: ArchiveLimits
+    mode: str = "merge"
+    """"merge": entries of the target that the archive does not name stay; "replace": they go."""
+    names: frozenset[str] | None = None
+    """Of these alone, as `Root.names` has them, "replace" takes anything away; None for everything."""
+    reserve_bytes: int = 0
+    """Free space that has to be left on the target's file system."""
+    owner: bool = True
+    """Give files their archived owner and group, where this process may (CAP_CHOWN)."""
+    made: bool = False
+    """Whether the target was made for this restore: what the archive does not say of it is as usual."""
+    special_bits: bool = False
+    """Bring back set-uid, set-gid, sticky and file capabilities; otherwise they are dropped."""
+    own: tuple[Path, ...] = ()
+    """The agent's own directories, which no restore changes."""
+
+    def __post_init__(self) -> None:
+        if self.mode not in ("merge", "replace"):
+            raise ValueError(f"restore.mode must be 'merge' or 'replace', not '{readable(self.mode)}'")
+
+
+@dataclass(frozen=True, slots=True)
+class RestoreRoot:
+    """A directory, and what a restore does there, in a working directory of its own.
+
+    Methods raise IoError when the disk fails, and Cancelled.
+    """
+
+    directory: Path
+    """Absolute, resolved, and there."""
+    work_id: str
+    """Part of the working directory's name."""
+    options: RestoreOptions
+
+    @property
+    def unpacked(self) -> Path:
+        """Where the tree is unpacked: for a command that does the rest itself."""
+        return work_directory_of(self.directory, self.work_id) / NEW
+
+    def begin(self, tree: SavedTree, survey: Survey, token: CancelToken) -> tuple[Workspace, Room | None]:
+        """Make the working directory; return it, and the room to keep an eye on where it is tight.
+
+        Raises NoSpace before the first byte when the tree would not fit beside the reserve.
+        """
+        with disk_errors(f"cannot restore into '{self._shown}'"):
+            is_tight = self._check_space(tree, survey, token)
+            workspace = Workspace.create(self.directory, self.work_id)
+        return workspace, self._room(workspace.root_fd) if is_tight else None
+
+    def unpacker(
+        self, workspace: Workspace, survey: Survey, room: Room | None, token: CancelToken, progress: Progress
+    ) -> Unpacker:
+        """Return what unpacks the tree of `survey` into the working directory."""
+        return Unpacker(
+            workspace,
+            owner=self.options.owner,
+            special_bits=self.options.special_bits,
+            made=self.options.made,
+            mounts=mounts_below(self.directory),
+            max_implied=self.options.limits.max_files - survey.entries,
+            token=token,
+            progress=progress,
+            room=room,
+        )
+
+    def find(self) -> Workspace:
+        """Return the working directory that was left. Raises IoError when it is not there any more."""
+        with disk_errors(f"cannot look into '{self._shown}'"):
+            workspace = Workspace.find(self.directory, self.work_id)
+        if workspace is None:
+            raise IoError(f"what was unpacked in '{self._shown}' is not there any more")
+        return workspace
+
+    def difference(self, workspace: Workspace, token: CancelToken) -> Difference:
+        """Return what a commit would do, in numbers; the target does not change."""
+        with disk_errors(f"cannot compare with '{self._shown}'"):
+            own = self._own(workspace)
+            return Differences(workspace, goes=self._goes(), own=own, token=token).count()
+
+    def comparison(self, workspace: Workspace) -> Comparison:
+        """Return the steps of a commit. Raises OSError."""
+        return Comparison(
+            workspace,
+            in_pieces=is_layered(self.directory),
+            goes=self._goes(),
+            special_bits=self.options.special_bits,
+            mounts=mounts_below(self.directory),
+            own=self._own(workspace),
+        )
+
+    def _check_space(self, tree: SavedTree, survey: Survey, token: CancelToken) -> bool:
+        root_fd = open_resolved(self.directory)
+        try:
+            return SpaceCheck(tree, root_fd, self._room(root_fd), token.check).is_tight(survey)
+        finally:
+            os.close(root_fd)
+
+    def _room(self, root_fd: int) -> Room:
+        return Room(root_fd, f"the target '{self._shown}'", self.options.reserve_bytes, NoSpace)
+
+    def _goes(self) -> Callable[[str], bool] | None:
+        if self.options.mode == "merge":
+            return None
+        return Root("", self.directory, self.options.names).holds
+
+    def _own(self, workspace: Workspace) -> list[str]:
+        """Return the agent's own directories in the target, by their names there."""
+        return [workspace.name, *below(self.directory, self.options.own)]
+
+    @property
+    def _shown(self) -> str:
+        return readable(str(self.directory))
