@@ -12,6 +12,8 @@ from botocore.config import Config  # type: ignore[import-untyped]
 from botocore.session import Session  # type: ignore[import-untyped]
 from urllib3 import PoolManager
 
+from providers.api import Limits
+from providers.control_answer import control_answer
 from providers.errors import Rejected
 
 # Its debug lines hold signed headers, and with them the session token.
@@ -21,7 +23,7 @@ Client = Any
 """botocore makes the class of its S3 client at run time."""
 
 
-def make_client(given: Mapping[str, str], pool: PoolManager) -> Client:
+def make_client(given: Mapping[str, str], pool: PoolManager, limits: Limits) -> Client:
     """An S3 client from checked options. Takes about 0.2 s: botocore reads its service descriptions.
 
     Raises `BotoCoreError` for options that only botocore can judge, such as a region it cannot name.
@@ -59,10 +61,9 @@ def make_client(given: Mapping[str, str], pool: PoolManager) -> Client:
             # botocore would ask for the region, with a request that is redirected too, and so on.
             reply.close()
             raise Rejected("the store redirects elsewhere: check aws.region and aws.endpoint.url")
-        answer = AWSResponse(request.url, reply.status, reply.headers, reply)
-        if not request.stream_output:
-            _ = answer.content  # reads it to its end: the connection is free for the next request
-        return answer
+        if reply.status >= 300 or not request.stream_output:
+            reply = control_answer(reply, limits)
+        return AWSResponse(request.url, reply.status, reply.headers, reply)
 
     # What a handler of `before-send` returns is taken for the answer; botocore then sends nothing itself.
     client.meta.events.register("before-send.s3", send)

@@ -76,10 +76,10 @@ class Bucket(Storage):
         for page in pages(paginator.paginate(Bucket=self._bucket, Prefix=prefix), place, self._limits.check):
             if "Name" not in page:
                 raise not_a_store(place)
-            yield from (
-                Stored(entry["Key"], entry["Size"], etag_of(entry), modified=entry.get("LastModified"))
-                for entry in page.get("Contents", ())
-            )
+            for entry in page.get("Contents", ()):
+                if not {"Key", "Size"} <= entry.keys():
+                    raise not_a_store(place)
+                yield Stored(entry["Key"], entry["Size"], etag_of(entry), modified=entry.get("LastModified"))
 
     def delete(self, name: str, /) -> None:
         """Remove the object; in a bucket that keeps versions, it is only marked as deleted."""
@@ -102,7 +102,7 @@ class Bucket(Storage):
         pool = open_pool(self._limits, self._given.get("aws.endpoint.url", "https://s3.amazonaws.com"))
         self._closing.callback(pool.clear)
         with translating(errors(f"s3://{self._bucket}")):
-            return make_client(self._given, pool)
+            return make_client(self._given, pool, self._limits)
 
     def _plan_for(self, size_bytes: int | None) -> PartPlan:
         """No part is larger than the buffer may be. Raises `TooLarge`."""

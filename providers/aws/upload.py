@@ -17,6 +17,7 @@ from providers.api import Checkpoint, Stored
 from providers.aws.client import Client
 from providers.aws.errors import errors, not_a_store
 from providers.aws.etag import etag_of, etag_of_parts, is_keyed, md5_in
+from providers.aws.pages import first_pages
 from providers.errors import (
     AccessDenied,
     Corrupted,
@@ -33,6 +34,8 @@ _KEYS = (
     *("s3.endpoint", "s3.bucket", "s3.key", "s3.identity", "s3.etags", "s3.etag"),
 )
 """In the order in which they are forgotten: what says that there is an upload before what says where."""
+_MOST_PAGES = 12
+"""Of parts or unfinished uploads, a thousand on each; an upload has at most 10,000 parts."""
 _CLOCKS_DIFFER = timedelta(minutes=20)
 """S3 refuses whoever's clock differs by more than 15 minutes (RequestTimeTooSkewed)."""
 
@@ -160,8 +163,10 @@ class Multipart:
         bucket, name = self._checkpoint["s3.bucket"], self._checkpoint["s3.key"]
         # Whoever may not list them leaves it to a lifecycle rule; some stores know no list, or no empty one.
         with suppress(NotFound, AccessDenied, Rejected), translating(errors(f"s3://{bucket}/{name}")):
-            pages = self._client.get_paginator("list_multipart_uploads").paginate(Bucket=bucket, Prefix=name)
-            for upload in [upload for page in pages for upload in page.get("Uploads", ())]:
+            paginator = self._client.get_paginator("list_multipart_uploads")
+            pages = paginator.paginate(Bucket=bucket, Prefix=name)
+            found = first_pages(pages, f"s3://{bucket}/{name}", _MOST_PAGES)
+            for upload in [upload for page in found for upload in page.get("Uploads", ())]:
                 moved = upload["Initiated"] - datetime.fromtimestamp(int(begun), UTC)
                 if upload["Key"] == name and abs(moved) < _CLOCKS_DIFFER:
                     self._abort(bucket, name, upload["UploadId"])
@@ -198,14 +203,14 @@ class Multipart:
 
     def _list_parts(self) -> dict[int, Part]:
         there = {}
-        with translating(errors(self._place)):
-            pages = self._client.get_paginator("list_parts").paginate(
-                Bucket=self._bucket, Key=self._name, UploadId=self._checkpoint["s3.upload_id"]
-            )
-            for part in (part for page in pages for part in page.get("Parts", ())):
-                self._etags[part["PartNumber"]] = etag_of(part)
-                md5 = md5_in(part) if self._checkpoint.get("s3.etags") == "md5" else None
-                there[part["PartNumber"]] = Part(part["Size"], md5)
+        pages = self._client.get_paginator("list_parts").paginate(
+            Bucket=self._bucket, Key=self._name, UploadId=self._checkpoint["s3.upload_id"]
+        )
+        found = first_pages(pages, self._place, _MOST_PAGES)
+        for part in (part for page in found for part in page.get("Parts", ())):
+            self._etags[part["PartNumber"]] = etag_of(part)
+            md5 = md5_in(part) if self._checkpoint.get("s3.etags") == "md5" else None
+            there[part["PartNumber"]] = Part(part["Size"], md5)
         return there
 
     def _verify(self, reply: Mapping[str, Any], md5: bytes) -> None:

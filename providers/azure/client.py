@@ -10,16 +10,19 @@ from requests.adapters import BaseAdapter, HTTPAdapter
 from urllib3 import BaseHTTPResponse, PoolManager
 from urllib3.exceptions import RequestError
 
+from providers.api import Limits
+from providers.control_answer import control_answer
+
 # Its lines hold URLs, and with them the signature.
 logging.getLogger("azure").setLevel(logging.CRITICAL)
 
 
-def make_client(given: Mapping[str, str], pool: PoolManager) -> ContainerClient:
+def make_client(given: Mapping[str, str], pool: PoolManager, limits: Limits) -> ContainerClient:
     """A client for the container, from checked options."""
     session = requests.Session()
     session.trust_env = False  # no proxy, no authorities and no .netrc from the environment
     for scheme in ("http://", "https://"):
-        session.mount(scheme, _PoolAdapter(pool))
+        session.mount(scheme, _PoolAdapter(pool, limits))
     return ContainerClient(
         given["azure.storage.endpoint"].rstrip("/"),
         given["azure.blob.container"],
@@ -56,9 +59,9 @@ def send(
 class _PoolAdapter(BaseAdapter):
     """Lets the SDK's HTTP library, requests, send over `pool`."""
 
-    def __init__(self, pool: PoolManager) -> None:
+    def __init__(self, pool: PoolManager, limits: Limits) -> None:
         super().__init__()
-        self._pool = pool
+        self._pool, self._limits = pool, limits
         self._builder = HTTPAdapter()
 
     def send(
@@ -68,8 +71,9 @@ class _PoolAdapter(BaseAdapter):
         assert isinstance(request.url, str)
         assert request.body is None or isinstance(request.body, bytes)
         headers = {name: str(value) for name, value in request.headers.items()}
+        headers["Accept-Encoding"] = "identity"
         reply = send(self._pool, request.method, request.url, headers, request.body)
-        return self._builder.build_response(request, reply)
+        return self._builder.build_response(request, control_answer(reply, self._limits))
 
     def close(self) -> None:
         self._pool.clear()

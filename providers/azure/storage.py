@@ -85,8 +85,9 @@ class Container(Storage):
         def empty(_: BaseException) -> StorageError:
             return Unreachable(f"{self._base}: what answers there is not Azure")
 
-        # An empty answer surprises the SDK, which looks for the root of the XML in it.
-        table = {**errors(self._base, self._sas), AttributeError: empty}
+        # The SDK is surprised by an empty answer, and by one that leaves out what it must say.
+        odd = dict.fromkeys((AttributeError, KeyError, TypeError, ValueError), empty)
+        table = {**odd, **errors(self._base, self._sas)}
         while True:
             self._limits.check()
             with translating(table):
@@ -118,13 +119,19 @@ class Container(Storage):
     @cached_property
     def _client(self) -> ContainerClient:
         with translating(errors(self._base, self._sas)):
-            return make_client(self._given, self._pool)
+            return make_client(self._given, self._pool, self._limits)
 
     def _far(self, name: str, metadata: Mapping[str, str], checkpoint: Checkpoint) -> Blocks:
         blob = self._client.get_blob_client(name)
         place = f"{self._base}/{name}"
         return Blocks(
-            blob, self._pool, self._sas, place, metadata=ascii_metadata(metadata, "_"), checkpoint=checkpoint
+            blob,
+            self._pool,
+            self._limits,
+            self._sas,
+            place,
+            metadata=ascii_metadata(metadata, "_"),
+            checkpoint=checkpoint,
         )
 
     def _plan_for(self, size_bytes: int | None) -> PartPlan:
@@ -139,4 +146,4 @@ class Container(Storage):
 
 
 def _found(blob: BlobProperties) -> Stored:
-    return Stored(blob.name, blob.size, str(blob.etag).strip('"'), modified=blob.last_modified)
+    return Stored(blob.name, int(blob.size), str(blob.etag).strip('"'), modified=blob.last_modified)

@@ -14,9 +14,10 @@ from urllib.parse import quote
 from azure.storage.blob import BlobBlock, BlobClient, ContentSettings
 from urllib3 import PoolManager
 
-from providers.api import Checkpoint, Stored
+from providers.api import Checkpoint, Limits, Stored
 from providers.azure.client import send
 from providers.azure.errors import Sas, errors, refusal
+from providers.control_answer import control_answer
 from providers.errors import AccessDenied, NotFound, translating
 from providers.parts import Part
 
@@ -33,6 +34,7 @@ class Blocks:
         self,
         blob: BlobClient,
         pool: PoolManager,
+        limits: Limits,
         sas: Sas,
         place: str,
         *,
@@ -40,6 +42,7 @@ class Blocks:
         checkpoint: Checkpoint,
     ) -> None:
         self._blob, self._pool, self._sas, self._place = blob, pool, sas, place
+        self._limits = limits
         self._metadata, self._checkpoint = dict(metadata), checkpoint
         self._continues = True
 
@@ -84,7 +87,7 @@ class Blocks:
         url = f"{self._blob.url}&comp=block&blockid={block}"
         with translating(errors(self._place, self._sas)):
             reply = send(self._pool, "PUT", url, {"Content-MD5": b64encode(md5).decode()}, body)
-            reply.drain_conn()  # the connection is free for the next block
+            control_answer(reply, self._limits)
         if reply.status != 201:
             raise refusal(self._place, self._sas, reply.status, reply.headers)
 

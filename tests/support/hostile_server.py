@@ -30,7 +30,7 @@ def endless_lists(*, full: bool) -> Iterator[HttpServer]:
     def answer(request: Received) -> Say:
         number = len(server.requests)
         text = _blobs(number, full) if "comp=list" in request.target else _keys(request, number, full)
-        return Say(200, {"Content-Type": "application/xml"}, text.encode())
+        return Say(200, {"Content-Type": "application/xml", "Connection": "close"}, text.encode())
 
     with HttpServer(answer) as server:
         yield server
@@ -56,8 +56,8 @@ def _keys(request: Received, number: int, full: bool) -> str:
 
 
 def _blobs(number: int, full: bool) -> str:
-    properties = "<Properties><Content-Length>1</Content-Length></Properties>"
-    entry = f"<Blob><Name>b{number}</Name>{properties}</Blob>" if full else ""
+    facts = "<Content-Length>1</Content-Length><Etag>0x1</Etag><BlobType>BlockBlob</BlobType>"
+    entry = f"<Blob><Name>b{number}</Name><Properties>{facts}</Properties></Blob>" if full else ""
     return (
         f'<?xml version="1.0"?><EnumerationResults><Blobs>{entry}</Blobs>'
         f"<NextMarker>m{number}</NextMarker></EnumerationResults>"

@@ -1,0 +1,54 @@
+"""Answers that are no archives, such as a page of a list or an error: they are small, or cut off."""
+
+import io
+import time
+
+from urllib3 import BaseHTTPResponse, HTTPResponse
+
+from providers.api import Limits
+from providers.errors import Rejected, Unreachable
+from providers.writeback import CHUNK_BYTES
+
+MOST_BYTES = 8 << 20
+"""Of a list with a thousand names of any length."""
+MOST_ERROR_BYTES = 64 << 10
+"""Of the text of an error; what is longer is not looked at."""
+_READ_TIMEOUTS = 10
+"""A whole answer may take so many times as long as the next byte."""
+
+
+def control_answer(reply: BaseHTTPResponse, limits: Limits) -> HTTPResponse:
+    """Return `reply` with its whole body in memory; its connection is free for the next request.
+
+    The body of an error that is too long is left out. Raises `Rejected` for another body that is, or that is
+    encoded, `Unreachable` for one that takes too long, and what urllib3 raises.
+    """
+    most_bytes = MOST_BYTES if reply.status < 300 else MOST_ERROR_BYTES
+    if reply.headers.get("Content-Encoding", "identity") != "identity":
+        most_bytes = 0  # nobody asked for that, and it may unpack to anything
+    body = _read(reply, most_bytes, time.monotonic() + _READ_TIMEOUTS * limits.read_timeout_s)
+    if body is None:
+        reply.close()
+        if reply.status < 300:
+            raise Rejected(f"the answer is encoded, or has more than {most_bytes} bytes")
+    return HTTPResponse(
+        io.BytesIO(body or b""),
+        reply.headers,
+        reply.status,
+        preload_content=False,
+        decode_content=False,
+        enforce_content_length=False,  # `reply` was
+    )
+
+
+def _read(reply: BaseHTTPResponse, most_bytes: int, until_s: float) -> bytes | None:
+    """Read to the end; None when that is further than `most_bytes`."""
+    body = bytearray()
+    while chunk := reply.read1(CHUNK_BYTES, decode_content=False):
+        body += chunk
+        if len(body) > most_bytes:
+            return None
+        if time.monotonic() > until_s:
+            reply.close()
+            raise Unreachable("the answer does not come to its end in time")
+    return bytes(body)
