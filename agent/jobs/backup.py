@@ -22,6 +22,7 @@ from agent.jobs.own_directories import OwnDirectories
 from agent.jobs.requests.backup import BackupRequest
 from agent.jobs.requests.options import BACKUP_DATA_TYPES, BACKUP_PATHS
 from agent.jobs.requests.selection import Selection
+from agent.jobs.requests.storage import store_storage
 from agent.jobs.runner import Runner
 from agent.jobs.selection import Selecting, refuse_choosing
 from agent.jobs.staging import Staging
@@ -50,6 +51,13 @@ class Backups:
         self._admission, self._selecting = Admission(settings), Selecting(settings)
         self._journal = journal
         self._kept = KeptArchives(journal)
+
+    def periodic(self, device_id: str) -> Admitted:
+        """Admit a backup of the schedule. Raises `Refused`."""
+        self._offers.refuse_second_upload()
+        store = self._settings.schedule.store
+        destination = store_storage(self._settings, store) if store else None
+        return self.backup(BackupRequest(destination=destination), device_id)
 
     def backup(self, request: BackupRequest, device_id: str) -> Admitted:
         """Admit a backup. Raises `Refused`."""

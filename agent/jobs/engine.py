@@ -7,8 +7,6 @@ Belongs to the main thread.
 from functools import partial
 from typing import Any, Protocol
 
-import structlog
-
 from agent.base.clock import BootClock
 from agent.base.refusals import Reason, Refused
 from agent.jobs.admission import Admitted
@@ -26,7 +24,6 @@ from agent.jobs.queries.history import History
 from agent.jobs.queries.info import Info
 from agent.jobs.queries.status import Status
 from agent.jobs.recovery import Aftermath
-from agent.jobs.recurring import Recurring
 from agent.jobs.requests.backup import BackupRequest
 from agent.jobs.requests.control import (
     ActivateRequest,
@@ -41,20 +38,17 @@ from agent.jobs.requests.control import (
 )
 from agent.jobs.requests.questions import DescribeRequest, HistoryRequest, InfoRequest, StatusRequest
 from agent.jobs.requests.restore import RestoreRequest, VerifyRequest
-from agent.jobs.requests.storage import store_storage
 from agent.jobs.restore import Restores
 from agent.jobs.restore_recovery import Recovered, Recovery
 from agent.jobs.runner import JobListener, Runner
 from agent.jobs.staging import Staging
 from agent.jobs.upload_queue import UploadListener, Uploads
-from agent.jobs.verify import Verifications
+from agent.jobs.verify import Drills, Verifications
 from agent.jobs.worker import Workers
 from agent.journal import DEVICE, Journal
 from agent.mailbox import Action, Mailbox
 from agent.mqtt.hono import Identity
 from agent.settings import Settings
-
-log = structlog.get_logger(__name__)
 
 
 class Listener(JobListener, UploadListener, ScheduleListener, Protocol):
@@ -135,10 +129,9 @@ class Engine:
             restores=self._restores,
             uploads=self.uploads,
         )
-        self._periodic = Periodic(settings, journal, mailbox, listener=listener, backup=self._periodic_backup)
+        self._periodic = Periodic(settings, journal, mailbox, listener=listener, backup=self.periodic_backup)
         self._verifications = Verifications(settings, journal, self._runner, staging=staging)
-        drills = settings.verify.period
-        self._drills = Recurring("verify", drills, journal, mailbox, self._drill) if drills else None
+        self.drills = Drills(settings, journal, mailbox, self._verifications, self.carry_out)
         self.prunes = Prunes(settings, journal, mailbox, self._workers)
         listener.auto_upload = self._periodic.auto_upload
 
@@ -202,8 +195,7 @@ class Engine:
         if self._journal.notes.read(DEVICE) != device_id:
             self._journal.notes.keep(DEVICE, device_id)
         self.prunes.begin(device_id)
-        if self._drills:
-            self._drills.begin()
+        self.drills.begin(device_id)
 
     def announced(self) -> None:
         """The twin knows the feature (again): ask for the uploads of what waits."""
@@ -212,23 +204,9 @@ class Engine:
     def _recovered_late(self, recovered: Recovered) -> None:
         self._aftermath.late(recovered)
 
-    def _periodic_backup(self) -> None:
-        if self._settings.single_upload and not self.uploads.idle:
-            raise Refused(Reason.BUSY, "an upload is in progress, and singleUpload is set")
-        store = self._settings.schedule.store
-        request = BackupRequest(destination=store_storage(self._settings, store) if store else None)
-        self.carry_out(self._backups.backup(request, self._listener.identity.device_id))
-
-    def _drill(self) -> bool:
-        """Verify the newest archive of the store in the settings; False when that is not possible now."""
-        assert self._drills
-        device_id = self._listener.identity.device_id
-        try:
-            self.carry_out(self._verifications.drill(device_id, self._drills.put_off))
-        except Refused as error:
-            log.info("verification put off", reason=error.message)
-            return False
-        return True
+    def periodic_backup(self) -> None:
+        """Make a backup of the schedule. Raises `Refused` when it cannot begin now."""
+        self.carry_out(self._backups.periodic(self._listener.identity.device_id))
 
     def carry_out(self, admitted: Admitted, accepted: Action = lambda: None) -> None:
         """Record what was admitted, answer by `accepted`, begin it.

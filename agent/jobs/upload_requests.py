@@ -110,10 +110,14 @@ class Offers:
                 if not self._in_line(child) and self._journal.staged.asked_s_ago(child) >= ASK_AGAIN_S:
                     self.ask(child)
 
-    def trigger(self, request: TriggerRequest, _device_id: str) -> Admitted:
-        """Admit the offer of all that waits under new ids. Raises `Refused`."""
+    def refuse_second_upload(self) -> None:
+        """Raise `Refused` (BUSY) for what would lead to an upload beside another, with `singleUpload`."""
         if self._settings.single_upload and self._in_line(None):
             raise Refused(Reason.BUSY, "an upload is in progress, and singleUpload is set")
+
+    def trigger(self, request: TriggerRequest, _device_id: str) -> Admitted:
+        """Admit the offer of all that waits under new ids. Raises `Refused`."""
+        self.refuse_second_upload()
         parent_id = request.correlation_id or str(uuid.uuid4())
         self.check_fits(Staged(self._staging.longest_path, options=request.passed_on), parent_id)
         return Admitted(None, partial(self._offer_all, parent_id, request.passed_on), lambda: None)

@@ -4,28 +4,34 @@ Belongs to the main thread.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import partial
 
+import structlog
+
 from agent.base.errors import ArchiveError, EncryptionBroken, ManifestBroken
 from agent.base.job import Job, Kind, State, format_time
+from agent.base.refusals import Refused
 from agent.formats.archive_names import parse_archive_name
 from agent.jobs.admission import Admission, Admitted, device_tag
 from agent.jobs.encryption import unlock_for
 from agent.jobs.job_options import archive_format, archive_limits
 from agent.jobs.queries.health import LAST_VERIFIED
+from agent.jobs.recurring import Recurring
 from agent.jobs.requests.restore import VerifyRequest
 from agent.jobs.requests.storage import store_storage
 from agent.jobs.runner import Runner
 from agent.jobs.staging import Staging
 from agent.jobs.worker import INTERRUPTED, Outcome
 from agent.journal import Journal
-from agent.mailbox import Action
+from agent.mailbox import Action, Mailbox
 from agent.restore.verify import ANYWHERE, Verified, VerifyOrder, verify
 from agent.settings import Settings
 from agent.transfer.get import Fetch
 from providers.errors import Corrupted, Unreachable
+
+log = structlog.get_logger(__name__)
 
 DAMAGED = (ArchiveError.code, ManifestBroken.code, EncryptionBroken.code, Corrupted.code)
 """Ends of a verification that say that the archive is no good."""
@@ -95,6 +101,40 @@ class Verifications:
         self._runner.end(
             job.finished(now, message), partial(self._journal.notes.keep, LAST_VERIFIED, note), **about
         )
+
+
+class Drills:
+    """Verifies the newest archive of the settings' store once in a while."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        journal: Journal,
+        mailbox: Mailbox,
+        verifications: Verifications,
+        carry_out: Callable[[Admitted], None],
+    ) -> None:
+        """`carry_out` records and begins what was admitted."""
+        self._verifications, self._carry_out = verifications, carry_out
+        self._device_id = ""
+        period = settings.verify.period
+        self._recurring = Recurring("verify", period, journal, mailbox, self.drill) if period else None
+
+    def begin(self, device_id: str) -> None:
+        """The device knows who it is, and so which archives are its own."""
+        self._device_id = device_id
+        if self._recurring:
+            self._recurring.begin()
+
+    def drill(self) -> bool:
+        """Verify now; False when that is not possible."""
+        assert self._recurring
+        try:
+            self._carry_out(self._verifications.drill(self._device_id, self._recurring.put_off))
+        except Refused as error:
+            log.info("verification put off", reason=error.message)
+            return False
+        return True
 
 
 def known_hashes(journal: Journal, tag: str) -> Mapping[tuple[str, str], str]:

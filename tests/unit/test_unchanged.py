@@ -155,6 +155,12 @@ def test_a_place_is_the_same_with_other_credentials_but_not_with_another_target(
     assert None not in keys
 
 
+def test_journals_of_earlier_agents_still_know_their_last_archives() -> None:
+    """Another key for the same place would make one archive more after an update of the agent."""
+    known = key(Settings(skip_unchanged=True), **{"backup.name": "n", "backup.dir": "/d", "options.a": "1"})
+    assert known == "3d4b09568eecbb11e4e329e80fb50e2e2aa1e59f5ddc778302ce1a1335c06a65"
+
+
 def test_who_gives_another_name_wants_another_archive() -> None:
     wanted = Settings(skip_unchanged=True)
     assert key(wanted, **{"backup.name": "n"}) not in (None, key(wanted))

@@ -240,7 +240,7 @@ def test_a_drill_waits_for_its_time_and_for_a_running_job(device: Device) -> Non
     device.command("verify", {"correlationId": "V", "options": LOCAL}, request_id="")
     let_it_be_due(device)
     assert verifications(device) == ["FINISHED "], "the command's"
-    assert device.service.engine._drill()
+    assert device.service.engine.drills.drill()
     device.finish()
     assert len(verifications(device)) == 2
 
@@ -279,4 +279,5 @@ def test_a_drill_that_cannot_reach_the_store_is_due_again(device: Device) -> Non
 
 
 def test_without_a_period_there_are_no_drills(device: Device) -> None:
-    assert device.service.engine._drills is None
+    let_it_be_due(device)
+    assert verifications(device) == []
