@@ -34,7 +34,7 @@ from agent.jobs.requests.storage import StorageOptions
 from agent.jobs.selection import Selecting
 from agent.jobs.staging import StorageUnusable
 from agent.journal.schema import NewerJournal
-from agent.save.inventory import Stock, take_stock
+from agent.save.inventory import Inventory, take_inventory
 from agent.settings import Settings, TargetSettings
 from agent.settings.load import SettingsError, load
 
@@ -101,17 +101,17 @@ def create_backup(password: str, output_path: FilePath, *, config: FilePath | No
 
 def backup_info(*, config: FilePath | None = None) -> BackupInfo:
     """What `create_backup` would save now, and what it could not. Also while an agent runs."""
-    settings, stock = _settings(config), Stock()
+    settings, inventory = _settings(config), Inventory()
     if settings.backup_cmd:
         raise BackupError("refused", "backupCmd collects what is saved, at the time of a backup")
     with _translated():
-        stock.parts = Selecting(settings).for_backup(Selection())
-    take_stock(stock, OwnDirectories(settings).paths(), lambda: None)
-    if stock.problem:
-        raise BackupError("io-error", f"'{settings.dir}' {stock.problem}")
-    report = stock.report
+        inventory.parts = Selecting(settings).for_backup(Selection())
+    take_inventory(inventory, OwnDirectories(settings).paths(), lambda: None)
+    if inventory.problem:
+        raise BackupError("io-error", f"'{settings.dir}' {inventory.problem}")
+    report = inventory.report
     skipped = tuple(Unexportable(name, reason) for name, reason in report.unexportable)
-    return BackupInfo(stock.files, stock.size_bytes, skipped, report.skipped)
+    return BackupInfo(inventory.files, inventory.size_bytes, skipped, report.skipped)
 
 
 class Preview:

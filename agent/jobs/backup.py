@@ -17,7 +17,7 @@ from agent.formats.manifest import Origin
 from agent.jobs.admission import Admission, Admitted, device_tag, metadata
 from agent.jobs.encryption import encryption_for
 from agent.jobs.job_options import archive_format, archive_limits, hook
-from agent.jobs.last_archives import KeptArchives, skip_key
+from agent.jobs.last_archives import LastArchives, skip_key
 from agent.jobs.own_directories import OwnDirectories
 from agent.jobs.requests.backup import BackupRequest
 from agent.jobs.requests.options import BACKUP_DATA_TYPES, BACKUP_PATHS
@@ -50,7 +50,7 @@ class Backups:
         self._staging, self._offers, self._own = staging, offers, own
         self._admission, self._selecting = Admission(settings), Selecting(settings)
         self._journal = journal
-        self._kept = KeptArchives(journal)
+        self._kept = LastArchives(journal)
 
     def periodic(self, device_id: str) -> Admitted:
         """Admit a backup of the schedule. Raises `Refused`."""
@@ -151,8 +151,8 @@ class Backups:
                 made = replace(staged, size_bytes=result.size_bytes, sha256=result.sha256)
                 self._offers.add(made, job.correlation_id)
             self._journal.skipped.keep(job.id, result.report.unexportable)
-            if key and result.kept:
-                self._kept.remember(key, result.kept)
+            if key and result.last:
+                self._kept.remember(key, result.last)
 
         stored = result.stored
         message = about(result, archive_limits(self._settings))

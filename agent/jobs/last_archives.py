@@ -11,7 +11,7 @@ from agent.jobs.requests.backup import BackupRequest
 from agent.jobs.requests.options import NAME
 from agent.jobs.requests.storage import StorageOptions
 from agent.journal import Journal
-from agent.save.change_detection import Kept
+from agent.save.change_detection import LastArchive
 from agent.settings import Settings
 
 MOST_PLACES = 16
@@ -50,19 +50,19 @@ def _described(root: Root) -> tuple[str, str, list[str] | None]:
     return root.prefix, str(root.directory), None if root.names is None else sorted(root.names)
 
 
-class KeptArchives:
+class LastArchives:
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
 
-    def last(self, key: str) -> Kept | None:
+    def last(self, key: str) -> LastArchive | None:
         fields = self._all().get(key)
-        return Kept(*fields) if fields else None
+        return LastArchive(*fields) if fields else None
 
-    def remember(self, key: str, kept: Kept) -> None:
+    def remember(self, key: str, archive: LastArchive) -> None:
         """Newest last; the oldest goes when there are too many."""
         places = self._all()
         places.pop(key, None)
-        places[key] = astuple(kept)
+        places[key] = astuple(archive)
         self._journal.notes.keep(_NOTE, json.dumps(dict(list(places.items())[-MOST_PLACES:])))
 
     def _all(self) -> dict[str, tuple[str, str, int, str]]:

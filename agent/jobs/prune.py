@@ -24,8 +24,7 @@ from agent.jobs.verify import sound_archives
 from agent.jobs.worker import Outcome, Task, Tools, Workers
 from agent.journal import Journal
 from agent.mailbox import Mailbox
-from agent.save.pruning import Pruned, PruneOrder, prune
-from agent.save.retention import KeepRules
+from agent.save.retention import KeepRules, Pruned, PruneOrder, prune
 from agent.settings import Settings
 from agent.transfer.context import Context
 from agent.transfer.guarded_storage import GuardedStorage

@@ -1,7 +1,7 @@
-"""Whether a backup would bring anything new: what the tree looked like, and what was stored of it.
+"""Change detection: a backup is not made while the tree has the fingerprint of the last archive.
 
-A tree looks the same when names, kinds, sizes, modes, owners, times (to the nanosecond, that of the inode
-among them, which no program can set) and inodes are the same, and the same is left out.
+A fingerprint is made of names, kinds, sizes, modes, owners, inodes, times (to the nanosecond, that of the
+inode among them, which no program can set) and of what is skipped.
 """
 
 import hashlib
@@ -19,33 +19,33 @@ _SETTLED_NS = 2_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
-    """An archive that was stored, and what the tree looked like before it was made."""
+class LastArchive:
+    """An archive that was stored, and the fingerprint of the tree before it was made."""
 
-    look: str
+    fingerprint: str
     name: str
     size_bytes: int
     etag: str
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
-    """What a tree looks like: a hash. `settled` is False when it may change without looking different."""
+class Fingerprint:
+    """A hash of a tree. `settled` is False when the tree may change without another hash."""
 
     digest: str
     settled: bool
     report: Report
 
 
-class Looker:
-    """Looks at a tree: hand its `report` to a walk, and then the walk's entries to `at`."""
+class Fingerprinter:
+    """Takes the fingerprint of a tree: hand its `report` to a walk, and then the walk's entries to `of`."""
 
     def __init__(self, about: str) -> None:
         """`about` says what else the archive depends on."""
         self._hash = hashlib.sha256(about.encode())
         self.report = Report(on_skipped=self._add)
 
-    def at(self, entries: Iterable[Entry]) -> Look:
+    def of(self, entries: Iterable[Entry]) -> Fingerprint:
         young_ns, settled = time.time_ns() - _SETTLED_NS, True
         for entry in entries:
             stat = entry.stat
@@ -57,18 +57,18 @@ class Looker:
         if top := self.report.top:
             # Its times are those of what is in it, excluded files too.
             self._add(top.stat.st_mode, top.stat.st_uid, top.stat.st_gid, sorted(top.xattrs.items()))
-        return Look(self._hash.hexdigest(), settled, self.report)
+        return Fingerprint(self._hash.hexdigest(), settled, self.report)
 
     def _add(self, *facts: object) -> None:
         self._hash.update(repr(facts).encode("utf-8", "surrogatepass"))
 
 
-def is_still_there(storage: Storage, kept: Kept) -> bool:
-    """Whether the archive is where it was stored. When that cannot be told it counts as gone."""
+def is_still_there(storage: Storage, last: LastArchive) -> bool:
+    """Return True when the archive is where it was stored; False, too, when that cannot be told."""
     if Capability.STAT not in storage.capabilities:
         return False
     try:
-        found = storage.stat(kept.name)
+        found = storage.stat(last.name)
     except StorageError:
         return False
-    return (found.size_bytes, found.etag) == (kept.size_bytes, kept.etag) and bool(kept.etag)
+    return (found.size_bytes, found.etag) == (last.size_bytes, last.etag) and bool(last.etag)

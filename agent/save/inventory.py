@@ -1,4 +1,4 @@
-"""What a backup would save, counted without making one, and the places on the device. May wait for a disk."""
+"""An inventory: what a backup would save, counted without making one. May wait for a disk."""
 
 import os
 from collections.abc import Callable, Iterable, Mapping
@@ -16,7 +16,7 @@ from providers.local import Local
 
 
 @dataclass(slots=True)
-class Stock:
+class Inventory:
     """What was counted so far of one directory or data set; others may read it meanwhile."""
 
     parts: tuple[Part, ...] = ()
@@ -27,21 +27,21 @@ class Stock:
     report: Report = field(default_factory=Report)
 
 
-def take_stock(stock: Stock, own: tuple[Path, ...], check: Callable[[], None]) -> None:
+def take_inventory(inventory: Inventory, own: tuple[Path, ...], check: Callable[[], None]) -> None:
     """Count what there is. `check` ends it by raising; what was counted stays."""
     try:
-        for part in stock.parts:
-            _count(part, stock, own, check)
+        for part in inventory.parts:
+            _count(part, inventory, own, check)
     except OSError as error:
-        stock.problem = f"cannot be read: {os.strerror(error.errno or 0)}"
+        inventory.problem = f"cannot be read: {os.strerror(error.errno or 0)}"
 
 
-def _count(part: Part, stock: Stock, own: tuple[Path, ...], check: Callable[[], None]) -> None:
-    with closing(walk(part, stock.report, own, check)) as entries:
+def _count(part: Part, inventory: Inventory, own: tuple[Path, ...], check: Callable[[], None]) -> None:
+    with closing(walk(part, inventory.report, own, check)) as entries:
         for entry in entries:
             if entry.kind is FILE:
-                stock.files += 1
-                stock.size_bytes += entry.stat.st_size
+                inventory.files += 1
+                inventory.size_bytes += entry.stat.st_size
 
 
 def look_at_target(name: str, targets: Mapping[str, Target]) -> dict[str, Any]:
@@ -56,17 +56,17 @@ def look_at_target(name: str, targets: Mapping[str, Target]) -> dict[str, Any]:
     return {"present": True, "freeBytes": disk.f_bavail * disk.f_frsize}
 
 
-def total(stocks: Iterable[Stock]) -> dict[str, Any]:
+def total(inventories: Iterable[Inventory]) -> dict[str, Any]:
     """Counts over all of them, as an answer has them."""
-    all_stocks = list(stocks)
+    everything = list(inventories)
     reasons: dict[str, int] = {}
-    for stock in all_stocks:
-        for reason, count in list(stock.report.reasons.items()):
+    for inventory in everything:
+        for reason, count in list(inventory.report.reasons.items()):
             reasons[reason] = reasons.get(reason, 0) + count
     return {
-        "files": sum(stock.files for stock in all_stocks),
-        "bytes": sum(stock.size_bytes for stock in all_stocks),
-        "excluded": sum(stock.report.excluded for stock in all_stocks),
+        "files": sum(inventory.files for inventory in everything),
+        "bytes": sum(inventory.size_bytes for inventory in everything),
+        "excluded": sum(inventory.report.excluded for inventory in everything),
         "unexportable": sum(reasons.values()),
         "reasons": reasons,
     }

@@ -14,7 +14,7 @@ from agent.base.errors import disk_errors
 from agent.formats.base import Entry, Format, SaveOrder
 from agent.formats.survey import ArchiveLimits
 from agent.formats.walk_report import Report
-from agent.save.change_detection import Kept, Looker, is_still_there
+from agent.save.change_detection import Fingerprinter, LastArchive, is_still_there
 from agent.save.walk import Part, walk
 from agent.transfer.context import Context, Destination, RunHook
 from providers.api import Stored
@@ -31,7 +31,7 @@ class BackupOrder(SaveOrder):
     format: Format
     skip_unchanged: bool = False
     """Nothing is made while the tree looks as it did when `last` was made, and that is still there."""
-    last: Kept | None = None
+    last: LastArchive | None = None
     collect: RunHook | None = None
     """Kanto's `backupCmd`: it collects what is archived in the directory of the one part, made for it."""
 
@@ -43,7 +43,7 @@ class BackupResult:
     sha256: str
     stored: Stored | None
     """None when the archive was staged."""
-    kept: Kept | None = None
+    last: LastArchive | None = None
     """What is to be remembered for the next time, with `skip_unchanged`."""
     unchanged: bool = False
     """Nothing had changed: `stored` is the archive of an earlier job."""
@@ -64,21 +64,21 @@ def backup(order: BackupOrder, context: Context) -> BackupResult:
 
 def _unless_unchanged(order: BackupOrder, destination: Destination, context: Context) -> BackupResult:
     context.phase("comparing")
-    looker = Looker(order.format.settings)
-    with closing(_entries(order, looker.report, context.token.check)) as entries:
-        look = looker.at(entries)
+    fingerprinter = Fingerprinter(order.format.settings)
+    with closing(_entries(order, fingerprinter.report, context.token.check)) as entries:
+        found = fingerprinter.of(entries)
     last = order.last
-    if last and last.look == look.digest and not (order.strict and look.report.failures):
+    if last and last.fingerprint == found.digest and not (order.strict and found.report.failures):
         there = is_still_there(destination.storage, last)
         context.token.check()
         if there:
             stored = Stored(last.name, last.size_bytes, last.etag, replace(destination, name=last.name).shown)
-            return BackupResult(look.report, last.size_bytes, "", stored, last, unchanged=True)
+            return BackupResult(found.report, last.size_bytes, "", stored, last, unchanged=True)
     result = _archived(order, context)
     # What changed while the archive was made is in it as it was at some moment, and looks different by now.
-    whole = look.settled and result.report.reasons == look.report.reasons
+    whole = found.settled and result.report.reasons == found.report.reasons
     if whole and (made := result.stored):
-        return replace(result, kept=Kept(look.digest, made.name, made.size_bytes, made.etag))
+        return replace(result, last=LastArchive(found.digest, made.name, made.size_bytes, made.etag))
     return result
 
 

@@ -7,27 +7,21 @@ made to hang on a FIFO. Nothing that it meets is fatal; what cannot be saved is 
 
 import os
 import stat
-import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from agent.base.identity import Identity, identity, identity_of, open_resolved
 from agent.base.patterns import Excluded
 from agent.base.roots import Root
-from agent.formats.base import DIR, FILE, LINK, MAX_NAME_BYTES, Entry
+from agent.formats.base import DIR, FILE, LINK, MAX_ATTRIBUTES_BYTES, MAX_NAME_BYTES, Entry
 from agent.formats.walk_report import WITHHELD, Report, Top, reason_of
-from agent.save.attributes import extended_attributes
+from agent.save.levels import DIR_FLAGS, FILE_FLAGS, Level, Levels, close
 
-_OPEN_LEVELS = 32  # directories that are kept open on the way down; deeper ones are reopened on the way up
 _LINKED_FILES = 65_536  # inodes with several names that are remembered; later ones become single files
 
-_LEASE_PAUSE_S, _LEASE_PATIENCE_S, _MOST_LEASE_PATIENCE_S = 0.02, 5.0, 60.0
-"""How often a file under a lease is tried, how long, and how long all of them together."""
-
-_FILE_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-_DIR_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_DIRECTORY | os.O_CLOEXEC
-
+_NONE: Mapping[str, bytes] = MappingProxyType({})
 _SPECIAL = {stat.S_IFSOCK: "socket", stat.S_IFIFO: "FIFO", stat.S_IFCHR: "device", stat.S_IFBLK: "device"}
 
 
@@ -49,82 +43,67 @@ def walk(
 
     Directories on the way to something come too, and the root's own where its prefix gives it a name.
     Counted only: what is excluded, and the agent's `own` directories, by whatever name they are reached.
-    Left out and told to `report`: what is unexportable, no file, directory or link, cannot be read, and
+    Skipped and told to `report`: what is unexportable, no file, directory or link, cannot be read, and
     names of the root that are not there. `check` is called for each name and ends the walk by raising.
 
     Raises OSError when the root's directory cannot be opened: ENOTDIR when a component of its path, which was
-    resolved before, has become a link. Memory grows with the directories that
-    wait in one directory, not with files.
+    resolved before, has become a link. Memory grows with the directories that wait in one directory, not
+    with files.
     """
     identities = frozenset(identity for path in own if (identity := identity_of(path)))
     yield from _Walk(part, report, identities, check).run()
 
 
-@dataclass(slots=True)
-class _Level:
-    """A directory on the way from the root to where the walk is."""
-
-    name: str
-    fd: int
-    identity: Identity
-    waiting: list[str] = field(default_factory=list)
-
-
 class _Walk:
-    """Depth first, with its own stack: a tree may be deeper than Python's, or than descriptors last."""
+    """Depth first, with a stack of its own."""
 
     def __init__(
         self, part: Part, report: Report, own: frozenset[Identity], check: Callable[[], None]
     ) -> None:
         self._root, self._report, self._own, self._check = part.root, report, own, check
         self._excluded, self._unexportable = part.excluded, part.unexportable
-        self._levels: list[_Level] = []
+        self._levels = Levels(check)
         self._base = f"{part.root.prefix}/" if part.root.prefix else ""
-        self._prefix = ""
-        """The directory where the walk is, relative to the root's, with a slash at the end."""
         self._missing = set(part.root.names or ())
         self._linked: dict[Identity, str] = {}
-        self._patience_s = _MOST_LEASE_PATIENCE_S
 
     def run(self) -> Iterator[Entry]:
         fd = open_resolved(self._root.directory)
         try:
             status = os.fstat(fd)
-            self._descend("", fd, status)
+            level = self._levels.descend("", fd, status)
             xattrs = self._attributes(fd, "", None)
             if self._base:
                 yield Entry(self._root.prefix, DIR, status, fd, b"", xattrs)
             else:
                 self._report.top = Top(status, xattrs)
-            yield from self._scan()
-            while self._levels:
-                if self._levels[-1].waiting:
-                    yield from self._directory(self._levels[-1].waiting.pop())
+            yield from self._scan(level)
+            while here := self._levels.here:
+                if here.waiting:
+                    yield from self._directory(here.waiting.pop())
                 else:
                     self._ascend()
             for name in sorted(self._missing):
                 self._skip(name, "missing")
         finally:
-            for level in self._levels:
-                _close(level.fd)
+            self._levels.close()
 
     def _directory(self, name: str) -> Iterator[Entry]:
-        opened = self._open(name, _DIR_FLAGS)
+        opened = self._open(name, DIR_FLAGS)
         if opened is None:
             return
         fd, status = opened
-        path = self._prefix + name
+        path = self._levels.prefix + name
         if identity(status) in self._own:
             os.close(fd)
             self._report.pass_over_own(self._root.archived(path))
             return
-        self._descend(name, fd, status)
+        level = self._levels.descend(name, fd, status)
         yield Entry(self._base + path, DIR, status, fd, b"", self._attributes(fd, path, None))
-        yield from self._scan()
+        yield from self._scan(level)
 
-    def _scan(self) -> Iterator[Entry]:
+    def _scan(self, level: Level) -> Iterator[Entry]:
         """Yield what is no directory at once; directories wait, so that one listing is open at a time."""
-        level = self._levels[-1]
         try:
             with os.scandir(level.fd) as listing:
                 for item in listing:
@@ -133,17 +112,17 @@ class _Walk:
                         yield from self._item(level, item)
                     except OSError as error:
                         # Some file systems do not list what kind a name is, and asking can fail.
-                        self._skip(self._prefix + item.name, reason_of(error))
+                        self._skip(self._levels.prefix + item.name, reason_of(error))
         except OSError as error:
-            self._skip(self._prefix.rstrip("/"), reason_of(error))
+            self._skip(self._levels.prefix.rstrip("/"), reason_of(error))
 
-    def _item(self, level: _Level, item: "os.DirEntry[str]") -> Iterator[Entry]:
+    def _item(self, level: Level, item: "os.DirEntry[str]") -> Iterator[Entry]:
         if self._root.names is not None and not self._is_wanted(item):
             return
         if self._excluded and self._matches(self._excluded, item):
             self._report.excluded += 1
         elif self._unexportable and self._matches(self._unexportable, item):
-            self._skip(self._prefix + item.name, WITHHELD)
+            self._skip(self._levels.prefix + item.name, WITHHELD)
         elif self._is_too_long(item.name):
             pass
         elif item.is_file(follow_symlinks=False):
@@ -151,35 +130,35 @@ class _Walk:
         elif item.is_dir(follow_symlinks=False):
             level.waiting.append(item.name)
         else:
-            yield from self._other(item)
+            yield from self._other(level, item)
 
     def _skip(self, name: str, reason: str) -> None:
         self._report.skip(self._root.archived(name) or ".", reason)
 
     def _is_wanted(self, item: "os.DirEntry[str]") -> bool:
-        path = self._prefix + item.name
+        path = self._levels.prefix + item.name
         self._missing.discard(path)
         return self._root.holds(path) or (item.is_dir(follow_symlinks=False) and self._root.leads_to(path))
 
     def _matches(self, rule: Excluded, item: "os.DirEntry[str]") -> bool:
         slash = "/" if item.is_dir(follow_symlinks=False) else ""
-        return rule(f"{self._prefix}{item.name}{slash}")
+        return rule(f"{self._levels.prefix}{item.name}{slash}")
 
     def _is_too_long(self, name: str) -> bool:
         # No letter has more than four bytes: most names need no closer look.
-        if len(self._base) + len(self._prefix) + len(name) <= MAX_NAME_BYTES // 4:
+        if len(self._base) + len(self._levels.prefix) + len(name) <= MAX_NAME_BYTES // 4:
             return False
-        if len(os.fsencode(self._base + self._prefix + name)) <= MAX_NAME_BYTES:
+        if len(os.fsencode(self._base + self._levels.prefix + name)) <= MAX_NAME_BYTES:
             return False
-        self._skip(self._prefix + name, "name too long")
+        self._skip(self._levels.prefix + name, "name too long")
         return True
 
     def _file(self, name: str) -> Iterator[Entry]:
-        opened = self._open(name, _FILE_FLAGS)
+        opened = self._open(name, FILE_FLAGS)
         if opened is None:
             return
         fd, status = opened
-        path = self._prefix + name
+        path = self._levels.prefix + name
         try:
             if stat.S_ISREG(status.st_mode):
                 archived = self._base + path
@@ -194,38 +173,21 @@ class _Walk:
         """Open a name of the directory where the walk is; None when that was reported to have failed."""
         fd = -1
         try:
-            fd = self._patiently_opened(name, flags)
+            fd = self._levels.open(name, flags)
             return fd, os.fstat(fd)
         except OSError as error:
-            _close(fd)
-            self._skip(self._prefix + name, reason_of(error))
+            close(fd)
+            self._skip(self._levels.prefix + name, reason_of(error))
             return None
 
-    def _patiently_opened(self, name: str, flags: int) -> int:
-        """Wait a little for a file under another process's lease, which the first try asks it to give up.
-
-        A file server holds such leases for its clients (fcntl(2), F_SETLEASE).
-        """
-        waited_s = 0.0
-        while True:
-            try:
-                return os.open(name, flags, dir_fd=self._levels[-1].fd)
-            except BlockingIOError:
-                if waited_s >= _LEASE_PATIENCE_S or self._patience_s <= 0:
-                    raise
-            self._check()
-            time.sleep(_LEASE_PAUSE_S)
-            waited_s += _LEASE_PAUSE_S
-            self._patience_s -= _LEASE_PAUSE_S
-
-    def _other(self, item: "os.DirEntry[str]") -> Iterator[Entry]:
-        path = self._prefix + item.name
+    def _other(self, level: Level, item: "os.DirEntry[str]") -> Iterator[Entry]:
+        path = self._levels.prefix + item.name
         try:
             status = item.stat(follow_symlinks=False)
             if not stat.S_ISLNK(status.st_mode):
                 self._skip(path, _SPECIAL.get(stat.S_IFMT(status.st_mode), "changed while read"))
                 return
-            target = os.fsencode(os.readlink(item.name, dir_fd=self._levels[-1].fd))
+            target = os.fsencode(os.readlink(item.name, dir_fd=level.fd))
         except OSError as error:
             self._skip(path, reason_of(error))
             return
@@ -239,48 +201,32 @@ class _Walk:
         return first
 
     def _attributes(self, fd: int, path: str, hard_link_to: str | None) -> Mapping[str, bytes]:
-        found = extended_attributes(fd, self._base + path, hard_link_to)
+        found = _extended_attributes(fd, self._base + path, hard_link_to)
         if found is None:
             self._skip(path, "extended attributes too large")
         return found or {}
 
-    def _descend(self, name: str, fd: int, status: os.stat_result) -> None:
-        self._levels.append(_Level(name, fd, identity(status)))
-        self._prefix = f"{self._prefix}{name}/" if name else ""
-        if len(self._levels) > _OPEN_LEVELS:
-            shallowest = self._levels[-_OPEN_LEVELS - 1]
-            _close(shallowest.fd)
-            shallowest.fd = -1
-
     def _ascend(self) -> None:
-        left = self._levels.pop()
-        self._prefix = self._prefix[: -len(left.name) - 1]
-        if self._levels and self._levels[-1].fd < 0:
-            self._reopen(self._levels[-1], left.fd)
-        _close(left.fd)
-
-    def _reopen(self, level: _Level, child_fd: int) -> None:
-        level.fd = _parent(child_fd, level.identity)
-        if level.fd < 0:
-            for name in level.waiting:
-                self._skip(self._prefix + name, "changed while read")
-            level.waiting.clear()
+        for name in self._levels.ascend():
+            self._skip(self._levels.prefix + name, "changed while read")
 
 
-def _parent(fd: int, expected: Identity) -> int:
-    """The directory above `fd`, open, or -1: somebody may have moved what we are in elsewhere."""
-    if fd < 0:
-        return -1
+def _extended_attributes(fd: int, *names_of_entry: str | None) -> Mapping[str, bytes] | None:
+    """Return those of an open file or directory; None when there is no room for them beside the names.
+
+    Attributes that this user may not see are passed over in silence.
+    """
     try:
-        parent = os.open("..", _DIR_FLAGS, dir_fd=fd)
+        names = os.listxattr(fd)
     except OSError:
-        return -1
-    if identity(os.fstat(parent)) == expected:
-        return parent
-    os.close(parent)
-    return -1
-
-
-def _close(fd: int) -> None:
-    if fd >= 0:
-        os.close(fd)
+        return _NONE  # ENOTSUP: the file system has none
+    if not names:
+        return _NONE
+    found, size_bytes = {}, sum(len(os.fsencode(name)) for name in names_of_entry if name)
+    for name in names:
+        try:
+            found[name] = os.getxattr(fd, name)
+        except OSError:
+            continue  # removed meanwhile, or (trusted.*) not for us to see
+        size_bytes += len(os.fsencode(name)) + len(found[name]) + 4
+    return found if size_bytes <= MAX_ATTRIBUTES_BYTES else None

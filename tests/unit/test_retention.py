@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.formats.archive_names import archive_name, parse_archive_name
-from agent.save.retention import Archive, ClockIsWrong, KeepRules, archives_of, removable
+from agent.save.retention import Candidate, ClockIsWrong, KeepRules, candidates, removable
 
 TAG = "0a1b2c3d"
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -17,12 +17,12 @@ HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 
 def archive(
     age: timedelta, series: str = "backup", expires: datetime | None = None, sound: bool | None = None
-) -> Archive:
+) -> Candidate:
     name = archive_name(NOW - age, TAG, name=series)
-    return Archive(name, series, NOW - age, expires, sound)
+    return Candidate(name, series, NOW - age, expires, sound)
 
 
-def ages(archives: list[Archive]) -> list[timedelta]:
+def ages(archives: list[Candidate]) -> list[timedelta]:
     return [NOW - archive.made for archive in archives]
 
 
@@ -40,7 +40,7 @@ RULES = st.builds(KeepRules, *[st.integers(0, 5)] * 4)
 
 
 @given(ARCHIVES, RULES)
-def test_the_last_good_one_never_goes(archives: list[Archive], rules: KeepRules) -> None:
+def test_the_last_good_one_never_goes(archives: list[Candidate], rules: KeepRules) -> None:
     left = set(archives) - set(removable(archives, rules, NOW))
     assert bool(left) == bool(archives)
     for good in (True, None):
@@ -52,7 +52,7 @@ def test_the_last_good_one_never_goes(archives: list[Archive], rules: KeepRules)
 
 
 @given(ARCHIVES, RULES)
-def test_a_retention_date_goes_before_the_rules(archives: list[Archive], rules: KeepRules) -> None:
+def test_a_retention_date_goes_before_the_rules(archives: list[Candidate], rules: KeepRules) -> None:
     gone = set(removable(archives, rules, NOW))
     dated = [archive for archive in archives if archive.expires]
     assert not [archive for archive in gone if archive.expires and archive.expires > NOW]
@@ -62,7 +62,7 @@ def test_a_retention_date_goes_before_the_rules(archives: list[Archive], rules: 
 
 @given(ARCHIVES, RULES, RULES)
 def test_a_rule_that_keeps_more_removes_nothing_more(
-    archives: list[Archive], rules: KeepRules, more: KeepRules
+    archives: list[Candidate], rules: KeepRules, more: KeepRules
 ) -> None:
     wider = KeepRules(
         rules.last + more.last,
@@ -76,14 +76,14 @@ def test_a_rule_that_keeps_more_removes_nothing_more(
 
 
 @given(ARCHIVES, RULES)
-def test_once_is_enough(archives: list[Archive], rules: KeepRules) -> None:
+def test_once_is_enough(archives: list[Candidate], rules: KeepRules) -> None:
     left = set(archives) - set(removable(archives, rules, NOW))
     assert removable(left, rules, NOW) == []
 
 
 @given(ARCHIVES, RULES)
 def test_the_newest_good_one_of_every_series_stays_with_any_rule(
-    archives: list[Archive], rules: KeepRules
+    archives: list[Candidate], rules: KeepRules
 ) -> None:
     undated = [replace(archive, expires=None) for archive in archives]
     left = set(undated) - set(removable(undated, rules, NOW))
@@ -141,7 +141,7 @@ def test_a_clock_before_the_newest_archive_removes_nothing() -> None:
         removable([archive(-HOUR), archive(DAY)], KeepRules(last=1), NOW)
 
 
-def test_only_archives_of_this_device_that_it_named_itself() -> None:
+def test_only_candidates_this_device_that_it_named_itself() -> None:
     ours, other = archive_name(NOW, TAG, name="a-2026"), archive_name(NOW, "ffffffff")
     encrypted = archive_name(NOW, TAG, ".zip.age")
     strangers = [
@@ -154,7 +154,7 @@ def test_only_archives_of_this_device_that_it_named_itself() -> None:
     ]
     date = NOW + DAY
     parsed = [parse_archive_name(name, TAG) for name in (*strangers, ours, encrypted)]
-    found = archives_of(filter(None, parsed), {ours: date}, {encrypted: True})
+    found = candidates(filter(None, parsed), {ours: date}, {encrypted: True})
     assert [(each.name, each.series, each.made, each.expires, each.sound) for each in found] == [
         (ours, "a-2026", NOW, date, None),
         (encrypted, "backup", NOW, None, True),

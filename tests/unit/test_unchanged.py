@@ -13,10 +13,10 @@ from agent.base.refusals import Refused
 from agent.base.roots import Root
 from agent.formats.zip.format import Zip
 from agent.formats.zip.writer import ArchiveOptions
-from agent.jobs.last_archives import MOST_PLACES, KeptArchives, skip_key
+from agent.jobs.last_archives import MOST_PLACES, LastArchives, skip_key
 from agent.jobs.requests.backup import BackupRequest
 from agent.journal import Journal
-from agent.save.change_detection import Kept
+from agent.save.change_detection import LastArchive
 from agent.save.pipeline import BackupOrder, BackupResult, about, backup
 from agent.save.walk import Part
 from agent.settings import Settings
@@ -66,7 +66,7 @@ def saved(tmp_path: Path) -> BackupOrder:
 
     def kept() -> bool:
         nonlocal order
-        order = replace(order, last=run(order).kept)
+        order = replace(order, last=run(order).last)
         return order.last is not None
 
     wait_until(kept, what="time stamps that are old enough")
@@ -77,7 +77,7 @@ def test_nothing_is_made_while_nothing_has_changed(saved: BackupOrder, tmp_path:
     before = (tmp_path / "archives" / NAME).stat()
     result = run(saved)
     assert result.unchanged
-    assert result.kept == saved.last
+    assert result.last == saved.last
     assert about(result, WIDE) == (
         "nothing has changed since 'a.zip' was stored: no archive was made; 1 entry skipped: 1 FIFO"
     )
@@ -125,14 +125,14 @@ def test_a_tree_that_was_changed_a_moment_ago_is_not_remembered(tmp_path: Path) 
     order = order_for(tmp_path)
     (data_of(order) / "file").write_bytes(b"")
     os.utime(data_of(order) / "file", (time.time() + 3600, time.time() + 3600))
-    assert run(order).kept is None
+    assert run(order).last is None
 
 
 def test_the_last_archive_is_remembered_for_each_place_and_for_a_few(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "journal.db")
-    archives = KeptArchives(journal)
+    archives = LastArchives(journal)
     assert archives.last("a") is None
-    kept = [Kept("look", f"{number}.zip", 1, "etag") for number in range(MOST_PLACES + 2)]
+    kept = [LastArchive("look", f"{number}.zip", 1, "etag") for number in range(MOST_PLACES + 2)]
     for number, one in enumerate(kept):
         archives.remember(str(number), one)
     assert archives.last("1") is None

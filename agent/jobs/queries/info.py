@@ -24,7 +24,7 @@ from agent.jobs.requests.questions import InfoRequest
 from agent.jobs.requests.selection import Selection
 from agent.jobs.selection import Selecting
 from agent.mailbox import Mailbox
-from agent.save.inventory import Stock, look_at_target, take_stock, total
+from agent.save.inventory import Inventory, look_at_target, take_inventory, total
 from agent.settings import Settings
 from agent.transfer.cancel import CancelToken
 from providers.api import Target
@@ -38,10 +38,10 @@ _CUT_FIRST = ("leftOut", "stores", "targets", "dataSets", "reasons")
 
 
 @dataclass(slots=True)
-class _Inventory:
+class _Inventories:
     """What was found so far; the thread that looks adds to it."""
 
-    stocks: dict[str, Stock] = field(default_factory=dict)
+    inventories: dict[str, Inventory] = field(default_factory=dict)
     """By data set; that of a directory has the name ""."""
     own: tuple[Path, ...] = ()
     targets: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -68,13 +68,13 @@ class Info:
         if self._running:
             message = "the device is being looked at for an earlier 'info': ask again in a minute"
             raise Refused(Reason.BUSY, message)
-        inventory, token = _Inventory(self._chosen(request.selection), self._own.paths()), CancelToken()
+        found, token = _Inventories(self._chosen(request.selection), self._own.paths()), CancelToken()
 
         def answer(*, complete: bool) -> None:
             timer.cancel()
             if not told:
                 told.append(True)
-                tell(self._value(inventory, room_bytes, complete=complete))
+                tell(self._value(found, room_bytes, complete=complete))
 
         def time_out() -> None:
             token.cancel("time is up", "deadline-exceeded")
@@ -88,15 +88,15 @@ class Info:
         timer = self._mailbox.call_later(self._within_s, time_out)
         self._running = True
         # Not one of the workers: a disk that never answers is no reason to end the agent.
-        Aside("info", partial(self._look, request.selection, inventory, token, ended))
+        Aside("info", partial(self._look, request.selection, found, token, ended))
 
     def _look(
-        self, selection: Selection, inventory: _Inventory, token: CancelToken, ended: Callable[..., None]
+        self, selection: Selection, found: _Inventories, token: CancelToken, ended: Callable[..., None]
     ) -> None:
         """In a thread of its own."""
         complete = False
         try:
-            self._take_inventory(selection, inventory, token)
+            self._take_inventory(selection, found, token)
             complete = True
         except Cancelled:
             pass
@@ -104,73 +104,73 @@ class Info:
             log.exception("internal error", operation="info")
         self._mailbox.post(partial(ended, complete=complete))
 
-    def _take_inventory(self, selection: Selection, inventory: _Inventory, token: CancelToken) -> None:
+    def _take_inventory(self, selection: Selection, found: _Inventories, token: CancelToken) -> None:
         looks, settings = Looks(), self._settings
         targets = {name: Target(each.path, each.mount) for name, each in settings.targets.items()}
         for name in targets:
             token.check()
             try:
-                found = looks.look(name, partial(look_at_target, name, targets))
+                state = looks.look(name, partial(look_at_target, name, targets))
             except NoAnswer:
-                found = {"present": False, "problem": "it does not answer: is its file server there?"}
-            inventory.targets[name] = found
-        if not inventory.stocks:
-            inventory.stocks = self._all_stocks(selection)
-        for stock in inventory.stocks.values():
-            take_stock(stock, inventory.own, token.check)
+                state = {"present": False, "problem": "it does not answer: is its file server there?"}
+            found.targets[name] = state
+        if not found.inventories:
+            found.inventories = self._all(selection)
+        for inventory in found.inventories.values():
+            take_inventory(inventory, found.own, token.check)
 
-    def _chosen(self, selection: Selection) -> dict[str, Stock]:
+    def _chosen(self, selection: Selection) -> dict[str, Inventory]:
         """What the request chooses; empty when it chooses nothing."""
-        stocks: dict[str, Stock] = {}
+        inventories: dict[str, Inventory] = {}
         if selection.chooses:
             for part in Selecting(self._settings).for_backup(selection):
-                stock = stocks.setdefault(part.root.prefix.partition("/")[0], Stock())
-                stock.parts += (part,)
-        return stocks
+                inventory = inventories.setdefault(part.root.prefix.partition("/")[0], Inventory())
+                inventory.parts += (part,)
+        return inventories
 
-    def _all_stocks(self, selection: Selection) -> dict[str, Stock]:
+    def _all(self, selection: Selection) -> dict[str, Inventory]:
         settings, selecting = self._settings, Selecting(self._settings)
-        stocks = {}
+        inventories = {}
         if settings.backup_cmd:
-            stocks[""] = Stock(problem="backupCmd collects what is saved, at the time of a backup")
+            inventories[""] = Inventory(problem="backupCmd collects what is saved, at the time of a backup")
         elif settings.dir:
-            stocks[""] = _stock(selecting, selection)
+            inventories[""] = _inventory(selecting, selection)
         for name in settings.data_sets:
-            stocks[name] = _stock(selecting, replace(selection, data_sets=(name,)))
-        return stocks
+            inventories[name] = _inventory(selecting, replace(selection, data_sets=(name,)))
+        return inventories
 
-    def _value(self, inventory: _Inventory, room_bytes: int, *, complete: bool) -> Mapping[str, Any]:
-        stocks = dict(inventory.stocks)
+    def _value(self, found: _Inventories, room_bytes: int, *, complete: bool) -> Mapping[str, Any]:
+        inventories = dict(found.inventories)
         value = {
             "complete": complete,
-            **total(stocks.values()),
-            "dataSets": {name: _told(stock) for name, stock in stocks.items() if name},
-            "targets": dict(inventory.targets),
+            **total(inventories.values()),
+            "dataSets": {name: _told(inventory) for name, inventory in inventories.items() if name},
+            "targets": dict(found.targets),
             "stores": sorted(self._settings.stores),
             "job": self._monitor.value(),
             "leftOut": [
                 {"name": name, "reason": reason}
-                for stock in stocks.values()
-                for name, reason in _left_out(stock.report)
+                for inventory in inventories.values()
+                for name, reason in _skipped(inventory.report)
             ],
         }
-        if "" in stocks:
-            value["directory"] = _told(stocks[""])
+        if "" in inventories:
+            value["directory"] = _told(inventories[""])
         return shortened(value, _CUT_FIRST, room_bytes)
 
 
-def _stock(selecting: Selecting, selection: Selection) -> Stock:
+def _inventory(selecting: Selecting, selection: Selection) -> Inventory:
     try:
-        return Stock(selecting.for_backup(selection))
+        return Inventory(selecting.for_backup(selection))
     except Refused as error:
-        return Stock(problem=error.message)
+        return Inventory(problem=error.message)
 
 
-def _left_out(report: Report) -> list[tuple[str, str]]:
+def _skipped(report: Report) -> list[tuple[str, str]]:
     return [*report.unexportable, *((name, _OWN) for name in list(report.own))]
 
 
-def _told(stock: Stock) -> dict[str, Any]:
-    counts = total([stock])
+def _told(inventory: Inventory) -> dict[str, Any]:
+    counts = total([inventory])
     del counts["reasons"]
-    return counts | ({"problem": stock.problem} if stock.problem else {})
+    return counts | ({"problem": inventory.problem} if inventory.problem else {})

@@ -1,0 +1,107 @@
+"""The directories between a root and where a walk is, held by their descriptors."""
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from agent.base.identity import Identity, identity
+
+_MOST_OPEN = 32
+"""Directories that are kept open on the way down; deeper ones are reopened on the way up."""
+_LEASE_PAUSE_S, _LEASE_PATIENCE_S, _MOST_LEASE_PATIENCE_S = 0.02, 5.0, 60.0
+"""How often a file under a lease is tried, how long, and how long all of them together."""
+
+FILE_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+DIR_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_DIRECTORY | os.O_CLOEXEC
+
+
+@dataclass(slots=True)
+class Level:
+    """A directory on the way from the root to where the walk is."""
+
+    name: str
+    fd: int
+    identity: Identity
+    waiting: list[str] = field(default_factory=list)
+    """Names of directories in it that the walk has still to enter."""
+
+
+class Levels:
+    """A stack of directories: a tree may be deeper than Python's stack, or than descriptors last."""
+
+    def __init__(self, check: Callable[[], None]) -> None:
+        """`check` is called while a file under a lease is waited for; it ends that by raising."""
+        self.prefix = ""
+        """Where the walk is, relative to the root's directory, with a slash at the end."""
+        self._levels: list[Level] = []
+        self._check, self._patience_s = check, _MOST_LEASE_PATIENCE_S
+
+    @property
+    def here(self) -> Level | None:
+        """The directory where the walk is; None when it has left the root."""
+        return self._levels[-1] if self._levels else None
+
+    def descend(self, name: str, fd: int, status: os.stat_result) -> Level:
+        """Enter a directory, which takes over `fd`."""
+        level = Level(name, fd, identity(status))
+        self._levels.append(level)
+        self.prefix = f"{self.prefix}{name}/" if name else ""
+        if len(self._levels) > _MOST_OPEN:
+            shallowest = self._levels[-_MOST_OPEN - 1]
+            close(shallowest.fd)
+            shallowest.fd = -1
+        return level
+
+    def ascend(self) -> list[str]:
+        """Leave a directory; return the names that nobody can reach any more in the one above."""
+        left, lost = self._levels.pop(), list[str]()
+        self.prefix = self.prefix[: -len(left.name) - 1]
+        if (level := self.here) and level.fd < 0:
+            level.fd = _parent(left.fd, level.identity)
+            if level.fd < 0:
+                lost, level.waiting = level.waiting, []
+        close(left.fd)
+        return lost
+
+    def open(self, name: str, flags: int) -> int:
+        """Return a descriptor of a name in the directory where the walk is. Raises OSError.
+
+        Waits a little for a file under another process's lease, which the first try asks it to give up: a
+        file server holds leases for its clients (fcntl(2), F_SETLEASE).
+        """
+        waited_s = 0.0
+        while True:
+            try:
+                return os.open(name, flags, dir_fd=self._levels[-1].fd)
+            except BlockingIOError:
+                if waited_s >= _LEASE_PATIENCE_S or self._patience_s <= 0:
+                    raise
+            self._check()
+            time.sleep(_LEASE_PAUSE_S)
+            waited_s += _LEASE_PAUSE_S
+            self._patience_s -= _LEASE_PAUSE_S
+
+    def close(self) -> None:
+        for level in self._levels:
+            close(level.fd)
+
+
+def _parent(fd: int, expected: Identity) -> int:
+    """Return a descriptor of the directory above `fd`, or -1: somebody may have moved `fd` elsewhere."""
+    if fd < 0:
+        return -1
+    try:
+        parent = os.open("..", DIR_FLAGS, dir_fd=fd)
+    except OSError:
+        return -1
+    if identity(os.fstat(parent)) == expected:
+        return parent
+    os.close(parent)
+    return -1
+
+
+def close(fd: int) -> None:
+    """Close a descriptor that may be none (-1)."""
+    if fd >= 0:
+        os.close(fd)
