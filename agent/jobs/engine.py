@@ -137,12 +137,13 @@ class Engine:
 
     def operations(self) -> Operations:
         """The table of operations, each with its code."""
+        busy = self._runner.refuse_second_job
         return Operations(
             self._settings,
             commands=(
-                CommandHandler(BackupRequest, self._backups.backup),
-                CommandHandler(RestoreRequest, self._restores.restore),
-                CommandHandler(VerifyRequest, self._verifications.verify),
+                CommandHandler(BackupRequest, self._backups.backup, busy),
+                CommandHandler(RestoreRequest, self._restores.restore, busy),
+                CommandHandler(VerifyRequest, self._verifications.verify, busy),
                 CommandHandler(StartRequest, self.uploads.start),
                 CommandHandler(TriggerRequest, self.uploads.offers.trigger),
                 CommandHandler(CancelRequest, self._cancel),

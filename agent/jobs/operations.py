@@ -14,6 +14,7 @@ from agent.base.operations import OPERATIONS, Face
 from agent.base.refusals import Reason, Refused
 from agent.jobs.admission import Admitted
 from agent.jobs.requests.raw import Request, read_raw
+from agent.mailbox import Action
 from agent.settings import Settings
 from providers.allow import EVERYTHING
 
@@ -33,6 +34,8 @@ class CommandHandler(Generic[R]):
     request: type[R]
     admit: Callable[[R, str], Admitted]
     """Admits the request of the device with this id. Raises `Refused`."""
+    refuse_early: Action = lambda: None
+    """Raises `Refused` before the options are read: a flood costs little while a job runs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +80,9 @@ class Operations:
         handler = self._commands[name]
 
         def admit() -> Admitted:
-            request = handler.request.read(read_raw(name, value, self._settings, face))
-            return handler.admit(request, device_id)
+            raw = read_raw(name, value, self._settings, face)
+            handler.refuse_early()
+            return handler.admit(handler.request.read(raw), device_id)
 
         return _guarded(name, admit)
 

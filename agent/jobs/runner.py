@@ -98,7 +98,7 @@ class Runner:
 
         What follows looks at file systems, and costs too much to be done for a flood that has to wait anyway.
         """
-        self._refuse_when_running()
+        self.refuse_second_job()
         job = Job(uuid.uuid4().hex[:16], kind, correlation_id or str(uuid.uuid4()), datetime.now(UTC))
         self._listener.check_job_fits(job)
         return job, self._workers.tools()
@@ -109,13 +109,14 @@ class Runner:
 
     def refuse_when_busy(self, *directories: Path) -> None:
         """Raise `Refused` (BUSY) when a job runs, or when one of the directories is not yet put right."""
-        self._refuse_when_running()
+        self.refuse_second_job()
         for each in self._recovering():
             if any(one.is_relative_to(each) or each.is_relative_to(one) for one in directories):
                 message = f"an interrupted restore of '{readable(str(each))}' is still being put right"
                 raise Refused(Reason.BUSY, message)
 
-    def _refuse_when_running(self) -> None:
+    def refuse_second_job(self) -> None:
+        """Raise `Refused` (BUSY) when a job runs."""
         if self._running:
             kind = self._running.job.kind.title()
             raise Refused(Reason.BUSY, f"{kind} operation is currently in progress!")
