@@ -38,6 +38,7 @@ _KINDS: Mapping[int | None, tuple[type[StorageError], str]] = {
     errno.EFBIG: (TooLarge, "its file system cannot keep a file of this length (VFAT: 4 GiB - 1)"),
     errno.ENOENT: (TargetAbsent, "it vanished: plug it in or create it again"),
     errno.EISDIR: (Rejected, "a directory has the archive's name"),
+    errno.EEXIST: (Rejected, "what has the archive's name is no regular file"),
     errno.ELOOP: (Rejected, "a symbolic link is in the way, and none is followed"),
     errno.ENOTDIR: (Rejected, "what should be a directory is a file or a symbolic link"),
     errno.ENAMETOOLONG: (Rejected, "its file system cannot keep a name of this length"),
@@ -130,6 +131,16 @@ def _create_part(directory: int, name: str) -> tuple[str, int]:
         if os.fstat(file).st_nlink:
             return part, file
         os.close(file)  # another agent took it for abandoned before it was locked
+
+
+def refuse_special(name: str | Path, directory: int | None = None) -> None:
+    """Raise OSError (EEXIST) when `name` is there and is no regular file: nothing may replace that.
+
+    `name` is below the descriptor `directory`, if given. A rename would make a file of `/dev/null`.
+    """
+    with suppress(FileNotFoundError):
+        if not stat.S_ISREG(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode):
+            raise FileExistsError(errno.EEXIST, "what is there is no regular file", str(name))
 
 
 def is_part(name: str) -> bool:

@@ -32,6 +32,7 @@ from providers.directory import (
     is_mount_point,
     is_part,
     new_part,
+    refuse_special,
     remove_abandoned,
     write_all,
 )
@@ -96,6 +97,7 @@ class Local(Storage):
             with self._translating():
                 root = stack.enter_context(self._root())
                 directory = stack.enter_context(inside(root, parents, create=True))
+                refuse_special(leaf, directory)
                 remove_abandoned(directory)
                 room = self._room(directory)
                 room.check(source.size or 0)
@@ -104,6 +106,7 @@ class Local(Storage):
             with self._translating():
                 # The order is what makes it durable: content, then name, then the directory that has it.
                 os.fsync(file)
+                refuse_special(leaf, directory)
                 os.rename(part, leaf, src_dir_fd=directory, dst_dir_fd=directory)
                 os.fsync(directory)
                 return replace(self._stored(name, os.fstat(file)), size_bytes=size_bytes)

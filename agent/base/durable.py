@@ -4,6 +4,8 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
+from providers.directory import refuse_special
+
 
 def make_directories(directory: Path, mode: int) -> None:
     """Make the directory and its missing parents, each with at most `mode`, whatever the umask allows.
@@ -16,7 +18,11 @@ def make_directories(directory: Path, mode: int) -> None:
 
 
 def replace_file(path: Path, text: str, mode: int) -> None:
-    """Replace the file by one with this text, in one step and durably. Raises OSError."""
+    """Replace the file by one with this text, in one step and durably.
+
+    Raises OSError, also when something else than a regular file has the name.
+    """
+    refuse_special(path)
     part = path.with_name(f".{path.name}.part")
     with suppress(FileNotFoundError):
         part.unlink()

@@ -16,6 +16,7 @@ from agent.base.job import State, format_time, parse_time
 from agent.jobs.queries.health import Health
 from agent.jobs.queries.history import History
 from agent.mailbox import Mailbox, Timer
+from providers.directory import refuse_special
 
 log = structlog.get_logger(__name__)
 
@@ -103,7 +104,11 @@ def _labels(labels: Mapping[str, str]) -> str:
 
 
 def _replace(path: Path, text: str) -> None:
-    """In one step, and for everybody to read. Not synced: after a power cut the agent writes it again."""
+    """In one step, and for everybody to read. Not synced: after a power cut the agent writes it again.
+
+    Raises OSError, also when something else than a regular file has the name.
+    """
+    refuse_special(path)
     part = path.with_name(f".{path.name}.part")  # the exporter reads only what ends in .prom
     with suppress(FileNotFoundError):
         part.unlink()

@@ -30,6 +30,7 @@ from agent.transfer.context import Destination
 from agent.transfer.guarded_storage import GuardedStorage, RetryLimits
 from providers.allow import Allow
 from providers.api import Capability, Limits, Storage, Target, check_name
+from providers.directory import refuse_special
 from providers.errors import BadOptions, NotAllowed, StorageError
 from providers.free_space import Reserve
 from providers.local import Local
@@ -195,8 +196,11 @@ def _output_file(text: str, outside: Iterable[Root], limits: Limits) -> tuple[Lo
         options = {"local.target": target, "local.name": file.name}
         storage = Local(options, replace(limits, targets={target: Target(file.parent)}))
         storage.preflight(True)
+        refuse_special(file)
     except (BadOptions, StorageError) as error:
         raise _refused_output(text, Reason.CANNOT, f"cannot be written: {error}") from error
+    except OSError as error:
+        raise _refused_output(text, Reason.CANNOT, f"cannot be written: {error.strerror}") from error
     return storage, file.name
 
 

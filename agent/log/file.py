@@ -1,8 +1,10 @@
 """The rotating log file. It never stops the agent: what cannot be written is reported once and dropped."""
 
+import errno
 import logging
 import os
 import re
+import stat
 import time
 from contextlib import nullcontext, suppress
 from io import TextIOWrapper
@@ -33,8 +35,12 @@ class RotatingLogFile(RotatingFileHandler):
         self._prune()
 
     def _open(self) -> TextIOWrapper:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
+        # A pipe of this name would be waited for without O_NONBLOCK.
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
         file = os.open(self.baseFilename, flags, 0o640)
+        if not stat.S_ISREG(os.fstat(file).st_mode):
+            os.close(file)
+            raise FileExistsError(errno.EEXIST, "what is there is no regular file", self.baseFilename)
         return open(file, "a", encoding=self.encoding, errors=self.errors)
 
     def shouldRollover(self, record: logging.LogRecord) -> bool:  # noqa: ARG002, N802

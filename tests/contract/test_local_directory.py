@@ -24,6 +24,7 @@ from providers.testing.streams import (
     MemorySink,
 )
 from tests.contract.local_targets import DATA, local, put, small_disk
+from tests.support.special_files import SPECIAL, special
 
 
 @contextmanager
@@ -189,28 +190,25 @@ def test_no_symbolic_link_is_followed_on_the_way(tmp_path: Path) -> None:
     assert [path.name for path in outside.iterdir()] == ["a.zip"]
 
 
-def test_a_symbolic_link_with_the_archives_name_is_replaced_and_never_read(tmp_path: Path) -> None:
+def test_a_symbolic_link_with_the_archives_name_is_neither_read_nor_replaced(tmp_path: Path) -> None:
+    """Somebody put it there for a purpose."""
     outside, target = tmp_path / "outside", tmp_path / "target"
     outside.write_bytes(b"private")
     target.mkdir()
     (target / "a.zip").symlink_to(outside)
     with pytest.raises(Rejected):
         local(target).get("a.zip", MemorySink(), {})
-    put(target)
+    with pytest.raises(Rejected):
+        put(target)
     assert outside.read_bytes() == b"private"
-    assert (target / "a.zip").read_bytes() == DATA
-    assert not (target / "a.zip").is_symlink()
+    assert (target / "a.zip").readlink() == outside
 
 
-def test_a_directory_that_is_closed_to_this_user_is_passed_over_by_a_listing() -> None:
-    """`lost+found` on a stick with ext4: neither restore nor verify nor prune found an archive there."""
-    with tempfile.TemporaryDirectory() as directory:
-        target = Path(directory)
-        target.chmod(0o777)
-        (target / "lost+found").mkdir(mode=0o700)
-        with without_root():
-            put(target, "deep/a.zip")
-            assert [stored.name for stored in local(target).list("")] == ["deep/a.zip"]
-        target.chmod(0o333)
-        with without_root(), pytest.raises(AccessDenied):
-            list(local(target).list(""))
+@pytest.mark.parametrize("kind", SPECIAL)
+def test_what_is_no_regular_file_is_not_replaced(tmp_path: Path, kind: str) -> None:
+    """Not the null device either, which every program of the device needs."""
+    with special(tmp_path / "a.zip", kind) as before:
+        with pytest.raises(Rejected, match="no regular file"):
+            put(tmp_path)
+        assert os.lstat(tmp_path / "a.zip") == before
+    assert os.listdir(tmp_path) == ["a.zip"]

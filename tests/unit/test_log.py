@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,8 @@ from agent import log
 from agent.log.file import RotatingLogFile
 from agent.settings import Settings
 from agent.settings.load import load
+from tests.contract.local_targets import small_disk
+from tests.support.special_files import SPECIAL, special
 
 MARK = "marked-secret-3f7a"
 
@@ -236,14 +239,18 @@ def test_a_file_that_cannot_be_opened_is_an_error_line_on_stderr(tmp_path: Path)
     assert lines[0]["file"] == str(tmp_path)
 
 
-def test_a_full_disk_is_reported_once_and_stops_nothing() -> None:
+def test_a_full_disk_is_reported_once_and_stops_nothing(tmp_path: Path) -> None:
     stream = io.StringIO()
-    log.setup(settings("/dev/full"), stream)
-    for number in range(3):
-        log.get("agent.test").info("line", number=number)
+    with small_disk(tmp_path / "disk") as disk:
+        log.setup(settings(str(disk / "log.txt")), stream)
+        with suppress(OSError):
+            (disk / "filler").write_bytes(bytes(2 << 20))
+        for number in range(3):
+            log.get("agent.test").info("line", number=number)
+        log.setup(settings(), stream)  # the file is closed before its disk goes
     assert [line["event"] for line in json_lines(stream.getvalue())] == [
         "line",
-        "log file cannot be written; logging to stderr only: /dev/full",
+        f"log file cannot be written; logging to stderr only: {tmp_path}/disk/log.txt",
         "line",
         "line",
     ]
@@ -338,3 +345,12 @@ def test_a_long_text_of_a_stranger_is_cut_in_the_log() -> None:
     log.get("agent.test").warning("command refused", reason="x" * 100_000)
     (line,) = json_lines(stream.getvalue())
     assert len(str(line["reason"])) == 2000
+
+
+@pytest.mark.parametrize("kind", SPECIAL)
+def test_what_is_no_regular_file_is_not_taken_for_the_log_file(tmp_path: Path, kind: str) -> None:
+    """A pipe would be waited for, and a device be written to."""
+    with special(tmp_path / "log.txt", kind) as before:
+        with pytest.raises(OSError, match=r"no regular file|directory|link|device"):
+            RotatingLogFile(tmp_path / "log.txt", size_bytes=100, count=2, max_age_days=0)
+        assert os.lstat(tmp_path / "log.txt").st_mode == before.st_mode

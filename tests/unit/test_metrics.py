@@ -14,6 +14,7 @@ from agent.jobs.queries.health import Health
 from agent.jobs.queries.history import History
 from agent.journal import Journal
 from agent.mailbox import Mailbox
+from tests.support.special_files import SPECIAL, special
 
 START = datetime(2026, 1, 2, 3, 4, 5, 250_000, tzinfo=UTC)
 # "Text format details" of the Prometheus documentation, as far as gauges need it.
@@ -148,3 +149,13 @@ def test_a_preview_that_waits_has_not_ended(journal: Journal) -> None:
     preview = replace(Job("f" * 16, Kind.RESTORE, "p", START), state=State.PREVIEW)
     journal.jobs.started(preview, Path("/data"), [])
     assert samples(metrics(journal).text())['edge_backup_last_job_duration_seconds{kind="backup"}'] == 1.5
+
+
+@pytest.mark.parametrize("kind", SPECIAL)
+def test_what_is_no_regular_file_is_not_replaced_by_the_metrics(
+    tmp_path: Path, journal: Journal, kind: str
+) -> None:
+    with special(tmp_path / "a.prom", kind) as before:
+        metrics(journal, tmp_path / "a.prom").write()
+        assert os.lstat(tmp_path / "a.prom") == before
+    assert not (tmp_path / ".a.prom.part").exists()

@@ -11,6 +11,7 @@ from agent.jobs.admission import Admission
 from agent.settings import Settings
 from agent.transfer.connections import Connections
 from agent.transfer.context import Destination
+from tests.support.special_files import SPECIAL, special
 
 
 @pytest.fixture
@@ -68,3 +69,13 @@ def test_what_cannot_be_written_or_would_hold_itself_is_refused(home: Path, path
     assert caught.value.reason in (Reason.INVALID, Reason.CANNOT)
     assert says.format(home=home) in caught.value.message
     assert os.listdir(home / "out") == []
+
+
+@pytest.mark.parametrize("kind", SPECIAL)
+def test_what_is_there_and_is_no_regular_file_is_refused(home: Path, kind: str) -> None:
+    """As root, `--output /dev/null` made a file of the null device."""
+    with special(home / "out" / "x.zip", kind) as before:
+        with pytest.raises(Refused, match="no regular file") as caught:
+            output(home, f"{home}/out/x.zip")
+        assert caught.value.reason is Reason.CANNOT
+        assert os.lstat(home / "out" / "x.zip") == before
