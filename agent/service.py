@@ -58,8 +58,6 @@ class Service:
         self._settings = settings
         self.mailbox = Mailbox()
         self.staging = Staging(settings.storage)
-        # Often the only directory that the agent may write to.
-        tempfile.tempdir = os.fspath(settings.storage.absolute())
         self.journal = Journal(self.staging.journal, kept_jobs=settings.journal_max_jobs)
         self.outbox = Outbox(self.journal.outbox)
         self.twin = Twin(settings, self.journal, self.outbox)
@@ -132,6 +130,8 @@ class Service:
         """Serve until a signal; the exit status."""
         # A worker that computes must not keep a command waiting for its answer.
         sys.setswitchinterval(SWITCH_INTERVAL_S)
+        # Often the only directory that the agent may write to.
+        tempfile.tempdir = os.fspath(self._settings.storage.absolute())
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self.mailbox.post(self.stop))
         signal.signal(signal.SIGHUP, lambda *_: self.mailbox.post(_reopen_logs))
