@@ -27,6 +27,8 @@ class Root:
     """Absolute, and resolved."""
     names: frozenset[str] | None = None
     """Only these, each with all that is below it; None for everything."""
+    without: frozenset[str] = frozenset()
+    """Not these, with all that is below them: each is a root of its own."""
 
     def archived(self, name: str) -> str:
         """What `name` is called in an archive; the directory itself has the name ""."""
@@ -40,11 +42,9 @@ class Root:
 
     def holds(self, name: str) -> bool:
         """Whether `name`, or a directory that it is in, is one of the names."""
-        if self.names is None:
-            return True
-        while name and name not in self.names:
-            name = name.rpartition("/")[0]
-        return bool(name)
+        if self.without and _is_in(name, self.without):
+            return False
+        return self.names is None or _is_in(name, self.names)
 
     def narrowed(self, archived: str) -> "Root | None":
         """What of it an archive calls so, or names below that; None when there is nothing."""
@@ -61,6 +61,12 @@ class Root:
     def leads_to(self, name: str) -> bool:
         """Whether `name` is a directory on the way to one of the names."""
         return any(held.startswith(f"{name}/" if name else "") for held in self.names or ())
+
+
+def _is_in(name: str, names: frozenset[str]) -> bool:
+    while name and name not in names:
+        name = name.rpartition("/")[0]
+    return bool(name)
 
 
 def data_set_roots(data_set: str, paths: Iterable[str]) -> tuple[Root, ...]:

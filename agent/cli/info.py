@@ -26,6 +26,8 @@ def _lines(value: Value) -> Iterator[str]:
         yield f"directory: {_counts(value['directory'])}"
     for name, counts in value["dataSets"].items():
         yield f"data set {name}: {_counts(counts)}"
+    for name in value.get("mounts", ()):
+        yield f"  another file system is mounted here, and saved too: {name}"
     for each in value["leftOut"]:
         yield f"  cannot be saved: {each['name']} ({each['reason']})"
     if more := value["unexportable"] - len(value["leftOut"]):

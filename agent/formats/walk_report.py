@@ -10,6 +10,7 @@ from agent.base.text import readable
 
 MAX_NAMED = 1000
 """Names of skipped entries that a report keeps; the rest is only counted."""
+_MOUNTS_TOLD = 3
 WITHHELD = "unexportable by the device's settings"
 """Why something was skipped that a rule in the settings names."""
 
@@ -48,6 +49,8 @@ class Report:
     """What patterns passed over; a directory counts once, with all that is in it."""
     own: list[str] = field(default_factory=list)
     """Those of them that are the agent's own: its storage, its targets, what a restore works in."""
+    mounts: list[str] = field(default_factory=list)
+    """The first directories that other file systems are mounted on: what is there went in, too."""
     skipped: int = 0
     """What is not in the archive as it was on the disk, including files that changed while being read."""
     reasons: dict[str, int] = field(default_factory=dict)
@@ -64,15 +67,31 @@ class Report:
     def refuse_failures(self) -> None:
         """Raise `SourceChanged` when something was skipped that was to be saved."""
         if self.failures:
-            raise SourceChanged(f"strictBackup is set, and {self.summary()}")
+            raise SourceChanged(f"strictBackup is set, and {self._skipped_text()}")
 
     def summary(self) -> str:
-        """Return how much was skipped and why, for people; empty when everything was saved."""
+        """Return how much was skipped and why, and what is mounted, for people; empty when there is nothing
+        to say."""
+        return "; ".join(filter(None, (self._skipped_text(), self._mounts_text())))
+
+    def _skipped_text(self) -> str:
         if not self.skipped:
             return ""
         reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(self.reasons.items()))
         noun = "entry" if self.skipped == 1 else "entries"
         return f"{self.skipped} {noun} skipped: {reasons}"
+
+    def _mounts_text(self) -> str:
+        if not self.mounts:
+            return ""
+        names = ", ".join(f"'{name}'" for name in self.mounts[:_MOUNTS_TOLD])
+        more = f" and {len(self.mounts) - _MOUNTS_TOLD} more" if len(self.mounts) > _MOUNTS_TOLD else ""
+        return f"what is mounted at {names}{more} is in it, too"
+
+    def enter_mount(self, name: str) -> None:
+        """Note a directory that another file system is mounted on."""
+        if len(self.mounts) < MAX_NAMED:
+            self.mounts.append(readable(name))
 
     def pass_over_own(self, name: str) -> None:
         """Count a directory of the agent's own."""

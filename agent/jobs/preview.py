@@ -100,7 +100,11 @@ class Previews:
             job.correlation_id,
             format_time(job.started),
             [
-                (str(root.directory), None if root.names is None else sorted(root.names))
+                (
+                    str(root.directory),
+                    None if root.names is None else sorted(root.names),
+                    sorted(root.without),
+                )
                 for root in where.roots.values()
             ],
             [str(path) for path in where.made],
@@ -146,7 +150,7 @@ class Previews:
     def finalize(self, request: FinalizeRequest, _device_id: str) -> Admitted:
         """Admit the restore of what waits. Raises `Refused` (NOT_FOUND) and 409."""
         note = self._asked_for(request.correlation_id)
-        self._runner.refuse_when_busy(*(Path(directory) for directory, _ in note.roots))
+        self._runner.refuse_when_busy(*(Path(directory) for directory, *_ in note.roots))
         tools = self._workers.tools()
         job = self._job(note).finalized(datetime.now(UTC))
         within_s = request.confirm_within_s or note.confirm_within_s

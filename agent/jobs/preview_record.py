@@ -47,8 +47,8 @@ class PreviewNote:
     id: str
     correlation_id: str
     started: str
-    roots: list[tuple[str, list[str] | None]]
-    """Directories, and the names in each that are restored; None for everything."""
+    roots: list[tuple[str, list[str] | None, list[str]]]
+    """Directories, the names in each that are restored (None for everything), and those that are not."""
     made: list[str]
     mode: str
     confirm_within_s: float | None = None
@@ -69,8 +69,10 @@ class PreviewNote:
         """The roots by their numbers, and the directories that were made for them, outermost first."""
         roots = enumerate(self.roots)
         return {
-            number: Root("", Path(directory), None if names is None else frozenset(names))
-            for number, (directory, names) in roots
+            number: Root(
+                "", Path(directory), None if names is None else frozenset(names), frozenset(*without)
+            )
+            for number, (directory, names, *without) in roots  # a note of an earlier agent ends before
         }, [Path(path) for path in self.made]
 
     def over(self, stand: Stand, code: str, message: str) -> "PreviewNote":

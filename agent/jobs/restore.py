@@ -59,7 +59,11 @@ class Restores:
         if deliver:
             _refuse_stages(request)
         selection = request.selection
-        choice = self._delivered(job, selection) if deliver else self._selecting.for_restore(selection)
+        choice = (
+            self._delivered(job, selection)
+            if deliver
+            else self._selecting.for_restore(selection, self._own.paths())
+        )
         destination = self._admission.destination(request.source, tools.connections, None)
         trial = None if deliver else self._trials.trial(job, tools, request.confirm_within_s)
         made = list(dict.fromkeys(path for root in choice.roots for path in missing(root.directory)))

@@ -6,6 +6,7 @@ the directory that a command may name, or in the data sets that it chooses.
 
 import os
 import stat
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -42,9 +43,9 @@ class Selecting:
         """What is to be saved; what a command names singly has to exist."""
         return look(self.looks, self._shown(selection), partial(self._for_backup, selection))
 
-    def for_restore(self, selection: Selection) -> Choice:
-        """What is to be restored, and where that belongs."""
-        return look(self.looks, self._shown(selection), partial(self._for_restore, selection))
+    def for_restore(self, selection: Selection, own: Collection[Path] = ()) -> Choice:
+        """What is to be restored, and where that belongs; `own`: the agent's directories."""
+        return look(self.looks, self._shown(selection), lambda: self._for_restore(selection).over_mounts(own))
 
     def _shown(self, selection: Selection) -> str:
         names = ", ".join(selection.data_sets or ())

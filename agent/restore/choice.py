@@ -1,7 +1,8 @@
 """What of an archive is restored, and where on the device it belongs."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from agent.base.errors import NotInArchive
 from agent.base.roots import Root
@@ -9,6 +10,7 @@ from agent.formats.base import Item, Kind, SavedTree
 from agent.formats.manifest import Manifest
 from agent.formats.names import bad_entry
 from agent.formats.survey import ArchiveLimits, take_survey
+from agent.restore.mounts import apart
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +23,14 @@ class Choice:
     """All of the data sets that some of that belongs to; empty when it is one directory."""
     wanted: Mapping[str, str] = field(default_factory=dict)
     """Archived names, and what the command calls each; of all that it calls, something has to be there."""
+    mounted: frozenset[Root] = frozenset()
+    """Those of the roots that are what is mounted in another one."""
+
+    def over_mounts(self, own: Collection[Path]) -> "Choice":
+        """Return the choice with what is mounted in the roots as roots of their own; `own`: see `apart`."""
+        parts = [apart(root, own) for root in self.roots]
+        mounted = frozenset(inner for _, *others in parts for inner in others)
+        return replace(self, roots=tuple(root for part in parts for root in part), mounted=mounted)
 
     def check_sources(self, prefixes: Iterable[str]) -> None:
         """Raise `NotInArchive` for an archive of data sets that is taken for one of a directory.
@@ -39,13 +49,13 @@ class Choice:
         Raises `NotInArchive` when something that was asked for is not there, and ArchiveError for a name
         in one of the data sets that is in none of its paths on this device.
         """
-        if not self.wanted:
+        if not (self.wanted or self.mounted):
             return self.roots
-        missing, waiting = dict(self.wanted), set(self.roots)
+        missing, waiting = dict(self.wanted), set(self.roots if self.wanted else self.mounted)
         sets = {root.prefix.partition("/")[0] for root in self.data_sets}
         for item in tree.items():
             _strike_out(missing, item.name)
-            waiting -= {root for root in waiting if _is_in(root, item.name)}
+            waiting -= {root for root in waiting if self._is_held(root, item.name)}
             if item.name.partition("/")[0] in sets and not self._belongs(item):
                 raise bad_entry(
                     item.name,
@@ -54,7 +64,7 @@ class Choice:
         if missing:
             names = ", ".join(f"'{name}'" for name in sorted(set(missing.values())))
             raise NotInArchive(f"nothing restored: the archive does not hold {names}")
-        if len(waiting) == len(self.roots):
+        if self.wanted and len(waiting) == len(self.roots):
             raise NotInArchive("nothing restored: the archive holds nothing of what was chosen")
         return tuple(root for root in self.roots if root not in waiting)
 
@@ -68,6 +78,11 @@ class Choice:
             take_survey(tree.items(), limits)
         return {number: RootTree(tree, root) for number, root in enumerate(self.roots) if root in held}
 
+    def _is_held(self, root: Root, archived: str) -> bool:
+        """An archive that has only the name of a mount point was made while nothing was mounted there."""
+        name = root.relative(archived)
+        return name is not None and root.holds(name) and (bool(name) or root not in self.mounted)
+
     def _belongs(self, item: Item) -> bool:
         on_the_way = f"{item.name}/"
         for root in self.data_sets:
@@ -77,11 +92,6 @@ class Choice:
             if item.kind is Kind.DIR and root.prefix.startswith(on_the_way):
                 return True
         return False
-
-
-def _is_in(root: Root, archived: str) -> bool:
-    name = root.relative(archived)
-    return name is not None and root.holds(name)
 
 
 def _strike_out(missing: dict[str, str], name: str) -> None:

@@ -65,7 +65,8 @@ class Comparison:
         status = os.fstat(target_fd)
         if status.st_dev != self._device:
             raise IoError(
-                f"'{readable(path)}' in the target is on another file system: restore into it by itself"
+                f"'{readable(path)}' in the target is on another file system that is not mounted there,"
+                " as a subvolume: mount it there, or choose other names with 'restore.paths'"
             )
         old = meta_of(status)._replace(xattrs=xattrs_of(target_fd))
         if new_meta and path:

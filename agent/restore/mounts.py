@@ -1,58 +1,44 @@
-"""Mount points inside a target. Nothing can be renamed into, out of or over one."""
+"""Mount points inside a target. Nothing can be renamed into, out of or over one: each is a root by itself."""
 
-import os
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from agent.base.errors import IoError
+from agent.base.mounts import mounts_below, overlap
+from agent.base.roots import Root
 from agent.base.text import readable
 
-_LAYERED = (b"overlay", b"aufs", b"unionfs", b"mergerfs")
-_ESCAPE = re.compile(rb"\\([0-7]{3})")
 
+def apart(root: Root, own: Collection[Path]) -> list[Root]:
+    """Return the root without the directories that are mounted in it, and a root for each of these.
 
-def mounts_below(target: Path) -> list[str]:
-    """Mount points strictly below the resolved `target`, relative to it; bind mounts too."""
-    top = b"" if target == Path("/") else bytes(target)
-    found = {
-        destination[len(top) + 1 :] for destination, _ in _mounts() if destination.startswith(top + b"/")
-    } - {b""}
-    return sorted(os.fsdecode(name) for name in found)
-
-
-def where_mounted(path: Path) -> str:
-    """The mount point that the resolved `path` is on, as ASCII text; nothing there is looked at.
-
-    A restore that was interrupted is to be put right there, and not in the empty directory of that name.
+    What is in one of the agent's `own` directories, or is one, is no root: a restore leaves it alone.
+    Neither is a file that is mounted, nor what is in the root by another name, too.
     """
-    mounts = {mount for mount, _ in _mounts()}
-    found = next((each for each in map(bytes, (path, *path.parents)) if each in mounts), b"/")
-    return found.decode("ascii", "backslashreplace")
+    names = list[str]()
+    for name in mounts_below(root.directory):
+        others = [root.directory, *(root.directory / other for other in names)]
+        if _is_open(root.directory / name, own) and not any(
+            overlap(root.directory / name, other) for other in others
+        ):
+            names.append(name)
+    inner = [part for name in names if (part := _below(root, name, names))]
+    return [replace(root, without=frozenset(names)), *inner] if inner else [root]
 
 
-def is_layered(path: Path) -> bool:
-    """Whether the resolved `path` is on a file system of several layers, as containers have it.
-
-    There a directory of a lower layer cannot be renamed (EXDEV), unless it is mounted with redirect_dir.
-    """
-    kinds = dict(_mounts())  # of several on one mount point the last one counts
-    found = next((kinds[each] for each in map(bytes, (path, *path.parents)) if each in kinds), b"")
-    return any(word in found for word in _LAYERED)
+def _is_open(path: Path, own: Collection[Path]) -> bool:
+    return path.is_dir() and not any(path.is_relative_to(each) for each in own)
 
 
-def _mounts() -> Iterator[tuple[bytes, bytes]]:
-    """Yield mount points and kinds of file systems, in the order of mounting.
-
-    From /proc/self/mountinfo, fifth field, where space, tab, newline and backslash are octal (proc(5)), and
-    the first one after the dash.
-
-    A changed st_dev would not tell a directory of the same file system that is mounted there.
-    """
-    with open("/proc/self/mountinfo", "rb") as table:
-        for line in table:
-            mount = _ESCAPE.sub(lambda octal: bytes([int(octal[1], 8)]), line.split(b" ", 5)[4])
-            yield mount, line.partition(b" - ")[2].partition(b" ")[0]
+def _below(root: Root, mount: str, mounts: Sequence[str]) -> Root | None:
+    """The root of what is mounted at this name; None when nothing there was chosen."""
+    within = [name.removeprefix(f"{mount}/") for name in mounts if name.startswith(f"{mount}/")]
+    found = Root(root.archived(mount), root.directory / mount, None, frozenset(within))
+    if root.holds(mount):
+        return found
+    chosen = {name.removeprefix(f"{mount}/") for name in root.names or () if name.startswith(f"{mount}/")}
+    return replace(found, names=frozenset(chosen)) if chosen else None
 
 
 def refuse_mounts(path: str, whole: bool, mounts: Sequence[str]) -> None:
@@ -64,5 +50,5 @@ def refuse_mounts(path: str, whole: bool, mounts: Sequence[str]) -> None:
         if (path + "/").startswith(mount + "/") or (whole and mount.startswith(path + "/")):
             raise IoError(
                 f"'{readable(mount)}' in the target is a mount point in the way of '{readable(path)}': "
-                "unmount it, or restore into it by itself"
+                "unmount it, or choose other names with 'restore.paths'"
             )

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from agent.base.errors import IoError, JobError, disk_errors
+from agent.base.mounts import where_mounted
 from agent.base.text import readable
 from agent.restore.commit import take_back
 from agent.restore.directories import names_in
-from agent.restore.mounts import where_mounted
 from agent.restore.workspace import DONE, TRIAL, Workspace
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from agent.base.errors import IoError, NoSpace, disk_errors
 from agent.base.identity import below, open_resolved
+from agent.base.mounts import is_layered, mounts_below
 from agent.base.roots import Root
 from agent.base.text import readable
 from agent.formats.base import SavedTree
@@ -14,7 +15,6 @@ from agent.formats.survey import ArchiveLimits, Survey
 from agent.restore.compare import Comparison
 from agent.restore.difference import Difference, Differences
 from agent.restore.free_space import SpaceCheck
-from agent.restore.mounts import is_layered, mounts_below
 from agent.restore.unpack import Unpacker
 from agent.restore.workspace import NEW, Workspace, work_directory_of
 from agent.transfer.cancel import CancelToken
@@ -31,6 +31,8 @@ class RestoreOptions:
     """"merge": entries of the target that the archive does not name stay; "replace": they go."""
     names: frozenset[str] | None = None
     """Of these alone, as `Root.names` has them, "replace" takes anything away; None for everything."""
+    without: frozenset[str] = frozenset()
+    """What "replace" leaves alone, as `Root.without` has it."""
     reserve_bytes: int = 0
     """Free space that has to be left on the target's file system."""
     owner: bool = True
@@ -129,7 +131,7 @@ class RestoreRoot:
     def _goes(self) -> Callable[[str], bool] | None:
         if self.options.mode == "merge":
             return None
-        return Root("", self.directory, self.options.names).holds
+        return Root("", self.directory, self.options.names, self.options.without).holds
 
     def _own(self, workspace: Workspace) -> list[str]:
         """Return the agent's own directories in the target, by their names there."""

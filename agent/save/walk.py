@@ -13,6 +13,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from agent.base.identity import Identity, identity, identity_of, open_resolved
+from agent.base.mounts import mounts_below
 from agent.base.patterns import Excluded
 from agent.base.roots import Root
 from agent.formats.base import DIR, FILE, LINK, MAX_ATTRIBUTES_BYTES, MAX_NAME_BYTES, Entry
@@ -66,6 +67,7 @@ class _Walk:
         self._base = f"{part.root.prefix}/" if part.root.prefix else ""
         self._missing = set(part.root.names or ())
         self._linked: dict[Identity, str] = {}
+        self._mounts = frozenset(mounts_below(part.root.directory))
 
     def run(self) -> Iterator[Entry]:
         fd = open_resolved(self._root.directory)
@@ -98,6 +100,8 @@ class _Walk:
             os.close(fd)
             self._report.pass_over_own(self._root.archived(path))
             return
+        if path in self._mounts:
+            self._report.enter_mount(self._root.archived(path))
         level = self._levels.descend(name, fd, status)
         yield Entry(self._base + path, DIR, status, fd, b"", self._attributes(fd, path, None))
         yield from self._scan(level)

@@ -34,7 +34,7 @@ log = structlog.get_logger(__name__)
 ANSWER_WITHIN_S = 25.0
 """`edge-backup send` waits for half a minute, and backends hardly longer."""
 _OWN = "the agent's own: storage, archives or work"
-_CUT_FIRST = ("leftOut", "stores", "targets", "dataSets", "reasons")
+_CUT_FIRST = ("leftOut", "stores", "targets", "dataSets", "mounts", "reasons")
 
 
 @dataclass(slots=True)
@@ -154,6 +154,8 @@ class Info:
                 for name, reason in _skipped(inventory.report)
             ],
         }
+        if mounts := [name for each in inventories.values() for name in list(each.report.mounts)]:
+            value["mounts"] = mounts
         if "" in inventories:
             value["directory"] = _told(inventories[""])
         return shortened(value, _CUT_FIRST, room_bytes)
