@@ -41,6 +41,7 @@ _LINK_LOCAL_OR_METADATA: tuple[IpNetwork, ...] = tuple(
 _LOOPBACK: tuple[IpNetwork, ...] = tuple(
     ipaddress.ip_network(network) for network in ("127.0.0.0/8", "0.0.0.0/8", "::1", "::")
 )
+_DISCARD = 9  # RFC 863: any port would do
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")  # RFC 6052
 _NAME = re.compile(r"([a-z0-9_*-]+\.)*[a-z0-9_-]*[a-z][a-z0-9_-]*")
 
@@ -120,7 +121,7 @@ class Allow:
     def _check(self, host: str, ip: IpAddress) -> None:
         faces = _faces(ip)
         listed = _is_in(faces, self._networks())
-        if _is_in(faces, _LOOPBACK) and not self.loopback:
+        if not self.loopback and (_is_in(faces, _LOOPBACK) or any(map(_is_own, faces))):
             raise _no_loopback(host)
         if not listed and _is_in(faces, _LINK_LOCAL_OR_METADATA):
             raise NotAllowed(
@@ -157,6 +158,25 @@ def _faces(ip: IpAddress) -> list[IpAddress]:
 
 def _is_in(faces: list[IpAddress], networks: tuple[IpNetwork, ...]) -> bool:
     return any(face in network for face in faces for network in networks)
+
+
+def _is_own(ip: IpAddress) -> bool:
+    """Tell whether one of the device's interfaces has the address.
+
+    Nothing is sent. The kernel says from which address it would talk to `ip`: it talks to one of its own from
+    that one, or from loopback.
+    """
+    family = socket.AF_INET if ip.version == 4 else socket.AF_INET6
+    # A link-local address is one only together with its interface.
+    scopes = [number for number, _ in socket.if_nameindex()] if ip.version == 6 and ip.is_link_local else [0]
+    for scope in scopes:
+        with suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as probe:
+            end: tuple[str, int] | tuple[str, int, int, int] = (str(ip).partition("%")[0], _DISCARD)
+            probe.connect((*end, 0, scope) if ip.version == 6 else end)
+            source = ipaddress.ip_address(probe.getsockname()[0].partition("%")[0])
+            if source.is_loopback or int(source) == int(ip):
+                return True
+    return False
 
 
 def _no_loopback(host: str) -> NotAllowed:

@@ -1,6 +1,8 @@
 """Which hosts and buckets the rules let through, in every spelling, and what is connected to."""
 
 import ipaddress
+from itertools import pairwise
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -10,6 +12,7 @@ from agent.settings.load import SettingsError, effective, load
 from providers.address import parse_address
 from providers.allow import Allow, HostPattern, host_pattern, literal
 from providers.errors import NotAllowed
+from tests.support.require import possible
 
 
 def rules(*hosts: str, loopback: bool = True, plain_http: bool = True) -> Allow:
@@ -237,3 +240,42 @@ def test_the_lists_may_be_texts_or_lists() -> None:
 def test_a_slip_in_a_list_ends_the_start(key: str, value: str) -> None:
     with pytest.raises(SettingsError, match=f"^{key}: expected"):
         load({key: value}, None, {})
+
+
+def own_addresses() -> list[str]:
+    """Those of all interfaces but loopback, as the kernel lists them (proc(5))."""
+    lines = Path("/proc/net/fib_trie").read_text().splitlines()
+    local = {above.split()[-1] for above, line in pairwise(lines) if line.endswith("/32 host LOCAL")}
+    six = [
+        (line.split()[0], line.split()[-1]) for line in Path("/proc/net/if_inet6").read_text().splitlines()
+    ]
+    scoped = {f"{ipaddress.IPv6Address(int(digits, 16))}%{interface}" for digits, interface in six}
+    plain = {address.partition("%")[0] if not address.startswith("fe80") else address for address in scoped}
+    return sorted(address for address in local | plain if not address.startswith("127.") and address != "::1")
+
+
+def test_the_device_s_own_addresses_are_as_good_as_loopback() -> None:
+    """What listens on all interfaces listens there too."""
+    own = own_addresses()
+    possible(bool(own), "own another address than that of loopback")
+    everything = rules("*", "0.0.0.0/0", "::/0", loopback=False)
+    for address in own:
+        with pytest.raises(NotAllowed, match=r"allow\.loopback"):
+            everything.check_address("backup.example", address)
+        rules("*", "0.0.0.0/0", "::/0").check_address("backup.example", address)
+        if "%" not in address:
+            url = f"http://[{address}]/" if ":" in address else f"http://{address}/"
+            assert not allows(everything, url)
+            assert not allows(everything, url, by_proxy=True)
+
+
+@pytest.mark.parametrize("address", ["203.0.113.7", "2001:db8::7", "198.51.100.255"])
+def test_an_address_of_somebody_else_is_not_the_device_itself(address: str) -> None:
+    rules(loopback=False).check_address("backup.example", address)
+
+
+def test_an_own_address_inside_one_of_ipv6_is_the_device_too() -> None:
+    own = [address for address in own_addresses() if ":" not in address]
+    possible(bool(own), "own another address of IPv4 than that of loopback")
+    with pytest.raises(NotAllowed, match=r"allow\.loopback"):
+        rules(loopback=False).check_address("backup.example", f"::ffff:{own[0]}")
