@@ -1,18 +1,31 @@
 """The value of a command: read tolerantly, refused with a 400 that says what is wrong."""
 
+from contextlib import suppress
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.base.operations import Face
+from agent.base.operations import OPERATIONS, Face
 from agent.base.refusals import Reason, Refused
 from agent.base.text import Number
 from agent.jobs.requests.backup import BackupRequest
-from agent.jobs.requests.control import StartRequest
-from agent.jobs.requests.raw import RequestValue, read_raw
-from agent.jobs.requests.restore import RestoreRequest
+from agent.jobs.requests.control import (
+    ActivateRequest,
+    CancelRequest,
+    ConfirmRequest,
+    DeactivateRequest,
+    DiscardRequest,
+    FinalizeRequest,
+    PruneRequest,
+    StartRequest,
+    TriggerRequest,
+)
+from agent.jobs.requests.options import KNOWN
+from agent.jobs.requests.questions import DescribeRequest, HistoryRequest, InfoRequest, StatusRequest
+from agent.jobs.requests.raw import Request, RequestValue, read_raw
+from agent.jobs.requests.restore import RestoreRequest, VerifyRequest
 from agent.settings import Settings
 from tests.support.requests import read
 from tests.unit.test_ditto import JSON
@@ -205,3 +218,30 @@ def test_any_value_is_read_or_refused_with_a_400(value: Any) -> None:
         options = {}
         assert error.reason is Reason.INVALID  # noqa: PT017
     assert all(isinstance(text, str) and text for text in options.values())
+
+
+REQUESTS: tuple[type[Request], ...] = (
+    BackupRequest, RestoreRequest, VerifyRequest, StartRequest, TriggerRequest, CancelRequest, ActivateRequest,
+    DeactivateRequest, FinalizeRequest, DiscardRequest, ConfirmRequest, PruneRequest, StatusRequest,
+    HistoryRequest, DescribeRequest, InfoRequest,
+)  # fmt: skip
+TEXTS = st.text(max_size=20) | st.sampled_from(["true", "10s", "[]", '["a", "../b"]', "/x", "age", "1e9"])
+OPTIONS = st.dictionaries(st.sampled_from([*sorted(KNOWN), "storage.provider", "https.url"]), TEXTS)
+FIELDS = st.fixed_dictionaries(
+    {"options": OPTIONS},
+    optional={"from": JSON, "to": JSON, "message": JSON, "output": TEXTS, "dryRun": JSON},
+)
+
+
+@pytest.mark.parametrize("request_type", REQUESTS, ids=lambda request: request.operation)
+@given(value=FIELDS)
+def test_any_options_make_a_request_or_a_refusal_that_is_the_sender_s(
+    request_type: type[Request], value: dict[str, Any]
+) -> None:
+    """Whatever else was raised would be told as a bug of the agent, with a 500."""
+    with suppress(Refused):
+        read(request_type, value, face=Face.LOCAL)
+
+
+def test_every_operation_has_a_request_that_is_read_here() -> None:
+    assert {request.operation for request in REQUESTS} == set(OPERATIONS)
