@@ -20,6 +20,18 @@ def identity_of(path: Path) -> Identity | None:
         return None
 
 
+def open_parent(fd: int, expected: Identity) -> int:
+    """Return a descriptor of the directory above `fd`, or -1: somebody may have moved `fd` elsewhere."""
+    try:
+        parent = os.open("..", os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=fd)
+    except OSError:
+        return -1
+    if identity(os.fstat(parent)) == expected:
+        return parent
+    os.close(parent)
+    return -1
+
+
 def below(directory: Path, paths: tuple[Path, ...]) -> list[str]:
     """Return the names, relative to `directory`, of those `paths` that lie below it.
 

@@ -15,8 +15,6 @@ PRIVATE_PREFIX = ".edge-backup-"
 knows, not its name."""
 
 _DRIVE = re.compile(r"[A-Za-z]:")
-_PLAIN = re.compile(rb"[^./\\\0][^/\\\0]*(?:/[^./\\\0][^/\\\0]*)*/?")
-"""No part empty or with a dot in front, no backslash, no NUL; most names are such."""
 
 
 def bad_entry(name: str, problem: str) -> ArchiveError:
@@ -35,7 +33,7 @@ def safe_name(raw: bytes, *, unix: bool, directory: bool = False) -> str:
     Raises ArchiveError for a name that is empty, absolute, with a drive letter, `..` or NUL in it. How long
     a part may be, only the target's file system knows: 255 bytes on most, 765 on VFAT and NTFS.
     """
-    if unix and len(raw) <= 255 and _PLAIN.fullmatch(raw):
+    if unix and _is_plain(raw):
         return raw.decode("utf-8", "surrogateescape").rstrip("/")  # what the rest would come to
     if directory and raw.endswith(b"\\"):
         raw = raw[:-1] + b"/"
@@ -50,3 +48,10 @@ def safe_name(raw: bytes, *, unix: bool, directory: bool = False) -> str:
     if ".." in parts:
         raise bad_entry(name, "points above the directory to restore to ('..')")
     return "/".join(parts)
+
+
+def _is_plain(raw: bytes) -> bool:
+    """Return True for a name that is safe as it stands, as most are."""
+    if not raw or raw.startswith((b"/", b".")):
+        return False
+    return not (b"/." in raw or b"//" in raw or b"\\" in raw or b"\0" in raw)

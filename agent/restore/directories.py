@@ -7,19 +7,19 @@ symbolic link ends in an error instead of a write outside the target.
 
 import os
 import stat
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
 from agent.base.errors import ArchiveError, disk_errors
-from agent.base.identity import open_resolved
+from agent.base.identity import Identity, identity, open_parent, open_resolved
 from agent.base.text import readable
 
 Destination = tuple[int, str]
 """The descriptor of a directory and a name in it: what the *at system calls take."""
 
 _OPEN_LEVELS = 32
-_CLOSED = -1
 _NEVER_A_NAME = frozenset(("", ".", ".."))
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -71,8 +71,11 @@ class Tree:
         """`root_fd` stays the caller's to close."""
         self._root_fd = root_fd
         self._path = ""
-        self._names: list[str] = []
+        self._ends: list[int] = []
+        """How long the path is at each level."""
         self._fds: list[int] = []
+        self._closed: list[Identity] = []
+        """Levels above those that are open, the topmost first."""
 
     def directory(self, path: str, made: Callable[[str], None] | None = None) -> int:
         """The descriptor of a directory, good until the next call with another path.
@@ -81,11 +84,8 @@ class Tree:
         ENOENT, or ENOTDIR where a component is a symbolic link or a file.
         """
         if path != self._path:
-            names = components(path)
-            self._leave(_common(self._names, names))
-            if self._fds and self._fds[-1] == _CLOSED:
-                self._leave(0)
-            for name in names[len(self._names) :]:
+            self._leave(self._shared_levels(path))
+            for name in components(path[len(self._path) :].removeprefix("/") if self._path else path):
                 self._enter(name, made)
         return self._fds[-1] if self._fds else self._root_fd
 
@@ -103,7 +103,7 @@ class Tree:
             return None
 
     def close(self) -> None:
-        self._leave(0)
+        self._drop(0)
 
     def _enter(self, name: str, made: Callable[[str], None] | None) -> None:
         here = self._fds[-1] if self._fds else self._root_fd
@@ -116,26 +116,62 @@ class Tree:
             os.mkdir(name, 0o700, dir_fd=here)
             made(path)
             fd = open_directory(name, here)
-        if len(self._fds) >= _OPEN_LEVELS:
-            os.close(self._fds[-_OPEN_LEVELS])
-            self._fds[-_OPEN_LEVELS] = _CLOSED
         self._fds.append(fd)
-        self._names.append(name)
         self._path = path
+        self._ends.append(len(path))
+        if len(self._fds) - len(self._closed) > _OPEN_LEVELS:
+            topmost = self._fds[len(self._closed)]
+            self._closed.append(identity(os.fstat(topmost)))
+            os.close(topmost)
 
-    def _leave(self, depth: int) -> None:
-        while len(self._fds) > depth:
-            self._names.pop()
-            if (fd := self._fds.pop()) != _CLOSED:
+    def _shared_levels(self, path: str) -> int:
+        """Return how many levels of the latest path are on the way to this one, too."""
+        shared = _common_letters(self._path, path)
+        levels = bisect_right(self._ends, shared)
+        if levels and self._ends[levels - 1] == shared < len(path) and path[shared] != "/":
+            levels -= 1  # "a/b" and "a/bc"
+        return levels
+
+    def _leave(self, levels: int) -> None:
+        """Go back to a level; all the way to the root where that is nearer, or another's parent now."""
+        if levels > len(self._closed):
+            self._drop(levels)
+        elif len(self._closed) - levels < levels:
+            self._climb(levels)
+        else:
+            self._drop(0)
+
+    def _drop(self, levels: int) -> None:
+        while len(self._fds) > levels:
+            fd = self._fds.pop()
+            if len(self._fds) >= len(self._closed):
                 os.close(fd)
-        self._path = "/".join(self._names)
+        del self._closed[levels:], self._ends[levels:]
+        self._path = self._path[: self._ends[-1]] if levels else ""
+
+    def _climb(self, levels: int) -> None:
+        """Reopen a level from the one below it, which takes no longer the deeper it is."""
+        self._drop(len(self._closed) + 1)
+        while len(self._fds) > levels:
+            parent = open_parent(self._fds[-1], self._closed[-1])
+            if parent < 0:
+                self._drop(0)
+                return
+            os.close(self._fds.pop())
+            self._fds[-1] = parent
+            self._closed.pop()
+        self._drop(levels)
 
 
-def _common(left: list[str], right: list[str]) -> int:
-    for depth, (a, b) in enumerate(zip(left, right, strict=False)):
-        if a != b:
-            return depth
-    return min(len(left), len(right))
+def _common_letters(one: str, other: str) -> int:
+    low, high = 0, min(len(one), len(other))
+    while low < high:
+        middle = (low + high + 1) // 2
+        if one[low:middle] == other[low:middle]:
+            low = middle
+        else:
+            high = middle - 1
+    return low
 
 
 def is_directory(status: os.stat_result | None) -> bool:

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from agent.base.identity import Identity, identity
+from agent.base.identity import Identity, identity, open_parent
 
 _MOST_OPEN = 32
 """Directories that are kept open on the way down; deeper ones are reopened on the way up."""
@@ -58,7 +58,7 @@ class Levels:
         left, lost = self._levels.pop(), list[str]()
         self.prefix = self.prefix[: -len(left.name) - 1]
         if (level := self.here) and level.fd < 0:
-            level.fd = _parent(left.fd, level.identity)
+            level.fd = open_parent(left.fd, level.identity) if left.fd >= 0 else -1
             if level.fd < 0:
                 lost, level.waiting = level.waiting, []
         close(left.fd)
@@ -85,20 +85,6 @@ class Levels:
     def close(self) -> None:
         for level in self._levels:
             close(level.fd)
-
-
-def _parent(fd: int, expected: Identity) -> int:
-    """Return a descriptor of the directory above `fd`, or -1: somebody may have moved `fd` elsewhere."""
-    if fd < 0:
-        return -1
-    try:
-        parent = os.open("..", DIR_FLAGS, dir_fd=fd)
-    except OSError:
-        return -1
-    if identity(os.fstat(parent)) == expected:
-        return parent
-    os.close(parent)
-    return -1
 
 
 def close(fd: int) -> None:
