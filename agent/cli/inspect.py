@@ -22,7 +22,7 @@ from agent.cli import settings_from
 from agent.cli.follow import add_options, options_of
 from agent.cli.local import EXIT_OK, EXIT_REFUSED, EXIT_USAGE, local_parser, size_text, write_value
 from agent.formats.archive_file import open_archive
-from agent.formats.base import Item, Kind, SavedTree, Unlock, newest
+from agent.formats.base import EntryKind, Item, SavedTree, Unlock, newest
 from agent.formats.manifest import Manifest
 from agent.jobs.admission import Admission, device_tag
 from agent.jobs.encryption import unlock_for
@@ -39,7 +39,7 @@ from providers.api import Capability
 from providers.errors import StorageError
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_KINDS = {Kind.FILE: stat.S_IFREG, Kind.DIR: stat.S_IFDIR, Kind.LINK: stat.S_IFLNK}
+_KINDS = {EntryKind.FILE: stat.S_IFREG, EntryKind.DIR: stat.S_IFDIR, EntryKind.LINK: stat.S_IFLNK}
 
 
 def inspect(argv: list[str]) -> int:

@@ -28,7 +28,7 @@ MAX_ATTRIBUTES_BYTES = 65_535 - 200
 """Most room for extended attributes and the entry's names: APPNOTE 4.4.10, less header and small fields."""
 
 
-class Kind(Enum):
+class EntryKind(Enum):
     """What an entry is. Nothing else is archived or restored."""
 
     FILE = "file"
@@ -36,7 +36,7 @@ class Kind(Enum):
     LINK = "link"
 
 
-FILE, DIR, LINK = Kind
+FILE, DIR, LINK = EntryKind
 """Bound here for those who ask about each of many files: in Python 3.11, the class looks a member up by
 running Python code."""
 
@@ -47,7 +47,7 @@ class Entry:
 
     name: str
     """Relative to the root, separated by slashes, `os.fsdecode`d; no slash at the end."""
-    kind: Kind
+    kind: EntryKind
     stat: os.stat_result
     fd: int = -1
     """Open for reading for a file or directory, -1 for a link. Owned by the walk."""
@@ -66,7 +66,7 @@ class Item(NamedTuple):
 
     name: str
     """Safe: relative, separated by slashes, without `.` and `..`, `os.fsdecode`d, no slash at the end."""
-    kind: Kind
+    kind: EntryKind
     mode: int | None
     """Permission bits as archived, with set-uid, set-gid and sticky."""
     mtime_ns: int | None

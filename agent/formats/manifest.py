@@ -49,7 +49,7 @@ class _Part(BaseModel):
 P = TypeVar("P", bound=_Part)
 
 
-class Source(_Part):
+class ManifestRoot(_Part):
     """A directory, or some of it, that was saved."""
 
     path: str
@@ -102,7 +102,7 @@ class Manifest(_Part):
     name: str = ""
     description: str = ""
     retention_date: str = ""
-    sources: list[Source] = []
+    sources: list[ManifestRoot] = []
     """None when a command collected what was saved."""
     counts: Counts = Counts()
     skipped: _Count = 0
@@ -192,9 +192,9 @@ def _saved(top: Top) -> SavedDirectory:
     )
 
 
-def _source(root: Root) -> Source:
+def _source(root: Root) -> ManifestRoot:
     names = None if root.names is None else sorted(map(printable, root.names))
-    return Source(path=printable(os.fspath(root.directory)), prefix=printable(root.prefix), names=names)
+    return ManifestRoot(path=printable(os.fspath(root.directory)), prefix=printable(root.prefix), names=names)
 
 
 def _first(items: Iterable[P], budget_bytes: int) -> list[P]:

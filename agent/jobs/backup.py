@@ -31,7 +31,7 @@ from agent.jobs.worker import Outcome
 from agent.journal import Journal
 from agent.journal.staged import Staged
 from agent.save.pipeline import BackupOrder, BackupResult, about, backup
-from agent.save.walk import Part
+from agent.save.walk import WalkRoot
 from agent.settings import Settings
 
 
@@ -129,7 +129,7 @@ class Backups:
             else None
         )
 
-    def _collected(self, job: Job, selection: Selection) -> tuple[Part, ...]:
+    def _collected(self, job: Job, selection: Selection) -> tuple[WalkRoot, ...]:
         refuse_choosing(selection, "backupCmd", BACKUP_DATA_TYPES, BACKUP_PATHS)
         return (self._selecting.part(Root("", self._staging.work_directory(job.id)), selection),)
 

@@ -26,7 +26,7 @@ from agent.jobs.requests.control import CancelRequest, ConfirmRequest
 from agent.jobs.worker import Tools
 from agent.journal import Journal
 from agent.mailbox import Mailbox, Timer
-from agent.restore.commit_confirmed import Trial, TrialNote
+from agent.restore.commit_confirmed import CommitConfirmed, ConfirmationNote
 from agent.settings import Settings
 from agent.transfer.context import RunHook
 
@@ -37,8 +37,8 @@ log = structlog.get_logger(__name__)
 class _OnTrial:
     job: Job
     tools: Tools
-    trial: Trial
-    note: TrialNote
+    trial: CommitConfirmed
+    note: ConfirmationNote
     over: bool = False
     """Whether it is taken back: a `confirm` is too late."""
 
@@ -54,28 +54,32 @@ class Trials:
     def waiting(self) -> bool:
         return self._current is not None
 
-    def trial(self, job: Job, tools: Tools, within_s: float | None) -> Trial | None:
+    def trial(self, job: Job, tools: Tools, within_s: float | None) -> CommitConfirmed | None:
         """What decides of this restore when it is in place; None when nothing and nobody is to be asked."""
         health = health_hook(self._settings, job)
         if health is None and within_s is None:
             return None
-        return self._made(job, tools, TrialNote(within_s), health)
+        return self._made(job, tools, ConfirmationNote(within_s), health)
 
-    def left(self, job: Job, tools: Tools) -> Trial:
+    def left(self, job: Job, tools: Tools) -> CommitConfirmed:
         """The same for one that an earlier run of the agent left."""
         known = self._journal.checkpoints.of(job.id)
-        note = TrialNote.from_text(known[ON_TRIAL])
+        note = ConfirmationNote.from_text(known[ON_TRIAL])
         trial = self._made(job, tools, note, health_hook(self._settings, job))
         if CONFIRMED in known:
             trial.decision.confirm()
         return trial
 
-    def _made(self, job: Job, tools: Tools, note: TrialNote, health: RunHook | None) -> Trial:
-        trial = Trial(note, lambda note: self._mailbox.post(partial(self._began, entry, note)), health)
+    def _made(
+        self, job: Job, tools: Tools, note: ConfirmationNote, health: RunHook | None
+    ) -> CommitConfirmed:
+        trial = CommitConfirmed(
+            note, lambda note: self._mailbox.post(partial(self._began, entry, note)), health
+        )
         entry = _OnTrial(job, tools, trial, note)
         return trial
 
-    def _began(self, entry: _OnTrial, note: TrialNote) -> None:
+    def _began(self, entry: _OnTrial, note: ConfirmationNote) -> None:
         entry.note, self._current = note, entry
         log.info("restore on trial", job=entry.job.id, correlation_id=entry.job.correlation_id)
         self._look(entry)

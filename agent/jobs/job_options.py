@@ -14,7 +14,7 @@ from agent.formats.survey import ArchiveLimits
 from agent.formats.zip.format import Zip
 from agent.formats.zip.writer import ArchiveOptions
 from agent.hooks import Hook, run_hook
-from agent.restore.commit_confirmed import Trial
+from agent.restore.commit_confirmed import CommitConfirmed
 from agent.restore.root import RestoreOptions
 from agent.restore.target import RestoreTarget
 from agent.settings import Settings
@@ -89,7 +89,7 @@ def restore_target(
     mode: str,
     *,
     own: tuple[Path, ...] = (),
-    trial: Trial | None = None,
+    trial: CommitConfirmed | None = None,
 ) -> RestoreTarget:
     """Where a restore of `job` goes, and how: the settings' own part of it."""
     directory = next(iter(roots.values())).directory

@@ -30,8 +30,8 @@ from agent.jobs.runner import Runner
 from agent.jobs.worker import Outcome, Task, Tools, Workers
 from agent.journal import Journal
 from agent.mailbox import Mailbox, Timer
-from agent.restore.commit_confirmed import Trial
-from agent.restore.flow import Preview, discard, finalize
+from agent.restore.commit_confirmed import CommitConfirmed
+from agent.restore.flow import PreviewResult, discard, finalize
 from agent.restore.target import Amount, RestoreTarget
 from agent.settings import Settings
 from agent.transfer.context import Context, Destination
@@ -91,7 +91,7 @@ class Previews:
         within_s: float | None,
         *,
         destination: Destination,
-        work: Callable[[Context], Preview],
+        work: Callable[[Context], PreviewResult],
     ) -> Admitted:
         """The preview that `work` makes of `job`, ready to be recorded and begun."""
         job = replace(job, state=State.PREVIEW)
@@ -121,7 +121,7 @@ class Previews:
             ended=partial(self._made, job, note),
         )
 
-    def _made(self, job: Job, note: PreviewNote, outcome: Outcome[Preview]) -> None:
+    def _made(self, job: Job, note: PreviewNote, outcome: Outcome[PreviewResult]) -> None:
         self._runner.release(job)
         preview = outcome.result
         if preview is None:
@@ -231,7 +231,7 @@ class Previews:
     def _job(self, note: PreviewNote) -> Job:
         return Job(note.id, Kind.RESTORE, note.correlation_id, parse_time(note.started), State.PREVIEW)
 
-    def _into(self, note: PreviewNote, job: Job, trial: Trial | None = None) -> RestoreTarget:
+    def _into(self, note: PreviewNote, job: Job, trial: CommitConfirmed | None = None) -> RestoreTarget:
         return restore_target(
             self._settings, job, *note.into(), note.mode, own=self._own.paths(), trial=trial
         )

@@ -28,7 +28,7 @@ from agent.jobs.requests.options import (
 from agent.jobs.requests.selection import ChosenPath, Selection
 from agent.restore.choice import Choice
 from agent.save import access
-from agent.save.walk import Part
+from agent.save.walk import WalkRoot
 from agent.settings import Settings
 
 
@@ -39,7 +39,7 @@ class Selecting:
     settings: Settings
     looks: Looks = field(default_factory=Looks)
 
-    def for_backup(self, selection: Selection) -> tuple[Part, ...]:
+    def for_backup(self, selection: Selection) -> tuple[WalkRoot, ...]:
         """What is to be saved; what a command names singly has to exist."""
         return look(self.looks, self._shown(selection), partial(self._for_backup, selection))
 
@@ -53,7 +53,7 @@ class Selecting:
             f"data set '{readable(names)}'" if names else shown_directory(selection.directory, self.settings)
         )
 
-    def _for_backup(self, selection: Selection) -> tuple[Part, ...]:
+    def _for_backup(self, selection: Selection) -> tuple[WalkRoot, ...]:
         data_sets = self._data_sets(selection, BACKUP_DATA_TYPES)
         paths = selection.paths or ()
         if data_sets:
@@ -135,15 +135,15 @@ class Selecting:
             names[name] = path.given
         return names
 
-    def part(self, root: Root, selection: Selection, data_set: str | None = None) -> Part:
+    def part(self, root: Root, selection: Selection, data_set: str | None = None) -> WalkRoot:
         """The root with what settings, data set and command pass over of it."""
         settings = self.settings
         lists = settings.exclude, selection.exclude
         unexportable = anchored(excluding(settings.unexportable), root.directory)
         if data_set is None:
-            return Part(root, excluding(*lists), unexportable)
+            return WalkRoot(root, excluding(*lists), unexportable)
         excluded = excluding(*lists, settings.data_sets[data_set].exclude)
-        return Part(root, anchored(excluded, root.directory), unexportable)
+        return WalkRoot(root, anchored(excluded, root.directory), unexportable)
 
 
 def _data_set(root: Root) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from agent.base.errors import NotInArchive
 from agent.base.roots import Root
-from agent.formats.base import Item, Kind, SavedTree
+from agent.formats.base import DIR, Item, SavedTree
 from agent.formats.manifest import Manifest
 from agent.formats.names import bad_entry
 from agent.formats.survey import ArchiveLimits, take_survey
@@ -87,9 +87,9 @@ class Choice:
         on_the_way = f"{item.name}/"
         for root in self.data_sets:
             name = root.relative(item.name)
-            if name is not None and (root.holds(name) or (item.kind is Kind.DIR and root.leads_to(name))):
+            if name is not None and (root.holds(name) or (item.kind is DIR and root.leads_to(name))):
                 return True
-            if item.kind is Kind.DIR and root.prefix.startswith(on_the_way):
+            if item.kind is DIR and root.prefix.startswith(on_the_way):
                 return True
         return False
 
@@ -127,7 +127,7 @@ class RootTree:
         manifest = self._tree.manifest()
         if manifest and (top := manifest.root):
             facts = (top.mode, top.mtime_ns, top.uid, top.gid, 0, 0, top.attributes())
-            yield Item("", Kind.DIR, *facts, None, None, on_the_way=self._root.names is not None)
+            yield Item("", DIR, *facts, None, None, on_the_way=self._root.names is not None)
 
     def _chosen(self) -> Iterator[Item]:
         for item in self._tree.items():
@@ -136,7 +136,7 @@ class RootTree:
                 continue
             if name and self._root.holds(name):
                 yield item._replace(name=name, hard_link_to=self._first(item))
-            elif item.kind is not Kind.DIR:
+            elif item.kind is not DIR:
                 if not name:
                     raise bad_entry(item.name, "is a file, and the device has a directory there")
             elif not name or self._root.leads_to(name):

@@ -20,7 +20,7 @@ from agent.transfer.context import Context, RunHook
 
 
 @dataclass(frozen=True, slots=True)
-class TrialNote:
+class ConfirmationNote:
     """What the journal has to know from the first moment of a trial to its end."""
 
     within_s: float | None = None
@@ -29,7 +29,7 @@ class TrialNote:
     files: int = 0
     content_bytes: int = 0
 
-    def counted(self, clock: BootClock) -> "TrialNote":
+    def counted(self, clock: BootClock) -> "ConfirmationNote":
         """With the time that is left now; the whole of it when nobody counted before."""
         if self.within_s is None:
             return self
@@ -41,13 +41,13 @@ class TrialNote:
         return json.dumps(asdict(self))
 
     @classmethod
-    def from_text(cls, text: str) -> "TrialNote":
+    def from_text(cls, text: str) -> "ConfirmationNote":
         found = json.loads(text)
         countdown = found["countdown"]
         return cls(**{**found, "countdown": countdown and Countdown(*countdown)})
 
 
-class Decision:
+class ConfirmationDecision:
     """What becomes of a restore on trial: made in the main thread, waited for in the job's."""
 
     def __init__(self) -> None:
@@ -82,15 +82,15 @@ class Decision:
 
 
 @dataclass(frozen=True, slots=True)
-class Trial:
-    note: TrialNote
-    began: Callable[[TrialNote], None]
+class CommitConfirmed:
+    note: ConfirmationNote
+    began: Callable[[ConfirmationNote], None]
     """Told when the trial begins, or goes on after a restart."""
     health: RunHook | None = None
-    decision: Decision = field(default_factory=Decision)
+    decision: ConfirmationDecision = field(default_factory=ConfirmationDecision)
 
 
-def try_out(trial: Trial, note: TrialNote, directory: Path, context: Context) -> None:
+def try_out(trial: CommitConfirmed, note: ConfirmationNote, directory: Path, context: Context) -> None:
     """Return when the restore is to stay.
 
     Raises `NotConfirmed`, `HealthFailed` and `Cancelled` when it is to be taken back, and `OnTrial` when the

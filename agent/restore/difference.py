@@ -8,7 +8,7 @@ from enum import Enum
 from typing import BinaryIO
 
 from agent.base.text import readable
-from agent.restore.directories import Destination, Tree, names_in
+from agent.restore.directories import DirectoryEntry, Tree, names_in
 from agent.restore.disk import close_down, is_closed, open_up
 from agent.restore.metadata import xattrs_of
 from agent.restore.own import OwnNames
@@ -121,7 +121,7 @@ class Differences:
     def _new_xattrs(self, path: str) -> dict[str, bytes]:
         return xattrs_of(self._new.directory(f"{NEW}/{path}"))
 
-    def _new_place(self, path: str) -> Destination:
+    def _new_place(self, path: str) -> DirectoryEntry:
         return self._new.parent(f"{NEW}/{path}" if path else NEW)
 
     def _only_new(self, path: str) -> None:
@@ -169,7 +169,7 @@ class Differences:
             if stat.S_ISDIR(old_status.st_mode):
                 self._look_below(path, goes=True)
 
-    def _same_content(self, new: Destination, old: Destination, status: os.stat_result) -> bool:
+    def _same_content(self, new: DirectoryEntry, old: DirectoryEntry, status: os.stat_result) -> bool:
         if stat.S_ISLNK(status.st_mode):
             return os.readlink(new[1], dir_fd=new[0]) == os.readlink(old[1], dir_fd=old[0])
         try:
@@ -189,11 +189,11 @@ class Differences:
             self._found.size_bytes += status.st_size
 
 
-def _status(destination: Destination) -> os.stat_result:
+def _status(destination: DirectoryEntry) -> os.stat_result:
     return os.stat(destination[1], dir_fd=destination[0], follow_symlinks=False)
 
 
-def _opened(destination: Destination) -> BinaryIO:
+def _opened(destination: DirectoryEntry) -> BinaryIO:
     return open(os.open(destination[1], _OPEN, dir_fd=destination[0]), "rb")
 
 

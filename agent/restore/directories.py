@@ -16,7 +16,7 @@ from agent.base.errors import ArchiveError, disk_errors
 from agent.base.identity import Identity, identity, open_parent, open_resolved
 from agent.base.text import readable
 
-Destination = tuple[int, str]
+DirectoryEntry = tuple[int, str]
 """The descriptor of a directory and a name in it: what the *at system calls take."""
 
 _OPEN_LEVELS = 32
@@ -31,7 +31,7 @@ def open_directory(name: str, dir_fd: int) -> int:
     return os.open(name, _DIRECTORY, dir_fd=dir_fd)
 
 
-def mark(destination: Destination) -> int:
+def mark(destination: DirectoryEntry) -> int:
     """A descriptor that only marks what is there (O_PATH): no permission needed, and a link marks itself."""
     return os.open(destination[1], _MARK, dir_fd=destination[0])
 
@@ -89,7 +89,7 @@ class Tree:
                 self._enter(name, made)
         return self._fds[-1] if self._fds else self._root_fd
 
-    def parent(self, path: str, made: Callable[[str], None] | None = None) -> Destination:
+    def parent(self, path: str, made: Callable[[str], None] | None = None) -> DirectoryEntry:
         """The descriptor of the directory that holds `path`, and its last name; raises as `directory`."""
         parent, _, name = path.rpartition("/")
         return self.directory(parent, made), name

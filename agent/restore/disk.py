@@ -5,7 +5,7 @@ import errno
 import os
 import stat
 
-from agent.restore.directories import Destination, mark, names_in, open_directory
+from agent.restore.directories import DirectoryEntry, mark, names_in, open_directory
 from agent.restore.metadata import set_mode
 
 NO_HARD_LINK = {errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK, errno.EXDEV}
@@ -37,7 +37,7 @@ def by_descriptor(fd: int) -> str:
     return f"/proc/self/fd/{fd}"
 
 
-def open_up(destination: Destination) -> int | None:
+def open_up(destination: DirectoryEntry) -> int | None:
     """Let the owner read, write and enter a directory; its mode before, None when it is no directory.
 
     Raises OSError when nothing is there. Somebody else's directory stays as it is.
@@ -55,7 +55,7 @@ def open_up(destination: Destination) -> int | None:
         os.close(fd)
 
 
-def close_down(destination: Destination, mode: int) -> None:
+def close_down(destination: DirectoryEntry, mode: int) -> None:
     """Give a directory this mode, never through a link; raises OSError when nothing is there."""
     fd = mark(destination)
     try:
@@ -70,7 +70,7 @@ def is_closed(mode: int) -> bool:
     return mode & stat.S_IRWXU != stat.S_IRWXU
 
 
-def move(source: Destination, target: Destination) -> None:
+def move(source: DirectoryEntry, target: DirectoryEntry) -> None:
     """Rename within a file system; what is at `target` is replaced as by rename(2). Raises OSError.
 
     Linux renames a directory to another parent only for those who may write into it: a read-only one
@@ -86,11 +86,11 @@ def move(source: Destination, target: Destination) -> None:
         close_down(target, mode)
 
 
-def _rename(source: Destination, target: Destination) -> None:
+def _rename(source: DirectoryEntry, target: DirectoryEntry) -> None:
     os.rename(source[1], target[1], src_dir_fd=source[0], dst_dir_fd=target[0])
 
 
-def exists(destination: Destination) -> bool:
+def exists(destination: DirectoryEntry) -> bool:
     """Whether anything is there, a dangling link too. Raises OSError when that cannot be seen."""
     try:
         os.stat(destination[1], dir_fd=destination[0], follow_symlinks=False)
@@ -112,7 +112,7 @@ def empty(dir_fd: int, keep: str | None = None) -> None:
                 _dissolve((dir_fd, name))
 
 
-def _unlinked(destination: Destination) -> bool:
+def _unlinked(destination: DirectoryEntry) -> bool:
     try:
         os.unlink(destination[1], dir_fd=destination[0])
     except IsADirectoryError:
@@ -120,7 +120,7 @@ def _unlinked(destination: Destination) -> bool:
     return True
 
 
-def _dissolve(destination: Destination) -> None:
+def _dissolve(destination: DirectoryEntry) -> None:
     pool_fd, name = destination
     open_up(destination)
     fd = open_directory(name, pool_fd)

@@ -36,7 +36,7 @@ _MOST_BATCHES = 2 * _THREADS
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-class Wanted(NamedTuple):
+class PendingFile(NamedTuple):
     """A file that is to be made."""
 
     item: Item
@@ -74,7 +74,7 @@ class FileMaker:
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="unpack")
         self._trees = [Tree(new_fd) for _ in range(_THREADS)]
         self._tree = Tree(new_fd)
-        self._batch: list[Wanted] = []
+        self._batch: list[PendingFile] = []
         self._directory = ""
         self._running: deque[Future[None]] = deque()
         status = os.fstat(new_fd)
@@ -82,7 +82,7 @@ class FileMaker:
         self._born = (status.st_uid, status.st_gid)
         self._fsync_each = not syncs_tell_errors()
 
-    def add(self, wanted: Wanted) -> None:
+    def add(self, wanted: PendingFile) -> None:
         """Raises what a file that was added before ran into: ArchiveError, NoSpace, IoError, Cancelled."""
         directory = wanted.item.name.rpartition("/")[0]
         if self._batch and self._is_full(wanted.item, directory):
@@ -121,7 +121,7 @@ class FileMaker:
             self._running.popleft().result()
         self._running.append(self._pool.submit(self._make_all, batch))
 
-    def _make_little(self, batch: list[Wanted]) -> None:
+    def _make_little(self, batch: list[PendingFile]) -> None:
         """A thread that has nothing else to do inflates one half."""
         half = len(batch) // 2
         helped = self._pool.submit(self._inflated, batch[half:])
@@ -129,10 +129,10 @@ class FileMaker:
         contents += self._inflated(batch[half:]) if helped.cancel() else helped.result()
         self._make_small(self._tree, batch, contents)
 
-    def _inflated(self, batch: list[Wanted]) -> list[bytes]:
+    def _inflated(self, batch: list[PendingFile]) -> list[bytes]:
         return list(self._saved.contents([wanted.item for wanted in batch])) if batch else []
 
-    def _make_all(self, batch: list[Wanted]) -> None:
+    def _make_all(self, batch: list[PendingFile]) -> None:
         tree = self._trees.pop()  # the pool has as many threads
         try:
             if is_small(batch[0].item):
@@ -142,13 +142,13 @@ class FileMaker:
         finally:
             self._trees.append(tree)
 
-    def _make_small(self, tree: Tree, batch: list[Wanted], contents: Iterable[bytes]) -> None:
+    def _make_small(self, tree: Tree, batch: list[PendingFile], contents: Iterable[bytes]) -> None:
         self._passed(sum(wanted.item.size for wanted in batch))
         for wanted, content in zip(batch, contents, strict=True):
             self._token.check()
             self._make(tree, wanted, content)
 
-    def _make(self, tree: Tree, wanted: Wanted, content: bytes | None = None) -> None:
+    def _make(self, tree: Tree, wanted: PendingFile, content: bytes | None = None) -> None:
         """Without `content`, it comes from the archive piece by piece."""
         name = wanted.item.name
         try:
@@ -163,7 +163,7 @@ class FileMaker:
                 check_misplaced(name, error)
                 raise
 
-    def _fill(self, fd: int, wanted: Wanted, content: bytes | None) -> None:
+    def _fill(self, fd: int, wanted: PendingFile, content: bytes | None) -> None:
         output, meta = SparseWriter(fd, self._take), wanted.meta
         if content is None:
             self._extract(wanted.item, output)

@@ -15,7 +15,7 @@ from agent.base.text import readable
 from agent.formats.base import Format, SavedTree, Unlock
 from agent.formats.manifest import Manifest
 from agent.restore.choice import Choice
-from agent.restore.commit_confirmed import TrialNote
+from agent.restore.commit_confirmed import ConfirmationNote
 from agent.restore.difference import NAMED, Difference
 from agent.restore.directories import make_target
 from agent.restore.put_in_place import put_in_place, settle, take_away
@@ -51,7 +51,7 @@ class RestoreOrder:
 
 
 @dataclass(frozen=True, slots=True)
-class Preview:
+class PreviewResult:
     """What is unpacked, and what it would do."""
 
     files: int
@@ -76,7 +76,7 @@ def restore(order: RestoreOrder, context: Context) -> Amount:
     return replace(amount, archive=stored.name, place=stored.place)
 
 
-def preview(order: RestoreOrder, context: Context) -> Preview:
+def preview(order: RestoreOrder, context: Context) -> PreviewResult:
     """Fetch, verify, unpack beside the target, compare, and stop; raised means that nothing is left."""
     with _fetched(order, context) as (stored, manifest, parts):
         missing = [item.name for item in manifest.unexportable[:NAMED]] if manifest else []
@@ -137,7 +137,7 @@ def put_back(parts: Parts, target: RestoreTarget, context: Context) -> Amount:
     return amount
 
 
-def lay_out(parts: Parts, target: RestoreTarget, context: Context) -> Preview:
+def lay_out(parts: Parts, target: RestoreTarget, context: Context) -> PreviewResult:
     """Unpack beside the target and compare; what is unpacked stays. Raised means that nothing is left."""
     work = _begun(target, context, parts)
     try:
@@ -148,7 +148,7 @@ def lay_out(parts: Parts, target: RestoreTarget, context: Context) -> Preview:
     except BaseException:
         take_away(work, target, context)
         raise
-    return Preview(amount.files, amount.content_bytes, difference)
+    return PreviewResult(amount.files, amount.content_bytes, difference)
 
 
 def finalize(target: RestoreTarget, amount: Amount, context: Context) -> Amount:
@@ -168,7 +168,7 @@ def go_on(target: RestoreTarget, context: Context) -> Amount:
     """Go on with a trial that an earlier run of the agent left. Raises as `put_back`."""
     context.checkpoint.pop(STOPPED, None)  # afterRestoreCmd had succeeded, or there would be no trial
     settle(_left(target, context), target, context)
-    note = TrialNote.from_text(context.checkpoint[ON_TRIAL])
+    note = ConfirmationNote.from_text(context.checkpoint[ON_TRIAL])
     return Amount(note.files, note.content_bytes)
 
 

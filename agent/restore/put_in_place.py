@@ -12,7 +12,7 @@ import structlog
 from agent.base.clock import BootClock
 from agent.base.errors import JobError, NotTakenBack, OnTrial
 from agent.base.job import COMMITTED, ON_TRIAL, STOPPED, VERDICT, WORKING
-from agent.restore.commit_confirmed import Trial, TrialNote, try_out, verdict
+from agent.restore.commit_confirmed import CommitConfirmed, ConfirmationNote, try_out, verdict
 from agent.restore.directories import remove_made
 from agent.restore.recovery import read_working, recover_roots
 from agent.restore.restore_set import RestoreSet
@@ -62,13 +62,13 @@ def settle(work: RestoreSet, target: RestoreTarget, context: Context) -> None:
         _tidied(work, context)
 
 
-def _tried(work: RestoreSet, target: RestoreTarget, trial: Trial, context: Context) -> None:
+def _tried(work: RestoreSet, target: RestoreTarget, trial: CommitConfirmed, context: Context) -> None:
     """Keep what is restored, or take it back and raise why; `OnTrial` when the agent stops meanwhile."""
     if work.is_open:
         context.checkpoint.pop(STOPPED, None)
         work.let_go()  # others work with the target now
     try:
-        note = TrialNote.from_text(context.checkpoint[ON_TRIAL])
+        note = ConfirmationNote.from_text(context.checkpoint[ON_TRIAL])
         try_out(trial, note, target.directory, context)
         work.take_up()
         work.keep()

@@ -16,7 +16,7 @@ from agent.restore.directories import names_in
 from agent.restore.workspace import DONE, TRIAL, Workspace
 
 
-class Recovery(Enum):
+class RecoveryOutcome(Enum):
     """What `recover` found, and made of it."""
 
     NOTHING = "nothing"
@@ -27,7 +27,7 @@ class Recovery(Enum):
     """The target is what the restore wanted."""
 
 
-def recover(target: Path, job_id: str, *, failed: bool = False) -> Recovery:
+def recover(target: Path, job_id: str, *, failed: bool = False) -> RecoveryOutcome:
     """Bring a target to entirely old or entirely new after a crash at any point of a restore.
 
     One that `failed`, and was told so, goes back to old also when only the last sync of its commit was
@@ -36,7 +36,7 @@ def recover(target: Path, job_id: str, *, failed: bool = False) -> Recovery:
     with disk_errors(f"cannot recover '{readable(str(target))}' after a restore"):
         workspace = Workspace.find(target, job_id)
         if workspace is None:
-            return Recovery.NOTHING
+            return RecoveryOutcome.NOTHING
         with closing(workspace):
             return _recover(workspace, failed)
 
@@ -50,15 +50,15 @@ def _has(mark: str, target: Path, job_id: str) -> bool:
             return workspace.has(mark)
 
 
-def _recover(workspace: Workspace, failed: bool) -> Recovery:
+def _recover(workspace: Workspace, failed: bool) -> RecoveryOutcome:
     if workspace.has(DONE) and not failed:
         workspace.sync()  # `done` has to last before undo/ goes
-        found = Recovery.COMMITTED
+        found = RecoveryOutcome.COMMITTED
     elif not names_in(workspace.work_fd):
-        found = Recovery.NOTHING
+        found = RecoveryOutcome.NOTHING
     else:
         take_back(workspace)
-        found = Recovery.ROLLED_BACK
+        found = RecoveryOutcome.ROLLED_BACK
     workspace.remove()
     return found
 
@@ -143,7 +143,7 @@ def _settle(each: WorkingRoot, first: WorkingRoot, job_id: str, new: bool) -> No
 
 
 def _take_back(left: WorkingRoot, job_id: str) -> None:
-    if recover(left.directory, work_id(job_id, left.number), failed=True) is Recovery.NOTHING:
+    if recover(left.directory, work_id(job_id, left.number), failed=True) is RecoveryOutcome.NOTHING:
         _check_mounted(left)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from agent.base.roots import Root
 from agent.formats.survey import Survey
-from agent.restore.commit_confirmed import Trial
+from agent.restore.commit_confirmed import CommitConfirmed
 from agent.restore.root import RestoreOptions
 from agent.transfer.context import RunHook
 
@@ -24,7 +24,7 @@ class RestoreTarget:
     before: RunHook | None = None
     after: RunHook | None = None
     """Around the commit: they stop and start whoever owns the data."""
-    trial: Trial | None = None
+    trial: CommitConfirmed | None = None
     """After the commit the old data is kept, until this decides."""
 
     @property

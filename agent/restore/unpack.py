@@ -8,11 +8,11 @@ from functools import partial
 from tempfile import TemporaryFile
 from threading import Lock
 
-from agent.formats.base import Item, Kind, SavedTree
+from agent.formats.base import EntryKind, Item, SavedTree
 from agent.formats.names import bad_entry
 from agent.restore.directories import Tree, is_directory, mark, open_directory
 from agent.restore.disk import NO_HARD_LINK, by_descriptor
-from agent.restore.files import FileMaker, Wanted, check_misplaced
+from agent.restore.files import FileMaker, PendingFile, check_misplaced
 from agent.restore.metadata import Meta, allowed_xattrs, may_chown, set_link_meta, set_meta, xattrs_of
 from agent.restore.mounts import refuse_mounts
 from agent.restore.pending import PendingDirectories
@@ -102,11 +102,11 @@ class Unpacker:
         if f"{item.name}/".startswith(f"{self._work_name}/"):
             raise bad_entry(item.name, "has the name of this restore's own working directory")
         if self._mounts:
-            refuse_mounts(item.name, item.kind is not Kind.DIR, self._mounts)
+            refuse_mounts(item.name, item.kind is not EntryKind.DIR, self._mounts)
         try:
-            if item.kind is Kind.DIR:
+            if item.kind is EntryKind.DIR:
                 self._directory(item, new)
-            elif item.kind is Kind.LINK:
+            elif item.kind is EntryKind.LINK:
                 self._link(tree, item, new)
             elif item.hard_link_to is None or not self._hard_link(item, item.hard_link_to, new):
                 self._file(item, new)
@@ -134,7 +134,7 @@ class Unpacker:
 
     def _file(self, item: Item, new: Tree) -> None:
         new.parent(item.name, self._imply)
-        self._files.add(Wanted(item, self._meta(item, stat.S_IFREG)))
+        self._files.add(PendingFile(item, self._meta(item, stat.S_IFREG)))
 
     def _link(self, tree: SavedTree, item: Item, new: Tree) -> None:
         parts: list[bytes] = []

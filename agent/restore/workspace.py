@@ -26,7 +26,7 @@ from agent.base.identity import open_resolved
 from agent.base.text import readable
 from agent.formats.names import PRIVATE_PREFIX
 from agent.restore import disk
-from agent.restore.directories import Destination, Tree, open_directory
+from agent.restore.directories import DirectoryEntry, Tree, open_directory
 from agent.restore.metadata import Meta, set_mtime
 
 NEW, UNDO, PLAN, TRIAL, DONE, ROOT = "new", "undo", "plan", "trial", "done", "root"
@@ -75,11 +75,11 @@ class Workspace:
         """The unpacked directory `path`, as `Tree.directory`."""
         return self._new.directory(f"{NEW}/{path}" if path else NEW)
 
-    def new_place(self, path: str) -> Destination:
+    def new_place(self, path: str) -> DirectoryEntry:
         """Where the unpacked `path` is, as `Tree.parent`."""
         return self._new.parent(f"{NEW}/{path}")
 
-    def undo_place(self, number: int) -> Destination:
+    def undo_place(self, number: int) -> DirectoryEntry:
         return self._undo.parent(f"{UNDO}/{number:010}")
 
     def keep_root_meta(self, meta: Meta) -> None:

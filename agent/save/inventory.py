@@ -9,7 +9,7 @@ from typing import Any
 
 from agent.formats.base import FILE
 from agent.formats.walk_report import Report
-from agent.save.walk import Part, walk
+from agent.save.walk import WalkRoot, walk
 from providers.api import Limits, Target
 from providers.errors import StorageError
 from providers.local import Local
@@ -19,7 +19,7 @@ from providers.local import Local
 class Inventory:
     """What was counted so far of one directory or data set; others may read it meanwhile."""
 
-    parts: tuple[Part, ...] = ()
+    parts: tuple[WalkRoot, ...] = ()
     problem: str = ""
     """Why nothing of it can be saved."""
     files: int = 0
@@ -36,7 +36,7 @@ def take_inventory(inventory: Inventory, own: tuple[Path, ...], check: Callable[
         inventory.problem = f"cannot be read: {os.strerror(error.errno or 0)}"
 
 
-def _count(part: Part, inventory: Inventory, own: tuple[Path, ...], check: Callable[[], None]) -> None:
+def _count(part: WalkRoot, inventory: Inventory, own: tuple[Path, ...], check: Callable[[], None]) -> None:
     with closing(walk(part, inventory.report, own, check)) as entries:
         for entry in entries:
             if entry.kind is FILE:

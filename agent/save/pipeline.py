@@ -15,7 +15,7 @@ from agent.formats.base import Entry, Format, SaveOrder
 from agent.formats.survey import ArchiveLimits
 from agent.formats.walk_report import Report
 from agent.save.change_detection import Fingerprinter, LastArchive, is_still_there
-from agent.save.walk import Part, walk
+from agent.save.walk import WalkRoot, walk
 from agent.transfer.context import Context, Destination, RunHook
 from providers.api import Stored
 
@@ -24,7 +24,7 @@ from providers.api import Stored
 class BackupOrder(SaveOrder):
     """Save the `parts` at the destination; without one, stage the archive."""
 
-    parts: tuple[Part, ...]
+    parts: tuple[WalkRoot, ...]
     """At least one; in the order in which they are archived."""
     own: tuple[Path, ...]
     destination: Destination | None

@@ -27,7 +27,7 @@ _SPECIAL = {stat.S_IFSOCK: "socket", stat.S_IFIFO: "FIFO", stat.S_IFCHR: "device
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class WalkRoot:
     """A root, and what of it is passed over; paths are relative to its directory."""
 
     root: Root
@@ -38,7 +38,7 @@ class Part:
 
 
 def walk(
-    part: Part, report: Report, own: Iterable[Path], check: Callable[[], None]
+    part: WalkRoot, report: Report, own: Iterable[Path], check: Callable[[], None]
 ) -> Generator[Entry, None, None]:
     """Yield what the part holds, each directory before what is in it, by the names of an archive.
 
@@ -59,7 +59,7 @@ class _Walk:
     """Depth first, with a stack of its own."""
 
     def __init__(
-        self, part: Part, report: Report, own: frozenset[Identity], check: Callable[[], None]
+        self, part: WalkRoot, report: Report, own: frozenset[Identity], check: Callable[[], None]
     ) -> None:
         self._root, self._report, self._own, self._check = part.root, report, own, check
         self._excluded, self._unexportable = part.excluded, part.unexportable

@@ -10,14 +10,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from agent.base.roots import Root
-from agent.formats.base import Entry, Item, Kind
+from agent.formats.base import Entry, EntryKind, Item
 from agent.formats.survey import ArchiveLimits, take_survey
 from agent.formats.walk_report import Report
 from agent.formats.zip import records
 from agent.formats.zip.reader import ArchiveReader
 from agent.formats.zip.records import Member
 from agent.formats.zip.writer import ArchiveOptions, write_archive
-from agent.save.walk import Part, walk
+from agent.save.walk import WalkRoot, walk
 
 WIDE = ArchiveLimits(max_files=10**6, max_bytes=10**12, max_ratio=2000)
 
@@ -29,13 +29,13 @@ def go_on() -> None:
 def found_in(root: Path, own: Iterable[Path] = ()) -> tuple[dict[str, Entry], Report]:
     """What a walk finds, by name; descriptors are closed by then."""
     report = Report()
-    return {entry.name: entry for entry in walk(Part(Root("", root)), report, own, go_on)}, report
+    return {entry.name: entry for entry in walk(WalkRoot(Root("", root)), report, own, go_on)}, report
 
 
 def archive_of(root: Path, options: ArchiveOptions | None = None) -> tuple[bytes, Report]:
     """The archive of a directory."""
     report = Report()
-    return b"".join(written(walk(Part(Root("", root)), report, (), go_on), report, options)), report
+    return b"".join(written(walk(WalkRoot(Root("", root)), report, (), go_on), report, options)), report
 
 
 def written(
@@ -51,7 +51,7 @@ def written(
 class Thing:
     """What a backup has to keep of a file, a directory or a link."""
 
-    kind: Kind
+    kind: EntryKind
     mode: int | None
     mtime_ns: int | None
     content: bytes = b""
@@ -72,11 +72,11 @@ def _thing(path: str) -> Thing:
     status = os.lstat(path)
     mode = stat.S_IMODE(status.st_mode)
     if stat.S_ISLNK(status.st_mode):
-        return Thing(Kind.LINK, mode, status.st_mtime_ns, os.fsencode(os.readlink(path)))
+        return Thing(EntryKind.LINK, mode, status.st_mtime_ns, os.fsencode(os.readlink(path)))
     attributes = {name: os.getxattr(path, name) for name in os.listxattr(path)}
     if stat.S_ISDIR(status.st_mode):
-        return Thing(Kind.DIR, mode, status.st_mtime_ns, b"", attributes)
-    return Thing(Kind.FILE, mode, status.st_mtime_ns, Path(path).read_bytes(), attributes)
+        return Thing(EntryKind.DIR, mode, status.st_mtime_ns, b"", attributes)
+    return Thing(EntryKind.FILE, mode, status.st_mtime_ns, Path(path).read_bytes(), attributes)
 
 
 def things_archived(data: bytes) -> dict[str, Thing]:
@@ -92,7 +92,7 @@ def things_archived(data: bytes) -> dict[str, Thing]:
 
 
 def content_of(reader: ArchiveReader, entry: Item) -> bytes:
-    if entry.kind is Kind.DIR:
+    if entry.kind is EntryKind.DIR:
         return b""
     parts: list[bytes] = []
     reader.read(entry, parts.append)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from agent.base.errors import Cancelled, IoError, NotTakenBack
-from agent.restore.recovery import Recovery, recover
+from agent.restore.recovery import RecoveryOutcome, recover
 from agent.restore.root import RestoreOptions
 from agent.transfer.cancel import CancelToken
 from tests.support.diskfaults import striking
@@ -92,7 +92,7 @@ def test_what_is_cancelled_in_mid_commit_or_left_by_a_crash_leaves_nothing(
         (target / f".edge-backup-{JOB}/done").rename(target / f".edge-backup-{JOB}/plan")
         with pytest.raises(OSError, match="not empty"):
             (target / f".edge-backup-{JOB}").rmdir()
-        assert recover(target, JOB) is Recovery.ROLLED_BACK
+        assert recover(target, JOB) is RecoveryOutcome.ROLLED_BACK
         restore.discard()
     assert (is_clean(target), differences(before, snapshot(target))) == (True, [])
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.restore.recovery import Recovery, recover
+from agent.restore.recovery import RecoveryOutcome, recover
 from agent.restore.root import RestoreOptions
 from tests.support.diskfaults import NEVER, die, in_child, striking
 from tests.support.require import require
@@ -88,7 +88,7 @@ class Scene:
     def restore(self) -> None:
         restored(self.target, self.archive, RestoreOptions(limits=LIMITS, mode=self.mode))
 
-    def recover(self) -> Recovery:
+    def recover(self) -> RecoveryOutcome:
         return recover(self.target, JOB)
 
     def killed(self, work: Callable[[], object], at: int) -> bool:
@@ -100,11 +100,11 @@ class Scene:
 
         return in_child(child, self.uid) == signal.SIGKILL
 
-    def recovered(self) -> Recovery:
+    def recovered(self) -> RecoveryOutcome:
         """Recover as the right user; what it reported."""
         if self.uid == 0:
             return self.recover()
-        reports = list(Recovery)
+        reports = list(RecoveryOutcome)
         reading, writing = os.pipe()
         in_child(lambda: os.write(writing, bytes([reports.index(self.recover())])), self.uid)
         os.close(writing)
@@ -112,14 +112,14 @@ class Scene:
         os.close(reading)
         return reports[report[0]]
 
-    def check(self, report: Recovery | None) -> bool:
+    def check(self, report: RecoveryOutcome | None) -> bool:
         """Assert old or new, as reported. True when only the target's own time is neither."""
         found = snapshot(self.target)
         to_old, to_new = _apart_from_root_time(self.old, found), _apart_from_root_time(self.new, found)
         assert not (to_old and to_new), f"neither old {to_old} nor new {to_new}"
-        if report is Recovery.ROLLED_BACK:
+        if report is RecoveryOutcome.ROLLED_BACK:
             assert not to_old
-        if report is Recovery.COMMITTED:
+        if report is RecoveryOutcome.COMMITTED:
             assert not to_new
         # When it is new, its time is that of the renames.
         return not to_old and found[""].mtime_ns != self.old[""].mtime_ns
@@ -152,10 +152,10 @@ def test_killed_at_any_call_and_recovered_the_target_is_old_or_new(
         report = scene.recovered()
         reports.add(report)
         off_time += scene.check(report)
-        assert scene.recover() is Recovery.NOTHING
+        assert scene.recover() is RecoveryOutcome.NOTHING
         scene.reset()
         at += 1
-    assert reports == set(Recovery)
+    assert reports == set(RecoveryOutcome)
     assert off_time <= 2  # between making or removing the working directory, and setting the time back
     with capsys.disabled():
         print(
@@ -175,7 +175,7 @@ def test_a_recovery_that_is_killed_at_any_call_is_finished_by_the_next(
         while scene.killed(scene.recover, at):
             scene.recovered()
             scene.check(None)
-            assert scene.recover() is Recovery.NOTHING
+            assert scene.recover() is RecoveryOutcome.NOTHING
             points += 1
             at += 1
             scene.reset()
@@ -230,14 +230,14 @@ def _traced(tmp_path: Path, *options: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize(
     ("when", "message", "left"),
     [
-        ("1", "cannot put the unpacked files in place: Input/output error", Recovery.NOTHING),
-        ("2", "cannot put the unpacked files in place: Input/output error", Recovery.NOTHING),
-        ("2+", "could not be taken back now; the agent tries again until it is", Recovery.ROLLED_BACK),
+        ("1", "cannot put the unpacked files in place: Input/output error", RecoveryOutcome.NOTHING),
+        ("2", "cannot put the unpacked files in place: Input/output error", RecoveryOutcome.NOTHING),
+        ("2+", "could not be taken back now; the agent tries again until it is", RecoveryOutcome.ROLLED_BACK),
     ],
     ids=["before", "after", "after-and-rolling-back"],
 )
 def test_a_disk_that_cannot_sync_is_an_io_error_and_the_target_stays_or_becomes_old(
-    tmp_path: Path, when: str, message: str, left: Recovery
+    tmp_path: Path, when: str, message: str, left: RecoveryOutcome
 ) -> None:
     ended = _traced(tmp_path, "-e", "trace=syncfs", "-e", f"inject=syncfs:error=EIO:when={when}")
     error = rf"^agent\.base\.errors\.(IoError|NotTakenBack): .*{message}"

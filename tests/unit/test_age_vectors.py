@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from agent.base.errors import JobError, NotEncrypted, WorkFactorTooHigh, WrongKey
-from agent.formats.age.keys import Identity, Passcode, PrivateKey, PublicKey
+from agent.formats.age.keys import AgeIdentity, Passcode, PrivateKey, PublicKey
 from agent.formats.age.payload import OpenedFile, encrypted
 from providers.testing.streams import content
 from tests.support.age import Vector, age, age_key, private_key, vectors
@@ -26,7 +26,7 @@ EXPECTED: dict[str, str | tuple[str, ...]] = {
 
 
 def outcome(vector: Vector) -> str:
-    identities: list[Identity] = [PrivateKey.parse(text) for text in vector.identities]
+    identities: list[AgeIdentity] = [PrivateKey.parse(text) for text in vector.identities]
     identities += [Passcode(text.encode(), 14, 20) for text in vector.passphrases]
     try:
         opened = OpenedFile(io.BytesIO(vector.file), identities).read()

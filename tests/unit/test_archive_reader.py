@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from agent.base.errors import ArchiveError
-from agent.formats.base import Item, Kind
+from agent.formats.base import EntryKind, Item
 from agent.formats.survey import ArchiveLimits, take_survey
 from agent.formats.zip.metadata import own_extra
 from agent.formats.zip.reader import ArchiveReader
@@ -66,7 +66,7 @@ def test_python_archives_are_read() -> None:
     assert reader.comment == b"PK\x05\x06 is in here too"
     file, directory = reader.items()
     assert (file.name, file.mode, content_of(reader, file)) == ("dir/file", 0o600, b"text " * 1000)
-    assert (directory.name, directory.kind) == ("empty", Kind.DIR)
+    assert (directory.name, directory.kind) == ("empty", EntryKind.DIR)
 
 
 def test_archives_that_python_streamed_are_read() -> None:
@@ -97,7 +97,7 @@ def test_kanto_archives_are_read() -> None:
     )
     things = things_archived(data)
     assert {name: thing.kind for name, thing in things.items()} == {
-        "dir": Kind.DIR, "dir/sub": Kind.DIR, "dir/sub/file.txt": Kind.FILE,
+        "dir": EntryKind.DIR, "dir/sub": EntryKind.DIR, "dir/sub/file.txt": EntryKind.FILE,
     }  # fmt: skip
     assert things["dir/sub/file.txt"].content == b"hi" * 99
     assert things["dir"].mode is None

@@ -11,7 +11,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from agent.base.errors import ArchiveError
-from agent.formats.base import Kind
+from agent.formats.base import DIR, FILE, LINK, EntryKind
 from agent.formats.survey import take_survey
 from agent.formats.zip.reader import ArchiveReader
 from agent.formats.zip.writer import ArchiveOptions
@@ -39,35 +39,35 @@ times_ns = st.integers(-(2**40), 2**43).map(lambda s: s * 1_000_000) | st.sample
     [0, 315_532_799 * 10**9, 2**31 * 10**9, 4_354_819_199 * 10**9, 5_000_000_000 * 10**9 + 1, -1]
 )
 leaves = st.one_of(
-    st.tuples(st.just(Kind.FILE), contents),
-    st.tuples(st.just(Kind.LINK), st.binary(min_size=1, max_size=200).filter(lambda raw: b"\0" not in raw)),
-    st.tuples(st.just(Kind.DIR), st.just(b"")),
+    st.tuples(st.just(FILE), contents),
+    st.tuples(st.just(LINK), st.binary(min_size=1, max_size=200).filter(lambda raw: b"\0" not in raw)),
+    st.tuples(st.just(DIR), st.just(b"")),
 )
 trees = st.dictionaries(names, st.tuples(leaves, st.integers(0, 0o7777), times_ns), max_size=8)
 
 
-def _plant(root: bytes, tree: dict[bytes, tuple[tuple[Kind, bytes], int, int]]) -> None:
+def _plant(root: bytes, tree: dict[bytes, tuple[tuple[EntryKind, bytes], int, int]]) -> None:
     for name, ((kind, content), mode, mtime_ns) in tree.items():
         path = os.path.join(root, name)
         try:
-            os.makedirs(path if kind is Kind.DIR else os.path.dirname(path), exist_ok=True)
-            if kind is Kind.LINK:
+            os.makedirs(path if kind is DIR else os.path.dirname(path), exist_ok=True)
+            if kind is LINK:
                 os.symlink(content, path)
-            elif kind is Kind.FILE:
+            elif kind is FILE:
                 with open(path, "xb") as file:
                     file.write(content)
         except OSError:
             continue  # the tree contradicts itself: a file where a directory was
-        if kind is not Kind.LINK:
+        if kind is not LINK:
             # Directories stay readable, for runs without root; set-group-id follows the file system.
-            os.chmod(path, mode & 0o5777 | (0o500 if kind is Kind.DIR else 0o400))
+            os.chmod(path, mode & 0o5777 | (0o500 if kind is DIR else 0o400))
         os.utime(path, ns=(0, mtime_ns), follow_symlinks=False)
 
 
 @settings(deadline=None, max_examples=60)
 @given(trees, st.sampled_from(["store", "fast", "balanced"]), st.sampled_from(["standard", "kanto"]))
 def test_any_tree_comes_back(
-    tree: dict[bytes, tuple[tuple[Kind, bytes], int, int]], level: str, dialect: str
+    tree: dict[bytes, tuple[tuple[EntryKind, bytes], int, int]], level: str, dialect: str
 ) -> None:
     with tempfile.TemporaryDirectory() as name:
         _plant(os.fsencode(name), tree)
@@ -97,7 +97,7 @@ def _unpack(reader: ArchiveReader) -> None:
         assert not entry.name.startswith("/")
         assert ".." not in entry.name.split("/")
         if entry.size < 1 << 24:
-            assert len(content_of(reader, entry)) == (0 if entry.kind is Kind.DIR else entry.size)
+            assert len(content_of(reader, entry)) == (0 if entry.kind is DIR else entry.size)
 
 
 SAMPLE = crafted(

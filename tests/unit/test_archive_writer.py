@@ -17,7 +17,7 @@ import pytest
 
 from agent.base.errors import Cancelled
 from agent.base.roots import Root
-from agent.formats.base import Entry, Kind
+from agent.formats.base import Entry, EntryKind
 from agent.formats.survey import take_survey
 from agent.formats.walk_report import Report
 from agent.formats.zip import records
@@ -26,7 +26,7 @@ from agent.formats.zip.effort import LEVELS
 from agent.formats.zip.reader import ArchiveReader
 from agent.formats.zip.records import Member
 from agent.formats.zip.writer import ArchiveOptions
-from agent.save.walk import Part, walk
+from agent.save.walk import WalkRoot, walk
 from tests.support.archives import (
     WIDE,
     archive_of,
@@ -77,7 +77,7 @@ def test_everything_comes_back_as_it_was(tree: Path, level: str, dialect: str) -
     assert things_archived(data) == things_in(tree)
     assert (report.files, report.directories, report.links, report.skipped) == (9, 3, 2, 0)
     assert report.size_bytes == sum(
-        len(thing.content) for thing in things_in(tree).values() if thing.kind is Kind.FILE
+        len(thing.content) for thing in things_in(tree).values() if thing.kind is EntryKind.FILE
     )
 
 
@@ -142,7 +142,7 @@ def test_an_empty_directory_makes_a_valid_archive(tmp_path: Path) -> None:
 def test_more_than_65535_entries_need_zip64(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to("x")
     status = os.lstat(tmp_path / "link")
-    links = (Entry(f"link{index}", Kind.LINK, status, target=b"x") for index in range(65_536))
+    links = (Entry(f"link{index}", EntryKind.LINK, status, target=b"x") for index in range(65_536))
     data = b"".join(written(links, Report()))
     assert sum(1 for _ in ArchiveReader(io.BytesIO(data)).items()) == 65_536
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
@@ -158,7 +158,7 @@ def test_a_file_announced_with_over_4_gib_is_streamed_with_zip64_sizes(tmp_path:
     report = Report()
 
     def shrinking() -> Iterator[Entry]:
-        for entry in walk(Part(Root("", tmp_path / "tree")), report, (), go_on):
+        for entry in walk(WalkRoot(Root("", tmp_path / "tree")), report, (), go_on):
             (tmp_path / "tree/huge").write_bytes(LOG)
             yield entry
 
@@ -231,7 +231,7 @@ def test_a_file_that_shrinks_or_grows_is_kept_and_counted(tmp_path: Path) -> Non
     report = Report()
 
     def changing() -> Iterator[Entry]:
-        for entry in walk(Part(Root("", tmp_path)), report, (), go_on):
+        for entry in walk(WalkRoot(Root("", tmp_path)), report, (), go_on):
             path = tmp_path / entry.name
             if entry.name.endswith("shrinks"):
                 os.truncate(path, 3)
@@ -260,11 +260,11 @@ def test_a_file_that_cannot_be_read_to_its_end_is_not_in_the_archive(
     report = Report()
 
     def failing() -> Iterator[Entry]:
-        for entry in walk(Part(Root("", tmp_path / "tree")), report, (), go_on):
+        for entry in walk(WalkRoot(Root("", tmp_path / "tree")), report, (), go_on):
             yield entry
             with _breaking_after(sound_bytes) as fd:
-                yield Entry("bad", Kind.FILE, (tmp_path / "of the size").stat(), fd)
-            yield Entry("after", Kind.LINK, entry.stat, target=b"x")
+                yield Entry("bad", EntryKind.FILE, (tmp_path / "of the size").stat(), fd)
+            yield Entry("after", EntryKind.LINK, entry.stat, target=b"x")
 
     data = b"".join(written(failing(), report))
     assert [*things_archived(data)] == ["good", "after"]
@@ -279,7 +279,7 @@ def test_a_file_that_cannot_be_read_to_its_end_is_not_in_the_archive(
 def test_closing_early_ends_the_threads_and_closes_the_files(tree: Path) -> None:
     threads, descriptors = threading.active_count(), open_descriptors()
     report = Report()
-    entries = walk(Part(Root("", tree)), report, (), go_on)
+    entries = walk(WalkRoot(Root("", tree)), report, (), go_on)
     chunks = written(entries, report)
     next(chunks)
     chunks.close()
@@ -301,7 +301,7 @@ def test_check_stops_in_the_middle_of_a_big_file(tmp_path: Path) -> None:
 
     report = Report()
     with pytest.raises(Cancelled):
-        list(written(walk(Part(Root("", tmp_path)), report, (), go_on), report, check=stop_later))
+        list(written(walk(WalkRoot(Root("", tmp_path)), report, (), go_on), report, check=stop_later))
     assert calls == 6
     assert threading.active_count() == threads
 

@@ -13,7 +13,7 @@ from agent.base.roots import Root
 from agent.formats.walk_report import Report
 from agent.formats.zip.reader import ArchiveReader
 from agent.restore.choice import Choice, RootTree
-from agent.save.walk import Part, walk
+from agent.save.walk import WalkRoot, walk
 from tests.support.archives import go_on, written
 from tests.support.trees import Dir, File, Spec, make_tree, write_zip
 
@@ -110,7 +110,9 @@ def test_a_hard_link_whose_first_name_is_elsewhere_becomes_a_file(tmp_path: Path
     os.link(tmp_path / "tree/a", tmp_path / "tree/sub/b")
     os.link(tmp_path / "tree/a", tmp_path / "tree/sub/c")
     report = Report()
-    content = b"".join(written(walk(Part(Root("set/data", tmp_path / "tree")), report, (), go_on), report))
+    content = b"".join(
+        written(walk(WalkRoot(Root("set/data", tmp_path / "tree")), report, (), go_on), report)
+    )
     first = {
         chosen: [entry.hard_link_to for entry in RootTree(ArchiveReader(io.BytesIO(content)), root).items()]
         for chosen, root in {

@@ -28,7 +28,7 @@ from agent.formats.zip.manifest_block import manifest_block, read_manifest
 from agent.formats.zip.reader import ArchiveReader
 from agent.formats.zip.records import end_of_archive
 from agent.formats.zip.writer import ArchiveOptions, write_archive
-from agent.save.walk import Part, walk
+from agent.save.walk import WalkRoot, walk
 from tests.support.archives import archive_of, go_on, things_archived
 from tests.support.require import require
 
@@ -45,7 +45,7 @@ def made(
     options: ArchiveOptions | None = None,
 ) -> bytes:
     report = report or Report()
-    entries = walk(Part(Root("", root)), report, (), go_on)
+    entries = walk(WalkRoot(Root("", root)), report, (), go_on)
     block = partial(manifest_block, origin)
     return b"".join(write_archive(entries, report, options or ArchiveOptions(), go_on, block))
 

@@ -28,7 +28,7 @@ from agent.restore.flow import RestoreOrder, restore
 from agent.restore.root import RestoreOptions
 from agent.restore.target import RestoreTarget
 from agent.save.pipeline import BackupOrder, BackupResult, backup
-from agent.save.walk import Part
+from agent.save.walk import WalkRoot
 from agent.transfer.cancel import CancelToken
 from agent.transfer.context import Context, Destination
 from agent.transfer.guarded_storage import GuardedStorage, RetryLimits
@@ -100,7 +100,7 @@ class Work:
     def backup_order(self, destination: Destination | None = None, **changes: Any) -> BackupOrder:
         settings: dict[str, Any] = {"strict": False, "checksum": False, "format": Zip(ArchiveOptions("fast"))}
         return BackupOrder(
-            parts=(Part(Root("", self.data)),),
+            parts=(WalkRoot(Root("", self.data)),),
             own=(self.root / "storage",),
             staged=self.staging / NAME,
             destination=destination and self.guarded(destination),

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.formats.base import Entry, Kind
+from agent.formats.base import LINK, Entry
 from agent.formats.survey import ArchiveLimits
 from agent.formats.walk_report import Report
 from agent.formats.zip.writer import write_archive
@@ -134,7 +134,7 @@ def test_a_name_that_vfat_can_have_is_no_fault_of_the_archive(tmp_path: Path) ->
     report = Report()
     name = "設" * 255
     data = b"".join(
-        write_archive([Entry(name, Kind.LINK, status, target=b"x")], report, archive_options(SETTINGS), go_on)
+        write_archive([Entry(name, LINK, status, target=b"x")], report, archive_options(SETTINGS), go_on)
     )
     assert list(things_archived(data)) == [name]
 

@@ -10,12 +10,12 @@ import pytest
 
 from agent import __version__
 from agent.base.roots import Root
-from agent.formats.manifest import FORMAT, Origin, Source
+from agent.formats.manifest import FORMAT, ManifestRoot, Origin
 from agent.formats.walk_report import Report
 from agent.formats.zip.manifest_block import manifest_block
 from agent.formats.zip.reader import ArchiveReader
 from agent.formats.zip.writer import ArchiveOptions, write_archive
-from agent.save.walk import Part, walk
+from agent.save.walk import WalkRoot, walk
 from tests.support.archives import archive_of, go_on
 from tests.support.fakes import DEVICE, Device
 from tests.unit.test_manifest import ORIGIN, block_of
@@ -43,7 +43,7 @@ def keep(device: Device, archive: bytes) -> None:
 
 def with_block(root: Path, block: bytes) -> bytes:
     report = Report()
-    entries = walk(Part(Root("", root)), report, (), go_on)
+    entries = walk(WalkRoot(Root("", root)), report, (), go_on)
     return b"".join(write_archive(entries, report, ArchiveOptions(), go_on, lambda _report: block))
 
 
@@ -162,5 +162,5 @@ def test_a_backup_says_whose_it_is_and_of_what(device: Device, target: Path) -> 
     assert manifest
     said = (manifest.device, manifest.correlation_id, manifest.description, manifest.counts.files)
     assert said == (DEVICE, "c", "d", 1)
-    assert manifest.sources == [Source(path=str(device.data.resolve()))]
+    assert manifest.sources == [ManifestRoot(path=str(device.data.resolve()))]
     assert manifest.agent == f"edge-backup/{__version__}"

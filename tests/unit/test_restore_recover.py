@@ -8,7 +8,7 @@ import pytest
 from agent.base.errors import IoError
 from agent.formats.zip.reader import ArchiveReader
 from agent.restore.directories import make_target, missing, remove_made
-from agent.restore.recovery import Recovery, recover
+from agent.restore.recovery import RecoveryOutcome, recover
 from agent.restore.restore_set import RestoreSet
 from agent.restore.root import RestoreOptions
 from tests.support.restoring import JOB, LIMITS, restore_into, restored
@@ -38,30 +38,30 @@ def left_unpacked(target: Path, archive: Path) -> RestoreSet:
 
 def test_without_a_trace_there_is_nothing_to_recover(target: Path) -> None:
     before = snapshot(target)
-    assert recover(target, JOB) is Recovery.NOTHING
-    assert recover(target / "missing", JOB) is Recovery.NOTHING
+    assert recover(target, JOB) is RecoveryOutcome.NOTHING
+    assert recover(target / "missing", JOB) is RecoveryOutcome.NOTHING
     assert differences(before, snapshot(target)) == []
 
 
 def test_what_was_only_unpacked_goes(target: Path, archive: Path) -> None:
     before = snapshot(target)
     left_unpacked(target, archive)
-    assert recover(target, JOB) is Recovery.ROLLED_BACK
-    assert recover(target, JOB) is Recovery.NOTHING
+    assert recover(target, JOB) is RecoveryOutcome.ROLLED_BACK
+    assert recover(target, JOB) is RecoveryOutcome.NOTHING
     assert differences(before, snapshot(target)) == []
 
 
 def test_what_was_committed_stays(target: Path, archive: Path) -> None:
     left_unpacked(target, archive).commit()
-    assert recover(target, JOB) is Recovery.COMMITTED
-    assert recover(target, JOB) is Recovery.NOTHING
+    assert recover(target, JOB) is RecoveryOutcome.COMMITTED
+    assert recover(target, JOB) is RecoveryOutcome.NOTHING
     assert (target / "f").read_bytes() == b"new"
     assert sorted(os.listdir(target)) == ["d", "f"]
 
 
 def test_another_job_s_working_directory_is_not_touched(target: Path, archive: Path) -> None:
     left_unpacked(target, archive)
-    assert recover(target, "job-2") is Recovery.NOTHING
+    assert recover(target, "job-2") is RecoveryOutcome.NOTHING
     assert (target / f".edge-backup-{JOB}/new/f").exists()
 
 
@@ -69,7 +69,7 @@ def test_a_job_that_left_something_cannot_begin_again_before_recovery(target: Pa
     left_unpacked(target, archive)
     with pytest.raises(IoError, match="recover that one first"):
         restored(target, archive)
-    assert recover(target, JOB) is Recovery.ROLLED_BACK
+    assert recover(target, JOB) is RecoveryOutcome.ROLLED_BACK
     restored(target, archive)
 
 

@@ -9,14 +9,14 @@ from hypothesis import strategies as st
 
 from agent.base.roots import Root, data_set_roots, merged
 from agent.formats.walk_report import Report
-from agent.save.walk import Part, walk
+from agent.save.walk import WalkRoot, walk
 from tests.support.archives import go_on
 
 NAMES = st.lists(st.sampled_from("abc"), min_size=1, max_size=4).map("/".join)
 
 
 def found(root: Root, report: Report | None = None) -> list[str]:
-    return sorted(entry.name for entry in walk(Part(root), report or Report(), (), go_on))
+    return sorted(entry.name for entry in walk(WalkRoot(root), report or Report(), (), go_on))
 
 
 def test_a_directory_is_its_own_root_and_files_share_the_one_around_them(tmp_path: Path) -> None:
@@ -70,7 +70,7 @@ def test_only_the_chosen_names_are_archived_with_the_directories_on_the_way(tmp_
 def test_hard_links_name_the_first_one_as_the_archive_does(tmp_path: Path) -> None:
     (tmp_path / "one").write_bytes(b"x")
     os.link(tmp_path / "one", tmp_path / "two")
-    entries = list(walk(Part(Root("set/data", tmp_path)), Report(), (), go_on))
+    entries = list(walk(WalkRoot(Root("set/data", tmp_path)), Report(), (), go_on))
     linked = {entry.hard_link_to for entry in entries} - {None}
     assert linked < {entry.name for entry in entries}
     assert len(linked) == 1

@@ -16,9 +16,9 @@ import pytest
 from agent.base.errors import Cancelled
 from agent.base.patterns import anchored, excluding
 from agent.base.roots import Root
-from agent.formats.base import MAX_NAME_BYTES, Kind
+from agent.formats.base import DIR, FILE, LINK, MAX_NAME_BYTES
 from agent.formats.walk_report import MAX_NAMED, WITHHELD, Report
-from agent.save.walk import Part, walk
+from agent.save.walk import WalkRoot, walk
 from tests.support.archives import found_in, go_on, open_descriptors, unprivileged
 from tests.support.require import possible, require
 
@@ -38,7 +38,7 @@ def test_files_directories_and_links_are_found_each_directory_before_its_content
     (tmp_path / "a/link").symlink_to("../dangling")
     found, report = found_in(tmp_path)
     assert {name: entry.kind for name, entry in found.items()} == {
-        "a": Kind.DIR, "a/b": Kind.DIR, "a/b/file": Kind.FILE, "a/link": Kind.LINK, "empty": Kind.DIR,
+        "a": DIR, "a/b": DIR, "a/b/file": FILE, "a/link": LINK, "empty": DIR,
     }  # fmt: skip
     names = list(found)
     assert names.index("a") < names.index("a/b") < names.index("a/b/file")
@@ -53,7 +53,10 @@ def test_a_link_to_a_directory_is_a_link_and_not_followed(tmp_path: Path) -> Non
     (tmp_path / "tree/out").symlink_to("../outside")
     (tmp_path / "tree/loop").symlink_to(".")
     found, _ = found_in(tmp_path / "tree")
-    assert {name: entry.kind for name, entry in found.items()} == {"out": Kind.LINK, "loop": Kind.LINK}
+    assert {name: entry.kind for name, entry in found.items()} == {
+        "out": LINK,
+        "loop": LINK,
+    }
 
 
 def test_sockets_fifos_and_devices_are_skipped_with_a_reason(tmp_path: Path) -> None:
@@ -97,7 +100,7 @@ def test_what_is_swapped_for_something_else_is_neither_followed_nor_waited_for(t
     for name in names:
         (tmp_path / name).write_bytes(b"x")
     report = Report()
-    steps = walk(Part(Root("", tmp_path)), report, (), go_on)
+    steps = walk(WalkRoot(Root("", tmp_path)), report, (), go_on)
     seen = next(steps).name
     vanished, linked, fifo = [name for name in names if name != seen][:3]
     for name in (vanished, linked, fifo):
@@ -115,7 +118,7 @@ def test_a_directory_swapped_for_a_link_is_not_entered(tmp_path: Path) -> None:
     (tmp_path / "outside").mkdir()
     (tmp_path / "outside/secret").write_bytes(b"")
     report = Report()
-    steps = walk(Part(Root("", tmp_path / "tree")), report, (), go_on)
+    steps = walk(WalkRoot(Root("", tmp_path / "tree")), report, (), go_on)
     assert next(steps).name == "file"
     (tmp_path / "tree/a").rmdir()
     (tmp_path / "tree/a").symlink_to("../outside")
@@ -144,7 +147,7 @@ def test_what_patterns_exclude_is_counted_and_an_excluded_directory_not_entered(
     (tmp_path / "a/link").symlink_to("cache")
     report = Report()
     excluded = excluding(["cache/", "*.tmp", "!keep.tmp"])
-    found = {entry.name for entry in walk(Part(Root("", tmp_path), excluded), report, (), go_on)}
+    found = {entry.name for entry in walk(WalkRoot(Root("", tmp_path), excluded), report, (), go_on)}
     assert found == {"a", "a/keep.tmp", "a/link", "cache"}
     assert (report.excluded, report.skipped) == (2, 0)
 
@@ -157,7 +160,7 @@ def test_a_rule_of_the_device_is_told_but_is_no_failure(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     report = Report()
     rule = anchored(excluding([f"{tmp_path}/keys/"]), tmp_path)
-    part = Part(Root("", tmp_path), unexportable=rule)
+    part = WalkRoot(Root("", tmp_path), unexportable=rule)
     assert [entry.name for entry in walk(part, report, (), go_on)] == ["cert.pem"]
     assert sorted(report.unexportable) == [("keys", WITHHELD), ("pipe", "FIFO")]
     assert (report.skipped, report.failures, report.excluded) == (2, 1, 0)
@@ -257,7 +260,7 @@ def test_a_tree_deeper_than_recursion_and_descriptors_allow_is_walked(removed_we
     gc.collect()  # what earlier tests left behind must not be closed meanwhile
     before, most = open_descriptors(), 0
     report, names = Report(), set()
-    for entry in walk(Part(Root("", removed_well)), report, (), go_on):
+    for entry in walk(WalkRoot(Root("", removed_well)), report, (), go_on):
         names.add(entry.name)
         if len(entry.name) > 2 * depth - 4:
             most = open_descriptors()
@@ -278,7 +281,7 @@ def test_directories_moved_away_while_inside_are_told_and_not_mixed_up(tmp_path:
     (tmp_path / "elsewhere").mkdir()
     report = Report()
     names = set()
-    for entry in walk(Part(Root("", tmp_path / "tree")), report, (), go_on):
+    for entry in walk(WalkRoot(Root("", tmp_path / "tree")), report, (), go_on):
         names.add(entry.name)
         if entry.name == "/".join(["d"] * 40):
             (tmp_path / "tree" / Path(*["d"] * 7)).rename(tmp_path / "elsewhere/d")
@@ -341,14 +344,14 @@ def test_check_ends_the_walk_and_leaves_no_descriptor_open(tmp_path: Path) -> No
             raise Cancelled("enough")
 
     with pytest.raises(Cancelled):
-        list(walk(Part(Root("", tmp_path)), Report(), (), stop_inside))
+        list(walk(WalkRoot(Root("", tmp_path)), Report(), (), stop_inside))
     assert open_descriptors() == before
 
 
 def test_closing_the_walk_leaves_no_descriptor_open(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     before = open_descriptors()
-    steps = walk(Part(Root("", tmp_path)), Report(), (), go_on)
+    steps = walk(WalkRoot(Root("", tmp_path)), Report(), (), go_on)
     next(steps)
     assert open_descriptors() > before
     steps.close()

@@ -18,7 +18,7 @@ from agent.jobs.requests.backup import BackupRequest
 from agent.journal import Journal
 from agent.save.change_detection import LastArchive
 from agent.save.pipeline import BackupOrder, BackupResult, about, backup
-from agent.save.walk import Part
+from agent.save.walk import WalkRoot
 from agent.settings import Settings
 from agent.transfer.cancel import CancelToken
 from agent.transfer.context import Context, Destination
@@ -37,7 +37,7 @@ def order_for(root: Path) -> BackupOrder:
         (root / directory).mkdir(parents=True, exist_ok=True)
     limits = Limits(targets={"device": Target(root / "archives")})
     return BackupOrder(
-        parts=(Part(Root("", root / "data")),),
+        parts=(WalkRoot(Root("", root / "data")),),
         own=(root / "storage",),
         staged=root / "staged",
         destination=Destination(GuardedStorage(Local({}, limits), RetryLimits(), CancelToken()), False, NAME),
@@ -116,7 +116,7 @@ def test_any_change_leads_to_an_archive(saved: BackupOrder, change: str) -> None
 
 def test_other_settings_lead_to_an_archive(saved: BackupOrder) -> None:
     assert not run(replace(saved, format=Zip(ArchiveOptions("small")))).unchanged
-    assert not run(replace(saved, parts=(Part(saved.parts[0].root, excluding(["file"])),))).unchanged
+    assert not run(replace(saved, parts=(WalkRoot(saved.parts[0].root, excluding(["file"])),))).unchanged
     assert not run(replace(saved, skip_unchanged=False)).unchanged
 
 

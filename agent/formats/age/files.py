@@ -29,11 +29,11 @@ def decrypt(file: BinaryIO, unlock: Unlock) -> BinaryIO:
     """
     if not unlock.passcodes and unlock.private_key is None:
         return refuse_encrypted(file)
-    from agent.formats.age.keys import Identity, Passcode, PrivateKey
+    from agent.formats.age.keys import AgeIdentity, Passcode, PrivateKey
     from agent.formats.age.payload import OpenedFile
 
     most = unlock.max_work_factor
-    keys: list[Identity] = [Passcode(passcode.encode(), most, most) for passcode in unlock.passcodes]
+    keys: list[AgeIdentity] = [Passcode(passcode.encode(), most, most) for passcode in unlock.passcodes]
     if unlock.private_key is not None:
         keys.append(PrivateKey(unlock.private_key))
     # It is a file in all that the archive's reader asks of it.

@@ -38,7 +38,7 @@ class Recipient(Protocol):
     def wrap(self, file_key: bytes) -> Stanza: ...
 
 
-class Identity(Protocol):
+class AgeIdentity(Protocol):
     """What opens an archive."""
 
     def unwrap(self, stanzas: Sequence[Stanza]) -> bytes | None:

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
 from agent.base.errors import EncryptionBroken, WrongKey
 from agent.formats.age.header import Header, encode_authenticated, encode_last_line, read_header
-from agent.formats.age.keys import FILE_KEY_BYTES, Identity, Recipient, derived
+from agent.formats.age.keys import FILE_KEY_BYTES, AgeIdentity, Recipient, derived
 
 CHUNK_BYTES = 64 << 10
 TAG_BYTES = 16
@@ -78,7 +78,7 @@ class OpenedFile(io.BufferedIOBase):
     looked at first. Used by one thread at a time.
     """
 
-    def __init__(self, file: BinaryIO, identities: Sequence[Identity]) -> None:
+    def __init__(self, file: BinaryIO, identities: Sequence[AgeIdentity]) -> None:
         """Find the key and check the end of the file. `file` stays the caller's.
 
         Raises `NotEncrypted`, `WrongKey`, `EncryptionBroken` and `WorkFactorTooHigh`.
@@ -143,7 +143,7 @@ class OpenedFile(io.BufferedIOBase):
         self._number = number
 
 
-def _file_key(header: Header, identities: Sequence[Identity]) -> bytes:
+def _file_key(header: Header, identities: Sequence[AgeIdentity]) -> bytes:
     for identity in identities:
         file_key = identity.unwrap(header.stanzas)
         if file_key is None:

@@ -22,7 +22,7 @@ _SHRINKS = 0.97  # what does not says nothing about a level: no level spends tim
 
 
 @dataclass(slots=True)
-class Step:
+class MeasuredLevel:
     """A level, and what it was seen to do on one thread."""
 
     deflater: Deflater
@@ -47,12 +47,12 @@ class Effort:
 
     def __init__(self, level: str, threads: int) -> None:
         self._threads = threads
-        self._steps = [Step(deflater(step)) for step in (_LADDER if level == AUTO else (level,))]
+        self._steps = [MeasuredLevel(deflater(step)) for step in (_LADDER if level == AUTO else (level,))]
         self._at = 0
         self._since_look_s = self._taken_bytes = self._taking_s = 0.0
 
     @property
-    def step(self) -> Step:
+    def step(self) -> MeasuredLevel:
         return self._steps[self._at]
 
     def taken(self, size_bytes: int, taking_s: float, passed_s: float) -> None:

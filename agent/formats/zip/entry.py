@@ -5,11 +5,11 @@ import stat
 from typing import NamedTuple
 
 from agent.base.errors import ArchiveError
-from agent.formats.base import Item, Kind
+from agent.formats.base import EntryKind, Item
 from agent.formats.names import bad_entry, safe_name
 from agent.formats.zip import records
 from agent.formats.zip.metadata import Extra, from_dos_time, parse_extra
-from agent.formats.zip.records import Central
+from agent.formats.zip.records import CentralHeader
 
 _MAX_LINK_BYTES = 4095  # Linux: PATH_MAX without its NUL
 _MAX_EXPANSION = 1032  # Deflate cannot shrink more: 258 bytes in two bits
@@ -26,7 +26,7 @@ class Location(NamedTuple):
     raw_name: bytes
 
 
-def parse_entry(central: Central, raw_name: bytes, extra_fields: bytes) -> Item:
+def parse_entry(central: CentralHeader, raw_name: bytes, extra_fields: bytes) -> Item:
     """Put together what a record of the central directory says; `name` is "" for the root itself.
 
     Raises ArchiveError for a name that is not safe, and for what is encrypted, compressed in another way
@@ -38,8 +38,8 @@ def parse_entry(central: Central, raw_name: bytes, extra_fields: bytes) -> Item:
     mode = central.external >> 16 if unix else 0  # elsewhere the upper half means something else, or nothing
     kind = _kind(central, raw_name, mode, unix=unix)
     _check_content(central, kind, raw_name)
-    safe, first = safe_name(raw_name, unix=unix, directory=kind is Kind.DIR), extra.hard_link_to
-    if not safe and kind is not Kind.DIR:
+    safe, first = safe_name(raw_name, unix=unix, directory=kind is EntryKind.DIR), extra.hard_link_to
+    if not safe and kind is not EntryKind.DIR:
         raise _bad(raw_name, "has no usable name: it is the directory to restore to")
     return Item(
         safe,
@@ -51,7 +51,7 @@ def parse_entry(central: Central, raw_name: bytes, extra_fields: bytes) -> Item:
         central.size_bytes,
         central.compressed_bytes,
         extra.xattrs,
-        safe_name(first, unix=True) if first is not None and kind is Kind.FILE else None,
+        safe_name(first, unix=True) if first is not None and kind is EntryKind.FILE else None,
         Location(central.offset, central.method, central.crc, raw_name),
     )
 
@@ -60,7 +60,7 @@ def _bad(raw_name: bytes, problem: str) -> ArchiveError:
     return bad_entry(os.fsdecode(raw_name), problem)
 
 
-def _complete(central: Central, extra: Extra, raw_name: bytes) -> Central:
+def _complete(central: CentralHeader, extra: Extra, raw_name: bytes) -> CentralHeader:
     try:
         central = records.with_zip64(central, extra.zip64)
     except ValueError as error:
@@ -76,30 +76,30 @@ def _complete(central: Central, extra: Extra, raw_name: bytes) -> Central:
     return central
 
 
-def _kind(central: Central, raw_name: bytes, mode: int, *, unix: bool) -> Kind:
+def _kind(central: CentralHeader, raw_name: bytes, mode: int, *, unix: bool) -> EntryKind:
     named_directory = raw_name.endswith(b"/" if unix else (b"/", b"\\"))
     form = stat.S_IFMT(mode)
     if form == stat.S_IFLNK:
-        return Kind.LINK
+        return EntryKind.LINK
     if form == stat.S_IFDIR or named_directory or (not unix and central.external & records.DOS_DIRECTORY):
-        return Kind.DIR
+        return EntryKind.DIR
     if form in (stat.S_IFREG, 0):
-        return Kind.FILE
+        return EntryKind.FILE
     raise _bad(raw_name, "is a device, FIFO or socket; these are not restored")
 
 
-def _check_content(central: Central, kind: Kind, raw_name: bytes) -> None:
+def _check_content(central: CentralHeader, kind: EntryKind, raw_name: bytes) -> None:
     size, compressed = central.size_bytes, central.compressed_bytes
-    if kind is Kind.DIR and size:
+    if kind is EntryKind.DIR and size:
         raise _bad(raw_name, "is a directory, but has content")
-    if kind is Kind.LINK and not 0 < size <= _MAX_LINK_BYTES:
+    if kind is EntryKind.LINK and not 0 < size <= _MAX_LINK_BYTES:
         raise _bad(raw_name, f"is a link whose target has {size} bytes")
     possible = size == compressed if central.method == records.STORED else size <= compressed * _MAX_EXPANSION
     if not possible:
         raise _bad(raw_name, f"cannot hold the {size} bytes that it announces")
 
 
-def _mtime_ns(central: Central, extra: Extra) -> int | None:
+def _mtime_ns(central: CentralHeader, extra: Extra) -> int | None:
     if extra.mtime_ns is not None:
         return extra.mtime_ns
     seconds = from_dos_time(central.dos_time)

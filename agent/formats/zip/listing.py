@@ -7,7 +7,7 @@ from typing import BinaryIO
 
 from agent.base.errors import ArchiveError
 from agent.formats.zip import records
-from agent.formats.zip.records import Central, End
+from agent.formats.zip.records import CentralHeader, End
 
 _BLOCK_BYTES = 1 << 18
 _MAX_COMMENT_BYTES = 65_535
@@ -71,7 +71,7 @@ def _checked(read_at: ReadAt, end: End, position: int) -> End:
     return end
 
 
-def central_records(read_at: ReadAt, end: End) -> Iterator[tuple[Central, bytes, bytes]]:
+def central_records(read_at: ReadAt, end: End) -> Iterator[tuple[CentralHeader, bytes, bytes]]:
     """Each record of the central directory with its name and its extra fields. Raises ArchiveError."""
     window = _Window(read_at, end.offset, end.size_bytes)
     count = 0

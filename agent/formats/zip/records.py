@@ -170,7 +170,7 @@ def parse_end64(data: bytes) -> End | None:
 END64_BYTES, LOCATOR_BYTES = _END64.size, _LOCATOR_BYTES
 
 
-class Central(NamedTuple):
+class CentralHeader(NamedTuple):
     """The fixed part of a central directory record."""
 
     made_by: int
@@ -188,12 +188,12 @@ class Central(NamedTuple):
     offset: int
 
 
-def parse_central(data: bytes) -> Central | None:
+def parse_central(data: bytes) -> CentralHeader | None:
     """A record of `CENTRAL_BYTES`; None when it is none."""
-    return Central._make(_CENTRAL_READ.unpack(data)) if data.startswith(CENTRAL_MAGIC) else None
+    return CentralHeader._make(_CENTRAL_READ.unpack(data)) if data.startswith(CENTRAL_MAGIC) else None
 
 
-def with_zip64(central: Central, field: bytes) -> Central:
+def with_zip64(central: CentralHeader, field: bytes) -> CentralHeader:
     """`central` with its open values taken from the Zip64 field, in the order that APPNOTE 4.5.3 gives.
 
     Raises ValueError when the field is too short for them.
@@ -212,7 +212,7 @@ def with_zip64(central: Central, field: bytes) -> Central:
     return central._replace(size_bytes=size, compressed_bytes=compressed, offset=offset)
 
 
-class Local(NamedTuple):
+class LocalHeader(NamedTuple):
     """What a local header must say like the central directory, and how long it is."""
 
     flags: int
@@ -221,9 +221,9 @@ class Local(NamedTuple):
     extra_bytes: int
 
 
-def parse_local(data: bytes, at: int = 0) -> Local | None:
+def parse_local(data: bytes, at: int = 0) -> LocalHeader | None:
     """The local header that begins at this place in `data`; None when there is none."""
     if len(data) < at + LOCAL_BYTES:
         return None
     magic, _, flags, method, _, _, _, _, name, extra = _LOCAL.unpack_from(data, at)
-    return Local(flags, method, name, extra) if magic == LOCAL_MAGIC else None
+    return LocalHeader(flags, method, name, extra) if magic == LOCAL_MAGIC else None
