@@ -4,7 +4,7 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.base.operations import OPERATIONS, Face
@@ -221,9 +221,9 @@ def test_any_value_is_read_or_refused_with_a_400(value: Any) -> None:
 
 
 REQUESTS: tuple[type[Request], ...] = (
-    BackupRequest, RestoreRequest, VerifyRequest, StartRequest, TriggerRequest, CancelRequest, ActivateRequest,
-    DeactivateRequest, FinalizeRequest, DiscardRequest, ConfirmRequest, PruneRequest, StatusRequest,
-    HistoryRequest, DescribeRequest, InfoRequest,
+    BackupRequest, RestoreRequest, VerifyRequest, StartRequest, TriggerRequest, CancelRequest,
+    ActivateRequest, DeactivateRequest, FinalizeRequest, DiscardRequest, ConfirmRequest, PruneRequest,
+    StatusRequest, HistoryRequest, DescribeRequest, InfoRequest,
 )  # fmt: skip
 TEXTS = st.text(max_size=20) | st.sampled_from(["true", "10s", "[]", '["a", "../b"]', "/x", "age", "1e9"])
 OPTIONS = st.dictionaries(st.sampled_from([*sorted(KNOWN), "storage.provider", "https.url"]), TEXTS)
@@ -234,6 +234,7 @@ FIELDS = st.fixed_dictionaries(
 
 
 @pytest.mark.parametrize("request_type", REQUESTS, ids=lambda request: request.operation)
+@settings(deadline=None, max_examples=60)
 @given(value=FIELDS)
 def test_any_options_make_a_request_or_a_refusal_that_is_the_sender_s(
     request_type: type[Request], value: dict[str, Any]
