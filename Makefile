@@ -10,7 +10,7 @@ TESTS ?= tests
 # Slow files come first in the order of names, and a file's tests share their servers.
 PARALLEL ?= -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
-.PHONY: all help venv demo test faults soak check lock reference sbom bench bench-transfers clean
+.PHONY: all help venv demo test coverage faults soak check lock reference sbom bench bench-transfers clean
 
 all: help
 
@@ -33,8 +33,14 @@ $(STAMP): requirements.lock pyproject.toml
 demo: $(STAMP) ## back up, damage and restore a sample directory, with nothing installed
 	$(BIN)/edge-backup demo
 
-test: $(STAMP) ## all tests; REQUIRE_BACKENDS=1 makes skips failures, TESTS=path runs some
-	REQUIRE_BACKENDS=$(REQUIRE_BACKENDS) $(BIN)/pytest -rs $(PARALLEL) $(TESTS)
+test: $(STAMP) ## all tests but twelve, which SLOW=1 adds; REQUIRE_BACKENDS=1 makes skips failures, TESTS=path runs some
+	REQUIRE_BACKENDS=$(REQUIRE_BACKENDS) $(BIN)/pytest -rs $(if $(SLOW),,-m "not slow") $(PARALLEL) $(TESTS)
+
+coverage: $(STAMP) ## run the tests and print which branches of the agent and the providers they take
+	@rm -rf build/coverage; mkdir -p build/coverage
+	-$(BIN)/coverage run -m pytest $(if $(SLOW),,-m "not slow") $(PARALLEL) $(TESTS)
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report --sort=cover
 
 faults: $(STAMP) ## all fault points: crashes, power cuts, disks in trouble; prints a table
 	FAULTS=long REQUIRE_BACKENDS=1 $(BIN)/pytest tests/faults

@@ -14,7 +14,7 @@ from agent.formats.walk_report import Report
 from providers.api import Capability, Storage
 from providers.errors import StorageError
 
-_SETTLED_NS = 2_000_000_000
+SETTLED_NS = 2_000_000_000
 """Coarsest time stamps of a file system (VFAT): a change as young may be followed by one of the same time."""
 
 
@@ -46,7 +46,7 @@ class Fingerprinter:
         self.report = Report(on_skipped=self._add)
 
     def of(self, entries: Iterable[Entry]) -> Fingerprint:
-        young_ns, settled = time.time_ns() - _SETTLED_NS, True
+        young_ns, settled = time.time_ns() - SETTLED_NS, True
         for entry in entries:
             stat = entry.stat
             settled = settled and max(stat.st_mtime_ns, stat.st_ctime_ns) < young_ns

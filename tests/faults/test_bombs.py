@@ -87,6 +87,7 @@ def memory_bytes(key: str) -> int:
     return int(found[1]) << 10
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize(
     ("entries", "end"),

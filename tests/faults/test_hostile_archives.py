@@ -29,6 +29,7 @@ def tell(capsys: pytest.CaptureFixture[str]) -> Tell:
     return line
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_no_archive_of_the_corpus_gets_out_or_leaves_anything(tell: Tell) -> None:
     outcomes = Outcomes()

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from providers.testing.streams import content
 from tests.support.agent_process import AgentProcess
 from tests.support.backend import Backend
@@ -12,6 +14,7 @@ OPEN = {"restore.passcode": "correct horse battery"}
 PEAK_BYTES = 96 << 20
 
 
+@pytest.mark.slow
 def test_memory_stays_within_the_budget_and_the_next_job_seals_too(
     agent: AgentProcess, backend: Backend
 ) -> None:

@@ -141,6 +141,7 @@ def destination(request: pytest.FixtureRequest) -> Iterator[tuple[Path, int]]:
     shutil.rmtree(directory)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["merge", "replace"])
 def test_killed_at_any_call_and_recovered_the_target_is_old_or_new(
     destination: tuple[Path, int], mode: str, capsys: pytest.CaptureFixture[str]
@@ -163,6 +164,7 @@ def test_killed_at_any_call_and_recovered_the_target_is_old_or_new(
         )
 
 
+@pytest.mark.slow
 def test_a_recovery_that_is_killed_at_any_call_is_finished_by_the_next(
     destination: tuple[Path, int], capsys: pytest.CaptureFixture[str]
 ) -> None:

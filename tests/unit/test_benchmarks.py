@@ -149,6 +149,7 @@ def test_a_report_is_printed_and_kept_for_people_and_programs(
     assert kept["figures"] == {"zip": [{"wall_s": 1.5, "cpu_s": 1.0, "peak_bytes": 4096}]}
 
 
+@pytest.mark.slow
 def test_small_backups_keep_the_order_that_the_large_ones_have(tmp_path: Path) -> None:
     """Guards `make bench`: everything is measured, and what is promised by wide margins holds at 24 MiB.
 

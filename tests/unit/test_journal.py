@@ -192,6 +192,7 @@ def test_a_setting_says_how_many_ended_jobs_are_kept(path: Path) -> None:
     journal.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text_bytes", [100, 5_000, 200_000])
 def test_the_journal_stays_small_whatever_is_written_to_it(path: Path, text_bytes: int) -> None:
     """Ids may be as long as a command, and messages as long as the paths of a device."""

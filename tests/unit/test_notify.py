@@ -2,8 +2,10 @@
 
 import os
 import socket
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -37,17 +39,33 @@ def test_every_state_is_told(manager: socket.socket) -> None:
 
 
 def test_a_manager_that_does_not_read_does_not_block_the_agent(manager: socket.socket) -> None:
-    for _ in range(2000):
-        notify.watchdog()
+    def tell() -> None:
+        for _ in range(2000):
+            notify.watchdog()
+
+    telling = threading.Thread(target=tell, daemon=True)
+    telling.start()
+    telling.join(30)
+    assert not telling.is_alive()
     assert manager.recv(256) == b"WATCHDOG=1"
 
 
 @pytest.mark.parametrize("address", [None, "", "/nonexistent/notify", "vsock:2:1"])
 def test_without_a_manager_nothing_happens(monkeypatch: pytest.MonkeyPatch, address: str | None) -> None:
+    """An address that is no manager's is tried at most, and what comes of it harms nobody."""
     monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
     if address is not None:
         monkeypatch.setenv("NOTIFY_SOCKET", address)
+    tried: list[object] = []
+
+    class Recording(socket.socket):
+        def sendto(self, *arguments: Any) -> int:
+            tried.append(arguments[-1])
+            return int(super().sendto(*arguments))
+
+    monkeypatch.setattr(socket, "socket", Recording)
     notify.ready()
+    assert tried == ([address] if address == "/nonexistent/notify" else [])
 
 
 @pytest.mark.parametrize(

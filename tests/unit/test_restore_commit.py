@@ -240,6 +240,7 @@ def test_an_old_file_that_cannot_be_hard_linked_is_moved_and_comes_back_too() ->
         assert (target / "f").read_bytes() == b"new"
 
 
+@pytest.mark.slow
 def test_a_directory_swapped_for_a_link_at_any_moment_leads_nowhere(
     tmp_path: Path, target: Path, archive: Path
 ) -> None:

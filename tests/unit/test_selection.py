@@ -246,6 +246,7 @@ def removed_well(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["rm", "-rf", tmp_path], check=True)
 
 
+@pytest.mark.slow
 def test_a_tree_deeper_than_recursion_and_descriptors_allow_is_walked(removed_well: Path) -> None:
     depth = 3000
     fd = os.open(removed_well, os.O_RDONLY)
