@@ -44,6 +44,12 @@ class NotInArchive(JobError):
     code = "not-found"
 
 
+class NoneChosen(JobError):
+    """The command names no archive, and which one it means cannot be known."""
+
+    code = "none-chosen"
+
+
 class ManifestBroken(JobError):
     """The archive's manifest is damaged."""
 

@@ -22,7 +22,7 @@ from agent.cli import settings_from
 from agent.cli.follow import add_options, options_of
 from agent.cli.local import EXIT_OK, EXIT_REFUSED, EXIT_USAGE, local_parser, size_text, write_value
 from agent.formats.archive_file import open_archive
-from agent.formats.base import EntryKind, Item, SavedTree, Unlock, newest
+from agent.formats.base import EntryKind, Item, SavedTree, Unlock
 from agent.formats.manifest import Manifest
 from agent.jobs.admission import Admission, device_tag
 from agent.jobs.encryption import unlock_for
@@ -31,6 +31,7 @@ from agent.jobs.requests.options import RESTORE_STORE, Options
 from agent.jobs.requests.raw import read_raw
 from agent.jobs.requests.restore import read_key
 from agent.jobs.requests.storage import read_storage, required
+from agent.restore.find import Search, find
 from agent.send.options import UnusableOption
 from agent.settings import Settings
 from agent.transfer.connections import Connections
@@ -122,8 +123,11 @@ def _name_at(destination: Destination, settings: Settings) -> str:
         raise UnusableOption(
             "which archive? name it with -o, as in -o local.name=NAME, or say whose with --set deviceId=ID"
         )
-    listed = archive_format(settings).listed(destination.storage, device_tag(settings.device_id))
-    return newest(listed)
+    search = Search(device_tag(settings.device_id), {}, lambda: datetime.now(UTC))
+    found = find(destination, search, archive_format(settings), Unlock())
+    if found.note:
+        sys.stderr.write(f"{found.note}\n")
+    return found.name
 
 
 def _lines(manifest: Manifest | None) -> Iterator[str]:

@@ -29,4 +29,5 @@ def _place_lines(destination: Value, *, dry_run: bool) -> str:
     removed, kept, problem = destination["removed"], destination["kept"], destination["problem"]
     did = "would remove" if dry_run else "removed"
     lines = [f"{destination['place']}: {problem or f'{did} {len(removed)}, {kept} stay'}"]
+    lines += [f"  {note}"] if (note := destination["note"]) else []
     return "\n".join(printable(line) for line in [*lines, *(f"  {name}" for name in removed)])

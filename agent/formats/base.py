@@ -20,7 +20,6 @@ from agent.transfer.context import Context, Destination
 from agent.transfer.get import Fetch
 from agent.transfer.guarded_storage import GuardedStorage
 from providers.api import Stored
-from providers.errors import NotFound
 
 MAX_NAME_BYTES = 0x7000
 """The longest name that is archived: a record of ZIP has room for it twice (a hard link)."""
@@ -232,11 +231,3 @@ class Format(Protocol):
 
         The storage has to have `READ_RANGE`. Raises as `FetchedArchive.tree` and `StorageError`.
         """
-
-
-def newest(archives: Iterable[NamedArchive]) -> str:
-    """Return the name of the newest archive, whatever its backup was called. Raises `NotFound`."""
-    found = max(archives, key=lambda archive: (archive.made, archive.name), default=None)
-    if found is None:
-        raise NotFound("there is no archive of this device")
-    return found.name

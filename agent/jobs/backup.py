@@ -4,7 +4,7 @@ Belongs to the main thread.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 from agent import __version__
 from agent.base.job import Job, Kind
 from agent.base.roots import Root
+from agent.base.sources import Source
 from agent.formats.archive_names import ENCRYPTED, PLAIN
 from agent.formats.manifest import Origin
 from agent.jobs.admission import Admission, Admitted, device_tag, metadata
@@ -31,8 +32,21 @@ from agent.jobs.worker import Outcome
 from agent.journal import Journal
 from agent.journal.staged import Staged
 from agent.save.pipeline import BackupOrder, BackupResult, about, backup
+from agent.save.retention import is_emptied, last_full
 from agent.save.walk import WalkRoot
 from agent.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What the end of a backup has to know of its beginning."""
+
+    staged: Staged | None
+    """The archive that is to wait for its upload."""
+    key: str | None
+    """By which the archive is remembered for `skipUnchanged`."""
+    facts: Mapping[str, Any]
+    source: Source
 
 
 class Backups:
@@ -87,6 +101,7 @@ class Backups:
             self._offers.check_fits(staged, job.correlation_id)
         key = skip_key(request, roots, settings)
         facts = request.label.facts() | (request.destination.facts() if request.destination else {})
+        source = Source() if collect else Source.of_roots(roots)
         self._runner.refuse_when_busy(*(root.directory for root in roots))
         order = BackupOrder(
             parts=parts,
@@ -117,7 +132,7 @@ class Backups:
             directory=roots[0].directory,
             destination=destination,
             work=partial(backup, order),
-            ended=partial(self._ended, job, None if destination else staged, key, facts),
+            ended=partial(self._ended, job, _Plan(None if destination else staged, key, facts, source)),
         )
 
     def _expected_bytes(self, roots: Sequence[Root]) -> int | None:
@@ -133,34 +148,44 @@ class Backups:
         refuse_choosing(selection, "backupCmd", BACKUP_DATA_TYPES, BACKUP_PATHS)
         return (self._selecting.part(Root("", self._staging.work_directory(job.id)), selection),)
 
-    def _ended(
-        self,
-        job: Job,
-        staged: Staged | None,
-        key: str | None,
-        facts: Mapping[str, Any],
-        outcome: Outcome[BackupResult],
-    ) -> None:
-        result = outcome.result
+    def _ended(self, job: Job, plan: _Plan, outcome: Outcome[BackupResult]) -> None:
+        result, staged, facts = outcome.result, plan.staged, plan.facts
         if result is None:
             self._runner.end(job.failed(datetime.now(UTC), outcome.code, outcome.message), **facts)
             return
 
+        stored = result.stored
+        name = stored.name if stored else staged.path.name if staged else ""
+
         def also() -> None:
+            if not result.unchanged:
+                self._journal.archives.made(name, plan.source, result.report.files)
             if staged:
                 made = replace(staged, size_bytes=result.size_bytes, sha256=result.sha256)
                 self._offers.add(made, job.correlation_id)
             self._journal.skipped.keep(job.id, result.report.unexportable)
-            if key and result.last:
-                self._kept.remember(key, result.last)
+            if plan.key and result.last:
+                self._kept.remember(plan.key, result.last)
 
-        stored = result.stored
-        message = about(result, archive_limits(self._settings))
+        message = "; ".join(
+            filter(None, [self._emptied(plan.source, result), about(result, archive_limits(self._settings))])
+        )
         self._runner.end(
             job.finished(datetime.now(UTC), message), also, **_facts(result), **facts,
-            archive=stored.name if stored else staged.path.name if staged else "",
+            archive=name,
             place=stored.place if stored else str(staged and staged.path),
         )  # fmt: skip
+
+    def _emptied(self, source: Source, result: BackupResult) -> str:
+        """Say that this archive has far fewer files than the last full one of its source; else nothing."""
+        percent, files = self._settings.retention.emptied_percent, result.report.files
+        before = last_full(self._journal.archives.file_counts(source), percent)
+        if result.unchanged or not is_emptied(files, before, percent):
+            return ""
+        return (
+            f"only {files} files, and {before} the last time: is everything mounted?"
+            " The full archives stay, this one is counted apart (retention.emptiedPercent)"
+        )
 
 
 def _facts(result: BackupResult) -> dict[str, object]:

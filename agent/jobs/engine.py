@@ -118,6 +118,7 @@ class Engine:
             previews=self._previews,
             recovery=recovery,
             own=own,
+            archives=journal.archives,
         )
         self._previews.restored = self._restores.ended
         self._aftermath = Aftermath(

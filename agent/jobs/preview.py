@@ -156,7 +156,7 @@ class Previews:
         within_s = request.confirm_within_s or note.confirm_within_s
         trial = self._trials.trial(job, tools, within_s)
         where = self._into(note, job, trial)
-        amount = Amount(**{fact.name: note.facts[fact.name] for fact in fields(Amount)})
+        amount = Amount(**{fact.name: note.facts.get(fact.name, "") for fact in fields(Amount)})
 
         def record() -> None:
             self._notes.finalized(note, job)

@@ -156,6 +156,8 @@ class PreviewNotes:
             return with_texts_cut(value, ("message", "correlationId"), room_bytes)
         value |= _numbers(note.facts["difference"])
         value["unexportable"] = note.facts["unexportable"]
+        if text := note.facts.get("note"):
+            value["message"] = clipped(text)
         value["secondsLeft"] = round(self.counted(note).left_s)
         for names in ("unexportable", "lost"):
             while len(encode(value)) > room_bytes and value[names]:

@@ -5,8 +5,9 @@ day. Belongs to the main thread.
 """
 
 import json
+import sqlite3
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
@@ -24,7 +25,8 @@ from agent.jobs.verify import sound_archives
 from agent.jobs.worker import Outcome, Task, Tools, Workers
 from agent.journal import Journal
 from agent.mailbox import Mailbox
-from agent.save.retention import KeepRules, Pruned, PruneOrder, prune
+from agent.save.pruning import Pruned, PruneOrder, PruneOutcome, prune
+from agent.save.retention import KeepRules
 from agent.settings import Settings
 from agent.transfer.context import Context
 from agent.transfer.guarded_storage import GuardedStorage
@@ -102,6 +104,7 @@ class Prunes:
         order = PruneOrder(
             format=archive_format(self._settings),
             device_tag=device_tag(self.device_id),
+            known=self._journal.archives.known(),
             rules=self._rules(),
             dates=self.dates(),
             sound=sound_archives(self._journal),
@@ -121,18 +124,23 @@ class Prunes:
             )
         )
 
-    def _work(self, order: PruneOrder, tools: Tools, _context: Context) -> list[Pruned]:
+    def _work(self, order: PruneOrder, tools: Tools, _context: Context) -> PruneOutcome:
         """In the worker's thread: each place that does not answer takes its time."""
         places, absent = self._places(tools)
-        return [*prune(places, order), *absent]
+        outcome = prune(places, order)
+        return replace(outcome, places=[*outcome.places, *absent])
 
-    def _ended(self, told: Told, outcome: Outcome[list[Pruned]]) -> None:
+    def _ended(self, told: Told, outcome: Outcome[PruneOutcome]) -> None:
         self._running = None
         if outcome.result is None:
             log.warning("old archives were not all looked at", code=outcome.code, reason=outcome.message)
             told([Pruned("all places", problem=outcome.message, retryable=True)])
-        else:
-            told(outcome.result)
+            return
+        try:
+            self._journal.archives.learned(outcome.result.learned)
+        except sqlite3.Error:
+            log.exception("the journal cannot be written: archives are looked at again the next time")
+        told(outcome.result.places)
 
     def _places(self, tools: Tools) -> tuple[dict[str, GuardedStorage], list[Pruned]]:
         """The device's places that it can use by itself now, opened; and why the others cannot be."""
@@ -161,7 +169,9 @@ class Prunes:
 
     def _rules(self) -> KeepRules:
         keep = self._settings.retention
-        return KeepRules(keep.keep_last, keep.keep_daily, keep.keep_weekly, keep.keep_monthly)
+        return KeepRules(
+            keep.keep_last, keep.keep_daily, keep.keep_weekly, keep.keep_monthly, keep.emptied_percent
+        )
 
     def dates(self) -> Mapping[str, datetime]:
         """Retention dates by archive, also of backups that are no longer in the history."""

@@ -3,14 +3,17 @@
 Belongs to the main thread.
 """
 
+import os
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 
 from agent.base.errors import OnTrial
 from agent.base.job import Job, Kind
 from agent.base.refusals import Reason, Refused
 from agent.base.roots import Root
+from agent.base.sources import Source
 from agent.jobs.admission import Admission, Admitted, device_tag
 from agent.jobs.confirmation import Trials
 from agent.jobs.encryption import unlock_for
@@ -26,8 +29,10 @@ from agent.jobs.selection import Selecting, refuse_choosing
 from agent.jobs.staging import Staging
 from agent.jobs.worker import Outcome
 from agent.journal import UnfinishedJob
+from agent.journal.archives import ArchiveRecords
 from agent.restore.choice import Choice
 from agent.restore.directories import missing
+from agent.restore.find import Search
 from agent.restore.flow import RestoreOrder, go_on, preview, restore
 from agent.restore.recovery import read_working
 from agent.restore.target import Amount
@@ -45,9 +50,11 @@ class Restores:
         previews: Previews,
         recovery: Recovery,
         own: OwnDirectories,
+        archives: ArchiveRecords,
     ) -> None:
         self._settings, self._runner, self._staging = settings, runner, staging
         self._trials, self._previews, self._recovery, self._own = trials, previews, recovery, own
+        self._archives = archives
         self._admission, self._selecting = Admission(settings), Selecting(settings)
 
     def restore(self, request: RestoreRequest, device_id: str) -> Admitted:
@@ -83,7 +90,12 @@ class Restores:
             where,
             self._staging.download(job.id),
             destination,
-            device_tag(device_id),
+            Search(
+                device_tag(device_id),
+                self._archives.known(),
+                lambda: datetime.now(UTC),
+                self._source(selection, choice, delivered=deliver is not None),
+            ),
             choice,
             archive_format(settings),
             unlock,
@@ -113,6 +125,20 @@ class Restores:
         refuse_choosing(selection, "restoreCmd", RESTORE_DATA_TYPES, RESTORE_PATHS)
         return Choice((Root("", self._staging.work_directory(job.id)),))
 
+    def _source(self, selection: Selection, choice: Choice, *, delivered: bool) -> Source | None:
+        """What an archive has to be of when the command names none; None for anything.
+
+        Archives that a backupCmd has filled do not say of what.
+        """
+        if choice.data_sets:
+            return Source.of_roots(choice.data_sets)
+        if self._settings.backup_cmd:
+            return Source()
+        if not delivered:
+            return Source.of_roots(choice.roots)
+        directory = selection.directory or self._settings.dir
+        return Source.of_roots([Root("", Path(os.path.realpath(directory)))]) if directory else None
+
     def go_on(self, unfinished: UnfinishedJob) -> None:
         """Take up a restore on trial that an earlier run of the agent left; it was told to have begun."""
         job, tools = unfinished.job, self._runner.tools()
@@ -139,7 +165,8 @@ class Restores:
         if amount is None:
             self._runner.end(job.failed(datetime.now(UTC), outcome.code, outcome.message))
         else:
-            self._runner.end(job.finished(datetime.now(UTC)), lambda: None, **amount.facts(), **facts)
+            ended = job.finished(datetime.now(UTC), amount.note)
+            self._runner.end(ended, lambda: None, **amount.facts(), **facts)
         self._recovery.look_after(job.id)
 
 

@@ -26,6 +26,7 @@ from agent.jobs.staging import Staging
 from agent.jobs.worker import INTERRUPTED, Outcome
 from agent.journal import Journal
 from agent.mailbox import Action, Mailbox
+from agent.restore.find import Search
 from agent.restore.verify import ANYWHERE, Verified, VerifyOrder, verify
 from agent.settings import Settings
 from agent.transfer.get import Fetch
@@ -65,7 +66,8 @@ class Verifications:
         self._runner.refuse_when_busy()
         download = self._staging.download(job.id)
         order = VerifyOrder(
-            Fetch(destination, tag, download, settings.storage_reserve, max_bytes),
+            Fetch(destination, download, settings.storage_reserve, max_bytes),
+            Search(tag, self._journal.archives.known(), lambda: datetime.now(UTC)),
             archive_format(settings),
             unlock,
             archive_limits(settings),

@@ -14,6 +14,7 @@ from pathlib import Path
 import structlog
 
 from agent.base.durable import sync_directory
+from agent.journal.archives import ArchiveRecords
 from agent.journal.checkpoints import Checkpoints, JournalCheckpoint
 from agent.journal.commands import Commands
 from agent.journal.jobs import KEPT_JOBS, Jobs, UnfinishedJob
@@ -55,7 +56,7 @@ class Journal:
         self._database = database = Database(opened(self.path))
         self.notes = Notes(database)
         self.jobs = Jobs(database, self.notes, kept_jobs)
-        self.skipped = SkippedNames(database)
+        self.skipped, self.archives = SkippedNames(database), ArchiveRecords(database)
         self.commands = Commands(database)
         self.staged, self.uploads = StagedArchives(database), UnendedUploads(database)
         self.checkpoints, self.outbox = Checkpoints(database), OutboxStore(database)

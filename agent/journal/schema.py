@@ -66,6 +66,11 @@ _MIGRATIONS = (
     """
     ALTER TABLE uploads ADD COLUMN group_id INTEGER NOT NULL DEFAULT 0;
     """,
+    """
+    CREATE TABLE archives (
+        number INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL UNIQUE, source TEXT NOT NULL,
+        files INTEGER, seen INTEGER NOT NULL);
+    """,
 )
 """Forward only: a release appends a script; `user_version` counts those that have run."""
 

@@ -18,6 +18,7 @@ from agent.restore.choice import Choice
 from agent.restore.commit_confirmed import ConfirmationNote
 from agent.restore.difference import NAMED, Difference
 from agent.restore.directories import make_target
+from agent.restore.find import Search, find
 from agent.restore.put_in_place import put_in_place, settle, take_away
 from agent.restore.recovery import read_working, work_id, working_text
 from agent.restore.restore_set import RestoreSet
@@ -39,7 +40,8 @@ class RestoreOrder:
     target: RestoreTarget
     download: Path
     destination: Destination
-    device_tag: str
+    search: Search
+    """Finds the archive where the destination names none."""
     choice: Choice
     """What of the archive goes there."""
     format: Format
@@ -61,6 +63,17 @@ class PreviewResult:
     """The first of what the backup skipped: a restore does not bring it back."""
     archive: str = ""
     place: str = ""
+    note: str = ""
+    """What people should know about the choice of the archive."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Fetched:
+    stored: Stored
+    note: str
+    """What people should know about the choice of the archive."""
+    manifest: Manifest | None
+    parts: Parts
 
 
 def restore(order: RestoreOrder, context: Context) -> Amount:
@@ -68,33 +81,38 @@ def restore(order: RestoreOrder, context: Context) -> Amount:
 
     Raised means that the target is as it was before, unless the error says otherwise.
     """
-    with _fetched(order, context) as (stored, _, parts):
+    with _fetched(order, context) as fetched:
         if order.deliver:
-            amount = _delivered(parts[0], order, order.deliver, context)
+            amount = _delivered(fetched.parts[0], order, order.deliver, context)
         else:
-            amount = put_back(parts, order.target, context)
-    return replace(amount, archive=stored.name, place=stored.place)
+            amount = put_back(fetched.parts, order.target, context)
+    stored = fetched.stored
+    return replace(amount, archive=stored.name, place=stored.place, note=fetched.note)
 
 
 def preview(order: RestoreOrder, context: Context) -> PreviewResult:
     """Fetch, verify, unpack beside the target, compare, and stop; raised means that nothing is left."""
-    with _fetched(order, context) as (stored, manifest, parts):
+    with _fetched(order, context) as fetched:
+        manifest, stored = fetched.manifest, fetched.stored
         missing = [item.name for item in manifest.unexportable[:NAMED]] if manifest else []
-        laid_out = lay_out(parts, order.target, context)
-    return replace(laid_out, unexportable=missing, archive=stored.name, place=stored.place)
+        laid_out = lay_out(fetched.parts, order.target, context)
+    return replace(laid_out, unexportable=missing, archive=stored.name, place=stored.place, note=fetched.note)
 
 
 @contextmanager
-def _fetched(order: RestoreOrder, context: Context) -> Iterator[tuple[Stored, Manifest | None, Parts]]:
-    source = Fetch(order.destination, order.device_tag, order.download, order.target.options.reserve_bytes)
-    with order.format.fetched(source, context) as archive:
+def _fetched(order: RestoreOrder, context: Context) -> Iterator[_Fetched]:
+    found = find(order.destination, order.search, order.format, order.unlock)
+    destination = replace(order.destination, name=found.name)
+    fetch = Fetch(destination, order.download, order.target.options.reserve_bytes)
+    with order.format.fetched(fetch, context) as archive:
         context.phase("unpacking")
         tree = archive.tree(order.unlock)
         manifest = tree.manifest()
         _check_origin(manifest, order.device)
         if manifest and not order.deliver:
             order.choice.check_sources(source.prefix for source in manifest.sources)
-        yield archive.stored, manifest, order.choice.parts(tree, order.target.options.limits)
+        parts = order.choice.parts(tree, order.target.options.limits)
+        yield _Fetched(archive.stored, found.note, manifest, parts)
 
 
 def _check_origin(manifest: Manifest | None, device: str | None) -> None:

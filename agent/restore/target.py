@@ -42,6 +42,8 @@ class Amount:
     archive: str = ""
     """What it is called, and where it came from; empty when an earlier run of the agent fetched it."""
     place: str = ""
+    note: str = ""
+    """What people should know about the choice of the archive."""
 
     @classmethod
     def of(cls, surveys: Sequence[Survey]) -> "Amount":
@@ -51,4 +53,4 @@ class Amount:
 
     def facts(self) -> dict[str, object]:
         """For the history: what is known."""
-        return {name: value for name, value in asdict(self).items() if value != ""}
+        return {name: value for name, value in asdict(self).items() if value != "" and name != "note"}

@@ -1,11 +1,12 @@
 """`verify`: fetch an archive, open it and read all of it, and change nothing; in a worker's thread."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from agent.base.errors import ArchiveError, Encrypted, EncryptionBroken, JobError, ManifestBroken, disk_errors
 from agent.formats.base import FetchedArchive, Format, SavedTree, Unlock
 from agent.formats.survey import ArchiveLimits, Survey, take_survey
+from agent.restore.find import Search, find
 from agent.transfer.context import Context
 from agent.transfer.get import Fetch
 from providers.api import Stored
@@ -19,6 +20,8 @@ class VerifyOrder:
     """Verify what `fetch` says, within `limits`."""
 
     fetch: Fetch
+    search: Search
+    """Finds the archive where `fetch` names none."""
     format: Format
     unlock: Unlock
     limits: ArchiveLimits
@@ -44,7 +47,10 @@ def verify(order: VerifyOrder, context: Context) -> Verified:
     Raised means that the archive could not be looked at; what is wrong with it is in the result. Raises
     `Encrypted` when nothing was given to open it, and its hash is not known either.
     """
-    with order.format.fetched(order.fetch, context) as archive:
+    destination = order.fetch.destination
+    found = find(destination, order.search, order.format, order.unlock)
+    fetch = replace(order.fetch, destination=replace(destination, name=found.name))
+    with order.format.fetched(fetch, context) as archive:
         context.phase("checking")
         with disk_errors(f"cannot read the download in '{order.fetch.to.parent}'"):
             return _looked_at(order, archive, context)

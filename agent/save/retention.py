@@ -1,47 +1,46 @@
-"""Retention: which archives of a destination have had their time, and their removal.
+"""Which archives of a destination have had their time. Pure: no clock, no I/O; times are arguments.
 
-Each name that backups were given is a series of its own. In a series the rules keep what restic and borg
-keep by theirs: the newest archives, and the newest of each of the last days, weeks and months that have
-one, in UTC. A retention date goes before the rules: until then an archive stays, afterwards it goes.
-Whatever dates and rules say, the last good archive of a place stays.
+Backups of one source (a directory, data sets) with one name are a series. In a series the rules keep what
+restic and borg keep by theirs: the newest archives, and the newest of each of the last days, weeks and
+months that have one, in UTC. A retention date goes before the rules: until then an archive stays, afterwards
+it goes. Whatever dates and rules say, the last good archive of a source stays.
+
+An archive with far fewer files than the one before it may be of a disk that was not mounted. Such archives
+are a series of their own, so that they do not push out the last full one. What nobody can place in a series,
+or in time, stays.
 """
 
-import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import closing
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 
-import structlog
-
-from agent.base.errors import Cancelled, JobError
-from agent.formats.archive_names import NamedArchive
-from agent.formats.base import Format
-from agent.transfer.guarded_storage import GuardedStorage
-from providers.api import Capability
-from providers.errors import StorageError
-
-log = structlog.get_logger(__name__)
-
-_NAMED_BY_US = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*", re.ASCII)
-
-
-class ClockIsWrong(Exception):
-    """The clock is before the time of an archive that exists: nothing can be said by it."""
+from agent.formats.archive_order import DatedArchive, is_from_future
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """An archive that may have had its time."""
+    """One archive at a destination, and what is known about its use."""
 
-    name: str
-    series: str
-    made: datetime
+    dated: DatedArchive
     expires: datetime | None = None
     """Its retention date, if it was given one."""
     sound: bool | None = None
     """What the last verification found; None for an archive that nobody has verified."""
+    emptied: bool = False
+    """Has far fewer files than the archive of the same source before it."""
+
+    @property
+    def name(self) -> str:
+        return self.dated.name
+
+    @property
+    def made(self) -> datetime:
+        return self.dated.made
+
+    @property
+    def series(self) -> tuple[object, ...]:
+        return self.dated.label, self.dated.known.source, self.emptied
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,52 +51,84 @@ class KeepRules:
     daily: int = 0
     weekly: int = 0
     monthly: int = 0
+    emptied_percent: int = 1
+    """An archive with a smaller share of the last one's files is counted apart."""
 
     def __bool__(self) -> bool:
         return any((self.last, self.daily, self.weekly, self.monthly))
 
 
-def candidates(
-    listed: Iterable[NamedArchive], dates: Mapping[str, datetime], sound: Mapping[str, bool]
-) -> list[Candidate]:
-    """Return those that this device has named itself, at the top of the destination.
+def is_emptied(files: int | None, before: int | None, percent: int) -> bool:
+    """True for an archive with less than `percent` of the files of the one before it."""
+    return files is not None and before is not None and 100 * files < percent * before
 
-    `dates` and `sound` are what is known of retention dates and verifications, by name.
-    """
+
+def last_full(files: Iterable[int], percent: int) -> int | None:
+    """Return how many files the last archive held that is not emptied; `files` are in the order of making."""
+    full: int | None = None
+    for count in files:
+        if not is_emptied(count, full, percent):
+            full = count
+    return full
+
+
+def undecided(archives: Iterable[Candidate], rules: KeepRules, now: datetime) -> list[Candidate]:
+    """Return those that stay because nobody knows when they were made, or by `rules` what they are of."""
     return [
-        Candidate(each.name, each.series, each.made, dates.get(each.name), sound.get(each.name))
-        for each in listed
-        if _NAMED_BY_US.fullmatch(each.name)
+        archive
+        for archive in archives
+        if not archive.dated.is_dated
+        or is_from_future(archive.dated, now)
+        or (rules and archive.dated.known.source is None)
     ]
 
 
 def removable(archives: Iterable[Candidate], rules: KeepRules, now: datetime) -> list[Candidate]:
-    """Those of one place that may go, oldest first; never all of them. Raises `ClockIsWrong`.
+    """Return those of one destination that may go, oldest first; never all of a source.
 
     Without rules only those past their retention date.
     """
-    newest_first = sorted(archives, key=lambda archive: (archive.made, archive.name), reverse=True)
-    if not newest_first:
-        return []
-    if now < newest_first[0].made:
-        raise ClockIsWrong(f"the clock is before the time of '{newest_first[0].name}'")
-    kept = {_last_good(newest_first)}
-    series: defaultdict[str, list[Candidate]] = defaultdict(list)
-    for archive in newest_first:
+    everything = list(archives)
+    newest_first = sorted(everything, key=_age, reverse=True)
+    left_alone = set(undecided(newest_first, rules, now))
+    decided = _with_emptied([one for one in newest_first if one not in left_alone], rules.emptied_percent)
+    sources: defaultdict[object, list[Candidate]] = defaultdict(list)
+    series: defaultdict[object, list[Candidate]] = defaultdict(list)
+    for archive in decided:
+        sources[archive.dated.known.source].append(archive)
         if archive.expires is None or archive.expires > now:
             series[archive.series].append(archive)
+    kept = set(map(_last_good, sources.values()))
     for alive in series.values():
         kept.update(_kept_by_rules(alive, rules) if rules else alive)
         kept.update(archive for archive in alive if archive.expires)
-    return [archive for archive in reversed(newest_first) if archive not in kept]
+    return [archive for archive in reversed(decided) if archive not in kept]
+
+
+def _age(archive: Candidate) -> tuple[datetime, int, str]:
+    return archive.made, archive.dated.known.number, archive.name
+
+
+def _with_emptied(newest_first: Sequence[Candidate], percent: int) -> list[Candidate]:
+    """Mark archives with far fewer files than the last full one of their source before them."""
+    full: dict[object, int] = {}
+    marked = []
+    for archive in reversed(newest_first):
+        known = archive.dated.known
+        emptied = is_emptied(known.files, full.get(known.source), percent)
+        if known.files is not None and not emptied and archive.sound is not False:
+            full[known.source] = known.files
+        marked.append(replace(archive, emptied=emptied))
+    return marked[::-1]
 
 
 def _last_good(newest_first: Sequence[Candidate]) -> Candidate:
-    """The newest that was verified, else that nobody has found to be damaged, else the newest."""
+    """Return the newest full one that was verified, else one not found to be damaged, else the newest."""
+    full = [archive for archive in newest_first if not archive.emptied] or newest_first
     for good in (lambda archive: archive.sound is True, lambda archive: archive.sound is None):
-        if found := next(filter(good, newest_first), None):
+        if found := next(filter(good, full), None):
             return found
-    return newest_first[0]
+    return full[0]
 
 
 def _kept_by_rules(newest_first: Sequence[Candidate], rules: KeepRules) -> set[Candidate]:
@@ -123,71 +154,3 @@ def _newest_of_each(
     for archive in newest_first:
         newest.setdefault(period(archive), archive)
     return set(list(newest.values())[:count])
-
-
-@dataclass(frozen=True, slots=True)
-class PruneOrder:
-    """Remove what has had its time."""
-
-    format: Format
-    device_tag: str
-    rules: KeepRules
-    dates: Mapping[str, datetime]
-    """Retention dates by the archive's name."""
-    sound: Mapping[str, bool]
-    """What verifications found, by the archive's name."""
-    clock: Callable[[], datetime]
-    dry_run: bool
-
-
-@dataclass(slots=True)
-class Pruned:
-    """What was done in one place, or with `dry_run` would be."""
-
-    place: str
-    removed: list[str] = field(default_factory=list)
-    kept: int = 0
-    """Archives of this device that stay."""
-    problem: str = ""
-    """Why nothing, or no more, was done; empty when all was."""
-    retryable: bool = False
-    """Whether it may be otherwise in a while."""
-
-
-def prune(places: Mapping[str, GuardedStorage], order: PruneOrder) -> list[Pruned]:
-    """Go through the places one by one; what goes wrong in one is said, and the next one's turn comes.
-
-    `places` are by what people call them, and are closed. Raises `Cancelled`.
-    """
-    return [_pruned(destination, storage, order) for destination, storage in places.items()]
-
-
-def _pruned(destination: str, storage: GuardedStorage, order: PruneOrder) -> Pruned:
-    done = Pruned(destination)
-    try:
-        with closing(storage):
-            _prune_place(done, storage, order)
-    except Cancelled:
-        raise
-    except (JobError, StorageError, ClockIsWrong) as error:
-        done.problem = str(error)
-        done.retryable = isinstance(error, StorageError) and error.retryable
-        log.warning("old archives stay", destination=destination, reason=done.problem)
-    return done
-
-
-def _prune_place(done: Pruned, storage: GuardedStorage, order: PruneOrder) -> None:
-    if not {Capability.LIST, Capability.DELETE} <= storage.capabilities:
-        done.problem = "its provider cannot list or delete archives"
-        return
-    listed = order.format.listed(storage, order.device_tag)
-    archives = candidates(listed, order.dates, order.sound)
-    # The time after the list was taken: a backup that ends meanwhile is no sign of a wrong clock.
-    gone = removable(archives, order.rules, order.clock())
-    done.kept = len(archives)
-    for archive in gone:
-        if not order.dry_run:
-            order.format.remove(storage, archive.name)
-            log.info("old archive removed", destination=done.place, archive=archive.name)
-        done.removed.append(archive.name)
-        done.kept -= 1

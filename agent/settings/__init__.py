@@ -27,6 +27,7 @@ from agent.settings.kinds import (
     OptionalPath,
     PatternList,
     PemFile,
+    Percent,
     PositiveDuration,
     RecipientList,
     Secret,
@@ -126,6 +127,9 @@ class RetentionSettings(Group):
     keep_weekly: KeptCount = setting(0, "Weeks of which the newest archive stays")
     keep_monthly: KeptCount = setting(
         0, "Months of which the newest archive stays; with none of these, only retention dates count"
+    )
+    emptied_percent: Percent = setting(
+        1, "Below this percentage of the last one's files an archive is counted apart; 0 for never"
     )
 
 

@@ -207,6 +207,9 @@ KeptCount = Annotated[
 Megabytes = Annotated[
     int, BeforeValidator(_whole), Field(ge=1), ValueKind("MB", "a whole number of at least 1")
 ]
+Percent = Annotated[
+    int, BeforeValidator(_whole), Field(ge=0, le=100), ValueKind("percent", "a whole number from 0 to 100")
+]
 Days = Annotated[
     int, BeforeValidator(_whole), Field(ge=0), ValueKind("days", "a whole number, 0 to keep for ever")
 ]

@@ -13,10 +13,9 @@ from providers.errors import TooLarge
 
 @dataclass(frozen=True, slots=True)
 class Fetch:
-    """Fetch the archive that the destination names, or the newest of the device, to the file `to`."""
+    """Fetch the archive that the destination names to the file `to`."""
 
     destination: Destination
-    device_tag: str
     to: Path
     reserve_bytes: int
     """Free space that has to be left where `to` is."""
@@ -24,14 +23,13 @@ class Fetch:
     """What is larger is not fetched; 0 for no limit."""
 
 
-def fetch(order: Fetch, name: str, context: Context) -> Stored:
-    """Fetch the archive with this name.
-
-    Returned means that all of it is in the file; raised, that a part may be.
+def fetch(order: Fetch, context: Context) -> Stored:
+    """Returned means that all of it is in the file; raised, that a part may be.
 
     Raises `StorageError` and `JobError`: `NotFound`, `TooLarge` beyond `max_bytes`, `NoSpace`.
     """
-    storage = order.destination.storage
+    storage, name = order.destination.storage, order.destination.name
+    assert name is not None
     if order.max_bytes and Capability.STAT in storage.capabilities:
         _check_size(storage.stat(name).size_bytes, order.max_bytes)
     with disk_errors(f"cannot write the download to '{order.to.parent}'"):

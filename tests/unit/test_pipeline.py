@@ -10,6 +10,7 @@ import zipfile
 from collections.abc import Callable, Iterable, MutableMapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,12 +19,13 @@ import pytest
 from agent.base.errors import ArchiveError, Cancelled, JobError, NoSpace, ProviderBug, SourceChanged
 from agent.base.job import COMMITTED, STOPPED
 from agent.base.roots import Root
-from agent.formats.base import Unlock, newest
+from agent.formats.base import Unlock
 from agent.formats.survey import ArchiveLimits
 from agent.formats.zip.format import Zip
 from agent.formats.zip.writer import ArchiveOptions
 from agent.restore.choice import Choice
 from agent.restore.directories import missing
+from agent.restore.find import Search
 from agent.restore.flow import RestoreOrder, restore
 from agent.restore.root import RestoreOptions
 from agent.restore.target import RestoreTarget
@@ -115,7 +117,7 @@ class Work:
             RestoreTarget({0: Root("", self.data)}, missing(self.data), options),
             download,
             self.guarded(destination),
-            TAG,
+            Search(TAG, {}, lambda: datetime.now(UTC)),
             self.whole,
             Zip(ArchiveOptions()),
             Unlock(),
@@ -606,9 +608,8 @@ def test_without_a_name_the_newest_archive_of_this_device_is_taken(work: Work) -
 
 
 def test_a_place_without_an_archive_of_this_device_has_none(work: Work) -> None:
-    storage = work.guarded(destination(MemoryStorage({"backup-x-ffffffff.zip": b""}))).storage
     with pytest.raises(NotFound, match="no archive of this device"):
-        newest(Zip(ArchiveOptions()).listed(storage, TAG))
+        put_back(work, MemoryStorage({"backup-x-ffffffff.zip": b""}), None)
     with pytest.raises(NotFound):
         put_back(work, MemoryStorage(), None)
     work.assert_nothing_left()

@@ -1,17 +1,26 @@
 """Retention in the agent: the device's places, what the journal knows, and when it runs."""
 
 import json
+import secrets
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from agent.base.job import format_time, parse_time
+from agent.base.label import Label
 from agent.base.refusals import Refused
+from agent.base.roots import Root
+from agent.base.sources import KnownArchive, Source
 from agent.formats.archive_names import archive_name
+from agent.formats.manifest import Origin
+from agent.formats.walk_report import Report
+from agent.formats.zip.manifest_block import manifest_block
+from agent.formats.zip.writer import ArchiveOptions, write_archive
 from agent.jobs.admission import device_tag
 from agent.jobs.recurring import Recurring
 from agent.jobs.requests.control import PruneRequest
@@ -22,13 +31,23 @@ from tests.support.stalling import Stalling, stalling
 DAY = timedelta(days=1)
 
 
-def old_archives(directory: Path, days: Iterator[int] | range, name: str = "backup") -> list[str]:
-    """Files that look like archives of this device, made so many days ago."""
+def old_archives(
+    directory: Path, days: Iterable[int], name: str = "backup", source: str = "/srv/app"
+) -> list[str]:
+    """Archives of this device that its journal does not know, made so many days ago."""
     directory.mkdir(exist_ok=True)
     names = [archive_name(datetime.now(UTC) - day * DAY, device_tag(DEVICE), name=name) for day in days]
     for each in names:
-        (directory / each).write_bytes(b"an archive")
+        (directory / each).write_bytes(empty_archive(source))
     return names
+
+
+def empty_archive(source: str) -> bytes:
+    """An archive without entries, whose manifest says what it is of."""
+    roots = (Root("", Path(source)),)
+    origin = Origin(DEVICE, "edge-backup/1", datetime.now(UTC), "X", Label(), roots)
+    manifest = partial(manifest_block, origin)
+    return b"".join(write_archive([], Report(), ArchiveOptions(), lambda: None, manifest))
 
 
 def there(directory: Path) -> set[str]:
@@ -73,6 +92,7 @@ def test_every_place_keeps_its_own_newest_archives(device: Device, tmp_path: Pat
     assert there(tmp_path / "stick") == set(on_stick[:2])
     assert done["target device"] == {
         "place": "target device", "removed": names[:1:-1], "kept": 2, "problem": "", "retryable": False,
+        "note": "",
     }  # fmt: skip
     assert done["target stick"]["removed"] == on_stick[2:]
 
@@ -92,18 +112,57 @@ def test_a_place_that_is_not_there_is_passed_over(device: Device, tmp_path: Path
     assert there(tmp_path / "archives") == set(names[:2])
 
 
-def test_a_clock_that_is_behind_removes_nothing_and_says_so(device: Device, tmp_path: Path) -> None:
-    names = old_archives(tmp_path / "archives", range(-1, 4))
+def test_an_archive_from_the_future_is_left_alone_and_told(device: Device, tmp_path: Path) -> None:
+    """It would be the newest for ever; without it the others would never go."""
+    names = old_archives(tmp_path / "archives", [-4000, 0, 1, 2])
     (tmp_path / "stick").mkdir()
     done = prune(device)["target device"]
-    assert done["problem"] == f"the clock is before the time of '{names[0]}'"
-    assert there(tmp_path / "archives") == set(names)
+    assert there(tmp_path / "archives") == set(names[:3])
+    assert (done["removed"], done["problem"]) == (names[3:], "")
+    assert done["note"] == (
+        f"1 left alone, as nobody knows what they are of or when they were made, such as '{names[0]}'"
+    )
+
+
+def test_every_source_keeps_its_own_newest_archives(device: Device, tmp_path: Path) -> None:
+    """Without names, backups of two directories are two series. What is learned of them is kept."""
+    archives = tmp_path / "archives"
+    app = old_archives(archives, range(3), source="/srv/app")
+    data = old_archives(archives, range(3), source="/srv/data")
+    (tmp_path / "stick").mkdir()
+    assert set(prune(device)["target device"]["removed"]) == {app[2], data[2]}
+    known = device.journal.archives.known()
+    assert known[data[0]] == KnownArchive(Source("/srv/data"), 0)
+
+
+def test_what_an_archive_is_of_that_says_nothing_is_left_alone(device: Device, tmp_path: Path) -> None:
+    """It may be encrypted, or damaged: nobody knows whose place it would take."""
+    names = old_archives(tmp_path / "archives", range(4))
+    (tmp_path / "archives" / names[0]).write_bytes(b"no archive")
+    (tmp_path / "stick").mkdir()
+    done = prune(device)["target device"]
+    assert there(tmp_path / "archives") == set(names[:3])
+    assert names[0] in done["note"]
+
+
+def test_an_emptied_directory_does_not_push_out_the_last_full_archive(device: Device, tmp_path: Path) -> None:
+    """The disk was not mounted for two nights, and `keepLast` is 2."""
+    (tmp_path / "archives").mkdir()
+    full = backup(device)
+    (device.data / "file").unlink()
+    empty = [backup(device), backup(device), backup(device)]
+    (tmp_path / "stick").mkdir()
+    message = device.values()[-1]["message"]
+    assert message.startswith("only 0 files, and 1 the last time: is everything mounted?")
+    assert prune(device)["target device"]["removed"] == empty[:1]
+    assert there(tmp_path / "archives") == {full, *empty[1:]}
 
 
 def backup(device: Device, **options: str) -> str:
     """Make an archive in the target `device`; its name."""
     before = set(device.values()[-1:] and there(Path(device.settings.targets["device"].path)))
-    device.command("backup", {"options": {"storage.provider": "local", **options}}, request_id="")
+    value = {"correlationID": secrets.token_hex(4), "options": {"storage.provider": "local", **options}}
+    device.command("backup", value, request_id="")
     device.finish()
     assert device.values()[-1]["state"] == "BACKUP_FINISHED", device.values()[-1]
     (made,) = there(Path(device.settings.targets["device"].path)) - before
@@ -190,6 +249,7 @@ def test_it_ends_at_once_when_the_agent_stops(never_answers: Stalling, device: D
             "kept": 0,
             "problem": "the agent was stopped",
             "retryable": True,
+            "note": "",
         }
     ]
 

@@ -7,19 +7,29 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.formats.archive_names import archive_name, parse_archive_name
-from agent.save.retention import Candidate, ClockIsWrong, KeepRules, candidates, removable
+from agent.base.sources import KnownArchive, Source
+from agent.formats.archive_names import archive_name
+from agent.formats.archive_order import DatedArchive
+from agent.save.retention import Candidate, KeepRules, is_emptied, last_full, removable, undecided
 
 TAG = "0a1b2c3d"
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 
 
+APP, DATA = Source("/srv/app"), Source(data_sets=frozenset({"data"}))
+
+
 def archive(
-    age: timedelta, series: str = "backup", expires: datetime | None = None, sound: bool | None = None
+    age: timedelta,
+    series: str = "backup",
+    expires: datetime | None = None,
+    sound: bool | None = None,
+    source: Source | None = APP,
+    files: int | None = None,
 ) -> Candidate:
     name = archive_name(NOW - age, TAG, name=series)
-    return Candidate(name, series, NOW - age, expires, sound)
+    return Candidate(DatedArchive(name, series, NOW - age, KnownArchive(source, files)), expires, sound)
 
 
 def ages(archives: list[Candidate]) -> list[timedelta]:
@@ -120,7 +130,63 @@ def test_a_day_without_a_backup_costs_none() -> None:
 def test_names_are_series_of_their_own() -> None:
     archives = [archive(hours * HOUR, name) for name in ("db", "web") for hours in (1, 2, 3)]
     gone = removable(archives, KeepRules(last=2), NOW)
-    assert [(each.series, (NOW - each.made) // HOUR) for each in gone] == [("db", 3), ("web", 3)]
+    assert [(each.dated.label, (NOW - each.made) // HOUR) for each in gone] == [("db", 3), ("web", 3)]
+
+
+def test_sources_are_series_of_their_own() -> None:
+    """Backups of two directories without a name must not push each other out."""
+    sources = [(1, APP), (2, DATA), (3, DATA), (4, APP), (5, APP)]
+    archives = [archive(hours * HOUR, source=source) for hours, source in sources]
+    assert ages(removable(archives, KeepRules(last=2), NOW)) == [5 * HOUR]
+
+
+def test_the_last_good_one_of_every_source_stays() -> None:
+    past = NOW - HOUR
+    archives = [archive(hours * HOUR, expires=past, source=src) for hours, src in ((2, APP), (3, DATA))]
+    assert removable(archives, KeepRules(), NOW) == []
+
+
+def test_what_nobody_can_place_stays_and_takes_nobodys_place() -> None:
+    """Encrypted, and not in the journal: the rules cannot know its series."""
+    unknown = archive(1 * HOUR, source=None)
+    archives = [unknown, archive(2 * HOUR), archive(3 * HOUR)]
+    assert ages(removable(archives, KeepRules(last=1), NOW)) == [3 * HOUR]
+    assert undecided(archives, KeepRules(last=1), NOW) == [unknown]
+    assert undecided(archives, KeepRules(), NOW) == [], "dates alone need no series"
+
+
+def test_an_emptied_source_does_not_push_out_the_last_full_archive() -> None:
+    """The disk was not mounted: two empty archives, and the one with data stays."""
+    counts = [(1, 0), (2, 0), (3, 0), (4, 12_000), (5, 12_000), (6, 11_000)]
+    archives = [archive(hours * HOUR, files=files) for hours, files in counts]
+    assert ages(removable(archives, KeepRules(last=2), NOW)) == [6 * HOUR, 3 * HOUR]
+    assert ages(removable(archives, KeepRules(last=2, emptied_percent=0), NOW)) == [
+        each * HOUR for each in (6, 5, 4, 3)
+    ]
+
+
+def test_an_emptied_archive_is_not_the_last_good_one() -> None:
+    past = NOW - HOUR
+    archives = [archive(2 * HOUR, expires=past, files=0), archive(3 * HOUR, expires=past, files=500)]
+    assert ages(removable(archives, KeepRules(), NOW)) == [2 * HOUR]
+
+
+@pytest.mark.parametrize(
+    ("files", "before", "emptied"),
+    [(0, 1, True), (1, 100, False), (1, 101, True), (0, 0, False), (0, None, False), (None, 9, False)],
+)
+def test_less_than_a_hundredth_is_emptied(files: int | None, before: int | None, emptied: bool) -> None:
+    assert is_emptied(files, before, 1) is emptied
+
+
+@given(st.lists(st.integers(0, 1000), max_size=12), st.integers(0, 5))
+def test_the_last_full_archive_stays_however_many_empty_ones_follow(counts: list[int], last: int) -> None:
+    archives = [archive((99 - at) * HOUR, files=files) for at, files in enumerate([500, *counts])]
+    left = set(archives) - {
+        replace(each, emptied=False) for each in removable(archives, KeepRules(last), NOW)
+    }
+    full = last_full([500, *counts], 1)
+    assert any(each.dated.known.files == full for each in left)
 
 
 def test_a_damaged_archive_takes_nobodys_place() -> None:
@@ -136,26 +202,20 @@ def test_the_verified_one_is_worth_more_than_the_newest() -> None:
     assert ages(removable(archives, KeepRules(), NOW)) == [2 * HOUR]
 
 
-def test_a_clock_before_the_newest_archive_removes_nothing() -> None:
-    with pytest.raises(ClockIsWrong, match="before the time of"):
-        removable([archive(-HOUR), archive(DAY)], KeepRules(last=1), NOW)
+def test_an_archive_from_the_future_stays_and_takes_nobodys_place() -> None:
+    """The clock was once in 2036: otherwise that archive would be the newest for ever."""
+    future = archive(-4000 * DAY)
+    archives = [future, archive(1 * HOUR), archive(2 * HOUR)]
+    assert ages(removable(archives, KeepRules(last=1), NOW)) == [2 * HOUR]
+    assert undecided(archives, KeepRules(), NOW) == [future]
 
 
-def test_only_candidates_this_device_that_it_named_itself() -> None:
-    ours, other = archive_name(NOW, TAG, name="a-2026"), archive_name(NOW, "ffffffff")
-    encrypted = archive_name(NOW, TAG, ".zip.age")
-    strangers = [
-        "golden.zip",
-        other,
-        f"{ours}.part",
-        f"site/{ours}",
-        f"a\n-{ours}",
-        f"x-2026-99-99-99.99.99.999-{TAG}.zip",
-    ]
-    date = NOW + DAY
-    parsed = [parse_archive_name(name, TAG) for name in (*strangers, ours, encrypted)]
-    found = candidates(filter(None, parsed), {ours: date}, {encrypted: True})
-    assert [(each.name, each.series, each.made, each.expires, each.sound) for each in found] == [
-        (ours, "a-2026", NOW, date, None),
-        (encrypted, "backup", NOW, None, True),
-    ]
+def test_a_clock_that_is_behind_removes_no_newer_archive() -> None:
+    archives = [archive(days * DAY) for days in (0, 1, 2, 40, 41)]
+    gone = removable(archives, KeepRules(last=1), NOW - 30 * DAY)
+    assert ages(gone) == [41 * DAY]
+
+
+def test_an_archive_from_before_the_clock_was_set_stays() -> None:
+    archives = [archive(timedelta(days=20_700)), archive(1 * HOUR), archive(2 * HOUR)]
+    assert ages(removable(archives, KeepRules(last=1), NOW)) == [2 * HOUR]

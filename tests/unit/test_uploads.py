@@ -317,6 +317,7 @@ _AS_BEFORE = """
     INSERT INTO offers SELECT parent_id, total_bytes, sent_bytes FROM upload_groups;
     DROP TABLE upload_groups;
     DROP TABLE upload_ids;
+    DROP TABLE archives;
     ALTER TABLE children DROP COLUMN group_id;
     ALTER TABLE uploads DROP COLUMN group_id;
     PRAGMA user_version=4;

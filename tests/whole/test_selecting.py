@@ -140,10 +140,16 @@ def test_what_the_archive_does_not_hold_ends_the_restore_before_the_target_is_to
     before = contents(house.work / "etc")
     ended = run(backend, "restore", "two", restore__dataTypes="keys")
     assert (ended["state"], ended["statusCode"]) == ("RESTORE_FAILED", "not-found")
-    assert ended["message"] == "nothing restored: the archive does not hold 'keys'"
+    assert ended["message"].startswith(
+        "nothing restored: no archive of data sets keys is here, only of data sets"
+    )
     before_data = contents(house.data)
     ended = run(backend, "restore", "four", restore__mode="replace")
-    assert (ended["statusCode"], ended["message"]) == (
+    assert ended["statusCode"] == "not-found"
+    assert f"no archive of '{house.data}' is here, only of data sets network" in ended["message"]
+    (archive,) = (house.storage / "archives").iterdir()
+    named = run(backend, "restore", "six", restore__mode="replace", local__name=archive.name)
+    assert (named["statusCode"], named["message"]) == (
         "not-found",
         "nothing restored: the archive holds data sets (network): name some in 'restore.dataTypes'",
     )

@@ -10,7 +10,7 @@ from typing import BinaryIO, cast
 from agent.base.errors import disk_errors
 from agent.formats.archive_file import open_archive
 from agent.formats.archive_names import NamedArchive, parse_archive_name
-from agent.formats.base import Entry, Saved, SavedTree, SaveOrder, Unlock, newest
+from agent.formats.base import Entry, Saved, SavedTree, SaveOrder, Unlock
 from agent.formats.walk_report import Report
 from agent.formats.zip.manifest_block import manifest_block
 from agent.formats.zip.store import room, store
@@ -71,9 +71,7 @@ class Zip:
     def fetched(self, order: Fetch, context: Context) -> Iterator[DownloadedArchive]:
         try:
             context.phase("fetching")
-            storage = order.destination.storage
-            name = order.destination.name or newest(self.listed(storage, order.device_tag))
-            stored = fetch(order, name, context)
+            stored = fetch(order, context)
             with order.to.open("rb") as file:
                 yield DownloadedArchive(stored, order.to, file)
         finally:

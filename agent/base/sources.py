@@ -1,0 +1,107 @@
+"""What an archive was made of, as its manifest and the journal say, and as a restore asks for it."""
+
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from agent.base.roots import Root
+from agent.base.text import printable, readable
+
+MAX_TEXT_BYTES = 4096
+"""A longer list of single paths is not kept in the journal; the archive's manifest has it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One directory, or data sets; neither for what a command of the device collected."""
+
+    directory: str = ""
+    data_sets: frozenset[str] = frozenset()
+    paths: frozenset[str] | None = None
+    """Only these of it, as an archive names them; None for everything."""
+
+    @classmethod
+    def of_roots(cls, roots: Iterable[Root]) -> "Source":
+        """Return the source of a job's roots, as the manifest of its archive says it."""
+        return cls.of(
+            (
+                printable(root.prefix),
+                printable(os.fspath(root.directory)),
+                None if root.names is None else map(printable, root.names),
+            )
+            for root in roots
+        )
+
+    @classmethod
+    def of(cls, roots: Iterable[tuple[str, str, Iterable[str] | None]]) -> "Source":
+        """Return the source of roots, each given by prefix, directory and names.
+
+        Names are printable, as manifests have them.
+        """
+        directory, paths, everything = "", set[str](), False
+        for prefix, where, names in roots:
+            if prefix:
+                paths |= {prefix} if names is None else {f"{prefix}/{name}" for name in names}
+            else:
+                directory, everything = where, names is None
+                paths |= set(names or ())
+        data_sets = frozenset(path.partition("/")[0] for path in paths) if not directory else frozenset()
+        return cls(directory, data_sets, frozenset(paths) if paths and not everything else None)
+
+    def holds(self, asked: "Source") -> bool:
+        """True when an archive of this source is what a restore of `asked` means.
+
+        Of a directory everything, or all the paths that are asked for; of data sets each by its name, as
+        the paths of a data set may have changed in the settings since.
+        """
+        if asked.data_sets:
+            return asked.data_sets <= self.data_sets
+        if self.data_sets or self.directory != asked.directory:
+            return False
+        return self.paths is None or all(map(self._has, asked.paths or ("",)))
+
+    def _has(self, path: str) -> bool:
+        while path and path not in (self.paths or ()):
+            path = path.rpartition("/")[0]
+        return bool(path)
+
+    def is_part_of(self, asked: "Source") -> bool:
+        """True for single paths of the directory that is asked for as a whole."""
+        return bool(asked.directory) and asked.paths is None and self.directory == asked.directory
+
+    def __str__(self) -> str:
+        if self.data_sets:
+            return f"data sets {readable(', '.join(sorted(self.data_sets)))}"
+        if not self.directory:
+            return "what a command collected"
+        part = f"'{readable(self.directory)}'"
+        return part if self.paths is None else f"single paths of {part}"
+
+    def to_text(self) -> str:
+        """Return the source for the journal; empty when it is too long for that."""
+        paths = None if self.paths is None else sorted(self.paths)
+        text = json.dumps([self.directory, sorted(self.data_sets), paths])
+        return text if len(text) <= MAX_TEXT_BYTES else ""
+
+    @classmethod
+    def from_text(cls, text: str) -> "Source":
+        """Raises ValueError for anything but what `to_text` gave."""
+        value: Any = json.loads(text)
+        directory, data_sets, paths = value
+        return cls(directory, frozenset(data_sets), None if paths is None else frozenset(paths))
+
+
+@dataclass(frozen=True, slots=True)
+class KnownArchive:
+    """What the journal or the archive's manifest says of an archive."""
+
+    source: Source | None = None
+    """None when that is not known."""
+    files: int | None = None
+    number: int = 0
+    """Counts up from archive to archive; 0 for one that the journal did not see being made."""
+
+
+UNKNOWN = KnownArchive()

@@ -1,0 +1,64 @@
+"""Archives that this device has made: what each is of, and in which order they were made.
+
+A restore and retention need that longer than the history keeps the jobs, and the clock may have been wrong.
+"""
+
+from collections.abc import Mapping
+from functools import lru_cache
+
+from agent.base.sources import KnownArchive, Source
+from agent.journal.unit import Database
+
+MOST_ARCHIVES = 5000
+"""Of so many, the last ones, this is known; what older ones are of, their manifests say."""
+
+
+class ArchiveRecords:
+    """Changes are part of the unit that is open."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def made(self, name: str, source: Source, files: int) -> None:
+        """Keep an archive that was made just now: it is newer than all that are known."""
+        with self._database.unit():
+            self._keep(name, source, files, seen=True)
+            self._database.write(
+                "DELETE FROM archives WHERE number NOT IN"
+                " (SELECT number FROM archives ORDER BY number DESC LIMIT ?)",
+                (self._database.room_for(MOST_ARCHIVES),),
+            )
+
+    def learned(self, found: Mapping[str, KnownArchive]) -> None:
+        """Keep what manifests say of archives that the journal did not see being made."""
+        with self._database.unit():
+            for name, archive in found.items():
+                if archive.source is not None:
+                    self._keep(name, archive.source, archive.files, seen=False)
+
+    def _keep(self, name: str, source: Source, files: int | None, *, seen: bool) -> None:
+        self._database.write(
+            "REPLACE INTO archives (name, source, files, seen) VALUES (?, ?, ?, ?)",
+            (name, source.to_text(), files, seen),
+        )
+
+    def file_counts(self, source: Source) -> list[int]:
+        """Return how many files each archive of the source held, in the order in which they were made."""
+        rows = self._database.read(
+            "SELECT files FROM archives WHERE source = ? AND seen AND files IS NOT NULL ORDER BY number",
+            (source.to_text(),),
+        )
+        return [files for (files,) in rows]
+
+    def known(self) -> dict[str, KnownArchive]:
+        """Return what is known, by the archive's name."""
+        rows = self._database.read("SELECT name, source, files, number, seen FROM archives")
+        return {
+            name: KnownArchive(_source(text), files, number if seen else 0)
+            for name, text, files, number, seen in rows
+        }
+
+
+@lru_cache(maxsize=64)
+def _source(text: str) -> Source | None:
+    return Source.from_text(text) if text else None

@@ -1,0 +1,134 @@
+"""Which archive a restore takes when the command names none: the newest of what is asked for.
+
+The journal knows what an archive is of and when it was made, else the archive's manifest says so. Where
+neither does, nothing is chosen: putting the wrong archive back is worse than asking.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+
+from agent.base.errors import NoneChosen, NotInArchive
+from agent.base.sources import KnownArchive, Source
+from agent.formats.about import read_about
+from agent.formats.archive_order import DatedArchive, in_order, is_from_future
+from agent.formats.base import Format, Unlock
+from agent.transfer.context import Destination
+from providers.api import Capability
+from providers.errors import NotFound
+
+_NAMED = 4
+"""A message names so many archives; it has to stay readable, and short enough for the twin."""
+_LOOKED_AT = 100
+"""So many manifests are read; the far side may be slow, and somebody waits."""
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """What is known about the archives of this device, and which of them is wanted."""
+
+    device_tag: str
+    known: Mapping[str, KnownArchive]
+    """By name, what the journal knows."""
+    clock: Callable[[], datetime]
+    asked: Source | None = None
+    """None for the newest archive, whatever it is of."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The archive to take."""
+
+    name: str
+    note: str = ""
+    """What people should know about the choice; empty when there was none to make."""
+
+
+def find(destination: Destination, search: Search, archives: Format, unlock: Unlock) -> Found:
+    """Return the archive that the command names, else the newest one that is asked for.
+
+    Raises `NotFound` and `NotInArchive` when there is none, `NoneChosen` when that cannot be told, and
+    `StorageError`.
+    """
+    if destination.name:
+        return Found(destination.name)
+    return _Looker(destination, search, archives, unlock).found()
+
+
+class _Looker:
+    """Goes through the archives at a destination, newest first."""
+
+    def __init__(self, destination: Destination, search: Search, archives: Format, unlock: Unlock) -> None:
+        self._destination, self._search, self._archives = destination, search, archives
+        self._read_about = partial(read_about, archives, destination, unlock=unlock)
+        self._seen: dict[str, KnownArchive] = {}
+
+    def found(self) -> Found:
+        now, search = self._search.clock(), self._search
+        listed = self._archives.listed(self._destination.storage, search.device_tag)
+        archives = in_order(listed, search.known, now)
+        future = [archive for archive in archives if is_from_future(archive, now)]
+        candidates = [archive for archive in archives if archive not in future]
+        chosen = self._chosen(candidates, future)
+        undated = [archive for archive in candidates if not archive.is_dated and archive is not chosen]
+        passed_over = [
+            f"{reason}: {_names(some)}"
+            for reason, some in (("dated in the future", future), ("from before the clock was set", undated))
+            if some
+        ]
+        note = f"'{chosen.name}' taken, not {', not '.join(passed_over)}" if passed_over else ""
+        return Found(chosen.name, note)
+
+    def _chosen(self, candidates: Sequence[DatedArchive], future: Sequence[DatedArchive]) -> DatedArchive:
+        if not candidates and not future:
+            raise NotFound("there is no archive of this device")
+        if not candidates:
+            raise NoneChosen(f"all archives are dated in the future: {_ask_for(future)}")
+        asked = self._search.asked
+        if asked is None:
+            return candidates[0]
+        found = self._newest_of(asked, candidates)
+        if found.is_dated or sum(not each.is_dated for each in candidates) == 1:
+            return found
+        raise NoneChosen(
+            f"which archive is the newest cannot be known, the clock was not set: {_ask_for(candidates)}"
+        )
+
+    def _newest_of(self, asked: Source, candidates: Sequence[DatedArchive]) -> DatedArchive:
+        others: dict[Source, DatedArchive] = {}
+        for archive in candidates:
+            source = self._about(archive).source
+            if source is None:
+                raise NoneChosen(f"it cannot be known what '{archive.name}' is of: {_ask_for(candidates)}")
+            if source.holds(asked):
+                return archive
+            others.setdefault(source, archive)
+        parts = [source for source in others if source.is_part_of(asked)]
+        if len(parts) == 1:
+            return others[parts[0]]
+        here = ", ".join(f"{source} ('{archive.name}')" for source, archive in list(others.items())[:_NAMED])
+        raise NotInArchive(
+            f"nothing restored: no archive of {asked} is here, only of {here}: name the one meant"
+        )
+
+    def _about(self, archive: DatedArchive) -> KnownArchive:
+        """What is known of the archive; read from it when the journal does not know."""
+        if archive.known.source is not None:
+            return archive.known
+        if archive.name not in self._seen:
+            unreadable = Capability.READ_RANGE not in self._destination.storage.capabilities
+            if unreadable or len(self._seen) == _LOOKED_AT:
+                return archive.known
+            self._seen[archive.name] = self._read_about(name=archive.name)
+        return self._seen[archive.name]
+
+
+def _ask_for(archives: Sequence[DatedArchive]) -> str:
+    return f"name one of {_names(archives)}"
+
+
+def _names(archives: Sequence[DatedArchive]) -> str:
+    names = ", ".join(f"'{archive.name}'" for archive in archives[:_NAMED])
+    more = len(archives) - _NAMED
+    return f"{names} and {more} more" if more > 0 else names

@@ -1,0 +1,147 @@
+"""`prune`: archives that have had their time go from the device's places, in a worker's thread."""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from functools import partial
+
+import structlog
+
+from agent.base.errors import Cancelled, JobError
+from agent.base.sources import KnownArchive
+from agent.formats.about import read_about
+from agent.formats.archive_names import ENCRYPTED
+from agent.formats.archive_order import DatedArchive, in_order
+from agent.formats.base import Format, Unlock
+from agent.save.retention import Candidate, KeepRules, removable, undecided
+from agent.transfer.context import Destination
+from agent.transfer.guarded_storage import GuardedStorage
+from providers.api import Capability
+from providers.errors import StorageError
+
+log = structlog.get_logger(__name__)
+
+_NAMED_BY_US = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class PruneOrder:
+    """Remove what has had its time."""
+
+    device_tag: str
+    known: Mapping[str, KnownArchive]
+    """What the journal knows of archives, by name."""
+    format: Format
+    rules: KeepRules
+    dates: Mapping[str, datetime]
+    """Retention dates by the archive's name."""
+    sound: Mapping[str, bool]
+    """What verifications found, by the archive's name."""
+    clock: Callable[[], datetime]
+    dry_run: bool
+
+
+@dataclass(slots=True)
+class Pruned:
+    """What was done in one place, or with `dry_run` would be."""
+
+    place: str
+    removed: list[str] = field(default_factory=list)
+    kept: int = 0
+    """Archives of this device that stay."""
+    problem: str = ""
+    """Why nothing, or no more, was done; empty when all was."""
+    retryable: bool = False
+    """Whether it may be otherwise in a while."""
+    note: str = ""
+    """Why archives stay that the rules do not speak of."""
+
+
+@dataclass(frozen=True, slots=True)
+class PruneOutcome:
+    """What was done in each place, and what was learned of archives that the journal did not know."""
+
+    places: list[Pruned]
+    learned: dict[str, KnownArchive]
+
+
+def prune(places: Mapping[str, GuardedStorage], order: PruneOrder) -> PruneOutcome:
+    """Go through the places one by one; what goes wrong in one is said, and the next one's turn comes.
+
+    `places` are by what people call them, and are closed. Raises `Cancelled`.
+    """
+    learned: dict[str, KnownArchive] = {}
+    done = [_pruned(place, storage, order, learned) for place, storage in places.items()]
+    return PruneOutcome(done, learned)
+
+
+def _pruned(
+    place: str, storage: GuardedStorage, order: PruneOrder, learned: dict[str, KnownArchive]
+) -> Pruned:
+    done = Pruned(place)
+    try:
+        with closing(storage):
+            _prune_place(done, storage, order, learned)
+    except Cancelled:
+        raise
+    except (JobError, StorageError) as error:
+        done.problem = str(error)
+        done.retryable = isinstance(error, StorageError) and error.retryable
+        log.warning("old archives stay", destination=place, reason=done.problem)
+    return done
+
+
+def _prune_place(
+    done: Pruned, storage: GuardedStorage, order: PruneOrder, learned: dict[str, KnownArchive]
+) -> None:
+    if not {Capability.LIST, Capability.DELETE} <= storage.capabilities:
+        done.problem = "its provider cannot list or delete archives"
+        return
+    archives = _candidates(storage, order, learned)
+    # The time after the list was taken: a backup that ends meanwhile is no sign of a wrong clock.
+    now = order.clock()
+    gone = removable(archives, order.rules, now)
+    done.kept = len(archives)
+    done.note = _note(undecided(archives, order.rules, now))
+    for archive in gone:
+        if not order.dry_run:
+            order.format.remove(storage, archive.name)
+            log.info("old archive removed", destination=done.place, archive=archive.name)
+        done.removed.append(archive.name)
+        done.kept -= 1
+
+
+def _candidates(
+    storage: GuardedStorage, order: PruneOrder, learned: dict[str, KnownArchive]
+) -> list[Candidate]:
+    """Those that this device has named itself; with what each is of, where the rules need that."""
+    listed = order.format.listed(storage, order.device_tag)
+    named = [each for each in listed if _NAMED_BY_US.fullmatch(each.name)]
+    dated = in_order(named, {**order.known, **learned}, order.clock())
+    if order.rules and Capability.READ_RANGE in storage.capabilities:
+        destination = Destination(storage, False, None)
+        about = partial(read_about, order.format, destination, unlock=Unlock())
+        dated = [_looked_at(archive, about, learned) for archive in dated]
+    return [Candidate(each, order.dates.get(each.name), order.sound.get(each.name)) for each in dated]
+
+
+def _looked_at(
+    archive: DatedArchive, about: Callable[..., KnownArchive], learned: dict[str, KnownArchive]
+) -> DatedArchive:
+    if archive.known.source is not None or archive.name.endswith(ENCRYPTED):
+        return archive
+    found = about(name=archive.name)
+    if found.source is not None:
+        learned[archive.name] = found
+    return replace(archive, known=replace(found, number=archive.known.number))
+
+
+def _note(left_alone: Sequence[Candidate]) -> str:
+    if not left_alone:
+        return ""
+    return (
+        f"{len(left_alone)} left alone, as nobody knows what they are of or when they were made,"
+        f" such as '{left_alone[0].name}'"
+    )
