@@ -24,6 +24,7 @@ from agent.base.refusals import Refused
 from agent.base.text import names_are_utf8
 from agent.embedded import Embedded
 from agent.formats.archive_file import open_archive
+from agent.jobs.chosen_roots import ChosenRoots
 from agent.jobs.encryption import unlock_for
 from agent.jobs.own_directories import OwnDirectories
 from agent.jobs.requests.backup import BackupRequest
@@ -31,7 +32,6 @@ from agent.jobs.requests.control import DiscardRequest, FinalizeRequest
 from agent.jobs.requests.restore import RestoreRequest
 from agent.jobs.requests.selection import Selection
 from agent.jobs.requests.storage import StorageOptions
-from agent.jobs.selection import Selecting
 from agent.jobs.staging import StorageUnusable
 from agent.journal.schema import NewerJournal
 from agent.save.inventory import Inventory, take_inventory
@@ -105,7 +105,7 @@ def backup_info(*, config: FilePath | None = None) -> BackupInfo:
     if settings.backup_cmd:
         raise BackupError("refused", "backupCmd collects what is saved, at the time of a backup")
     with _translated():
-        inventory.parts = Selecting(settings).for_backup(Selection())
+        inventory.parts = ChosenRoots(settings).for_backup(Selection())
     take_inventory(inventory, OwnDirectories(settings).paths(), lambda: None)
     if inventory.problem:
         raise BackupError("io-error", f"'{settings.dir}' {inventory.problem}")

@@ -1,4 +1,4 @@
-"""What a backup is called, what it is for and how long it is wanted, as whoever asked for it said. Pure."""
+"""The label of a backup: its name, its purpose, and how long it is wanted. Pure."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -9,7 +9,7 @@ from agent.base.job import format_time
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """Empty, or None, is what was not said."""
+    """A label; a member that nobody gave is empty or None."""
 
     name: str = ""
     description: str = ""
@@ -17,7 +17,7 @@ class Label:
     """From then on the archive may be removed."""
 
     def facts(self) -> dict[str, Any]:
-        """What was said, as the history keeps it; the time as `format_time` writes it."""
+        """Return what the label says, as the history keeps it; the time as `format_time` writes it."""
         date = format_time(self.retention_date) if self.retention_date else ""
         facts = {"name": self.name, "description": self.description, "retention_date": date}
         return {key: text for key, text in facts.items() if text}

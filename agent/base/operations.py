@@ -67,5 +67,5 @@ OPERATIONS = {
 
 
 def offered(face: Face) -> tuple[str, ...]:
-    """The names of the operations that this face offers."""
+    """Return the names of the operations that this face offers."""
     return tuple(name for name, operation in OPERATIONS.items() if face in operation.faces)

@@ -1,4 +1,4 @@
-"""Is a command allowed, and can it work? Decided before it is accepted, without network and in no time.
+"""Admission: a command that cannot work is refused before it is accepted, without network and in no time.
 
 Everything that the device already knows to be wrong is refused here with a 400: a directory outside the
 access mode, options that the provider cannot use, a stick that is not plugged in. What a setting `allow.*`
@@ -58,7 +58,7 @@ class Admission:
     looks: Looks = field(default_factory=Looks)
 
     def find(self, directory: str | None, *, must_exist: bool) -> Path:
-        """The resolved directory to save or to restore into; None for the settings' one. Raises `Refused`.
+        """Resolve the directory to save or to restore into; None means the setting `dir`. Raises `Refused`.
 
         May wait for a file system.
         """
@@ -83,7 +83,7 @@ class Admission:
         *,
         encrypted: bool = False,
     ) -> Destination:
-        """The place that the options name, opened. Raises `Refused`.
+        """Open the destination that the options name. Raises `Refused`.
 
         The object is called as the options say, else `default_name`; with None for that it is to be
         found by listing, which some places cannot. What is encrypted on its way there gets less memory.
@@ -114,7 +114,7 @@ class Admission:
         return Destination(guarded, factory.needs_size, name or default_name, metadata or {})
 
     def output(self, path: str, roots: Iterable[Root], connections: Connections) -> Destination:
-        """The file that somebody at the device wants the archive of `roots` in; replaced in one step.
+        """Open the file that somebody at the device wants the archive of `roots` in; replaced in one step.
 
         Raises `Refused`, also when the agent may not write there.
         """
@@ -148,7 +148,7 @@ class Admission:
 
 
 def look(looks: Looks, shown: str, action: Callable[[], Result]) -> Result:
-    """What `action` finds in a file system. Raises what it does; `Refused` without an answer."""
+    """Return what `action` finds in a file system. Raises what it raises; `Refused` without an answer."""
     try:
         return looks.look(shown, action)
     except NoAnswer as error:
@@ -163,7 +163,7 @@ def shown_directory(directory: str | None, settings: Settings) -> str:
 
 
 def device_tag(device_id: str) -> str:
-    """The part of an archive's name that says whose it is."""
+    """Return the part of an archive's name that tells devices apart."""
     return hashlib.sha256(device_id.encode()).hexdigest()[:8]
 
 

@@ -16,6 +16,7 @@ from agent.base.sources import Source
 from agent.formats.archive_names import ENCRYPTED, PLAIN
 from agent.formats.manifest import Origin
 from agent.jobs.admission import Admission, Admitted, device_tag, metadata
+from agent.jobs.chosen_roots import ChosenRoots, refuse_choosing
 from agent.jobs.encryption import encryption_for
 from agent.jobs.job_options import archive_format, archive_limits, hook
 from agent.jobs.last_archives import LastArchives, skip_key
@@ -25,7 +26,6 @@ from agent.jobs.requests.options import BACKUP_DATA_TYPES, BACKUP_PATHS
 from agent.jobs.requests.selection import Selection
 from agent.jobs.requests.storage import store_storage
 from agent.jobs.runner import Runner
-from agent.jobs.selection import Selecting, refuse_choosing
 from agent.jobs.staging import Staging
 from agent.jobs.upload_requests import Offers
 from agent.jobs.worker import Outcome
@@ -62,7 +62,7 @@ class Backups:
     ) -> None:
         self._settings, self._runner = settings, runner
         self._staging, self._offers, self._own = staging, offers, own
-        self._admission, self._selecting = Admission(settings), Selecting(settings)
+        self._admission, self._chosen_roots = Admission(settings), ChosenRoots(settings)
         self._journal = journal
         self._kept = LastArchives(journal)
 
@@ -79,7 +79,7 @@ class Backups:
         job, tools = self._runner.new_job(Kind.BACKUP, request.correlation_id)
         collect = hook(settings, "backupCmd", settings.backup_cmd, job)
         selection = request.selection
-        parts = self._collected(job, selection) if collect else self._selecting.for_backup(selection)
+        parts = self._collected(job, selection) if collect else self._chosen_roots.for_backup(selection)
         roots = [part.root for part in parts]
         encryption = encryption_for(request.passcode, settings.encryption)
         path = self._staging.free_path(
@@ -146,7 +146,7 @@ class Backups:
 
     def _collected(self, job: Job, selection: Selection) -> tuple[WalkRoot, ...]:
         refuse_choosing(selection, "backupCmd", BACKUP_DATA_TYPES, BACKUP_PATHS)
-        return (self._selecting.part(Root("", self._staging.work_directory(job.id)), selection),)
+        return (self._chosen_roots.part(Root("", self._staging.work_directory(job.id)), selection),)
 
     def _ended(self, job: Job, plan: _Plan, outcome: Outcome[BackupResult]) -> None:
         result, staged, facts = outcome.result, plan.staged, plan.facts

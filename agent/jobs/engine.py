@@ -137,7 +137,7 @@ class Engine:
         listener.auto_upload = self._periodic.auto_upload
 
     def operations(self) -> Operations:
-        """The table of operations, each with its code."""
+        """Return the table of operations, each with its code."""
         busy = self._runner.refuse_second_job
         return Operations(
             self._settings,

@@ -1,4 +1,4 @@
-"""What the settings say about how jobs are done, in the words of the job engine."""
+"""Settings that say how jobs are done, in the words of the job engine."""
 
 import os
 from collections.abc import Callable, Mapping
@@ -39,7 +39,7 @@ def archive_options(settings: Settings) -> ArchiveOptions:
 
 
 def archive_limits(settings: Settings) -> ArchiveLimits:
-    """What an archive may hold that is restored, or verified."""
+    """Return what an archive may hold that is restored or verified."""
     limits = settings.restore
     return ArchiveLimits(max_files=limits.max_files, max_bytes=limits.max_size, max_ratio=limits.max_ratio)
 
@@ -57,7 +57,7 @@ def restore_options(settings: Settings, mode: str, own: tuple[Path, ...]) -> Res
 
 
 def hook(settings: Settings, name: str, command: str, job: Job, target: Path | None = None) -> RunHook | None:
-    """The command in the setting `name`, ready to be run for `job`; None when there is none.
+    """Return the command in the setting `name`, ready to be run for `job`; None when there is none.
 
     It is told the operation, the correlation id and the directory: its own, or the `target` of a restore.
     """
@@ -77,7 +77,7 @@ def hook(settings: Settings, name: str, command: str, job: Job, target: Path | N
 
 
 def health_hook(settings: Settings, job: Job) -> RunHook | None:
-    """The command that says whether the device is well with what `job` has restored; None for no command."""
+    """Return the command that judges what `job` has restored; None for no command."""
     return hook(settings, "restore.healthCmd", settings.restore.health_cmd, job)
 
 

@@ -20,10 +20,10 @@ _NOTE = "kept_archives"
 
 
 def skip_key(request: BackupRequest, roots: Iterable[Root], settings: Settings) -> str | None:
-    """What the last archive of `roots` in this place is remembered by; None when one is always made.
+    """Return the key of the last archive of `roots` in this place; None when an archive is always made.
 
-    Always made is one without a place, one of what a command collects, and one for a passcode, which
-    could not be told from another.
+    It is always made without a destination, with `backupCmd`, and for a passcode, which could not be told
+    from another one.
     """
     wanted = settings.skip_unchanged if request.skip_unchanged is None else request.skip_unchanged
     impossible = settings.backup_cmd or request.passcode is not None
@@ -35,8 +35,10 @@ def skip_key(request: BackupRequest, roots: Iterable[Root], settings: Settings) 
 def _place_key(
     destination: StorageOptions, name: str, roots: Iterable[Root], recipients: Sequence[str]
 ) -> str:
-    """One text for the same roots in one place. The archive's name counts: whoever gives another one
-    wants an archive of that name. Credentials do not: they are renewed all the time.
+    """Return one text for the same roots in one place.
+
+    The archive's name counts: another name asks for an archive of that name. Credentials do not count: they
+    are renewed all the time.
     """
     chosen = {key: text for key, text in destination.options.items() if not is_secret_name(key)}
     chosen |= {"storage.provider": destination.provider} | ({NAME: name} if name else {})

@@ -1,4 +1,4 @@
-"""What every face of the agent can be asked for: the table of operations with the code of each.
+"""The table of operations with the code of each, for every face of the agent.
 
 A command is read into its request, admitted, recorded and begun; a question is answered with a value. Both
 belong to the main thread.

@@ -15,6 +15,7 @@ from agent.base.refusals import Reason, Refused
 from agent.base.roots import Root
 from agent.base.sources import Source
 from agent.jobs.admission import Admission, Admitted, device_tag
+from agent.jobs.chosen_roots import ChosenRoots, refuse_choosing
 from agent.jobs.confirmation import Trials
 from agent.jobs.encryption import unlock_for
 from agent.jobs.job_options import archive_format, hook, restore_target
@@ -25,7 +26,6 @@ from agent.jobs.requests.restore import RestoreRequest
 from agent.jobs.requests.selection import Selection
 from agent.jobs.restore_recovery import Recovery
 from agent.jobs.runner import Runner
-from agent.jobs.selection import Selecting, refuse_choosing
 from agent.jobs.staging import Staging
 from agent.jobs.worker import Outcome
 from agent.journal import UnfinishedJob
@@ -55,7 +55,7 @@ class Restores:
         self._settings, self._runner, self._staging = settings, runner, staging
         self._trials, self._previews, self._recovery, self._own = trials, previews, recovery, own
         self._archives = archives
-        self._admission, self._selecting = Admission(settings), Selecting(settings)
+        self._admission, self._chosen_roots = Admission(settings), ChosenRoots(settings)
 
     def restore(self, request: RestoreRequest, device_id: str) -> Admitted:
         """Admit a restore, or a preview of one. Raises `Refused`."""
@@ -69,7 +69,7 @@ class Restores:
         choice = (
             self._delivered(job, selection)
             if deliver
-            else self._selecting.for_restore(selection, self._own.paths())
+            else self._chosen_roots.for_restore(selection, self._own.paths())
         )
         destination = self._admission.destination(request.source, tools.connections, None)
         trial = None if deliver else self._trials.trial(job, tools, request.confirm_within_s)

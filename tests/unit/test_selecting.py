@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from agent.base.refusals import Reason, Refused
 from agent.base.roots import Root
+from agent.jobs.chosen_roots import ChosenRoots
 from agent.jobs.requests.options import MAX_CHOSEN, Options
 from agent.jobs.requests.selection import Selection, backup_selection, restore_selection
-from agent.jobs.selection import Selecting
 from agent.restore.choice import Choice
 from agent.settings import Settings
 from agent.settings.load import SettingsError, load
@@ -37,7 +37,7 @@ def device(tmp_path: Path) -> Path:
     return make_tree(tmp_path.resolve() / "device", TREE)
 
 
-def selecting(device: Path, mode: str = "scoped") -> Selecting:
+def selecting(device: Path, mode: str = "scoped") -> ChosenRoots:
     sets = {
         "network": {"paths": [f"{device}/net", f"{device}/hosts"], "exclude": "*.bak"},
         "users": {"paths": f"{device}/users"},
@@ -46,7 +46,7 @@ def selecting(device: Path, mode: str = "scoped") -> Selecting:
     config = {"dir": f"{device}/data", "mode": mode, "storage": f"{device}/storage", "dataSets": sets}
     file = device / "config.json"
     file.write_text(json.dumps(config | {"exclude": "*.tmp", "unexportable": ["*.tpm", f"{device}/net/key"]}))
-    return Selecting(load({}, file, {}).settings)
+    return ChosenRoots(load({}, file, {}).settings)
 
 
 def to_save(**options: Any) -> Selection:
@@ -223,7 +223,7 @@ def test_what_is_to_be_saved_has_to_be_there(device: Path, given: dict[str, str]
 
 
 def test_without_any_data_set_the_refusal_says_so() -> None:
-    _, message = refusal(Selecting(Settings()).for_backup, to_save, backup__dataTypes="x")
+    _, message = refusal(ChosenRoots(Settings()).for_backup, to_save, backup__dataTypes="x")
     assert message.endswith("there is no data set 'x', only: none is configured")
 
 

@@ -15,6 +15,7 @@ import structlog
 from agent.base.errors import Cancelled
 from agent.base.refusals import Reason, Refused
 from agent.formats.walk_report import Report
+from agent.jobs.chosen_roots import ChosenRoots
 from agent.jobs.filesystem_probe import Aside, Looks, NoAnswer
 from agent.jobs.operations import Tell
 from agent.jobs.own_directories import OwnDirectories
@@ -22,7 +23,6 @@ from agent.jobs.progress import Monitor
 from agent.jobs.queries.fitting import shortened
 from agent.jobs.requests.questions import InfoRequest
 from agent.jobs.requests.selection import Selection
-from agent.jobs.selection import Selecting
 from agent.mailbox import Mailbox
 from agent.save.inventory import Inventory, look_at_target, take_inventory, total
 from agent.settings import Settings
@@ -123,13 +123,13 @@ class Info:
         """What the request chooses; empty when it chooses nothing."""
         inventories: dict[str, Inventory] = {}
         if selection.chooses:
-            for part in Selecting(self._settings).for_backup(selection):
+            for part in ChosenRoots(self._settings).for_backup(selection):
                 inventory = inventories.setdefault(part.root.prefix.partition("/")[0], Inventory())
                 inventory.parts += (part,)
         return inventories
 
     def _all(self, selection: Selection) -> dict[str, Inventory]:
-        settings, selecting = self._settings, Selecting(self._settings)
+        settings, selecting = self._settings, ChosenRoots(self._settings)
         inventories = {}
         if settings.backup_cmd:
             inventories[""] = Inventory(problem="backupCmd collects what is saved, at the time of a backup")
@@ -161,7 +161,7 @@ class Info:
         return shortened(value, _CUT_FIRST, room_bytes)
 
 
-def _inventory(selecting: Selecting, selection: Selection) -> Inventory:
+def _inventory(selecting: ChosenRoots, selection: Selection) -> Inventory:
     try:
         return Inventory(selecting.for_backup(selection))
     except Refused as error:

@@ -70,7 +70,7 @@ class BackupRequest:
 
 
 def read_label(options: Options, now: datetime) -> Label:
-    """What the backup is labelled with. Raises `Refused`, also for a retention date before `now`."""
+    """Return the label in a backup's options. Raises `Refused`, also for a retention date before `now`."""
     name, description = options.text(NAME) or "", options.text(DESCRIPTION) or ""
     if name and not _NAME.fullmatch(name):
         letters = "letters (A-Z, a-z), digits, '.', '_' and '-'"

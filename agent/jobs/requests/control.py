@@ -14,7 +14,7 @@ from agent.jobs.requests.storage import StorageOptions, read_storage, required
 
 @dataclass(frozen=True, slots=True)
 class StartRequest:
-    """A staged archive is to be uploaded."""
+    """An upload of a staged archive."""
 
     operation: ClassVar[str] = "start"
 
@@ -34,7 +34,7 @@ class StartRequest:
 
 @dataclass(frozen=True, slots=True)
 class TriggerRequest:
-    """All archives that wait are to be offered again."""
+    """A new upload request for every archive that waits."""
 
     operation: ClassVar[str] = "trigger"
 
@@ -49,7 +49,7 @@ class TriggerRequest:
 
 @dataclass(frozen=True, slots=True)
 class CancelRequest:
-    """What runs under an id is to end."""
+    """A cancel of the job or the uploads with an id."""
 
     operation: ClassVar[str] = "cancel"
 
@@ -67,7 +67,7 @@ class CancelRequest:
 
 @dataclass(frozen=True, slots=True)
 class ActivateRequest:
-    """Periodic backups are to be made from `start` until `end`."""
+    """Periodic backups from `start` until `end`."""
 
     operation: ClassVar[str] = "activate"
 
@@ -87,7 +87,7 @@ class ActivateRequest:
 
 @dataclass(frozen=True, slots=True)
 class DeactivateRequest:
-    """Periodic backups are to end."""
+    """The end of periodic backups."""
 
     operation: ClassVar[str] = "deactivate"
 
@@ -98,7 +98,7 @@ class DeactivateRequest:
 
 @dataclass(frozen=True, slots=True)
 class FinalizeRequest:
-    """The restore whose preview waits is to be carried out."""
+    """The restore whose preview waits."""
 
     operation: ClassVar[str] = "finalize"
 
@@ -115,7 +115,7 @@ class FinalizeRequest:
 
 @dataclass(frozen=True, slots=True)
 class DiscardRequest:
-    """The preview that waits is to be removed."""
+    """The removal of the preview that waits."""
 
     operation: ClassVar[str] = "discard"
 
@@ -129,7 +129,7 @@ class DiscardRequest:
 
 @dataclass(frozen=True, slots=True)
 class ConfirmRequest:
-    """What a commit-confirmed restore has put in place is to stay."""
+    """A confirmation: the result of a commit-confirmed restore stays."""
 
     operation: ClassVar[str] = "confirm"
 
@@ -143,7 +143,7 @@ class ConfirmRequest:
 
 @dataclass(frozen=True, slots=True)
 class PruneRequest:
-    """Archives that have had their time are to be removed, now."""
+    """The removal of archives that have had their time."""
 
     operation: ClassVar[str] = "prune"
 

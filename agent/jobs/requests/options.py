@@ -48,14 +48,14 @@ class Options:
         return self.texts.get(key)
 
     def switch(self, key: str) -> bool | None:
-        """None when the request leaves it to the device."""
+        """Read `true` or `false`; None for an absent option."""
         text = self.texts.get(key)
         if text not in (None, "true", "false"):
             raise invalid_option(key, "must be 'true' or 'false'")
         return None if text is None else text == "true"
 
     def seconds(self, key: str) -> float | None:
-        """A duration of at least a second."""
+        """Read a duration of at least a second; None for an absent option."""
         text = self.texts.get(key)
         if text is None:
             return None
@@ -74,14 +74,14 @@ class Options:
         return None if text is None else SecretStr(text)
 
     def patterns(self, key: str) -> tuple[str, ...]:
-        """Patterns: a list, or a text with one in each line."""
+        """Read patterns: a JSON list, or a text with one in each line."""
         try:
             return check_patterns(_listed(self.texts.get(key, "")))
         except ValueError as error:
             raise invalid_option(key, f"must be patterns as in a .gitignore file: {error}") from error
 
     def chosen(self, key: str) -> tuple[str, ...] | None:
-        """The texts in a JSON array, or separated by commas, each once; None when the option is absent."""
+        """Read texts from a JSON array, or separated by commas, each once; None for an absent option."""
         text = self.texts.get(key)
         if text is None:
             return None
@@ -97,17 +97,17 @@ class Options:
         return chosen
 
     def prefixed(self, prefix: str) -> dict[str, str]:
-        """The options that begin with `prefix`, without it."""
+        """Return the options that begin with `prefix`, without it."""
         return {key[len(prefix) :]: text for key, text in self.texts.items() if key.startswith(prefix)}
 
 
 def invalid_option(key: str, problem: str, separator: str = " ") -> Refused:
-    """The refusal of the option `key`; the problem says what was expected."""
+    """Return the refusal of the option `key`; the problem says what was expected."""
     return Refused(Reason.INVALID, f"option '{key}'{separator}{problem}")
 
 
 def _listed(text: str) -> list[str]:
-    """The texts in a JSON list; without brackets around quotes, the lines of a text."""
+    """Return the texts in a JSON list; of any other text, its lines."""
     try:
         items = json.loads(text)
     except ValueError:

@@ -93,7 +93,7 @@ class RequestValue(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class RawRequest:
-    """What a request brings, and the settings that complete it."""
+    """A request before it is read: its value, and the settings that complete it."""
 
     operation: str
     value: RequestValue
@@ -108,11 +108,11 @@ class Request(Protocol):
 
     @classmethod
     def read(cls, raw: RawRequest) -> Self:
-        """The request in what was given. Raises `Refused`."""
+        """Read the request. Raises `Refused`."""
 
 
 def read_raw(operation: str, value: Any, settings: Settings, face: Face = Face.MQTT) -> RawRequest:
-    """What `value` brings; an absent one brings nothing. Raises `Refused`.
+    """Read the members of a request's value; an absent value has none. Raises `Refused`.
 
     What only somebody at the device may say is passed over, unless it came from there.
     """

@@ -24,7 +24,7 @@ from agent.jobs.requests.storage import StorageOptions, read_storage, required
 
 RestoreMode = Literal["merge", "replace"]
 ArchiveKey = SecretStr | SecretBytes
-"""What opens an encrypted archive: a passcode, or a private key."""
+"""Opens an encrypted archive: a passcode, or a private key."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +85,7 @@ class VerifyRequest:
 
 
 def read_key(options: Options, least_characters: int) -> ArchiveKey | None:
-    """The passcode or the private key in a request's options; None when it has neither. Raises `Refused`."""
+    """Read the passcode or the private key; None when the options have neither. Raises `Refused`."""
     passcode = options.passcode(RESTORE_PASSCODE, least_characters)
     private_key = _private_key(options.text(RESTORE_IDENTITY))
     if passcode is not None and private_key is not None:

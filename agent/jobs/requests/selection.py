@@ -1,4 +1,4 @@
-"""What a request chooses to save or to restore: a directory, data sets, single paths."""
+"""The choice of a request: a directory, data sets, single paths."""
 
 import os
 from dataclasses import dataclass
@@ -31,22 +31,22 @@ class ChosenPath:
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """What is to be saved or restored; None is what the request does not mention."""
+    """The choice of what is saved or restored; None where the request does not choose."""
 
     directory: str | None = None
     data_sets: tuple[str, ...] | None = None
     paths: tuple[ChosenPath, ...] | None = None
     exclude: tuple[str, ...] = ()
-    """Patterns of what a backup passes over."""
+    """Patterns of a backup."""
 
     @property
     def chooses(self) -> bool:
-        """True when the request mentions any of it, so that the settings alone do not decide."""
+        """Return False when the request leaves everything to the settings."""
         return any(each is not None for each in (self.directory, self.data_sets, self.paths))
 
 
 def backup_selection(options: Options) -> Selection:
-    """What a backup is to save. Raises `Refused`."""
+    """Read the choice of a backup. Raises `Refused`."""
     return Selection(
         options.text(DIRECTORY),
         options.chosen(BACKUP_DATA_TYPES),
@@ -56,7 +56,7 @@ def backup_selection(options: Options) -> Selection:
 
 
 def restore_selection(options: Options) -> Selection:
-    """What a restore is to bring back. Raises `Refused`."""
+    """Read the choice of a restore. Raises `Refused`."""
     return Selection(
         options.text(DIRECTORY), options.chosen(RESTORE_DATA_TYPES), _paths(options, RESTORE_PATHS)
     )

@@ -1,4 +1,4 @@
-"""Where an archive goes to or comes from, as a request says: a provider with its options, or a store.
+"""The place of an archive, as a request names it: a provider with its options, or a store.
 
 A store of the settings is expanded as if the request had given its options. Its secrets come from a file that
 is read each time, as they may be renewed.
@@ -33,12 +33,12 @@ class StorageOptions:
     """The store of the settings that was named, if any."""
 
     def facts(self) -> dict[str, str]:
-        """What the history keeps of it."""
+        """Return what the history keeps."""
         return {"store": self.store} if self.store else {}
 
 
 def read_storage(options: Options, settings: Settings, store_option: str) -> StorageOptions | None:
-    """The destination in a request's options; None when they name none. A URL alone means `generic`.
+    """Read the destination that the options name; None for none. A URL alone means `generic`.
 
     Raises `Refused` as `_in_store` does.
     """
@@ -52,14 +52,14 @@ def read_storage(options: Options, settings: Settings, store_option: str) -> Sto
 
 
 def required(storage: StorageOptions | None) -> StorageOptions:
-    """The destination that a request must name. Raises `Refused` for None."""
+    """Return the destination that a request must name. Raises `Refused` for None."""
     if storage is None:
         raise invalid_option("storage.provider", "is missing")
     return storage
 
 
 def _in_store(name: str, options: Options, settings: Settings, store_option: str) -> StorageOptions:
-    """The store `name` with what the request adds: credentials, and the name of the object.
+    """Return the store `name` with what the request adds: credentials, and the name of the object.
 
     Raises `Refused` for an unknown store, for another destination beside it, for an option that the store
     has otherwise, and when the credentials cannot be read.
@@ -79,12 +79,12 @@ def _in_store(name: str, options: Options, settings: Settings, store_option: str
 
 
 def store_storage(settings: Settings, name: str) -> StorageOptions:
-    """The store `name` of the settings, with its secrets. Raises `Refused`."""
+    """Return the store `name` of the settings, with its secrets. Raises `Refused`."""
     return StorageOptions(settings.stores[name].provider, _store_options(settings, name), name)
 
 
 def _store_options(settings: Settings, name: str) -> dict[str, str]:
-    """All options of the store `name`, with its secrets. Raises `Refused`."""
+    """Return all options of the store `name`, with its secrets. Raises `Refused`."""
     store = settings.stores[name]
     if store.credentials is None:
         return dict(store.options)
@@ -101,7 +101,7 @@ def _store_options(settings: Settings, name: str) -> dict[str, str]:
 
 
 def _may_be_added(key: str, provider: str) -> bool:
-    """Whether a request may have this option beside a store: it names an object, or is a credential.
+    """Tell whether a request may have this option beside a store: it names an object, or is a credential.
 
     Whatever says where to go is the store's alone: else a request could have its credentials sent anywhere.
     """
@@ -114,7 +114,7 @@ def _may_be_added(key: str, provider: str) -> bool:
 
 
 def _read(path: Path) -> dict[str, str]:
-    """The options in a file that others cannot read. Raises OSError and ValueError."""
+    """Return the options in a file that others cannot read. Raises OSError and ValueError."""
     # A FIFO of this name would be waited for.
     with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
         status = os.fstat(file.fileno())

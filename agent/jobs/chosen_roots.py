@@ -1,4 +1,4 @@
-"""What a request chooses, found on the device: data sets that the settings name, a directory, single paths.
+"""Finds on the device what a request chooses: data sets that the settings name, a directory, single paths.
 
 A data set may be chosen in every access mode: the device's owner has named its paths. Single paths lie in
 the directory that a command may name, or in the data sets that it chooses.
@@ -33,18 +33,18 @@ from agent.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
-class Selecting:
+class ChosenRoots:
     """Every method raises `Refused` for what there is not, or what is not allowed."""
 
     settings: Settings
     looks: Looks = field(default_factory=Looks)
 
     def for_backup(self, selection: Selection) -> tuple[WalkRoot, ...]:
-        """What is to be saved; what a command names singly has to exist."""
+        """Return what is to be saved; a single path has to exist."""
         return look(self.looks, self._shown(selection), partial(self._for_backup, selection))
 
     def for_restore(self, selection: Selection, own: Collection[Path] = ()) -> Choice:
-        """What is to be restored, and where that belongs; `own`: the agent's directories."""
+        """Return what is to be restored, and where that belongs; `own`: the agent's directories."""
         return look(self.looks, self._shown(selection), lambda: self._for_restore(selection).over_mounts(own))
 
     def _shown(self, selection: Selection) -> str:
@@ -94,7 +94,7 @@ class Selecting:
     def _narrowed(
         self, data_sets: tuple[str, ...], paths: tuple[ChosenPath, ...], option: str
     ) -> tuple[Root, ...]:
-        """The roots of the data sets, or what the paths name in them; every path has to be in one of them."""
+        """Return the roots of the data sets, narrowed to the paths; every path has to be in one of them."""
         roots = [root for name in data_sets for root in self._roots(name)]
         found = []
         for path in paths:
@@ -136,7 +136,7 @@ class Selecting:
         return names
 
     def part(self, root: Root, selection: Selection, data_set: str | None = None) -> WalkRoot:
-        """The root with what settings, data set and command pass over of it."""
+        """Return the root with the patterns of settings, data set and command."""
         settings = self.settings
         lists = settings.exclude, selection.exclude
         unexportable = anchored(excluding(settings.unexportable), root.directory)
@@ -151,7 +151,7 @@ def _data_set(root: Root) -> str:
 
 
 def _named(directory: Path, names: dict[str, str]) -> Root:
-    """The whole directory when it is among the names, or when there are none."""
+    """Return the whole directory when it is among the names, or when there are none."""
     return Root("", directory, frozenset(names) if names and "" not in names else None)
 
 
