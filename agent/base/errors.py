@@ -114,6 +114,10 @@ class NotTakenBack(IoError):
     """A restore failed, and the disk did not let the old data come back yet."""
 
 
+class WorkGone(IoError):
+    """Somebody removed what a restore had put aside in its target."""
+
+
 class SourceChanged(JobError):
     """With `strictBackup`: something could not be saved as it was."""
 

@@ -18,6 +18,8 @@ WORKING, COMMITTED = "restore.working", "restore.committed"
 back any more."""
 STOPPED = "restore.stopped"
 """Checkpoint of a restore: beforeRestoreCmd was run, and afterRestoreCmd has not come to its end."""
+IN_PLACE = "restore.in-place"
+"""A trial has begun, and nothing of it was taken back yet: without its working directory all is new."""
 ON_TRIAL, CONFIRMED, VERDICT = "restore.trial", "restore.confirmed", "restore.verdict"
 """Checkpoints of a restore on trial: its note; that it was confirmed; why it goes back, code and message."""
 

@@ -17,15 +17,34 @@ from typing import Any
 
 import structlog
 
-from agent.base.errors import JobError
-from agent.base.job import COMMITTED, ON_TRIAL, STOPPED, VERDICT, WORKING, Job, Kind, State
+from agent.base.errors import IoError, JobError
+from agent.base.job import (
+    COMMITTED,
+    CONFIRMED,
+    IN_PLACE,
+    ON_TRIAL,
+    STOPPED,
+    VERDICT,
+    WORKING,
+    Job,
+    Kind,
+    State,
+)
 from agent.jobs.filesystem_probe import Aside
 from agent.jobs.worker import INTERRUPTED
 from agent.journal import Journal, UnfinishedJob
 from agent.journal.checkpoints import JournalCheckpoint
 from agent.mailbox import Mailbox
 from agent.restore.directories import remove_made
-from agent.restore.recovery import is_committed, is_on_trial, read_working, recover_roots
+from agent.restore.recovery import (
+    NOT_TAKEN_BACK,
+    forget_roots,
+    is_committed,
+    is_gone,
+    is_on_trial,
+    read_working,
+    recover_roots,
+)
 from providers.directory import remove_abandoned_below
 
 log = structlog.get_logger(__name__)
@@ -150,17 +169,29 @@ def _recovered(journal: Journal, unfinished: UnfinishedJob) -> Recovered:
     with closing(journal.checkpoint(job.id)) as checkpoint:
         if _is_on_trial(unfinished, checkpoint):
             return Recovered(trials=[unfinished])
-        finished = _put_right(unfinished, checkpoint)
+        lost = IN_PLACE in checkpoint and COMMITTED not in checkpoint and _is_lost(unfinished)
+        finished = _put_right(unfinished, checkpoint) or (lost and CONFIRMED in checkpoint)
         stopped = [unfinished] if STOPPED in checkpoint else []
         verdict = checkpoint.get(VERDICT)
     if job.state is not State.STARTED:
         return Recovered(stopped=stopped)
-    if finished:
+    if lost and not finished:
+        ended = job.failed(now, IoError.code, NOT_TAKEN_BACK)
+    elif finished:
         ended = job.finished(now, "the agent was stopped after everything was restored")
     else:
         message = "the agent was stopped while the restore ran; the old data is in place"
         ended = job.failed(now, *(json.loads(verdict) if verdict else (INTERRUPTED, message)))
     return Recovered([ended], stopped=stopped)
+
+
+def _is_lost(unfinished: UnfinishedJob) -> bool:
+    """Whether somebody removed what a trial had put aside: nothing goes back then, in no root."""
+    working = read_working(unfinished.working)
+    if working and not is_gone(working, unfinished.job.id):
+        return False
+    forget_roots(working, unfinished.job.id)
+    return True
 
 
 def _is_on_trial(unfinished: UnfinishedJob, checkpoint: JournalCheckpoint) -> bool:
@@ -177,7 +208,7 @@ def _put_right(unfinished: UnfinishedJob, checkpoint: JournalCheckpoint) -> bool
     failed = job.state is State.FAILED
     if not failed and is_committed(left, job.id):
         checkpoint[COMMITTED] = "yes"
-    recover_roots(left, job.id, failed=failed)
+    recover_roots(left, job.id, failed=failed, taken_back=partial(checkpoint.pop, IN_PLACE, None))
     finished = COMMITTED in checkpoint
     if not finished:
         remove_made(unfinished.made)

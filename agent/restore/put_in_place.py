@@ -10,11 +10,11 @@ from functools import partial
 import structlog
 
 from agent.base.clock import BootClock
-from agent.base.errors import JobError, NotTakenBack, OnTrial
-from agent.base.job import COMMITTED, ON_TRIAL, STOPPED, VERDICT, WORKING
+from agent.base.errors import JobError, NotTakenBack, OnTrial, WorkGone
+from agent.base.job import COMMITTED, IN_PLACE, ON_TRIAL, STOPPED, VERDICT, WORKING
 from agent.restore.commit_confirmed import CommitConfirmed, ConfirmationNote, try_out, verdict
 from agent.restore.directories import remove_made
-from agent.restore.recovery import read_working, recover_roots
+from agent.restore.recovery import NOT_TAKEN_BACK, read_working, recover_roots
 from agent.restore.restore_set import RestoreSet
 from agent.restore.target import Amount, RestoreTarget
 from agent.transfer.cancel import CancelToken
@@ -64,19 +64,28 @@ def settle(work: RestoreSet, target: RestoreTarget, context: Context) -> None:
 
 def _tried(work: RestoreSet, target: RestoreTarget, trial: CommitConfirmed, context: Context) -> None:
     """Keep what is restored, or take it back and raise why; `OnTrial` when the agent stops meanwhile."""
-    if work.is_open:
-        context.checkpoint.pop(STOPPED, None)
-        work.let_go()  # others work with the target now
     try:
+        context.checkpoint[IN_PLACE] = "yes"
+        if work.is_open:
+            context.checkpoint.pop(STOPPED, None)
+            work.let_go()  # others work with the target now
         note = ConfirmationNote.from_text(context.checkpoint[ON_TRIAL])
         try_out(trial, note, target.directory, context)
-        work.take_up()
-        work.keep()
+        _keep(work)
     except OnTrial:
         raise
     except BaseException as error:
         _way_back(work, target, context, error)
         raise
+
+
+def _keep(work: RestoreSet) -> None:
+    try:
+        work.take_up()
+        work.keep()
+    except WorkGone:
+        log.warning("restore stays, its working directory was removed")
+        work.surrender()
 
 
 def _way_back(work: RestoreSet, target: RestoreTarget, context: Context, error: BaseException) -> None:
@@ -91,14 +100,25 @@ def _way_back(work: RestoreSet, target: RestoreTarget, context: Context, error: 
     except JobError:
         log.exception("a restore is taken back all the same")
     try:
-        if not work.is_open:
-            work.take_up()
-        work.take_back()
+        _take_back(work, context)
         if target.after:
             _run(target.after, target)
             context.checkpoint.pop(STOPPED, None)
+    except WorkGone as gone:
+        work.surrender()
+        if target.after:
+            _run(target.after, target)
+            context.checkpoint.pop(STOPPED, None)
+        raise WorkGone(NOT_TAKEN_BACK) from gone
     finally:  # where the data is not whole yet, afterRestoreCmd is left to the recovery
         take_away(work, target, context)
+
+
+def _take_back(work: RestoreSet, context: Context) -> None:
+    if not work.is_open:
+        work.take_up()
+    work.take_back()
+    context.checkpoint.pop(IN_PLACE, None)  # before the working directories go
 
 
 def _noted(context: Context) -> bool:
@@ -142,7 +162,8 @@ def _tidied(work: RestoreSet, context: Context, *, failed: bool = False) -> bool
     try:
         work.discard()
         working = read_working(context.checkpoint.get(WORKING))
-        recover_roots(working, context.job_id, failed=failed)
+        taken_back = partial(context.checkpoint.pop, IN_PLACE, None)
+        recover_roots(working, context.job_id, failed=failed, taken_back=taken_back)
         del context.checkpoint[WORKING]
     except JobError:
         log.exception("a restore could not be tidied up yet")

@@ -27,18 +27,27 @@ class RecoveryOutcome(Enum):
     """The target is what the restore wanted."""
 
 
-def recover(target: Path, job_id: str, *, failed: bool = False) -> RecoveryOutcome:
+NOT_TAKEN_BACK = (
+    "the restore cannot be taken back: somebody removed what it had put aside, and the old data with it;"
+    " the new data is in place"
+)
+
+
+def recover(
+    target: Path, job_id: str, *, failed: bool = False, taken_back: Callable[[], object] = lambda: None
+) -> RecoveryOutcome:
     """Bring a target to entirely old or entirely new after a crash at any point of a restore.
 
     One that `failed`, and was told so, goes back to old also when only the last sync of its commit was
-    refused. May itself be cut off at any point and called again. Raises IoError when the disk fails.
+    refused. `taken_back` is called when all is old, and can still be seen to be. May itself be cut off at any
+    point and called again. Raises IoError when the disk fails.
     """
     with disk_errors(f"cannot recover '{readable(str(target))}' after a restore"):
         workspace = Workspace.find(target, job_id)
         if workspace is None:
             return RecoveryOutcome.NOTHING
         with closing(workspace):
-            return _recover(workspace, failed)
+            return _recover(workspace, failed, taken_back)
 
 
 def _has(mark: str, target: Path, job_id: str) -> bool:
@@ -50,7 +59,7 @@ def _has(mark: str, target: Path, job_id: str) -> bool:
             return workspace.has(mark)
 
 
-def _recover(workspace: Workspace, failed: bool) -> RecoveryOutcome:
+def _recover(workspace: Workspace, failed: bool, taken_back: Callable[[], object]) -> RecoveryOutcome:
     if workspace.has(DONE) and not failed:
         workspace.sync()  # `done` has to last before undo/ goes
         found = RecoveryOutcome.COMMITTED
@@ -58,6 +67,7 @@ def _recover(workspace: Workspace, failed: bool) -> RecoveryOutcome:
         found = RecoveryOutcome.NOTHING
     else:
         take_back(workspace)
+        taken_back()
         found = RecoveryOutcome.ROLLED_BACK
     workspace.remove()
     return found
@@ -87,8 +97,14 @@ def read_working(text: str | None) -> list[WorkingRoot]:
     return [WorkingRoot(number, Path(path), mount) for number, path, mount in json.loads(text or "[]")]
 
 
-def recover_roots(roots: Sequence[WorkingRoot], job_id: str, *, failed: bool = False) -> None:
-    """Bring all of them to old or to new, as the first says; see `recover`.
+def recover_roots(
+    roots: Sequence[WorkingRoot],
+    job_id: str,
+    *,
+    failed: bool = False,
+    taken_back: Callable[[], object] = lambda: None,
+) -> None:
+    """Bring all of them to old or to new, as the first says; see `recover`. From `taken_back` on all go back.
 
     Raises IoError when one is not there or its disk fails; all that can be done without it is done then.
     """
@@ -97,12 +113,32 @@ def recover_roots(roots: Sequence[WorkingRoot], job_id: str, *, failed: bool = F
     first, *others = roots
     new = not failed and _is_committed(first, job_id)
     if not new:
-        _take_back(first, job_id)  # before the others: no crash may find it marked, and one of them old
+        # Before the others: no crash may find it marked, and one of them old.
+        _take_back(first, job_id, taken_back)
     problems = [problem for each in others if (problem := _problem(_settle, each, first, job_id, new))]
     if problems:
         raise problems[0]
     if new:
         recover(first.directory, work_id(job_id, first.number))
+
+
+def is_gone(roots: Sequence[WorkingRoot], job_id: str) -> bool:
+    """Return True when a working directory is not there. Raises IoError when its file system is not."""
+    for each in roots:
+        if not _has(".", each.directory, work_id(job_id, each.number)):
+            _check_mounted(each)
+            return True
+    return False
+
+
+def forget_roots(roots: Sequence[WorkingRoot], job_id: str) -> None:
+    """Remove the working directories that are there: what is in place stays. Raises IoError."""
+    for each in roots:
+        with disk_errors("cannot remove what a restore left"):
+            workspace = Workspace.find(each.directory, work_id(job_id, each.number))
+            if workspace:
+                with closing(workspace):
+                    workspace.remove()
 
 
 def is_committed(roots: Sequence[WorkingRoot], job_id: str) -> bool:
@@ -142,8 +178,9 @@ def _settle(each: WorkingRoot, first: WorkingRoot, job_id: str, new: bool) -> No
         _take_back(each, job_id)
 
 
-def _take_back(left: WorkingRoot, job_id: str) -> None:
-    if recover(left.directory, work_id(job_id, left.number), failed=True) is RecoveryOutcome.NOTHING:
+def _take_back(left: WorkingRoot, job_id: str, taken_back: Callable[[], object] = lambda: None) -> None:
+    name = work_id(job_id, left.number)
+    if recover(left.directory, name, failed=True, taken_back=taken_back) is RecoveryOutcome.NOTHING:
         _check_mounted(left)
 
 

@@ -6,9 +6,9 @@ whatever the marks of the others say. So the first is marked last, taken back fi
 """
 
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
-from agent.base.errors import NotTakenBack, disk_errors
+from agent.base.errors import NotTakenBack, WorkGone, disk_errors
 from agent.base.text import readable
 from agent.formats.base import SavedTree
 from agent.formats.survey import Survey, take_survey
@@ -93,7 +93,7 @@ class RestoreSet:
             workspace.close()
 
     def take_up(self) -> None:
-        """Go on with what an earlier one left. Raises IoError when it is not there any more."""
+        """Go on with what an earlier one left. Raises `WorkGone` when it is not there any more."""
         self.let_go()
         for root in self._roots:
             self._workspaces.append(root.find())
@@ -129,6 +129,14 @@ class RestoreSet:
             except BaseException:
                 _take_back(workspace)
                 raise
+
+    def surrender(self) -> None:
+        """Keep what is in place in every root: one of the working directories is gone. Raises IoError."""
+        self.let_go()
+        for root in self._roots:
+            with suppress(WorkGone):
+                self._workspaces.append(root.find())
+        self.is_committed = True
 
     def keep(self) -> None:
         """The trial is over: it cannot be taken back any more. Raises IoError and NoSpace."""

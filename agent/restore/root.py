@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent.base.errors import IoError, NoSpace, disk_errors
+from agent.base.errors import NoSpace, WorkGone, disk_errors
 from agent.base.identity import below, open_resolved
 from agent.base.mounts import is_layered, mounts_below
 from agent.base.roots import Root
@@ -94,11 +94,11 @@ class RestoreRoot:
         )
 
     def find(self) -> Workspace:
-        """Return the working directory that was left. Raises IoError when it is not there any more."""
+        """Return the working directory that was left. Raises `WorkGone` when it is not there any more."""
         with disk_errors(f"cannot look into '{self._shown}'"):
             workspace = Workspace.find(self.directory, self.work_id)
         if workspace is None:
-            raise IoError(f"what was unpacked in '{self._shown}' is not there any more")
+            raise WorkGone(f"what was unpacked in '{self._shown}' is not there any more")
         return workspace
 
     def difference(self, workspace: Workspace, token: CancelToken) -> Difference:

@@ -13,6 +13,7 @@ from tests.support.fakes import DEVICE, Device
 from tests.support.journals import sql
 from tests.support.restoring import is_clean
 from tests.support.trees import Dir, File, Spec, differences, make_tree, snapshot, write_zip
+from tests.support.waiting import wait_until
 
 OLD: Spec = {
     "config": Dir(),
@@ -340,3 +341,55 @@ def test_where_a_command_restores_there_is_no_way_back(tmp_path: Path) -> None:
     answer = ask(device, "restore", {"options": WITHIN})["value"]
     assert (answer["status"], "'restore.confirmWithin'" in answer["message"]) == (400, True)
     device.close()
+
+
+def remove_working_directory(device: Device) -> None:
+    (work,) = device.data.glob(".edge-backup-*")
+    shutil.rmtree(work)
+
+
+@pytest.mark.parametrize("is_restarted", [False, True])
+def test_what_cannot_be_taken_back_is_told_to_be_new(tmp_path: Path, is_restarted: bool) -> None:
+    """Somebody removes the working directory: the old data went with it, and was told to be back."""
+    device = home(tmp_path)
+    on_trial(device)
+    remove_working_directory(device)
+    if is_restarted:
+        device.restart()
+    else:
+        assert ask(device, "cancel", {"correlationId": "T"})["status"] == 204
+        device.finish()
+    (_, last) = device.values()
+    assert (last["state"], last["statusCode"]) == ("RESTORE_FAILED", "io-error")
+    assert "the new data is in place" in last["message"]
+    assert (is_new(device), is_clean(device.data)) == (True, True)
+    assert not device.journal.jobs.unfinished()
+
+
+@pytest.mark.parametrize("is_restarted", [False, True])
+def test_what_is_confirmed_stays_also_without_its_working_directory(
+    tmp_path: Path, is_restarted: bool
+) -> None:
+    device = home(tmp_path)
+    on_trial(device)
+    remove_working_directory(device)
+    assert ask(device, "confirm", {"correlationId": "T"})["status"] == 204
+    if is_restarted:
+        device.restart()
+    else:
+        device.finish()
+    assert states(device) == [STARTED, FINISHED]
+    assert (is_new(device), is_clean(device.data)) == (True, True)
+
+
+def test_a_trial_that_was_taken_back_before_a_crash_is_told_to_be_old(tmp_path: Path) -> None:
+    """The working directory may be gone already, and the end not written yet."""
+    device = home(tmp_path)
+    on_trial(device)
+    assert is_new(device)
+    ask(device, "cancel", {"correlationId": "T"})
+    wait_until(lambda: is_clean(device.data), what="the way back")
+    device.restart()
+    assert not is_new(device)
+    (_, last) = device.values()
+    assert (last["state"], last["statusCode"]) == ("RESTORE_FAILED", "cancelled")
