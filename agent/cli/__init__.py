@@ -61,7 +61,7 @@ SUBCOMMANDS = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The exit status of `edge-backup argv…`; 2 for arguments or settings that cannot be used."""
+    """Run `edge-backup argv…`: the exit status; 2 for arguments or settings that cannot be used."""
     _open_standard_streams()
     if argv is None and not names_are_utf8():
         _start_again_in_utf8()
@@ -99,7 +99,7 @@ def _start_again_in_utf8() -> None:
 
 
 def run(argv: list[str]) -> int:
-    """The long-running agent."""
+    """Run the agent until it is told to stop."""
     loaded = settings_from("edge-backup run", argv)
     if loaded is None:
         return EXIT_BAD_SETTINGS
@@ -121,7 +121,7 @@ def _import_structlog() -> None:
 
 
 def settings_from(prog: str, argv: list[str]) -> "Loaded | None":
-    """What the arguments, the file and the environment say; None, with the reasons on stderr, when wrong."""
+    """Load the settings; None, with the reasons on stderr, when they are wrong."""
     from agent.cli.settings import parse_settings_arguments
     from agent.settings.load import SettingsError, load
 

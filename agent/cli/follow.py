@@ -39,7 +39,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def options_of(parsed: argparse.Namespace, named: Mapping[str, str | None]) -> dict[str, str]:
-    """The options that were given by `add_options`, and those of arguments with names of their own.
+    """Return the options of `add_options`, and those of arguments with names of their own.
 
     Raises `UnusableOption` when a secret cannot be read, or an option is given twice.
     """
@@ -69,7 +69,7 @@ def carried_out(
 
 
 def ended(agent: Agent, correlation_id: str) -> Value:
-    """What the history says of a job, as soon as it has ended. Raises `AgentRefused` when it never ran."""
+    """Wait for the end of the job, and return its entry. Raises `AgentRefused` when it never ran."""
     wait_for(agent, correlation_id)
     return agent.ask("describe", {"correlationId": correlation_id})
 

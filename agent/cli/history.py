@@ -26,7 +26,7 @@ def history(argv: list[str]) -> int:
 
 
 def show(argv: list[str]) -> int:
-    """All that is known of one job."""
+    """Print all that is known of one job."""
 
     def tell(agent: Agent, options: argparse.Namespace) -> None:
         entry = agent.ask("describe", {"correlationId": options.id})
@@ -39,7 +39,7 @@ def show(argv: list[str]) -> int:
 
 
 def _entries(agent: Agent, limit: int) -> Iterator[Value]:
-    """The newest, a page at a time."""
+    """Yield the entries, newest first, a page at a time."""
     before: str | None = None
     while limit > 0:
         page = agent.ask("history", {"options": {"history.before": before}} if before else {})

@@ -8,7 +8,7 @@ from agent.cli.local import Agent, Value, local_parser, progress, run_local, siz
 
 
 def info(argv: list[str]) -> int:
-    """All of it; nothing is made."""
+    """Print what a backup would save; nothing is made."""
 
     def act(agent: Agent, options: argparse.Namespace) -> None:
         value = agent.ask("info")

@@ -44,7 +44,7 @@ _KINDS = {EntryKind.FILE: stat.S_IFREG, EntryKind.DIR: stat.S_IFDIR, EntryKind.L
 
 
 def inspect(argv: list[str]) -> int:
-    """The manifest of an archive, and with `--files` its directory."""
+    """Print the manifest of an archive, and with `--files` its directory."""
     parser = local_parser("inspect", "show what an archive says of itself, without a restore")
     parser.usage = "edge-backup inspect [FILE] [--store NAME] [-o KEY=VALUE ...] [--files] [--json]"
     parser.add_argument("--store", metavar="NAME", help="store of the settings where the archive is")
@@ -178,7 +178,7 @@ def _line(item: Item, checksum: str) -> str:
 
 
 def _time(mtime_ns: int | None) -> str | None:
-    """None also for a time that no calendar has."""
+    """Format the time; None also for one that no calendar has."""
     try:
         return None if mtime_ns is None else format_time(_EPOCH + timedelta(microseconds=mtime_ns // 1000))
     except OverflowError:

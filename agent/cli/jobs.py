@@ -9,7 +9,7 @@ from agent.cli.local import Agent, local_parser, run_local
 
 
 def backup(argv: list[str]) -> int:
-    """A backup, now."""
+    """Make a backup now."""
     parser = local_parser("backup", "make a backup now, and wait for its end")
     parser.add_argument("--dir", metavar="PATH", help="directory to save (default: the setting 'dir')")
     parser.add_argument(
@@ -50,7 +50,7 @@ def backup(argv: list[str]) -> int:
 
 
 def verify(argv: list[str]) -> int:
-    """A look at every byte of an archive."""
+    """Check every byte of an archive."""
     parser = local_parser(
         "verify", "fetch an archive and check all of it, changing nothing, and wait for the end"
     )

@@ -41,7 +41,7 @@ class Agent:
         self._stream = stream
 
     def ask(self, operation: str, value: Value | None = None) -> Value:
-        """The answer's value. Raises `AgentRefused` and `NotAnswered`."""
+        """Ask the agent, and return the answer's value. Raises `AgentRefused` and `NotAnswered`."""
         try:
             self._stream.write(json.dumps({"operation": operation, "value": value}).encode() + b"\n")
             self._stream.flush()
@@ -78,7 +78,7 @@ def connected(storage: Path) -> Iterator[Agent]:
 
 
 def status(argv: list[str]) -> int:
-    """What runs now; with `--follow` until nothing does."""
+    """Print what runs now; with `--follow` until nothing runs."""
 
     def show(agent: Agent, options: argparse.Namespace) -> None:
         while True:
@@ -143,7 +143,7 @@ def _status_line(value: Value) -> str:
 
 
 def progress(job: Value) -> Iterator[str]:
-    """What is known of a running job, in pieces for a line."""
+    """Yield what is known of a running job, in pieces for a line."""
     done, total, left_s = size_text(job["bytes"]), job["totalBytes"], job["remainingSeconds"]
     yield job["phase"]
     if job["percent"] is not None:

@@ -7,7 +7,7 @@ from agent.cli.local import Agent, Value, local_parser, run_local, write_value
 
 
 def prune(argv: list[str]) -> int:
-    """What was removed from each place; 0 also when a place could not be looked at now."""
+    """Print what was removed from each destination; 0 also when one of them could not be read now."""
 
     def act(agent: Agent, options: argparse.Namespace) -> None:
         value = agent.ask("prune", {"dryRun": options.dry_run})

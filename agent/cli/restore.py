@@ -21,7 +21,7 @@ from agent.cli.local import (
 
 
 def restore(argv: list[str]) -> int:
-    """A restore, or with `--preview` a look at what it would do."""
+    """Restore, or with `--preview` show what a restore would do."""
     parser = local_parser("restore", "restore an archive now, and wait for the end")
     parser.add_argument("--dir", metavar="PATH", help="directory of the device (default: the setting 'dir')")
     parser.add_argument(
@@ -57,7 +57,7 @@ def restore(argv: list[str]) -> int:
 
 
 def finalize(argv: list[str]) -> int:
-    """The restore of the preview that waits."""
+    """Carry out the restore whose preview waits."""
     parser = local_parser("finalize", "carry out the restore whose preview waits, and wait for the end")
     _add_trial(parser)
     parser.add_argument("--id", metavar="ID", default="", help="correlation id of the preview")
@@ -74,12 +74,12 @@ def finalize(argv: list[str]) -> int:
 
 
 def discard(argv: list[str]) -> int:
-    """The end of the preview that waits."""
+    """Remove the preview that waits."""
     return _told_only("discard", "remove the preview that waits", argv)
 
 
 def confirm(argv: list[str]) -> int:
-    """What was restored on trial stays."""
+    """Keep what a commit-confirmed restore has put in place."""
     return _told_only("confirm", "say that what was restored on trial stays", argv)
 
 

@@ -8,7 +8,7 @@ from agent.settings.keys import KEYS
 
 
 def parse_settings_arguments(prog: str, argv: Sequence[str]) -> tuple[Path | None, dict[str, str]]:
-    """The configuration file and the overrides by key, both as given. Exits with status 2 on wrong usage.
+    """Return the configuration file and the overrides by key, as given. Exits with status 2 on wrong usage.
 
     Every property of Kanto's is an option of its own, as Go's flag package writes them (`-mode lax`,
     `-checksum`, `-checksum=false`); with two dashes it is the same. `--set key=value` is for all others.

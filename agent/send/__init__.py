@@ -13,7 +13,7 @@ _INTERRUPTED = 130
 
 
 def main(argv: list[str]) -> int:
-    """The exit status of `edge-backup send argv…`."""
+    """Run `edge-backup send argv…` and return the exit status."""
     try:
         order = parse_arguments(argv)
         from agent.send.talk import talk

@@ -1,4 +1,4 @@
-"""What the command line of `edge-backup send` orders."""
+"""The command line of `edge-backup send`, read into an order."""
 
 import argparse
 import secrets
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What is to be sent to whom, and how it is to be followed."""
+    """A message to send, its receiver, and how the exchange is followed."""
 
     broker: "Broker"
     identity: Identity
@@ -37,7 +37,7 @@ class Order:
 
 
 def parse_arguments(argv: list[str]) -> Order:
-    """The order. Exits with status 2 on wrong usage, also when a secret cannot be read."""
+    """Return the order. Exits with status 2 on wrong usage, also when a secret cannot be read."""
     parser, operations = make_parser()
     parsed, unknown = parser.parse_known_args(argv)
     try:
@@ -76,7 +76,7 @@ def _order(parsed: argparse.Namespace) -> Order:
 
 
 def names_destination(options: Mapping[str, str]) -> bool:
-    """Whether a backup with these options stores its archive itself, and asks nobody where."""
+    """Tell whether a backup with these options stores its archive itself, without an upload request."""
     return any(options.get(key) for key in ("storage.provider", "https.url", "backup.store"))
 
 

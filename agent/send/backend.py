@@ -42,7 +42,7 @@ class OutgoingCommand:
     """The device refuses the command from then on: the sender has given up, and nobody follows it."""
 
     def envelope(self, identity: Identity, feature_id: str) -> dict[str, Any]:
-        """The message as the API document shows it, with our header `expiresAt` where it expires."""
+        """Return the message as the API document shows it, with our header `expiresAt` where it expires."""
         expiry = {"expiresAt": self.expires.isoformat()} if self.expires else {}
         return {
             "topic": f"{identity.thing}/things/live/messages/{self.operation}",
@@ -66,16 +66,16 @@ class Heard:
 
     @property
     def last_operation(self) -> dict[str, Any] | None:
-        """The twin's `lastOperation`, when this updates it."""
+        """Return the twin's `lastOperation`, when this updates it."""
         return self._property("lastOperation")
 
     @property
     def last_upload(self) -> dict[str, Any] | None:
-        """The twin's `lastUpload`, when this updates it."""
+        """Return the twin's `lastUpload`, when this updates it."""
         return self._property("lastUpload")
 
     def _property(self, name: str) -> dict[str, Any] | None:
-        """An update of the property alone, or an announcement of the feature that carries its last value."""
+        """Read an update of the property alone, or an announcement of the feature with its last value."""
         value = self.message.get("value")
         if not self.message["path"].endswith(f"/properties/{name}"):
             for part in ("properties", name):
@@ -84,21 +84,21 @@ class Heard:
 
     @property
     def upload_request(self) -> dict[str, Any] | None:
-        """The value of an upload request: the child's `correlationId` and `options`."""
+        """Return the value of an upload request: the child's `correlationId` and `options`."""
         value = self.message.get("value")
         is_request = self.message["path"].endswith("/outbox/messages/request")
         return value if is_request and isinstance(value, dict) else None
 
     @property
     def answered(self) -> str | None:
-        """The correlation-id header of the command that this answers."""
+        """Return the correlation-id header of the command that this answers."""
         headers = self.message.get("headers")
         is_answer = self.topic.startswith("command/") and isinstance(headers, dict)
         return scalar_text(headers.get("correlation-id")) if is_answer and headers else None
 
     @property
     def status(self) -> int:
-        """Of an answer; 0 when it has none."""
+        """Return the status of an answer; 0 when it has none."""
         status = self.message.get("status")
         return status if isinstance(status, int) else 0
 
@@ -151,7 +151,7 @@ class Backend:
         self._link.stop()
 
     def next(self, deadline_s: float) -> Heard:
-        """The next message of the feature. Raises TimeoutError at that time of the monotonic clock.
+        """Return the next message of the feature. Raises TimeoutError at that time of the monotonic clock.
 
         A connection that is lost is made again. Raises `BrokerUnusable` when the broker forbids to listen.
         """
@@ -162,7 +162,7 @@ class Backend:
         return heard
 
     def wait_for(self, wanted: Callable[[Heard], bool], timeout_s: float = ANSWER_TIMEOUT_S) -> Heard:
-        """The next message that is wanted; those before are passed over. Raises TimeoutError."""
+        """Return the next message that is wanted, and drop those before it. Raises TimeoutError."""
         deadline_s = time.monotonic() + timeout_s
         while not wanted(heard := self.next(deadline_s)):
             pass
@@ -245,7 +245,7 @@ class Backend:
             self._heard.append(heard)
 
     def _read(self, delivery: Delivery) -> Heard | None:
-        """The message, when it is readable and speaks of our thing's feature: others use `e`, too."""
+        """Return the message when it is readable and about our thing's feature: others use `e`, too."""
         try:
             message = json.loads(delivery.payload)
         except (ValueError, RecursionError):

@@ -1,4 +1,4 @@
-"""What people and scripts see of an exchange.
+"""Shows an exchange to people and scripts.
 
 What the device says is shown without the secrets that it was sent, and without control characters: a
 device that is not to be trusted writes to this terminal.
@@ -38,7 +38,7 @@ def display(*, as_json: bool) -> Iterator[Display]:
 
 
 def without_secrets(value: Any, secrets: Collection[str]) -> Any:
-    """A JSON value in whose texts every secret is hidden."""
+    """Return the JSON value with every secret in its texts hidden."""
     if isinstance(value, dict):
         return {without_secrets(key, secrets): without_secrets(item, secrets) for key, item in value.items()}
     if isinstance(value, list):

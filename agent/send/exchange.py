@@ -1,4 +1,4 @@
-"""One command and all that the device says about it. Pure: no clock, no network, no output.
+"""The exchange about one command: all that the device says of it. Pure: no clock, no network, no output.
 
 The device answers the command; then the job runs (`lastOperation`); then, where no destination was named,
 the device asks for one (the upload request), is given it with a `start`, and uploads (`lastUpload`).
@@ -15,7 +15,7 @@ from agent.send.backend import Heard, OutgoingCommand
 
 
 class Phase(Enum):
-    """What is waited for."""
+    """The step of an exchange that the sender waits for."""
 
     ANSWER = auto()
     JOB = auto()
@@ -27,7 +27,7 @@ class Phase(Enum):
 
 
 class MessageKind(StrEnum):
-    """What a message of the device is."""
+    """The meaning of a message of the device."""
 
     ANSWER = "answer"
     LAST_OPERATION = "lastOperation"
@@ -37,7 +37,7 @@ class MessageKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """How it ended, in words for people."""
+    """The end of an exchange, in words for people."""
 
     good: bool
     text: str
@@ -62,11 +62,11 @@ class Exchange:
 
     @property
     def awaited(self) -> Phase:
-        """What the device owes next: before anything else, the answer to a `start` on its way."""
+        """Return the step that the device owes next; an answer to a `start` on its way comes first."""
         return Phase.ANSWER if self._starts else self.phase
 
     def due(self) -> list[OutgoingCommand]:
-        """What is to be sent now; each command is handed out once."""
+        """Return the commands to send now, each of them once."""
         due, self._due = self._due, []
         return due
 
@@ -81,7 +81,7 @@ class Exchange:
         return next((kind for kind, understands in readers if understands(heard)), None)
 
     def given_up(self, device_id: str, *, time_is_up: bool) -> Ending:
-        """The outcome when nothing more was heard in a phase, or `time_is_up` altogether."""
+        """Return the outcome when nothing more was heard in a phase, or when the whole time is up."""
         if self.awaited is Phase.ANSWER:
             why = "does the agent run, on this broker, and is the feature's name right?"
             return Ending(False, f"timed out: no answer from '{device_id}': {why}")
@@ -188,7 +188,7 @@ class Exchange:
 
 
 def parent_of(child_id: str) -> str:
-    """The id that `lastUpload` carries: the device offers the archives of `X` as `X#1`, `X#2` and so on."""
+    """Return the id that `lastUpload` carries: the device offers archives of `X` as `X#1`, `X#2` and so on."""
     return child_id.rpartition("#")[0] or child_id
 
 

@@ -38,7 +38,7 @@ exit status: 0 done, 1 refused, failed or timed out, 2 wrong usage
 
 
 def make_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
-    """The parser, and the one of each operation. What it leaves: see `agent.send.arguments`."""
+    """Return the parser, and the parser of each operation; `agent.send.arguments` reads the result."""
     parser = argparse.ArgumentParser(
         prog="edge-backup send",
         description="Send a command to a device, as the cloud backend does, and follow it to its end.",
@@ -157,7 +157,7 @@ def _identity(text: str) -> Identity:
 
 
 def _level(text: str) -> str:
-    """A level of an MQTT topic."""
+    """Check a level of an MQTT topic."""
     if not text.isprintable() or set("/+#") & set(text):
         raise argparse.ArgumentTypeError("must be printable, without / + #")
     return text

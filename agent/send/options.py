@@ -53,7 +53,7 @@ def _instead(key: str) -> str:
 
 
 def _carries_secret(value: str) -> bool:
-    """True for a URL with a password or a signature: whoever has a pre-signed URL needs nothing more."""
+    """Tell whether it is a URL with a password or a signature: a pre-signed URL alone gives access."""
     try:
         parts = urlsplit(value)
         return parts.password is not None or any(is_secret_name(name) for name, _ in parse_qsl(parts.query))
@@ -71,7 +71,7 @@ def secret_source(text: str) -> SecretSource:
 
 
 def read_secret(secret: SecretSource) -> str:
-    """The secret, without the line break at its end. Raises `UnusableOption`."""
+    """Return the secret, without the line break at its end. Raises `UnusableOption`."""
     if secret.source.startswith("env:"):
         value = os.environ.get(secret.source[4:], "")
     elif secret.source.startswith("@"):
@@ -84,7 +84,7 @@ def read_secret(secret: SecretSource) -> str:
 
 
 def _read_line(key: str) -> str:
-    """A line of standard input; a terminal does not show what is typed."""
+    """Read a line of standard input; a terminal does not show what is typed."""
     try:
         if sys.stdin.isatty():
             return getpass.getpass(f"{key}: ")
@@ -100,7 +100,7 @@ def _shown(source: str) -> str:
 
 
 def read_secret_file(path: str) -> str:
-    """What is in a small text file, without the line break at its end. Raises `UnusableOption`."""
+    """Return the content of a small text file, without the line break at its end. Raises `UnusableOption`."""
     try:
         with open(path, encoding="utf-8-sig") as file:  # without the byte order mark of some editors
             value = file.read(MAX_SECRET_BYTES + 1)
@@ -114,7 +114,7 @@ def read_secret_file(path: str) -> str:
 
 
 def gathered(*groups: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """All options together. Raises `UnusableOption` when one is given twice."""
+    """Return all options together. Raises `UnusableOption` when one is given twice."""
     options: dict[str, str] = {}
     for group in groups:
         for key, value in group:

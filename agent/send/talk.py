@@ -19,7 +19,7 @@ _PATIENCE_S = {Phase.ANSWER: ANSWER_TIMEOUT_S, Phase.REQUEST: 10}
 
 
 def talk(order: Order) -> int:
-    """The exit status: 0 when the device did it, 1 when not."""
+    """Carry the order out. The exit status is 0 when the device did it, 1 when not."""
     # Its default prints to stdout, which belongs to the messages.
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     try:
@@ -67,7 +67,7 @@ def _follow(order: Order, backend: Backend, shown: Display) -> Ending:
 
 
 def _expiring(command: OutgoingCommand, limit_s: float) -> OutgoingCommand:
-    """The command, which expires when its sender gives up.
+    """Return the command with the time at which its sender gives up.
 
     Otherwise the broker would keep it for an agent that is away, and the agent would carry it out on its
     return, over newer data and after its sender was told that nobody answered.
