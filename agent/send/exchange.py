@@ -188,7 +188,7 @@ class Exchange:
 
 
 def parent_of(child_id: str) -> str:
-    """Return the id that `lastUpload` carries: the device offers archives of `X` as `X#1`, `X#2` and so on."""
+    """Return the id that `lastUpload` carries: the device offers the archives of `X` as `X#1`, `X#2`…"""
     return child_id.rpartition("#")[0] or child_id
 
 
