@@ -4,8 +4,10 @@ A value is replaced when its key looks like that of a secret; a text is searched
 secrets travel: the query of a URL, the user part of a URL, `name=value` and `Name: value` with such a name.
 """
 
+import base64
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from urllib.parse import unquote
 
 HIDDEN = "***"
 _WORDS = (
@@ -58,3 +60,37 @@ def redact(value: object, name: str = "") -> object:
             return [redact(item) for item in value]
         case _:
             return redact_text(str(value))
+
+
+_SHORTEST_SECRET = 12
+"""What is shorter may be in a text by chance."""
+
+
+def secret_values(options: Mapping[str, str]) -> frozenset[str]:
+    """Return what is secret in the options of a command, whole and in parts that a far side may repeat."""
+    values = {
+        part
+        for key, value in options.items()
+        if is_secret_name(key) or "://" in value or key.startswith("https.header.")
+        for part in _parts(value)
+    }
+    return frozenset(value for value in values if len(value) >= _SHORTEST_SECRET)
+
+
+def holds_secret(text: str, secrets: frozenset[str]) -> bool:
+    """Tell whether a text that somebody else wrote repeats one of the secrets, percent-encoded or not."""
+    return any(secret in form for secret in secrets for form in (text, unquote(text)))
+
+
+def _parts(value: str) -> Iterator[str]:
+    """A secret, or those in a URL: its user part, its query, and the values in that."""
+    _, is_url, rest = value.partition("://")
+    user, _, _ = rest.partition("/")[0].rpartition("@")
+    _, _, query = rest.partition("?")
+    found = [user, *user.split(":"), query] if is_url else [value, *value.split(), query]
+    found += [part.partition("=")[2] for part in re.split("[?&]", query if is_url else value)]
+    for part in found:
+        yield part
+        yield unquote(part)
+    if user:
+        yield base64.b64encode(unquote(user).encode()).decode()

@@ -17,6 +17,7 @@ from typing import TypeVar
 import providers
 from agent import __version__
 from agent.base.errors import AccessForbidden
+from agent.base.redaction import secret_values
 from agent.base.refusals import Reason, Refused
 from agent.base.roots import Root
 from agent.base.text import readable
@@ -110,7 +111,7 @@ class Admission:
             raise Refused(Reason.FORBIDDEN, str(error)) from error
         except (StorageError, providers.MissingExtra) as error:
             raise Refused(Reason.CANNOT, str(error)) from error
-        guarded = self._guarded(storage, connections)
+        guarded = self._guarded(storage, connections, secret_values(chosen.options))
         return Destination(guarded, factory.needs_size, name or default_name, metadata or {})
 
     def output(self, path: str, roots: Iterable[Root], connections: Connections) -> Destination:
@@ -123,10 +124,12 @@ class Admission:
         storage, name = look(self.looks, f"output '{readable(path)}'", opened)
         return Destination(self._guarded(storage, connections), storage.needs_size, name)
 
-    def _guarded(self, storage: Storage, connections: Connections) -> GuardedStorage:
+    def _guarded(
+        self, storage: Storage, connections: Connections, secrets: frozenset[str] = frozenset()
+    ) -> GuardedStorage:
         transfer = self.settings.transfer
         retries = RetryLimits(transfer.attempts, transfer.total_time.total_seconds())
-        return GuardedStorage(storage, retries, connections.token)
+        return GuardedStorage(storage, retries, connections.token, secrets)
 
     def _limits(self, connections: Connections) -> Limits:
         transfer = self.settings.transfer

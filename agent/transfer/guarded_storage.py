@@ -1,8 +1,8 @@
 """Any provider, guarded: tried again, not believed, and left when the job is cancelled."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import structlog
@@ -18,6 +18,7 @@ from tenacity import (
 )
 
 from agent.base.errors import JobError, ProviderBug
+from agent.base.redaction import holds_secret
 from agent.transfer.cancel import CancelToken
 from providers.api import Capability, Checkpoint, Piece, Sink, Source, Storage, Stored, check_name
 from providers.errors import BadOptions, Corrupted, Rejected, StorageError, Unreachable
@@ -46,21 +47,28 @@ class GuardedStorage(Storage):
     (rule 8 of `providers.api`) and for an answer that cannot be true.
     """
 
-    def __init__(self, storage: Storage, retries: RetryLimits, token: CancelToken) -> None:
+    def __init__(
+        self,
+        storage: Storage,
+        retries: RetryLimits,
+        token: CancelToken,
+        secrets: frozenset[str] = frozenset(),
+    ) -> None:
+        """Nothing that the far side says is kept when it repeats one of the `secrets`."""
         self.capabilities = storage.capabilities
-        self._storage, self._retries, self._token = storage, retries, token
+        self._storage, self._retries, self._token, self._secrets = storage, retries, token, secrets
 
     def put(
         self, name: str, source: Source, metadata: Mapping[str, str], checkpoint: Checkpoint, /
     ) -> Stored:
-        heard = _Heard(source)
+        heard, cleared = _Heard(source), _Cleared(checkpoint, self._secrets)
 
         def attempt() -> Stored:
             if source.rewindable:
                 source.seek(0)
-            stored = self._asked(lambda: self._storage.put(name, heard, metadata, checkpoint), heard)
+            stored = self._asked(lambda: self._storage.put(name, heard, metadata, cleared), heard)
             _check_whole(stored, source)
-            return stored
+            return self._cleared(stored)
 
         def possible() -> bool:
             return source.rewindable or source.tell() == 0 or Capability.RESUME_STREAM in self.capabilities
@@ -68,11 +76,13 @@ class GuardedStorage(Storage):
         return self._retried(attempt, possible)
 
     def get(self, name: str, sink: Sink, checkpoint: Checkpoint, /) -> Stored:
+        cleared = _Cleared(checkpoint, self._secrets)
+
         def attempt() -> Stored:
-            stored = self._asked(lambda: self._storage.get(name, sink, checkpoint))
+            stored = self._asked(lambda: self._storage.get(name, sink, cleared))
             if stored.size_bytes != sink.tell():
                 raise ProviderBug("the provider says another length than that of what it fetched")
-            return stored
+            return self._cleared(stored)
 
         return self._retried(attempt)
 
@@ -91,7 +101,7 @@ class GuardedStorage(Storage):
             return iter(self._retried(attempt))
 
     def stat(self, name: str, /) -> Stored:
-        return self._retried(lambda: self._asked(lambda: self._storage.stat(name)))
+        return self._cleared(self._retried(lambda: self._asked(lambda: self._storage.stat(name))))
 
     def delete(self, name: str, /) -> None:
         self._retried(lambda: self._asked(lambda: self._storage.delete(name)))
@@ -119,10 +129,13 @@ class GuardedStorage(Storage):
         for stored in self._storage.list(prefix):
             self._token.check()
             if stored.name.startswith(prefix) and wanted(stored.name) and _may_be_named(stored.name):
-                found.append(stored)
+                found.append(self._cleared(stored))
             if len(found) > MOST_LISTED:
                 raise Rejected(f"the list has more than {MOST_LISTED} archives")
         return found
+
+    def _cleared(self, stored: Stored) -> Stored:
+        return replace(stored, etag="") if holds_secret(stored.etag, self._secrets) else stored
 
     def _asked(self, call: Callable[[], Result], heard: "_Heard | None" = None) -> Result:
         """Let the provider work once."""
@@ -131,6 +144,28 @@ class GuardedStorage(Storage):
 
     def _retried(self, attempt: Callable[[], Result], possible: Callable[[], bool] = lambda: True) -> Result:
         return with_retries(attempt, self._retries, self._token, possible)
+
+
+class _Cleared(MutableMapping[str, str]):
+    """A checkpoint in which a value that repeats a secret is empty: a far side can make it an ETag."""
+
+    def __init__(self, checkpoint: Checkpoint, secrets: frozenset[str]) -> None:
+        self._checkpoint, self._secrets = checkpoint, secrets
+
+    def __getitem__(self, key: str) -> str:
+        return self._checkpoint[key]
+
+    def __setitem__(self, key: str, value: str) -> None:
+        self._checkpoint[key] = "" if holds_secret(value, self._secrets) else value
+
+    def __delitem__(self, key: str) -> None:
+        del self._checkpoint[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._checkpoint)
+
+    def __len__(self) -> int:
+        return len(self._checkpoint)
 
 
 class _Heard:

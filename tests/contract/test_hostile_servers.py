@@ -8,13 +8,14 @@ from contextlib import closing, contextmanager
 import pytest
 
 from agent.base.errors import Cancelled
+from agent.base.redaction import secret_values
 from agent.transfer.cancel import CancelToken
 from agent.transfer.guarded_storage import GuardedStorage, RetryLimits
 from providers.api import Limits, Storage
 from providers.errors import StorageError, Unreachable
 from providers.testing.streams import BytesSource, MemorySink, content
-from tests.support.hostile_server import endless_lists, storage_at
-from tests.support.http_server import HttpServer, Say
+from tests.support.hostile_server import SECRET, endless_lists, storage_at
+from tests.support.http_server import HttpServer, Received, Say
 from tests.support.waiting import wait_until
 
 MOST_BYTES = 8 << 20
@@ -170,3 +171,32 @@ def test_a_list_that_leaves_out_what_it_must_say_is_an_error_of_the_tree(kind: s
     """It is no mistake of the provider, and ends no job as one."""
     with HttpServer(lambda _: Say(200, {"Content-Type": "application/xml"}, page)) as server:
         fails(kind, "list", server, Limits())
+
+
+def echoing(request: Received) -> Say:
+    """Everything that the request says of its sender comes back, where it may be kept."""
+    echo = f'"{request.target}{request.headers.get("x-key", "")}"'
+    if request.method != "GET":
+        return Say(201, {"ETag": echo})
+    if "range" in request.headers:
+        return Say(503)
+    return Say(200, {"ETag": echo, "Content-Length": "100"}, b"beginning", cut_after=9)
+
+
+@pytest.mark.parametrize("kind", ["aws", "azure", "generic"])
+def test_a_secret_that_the_far_side_repeats_is_not_kept(kind: str) -> None:
+    """Neither in the checkpoint of a download nor with what was stored: both go into the journal."""
+    options = {
+        "azure.shared.access.signature": f"sv=2024-11-04&sig={SECRET}",
+        "https.url": f"http://h/?key={SECRET}",
+        "https.header.X-Key": SECRET,
+    }
+    checkpoint: dict[str, str] = {}
+    with HttpServer(echoing) as server, closing(storage_at(kind, server.url, Limits())) as storage:
+        guarded = GuardedStorage(storage, RetryLimits(attempts=1), CancelToken(), secret_values(options))
+        stored = guarded.put("a.zip", BytesSource(b"small"), {}, {})
+        with pytest.raises(StorageError):
+            guarded.get("a.zip", MemorySink(), checkpoint)
+    assert SECRET not in repr((stored, checkpoint))
+    assert checkpoint
+    assert SECRET in repr([(request.target, request.headers) for request in server.requests]) or kind == "aws"

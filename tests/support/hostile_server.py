@@ -20,7 +20,7 @@ def storage_at(kind: str, url: str, limits: Limits) -> Storage:
     if kind == "azure":
         sas = {"azure.shared.access.signature": f"sv=2024-11-04&sig={SECRET}"}
         return AzureBlob({"azure.storage.endpoint": url, "azure.blob.container": "container", **sas}, limits)
-    return Https({"https.url": f"{url}/a.zip"}, limits)
+    return Https({"https.url": f"{url}/a.zip?key={SECRET}", "https.header.X-Key": SECRET}, limits)
 
 
 @contextmanager

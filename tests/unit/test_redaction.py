@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.base.redaction import HIDDEN, is_secret_name, redact, redact_text
+from agent.base.redaction import HIDDEN, holds_secret, is_secret_name, redact, redact_text, secret_values
 
 # As long and as odd as real ones; a short one could be part of the text around it.
 SECRETS = st.text(alphabet=string.ascii_letters + string.digits + "+/=_-%.~", min_size=12, max_size=60).map(
@@ -119,3 +119,32 @@ def test_a_long_text_takes_time_in_proportion_only(beginning: str) -> None:
         return min(times)
 
     assert needed_s(1 << 15) < 24 * needed_s(1 << 12) + 0.01
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"azure.shared.access.signature": "sv=2024-11-04&sig=abc%2Bdefghijklm"}, "x abc+defghijklm x"),
+        ({"azure.shared.access.signature": "sv=2024-11-04&sig=abc%2Bdefghijklm"}, "sig=abc%2Bdefghijklm"),
+        ({"https.url": "https://h/a?X-Amz-Signature=0123456789abcdef&x=1"}, "0123456789abcdef"),
+        ({"https.url": "https://user:long-password@h/a"}, "long-password"),
+        ({"https.url": "https://user:long-password@h/a"}, "Basic dXNlcjpsb25nLXBhc3N3b3Jk"),
+        ({"https.header.Authorization": "Bearer 0123456789ab"}, "0123456789ab"),
+        ({"aws.session.token": "0123456789ab"}, "%30123456789ab"),
+    ],
+)
+def test_a_secret_that_somebody_repeats_is_recognized(options: dict[str, str], text: str) -> None:
+    assert holds_secret(f"W/{text}-1", secret_values(options))
+
+
+@pytest.mark.parametrize(
+    "text", ["", "d41d8cd98f00b204e9800998ecf8427e-12", "0x8DB0123456789AB", "sr=c", "h", "/a"]
+)
+def test_an_etag_of_a_good_server_repeats_nothing(text: str) -> None:
+    options = {
+        "azure.shared.access.signature": "sv=2024-11-04&sr=c&sig=abc%2Bdefghijklm",
+        "https.url": "https://h/a?x=1",
+        "https.header.X": "h",
+        "aws.object.key": "d41d8cd98f00b204e9800998ecf8427e-12",
+    }
+    assert not holds_secret(text, secret_values(options))
