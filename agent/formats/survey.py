@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from agent.base.errors import ArchiveError
-from agent.formats.base import EntryKind, Item
+from agent.formats.base import DIR, FILE, LINK, Item
 from agent.formats.names import bad_entry
 from providers.free_space import BLOCK_BYTES
 
@@ -63,7 +63,7 @@ def take_survey(items: Iterable[Item], limits: ArchiveLimits) -> Survey:
             parent = entry.name.rpartition("/")[0]
             if not links.isdisjoint(_prefix_digests(parent)):
                 raise bad_entry(entry.name, "lies below a symbolic link")
-        if entry.kind is EntryKind.LINK and len(links) < _LINKS:
+        if entry.kind is LINK and len(links) < _LINKS:
             links.add(_prefix_digests(entry.name)[-1])
             parent = ""
     _check_ratio(survey, limits)
@@ -72,15 +72,15 @@ def take_survey(items: Iterable[Item], limits: ArchiveLimits) -> Survey:
 
 def _count(survey: Survey, entry: Item) -> None:
     size = entry.size
-    if entry.kind is EntryKind.FILE:
+    if entry.kind is FILE:
         survey.files += 1
-    elif entry.kind is EntryKind.DIR:
+    elif entry.kind is DIR:
         survey.directories += 1
     else:
         survey.links += 1
         size = 0
     survey.size_bytes += size
-    blocks = 1 if entry.kind is EntryKind.DIR else -(-entry.size // BLOCK_BYTES)
+    blocks = 1 if entry.kind is DIR else -(-entry.size // BLOCK_BYTES)
     survey.disk_bytes += blocks * BLOCK_BYTES
     survey.compressed_bytes += entry.packed_size
 

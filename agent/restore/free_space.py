@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from agent.base.errors import NoSpace
-from agent.formats.base import EntryKind, Item, SavedTree
+from agent.formats.base import DIR, FILE, Item, SavedTree
 from agent.formats.survey import Survey
 from agent.restore.files import is_small
 from agent.restore.sparse import is_hole
@@ -49,7 +49,7 @@ class SpaceCheck:
         for item in self._made():
             if needed_bytes <= free_bytes:
                 break
-            if item.kind is EntryKind.FILE and item.size - item.packed_size >= _SMALLEST_GAIN_BYTES:
+            if item.kind is FILE and item.size - item.packed_size >= _SMALLEST_GAIN_BYTES:
                 needed_bytes -= self._hole_bytes(item) // block_bytes * block_bytes
         return needed_bytes, needed_files
 
@@ -77,5 +77,5 @@ class SpaceCheck:
 
 def _on_disk(item: Item, block_bytes: int) -> int:
     """Return what it takes without holes: whole blocks, and a directory one."""
-    blocks = 1 if item.kind is EntryKind.DIR else -(-item.size // block_bytes)
+    blocks = 1 if item.kind is DIR else -(-item.size // block_bytes)
     return blocks * block_bytes

@@ -8,7 +8,7 @@ from functools import partial
 from tempfile import TemporaryFile
 from threading import Lock
 
-from agent.formats.base import EntryKind, Item, SavedTree
+from agent.formats.base import DIR, LINK, Item, SavedTree
 from agent.formats.names import bad_entry
 from agent.restore.directories import Tree, is_directory, mark, open_directory
 from agent.restore.disk import NO_HARD_LINK, by_descriptor
@@ -102,11 +102,11 @@ class Unpacker:
         if f"{item.name}/".startswith(f"{self._work_name}/"):
             raise bad_entry(item.name, "has the name of this restore's own working directory")
         if self._mounts:
-            refuse_mounts(item.name, item.kind is not EntryKind.DIR, self._mounts)
+            refuse_mounts(item.name, item.kind is not DIR, self._mounts)
         try:
-            if item.kind is EntryKind.DIR:
+            if item.kind is DIR:
                 self._directory(item, new)
-            elif item.kind is EntryKind.LINK:
+            elif item.kind is LINK:
                 self._link(tree, item, new)
             elif item.hard_link_to is None or not self._hard_link(item, item.hard_link_to, new):
                 self._file(item, new)

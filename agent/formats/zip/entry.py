@@ -5,7 +5,7 @@ import stat
 from typing import NamedTuple
 
 from agent.base.errors import ArchiveError
-from agent.formats.base import EntryKind, Item
+from agent.formats.base import DIR, FILE, LINK, EntryKind, Item
 from agent.formats.names import bad_entry, safe_name
 from agent.formats.zip import records
 from agent.formats.zip.metadata import Extra, from_dos_time, parse_extra
@@ -38,8 +38,8 @@ def parse_entry(central: CentralHeader, raw_name: bytes, extra_fields: bytes) ->
     mode = central.external >> 16 if unix else 0  # elsewhere the upper half means something else, or nothing
     kind = _kind(central, raw_name, mode, unix=unix)
     _check_content(central, kind, raw_name)
-    safe, first = safe_name(raw_name, unix=unix, directory=kind is EntryKind.DIR), extra.hard_link_to
-    if not safe and kind is not EntryKind.DIR:
+    safe, first = safe_name(raw_name, unix=unix, directory=kind is DIR), extra.hard_link_to
+    if not safe and kind is not DIR:
         raise _bad(raw_name, "has no usable name: it is the directory to restore to")
     return Item(
         safe,
@@ -51,7 +51,7 @@ def parse_entry(central: CentralHeader, raw_name: bytes, extra_fields: bytes) ->
         central.size_bytes,
         central.compressed_bytes,
         extra.xattrs,
-        safe_name(first, unix=True) if first is not None and kind is EntryKind.FILE else None,
+        safe_name(first, unix=True) if first is not None and kind is FILE else None,
         Location(central.offset, central.method, central.crc, raw_name),
     )
 
@@ -80,19 +80,19 @@ def _kind(central: CentralHeader, raw_name: bytes, mode: int, *, unix: bool) -> 
     named_directory = raw_name.endswith(b"/" if unix else (b"/", b"\\"))
     form = stat.S_IFMT(mode)
     if form == stat.S_IFLNK:
-        return EntryKind.LINK
+        return LINK
     if form == stat.S_IFDIR or named_directory or (not unix and central.external & records.DOS_DIRECTORY):
-        return EntryKind.DIR
+        return DIR
     if form in (stat.S_IFREG, 0):
-        return EntryKind.FILE
+        return FILE
     raise _bad(raw_name, "is a device, FIFO or socket; these are not restored")
 
 
 def _check_content(central: CentralHeader, kind: EntryKind, raw_name: bytes) -> None:
     size, compressed = central.size_bytes, central.compressed_bytes
-    if kind is EntryKind.DIR and size:
+    if kind is DIR and size:
         raise _bad(raw_name, "is a directory, but has content")
-    if kind is EntryKind.LINK and not 0 < size <= _MAX_LINK_BYTES:
+    if kind is LINK and not 0 < size <= _MAX_LINK_BYTES:
         raise _bad(raw_name, f"is a link whose target has {size} bytes")
     possible = size == compressed if central.method == records.STORED else size <= compressed * _MAX_EXPANSION
     if not possible:

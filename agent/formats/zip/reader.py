@@ -60,9 +60,10 @@ class ArchiveReader:
         data_end = 0
         for central, raw_name, extra in central_records(self._read_at, self._end):
             item = parse_entry(central, raw_name, extra)
-            if item.location.offset < data_end:
+            offset = item.location.offset
+            if offset < data_end:
                 raise bad_entry(item.name, "overlaps another or is out of order")
-            data_end = item.location.offset + records.LOCAL_BYTES + len(raw_name) + item.packed_size
+            data_end = offset + records.LOCAL_BYTES + len(raw_name) + item.packed_size
             if data_end > self._end.offset:
                 raise _beyond(item)
             if item.name:
