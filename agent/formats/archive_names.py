@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 PLAIN, ENCRYPTED = ".zip", ".zip.age"
-"""How names of archives end."""
+"""Ends of archives' names."""
 
 
 MAX_NAME_LETTERS = 64
@@ -27,7 +27,7 @@ class NamedArchive:
 
     name: str
     series: str
-    """What its backup was called."""
+    """The name that its backup was given."""
     made: datetime
 
 

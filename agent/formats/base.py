@@ -28,7 +28,7 @@ MAX_ATTRIBUTES_BYTES = 65_535 - 200
 
 
 class EntryKind(Enum):
-    """What an entry is. Nothing else is archived or restored."""
+    """The kind of an entry. Nothing else is archived or restored."""
 
     FILE = "file"
     DIR = "directory"
@@ -51,7 +51,7 @@ class Entry:
     fd: int = -1
     """Open for reading for a file or directory, -1 for a link. Owned by the walk."""
     target: bytes = b""
-    """Where a link points, as it is on the disk."""
+    """The target of a link, as it is on the disk."""
     xattrs: Mapping[str, bytes] = field(default_factory=dict)
     hard_link_to: str | None = None
     """An earlier entry's name, when both are names of one file."""
@@ -79,13 +79,13 @@ class Item(NamedTuple):
     hard_link_to: str | None
     """An earlier entry that had the same inode. The content is here all the same."""
     location: Any
-    """Where the content is: for the format alone."""
+    """The place of the content, for the format alone."""
     on_the_way: bool = False
     """A directory that leads to what is restored, and counts only where the restore makes it."""
 
 
 class SavedTree(Protocol):
-    """What is in one archive. Any number of threads may call its methods at the same time.
+    """The content of one archive. Any number of threads may call its methods at the same time.
 
     Everything that the archive says is checked before it is given out; what does not hold together is an
     `ArchiveError`. OSError comes from reading the archive's own file.
@@ -124,7 +124,7 @@ class SavedTree(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Encryption:
-    """Who can open an archive: the holders of the private keys of `recipients`, or of the passcode."""
+    """Keys for a new archive: the private keys of `recipients`, or the passcode, open it again."""
 
     recipients: tuple[str, ...] = ()
     passcode: str | None = field(default=None, repr=False)
@@ -134,7 +134,7 @@ class Encryption:
 
 @dataclass(frozen=True, slots=True)
 class Unlock:
-    """What opens an encrypted archive; with neither kind of key, only a plain archive is opened."""
+    """Keys for an encrypted archive; with neither kind, only a plain archive is opened."""
 
     passcodes: tuple[str, ...] = field(default=(), repr=False)
     """One passcode in its spellings; tried in this order."""
@@ -144,10 +144,10 @@ class Unlock:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SaveOrder:
-    """How one archive is made."""
+    """The order to make one archive."""
 
     staged: Path
-    """Where the archive is staged; the name is the archive's."""
+    """The path in staging; its last part is the archive's name."""
     reserve_bytes: int = 0
     """Free space that has to be left where archives are staged."""
     encryption: Encryption | None = None
@@ -159,7 +159,7 @@ class SaveOrder:
     checksum: bool = False
     """Give the provider a checksum before the content."""
     expected_bytes: int | None = None
-    """How much content there probably is."""
+    """The probable size of the content."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +177,7 @@ class FetchedArchive(Protocol):
 
     @property
     def stored(self) -> Stored:
-        """Where it came from, and how large it is."""
+        """Its name, size and location at the destination."""
 
     def sha256(self, token: CancelToken) -> str:
         """Return the SHA-256 of the archive as it is stored, in hexadecimal digits."""

@@ -18,9 +18,9 @@ from agent.base.text import printable
 from agent.formats.walk_report import Report, Top
 
 FORMAT = 1
-"""Of archives. It goes up when an older agent would restore one wrongly, or not see that it must not."""
+"""The version of archives. It goes up when an older agent would restore one wrongly."""
 MAX_BYTES = 256 << 10
-"""Of the JSON; what is larger is no manifest of ours."""
+"""The most bytes of JSON; larger ones are no manifest of ours."""
 _SOURCES_BYTES, _LISTED_BYTES, _TOP_BYTES = 64 << 10, 128 << 10, 48 << 10
 
 _Count = Annotated[int, Field(ge=0)]
@@ -54,7 +54,7 @@ class ManifestRoot(_Part):
 
     path: str
     prefix: str = ""
-    """What names of the archive begin with that come from there."""
+    """The beginning of the archived names that come from there."""
     names: list[str] | None = None
     """Only these; None for everything."""
 
@@ -66,7 +66,7 @@ class Counts(_Part):
     bytes: _Count = 0
     """Content of the files, unpacked."""
     excluded: _Count = 0
-    """What patterns passed over; a directory counts once."""
+    """Entries that patterns passed over; a directory counts once."""
 
 
 class Skipped(_Part):
@@ -106,7 +106,7 @@ class Manifest(_Part):
     """None when a command collected what was saved."""
     counts: Counts = Counts()
     skipped: _Count = 0
-    """How much is not in the archive as it was on the disk."""
+    """Number of entries that are not in the archive as they were on the disk."""
     reasons: dict[str, _Count] = {}
     unexportable: list[Skipped] = []
     """The first of what was skipped."""
@@ -114,7 +114,7 @@ class Manifest(_Part):
     """None when a command collected what was saved, and for data sets, whose directories have entries."""
 
     def value(self) -> dict[str, Any]:
-        """As it stands in the archive; what is empty is absent."""
+        """Return the JSON value of the archive; empty fields are absent."""
         fields = self.model_dump(by_alias=True, exclude_defaults=True)
         return {"format": self.format, **fields}
 
@@ -139,7 +139,7 @@ class Manifest(_Part):
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """What is known of an archive before it is made."""
+    """The facts of an archive that are known before it is made."""
 
     device: str
     agent: str
@@ -150,7 +150,7 @@ class Origin:
     """Empty when a command collects what is saved."""
 
     def manifest(self, report: Report) -> Manifest:
-        """The manifest of the archive that `report` tells of; long lists are cut, the counts are true."""
+        """Return the manifest of the archive of `report`; long lists are cut, the counts are true."""
         return Manifest(
             device=self.device,
             agent=self.agent,
@@ -198,7 +198,7 @@ def _source(root: Root) -> ManifestRoot:
 
 
 def _first(items: Iterable[P], budget_bytes: int) -> list[P]:
-    """As many as have room, from the beginning."""
+    """Return the first items, as many as have room."""
     taken: list[P] = []
     for item in items:
         budget_bytes -= len(_encoded(item.model_dump(by_alias=True))) + 1

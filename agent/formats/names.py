@@ -1,4 +1,4 @@
-"""Which names an archive may restore.
+"""Names that an archive may restore.
 
 An archive comes from anywhere. Every name is checked here, once, before anything else sees it; what
 passes is relative and has no `..`.

@@ -17,7 +17,7 @@ _LINKS = 100_000  # that are remembered, in about 10 MiB
 
 @dataclass(frozen=True, slots=True)
 class ArchiveLimits:
-    """What a device lets an archive unpack to."""
+    """Limits of a device for archives that it unpacks."""
 
     max_files: int
     """Entries of any kind."""
@@ -28,7 +28,7 @@ class ArchiveLimits:
 
 @dataclass(slots=True)
 class Survey:
-    """What an archive holds."""
+    """The content of an archive in numbers."""
 
     files: int = 0
     directories: int = 0
@@ -36,7 +36,7 @@ class Survey:
     size_bytes: int = 0
     """Content of files, unpacked."""
     disk_bytes: int = 0
-    """The same on a disk, where a file takes whole blocks, and a directory one."""
+    """The size on a disk, where a file takes whole blocks, and a directory one."""
     compressed_bytes: int = 0
 
     @property

@@ -26,7 +26,7 @@ _REASONS = {
 
 @dataclass(frozen=True, slots=True)
 class Top:
-    """What a saved directory itself is like."""
+    """Status and attributes of a saved directory itself."""
 
     stat: os.stat_result
     xattrs: Mapping[str, bytes]
@@ -34,7 +34,7 @@ class Top:
 
 @dataclass(slots=True)
 class Report:
-    """What a backup found. Its size does not depend on how much that is."""
+    """The report of a backup. It stays small, whatever the backup finds."""
 
     on_skipped: Callable[[str, str], None] | None = None
     """Called with (name, reason) for everything that was skipped, in the job's thread."""
@@ -44,15 +44,15 @@ class Report:
     size_bytes: int = 0
     """Content of the files that went in, before compression."""
     read_bytes: int = 0
-    """The same, and of the file that is being read what has been read: how far the backup has come."""
+    """Content that was read, of the present file too: the progress of the backup."""
     excluded: int = 0
-    """What patterns passed over; a directory counts once, with all that is in it."""
+    """Entries that patterns passed over; a directory counts once, with all that is in it."""
     own: list[str] = field(default_factory=list)
     """Those of them that are the agent's own: its storage, its targets, what a restore works in."""
     mounts: list[str] = field(default_factory=list)
     """The first directories that other file systems are mounted on: what is there went in, too."""
     skipped: int = 0
-    """What is not in the archive as it was on the disk, including files that changed while being read."""
+    """Entries that are not in the archive as they were on the disk, also files that changed meanwhile."""
     reasons: dict[str, int] = field(default_factory=dict)
     top: Top | None = None
     """The saved directory itself, where no name in the archive is its."""
@@ -61,7 +61,7 @@ class Report:
 
     @property
     def failures(self) -> int:
-        """How much was skipped although it was to be saved."""
+        """Number of skipped entries that were to be saved."""
         return self.skipped - self.reasons.get(WITHHELD, 0)
 
     def refuse_failures(self) -> None:
@@ -111,5 +111,5 @@ class Report:
 
 
 def reason_of(error: OSError) -> str:
-    """The report's word for why something could not be read."""
+    """Return the report's word for the reason of an error while reading."""
     return _REASONS.get(error.errno or 0, "unreadable")

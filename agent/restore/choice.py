@@ -1,4 +1,4 @@
-"""What of an archive is restored, and where on the device it belongs."""
+"""The part of an archive that is restored, and its place on the device."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,7 +18,7 @@ class Choice:
     """Made of the device's settings and of the command; an archive has no say in it."""
 
     roots: tuple[Root, ...]
-    """What is restored."""
+    """The roots that are restored."""
     data_sets: tuple[Root, ...] = ()
     """All of the data sets that some of that belongs to; empty when it is one directory."""
     wanted: Mapping[str, str] = field(default_factory=dict)
@@ -69,7 +69,7 @@ class Choice:
         return tuple(root for root in self.roots if root not in waiting)
 
     def parts(self, tree: SavedTree, limits: ArchiveLimits) -> dict[int, SavedTree]:
-        """What of an archive belongs to each of the roots, by their numbers, where it holds something of it.
+        """Return the part of an archive for each root that it holds something of, by the roots' numbers.
 
         Raises as `roots_in`, and as `take_survey` when all together is more than `limits` allow.
         """
@@ -103,7 +103,7 @@ def _strike_out(missing: dict[str, str], name: str) -> None:
 
 
 class RootTree:
-    """What of an archive belongs to one root, with names that are relative to its directory."""
+    """The part of an archive that belongs to one root, with names relative to its directory."""
 
     def __init__(self, tree: SavedTree, root: Root) -> None:
         self._tree, self._root = tree, root

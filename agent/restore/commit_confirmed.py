@@ -21,10 +21,10 @@ from agent.transfer.context import Context, RunHook
 
 @dataclass(frozen=True, slots=True)
 class ConfirmationNote:
-    """What the journal has to know from the first moment of a trial to its end."""
+    """The journal's note of a restore that waits for its confirmation."""
 
     within_s: float | None = None
-    """How long it may take until the `confirm`; None when nobody has to confirm."""
+    """The time until the `confirm`; None when nobody has to confirm."""
     countdown: Countdown | None = None
     files: int = 0
     content_bytes: int = 0
@@ -48,14 +48,14 @@ class ConfirmationNote:
 
 
 class ConfirmationDecision:
-    """What becomes of a restore on trial: made in the main thread, waited for in the job's."""
+    """The decision about such a restore: made in the main thread, waited for in the job's."""
 
     def __init__(self) -> None:
         self._made = threading.Event()
         self.is_confirmed = False
         self._refusal: JobError | None = None
         self.health = CancelToken()
-        """For the health command: nobody waits for its end when the restore is taken back anyway."""
+        """Token of the health command: nobody waits for its end when the restore is taken back anyway."""
 
     def confirm(self) -> None:
         self.is_confirmed = True

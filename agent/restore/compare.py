@@ -1,4 +1,4 @@
-"""What has to happen to the target: the unpacked tree compared with it, from the top down."""
+"""The comparison of the unpacked tree with the target, from the top down: it gives the steps of a commit."""
 
 import itertools
 import os

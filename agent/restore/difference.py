@@ -1,4 +1,4 @@
-"""What a commit would do, in numbers: both trees are read and compared, and nothing is changed."""
+"""A commit in numbers: both trees are read and compared, and nothing is changed."""
 
 import os
 import stat
@@ -16,7 +16,7 @@ from agent.restore.workspace import NEW, Workspace
 from agent.transfer.cancel import CancelToken
 
 NAMED = 20
-"""How many of the names that go for good are kept."""
+"""The most names of removed entries that are kept."""
 _CHUNK_BYTES = 1 << 20
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
@@ -51,7 +51,7 @@ class Difference:
 
 
 class _Side(Enum):
-    """Who has a directory; what only the target has, stays or goes."""
+    """The side that has a directory; a directory of the target alone stays or goes."""
 
     BOTH, NEW, STAYS, GOES = range(4)
 
@@ -146,7 +146,7 @@ class Differences:
             self._look_below(path, goes)
 
     def _look_below(self, path: str, goes: bool) -> None:
-        """What stays or moves as a whole may be a directory that nobody can list."""
+        """Look into a directory that stays or moves as a whole, unless nobody can list it."""
         try:
             self._old.directory(path)
         except PermissionError:
@@ -198,7 +198,7 @@ def _opened(destination: DirectoryEntry) -> BinaryIO:
 
 
 def _alike(new: os.stat_result, old: os.stat_result) -> bool:
-    """Whether two of one kind may have the same content, and have the same mode and owner."""
+    """Return True when both may have one content, and have one kind, mode and owner."""
     if not (stat.S_ISREG(new.st_mode) or stat.S_ISLNK(new.st_mode)):
         return False
     return (new.st_mode, new.st_uid, new.st_gid, new.st_size) == (

@@ -27,12 +27,12 @@ _MARK = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def open_directory(name: str, dir_fd: int) -> int:
-    """A descriptor of the directory `name` in `dir_fd`; raises OSError (ENOTDIR for a symbolic link)."""
+    """Return a descriptor of the directory `name` in `dir_fd`. Raises OSError (ENOTDIR for a link)."""
     return os.open(name, _DIRECTORY, dir_fd=dir_fd)
 
 
 def mark(destination: DirectoryEntry) -> int:
-    """A descriptor that only marks what is there (O_PATH): no permission needed, and a link marks itself."""
+    """Return a descriptor that only marks an entry (O_PATH): no permission needed, never through a link."""
     return os.open(destination[1], _MARK, dir_fd=destination[0])
 
 
@@ -53,7 +53,7 @@ def entries_in(fd: int) -> AbstractContextManager[Iterator["os.DirEntry[str]"]]:
 
 
 def components(path: str) -> list[str]:
-    """The parts of a relative name. The archive's reader has checked it; this is the last line of defence."""
+    """Return the parts of a relative name. The reader has checked it; this is the last line of defence."""
     names = path.split("/") if path else []
     if not _NEVER_A_NAME.isdisjoint(names):
         raise ArchiveError(f"the archive names '{readable(path)}', which is not a plain relative name")
@@ -72,7 +72,7 @@ class Tree:
         self._root_fd = root_fd
         self._path = ""
         self._ends: list[int] = []
-        """How long the path is at each level."""
+        """Length of the path at each level."""
         self._fds: list[int] = []
         self._closed: list[Identity] = []
         """Levels above those that are open, the topmost first."""
@@ -95,7 +95,7 @@ class Tree:
         return self.directory(parent, made), name
 
     def stat(self, path: str) -> os.stat_result | None:
-        """What is at `path` itself; None when nothing is there. Other OSErrors come out."""
+        """Return the status of `path` itself; None when nothing is there. Raises other OSErrors."""
         try:
             fd, name = self.parent(path)
             return os.stat(name, dir_fd=fd, follow_symlinks=False)

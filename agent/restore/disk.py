@@ -1,4 +1,4 @@
-"""What a restore asks of the disk besides metadata: syncing, moving, removing."""
+"""Work on the disk besides metadata: syncing, moving, removing."""
 
 import ctypes
 import errno
@@ -9,13 +9,13 @@ from agent.restore.directories import DirectoryEntry, mark, names_in, open_direc
 from agent.restore.metadata import set_mode
 
 NO_HARD_LINK = {errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK, errno.EXDEV}
-"""What link(2) answers on VFAT, for somebody else's file (fs.protected_hardlinks), or at its limit."""
+"""Answers of link(2) on VFAT, for somebody else's file (fs.protected_hardlinks), or at its limit."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def syncs_tell_errors() -> bool:
-    """Whether syncfs(2) reports a failed write: since Linux 5.8. Before, each file needs its own fsync."""
+    """Return True when syncfs(2) reports a failed write: since Linux 5.8. Before, each file needs fsync."""
     major, minor = os.uname().release.split(".")[:2]
     return (int(major), int("".join(c for c in minor if c.isdigit()))) >= (5, 8)
 
@@ -66,7 +66,7 @@ def close_down(destination: DirectoryEntry, mode: int) -> None:
 
 
 def is_closed(mode: int) -> bool:
-    """Whether a directory's mode keeps its own owner from listing, entering or changing it."""
+    """Return True when a directory's mode keeps its own owner from listing, entering or changing it."""
     return mode & stat.S_IRWXU != stat.S_IRWXU
 
 
@@ -91,7 +91,7 @@ def _rename(source: DirectoryEntry, target: DirectoryEntry) -> None:
 
 
 def exists(destination: DirectoryEntry) -> bool:
-    """Whether anything is there, a dangling link too. Raises OSError when that cannot be seen."""
+    """Return True when anything is there, a dangling link too. Raises OSError when that cannot be seen."""
     try:
         os.stat(destination[1], dir_fd=destination[0], follow_symlinks=False)
     except FileNotFoundError:

@@ -30,7 +30,7 @@ from agent.transfer.get import Fetch
 from providers.api import Stored
 
 Parts = Mapping[int, SavedTree]
-"""What an archive holds of the roots, by their numbers."""
+"""Parts of an archive by the numbers of their roots."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class RestoreOrder:
     search: Search
     """Finds the archive where the destination names none."""
     choice: Choice
-    """What of the archive goes there."""
+    """The part of the archive that goes there."""
     format: Format
     unlock: Unlock
     deliver: RunHook | None = None
@@ -54,7 +54,7 @@ class RestoreOrder:
 
 @dataclass(frozen=True, slots=True)
 class PreviewResult:
-    """What is unpacked, and what it would do."""
+    """An unpacked archive, and what its commit would do."""
 
     files: int
     content_bytes: int

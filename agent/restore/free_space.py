@@ -1,4 +1,4 @@
-"""Whether there is room for what a restore writes: holes stay holes, and hard links take nothing."""
+"""The space that a restore needs: holes stay holes, and hard links take nothing."""
 
 import os
 from collections.abc import Callable, Iterator

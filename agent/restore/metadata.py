@@ -21,7 +21,7 @@ that this process is not. The contents count more than that; a restore does not 
 _UNABLE_XATTR = _UNABLE | {errno.EACCES, errno.ENOSPC, errno.ERANGE, errno.E2BIG, errno.ENODATA}
 
 _RESTORED = ("user.", "system.posix_acl_")
-"""What extended attributes begin with that a restore sets, and removes where the archive has none."""
+"""Beginnings of the extended attributes that a restore sets, and removes where the archive has none."""
 _MOST_XATTR_BYTES = 1 << 20
 """Some file systems let a user give a directory 9,000 attributes of 64 KiB: a plan has no room for them."""
 _ACL, _ACL_ENTRY, _ACL_GROUP = "system.posix_acl_access", struct.Struct("<HHL"), 0x04
@@ -29,7 +29,7 @@ _ACL, _ACL_ENTRY, _ACL_GROUP = "system.posix_acl_access", struct.Struct("<HHL"),
 
 
 class Meta(NamedTuple):
-    """What to make of a file or directory. A tuple, so that the plan can keep it as a JSON list."""
+    """Metadata of a file or directory. A tuple, so that the plan can keep it as a JSON list."""
 
     mode: int | None
     """Permission bits with set-uid, set-gid and sticky, no file type; None leaves it."""
@@ -88,7 +88,7 @@ def _names_of(file: int | str) -> list[str]:
 
 
 def may_chown() -> bool:
-    """Whether this process can give files away: CAP_CHOWN, bit 0 of capabilities(7), root or not."""
+    """Return True when this process can give files away: CAP_CHOWN, bit 0 of capabilities(7), root or not."""
     with open("/proc/self/status", "rb") as status:
         found = re.search(rb"^CapEff:\s*([0-9a-f]+)", status.read(), re.MULTILINE)
     return found is not None and int(found[1], 16) & 1 == 1
@@ -175,7 +175,7 @@ def _group_bits(acl: bytes) -> int:
 
 
 def allowed_xattrs(xattrs: Mapping[str, bytes], special: bool) -> Mapping[str, bytes]:
-    """Those to bring back: with `special` also what gives power as set-uid does (`security.capability`)."""
+    """Return the attributes to bring back: with `special` also those that give power (`security.capability`)."""
     if special:
         return xattrs
     return {name: xattrs[name] for name in xattrs if name.startswith(_RESTORED)}

@@ -23,7 +23,7 @@ class PendingDirectories:
         self._write(path, None)
 
     def remember(self, path: str, meta: Meta, *, on_the_way: bool) -> None:
-        """What the archive's own entry for `path` says."""
+        """Keep the metadata of the archive's own entry for `path`."""
         self._write(path, meta, on_the_way)
 
     def finish(self) -> Iterator[Pending]:

@@ -19,7 +19,7 @@ _decode = json.JSONDecoder().decode  # json.loads guesses an encoding first
 
 
 class Act(StrEnum):
-    """What a step does to its path in the target."""
+    """The act of a step on its path in the target."""
 
     ADD = "add"
     """Nothing is there: the new file or the whole new directory moves in."""

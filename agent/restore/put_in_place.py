@@ -122,7 +122,7 @@ def _take_back(work: RestoreSet, context: Context) -> None:
 
 
 def _noted(context: Context) -> bool:
-    """Whether the journal knows that all is restored.
+    """Note in the journal that all is restored; return True when it took the note.
 
     After a crash the working directory tells new from old, so the journal has to know before it goes. When
     the journal cannot be written, the directory stays: all is restored, and the recovery tidies up.
@@ -137,7 +137,7 @@ def _noted(context: Context) -> bool:
 
 
 def _start_again(target: RestoreTarget) -> JobError | None:
-    """What was stopped before the commit, or only half, goes on with the old data; also after a cancel."""
+    """Start what was stopped before the commit, or only half, over the old data; also after a cancel."""
     return _run(target.after, target) if target.before and target.after else None
 
 

@@ -17,7 +17,7 @@ from agent.restore.workspace import DONE, TRIAL, Workspace
 
 
 class RecoveryOutcome(Enum):
-    """What `recover` found, and made of it."""
+    """The result of `recover`."""
 
     NOTHING = "nothing"
     """No trace: the job changed nothing, or its outcome was complete and cleaned up."""
@@ -79,7 +79,7 @@ def work_id(job_id: str, number: int) -> str:
 
 
 class WorkingRoot(NamedTuple):
-    """Where a restore may have left something: the number of its root, the directory, and its mount point."""
+    """A root in which a restore may have left something: its number, directory and mount point."""
 
     number: int
     directory: Path

@@ -44,11 +44,11 @@ class RestoreSet:
         self._token, self._progress, self._expected = token, progress, expected
         self._workspaces: list[Workspace] = []
         self.is_committed = False
-        """Whether everything is in place for good."""
+        """True when everything is in place for good."""
 
     @property
     def is_open(self) -> bool:
-        """Whether it holds its working directories."""
+        """True while it holds its working directories."""
         return len(self._workspaces) == len(self._roots)
 
     def unpack(self, trees: Sequence[SavedTree]) -> list[Survey]:
@@ -174,7 +174,7 @@ class RestoreSet:
 
 
 def _is_marked(workspace: Workspace) -> bool:
-    """Whether a crash now would find something to take back or to complete. Raises OSError."""
+    """Return True when a crash now would find something to take back or to complete. Raises OSError."""
     return workspace.holds(PLAN, TRIAL, DONE)
 
 

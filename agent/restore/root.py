@@ -24,21 +24,21 @@ from providers.free_space import Room
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RestoreOptions:
-    """How to restore; `mode` is "merge" or "replace", anything else raises ValueError."""
+    """Options of a restore; `mode` is "merge" or "replace", anything else raises ValueError."""
 
     limits: ArchiveLimits
     mode: str = "merge"
     """"merge": entries of the target that the archive does not name stay; "replace": they go."""
     names: frozenset[str] | None = None
-    """Of these alone, as `Root.names` has them, "replace" takes anything away; None for everything."""
+    """The names that "replace" may take away, as `Root.names` has them; None for all."""
     without: frozenset[str] = frozenset()
-    """What "replace" leaves alone, as `Root.without` has it."""
+    """Names that "replace" leaves alone, as `Root.without` has them."""
     reserve_bytes: int = 0
     """Free space that has to be left on the target's file system."""
     owner: bool = True
     """Give files their archived owner and group, where this process may (CAP_CHOWN)."""
     made: bool = False
-    """Whether the target was made for this restore: what the archive does not say of it is as usual."""
+    """True when the target was made for this restore: what the archive does not say of it is as usual."""
     special_bits: bool = False
     """Bring back set-uid, set-gid, sticky and file capabilities; otherwise they are dropped."""
     own: tuple[Path, ...] = ()
@@ -64,7 +64,7 @@ class RestoreRoot:
 
     @property
     def unpacked(self) -> Path:
-        """Where the tree is unpacked: for a command that does the rest itself."""
+        """The directory of the unpacked tree, for a command that does the rest itself."""
         return work_directory_of(self.directory, self.work_id) / NEW
 
     def begin(self, tree: SavedTree, survey: Survey, token: CancelToken) -> tuple[Workspace, Room | None]:

@@ -7,7 +7,7 @@ _SMALLEST_HOLE_BYTES = 4096  # the block of most file systems: less than that is
 
 
 def is_hole(chunk: bytes) -> bool:
-    """Whether a chunk of nothing but zeros is skipped over."""
+    """Return True for a chunk of zeros that is long enough for a hole."""
     # rstrip is nearly free on other data: it looks at the last byte.
     return len(chunk) >= _SMALLEST_HOLE_BYTES and not chunk.rstrip(b"\0")
 

@@ -1,4 +1,4 @@
-"""Where a restore goes: directories of the device, and what is done around its commit."""
+"""The target of a restore: directories of the device, and the commands around its commit."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -13,14 +13,14 @@ from agent.transfer.context import RunHook
 
 @dataclass(frozen=True, slots=True)
 class RestoreTarget:
-    """Where a restore goes, and how."""
+    """The directories of a restore, and its options."""
 
     roots: Mapping[int, Root]
     """By their numbers, in order."""
     made: list[Path]
     """Directories that do not exist yet, outermost first: made first, and removed again on failure."""
     options: RestoreOptions
-    """Of all of them; `names` are those of each root."""
+    """Options of all roots; each root has its own `names`."""
     before: RunHook | None = None
     after: RunHook | None = None
     """Around the commit: they stop and start whoever owns the data."""
@@ -29,18 +29,18 @@ class RestoreTarget:
 
     @property
     def directory(self) -> Path:
-        """Where commands are run."""
+        """The directory in which commands are run."""
         return next(iter(self.roots.values())).directory
 
 
 @dataclass(frozen=True, slots=True)
 class Amount:
-    """What an archive brings."""
+    """The amount that an archive brings."""
 
     files: int
     content_bytes: int
     archive: str = ""
-    """What it is called, and where it came from; empty when an earlier run of the agent fetched it."""
+    """Name and location of the archive; empty when an earlier run of the agent fetched it."""
     place: str = ""
     note: str = ""
     """What people should know about the choice of the archive."""
@@ -52,5 +52,5 @@ class Amount:
         return cls(files, sum(survey.size_bytes for survey in surveys))
 
     def facts(self) -> dict[str, object]:
-        """For the history: what is known."""
+        """Return the known facts, for the history."""
         return {name: value for name, value in asdict(self).items() if value != "" and name != "note"}

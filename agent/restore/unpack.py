@@ -95,7 +95,7 @@ class Unpacker:
                 set_meta(new.directory(path), meta or self._filled(path, stat.S_IFDIR, implied))
 
     def _is_made(self, path: str, new: Tree) -> bool:
-        """Whether a directory on the way had to be made, for what is restored below it."""
+        """Return True when a directory on the way had to be made, for what is restored below it."""
         return is_directory(new.stat(path)) and not is_directory(self._target.stat(path))
 
     def _unpack(self, tree: SavedTree, item: Item, new: Tree) -> None:
@@ -183,7 +183,7 @@ class Unpacker:
         return self._filled(item.name, kind, Meta(mode, uid, gid, item.mtime_ns, xattrs))
 
     def _filled(self, path: str, kind: int, meta: Meta) -> Meta:
-        """What the archive does not say is as in the file that will be replaced, else as is usual."""
+        """Fill in what the archive does not say: as in the file that will be replaced, else as is usual."""
         uid_missing = meta.uid == -1 and self._may_chown
         if meta.mode is None or uid_missing:
             old = self._target.stat(path)

@@ -32,12 +32,12 @@ class VerifyOrder:
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """What was found. `damage` is what is wrong with the archive; None when it is whole."""
+    """The result. `damage` is what is wrong with the archive; None when it is whole."""
 
     stored: Stored
     sha256: str
     survey: Survey | None = None
-    """What it holds; None when only its hash could be compared, for it is encrypted and nothing opens it."""
+    """Its content; None when only its hash could be compared, as it is encrypted and nothing opens it."""
     damage: JobError | StorageError | None = None
 
 

@@ -72,11 +72,11 @@ class Workspace:
             raise
 
     def new_directory(self, path: str) -> int:
-        """The unpacked directory `path`, as `Tree.directory`."""
+        """Return the unpacked directory `path`, as `Tree.directory`."""
         return self._new.directory(f"{NEW}/{path}" if path else NEW)
 
     def new_place(self, path: str) -> DirectoryEntry:
-        """Where the unpacked `path` is, as `Tree.parent`."""
+        """Return the place of the unpacked `path`, as `Tree.parent`."""
         return self._new.parent(f"{NEW}/{path}")
 
     def undo_place(self, number: int) -> DirectoryEntry:
@@ -101,7 +101,7 @@ class Workspace:
         return disk.exists((self.work_fd, name))
 
     def holds(self, *names: str) -> bool:
-        """Whether any of these is there."""
+        """Return True when any of these is there."""
         return any(map(self.has, names))
 
     def rename(self, name: str, new_name: str) -> None:
@@ -110,7 +110,7 @@ class Workspace:
         os.fsync(self.work_fd)
 
     def sync(self) -> None:
-        """What it is marked with, lasts."""
+        """Make its mark last."""
         os.fsync(self.work_fd)
 
     def remove(self) -> None:

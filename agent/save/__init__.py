@@ -1,1 +1,1 @@
-"""What happens to the files: selecting, archiving, transferring, restoring. Knows nothing of messages."""
+"""Saving: which files, whether they changed, the backup itself, and how long its archives are kept."""

@@ -1,4 +1,4 @@
-"""Which directory a command may back up or restore into: the access mode, decided on resolved paths."""
+"""Access: the directories that a command may back up or restore into, decided on resolved paths."""
 
 import errno
 import os

@@ -17,7 +17,7 @@ from providers.local import Local
 
 @dataclass(slots=True)
 class Inventory:
-    """What was counted so far of one directory or data set; others may read it meanwhile."""
+    """The count of one directory or data set so far; others may read it meanwhile."""
 
     parts: tuple[WalkRoot, ...] = ()
     problem: str = ""
@@ -45,7 +45,7 @@ def _count(part: WalkRoot, inventory: Inventory, own: tuple[Path, ...], check: C
 
 
 def look_at_target(name: str, targets: Mapping[str, Target]) -> dict[str, Any]:
-    """Whether it is `present`, and its `freeBytes` or the `problem`."""
+    """Return whether it is `present`, and its `freeBytes` or the `problem`."""
     try:
         Local({"local.target": name}, Limits(targets=targets)).preflight(True)
         disk = os.statvfs(targets[name].path)
@@ -57,7 +57,7 @@ def look_at_target(name: str, targets: Mapping[str, Target]) -> dict[str, Any]:
 
 
 def total(inventories: Iterable[Inventory]) -> dict[str, Any]:
-    """Counts over all of them, as an answer has them."""
+    """Return the counts over all of them, as an answer has them."""
     everything = list(inventories)
     reasons: dict[str, int] = {}
     for inventory in everything:

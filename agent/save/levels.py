@@ -10,7 +10,7 @@ from agent.base.identity import Identity, identity, open_parent
 _MOST_OPEN = 32
 """Directories that are kept open on the way down; deeper ones are reopened on the way up."""
 _LEASE_PAUSE_S, _LEASE_PATIENCE_S, _MOST_LEASE_PATIENCE_S = 0.02, 5.0, 60.0
-"""How often a file under a lease is tried, how long, and how long all of them together."""
+"""Pause between tries of a file under a lease, and the longest wait for one file and for all together."""
 
 FILE_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 DIR_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_DIRECTORY | os.O_CLOEXEC
@@ -33,7 +33,7 @@ class Levels:
     def __init__(self, check: Callable[[], None]) -> None:
         """`check` is called while a file under a lease is waited for; it ends that by raising."""
         self.prefix = ""
-        """Where the walk is, relative to the root's directory, with a slash at the end."""
+        """The present directory relative to the root's, with a slash at the end."""
         self._levels: list[Level] = []
         self._check, self._patience_s = check, _MOST_LEASE_PATIENCE_S
 

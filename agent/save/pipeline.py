@@ -44,7 +44,7 @@ class BackupResult:
     stored: Stored | None
     """None when the archive was staged."""
     last: LastArchive | None = None
-    """What is to be remembered for the next time, with `skip_unchanged`."""
+    """The archive to be remembered for the next backup, with `skip_unchanged`."""
     unchanged: bool = False
     """Nothing had changed: `stored` is the archive of an earlier job."""
 

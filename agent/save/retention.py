@@ -26,7 +26,7 @@ class Candidate:
     expires: datetime | None = None
     """Its retention date, if it was given one."""
     sound: bool | None = None
-    """What the last verification found; None for an archive that nobody has verified."""
+    """The result of the last verification; None for an archive that nobody has verified."""
     emptied: bool = False
     """Has far fewer files than the archive of the same source before it."""
 
@@ -45,7 +45,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class KeepRules:
-    """How many of each kind stay; 0 for a rule that keeps nothing."""
+    """Numbers of archives that stay; 0 for a rule that keeps nothing."""
 
     last: int = 0
     daily: int = 0

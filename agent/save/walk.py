@@ -1,4 +1,4 @@
-"""Which files go into a backup: the walk over the tree, and the report of what it found.
+"""The walk over a tree: it finds the files of a backup and reports what it skips.
 
 The walk holds on to directories by descriptor and opens each name relative to the one it was listed in,
 never following a link: whatever somebody renames or swaps meanwhile, it cannot be led out of the tree or

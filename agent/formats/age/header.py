@@ -33,7 +33,7 @@ class Header:
     stanzas: tuple[Stanza, ...]
     mac: bytes
     authenticated: bytes
-    """What the MAC is made of: everything up to the three dashes of its line."""
+    """The input of the MAC: everything up to the three dashes of its line."""
 
 
 def refuse_encrypted(file: BinaryIO) -> BinaryIO:
@@ -119,7 +119,7 @@ def unpadded(data: bytes) -> bytes:
 
 
 def _decoded(text: bytes) -> bytes:
-    """What `unpadded` makes of some bytes, and nothing else. Raises `EncryptionBroken`."""
+    """Return the bytes of which `unpadded` makes this text. Raises `EncryptionBroken`."""
     try:
         data = b64decode(text + b"=" * (-len(text) % 4), validate=True)
     except binascii.Error as error:

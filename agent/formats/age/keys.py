@@ -1,4 +1,4 @@
-"""Who can open an archive: those who know a passcode, or hold the private key of a recipient.
+"""Keys of archives: passcodes, and the key pairs of recipients.
 
 Each wraps the file key, which is random and encrypts one archive. Source: the age specification,
 age-encryption.org/v1, sections "The X25519 recipient type" and "The scrypt recipient type".
@@ -33,13 +33,13 @@ _DECIMAL = re.compile(r"[1-9][0-9]?")
 
 
 class Recipient(Protocol):
-    """For whom an archive is encrypted."""
+    """A key that encrypts an archive."""
 
     def wrap(self, file_key: bytes) -> Stanza: ...
 
 
 class AgeIdentity(Protocol):
-    """What opens an archive."""
+    """A key that opens an archive."""
 
     def unwrap(self, stanzas: Sequence[Stanza]) -> bytes | None:
         """The file key; None when the archive was not encrypted for this one.

@@ -1,4 +1,4 @@
-"""What follows the header of an age file: chunks of 64 KiB, each encrypted, the last one marked.
+"""The payload of an age file: chunks of 64 KiB, each encrypted, the last one marked.
 
 Source: the age specification, age-encryption.org/v1, section "Payload". Many chunks are encrypted into one
 buffer: an object for each costs two thirds of the speed.
@@ -118,7 +118,7 @@ class OpenedFile(io.BufferedIOBase):
         return self._position
 
     def read(self, size: int | None = -1, /) -> bytes:
-        """As much as is asked for, less only at the end. Raises `EncryptionBroken`."""
+        """Return as much as is asked for, less only at the end. Raises `EncryptionBroken`."""
         left = max(0, self.size_bytes - self._position)
         wanted = left if size is None or size < 0 else min(size, left)
         parts = []

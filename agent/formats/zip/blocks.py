@@ -18,18 +18,18 @@ class Block:
         return memoryview(self.memory)[: self.size_bytes]
 
     def end(self) -> bytes:
-        """What the next block is compressed with: a copy of the last 32 KiB."""
+        """Return a copy of the last 32 KiB, the dictionary of the next block."""
         return bytes(self.data[-HISTORY_BYTES:])
 
 
 class Blocks:
-    """As many as are on their way at once: fresh memory for each would cost as much as reading the file."""
+    """Blocks whose memory is used again: fresh memory for each would cost as much as reading the file."""
 
     def __init__(self) -> None:
         self._idle: list[bytearray] = []
 
     def read(self, fd: int, size_bytes: int) -> Block:
-        """So many bytes, at most `BLOCK_BYTES`; fewer only at the end of the file. Raises OSError."""
+        """Read `size_bytes`, at most `BLOCK_BYTES`; fewer only at the end of the file. Raises OSError."""
         memory = self._idle.pop() if self._idle else bytearray(BLOCK_BYTES)
         done, room = 0, memoryview(memory)
         while done < size_bytes and (count := os.readv(fd, [room[done:size_bytes]])):

@@ -14,7 +14,7 @@ RAW = -15  # wbits: a window of 32 KiB, neither header nor checksum
 
 
 def isal() -> ModuleType:
-    """Also the fastest at inflating."""
+    """Return ISA-L, or zlib without its wheel; also the fastest at inflating."""
     try:
         from isal import isal_zlib
     except ImportError:
@@ -78,7 +78,7 @@ class Compressors:
         self._idle.append(compressor)
 
     def next_part(self, data: Bytes, history: Bytes) -> bytes:
-        """Of a stream; as `Compressor`, and the same bytes whatever was compressed before.
+        """Return the next part of a stream: equal bytes, whatever was compressed before.
 
         Where there is a history, zlib-ng compares beyond the end of a piece, with what an earlier one left
         there. The result is right either way, but not always the same: so there are zeros.

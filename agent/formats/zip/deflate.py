@@ -13,7 +13,7 @@ from agent.formats.zip.compressors import RAW, Bytes, Compressors, isal, zlib_ng
 
 BLOCK_BYTES = 1 << 20
 HISTORY_BYTES = 1 << 15
-"""How far back Deflate can refer (RFC 1951, 2): the dictionary of the next block."""
+"""The reach of Deflate (RFC 1951, 2): the dictionary of the next block."""
 LAST_BLOCK = b"\x03\x00"
 """An empty block that is marked as the last one (RFC 1951, 3.2.3): it ends what was made of blocks."""
 
@@ -40,7 +40,7 @@ class Deflater:
         self._quick = Compressors(isal(), 1, _room_bytes(4 * _SAMPLE_BYTES))
 
     def wholes(self, contents: Sequence[bytes]) -> list[tuple[bytes, int]]:
-        """For each a raw Deflate stream that lacks `LAST_BLOCK`, empty when it was not tried; and the CRC-32.
+        """Return for each a raw Deflate stream without `LAST_BLOCK`, empty when not tried, and the CRC-32.
 
         The loop does nothing but compress the little ones: the thread that reads files and puts the
         archive together waits for Python's lock as long as this one has it.
@@ -71,7 +71,7 @@ class Deflater:
         return compressed if len(compressed) < len(data) else None
 
     def _is_worth_it(self, data: Bytes) -> bool:
-        """Whether four samples spread over `data` shrink by 3 %. What is hardly longer is tried at once."""
+        """Return True when four samples spread over `data` shrink by 3 %. Short data is tried at once."""
         if len(data) < _SAMPLED_FROM_BYTES:
             return bool(data)
         step = len(data) // 4
@@ -111,7 +111,7 @@ class Inflater(Protocol):
 
 
 def inflater() -> Inflater:
-    """For one raw Deflate stream. `decompress` raises `InflateError`."""
+    """Return an inflater of one raw Deflate stream. Its `decompress` raises `InflateError`."""
     stream: Inflater = _fast.decompressobj(RAW)
     return stream
 

@@ -1,4 +1,4 @@
-"""How hard to compress: always the same, or, at the level `auto`, as what limits the job allows.
+"""The effort of compression: one level, or, at the level `auto`, as much as the destination leaves time for.
 
 Whoever takes the archive may be slow (a network, a stick), or else the compressor is. In the first case
 the compressor has time to work harder, which leaves less to send; in the second one it had better do less.
@@ -16,14 +16,14 @@ LEVELS = ("store", "fast", "balanced", "small", AUTO)
 _LADDER = ("fast", "balanced", "small")
 _LOOK_EVERY_S = 0.1
 _STEP_COSTS = 4
-"""How many times slower the next step is, as long as it was not tried."""
+"""The next level is taken for this many times slower until it was tried."""
 _FADING = 0.97  # of what the taker did before, at each look: half of it counts after two seconds
 _SHRINKS = 0.97  # what does not says nothing about a level: no level spends time on it
 
 
 @dataclass(slots=True)
 class MeasuredLevel:
-    """A level, and what it was seen to do on one thread."""
+    """A level, and its measured speed on one thread."""
 
     deflater: Deflater
     read_bytes: int = 0

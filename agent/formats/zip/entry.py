@@ -17,17 +17,17 @@ _UNIX_SYSTEMS = (records.SYSTEM_UNIX, records.SYSTEM_DARWIN)
 
 
 class Location(NamedTuple):
-    """Where the content of an item is in the archive, and what its header must say."""
+    """The place of an item's content in the archive, and what its local header must say."""
 
     offset: int
-    """Where the local header is."""
+    """The place of the local header."""
     method: int
     crc32: int
     raw_name: bytes
 
 
 def parse_entry(central: CentralHeader, raw_name: bytes, extra_fields: bytes) -> Item:
-    """Put together what a record of the central directory says; `name` is "" for the root itself.
+    """Return the item of a record of the central directory; its name is "" for the root itself.
 
     Raises ArchiveError for a name that is not safe, and for what is encrypted, compressed in another way
     than Deflate, neither file, directory nor link, or contradicts itself.

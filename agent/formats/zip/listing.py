@@ -37,7 +37,7 @@ def _locked(file: BinaryIO) -> ReadAt:
 
 
 def find_end(read_at: ReadAt, file_bytes: int) -> tuple[End, bytes]:
-    """Where the central directory is, and the archive's comment.
+    """Return the place of the central directory, and the archive's comment.
 
     The end record must end where the file ends: an archive that was cut off, or continued, is refused.
     Raises ArchiveError when there is none, or what it says cannot be.

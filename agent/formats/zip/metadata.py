@@ -1,4 +1,4 @@
-"""What an entry of an archive remembers about a file besides its bytes, as ZIP extra fields.
+"""Metadata of files as ZIP extra fields.
 
 Three fields are written. Info-ZIP's 0x5455 ("UT", the modification time in whole seconds) and 0x7875
 ("ux", owner and group) are understood by other tools. One of our own keeps what has no place in ZIP:
@@ -104,7 +104,7 @@ def _record(tag: int, payload: bytes) -> bytes:
 
 @dataclass(slots=True)
 class Extra:
-    """What the extra fields of a central directory record say; None where they say nothing."""
+    """The extra fields of a central directory record; None where they say nothing."""
 
     mtime_ns: int | None = None
     uid: int | None = None

@@ -27,7 +27,7 @@ class Batch:
         self.size_bytes += len(content) + _MEMBER_BYTES
 
     def pack(self, compressed: Sequence[tuple[bytes, int]]) -> tuple[bytes, list[int]]:
-        """What goes out, and where in it each member begins; `compressed` is what `Deflater.wholes` says."""
+        """Return the bytes that go out, and each member's offset; `compressed` is from `Deflater.wholes`."""
         parts: list[bytes] = []
         offsets: list[int] = []
         offset = 0
@@ -48,7 +48,7 @@ class Batch:
 
 
 def member_of(entry: Entry, dialect: str) -> Member:
-    """All that the archive says of `entry` before its content is known; `dialect` as in ArchiveOptions."""
+    """Return the member of `entry` before its content is known; `dialect` as in ArchiveOptions."""
     name = os.fsencode(entry.name)
     status = entry.stat
     external = status.st_mode << 16

@@ -39,7 +39,7 @@ class ArchiveReader:
         self._end, self.comment = find_end(self._read_at, file.seek(0, io.SEEK_END))
 
     def manifest(self) -> Manifest | None:
-        """What the archive says of itself; None for one that says nothing.
+        """Return what the archive says of itself; None when it says nothing.
 
         Raises `ManifestBroken`, and `NewerFormat` for an archive that must not be restored here.
         """

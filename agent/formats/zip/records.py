@@ -57,7 +57,7 @@ class Member:
     zip64: bool = False
     """Streamed, and may turn out too large for 32 bits."""
     system: int = SYSTEM_UNIX
-    """Whose attributes these are."""
+    """The system of the attributes."""
     method: int = STORED
     crc: int = 0
     size_bytes: int = 0
@@ -128,7 +128,7 @@ def end_of_archive(entries: int, size_bytes: int, offset: int, comment: bytes) -
 
 
 class End(NamedTuple):
-    """Where the central directory is."""
+    """The place of the central directory."""
 
     several_disks: bool
     """True when the archive spans several files."""
@@ -152,7 +152,7 @@ def needs_zip64(end: End) -> bool:
 
 
 def parse_locator(data: bytes) -> int | None:
-    """Where the Zip64 end record is, of the 20 bytes before the end record; None when they are none."""
+    """Return the place of the Zip64 end record from the 20 bytes before the end record; None without one."""
     if len(data) != _LOCATOR_BYTES or not data.startswith(_LOCATOR_MAGIC):
         return None
     offset: int = _LOCATOR.unpack(data)[2]
@@ -213,7 +213,7 @@ def with_zip64(central: CentralHeader, field: bytes) -> CentralHeader:
 
 
 class LocalHeader(NamedTuple):
-    """What a local header must say like the central directory, and how long it is."""
+    """The part of a local header that must agree with the central directory, and its length."""
 
     flags: int
     method: int

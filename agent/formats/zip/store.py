@@ -67,7 +67,7 @@ def _watched(
 def _store_by_file(
     chunks: Iterator[bytes], order: SaveOrder, destination: Destination, context: Context
 ) -> Saved:
-    """For a destination that must know the length: a file that is gone again afterwards, whatever happens."""
+    """Store by way of a file, which is gone again afterwards, where the destination must know the length."""
     part = order.staged.with_suffix(".direct")
     try:
         size, digests = _write_file(chunks, part, order.reserve_bytes, checksum=order.checksum)

@@ -36,7 +36,7 @@ _ZIP64_FROM_BYTES = 0xF000_0000  # what does not shrink grows a little: 5 bytes 
 
 @dataclass(frozen=True, slots=True)
 class ArchiveOptions:
-    """How an archive is made. Raises ValueError for a level, dialect or comment that there is not."""
+    """Options of an archive. Raises ValueError for an unknown level or dialect, and a long comment."""
 
     level: str = "balanced"
     """One of `effort.LEVELS`."""
@@ -260,7 +260,7 @@ class _Writer:
 
 
 def _read(fd: int, size_bytes: int) -> bytes:
-    """So many bytes, fewer at the end of the file. Raises OSError."""
+    """Return `size_bytes`, fewer at the end of the file. Raises OSError."""
     data = os.read(fd, size_bytes)
     while len(data) < size_bytes and (more := os.read(fd, size_bytes - len(data))):
         data += more
