@@ -3,7 +3,7 @@
 Belongs to the main thread.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -28,13 +28,14 @@ from agent.jobs.requests.storage import store_storage
 from agent.jobs.runner import Runner
 from agent.jobs.staging import Staging
 from agent.jobs.upload_requests import Offers
-from agent.jobs.worker import Outcome
+from agent.jobs.worker import Outcome, Tools
 from agent.journal import Journal
 from agent.journal.staged import Staged
 from agent.save.pipeline import BackupOrder, BackupResult, about, backup
 from agent.save.retention import is_emptied, last_full
 from agent.save.walk import WalkRoot
 from agent.settings import Settings
+from agent.transfer.context import Destination
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,35 +79,19 @@ class Backups:
         settings = self._settings
         job, tools = self._runner.new_job(Kind.BACKUP, request.correlation_id)
         collect = hook(settings, "backupCmd", settings.backup_cmd, job)
-        selection = request.selection
-        parts = self._collected(job, selection) if collect else self._chosen_roots.for_backup(selection)
+        parts = self._parts(job, request.selection, collected=collect is not None)
         roots = [part.root for part in parts]
         encryption = encryption_for(request.passcode, settings.encryption)
-        path = self._staging.free_path(
-            device_tag(device_id),
-            ENCRYPTED if encryption else PLAIN,
-            request.label.name,
-            self._journal.jobs.knows_archive,
+        staged = self._staged(request, device_id, encrypted=encryption is not None)
+        destination = self._destination(
+            request, job, tools, roots, staged, device_id=device_id, encrypted=encryption is not None
         )
-        destination = None
-        staged = Staged(path, options=request.passed_on)
-        if request.output:
-            destination = self._admission.output(request.output, roots, tools.connections)
-        elif request.destination:
-            about_it = metadata(path.name, job.correlation_id, device_id)
-            destination = self._admission.destination(
-                request.destination, tools.connections, path.name, about_it, encrypted=encryption is not None
-            )
-        else:
-            self._offers.check_fits(staged, job.correlation_id)
         key = skip_key(request, roots, settings)
-        facts = request.label.facts() | (request.destination.facts() if request.destination else {})
-        source = Source() if collect else Source.of_roots(roots)
         self._runner.refuse_when_busy(*(root.directory for root in roots))
         order = BackupOrder(
             parts=parts,
             own=self._own.paths(),
-            staged=path,
+            staged=staged.path,
             destination=destination,
             format=archive_format(settings),
             strict=settings.strict_backup,
@@ -117,14 +102,13 @@ class Backups:
             reserve_bytes=settings.storage_reserve,
             collect=collect,
             encryption=encryption,
-            origin=Origin(
-                device_id,
-                f"edge-backup/{__version__}",
-                job.started,
-                job.correlation_id,
-                request.label,
-                () if collect else tuple(part.root for part in parts),
-            ),
+            origin=_origin(request, job, device_id, () if collect else tuple(roots)),
+        )
+        plan = _Plan(
+            None if destination else staged,
+            key,
+            request.label.facts() | (request.destination.facts() if request.destination else {}),
+            Source() if collect else Source.of_roots(roots),
         )
         return self._runner.admitted(
             job,
@@ -132,7 +116,47 @@ class Backups:
             directory=roots[0].directory,
             destination=destination,
             work=partial(backup, order),
-            ended=partial(self._ended, job, _Plan(None if destination else staged, key, facts, source)),
+            ended=partial(self._ended, job, plan),
+        )
+
+    def _parts(self, job: Job, selection: Selection, *, collected: bool) -> tuple[WalkRoot, ...]:
+        """Return what is saved: what the request chooses, or the directory that `backupCmd` fills."""
+        if not collected:
+            return self._chosen_roots.for_backup(selection)
+        refuse_choosing(selection, "backupCmd", BACKUP_DATA_TYPES, BACKUP_PATHS)
+        return (self._chosen_roots.part(Root("", self._staging.work_directory(job.id)), selection),)
+
+    def _staged(self, request: BackupRequest, device_id: str, *, encrypted: bool) -> Staged:
+        """Return the archive as it is staged; its name is that of the archive everywhere."""
+        path = self._staging.free_path(
+            device_tag(device_id),
+            ENCRYPTED if encrypted else PLAIN,
+            request.label.name,
+            self._journal.jobs.knows_archive,
+        )
+        return Staged(path, options=request.passed_on)
+
+    def _destination(
+        self,
+        request: BackupRequest,
+        job: Job,
+        tools: Tools,
+        roots: Iterable[Root],
+        staged: Staged,
+        *,
+        device_id: str,
+        encrypted: bool,
+    ) -> Destination | None:
+        """Open the destination; None for an archive that waits for its upload."""
+        if request.output:
+            return self._admission.output(request.output, roots, tools.connections)
+        if request.destination is None:
+            self._offers.check_fits(staged, job.correlation_id)
+            return None
+        name = staged.path.name
+        about_it = metadata(name, job.correlation_id, device_id)
+        return self._admission.destination(
+            request.destination, tools.connections, name, about_it, encrypted=encrypted
         )
 
     def _expected_bytes(self, roots: Sequence[Root]) -> int | None:
@@ -143,10 +167,6 @@ class Backups:
             if roots == [Root("", directory)]
             else None
         )
-
-    def _collected(self, job: Job, selection: Selection) -> tuple[WalkRoot, ...]:
-        refuse_choosing(selection, "backupCmd", BACKUP_DATA_TYPES, BACKUP_PATHS)
-        return (self._chosen_roots.part(Root("", self._staging.work_directory(job.id)), selection),)
 
     def _ended(self, job: Job, plan: _Plan, outcome: Outcome[BackupResult]) -> None:
         result, staged, facts = outcome.result, plan.staged, plan.facts
@@ -186,6 +206,11 @@ class Backups:
             f"only {files} files, and {before} the last time: is everything mounted?"
             " The full archives stay, this one is counted apart (retention.emptiedPercent)"
         )
+
+
+def _origin(request: BackupRequest, job: Job, device_id: str, roots: tuple[Root, ...]) -> Origin:
+    agent = f"edge-backup/{__version__}"
+    return Origin(device_id, agent, job.started, job.correlation_id, request.label, roots)
 
 
 def _facts(result: BackupResult) -> dict[str, object]:

@@ -63,14 +63,7 @@ class Restores:
         job, tools = self._runner.new_job(Kind.RESTORE, request.correlation_id)
         unlock = unlock_for(request.key, settings.encryption)
         deliver = hook(settings, "restoreCmd", settings.restore_cmd, job)
-        if deliver:
-            _refuse_stages(request)
-        selection = request.selection
-        choice = (
-            self._delivered(job, selection)
-            if deliver
-            else self._chosen_roots.for_restore(selection, self._own.paths())
-        )
+        choice = self._choice(job, request, delivered=deliver is not None)
         destination = self._admission.destination(request.source, tools.connections, None)
         trial = None if deliver else self._trials.trial(job, tools, request.confirm_within_s)
         made = list(dict.fromkeys(path for root in choice.roots for path in missing(root.directory)))
@@ -90,12 +83,7 @@ class Restores:
             where,
             self._staging.download(job.id),
             destination,
-            Search(
-                device_tag(device_id),
-                self._archives.known(),
-                lambda: datetime.now(UTC),
-                self._source(selection, choice, delivered=deliver is not None),
-            ),
+            self._search(device_id, self._source(request.selection, choice, delivered=deliver is not None)),
             choice,
             archive_format(settings),
             unlock,
@@ -121,9 +109,16 @@ class Restores:
             ended=partial(self.ended, job, request.source.facts()),
         )
 
-    def _delivered(self, job: Job, selection: Selection) -> Choice:
-        refuse_choosing(selection, "restoreCmd", RESTORE_DATA_TYPES, RESTORE_PATHS)
+    def _choice(self, job: Job, request: RestoreRequest, *, delivered: bool) -> Choice:
+        """Return what the request chooses; with `restoreCmd`, everything into a directory of its own."""
+        if not delivered:
+            return self._chosen_roots.for_restore(request.selection, self._own.paths())
+        _refuse_stages(request)
+        refuse_choosing(request.selection, "restoreCmd", RESTORE_DATA_TYPES, RESTORE_PATHS)
         return Choice((Root("", self._staging.work_directory(job.id)),))
+
+    def _search(self, device_id: str, source: Source | None) -> Search:
+        return Search(device_tag(device_id), self._archives.known(), lambda: datetime.now(UTC), source)
 
     def _source(self, selection: Selection, choice: Choice, *, delivered: bool) -> Source | None:
         """What an archive has to be of when the command names none; None for anything.
