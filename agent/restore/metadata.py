@@ -175,7 +175,7 @@ def _group_bits(acl: bytes) -> int:
 
 
 def allowed_xattrs(xattrs: Mapping[str, bytes], special: bool) -> Mapping[str, bytes]:
-    """Return the attributes to bring back: with `special` also those that give power (`security.capability`)."""
+    """Return the attributes to bring back: with `special` also `security.capability`, which gives power."""
     if special:
         return xattrs
     return {name: xattrs[name] for name in xattrs if name.startswith(_RESTORED)}

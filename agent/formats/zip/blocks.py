@@ -1,9 +1,11 @@
-"""Big files are read block by block, into memory that is used again."""
+"""Files are read: small ones whole, big ones block by block, into memory that is used again."""
 
 import os
 from dataclasses import dataclass
 
+from agent.formats.base import Entry
 from agent.formats.zip.deflate import BLOCK_BYTES, HISTORY_BYTES
+from agent.formats.zip.records import Member
 
 
 @dataclass(slots=True)
@@ -38,3 +40,29 @@ class Blocks:
 
     def give_back(self, block: Block) -> None:
         self._idle.append(block.memory)
+
+
+@dataclass(slots=True)
+class Streamed:
+    """A big file on its way out."""
+
+    member: Member
+    offset: int = 0
+    sound: bool = True
+
+
+def read_whole(fd: int, size_bytes: int) -> bytes:
+    """Return `size_bytes`, fewer at the end of the file. Raises OSError."""
+    data = os.read(fd, size_bytes)
+    while len(data) < size_bytes and (more := os.read(fd, size_bytes - len(data))):
+        data += more
+    return data
+
+
+def has_changed(entry: Entry, size_bytes: int) -> bool:
+    """Return True when the file is not any more as the walk found it; `size_bytes` were read of it."""
+    try:
+        after = os.fstat(entry.fd)
+    except OSError:
+        return True  # ESTALE: its server has replaced it
+    return after.st_mtime_ns != entry.stat.st_mtime_ns or after.st_size != size_bytes

@@ -6,7 +6,6 @@ compressed before it is written. Big ones are cut into blocks and followed by a 
 are the same for any number of threads.
 """
 
-import os
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,13 +15,12 @@ from typing import TypeVar
 from agent.formats.base import FILE, LINK, Entry
 from agent.formats.walk_report import Report, reason_of
 from agent.formats.zip import records
-from agent.formats.zip.blocks import Block, Blocks
+from agent.formats.zip.blocks import Block, Blocks, Streamed, has_changed, read_whole
 from agent.formats.zip.deflate import BLOCK_BYTES, LAST_BLOCK, Deflater, crc32, stored
 from agent.formats.zip.directory import CentralDirectory
 from agent.formats.zip.effort import LEVELS, Effort
 from agent.formats.zip.ordered import OrderedPool
 from agent.formats.zip.packing import Batch, member_of, only_root
-from agent.formats.zip.records import Member
 
 R = TypeVar("R")
 
@@ -81,15 +79,6 @@ def write_archive(
         writer.close()
 
 
-@dataclass(slots=True)
-class _Streamed:
-    """A big file on its way out."""
-
-    member: Member
-    offset: int = 0
-    sound: bool = True
-
-
 class _Writer:
     def __init__(
         self,
@@ -129,7 +118,7 @@ class _Writer:
     def _add_file(self, entry: Entry) -> None:
         """Put something small into the batch, whole."""
         try:
-            content = _read(entry.fd, entry.stat.st_size)
+            content = read_whole(entry.fd, entry.stat.st_size)
         except OSError as error:
             self._report.skip(entry.name, reason_of(error))
             return
@@ -188,7 +177,7 @@ class _Writer:
         member = member_of(entry, self._options.dialect)
         member.flags |= records.DESCRIPTOR
         member.method, member.zip64 = records.DEFLATED, left >= _ZIP64_FROM_BYTES
-        streamed, history = _Streamed(member), b""
+        streamed, history = Streamed(member), b""
         self._pool.then(partial(self._emit_header, streamed))
         while block is not None and block.size_bytes:
             self._check()
@@ -214,18 +203,18 @@ class _Writer:
             self._report.skip(entry.name, reason_of(error))
             return None
 
-    def _emit_header(self, streamed: _Streamed) -> Iterator[bytes]:
+    def _emit_header(self, streamed: Streamed) -> Iterator[bytes]:
         streamed.offset = self._offset
         yield self._emit(records.local_header(streamed.member))
 
-    def _emit_block(self, streamed: _Streamed, block: Block, compressed: bytes | None) -> Iterator[bytes]:
+    def _emit_block(self, streamed: Streamed, block: Block, compressed: bytes | None) -> Iterator[bytes]:
         parts = stored(block.data) if compressed is None else (compressed,)
         for part in parts:
             streamed.member.compressed_bytes += len(part)
             yield self._emit(part)
         self._blocks.give_back(block)
 
-    def _emit_end(self, streamed: _Streamed) -> Iterator[bytes]:
+    def _emit_end(self, streamed: Streamed) -> Iterator[bytes]:
         member = streamed.member
         member.compressed_bytes += len(LAST_BLOCK)
         if streamed.sound:
@@ -255,21 +244,5 @@ class _Writer:
     def _count_file(self, entry: Entry, size_bytes: int) -> None:
         self._report.files += 1
         self._report.size_bytes += size_bytes
-        if _has_changed(entry, size_bytes):
+        if has_changed(entry, size_bytes):
             self._report.skip(entry.name, "changed while read")
-
-
-def _read(fd: int, size_bytes: int) -> bytes:
-    """Return `size_bytes`, fewer at the end of the file. Raises OSError."""
-    data = os.read(fd, size_bytes)
-    while len(data) < size_bytes and (more := os.read(fd, size_bytes - len(data))):
-        data += more
-    return data
-
-
-def _has_changed(entry: Entry, size_bytes: int) -> bool:
-    try:
-        after = os.fstat(entry.fd)
-    except OSError:
-        return True  # ESTALE: its server has replaced it
-    return after.st_mtime_ns != entry.stat.st_mtime_ns or after.st_size != size_bytes
