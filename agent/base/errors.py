@@ -131,7 +131,7 @@ class HookFailed(JobError):
 
 
 class NotConfirmed(JobError):
-    """A restore on trial was not confirmed in time."""
+    """An unconfirmed restore was not confirmed in time."""
 
     code = "not-confirmed"
 
@@ -142,7 +142,7 @@ class HealthFailed(JobError):
     code = "health-failed"
 
 
-class OnTrial(JobError):
+class ConfirmationPending(JobError):
     """The agent stops while a restore is on trial: that is not its end."""
 
     code = "interrupted"

@@ -20,8 +20,8 @@ STOPPED = "restore.stopped"
 """Checkpoint of a restore: beforeRestoreCmd was run, and afterRestoreCmd has not come to its end."""
 IN_PLACE = "restore.in-place"
 """A trial has begun, and nothing of it was taken back yet: without its working directory all is new."""
-ON_TRIAL, CONFIRMED, VERDICT = "restore.trial", "restore.confirmed", "restore.verdict"
-"""Checkpoints of a restore on trial: its note; that it was confirmed; why it goes back, code and message."""
+UNCONFIRMED, CONFIRMED, VERDICT = "restore.trial", "restore.confirmed", "restore.verdict"
+"""Checkpoints of an unconfirmed restore: its note; that it was confirmed; code and message of a way back."""
 
 
 class Kind(StrEnum):

@@ -1,4 +1,4 @@
-"""The restore on trial: how long it may still be confirmed, and what `confirm` makes of it.
+"""The unconfirmed restore: how long it may still be confirmed, and what `confirm` makes of it.
 
 There is at most one, the job that runs. How much time is left is noted in the journal now and then, so that
 it counts on over restarts and boots. Belongs to the main thread.
@@ -16,7 +16,7 @@ from agent.base.clock import BootClock
 from agent.base.countdown import note_interval_s
 from agent.base.durations import format_duration
 from agent.base.errors import NotConfirmed
-from agent.base.job import CONFIRMED, ON_TRIAL, VERDICT, Job, Kind, State
+from agent.base.job import CONFIRMED, UNCONFIRMED, VERDICT, Job, Kind, State
 from agent.base.refusals import Reason, Refused
 from agent.base.text import clipped
 from agent.jobs.admission import Admitted
@@ -34,27 +34,27 @@ log = structlog.get_logger(__name__)
 
 
 @dataclass(slots=True)
-class _OnTrial:
+class _Waiting:
     job: Job
     tools: Tools
-    trial: CommitConfirmed
+    confirmation: CommitConfirmed
     note: ConfirmationNote
     over: bool = False
     """Whether it is taken back: a `confirm` is too late."""
 
 
-class Trials:
+class Confirmations:
     def __init__(self, settings: Settings, journal: Journal, mailbox: Mailbox, monitor: Monitor) -> None:
         self._settings, self._journal, self._mailbox, self._monitor = settings, journal, mailbox, monitor
         self._clock = BootClock()
-        self._current: _OnTrial | None = None
+        self._current: _Waiting | None = None
         self._timer: Timer | None = None
 
     @property
     def waiting(self) -> bool:
         return self._current is not None
 
-    def trial(self, job: Job, tools: Tools, within_s: float | None) -> CommitConfirmed | None:
+    def confirmation(self, job: Job, tools: Tools, within_s: float | None) -> CommitConfirmed | None:
         """What decides of this restore when it is in place; None when nothing and nobody is to be asked."""
         health = health_hook(self._settings, job)
         if health is None and within_s is None:
@@ -64,22 +64,22 @@ class Trials:
     def left(self, job: Job, tools: Tools) -> CommitConfirmed:
         """The same for one that an earlier run of the agent left."""
         known = self._journal.checkpoints.of(job.id)
-        note = ConfirmationNote.from_text(known[ON_TRIAL])
-        trial = self._made(job, tools, note, health_hook(self._settings, job))
+        note = ConfirmationNote.from_text(known[UNCONFIRMED])
+        confirmation = self._made(job, tools, note, health_hook(self._settings, job))
         if CONFIRMED in known:
-            trial.decision.confirm()
-        return trial
+            confirmation.decision.confirm()
+        return confirmation
 
     def _made(
         self, job: Job, tools: Tools, note: ConfirmationNote, health: RunHook | None
     ) -> CommitConfirmed:
-        trial = CommitConfirmed(
+        confirmation = CommitConfirmed(
             note, lambda note: self._mailbox.post(partial(self._began, entry, note)), health
         )
-        entry = _OnTrial(job, tools, trial, note)
-        return trial
+        entry = _Waiting(job, tools, confirmation, note)
+        return confirmation
 
-    def _began(self, entry: _OnTrial, note: ConfirmationNote) -> None:
+    def _began(self, entry: _Waiting, note: ConfirmationNote) -> None:
         entry.note, self._current = note, entry
         log.info("restore on trial", job=entry.job.id, correlation_id=entry.job.correlation_id)
         self._look(entry)
@@ -90,7 +90,7 @@ class Trials:
         if self._timer:
             self._timer.cancel()
 
-    def _look(self, entry: _OnTrial) -> None:
+    def _look(self, entry: _Waiting) -> None:
         """Refuse it when time is up; otherwise note what is left, and come back."""
         within_s = entry.note.within_s
         if self._current is not entry or within_s is None:
@@ -102,15 +102,17 @@ class Trials:
         if left_s <= 0:
             entry.over = True
             within = format_duration(timedelta(seconds=within_s))
-            entry.trial.decision.refuse(NotConfirmed(f"not confirmed within {within}: the old data is back"))
+            entry.confirmation.decision.refuse(
+                NotConfirmed(f"not confirmed within {within}: the old data is back")
+            )
             return
         self._note(entry)
         wait_s = min(left_s, note_interval_s(within_s))
         self._timer = self._mailbox.call_later(wait_s, partial(self._look, entry))
 
-    def _note(self, entry: _OnTrial) -> None:
+    def _note(self, entry: _Waiting) -> None:
         try:
-            self._journal.checkpoints.replace(entry.job.id, ON_TRIAL, entry.note.to_text())
+            self._journal.checkpoints.replace(entry.job.id, UNCONFIRMED, entry.note.to_text())
         except sqlite3.Error:
             log.exception("the journal cannot be written: a reboot would give more time", job=entry.job.id)
 
@@ -127,11 +129,11 @@ class Trials:
         def begin() -> None:
             if self._timer:
                 self._timer.cancel()
-            entry.trial.decision.confirm()
+            entry.confirmation.decision.confirm()
 
         return Admitted(entry.job.id, partial(self._record, entry), begin)
 
-    def _record(self, entry: _OnTrial) -> None:
+    def _record(self, entry: _Waiting) -> None:
         """From here on no restart makes the confirmation undone: only a health command may."""
         self._journal.checkpoints.keep(entry.job.id, CONFIRMED, "yes")
 
@@ -140,7 +142,7 @@ class Trials:
         entry = self._current
         if entry is None or entry.job.correlation_id != request.correlation_id:
             return
-        if entry.trial.decision.is_confirmed:
+        if entry.confirmation.decision.is_confirmed:
             return
         self._journal.checkpoints.keep(entry.job.id, VERDICT, json.dumps([request.code, request.message]))
 

@@ -11,7 +11,7 @@ from agent.base.clock import BootClock
 from agent.base.refusals import Reason, Refused
 from agent.jobs.admission import Admitted
 from agent.jobs.backup import Backups
-from agent.jobs.confirmation import Trials
+from agent.jobs.confirmation import Confirmations
 from agent.jobs.operations import CommandHandler, Operations, QuestionHandler, at_once
 from agent.jobs.own_directories import OwnDirectories
 from agent.jobs.periodic import Periodic, ScheduleListener
@@ -98,7 +98,7 @@ class Engine:
         self._backups = Backups(
             settings, journal, self._runner, staging=staging, offers=self.uploads.offers, own=own
         )
-        self._trials = Trials(settings, journal, mailbox, self.monitor)
+        self._confirmations = Confirmations(settings, journal, mailbox, self.monitor)
         self._previews = Previews(
             settings,
             journal,
@@ -106,7 +106,7 @@ class Engine:
             self._workers,
             mailbox=mailbox,
             notes=notes,
-            trials=self._trials,
+            confirmations=self._confirmations,
             own=own,
         )
         self.status = Status(self.monitor, self.history, notes)
@@ -114,7 +114,7 @@ class Engine:
             settings,
             self._runner,
             staging=staging,
-            trials=self._trials,
+            confirmations=self._confirmations,
             previews=self._previews,
             recovery=recovery,
             own=own,
@@ -152,7 +152,7 @@ class Engine:
                 CommandHandler(DeactivateRequest, self._periodic.deactivate),
                 CommandHandler(FinalizeRequest, self._previews.finalize),
                 CommandHandler(DiscardRequest, self._previews.discard),
-                CommandHandler(ConfirmRequest, self._trials.confirm),
+                CommandHandler(ConfirmRequest, self._confirmations.confirm),
             ),
             questions=(
                 QuestionHandler(StatusRequest, at_once(self.status.status)),
@@ -175,7 +175,7 @@ class Engine:
                 worker.cancel(request)
 
         # A cancel that was answered has to outlive a crash.
-        return Admitted(None, partial(self._trials.cancelling, request), begin)
+        return Admitted(None, partial(self._confirmations.cancelling, request), begin)
 
     def begin(self) -> None:
         """Take up what an earlier run left undone."""
@@ -226,7 +226,7 @@ class Engine:
 
     def stop_waiting(self, message: str) -> None:
         """Ask what only waits for somebody to end; it goes on when the agent is there again."""
-        if self._trials.waiting:
+        if self._confirmations.waiting:
             self._runner.stop(message)
 
     def interrupt(self, message: str) -> None:

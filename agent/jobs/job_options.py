@@ -89,7 +89,7 @@ def restore_target(
     mode: str,
     *,
     own: tuple[Path, ...] = (),
-    trial: CommitConfirmed | None = None,
+    confirmation: CommitConfirmed | None = None,
 ) -> RestoreTarget:
     """Where a restore of `job` goes, and how: the settings' own part of it."""
     directory = next(iter(roots.values())).directory
@@ -99,7 +99,7 @@ def restore_target(
         restore_options(settings, mode, own),
         before=hook(settings, "beforeRestoreCmd", settings.before_restore_cmd, job, directory),
         after=hook(settings, "afterRestoreCmd", settings.after_restore_cmd, job, directory),
-        trial=trial,
+        confirmation=confirmation,
     )
 
 

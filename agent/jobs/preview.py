@@ -21,7 +21,7 @@ from agent.base.job import Job, Kind, State, format_time, parse_time
 from agent.base.refusals import Reason, Refused
 from agent.base.text import clipped
 from agent.jobs.admission import Admitted
-from agent.jobs.confirmation import Trials
+from agent.jobs.confirmation import Confirmations
 from agent.jobs.job_options import restore_target
 from agent.jobs.own_directories import OwnDirectories
 from agent.jobs.preview_record import PreviewNote, PreviewNotes, Stand
@@ -52,13 +52,13 @@ class Previews:
         *,
         mailbox: Mailbox,
         notes: PreviewNotes,
-        trials: Trials,
+        confirmations: Confirmations,
         own: OwnDirectories,
     ) -> None:
         """`restored` is to be set: it records and tells what became of a restore."""
         self.restored: Callable[[Job, Mapping[str, str], Outcome[Amount]], None]
         self._settings, self._journal, self._runner, self._workers = settings, journal, runner, workers
-        self._mailbox, self._notes, self._trials, self._own = mailbox, notes, trials, own
+        self._mailbox, self._notes, self._confirmations, self._own = mailbox, notes, confirmations, own
         self._clock = BootClock()
         self._timer: Timer | None = None
         self._discarding = False
@@ -154,8 +154,8 @@ class Previews:
         tools = self._workers.tools()
         job = self._job(note).finalized(datetime.now(UTC))
         within_s = request.confirm_within_s or note.confirm_within_s
-        trial = self._trials.trial(job, tools, within_s)
-        where = self._into(note, job, trial)
+        confirmation = self._confirmations.confirmation(job, tools, within_s)
+        where = self._into(note, job, confirmation)
         amount = Amount(**{fact.name: note.facts.get(fact.name, "") for fact in fields(Amount)})
 
         def record() -> None:
@@ -231,7 +231,9 @@ class Previews:
     def _job(self, note: PreviewNote) -> Job:
         return Job(note.id, Kind.RESTORE, note.correlation_id, parse_time(note.started), State.PREVIEW)
 
-    def _into(self, note: PreviewNote, job: Job, trial: CommitConfirmed | None = None) -> RestoreTarget:
+    def _into(
+        self, note: PreviewNote, job: Job, confirmation: CommitConfirmed | None = None
+    ) -> RestoreTarget:
         return restore_target(
-            self._settings, job, *note.into(), note.mode, own=self._own.paths(), trial=trial
+            self._settings, job, *note.into(), note.mode, own=self._own.paths(), confirmation=confirmation
         )

@@ -1,4 +1,4 @@
-"""What an earlier run of the agent left undone: its jobs are reported, its trials and commands taken up.
+"""Recovery of an earlier run: its jobs are reported, its unconfirmed restores and commands taken up.
 
 `agent.jobs.restore_recovery` has put the data right before. Belongs to the main thread.
 """
@@ -46,15 +46,15 @@ class Aftermath:
         self._take_up(self._recovered)
 
     def _take_up(self, recovered: Recovered) -> None:
-        """Go on with trials, then run afterRestoreCmd for whoever was stopped: one after the other."""
-        trials, stopped = recovered.trials, recovered.stopped
-        if not (trials or stopped):
+        """Go on with unconfirmed restores, then run afterRestoreCmd where something was stopped."""
+        unconfirmed, stopped = recovered.unconfirmed, recovered.stopped
+        if not (unconfirmed or stopped):
             return
         if not self._runner.idle:
             self._later(TAKE_UP_S, partial(self._take_up, recovered))
-        elif trials:
-            self._restores.go_on(trials[0])
-            self._take_up(Recovered(trials=trials[1:], stopped=stopped))
+        elif unconfirmed:
+            self._restores.go_on(unconfirmed[0])
+            self._take_up(Recovered(unconfirmed=unconfirmed[1:], stopped=stopped))
         else:
             self._runner.start_again(stopped)
 

@@ -9,14 +9,14 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
-from agent.base.errors import OnTrial
+from agent.base.errors import ConfirmationPending
 from agent.base.job import Job, Kind
 from agent.base.refusals import Reason, Refused
 from agent.base.roots import Root
 from agent.base.sources import Source
 from agent.jobs.admission import Admission, Admitted, device_tag
 from agent.jobs.chosen_roots import ChosenRoots, refuse_choosing
-from agent.jobs.confirmation import Trials
+from agent.jobs.confirmation import Confirmations
 from agent.jobs.encryption import unlock_for
 from agent.jobs.job_options import archive_format, hook, restore_target
 from agent.jobs.own_directories import OwnDirectories
@@ -46,14 +46,19 @@ class Restores:
         runner: Runner,
         *,
         staging: Staging,
-        trials: Trials,
+        confirmations: Confirmations,
         previews: Previews,
         recovery: Recovery,
         own: OwnDirectories,
         archives: ArchiveRecords,
     ) -> None:
         self._settings, self._runner, self._staging = settings, runner, staging
-        self._trials, self._previews, self._recovery, self._own = trials, previews, recovery, own
+        self._confirmations, self._previews, self._recovery, self._own = (
+            confirmations,
+            previews,
+            recovery,
+            own,
+        )
         self._archives = archives
         self._admission, self._chosen_roots = Admission(settings), ChosenRoots(settings)
 
@@ -65,7 +70,9 @@ class Restores:
         deliver = hook(settings, "restoreCmd", settings.restore_cmd, job)
         choice = self._choice(job, request, delivered=deliver is not None)
         destination = self._admission.destination(request.source, tools.connections, None)
-        trial = None if deliver else self._trials.trial(job, tools, request.confirm_within_s)
+        confirmation = (
+            None if deliver else self._confirmations.confirmation(job, tools, request.confirm_within_s)
+        )
         made = list(dict.fromkeys(path for root in choice.roots for path in missing(root.directory)))
         where = restore_target(
             settings,
@@ -74,7 +81,7 @@ class Restores:
             made,
             request.mode,
             own=self._own.paths(),
-            trial=trial,
+            confirmation=confirmation,
         )
         self._runner.refuse_when_busy(*(root.directory for root in choice.roots))
         self._previews.refuse_while_waiting()
@@ -135,11 +142,13 @@ class Restores:
         return Source.of_roots([Root("", Path(os.path.realpath(directory)))]) if directory else None
 
     def go_on(self, unfinished: UnfinishedJob) -> None:
-        """Take up a restore on trial that an earlier run of the agent left; it was told to have begun."""
+        """Take up an unconfirmed restore that an earlier run of the agent left; it was told to have begun."""
         job, tools = unfinished.job, self._runner.tools()
-        trial = self._trials.left(job, tools)
+        confirmation = self._confirmations.left(job, tools)
         roots = {left.number: Root("", left.directory) for left in read_working(unfinished.working)}
-        where = restore_target(self._settings, job, roots, unfinished.made, "merge", trial=trial)
+        where = restore_target(
+            self._settings, job, roots, unfinished.made, "merge", confirmation=confirmation
+        )
         self._runner.prepared(
             job,
             tools,
@@ -152,9 +161,9 @@ class Restores:
 
     def ended(self, job: Job, facts: Mapping[str, str], outcome: Outcome[Amount]) -> None:
         """Record and tell what became of a restore."""
-        self._trials.ended()
+        self._confirmations.ended()
         amount = outcome.result
-        if outcome.error is OnTrial:
+        if outcome.error is ConfirmationPending:
             self._runner.release(job)
             return
         if amount is None:

@@ -22,8 +22,8 @@ from agent.base.job import (
     COMMITTED,
     CONFIRMED,
     IN_PLACE,
-    ON_TRIAL,
     STOPPED,
+    UNCONFIRMED,
     VERDICT,
     WORKING,
     Job,
@@ -41,7 +41,7 @@ from agent.restore.recovery import (
     forget_roots,
     is_committed,
     is_gone,
-    is_on_trial,
+    is_unconfirmed,
     read_working,
     recover_roots,
 )
@@ -61,13 +61,15 @@ class Recovered:
 
     ended: list[Job] = field(default_factory=list)
     """Jobs whose end is known now, and has to be recorded and reported."""
-    trials: list[UnfinishedJob] = field(default_factory=list)
-    """Restores on trial, which goes on."""
+    unconfirmed: list[UnfinishedJob] = field(default_factory=list)
+    """Unconfirmed restores, whose wait goes on."""
     stopped: list[UnfinishedJob] = field(default_factory=list)
     """Restores whose beforeRestoreCmd stopped somebody: their afterRestoreCmd has to be run."""
 
     def __add__(self, other: "Recovered") -> "Recovered":
-        return Recovered(self.ended + other.ended, self.trials + other.trials, self.stopped + other.stopped)
+        return Recovered(
+            self.ended + other.ended, self.unconfirmed + other.unconfirmed, self.stopped + other.stopped
+        )
 
 
 class Recovery:
@@ -167,8 +169,8 @@ def _recovered(journal: Journal, unfinished: UnfinishedJob) -> Recovered:
         doing = "an archive was verified" if job.kind is Kind.VERIFY else "the backup ran"
         return Recovered([job.failed(now, INTERRUPTED, f"the agent was stopped while {doing}")])
     with closing(journal.checkpoint(job.id)) as checkpoint:
-        if _is_on_trial(unfinished, checkpoint):
-            return Recovered(trials=[unfinished])
+        if _is_unconfirmed(unfinished, checkpoint):
+            return Recovered(unconfirmed=[unfinished])
         lost = IN_PLACE in checkpoint and COMMITTED not in checkpoint and _is_lost(unfinished)
         finished = _put_right(unfinished, checkpoint) or (lost and CONFIRMED in checkpoint)
         stopped = [unfinished] if STOPPED in checkpoint else []
@@ -194,12 +196,12 @@ def _is_lost(unfinished: UnfinishedJob) -> bool:
     return True
 
 
-def _is_on_trial(unfinished: UnfinishedJob, checkpoint: JournalCheckpoint) -> bool:
+def _is_unconfirmed(unfinished: UnfinishedJob, checkpoint: JournalCheckpoint) -> bool:
     """Not when it was on its way back: then it goes back without looking again at whoever may confirm."""
     started = unfinished.job.state is State.STARTED and unfinished.working
-    if not started or ON_TRIAL not in checkpoint or VERDICT in checkpoint:
+    if not started or UNCONFIRMED not in checkpoint or VERDICT in checkpoint:
         return False
-    return is_on_trial(read_working(unfinished.working), unfinished.job.id)
+    return is_unconfirmed(read_working(unfinished.working), unfinished.job.id)
 
 
 def _put_right(unfinished: UnfinishedJob, checkpoint: JournalCheckpoint) -> bool:

@@ -1,4 +1,4 @@
-"""A restore on trial: all is in place, and the old data is kept until somebody is content with the new.
+"""An unconfirmed restore: all is in place, and the old data is kept until somebody is content with the new.
 
 Content means that the setting `restore.healthCmd` succeeded and that a `confirm` came in time, whichever of
 the two is asked for. What decides is in the journal before it is acted upon: how much time is left, that the
@@ -14,7 +14,7 @@ from pathlib import Path
 
 from agent.base.clock import BootClock
 from agent.base.countdown import Countdown
-from agent.base.errors import Cancelled, HealthFailed, HookFailed, JobError, OnTrial
+from agent.base.errors import Cancelled, ConfirmationPending, HealthFailed, HookFailed, JobError
 from agent.transfer.cancel import CancelToken
 from agent.transfer.context import Context, RunHook
 
@@ -71,13 +71,13 @@ class ConfirmationDecision:
         self.health.cancel("the trial is over")
 
     def wait(self, token: CancelToken) -> None:
-        """Return when it is confirmed. Raises what it was refused with, `Cancelled`, and `OnTrial`."""
+        """Return when it is confirmed. Raises the refusal, `Cancelled` and `ConfirmationPending`."""
         self._made.wait()
         if self._refusal:
             raise self._refusal
         if not self.is_confirmed:
             if token.interrupted:
-                raise OnTrial(token.message)
+                raise ConfirmationPending(token.message)
             token.check()
 
 
@@ -90,25 +90,27 @@ class CommitConfirmed:
     decision: ConfirmationDecision = field(default_factory=ConfirmationDecision)
 
 
-def try_out(trial: CommitConfirmed, note: ConfirmationNote, directory: Path, context: Context) -> None:
+def await_confirmation(
+    confirmation: CommitConfirmed, note: ConfirmationNote, directory: Path, context: Context
+) -> None:
     """Return when the restore is to stay.
 
-    Raises `NotConfirmed`, `HealthFailed` and `Cancelled` when it is to be taken back, and `OnTrial` when the
-    agent stops meanwhile: the trial goes on when it is there again.
+    Raises `NotConfirmed`, `HealthFailed` and `Cancelled` when it is to be taken back, and
+    `ConfirmationPending` when the agent stops meanwhile: the wait goes on when it is there again.
     """
     context.phase("trial")
-    trial.began(note)
+    confirmation.began(note)
     if note.within_s is None:
-        trial.decision.confirm()
-    with context.token.waking(trial.decision.look):
-        if trial.health:
+        confirmation.decision.confirm()
+    with context.token.waking(confirmation.decision.look):
+        if confirmation.health:
             try:
-                trial.health(directory, trial.decision.health)
+                confirmation.health(directory, confirmation.decision.health)
             except HookFailed as error:
                 raise HealthFailed(str(error)) from error
             except Cancelled:
                 pass  # the decision says why
-        trial.decision.wait(context.token)
+        confirmation.decision.wait(context.token)
 
 
 def verdict(error: BaseException, token: CancelToken) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from agent.base.errors import ForeignArchive
-from agent.base.job import ON_TRIAL, STOPPED, WORKING
+from agent.base.job import STOPPED, UNCONFIRMED, WORKING
 from agent.base.text import readable
 from agent.formats.base import Format, SavedTree, Unlock
 from agent.formats.manifest import Manifest
@@ -141,8 +141,8 @@ def _delivered(tree: SavedTree, order: RestoreOrder, deliver: RunHook, context: 
 def put_back(parts: Parts, target: RestoreTarget, context: Context) -> Amount:
     """Unpack beside the target and commit, all or nothing.
 
-    Raised means that the target is as it was before, unless the error says otherwise; but `OnTrial` means
-    that it is new, and may still become old again.
+    Raised means that the target is as it was before, unless the error says otherwise; but
+    `ConfirmationPending` means that it is new, and may still become old again.
     """
     work = _begun(target, context, parts)
     try:
@@ -186,7 +186,7 @@ def go_on(target: RestoreTarget, context: Context) -> Amount:
     """Go on with a trial that an earlier run of the agent left. Raises as `put_back`."""
     context.checkpoint.pop(STOPPED, None)  # afterRestoreCmd had succeeded, or there would be no trial
     settle(_left(target, context), target, context)
-    note = ConfirmationNote.from_text(context.checkpoint[ON_TRIAL])
+    note = ConfirmationNote.from_text(context.checkpoint[UNCONFIRMED])
     return Amount(note.files, note.content_bytes)
 
 

@@ -10,9 +10,9 @@ from functools import partial
 import structlog
 
 from agent.base.clock import BootClock
-from agent.base.errors import JobError, NotTakenBack, OnTrial, WorkGone
-from agent.base.job import COMMITTED, IN_PLACE, ON_TRIAL, STOPPED, VERDICT, WORKING
-from agent.restore.commit_confirmed import CommitConfirmed, ConfirmationNote, try_out, verdict
+from agent.base.errors import ConfirmationPending, JobError, NotTakenBack, WorkGone
+from agent.base.job import COMMITTED, IN_PLACE, STOPPED, UNCONFIRMED, VERDICT, WORKING
+from agent.restore.commit_confirmed import CommitConfirmed, ConfirmationNote, await_confirmation, verdict
 from agent.restore.directories import remove_made
 from agent.restore.recovery import NOT_TAKEN_BACK, read_working, recover_roots
 from agent.restore.restore_set import RestoreSet
@@ -33,7 +33,7 @@ def put_in_place(work: RestoreSet, target: RestoreTarget, context: Context, amou
         if target.before:
             target.before(target.directory, context.token)
         context.token.finish()
-        work.commit(partial(_in_place, target, context, amount), on_trial=target.trial is not None)
+        work.commit(partial(_in_place, target, context, amount), unconfirmed=target.confirmation is not None)
     except NotTakenBack:
         raise  # whoever owns the data is started again when it is whole: by the recovery
     except BaseException as error:
@@ -47,32 +47,32 @@ def put_in_place(work: RestoreSet, target: RestoreTarget, context: Context, amou
 def _in_place(target: RestoreTarget, context: Context, amount: Amount) -> None:
     if target.after:
         target.after(target.directory, context.token)
-    if target.trial:
+    if target.confirmation:
         # Before the working directory says that there is a trial: it must be known how long it lasts.
-        note = target.trial.note.counted(BootClock())
+        note = target.confirmation.note.counted(BootClock())
         note = replace(note, files=amount.files, content_bytes=amount.content_bytes)
-        context.checkpoint[ON_TRIAL] = note.to_text()
+        context.checkpoint[UNCONFIRMED] = note.to_text()
 
 
 def settle(work: RestoreSet, target: RestoreTarget, context: Context) -> None:
     """All is in place: say so, when a trial says so too."""
-    if target.trial:
-        _tried(work, target, target.trial, context)
+    if target.confirmation:
+        _tried(work, target, target.confirmation, context)
     if _noted(context):
         _tidied(work, context)
 
 
-def _tried(work: RestoreSet, target: RestoreTarget, trial: CommitConfirmed, context: Context) -> None:
-    """Keep what is restored, or take it back and raise why; `OnTrial` when the agent stops meanwhile."""
+def _tried(work: RestoreSet, target: RestoreTarget, confirmation: CommitConfirmed, context: Context) -> None:
+    """Keep what is restored, or take it back and raise why; `ConfirmationPending` when the agent stops."""
     try:
         context.checkpoint[IN_PLACE] = "yes"
         if work.is_open:
             context.checkpoint.pop(STOPPED, None)
             work.let_go()  # others work with the target now
-        note = ConfirmationNote.from_text(context.checkpoint[ON_TRIAL])
-        try_out(trial, note, target.directory, context)
+        note = ConfirmationNote.from_text(context.checkpoint[UNCONFIRMED])
+        await_confirmation(confirmation, note, target.directory, context)
         _keep(work)
-    except OnTrial:
+    except ConfirmationPending:
         raise
     except BaseException as error:
         _way_back(work, target, context, error)

@@ -150,7 +150,7 @@ def is_committed(roots: Sequence[WorkingRoot], job_id: str) -> bool:
     return bool(roots) and _is_committed(roots[0], job_id)
 
 
-def is_on_trial(roots: Sequence[WorkingRoot], job_id: str) -> bool:
+def is_unconfirmed(roots: Sequence[WorkingRoot], job_id: str) -> bool:
     """Return True when a crash came in the middle of a trial, which may go on. Raises IoError."""
     return bool(roots) and _has(TRIAL, roots[0].directory, work_id(job_id, roots[0].number))
 

@@ -98,10 +98,10 @@ class RestoreSet:
         for root in self._roots:
             self._workspaces.append(root.find())
 
-    def commit(self, confirm: Callable[[], None] = lambda: None, *, on_trial: bool = False) -> None:
+    def commit(self, confirm: Callable[[], None] = lambda: None, *, unconfirmed: bool = False) -> None:
         """Bring what was unpacked into the targets, all of it or nothing.
 
-        `on_trial`: `keep` or `take_back` has to follow, also after a restart of the agent and `take_up`.
+        `unconfirmed`: `keep` or `take_back` has to follow, also after a restart of the agent and `take_up`.
 
         `confirm` is called when all is in place, and takes it back by raising. Raises NoSpace, IoError,
         Cancelled and what `confirm` does after everything is as it was; `NotTakenBack` when even that was
@@ -111,14 +111,14 @@ class RestoreSet:
         try:
             for root, workspace in others:
                 self._carry_out(root, workspace, lambda: None, PLAN)
-            self._carry_out(*first, confirm, TRIAL if on_trial else DONE)
+            self._carry_out(*first, confirm, TRIAL if unconfirmed else DONE)
         except BaseException:
             # As long as the first may be marked, only a look at all of them can tell: `recover_roots`.
             if not _is_marked(first[1]):
                 for _, workspace in others:
                     _take_back(workspace)
             raise
-        self.is_committed = not on_trial
+        self.is_committed = not unconfirmed
 
     def _carry_out(
         self, root: RestoreRoot, workspace: Workspace, confirm: Callable[[], None], mark: str

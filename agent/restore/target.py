@@ -24,7 +24,7 @@ class RestoreTarget:
     before: RunHook | None = None
     after: RunHook | None = None
     """Around the commit: they stop and start whoever owns the data."""
-    trial: CommitConfirmed | None = None
+    confirmation: CommitConfirmed | None = None
     """After the commit the old data is kept, until this decides."""
 
     @property

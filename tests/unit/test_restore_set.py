@@ -11,7 +11,7 @@ from agent.base.errors import Cancelled, IoError, JobError
 from agent.formats.zip.reader import ArchiveReader
 from agent.restore.recovery import (
     is_committed,
-    is_on_trial,
+    is_unconfirmed,
     read_working,
     recover,
     recover_roots,
@@ -119,9 +119,9 @@ def test_a_cancel_in_the_middle_takes_all_back(device: Device) -> None:
 def test_on_trial_all_are_kept_or_taken_back(device: Device) -> None:
     for decide, content in ((RestoreSet.take_back, b"old"), (RestoreSet.keep, b"new")):
         restore = device.unpacked()
-        restore.commit(on_trial=True)
+        restore.commit(unconfirmed=True)
         restore.let_go()
-        assert is_on_trial(device.left, JOB)
+        assert is_unconfirmed(device.left, JOB)
         assert [(target / "f").read_bytes() for target in device.targets] == [b"new"] * 3
         later = device.restore()
         later.take_up()

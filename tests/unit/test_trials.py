@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from agent.base.job import COMMITTED, ON_TRIAL, WORKING
+from agent.base.job import COMMITTED, UNCONFIRMED, WORKING
 from agent.base.operations import Face
 from tests.support.fakes import DEVICE, Device
 from tests.support.journals import sql
@@ -52,7 +52,7 @@ def on_trial(device: Device, options: dict[str, str] | None = None) -> None:
 
 
 def until_trial(device: Device) -> None:
-    while not device.service.engine._trials.waiting:
+    while not device.service.engine._confirmations.waiting:
         device.take()
 
 
@@ -217,7 +217,7 @@ def test_what_others_made_of_the_data_meanwhile_is_no_obstacle(tmp_path: Path) -
 def killed(device: Device) -> None:
     """As after a kill: the worker that waits is of another life, and does nothing more."""
     device.service.engine.interrupt("killed")
-    while device.service.engine._trials.waiting:
+    while device.service.engine._confirmations.waiting:
         device.take()
     device.restart()
 
@@ -246,7 +246,7 @@ def test_time_that_ran_out_while_the_agent_was_away_takes_it_back(tmp_path: Path
     sql(
         device.journal.path,
         "UPDATE checkpoints SET value = json_set(value, '$.countdown[0]', 0.001) WHERE key = ?",
-        [ON_TRIAL],
+        [UNCONFIRMED],
     )
     device.service.engine.begin()
     device.finish()
