@@ -8,7 +8,8 @@ from agent.base.errors import ArchiveError
 from agent.formats.base import DIR, FILE, LINK, EntryKind, Item
 from agent.formats.names import bad_entry, safe_name
 from agent.formats.zip import records
-from agent.formats.zip.metadata import Extra, from_dos_time, parse_extra
+from agent.formats.zip.deflate import crc32
+from agent.formats.zip.metadata import Extra, from_dos_time, is_utf8, parse_extra
 from agent.formats.zip.records import CentralHeader
 
 _MAX_LINK_BYTES = 4095  # Linux: PATH_MAX without its NUL
@@ -26,8 +27,10 @@ class Location(NamedTuple):
     raw_name: bytes
 
 
-def parse_entry(central: CentralHeader, raw_name: bytes, extra_fields: bytes) -> Item:
+def parse_entry(central: CentralHeader, raw_name: bytes, extra_fields: bytes, moved_by: int = 0) -> Item:
     """Return the item of a record of the central directory; its name is "" for the root itself.
+
+    `moved_by` is how far the data is behind where the record says.
 
     Raises ArchiveError for a name that is not safe, and for what is encrypted, compressed in another way
     than Deflate, neither file, directory nor link, or contradicts itself.
@@ -36,9 +39,10 @@ def parse_entry(central: CentralHeader, raw_name: bytes, extra_fields: bytes) ->
     central = _complete(central, extra, raw_name)
     unix = central.made_by >> 8 in _UNIX_SYSTEMS
     mode = central.external >> 16 if unix else 0  # elsewhere the upper half means something else, or nothing
-    kind = _kind(central, raw_name, mode, unix=unix)
+    name = _name(central, raw_name, extra, unix=unix)
+    kind = _kind(central, name, mode, unix=unix)
     _check_content(central, kind, raw_name)
-    safe, first = safe_name(raw_name, unix=unix, directory=kind is DIR), extra.hard_link_to
+    safe, first = safe_name(name, unix=unix, directory=kind is DIR), extra.hard_link_to
     if not safe and kind is not DIR:
         raise _bad(raw_name, "has no usable name: it is the directory to restore to")
     return Item(
@@ -52,8 +56,23 @@ def parse_entry(central: CentralHeader, raw_name: bytes, extra_fields: bytes) ->
         central.compressed_bytes,
         extra.xattrs,
         safe_name(first, unix=True) if first is not None and kind is FILE else None,
-        Location(central.offset, central.method, central.crc, raw_name),
+        Location(central.offset + moved_by, central.method, central.crc, raw_name),
     )
+
+
+def _name(central: CentralHeader, raw_name: bytes, extra: Extra, *, unix: bool) -> bytes:
+    """Return the name in UTF-8, or as it is where nobody says what it is in.
+
+    Names of other systems that are not marked as UTF-8 are in the code page of MS-DOS (APPNOTE appendix D);
+    but some of their writers forget the mark.
+    """
+    if raw_name.isascii() and not extra.unicode_name:
+        return raw_name
+    if extra.unicode_name and extra.unicode_name[0] == crc32(raw_name, 0):
+        return extra.unicode_name[1]
+    if unix or central.flags & records.UTF8 or is_utf8(raw_name):
+        return raw_name
+    return raw_name.decode("cp437").encode()
 
 
 def _bad(raw_name: bytes, problem: str) -> ArchiveError:

@@ -60,15 +60,23 @@ def _checked(read_at: ReadAt, end: End, position: int) -> End:
         offset = records.parse_locator(read_at(position - records.LOCATOR_BYTES, records.LOCATOR_BYTES))
         # Without a locator the values are what they seem to be: 65,535 entries.
         if offset is not None:
-            large = records.parse_end64(read_at(offset, records.END64_BYTES)) if offset < position else None
-            if large is None:
-                raise ArchiveError("the archive is damaged: its Zip64 end record is not where it should be")
-            end, position = large, offset
+            end, position = _large(read_at, offset, position - records.LOCATOR_BYTES)
     if end.several_disks:
         raise ArchiveError("the archive is one part of several; only an archive in one file can be restored")
     if end.offset + end.size_bytes > position:
         raise ArchiveError("the archive is damaged or was cut off: its central directory does not fit")
+    moved_by = position - end.offset - end.size_bytes
+    if moved_by and read_at(end.offset + moved_by, len(records.CENTRAL_MAGIC)) == records.CENTRAL_MAGIC:
+        return end._replace(offset=end.offset + moved_by, moved_by=moved_by)
     return end
+
+
+def _large(read_at: ReadAt, offset: int, locator: int) -> tuple[End, int]:
+    """Return the Zip64 end record and where it is: as said, or before its locator in a moved archive."""
+    for position in (offset, locator - records.END64_BYTES):
+        if 0 <= position < locator and (end := records.parse_end64(read_at(position, records.END64_BYTES))):
+            return end, position
+    raise ArchiveError("the archive is damaged: its Zip64 end record is not where it should be")
 
 
 def central_records(read_at: ReadAt, end: End) -> Iterator[tuple[CentralHeader, bytes, bytes]]:

@@ -25,6 +25,7 @@ ZIP64_ID = 0x0001
 _TIME_ID = 0x5455
 _OWNER_ID = 0x7875
 _OWN_ID = 0x4245
+_UNICODE_NAME_ID = 0x7075
 _OWN_MAGIC = b"Edge"
 _TAG_TIME, _TAG_HARD_LINK, _TAG_ATTRIBUTE = 1, 2, 3
 
@@ -112,6 +113,8 @@ class Extra:
     hard_link_to: bytes | None = None
     xattrs: dict[str, bytes] = field(default_factory=dict)
     zip64: bytes = b""
+    unicode_name: tuple[int, bytes] | None = None
+    """The name in UTF-8, and the CRC-32 of the one that it stands for."""
 
 
 def parse_extra(data: bytes) -> Extra:
@@ -133,6 +136,8 @@ def parse_extra(data: bytes) -> Extra:
             extra.mtime_ns = int.from_bytes(value[1:5], "little", signed=True) * _NS
         elif field_id == _OWNER_ID:
             _parse_owner(value, extra)
+        elif field_id == _UNICODE_NAME_ID and len(value) > 5 and value[0] == 1 and is_utf8(value[5:]):
+            extra.unicode_name = int.from_bytes(value[1:5], "little"), value[5:]
         elif field_id == ZIP64_ID:
             extra.zip64 = value
         elif field_id == _OWN_ID and value[:4] == _OWN_MAGIC:
@@ -167,3 +172,12 @@ def _parse_own(value: bytes, extra: Extra) -> None:
         elif tag == _TAG_ATTRIBUTE and b"\0" in payload:
             name, _, content = payload.partition(b"\0")
             extra.xattrs[os.fsdecode(name)] = content
+
+
+def is_utf8(name: bytes) -> bool:
+    """Return whether a name is valid UTF-8. Info-ZIP writes others as they are, unmarked, and so do we."""
+    try:
+        name.decode()
+    except UnicodeDecodeError:
+        return False
+    return True

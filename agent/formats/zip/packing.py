@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from agent.formats.base import DIR, Entry
 from agent.formats.zip import records
 from agent.formats.zip.deflate import LAST_BLOCK
-from agent.formats.zip.metadata import common_extra, dos_time, own_extra
+from agent.formats.zip.metadata import common_extra, dos_time, is_utf8, own_extra
 from agent.formats.zip.records import Member
 
 _MEMBER_BYTES = 1 << 10  # what an empty one costs all the same: names, fields, objects
@@ -58,7 +58,7 @@ def member_of(entry: Entry, dialect: str) -> Member:
     first = os.fsencode(entry.hard_link_to) if entry.hard_link_to is not None else None
     return Member(
         name,
-        0 if name.isascii() or not _is_utf8(name) else records.UTF8,
+        0 if name.isascii() or not is_utf8(name) else records.UTF8,
         dos_time(status.st_mtime_ns // 1_000_000_000),
         external,
         common_extra(status),
@@ -70,12 +70,3 @@ def only_root(dialect: str) -> Member:
     """Return the member of an archive that has no other: the directory itself, of which it says nothing."""
     name = b".\\" if dialect == "kanto" else b"./"
     return Member(name, 0, 0, records.DOS_DIRECTORY, b"", b"", system=records.SYSTEM_FAT)
-
-
-def _is_utf8(name: bytes) -> bool:
-    # Names that are not go in as they are, unmarked: so Info-ZIP writes them, and reads them back.
-    try:
-        name.decode()
-    except UnicodeDecodeError:
-        return False
-    return True

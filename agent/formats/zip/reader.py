@@ -1,12 +1,14 @@
 """Reads an archive by its central directory, block by block, and trusts nothing in it.
 
 Understood are archives of our own, of Info-ZIP, Python, Go and of Kanto's agent: methods stored and
-deflated, Zip64, data descriptors. Everything that an archive says is checked before it is used; what does
-not hold together is an `ArchiveError`, never another exception.
+deflated, Zip64, data descriptors, something in front of the archive, gaps in it and any order. Everything
+that an archive says is checked before it is used; what does not hold together is an `ArchiveError`, never
+another exception.
 """
 
 import io
 from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
 from typing import BinaryIO
 
 from agent.base.errors import ArchiveError
@@ -22,6 +24,7 @@ from agent.formats.zip.manifest_block import read_manifest
 _CHUNK_BYTES = 1 << 17  # beyond 192 KiB, the allocator asks the kernel for each buffer: a third slower
 _REMEMBERED_BYTES = 8 << 20  # about 12,000 entries with ordinary names
 _ENTRY_BYTES = 1 << 9  # what one takes in memory besides its name and attributes
+_MOST_UNORDERED = 200_000  # entries that are sorted in memory, in about 25 MiB
 _LOCAL_EXTRA_BYTES = 256  # read along with the header; a longer extra field costs a second read
 
 
@@ -46,7 +49,7 @@ class ArchiveReader:
         return read_manifest(self._read_at, self._end.offset)
 
     def items(self) -> Iterator[Item]:
-        """Yield the entries in the order of the central directory, which must be that of their data.
+        """Yield the entries in the order of the central directory.
 
         May be called again; a small archive is not parsed twice. Keeps one block of 256 KiB in memory, and
         up to 8 MiB of entries. An entry for the root itself (`./`) is passed over. Raises ArchiveError for
@@ -57,12 +60,13 @@ class ArchiveReader:
             yield from self._known
             return
         known, known_bytes = list[Item](), 0
-        data_end = 0
+        data_end, are_apart = 0, False
         for central, raw_name, extra in central_records(self._read_at, self._end):
-            item = parse_entry(central, raw_name, extra)
+            item = parse_entry(central, raw_name, extra, self._end.moved_by)
             offset = item.location.offset
-            if offset < data_end:
-                raise bad_entry(item.name, "overlaps another or is out of order")
+            if offset < data_end and not are_apart:
+                self._check_apart()
+                are_apart = True
             data_end = offset + records.LOCAL_BYTES + len(raw_name) + item.packed_size
             if data_end > self._end.offset:
                 raise _beyond(item)
@@ -73,6 +77,18 @@ class ArchiveReader:
                 yield item
         if known_bytes <= _REMEMBERED_BYTES:
             self._known = known
+
+    def _check_apart(self) -> None:
+        """Raise ArchiveError for entries that overlap, in an archive that has them in another order."""
+        spans: list[tuple[int, int]] = []
+        for central, raw_name, extra in central_records(self._read_at, self._end):
+            item = parse_entry(central, raw_name, extra, self._end.moved_by)
+            spans.append((item.location.offset, _data_end(item)))
+            if len(spans) > _MOST_UNORDERED:
+                raise ArchiveError(f"the archive has more than {_MOST_UNORDERED} entries, and out of order")
+        spans.sort()
+        if any(begin < end for (_, end), (begin, _) in pairwise(spans)):
+            raise ArchiveError("the archive is damaged or hostile: one of its entries overlaps another")
 
     def read(self, item: Item, write: Callable[[bytes], object]) -> None:
         """Hand the content of `item` to `write` in pieces, never more than `item.size` bytes.
@@ -94,16 +110,18 @@ class ArchiveReader:
     def contents(self, items: Sequence[Item]) -> Iterator[bytes]:
         """Yield the whole content of each of `items`, which are small and lie close together, in order.
 
-        The archive is read once, from the first to the last of them. Raises ArchiveError as `read`.
+        The archive is read once, from the lowest to the highest of them. Raises ArchiveError as `read`.
         """
-        start, last = items[0].location.offset, items[-1]
+        start = min(item.location.offset for item in items)
+        last = max(items, key=lambda item: item.location.offset)
         window = self._read_at(start, last.location.offset - start + _header_bytes(last) + last.packed_size)
         for item in items:
             yield self._content(item, window, item.location.offset - start)
 
     def span_bytes(self, first: Item, last: Item) -> int:
-        """Return how much of the archive `contents` reads for the items from `first` to `last`."""
-        return int(last.location.offset) + last.packed_size - int(first.location.offset)
+        """Return how much of the archive `contents` reads for these two, whichever lies first."""
+        low, high = sorted((first, last), key=lambda item: int(item.location.offset))
+        return int(high.location.offset) + high.packed_size - int(low.location.offset)
 
     def checksum(self, item: Item) -> str:
         """Return the CRC-32 of the item's content, in hexadecimal digits."""
@@ -140,6 +158,12 @@ class ArchiveReader:
             chunk = self._read_at(position, min(_CHUNK_BYTES, end - position))
             if not chunk:
                 raise bad_entry(item.name, "was cut off while it was being read")
+
+
+def _data_end(item: Item) -> int:
+    """Return where an entry's data ends at the earliest: its local header may be longer."""
+    location = item.location
+    return int(location.offset) + records.LOCAL_BYTES + len(location.raw_name) + item.packed_size
 
 
 def _header_bytes(item: Item) -> int:

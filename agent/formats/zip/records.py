@@ -136,6 +136,8 @@ class End(NamedTuple):
     size_bytes: int
     offset: int
     comment_bytes: int = 0
+    moved_by: int = 0
+    """How far everything is behind where it says: something was put in front of the archive."""
 
 
 def parse_end(data: bytes) -> End | None:
