@@ -11,7 +11,7 @@ from pydantic.types import StringConstraints
 
 from agent.settings.data_sets import PathList
 from agent.settings.kinds import (
-    Broker,
+    BrokerUrl,
     BucketList,
     Count,
     Days,
@@ -70,7 +70,7 @@ class KantoSettings(Group):
     active_from: Moment = setting("", "Start of periodic backups; empty for now")
     active_till: Moment = setting("", "End of periodic backups; empty for never")
     period: PositiveDuration = setting("10h", "Time between periodic backups")
-    broker: Broker = setting("tcp://localhost:1883", "Address of the local MQTT broker")
+    broker: BrokerUrl = setting("tcp://localhost:1883", "Address of the local MQTT broker")
     username: Text = setting("", "User name for the broker")
     password: Secret = setting("", "Password for the broker; better given by `passwordFile`")
     ca_cert: PemFile = setting("", "Authorities for the broker's certificate; empty for the system's")

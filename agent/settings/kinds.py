@@ -81,7 +81,7 @@ def format_size(size_bytes: int) -> str:
     return str(size_bytes)
 
 
-def parse_moment(text: str) -> datetime | None:
+def parse_optional_time(text: str) -> datetime | None:
     """The time in RFC 3339 form, or None for empty text. Raises ValueError for anything else."""
     return parse_rfc3339(text) if text else None
 
@@ -184,7 +184,7 @@ PositiveDuration = Annotated[
 ]
 Moment = Annotated[
     datetime | None,
-    _from_text(parse_moment),
+    _from_text(parse_optional_time),
     ValueKind("RFC 3339 time", "a time such as '2026-11-21T22:00:00Z', or nothing"),
 ]
 Size = Annotated[
@@ -193,7 +193,7 @@ Size = Annotated[
     Field(ge=0),
     ValueKind("bytes", "a whole number of bytes, or a size such as '512MiB' or '2GB'"),
 ]
-Broker = Annotated[
+BrokerUrl = Annotated[
     BrokerAddress,
     _from_text(parse_broker),
     ValueKind("URL", f"scheme://host[:port] with a scheme of {', '.join(_SCHEMES)}"),
