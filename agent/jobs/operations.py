@@ -4,6 +4,7 @@ A command is read into its request, admitted, recorded and begun; a question is 
 belong to the main thread.
 """
 
+import sqlite3
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -108,7 +109,7 @@ class Operations:
 def _guarded(name: str, act: Callable[[], Result]) -> Result:
     try:
         return act()
-    except Refused:
+    except (Refused, sqlite3.Error):
         raise
     except Exception as error:
         log.exception("internal error", operation=name)

@@ -100,18 +100,21 @@ class Prunes:
         answered = self._mailbox.call_later(ANSWER_WITHIN_S, give_up_waiting)
 
     def _start(self, *, dry_run: bool, told: Told) -> None:
-        tools = self._workers.tools()
-        order = PruneOrder(
-            format=archive_format(self._settings),
-            device_tag=device_tag(self.device_id),
-            known=self._journal.archives.known(),
-            rules=self._rules(),
-            dates=self.dates(),
-            sound=sound_archives(self._journal),
-            clock=lambda: datetime.now(UTC),
-            dry_run=dry_run,
-        )
-        self._running = tools
+        with self._journal.unit() as unit:
+            order = PruneOrder(
+                format=archive_format(self._settings),
+                device_tag=device_tag(self.device_id),
+                known=self._journal.archives.known(),
+                rules=self._rules(),
+                dates=self.dates(),
+                sound=sound_archives(self._journal),
+                clock=lambda: datetime.now(UTC),
+                dry_run=dry_run,
+            )
+            unit.after_commit(partial(self._begin, order, told))
+
+    def _begin(self, order: PruneOrder, told: Told) -> None:
+        self._running = tools = self._workers.tools()
         self._workers.start(
             Task(
                 owner="prune",

@@ -7,6 +7,7 @@ was wrong does it when the clock has jumped. Belongs to the main thread.
 import sqlite3
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import structlog
 
@@ -26,7 +27,10 @@ class Recurring:
     def __init__(
         self, name: str, period: timedelta, journal: Journal, mailbox: Mailbox, act: Callable[[], bool]
     ) -> None:
-        """`act` begins what is to be done; False when that is not possible now. `name` is for the journal."""
+        """`act` admits what is to be done, which begins after the unit of work that is open.
+
+        It returns False when that is not possible now. `name` is for the journal.
+        """
         self._note, self._period, self._act = f"recurring.{name}", period, act
         self._journal, self._mailbox = journal, mailbox
         self._tries = 0
@@ -58,10 +62,10 @@ class Recurring:
             self._tries = 0
             return
         try:
-            with self._journal.unit():
+            with self._journal.unit() as unit:
                 if self._act():
                     self._done(now)
-                    self._tries += 1
+                    unit.after_commit(partial(setattr, self, "_tries", self._tries + 1))
         except sqlite3.Error:
             log.exception("put off: the journal cannot be written", task=self._note)
 

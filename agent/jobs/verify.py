@@ -100,9 +100,11 @@ class Verifications:
         message = (
             "" if survey else "only its hash was compared: it is encrypted, and nothing was given to open it"
         )
-        self._runner.end(
-            job.finished(now, message), partial(self._journal.notes.keep, LAST_VERIFIED, note), **about
-        )
+
+        def also() -> None:
+            self._journal.notes.keep(LAST_VERIFIED, note)
+
+        self._runner.end(job.finished(now, message), also, **about)
 
 
 class Drills:
