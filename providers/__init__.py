@@ -14,7 +14,7 @@ _BUILT_IN = {
     "generic": "providers.https:Https",
     "local": "providers.local:Local",
 }
-_NEEDS = {"aws": "botocore", "azure": "azure.storage.blob"}
+_NEEDS = {"aws": "boto3", "azure": "azure.storage.blob"}
 """What comes with an extra, and is imported only by those who have something to do with it."""
 _ALIASES = {"https": "generic"}
 _GROUP = "edge_backup.providers"

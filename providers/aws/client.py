@@ -1,4 +1,4 @@
-"""A botocore client that knows the command's keys and nothing else, and sends over our own connections.
+"""A client of boto3 that knows the command's keys and nothing else, and sends over our own connections.
 
 No environment variable, no ~/.aws and no metadata service is ever asked.
 """
@@ -7,9 +7,10 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
+from boto3.session import Session  # type: ignore[import-untyped]
 from botocore.awsrequest import AWSPreparedRequest, AWSResponse  # type: ignore[import-untyped]
 from botocore.config import Config  # type: ignore[import-untyped]
-from botocore.session import Session  # type: ignore[import-untyped]
+from botocore.session import Session as BotocoreSession  # type: ignore[import-untyped]
 from urllib3 import PoolManager
 
 from providers.api import Limits
@@ -17,10 +18,11 @@ from providers.control_answer import control_answer
 from providers.errors import Rejected
 
 # Its debug lines hold signed headers, and with them the session token.
-logging.getLogger("botocore").setLevel(logging.CRITICAL)
+for sdk in ("boto3", "botocore"):
+    logging.getLogger(sdk).setLevel(logging.CRITICAL)
 
 Client = Any
-"""botocore makes the class of its S3 client at run time."""
+"""boto3 makes the class of its S3 client at run time."""
 
 
 def make_client(given: Mapping[str, str], pool: PoolManager, limits: Limits) -> Client:
@@ -29,7 +31,7 @@ def make_client(given: Mapping[str, str], pool: PoolManager, limits: Limits) -> 
     Raises `BotoCoreError` for options that only botocore can judge, such as a region it cannot name.
     """
     endpoint = given.get("aws.endpoint.url")
-    client = _blind_session().create_client(
+    client = Session(botocore_session=_blind_session()).client(
         "s3",
         region_name=given.get("aws.region", "us-east-1"),
         endpoint_url=endpoint,
@@ -70,11 +72,11 @@ def make_client(given: Mapping[str, str], pool: PoolManager, limits: Limits) -> 
     return client
 
 
-def _blind_session() -> Session:
+def _blind_session() -> BotocoreSession:
     """A session whose variables have their built-in defaults, whatever the environment says."""
     files = ("config_file", "credentials_file")
     blind = {
         name: (None, None, None if name in files else default, convert)
-        for name, (_, _, default, convert) in Session.SESSION_VARIABLES.items()
+        for name, (_, _, default, convert) in BotocoreSession.SESSION_VARIABLES.items()
     }
-    return Session(session_vars=blind)
+    return BotocoreSession(session_vars=blind)

@@ -114,3 +114,21 @@ def test_a_connection_that_the_server_closes_is_replaced() -> None:
             assert pool.urlopen("GET", server.url, redirect=False).status == 200
         pool.clear()
     assert len(server.requests) == 3
+
+
+def test_the_client_is_boto3_s_and_knows_nothing_of_the_environment(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """No profile, no credentials and no endpoint of whoever started the agent."""
+    (tmp_path / "config").write_text("[default]\nregion = nowhere-9\nendpoint_url = http://127.0.0.1:1\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    monkeypatch.setenv("AWS_PROFILE", "absent")
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:1")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "of-the-environment")
+    monkeypatch.setenv("AWS_SESSION_TOKEN", "of-the-environment")
+    with HttpServer(stored) as server:
+        put(server.url, Limits())
+    [request] = server.requests
+    assert request.headers["user-agent"].startswith("Boto3/")
+    assert "Credential=key/" in request.headers["authorization"]
+    assert "of-the-environment" not in repr(request.headers)

@@ -32,7 +32,7 @@ def test_options_are_checked_without_what_takes_long_to_import(name: str) -> Non
     assert done.stdout == "[] False\n"
 
 
-@pytest.mark.parametrize(("name", "hidden"), [("aws", "botocore"), ("azure", "azure")])
+@pytest.mark.parametrize(("name", "hidden"), [("aws", "boto3"), ("azure", "azure")])
 def test_a_provider_without_its_library_is_refused_when_it_is_named(
     name: str, hidden: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
