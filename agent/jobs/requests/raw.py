@@ -95,7 +95,6 @@ class RequestValue(BaseModel):
 class RawRequest:
     """A request before it is read: its value, and the settings that complete it."""
 
-    operation: str
     value: RequestValue
     settings: Settings
 
@@ -130,7 +129,7 @@ def read_raw(operation: str, value: Any, settings: Settings, face: Face = Face.M
     if operation not in _LOOKING_UP and len(read.correlation_id.encode()) > MAX_ID_BYTES:
         raise _invalid(operation, [f"correlationId must not be longer than {MAX_ID_BYTES} bytes"])
     _refuse_unknown(operation, read.options.texts)
-    return RawRequest(operation, read, settings)
+    return RawRequest(read, settings)
 
 
 def _problem(error: Mapping[str, Any]) -> str:
