@@ -33,6 +33,7 @@ from agent.jobs.requests.restore import RestoreRequest
 from agent.jobs.requests.selection import Selection
 from agent.jobs.requests.storage import StorageOptions
 from agent.jobs.staging import StorageUnusable
+from agent.journal.intact import JournalBroken
 from agent.journal.schema import NewerJournal
 from agent.save.inventory import Inventory, take_inventory
 from agent.settings import Settings, TargetSettings
@@ -203,6 +204,8 @@ def _translated(closing: Embedded | None = None) -> Iterator[None]:
         raise BackupError("refused", error.message) from error
     except JobError as error:
         raise BackupError(error.code, str(error)) from error
+    except JournalBroken as error:
+        raise BackupError("io-error", str(error)) from error
     except sqlite3.Error as error:
         raise BackupError("no-space", "the journal cannot be written: its disk is full or fails") from error
     finally:

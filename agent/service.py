@@ -35,7 +35,7 @@ from agent.mqtt.link import Broker
 from agent.mqtt.outbox import Outbox
 from agent.settings import Settings
 from agent.settings.sources import Notice
-from agent.watchdog import Watchdog, mailbox_limit_s
+from agent.watchdog import Watchdog, interval_s, mailbox_limit_s
 
 log = structlog.get_logger(__name__)
 
@@ -43,6 +43,7 @@ STOPPED = "the agent was stopped"
 GOODBYE_S = 2.0
 """How long a stop waits for the last messages, and for workers that were told to end."""
 LOOK_AGAIN_S = 0.02
+EXIT_BROKEN = 1
 SWITCH_INTERVAL_S = 0.0005
 """How long one thread may hold the interpreter while another waits; Python's default is ten times that."""
 
@@ -59,6 +60,7 @@ class Service:
         self.mailbox = Mailbox()
         self.staging = Staging(settings.storage)
         self.journal = Journal(self.staging.journal, kept_jobs=settings.journal_max_jobs)
+        self.journal.when_broken(_end_without_journal)
         self.outbox = Outbox(self.journal.outbox)
         self.twin = Twin(settings, self.journal, self.outbox)
         self.engine = Engine(
@@ -136,6 +138,7 @@ class Service:
             signal.signal(number, lambda *_: self.mailbox.post(self.stop))
         signal.signal(signal.SIGHUP, lambda *_: self.mailbox.post(_reopen_logs))
         self.mailbox.post(self._watchdog.begin)
+        self.mailbox.post(self._look_at_journal)
         self.serve()
         log.info("stopped")
         return 0
@@ -165,6 +168,10 @@ class Service:
     def _announced(self) -> None:
         self.status.connected()
         self.engine.announced()
+
+    def _look_at_journal(self) -> None:
+        self.journal.check()
+        self.mailbox.call_later(interval_s(), self._look_at_journal)
 
     def stop(self) -> None:
         """Let what runs end, for at most `stopTimeout`, then tell it to; say the last words; return."""
@@ -196,6 +203,12 @@ class Service:
                 self.mailbox.call_later(LOOK_AGAIN_S, look)
 
         look()
+
+
+def _end_without_journal(problem: str) -> None:
+    """End at once, so that the next start recovers: what is answered now would be forgotten then."""
+    log.critical("the agent ends, to be started again", reason=problem)
+    os._exit(EXIT_BROKEN)
 
 
 def _reopen_logs() -> None:

@@ -8,6 +8,7 @@ belongs to the main thread; a worker's checkpoint opens one of its own.
 import json
 import secrets
 import sqlite3
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from agent.base.durable import sync_directory
 from agent.journal.archives import ArchiveRecords
 from agent.journal.checkpoints import Checkpoints, JournalCheckpoint
 from agent.journal.commands import Commands
+from agent.journal.intact import JournalFiles
 from agent.journal.jobs import KEPT_JOBS, Jobs, UnfinishedJob
 from agent.journal.notes import DEVICE, LAST_SUCCESS, Notes
 from agent.journal.outbox import OutboxStore
@@ -53,7 +55,7 @@ class Journal:
         sync_directory(path.parent)
 
     def _open(self, kept_jobs: int) -> None:
-        self._database = database = Database(opened(self.path))
+        self._database = database = Database(opened(self.path), JournalFiles(self.path))
         self.notes = Notes(database)
         self.jobs = Jobs(database, self.notes, kept_jobs)
         self.skipped, self.archives = SkippedNames(database), ArchiveRecords(database)
@@ -86,6 +88,14 @@ class Journal:
 
     def close(self) -> None:
         self._database.close()
+
+    def when_broken(self, broken: Callable[[str], None]) -> None:
+        """Call `broken` with what somebody did to the journal's files, before that is raised."""
+        self._database.broken = broken
+
+    def check(self) -> None:
+        """Look whether the journal is still in place, and whole. Raises `JournalBroken`."""
+        self._database.check()
 
     def unit(self) -> AbstractContextManager[Unit]:
         """A unit of work: what is kept inside is kept all or nothing, what follows it comes after COMMIT.

@@ -8,6 +8,7 @@ from typing import Any
 
 from agent.base.errors import IoError, NoSpace
 from agent.base.job import STOPPED, WORKING, State
+from agent.journal.intact import is_damage
 from agent.journal.schema import connect
 from agent.journal.unit import Database
 
@@ -49,9 +50,9 @@ def _disk_trouble() -> Iterator[None]:
     """Raise `NoSpace` or `IoError` when the disk does not let SQLite work."""
     try:
         yield
-    except sqlite3.OperationalError as error:
+    except sqlite3.DatabaseError as error:
         full = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_FULL
-        reason = "the disk is full" if full else "the disk fails"
+        reason = "the disk is full" if full else "it is damaged" if is_damage(error) else "the disk fails"
         raise (NoSpace if full else IoError)(f"cannot write the agent's journal: {reason}") from error
 
 

@@ -2,11 +2,12 @@
 
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import Any
+from contextlib import contextmanager, suppress
+from typing import Any, NoReturn
 
 import structlog
 
+from agent.journal.intact import JournalBroken, JournalFiles, is_damage
 from agent.journal.schema import sync_always
 
 log = structlog.get_logger(__name__)
@@ -33,9 +34,11 @@ class Unit:
 class Database:
     """The journal's connection of the main thread. Every write belongs to a unit."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self._connection = connection
+    def __init__(self, connection: sqlite3.Connection, files: JournalFiles) -> None:
+        self._connection, self._files = connection, files
         self._unit: Unit | None = None
+        self.broken: Callable[[str], None] = lambda _problem: None
+        """Told what became of the journal before `JournalBroken` is raised; need not return."""
 
     def close(self) -> None:
         self._connection.close()
@@ -51,6 +54,7 @@ class Database:
             with _noting_failure(self._unit):
                 yield self._unit
             return
+        self._check_in_place()
         unit = self._unit = Unit()
         try:
             # The level cannot be changed inside a transaction.
@@ -60,7 +64,8 @@ class Database:
                 yield unit
             if unit.failure:
                 raise unit.failure
-            self._connection.commit()
+            with self._intact():
+                self._connection.commit()
         except BaseException:
             # Also after a COMMIT that a full disk refused: what comes next must not join what has failed.
             self._connection.rollback()
@@ -74,7 +79,8 @@ class Database:
 
     def read(self, query: str, values: Values = ()) -> list[tuple[Any, ...]]:
         """All rows that a SELECT finds."""
-        return self._connection.execute(query, values).fetchall()
+        with self._intact():
+            return self._connection.execute(query, values).fetchall()
 
     def rows(self, query: str, values: Values = ()) -> Iterator[tuple[Any, ...]]:
         """The rows that a SELECT finds, one by one. Nothing may be written before the last is taken."""
@@ -84,19 +90,50 @@ class Database:
         """Carry out a statement as part of the unit that is open, or as a unit of its own."""
         with self.unit() as unit:
             self._begin(unit)
-            return self._connection.execute(statement, values)
+            with self._intact():
+                return self._connection.execute(statement, values)
 
     def write_many(self, statement: str, rows: Iterable[Values]) -> None:
         """Carry out a statement once for each of `rows`."""
         with self.unit() as unit:
             self._begin(unit)
-            self._connection.executemany(statement, rows)
+            with self._intact():
+                self._connection.executemany(statement, rows)
 
     def _begin(self, unit: Unit) -> None:
         if unit.failure:  # a full disk may have ended the transaction: nothing more may be written
             raise unit.failure
         if not self._connection.in_transaction:
-            self._connection.execute("BEGIN IMMEDIATE")
+            with self._intact():
+                self._connection.execute("BEGIN IMMEDIATE")
+
+    def check(self) -> None:
+        """Look at the journal's files and, where they changed, at the content. Raises `JournalBroken`."""
+        self._check_in_place()
+        if damage := self._files.damage():
+            self._end(damage)
+
+    def _check_in_place(self) -> None:
+        if problem := self._files.problem():
+            if self._files.log_is_gone:
+                # The connection still has it: what was kept goes where the next start finds it.
+                with suppress(sqlite3.Error):
+                    self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            self._end(problem)
+
+    @contextmanager
+    def _intact(self) -> Iterator[None]:
+        """Raise `JournalBroken` for an error that the journal's content is to blame for."""
+        try:
+            yield
+        except sqlite3.Error as error:
+            if is_damage(error):
+                self._end(self._files.problem() or self._files.described(error))
+            raise
+
+    def _end(self, problem: str) -> NoReturn:
+        self.broken(problem)
+        raise JournalBroken(problem)
 
     def room_for(self, wanted: int) -> int:
         """How much of a history of `wanted` entries there is room for."""

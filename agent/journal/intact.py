@@ -1,0 +1,92 @@
+"""Is the open journal still the one on the disk, and is it whole?
+
+Somebody may remove, replace, cut or overwrite its files, or move the storage, while the agent runs. SQLite
+goes on with files that have no name any more, and what it keeps there is gone after the next start.
+"""
+
+import os
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+_DAMAGED = {
+    sqlite3.SQLITE_CORRUPT,
+    sqlite3.SQLITE_NOTADB,
+    sqlite3.SQLITE_IOERR_SHORT_READ,
+    sqlite3.SQLITE_READONLY_DBMOVED,
+}
+_LOG_HEADER_BYTES = 32
+
+
+class JournalBroken(sqlite3.DatabaseError):
+    """The journal cannot be used any more. The text names the file and says what became of it."""
+
+
+def is_damage(error: sqlite3.Error) -> bool:
+    """True for an error that the journal's files are to blame for; not the disk, and not a statement."""
+    code = getattr(error, "sqlite_errorcode", 0)
+    return code in _DAMAGED or code & 0xFF in _DAMAGED
+
+
+class JournalFiles:
+    """The files of an open journal, as they were when it was opened or looked at last."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._log = path, Path(f"{path}-wal")
+        self._directory, self._file = _status(path.parent), _status(path)
+        self._log_was: os.stat_result | None = None
+
+    def problem(self) -> str:
+        """Return what somebody did to the files; empty while they are in place. A few system calls."""
+        if not _is_same(self._directory, _status(self._path.parent)):
+            return f"the storage '{self._path.parent}' was moved, removed or replaced"
+        file = _status(self._path)
+        if not _is_same(self._file, file):
+            return f"the journal '{self._path}' was moved, removed or replaced"
+        if file and self._file and file.st_size < self._file.st_size:
+            return f"the journal '{self._path}' was cut"
+        return self._log_problem()
+
+    def _log_problem(self) -> str:
+        log, before = _status(self._log), self._log_was
+        if before and not _is_same(before, log):
+            return f"the journal's log '{self._log}' was moved, removed or replaced"
+        if before and log and log.st_size < _LOG_HEADER_BYTES:
+            return f"the journal's log '{self._log}' was cut"
+        if log and log.st_size >= _LOG_HEADER_BYTES:
+            self._log_was = log
+        return ""
+
+    @property
+    def log_is_gone(self) -> bool:
+        """True when nothing has taken the place of the log, whose content the connection still has."""
+        return self._log_was is not None and _status(self._log) is None
+
+    def damage(self) -> str:
+        """Return what is wrong with the content; empty for a good journal, or one that nobody changed."""
+        file = _status(self._path)
+        if file is None or (self._file and file.st_mtime_ns == self._file.st_mtime_ns):
+            return ""
+        try:
+            with closing(sqlite3.connect(self._path, timeout=1, isolation_level=None)) as fresh:
+                (found,) = fresh.execute("PRAGMA quick_check(1)").fetchone()
+        except sqlite3.Error as error:
+            found = str(error) if is_damage(error) else "ok"
+        self._file = file
+        return "" if found == "ok" else self.described(found)
+
+    def described(self, what: object) -> str:
+        """Return the sentence for an error that SQLite found in the content."""
+        return f"the journal '{self._path}' is damaged: {what}"
+
+
+def _status(path: Path) -> os.stat_result | None:
+    """None when there is none; one that cannot be asked now is told by the work that fails."""
+    try:
+        return path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def _is_same(before: os.stat_result | None, now: os.stat_result | None) -> bool:
+    return before is None or (now is not None and (before.st_dev, before.st_ino) == (now.st_dev, now.st_ino))
