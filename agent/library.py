@@ -106,7 +106,7 @@ def backup_info(*, config: FilePath | None = None) -> BackupInfo:
     if settings.backup_cmd:
         raise BackupError("refused", "backupCmd collects what is saved, at the time of a backup")
     with _translated():
-        inventory.parts = ChosenRoots(settings).for_backup(Selection())
+        inventory.roots = ChosenRoots(settings).for_backup(Selection())
     take_inventory(inventory, OwnDirectories(settings).paths(), lambda: None)
     if inventory.problem:
         raise BackupError("io-error", f"'{settings.dir}' {inventory.problem}")

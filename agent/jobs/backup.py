@@ -89,7 +89,7 @@ class Backups:
         key = skip_key(request, roots, settings)
         self._runner.refuse_when_busy(*(root.directory for root in roots))
         order = BackupOrder(
-            parts=parts,
+            roots=parts,
             own=self._own.paths(),
             staged=staged.path,
             destination=destination,

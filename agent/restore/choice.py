@@ -68,7 +68,7 @@ class Choice:
             raise NotInArchive("nothing restored: the archive holds nothing of what was chosen")
         return tuple(root for root in self.roots if root not in waiting)
 
-    def parts(self, tree: SavedTree, limits: ArchiveLimits) -> dict[int, SavedTree]:
+    def trees(self, tree: SavedTree, limits: ArchiveLimits) -> dict[int, SavedTree]:
         """Return the part of an archive for each root that it holds something of, by the roots' numbers.
 
         Raises as `roots_in`, and as `take_survey` when all together is more than `limits` allow.

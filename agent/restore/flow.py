@@ -29,13 +29,13 @@ from agent.transfer.context import Context, Destination, RunHook
 from agent.transfer.get import Fetch
 from providers.api import Stored
 
-Parts = Mapping[int, SavedTree]
-"""Parts of an archive by the numbers of their roots."""
+Trees = Mapping[int, SavedTree]
+"""Parts of one archive by the numbers of their roots."""
 
 
 @dataclass(frozen=True, slots=True)
 class RestoreOrder:
-    """Fetch the archive at `place` to `download` and put it back."""
+    """Fetch the archive at the destination to `download` and put it back."""
 
     target: RestoreTarget
     download: Path
@@ -73,7 +73,7 @@ class _Fetched:
     note: str
     """What people should know about the choice of the archive."""
     manifest: Manifest | None
-    parts: Parts
+    trees: Trees
 
 
 def restore(order: RestoreOrder, context: Context) -> Amount:
@@ -83,9 +83,9 @@ def restore(order: RestoreOrder, context: Context) -> Amount:
     """
     with _fetched(order, context) as fetched:
         if order.deliver:
-            amount = _delivered(fetched.parts[0], order, order.deliver, context)
+            amount = _delivered(fetched.trees[0], order, order.deliver, context)
         else:
-            amount = put_back(fetched.parts, order.target, context)
+            amount = put_back(fetched.trees, order.target, context)
     stored = fetched.stored
     return replace(amount, archive=stored.name, place=stored.place, note=fetched.note)
 
@@ -95,7 +95,7 @@ def preview(order: RestoreOrder, context: Context) -> PreviewResult:
     with _fetched(order, context) as fetched:
         manifest, stored = fetched.manifest, fetched.stored
         missing = [item.name for item in manifest.unexportable[:NAMED]] if manifest else []
-        laid_out = lay_out(fetched.parts, order.target, context)
+        laid_out = lay_out(fetched.trees, order.target, context)
     return replace(laid_out, unexportable=missing, archive=stored.name, place=stored.place, note=fetched.note)
 
 
@@ -111,8 +111,8 @@ def _fetched(order: RestoreOrder, context: Context) -> Iterator[_Fetched]:
         _check_origin(manifest, order.device)
         if manifest and not order.deliver:
             order.choice.check_sources(source.prefix for source in manifest.sources)
-        parts = order.choice.parts(tree, order.target.options.limits)
-        yield _Fetched(archive.stored, found.note, manifest, parts)
+        trees = order.choice.trees(tree, order.target.options.limits)
+        yield _Fetched(archive.stored, found.note, manifest, trees)
 
 
 def _check_origin(manifest: Manifest | None, device: str | None) -> None:
@@ -138,15 +138,15 @@ def _delivered(tree: SavedTree, order: RestoreOrder, deliver: RunHook, context: 
     return Amount.of(surveys)
 
 
-def put_back(parts: Parts, target: RestoreTarget, context: Context) -> Amount:
+def put_back(trees: Trees, target: RestoreTarget, context: Context) -> Amount:
     """Unpack beside the target and commit, all or nothing.
 
     Raised means that the target is as it was before, unless the error says otherwise; but
     `ConfirmationPending` means that it is new, and may still become old again.
     """
-    work = _begun(target, context, parts)
+    work = _begun(target, context, trees)
     try:
-        amount = Amount.of(work.unpack(list(parts.values())))
+        amount = Amount.of(work.unpack(list(trees.values())))
         put_in_place(work, target, context, amount)
     except BaseException:
         take_away(work, target, context)
@@ -155,11 +155,11 @@ def put_back(parts: Parts, target: RestoreTarget, context: Context) -> Amount:
     return amount
 
 
-def lay_out(parts: Parts, target: RestoreTarget, context: Context) -> PreviewResult:
+def lay_out(trees: Trees, target: RestoreTarget, context: Context) -> PreviewResult:
     """Unpack beside the target and compare; what is unpacked stays. Raised means that nothing is left."""
-    work = _begun(target, context, parts)
+    work = _begun(target, context, trees)
     try:
-        amount = Amount.of(work.unpack(list(parts.values())))
+        amount = Amount.of(work.unpack(list(trees.values())))
         context.phase("comparing")
         difference = work.difference()
         work.leave()
@@ -195,12 +195,12 @@ def discard(target: RestoreTarget, context: Context) -> None:
     take_away(_left(target, context), target, context)
 
 
-def _begun(target: RestoreTarget, context: Context, parts: Parts) -> RestoreSet:
+def _begun(target: RestoreTarget, context: Context, trees: Trees) -> RestoreSet:
     # Until this is taken back, every start of the agent looks into these targets.
-    directories = {number: target.roots[number].directory for number in parts}
+    directories = {number: target.roots[number].directory for number in trees}
     context.checkpoint[WORKING] = working_text(directories)
     made = {path for directory in directories.values() for path in make_target(directory)}
-    return _restore_set(target, context, parts, made)
+    return _restore_set(target, context, trees, made)
 
 
 def _left(target: RestoreTarget, context: Context) -> RestoreSet:

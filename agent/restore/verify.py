@@ -26,7 +26,7 @@ class VerifyOrder:
     unlock: Unlock
     limits: ArchiveLimits
     known: Mapping[tuple[str, str], str]
-    """SHA-256 of archives that this device has made, by place and name; `ANYWHERE` for names that are
+    """SHA-256 of archives that this device has made, by location and name; `ANYWHERE` for names that are
     given once."""
 
 

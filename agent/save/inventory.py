@@ -19,7 +19,7 @@ from providers.local import Local
 class Inventory:
     """The count of one directory or data set so far; others may read it meanwhile."""
 
-    parts: tuple[WalkRoot, ...] = ()
+    roots: tuple[WalkRoot, ...] = ()
     problem: str = ""
     """Why nothing of it can be saved."""
     files: int = 0
@@ -30,14 +30,14 @@ class Inventory:
 def take_inventory(inventory: Inventory, own: tuple[Path, ...], check: Callable[[], None]) -> None:
     """Count what there is. `check` ends it by raising; what was counted stays."""
     try:
-        for part in inventory.parts:
-            _count(part, inventory, own, check)
+        for root in inventory.roots:
+            _count(root, inventory, own, check)
     except OSError as error:
         inventory.problem = f"cannot be read: {os.strerror(error.errno or 0)}"
 
 
-def _count(part: WalkRoot, inventory: Inventory, own: tuple[Path, ...], check: Callable[[], None]) -> None:
-    with closing(walk(part, inventory.report, own, check)) as entries:
+def _count(root: WalkRoot, inventory: Inventory, own: tuple[Path, ...], check: Callable[[], None]) -> None:
+    with closing(walk(root, inventory.report, own, check)) as entries:
         for entry in entries:
             if entry.kind is FILE:
                 inventory.files += 1

@@ -22,9 +22,9 @@ from providers.api import Stored
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BackupOrder(SaveOrder):
-    """Save the `parts` at the destination; without one, stage the archive."""
+    """Save the `roots` at the destination; without one, stage the archive."""
 
-    parts: tuple[WalkRoot, ...]
+    roots: tuple[WalkRoot, ...]
     """At least one; in the order in which they are archived."""
     own: tuple[Path, ...]
     destination: Destination | None
@@ -33,7 +33,7 @@ class BackupOrder(SaveOrder):
     """Nothing is made while the tree looks as it did when `last` was made, and that is still there."""
     last: LastArchive | None = None
     collect: RunHook | None = None
-    """Kanto's `backupCmd`: it collects what is archived in the directory of the one part, made for it."""
+    """Kanto's `backupCmd`: it collects what is archived in the directory of the one root, made for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +88,9 @@ def _collected(order: BackupOrder, context: Context) -> Iterator[None]:
         yield
         return
     context.phase("collecting")
-    (part,) = order.parts
-    with work_directory(part.root.directory):
-        order.collect(part.root.directory, context.token)
+    (root,) = order.roots
+    with work_directory(root.root.directory):
+        order.collect(root.root.directory, context.token)
         yield
 
 
@@ -114,9 +114,9 @@ def _archived(order: BackupOrder, context: Context) -> BackupResult:
 
 
 def _entries(order: BackupOrder, report: Report, check: Callable[[], None]) -> Generator[Entry, None, None]:
-    for part in order.parts:
-        with disk_errors(f"cannot read '{part.root.directory}'"):
-            yield from walk(part, report, order.own, check)
+    for root in order.roots:
+        with disk_errors(f"cannot read '{root.root.directory}'"):
+            yield from walk(root, report, order.own, check)
 
 
 def about(result: BackupResult, limits: ArchiveLimits) -> str:

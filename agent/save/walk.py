@@ -38,9 +38,9 @@ class WalkRoot:
 
 
 def walk(
-    part: WalkRoot, report: Report, own: Iterable[Path], check: Callable[[], None]
+    top: WalkRoot, report: Report, own: Iterable[Path], check: Callable[[], None]
 ) -> Generator[Entry, None, None]:
-    """Yield what the part holds, each directory before what is in it, by the names of an archive.
+    """Yield what the root holds, each directory before what is in it, by the names of an archive.
 
     Directories on the way to something come too, and the root's own where its prefix gives it a name.
     Counted only: what is excluded, and the agent's `own` directories, by whatever name they are reached.
@@ -52,22 +52,22 @@ def walk(
     with files.
     """
     identities = frozenset(identity for path in own if (identity := identity_of(path)))
-    yield from _Walk(part, report, identities, check).run()
+    yield from _Walk(top, report, identities, check).run()
 
 
 class _Walk:
     """Depth first, with a stack of its own."""
 
     def __init__(
-        self, part: WalkRoot, report: Report, own: frozenset[Identity], check: Callable[[], None]
+        self, top: WalkRoot, report: Report, own: frozenset[Identity], check: Callable[[], None]
     ) -> None:
-        self._root, self._report, self._own, self._check = part.root, report, own, check
-        self._excluded, self._unexportable = part.excluded, part.unexportable
+        self._root, self._report, self._own, self._check = top.root, report, own, check
+        self._excluded, self._unexportable = top.excluded, top.unexportable
         self._levels = Levels(check)
-        self._base = f"{part.root.prefix}/" if part.root.prefix else ""
-        self._missing = set(part.root.names or ())
+        self._base = f"{top.root.prefix}/" if top.root.prefix else ""
+        self._missing = set(top.root.names or ())
         self._linked: dict[Identity, str] = {}
-        self._mounts = frozenset(mounts_below(part.root.directory))
+        self._mounts = frozenset(mounts_below(top.root.directory))
 
     def run(self) -> Iterator[Entry]:
         fd = open_resolved(self._root.directory)

@@ -176,7 +176,7 @@ def work(tmp_path: Path) -> Work:
     os.link(root / "data/large", root / "data/second name")
     done = Work(root, MemoryFormat(), Context("job-1", CancelToken(), {}))
     order = BackupOrder(
-        parts=(WalkRoot(Root("", root / "data")),),
+        roots=(WalkRoot(Root("", root / "data")),),
         own=(),
         staged=root / "staged",
         destination=done.destination,

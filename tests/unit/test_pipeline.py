@@ -102,7 +102,7 @@ class Work:
     def backup_order(self, destination: Destination | None = None, **changes: Any) -> BackupOrder:
         settings: dict[str, Any] = {"strict": False, "checksum": False, "format": Zip(ArchiveOptions("fast"))}
         return BackupOrder(
-            parts=(WalkRoot(Root("", self.data)),),
+            roots=(WalkRoot(Root("", self.data)),),
             own=(self.root / "storage",),
             staged=self.staging / NAME,
             destination=destination and self.guarded(destination),

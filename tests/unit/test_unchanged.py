@@ -38,7 +38,7 @@ def order_for(root: Path) -> BackupOrder:
         (root / directory).mkdir(parents=True, exist_ok=True)
     limits = Limits(targets={"device": Target(root / "archives")})
     return BackupOrder(
-        parts=(WalkRoot(Root("", root / "data")),),
+        roots=(WalkRoot(Root("", root / "data")),),
         own=(root / "storage",),
         staged=root / "staged",
         destination=Destination(GuardedStorage(Local({}, limits), RetryLimits(), CancelToken()), False, NAME),
@@ -50,7 +50,7 @@ def order_for(root: Path) -> BackupOrder:
 
 
 def data_of(order: BackupOrder) -> Path:
-    return order.parts[0].root.directory
+    return order.roots[0].root.directory
 
 
 def run(order: BackupOrder) -> BackupResult:
@@ -123,7 +123,7 @@ def test_any_change_leads_to_an_archive(saved: BackupOrder, change: str) -> None
 
 def test_other_settings_lead_to_an_archive(saved: BackupOrder) -> None:
     assert not run(replace(saved, format=Zip(ArchiveOptions("small")))).unchanged
-    assert not run(replace(saved, parts=(WalkRoot(saved.parts[0].root, excluding(["file"])),))).unchanged
+    assert not run(replace(saved, roots=(WalkRoot(saved.roots[0].root, excluding(["file"])),))).unchanged
     assert not run(replace(saved, skip_unchanged=False)).unchanged
 
 

@@ -125,7 +125,7 @@ class Info:
         if selection.chooses:
             for part in ChosenRoots(self._settings).for_backup(selection):
                 inventory = inventories.setdefault(part.root.prefix.partition("/")[0], Inventory())
-                inventory.parts += (part,)
+                inventory.roots += (part,)
         return inventories
 
     def _all(self, selection: Selection) -> dict[str, Inventory]:
