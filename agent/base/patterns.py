@@ -25,6 +25,9 @@ _CLASSES = {
     "xdigit": "0-9a-fA-F",
 }  # fmt: skip
 
+PatternLists = tuple[tuple[str, ...], ...]
+"""Each is read for itself, see `excluding`."""
+
 
 def check_patterns(texts: Iterable[str]) -> tuple[str, ...]:
     """Return the patterns. Raises ValueError for one that means nothing, and for more than are allowed."""

@@ -30,6 +30,11 @@ class Root:
     without: frozenset[str] = frozenset()
     """Not these, with all that is below them: each is a root of its own."""
 
+    @property
+    def data_set(self) -> str:
+        """The data set that it belongs to; empty for a directory."""
+        return self.prefix.partition("/")[0]
+
     def archived(self, name: str) -> str:
         """What `name` is called in an archive; the directory itself has the name ""."""
         return f"{self.prefix}/{name}".rstrip("/") if self.prefix else name

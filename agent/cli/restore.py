@@ -29,7 +29,11 @@ def restore(argv: list[str]) -> int:
     )
     parser.add_argument("--path", metavar="PATH", action="append", help="restore only this; may be repeated")
     parser.add_argument("--store", metavar="NAME", help="store of the settings that the archive is in")
-    parser.add_argument("--mode", choices=["merge", "replace"], help="'replace': what the archive lacks goes")
+    parser.add_argument(
+        "--mode",
+        choices=["merge", "replace", "exact"],
+        help="'replace': what the archive lacks goes; 'exact': also what its backup passed over by patterns",
+    )
     parser.add_argument(
         "--preview", action="store_true", help="say what would change, and wait for finalize or discard"
     )

@@ -2,17 +2,18 @@
 
 import json
 import os
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from stat import S_IMODE
 from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from agent.base.errors import ManifestBroken, NewerFormat
 from agent.base.job import format_time
 from agent.base.label import Label
+from agent.base.patterns import PatternLists, check_patterns
 from agent.base.roots import Root
 from agent.base.text import printable
 from agent.formats.walk_report import Report, Top
@@ -22,6 +23,8 @@ FORMAT = 1
 MAX_BYTES = 256 << 10
 """The most bytes of JSON; larger ones are no manifest of ours."""
 _SOURCES_BYTES, _LISTED_BYTES, _TOP_BYTES = 64 << 10, 128 << 10, 48 << 10
+_EXCLUDE_BYTES = 100 << 10
+"""Taken from the room of the entries that are listed."""
 
 _Count = Annotated[int, Field(ge=0)]
 
@@ -37,6 +40,10 @@ _KEYS = {
 
 def _key(field: str) -> str:
     return _KEYS.get(field, field)
+
+
+def _checked(patterns: list[str]) -> list[str]:
+    return list(check_patterns(patterns))
 
 
 class _Part(BaseModel):
@@ -110,6 +117,8 @@ class Manifest(_Part):
     reasons: dict[str, _Count] = {}
     unexportable: list[Skipped] = []
     """The first of what was skipped."""
+    exclude: dict[str, list[Annotated[list[str], AfterValidator(_checked)]]] = {}
+    """Lists of patterns that were passed over, by data set; that of a directory has the name ""."""
     root: SavedDirectory | None = None
     """None when a command collected what was saved, and for data sets, whose directories have entries."""
 
@@ -148,9 +157,13 @@ class Origin:
     label: Label
     sources: tuple[Root, ...]
     """Empty when a command collects what is saved."""
+    exclude: Mapping[str, PatternLists] = field(default_factory=dict)
+    """By data set."""
 
     def manifest(self, report: Report) -> Manifest:
         """Return the manifest of the archive of `report`; long lists are cut, the counts are true."""
+        exclude = self._exclude()
+        room_bytes = _LISTED_BYTES - len(_encoded(exclude))
         return Manifest(
             device=self.device,
             agent=self.agent,
@@ -167,11 +180,18 @@ class Origin:
             skipped=report.skipped,
             reasons=dict(sorted(report.reasons.items())),
             unexportable=_first(
-                (Skipped(name=name, reason=reason) for name, reason in report.unexportable), _LISTED_BYTES
+                (Skipped(name=name, reason=reason) for name, reason in report.unexportable), room_bytes
             ),
+            exclude=exclude,
             root=_saved(report.top) if report.top and self.sources else None,
             **self.label.facts(),
         )
+
+    def _exclude(self) -> dict[str, list[list[str]]]:
+        """Return the patterns, or none where they have no room: half of them would mean another thing."""
+        lists = {name: [list(each) for each in given if each] for name, given in self.exclude.items()}
+        lists = {name: given for name, given in lists.items() if given}
+        return lists if len(_encoded(lists)) <= _EXCLUDE_BYTES else {}
 
 
 def _saved(top: Top) -> SavedDirectory:

@@ -102,7 +102,7 @@ class Backups:
             reserve_bytes=settings.storage_reserve,
             collect=collect,
             encryption=encryption,
-            origin=_origin(request, job, device_id, () if collect else tuple(roots)),
+            origin=_origin(request, job, device_id, () if collect else parts),
         )
         plan = _Plan(
             None if destination else staged,
@@ -208,9 +208,11 @@ class Backups:
         )
 
 
-def _origin(request: BackupRequest, job: Job, device_id: str, roots: tuple[Root, ...]) -> Origin:
+def _origin(request: BackupRequest, job: Job, device_id: str, parts: tuple[WalkRoot, ...]) -> Origin:
     agent = f"edge-backup/{__version__}"
-    return Origin(device_id, agent, job.started, job.correlation_id, request.label, roots)
+    roots = tuple(part.root for part in parts)
+    exclude = {part.root.data_set: part.patterns for part in parts}
+    return Origin(device_id, agent, job.started, job.correlation_id, request.label, roots, exclude)
 
 
 def _facts(result: BackupResult) -> dict[str, object]:

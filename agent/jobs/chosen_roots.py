@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from agent.base.errors import AccessForbidden
-from agent.base.patterns import anchored, excluding
+from agent.base.patterns import PatternLists, anchored, excluding
 from agent.base.refusals import Reason, Refused
 from agent.base.roots import Root, data_set_roots, merged
 from agent.base.text import readable
@@ -138,12 +138,12 @@ class ChosenRoots:
     def part(self, root: Root, selection: Selection, data_set: str | None = None) -> WalkRoot:
         """Return the root with the patterns of settings, data set and command."""
         settings = self.settings
-        lists = settings.exclude, selection.exclude
+        lists: PatternLists = (settings.exclude, selection.exclude)
         unexportable = anchored(excluding(settings.unexportable), root.directory)
         if data_set is None:
-            return WalkRoot(root, excluding(*lists), unexportable)
-        excluded = excluding(*lists, settings.data_sets[data_set].exclude)
-        return WalkRoot(root, anchored(excluded, root.directory), unexportable)
+            return WalkRoot(root, excluding(*lists), unexportable, lists)
+        lists = *lists, settings.data_sets[data_set].exclude
+        return WalkRoot(root, anchored(excluding(*lists), root.directory), unexportable, lists)
 
 
 def _data_set(root: Root) -> str:

@@ -17,6 +17,9 @@ from agent.restore.workspace import Workspace
 
 _SPECIAL = stat.S_ISUID | stat.S_ISGID | stat.S_ISVTX
 
+Goes = Callable[[str, bool], bool]
+"""(path, is it a directory) -> whether a name goes that only the target has."""
+
 
 class Comparison:
     """Goes through the directories that both sides have; what only one side has is one step, however big.
@@ -29,7 +32,7 @@ class Comparison:
         self,
         workspace: Workspace,
         *,
-        goes: Callable[[str], bool] | None,
+        goes: Goes | None,
         special_bits: bool,
         in_pieces: bool = False,
         mounts: Sequence[str],
@@ -153,7 +156,7 @@ class Comparison:
             return False
         return True
 
-    def _surplus(self, parent: str, wanted: Iterable[str], goes: Callable[[str], bool]) -> Iterator[Step]:
+    def _surplus(self, parent: str, wanted: Iterable[str], goes: Goes) -> Iterator[Step]:
         new_fd = self._workspace.new_directory(parent)
         fd = self._workspace.target.directory(parent)
         there = set(names_in(fd))
@@ -166,7 +169,7 @@ class Comparison:
             path = f"{parent}/{name}" if parent else name
             old = self._workspace.target.stat(path)
             assert old is not None
-            if self._own.have(path, old) or not goes(path):
+            if self._own.have(path, old) or not goes(path, is_directory(old)):
                 continue
             refuse_mounts(path, whole=True, mounts=self._mounts)
             self._own.refuse(path)

@@ -2,12 +2,13 @@
 
 import os
 import stat
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import BinaryIO
 
 from agent.base.text import readable
+from agent.restore.compare import Goes
 from agent.restore.directories import DirectoryEntry, Tree, names_in
 from agent.restore.disk import close_down, is_closed, open_up
 from agent.restore.metadata import xattrs_of
@@ -63,7 +64,7 @@ class Differences:
         self,
         workspace: Workspace,
         *,
-        goes: Callable[[str], bool] | None,
+        goes: Goes | None,
         own: Collection[str],
         token: CancelToken,
     ) -> None:
@@ -99,12 +100,17 @@ class Differences:
             self._token.check()
             its_path = f"{path}/{name}" if path else name
             if name not in new:
-                surplus = self._goes is not None and side is _Side.BOTH and self._goes(its_path)
+                surplus = side is _Side.BOTH and self._is_surplus(its_path)
                 self._only_old(its_path, surplus or side is _Side.GOES)
             elif name not in old:
                 self._only_new(its_path)
             else:
                 self._both(its_path)
+
+    def _is_surplus(self, path: str) -> bool:
+        if self._goes is None:
+            return False
+        return self._goes(path, stat.S_ISDIR(_status(self._old.parent(path)).st_mode))
 
     def _new_names(self, path: str) -> Iterator[str]:
         destination = self._new_place(path)

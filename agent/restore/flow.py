@@ -217,5 +217,11 @@ def _restore_set(
 
 def _root(target: RestoreTarget, context: Context, number: int, made: Collection[Path] = ()) -> RestoreRoot:
     root = target.roots[number]
-    options = replace(target.options, names=root.names, without=root.without, made=root.directory in made)
+    options = replace(
+        target.options,
+        prefix=root.prefix,
+        names=root.names,
+        without=root.without,
+        made=root.directory in made,
+    )
     return RestoreRoot(root.directory, work_id(context.job_id, number), options)

@@ -1,7 +1,6 @@
 """One directory that a restore works in, and how."""
 
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from agent.base.roots import Root
 from agent.base.text import readable
 from agent.formats.base import SavedTree
 from agent.formats.survey import ArchiveLimits, Survey
-from agent.restore.compare import Comparison
+from agent.restore.compare import Comparison, Goes
 from agent.restore.difference import Difference, Differences
 from agent.restore.free_space import SpaceCheck
 from agent.restore.unpack import Unpacker
@@ -21,14 +20,19 @@ from agent.transfer.cancel import CancelToken
 from agent.transfer.streams import Progress
 from providers.free_space import Room
 
+MODES = ("merge", "replace", "exact")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RestoreOptions:
-    """Options of a restore; `mode` is "merge" or "replace", anything else raises ValueError."""
+    """Options of a restore; `mode` is one of `MODES`, anything else raises ValueError."""
 
     limits: ArchiveLimits
     mode: str = "merge"
-    """"merge": entries of the target that the archive does not name stay; "replace": they go."""
+    """"merge": entries of the target that the archive does not name stay; "replace": they go, but for what
+    the backup passed over by its own patterns; "exact": that goes, too."""
+    prefix: str = ""
+    """That of the root, as `Root.prefix`."""
     names: frozenset[str] | None = None
     """The names that "replace" may take away, as `Root.names` has them; None for all."""
     without: frozenset[str] = frozenset()
@@ -45,8 +49,8 @@ class RestoreOptions:
     """The agent's own directories, which no restore changes."""
 
     def __post_init__(self) -> None:
-        if self.mode not in ("merge", "replace"):
-            raise ValueError(f"restore.mode must be 'merge' or 'replace', not '{readable(self.mode)}'")
+        if self.mode not in MODES:
+            raise ValueError(f"restore.mode must be one of {', '.join(MODES)}, not '{readable(self.mode)}'")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +79,7 @@ class RestoreRoot:
         with disk_errors(f"cannot restore into '{self._shown}'"):
             is_tight = self._check_space(tree, survey, token)
             workspace = Workspace.create(self.directory, self.work_id)
+            self._keep_excluded(workspace, tree)
         return workspace, self._room(workspace.root_fd) if is_tight else None
 
     def unpacker(
@@ -105,14 +110,14 @@ class RestoreRoot:
         """Return what a commit would do, in numbers; the target does not change."""
         with disk_errors(f"cannot compare with '{self._shown}'"):
             own = self._own(workspace)
-            return Differences(workspace, goes=self._goes(), own=own, token=token).count()
+            return Differences(workspace, goes=self._goes(workspace), own=own, token=token).count()
 
     def comparison(self, workspace: Workspace) -> Comparison:
         """Return the steps of a commit. Raises OSError."""
         return Comparison(
             workspace,
             in_pieces=is_layered(self.directory),
-            goes=self._goes(),
+            goes=self._goes(workspace),
             special_bits=self.options.special_bits,
             mounts=mounts_below(self.directory),
             own=self._own(workspace),
@@ -128,10 +133,22 @@ class RestoreRoot:
     def _room(self, root_fd: int) -> Room:
         return Room(root_fd, f"the target '{self._shown}'", self.options.reserve_bytes, NoSpace)
 
-    def _goes(self) -> Callable[[str], bool] | None:
+    def _keep_excluded(self, workspace: Workspace, tree: SavedTree) -> None:
+        data_set, _, path = self.options.prefix.partition("/")
+        manifest = tree.manifest() if self.options.mode == "replace" else None
+        if manifest and (lists := manifest.exclude.get(data_set)):
+            workspace.keep_excluded(lists, f"/{path}" if data_set else None)
+
+    def _goes(self, workspace: Workspace) -> Goes | None:
         if self.options.mode == "merge":
             return None
-        return Root("", self.directory, self.options.names, self.options.without).holds
+        root = Root("", self.directory, self.options.names, self.options.without)
+        excluded = workspace.excluded()
+        if excluded is None:
+            return lambda path, _is_directory: root.holds(path)
+        return lambda path, is_directory: (
+            root.holds(path) and not excluded(f"{path}/" if is_directory else path)
+        )
 
     def _own(self, workspace: Workspace) -> list[str]:
         """Return the agent's own directories in the target, by their names there."""

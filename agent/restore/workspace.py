@@ -23,13 +23,14 @@ from tempfile import TemporaryFile
 
 from agent.base.errors import IoError
 from agent.base.identity import open_resolved
+from agent.base.patterns import Excluded, anchored, excluding
 from agent.base.text import readable
 from agent.formats.names import PRIVATE_PREFIX
 from agent.restore import disk
 from agent.restore.directories import DirectoryEntry, Tree, open_directory
 from agent.restore.metadata import Meta, set_mtime
 
-NEW, UNDO, PLAN, TRIAL, DONE, ROOT = "new", "undo", "plan", "trial", "done", "root"
+NEW, UNDO, PLAN, TRIAL, DONE, ROOT, EXCLUDED = "new", "undo", "plan", "trial", "done", "root", "excluded"
 
 
 class Workspace:
@@ -96,6 +97,22 @@ class Workspace:
             return None
         with open(fd, encoding="ascii") as file:
             return Meta.from_value(json.load(file))
+
+    def keep_excluded(self, lists: list[list[str]], anchor: str | None) -> None:
+        """Keep the patterns of what the backup passed over, until the commit; see `excluded`."""
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        with open(os.open(EXCLUDED, flags, 0o600, dir_fd=self.work_fd), "w", encoding="ascii") as file:
+            json.dump([lists, anchor], file)
+
+    def excluded(self) -> Excluded | None:
+        """Return what tells whether the backup passed over a path of the target; None when it did not."""
+        try:
+            fd = os.open(EXCLUDED, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self.work_fd)
+        except FileNotFoundError:
+            return None
+        with open(fd, encoding="ascii") as file:
+            lists, anchor = json.load(file)
+        return excluding(*lists) if anchor is None else anchored(excluding(*lists), Path(anchor))
 
     def has(self, name: str) -> bool:
         return disk.exists((self.work_fd, name))

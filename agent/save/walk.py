@@ -14,7 +14,7 @@ from types import MappingProxyType
 
 from agent.base.identity import Identity, identity, identity_of, open_resolved
 from agent.base.mounts import mounts_below
-from agent.base.patterns import Excluded
+from agent.base.patterns import Excluded, PatternLists
 from agent.base.roots import Root
 from agent.formats.base import DIR, FILE, LINK, MAX_ATTRIBUTES_BYTES, MAX_NAME_BYTES, Entry
 from agent.formats.walk_report import WITHHELD, Report, Top, reason_of
@@ -35,6 +35,8 @@ class WalkRoot:
     """By wish: only counted."""
     unexportable: Excluded | None = None
     """By a rule of the device: told, as it would be lost with the device."""
+    patterns: PatternLists = ()
+    """What `excluded` is made of."""
 
 
 def walk(

@@ -159,7 +159,7 @@ def test_a_provider_is_given_its_own_options_and_none_of_ours() -> None:
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"restore.mode": "wipe"}, "option 'restore.mode' must be 'merge' or 'replace'"),
+        ({"restore.mode": "wipe"}, "option 'restore.mode' must be 'merge', 'replace' or 'exact'"),
         ({"restore.preview": "perhaps"}, "option 'restore.preview' must be 'true' or 'false'"),
         ({"restore.foreign": "1"}, "option 'restore.foreign' must be 'true' or 'false'"),
         ({"restore.confirmWithin": "soon"}, "option 'restore.confirmWithin' must be a duration of at least"),

@@ -90,7 +90,7 @@ def test_a_job_id_that_is_no_part_of_a_file_name_is_a_mistake(target: Path, job_
 
 
 def test_an_unknown_mode_is_a_mistake() -> None:
-    with pytest.raises(ValueError, match="'merge' or 'replace', not 'mirror'"):
+    with pytest.raises(ValueError, match="must be one of merge, replace, exact, not 'mirror'"):
         RestoreOptions(limits=LIMITS, mode="mirror")
 
 

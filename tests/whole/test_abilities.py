@@ -116,7 +116,7 @@ WRONG: list[tuple[str, Mapping[str, Any], int, str]] = [
     ("backup", {"backup.store": "attic"}, 400, "backupsDefault"),
     ("backup", {"local.target": "absent"}, 400, "target 'absent' is not there: plug it in or create it"),
     ("backup", {"local.target": "attic"}, 400, "local.target"),
-    ("restore", {"restore.mode": "both"}, 400, "'merge' or 'replace'"),
+    ("restore", {"restore.mode": "both"}, 400, "'merge', 'replace' or 'exact'"),
     ("restore", {"restore.preview": "yes"}, 400, "must be 'true' or 'false'"),
     ("restore", {"restore.foreign": "yes"}, 400, "must be 'true' or 'false'"),
     ("restore", {"restore.confirmWithin": "soon"}, 400, "must be a duration"),

@@ -1,7 +1,7 @@
 """The requests that read an archive: a restore, a verification."""
 
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal, Self, cast
+from typing import ClassVar, Literal, Self, cast, get_args
 
 from pydantic import SecretBytes, SecretStr
 
@@ -22,7 +22,7 @@ from agent.jobs.requests.raw import RawRequest
 from agent.jobs.requests.selection import Selection, restore_selection
 from agent.jobs.requests.storage import StorageOptions, read_storage, required
 
-RestoreMode = Literal["merge", "replace"]
+RestoreMode = Literal["merge", "replace", "exact"]
 ArchiveKey = SecretStr | SecretBytes
 """Opens an encrypted archive: a passcode, or a private key."""
 
@@ -49,8 +49,8 @@ class RestoreRequest:
         """Raises `Refused`."""
         options = raw.value.options
         mode = options.text(MODE) or "merge"
-        if mode not in ("merge", "replace"):
-            raise invalid_option(MODE, "must be 'merge' or 'replace'")
+        if mode not in get_args(RestoreMode):
+            raise invalid_option(MODE, "must be 'merge', 'replace' or 'exact'")
         return cls(
             correlation_id=raw.value.correlation_id,
             source=required(read_storage(options, raw.settings, RESTORE_STORE)),
