@@ -13,8 +13,9 @@ from functools import partial
 
 import structlog
 
-from agent.base.job import Kind, State, parse_time
+from agent.base.job import Kind, State, format_time, parse_time
 from agent.base.refusals import Reason, Refused
+from agent.formats.archive_order import CLOCK_SET
 from agent.jobs.admission import Admission, device_tag
 from agent.jobs.job_options import archive_format
 from agent.jobs.operations import Tell
@@ -35,6 +36,10 @@ log = structlog.get_logger(__name__)
 
 PERIOD = timedelta(days=1)
 _DATES = "retention.dates"
+_CLOCK = "retention.clock"
+"""The note of the clock's time at the last daily run."""
+MOST_AHEAD = timedelta(days=30)
+"""A clock that is further ahead of that was put forward, or the device was off for long."""
 ANSWER_WITHIN_S = 50.0
 """How long a local caller waits; then it hears that the work goes on."""
 MOST_DATES = 1000
@@ -58,6 +63,8 @@ class Prunes:
     def begin(self, device_id: str) -> None:
         """The device knows who it is, and so which archives are its own."""
         self.device_id = device_id
+        if self._journal.notes.read(_CLOCK) is None:
+            self._note_clock()
         self._daily.begin()
 
     def stop(self, message: str) -> None:
@@ -69,7 +76,23 @@ class Prunes:
             return False
         if self._rules() or self.dates():
             self._start(dry_run=False, told=self._told_daily)
+        self._note_clock()
         return True
+
+    def _note_clock(self) -> None:
+        if (now := datetime.now(UTC)) >= CLOCK_SET:
+            self._journal.notes.keep(_CLOCK, format_time(now))
+
+    def _dates_by_clock(self) -> Mapping[str, datetime]:
+        """Retention dates, none of which has passed when the clock has leapt since the last daily run.
+
+        It may be wrong, and what is removed by it is gone; a day later it is believed.
+        """
+        dates, now, noted = self.dates(), datetime.now(UTC), self._journal.notes.read(_CLOCK)
+        if noted is None or now - parse_time(noted) <= MOST_AHEAD:
+            return dates
+        log.warning("the clock has leapt: no archive is removed by its date today", noted=noted)
+        return {name: max(date, now + PERIOD) for name, date in dates.items()}
 
     def _told_daily(self, done: Sequence[Pruned]) -> None:
         if any(destination.retryable for destination in done):
@@ -106,7 +129,7 @@ class Prunes:
                 device_tag=device_tag(self.device_id),
                 known=self._journal.archives.known(),
                 rules=self._rules(),
-                dates=self.dates(),
+                dates=self._dates_by_clock(),
                 sound=sound_archives(self._journal),
                 clock=lambda: datetime.now(UTC),
                 dry_run=dry_run,

@@ -77,8 +77,8 @@ class _Looker:
             for reason, some in (("dated in the future", future), ("from before the clock was set", undated))
             if some
         ]
-        note = f"'{chosen.name}' taken, not {', not '.join(passed_over)}" if passed_over else ""
-        return Found(chosen.name, note)
+        taken = f"'{chosen.name}' was taken; passed over, " if passed_over else ""
+        return Found(chosen.name, taken + "; ".join(passed_over))
 
     def _chosen(self, candidates: Sequence[DatedArchive], future: Sequence[DatedArchive]) -> DatedArchive:
         if not candidates and not future:

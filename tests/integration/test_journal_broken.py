@@ -109,3 +109,18 @@ def test_what_was_kept_is_not_lost_with_the_name_of_the_log(watched: AgentProces
     assert watched.process.wait(60) == 1
     with closing(sqlite3.connect(watched.storage / "journal.db")) as db:
         assert db.execute("SELECT correlation_id, state FROM jobs").fetchall() == [("before", "FINISHED")]
+
+
+def test_the_log_of_a_journal_that_is_gone_is_not_taken_for_that_of_a_new_one(
+    watched: AgentProcess, backend: Backend
+) -> None:
+    """Somebody resets the journal after a crash and forgets its log: old pages must not come back."""
+    watched.kill()
+    (watched.storage / "journal.db").unlink()
+    backend.messages.clear()
+    watched.start()
+    backend.announced()
+    assert backend.run("restore", "back", LOCAL)["state"] == "RESTORE_FINISHED"
+    with closing(sqlite3.connect(watched.storage / "journal.db")) as db:
+        assert db.execute("SELECT correlation_id FROM jobs").fetchall() == [("back",)]
+        assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)

@@ -375,3 +375,15 @@ def test_without_rules_and_dates_nothing_is_even_looked_at(device: Device, tmp_p
     device.service.engine.identified()
     assert device.service.engine.prunes.idle
     assert there(tmp_path / "archives") == set(names)
+
+
+def test_a_clock_that_leaps_removes_nothing_by_date_that_day(device: Device, tmp_path: Path) -> None:
+    """Once in 2036 every retention date would have passed; a day later the clock is believed."""
+    names = old_archives(tmp_path / "archives", range(3))
+    (tmp_path / "stick").mkdir()
+    notes, passed = device.journal.notes, {name: format_time(datetime.now(UTC) - DAY) for name in names}
+    notes.keep("retention.dates", json.dumps(passed))
+    notes.keep("retention.clock", format_time(datetime.now(UTC) - 400 * DAY))
+    assert prune(device)["target device"]["removed"] == []
+    notes.keep("retention.clock", format_time(datetime.now(UTC) - DAY))
+    assert set(prune(device)["target device"]["removed"]) == set(names[1:])

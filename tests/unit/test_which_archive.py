@@ -97,6 +97,19 @@ def test_without_an_archive_of_the_directory_nothing_is_chosen(
     assert device.values()[-1]["statusCode"] == "not-found"
 
 
+@pytest.mark.parametrize("journal", ["kept", "lost"])
+def test_an_archive_of_the_directory_above_is_not_taken(device: Device, tmp_path: Path, journal: str) -> None:
+    """As restic's `--path` takes the latest of exactly that path: its names would land a level too deep."""
+    backup(device, tmp_path / "app")
+    (tmp_path / "app" / "what").write_text("newer")
+    above = backup(device, tmp_path, **{"backup.exclude": "/storage"})
+    if journal == "lost":
+        lose_journal(device)
+    assert restored(device, tmp_path / "app") == ("app", "")
+    assert not (tmp_path / "app" / "app").exists()
+    assert above
+
+
 def test_a_name_says_otherwise(device: Device, tmp_path: Path) -> None:
     name = backup(device, tmp_path / "data")
     assert restored(device, tmp_path / "app", **{"local.name": name}) == ("data", "")
@@ -138,7 +151,10 @@ def test_an_archive_from_the_future_is_passed_over_and_named(device: Device, tmp
     name = backup(device, tmp_path / "app")
     lose_journal(device)
     content, message = restored(device, tmp_path / "app")
-    assert (content, message) == ("newer", f"'{name}' taken, not dated in the future: '{future}'")
+    assert (content, message) == (
+        "newer",
+        f"'{name}' was taken; passed over, dated in the future: '{future}'",
+    )
 
 
 def test_when_all_are_from_the_future_none_is_chosen(device: Device, tmp_path: Path) -> None:
@@ -170,7 +186,7 @@ def test_without_the_journal_an_archive_from_before_the_clock_was_set_is_named(
     lose_journal(device)
     assert restored(device, tmp_path / "app") == (
         "app",
-        f"'{name}' taken, not from before the clock was set: '{undated}'",
+        f"'{name}' was taken; passed over, from before the clock was set: '{undated}'",
     )
 
 
