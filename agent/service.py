@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 import structlog
 
 from agent import __version__, notify
-from agent.allocator import keep_small
+from agent.base.allocator import keep_small
 from agent.faces.control import Control
 from agent.faces.ditto.duplicate_agent import Rivals
 from agent.faces.ditto.feature import Feature
