@@ -14,7 +14,7 @@ from providers.azure.client import make_client
 from providers.azure.download import opener, read_piece
 from providers.azure.errors import Sas, errors
 from providers.azure.upload import Blocks
-from providers.errors import NotFound, StorageError, Unreachable, translating
+from providers.errors import Classify, NotFound, StorageError, Unreachable, translating
 from providers.fetch import Download, stat_of
 from providers.part_reader import PartPlan
 from providers.parts import PartUpload, Uploads, ascii_metadata
@@ -87,7 +87,7 @@ class Container(Storage):
 
         # The SDK is surprised by an empty answer, and by one that leaves out what it must say.
         odd = dict.fromkeys((AttributeError, KeyError, TypeError, ValueError), empty)
-        table = {**odd, **errors(self._base, self._sas)}
+        table: dict[type[BaseException], Classify] = {**odd, **errors(self._base, self._sas)}
         while True:
             self._limits.check()
             with translating(table):
