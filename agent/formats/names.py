@@ -39,6 +39,8 @@ def safe_name(raw: bytes, *, unix: bool, directory: bool = False) -> str:
         raw = raw[:-1] + b"/"
     if not unix:
         raw = raw.replace(b"\\", b"/")
+    if directory and raw and not raw.strip(b"/"):
+        return ""  # "/" for the root itself, as some services write it
     name = os.fsdecode(raw)
     if not raw or b"\0" in raw:
         raise bad_entry(name, "has no usable name: it is empty or holds a NUL")

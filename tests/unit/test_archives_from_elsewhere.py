@@ -105,6 +105,20 @@ def test_entries_that_share_data_are_refused_in_any_order(order: tuple[int, ...]
         things_archived(crafted(*(shared[number] for number in order)))
 
 
+def test_oddities_of_well_known_writers_are_no_damage() -> None:
+    """A service names the root "/"; packers repeat a directory, name it behind its files, or leave an extra
+    field of no length."""
+    directory = stat.S_IFDIR | 0o755
+    data = crafted(
+        Crafted(b"/", b"", mode=directory),
+        Crafted(b"sub/f"),
+        Crafted(b"sub/", b"", mode=directory),
+        Crafted(b"sub/", b"", mode=directory),
+        Crafted(b"g", extra=b"\x99\xd9\0\0" + b"\0" * 3),
+    )
+    assert set(things_archived(data)) == {"sub", "sub/f", "g"}
+
+
 def named(raw: bytes, system: int, extra: bytes = b"") -> bytes:
     return crafted(Crafted(raw, made_by=system, extra=extra))
 
