@@ -28,7 +28,8 @@ from agent.save import access
 from agent.settings import Settings
 from agent.transfer.connections import Connections
 from agent.transfer.context import Destination
-from agent.transfer.guarded_storage import GuardedStorage, RetryLimits
+from agent.transfer.guarded_storage import GuardedStorage
+from agent.transfer.retry import RetryLimits
 from providers.allow import Allow
 from providers.api import Capability, Limits, Storage, Target, check_name
 from providers.directory import refuse_special

@@ -95,6 +95,7 @@ def errors(place: str, *, storing: bool = False) -> dict[type[BaseException], Cl
         sdk.ClientError: refused,
         sdk.BotoCoreError: unusable,
         sdk.UndefinedModelAttributeError: unusable,
+        ValueError: unusable,  # a number or a time in a header that is none
         # Our pool sends, so these come only while an answer's body is being read.
         sdk.HTTPClientError: lost,
         sdk.IncompleteReadError: lost,

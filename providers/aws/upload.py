@@ -167,6 +167,8 @@ class Multipart:
             pages = paginator.paginate(Bucket=bucket, Prefix=name)
             found = first_pages(pages, f"s3://{bucket}/{name}", _MOST_PAGES)
             for upload in [upload for page in found for upload in page.get("Uploads", ())]:
+                if not {"Key", "UploadId", "Initiated"} <= upload.keys():
+                    raise not_a_store(self._place)
                 moved = upload["Initiated"] - datetime.fromtimestamp(int(begun), UTC)
                 if upload["Key"] == name and abs(moved) < _CLOCKS_DIFFER:
                     self._abort(bucket, name, upload["UploadId"])
@@ -208,6 +210,8 @@ class Multipart:
         )
         found = first_pages(pages, self._place, _MOST_PAGES)
         for part in (part for page in found for part in page.get("Parts", ())):
+            if not {"PartNumber", "Size"} <= part.keys():
+                raise not_a_store(self._place)
             self._etags[part["PartNumber"]] = etag_of(part)
             md5 = md5_in(part) if self._checkpoint.get("s3.etags") == "md5" else None
             there[part["PartNumber"]] = Part(part["Size"], md5)

@@ -4,7 +4,7 @@ The SDK's own download tries three times by itself, with pauses, and joins what 
 plain GET, whose answer is read while it arrives.
 """
 
-import base64
+import re
 from contextlib import closing
 
 from urllib3 import PoolManager
@@ -14,8 +14,10 @@ from providers.azure.client import send
 from providers.azure.errors import Sas, errors, refusal
 from providers.errors import Corrupted, Unreachable, translating
 from providers.fetch import Body, OpenBody
-from providers.http_fields import content_range
+from providers.http_fields import content_range, digest
 from providers.ranges import Wanted, received
+
+_LENGTH = re.compile("[0-9]{1,18}")
 
 
 def opener(pool: PoolManager, url: str, sas: Sas, place: str) -> OpenBody:
@@ -29,10 +31,11 @@ def opener(pool: PoolManager, url: str, sas: Sas, place: str) -> OpenBody:
         if reply.status not in (200, 206):
             reply.close()
             raise refusal(place, sas, reply.status, reply.headers)
-        if not {"ETag", "Content-Length"} <= reply.headers.keys():
+        length = reply.headers.get("Content-Length", "")
+        if "ETag" not in reply.headers or not _LENGTH.fullmatch(length):
             reply.close()
             raise Unreachable(f"{place}: what answers there is not Azure")
-        start, size_bytes = 0, int(reply.headers["Content-Length"])
+        start, size_bytes = 0, int(length)
         if reply.status == 206:
             there = content_range(reply.headers.get("Content-Range", ""))
             if not there or there.first != offset or there.total is None:
@@ -43,8 +46,9 @@ def opener(pool: PoolManager, url: str, sas: Sas, place: str) -> OpenBody:
             with translating(table):
                 return reply.read(most_bytes)
 
-        md5 = base64.b64decode(reply.headers.get("Content-MD5", "")).hex() if not start else None
-        return Body(start, size_bytes, reply.headers["ETag"].strip('"'), md5 or None, read, reply.close)
+        named = digest({"content-md5": reply.headers.get("Content-MD5", "")}) if not start else None
+        md5 = named[1].hex() if named else None
+        return Body(start, size_bytes, reply.headers["ETag"].strip('"'), md5, read, reply.close)
 
     return open_body
 

@@ -109,5 +109,5 @@ def errors(place: str, sas: Sas, *, storing: bool = False) -> dict[type[BaseExce
         sdk.AzureError: unusable,
         sdk.SerializationError: unusable,
         sdk.DeserializationError: unusable,
-        UnicodeError: unusable,  # an answer that is no text, where the SDK expects XML
+        ValueError: unusable,  # no text where the SDK expects XML, no number where it expects one
     }

@@ -3,14 +3,15 @@
 import threading
 import tracemalloc
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 
 import pytest
 
 from agent.base.errors import Cancelled
 from agent.base.redaction import secret_values
 from agent.transfer.cancel import CancelToken
-from agent.transfer.guarded_storage import GuardedStorage, RetryLimits
+from agent.transfer.guarded_storage import GuardedStorage
+from agent.transfer.retry import RetryLimits
 from providers.api import Limits, Storage
 from providers.errors import StorageError, Unreachable
 from providers.testing.streams import BytesSource, MemorySink, content
@@ -200,3 +201,20 @@ def test_a_secret_that_the_far_side_repeats_is_not_kept(kind: str) -> None:
     assert SECRET not in repr((stored, checkpoint))
     assert checkpoint
     assert SECRET in repr([(request.target, request.headers) for request in server.requests]) or kind == "aws"
+
+
+@pytest.mark.parametrize("kind", ["aws", "azure", "generic"])
+@pytest.mark.parametrize(
+    "odd",
+    [{"Content-Length": "many"}, {"Content-MD5": "%%%"}, {"ETag": "\xff"}, {"Last-Modified": "yesterday"}],
+    ids=lambda odd: next(iter(odd)),
+)
+def test_an_odd_field_of_a_header_is_no_mistake_of_the_provider(kind: str, odd: dict[str, str]) -> None:
+    """The archive comes all the same, or an error of the tree."""
+    headers = {"ETag": '"e"', "Content-Length": "7", "Connection": "close", **odd}
+    with (
+        HttpServer(lambda _: Say(200, headers, b"archive")) as server,
+        closing(storage_at(kind, server.url, Limits())) as storage,
+        suppress(StorageError),
+    ):
+        storage.get("a.zip", MemorySink(), {})

@@ -29,7 +29,8 @@ from agent.save.walk import WalkRoot
 from agent.transfer.cancel import CancelToken
 from agent.transfer.context import Context, Destination
 from agent.transfer.get import Fetch
-from agent.transfer.guarded_storage import GuardedStorage, RetryLimits
+from agent.transfer.guarded_storage import GuardedStorage
+from agent.transfer.retry import RetryLimits
 from providers.api import Stored
 from providers.testing.streams import content
 from tests.support.fakes import MemoryStorage

@@ -14,7 +14,8 @@ from structlog.testing import capture_logs
 
 from agent.base.errors import Cancelled, ProviderBug
 from agent.transfer.cancel import CancelToken
-from agent.transfer.guarded_storage import MOST_LISTED, GuardedStorage, RetryLimits, with_retries
+from agent.transfer.guarded_storage import MOST_LISTED, GuardedStorage
+from agent.transfer.retry import RetryLimits, with_retries
 from providers.api import Capability, Checkpoint, Sink, Source, Storage, Stored
 from providers.errors import (
     AccessDenied,

@@ -33,8 +33,9 @@ from agent.save.pipeline import BackupOrder, BackupResult, backup
 from agent.save.walk import WalkRoot
 from agent.transfer.cancel import CancelToken
 from agent.transfer.context import Context, Destination
-from agent.transfer.guarded_storage import GuardedStorage, RetryLimits
+from agent.transfer.guarded_storage import GuardedStorage
 from agent.transfer.put import UploadOrder, upload
+from agent.transfer.retry import RetryLimits
 from providers.api import Checkpoint, Sink, Source, Storage, Stored
 from providers.errors import AccessDenied, Corrupted, NotFound, StorageError, Unreachable
 from providers.testing.streams import BytesSource, FailingSource, MemorySink, StreamedSource, content

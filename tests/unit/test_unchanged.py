@@ -23,7 +23,8 @@ from agent.save.walk import WalkRoot
 from agent.settings import Settings
 from agent.transfer.cancel import CancelToken
 from agent.transfer.context import Context, Destination
-from agent.transfer.guarded_storage import GuardedStorage, RetryLimits
+from agent.transfer.guarded_storage import GuardedStorage
+from agent.transfer.retry import RetryLimits
 from providers.api import Limits, Target
 from providers.local import Local
 from tests.support.archives import WIDE
