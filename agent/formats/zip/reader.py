@@ -120,8 +120,9 @@ class ArchiveReader:
 
     def span_bytes(self, first: Item, last: Item) -> int:
         """Return how much of the archive `contents` reads for these two, whichever lies first."""
-        low, high = sorted((first, last), key=lambda item: int(item.location.offset))
-        return int(high.location.offset) + high.packed_size - int(low.location.offset)
+        begin: int = first.location.offset
+        end: int = last.location.offset
+        return end + last.packed_size - begin if begin <= end else begin + first.packed_size - end
 
     def checksum(self, item: Item) -> str:
         """Return the CRC-32 of the item's content, in hexadecimal digits."""
