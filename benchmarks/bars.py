@@ -106,6 +106,10 @@ def _memory(limits: Limits) -> Iterator[Bar]:
 def _growth(limits: Limits) -> Iterator[Bar]:
     few_s, many_s = limits.file_s.values()
     yield Bar("time per file, 200,000 to 10,000 tiny files", 1.3, many_s / few_s, False)
+    few_s, many_s = limits.level_s.values()
+    yield Bar("time per level of a restore, 4,000 to 1,000 levels", 2, many_s / few_s, False)
+    few_s, many_s = limits.onto_s.values()
+    yield Bar("time per file of a restore onto existing, 300,000 to 30,000", 1.5, many_s / few_s, False)
     yield Bar(
         "auto to small at 5 MB/s, time (5 % are noise)",
         1.05,

@@ -3,6 +3,7 @@
 A scale of 1 is the full size; a smaller one makes fewer files and shorter logs of the same kind.
 """
 
+import os
 import random
 from collections.abc import Callable, Iterator
 from datetime import date, timedelta
@@ -85,6 +86,19 @@ def tiny_files(root: Path, files: int) -> None:
         if number % FILES_PER_DIRECTORY == 0:
             directory.mkdir(parents=True)
         (directory / f"{number:06}").write_bytes(b"%d\n" % number if number % 2 else b"")
+
+
+def deep(root: Path, levels: int) -> None:
+    """Directories one in another, with a file in each."""
+    root.mkdir(parents=True)
+    fd = os.open(root, os.O_RDONLY)
+    for _ in range(levels):
+        os.close(os.open("file", os.O_WRONLY | os.O_CREAT, dir_fd=fd))
+        os.mkdir("d", dir_fd=fd)
+        inner = os.open("d", os.O_RDONLY, dir_fd=fd)
+        os.close(fd)
+        fd = inner
+    os.close(fd)
 
 
 def sparse(root: Path, size_bytes: int) -> None:

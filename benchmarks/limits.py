@@ -1,9 +1,10 @@
 """What must not grow: memory with the data, time per file with their number, the device's disk at all."""
 
 import os
+import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -19,6 +20,7 @@ from benchmarks.transfer_places import PLACES
 
 LOOK_EVERY_S = 0.02
 FEW_FILES, MANY_FILES = 10_000, 200_000
+LEVELS, ONTO_FILES = (1_000, 4_000), (30_000, 300_000)
 MANY_CORPUS = "200,000 tiny files"
 SLOW_BYTES_PER_S = 5_000_000
 STREAMING = ("local", "aws", "azure")
@@ -37,6 +39,10 @@ class Limits:
     """Why a provider could not be measured."""
     file_s: Mapping[int, float]
     """Seconds of a backup for each tiny file, by their number."""
+    level_s: Mapping[int, float]
+    """Seconds of a restore onto what is there for each level of one chain of directories, by their number."""
+    onto_s: Mapping[int, float]
+    """The same for each tiny file."""
     hole_peaks: Mapping[str, int]
     """Bytes, for backups alone, by the size of a file without content."""
     slow: Mapping[str, float] = field(default_factory=dict)
@@ -52,6 +58,8 @@ def measure(work: Path, port: int, scale: float, repeat: int) -> Limits:
         staged,
         missing,
         _file_s(work, port, scale, repeat),
+        _onto_s(work, port, corpora.deep, [round(levels * scale) for levels in LEVELS]),
+        _onto_s(work, port, corpora.tiny_files, [round(files * scale) for files in ONTO_FILES]),
         {name: _hole_peak(work, port, size) for name, size in _holes(scale).items()},
         _paced(work, port, scale, repeat, SLOW_BYTES_PER_S),
         _paced(work, port, scale, repeat, 0),
@@ -145,6 +153,22 @@ def _file_s(work: Path, port: int, scale: float, repeat: int) -> dict[int, float
         }
         times = interleaved(cases, repeat, "tiny files")
     return {number: median(times[str(number)]) / number for number in numbers}
+
+
+def _onto_s(
+    work: Path, port: int, make: Callable[[Path, int], None], numbers: Sequence[int]
+) -> dict[int, float]:
+    """Once: the second number takes minutes."""
+    options, seconds = {"storage.provider": "local", "local.name": ARCHIVE}, {}
+    for number in numbers:
+        print(f"onto what is there, {number}", file=sys.stderr, flush=True)
+        with scratch(work) as here, agent(here / "agent", port, {"archive.level": "fast"}) as measured:
+            make(here / "corpus", number)
+            measured.backup(here / "corpus", options)
+            seconds[number] = measured.restore(here / "corpus", options).wall_s / number
+            # What is deeper than Python's stack, the temporary directory cannot remove.
+            subprocess.run(["rm", "-rf", here / "corpus"], check=True)
+    return seconds
 
 
 def _backup_s(work: Path, corpus: Path, port: int, settings: Mapping[str, object]) -> float:

@@ -192,6 +192,8 @@ def test_bars_are_judged_and_what_was_not_measured_is_told() -> None:
         staged={"local": 0},
         missing={"aws": "rclone is missing"},
         file_s={10: 1.0, 200: 1.2},
+        level_s={1: 1.0, 4: 2.5},
+        onto_s={30: 1.0, 300: 1.1},
         hole_peaks={"1 GiB": 50, "8 GiB": 60},
         slow={"auto": 1.0, "small": 1.0},
         quick={"auto": 1.2, "fast": 1.0},
@@ -204,6 +206,8 @@ def test_bars_are_judged_and_what_was_not_measured_is_told() -> None:
     assert holds["peak memory, local, log"] is False
     assert holds["peak memory, aws"] is None
     assert holds["time per file, 200,000 to 10,000 tiny files"] is True
+    assert holds["time per level of a restore, 4,000 to 1,000 levels"] is False
+    assert holds["time per file of a restore onto existing, 300,000 to 30,000"] is True
     assert holds["200 answers during a backup, median"] is True
     assert holds["200 answers during a backup, worst"] is False
 
