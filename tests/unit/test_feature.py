@@ -120,6 +120,41 @@ def test_the_correlation_id_is_echoed_as_text(device: Device, header: object, ec
     assert message["headers"]["correlation-id"] == echo
 
 
+@pytest.mark.parametrize("letter", ["x", "\x01"])
+def test_an_id_of_256_bytes_is_echoed(device: Device, letter: str) -> None:
+    ((_, message),) = device.receive(f"command//{DEVICE}/req/r/backup", command("backup", [], letter * 256))
+    assert message["headers"]["correlation-id"] == letter * 256
+    assert len(device.wire.raw[-1][1]) <= MAX_MESSAGE_BYTES
+
+
+@pytest.mark.parametrize("header", ["x" * 257, "é" * 200, "x" * 100_000])
+@pytest.mark.parametrize("operation", ["backup", "status"])
+def test_an_id_that_is_too_long_gets_a_400_without_it(device: Device, operation: str, header: str) -> None:
+    """WIRE section 1: no answer is longer than Hono takes, whose adapter would hang up."""
+    payload = command(operation, {}, header)
+    ((topic, message),) = device.receive(f"command//{DEVICE}/req/r/{operation}", payload)
+    assert (topic, message["status"]) == (f"command//{DEVICE}/res/r/400", 400)
+    assert len(message["headers"]["correlation-id"]) == 36
+    assert max(len(payload) for _, payload in device.wire.raw) <= MAX_MESSAGE_BYTES
+    assert device.values() == []
+    again = device.receive(f"command//{DEVICE}/req/r/{operation}", payload)
+    assert again == [(topic, message)], "the stored answer"
+
+
+def test_a_subject_that_is_too_long_gets_a_400_that_does_not_repeat_it(device: Device) -> None:
+    subject = "x" * 60_000
+    ((topic, message),) = device.receive(f"command//{DEVICE}/req//{subject}", command(subject, {}))
+    assert (topic, message["status"]) == (f"command//{DEVICE}/res//{'x' * 64}", 400)
+    assert message["path"] == f"{FEATURE}/outbox/messages/{'x' * 64}"
+    assert max(len(payload) for _, payload in device.wire.raw) <= MAX_MESSAGE_BYTES
+
+
+def test_an_id_in_the_value_that_is_too_long_is_not_repeated(device: Device) -> None:
+    ((_, message),) = device.command("backup", {"correlationID": "x" * 100_000})
+    assert message["status"] == 400
+    assert len(device.wire.raw[-1][1]) <= MAX_MESSAGE_BYTES
+
+
 @pytest.mark.parametrize("value", ["text", [], 5, True])
 def test_a_readable_envelope_with_a_bad_value_gets_a_400(device: Device, value: object) -> None:
     ((_, message),) = device.command("backup", value)

@@ -4,6 +4,7 @@ Order, always: the journal has the command and its answer, then the broker is to
 it again, then the answer goes out, then the work begins.
 """
 
+import hashlib
 import sqlite3
 import time
 import uuid
@@ -18,6 +19,7 @@ import structlog
 
 from agent.base.operations import Face
 from agent.base.refusals import Reason, Refused
+from agent.base.text import readable
 from agent.faces.ditto.duplicate_agent import Rivals
 from agent.faces.ditto.expiry import check_not_expired, timeout_s
 from agent.faces.ditto.poison_commands import FatalCommands
@@ -26,6 +28,7 @@ from agent.faces.ditto.refusals import error_of
 from agent.faces.ditto.twin import Twin
 from agent.jobs.admission import Admitted
 from agent.jobs.operations import Operations
+from agent.jobs.requests.raw import MAX_ID_BYTES
 from agent.journal import Journal, Unit
 from agent.journal.commands import CommandId
 from agent.log.sparing import SparingLog
@@ -44,6 +47,13 @@ MAX_TOGETHER = 100
 
 INTERNAL_ERROR = "internal error: see the device's log"
 
+_TOO_LONG = Refused(
+    Reason.INVALID, f"the subject, or the header 'correlation-id', is too long: at most {MAX_ID_BYTES} bytes"
+)
+_SUBJECT_LETTERS = 64
+_ROOM_FOR_REASON_BYTES = 200
+"""An answer has room at least for so much of a reason."""
+
 
 @dataclass(frozen=True, slots=True)
 class InboxCommand:
@@ -57,6 +67,8 @@ class InboxCommand:
     correlation_id: str
     """As received; one is made when there is none."""
     received_s: float
+    fault: str = ""
+    """Why its answer could not repeat what it has to: it is refused, and they are cut or left out here."""
 
     @property
     def answer_is_due(self) -> bool:
@@ -132,7 +144,7 @@ class Feature:
     def _judge(self, received: _Received, unit: Unit) -> bool:
         """Answer the command as part of the unit; True when it is accepted, and its work follows."""
         command, delivery = received.command, received.delivery
-        if self._operations.is_question(command.operation):
+        if self._operations.is_question(command.operation) and not command.fault:
             self._answer_question(command)
             return False
         verdict = self._redeliveries.judge(
@@ -168,8 +180,32 @@ class Feature:
         header = envelope.correlation_id
         command_id = CommandId(topic.device, topic.request_id, operation, header or "")
         correlation_id = str(uuid.uuid4()) if header is None else header
-        return InboxCommand(
+        command = InboxCommand(
             topic, envelope, operation, command_id, delivery.payload, correlation_id, delivery.received_s
+        )
+        return self._bounded(command)
+
+    def _bounded(self, command: InboxCommand) -> InboxCommand:
+        """The command; one whose answer would be too long with a fault, and without what makes it so.
+
+        Hono's adapter ends the connection of a device that sends more than it takes, and what is kept for
+        delivery would be sent again with every connection.
+        """
+        shortest = ditto.reply(*self._to(command), error=replace(error_of(_TOO_LONG), message="…"))
+        header_fits = len(command.correlation_id.encode()) <= MAX_ID_BYTES
+        if header_fits and len(ditto.encode(shortest)) <= ditto.MAX_MESSAGE_BYTES - _ROOM_FOR_REASON_BYTES:
+            return command
+        subject, correlation_id = readable(command.operation)[:_SUBJECT_LETTERS], str(uuid.uuid4())
+        live_topic = f"{self._twin.identity.thing}/things/live/messages/{subject}"
+        digest = hashlib.sha256(repr((command.operation, command.correlation_id)).encode()).hexdigest()
+        return replace(
+            command,
+            topic=replace(command.topic, subject=readable(command.topic.subject)[:_SUBJECT_LETTERS]),
+            envelope=replace(command.envelope, topic=live_topic),
+            operation=subject,
+            id=replace(command.id, subject=subject, correlation_id=digest),
+            correlation_id=correlation_id,
+            fault=_TOO_LONG.message,
         )
 
     def _carry_out(self, command: InboxCommand, unit: Unit, *, conflict: bool) -> bool:
@@ -190,6 +226,8 @@ class Feature:
 
     def _admit(self, command: InboxCommand, *, conflict: bool) -> tuple[Admitted | None, Refused | None]:
         try:
+            if command.fault:
+                raise Refused(Reason.INVALID, command.fault)
             if conflict:
                 message = f"request id '{command.topic.request_id}' is in use by another command"
                 raise Refused(Reason.BUSY, message)

@@ -18,7 +18,7 @@ from agent.jobs.requests.options import KNOWN, SECRETS, Options
 from agent.settings import Settings
 
 MAX_ID_BYTES = 256
-MAX_CHILD_ID_BYTES = MAX_ID_BYTES + len("#999")
+MAX_CHILD_ID_BYTES = MAX_ID_BYTES + len("#999999")
 """`start` and `cancel` name an upload by its child id."""
 MAX_CODE_BYTES = 64
 _LOOKING_UP = ("start", "cancel")
