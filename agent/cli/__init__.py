@@ -103,21 +103,11 @@ def run(argv: list[str]) -> int:
     loaded = settings_from("edge-backup run", argv)
     if loaded is None:
         return EXIT_BAD_SETTINGS
-    _import_structlog()
+    # structlog imports rich, where that is installed, for tracebacks that no service prints: 5 MiB.
+    sys.modules.setdefault("rich", cast(ModuleType, None))
     from agent import service
 
     return service.run(loaded.settings, loaded.notices)
-
-
-def _import_structlog() -> None:
-    """Without rich, which it imports for tracebacks that no service prints, and without asyncio, which it
-    imports for methods that nobody awaits here: 5 and 1.5 MiB. Others may import asyncio afterwards."""
-    sys.modules.setdefault("rich", cast(ModuleType, None))
-    if "asyncio" not in sys.modules:
-        sys.modules["asyncio"] = ModuleType("asyncio")
-        import structlog  # noqa: F401
-
-        del sys.modules["asyncio"]
 
 
 def settings_from(prog: str, argv: list[str]) -> "Loaded | None":

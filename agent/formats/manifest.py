@@ -49,7 +49,12 @@ def _checked(patterns: list[str]) -> list[str]:
 class _Part(BaseModel):
     # Fields of later agents are passed over: what must not be passed over comes with a higher format.
     model_config = ConfigDict(
-        frozen=True, strict=True, extra="ignore", alias_generator=_key, populate_by_name=True
+        frozen=True,
+        strict=True,
+        extra="ignore",
+        alias_generator=_key,
+        populate_by_name=True,
+        defer_build=True,
     )
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import providers
 from agent import __version__
@@ -26,7 +26,6 @@ from agent.jobs.filesystem_probe import Looks, NoAnswer
 from agent.jobs.requests.storage import StorageOptions
 from agent.save import access
 from agent.settings import Settings
-from agent.transfer.connections import Connections
 from agent.transfer.context import Destination
 from agent.transfer.guarded_storage import GuardedStorage
 from agent.transfer.retry import RetryLimits
@@ -35,7 +34,10 @@ from providers.api import Capability, Limits, Storage, Target, check_name
 from providers.directory import refuse_special
 from providers.errors import BadOptions, NotAllowed, StorageError
 from providers.free_space import Reserve
-from providers.local import Local
+
+if TYPE_CHECKING:
+    from agent.transfer.connections import Connections
+    from providers.local import Local
 
 Result = TypeVar("Result")
 
@@ -79,7 +81,7 @@ class Admission:
     def destination(
         self,
         chosen: StorageOptions,
-        connections: Connections,
+        connections: "Connections",
         default_name: str | None,
         metadata: Mapping[str, str] | None = None,
         *,
@@ -115,7 +117,7 @@ class Admission:
         guarded = self._guarded(storage, connections, secret_values(chosen.options))
         return Destination(guarded, factory.needs_size, name or default_name, metadata or {})
 
-    def output(self, path: str, roots: Iterable[Root], connections: Connections) -> Destination:
+    def output(self, path: str, roots: Iterable[Root], connections: "Connections") -> Destination:
         """Open the file that somebody at the device wants the archive of `roots` in; replaced in one step.
 
         Raises `Refused`, also when the agent may not write there.
@@ -126,13 +128,13 @@ class Admission:
         return Destination(self._guarded(storage, connections), storage.needs_size, name)
 
     def _guarded(
-        self, storage: Storage, connections: Connections, secrets: frozenset[str] = frozenset()
+        self, storage: Storage, connections: "Connections", secrets: frozenset[str] = frozenset()
     ) -> GuardedStorage:
         transfer = self.settings.transfer
         retries = RetryLimits(transfer.attempts, transfer.total_time.total_seconds())
         return GuardedStorage(storage, retries, connections.token, secrets)
 
-    def _limits(self, connections: Connections) -> Limits:
+    def _limits(self, connections: "Connections") -> Limits:
         transfer = self.settings.transfer
         given = self.settings.allow
         allow = Allow(given.hosts, given.buckets, loopback=given.loopback, plain_http=given.plain_http)
@@ -182,13 +184,15 @@ def metadata(archive: str, correlation_id: str, device_id: str) -> dict[str, str
     return agent | {"correlation-id": correlation_id, "device": device_id}
 
 
-def _output_file(text: str, outside: Iterable[Root], limits: Limits) -> tuple[Local, str]:
+def _output_file(text: str, outside: Iterable[Root], limits: Limits) -> "tuple[Local, str]":
     """Return the storage and the name of the file at the absolute path `text`.
 
     It must be `outside` of what is saved and of our own.
 
     Raises `Refused`, also when the agent may not write there. May wait for a file system.
     """
+    from providers.local import Local
+
     file = _resolved(text)
     for root in outside:
         directory = root.directory.resolve()

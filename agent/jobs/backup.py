@@ -7,14 +7,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from agent import __version__
 from agent.base.job import Job, Kind
 from agent.base.roots import Root
 from agent.base.sources import Source
 from agent.formats.archive_names import ENCRYPTED, PLAIN
-from agent.formats.manifest import Origin
 from agent.jobs.admission import Admission, Admitted, device_tag, metadata
 from agent.jobs.chosen_roots import ChosenRoots, refuse_choosing
 from agent.jobs.encryption import encryption_for
@@ -31,11 +30,13 @@ from agent.jobs.upload_requests import Offers
 from agent.jobs.worker import Outcome, Tools
 from agent.journal import Journal
 from agent.journal.staged import Staged
-from agent.save.pipeline import BackupOrder, BackupResult, about, backup
-from agent.save.retention import is_emptied, last_full
-from agent.save.walk import WalkRoot
 from agent.settings import Settings
 from agent.transfer.context import Destination
+
+if TYPE_CHECKING:
+    from agent.formats.manifest import Origin
+    from agent.save.pipeline import BackupResult
+    from agent.save.walk import WalkRoot
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +77,8 @@ class Backups:
 
     def backup(self, request: BackupRequest, device_id: str) -> Admitted:
         """Admit a backup. Raises `Refused`."""
+        from agent.save.pipeline import BackupOrder, backup
+
         settings = self._settings
         job, tools = self._runner.new_job(Kind.BACKUP, request.correlation_id)
         collect = hook(settings, "backupCmd", settings.backup_cmd, job)
@@ -119,7 +122,7 @@ class Backups:
             ended=partial(self._ended, job, plan),
         )
 
-    def _parts(self, job: Job, selection: Selection, *, collected: bool) -> tuple[WalkRoot, ...]:
+    def _parts(self, job: Job, selection: Selection, *, collected: bool) -> "tuple[WalkRoot, ...]":
         """Return what is saved: what the request chooses, or the directory that `backupCmd` fills."""
         if not collected:
             return self._chosen_roots.for_backup(selection)
@@ -168,7 +171,9 @@ class Backups:
             else None
         )
 
-    def _ended(self, job: Job, plan: _Plan, outcome: Outcome[BackupResult]) -> None:
+    def _ended(self, job: Job, plan: _Plan, outcome: "Outcome[BackupResult]") -> None:
+        from agent.save.pipeline import about
+
         result, staged, facts = outcome.result, plan.staged, plan.facts
         if result is None:
             self._runner.end(job.failed(datetime.now(UTC), outcome.code, outcome.message), **facts)
@@ -196,8 +201,10 @@ class Backups:
             place=stored.place if stored else str(staged and staged.path),
         )  # fmt: skip
 
-    def _emptied(self, source: Source, result: BackupResult) -> str:
+    def _emptied(self, source: Source, result: "BackupResult") -> str:
         """Say that this archive has far fewer files than the last full one of its source; else nothing."""
+        from agent.save.retention import is_emptied, last_full
+
         percent, files = self._settings.retention.emptied_percent, result.report.files
         before = last_full(self._journal.archives.file_counts(source), percent)
         if result.unchanged or not is_emptied(files, before, percent):
@@ -208,14 +215,16 @@ class Backups:
         )
 
 
-def _origin(request: BackupRequest, job: Job, device_id: str, parts: tuple[WalkRoot, ...]) -> Origin:
+def _origin(request: BackupRequest, job: Job, device_id: str, parts: "tuple[WalkRoot, ...]") -> "Origin":
+    from agent.formats.manifest import Origin
+
     agent = f"edge-backup/{__version__}"
     roots = tuple(part.root for part in parts)
     exclude = {part.root.data_set: part.patterns for part in parts}
     return Origin(device_id, agent, job.started, job.correlation_id, request.label, roots, exclude)
 
 
-def _facts(result: BackupResult) -> dict[str, object]:
+def _facts(result: "BackupResult") -> dict[str, object]:
     """What the history keeps. Where nothing had changed, nothing was counted."""
     report = result.report
     facts: dict[str, object] = {

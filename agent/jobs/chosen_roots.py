@@ -10,6 +10,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from agent.base.errors import AccessForbidden
 from agent.base.patterns import PatternLists, anchored, excluding
@@ -26,10 +27,12 @@ from agent.jobs.requests.options import (
     invalid_option,
 )
 from agent.jobs.requests.selection import ChosenPath, Selection
-from agent.restore.choice import Choice
 from agent.save import access
-from agent.save.walk import WalkRoot
 from agent.settings import Settings
+
+if TYPE_CHECKING:
+    from agent.restore.choice import Choice
+    from agent.save.walk import WalkRoot
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +42,11 @@ class ChosenRoots:
     settings: Settings
     looks: Looks = field(default_factory=Looks)
 
-    def for_backup(self, selection: Selection) -> tuple[WalkRoot, ...]:
+    def for_backup(self, selection: Selection) -> "tuple[WalkRoot, ...]":
         """Return what is to be saved; a single path has to exist."""
         return look(self.looks, self._shown(selection), partial(self._for_backup, selection))
 
-    def for_restore(self, selection: Selection, own: Collection[Path] = ()) -> Choice:
+    def for_restore(self, selection: Selection, own: Collection[Path] = ()) -> "Choice":
         """Return what is to be restored, and where that belongs; `own`: the agent's directories."""
         return look(self.looks, self._shown(selection), lambda: self._for_restore(selection).over_mounts(own))
 
@@ -53,7 +56,7 @@ class ChosenRoots:
             f"data set '{readable(names)}'" if names else shown_directory(selection.directory, self.settings)
         )
 
-    def _for_backup(self, selection: Selection) -> tuple[WalkRoot, ...]:
+    def _for_backup(self, selection: Selection) -> "tuple[WalkRoot, ...]":
         data_sets = self._data_sets(selection, BACKUP_DATA_TYPES)
         paths = selection.paths or ()
         if data_sets:
@@ -70,7 +73,9 @@ class ChosenRoots:
             _check_there(directory, name, given)
         return (self.part(_named(directory, names), selection),)
 
-    def _for_restore(self, selection: Selection) -> Choice:
+    def _for_restore(self, selection: Selection) -> "Choice":
+        from agent.restore.choice import Choice
+
         data_sets = self._data_sets(selection, RESTORE_DATA_TYPES)
         paths = selection.paths or ()
         if not data_sets:
@@ -135,8 +140,10 @@ class ChosenRoots:
             names[name] = path.given
         return names
 
-    def part(self, root: Root, selection: Selection, data_set: str | None = None) -> WalkRoot:
+    def part(self, root: Root, selection: Selection, data_set: str | None = None) -> "WalkRoot":
         """Return the root with the patterns of settings, data set and command."""
+        from agent.save.walk import WalkRoot
+
         settings = self.settings
         lists: PatternLists = (settings.exclude, selection.exclude)
         unexportable = anchored(excluding(settings.unexportable), root.directory)

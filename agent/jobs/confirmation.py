@@ -9,6 +9,7 @@ import sqlite3
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -26,9 +27,11 @@ from agent.jobs.requests.control import CancelRequest, ConfirmRequest
 from agent.jobs.worker import Tools
 from agent.journal import Journal
 from agent.mailbox import Mailbox, Timer
-from agent.restore.commit_confirmed import CommitConfirmed, ConfirmationNote
 from agent.settings import Settings
 from agent.transfer.context import RunHook
+
+if TYPE_CHECKING:
+    from agent.restore.commit_confirmed import CommitConfirmed, ConfirmationNote
 
 log = structlog.get_logger(__name__)
 
@@ -37,8 +40,8 @@ log = structlog.get_logger(__name__)
 class _Waiting:
     job: Job
     tools: Tools
-    confirmation: CommitConfirmed
-    note: ConfirmationNote
+    confirmation: "CommitConfirmed"
+    note: "ConfirmationNote"
     over: bool = False
     """Whether it is taken back: a `confirm` is too late."""
 
@@ -54,15 +57,19 @@ class Confirmations:
     def waiting(self) -> bool:
         return self._current is not None
 
-    def confirmation(self, job: Job, tools: Tools, within_s: float | None) -> CommitConfirmed | None:
+    def confirmation(self, job: Job, tools: Tools, within_s: float | None) -> "CommitConfirmed | None":
         """What decides of this restore when it is in place; None when nothing and nobody is to be asked."""
+        from agent.restore.commit_confirmed import ConfirmationNote
+
         health = health_hook(self._settings, job)
         if health is None and within_s is None:
             return None
         return self._made(job, tools, ConfirmationNote(within_s), health)
 
-    def left(self, job: Job, tools: Tools) -> CommitConfirmed:
+    def left(self, job: Job, tools: Tools) -> "CommitConfirmed":
         """The same for one that an earlier run of the agent left."""
+        from agent.restore.commit_confirmed import ConfirmationNote
+
         known = self._journal.checkpoints.of(job.id)
         note = ConfirmationNote.from_text(known[UNCONFIRMED])
         confirmation = self._made(job, tools, note, health_hook(self._settings, job))
@@ -71,15 +78,17 @@ class Confirmations:
         return confirmation
 
     def _made(
-        self, job: Job, tools: Tools, note: ConfirmationNote, health: RunHook | None
-    ) -> CommitConfirmed:
+        self, job: Job, tools: Tools, note: "ConfirmationNote", health: RunHook | None
+    ) -> "CommitConfirmed":
+        from agent.restore.commit_confirmed import CommitConfirmed
+
         confirmation = CommitConfirmed(
             note, lambda note: self._mailbox.post(partial(self._began, entry, note)), health
         )
         entry = _Waiting(job, tools, confirmation, note)
         return confirmation
 
-    def _began(self, entry: _Waiting, note: ConfirmationNote) -> None:
+    def _began(self, entry: _Waiting, note: "ConfirmationNote") -> None:
         entry.note, self._current = note, entry
         log.info("restore on trial", job=entry.job.id, correlation_id=entry.job.correlation_id)
         self._look(entry)

@@ -5,21 +5,26 @@ Decided before the command is accepted.
 
 import unicodedata
 from importlib import metadata
+from typing import TYPE_CHECKING
 
 from pydantic import SecretBytes, SecretStr
 
 from agent.base.refusals import Reason, Refused
-from agent.formats.base import Encryption, Unlock
 from agent.jobs.requests.options import BACKUP_PASSCODE, invalid_option
 from agent.jobs.requests.restore import ArchiveKey
 from agent.settings import EncryptionSettings
+
+if TYPE_CHECKING:
+    from agent.formats.base import Encryption, Unlock
 
 _NEEDED_VERSION = 47
 """Of `cryptography`: as the extra says, but another one may have brought an older one."""
 
 
-def encryption_for(passcode: SecretStr | None, settings: EncryptionSettings) -> Encryption | None:
+def encryption_for(passcode: SecretStr | None, settings: EncryptionSettings) -> "Encryption | None":
     """Return how the archive of a backup is encrypted; None when nobody asks for it. Raises `Refused`."""
+    from agent.formats.base import Encryption
+
     if passcode is None and not settings.recipients:
         return None
     if passcode is not None and settings.recipients:
@@ -31,8 +36,10 @@ def encryption_for(passcode: SecretStr | None, settings: EncryptionSettings) -> 
     return Encryption(tuple(settings.recipients), text, settings.work_factor)
 
 
-def unlock_for(key: ArchiveKey | None, settings: EncryptionSettings) -> Unlock:
+def unlock_for(key: ArchiveKey | None, settings: EncryptionSettings) -> "Unlock":
     """Return what opens an archive. Raises `Refused`."""
+    from agent.formats.base import Unlock
+
     if key is None:
         return Unlock(max_work_factor=settings.max_work_factor)
     _refuse_without_extra()

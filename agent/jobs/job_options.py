@@ -3,48 +3,57 @@
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import structlog
 
 from agent.base.errors import JobError
 from agent.base.job import STOPPED, Job
 from agent.base.roots import Root
-from agent.formats.base import Format
-from agent.formats.survey import ArchiveLimits
-from agent.formats.zip.format import Zip
-from agent.formats.zip.writer import ArchiveOptions
-from agent.hooks import Hook, run_hook
-from agent.restore.commit_confirmed import CommitConfirmed
-from agent.restore.root import RestoreOptions
-from agent.restore.target import RestoreTarget
 from agent.settings import Settings
 from agent.transfer.cancel import CancelToken
 from agent.transfer.context import Context, RunHook
+
+if TYPE_CHECKING:
+    from agent.formats.base import Format
+    from agent.formats.survey import ArchiveLimits
+    from agent.formats.zip.writer import ArchiveOptions
+    from agent.restore.commit_confirmed import CommitConfirmed
+    from agent.restore.root import RestoreOptions
+    from agent.restore.target import RestoreTarget
 
 log = structlog.get_logger(__name__)
 
 MAX_THREADS = 4
 
 
-def archive_format(settings: Settings) -> Format:
+def archive_format(settings: Settings) -> "Format":
     """Return the format of archives: this is the one place that picks it."""
+    from agent.formats.zip.format import Zip
+
     return Zip(archive_options(settings))
 
 
-def archive_options(settings: Settings) -> ArchiveOptions:
+def archive_options(settings: Settings) -> "ArchiveOptions":
     """`archive.*`; by default a thread for each core, of which more than four bring nothing."""
+    from agent.formats.zip.writer import ArchiveOptions
+
     archive = settings.archive
     threads = archive.threads or min(os.cpu_count() or 1, MAX_THREADS)
     return ArchiveOptions(archive.level, archive.dialect, threads)
 
 
-def archive_limits(settings: Settings) -> ArchiveLimits:
+def archive_limits(settings: Settings) -> "ArchiveLimits":
     """Return what an archive may hold that is restored or verified."""
+    from agent.formats.survey import ArchiveLimits
+
     limits = settings.restore
     return ArchiveLimits(max_files=limits.max_files, max_bytes=limits.max_size, max_ratio=limits.max_ratio)
 
 
-def restore_options(settings: Settings, mode: str, own: tuple[Path, ...]) -> RestoreOptions:
+def restore_options(settings: Settings, mode: str, own: tuple[Path, ...]) -> "RestoreOptions":
+    from agent.restore.root import RestoreOptions
+
     limits = settings.restore
     return RestoreOptions(
         mode=mode,
@@ -61,6 +70,8 @@ def hook(settings: Settings, name: str, command: str, job: Job, target: Path | N
 
     It is told the operation, the correlation id and the directory: its own, or the `target` of a restore.
     """
+    from agent.hooks import Hook, run_hook
+
     if not command:
         return None
     prepared = Hook(name, command, settings.hook_timeout.total_seconds())
@@ -89,9 +100,11 @@ def restore_target(
     mode: str,
     *,
     own: tuple[Path, ...] = (),
-    confirmation: CommitConfirmed | None = None,
-) -> RestoreTarget:
+    confirmation: "CommitConfirmed | None" = None,
+) -> "RestoreTarget":
     """Where a restore of `job` goes, and how: the settings' own part of it."""
+    from agent.restore.target import RestoreTarget
+
     directory = next(iter(roots.values())).directory
     return RestoreTarget(
         roots,

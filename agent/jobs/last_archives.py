@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import astuple
+from typing import TYPE_CHECKING
 
 from agent.base.redaction import is_secret_name
 from agent.base.roots import Root
@@ -11,8 +12,10 @@ from agent.jobs.requests.backup import BackupRequest
 from agent.jobs.requests.options import NAME
 from agent.jobs.requests.storage import StorageOptions
 from agent.journal import Journal
-from agent.save.change_detection import LastArchive
 from agent.settings import Settings
+
+if TYPE_CHECKING:
+    from agent.save.change_detection import LastArchive
 
 MOST_PLACES = 16
 """Of so many the last archive is remembered; for older ones a backup is simply made."""
@@ -56,11 +59,13 @@ class LastArchives:
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
 
-    def last(self, key: str) -> LastArchive | None:
+    def last(self, key: str) -> "LastArchive | None":
+        from agent.save.change_detection import LastArchive
+
         fields = self._all().get(key)
         return LastArchive(*fields) if fields else None
 
-    def remember(self, key: str, archive: LastArchive) -> None:
+    def remember(self, key: str, archive: "LastArchive") -> None:
         """Newest last; the oldest goes when there are too many."""
         places = self._all()
         places.pop(key, None)

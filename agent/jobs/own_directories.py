@@ -8,8 +8,6 @@ from pathlib import Path
 from agent.jobs.filesystem_probe import Looks, NoAnswer
 from agent.jobs.staging import directories_of
 from agent.journal import Journal
-from agent.restore.recovery import read_working, work_id
-from agent.restore.workspace import work_directory_of
 from agent.settings import Settings
 
 
@@ -32,6 +30,9 @@ class OwnDirectories:
         return found
 
     def _working(self) -> list[Path]:
+        from agent.restore.recovery import read_working, work_id
+        from agent.restore.workspace import work_directory_of
+
         unfinished = self._journal.jobs.unfinished() if self._journal else []
         return [
             work_directory_of(left.directory, work_id(each.job.id, left.number))

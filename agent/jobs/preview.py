@@ -10,6 +10,7 @@ from dataclasses import asdict, fields, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -30,11 +31,13 @@ from agent.jobs.runner import Runner
 from agent.jobs.worker import Outcome, Task, Tools, Workers
 from agent.journal import Journal
 from agent.mailbox import Mailbox, Timer
-from agent.restore.commit_confirmed import CommitConfirmed
-from agent.restore.flow import PreviewResult, discard, finalize
-from agent.restore.target import Amount, RestoreTarget
 from agent.settings import Settings
 from agent.transfer.context import Context, Destination
+
+if TYPE_CHECKING:
+    from agent.restore.commit_confirmed import CommitConfirmed
+    from agent.restore.flow import PreviewResult
+    from agent.restore.target import Amount, RestoreTarget
 
 log = structlog.get_logger(__name__)
 
@@ -87,11 +90,11 @@ class Previews:
         self,
         job: Job,
         tools: Tools,
-        where: RestoreTarget,
+        where: "RestoreTarget",
         within_s: float | None,
         *,
         destination: Destination,
-        work: Callable[[Context], PreviewResult],
+        work: "Callable[[Context], PreviewResult]",
     ) -> Admitted:
         """The preview that `work` makes of `job`, ready to be recorded and begun."""
         job = replace(job, state=State.PREVIEW)
@@ -121,7 +124,7 @@ class Previews:
             ended=partial(self._made, job, note),
         )
 
-    def _made(self, job: Job, note: PreviewNote, outcome: Outcome[PreviewResult]) -> None:
+    def _made(self, job: Job, note: PreviewNote, outcome: "Outcome[PreviewResult]") -> None:
         self._runner.release(job)
         preview = outcome.result
         if preview is None:
@@ -149,6 +152,9 @@ class Previews:
 
     def finalize(self, request: FinalizeRequest, _device_id: str) -> Admitted:
         """Admit the restore of what waits. Raises `Refused` (NOT_FOUND) and 409."""
+        from agent.restore.flow import finalize
+        from agent.restore.target import Amount
+
         note = self._asked_for(request.correlation_id)
         self._runner.refuse_when_busy(*(Path(directory) for directory, *_ in note.roots))
         tools = self._workers.tools()
@@ -205,6 +211,8 @@ class Previews:
 
     def _discard(self, note: PreviewNote) -> None:
         """Remove what is unpacked, in a thread; whatever that cannot remove, the next start does."""
+        from agent.restore.flow import discard
+
         job = self._job(note)
         log.info("preview discarded", correlation_id=job.correlation_id, job=job.id)
 
@@ -232,8 +240,8 @@ class Previews:
         return Job(note.id, Kind.RESTORE, note.correlation_id, parse_time(note.started), State.PREVIEW)
 
     def _into(
-        self, note: PreviewNote, job: Job, confirmation: CommitConfirmed | None = None
-    ) -> RestoreTarget:
+        self, note: PreviewNote, job: Job, confirmation: "CommitConfirmed | None" = None
+    ) -> "RestoreTarget":
         return restore_target(
             self._settings, job, *note.into(), note.mode, own=self._own.paths(), confirmation=confirmation
         )

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -26,11 +27,14 @@ from agent.jobs.verify import sound_archives
 from agent.jobs.worker import Outcome, Task, Tools, Workers
 from agent.journal import Journal
 from agent.mailbox import Mailbox
-from agent.save.pruning import Pruned, PruneOrder, PruneOutcome, prune
-from agent.save.retention import KeepRules
+from agent.save.pruning import Pruned
 from agent.settings import Settings
 from agent.transfer.context import Context
 from agent.transfer.guarded_storage import GuardedStorage
+
+if TYPE_CHECKING:
+    from agent.save.pruning import PruneOrder, PruneOutcome
+    from agent.save.retention import KeepRules
 
 log = structlog.get_logger(__name__)
 
@@ -94,7 +98,7 @@ class Prunes:
         log.warning("the clock has leapt: no archive is removed by its date today", noted=noted)
         return {name: max(date, now + PERIOD) for name, date in dates.items()}
 
-    def _told_daily(self, done: Sequence[Pruned]) -> None:
+    def _told_daily(self, done: "Sequence[Pruned]") -> None:
         if any(destination.retryable for destination in done):
             self._daily.put_off()
 
@@ -105,12 +109,12 @@ class Prunes:
         if not self.idle:
             raise Refused(Reason.BUSY, "old archives are being removed right now")
 
-        def say(places: Sequence[Pruned], *, running: bool = False) -> None:
+        def say(places: "Sequence[Pruned]", *, running: bool = False) -> None:
             answered.cancel()
             places_told = [asdict(each) for each in places]
             tell({"dryRun": request.dry_run, "running": running, "places": places_told})
 
-        def told(done: Sequence[Pruned]) -> None:
+        def told(done: "Sequence[Pruned]") -> None:
             if not late:
                 say(done)
 
@@ -123,6 +127,8 @@ class Prunes:
         answered = self._mailbox.call_later(ANSWER_WITHIN_S, give_up_waiting)
 
     def _start(self, *, dry_run: bool, told: Told) -> None:
+        from agent.save.pruning import PruneOrder
+
         with self._journal.unit() as unit:
             order = PruneOrder(
                 format=archive_format(self._settings),
@@ -136,7 +142,7 @@ class Prunes:
             )
             unit.after_commit(partial(self._begin, order, told))
 
-    def _begin(self, order: PruneOrder, told: Told) -> None:
+    def _begin(self, order: "PruneOrder", told: Told) -> None:
         self._running = tools = self._workers.tools()
         self._workers.start(
             Task(
@@ -150,13 +156,15 @@ class Prunes:
             )
         )
 
-    def _work(self, order: PruneOrder, tools: Tools, _context: Context) -> PruneOutcome:
+    def _work(self, order: "PruneOrder", tools: Tools, _context: Context) -> "PruneOutcome":
         """In the worker's thread: each place that does not answer takes its time."""
+        from agent.save.pruning import prune
+
         places, absent = self._places(tools)
         outcome = prune(places, order)
         return replace(outcome, places=[*outcome.places, *absent])
 
-    def _ended(self, told: Told, outcome: Outcome[PruneOutcome]) -> None:
+    def _ended(self, told: Told, outcome: "Outcome[PruneOutcome]") -> None:
         self._running = None
         if outcome.result is None:
             log.warning("old archives were not all looked at", code=outcome.code, reason=outcome.message)
@@ -168,7 +176,7 @@ class Prunes:
             log.exception("the journal cannot be written: archives are looked at again the next time")
         told(outcome.result.places)
 
-    def _places(self, tools: Tools) -> tuple[dict[str, GuardedStorage], list[Pruned]]:
+    def _places(self, tools: Tools) -> "tuple[dict[str, GuardedStorage], list[Pruned]]":
         """The device's places that it can use by itself now, opened; and why the others cannot be."""
         opened: dict[str, GuardedStorage] = {}
         absent = []
@@ -193,7 +201,9 @@ class Prunes:
         }
         return {**targets, **stores}
 
-    def _rules(self) -> KeepRules:
+    def _rules(self) -> "KeepRules":
+        from agent.save.retention import KeepRules
+
         keep = self._settings.retention
         return KeepRules(
             keep.keep_last, keep.keep_daily, keep.keep_weekly, keep.keep_monthly, keep.emptied_percent

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from agent.base.errors import ConfirmationPending
 from agent.base.job import Job, Kind
@@ -30,13 +31,12 @@ from agent.jobs.staging import Staging
 from agent.jobs.worker import Outcome
 from agent.journal import UnfinishedJob
 from agent.journal.archives import ArchiveRecords
-from agent.restore.choice import Choice
-from agent.restore.directories import missing
-from agent.restore.find import Search
-from agent.restore.flow import RestoreOrder, go_on, preview, restore
-from agent.restore.recovery import read_working
-from agent.restore.target import Amount
 from agent.settings import Settings
+
+if TYPE_CHECKING:
+    from agent.restore.choice import Choice
+    from agent.restore.find import Search
+    from agent.restore.target import Amount
 
 
 class Restores:
@@ -64,6 +64,9 @@ class Restores:
 
     def restore(self, request: RestoreRequest, device_id: str) -> Admitted:
         """Admit a restore, or a preview of one. Raises `Refused`."""
+        from agent.restore.directories import missing
+        from agent.restore.flow import RestoreOrder, preview, restore
+
         settings = self._settings
         job, tools = self._runner.new_job(Kind.RESTORE, request.correlation_id)
         unlock = unlock_for(request.key, settings.encryption)
@@ -116,18 +119,22 @@ class Restores:
             ended=partial(self.ended, job, request.source.facts()),
         )
 
-    def _choice(self, job: Job, request: RestoreRequest, *, delivered: bool) -> Choice:
+    def _choice(self, job: Job, request: RestoreRequest, *, delivered: bool) -> "Choice":
         """Return what the request chooses; with `restoreCmd`, everything into a directory of its own."""
+        from agent.restore.choice import Choice
+
         if not delivered:
             return self._chosen_roots.for_restore(request.selection, self._own.paths())
         _refuse_stages(request)
         refuse_choosing(request.selection, "restoreCmd", RESTORE_DATA_TYPES, RESTORE_PATHS)
         return Choice((Root("", self._staging.work_directory(job.id)),))
 
-    def _search(self, device_id: str, source: Source | None) -> Search:
+    def _search(self, device_id: str, source: Source | None) -> "Search":
+        from agent.restore.find import Search
+
         return Search(device_tag(device_id), self._archives.known(), lambda: datetime.now(UTC), source)
 
-    def _source(self, selection: Selection, choice: Choice, *, delivered: bool) -> Source | None:
+    def _source(self, selection: Selection, choice: "Choice", *, delivered: bool) -> Source | None:
         """What an archive has to be of when the command names none; None for anything.
 
         Archives that a backupCmd has filled do not say of what.
@@ -143,6 +150,9 @@ class Restores:
 
     def go_on(self, unfinished: UnfinishedJob) -> None:
         """Take up an unconfirmed restore that an earlier run of the agent left; it was told to have begun."""
+        from agent.restore.flow import go_on
+        from agent.restore.recovery import read_working
+
         job, tools = unfinished.job, self._runner.tools()
         confirmation = self._confirmations.left(job, tools)
         roots = {left.number: Root("", left.directory) for left in read_working(unfinished.working)}
@@ -159,7 +169,7 @@ class Restores:
             ended=partial(self.ended, job, {}),
         ).begin()
 
-    def ended(self, job: Job, facts: Mapping[str, str], outcome: Outcome[Amount]) -> None:
+    def ended(self, job: Job, facts: Mapping[str, str], outcome: "Outcome[Amount]") -> None:
         """Record and tell what became of a restore."""
         self._confirmations.ended()
         amount = outcome.result

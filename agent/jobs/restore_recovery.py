@@ -35,16 +35,6 @@ from agent.jobs.worker import INTERRUPTED
 from agent.journal import Journal, UnfinishedJob
 from agent.journal.checkpoints import JournalCheckpoint
 from agent.mailbox import Mailbox
-from agent.restore.directories import remove_made
-from agent.restore.recovery import (
-    NOT_TAKEN_BACK,
-    forget_roots,
-    is_committed,
-    is_gone,
-    is_unconfirmed,
-    read_working,
-    recover_roots,
-)
 from providers.directory import remove_abandoned_below
 
 log = structlog.get_logger(__name__)
@@ -82,6 +72,8 @@ class Recovery:
 
     def directories(self) -> list[Path]:
         """Where restores are not yet put right."""
+        from agent.restore.recovery import read_working
+
         waiting = self._waiting.values()
         return [
             path
@@ -164,6 +156,8 @@ def _recovered(journal: Journal, unfinished: UnfinishedJob) -> Recovered:
 
     Raises `JobError` and OSError when it cannot be done now.
     """
+    from agent.restore.recovery import NOT_TAKEN_BACK
+
     job, now = unfinished.job, datetime.now(UTC)
     if job.kind is not Kind.RESTORE:
         doing = "an archive was verified" if job.kind is Kind.VERIFY else "the backup ran"
@@ -189,6 +183,8 @@ def _recovered(journal: Journal, unfinished: UnfinishedJob) -> Recovered:
 
 def _is_lost(unfinished: UnfinishedJob) -> bool:
     """Whether somebody removed what a trial had put aside: nothing goes back then, in no root."""
+    from agent.restore.recovery import forget_roots, is_gone, read_working
+
     working = read_working(unfinished.working)
     if working and not is_gone(working, unfinished.job.id):
         return False
@@ -198,6 +194,8 @@ def _is_lost(unfinished: UnfinishedJob) -> bool:
 
 def _is_unconfirmed(unfinished: UnfinishedJob, checkpoint: JournalCheckpoint) -> bool:
     """Not when it was on its way back: then it goes back without looking again at whoever may confirm."""
+    from agent.restore.recovery import is_unconfirmed, read_working
+
     started = unfinished.job.state is State.STARTED and unfinished.working
     if not started or UNCONFIRMED not in checkpoint or VERDICT in checkpoint:
         return False
@@ -206,6 +204,9 @@ def _is_unconfirmed(unfinished: UnfinishedJob, checkpoint: JournalCheckpoint) ->
 
 def _put_right(unfinished: UnfinishedJob, checkpoint: JournalCheckpoint) -> bool:
     """Whether all is new; else all is old."""
+    from agent.restore.directories import remove_made
+    from agent.restore.recovery import is_committed, read_working, recover_roots
+
     job, left = unfinished.job, read_working(unfinished.working)
     failed = job.state is State.FAILED
     if not failed and is_committed(left, job.id):

@@ -17,7 +17,6 @@ from pathlib import Path
 import structlog
 
 from agent.base.durable import make_directories, sync_directory
-from agent.formats.archive_file import is_complete
 from agent.formats.archive_names import ENCRYPTED, MAX_NAME_LETTERS, PLAIN, archive_name
 
 log = structlog.get_logger(__name__)
@@ -98,7 +97,7 @@ class Staging:
     def complete_archives(self) -> list[Path]:
         """All archives in staging whose directory can be read, or that are encrypted; oldest first."""
         paths = (path for suffix in (PLAIN, ENCRYPTED) for path in self._backups.glob(f"*{suffix}"))
-        return [path for path in sorted(paths, key=_age_key) if is_complete(path)]
+        return [path for path in sorted(paths, key=_age_key) if _is_complete(path)]
 
     def remove(self, path: Path) -> bool:
         """Remove an archive that nobody waits for any more, durably; False, and logged, when that fails.
@@ -167,3 +166,9 @@ def _unlink(path: Path) -> None:
 
 def _age_key(path: Path) -> tuple[int, str]:
     return path.stat().st_mtime_ns, path.name
+
+
+def _is_complete(path: Path) -> bool:
+    from agent.formats.archive_file import is_complete
+
+    return is_complete(path)

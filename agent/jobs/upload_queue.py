@@ -10,7 +10,7 @@ from collections.abc import Callable, Container
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
@@ -25,9 +25,11 @@ from agent.journal import Journal, Unit
 from agent.journal.staged import Child
 from agent.mailbox import Action
 from agent.settings import Settings
-from agent.transfer.put import UploadOrder, upload
 from providers.api import Stored
 from providers.errors import Expired
+
+if TYPE_CHECKING:
+    from agent.transfer.put import UploadOrder
 
 log = structlog.get_logger(__name__)
 
@@ -51,7 +53,7 @@ class _Entry:
     child: Child
     info: dict[str, str]
     tools: Tools
-    order: UploadOrder
+    order: "UploadOrder"
 
 
 class Uploads:
@@ -94,6 +96,8 @@ class Uploads:
 
     def start(self, request: StartRequest, device_id: str) -> Admitted:
         """Admit the upload of a staged archive. Raises `Refused`, 404 or 409."""
+        from agent.transfer.put import UploadOrder
+
         child = self._journal.staged.child(request.child_id)
         if child is None or not child.staged.path.exists():
             message = f"no archive waits for an upload with id '{request.child_id}'"
@@ -129,6 +133,8 @@ class Uploads:
             self._begin(entry)
 
     def _begin(self, entry: _Entry) -> None:
+        from agent.transfer.put import upload
+
         child, staged = entry.child, entry.child.staged
         log.info("upload started", correlation_id=child.child_id, bytes=staged.size_bytes)
         self._workers.start(

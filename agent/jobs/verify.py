@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import partial
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -26,11 +27,11 @@ from agent.jobs.staging import Staging
 from agent.jobs.worker import INTERRUPTED, Outcome
 from agent.journal import Journal
 from agent.mailbox import Action, Mailbox
-from agent.restore.find import Search
-from agent.restore.verify import ANYWHERE, Verified, VerifyOrder, verify
 from agent.settings import Settings
-from agent.transfer.get import Fetch
 from providers.errors import Corrupted, Unreachable
+
+if TYPE_CHECKING:
+    from agent.restore.verify import Verified
 
 log = structlog.get_logger(__name__)
 
@@ -52,13 +53,17 @@ class Verifications:
 
         `put_off` is called when it could not be looked at, and that may be otherwise in a while.
         """
-        verify = self._settings.verify
-        request = VerifyRequest(source=store_storage(self._settings, verify.store))
-        return self._admitted(request, device_id, verify.max_size, put_off)
+        drill = self._settings.verify
+        request = VerifyRequest(source=store_storage(self._settings, drill.store))
+        return self._admitted(request, device_id, drill.max_size, put_off)
 
     def _admitted(
         self, request: VerifyRequest, device_id: str, max_bytes: int = 0, put_off: Action = lambda: None
     ) -> Admitted:
+        from agent.restore.find import Search
+        from agent.restore.verify import VerifyOrder, verify
+        from agent.transfer.get import Fetch
+
         settings, tag = self._settings, device_tag(device_id)
         job, tools = self._runner.new_job(Kind.VERIFY, request.correlation_id)
         unlock = unlock_for(request.key, settings.encryption)
@@ -82,7 +87,9 @@ class Verifications:
             ended=partial(self._ended, job, request.source.facts(), put_off),
         )
 
-    def _ended(self, job: Job, facts: Mapping[str, str], put_off: Action, outcome: Outcome[Verified]) -> None:
+    def _ended(
+        self, job: Job, facts: Mapping[str, str], put_off: Action, outcome: "Outcome[Verified]"
+    ) -> None:
         now, found = datetime.now(UTC), outcome.result
         if found is None:
             if outcome.code in (Unreachable.code, INTERRUPTED):
@@ -143,6 +150,8 @@ class Drills:
 
 def known_hashes(journal: Journal, tag: str) -> Mapping[tuple[str, str], str]:
     """The SHA-256 of every archive in the history, by place and name, and by the name that is its own."""
+    from agent.restore.verify import ANYWHERE
+
     known = {}
     for record in journal.jobs.ended_of(Kind.BACKUP):
         facts = record.facts

@@ -4,7 +4,6 @@ A field `log_file` has the key `logFile`; a field `level` of the group `archive`
 a file may also write nested. A place where people choose names reads `targets.<name>.path`.
 """
 
-import difflib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import get_args, get_origin
@@ -132,5 +131,7 @@ def hint(name: str) -> str:
         )
     if inside := members(name):
         return f"; expected an object with {', '.join(inside)}"
+    import difflib
+
     similar = difflib.get_close_matches(name, _BY_NAME, n=1, cutoff=0.75)
     return f"; did you mean '{similar[0]}'?" if similar else ""

@@ -2,22 +2,15 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import structlog
-from tenacity import (
-    RetryCallState,
-    Retrying,
-    retry_if_exception,
-    sleep_using_event,
-    stop_after_attempt,
-    stop_before_delay,
-    stop_when_event_set,
-    wait_random_exponential,
-)
 
 from agent.transfer.cancel import CancelToken
 from providers.errors import Corrupted, StorageError
+
+if TYPE_CHECKING:
+    from tenacity import RetryCallState
 
 log = structlog.get_logger(__name__)
 
@@ -43,6 +36,16 @@ def with_retries(
     Pauses grow exponentially with full jitter, or last as long as the far side asked (`Retry-After`).
     Raises the last error, or `Cancelled` when the token is set.
     """
+    from tenacity import (
+        Retrying,
+        retry_if_exception,
+        sleep_using_event,
+        stop_after_attempt,
+        stop_before_delay,
+        stop_when_event_set,
+        wait_random_exponential,
+    )
+
     jitter = wait_random_exponential(multiplier=1, max=limits.longest_pause_s)
     corrupted = 0
 
@@ -55,7 +58,7 @@ def with_retries(
         corrupted += isinstance(error, Corrupted)
         return isinstance(error, StorageError) and error.retryable and corrupted < 2 and possible()
 
-    def pause_s(state: RetryCallState) -> float:
+    def pause_s(state: "RetryCallState") -> float:
         error = state.outcome.exception() if state.outcome else None
         asked_s = error.retry_after_s if isinstance(error, StorageError) else None
         return jitter(state) if asked_s is None else asked_s
@@ -78,7 +81,7 @@ def with_retries(
         raise
 
 
-def _tell(state: RetryCallState) -> None:
+def _tell(state: "RetryCallState") -> None:
     error = state.outcome.exception() if state.outcome else None
     pause_s = round(state.upcoming_sleep, 1)
     log.warning(

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
@@ -24,10 +24,12 @@ from agent.jobs.queries.fitting import shortened
 from agent.jobs.requests.questions import InfoRequest
 from agent.jobs.requests.selection import Selection
 from agent.mailbox import Mailbox
-from agent.save.inventory import Inventory, look_at_target, take_inventory, total
 from agent.settings import Settings
 from agent.transfer.cancel import CancelToken
 from providers.api import Target
+
+if TYPE_CHECKING:
+    from agent.save.inventory import Inventory
 
 log = structlog.get_logger(__name__)
 
@@ -41,7 +43,7 @@ _CUT_FIRST = ("leftOut", "stores", "targets", "dataSets", "mounts", "reasons")
 class _Inventories:
     """What was found so far; the thread that looks adds to it."""
 
-    inventories: dict[str, Inventory] = field(default_factory=dict)
+    inventories: "dict[str, Inventory]" = field(default_factory=dict)
     """By data set; that of a directory has the name ""."""
     own: tuple[Path, ...] = ()
     targets: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -105,6 +107,8 @@ class Info:
         self._mailbox.post(partial(ended, complete=complete))
 
     def _take_inventory(self, selection: Selection, found: _Inventories, token: CancelToken) -> None:
+        from agent.save.inventory import look_at_target, take_inventory
+
         looks, settings = Looks(), self._settings
         targets = {name: Target(each.path, each.mount) for name, each in settings.targets.items()}
         for name in targets:
@@ -119,8 +123,10 @@ class Info:
         for inventory in found.inventories.values():
             take_inventory(inventory, found.own, token.check)
 
-    def _chosen(self, selection: Selection) -> dict[str, Inventory]:
+    def _chosen(self, selection: Selection) -> "dict[str, Inventory]":
         """What the request chooses; empty when it chooses nothing."""
+        from agent.save.inventory import Inventory
+
         inventories: dict[str, Inventory] = {}
         if selection.chooses:
             for part in ChosenRoots(self._settings).for_backup(selection):
@@ -128,7 +134,9 @@ class Info:
                 inventory.roots += (part,)
         return inventories
 
-    def _all(self, selection: Selection) -> dict[str, Inventory]:
+    def _all(self, selection: Selection) -> "dict[str, Inventory]":
+        from agent.save.inventory import Inventory
+
         settings, selecting = self._settings, ChosenRoots(self._settings)
         inventories = {}
         if settings.backup_cmd:
@@ -140,6 +148,8 @@ class Info:
         return inventories
 
     def _value(self, found: _Inventories, room_bytes: int, *, complete: bool) -> Mapping[str, Any]:
+        from agent.save.inventory import total
+
         inventories = dict(found.inventories)
         value = {
             "complete": complete,
@@ -161,7 +171,9 @@ class Info:
         return shortened(value, _CUT_FIRST, room_bytes)
 
 
-def _inventory(selecting: ChosenRoots, selection: Selection) -> Inventory:
+def _inventory(selecting: ChosenRoots, selection: Selection) -> "Inventory":
+    from agent.save.inventory import Inventory
+
     try:
         return Inventory(selecting.for_backup(selection))
     except Refused as error:
@@ -172,7 +184,9 @@ def _skipped(report: Report) -> list[tuple[str, str]]:
     return [*report.unexportable, *((name, _OWN) for name in list(report.own))]
 
 
-def _told(inventory: Inventory) -> dict[str, Any]:
+def _told(inventory: "Inventory") -> dict[str, Any]:
+    from agent.save.inventory import total
+
     counts = total([inventory])
     del counts["reasons"]
     return counts | ({"problem": inventory.problem} if inventory.problem else {})
