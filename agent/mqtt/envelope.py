@@ -137,11 +137,18 @@ def _twin_command(
     return {"topic": topic, "headers": headers, "path": path, "value": value}
 
 
-def outbox_message(thing: str, feature_id: str, subject: str, value: object) -> dict[str, Any]:
+def outbox_message(
+    thing: str, feature_id: str, subject: str, value: object, *, tenant_id: str
+) -> dict[str, Any]:
     """A message from the feature to the backend that expects no answer of its own."""
+    headers = {
+        "content-type": "application/json",
+        "reply-to": f"command/{tenant_id}",
+        "response-required": False,
+    }
     return {
         "topic": f"{thing}/things/live/messages/{subject}",
-        "headers": {"content-type": "application/json", "reply-to": "command/t", "response-required": False},
+        "headers": headers,
         "path": f"/features/{feature_id}/outbox/messages/{subject}",
         "value": value,
     }

@@ -8,6 +8,8 @@ for the gateway itself, the request id is empty for a command that expects no an
 import json
 from dataclasses import dataclass
 
+from agent.base.ids import valid_device_id, valid_level
+
 COMMANDS = "command//+/req/#"
 SHORT_COMMANDS = "c//+/q/#"
 EVENTS = "e"
@@ -70,12 +72,6 @@ class Identity:
         return f"{namespace}/{name}"
 
 
-def valid_device_id(device_id: str) -> bool:
-    """True for `<namespace>:<name>` without anything that would break a topic."""
-    namespace, _, name = device_id.partition(":")
-    return bool(namespace and name) and device_id.isprintable() and not set("/+# ") & set(device_id)
-
-
 def parse_identity(payload: bytes) -> Identity | None:
     """The answer to the identity question; None when it is not one."""
     try:
@@ -85,6 +81,8 @@ def parse_identity(payload: bytes) -> Identity | None:
     if not isinstance(value, dict):
         return None
     device_id, tenant_id = value.get("deviceId"), value.get("tenantId") or ""
-    if not isinstance(device_id, str) or not isinstance(tenant_id, str) or not valid_device_id(device_id):
+    if not isinstance(device_id, str) or not isinstance(tenant_id, str):
+        return None
+    if not valid_device_id(device_id) or (tenant_id and not valid_level(tenant_id)):
         return None
     return Identity(device_id, tenant_id)

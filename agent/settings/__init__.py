@@ -15,8 +15,10 @@ from agent.settings.kinds import (
     BucketList,
     Count,
     Days,
+    DeviceId,
     Duration,
     ExistingOrNewPath,
+    FeatureId,
     HostList,
     KeptCount,
     LogLevel,
@@ -33,6 +35,7 @@ from agent.settings.kinds import (
     Secret,
     Size,
     Switch,
+    TenantId,
     Text,
     Threads,
     WorkFactor,
@@ -50,7 +53,7 @@ class Group(BaseModel):
 class KantoSettings(Group):
     """The 28 properties of Eclipse Kanto's file backup, with Kanto's defaults and meanings."""
 
-    feature_id: Text = setting("BackupAndRestore", "Id of the feature in the digital twin")
+    feature_id: FeatureId = setting("BackupAndRestore", "Id of the feature in the digital twin")
     type: Text = setting("file", "Type of what is backed up; sent to the twin")
     context: Text = setting("edge", "Context of what is backed up; sent to the twin")
     dir: OptionalPath = setting("", "Directory that is backed up when a command names none, and the scope")
@@ -189,8 +192,8 @@ TargetName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 class Settings(KantoSettings):
     """Kanto's settings and ours. Built by `agent.settings.load.load`."""
 
-    device_id: Text = setting("", "The device's id; pins the identity, which is asked for otherwise")
-    tenant_id: Text = setting("", "The tenant's id; goes with `deviceId`")
+    device_id: DeviceId = setting("", "The device's id; pins the identity, which is asked for otherwise")
+    tenant_id: TenantId = setting("", "The tenant's id; goes with `deviceId`")
     client_id: Text = setting("", "MQTT client id; empty for one that is made once and kept")
     short_topics: Switch = setting(False, "Also take commands on the short topics `c//+/q/#`")
     one_way_replies: Switch = setting(True, "Answer commands whose request id is empty")

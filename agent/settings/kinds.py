@@ -14,6 +14,7 @@ from pydantic.fields import FieldInfo
 
 from agent.base.bech32 import decode_key
 from agent.base.durations import format_duration, parse_duration
+from agent.base.ids import valid_device_id, valid_level
 from agent.base.operations import Face, offered
 from agent.base.patterns import MAX_PATTERN_LENGTH, MAX_PATTERNS, check_patterns
 from agent.base.times import parse_rfc3339
@@ -123,6 +124,22 @@ def _from_text(parse: Callable[[str], T]) -> BeforeValidator:
     return BeforeValidator(convert)
 
 
+def _level(text: str) -> str:
+    if not valid_level(text):
+        raise ValueError("not a level of a topic")
+    return text
+
+
+def _tenant_id(text: str) -> str:
+    return _level(text) if text else ""
+
+
+def _device_id(text: str) -> str:
+    if text and not valid_device_id(text):
+        raise ValueError("not <namespace>:<name>")
+    return text
+
+
 def _whole(value: object) -> object:
     if isinstance(value, bool):  # which Python counts among the integers, and JSON does not
         raise ValueError("not a number")
@@ -169,6 +186,17 @@ def _size(value: object) -> object:
 
 
 Text = Annotated[str, ValueKind("text", "text")]
+DeviceId = Annotated[
+    str,
+    _from_text(_device_id),
+    ValueKind("text", "nothing, or <namespace>:<name>, printable and without spaces, '/', '+' and '#'"),
+]
+TenantId = Annotated[
+    str, _from_text(_tenant_id), ValueKind("text", "nothing, or printable without spaces, '/', '+' and '#'")
+]
+FeatureId = Annotated[
+    str, _from_text(_level), ValueKind("text", "printable, without spaces, '/', '+' and '#', and not empty")
+]
 Switch = Annotated[bool, ValueKind("true or false", "true or false")]
 Secret = Annotated[SecretStr, ValueKind("text", "text", secret=True)]
 ExistingOrNewPath = Annotated[Path, _from_text(_path), ValueKind("path", "a path")]

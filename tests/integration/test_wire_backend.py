@@ -58,7 +58,7 @@ LAST_OPERATION = (
 )
 REQUEST = (
     '{"topic":"edge/device/things/live/messages/request",'
-    '"headers":{"content-type":"application/json","reply-to":"command/t","response-required":false},'
+    '"headers":{"content-type":"application/json","reply-to":"command/tenant","response-required":false},'
     '"path":"/features/BackupAndRestore/outbox/messages/request",'
     '"value":{"correlationId":"%(id)s","options":{%(passed_on)s"file.path":"<path>",'
     '"storage.providers":"aws, azure, generic"}}}'

@@ -88,7 +88,7 @@ OUTBOX_MESSAGE = _message(
         "type": "object",
         "properties": {
             "content-type": {"const": "application/json"},
-            "reply-to": {"const": "command/t"},
+            "reply-to": {"type": "string", "pattern": r"^command/[^/]*$"},
             "response-required": {"const": False},
         },
         "required": ["content-type", "reply-to", "response-required"],

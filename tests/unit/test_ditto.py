@@ -233,9 +233,10 @@ def test_a_merge_is_a_json_merge_patch() -> None:
 
 def test_a_message_to_the_backend_is_sent_exactly_so() -> None:
     """WIRE section 2's upload request: `reply-to`, and no correlation-id."""
-    assert encode(ditto.outbox_message("edge/device", "F", "request", {"correlationId": "X#1"})) == (
+    value = {"correlationId": "X#1"}
+    assert encode(ditto.outbox_message("edge/device", "F", "request", value, tenant_id="acme")) == (
         b'{"topic":"edge/device/things/live/messages/request",'
-        b'"headers":{"content-type":"application/json","reply-to":"command/t","response-required":false},'
+        b'"headers":{"content-type":"application/json","reply-to":"command/acme","response-required":false},'
         b'"path":"/features/F/outbox/messages/request","value":{"correlationId":"X#1"}}'
     )
 

@@ -6,12 +6,12 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from agent.base.ids import valid_device_id
 from agent.mqtt.hono import (
     CommandTopic,
     Identity,
     parse_command_topic,
     parse_identity,
-    valid_device_id,
 )
 
 LEVEL = st.text(st.characters(exclude_characters="/+#\0", exclude_categories=["Cs"]), max_size=20)
@@ -127,6 +127,7 @@ def test_the_thing_of_a_device_is_its_namespace_and_the_rest() -> None:
         {"deviceId": "a:b\n"},
         {"deviceId": "a:\ud800"},
         {"deviceId": "edge:device", "tenantId": 5},
+        {"deviceId": "edge:device", "tenantId": "a/b"},
         [],
         "edge:device",
         None,

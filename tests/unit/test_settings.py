@@ -141,6 +141,29 @@ def test_any_text_is_a_broker_address_or_a_value_error(text: str) -> None:
     assert 0 < address.port < 65536
 
 
+@pytest.mark.parametrize(
+    ("key", "text"),
+    [
+        ("deviceId", "mydevice"),
+        ("deviceId", "edge:a/b"),
+        ("deviceId", "edge:"),
+        ("featureId", ""),
+        ("featureId", "a/b"),
+        ("featureId", "a b"),
+        ("tenantId", "a/b"),
+        ("tenantId", "#"),
+    ],
+)
+def test_ids_that_would_break_a_topic_are_refused(key: str, text: str) -> None:
+    assert key in problem(key, text)
+
+
+def test_ids_that_are_levels_of_topics_are_taken() -> None:
+    given_ids = {"deviceId": "org.acme:gw-1:edge:containers", "tenantId": "t_1", "featureId": "Backup:2"}
+    settings = load(given_ids, None, {}).settings
+    assert [settings.device_id, settings.tenant_id, settings.feature_id] == list(given_ids.values())
+
+
 def test_credentials_in_a_broker_address_are_refused_and_not_shown() -> None:
     assert MARK not in problem("broker", f"tcp://user:{MARK}@host:1883")
 

@@ -111,7 +111,8 @@ class Twin:
             "storage.providers": ", ".join(name for name in provider_names() if name != "local"),
         }
         value = {"correlationId": child.child_id, "options": options}
-        return outbox_message(self.identity.thing, self._settings.feature_id, "request", value)
+        who, feature_id = self.identity, self._settings.feature_id
+        return outbox_message(who.thing, feature_id, "request", value, tenant_id=who.tenant_id)
 
     def upload_changed(self, upload: Upload) -> None:
         """The first and the last state arrive; what lies between may be replaced by something newer."""
