@@ -86,8 +86,9 @@ class Container(Storage):
             return Unreachable(f"{self._base}: what answers there is not Azure")
 
         # The SDK is surprised by an empty answer, and by one that leaves out what it must say.
-        odd = dict.fromkeys((AttributeError, KeyError, TypeError, ValueError), empty)
-        table: dict[type[BaseException], Classify] = {**odd, **errors(self._base, self._sas)}
+        odd = (AttributeError, KeyError, TypeError, ValueError)
+        table: dict[type[BaseException], Classify] = {error: empty for error in odd}
+        table |= errors(self._base, self._sas)
         while True:
             self._limits.check()
             with translating(table):
