@@ -87,7 +87,7 @@ class Container(Storage):
 
         # The SDK is surprised by an empty answer, and by one that leaves out what it must say.
         odd = (AttributeError, KeyError, TypeError, ValueError)
-        table: dict[type[BaseException], Classify] = {error: empty for error in odd}
+        table: dict[type[BaseException], Classify] = dict.fromkeys(odd, empty)
         table |= errors(self._base, self._sas)
         while True:
             self._limits.check()
