@@ -5,6 +5,7 @@ import errno
 import os
 import stat
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 from agent.base.errors import ArchiveError, Cancelled, IoError, NoSpace
 from agent.formats.zip.metadata import own_extra
 from agent.formats.zip.reader import ArchiveReader
+from agent.restore import disk
 from agent.restore.root import RestoreOptions
 from agent.restore.workspace import NEW, work_directory_of
 from agent.transfer.cancel import CancelToken
@@ -489,3 +491,34 @@ def test_the_space_that_is_missing_is_told_without_the_holes(small_disk: Path, a
     write_zip(archive, {"holes": File(bytes(8 << 20)), "full": File(os.urandom(1 << 20)), "d": Dir()})
     with pytest.raises(NoSpace, match=r"has \d+ bytes left where 1052672 are"), unpacked(small_disk, archive):
         pass
+
+
+@pytest.mark.parametrize("pause_s", [0, 0.001])
+def test_a_large_working_directory_goes_on_slow_disks_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pause_s: float
+) -> None:
+    """Where an unlink waits for the disk, several threads share them; what is left and fails is alike."""
+    unlink = os.unlink
+
+    def slow(name: str, *, dir_fd: int) -> None:
+        time.sleep(pause_s)
+        unlink(name, dir_fd=dir_fd)
+
+    def failing(name: str, *, dir_fd: int) -> None:
+        if name == "700":
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        slow(name, dir_fd=dir_fd)
+
+    for number in range(800):
+        (tmp_path / str(number)).touch()
+        if number % 100 == 0:
+            (tmp_path / f"d{number}/inner").mkdir(parents=True)
+            (tmp_path / f"d{number}/inner/file").touch()
+    top = os.open(tmp_path, os.O_RDONLY)
+    monkeypatch.setattr(os, "unlink", failing)
+    with pytest.raises(OSError, match=os.strerror(errno.EIO)):
+        disk.empty(top)
+    monkeypatch.setattr(os, "unlink", slow)
+    disk.empty(top, keep="700")
+    assert os.listdir(top) == ["700"]
+    os.close(top)
