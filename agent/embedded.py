@@ -1,13 +1,12 @@
 """The job engine in somebody else's process, without a broker: one piece of work at a time, waited for.
 
-The same storage directory, journal and recovery as the agent's. What an agent would tell the twin goes
-nowhere; jobs of the agent that were interrupted are left for the agent to report.
+The same storage directory, journal and recovery as the agent's. Nobody is
+told of what happens; jobs of the agent that were interrupted are left for the agent to report.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from agent.faces.ditto.twin import Twin
 from agent.jobs.engine import Engine
 from agent.jobs.requests.questions import DescribeRequest, StatusRequest
 from agent.jobs.requests.raw import Request
@@ -15,8 +14,6 @@ from agent.jobs.staging import Staging
 from agent.journal import DEVICE, Journal
 from agent.log import use_logging_of_host
 from agent.mailbox import Mailbox
-from agent.mqtt.hono import Identity
-from agent.mqtt.outbox import Outbox
 from agent.settings import Settings
 
 LOOK_AGAIN_S = 0.01
@@ -36,13 +33,10 @@ class Embedded:
         self._mailbox = Mailbox()
         self._staging = Staging(settings.storage)
         self._journal = Journal(self._staging.journal, kept_jobs=settings.journal_max_jobs)
-        twin = Twin(settings, self._journal, Outbox(_Nobody(self._journal)))
         # An agent that asks its broker for the device's id has noted the answer.
-        device_id = settings.device_id or self._journal.notes.read(DEVICE) or UNKNOWN_DEVICE
-        twin.identity = Identity(device_id)
-        self._device_id = device_id
+        self._device_id = settings.device_id or self._journal.notes.read(DEVICE) or UNKNOWN_DEVICE
         self._engine = Engine(
-            settings, self._mailbox, staging=self._staging, journal=self._journal, listener=twin
+            settings, self._mailbox, staging=self._staging, journal=self._journal, subscribers=()
         )
         self._operations = self._engine.operations()
 
@@ -88,18 +82,3 @@ class Embedded:
 
         self._mailbox.post(look)
         self._mailbox.run()
-
-
-class _Nobody:
-    """An outbox's store that keeps nothing: no broker will ever ask for it."""
-
-    def __init__(self, journal: Journal) -> None:
-        self.unit = journal.unit
-
-    def keep(self, _topic: str, _payload: bytes, _property_name: str) -> int:
-        return 0
-
-    def delivered(self, _number: int) -> None: ...
-    def give_up(self, _numbers: Iterable[int]) -> None: ...
-    def kept(self) -> Iterable[tuple[int, str, bytes, str]]:
-        return ()

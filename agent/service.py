@@ -19,14 +19,15 @@ from agent.faces.ditto.feature import Feature
 from agent.faces.ditto.mqtt_session import Presence
 from agent.faces.ditto.poison_commands import FatalCommands
 from agent.faces.ditto.redelivery import Redeliveries
-from agent.faces.ditto.status_feature import StatusFeature
+from agent.faces.ditto.status_feature import ROOM_BYTES, StatusFeature
 from agent.faces.ditto.twin import Twin
 from agent.faces.local_face import LocalFace
 from agent.faces.metrics import Metrics
 from agent.guard import Guard
 from agent.jobs.engine import Engine
+from agent.jobs.events import Event
 from agent.jobs.staging import Staging, StorageUnusable
-from agent.journal import Journal
+from agent.journal import Journal, Unit
 from agent.journal.schema import NewerJournal
 from agent.log import reopen as reopen_logs
 from agent.log import setup as set_up_logging
@@ -64,8 +65,13 @@ class Service:
         self.outbox = Outbox(self.journal.outbox)
         self.twin = Twin(settings, self.journal, self.outbox)
         self.engine = Engine(
-            settings, self.mailbox, staging=self.staging, journal=self.journal, listener=self.twin
+            settings,
+            self.mailbox,
+            staging=self.staging,
+            journal=self.journal,
+            subscribers=(self.twin, _Refresher(self._something_changed)),
         )
+        self.twin.frame = self.engine.frame
         self._stopping = False
         self._build_faces()
         self._watchdog = Watchdog(
@@ -84,10 +90,10 @@ class Service:
             self.mailbox,
             self.outbox,
             thing=lambda: self.twin.identity.thing,
-            properties=lambda: {"job": engine.status.job(), "health": engine.health.value()},
+            properties=lambda: {"job": engine.status.job(ROOM_BYTES), "health": engine.health.value()},
         )
         self._metrics = Metrics(settings.metrics.textfile, self.mailbox, engine.health, engine.history)
-        engine.monitor.changed = engine.health.changed = self._something_changed
+        engine.health.changed = self._something_changed
         self.local_face = LocalFace(operations, engine.carry_out, lambda: self.twin.identity.device_id)
         self.control = Control(settings.storage, self.mailbox.post, self.local_face.receive)
         rivals = Rivals(settings.feature_id)
@@ -108,7 +114,7 @@ class Service:
             twin=self.twin,
             outbox=self.outbox,
             receive=feature.receive,
-            identified=self.engine.identified,
+            identified=self.identified,
             announced=self._announced,
             rivals=rivals,
         )
@@ -165,6 +171,10 @@ class Service:
         self.status.changed()
         self._metrics.changed()
 
+    def identified(self) -> None:
+        """The device knows who it is."""
+        self.engine.identified(self.twin.identity.device_id)
+
     def _announced(self) -> None:
         self.status.connected()
         self.engine.announced()
@@ -214,6 +224,19 @@ def _end_without_journal(problem: str) -> None:
 def _reopen_logs() -> None:
     reopen_logs()
     log.info("log file opened again; settings are read at the next start", signal="SIGHUP")
+
+
+class _Refresher:
+    """Subscriber for all that shows how things stand: it looks again when something has happened."""
+
+    def __init__(self, look: Callable[[], None]) -> None:
+        self._look = look
+
+    def can_tell(self, event: Event) -> None:
+        """Anything can be looked at."""
+
+    def tell(self, _event: Event, unit: Unit) -> None:
+        unit.after_commit(self._look)
 
 
 def run(settings: Settings, notices: Sequence[Notice]) -> int:

@@ -1,13 +1,10 @@
 """One record per job: a backup, a restore, or the upload of a staged archive. Pure.
 
-A job starts and ends once; a restore may be a preview before, which nobody is told of. The twin's
-`lastOperation` and `lastUpload` values are made here and nowhere else.
-"""
+A job starts and ends once; a restore may be a preview before, which nobody is told of."""
 
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any
 
 NEVER = "0001-01-01T00:00:00Z"
 """Go's zero time, which Kanto sends for an end that has not come."""
@@ -86,19 +83,6 @@ class Job:
             raise ValueError(f"job {self.id} is {self.state} and cannot become {state}")
         return replace(self, state=state, ended=when, status_code=code, message=message)
 
-    def last_operation(self, message: str) -> dict[str, Any]:
-        """The value of the twin's property `lastOperation`, with as much of the message as fits."""
-        return {
-            "correlationId": self.correlation_id,
-            "state": f"{self.kind.upper()}_{self.state}",
-            "startTime": format_time(self.started),
-            "endTime": format_time(self.ended),
-            "statusCode": self.status_code,
-            "message": message,
-            "progress": 100 if self.state is State.FINISHED else 0,
-            "info": None,
-        }
-
 
 @dataclass(frozen=True, slots=True)
 class Upload:
@@ -132,16 +116,3 @@ class Upload:
         if self.state is not UploadState.UPLOADING:
             raise ValueError(f"upload {self.child_id} is {self.state} and cannot end again")
         return self
-
-    def last_upload(self, message: str) -> dict[str, Any]:
-        """The value of the twin's property `lastUpload`, with as much of the message as fits."""
-        return {
-            "correlationId": self.parent_id,
-            "state": str(self.state),
-            "startTime": format_time(self.started),
-            "endTime": format_time(self.ended),
-            "statusCode": self.status_code,
-            "message": message,
-            "progress": self.progress,
-            "info": self.info,
-        }

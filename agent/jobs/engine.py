@@ -5,16 +5,16 @@ Belongs to the main thread.
 """
 
 from functools import partial
-from typing import Any, Protocol
 
 from agent.base.clock import BootClock
 from agent.base.refusals import Reason, Refused
 from agent.jobs.admission import Admitted
 from agent.jobs.backup import Backups
 from agent.jobs.confirmation import Confirmations
+from agent.jobs.events import Events, JobProgressed, Subscriber
 from agent.jobs.operations import CommandHandler, Operations, QuestionHandler, at_once
 from agent.jobs.own_directories import OwnDirectories
-from agent.jobs.periodic import Periodic, ScheduleListener
+from agent.jobs.periodic import Periodic
 from agent.jobs.preview import Previews
 from agent.jobs.preview_record import PreviewNotes
 from agent.jobs.progress import Monitor
@@ -40,35 +40,32 @@ from agent.jobs.requests.questions import DescribeRequest, HistoryRequest, InfoR
 from agent.jobs.requests.restore import RestoreRequest, VerifyRequest
 from agent.jobs.restore import Restores
 from agent.jobs.restore_recovery import Recovered, Recovery
-from agent.jobs.runner import JobListener, Runner
+from agent.jobs.runner import Runner
+from agent.jobs.schedule import Frame
 from agent.jobs.staging import Staging
-from agent.jobs.upload_queue import UploadListener, Uploads
+from agent.jobs.upload_queue import Uploads
 from agent.jobs.verify import Drills, Verifications
 from agent.jobs.worker import Workers
 from agent.journal import DEVICE, Journal
 from agent.mailbox import Action, Mailbox
-from agent.mqtt.hono import Identity
 from agent.settings import Settings
 
 
-class Listener(JobListener, UploadListener, ScheduleListener, Protocol):
-    """Whoever tells the world, and knows who the device is to it."""
-
-    auto_upload: dict[str, Any]
-    """What was said of the schedule last."""
-
-    @property
-    def identity(self) -> Identity: ...
-
-
 class Engine:
-    """`listener` is told of everything that happens."""
+    """`subscribers` are told of everything that happens."""
 
     def __init__(
-        self, settings: Settings, mailbox: Mailbox, *, staging: Staging, journal: Journal, listener: Listener
+        self,
+        settings: Settings,
+        mailbox: Mailbox,
+        *,
+        staging: Staging,
+        journal: Journal,
+        subscribers: tuple[Subscriber, ...],
     ) -> None:
         """Also brings the data into order that an earlier run left. Raises OSError and sqlite3.Error."""
-        self._settings, self._journal, self._listener = settings, journal, listener
+        self._settings, self._journal = settings, journal
+        self._device_id, events = "", Events(journal, subscribers)
         notes = PreviewNotes(journal, BootClock())
         staging.remove_incomplete()
         recovery = Recovery(journal, mailbox, self._recovered_late)
@@ -80,9 +77,10 @@ class Engine:
         self._patience_s = settings.hook_timeout.total_seconds()
         self._workers = Workers(journal, mailbox, settings.transfer, settings.job_timeout)
         self.uploads = Uploads(
-            settings, journal, self._workers, staging=staging, listener=listener, later=mailbox.call_later
+            settings, journal, self._workers, staging=staging, events=events, later=mailbox.call_later
         )
         self.monitor = Monitor()
+        self.monitor.changed = partial(events.emit, JobProgressed())
         own = OwnDirectories(settings, journal)
         self._info = Info(settings, mailbox, self.monitor, own)
         self.health = Health(journal, self.history, settings.rpo, mailbox.call_later)
@@ -90,7 +88,7 @@ class Engine:
             settings,
             journal,
             self._workers,
-            listener=listener,
+            events=events,
             later=mailbox.call_later,
             monitor=self.monitor,
             recovering=recovery.directories,
@@ -124,17 +122,16 @@ class Engine:
         self._aftermath = Aftermath(
             recovered,
             journal,
-            listener,
+            events,
             mailbox.call_later,
             runner=self._runner,
             restores=self._restores,
             uploads=self.uploads,
         )
-        self._periodic = Periodic(settings, journal, mailbox, listener=listener, backup=self.periodic_backup)
+        self._periodic = Periodic(settings, journal, mailbox, events=events, backup=self.periodic_backup)
         self._verifications = Verifications(settings, journal, self._runner, staging=staging)
         self.drills = Drills(settings, journal, mailbox, self._verifications, self.carry_out)
-        self.prunes = Prunes(settings, journal, mailbox, self._workers)
-        listener.auto_upload = self._periodic.auto_upload
+        self.prunes = Prunes(settings, journal, mailbox, self._workers, events)
 
     def operations(self) -> Operations:
         """Return the table of operations, each with its code."""
@@ -186,13 +183,19 @@ class Engine:
         self.uploads.offers.adopt()
         self._previews.begin()
 
-    def identified(self) -> None:
+    @property
+    def frame(self) -> Frame:
+        """The time in which periodic backups are made."""
+        return self._periodic.frame
+
+    def identified(self, device_id: str) -> None:
         """The device knows who it is: say what became of earlier jobs, and begin with the periodic ones."""
+        self._device_id = device_id
         self._aftermath.written(self._begin_as_identified)
 
     def _begin_as_identified(self) -> None:
         self._aftermath.report()
-        device_id = self._listener.identity.device_id
+        device_id = self._device_id
         self._periodic.begin(device_id)
         if self._journal.notes.read(DEVICE) != device_id:
             self._journal.notes.keep(DEVICE, device_id)
@@ -208,7 +211,7 @@ class Engine:
 
     def periodic_backup(self) -> None:
         """Make a backup of the schedule. Raises `Refused` when it cannot begin now."""
-        self.carry_out(self._backups.periodic(self._listener.identity.device_id))
+        self.carry_out(self._backups.periodic(self._device_id))
 
     def carry_out(self, admitted: Admitted, accepted: Action = lambda: None) -> None:
         """Record what was admitted, answer by `accepted`, begin it.

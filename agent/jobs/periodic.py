@@ -10,18 +10,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any, Protocol
 
 import structlog
 
 from agent.base.job import format_time, parse_time
 from agent.base.refusals import Reason, Refused
 from agent.jobs.admission import Admitted
+from agent.jobs.events import Events, ScheduleChanged
 from agent.jobs.requests.control import ActivateRequest, DeactivateRequest
 from agent.jobs.schedule import (
     Decision,
     Frame,
-    auto_upload_value,
     decide,
     device_offset,
 )
@@ -34,12 +33,6 @@ log = structlog.get_logger(__name__)
 LOOK_AGAIN_S = 60.0
 """Longest time between two looks at the clock, so that a jump of it is noticed."""
 _FRAME, _SETTLED = "schedule.frame", "schedule.settled"
-
-
-class ScheduleListener(Protocol):
-    """Tells the world of the schedule, inside the journal's unit of work."""
-
-    def schedule_changed(self, auto_upload: dict[str, Any]) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +64,12 @@ class Periodic:
         journal: Journal,
         mailbox: Mailbox,
         *,
-        listener: ScheduleListener,
+        events: Events,
         backup: Callable[[], None],
     ) -> None:
         """`backup` makes one periodic backup, or raises `Refused` when it cannot begin now."""
         self._settings, self._journal, self._mailbox = settings, journal, mailbox
-        self._listener, self._backup = listener, backup
+        self._events, self._backup = events, backup
         self._timer: Timer | None = None
         self._device_id = ""
         self._span = self._initial()
@@ -94,8 +87,9 @@ class Periodic:
         return _Span(active, start, end, datetime.now(UTC), origin)
 
     @property
-    def auto_upload(self) -> dict[str, Any]:
-        return auto_upload_value(self._frame(self._span))
+    def frame(self) -> Frame:
+        """The time in which periodic backups are made."""
+        return self._frame(self._span)
 
     def begin(self, device_id: str) -> None:
         """The device knows who it is: ticks come from now on. Raises sqlite3.Error."""
@@ -128,7 +122,7 @@ class Periodic:
     def _change(self, span: _Span) -> None:
         with self._journal.unit() as unit:
             self._keep(span)
-            self._listener.schedule_changed(auto_upload_value(self._frame(span)))
+            self._events.emit(ScheduleChanged(self._frame(span)))
             unit.after_commit(partial(setattr, self, "_span", span))
 
     def _frame(self, span: _Span) -> Frame:

@@ -22,10 +22,9 @@ from agent.base.countdown import Countdown
 from agent.base.job import Job
 from agent.base.roots import Root
 from agent.base.text import clipped
-from agent.jobs.queries.fitting import with_texts_cut
+from agent.jobs.queries.fitting import encoded_bytes, with_texts_cut
 from agent.jobs.worker import INTERRUPTED
 from agent.journal import Journal
-from agent.mqtt.envelope import encode
 
 log = structlog.get_logger(__name__)
 
@@ -160,7 +159,7 @@ class PreviewNotes:
             value["message"] = clipped(text)
         value["secondsLeft"] = round(self.counted(note).left_s)
         for names in ("unexportable", "lost"):
-            while len(encode(value)) > room_bytes and value[names]:
+            while encoded_bytes(value) > room_bytes and value[names]:
                 value[names] = value[names][:-1]
         return with_texts_cut(value, ("correlationId",), room_bytes)
 

@@ -18,6 +18,7 @@ from agent.base.job import Kind, State, format_time, parse_time
 from agent.base.refusals import Reason, Refused
 from agent.formats.archive_order import CLOCK_SET
 from agent.jobs.admission import Admission, device_tag
+from agent.jobs.events import ArchiveRemoved, Events
 from agent.jobs.job_options import archive_format
 from agent.jobs.operations import Tell
 from agent.jobs.recurring import Recurring
@@ -53,8 +54,11 @@ Told = Callable[[Sequence[Pruned]], None]
 
 
 class Prunes:
-    def __init__(self, settings: Settings, journal: Journal, mailbox: Mailbox, workers: Workers) -> None:
+    def __init__(
+        self, settings: Settings, journal: Journal, mailbox: Mailbox, workers: Workers, events: Events
+    ) -> None:
         self._settings, self._journal, self._mailbox, self._workers = settings, journal, mailbox, workers
+        self._events = events
         self._admission = Admission(settings)  # the worker's own
         self._daily = Recurring("prune", PERIOD, journal, mailbox, self._run_daily)
         self.device_id = ""
@@ -151,7 +155,7 @@ class Prunes:
                 tools=tools,
                 destination=None,
                 work=partial(self._work, order, tools),
-                ended=partial(self._ended, told),
+                ended=partial(self._ended, order, told),
                 moved=lambda _bytes_done: None,
             )
         )
@@ -164,14 +168,18 @@ class Prunes:
         outcome = prune(places, order)
         return replace(outcome, places=[*outcome.places, *absent])
 
-    def _ended(self, told: Told, outcome: "Outcome[PruneOutcome]") -> None:
+    def _ended(self, order: "PruneOrder", told: Told, outcome: "Outcome[PruneOutcome]") -> None:
         self._running = None
         if outcome.result is None:
             log.warning("old archives were not all looked at", code=outcome.code, reason=outcome.message)
             told([Pruned("all places", problem=outcome.message, retryable=True)])
             return
         try:
-            self._journal.archives.learned(outcome.result.learned)
+            with self._journal.unit():
+                self._journal.archives.learned(outcome.result.learned)
+                for place in () if order.dry_run else outcome.result.places:
+                    for name in place.removed:
+                        self._events.emit(ArchiveRemoved(place.place, name))
         except sqlite3.Error:
             log.exception("the journal cannot be written: archives are looked at again the next time")
         told(outcome.result.places)

@@ -9,9 +9,10 @@ from functools import partial
 
 import structlog
 
+from agent.jobs.events import Events, JobEnded
 from agent.jobs.restore import Restores
 from agent.jobs.restore_recovery import Recovered
-from agent.jobs.runner import JobListener, Runner
+from agent.jobs.runner import Runner
 from agent.jobs.upload_queue import Uploads
 from agent.journal import Journal
 from agent.mailbox import Action
@@ -28,7 +29,7 @@ class Aftermath:
         self,
         recovered: Recovered,
         journal: Journal,
-        listener: JobListener,
+        events: Events,
         later: Callable[[float, Action], object],
         *,
         runner: Runner,
@@ -36,7 +37,7 @@ class Aftermath:
         uploads: Uploads,
     ) -> None:
         """`later` calls an action after so many seconds."""
-        self._journal, self._listener, self._later = journal, listener, later
+        self._journal, self._events, self._later = journal, events, later
         self._runner, self._restores, self._uploads = runner, restores, uploads
         self._recovered = recovered
         self._reported = False
@@ -83,7 +84,7 @@ class Aftermath:
         for job in recovered.ended:
             log.warning("job of an earlier run", job=job.id, state=job.state, reason=job.message)
             self._journal.jobs.ended(job)
-            self._listener.job_changed(job)
+            self._events.emit(JobEnded(job))
 
     def written(self, action: Action) -> None:
         """Do what writes to the journal, now or when it can be: a full disk is no reason not to answer."""

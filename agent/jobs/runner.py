@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import structlog
 
@@ -19,6 +19,7 @@ from agent.base.job import Job, Kind
 from agent.base.refusals import Reason, Refused
 from agent.base.text import readable
 from agent.jobs.admission import Admitted
+from agent.jobs.events import Events, JobEnded, JobStarted
 from agent.jobs.job_options import start_again
 from agent.jobs.progress import Monitor
 from agent.jobs.requests.control import CancelRequest
@@ -31,17 +32,6 @@ from agent.transfer.context import Context, Destination
 log = structlog.get_logger(__name__)
 
 Result = TypeVar("Result")
-
-
-class JobListener(Protocol):
-    """Tells the world of jobs, inside the journal's unit of work."""
-
-    def check_job_fits(self, job: Job) -> None:
-        """Raise `Refused` when what must be said of it could not be sent."""
-
-    def job_changed(self, job: Job) -> None: ...
-    def job_ended_unrecorded(self, job: Job) -> None:
-        """Tell the end of a job that the journal could not take: a restart of the agent may lose it."""
 
 
 RECORD_AGAIN_S = 2.0
@@ -61,7 +51,7 @@ class Runner:
         journal: Journal,
         workers: Workers,
         *,
-        listener: JobListener,
+        events: Events,
         later: Callable[[float, Action], object],
         monitor: Monitor,
         recovering: Callable[[], Iterable[Path]],
@@ -72,7 +62,7 @@ class Runner:
         """
         self._later, self._recovering = later, recovering
         self._settings, self._journal, self._workers = settings, journal, workers
-        self._listener, self._monitor = listener, monitor
+        self._events, self._monitor = events, monitor
         self._running: _RunningJob | None = None
 
     @property
@@ -100,7 +90,7 @@ class Runner:
         """
         self.refuse_second_job()
         job = Job(uuid.uuid4().hex[:16], kind, correlation_id or str(uuid.uuid4()), datetime.now(UTC))
-        self._listener.check_job_fits(job)
+        self._events.can_tell(JobStarted(job))
         return job, self._workers.tools()
 
     def tools(self) -> Tools:
@@ -148,7 +138,7 @@ class Runner:
 
     def tell(self, job: Job) -> None:
         """Say how it stands, inside the journal's transaction."""
-        self._listener.job_changed(job)
+        self._events.emit(JobStarted(job))
 
     def prepared(
         self,
@@ -219,14 +209,14 @@ class Runner:
         def record() -> None:
             with self._journal.unit():
                 self._journal.jobs.ended(job, facts)
-                self._listener.job_changed(job)
+                self._events.emit(JobEnded(job))
                 also()
 
         try:
             record()
         except sqlite3.Error:
             log.exception("the journal cannot be written: trying again", job=job.id)
-            self._listener.job_ended_unrecorded(job)
+            self._events.emit(JobEnded(job, kept=False))
             self._later(RECORD_AGAIN_S, partial(self._record_again, job, record))
         self._running = None
         _log_end(job, facts)

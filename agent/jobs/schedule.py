@@ -14,7 +14,6 @@ said to be missed. It moves forward with the ticks, and survives in the journal.
 import hashlib
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 from agent.base.job import format_time
 
@@ -142,12 +141,3 @@ def device_offset(device_id: str, jitter: timedelta) -> timedelta:
     digest = hashlib.sha256(device_id.encode("utf-8", "surrogatepass")).digest()
     jitter_us = jitter // _MICROSECOND
     return int.from_bytes(digest[:8]) % jitter_us * _MICROSECOND if jitter_us > 0 else timedelta(0)
-
-
-def auto_upload_value(frame: Frame) -> dict[str, Any]:
-    """The value of the twin's property `autoUpload`: Kanto's `AutoUploadableState`."""
-    return {
-        "active": frame.active,
-        "startTime": format_time(frame.start) if frame.start else None,
-        "endTime": format_time(frame.end) if frame.end else None,
-    }

@@ -10,16 +10,17 @@ from collections.abc import Callable, Container
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import structlog
 
 from agent.base.job import Upload
 from agent.base.refusals import Reason, Refused
 from agent.jobs.admission import Admission, Admitted, metadata
+from agent.jobs.events import Events, UploadChanged
 from agent.jobs.requests.control import CancelRequest, StartRequest
 from agent.jobs.staging import Staging
-from agent.jobs.upload_requests import OfferListener, Offers
+from agent.jobs.upload_requests import Offers
 from agent.jobs.worker import INTERRUPTED, Outcome, Task, Tools, Workers, cancelled_by
 from agent.journal import Journal, Unit
 from agent.journal.staged import Child
@@ -37,13 +38,6 @@ RECORD_AGAIN_S = 2.0
 """How long to wait before an end is written again to a journal that could not be written."""
 MAX_RENEWALS = 3
 """How often an upload asks for fresh credentials before it fails."""
-
-
-class UploadListener(OfferListener, Protocol):
-    """Tells the world of uploads, inside the journal's unit of work."""
-
-    def check_upload_fits(self, upload: Upload) -> None:
-        """Raise `Refused` when what must be said of it could not be sent."""
 
 
 @dataclass(slots=True)
@@ -66,14 +60,14 @@ class Uploads:
         workers: Workers,
         *,
         staging: Staging,
-        listener: UploadListener,
+        events: Events,
         later: Callable[[float, Action], object],
     ) -> None:
         """`later` calls an action after so many seconds."""
         self._settings, self._journal, self._workers = settings, journal, workers
-        self._listener, self._later = listener, later
+        self._events, self._later = events, later
         self.offers = Offers(
-            settings, journal, staging=staging, listener=listener,
+            settings, journal, staging=staging, events=events,
             in_line=self._is_in_line, give_up=self._give_up,
         )  # fmt: skip
         """The archives that wait for their `start`."""
@@ -110,7 +104,7 @@ class Uploads:
             request.destination, tools.connections, child.staged.path.name, facts
         )
         info = request.info
-        self._listener.check_upload_fits(Upload(child.child_id, child.parent_id, info, datetime.now(UTC)))
+        self._events.can_tell(UploadChanged(Upload(child.child_id, child.parent_id, info, datetime.now(UTC))))
         entry = _Entry(
             child, info, tools, UploadOrder(child.staged.path, destination, self._settings.checksum)
         )
@@ -125,7 +119,7 @@ class Uploads:
         began = datetime.now(UTC)
         state = Upload(child.child_id, child.parent_id, entry.info, began, group_id=child.group_id)
         self._journal.uploads.begun(state)
-        self._listener.upload_changed(self._moved_state(state, 0))
+        self._events.emit(UploadChanged(self._moved_state(state, 0)))
 
     def _enqueue(self, entry: _Entry) -> None:
         self._line.append(entry)
@@ -169,7 +163,7 @@ class Uploads:
         state = self._moved_state(told, bytes_done)
         if state.progress > before:
             self._percent[told.group_id] = state.progress
-            self._listener.upload_changed(state)
+            self._events.emit(UploadChanged(state))
 
     def _ended(self, entry: _Entry, outcome: Outcome[Stored]) -> None:
         first = entry is self._line[0]
@@ -212,7 +206,7 @@ class Uploads:
         )
         unit.after_commit(partial(self._renewals.pop, child.staged.id, None))
         for state in self._end(self._journal.staged.gone(child.staged, kept=self._settings.keep_uploaded)):
-            self._listener.upload_changed(state.succeeded(datetime.now(UTC)))
+            self._events.emit(UploadChanged(state.succeeded(datetime.now(UTC))))
 
     def _renewed(self, entry: _Entry, outcome: Outcome[Stored], unit: Unit) -> bool:
         """Credentials that expired on the way: ask for fresh ones, the upload continues with them."""
@@ -232,7 +226,7 @@ class Uploads:
         for state in self._end([child.group_id]):
             now = datetime.now(UTC)
             ended = state.failed(now, outcome.code, outcome.message, cancelled=outcome.cancelled)
-            self._listener.upload_changed(ended)
+            self._events.emit(UploadChanged(ended))
 
     def _end(self, group_ids: Container[int]) -> list[Upload]:
         """Forget the uploads of these groups, as far as each had come: their ends are now to be told."""
@@ -250,7 +244,7 @@ class Uploads:
         if not states and is_newest:
             states = [Upload(child.child_id, child.parent_id, {}, now, group_id=child.group_id)]
         for state in states:
-            self._listener.upload_changed(state.failed(now, code, reason))
+            self._events.emit(UploadChanged(state.failed(now, code, reason)))
 
     # cancel and stop
 
@@ -282,4 +276,4 @@ class Uploads:
             if self._journal.uploads.of(state.parent_id) != state:
                 continue  # this run began another one under the id
             self._journal.uploads.ended(state)
-            self._listener.upload_changed(state.failed(datetime.now(UTC), INTERRUPTED, message))
+            self._events.emit(UploadChanged(state.failed(datetime.now(UTC), INTERRUPTED, message)))

@@ -8,14 +8,13 @@ import uuid
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import Protocol
 
 import structlog
 
-from agent.base.job import Upload
 from agent.base.refusals import Reason, Refused
 from agent.formats.archive_names import ENCRYPTED, PLAIN
 from agent.jobs.admission import Admitted
+from agent.jobs.events import Events, UploadRequested
 from agent.jobs.requests.control import TriggerRequest
 from agent.jobs.staging import Staging
 from agent.journal import Journal
@@ -28,16 +27,6 @@ ASK_AGAIN_S = 600
 """An upload request goes out at most once in this time for the same child."""
 
 
-class OfferListener(Protocol):
-    """Asks the backend for uploads, inside the journal's unit of work."""
-
-    def check_request_fits(self, child: Child) -> None:
-        """Raise `Refused` when the upload request of this archive could not be sent."""
-
-    def request_upload(self, child: Child) -> None: ...
-    def upload_changed(self, upload: Upload) -> None: ...
-
-
 class Offers:
     """Belongs to the main thread."""
 
@@ -47,7 +36,7 @@ class Offers:
         journal: Journal,
         *,
         staging: Staging,
-        listener: OfferListener,
+        events: Events,
         in_line: Callable[[Child | None], bool],
         give_up: Callable[[Child, str, str], None],
     ) -> None:
@@ -57,7 +46,7 @@ class Offers:
         """
         self._settings, self._journal, self._in_line = settings, journal, in_line
         self._give_up = give_up
-        self._staging, self._listener = staging, listener
+        self._staging, self._events = staging, events
 
     def add(self, staged: Staged, parent_id: str) -> None:
         """A backup is ready: keep its archive, ask for its upload, give up the oldest when too many wait."""
@@ -69,7 +58,7 @@ class Offers:
 
     def check_fits(self, staged: Staged, parent_id: str) -> None:
         """Raise `Refused` when the upload request of this archive could not be sent."""
-        self._listener.check_request_fits(Child(f"{parent_id}#999999", parent_id, staged))
+        self._events.can_tell(UploadRequested(Child(f"{parent_id}#999999", parent_id, staged)))
 
     def adopt(self) -> None:
         """At the start: take on complete archives that nobody knows, left by a crash or by Kanto's agent."""
@@ -100,7 +89,7 @@ class Offers:
             log.exception("the journal cannot be written: sent archives are removed later")
 
     def ask(self, child: Child) -> None:
-        self._listener.request_upload(child)
+        self._events.emit(UploadRequested(child))
         self._journal.staged.asked(child)
 
     def ask_again(self) -> None:

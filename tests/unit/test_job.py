@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.base.job import NEVER, Job, Kind, State, Upload, UploadState, format_time, parse_time
+from agent.faces.ditto.properties import last_operation, last_upload
 
 START = datetime(2026, 11, 21, 22, 28, 8, 388229, UTC)
 END = START + timedelta(seconds=5)
@@ -20,7 +21,7 @@ TIMES = st.integers(0, 1 << 52).map(lambda us: datetime.fromtimestamp(0, UTC) + 
 
 def test_the_first_value_of_last_operation_is_exactly_this() -> None:
     """WIRE section 2, byte for byte and key by key."""
-    assert json.dumps(JOB.last_operation(""), separators=(",", ":")) == (
+    assert json.dumps(last_operation(JOB, ""), separators=(",", ":")) == (
         '{"correlationId":"demo-backup-1","state":"BACKUP_STARTED",'
         '"startTime":"2026-11-21T22:28:08.388229Z","endTime":"0001-01-01T00:00:00Z",'
         '"statusCode":"","message":"","progress":0,"info":null}'
@@ -28,8 +29,8 @@ def test_the_first_value_of_last_operation_is_exactly_this() -> None:
 
 
 def test_a_good_end_has_progress_100_and_a_time() -> None:
-    value = JOB.finished(END, "1 entry skipped").last_operation("1 entry skipped")
-    assert value == JOB.last_operation("") | {
+    value = last_operation(JOB.finished(END, "1 entry skipped"), "1 entry skipped")
+    assert value == last_operation(JOB, "") | {
         "state": "BACKUP_FINISHED",
         "endTime": "2026-11-21T22:28:13.388229Z",
         "message": "1 entry skipped",
@@ -38,7 +39,7 @@ def test_a_good_end_has_progress_100_and_a_time() -> None:
 
 
 def test_a_bad_end_has_a_code_and_a_message() -> None:
-    value = JOB.failed(END, "no-space", "the disk is full").last_operation("the disk is full")
+    value = last_operation(JOB.failed(END, "no-space", "the disk is full"), "the disk is full")
     assert (value["state"], value["progress"]) == ("BACKUP_FAILED", 0)
     assert (value["statusCode"], value["message"]) == ("no-space", "the disk is full")
 
@@ -46,8 +47,8 @@ def test_a_bad_end_has_a_code_and_a_message() -> None:
 @pytest.mark.parametrize("kind", Kind)
 def test_states_have_the_operation_s_name_before_them(kind: Kind) -> None:
     job = Job("id", kind, "c", START)
-    states = [job.last_operation("")["state"], job.finished(END).last_operation("")["state"]]
-    states.append(job.failed(END, "x", "").last_operation("")["state"])
+    states = [last_operation(job, "")["state"], last_operation(job.finished(END), "")["state"]]
+    states.append(last_operation(job.failed(END, "x", ""), "")["state"])
     assert states == [f"{kind.upper()}_{state}" for state in ("STARTED", "FINISHED", "FAILED")]
 
 
@@ -63,7 +64,7 @@ def test_a_job_ends_once(ended: Job) -> None:
 
 def test_the_first_value_of_last_upload_is_exactly_this() -> None:
     """It carries the parent's id, and the options `info.*` in `info`."""
-    assert json.dumps(UPLOAD.last_upload(""), separators=(",", ":")) == (
+    assert json.dumps(last_upload(UPLOAD, ""), separators=(",", ":")) == (
         '{"correlationId":"demo-backup-1","state":"UPLOADING",'
         '"startTime":"2026-11-21T22:28:08.388229Z","endTime":"0001-01-01T00:00:00Z",'
         '"statusCode":"","message":"","progress":0,"info":{"k":"v"}}'
@@ -71,8 +72,8 @@ def test_the_first_value_of_last_upload_is_exactly_this() -> None:
 
 
 def test_an_upload_ends_well_at_100_percent() -> None:
-    value = UPLOAD.moved(40).succeeded(END).last_upload("")
-    assert value == UPLOAD.last_upload("") | {
+    value = last_upload(UPLOAD.moved(40).succeeded(END), "")
+    assert value == last_upload(UPLOAD, "") | {
         "state": "SUCCESS",
         "progress": 100,
         "endTime": "2026-11-21T22:28:13.388229Z",
@@ -80,13 +81,13 @@ def test_an_upload_ends_well_at_100_percent() -> None:
 
 
 def test_an_upload_that_fails_keeps_its_progress() -> None:
-    value = UPLOAD.moved(40).failed(END, "unreachable", "m").last_upload("m")
+    value = last_upload(UPLOAD.moved(40).failed(END, "unreachable", "m"), "m")
     assert (value["state"], value["statusCode"], value["progress"]) == ("FAILED", "unreachable", 40)
 
 
 def test_a_cancelled_upload_says_canceled() -> None:
     """With one l, as Kanto's backends expect it."""
-    assert UPLOAD.failed(END, "cancelled", "", cancelled=True).last_upload("")["state"] == "CANCELED"
+    assert last_upload(UPLOAD.failed(END, "cancelled", "", cancelled=True), "")["state"] == "CANCELED"
 
 
 @given(st.lists(st.integers(0, 200)))

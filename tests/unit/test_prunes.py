@@ -348,7 +348,7 @@ def test_a_store_that_cannot_be_reached_is_tried_again(device: Device, tmp_path:
     """And the places of the device are done all the same."""
     names = old_archives(tmp_path / "archives", range(4))
     device.journal.notes.keep("recurring.prune", format_time(datetime.now(UTC) - 2 * DAY))
-    device.service.engine.identified()
+    device.service.identified()
     device.finish()
     assert there(tmp_path / "archives") == set(names[:2])
     last = parse_time(device.journal.notes.read("recurring.prune") or "")
@@ -358,7 +358,7 @@ def test_a_store_that_cannot_be_reached_is_tried_again(device: Device, tmp_path:
 def test_once_a_day_old_archives_go(device: Device, tmp_path: Path) -> None:
     names = old_archives(tmp_path / "archives", range(4))
     device.journal.notes.keep("recurring.prune", format_time(datetime.now(UTC) - 2 * DAY))
-    device.service.engine.identified()
+    device.service.identified()
     device.finish()
     assert there(tmp_path / "archives") == set(names[:2])
 
@@ -372,7 +372,7 @@ def no_rules(settings: dict[str, str]) -> None:
 def test_without_rules_and_dates_nothing_is_even_looked_at(device: Device, tmp_path: Path) -> None:
     names = old_archives(tmp_path / "archives", range(4))
     device.journal.notes.keep("recurring.prune", format_time(datetime.now(UTC) - 2 * DAY))
-    device.service.engine.identified()
+    device.service.identified()
     assert device.service.engine.prunes.idle
     assert there(tmp_path / "archives") == set(names)
 

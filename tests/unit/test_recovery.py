@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from agent.base.job import Job, Kind
+from agent.jobs.events import JobStarted
 from tests.support.fakes import Device
 
 START = datetime(2026, 11, 21, 22, 28, 8, 388229, UTC)
@@ -16,9 +17,9 @@ LOCAL = {"storage.provider": "local"}
 def crash_during(device: Device, kind: Kind, directory: Path, made: list[Path] | None = None) -> None:
     """As if the agent had been killed after it took this command."""
     job = Job("job-1", kind, "X", START)
-    with device.journal.unit():
+    with device.journal.unit() as unit:
         device.journal.jobs.started(job, directory, made or [])
-        device.twin.job_changed(job)
+        device.twin.tell(JobStarted(job), unit)
     device.acknowledge()
     device.restart()
     device.acknowledge()

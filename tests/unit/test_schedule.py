@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent.faces.ditto.properties import auto_upload
 from agent.jobs.schedule import (
     Decision,
     Frame,
-    auto_upload_value,
     decide,
     device_offset,
 )
@@ -272,9 +272,9 @@ def test_a_fleet_is_spread_over_the_jitter() -> None:
 
 def test_the_value_of_auto_upload_is_exactly_this() -> None:
     frame = replace(EVERY_TEN_HOURS, end=NOON.astimezone(timezone(2 * HOUR)) + HOUR)
-    assert json.dumps(auto_upload_value(frame), separators=(",", ":")) == (
+    assert json.dumps(auto_upload(frame), separators=(",", ":")) == (
         '{"active":true,"startTime":"2026-06-01T12:00:00.000000Z","endTime":"2026-06-01T13:00:00.000000Z"}'
     )
-    assert json.dumps(auto_upload_value(replace(OPEN, active=False)), separators=(",", ":")) == (
+    assert json.dumps(auto_upload(replace(OPEN, active=False)), separators=(",", ":")) == (
         '{"active":false,"startTime":null,"endTime":null}'
     )

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from agent.base.job import Job, Kind, Upload
 from agent.base.refusals import Refused
+from agent.jobs.events import Event, JobEnded, JobStarted, UploadChanged
 from agent.jobs.requests.control import CancelRequest
 from agent.mqtt.hono import Identity
 from tests.support.fakes import FEATURE, LAST_OPERATION, LAST_UPLOAD, Device, command
@@ -18,6 +19,12 @@ from tests.support.requests import read
 
 START = datetime(2026, 11, 21, 22, 28, 8, 388229, UTC)
 LOCAL = {"storage.provider": "local"}
+
+
+def told(device: Device, event: Event) -> None:
+    """The engine tells the twin of an event."""
+    with device.journal.unit() as unit:
+        device.twin.tell(event, unit)
 
 
 def announced(device: Device) -> list[dict[str, Any]]:
@@ -80,8 +87,8 @@ def test_last_values_that_do_not_fit_follow_as_modifies_of_their_own(device: Dev
     """Hono takes 2047 bytes, and the announcement alone is a third of that."""
     job = Job("j", Kind.BACKUP, "X" * 256, START)
     upload = Upload("c", "X" * 256, {"k": "v" * 600}, START)
-    device.twin.job_changed(job.failed(START, "x", "m" * 400))
-    device.twin.upload_changed(upload.failed(START, "x", "m" * 400))
+    told(device, JobEnded(job.failed(START, "x", "m" * 400)))
+    told(device, UploadChanged(upload.failed(START, "x", "m" * 400)))
     device.acknowledge()
     messages = announced(device)
     assert [message["path"] for message in messages] == [FEATURE, LAST_OPERATION, LAST_UPLOAD]
@@ -91,7 +98,7 @@ def test_last_values_that_do_not_fit_follow_as_modifies_of_their_own(device: Dev
 def test_a_value_that_has_not_arrived_is_not_announced(device: Device) -> None:
     """It follows in its own message, and would otherwise be told twice, the second time too late."""
     device.wire.online = False
-    device.twin.job_changed(Job("j", Kind.BACKUP, "X", START))
+    told(device, JobStarted(Job("j", Kind.BACKUP, "X", START)))
     device.wire.online = True
     announcement, state = announced(device)
     assert "lastOperation" not in announcement["value"]["properties"]
@@ -115,8 +122,8 @@ IDS = st.text(st.characters(exclude_categories=["Cs"]), max_size=256).filter(
 def test_every_last_operation_fits(device: Device, identifier: str, message: str, kind: Kind) -> None:
     """The schema, with its limit, is checked by the wire itself."""
     job = Job("j", kind, identifier, START)
-    device.twin.job_changed(job)
-    device.twin.job_changed(job.failed(START, "unknown-outcome", message))
+    told(device, JobStarted(job))
+    told(device, JobEnded(job.failed(START, "unknown-outcome", message)))
     device.acknowledge()
 
 
@@ -139,7 +146,7 @@ def test_the_longest_status_code_of_a_cancel_fits(device: Device) -> None:
     for given_code in ("c" * 64, "\U0001f600" * 64):
         with suppress(Refused):
             code = read(CancelRequest, {"statusCode": given_code}).code
-            device.twin.job_changed(job.failed(START, code, "m" * 400))
+            told(device, JobEnded(job.failed(START, code, "m" * 400)))
     device.acknowledge()
 
 
@@ -157,7 +164,7 @@ def test_an_upload_that_is_accepted_can_be_told_to_its_end(
     """`info.*` comes back in every value, beside a code that a `cancel` gave; refused if that is too long."""
     upload = Upload("c", "parent", {"k": "v" * length, "t": text}, START)
     with suppress(Refused):
-        device.twin.check_upload_fits(upload)
-        device.twin.upload_changed(upload)
-        device.twin.upload_changed(upload.failed(START, code, message, cancelled=True))
+        device.twin.can_tell(UploadChanged(upload))
+        told(device, UploadChanged(upload))
+        told(device, UploadChanged(upload.failed(START, code, message, cancelled=True)))
     device.acknowledge()

@@ -214,7 +214,7 @@ def weekly(settings: dict[str, str]) -> None:
 
 def let_it_be_due(device: Device) -> None:
     device.journal.notes.keep("recurring.verify", format_time(datetime.now(UTC) - timedelta(days=8)))
-    device.service.engine.identified()
+    device.service.identified()
     device.finish()
 
 
@@ -235,7 +235,7 @@ def test_a_drill_verifies_the_newest_archive_of_the_store(device: Device) -> Non
 @pytest.mark.usefixtures("weekly")
 def test_a_drill_waits_for_its_time_and_for_a_running_job(device: Device) -> None:
     backup(device)
-    device.service.engine.identified()
+    device.service.identified()
     assert verifications(device) == [], "a period has to pass first"
     device.command("verify", {"correlationId": "V", "options": LOCAL}, request_id="")
     let_it_be_due(device)

@@ -8,12 +8,14 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from agent.mailbox import Mailbox, Timer
-from agent.mqtt.envelope import encode, merge, modify
+from agent.mqtt.envelope import MAX_MESSAGE_BYTES, encode, merge, modify
 from agent.mqtt.hono import EVENTS
 from agent.mqtt.outbox import Outbox
 from agent.settings import Settings
 
 INTERVAL_S = 5.0
+ROOM_BYTES = MAX_MESSAGE_BYTES // 2
+"""For what became of the last job: the rest of the message is for its envelope and other properties."""
 _MESSAGE = "status"
 
 Properties = Mapping[str, Mapping[str, Any]]

@@ -13,8 +13,11 @@ from typing import Any
 import providers
 from agent.base.job import Job, Kind, Upload, UploadState
 from agent.base.refusals import Reason, Refused
+from agent.faces.ditto.properties import auto_upload, last_operation, last_upload
+from agent.jobs.events import Event, JobEnded, JobStarted, ScheduleChanged, UploadChanged, UploadRequested
 from agent.jobs.requests.raw import MAX_CODE_BYTES
-from agent.journal import Journal
+from agent.jobs.schedule import Frame
+from agent.journal import Journal, Unit
 from agent.journal.staged import Child
 from agent.mqtt.envelope import MAX_MESSAGE_BYTES, encode, fitting, merge, modify, outbox_message
 from agent.mqtt.hono import EVENTS, Identity
@@ -26,6 +29,7 @@ DEFINITION = [
     "com.bosch.iot.suite.manager.upload:Uploadable:1.0.0",
 ]
 LAST_OPERATION, LAST_UPLOAD = "lastOperation", "lastUpload"
+_LONGEST_CODE = '"' * MAX_CODE_BYTES
 _KANTO_ORDER = ("aws", "azure", "generic")
 
 
@@ -40,7 +44,8 @@ class Twin:
     def __init__(self, settings: Settings, journal: Journal, outbox: Outbox) -> None:
         self._settings, self._journal, self._outbox = settings, journal, outbox
         self.identity = Identity("unknown:unknown")
-        self.auto_upload: dict[str, Any] = {"active": False, "startTime": None, "endTime": None}
+        self.frame: Frame
+        """That of the periodic backups; to be set before the feature is announced."""
 
     @property
     def _path(self) -> str:
@@ -64,7 +69,7 @@ class Twin:
     def _feature(self, last_values: Mapping[str, object]) -> dict[str, Any]:
         settings, names = self._settings, provider_names()
         properties = {
-            "autoUpload": self.auto_upload,
+            "autoUpload": auto_upload(self.frame),
             "context": settings.context,
             "info": {"supportedProviders": ",".join(names)},
             **last_values,
@@ -76,34 +81,50 @@ class Twin:
     def _property(self, name: str, value: object) -> dict[str, Any]:
         return modify(self.identity.thing, f"{self._path}/properties/{name}", value)
 
-    # Told by the runner
+    # As a subscriber of the engine
 
-    def job_changed(self, job: Job) -> None:
-        if job.kind is Kind.VERIFY:
-            return  # Kanto's model knows no such operation
-        self._outbox.keep(EVENTS, self._last_operation(job), LAST_OPERATION)
+    def can_tell(self, event: Event) -> None:
+        """Raise `Refused` when the longest message about it would be too long to be sent."""
+        match event:
+            case JobStarted(job=job):
+                value = last_operation(job.failed(job.started, _LONGEST_CODE, ""), "…")
+                _check_fits(encode(self._property(LAST_OPERATION, value)), "correlationId is")
+            case UploadChanged(upload=upload):
+                value = last_upload(upload.failed(upload.started, _LONGEST_CODE, "", cancelled=True), "…")
+                _check_fits(encode(self._property(LAST_UPLOAD, value)), "options 'info.*' are")
+            case UploadRequested(child=child):
+                _check_fits(encode(self._request(child)), "options 'options.*' are")
 
-    def job_ended_unrecorded(self, job: Job) -> None:
-        if job.kind is Kind.VERIFY:
-            return
-        self._outbox.say(EVENTS, self._last_operation(job))
+    def tell(self, event: Event, unit: Unit) -> None:
+        """Keep the message about an event."""
+        match event:
+            case JobStarted(job=job) | JobEnded(job=job) if job.kind is Kind.VERIFY:
+                pass  # Kanto's model knows no such operation
+            case JobEnded(job=job, kept=False):
+                self._outbox.say(EVENTS, self._last_operation(job))
+            case JobStarted(job=job) | JobEnded(job=job):
+                self._outbox.keep(EVENTS, self._last_operation(job), LAST_OPERATION)
+            case UploadRequested(child=child):
+                self._outbox.keep(EVENTS, encode(self._request(child)))
+            case UploadChanged(upload=upload):
+                self._tell_upload(upload)
+            case ScheduleChanged(frame=frame):
+                self._outbox.keep(EVENTS, encode(self._property("autoUpload", auto_upload(frame))))
+                unit.after_commit(partial(setattr, self, "frame", frame))
 
     def _last_operation(self, job: Job) -> bytes:
-        return fitting(lambda text: self._property(LAST_OPERATION, job.last_operation(text)), job.message)
+        return fitting(lambda text: self._property(LAST_OPERATION, last_operation(job, text)), job.message)
 
-    def schedule_changed(self, auto_upload: dict[str, Any]) -> None:
-        with self._journal.unit() as unit:
-            self._outbox.keep(EVENTS, encode(self._property("autoUpload", auto_upload)))
-            unit.after_commit(partial(setattr, self, "auto_upload", auto_upload))
+    def _last_upload(self, upload: Upload) -> bytes:
+        return fitting(lambda text: self._property(LAST_UPLOAD, last_upload(upload, text)), upload.message)
 
-    # Told by the uploads
-
-    def request_upload(self, child: Child) -> None:
-        self._outbox.keep(EVENTS, encode(self._request(child)))
-
-    def check_request_fits(self, child: Child) -> None:
-        """Raise `Refused` when the options that are passed on make the request too long."""
-        _check_fits(encode(self._request(child)), "options 'options.*' are")
+    def _tell_upload(self, upload: Upload) -> None:
+        """The first and the last state arrive; what lies between may be replaced by something newer."""
+        payload = self._last_upload(upload)
+        if upload.state is UploadState.UPLOADING and upload.progress:
+            self._outbox.update(EVENTS, payload, LAST_UPLOAD)
+        else:
+            self._outbox.keep(EVENTS, payload, LAST_UPLOAD)
 
     def _request(self, child: Child) -> dict[str, Any]:
         options = child.staged.options | {
@@ -113,24 +134,6 @@ class Twin:
         value = {"correlationId": child.child_id, "options": options}
         who, feature_id = self.identity, self._settings.feature_id
         return outbox_message(who.thing, feature_id, "request", value, tenant_id=who.tenant_id)
-
-    def upload_changed(self, upload: Upload) -> None:
-        """The first and the last state arrive; what lies between may be replaced by something newer."""
-        payload = fitting(lambda text: self._property(LAST_UPLOAD, upload.last_upload(text)), upload.message)
-        if upload.state is UploadState.UPLOADING and upload.progress:
-            self._outbox.update(EVENTS, payload, LAST_UPLOAD)
-        else:
-            self._outbox.keep(EVENTS, payload, LAST_UPLOAD)
-
-    def check_upload_fits(self, upload: Upload) -> None:
-        """Raise `Refused` when `info.*` makes the longest value of `lastUpload` too long."""
-        ended = upload.failed(upload.started, '"' * MAX_CODE_BYTES, "", cancelled=True)
-        _check_fits(encode(self._property(LAST_UPLOAD, ended.last_upload("…"))), "options 'info.*' are")
-
-    def check_job_fits(self, job: Job) -> None:
-        """Raise `Refused` when the id makes the longest value of `lastOperation` too long."""
-        ended = job.failed(job.started, '"' * MAX_CODE_BYTES, "")
-        _check_fits(encode(self._property(LAST_OPERATION, ended.last_operation("…"))), "correlationId is")
 
 
 def _check_fits(payload: bytes, what: str) -> None:

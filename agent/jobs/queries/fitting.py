@@ -1,10 +1,14 @@
 """Answers that have to fit into a message: lists are cut, and say by how much; texts end in an ellipsis."""
 
+import json
 from collections.abc import Iterable
 from itertools import islice
 from typing import Any
 
-from agent.mqtt.envelope import encode
+
+def encoded_bytes(value: object) -> int:
+    """Return how long the value is as compact JSON in UTF-8, as all faces send it."""
+    return len(json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "replace"))
 
 
 def shortened(value: dict[str, Any], keys: Iterable[str], room_bytes: int) -> dict[str, Any]:
@@ -13,7 +17,7 @@ def shortened(value: dict[str, Any], keys: Iterable[str], room_bytes: int) -> di
     What was cut says so: `xMore` is how many members of `x` are not there.
     """
     for key in keys:
-        if len(encode(value)) <= room_bytes:
+        if encoded_bytes(value) <= room_bytes:
             break
         if key in value:
             value = _cut(value, key, room_bytes)
@@ -23,7 +27,7 @@ def shortened(value: dict[str, Any], keys: Iterable[str], room_bytes: int) -> di
 def with_texts_cut(value: dict[str, Any], keys: Iterable[str], room_bytes: int) -> dict[str, Any]:
     """The value with as much of the texts at `keys` as fits, the first key cut first."""
     for key in keys:
-        excess = len(encode(value)) - room_bytes
+        excess = encoded_bytes(value) - room_bytes
         if excess > 0 and key in value:
             value = {**value, key: value[key].encode()[: -excess - 3].decode(errors="ignore") + "…"}
     return value
@@ -33,7 +37,7 @@ def _cut(value: dict[str, Any], key: str, room_bytes: int) -> dict[str, Any]:
     members, low, high = value[key], 0, len(value[key])
     while low < high:  # the largest number of members that fits, if any does
         middle = (low + high + 1) // 2
-        if len(encode(_with(value, key, middle))) <= room_bytes:
+        if encoded_bytes(_with(value, key, middle)) <= room_bytes:
             low = middle
         else:
             high = middle - 1

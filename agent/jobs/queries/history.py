@@ -11,11 +11,10 @@ from pydantic.alias_generators import to_camel
 from agent.base.job import Kind
 from agent.base.refusals import Reason, Refused
 from agent.base.text import printable
-from agent.jobs.queries.fitting import shortened, with_texts_cut
+from agent.jobs.queries.fitting import encoded_bytes, shortened, with_texts_cut
 from agent.jobs.requests.questions import DescribeRequest, HistoryRequest
 from agent.journal import Journal
 from agent.journal.jobs import JobRecord
-from agent.mqtt.envelope import encode
 
 _IN_LISTS = (
     "id", "correlationId", "kind", "state", "statusCode", "endTime", "name", "archiveBytes", "unexportable",
@@ -37,10 +36,10 @@ class History:
         Raises `Refused` (NOT_FOUND) when there is no such entry.
         """
         entries: list[dict[str, Any]] = []
-        left_bytes = room_bytes - len(encode({"entries": entries, "next": "0" * 16}))
+        left_bytes = room_bytes - encoded_bytes({"entries": entries, "next": "0" * 16})
         for entry in self._entries(request.before):
             shown = {key: entry[key] for key in _IN_LISTS if entry.get(key, "") != ""}
-            left_bytes -= len(encode(shown)) + len(",")
+            left_bytes -= encoded_bytes(shown) + len(",")
             if entries and left_bytes < 0:
                 return {"entries": entries, "next": entries[-1]["id"]}
             entries.append(shown)

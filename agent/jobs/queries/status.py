@@ -8,12 +8,9 @@ from typing import Any
 
 from agent.jobs.preview_record import PreviewNotes
 from agent.jobs.progress import Monitor
+from agent.jobs.queries.fitting import encoded_bytes
 from agent.jobs.queries.history import History
 from agent.jobs.requests.questions import StatusRequest
-from agent.mqtt.envelope import MAX_MESSAGE_BYTES, encode
-
-_ROOM_BYTES = MAX_MESSAGE_BYTES // 2
-"""The rest of the message is for its envelope and other properties."""
 
 
 class Status:
@@ -26,12 +23,12 @@ class Status:
         `preview` is there when there is something to say of one.
         """
         job = self._monitor.value()
-        room_bytes -= len(encode({"job": job, "last": None, "preview": None}))
+        room_bytes -= encoded_bytes({"job": job, "last": None, "preview": None})
         preview = self._previews.value(room_bytes if job else room_bytes // 2)
         rest = {"preview": preview} if preview else {}
-        last = None if job else self._history.last(room_bytes - len(encode(rest)))
+        last = None if job else self._history.last(room_bytes - encoded_bytes(rest))
         return {"job": job, "last": last, **rest}
 
-    def job(self) -> Mapping[str, Any]:
-        """The same in one object, with the phase `idle` while nothing runs."""
-        return self._monitor.value() or {"phase": "idle", "last": self._history.last(_ROOM_BYTES)}
+    def job(self, room_bytes: int) -> Mapping[str, Any]:
+        """The same in one object of at most so many bytes, with the phase `idle` while nothing runs."""
+        return self._monitor.value() or {"phase": "idle", "last": self._history.last(room_bytes)}

@@ -1,0 +1,92 @@
+"""What happens in the engine, as events that its subscribers are told.
+
+An event is told inside the journal's unit of work. A subscriber that keeps messages writes them there; all
+that leaves the process waits for COMMIT by `unit.after_commit`, so that a rollback takes every word back.
+"""
+
+from dataclasses import dataclass, replace
+from itertools import count
+from typing import Protocol
+
+from agent.base.job import Job, Upload
+from agent.jobs.schedule import Frame
+from agent.journal import Journal, Unit
+from agent.journal.staged import Child
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    number: int = 0
+    """Grows from event to event, in one run of the agent; given when it is told."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobStarted(Event):
+    job: Job
+
+
+@dataclass(frozen=True, slots=True)
+class JobProgressed(Event):
+    """The job that runs has come further, or there is none any more: `Monitor` knows how far."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobEnded(Event):
+    job: Job
+    kept: bool = True
+    """False when the journal could not take it: it is told all the same, and once more when it is kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class UploadRequested(Event):
+    """A staged archive waits for somebody to say where it is to go."""
+
+    child: Child
+
+
+@dataclass(frozen=True, slots=True)
+class UploadChanged(Event):
+    upload: Upload
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduleChanged(Event):
+    frame: Frame
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveRemoved(Event):
+    """Retention has removed an archive."""
+
+    place: str
+    name: str
+
+
+class Subscriber(Protocol):
+    """Is told of every event. Belongs to the main thread."""
+
+    def can_tell(self, event: Event) -> None:
+        """Raise `Refused` when the event could not be passed on: what leads to it is refused then."""
+
+    def tell(self, event: Event, unit: Unit) -> None:
+        """Take an event as part of the unit of work that is open."""
+
+
+class Events:
+    """Passes events on. Belongs to the main thread."""
+
+    def __init__(self, journal: Journal, subscribers: tuple[Subscriber, ...]) -> None:
+        self._journal, self._subscribers = journal, subscribers
+        self._numbers = count(1)
+
+    def can_tell(self, event: Event) -> None:
+        """Raise `Refused` when one of the subscribers cannot pass the event on."""
+        for subscriber in self._subscribers:
+            subscriber.can_tell(event)
+
+    def emit(self, event: Event) -> None:
+        """Tell an event, as part of the unit of work that is open or as one of its own."""
+        numbered = replace(event, number=next(self._numbers))
+        with self._journal.unit() as unit:
+            for subscriber in self._subscribers:
+                subscriber.tell(numbered, unit)
