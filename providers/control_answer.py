@@ -11,13 +11,15 @@ from providers.writeback import CHUNK_BYTES
 
 MOST_BYTES = 8 << 20
 """Of a list with a thousand names of any length."""
+MOST_MARKS = 100_000
+"""Tags and attributes of a body: each becomes objects that are many times as large as its text."""
 MOST_ERROR_BYTES = 64 << 10
 """Of the text of an error; what is longer is not looked at."""
 _READ_TIMEOUTS = 10
 """A whole answer may take so many times as long as the next byte."""
 
 
-def control_answer(reply: BaseHTTPResponse, limits: Limits) -> HTTPResponse:
+def control_answer(reply: BaseHTTPResponse, limits: Limits, most_marks: int = MOST_MARKS) -> HTTPResponse:
     """Return `reply` with its whole body in memory; its connection is free for the next request.
 
     The body of an error that is too long is left out. Raises `Rejected` for another body that is, or that is
@@ -27,10 +29,11 @@ def control_answer(reply: BaseHTTPResponse, limits: Limits) -> HTTPResponse:
     if reply.headers.get("Content-Encoding", "identity") != "identity":
         most_bytes = 0  # nobody asked for that, and it may unpack to anything
     body = _read(reply, most_bytes, time.monotonic() + _READ_TIMEOUTS * limits.read_timeout_s)
-    if body is None:
+    if body is None or body.count(b"<") + body.count(b"=") > most_marks:
+        body = None
         reply.close()
         if reply.status < 300:
-            raise Rejected(f"the answer is encoded, or has more than {most_bytes} bytes")
+            raise Rejected("the answer is encoded, or larger than any that an honest store gives")
     return HTTPResponse(
         io.BytesIO(body or b""),
         reply.headers,

@@ -11,7 +11,7 @@ from urllib3 import BaseHTTPResponse, PoolManager
 from urllib3.exceptions import RequestError
 
 from providers.api import Limits
-from providers.control_answer import control_answer
+from providers.control_answer import MOST_MARKS, control_answer
 
 # Its lines hold URLs, and with them the signature.
 logging.getLogger("azure").setLevel(logging.CRITICAL)
@@ -73,7 +73,14 @@ class _PoolAdapter(BaseAdapter):
         headers = {name: str(value) for name, value in request.headers.items()}
         headers["Accept-Encoding"] = "identity"
         reply = send(self._pool, request.method, request.url, headers, request.body)
-        return self._builder.build_response(request, control_answer(reply, self._limits))
+        return self._builder.build_response(
+            request, control_answer(reply, self._limits, _most_marks(request.url))
+        )
 
     def close(self) -> None:
         self._pool.clear()
+
+
+def _most_marks(url: str) -> int:
+    """A list of blocks may have 50,000 entries ("Put Block List"), with seven marks each."""
+    return 500_000 if "comp=blocklist" in url else MOST_MARKS

@@ -21,7 +21,7 @@ from providers.parts import PartUpload, Uploads, ascii_metadata
 from providers.pool import open_pool
 from providers.ranges import Wanted
 
-_PAGE = 1000
+_PAGE = 500
 """Blobs asked for at a time: with names of any length their XML stays below what an answer may have."""
 
 
@@ -79,7 +79,7 @@ class Container(Storage):
         return read_piece(self._pool, url, self._sas, f"{self._base}/{name}", Wanted(offset, size_bytes))
 
     def list(self, prefix: str, /) -> Iterator[Stored]:
-        """Yield what begins with `prefix`, ascending by name; 1,000 in memory at a time."""
+        """Yield what begins with `prefix`, ascending by name; 500 in memory at a time."""
         pages = self._client.list_blobs(name_starts_with=prefix, results_per_page=_PAGE).by_page()
 
         def empty(_: BaseException) -> StorageError:

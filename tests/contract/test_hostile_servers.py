@@ -77,6 +77,24 @@ def test_an_answer_without_an_end_is_cut_off(kind: str, call: str) -> None:
     assert server.endless_bytes < MOST_BYTES + IN_FLIGHT_BYTES
 
 
+AMPLIFIED = {
+    "aws": (b"<ListBucketResult>", b"</ListBucketResult>"),
+    "azure": (b"<EnumerationResults><Blobs>", b"</Blobs></EnumerationResults>"),
+}
+
+
+@pytest.mark.parametrize("marks", [b"<a/>", b"<Contents><Key>k</Key><Size>1</Size></Contents>", b"<Blob/>"])
+@pytest.mark.parametrize("kind", AMPLIFIED)
+def test_an_answer_of_a_million_marks_is_not_parsed(kind: str, marks: bytes) -> None:
+    """8 MiB of them would become 400 MiB of objects."""
+    head, tail = AMPLIFIED[kind]
+    page = head + marks * ((MOST_BYTES - 100) // len(marks)) + tail
+    answer = Say(200, {"Content-Type": "application/xml"}, page)
+    with HttpServer(lambda _: answer) as server, measured() as peak_bytes:
+        fails(kind, "list", server, Limits())
+        assert peak_bytes() < 4 * MOST_BYTES
+
+
 @pytest.mark.parametrize("kind", ["aws", "azure"])
 def test_an_answer_that_is_compressed_is_not_unpacked(kind: str) -> None:
     """A thousandth of its size is enough for a bomb, and nobody asked for it."""
