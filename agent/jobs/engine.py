@@ -68,7 +68,7 @@ class Engine:
         self._device_id, events = "", Events(journal, subscribers)
         notes = PreviewNotes(journal, BootClock())
         staging.remove_incomplete()
-        recovery = Recovery(journal, mailbox, self._recovered_late)
+        recovery = Recovery(settings, journal, mailbox, self._recovered_late)
         recovered = recovery.begin(
             [target.path for target in settings.targets.values()],
             waiting=notes.after_start(keep=settings.restore.keep_preview),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from agent.base.errors import JobError
-from agent.base.job import STOPPED, Job
+from agent.base.job import STOPPED, Job, format_time
 from agent.base.roots import Root
 from agent.settings import Settings
 from agent.transfer.cancel import CancelToken
@@ -103,6 +103,8 @@ def restore_target(
     confirmation: "CommitConfirmed | None" = None,
 ) -> "RestoreTarget":
     """Where a restore of `job` goes, and how: the settings' own part of it."""
+    from agent.restore.memory import RestoreMemory
+    from agent.restore.proof import Prover
     from agent.restore.target import RestoreTarget
 
     directory = next(iter(roots.values())).directory
@@ -113,6 +115,12 @@ def restore_target(
         before=hook(settings, "beforeRestoreCmd", settings.before_restore_cmd, job, directory),
         after=hook(settings, "afterRestoreCmd", settings.after_restore_cmd, job, directory),
         confirmation=confirmation,
+        prover=Prover(
+            RestoreMemory(settings.storage),
+            job.correlation_id,
+            format_time(job.started),
+            stops=bool(settings.before_restore_cmd and settings.after_restore_cmd),
+        ),
     )
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
@@ -31,11 +31,16 @@ from agent.base.job import (
     State,
 )
 from agent.jobs.filesystem_probe import Aside
+from agent.jobs.lost_restores import LostRestores, adopt
 from agent.jobs.worker import INTERRUPTED
 from agent.journal import Journal, UnfinishedJob
 from agent.journal.checkpoints import JournalCheckpoint
 from agent.mailbox import Mailbox
+from agent.settings import Settings
 from providers.directory import remove_abandoned_below
+
+if TYPE_CHECKING:
+    from agent.restore.proof import Proof
 
 log = structlog.get_logger(__name__)
 
@@ -43,6 +48,9 @@ PATIENCE_S = 10.0
 """How long the start of the agent waits for file systems."""
 AGAIN_S = 5.0
 """After so long what could not be put right is looked at again."""
+
+_LOOKED = "lost_restores_looked_for"
+"""The note of a journal that is not fresh any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +73,11 @@ class Recovered:
 class Recovery:
     """What an interrupted restore left, at the start and later on. Belongs to the main thread."""
 
-    def __init__(self, journal: Journal, mailbox: Mailbox, late: Callable[[Recovered], None]) -> None:
+    def __init__(
+        self, settings: Settings, journal: Journal, mailbox: Mailbox, late: Callable[[Recovered], None]
+    ) -> None:
         """`late` is given, in the main thread, what comes after `begin` has returned."""
-        self._journal, self._mailbox, self._late = journal, mailbox, late
+        self._settings, self._journal, self._mailbox, self._late = settings, journal, mailbox, late
         self._waiting: dict[str, UnfinishedJob] = {}
 
     def directories(self) -> list[Path]:
@@ -89,17 +99,59 @@ class Recovery:
         be put right now (a stick that is not plugged in) is tried again and again, at the next start too;
         until then its job counts as running.
         """
+        deadline_s = time.monotonic() + PATIENCE_S
+        if self._journal.notes.read(_LOOKED) is None:
+            self._find_lost(deadline_s)
         unfinished_jobs = [each for each in self._journal.jobs.unfinished() if each.job.id not in waiting]
         since = self._journal.jobs.untidy_since()
         tidying = _tidy(targets, since) if since else []
         mending = [(each, self._mend(each)) for each in unfinished_jobs]
-        deadline_s = time.monotonic() + PATIENCE_S
         for aside in [*tidying, *(aside for _, aside in mending)]:
             aside.done(within_s=deadline_s - time.monotonic())
         recovered = Recovered()
         for unfinished, aside in mending:
             recovered += self._first_result(unfinished, aside)
         return recovered
+
+    def _find_lost(self, deadline_s: float) -> None:
+        """Make restores that a fresh journal does not know its unfinished jobs; those found late, later."""
+        looking = Aside("lost restores", LostRestores(self._settings, self._known_work()).find)
+        if looking.done(within_s=deadline_s - time.monotonic()):
+            self._adopt(looking)
+        else:
+            log.error("cannot look for restores yet: a directory does not answer")
+            self._mailbox.call_later(AGAIN_S, partial(self._find_late, looking))
+
+    def _find_late(self, looking: "Aside[list[Proof]]") -> None:
+        if not looking.done():
+            self._mailbox.call_later(AGAIN_S, partial(self._find_late, looking))
+            return
+        adopted = self._adopt(looking)
+        for unfinished in self._journal.jobs.unfinished():
+            if unfinished.job.id in adopted:
+                self._wait_for(unfinished, self._mend(unfinished))
+
+    def _adopt(self, looking: "Aside[list[Proof]]") -> set[str]:
+        try:
+            known = self._known_work()  # more than before, when it took long
+            proofs = [proof for proof in looking.result() if proof.job_id not in known]
+            with self._journal.unit():
+                if proofs:
+                    adopt(self._journal, proofs)
+                self._journal.notes.keep(_LOOKED, "yes")
+        except (JobError, OSError, sqlite3.Error):
+            log.exception("restores that the journal does not know are not recovered")
+            return set()
+        return {proof.job_id for proof in proofs}
+
+    def _known_work(self) -> set[str]:
+        unfinished = self._journal.jobs.unfinished()
+        if not unfinished:
+            return set()
+        from agent.restore.recovery import read_working, work_id
+
+        roots = [(each.job.id, root.number) for each in unfinished for root in read_working(each.working)]
+        return {work_id(job_id, number) for job_id, number in roots} | {each.job.id for each in unfinished}
 
     def look_after(self, job_id: str) -> None:
         """A restore of this run has ended: what it could not put right in its target is tried from now on."""

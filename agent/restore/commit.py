@@ -1,5 +1,6 @@
 """Doing what the plan says, and undoing it, from any point at which the doing stopped."""
 
+import hashlib
 import os
 from collections.abc import Callable
 from typing import BinaryIO
@@ -24,14 +25,16 @@ def commit(
     confirm: Callable[[], None],
     *,
     mark: str = DONE,
+    prove: Callable[[str], None] = lambda _plan: None,
 ) -> None:
     """Bring the unpacked tree into the target; it counts when `confirm`, called with all in place, returns.
 
     `mark` is what the plan is called then: with TRIAL `take_back` is still possible, and with PLAN it is for
     somebody else to say whether it counts.
+    `prove` is told the SHA-256 of the plan before that counts.
     Raises OSError, IoError, Cancelled and what `confirm` does; then `take_back`.
     """
-    _write_plan(workspace, comparison, token)
+    prove(_write_plan(workspace, comparison, token))
     # From here on a crash means: back to old. So the plan, what undo/ saved and, for the end, every new
     # byte are on the disk before the first change.
     disk.sync_file_system(workspace.root_fd)
@@ -78,14 +81,19 @@ def roll_back(workspace: Workspace) -> None:
     os.fsync(workspace.work_fd)
 
 
-def _write_plan(workspace: Workspace, comparison: Comparison, token: CancelToken) -> None:
+def _write_plan(workspace: Workspace, comparison: Comparison, token: CancelToken) -> str:
+    """Return the plan's SHA-256."""
+    digest = hashlib.sha256()
     fd = os.open(_PLAN_BEING_WRITTEN, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=workspace.work_fd)
     with open(fd, "wb") as plan:
         for step in comparison.steps():
             token.check()
-            plan.write(to_line(step))
+            line = to_line(step)
+            digest.update(line)
+            plan.write(line)
         plan.flush()
         os.fsync(fd)
+    return digest.hexdigest()
 
 
 def _plan(workspace: Workspace) -> BinaryIO:

@@ -106,14 +106,14 @@ def exists(destination: DirectoryEntry) -> bool:
     return True
 
 
-def empty(dir_fd: int, keep: str | None = None) -> None:
-    """Remove everything in the directory `dir_fd`, except its entry `keep`; raises OSError.
+def empty(dir_fd: int, *keep: str) -> None:
+    """Remove everything in the directory `dir_fd`, except its entries `keep`; raises OSError.
 
     A directory is moved up to `dir_fd` before it is emptied. So any depth takes two descriptors and no
     recursion, nobody outside reaches what is being emptied, and what is mounted somewhere below is safe:
     the kernel refuses to move a mount point (EBUSY).
     """
-    while names := [name for name in names_in(dir_fd) if name != keep]:
+    while names := [name for name in names_in(dir_fd) if name not in keep]:
         for name in _directories_left(dir_fd, names):
             _dissolve((dir_fd, name))
 

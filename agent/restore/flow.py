@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from agent.base.errors import ForeignArchive
+from agent.base.errors import ForeignArchive, disk_errors
 from agent.base.job import STOPPED, UNCONFIRMED, WORKING
 from agent.base.text import readable
 from agent.formats.base import Format, SavedTree, Unlock
@@ -199,6 +199,8 @@ def _begun(target: RestoreTarget, context: Context, trees: Trees) -> RestoreSet:
     # Until this is taken back, every start of the agent looks into these targets.
     directories = {number: target.roots[number].directory for number in trees}
     context.checkpoint[WORKING] = working_text(directories)
+    if target.prover:
+        target.prover.memory.remember(directories.values())
     made = {path for directory in directories.values() for path in make_target(directory)}
     return _restore_set(target, context, trees, made)
 
@@ -224,4 +226,9 @@ def _root(target: RestoreTarget, context: Context, number: int, made: Collection
         without=root.without,
         made=root.directory in made,
     )
-    return RestoreRoot(root.directory, work_id(context.job_id, number), options)
+    found = RestoreRoot(root.directory, work_id(context.job_id, number), options)
+    working = context.checkpoint.get(WORKING)
+    if not (target.prover and working):
+        return found
+    with disk_errors("cannot make the key for restores"):
+        return replace(found, prove=target.prover.of(context.job_id, working, target.made))

@@ -7,6 +7,7 @@ whatever the marks of the others say. So the first is marked last, taken back fi
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
+from functools import partial
 
 from agent.base.errors import NotTakenBack, WorkGone, disk_errors
 from agent.base.text import readable
@@ -125,7 +126,8 @@ class RestoreSet:
     ) -> None:
         with disk_errors("cannot put the unpacked files in place"):
             try:
-                commit(workspace, root.comparison(workspace), self._token, confirm, mark=mark)
+                prove = partial(root.prove, workspace)
+                commit(workspace, root.comparison(workspace), self._token, confirm, mark=mark, prove=prove)
             except BaseException:
                 _take_back(workspace)
                 raise

@@ -1,6 +1,7 @@
 """One directory that a restore works in, and how."""
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,6 +66,8 @@ class RestoreRoot:
     work_id: str
     """Part of the working directory's name."""
     options: RestoreOptions
+    prove: Callable[[Workspace, str], None] = lambda _workspace, _plan: None
+    """Keeps in the working directory what it is, and the SHA-256 of the plan or "". Raises OSError."""
 
     @property
     def unpacked(self) -> Path:
@@ -79,7 +82,12 @@ class RestoreRoot:
         with disk_errors(f"cannot restore into '{self._shown}'"):
             is_tight = self._check_space(tree, survey, token)
             workspace = Workspace.create(self.directory, self.work_id)
-            self._keep_excluded(workspace, tree)
+            try:
+                self.prove(workspace, "")
+                self._keep_excluded(workspace, tree)
+            except BaseException:
+                workspace.close()
+                raise
         return workspace, self._room(workspace.root_fd) if is_tight else None
 
     def unpacker(

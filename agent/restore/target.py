@@ -7,6 +7,7 @@ from pathlib import Path
 from agent.base.roots import Root
 from agent.formats.survey import Survey
 from agent.restore.commit_confirmed import CommitConfirmed
+from agent.restore.proof import Prover
 from agent.restore.root import RestoreOptions
 from agent.transfer.context import RunHook
 
@@ -26,6 +27,8 @@ class RestoreTarget:
     """Around the commit: they stop and start whoever owns the data."""
     confirmation: CommitConfirmed | None = None
     """After the commit the old data is kept, until this decides."""
+    prover: Prover | None = None
+    """Makes the working directories tell what they are; None where nobody would look for them."""
 
     @property
     def directory(self) -> Path:

@@ -3,6 +3,7 @@
     new/   what was unpacked        undo/   the old files, one per number of the plan
     plan   a commit is under way: the target has to go back    done   the commit is complete
     trial  the plan of a commit that is complete, and may be taken back
+    proof  what this is, under a MAC: for a start without the journal
     root   what the target itself will be like; not there where it stays as it is
 
 It is inside the target because a neighbour would often be unwritable or on another file system, where
@@ -31,6 +32,7 @@ from agent.restore.directories import DirectoryEntry, Tree, open_directory
 from agent.restore.metadata import Meta, set_mtime
 
 NEW, UNDO, PLAN, TRIAL, DONE, ROOT, EXCLUDED = "new", "undo", "plan", "trial", "done", "root", "excluded"
+PROOF = "proof"
 
 
 class Workspace:
@@ -135,7 +137,8 @@ class Workspace:
 
         `done` goes last: as long as an old file is left in undo/, it must be clear that it is not wanted.
         """
-        disk.empty(self.work_fd, keep=DONE)
+        disk.empty(self.work_fd, DONE, PROOF)
+        disk.empty(self.work_fd, DONE)
         disk.empty(self.work_fd)
         before = os.fstat(self.root_fd)
         os.rmdir(self.name, dir_fd=self.root_fd)

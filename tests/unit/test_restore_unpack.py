@@ -519,6 +519,6 @@ def test_a_large_working_directory_goes_on_slow_disks_too(
     with pytest.raises(OSError, match=os.strerror(errno.EIO)):
         disk.empty(top)
     monkeypatch.setattr(os, "unlink", slow)
-    disk.empty(top, keep="700")
+    disk.empty(top, "700")
     assert os.listdir(top) == ["700"]
     os.close(top)
