@@ -3,13 +3,13 @@
 import argparse
 
 from agent.base.text import printable
-from agent.cli.local import Agent, Value, local_parser, run_local, write_value
+from agent.cli.local import EXIT_OK, EXIT_REFUSED, Agent, Value, local_parser, run_local, write_value
 
 
 def prune(argv: list[str]) -> int:
-    """Print what was removed from each destination; 0 also when one of them could not be read now."""
+    """Print what was removed from each destination; 1 when one failed, 0 also when one is not there now."""
 
-    def act(agent: Agent, options: argparse.Namespace) -> None:
+    def act(agent: Agent, options: argparse.Namespace) -> int:
         value = agent.ask("prune", {"dryRun": options.dry_run})
         going_on = ["it takes long: the agent's log says what is removed"] if value["running"] else []
         text = "\n".join(
@@ -19,6 +19,7 @@ def prune(argv: list[str]) -> int:
             ]
         )
         write_value(value, text, as_json=options.json)
+        return EXIT_REFUSED if any(destination["failed"] for destination in value["places"]) else EXIT_OK
 
     parser = local_parser("prune", "remove archives that have had their time, by retention.* and their dates")
     parser.add_argument("--dry-run", action="store_true", help="only say what would be removed")

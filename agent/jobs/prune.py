@@ -172,7 +172,7 @@ class Prunes:
         self._running = None
         if outcome.result is None:
             log.warning("old archives were not all looked at", code=outcome.code, reason=outcome.message)
-            told([Pruned("all places", problem=outcome.message, retryable=True)])
+            told([Pruned("all places", problem=outcome.message, retryable=True, failed=True)])
             return
         try:
             with self._journal.unit():

@@ -19,7 +19,7 @@ from agent.save.retention import Candidate, KeepRules, removable, undecided
 from agent.transfer.context import Destination
 from agent.transfer.guarded_storage import GuardedStorage
 from providers.api import Capability
-from providers.errors import StorageError
+from providers.errors import StorageError, TargetAbsent
 
 log = structlog.get_logger(__name__)
 
@@ -55,6 +55,8 @@ class Pruned:
     """Why nothing, or no more, was done; empty when all was."""
     retryable: bool = False
     """Whether it may be otherwise in a while."""
+    failed: bool = False
+    """True when it was there and could not be worked on: an absent stick is no failure."""
     note: str = ""
     """Why archives stay that the rules do not speak of."""
 
@@ -88,6 +90,7 @@ def _pruned(
         raise
     except (JobError, StorageError) as error:
         done.problem = str(error)
+        done.failed = not isinstance(error, TargetAbsent)
         done.retryable = isinstance(error, StorageError) and error.retryable
         log.warning("old archives stay", destination=place, reason=done.problem)
     return done

@@ -24,6 +24,9 @@ from agent.formats.zip.writer import ArchiveOptions, write_archive
 from agent.jobs.admission import device_tag
 from agent.jobs.recurring import Recurring
 from agent.jobs.requests.control import PruneRequest
+from providers.api import Stored
+from providers.errors import AccessDenied
+from providers.local import Local
 from tests.support.fakes import DEVICE, Device
 from tests.support.journals import sql
 from tests.support.stalling import Stalling, stalling
@@ -92,7 +95,7 @@ def test_every_place_keeps_its_own_newest_archives(device: Device, tmp_path: Pat
     assert there(tmp_path / "stick") == set(on_stick[:2])
     assert done["target device"] == {
         "place": "target device", "removed": names[:1:-1], "kept": 2, "problem": "", "retryable": False,
-        "note": "",
+        "failed": False, "note": "",
     }  # fmt: skip
     assert done["target stick"]["removed"] == on_stick[2:]
 
@@ -109,7 +112,22 @@ def test_a_place_that_is_not_there_is_passed_over(device: Device, tmp_path: Path
     names = old_archives(tmp_path / "archives", range(3))
     done = prune(device)
     assert done["target stick"]["problem"] == "target 'stick' is not there: plug it in or create it"
+    assert (done["target stick"]["failed"], done["target device"]["failed"]) == (False, False)
     assert there(tmp_path / "archives") == set(names[:2])
+
+
+def test_a_place_that_cannot_be_listed_has_failed(
+    device: Device, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Then the local command ends with status 1: whoever runs it by a timer reads no text."""
+
+    def denied(_storage: Local, _prefix: str) -> Iterator[Stored]:
+        raise AccessDenied("this user cannot read there")
+
+    (tmp_path / "archives").mkdir()
+    monkeypatch.setattr(Local, "list", denied)
+    done = prune(device)["target device"]
+    assert (done["failed"], done["problem"]) == (True, "this user cannot read there")
 
 
 def test_an_archive_from_the_future_is_left_alone_and_told(device: Device, tmp_path: Path) -> None:
@@ -249,6 +267,7 @@ def test_it_ends_at_once_when_the_agent_stops(never_answers: Stalling, device: D
             "kept": 0,
             "problem": "the agent was stopped",
             "retryable": True,
+            "failed": True,
             "note": "",
         }
     ]
