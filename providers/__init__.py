@@ -15,7 +15,7 @@ _BUILT_IN = {
     "local": "providers.local:Local",
 }
 _NEEDS = {"aws": "boto3", "azure": "azure.storage.blob"}
-"""What comes with an extra, and is imported only by those who have something to do with it."""
+"""The modules that come with an extra; imported on first use."""
 _ALIASES = {"https": "generic"}
 _GROUP = "edge_backup.providers"
 

@@ -1,4 +1,4 @@
-"""Where an HTTP request goes, taken apart so that the secret parts of a URL cannot slip into a message."""
+"""URLs, taken apart so that their secret parts cannot slip into a message."""
 
 import base64
 import re
@@ -26,7 +26,7 @@ class Address:
 
     @property
     def origin(self) -> tuple[str, str, int]:
-        """Who may see what was meant for this address (RFC 6454)."""
+        """The origin (RFC 6454): headers and credentials for this address go nowhere else."""
         return self.scheme, self.host.lower(), self.port
 
     @property
@@ -68,7 +68,7 @@ def parse_address(url: str) -> Address:
 
 
 def redirected(address: Address, location: str) -> Address:
-    """Where `Location` sends a request to `address`. Within the same origin its credentials stay.
+    """Return the address to which `Location` sends a request. Within one origin its credentials stay.
 
     Raises ValueError as `parse_address` does.
     """

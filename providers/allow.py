@@ -1,4 +1,4 @@
-"""Which destinations the device allows: decided on the address that is really connected to.
+"""The destinations that the device allows, judged by the address that is really connected to.
 
 A command names a URL and a bucket. What can be known of them without the network is checked before it is
 accepted (`check_url`, `check_bucket`); every address is checked once more when its name was resolved,
@@ -101,7 +101,7 @@ class Allow:
             raise _not_listed(host)
 
     def check_address(self, host: str, address: str) -> None:
-        """Whether `address`, to which `host` was resolved, may be connected to."""
+        """Raise `NotAllowed` unless `address`, to which `host` was resolved, may be connected to."""
         self._check(_canonical(host), ipaddress.ip_address(address))
 
     def check_bucket(self, bucket: str, endpoint: Address | None = None) -> None:

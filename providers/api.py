@@ -1,8 +1,8 @@
-"""The contract between the agent and a place that keeps archives.
+"""The contract between the agent and a provider, which knows one kind of storage.
 
 A provider is a module with one `StorageFactory`. The agent calls the factory with the options of a
-command, then `put` or `get` in a worker thread, then `close`. What a provider must hold to is said
-here once, in prose, and executed over every provider by `tests/contract/`:
+command, then `put` or `get` in a worker thread, then `close`. These rules hold for every provider, and
+`providers.testing` runs them as tests:
 
  1. The factory does no I/O. Wrong options raise `BadOptions`, which names every wrong key and no value.
  2. `put` never closes the source.
@@ -103,7 +103,7 @@ def _connect_proxy(host: str, port: int) -> socket.socket:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What the device allows a provider, and the device's own places; the same for every command."""
+    """The device's limits for a provider, and its targets; the same for every command."""
 
     connect_timeout_s: float = 10
     read_timeout_s: float = 60
@@ -116,7 +116,7 @@ class Limits:
     proxy: str | None = field(default=None, repr=False)
     """URL of an HTTP proxy, possibly with credentials in it."""
     allow: Allow = _DEFAULT_RULES
-    """Which destinations the device allows, for what can be known before a connection is made."""
+    """The destinations that the device allows, for checks before a connection is made."""
     connect: Connect = _connect
     """The one way to open a connection: cancelling closes what was opened here, and the address that is
     connected to is checked here."""
@@ -142,7 +142,7 @@ class Stored:
     place: str = ""
     """For people and the history: scheme, host and path, a bucket, a directory. Never a secret."""
     modified: datetime | None = None
-    """When it was stored, in UTC, by the far side's clock; None when a method does not learn it."""
+    """The time of storing, in UTC, by the far side's clock; None when a method does not learn it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +169,7 @@ class Capability(StrEnum):
 
 
 class Storage(ABC):
-    """One opened place, used by one thread.
+    """An opened store of archives, used by one thread.
 
     A provider inherits from it. The agent calls `list`, `stat`, `delete` and `read_range` only when
     `capabilities` declares them; a provider without them leaves them out.

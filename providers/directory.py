@@ -64,7 +64,7 @@ def classify_os_error(what: str) -> Classify:
 
 
 def is_mount_point(directory: int) -> bool:
-    """Whether another file system begins here.
+    """Tell whether another file system begins here.
 
     Only the device number tells: the mount table also lists a directory that a hardened systemd unit
     (`ReadWritePaths=`) has bound onto itself, with a stick or without.
@@ -144,7 +144,7 @@ def refuse_special(name: str | Path, directory: int | None = None) -> None:
 
 
 def is_part(name: str) -> bool:
-    """Whether a file of this name is an unfinished one."""
+    """Tell whether a file of this name is an unfinished one."""
     return _PART.fullmatch(name) is not None
 
 

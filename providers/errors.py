@@ -1,4 +1,4 @@
-"""What can go wrong with a place that keeps archives, and how foreign errors become ours.
+"""The errors of providers, and the translation of foreign errors into them.
 
 Each error has a stable `code`, which ends up in the twin (`lastOperation.statusCode`), and says whether
 trying again can help. Messages are composed here or by the provider from what the agent's own side

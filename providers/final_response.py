@@ -10,7 +10,7 @@ _MOST_HEAD_BYTES = 256 << 10
 
 
 class FinalResponse(http.client.HTTPResponse):
-    """What `http.client` makes of an answer, which by itself skips 100 alone, and that without a bound.
+    """An answer of `http.client`, which by itself skips 100 alone, and that without a bound.
 
     `begin` raises `http.client.HTTPException` when the heads are too long.
     """

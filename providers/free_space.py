@@ -11,7 +11,7 @@ from pathlib import Path
 
 _LOOK_EVERY_BYTES = 8 << 20
 BLOCK_BYTES = 4096
-"""What most file systems give to a file at a time."""
+"""The unit in which most file systems give space to a file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class Reserve:
 
 
 class Room:
-    """What may still be written to one file system. Used by one thread."""
+    """The room that is left on one file system. Used by one thread."""
 
     def __init__(
         self, within: int | Path, place: str, reserve_bytes: int, full: Callable[[str], Exception]

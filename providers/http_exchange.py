@@ -69,7 +69,7 @@ class Answer:
     _errors: Mapping[type[BaseException], Classify]
 
     def read(self, size_bytes: int = CHUNK_BYTES) -> bytes:
-        """What has arrived, at most `size_bytes`; b"" at the end. Raises `Unreachable` when it is cut."""
+        """Return at most `size_bytes` that have arrived; b"" at the end. Raises `Unreachable` when cut."""
         with translating(self._errors):
             return self._body.read1(size_bytes, decode_content=False)
 

@@ -20,7 +20,7 @@ _DIGEST = re.compile(r"(sha-256|md5) *= *:?([A-Za-z0-9+/]+={0,2}):?", re.IGNOREC
 
 @dataclass(frozen=True, slots=True)
 class ContentRange:
-    """Which bytes a 206 carries (first and last inclusive), or, without `first`, what a 416 knows."""
+    """The bytes that a 206 carries (first and last inclusive), or, without `first`, the total of a 416."""
 
     first: int | None
     last: int | None
@@ -52,7 +52,7 @@ def retry_after_s(headers: Mapping[str, str], now: datetime) -> float | None:
 
 
 def validator(headers: Mapping[str, str]) -> str:
-    """What `If-Range` may carry to continue this very content: a strong ETag, else a strong date, else "".
+    """Return the value of `If-Range` for this very content: a strong ETag, else a strong date, else "".
 
     A `Last-Modified` is strong when it is at least a second older than the answer (8.8.2.2).
     """

@@ -10,7 +10,7 @@ from providers.errors import BadOptions
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """What one option may be. `expected` completes "option 'x' must be …"."""
+    """The rule for one option. `expected` completes "option 'x' must be …"."""
 
     pattern: str = r"\S(.*\S)?"
     expected: str = "text without blanks at its ends"

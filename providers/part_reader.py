@@ -14,7 +14,7 @@ from providers.writeback import CHUNK_BYTES
 
 @dataclass(frozen=True, slots=True)
 class PartPlan:
-    """How the parts of one upload are cut; the same for every attempt at it. Parts count from 1."""
+    """The sizes of the parts of one upload, for every attempt at it. Parts count from 1."""
 
     first_bytes: int
     largest_bytes: int

@@ -28,7 +28,7 @@ class Far(Protocol):
     """The far side of one upload. All methods raise `StorageError`, except `abandon`."""
 
     needs_md5: bool
-    """Whether `commit` wants the MD5 of the whole, which costs a second look at every byte."""
+    """True when `commit` wants the MD5 of the whole, which costs a second look at every byte."""
 
     def put_whole(self, body: bytearray, md5: bytes, /) -> Stored:
         """Store an archive that is smaller than one part in one request."""

@@ -22,7 +22,7 @@ class Wanted:
 
 
 def received(place: str, wanted: Wanted, said: str, etag: str, read: Callable[[int], bytes]) -> Piece:
-    """What was asked for; `said` is the answer's `Content-Range`, `read` reads its body.
+    """Return the part that was asked for; `said` is the answer's `Content-Range`, `read` reads its body.
 
     Raises `Rejected` when the answer is something else, `Unreachable` when it ends early, and what `read`
     raises.

@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
 
 LEAST_BYTES = 4096
-"""What has to pass within the time-out. 70 bytes a second: slower than any link that is in order."""
+"""The least that has to pass within the time-out. 70 bytes a second: slower than any link in order."""
 _PIECE_BYTES = 1 << 16  # given to TLS at a time: 64 KiB within the time-out are slow, and no stall
 
 
 class Patience:
-    """How long the far side has been waited for. Raises `TimeoutError` when that is too long."""
+    """Adds up the time spent waiting for the far side. Raises `TimeoutError` when that is too long."""
 
     def __init__(self, timeout_s: float) -> None:
         self._timeout_s = timeout_s
@@ -39,7 +39,7 @@ class Patience:
 
 
 class _Steady(socket.socket):
-    """What plain and TLS sockets have in common; `_patience` is set before the first byte."""
+    """The part that plain and TLS sockets share; `_patience` is set before the first byte."""
 
     _patience: Patience
 

@@ -3,7 +3,7 @@
 import os
 
 CHUNK_BYTES = 128 << 10
-"""What is moved at a time.
+"""The bytes that are moved at a time.
 
 Below the size from which the C library takes every buffer anew from the kernel and gives it back
 (128 KiB and a header by default, more in the agent): the kernel would clear each page of each chunk.

@@ -1,4 +1,4 @@
-"""What the work of a job is given by the agent around it."""
+"""The surroundings of a job's work, and the destination of an archive."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ from providers.api import Checkpoint
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What a job is given by the agent around it."""
+    """The surroundings of a job's work: token, checkpoint, and whom to tell."""
 
     job_id: str
     token: CancelToken
@@ -37,7 +37,7 @@ RunHook = Callable[[Path, CancelToken], None]
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """Where an archive goes to or comes from. `name` is None for the newest archive of this device."""
+    """The storage and the name of one archive. `name` is None for the newest archive of this device."""
 
     storage: GuardedStorage
     needs_size: bool

@@ -12,7 +12,7 @@ from providers.ranges import Wanted, received
 
 
 def opener(client: Client, bucket: str, name: str) -> OpenBody:
-    """What opens this object (S3 API reference, GetObject)."""
+    """Return the function that opens this object (S3 API reference, GetObject)."""
     place = f"s3://{bucket}/{name}"
 
     def open_body(offset: int, etag: str) -> Body:

@@ -1,4 +1,4 @@
-"""What botocore raises, and what S3 answers, as our errors."""
+"""The table from exceptions of botocore and answers of S3 to our errors."""
 
 from datetime import UTC, datetime
 

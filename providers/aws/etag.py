@@ -1,4 +1,4 @@
-"""What an ETag of S3 says (S3 API reference, type Object, "ETag")."""
+"""The meaning of an ETag of S3 (S3 API reference, type Object, "ETag")."""
 
 import hashlib
 import re
@@ -12,7 +12,7 @@ def etag_of(reply: Mapping[str, Any]) -> str:
 
 
 def is_keyed(reply: Mapping[str, Any]) -> bool:
-    """Whether the object is encrypted with keys of KMS or of the customer: its ETag is then no MD5."""
+    """Tell whether KMS's or the customer's keys encrypt the object: its ETag is then no MD5."""
     return str(reply.get("ServerSideEncryption", "")).startswith("aws:kms") or "SSECustomerAlgorithm" in reply
 
 
@@ -23,7 +23,7 @@ def md5_in(reply: Mapping[str, Any]) -> str | None:
 
 
 def etag_of_parts(etags: Sequence[str]) -> str:
-    """What an object made of parts gets: the MD5 of their MD5s, a dash, their number; "" if unknown."""
+    """Return the ETag of an object made of parts: MD5 of their MD5s, dash, their number; "" if unknown."""
     if not all(_is_md5(etag) for etag in etags):
         return ""
     joined = hashlib.md5(bytes.fromhex("".join(etags)), usedforsecurity=False)

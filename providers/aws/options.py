@@ -1,4 +1,4 @@
-"""What is known without Amazon's SDK: the options. It is imported when there is something to do."""
+"""The options of `aws`, checked without Amazon's SDK, which is imported when there is something to do."""
 
 from collections.abc import Mapping
 from dataclasses import replace

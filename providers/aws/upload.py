@@ -192,7 +192,7 @@ class Multipart:
             self._checkpoint["s3.etag"] = etag_of(reply)
 
     def _is_stored(self) -> bool:
-        """Whether the object is the one that an earlier attempt completed, without hearing the answer."""
+        """Tell whether the object is the one that an earlier attempt completed without hearing the answer."""
         expected = self._checkpoint.get("s3.etag")
         if not expected:
             return False

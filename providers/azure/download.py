@@ -21,7 +21,7 @@ _LENGTH = re.compile("[0-9]{1,18}")
 
 
 def opener(pool: PoolManager, url: str, sas: Sas, place: str) -> OpenBody:
-    """What opens the blob at `url`, which has the SAS in its query."""
+    """Return the function that opens the blob at `url`, which has the SAS in its query."""
     table = errors(place, sas)
 
     def open_body(offset: int, etag: str) -> Body:

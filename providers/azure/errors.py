@@ -1,4 +1,4 @@
-"""What the Azure SDK raises, and what the service answers, as our errors."""
+"""The table from exceptions of the Azure SDK and answers of the service to our errors."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -65,7 +65,7 @@ class Sas:
         return "Sas(…)"
 
     def expired(self, headers: Mapping[str, str]) -> bool:
-        """Whether the time `se` was over for the service, whose clock its header `Date` tells."""
+        """Tell whether the time `se` was over for the service, whose clock its header `Date` tells."""
         try:
             end = datetime.fromisoformat(parse_qs(self.query).get("se", [""])[0])
             now = parsedate_to_datetime(headers.get("date", ""))

@@ -1,4 +1,4 @@
-"""What is known without Microsoft's SDK: the options. It is imported when there is something to do."""
+"""The options of `azure`, checked without Microsoft's SDK, which is imported on first use."""
 
 from collections.abc import Mapping
 from dataclasses import replace

@@ -104,7 +104,7 @@ class HookedSource(BytesSource):
 
 
 class MemorySink:
-    """What was fetched, in memory. `fails_at` raises `error` from the write that would pass that byte."""
+    """Keeps what is fetched in memory. `fails_at` raises `error` from the write that would pass that byte."""
 
     def __init__(
         self, already: bytes = b"", fails_at: int | None = None, error: Exception | None = None

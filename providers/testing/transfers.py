@@ -1,4 +1,4 @@
-"""What the contract tests share: archives of two sizes, and storages that are opened and closed."""
+"""Means of the contract tests: archives of two sizes, and storages that are opened and closed."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +17,7 @@ LARGE = content(9_000_000)  # several parts where there are parts
 
 
 class Stopped(Exception):
-    """What the agent's streams raise when a job is to stop; providers do not know it."""
+    """Raised by a stream when a job is to stop; providers do not know it."""
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""What the suite has to know of a provider."""
+"""The description of a provider that the suite needs."""
 
 from collections.abc import Mapping, Sequence
 from typing import Protocol
@@ -35,13 +35,13 @@ class ProviderUnderTest(Protocol):
         """Put an object there, not through the provider."""
 
     def read(self, name: str) -> bytes | None:
-        """What others see under `name` now, not through the provider; None when nothing is there."""
+        """Return the content that others see under `name` now, without the provider; None for nothing."""
 
     def names(self) -> list[str]:
         """All objects that others can see now, sorted."""
 
     def leftovers(self) -> list[str]:
-        """What is hidden but takes room or costs money: temporary files, unfinished multipart uploads.
+        """List what is hidden and takes room or costs money: temporary files, unfinished multipart uploads.
 
         Not what the server itself removes in time and never charges for.
         """
