@@ -73,7 +73,8 @@ def run_hook(hook: Hook, directory: Path, environment: Mapping[str, str], token:
     token.check()
     words = _words(hook)
     # The arguments stay out of what leaves the device: they may hold a password.
-    title = f"{hook.name} '{os.path.basename(words[0])}'"
+    program = words[1] if words[0] == "/bin/sh" and len(words) > 1 else words[0]
+    title = f"{hook.name} '{os.path.basename(program)}'"
     process = _start(title, words, directory, environment)
     log.info("hook started", hook=hook.name, program=words[0], pid=process.pid)
     started_s = time.monotonic()
@@ -99,7 +100,7 @@ def run_hook(hook: Hook, directory: Path, environment: Mapping[str, str], token:
 
 def _words(hook: Hook) -> list[str]:
     if "/" in hook.command and os.path.isfile(hook.command):
-        return [os.path.abspath(hook.command)]
+        return _as_script([os.path.abspath(hook.command)])
     try:
         words = shlex.split(hook.command)
     except ValueError as error:
@@ -108,7 +109,17 @@ def _words(hook: Hook) -> list[str]:
         raise HookFailed(f"{hook.name} cannot be started: the command is empty")
     if "/" in words[0]:
         words[0] = os.path.abspath(words[0])  # or it would count from the hook's directory
-    return words
+    return _as_script(words)
+
+
+def _as_script(words: list[str]) -> list[str]:
+    """Return the words, behind `/bin/sh` for a `.sh` file that the kernel would not run (as Kanto does)."""
+    if not words[0].endswith(".sh") or not os.path.isfile(words[0]):
+        return words
+    with suppress(OSError), open(words[0], "rb") as file:
+        if os.access(words[0], os.X_OK) and file.read(2) == b"#!":
+            return words
+    return ["/bin/sh", *words]
 
 
 def _start(

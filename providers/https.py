@@ -38,7 +38,7 @@ _OURS = {"host", "content-length", "transfer-encoding", "connection"}
 _VALIDATOR = "https.validator"
 _OPTIONS = {
     "https.url": Option(r".*", "an http or https URL with a host", required=True),
-    "https.method": Option(r"PUT|POST", "PUT or POST"),
+    "https.method": Option(r"(?i:PUT|POST)", "PUT or POST"),
 }
 
 
@@ -72,7 +72,7 @@ class Https(Storage):
                 problems["https.url"] = f"must be {_OPTIONS['https.url'].expected}"
         if problems:
             raise BadOptions(problems)
-        self._method = options.get("https.method") or "PUT"
+        self._method = (options.get("https.method") or "PUT").upper()
         self._limits = limits
 
     def preflight(self, _writing: bool, /) -> None:

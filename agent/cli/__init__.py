@@ -72,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         epilog="commands:\n"
         + "\n".join(f"  {name:14}{command.help}" for name, command in SUBCOMMANDS.items()),
     )
-    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    parser.add_argument("--version", "-version", action="version", version=f"%(prog)s {__version__}")
     parser.add_argument("command", choices=SUBCOMMANDS, metavar="command")
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help="see 'edge-backup <command> --help'")
     parsed = parser.parse_args(argv)

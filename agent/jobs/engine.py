@@ -7,7 +7,6 @@ Belongs to the main thread.
 from functools import partial
 
 from agent.base.clock import BootClock
-from agent.base.refusals import Reason, Refused
 from agent.jobs.admission import Admitted
 from agent.jobs.backup import Backups
 from agent.jobs.confirmation import Confirmations
@@ -161,11 +160,11 @@ class Engine:
         )
 
     def _cancel(self, request: CancelRequest, _device_id: str) -> Admitted:
-        """Admit the end of the job or the uploads with this id. Raises `Refused` (NOT_FOUND)."""
+        """Admit the end of the job, the uploads or the waiting archives with this id. Raises `Refused`."""
         workers = (self._runner, self.uploads)
         found = [worker for worker in workers if worker.running(request.correlation_id)]
         if not found:
-            raise Refused(Reason.NOT_FOUND, f"nothing runs with id '{request.correlation_id}'")
+            return self.uploads.cancel_waiting(request)
 
         def begin() -> None:
             for worker in found:

@@ -6,7 +6,7 @@ were offered together by a `trigger`.
 
 import sqlite3
 from collections import deque
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -237,14 +237,20 @@ class Uploads:
                 unit.after_commit(partial(self._percent.pop, state.group_id, None))
         return [state.moved(self._percent.get(state.group_id, 0)) for state in states]
 
-    def _give_up(self, child: Child, code: str, reason: str) -> None:
-        """Forget an archive that will not be uploaded; told, unless its parent's id was used again since."""
-        now, is_newest = datetime.now(UTC), self._journal.staged.is_newest(child)
-        states = self._end([child.group_id, *self._journal.staged.gone(child.staged)])
-        if not states and is_newest:
-            states = [Upload(child.child_id, child.parent_id, {}, now, group_id=child.group_id)]
-        for state in states:
-            self._events.emit(UploadChanged(state.failed(now, code, reason)))
+    def _give_up(self, children: Iterable[Child], code: str, reason: str, *, cancelled: bool = False) -> None:
+        """Forget archives that will not be uploaded; told, unless their parent's id was used again since."""
+        now, groups, newest = datetime.now(UTC), set[int](), dict[str, Child]()
+        for child in children:
+            if self._journal.staged.is_newest(child):
+                newest[child.parent_id] = child
+            kept = cancelled and self._settings.keep_uploaded
+            groups |= {child.group_id, *self._journal.staged.gone(child.staged, kept=kept)}
+        states = {state.parent_id: state for state in self._end(groups)}
+        for parent_id, child in newest.items():
+            begun = Upload(child.child_id, parent_id, {}, now, group_id=child.group_id)
+            states.setdefault(parent_id, begun)
+        for state in states.values():
+            self._events.emit(UploadChanged(state.failed(now, code, reason, cancelled=cancelled)))
 
     # cancel and stop
 
@@ -258,6 +264,23 @@ class Uploads:
             self._workers.cancel(entry.tools, request.message, request.code)
             if entry is not self._line[0]:
                 self._ended(entry, cancelled_by(entry.tools.token))
+
+    def cancel_waiting(self, request: CancelRequest) -> Admitted:
+        """Admit that archives which wait under this child or parent id are given up.
+
+        Raises `Refused` (NOT_FOUND).
+        """
+        children = self._journal.staged.children_of(request.correlation_id)
+        waiting = [child for child in children if not self._is_in_line(child)]
+        if not waiting:
+            raise Refused(Reason.NOT_FOUND, f"nothing runs with id '{request.correlation_id}'")
+
+        def record() -> None:
+            with self._journal.unit() as unit:
+                self._give_up(waiting, request.code, request.message, cancelled=True)
+                unit.after_commit(self.offers.remove_unwanted)
+
+        return Admitted(None, record, lambda: None)
 
     def _found(self, correlation_id: str) -> list[_Entry]:
         return [

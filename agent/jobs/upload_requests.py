@@ -5,7 +5,7 @@ Too many give up the oldest; `trigger` offers all of them under new ids. `upload
 
 import sqlite3
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
 
@@ -38,7 +38,7 @@ class Offers:
         staging: Staging,
         events: Events,
         in_line: Callable[[Child | None], bool],
-        give_up: Callable[[Child, str, str], None],
+        give_up: Callable[[Iterable[Child], str, str], None],
     ) -> None:
         """`in_line` tells whether an archive, or with None any of them, is being uploaded.
 
@@ -76,7 +76,7 @@ class Offers:
         reason = f"given up unsent: more than {limit} archives waited (storage.maxStaged)"
         log.error("staged archive dropped", correlation_id=child.child_id, reason=reason)
         with self._journal.unit() as unit:
-            self._give_up(child, "dropped", reason)
+            self._give_up([child], "dropped", reason)
             unit.after_commit(self.remove_unwanted)
 
     def remove_unwanted(self) -> None:
@@ -106,7 +106,8 @@ class Offers:
 
     def trigger(self, request: TriggerRequest, _device_id: str) -> Admitted:
         """Admit the offer of all that waits under new ids. Raises `Refused`."""
-        self.refuse_second_upload()
+        if not request.force:
+            self.refuse_second_upload()
         parent_id = request.correlation_id or str(uuid.uuid4())
         self.check_fits(Staged(self._staging.longest_path, options=request.passed_on), parent_id)
         return Admitted(None, partial(self._offer_all, parent_id, request.passed_on), lambda: None)

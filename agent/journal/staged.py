@@ -123,6 +123,11 @@ class StagedArchives:
         children = self._children(" WHERE c.child_id = ?", child_id)
         return children[0] if children else None
 
+    def children_of(self, either_id: str) -> list[Child]:
+        """All archives that wait under this child or parent id, each under one of its ids."""
+        found = self._children(" WHERE c.child_id = ?1 OR c.parent_id = ?1 ORDER BY c.number", either_id)
+        return list({child.staged.id: child for child in found}.values())
+
     def newest_children(self) -> list[Child]:
         """All archives that wait, oldest first, each under the id that it was offered under last."""
         newest = {child.staged.id: child for child in self._children(" ORDER BY c.number")}

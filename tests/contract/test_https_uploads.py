@@ -55,7 +55,7 @@ def test_a_put_is_one_request_with_length_and_the_options_headers() -> None:
 
 def test_post_is_used_when_asked_for() -> None:
     with HttpServer(saying(Say(200))) as server:
-        put(server.url, {"https.method": "POST"})
+        put(server.url, {"https.method": "Post"})
     assert [request.method for request in server.requests] == ["POST"]
 
 

@@ -118,7 +118,7 @@ def test_version_and_help_import_nothing_heavy() -> None:
         "try: main([sys.argv[1]])\nexcept SystemExit: pass\n"
         "print(sorted({'pydantic', 'structlog', 'paho', 'boto3', 'rich'} & set(sys.modules)))"
     )
-    for option in ("--version", "--help"):
+    for option in ("--version", "-version", "--help"):
         assert run_python("-c", program, option).splitlines()[-1] == "[]"
 
 

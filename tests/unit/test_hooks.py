@@ -77,6 +77,23 @@ def test_a_hook_runs_in_its_directory(tmp_path: Path, logged: Entries) -> None:
     assert said(logged) == [str(tmp_path)]
 
 
+@pytest.mark.parametrize(("first", "mode"), [("", 0o755), ("#!/bin/sh\n", 0o644), ("", 0o644)])
+@pytest.mark.parametrize("argument", ["", " two"])
+def test_a_script_without_bit_or_interpreter_is_run_by_sh(
+    tmp_path: Path, logged: Entries, first: str, mode: int, argument: str
+) -> None:
+    """As Kanto's agent runs each file that ends in `.sh`."""
+    path = tmp_path / "collect.sh"
+    path.write_text(f"{first}echo ran $1\n")
+    path.chmod(mode)
+    run(f"{path}{argument}", tmp_path)
+    assert said(logged) == [f"ran{argument}"]
+    path.write_text(f"{first}exit 3\n")
+    assert failure(f"{path}{argument}", tmp_path).startswith(
+        "backupCmd 'collect.sh' ended with exit status 3"
+    )
+
+
 def test_a_path_with_spaces_and_quotes_is_run_as_it_is(tmp_path: Path, logged: Entries) -> None:
     run(script(tmp_path / "dump o'clock", "echo ran $# arguments"), tmp_path)
     assert said(logged) == ["ran 0 arguments"]

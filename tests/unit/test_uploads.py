@@ -311,6 +311,54 @@ def test_an_end_that_cannot_be_written_does_not_block_the_uploads_after_it(devic
     assert states(device)[-1] == ("Y", "SUCCESS")
 
 
+def test_an_archive_that_waits_is_given_up_by_a_cancel(device: Device) -> None:
+    """As Kanto says: 204, and CANCELED. Ours also removes the file."""
+    archive = stage(device, "X")
+    value = {"correlationID": "X#1", "statusCode": "obsolete", "message": "a newer one is there"}
+    assert device.command("cancel", value, request_id="c")[0][1]["status"] == 204
+    device.finish()
+    (ended,) = device.values(LAST_UPLOAD)
+    assert (ended["correlationId"], ended["state"]) == ("X", "CANCELED")
+    assert (ended["statusCode"], ended["message"]) == ("obsolete", "a newer one is there")
+    assert not archive.exists()
+    assert start(device, "X#1")["status"] == 404
+    assert device.command("cancel", value, request_id="d")[0][1]["status"] == 404
+
+
+def test_all_archives_that_a_trigger_offered_are_given_up_with_one_word(device: Device) -> None:
+    first, second = stage(device, "A"), stage(device, "B")
+    device.command("trigger", {"correlationID": "T"}, request_id="t")
+    assert device.command("cancel", {"correlationID": "T"}, request_id="c")[0][1]["status"] == 204
+    device.finish()
+    assert states(device) == [("T", "CANCELED")]
+    assert [first.exists(), second.exists()] == [False, False]
+
+
+def test_a_cancelled_archive_can_be_kept(tmp_path: Path) -> None:
+    device = Device(tmp_path, {"keepUploaded": "true"})
+    archive = stage(device, "X")
+    device.command("cancel", {"correlationID": "X"}, request_id="c")
+    assert states(device) == [("X", "CANCELED")]
+    assert archive.exists()
+    device.close()
+
+
+def test_a_trigger_may_pass_over_single_upload(tmp_path: Path) -> None:
+    """Kanto's option `force`."""
+    device = Device(tmp_path, {"singleUpload": "true"})
+    stage(device, "X")
+    with stalling() as destination:
+        start(device, "X#1", "one", **{"storage.provider": "generic", "https.url": destination.url})
+        said = [
+            device.command("trigger", {"options": options}, request_id=str(number))[0][1]["status"]
+            for number, options in enumerate(({}, {"force": "false"}, {"force": "true"}))
+        ]
+        destination.release.set()
+        device.finish()
+    assert said == [409, 409, 204]
+    device.close()
+
+
 _AS_BEFORE = """
     CREATE TABLE offers (
         parent_id TEXT PRIMARY KEY, total_bytes INTEGER NOT NULL, sent_bytes INTEGER NOT NULL) WITHOUT ROWID;

@@ -11,6 +11,7 @@ from time import monotonic
 import pytest
 
 from tests.integration.conftest import contents
+from tests.support.backend import LAST_UPLOAD
 from tests.support.local_agent import LocalAgent, LocalBackend
 from tests.support.stalling import stalling
 from tests.support.trees import differences
@@ -103,8 +104,8 @@ def reach(backend: LocalBackend, device: LocalAgent, phase: Phase) -> None:
 
 
 def test_cancel_of_what_does_not_run_is_404_and_never_500(agent: LocalAgent, backend: LocalBackend) -> None:
-    """Before any job, after one, while another runs, and for an archive that only waits."""
-    wrong = [{"correlationId": "nobody"}, {"correlationId": "done"}, {"correlationId": "staged#1"}, {}, None]
+    """Before any job, after one, and while another runs; an archive that waits is another matter."""
+    wrong = [{"correlationId": "nobody"}, {"correlationId": "done"}, {}, None]
     assert backend.ask("cancel", wrong[0])["status"] == 404
     assert backend.values() == []
     backend.run("backup", "done", LOCAL)
@@ -115,5 +116,7 @@ def test_cancel_of_what_does_not_run_is_404_and_never_500(agent: LocalAgent, bac
         for value in wrong:
             answer = backend.ask("cancel", value)
             assert (answer["status"], answer["value"]["error"]) == (404, "messages:parameter.invalid")
+        assert backend.ask("cancel", {"correlationId": "staged#1"})["status"] == 204
         destination.release.set()
         assert backend.ended("other")["state"] == "BACKUP_FINISHED"
+        assert backend.ended("staged", LAST_UPLOAD)["state"] == "CANCELED"

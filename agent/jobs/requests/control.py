@@ -41,10 +41,14 @@ class TriggerRequest:
     correlation_id: str
     passed_on: dict[str, str]
     """Options for the upload requests."""
+    force: bool = False
+    """Kanto's option: also beside an upload, whatever `singleUpload` says."""
 
     @classmethod
     def read(cls, raw: RawRequest) -> Self:
-        return cls(raw.value.correlation_id, raw.value.options.prefixed("options."))
+        options = raw.value.options
+        force = (options.text("force") or "").lower() == "true"
+        return cls(raw.value.correlation_id, options.prefixed("options."), force)
 
 
 @dataclass(frozen=True, slots=True)
