@@ -271,9 +271,13 @@ class StorageFactory(Protocol):
 _BAD_NAME = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff\\]|^/|/$|//|(^|/)\.\.?(/|$)|^$")
 
 
+MAX_NAME_BYTES = 1024
+"""The longest name of an archive."""
+
+
 def check_name(name: str, key: str = "name") -> str:
     """Return `name` if it may be handed to a provider; raise `BadOptions` that names `key` otherwise."""
-    if len(name.encode("utf-8", "surrogatepass")) > 1024 or _BAD_NAME.search(name):
+    if len(name.encode("utf-8", "surrogatepass")) > MAX_NAME_BYTES or _BAD_NAME.search(name):
         expected = "must be a relative name without '..', empty parts, backslashes or control characters"
         raise BadOptions({key: expected})
     return name

@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from typing import ClassVar
 
 from providers.api import (
+    MAX_NAME_BYTES,
     Capability,
     Checkpoint,
     Limits,
@@ -149,8 +150,10 @@ class Local(Storage):
     def list(self, prefix: str, /) -> Iterator[Stored]:
         """Yield the files whose names begin with `prefix`; unfinished archives are not among them."""
         with self._translating(), self._root() as root:
-            for path, _, files, directory in os.fwalk(".", dir_fd=root, onerror=_pass_over):
+            for path, inner, files, directory in os.fwalk(".", dir_fd=root, onerror=_pass_over):
                 self._check()
+                if len(os.fsencode(path)) > MAX_NAME_BYTES:
+                    inner.clear()  # no name leads there, and each level takes a descriptor
                 for file in files:
                     name = os.path.normpath(f"{path}/{file}")
                     if name.startswith(prefix) and not is_part(file):

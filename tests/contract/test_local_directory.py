@@ -2,6 +2,7 @@
 
 import os
 import stat
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -212,3 +213,17 @@ def test_what_is_no_regular_file_is_not_replaced(tmp_path: Path, kind: str) -> N
             put(tmp_path)
         assert os.lstat(tmp_path / "a.zip") == before
     assert os.listdir(tmp_path) == ["a.zip"]
+
+
+def test_directories_that_are_deeper_than_any_name_are_passed_over_by_a_listing(tmp_path: Path) -> None:
+    """Somebody's data on the same stick must not keep its archives from a restore."""
+    descriptor = os.open(tmp_path, os.O_RDONLY)
+    for _ in range(1500):
+        os.mkdir("d", dir_fd=descriptor)
+        inner = os.open("d", os.O_RDONLY, dir_fd=descriptor)
+        os.close(descriptor)
+        descriptor = inner
+    os.close(descriptor)
+    put(tmp_path, "deep/a.zip")
+    assert [stored.name for stored in local(tmp_path).list("")] == ["deep/a.zip"]
+    subprocess.run(["rm", "-rf", tmp_path / "d"], check=True)  # deeper than Python's own stack
