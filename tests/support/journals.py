@@ -6,11 +6,26 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 
 def sql(path: Path, statement: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
     """What a statement finds in the journal at `path`, over a connection of its own."""
     with closing(sqlite3.connect(path, timeout=5, isolation_level=None)) as connection:
         return connection.execute(statement, values).fetchall()
+
+
+def opened_connections(monkeypatch: pytest.MonkeyPatch) -> list[sqlite3.Connection]:
+    """Connections that are opened from now on. That of a journal which is opened next is the first."""
+    opened: list[sqlite3.Connection] = []
+    connect = sqlite3.connect
+
+    def noted(*arguments: Any, **options: Any) -> sqlite3.Connection:
+        opened.append(connect(*arguments, **options))
+        return opened[-1]
+
+    monkeypatch.setattr(sqlite3, "connect", noted)
+    return opened
 
 
 @contextmanager

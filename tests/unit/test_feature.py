@@ -21,7 +21,7 @@ from agent.journal import schema
 from agent.mqtt.envelope import MAX_MESSAGE_BYTES
 from agent.mqtt.link import Delivery
 from tests.support.fakes import DEVICE, FEATURE, LAST_OPERATION, THING, Device, command
-from tests.support.journals import unwritable
+from tests.support.journals import opened_connections, unwritable
 from tests.support.stalling import stalling
 from tests.unit.test_ditto import JSON
 
@@ -556,11 +556,15 @@ def test_of_too_many_early_commands_the_oldest_are_given_up(tmp_path: Path) -> N
     device.close()
 
 
-def test_commands_that_come_together_cost_one_sync_until_one_is_accepted(device: Device) -> None:
+def test_commands_that_come_together_cost_one_sync_until_one_is_accepted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A flash disk syncs fifty times a second: one by one, a thousand commands would keep a `cancel` waiting
     for half a minute."""
     commits: list[str] = []
-    device.journal._database._connection.set_trace_callback(commits.append)
+    connections = opened_connections(monkeypatch)
+    device = Device(tmp_path)
+    connections[0].set_trace_callback(commits.append)
     acknowledged: list[str] = []
     operations = ["nonsense"] * 7 + ["backup"] + ["backup"] * 7
     for number, operation in enumerate(operations):
@@ -574,6 +578,7 @@ def test_commands_that_come_together_cost_one_sync_until_one_is_accepted(device:
     device.acknowledge()
     statuses = [message["status"] for topic, message in device.wire.sent if topic != "e"]
     assert statuses == [400] * 7 + [204] + [409] * 7
+    device.close()
 
 
 def test_a_bug_in_a_command_costs_that_command_an_answer_and_not_the_agent_its_ears(

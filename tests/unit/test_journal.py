@@ -21,7 +21,7 @@ from agent.faces.ditto.redelivery import Redeliveries, Repeated
 from agent.journal import KEPT_JOBS, Journal
 from agent.journal.commands import CommandId
 from agent.journal.schema import NewerJournal
-from tests.support.journals import sql
+from tests.support.journals import opened_connections, sql
 
 START = datetime(2026, 11, 21, 22, 28, 8, 388229, UTC)
 JOB = Job("job-1", Kind.RESTORE, "c\n#1", START)
@@ -104,10 +104,12 @@ def test_what_is_committed_survives_a_kill(path: Path) -> None:
     journal.close()
 
 
-def test_every_commit_is_synced(journal: Journal) -> None:
+def test_every_commit_is_synced(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """WAL with `synchronous=FULL`; with NORMAL a power cut takes the last transactions back."""
-    assert journal._database.read("PRAGMA synchronous") == [(2,)]
-    assert journal._database.read("PRAGMA journal_mode") == [("wal",)]
+    connections = opened_connections(monkeypatch)
+    with closing(Journal(path)):
+        assert connections[0].execute("PRAGMA synchronous").fetchall() == [(2,)]
+        assert connections[0].execute("PRAGMA journal_mode").fetchall() == [("wal",)]
 
 
 def test_only_the_agent_s_user_can_read_it(journal: Journal, path: Path) -> None:
@@ -139,10 +141,13 @@ def test_nothing_of_a_transaction_is_seen_before_its_end(journal: Journal, path:
     other.close()
 
 
-def test_after_a_full_disk_the_journal_can_be_written_again(journal: Journal) -> None:
+def test_after_a_full_disk_the_journal_can_be_written_again(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A failed transaction must not stay open, or nothing would ever be committed again."""
-    ((pages,),) = journal._database.read("PRAGMA page_count")
-    journal._database.read(f"PRAGMA max_page_count={pages + 2}")
+    connections, journal = opened_connections(monkeypatch), Journal(path)
+    (pages,) = connections[0].execute("PRAGMA page_count").fetchone()
+    connections[0].execute(f"PRAGMA max_page_count={pages + 2}")
     with suppress(sqlite3.OperationalError), journal.unit():
         journal.outbox.keep("e", b"lost", "p")
         journal.outbox.keep("e", bytes(1000000), "p")
@@ -151,6 +156,7 @@ def test_after_a_full_disk_the_journal_can_be_written_again(journal: Journal) ->
     other = sqlite3.connect(journal.path)
     assert other.execute("SELECT payload FROM outbox").fetchall() == [(b"2",)]
     other.close()
+    journal.close()
 
 
 def test_a_remembered_text_is_random_and_stays(path: Path) -> None:
@@ -409,17 +415,20 @@ def test_a_journal_on_a_disk_that_refuses_is_not_taken_for_corrupt(path: Path) -
     assert path.is_dir()
 
 
-def test_only_the_delivery_of_a_message_is_not_synced(tmp_path: Path) -> None:
+def test_only_the_delivery_of_a_message_is_not_synced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Everything else is on the disk when the call returns; `PRAGMA synchronous` 2 is FULL, 1 is NORMAL."""
+    connections = opened_connections(monkeypatch)
     with closing(Journal(tmp_path / "journal.db")) as journal:
         levels: list[tuple[str, int]] = []
 
         def note(statement: str) -> None:
             if statement == "COMMIT":
-                ((level,),) = journal._database.read("PRAGMA synchronous")
+                (level,) = connections[0].execute("PRAGMA synchronous").fetchone()
                 levels.append((doing, level))
 
-        journal._database._connection.set_trace_callback(note)
+        connections[0].set_trace_callback(note)
         doing = "keep"
         number = journal.outbox.keep("e", b"{}", "p")
         doing = "delivered"
