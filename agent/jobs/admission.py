@@ -47,7 +47,7 @@ _ENCRYPTING_BUFFER_BYTES = 8 << 20
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """A command that may run: first `record`, in the journal's transaction, then `begin`."""
+    """A command that may run: first `record`, in a unit of work, and after its COMMIT `begin`."""
 
     job_id: str | None
     record: Callable[[], None]

@@ -147,7 +147,7 @@ class Confirmations:
         self._journal.checkpoints.keep(entry.job.id, CONFIRMED, "yes")
 
     def cancelling(self, request: CancelRequest) -> None:
-        """Inside the journal's transaction: a cancel that was answered leads back after a crash, too."""
+        """Keep a cancel as part of the open unit: one that was answered leads back after a crash, too."""
         entry = self._current
         if entry is None or entry.job.correlation_id != request.correlation_id:
             return

@@ -3,7 +3,7 @@
 A job in the state PREVIEW, by which every start of the agent finds what is unpacked, and a note for the
 question `status`, which stays until the next preview.
 
-Changes are part of the journal's transaction that they happen in. Belongs to the main thread.
+Changes are part of the unit of work that is open. Belongs to the main thread.
 """
 
 import json

@@ -1,7 +1,7 @@
 """One job at a time: what `backups`, `restores` and `verifications` admit is begun here, watched, and ended.
 
-A command is admitted before anything is written; what was admitted is recorded, in the journal's
-transaction together with the command, and then begun. Everything here runs in the main thread.
+A command is admitted before anything is written. Then one unit of work keeps the command and its job, and
+the work begins after COMMIT. Everything here runs in the main thread.
 """
 
 import sqlite3
@@ -137,7 +137,7 @@ class Runner:
         )
 
     def tell(self, job: Job) -> None:
-        """Say how it stands, inside the journal's transaction."""
+        """Tell that it has begun, as part of the unit of work that is open."""
         self._events.emit(JobStarted(job))
 
     def prepared(
@@ -204,7 +204,7 @@ class Runner:
         self._monitor.ended()
 
     def end(self, job: Job, also: Action = lambda: None, **facts: object) -> None:
-        """Record and tell the end; `also` is part of the same transaction."""
+        """Keep and tell the end; what `also` keeps is part of that unit of work."""
 
         def record() -> None:
             with self._journal.unit():

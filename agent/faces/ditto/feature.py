@@ -43,7 +43,7 @@ log = structlog.get_logger(__name__)
 few = SparingLog(log)
 
 MAX_TOGETHER = 100
-"""Commands in one transaction: the rest of the agent waits for its sync."""
+"""Commands in one unit of work: the rest of the agent waits for its sync."""
 
 INTERNAL_ERROR = "internal error: see the device's log"
 
@@ -121,7 +121,7 @@ class Feature:
             self._receive_some(waiting)
 
     def _receive_some(self, waiting: deque[_Received]) -> None:
-        """Take commands up to one that is accepted: one transaction, so that a flood costs few syncs."""
+        """Take commands up to one that is accepted: one unit of work, so that a flood costs few syncs."""
         taken: list[_Received] = []
         accepted = False
         try:
