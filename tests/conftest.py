@@ -15,11 +15,16 @@ import structlog  # noqa: E402, F401
 del sys.modules["rich"]
 
 import pytest  # noqa: E402
+from hypothesis import settings  # noqa: E402
 
 pytest.register_assert_rewrite("providers.testing")
 
 from tests.support.backend import Backend  # noqa: E402
 from tests.support.mosquitto import Mosquitto, mosquitto  # noqa: E402
+
+# A busy machine makes no test fail: an example may take the time that it takes.
+settings.register_profile("patient", deadline=None)
+settings.load_profile("patient")
 
 
 @pytest.fixture
