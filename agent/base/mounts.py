@@ -45,10 +45,17 @@ def is_layered(path: Path) -> bool:
     return any(word in _mount_of(path).kind for word in _LAYERED)
 
 
-def overlap(one: Path, other: Path) -> bool:
-    """Return True when one of the two resolved paths is or holds the other by another name: a bind mount."""
-    (device, here), (other_device, there) = _origin(one), _origin(other)
-    return device == other_device and (here.startswith(there) or there.startswith(here))
+def overlap(mount: Path, other: Path) -> bool:
+    """Return True when one of the two resolved paths is or holds the other by another name: a bind mount.
+
+    A directory below `other` that is mounted in its own place has no other name there.
+    """
+    (device, here), (other_device, there) = _origin(mount), _origin(other)
+    if device != other_device:
+        return False
+    if mount.is_relative_to(other) and here == there + bytes(mount.relative_to(other)) + b"/":
+        return False
+    return here.startswith(there) or there.startswith(here)
 
 
 def _origin(path: Path) -> tuple[bytes, bytes]:

@@ -167,6 +167,8 @@ class _Walk:
         path = self._levels.prefix + name
         try:
             if stat.S_ISREG(status.st_mode):
+                if path in self._mounts:
+                    self._report.enter_mount(self._root.archived(path))
                 archived = self._base + path
                 first = self._first_name(status, archived) if status.st_nlink > 1 else None
                 yield Entry(archived, FILE, status, fd, b"", self._attributes(fd, path, first), first)

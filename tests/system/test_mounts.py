@@ -119,6 +119,20 @@ def test_all_or_nothing_over_file_systems(mounted: Path, device_at: Device) -> N
     assert [each for each in differences(before, snapshot(mounted)) if "mtime_ns" not in each] == []
 
 
+def test_a_file_that_is_mounted_is_named_and_what_stands_beside_it_can_be_restored(
+    mounted: Path, device_at: Device
+) -> None:
+    """As /etc/hosts in a container."""
+    subprocess.run(["mount", "--bind", mounted / "bound/only", mounted / "top"], check=True)
+    try:
+        assert "'top'" in ask(device_at, "backup")["message"]
+        assert "'top' in the target is a mount point in the way" in ask(device_at, "restore")["message"]
+        ended = ask(device_at, "restore", **{"restore.paths": "var/lib/own"})
+        assert ended["state"] == "RESTORE_FINISHED"
+    finally:
+        subprocess.run(["umount", mounted / "top"], check=True)
+
+
 def test_info_names_them(mounted: Path, device_at: Device) -> None:
     told: list[dict[str, Any]] = []
     device_at.command("info", {})
@@ -141,6 +155,18 @@ def test_a_directory_that_is_mounted_in_itself_is_no_root(mounted: Path, device_
         assert ended["state"] == "RESTORE_FINISHED", ended
     finally:
         subprocess.run(["umount", mounted / "again"], check=True)
+
+
+def test_a_directory_that_is_mounted_in_its_own_place_is_a_root(mounted: Path, device_at: Device) -> None:
+    """So a subvolume, whose files cannot be moved to those around it, can be restored."""
+    subprocess.run(["mount", "--rbind", mounted / "var", mounted / "var"], check=True)
+    try:
+        ask(device_at, "backup")
+        (mounted / "var/lib/own").write_bytes(b"spoiled")
+        ended = ask(device_at, "restore", **{"restore.mode": "replace"})
+        assert (ended["state"], (mounted / "var/lib/own").read_bytes()) == ("RESTORE_FINISHED", b"own")
+    finally:
+        subprocess.run(["umount", "-R", mounted / "var"], check=True)
 
 
 @pytest.fixture
