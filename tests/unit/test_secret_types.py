@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.faces.ditto.feature import InboxCommand
+from agent.faces.ditto.inbox import InboxCommand
 from agent.jobs.requests.backup import BackupRequest
 from agent.jobs.requests.raw import read_raw
 from agent.journal.commands import CommandId

@@ -4,13 +4,11 @@ Order, always: the journal has the command and its answer, then the broker is to
 it again, then the answer goes out, then the work begins.
 """
 
-import hashlib
 import sqlite3
 import time
-import uuid
 from collections import deque
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -19,22 +17,18 @@ import structlog
 
 from agent.base.operations import Face
 from agent.base.refusals import Reason, Refused
-from agent.base.text import readable
 from agent.faces.ditto.duplicate_agent import Rivals
-from agent.faces.ditto.expiry import check_not_expired, timeout_s
+from agent.faces.ditto.expiry import check_not_expired
+from agent.faces.ditto.inbox import Inbox, InboxCommand
 from agent.faces.ditto.poison_commands import FatalCommands
 from agent.faces.ditto.redelivery import Redeliveries, Repeated, Verdict
 from agent.faces.ditto.refusals import error_of
 from agent.faces.ditto.twin import Twin
 from agent.jobs.admission import Admitted
 from agent.jobs.operations import Operations
-from agent.jobs.requests.raw import MAX_ID_BYTES
 from agent.journal import Journal, Unit
-from agent.journal.commands import CommandId
 from agent.log.sparing import SparingLog
 from agent.mqtt import envelope as ditto
-from agent.mqtt.envelope import Envelope, Unreadable
-from agent.mqtt.hono import CommandTopic, parse_command_topic
 from agent.mqtt.link import Delivery
 from agent.mqtt.outbox import Outbox
 from agent.settings import Settings
@@ -46,40 +40,6 @@ MAX_TOGETHER = 100
 """Commands in one unit of work: the rest of the agent waits for its sync."""
 
 INTERNAL_ERROR = "internal error: see the device's log"
-
-_TOO_LONG = Refused(
-    Reason.INVALID, f"the subject, or the header 'correlation-id', is too long: at most {MAX_ID_BYTES} bytes"
-)
-_SUBJECT_LETTERS = 64
-_ROOM_FOR_REASON_BYTES = 200
-"""An answer has room at least for so much of a reason."""
-
-
-@dataclass(frozen=True, slots=True)
-class InboxCommand:
-    """A message to our inbox, and where its answer goes."""
-
-    topic: CommandTopic
-    envelope: Envelope
-    operation: str
-    id: CommandId
-    payload: bytes = field(repr=False)
-    correlation_id: str
-    """As received; one is made when there is none."""
-    received_s: float
-    fault: str = ""
-    """Why its answer could not repeat what it has to: it is refused, and they are cut or left out here."""
-
-    @property
-    def answer_is_due(self) -> bool:
-        """True, or absent with a request id: absent means true in Ditto and false in Kanto.
-
-        With a timeout of 0 nobody waits for it.
-        """
-        if timeout_s(self.envelope) == 0:
-            return False
-        required = self.envelope.response_required
-        return not self.topic.one_way if required is None else required
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,12 +68,13 @@ class Feature:
         self._settings, self._journal, self._outbox, self._twin = settings, journal, outbox, twin
         self._redeliveries, self._fatal = redeliveries, fatal
         self._rivals, self._operations = rivals, operations
+        self._inbox = Inbox(settings.feature_id, twin)
 
     def receive(self, deliveries: Iterable[Delivery]) -> None:
         """Take messages from command topics. Each is acknowledged, whatever it is, but not too early."""
         waiting: deque[_Received] = deque()
         for delivery in deliveries:
-            if command := self._read(delivery):
+            if command := self._inbox.read(delivery):
                 waiting.append(_Received(command, delivery))
             else:
                 delivery.ack()
@@ -159,55 +120,6 @@ class Feature:
             return self._carry_out(command, unit, conflict=verdict is Verdict.CONFLICT)
         return False
 
-    def _read(self, delivery: Delivery) -> InboxCommand | None:
-        topic = parse_command_topic(delivery.topic)
-        if topic is None or not topic.concerns(self._twin.identity.device_id):
-            log.debug("message for somebody else", topic=delivery.topic[:200])
-            return None
-        if delivery.retain:
-            # It would come back with every subscription.
-            few.warning("retained command ignored: remove it from the broker", topic=delivery.topic[:200])
-            return None
-        try:
-            envelope = ditto.parse(delivery.payload)
-        except Unreadable as error:
-            few.warning("message ignored: no Ditto envelope", reason=str(error), topic=delivery.topic[:200])
-            return None
-        operation = envelope.inbox_subject(self._twin.identity.thing, self._settings.feature_id)
-        if operation is None:
-            log.debug("message for another thing or feature", topic=delivery.topic[:200])
-            return None
-        header = envelope.correlation_id
-        command_id = CommandId(topic.device, topic.request_id, operation, header or "")
-        correlation_id = str(uuid.uuid4()) if header is None else header
-        command = InboxCommand(
-            topic, envelope, operation, command_id, delivery.payload, correlation_id, delivery.received_s
-        )
-        return self._bounded(command)
-
-    def _bounded(self, command: InboxCommand) -> InboxCommand:
-        """The command; one whose answer would be too long with a fault, and without what makes it so.
-
-        Hono's adapter ends the connection of a device that sends more than it takes, and what is kept for
-        delivery would be sent again with every connection.
-        """
-        shortest = ditto.reply(*self._to(command), error=replace(error_of(_TOO_LONG), message="…"))
-        header_fits = len(command.correlation_id.encode()) <= MAX_ID_BYTES
-        if header_fits and len(ditto.encode(shortest)) <= ditto.MAX_MESSAGE_BYTES - _ROOM_FOR_REASON_BYTES:
-            return command
-        subject, correlation_id = readable(command.operation)[:_SUBJECT_LETTERS], str(uuid.uuid4())
-        live_topic = f"{self._twin.identity.thing}/things/live/messages/{subject}"
-        digest = hashlib.sha256(repr((command.operation, command.correlation_id)).encode()).hexdigest()
-        return replace(
-            command,
-            topic=replace(command.topic, subject=readable(command.topic.subject)[:_SUBJECT_LETTERS]),
-            envelope=replace(command.envelope, topic=live_topic),
-            operation=subject,
-            id=replace(command.id, subject=subject, correlation_id=digest),
-            correlation_id=correlation_id,
-            fault=_TOO_LONG.message,
-        )
-
     def _carry_out(self, command: InboxCommand, unit: Unit, *, conflict: bool) -> bool:
         admitted, error = self._admit(command, conflict=conflict)
         answer = self._answer(command, error)
@@ -245,7 +157,7 @@ class Feature:
 
     def _answer_question(self, command: InboxCommand) -> None:
         """Questions change nothing: they are answered as often as they come, and leave no trace."""
-        without_value = ditto.reply(*self._to(command), value={})
+        without_value = ditto.reply(*command.answered_in(self._settings.feature_id), value={})
         room_bytes = ditto.MAX_MESSAGE_BYTES - len(ditto.encode(without_value))
 
         def tell(value: Mapping[str, Any] | None, error: Refused | None = None) -> None:
@@ -258,9 +170,6 @@ class Feature:
         except Refused as refusal:
             tell(None, Refused(refusal.reason, refusal.message))  # see `_admit`
 
-    def _to(self, command: InboxCommand) -> tuple[Envelope, str, str, str]:
-        return command.envelope, self._settings.feature_id, command.operation, command.correlation_id
-
     def _answer(
         self, command: InboxCommand, error: Refused | None, value: Mapping[str, Any] | None = None
     ) -> tuple[str, bytes] | None:
@@ -270,7 +179,11 @@ class Feature:
         told = error_of(error) if error else None
 
         def reply(text: str) -> dict[str, Any]:
-            return ditto.reply(*self._to(command), error=told and replace(told, message=text), value=value)
+            return ditto.reply(
+                *command.answered_in(self._settings.feature_id),
+                error=told and replace(told, message=text),
+                value=value,
+            )
 
         payload = ditto.fitting(reply, told.message if told else "")
         self._rivals.answered(payload)

@@ -1,0 +1,120 @@
+"""Messages to the feature's inbox become commands; what is for somebody else, or unreadable, does not."""
+
+import hashlib
+import uuid
+from dataclasses import dataclass, field, replace
+
+import structlog
+
+from agent.base.refusals import Reason, Refused
+from agent.base.text import readable
+from agent.faces.ditto.expiry import timeout_s
+from agent.faces.ditto.refusals import error_of
+from agent.faces.ditto.twin import Twin
+from agent.jobs.requests.raw import MAX_ID_BYTES
+from agent.journal.commands import CommandId
+from agent.log.sparing import SparingLog
+from agent.mqtt import envelope as ditto
+from agent.mqtt.envelope import Envelope, Unreadable
+from agent.mqtt.hono import CommandTopic, parse_command_topic
+from agent.mqtt.link import Delivery
+
+log = structlog.get_logger(__name__)
+few = SparingLog(log)
+
+_TOO_LONG = Refused(
+    Reason.INVALID, f"the subject, or the header 'correlation-id', is too long: at most {MAX_ID_BYTES} bytes"
+)
+_SUBJECT_LETTERS = 64
+_ROOM_FOR_REASON_BYTES = 200
+"""An answer has room at least for so much of a reason."""
+
+
+@dataclass(frozen=True, slots=True)
+class InboxCommand:
+    """A message to our inbox, and where its answer goes."""
+
+    topic: CommandTopic
+    envelope: Envelope
+    operation: str
+    id: CommandId
+    payload: bytes = field(repr=False)
+    correlation_id: str
+    """As received; one is made when there is none."""
+    received_s: float
+    fault: str = ""
+    """Why its answer could not repeat what it has to: it is refused, and they are cut or left out here."""
+
+    @property
+    def answer_is_due(self) -> bool:
+        """True, or absent with a request id: absent means true in Ditto and false in Kanto.
+
+        With a timeout of 0 nobody waits for it.
+        """
+        if timeout_s(self.envelope) == 0:
+            return False
+        required = self.envelope.response_required
+        return not self.topic.one_way if required is None else required
+
+    def answered_in(self, feature_id: str) -> tuple[Envelope, str, str, str]:
+        """Return what an answer is made of."""
+        return self.envelope, feature_id, self.operation, self.correlation_id
+
+
+class Inbox:
+    """Belongs to the main thread."""
+
+    def __init__(self, feature_id: str, twin: Twin) -> None:
+        self._feature_id, self._twin = feature_id, twin
+
+    def read(self, delivery: Delivery) -> InboxCommand | None:
+        """Return the command in a message; None, and logged, for what is for somebody else or unreadable."""
+        topic = parse_command_topic(delivery.topic)
+        if topic is None or not topic.concerns(self._twin.identity.device_id):
+            log.debug("message for somebody else", topic=delivery.topic[:200])
+            return None
+        if delivery.retain:
+            # It would come back with every subscription.
+            few.warning("retained command ignored: remove it from the broker", topic=delivery.topic[:200])
+            return None
+        try:
+            envelope = ditto.parse(delivery.payload)
+        except Unreadable as error:
+            few.warning("message ignored: no Ditto envelope", reason=str(error), topic=delivery.topic[:200])
+            return None
+        operation = envelope.inbox_subject(self._twin.identity.thing, self._feature_id)
+        if operation is None:
+            log.debug("message for another thing or feature", topic=delivery.topic[:200])
+            return None
+        header = envelope.correlation_id
+        command_id = CommandId(topic.device, topic.request_id, operation, header or "")
+        correlation_id = str(uuid.uuid4()) if header is None else header
+        command = InboxCommand(
+            topic, envelope, operation, command_id, delivery.payload, correlation_id, delivery.received_s
+        )
+        return self._bounded(command)
+
+    def _bounded(self, command: InboxCommand) -> InboxCommand:
+        """The command; one whose answer would be too long with a fault, and without what makes it so.
+
+        Hono's adapter ends the connection of a device that sends more than it takes, and what is kept for
+        delivery would be sent again with every connection.
+        """
+        shortest = ditto.reply(
+            *command.answered_in(self._feature_id), error=replace(error_of(_TOO_LONG), message="…")
+        )
+        header_fits = len(command.correlation_id.encode()) <= MAX_ID_BYTES
+        if header_fits and len(ditto.encode(shortest)) <= ditto.MAX_MESSAGE_BYTES - _ROOM_FOR_REASON_BYTES:
+            return command
+        subject, correlation_id = readable(command.operation)[:_SUBJECT_LETTERS], str(uuid.uuid4())
+        live_topic = f"{self._twin.identity.thing}/things/live/messages/{subject}"
+        digest = hashlib.sha256(repr((command.operation, command.correlation_id)).encode()).hexdigest()
+        return replace(
+            command,
+            topic=replace(command.topic, subject=readable(command.topic.subject)[:_SUBJECT_LETTERS]),
+            envelope=replace(command.envelope, topic=live_topic),
+            operation=subject,
+            id=replace(command.id, subject=subject, correlation_id=digest),
+            correlation_id=correlation_id,
+            fault=_TOO_LONG.message,
+        )
