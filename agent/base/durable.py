@@ -1,10 +1,15 @@
-"""Directories that are made private, and names that outlast a power cut."""
+"""Directories that are made private or removed, and names that outlast a power cut."""
 
 import os
+import shutil
+import uuid
 from contextlib import suppress
 from pathlib import Path
 
 from providers.directory import refuse_special
+
+_SHALLOW = 200
+"""Levels that are removed by recursion."""
 
 
 def make_directories(directory: Path, mode: int) -> None:
@@ -48,3 +53,32 @@ def sync_directory(directory: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def remove_tree(directory: Path) -> None:
+    """Remove a directory with all that it holds, however deep; what cannot go stays.
+
+    `shutil.rmtree` calls itself for each level, and Python's stack ends at a thousand: a command that left a
+    deeper tree would keep the agent from starting.
+    """
+    deeper = True
+    while deeper:
+        deeper = False
+        try:
+            shutil.rmtree(directory, ignore_errors=True)
+        except RecursionError:
+            with suppress(OSError):
+                deeper = _bring_up(directory)
+
+
+def _bring_up(directory: Path) -> bool:
+    """Move the directories of a certain depth to the top; False when there were none."""
+    found = False
+    for path, inner, _, descriptor in os.fwalk(directory):
+        if path.count("/") - os.fspath(directory).count("/") < _SHALLOW:
+            continue
+        for name in inner:
+            os.rename(name, directory / f".deep-{uuid.uuid4().hex}", src_dir_fd=descriptor)
+            found = True
+        inner.clear()
+    return found

@@ -6,7 +6,6 @@ the agent starts; a complete archive has its final name and stays.
 
 import fcntl
 import os
-import shutil
 import threading
 import time
 from collections.abc import Callable
@@ -16,7 +15,7 @@ from pathlib import Path
 
 import structlog
 
-from agent.base.durable import make_directories, sync_directory
+from agent.base.durable import make_directories, remove_tree, sync_directory
 from agent.formats.archive_names import ENCRYPTED, MAX_NAME_LETTERS, PLAIN, archive_name
 
 log = structlog.get_logger(__name__)
@@ -127,7 +126,7 @@ class Staging:
         """Remove what a crash left: it can be called before anything runs only."""
         for directory in self.storage.glob(f"{_WORK}*"):
             log.info("working directory of an earlier run removed", directory=directory.name)
-            shutil.rmtree(directory, ignore_errors=True)
+            remove_tree(directory)
         for directory in (self._backups, self._downloads):
             with os.scandir(directory) as entries:
                 names = [entry.name for entry in entries if entry.name.endswith(_INCOMPLETE)]

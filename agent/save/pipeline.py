@@ -4,12 +4,12 @@ It is one straight synchronous function. It talks back only through the callback
 listens only to its cancel token; it returns a result, or raises a `JobError` or a `StorageError`.
 """
 
-import shutil
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from agent.base.durable import remove_tree
 from agent.base.errors import disk_errors
 from agent.formats.base import Entry, Format, SaveOrder
 from agent.formats.survey import ArchiveLimits
@@ -102,7 +102,7 @@ def work_directory(path: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        shutil.rmtree(path, ignore_errors=True)
+        remove_tree(path)
 
 
 def _archived(order: BackupOrder, context: Context) -> BackupResult:
