@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.faults.tally import LONG, tally
 from tests.support.diskfaults import striking
 from tests.support.fakes import Device
 from tests.support.restoring import is_clean
@@ -20,7 +21,7 @@ NEW: Spec = {"dir": Dir(0o700), **{f"dir/file-{n}": File(b"new") for n in range(
 PLACE = {"storage.provider": "local", "local.name": "it.zip", "restore.mode": "replace"}
 
 
-EVERY = 1 if os.environ.get("FAULTS") == "long" else 7
+EVERY = 1 if LONG else 7
 """At how many changes of the disk one crash comes."""
 
 
@@ -79,36 +80,37 @@ def started(work: Path) -> tuple[Device, list[dict[str, Any]]]:
 
 def test_wherever_a_crash_comes_all_is_old_or_new_without_the_journal(work: Path) -> None:
     """3,011 of 6,000 files were new for ever, and nobody was told."""
-    before = snapshot(work / "data")
     told, seen = 0, set()
     at = 0
-    while cut_off(work, at := at + EVERY):
-        lose_journal(work)
-        device, values = started(work)
-        device.close()
-        for rubbish in (work / "data").glob(".edge-backup-*"):
-            # Until it says what it is nothing was changed, and at the end all was: that much may be left.
-            at_most = {"done"} if is_new(work / "data") else {"new", "undo", "proof.tmp"}
-            assert {path.name for path in rubbish.iterdir()} <= at_most, at
-            shutil.rmtree(rubbish)
-        found = snapshot(work / "data")
-        new = is_new(work / "data")
-        seen.add(new)
-        if not new:
-            assert [each for each in differences(before, found) if not each.startswith("'': mtime")] == [], at
-        assert (work / "data/added").exists() == new
-        assert (work / "data/gone").exists() != new
-        if values:
-            told += 1
-            assert (values[-1]["state"], values[-1]["correlationId"]) in (
-                ("RESTORE_FAILED", "R"),
-                ("RESTORE_FINISHED", "R"),
-            )
-            assert (values[-1]["state"] == "RESTORE_FINISHED") == new
-        shutil.rmtree(work / "data")
-        make_tree(work / "data", OLD)
-        before = snapshot(work / "data")
+    with tally("crash and lost journal: restore") as points:
+        while cut_off(work, at := at + EVERY):
+            lose_journal(work)
+            device, values = started(work)
+            device.close()
+            told += bool(values)
+            seen.add(is_new(work / "data"))
+            with points.trying(f"killed at change {at}"):
+                assert_old_or_new(work, values)
+            shutil.rmtree(work / "data")
+            make_tree(work / "data", OLD)
     assert (seen, told * EVERY > 30) == ({False, True}, True)
+
+
+def assert_old_or_new(work: Path, values: list[dict[str, Any]]) -> None:
+    data, new = work / "data", is_new(work / "data")
+    for rubbish in data.glob(".edge-backup-*"):
+        # Until it says what it is nothing was changed, and at the end all was: that much may be left.
+        at_most = {"done"} if new else {"new", "undo", "proof.tmp"}
+        assert {path.name for path in rubbish.iterdir()} <= at_most
+        shutil.rmtree(rubbish)
+    if not new:
+        old = snapshot(make_tree(work / "old", OLD))
+        shutil.rmtree(work / "old")
+        assert [text for text in differences(old, snapshot(data)) if not text.startswith("'': mtime")] == []
+    assert ((data / "added").exists(), (data / "gone").exists()) == (new, not new)
+    if values:
+        state = "RESTORE_FINISHED" if new else "RESTORE_FAILED"
+        assert (values[-1]["state"], values[-1]["correlationId"]) == (state, "R")
 
 
 @pytest.fixture
