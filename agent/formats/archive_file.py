@@ -1,5 +1,6 @@
 """Archives that are one file: ZIP, plain or encrypted."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
@@ -15,9 +16,12 @@ from agent.formats.zip.reader import ArchiveReader
 log = structlog.get_logger(__name__)
 
 
-def open_archive(file: BinaryIO, unlock: Unlock) -> SavedTree:
-    """Return what is in the archive; the file stays the caller's. Raises as `FetchedArchive.tree`."""
-    return ArchiveReader(decrypt(file, unlock))
+def open_archive(file: BinaryIO, unlock: Unlock, check: Callable[[], None] = lambda: None) -> SavedTree:
+    """Return what is in the archive; the file stays the caller's. Raises as `FetchedArchive.tree`.
+
+    `check` is called for each item that is listed, and ends the listing by raising.
+    """
+    return ArchiveReader(decrypt(file, unlock), check)
 
 
 def is_complete(path: Path) -> bool:

@@ -185,6 +185,9 @@ class FetchedArchive(Protocol):
     def tree(self, unlock: Unlock) -> SavedTree:
         """Return what is in the archive.
 
+        Its `items` looks at the token of the job that fetched the archive before each item, also before
+        those that it does not yield: it may be called for hundreds of thousands of them.
+
         Raises ArchiveError for what is no archive, and what opening it raises: `Encrypted`, `NotEncrypted`,
         `WrongKey`, `EncryptionBroken`, `WorkFactorTooHigh`.
         """

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from agent.base.errors import ArchiveError
-from agent.formats.base import DIR, FILE, LINK, Item
+from agent.formats.base import DIR, FILE, LINK, Item, SavedTree
 from agent.formats.names import bad_entry
 from providers.free_space import BLOCK_BYTES
 
@@ -43,31 +43,74 @@ class Survey:
     def entries(self) -> int:
         return self.files + self.directories + self.links
 
+    def __add__(self, other: "Survey") -> "Survey":
+        return Survey(
+            self.files + other.files,
+            self.directories + other.directories,
+            self.links + other.links,
+            self.size_bytes + other.size_bytes,
+            self.disk_bytes + other.disk_bytes,
+            self.compressed_bytes + other.compressed_bytes,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class SurveyedTree:
+    """A tree that is to be unpacked, and the survey of it."""
+
+    tree: SavedTree
+    survey: Survey
+
+
+def surveyed(tree: SavedTree, limits: ArchiveLimits) -> SurveyedTree:
+    """Return the tree with its survey. Raises as `take_survey`."""
+    return SurveyedTree(tree, take_survey(tree.items(), limits))
+
 
 def take_survey(items: Iterable[Item], limits: ArchiveLimits) -> Survey:
-    """Count `items`. Raises ArchiveError for a limit exceeded and for an entry below an earlier link.
+    """Count `items`. Raises ArchiveError for a limit exceeded and for an entry below an earlier link."""
+    surveyor = Surveyor(limits)
+    for item in items:
+        surveyor.add(item)
+    return surveyor.end()
+
+
+class Surveyor:
+    """Counts items one by one.
 
     Memory grows with the first links only, by about 100 bytes each. What lies below a later one, that
     no name comes twice, and nothing below a file, is not looked for: unpacking with O_EXCL and O_NOFOLLOW
     into an empty directory finds it for nothing.
     """
-    survey = Survey()
-    links: set[bytes] = set()
-    parent = ""
-    for entry in items:
-        if not entry.name or entry.on_the_way:
-            continue
-        _count(survey, entry)
-        _check(survey, limits)
-        if links and entry.name.rpartition("/")[0] != parent:
-            parent = entry.name.rpartition("/")[0]
-            if not links.isdisjoint(_prefix_digests(parent)):
-                raise bad_entry(entry.name, "lies below a symbolic link")
-        if entry.kind is LINK and len(links) < _LINKS:
-            links.add(_prefix_digests(entry.name)[-1])
-            parent = ""
-    _check_ratio(survey, limits)
-    return survey
+
+    def __init__(self, limits: ArchiveLimits) -> None:
+        self._limits, self._survey = limits, Survey()
+        self._links: set[bytes] = set()
+        self._parent = ""
+
+    def add(self, item: Item) -> None:
+        """Count an item. Raises as `take_survey`."""
+        if not item.name or item.on_the_way:
+            return
+        _count(self._survey, item)
+        _check_amount(self._survey, self._limits)
+        if self._links:
+            self._check_parent(item.name)
+        if item.kind is LINK and len(self._links) < _LINKS:
+            self._links.add(_prefix_digests(item.name)[-1])
+            self._parent = ""
+
+    def end(self) -> Survey:
+        """Return what was counted. Raises as `take_survey`."""
+        check_limits(self._survey, self._limits)
+        return self._survey
+
+    def _check_parent(self, name: str) -> None:
+        parent = name.rpartition("/")[0]
+        if parent != self._parent:
+            self._parent = parent
+            if not self._links.isdisjoint(_prefix_digests(parent)):
+                raise bad_entry(name, "lies below a symbolic link")
 
 
 def _count(survey: Survey, entry: Item) -> None:
@@ -85,7 +128,13 @@ def _count(survey: Survey, entry: Item) -> None:
     survey.compressed_bytes += entry.packed_size
 
 
-def _check(survey: Survey, limits: ArchiveLimits) -> None:
+def check_limits(survey: Survey, limits: ArchiveLimits) -> None:
+    """Raise ArchiveError for a whole archive, or all that is taken of one, that exceeds a limit."""
+    _check_amount(survey, limits)
+    _check_ratio(survey, limits)
+
+
+def _check_amount(survey: Survey, limits: ArchiveLimits) -> None:
     if survey.entries > limits.max_files:
         raise ArchiveError(
             f"the archive has more entries than the limit of {limits.max_files} allows (restore.maxFiles)"

@@ -1,16 +1,16 @@
 """The part of an archive that is restored, and its place on the device."""
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from agent.base.errors import NotInArchive
-from agent.base.roots import Root
+from agent.base.roots import Root, RootsByPrefix
 from agent.formats.base import DIR, Item, SavedTree
-from agent.formats.manifest import Manifest
 from agent.formats.names import bad_entry
-from agent.formats.survey import ArchiveLimits, take_survey
+from agent.formats.survey import ArchiveLimits, Survey, SurveyedTree, check_limits
 from agent.restore.mounts import apart
+from agent.restore.root_tree import RootPart, RootTree, SharedListing
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,55 +43,53 @@ class Choice:
                 f"nothing restored: the archive holds data sets ({found}): name some in 'restore.dataTypes'"
             )
 
-    def roots_in(self, tree: SavedTree) -> tuple[Root, ...]:
-        """The roots of which the archive holds something; what it does not hold at all, stays as it is.
+    def trees(self, tree: SavedTree, limits: ArchiveLimits) -> dict[int, SurveyedTree]:
+        """Return the part of an archive for each root that it holds something of, by the roots' numbers.
 
-        Raises `NotInArchive` when something that was asked for is not there, and ArchiveError for a name
-        in one of the data sets that is in none of its paths on this device.
+        A root that the archive does not hold at all stays as it is. The archive is listed once, however many
+        roots there are. Raises `NotInArchive` when something that was asked for is not there, ArchiveError
+        for a name in one of the data sets that is in none of its paths on this device, and as `take_survey`,
+        also when all roots together are more than `limits` allow.
         """
-        if not (self.wanted or self.mounted):
-            return self.roots
-        missing, waiting = dict(self.wanted), set(self.roots if self.wanted else self.mounted)
-        sets = {root.prefix.partition("/")[0] for root in self.data_sets}
-        for item in tree.items():
-            _strike_out(missing, item.name)
-            waiting -= {root for root in waiting if self._is_held(root, item.name)}
-            if item.name.partition("/")[0] in sets and not self._belongs(item):
+        parts, missing = self._divided(tree, limits)
+        if missing:
+            names = ", ".join(f"'{name}'" for name in sorted(set(missing.values())))
+            raise NotInArchive(f"nothing restored: the archive does not hold {names}")
+        held = {number: part for number, part in enumerate(parts) if part.is_held}
+        if self.wanted and not held:
+            raise NotInArchive("nothing restored: the archive holds nothing of what was chosen")
+        found = {number: part.surveyed() for number, part in held.items()}
+        check_limits(sum((each.survey for each in found.values()), Survey()), limits)
+        return found
+
+    def _divided(self, tree: SavedTree, limits: ArchiveLimits) -> tuple[list[RootPart], dict[str, str]]:
+        """Return the parts of all roots, and what was asked for and is not there."""
+        listing, missing = SharedListing(tree), dict(self.wanted)
+        longest = max(map(len, missing), default=0)
+        parts = [self._part(RootTree(tree, root, listing), limits) for root in self.roots]
+        near_roots, near_data_sets = RootsByPrefix(self.roots), RootsByPrefix(self.data_sets)
+        for position, item in enumerate(tree.items()):
+            _strike_out(missing, item.name[: longest + 1])  # linear, however deep the name is
+            if near_data_sets.knows(item.name) and not self._belongs(item, near_data_sets):
                 raise bad_entry(
                     item.name,
                     "is in none of the data set's paths on this device: choose others with 'restore.paths'",
                 )
-        if missing:
-            names = ", ".join(f"'{name}'" for name in sorted(set(missing.values())))
-            raise NotInArchive(f"nothing restored: the archive does not hold {names}")
-        if self.wanted and len(waiting) == len(self.roots):
-            raise NotInArchive("nothing restored: the archive holds nothing of what was chosen")
-        return tuple(root for root in self.roots if root not in waiting)
+            for number in near_roots.around(item.name):
+                parts[number].look(position, item)
+        return parts, missing
 
-    def trees(self, tree: SavedTree, limits: ArchiveLimits) -> dict[int, SavedTree]:
-        """Return the part of an archive for each root that it holds something of, by the roots' numbers.
+    def _part(self, tree: RootTree, limits: ArchiveLimits) -> RootPart:
+        is_mounted = tree.root in self.mounted
+        return RootPart(tree, limits, is_held=not (self.wanted or is_mounted), is_mounted=is_mounted)
 
-        Raises as `roots_in`, and as `take_survey` when all together is more than `limits` allow.
-        """
-        held = self.roots_in(tree)
-        if len(held) > 1:
-            take_survey(tree.items(), limits)
-        return {number: RootTree(tree, root) for number, root in enumerate(self.roots) if root in held}
-
-    def _is_held(self, root: Root, archived: str) -> bool:
-        """An archive that has only the name of a mount point was made while nothing was mounted there."""
-        name = root.relative(archived)
-        return name is not None and root.holds(name) and (bool(name) or root not in self.mounted)
-
-    def _belongs(self, item: Item) -> bool:
-        on_the_way = f"{item.name}/"
-        for root in self.data_sets:
+    def _belongs(self, item: Item, near: RootsByPrefix) -> bool:
+        for number in near.around(item.name):
+            root = self.data_sets[number]
             name = root.relative(item.name)
             if name is not None and (root.holds(name) or (item.kind is DIR and root.leads_to(name))):
                 return True
-            if item.kind is DIR and root.prefix.startswith(on_the_way):
-                return True
-        return False
+        return item.kind is DIR and near.leads_to(item.name)
 
 
 def _strike_out(missing: dict[str, str], name: str) -> None:
@@ -100,61 +98,3 @@ def _strike_out(missing: dict[str, str], name: str) -> None:
             for other in [each for each, label in missing.items() if label == called]:
                 del missing[other]
         name = name.rpartition("/")[0]
-
-
-class RootTree:
-    """The part of an archive that belongs to one root, with names relative to its directory."""
-
-    def __init__(self, tree: SavedTree, root: Root) -> None:
-        self._tree, self._root = tree, root
-
-    def manifest(self) -> Manifest | None:
-        return self._tree.manifest()
-
-    def items(self) -> Iterator[Item]:
-        """As of the whole archive, with the root's own entry, whose name is empty, and those on the way.
-
-        Raises ArchiveError, too, for a file where the root's directory is.
-        """
-        if not self._root.prefix:
-            yield from self._top()
-        if self._root == Root("", self._root.directory):
-            yield from self._tree.items()
-        else:
-            yield from self._chosen()
-
-    def _top(self) -> Iterator[Item]:
-        manifest = self._tree.manifest()
-        if manifest and (top := manifest.root):
-            facts = (top.mode, top.mtime_ns, top.uid, top.gid, 0, 0, top.attributes())
-            yield Item("", DIR, *facts, None, None, on_the_way=self._root.names is not None)
-
-    def _chosen(self) -> Iterator[Item]:
-        for item in self._tree.items():
-            name = self._root.relative(item.name)
-            if name is None:
-                continue
-            if name and self._root.holds(name):
-                yield item._replace(name=name, hard_link_to=self._first(item))
-            elif item.kind is not DIR:
-                if not name:
-                    raise bad_entry(item.name, "is a file, and the device has a directory there")
-            elif not name or self._root.leads_to(name):
-                yield item._replace(name=name, on_the_way=self._root.names is not None)
-
-    def read(self, item: Item, write: Callable[[bytes], object]) -> None:
-        self._tree.read(item, write)
-
-    def contents(self, items: Sequence[Item]) -> Iterator[bytes]:
-        return self._tree.contents(items)
-
-    def span_bytes(self, first: Item, last: Item) -> int:
-        return self._tree.span_bytes(first, last)
-
-    def checksum(self, item: Item) -> str:
-        return self._tree.checksum(item)
-
-    def _first(self, item: Item) -> str | None:
-        """The earlier name of the same file, when that is restored, too."""
-        name = None if item.hard_link_to is None else self._root.relative(item.hard_link_to)
-        return name if name and self._root.holds(name) else None

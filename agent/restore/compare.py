@@ -37,10 +37,12 @@ class Comparison:
         in_pieces: bool = False,
         mounts: Sequence[str],
         own: Collection[str] = (),
+        check: Callable[[], None] = lambda: None,
     ) -> None:
         """`goes`: whether a name goes that only the target has; None: it stays; `own`: the agent's. Names are
-        relative. `in_pieces`: a directory that goes is emptied, file by file, instead of moved."""
-        self._in_pieces = in_pieces
+        relative. `in_pieces`: a directory that goes is emptied, file by file, instead of moved. `check` is
+        called for every name, also one that needs no step; it ends the comparison by raising."""
+        self._in_pieces, self._check = in_pieces, check
         self._workspace, self._goes, self._special_bits = workspace, goes, special_bits
         self._mounts, self._own = mounts, OwnNames(workspace.target, own)
         self._device = os.fstat(workspace.root_fd).st_dev
@@ -59,6 +61,7 @@ class Comparison:
             yield self._keep(path, new_meta)
             names = self._files_over_files(path)
             for name in sorted(names):
+                self._check()
                 yield from self._entry(f"{path}/{name}" if path else name, names[name])
             if self._goes:
                 yield from self._surplus(path, names, self._goes)
@@ -89,6 +92,7 @@ class Comparison:
         both = dict.fromkeys(is_file, False)
         with entries_in(self._workspace.target.directory(path)) as old:
             for entry in old:
+                self._check()
                 if is_file.get(entry.name) and not entry.is_dir(follow_symlinks=False):
                     both[entry.name] = True
         return both
@@ -164,6 +168,7 @@ class Comparison:
         # surplus. VFAT does so everywhere, and its inode numbers mean nothing; ext4 in marked directories.
         folded = {_inode(name, fd) for name in wanted if name not in there} - {None}
         for name in sorted(there.difference(wanted)):
+            self._check()
             if exists((new_fd, name)) or (folded and _inode(name, fd) in folded):
                 continue
             path = f"{parent}/{name}" if parent else name

@@ -12,8 +12,9 @@ from pathlib import Path
 from agent.base.errors import ForeignArchive, disk_errors
 from agent.base.job import STOPPED, UNCONFIRMED, WORKING
 from agent.base.text import readable
-from agent.formats.base import Format, SavedTree, Unlock
+from agent.formats.base import Format, Unlock
 from agent.formats.manifest import Manifest
+from agent.formats.survey import SurveyedTree
 from agent.restore.choice import Choice
 from agent.restore.commit_confirmed import ConfirmationNote
 from agent.restore.difference import NAMED, Difference
@@ -29,7 +30,7 @@ from agent.transfer.context import Context, Destination, RunHook
 from agent.transfer.get import Fetch
 from providers.api import Stored
 
-Trees = Mapping[int, SavedTree]
+Trees = Mapping[int, SurveyedTree]
 """Parts of one archive by the numbers of their roots."""
 
 
@@ -124,7 +125,7 @@ def _check_origin(manifest: Manifest | None, device: str | None) -> None:
         )
 
 
-def _delivered(tree: SavedTree, order: RestoreOrder, deliver: RunHook, context: Context) -> Amount:
+def _delivered(tree: SurveyedTree, order: RestoreOrder, deliver: RunHook, context: Context) -> Amount:
     target = order.target
     with work_directory(target.directory):
         root = _root(target, context, 0)

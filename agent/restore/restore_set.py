@@ -11,8 +11,7 @@ from functools import partial
 
 from agent.base.errors import NotTakenBack, WorkGone, disk_errors
 from agent.base.text import readable
-from agent.formats.base import SavedTree
-from agent.formats.survey import Survey, take_survey
+from agent.formats.survey import Survey, SurveyedTree
 from agent.restore.commit import commit, take_back
 from agent.restore.difference import Difference
 from agent.restore.disk import sync_file_system
@@ -52,7 +51,7 @@ class RestoreSet:
         """True while it holds its working directories."""
         return len(self._workspaces) == len(self._roots)
 
-    def unpack(self, trees: Sequence[SavedTree]) -> list[Survey]:
+    def unpack(self, trees: Sequence[SurveyedTree]) -> list[Survey]:
         """Unpack one tree for each root into its working directory; the targets do not change.
 
         Raises ArchiveError for a damaged, hostile or too large archive, NoSpace before the first byte of a
@@ -61,8 +60,8 @@ class RestoreSet:
         """
         return [self._unpack(root, tree) for root, tree in zip(self._roots, trees, strict=True)]
 
-    def _unpack(self, root: RestoreRoot, tree: SavedTree) -> Survey:
-        survey = take_survey(tree.items(), root.options.limits)
+    def _unpack(self, root: RestoreRoot, surveyed: SurveyedTree) -> Survey:
+        tree, survey = surveyed.tree, surveyed.survey
         self._expected(survey.size_bytes)
         self._token.check()
         workspace, room = root.begin(tree, survey, self._token)
@@ -127,7 +126,8 @@ class RestoreSet:
         with disk_errors("cannot put the unpacked files in place"):
             try:
                 prove = partial(root.prove, workspace)
-                commit(workspace, root.comparison(workspace), self._token, confirm, mark=mark, prove=prove)
+                comparison = root.comparison(workspace, self._token.check)
+                commit(workspace, comparison, self._token, confirm, mark=mark, prove=prove)
             except BaseException:
                 _take_back(workspace)
                 raise

@@ -120,8 +120,8 @@ class RestoreRoot:
             own = self._own(workspace)
             return Differences(workspace, goes=self._goes(workspace), own=own, token=token).count()
 
-    def comparison(self, workspace: Workspace) -> Comparison:
-        """Return the steps of a commit. Raises OSError."""
+    def comparison(self, workspace: Workspace, check: Callable[[], None]) -> Comparison:
+        """Return the steps of a commit; `check` ends their iteration by raising. Raises OSError."""
         return Comparison(
             workspace,
             in_pieces=is_layered(self.directory),
@@ -129,6 +129,7 @@ class RestoreRoot:
             special_bits=self.options.special_bits,
             mounts=mounts_below(self.directory),
             own=self._own(workspace),
+            check=check,
         )
 
     def _check_space(self, tree: SavedTree, survey: Survey, token: CancelToken) -> bool:

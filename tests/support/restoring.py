@@ -4,8 +4,9 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
-from agent.formats.survey import ArchiveLimits
+from agent.formats.survey import ArchiveLimits, SurveyedTree, surveyed
 from agent.formats.zip.reader import ArchiveReader
 from agent.restore.restore_set import RestoreSet
 from agent.restore.root import RestoreOptions, RestoreRoot
@@ -30,6 +31,11 @@ def restore_into(
     return RestoreSet([root], token or CancelToken(), progress, expected=expected)
 
 
+def tree_in(file: BinaryIO, limits: ArchiveLimits = LIMITS) -> SurveyedTree:
+    """The content of a ZIP archive, ready to be unpacked."""
+    return surveyed(ArchiveReader(file), limits)
+
+
 @contextmanager
 def unpacked(
     target: Path, archive: Path, options: RestoreOptions | None = None, token: CancelToken | None = None
@@ -38,7 +44,7 @@ def unpacked(
     restore = restore_into(target, options, token)
     try:
         with archive.open("rb") as file:
-            restore.unpack([ArchiveReader(file)])
+            restore.unpack([tree_in(file, options.limits if options else LIMITS)])
         yield restore
     finally:
         restore.discard()

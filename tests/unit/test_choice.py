@@ -12,9 +12,11 @@ from agent.base.errors import ArchiveError, NotInArchive
 from agent.base.roots import Root
 from agent.formats.walk_report import Report
 from agent.formats.zip.reader import ArchiveReader
-from agent.restore.choice import Choice, RootTree
+from agent.restore.choice import Choice
+from agent.restore.root_tree import RootTree
 from agent.save.walk import WalkRoot, walk
 from tests.support.archives import go_on, written
+from tests.support.restoring import LIMITS
 from tests.support.trees import Dir, File, Spec, make_tree, write_zip
 
 ETC = Root("network/etc", Path("/etc"), frozenset({"hosts"}))
@@ -48,7 +50,7 @@ def names(path: Path, root: Root) -> dict[str, str]:
 
 def roots_in(path: Path, choice: Choice) -> Sequence[Root]:
     with path.open("rb") as file:
-        return choice.roots_in(ArchiveReader(file))
+        return tuple(choice.roots[number] for number in choice.trees(ArchiveReader(file), LIMITS))
 
 
 def test_each_root_gets_its_own_with_names_relative_to_it(tmp_path: Path) -> None:

@@ -6,12 +6,19 @@ from pathlib import Path
 import pytest
 
 from agent.base.errors import Cancelled, IoError
-from agent.formats.zip.reader import ArchiveReader
 from agent.restore.difference import Difference
 from agent.restore.root import RestoreOptions
 from agent.restore.workspace import work_directory_of
 from agent.transfer.cancel import CancelToken
-from tests.support.restoring import JOB, LIMITS, is_clean, restore_into, unpacked, without_working_directory
+from tests.support.restoring import (
+    JOB,
+    LIMITS,
+    is_clean,
+    restore_into,
+    tree_in,
+    unpacked,
+    without_working_directory,
+)
 from tests.support.trees import Dir, File, Link, Spec, differences, make_tree, snapshot, write_zip
 
 OLD: Spec = {
@@ -105,7 +112,7 @@ def test_a_cancel_is_noticed(target: Path, archive: Path) -> None:
 def test_what_was_left_is_taken_up_by_another_restore_of_the_same_job(target: Path, archive: Path) -> None:
     first = restore_into(target)
     with archive.open("rb") as file:
-        first.unpack([ArchiveReader(file)])
+        first.unpack([tree_in(file)])
     first.leave()
     (target / "changed").write_bytes(b"changed meanwhile")
     (target / "later").write_bytes(b"not there at the preview")

@@ -6,12 +6,11 @@ from pathlib import Path
 import pytest
 
 from agent.base.errors import IoError
-from agent.formats.zip.reader import ArchiveReader
 from agent.restore.directories import make_target, missing, remove_made
 from agent.restore.recovery import RecoveryOutcome, recover
 from agent.restore.restore_set import RestoreSet
 from agent.restore.root import RestoreOptions
-from tests.support.restoring import JOB, LIMITS, restore_into, restored
+from tests.support.restoring import JOB, LIMITS, restore_into, restored, tree_in
 from tests.support.trees import Dir, File, Link, Spec, differences, make_tree, snapshot, write_zip
 
 OLD: Spec = {"f": File(b"old"), "d": Dir(), "d/x": File(b"x")}
@@ -32,7 +31,7 @@ def left_unpacked(target: Path, archive: Path) -> RestoreSet:
     """A restore that its process has forgotten after `unpack`."""
     restore = restore_into(target)
     with archive.open("rb") as file:
-        restore.unpack([ArchiveReader(file)])
+        restore.unpack([tree_in(file)])
     return restore
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from agent.base.errors import Cancelled, IoError, JobError
-from agent.formats.zip.reader import ArchiveReader
 from agent.restore.recovery import (
     is_committed,
     is_unconfirmed,
@@ -22,7 +21,7 @@ from agent.restore.restore_set import RestoreSet
 from agent.restore.root import RestoreOptions, RestoreRoot
 from agent.transfer.cancel import CancelToken
 from tests.support.diskfaults import NEVER, striking
-from tests.support.restoring import JOB, LIMITS, is_clean
+from tests.support.restoring import JOB, LIMITS, is_clean, tree_in
 from tests.support.trees import Dir, File, Spec, differences, make_tree, snapshot, write_zip
 
 OLD: Spec = {"f": File(b"old"), "d": Dir(), "d/x": File(b"x")}
@@ -47,7 +46,7 @@ class Device:
     def unpacked(self) -> RestoreSet:
         restore = self.restore()
         with self.archive.open("rb") as file:
-            surveys = restore.unpack([ArchiveReader(file) for _ in self.targets])
+            surveys = restore.unpack([tree_in(file) for _ in self.targets])
         assert [(survey.files, survey.size_bytes) for survey in surveys] == [(2, 8)] * 3
         return restore
 
@@ -174,7 +173,7 @@ def test_two_roots_may_be_in_one_directory(device: Device) -> None:
     other = write_zip(target.parent / "other.zip", {"g": File(b"g")})
     restore = RestoreSet(two, device.token)
     with device.archive.open("rb") as file, other.open("rb") as other_file:
-        restore.unpack([ArchiveReader(file), ArchiveReader(other_file)])
+        restore.unpack([tree_in(file), tree_in(other_file)])
         assert restore.difference().added == 2
     restore.commit()
     restore.discard()

@@ -13,7 +13,6 @@ import pytest
 
 from agent.base.errors import ArchiveError, Cancelled, IoError, NoSpace
 from agent.formats.zip.metadata import own_extra
-from agent.formats.zip.reader import ArchiveReader
 from agent.restore import disk
 from agent.restore.root import RestoreOptions
 from agent.restore.workspace import NEW, work_directory_of
@@ -27,6 +26,7 @@ from tests.support.restoring import (
     is_clean,
     restore_into,
     restored,
+    tree_in,
     unpacked,
     without_working_directory,
 )
@@ -143,7 +143,7 @@ def test_the_survey_and_the_progress_tell_what_was_unpacked(target: Path, archiv
     expected: list[int] = []
     restore = restore_into(target, progress=seen.append, expected=expected.append)
     with archive.open("rb") as file:
-        (survey,) = restore.unpack([ArchiveReader(file)])
+        (survey,) = restore.unpack([tree_in(file)])
     restore.discard()
     assert (survey.files, survey.directories, survey.links) == (1, 1, 1)
     assert seen == sorted(seen)
@@ -314,7 +314,7 @@ def test_a_failure_at_any_change_of_the_disk_leaves_nothing_and_the_target_as_it
         restore = restore_into(target)
         # One failure is survived: tempfile has another way where O_TMPFILE fails.
         with contextlib.suppress(IoError), archive.open("rb") as file, striking(at, fail) as count:
-            restore.unpack([ArchiveReader(file)])
+            restore.unpack([tree_in(file)])
         struck = count.calls >= at
         at += 1
         restore.discard()
@@ -327,7 +327,7 @@ def test_cancelling_stops_within_a_file(target: Path, archive: Path) -> None:
     token = CancelToken()
     restore = restore_into(target, token=token, progress=lambda _done: token.cancel("enough"))
     with archive.open("rb") as file, pytest.raises(Cancelled, match="enough"):
-        restore.unpack([ArchiveReader(file)])
+        restore.unpack([tree_in(file)])
     restore.discard()
     assert is_clean(target)
 
@@ -376,7 +376,7 @@ def test_a_disk_that_fills_up_all_the_same_is_no_space_and_nothing_is_left(
             archive.open("rb") as file,
             pytest.raises(NoSpace, match=r"cannot unpack 'f\d+': No space left on device"),
         ):
-            restore.unpack([ArchiveReader(file)])
+            restore.unpack([tree_in(file)])
     finally:
         restore.discard()
     ballast.write_bytes(b"")

@@ -1,6 +1,6 @@
 """ZIP archives, plain or encrypted, behind the seam of `agent.formats.base`."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -31,13 +31,15 @@ class DownloadedArchive:
     stored: Stored
     path: Path
     file: BinaryIO
+    check: Callable[[], None]
+    """The cancel point of the job."""
 
     def sha256(self, token: CancelToken) -> str:
         with disk_errors(f"cannot read the download in '{self.path.parent}'"):
             return file_digest(self.path, "sha256", token).hex()
 
     def tree(self, unlock: Unlock) -> SavedTree:
-        return open_archive(self.file, unlock)
+        return open_archive(self.file, unlock, self.check)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +75,7 @@ class Zip:
             context.phase("fetching")
             stored = fetch(order, context)
             with order.to.open("rb") as file:
-                yield DownloadedArchive(stored, order.to, file)
+                yield DownloadedArchive(stored, order.to, file, context.token.check)
         finally:
             with suppress(OSError):  # what a failing disk keeps, the next start removes
                 order.to.unlink()

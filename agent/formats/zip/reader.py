@@ -20,6 +20,7 @@ from agent.formats.zip.deflate import InflateError, crc32, inflater
 from agent.formats.zip.entry import parse_entry
 from agent.formats.zip.listing import central_records, find_end, positional
 from agent.formats.zip.manifest_block import read_manifest
+from agent.formats.zip.records import CentralHeader
 
 _CHUNK_BYTES = 1 << 17  # beyond 192 KiB, the allocator asks the kernel for each buffer: a third slower
 _REMEMBERED_BYTES = 8 << 20  # about 12,000 entries with ordinary names
@@ -31,13 +32,15 @@ _LOCAL_EXTRA_BYTES = 256  # read along with the header; a longer extra field cos
 class ArchiveReader:
     """An archive in a file that can seek. Any number of threads may list and extract at the same time."""
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: BinaryIO, check: Callable[[], None] = lambda: None) -> None:
         """Find the central directory. The file stays the caller's to close.
+
+        `check` is called for each record that is listed, and ends the listing by raising.
 
         Raises ArchiveError when this is no archive, one that was cut off, or a part of one. Here and
         below, OSError comes from reading the file itself.
         """
-        self._read_at = positional(file)
+        self._read_at, self._cancel_point = positional(file), check
         self._known: list[Item] | None = None
         self._end, self.comment = find_end(self._read_at, file.seek(0, io.SEEK_END))
 
@@ -57,11 +60,13 @@ class ArchiveReader:
         bombs do.
         """
         if self._known is not None:
-            yield from self._known
+            for item in self._known:
+                self._cancel_point()
+                yield item
             return
         known, known_bytes = list[Item](), 0
         data_end, are_apart = 0, False
-        for central, raw_name, extra in central_records(self._read_at, self._end):
+        for central, raw_name, extra in self._records():
             item = parse_entry(central, raw_name, extra, self._end.moved_by)
             offset = item.location.offset
             if offset < data_end and not are_apart:
@@ -78,10 +83,15 @@ class ArchiveReader:
         if known_bytes <= _REMEMBERED_BYTES:
             self._known = known
 
+    def _records(self) -> Iterator[tuple[CentralHeader, bytes, bytes]]:
+        for record in central_records(self._read_at, self._end):
+            self._cancel_point()
+            yield record
+
     def _check_apart(self) -> None:
         """Raise ArchiveError for entries that overlap, in an archive that has them in another order."""
         spans: list[tuple[int, int]] = []
-        for central, raw_name, extra in central_records(self._read_at, self._end):
+        for central, raw_name, extra in self._records():
             item = parse_entry(central, raw_name, extra, self._end.moved_by)
             spans.append((item.location.offset, _data_end(item)))
             if len(spans) > _MOST_UNORDERED:

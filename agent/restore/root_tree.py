@@ -1,0 +1,146 @@
+"""The part of an archive that belongs to one root of a restore."""
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+
+from agent.base.errors import ArchiveError
+from agent.base.roots import Root
+from agent.formats.base import DIR, Item, SavedTree
+from agent.formats.manifest import Manifest
+from agent.formats.names import bad_entry
+from agent.formats.survey import ArchiveLimits, SurveyedTree, Surveyor
+
+
+class SharedListing:
+    """One listing of an archive that the trees of several roots read one after another.
+
+    Our archives keep one root behind the other: a root goes on where the last one ended, and all of them
+    together list the archive once. In any other order it is listed again from the beginning.
+    """
+
+    def __init__(self, tree: SavedTree) -> None:
+        self._tree = tree
+        self._left: list[tuple[int, Iterator[Item]]] = []
+
+    def between(self, first: int, end: int | None) -> Iterator[Item]:
+        """Yield the items from the number `first` to the one before `end`; None for all to the last."""
+        try:
+            position, items = self._left.pop()  # taken away: a second reader at the same time lists anew
+        except IndexError:
+            position, items = first + 1, iter(())
+        if position > first:
+            position, items = 0, self._tree.items()
+        yield from islice(items, first - position, end if end is None else end - position)
+        if end is not None:
+            self._left = [(end, items)]
+
+
+class RootTree:
+    """The part of an archive that belongs to one root, with names relative to its directory."""
+
+    def __init__(self, tree: SavedTree, root: Root, listing: SharedListing | None = None) -> None:
+        """`listing`: that of the other roots of the same restore."""
+        self.root = root
+        self._tree, self._listing = tree, listing or SharedListing(tree)
+        self._first = 0
+        self._end: int | None = None
+        self._is_whole = root == Root("", root.directory)
+
+    def manifest(self) -> Manifest | None:
+        return self._tree.manifest()
+
+    def items(self) -> Iterator[Item]:
+        """As of the whole archive, with the root's own entry, whose name is empty, and those on the way.
+
+        Raises ArchiveError, too, for a file where the root's directory is.
+        """
+        if not self.root.prefix:
+            yield from self._top()
+        for item in self._listing.between(self._first, self._end):
+            chosen = self.chosen(item)
+            if chosen is not None:
+                yield chosen
+
+    def lies(self, first: int, end: int) -> None:
+        """Say that all its items are among those from the number `first` to the one before `end`."""
+        self._first, self._end = first, end
+
+    def _top(self) -> Iterator[Item]:
+        manifest = self._tree.manifest()
+        if manifest and (top := manifest.root):
+            facts = (top.mode, top.mtime_ns, top.uid, top.gid, 0, 0, top.attributes())
+            yield Item("", DIR, *facts, None, None, on_the_way=self.root.names is not None)
+
+    def chosen(self, item: Item) -> Item | None:
+        """Return an item of the archive as this root has it; None for one of others. Raises as `items`."""
+        root = self.root
+        if self._is_whole:
+            return item
+        name = root.relative(item.name)
+        if name is None:
+            return None
+        if name and root.holds(name):
+            return item._replace(name=name, hard_link_to=self._first_name(item))
+        if item.kind is not DIR:
+            if not name:
+                raise bad_entry(item.name, "is a file, and the device has a directory there")
+            return None
+        if name and not root.leads_to(name):
+            return None
+        return item._replace(name=name, on_the_way=root.names is not None)
+
+    def read(self, item: Item, write: Callable[[bytes], object]) -> None:
+        self._tree.read(item, write)
+
+    def contents(self, items: Sequence[Item]) -> Iterator[bytes]:
+        return self._tree.contents(items)
+
+    def span_bytes(self, first: Item, last: Item) -> int:
+        return self._tree.span_bytes(first, last)
+
+    def checksum(self, item: Item) -> str:
+        return self._tree.checksum(item)
+
+    def _first_name(self, item: Item) -> str | None:
+        """The earlier name of the same file, when that is restored, too."""
+        name = None if item.hard_link_to is None else self.root.relative(item.hard_link_to)
+        return name if name and self.root.holds(name) else None
+
+
+class RootPart:
+    """What one listing of an archive finds for a root."""
+
+    def __init__(self, tree: RootTree, limits: ArchiveLimits, *, is_held: bool, is_mounted: bool) -> None:
+        """`is_held`: also when the archive has nothing of it."""
+        self.is_held = is_held
+        """True when the root is restored: the archive holds something of it."""
+        self._tree, self._surveyor, self._is_mounted = tree, Surveyor(limits), is_mounted
+        self._first = self._end = 0
+        self._problem: ArchiveError | None = None
+
+    def look(self, position: int, item: Item) -> None:
+        """Take note of an item, which has this number in the listing. Raises as `take_survey`."""
+        self.is_held = self.is_held or self._holds(item.name)
+        try:
+            chosen = self._tree.chosen(item)
+        except ArchiveError as error:  # of no interest where nothing else of the root is in the archive
+            self._problem = self._problem or error
+            return
+        if chosen is None:
+            return
+        if not self._end:
+            self._first = position
+        self._end = position + 1
+        self._surveyor.add(chosen)
+
+    def surveyed(self) -> SurveyedTree:
+        """Return the tree of the root with its survey. Raises ArchiveError."""
+        if self._problem:
+            raise self._problem
+        self._tree.lies(self._first, self._end)
+        return SurveyedTree(self._tree, self._surveyor.end())
+
+    def _holds(self, archived: str) -> bool:
+        """An archive that has only the name of a mount point was made while nothing was mounted there."""
+        name = self._tree.root.relative(archived)
+        return name is not None and self._tree.root.holds(name) and (bool(name) or not self._is_mounted)
