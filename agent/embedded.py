@@ -34,11 +34,11 @@ class Embedded:
         self._staging = Staging(settings.storage)
         self._journal = Journal(self._staging.journal, kept_jobs=settings.journal_max_jobs)
         # An agent that asks its broker for the device's id has noted the answer.
-        self._device_id = settings.device_id or self._journal.notes.read(DEVICE) or UNKNOWN_DEVICE
-        self._engine = Engine(
+        self.device_id = settings.device_id or self._journal.notes.read(DEVICE) or UNKNOWN_DEVICE
+        self.engine = Engine(
             settings, self._mailbox, staging=self._staging, journal=self._journal, subscribers=()
         )
-        self._operations = self._engine.operations()
+        self._operations = self.engine.operations()
 
     def carry_out(self, request: Request) -> str:
         """Carry out a command and wait for its end: the job's id.
@@ -46,12 +46,12 @@ class Embedded:
         Raises `Refused` when it is refused, and sqlite3.Error. Interrupted, as by Ctrl-C, it ends the
         work first.
         """
-        admitted = self._operations.admit_request(request, self._device_id)
-        self._engine.carry_out(admitted)
+        admitted = self._operations.admit_request(request, self.device_id)
+        self.engine.carry_out(admitted)
         try:
             self._wait()
         except BaseException:
-            self._engine.interrupt("the program was interrupted")
+            self.engine.interrupt("the program was interrupted")
             self._wait()
             raise
         assert admitted.job_id
@@ -59,11 +59,11 @@ class Embedded:
 
     def entry(self, job_id: str) -> Mapping[str, Any]:
         """What the history has of a job."""
-        return self._engine.history.describe(DescribeRequest(job_id), _ROOM_BYTES)
+        return self.engine.history.describe(DescribeRequest(job_id), _ROOM_BYTES)
 
     def preview(self) -> Mapping[str, Any] | None:
         """The preview that waits, or how the last one ended."""
-        value: Mapping[str, Any] | None = self._engine.status.status(StatusRequest(), _ROOM_BYTES).get(
+        value: Mapping[str, Any] | None = self.engine.status.status(StatusRequest(), _ROOM_BYTES).get(
             "preview"
         )
         return value
@@ -75,7 +75,7 @@ class Embedded:
 
     def _wait(self) -> None:
         def look() -> None:
-            if self._engine.idle():
+            if self.engine.idle():
                 self._mailbox.stop()
             else:
                 self._mailbox.call_later(LOOK_AGAIN_S, look)

@@ -36,7 +36,7 @@ _HEADER_VALUE = re.compile(r"[\t\x20-\x7e\xa0-\xff]*")
 _LENGTH = re.compile("[0-9]{1,18}")
 _OURS = {"host", "content-length", "transfer-encoding", "connection"}
 _VALIDATOR = "https.validator"
-_OPTIONS = {
+OPTIONS = {
     "https.url": Option(r".*", "an http or https URL with a host", required=True),
     "https.method": Option(r"(?i:PUT|POST)", "PUT or POST"),
 }
@@ -62,14 +62,14 @@ class Https(Storage):
         self._headers, problems = _headers(options)
         plain = {key: value for key, value in options.items() if not key.startswith(_HEADER)}
         try:
-            checked(plain, "https.", _OPTIONS)
+            checked(plain, "https.", OPTIONS)
         except BadOptions as error:
             problems |= error.problems
         if url := options.get("https.url"):
             try:
                 self._address = parse_address(url)
             except ValueError:
-                problems["https.url"] = f"must be {_OPTIONS['https.url'].expected}"
+                problems["https.url"] = f"must be {OPTIONS['https.url'].expected}"
         if problems:
             raise BadOptions(problems)
         self._method = (options.get("https.method") or "PUT").upper()

@@ -52,7 +52,7 @@ from providers.options import Option, checked
 from providers.writeback import CHUNK_BYTES, WriteBack
 
 _ETAG = "local.etag"
-_OPTIONS = {"local.name": Option(), "local.target": Option()}
+OPTIONS = {"local.name": Option(), "local.target": Option()}
 
 
 class Local(Storage):
@@ -269,7 +269,7 @@ def _problems(options: Mapping[str, str], target_name: str, limits: Limits) -> d
     except BadOptions as error:
         problems |= error.problems
     try:
-        checked(options, "local.", _OPTIONS)
+        checked(options, "local.", OPTIONS)
     except BadOptions as error:
         problems |= error.problems
     if target_name not in limits.targets:

@@ -1,6 +1,6 @@
 """The spelling of age's keys: Bech32. Pure. Source: BIP 173."""
 
-_LETTERS = "qpzry9x8gf2tvdw0s3jn54khce6mua7l"
+LETTERS = "qpzry9x8gf2tvdw0s3jn54khce6mua7l"
 _GENERATOR = (0x3B6A57B2, 0x26508E6D, 0x1EA119FA, 0x3D4233DD, 0x2A1462B3)
 _CHECKSUM_LETTERS = 6
 _MAX_LETTERS = 90
@@ -13,8 +13,8 @@ def decode(text: str) -> tuple[str, bytes]:
         raise ValueError("not a key")
     if text not in (text.lower(), text.upper()):
         raise ValueError("a key is written in one case")
-    values = [_LETTERS.find(letter) for letter in letters.lower()]
-    if min(values) < 0 or _checksum(_expanded(prefix.lower()) + values) != 1:
+    values = [LETTERS.find(letter) for letter in letters.lower()]
+    if min(values) < 0 or checksum(expanded(prefix.lower()) + values) != 1:
         raise ValueError("a key with a wrong checksum: copy it again")
     return prefix, _octets(values[:-_CHECKSUM_LETTERS])
 
@@ -27,12 +27,12 @@ def decode_key(text: str, prefix: str) -> bytes:
     return key
 
 
-def _expanded(prefix: str) -> list[int]:
+def expanded(prefix: str) -> list[int]:
     codes = prefix.encode("ascii")
     return [code >> 5 for code in codes] + [0] + [code & 31 for code in codes]
 
 
-def _checksum(values: list[int]) -> int:
+def checksum(values: list[int]) -> int:
     check = 1
     for value in values:
         top = check >> 25

@@ -95,7 +95,7 @@ class Engine:
         self._backups = Backups(
             settings, journal, self._runner, staging=staging, offers=self.uploads.offers, own=own
         )
-        self._confirmations = Confirmations(settings, journal, mailbox, self.monitor)
+        self.confirmations = Confirmations(settings, journal, mailbox, self.monitor)
         self._previews = Previews(
             settings,
             journal,
@@ -103,7 +103,7 @@ class Engine:
             self._workers,
             mailbox=mailbox,
             notes=notes,
-            confirmations=self._confirmations,
+            confirmations=self.confirmations,
             own=own,
         )
         self.status = Status(self.monitor, self.history, notes)
@@ -111,14 +111,14 @@ class Engine:
             settings,
             self._runner,
             staging=staging,
-            confirmations=self._confirmations,
+            confirmations=self.confirmations,
             previews=self._previews,
             recovery=recovery,
             own=own,
             archives=journal.archives,
         )
         self._previews.restored = self._restores.ended
-        self._aftermath = Aftermath(
+        self.aftermath = Aftermath(
             recovered,
             journal,
             events,
@@ -148,7 +148,7 @@ class Engine:
                 CommandHandler(DeactivateRequest, self._periodic.deactivate),
                 CommandHandler(FinalizeRequest, self._previews.finalize),
                 CommandHandler(DiscardRequest, self._previews.discard),
-                CommandHandler(ConfirmRequest, self._confirmations.confirm),
+                CommandHandler(ConfirmRequest, self.confirmations.confirm),
             ),
             questions=(
                 QuestionHandler(StatusRequest, at_once(self.status.status)),
@@ -171,12 +171,12 @@ class Engine:
                 worker.cancel(request)
 
         # A cancel that was answered has to outlive a crash.
-        return Admitted(None, partial(self._confirmations.cancelling, request), begin)
+        return Admitted(None, partial(self.confirmations.cancelling, request), begin)
 
     def begin(self) -> None:
         """Take up what an earlier run left undone."""
-        self._aftermath.written(self._settle_in)
-        self._aftermath.begin()
+        self.aftermath.written(self._settle_in)
+        self.aftermath.begin()
 
     def _settle_in(self) -> None:
         self.uploads.offers.adopt()
@@ -190,10 +190,10 @@ class Engine:
     def identified(self, device_id: str) -> None:
         """The device knows who it is: say what became of earlier jobs, and begin with the periodic ones."""
         self._device_id = device_id
-        self._aftermath.written(self._begin_as_identified)
+        self.aftermath.written(self._begin_as_identified)
 
     def _begin_as_identified(self) -> None:
-        self._aftermath.report()
+        self.aftermath.report()
         device_id = self._device_id
         self._periodic.begin(device_id)
         if self._journal.notes.read(DEVICE) != device_id:
@@ -203,10 +203,10 @@ class Engine:
 
     def announced(self) -> None:
         """The twin knows the feature (again): ask for the uploads of what waits."""
-        self._aftermath.written(self.uploads.offers.ask_again)
+        self.aftermath.written(self.uploads.offers.ask_again)
 
     def _recovered_late(self, recovered: Recovered) -> None:
-        self._aftermath.late(recovered)
+        self.aftermath.late(recovered)
 
     def periodic_backup(self) -> None:
         """Make a backup of the schedule. Raises `Refused` when it cannot begin now."""
@@ -228,7 +228,7 @@ class Engine:
 
     def stop_waiting(self, message: str) -> None:
         """Ask what only waits for somebody to end; it goes on when the agent is there again."""
-        if self._confirmations.waiting:
+        if self.confirmations.waiting:
             self._runner.stop(message)
 
     def interrupt(self, message: str) -> None:

@@ -40,7 +40,7 @@ class Recurring:
         """Look now, and from now on. The first time of all comes after a whole period."""
         if self._journal.notes.read(self._note) is None:
             self._done(datetime.now(UTC))
-        self._look()
+        self.look()
 
     def put_off(self) -> None:
         """What was begun came to nothing, as before the network is there: try again at the next look."""
@@ -51,11 +51,11 @@ class Recurring:
         except sqlite3.Error:
             log.exception("not put off: the journal cannot be written", task=self._note)
 
-    def _look(self) -> None:
+    def look(self) -> None:
         if self._timer:
             self._timer.cancel()
         # First, so that whatever goes wrong is tried again.
-        self._timer = self._mailbox.call_later(LOOK_AGAIN_S, self._look)
+        self._timer = self._mailbox.call_later(LOOK_AGAIN_S, self.look)
         now = datetime.now(UTC)
         last = parse_time(self._journal.notes.read(self._note) or "")
         if timedelta(0) <= now - last < self._period:

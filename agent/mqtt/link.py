@@ -91,9 +91,9 @@ class Link:
 
     def __init__(self, broker: Broker, events: Events, post: Callable[[Callable[[], None]], None]) -> None:
         self._broker, self._events, self._post = broker, events, post
-        self._client: Client | None = None
+        self.client: Client | None = None
         self._optional: int | None = None
-        self._backlog = Backlog()
+        self.backlog = Backlog()
         self._stop = threading.Event()
         self._round_s = time.monotonic()
         self._thread = threading.Thread(target=self._run, name="mqtt", daemon=True)
@@ -109,23 +109,23 @@ class Link:
     def stop(self, timeout_s: float = 5) -> None:
         """Say goodbye to the broker, so that it does not wait for the keep-alive, and end the thread."""
         self._stop.set()
-        self._backlog.close()
-        if self._client:
-            self._client.disconnect()
+        self.backlog.close()
+        if self.client:
+            self.client.disconnect()
         self._thread.join(timeout_s)
 
     def subscribe(self, *topics: str, qos: int = 1, optional: bool = False) -> None:
         """Subscribe; a refusal is only told when it is not `optional`."""
-        if self._client:
-            _, mid = self._client.subscribe([(topic, qos) for topic in topics])
+        if self.client:
+            _, mid = self.client.subscribe([(topic, qos) for topic in topics])
             if optional:
                 self._optional = mid
 
     def publish(self, topic: str, payload: bytes) -> int | None:
         """Send with QoS 1. Returns a number that `sent` will tell, or None while there is no connection."""
-        if self._client is None:
+        if self.client is None:
             return None
-        info = self._client.publish(topic, payload, qos=1)
+        info = self.client.publish(topic, payload, qos=1)
         return info.mid if info.rc == MQTTErrorCode.MQTT_ERR_SUCCESS else None
 
     # From here on: the link's own thread.
@@ -229,7 +229,7 @@ class Link:
         if size_bytes > MAX_PAYLOAD_BYTES:
             few.warning("message ignored: too large", topic=topic[:200], bytes=size_bytes)
             ack()
-        elif self._backlog.add(size_bytes, wait=message.qos > 0):
+        elif self.backlog.add(size_bytes, wait=message.qos > 0):
             delivery = Delivery(topic, bytes(message.payload), message.retain, message.dup, ack)
             self._post(partial(self._taken, delivery))
         elif not self._stop.is_set():
@@ -244,11 +244,11 @@ class Link:
     # Posted, so in the main thread again: `_client` is only touched there.
 
     def _found(self, client: Client) -> None:
-        self._client = client
+        self.client = client
         self._events.up()
 
     def _taken(self, delivery: Delivery) -> None:
-        self._backlog.taken(len(delivery.payload))
+        self.backlog.taken(len(delivery.payload))
         self._events.message(delivery)
 
     def _refused(self, mid: int) -> None:
@@ -256,5 +256,5 @@ class Link:
             self._events.refused()
 
     def _lost(self, reason: str) -> None:
-        self._client = None
+        self.client = None
         self._events.down(reason)

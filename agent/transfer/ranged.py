@@ -23,7 +23,7 @@ class RangedFile(io.RawIOBase):
         self._read_range = read_range
         first = read_range(0, BLOCK_BYTES)
         self.size_bytes, self._etag = first.size_bytes, first.etag
-        self._blocks = OrderedDict({0: first.data})
+        self.blocks = OrderedDict({0: first.data})
         self._position = 0
 
     def readable(self) -> bool:
@@ -56,15 +56,15 @@ class RangedFile(io.RawIOBase):
         return b"".join(parts)
 
     def _block(self, number: int) -> bytes:
-        if number in self._blocks:
-            self._blocks.move_to_end(number)
-            return self._blocks[number]
+        if number in self.blocks:
+            self.blocks.move_to_end(number)
+            return self.blocks[number]
         begin = number * BLOCK_BYTES
         expected = min(BLOCK_BYTES, self.size_bytes - begin)
         piece = self._read_range(begin, expected)
         if (piece.size_bytes, piece.etag, len(piece.data)) != (self.size_bytes, self._etag, expected):
             raise Corrupted("the archive was replaced while it was being read")
-        self._blocks[number] = piece.data
-        if len(self._blocks) > _KEPT_BLOCKS:
-            self._blocks.popitem(last=False)
+        self.blocks[number] = piece.data
+        if len(self.blocks) > _KEPT_BLOCKS:
+            self.blocks.popitem(last=False)
         return piece.data

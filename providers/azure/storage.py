@@ -54,7 +54,7 @@ class Container(Storage):
 
         def start() -> PartUpload:
             plan = self._plan_for(source.size)
-            far = self._far(name, metadata, checkpoint)
+            far = self.blocks(name, metadata, checkpoint)
             identity = f"{source.size} {plan.first_bytes} {metadata.get('sha256', '')}"
             far.adopt(identity if source.rewindable else "")
             return PartUpload(far, source, plan, self._limits.buffer_bytes)
@@ -105,7 +105,7 @@ class Container(Storage):
 
     def discard(self, checkpoint: Checkpoint, /) -> None:
         """Forget the upload that the checkpoint knows; the service drops its blocks."""
-        self._far("none", {}, checkpoint).abandon()
+        self.blocks("none", {}, checkpoint).abandon()
 
     def close(self) -> None:
         self._uploads.close()
@@ -122,7 +122,7 @@ class Container(Storage):
         with translating(errors(self._base, self._sas)):
             return make_client(self._given, self._pool, self._limits)
 
-    def _far(self, name: str, metadata: Mapping[str, str], checkpoint: Checkpoint) -> Blocks:
+    def blocks(self, name: str, metadata: Mapping[str, str], checkpoint: Checkpoint) -> Blocks:
         blob = self._client.get_blob_client(name)
         place = f"{self._base}/{name}"
         return Blocks(

@@ -50,7 +50,7 @@ class Soak:
         self._random = random.Random(seed)
         self.done: Counter[str] = Counter()
         self._kinds: dict[Callable[[str], None], int] = {
-            self._backup: 440,
+            self.backup: 440,
             self._restore: 440,
             self._denied: 30,
             self._bad_command: 40,
@@ -73,7 +73,7 @@ class Soak:
         assert ended["statusCode"] == code, ended
         assert ended["state"] == f"{operation.upper()}_{'FAILED' if code else 'FINISHED'}", ended
 
-    def _backup(self, name: str) -> None:
+    def backup(self, name: str) -> None:
         (self._there.agent.data / "app.json").write_text(name)
         self._expect("backup", name, LOCAL)
         self._saved = name
@@ -124,7 +124,7 @@ class Soak:
 
     def _saved_by(self, name: str) -> None:
         """The archive is the one of now, or of before, which a restore cannot tell: make a new one."""
-        self._backup(f"{name}-after")
+        self.backup(f"{name}-after")
 
     # What the agent holds
 
@@ -167,7 +167,7 @@ def soaking(work: Path, seed: int, *, kill: bool = False) -> Iterator[Soak]:
     with HttpServer(lambda _request: Say(403)) as denied, rig(work, **SETTINGS) as there:
         there.backend.announced()
         soak = Soak(there, f"{denied.url}/x", seed, kill=kill)
-        soak._backup("first")
+        soak.backup("first")
         yield soak
 
 

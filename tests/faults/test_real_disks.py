@@ -176,14 +176,14 @@ def unpacking_without_inodes(scene: Scene) -> None:
 def temporary_file(scene: Scene) -> None:
     """The central directory of a very large archive is kept in one, whatever the place is."""
     disk, device = scene.disk("tmp"), scene.device()
-    tempdir, memory_bytes = tempfile.tempdir, directory._MEMORY_BYTES
-    tempfile.tempdir, directory._MEMORY_BYTES = str(disk.path), 1
+    tempdir, memory_bytes = tempfile.tempdir, directory.MEMORY_BYTES
+    tempfile.tempdir, directory.MEMORY_BYTES = str(disk.path), 1
     try:
         with disk.full():
             for options in ({}, {**scene.archive(SMALL), "local.name": "new.zip"}, scene.destination()):
                 scene.fails(device, "backup", options)
     finally:
-        tempfile.tempdir, directory._MEMORY_BYTES = tempdir, memory_bytes
+        tempfile.tempdir, directory.MEMORY_BYTES = tempdir, memory_bytes
     scene.works(device, "backup", {})
 
 

@@ -1,7 +1,7 @@
 """The places of the agent that change its journal, found in the source and seen at run time."""
 
 import ast
-import sys
+import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -95,7 +95,7 @@ def seen_sites(monkeypatch: pytest.MonkeyPatch) -> Iterator[set[str]]:
 
 def _caller() -> str:
     """The nearest frame that is the agent's and not the journal's."""
-    frame = sys._getframe(2)
+    frame = inspect.currentframe()
     while frame:
         path = Path(frame.f_code.co_filename)
         if _AGENT in path.parents and _AGENT / "journal" not in path.parents:

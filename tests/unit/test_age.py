@@ -167,9 +167,9 @@ def spelled(prefix: str, data: bytes) -> str:
     """The reverse of `bech32.decode`."""
     bits = "".join(f"{octet:08b}" for octet in data)
     groups = [int(bits[begin : begin + 5].ljust(5, "0"), 2) for begin in range(0, len(bits), 5)]
-    check = bech32._checksum(bech32._expanded(prefix) + groups + [0] * 6) ^ 1
+    check = bech32.checksum(bech32.expanded(prefix) + groups + [0] * 6) ^ 1
     groups += [check >> 5 * (5 - index) & 31 for index in range(6)]
-    return f"{prefix}1{''.join(bech32._LETTERS[group] for group in groups)}"
+    return f"{prefix}1{''.join(bech32.LETTERS[group] for group in groups)}"
 
 
 @given(st.binary(max_size=40))
@@ -187,7 +187,7 @@ def test_up_to_four_wrong_letters_are_always_found(key: bytes, data: st.DataObje
     letters = list(text)
     for destination in places:
         other = data.draw(
-            st.sampled_from([letter for letter in bech32._LETTERS if letter != letters[destination]])
+            st.sampled_from([letter for letter in bech32.LETTERS if letter != letters[destination]])
         )
         letters[destination] = other
     with pytest.raises(ValueError, match="checksum"):

@@ -302,7 +302,7 @@ def test_blocks_of_a_file_are_read_into_memory_that_was_given_back(tmp_path: Pat
 def test_a_large_central_directory_comes_back_from_its_temporary_file(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("agent.formats.zip.directory._MEMORY_BYTES", 100_000)
+    monkeypatch.setattr("agent.formats.zip.directory.MEMORY_BYTES", 100_000)
     directory = CentralDirectory()
     records = [os.urandom(1000) for _ in range(300)]
     for record in records:

@@ -91,7 +91,7 @@ def topic_of(message: dict[str, Any]) -> str:
 
 def option_keys() -> set[str]:
     ours = {*KNOWN, "history.before", "storage.provider", "options.<name>", "info.<name>"}
-    theirs = {*https._OPTIONS, "https.header.<Name>", *local._OPTIONS, *aws.OPTIONS, *azure.OPTIONS}
+    theirs = {*https.OPTIONS, "https.header.<Name>", *local.OPTIONS, *aws.OPTIONS, *azure.OPTIONS}
     return ours | theirs
 
 

@@ -16,7 +16,7 @@ class Job:
         self.effort, self.takes = Effort(level, threads=2), taker_bytes_per_s
 
     def at(self) -> int:
-        return self.effort._steps.index(self.effort.step)
+        return self.effort.steps.index(self.effort.step)
 
     def goes_on(self, seconds: float, shrinks: bool = True) -> list[int]:
         """Where it was after each tenth of a second."""

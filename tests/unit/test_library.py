@@ -212,7 +212,7 @@ def test_an_agent_s_device_id_is_used_when_the_settings_have_none(home: Home) ->
         journal.notes.keep("device", "edge:asked")
     embedded = Embedded(load({}, home.config, {}).settings)
     try:
-        assert embedded._device_id == "edge:asked"
+        assert embedded.device_id == "edge:asked"
     finally:
         embedded.close()
 
@@ -221,7 +221,7 @@ def test_ctrl_c_ends_the_job_before_the_call_ends(home: Home, monkeypatch: pytes
     home.set(backupCmd="sleep 60", hookTimeout="1h")
     embedded = Embedded(load({}, home.config, {}).settings)
     looked = 0
-    idle = embedded._engine.idle
+    idle = embedded.engine.idle
 
     def interrupted() -> bool:
         nonlocal looked
@@ -230,7 +230,7 @@ def test_ctrl_c_ends_the_job_before_the_call_ends(home: Home, monkeypatch: pytes
             raise KeyboardInterrupt
         return idle()
 
-    monkeypatch.setattr(embedded._engine, "idle", interrupted)
+    monkeypatch.setattr(embedded.engine, "idle", interrupted)
     threads = threading.active_count()
     with pytest.raises(KeyboardInterrupt):
         embedded.carry_out(BackupRequest(output=str(home.file)))

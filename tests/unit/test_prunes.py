@@ -346,14 +346,14 @@ def test_what_came_to_nothing_is_due_again_a_few_times(device: Device) -> None:
     times = Times(device, 2 * DAY)
     for acted in (2, 3, 4):
         times.recurring.put_off()
-        times.recurring._look()
+        times.recurring.look()
         assert times.acted == acted
     times.recurring.put_off()
-    times.recurring._look()
+    times.recurring.look()
     assert times.acted == 4
     for acted in (5, 6):
         device.journal.notes.keep("recurring.x", format_time(datetime.now(UTC) - DAY))  # the next day
-        times.recurring._look()
+        times.recurring.look()
         assert times.acted == acted
 
 

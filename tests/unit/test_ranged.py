@@ -53,7 +53,7 @@ def test_little_is_kept() -> None:
     far = RangedFile(Far(content(20 * BLOCK_BYTES)).read_range)
     far.seek(0)
     assert len(far.read()) == 20 * BLOCK_BYTES
-    assert sum(map(len, far._blocks.values())) <= 4 * BLOCK_BYTES
+    assert sum(map(len, far.blocks.values())) <= 4 * BLOCK_BYTES
 
 
 def test_an_object_that_is_replaced_meanwhile_is_not_mixed() -> None:

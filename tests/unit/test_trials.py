@@ -52,7 +52,7 @@ def on_trial(device: Device, options: dict[str, str] | None = None) -> None:
 
 
 def until_trial(device: Device) -> None:
-    while not device.service.engine._confirmations.waiting:
+    while not device.service.engine.confirmations.waiting:
         device.take()
 
 
@@ -217,7 +217,7 @@ def test_what_others_made_of_the_data_meanwhile_is_no_obstacle(tmp_path: Path) -
 def killed(device: Device) -> None:
     """As after a kill: the worker that waits is of another life, and does nothing more."""
     device.service.engine.interrupt("killed")
-    while device.service.engine._confirmations.waiting:
+    while device.service.engine.confirmations.waiting:
         device.take()
     device.restart()
 

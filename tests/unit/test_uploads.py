@@ -294,7 +294,7 @@ def test_another_identity_does_not_make_a_running_upload_interrupted(device: Dev
     """Interrupted is what an earlier run of the agent did not finish, not this one's work."""
     stage(device, "X")
     start(device, "X#1")
-    device.service.engine._aftermath.report()
+    device.service.engine.aftermath.report()
     device.finish()
     assert states(device) == [("X", "UPLOADING"), ("X", "SUCCESS")]
 
@@ -305,7 +305,7 @@ def test_an_end_that_cannot_be_written_does_not_block_the_uploads_after_it(devic
     start(device, "X#1", "one")
     start(device, "Y#1", "two")
     with unwritable(device.journal.path):
-        while device.service.engine.uploads._found("X#1"):
+        while device.service.engine.uploads.running("X#1"):
             device.take()
     device.finish()
     assert states(device)[-1] == ("Y", "SUCCESS")

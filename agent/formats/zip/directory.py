@@ -9,7 +9,7 @@ from agent.formats.zip.compressors import isal
 
 _BATCH_BYTES = 1 << 16
 _READ_BYTES = 1 << 13  # may become a thousand times as much
-_MEMORY_BYTES = 16 << 20
+MEMORY_BYTES = 16 << 20
 """Compressed; about 400,000 files of ordinary names. Beyond that it goes to a nameless temporary file."""
 
 
@@ -22,7 +22,7 @@ class CentralDirectory:
         self._batch: list[bytes] = []
         self._batch_bytes = 0
         self._deflate = isal().compressobj(1)
-        self._kept = SpooledTemporaryFile(max_size=_MEMORY_BYTES)  # noqa: SIM115 - closed by close()
+        self._kept = SpooledTemporaryFile(max_size=MEMORY_BYTES)  # noqa: SIM115 - closed by close()
 
     def add(self, record: bytes) -> None:
         """Keep one record. Raises NoSpace and IoError when the temporary file cannot be written."""

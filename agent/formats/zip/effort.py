@@ -47,20 +47,20 @@ class Effort:
 
     def __init__(self, level: str, threads: int) -> None:
         self._threads = threads
-        self._steps = [MeasuredLevel(deflater(step)) for step in (_LADDER if level == AUTO else (level,))]
+        self.steps = [MeasuredLevel(deflater(step)) for step in (_LADDER if level == AUTO else (level,))]
         self._at = 0
         self._since_look_s = self._taken_bytes = self._taking_s = 0.0
 
     @property
     def step(self) -> MeasuredLevel:
-        return self._steps[self._at]
+        return self.steps[self._at]
 
     def taken(self, size_bytes: int, taking_s: float, passed_s: float) -> None:
         """The taker had so many bytes and came back after `taking_s`; `passed_s` since it last came back."""
         self._taken_bytes += size_bytes
         self._taking_s += taking_s
         self._since_look_s += passed_s
-        if self._since_look_s >= _LOOK_EVERY_S and len(self._steps) > 1:
+        if self._since_look_s >= _LOOK_EVERY_S and len(self.steps) > 1:
             self._look()
 
     def _look(self) -> None:
@@ -68,8 +68,8 @@ class Effort:
         takes = self._taken_bytes / max(self._taking_s, 1e-6)
         if made and takes > made:
             self._at = max(self._at - 1, 0)
-        elif made and self._at + 1 < len(self._steps):
-            harder = self._steps[self._at + 1].makes_bytes_per_s * self._threads or made / _STEP_COSTS
+        elif made and self._at + 1 < len(self.steps):
+            harder = self.steps[self._at + 1].makes_bytes_per_s * self._threads or made / _STEP_COSTS
             self._at += takes < harder
         self._taken_bytes *= _FADING
         self._taking_s *= _FADING
