@@ -57,6 +57,8 @@ def _guard(agent: int, fed: int, limit_s: float) -> None:
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # it ends with the agent, and not before
     Path("/proc/self/comm").write_text("edge-backup-dog")
+    with suppress(OSError):
+        _forget_environment()
     tick_s = min(_TICK_S, limit_s / 4)
     left = allowed = math.ceil(limit_s / tick_s)
     while os.getppid() == agent:
@@ -68,6 +70,15 @@ def _guard(agent: int, fed: int, limit_s: float) -> None:
         if left <= 0:
             _end(agent)
             return
+
+
+def _forget_environment() -> None:
+    """Clear what the kernel shows as the environment of this process (proc(5)): it may hold the password."""
+    fields = Path("/proc/self/stat").read_text("ascii", "replace").rpartition(")")[2].split()
+    begin, end = int(fields[47]), int(fields[48])  # env_start and env_end, the fields 50 and 51
+    with open("/proc/self/mem", "r+b", buffering=0) as memory:
+        memory.seek(begin)
+        memory.write(bytes(end - begin))
 
 
 def _was_fed() -> bool:

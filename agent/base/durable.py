@@ -18,8 +18,7 @@ def make_directories(directory: Path, mode: int) -> None:
     Raises OSError. `Path.mkdir` gives missing parents all that the umask leaves.
     """
     for each in [*reversed(directory.parents), directory]:
-        with suppress(FileExistsError):
-            each.mkdir(mode)
+        each.mkdir(mode, exist_ok=True)
 
 
 def replace_file(path: Path, text: str, mode: int) -> None:
