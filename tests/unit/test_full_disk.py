@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from agent.base.job import NEVER, format_time
+from agent.base.job import NEVER, WORKING, format_time
 from agent.jobs import confirmation, recovery, restore_recovery, runner, upload_queue
 from agent.mqtt import outbox as outbox_module
 from agent.mqtt.hono import EVENTS
@@ -54,6 +54,7 @@ class Rig:
     """A device with its storage on a small disk, and what the test does with both."""
 
     def __init__(self, disk: Disk, work: Path) -> None:
+        self.work = work
         make_tree(work / "data", {"file": File(b"content")})
         self.disk, self.device = disk, SmallDevice(work, SETTINGS)
         write_zip(disk.path / "archives" / "it.zip", {"file": File(b"restored")})
@@ -76,11 +77,16 @@ class Rig:
     def work_ends(self) -> None:
         """Until the workers have posted what came of their work."""
         for thread in threading.enumerate():
-            if thread.name.startswith("work-"):
+            if thread.name.startswith(("work-", "recovery")):
                 thread.join(30)
 
     def take_until(self, holds: Callable[[], bool]) -> None:
         while not holds():
+            self.device.take()
+
+    def take_some(self) -> None:
+        """What is due at once, and what is tried again; each may take two steps."""
+        for _ in range(6):
             self.device.take()
 
     def states(self, path: str = LAST_OPERATION) -> list[str]:
@@ -254,6 +260,15 @@ def a_failed_upload(rig: Rig) -> Iterator[None]:
     rig.take_until(lambda: rig.states(LAST_UPLOAD)[-1] == "FAILED")
 
 
+def an_archive_that_is_given_up(rig: Rig) -> Iterator[None]:
+    child = _staged(rig)
+    yield
+    assert rig.status("cancel", {"correlationId": child}) == 507
+    yield
+    assert rig.status("cancel", {"correlationId": child}) == 204
+    assert rig.states(LAST_UPLOAD) == ["CANCELED"]
+
+
 def archives_that_were_sent(rig: Rig) -> Iterator[None]:
     """Their files are removed when the journal has said so; what it could not note is removed again."""
     child = _staged(rig)
@@ -416,6 +431,7 @@ def a_commit_confirmed_restore(rig: Rig) -> Iterator[None]:
     yield
     assert rig.status("confirm") == 507
     assert rig.status("cancel", {"correlationId": "T"}) == 507
+    rig.take_some()  # among them the note of how much time is left
     assert rig.on_trial()
     yield
     assert rig.status("confirm") == 204
@@ -423,14 +439,23 @@ def a_commit_confirmed_restore(rig: Rig) -> Iterator[None]:
     assert rig.states() == ["RESTORE_STARTED", "RESTORE_FINISHED"]
 
 
-def the_time_of_a_commit_confirmed_restore(rig: Rig) -> Iterator[None]:
-    value = {"correlationId": "T", "options": ARCHIVE | {"restore.confirmWithin": "3s"}}
+def a_restore_that_the_journal_lost(rig: Rig) -> Iterator[None]:
+    """Its working directory knows; a start that cannot keep it leaves it to the next one."""
+    value = {"correlationId": "T", "options": ARCHIVE | {"restore.confirmWithin": "10m"}}
     assert rig.status("restore", value) == 204
     rig.take_until(rig.on_trial)
+    rig.device.service.engine.interrupt("killed")
+    rig.take_until(rig.device.service.engine.idle)
+    for table in ("jobs", "checkpoints"):
+        sql(rig.device.journal.path, f"DELETE FROM {table}")
+    rig.note("lost_restores_looked_for", None)
     yield
-    rig.take_until(lambda: rig.states()[-1] != "RESTORE_STARTED")
+    rig.device.restart()
+    assert rig.device.journal.jobs.unfinished() == []
     yield
-    assert rig.states()[:2] == ["RESTORE_STARTED", "RESTORE_FAILED"]
+    rig.device.restart()
+    rig.take_until(lambda: rig.states()[-1] == "RESTORE_FAILED")
+    assert (rig.device.data / "file").read_text() == "content"
 
 
 def a_start_after_a_crash(rig: Rig) -> Iterator[None]:
@@ -457,14 +482,20 @@ def a_start_after_a_crash(rig: Rig) -> Iterator[None]:
 
 
 def a_late_recovery(rig: Rig) -> Iterator[None]:
-    """What an interrupted restore left is put right after the start: its end is told when it is kept."""
+    """A restore was cut off on a disk that comes later: its end is told when it is put right and kept."""
+    plugged_in = rig.work / "stick"
+    working = json.dumps([[0, str(plugged_in / "data"), str(plugged_in)]])
     _left(rig, "r", "restore", "STARTED")
+    rig.device.journal.checkpoints.keep("r", WORKING, working)
     rig.device.restart()
-    yield
-    for _ in range(5):
-        rig.device.take()
-    yield
-    rig.take_until(lambda: rig.states() == ["RESTORE_FAILED"])
+    with real_disk("tmpfs", plugged_in):
+        while WORKING in rig.device.journal.checkpoints.of("r"):
+            rig.device.take()
+            rig.work_ends()
+        yield
+        rig.take_some()
+        yield
+        rig.take_until(lambda: rig.states() == ["RESTORE_FAILED"])
 
 
 def messages_that_arrived(rig: Rig) -> Iterator[None]:
@@ -508,11 +539,11 @@ def _requests(rig: Rig) -> list[str]:
 
 SCENARIOS: list[Scenario] = [
     a_command, the_local_socket, the_end_of_a_backup, staging, a_trigger, an_upload, the_end_of_an_upload,
-    a_failed_upload, archives_that_were_sent, a_connect, a_schedule, a_periodic_backup, who_the_device_is,
-    the_id_of_the_device, a_prune, the_end_of_a_prune, a_verify, a_preview, the_end_of_a_preview,
-    finalize_and_discard, the_end_of_a_discard, a_commit_confirmed_restore,
-    the_time_of_a_commit_confirmed_restore, a_start_after_a_crash, a_late_recovery, messages_that_arrived,
-    too_many_messages,
+    a_failed_upload, an_archive_that_is_given_up, archives_that_were_sent, a_connect, a_schedule,
+    a_periodic_backup, who_the_device_is, the_id_of_the_device, a_prune, the_end_of_a_prune, a_verify,
+    a_preview, the_end_of_a_preview, finalize_and_discard, the_end_of_a_discard,
+    a_commit_confirmed_restore, a_restore_that_the_journal_lost, a_start_after_a_crash, a_late_recovery,
+    messages_that_arrived, too_many_messages,
 ]  # fmt: skip
 
 
@@ -540,7 +571,6 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recovery, "WRITE_AGAIN_S", 0.05)
     monkeypatch.setattr(restore_recovery, "AGAIN_S", 0.05)
     monkeypatch.setattr(change_detection, "SETTLED_NS", 0)
-    monkeypatch.setattr(restore_recovery, "PATIENCE_S", 0)
     monkeypatch.setattr(confirmation, "note_interval_s", lambda _limit_s: 0.2)
     monkeypatch.setattr(outbox_module, "MAX_WAITING", 20)
 
