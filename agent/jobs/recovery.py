@@ -65,7 +65,7 @@ class Aftermath:
             return
         with self._journal.unit():
             self._report(self._recovered)
-            self._uploads.report_interrupted()
+            self._uploads.reports.report_interrupted()
         self._reported = True
 
     def late(self, recovered: Recovered) -> None:

@@ -6,7 +6,7 @@ were offered together by a `trigger`.
 
 import sqlite3
 from collections import deque
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -20,8 +20,9 @@ from agent.jobs.admission import Admission, Admitted, metadata
 from agent.jobs.events import Events, UploadChanged
 from agent.jobs.requests.control import CancelRequest, StartRequest
 from agent.jobs.staging import Staging
+from agent.jobs.upload_reports import UploadReports
 from agent.jobs.upload_requests import Offers
-from agent.jobs.worker import INTERRUPTED, Outcome, Task, Tools, Workers, cancelled_by
+from agent.jobs.worker import Outcome, Task, Tools, Workers, cancelled_by
 from agent.journal import Journal, Unit
 from agent.journal.staged import Child
 from agent.mailbox import Action
@@ -73,10 +74,7 @@ class Uploads:
         """The archives that wait for their `start`."""
         self._admission = Admission(settings)
         self._line: deque[_Entry] = deque()
-        self._earlier = journal.uploads.all()
-        """Uploads that an earlier run of the agent began; their ends are still to be told."""
-        self._percent: dict[int, int] = {}
-        """How far each group has come."""
+        self.reports = UploadReports(journal, events)
         self._renewals: dict[int, int] = {}
 
     @property
@@ -108,18 +106,9 @@ class Uploads:
         entry = _Entry(
             child, info, tools, UploadOrder(child.staged.path, destination, self._settings.checksum)
         )
-        return Admitted(None, partial(self._tell_begin, entry), partial(self._enqueue, entry))
-
-    def _tell_begin(self, entry: _Entry) -> None:
-        """One `lastUpload` per parent: its group's next archive continues it, a newer group takes it over."""
-        child = entry.child
-        told = self._told(child.parent_id)
-        if told and told.group_id >= child.group_id:
-            return
-        began = datetime.now(UTC)
-        state = Upload(child.child_id, child.parent_id, entry.info, began, group_id=child.group_id)
-        self._journal.uploads.begun(state)
-        self._events.emit(UploadChanged(self._moved_state(state, 0)))
+        return Admitted(
+            None, partial(self.reports.begin, entry.child, entry.info), partial(self._enqueue, entry)
+        )
 
     def _enqueue(self, entry: _Entry) -> None:
         self._line.append(entry)
@@ -139,31 +128,9 @@ class Uploads:
                 destination=entry.order.destination,
                 work=partial(upload, entry.order),
                 ended=partial(self._ended, entry),
-                moved=partial(self._moved, entry),
+                moved=partial(self.reports.move, entry.child),
             )
         )
-
-    def _told(self, parent_id: str) -> Upload | None:
-        """The upload that this run told of under the parent's id, and that has not ended."""
-        told = self._journal.uploads.of(parent_id)
-        return None if told in self._earlier else told
-
-    # Progress and end
-
-    def _moved_state(self, state: Upload, bytes_done: int) -> Upload:
-        sent, total = self._journal.staged.progress(state.group_id)
-        percent = 100 * (sent + bytes_done) // max(1, total)
-        return state.moved(max(percent, self._percent.get(state.group_id, 0)))
-
-    def _moved(self, entry: _Entry, bytes_done: int) -> None:
-        told = self._told(entry.child.parent_id)
-        if told is None or told.group_id != entry.child.group_id:
-            return
-        before = self._percent.get(told.group_id, 0)
-        state = self._moved_state(told, bytes_done)
-        if state.progress > before:
-            self._percent[told.group_id] = state.progress
-            self._events.emit(UploadChanged(state))
 
     def _ended(self, entry: _Entry, outcome: Outcome[Stored]) -> None:
         first = entry is self._line[0]
@@ -198,14 +165,16 @@ class Uploads:
     def _tell_waiting(self) -> None:
         """Tell of uploads in line that a newer group with their parent's id kept untold, newest first."""
         for entry in sorted(self._line, key=lambda entry: entry.child.group_id, reverse=True):
-            self._tell_begin(entry)
+            self.reports.begin(entry.child, entry.info)
 
     def _succeeded(self, child: Child, stored: Stored, unit: Unit) -> None:
         unit.after_commit(
             partial(log.info, "upload finished", correlation_id=child.child_id, destination=stored.place)
         )
         unit.after_commit(partial(self._renewals.pop, child.staged.id, None))
-        for state in self._end(self._journal.staged.gone(child.staged, kept=self._settings.keep_uploaded)):
+        for state in self.reports.end(
+            self._journal.staged.gone(child.staged, kept=self._settings.keep_uploaded)
+        ):
             self._events.emit(UploadChanged(state.succeeded(datetime.now(UTC))))
 
     def _renewed(self, entry: _Entry, outcome: Outcome[Stored], unit: Unit) -> bool:
@@ -223,19 +192,10 @@ class Uploads:
         about = {"correlation_id": child.child_id, "code": outcome.code, "reason": outcome.message}
         unit.after_commit(partial(log.error, "upload failed", **about))
         unit.after_commit(partial(self._renewals.pop, child.staged.id, None))
-        for state in self._end([child.group_id]):
+        for state in self.reports.end([child.group_id]):
             now = datetime.now(UTC)
             ended = state.failed(now, outcome.code, outcome.message, cancelled=outcome.cancelled)
             self._events.emit(UploadChanged(ended))
-
-    def _end(self, group_ids: Container[int]) -> list[Upload]:
-        """Forget the uploads of these groups, as far as each had come: their ends are now to be told."""
-        states = [state for state in self._journal.uploads.all() if state.group_id in group_ids]
-        with self._journal.unit() as unit:
-            for state in states:
-                self._journal.uploads.ended(state)
-                unit.after_commit(partial(self._percent.pop, state.group_id, None))
-        return [state.moved(self._percent.get(state.group_id, 0)) for state in states]
 
     def _give_up(self, children: Iterable[Child], code: str, reason: str, *, cancelled: bool = False) -> None:
         """Forget archives that will not be uploaded; told, unless their parent's id was used again since."""
@@ -245,7 +205,7 @@ class Uploads:
                 newest[child.parent_id] = child
             kept = cancelled and self._settings.keep_uploaded
             groups |= {child.group_id, *self._journal.staged.gone(child.staged, kept=kept)}
-        states = {state.parent_id: state for state in self._end(groups)}
+        states = {state.parent_id: state for state in self.reports.end(groups)}
         for parent_id, child in newest.items():
             begun = Upload(child.child_id, parent_id, {}, now, group_id=child.group_id)
             states.setdefault(parent_id, begun)
@@ -291,12 +251,3 @@ class Uploads:
         """Ask all uploads to end; they will be reported as interrupted, the archives stay."""
         for entry in self._line:
             self._workers.interrupt(entry.tools, message)
-
-    def report_interrupted(self) -> None:
-        """After a restart: uploads that the twin still believes in have failed; their archives wait on."""
-        message = "the agent was stopped during the upload: send 'start' again"
-        for state in self._earlier:
-            if self._journal.uploads.of(state.parent_id) != state:
-                continue  # this run began another one under the id
-            self._journal.uploads.ended(state)
-            self._events.emit(UploadChanged(state.failed(datetime.now(UTC), INTERRUPTED, message)))
