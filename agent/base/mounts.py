@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+_NUMBERED_ANEW = (b"fat", b"fuse", b"overlay", b"aufs", b"unionfs", b"mergerfs")
 _LAYERED = (b"overlay", b"aufs", b"unionfs", b"mergerfs")
 _ESCAPE = re.compile(rb"\\([0-7]{3})")
 
@@ -43,6 +44,14 @@ def is_layered(path: Path) -> bool:
     There a directory of a lower layer cannot be renamed (EXDEV), unless it is mounted with redirect_dir.
     """
     return any(word in _mount_of(path).kind for word in _LAYERED)
+
+
+def keeps_inodes(path: Path) -> bool:
+    """Return True when the file system of the resolved `path` gives a file its inode number for good.
+
+    VFAT has none, and file systems of several layers or in user space may give other numbers each time.
+    """
+    return not any(word in _mount_of(path).kind for word in _NUMBERED_ANEW)
 
 
 def overlap(mount: Path, other: Path) -> bool:

@@ -4,7 +4,7 @@ They follow each other at once (`put_back`), or with the owner's look at a previ
 `finalize` or `discard`). In between nothing is held but what is on the disk and in the journal.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,7 +21,7 @@ from agent.restore.difference import NAMED, Difference
 from agent.restore.directories import make_target
 from agent.restore.find import Search, find
 from agent.restore.put_in_place import put_in_place, settle, take_away
-from agent.restore.recovery import read_working, work_id, working_text
+from agent.restore.recovery import read_working, with_inodes, work_id, working_text
 from agent.restore.restore_set import RestoreSet
 from agent.restore.root import RestoreRoot
 from agent.restore.target import Amount, RestoreTarget
@@ -147,7 +147,7 @@ def put_back(trees: Trees, target: RestoreTarget, context: Context) -> Amount:
     """
     work = _begun(target, context, trees)
     try:
-        amount = Amount.of(work.unpack(list(trees.values())))
+        amount = _unpacked(work, trees, context)
         put_in_place(work, target, context, amount)
     except BaseException:
         take_away(work, target, context)
@@ -160,7 +160,7 @@ def lay_out(trees: Trees, target: RestoreTarget, context: Context) -> PreviewRes
     """Unpack beside the target and compare; what is unpacked stays. Raised means that nothing is left."""
     work = _begun(target, context, trees)
     try:
-        amount = Amount.of(work.unpack(list(trees.values())))
+        amount = _unpacked(work, trees, context)
         context.phase("comparing")
         difference = work.difference()
         work.leave()
@@ -206,16 +206,29 @@ def _begun(target: RestoreTarget, context: Context, trees: Trees) -> RestoreSet:
     return _restore_set(target, context, trees, made)
 
 
+def _unpacked(work: RestoreSet, trees: Trees, context: Context) -> Amount:
+    amount = Amount.of(work.unpack(list(trees.values())))
+    # Before anything waits: who may write in a target can give the working directory's name to another one.
+    context.checkpoint[WORKING] = with_inodes(context.checkpoint[WORKING], work.inodes)
+    return amount
+
+
 def _left(target: RestoreTarget, context: Context) -> RestoreSet:
     """Return the restore that was begun before."""
-    return _restore_set(target, context, [each.number for each in read_working(context.checkpoint[WORKING])])
+    left = read_working(context.checkpoint[WORKING])
+    inodes = [each.inode for each in left]
+    return _restore_set(target, context, [each.number for each in left], inodes=inodes)
 
 
 def _restore_set(
-    target: RestoreTarget, context: Context, numbers: Iterable[int], made: Collection[Path] = ()
+    target: RestoreTarget,
+    context: Context,
+    numbers: Iterable[int],
+    made: Collection[Path] = (),
+    inodes: Sequence[int | None] = (),
 ) -> RestoreSet:
     roots = [_root(target, context, number, made) for number in numbers]
-    return RestoreSet(roots, context.token, context.progress, expected=context.expect)
+    return RestoreSet(roots, context.token, context.progress, expected=context.expect, inodes=inodes)
 
 
 def _root(target: RestoreTarget, context: Context, number: int, made: Collection[Path] = ()) -> RestoreRoot:

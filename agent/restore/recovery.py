@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from enum import Enum
 from pathlib import Path
@@ -34,7 +34,12 @@ NOT_TAKEN_BACK = (
 
 
 def recover(
-    target: Path, job_id: str, *, failed: bool = False, taken_back: Callable[[], object] = lambda: None
+    target: Path,
+    job_id: str,
+    *,
+    inode: int | None = None,
+    failed: bool = False,
+    taken_back: Callable[[], object] = lambda: None,
 ) -> RecoveryOutcome:
     """Bring a target to entirely old or entirely new after a crash at any point of a restore.
 
@@ -43,16 +48,16 @@ def recover(
     point and called again. Raises IoError when the disk fails.
     """
     with disk_errors(f"cannot recover '{readable(str(target))}' after a restore"):
-        workspace = Workspace.find(target, job_id)
+        workspace = Workspace.find(target, job_id, inode)
         if workspace is None:
             return RecoveryOutcome.NOTHING
         with closing(workspace):
             return _recover(workspace, failed, taken_back)
 
 
-def _has(mark: str, target: Path, job_id: str) -> bool:
-    with disk_errors(f"cannot look into '{readable(str(target))}' after a restore"):
-        workspace = Workspace.find(target, job_id)
+def _has(mark: str, left: "WorkingRoot", job_id: str) -> bool:
+    with disk_errors(f"cannot look into '{readable(str(left.directory))}' after a restore"):
+        workspace = left.find(job_id)
         if workspace is None:
             return False
         with closing(workspace):
@@ -84,6 +89,12 @@ class WorkingRoot(NamedTuple):
     number: int
     directory: Path
     mount: str
+    inode: int | None = None
+    """That of the working directory; None before it was made, and where numbers do not last."""
+
+    def find(self, job_id: str) -> Workspace | None:
+        """Return the working directory of the job in this root, as `Workspace.find`."""
+        return Workspace.find(self.directory, work_id(job_id, self.number), self.inode)
 
 
 def working_text(directories: Mapping[int, Path]) -> str:
@@ -92,9 +103,15 @@ def working_text(directories: Mapping[int, Path]) -> str:
     return json.dumps(working)
 
 
+def with_inodes(text: str, inodes: Iterable[int | None]) -> str:
+    """Return what `working_text` wrote with the inode numbers of the working directories, in its order."""
+    working = zip(json.loads(text), inodes, strict=True)
+    return json.dumps([each if inode is None else [*each[:3], inode] for each, inode in working])
+
+
 def read_working(text: str | None) -> list[WorkingRoot]:
-    """Return what `working_text` wrote; nothing for None."""
-    return [WorkingRoot(number, Path(path), mount) for number, path, mount in json.loads(text or "[]")]
+    """Return what `working_text` and `with_inodes` wrote; nothing for None."""
+    return [WorkingRoot(number, Path(path), *known) for number, path, *known in json.loads(text or "[]")]
 
 
 def recover_roots(
@@ -119,13 +136,13 @@ def recover_roots(
     if problems:
         raise problems[0]
     if new:
-        recover(first.directory, work_id(job_id, first.number))
+        recover(first.directory, work_id(job_id, first.number), inode=first.inode)
 
 
 def is_gone(roots: Sequence[WorkingRoot], job_id: str) -> bool:
     """Return True when a working directory is not there. Raises IoError when its file system is not."""
     for each in roots:
-        if not _has(".", each.directory, work_id(job_id, each.number)):
+        if not _has(".", each, job_id):
             _check_mounted(each)
             return True
     return False
@@ -135,8 +152,7 @@ def forget_roots(roots: Sequence[WorkingRoot], job_id: str) -> None:
     """Remove the working directories that are there: what is in place stays. Raises IoError."""
     for each in roots:
         with disk_errors("cannot remove what a restore left"):
-            workspace = Workspace.find(each.directory, work_id(job_id, each.number))
-            if workspace:
+            if workspace := each.find(job_id):
                 with closing(workspace):
                     workspace.remove()
 
@@ -152,12 +168,11 @@ def is_committed(roots: Sequence[WorkingRoot], job_id: str) -> bool:
 
 def is_unconfirmed(roots: Sequence[WorkingRoot], job_id: str) -> bool:
     """Return True when a crash came in the middle of a trial, which may go on. Raises IoError."""
-    return bool(roots) and _has(TRIAL, roots[0].directory, work_id(job_id, roots[0].number))
+    return bool(roots) and _has(TRIAL, roots[0], job_id)
 
 
 def _is_committed(first: WorkingRoot, job_id: str) -> bool:
-    name = work_id(job_id, first.number)
-    if _has(DONE, first.directory, name):
+    if _has(DONE, first, job_id):
         return True
     _check_mounted(first)
     return False
@@ -180,7 +195,8 @@ def _settle(each: WorkingRoot, first: WorkingRoot, job_id: str, new: bool) -> No
 
 def _take_back(left: WorkingRoot, job_id: str, taken_back: Callable[[], object] = lambda: None) -> None:
     name = work_id(job_id, left.number)
-    if recover(left.directory, name, failed=True, taken_back=taken_back) is RecoveryOutcome.NOTHING:
+    outcome = recover(left.directory, name, inode=left.inode, failed=True, taken_back=taken_back)
+    if outcome is RecoveryOutcome.NOTHING:
         _check_mounted(left)
 
 
@@ -194,8 +210,7 @@ def _check_mounted(left: WorkingRoot) -> None:
 def _forget(left: WorkingRoot, first: WorkingRoot, job_id: str) -> None:
     """Remove a working directory whose plan was carried out for good, as the mark in the first one says."""
     with disk_errors("cannot remove what a restore left"):
-        decided = Workspace.find(first.directory, work_id(job_id, first.number))
-        workspace = Workspace.find(left.directory, work_id(job_id, left.number))
+        decided, workspace = first.find(job_id), left.find(job_id)
         assert decided, "it was there a moment ago"
         with closing(decided):
             decided.sync()  # the mark has to last before anything goes that could be taken back

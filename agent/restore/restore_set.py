@@ -38,11 +38,16 @@ class RestoreSet:
         progress: Progress = no_progress,
         *,
         expected: Progress = no_progress,
+        inodes: Sequence[int | None] = (),
     ) -> None:
-        """`progress` is told the bytes that are unpacked, `expected` before that how many there are."""
+        """`progress` is told the bytes that are unpacked, `expected` before that how many there are.
+
+        `inodes`: those of the working directories that are taken up, as far as they are known.
+        """
         self._roots = roots
         self._token, self._progress, self._expected = token, progress, expected
         self._workspaces: list[Workspace] = []
+        self._inodes = list(inodes or [None] * len(roots))
         self.is_committed = False
         """True when everything is in place for good."""
 
@@ -50,6 +55,11 @@ class RestoreSet:
     def is_open(self) -> bool:
         """True while it holds its working directories."""
         return len(self._workspaces) == len(self._roots)
+
+    @property
+    def inodes(self) -> Sequence[int | None]:
+        """The inode numbers of the working directories, where they last."""
+        return tuple(self._inodes)
 
     def unpack(self, trees: Sequence[SurveyedTree]) -> list[Survey]:
         """Unpack one tree for each root into its working directory; the targets do not change.
@@ -65,6 +75,7 @@ class RestoreSet:
         self._expected(survey.size_bytes)
         self._token.check()
         workspace, room = root.begin(tree, survey, self._token)
+        self._inodes[len(self._workspaces)] = root.inode(workspace)
         self._workspaces.append(workspace)
         unpacker = root.unpacker(workspace, survey, room, self._token, self._progress)
         try:
@@ -95,8 +106,8 @@ class RestoreSet:
     def take_up(self) -> None:
         """Go on with what an earlier one left. Raises `WorkGone` when it is not there any more."""
         self.let_go()
-        for root in self._roots:
-            self._workspaces.append(root.find())
+        for root, inode in zip(self._roots, self._inodes, strict=True):
+            self._workspaces.append(root.find(inode))
 
     def commit(self, confirm: Callable[[], None] = lambda: None, *, unconfirmed: bool = False) -> None:
         """Bring what was unpacked into the targets, all of it or nothing.
@@ -135,9 +146,9 @@ class RestoreSet:
     def surrender(self) -> None:
         """Keep what is in place in every root: one of the working directories is gone. Raises IoError."""
         self.let_go()
-        for root in self._roots:
+        for root, inode in zip(self._roots, self._inodes, strict=True):
             with suppress(WorkGone):
-                self._workspaces.append(root.find())
+                self._workspaces.append(root.find(inode))
         self.is_committed = True
 
     def keep(self) -> None:

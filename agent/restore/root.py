@@ -7,7 +7,7 @@ from pathlib import Path
 
 from agent.base.errors import NoSpace, WorkGone, disk_errors
 from agent.base.identity import below, open_resolved
-from agent.base.mounts import is_layered, mounts_below
+from agent.base.mounts import is_layered, keeps_inodes, mounts_below
 from agent.base.roots import Root
 from agent.base.text import readable
 from agent.formats.base import SavedTree
@@ -106,10 +106,17 @@ class RestoreRoot:
             room=room,
         )
 
-    def find(self) -> Workspace:
-        """Return the working directory that was left. Raises `WorkGone` when it is not there any more."""
+    def inode(self, workspace: Workspace) -> int | None:
+        """Return the number by which `find` knows the working directory; None where numbers do not last."""
+        return os.fstat(workspace.work_fd).st_ino if keeps_inodes(self.directory) else None
+
+    def find(self, inode: int | None) -> Workspace:
+        """Return the working directory that was left, which has this inode number; None for any.
+
+        Raises `WorkGone` when it is not there any more.
+        """
         with disk_errors(f"cannot look into '{self._shown}'"):
-            workspace = Workspace.find(self.directory, self.work_id)
+            workspace = Workspace.find(self.directory, self.work_id, inode)
         if workspace is None:
             raise WorkGone(f"what was unpacked in '{self._shown}' is not there any more")
         return workspace

@@ -56,17 +56,17 @@ class Workspace:
             raise
 
     @classmethod
-    def find(cls, target: Path, job_id: str) -> "Workspace | None":
+    def find(cls, target: Path, job_id: str, inode: int | None = None) -> "Workspace | None":
         """The one that this job left; None when there is none, or no target.
 
-        Raises IoError when somebody else made it.
+        Raises IoError when somebody else made it, or when it is not the directory with this inode number.
         """
         try:
             root_fd = open_resolved(target)
         except FileNotFoundError:
             return None
         try:
-            return cls(root_fd, _name(job_id), _open_ours(root_fd, _name(job_id)))
+            return cls(root_fd, _name(job_id), _open_ours(root_fd, _name(job_id), inode))
         except FileNotFoundError:
             os.close(root_fd)
             return None
@@ -190,14 +190,20 @@ def _make_parts(work_fd: int) -> None:
         raise
 
 
-def _open_ours(root_fd: int, name: str) -> int:
+def _open_ours(root_fd: int, name: str, inode: int | None = None) -> int:
     """A descriptor of the working directory. Raises IoError when it is not this process's own.
 
-    Whoever may write in the target can put another directory in its place, with a plan of his own in it.
-    He cannot make one that belongs to us.
+    Whoever may write in the target can put another directory in its place, with a plan of their own in it.
+    They cannot make one that belongs to us, but they can give its name to one that belongs to us and is in
+    the target anyway: then the inode number is another.
     """
     work_fd = open_directory(name, root_fd)
     try:
+        if inode is not None and os.fstat(work_fd).st_ino != inode:
+            raise IoError(
+                f"'{readable(name)}' in the target is not the directory that the restore made there:"
+                " somebody put another one in its place; find out whose it is, move it away"
+            )
         if os.fstat(work_fd).st_uid != os.geteuid() and not _is_ours(root_fd, work_fd):
             raise IoError(
                 f"'{readable(name)}' in the target belongs to somebody else: find out whose it is, remove it"
