@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from agent.base.errors import SourceChanged
 from agent.base.text import readable
+from agent.formats.attributes import AttributeBudget
 
 MAX_NAMED = 1000
 """Names of skipped entries that a report keeps; the rest is only counted."""
@@ -56,6 +57,8 @@ class Report:
     reasons: dict[str, int] = field(default_factory=dict)
     top: Top | None = None
     """The saved directory itself, where no name in the archive is its."""
+    attributes: AttributeBudget = field(default_factory=AttributeBudget)
+    """For the extended attributes of all that goes into the archive."""
     unexportable: list[tuple[str, str]] = field(default_factory=list)
     """The first names of what was skipped, printable and of bounded length, each with the reason."""
 

@@ -16,6 +16,7 @@ from agent.base.identity import Identity, identity, identity_of, open_resolved
 from agent.base.mounts import mounts_below
 from agent.base.patterns import Excluded, PatternLists
 from agent.base.roots import Root
+from agent.formats.attributes import cost_of
 from agent.formats.base import DIR, FILE, LINK, MAX_ATTRIBUTES_BYTES, MAX_NAME_BYTES, Entry
 from agent.formats.walk_report import WITHHELD, Report, Top, reason_of
 from agent.save.levels import DIR_FLAGS, FILE_FLAGS, Level, Levels, close
@@ -210,9 +211,10 @@ class _Walk:
 
     def _attributes(self, fd: int, path: str, hard_link_to: str | None) -> Mapping[str, bytes]:
         found = _extended_attributes(fd, self._base + path, hard_link_to)
-        if found is None:
+        if found is None or not self._report.attributes.take(cost_of(found)):
             self._skip(path, "extended attributes too large")
-        return found or {}
+            return _NONE
+        return found
 
     def _ascend(self) -> None:
         for name in self._levels.ascend():

@@ -5,6 +5,7 @@ import stat
 from typing import NamedTuple
 
 from agent.base.errors import ArchiveError
+from agent.formats.attributes import AttributeBudget
 from agent.formats.base import DIR, FILE, LINK, EntryKind, Item
 from agent.formats.names import bad_entry, safe_name
 from agent.formats.zip import records
@@ -27,15 +28,23 @@ class Location(NamedTuple):
     raw_name: bytes
 
 
-def parse_entry(central: CentralHeader, raw_name: bytes, extra_fields: bytes, moved_by: int = 0) -> Item:
+def parse_entry(
+    central: CentralHeader,
+    raw_name: bytes,
+    extra_fields: bytes,
+    moved_by: int = 0,
+    attributes: AttributeBudget | None = None,
+) -> Item:
     """Return the item of a record of the central directory; its name is "" for the root itself.
 
-    `moved_by` is how far the data is behind where the record says.
+    `moved_by` is how far the data is behind where the record says; `attributes` bounds those of the archive.
 
     Raises ArchiveError for a name that is not safe, and for what is encrypted, compressed in another way
     than Deflate, neither file, directory nor link, or contradicts itself.
     """
     extra = parse_extra(extra_fields)
+    if extra.attributes_cost and not (attributes or AttributeBudget()).take(extra.attributes_cost):
+        raise _bad(raw_name, "has more extended attributes than any backup keeps")
     central = _complete(central, extra, raw_name)
     unix = central.made_by >> 8 in _UNIX_SYSTEMS
     mode = central.external >> 16 if unix else 0  # elsewhere the upper half means something else, or nothing

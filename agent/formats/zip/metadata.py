@@ -21,6 +21,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 
+from agent.formats.attributes import attribute_cost
+
 ZIP64_ID = 0x0001
 _TIME_ID = 0x5455
 _OWNER_ID = 0x7875
@@ -112,6 +114,8 @@ class Extra:
     gid: int | None = None
     hard_link_to: bytes | None = None
     xattrs: dict[str, bytes] = field(default_factory=dict)
+    attributes_cost: int = 0
+    """As `attribute_cost` has it, of all records: also of a name that comes again, and of unknown tags."""
     zip64: bytes = b""
     unicode_name: tuple[int, bytes] | None = None
     """The name in UTF-8, and the CRC-32 of the one that it stands for."""
@@ -169,9 +173,11 @@ def _parse_own(value: bytes, extra: Extra) -> None:
                 extra.mtime_ns = seconds * _NS + nanoseconds
         elif tag == _TAG_HARD_LINK:
             extra.hard_link_to = payload
-        elif tag == _TAG_ATTRIBUTE and b"\0" in payload:
+        else:
             name, _, content = payload.partition(b"\0")
-            extra.xattrs[os.fsdecode(name)] = content
+            extra.attributes_cost += attribute_cost(len(name), len(content))
+            if tag == _TAG_ATTRIBUTE and b"\0" in payload:
+                extra.xattrs[os.fsdecode(name)] = content
 
 
 def is_utf8(name: bytes) -> bool:

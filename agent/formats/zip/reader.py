@@ -12,6 +12,7 @@ from itertools import pairwise
 from typing import BinaryIO
 
 from agent.base.errors import ArchiveError
+from agent.formats.attributes import AttributeBudget
 from agent.formats.base import Item
 from agent.formats.manifest import Manifest
 from agent.formats.names import bad_entry
@@ -25,6 +26,7 @@ from agent.formats.zip.records import CentralHeader
 _CHUNK_BYTES = 1 << 17  # beyond 192 KiB, the allocator asks the kernel for each buffer: a third slower
 _REMEMBERED_BYTES = 8 << 20  # about 12,000 entries with ordinary names
 _ENTRY_BYTES = 1 << 9  # what one takes in memory besides its name and attributes
+_ATTRIBUTE_BYTES = 200  # and what an attribute does besides its bytes
 _MOST_UNORDERED = 200_000  # entries that are sorted in memory, in about 25 MiB
 _LOCAL_EXTRA_BYTES = 256  # read along with the header; a longer extra field costs a second read
 
@@ -65,9 +67,9 @@ class ArchiveReader:
                 yield item
             return
         known, known_bytes = list[Item](), 0
-        data_end, are_apart = 0, False
+        data_end, are_apart, attributes = 0, False, AttributeBudget()
         for central, raw_name, extra in self._records():
-            item = parse_entry(central, raw_name, extra, self._end.moved_by)
+            item = parse_entry(central, raw_name, extra, self._end.moved_by, attributes)
             offset = item.location.offset
             if offset < data_end and not are_apart:
                 self._check_apart()
@@ -76,7 +78,7 @@ class ArchiveReader:
             if data_end > self._end.offset:
                 raise _beyond(item)
             if item.name:
-                known_bytes += _ENTRY_BYTES + 3 * (len(raw_name) + len(extra))
+                known_bytes += _remembered_bytes(item, len(raw_name) + len(extra))
                 if known_bytes <= _REMEMBERED_BYTES:
                     known.append(item)
                 yield item
@@ -90,9 +92,9 @@ class ArchiveReader:
 
     def _check_apart(self) -> None:
         """Raise ArchiveError for entries that overlap, in an archive that has them in another order."""
-        spans: list[tuple[int, int]] = []
+        spans, attributes = list[tuple[int, int]](), AttributeBudget()
         for central, raw_name, extra in self._records():
-            item = parse_entry(central, raw_name, extra, self._end.moved_by)
+            item = parse_entry(central, raw_name, extra, self._end.moved_by, attributes)
             spans.append((item.location.offset, _data_end(item)))
             if len(spans) > _MOST_UNORDERED:
                 raise ArchiveError(f"the archive has more than {_MOST_UNORDERED} entries, and out of order")
@@ -169,6 +171,10 @@ class ArchiveReader:
             chunk = self._read_at(position, min(_CHUNK_BYTES, end - position))
             if not chunk:
                 raise bad_entry(item.name, "was cut off while it was being read")
+
+
+def _remembered_bytes(item: Item, record_bytes: int) -> int:
+    return _ENTRY_BYTES + 3 * record_bytes + _ATTRIBUTE_BYTES * len(item.xattrs)
 
 
 def _data_end(item: Item) -> int:
