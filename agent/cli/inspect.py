@@ -22,9 +22,10 @@ from agent.cli import settings_from
 from agent.cli.follow import add_options, options_of
 from agent.cli.local import EXIT_OK, EXIT_REFUSED, EXIT_USAGE, local_parser, size_text, write_value
 from agent.formats.archive_file import open_archive
+from agent.formats.archive_names import OwnArchives, device_tag
 from agent.formats.base import EntryKind, Item, SavedTree, Unlock
 from agent.formats.manifest import Manifest
-from agent.jobs.admission import Admission, device_tag
+from agent.jobs.admission import Admission
 from agent.jobs.encryption import unlock_for
 from agent.jobs.job_options import archive_format
 from agent.jobs.requests.options import RESTORE_STORE, Options
@@ -123,7 +124,7 @@ def _name_at(destination: Destination, settings: Settings) -> str:
         raise UnusableOption(
             "which archive? name it with -o, as in -o local.name=NAME, or say whose with --set deviceId=ID"
         )
-    search = Search(device_tag(settings.device_id), {}, lambda: datetime.now(UTC))
+    search = Search(OwnArchives(device_tag(settings.device_id), {}), lambda: datetime.now(UTC))
     found = find(destination, search, archive_format(settings), Unlock())
     if found.note:
         sys.stderr.write(f"{found.note}\n")

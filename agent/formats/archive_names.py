@@ -1,8 +1,12 @@
 """Names of archives: they tell the backup's name, its time and the device."""
 
+import hashlib
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+
+from agent.base.sources import KnownArchive
 
 PLAIN, ENCRYPTED = ".zip", ".zip.age"
 """Ends of archives' names."""
@@ -14,6 +18,11 @@ _ARCHIVE_TIME = re.compile(
 )
 
 
+def device_tag(device_id: str) -> str:
+    """Return the part of an archive's name that tells devices apart."""
+    return hashlib.sha256(device_id.encode()).hexdigest()[:8]
+
+
 def archive_name(when: datetime, device_tag: str, suffix: str = PLAIN, name: str = "") -> str:
     """Return `<name>-<UTC time with milliseconds>-<tag><suffix>`; without a name it is `backup`."""
     time = when.astimezone(UTC)
@@ -23,21 +32,44 @@ def archive_name(when: datetime, device_tag: str, suffix: str = PLAIN, name: str
 
 @dataclass(frozen=True, slots=True)
 class NamedArchive:
-    """An archive of this device, as its name tells of it."""
+    """An archive with a name that an agent has made, as the name tells of it."""
 
     name: str
     series: str
     """The name that its backup was given."""
     made: datetime
+    device_tag: str
 
 
-def parse_archive_name(name: str, device_tag: str) -> NamedArchive | None:
-    """Return what the name tells; None for any name but that of an archive of this device."""
+@dataclass(frozen=True, slots=True)
+class OwnArchives:
+    """The archives of this device, told by their names.
+
+    An archive that was made under a former id of the device carries another tag: the journal saw it being
+    made. The former tags would not do: an id that was set by mistake may be that of another device, whose
+    archives must not be removed or restored here.
+    """
+
+    device_tag: str
+    known: Mapping[str, KnownArchive]
+    """By name, what the journal knows."""
+
+    def parse(self, name: str) -> NamedArchive | None:
+        """Return what the name tells; None for any name but that of an archive of this device."""
+        archive = parse_archive_name(name)
+        if archive is None:
+            return None
+        made_here = name in self.known and self.known[name].number > 0
+        return archive if made_here or archive.device_tag == self.device_tag else None
+
+
+def parse_archive_name(name: str) -> NamedArchive | None:
+    """Return what the name tells; None for a name that no agent makes."""
     found = _ARCHIVE_TIME.search(name)
-    if not found or found[2] != device_tag:
+    if not found:
         return None
     try:
         made = datetime.strptime(found[1], "%Y-%m-%d-%H.%M.%S.%f").replace(tzinfo=UTC)
     except ValueError:  # digits that are no time
         return None
-    return NamedArchive(name, name[: found.start()], made)
+    return NamedArchive(name, name[: found.start()], made, found[2])

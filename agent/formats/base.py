@@ -12,7 +12,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from agent.formats.archive_names import NamedArchive
+from agent.formats.archive_names import NamedArchive, OwnArchives
 from agent.formats.manifest import Manifest, Origin
 from agent.formats.walk_report import Report
 from agent.transfer.cancel import CancelToken
@@ -223,7 +223,7 @@ class Format(Protocol):
         Raises `StorageError` and `JobError`.
         """
 
-    def listed(self, storage: GuardedStorage, device_tag: str) -> list[NamedArchive]:
+    def listed(self, storage: GuardedStorage, own: OwnArchives) -> list[NamedArchive]:
         """Return the archives of this device in a storage that can list. Raises `StorageError`."""
 
     def remove(self, storage: GuardedStorage, name: str) -> None:

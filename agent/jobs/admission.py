@@ -5,7 +5,6 @@ access mode, options that the provider cannot use, a stick that is not plugged i
 forbids is refused with a 403: a host, a bucket.
 """
 
-import hashlib
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -166,11 +165,6 @@ def shown_directory(directory: str | None, settings: Settings) -> str:
     if directory:
         return f"backup.dir '{readable(directory)}'"
     return f"dir '{settings.dir}'"
-
-
-def device_tag(device_id: str) -> str:
-    """Return the part of an archive's name that tells devices apart."""
-    return hashlib.sha256(device_id.encode()).hexdigest()[:8]
 
 
 def metadata(archive: str, correlation_id: str, device_id: str) -> dict[str, str]:

@@ -13,8 +13,8 @@ from agent import __version__
 from agent.base.job import Job, Kind
 from agent.base.roots import Root
 from agent.base.sources import Source
-from agent.formats.archive_names import ENCRYPTED, PLAIN
-from agent.jobs.admission import Admission, Admitted, device_tag, metadata
+from agent.formats.archive_names import ENCRYPTED, PLAIN, device_tag
+from agent.jobs.admission import Admission, Admitted, metadata
 from agent.jobs.chosen_roots import ChosenRoots, refuse_choosing
 from agent.jobs.encryption import encryption_for
 from agent.jobs.job_options import archive_format, archive_limits, hook

@@ -16,8 +16,9 @@ import structlog
 
 from agent.base.job import Kind, State, format_time, parse_time
 from agent.base.refusals import Reason, Refused
+from agent.formats.archive_names import OwnArchives, device_tag
 from agent.formats.archive_order import CLOCK_SET
-from agent.jobs.admission import Admission, device_tag
+from agent.jobs.admission import Admission
 from agent.jobs.events import ArchiveRemoved, Events
 from agent.jobs.job_options import archive_format
 from agent.jobs.operations import Tell
@@ -136,8 +137,7 @@ class Prunes:
         with self._journal.unit() as unit:
             order = PruneOrder(
                 format=archive_format(self._settings),
-                device_tag=device_tag(self.device_id),
-                known=self._journal.archives.known(),
+                own=OwnArchives(device_tag(self.device_id), self._journal.archives.known()),
                 rules=self._rules(),
                 dates=self._dates_by_clock(),
                 sound=sound_archives(self._journal),

@@ -15,7 +15,8 @@ from agent.base.job import Job, Kind
 from agent.base.refusals import Reason, Refused
 from agent.base.roots import Root
 from agent.base.sources import Source
-from agent.jobs.admission import Admission, Admitted, device_tag
+from agent.formats.archive_names import OwnArchives, device_tag
+from agent.jobs.admission import Admission, Admitted
 from agent.jobs.chosen_roots import ChosenRoots, refuse_choosing
 from agent.jobs.confirmation import Confirmations
 from agent.jobs.encryption import unlock_for
@@ -132,7 +133,8 @@ class Restores:
     def _search(self, device_id: str, source: Source | None) -> "Search":
         from agent.restore.find import Search
 
-        return Search(device_tag(device_id), self._archives.known(), lambda: datetime.now(UTC), source)
+        own = OwnArchives(device_tag(device_id), self._archives.known())
+        return Search(own, lambda: datetime.now(UTC), source)
 
     def _source(self, selection: Selection, choice: "Choice", *, delivered: bool) -> Source | None:
         """What an archive has to be of when the command names none; None for anything.

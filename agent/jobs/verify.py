@@ -14,8 +14,8 @@ import structlog
 from agent.base.errors import ArchiveError, EncryptionBroken, ManifestBroken
 from agent.base.job import Job, Kind, State, format_time
 from agent.base.refusals import Refused
-from agent.formats.archive_names import parse_archive_name
-from agent.jobs.admission import Admission, Admitted, device_tag
+from agent.formats.archive_names import OwnArchives, device_tag
+from agent.jobs.admission import Admission, Admitted
 from agent.jobs.encryption import unlock_for
 from agent.jobs.job_options import archive_format, archive_limits
 from agent.jobs.queries.health import LAST_VERIFIED
@@ -64,7 +64,8 @@ class Verifications:
         from agent.restore.verify import VerifyOrder, verify
         from agent.transfer.get import Fetch
 
-        settings, tag = self._settings, device_tag(device_id)
+        settings = self._settings
+        own = OwnArchives(device_tag(device_id), self._journal.archives.known())
         job, tools = self._runner.new_job(Kind.VERIFY, request.correlation_id)
         unlock = unlock_for(request.key, settings.encryption)
         destination = self._admission.destination(request.source, tools.connections, None)
@@ -72,11 +73,11 @@ class Verifications:
         download = self._staging.download(job.id)
         order = VerifyOrder(
             Fetch(destination, download, settings.storage_reserve, max_bytes),
-            Search(tag, self._journal.archives.known(), lambda: datetime.now(UTC)),
+            Search(own, lambda: datetime.now(UTC)),
             archive_format(settings),
             unlock,
             archive_limits(settings),
-            known_hashes(self._journal, tag),
+            known_hashes(self._journal, own),
         )
         return self._runner.admitted(
             job,
@@ -148,7 +149,7 @@ class Drills:
         return True
 
 
-def known_hashes(journal: Journal, tag: str) -> Mapping[tuple[str, str], str]:
+def known_hashes(journal: Journal, own: OwnArchives) -> Mapping[tuple[str, str], str]:
     """The SHA-256 of every archive in the history, by place and name, and by the name that is its own."""
     from agent.restore.verify import ANYWHERE
 
@@ -158,7 +159,7 @@ def known_hashes(journal: Journal, tag: str) -> Mapping[tuple[str, str], str]:
         if record.state == State.FINISHED and facts.get("sha256"):
             name = facts.get("archive", "")
             known[facts.get("place", ""), name] = facts["sha256"]
-            if parse_archive_name(name, tag):  # also where it came to by an upload
+            if own.parse(name):  # also where it came to by an upload
                 known[ANYWHERE, name] = facts["sha256"]
     return known
 

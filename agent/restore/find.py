@@ -4,7 +4,7 @@ The journal knows what an archive is of and when it was made, else the archive's
 neither does, nothing is chosen: putting the wrong archive back is worse than asking.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -12,6 +12,7 @@ from functools import partial
 from agent.base.errors import NoneChosen, NotInArchive
 from agent.base.sources import KnownArchive, Source
 from agent.formats.about import read_about
+from agent.formats.archive_names import OwnArchives
 from agent.formats.archive_order import DatedArchive, in_order, is_from_future
 from agent.formats.base import Format, Unlock
 from agent.transfer.context import Destination
@@ -26,11 +27,9 @@ _LOOKED_AT = 100
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """What is known about the archives of this device, and which of them is wanted."""
+    """The archives of this device, and which of them is wanted."""
 
-    device_tag: str
-    known: Mapping[str, KnownArchive]
-    """By name, what the journal knows."""
+    own: OwnArchives
     clock: Callable[[], datetime]
     asked: Source | None = None
     """None for the newest archive, whatever it is of."""
@@ -66,8 +65,8 @@ class _Looker:
 
     def found(self) -> Found:
         now, search = self._search.clock(), self._search
-        listed = self._archives.listed(self._destination.storage, search.device_tag)
-        archives = in_order(listed, search.known, now)
+        listed = self._archives.listed(self._destination.storage, search.own)
+        archives = in_order(listed, search.own.known, now)
         future = [archive for archive in archives if is_from_future(archive, now)]
         candidates = [archive for archive in archives if archive not in future]
         chosen = self._chosen(candidates, future)

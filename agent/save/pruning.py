@@ -12,7 +12,7 @@ import structlog
 from agent.base.errors import Cancelled, JobError
 from agent.base.sources import KnownArchive
 from agent.formats.about import read_about
-from agent.formats.archive_names import ENCRYPTED
+from agent.formats.archive_names import ENCRYPTED, OwnArchives
 from agent.formats.archive_order import DatedArchive, in_order
 from agent.formats.base import Format, Unlock
 from agent.save.retention import Candidate, KeepRules, removable, undecided
@@ -30,9 +30,7 @@ _NAMED_BY_US = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*", re.ASCII)
 class PruneOrder:
     """Remove what has had its time."""
 
-    device_tag: str
-    known: Mapping[str, KnownArchive]
-    """What the journal knows of archives, by name."""
+    own: OwnArchives
     format: Format
     rules: KeepRules
     dates: Mapping[str, datetime]
@@ -120,9 +118,9 @@ def _candidates(
     storage: GuardedStorage, order: PruneOrder, learned: dict[str, KnownArchive]
 ) -> list[Candidate]:
     """Those that this device has named itself; with what each is of, where the rules need that."""
-    listed = order.format.listed(storage, order.device_tag)
+    listed = order.format.listed(storage, order.own)
     named = [each for each in listed if _NAMED_BY_US.fullmatch(each.name)]
-    dated = in_order(named, {**order.known, **learned}, order.clock())
+    dated = in_order(named, {**order.own.known, **learned}, order.clock())
     if order.rules and Capability.READ_RANGE in storage.capabilities:
         destination = Destination(storage, False, None)
         about = partial(read_about, order.format, destination, unlock=Unlock())

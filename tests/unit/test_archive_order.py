@@ -21,7 +21,7 @@ APP = Source("/srv/app")
 
 
 def archives_of(names: Iterable[str], known: Mapping[str, KnownArchive], now: datetime) -> list[DatedArchive]:
-    named = [parse_archive_name(each, TAG) for each in names]
+    named = [parse_archive_name(each) for each in names]
     return in_order([each for each in named if each], known, now)
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from agent.base.roots import Root
-from agent.formats.archive_names import NamedArchive
+from agent.formats.archive_names import NamedArchive, OwnArchives
 from agent.formats.base import FILE, Entry, Format, Item, Saved, SavedTree, SaveOrder, Unlock
 from agent.formats.manifest import Manifest
 from agent.formats.survey import ArchiveLimits
@@ -113,8 +113,11 @@ class MemoryFormat:
         name = order.destination.name or NAME
         yield MemoryArchive(Stored(name, 1, "", "memory"), self.archives[name])
 
-    def listed(self, storage: GuardedStorage, device_tag: str) -> list[NamedArchive]:
-        return [NamedArchive(name, "backup", datetime(2026, 1, 1, tzinfo=UTC)) for name in self.archives]
+    def listed(self, storage: GuardedStorage, own: OwnArchives) -> list[NamedArchive]:
+        return [
+            NamedArchive(name, "backup", datetime(2026, 1, 1, tzinfo=UTC), own.device_tag)
+            for name in self.archives
+        ]
 
     def remove(self, storage: GuardedStorage, name: str) -> None:
         del self.archives[name]
@@ -153,7 +156,7 @@ class Work:
 
     @property
     def search(self) -> Search:
-        return Search("0a1b2c3d", {}, lambda: datetime.now(UTC))
+        return Search(OwnArchives("0a1b2c3d", {}), lambda: datetime.now(UTC))
 
     def restore_order(self, target: Path) -> RestoreOrder:
         root = Root("", target)

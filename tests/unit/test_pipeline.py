@@ -19,6 +19,7 @@ import pytest
 from agent.base.errors import ArchiveError, Cancelled, JobError, NoSpace, ProviderBug, SourceChanged
 from agent.base.job import COMMITTED, STOPPED
 from agent.base.roots import Root
+from agent.formats.archive_names import OwnArchives
 from agent.formats.base import Unlock
 from agent.formats.survey import ArchiveLimits
 from agent.formats.zip.format import Zip
@@ -118,7 +119,7 @@ class Work:
             RestoreTarget({0: Root("", self.data)}, missing(self.data), options),
             download,
             self.guarded(destination),
-            Search(TAG, {}, lambda: datetime.now(UTC)),
+            Search(OwnArchives(TAG, {}), lambda: datetime.now(UTC)),
             self.whole,
             Zip(ArchiveOptions()),
             Unlock(),

@@ -16,14 +16,14 @@ from agent.base.label import Label
 from agent.base.refusals import Refused
 from agent.base.roots import Root
 from agent.base.sources import KnownArchive, Source
-from agent.formats.archive_names import archive_name
+from agent.formats.archive_names import archive_name, device_tag
 from agent.formats.manifest import Origin
 from agent.formats.walk_report import Report
 from agent.formats.zip.manifest_block import manifest_block
 from agent.formats.zip.writer import ArchiveOptions, write_archive
-from agent.jobs.admission import device_tag
 from agent.jobs.recurring import Recurring
 from agent.jobs.requests.control import PruneRequest
+from agent.mqtt.hono import Identity
 from providers.api import Stored
 from providers.errors import AccessDenied
 from providers.local import Local
@@ -74,10 +74,10 @@ def device(tmp_path: Path, settings: dict[str, str]) -> Iterator[Device]:
     device.close()
 
 
-def prune(device: Device, **value: Any) -> dict[str, dict[str, Any]]:
+def prune(device: Device, device_id: str = DEVICE, **value: Any) -> dict[str, dict[str, Any]]:
     """What the local command says of each place."""
     answers: list[tuple[int, Mapping[str, Any] | None]] = []
-    device.service.engine.prunes.device_id = DEVICE
+    device.service.engine.prunes.device_id = device_id
     device.service.local_face.receive("prune", value or None, lambda *answer: answers.append(answer))
     device.finish()
     ((status, answer),) = answers
@@ -98,6 +98,22 @@ def test_every_place_keeps_its_own_newest_archives(device: Device, tmp_path: Pat
         "failed": False, "note": "",
     }  # fmt: skip
     assert done["target stick"]["removed"] == on_stick[2:]
+
+
+def test_an_archive_of_a_former_id_is_this_device_s_when_the_journal_saw_it_being_made(
+    device: Device, tmp_path: Path
+) -> None:
+    """A device that is named anew keeps its old archives in order, and lets those of a namesake alone."""
+    there_first = old_archives(tmp_path / "archives", range(4))
+    options = {"storage.provider": "local", "local.target": "device"}
+    for number in range(3):
+        device.command("backup", {"options": options}, request_id=f"r{number}")
+        device.finish()
+    made = sorted(there(tmp_path / "archives") - set(there_first))
+    device.service.presence.adopt(Identity("edge:renamed"))
+    device.finish()
+    assert prune(device, "edge:renamed")["target device"]["removed"] == made[:1]
+    assert there(tmp_path / "archives") == {*there_first, *made[1:]}
 
 
 def test_a_dry_run_removes_nothing(device: Device, tmp_path: Path) -> None:

@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from agent.formats.archive_names import archive_name
-from agent.jobs.admission import device_tag
+from agent.formats.archive_names import archive_name, device_tag
 from tests.support.fakes import DEVICE, Device
 from tests.support.journals import sql
 

@@ -14,9 +14,8 @@ import pytest
 
 from agent.formats.age.keys import Passcode
 from agent.formats.age.payload import encrypted
-from agent.formats.archive_names import archive_name
+from agent.formats.archive_names import archive_name, device_tag
 from agent.formats.manifest import FORMAT
-from agent.jobs.admission import device_tag
 from tests.support.agent_process import PROGRAM
 from tests.support.archives import archive_of
 from tests.support.http_server import HttpServer, Received, Say

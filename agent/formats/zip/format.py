@@ -9,7 +9,7 @@ from typing import BinaryIO, cast
 
 from agent.base.errors import disk_errors
 from agent.formats.archive_file import open_archive
-from agent.formats.archive_names import NamedArchive, parse_archive_name
+from agent.formats.archive_names import NamedArchive, OwnArchives
 from agent.formats.base import Entry, Saved, SavedTree, SaveOrder, Unlock
 from agent.formats.walk_report import Report
 from agent.formats.zip.manifest_block import manifest_block
@@ -80,12 +80,9 @@ class Zip:
             with suppress(OSError):  # what a failing disk keeps, the next start removes
                 order.to.unlink()
 
-    def listed(self, storage: GuardedStorage, device_tag: str) -> list[NamedArchive]:
-        names = (
-            stored.name
-            for stored in storage.list("", lambda name: parse_archive_name(name, device_tag) is not None)
-        )
-        return [archive for name in names if (archive := parse_archive_name(name, device_tag))]
+    def listed(self, storage: GuardedStorage, own: OwnArchives) -> list[NamedArchive]:
+        names = (stored.name for stored in storage.list("", lambda name: own.parse(name) is not None))
+        return [archive for name in names if (archive := own.parse(name))]
 
     def remove(self, storage: GuardedStorage, name: str) -> None:
         storage.delete(name)
