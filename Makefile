@@ -7,10 +7,11 @@ STAMP := $(VENV)/.stamp
 # systemd-analyze wants ExecStart to exist; the unit names where an installation puts it.
 UNIT_CHECK := build/edge-backup.service
 TESTS ?= tests
+FUZZ_SECONDS ?= 300
 # Slow files come first in the order of names, and a file's tests share their servers.
 PARALLEL ?= -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
-.PHONY: all help venv demo test coverage faults soak check lock reference sbom bench bench-transfers clean
+.PHONY: all help venv demo test coverage faults soak fuzz check lock reference sbom bench bench-transfers clean
 
 all: help
 
@@ -48,6 +49,9 @@ faults: $(STAMP) ## all fault points: crashes, power cuts, disks in trouble; pri
 soak: $(STAMP) ## ten thousand jobs with random faults: nothing grows, nothing is left behind
 	$(BIN)/python -m tests.faults.soak
 	$(BIN)/python -m tests.faults.soak --jobs 1000 --kill
+
+fuzz: $(STAMP) ## fuzz the readers of foreign bytes, guided by coverage: FUZZ_SECONDS=300 each
+	$(BIN)/python -m tests.fuzz --seconds $(FUZZ_SECONDS)
 
 check: $(STAMP) $(UNIT_CHECK) ## style, types, layers, dependencies, unit file, Dockerfile
 	$(BIN)/ruff check

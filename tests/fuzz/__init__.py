@@ -1,0 +1,1 @@
+"""Coverage-guided fuzzers of all that reads bytes from elsewhere: `make fuzz`."""
