@@ -8,7 +8,7 @@ STAMP := $(VENV)/.stamp
 UNIT_CHECK := build/edge-backup.service
 TESTS ?= tests
 FUZZ_SECONDS ?= 300
-# Slow files come first in the order of names, and a file's tests share their servers.
+# The slow files come first by name, and the tests of one file share their servers.
 PARALLEL ?= -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 .PHONY: all help venv demo test coverage faults soak fuzz check lock reference sbom bench bench-transfers clean
@@ -26,34 +26,35 @@ $(STAMP): requirements.lock pyproject.toml
 	    "$$($(PYTHON) --version 2>/dev/null || echo missing). Try: make PYTHON=python3.12" >&2; exit 1; }
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { \
 	  echo "Python's venv module is missing. On Debian: apt install python3-venv" >&2; exit 1; }
+	@echo "installing the agent and its tools into $(VENV), once; this takes a minute or two"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
-demo: $(STAMP) ## back up, damage and restore a sample directory, with nothing installed
+demo: $(STAMP) ## back up, damage and restore a sample directory; needs nothing else
 	$(BIN)/edge-backup demo
 
-test: $(STAMP) ## all tests but twelve, which SLOW=1 adds; REQUIRE_BACKENDS=1 makes skips failures, TESTS=path runs some
+test: $(STAMP) ## all tests except twelve slow ones, which SLOW=1 adds; REQUIRE_BACKENDS=1 makes skips failures, TESTS=path runs some
 	REQUIRE_BACKENDS=$(REQUIRE_BACKENDS) $(BIN)/pytest -rs $(if $(SLOW),,-m "not slow") $(PARALLEL) $(TESTS)
 
-coverage: $(STAMP) ## run the tests and print which branches of the agent and the providers they take
+coverage: $(STAMP) ## run the tests and print their branch coverage of agent and providers
 	@rm -rf build/coverage; mkdir -p build/coverage
 	-$(BIN)/coverage run -m pytest $(if $(SLOW),,-m "not slow") $(PARALLEL) $(TESTS)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --sort=cover
 
-faults: $(STAMP) ## all fault points: crashes, power cuts, disks in trouble; prints a table
+faults: $(STAMP) ## try crashes, power cuts and disk errors at every call that changes the disk; prints a table
 	FAULTS=long REQUIRE_BACKENDS=1 $(BIN)/pytest tests/faults
 
-soak: $(STAMP) ## ten thousand jobs with random faults: nothing grows, nothing is left behind
+soak: $(STAMP) ## run ten thousand jobs with random faults and check that nothing grows or is left behind
 	$(BIN)/python -m tests.faults.soak
 	$(BIN)/python -m tests.faults.soak --jobs 1000 --kill
 
 fuzz: $(STAMP) ## fuzz the readers of foreign bytes, guided by coverage: FUZZ_SECONDS=300 each
 	$(BIN)/python -m tests.fuzz --seconds $(FUZZ_SECONDS)
 
-check: $(STAMP) $(UNIT_CHECK) ## style, types, layers, dependencies, unit file, Dockerfile
+check: $(STAMP) $(UNIT_CHECK) ## check style, types, layers, dependencies, unit file, Dockerfile
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
@@ -81,7 +82,7 @@ reference: $(STAMP) ## write config/reference.json and the table in docs/operati
 sbom: $(STAMP) ## write THIRD-PARTY.md and build/sbom.cdx.json, a CycloneDX bill of materials
 	$(BIN)/python -m tests.support.sbom
 
-bench: $(STAMP) ## measure what is promised, beside public tools, into benchmarks/results; half an hour
+bench: $(STAMP) ## measure every promise beside public tools, into benchmarks/results; half an hour
 	$(BIN)/python -m benchmarks
 
 bench-transfers: $(STAMP) ## time uploads and downloads against public tools, into benchmarks/results

@@ -40,22 +40,22 @@ SUBCOMMANDS = {
         "agent.cli.check_config:check_config", "check the settings and print those in effect"
     ),
     "send": Subcommand("agent.send:main", "send a command to a device and follow it to its end"),
-    "backup": Subcommand("agent.cli.jobs:backup", "make a backup now, by the agent on this device"),
-    "restore": Subcommand("agent.cli.restore:restore", "restore an archive now, or preview that"),
-    "finalize": Subcommand("agent.cli.restore:finalize", "carry out the restore whose preview waits"),
-    "discard": Subcommand("agent.cli.restore:discard", "remove the preview that waits"),
-    "confirm": Subcommand("agent.cli.restore:confirm", "say that what was restored on trial stays"),
-    "status": Subcommand("agent.cli.local:status", "what the agent on this device does right now"),
+    "backup": Subcommand("agent.cli.jobs:backup", "let the agent on this device make a backup now"),
+    "restore": Subcommand("agent.cli.restore:restore", "let it restore an archive, or preview the restore"),
+    "finalize": Subcommand("agent.cli.restore:finalize", "carry out the restore that was previewed"),
+    "discard": Subcommand("agent.cli.restore:discard", "remove the waiting preview"),
+    "confirm": Subcommand("agent.cli.restore:confirm", "keep the data of a commit-confirmed restore"),
+    "status": Subcommand("agent.cli.local:status", "show what the agent on this device is doing"),
     "info": Subcommand(
-        "agent.cli.info:info", "what a backup would save now, what it could not, and where to"
+        "agent.cli.info:info", "show what a backup would save and skip now, and where it could go"
     ),
-    "history": Subcommand("agent.cli.history:history", "its jobs that ended, newest first"),
-    "show": Subcommand("agent.cli.history:show", "all that is known of one job"),
-    "verify": Subcommand("agent.cli.jobs:verify", "check that an archive is whole, changing nothing"),
-    "inspect": Subcommand("agent.cli.inspect:inspect", "what an archive says of itself, without a restore"),
-    "prune": Subcommand("agent.cli.prune:prune", "remove old archives, as the device does once a day"),
+    "history": Subcommand("agent.cli.history:history", "list the jobs that ended, newest first"),
+    "show": Subcommand("agent.cli.history:show", "show all that is known of one job"),
+    "verify": Subcommand("agent.cli.jobs:verify", "check that an archive is whole; changes nothing"),
+    "inspect": Subcommand("agent.cli.inspect:inspect", "show the manifest and entries of an archive"),
+    "prune": Subcommand("agent.cli.prune:prune", "remove old archives now, as the agent does once a day"),
     "demo": Subcommand(
-        "agent.demo:main", "back up, damage and restore a sample directory, with nothing installed"
+        "agent.demo:main", "back up, damage and restore a sample directory; needs nothing else"
     ),
 }
 

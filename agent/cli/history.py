@@ -20,8 +20,8 @@ def history(argv: list[str]) -> int:
         for entry in _entries(agent, options.limit):
             write_value(entry, _row(entry), as_json=options.json)
 
-    parser = local_parser("history", "jobs that ended, newest first")
-    parser.add_argument("--limit", type=int, default=20, help="at most so many (default: 20)")
+    parser = local_parser("history", "List the jobs that ended, newest first.")
+    parser.add_argument("--limit", type=int, default=20, help="largest number of jobs (default: 20)")
     return run_local(parser, argv, tell)
 
 
@@ -33,8 +33,8 @@ def show(argv: list[str]) -> int:
         lines = (line for key, value in entry.items() for line in _lines(key, value))
         write_value(entry, "\n".join(map(printable, lines)), as_json=options.json)
 
-    parser = local_parser("show", "all that is known of one job")
-    parser.add_argument("id", help="its id, or the correlation id of the backend")
+    parser = local_parser("show", "Show all that is known of one job.")
+    parser.add_argument("id", help="id of the job, or correlation id of its command")
     return run_local(parser, argv, tell)
 
 

@@ -14,22 +14,22 @@ def info(argv: list[str]) -> int:
         value = agent.ask("info")
         write_value(value, "\n".join(map(printable, _lines(value))), as_json=options.json)
 
-    parser = local_parser("info", "what a backup would save now, what it could not, and where to")
+    parser = local_parser("info", "Show what a backup would save and skip now, and where it could go.")
     return run_local(parser, argv, act)
 
 
 def _lines(value: Value) -> Iterator[str]:
     if not value["complete"]:
-        yield "there was no time to count everything: it is at least"
+        yield "the time was too short to count everything: at least"
     yield f"all: {_counts(value)}"
     if "directory" in value:
         yield f"directory: {_counts(value['directory'])}"
     for name, counts in value["dataSets"].items():
         yield f"data set {name}: {_counts(counts)}"
     for name in value.get("mounts", ()):
-        yield f"  another file system is mounted here, and saved too: {name}"
+        yield f"  saved with another file system, mounted at: {name}"
     for each in value["leftOut"]:
-        yield f"  cannot be saved: {each['name']} ({each['reason']})"
+        yield f"  skipped: {each['name']} ({each['reason']})"
     if more := value["unexportable"] - len(value["leftOut"]):
         yield f"  and {more} more"
     for name, target in value["targets"].items():

@@ -46,10 +46,10 @@ _KINDS = {EntryKind.FILE: stat.S_IFREG, EntryKind.DIR: stat.S_IFDIR, EntryKind.L
 
 def inspect(argv: list[str]) -> int:
     """Print the manifest of an archive, and with `--files` its directory."""
-    parser = local_parser("inspect", "show what an archive says of itself, without a restore")
+    parser = local_parser("inspect", "Show the manifest of an archive, without a restore.")
     parser.usage = "edge-backup inspect [FILE] [--store NAME] [-o KEY=VALUE ...] [--files] [--json]"
-    parser.add_argument("--store", metavar="NAME", help="store of the settings where the archive is")
-    parser.add_argument("--files", action="store_true", help="also list what is in it")
+    parser.add_argument("--store", metavar="NAME", help="store of the settings that has the archive")
+    parser.add_argument("--files", action="store_true", help="also list the entries")
     add_options(parser)
     # Anywhere but first, it could be the value of a setting's option, which this parser does not know.
     file = Path(argv[0]) if argv and not argv[0].startswith("-") else None
@@ -78,7 +78,7 @@ def _inspect(path: Path | None, options: Options, settings: Settings, parsed: ar
     key = read_key(options, settings.encryption.min_passcode)
     unlock = unlock_for(key, settings.encryption)
     if path and (parsed.store or read_storage(options, settings, RESTORE_STORE)):
-        raise UnusableOption("give a file or a place, not both")
+        raise UnusableOption("give a file or a destination, not both")
     with _in_file(path, unlock) if path else _at_store(options, settings, unlock) as tree:
         manifest = tree.manifest()
         write_value(
@@ -112,7 +112,7 @@ def _at_store(options: Options, settings: Settings, unlock: Unlock) -> Iterator[
     with closing(connections), closing(storage):
         if Capability.READ_RANGE not in storage.capabilities:
             raise UnusableOption(
-                "nothing can be read there without fetching all of it: fetch it, and inspect the file"
+                "this provider cannot read a part of an archive: fetch the archive, and inspect the file"
             )
         yield archive_format(settings).open(destination, _name_at(destination, settings), unlock)
 
@@ -122,7 +122,7 @@ def _name_at(destination: Destination, settings: Settings) -> str:
         return destination.name
     if not settings.device_id:
         raise UnusableOption(
-            "which archive? name it with -o, as in -o local.name=NAME, or say whose with --set deviceId=ID"
+            "which archive? name it with -o, as in -o local.name=NAME, or its device with --set deviceId=ID"
         )
     search = Search(OwnArchives(device_tag(settings.device_id), {}), lambda: datetime.now(UTC))
     found = find(destination, search, archive_format(settings), Unlock())
@@ -133,7 +133,7 @@ def _name_at(destination: Destination, settings: Settings) -> str:
 
 def _lines(manifest: Manifest | None) -> Iterator[str]:
     if manifest is None:
-        yield "no manifest: the archive does not say who made it"
+        yield "no manifest: the archive does not name its device"
         return
     counts = manifest.counts
     facts = {
@@ -152,7 +152,7 @@ def _lines(manifest: Manifest | None) -> Iterator[str]:
         only = f": {', '.join(source.names)}" if source.names is not None else ""
         yield printable(f"{'source':16}{source.path}{only}")
     for item in manifest.unexportable:
-        yield printable(f"{'not in it':16}{item.name} ({item.reason})")
+        yield printable(f"{'skipped':16}{item.name} ({item.reason})")
     if hidden := manifest.skipped - len(manifest.unexportable):
         yield f"{'':16}and {hidden} more"
 

@@ -10,7 +10,7 @@ from agent.cli.local import Agent, local_parser, run_local
 
 def backup(argv: list[str]) -> int:
     """Make a backup now."""
-    parser = local_parser("backup", "make a backup now, and wait for its end")
+    parser = local_parser("backup", "Let the agent on this device make a backup now, and wait for its end.")
     parser.add_argument("--dir", metavar="PATH", help="directory to save (default: the setting 'dir')")
     parser.add_argument(
         "--data-type", metavar="NAME", action="append", help="data set to save instead; may be repeated"
@@ -19,16 +19,20 @@ def backup(argv: list[str]) -> int:
         "--path", metavar="PATH", action="append", help="save only this file or directory; may be repeated"
     )
     parser.add_argument(
-        "--output", metavar="PATH", help="write the archive to this file, which is replaced in one step"
+        "--output",
+        metavar="PATH",
+        help="write the archive into this file, replacing an existing one",
     )
-    parser.add_argument("--store", metavar="NAME", help="store of the settings that it goes to")
-    parser.add_argument("--name", help="what the archive is called")
-    parser.add_argument("--description", metavar="TEXT", help="what it is for")
+    parser.add_argument("--store", metavar="NAME", help="store of the settings to send the archive to")
+    parser.add_argument("--name", help="first part of the archive's name (default: backup)")
+    parser.add_argument("--description", metavar="TEXT", help="description for people")
     parser.add_argument(
-        "--retention-date", metavar="TIME", help="when it may be removed, such as 2027-01-31T12:00:00Z"
+        "--retention-date",
+        metavar="TIME",
+        help="when the archive may be removed, such as 2027-01-31T12:00:00Z",
     )
     parser.add_argument(
-        "--exclude", metavar="PATTERN", action="append", help="what is passed over; may be repeated"
+        "--exclude", metavar="PATTERN", action="append", help="pattern of files to exclude; may be repeated"
     )
     add_options(parser)
 
@@ -52,9 +56,10 @@ def backup(argv: list[str]) -> int:
 def verify(argv: list[str]) -> int:
     """Check every byte of an archive."""
     parser = local_parser(
-        "verify", "fetch an archive and check all of it, changing nothing, and wait for the end"
+        "verify",
+        "Let the agent fetch an archive and check every byte, and wait for the end.",
     )
-    parser.add_argument("--store", metavar="NAME", help="store of the settings that it is in")
+    parser.add_argument("--store", metavar="NAME", help="store of the settings that has the archive")
     add_options(parser)
 
     def act(agent: Agent, parsed: argparse.Namespace) -> int:

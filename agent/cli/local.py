@@ -88,8 +88,8 @@ def status(argv: list[str]) -> int:
                 return
             time.sleep(FOLLOW_INTERVAL_S)
 
-    parser = local_parser("status", "what the agent does right now")
-    parser.add_argument("--follow", action="store_true", help="go on until the job has ended")
+    parser = local_parser("status", "Show what the agent on this device is doing.")
+    parser.add_argument("--follow", action="store_true", help="follow the job until it has ended")
     return run_local(parser, argv, show)
 
 
@@ -97,10 +97,10 @@ def local_parser(name: str, description: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=f"edge-backup {name}",
         description=description,
-        epilog="The settings' options are taken too, as of 'run': --config says which agent is meant.",
+        epilog="Also takes the options of 'edge-backup run': --config says which agent is meant.",
         allow_abbrev=False,
     )
-    parser.add_argument("--json", action="store_true", help="one JSON object a line")
+    parser.add_argument("--json", action="store_true", help="print one JSON object a line")
     return parser
 
 

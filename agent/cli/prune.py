@@ -11,7 +11,7 @@ def prune(argv: list[str]) -> int:
 
     def act(agent: Agent, options: argparse.Namespace) -> int:
         value = agent.ask("prune", {"dryRun": options.dry_run})
-        going_on = ["it takes long: the agent's log says what is removed"] if value["running"] else []
+        going_on = ["still running: the agent's log names what it removes"] if value["running"] else []
         text = "\n".join(
             [
                 *going_on,
@@ -21,8 +21,8 @@ def prune(argv: list[str]) -> int:
         write_value(value, text, as_json=options.json)
         return EXIT_REFUSED if any(destination["failed"] for destination in value["places"]) else EXIT_OK
 
-    parser = local_parser("prune", "remove archives that have had their time, by retention.* and their dates")
-    parser.add_argument("--dry-run", action="store_true", help="only say what would be removed")
+    parser = local_parser("prune", "Remove archives that no rule of retention.* and no retention date keeps.")
+    parser.add_argument("--dry-run", action="store_true", help="only show what would be removed")
     return run_local(parser, argv, act)
 
 

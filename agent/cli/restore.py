@@ -22,20 +22,20 @@ from agent.cli.local import (
 
 def restore(argv: list[str]) -> int:
     """Restore, or with `--preview` show what a restore would do."""
-    parser = local_parser("restore", "restore an archive now, and wait for the end")
+    parser = local_parser("restore", "Let the agent on this device restore an archive, and wait for the end.")
     parser.add_argument("--dir", metavar="PATH", help="directory of the device (default: the setting 'dir')")
     parser.add_argument(
         "--data-type", metavar="NAME", action="append", help="data set to restore instead; may be repeated"
     )
     parser.add_argument("--path", metavar="PATH", action="append", help="restore only this; may be repeated")
-    parser.add_argument("--store", metavar="NAME", help="store of the settings that the archive is in")
+    parser.add_argument("--store", metavar="NAME", help="store of the settings that has the archive")
     parser.add_argument(
         "--mode",
         choices=["merge", "replace", "exact"],
-        help="'replace': what the archive lacks goes; 'exact': also what its backup passed over by patterns",
+        help="'replace' removes what the archive lacks; 'exact' also what its backup excluded by patterns",
     )
     parser.add_argument(
-        "--preview", action="store_true", help="say what would change, and wait for finalize or discard"
+        "--preview", action="store_true", help="show what would change, and keep it for finalize or discard"
     )
     _add_trial(parser)
     add_options(parser)
@@ -62,7 +62,7 @@ def restore(argv: list[str]) -> int:
 
 def finalize(argv: list[str]) -> int:
     """Carry out the restore whose preview waits."""
-    parser = local_parser("finalize", "carry out the restore whose preview waits, and wait for the end")
+    parser = local_parser("finalize", "Carry out the restore that was previewed, and wait for the end.")
     _add_trial(parser)
     parser.add_argument("--id", metavar="ID", default="", help="correlation id of the preview")
 
@@ -79,24 +79,24 @@ def finalize(argv: list[str]) -> int:
 
 def discard(argv: list[str]) -> int:
     """Remove the preview that waits."""
-    return _told_only("discard", "remove the preview that waits", argv)
+    return _told_only("discard", "Remove the waiting preview.", argv)
 
 
 def confirm(argv: list[str]) -> int:
     """Keep what a commit-confirmed restore has put in place."""
-    return _told_only("confirm", "say that what was restored on trial stays", argv)
+    return _told_only("confirm", "Keep the data of a commit-confirmed restore.", argv)
 
 
 def _add_trial(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--confirm-within", metavar="DURATION",
-        help="the old data comes back unless 'edge-backup confirm' is run in time, such as 10m",
+        help="time in which 'edge-backup confirm' must be run, such as 10m; else the old data comes back",
     )  # fmt: skip
 
 
 def _told_only(operation: str, description: str, argv: list[str]) -> int:
     parser = local_parser(operation, description)
-    parser.add_argument("--id", metavar="ID", default="", help="correlation id (default: the one there is)")
+    parser.add_argument("--id", metavar="ID", default="", help="correlation id (default: the only one's)")
 
     def act(agent: Agent, parsed: argparse.Namespace) -> None:
         agent.ask(operation, {"correlationId": parsed.id})
@@ -118,5 +118,5 @@ def _lines(value: Value) -> list[str]:
         return [f"no preview: {value['message']} ({value['code']})"]
     counts = ", ".join(f"{value[name]} {name}" for name in ("added", "changed", "removed", "kept"))
     lost = [f"  lost: {name}" for name in value["lost"]]
-    ways = "edge-backup finalize puts it in place, edge-backup discard removes it"
-    return [f"{counts}; {size_text(value['bytes'])} to come", *lost, ways]
+    ways = "carry it out: edge-backup finalize; remove it: edge-backup discard"
+    return [f"{counts}; {size_text(value['bytes'])} to write", *lost, ways]

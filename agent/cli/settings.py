@@ -28,7 +28,7 @@ def _two_dashes(argument: str) -> str:
 
 def _parser(prog: str) -> argparse.ArgumentParser:
     usage = f"{prog} [--config FILE] [--<setting> VALUE ...] [--set KEY=VALUE ...]"
-    epilog = "One dash before a name does as well as two."
+    epilog = "A name may have one dash or two. All settings: docs/operating.md."
     parser = argparse.ArgumentParser(prog=prog, usage=usage, epilog=epilog, allow_abbrev=False)
     parser.add_argument(
         *("--config", "--configFile"),
@@ -43,7 +43,7 @@ def _parser(prog: str) -> argparse.ArgumentParser:
         default=[],
         type=_assignment,
         metavar="KEY=VALUE",
-        help="any setting, for example --set archive.level=fast",
+        help="any other setting, for example --set archive.level=fast",
     )
     for key in (key for key in KEYS if key.kanto):
         is_switch = isinstance(key.default, bool)

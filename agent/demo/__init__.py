@@ -1,7 +1,7 @@
-"""`edge-backup demo`: the main job from end to end, with nothing installed.
+"""`edge-backup demo`: backups and restores from end to end, with nothing else installed.
 
-A broker and a place behind HTTP run in this process, the agent runs as a process of its own, exactly as
-on a device. The exit status is 0 only when every file came back as it was.
+An MQTT broker and an HTTP server run in this process. The agent runs as a process of its own, as on a
+device. The exit status is 0 only if every file came back unchanged.
 """
 
 import argparse
@@ -16,26 +16,26 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from agent.demo import sample, servers
-from agent.demo.story import Story, say, show
+from agent.demo.story import DEVICE_ID, Story, say, show
 from agent.mqtt.hono import Identity
 from agent.mqtt.link import Broker
 from agent.send.backend import Backend
 
-IDENTITY = Identity("demo:device", "demo-tenant")
+IDENTITY = Identity(DEVICE_ID, "demo-tenant")
 
 
 def main(argv: list[str]) -> int:
-    """Tell the story; 0 when everything matched."""
+    """Run the demo; return 0 if every file came back unchanged."""
     parser = argparse.ArgumentParser(prog="edge-backup demo", description=__doc__)
     parser.add_argument("--keep", action="store_true", help="keep the directory of the demo")
     keep = parser.parse_args(argv).keep
     started_s = time.monotonic()
     work = Path(tempfile.mkdtemp(prefix="edge-backup-demo-"))
     try:
-        with servers.mqtt_broker() as broker, servers.http_store(_made(work / "far-away")) as url:
+        with servers.mqtt_broker() as broker, servers.http_store(_made(work / "remote")) as url:
             good = _tell(work, broker, url)
     except ImportError:
-        sys.stderr.write("the demo needs its extra: pip install 'edge-backup-agent[demo]'\n")
+        sys.stderr.write("the demo needs the extra 'demo': pip install 'edge-backup-agent[demo]'\n")
         return 1
     finally:
         if keep:
@@ -43,8 +43,8 @@ def main(argv: list[str]) -> int:
         else:
             shutil.rmtree(work, ignore_errors=True)
     seconds = time.monotonic() - started_s
-    verdict = "everything came back as it was" if good else "NOT everything came back as it was"
-    say(f"\n{verdict} — {seconds:.1f} s")
+    verdict = "every file came back unchanged" if good else "FAILED: not every file came back unchanged"
+    say(f"\n{verdict} ({seconds:.1f} s)")
     return 0 if good else 1
 
 
@@ -66,7 +66,7 @@ def _tell(work: Path, broker: tuple[str, int], url: str) -> bool:
 
 @contextmanager
 def _agent(work: Path, data: Path, broker: tuple[str, int]) -> Iterator[None]:
-    """The agent as a process of its own, with a settings file as a device would have it."""
+    """Run the agent as a process of its own, with a settings file as on a device."""
     config = work / "config.json"
     settings = {
         "dir": str(data),

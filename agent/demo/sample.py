@@ -1,4 +1,4 @@
-"""The directory that the demo saves, damages and gets back, and how it is compared."""
+"""The directory that the demo saves, damages and restores, and its comparison."""
 
 import hashlib
 import os
@@ -12,7 +12,7 @@ LOG_LINES = 60_000
 
 @dataclass(frozen=True, slots=True)
 class Fact:
-    """All that has to be the same again about one file, directory or link."""
+    """The properties of a file, directory or link that a restore must bring back."""
 
     kind: str
     mode: int
@@ -22,7 +22,7 @@ class Fact:
 
 
 def make(root: Path) -> None:
-    """Nested directories, a program, a link, an empty directory, a name beyond ASCII, a log of some size."""
+    """Make nested directories, a program, a link, an empty directory, a name beyond ASCII, and a log file."""
     chance = random.Random(7)  # noqa: S311 (the same sample every time)
     (root / "config" / "network").mkdir(parents=True)
     (root / "empty").mkdir()
@@ -42,7 +42,7 @@ def make(root: Path) -> None:
 
 
 def damage(root: Path) -> list[str]:
-    """What a bad day does; says so in words."""
+    """Damage the directory; return a line for each change."""
     (root / "config" / "app.json").write_text("{", "utf-8")
     (root / "config" / "Grüße — 設定.txt").unlink()
     (root / "start.sh").chmod(0o644)
@@ -55,12 +55,12 @@ def damage(root: Path) -> list[str]:
         "config/Grüße — 設定.txt deleted",
         "start.sh no longer executable",
         "empty/ and the link config/current removed",
-        "logs/app.log cut off",
+        "logs/app.log truncated",
     ]
 
 
 def facts(root: Path) -> dict[str, Fact]:
-    """Everything below `root` by its relative name."""
+    """Return the facts of everything below `root`, by relative name."""
     found = {}
     for directory, directories, files in os.walk(root):
         for name in (*directories, *files):
@@ -81,7 +81,7 @@ def _fact(path: Path) -> Fact:
 
 
 def differences(before: dict[str, Fact], after: dict[str, Fact]) -> list[str]:
-    """One line for everything that is missing, new or not the same."""
+    """Return one line for each entry that is missing, new or different."""
     lines = [f"{name} is missing" for name in sorted(before.keys() - after.keys())]
     lines += [f"{name} is new" for name in sorted(after.keys() - before.keys())]
     for name in sorted(before.keys() & after.keys()):

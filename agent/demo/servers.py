@@ -1,4 +1,4 @@
-"""What the demo needs around the agent: an MQTT broker and a place behind HTTP, both in this process."""
+"""The servers of the demo: an MQTT broker and an HTTP server for archives, both in this process."""
 
 import asyncio
 import logging
@@ -20,7 +20,7 @@ def free_port() -> int:
 
 @contextmanager
 def mqtt_broker() -> Iterator[tuple[str, int]]:
-    """Host and port of an embedded broker. Raises ImportError without the extra `demo`."""
+    """Run an embedded broker and yield its host and port. Raises ImportError without the extra `demo`."""
     from amqtt.broker import Broker
 
     logging.getLogger("amqtt").setLevel(logging.CRITICAL)
@@ -51,7 +51,7 @@ def mqtt_broker() -> Iterator[tuple[str, int]]:
 
 @contextmanager
 def http_store(directory: Path) -> Iterator[str]:
-    """The base URL of a server that keeps what is PUT in `directory` and gives it back."""
+    """Run an HTTP server that stores uploads in `directory`, and yield its base URL."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Files, directory))
     thread = threading.Thread(target=server.serve_forever, name="http", daemon=True)
     thread.start()
@@ -94,4 +94,4 @@ class _Files(BaseHTTPRequestHandler):
             shutil.copyfileobj(content, self.wfile)
 
     def log_message(self, *_: object) -> None:
-        """The demo shows what happens in its own way."""
+        """Log nothing: the demo prints its own lines."""

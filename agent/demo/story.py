@@ -1,4 +1,4 @@
-"""What the demo tells: a backup here, a encrypted one far away, and everything back, twice."""
+"""The story of the demo: a local backup, an encrypted remote one, and two restores."""
 
 import json
 import sys
@@ -10,11 +10,12 @@ from typing import Any
 from agent.demo import sample
 from agent.send.backend import Backend, Heard
 
+DEVICE_ID = "demo:device"
 _ARCHIVE = "device-backup.zip.age"
 _PASSCODE = "kept-by-the-backend"
 _LOOK_AGAIN_S = 0.3
 _ENCRYPTED = b"age-encryption.org/"
-"""How an archive begins that `age` opens, too."""
+"""The first bytes of an archive that the tool `age` opens, too."""
 
 
 def say(text: str) -> None:
@@ -23,74 +24,82 @@ def say(text: str) -> None:
 
 
 class Story:
-    """`work` holds the device's `data` and `storage`, and `far-away`, what is behind HTTP."""
+    """The steps of the demo. `work` holds the device's `data` and `storage`, and the server's `remote`."""
 
     def __init__(self, backend: Backend, work: Path) -> None:
         self._backend, self._data, self._work = backend, work / "data", work
         self._before = sample.facts(self._data)
 
     def tell(self, url: str) -> bool:
-        """Whether everything came back as it was."""
-        say(f"A device keeps {len(self._before)} files, directories and links in {self._data}")
-        say("\nThe agent starts, asks who it is, and announces itself to the twin")
+        """Run all steps; return True if every restore brought everything back unchanged."""
+        say(f"The device has {len(self._before)} files, directories and links in {self._data}")
+        say("→ is a message to the agent, ← one from it, each with its MQTT topic")
+        say("\nThe agent starts, asks for its identity, and announces its feature to the twin")
         self._backend.wait_for_announcement()
-        good = self._kept_here() and self._encrypted_far_away(f"{url}/{_ARCHIVE}?signature=not-shown")
+        good = self._local() and self._remote_and_encrypted(f"{url}/{_ARCHIVE}?signature=not-shown")
         self._history()
         return good
 
-    def _kept_here(self) -> bool:
+    def _local(self) -> bool:
         options = {"storage.provider": "local"}
-        say("\nBackup to a local directory")
+        say("\nBackup into a local directory")
         self._run("backup", "demo-local", options)
         _show_archives(self._work / "storage" / "archives")
         self._damage()
-        say("\nRestore from there")
+        say("\nRestore from the local directory")
         self._run("restore", "demo-local-back", options)
         return self._compare()
 
-    def _encrypted_far_away(self, url: str) -> bool:
+    def _remote_and_encrypted(self, url: str) -> bool:
         options = {"https.url": url}
-        say("\nBackup to a place behind HTTP, encrypted with a passcode")
+        say("\nBackup to an HTTP server, encrypted with a passcode")
         self._run("backup", "demo-encrypted", {**options, "backup.passcode": _PASSCODE})
-        _show_archives(self._work / "far-away")
+        _show_archives(self._work / "remote")
         self._damage()
-        say("\nRestore from there, as a preview first")
+        say("\nPreview of a restore from the HTTP server")
         chosen = {**options, "restore.passcode": _PASSCODE, "restore.preview": "true"}
-        self._backend.ask("restore", "demo-encrypted-back", chosen)
+        self._ask("restore", "demo-encrypted-back", chosen)
         if not self._previewed():
             return False
-        say("\nThat is what we want: finalize it")
+        say("\nThe preview is right: finalize carries out the restore")
         self._run("finalize", "demo-encrypted-back")
         return self._compare()
 
     def _previewed(self) -> bool:
-        """Wait until the preview is there; whether it is one."""
+        """Wait for the end of the preview; return True if it waits to be finalized."""
         preview = None
         while preview is None:
             time.sleep(_LOOK_AGAIN_S)
-            preview = self._backend.ask("status").message["value"].get("preview")
+            preview = self._ask("status").message["value"].get("preview")
         if preview["state"] != "waiting":
             say(f"  {preview['state']}: {preview['code']}, {preview['message']}")
             return False
         say(
-            "  nothing is touched yet: {added} to add, {changed} to change, {removed} to remove".format(
+            "  nothing changed yet; finalize would add {added}, change {changed}, remove {removed}".format(
                 **preview
             )
         )
         return True
 
     def _history(self) -> None:
-        say("\nWhat the device remembers, the newest first")
-        for entry in self._backend.ask("history").message["value"]["entries"]:
+        say("\nHistory of the device, newest first")
+        for entry in self._ask("history").message["value"]["entries"]:
             size = f"{entry['archiveBytes']:>9,} bytes" if "archiveBytes" in entry else ""
             when = entry["endTime"][11:19]
-            say(f"  {when}  {entry['kind']:8} {entry['state']:9} {entry['correlationId']:17} {size}")
+            say(f"  {when}  {entry['kind']:8} {entry['state']:9} {entry['correlationId']:20} {size}".rstrip())
 
     def _run(self, operation: str, correlation_id: str, options: Mapping[str, str] | None = None) -> None:
+        _show_command(operation, correlation_id, options or {})
         say(f"  {_took(self._backend.run(operation, correlation_id, options))}")
 
+    def _ask(
+        self, operation: str, correlation_id: str = "", options: Mapping[str, str] | None = None
+    ) -> Heard:
+        _show_command(operation, correlation_id, options or {})
+        return self._backend.ask(operation, correlation_id, options)
+
     def _damage(self) -> None:
-        say("\nSomething goes wrong on the device")
+        say("\nDamage on the device")
         for line in sample.damage(self._data):
             say(f"  ✗ {line}")
 
@@ -99,30 +108,38 @@ class Story:
         for line in differences:
             say(f"  ✗ {line}")
         if not differences:
-            say(f"  ✓ all {len(self._before)} are as they were: content, mode, time")
+            say(f"  ✓ all {len(self._before)} came back unchanged: content, mode, time")
         return not differences
 
 
 def show(heard: Heard) -> None:
-    """One line for a message of the agent."""
+    """Print one line for a message of the agent."""
     message, operation = heard.message, heard.last_operation
     if operation is not None:
         what = (
             f"lastOperation = {operation['state']} {operation['progress']} %  ({operation['correlationId']})"
         )
     elif "status" in message:
-        what = f"answer {message['status']}  {json.dumps(message.get('value', ''))}"
+        value = json.dumps(message["value"]) if "value" in message else "accepted"
+        what = f"answer {message['status']}  {value}"
     else:
         what = f"{message['path']}  {json.dumps(message['value'])}"
     say(f"  ← {heard.topic:34} {what[:120]}{'…' if len(what) > 120 else ''}")
+
+
+def _show_command(operation: str, correlation_id: str, options: Mapping[str, str]) -> None:
+    """Print one line for a command: its options by name alone, because some are secret."""
+    topic = f"command//{DEVICE_ID}/req//{operation}"
+    chosen = f"  with options {', '.join(options)}" if options else ""
+    say(f"  → {topic:34} {correlation_id}{chosen}".rstrip())
 
 
 def _show_archives(directory: Path) -> None:
     for path in sorted(directory.iterdir()):
         with path.open("rb") as file:
             encrypted = file.read(len(_ENCRYPTED)) == _ENCRYPTED
-        begin = ", and all that can be read of it is how it was encrypted" if encrypted else ""
-        say(f"  {path.name}: {path.stat().st_size:,} bytes{begin}")
+        note = ", encrypted" if encrypted else ""
+        say(f"  stored {path.name}: {path.stat().st_size:,} bytes{note}")
 
 
 def _took(operation: Mapping[str, Any]) -> str:

@@ -18,15 +18,15 @@ if TYPE_CHECKING:
     from agent.settings.kinds import BrokerAddress
 
 _FIELDS = {
-    "statusCode": "to end with",
-    "message": "to end with",
-    "from": "RFC 3339, or seconds since 1970",
-    "to": "RFC 3339, or seconds since 1970",
+    "statusCode": "status code that the job ends with",
+    "message": "message that the job ends with",
+    "from": "start: RFC 3339, or seconds since 1970 (default: now)",
+    "to": "end: RFC 3339, or seconds since 1970 (default: never)",
 }
 """Members of a value that have an argument of their own."""
 _EPILOG = f"""\
-A secret never stands on the command line: everybody on the machine can read it there. --secret names
-where it is kept: {SOURCES} (one line for each).
+Do not put a secret on the command line: everybody on the machine can read it there. --secret says where
+it is kept: {SOURCES} (one line for each secret).
 
 examples:
   edge-backup send backup --broker tcp://gateway:1883 --device edge:device -o storage.provider=local
@@ -34,7 +34,7 @@ examples:
       --answer storage.provider=aws --answer aws.region=eu-central-1 --answer aws.s3.bucket=backups \\
       --answer aws.access.key.id=AKIA... --answer-secret aws.secret.access.key=@/run/secrets/aws
 
-exit status: 0 done, 1 refused, failed or timed out, 2 wrong usage
+exit status: 0 done, 1 refused, failed or timed out, 2 wrong usage, 130 interrupted
 """
 
 
@@ -75,14 +75,24 @@ def _common() -> argparse.ArgumentParser:
     add(
         "--broker", required=True, type=_address, metavar="URL", help="tcp://host[:port] or ssl://host[:port]"
     )
-    add("--device", required=True, type=_identity, metavar="NS:NAME", help="device id")
+    add("--device", required=True, type=_identity, metavar="NS:NAME", help="id of the device")
     add("--feature", default="BackupAndRestore", type=_level, help="feature id (default: %(default)s)")
-    add("--request-id", default="", type=_level, metavar="ID", help="of the command's topic (default: none)")
-    add("--timeout", default="1h", type=_seconds, help="such as 90s; the command then expires (default: 1h)")
+    add("--request-id", default="", type=_level, metavar="ID", help="request id in the topic (default: none)")
+    add(
+        "--timeout",
+        default="1h",
+        type=_seconds,
+        help="after which the command expires, such as 90s (default: 1h)",
+    )
     add("--json", action="store_true", help="one JSON object on stdout for each message of the device")
-    add("--username", default="", help="at the broker")
-    add("--password-file", metavar="FILE", help="file with the password")
-    add("--ca", type=_file, metavar="FILE", help="authorities of the broker (PEM); default: the system's")
+    add("--username", default="", help="user name for the broker")
+    add("--password-file", metavar="FILE", help="file with the password for the broker")
+    add(
+        "--ca",
+        type=_file,
+        metavar="FILE",
+        help="authorities for the broker (PEM; default: the system's)",
+    )
     add("--cert", type=_file, metavar="FILE", help="client certificate (PEM)")
     add("--key", type=_file, metavar="FILE", help="key of the client certificate (PEM)")
     return common
@@ -100,9 +110,9 @@ def _add_value(parser: argparse.ArgumentParser, operation: Operation) -> None:
 def _add_id(parser: argparse.ArgumentParser, operation: Operation) -> None:
     text, made = "of the job", ""
     if operation.makes_id:
-        text, made = "of this operation; one is made when absent", str(uuid.uuid4())
+        text, made = "of this command (default: a new one)", str(uuid.uuid4())
     elif operation.name == "start":
-        text = "under which the device offered the archive (X#1)"
+        text = "of the upload request (X#1)"
     parser.add_argument(
         "--correlation-id",
         default=made,
@@ -120,7 +130,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
 
 def _add_answer(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    request = "of the destination that answers the device's upload request"
+    request = "of the destination for the device's upload request"
     add("--answer", action="append", type=option, metavar="KEY=VALUE", help=f"option {request}")
     add(
         "--answer-secret",

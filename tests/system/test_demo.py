@@ -12,10 +12,10 @@ def test_the_demo_brings_everything_back_and_shows_encryption_preview_and_histor
     )
     told = ended.stdout
     assert (ended.returncode, ended.stderr) == (0, "")
-    assert told.count("✓ all 10 are as they were") == 2
-    assert "how it was encrypted" in told
-    assert "nothing is touched yet: 3 to add, 3 to change, 0 to remove" in told
-    remembered = told.partition("the newest first")[2]
+    assert told.count("✓ all 10 came back unchanged") == 2
+    assert "bytes, encrypted\n" in told
+    assert "nothing changed yet; finalize would add 3, change 3, remove 0" in told
+    remembered = told.partition("newest first")[2]
     assert [
         line.split()[3] for line in remembered.splitlines() if "FINISHED" in line and "←" not in line
     ] == [
@@ -26,5 +26,6 @@ def test_the_demo_brings_everything_back_and_shows_encryption_preview_and_histor
     ]
     assert "not-shown" not in told
     assert "kept-by-the-backend" not in told
-    assert "everything came back as it was" in told
+    assert "every file came back unchanged" in told
+    assert told.count("→ command//demo:device/req//backup") == 2
     assert list(tmp_path.iterdir()) == []
