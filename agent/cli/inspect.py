@@ -152,7 +152,7 @@ def _lines(manifest: Manifest | None) -> Iterator[str]:
         only = f": {', '.join(source.names)}" if source.names is not None else ""
         yield printable(f"{'source':16}{source.path}{only}")
     for item in manifest.unexportable:
-        yield printable(f"{'skipped':16}{item.name} ({item.reason})")
+        yield printable(f"{'skipped name':16}{item.name} ({item.reason})")
     if hidden := manifest.skipped - len(manifest.unexportable):
         yield f"{'':16}and {hidden} more"
 

@@ -75,7 +75,7 @@ def test_it_says_who_made_it_when_of_what_and_what_is_missing(run: Run, archive:
         "content         1 files, 1 directories, 1 links, 7 B",
         "skipped         1 FIFO",
         "source          /var/lib/app",
-        "not in it       pipe (FIFO)",
+        "skipped name    pipe (FIFO)",
     ]
 
 
@@ -95,7 +95,7 @@ def test_the_files_come_one_a_line_from_the_archives_own_directory(run: Run, arc
 
 def test_an_archive_without_a_manifest_is_shown_too(run: Run, tree: Path, archive: Path) -> None:
     archive.write_bytes(archive_of(tree)[0])
-    assert run(archive).stdout == "no manifest: the archive does not say who made it\n"
+    assert run(archive).stdout == "no manifest: the archive does not name its device\n"
     assert values(run(archive, "--json")) == [{"manifest": None}]
 
 
@@ -174,7 +174,7 @@ def test_in_a_store_the_newest_of_this_device_is_looked_at(run: Run, tree: Path,
             1,
             f"the archive has format {FORMAT + 1}, and this agent knows formats up to {FORMAT}",
         ),
-        (["text", "-o", "storage.provider=local"], 2, "give a file or a place, not both"),
+        (["text", "-o", "storage.provider=local"], 2, "give a file or a destination, not both"),
         (["--store", "x"], 1, "option 'restore.store' must be one of: none is configured"),
         ([], 1, "option 'storage.provider' is missing"),
         (["-o", "storage.provider=local", "-o", "local.name=x"], 1, "does not exist"),
