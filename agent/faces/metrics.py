@@ -59,6 +59,7 @@ class Metrics:
             "1 when the last good backup is older than it may be.",
             [({}, health.rpo_violated)],
         )
+        yield "missed_backups", "Periodic backups in a row that were missed.", [({}, health.missed)]
         yield from self._of_jobs()
 
     def _of_jobs(self) -> Iterator[tuple[str, str, Iterable[Sample]]]:

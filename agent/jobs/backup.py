@@ -68,12 +68,12 @@ class Backups:
         self._journal = journal
         self._kept = LastArchives(journal)
 
-    def periodic(self, device_id: str) -> Admitted:
+    def periodic(self, correlation_id: str, device_id: str) -> Admitted:
         """Admit a backup of the schedule. Raises `Refused`."""
         self._offers.refuse_second_upload()
         store = self._settings.schedule.store
         destination = store_storage(self._settings, store) if store else None
-        return self.backup(BackupRequest(destination=destination), device_id)
+        return self.backup(BackupRequest(correlation_id=correlation_id, destination=destination), device_id)
 
     def backup(self, request: BackupRequest, device_id: str) -> Admitted:
         """Admit a backup. Raises `Refused`."""

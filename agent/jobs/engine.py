@@ -41,6 +41,7 @@ from agent.jobs.restore import Restores
 from agent.jobs.restore_recovery import Recovered, Recovery
 from agent.jobs.runner import Runner
 from agent.jobs.schedule import Frame
+from agent.jobs.schedule_record import ScheduleRecord
 from agent.jobs.staging import Staging
 from agent.jobs.upload_queue import Uploads
 from agent.jobs.verify import Drills, Verifications
@@ -64,7 +65,8 @@ class Engine:
     ) -> None:
         """Also brings the data into order that an earlier run left. Raises OSError and sqlite3.Error."""
         self._settings, self._journal = settings, journal
-        self._device_id, events = "", Events(journal, subscribers)
+        self._schedule_record = ScheduleRecord(journal)
+        self._device_id, events = "", Events(journal, (self._schedule_record, *subscribers))
         notes = PreviewNotes(journal, BootClock())
         staging.remove_incomplete()
         recovery = Recovery(settings, journal, mailbox, self._recovered_late)
@@ -82,7 +84,6 @@ class Engine:
         self.monitor.changed = partial(events.emit, JobProgressed())
         own = OwnDirectories(settings, journal)
         self._info = Info(settings, mailbox, self.monitor, own)
-        self.health = Health(journal, self.history, settings.rpo, mailbox.call_later)
         self._runner = Runner(
             settings,
             journal,
@@ -127,7 +128,23 @@ class Engine:
             restores=self._restores,
             uploads=self.uploads,
         )
-        self._periodic = Periodic(settings, journal, mailbox, events=events, backup=self.periodic_backup)
+        self._periodic = Periodic(
+            settings,
+            journal,
+            mailbox,
+            events=events,
+            record=self._schedule_record,
+            backup=self.periodic_backup,
+        )
+        self.health = Health(
+            journal,
+            self.history,
+            settings.rpo,
+            mailbox.call_later,
+            frame=lambda: self.frame,
+            record=self._schedule_record,
+        )
+        self._schedule_record.changed = self._schedule_changed
         self._verifications = Verifications(settings, journal, self._runner, staging=staging)
         self.drills = Drills(settings, journal, mailbox, self._verifications, self.carry_out)
         self.prunes = Prunes(settings, journal, mailbox, self._workers, events)
@@ -170,8 +187,12 @@ class Engine:
             for worker in found:
                 worker.cancel(request)
 
-        # A cancel that was answered has to outlive a crash.
-        return Admitted(None, partial(self.confirmations.cancelling, request), begin)
+        def record() -> None:
+            # A cancel that was answered has to outlive a crash.
+            self.confirmations.cancelling(request)
+            self._schedule_record.cancelling(request.correlation_id)
+
+        return Admitted(None, record, begin)
 
     def begin(self) -> None:
         """Take up what an earlier run left undone."""
@@ -205,12 +226,15 @@ class Engine:
         """The twin knows the feature (again): ask for the uploads of what waits."""
         self.aftermath.written(self.uploads.offers.ask_again)
 
+    def _schedule_changed(self) -> None:
+        self.health.changed()
+
     def _recovered_late(self, recovered: Recovered) -> None:
         self.aftermath.late(recovered)
 
-    def periodic_backup(self) -> None:
+    def periodic_backup(self, correlation_id: str) -> None:
         """Make a backup of the schedule. Raises `Refused` when it cannot begin now."""
-        self.carry_out(self._backups.periodic(self._device_id))
+        self.carry_out(self._backups.periodic(correlation_id, self._device_id))
 
     def carry_out(self, admitted: Admitted, accepted: Action = lambda: None) -> None:
         """Record what was admitted, answer by `accepted`, begin it.
@@ -227,7 +251,11 @@ class Engine:
         return all(each.idle for each in work)
 
     def stop_waiting(self, message: str) -> None:
-        """Ask what only waits for somebody to end; it goes on when the agent is there again."""
+        """Begin no periodic backup any more, and ask what only waits for somebody to end.
+
+        Both go on when the agent is there again.
+        """
+        self._periodic.stop()
         if self.confirmations.waiting:
             self._runner.stop(message)
 

@@ -1,13 +1,15 @@
 """Periodic backups: `activate`, `deactivate`, and the ticks between. Belongs to the main thread.
 
-When a tick is due is decided in `schedule`; here the decision is kept in the journal, told to the twin and
-carried out. Commands and settings set the same frame; the later change wins.
+When a tick is due is decided in `schedule`, and when its backup is tried again in `attempts`; here the
+decision is kept in the journal, told to the twin and carried out. Commands and settings set the same frame;
+the later change wins.
 """
 
 import json
 import sqlite3
+import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 
@@ -16,6 +18,7 @@ import structlog
 from agent.base.job import format_time, parse_time
 from agent.base.refusals import Reason, Refused
 from agent.jobs.admission import Admitted
+from agent.jobs.attempts import Attempt, next_step, wake_at
 from agent.jobs.events import Events, ScheduleChanged
 from agent.jobs.requests.control import ActivateRequest, DeactivateRequest
 from agent.jobs.schedule import (
@@ -24,6 +27,7 @@ from agent.jobs.schedule import (
     decide,
     device_offset,
 )
+from agent.jobs.schedule_record import ScheduleRecord, Standing
 from agent.journal import Journal
 from agent.mailbox import Mailbox, Timer
 from agent.settings import Settings
@@ -65,13 +69,19 @@ class Periodic:
         mailbox: Mailbox,
         *,
         events: Events,
-        backup: Callable[[], None],
+        record: ScheduleRecord,
+        backup: Callable[[str], None],
     ) -> None:
-        """`backup` makes one periodic backup, or raises `Refused` when it cannot begin now."""
+        """`backup` makes one periodic backup under a correlation id, or raises `Refused` when it cannot begin
+        now."""
         self._settings, self._journal, self._mailbox = settings, journal, mailbox
-        self._events, self._backup = events, backup
+        self._events, self._record, self._backup = events, record, backup
+        # Later: the job that has ended must not be in the way of one that is due now.
+        record.ended = partial(mailbox.post, self._look)
         self._timer: Timer | None = None
-        self._device_id = ""
+        self._device_id, self._stopped = "", False
+        self._told: Attempt | None = None
+        """The attempt whose delay is in the log."""
         self._span = self._initial()
 
     def _initial(self) -> _Span:
@@ -98,10 +108,15 @@ class Periodic:
             self._keep(self._span)
         self._look()
 
+    def stop(self) -> None:
+        """Begin nothing any more: the agent ends."""
+        self._stopped = True
+
     def _keep(self, span: _Span) -> None:
         with self._journal.unit():
             self._journal.notes.keep(_FRAME, span.to_text())
             self._journal.notes.keep(_SETTLED, "")  # of a new frame nothing has been dealt with
+            self._record.keep(Standing())
 
     # Commands
 
@@ -121,9 +136,10 @@ class Periodic:
 
     def _change(self, span: _Span) -> None:
         with self._journal.unit() as unit:
+            # First, for those who look at the frame when they hear of its change.
+            unit.after_commit(partial(setattr, self, "_span", span))
             self._keep(span)
             self._events.emit(ScheduleChanged(self._frame(span)))
-            unit.after_commit(partial(setattr, self, "_span", span))
 
     def _frame(self, span: _Span) -> Frame:
         """Raises ValueError when the end is before the start."""
@@ -137,37 +153,65 @@ class Periodic:
         """Run what is due, and come back when the next tick is, or in a while."""
         if self._timer:
             self._timer.cancel()
-        if not self._span.active:
+        if not self._span.active or not self._device_id or self._stopped:
             return
-        now, wait_s = datetime.now(UTC), LOOK_AGAIN_S
+        # First, so that whatever goes wrong is tried again.
+        self._timer = self._mailbox.call_later(LOOK_AGAIN_S, self._look)
+        now = datetime.now(UTC)
         try:
-            next_due = self._run_due(now)
+            wake = self._run_due(now)
         except sqlite3.Error:
-            log.exception("periodic backup put off: the journal cannot be written")
-        else:
-            wait_s = (next_due - now).total_seconds() if next_due else LOOK_AGAIN_S
-        self._timer = self._mailbox.call_later(min(wait_s, LOOK_AGAIN_S), self._look)
+            log.exception("periodic backup delayed: the journal cannot be written")
+            return
+        if wake and (wait_s := (wake - now).total_seconds()) < LOOK_AGAIN_S:
+            self._timer.cancel()
+            self._timer = self._mailbox.call_later(wait_s, self._look)
 
     def _run_due(self, now: datetime) -> datetime | None:
-        """Begin the backup that is due, if any; when the next one is. Raises sqlite3.Error."""
+        """Begin the backup that is due, if any; return when to look again. Raises sqlite3.Error."""
         kept = self._journal.notes.read(_SETTLED)
         settled = parse_time(kept) if kept else None
-        decision = decide(self._frame(self._span), settled, now)
+        decision = decide(self.frame, settled, now)
         with self._journal.unit():
             if decision.settled != settled:
-                # Kept before the run begins: a run that crashes the agent is not run again for ever.
+                # Kept before the run begins: what crashes the agent is tried again later, as any failure.
                 self._journal.notes.keep(_SETTLED, format_time(decision.settled) if decision.settled else "")
-            self._carry_out(decision)
-        return decision.next_due
+            attempt = self._carry_out(decision, now)
+        return wake_at(decision, attempt, now)
 
-    def _carry_out(self, decision: Decision) -> None:
+    def _carry_out(self, decision: Decision, now: datetime) -> Attempt | None:
+        """Do what the decision says; return the attempt that goes on."""
+        standing = self._record.read()
+        step = next_step(self.frame, decision, standing.attempt, now)
         if decision.clock_went_back:
-            log.warning("the clock went back: periodic backups are planned anew")
-        if decision.missed:
-            log.warning("periodic backups missed", count=decision.missed)
-        if decision.tick is None:
-            return
+            log.warning("clock was set back by more than a period: periodic backups are planned anew")
+        if step.missed:
+            log.warning("periodic backups missed", count=step.missed, in_a_row=standing.missed + step.missed)
+        now_standing = replace(standing, attempt=step.attempt, missed=standing.missed + step.missed)
+        if step.begin and step.attempt:
+            now_standing = self._try(now_standing, step.attempt, now)
+        if now_standing != standing:
+            self._record.keep(now_standing)
+        if (attempt := now_standing.attempt) and attempt.failed and attempt != self._told:
+            self._tell_delay(attempt, decision, now)
+        return now_standing.attempt
+
+    def _try(self, standing: Standing, attempt: Attempt, now: datetime) -> Standing:
+        """Begin the backup of an attempt; return how the schedule stands then."""
+        correlation_id = str(uuid.uuid4())
         try:
-            self._backup()
+            self._backup(correlation_id)
         except Refused as error:
-            log.warning("periodic backup skipped", reason=error.message)
+            log.warning("periodic backup refused", reason=error.message)
+            return replace(standing, attempt=attempt.failed_at(now), refused=error.reason.value)
+        return replace(standing, attempt=attempt.begun(correlation_id), refused="")
+
+    def _tell_delay(self, attempt: Attempt, decision: Decision, now: datetime) -> None:
+        self._told = attempt
+        wake = wake_at(decision, attempt, now)
+        log.warning(
+            "periodic backup delayed",
+            due=format_time(attempt.tick),
+            failures=attempt.failures,
+            next_try=wake and format_time(wake),
+        )

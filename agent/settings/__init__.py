@@ -26,10 +26,12 @@ from agent.settings.kinds import (
     Megabytes,
     Moment,
     OperationList,
+    OptionalDuration,
     OptionalPath,
     PatternList,
     PemFile,
     Percent,
+    Period,
     PositiveDuration,
     RecipientList,
     Secret,
@@ -64,7 +66,7 @@ class KantoSettings(Group):
     backup_cmd: Text = setting("", "Command that writes the files to back up into its working directory")
     restore_cmd: Text = setting("", "Command that restores the files unpacked in its working directory")
     single_upload: Switch = setting(
-        False, "Refuse `trigger` and skip periodic backups while an upload is in progress"
+        False, "Refuse `trigger` and delay periodic backups while an upload is in progress"
     )
     checksum: Switch = setting(False, "Send an MD5 with each archive, for the server to check")
     stop_timeout: Duration = setting("30s", "Longest wait for running jobs when the agent stops")
@@ -76,7 +78,7 @@ class KantoSettings(Group):
     active: Switch = setting(False, "Make periodic backups")
     active_from: Moment = setting("", "Start of periodic backups; empty: at once")
     active_till: Moment = setting("", "End of periodic backups; empty: never")
-    period: PositiveDuration = setting("10h", "Time between periodic backups")
+    period: Period = setting("10h", "Time between periodic backups")
     broker: BrokerUrl = setting("tcp://localhost:1883", "Address of the local MQTT broker")
     username: Text = setting("", "User name for the broker")
     password: Secret = setting("", "Password for the broker; `passwordFile` is safer")
@@ -210,8 +212,10 @@ class Settings(KantoSettings):
     )
     job_timeout: Duration = setting("24h", "Longest time of a backup, restore or upload; 0s: no limit")
     hook_timeout: PositiveDuration = setting("30m", "Longest time of each of the commands around a job")
-    rpo: Duration = setting(
-        "0s", "Highest age of the last good backup before `health` reports a violation; 0s: any"
+    rpo: OptionalDuration = setting(
+        "",
+        "Highest age of the last good backup before `health` reports a violation; 0s: any; empty: two periods"
+        " while periodic backups are on",
     )
     strict_backup: Switch = setting(False, "Fail a backup that skipped something")
     skip_unchanged: Switch = setting(

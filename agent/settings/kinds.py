@@ -21,6 +21,8 @@ from agent.base.times import parse_rfc3339
 from providers.allow import EVERYTHING, HostPattern, host_pattern
 
 PLAIN_PORT, TLS_PORT = 1883, 8883
+SHORTEST_PERIOD = timedelta(seconds=1)
+"""A shorter one is a mistake, and would fill the log."""
 _TLS_SCHEMES = ("ssl", "tls", "mqtts")
 _SCHEMES = ("tcp", "mqtt", *_TLS_SCHEMES)
 _SIZE = re.compile(r"([0-9]{1,18})\s*([kKMGT]?i?B?)")
@@ -109,6 +111,25 @@ def _positive(text: str) -> timedelta:
     if duration <= timedelta(0):
         raise ValueError("not above 0")
     return duration
+
+
+def _optional_duration(text: str) -> timedelta | None:
+    return _not_negative(text) if text else None
+
+
+def _period(text: str) -> timedelta:
+    duration = parse_duration(text)
+    if duration < SHORTEST_PERIOD:
+        raise ValueError("below one second")
+    return duration
+
+
+def is_tiny_period(text: str) -> bool:
+    """Return True for a period above 0 that is too short."""
+    try:
+        return timedelta(0) < parse_duration(text) < SHORTEST_PERIOD
+    except ValueError:
+        return False
 
 
 def _from_text(parse: Callable[[str], T]) -> BeforeValidator:
@@ -209,6 +230,16 @@ Duration = Annotated[
 ]
 PositiveDuration = Annotated[
     timedelta, _from_text(_positive), ValueKind("duration", "a duration above 0 such as '90s' or '1h30m'")
+]
+OptionalDuration = Annotated[
+    timedelta | None,
+    _from_text(_optional_duration),
+    ValueKind("duration", "a duration such as '90s' or '1h30m', or nothing"),
+]
+Period = Annotated[
+    timedelta,
+    _from_text(_period),
+    ValueKind("duration", "a duration of at least 1s such as '90s' or '1h30m'"),
 ]
 Moment = Annotated[
     datetime | None,

@@ -22,6 +22,7 @@ from agent.settings.keys import (
     members,
     takes_object,
 )
+from agent.settings.kinds import is_tiny_period
 
 ENVIRONMENT_PREFIX = "EDGE_BACKUP_"
 _LARGEST_FILE_BYTES = 1 << 20
@@ -128,6 +129,10 @@ def _kanto_file(path: Path, values: list[tuple[str, object]]) -> Layer:
         position = find_kanto(name)
         if position is None:
             layer.notices.append(Notice("error", f"{path}: unknown key '{name}' is ignored{hint(name)}"))
+        elif position == ("period",) and isinstance(value, str) and is_tiny_period(value):
+            text = f"{path}: the period '{value}' is below 1s and counts as 1s"
+            layer.notices.append(Notice("warning", text))
+            layer.given[position] = Given("1s", f"in {path}")
         elif value not in ("", None):
             layer.given[position] = Given(value, f"in {path}")
     return layer

@@ -16,7 +16,7 @@ from tests.support.require import possible, require
 from tests.support.waiting import wait_until
 
 ALONE = ("unshare", "--mount", "--map-root-user")
-PERIODIC = {"active": True, "period": "300ms", "storage.maxStaged": 2, "deviceId": "edge:device"}
+PERIODIC = {"active": True, "period": "1s", "storage.maxStaged": 2, "deviceId": "edge:device"}
 
 
 def test_states_of_a_long_time_offline_arrive_in_order_each_at_least_once(tmp_path: Path) -> None:

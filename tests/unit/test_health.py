@@ -1,6 +1,7 @@
 """What a fleet's operator searches for, by a clock that the test moves."""
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -10,20 +11,34 @@ import pytest
 from agent.base.job import Job, Kind, format_time
 from agent.jobs.queries.health import LAST_VERIFIED, NEVER, Health
 from agent.jobs.queries.history import History
+from agent.jobs.schedule import Frame
+from agent.jobs.schedule_record import ScheduleRecord, Standing
 from agent.journal import Journal
 from agent.mailbox import Action, Timer
 
 START = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+OFF = Frame(False, None, None, 10 * HOUR, timedelta(0), START)
+DAILY = Frame(True, None, None, 24 * HOUR, timedelta(0), START)
 
 
 class Rig:
     """`pass_time` moves the clock to what was waited for, and then lets it happen."""
 
-    def __init__(self, journal: Journal, rpo: timedelta = timedelta(0)) -> None:
+    def __init__(self, journal: Journal, rpo: timedelta | None = timedelta(0)) -> None:
         self.journal, self.now = journal, START
         self.waiting: list[tuple[datetime, Action]] = []
         self.told: list[dict[str, Any]] = []
-        self.health = Health(journal, History(journal), rpo, self._later, lambda: self.now)
+        self.frame, self.record = OFF, ScheduleRecord(journal)
+        self.health = Health(
+            journal,
+            History(journal),
+            rpo,
+            self._later,
+            frame=lambda: self.frame,
+            record=self.record,
+            now=lambda: self.now,
+        )
         self.health.changed = lambda: self.told.append(dict(self.health.value()))
 
     def _later(self, delay_s: float, action: Action) -> Timer:
@@ -54,6 +69,7 @@ def test_before_the_first_backup_everything_is_never_and_nothing_wakes_up(rig: R
         "lastVerified": NEVER,
         "lastError": "",
         "ageSeconds": None,
+        "missed": 0,
         "rpoViolated": False,
     }
 
@@ -126,6 +142,7 @@ def test_it_survives_restarts_and_the_job_s_own_record(tmp_path: Path) -> None:
         "lastVerified": format_time(START),
         "lastError": "no-space",
         "ageSeconds": 0,
+        "missed": 0,
         "rpoViolated": False,
     }
     rig.health.look()
@@ -137,3 +154,53 @@ def test_a_clock_that_was_set_back_makes_nothing_younger_than_new(rig: Rig) -> N
     rig.job(1)
     rig.now -= timedelta(days=400)
     assert rig.health.value()["ageSeconds"] == 0
+
+
+def test_without_a_limit_two_periods_of_an_active_schedule_are_one(journal: Journal) -> None:
+    """Who switches periodic backups on is told when none comes, without a further setting."""
+    rig = Rig(journal, rpo=None)
+    rig.frame = DAILY
+    rig.health.look()
+    assert not rig.health.value()["rpoViolated"], "its first two days have begun"
+    for number in range(2):
+        told_until = START + timedelta(hours=48, minutes=2) + (rig.now - START)
+        while not (rig.told and rig.told[-1]["rpoViolated"]):
+            rig.pass_time()
+        assert told_until - timedelta(minutes=2) < rig.now < told_until
+        rig.job(number)
+        rig.told.clear()
+        assert not rig.health.value()["rpoViolated"]
+
+
+def test_a_schedule_that_has_not_begun_or_has_ended_or_is_off_violates_nothing(journal: Journal) -> None:
+    rig = Rig(journal, rpo=None)
+    rig.now += timedelta(days=99)
+    for frame in (
+        OFF,
+        replace(DAILY, end=START + HOUR),
+        replace(DAILY, start=rig.now + HOUR),
+        replace(DAILY, start=datetime.max.replace(tzinfo=UTC) - HOUR),
+    ):
+        rig.frame = frame
+        rig.health.look()
+        assert not rig.health.value()["rpoViolated"]
+
+
+def test_a_schedule_that_begins_again_does_not_answer_for_the_time_it_was_off(journal: Journal) -> None:
+    rig = Rig(journal, rpo=None)
+    rig.job(1)
+    rig.now += timedelta(days=99)
+    rig.frame = replace(DAILY, activated=rig.now)
+    assert not rig.health.value()["rpoViolated"]
+
+
+def test_a_limit_of_zero_allows_any_age_also_with_a_schedule(rig: Rig) -> None:
+    rig.frame = DAILY
+    rig.now += timedelta(days=99)
+    assert not rig.health.value()["rpoViolated"]
+
+
+def test_a_refused_backup_of_the_schedule_is_the_last_error(rig: Rig) -> None:
+    """It became no job, so the history has nothing to say about it."""
+    rig.record.keep(Standing(missed=3, refused="busy"))
+    assert (rig.health.value()["lastError"], rig.health.value()["missed"]) == ("busy", 3)

@@ -12,6 +12,8 @@ from agent.base.job import Job, Kind, State
 from agent.faces.metrics import Metrics, _labels
 from agent.jobs.queries.health import Health
 from agent.jobs.queries.history import History
+from agent.jobs.schedule import Frame
+from agent.jobs.schedule_record import ScheduleRecord
 from agent.journal import Journal
 from agent.mailbox import Mailbox
 from tests.support.special_files import SPECIAL, special
@@ -25,7 +27,15 @@ _SAMPLE = re.compile(rf"([a-zA-Z_:][\w:]*)(\{{{_LABEL}(?:,{_LABEL})*\}})? ({_VAL
 
 def metrics(journal: Journal, path: Path | None = None, mailbox: Mailbox | None = None) -> Metrics:
     history, mailbox = History(journal), mailbox or Mailbox()
-    health = Health(journal, history, timedelta(hours=1), mailbox.call_later)
+    off = Frame(False, None, None, timedelta(hours=1), timedelta(0), START)
+    health = Health(
+        journal,
+        history,
+        timedelta(hours=1),
+        mailbox.call_later,
+        frame=lambda: off,
+        record=ScheduleRecord(journal),
+    )
     return Metrics(path, mailbox, health, history)
 
 
@@ -72,6 +82,7 @@ def test_it_says_how_the_last_jobs_ended(journal: Journal) -> None:
     assert found == {
         "edge_backup_last_success_timestamp_seconds": START.timestamp() + 1.5,
         "edge_backup_last_verified_timestamp_seconds": 0,
+        "edge_backup_missed_backups": 0,
         'edge_backup_last_job_success{kind="backup"}': 1,
         'edge_backup_last_job_success{kind="restore"}': 0,
         'edge_backup_last_job_end_timestamp_seconds{kind="backup"}': START.timestamp() + 1.5,

@@ -53,7 +53,7 @@ def test_without_targets_there_is_one_in_the_storage_directory() -> None:
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("period", "0s", "period: expected a duration above 0 such as '90s' or '1h30m', not \"0s\""),
+        ("period", "0s", "period: expected a duration of at least 1s such as '90s' or '1h30m', not \"0s\""),
         ("stopTimeout", "-1s", "stopTimeout: expected a duration such as '90s' or '1h30m', not \"-1s\""),
         ("stopTimeout", "30", "stopTimeout: expected a duration such as '90s' or '1h30m', not \"30\""),
         ("logFileCount", "0", 'logFileCount: expected a whole number of at least 1, not "0"'),

@@ -3,6 +3,7 @@
 import json
 import subprocess
 from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -63,6 +64,19 @@ def test_letter_case_of_a_kanto_file_is_free(config: Path) -> None:
     config.write_text('{"FEATUREID": "X", "loglevel": "debug"}')
     settings = load({}, config, {}).settings
     assert (settings.feature_id, settings.log_level) == ("X", "DEBUG")
+
+
+def test_a_tiny_period_is_a_second_in_a_kanto_file_and_refused_in_a_file_of_ours(config: Path) -> None:
+    """10ms was taken: 87 lines of log a second, and a backup for each."""
+    config.write_text('{"period": "10ms"}')
+    loaded = load({}, config, {})
+    assert loaded.settings.period == timedelta(seconds=1)
+    ((notice),) = loaded.notices
+    assert (notice.level, "'10ms' is below 1s and counts as 1s" in notice.text) == ("warning", True)
+    (problem,) = problems(config, '{"period": "999ms", "rpo": "2h"}')
+    assert "period: expected a duration of at least 1s" in problem
+    for wrong in ("0s", "-1s"):
+        assert "at least 1s" in problems(config, f'{{"period": "{wrong}"}}')[0]
 
 
 def test_empty_and_null_count_as_absent_in_a_kanto_file(config: Path) -> None:

@@ -141,7 +141,7 @@ def test_a_periodic_backup_goes_to_the_store_of_the_schedule(device: Device, tmp
         update={"schedule": device.settings.schedule.model_copy(update={"store": "usb"})}
     )
     device.restart()
-    device.service.engine.periodic_backup()
+    device.service.engine.periodic_backup("tick")
     device.finish()
     assert device.values()[-1]["state"] == "BACKUP_FINISHED"
     assert len(list((tmp_path / "stick").iterdir())) == 1

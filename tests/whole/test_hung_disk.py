@@ -80,7 +80,7 @@ def test_periodic_backups_of_a_directory_that_does_not_answer_are_skipped(
 ) -> None:
     """Each of them would block the agent, and after a restart the next one."""
     with hung_disk(far):
-        agent = started(device, backend, dir=str(far), active=True, period="200ms")
+        agent = started(device, backend, dir=str(far), active=True, period="1s")
         wait_until(lambda: agent.count_log("periodic backup skipped") >= 3, what="skipped backups")
         assert backend.ask("status")["status"] == 200
 

@@ -11,6 +11,8 @@ from typing import Any
 
 from agent.base.job import State, format_time, parse_time
 from agent.jobs.queries.history import History
+from agent.jobs.schedule import Frame
+from agent.jobs.schedule_record import ScheduleRecord
 from agent.journal import LAST_SUCCESS, Journal
 from agent.mailbox import Action, Timer
 
@@ -19,6 +21,7 @@ LAST_VERIFIED = "last_verified"
 NEVER = "0001-01-01T00:00:00.000000Z"
 """Of the same width as all times, so that a search for what is too old finds what has never been."""
 _HOUR_S = 3600
+_ALWAYS = datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +32,10 @@ class Facts:
     """When the last backup ended that ended well."""
     last_verified: datetime | None
     last_error: str
-    """The code of the newest job that failed, unless one of its kind ended well since."""
+    """The reason why the schedule's newest backup was refused; else the code of the newest job that failed,
+    unless one of its kind ended well since."""
+    missed: int
+    """Scheduled backups in a row that were missed."""
     age: timedelta | None
     """Of the last success."""
     rpo_violated: bool
@@ -42,15 +48,20 @@ class Health:
         self,
         journal: Journal,
         history: History,
-        rpo: timedelta,
+        rpo: timedelta | None,
         later: Callable[[float, Action], Timer],
+        *,
+        frame: Callable[[], Frame],
+        record: ScheduleRecord,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        """`rpo` is how old the last good backup may become; zero for any age."""
+        """`rpo` is how old the last good backup may become: zero for any age, None for two periods of the
+        schedule while it is active."""
         self.changed: Action = lambda: None
         self._journal, self._history = journal, history
         self._rpo, self._later, self._now = rpo, later, now
-        self._waits_for: datetime | None = None
+        self._frame, self._record = frame, record
+        self._waits_for: tuple[datetime | None, datetime | None] = None, None
         self._timer: Timer | None = None
 
     def facts(self) -> Facts:
@@ -59,13 +70,29 @@ class Health:
         failed = (job["statusCode"] for job in self._history.newest() if job["state"] == State.FAILED)
         # A clock that was set back does not make a backup younger than new.
         age = max(self._now() - success, timedelta(0)) if success else None
+        standing, limit = self._record.read(), self._limit(success)
         return Facts(
             last_success=success,
             last_verified=_time(verified.get("time")),
-            last_error=next(failed, ""),
+            last_error=standing.refused or next(failed, ""),
+            missed=standing.missed,
             age=age,
-            rpo_violated=bool(self._rpo) and (age is None or age > self._rpo),
+            rpo_violated=limit is not None and self._now() > limit,
         )
+
+    def _limit(self, success: datetime | None) -> datetime | None:
+        """Return until when the last good backup is new enough; None while it may have any age."""
+        if self._rpo is not None:
+            return (success + self._rpo if success else _ALWAYS) if self._rpo else None
+        frame = self._frame()
+        if not frame.active or frame.has_ended(self._now()):
+            return None
+        # Before its beginning the schedule could not have made one.
+        begun = max(frame.start or frame.activated, frame.activated)
+        try:
+            return max(success or begun, begun) + 2 * frame.period
+        except OverflowError:
+            return None
 
     def value(self) -> Mapping[str, Any]:
         """The twin's property `health`."""
@@ -76,32 +103,38 @@ class Health:
             "lastVerified": format_time(facts.last_verified) if facts.last_verified else NEVER,
             "lastError": facts.last_error,
             "ageSeconds": None if hours is None else hours * _HOUR_S,
+            "missed": facts.missed,
             "rpoViolated": facts.rpo_violated,
         }
 
     def look(self) -> None:
         """After a start, and whenever a job may have ended: see that the passing of time is noticed."""
         success = _time(self._journal.notes.read(LAST_SUCCESS))
-        if success and success != self._waits_for:
-            self._waits_for = success
+        waits_for = success, self._limit(success)
+        if waits_for != self._waits_for:
+            self._waits_for = waits_for
             self._wait()
 
     def _wait(self) -> None:
         if self._timer:
             self._timer.cancel()
-        self._timer = self._later(self._until_next_s(), self._passed)
+        next_s = self._until_next_s()
+        self._timer = None if next_s is None else self._later(next_s, self._passed)
 
     def _passed(self) -> None:
         self._wait()
         self.changed()
 
-    def _until_next_s(self) -> float:
+    def _until_next_s(self) -> float | None:
         """To the next whole hour of the last success' age, or to the moment when it is too old."""
-        age = self.facts().age or timedelta(0)
-        next_s = _HOUR_S - age.total_seconds() % _HOUR_S
-        if self._rpo and age <= self._rpo:
-            next_s = min(next_s, (self._rpo - age).total_seconds())
-        return next_s + 1  # surely past it
+        success, limit = self._waits_for
+        left_s = None if limit is None else (limit - self._now()).total_seconds()
+        overdue = left_s is None or left_s < 0
+        if success is None and overdue:
+            return None
+        age_s = max((self._now() - success).total_seconds(), 0) if success else 0
+        next_s = _HOUR_S - age_s % _HOUR_S
+        return (next_s if overdue or left_s is None else min(next_s, left_s)) + 1  # surely past it
 
 
 def _time(text: str | None) -> datetime | None:

@@ -1,0 +1,74 @@
+"""Attempts: the backup of a tick is tried again until it succeeds or the next tick is due. Pure.
+
+The waits between tries grow to 15 minutes. They are measured from the time of the last failure, so that a
+clock that jumps ends a wait early and never makes it longer.
+"""
+
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from agent.jobs.schedule import Decision, Frame
+
+BACK_OFF = tuple(timedelta(minutes=minutes) for minutes in (1, 2, 4, 8, 15))
+"""Waits after the first failure, the second and so on; the last one repeats."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """The backup of one tick, which has not succeeded yet."""
+
+    tick: datetime
+    correlation_id: str = ""
+    """Of the newest job that was begun for the tick."""
+    failures: int = 0
+    failed: datetime | None = None
+    """Time of the last failure; None while a job runs for the tick."""
+    cancelled: bool = False
+    """True when a person has cancelled the job that runs: its end is final."""
+
+    def begun(self, correlation_id: str) -> "Attempt":
+        return replace(self, correlation_id=correlation_id, failed=None)
+
+    def failed_at(self, now: datetime) -> "Attempt":
+        return replace(self, failures=self.failures + 1, failed=now)
+
+    def next_try(self, now: datetime) -> datetime | None:
+        """Return when the next try is due; None while a job runs."""
+        if self.failed is None:
+            return None
+        if now < self.failed:
+            return now
+        return self.failed + BACK_OFF[min(self.failures, len(BACK_OFF)) - 1]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What is to be done about attempts after a decision of the schedule."""
+
+    attempt: Attempt | None
+    """The attempt that goes on; the new one when a tick is due."""
+    begin: bool = False
+    """True when its backup is to begin now."""
+    missed: int = 0
+    """Ticks that are given up: nobody tries them again."""
+
+
+def next_step(frame: Frame, decision: Decision, attempt: Attempt | None, now: datetime) -> Step:
+    """Return what follows from `decision` when `attempt` has been going on."""
+    if decision.clock_went_back:
+        attempt = None  # its tick was a time that never was
+    waiting = attempt is not None and attempt.failed is not None
+    if decision.tick:
+        return Step(Attempt(decision.tick), begin=True, missed=decision.missed + waiting)
+    if attempt is None or not waiting:
+        return Step(attempt, missed=decision.missed)
+    if frame.has_ended(now):
+        return Step(None, missed=decision.missed + 1)
+    due = attempt.next_try(now)
+    return Step(attempt, begin=due is not None and due <= now, missed=decision.missed)
+
+
+def wake_at(decision: Decision, attempt: Attempt | None, now: datetime) -> datetime | None:
+    """Return when the next decision is due; None when nothing is to come."""
+    times = (decision.next_due, attempt.next_try(now) if attempt else None)
+    return min((when for when in times if when), default=None)

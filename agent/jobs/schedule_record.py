@@ -1,0 +1,106 @@
+"""The record of the schedule in the journal: the attempt that goes on, and what was missed.
+
+It hears of the ends of jobs as a subscriber, so that an end and what follows from it are kept together, also
+when the next run of the agent reports the end. Belongs to the main thread.
+"""
+
+import json
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from agent.base.job import Job, State, format_time, parse_time
+from agent.jobs.attempts import Attempt
+from agent.jobs.events import Event, JobEnded
+from agent.journal import Journal, Unit
+from agent.mailbox import Action
+
+_RECORD = "schedule.record"
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How the schedule stands."""
+
+    attempt: Attempt | None = None
+    missed: int = 0
+    """Ticks in a row that were missed; a periodic backup that succeeds sets it to 0."""
+    refused: str = ""
+    """The reason why the newest try did not become a job; empty when it did."""
+
+
+@dataclass(slots=True)
+class ScheduleRecord:
+    journal: Journal
+    ended: Action = field(default=lambda: None)
+    """To be set: called after a job of the schedule has ended."""
+    changed: Action = field(default=lambda: None)
+    """To be set: called after the record has changed."""
+
+    def read(self) -> Standing:
+        text = self.journal.notes.read(_RECORD)
+        return _from_text(text) if text else Standing()
+
+    def keep(self, standing: Standing) -> None:
+        """Keep it, as part of the unit of work that is open or in one of its own. Raises sqlite3.Error."""
+        with self.journal.unit() as unit:
+            self.journal.notes.keep(_RECORD, _to_text(standing))
+            unit.after_commit(self.changed)
+
+    def cancelling(self, correlation_id: str) -> None:
+        """Note that a person cancels the job with this id: it is not tried again."""
+        standing = self.read()
+        if (attempt := standing.attempt) and attempt.correlation_id == correlation_id:
+            self.keep(replace(standing, attempt=replace(attempt, cancelled=True)))
+
+    # A subscriber of events
+
+    def can_tell(self, event: Event) -> None:
+        """Anything can be kept."""
+
+    def tell(self, event: Event, unit: Unit) -> None:
+        if not isinstance(event, JobEnded) or not event.kept:
+            return
+        standing = self.read()
+        if (attempt := standing.attempt) and attempt.correlation_id == event.job.correlation_id:
+            self.keep(_after(standing, attempt, event.job))
+            unit.after_commit(self.ended)
+
+
+def _after(standing: Standing, attempt: Attempt, job: Job) -> Standing:
+    """Return how the schedule stands after the job of its attempt has ended."""
+    if job.state is State.FINISHED:
+        return Standing()
+    again = None if attempt.cancelled else attempt.failed_at(datetime.now(UTC))
+    return replace(standing, attempt=again, refused="")
+
+
+def _to_text(standing: Standing) -> str:
+    attempt = standing.attempt
+    return json.dumps(
+        {
+            "missed": standing.missed,
+            "refused": standing.refused,
+            "attempt": attempt
+            and {
+                "tick": format_time(attempt.tick),
+                "correlationId": attempt.correlation_id,
+                "failures": attempt.failures,
+                "failed": attempt.failed and format_time(attempt.failed),
+                "cancelled": attempt.cancelled,
+            },
+        }
+    )
+
+
+def _from_text(text: str) -> Standing:
+    value: dict[str, Any] = json.loads(text)
+    found = value["attempt"]
+    attempt = found and Attempt(
+        parse_time(found["tick"]),
+        found["correlationId"],
+        found["failures"],
+        found["failed"] and parse_time(found["failed"]),
+        found["cancelled"],
+    )
+    return Standing(attempt, value["missed"], value["refused"])
