@@ -11,13 +11,12 @@ from agent.jobs.engine import Engine
 from agent.jobs.requests.questions import DescribeRequest, StatusRequest
 from agent.jobs.requests.raw import Request
 from agent.jobs.staging import Staging
-from agent.journal import DEVICE, Journal
+from agent.journal import Journal
 from agent.log import use_logging_of_host
 from agent.mailbox import Mailbox
 from agent.settings import Settings
 
 LOOK_AGAIN_S = 0.01
-UNKNOWN_DEVICE = "unknown:unknown"
 _ROOM_BYTES = 1 << 20
 
 
@@ -33,11 +32,12 @@ class Embedded:
         self._mailbox = Mailbox()
         self._staging = Staging(settings.storage)
         self._journal = Journal(self._staging.journal, kept_jobs=settings.journal_max_jobs)
-        # An agent that asks its broker for the device's id has noted the answer.
-        self.device_id = settings.device_id or self._journal.notes.read(DEVICE) or UNKNOWN_DEVICE
         self.engine = Engine(
             settings, self._mailbox, staging=self._staging, journal=self._journal, subscribers=()
         )
+        if settings.device_id:
+            self.engine.device.identify(settings.device_id)
+            self.engine.device.keep()
         self._operations = self.engine.operations()
 
     def carry_out(self, request: Request) -> str:
@@ -46,7 +46,7 @@ class Embedded:
         Raises `Refused` when it is refused, and sqlite3.Error. Interrupted, as by Ctrl-C, it ends the
         work first.
         """
-        admitted = self._operations.admit_request(request, self.device_id)
+        admitted = self._operations.admit_request(request)
         self.engine.carry_out(admitted)
         try:
             self._wait()

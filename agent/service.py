@@ -94,7 +94,7 @@ class Service:
         )
         self._metrics = Metrics(settings.metrics.textfile, self.mailbox, engine.health, engine.history)
         engine.health.changed = self._something_changed
-        self.local_face = LocalFace(operations, engine.carry_out, lambda: self.twin.identity.device_id)
+        self.local_face = LocalFace(operations, engine.carry_out)
         self.control = Control(settings.storage, self.mailbox.post, self.local_face.receive)
         rivals = Rivals(settings.feature_id)
         feature = Feature(

@@ -31,9 +31,8 @@ class LocalFace:
         self,
         operations: Operations,
         carry_out: Callable[[Admitted, Callable[[], None]], None],
-        device_id: Callable[[], str],
     ) -> None:
-        self._operations, self._carry_out, self._device_id = operations, carry_out, device_id
+        self._operations, self._carry_out = operations, carry_out
 
     def receive(self, operation: str, value: Any, answer: Reply) -> None:
         """Carry out a command, or answer a question; `answer` is called once."""
@@ -42,7 +41,7 @@ class LocalFace:
             if self._operations.is_question(operation):
                 self._operations.ask(operation, value, ROOM_BYTES, partial(answer, 200))
             else:
-                admitted = self._operations.admit(operation, value, self._device_id(), Face.LOCAL)
+                admitted = self._operations.admit(operation, value, Face.LOCAL)
                 self._carry_out(admitted, partial(answer, 204, None))
         except Refused as refused:
             _answer_refused(refused, answer)

@@ -13,9 +13,10 @@ from agent import __version__
 from agent.base.job import Job, Kind
 from agent.base.roots import Root
 from agent.base.sources import Source
-from agent.formats.archive_names import ENCRYPTED, PLAIN, device_tag
+from agent.formats.archive_names import ENCRYPTED, PLAIN
 from agent.jobs.admission import Admission, Admitted, metadata
 from agent.jobs.chosen_roots import ChosenRoots, refuse_choosing
+from agent.jobs.device import Device
 from agent.jobs.encryption import encryption_for
 from agent.jobs.job_options import archive_format, archive_limits, hook
 from agent.jobs.last_archives import LastArchives, skip_key
@@ -58,24 +59,26 @@ class Backups:
         journal: Journal,
         runner: Runner,
         *,
+        device: Device,
         staging: Staging,
         offers: Offers,
         own: OwnDirectories,
     ) -> None:
         self._settings, self._runner = settings, runner
         self._staging, self._offers, self._own = staging, offers, own
+        self._device = device
         self._admission, self._chosen_roots = Admission(settings), ChosenRoots(settings)
         self._journal = journal
         self._kept = LastArchives(journal)
 
-    def periodic(self, correlation_id: str, device_id: str) -> Admitted:
+    def periodic(self, correlation_id: str) -> Admitted:
         """Admit a backup of the schedule. Raises `Refused`."""
         self._offers.refuse_second_upload()
         store = self._settings.schedule.store
         destination = store_storage(self._settings, store) if store else None
-        return self.backup(BackupRequest(correlation_id=correlation_id, destination=destination), device_id)
+        return self.backup(BackupRequest(correlation_id=correlation_id, destination=destination))
 
-    def backup(self, request: BackupRequest, device_id: str) -> Admitted:
+    def backup(self, request: BackupRequest) -> Admitted:
         """Admit a backup. Raises `Refused`."""
         from agent.save.pipeline import BackupOrder, backup
 
@@ -85,10 +88,8 @@ class Backups:
         parts = self._parts(job, request.selection, collected=collect is not None)
         roots = [part.root for part in parts]
         encryption = encryption_for(request.passcode, settings.encryption)
-        staged = self._staged(request, device_id, encrypted=encryption is not None)
-        destination = self._destination(
-            request, job, tools, roots, staged, device_id=device_id, encrypted=encryption is not None
-        )
+        staged = self._staged(request, encrypted=encryption is not None)
+        destination = self._destination(request, job, tools, roots, staged, encrypted=encryption is not None)
         key = skip_key(request, roots, settings)
         self._runner.refuse_when_busy(*(root.directory for root in roots))
         order = BackupOrder(
@@ -105,7 +106,7 @@ class Backups:
             reserve_bytes=settings.storage_reserve,
             collect=collect,
             encryption=encryption,
-            origin=_origin(request, job, device_id, () if collect else parts),
+            origin=_origin(request, job, self._device.id, () if collect else parts),
         )
         plan = _Plan(
             None if destination else staged,
@@ -129,10 +130,10 @@ class Backups:
         refuse_choosing(selection, "backupCmd", BACKUP_DATA_TYPES, BACKUP_PATHS)
         return (self._chosen_roots.part(Root("", self._staging.work_directory(job.id)), selection),)
 
-    def _staged(self, request: BackupRequest, device_id: str, *, encrypted: bool) -> Staged:
+    def _staged(self, request: BackupRequest, *, encrypted: bool) -> Staged:
         """Return the archive as it is staged; its name is that of the archive everywhere."""
         path = self._staging.free_path(
-            device_tag(device_id),
+            self._device.tag,
             ENCRYPTED if encrypted else PLAIN,
             request.label.name,
             self._journal.jobs.knows_archive,
@@ -147,7 +148,6 @@ class Backups:
         roots: Iterable[Root],
         staged: Staged,
         *,
-        device_id: str,
         encrypted: bool,
     ) -> Destination | None:
         """Open the destination; None for an archive that waits for its upload."""
@@ -157,7 +157,7 @@ class Backups:
             self._offers.check_fits(staged, job.correlation_id)
             return None
         name = staged.path.name
-        about_it = metadata(name, job.correlation_id, device_id)
+        about_it = metadata(name, job.correlation_id, self._device.id)
         return self._admission.destination(
             request.destination, tools.connections, name, about_it, encrypted=encrypted
         )

@@ -127,7 +127,7 @@ class Confirmations:
 
     # Confirming
 
-    def confirm(self, request: ConfirmRequest, _device_id: str) -> Admitted:
+    def confirm(self, request: ConfirmRequest) -> Admitted:
         """Admit that what is restored stays. Raises `Refused` (NOT_FOUND)."""
         wanted, entry = request.correlation_id, self._current
         if entry is None or wanted not in ("", entry.job.correlation_id, entry.job.id):

@@ -10,6 +10,7 @@ from agent.base.clock import BootClock
 from agent.jobs.admission import Admitted
 from agent.jobs.backup import Backups
 from agent.jobs.confirmation import Confirmations
+from agent.jobs.device import Device
 from agent.jobs.events import Events, JobProgressed, Subscriber
 from agent.jobs.operations import CommandHandler, Operations, QuestionHandler, at_once
 from agent.jobs.own_directories import OwnDirectories
@@ -46,7 +47,7 @@ from agent.jobs.staging import Staging
 from agent.jobs.upload_queue import Uploads
 from agent.jobs.verify import Drills, Verifications
 from agent.jobs.worker import Workers
-from agent.journal import DEVICE, Journal
+from agent.journal import Journal
 from agent.mailbox import Action, Mailbox
 from agent.settings import Settings
 
@@ -66,7 +67,8 @@ class Engine:
         """Also brings the data into order that an earlier run left. Raises OSError and sqlite3.Error."""
         self._settings, self._journal = settings, journal
         self._schedule_record = ScheduleRecord(journal)
-        self._device_id, events = "", Events(journal, (self._schedule_record, *subscribers))
+        self.device = Device(journal.notes)
+        events = Events(journal, (self._schedule_record, *subscribers))
         notes = PreviewNotes(journal, BootClock())
         staging.remove_incomplete()
         recovery = Recovery(settings, journal, mailbox, self._recovered_late)
@@ -78,7 +80,13 @@ class Engine:
         self._patience_s = settings.hook_timeout.total_seconds()
         self._workers = Workers(journal, mailbox, settings.transfer, settings.job_timeout)
         self.uploads = Uploads(
-            settings, journal, self._workers, staging=staging, events=events, later=mailbox.call_later
+            settings,
+            journal,
+            self._workers,
+            device=self.device,
+            staging=staging,
+            events=events,
+            later=mailbox.call_later,
         )
         self.monitor = Monitor()
         self.monitor.changed = partial(events.emit, JobProgressed())
@@ -94,7 +102,13 @@ class Engine:
             recovering=recovery.directories,
         )
         self._backups = Backups(
-            settings, journal, self._runner, staging=staging, offers=self.uploads.offers, own=own
+            settings,
+            journal,
+            self._runner,
+            device=self.device,
+            staging=staging,
+            offers=self.uploads.offers,
+            own=own,
         )
         self.confirmations = Confirmations(settings, journal, mailbox, self.monitor)
         self._previews = Previews(
@@ -111,6 +125,7 @@ class Engine:
         self._restores = Restores(
             settings,
             self._runner,
+            device=self.device,
             staging=staging,
             confirmations=self.confirmations,
             previews=self._previews,
@@ -132,6 +147,7 @@ class Engine:
             settings,
             journal,
             mailbox,
+            device=self.device,
             events=events,
             record=self._schedule_record,
             backup=self.periodic_backup,
@@ -145,9 +161,11 @@ class Engine:
             record=self._schedule_record,
         )
         self._schedule_record.changed = self._schedule_changed
-        self._verifications = Verifications(settings, journal, self._runner, staging=staging)
+        self._verifications = Verifications(
+            settings, journal, self._runner, device=self.device, staging=staging
+        )
         self.drills = Drills(settings, journal, mailbox, self._verifications, self.carry_out)
-        self.prunes = Prunes(settings, journal, mailbox, self._workers, events)
+        self.prunes = Prunes(settings, journal, mailbox, self._workers, device=self.device, events=events)
 
     def operations(self) -> Operations:
         """Return the table of operations, each with its code."""
@@ -176,7 +194,7 @@ class Engine:
             ),
         )
 
-    def _cancel(self, request: CancelRequest, _device_id: str) -> Admitted:
+    def _cancel(self, request: CancelRequest) -> Admitted:
         """Admit the end of the job, the uploads or the waiting archives with this id. Raises `Refused`."""
         workers = (self._runner, self.uploads)
         found = [worker for worker in workers if worker.running(request.correlation_id)]
@@ -210,17 +228,15 @@ class Engine:
 
     def identified(self, device_id: str) -> None:
         """The device knows who it is: say what became of earlier jobs, and begin with the periodic ones."""
-        self._device_id = device_id
+        self.device.identify(device_id)
         self.aftermath.written(self._begin_as_identified)
 
     def _begin_as_identified(self) -> None:
         self.aftermath.report()
-        device_id = self._device_id
-        self._periodic.begin(device_id)
-        if self._journal.notes.read(DEVICE) != device_id:
-            self._journal.notes.keep(DEVICE, device_id)
-        self.prunes.begin(device_id)
-        self.drills.begin(device_id)
+        self._periodic.begin()
+        self.device.keep()
+        self.prunes.begin()
+        self.drills.begin()
 
     def announced(self) -> None:
         """The twin knows the feature (again): ask for the uploads of what waits."""
@@ -234,7 +250,7 @@ class Engine:
 
     def periodic_backup(self, correlation_id: str) -> None:
         """Make a backup of the schedule. Raises `Refused` when it cannot begin now."""
-        self.carry_out(self._backups.periodic(correlation_id, self._device_id))
+        self.carry_out(self._backups.periodic(correlation_id))
 
     def carry_out(self, admitted: Admitted, accepted: Action = lambda: None) -> None:
         """Record what was admitted, answer by `accepted`, begin it.

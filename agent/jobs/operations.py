@@ -33,8 +33,8 @@ class CommandHandler(Generic[R]):
     """The code of a command."""
 
     request: type[R]
-    admit: Callable[[R, str], Admitted]
-    """Admits the request of the device with this id. Raises `Refused`."""
+    admit: Callable[[R], Admitted]
+    """Admits the request. Raises `Refused`."""
     refuse_early: Action = lambda: None
     """Raises `Refused` before the options are read: a flood costs little while a job runs."""
 
@@ -76,21 +76,21 @@ class Operations:
             message = f"operation '{name}' is not allowed on this device (allow.operations)"
             raise Refused(Reason.FORBIDDEN, message)
 
-    def admit(self, name: str, value: Any, device_id: str, face: Face) -> Admitted:
-        """Admit the command `name` of the device with this id. Raises `Refused`."""
+    def admit(self, name: str, value: Any, face: Face) -> Admitted:
+        """Admit the command `name`. Raises `Refused`."""
         handler = self._commands[name]
 
         def admit() -> Admitted:
             raw = read_raw(name, value, self._settings, face)
             handler.refuse_early()
-            return handler.admit(handler.request.read(raw), device_id)
+            return handler.admit(handler.request.read(raw))
 
         return _guarded(name, admit)
 
-    def admit_request(self, request: Request, device_id: str) -> Admitted:
+    def admit_request(self, request: Request) -> Admitted:
         """Admit a command that a program has composed itself. Raises `Refused`."""
         name = request.operation
-        return _guarded(name, lambda: self._commands[name].admit(request, device_id))
+        return _guarded(name, lambda: self._commands[name].admit(request))
 
     def ask(self, name: str, value: Any, room_bytes: int, tell: Tell) -> None:
         """Tell the answer to the question `name`, in at most `room_bytes` of JSON, at once or later.

@@ -19,6 +19,7 @@ from agent.base.job import format_time, parse_time
 from agent.base.refusals import Reason, Refused
 from agent.jobs.admission import Admitted
 from agent.jobs.attempts import Attempt, next_step, wake_at
+from agent.jobs.device import Device
 from agent.jobs.events import Events, ScheduleChanged
 from agent.jobs.requests.control import ActivateRequest, DeactivateRequest
 from agent.jobs.schedule import (
@@ -68,6 +69,7 @@ class Periodic:
         journal: Journal,
         mailbox: Mailbox,
         *,
+        device: Device,
         events: Events,
         record: ScheduleRecord,
         backup: Callable[[str], None],
@@ -75,11 +77,11 @@ class Periodic:
         """`backup` makes one periodic backup under a correlation id, or raises `Refused` when it cannot begin
         now."""
         self._settings, self._journal, self._mailbox = settings, journal, mailbox
-        self._events, self._record, self._backup = events, record, backup
+        self._device, self._events, self._record, self._backup = device, events, record, backup
         # Later: the job that has ended must not be in the way of one that is due now.
         record.ended = partial(mailbox.post, self._look)
         self._timer: Timer | None = None
-        self._device_id, self._stopped = "", False
+        self._begun = self._stopped = False
         self._told: Attempt | None = None
         """The attempt whose delay is in the log."""
         self._span = self._initial()
@@ -101,9 +103,9 @@ class Periodic:
         """The time in which periodic backups are made."""
         return self._frame(self._span)
 
-    def begin(self, device_id: str) -> None:
-        """The device knows who it is: ticks come from now on. Raises sqlite3.Error."""
-        self._device_id = device_id
+    def begin(self) -> None:
+        """Let ticks come from now on. Raises sqlite3.Error."""
+        self._begun = True
         if self._journal.notes.read(_FRAME) != self._span.to_text():
             self._keep(self._span)
         self._look()
@@ -120,7 +122,7 @@ class Periodic:
 
     # Commands
 
-    def activate(self, request: ActivateRequest, _device_id: str) -> Admitted:
+    def activate(self, request: ActivateRequest) -> Admitted:
         """Admit periodic backups from `from` until `to`. Raises `Refused`."""
         span = _Span(True, request.start, request.end, datetime.now(UTC), self._span.origin)
         try:
@@ -129,7 +131,7 @@ class Periodic:
             raise Refused(Reason.INVALID, f"invalid 'activate' parameters: {error}") from error
         return Admitted(None, partial(self._change, span), self._look)
 
-    def deactivate(self, _request: DeactivateRequest, _device_id: str) -> Admitted:
+    def deactivate(self, _request: DeactivateRequest) -> Admitted:
         """Admit the end of periodic backups."""
         span = _Span(False, None, None, datetime.now(UTC), self._span.origin)
         return Admitted(None, partial(self._change, span), self._look)
@@ -144,7 +146,8 @@ class Periodic:
     def _frame(self, span: _Span) -> Frame:
         """Raises ValueError when the end is before the start."""
         period = self._settings.period
-        offset = device_offset(self._device_id, min(self._settings.schedule.jitter, period))
+        device_id = self._device.id if self._begun else ""  # asking for it may write to the journal
+        offset = device_offset(device_id, min(self._settings.schedule.jitter, period))
         return Frame(span.active, span.start, span.end, period, offset, span.activated)
 
     # Ticks
@@ -153,7 +156,7 @@ class Periodic:
         """Run what is due, and come back when the next tick is, or in a while."""
         if self._timer:
             self._timer.cancel()
-        if not self._span.active or not self._device_id or self._stopped:
+        if not self._span.active or not self._begun or self._stopped:
             return
         # First, so that whatever goes wrong is tried again.
         self._timer = self._mailbox.call_later(LOOK_AGAIN_S, self._look)

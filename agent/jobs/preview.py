@@ -150,7 +150,7 @@ class Previews:
 
     # What becomes of it
 
-    def finalize(self, request: FinalizeRequest, _device_id: str) -> Admitted:
+    def finalize(self, request: FinalizeRequest) -> Admitted:
         """Admit the restore of what waits. Raises `Refused` (NOT_FOUND) and 409."""
         from agent.restore.flow import finalize
         from agent.restore.target import Amount
@@ -178,7 +178,7 @@ class Previews:
             ended=partial(self.restored, job, {}),
         )
 
-    def discard(self, request: DiscardRequest, _device_id: str) -> Admitted:
+    def discard(self, request: DiscardRequest) -> Admitted:
         """Admit the end of the preview that waits. Raises `Refused` (NOT_FOUND)."""
         note = self._asked_for(request.correlation_id)
         return Admitted(note.id, partial(self._notes.set, None), partial(self._discard, note))

@@ -16,9 +16,10 @@ import structlog
 
 from agent.base.job import Kind, State, format_time, parse_time
 from agent.base.refusals import Reason, Refused
-from agent.formats.archive_names import OwnArchives, device_tag
+from agent.formats.archive_names import OwnArchives
 from agent.formats.archive_order import CLOCK_SET
 from agent.jobs.admission import Admission
+from agent.jobs.device import Device
 from agent.jobs.events import ArchiveRemoved, Events
 from agent.jobs.job_options import archive_format
 from agent.jobs.operations import Tell
@@ -56,22 +57,27 @@ Told = Callable[[Sequence[Pruned]], None]
 
 class Prunes:
     def __init__(
-        self, settings: Settings, journal: Journal, mailbox: Mailbox, workers: Workers, events: Events
+        self,
+        settings: Settings,
+        journal: Journal,
+        mailbox: Mailbox,
+        workers: Workers,
+        *,
+        device: Device,
+        events: Events,
     ) -> None:
         self._settings, self._journal, self._mailbox, self._workers = settings, journal, mailbox, workers
-        self._events = events
+        self._device, self._events = device, events
         self._admission = Admission(settings)  # the worker's own
         self._daily = Recurring("prune", PERIOD, journal, mailbox, self._run_daily)
-        self.device_id = ""
         self._running: Tools | None = None
 
     @property
     def idle(self) -> bool:
         return self._running is None
 
-    def begin(self, device_id: str) -> None:
-        """The device knows who it is, and so which archives are its own."""
-        self.device_id = device_id
+    def begin(self) -> None:
+        """Look now, and from now on."""
         if self._journal.notes.read(_CLOCK) is None:
             self._note_clock()
         self._daily.begin()
@@ -109,8 +115,6 @@ class Prunes:
 
     def prune(self, request: PruneRequest, _room_bytes: int, tell: Tell) -> None:
         """Begin now, and tell at the end what was done. Raises `Refused` (BUSY) when it cannot begin."""
-        if not self.device_id:
-            raise Refused(Reason.BUSY, "the device does not know its id yet: try again later")
         if not self.idle:
             raise Refused(Reason.BUSY, "old archives are being removed right now")
 
@@ -137,7 +141,7 @@ class Prunes:
         with self._journal.unit() as unit:
             order = PruneOrder(
                 format=archive_format(self._settings),
-                own=OwnArchives(device_tag(self.device_id), self._journal.archives.known()),
+                own=OwnArchives(self._device.tag, self._journal.archives.known()),
                 rules=self._rules(),
                 dates=self._dates_by_clock(),
                 sound=sound_archives(self._journal),

@@ -15,10 +15,11 @@ from agent.base.job import Job, Kind
 from agent.base.refusals import Reason, Refused
 from agent.base.roots import Root
 from agent.base.sources import Source
-from agent.formats.archive_names import OwnArchives, device_tag
+from agent.formats.archive_names import OwnArchives
 from agent.jobs.admission import Admission, Admitted
 from agent.jobs.chosen_roots import ChosenRoots, refuse_choosing
 from agent.jobs.confirmation import Confirmations
+from agent.jobs.device import Device
 from agent.jobs.encryption import unlock_for
 from agent.jobs.job_options import archive_format, hook, restore_target
 from agent.jobs.own_directories import OwnDirectories
@@ -46,6 +47,7 @@ class Restores:
         settings: Settings,
         runner: Runner,
         *,
+        device: Device,
         staging: Staging,
         confirmations: Confirmations,
         previews: Previews,
@@ -60,10 +62,10 @@ class Restores:
             recovery,
             own,
         )
-        self._archives = archives
+        self._device, self._archives = device, archives
         self._admission, self._chosen_roots = Admission(settings), ChosenRoots(settings)
 
-    def restore(self, request: RestoreRequest, device_id: str) -> Admitted:
+    def restore(self, request: RestoreRequest) -> Admitted:
         """Admit a restore, or a preview of one. Raises `Refused`."""
         from agent.restore.directories import missing
         from agent.restore.flow import RestoreOrder, preview, restore
@@ -94,12 +96,12 @@ class Restores:
             where,
             self._staging.download(job.id),
             destination,
-            self._search(device_id, self._source(request.selection, choice, delivered=deliver is not None)),
+            self._search(self._source(request.selection, choice, delivered=deliver is not None)),
             choice,
             archive_format(settings),
             unlock,
             deliver,
-            device=None if foreign else device_id,
+            devices=None if foreign else self._device.ids,
         )
         if request.preview:
             return self._previews.admitted(
@@ -130,10 +132,10 @@ class Restores:
         refuse_choosing(request.selection, "restoreCmd", RESTORE_DATA_TYPES, RESTORE_PATHS)
         return Choice((Root("", self._staging.work_directory(job.id)),))
 
-    def _search(self, device_id: str, source: Source | None) -> "Search":
+    def _search(self, source: Source | None) -> "Search":
         from agent.restore.find import Search
 
-        own = OwnArchives(device_tag(device_id), self._archives.known())
+        own = OwnArchives(self._device.tag, self._archives.known())
         return Search(own, lambda: datetime.now(UTC), source)
 
     def _source(self, selection: Selection, choice: "Choice", *, delivered: bool) -> Source | None:

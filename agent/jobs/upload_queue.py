@@ -17,6 +17,7 @@ import structlog
 from agent.base.job import Upload
 from agent.base.refusals import Reason, Refused
 from agent.jobs.admission import Admission, Admitted, metadata
+from agent.jobs.device import Device
 from agent.jobs.events import Events, UploadChanged
 from agent.jobs.requests.control import CancelRequest, StartRequest
 from agent.jobs.staging import Staging
@@ -60,13 +61,14 @@ class Uploads:
         journal: Journal,
         workers: Workers,
         *,
+        device: Device,
         staging: Staging,
         events: Events,
         later: Callable[[float, Action], object],
     ) -> None:
         """`later` calls an action after so many seconds."""
         self._settings, self._journal, self._workers = settings, journal, workers
-        self._events, self._later = events, later
+        self._device, self._events, self._later = device, events, later
         self.offers = Offers(
             settings, journal, staging=staging, events=events,
             in_line=self._is_in_line, give_up=self._give_up,
@@ -86,7 +88,7 @@ class Uploads:
 
     # start
 
-    def start(self, request: StartRequest, device_id: str) -> Admitted:
+    def start(self, request: StartRequest) -> Admitted:
         """Admit the upload of a staged archive. Raises `Refused`, 404 or 409."""
         from agent.transfer.put import UploadOrder
 
@@ -97,7 +99,8 @@ class Uploads:
         if self._is_in_line(child):
             raise Refused(Reason.BUSY, f"upload '{child.child_id}' is already in progress")
         tools = self._workers.tools(resumable=True)
-        facts = metadata(child.staged.path.name, child.parent_id, device_id) | {"sha256": child.staged.sha256}
+        facts = metadata(child.staged.path.name, child.parent_id, self._device.id)
+        facts |= {"sha256": child.staged.sha256}
         destination = self._admission.destination(
             request.destination, tools.connections, child.staged.path.name, facts
         )

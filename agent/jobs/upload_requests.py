@@ -104,7 +104,7 @@ class Offers:
         if self._settings.single_upload and self._in_line(None):
             raise Refused(Reason.BUSY, "an upload is in progress, and singleUpload is set")
 
-    def trigger(self, request: TriggerRequest, _device_id: str) -> Admitted:
+    def trigger(self, request: TriggerRequest) -> Admitted:
         """Admit the offer of all that waits under new ids. Raises `Refused`."""
         if not request.force:
             self.refuse_second_upload()

@@ -14,8 +14,9 @@ import structlog
 from agent.base.errors import ArchiveError, EncryptionBroken, ManifestBroken
 from agent.base.job import Job, Kind, State, format_time
 from agent.base.refusals import Refused
-from agent.formats.archive_names import OwnArchives, device_tag
+from agent.formats.archive_names import OwnArchives
 from agent.jobs.admission import Admission, Admitted
+from agent.jobs.device import Device
 from agent.jobs.encryption import unlock_for
 from agent.jobs.job_options import archive_format, archive_limits
 from agent.jobs.queries.health import LAST_VERIFIED
@@ -40,32 +41,35 @@ DAMAGED = (ArchiveError.code, ManifestBroken.code, EncryptionBroken.code, Corrup
 
 
 class Verifications:
-    def __init__(self, settings: Settings, journal: Journal, runner: Runner, *, staging: Staging) -> None:
-        self._settings, self._journal, self._runner, self._staging = settings, journal, runner, staging
+    def __init__(
+        self, settings: Settings, journal: Journal, runner: Runner, *, device: Device, staging: Staging
+    ) -> None:
+        self._settings, self._journal, self._runner = settings, journal, runner
+        self._device, self._staging = device, staging
         self._admission = Admission(settings)
 
-    def verify(self, request: VerifyRequest, device_id: str) -> Admitted:
+    def verify(self, request: VerifyRequest) -> Admitted:
         """Admit the verification of what a restore would fetch. Raises `Refused`."""
-        return self._admitted(request, device_id)
+        return self._admitted(request)
 
-    def drill(self, device_id: str, put_off: Action) -> Admitted:
+    def drill(self, put_off: Action) -> Admitted:
         """Admit that of the newest archive in the settings' store. Raises `Refused`.
 
         `put_off` is called when it could not be looked at, and that may be otherwise in a while.
         """
         drill = self._settings.verify
         request = VerifyRequest(source=store_storage(self._settings, drill.store))
-        return self._admitted(request, device_id, drill.max_size, put_off)
+        return self._admitted(request, drill.max_size, put_off)
 
     def _admitted(
-        self, request: VerifyRequest, device_id: str, max_bytes: int = 0, put_off: Action = lambda: None
+        self, request: VerifyRequest, max_bytes: int = 0, put_off: Action = lambda: None
     ) -> Admitted:
         from agent.restore.find import Search
         from agent.restore.verify import VerifyOrder, verify
         from agent.transfer.get import Fetch
 
         settings = self._settings
-        own = OwnArchives(device_tag(device_id), self._journal.archives.known())
+        own = OwnArchives(self._device.tag, self._journal.archives.known())
         job, tools = self._runner.new_job(Kind.VERIFY, request.correlation_id)
         unlock = unlock_for(request.key, settings.encryption)
         destination = self._admission.destination(request.source, tools.connections, None)
@@ -128,13 +132,11 @@ class Drills:
     ) -> None:
         """`carry_out` records and begins what was admitted."""
         self._verifications, self._carry_out = verifications, carry_out
-        self._device_id = ""
         period = settings.verify.period
         self._recurring = Recurring("verify", period, journal, mailbox, self.drill) if period else None
 
-    def begin(self, device_id: str) -> None:
-        """The device knows who it is, and so which archives are its own."""
-        self._device_id = device_id
+    def begin(self) -> None:
+        """Look now, and from now on."""
         if self._recurring:
             self._recurring.begin()
 
@@ -142,7 +144,7 @@ class Drills:
         """Verify now; False when that is not possible."""
         assert self._recurring
         try:
-            self._carry_out(self._verifications.drill(self._device_id, self._recurring.put_off))
+            self._carry_out(self._verifications.drill(self._recurring.put_off))
         except Refused as error:
             log.info("verification put off", reason=error.message)
             return False

@@ -49,8 +49,11 @@ class RestoreOrder:
     unlock: Unlock
     deliver: RunHook | None = None
     """Kanto's `restoreCmd`: it does what it wants with what is unpacked in the directory, made for it."""
-    device: str | None = None
-    """Only archives of the device with this id, where they say whose they are; None takes those of any."""
+    devices: Sequence[str] | None = None
+    """The ids of this device, the current one first: an archive that names another device is refused.
+
+    None takes those of any.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,18 +112,18 @@ def _fetched(order: RestoreOrder, context: Context) -> Iterator[_Fetched]:
         context.phase("unpacking")
         tree = archive.tree(order.unlock)
         manifest = tree.manifest()
-        _check_origin(manifest, order.device)
+        _check_origin(manifest, order.devices)
         if manifest and not order.deliver:
             order.choice.check_sources(source.prefix for source in manifest.sources)
         trees = order.choice.trees(tree, order.target.options.limits)
         yield _Fetched(archive.stored, found.note, manifest, trees)
 
 
-def _check_origin(manifest: Manifest | None, device: str | None) -> None:
+def _check_origin(manifest: Manifest | None, devices: Sequence[str] | None) -> None:
     """Raise `ForeignArchive` for what another device made: its keys and its name are in there."""
-    if manifest and device is not None and manifest.device != device:
+    if manifest and devices is not None and manifest.device not in devices:
         raise ForeignArchive(
-            f"the archive is of device '{readable(manifest.device)}', and this is '{device}':"
+            f"the archive is of device '{readable(manifest.device)}', and this is '{devices[0]}':"
             " if that is meant, give option 'restore.foreign'"
         )
 

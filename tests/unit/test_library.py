@@ -212,7 +212,7 @@ def test_an_agent_s_device_id_is_used_when_the_settings_have_none(home: Home) ->
         journal.notes.keep("device", "edge:asked")
     embedded = Embedded(load({}, home.config, {}).settings)
     try:
-        assert embedded.device_id == "edge:asked"
+        assert embedded.engine.device.id == "edge:asked"
     finally:
         embedded.close()
 

@@ -8,7 +8,7 @@ import pytest
 
 from agent.base.operations import OPERATIONS, Face, offered
 from agent.base.refusals import Refused
-from tests.support.fakes import DEVICE, Device
+from tests.support.fakes import Device
 
 
 def test_every_operation_of_the_table_has_its_code(device: Device) -> None:
@@ -18,7 +18,7 @@ def test_every_operation_of_the_table_has_its_code(device: Device) -> None:
         assert operations.is_question(name) is operation.returns_value, name
     for name in (name for name, operation in OPERATIONS.items() if not operation.returns_value):
         with suppress(Refused):
-            operations.admit(name, {}, DEVICE, Face.LOCAL)
+            operations.admit(name, {}, Face.LOCAL)
 
 
 def test_only_the_local_socket_prunes(device: Device) -> None:

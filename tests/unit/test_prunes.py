@@ -74,10 +74,9 @@ def device(tmp_path: Path, settings: dict[str, str]) -> Iterator[Device]:
     device.close()
 
 
-def prune(device: Device, device_id: str = DEVICE, **value: Any) -> dict[str, dict[str, Any]]:
+def prune(device: Device, **value: Any) -> dict[str, dict[str, Any]]:
     """What the local command says of each place."""
     answers: list[tuple[int, Mapping[str, Any] | None]] = []
-    device.service.engine.prunes.device_id = device_id
     device.service.local_face.receive("prune", value or None, lambda *answer: answers.append(answer))
     device.finish()
     ((status, answer),) = answers
@@ -112,7 +111,7 @@ def test_an_archive_of_a_former_id_is_this_device_s_when_the_journal_saw_it_bein
     made = sorted(there(tmp_path / "archives") - set(there_first))
     device.service.presence.adopt(Identity("edge:renamed"))
     device.finish()
-    assert prune(device, "edge:renamed")["target device"]["removed"] == made[:1]
+    assert prune(device)["target device"]["removed"] == made[:1]
     assert there(tmp_path / "archives") == {*there_first, *made[1:]}
 
 
@@ -237,13 +236,6 @@ def test_a_request_that_cannot_be_understood_removes_nothing(device: Device, val
     assert said == [(400, {"error": "messages:parameter.invalid", "message": says})]
 
 
-def test_before_the_device_knows_its_id_no_archive_is_its_own(device: Device) -> None:
-    said: list[tuple[int, Mapping[str, Any] | None]] = []
-    device.service.engine.prunes.device_id = ""
-    device.service.local_face.receive("prune", None, lambda *answer: said.append(answer))
-    assert [status for status, _ in said] == [409]
-
-
 def cloud(work: Path, url: str) -> dict[str, str]:
     """Settings of a store there."""
     secrets = work / "keys.json"
@@ -267,7 +259,6 @@ def never_answers(settings: dict[str, str], tmp_path: Path) -> Iterator[Stalling
 def test_it_ends_at_once_when_the_agent_stops(never_answers: Stalling, device: Device) -> None:
     answers: list[Mapping[str, Any]] = []
     prunes = device.service.engine.prunes
-    prunes.device_id = DEVICE
     prunes.prune(PruneRequest(), 0, answers.append)
     assert never_answers.reached.wait(20)
     began_s = time.monotonic()
@@ -296,7 +287,6 @@ def test_a_caller_need_not_wait_for_ever(
     monkeypatch.setattr("agent.jobs.prune.ANSWER_WITHIN_S", 0.0)
     answers: list[Mapping[str, Any]] = []
     prunes = device.service.engine.prunes
-    prunes.device_id = DEVICE
     prunes.prune(PruneRequest(), 0, answers.append)
     while not answers:
         device.take()

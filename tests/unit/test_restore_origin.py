@@ -15,6 +15,7 @@ from agent.formats.walk_report import Report
 from agent.formats.zip.manifest_block import manifest_block
 from agent.formats.zip.reader import ArchiveReader
 from agent.formats.zip.writer import ArchiveOptions, write_archive
+from agent.mqtt.hono import Identity
 from agent.save.walk import WalkRoot, walk
 from tests.support.archives import archive_of, go_on
 from tests.support.fakes import DEVICE, Device
@@ -164,3 +165,18 @@ def test_a_backup_says_whose_it_is_and_of_what(device: Device, target: Path) -> 
     assert said == (DEVICE, "c", "d", 1)
     assert manifest.sources == [ManifestRoot(path=str(device.data.resolve()))]
     assert manifest.agent == f"edge-backup/{__version__}"
+
+
+def test_an_archive_that_was_made_under_a_former_id_is_its_own(device: Device, target: Path) -> None:
+    """With a name and without one; it is newer than what another device has there."""
+    local = {"storage.provider": "local"}
+    device.command("backup", {"correlationId": "c", "options": local})
+    device.finish()
+    (made,) = (device.settings.storage / "archives").iterdir()
+    device.service.presence.adopt(Identity("edge:renamed"))
+    for options in (local, {**local, "local.name": made.name}):
+        target.write_bytes(b"changed")
+        device.service.local_face.receive("restore", {"options": options}, lambda *_: None)
+        device.finish()
+        assert device.values()[-1]["state"] == "RESTORE_FINISHED"
+        assert target.read_bytes() == b"old"

@@ -9,7 +9,7 @@ import pytest
 
 from agent.base.job import COMMITTED, UNCONFIRMED, WORKING
 from agent.base.operations import Face
-from tests.support.fakes import DEVICE, Device
+from tests.support.fakes import Device
 from tests.support.journals import sql
 from tests.support.restoring import is_clean
 from tests.support.trees import Dir, File, Spec, differences, make_tree, snapshot, write_zip
@@ -272,7 +272,7 @@ def test_a_cancel_that_was_answered_leads_back_after_a_crash(tmp_path: Path) -> 
     before = data(device)
     on_trial(device)
     value = {"correlationId": "T", "statusCode": "mine", "message": "no good"}
-    admitted = device.service.engine.operations().admit("cancel", value, DEVICE, Face.MQTT)
+    admitted = device.service.engine.operations().admit("cancel", value, Face.MQTT)
     with device.journal.unit():
         admitted.record()
     killed(device)

@@ -145,11 +145,10 @@ class Feature:
                 raise Refused(Reason.BUSY, message)
             check_not_expired(command.envelope, time.monotonic() - command.received_s, datetime.now(UTC))
             self._operations.check_offered(command.operation, Face.MQTT)
-            value, device_id = command.envelope.value, self._twin.identity.device_id
             with self._fatal.looking_at(self._redeliveries.digest(command.payload)) as fatal:
                 if fatal:
                     raise Refused(Reason.INTERNAL, "the agent has ended each time it looked at this command")
-                return self._operations.admit(command.operation, value, device_id, Face.MQTT), None
+                return self._operations.admit(command.operation, command.envelope.value, Face.MQTT), None
         except Refused as error:
             # Its traceback holds our caller, who would hold it: payload and connection would stay until the
             # next garbage collection, which comes late in a process that is small.

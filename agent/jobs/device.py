@@ -1,0 +1,83 @@
+"""The id of this device, and the ids that it had before."""
+
+import hashlib
+import hmac
+import json
+from contextlib import suppress
+from pathlib import Path
+
+from agent.formats.archive_names import device_tag
+from agent.journal import DEVICE
+from agent.journal.notes import Notes
+
+UNIDENTIFIED = (
+    "nobody has said who this device is: start the broker's connector,"
+    " or set 'deviceId' in the settings, as <namespace>:<name>"
+)
+MOST_FORMER = 16
+"""So many former ids are kept, the newest."""
+_FORMER, _KEY = "former_devices", "device_key"
+MACHINE_ID = Path("/etc/machine-id")
+
+
+class Device:
+    """Goes by the id that it was told, else by the last one that it had, else by one of its own.
+
+    Belongs to the main thread.
+    """
+
+    def __init__(self, notes: Notes) -> None:
+        self._notes = notes
+        self._told = notes.read(DEVICE)
+        self._former: list[str] = json.loads(notes.read(_FORMER) or "[]")
+        self.identified = False
+        """True when somebody has said in this run who the device is."""
+        self.problem = ""
+        """What people should do about an id that is missing; empty while there is nothing to say."""
+
+    @property
+    def id(self) -> str:
+        """Return the id. Raises sqlite3.Error when one of its own cannot be kept."""
+        return self._told or self._own_id()
+
+    @property
+    def tag(self) -> str:
+        """Return the part of an archive's name that tells this device. Raises sqlite3.Error."""
+        return device_tag(self.id)
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """Return the id and the former ones, the newest first. Raises sqlite3.Error."""
+        return tuple(dict.fromkeys([self.id, *self._former]))
+
+    def identify(self, device_id: str) -> None:
+        """Go by this id from now on; `keep` has to follow."""
+        if self._told and self._told != device_id:
+            self._add_former(self._told)
+        self._told, self.identified, self.problem = device_id, True, ""
+
+    def keep(self) -> None:
+        """Keep the ids for the next run, and for programs that cannot ask. Raises sqlite3.Error."""
+        former = json.dumps(self._former)
+        if self._notes.read(DEVICE) != self._told or self._notes.read(_FORMER) != former:
+            self._notes.keep(DEVICE, self.id)
+            self._notes.keep(_FORMER, former)
+
+    def _own_id(self) -> str:
+        """Return an id that no other device has, and count it as one that this device had.
+
+        Cloned images share the machine's id, and a copied storage the key: the two together tell devices
+        apart. The machine's id itself is not to be shown, see machine-id(5).
+        """
+        machine = b""
+        with suppress(OSError):  # a container may have none
+            machine = MACHINE_ID.read_bytes()
+        key = self._notes.random(_KEY).encode()
+        own = f"local:{hmac.new(key, machine, hashlib.sha256).hexdigest()[:32]}"
+        if own not in self._former:
+            self._add_former(own)
+            self._notes.keep(_FORMER, json.dumps(self._former))
+        return own
+
+    def _add_former(self, device_id: str) -> None:
+        self._former = list(dict.fromkeys([device_id, *self._former]))[:MOST_FORMER]
