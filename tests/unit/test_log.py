@@ -144,7 +144,7 @@ def test_a_jobs_thread_binds_its_correlation_id_for_itself_only() -> None:
     def job() -> None:
         structlog.contextvars.bind_contextvars(correlation_id="X#1")
         log.get("agent.job").info("inside")
-        logging.getLogger("boto3").warning("from a library")
+        logging.getLogger("some.library").warning("from a library")
 
     thread = threading.Thread(target=job)
     thread.start()

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from agent.base.job import Job, Kind, State
 from agent.faces.metrics import Metrics, _labels
@@ -137,13 +138,14 @@ def test_what_has_not_changed_is_not_written_again(journal: Journal, tmp_path: P
 
 
 def test_a_directory_that_is_not_there_is_told_once_and_harms_nothing(
-    journal: Journal, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    journal: Journal, tmp_path: Path
 ) -> None:
     file = tmp_path / "later" / "edge-backup.prom"
     teller = metrics(journal, file)
-    teller.write()
-    teller.write()
-    assert capsys.readouterr().out.count("metrics cannot be written") == 1
+    with capture_logs() as lines:
+        teller.write()
+        teller.write()
+    assert [line["event"] for line in lines] == ["metrics cannot be written"]
     file.parent.mkdir()
     teller.write()
     assert file.exists()
