@@ -88,6 +88,8 @@ class Target:
     path: Path
     mount: bool = False
     """True for a removable medium: the directory only counts as present while something is mounted there."""
+    resolved: bool = False
+    """True for a path that was resolved before: no link on the way is followed any more."""
 
 
 _DEFAULT_RULES = Allow()

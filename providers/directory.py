@@ -28,6 +28,7 @@ from providers.errors import (
 
 DIRECTORY_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
+_ON_THE_WAY = os.O_PATH | os.O_NOFOLLOW | os.O_DIRECTORY | os.O_CLOEXEC
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _PART = re.compile(r"\..*\.part-[0-9a-f]{16}", re.DOTALL)
 _KINDS: Mapping[int | None, tuple[type[StorageError], str]] = {
@@ -71,6 +72,27 @@ def is_mount_point(directory: int) -> bool:
     """
     here, above = os.fstat(directory), os.stat("..", dir_fd=directory)
     return here.st_dev != above.st_dev or here.st_ino == above.st_ino  # `/` is its own parent
+
+
+def open_resolved(path: Path, access: int = os.O_RDONLY) -> int:
+    """Return a descriptor of the directory at an absolute path that was resolved before.
+
+    With O_PATH for `access` the directory need not be readable.
+
+    Raises OSError: ENOTDIR when a component has become a symbolic link since, or is no directory.
+    """
+    fd = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        for name in path.parts[1:]:
+            fd = _step(fd, os.open(name, _ON_THE_WAY, dir_fd=fd))
+        return os.open(".", access | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=fd)
+    finally:
+        os.close(fd)
+
+
+def _step(left: int, entered: int) -> int:
+    os.close(left)
+    return entered
 
 
 @contextmanager

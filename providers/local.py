@@ -5,6 +5,7 @@ An archive appears under its name in one step: it is written to a hidden file be
 owners or links are needed, and no colon is added to a name.
 """
 
+import errno
 import hashlib
 import os
 import stat
@@ -33,6 +34,7 @@ from providers.directory import (
     is_mount_point,
     is_part,
     new_part,
+    open_resolved,
     refuse_special,
     remove_abandoned,
     write_all,
@@ -193,8 +195,11 @@ class Local(Storage):
     def _root(self) -> Iterator[int]:
         """A descriptor of the target. Raises `TargetAbsent`, also while nothing is mounted there."""
         try:
-            descriptor = os.open(self._target.path, DIRECTORY_FLAGS)
+            path = self._target.path
+            descriptor = open_resolved(path) if self._target.resolved else os.open(path, DIRECTORY_FLAGS)
         except (FileNotFoundError, NotADirectoryError) as error:
+            if self._target.resolved and any(map(os.path.islink, (path, *path.parents))):
+                raise OSError(errno.ELOOP, "a link is on the way") from error
             raise TargetAbsent(
                 f"target '{self._target_name}' is not there: plug it in or create it"
             ) from error

@@ -5,8 +5,6 @@ from pathlib import Path
 
 Identity = tuple[int, int]
 
-_STEP = os.O_PATH | os.O_NOFOLLOW | os.O_DIRECTORY | os.O_CLOEXEC
-
 
 def identity(status: os.stat_result) -> Identity:
     return status.st_dev, status.st_ino
@@ -45,22 +43,3 @@ def below(directory: Path, paths: tuple[Path, ...]) -> list[str]:
                 names.append(str(resolved.relative_to(above)))
                 break
     return names
-
-
-def open_resolved(path: Path) -> int:
-    """Return a descriptor of the directory at an absolute path that was resolved before.
-
-    Raises OSError: ENOTDIR when a component has become a symbolic link since, or is no directory.
-    """
-    fd = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        for name in path.parts[1:]:
-            fd = _step(fd, os.open(name, _STEP, dir_fd=fd))
-        return os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=fd)
-    finally:
-        os.close(fd)
-
-
-def _step(left: int, entered: int) -> int:
-    os.close(left)
-    return entered

@@ -16,7 +16,7 @@ from agent.base.job import State, format_time, parse_time
 from agent.jobs.queries.health import Health
 from agent.jobs.queries.history import History
 from agent.mailbox import Mailbox, Timer
-from providers.directory import refuse_special
+from providers.directory import open_resolved, refuse_special
 
 log = structlog.get_logger(__name__)
 
@@ -29,7 +29,9 @@ Sample = tuple[Mapping[str, str], float]
 class Metrics:
     def __init__(self, path: Path | None, mailbox: Mailbox, health: Health, history: History) -> None:
         """Without a `path` nothing is ever written."""
-        self._path, self._mailbox, self._health, self._history = path, mailbox, health, history
+        # Where it leads now: who may write on the way cannot lead it elsewhere afterwards.
+        self._path = path and Path(os.path.realpath(path.parent)) / path.name
+        self._mailbox, self._health, self._history = mailbox, health, history
         self._written, self._failed = "", False
         self._timer: Timer | None = None
 
@@ -107,19 +109,27 @@ def _labels(labels: Mapping[str, str]) -> str:
 def _replace(path: Path, text: str) -> None:
     """In one step, and for everybody to read. Not synced: after a power cut the agent writes it again.
 
-    Raises OSError, also when something else than a regular file has the name.
+    Raises OSError, also when something else than a regular file has the name, or a link is on the way.
     """
-    refuse_special(path)
-    part = path.with_name(f".{path.name}.part")  # the exporter reads only what ends in .prom
-    with suppress(FileNotFoundError):
-        part.unlink()
+    directory = open_resolved(path.parent, os.O_PATH)
+    part = f".{path.name}.part"  # the exporter reads only what ends in .prom
     try:
-        file = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
-        with open(file, "w", encoding="utf-8") as stream:
-            os.fchmod(file, 0o644)  # whatever the umask says
-            stream.write(text)
-        part.rename(path)
+        refuse_special(path.name, directory)
+        with suppress(FileNotFoundError):
+            os.unlink(part, dir_fd=directory)
+        _write(part, directory, text)
+        os.rename(part, path.name, src_dir_fd=directory, dst_dir_fd=directory)
     except BaseException:
         with suppress(OSError):
-            part.unlink()
+            os.unlink(part, dir_fd=directory)
         raise
+    finally:
+        os.close(directory)
+
+
+def _write(name: str, directory: int, text: str) -> None:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    file = os.open(name, flags, 0o644, dir_fd=directory)
+    with open(file, "w", encoding="utf-8") as stream:
+        os.fchmod(file, 0o644)  # whatever the umask says
+        stream.write(text)

@@ -196,7 +196,7 @@ def _output_file(text: str, outside: Iterable[Root], limits: Limits) -> "tuple[L
     target = str(file.parent)
     try:
         options = {"local.target": target, "local.name": file.name}
-        storage = Local(options, replace(limits, targets={target: Target(file.parent)}))
+        storage = Local(options, replace(limits, targets={target: Target(file.parent, resolved=True)}))
         storage.preflight(True)
         refuse_special(file)
     except (BadOptions, StorageError) as error:

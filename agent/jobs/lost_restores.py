@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING
 import structlog
 
 from agent.base.errors import JobError
-from agent.base.identity import open_resolved
 from agent.base.job import STOPPED, WORKING, Job, Kind, State, parse_time
 from agent.base.roots import data_set_roots
 from agent.formats.names import PRIVATE_PREFIX
 from agent.journal import Journal
 from agent.restore.memory import RestoreMemory
 from agent.settings import Settings
+from providers.directory import open_resolved
 
 if TYPE_CHECKING:
     from agent.restore.proof import Proof

@@ -12,6 +12,7 @@ from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
 from agent.base.durable import make_directories
+from providers.directory import open_resolved
 
 log = logging.getLogger(__name__)
 
@@ -27,17 +28,27 @@ class RotatingLogFile(RotatingFileHandler):
 
     def __init__(self, path: Path, size_bytes: int, count: int, max_age_days: int) -> None:
         make_directories(path.parent, 0o750)
+        # Where it leads now: who may write on the way cannot lead it elsewhere afterwards.
+        self._directory = Path(os.path.realpath(path.parent))
         self._max_age_s = max_age_days * _DAY_S
         self._failing = self._failed = False
         super().__init__(
-            path, maxBytes=size_bytes, backupCount=count, encoding="utf-8", errors="backslashreplace"
+            self._directory / path.name,
+            maxBytes=size_bytes,
+            backupCount=count,
+            encoding="utf-8",
+            errors="backslashreplace",
         )
         self._prune()
 
     def _open(self) -> TextIOWrapper:
         # A pipe of this name would be waited for without O_NONBLOCK.
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-        file = os.open(self.baseFilename, flags, 0o640)
+        directory = open_resolved(self._directory, os.O_PATH)
+        try:
+            file = os.open(os.path.basename(self.baseFilename), flags, 0o640, dir_fd=directory)
+        finally:
+            os.close(directory)
         if not stat.S_ISREG(os.fstat(file).st_mode):
             os.close(file)
             raise FileExistsError(errno.EEXIST, "what is there is no regular file", self.baseFilename)
@@ -50,6 +61,7 @@ class RotatingLogFile(RotatingFileHandler):
         return self.stream.tell() >= self.maxBytes
 
     def doRollover(self) -> None:  # noqa: N802  the name is the standard library's
+        os.close(open_resolved(self._directory, os.O_PATH))  # nothing is renamed elsewhere
         super().doRollover()
         self._prune()
 

@@ -13,8 +13,9 @@ from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
 from agent.base.errors import ArchiveError, disk_errors
-from agent.base.identity import Identity, identity, open_parent, open_resolved
+from agent.base.identity import Identity, identity, open_parent
 from agent.base.text import readable
+from providers.directory import open_resolved
 
 DirectoryEntry = tuple[int, str]
 """The descriptor of a directory and a name in it: what the *at system calls take."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agent.base.errors import NoSpace, WorkGone, disk_errors
-from agent.base.identity import below, open_resolved
+from agent.base.identity import below
 from agent.base.mounts import is_layered, keeps_inodes, mounts_below
 from agent.base.roots import Root
 from agent.base.text import readable
@@ -19,6 +19,7 @@ from agent.restore.unpack import Unpacker
 from agent.restore.workspace import NEW, Workspace, work_directory_of
 from agent.transfer.cancel import CancelToken
 from agent.transfer.streams import Progress
+from providers.directory import open_resolved
 from providers.free_space import Room
 
 MODES = ("merge", "replace", "exact")

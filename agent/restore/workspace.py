@@ -23,13 +23,13 @@ from pathlib import Path
 from tempfile import TemporaryFile
 
 from agent.base.errors import IoError
-from agent.base.identity import open_resolved
 from agent.base.patterns import Excluded, anchored, excluding
 from agent.base.text import readable
 from agent.formats.names import PRIVATE_PREFIX
 from agent.restore import disk
 from agent.restore.directories import DirectoryEntry, Tree, open_directory
 from agent.restore.metadata import Meta, set_mtime
+from providers.directory import open_resolved
 
 NEW, UNDO, PLAN, TRIAL, DONE, ROOT, EXCLUDED = "new", "undo", "plan", "trial", "done", "root", "excluded"
 PROOF = "proof"

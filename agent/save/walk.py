@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
-from agent.base.identity import Identity, identity, identity_of, open_resolved
+from agent.base.identity import Identity, identity, identity_of
 from agent.base.mounts import mounts_below
 from agent.base.patterns import Excluded, PatternLists
 from agent.base.roots import Root
@@ -20,6 +20,7 @@ from agent.formats.attributes import cost_of
 from agent.formats.base import DIR, FILE, LINK, MAX_ATTRIBUTES_BYTES, MAX_NAME_BYTES, Entry
 from agent.formats.walk_report import WITHHELD, Report, Top, reason_of
 from agent.save.levels import DIR_FLAGS, FILE_FLAGS, Level, Levels, close
+from providers.directory import open_resolved
 
 _LINKED_FILES = 65_536  # inodes with several names that are remembered; later ones become single files
 

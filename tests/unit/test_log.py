@@ -354,3 +354,19 @@ def test_what_is_no_regular_file_is_not_taken_for_the_log_file(tmp_path: Path, k
         with pytest.raises(OSError, match=r"no regular file|directory|link|device"):
             RotatingLogFile(tmp_path / "log.txt", size_bytes=100, count=2, max_age_days=0)
         assert os.lstat(tmp_path / "log.txt").st_mode == before.st_mode
+
+
+def test_a_directory_of_the_log_file_that_becomes_a_link_leads_nowhere(tmp_path: Path) -> None:
+    """Neither a new file nor a rotation follows it; the lines go to stderr."""
+    for name in ("there", "elsewhere"):
+        (tmp_path / name).mkdir()
+    file = RotatingLogFile(tmp_path / "there/agent.log", 10, 2, 0)
+    file.emit(logging.makeLogRecord({"msg": "one line"}))
+    (tmp_path / "there").rename(tmp_path / "moved")
+    (tmp_path / "there").symlink_to("elsewhere")
+    (tmp_path / "elsewhere/agent.log").write_text("of somebody else")
+    for _ in range(3):
+        file.emit(logging.makeLogRecord({"msg": "another line"}))
+    file.close()
+    assert os.listdir(tmp_path / "elsewhere") == ["agent.log"]
+    assert (tmp_path / "elsewhere/agent.log").read_text() == "of somebody else"

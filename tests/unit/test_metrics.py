@@ -172,3 +172,23 @@ def test_what_is_no_regular_file_is_not_replaced_by_the_metrics(
         metrics(journal, tmp_path / "a.prom").write()
         assert os.lstat(tmp_path / "a.prom") == before
     assert not (tmp_path / ".a.prom.part").exists()
+
+
+def test_a_directory_that_becomes_a_link_while_the_agent_runs_leads_nowhere(
+    tmp_path: Path, journal: Journal
+) -> None:
+    """Who may write above it could have root make files anywhere."""
+    for name in ("there", "elsewhere"):
+        (tmp_path / name).mkdir()
+    file = metrics(journal, tmp_path / "there/edge.prom")
+    (tmp_path / "there").rmdir()
+    (tmp_path / "there").symlink_to("elsewhere")
+    file.write()
+    assert os.listdir(tmp_path / "elsewhere") == []
+
+
+def test_a_directory_that_is_reached_by_a_link_takes_the_file(tmp_path: Path, journal: Journal) -> None:
+    (tmp_path / "there").mkdir()
+    (tmp_path / "way").symlink_to("there")
+    metrics(journal, tmp_path / "way/edge.prom").write()
+    assert os.listdir(tmp_path / "there") == ["edge.prom"]

@@ -11,6 +11,8 @@ from agent.jobs.admission import Admission
 from agent.settings import Settings
 from agent.transfer.connections import Connections
 from agent.transfer.context import Destination
+from providers.errors import StorageError
+from providers.testing.streams import BytesSource
 from tests.support.special_files import SPECIAL, special
 
 
@@ -79,3 +81,16 @@ def test_what_is_there_and_is_no_regular_file_is_refused(home: Path, kind: str) 
             output(home, f"{home}/out/x.zip")
         assert caught.value.reason is Reason.CANNOT
         assert os.lstat(home / "out" / "x.zip") == before
+
+
+@pytest.mark.parametrize("swapped", ["out", "out/sub"])
+def test_a_directory_on_the_way_that_becomes_a_link_leads_nowhere(home: Path, swapped: str) -> None:
+    """Who may write in one of them exchanges it between the check and the write."""
+    (home / "out/sub").mkdir()
+    (home / "elsewhere/sub").mkdir(parents=True)
+    destination = output(home, f"{home}/out/sub/x.zip")
+    (home / swapped).rename(home / "moved")
+    (home / swapped).symlink_to(home / ("elsewhere" if swapped == "out" else "elsewhere/sub"))
+    with pytest.raises(StorageError):
+        destination.storage.put("x.zip", BytesSource(b"content"), {}, {})
+    assert os.listdir(home / "elsewhere/sub") == []
