@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from agent.jobs.engine import Engine
-from agent.jobs.requests.questions import DescribeRequest, StatusRequest
+from agent.jobs.requests.control import DescribeRequest, StatusRequest
 from agent.jobs.requests.raw import Request
 from agent.jobs.staging import Staging
 from agent.journal import Journal

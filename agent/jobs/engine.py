@@ -30,13 +30,16 @@ from agent.jobs.requests.control import (
     CancelRequest,
     ConfirmRequest,
     DeactivateRequest,
+    DescribeRequest,
     DiscardRequest,
     FinalizeRequest,
+    HistoryRequest,
+    InfoRequest,
     PruneRequest,
     StartRequest,
+    StatusRequest,
     TriggerRequest,
 )
-from agent.jobs.requests.questions import DescribeRequest, HistoryRequest, InfoRequest, StatusRequest
 from agent.jobs.requests.restore import RestoreRequest, VerifyRequest
 from agent.jobs.restore import Restores
 from agent.jobs.restore_recovery import Recovered, Recovery

@@ -8,7 +8,7 @@ import pytest
 from agent.base.job import Job, Kind, State
 from agent.base.refusals import Reason, Refused
 from agent.jobs.queries.history import History
-from agent.jobs.requests.questions import DescribeRequest, HistoryRequest
+from agent.jobs.requests.control import DescribeRequest, HistoryRequest
 from agent.journal import Journal
 from agent.mqtt.envelope import encode
 

@@ -12,8 +12,8 @@ import pytest
 from agent.base.refusals import Refused
 from agent.jobs.own_directories import OwnDirectories
 from agent.jobs.queries.info import Info
+from agent.jobs.requests.control import InfoRequest
 from agent.jobs.requests.options import Options
-from agent.jobs.requests.questions import InfoRequest
 from agent.jobs.requests.selection import backup_selection
 from agent.mqtt.envelope import encode
 from tests.support.fakes import Device

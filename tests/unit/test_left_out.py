@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from agent.base.job import Job, Kind
 from agent.jobs.queries.fitting import shortened
 from agent.jobs.queries.history import History
-from agent.jobs.requests.questions import DescribeRequest
+from agent.jobs.requests.control import DescribeRequest
 from agent.journal import Journal
 from agent.journal.skipped import MOST_JOBS
 from agent.mqtt.envelope import encode

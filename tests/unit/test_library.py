@@ -16,7 +16,7 @@ import pytest
 from agent.embedded import Embedded
 from agent.jobs.queries.history import History
 from agent.jobs.requests.backup import BackupRequest
-from agent.jobs.requests.questions import HistoryRequest
+from agent.jobs.requests.control import HistoryRequest
 from agent.jobs.staging import Staging
 from agent.journal import Journal
 from agent.library import BackupError, Preview, Unexportable, backup_info, create_backup, unpack_backup

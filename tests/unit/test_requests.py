@@ -16,14 +16,17 @@ from agent.jobs.requests.control import (
     CancelRequest,
     ConfirmRequest,
     DeactivateRequest,
+    DescribeRequest,
     DiscardRequest,
     FinalizeRequest,
+    HistoryRequest,
+    InfoRequest,
     PruneRequest,
     StartRequest,
+    StatusRequest,
     TriggerRequest,
 )
 from agent.jobs.requests.options import KNOWN
-from agent.jobs.requests.questions import DescribeRequest, HistoryRequest, InfoRequest, StatusRequest
 from agent.jobs.requests.raw import Request, RequestValue, read_raw
 from agent.jobs.requests.restore import RestoreRequest, VerifyRequest
 from agent.settings import Settings

@@ -10,7 +10,7 @@ import pytest
 
 from agent.base.errors import ManifestBroken
 from agent.formats.manifest import Manifest
-from agent.jobs.requests.questions import StatusRequest
+from agent.jobs.requests.control import StatusRequest
 from tests.support.fakes import Device
 from tests.support.trees import Dir, File, Spec, make_tree
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from agent.jobs.requests.questions import HistoryRequest
+from agent.jobs.requests.control import HistoryRequest
 from agent.settings.load import SettingsError, effective, load
 from tests.support.fakes import Device
 

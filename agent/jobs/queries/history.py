@@ -12,7 +12,7 @@ from agent.base.job import Kind
 from agent.base.refusals import Reason, Refused
 from agent.base.text import printable
 from agent.jobs.queries.fitting import encoded_bytes, shortened, with_texts_cut
-from agent.jobs.requests.questions import DescribeRequest, HistoryRequest
+from agent.jobs.requests.control import DescribeRequest, HistoryRequest
 from agent.journal import Journal
 from agent.journal.jobs import JobRecord
 
@@ -47,9 +47,9 @@ class History:
 
     def describe(self, request: DescribeRequest, room_bytes: int) -> Mapping[str, Any]:
         """All that is known of one job. Raises `Refused` (NOT_FOUND)."""
-        record = next(self._journal.jobs.ended_with_id(request.job_id), None)
+        record = next(self._journal.jobs.ended_with_id(request.correlation_id), None)
         if record is None:
-            raise _unknown(request.job_id)
+            raise _unknown(request.correlation_id)
         entry = _entry(record)
         if skipped := self._journal.skipped.of(record.id):
             names = [{"name": name, "reason": reason} for name, reason in skipped]

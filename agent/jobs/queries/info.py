@@ -21,7 +21,7 @@ from agent.jobs.operations import Tell
 from agent.jobs.own_directories import OwnDirectories
 from agent.jobs.progress import Monitor
 from agent.jobs.queries.fitting import shortened
-from agent.jobs.requests.questions import InfoRequest
+from agent.jobs.requests.control import InfoRequest
 from agent.jobs.requests.selection import Selection
 from agent.mailbox import Mailbox
 from agent.settings import Settings

@@ -10,7 +10,7 @@ from agent.jobs.preview_record import PreviewNotes
 from agent.jobs.progress import Monitor
 from agent.jobs.queries.fitting import encoded_bytes
 from agent.jobs.queries.history import History
-from agent.jobs.requests.questions import StatusRequest
+from agent.jobs.requests.control import StatusRequest
 
 
 class Status:

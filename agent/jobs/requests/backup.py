@@ -21,7 +21,7 @@ from agent.jobs.requests.options import (
     Options,
     invalid_option,
 )
-from agent.jobs.requests.raw import RawRequest
+from agent.jobs.requests.raw import RawRequest, Request
 from agent.jobs.requests.selection import Selection, backup_selection
 from agent.jobs.requests.storage import StorageOptions, read_storage
 
@@ -32,15 +32,15 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BackupRequest:
-    """A backup; what it does not say is as the settings have it."""
+class BackupRequest(Request):
+    """A backup; the settings complete it."""
 
     operation: ClassVar[str] = "backup"
 
     correlation_id: str = ""
     selection: Selection = field(default_factory=Selection)
     destination: StorageOptions | None = None
-    """None keeps the archive for an upload, or writes it to the `output`."""
+    """None to stage the archive for an upload, or to write it to `output`."""
     output: str = ""
     """A file of the device that the archive is written to."""
     label: Label = field(default_factory=Label)
@@ -52,7 +52,6 @@ class BackupRequest:
 
     @classmethod
     def read(cls, raw: RawRequest) -> Self:
-        """Raises `Refused`."""
         value, options = raw.value, raw.value.options
         destination = read_storage(options, raw.settings, BACKUP_STORE)
         if value.output and destination:

@@ -1,6 +1,6 @@
-"""The requests that steer jobs, uploads and the schedule."""
+"""The requests that steer jobs, uploads and the schedule, and those that only ask."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import ClassVar, Self
 
@@ -8,32 +8,32 @@ from agent.base.errors import Cancelled
 from agent.base.refusals import Reason, Refused
 from agent.base.times import parse_moment
 from agent.jobs.requests.options import BACKUP_STORE, CONFIRM_WITHIN
-from agent.jobs.requests.raw import RawRequest
+from agent.jobs.requests.raw import RawRequest, Request
+from agent.jobs.requests.selection import Selection, backup_selection
 from agent.jobs.requests.storage import StorageOptions, read_storage, required
 
 
 @dataclass(frozen=True, slots=True)
-class StartRequest:
+class StartRequest(Request):
     """An upload of a staged archive."""
 
     operation: ClassVar[str] = "start"
 
     child_id: str
-    """The id under which it was offered."""
+    """The id in the upload request."""
     destination: StorageOptions
     info: dict[str, str]
     """Goes into `lastUpload`."""
 
     @classmethod
     def read(cls, raw: RawRequest) -> Self:
-        """Raises `Refused`."""
         options = raw.value.options
         destination = required(read_storage(options, raw.settings, BACKUP_STORE))
         return cls(raw.value.correlation_id, destination, options.prefixed("info."))
 
 
 @dataclass(frozen=True, slots=True)
-class TriggerRequest:
+class TriggerRequest(Request):
     """A new upload request for every archive that waits."""
 
     operation: ClassVar[str] = "trigger"
@@ -42,7 +42,7 @@ class TriggerRequest:
     passed_on: dict[str, str]
     """Options for the upload requests."""
     force: bool = False
-    """Kanto's option: also beside an upload, whatever `singleUpload` says."""
+    """Kanto's option: True to upload beside another upload, whatever `singleUpload` says."""
 
     @classmethod
     def read(cls, raw: RawRequest) -> Self:
@@ -52,7 +52,7 @@ class TriggerRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class CancelRequest:
+class CancelRequest(Request):
     """A cancel of the job or the uploads with an id."""
 
     operation: ClassVar[str] = "cancel"
@@ -70,7 +70,7 @@ class CancelRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class ActivateRequest:
+class ActivateRequest(Request):
     """Periodic backups from `start` until `end`."""
 
     operation: ClassVar[str] = "activate"
@@ -82,81 +82,107 @@ class ActivateRequest:
 
     @classmethod
     def read(cls, raw: RawRequest) -> Self:
-        """Raises `Refused`."""
         try:
             return cls(parse_moment(raw.value.start), parse_moment(raw.value.end))
         except ValueError as error:
             raise Refused(Reason.INVALID, f"invalid 'activate' parameters: {error}") from error
 
 
-@dataclass(frozen=True, slots=True)
-class DeactivateRequest:
+class DeactivateRequest(Request):
     """The end of periodic backups."""
 
     operation: ClassVar[str] = "deactivate"
 
-    @classmethod
-    def read(cls, _raw: RawRequest) -> Self:
-        return cls()
-
 
 @dataclass(frozen=True, slots=True)
-class FinalizeRequest:
+class FinalizeRequest(Request):
     """The restore whose preview waits."""
 
     operation: ClassVar[str] = "finalize"
 
     correlation_id: str = ""
-    """Empty for the preview that there is."""
+    """Empty for the preview that waits, whatever its id."""
     confirm_within_s: float | None = None
-    """None leaves it to the preview."""
+    """None for the time that the preview was given."""
 
     @classmethod
     def read(cls, raw: RawRequest) -> Self:
-        """Raises `Refused`."""
         return cls(raw.value.correlation_id, raw.value.options.seconds(CONFIRM_WITHIN))
 
 
 @dataclass(frozen=True, slots=True)
-class DiscardRequest:
-    """The removal of the preview that waits."""
+class _RequestById(Request):
+    """A request that has nothing but an id."""
+
+    correlation_id: str = ""
+
+    @classmethod
+    def read(cls, raw: RawRequest) -> Self:
+        return cls(raw.value.correlation_id)
+
+
+class DiscardRequest(_RequestById):
+    """The removal of the preview with this id; with none, of the preview that waits."""
 
     operation: ClassVar[str] = "discard"
 
-    correlation_id: str = ""
-    """Empty for the preview that there is."""
 
-    @classmethod
-    def read(cls, raw: RawRequest) -> Self:
-        return cls(raw.value.correlation_id)
-
-
-@dataclass(frozen=True, slots=True)
-class ConfirmRequest:
-    """A confirmation: the result of a commit-confirmed restore stays."""
+class ConfirmRequest(_RequestById):
+    """A confirmation: the result of the restore with this id, or of the one that waits, stays."""
 
     operation: ClassVar[str] = "confirm"
 
-    correlation_id: str = ""
-    """Empty for the restore that there is."""
 
-    @classmethod
-    def read(cls, raw: RawRequest) -> Self:
-        return cls(raw.value.correlation_id)
+class DescribeRequest(_RequestById):
+    """Asks for all that is known of the job with this id or correlation id."""
+
+    operation: ClassVar[str] = "describe"
 
 
 @dataclass(frozen=True, slots=True)
-class PruneRequest:
-    """The removal of archives that have had their time."""
+class PruneRequest(Request):
+    """The removal of archives by the rules of `retention`."""
 
     operation: ClassVar[str] = "prune"
 
     dry_run: bool = False
-    """True when nothing is removed and the answer says what would be."""
+    """True to remove nothing, and to answer with what would be removed."""
 
     @classmethod
     def read(cls, raw: RawRequest) -> Self:
-        """Raises `Refused`."""
         if not isinstance(raw.value.dry_run, bool):
             raise Refused(Reason.INVALID, "'dryRun' must be true or false")
         return cls(raw.value.dry_run)
+
+
+class StatusRequest(Request):
+    """Asks what the agent does now."""
+
+    operation: ClassVar[str] = "status"
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryRequest(Request):
+    """Asks which jobs have ended, newest first."""
+
+    operation: ClassVar[str] = "history"
+
+    before: str | None = None
+    """The id of a job, to ask for earlier jobs."""
+
+    @classmethod
+    def read(cls, raw: RawRequest) -> Self:
+        return cls(raw.value.options.text("history.before"))
+
+
+@dataclass(frozen=True, slots=True)
+class InfoRequest(Request):
+    """Asks what a backup would save now."""
+
+    operation: ClassVar[str] = "info"
+
+    selection: Selection = field(default_factory=Selection)
+
+    @classmethod
+    def read(cls, raw: RawRequest) -> Self:
+        return cls(backup_selection(raw.value.options))

@@ -1,13 +1,13 @@
-"""The value of a request as it was given: read tolerantly, before its own type takes what it needs.
+"""The first step of reading a request: the members of its value, before the request's type takes its own.
 
-Options of ours are strict where guessing would hurt: an unknown `backup.*` or `restore.*` option is refused,
-since an agent that ignored a wish (a passcode, a selection) would do something else than what was asked for.
+Unknown members are ignored. An unknown `backup.*` or `restore.*` option is refused: an agent that ignored a
+passcode or a selection would do something else than the backend asked for.
 """
 
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Protocol, Self
+from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, InstanceOf, ValidationError
 
@@ -47,7 +47,7 @@ def _code(value: object) -> str:
 
 
 def _options(value: object) -> Options:
-    """Options as texts; empty ones are absent. A list becomes its JSON, which is how lists are read."""
+    """Return the options as texts, without empty ones. A list becomes its JSON."""
     if value is None:
         return Options({})
     if not isinstance(value, dict):
@@ -57,7 +57,7 @@ def _options(value: object) -> Options:
 
 def _option(key: str, value: object) -> str:
     if key in SECRETS and not scalar_text(value):
-        # Taken for an absent one, it would lead to an archive that everybody can read.
+        # An empty passcode that was ignored would lead to an archive that everybody can read.
         raise ValueError(f"'{key}' must be a text that is not empty")
     if isinstance(value, list):
         try:
@@ -82,13 +82,13 @@ class RequestValue(BaseModel):
     end: Annotated[str, Field(alias="to"), BeforeValidator(_text)] = ""
     """For `activate`: the end of the time frame."""
     output: Annotated[str, BeforeValidator(_text)] = ""
-    """For `backup` through the device's own door: the file that the archive is written to."""
+    """For `backup` through the local socket: the file that the archive is written to."""
     status_code: Annotated[str, Field(alias="statuscode"), BeforeValidator(_code)] = ""
     """For `cancel`: the status code to end with."""
     message: Annotated[str, BeforeValidator(_text)] = ""
     """For `cancel`: the message to end with."""
     dry_run: Annotated[object, Field(alias="dryrun")] = False
-    """For `prune`: true when nothing is to be removed."""
+    """For `prune`: true to remove nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,27 +99,27 @@ class RawRequest:
     settings: Settings
 
 
-class Request(Protocol):
-    """A frozen dataclass: one operation that somebody asks for."""
+@dataclass(frozen=True, slots=True)
+class Request:
+    """An operation that somebody asks for. This base class has nothing that must be read."""
 
     operation: ClassVar[str]
     """Its name in `agent.base.operations`."""
 
     @classmethod
-    def read(cls, raw: RawRequest) -> Self:
+    def read(cls, _raw: RawRequest) -> Self:
         """Read the request. Raises `Refused`."""
+        return cls()
 
 
 def read_raw(operation: str, value: Any, settings: Settings, face: Face = Face.MQTT) -> RawRequest:
     """Read the members of a request's value; an absent value has none. Raises `Refused`.
 
-    What only somebody at the device may say is passed over, unless it came from there.
+    `output` is ignored unless it came through the local socket.
     """
-    if value is None:
-        value = {}
-    if not isinstance(value, dict):
+    if not isinstance(value, dict | None):
         raise _invalid(operation, ["the value must be an object"])
-    members = folded(value)
+    members = folded(value or {})
     if face is not Face.LOCAL:
         members.pop("output", None)
     try:
@@ -128,7 +128,9 @@ def read_raw(operation: str, value: Any, settings: Settings, face: Face = Face.M
         raise _invalid(operation, map(_problem, error.errors())) from error
     if operation not in _LOOKING_UP and len(read.correlation_id.encode()) > MAX_ID_BYTES:
         raise _invalid(operation, [f"correlationId must not be longer than {MAX_ID_BYTES} bytes"])
-    _refuse_unknown(operation, read.options.texts)
+    unknown = sorted(key for key in read.options.texts if key.lower().startswith(_OURS) and key not in KNOWN)
+    if unknown:
+        raise _invalid(operation, [f"unknown option '{key}'" for key in unknown])
     return RawRequest(read, settings)
 
 
@@ -136,11 +138,6 @@ def _problem(error: Mapping[str, Any]) -> str:
     name = error["loc"][0]
     shown = {"correlationid": "correlationId", "statuscode": "statusCode"}.get(name, name)
     return f"{shown} {str(error['msg']).removeprefix('Value error, ')}"
-
-
-def _refuse_unknown(operation: str, options: Iterable[str]) -> None:
-    if unknown := sorted(key for key in options if key.lower().startswith(_OURS) and key not in KNOWN):
-        raise _invalid(operation, [f"unknown option '{key}'" for key in unknown])
 
 
 def _invalid(operation: str, problems: Iterable[str]) -> Refused:

@@ -18,7 +18,7 @@ from agent.jobs.requests.options import (
     Options,
     invalid_option,
 )
-from agent.jobs.requests.raw import RawRequest
+from agent.jobs.requests.raw import RawRequest, Request
 from agent.jobs.requests.selection import Selection, restore_selection
 from agent.jobs.requests.storage import StorageOptions, read_storage, required
 
@@ -28,8 +28,8 @@ ArchiveKey = SecretStr | SecretBytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RestoreRequest:
-    """A restore, or a preview of one; what it does not say is as the settings have it."""
+class RestoreRequest(Request):
+    """A restore, or a preview of one; the settings complete it."""
 
     operation: ClassVar[str] = "restore"
 
@@ -40,13 +40,12 @@ class RestoreRequest:
     mode: RestoreMode = "merge"
     preview: bool = False
     foreign: bool | None = None
-    """Whether an archive of another device is taken; None leaves it to the settings."""
+    """True to accept an archive of another device; None leaves it to the settings."""
     confirm_within_s: float | None = None
-    """None when nobody has to confirm."""
+    """The time for the confirmation of a commit-confirmed restore; None for any other restore."""
 
     @classmethod
     def read(cls, raw: RawRequest) -> Self:
-        """Raises `Refused`."""
         options = raw.value.options
         mode = options.text(MODE) or "merge"
         if mode not in get_args(RestoreMode):
@@ -64,8 +63,8 @@ class RestoreRequest:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class VerifyRequest:
-    """A verification of the archive that a restore would fetch."""
+class VerifyRequest(Request):
+    """A check of the archive that a restore would fetch."""
 
     operation: ClassVar[str] = "verify"
 
@@ -75,7 +74,6 @@ class VerifyRequest:
 
     @classmethod
     def read(cls, raw: RawRequest) -> Self:
-        """Raises `Refused`."""
         options = raw.value.options
         return cls(
             correlation_id=raw.value.correlation_id,

@@ -18,11 +18,11 @@ from agent.jobs.requests.options import (
 
 @dataclass(frozen=True, slots=True)
 class ChosenPath:
-    """A single path, as the request gives it and without what changes nothing in it."""
+    """A single path, as the request gives it and in its plain form."""
 
     given: str
     name: str
-    """Without slashes around it, and without `.` and empty parts."""
+    """The plain form: no slashes around it, no `.` and no empty parts."""
 
     @property
     def is_absolute(self) -> bool:

@@ -1,7 +1,7 @@
-"""The place of an archive, as a request names it: a provider with its options, or a store.
+"""The destination that a request names: a provider with its options, or a store of the settings.
 
-A store of the settings is expanded as if the request had given its options. Its secrets come from a file that
-is read each time, as they may be renewed.
+A store is expanded as if the request had given its options. Its secrets are read from their file each time,
+as they may be renewed.
 """
 
 import json
@@ -24,7 +24,7 @@ _LARGEST_FILE_BYTES = 64 << 10
 
 @dataclass(frozen=True, slots=True)
 class StorageOptions:
-    """A provider and its options: everything that it takes to open a destination."""
+    """A destination that can be opened: a provider and its options."""
 
     provider: str
     options: Mapping[str, str] = field(repr=False)
@@ -33,7 +33,7 @@ class StorageOptions:
     """The store of the settings that was named, if any."""
 
     def facts(self) -> dict[str, str]:
-        """Return what the history keeps."""
+        """Return the facts for the history."""
         return {"store": self.store} if self.store else {}
 
 
@@ -42,13 +42,11 @@ def read_storage(options: Options, settings: Settings, store_option: str) -> Sto
 
     Raises `Refused` as `_in_store` does.
     """
-    if name := options.text(store_option):
-        return _in_store(name, options, settings, store_option)
-    provider = options.text("storage.provider") or ("generic" if options.text("https.url") else None)
-    if provider is None:
-        return None
     given = {key: text for key, text in options if not key.startswith(NOT_OF_A_PLACE)}
-    return StorageOptions(provider, given)
+    if name := options.text(store_option):
+        return _in_store(name, options, given, settings, store_option)
+    provider = options.text("storage.provider") or ("generic" if options.text("https.url") else None)
+    return StorageOptions(provider, given) if provider else None
 
 
 def required(storage: StorageOptions | None) -> StorageOptions:
@@ -58,11 +56,13 @@ def required(storage: StorageOptions | None) -> StorageOptions:
     return storage
 
 
-def _in_store(name: str, options: Options, settings: Settings, store_option: str) -> StorageOptions:
+def _in_store(
+    name: str, options: Options, added: Mapping[str, str], settings: Settings, store_option: str
+) -> StorageOptions:
     """Return the store `name` with what the request adds: credentials, and the name of the object.
 
-    Raises `Refused` for an unknown store, for another destination beside it, for an option that the store
-    has otherwise, and when the credentials cannot be read.
+    Raises `Refused` for an unknown store, for another destination beside it, for an option that contradicts
+    the store, and when the credentials cannot be read.
     """
     if name not in settings.stores:
         known = ", ".join(sorted(settings.stores)) or "none is configured"
@@ -74,22 +74,14 @@ def _in_store(name: str, options: Options, settings: Settings, store_option: str
         known_text = store.options.get(key, text)
         if known_text != text or not (key in store.options or _may_be_added(key, store.provider)):
             raise invalid_option(key, f"contradicts store '{name}': leave it out")
-    added = {key: text for key, text in options if not key.startswith(NOT_OF_A_PLACE)}
     return StorageOptions(store.provider, {**added, **store.options}, name)
 
 
 def store_storage(settings: Settings, name: str) -> StorageOptions:
     """Return the store `name` of the settings, with its secrets. Raises `Refused`."""
-    return StorageOptions(settings.stores[name].provider, _store_options(settings, name), name)
-
-
-def _store_options(settings: Settings, name: str) -> dict[str, str]:
-    """Return all options of the store `name`, with its secrets. Raises `Refused`."""
     store = settings.stores[name]
-    if store.credentials is None:
-        return dict(store.options)
     try:
-        secrets = _read(store.credentials)
+        secrets = _read(store.credentials) if store.credentials else {}
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         message = f"store '{name}': its file of credentials cannot be used: {reason}"
@@ -97,13 +89,13 @@ def _store_options(settings: Settings, name: str) -> dict[str, str]:
     if twice := sorted(secrets.keys() & store.options.keys()):
         message = f"store '{name}': '{twice[0]}' is in its options and in its credentials; keep one"
         raise Refused(Reason.CANNOT, message)
-    return store.options | secrets
+    return StorageOptions(store.provider, store.options | secrets, name)
 
 
 def _may_be_added(key: str, provider: str) -> bool:
-    """Tell whether a request may have this option beside a store: it names an object, or is a credential.
+    """Return True for an option that a request may have beside a store: an object's name, or a credential.
 
-    Whatever says where to go is the store's alone: else a request could have its credentials sent anywhere.
+    Only the store says where the archive goes: otherwise a request could send its credentials anywhere.
     """
     if key.startswith((*NOT_OF_A_PLACE, "https.header.")) or is_secret_name(key):
         return True
@@ -115,7 +107,7 @@ def _may_be_added(key: str, provider: str) -> bool:
 
 def _read(path: Path) -> dict[str, str]:
     """Return the options in a file that others cannot read. Raises OSError and ValueError."""
-    # A FIFO of this name would be waited for.
+    # Without O_NONBLOCK, opening a FIFO would wait.
     with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
         status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode):
