@@ -26,7 +26,7 @@ class Embedded:
     def __init__(self, settings: Settings) -> None:
         """Take the storage directory, and bring the data into order.
 
-        Raises `StorageUnusable`, `NewerJournal`, and OSError or sqlite3.Error when the disk refuses.
+        Raises `StorageUnusable`, `NewerJournal`, and OSError or JournalError when the disk refuses.
         """
         use_logging_of_host()
         self._mailbox = Mailbox()
@@ -43,7 +43,7 @@ class Embedded:
     def carry_out(self, request: Request) -> str:
         """Carry out a command and wait for its end: the job's id.
 
-        Raises `Refused` when it is refused, and sqlite3.Error. Interrupted, as by Ctrl-C, it ends the
+        Raises `Refused` when it is refused, and JournalError. Interrupted, as by Ctrl-C, it ends the
         work first.
         """
         admitted = self._operations.admit_request(request)

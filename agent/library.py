@@ -8,7 +8,6 @@ Every function takes `config`, the path of the device's settings file, and raise
 """
 
 import os
-import sqlite3
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -33,6 +32,7 @@ from agent.jobs.requests.restore import RestoreRequest
 from agent.jobs.requests.selection import Selection
 from agent.jobs.requests.storage import StorageOptions
 from agent.jobs.staging import StorageUnusable
+from agent.journal import JournalError
 from agent.journal.intact import JournalBroken
 from agent.journal.schema import NewerJournal
 from agent.save.inventory import Inventory, take_inventory
@@ -206,7 +206,7 @@ def _translated(closing: Embedded | None = None) -> Iterator[None]:
         raise BackupError(error.code, str(error)) from error
     except JournalBroken as error:
         raise BackupError("io-error", str(error)) from error
-    except sqlite3.Error as error:
+    except JournalError as error:
         raise BackupError("no-space", "the journal cannot be written: its disk is full or fails") from error
     finally:
         if closing:
@@ -222,7 +222,7 @@ def _opened(settings: Settings) -> Iterator[Embedded]:
         raise BackupError("busy", str(error)) from error
     except NewerJournal as error:
         raise BackupError("refused", str(error)) from error
-    except (OSError, sqlite3.Error) as error:
+    except (OSError, JournalError) as error:
         raise BackupError("io-error", f"cannot use the storage '{settings.storage}'") from error
     try:
         yield embedded

@@ -3,7 +3,6 @@
 import logging
 import os
 import signal
-import sqlite3
 import sys
 import tempfile
 import time
@@ -27,7 +26,7 @@ from agent.guard import Guard
 from agent.jobs.engine import Engine
 from agent.jobs.events import Event
 from agent.jobs.staging import Staging, StorageUnusable
-from agent.journal import Journal, Unit
+from agent.journal import Journal, JournalError, Unit
 from agent.journal.schema import NewerJournal
 from agent.log import reopen as reopen_logs
 from agent.log import setup as set_up_logging
@@ -55,7 +54,7 @@ class Service:
     def __init__(self, settings: Settings, feed_guard: Callable[[], None]) -> None:
         """Open storage and journal and bring the data into order.
 
-        Raises `StorageUnusable`, `NewerJournal`, and OSError or sqlite3.Error when the disk refuses.
+        Raises `StorageUnusable`, `NewerJournal`, and OSError or JournalError when the disk refuses.
         """
         self._settings = settings
         self.mailbox = Mailbox()
@@ -257,7 +256,7 @@ def run(settings: Settings, notices: Sequence[Notice]) -> int:
     except OSError as error:
         log.error(f"storage '{settings.storage}' cannot be used: {os.strerror(error.errno or 0)}")
         return 1
-    except sqlite3.Error as error:
+    except JournalError as error:
         code = getattr(error, "sqlite_errorname", "unknown error")
         log.error(f"storage '{settings.storage}' cannot be used: its journal cannot be opened ({code})")
         return 1

@@ -4,7 +4,6 @@ Whoever may open the socket may ask for all operations.
 Belongs to the main thread.
 """
 
-import sqlite3
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -17,6 +16,7 @@ from agent.faces.control import Reply
 from agent.faces.ditto.refusals import error_of
 from agent.jobs.admission import Admitted
 from agent.jobs.operations import Operations
+from agent.journal import JournalError
 
 log = structlog.get_logger(__name__)
 
@@ -25,7 +25,7 @@ ROOM_BYTES = 1 << 20
 
 
 class LocalFace:
-    """`carry_out` records what was admitted, calls what it is given, and begins; it raises sqlite3.Error."""
+    """`carry_out` records what was admitted, calls what it is given, and begins; it raises JournalError."""
 
     def __init__(
         self,
@@ -45,7 +45,7 @@ class LocalFace:
                 self._carry_out(admitted, partial(answer, 204, None))
         except Refused as refused:
             _answer_refused(refused, answer)
-        except sqlite3.Error:
+        except JournalError:
             log.exception("command refused: the journal cannot be written", operation=operation)
             _answer_refused(Refused(Reason.UNAVAILABLE, "the device cannot write its journal"), answer)
 

@@ -5,7 +5,6 @@ it counts on over restarts and boots. Belongs to the main thread.
 """
 
 import json
-import sqlite3
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -25,7 +24,7 @@ from agent.jobs.job_options import health_hook
 from agent.jobs.progress import Monitor
 from agent.jobs.requests.control import CancelRequest, ConfirmRequest
 from agent.jobs.worker import Tools
-from agent.journal import Journal
+from agent.journal import Journal, JournalError
 from agent.mailbox import Mailbox, Timer
 from agent.settings import Settings
 from agent.transfer.context import RunHook
@@ -122,7 +121,7 @@ class Confirmations:
     def _note(self, entry: _Waiting) -> None:
         try:
             self._journal.checkpoints.replace(entry.job.id, UNCONFIRMED, entry.note.to_text())
-        except sqlite3.Error:
+        except JournalError:
             log.exception("the journal cannot be written: a reboot would give more time", job=entry.job.id)
 
     # Confirming

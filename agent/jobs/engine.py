@@ -23,6 +23,7 @@ from agent.jobs.queries.health import Health
 from agent.jobs.queries.history import History
 from agent.jobs.queries.info import Info
 from agent.jobs.queries.status import Status
+from agent.jobs.recorder import Recorder
 from agent.jobs.recovery import Aftermath
 from agent.jobs.requests.backup import BackupRequest
 from agent.jobs.requests.control import (
@@ -67,11 +68,12 @@ class Engine:
         journal: Journal,
         subscribers: tuple[Subscriber, ...],
     ) -> None:
-        """Also brings the data into order that an earlier run left. Raises OSError and sqlite3.Error."""
+        """Also brings the data into order that an earlier run left. Raises OSError and JournalError."""
         self._settings, self._journal = settings, journal
         self._schedule_record = ScheduleRecord(journal)
         self.device = Device(journal.notes)
         events = Events(journal, (self._schedule_record, *subscribers))
+        self._recorder = Recorder(mailbox.call_later)
         notes = PreviewNotes(journal, BootClock())
         staging.remove_incomplete()
         recovery = Recovery(settings, journal, mailbox, self._recovered_late)
@@ -89,7 +91,7 @@ class Engine:
             device=self.device,
             staging=staging,
             events=events,
-            later=mailbox.call_later,
+            recorder=self._recorder,
         )
         self.monitor = Monitor()
         self.monitor.changed = partial(events.emit, JobProgressed())
@@ -100,7 +102,7 @@ class Engine:
             journal,
             self._workers,
             events=events,
-            later=mailbox.call_later,
+            recorder=self._recorder,
             monitor=self.monitor,
             recovering=recovery.directories,
         )
@@ -142,6 +144,7 @@ class Engine:
             journal,
             events,
             mailbox.call_later,
+            recorder=self._recorder,
             runner=self._runner,
             restores=self._restores,
             uploads=self.uploads,
@@ -217,7 +220,7 @@ class Engine:
 
     def begin(self) -> None:
         """Take up what an earlier run left undone."""
-        self.aftermath.written(self._settle_in)
+        self._recorder.record(self._settle_in)
         self.aftermath.begin()
 
     def _settle_in(self) -> None:
@@ -232,7 +235,7 @@ class Engine:
     def identified(self, device_id: str) -> None:
         """The device knows who it is: say what became of earlier jobs, and begin with the periodic ones."""
         self.device.identify(device_id)
-        self.aftermath.written(self._begin_as_identified)
+        self._recorder.record(self._begin_as_identified)
 
     def _begin_as_identified(self) -> None:
         self.aftermath.report()
@@ -243,7 +246,7 @@ class Engine:
 
     def announced(self) -> None:
         """The twin knows the feature (again): ask for the uploads of what waits."""
-        self.aftermath.written(self.uploads.offers.ask_again)
+        self._recorder.record(self.uploads.offers.ask_again)
 
     def _schedule_changed(self) -> None:
         self.health.changed()
@@ -258,7 +261,7 @@ class Engine:
     def carry_out(self, admitted: Admitted, accepted: Action = lambda: None) -> None:
         """Record what was admitted, answer by `accepted`, begin it.
 
-        Raises sqlite3.Error, and then nothing has happened.
+        Raises JournalError, and then nothing has happened.
         """
         with self._journal.unit() as unit:
             unit.after_commit(accepted)

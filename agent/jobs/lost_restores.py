@@ -62,7 +62,7 @@ class LostRestores:
 
 
 def adopt(journal: Journal, proofs: "Iterable[Proof]") -> None:
-    """Make them unfinished jobs of the journal, in its unit of work. Raises sqlite3.Error."""
+    """Make them unfinished jobs of the journal, in its unit of work. Raises JournalError."""
     from agent.restore.recovery import read_working
 
     for proof in proofs:

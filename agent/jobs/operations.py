@@ -4,7 +4,6 @@ A command is read into its request, admitted, recorded and begun; a question is 
 belong to the main thread.
 """
 
-import sqlite3
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -15,6 +14,7 @@ from agent.base.operations import OPERATIONS, Face
 from agent.base.refusals import Reason, Refused
 from agent.jobs.admission import Admitted
 from agent.jobs.requests.raw import Request, read_raw
+from agent.journal import JournalError
 from agent.mailbox import Action
 from agent.settings import Settings
 from providers.allow import EVERYTHING
@@ -109,7 +109,7 @@ class Operations:
 def _guarded(name: str, act: Callable[[], Result]) -> Result:
     try:
         return act()
-    except (Refused, sqlite3.Error):
+    except (Refused, JournalError):
         raise
     except Exception as error:
         log.exception("internal error", operation=name)

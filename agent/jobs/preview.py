@@ -4,7 +4,6 @@ There is at most one. While it waits backups run, and no other restore begins. I
 is unpacked takes the room that the restore will need. Belongs to the main thread.
 """
 
-import sqlite3
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, fields, replace
 from datetime import UTC, datetime
@@ -29,7 +28,7 @@ from agent.jobs.preview_record import PreviewNote, PreviewNotes, Stand
 from agent.jobs.requests.control import DiscardRequest, FinalizeRequest
 from agent.jobs.runner import Runner
 from agent.jobs.worker import Outcome, Task, Tools, Workers
-from agent.journal import Journal
+from agent.journal import Journal, JournalError
 from agent.mailbox import Mailbox, Timer
 from agent.settings import Settings
 from agent.transfer.context import Context, Destination
@@ -139,7 +138,7 @@ class Previews:
                 self._notes.set(note)
                 if preview is None:
                     self._journal.jobs.forget_preview(job.id)
-        except sqlite3.Error:
+        except JournalError:
             log.exception("the journal cannot be written: no preview", job=job.id)
             message = "the device cannot write its journal"
             self._notes.set_anyway(note.over(Stand.FAILED, IoError.code, message))
@@ -220,7 +219,7 @@ class Previews:
             self._discarding = False
             try:
                 self._journal.jobs.forget_preview(job.id)
-            except sqlite3.Error:
+            except JournalError:
                 log.exception("the journal cannot be written: the next start does it", job=job.id)
 
         self._discarding = True

@@ -7,7 +7,6 @@ Changes are part of the unit of work that is open. Belongs to the main thread.
 """
 
 import json
-import sqlite3
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
@@ -24,7 +23,7 @@ from agent.base.roots import Root
 from agent.base.text import clipped
 from agent.jobs.queries.fitting import encoded_bytes, with_texts_cut
 from agent.jobs.worker import INTERRUPTED
-from agent.journal import Journal
+from agent.journal import Journal, JournalError
 
 log = structlog.get_logger(__name__)
 
@@ -85,7 +84,7 @@ class PreviewNotes:
 
     @property
     def current(self) -> PreviewNote | None:
-        """The last one. Raises sqlite3.Error."""
+        """The last one. Raises JournalError."""
         return self._unwritten or _read(self._journal.notes.read(_KEY))
 
     @property
@@ -99,7 +98,7 @@ class PreviewNotes:
         self.set(note)
 
     def set(self, note: PreviewNote | None) -> None:
-        """Keep what is known of the preview. Raises sqlite3.Error."""
+        """Keep what is known of the preview. Raises JournalError."""
         with self._journal.unit() as unit:
             self._journal.notes.keep(_KEY, json.dumps(note and asdict(note)))
             unit.after_commit(partial(setattr, self, "_unwritten", None))
@@ -108,7 +107,7 @@ class PreviewNotes:
         """Keep what is known of the preview; as long as the agent runs when the journal cannot be written."""
         try:
             self.set(note)
-        except sqlite3.Error:
+        except JournalError:
             log.exception("the journal cannot be written", job=note.id)
             self._unwritten = note
 

@@ -5,7 +5,6 @@ day. Belongs to the main thread.
 """
 
 import json
-import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
@@ -28,7 +27,7 @@ from agent.jobs.requests.control import PruneRequest
 from agent.jobs.requests.storage import StorageOptions, store_storage
 from agent.jobs.verify import sound_archives
 from agent.jobs.worker import Outcome, Task, Tools, Workers
-from agent.journal import Journal
+from agent.journal import Journal, JournalError
 from agent.mailbox import Mailbox
 from agent.save.pruning import Pruned
 from agent.settings import Settings
@@ -184,7 +183,7 @@ class Prunes:
                 for place in () if order.dry_run else outcome.result.places:
                     for name in place.removed:
                         self._events.emit(ArchiveRemoved(place.place, name))
-        except sqlite3.Error:
+        except JournalError:
             log.exception("the journal cannot be written: archives are looked at again the next time")
         told(outcome.result.places)
 

@@ -3,13 +3,13 @@
 `agent.jobs.restore_recovery` has put the data right before. Belongs to the main thread.
 """
 
-import sqlite3
 from collections.abc import Callable
 from functools import partial
 
 import structlog
 
 from agent.jobs.events import Events, JobEnded
+from agent.jobs.recorder import Recorder
 from agent.jobs.restore import Restores
 from agent.jobs.restore_recovery import Recovered
 from agent.jobs.runner import Runner
@@ -21,7 +21,6 @@ log = structlog.get_logger(__name__)
 
 TAKE_UP_S = 1.0
 """How long what an earlier run left waits for a job to end, before it looks again."""
-WRITE_AGAIN_S = 2.0
 
 
 class Aftermath:
@@ -32,6 +31,7 @@ class Aftermath:
         events: Events,
         later: Callable[[float, Action], object],
         *,
+        recorder: Recorder,
         runner: Runner,
         restores: Restores,
         uploads: Uploads,
@@ -39,7 +39,7 @@ class Aftermath:
         """`later` calls an action after so many seconds."""
         self._journal, self._events, self._later = journal, events, later
         self._runner, self._restores, self._uploads = runner, restores, uploads
-        self._recovered = recovered
+        self._recovered, self._recorder = recovered, recorder
         self._reported = False
 
     def begin(self) -> None:
@@ -60,7 +60,7 @@ class Aftermath:
             self._runner.start_again(stopped)
 
     def report(self) -> None:
-        """Say what became of the jobs that an earlier run did not see to their end. Raises sqlite3.Error."""
+        """Say what became of the jobs that an earlier run did not see to their end. Raises JournalError."""
         if self._reported:  # another identity later on: what runs now is not interrupted
             return
         with self._journal.unit():
@@ -71,7 +71,7 @@ class Aftermath:
     def late(self, recovered: Recovered) -> None:
         """What could not be put right at the start is right now."""
         if self._reported:
-            self.written(partial(self._report_late, recovered))
+            self._recorder.record(partial(self._report_late, recovered))
         else:
             self._recovered.ended.extend(recovered.ended)
         self._take_up(recovered)
@@ -85,17 +85,3 @@ class Aftermath:
             log.warning("job of an earlier run", job=job.id, state=job.state, reason=job.message)
             self._journal.jobs.ended(job)
             self._events.emit(JobEnded(job))
-
-    def written(self, action: Action) -> None:
-        """Do what writes to the journal, now or when it can be: a full disk is no reason not to answer."""
-        try:
-            action()
-        except sqlite3.Error:
-            log.exception("the journal cannot be written: trying again")
-            self._later(WRITE_AGAIN_S, partial(self._write_late, action))
-
-    def _write_late(self, action: Action) -> None:
-        try:
-            action()
-        except sqlite3.Error:
-            self._later(WRITE_AGAIN_S, partial(self._write_late, action))

@@ -5,7 +5,6 @@ file server does not answer: then the agent works meanwhile, and learns later wh
 """
 
 import json
-import sqlite3
 import time
 from collections.abc import Callable, Collection, Iterable
 from contextlib import closing
@@ -33,7 +32,7 @@ from agent.base.job import (
 from agent.jobs.filesystem_probe import Aside
 from agent.jobs.lost_restores import LostRestores, adopt
 from agent.jobs.worker import INTERRUPTED
-from agent.journal import Journal, UnfinishedJob
+from agent.journal import Journal, JournalError, UnfinishedJob
 from agent.journal.checkpoints import JournalCheckpoint
 from agent.mailbox import Mailbox
 from agent.settings import Settings
@@ -139,7 +138,7 @@ class Recovery:
                 if proofs:
                     adopt(self._journal, proofs)
                 self._journal.notes.keep(_LOOKED, "yes")
-        except (JobError, OSError, sqlite3.Error):
+        except (JobError, OSError, JournalError):
             log.exception("restores that the journal does not know are not recovered")
             return set()
         return {proof.job_id for proof in proofs}
@@ -165,7 +164,7 @@ class Recovery:
         if aside.done():
             try:
                 return self._result(unfinished, aside)
-            except (JobError, OSError, sqlite3.Error):
+            except (JobError, OSError, JournalError):
                 log.exception("cannot recover a job yet", **about)
                 aside = self._mend(unfinished)
         else:
@@ -190,7 +189,7 @@ class Recovery:
         if aside.done():
             try:
                 recovered = self._result(unfinished, aside)
-            except (JobError, OSError, sqlite3.Error):
+            except (JobError, OSError, JournalError):
                 aside = self._mend(unfinished)
             else:
                 del self._waiting[unfinished.job.id]

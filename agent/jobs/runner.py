@@ -4,7 +4,6 @@ A command is admitted before anything is written. Then one unit of work keeps th
 the work begins after COMMIT. Everything here runs in the main thread.
 """
 
-import sqlite3
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from agent.jobs.admission import Admitted
 from agent.jobs.events import Events, JobEnded, JobStarted
 from agent.jobs.job_options import start_again
 from agent.jobs.progress import Monitor
+from agent.jobs.recorder import Recorder
 from agent.jobs.requests.control import CancelRequest
 from agent.jobs.worker import Outcome, Task, Tools, Workers
 from agent.journal import Journal, UnfinishedJob
@@ -32,10 +32,6 @@ from agent.transfer.context import Context, Destination
 log = structlog.get_logger(__name__)
 
 Result = TypeVar("Result")
-
-
-RECORD_AGAIN_S = 2.0
-"""How long to wait before the end of a job is written again to a journal that could not be written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,15 +48,12 @@ class Runner:
         workers: Workers,
         *,
         events: Events,
-        later: Callable[[float, Action], object],
+        recorder: Recorder,
         monitor: Monitor,
         recovering: Callable[[], Iterable[Path]],
     ) -> None:
-        """`later` calls an action after so many seconds, in the main thread.
-
-        `recovering` says where interrupted restores are not yet put right.
-        """
-        self._later, self._recovering = later, recovering
+        """`recovering` returns the directories in which an interrupted restore is not yet recovered."""
+        self._recorder, self._recovering = recorder, recovering
         self._settings, self._journal, self._workers = settings, journal, workers
         self._events, self._monitor = events, monitor
         self._running: _RunningJob | None = None
@@ -212,24 +205,11 @@ class Runner:
                 self._events.emit(JobEnded(job))
                 also()
 
-        try:
-            record()
-        except sqlite3.Error:
-            log.exception("the journal cannot be written: trying again", job=job.id)
-            self._events.emit(JobEnded(job, kept=False))
-            self._later(RECORD_AGAIN_S, partial(self._record_again, job, record))
+        unkept = partial(self._events.emit, JobEnded(job, kept=False))
+        self._recorder.record(record, refused=unkept, job=job.id)
         self._running = None
         _log_end(job, facts)
         self._monitor.ended()
-
-    def _record_again(self, job: Job, record: Action) -> None:
-        """A job that still runs by the journal would be reported as interrupted after a restart."""
-        try:
-            record()
-        except sqlite3.Error:
-            self._later(RECORD_AGAIN_S, partial(self._record_again, job, record))
-            return
-        log.info("the end of a job is in the journal now", job=job.id)
 
 
 def _log_end(job: Job, facts: Mapping[str, object]) -> None:

@@ -4,9 +4,8 @@ The backend sees them through `lastUpload`, one value per parent id: a backup's 
 were offered together by a `trigger`.
 """
 
-import sqlite3
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -19,6 +18,7 @@ from agent.base.refusals import Reason, Refused
 from agent.jobs.admission import Admission, Admitted, metadata
 from agent.jobs.device import Device
 from agent.jobs.events import Events, UploadChanged
+from agent.jobs.recorder import Recorder
 from agent.jobs.requests.control import CancelRequest, StartRequest
 from agent.jobs.staging import Staging
 from agent.jobs.upload_reports import UploadReports
@@ -26,7 +26,6 @@ from agent.jobs.upload_requests import Offers
 from agent.jobs.worker import Outcome, Task, Tools, Workers, cancelled_by
 from agent.journal import Journal, Unit
 from agent.journal.staged import Child
-from agent.mailbox import Action
 from agent.settings import Settings
 from providers.api import Stored
 from providers.errors import Expired
@@ -36,8 +35,6 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-RECORD_AGAIN_S = 2.0
-"""How long to wait before an end is written again to a journal that could not be written."""
 MAX_RENEWALS = 3
 """How often an upload asks for fresh credentials before it fails."""
 
@@ -64,11 +61,10 @@ class Uploads:
         device: Device,
         staging: Staging,
         events: Events,
-        later: Callable[[float, Action], object],
+        recorder: Recorder,
     ) -> None:
-        """`later` calls an action after so many seconds."""
         self._settings, self._journal, self._workers = settings, journal, workers
-        self._device, self._events, self._later = device, events, later
+        self._device, self._events, self._recorder = device, events, recorder
         self.offers = Offers(
             settings, journal, staging=staging, events=events,
             in_line=self._is_in_line, give_up=self._give_up,
@@ -138,25 +134,15 @@ class Uploads:
     def _ended(self, entry: _Entry, outcome: Outcome[Stored]) -> None:
         first = entry is self._line[0]
         self._line.remove(entry)
-        try:
-            self._record_end(entry, outcome)
-        except sqlite3.Error:
-            log.exception("the journal cannot be written: trying again", upload=entry.child.child_id)
-            self._later(RECORD_AGAIN_S, partial(self._record_again, entry, outcome))
+        self._recorder.record(partial(self._record_end, entry, outcome), upload=entry.child.child_id)
         if first and self._line:
             self._begin(self._line[0])
 
-    def _record_again(self, entry: _Entry, outcome: Outcome[Stored]) -> None:
-        """Without its end in the journal an upload goes on for the twin; a new `start` takes it over."""
+    def _record_end(self, entry: _Entry, outcome: Outcome[Stored]) -> None:
+        """Keep and tell the end, unless a new `start` has taken the upload over since."""
         child = self._journal.staged.child(entry.child.child_id)
         if child is None or self._is_in_line(child):
             return
-        try:
-            self._record_end(entry, outcome)
-        except sqlite3.Error:
-            self._later(RECORD_AGAIN_S, partial(self._record_again, entry, outcome))
-
-    def _record_end(self, entry: _Entry, outcome: Outcome[Stored]) -> None:
         with self._journal.unit() as unit:
             if outcome.result is not None:
                 self._succeeded(entry.child, outcome.result, unit)

@@ -3,7 +3,6 @@
 Too many give up the oldest; `trigger` offers all of them under new ids. `uploads` sends them.
 """
 
-import sqlite3
 import uuid
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -17,7 +16,7 @@ from agent.jobs.admission import Admitted
 from agent.jobs.events import Events, UploadRequested
 from agent.jobs.requests.control import TriggerRequest
 from agent.jobs.staging import Staging
-from agent.journal import Journal
+from agent.journal import Journal, JournalError
 from agent.journal.staged import Child, Staged
 from agent.settings import Settings
 
@@ -85,7 +84,7 @@ class Offers:
             for staged in self._journal.staged.unwanted():
                 if self._staging.remove(staged.path):
                     self._journal.staged.forget(staged)
-        except sqlite3.Error:
+        except JournalError:
             log.exception("the journal cannot be written: sent archives are removed later")
 
     def ask(self, child: Child) -> None:

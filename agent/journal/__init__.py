@@ -25,9 +25,9 @@ from agent.journal.outbox import OutboxStore
 from agent.journal.schema import is_corrupt, make_private, opened
 from agent.journal.skipped import SkippedNames
 from agent.journal.staged import StagedArchives, UnendedUploads
-from agent.journal.unit import Database, Unit
+from agent.journal.unit import Database, JournalError, Unit
 
-__all__ = ["DEVICE", "KEPT_JOBS", "LAST_SUCCESS", "Journal", "UnfinishedJob", "Unit"]
+__all__ = ["DEVICE", "KEPT_JOBS", "LAST_SUCCESS", "Journal", "JournalError", "UnfinishedJob", "Unit"]
 
 log = structlog.get_logger(__name__)
 

@@ -12,6 +12,9 @@ from agent.journal.schema import sync_always
 
 log = structlog.get_logger(__name__)
 
+JournalError = sqlite3.Error
+"""The journal cannot be read or written: the unit of work that is open will not be kept."""
+
 Values = Sequence[object] | Mapping[str, object]
 
 CROWDED_BYTES, FULL_BYTES = 4 << 20, 6 << 20
@@ -48,7 +51,7 @@ class Database:
         """Keep what is written inside all or nothing, with one sync; inside another unit it joins that one.
 
         A unit that writes nothing does not touch the disk. One that is not `synced` survives a kill, but a
-        power cut only when a later one was synced. Raises sqlite3.Error when nothing was kept.
+        power cut only when a later one was synced. Raises `JournalError` when nothing was kept.
         """
         if self._unit:
             with _noting_failure(self._unit):

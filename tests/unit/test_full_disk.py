@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from agent.base.job import NEVER, WORKING, format_time
-from agent.jobs import confirmation, recovery, restore_recovery, runner, upload_queue
+from agent.jobs import confirmation, recorder, restore_recovery
 from agent.mqtt import outbox as outbox_module
 from agent.mqtt.hono import EVENTS
 from agent.save import change_detection
@@ -566,9 +566,7 @@ def tried(scenario: Scenario, work: Path, monkeypatch: pytest.MonkeyPatch) -> se
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is tried again is so at once, and little may wait."""
-    monkeypatch.setattr(runner, "RECORD_AGAIN_S", 0.05)
-    monkeypatch.setattr(upload_queue, "RECORD_AGAIN_S", 0.05)
-    monkeypatch.setattr(recovery, "WRITE_AGAIN_S", 0.05)
+    monkeypatch.setattr(recorder, "AGAIN_S", 0.05)
     monkeypatch.setattr(restore_recovery, "AGAIN_S", 0.05)
     monkeypatch.setattr(change_detection, "SETTLED_NS", 0)
     monkeypatch.setattr(confirmation, "note_interval_s", lambda _limit_s: 0.2)

@@ -4,7 +4,6 @@ Order, always: the journal has the command and its answer, then the broker is to
 it again, then the answer goes out, then the work begins.
 """
 
-import sqlite3
 import time
 from collections import deque
 from collections.abc import Iterable, Mapping
@@ -26,7 +25,7 @@ from agent.faces.ditto.refusals import error_of
 from agent.faces.ditto.twin import Twin
 from agent.jobs.admission import Admitted
 from agent.jobs.operations import Operations
-from agent.journal import Journal, Unit
+from agent.journal import Journal, JournalError, Unit
 from agent.log.sparing import SparingLog
 from agent.mqtt import envelope as ditto
 from agent.mqtt.link import Delivery
@@ -91,7 +90,7 @@ class Feature:
                     taken.append(waiting.popleft())
                     unit.after_commit(taken[-1].delivery.ack)
                     accepted = self._judge(taken[-1], unit)
-        except sqlite3.Error:
+        except JournalError:
             taken += waiting  # each would wait as long for a journal that is locked
             waiting.clear()
             log.exception("commands refused: the journal cannot be written", commands=len(taken))

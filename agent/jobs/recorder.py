@@ -1,0 +1,41 @@
+"""Records what the journal must have, again and again while its disk refuses. Belongs to the main thread."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import structlog
+
+from agent.journal import JournalError
+from agent.mailbox import Action
+
+log = structlog.get_logger(__name__)
+
+AGAIN_S = 2.0
+"""Time between two attempts to write to a journal that cannot be written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recorder:
+    later: Callable[[float, Action], object]
+    """Calls an action in the main thread after so many seconds."""
+
+    def record(self, write: Action, *, refused: Action = lambda: None, **about: str) -> None:
+        """Call `write` until the journal can be written; call `refused` once, when the first call fails.
+
+        `about` is for the log.
+        """
+        try:
+            write()
+        except JournalError:
+            log.exception("the journal cannot be written: trying again", **about)
+            refused()
+            self.later(AGAIN_S, partial(self._again, write, about))
+
+    def _again(self, write: Action, about: dict[str, str]) -> None:
+        try:
+            write()
+        except JournalError:
+            self.later(AGAIN_S, partial(self._again, write, about))
+        else:
+            log.info("the journal was written at last", **about)
