@@ -17,7 +17,7 @@ log = structlog.get_logger(__name__)
 
 
 def open_archive(file: BinaryIO, unlock: Unlock, check: Callable[[], None] = lambda: None) -> SavedTree:
-    """Return what is in the archive; the file stays the caller's. Raises as `FetchedArchive.tree`.
+    """Return the tree in a file, which stays the caller's to close. Raises as `FetchedArchive.tree`.
 
     `check` is called for each item that is listed, and ends the listing by raising.
     """
@@ -25,10 +25,10 @@ def open_archive(file: BinaryIO, unlock: Unlock, check: Callable[[], None] = lam
 
 
 def is_complete(path: Path) -> bool:
-    """Say whether the file is an archive; log it when it is none.
+    """Return True for an archive; log a file that is none.
 
-    Kanto's agent writes under the final name: what a crash of it left is no archive. The end of an encrypted
-    archive cannot be looked at, but only agents that rename what is complete make them.
+    Kanto's agent writes under the final name, so a crash may leave a part of an archive there. The end of an
+    encrypted archive cannot be checked, but agents that make these rename only complete ones.
     """
     try:
         with path.open("rb") as file:

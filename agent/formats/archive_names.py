@@ -1,4 +1,4 @@
-"""Names of archives: they tell the backup's name, its time and the device."""
+"""Names of archives, which hold the backup's name, its time and the device."""
 
 import hashlib
 import re
@@ -10,8 +10,6 @@ from agent.base.sources import KnownArchive
 
 PLAIN, ENCRYPTED = ".zip", ".zip.age"
 """Ends of archives' names."""
-
-
 MAX_NAME_LETTERS = 64
 _ARCHIVE_TIME = re.compile(
     r"-([0-9]{4}-[0-9]{2}-[0-9]{2}-[0-9]{2}\.[0-9]{2}\.[0-9]{2}\.[0-9]{3})-([0-9a-f]{8})\.zip(\.age)?\Z"
@@ -32,7 +30,7 @@ def archive_name(when: datetime, device_tag: str, suffix: str = PLAIN, name: str
 
 @dataclass(frozen=True, slots=True)
 class NamedArchive:
-    """An archive with a name that an agent has made, as the name tells of it."""
+    """An archive that is named as agents name theirs."""
 
     name: str
     series: str
@@ -43,19 +41,19 @@ class NamedArchive:
 
 @dataclass(frozen=True, slots=True)
 class OwnArchives:
-    """The archives of this device, told by their names.
+    """Tells the archives of this device by their names.
 
-    An archive that was made under a former id of the device carries another tag: the journal saw it being
-    made. The former tags would not do: an id that was set by mistake may be that of another device, whose
-    archives must not be removed or restored here.
+    The journal knows the archives that were made under a former id of the device, whose tag differs. It does
+    not keep the former tags: an id that was set by mistake may be that of another device, whose archives must
+    not be removed or restored here.
     """
 
     device_tag: str
     known: Mapping[str, KnownArchive]
-    """By name, what the journal knows."""
+    """The journal's facts by name."""
 
     def parse(self, name: str) -> NamedArchive | None:
-        """Return what the name tells; None for any name but that of an archive of this device."""
+        """Parse a name; None for all but archives of this device."""
         archive = parse_archive_name(name)
         if archive is None:
             return None
@@ -64,7 +62,7 @@ class OwnArchives:
 
 
 def parse_archive_name(name: str) -> NamedArchive | None:
-    """Return what the name tells; None for a name that no agent makes."""
+    """Parse a name; None for one that no agent makes."""
     found = _ARCHIVE_TIME.search(name)
     if not found:
         return None

@@ -1,21 +1,29 @@
-"""Which archives of a device there are at a destination, and in which order they were made.
+"""The archives of a device at a destination: what each is of, and in which order they were made.
 
-Names carry the time of the device's clock, and that may have been wrong: a clock without a battery begins
-in 1970, and one that was set badly was once in 2036. The journal counts the archives that it has seen being
-made, so it knows their order whatever the clock said. Pure: no clock, no I/O.
+Names carry the time of the device's clock, which may have been wrong: a clock without a battery begins in
+1970, and one that was set badly may have been in 2036. The journal counts the archives as they are made, so
+it knows their order whatever the clock said.
 """
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
-from agent.base.sources import UNKNOWN, KnownArchive
-from agent.formats.archive_names import NamedArchive
+import structlog
+
+from agent.base.errors import Cancelled, JobError
+from agent.base.sources import UNKNOWN, KnownArchive, Source
+from agent.formats.archive_names import ENCRYPTED, NamedArchive
+from agent.formats.base import Format, Unlock
+from agent.transfer.context import Destination
+from providers.errors import NotFound, Rejected
+
+log = structlog.get_logger(__name__)
 
 FUTURE = timedelta(days=1)
-"""What is dated later than this from now was made while the clock was wrong; less is an adjusted clock."""
+"""An archive that is dated further ahead was made while the clock was wrong; less is an adjusted clock."""
 CLOCK_SET = datetime(2020, 1, 1, tzinfo=UTC)
-"""A clock that is before this was never set: no release of this agent is so old."""
+"""A clock that shows an earlier time was never set: no release of this agent is older."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +34,12 @@ class DatedArchive:
     label: str
     """`backup`, or the name that its backup was given."""
     made: datetime
-    """By its name, or where the journal knows better, not before the archives that were made earlier."""
+    """The time in its name, corrected where the journal knows better."""
     known: KnownArchive = UNKNOWN
 
     @property
     def is_dated(self) -> bool:
-        """False when nobody knows when it was made: before the clock was set, and the journal is lost."""
+        """Return False when nobody knows when it was made: its clock was not set, and the journal is lost."""
         return bool(self.known.number) or self.made >= CLOCK_SET
 
 
@@ -46,15 +54,15 @@ def in_order(
 
 
 def is_from_future(archive: DatedArchive, now: datetime) -> bool:
-    """True when it is dated later than `now`, and the clock is set."""
+    """Return True for an archive that is dated later than `now`, when the clock is set."""
     return now >= CLOCK_SET and archive.made > now + FUTURE
 
 
 def _corrected(archives: Iterable[DatedArchive], now: datetime) -> list[DatedArchive]:
-    """Give archives that the journal knows times in the order in which they were made.
+    """Correct the times of the archives that the journal knows, so that they are in the order of making.
 
-    One that is dated in the future was made before its successor, and by now at the latest; one from
-    before the clock was set, not before its predecessor.
+    An archive that is dated in the future gets the time of its successor, or `now`; an archive from before
+    the clock was set gets the time of its predecessor.
     """
     ordered = sorted(archives, key=lambda archive: archive.known.number)
     known = [archive for archive in ordered if archive.known.number]
@@ -71,3 +79,23 @@ def _corrected(archives: Iterable[DatedArchive], now: datetime) -> list[DatedArc
 
 def _age(archive: DatedArchive) -> tuple[datetime, int, str]:
     return archive.made, archive.known.number, archive.name
+
+
+def read_about(archives: Format, destination: Destination, name: str, unlock: Unlock) -> KnownArchive:
+    """Return what the manifest of an archive says; `UNKNOWN` when it has none or cannot be opened.
+
+    The archive is not fetched: the storage has to have `READ_RANGE`. Raises `StorageError` when the
+    destination cannot be used now, and `Cancelled`.
+    """
+    keys = unlock if name.endswith(ENCRYPTED) else Unlock()
+    try:
+        manifest = archives.open(destination, name, keys).manifest()
+    except Cancelled:
+        raise
+    except (JobError, NotFound, Rejected) as error:
+        log.debug("an archive does not say what it is of", archive=name, reason=str(error))
+        return UNKNOWN
+    if manifest is None:
+        return UNKNOWN
+    roots = ((source.prefix, source.path, source.names) for source in manifest.sources)
+    return KnownArchive(Source.of(roots), manifest.counts.files)

@@ -1,6 +1,6 @@
-"""The seam between files and formats: what goes into an archive, and what comes out of one.
+"""The seam between files and formats.
 
-`agent.save` hands `Entry` objects to a `Format`, `agent.restore` and the queries read `Item` objects from a
+`agent.save` hands `Entry` objects to a `Format`; `agent.restore` and the queries read `Item` objects from a
 `SavedTree`. None of them knows how a format keeps names, contents and checksums.
 """
 
@@ -24,11 +24,11 @@ from providers.api import Stored
 MAX_NAME_BYTES = 0x7000
 """The longest name that is archived: a record of ZIP has room for it twice (a hard link)."""
 MAX_ATTRIBUTES_BYTES = 65_535 - 200
-"""Most room for extended attributes and the entry's names: APPNOTE 4.4.10, less header and small fields."""
+"""The most bytes of extended attributes and names of an entry: APPNOTE 4.4.10, less the other fields."""
 
 
 class EntryKind(Enum):
-    """The kind of an entry. Nothing else is archived or restored."""
+    """The kind of an entry. No other kinds are archived or restored."""
 
     FILE = "file"
     DIR = "directory"
@@ -36,13 +36,12 @@ class EntryKind(Enum):
 
 
 FILE, DIR, LINK = EntryKind
-"""Bound here for those who ask about each of many files: in Python 3.11, the class looks a member up by
-running Python code."""
+"""Module constants for loops over many files: in Python 3.11, `EntryKind.FILE` runs Python code."""
 
 
 @dataclass(slots=True)
 class Entry:
-    """Something that goes into the archive. Valid until the walk goes on, which closes `fd`."""
+    """A file, directory or link that goes into the archive. The walk closes `fd` when it goes on."""
 
     name: str
     """Relative to the root, separated by slashes, `os.fsdecode`d; no slash at the end."""
@@ -54,11 +53,11 @@ class Entry:
     """The target of a link, as it is on the disk."""
     xattrs: Mapping[str, bytes] = field(default_factory=dict)
     hard_link_to: str | None = None
-    """An earlier entry's name, when both are names of one file."""
+    """The name of an earlier entry of the file with several names."""
 
 
 class Item(NamedTuple):
-    """One entry of an archive, its name checked. None stands for what the archive does not say.
+    """One entry of an archive, its name checked. A field is None when the archive does not say.
 
     A tuple, because a frozen dataclass takes five times as long to make.
     """
@@ -77,39 +76,38 @@ class Item(NamedTuple):
     """Bytes that the content takes in the archive."""
     xattrs: Mapping[str, bytes]
     hard_link_to: str | None
-    """An earlier entry that had the same inode. The content is here all the same."""
+    """An earlier entry of the file with several names. This entry has the content, too."""
     location: Any
     """The place of the content, for the format alone."""
     on_the_way: bool = False
-    """A directory that leads to what is restored, and counts only where the restore makes it."""
+    """True for a directory that only leads to the restored ones: its metadata counts when it is made."""
 
 
 class SavedTree(Protocol):
     """The content of one archive. Any number of threads may call its methods at the same time.
 
-    Everything that the archive says is checked before it is given out; what does not hold together is an
-    `ArchiveError`. OSError comes from reading the archive's own file.
+    Everything that the archive says is checked before it is given out: methods raise ArchiveError for damage
+    and contradictions, and OSError when the archive's file cannot be read.
     """
 
     def manifest(self) -> Manifest | None:
-        """Return what the archive says of itself; None when it says nothing.
+        """Return the manifest; None for an archive without one.
 
-        Raises `ManifestBroken`, and `NewerFormat` for an archive that must not be restored here.
+        Raises `ManifestBroken`, and `NewerFormat` for an archive that this agent must not restore.
         """
 
     def items(self) -> Iterator[Item]:
         """Yield every entry, in the order in which `contents` reads them best.
 
-        The root's own, with an empty name, comes only from a tree that was chosen for a restore.
-
-        May be called again; the memory that it takes does not grow with the archive.
+        An entry for the root, with an empty name, comes only from a tree that was chosen for a restore.
+        Memory does not grow with the archive.
         """
 
     def read(self, item: Item, write: Callable[[bytes], object]) -> None:
         """Hand the content of `item` to `write` in pieces, never more than `item.size` bytes.
 
-        Pieces of a damaged item may have been written before ArchiveError is raised. What `write` raises
-        comes out unchanged.
+        Pieces of a damaged item may have been written before ArchiveError is raised. Also raises what `write`
+        raises.
         """
 
     def contents(self, items: Sequence[Item]) -> Iterator[bytes]:
@@ -119,7 +117,7 @@ class SavedTree(Protocol):
         """Return how many bytes of the archive `contents` reads for the items from `first` to `last`."""
 
     def checksum(self, item: Item) -> str:
-        """Return the checksum that the archive keeps of the item's content, as text."""
+        """Return the checksum of the item's content, which the archive keeps, as text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,10 +132,10 @@ class Encryption:
 
 @dataclass(frozen=True, slots=True)
 class Unlock:
-    """Keys for an encrypted archive; with neither kind, only a plain archive is opened."""
+    """Keys for an encrypted archive. Without any, only a plain archive is opened."""
 
     passcodes: tuple[str, ...] = field(default=(), repr=False)
-    """One passcode in its spellings; tried in this order."""
+    """The spellings of one passcode, tried in this order."""
     private_key: bytes | None = field(default=None, repr=False)
     max_work_factor: int = 0
 
@@ -149,17 +147,17 @@ class SaveOrder:
     staged: Path
     """The path in staging; its last part is the archive's name."""
     reserve_bytes: int = 0
-    """Free space that has to be left where archives are staged."""
+    """Free space that has to be left in staging."""
     encryption: Encryption | None = None
     """None for a plain archive."""
     origin: Origin | None = None
     """For the manifest; None for an archive without one."""
     strict: bool = False
-    """Fail when something was skipped."""
+    """Fail when an entry was skipped."""
     checksum: bool = False
     """Give the provider a checksum before the content."""
     expected_bytes: int | None = None
-    """The probable size of the content."""
+    """The probable size of the content, for the progress."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,23 +171,20 @@ class Saved:
 
 
 class FetchedArchive(Protocol):
-    """An archive whose bytes are on the device."""
+    """An archive that is on the device."""
 
     @property
     def stored(self) -> Stored:
-        """Its name, size and location at the destination."""
+        """Return its name, size and location at the destination."""
 
     def sha256(self, token: CancelToken) -> str:
         """Return the SHA-256 of the archive as it is stored, in hexadecimal digits."""
 
     def tree(self, unlock: Unlock) -> SavedTree:
-        """Return what is in the archive.
+        """Return the tree. The job's token ends its `items`, also between items that are not yielded.
 
-        Its `items` looks at the token of the job that fetched the archive before each item, also before
-        those that it does not yield: it may be called for hundreds of thousands of them.
-
-        Raises ArchiveError for what is no archive, and what opening it raises: `Encrypted`, `NotEncrypted`,
-        `WrongKey`, `EncryptionBroken`, `WorkFactorTooHigh`.
+        Raises ArchiveError for a file that is no archive, `Encrypted`, `NotEncrypted`, `WrongKey`,
+        `EncryptionBroken` and `WorkFactorTooHigh`.
         """
 
 
@@ -198,10 +193,10 @@ class Format(Protocol):
 
     @property
     def settings(self) -> str:
-        """The settings that change what an archive of a tree is, as one text."""
+        """Return the settings that change the archive of a tree, as one text."""
 
     def check_room(self, order: SaveOrder, destination: Destination | None) -> None:
-        """Raise NoSpace when the device cannot take what `save` writes to its disk."""
+        """Raise NoSpace when the device has no room for what `save` writes to its disk."""
 
     def save(
         self,
@@ -213,24 +208,22 @@ class Format(Protocol):
     ) -> Saved:
         """Make an archive of `entries` at the destination; without one, stage it. Count in `report`.
 
-        Returned means stored and readable, or complete and durable in staging; raised means that neither is
-        left behind. Raises `SourceChanged` with `order.strict`, NoSpace, IoError, Cancelled and StorageError.
+        When it returns, the archive is stored and readable, or complete and durable in staging; when it
+        raises, nothing is left. Raises `SourceChanged` with `order.strict`, NoSpace, IoError, Cancelled and
+        StorageError.
         """
 
     def fetched(self, order: Fetch, context: Context) -> AbstractContextManager[FetchedArchive]:
-        """Bring an archive to the device, in the phase `fetching`; it is gone again at the end.
-
-        Raises `StorageError` and `JobError`.
-        """
+        """Fetch an archive in the phase `fetching`; remove it at the end. Raises StorageError, JobError."""
 
     def listed(self, storage: GuardedStorage, own: OwnArchives) -> list[NamedArchive]:
-        """Return the archives of this device in a storage that can list. Raises `StorageError`."""
+        """Return the device's archives in a storage that can list. Raises `StorageError`."""
 
     def remove(self, storage: GuardedStorage, name: str) -> None:
         """Remove an archive from a storage that can delete. Raises `StorageError`."""
 
     def open(self, destination: Destination, name: str, unlock: Unlock) -> SavedTree:
-        """Return what is in an archive at a destination, fetching only what is looked at.
+        """Return the tree of an archive at a destination; only the parts that are read are fetched.
 
         The storage has to have `READ_RANGE`. Raises as `FetchedArchive.tree` and `StorageError`.
         """

@@ -21,7 +21,7 @@ from agent.formats.walk_report import Report, Top
 FORMAT = 1
 """The version of archives. It goes up when an older agent would restore one wrongly."""
 MAX_BYTES = 256 << 10
-"""The most bytes of JSON; larger ones are no manifest of ours."""
+"""The most bytes of JSON; a larger block is no manifest."""
 _SOURCES_BYTES, _LISTED_BYTES, _TOP_BYTES = 64 << 10, 128 << 10, 48 << 10
 _EXCLUDE_BYTES = 100 << 10
 """Taken from the room of the entries that are listed."""
@@ -35,7 +35,7 @@ _KEYS = {
     "skipped": "leftOut",
     "mtime_ns": "mtimeNs",
 }
-"""Keys on the disk, where a field has another name: whatever happens to the field, its key stays."""
+"""Keys on the disk of fields with another name. A renamed field keeps its key."""
 
 
 def _key(field: str) -> str:
@@ -47,7 +47,7 @@ def _checked(patterns: list[str]) -> list[str]:
 
 
 class _Part(BaseModel):
-    # Fields of later agents are passed over: what must not be passed over comes with a higher format.
+    # Unknown fields of later agents are ignored: one that must not be ignored comes with a higher format.
     model_config = ConfigDict(
         frozen=True,
         strict=True,
@@ -62,13 +62,13 @@ P = TypeVar("P", bound=_Part)
 
 
 class ManifestRoot(_Part):
-    """A directory, or some of it, that was saved."""
+    """A directory, or some names in it, that was saved."""
 
     path: str
     prefix: str = ""
-    """The beginning of the archived names that come from there."""
+    """The beginning of its names in the archive."""
     names: list[str] | None = None
-    """Only these; None for everything."""
+    """The names that were saved; None for everything."""
 
 
 class Counts(_Part):
@@ -115,17 +115,17 @@ class Manifest(_Part):
     description: str = ""
     retention_date: str = ""
     sources: list[ManifestRoot] = []
-    """None when a command collected what was saved."""
+    """Empty when a command collected the content."""
     counts: Counts = Counts()
     skipped: _Count = 0
     """Number of entries that are not in the archive as they were on the disk."""
     reasons: dict[str, _Count] = {}
     unexportable: list[Skipped] = []
-    """The first of what was skipped."""
+    """The first skipped entries."""
     exclude: dict[str, list[Annotated[list[str], AfterValidator(_checked)]]] = {}
-    """Lists of patterns that were passed over, by data set; that of a directory has the name ""."""
+    """Lists of patterns by data set; a directory has the name "". Matching entries were passed over."""
     root: SavedDirectory | None = None
-    """None when a command collected what was saved, and for data sets, whose directories have entries."""
+    """None when a command collected the content, and for data sets, whose directories have entries."""
 
     def value(self) -> dict[str, Any]:
         """Return the JSON value of the archive; empty fields are absent."""
@@ -137,7 +137,7 @@ class Manifest(_Part):
 
     @classmethod
     def from_json(cls, data: bytes) -> "Manifest":
-        """Raises `ManifestBroken`, and `NewerFormat` for an archive of a format that is not known here."""
+        """Raises `ManifestBroken`, and `NewerFormat` for an archive of a later format."""
         try:
             value = json.loads(data)
             number = value["format"]
@@ -161,12 +161,12 @@ class Origin:
     correlation_id: str
     label: Label
     sources: tuple[Root, ...]
-    """Empty when a command collects what is saved."""
+    """Empty when a command collects the content."""
     exclude: Mapping[str, PatternLists] = field(default_factory=dict)
     """By data set."""
 
     def manifest(self, report: Report) -> Manifest:
-        """Return the manifest of the archive of `report`; long lists are cut, the counts are true."""
+        """Return the manifest for this report; long lists are cut, counts are complete."""
         exclude = self._exclude()
         room_bytes = _LISTED_BYTES - len(_encoded(exclude))
         return Manifest(
@@ -193,14 +193,14 @@ class Origin:
         )
 
     def _exclude(self) -> dict[str, list[list[str]]]:
-        """Return the patterns, or none where they have no room: half of them would mean another thing."""
+        """Return the patterns; none when there is no room for all: a part would mean something else."""
         lists = {name: [list(each) for each in given if each] for name, given in self.exclude.items()}
         lists = {name: given for name, given in lists.items() if given}
         return lists if len(_encoded(lists)) <= _EXCLUDE_BYTES else {}
 
 
 def _saved(top: Top) -> SavedDirectory:
-    """An attribute without room is dropped: a directory has most often none or an access control list."""
+    """Return the facts of the saved directory; attributes that have no room are dropped."""
     room_bytes, xattrs = _TOP_BYTES, []
     for name, value in top.xattrs.items():
         text = (os.fsencode(name) + b"\0" + value).hex()

@@ -1,7 +1,7 @@
 """Names that an archive may restore.
 
-An archive comes from anywhere. Every name is checked here, once, before anything else sees it; what
-passes is relative and has no `..`.
+An archive may come from anywhere. Every name is checked here once, before any other code sees it: it is
+relative and has no `..`.
 """
 
 import os
@@ -11,30 +11,28 @@ from agent.base.errors import ArchiveError
 from agent.base.text import readable
 
 PRIVATE_PREFIX = ".edge-backup-"
-"""Directories that the agent makes inside a target while it restores begin so. Whose one is, the journal
-knows, not its name."""
+"""The beginning of the names of working directories, which a restore makes inside its target."""
 
 _DRIVE = re.compile(r"[A-Za-z]:")
 
 
 def bad_entry(name: str, problem: str) -> ArchiveError:
-    """The error for an entry of an archive; `problem` goes on from its name."""
+    """Return the error for an entry; `problem` continues the sentence after the entry's name."""
     return ArchiveError(f"the archive's entry '{readable(name)}' {problem}")
 
 
 def safe_name(raw: bytes, *, unix: bool, directory: bool = False) -> str:
-    """The relative name, `os.fsdecode`d, that `raw` may be restored under; "" for the root itself.
+    """Return the relative name, `os.fsdecode`d, under which `raw` is restored; "" for the root itself.
 
-    Bytes are taken as they are, whatever the archive says of their encoding: that is how Info-ZIP and
-    Go write the names of a Unix file system. Only in an archive that was not made on Unix (Kanto's say
-    so) a backslash separates. With `directory`, one backslash at the end does so everywhere when there
-    is no slash: our own dialect `kanto` writes it.
+    Bytes are taken as they are, as Info-ZIP and Go write the names of a Unix file system. A backslash
+    separates only in an archive that was not made on Unix, as Kanto's claim to be; the last one of a
+    `directory` everywhere, because our dialect `kanto` writes it.
 
-    Raises ArchiveError for a name that is empty, absolute, with a drive letter, `..` or NUL in it. How long
-    a part may be, only the target's file system knows: 255 bytes on most, 765 on VFAT and NTFS.
+    Raises ArchiveError for a name that is empty or absolute, or has a drive letter, `..` or NUL in it. The
+    length is left to the target's file system: 255 bytes a part on most, 765 on VFAT and NTFS.
     """
     if unix and _is_plain(raw):
-        return raw.decode("utf-8", "surrogateescape").rstrip("/")  # what the rest would come to
+        return raw.decode("utf-8", "surrogateescape").rstrip("/")  # the rest would return it, too
     if directory and raw.endswith(b"\\"):
         raw = raw[:-1] + b"/"
     if not unix:

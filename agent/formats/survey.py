@@ -1,8 +1,9 @@
-"""A look at a whole archive before the first byte of it is unpacked."""
+"""The survey of a whole archive, before its first byte is unpacked."""
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
+from operator import add
 
 from agent.base.errors import ArchiveError
 from agent.formats.base import DIR, FILE, LINK, Item, SavedTree
@@ -10,7 +11,7 @@ from agent.formats.names import bad_entry
 from providers.free_space import BLOCK_BYTES
 
 _RATIO_FROM_BYTES = 64 << 20
-"""A ratio says nothing about little: an empty log of 1 MiB of zeros is no bomb."""
+"""The ratio of a smaller archive says nothing: an empty log of 1 MiB of zeros is no bomb."""
 
 _LINKS = 100_000  # that are remembered, in about 10 MiB
 
@@ -23,7 +24,7 @@ class ArchiveLimits:
     """Entries of any kind."""
     max_bytes: int
     max_ratio: int
-    """Unpacked to packed bytes of the whole archive; looked at from 64 MiB unpacked."""
+    """Unpacked to packed bytes of the whole archive; checked from 64 MiB unpacked."""
 
 
 @dataclass(slots=True)
@@ -44,27 +45,15 @@ class Survey:
         return self.files + self.directories + self.links
 
     def __add__(self, other: "Survey") -> "Survey":
-        return Survey(
-            self.files + other.files,
-            self.directories + other.directories,
-            self.links + other.links,
-            self.size_bytes + other.size_bytes,
-            self.disk_bytes + other.disk_bytes,
-            self.compressed_bytes + other.compressed_bytes,
-        )
+        return Survey(*map(add, astuple(self), astuple(other)))
 
 
 @dataclass(frozen=True, slots=True)
 class SurveyedTree:
-    """A tree that is to be unpacked, and the survey of it."""
+    """A tree and its survey."""
 
     tree: SavedTree
     survey: Survey
-
-
-def surveyed(tree: SavedTree, limits: ArchiveLimits) -> SurveyedTree:
-    """Return the tree with its survey. Raises as `take_survey`."""
-    return SurveyedTree(tree, take_survey(tree.items(), limits))
 
 
 def take_survey(items: Iterable[Item], limits: ArchiveLimits) -> Survey:
@@ -78,9 +67,9 @@ def take_survey(items: Iterable[Item], limits: ArchiveLimits) -> Survey:
 class Surveyor:
     """Counts items one by one.
 
-    Memory grows with the first links only, by about 100 bytes each. What lies below a later one, that
-    no name comes twice, and nothing below a file, is not looked for: unpacking with O_EXCL and O_NOFOLLOW
-    into an empty directory finds it for nothing.
+    Memory grows with the first links only, by about 100 bytes each. Entries below later links, names that
+    come twice and entries below a file are left to unpacking with O_EXCL and O_NOFOLLOW into an empty
+    directory, which refuses them for nothing.
     """
 
     def __init__(self, limits: ArchiveLimits) -> None:
@@ -113,25 +102,28 @@ class Surveyor:
                 raise bad_entry(name, "lies below a symbolic link")
 
 
-def _count(survey: Survey, entry: Item) -> None:
-    size = entry.size
-    if entry.kind is FILE:
+def _count(survey: Survey, item: Item) -> None:
+    if item.kind is FILE:
         survey.files += 1
-    elif entry.kind is DIR:
+        survey.size_bytes += item.size
+    elif item.kind is DIR:
         survey.directories += 1
     else:
         survey.links += 1
-        size = 0
-    survey.size_bytes += size
-    blocks = 1 if entry.kind is DIR else -(-entry.size // BLOCK_BYTES)
+    blocks = 1 if item.kind is DIR else -(-item.size // BLOCK_BYTES)
     survey.disk_bytes += blocks * BLOCK_BYTES
-    survey.compressed_bytes += entry.packed_size
+    survey.compressed_bytes += item.packed_size
 
 
 def check_limits(survey: Survey, limits: ArchiveLimits) -> None:
-    """Raise ArchiveError for a whole archive, or all that is taken of one, that exceeds a limit."""
+    """Raise ArchiveError when a survey of everything that is restored exceeds a limit."""
     _check_amount(survey, limits)
-    _check_ratio(survey, limits)
+    size = survey.size_bytes
+    if size > _RATIO_FROM_BYTES and size > survey.compressed_bytes * limits.max_ratio:
+        raise ArchiveError(
+            f"the archive unpacks to {size} bytes, more than {limits.max_ratio} times as many as it has"
+            " (restore.maxRatio)"
+        )
 
 
 def _check_amount(survey: Survey, limits: ArchiveLimits) -> None:
@@ -145,17 +137,8 @@ def _check_amount(survey: Survey, limits: ArchiveLimits) -> None:
         )
 
 
-def _check_ratio(survey: Survey, limits: ArchiveLimits) -> None:
-    size = survey.size_bytes
-    if size > _RATIO_FROM_BYTES and size > survey.compressed_bytes * limits.max_ratio:
-        raise ArchiveError(
-            f"the archive unpacks to {size} bytes, more than {limits.max_ratio} times as many as it has"
-            " (restore.maxRatio)"
-        )
-
-
 def _prefix_digests(name: str) -> list[bytes]:
-    """A digest of each directory in `name`, and of `name`: linear in its length, however deep it is."""
+    """Return a digest of each directory in `name`, and of `name`: linear in its length, however deep."""
     digests = []
     running = hashlib.blake2b(digest_size=16)
     for part in name.split("/"):

@@ -13,7 +13,7 @@ MAX_NAMED = 1000
 """Names of skipped entries that a report keeps; the rest is only counted."""
 _MOUNTS_TOLD = 3
 WITHHELD = "unexportable by the device's settings"
-"""Why something was skipped that a rule in the settings names."""
+"""The reason for entries that a rule in the settings names."""
 
 _REASONS = {
     errno.ENOENT: "vanished",
@@ -43,38 +43,37 @@ class Report:
     directories: int = 0
     links: int = 0
     size_bytes: int = 0
-    """Content of the files that went in, before compression."""
+    """Content of the files in the archive, before compression."""
     read_bytes: int = 0
-    """Content that was read, of the present file too: the progress of the backup."""
+    """Content that was read, with the present file: the progress of the backup."""
     excluded: int = 0
     """Entries that patterns passed over; a directory counts once, with all that is in it."""
     own: list[str] = field(default_factory=list)
-    """Those of them that are the agent's own: its storage, its targets, what a restore works in."""
+    """The first excluded directories of the agent's own: storage, targets, work of restores."""
     mounts: list[str] = field(default_factory=list)
-    """The first directories that other file systems are mounted on: what is there went in, too."""
+    """The first mount points; the content of their file systems is in the archive, too."""
     skipped: int = 0
-    """Entries that are not in the archive as they were on the disk, also files that changed meanwhile."""
+    """Entries that are not in the archive as they were on the disk, with files that changed meanwhile."""
     reasons: dict[str, int] = field(default_factory=dict)
     top: Top | None = None
-    """The saved directory itself, where no name in the archive is its."""
+    """The saved directory itself, where it has no entry in the archive."""
     attributes: AttributeBudget = field(default_factory=AttributeBudget)
-    """For the extended attributes of all that goes into the archive."""
+    """For the extended attributes of the whole archive."""
     unexportable: list[tuple[str, str]] = field(default_factory=list)
-    """The first names of what was skipped, printable and of bounded length, each with the reason."""
+    """The first skipped names, printable and of bounded length, each with the reason."""
 
     @property
     def failures(self) -> int:
-        """Number of skipped entries that were to be saved."""
+        """Return the number of skipped entries that no rule of the settings names."""
         return self.skipped - self.reasons.get(WITHHELD, 0)
 
     def refuse_failures(self) -> None:
-        """Raise `SourceChanged` when something was skipped that was to be saved."""
+        """Raise `SourceChanged` when there are failures."""
         if self.failures:
             raise SourceChanged(f"strictBackup is set, and {self._skipped_text()}")
 
     def summary(self) -> str:
-        """Return how much was skipped and why, and what is mounted, for people; empty when there is nothing
-        to say."""
+        """Return for people what was skipped and what is mounted; "" when there is nothing to say."""
         return "; ".join(filter(None, (self._skipped_text(), self._mounts_text())))
 
     def _skipped_text(self) -> str:
@@ -97,13 +96,13 @@ class Report:
             self.mounts.append(readable(name))
 
     def pass_over_own(self, name: str) -> None:
-        """Count a directory of the agent's own."""
+        """Count a directory of the agent's own as excluded."""
         self.excluded += 1
         if len(self.own) < MAX_NAMED:
             self.own.append(readable(name))
 
     def skip(self, name: str, reason: str) -> None:
-        """Count `name` as skipped. `reason` is one of a few words of ours, never text from elsewhere."""
+        """Count `name` as skipped. `reason` is one of a few fixed texts."""
         self.skipped += 1
         self.reasons[reason] = self.reasons.get(reason, 0) + 1
         shown = readable(name)
@@ -114,5 +113,5 @@ class Report:
 
 
 def reason_of(error: OSError) -> str:
-    """Return the report's word for the reason of an error while reading."""
+    """Return the report's text for an error while reading."""
     return _REASONS.get(error.errno or 0, "unreadable")

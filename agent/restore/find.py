@@ -11,9 +11,8 @@ from functools import partial
 
 from agent.base.errors import NoneChosen, NotInArchive
 from agent.base.sources import KnownArchive, Source
-from agent.formats.about import read_about
 from agent.formats.archive_names import OwnArchives
-from agent.formats.archive_order import DatedArchive, in_order, is_from_future
+from agent.formats.archive_order import DatedArchive, in_order, is_from_future, read_about
 from agent.formats.base import Format, Unlock
 from agent.transfer.context import Destination
 from providers.api import Capability

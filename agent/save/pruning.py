@@ -11,9 +11,8 @@ import structlog
 
 from agent.base.errors import Cancelled, JobError
 from agent.base.sources import KnownArchive
-from agent.formats.about import read_about
 from agent.formats.archive_names import ENCRYPTED, OwnArchives
-from agent.formats.archive_order import DatedArchive, in_order
+from agent.formats.archive_order import DatedArchive, in_order, read_about
 from agent.formats.base import Format, Unlock
 from agent.save.retention import Candidate, KeepRules, removable, undecided
 from agent.transfer.context import Destination

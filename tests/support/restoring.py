@@ -6,7 +6,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from agent.formats.survey import ArchiveLimits, SurveyedTree, surveyed
+from agent.formats.base import SavedTree
+from agent.formats.survey import ArchiveLimits, SurveyedTree, take_survey
 from agent.formats.zip.reader import ArchiveReader
 from agent.restore.restore_set import RestoreSet
 from agent.restore.root import RestoreOptions, RestoreRoot
@@ -34,6 +35,11 @@ def restore_into(
 def tree_in(file: BinaryIO, limits: ArchiveLimits = LIMITS) -> SurveyedTree:
     """The content of a ZIP archive, ready to be unpacked."""
     return surveyed(ArchiveReader(file), limits)
+
+
+def surveyed(tree: SavedTree, limits: ArchiveLimits = LIMITS) -> SurveyedTree:
+    """`tree` with its survey."""
+    return SurveyedTree(tree, take_survey(tree.items(), limits))
 
 
 @contextmanager

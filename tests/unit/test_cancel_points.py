@@ -15,7 +15,7 @@ import pytest
 
 from agent.base.errors import Cancelled
 from agent.base.roots import Root
-from agent.formats.survey import surveyed, take_survey
+from agent.formats.survey import take_survey
 from agent.formats.zip.reader import ArchiveReader
 from agent.restore.choice import Choice
 from agent.restore.restore_set import RestoreSet
@@ -24,7 +24,7 @@ from agent.save.inventory import Inventory, take_inventory
 from agent.save.walk import WalkRoot
 from agent.transfer.cancel import CancelToken
 from tests.support.archives import Crafted, crafted
-from tests.support.restoring import JOB, LIMITS, restore_into
+from tests.support.restoring import JOB, LIMITS, restore_into, surveyed
 from tests.support.trees import File, make_tree
 
 FILES, ROOTS = 30, 20
@@ -107,7 +107,7 @@ def choosing(directory: Path, looks: Looks) -> None:
 
 def unpacking(directory: Path, looks: Looks) -> None:
     with closing(_Discarded(restore_into(directory, token=looks))) as work:
-        work.restore.unpack([surveyed(reader(archive(), CancelToken()), LIMITS)])
+        work.restore.unpack([surveyed(reader(archive(), CancelToken()))])
 
 
 def _after_unpacking(
@@ -116,7 +116,7 @@ def _after_unpacking(
     root = RestoreRoot(directory, JOB, options)
     before = looks.count
     with closing(_Discarded(RestoreSet([root], looks))) as work:
-        work.restore.unpack([surveyed(ArchiveReader(io.BytesIO(crafted(Crafted(b"new")))), LIMITS)])
+        work.restore.unpack([surveyed(ArchiveReader(io.BytesIO(crafted(Crafted(b"new")))))])
         looks.count = before
         act(work.restore)
 

@@ -22,7 +22,7 @@ _ARGUMENT = re.compile(rb"[\x21-\x7e]+")
 
 @dataclass(frozen=True, slots=True)
 class Stanza:
-    """One way to get at the file key: `arguments` begin with the kind of recipient."""
+    """The file key, encrypted for one recipient: `arguments` begin with the kind of recipient."""
 
     arguments: tuple[str, ...]
     body: bytes
@@ -37,7 +37,7 @@ class Header:
 
 
 def refuse_encrypted(file: BinaryIO) -> BinaryIO:
-    """The file, at its beginning. Raises `Encrypted` when it begins like a encrypted one, of any version."""
+    """Return the file, at its beginning. Raises `Encrypted` for an age file of any version."""
     file.seek(0)
     begin = file.read(len(_FORMAT))
     file.seek(0)
@@ -47,7 +47,7 @@ def refuse_encrypted(file: BinaryIO) -> BinaryIO:
 
 
 def encode_authenticated(stanzas: Sequence[Stanza]) -> bytes:
-    """The header's text up to and including the dashes that begin its last line."""
+    """Return the header up to and including the dashes that begin its last line."""
     return VERSION_LINE + b"".join(map(_encode_stanza, stanzas)) + b"---"
 
 
@@ -57,7 +57,7 @@ def encode_last_line(mac: bytes) -> bytes:
 
 def _encode_stanza(stanza: Stanza) -> bytes:
     text = unpadded(stanza.body)
-    # The last line is always shorter than the others, if need be empty: that is how its end is known.
+    # The last line is shorter than the others, if need be empty: so a reader finds the end.
     lines = [text[start : start + COLUMNS] for start in range(0, len(text) + 1, COLUMNS)]
     return b"-> " + " ".join(stanza.arguments).encode() + b"\n" + b"".join(line + b"\n" for line in lines)
 
@@ -114,12 +114,12 @@ class _Lines:
 
 
 def unpadded(data: bytes) -> bytes:
-    """Base 64 without its padding."""
+    """Return `data` in Base64 without padding."""
     return b64encode(data).rstrip(b"=")
 
 
 def _decoded(text: bytes) -> bytes:
-    """Return the bytes of which `unpadded` makes this text. Raises `EncryptionBroken`."""
+    """Decode what `unpadded` has encoded. Raises `EncryptionBroken`."""
     try:
         data = b64decode(text + b"=" * (-len(text) % 4), validate=True)
     except binascii.Error as error:
@@ -130,7 +130,7 @@ def _decoded(text: bytes) -> bytes:
 
 
 def decoded_argument(text: str, length: int) -> bytes:
-    """An argument that has to be `length` bytes in base 64. Raises `EncryptionBroken`."""
+    """Decode an argument of `length` bytes. Raises `EncryptionBroken`."""
     data = _decoded(text.encode("ascii"))
     if len(data) != length:
         raise _malformed()

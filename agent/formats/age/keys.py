@@ -42,7 +42,7 @@ class AgeIdentity(Protocol):
     """A key that opens an archive."""
 
     def unwrap(self, stanzas: Sequence[Stanza]) -> bytes | None:
-        """The file key; None when the archive was not encrypted for this one.
+        """Return the file key; None when the archive was not encrypted for this key.
 
         Raises `EncryptionBroken` for a malformed stanza and `WorkFactorTooHigh`.
         """
@@ -50,13 +50,13 @@ class AgeIdentity(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Passcode:
-    """Both sides of encryption with a passcode, which its holder has chosen."""
+    """A passcode, which encrypts and opens."""
 
     passcode: bytes = field(repr=False)
     work_factor: int
-    """Base 2 logarithm of scrypt's cost when encryption: 14 takes 16 MiB and about 50 ms."""
+    """Base 2 logarithm of scrypt's cost for a new archive: 14 takes 16 MiB and about 50 ms."""
     max_work_factor: int
-    """The highest that is opened: it takes 1 KiB times its power of two of memory."""
+    """The highest work factor that is opened: `n` takes 2 to the power of `n` KiB of memory."""
 
     def wrap(self, file_key: bytes) -> Stanza:
         salt = os.urandom(_SALT_BYTES)
@@ -67,12 +67,10 @@ class Passcode:
         if all(stanza.arguments[0] != _SCRYPT for stanza in stanzas):
             return None
         if len(stanzas) != 1:
-            raise EncryptionBroken(
-                "the archive's encryption is damaged: a passcode and other keys exclude each other"
-            )
+            raise _mixed()
         arguments, body = stanzas[0].arguments, stanzas[0].body
         if len(arguments) != 3 or not _DECIMAL.fullmatch(arguments[2]) or len(body) != _WRAPPED_BYTES:
-            raise EncryptionBroken("the archive's encryption is damaged: its passcode stanza is malformed")
+            raise _damaged("its passcode stanza is malformed")
         salt, work_factor = decoded_argument(arguments[1], _SALT_BYTES), int(arguments[2])
         if work_factor > self.max_work_factor:
             raise WorkFactorTooHigh(
@@ -96,7 +94,7 @@ class Passcode:
 
 @dataclass(frozen=True, slots=True)
 class PublicKey:
-    """A recipient of the fleet, `age1…`: what it encrypts, the device cannot open again."""
+    """A recipient of the fleet, `age1…`. The device cannot open what it has encrypted with it."""
 
     key: bytes
 
@@ -126,9 +124,7 @@ class PrivateKey:
 
     def unwrap(self, stanzas: Sequence[Stanza]) -> bytes | None:
         if any(stanza.arguments[0] == _SCRYPT for stanza in stanzas) and len(stanzas) != 1:
-            raise EncryptionBroken(
-                "the archive's encryption is damaged: a passcode and other keys exclude each other"
-            )
+            raise _mixed()
         mine = X25519PrivateKey.from_private_bytes(self.key)
         for stanza in stanzas:
             if stanza.arguments[0] == _X25519 and (file_key := self._unwrapped(mine, stanza)):
@@ -137,20 +133,26 @@ class PrivateKey:
 
     def _unwrapped(self, mine: X25519PrivateKey, stanza: Stanza) -> bytes | None:
         if len(stanza.arguments) != 2 or len(stanza.body) != _WRAPPED_BYTES:
-            raise EncryptionBroken("the archive's encryption is damaged: a recipient's stanza is malformed")
+            raise _damaged("a recipient's stanza is malformed")
         share = decoded_argument(stanza.arguments[1], 32)
         try:
             shared = mine.exchange(X25519PublicKey.from_public_bytes(share))
         except ValueError as error:  # a share of low order
-            raise EncryptionBroken(
-                "the archive's encryption is damaged: a recipient's share is invalid"
-            ) from error
+            raise _damaged("a recipient's share is invalid") from error
         key = _x25519_key(shared, share, mine.public_key().public_bytes_raw())
         return _unwrapped(key, stanza.body)
 
 
+def _damaged(how: str) -> EncryptionBroken:
+    return EncryptionBroken(f"the archive's encryption is damaged: {how}")
+
+
+def _mixed() -> EncryptionBroken:
+    return _damaged("a passcode and other keys exclude each other")
+
+
 def derived(secret: bytes, salt: bytes, info: bytes) -> bytes:
-    """32 bytes by HKDF-SHA-256."""
+    """Derive 32 bytes by HKDF-SHA-256."""
     return HKDF(algorithm=hashes.SHA256(), length=32, salt=salt, info=info).derive(secret)
 
 

@@ -5,14 +5,15 @@ buffer: an object for each costs two thirds of the speed.
 """
 
 import hmac
-import io
 import os
 from collections.abc import Generator, Iterable, Iterator, Sequence
+from io import SEEK_END
 from typing import BinaryIO
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
+from agent.base.block_file import BlockFile
 from agent.base.errors import EncryptionBroken, WrongKey
 from agent.formats.age.header import Header, encode_authenticated, encode_last_line, read_header
 from agent.formats.age.keys import FILE_KEY_BYTES, AgeIdentity, Recipient, derived
@@ -26,10 +27,9 @@ _BATCH = 4
 
 
 def encrypted(content: Iterable[bytes], recipients: Sequence[Recipient]) -> Generator[bytes, None, None]:
-    """The age file with this content, in pieces of up to 256 KiB; the first one is the header.
+    """Yield the age file with this content in pieces of up to 256 KiB, the header first.
 
     Keys are derived before this returns: scrypt has given back its memory when others take theirs.
-    Takes a few pieces of memory.
     """
     file_key, nonce = os.urandom(FILE_KEY_BYTES), os.urandom(_NONCE_BYTES)
     authenticated = encode_authenticated([recipient.wrap(file_key) for recipient in recipients])
@@ -53,7 +53,7 @@ def _pieces(
 
 
 def _parts(content: Iterable[bytes]) -> Iterator[memoryview]:
-    """The content in parts that are not larger than what is encrypted at once."""
+    """Yield the content in parts that are no larger than what is encrypted at once."""
     for piece in content:
         with memoryview(piece) as view:
             for begin in range(0, len(piece), _BATCH * CHUNK_BYTES):
@@ -71,15 +71,15 @@ def _encrypted_chunks(cipher: ChaCha20Poly1305, content: bytearray, number: int,
     return bytes(encrypted_chunks)
 
 
-class OpenedFile(io.BufferedIOBase):
-    """The content of a encrypted file, to be read in any order; decrypts the chunks that are asked for.
+class OpenedFile(BlockFile):
+    """The content of an encrypted file. Only the chunks that are read are decrypted.
 
-    Never gives out a byte that was altered, nor anything of a file that was cut: the last chunk is
-    looked at first. Used by one thread at a time.
+    Never gives out a byte that was altered, nor any byte of a file that was cut off: the last chunk is
+    decrypted first.
     """
 
     def __init__(self, file: BinaryIO, identities: Sequence[AgeIdentity]) -> None:
-        """Find the key and check the end of the file. `file` stays the caller's.
+        """Find the key and check the end of the file, which stays the caller's to close.
 
         Raises `NotEncrypted`, `WrongKey`, `EncryptionBroken` and `WorkFactorTooHigh`.
         """
@@ -91,56 +91,27 @@ class OpenedFile(io.BufferedIOBase):
             raise _broken()
         self._file, self._begin = file, file.tell()
         self._cipher = ChaCha20Poly1305(derived(file_key, nonce, b"payload"))
-        payload_bytes = file.seek(0, io.SEEK_END) - self._begin
+        payload_bytes = file.seek(0, SEEK_END) - self._begin
         self._chunks = -(-payload_bytes // _ENCRYPTED_BYTES)
-        self.size_bytes = payload_bytes - self._chunks * TAG_BYTES
+        super().__init__(CHUNK_BYTES, payload_bytes - self._chunks * TAG_BYTES)
         last_bytes = payload_bytes - (self._chunks - 1) * _ENCRYPTED_BYTES
         if self._chunks < 1 or last_bytes < TAG_BYTES or (last_bytes == TAG_BYTES and self._chunks > 1):
             raise _broken()
-        self._position = 0
         self._chunk, self._number = b"", -1
-        self._load(self._chunks - 1)
+        self._block(self._chunks - 1)
 
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self.size_bytes}[whence]
-        if base + offset < 0:
-            raise ValueError("a position before the beginning")
-        self._position = base + offset
-        return self._position
-
-    def tell(self) -> int:
-        return self._position
-
-    def read(self, size: int | None = -1, /) -> bytes:
-        """Return as much as is asked for, less only at the end. Raises `EncryptionBroken`."""
-        left = max(0, self.size_bytes - self._position)
-        wanted = left if size is None or size < 0 else min(size, left)
-        parts = []
-        while wanted:
-            number, offset = divmod(self._position, CHUNK_BYTES)
-            if number != self._number:
-                self._load(number)
-            part = self._chunk[offset : offset + wanted]
-            parts.append(part)
-            self._position += len(part)
-            wanted -= len(part)
-        return parts[0] if len(parts) == 1 else b"".join(parts)
-
-    def _load(self, number: int) -> None:
-        last = number == self._chunks - 1
-        self._file.seek(self._begin + number * _ENCRYPTED_BYTES)
-        try:
-            chunk = self._file.read(_ENCRYPTED_BYTES)
-            self._chunk = self._cipher.decrypt(_nonce(number, last=last), chunk, None)
-        except InvalidTag as error:
-            raise _broken() from error
-        self._number = number
+    def _block(self, number: int) -> bytes:
+        """Return a chunk, decrypted; the latest one is kept. Raises `EncryptionBroken`."""
+        if number != self._number:
+            self._file.seek(self._begin + number * _ENCRYPTED_BYTES)
+            try:
+                chunk = self._file.read(_ENCRYPTED_BYTES)
+                nonce = _nonce(number, last=number == self._chunks - 1)
+                self._chunk = self._cipher.decrypt(nonce, chunk, None)
+            except InvalidTag as error:
+                raise _broken() from error
+            self._number = number
+        return self._chunk
 
 
 def _file_key(header: Header, identities: Sequence[AgeIdentity]) -> bytes:

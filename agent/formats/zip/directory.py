@@ -5,12 +5,13 @@ from contextlib import suppress
 from tempfile import SpooledTemporaryFile
 
 from agent.base.errors import disk_errors
-from agent.formats.zip.compressors import isal
+from agent.formats.zip.deflate import isal
 
 _BATCH_BYTES = 1 << 16
-_READ_BYTES = 1 << 13  # may become a thousand times as much
+_READ_BYTES = 1 << 13  # inflates to a thousand times as much at most
+_CANNOT = "cannot keep the archive's directory in a temporary file (TMPDIR)"
 MEMORY_BYTES = 16 << 20
-"""Compressed; about 400,000 files of ordinary names. Beyond that it goes to a nameless temporary file."""
+"""Compressed, about 400,000 files with ordinary names. The rest goes to a nameless temporary file."""
 
 
 class CentralDirectory:
@@ -33,20 +34,20 @@ class CentralDirectory:
             self._flush()
 
     def _flush(self) -> None:
-        self._keep(self._deflate.compress(b"".join(self._batch)))
+        self._write(self._deflate.compress(b"".join(self._batch)))
         self.size_bytes += self._batch_bytes
         self._batch.clear()
         self._batch_bytes = 0
 
-    def _keep(self, compressed: bytes) -> None:
-        with disk_errors("cannot keep the archive's directory in a temporary file (TMPDIR)"):
+    def _write(self, compressed: bytes) -> None:
+        with disk_errors(_CANNOT):
             self._kept.write(compressed)
 
     def chunks(self) -> Iterator[bytes]:
-        """All records, in order; `size_bytes` is complete afterwards. Called once, at the end."""
+        """Yield all records, in order. Called once, at the end; `size_bytes` is complete afterwards."""
         self._flush()
-        self._keep(self._deflate.flush())
-        with disk_errors("cannot keep the archive's directory in a temporary file (TMPDIR)"):
+        self._write(self._deflate.flush())
+        with disk_errors(_CANNOT):
             self._kept.seek(0)  # writes what is still in a buffer
         inflate = isal().decompressobj()
         while block := self._kept.read(_READ_BYTES):

@@ -1,9 +1,8 @@
-"""The effort of compression: one level, or, at the level `auto`, as much as the destination leaves time for.
+"""The effort of compression: a fixed level, or `auto`, which adapts to the speed of the destination.
 
-Whoever takes the archive may be slow (a network, a stick), or else the compressor is. In the first case
-the compressor has time to work harder, which leaves less to send; in the second one it had better do less.
-So `auto` goes one step up while the next one would still keep the taker busy, and one down while the
-present one does not. Both speeds are measured all the time.
+A slow destination (a network, a stick) leaves the compressor time to work harder, and then has less to take;
+for a fast one the compressor had better do less. So `auto` goes a level up while the next one would still
+keep the destination busy, and a level down while the present one does not. Both speeds are measured always.
 """
 
 from dataclasses import dataclass
@@ -16,9 +15,9 @@ LEVELS = ("store", "fast", "balanced", "small", AUTO)
 _LADDER = ("fast", "balanced", "small")
 _LOOK_EVERY_S = 0.1
 _STEP_COSTS = 4
-"""The next level is taken for this many times slower until it was tried."""
-_FADING = 0.97  # of what the taker did before, at each look: half of it counts after two seconds
-_SHRINKS = 0.97  # what does not says nothing about a level: no level spends time on it
+"""The next level is assumed to be this many times slower until it was tried."""
+_FADING = 0.97  # weight of earlier measurements at each look: half of it is left after two seconds
+_SHRINKS = 0.97  # content that does not shrink says nothing about a level: none spends time on it
 
 
 @dataclass(slots=True)
@@ -38,12 +37,12 @@ class MeasuredLevel:
 
     @property
     def makes_bytes_per_s(self) -> float:
-        """Bytes of archive; 0 when it has not done anything yet."""
+        """Return how fast it makes the archive; 0 when it was not used yet."""
         return self.written_bytes / self.busy_s if self.busy_s else 0.0
 
 
 class Effort:
-    """Chooses the step for the next piece of work; at every level but `auto` there is only one."""
+    """Chooses the step for the next piece of work; a fixed level has only one."""
 
     def __init__(self, level: str, threads: int) -> None:
         self._threads = threads
@@ -56,7 +55,7 @@ class Effort:
         return self.steps[self._at]
 
     def taken(self, size_bytes: int, taking_s: float, passed_s: float) -> None:
-        """The taker had so many bytes and came back after `taking_s`; `passed_s` since it last came back."""
+        """Note that the destination took bytes in `taking_s`, `passed_s` after it had taken the last ones."""
         self._taken_bytes += size_bytes
         self._taking_s += taking_s
         self._since_look_s += passed_s

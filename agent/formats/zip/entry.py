@@ -1,4 +1,4 @@
-"""An entry of an archive as the central directory tells of it, every statement checked."""
+"""Makes an item of a record of the central directory, and checks everything that the record says."""
 
 import os
 import stat
@@ -19,10 +19,10 @@ _UNIX_SYSTEMS = (records.SYSTEM_UNIX, records.SYSTEM_DARWIN)
 
 
 class Location(NamedTuple):
-    """The place of an item's content in the archive, and what its local header must say."""
+    """The place of an item's content in the archive, and the facts that its local header must repeat."""
 
     offset: int
-    """The place of the local header."""
+    """Where the local header begins."""
     method: int
     crc32: int
     raw_name: bytes
@@ -37,17 +37,16 @@ def parse_entry(
 ) -> Item:
     """Return the item of a record of the central directory; its name is "" for the root itself.
 
-    `moved_by` is how far the data is behind where the record says; `attributes` bounds those of the archive.
-
-    Raises ArchiveError for a name that is not safe, and for what is encrypted, compressed in another way
-    than Deflate, neither file, directory nor link, or contradicts itself.
+    `moved_by` is added to the offset in the record; `attributes` bounds those of the archive. Raises
+    ArchiveError for an unsafe name, for an entry that is encrypted, not stored or compressed by Deflate,
+    or no file, directory or link, and for contradictions.
     """
     extra = parse_extra(extra_fields)
     if extra.attributes_cost and not (attributes or AttributeBudget()).take(extra.attributes_cost):
         raise _bad(raw_name, "has more extended attributes than any backup keeps")
     central = _complete(central, extra, raw_name)
     unix = central.made_by >> 8 in _UNIX_SYSTEMS
-    mode = central.external >> 16 if unix else 0  # elsewhere the upper half means something else, or nothing
+    mode = central.external >> 16 if unix else 0  # other systems use the upper half otherwise
     name = _name(central, raw_name, extra, unix=unix)
     kind = _kind(central, name, mode, unix=unix)
     _check_content(central, kind, raw_name)
@@ -70,10 +69,10 @@ def parse_entry(
 
 
 def _name(central: CentralHeader, raw_name: bytes, extra: Extra, *, unix: bool) -> bytes:
-    """Return the name in UTF-8, or as it is where nobody says what it is in.
+    """Return the name in UTF-8; a name from Unix without a mark stays as it is.
 
-    Names of other systems that are not marked as UTF-8 are in the code page of MS-DOS (APPNOTE appendix D);
-    but some of their writers forget the mark.
+    Other systems write the code page of MS-DOS (APPNOTE appendix D) unless the name is marked as UTF-8; some
+    of their programs forget the mark.
     """
     if raw_name.isascii() and not extra.unicode_name:
         return raw_name

@@ -13,20 +13,17 @@ _BLOCK_BYTES = 1 << 18
 _MAX_COMMENT_BYTES = 65_535
 
 ReadAt = Callable[[int, int], bytes]
-"""(offset, size in bytes) -> what is there; less only at the end of the file. Raises OSError."""
+"""(offset, size in bytes) -> the bytes there; fewer only at the end of the file. Raises OSError."""
 
 
 def positional(file: BinaryIO) -> ReadAt:
-    """Reading at an offset, without moving a position that threads would have to share."""
+    """Return a function that reads at an offset, for any number of threads."""
     try:
         fd = file.fileno()
     except OSError:  # io.UnsupportedOperation: a file in memory
-        return _locked(file)
-    return lambda offset, size_bytes: pread(fd, size_bytes, offset)
-
-
-def _locked(file: BinaryIO) -> ReadAt:
-    lock = threading.Lock()
+        lock = threading.Lock()
+    else:
+        return lambda offset, size_bytes: pread(fd, size_bytes, offset)
 
     def read_at(offset: int, size_bytes: int) -> bytes:
         with lock:
@@ -39,15 +36,15 @@ def _locked(file: BinaryIO) -> ReadAt:
 def find_end(read_at: ReadAt, file_bytes: int) -> tuple[End, bytes]:
     """Return the place of the central directory, and the archive's comment.
 
-    The end record must end where the file ends: an archive that was cut off, or continued, is refused.
-    Raises ArchiveError when there is none, or what it says cannot be.
+    Raises ArchiveError when there is none or it contradicts itself, and for an archive that was cut off or
+    continued: the end record must end where the file ends.
     """
     tail_offset = max(0, file_bytes - records.END_BYTES - _MAX_COMMENT_BYTES)
     tail = read_at(tail_offset, file_bytes - tail_offset)
     found = tail.rfind(records.END_MAGIC)
     while found >= 0:
         end = records.parse_end(tail[found:])
-        # A comment may hold the signature too; only the record itself has the rest of the file for comment.
+        # A comment may hold the signature too; after the real one the rest of the file is the comment.
         if end is not None and end.comment_bytes == len(tail) - found - records.END_BYTES:
             return _checked(read_at, end, tail_offset + found), tail[found + records.END_BYTES :]
         found = tail.rfind(records.END_MAGIC, 0, found + len(records.END_MAGIC) - 1)
@@ -55,10 +52,10 @@ def find_end(read_at: ReadAt, file_bytes: int) -> tuple[End, bytes]:
 
 
 def _checked(read_at: ReadAt, end: End, position: int) -> End:
-    """`end`, or its Zip64 counterpart, when the central directory can be where it says."""
+    """Return `end`, or the Zip64 end record in its place, with the offset corrected in a moved archive."""
     if records.needs_zip64(end) and position >= records.LOCATOR_BYTES:
         offset = records.parse_locator(read_at(position - records.LOCATOR_BYTES, records.LOCATOR_BYTES))
-        # Without a locator the values are what they seem to be: 65,535 entries.
+        # Without a locator the values are meant: there are 65,535 entries.
         if offset is not None:
             end, position = _large(read_at, offset, position - records.LOCATOR_BYTES)
     if end.several_disks:
@@ -72,7 +69,7 @@ def _checked(read_at: ReadAt, end: End, position: int) -> End:
 
 
 def _large(read_at: ReadAt, offset: int, locator: int) -> tuple[End, int]:
-    """Return the Zip64 end record and where it is: as said, or before its locator in a moved archive."""
+    """Return the Zip64 end record and its place: in a moved archive, right before its locator."""
     for position in (offset, locator - records.END64_BYTES):
         if 0 <= position < locator and (end := records.parse_end64(read_at(position, records.END64_BYTES))):
             return end, position
@@ -80,7 +77,7 @@ def _large(read_at: ReadAt, offset: int, locator: int) -> tuple[End, int]:
 
 
 def central_records(read_at: ReadAt, end: End) -> Iterator[tuple[CentralHeader, bytes, bytes]]:
-    """Each record of the central directory with its name and its extra fields. Raises ArchiveError."""
+    """Yield each record of the central directory with its name and extra fields. Raises ArchiveError."""
     window = _Window(read_at, end.offset, end.size_bytes)
     count = 0
     while window.left_bytes:
@@ -118,8 +115,9 @@ class _Window:
     def _fill(self) -> None:
         rest = self._block[self._used :]
         # What follows the fixed part of a record has at most 3 times 65,535 bytes: one block is enough.
-        more = self._read_at(self._offset, min(_BLOCK_BYTES, self.left_bytes - len(rest)))
-        if len(more) < min(_BLOCK_BYTES, self.left_bytes - len(rest)):
+        size_bytes = min(_BLOCK_BYTES, self.left_bytes - len(rest))
+        more = self._read_at(self._offset, size_bytes)
+        if len(more) < size_bytes:
             raise ArchiveError("the archive was cut off while it was being read")
         self._offset += len(more)
         self._block, self._used = rest + more, 0

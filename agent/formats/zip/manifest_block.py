@@ -1,7 +1,7 @@
 """The block of an archive that holds its manifest, between the last entry and the central directory.
 
-Readers of ZIP find the directory by the end record and the entries by the directory, so for them the block is
-not there (docs/decisions/0012-manifest.md). Its layout, with numbers in little-endian:
+Other tools do not see the block: they find the directory by the end record, and the entries by the directory
+(docs/decisions/0012-manifest.md). Its layout, with numbers in little-endian:
 
     8   magic "EdgeMnf1"
     4   length n of the JSON
@@ -24,7 +24,7 @@ _HEAD, _TAIL = struct.Struct("<8sL"), struct.Struct("<LL8s")
 
 
 def manifest_block(origin: Origin, report: Report) -> bytes:
-    """Return the block of the archive that `report` tells of."""
+    """Return the block of an archive that was made with this origin and report."""
     data = origin.manifest(report).to_json()
     return _HEAD.pack(_MAGIC, len(data)) + data + _TAIL.pack(crc32(data, 0), len(data), _MAGIC)
 
@@ -32,8 +32,7 @@ def manifest_block(origin: Origin, report: Report) -> bytes:
 def read_manifest(read_at: ReadAt, end: int) -> Manifest | None:
     """Return the manifest of the archive whose central directory begins at `end`; None when it has none.
 
-    Raises `ManifestBroken`, `NewerFormat` for an archive of a format that is not known here, and what
-    `read_at` raises.
+    Raises `ManifestBroken`, `NewerFormat` as `Manifest.from_json`, and what `read_at` raises.
     """
     tail = read_at(max(0, end - _TAIL.size), min(end, _TAIL.size))
     if not tail.endswith(_MAGIC) or len(tail) < _TAIL.size:

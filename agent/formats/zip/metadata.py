@@ -4,14 +4,14 @@ Three fields are written. Info-ZIP's 0x5455 ("UT", the modification time in whol
 ("ux", owner and group) are understood by other tools. One of our own keeps what has no place in ZIP:
 
     u16  id 0x4245 ("EB")     u16  length of what follows
-    4    magic "Edge"; a field with our id and another magic is somebody else's and is ignored
+    4    magic "Edge"; a field with our id and another magic is not ours and is ignored
     then records of           u8 tag, u16 length, payload; unknown tags are skipped
         1  modification time: i64 seconds since 1970, u32 nanoseconds
         2  name of an earlier entry that this one was a hard link to
         3  an extended attribute: its name, a NUL, its value
 
 All numbers are little-endian, as everywhere in ZIP (APPNOTE 4.4.1.1). Our field stands in the central
-directory only, and only where there is something to keep.
+directory only, and only for files that need it.
 """
 
 import os
@@ -37,10 +37,10 @@ _TIME_AND_OWNER = struct.Struct("<HHBiHHBBLBL")
 _RECORD = struct.Struct("<BH")
 _NANOSECONDS = struct.Struct("<qL")
 _ONLY_TIME = struct.Struct("<HH4sBHqL")
-"""Our field with nothing but a time, as most files have it."""
+"""Our field with a time only, as most files have it."""
 _USUAL = struct.Struct("<5s4x6sLcL11sqL")
 _USUAL_SIGNS = (b"UT\5\0\1", b"ux\x0b\0\1\4", b"\4", b"EB\x13\0Edge\1\x0c\0")
-"""All three fields, ours with nothing but the time: what most files have, read in one go."""
+"""All three fields, ours with a time only, as most files have them: read in one go."""
 
 _DOS_FIRST_S = 315_532_800  # 1980-01-01 UTC, the first time that a DOS date can say
 _DOS_LAST_S = 4_354_819_198  # 2107-12-31 23:59:58 UTC, the last one
@@ -51,9 +51,9 @@ _NO_ID_NUMBER = 0xFFFF_FFFF
 
 @lru_cache(maxsize=1024)  # the files of a tree were often written together
 def dos_time(seconds: int) -> int:
-    """MS-DOS date and time (APPNOTE 4.4.6) of a time since 1970: local, clamped to 1980..2107.
+    """Return the MS-DOS date and time (APPNOTE 4.4.6) of a time since 1970, limited to 1980..2107.
 
-    Local time is what Info-ZIP writes and what tools show that know no extended timestamp.
+    In local time: Info-ZIP writes it, and tools that know no extended timestamp show it.
     """
     when = time.localtime(min(max(seconds, _DOS_FIRST_S), _DOS_LAST_S))
     if when.tm_year < 1980:
@@ -65,7 +65,7 @@ def dos_time(seconds: int) -> int:
 
 
 def from_dos_time(value: int) -> int | None:
-    """Seconds since 1970 of an MS-DOS date and time; None where it names no day (0, month 15)."""
+    """Return the seconds since 1970 of an MS-DOS date and time; None for no valid day (0, month 15)."""
     date, clock = value >> 16, value & 0xFFFF
     month, day = date >> 5 & 15, date & 31
     if not (1 <= month <= 12 and day):
@@ -75,7 +75,7 @@ def from_dos_time(value: int) -> int | None:
 
 
 def common_extra(stat: os.stat_result) -> bytes:
-    """The fields that other tools know; they stand in the local header and in the central directory."""
+    """Return the fields that other tools know, for the local header and the central directory."""
     seconds, uid, gid = stat.st_mtime_ns // _NS, stat.st_uid, stat.st_gid
     if not _fits(seconds):
         return _OWNER.pack(_OWNER_ID, 11, 1, 4, uid, 4, gid)
@@ -83,7 +83,7 @@ def common_extra(stat: os.stat_result) -> bytes:
 
 
 def own_extra(mtime_ns: int, hard_link_to: bytes | None, xattrs: Mapping[str, bytes]) -> bytes:
-    """Our own field; empty when the common ones say it all."""
+    """Return our own field; empty when the common fields say it all."""
     seconds, nanoseconds = divmod(mtime_ns, _NS)
     if nanoseconds and hard_link_to is None and not xattrs:
         return _ONLY_TIME.pack(_OWN_ID, 19, _OWN_MAGIC, _TAG_TIME, 12, seconds, nanoseconds)
@@ -107,7 +107,7 @@ def _record(tag: int, payload: bytes) -> bytes:
 
 @dataclass(slots=True)
 class Extra:
-    """The extra fields of a central directory record; None where they say nothing."""
+    """The known extra fields of a central directory record; None for those that are absent."""
 
     mtime_ns: int | None = None
     uid: int | None = None
@@ -122,7 +122,7 @@ class Extra:
 
 
 def parse_extra(data: bytes) -> Extra:
-    """Read the fields that we know. Never raises: what is cut short or foreign is ignored."""
+    """Read the known fields. Never raises: fields that are cut short or foreign are ignored."""
     if len(data) == _USUAL.size:
         time_sign, uid_sign, uid, gid_sign, gid, own_sign, seconds, nanoseconds = _USUAL.unpack(data)
         signs = (time_sign, uid_sign, gid_sign, own_sign)
@@ -150,12 +150,12 @@ def parse_extra(data: bytes) -> Extra:
 
 
 def _parse_owner(value: bytes, extra: Extra) -> None:
-    """Info-ZIP's 0x7875: version 1, then uid and gid, each after its size in bytes."""
+    """Read Info-ZIP's 0x7875: version 1, then uid and gid, each after its size in bytes."""
     if len(value) < 3 or value[0] != 1:
         return
     middle = 2 + value[1]
     uid, gid = value[2:middle], value[middle + 1 : middle + 1 + value[middle]] if middle < len(value) else b""
-    # An id that does not fit 32 bits is none that Linux could have given out, nor is chown(2)'s "leave it".
+    # Linux gives out no id of more than 32 bits, nor the one that means "leave it" in chown(2).
     if 0 < len(uid) <= 4 and 0 < len(gid) <= 4 and _NO_ID not in (uid, gid):
         extra.uid, extra.gid = int.from_bytes(uid, "little"), int.from_bytes(gid, "little")
 
@@ -169,7 +169,7 @@ def _parse_own(value: bytes, extra: Extra) -> None:
         position += length
         if tag == _TAG_TIME and len(payload) == _NANOSECONDS.size:
             seconds, nanoseconds = _NANOSECONDS.unpack(payload)
-            if nanoseconds < _NS:  # or else it is no time, and may be later than time_t can say
+            if nanoseconds < _NS:  # otherwise it is no time, and time_t may not hold it
                 extra.mtime_ns = seconds * _NS + nanoseconds
         elif tag == _TAG_HARD_LINK:
             extra.hard_link_to = payload
@@ -181,7 +181,7 @@ def _parse_own(value: bytes, extra: Extra) -> None:
 
 
 def is_utf8(name: bytes) -> bool:
-    """Return whether a name is valid UTF-8. Info-ZIP writes others as they are, unmarked, and so do we."""
+    """Return True for a name in valid UTF-8. Info-ZIP and this agent write other names unmarked."""
     try:
         name.decode()
     except UnicodeDecodeError:

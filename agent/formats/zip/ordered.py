@@ -1,4 +1,4 @@
-"""Work on several threads, results in the order in which it was asked for, memory bounded."""
+"""Work on several threads, with results in the order of submission and bounded memory."""
 
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -18,7 +18,7 @@ class _Pending:
 
 
 class _Held(Generic[R]):
-    """A piece of work that anybody may do."""
+    """A piece of work that any thread may do."""
 
     def __init__(self, work: Callable[[], R]) -> None:
         self._work = work
@@ -34,13 +34,12 @@ class _Held(Generic[R]):
 class OrderedPool:
     """Each piece of work has an `emit`, which the caller's own thread runs on its result, in order.
 
-    What is on its way costs bytes; past `budget_bytes` the caller waits for the oldest. So memory does
-    not grow with the corpus, and a slow reader of the output slows down everything before it.
+    Unfinished work costs bytes; past `budget_bytes` the caller waits for the oldest. So memory does not
+    grow with the tree, and a slow reader of the output slows down everything before it.
 
-    Work of many short calls takes turns with the caller, who first collects half a budget of it and then
-    helps until it is done. Side by side, both would want Python's lock every few microseconds, and to be
-    woken up for it takes longer than that: on two cores it took twice the processor time, and more time
-    than on one.
+    Work of many short calls is done in turn with the caller, who first collects half a budget of it and then
+    helps until it is done. Side by side, both would want Python's lock every few microseconds, and waking up
+    for it takes longer: on two cores that took twice the processor time, and more time than on one.
     """
 
     def __init__(self, threads: int, budget_bytes: int) -> None:
@@ -70,11 +69,11 @@ class OrderedPool:
             self._hand_over(1)
 
     def then(self, emit: Callable[[], Iterator[bytes]]) -> None:
-        """Output that needs no work, in its place."""
+        """Add output that needs no work, in its place."""
         self._pending.append(_Pending(lambda: True, emit, 0))
 
     def ready(self) -> Iterator[bytes]:
-        """Output that is there, and as much more as it takes to come back within the budget.
+        """Yield the output that is done, and wait for more until the rest is within the budget.
 
         Raises what a piece of work raised.
         """
@@ -84,13 +83,13 @@ class OrderedPool:
             yield from self._take()
 
     def drain(self) -> Iterator[bytes]:
-        """All output that is left. Raises what a piece of work raised."""
+        """Yield all output that is left. Raises what a piece of work raised."""
         self._turn()
         while self._pending:
             yield from self._take()
 
     def close(self) -> None:
-        """Forget what has not begun and wait for the rest; a piece of work takes milliseconds."""
+        """Drop work that has not begun, and wait the milliseconds that the rest takes."""
         self._threads.shutdown(wait=True, cancel_futures=True)
         self._pending.clear()
         self._held.clear()
@@ -101,7 +100,7 @@ class OrderedPool:
         wait(futures)
 
     def _hand_over(self, threads: int) -> deque[_Held[Any]]:
-        """Let so many threads do what was held; what they have not begun yet."""
+        """Let up to `threads` threads do the held work; return the work that they have not begun yet."""
         left, self._held, self._held_bytes = self._held, deque(), 0
         for _ in range(min(threads, len(left))):
             self._threads.submit(_do_all, left)

@@ -1,25 +1,26 @@
-"""Entries become members of an archive, and small ones travel in batches."""
+"""The content of an archive on its way in: small entries travel in batches, big files block by block."""
 
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from agent.formats.base import DIR, Entry
 from agent.formats.zip import records
-from agent.formats.zip.deflate import LAST_BLOCK
+from agent.formats.zip.deflate import BLOCK_BYTES, HISTORY_BYTES, LAST_BLOCK
 from agent.formats.zip.metadata import common_extra, dos_time, is_utf8, own_extra
 from agent.formats.zip.records import Member
 
-_MEMBER_BYTES = 1 << 10  # what an empty one costs all the same: names, fields, objects
+_MEMBER_BYTES = 1 << 10  # memory of a member without content: names, fields, objects
 
 
 class Batch:
-    """Small members with their whole content, on their way to be compressed together."""
+    """Small members with their whole content, which are compressed together."""
 
     def __init__(self) -> None:
         self.members: list[Member] = []
         self.contents: list[bytes] = []
         self.size_bytes = 0
-        """About the memory that it takes."""
+        """The memory that the batch takes, roughly."""
 
     def add(self, member: Member, content: bytes) -> None:
         self.members.append(member)
@@ -27,7 +28,7 @@ class Batch:
         self.size_bytes += len(content) + _MEMBER_BYTES
 
     def pack(self, compressed: Sequence[tuple[bytes, int]]) -> tuple[bytes, list[int]]:
-        """Return the bytes that go out, and each member's offset; `compressed` is from `Deflater.wholes`."""
+        """Return the batch's bytes and each member's offset; `compressed` is from `Deflater.wholes`."""
         parts: list[bytes] = []
         offsets: list[int] = []
         offset = 0
@@ -48,7 +49,7 @@ class Batch:
 
 
 def member_of(entry: Entry, dialect: str) -> Member:
-    """Return the member of `entry` before its content is known; `dialect` as in ArchiveOptions."""
+    """Return the member of `entry`, without its content; `dialect` as in ArchiveOptions."""
     name = os.fsencode(entry.name)
     status = entry.stat
     external = status.st_mode << 16
@@ -67,6 +68,66 @@ def member_of(entry: Entry, dialect: str) -> Member:
 
 
 def only_root(dialect: str) -> Member:
-    """Return the member of an archive that has no other: the directory itself, of which it says nothing."""
+    """Return the only member of an empty archive: the root, without metadata."""
     name = b".\\" if dialect == "kanto" else b"./"
     return Member(name, 0, 0, records.DOS_DIRECTORY, b"", b"", system=records.SYSTEM_FAT)
+
+
+@dataclass(slots=True)
+class Block:
+    """A part of a big file. `Blocks.give_back` takes its memory back."""
+
+    memory: bytearray
+    size_bytes: int
+
+    @property
+    def data(self) -> memoryview:
+        return memoryview(self.memory)[: self.size_bytes]
+
+    def end(self) -> bytes:
+        """Return a copy of the last 32 KiB, the dictionary of the next block."""
+        return bytes(self.data[-HISTORY_BYTES:])
+
+
+class Blocks:
+    """Reads big files into memory that is used again: fresh memory would cost as much as reading does."""
+
+    def __init__(self) -> None:
+        self._idle: list[bytearray] = []
+
+    def read(self, fd: int, size_bytes: int) -> Block:
+        """Read `size_bytes`, at most `BLOCK_BYTES`; fewer only at the end of the file. Raises OSError."""
+        memory = self._idle.pop() if self._idle else bytearray(BLOCK_BYTES)
+        done, room = 0, memoryview(memory)
+        while done < size_bytes and (count := os.readv(fd, [room[done:size_bytes]])):
+            done += count
+        return Block(memory, done)
+
+    def give_back(self, block: Block) -> None:
+        self._idle.append(block.memory)
+
+
+@dataclass(slots=True)
+class Streamed:
+    """A big file on its way out."""
+
+    member: Member
+    offset: int = 0
+    sound: bool = True
+
+
+def read_whole(fd: int, size_bytes: int) -> bytes:
+    """Return `size_bytes`, fewer at the end of the file. Raises OSError."""
+    data = os.read(fd, size_bytes)
+    while len(data) < size_bytes and (more := os.read(fd, size_bytes - len(data))):
+        data += more
+    return data
+
+
+def has_changed(entry: Entry, size_bytes: int) -> bool:
+    """Return True when the file has changed since the walk opened it; `size_bytes` were read."""
+    try:
+        after = os.fstat(entry.fd)
+    except OSError:
+        return True  # ESTALE: the file server has replaced it
+    return after.st_mtime_ns != entry.stat.st_mtime_ns or after.st_size != size_bytes

@@ -1,9 +1,8 @@
 """Reads an archive by its central directory, block by block, and trusts nothing in it.
 
-Understood are archives of our own, of Info-ZIP, Python, Go and of Kanto's agent: methods stored and
-deflated, Zip64, data descriptors, something in front of the archive, gaps in it and any order. Everything
-that an archive says is checked before it is used; what does not hold together is an `ArchiveError`, never
-another exception.
+It reads archives of this agent, of Kanto's, of Info-ZIP, Python and Go: methods stored and deflated, Zip64,
+data descriptors, bytes in front of the archive, gaps in it and any order. Everything that an archive says is
+checked before it is used; a contradiction is an `ArchiveError`, never another exception.
 """
 
 import io
@@ -37,29 +36,22 @@ class ArchiveReader:
     def __init__(self, file: BinaryIO, check: Callable[[], None] = lambda: None) -> None:
         """Find the central directory. The file stays the caller's to close.
 
-        `check` is called for each record that is listed, and ends the listing by raising.
-
-        Raises ArchiveError when this is no archive, one that was cut off, or a part of one. Here and
-        below, OSError comes from reading the file itself.
+        `check` is called for each record that is listed, and ends the listing by raising. Raises ArchiveError
+        for no archive, one that was cut off, or a part of one; this and all methods raise OSError when the
+        file cannot be read.
         """
         self._read_at, self._cancel_point = positional(file), check
         self._known: list[Item] | None = None
         self._end, self.comment = find_end(self._read_at, file.seek(0, io.SEEK_END))
 
     def manifest(self) -> Manifest | None:
-        """Return what the archive says of itself; None when it says nothing.
-
-        Raises `ManifestBroken`, and `NewerFormat` for an archive that must not be restored here.
-        """
         return read_manifest(self._read_at, self._end.offset)
 
     def items(self) -> Iterator[Item]:
-        """Yield the entries in the order of the central directory.
+        """Yield the entries in the order of the central directory, without one for the root itself (`./`).
 
-        May be called again; a small archive is not parsed twice. Keeps one block of 256 KiB in memory, and
-        up to 8 MiB of entries. An entry for the root itself (`./`) is passed over. Raises ArchiveError for
-        damage, for what cannot be restored (see `parse_entry`), and for entries that overlap, as those of
-        bombs do.
+        Keeps one block of 256 KiB in memory, and up to 8 MiB of entries: a small archive is not parsed twice.
+        Raises ArchiveError for damage, as `parse_entry`, and for entries that overlap, as those of bombs do.
         """
         if self._known is not None:
             for item in self._known:
@@ -91,7 +83,7 @@ class ArchiveReader:
             yield record
 
     def _check_apart(self) -> None:
-        """Raise ArchiveError for entries that overlap, in an archive that has them in another order."""
+        """Raise ArchiveError when entries overlap, in an archive that does not list them by offset."""
         spans, attributes = list[tuple[int, int]](), AttributeBudget()
         for central, raw_name, extra in self._records():
             item = parse_entry(central, raw_name, extra, self._end.moved_by, attributes)
@@ -103,12 +95,6 @@ class ArchiveReader:
             raise ArchiveError("the archive is damaged or hostile: one of its entries overlaps another")
 
     def read(self, item: Item, write: Callable[[bytes], object]) -> None:
-        """Hand the content of `item` to `write` in pieces, never more than `item.size` bytes.
-
-        Raises ArchiveError when the data is damaged, of another length or CRC than announced, or when
-        the local header contradicts the central directory; pieces may have been written by then.
-        What `write` raises comes out unchanged.
-        """
         chunks = self._compressed(item)
         size = crc = 0
         for piece in chunks if item.location.method == records.STORED else _inflated(chunks, item):
@@ -120,10 +106,6 @@ class ArchiveReader:
         _check(item, size, crc)
 
     def contents(self, items: Sequence[Item]) -> Iterator[bytes]:
-        """Yield the whole content of each of `items`, which are small and lie close together, in order.
-
-        The archive is read once, from the lowest to the highest of them. Raises ArchiveError as `read`.
-        """
         start = min(item.location.offset for item in items)
         last = max(items, key=lambda item: item.location.offset)
         window = self._read_at(start, last.location.offset - start + _header_bytes(last) + last.packed_size)
@@ -131,20 +113,18 @@ class ArchiveReader:
             yield self._content(item, window, item.location.offset - start)
 
     def span_bytes(self, first: Item, last: Item) -> int:
-        """Return how much of the archive `contents` reads for these two, whichever lies first."""
         begin: int = first.location.offset
         end: int = last.location.offset
         return end + last.packed_size - begin if begin <= end else begin + first.packed_size - end
 
     def checksum(self, item: Item) -> str:
-        """Return the CRC-32 of the item's content, in hexadecimal digits."""
         return f"{item.location.crc32:08x}"
 
     def _content(self, item: Item, window: bytes, at: int) -> bytes:
         begin = at + _checked_header(item, window, at)
         end = begin + item.packed_size
         if end > len(window) or item.location.offset - at + end > self._end.offset:
-            # The last one has a very long extra field, or more than there is.
+            # The last item has a very long extra field, or reaches beyond the archive.
             parts: list[bytes] = []
             self.read(item, parts.append)
             return b"".join(parts)
@@ -155,7 +135,7 @@ class ArchiveReader:
         return content
 
     def _compressed(self, item: Item) -> Iterator[bytes]:
-        """The item's data as it is in the archive. Header and data of a small file are read at once."""
+        """Yield the item's data as it is in the archive. A small file takes one read with its header."""
         head = self._read_at(item.location.offset, _header_bytes(item) + min(item.packed_size, _CHUNK_BYTES))
         begin = _checked_header(item, head)
         position, end = item.location.offset + begin, item.location.offset + begin + item.packed_size
@@ -178,18 +158,18 @@ def _remembered_bytes(item: Item, record_bytes: int) -> int:
 
 
 def _data_end(item: Item) -> int:
-    """Return where an entry's data ends at the earliest: its local header may be longer."""
+    """Return where the data ends at the earliest: the local header may be longer."""
     location = item.location
     return int(location.offset) + records.LOCAL_BYTES + len(location.raw_name) + item.packed_size
 
 
 def _header_bytes(item: Item) -> int:
-    """The length of the local header, most often less."""
+    """Return how many bytes to read for the local header, which is rarely longer."""
     return records.LOCAL_BYTES + len(item.location.raw_name) + _LOCAL_EXTRA_BYTES
 
 
 def _checked_header(item: Item, window: bytes, at: int = 0) -> int:
-    """The length of the local header (APPNOTE 4.3.7), which must name the same thing in the same way."""
+    """Return the length of the local header (APPNOTE 4.3.7). Raises ArchiveError when it does not match."""
     local = records.parse_local(window, at)
     same = (
         local is not None
@@ -211,7 +191,7 @@ def _check(item: Item, size_bytes: int, crc: int) -> None:
 
 
 def _inflated_whole(data: bytes, item: Item) -> bytes:
-    """Inflate at once, one byte more than announced at most; that one is for the caller to find."""
+    """Inflate at once, at most one byte more than announced, by which the caller finds the excess."""
     stream = inflater()
     try:
         content = stream.decompress(data, item.size + 1)

@@ -14,7 +14,7 @@ ENCRYPTED = 1 << 0 | 1 << 6 | 1 << 13
 """Flag bits (APPNOTE 4.4.4): encrypted, strongly encrypted, masked headers."""
 PATCHED = 1 << 5
 DESCRIPTOR = 1 << 3
-"""CRC and sizes follow the data: what is streamed is not known before."""
+"""CRC and sizes follow the data, as they are not known before it is streamed."""
 UTF8 = 1 << 11
 
 SYSTEM_FAT, SYSTEM_UNIX, SYSTEM_DARWIN = 0, 3, 19
@@ -23,7 +23,6 @@ DOS_DIRECTORY = 0x10
 LOCAL_BYTES = 30
 CENTRAL_BYTES = 46
 END_BYTES = 22
-_LOCATOR_BYTES = 20
 
 LOCAL_MAGIC, CENTRAL_MAGIC, END_MAGIC = b"PK\x03\x04", b"PK\x01\x02", b"PK\x05\x06"
 _DESCRIPTOR_MAGIC, _END64_MAGIC, _LOCATOR_MAGIC = b"PK\x07\x08", b"PK\x06\x06", b"PK\x06\x07"
@@ -37,6 +36,7 @@ _LOCATOR = struct.Struct("<4sLQL")
 _DESCRIPTOR = struct.Struct("<4s3L")
 _DESCRIPTOR64 = struct.Struct("<4sL2Q")
 _ZIP64_SIZES = struct.Struct("<HH2Q")
+END64_BYTES, LOCATOR_BYTES = _END64.size, _LOCATOR.size
 
 _MAX16, _MAX32 = 0xFFFF, 0xFFFF_FFFF
 _NEEDS_DEFLATE, _NEEDS_ZIP64 = 20, 45  # versions (APPNOTE 4.4.3.2)
@@ -45,7 +45,7 @@ _MADE_BY = SYSTEM_UNIX << 8 | _NEEDS_ZIP64
 
 @dataclass(slots=True)
 class Member:
-    """An entry on its way into an archive. The second half is known once its data was compressed."""
+    """An entry of a new archive. The fields from `method` on are known once its data was compressed."""
 
     name: bytes
     flags: int
@@ -65,7 +65,7 @@ class Member:
 
 
 def local_header(member: Member) -> bytes:
-    """APPNOTE 4.3.7. Of a streamed member, CRC and sizes are left open."""
+    """Return the local header (APPNOTE 4.3.7), without CRC and sizes for a streamed member."""
     crc, compressed, size = member.crc, member.compressed_bytes, member.size_bytes
     extra, needs = member.common_extra, _NEEDS_DEFLATE
     if member.flags & DESCRIPTOR:
@@ -86,13 +86,13 @@ def local_header(member: Member) -> bytes:
 
 
 def descriptor(member: Member) -> bytes:
-    """APPNOTE 4.3.9, with the signature that readers expect."""
+    """Return the data descriptor (APPNOTE 4.3.9), with the signature that readers expect."""
     layout = _DESCRIPTOR64 if member.zip64 else _DESCRIPTOR
     return layout.pack(_DESCRIPTOR_MAGIC, member.crc, member.compressed_bytes, member.size_bytes)
 
 
 def central_header(member: Member, offset: int) -> bytes:
-    """APPNOTE 4.3.12, with a Zip64 field (4.5.3) for the values that need it."""
+    """Return the central record (APPNOTE 4.3.12), with a Zip64 field (4.5.3) for values that need it."""
     size, compressed, large = member.size_bytes, member.compressed_bytes, b""
     if size >= _MAX32:
         large, size = struct.pack("<Q", size), _MAX32
@@ -117,7 +117,7 @@ def central_header(member: Member, offset: int) -> bytes:
 
 
 def end_of_archive(entries: int, size_bytes: int, offset: int, comment: bytes) -> bytes:
-    """The end record (APPNOTE 4.3.16), after the Zip64 ones (4.3.14, 4.3.15) where a value needs them."""
+    """Return the end record (APPNOTE 4.3.16), after the Zip64 ones (4.3.14, 4.3.15) where needed."""
     large = b""
     if entries >= _MAX16 or size_bytes >= _MAX32 or offset >= _MAX32:
         large = _END64.pack(
@@ -137,11 +137,11 @@ class End(NamedTuple):
     offset: int
     comment_bytes: int = 0
     moved_by: int = 0
-    """How far everything is behind where it says: something was put in front of the archive."""
+    """Bytes that were put in front of the archive: all offsets are too small by so many."""
 
 
 def parse_end(data: bytes) -> End | None:
-    """The end record that begins `data`; None when it is cut short."""
+    """Parse the end record at the beginning of `data`; None when it is cut short."""
     if len(data) < END_BYTES:
         return None
     _, disk, first_disk, here, entries, size_bytes, offset, comment = _END.unpack_from(data)
@@ -154,22 +154,19 @@ def needs_zip64(end: End) -> bool:
 
 
 def parse_locator(data: bytes) -> int | None:
-    """Return the place of the Zip64 end record from the 20 bytes before the end record; None without one."""
-    if len(data) != _LOCATOR_BYTES or not data.startswith(_LOCATOR_MAGIC):
+    """Return the offset of the Zip64 end record, from the bytes before the end record; None without one."""
+    if len(data) != LOCATOR_BYTES or not data.startswith(_LOCATOR_MAGIC):
         return None
     offset: int = _LOCATOR.unpack(data)[2]
     return offset
 
 
 def parse_end64(data: bytes) -> End | None:
-    """The Zip64 end record; None when it is none."""
+    """Parse a Zip64 end record; None when `data` is none."""
     if len(data) != _END64.size or not data.startswith(_END64_MAGIC):
         return None
     _, _, _, _, disk, first_disk, here, entries, size_bytes, offset = _END64.unpack(data)
     return End(bool(disk or first_disk or here != entries), entries, size_bytes, offset)
-
-
-END64_BYTES, LOCATOR_BYTES = _END64.size, _LOCATOR_BYTES
 
 
 class CentralHeader(NamedTuple):
@@ -191,14 +188,14 @@ class CentralHeader(NamedTuple):
 
 
 def parse_central(data: bytes) -> CentralHeader | None:
-    """A record of `CENTRAL_BYTES`; None when it is none."""
+    """Parse the fixed part of a central record; None when `data` is none."""
     return CentralHeader._make(_CENTRAL_READ.unpack(data)) if data.startswith(CENTRAL_MAGIC) else None
 
 
 def with_zip64(central: CentralHeader, field: bytes) -> CentralHeader:
-    """`central` with its open values taken from the Zip64 field, in the order that APPNOTE 4.5.3 gives.
+    """Return `central` with its open values from the Zip64 field, in the order of APPNOTE 4.5.3.
 
-    Raises ValueError when the field is too short for them.
+    Raises ValueError when the field is too short.
     """
     values = [central.size_bytes, central.compressed_bytes, central.offset]
     if _MAX32 not in values:
@@ -224,7 +221,7 @@ class LocalHeader(NamedTuple):
 
 
 def parse_local(data: bytes, at: int = 0) -> LocalHeader | None:
-    """The local header that begins at this place in `data`; None when there is none."""
+    """Parse the local header at the offset `at`; None when there is none."""
     if len(data) < at + LOCAL_BYTES:
         return None
     magic, _, flags, method, _, _, _, _, name, extra = _LOCAL.unpack_from(data, at)

@@ -1,9 +1,8 @@
 """Makes an archive as a stream of bytes that never seeks back.
 
-One thread (the caller's) walks, reads and puts together what goes out; a few others compress, small files
-in turn with it. These travel in batches and have CRC and sizes in their local header, because they are
-compressed before it is written. Big ones are cut into blocks and followed by a data descriptor. The bytes
-are the same for any number of threads.
+The caller's thread walks, reads and assembles the output; a few others compress. Small files travel in
+batches and have CRC and sizes in their local header, because they are compressed before it is written. Big
+files are cut into blocks and followed by a data descriptor. Any number of threads makes equal bytes.
 """
 
 import time
@@ -14,13 +13,12 @@ from typing import TypeVar
 
 from agent.formats.base import FILE, LINK, Entry
 from agent.formats.walk_report import Report, reason_of
-from agent.formats.zip import records
-from agent.formats.zip.blocks import Block, Blocks, Streamed, has_changed, read_whole
+from agent.formats.zip import packing, records
 from agent.formats.zip.deflate import BLOCK_BYTES, LAST_BLOCK, Deflater, crc32, stored
 from agent.formats.zip.directory import CentralDirectory
 from agent.formats.zip.effort import LEVELS, Effort
 from agent.formats.zip.ordered import OrderedPool
-from agent.formats.zip.packing import Batch, member_of, only_root
+from agent.formats.zip.packing import Block, Streamed
 
 R = TypeVar("R")
 
@@ -34,7 +32,7 @@ _ZIP64_FROM_BYTES = 0xF000_0000  # what does not shrink grows a little: 5 bytes 
 
 @dataclass(frozen=True, slots=True)
 class ArchiveOptions:
-    """Options of an archive. Raises ValueError for an unknown level or dialect, and a long comment."""
+    """Options of new archives. Raises ValueError for an unknown level or dialect, and a long comment."""
 
     level: str = "balanced"
     """One of `effort.LEVELS`."""
@@ -60,12 +58,11 @@ def write_archive(
 ) -> Generator[bytes, None, None]:
     """Yield the archive of `entries`, in chunks of up to about a MiB; count in `report` what went in.
 
-    `manifest` makes the block that stands before the central directory, of the complete report.
-    Raises what `entries` and `check` raise, and OSError when a very large central directory finds no
-    room for its temporary file. Trouble with a single file is only reported: one that cannot be read is
-    skipped (even when a part of it has gone out already: the central directory does not name it), one
-    that changes meanwhile is kept as far as it was when it was opened, and counted. Closing the iterator
-    ends the threads.
+    `manifest` makes the block before the central directory from the complete report. Raises what `entries`
+    and `check` raise, and NoSpace or IoError when there is no room for the temporary file of a very large
+    central directory. A file that cannot be read is skipped and reported, even when a part of it has gone
+    out: the central directory does not name it. A file that changes meanwhile is archived up to the size
+    that it had when it was opened, and reported. Closing the iterator ends the threads, not `entries`.
     """
     writer = _Writer(report, options, check, manifest)
     back_s = time.monotonic()
@@ -90,10 +87,10 @@ class _Writer:
         self._report, self._options, self._check, self._manifest = report, options, check, manifest
         self.effort = Effort(options.level, options.threads)
         self._pool = OrderedPool(options.threads, _BUDGET_BYTES)
-        self._blocks = Blocks()
+        self._blocks = packing.Blocks()
         self._directory = CentralDirectory()
         self._offset = 0
-        self._batch = Batch()
+        self._batch = packing.Batch()
 
     def run(self, entries: Iterable[Entry]) -> Iterator[bytes]:
         for entry in entries:
@@ -116,29 +113,29 @@ class _Writer:
         self._directory.close()
 
     def _add_file(self, entry: Entry) -> None:
-        """Put something small into the batch, whole."""
+        """Put a small file into the batch."""
         try:
-            content = read_whole(entry.fd, entry.stat.st_size)
+            content = packing.read_whole(entry.fd, entry.stat.st_size)
         except OSError as error:
             self._report.skip(entry.name, reason_of(error))
             return
         self._report.read_bytes += len(content)
         self._count_file(entry, len(content))
-        self._batch.add(member_of(entry, self._options.dialect), content)
+        self._batch.add(packing.member_of(entry, self._options.dialect), content)
 
     def _add_other(self, entry: Entry) -> None:
         if entry.kind is LINK:
             self._report.links += 1
         else:
             self._report.directories += 1
-        self._batch.add(member_of(entry, self._options.dialect), entry.target)
+        self._batch.add(packing.member_of(entry, self._options.dialect), entry.target)
 
     def _flush(self) -> None:
         batch = self._batch
         if batch.members:
             wholes = partial(Deflater.wholes, contents=batch.contents)
             self._submit(wholes, partial(self._emit_batch, batch), batch.size_bytes, in_turn=True)
-            self._batch = Batch()
+            self._batch = packing.Batch()
 
     def _submit(
         self,
@@ -161,7 +158,7 @@ class _Writer:
 
         self._pool.submit(timed, counted, size_bytes, in_turn=in_turn)
 
-    def _emit_batch(self, batch: Batch, compressed: Sequence[tuple[bytes, int]]) -> Iterator[bytes]:
+    def _emit_batch(self, batch: packing.Batch, compressed: Sequence[tuple[bytes, int]]) -> Iterator[bytes]:
         data, offsets = batch.pack(compressed)
         for member, offset in zip(batch.members, offsets, strict=True):
             self._directory.add(records.central_header(member, self._offset + offset))
@@ -174,14 +171,14 @@ class _Writer:
         if block is None:
             return
         self._flush()
-        member = member_of(entry, self._options.dialect)
+        member = packing.member_of(entry, self._options.dialect)
         member.flags |= records.DESCRIPTOR
         member.method, member.zip64 = records.DEFLATED, left >= _ZIP64_FROM_BYTES
         streamed, history = Streamed(member), b""
         self._pool.then(partial(self._emit_header, streamed))
         while block is not None and block.size_bytes:
             self._check()
-            # Here and not on the threads: it costs next to nothing and needs no combining.
+            # On this thread: it costs next to nothing, and the parts need no combining.
             member.crc = crc32(block.data, member.crc)
             compress = partial(Deflater.block, data=block.data, history=history)
             self._submit(compress, partial(self._emit_block, streamed, block), block.size_bytes)
@@ -196,7 +193,7 @@ class _Writer:
             self._count_file(entry, member.size_bytes)
 
     def _read_block(self, entry: Entry, left_bytes: int) -> Block | None:
-        """The next one, empty at the end; None when it was reported that it cannot be read."""
+        """Return the next block, empty at the end of the file; None when it cannot be read (reported)."""
         try:
             return self._blocks.read(entry.fd, min(BLOCK_BYTES, left_bytes))
         except OSError as error:
@@ -230,19 +227,18 @@ class _Writer:
             if not self._directory.entries:
                 yield self._root()
             yield self._emit(self._manifest(self._report))
-        begin = self._offset
         yield from self._directory.chunks()
-        size_bytes = self._directory.size_bytes
-        yield records.end_of_archive(self._directory.entries, size_bytes, begin, self._options.comment)
+        entries, size_bytes = self._directory.entries, self._directory.size_bytes
+        yield records.end_of_archive(entries, size_bytes, self._offset, self._options.comment)
 
     def _root(self) -> bytes:
-        """Between nothing and an empty central directory, unzip and 7-Zip take a manifest for damage."""
-        member = only_root(self._options.dialect)
+        """Return an entry for the root: unzip and 7-Zip take a manifest in an empty archive for damage."""
+        member = packing.only_root(self._options.dialect)
         self._directory.add(records.central_header(member, self._offset))
         return self._emit(records.local_header(member))
 
     def _count_file(self, entry: Entry, size_bytes: int) -> None:
         self._report.files += 1
         self._report.size_bytes += size_bytes
-        if has_changed(entry, size_bytes):
+        if packing.has_changed(entry, size_bytes):
             self._report.skip(entry.name, "changed while read")
