@@ -19,15 +19,18 @@ class OwnDirectories:
         self._settings, self._journal, self._looks = settings, journal, Looks()
 
     def paths(self) -> tuple[Path, ...]:
-        """Return the storage with its parts, the targets that answer, and what restores work in or left."""
-        return (*directories_of(self._settings.storage), *self._targets(), *self._working())
+        """Return the storage with its parts, the targets, and what restores work in or left.
 
-    def _targets(self) -> list[Path]:
-        found = []
-        for name, target in self._settings.targets.items():
-            with suppress(NoAnswer, OSError):
-                found.append(self._looks.look(f"target '{name}'", partial(_resolved, target.path)))
-        return found
+        Without those on a file system that does not answer: nobody can walk there either.
+        """
+        targets = (target.path for target in self._settings.targets.values())
+        elsewhere = (self._there(path) for path in (*targets, *self._working()))
+        return (*directories_of(self._settings.storage), *filter(None, elsewhere))
+
+    def _there(self, path: Path) -> Path | None:
+        with suppress(NoAnswer, OSError):
+            return self._looks.look(str(path), partial(_resolved, path))
+        return None
 
     def _working(self) -> list[Path]:
         from agent.restore.recovery import read_working, work_id
