@@ -12,7 +12,7 @@ from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
 from agent.base.durable import make_directories
-from providers.directory import open_resolved
+from providers.directory import open_resolved, refuse_special
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +39,8 @@ class RotatingLogFile(RotatingFileHandler):
             encoding="utf-8",
             errors="backslashreplace",
         )
-        self._prune()
+        with suppress(OSError):
+            self._prune()
 
     def _open(self) -> TextIOWrapper:
         # A pipe of this name would be waited for without O_NONBLOCK.
@@ -61,19 +62,24 @@ class RotatingLogFile(RotatingFileHandler):
         return self.stream.tell() >= self.maxBytes
 
     def doRollover(self) -> None:  # noqa: N802  the name is the standard library's
+        """Rename the files by one number. Raises OSError when one of the names is no regular file's."""
         os.close(open_resolved(self._directory, os.O_PATH))  # nothing is renamed elsewhere
+        for number in range(1, self.backupCount + 1):
+            refuse_special(f"{self.baseFilename}.{number}")
         super().doRollover()
-        self._prune()
+        with suppress(OSError):
+            self._prune()
 
     def _prune(self) -> None:
         """Remove older files beyond the count and the age. Their age is that of their last line."""
         current = Path(self.baseFilename)
         numbered = re.compile(re.escape(current.name) + r"\.([0-9]+)")
-        with suppress(OSError):
-            for path in current.parent.iterdir():
-                match = numbered.fullmatch(path.name)
+        for name in os.listdir(current.parent):
+            path, match = current.with_name(name), numbered.fullmatch(name)
+            with suppress(OSError):  # gone meanwhile, or no regular file
                 if match and (int(match[1]) > self.backupCount or self._too_old(path)):
-                    path.unlink(missing_ok=True)
+                    refuse_special(path)
+                    path.unlink()
 
     def _too_old(self, path: Path) -> bool:
         return self._max_age_s > 0 and time.time() - path.stat().st_mtime > self._max_age_s

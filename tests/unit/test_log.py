@@ -370,3 +370,16 @@ def test_a_directory_of_the_log_file_that_becomes_a_link_leads_nowhere(tmp_path:
     file.close()
     assert os.listdir(tmp_path / "elsewhere") == ["agent.log"]
     assert (tmp_path / "elsewhere/agent.log").read_text() == "of somebody else"
+
+
+@pytest.mark.parametrize("kind", SPECIAL)
+def test_what_has_the_name_of_an_older_log_file_is_not_moved_or_removed(tmp_path: Path, kind: str) -> None:
+    """Rotation renames `log.txt.1` and removes `log.txt.9`: neither is done to what is no log file."""
+    handler = RotatingLogFile(tmp_path / "log.txt", size_bytes=1, count=2, max_age_days=0)
+    with special(tmp_path / "log.txt.1", kind) as first, special(tmp_path / "log.txt.9", kind) as ninth:
+        for text in ("full", "rotate"):
+            handler.handle(logging.makeLogRecord({"msg": text}))
+        handler.close()
+        assert os.lstat(tmp_path / "log.txt.1").st_ino == first.st_ino
+        assert os.lstat(tmp_path / "log.txt.9").st_ino == ninth.st_ino
+    assert not (tmp_path / "log.txt.2").exists()
