@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 from urllib.parse import urlsplit
@@ -84,33 +85,37 @@ def format_size(size_bytes: int) -> str:
     return str(size_bytes)
 
 
-def parse_optional_time(text: str) -> datetime | None:
-    """The time in RFC 3339 form, or None for empty text. Raises ValueError for anything else."""
-    return parse_rfc3339(text) if text else None
-
-
-def _optional_path(text: str) -> Path | None:
-    return _path(text) if text else None
-
-
 def _path(text: str) -> Path:
     if not text or "\0" in text:
         raise ValueError("not a path")
     return Path(text)
 
 
+def _positive(text: str) -> timedelta:
+    if (duration := parse_duration(text)) <= timedelta(0):
+        raise ValueError("not above 0")
+    return duration
+
+
 def _not_negative(text: str) -> timedelta:
-    duration = parse_duration(text)
-    if duration < timedelta(0):
+    if (duration := parse_duration(text)) < timedelta(0):
         raise ValueError("negative")
     return duration
 
 
-def _positive(text: str) -> timedelta:
-    duration = parse_duration(text)
-    if duration <= timedelta(0):
-        raise ValueError("not above 0")
-    return duration
+def _or_none(parse: Callable[[str], T]) -> Callable[[str], T | None]:
+    return lambda text: parse(text) if text else None
+
+
+def _only(accepts: Callable[[str], object], *, empty: bool = False) -> Callable[[str], str]:
+    """Return what raises ValueError for a text that is not accepted; `empty` accepts an empty one, too."""
+
+    def parse(text: str) -> str:
+        if not (empty and not text) and not accepts(text):
+            raise ValueError("not accepted")
+        return text
+
+    return parse
 
 
 def _optional_duration(text: str) -> timedelta | None:
@@ -145,43 +150,10 @@ def _from_text(parse: Callable[[str], T]) -> BeforeValidator:
     return BeforeValidator(convert)
 
 
-def _level(text: str) -> str:
-    if not valid_level(text):
-        raise ValueError("not a level of a topic")
-    return text
-
-
-def _tenant_id(text: str) -> str:
-    return _level(text) if text else ""
-
-
-def _device_id(text: str) -> str:
-    if text and not valid_device_id(text):
-        raise ValueError("not <namespace>:<name>")
-    return text
-
-
 def _whole(value: object) -> object:
     if isinstance(value, bool):  # which Python counts among the integers, and JSON does not
         raise ValueError("not a number")
     return value
-
-
-def _operation(text: str) -> str:
-    if text not in (EVERYTHING, *offered(Face.MQTT)):
-        raise ValueError("no operation")
-    return text
-
-
-def _bucket(text: str) -> str:
-    if not re.fullmatch(r"\*|[a-z0-9$*.-]{1,63}", text):
-        raise ValueError("no bucket")
-    return text
-
-
-def _recipient(text: str) -> str:
-    decode_key(text, "age")
-    return text
 
 
 def _patterns(value: object) -> object:
@@ -206,24 +178,29 @@ def _size(value: object) -> object:
     return parse_size(value) if isinstance(value, str) else _whole(value)
 
 
+_Whole = Annotated[int, BeforeValidator(_whole)]
 Text = Annotated[str, ValueKind("text", "text")]
 DeviceId = Annotated[
     str,
-    _from_text(_device_id),
+    _from_text(_only(valid_device_id, empty=True)),
     ValueKind("text", "nothing, or <namespace>:<name>, printable and without spaces, '/', '+' and '#'"),
 ]
 TenantId = Annotated[
-    str, _from_text(_tenant_id), ValueKind("text", "nothing, or printable without spaces, '/', '+' and '#'")
+    str,
+    _from_text(_only(valid_level, empty=True)),
+    ValueKind("text", "nothing, or printable without spaces, '/', '+' and '#'"),
 ]
 FeatureId = Annotated[
-    str, _from_text(_level), ValueKind("text", "printable, without spaces, '/', '+' and '#', and not empty")
+    str,
+    _from_text(_only(valid_level)),
+    ValueKind("text", "printable, without spaces, '/', '+' and '#', and not empty"),
 ]
 Switch = Annotated[bool, ValueKind("true or false", "true or false")]
 Secret = Annotated[SecretStr, ValueKind("text", "text", secret=True)]
 ExistingOrNewPath = Annotated[Path, _from_text(_path), ValueKind("path", "a path")]
-OptionalPath = Annotated[Path | None, _from_text(_optional_path), ValueKind("path", "a path, or nothing")]
+OptionalPath = Annotated[Path | None, _from_text(_or_none(_path)), ValueKind("path", "a path, or nothing")]
 PemFile = Annotated[
-    Path | None, _from_text(_optional_path), ValueKind("PEM file", "the path of a PEM file, or nothing")
+    Path | None, _from_text(_or_none(_path)), ValueKind("PEM file", "the path of a PEM file, or nothing")
 ]
 Duration = Annotated[
     timedelta, _from_text(_not_negative), ValueKind("duration", "a duration such as '90s' or '1h30m'")
@@ -243,7 +220,7 @@ Period = Annotated[
 ]
 Moment = Annotated[
     datetime | None,
-    _from_text(parse_optional_time),
+    _from_text(_or_none(parse_rfc3339)),
     ValueKind("RFC 3339 time", "a time such as '2026-11-21T22:00:00Z', or nothing"),
 ]
 Size = Annotated[
@@ -257,27 +234,15 @@ BrokerUrl = Annotated[
     _from_text(parse_broker),
     ValueKind("URL", f"scheme://host[:port] with a scheme of {', '.join(_SCHEMES)}"),
 ]
-Count = Annotated[
-    int, BeforeValidator(_whole), Field(ge=1), ValueKind("count", "a whole number of at least 1")
-]
-KeptCount = Annotated[
-    int, BeforeValidator(_whole), Field(ge=0), ValueKind("count", "a whole number, 0 for no such rule")
-]
-Megabytes = Annotated[
-    int, BeforeValidator(_whole), Field(ge=1), ValueKind("MB", "a whole number of at least 1")
-]
-Percent = Annotated[
-    int, BeforeValidator(_whole), Field(ge=0, le=100), ValueKind("percent", "a whole number from 0 to 100")
-]
-Days = Annotated[
-    int, BeforeValidator(_whole), Field(ge=0), ValueKind("days", "a whole number, 0 to keep for ever")
-]
-Threads = Annotated[
-    int, BeforeValidator(_whole), Field(ge=0, le=4), ValueKind("count", "a whole number from 0 to 4")
-]
+Count = Annotated[_Whole, Field(ge=1), ValueKind("count", "a whole number of at least 1")]
+KeptCount = Annotated[_Whole, Field(ge=0), ValueKind("count", "a whole number, 0 for no such rule")]
+Megabytes = Annotated[_Whole, Field(ge=1), ValueKind("MB", "a whole number of at least 1")]
+Percent = Annotated[_Whole, Field(ge=0, le=100), ValueKind("percent", "a whole number from 0 to 100")]
+Days = Annotated[_Whole, Field(ge=0), ValueKind("days", "a whole number, 0 to keep for ever")]
+Threads = Annotated[_Whole, Field(ge=0, le=4), ValueKind("count", "a whole number from 0 to 4")]
 OperationList = Annotated[
     tuple[str, ...],
-    list_of(_operation),
+    list_of(_only({EVERYTHING, *offered(Face.MQTT)}.__contains__)),
     ValueKind("list", f"'*', or some of {', '.join(offered(Face.MQTT))}"),
 ]
 HostList = Annotated[
@@ -287,21 +252,21 @@ HostList = Annotated[
 ]
 BucketList = Annotated[
     tuple[str, ...],
-    list_of(_bucket),
+    list_of(_only(re.compile(r"\*|[a-z0-9$*.-]{1,63}").fullmatch)),
     ValueKind("list", "'*', or names of buckets such as 'backups' or 'site-*'"),
 ]
 RecipientList = Annotated[
-    tuple[str, ...], list_of(_recipient), ValueKind("list", "public keys of age, each 'age1…'")
+    tuple[str, ...],
+    list_of(_only(partial(decode_key, prefix="age"))),
+    ValueKind("list", "public keys of age, each 'age1…'"),
 ]
 WorkFactor = Annotated[
-    int,
-    BeforeValidator(_whole),
+    _Whole,
     Field(ge=10, le=15),
     ValueKind("power of 2", "a whole number from 10 to 15"),
 ]
 MaxWorkFactor = Annotated[
-    int,
-    BeforeValidator(_whole),
+    _Whole,
     Field(ge=15, le=22),
     ValueKind("power of 2", "a whole number from 15 to 22"),
 ]

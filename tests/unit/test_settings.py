@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from agent.base.times import parse_rfc3339
 from agent.settings import Settings
 from agent.settings.keys import KEYS
-from agent.settings.kinds import BrokerAddress, format_size, parse_broker, parse_optional_time, parse_size
+from agent.settings.kinds import BrokerAddress, format_size, parse_broker, parse_size
 from agent.settings.load import SettingsError, effective, load
 from tests.support.reference import OPERATING, REFERENCE, reference_json, settings_table, table_in
 
@@ -191,8 +192,8 @@ def test_any_text_is_a_size_or_a_value_error(text: str) -> None:
 
 @given(st.datetimes(timezones=st.just(UTC)))
 def test_every_rfc_3339_time_is_understood(moment: datetime) -> None:
-    assert parse_optional_time(moment.isoformat()) == moment
-    assert parse_optional_time(moment.isoformat().replace("+00:00", "z").replace("T", "t")) == moment
+    assert parse_rfc3339(moment.isoformat()) == moment
+    assert parse_rfc3339(moment.isoformat().replace("+00:00", "z").replace("T", "t")) == moment
 
 
 @pytest.mark.parametrize(
@@ -201,7 +202,7 @@ def test_every_rfc_3339_time_is_understood(moment: datetime) -> None:
 )
 def test_times_without_zone_or_in_other_forms_are_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r".+"):
-        parse_optional_time(text)
+        parse_rfc3339(text)
 
 
 def test_no_secret_is_in_a_repr_a_problem_or_the_effective_settings(tmp_path: Path) -> None:
