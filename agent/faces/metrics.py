@@ -70,10 +70,11 @@ class Metrics:
         for job in self._history.newest():
             if job["endTime"] == format_time(None):
                 continue  # a preview that waits
-            kind, start, end = {"kind": job["kind"]}, parse_time(job["startTime"]), parse_time(job["endTime"])
+            kind = {"kind": job["kind"]}
             good.append((kind, job["state"] == State.FINISHED))
-            ends.append((kind, end.timestamp()))
-            took.append((kind, (end - start).total_seconds()))
+            ends.append((kind, parse_time(job["endTime"]).timestamp()))
+            if "seconds" in job:  # not of a job that was cut off: nobody saw its end
+                took.append((kind, job["seconds"]))
         yield "last_job_success", "1 when the last job of this kind ended well.", good
         yield "last_job_end_timestamp_seconds", "When it ended.", ends
         yield "last_job_duration_seconds", "How long it took.", took

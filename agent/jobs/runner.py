@@ -4,9 +4,10 @@ A command is admitted before anything is written. Then one unit of work keeps th
 the work begins after COMMIT. Everything here runs in the main thread.
 """
 
+import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -38,6 +39,8 @@ Result = TypeVar("Result")
 class _RunningJob:
     job: Job
     tools: Tools
+    began_s: float = field(default_factory=time.monotonic)
+    """On a clock that nobody sets: the device's own may jump meanwhile."""
 
 
 class Runner:
@@ -198,26 +201,36 @@ class Runner:
 
     def end(self, job: Job, also: Action = lambda: None, **facts: object) -> None:
         """Keep and tell the end; what `also` keeps is part of that unit of work."""
+        about = {**facts, "seconds": self._seconds()}
 
         def record() -> None:
             with self._journal.unit():
-                self._journal.jobs.ended(job, facts)
+                self._journal.jobs.ended(job, about)
                 self._events.emit(JobEnded(job))
                 also()
 
         unkept = partial(self._events.emit, JobEnded(job, kept=False))
         self._recorder.record(record, refused=unkept, job=job.id)
         self._running = None
-        _log_end(job, facts)
+        _log_end(job, about)
         self._monitor.ended()
+
+    def _seconds(self) -> float:
+        """Return how long the job that runs has been running, in this run of the agent."""
+        assert self._running
+        return round(time.monotonic() - self._running.began_s, 3)
 
 
 def _log_end(job: Job, facts: Mapping[str, object]) -> None:
-    assert job.ended
-    seconds = round((job.ended - job.started).total_seconds(), 3)
-    about = {"correlation_id": job.correlation_id, "job": job.id, "seconds": seconds}
+    ids = {"correlation_id": job.correlation_id, "job": job.id}
     if job.status_code:
-        log.error(f"{job.kind} failed", code=job.status_code, reason=job.message, **about)
+        log.error(
+            f"{job.kind} failed",
+            code=job.status_code,
+            reason=job.message,
+            seconds=facts["seconds"],
+            **ids,
+        )
     else:
         note = {"note": job.message} if job.message else {}
-        log.info(f"{job.kind} finished", **note, **about, **facts)
+        log.info(f"{job.kind} finished", **note, **ids, **facts)

@@ -2,9 +2,12 @@
 
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
+from typing import Self
 
 import pytest
 from structlog.testing import capture_logs
@@ -17,7 +20,9 @@ from agent.jobs.schedule import Frame
 from agent.jobs.schedule_record import ScheduleRecord
 from agent.journal import Journal
 from agent.mailbox import Mailbox
+from tests.support.fakes import Device
 from tests.support.special_files import SPECIAL, special
+from tests.support.stalling import stalling
 
 START = datetime(2026, 1, 2, 3, 4, 5, 250_000, tzinfo=UTC)
 # "Text format details" of the Prometheus documentation, as far as gauges need it.
@@ -60,13 +65,29 @@ def samples(text: str) -> dict[str, float]:
     return found
 
 
+@contextmanager
+def patched_clock(now: datetime) -> Iterator[None]:
+    """A wall clock of the engine that was set to `now`; the monotonic one goes on."""
+
+    class Set(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> Self:
+            assert tz is UTC
+            return cls.fromtimestamp(now.timestamp(), tz)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("agent.jobs.backup.datetime", Set)
+        yield
+
+
 def jobs(journal: Journal) -> None:
     for number, (kind, code) in enumerate([(Kind.BACKUP, ""), (Kind.RESTORE, "no-space")]):
         job = Job(f"{number:016x}", kind, "c", START)
         journal.jobs.started(job, Path("/data"), [])
         end = START + timedelta(seconds=1.5 + number)
         ended = job.failed(end, code, "") if code else job.finished(end)
-        journal.jobs.ended(ended, {"archive_bytes": 1 << 40, "content_bytes": 3} if not code else {})
+        facts = {"archive_bytes": 1 << 40, "content_bytes": 3} if not code else {}
+        journal.jobs.ended(ended, facts | {"seconds": 1.5 + number})
 
 
 def test_before_the_first_job_it_says_never(journal: Journal) -> None:
@@ -192,3 +213,30 @@ def test_a_directory_that_is_reached_by_a_link_takes_the_file(tmp_path: Path, jo
     (tmp_path / "way").symlink_to("there")
     metrics(journal, tmp_path / "way/edge.prom").write()
     assert os.listdir(tmp_path / "there") == ["edge.prom"]
+
+
+def test_a_clock_that_jumps_while_a_job_runs_does_not_change_how_long_it_took(device: Device) -> None:
+    """It took -31,535,994 seconds."""
+    (device.data / "file").write_text("content")
+    with stalling() as destination:
+        options = {"https.url": destination.url}
+        device.command("backup", {"correlationID": "X", "options": options})
+        assert destination.reached.wait(20)
+        with patched_clock(datetime.now(UTC) - timedelta(days=365)):
+            destination.release.set()
+            device.finish()
+    (record,) = device.journal.jobs.ended_of(Kind.BACKUP)
+    assert record.ended < record.started, "the clock was set back"
+    found = samples(metrics(device.journal).text())
+    assert 0 < found['edge_backup_last_job_duration_seconds{kind="backup"}'] < 60
+    assert device.service.engine.history.newest()[0]["seconds"] > 0
+
+
+def test_a_job_that_was_cut_off_has_no_duration(journal: Journal) -> None:
+    """Nobody saw its end, and the clock may have been set since."""
+    job = Job("0" * 16, Kind.BACKUP, "c", START)
+    journal.jobs.started(job, Path("/data"), [])
+    journal.jobs.ended(job.failed(START - timedelta(days=365), "interrupted", ""))
+    found = samples(metrics(journal).text())
+    assert found['edge_backup_last_job_success{kind="backup"}'] == 0
+    assert not any("duration" in name for name in found)

@@ -140,6 +140,7 @@ def test_health_is_told_after_a_backup_and_again_by_the_next_run(
         "lastVerified": "0001-01-01T00:00:00.000000Z",
         "lastError": "",
         "ageSeconds": 0,
+        "missed": 0,
         "rpoViolated": False,
     }
     wait_until(file.exists, what="the metrics")
