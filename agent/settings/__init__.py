@@ -120,7 +120,8 @@ class ArchiveSettings(Group):
         "Compression, from none to smallest; `auto` adapts to the speed of the destination",
     )
     dialect: Literal["standard", "kanto"] = setting(
-        "standard", "`kanto` writes directories as Kanto's own restore needs them"
+        "standard",
+        "`kanto` writes what Kanto's own restore can restore: it skips links and names with a backslash",
     )
     threads: Threads = setting(0, "Threads that compress; 0: one per core, at most 4")
 

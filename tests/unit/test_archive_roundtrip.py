@@ -73,11 +73,17 @@ def test_any_tree_comes_back(
         _plant(os.fsencode(name), tree)
         data, report = archive_of(Path(name), ArchiveOptions(level=level, dialect=dialect))
         original = things_in(Path(name))
-    assert things_archived(data) == original
-    assert report.skipped == 0
+    if dialect == "kanto":
+        saved = {
+            name: thing for name, thing in original.items() if thing.kind is not LINK and "\\" not in name
+        }
+    else:
+        saved = original
+    assert things_archived(data) == saved
+    assert report.skipped == len(original) - len(saved)
     with zipfile.ZipFile(io.BytesIO(data)) as oracle:
         assert oracle.testzip() is None
-        assert len(oracle.namelist()) == len(original)
+        assert len(oracle.namelist()) == len(saved)
 
 
 def _look_at(data: bytes) -> None:

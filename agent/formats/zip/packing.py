@@ -4,7 +4,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from agent.formats.base import DIR, Entry
+from agent.formats.base import DIR, LINK, Entry
 from agent.formats.zip import records
 from agent.formats.zip.deflate import BLOCK_BYTES, HISTORY_BYTES, LAST_BLOCK
 from agent.formats.zip.metadata import common_extra, dos_time, is_utf8, own_extra
@@ -48,6 +48,19 @@ class Batch:
         return b"".join(parts), offsets
 
 
+def skipped_reason(entry: Entry, dialect: str) -> str:
+    """Return why an archive in this dialect skips `entry`; empty when it does not.
+
+    Kanto's restore makes a file of a link, and a path of a name with a backslash: it fails where the path has
+    no directory (unzipDir in its client/archive.go).
+    """
+    if dialect != "kanto":
+        return ""
+    if "\\" in entry.name:
+        return "name with a backslash, which Kanto cannot restore"
+    return "link, which Kanto cannot restore" if entry.kind is LINK else ""
+
+
 def member_of(entry: Entry, dialect: str) -> Member:
     """Return the member of `entry`, without its content; `dialect` as in ArchiveOptions."""
     name = os.fsencode(entry.name)
@@ -56,7 +69,10 @@ def member_of(entry: Entry, dialect: str) -> Member:
     if entry.kind is DIR:
         name += b"\\" if dialect == "kanto" else b"/"
         external |= records.DOS_DIRECTORY
-    first = os.fsencode(entry.hard_link_to) if entry.hard_link_to is not None else None
+    link_to = entry.hard_link_to
+    if dialect == "kanto" and link_to and "\\" in link_to:
+        link_to = None  # it was skipped
+    first = os.fsencode(link_to) if link_to is not None else None
     return Member(
         name,
         0 if name.isascii() or not is_utf8(name) else records.UTF8,

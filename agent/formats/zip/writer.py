@@ -18,7 +18,7 @@ from agent.formats.zip.deflate import BLOCK_BYTES, LAST_BLOCK, Deflater, crc32, 
 from agent.formats.zip.directory import CentralDirectory
 from agent.formats.zip.effort import LEVELS, Effort
 from agent.formats.zip.ordered import OrderedPool
-from agent.formats.zip.packing import Block, Streamed
+from agent.formats.zip.packing import Block, Streamed, skipped_reason
 
 R = TypeVar("R")
 
@@ -37,7 +37,8 @@ class ArchiveOptions:
     level: str = "balanced"
     """One of `effort.LEVELS`."""
     dialect: str = "standard"
-    """`kanto`: names of directories end in a backslash, as Kanto's own restore wants them."""
+    """`kanto`: what Kanto's own restore can restore. Names of directories end in a backslash; links and names
+    with a backslash are skipped."""
     threads: int = 2
     comment: bytes = b""
     """At most 65,535 bytes, for people and other tools."""
@@ -94,7 +95,9 @@ class _Writer:
 
     def run(self, entries: Iterable[Entry]) -> Iterator[bytes]:
         for entry in entries:
-            if entry.kind is not FILE:
+            if reason := skipped_reason(entry, self._options.dialect):
+                self._report.skip(entry.name, reason)
+            elif entry.kind is not FILE:
                 self._add_other(entry)
             elif entry.stat.st_size <= BLOCK_BYTES:
                 self._add_file(entry)
