@@ -175,7 +175,7 @@ def _end(process: subprocess.Popen[bytes], output: "_Output") -> int | None:
     output.lines.close()
     if _has_ended(process):
         return process.wait()
-    log.error("hook cannot be killed and is left alone", pid=process.pid)
+    log.error("hook not killed, abandoned", pid=process.pid)
     threading.Thread(target=process.wait, name=f"reap-{process.pid}", daemon=True).start()
     return None
 
@@ -241,7 +241,7 @@ class _Lines:
         self._take(self._partial)
         self._partial = b""
         if self._count > LOGGED_LINES:
-            log.warning("hook said too much", hook=self._hook_name, unlogged=self._count - LOGGED_LINES)
+            log.warning("hook output truncated", hook=self._hook_name, unlogged=self._count - LOGGED_LINES)
 
     def _take(self, line: bytes) -> None:
         if not line or line.isspace():

@@ -145,7 +145,7 @@ class Service:
         self.mailbox.post(self._watchdog.begin)
         self.mailbox.post(self._look_at_journal)
         self.serve()
-        log.info("stopped")
+        log.info("agent stopped")
         return 0
 
     def serve(self) -> None:
@@ -187,7 +187,7 @@ class Service:
         if self._stopping:
             return
         self._stopping = True
-        log.info("stopping", limit_s=self._settings.stop_timeout.total_seconds())
+        log.info("agent stopping", limit_s=self._settings.stop_timeout.total_seconds())
         notify.stopping()
         self.presence.stop_listening()
         self.engine.prunes.stop(STOPPED)
@@ -216,13 +216,13 @@ class Service:
 
 def _end_without_journal(problem: str) -> None:
     """End at once, so that the next start recovers: what is answered now would be forgotten then."""
-    log.critical("the agent ends, to be started again", reason=problem)
+    log.critical("journal not usable, exiting", reason=problem)
     os._exit(EXIT_BROKEN)
 
 
 def _reopen_logs() -> None:
     reopen_logs()
-    log.info("log file opened again; settings are read at the next start", signal="SIGHUP")
+    log.info("log file reopened; settings are not read again", signal="SIGHUP")
 
 
 class _Refresher:
@@ -243,9 +243,9 @@ def run(settings: Settings, notices: Sequence[Notice]) -> int:
     keep_small()
     guard = Guard(mailbox_limit_s())
     set_up_logging(settings)
-    log.info("edge-backup", version=__version__)
+    log.info("agent started", version=__version__)
     if os.getpid() == 1:
-        log.warning("the agent is process 1: start it under an init, such as tini or 'docker run --init'")
+        log.warning("agent is process 1: start it under an init, such as tini or 'docker run --init'")
     for notice in notices:
         log.log(logging.getLevelNamesMapping()[notice.level.upper()], notice.text)
     try:

@@ -83,9 +83,9 @@ def mailbox_limit_s() -> float:
 
 
 def _end(reason: str) -> None:
-    log.critical("the agent is stuck and ends, to be started again", reason=reason)
+    log.critical("agent stuck, exiting", reason=reason)
     for name, stack in stacks():
-        log.critical("stack", thread=name, calls=stack)
+        log.critical("thread stack", thread=name, calls=stack)
     # Without a goodbye to threads that would not hear it. All that has to last is in the journal.
     os._exit(EXIT_STUCK)
 

@@ -55,7 +55,7 @@ class Control:
             listener.listen(MAX_CALLERS)
         except OSError as error:
             listener.close()
-            log.warning("no local commands: the socket cannot be made", errno=error.errno)
+            log.warning("local commands unavailable: socket not created", errno=error.errno)
             return
         self._listener = listener
         threading.Thread(target=self._serve, args=(listener,), name="control", daemon=True).start()
@@ -88,7 +88,7 @@ class Control:
                     stream.write(_encoded(*self._asked(line)))
                     stream.flush()
         except OSError:
-            log.debug("a local caller went away")
+            log.debug("local caller disconnected")
         finally:
             self._places.release()
 

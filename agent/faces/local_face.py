@@ -46,7 +46,7 @@ class LocalFace:
         except Refused as refused:
             _answer_refused(refused, answer)
         except JournalError:
-            log.exception("command refused: the journal cannot be written", operation=operation)
+            log.exception("command refused: journal not writable", operation=operation)
             _answer_refused(Refused(Reason.UNAVAILABLE, "the device cannot write its journal"), answer)
 
 

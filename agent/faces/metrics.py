@@ -91,7 +91,7 @@ class Metrics:
             _replace(self._path, text)
         except OSError as error:
             if not self._failed:  # once: it is tried again with every change
-                log.warning("metrics cannot be written", file=str(self._path), errno=error.errno)
+                log.warning("metrics not written", file=str(self._path), errno=error.errno)
             self._failed = True
         else:
             self._written, self._failed = text, False

@@ -34,6 +34,6 @@ def is_complete(path: Path) -> bool:
         with path.open("rb") as file:
             read_header(file) if path.name.endswith(ENCRYPTED) else ArchiveReader(file)
     except (JobError, OSError):
-        log.warning("not an archive, left alone", file=path.name)
+        log.warning("file ignored: not an archive", file=path.name)
         return False
     return True

@@ -93,7 +93,7 @@ def read_about(archives: Format, destination: Destination, name: str, unlock: Un
     except Cancelled:
         raise
     except (JobError, NotFound, Rejected) as error:
-        log.debug("an archive does not say what it is of", archive=name, reason=str(error))
+        log.debug("source of archive unknown", archive=name, reason=str(error))
         return UNKNOWN
     if manifest is None:
         return UNKNOWN

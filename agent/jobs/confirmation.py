@@ -89,7 +89,7 @@ class Confirmations:
 
     def _began(self, entry: _Waiting, note: "ConfirmationNote") -> None:
         entry.note, self._current = note, entry
-        log.info("restore on trial", job=entry.job.id, correlation_id=entry.job.correlation_id)
+        log.info("restore waits for confirmation", job=entry.job.id, correlation_id=entry.job.correlation_id)
         self._look(entry)
 
     def ended(self) -> None:
@@ -122,7 +122,7 @@ class Confirmations:
         try:
             self._journal.checkpoints.replace(entry.job.id, UNCONFIRMED, entry.note.to_text())
         except JournalError:
-            log.exception("the journal cannot be written: a reboot would give more time", job=entry.job.id)
+            log.exception("elapsed time not saved: journal not writable", job=entry.job.id)
 
     # Confirming
 

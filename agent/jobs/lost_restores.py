@@ -49,7 +49,7 @@ class LostRestores:
                 if work not in self.known:
                     proof = _proven(directory, work, key)
                     if proof is None:
-                        log.error("working directory of no known restore", dir=str(directory), name=name)
+                        log.error("unknown working directory found", dir=str(directory), name=name)
                     else:
                         found[proof.job_id] = proof
         return [proof for proof in found.values() if _is_whole(proof, key)]
@@ -72,7 +72,7 @@ def adopt(journal: Journal, proofs: "Iterable[Proof]") -> None:
         journal.checkpoints.keep(job.id, WORKING, proof.working)
         if proof.stops:
             journal.checkpoints.keep(job.id, STOPPED, "yes")
-        log.warning("restore found that the journal does not know", job=job.id, dir=str(first.directory))
+        log.warning("restore found that is not in the journal", job=job.id, dir=str(first.directory))
 
 
 def _is_private(name: str) -> bool:
@@ -103,7 +103,7 @@ def _proven(directory: Path, work: str, key: bytes | None) -> "Proof | None":
         with closing(workspace):
             return read_proof(workspace, key)
     except (JobError, OSError, ValueError, LookupError, TypeError):
-        log.exception("working directory cannot be read", dir=str(directory), work=work)
+        log.exception("working directory not readable", dir=str(directory), work=work)
         return None
 
 
@@ -117,6 +117,6 @@ def _is_whole(proof: "Proof", key: bytes | None) -> bool:
             continue
         found = _proven(each.directory, work, key)
         if found is None or (found.job_id, found.working) != (proof.job_id, proof.working):
-            log.error("restore is not recovered: a working directory proves nothing", dir=str(each.directory))
+            log.error("restore not recovered: working directory not authentic", dir=str(each.directory))
             return False
     return True

@@ -164,7 +164,7 @@ class Periodic:
         try:
             wake = self._run_due(now)
         except sqlite3.Error:
-            log.exception("periodic backup delayed: the journal cannot be written")
+            log.exception("periodic backup postponed: journal not writable")
             return
         if wake and (wait_s := (wake - now).total_seconds()) < LOOK_AGAIN_S:
             self._timer.cancel()
@@ -187,7 +187,7 @@ class Periodic:
         standing = self._record.read()
         step = next_step(self.frame, decision, standing.attempt, now)
         if decision.clock_went_back:
-            log.warning("clock was set back by more than a period: periodic backups are planned anew")
+            log.warning("clock set back by more than a period: periodic backups rescheduled")
         if step.missed:
             log.warning("periodic backups missed", count=step.missed, in_a_row=standing.missed + step.missed)
         now_standing = replace(standing, attempt=step.attempt, missed=standing.missed + step.missed)

@@ -132,14 +132,14 @@ class Previews:
             limit_s = self._settings.restore.preview_timeout.total_seconds()
             note = replace(note, stand=Stand.WAITING, facts=asdict(preview))
             note = replace(note, countdown=Countdown.of(limit_s, self._clock))
-        log.info("preview", state=note.stand, code=note.code, reason=note.message, job=job.id)
+        log.info(f"preview {note.stand}", code=note.code, reason=note.message, job=job.id)
         try:
             with self._journal.unit():
                 self._notes.set(note)
                 if preview is None:
                     self._journal.jobs.forget_preview(job.id)
         except JournalError:
-            log.exception("the journal cannot be written: no preview", job=job.id)
+            log.exception("preview failed: journal not writable", job=job.id)
             message = "the device cannot write its journal"
             self._notes.set_anyway(note.over(Stand.FAILED, IoError.code, message))
             if preview:
@@ -220,7 +220,7 @@ class Previews:
             try:
                 self._journal.jobs.forget_preview(job.id)
             except JournalError:
-                log.exception("the journal cannot be written: the next start does it", job=job.id)
+                log.exception("preview not discarded: journal not writable", job=job.id)
 
         self._discarding = True
         self._workers.start(

@@ -108,7 +108,7 @@ class PreviewNotes:
         try:
             self.set(note)
         except JournalError:
-            log.exception("the journal cannot be written", job=note.id)
+            log.exception("preview not recorded: journal not writable", job=note.id)
             self._unwritten = note
 
     def finalized(self, note: PreviewNote, job: Job) -> None:

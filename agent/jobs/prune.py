@@ -105,7 +105,7 @@ class Prunes:
         dates, now, noted = self.dates(), datetime.now(UTC), self._journal.notes.read(_CLOCK)
         if noted is None or now - parse_time(noted) <= MOST_AHEAD:
             return dates
-        log.warning("the clock has leapt: no archive is removed by its date today", noted=noted)
+        log.warning("clock leapt: retention dates ignored today", noted=noted)
         return {name: max(date, now + PERIOD) for name, date in dates.items()}
 
     def _told_daily(self, done: "Sequence[Pruned]") -> None:
@@ -174,7 +174,7 @@ class Prunes:
     def _ended(self, order: "PruneOrder", told: Told, outcome: "Outcome[PruneOutcome]") -> None:
         self._running = None
         if outcome.result is None:
-            log.warning("old archives were not all looked at", code=outcome.code, reason=outcome.message)
+            log.warning("retention incomplete", code=outcome.code, reason=outcome.message)
             told([Pruned("all places", problem=outcome.message, retryable=True, failed=True)])
             return
         try:
@@ -184,7 +184,7 @@ class Prunes:
                     for name in place.removed:
                         self._events.emit(ArchiveRemoved(place.place, name))
         except JournalError:
-            log.exception("the journal cannot be written: archives are looked at again the next time")
+            log.exception("retention not recorded: journal not writable")
         told(outcome.result.places)
 
     def _places(self, tools: Tools) -> "tuple[dict[str, GuardedStorage], list[Pruned]]":
@@ -195,7 +195,7 @@ class Prunes:
             try:
                 opened[name] = self._admission.destination(options(), tools.connections, None).storage
             except Refused as error:
-                log.debug("a place is passed over", destination=name, reason=error.message)
+                log.debug("destination skipped by retention", destination=name, reason=error.message)
                 absent.append(Pruned(name, problem=error.message))
         return opened, absent
 

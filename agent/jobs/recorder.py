@@ -28,7 +28,7 @@ class Recorder:
         try:
             write()
         except JournalError:
-            log.exception("the journal cannot be written: trying again", **about)
+            log.exception("journal not writable, trying again", **about)
             refused()
             self.later(AGAIN_S, partial(self._again, write, about))
 

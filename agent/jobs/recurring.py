@@ -49,7 +49,7 @@ class Recurring:
         try:
             self._done(datetime.now(UTC) - self._period)
         except sqlite3.Error:
-            log.exception("not put off: the journal cannot be written", task=self._note)
+            log.exception("task not postponed: journal not writable", task=self._note)
 
     def look(self) -> None:
         if self._timer:
@@ -67,7 +67,7 @@ class Recurring:
                     self._done(now)
                     unit.after_commit(partial(setattr, self, "_tries", self._tries + 1))
         except sqlite3.Error:
-            log.exception("put off: the journal cannot be written", task=self._note)
+            log.exception("task postponed: journal not writable", task=self._note)
 
     def _done(self, now: datetime) -> None:
         self._journal.notes.keep(self._note, format_time(now))

@@ -118,7 +118,7 @@ class Recovery:
         if looking.done(within_s=deadline_s - time.monotonic()):
             self._adopt(looking)
         else:
-            log.error("cannot look for restores yet: a directory does not answer")
+            log.error("restores not recovered yet: a directory does not respond")
             self._mailbox.call_later(AGAIN_S, partial(self._find_late, looking))
 
     def _find_late(self, looking: "Aside[list[Proof]]") -> None:
@@ -139,7 +139,7 @@ class Recovery:
                     adopt(self._journal, proofs)
                 self._journal.notes.keep(_LOOKED, "yes")
         except (JobError, OSError, JournalError):
-            log.exception("restores that the journal does not know are not recovered")
+            log.exception("search for restores failed")
             return set()
         return {proof.job_id for proof in proofs}
 
@@ -165,10 +165,10 @@ class Recovery:
             try:
                 return self._result(unfinished, aside)
             except (JobError, OSError, JournalError):
-                log.exception("cannot recover a job yet", **about)
+                log.exception("restore not recovered yet", **about)
                 aside = self._mend(unfinished)
         else:
-            log.error("cannot recover a job yet: its directory does not answer", **about)
+            log.error("restore not recovered yet: its directory does not respond", **about)
         self._wait_for(unfinished, aside)
         return Recovered()
 

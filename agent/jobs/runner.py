@@ -196,7 +196,7 @@ class Runner:
     def release(self, job: Job) -> None:
         """What ran is over, and there is nothing to record and to tell."""
         self._running = None
-        log.info(f"{job.kind} is over", correlation_id=job.correlation_id, job=job.id)
+        log.info(f"{job.kind} worker ended", correlation_id=job.correlation_id, job=job.id)
         self._monitor.ended()
 
     def end(self, job: Job, also: Action = lambda: None, **facts: object) -> None:

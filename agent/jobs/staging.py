@@ -110,7 +110,7 @@ class Staging:
                 path.rename(doomed)
             sync_directory(path.parent)
         except OSError:
-            log.exception("could not remove a staged archive", file=path.name)
+            log.exception("staged archive not removed", file=path.name)
             return False
         threading.Thread(target=_unlink, args=(doomed,), name=f"remove-{path.name}", daemon=True).start()
         return True
@@ -160,7 +160,7 @@ def _unlink(path: Path) -> None:
     try:
         path.unlink(missing_ok=True)
     except OSError:
-        log.exception("could not remove a staged archive", file=path.name)
+        log.exception("staged archive not removed", file=path.name)
 
 
 def _age_key(path: Path) -> tuple[int, str]:

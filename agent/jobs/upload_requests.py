@@ -73,7 +73,7 @@ class Offers:
     def _drop(self, child: Child) -> None:
         limit = self._settings.storage_max_staged
         reason = f"given up unsent: more than {limit} archives waited (storage.maxStaged)"
-        log.error("staged archive dropped", correlation_id=child.child_id, reason=reason)
+        log.error("pending upload dropped", correlation_id=child.child_id, reason=reason)
         with self._journal.unit() as unit:
             self._give_up([child], "dropped", reason)
             unit.after_commit(self.remove_unwanted)
@@ -85,7 +85,7 @@ class Offers:
                 if self._staging.remove(staged.path):
                     self._journal.staged.forget(staged)
         except JournalError:
-            log.exception("the journal cannot be written: sent archives are removed later")
+            log.exception("sent archives not removed yet: journal not writable")
 
     def ask(self, child: Child) -> None:
         self._events.emit(UploadRequested(child))

@@ -146,7 +146,7 @@ class Drills:
         try:
             self._carry_out(self._verifications.drill(self._recurring.put_off))
         except Refused as error:
-            log.info("verification put off", reason=error.message)
+            log.info("periodic verification postponed", reason=error.message)
             return False
         return True
 

@@ -124,7 +124,7 @@ class Workers:
 
         def give_up() -> None:
             if task.tools.token.in_foreign_hands and not ended.called:
-                log.warning("a provider ignores the cancel and is left to itself", owner=task.owner)
+                log.warning("provider ignored the cancel, abandoned", owner=task.owner)
                 ended(cancelled_by(task.tools.token))
 
         task.tools.give_up = give_up
@@ -133,7 +133,7 @@ class Workers:
             thread.start()
             self._running.append(_Running(thread, task.tools, ended))
         except RuntimeError:
-            log.exception("no further thread can be started")
+            log.exception("thread not started")
             self.mailbox.post(partial(ended, Outcome(None, "internal-error", "no thread can be started")))
 
     def cancel(self, tools: Tools, message: str, code: str) -> None:
@@ -203,7 +203,7 @@ class Workers:
                     self._leave(task.destination.storage, abandoned)
 
     def _entered(self, task: Task[Result], phase: str) -> None:
-        log.debug("phase", phase=phase)
+        log.debug("phase entered", phase=phase)
         self.mailbox.post(partial(task.entered, phase))
 
     def _leave(self, storage: Storage, abandoned: list[str]) -> None:
@@ -216,7 +216,7 @@ class Workers:
                 with closing(self.journal.checkpoint(owner)) as checkpoint:
                     storage.discard(checkpoint)
         except StorageError as error:
-            log.warning("what an earlier job left at its place stays for now", reason=str(error))
+            log.warning("remains of an earlier upload not removed yet", reason=str(error))
         except Exception:
             log.exception("bug in a provider")
         try:

@@ -49,7 +49,7 @@ class Journal:
             if not is_corrupt(error):
                 raise
             aside = self._set_aside()
-            log.error("journal is corrupt, a fresh one is started", journal=str(path), set_aside=str(aside))
+            log.error("journal corrupt, new one started", journal=str(path), set_aside=str(aside))
             self._open(kept_jobs)
         # SQLite syncs what it writes, but not always the names of the journal and its log.
         sync_directory(path.parent)

@@ -48,7 +48,7 @@ class OutboxStore:
         try:
             self._database.write_many("DELETE FROM outbox WHERE id = ?", [(number,) for number in numbers])
         except sqlite3.Error:
-            log.exception("messages stay in the journal: it cannot be written")
+            log.exception("sent messages not removed: journal not writable")
 
     def kept(self) -> list[tuple[int, str, bytes, str]]:
         """Number, topic, payload and property of all that is kept, in order."""

@@ -113,7 +113,7 @@ class RotatingLogFile(RotatingFileHandler):
         begins, self._failing = self._failed and not self._failing, self._failed
         if begins:
             # This comes back here as well, and changes nothing then.
-            log.error("log file cannot be written; logging to stderr only: %s", self.baseFilename)
+            log.error("log file not writable; logging to stderr only: %s", self.baseFilename)
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: ARG002, N802
         """A full or failing disk: forget the line, and open the file again for the next one."""

@@ -18,9 +18,9 @@ class SparingLog:
         begun_s, count = self._seen.get(event, (0.0, 0))
         now_s = time.monotonic()
         if now_s - begun_s >= INTERVAL_S:
-            left_out = max(0, count - BURST)
+            suppressed = max(0, count - BURST)
             begun_s, count = now_s, 0
-            facts |= {"left_out": left_out} if left_out else {}
+            facts |= {"suppressed": suppressed} if suppressed else {}
         self._seen[event] = (begun_s, count + 1)
         if count < BURST:
             self._log.warning(event, **facts)

@@ -148,7 +148,7 @@ class Link:
                 failed += 1
             if was_up and short >= MANY_SHORT:
                 log.error(
-                    "connections end soon after they are made: is another client connected under our id?",
+                    "connections end soon after being made: does another client use this client id?",
                     client_id=self._broker.client_id,
                     in_a_row=short,
                 )

@@ -187,7 +187,7 @@ class Outbox:
             if message.may_be_given_up and newest.get(message.property_name) is not message
         )
         given_up = list(islice(old, excess))
-        log.warning("too many messages wait for the broker, the oldest are given up", count=len(given_up))
+        log.warning("too many pending messages, oldest dropped", count=len(given_up))
         self._store.give_up(message.kept_as for message in given_up if message.kept_as is not None)
         gone = {id(message) for message in given_up}
         self._waiting = deque(message for message in self._waiting if id(message) not in gone)

@@ -84,7 +84,7 @@ def _keep(work: RestoreSet) -> None:
         work.take_up()
         work.keep()
     except WorkGone:
-        log.warning("restore stays, its working directory was removed")
+        log.warning("restore kept: its working directory was removed")
         work.surrender()
 
 
@@ -98,7 +98,7 @@ def _way_back(work: RestoreSet, target: RestoreTarget, context: Context, error: 
         if target.before:
             target.before(target.directory, CancelToken())
     except JobError:
-        log.exception("a restore is taken back all the same")
+        log.exception("hook failed, restore reverted all the same")
     try:
         _take_back(work, context)
         if target.after:
@@ -131,7 +131,7 @@ def _noted(context: Context) -> bool:
         context.checkpoint.pop(STOPPED, None)
         context.checkpoint[COMMITTED] = "yes"
     except JobError:
-        log.exception("restored, but the journal cannot be written yet")
+        log.exception("restore complete, journal not writable yet")
         return False
     return True
 
@@ -146,7 +146,7 @@ def _run(after: RunHook, target: RestoreTarget) -> JobError | None:
     try:
         after(target.directory, CancelToken())
     except JobError as error:
-        log.exception("afterRestoreCmd failed after the restore was taken back")
+        log.exception("afterRestoreCmd failed after the restore was reverted")
         return error
     return None
 
@@ -166,6 +166,6 @@ def _tidied(work: RestoreSet, context: Context, *, failed: bool = False) -> bool
         recover_roots(working, context.job_id, failed=failed, taken_back=taken_back)
         del context.checkpoint[WORKING]
     except JobError:
-        log.exception("a restore could not be tidied up yet")
+        log.exception("working directory not removed yet")
         return False
     return True

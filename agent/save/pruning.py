@@ -89,7 +89,7 @@ def _pruned(
         done.problem = str(error)
         done.failed = not isinstance(error, TargetAbsent)
         done.retryable = isinstance(error, StorageError) and error.retryable
-        log.warning("old archives stay", destination=place, reason=done.problem)
+        log.warning("old archives not removed", destination=place, reason=done.problem)
     return done
 
 

@@ -158,7 +158,7 @@ def test_a_plan_that_proves_nothing_is_left_alone_and_told(
     device, values = started(work)
     assert differences(before, snapshot(work / "data")) == []
     assert values == []
-    assert "working directory of no known restore" in capsys.readouterr().out
+    assert "unknown working directory found" in capsys.readouterr().out
     device.close()
 
 

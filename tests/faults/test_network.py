@@ -65,7 +65,7 @@ def test_a_session_that_another_client_takes_is_not_fought_over(tmp_path: Path) 
         thief.connect("127.0.0.1", there.broker.port)
         thief.loop_start()
         try:
-            soon = "connections end soon after they are made: is another client connected under our id?"
+            soon = "connections end soon after being made: does another client use this client id?"
             wait_until(lambda: there.agent.count_log(soon) >= 2, what="the agent to say so", timeout_s=60)
         finally:
             thief.disconnect()
@@ -122,7 +122,7 @@ def test_a_refused_subscription_is_asked_for_again_until_it_is_granted(tmp_path:
         forbid_commands(there.broker)
         there.broker.start()
         there.agent.start()
-        refused = "the broker refused a subscription, trying again: check its access rules"
+        refused = "subscription refused by the broker, trying again: check its access rules"
         there.agent.wait_for_log(refused)
         wait_until(there.backend.client.is_connected, what="the backend to be back")
         allow = {"command": "removeRoleACL", "rolename": "rules", **COMMANDS}

@@ -67,7 +67,7 @@ def test_an_agent_starts_and_works_while_the_directory_of_an_interrupted_restore
         backend.messages.clear()
         agent.start(sys.executable, "-c", IMPATIENT)
         backend.announced()
-        agent.wait_for_log("cannot recover a job yet: its directory does not answer")
+        agent.wait_for_log("restore not recovered yet: its directory does not respond")
         options = LOCAL | {"backup.dir": str(device.data / "config")}
         assert backend.run("backup", "elsewhere", options)["state"] == "BACKUP_FINISHED"
         busy = ask_for_backup(backend, device.data)
@@ -125,7 +125,7 @@ def test_a_restore_that_was_interrupted_on_a_stick_waits_for_the_stick(
     stick()
     (tmp_path / "stick/data").mkdir()
     agent.start(sys.executable, "-c", IMPATIENT)
-    agent.wait_for_log("cannot recover a job yet")
+    agent.wait_for_log("restore not recovered yet")
     wait_until(lambda: ask_for_backup(backend, data)["status"] == 409, what="a backup to be refused")
     assert [value["state"] for value in backend.values() if value["correlationId"] == "X"] == [
         "RESTORE_STARTED"

@@ -84,7 +84,7 @@ def test_a_broken_journal_ends_the_agent_and_the_next_start_recovers(
     assert watched.process
     assert watched.process.wait(60) == 1
     (line,) = [line for line in watched.log_lines() if line["level"] == "critical"]
-    assert line["event"] == "the agent ends, to be started again"
+    assert line["event"] == "journal not usable, exiting"
     assert line["reason"].startswith(says.format(watched.storage))
     backend.messages.clear()
     watched.start()

@@ -75,7 +75,7 @@ def test_a_stop_lets_the_running_job_end_and_tells_its_end(agent: AgentProcess, 
         assert destination.reached.wait(20)
         assert agent.process
         agent.process.terminate()
-        agent.wait_for_log("stopping")
+        agent.wait_for_log("agent stopping")
         backend.send("backup", {"correlationID": "late", "options": {"storage.provider": "local"}})
         destination.release.set()
         assert agent.process.wait(20) == 0
@@ -260,7 +260,7 @@ def test_a_hangup_opens_the_log_again_and_ends_nothing(
         moved = agent.log.rename(agent.log.with_suffix(".1"))
         assert agent.process
         agent.process.send_signal(signal.SIGHUP)
-        agent.wait_for_log("log file opened again; settings are read at the next start")
+        agent.wait_for_log("log file reopened; settings are not read again")
         assert moved.exists()
         backend.ask("cancel", {"correlationID": "X"})
         assert backend.ended("X")["statusCode"] == "cancelled"

@@ -120,7 +120,7 @@ def test_a_corrupt_journal_is_set_aside_and_the_agent_works(agent: AgentProcess,
     backend.messages.clear()
     agent.start()
     backend.announced()
-    agent.wait_for_log("journal is corrupt, a fresh one is started")
+    agent.wait_for_log("journal corrupt, new one started")
     assert backend.run("backup", "X", {"storage.provider": "local"})["state"] == "BACKUP_FINISHED"
     assert list(agent.storage.glob("journal.db.corrupt-*"))
 

@@ -146,7 +146,7 @@ def test_with_the_drop_in_kanto_s_configuration_and_directories_are_taken_over(b
     assert "BACKUP_FINISHED" in sent(booted, "backup", "/var/tmp/file-backup")
     assert "RESTORE_FINISHED" in sent(booted, "restore", "/var/tmp/file-backup")
     assert "journal.db" in booted.run("ls", "/storage")
-    assert '"event": "edge-backup"' in booted.run("cat", "/var/log/file-backup/log.txt")
+    assert '"event": "agent started"' in booted.run("cat", "/var/log/file-backup/log.txt")
 
 
 def restart(booted: Machine) -> None:

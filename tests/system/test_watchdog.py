@@ -142,8 +142,8 @@ def test_a_provider_that_hears_nothing_is_left_to_itself_at_the_deadline_and_end
     assert backend.run("backup", "beside", {"storage.provider": "local"})["state"] == "BACKUP_FINISHED"
     wait_for_end(agent)
     assert manager.listen() > fed, "it was healthy until then"
-    agent.wait_for_log("the agent is stuck and ends, to be started again")
-    stacks = {line["thread"]: line["calls"] for line in agent.log_lines() if line["event"] == "stack"}
+    agent.wait_for_log("agent stuck, exiting")
+    stacks = {line["thread"]: line["calls"] for line in agent.log_lines() if line["event"] == "thread stack"}
     (worker,) = [name for name in stacks if name.startswith("work-")]
     assert stacks[worker].endswith("deaf")
     assert {"MainThread", "mqtt"} <= stacks.keys()
@@ -203,7 +203,7 @@ def test_a_dead_mqtt_thread_ends_the_agent(agent: AgentProcess, backend: Backend
     wait_until(manager.listen, what="the watchdog to be fed")
     begin(backend, "end_the_mqtt_thread")
     wait_for_end(agent)
-    line = agent.wait_for_log("the agent is stuck and ends, to be started again")
+    line = agent.wait_for_log("agent stuck, exiting")
     assert line["reason"] == "the MQTT thread is dead or stuck"
     works_again(agent, backend)
 

@@ -359,7 +359,7 @@ def test_a_hook_that_cannot_be_killed_does_not_hold_the_agent(
     with monkeypatch.context() as patched:
         patched.setattr(os, "killpg", refuse)
         assert failure("sleep 60", tmp_path, timeout_s=0.1) == "backupCmd 'sleep' ran longer than 100ms"
-    (pid,) = (entry["pid"] for entry in logged if entry["event"].startswith("hook cannot be killed"))
+    (pid,) = (entry["pid"] for entry in logged if entry["event"].startswith("hook not killed"))
     os.kill(pid, signal.SIGKILL)
     wait_until(lambda: not Path(f"/proc/{pid}").exists(), what="the hook to be reaped in the end")
 

@@ -329,7 +329,7 @@ def test_a_corrupt_journal_is_set_aside_with_an_error_line(path: Path) -> None:
     journal.close()
     (line,) = [line for line in lines if line["log_level"] == "error"]
     aside = Path(line["set_aside"])
-    assert line["event"] == "journal is corrupt, a fresh one is started"
+    assert line["event"] == "journal corrupt, new one started"
     assert aside.parent == path.parent
     assert aside.read_bytes().startswith(b"no database")
     assert stat.S_IMODE(path.stat().st_mode) == 0o600

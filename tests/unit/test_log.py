@@ -250,7 +250,7 @@ def test_a_full_disk_is_reported_once_and_stops_nothing(tmp_path: Path) -> None:
         log.setup(settings(), stream)  # the file is closed before its disk goes
     assert [line["event"] for line in json_lines(stream.getvalue())] == [
         "line",
-        f"log file cannot be written; logging to stderr only: {tmp_path}/disk/log.txt",
+        f"log file not writable; logging to stderr only: {tmp_path}/disk/log.txt",
         "line",
         "line",
     ]

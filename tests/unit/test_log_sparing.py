@@ -18,4 +18,4 @@ def test_a_flood_is_a_few_lines_and_its_size_is_told_later(monkeypatch: pytest.M
         assert len(lines) == BURST + 1
         now[0] += INTERVAL_S
         few.warning("garbage", topic="t")
-    assert lines[-1] == {"event": "garbage", "log_level": "warning", "topic": "t", "left_out": 1000 - BURST}
+    assert lines[-1] == {"event": "garbage", "log_level": "warning", "topic": "t", "suppressed": 1000 - BURST}

@@ -166,7 +166,7 @@ def test_a_directory_that_is_not_there_is_told_once_and_harms_nothing(
     with capture_logs() as lines:
         teller.write()
         teller.write()
-    assert [line["event"] for line in lines] == ["metrics cannot be written"]
+    assert [line["event"] for line in lines] == ["metrics not written"]
     file.parent.mkdir()
     teller.write()
     assert file.exists()

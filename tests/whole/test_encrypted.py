@@ -107,7 +107,9 @@ def test_a_encrypted_archive_that_nobody_knows_is_offered(device: LocalAgent, ba
     device.start()
     backend.announced()
     assert backend.requested("backup-2026-01-01-00.00.00.000-0a1b2c3d#1")
-    device.wait_for_log("not an archive, left alone", file="backup-2026-01-02-00.00.00.000-0a1b2c3d.zip.age")
+    device.wait_for_log(
+        "file ignored: not an archive", file="backup-2026-01-02-00.00.00.000-0a1b2c3d.zip.age"
+    )
 
 
 def test_a_device_of_a_fleet_cannot_open_its_own_archives(

@@ -93,7 +93,7 @@ class Feature:
         except JournalError:
             taken += waiting  # each would wait as long for a journal that is locked
             waiting.clear()
-            log.exception("commands refused: the journal cannot be written", commands=len(taken))
+            log.exception("commands refused: journal not writable", commands=len(taken))
             self._refuse_unwritten(
                 taken, Reason.UNAVAILABLE, "the device cannot write its journal: its disk is full or fails"
             )
@@ -111,7 +111,7 @@ class Feature:
             command.id, command.payload, short=command.topic.short, dup=delivery.dup
         )
         if isinstance(verdict, Repeated):
-            log.info("command came again, answer repeated", **_about(command))
+            log.info("command repeated, stored answer sent", **_about(command))
             if verdict.reply_topic and verdict.reply:
                 self._rivals.answered(verdict.reply)
                 self._outbox.reply(verdict.reply_topic, verdict.reply)

@@ -71,7 +71,7 @@ class Inbox:
         """Return the command in a message; None, and logged, for what is for somebody else or unreadable."""
         topic = parse_command_topic(delivery.topic)
         if topic is None or not topic.concerns(self._twin.identity.device_id):
-            log.debug("message for somebody else", topic=delivery.topic[:200])
+            log.debug("message for another recipient ignored", topic=delivery.topic[:200])
             return None
         if delivery.retain:
             # It would come back with every subscription.
@@ -84,7 +84,7 @@ class Inbox:
             return None
         operation = envelope.inbox_subject(self._twin.identity.thing, self._feature_id)
         if operation is None:
-            log.debug("message for another thing or feature", topic=delivery.topic[:200])
+            log.debug("message for another thing or feature ignored", topic=delivery.topic[:200])
             return None
         header = envelope.correlation_id
         command_id = CommandId(topic.device, topic.request_id, operation, header or "")

@@ -103,7 +103,7 @@ class Presence:
                 timer.cancel()
 
     def refused(self) -> None:
-        log.error("the broker refused a subscription, trying again: check its access rules", wanted=COMMANDS)
+        log.error("subscription refused by the broker, trying again: check its access rules", wanted=COMMANDS)
         if self._subscribe_again:
             self._subscribe_again.cancel()
         self._subscribe_again = self._mailbox.call_later(SUBSCRIBE_AGAIN_S, self._subscribe)
@@ -132,7 +132,7 @@ class Presence:
     def _answered(self, payload: bytes) -> None:
         identity = parse_identity(payload)
         if identity is None:
-            log.warning("unusable answer to the identity question", bytes=len(payload))
+            log.warning("unusable identity answer", bytes=len(payload))
             return
         if self._ask:
             self._ask.cancel()
@@ -146,7 +146,7 @@ class Presence:
 
     def adopt(self, identity: Identity) -> None:
         before = self.identity and self.identity.device_id
-        log.info("identity", device=identity.device_id, before=before)
+        log.info("identity received", device=identity.device_id, before=before)
         self.identity = self._twin.identity = identity
         self._identified()
 
