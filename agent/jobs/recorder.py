@@ -38,4 +38,4 @@ class Recorder:
         except JournalError:
             self.later(AGAIN_S, partial(self._again, write, about))
         else:
-            log.info("the journal was written at last", **about)
+            log.info("journal writable again", **about)

@@ -82,8 +82,6 @@ class Aftermath:
 
     def _report(self, recovered: Recovered) -> None:
         for job in recovered.ended:
-            log.warning(
-                "unfinished job of an earlier run ended", job=job.id, state=job.state, reason=job.message
-            )
+            log.warning("unfinished job ended", job=job.id, state=job.state, reason=job.message)
             self._journal.jobs.ended(job)
             self._events.emit(JobEnded(job))
