@@ -14,6 +14,7 @@ from typing import BinaryIO
 
 from agent.base.errors import NoSpace, disk_errors
 from agent.transfer.cancel import CancelToken
+from providers.errors import TooLarge
 from providers.free_space import Room
 from providers.writeback import CHUNK_BYTES, WriteBack
 
@@ -157,17 +158,23 @@ class FileSink:
         expected: Progress = no_progress,
         rate: RateLimit | None = None,
         reserve_bytes: int = 0,
+        max_bytes: int = 0,
     ) -> None:
-        """`reserve_bytes` are left free where `path` is. Raises NoSpace when they are not, and OSError."""
+        """Leave `reserve_bytes` free where `path` is; take at most `max_bytes`, 0 for no limit.
+
+        Raises NoSpace when the reserve is not free, and OSError.
+        """
         self._rate = rate or RateLimit(0, token)
         self._room = Room(path.parent, f"the storage '{path.parent}'", reserve_bytes, NoSpace)
         self._room.check()
         self._file: BinaryIO = open(path, "ab", opener=private)  # noqa: SIM115 (closed by `close`)
         self._write_back = WriteBack(self._file.fileno(), self._file.tell())
         self._token, self._progress, self.expect = token, progress, expected
+        self._max_bytes = max_bytes
 
     def write(self, chunk: bytes, /) -> int:
         self._token.check()
+        self.check_size(self.tell() + len(chunk))
         with disk_errors("cannot write the download"):
             self._room.take(len(chunk))
             written = self._file.write(chunk)
@@ -178,6 +185,11 @@ class FileSink:
 
     def tell(self) -> int:
         return self._file.tell()
+
+    def check_size(self, size_bytes: int) -> None:
+        """Raise `TooLarge` when an archive of this size is not to be fetched."""
+        if self._max_bytes and size_bytes > self._max_bytes:
+            raise TooLarge(f"the archive has more than the {self._max_bytes} bytes that may be fetched")
 
     def restart(self) -> None:
         self._file.seek(0)  # `tell` would go on from the old end
