@@ -75,7 +75,7 @@ class Delivery:
 
 
 @dataclass(frozen=True, slots=True)
-class Events:
+class LinkEvents:
     """What the link tells; each is posted, so that it runs in the main thread."""
 
     up: Callable[[], None]
@@ -89,7 +89,9 @@ class Events:
 class Link:
     """`start`, then `publish` and `subscribe` between `up` and `down`, at last `stop`."""
 
-    def __init__(self, broker: Broker, events: Events, post: Callable[[Callable[[], None]], None]) -> None:
+    def __init__(
+        self, broker: Broker, events: LinkEvents, post: Callable[[Callable[[], None]], None]
+    ) -> None:
         self._broker, self._events, self._post = broker, events, post
         self.client: Client | None = None
         self._optional: int | None = None

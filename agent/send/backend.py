@@ -17,7 +17,7 @@ from typing import Any
 from agent.base.text import scalar_text
 from agent.mqtt import envelope as ditto
 from agent.mqtt.hono import EVENTS, IDENTITY_REQUEST, IDENTITY_RESPONSE, Identity
-from agent.mqtt.link import Broker, Delivery, Events, Link
+from agent.mqtt.link import Broker, Delivery, Link, LinkEvents
 
 CONNECT_TIMEOUT_S = 10
 ANSWER_TIMEOUT_S = 30
@@ -130,7 +130,7 @@ class Backend:
         self.unsent: list[tuple[str, bytes]] = []
         self._was_up = False
         self._failure = ""
-        events = Events(self._up, self._down, self.receive, self._sent, self._refused)
+        events = LinkEvents(self._up, self._down, self.receive, self._sent, self._refused)
         self._link = Link(broker, events, self._posted.put)
 
     def __enter__(self) -> "Backend":

@@ -16,7 +16,7 @@ from typing import Any
 
 from agent.cli import main
 from agent.mailbox import Post
-from agent.mqtt.link import Broker, Delivery, Events
+from agent.mqtt.link import Broker, Delivery, LinkEvents
 from agent.service import Service
 from agent.settings.load import load
 from tests.support.agent_process import environment
@@ -31,7 +31,7 @@ class LocalBackend(Listener):
         super().__init__()
         self._link: LocalLink | None = None
 
-    def link(self, _broker: Broker, events: Events, post: Post) -> "LocalLink":
+    def link(self, _broker: Broker, events: LinkEvents, post: Post) -> "LocalLink":
         """Stands for the class `Link`."""
         self._link = LocalLink(self, events, post)
         return self._link
@@ -46,7 +46,7 @@ class LocalLink:
 
     alive = True
 
-    def __init__(self, backend: LocalBackend, events: Events, post: Post) -> None:
+    def __init__(self, backend: LocalBackend, events: LinkEvents, post: Post) -> None:
         self._backend, self._events, self._post = backend, events, post
         self._sent = 0
 

@@ -13,7 +13,7 @@ import pytest
 from agent.mailbox import Mailbox
 from agent.mqtt import backlog as backlog_module
 from agent.mqtt import link as link_module
-from agent.mqtt.link import Broker, Delivery, Events, Link
+from agent.mqtt.link import Broker, Delivery, Link, LinkEvents
 from agent.service import Service
 from agent.settings.load import load
 from providers.testing.faultproxy import FaultProxy
@@ -36,7 +36,7 @@ class Peer:
     mailbox: Mailbox = field(default_factory=Mailbox)
 
     def __post_init__(self) -> None:
-        events = Events(self._up, self.downs.append, self._message, self.sent.append, self._refused)
+        events = LinkEvents(self._up, self.downs.append, self._message, self.sent.append, self._refused)
         self.link = Link(self.broker, events, self.mailbox.post)
         self._main = threading.Thread(target=self.mailbox.run)
 
@@ -416,7 +416,7 @@ def test_a_thread_that_hangs_is_not_alive(server: Mosquitto, monkeypatch: pytest
         hanging.set()
         release.wait(60)
 
-    nothing = Events(lambda: None, print, print, print, lambda: None)
+    nothing = LinkEvents(lambda: None, print, print, print, lambda: None)
     link = Link(address(server), nothing, post)
     link.start()
     assert hanging.wait(10)

@@ -22,7 +22,7 @@ from agent.mqtt.hono import (
     is_answer,
     parse_identity,
 )
-from agent.mqtt.link import Broker, Delivery, Events, Link
+from agent.mqtt.link import Broker, Delivery, Link, LinkEvents
 from agent.mqtt.outbox import Outbox
 from agent.settings import Settings
 
@@ -55,7 +55,7 @@ class Presence:
         self._settings, self._mailbox, self._twin, self._outbox = settings, mailbox, twin, outbox
         self._receive, self._identified, self._announced = receive, identified, announced
         self._rivals = rivals
-        events = Events(self.up, self.down, self.deliver, outbox.sent, self.refused)
+        events = LinkEvents(self.up, self.down, self.deliver, outbox.sent, self.refused)
         self._link = Link(broker, events, mailbox.post)
         self.identity: Identity | None = None
         self.early: list[Delivery] = []
