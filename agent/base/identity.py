@@ -3,14 +3,14 @@
 import os
 from pathlib import Path
 
-Identity = tuple[int, int]
+FileIdentity = tuple[int, int]
 
 
-def identity(status: os.stat_result) -> Identity:
+def identity(status: os.stat_result) -> FileIdentity:
     return status.st_dev, status.st_ino
 
 
-def identity_of(path: Path) -> Identity | None:
+def identity_of(path: Path) -> FileIdentity | None:
     """Return that of what a path leads to; None where nothing is, or nothing can be seen."""
     try:
         return identity(path.stat())
@@ -18,7 +18,7 @@ def identity_of(path: Path) -> Identity | None:
         return None
 
 
-def open_parent(fd: int, expected: Identity) -> int:
+def open_parent(fd: int, expected: FileIdentity) -> int:
     """Return a descriptor of the directory above `fd`, or -1: somebody may have moved `fd` elsewhere."""
     try:
         parent = os.open("..", os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=fd)

@@ -14,7 +14,7 @@ MAX_TEXT_BYTES = 4096
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class ArchiveSource:
     """One directory, or data sets; neither for what a command of the device collected."""
 
     directory: str = ""
@@ -23,7 +23,7 @@ class Source:
     """Only these of it, as an archive names them; None for everything."""
 
     @classmethod
-    def of_roots(cls, roots: Iterable[Root]) -> "Source":
+    def of_roots(cls, roots: Iterable[Root]) -> "ArchiveSource":
         """Return the source of a job's roots, as the manifest of its archive says it."""
         return cls.of(
             (
@@ -35,7 +35,7 @@ class Source:
         )
 
     @classmethod
-    def of(cls, roots: Iterable[tuple[str, str, Iterable[str] | None]]) -> "Source":
+    def of(cls, roots: Iterable[tuple[str, str, Iterable[str] | None]]) -> "ArchiveSource":
         """Return the source of roots, each given by prefix, directory and names.
 
         Names are printable, as manifests have them.
@@ -50,7 +50,7 @@ class Source:
         data_sets = frozenset(path.partition("/")[0] for path in paths) if not directory else frozenset()
         return cls(directory, data_sets, frozenset(paths) if paths and not everything else None)
 
-    def holds(self, asked: "Source") -> bool:
+    def holds(self, asked: "ArchiveSource") -> bool:
         """True when an archive of this source is what a restore of `asked` means.
 
         Of a directory everything, or all the paths that are asked for; of data sets each by its name, as
@@ -67,7 +67,7 @@ class Source:
             path = path.rpartition("/")[0]
         return bool(path)
 
-    def is_part_of(self, asked: "Source") -> bool:
+    def is_part_of(self, asked: "ArchiveSource") -> bool:
         """True for single paths of the directory that is asked for as a whole."""
         return bool(asked.directory) and asked.paths is None and self.directory == asked.directory
 
@@ -86,7 +86,7 @@ class Source:
         return text if len(text) <= MAX_TEXT_BYTES else ""
 
     @classmethod
-    def from_text(cls, text: str) -> "Source":
+    def from_text(cls, text: str) -> "ArchiveSource":
         """Raises ValueError for anything but what `to_text` gave."""
         value: Any = json.loads(text)
         directory, data_sets, paths = value
@@ -97,7 +97,7 @@ class Source:
 class KnownArchive:
     """What the journal or the archive's manifest says of an archive."""
 
-    source: Source | None = None
+    source: ArchiveSource | None = None
     """None when that is not known."""
     files: int | None = None
     number: int = 0

@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 import structlog
 
 from agent.base.errors import Cancelled, JobError
-from agent.base.sources import UNKNOWN, KnownArchive, Source
+from agent.base.sources import UNKNOWN, ArchiveSource, KnownArchive
 from agent.formats.archive_names import ENCRYPTED, NamedArchive
 from agent.formats.base import Format, Unlock
 from agent.transfer.context import Destination
@@ -98,4 +98,4 @@ def read_about(archives: Format, destination: Destination, name: str, unlock: Un
     if manifest is None:
         return UNKNOWN
     roots = ((source.prefix, source.path, source.names) for source in manifest.sources)
-    return KnownArchive(Source.of(roots), manifest.counts.files)
+    return KnownArchive(ArchiveSource.of(roots), manifest.counts.files)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from agent import __version__
 from agent.base.job import Job, Kind
 from agent.base.roots import Root
-from agent.base.sources import Source
+from agent.base.sources import ArchiveSource
 from agent.formats.archive_names import ENCRYPTED, PLAIN
 from agent.jobs.admission import Admission, Admitted, metadata
 from agent.jobs.chosen_roots import ChosenRoots, refuse_choosing
@@ -49,7 +49,7 @@ class _Plan:
     key: str | None
     """By which the archive is remembered for `skipUnchanged`."""
     facts: Mapping[str, Any]
-    source: Source
+    source: ArchiveSource
 
 
 class Backups:
@@ -112,7 +112,7 @@ class Backups:
             None if destination else staged,
             key,
             request.label.facts() | (request.destination.facts() if request.destination else {}),
-            Source() if collect else Source.of_roots(roots),
+            ArchiveSource() if collect else ArchiveSource.of_roots(roots),
         )
         return self._runner.admitted(
             job,
@@ -201,7 +201,7 @@ class Backups:
             place=stored.place if stored else str(staged and staged.path),
         )  # fmt: skip
 
-    def _emptied(self, source: Source, result: "BackupResult") -> str:
+    def _emptied(self, source: ArchiveSource, result: "BackupResult") -> str:
         """Say that this archive has far fewer files than the last full one of its source; else nothing."""
         from agent.save.retention import is_emptied, last_full
 

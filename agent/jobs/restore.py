@@ -14,7 +14,7 @@ from agent.base.errors import ConfirmationPending
 from agent.base.job import Job, Kind
 from agent.base.refusals import Reason, Refused
 from agent.base.roots import Root
-from agent.base.sources import Source
+from agent.base.sources import ArchiveSource
 from agent.formats.archive_names import OwnArchives
 from agent.jobs.admission import Admission, Admitted
 from agent.jobs.chosen_roots import ChosenRoots, refuse_choosing
@@ -132,25 +132,25 @@ class Restores:
         refuse_choosing(request.selection, "restoreCmd", RESTORE_DATA_TYPES, RESTORE_PATHS)
         return Choice((Root("", self._staging.work_directory(job.id)),))
 
-    def _search(self, source: Source | None) -> "Search":
+    def _search(self, source: ArchiveSource | None) -> "Search":
         from agent.restore.find import Search
 
         own = OwnArchives(self._device.tag, self._archives.known())
         return Search(own, lambda: datetime.now(UTC), source)
 
-    def _source(self, selection: Selection, choice: "Choice", *, delivered: bool) -> Source | None:
+    def _source(self, selection: Selection, choice: "Choice", *, delivered: bool) -> ArchiveSource | None:
         """What an archive has to be of when the command names none; None for anything.
 
         Archives that a backupCmd has filled do not say of what.
         """
         if choice.data_sets:
-            return Source.of_roots(choice.data_sets)
+            return ArchiveSource.of_roots(choice.data_sets)
         if self._settings.backup_cmd:
-            return Source()
+            return ArchiveSource()
         if not delivered:
-            return Source.of_roots(choice.roots)
+            return ArchiveSource.of_roots(choice.roots)
         directory = selection.directory or self._settings.dir
-        return Source.of_roots([Root("", Path(os.path.realpath(directory)))]) if directory else None
+        return ArchiveSource.of_roots([Root("", Path(os.path.realpath(directory)))]) if directory else None
 
     def go_on(self, unfinished: UnfinishedJob) -> None:
         """Take up an unconfirmed restore that an earlier run of the agent left; it was told to have begun."""

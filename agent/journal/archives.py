@@ -6,7 +6,7 @@ A restore and retention need that longer than the history keeps the jobs, and th
 from collections.abc import Mapping
 from functools import lru_cache
 
-from agent.base.sources import KnownArchive, Source
+from agent.base.sources import ArchiveSource, KnownArchive
 from agent.journal.unit import Database
 
 MOST_ARCHIVES = 5000
@@ -19,7 +19,7 @@ class ArchiveRecords:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def made(self, name: str, source: Source, files: int) -> None:
+    def made(self, name: str, source: ArchiveSource, files: int) -> None:
         """Keep an archive that was made just now: it is newer than all that are known."""
         with self._database.unit():
             self._keep(name, source, files, seen=True)
@@ -36,13 +36,13 @@ class ArchiveRecords:
                 if archive.source is not None:
                     self._keep(name, archive.source, archive.files, seen=False)
 
-    def _keep(self, name: str, source: Source, files: int | None, *, seen: bool) -> None:
+    def _keep(self, name: str, source: ArchiveSource, files: int | None, *, seen: bool) -> None:
         self._database.write(
             "REPLACE INTO archives (name, source, files, seen) VALUES (?, ?, ?, ?)",
             (name, source.to_text(), files, seen),
         )
 
-    def file_counts(self, source: Source) -> list[int]:
+    def file_counts(self, source: ArchiveSource) -> list[int]:
         """Return how many files each archive of the source held, in the order in which they were made."""
         rows = self._database.read(
             "SELECT files FROM archives WHERE source = ? AND seen AND files IS NOT NULL ORDER BY number",
@@ -60,5 +60,5 @@ class ArchiveRecords:
 
 
 @lru_cache(maxsize=64)
-def _source(text: str) -> Source | None:
-    return Source.from_text(text) if text else None
+def _source(text: str) -> ArchiveSource | None:
+    return ArchiveSource.from_text(text) if text else None

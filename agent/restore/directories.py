@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
 from agent.base.errors import ArchiveError, disk_errors
-from agent.base.identity import Identity, identity, open_parent
+from agent.base.identity import FileIdentity, identity, open_parent
 from agent.base.text import readable
 from providers.directory import open_resolved
 
@@ -75,7 +75,7 @@ class Tree:
         self._ends: list[int] = []
         """Length of the path at each level."""
         self._fds: list[int] = []
-        self._closed: list[Identity] = []
+        self._closed: list[FileIdentity] = []
         """Levels above those that are open, the topmost first."""
 
     def directory(self, path: str, made: Callable[[str], None] | None = None) -> int:

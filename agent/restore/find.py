@@ -10,7 +10,7 @@ from datetime import datetime
 from functools import partial
 
 from agent.base.errors import NoneChosen, NotInArchive
-from agent.base.sources import KnownArchive, Source
+from agent.base.sources import ArchiveSource, KnownArchive
 from agent.formats.archive_names import OwnArchives
 from agent.formats.archive_order import DatedArchive, in_order, is_from_future, read_about
 from agent.formats.base import Format, Unlock
@@ -30,7 +30,7 @@ class Search:
 
     own: OwnArchives
     clock: Callable[[], datetime]
-    asked: Source | None = None
+    asked: ArchiveSource | None = None
     """None for the newest archive, whatever it is of."""
 
 
@@ -93,8 +93,8 @@ class _Looker:
             f"which archive is the newest cannot be known, the clock was not set: {_ask_for(candidates)}"
         )
 
-    def _newest_of(self, asked: Source, candidates: Sequence[DatedArchive]) -> DatedArchive:
-        others: dict[Source, DatedArchive] = {}
+    def _newest_of(self, asked: ArchiveSource, candidates: Sequence[DatedArchive]) -> DatedArchive:
+        others: dict[ArchiveSource, DatedArchive] = {}
         for archive in candidates:
             source = self._about(archive).source
             if source is None:

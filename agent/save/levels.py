@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from agent.base.identity import Identity, identity, open_parent
+from agent.base.identity import FileIdentity, identity, open_parent
 
 _MOST_OPEN = 32
 """Directories that are kept open on the way down; deeper ones are reopened on the way up."""
@@ -22,7 +22,7 @@ class Level:
 
     name: str
     fd: int
-    identity: Identity
+    identity: FileIdentity
     waiting: list[str] = field(default_factory=list)
     """Names of directories in it that the walk has still to enter."""
 

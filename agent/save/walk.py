@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
-from agent.base.identity import Identity, identity, identity_of
+from agent.base.identity import FileIdentity, identity, identity_of
 from agent.base.mounts import mounts_below
 from agent.base.patterns import Excluded, PatternLists
 from agent.base.roots import Root
@@ -63,14 +63,14 @@ class _Walk:
     """Depth first, with a stack of its own."""
 
     def __init__(
-        self, top: WalkRoot, report: Report, own: frozenset[Identity], check: Callable[[], None]
+        self, top: WalkRoot, report: Report, own: frozenset[FileIdentity], check: Callable[[], None]
     ) -> None:
         self._root, self._report, self._own, self._check = top.root, report, own, check
         self._excluded, self._unexportable = top.excluded, top.unexportable
         self._levels = Levels(check)
         self._base = f"{top.root.prefix}/" if top.root.prefix else ""
         self._missing = set(top.root.names or ())
-        self._linked: dict[Identity, str] = {}
+        self._linked: dict[FileIdentity, str] = {}
         self._mounts = frozenset(mounts_below(top.root.directory))
 
     def run(self) -> Iterator[Entry]:

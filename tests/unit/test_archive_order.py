@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.base.roots import Root
-from agent.base.sources import KnownArchive, Source
+from agent.base.sources import ArchiveSource, KnownArchive
 from agent.formats.archive_names import archive_name, parse_archive_name
 from agent.formats.archive_order import DatedArchive, in_order, is_from_future
 from agent.journal import Journal
@@ -17,7 +17,7 @@ from agent.journal import Journal
 TAG = "0a1b2c3d"
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 DAY = timedelta(days=1)
-APP = Source("/srv/app")
+APP = ArchiveSource("/srv/app")
 
 
 def archives_of(names: Iterable[str], known: Mapping[str, KnownArchive], now: datetime) -> list[DatedArchive]:
@@ -61,8 +61,8 @@ def test_what_the_journal_saw_is_in_its_order_at_any_time(hours: list[int]) -> N
         assert [each.known.number for each in found] == sorted(range(1, len(known) + 1), reverse=True)
 
 
-def roots(*given: tuple[str, str, set[str] | None]) -> Source:
-    return Source.of_roots(
+def roots(*given: tuple[str, str, set[str] | None]) -> ArchiveSource:
+    return ArchiveSource.of_roots(
         Root(prefix, Path(path), None if names is None else frozenset(names)) for prefix, path, names in given
     )
 
@@ -86,17 +86,19 @@ SETS = roots(("network/etc", "/etc", {"hosts"}), ("logs/var/log", "/var/log", No
         (WHOLE, SETS, False),
         (SETS, roots(("network/etc", "/etc", {"hosts"})), True),
         (roots(("network/etc", "/etc", {"hosts"})), SETS, False),
-        (Source(), Source(), True),
-        (Source(), WHOLE, False),
-        (WHOLE, Source(), False),
+        (ArchiveSource(), ArchiveSource(), True),
+        (ArchiveSource(), WHOLE, False),
+        (WHOLE, ArchiveSource(), False),
     ],
 )
-def test_an_archive_holds_what_is_asked_for(archive: Source, asked: Source, holds: bool) -> None:
+def test_an_archive_holds_what_is_asked_for(
+    archive: ArchiveSource, asked: ArchiveSource, holds: bool
+) -> None:
     assert archive.holds(asked) is holds
 
 
-@pytest.mark.parametrize("source", [WHOLE, CONFIG, SETS, Source()])
-def test_a_source_survives_the_journal(journal: Journal, source: Source) -> None:
+@pytest.mark.parametrize("source", [WHOLE, CONFIG, SETS, ArchiveSource()])
+def test_a_source_survives_the_journal(journal: Journal, source: ArchiveSource) -> None:
     journal.archives.made("a.zip", source, 3)
     assert journal.archives.known() == {"a.zip": KnownArchive(source, 3, 1)}
     assert journal.archives.file_counts(source) == [3]

@@ -15,7 +15,7 @@ from agent.base.job import format_time, parse_time
 from agent.base.label import Label
 from agent.base.refusals import Refused
 from agent.base.roots import Root
-from agent.base.sources import KnownArchive, Source
+from agent.base.sources import ArchiveSource, KnownArchive
 from agent.formats.archive_names import archive_name, device_tag
 from agent.formats.manifest import Origin
 from agent.formats.walk_report import Report
@@ -165,7 +165,7 @@ def test_every_source_keeps_its_own_newest_archives(device: Device, tmp_path: Pa
     (tmp_path / "stick").mkdir()
     assert set(prune(device)["target device"]["removed"]) == {app[2], data[2]}
     known = device.journal.archives.known()
-    assert known[data[0]] == KnownArchive(Source("/srv/data"), 0)
+    assert known[data[0]] == KnownArchive(ArchiveSource("/srv/data"), 0)
 
 
 def test_what_an_archive_is_of_that_says_nothing_is_left_alone(device: Device, tmp_path: Path) -> None:

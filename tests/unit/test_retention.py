@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.base.sources import KnownArchive, Source
+from agent.base.sources import ArchiveSource, KnownArchive
 from agent.formats.archive_names import archive_name
 from agent.formats.archive_order import DatedArchive
 from agent.save.retention import Candidate, KeepRules, is_emptied, last_full, removable, undecided
@@ -17,7 +17,7 @@ NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 
 
-APP, DATA = Source("/srv/app"), Source(data_sets=frozenset({"data"}))
+APP, DATA = ArchiveSource("/srv/app"), ArchiveSource(data_sets=frozenset({"data"}))
 
 
 def archive(
@@ -25,7 +25,7 @@ def archive(
     series: str = "backup",
     expires: datetime | None = None,
     sound: bool | None = None,
-    source: Source | None = APP,
+    source: ArchiveSource | None = APP,
     files: int | None = None,
 ) -> Candidate:
     name = archive_name(NOW - age, TAG, name=series)
