@@ -29,6 +29,7 @@ from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -93,14 +94,8 @@ class Target:
 
 
 _DEFAULT_RULES = Allow()
-
-
-def _connect(host: str, port: int) -> socket.socket:
-    return reached(host, port, 10, _DEFAULT_RULES.check_address)
-
-
-def _connect_proxy(host: str, port: int) -> socket.socket:
-    return reached(host, port, 10, allow_all)
+_connect = partial(reached, timeout_s=10, check=_DEFAULT_RULES.check_address)
+_connect_proxy = partial(reached, timeout_s=10, check=allow_all)
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,7 +42,7 @@ _PEEKED_BYTES = 4096
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class HttpRequest:
     """`headers` without the framing; `body` is sent with its length, which has to be known."""
 
     method: str
@@ -75,7 +75,7 @@ class Answer:
 
 
 @contextmanager
-def exchanged(request: Request, limits: Limits) -> Iterator[Answer]:
+def exchanged(request: HttpRequest, limits: Limits) -> Iterator[Answer]:
     """Send `request` and give its answer; the connection is closed at the end.
 
     Raises what the body raises, `Corrupted` when the body ends early or has another MD5 than it said
@@ -142,7 +142,7 @@ def _connection(address: Address, connected: socket.socket, limits: Limits) -> H
     return connection
 
 
-def _send_head(connection: HTTPConnection, request: Request, limits: Limits) -> None:
+def _send_head(connection: HTTPConnection, request: HttpRequest, limits: Limits) -> None:
     address = request.address
     headers = HTTPHeaderDict({"User-Agent": "edge-backup"})
     if address.authorization:

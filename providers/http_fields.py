@@ -27,6 +27,12 @@ class ContentRange:
     total: int | None
 
 
+def content_length(headers: Mapping[str, str]) -> int | None:
+    """Return the bytes of a body that `Content-Length` announces (8.6); None without a readable one."""
+    value = headers.get("content-length", "")
+    return int(value) if re.fullmatch(r"\d{1,18}", value, re.ASCII) else None
+
+
 def content_range(value: str) -> ContentRange | None:
     """The field `Content-Range` (14.4); None for an absent, unreadable or impossible one."""
     if not (match := _CONTENT_RANGE.fullmatch(value.strip())):

@@ -21,8 +21,8 @@ from providers.errors import (
     Unreachable,
     from_http_status,
 )
-from providers.http_fields import content_range, digest, retry_after_s, validator
-from providers.options import Option, checked
+from providers.http_fields import content_length, content_range, digest, retry_after_s, validator
+from providers.options import Option, problems_in
 from providers.ranges import Wanted, received
 
 if TYPE_CHECKING:
@@ -33,7 +33,6 @@ _REDIRECTS = {"GET": (301, 302, 303, 307, 308), "PUT": (307, 308), "POST": (307,
 _HEADER = "https.header."
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # a token, RFC 9110 5.6.2
 _HEADER_VALUE = re.compile(r"[\t\x20-\x7e\xa0-\xff]*")
-_LENGTH = re.compile("[0-9]{1,18}")
 _OURS = {"host", "content-length", "transfer-encoding", "connection"}
 _VALIDATOR = "https.validator"
 OPTIONS = {
@@ -61,10 +60,7 @@ class Https(Storage):
     def __init__(self, options: Mapping[str, str], limits: Limits, /) -> None:
         self._headers, problems = _headers(options)
         plain = {key: value for key, value in options.items() if not key.startswith(_HEADER)}
-        try:
-            checked(plain, "https.", OPTIONS)
-        except BadOptions as error:
-            problems |= error.problems
+        problems |= problems_in(plain, "https.", OPTIONS)
         if url := options.get("https.url"):
             try:
                 self._address = parse_address(url)
@@ -134,13 +130,13 @@ class Https(Storage):
     ) -> Iterator[tuple["Answer", str]]:
         """The final answer, and who gave it. Follows redirects as long as the method is kept (15.4)."""
         # Not while a command is checked: urllib3 takes a while to import.
-        from providers.http_exchange import Request, exchanged
+        from providers.http_exchange import HttpRequest, exchanged
 
         address, own_headers = self._address, self._headers
         for _ in range(_MAX_REDIRECTS + 1):
             if source is not None and source.tell():
                 source.seek(0)
-            request = Request(method, address, {**own_headers, **headers}, source)
+            request = HttpRequest(method, address, {**own_headers, **headers}, source)
             with exchanged(request, self._limits) as answer:
                 if answer.status not in _REDIRECTS[method]:
                     yield answer, request.what
@@ -162,9 +158,9 @@ class Https(Storage):
         if answer.headers.get("content-encoding", "identity").lower() not in ("", "identity"):
             raise Rejected(f"{what}: the content is encoded once more (Content-Encoding): store it as it is")
         total = _prepare(answer, what, sink, checkpoint)
-        length = answer.headers.get("content-length", "")
-        if total is not None or _LENGTH.fullmatch(length):
-            sink.expect(int(length) if total is None else total)
+        length = content_length(answer.headers) if total is None else total
+        if length is not None:
+            sink.expect(length)
         expected = digest(answer.headers) if not sink.tell() else None
         actual = hashlib.new(expected[0], usedforsecurity=False) if expected else None
         while chunk := answer.read():

@@ -9,7 +9,7 @@ import errno
 import hashlib
 import os
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -50,7 +50,7 @@ from providers.errors import (
     translating,
 )
 from providers.free_space import Room
-from providers.options import Option, checked
+from providers.options import Option, problems_in
 from providers.writeback import CHUNK_BYTES, WriteBack
 
 _ETAG = "local.etag"
@@ -116,38 +116,19 @@ class Local(Storage):
 
     def get(self, name: str, sink: Sink, checkpoint: Checkpoint, /) -> Stored:
         """Read `name` into `sink`; continues at `sink.tell()` when the file is still the same one."""
-        *parents, leaf = name.split("/")
-        with ExitStack() as stack:
-            with self._translating():
-                root = stack.enter_context(self._root())
-                file = self._open(stack, root, parents, leaf)
-                status = os.fstat(file)
-            if not stat.S_ISREG(status.st_mode):
-                raise NotFound(f"{self.location(name)} is not a regular file")
+        with self._opened(name) as (file, status):
             self._resume(sink, checkpoint, status)
             self._fetch(file, sink, status.st_size)
         checkpoint.pop(_ETAG, None)
         return self._stored(name, status)
 
     def stat(self, name: str, /) -> Stored:
-        """Size and identity of the file: its time and inode."""
-        *parents, leaf = name.split("/")
-        with ExitStack() as stack, self._translating():
-            root = stack.enter_context(self._root())
-            status = os.fstat(self._open(stack, root, parents, leaf))
-        return self._stored(name, status)
+        with self._opened(name) as (_, status):
+            return self._stored(name, status)
 
     def read_range(self, name: str, offset: int, size_bytes: int, /) -> Piece:
-        """A part of the file."""
-        *parents, leaf = name.split("/")
-        with ExitStack() as stack, self._translating():
-            root = stack.enter_context(self._root())
-            file = self._open(stack, root, parents, leaf)
-            status = os.fstat(file)
-            if not stat.S_ISREG(status.st_mode):
-                raise NotFound(f"{self.location(name)} is not a regular file")
-            data = os.pread(file, size_bytes, offset)
-        return Piece(data, status.st_size, _etag(status))
+        with self._opened(name) as (file, status), self._translating():
+            return Piece(os.pread(file, size_bytes, offset), status.st_size, _etag(status))
 
     def list(self, prefix: str, /) -> Iterator[Stored]:
         """Yield the files whose names begin with `prefix`; unfinished archives are not among them."""
@@ -236,15 +217,25 @@ class Local(Storage):
             raise Corrupted("the archive's MD5 is not the announced one: nothing is stored")
         return done
 
-    def _open(self, stack: ExitStack, root: int, parents: Sequence[str], leaf: str) -> int:
-        try:
-            directory = stack.enter_context(inside(root, parents, create=False))
-            # Without O_NONBLOCK a FIFO of this name would be waited for.
-            file = os.open(leaf, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
-        except FileNotFoundError as error:
-            raise NotFound(f"{self.location('/'.join([*parents, leaf]))} does not exist") from error
-        stack.callback(os.close, file)
-        return file
+    @contextmanager
+    def _opened(self, name: str) -> Iterator[tuple[int, os.stat_result]]:
+        """Open the file, and close it at the end. Raises `NotFound`, also for what is no regular file."""
+        *parents, leaf = name.split("/")
+        with ExitStack() as stack:
+            with self._translating():
+                root = stack.enter_context(self._root())
+                try:
+                    directory = stack.enter_context(inside(root, parents, create=False))
+                    # Without O_NONBLOCK a FIFO of this name would be waited for.
+                    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+                    file = os.open(leaf, flags, dir_fd=directory)
+                except FileNotFoundError as error:
+                    raise NotFound(f"{self.location(name)} does not exist") from error
+                stack.callback(os.close, file)
+                status = os.fstat(file)
+            if not stat.S_ISREG(status.st_mode):
+                raise NotFound(f"{self.location(name)} is not a regular file")
+            yield file, status
 
     def _resume(self, sink: Sink, checkpoint: Checkpoint, status: os.stat_result) -> None:
         same = checkpoint.get(_ETAG) == _etag(status)
@@ -268,15 +259,11 @@ class Local(Storage):
 
 
 def _problems(options: Mapping[str, str], target_name: str, limits: Limits) -> dict[str, str]:
-    problems: dict[str, str] = {}
+    problems = problems_in(options, "local.", OPTIONS)
     try:
         check_name(options.get("local.name") or "default", "local.name")
     except BadOptions as error:
-        problems |= error.problems
-    try:
-        checked(options, "local.", OPTIONS)
-    except BadOptions as error:
-        problems |= error.problems
+        problems = error.problems | problems
     if target_name not in limits.targets:
         known = ", ".join(sorted(limits.targets)) or "none is configured"
         problems["local.target"] = f"must be one of: {known}"

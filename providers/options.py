@@ -34,11 +34,18 @@ HTTP_URL = Option(
 
 
 def checked(options: Mapping[str, str], prefix: str, known: Mapping[str, Option]) -> dict[str, str]:
-    """The options that begin with `prefix`; an empty value means absent.
+    """Return the options that begin with `prefix`; an empty value means absent.
 
     Raises `BadOptions` for keys that are missing, unknown, or whose value does not match.
     """
-    given = {key: value for key, value in options.items() if key.startswith(prefix) and value}
+    if problems := problems_in(options, prefix, known):
+        raise BadOptions(problems)
+    return _given(options, prefix)
+
+
+def problems_in(options: Mapping[str, str], prefix: str, known: Mapping[str, Option]) -> dict[str, str]:
+    """Return what was expected of each wrong key among those that begin with `prefix`."""
+    given = _given(options, prefix)
     problems = {
         key: f"is unknown; known are {', '.join(sorted(known))}" for key in given.keys() - known.keys()
     }
@@ -48,6 +55,8 @@ def checked(options: Mapping[str, str], prefix: str, known: Mapping[str, Option]
                 problems[key] = "is missing"
         elif not option.accepts(given[key]):
             problems[key] = f"must be {option.expected}"
-    if problems:
-        raise BadOptions(problems)
-    return given
+    return problems
+
+
+def _given(options: Mapping[str, str], prefix: str) -> dict[str, str]:
+    return {key: value for key, value in options.items() if key.startswith(prefix) and value}

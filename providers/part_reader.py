@@ -5,7 +5,7 @@ import hashlib
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from providers.api import Source
 from providers.errors import TooLarge
@@ -25,8 +25,14 @@ class PartPlan:
     def size_of(self, number: int) -> int:
         return min(self.first_bytes << ((number - 1) // self.grow_every), self.largest_bytes)
 
+    def for_source(self, size_bytes: int | None, most_bytes: int) -> "PartPlan":
+        """Return the plan for a source of this size, no part larger than `most_bytes`. Raises `TooLarge`."""
+        first_bytes, largest_bytes = min(self.first_bytes, most_bytes), min(self.largest_bytes, most_bytes)
+        plan = replace(self, first_bytes=first_bytes, largest_bytes=largest_bytes)
+        return plan if size_bytes is None else plan.equal(size_bytes)
+
     def equal(self, size_bytes: int) -> "PartPlan":
-        """A plan for a known length: parts of one size, as many as fit.
+        """Return the plan for a known length: parts of one size, as many as fit.
 
         Raises `TooLarge` when they would have to be larger than `largest_bytes`.
         """

@@ -30,6 +30,12 @@ class Far(Protocol):
     needs_md5: bool
     """True when `commit` wants the MD5 of the whole, which costs a second look at every byte."""
 
+    def adopt(self, identity: str, /) -> None:
+        """Keep the checkpoint's upload when it is of this object and this source, else begin with none.
+
+        `identity` tells sources apart; an upload whose identity is empty is never continued.
+        """
+
     def put_whole(self, body: bytearray, md5: bytes, /) -> Stored:
         """Store an archive that is smaller than one part in one request."""
 
@@ -103,7 +109,19 @@ class PartUpload:
             raise Corrupted("the archive's MD5 differs from the one given for it: make it again")
 
 
-class Uploads:
+def start_upload(
+    far: Far, source: Source, plan: PartPlan, memory_bytes: int, metadata: Mapping[str, str]
+) -> PartUpload:
+    """Return an upload that continues the checkpoint's when that is of this source. Raises `StorageError`.
+
+    `metadata["sha256"]`, when given, tells two files of one length apart.
+    """
+    identity = f"{source.size} {plan.first_bytes} {metadata.get('sha256', '')}"
+    far.adopt(identity if source.rewindable else "")
+    return PartUpload(far, source, plan, memory_bytes)
+
+
+class PartUploads:
     """The uploads of one opened storage: which one goes on, which one is taken away."""
 
     def __init__(self) -> None:

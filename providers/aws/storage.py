@@ -1,30 +1,28 @@
-"""The storage itself: what the agent calls, behind `providers.aws.options`."""
+"""The storage in one bucket of S3 (S3 API reference)."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
-from dataclasses import replace
-from functools import cached_property
-from typing import ClassVar
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, closing
+from functools import cached_property, partial
+from typing import Any, ClassVar
 
 from providers.api import Checkpoint, Limits, Piece, Sink, Source, Storage, Stored
 from providers.aws.client import Client, make_client
-from providers.aws.download import opener, read_piece
 from providers.aws.errors import errors, not_a_store
-from providers.aws.etag import etag_of
+from providers.aws.etag import etag_of, md5_in
 from providers.aws.pages import pages
 from providers.aws.upload import Multipart
 from providers.errors import translating
-from providers.fetch import Download, stat_of
+from providers.fetch import Body, Download, stat_of
 from providers.part_reader import PartPlan
-from providers.parts import PartUpload, Uploads, ascii_metadata
+from providers.parts import PartUpload, PartUploads, ascii_metadata, start_upload
 from providers.pool import open_pool
-from providers.ranges import Wanted
+from providers.ranges import Wanted, received
 
 _SMALLEST_PART_BYTES = 5 << 20  # S3 takes no smaller part, except the last
 
 
 class Bucket(Storage):
-    """Storage in one bucket. `given` are checked options (see `providers.aws.options`)."""
+    """Storage in one bucket. `given` are checked options (see `providers.aws`)."""
 
     plan: ClassVar[PartPlan] = PartPlan(8 << 20, 16 << 20, grow_every=2000, most_parts=10_000)
     """2,000 parts of 8 MiB and 8,000 of 16 MiB: 140 GiB for a stream, 156 GiB for a file."""
@@ -32,7 +30,7 @@ class Bucket(Storage):
     def __init__(self, given: Mapping[str, str], limits: Limits) -> None:
         self._given, self._limits = given, limits
         self._bucket = given["aws.s3.bucket"]
-        self._uploads = Uploads()
+        self._uploads = PartUploads()
         self._closing = ExitStack()
 
     def put(
@@ -44,46 +42,67 @@ class Bucket(Storage):
         checkpoint, also in another process; the upload of a stream goes on in this very object, with
         the part that could not be sent. After `Expired` the upload of a file goes on with other
         credentials. After any other error it is aborted; where that fails, the checkpoint still knows
-        it (see `discard`). `metadata["sha256"]`, when given, tells two files of one length apart.
+        it (see `discard`).
         """
 
         def start() -> PartUpload:
-            plan = self._plan_for(source.size)
+            memory_bytes = self._limits.buffer_bytes
+            plan = self.plan.for_source(source.size, max(memory_bytes, _SMALLEST_PART_BYTES))
             far = Multipart(self._client, self._bucket, name, ascii_metadata(metadata, "-"), checkpoint)
-            identity = f"{source.size} {plan.first_bytes} {metadata.get('sha256', '')}"
-            far.adopt(identity if source.rewindable else "")
-            return PartUpload(far, source, plan, self._limits.buffer_bytes)
+            return start_upload(far, source, plan, memory_bytes, metadata)
 
         return self._uploads.put(source, start)
 
     def get(self, name: str, sink: Sink, checkpoint: Checkpoint, /) -> Stored:
         """Fetch the object, from `sink.tell()` on when it still has the ETag in the checkpoint."""
-        body = opener(self._client, self._bucket, name)
-        return Download(name, f"s3://{self._bucket}/{name}", checkpoint, body).run(sink)
+        return Download(name, self.location(name), checkpoint, partial(self._open, name)).run(sink)
 
     def stat(self, name: str, /) -> Stored:
-        """Size and ETag of the object."""
-        return stat_of(name, f"s3://{self._bucket}/{name}", opener(self._client, self._bucket, name))
+        return stat_of(name, self.location(name), partial(self._open, name))
 
     def read_range(self, name: str, offset: int, size_bytes: int, /) -> Piece:
-        """A part of the object."""
-        return read_piece(self._client, self._bucket, name, Wanted(offset, size_bytes))
+        wanted = Wanted(offset, size_bytes)
+        reply, read = self._get_object(name, Range=wanted.header)
+        with closing(reply["Body"]):
+            return received(self.location(name), wanted, reply.get("ContentRange", ""), etag_of(reply), read)
+
+    def _open(self, name: str, offset: int, etag: str) -> Body:
+        part = {"Range": f"bytes={offset}-", "IfMatch": f'"{etag}"'} if offset else {}
+        reply, read = self._get_object(name, **part)
+        if not etag_of(reply):
+            reply["Body"].close()
+            raise not_a_store(self.location(name))
+        start = offset if "ContentRange" in reply else 0
+        size_bytes = start + reply["ContentLength"]
+        return Body(start, size_bytes, etag_of(reply), md5_in(reply), read, reply["Body"].close)
+
+    def _get_object(self, name: str, **part: str) -> tuple[Mapping[str, Any], Callable[[int], bytes]]:
+        """Return the answer, and a function that reads its body."""
+        table = errors(self.location(name))
+        with translating(table):
+            reply = self._client.get_object(Bucket=self._bucket, Key=name, **part)
+
+        def read(most_bytes: int) -> bytes:
+            with translating(table):
+                return bytes(reply["Body"].read(most_bytes))
+
+        return reply, read
 
     def list(self, prefix: str, /) -> Iterator[Stored]:
         """Yield what begins with `prefix`, ascending by key; 1,000 in memory at a time."""
-        place = f"s3://{self._bucket}"
+        bucket = f"s3://{self._bucket}"
         paginator = self._client.get_paginator("list_objects_v2")
-        for page in pages(paginator.paginate(Bucket=self._bucket, Prefix=prefix), place, self._limits.check):
+        for page in pages(paginator.paginate(Bucket=self._bucket, Prefix=prefix), bucket, self._limits.check):
             if "Name" not in page:
-                raise not_a_store(place)
+                raise not_a_store(bucket)
             for entry in page.get("Contents", ()):
                 if not {"Key", "Size"} <= entry.keys():
-                    raise not_a_store(place)
+                    raise not_a_store(bucket)
                 yield Stored(entry["Key"], entry["Size"], etag_of(entry), modified=entry.get("LastModified"))
 
     def delete(self, name: str, /) -> None:
         """Remove the object; in a bucket that keeps versions, it is only marked as deleted."""
-        with translating(errors(f"s3://{self._bucket}/{name}")):
+        with translating(errors(self.location(name))):
             self._client.delete_object(Bucket=self._bucket, Key=name)
 
     def discard(self, checkpoint: Checkpoint, /) -> None:
@@ -92,6 +111,9 @@ class Bucket(Storage):
         Clears the checkpoint. Raises `StorageError`, and leaves it, when the upload could not be aborted.
         """
         Multipart(self._client, self._bucket, "", {}, checkpoint).abort()
+
+    def location(self, name: str, /) -> str:
+        return f"s3://{self._bucket}/{name}"
 
     def close(self) -> None:
         self._uploads.close()
@@ -103,13 +125,3 @@ class Bucket(Storage):
         self._closing.callback(pool.clear)
         with translating(errors(f"s3://{self._bucket}")):
             return make_client(self._given, pool, self._limits)
-
-    def _plan_for(self, size_bytes: int | None) -> PartPlan:
-        """No part is larger than the buffer may be. Raises `TooLarge`."""
-        most_bytes = max(self._limits.buffer_bytes, _SMALLEST_PART_BYTES)
-        plan = replace(
-            self.plan,
-            first_bytes=min(self.plan.first_bytes, most_bytes),
-            largest_bytes=min(self.plan.largest_bytes, most_bytes),
-        )
-        return plan if size_bytes is None else plan.equal(size_bytes)

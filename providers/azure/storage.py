@@ -1,32 +1,35 @@
-"""The storage itself: what the agent calls, behind `providers.azure.options`."""
+"""The storage in one container of Azure.
 
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, suppress
-from dataclasses import replace
-from functools import cached_property
+The SDK's own download tries three times by itself, with pauses, and joins what came in memory: here it is one
+plain GET ("Get Blob"), whose answer is read while it arrives.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, closing, suppress
+from functools import cached_property, partial
 from typing import ClassVar
 
 from azure.storage.blob import BlobProperties, ContainerClient
-from urllib3 import PoolManager
+from urllib3 import BaseHTTPResponse, PoolManager
 
 from providers.api import Checkpoint, Limits, Piece, Sink, Source, Storage, Stored
-from providers.azure.client import make_client
-from providers.azure.download import opener, read_piece
-from providers.azure.errors import Sas, errors
-from providers.azure.upload import Blocks
-from providers.errors import Classify, NotFound, StorageError, Unreachable, translating
-from providers.fetch import Download, stat_of
+from providers.azure.client import make_client, send
+from providers.azure.errors import Sas, errors, refusal
+from providers.azure.upload import BlockUpload
+from providers.errors import Classify, Corrupted, NotFound, StorageError, Unreachable, translating
+from providers.fetch import Body, Download, stat_of
+from providers.http_fields import content_length, content_range, digest
 from providers.part_reader import PartPlan
-from providers.parts import PartUpload, Uploads, ascii_metadata
+from providers.parts import PartUpload, PartUploads, ascii_metadata, start_upload
 from providers.pool import open_pool
-from providers.ranges import Wanted
+from providers.ranges import Wanted, received
 
 _PAGE = 500
 """Blobs asked for at a time: with names of any length their XML stays below what an answer may have."""
 
 
 class Container(Storage):
-    """Storage in one container. `given` are checked options (see `providers.azure.options`)."""
+    """Storage in one container. `given` are checked options (see `providers.azure`)."""
 
     plan: ClassVar[PartPlan] = PartPlan(8 << 20, 8 << 20, grow_every=50_000, most_parts=50_000)
     """50,000 blocks of 8 MiB: 390 GiB."""
@@ -37,7 +40,7 @@ class Container(Storage):
         base = self._given["azure.storage.endpoint"].rstrip("/")
         self._base = f"{base}/{self._given['azure.blob.container']}"
         self._limits = limits
-        self._uploads = Uploads()
+        self._uploads = PartUploads()
         self._closing = ExitStack()
 
     def put(
@@ -49,41 +52,73 @@ class Container(Storage):
         checkpoint, also in another process; the upload of a stream goes on in this very object, with
         the block that could not be sent. After `Expired` the upload of a file goes on with another SAS.
         After any other error nothing can be seen of it, and the service drops its blocks (see
-        `providers.azure.upload`). `metadata["sha256"]`, when given, tells two files of one length apart.
+        `providers.azure.upload`).
         """
 
         def start() -> PartUpload:
-            plan = self._plan_for(source.size)
+            memory_bytes = self._limits.buffer_bytes
+            plan = self.plan.for_source(source.size, max(memory_bytes // 2, 1))  # room to read ahead
             far = self.blocks(name, metadata, checkpoint)
-            identity = f"{source.size} {plan.first_bytes} {metadata.get('sha256', '')}"
-            far.adopt(identity if source.rewindable else "")
-            return PartUpload(far, source, plan, self._limits.buffer_bytes)
+            return start_upload(far, source, plan, memory_bytes, metadata)
 
         return self._uploads.put(source, start)
 
     def get(self, name: str, sink: Sink, checkpoint: Checkpoint, /) -> Stored:
         """Fetch the blob, from `sink.tell()` on when it still has the ETag in the checkpoint."""
-        place = f"{self._base}/{name}"
-        body = opener(self._pool, self._client.get_blob_client(name).url, self._sas, place)
-        return Download(name, place, checkpoint, body).run(sink)
+        return Download(name, self.location(name), checkpoint, partial(self._open, name)).run(sink)
 
     def stat(self, name: str, /) -> Stored:
-        """Size and ETag of the blob."""
-        place = f"{self._base}/{name}"
-        url = self._client.get_blob_client(name).url
-        return stat_of(name, place, opener(self._pool, url, self._sas, place))
+        return stat_of(name, self.location(name), partial(self._open, name))
 
     def read_range(self, name: str, offset: int, size_bytes: int, /) -> Piece:
-        """A part of the blob."""
-        url = self._client.get_blob_client(name).url
-        return read_piece(self._pool, url, self._sas, f"{self._base}/{name}", Wanted(offset, size_bytes))
+        wanted = Wanted(offset, size_bytes)
+        reply, read = self._get_blob(name, {"Range": wanted.header})
+        with closing(reply):
+            said = reply.headers.get("Content-Range", "") if reply.status == 206 else ""
+            etag = reply.headers.get("ETag", "").strip('"')
+            return received(self.location(name), wanted, said, etag, read)
+
+    def _open(self, name: str, offset: int, etag: str) -> Body:
+        part = {"Range": f"bytes={offset}-", "If-Match": f'"{etag}"'} if offset else {}
+        reply, read = self._get_blob(name, part)
+        length = content_length(reply.headers)
+        if "ETag" not in reply.headers or length is None:
+            reply.close()
+            raise not_azure(self.location(name))
+        start, size_bytes = 0, length
+        if reply.status == 206:
+            there = content_range(reply.headers.get("Content-Range", ""))
+            if not there or there.first != offset or there.total is None:
+                raise Corrupted(f"{self.location(name)}: the answer does not say which part it is")
+            start, size_bytes = offset, there.total
+        named = digest({"content-md5": reply.headers.get("Content-MD5", "")}) if not start else None
+        md5 = named[1].hex() if named else None
+        return Body(start, size_bytes, reply.headers["ETag"].strip('"'), md5, read, reply.close)
+
+    def _get_blob(
+        self, name: str, headers: Mapping[str, str]
+    ) -> tuple[BaseHTTPResponse, Callable[[int], bytes]]:
+        """Return the answer, and a function that reads its body."""
+        location = self.location(name)
+        table = errors(location, self._sas)
+        with translating(table):
+            reply = send(self._pool, "GET", self._client.get_blob_client(name).url, headers)
+        if reply.status not in (200, 206):
+            reply.close()
+            raise refusal(location, self._sas, reply.status, reply.headers)
+
+        def read(most_bytes: int) -> bytes:
+            with translating(table):
+                return reply.read(most_bytes)
+
+        return reply, read
 
     def list(self, prefix: str, /) -> Iterator[Stored]:
         """Yield what begins with `prefix`, ascending by name; 500 in memory at a time."""
         pages = self._client.list_blobs(name_starts_with=prefix, results_per_page=_PAGE).by_page()
 
         def empty(_: BaseException) -> StorageError:
-            return Unreachable(f"{self._base}: what answers there is not Azure")
+            return not_azure(self._base)
 
         # The SDK is surprised by an empty answer, and by one that leaves out what it must say.
         odd = (AttributeError, KeyError, TypeError, ValueError)
@@ -100,12 +135,15 @@ class Container(Storage):
 
     def delete(self, name: str, /) -> None:
         """Remove the blob with its snapshots; an account may keep for a time what was deleted."""
-        with suppress(NotFound), translating(errors(f"{self._base}/{name}", self._sas)):
+        with suppress(NotFound), translating(errors(self.location(name), self._sas)):
             self._client.delete_blob(name, delete_snapshots="include")
 
     def discard(self, checkpoint: Checkpoint, /) -> None:
         """Forget the upload that the checkpoint knows; the service drops its blocks."""
         self.blocks("none", {}, checkpoint).abandon()
+
+    def location(self, name: str, /) -> str:
+        return f"{self._base}/{name}"
 
     def close(self) -> None:
         self._uploads.close()
@@ -122,28 +160,20 @@ class Container(Storage):
         with translating(errors(self._base, self._sas)):
             return make_client(self._given, self._pool, self._limits)
 
-    def blocks(self, name: str, metadata: Mapping[str, str], checkpoint: Checkpoint) -> Blocks:
-        blob = self._client.get_blob_client(name)
-        place = f"{self._base}/{name}"
-        return Blocks(
-            blob,
+    def blocks(self, name: str, metadata: Mapping[str, str], checkpoint: Checkpoint) -> BlockUpload:
+        return BlockUpload(
+            self._client.get_blob_client(name),
             self._pool,
             self._limits,
             self._sas,
-            place,
+            self.location(name),
             metadata=ascii_metadata(metadata, "_"),
             checkpoint=checkpoint,
         )
 
-    def _plan_for(self, size_bytes: int | None) -> PartPlan:
-        """No two blocks are larger than the buffer may be. Raises `TooLarge`."""
-        most_bytes = max(self._limits.buffer_bytes // 2, 1)
-        plan = replace(
-            self.plan,
-            first_bytes=min(self.plan.first_bytes, most_bytes),
-            largest_bytes=min(self.plan.largest_bytes, most_bytes),
-        )
-        return plan if size_bytes is None else plan.equal(size_bytes)
+
+def not_azure(location: str) -> Unreachable:
+    return Unreachable(f"{location}: what answers there is not Azure")
 
 
 def _found(blob: BlobProperties) -> Stored:

@@ -25,7 +25,7 @@ _KEYS = ("azure.place", "azure.identity", "azure.token")
 _DIGITS = 5
 
 
-class Blocks:
+class BlockUpload:
     """The far side of one upload: a `providers.parts.Far`. `place` is for people and the checkpoint."""
 
     needs_md5 = True

@@ -92,7 +92,7 @@ def test_no_secret_is_in_a_repr_a_message_a_log_line_or_the_checkpoint(
 
 
 def failures(under_test: ProviderUnderTest) -> list[BaseException]:
-    """One error of each kind that can be had from any server."""
+    """Return one error of each kind that any server gives."""
     errors: list[BaseException] = []
 
     def attempt(storage: Storage, name: str) -> None:
@@ -121,7 +121,7 @@ def failures(under_test: ProviderUnderTest) -> list[BaseException]:
 
 
 def all_words(error: BaseException) -> list[str]:
-    """Everything that an error and those that it is chained to would show to anybody."""
+    """Return all that an error, and the errors that it is chained to, would show."""
     words: list[str] = []
     seen: BaseException | None = error
     while seen is not None:
@@ -135,9 +135,7 @@ def all_words(error: BaseException) -> list[str]:
 
 @pytest.mark.needs("list")
 def test_a_list_names_what_begins_with_the_prefix(under_test: ProviderUnderTest) -> None:
-    with opened(under_test) as storage:
-        if Capability.LIST not in storage.capabilities:
-            pytest.skip("this provider cannot list")
+    with opened(under_test, needs=Capability.LIST) as storage:
         assert list(storage.list("")) == []
         for name in ("backup-1.zip", "backup-2.zip", "other.zip", "sub/backup-3.zip"):
             under_test.write(name, b"x")
@@ -153,9 +151,7 @@ def listed(storage: Storage, prefix: str) -> list[str]:
 @pytest.mark.needs("list")
 def test_a_list_says_how_large_objects_are_and_when_they_were_stored(under_test: ProviderUnderTest) -> None:
     """The time may be unknown; a clock of the far side is not asked to be right to the second."""
-    with opened(under_test) as storage:
-        if Capability.LIST not in storage.capabilities:
-            pytest.skip("this provider cannot list")
+    with opened(under_test, needs=Capability.LIST) as storage:
         storage.put(NAME, BytesSource(SMALL), {}, {})
         (found,) = storage.list("")
     assert (found.name, found.size_bytes) == (NAME, len(SMALL))
@@ -170,11 +166,9 @@ def test_a_list_can_be_ended_where_it_stands(under_test: ProviderUnderTest) -> N
     def check() -> None:
         raise Stopped
 
-    with opened(under_test, limits=replace(under_test.limits, check=check)) as storage:
-        if Capability.LIST not in storage.capabilities:
-            pytest.skip("this provider cannot list")
-        with pytest.raises(Stopped):
-            list(storage.list(""))
+    limits = replace(under_test.limits, check=check)
+    with opened(under_test, limits=limits, needs=Capability.LIST) as storage, pytest.raises(Stopped):
+        list(storage.list(""))
 
 
 def test_preflight_of_a_good_place_says_nothing(under_test: ProviderUnderTest) -> None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from providers.api import Limits, Storage
+from providers.api import Capability, Limits, Storage
 from providers.testing.faultproxy import FaultProxy
 from providers.testing.streams import MemorySink, content
 from providers.testing.under_test import ProviderUnderTest
@@ -22,8 +22,15 @@ class Stopped(Exception):
 
 @contextmanager
 def opened(
-    under_test: ProviderUnderTest, name: str = NAME, limits: Limits | None = None
+    under_test: ProviderUnderTest,
+    name: str = NAME,
+    limits: Limits | None = None,
+    *,
+    needs: Capability | None = None,
 ) -> Iterator[Storage]:
+    """Open the storage, and close it at the end. Skips the test for a provider without what it `needs`."""
+    if needs and needs not in under_test.factory.capabilities:
+        pytest.skip(f"this provider lacks the capability {needs}")
     storage = under_test.factory(under_test.options(name), limits or under_test.limits)
     try:
         yield storage
@@ -32,13 +39,15 @@ def opened(
 
 
 @contextmanager
-def through_proxy(under_test: ProviderUnderTest) -> Iterator[tuple[Storage, FaultProxy]]:
-    """The storage with a fault proxy in its way, and short time-outs."""
+def through_proxy(
+    under_test: ProviderUnderTest, *, needs: Capability | None = None
+) -> Iterator[tuple[Storage, FaultProxy]]:
+    """Open the storage with a fault proxy in its way, and short time-outs."""
     if not under_test.networked:
         pytest.skip("this provider opens no connection")
     with FaultProxy() as proxy:
         limits = replace(under_test.limits, connect=proxy.connect, connect_timeout_s=2, read_timeout_s=1)
-        with opened(under_test, limits=limits) as storage:
+        with opened(under_test, limits=limits, needs=needs) as storage:
             yield storage, proxy
 
 
@@ -49,6 +58,6 @@ def fetched(storage: Storage, name: str = NAME) -> bytes:
 
 
 def assert_nothing_stored(under_test: ProviderUnderTest, checkpoint: dict[str, str]) -> None:
-    """Rule 3: nothing new is visible, and what is hidden is named by the checkpoint."""
+    """Check rule 3: nothing new is visible, and the checkpoint names what is hidden."""
     assert under_test.names() == []
     assert under_test.leftovers() == [] or checkpoint

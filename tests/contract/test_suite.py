@@ -6,7 +6,6 @@ from providers.testing.test_contract_delete import *
 from providers.testing.test_contract_faults import *
 from providers.testing.test_contract_get import *
 from providers.testing.test_contract_put import *
-from providers.testing.test_contract_ranges import *
 from providers.testing.transfers import NAME, SMALL, opened
 from providers.testing.under_test import ProviderUnderTest
 

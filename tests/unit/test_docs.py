@@ -17,9 +17,7 @@ from agent.mqtt.hono import Identity, parse_identity
 from agent.settings import Settings
 from agent.settings import load as settings_load
 from agent.settings.keys import KEYS
-from providers import https, local
-from providers.aws import options as aws
-from providers.azure import options as azure
+from providers import aws, azure, https, local
 from providers.errors import StorageError
 from tests.support import ditto_schema
 

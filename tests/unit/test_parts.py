@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from providers.api import Stored
 from providers.errors import AccessDenied, Corrupted, Expired, StorageError, Suspended, TooLarge, Unreachable
 from providers.part_reader import PartPlan
-from providers.parts import Part, PartUpload, Uploads, ascii_metadata
+from providers.parts import Part, PartUpload, PartUploads, ascii_metadata, start_upload
 from providers.testing.streams import BytesSource, FailingSource, StreamedSource, content
 from tests.support.waiting import wait_until
 
@@ -46,6 +46,9 @@ class MemoryFar:
         if self._calls in self._failing:
             raise self._error("as the test wants it")
 
+    def adopt(self, identity: str, /) -> None:
+        self.identity = identity
+
     def begin(self) -> Mapping[int, Part]:
         self._answer()
         return {number: Part(len(data), hashlib.md5(data).hexdigest()) for number, data in self.parts.items()}
@@ -77,7 +80,7 @@ class MemoryFar:
 
 
 def put_until_stored(far: MemoryFar, source: BytesSource, plan: PartPlan) -> None:
-    uploads = Uploads()
+    uploads = PartUploads()
     for _ in range(30):
         try:
             uploads.put(source, lambda: PartUpload(far, source, plan, MEMORY_BYTES))
@@ -100,7 +103,7 @@ def test_whatever_fails_on_the_way_the_archive_arrives_whole(
 
 @given(st.integers(1, 100), st.integers(0, 50))
 def test_an_error_of_the_source_leaves_nothing(size_bytes: int, at: int) -> None:
-    far, uploads = MemoryFar(), Uploads()
+    far, uploads = MemoryFar(), PartUploads()
     source = FailingSource(content(size_bytes + at), at, KeyError("stop"))
     with pytest.raises(KeyError):
         uploads.put(source, lambda: PartUpload(far, source, PLAN, MEMORY_BYTES))
@@ -111,7 +114,7 @@ def test_an_error_of_the_source_leaves_nothing(size_bytes: int, at: int) -> None
 @pytest.mark.parametrize("streamed", [True, False])
 def test_the_parts_of_a_file_stay_while_the_agent_is_away(streamed: bool) -> None:
     """It is stopped, and goes on when it is there again; a stream is gone by then."""
-    far, uploads = MemoryFar(), Uploads()
+    far, uploads = MemoryFar(), PartUploads()
     source = FailingSource(content(50), 40, Suspended("stop"))
     source.rewindable = not streamed
     with pytest.raises(Suspended):
@@ -134,7 +137,7 @@ def test_parts_are_kept_only_where_somebody_can_go_on(
     error: type[StorageError], streamed: bool, kept: bool
 ) -> None:
     """A file goes on with other credentials too; a stream only in the storage that it began in."""
-    far, uploads = MemoryFar(frozenset({3}), error=error), Uploads()
+    far, uploads = MemoryFar(frozenset({3}), error=error), PartUploads()
     source = (StreamedSource if streamed else BytesSource)(content(50))
     with pytest.raises(error):
         uploads.put(source, lambda: PartUpload(far, source, PLAN, MEMORY_BYTES))
@@ -151,7 +154,7 @@ def test_a_stream_may_fill_the_last_part_and_no_byte_more() -> None:
 
 
 def test_another_stream_takes_away_the_upload_that_waits() -> None:
-    far, other, uploads = MemoryFar(frozenset({3})), MemoryFar(), Uploads()
+    far, other, uploads = MemoryFar(frozenset({3})), MemoryFar(), PartUploads()
     first, second = StreamedSource(content(50)), StreamedSource(content(40))
     with pytest.raises(Unreachable):
         uploads.put(first, lambda: PartUpload(far, first, PLAN, MEMORY_BYTES))
@@ -218,7 +221,7 @@ class ReadingFar(MemoryFar):
 def test_the_next_part_is_read_while_one_is_sent() -> None:
     source = BytesSource(content(30))
     far = ReadingFar(source, lambda number: min(10 * number + 10, 30))
-    Uploads().put(source, lambda: PartUpload(far, source, PLAN, MEMORY_BYTES))
+    PartUploads().put(source, lambda: PartUpload(far, source, PLAN, MEMORY_BYTES))
     assert far.stored == content(30)
 
 
@@ -231,7 +234,7 @@ def test_no_further_part_is_read_where_two_have_no_room() -> None:
             super().put_part(number, body, md5)
 
     far = Watching()
-    Uploads().put(source, lambda: PartUpload(far, source, PLAN, 19))
+    PartUploads().put(source, lambda: PartUpload(far, source, PLAN, 19))
     assert read == [10, 20, 30]
 
 
@@ -240,6 +243,15 @@ def test_what_the_source_raises_while_a_part_fails_comes_out() -> None:
     source = FailingSource(content(30), 15, KeyError("stop"))
     far = ReadingFar(source, lambda _: 15, frozenset({1}))
     with pytest.raises(KeyError):
-        Uploads().put(source, lambda: PartUpload(far, source, PLAN, MEMORY_BYTES))
+        PartUploads().put(source, lambda: PartUpload(far, source, PLAN, MEMORY_BYTES))
     assert far.stored is None
     assert "read-ahead" not in [thread.name for thread in threading.enumerate()]
+
+
+def test_the_upload_of_a_stream_is_never_continued_from_the_checkpoint() -> None:
+    """Nothing tells that a later stream gives the same bytes; a file has its length and its hash."""
+    far, plan = MemoryFar(), PLAN.for_source(45, most_bytes=10)
+    start_upload(far, StreamedSource(content(45)), plan, MEMORY_BYTES, {"sha256": "ab"})
+    assert far.identity == ""
+    start_upload(far, BytesSource(content(45)), plan, MEMORY_BYTES, {"sha256": "ab"})
+    assert far.identity == "45 10 ab"

@@ -19,7 +19,7 @@ from providers.address import parse_address
 from providers.api import Limits
 from providers.aws import S3
 from providers.azure import AzureBlob
-from providers.http_exchange import Request
+from providers.http_exchange import HttpRequest
 from providers.https import Https
 from tests.support.requests import read
 
@@ -47,7 +47,7 @@ HOLDERS: dict[str, Callable[[], object]] = {
     "a layer of settings": lambda: read_environment({"EDGE_BACKUP_PASSWORD": MARK}),
     "the broker": lambda: Broker("h", 1, tls=False, client_id="c", username="u", password=MARK),
     "an address": lambda: parse_address(f"https://u:{MARK}@host/path?sig={MARK}"),
-    "a request": lambda: Request("PUT", parse_address("https://host/"), {"Authorization": MARK}),
+    "a request": lambda: HttpRequest("PUT", parse_address("https://host/"), {"Authorization": MARK}),
     "the limits": lambda: Limits(proxy=f"http://u:{MARK}@proxy", ca_file=Path("ca")),
     "HTTPS": lambda: Https({"https.url": f"https://h/?s={MARK}", "https.header.X": MARK}, Limits()),
     "S3": lambda: S3(
