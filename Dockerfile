@@ -1,5 +1,5 @@
 # syntax=docker/dockerfile:1
-# The first stage builds an environment from the lock; the second carries it, and nothing that builds.
+# The first stage builds an environment from the lock; the second copies it, without the build tools.
 FROM python:3.11-slim-bookworm AS build
 
 WORKDIR /src
@@ -7,7 +7,7 @@ RUN pip install --no-cache-dir uv==0.9.11
 COPY requirements.lock pyproject.toml README.md LICENSE ./
 COPY agent agent
 COPY providers providers
-# The lock also holds what tests need, so it constrains versions and hashes here, and is not installed whole.
+# The lock also has the packages of the tests, so it only constrains versions and hashes here.
 RUN uv venv --no-cache /opt/edge-backup \
     && uv pip install --no-cache --compile-bytecode --python /opt/edge-backup/bin/python \
        --constraint requirements.lock --build-constraint requirements.lock '.[aws,azure,encryption]'
@@ -16,8 +16,8 @@ FROM python:3.11-slim-bookworm
 
 LABEL org.opencontainers.image.title="edge-backup" \
       org.opencontainers.image.licenses="Apache-2.0"
-# Process 1 of a container has to collect processes that commands around a job leave behind; the agent does not.
-# Debian keeps one version of it, so none can be pinned.
+# Process 1 of a container has to reap processes that the commands around a job leave behind; the agent does not.
+# Debian keeps only one version of tini, so there is none to pin.
 # hadolint ignore=DL3008
 RUN apt-get update && apt-get install -y --no-install-recommends tini && rm -rf /var/lib/apt/lists/*
 COPY --from=build /opt/edge-backup /opt/edge-backup
@@ -27,12 +27,12 @@ RUN groupadd --system --gid 10001 edge-backup \
     && install -d -o edge-backup -g edge-backup -m 0700 \
        /var/lib/edge-backup /var/lib/edge-backup/data /var/lib/edge-backup/storage /var/lib/edge-backup/archives
 USER 10001:10001
-# Everything is written below the volume, temporary files too, so the root file system may be read-only.
+# The agent writes only below the volume, temporary files too, so the root file system may be read-only.
 WORKDIR /var/lib/edge-backup
 VOLUME /var/lib/edge-backup
 # Logs go to stderr as JSON lines, where the container runtime collects them.
 ENV PATH="/opt/edge-backup/bin:$PATH" PYTHONUNBUFFERED=1 PYTHONUTF8=1 EDGE_BACKUP_LOG_FILE=""
-# The process is the service: it is healthy while it runs with settings that are still valid.
+# Healthy means that the process runs and its settings are still valid.
 HEALTHCHECK --interval=60s --timeout=10s --start-period=10s \
     CMD ["edge-backup", "check-config", "--config", "/etc/edge-backup/config.json"]
 ENTRYPOINT ["tini", "--", "edge-backup"]

@@ -28,7 +28,7 @@ _PLAIN = ("Apache-2.0", "BSD-3-Clause", "MIT", "MPL-2.0")
 _READ_BY_HAND = {"isodate": "BSD-3-Clause", "python-dateutil": "Apache-2.0 OR BSD-3-Clause"}
 _HEAD = """# Third-party software
 
-What an installation with all extras brings along. Written by `make sbom`, which also writes
+The packages of an installation with all extras. Written by `make sbom`, which also writes
 `build/sbom.cdx.json`, a bill of materials with versions and dependencies (CycloneDX).
 
 | package | licence | needed for |
@@ -101,7 +101,7 @@ def _component(name: str, kind: str) -> dict[str, Any]:
 
 def third_party() -> str:
     """Every package with its licence and the extras that need it."""
-    by_extra = {extra: installed(extra) for extra in ("aws", "azure", "cli", "demo")}
+    by_extra = {extra: installed(extra) for extra in ("aws", "azure", "cli", "demo", "encryption")}
     always = installed()
     rows = []
     for name in installed("all").keys() - {OURS}:
