@@ -1,8 +1,8 @@
-"""What must survive a power cut, in SQLite: jobs, commands, staged archives, checkpoints, unsent messages.
+"""What must survive a power cut, kept in SQLite: jobs, commands, staged archives, unsent messages.
 
-Write-ahead log and `synchronous=FULL`: a unit that was kept is on the disk, but for one kind that says so.
-Progress is never written here (flash wears), and neither are options with credentials. The connection
-belongs to the main thread; a worker's checkpoint opens one of its own.
+It has a write-ahead log and `synchronous=FULL`: a unit of work is on the disk when it ends; the exception is
+`OutboxStore.delivered`. Progress is never written (flash wears), and neither are credentials. The connection
+belongs to the main thread; a checkpoint of a worker opens its own.
 """
 
 import json
@@ -33,12 +33,12 @@ log = structlog.get_logger(__name__)
 
 
 class Journal:
-    """All that is kept, by subject."""
+    """The journal, with one attribute for each subject."""
 
     def __init__(self, path: Path, *, kept_jobs: int = KEPT_JOBS) -> None:
         """Open or create the journal with mode 0600. A corrupt one is set aside and a fresh one begun.
 
-        `kept_jobs` is how many jobs that have ended are kept.
+        The history keeps the last `kept_jobs` jobs.
         Raises `NewerJournal`, and OSError or sqlite3.OperationalError when the disk does not allow it.
         """
         self.path = path
@@ -90,20 +90,20 @@ class Journal:
         self._database.close()
 
     def when_broken(self, broken: Callable[[str], None]) -> None:
-        """Call `broken` with what somebody did to the journal's files, before that is raised."""
+        """Call `broken` with a sentence about the journal's files before `JournalBroken` is raised."""
         self._database.broken = broken
 
     def check(self) -> None:
-        """Look whether the journal is still in place, and whole. Raises `JournalBroken`."""
+        """Raise `JournalBroken` unless the journal is in place and whole."""
         self._database.check()
 
     def unit(self) -> AbstractContextManager[Unit]:
-        """A unit of work: what is kept inside is kept all or nothing, what follows it comes after COMMIT.
+        """Open a unit of work: its writes are kept all or nothing, and its actions follow after COMMIT.
 
-        Inside another unit it joins that one. Raises sqlite3.Error, and then nothing was kept.
+        A unit inside another one is part of it. Raises `JournalError`, and then nothing was kept.
         """
         return self._database.unit()
 
     def checkpoint(self, owner: str) -> JournalCheckpoint:
-        """The checkpoints of `owner`; for the thread that calls."""
+        """Return the checkpoints of `owner`, for the calling thread."""
         return JournalCheckpoint(self.path, owner)

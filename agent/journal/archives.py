@@ -1,6 +1,6 @@
-"""Archives that this device has made: what each is of, and in which order they were made.
+"""Archives that this device has made: the source of each, and the order in which they were made.
 
-A restore and retention need that longer than the history keeps the jobs, and the clock may have been wrong.
+Restores and retention need both for longer than the history keeps jobs, and the clock may have been wrong.
 """
 
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from agent.base.sources import ArchiveSource, KnownArchive
 from agent.journal.unit import Database
 
 MOST_ARCHIVES = 5000
-"""Of so many, the last ones, this is known; what older ones are of, their manifests say."""
+"""The number of archives that are kept; the manifest of an older archive names its source."""
 
 
 class ArchiveRecords:
@@ -20,7 +20,7 @@ class ArchiveRecords:
         self._database = database
 
     def made(self, name: str, source: ArchiveSource, files: int) -> None:
-        """Keep an archive that was made just now: it is newer than all that are known."""
+        """Keep an archive that was made just now, as the newest of all."""
         with self._database.unit():
             self._keep(name, source, files, seen=True)
             self._database.write(
@@ -30,7 +30,7 @@ class ArchiveRecords:
             )
 
     def learned(self, found: Mapping[str, KnownArchive]) -> None:
-        """Keep what manifests say of archives that the journal did not see being made."""
+        """Keep the sources of archives that the journal did not know, as their manifests name them."""
         with self._database.unit():
             for name, archive in found.items():
                 if archive.source is not None:
@@ -51,7 +51,7 @@ class ArchiveRecords:
         return [files for (files,) in rows]
 
     def known(self) -> dict[str, KnownArchive]:
-        """Return what is known, by the archive's name."""
+        """Return the archives by their names."""
         rows = self._database.read("SELECT name, source, files, number, seen FROM archives")
         return {
             name: KnownArchive(_source(text), files, number if seen else 0)

@@ -1,4 +1,4 @@
-"""Checkpoints of transfers and restores: how far the work of an owner (a job, a staged archive) has come."""
+"""Checkpoints: how far the transfers and restores of an owner (a job, a staged archive) have come."""
 
 import sqlite3
 from collections.abc import Iterator, MutableMapping
@@ -13,7 +13,7 @@ from agent.journal.schema import connect
 from agent.journal.unit import Database
 
 LASTING = (WORKING, STOPPED)
-"""Checkpoints that outlive their job: the next start of the agent does what they ask for."""
+"""Checkpoints that outlive their job: the next start of the agent acts on them."""
 
 
 class Checkpoints:
@@ -23,20 +23,20 @@ class Checkpoints:
         self._database = database
 
     def of(self, owner: str) -> dict[str, str]:
-        """All checkpoints of `owner`."""
+        """Return all checkpoints of `owner`."""
         return dict(self._database.read("SELECT key, value FROM checkpoints WHERE owner = ?", (owner,)))
 
     def keep(self, owner: str, key: str, value: str) -> None:
         self._database.write("REPLACE INTO checkpoints VALUES (?, ?, ?)", (owner, key, value))
 
     def replace(self, owner: str, key: str, value: str) -> None:
-        """Replace a checkpoint that is there; without it nothing happens."""
+        """Replace a checkpoint; do nothing when it does not exist."""
         self._database.write(
             "UPDATE checkpoints SET value = ? WHERE owner = ? AND key = ?", (value, owner, key)
         )
 
     def abandoned(self) -> list[str]:
-        """Owners that nobody will continue: jobs that left something at a provider."""
+        """Return the ended jobs that left something at a provider."""
         rows = self._database.read(
             "SELECT DISTINCT owner FROM checkpoints JOIN jobs ON owner = id"
             " WHERE state NOT IN (?, ?) AND key NOT IN (?, ?)",
@@ -57,9 +57,9 @@ def _disk_trouble() -> Iterator[None]:
 
 
 class JournalCheckpoint(MutableMapping[str, str]):
-    """The checkpoints of `owner`, for the thread that works. Every change is on the disk when it returns.
+    """The checkpoints of `owner`, for the thread of a worker. Every change is on the disk at once.
 
-    Raises `NoSpace` and `IoError`, as any work of a job does when the device's disk fails.
+    Raises `NoSpace` and `IoError`, like all work of a job when the device's disk fails.
     """
 
     def __init__(self, path: Path, owner: str) -> None:

@@ -1,4 +1,4 @@
-"""Commands that were seen, with their answers, so that a redelivery is recognised after a restart too."""
+"""Commands that were received, with their answers: a redelivery is recognised after a restart, too."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ KEPT_COMMANDS = 1000
 
 @dataclass(frozen=True, slots=True)
 class CommandId:
-    """What a backend sends along to tell its commands apart."""
+    """The ids by which a backend tells its commands apart."""
 
     device: str
     request_id: str
@@ -20,14 +20,14 @@ class CommandId:
 
 @dataclass(frozen=True, slots=True)
 class SeenCommand:
-    """A command that was seen; its payload is kept as a digest only."""
+    """A command that was received; only a digest of its payload is kept."""
 
     digest: bytes
     short: bool
     """True when it came on the short form of the topic."""
     boot_id: str
     boot_s: float
-    """When it came, on the clock of that boot."""
+    """The time of its arrival, on the clock of that boot."""
     reply_topic: str | None
     reply: bytes | None
     """The answer; None when none was due."""
@@ -38,7 +38,7 @@ class Commands:
         self._database = database
 
     def seen(self, command: CommandId) -> list[tuple[SeenCommand, bool]]:
-        """Commands with these ids, newest first; True for one whose job still runs."""
+        """Return the commands with these ids, newest first, each with True when its job still runs."""
         rows = self._database.read(
             "SELECT c.digest, c.short, c.boot_id, c.boot_s, c.reply_topic, c.reply, j.state"
             " FROM commands c LEFT JOIN jobs j ON j.id = c.job_id"
@@ -52,7 +52,7 @@ class Commands:
         ]
 
     def keep(self, command: CommandId, seen: SeenCommand, job_id: str | None) -> None:
-        """Keep a command and the job that it started, if any; the oldest commands go."""
+        """Keep a command and the job that it started, if any; forget the oldest commands."""
         with self._database.unit():
             self._database.write(
                 "INSERT INTO commands (device, request_id, subject, correlation_id, digest, short, boot_id,"

@@ -1,7 +1,7 @@
-"""Is the open journal still the one on the disk, and is it whole?
+"""Checks that the open journal is still the one on the disk, and that it is whole.
 
 Somebody may remove, replace, cut or overwrite its files, or move the storage, while the agent runs. SQLite
-goes on with files that have no name any more, and what it keeps there is gone after the next start.
+goes on with files that have lost their names, and all that it writes there is lost at the next start.
 """
 
 import os
@@ -19,17 +19,17 @@ _LOG_HEADER_BYTES = 32
 
 
 class JournalBroken(sqlite3.DatabaseError):
-    """The journal cannot be used any more. The text names the file and says what became of it."""
+    """The journal cannot be used any more. The message names the file and says what happened to it."""
 
 
 def is_damage(error: sqlite3.Error) -> bool:
-    """True for an error that the journal's files are to blame for; not the disk, and not a statement."""
+    """Return True for an error in the journal's files, False for one of the disk or of a statement."""
     code = getattr(error, "sqlite_errorcode", 0)
     return code in _DAMAGED or code & 0xFF in _DAMAGED
 
 
 class JournalFiles:
-    """The files of an open journal, as they were when it was opened or looked at last."""
+    """The files of an open journal, as they were at the last look."""
 
     def __init__(self, path: Path) -> None:
         self._path, self._log = path, Path(f"{path}-wal")
@@ -37,7 +37,7 @@ class JournalFiles:
         self._log_was: os.stat_result | None = None
 
     def problem(self) -> str:
-        """Return what somebody did to the files; empty while they are in place. A few system calls."""
+        """Return what happened to the files; empty while they are in place. Takes a few system calls."""
         if not _is_same(self._directory, _status(self._path.parent)):
             return f"the storage '{self._path.parent}' was moved, removed or replaced"
         file = _status(self._path)
@@ -59,11 +59,11 @@ class JournalFiles:
 
     @property
     def log_is_gone(self) -> bool:
-        """True when nothing has taken the place of the log, whose content the connection still has."""
+        """True when the log was removed and not replaced: the connection still has its content."""
         return self._log_was is not None and _status(self._log) is None
 
     def damage(self) -> str:
-        """Return what is wrong with the content; empty for a good journal, or one that nobody changed."""
+        """Return what is wrong with the content; empty when it is good, or unchanged since the last look."""
         file = _status(self._path)
         if file is None or (self._file and file.st_mtime_ns == self._file.st_mtime_ns):
             return ""
@@ -81,7 +81,7 @@ class JournalFiles:
 
 
 def _status(path: Path) -> os.stat_result | None:
-    """None when there is none; one that cannot be asked now is told by the work that fails."""
+    """Return the status of a file; None when there is no file. Raises OSError for any other reason."""
     try:
         return path.stat()
     except (FileNotFoundError, NotADirectoryError):

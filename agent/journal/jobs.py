@@ -1,4 +1,4 @@
-"""Jobs: those that run, those that an earlier run of the agent left, and the history of those that ended."""
+"""Jobs: the one that runs, those that an earlier run of the agent left, and the history."""
 
 import json
 import os
@@ -21,14 +21,14 @@ _RECORD = "SELECT id, kind, correlation_id, started, ended, state, status_code, 
 
 @dataclass(frozen=True, slots=True)
 class UnfinishedJob:
-    """A job that the agent did not see to its end, and what it worked on."""
+    """A job that left work to do: it was interrupted, is a preview, or could not be cleaned up after."""
 
     job: Job
     directory: Path
     made: list[Path]
     """Directories that a restore made before it began, outermost first."""
     working: str | None
-    """The checkpoint of where a restore may have left something; `agent.restore.read_working` reads it."""
+    """The checkpoint of the directories that a restore worked in; `agent.restore.recovery` reads it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,14 +45,14 @@ class JobRecord:
     message: str
     directory: Path
     facts: Mapping[str, Any] = field(hash=False)
-    """Known about the job beside its end, by name."""
+    """Further facts about the job, by name."""
 
 
 class Jobs:
     """Changes are part of the unit that is open."""
 
     def __init__(self, database: Database, notes: Notes, kept: int) -> None:
-        """`kept` is how many jobs that have ended are kept."""
+        """The history keeps the last `kept` jobs."""
         self._database, self._notes, self._kept = database, notes, kept
 
     def started(
@@ -62,7 +62,7 @@ class Jobs:
         made: Iterable[Path],
         facts: Mapping[str, object] = MappingProxyType({}),
     ) -> None:
-        """Keep a job that begins; `facts` are for the history, however the job ends."""
+        """Keep a job that begins; the history keeps its `facts`, however it ends."""
         self._database.write(
             "INSERT INTO jobs VALUES (?, ?, ?, ?, ?, ?, ?, ?, '', '', ?)",
             (job.id, job.kind, job.correlation_id, format_time(job.started), os.fsencode(directory),
@@ -71,13 +71,13 @@ class Jobs:
         )  # fmt: skip
 
     def finalized(self, job: Job, directory: Path, made: Iterable[Path]) -> None:
-        """The preview with this id is a restore that has begun; it stays the owner of its checkpoints."""
+        """Turn the preview with this id into a restore that has begun; its checkpoints stay."""
         with self._database.unit():
             self._database.write("DELETE FROM jobs WHERE id = ?", (job.id,))
             self.started(job, directory, made)
 
     def ended(self, job: Job, facts: Mapping[str, object] = MappingProxyType({})) -> None:
-        """Keep how the job ended, and `facts` about it for the history, beside those of its start."""
+        """Keep the end of a job, and add `facts` to those of its start."""
         with self._database.unit():
             known = self._database.read("SELECT facts FROM jobs WHERE id = ?", (job.id,))
             all_facts = (json.loads(known[0][0]) if known else {}) | dict(facts)
@@ -92,8 +92,8 @@ class Jobs:
 
     def _forget_old(self, job: Job) -> None:
         if job.kind is not Kind.BACKUP:
-            # How far its download came is of no use any more; what it left in its target is. What a
-            # backup left at a provider stays too, until a later job there removes it.
+            # The progress of its download is of no use any more; the marks of a working directory are.
+            # Checkpoints of a backup name what it left at a provider: a later job there removes that.
             self._database.write(
                 "DELETE FROM checkpoints WHERE owner = ? AND key NOT IN (?, ?)", (job.id, *LASTING)
             )
@@ -109,7 +109,7 @@ class Jobs:
         )
 
     def forget_preview(self, job_id: str) -> None:
-        """Nothing is unpacked any more; what could not be removed stays known, for the next start."""
+        """Forget the preview with this id, unless something of it is left for the next start to remove."""
         with self._database.unit():
             self._database.write(
                 "DELETE FROM checkpoints WHERE owner = ? AND key NOT IN (?, ?)", (job_id, *LASTING)
@@ -119,10 +119,10 @@ class Jobs:
                 (job_id, State.PREVIEW),
             )
 
-    # Those that an earlier run left
+    # Jobs of an earlier run
 
     def unfinished(self) -> list[UnfinishedJob]:
-        """Jobs that were running when the agent stopped, previews, and restores that left something."""
+        """Return the jobs that ran when the agent stopped, previews, and restores that left something."""
         rows = self._database.read(
             "SELECT id, kind, correlation_id, started, state, directory, made,"
             " (SELECT value FROM checkpoints WHERE owner = id AND key = ?) FROM jobs"
@@ -140,7 +140,7 @@ class Jobs:
         ]
 
     def untidy_since(self) -> datetime | None:
-        """When the first backup began that may have left a file in a target: cut off, or by its disk."""
+        """Return the start of the first backup that may have left a file in a target; None for no backup."""
         ((started,),) = self._database.read(
             "SELECT min(started) FROM jobs WHERE kind = ? AND (state = ? OR status_code = ?)",
             (Kind.BACKUP, State.STARTED, IoError.code),
@@ -150,11 +150,11 @@ class Jobs:
     # The history
 
     def knows(self, job_id: str) -> bool:
-        """True for the id of a job that is still kept."""
+        """Return True for the id of a job that is kept."""
         return bool(self._database.read("SELECT 1 FROM jobs WHERE id = ?", (job_id,)))
 
     def ended_before(self, job_id: str | None) -> Iterator[JobRecord]:
-        """Jobs that ended, newest first; with `job_id` those that began before that one."""
+        """Return the jobs that ended, newest first; with `job_id`, those that began before that job."""
         earlier = " AND rowid < (SELECT rowid FROM jobs WHERE id = ?)" if job_id is not None else ""
         return self._records(
             f"state IN (?, ?){earlier} ORDER BY rowid DESC",
@@ -162,26 +162,26 @@ class Jobs:
         )  # fmt: skip
 
     def ended_with_id(self, either_id: str) -> Iterator[JobRecord]:
-        """Jobs that ended with this id, or with this correlation id, the newest first."""
+        """Return the ended job with this id, then those with this correlation id, newest first."""
         return self._records(
             "state IN (?1, ?2) AND (id = ?3 OR correlation_id = ?3) ORDER BY id = ?3 DESC, rowid DESC",
             State.FINISHED, State.FAILED, either_id,
         )  # fmt: skip
 
     def ended_of(self, kind: Kind) -> Iterator[JobRecord]:
-        """Jobs of a kind that ended, oldest first."""
+        """Return the ended jobs of a kind, oldest first."""
         return self._records("kind = ? AND state IN (?, ?) ORDER BY rowid",
                              kind, State.FINISHED, State.FAILED)  # fmt: skip
 
     def newest(self) -> Iterator[JobRecord]:
-        """The newest job of each kind that ended, the newest of these first."""
+        """Return the last ended job of each kind, newest first."""
         return self._records(
             "rowid IN (SELECT max(rowid) FROM jobs WHERE state IN (?, ?) GROUP BY kind) ORDER BY rowid DESC",
             State.FINISHED, State.FAILED,
         )  # fmt: skip
 
     def last_size(self, fact: str, directory: Path | None = None) -> int | None:
-        """A fact in bytes of the newest good backup that has it, of this directory or of any."""
+        """Return a fact in bytes of the last good backup that has it, of this directory or of any."""
         rows = self._database.read(
             "SELECT json_extract(facts, '$.' || ?1) AS size FROM jobs"
             " WHERE kind = ?2 AND state = ?3 AND size IS NOT NULL"
@@ -191,7 +191,7 @@ class Jobs:
         return int(rows[0][0]) if rows else None
 
     def knows_archive(self, name: str) -> bool:
-        """True when a job that is still kept made an archive of this name."""
+        """Return True when a job that is kept made an archive of this name."""
         return bool(
             self._database.read("SELECT 1 FROM jobs WHERE json_extract(facts, '$.archive') = ?", (name,))
         )

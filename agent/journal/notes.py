@@ -1,4 +1,4 @@
-"""Short notes under a key: ids, times, and what a part of the agent has to know after a restart."""
+"""Notes: short texts under a key that a part of the agent needs after a restart."""
 
 import secrets
 
@@ -15,7 +15,7 @@ class Notes:
         self._database = database
 
     def read(self, key: str) -> str | None:
-        """The note under this key."""
+        """Return the note under this key; None when there is none."""
         rows = self._database.read("SELECT value FROM meta WHERE key = ?", (key,))
         return str(rows[0][0]) if rows else None
 
@@ -24,7 +24,7 @@ class Notes:
         self._database.write("REPLACE INTO meta VALUES (?, ?)", (key, value))
 
     def random(self, key: str) -> str:
-        """A random text that is made once and stays: the client id, the key of the payload digests."""
+        """Return a random text that is made once and stays: the client id, the key of the payload digests."""
         if (known := self.read(key)) is not None:
             return known
         self.keep(key, made := secrets.token_hex(8))

@@ -1,4 +1,4 @@
-"""The journal's file: its tables, how it is opened, and when it counts as corrupt."""
+"""The journal's file: its tables, how it is opened, and which errors mean that it is corrupt."""
 
 import errno
 import os
@@ -76,11 +76,11 @@ _MIGRATIONS = (
 
 
 _WAL_PAGES, _WAL_BYTES = 256, 1 << 20
-"""The write-ahead log is copied when it has so many pages, and then cut, however long a transaction was."""
+"""The write-ahead log is copied when it has this many pages, and then cut to this size."""
 
 
 LOCKED_S = 5
-"""How long a write waits for a worker's that is under way."""
+"""The time that a write waits for a write of a worker."""
 
 
 class NewerJournal(Exception):
@@ -90,18 +90,14 @@ class NewerJournal(Exception):
 def connect(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(path, timeout=LOCKED_S, isolation_level=None)
     try:
-        _prepare(connection)
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute(f"PRAGMA wal_autocheckpoint={_WAL_PAGES}")
+        connection.execute(f"PRAGMA journal_size_limit={_WAL_BYTES}")
+        sync_always(connection)
     except BaseException:
         connection.close()
         raise
     return connection
-
-
-def _prepare(connection: sqlite3.Connection) -> None:
-    connection.execute("PRAGMA journal_mode=WAL")
-    connection.execute(f"PRAGMA wal_autocheckpoint={_WAL_PAGES}")
-    connection.execute(f"PRAGMA journal_size_limit={_WAL_BYTES}")
-    sync_always(connection)
 
 
 def sync_always(connection: sqlite3.Connection) -> None:
@@ -109,7 +105,7 @@ def sync_always(connection: sqlite3.Connection) -> None:
 
 
 _OPENING_BYTES, _SPARE_BYTES = 64 << 10, 256 << 10
-"""What opening takes: the index of the log, and its first pages. What is kept for that and some commands."""
+"""The room that opening needs, for the log and its index; and the room that is reserved for a full disk."""
 _DISK_OR_OTHERS = {
     sqlite3.SQLITE_BUSY,
     sqlite3.SQLITE_LOCKED,
@@ -121,7 +117,7 @@ _DISK_OR_OTHERS = {
 
 
 def make_private(path: Path) -> None:
-    """Make the file unless it is there, with mode 0600 whatever it had; SQLite's other files get the same."""
+    """Make the file if it is missing, and set its mode to 0600; SQLite copies the mode to its other files."""
     file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         if os.fstat(file).st_mode & 0o077:
@@ -131,9 +127,9 @@ def make_private(path: Path) -> None:
 
 
 def is_corrupt(error: Exception) -> bool:
-    """False when the disk or somebody else is to blame.
+    """Return True for an error that the journal's content causes, False for one of the disk or of a lock.
 
-    SQLITE_READONLY blames the file: it could be opened for writing, so its header is damaged.
+    SQLITE_READONLY means a damaged header: the file could be opened for writing.
     """
     code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT)
     return code & 0xFF not in _DISK_OR_OTHERS
@@ -141,7 +137,7 @@ def is_corrupt(error: Exception) -> bool:
 
 def _check_schema(connection: sqlite3.Connection) -> None:
     """Raise DatabaseError unless the tables are those of the migrations and can be written."""
-    connection.execute("DELETE FROM meta WHERE key = ''")  # changes nothing, but would not do so read-only
+    connection.execute("DELETE FROM meta WHERE key = ''")  # fails in a file that is read-only
     query = "SELECT type, name, tbl_name, sql FROM sqlite_master ORDER BY name"
     with closing(sqlite3.connect(":memory:")) as wanted:
         wanted.executescript(";".join(_MIGRATIONS))
@@ -151,11 +147,10 @@ def _check_schema(connection: sqlite3.Connection) -> None:
 
 
 def opened(path: Path) -> sqlite3.Connection:
-    """`checked`, and on a disk that is full with the room that an earlier run has kept for this.
+    """Open and check the journal; on a full disk, in the room that an earlier run has reserved.
 
-    SQLite makes two files when it opens a journal, and maps one of them: without room that is a SIGBUS. And
-    an agent that could not start until somebody makes room would be deaf: nobody could tell it to.
-    Raises OSError when there is no room at all.
+    SQLite makes two files when it opens a journal, and maps one of them: without room that is a SIGBUS. An
+    agent that cannot start on a full disk cannot be told to make room. Raises OSError without any room.
     """
     spare, status = path.with_name("spare"), os.statvfs(path.parent)
     if status.f_bavail * status.f_frsize < _OPENING_BYTES:
@@ -163,20 +158,19 @@ def opened(path: Path) -> sqlite3.Connection:
         sync_directory(path.parent)  # only then ext4 has the room back
         if os.statvfs(path.parent).f_bfree * status.f_frsize < _OPENING_BYTES:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    connection = checked(path)
+    connection = _checked(path)
     if not spare.exists():
         try:
             make_private(spare)
             spare.write_bytes(bytes(_SPARE_BYTES))
-        except OSError:  # next time, perhaps
+        except OSError:  # a later start tries again
             spare.unlink(missing_ok=True)
     return connection
 
 
-def checked(path: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(path, timeout=LOCKED_S, isolation_level=None)
+def _checked(path: Path) -> sqlite3.Connection:
+    connection = connect(path)
     try:
-        _prepare(connection)
         if connection.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
             raise sqlite3.DatabaseError("quick_check failed")
         (version,) = connection.execute("PRAGMA user_version").fetchone()

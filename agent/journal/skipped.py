@@ -1,4 +1,4 @@
-"""Names of what newer backups skipped, with the reasons."""
+"""Names of the entries that the last backups skipped, with the reasons."""
 
 import json
 import zlib
@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from agent.journal.unit import Database
 
 MOST_JOBS = 16
-"""Names are kept of this many backups; of older ones only their number. A thousand names of one backup take
-some ten kilobytes here."""
+"""Names of this many backups are kept; a thousand names take some ten kilobytes. Their number is a fact of
+every backup."""
 
 
 class SkippedNames:
@@ -16,7 +16,7 @@ class SkippedNames:
         self._database = database
 
     def keep(self, job_id: str, names: Sequence[tuple[str, str]]) -> None:
-        """Keep names with reasons, as part of the unit that is open; lists of older backups go."""
+        """Keep names with reasons, as part of the unit that is open; forget those of older backups."""
         with self._database.unit():
             if names:
                 self._database.write(
@@ -30,7 +30,7 @@ class SkippedNames:
             )
 
     def of(self, job_id: str) -> list[tuple[str, str]]:
-        """Names with reasons; empty when none are kept."""
+        """Return names with reasons; empty when none are kept."""
         rows = self._database.read("SELECT names FROM left_out WHERE job_id = ?", (job_id,))
         found = json.loads(zlib.decompress(rows[0][0])) if rows else []
         return [(name, reason) for name, reason in found]

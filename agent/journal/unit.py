@@ -1,4 +1,4 @@
-"""The unit of work: what is kept all or nothing, and what leaves the process once it is on the disk."""
+"""The unit of work: its writes are kept all or nothing, and its actions follow when they are on the disk."""
 
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -18,7 +18,7 @@ JournalError = sqlite3.Error
 Values = Sequence[object] | Mapping[str, object]
 
 CROWDED_BYTES, FULL_BYTES = 4 << 20, 6 << 20
-"""Ids and messages may be long: between these sizes the journal keeps less and less of its history."""
+"""Between these sizes the journal keeps less and less of its history: ids and messages may be long."""
 
 
 class Unit:
@@ -26,11 +26,11 @@ class Unit:
 
     def __init__(self) -> None:
         self.failure: BaseException | None = None
-        """The error after which the unit cannot be kept any more, even when a caller caught it."""
+        """The first error; after it the unit cannot be kept, even when a caller caught it."""
         self.actions: list[Callable[[], object]] = []
 
     def after_commit(self, action: Callable[[], object]) -> None:
-        """Call `action` when all of the unit is on the disk, in the order of registration; else never."""
+        """Call `action` when the unit is on the disk, in order; never when the unit is not kept."""
         self.actions.append(action)
 
 
@@ -41,17 +41,17 @@ class Database:
         self._connection, self._files = connection, files
         self._unit: Unit | None = None
         self.broken: Callable[[str], None] = lambda _problem: None
-        """Told what became of the journal before `JournalBroken` is raised; need not return."""
+        """Is told what happened to the journal before `JournalBroken` is raised; need not return."""
 
     def close(self) -> None:
         self._connection.close()
 
     @contextmanager
     def unit(self, *, synced: bool = True) -> Iterator[Unit]:
-        """Keep what is written inside all or nothing, with one sync; inside another unit it joins that one.
+        """Keep all writes inside, or none, with one sync. A unit inside another one is part of that.
 
-        A unit that writes nothing does not touch the disk. One that is not `synced` survives a kill, but a
-        power cut only when a later one was synced. Raises `JournalError` when nothing was kept.
+        A unit that writes nothing does not touch the disk. A unit that is not `synced` survives a kill, and
+        a power cut only when a later one was synced. Raises `JournalError` when nothing was kept.
         """
         if self._unit:
             with _noting_failure(self._unit):
@@ -70,7 +70,7 @@ class Database:
             with self._intact():
                 self._connection.commit()
         except BaseException:
-            # Also after a COMMIT that a full disk refused: what comes next must not join what has failed.
+            # Also after a COMMIT that a full disk refused: the next unit must not join the one that failed.
             self._connection.rollback()
             raise
         finally:
@@ -81,23 +81,23 @@ class Database:
             _act(action)
 
     def read(self, query: str, values: Values = ()) -> list[tuple[Any, ...]]:
-        """All rows that a SELECT finds."""
+        """Return all rows that a SELECT finds."""
         with self._intact():
             return self._connection.execute(query, values).fetchall()
 
     def rows(self, query: str, values: Values = ()) -> Iterator[tuple[Any, ...]]:
-        """The rows that a SELECT finds, one by one. Nothing may be written before the last is taken."""
+        """Return the rows of a SELECT one by one. Nothing may be written before the last is taken."""
         return self._connection.execute(query, values)
 
     def write(self, statement: str, values: Values = ()) -> sqlite3.Cursor:
-        """Carry out a statement as part of the unit that is open, or as a unit of its own."""
+        """Execute a statement as part of the open unit, or in a unit of its own."""
         with self.unit() as unit:
             self._begin(unit)
             with self._intact():
                 return self._connection.execute(statement, values)
 
     def write_many(self, statement: str, rows: Iterable[Values]) -> None:
-        """Carry out a statement once for each of `rows`."""
+        """Execute a statement once for each of `rows`."""
         with self.unit() as unit:
             self._begin(unit)
             with self._intact():
@@ -111,7 +111,7 @@ class Database:
                 self._connection.execute("BEGIN IMMEDIATE")
 
     def check(self) -> None:
-        """Look at the journal's files and, where they changed, at the content. Raises `JournalBroken`."""
+        """Check the journal's files and, when they changed, their content. Raises `JournalBroken`."""
         self._check_in_place()
         if damage := self._files.damage():
             self._end(damage)
@@ -119,14 +119,14 @@ class Database:
     def _check_in_place(self) -> None:
         if problem := self._files.problem():
             if self._files.log_is_gone:
-                # The connection still has it: what was kept goes where the next start finds it.
+                # The connection still has its content: copy it to where the next start finds it.
                 with suppress(sqlite3.Error):
                     self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
             self._end(problem)
 
     @contextmanager
     def _intact(self) -> Iterator[None]:
-        """Raise `JournalBroken` for an error that the journal's content is to blame for."""
+        """Raise `JournalBroken` for an error that the journal's content causes."""
         try:
             yield
         except sqlite3.Error as error:
@@ -139,7 +139,7 @@ class Database:
         raise JournalBroken(problem)
 
     def room_for(self, wanted: int) -> int:
-        """How much of a history of `wanted` entries there is room for."""
+        """Return how many of `wanted` entries of a history there is room for."""
         ((used_bytes,),) = self.read(
             "SELECT (page_count - freelist_count) * page_size"
             " FROM pragma_page_count, pragma_freelist_count, pragma_page_size"
@@ -158,7 +158,7 @@ def _noting_failure(unit: Unit) -> Iterator[None]:
 
 
 def _act(action: Callable[[], object]) -> None:
-    """What follows is independent of each other: a bug in one must not keep the next from happening."""
+    """Call `action`. A bug in it is logged: the actions after it must happen nevertheless."""
     try:
         action()
     except Exception:
