@@ -231,7 +231,7 @@ def _bracket(rest: str) -> tuple[str, str]:
 def _member(named: str | None, first: str | None, last: str | None) -> str:
     if named is not None:
         if named not in _CLASSES:
-            raise ValueError("a pattern names a class of letters that there is not")
+            raise ValueError("a pattern names an unknown class of characters")
         return _CLASSES[named]
     begin = (first or "")[-1]
     end = last[-1] if last else begin

@@ -59,7 +59,7 @@ def carried_out(
         agent.ask(operation, {"correlationId": correlation_id, "options": dict(options), **fields})
         entry = ended(agent, correlation_id)
     except KeyboardInterrupt:
-        sys.stderr.write(f"the job goes on: edge-backup show {printable(correlation_id)}\n")
+        sys.stderr.write(f"the job continues: edge-backup show {printable(correlation_id)}\n")
         return EXIT_INTERRUPTED
     except NotAnswered as error:
         # Whether the command arrived is not known either.

@@ -99,7 +99,7 @@ class Admission:
                 replace(limits, buffer_bytes=_ENCRYPTING_BUFFER_BYTES) if encrypted else limits,
             )
             target = chosen.options.get("local.target")
-            shown = f"target '{target}'" if target else f"the place of provider '{chosen.provider}'"
+            shown = f"target '{target}'" if target else f"the destination of provider '{chosen.provider}'"
             look(self.looks, shown, partial(storage.preflight, default_name is not None))
             key = factory.name_option
             name = chosen.options.get(key) if key else default_name or archive_name(datetime.now(UTC), "")

@@ -132,7 +132,7 @@ class Confirmations:
         if entry is None or wanted not in ("", entry.job.correlation_id, entry.job.id):
             raise Refused(Reason.NOT_FOUND, self._why_not(wanted))
         if entry.over or entry.tools.token.event.is_set():
-            raise Refused(Reason.NOT_FOUND, "too late: the restore is being taken back")
+            raise Refused(Reason.NOT_FOUND, "too late: the restore is being reverted")
 
         def begin() -> None:
             if self._timer:
@@ -162,5 +162,5 @@ class Confirmations:
             if (record.kind, record.state) == (Kind.RESTORE, State.FAILED)
         )
         message = next(messages, None)
-        late = "" if message is None else f"; that restore was taken back: {clipped(message, 200)}"
-        return f"no restore{shown} is on trial{late}"
+        late = "" if message is None else f"; that restore was reverted: {clipped(message, 200)}"
+        return f"no restore{shown} waits for a confirmation{late}"

@@ -175,7 +175,7 @@ class Prunes:
         self._running = None
         if outcome.result is None:
             log.warning("retention incomplete", code=outcome.code, reason=outcome.message)
-            told([Pruned("all places", problem=outcome.message, retryable=True, failed=True)])
+            told([Pruned("all destinations", problem=outcome.message, retryable=True, failed=True)])
             return
         try:
             with self._journal.unit():

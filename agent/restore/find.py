@@ -75,7 +75,7 @@ class _Looker:
             for reason, some in (("dated in the future", future), ("from before the clock was set", undated))
             if some
         ]
-        taken = f"'{chosen.name}' was taken; passed over, " if passed_over else ""
+        taken = f"'{chosen.name}' was chosen; ignored, " if passed_over else ""
         return Found(chosen.name, taken + "; ".join(passed_over))
 
     def _chosen(self, candidates: Sequence[DatedArchive], future: Sequence[DatedArchive]) -> DatedArchive:

@@ -28,7 +28,7 @@ class RecoveryOutcome(Enum):
 
 
 NOT_TAKEN_BACK = (
-    "the restore cannot be taken back: somebody removed what it had put aside, and the old data with it;"
+    "the restore cannot be reverted: somebody removed its working directory, which held the old data;"
     " the new data is in place"
 )
 

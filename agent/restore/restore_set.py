@@ -196,5 +196,5 @@ def _take_back(workspace: Workspace) -> None:
         take_back(workspace)
     except OSError as error:
         raise NotTakenBack(
-            "the restore failed and could not be taken back now; the agent tries again until it is"
+            "the restore failed and cannot be reverted now; the agent tries again until it succeeds"
         ) from error

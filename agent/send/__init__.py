@@ -20,5 +20,5 @@ def main(argv: list[str]) -> int:
 
         return talk(order)
     except KeyboardInterrupt:
-        sys.stderr.write("edge-backup send: interrupted; what the device has begun goes on\n")
+        sys.stderr.write("edge-backup send: interrupted; the device continues\n")
         return _INTERRUPTED

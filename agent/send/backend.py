@@ -204,7 +204,7 @@ class Backend:
         try:
             action = self._posted.get(timeout=max(0.0, deadline_s - time.monotonic()))
         except Empty as error:
-            raise TimeoutError("the agent did not say what was expected") from error
+            raise TimeoutError("the expected message did not come") from error
         action()
         if self._failure:
             raise BrokerUnusable(self._failure)

@@ -88,12 +88,12 @@ class Exchange:
         if self._operation == "trigger" and self.phase is Phase.REQUEST and not time_is_up:
             return Ending(True, "no archive waits on the device")
         if self.phase is Phase.REQUEST:
-            return Ending(False, "timed out: the device did not ask where to upload to")
-        state = self._last_state or "silence"
+            return Ending(False, "timed out: the device sent no upload request")
+        state = self._last_state or "none"
         return Ending(
             False,
-            f"timed out: the last word was {state}. The device goes on; to stop it: edge-backup send cancel"
-            f" --correlation-id '{self._id}' ...",
+            f"timed out: the last message was {state}. The device continues; to stop it:"
+            f" edge-backup send cancel --correlation-id '{self._id}' ...",
         )
 
     def _end(self, text: str) -> None:
@@ -134,7 +134,7 @@ class Exchange:
             self.phase = Phase.REQUEST
         elif self._operation == "verify":
             known = f"edge-backup send describe --correlation-id '{self._id}' ..."
-            self._end(f"the device verifies; to see what came of it: {known}")
+            self._end(f"the device verifies; to see the result: {known}")
         else:
             self._end("answered" if OPERATIONS[self._operation].returns_value else "accepted")
 

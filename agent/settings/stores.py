@@ -68,7 +68,7 @@ def _problems(where: str, store: "StoreSettings") -> Iterator[str]:
         pass  # a command that names the store says so
     for key, text in sorted(store.options.items()):
         if key.startswith(NOT_OF_A_PLACE):
-            yield f"{where}.options: '{key}' is no option of a place"
+            yield f"{where}.options: '{key}' is no option of a provider"
         elif is_secret(key, text):
             yield f"{where}.options: '{key}' is a secret; put it into the file of {where}.credentials"
 

@@ -267,7 +267,7 @@ def test_a_job_that_takes_too_long_is_status_1_and_goes_on(agent: AgentProcess, 
     with stalling() as destination:
         arguments = ("--correlation-id", "X", "--timeout", "1s", "-o", f"https.url={destination.url}")
         error = send.bad("backup", *arguments)
-        assert error.startswith("edge-backup send: timed out: the last word was BACKUP_STARTED.")
+        assert error.startswith("edge-backup send: timed out: the last message was BACKUP_STARTED.")
         assert "send cancel --correlation-id 'X'" in error
         assert send.good("cancel", "--correlation-id", "X")[-1] == "accepted"
 

@@ -234,7 +234,11 @@ def _traced(tmp_path: Path, *options: str) -> subprocess.CompletedProcess[str]:
     [
         ("1", "cannot put the unpacked files in place: Input/output error", RecoveryOutcome.NOTHING),
         ("2", "cannot put the unpacked files in place: Input/output error", RecoveryOutcome.NOTHING),
-        ("2+", "could not be taken back now; the agent tries again until it is", RecoveryOutcome.ROLLED_BACK),
+        (
+            "2+",
+            "cannot be reverted now; the agent tries again",
+            RecoveryOutcome.ROLLED_BACK,
+        ),
     ],
     ids=["before", "after", "after-and-rolling-back"],
 )

@@ -269,7 +269,7 @@ def test_it_ends_at_once_when_the_agent_stops(never_answers: Stalling, device: D
     assert answers[0]
     assert answers[0]["places"] == [
         {
-            "place": "all places",
+            "place": "all destinations",
             "removed": [],
             "kept": 0,
             "problem": "the agent was stopped",

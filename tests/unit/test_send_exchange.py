@@ -204,9 +204,9 @@ def test_silence_is_explained_by_what_was_waited_for() -> None:
     ex, command = exchange("backup", "--correlation-id", "X")
     assert "no answer from 'edge:device'" in ex.given_up("edge:device", time_is_up=True).text
     ex.hear(answer(command))
-    assert "the last word was silence" in ex.given_up("edge:device", time_is_up=True).text
+    assert "the last message was none" in ex.given_up("edge:device", time_is_up=True).text
     ex.hear(told("lastOperation", "X", "BACKUP_FINISHED"))
-    assert "did not ask where to upload to" in ex.given_up("edge:device", time_is_up=False).text
+    assert "the device sent no upload request" in ex.given_up("edge:device", time_is_up=False).text
     assert not ex.given_up("edge:device", time_is_up=False).good
 
 

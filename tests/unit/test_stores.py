@@ -61,7 +61,7 @@ def test_systemds_credentials_are_the_files_of_the_stores_that_they_name(tmp_pat
         ),
         (
             {"stores": {"a": {"provider": "local", "options": {"backup.dir": "/etc"}}}},
-            "stores.a.options: 'backup.dir' is no option of a place",
+            "stores.a.options: 'backup.dir' is no option of a provider",
         ),
         ({"stores": {"a": {"provider": "aws", "options": ["very-secret"]}}}, "stores.a.options: expected an"),
         ({"stores": {"a": {"provider": "aws", "options": {"x": {}}}}}, "stores.a.options: expected an"),

@@ -100,7 +100,7 @@ def test_without_a_confirm_the_old_data_comes_back(tmp_path: Path) -> None:
     late = ask(device, "confirm", {"correlationId": "T"})["value"]
     assert late["status"] == 404
     assert late["message"].startswith(
-        "no restore with id 'T' is on trial; that restore was taken back: not conf"
+        "no restore with id 'T' waits for a confirmation; that restore was reverted: not conf"
     )
     device.close()
 
@@ -120,13 +120,13 @@ def test_a_cancel_takes_it_back_at_once(tmp_path: Path) -> None:
 
 def test_there_is_nothing_to_confirm_before_and_after(tmp_path: Path) -> None:
     device = home(tmp_path)
-    assert ask(device, "confirm")["value"]["message"] == "no restore is on trial"
+    assert ask(device, "confirm")["value"]["message"] == "no restore waits for a confirmation"
     on_trial(device)
     assert ask(device, "confirm", {"correlationId": "other"})["value"]["status"] == 404
     ask(device, "confirm")
     device.finish()
     again = ask(device, "confirm", {"correlationId": "T"})["value"]
-    assert again["message"] == "no restore with id 'T' is on trial"
+    assert again["message"] == "no restore with id 'T' waits for a confirmation"
     device.close()
 
 

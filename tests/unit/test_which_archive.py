@@ -152,7 +152,7 @@ def test_an_archive_from_the_future_is_passed_over_and_named(device: Device, tmp
     content, message = restored(device, tmp_path / "app")
     assert (content, message) == (
         "newer",
-        f"'{name}' was taken; passed over, dated in the future: '{future}'",
+        f"'{name}' was chosen; ignored, dated in the future: '{future}'",
     )
 
 
@@ -185,7 +185,7 @@ def test_without_the_journal_an_archive_from_before_the_clock_was_set_is_named(
     lose_journal(device)
     assert restored(device, tmp_path / "app") == (
         "app",
-        f"'{name}' was taken; passed over, from before the clock was set: '{undated}'",
+        f"'{name}' was chosen; ignored, from before the clock was set: '{undated}'",
     )
 
 

@@ -74,4 +74,4 @@ def test_a_restore_on_trial_waits_for_confirm(saved: LocalAgent, backend: LocalB
     assert (waiting.returncode, output.partition(":")[0]) == (0, "restore finished")
     assert is_back(saved)
     late = run(saved, "confirm")
-    assert (late.returncode, late.stderr) == (1, "no restore is on trial\n")
+    assert (late.returncode, late.stderr) == (1, "no restore waits for a confirmation\n")
