@@ -88,7 +88,7 @@ class Service:
             settings,
             self.mailbox,
             self.outbox,
-            thing=lambda: self.twin.identity.thing,
+            thing=lambda: self.twin.thing,
             properties=lambda: {"job": engine.status.job(ROOM_BYTES), "health": engine.health.value()},
         )
         self._metrics = Metrics(settings.metrics.textfile, self.mailbox, engine.health, engine.history)
@@ -114,9 +114,12 @@ class Service:
             outbox=self.outbox,
             receive=feature.receive,
             identified=self.identified,
+            unidentified=self.engine.unidentified,
             announced=self._announced,
+            idle=self.engine.idle,
             rivals=rivals,
         )
+        feature.inbox.deleted = self.presence.deleted
 
     def _broker(self) -> Broker:
         settings, address = self._settings, self._settings.broker
@@ -172,6 +175,7 @@ class Service:
 
     def identified(self) -> None:
         """The device knows who it is."""
+        assert self.twin.identity
         self.engine.identified(self.twin.identity.device_id)
 
     def _announced(self) -> None:

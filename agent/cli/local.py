@@ -83,7 +83,7 @@ def status(argv: list[str]) -> int:
     def show(agent: Agent, options: argparse.Namespace) -> None:
         while True:
             value = agent.ask("status")
-            write_value(value, _status_line(value), as_json=options.json)
+            write_value(value, _status_lines(value), as_json=options.json)
             if not options.follow or not value["job"]:
                 return
             time.sleep(FOLLOW_INTERVAL_S)
@@ -129,6 +129,11 @@ def run_local(
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # somebody has seen enough
     return EXIT_OK
+
+
+def _status_lines(value: Value) -> str:
+    problem = value.get("problem")
+    return _status_line(value) + (f"\n{printable(problem)}" if problem else "")
 
 
 def _status_line(value: Value) -> str:

@@ -7,8 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from agent.formats.archive_names import device_tag
-from agent.journal import DEVICE
-from agent.journal.notes import Notes
+from agent.journal import DEVICE, Journal
 
 UNIDENTIFIED = (
     "nobody has said who this device is: start the broker's connector,"
@@ -26,28 +25,28 @@ class Device:
     Belongs to the main thread.
     """
 
-    def __init__(self, notes: Notes) -> None:
-        self._notes = notes
-        self._told = notes.read(DEVICE)
-        self._former: list[str] = json.loads(notes.read(_FORMER) or "[]")
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+        self._told = journal.notes.read(DEVICE)
+        self._former: list[str] = json.loads(journal.notes.read(_FORMER) or "[]")
         self.identified = False
         """True when somebody has said in this run who the device is."""
         self.problem = ""
-        """What people should do about an id that is missing; empty while there is nothing to say."""
+        """Says what to do when nobody says who the device is; else empty."""
 
     @property
     def id(self) -> str:
-        """Return the id. Raises sqlite3.Error when one of its own cannot be kept."""
+        """Return the id. Raises `JournalError` when one of its own cannot be kept."""
         return self._told or self._own_id()
 
     @property
     def tag(self) -> str:
-        """Return the part of an archive's name that tells this device. Raises sqlite3.Error."""
+        """Return the part of an archive's name that tells this device. Raises `JournalError`."""
         return device_tag(self.id)
 
     @property
     def ids(self) -> tuple[str, ...]:
-        """Return the id and the former ones, the newest first. Raises sqlite3.Error."""
+        """Return the id and the former ones, the newest first. Raises `JournalError`."""
         return tuple(dict.fromkeys([self.id, *self._former]))
 
     def identify(self, device_id: str) -> None:
@@ -57,11 +56,11 @@ class Device:
         self._told, self.identified, self.problem = device_id, True, ""
 
     def keep(self) -> None:
-        """Keep the ids for the next run, and for programs that cannot ask. Raises sqlite3.Error."""
-        former = json.dumps(self._former)
-        if self._notes.read(DEVICE) != self._told or self._notes.read(_FORMER) != former:
-            self._notes.keep(DEVICE, self.id)
-            self._notes.keep(_FORMER, former)
+        """Keep the ids for the next run, and for programs that cannot ask. Raises `JournalError`."""
+        notes, former = self._journal.notes, json.dumps(self._former)
+        if self._told and (notes.read(DEVICE), notes.read(_FORMER)) != (self._told, former):
+            self._journal.notes.keep(DEVICE, self._told)
+            self._journal.notes.keep(_FORMER, former)
 
     def _own_id(self) -> str:
         """Return an id that no other device has, and count it as one that this device had.
@@ -72,11 +71,11 @@ class Device:
         machine = b""
         with suppress(OSError):  # a container may have none
             machine = MACHINE_ID.read_bytes()
-        key = self._notes.random(_KEY).encode()
+        key = self._journal.notes.random(_KEY).encode()
         own = f"local:{hmac.new(key, machine, hashlib.sha256).hexdigest()[:32]}"
         if own not in self._former:
             self._add_former(own)
-            self._notes.keep(_FORMER, json.dumps(self._former))
+            self._journal.notes.keep(_FORMER, json.dumps(self._former))
         return own
 
     def _add_former(self, device_id: str) -> None:

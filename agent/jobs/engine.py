@@ -10,7 +10,7 @@ from agent.base.clock import BootClock
 from agent.jobs.admission import Admitted
 from agent.jobs.backup import Backups
 from agent.jobs.confirmation import Confirmations
-from agent.jobs.device import Device
+from agent.jobs.device import UNIDENTIFIED, Device
 from agent.jobs.events import Events, JobProgressed, Subscriber
 from agent.jobs.operations import CommandHandler, Operations, QuestionHandler, at_once
 from agent.jobs.own_directories import OwnDirectories
@@ -71,7 +71,7 @@ class Engine:
         """Also brings the data into order that an earlier run left. Raises OSError and JournalError."""
         self._settings, self._journal = settings, journal
         self._schedule_record = ScheduleRecord(journal)
-        self.device = Device(journal.notes)
+        self.device = Device(journal)
         events = Events(journal, (self._schedule_record, *subscribers))
         self._recorder = Recorder(mailbox.call_later)
         notes = PreviewNotes(journal, BootClock())
@@ -126,7 +126,7 @@ class Engine:
             confirmations=self.confirmations,
             own=own,
         )
-        self.status = Status(self.monitor, self.history, notes)
+        self.status = Status(self.monitor, self.history, notes, self.device)
         self._restores = Restores(
             settings,
             self._runner,
@@ -235,9 +235,14 @@ class Engine:
     def identified(self, device_id: str) -> None:
         """The device knows who it is: say what became of earlier jobs, and begin with the periodic ones."""
         self.device.identify(device_id)
-        self._recorder.record(self._begin_as_identified)
+        self._recorder.record(self._begin_routine)
 
-    def _begin_as_identified(self) -> None:
+    def unidentified(self) -> None:
+        """Nobody says who the device is: begin with the periodic jobs under the id that it has."""
+        self.device.problem = UNIDENTIFIED
+        self._recorder.record(self._begin_routine)
+
+    def _begin_routine(self) -> None:
         self.aftermath.report()
         self._periodic.begin()
         self.device.keep()

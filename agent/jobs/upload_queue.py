@@ -66,7 +66,7 @@ class Uploads:
         self._settings, self._journal, self._workers = settings, journal, workers
         self._device, self._events, self._recorder = device, events, recorder
         self.offers = Offers(
-            settings, journal, staging=staging, events=events,
+            settings, journal, device=device, staging=staging, events=events,
             in_line=self._is_in_line, give_up=self._give_up,
         )  # fmt: skip
         """The archives that wait for their `start`."""

@@ -13,6 +13,7 @@ import structlog
 from agent.base.refusals import Reason, Refused
 from agent.formats.archive_names import ENCRYPTED, PLAIN
 from agent.jobs.admission import Admitted
+from agent.jobs.device import Device
 from agent.jobs.events import Events, UploadRequested
 from agent.jobs.requests.control import TriggerRequest
 from agent.jobs.staging import Staging
@@ -34,6 +35,7 @@ class Offers:
         settings: Settings,
         journal: Journal,
         *,
+        device: Device,
         staging: Staging,
         events: Events,
         in_line: Callable[[Child | None], bool],
@@ -45,7 +47,7 @@ class Offers:
         """
         self._settings, self._journal, self._in_line = settings, journal, in_line
         self._give_up = give_up
-        self._staging, self._events = staging, events
+        self._device, self._staging, self._events = device, staging, events
 
     def add(self, staged: Staged, parent_id: str) -> None:
         """A backup is ready: keep its archive, ask for its upload, give up the oldest when too many wait."""
@@ -88,8 +90,10 @@ class Offers:
             log.exception("sent archives not removed yet: journal not writable")
 
     def ask(self, child: Child) -> None:
-        self._events.emit(UploadRequested(child))
-        self._journal.staged.asked(child)
+        """Ask the backend for the upload; before the device knows who it is, `ask_again` has to."""
+        if self._device.identified:
+            self._events.emit(UploadRequested(child))
+            self._journal.staged.asked(child)
 
     def ask_again(self) -> None:
         """After a connect: whatever still waits is offered again, unless it was a short time ago."""

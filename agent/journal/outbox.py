@@ -4,6 +4,7 @@ import json
 import sqlite3
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
+from typing import Any
 
 import structlog
 
@@ -43,6 +44,10 @@ class OutboxStore:
             )
             self._database.write("DELETE FROM outbox WHERE id = ?", (number,))
 
+    def remember(self, property_name: str, payload: bytes) -> None:
+        """Let the value of a message be the last known one of its property, as if it had arrived."""
+        self._database.write("REPLACE INTO twin VALUES (?, ?)", (property_name, payload))
+
     def give_up(self, numbers: Iterable[int]) -> None:
         """Forget messages that cannot be delivered; when the disk refuses, the next start forgets them."""
         try:
@@ -55,7 +60,7 @@ class OutboxStore:
         rows = self._database.read("SELECT id, topic, payload, property FROM outbox ORDER BY id")
         return [(number, topic, payload, name) for number, topic, payload, name in rows]
 
-    def last_values(self) -> dict[str, object]:
-        """Return the last value of each property of the twin that has arrived."""
+    def last_values(self) -> dict[str, Any]:
+        """Return the last value of each property of the twin: arrived, or for the next announcement."""
         rows = self._database.read("SELECT property, payload FROM twin")
         return {name: json.loads(payload)["value"] for name, payload in rows}

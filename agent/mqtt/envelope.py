@@ -59,6 +59,14 @@ class Envelope:
             return None
         return self.path[len(inbox) :] or None
 
+    def tells_deletion(self, thing: str, feature_id: str) -> bool:
+        """True for the twin's event that this feature is gone, alone or with all around it.
+
+        Source: Eclipse Ditto, "Protocol specification for Things", events.
+        """
+        gone = ("/", "/features", f"/features/{feature_id}")
+        return self.topic == f"{thing}/things/twin/events/deleted" and self.path in gone
+
 
 def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")

@@ -135,13 +135,17 @@ class Device:
         self.wire = Wire()
         self._build()
 
+    named = True
+    """False for a device that nobody tells who it is."""
+
     def _build(self) -> None:
         self.service = Service(self.settings, lambda: None)
         tempfile.tempdir = None  # the process outlives this storage
         self.journal, self.outbox = self.service.journal, self.service.outbox
         self.twin, self.mailbox = self.service.twin, self.service.mailbox
-        self.service.presence.adopt(Identity(DEVICE))
-        self.connect()
+        if self.named:
+            self.service.presence.adopt(Identity(DEVICE))
+            self.connect()
 
     def connect(self) -> None:
         """The broker is there (again), and the feature is announced to it."""

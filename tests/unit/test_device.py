@@ -27,10 +27,10 @@ def journal(tmp_path: Path) -> Iterator[Journal]:
 
 
 def test_without_an_identity_the_device_has_an_id_of_its_own(journal: Journal) -> None:
-    device = Device(journal.notes)
+    device = Device(journal)
     assert valid_device_id(device.id)
     assert not device.identified
-    assert Device(journal.notes).id == device.id
+    assert Device(journal).id == device.id
     assert device.ids == (device.id,)
 
 
@@ -38,36 +38,36 @@ def test_cloned_devices_have_different_ids_and_none_shows_the_machine_s(
     journal: Journal, tmp_path: Path, machine_id: Path
 ) -> None:
     """Cloned images share the machine's id, and a copied storage shares its key."""
-    ours = Device(journal.notes).id
+    ours = Device(journal).id
     with closing(Journal(tmp_path / "other.db")) as other:
-        assert Device(other.notes).id != ours
+        assert Device(other).id != ours
     known = machine_id.read_text().strip()
     machine_id.write_text("f" * 32)
-    assert Device(journal.notes).id != ours
+    assert Device(journal).id != ours
     machine_id.unlink()
-    assert valid_device_id(Device(journal.notes).id)
+    assert valid_device_id(Device(journal).id)
     assert known not in ours
 
 
 def test_the_last_identity_counts_until_somebody_says_another(journal: Journal) -> None:
-    first = Device(journal.notes)
+    first = Device(journal)
     first.identify("edge:device")
     first.keep()
-    second = Device(journal.notes)
+    second = Device(journal)
     assert (second.id, second.identified) == ("edge:device", False)
 
 
 def test_former_ids_stay_known_over_a_restart(journal: Journal) -> None:
-    device = Device(journal.notes)
+    device = Device(journal)
     own = device.id
     for device_id in ("edge:first", "edge:second", "edge:first"):
         device.identify(device_id)
         device.keep()
-    assert device.ids == Device(journal.notes).ids == ("edge:first", "edge:second", own)
+    assert device.ids == Device(journal).ids == ("edge:first", "edge:second", own)
 
 
 def test_an_own_id_that_was_never_used_is_no_former_one(journal: Journal) -> None:
-    device = Device(journal.notes)
+    device = Device(journal)
     device.identify("edge:device")
     device.keep()
     assert device.ids == ("edge:device",)
@@ -76,7 +76,7 @@ def test_an_own_id_that_was_never_used_is_no_former_one(journal: Journal) -> Non
 
 def test_the_number_of_former_ids_is_bounded(journal: Journal) -> None:
     """A connector may name the device anew at every start."""
-    device = Device(journal.notes)
+    device = Device(journal)
     for number in range(3 * MOST_FORMER):
         device.identify(f"edge:{number}")
         device.keep()
@@ -86,7 +86,7 @@ def test_the_number_of_former_ids_is_bounded(journal: Journal) -> None:
 
 def test_an_identity_is_gone_by_before_it_is_kept(journal: Journal) -> None:
     """On a full disk the device still knows who it is."""
-    device = Device(journal.notes)
+    device = Device(journal)
     device.problem = "nobody has said"
     device.identify("edge:device")
     assert (device.id, device.identified, device.problem) == ("edge:device", True, "")

@@ -143,8 +143,9 @@ class Rig:
         self.device.close()
 
     def _in_outbox(self) -> list[bytes]:
+        """What was told, or is to be; values of a device that nobody has named are for the announcement."""
         rows = sql(self.device.journal.path, "SELECT payload FROM outbox UNION ALL SELECT payload FROM twin")
-        return [payload for (payload,) in rows]
+        return [payload for (payload,) in rows if not payload.startswith(b'{"topic":"unknown/')]
 
 
 def _may_be_lost(message: dict[str, Any]) -> bool:
@@ -331,6 +332,29 @@ def the_id_of_the_device(rig: Rig) -> Iterator[None]:
     rig.device.service.identified()
     yield
     rig.take_until(lambda: rig.device.journal.notes.read("device") is not None)
+
+
+def an_id_of_its_own(rig: Rig) -> Iterator[None]:
+    """An archive is made under no id that a restart would forget."""
+    _lose_name(rig)
+    yield
+    assert rig.local_status("backup", {"options": LOCAL}) == 507
+    yield
+    assert rig.local_status("backup", {"options": LOCAL}) == 204
+    rig.device.finish()
+    rig.device.named = True
+
+
+def the_end_of_a_backup_that_nobody_hears(rig: Rig) -> Iterator[None]:
+    _lose_name(rig)
+    assert rig.local_status("backup", {"options": LOCAL}) == 204
+    rig.work_ends()
+    yield
+    rig.device.finish()
+    yield
+    outbox = rig.device.journal.outbox
+    rig.take_until(lambda: outbox.last_values()["lastOperation"]["state"] == "BACKUP_FINISHED")
+    rig.device.named = True
 
 
 def a_prune(rig: Rig) -> Iterator[None]:
@@ -520,6 +544,13 @@ def too_many_messages(rig: Rig) -> Iterator[None]:
     rig.device.wire.online = True
 
 
+def _lose_name(rig: Rig) -> None:
+    """As if nobody had ever told the device who it is."""
+    rig.note("device", None)
+    rig.device.named = False
+    rig.device.restart()
+
+
 def _left(rig: Rig, job_id: str, kind: str, state: str) -> None:
     """Put a job that did not end into the journal."""
     values = [job_id, kind, job_id, format_time(datetime.now(UTC)), b"/nowhere", "[]", state, NEVER]
@@ -540,7 +571,8 @@ def _requests(rig: Rig) -> list[str]:
 SCENARIOS: list[Scenario] = [
     a_command, the_local_socket, the_end_of_a_backup, staging, a_trigger, an_upload, the_end_of_an_upload,
     a_failed_upload, an_archive_that_is_given_up, archives_that_were_sent, a_connect, a_schedule,
-    a_periodic_backup, who_the_device_is, the_id_of_the_device, a_prune, the_end_of_a_prune, a_verify,
+    a_periodic_backup, who_the_device_is, the_id_of_the_device,
+    an_id_of_its_own, the_end_of_a_backup_that_nobody_hears, a_prune, the_end_of_a_prune, a_verify,
     a_preview, the_end_of_a_preview, finalize_and_discard, the_end_of_a_discard,
     a_commit_confirmed_restore, a_restore_that_the_journal_lost, a_start_after_a_crash, a_late_recovery,
     messages_that_arrived, too_many_messages,

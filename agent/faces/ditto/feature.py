@@ -67,13 +67,13 @@ class Feature:
         self._settings, self._journal, self._outbox, self._twin = settings, journal, outbox, twin
         self._redeliveries, self._fatal = redeliveries, fatal
         self._rivals, self._operations = rivals, operations
-        self._inbox = Inbox(settings.feature_id, twin)
+        self.inbox = Inbox(settings.feature_id, twin)
 
     def receive(self, deliveries: Iterable[Delivery]) -> None:
         """Take messages from command topics. Each is acknowledged, whatever it is, but not too early."""
         waiting: deque[_Received] = deque()
         for delivery in deliveries:
-            if command := self._inbox.read(delivery):
+            if command := self.inbox.read(delivery):
                 waiting.append(_Received(command, delivery))
             else:
                 delivery.ack()

@@ -14,6 +14,7 @@ from agent.faces.ditto.twin import Twin
 from agent.jobs.requests.raw import MAX_ID_BYTES
 from agent.journal.commands import CommandId
 from agent.log.sparing import SparingLog
+from agent.mailbox import Action
 from agent.mqtt import envelope as ditto
 from agent.mqtt.envelope import Envelope, Unreadable
 from agent.mqtt.hono import CommandTopic, parse_command_topic
@@ -66,11 +67,13 @@ class Inbox:
 
     def __init__(self, feature_id: str, twin: Twin) -> None:
         self._feature_id, self._twin = feature_id, twin
+        self.deleted: Action = lambda: None
+        """To be set: called when somebody has deleted the feature in the twin."""
 
     def read(self, delivery: Delivery) -> InboxCommand | None:
         """Return the command in a message; None, and logged, for what is for somebody else or unreadable."""
-        topic = parse_command_topic(delivery.topic)
-        if topic is None or not topic.concerns(self._twin.identity.device_id):
+        topic, identity = parse_command_topic(delivery.topic), self._twin.identity
+        if topic is None or identity is None or not topic.concerns(identity.device_id):
             log.debug("message for another recipient ignored", topic=delivery.topic[:200])
             return None
         if delivery.retain:
@@ -82,8 +85,11 @@ class Inbox:
         except Unreadable as error:
             few.warning("message ignored: no Ditto envelope", reason=str(error), topic=delivery.topic[:200])
             return None
-        operation = envelope.inbox_subject(self._twin.identity.thing, self._feature_id)
+        operation = envelope.inbox_subject(identity.thing, self._feature_id)
         if operation is None:
+            if envelope.tells_deletion(identity.thing, self._feature_id):
+                few.warning("feature deleted in the twin, announcing it again", path=envelope.path)
+                self.deleted()
             log.debug("message for another thing or feature ignored", topic=delivery.topic[:200])
             return None
         header = envelope.correlation_id
@@ -92,9 +98,9 @@ class Inbox:
         command = InboxCommand(
             topic, envelope, operation, command_id, delivery.payload, correlation_id, delivery.received_s
         )
-        return self._bounded(command)
+        return self._bounded(command, identity.thing)
 
-    def _bounded(self, command: InboxCommand) -> InboxCommand:
+    def _bounded(self, command: InboxCommand, thing: str) -> InboxCommand:
         """The command; one whose answer would be too long with a fault, and without what makes it so.
 
         Hono's adapter ends the connection of a device that sends more than it takes, and what is kept for
@@ -107,7 +113,7 @@ class Inbox:
         if header_fits and len(ditto.encode(shortest)) <= ditto.MAX_MESSAGE_BYTES - _ROOM_FOR_REASON_BYTES:
             return command
         subject, correlation_id = readable(command.operation)[:_SUBJECT_LETTERS], str(uuid.uuid4())
-        live_topic = f"{self._twin.identity.thing}/things/live/messages/{subject}"
+        live_topic = f"{thing}/things/live/messages/{subject}"
         digest = hashlib.sha256(repr((command.operation, command.correlation_id)).encode()).hexdigest()
         return replace(
             command,

@@ -12,6 +12,7 @@ import structlog
 from agent import notify
 from agent.faces.ditto.duplicate_agent import ANSWERS, Rivals
 from agent.faces.ditto.twin import Twin
+from agent.jobs.device import UNIDENTIFIED
 from agent.mailbox import Mailbox, Timer
 from agent.mqtt.hono import (
     COMMANDS,
@@ -29,7 +30,13 @@ from agent.settings import Settings
 log = structlog.get_logger(__name__)
 
 ASK_AGAIN_S, ASK_AGAIN_LONGEST_S = 1.0, 60.0
+UNANSWERED_S = 60.0
+"""How long the device waits to be told who it is, before it says that it waits and works without."""
 SUBSCRIBE_AGAIN_S = 10.0
+ANNOUNCE_AGAIN_S = 3600.0
+"""Somebody may have deleted the feature in the twin, and nobody says so."""
+ANNOUNCE_BUSY_S, ANNOUNCE_SOON_S = 60.0, 1.0
+"""The wait for a job or an upload to end, and for more events when the feature was deleted."""
 MAX_EARLY_BYTES = 4 << 20
 """Of commands that wait until the device knows who it is; the oldest go first."""
 
@@ -47,13 +54,17 @@ class Presence:
         outbox: Outbox,
         receive: Callable[[Sequence[Delivery]], None],
         identified: Callable[[], None],
+        unidentified: Callable[[], None],
         announced: Callable[[], None],
+        idle: Callable[[], bool],
         rivals: Rivals,
     ) -> None:
         """`receive` is given the commands that have come meanwhile; `identified` is called when the device
-        knows who it is, `announced` after every connect, when the twin knows the feature."""
+        knows who it is, `unidentified` when nobody has said so for a while, `announced` when the twin knows
+        the feature (again). `idle` returns True while no job and no upload runs."""
         self._settings, self._mailbox, self._twin, self._outbox = settings, mailbox, twin, outbox
-        self._receive, self._identified, self._announced = receive, identified, announced
+        self._receive, self._identified, self._unidentified = receive, identified, unidentified
+        self._announced, self._idle = announced, idle
         self._rivals = rivals
         events = LinkEvents(self.up, self.down, self.deliver, outbox.sent, self.refused)
         self._link = Link(broker, events, mailbox.post)
@@ -61,6 +72,8 @@ class Presence:
         self.early: list[Delivery] = []
         self._commands: list[Delivery] = []
         self._ask: Timer | None = None
+        self._unanswered: Timer | None = None
+        self._again: Timer | None = None
         self._subscribe_again: Timer | None = None
         self._deaf = False
         self.online = False
@@ -72,6 +85,8 @@ class Presence:
     def begin(self) -> None:
         if self._settings.device_id:
             self.adopt(Identity(self._settings.device_id, self._settings.tenant_id))
+        else:
+            self._mailbox.call_later(UNANSWERED_S, self._go_alone)
         self._link.start()
 
     def stop_listening(self) -> None:
@@ -91,6 +106,9 @@ class Presence:
             self._ask_identity(ASK_AGAIN_S)
         if self.identity:
             self._announce()
+        else:
+            notify.status("connected, asking who this device is")
+            self._unanswered = self._mailbox.call_later(UNANSWERED_S, self._tell_unanswered)
 
     def down(self, reason: str) -> None:
         what = "disconnected" if self.online else "broker cannot be reached, trying again"
@@ -98,7 +116,7 @@ class Presence:
         notify.status(f"{what}: {self._settings.broker}")
         self.online = False
         self._outbox.down()
-        for timer in (self._ask, self._subscribe_again):
+        for timer in (self._ask, self._unanswered, self._subscribe_again, self._again):
             if timer:
                 timer.cancel()
 
@@ -116,9 +134,30 @@ class Presence:
         self._link.subscribe(COMMANDS, *([SHORT_COMMANDS] if self._settings.short_topics else []))
 
     def _announce(self) -> None:
+        assert self.identity
         self._outbox.up(self._link.publish, self._twin.announcement())
-        notify.status(f"connected as {self._twin.identity.device_id}")
+        notify.status(f"connected as {self.identity.device_id}")
         self._announced()
+        self._announce_in(ANNOUNCE_AGAIN_S)
+
+    def _announce_in(self, wait_s: float) -> None:
+        if self._again:
+            self._again.cancel()
+        self._again = self._mailbox.call_later(wait_s, self.announce_again)
+
+    def announce_again(self) -> None:
+        """Announce the feature as it is now, when nothing runs; else later."""
+        # Kanto's integration test counts the events under the feature while an operation runs.
+        if not self.online:
+            return
+        if self._idle():
+            self._announce()
+        else:
+            self._announce_in(ANNOUNCE_BUSY_S)
+
+    def deleted(self) -> None:
+        """Somebody has deleted the feature in the twin: announce it again, once for many such events."""
+        self._announce_in(ANNOUNCE_SOON_S)
 
     # Who am I
 
@@ -129,13 +168,22 @@ class Presence:
         ask_again = partial(self._ask_identity, min(2 * pause_s, ASK_AGAIN_LONGEST_S))
         self._ask = self._mailbox.call_later(pause_s, ask_again)
 
+    def _tell_unanswered(self) -> None:
+        log.warning(UNIDENTIFIED, asked_on=IDENTITY_REQUEST)
+        notify.status(f"connected, but {UNIDENTIFIED}")
+
+    def _go_alone(self) -> None:
+        if self.identity is None:
+            self._unidentified()
+
     def _answered(self, payload: bytes) -> None:
         identity = parse_identity(payload)
         if identity is None:
             log.warning("unusable identity answer", bytes=len(payload))
             return
-        if self._ask:
-            self._ask.cancel()
+        for timer in (self._ask, self._unanswered):
+            if timer:
+                timer.cancel()
         if identity == self.identity or self._settings.device_id:
             return
         self.adopt(identity)

@@ -22,7 +22,7 @@ Properties = Mapping[str, Mapping[str, Any]]
 
 
 class StatusFeature:
-    """Belongs to the main thread. `thing` tells the current one, `properties` all that is to be told."""
+    """Belongs to the main thread. `properties` is all that is to be told."""
 
     def __init__(
         self,
@@ -30,9 +30,10 @@ class StatusFeature:
         mailbox: Mailbox,
         outbox: Outbox,
         *,
-        thing: Callable[[], str],
+        thing: Callable[[], str | None],
         properties: Callable[[], Properties],
     ) -> None:
+        """`thing` returns the current one, None while the device does not know who it is."""
         self._on = settings.twin.status
         self._build = merge if settings.announce == "merge" else modify
         self._path = f"/features/{settings.feature_id}Status"
@@ -52,10 +53,10 @@ class StatusFeature:
 
     def tell(self) -> None:
         self._timer = None
-        properties = self._properties()
-        if properties == self._told:
+        thing, properties = self._thing(), self._properties()
+        if thing is None or properties == self._told:
             return
         self._told = properties
         # Always all of it: a property could only be changed in a feature that the twin still has.
-        message = self._build(self._thing(), self._path, {"properties": properties})
+        message = self._build(thing, self._path, {"properties": properties})
         self._outbox.update(EVENTS, encode(message), _MESSAGE)

@@ -17,7 +17,7 @@ from agent.faces.ditto.properties import auto_upload, last_operation, last_uploa
 from agent.jobs.events import Event, JobEnded, JobStarted, ScheduleChanged, UploadChanged, UploadRequested
 from agent.jobs.requests.raw import MAX_CODE_BYTES
 from agent.jobs.schedule import Frame
-from agent.journal import Journal, Unit
+from agent.journal import DEVICE, Journal, Unit
 from agent.journal.staged import Child
 from agent.mqtt.envelope import MAX_MESSAGE_BYTES, encode, fitting, merge, modify, outbox_message
 from agent.mqtt.hono import EVENTS, Identity
@@ -39,13 +39,28 @@ def provider_names() -> list[str]:
 
 
 class Twin:
-    """`identity` is to be set before anything is told. Belongs to the main thread."""
+    """Speaks for `identity`, which is that of an earlier run until the device knows who it is.
+
+    What it is to tell before the device ever knew that is kept as the last known value of its property, which
+    the announcement tells. Belongs to the main thread.
+    """
 
     def __init__(self, settings: Settings, journal: Journal, outbox: Outbox) -> None:
         self._settings, self._journal, self._outbox = settings, journal, outbox
-        self.identity = Identity("unknown:unknown")
+        earlier = journal.notes.read(DEVICE)
+        self.identity: Identity | None = Identity(earlier) if earlier else None
         self.frame: Frame
         """That of the periodic backups; to be set before the feature is announced."""
+
+    @property
+    def thing(self) -> str | None:
+        """The thing that is spoken for, as in topics; None before the device ever knew who it is."""
+        return self.identity.thing if self.identity else None
+
+    @property
+    def _known(self) -> Identity:
+        """The identity; where there is none, one for messages of which only the value is kept."""
+        return self.identity or Identity("unknown:unknown")
 
     @property
     def _path(self) -> str:
@@ -60,11 +75,15 @@ class Twin:
         known = self._journal.outbox.last_values() | arrived
         last = {name: known[name] for name in (LAST_OPERATION, LAST_UPLOAD) if name in known}
         build = merge if self._settings.announce == "merge" else modify
-        together = encode(build(self.identity.thing, self._path, self._feature(last)))
+        together = encode(build(self._known.thing, self._path, self._feature(last)))
         if len(together) <= MAX_MESSAGE_BYTES:
             return [(EVENTS, together)]
-        alone = encode(build(self.identity.thing, self._path, self._feature({})))
-        return [(EVENTS, alone), *((EVENTS, encode(self._property(name, last[name]))) for name in last)]
+        alone = encode(build(self._known.thing, self._path, self._feature({})))
+        return [(EVENTS, alone), *((EVENTS, self._alone(name, value)) for name, value in last.items())]
+
+    def _alone(self, name: str, value: Mapping[str, Any]) -> bytes:
+        """Return the message about one of the last values: it may have been made for a shorter thing."""
+        return fitting(lambda text: self._property(name, {**value, "message": text}), value["message"])
 
     def _feature(self, last_values: Mapping[str, object]) -> dict[str, Any]:
         settings, names = self._settings, provider_names()
@@ -79,7 +98,7 @@ class Twin:
         return {"definition": DEFINITION, "properties": properties}
 
     def _property(self, name: str, value: object) -> dict[str, Any]:
-        return modify(self.identity.thing, f"{self._path}/properties/{name}", value)
+        return modify(self._known.thing, f"{self._path}/properties/{name}", value)
 
     # As a subscriber of the engine
 
@@ -101,16 +120,24 @@ class Twin:
             case JobStarted(job=job) | JobEnded(job=job) if job.kind is Kind.VERIFY:
                 pass  # Kanto's model knows no such operation
             case JobEnded(job=job, kept=False):
-                self._outbox.say(EVENTS, self._last_operation(job))
+                if self.identity:
+                    self._outbox.say(EVENTS, self._last_operation(job))
             case JobStarted(job=job) | JobEnded(job=job):
-                self._outbox.keep(EVENTS, self._last_operation(job), LAST_OPERATION)
+                self._keep(LAST_OPERATION, self._last_operation(job))
             case UploadRequested(child=child):
                 self._outbox.keep(EVENTS, encode(self._request(child)))
             case UploadChanged(upload=upload):
                 self._tell_upload(upload)
             case ScheduleChanged(frame=frame):
-                self._outbox.keep(EVENTS, encode(self._property("autoUpload", auto_upload(frame))))
+                if self.identity:
+                    self._outbox.keep(EVENTS, encode(self._property("autoUpload", auto_upload(frame))))
                 unit.after_commit(partial(setattr, self, "frame", frame))
+
+    def _keep(self, name: str, payload: bytes) -> None:
+        if self.identity:
+            self._outbox.keep(EVENTS, payload, name)
+        else:
+            self._journal.outbox.remember(name, payload)
 
     def _last_operation(self, job: Job) -> bytes:
         return fitting(lambda text: self._property(LAST_OPERATION, last_operation(job, text)), job.message)
@@ -121,10 +148,10 @@ class Twin:
     def _tell_upload(self, upload: Upload) -> None:
         """The first and the last state arrive; what lies between may be replaced by something newer."""
         payload = self._last_upload(upload)
-        if upload.state is UploadState.UPLOADING and upload.progress:
+        if upload.state is UploadState.UPLOADING and upload.progress and self.identity:
             self._outbox.update(EVENTS, payload, LAST_UPLOAD)
         else:
-            self._outbox.keep(EVENTS, payload, LAST_UPLOAD)
+            self._keep(LAST_UPLOAD, payload)
 
     def _request(self, child: Child) -> dict[str, Any]:
         options = child.staged.options | {
@@ -132,7 +159,7 @@ class Twin:
             "storage.providers": ", ".join(name for name in provider_names() if name != "local"),
         }
         value = {"correlationId": child.child_id, "options": options}
-        who, feature_id = self.identity, self._settings.feature_id
+        who, feature_id = self._known, self._settings.feature_id
         return outbox_message(who.thing, feature_id, "request", value, tenant_id=who.tenant_id)
 
 

@@ -6,6 +6,7 @@ Belongs to the main thread.
 from collections.abc import Mapping
 from typing import Any
 
+from agent.jobs.device import Device
 from agent.jobs.preview_record import PreviewNotes
 from agent.jobs.progress import Monitor
 from agent.jobs.queries.fitting import encoded_bytes
@@ -14,18 +15,22 @@ from agent.jobs.requests.control import StatusRequest
 
 
 class Status:
-    def __init__(self, monitor: Monitor, history: History, previews: PreviewNotes) -> None:
+    def __init__(self, monitor: Monitor, history: History, previews: PreviewNotes, device: Device) -> None:
         self._monitor, self._history, self._previews = monitor, history, previews
+        self._device = device
 
     def status(self, _request: StatusRequest, room_bytes: int) -> Mapping[str, Any]:
         """`job` is what runs; while nothing does, `last` is what became of the last one, if there was any.
 
-        `preview` is there when there is something to say of one.
+        `preview` is there when there is something to say of one, and `problem` while nobody has said who the
+        device is.
         """
         job = self._monitor.value()
         room_bytes -= encoded_bytes({"job": job, "last": None, "preview": None})
         preview = self._previews.value(room_bytes if job else room_bytes // 2)
-        rest = {"preview": preview} if preview else {}
+        rest: dict[str, Any] = {"preview": preview} if preview else {}
+        if self._device.problem:
+            rest["problem"] = self._device.problem
         last = None if job else self._history.last(room_bytes - encoded_bytes(rest))
         return {"job": job, "last": last, **rest}
 
