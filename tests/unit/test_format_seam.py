@@ -54,12 +54,15 @@ class MemoryTree:
     """A saved tree whose items have their content with them."""
 
     saved: Sequence[Item]
+    check: Callable[[], None] = lambda: None
 
     def manifest(self) -> Manifest | None:
         return None
 
     def items(self) -> Iterator[Item]:
-        return iter(self.saved)
+        for item in self.saved:
+            self.check()
+            yield item
 
     def read(self, item: Item, write: Callable[[bytes], object]) -> None:
         for start in range(0, item.size, 1000):
@@ -79,12 +82,13 @@ class MemoryTree:
 class MemoryArchive:
     stored: Stored
     saved: Sequence[Item]
+    check: Callable[[], None]
 
     def sha256(self, token: CancelToken) -> str:
         return ""
 
     def tree(self, unlock: Unlock) -> SavedTree:
-        return MemoryTree(self.saved)
+        return MemoryTree(self.saved, self.check)
 
 
 @dataclass
@@ -111,7 +115,7 @@ class MemoryFormat:
     @contextmanager
     def fetched(self, order: Fetch, context: Context) -> Iterator[MemoryArchive]:
         name = order.destination.name or NAME
-        yield MemoryArchive(Stored(name, 1, "", "memory"), self.archives[name])
+        yield MemoryArchive(Stored(name, 1, "", "memory"), self.archives[name], context.token.check)
 
     def listed(self, storage: GuardedStorage, own: OwnArchives) -> list[NamedArchive]:
         return [
