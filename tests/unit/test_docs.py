@@ -131,7 +131,7 @@ def test_the_map_of_the_house_has_every_package_and_every_module_at_its_top() ->
     assert {name for name in top if not name.startswith("__") and name != "py"} - words == set()
 
 
-def test_the_threat_model_says_for_everybody_what_he_can_do_and_names_its_tests() -> None:
+def test_the_threat_model_says_for_each_attacker_what_they_can_do_and_names_its_tests() -> None:
     model = SECURITY.partition("## Threat model\n")[2].partition("\n## ")[0]
     actors = re.split("^### ", model, flags=re.MULTILINE)[1:]
     assert len(actors) >= 6
