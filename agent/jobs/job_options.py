@@ -103,8 +103,7 @@ def restore_target(
     confirmation: "CommitConfirmed | None" = None,
 ) -> "RestoreTarget":
     """Where a restore of `job` goes, and how: the settings' own part of it."""
-    from agent.restore.memory import RestoreMemory
-    from agent.restore.proof import Prover
+    from agent.restore.proof import Prover, RestoreMemory
     from agent.restore.target import RestoreTarget
 
     directory = next(iter(roots.values())).directory

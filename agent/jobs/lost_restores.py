@@ -18,12 +18,11 @@ from agent.base.job import STOPPED, WORKING, Job, Kind, State, parse_time
 from agent.base.roots import data_set_roots
 from agent.formats.names import PRIVATE_PREFIX
 from agent.journal import Journal
-from agent.restore.memory import RestoreMemory
 from agent.settings import Settings
 from providers.directory import open_resolved
 
 if TYPE_CHECKING:
-    from agent.restore.proof import Proof
+    from agent.restore.proof import Proof, RestoreMemory
 
 log = structlog.get_logger(__name__)
 
@@ -40,6 +39,8 @@ class LostRestores:
 
         A directory that proves nothing is only told in the log: who may write in a target can make one.
         """
+        from agent.restore.proof import RestoreMemory
+
         memory = RestoreMemory(self.settings.storage)
         key = memory.key()
         found: dict[str, Proof] = {}
@@ -54,7 +55,7 @@ class LostRestores:
                         found[proof.job_id] = proof
         return [proof for proof in found.values() if _is_whole(proof, key)]
 
-    def _directories(self, memory: RestoreMemory) -> Iterable[Path]:
+    def _directories(self, memory: "RestoreMemory") -> Iterable[Path]:
         found = [self.settings.dir] if self.settings.dir else []
         for name, data_set in self.settings.data_sets.items():
             found += [root.directory for root in data_set_roots(name, data_set.paths)]

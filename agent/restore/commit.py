@@ -1,4 +1,4 @@
-"""Doing what the plan says, and undoing it, from any point at which the doing stopped."""
+"""Carries out a plan, and undoes it from any point at which that stopped."""
 
 import hashlib
 import os
@@ -27,36 +27,35 @@ def commit(
     mark: str = DONE,
     prove: Callable[[str], None] = lambda _plan: None,
 ) -> None:
-    """Bring the unpacked tree into the target; it counts when `confirm`, called with all in place, returns.
+    """Bring the unpacked tree into the target, call `confirm`, and rename the plan to `mark`.
 
-    `mark` is what the plan is called then: with TRIAL `take_back` is still possible, and with PLAN it is for
-    somebody else to say whether it counts.
-    `prove` is told the SHA-256 of the plan before that counts.
-    Raises OSError, IoError, Cancelled and what `confirm` does; then `take_back`.
+    DONE ends the commit. With TRIAL `take_back` is still possible; with PLAN another root decides. `prove` is
+    called with the plan's SHA-256 before the plan counts. Raises OSError, IoError, Cancelled and what
+    `confirm` raises; the caller has to call `take_back` then.
     """
     prove(_write_plan(workspace, comparison, token))
-    # From here on a crash means: back to old. So the plan, what undo/ saved and, for the end, every new
-    # byte are on the disk before the first change.
+    # From here on a crash means: back to old. So the plan, undo/ and every new byte are on the disk before
+    # the first change.
     disk.sync_file_system(workspace.root_fd)
     workspace.rename(_PLAN_BEING_WRITTEN, PLAN)
     with _plan(workspace) as plan:
         _apply_all(workspace, plan, token)
-        # Renaming changed the times of the directories, and read-only ones were opened up; children
-        # come first, because their parents may end up closed to us.
+        # Renames have changed the times of directories, and read-only ones were opened up. Children come
+        # first, because their parents may end up closed to this process.
         for step in backwards(plan, Act.KEEP):
             if step.new:
                 set_meta(workspace.target.directory(step.path), step.new)
             elif not step.path and step.old and step.old.mode is not None and disk.is_closed(step.old.mode):
                 disk.close_down((workspace.root_fd, "."), step.old.mode)  # the archive has no entry for it
     disk.sync_file_system(workspace.root_fd)
-    # Until it returns a crash still means: back to old. So does a disk that refuses to take it back now.
+    # Until `confirm` returns a crash means: back to old. So does a disk that refuses to take it back now.
     confirm()
     if mark != PLAN:
         workspace.rename(PLAN, mark)
 
 
 def take_back(workspace: Workspace) -> None:
-    """Make the target what it was, after a failed `commit` or in a trial. Raises OSError: call again."""
+    """Make the target what it was, after a failed `commit` or in a trial. After an OSError, call it again."""
     for mark in (DONE, TRIAL):
         if workspace.has(mark):
             workspace.rename(mark, PLAN)  # of `done`, only the fsync failed
@@ -65,9 +64,9 @@ def take_back(workspace: Workspace) -> None:
 
 
 def roll_back(workspace: Workspace) -> None:
-    """Undo a plan, last step first. Each step is decided by what is there, so this may be cut off too.
+    """Undo a plan, last step first. Each step looks at the disk, so a crash in here does no harm.
 
-    Without its plan the working directory is only rubbish: the plan goes when all is back on the disk.
+    The plan is removed when everything is back on the disk: without it the working directory is rubbish.
     """
     with _plan(workspace) as plan:
         for step in forwards(plan):
@@ -82,7 +81,7 @@ def roll_back(workspace: Workspace) -> None:
 
 
 def _write_plan(workspace: Workspace, comparison: Comparison, token: CancelToken) -> str:
-    """Return the plan's SHA-256."""
+    """Write the plan; return its SHA-256."""
     digest = hashlib.sha256()
     fd = os.open(_PLAN_BEING_WRITTEN, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=workspace.work_fd)
     with open(fd, "wb") as plan:
@@ -127,14 +126,14 @@ def _apply(workspace: Workspace, step: Step) -> None:
 
 
 def _open_up(workspace: Workspace, step: Step) -> None:
-    """Make a directory of ours writable that was not before, or may not be any more."""
+    """Make a directory writable whose mode before or after the restore forbids it."""
     modes = [meta.mode for meta in (step.old, step.new) if meta and meta.mode is not None]
     if any(map(disk.is_closed, modes)):
         disk.open_up(workspace.target.parent(step.path) if step.path else (workspace.root_fd, "."))
 
 
 def _stand_up(workspace: Workspace, step: Step) -> None:
-    """Make a directory that was there before: in a trial others work with the data, and may remove it."""
+    """Make a directory again that others have removed or replaced during a trial."""
     if not step.path or is_directory(workspace.target.stat(step.path)):
         return
     destination = workspace.target.parent(step.path)
@@ -153,7 +152,7 @@ def _undo(workspace: Workspace, step: Step) -> None:
     elif step.act is not Act.CLEAR and disk.exists(old := workspace.undo_place(step.number)):
         replaces = step.act is Act.REPLACE
         if replaces and disk.exists(workspace.new_place(step.path)):
-            return  # not done yet: undo/ has a second name of the file in place, and overlayfs says ESTALE
+            return  # not done yet: undo/ has a second name of the file, and overlayfs answers ESTALE
         if not replaces or is_directory(workspace.target.stat(step.path)):
             _out_of_the_way(workspace, step)
         disk.move(old, workspace.target.parent(step.path))
@@ -162,7 +161,7 @@ def _undo(workspace: Workspace, step: Step) -> None:
 
 
 def _out_of_the_way(workspace: Workspace, step: Step) -> None:
-    """Move what came in back to new/: nothing, when it had not come in yet."""
+    """Move the new entry back to new/, unless it had not come in yet."""
     destination = workspace.target.parent(step.path)
     if disk.exists(destination) and not disk.exists(new := workspace.new_place(step.path)):
         disk.move(destination, new)

@@ -1,9 +1,9 @@
-"""An unconfirmed restore: all is in place, and the old data is kept until somebody is content with the new.
+"""A commit-confirmed restore: all is in place, and the old data is kept until the restore is confirmed.
 
-Content means that the setting `restore.healthCmd` succeeded and that a `confirm` came in time, whichever of
-the two is asked for. What decides is in the journal before it is acted upon: how much time is left, that the
-restore was confirmed, or why it is taken back. The mark `trial` in the working directory says that there is a
-trial at all: without it the data is old, or on its way back there, or new for good.
+It is confirmed when the setting `restore.healthCmd` succeeds and a `confirm` comes in time, whichever of the
+two is required. The time left, the confirmation, or the reason for the way back is in the journal before the
+agent acts on it. The mark `trial` in the working directory stands for a restore that waits: without it the
+data is old, on its way back, or new for good.
 """
 
 import json
@@ -30,7 +30,7 @@ class ConfirmationNote:
     content_bytes: int = 0
 
     def counted(self, clock: BootClock) -> "ConfirmationNote":
-        """With the time that is left now; the whole of it when nobody counted before."""
+        """Return the note with the time that is left now."""
         if self.within_s is None:
             return self
         if self.countdown is None:
@@ -48,14 +48,14 @@ class ConfirmationNote:
 
 
 class ConfirmationDecision:
-    """The decision about such a restore: made in the main thread, waited for in the job's."""
+    """The decision about an unconfirmed restore. The main thread makes it, the job's thread waits for it."""
 
     def __init__(self) -> None:
         self._made = threading.Event()
         self.is_confirmed = False
         self._refusal: JobError | None = None
         self.health = CancelToken()
-        """Token of the health command: nobody waits for its end when the restore is taken back anyway."""
+        """Ends the health command when the restore is taken back anyway."""
 
     def confirm(self) -> None:
         self.is_confirmed = True
@@ -66,7 +66,7 @@ class ConfirmationDecision:
         self.look()
 
     def look(self) -> None:
-        """Something else has ended the trial: the job's token."""
+        """End the wait: the job's token or a refusal has ended the trial."""
         self._made.set()
         self.health.cancel("the trial is over")
 
@@ -85,7 +85,7 @@ class ConfirmationDecision:
 class CommitConfirmed:
     note: ConfirmationNote
     began: Callable[[ConfirmationNote], None]
-    """Told when the trial begins, or goes on after a restart."""
+    """Called when the wait begins, or goes on after a restart."""
     health: RunHook | None = None
     decision: ConfirmationDecision = field(default_factory=ConfirmationDecision)
 
@@ -93,10 +93,10 @@ class CommitConfirmed:
 def await_confirmation(
     confirmation: CommitConfirmed, note: ConfirmationNote, directory: Path, context: Context
 ) -> None:
-    """Return when the restore is to stay.
+    """Return when the restore is confirmed.
 
-    Raises `NotConfirmed`, `HealthFailed` and `Cancelled` when it is to be taken back, and
-    `ConfirmationPending` when the agent stops meanwhile: the wait goes on when it is there again.
+    Raises `NotConfirmed`, `HealthFailed` and `Cancelled` when it has to be taken back, and
+    `ConfirmationPending` when the agent stops: the wait goes on after its restart.
     """
     context.phase("trial")
     confirmation.began(note)
@@ -109,12 +109,12 @@ def await_confirmation(
             except HookFailed as error:
                 raise HealthFailed(str(error)) from error
             except Cancelled:
-                pass  # the decision says why
+                pass  # `wait` raises the reason
         confirmation.decision.wait(context.token)
 
 
 def verdict(error: BaseException, token: CancelToken) -> str:
-    """Why a restore is taken back, for the journal: status code and message."""
+    """Return the reason for the way back, for the journal: status code and message."""
     if isinstance(error, Cancelled):
         return json.dumps([token.code, token.message])
     return json.dumps([error.code, str(error)] if isinstance(error, JobError) else ["internal-error", ""])

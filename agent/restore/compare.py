@@ -5,27 +5,54 @@ import os
 import stat
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
-from agent.base.errors import IoError
+from agent.base.errors import AccessForbidden, IoError
+from agent.base.identity import identity
 from agent.base.text import readable
-from agent.restore.directories import entries_in, is_directory, names_in
+from agent.restore.directories import Tree, entries_in, is_directory, names_in
 from agent.restore.disk import NO_HARD_LINK, exists, open_up
 from agent.restore.metadata import Meta, meta_of, xattrs_of
 from agent.restore.mounts import refuse_mounts
-from agent.restore.own import OwnNames
 from agent.restore.plan import Act, Step
 from agent.restore.workspace import Workspace
 
 _SPECIAL = stat.S_ISUID | stat.S_ISGID | stat.S_ISVTX
 
 Goes = Callable[[str, bool], bool]
-"""(path, is it a directory) -> whether a name goes that only the target has."""
+"""(path, is it a directory) -> True when a name that only the target has is removed."""
+
+
+class OwnNames:
+    """The agent's own directories in a target, which no restore changes: storage, archives, other restores.
+
+    Otherwise a command could overwrite the journal.
+    """
+
+    def __init__(self, target: Tree, names: Iterable[str]) -> None:
+        """`names` are relative to the target. Where case is ignored, `have` knows them by their inodes."""
+        self._names = frozenset(names)
+        found = [status for name in self._names if (status := target.stat(name))]
+        self._identities = {identity(status) for status in found if is_directory(status)}
+
+    def have(self, path: str, status: os.stat_result | None) -> bool:
+        """Return True when `path`, with this status, is one of them."""
+        if path in self._names:
+            return True
+        return status is not None and is_directory(status) and identity(status) in self._identities
+
+    def refuse(self, path: str, status: os.stat_result | None = None) -> None:
+        """Raise AccessForbidden when `path` is one of them, or holds one."""
+        if self.have(path, status) or any(name.startswith(f"{path}/") for name in self._names):
+            raise AccessForbidden(
+                f"'{readable(path)}' in the target is or holds the agent's own storage, archives or work,"
+                " which no restore changes"
+            )
 
 
 class Comparison:
-    """Goes through the directories that both sides have; what only one side has is one step, however big.
+    """Goes through the directories that both sides have; a tree that only one side has is one step.
 
-    Does not change the target. Saves every file that will be replaced as a hard link in undo/, and opens
-    up the unpacked directories of both sides, whose mode is in the plan from then on.
+    Does not change the target. Keeps every file that will be replaced as a hard link in undo/, and opens up
+    the unpacked directories that both sides have; their modes are in the plan from then on.
     """
 
     def __init__(
@@ -39,9 +66,9 @@ class Comparison:
         own: Collection[str] = (),
         check: Callable[[], None] = lambda: None,
     ) -> None:
-        """`goes`: whether a name goes that only the target has; None: it stays; `own`: the agent's. Names are
-        relative. `in_pieces`: a directory that goes is emptied, file by file, instead of moved. `check` is
-        called for every name, also one that needs no step; it ends the comparison by raising."""
+        """`goes`: None when all names stay that only the target has. `own`: names of the agent's directories.
+        `in_pieces`: a directory that goes is emptied, file by file, instead of moved. `check` is called for
+        every name, and ends the comparison by raising."""
         self._in_pieces, self._check = in_pieces, check
         self._workspace, self._goes, self._special_bits = workspace, goes, special_bits
         self._mounts, self._own = mounts, OwnNames(workspace.target, own)
@@ -50,10 +77,10 @@ class Comparison:
         self._shared: list[tuple[str, Meta | None]] = []
 
     def steps(self) -> Iterator[Step]:
-        """Every directory's own step comes before those of its entries.
+        """Yield the steps, a directory's own before those of its entries.
 
-        Raises OSError, IoError when a mount point is in the way, and AccessForbidden when a directory of the
-        agent's own is.
+        Raises OSError, IoError when a mount point is in the way, and AccessForbidden when one of the agent's
+        own directories is.
         """
         self._shared = [("", self._workspace.root_meta())]
         while self._shared:
@@ -78,15 +105,16 @@ class Comparison:
         if new_meta and path:
             new_meta = new_meta._replace(xattrs=xattrs_of(self._workspace.new_directory(path)))
         if new_meta and not self._special_bits:
-            # Without leave to set special bits there is none to clear them either: a shared directory
-            # that is set-group-id stays so.
+            # A restore that may not set special bits does not clear them either, as on a shared directory.
             special = stat.S_IMODE(status.st_mode) & _SPECIAL
             new_meta = new_meta._replace(mode=(new_meta.mode or 0) & ~_SPECIAL | special)
         return Step(next(self._numbers), Act.KEEP, path, old, new_meta)
 
     def _files_over_files(self, path: str) -> dict[str, bool]:
-        """The unpacked names in a directory of both sides; True where both have a file (or link) of that
-        name, as most often. Listing tells it without a system call for each name."""
+        """Return the unpacked names in a directory; True where both sides have a file or link of that name.
+
+        Listing tells this without a system call for each name.
+        """
         with entries_in(self._workspace.new_directory(path)) as new:
             is_file = {entry.name: not entry.is_dir(follow_symlinks=False) for entry in new}
         both = dict.fromkeys(is_file, False)
@@ -98,13 +126,13 @@ class Comparison:
         return both
 
     def _entry(self, path: str, file_over_file: bool) -> Iterator[Step]:
-        """Yield nothing for a directory that both sides have."""
+        """Yield the steps of one unpacked name; none for a directory that both sides have."""
         if file_over_file:
             refuse_mounts(path, whole=True, mounts=self._mounts)
             self._own.refuse(path)
             yield self._over_file(path, new_is_directory=False)
             return
-        # Also where nothing is listed: when upper and lower case are one, another name may be in the way.
+        # Also for a name that is not listed: where case is ignored, another spelling may be in the way.
         old = self._workspace.target.stat(path)
         destination = self._workspace.new_place(path)
         new = os.stat(destination[1], dir_fd=destination[0], follow_symlinks=False)
@@ -127,7 +155,7 @@ class Comparison:
             yield Step(next(self._numbers), Act.SWAP, path, meta_of(old))
 
     def _cleared(self, path: str) -> Iterator[Step]:
-        """Everything in the directory goes, then it and those in it, the inner ones first."""
+        """Yield the steps that remove a directory file by file, then the directories, inner ones first."""
         waiting, found = [path], list[str]()
         while waiting:
             directory = waiting.pop()
@@ -147,11 +175,9 @@ class Comparison:
         return Step(number, Act.REPLACE if can_replace else Act.SWAP, path)
 
     def _saved(self, path: str, number: int) -> bool:
-        """Hard-link the old file to undo/; False where that cannot be: VFAT, or somebody else's file."""
-        (fd, name), (undo_fd, undo_name) = (
-            self._workspace.target.parent(path),
-            self._workspace.undo_place(number),
-        )
+        """Hard-link the old file to undo/; return False where that is impossible: VFAT, another's file."""
+        fd, name = self._workspace.target.parent(path)
+        undo_fd, undo_name = self._workspace.undo_place(number)
         try:
             os.link(name, undo_name, src_dir_fd=fd, dst_dir_fd=undo_fd, follow_symlinks=False)
         except OSError as error:
@@ -164,8 +190,8 @@ class Comparison:
         new_fd = self._workspace.new_directory(parent)
         fd = self._workspace.target.directory(parent)
         there = set(names_in(fd))
-        # A file system that ignores case finds `Name` where `name` was asked for: that one is no
-        # surplus. VFAT does so everywhere, and its inode numbers mean nothing; ext4 in marked directories.
+        # Where case is ignored, `Name` is found as `name`, and is no surplus. VFAT ignores it everywhere, and
+        # its inode numbers mean nothing; ext4 does in marked directories.
         folded = {_inode(name, fd) for name in wanted if name not in there} - {None}
         for name in sorted(there.difference(wanted)):
             self._check()

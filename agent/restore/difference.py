@@ -1,23 +1,23 @@
-"""A commit in numbers: both trees are read and compared, and nothing is changed."""
+"""The numbers of a commit, for a preview: both trees are compared, and the target does not change."""
 
 import os
 import stat
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field, replace
 from enum import Enum
+from operator import add
 from typing import BinaryIO
 
 from agent.base.text import readable
-from agent.restore.compare import Goes
+from agent.restore.compare import Goes, OwnNames
 from agent.restore.directories import DirectoryEntry, Tree, names_in
 from agent.restore.disk import close_down, is_closed, open_up
 from agent.restore.metadata import xattrs_of
-from agent.restore.own import OwnNames
 from agent.restore.workspace import NEW, Workspace
 from agent.transfer.cancel import CancelToken
 
 NAMED = 20
-"""The most names of removed entries that are kept."""
+"""The number of removed names that a difference keeps."""
 _CHUNK_BYTES = 1 << 20
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
@@ -31,24 +31,18 @@ class Difference:
 
     added: int = 0
     changed: int = 0
-    """Another kind, content, link, mode, owner or attribute; times alone do not count."""
+    """Entries with another kind, content, link target, mode, owner or attribute; times do not count."""
     removed: int = 0
     kept: int = 0
-    """Alike on both sides, or only in the target and to stay."""
+    """Entries that are alike on both sides, or only in the target and stay."""
     size_bytes: int = 0
-    """Content of what is added or changed."""
+    """Content of files that are added or changed."""
     lost: list[str] = field(default_factory=list)
-    """The first of those that are removed: the archive cannot bring them back."""
+    """The first removed names."""
 
     def __add__(self, other: "Difference") -> "Difference":
-        return Difference(
-            self.added + other.added,
-            self.changed + other.changed,
-            self.removed + other.removed,
-            self.kept + other.kept,
-            self.size_bytes + other.size_bytes,
-            (self.lost + other.lost)[:NAMED],
-        )
+        both = Difference(*map(add, astuple(self), astuple(other)))
+        return replace(both, lost=both.lost[:NAMED])
 
 
 class _Side(Enum):
@@ -61,14 +55,9 @@ class Differences:
     """Goes through both trees, without recursion."""
 
     def __init__(
-        self,
-        workspace: Workspace,
-        *,
-        goes: Goes | None,
-        own: Collection[str],
-        token: CancelToken,
+        self, workspace: Workspace, *, goes: Goes | None, own: Collection[str], token: CancelToken
     ) -> None:
-        """`goes`: whether a name goes that only the target has; None: it stays, as the agent's `own` do."""
+        """`goes` and `own` as for `Comparison`."""
         self._workspace, self._goes, self._token = workspace, goes, token
         self._new, self._old = Tree(workspace.work_fd), Tree(workspace.root_fd)
         self._own = OwnNames(workspace.target, own)
@@ -77,14 +66,14 @@ class Differences:
         self._found = Difference()
 
     def count(self) -> Difference:
-        """Raises OSError and Cancelled."""
+        """Return the difference. Raises OSError and Cancelled."""
         self._waiting = [("", _Side.BOTH)]
         try:
             while self._waiting:
                 path, side = self._waiting.pop()
                 self._directory(path, side)
         finally:
-            # `commit` reads the modes of directories from here; children come first.
+            # `commit` takes the modes of directories from the disk; children come first.
             for path, mode in reversed(self._opened):
                 close_down(self._new_place(path), mode)
             self._new.close()

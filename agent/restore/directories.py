@@ -1,8 +1,7 @@
-"""Directories reached by descriptors, so that nobody can lead a restore astray with a symbolic link.
+"""Directories reached by descriptors, so that no symbolic link leads a restore out of its target.
 
-A path string that is resolved twice may mean two places. Everything a restore touches is therefore
-reached from one descriptor, component by component, with O_NOFOLLOW: a component that is, or becomes, a
-symbolic link ends in an error instead of a write outside the target.
+A path that is resolved twice may mean two places. A restore reaches everything from one descriptor, component
+by component, with O_NOFOLLOW: a symbolic link is an error, not a write outside the target.
 """
 
 import os
@@ -33,28 +32,27 @@ def open_directory(name: str, dir_fd: int) -> int:
 
 
 def mark(destination: DirectoryEntry) -> int:
-    """Return a descriptor that only marks an entry (O_PATH): no permission needed, never through a link."""
+    """Return an O_PATH descriptor of an entry: it needs no permission and follows no link."""
     return os.open(destination[1], _MARK, dir_fd=destination[0])
 
 
 def names_in(fd: int) -> list[str]:
     """Return the names that are in an open directory now. Raises OSError.
 
-    On a descriptor that was opened earlier POSIX promises only what was there then, or at the last rewind;
-    btrfs gives no more.
+    The rewind is needed: on btrfs an open descriptor lists what was there when it was opened.
     """
     os.lseek(fd, 0, os.SEEK_SET)
     return os.listdir(fd)
 
 
 def entries_in(fd: int) -> AbstractContextManager[Iterator["os.DirEntry[str]"]]:
-    """Return what is in an open directory now, as os.scandir does. Raises OSError."""
+    """Return os.scandir of an open directory as it is now. Raises OSError."""
     os.lseek(fd, 0, os.SEEK_SET)
     return os.scandir(fd)
 
 
 def components(path: str) -> list[str]:
-    """Return the parts of a relative name. The reader has checked it; this is the last line of defence."""
+    """Return the parts of a relative name. The reader has checked it; this is a second check."""
     names = path.split("/") if path else []
     if not _NEVER_A_NAME.isdisjoint(names):
         raise ArchiveError(f"the archive names '{readable(path)}', which is not a plain relative name")
@@ -62,10 +60,10 @@ def components(path: str) -> list[str]:
 
 
 class Tree:
-    """A directory and what is below it, named by relative paths with forward slashes; "" is itself.
+    """A directory and everything below it, named by relative paths with slashes; "" is the directory itself.
 
-    Keeps descriptors along the latest path, because the next one is most often its neighbour: of its
-    deepest levels only, so that no depth of directories uses them up.
+    Keeps descriptors along the latest path, because the next path is most often its neighbour; of the deepest
+    levels only, so that deep trees do not use up descriptors.
     """
 
     def __init__(self, root_fd: int) -> None:
@@ -73,15 +71,15 @@ class Tree:
         self._root_fd = root_fd
         self._path = ""
         self._ends: list[int] = []
-        """Length of the path at each level."""
+        """Length of the latest path up to each level."""
         self._fds: list[int] = []
         self._closed: list[FileIdentity] = []
-        """Levels above those that are open, the topmost first."""
+        """Levels whose descriptors were closed, the topmost first."""
 
     def directory(self, path: str, made: Callable[[str], None] | None = None) -> int:
-        """The descriptor of a directory, good until the next call with another path.
+        """Return the descriptor of a directory, valid until the next call with another path.
 
-        With `made`, missing directories are created (mode 0700) and reported to it. Raises OSError:
+        With `made`, missing directories are made (mode 0700), and `made` is called with each. Raises OSError:
         ENOENT, or ENOTDIR where a component is a symbolic link or a file.
         """
         if path != self._path:
@@ -91,7 +89,7 @@ class Tree:
         return self._fds[-1] if self._fds else self._root_fd
 
     def parent(self, path: str, made: Callable[[str], None] | None = None) -> DirectoryEntry:
-        """The descriptor of the directory that holds `path`, and its last name; raises as `directory`."""
+        """Return the descriptor of the directory above `path`, and the last name. Raises as `directory`."""
         parent, _, name = path.rpartition("/")
         return self.directory(parent, made), name
 
@@ -126,7 +124,7 @@ class Tree:
             os.close(topmost)
 
     def _shared_levels(self, path: str) -> int:
-        """Return how many levels of the latest path are on the way to this one, too."""
+        """Return how many levels this path shares with the latest one."""
         shared = _common_letters(self._path, path)
         levels = bisect_right(self._ends, shared)
         if levels and self._ends[levels - 1] == shared < len(path) and path[shared] != "/":
@@ -134,7 +132,7 @@ class Tree:
         return levels
 
     def _leave(self, levels: int) -> None:
-        """Go back to a level; all the way to the root where that is nearer, or another's parent now."""
+        """Go back to a level; to the root where that is nearer, or the level cannot be reopened."""
         if levels > len(self._closed):
             self._drop(levels)
         elif len(self._closed) - levels < levels:
@@ -151,7 +149,7 @@ class Tree:
         self._path = self._path[: self._ends[-1]] if levels else ""
 
     def _climb(self, levels: int) -> None:
-        """Reopen a level from the one below it, which takes no longer the deeper it is."""
+        """Reopen a level through ".." of the levels below it, at a cost that does not grow with the depth."""
         self._drop(len(self._closed) + 1)
         while len(self._fds) > levels:
             parent = open_parent(self._fds[-1], self._closed[-1])
@@ -180,7 +178,7 @@ def is_directory(status: os.stat_result | None) -> bool:
 
 
 def missing(path: Path) -> list[Path]:
-    """The directories that `make_target` would make, outermost first: to be remembered before it does."""
+    """Return the directories that `make_target` would make, outermost first."""
     absent = [destination for destination in (path, *path.parents) if not os.path.lexists(destination)]
     return absent[::-1]
 
@@ -188,8 +186,8 @@ def missing(path: Path) -> list[Path]:
 def make_target(path: Path) -> list[Path]:
     """Make the resolved directory `path` and its missing parents; return those that were made.
 
-    The parents have mode 0755; `path` is private until a restore is complete, which gives it its own.
-    Never follows a link that appeared since. Raises IoError or NoSpace; nothing is left then.
+    Parents get mode 0755; `path` is private until the restore is complete. Follows no link that has appeared
+    since. Raises IoError or NoSpace, and leaves nothing then.
     """
     made: list[Path] = []
     with disk_errors(f"cannot make the directory '{readable(str(path))}'"):
@@ -213,10 +211,7 @@ def _make(path: Path, mode: int) -> None:
 
 
 def remove_made(paths: Iterable[Path]) -> None:
-    """Remove those of the directories that are empty, innermost first, durably. What cannot go, stays.
-
-    A link that appeared since is not followed.
-    """
+    """Remove the directories that are empty, innermost first, durably, following no link; others stay."""
     for path in sorted(paths, key=lambda path: len(path.parts), reverse=True):
         with suppress(OSError):
             parent_fd = open_resolved(path.parent)

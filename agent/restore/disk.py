@@ -16,21 +16,21 @@ NO_HARD_LINK = {errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK, errno.EX
 """Answers of link(2) on VFAT, for somebody else's file (fs.protected_hardlinks), or at its limit."""
 
 _PROBED, _SLOW_S, _REMOVERS = 256, 0.0002, 8
-"""Files that are unlinked one by one; the time of each from which threads do the rest; how many."""
+"""Files that are unlinked first; the time for each from which threads do the rest; how many threads."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def syncs_tell_errors() -> bool:
-    """Return True when syncfs(2) reports a failed write: since Linux 5.8. Before, each file needs fsync."""
+    """Return True when syncfs(2) reports failed writes, since Linux 5.8. Before, each file needs fsync."""
     major, minor = os.uname().release.split(".")[:2]
     return (int(major), int("".join(c for c in minor if c.isdigit()))) >= (5, 8)
 
 
 def sync_file_system(fd: int) -> None:
-    """Write everything of the file system that `fd` is on to the disk; raises OSError.
+    """Write the whole file system of `fd` to the disk. Raises OSError.
 
-    One call for a whole tree is many times faster than an fsync for each file and directory.
+    For a tree this is many times faster than an fsync for each file and directory.
     """
     if not hasattr(_libc, "syncfs"):
         os.sync()
@@ -40,14 +40,14 @@ def sync_file_system(fd: int) -> None:
 
 
 def by_descriptor(fd: int) -> str:
-    """A path that means what `fd` marks, for calls that refuse an O_PATH descriptor (proc(5))."""
+    """Return a path of an O_PATH descriptor, for calls that refuse the descriptor itself (proc(5))."""
     return f"/proc/self/fd/{fd}"
 
 
 def open_up(destination: DirectoryEntry) -> int | None:
-    """Let the owner read, write and enter a directory; its mode before, None when it is no directory.
+    """Let the owner read, write and enter a directory; return its mode before, None for no directory.
 
-    Raises OSError when nothing is there. Somebody else's directory stays as it is.
+    Raises OSError when nothing is there. Another user's directory stays as it is.
     """
     fd = mark(destination)
     try:
@@ -63,7 +63,7 @@ def open_up(destination: DirectoryEntry) -> int | None:
 
 
 def close_down(destination: DirectoryEntry, mode: int) -> None:
-    """Give a directory this mode, never through a link; raises OSError when nothing is there."""
+    """Give a directory this mode, following no link. Raises OSError when nothing is there."""
     fd = mark(destination)
     try:
         if stat.S_ISDIR(os.fstat(fd).st_mode):
@@ -78,10 +78,10 @@ def is_closed(mode: int) -> bool:
 
 
 def move(source: DirectoryEntry, target: DirectoryEntry) -> None:
-    """Rename within a file system; what is at `target` is replaced as by rename(2). Raises OSError.
+    """Rename as by rename(2). Raises OSError.
 
-    Linux renames a directory to another parent only for those who may write into it: a read-only one
-    is opened up first and closed again after.
+    To move a directory to another parent, Linux wants it to be writable: a read-only one is opened up
+    meanwhile.
     """
     try:
         _rename(source, target)
@@ -98,7 +98,7 @@ def _rename(source: DirectoryEntry, target: DirectoryEntry) -> None:
 
 
 def exists(destination: DirectoryEntry) -> bool:
-    """Return True when anything is there, a dangling link too. Raises OSError when that cannot be seen."""
+    """Return True when an entry is there, also a dangling link. Raises OSError when that cannot be seen."""
     try:
         os.stat(destination[1], dir_fd=destination[0], follow_symlinks=False)
     except FileNotFoundError:
@@ -107,11 +107,11 @@ def exists(destination: DirectoryEntry) -> bool:
 
 
 def empty(dir_fd: int, *keep: str) -> None:
-    """Remove everything in the directory `dir_fd`, except its entries `keep`; raises OSError.
+    """Remove everything in the directory `dir_fd` except its entries `keep`. Raises OSError.
 
-    A directory is moved up to `dir_fd` before it is emptied. So any depth takes two descriptors and no
-    recursion, nobody outside reaches what is being emptied, and what is mounted somewhere below is safe:
-    the kernel refuses to move a mount point (EBUSY).
+    Each directory is moved up to `dir_fd` before it is emptied. So any depth takes two descriptors and no
+    recursion, no other process reaches it, and a mounted file system is safe: the kernel refuses to move a
+    mount point (EBUSY).
     """
     while names := [name for name in names_in(dir_fd) if name not in keep]:
         for name in _directories_left(dir_fd, names):
@@ -119,10 +119,10 @@ def empty(dir_fd: int, *keep: str) -> None:
 
 
 def _directories_left(dir_fd: int, names: Sequence[str]) -> list[str]:
-    """Unlink all that are no directories; return those that are. Raises OSError.
+    """Unlink all names but directories; return these. Raises OSError.
 
-    Where unlinking has to wait (a disk that is mounted with `discard`), several threads wait at once: the
-    kernel gives back a file's blocks after it has let go of the directory.
+    Where unlinking is slow (a disk that is mounted with `discard`), several threads wait at once: the kernel
+    frees a file's blocks after it has unlocked the directory.
     """
     began_s = time.monotonic()
     first, rest = names[:_PROBED], names[_PROBED:]
@@ -151,7 +151,7 @@ def _dissolve(destination: DirectoryEntry) -> None:
     open_up(destination)
     fd = open_directory(name, pool_fd)
     try:
-        # In order of their names, most often that of their making: a third faster on ext4.
+        # The order of names is most often the order of making: a third faster on ext4.
         for child in _directories_left(fd, sorted(names_in(fd))):
             status = os.stat(child, dir_fd=fd, follow_symlinks=False)
             open_up((fd, child))

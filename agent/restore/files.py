@@ -1,11 +1,11 @@
 """The regular files of an unpacked tree, made by a few threads side by side.
 
-Inflating and most system calls let go of Python's lock. Small files go to a thread in batches, because each
-hand-over costs about as much as a file; a large one goes by itself. To split one between a thread that
-inflates and one that writes was measured to cost as much as it saves.
+Inflating and most system calls release Python's lock. Small files go to a thread in batches, because giving
+work to a thread costs about as much as a file; a large file goes by itself. Splitting one between a thread
+that inflates and one that writes costs as much as it saves (measured).
 
-Files that are little on average are made by the caller itself: several threads would want the lock every
-few microseconds, and to be woken up for it takes longer than that. Only inflating them is shared.
+Batches of very small files are made by the caller's thread: several threads would want the lock every few
+microseconds, and waking up for it takes longer. Only inflating them is shared.
 """
 
 import errno
@@ -22,16 +22,16 @@ from agent.formats.names import bad_entry
 from agent.restore.directories import Tree
 from agent.restore.disk import syncs_tell_errors
 from agent.restore.metadata import Meta, set_meta
-from agent.restore.sparse import SparseWriter
 from agent.transfer.cancel import CancelToken
 
 _THREADS = 2
 _SMALL_BYTES = 1 << 18
 _LITTLE_BYTES = 1 << 13
-_BATCH_FILES = 64  # then it ends with its directory: two threads in one wait for each other
+_BATCH_FILES = 64  # a batch of so many ends with its directory: two threads in one wait for each other
 _BATCH_MOST_FILES = 256
-_BATCH_BYTES = 1 << 20  # of the archive, from the first file to the last; read at once
+_BATCH_BYTES = 1 << 20  # of the archive, from the first file to the last, which are read at once
 _MOST_BATCHES = 2 * _THREADS
+_SMALLEST_HOLE_BYTES = 4096  # the block of most file systems
 
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -52,13 +52,13 @@ _MISPLACED = {
 
 
 def check_misplaced(name: str, error: OSError) -> None:
-    """Raise ArchiveError when `error` means that an entry's place is taken, or cannot be."""
+    """Raise ArchiveError for an error that the entry's name caused."""
     if problem := _MISPLACED.get(error.errno or 0):
         raise bad_entry(name, problem) from error
 
 
 class FileMaker:
-    """Makes files, whose directories are there, on a few threads: in no certain order."""
+    """Makes files in existing directories on a few threads, in any order."""
 
     def __init__(
         self,
@@ -68,8 +68,8 @@ class FileMaker:
         passed: Callable[[int], None],
         take: Callable[[int], None],
     ) -> None:
-        """`new_fd`, the top, stays open until `close`. Called by any thread, and may raise: `passed` with the
-        size of what is about to be made, `take` with the bytes of it that are about to be written."""
+        """`new_fd` is the top directory, open until `close`. Any thread calls `passed` with bytes of content
+        and `take` with bytes that are not holes, before they are written; both may raise."""
         self._saved, self._token, self._passed, self._take = tree, token, passed, take
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="unpack")
         self._trees = [Tree(new_fd) for _ in range(_THREADS)]
@@ -78,12 +78,12 @@ class FileMaker:
         self._directory = ""
         self._running: deque[Future[None]] = deque()
         status = os.fstat(new_fd)
-        # Whatever decides about a new file's owner, set-group-id or a mount option, decided about new/ too.
+        # A new file gets the owner of new/: set-group-id or a mount option decides about both.
         self._born = (status.st_uid, status.st_gid)
         self._fsync_each = not syncs_tell_errors()
 
     def add(self, wanted: PendingFile) -> None:
-        """Raises what a file that was added before ran into: ArchiveError, NoSpace, IoError, Cancelled."""
+        """Add a file. Raises the error of an earlier one: ArchiveError, NoSpace, IoError, Cancelled."""
         directory = wanted.item.name.rpartition("/")[0]
         if self._batch and self._is_full(wanted.item, directory):
             self._send()
@@ -91,14 +91,14 @@ class FileMaker:
         self._directory = directory
 
     def drain(self) -> None:
-        """Until all are made. Raises as `add`."""
+        """Wait until all files are made. Raises as `add`."""
         if self._batch:
             self._send()
         while self._running:
             self._running.popleft().result()
 
     def close(self) -> None:
-        """Nobody writes any more afterwards, whatever is unfinished."""
+        """End the threads; files that were not begun are dropped."""
         self._pool.shutdown(cancel_futures=True)
         for tree in (self._tree, *self._trees):
             tree.close()
@@ -122,7 +122,7 @@ class FileMaker:
         self._running.append(self._pool.submit(self._make_all, batch))
 
     def _make_little(self, batch: list[PendingFile]) -> None:
-        """A thread that has nothing else to do inflates one half."""
+        """Make very small files on this thread; an idle thread inflates one half of them."""
         half = len(batch) // 2
         helped = self._pool.submit(self._inflated, batch[half:])
         contents = self._inflated(batch[:half])
@@ -149,7 +149,7 @@ class FileMaker:
             self._make(tree, wanted, content)
 
     def _make(self, tree: Tree, wanted: PendingFile, content: bytes | None = None) -> None:
-        """Without `content`, it comes from the archive piece by piece."""
+        """Make one file; without `content` it is read from the archive piece by piece."""
         name = wanted.item.name
         try:
             fd_of_directory, last_name = tree.parent(name)
@@ -165,8 +165,13 @@ class FileMaker:
 
     def _fill(self, fd: int, wanted: PendingFile, content: bytes | None) -> None:
         output, meta = SparseWriter(fd, self._take), wanted.meta
+
+        def write(piece: bytes) -> None:
+            self._passed(len(piece))
+            output.write(piece)
+
         if content is None:
-            self._extract(wanted.item, output)
+            self._saved.read(wanted.item, write)
         else:
             output.write(content)
         output.finish()
@@ -176,13 +181,39 @@ class FileMaker:
         if self._fsync_each:
             os.fsync(fd)
 
-    def _extract(self, item: Item, output: SparseWriter) -> None:
-        def write(piece: bytes) -> None:
-            self._passed(len(piece))
-            output.write(piece)
-
-        self._saved.read(item, write)
-
 
 def is_small(item: Item) -> bool:
     return item.size <= _SMALL_BYTES and item.packed_size <= _SMALL_BYTES
+
+
+def is_hole(chunk: bytes) -> bool:
+    """Return True for a chunk of zeros that is long enough for a hole."""
+    # rstrip is nearly free on other data: it looks at the last byte.
+    return len(chunk) >= _SMALLEST_HOLE_BYTES and not chunk.rstrip(b"\0")
+
+
+class SparseWriter:
+    """Writes a new file from its beginning to its end; a chunk of zeros becomes a hole."""
+
+    def __init__(self, fd: int, take: Callable[[int], None]) -> None:
+        """`take` is called with the number of bytes before they are written; it may raise."""
+        self._fd, self._take = fd, take
+        self._size = 0
+        self._hole_at_end = False
+
+    def write(self, chunk: bytes) -> None:
+        """Write the next chunk. Raises OSError, and what `take` raises."""
+        self._size += len(chunk)
+        self._hole_at_end = is_hole(chunk)
+        if self._hole_at_end:
+            os.lseek(self._fd, len(chunk), os.SEEK_CUR)
+            return
+        self._take(len(chunk))
+        written = os.write(self._fd, chunk)
+        while written < len(chunk):
+            written += os.write(self._fd, memoryview(chunk)[written:])
+
+    def finish(self) -> None:
+        """Give the file its length when it ends in a hole. Raises OSError."""
+        if self._hole_at_end:
+            os.ftruncate(self._fd, self._size)

@@ -1,7 +1,7 @@
-"""Which archive a restore takes when the command names none: the newest of what is asked for.
+"""Finds the archive that a restore takes when the command names none: the newest of a source.
 
-The journal knows what an archive is of and when it was made, else the archive's manifest says so. Where
-neither does, nothing is chosen: putting the wrong archive back is worse than asking.
+The journal or else the archive's manifest tells its source and time. When neither does, no archive is taken:
+restoring the wrong one is worse than asking.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,9 +19,9 @@ from providers.api import Capability
 from providers.errors import NotFound
 
 _NAMED = 4
-"""A message names so many archives; it has to stay readable, and short enough for the twin."""
+"""The most archives that a message names: it has to be readable, and short enough for the twin."""
 _LOOKED_AT = 100
-"""So many manifests are read; the far side may be slow, and somebody waits."""
+"""The most manifests that are read: the destination may be slow, and the backend waits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +44,9 @@ class Found:
 
 
 def find(destination: Destination, search: Search, archives: Format, unlock: Unlock) -> Found:
-    """Return the archive that the command names, else the newest one that is asked for.
+    """Return the archive that the command names, else the newest of the wanted source.
 
-    Raises `NotFound` and `NotInArchive` when there is none, `NoneChosen` when that cannot be told, and
+    Raises `NotFound` and `NotInArchive` when there is none, `NoneChosen` when it cannot be known, and
     `StorageError`.
     """
     if destination.name:
@@ -111,7 +111,7 @@ class _Looker:
         )
 
     def _about(self, archive: DatedArchive) -> KnownArchive:
-        """What is known of the archive; read from it when the journal does not know."""
+        """Return the facts of an archive, from its manifest when the journal does not know it."""
         if archive.known.source is not None:
             return archive.known
         if archive.name not in self._seen:

@@ -1,4 +1,4 @@
-"""The space that a restore needs: holes stay holes, and hard links take nothing."""
+"""The space that a restore needs: holes stay holes, and hard links take none."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -7,29 +7,27 @@ from dataclasses import dataclass
 from agent.base.errors import NoSpace
 from agent.formats.base import DIR, FILE, Item, SavedTree
 from agent.formats.survey import Survey
-from agent.restore.files import is_small
-from agent.restore.sparse import is_hole
+from agent.restore.files import is_hole, is_small
 from providers.free_space import Room
 
 _SMALLEST_GAIN_BYTES = 1 << 16
-"""What is not at least this much smaller in the archive is not read: its holes are no larger than that."""
+"""A file that the archive does not make smaller by so much is not read: its holes are smaller than that."""
 
 
 @dataclass(frozen=True, slots=True)
 class SpaceCheck:
-    """A look at an archive and at the disk `target_fd` before the first byte is unpacked."""
+    """A check of the space that an archive needs on the disk of `target_fd`, before anything is unpacked."""
 
     tree: SavedTree
     target_fd: int
     room: Room
     check: Callable[[], None]
-    """Called now and then; ends it by raising."""
+    """Called for each item and piece; ends the check by raising."""
 
     def is_tight(self, survey: Survey) -> bool:
-        """Return False when all would fit as plain files, and True when only holes and links make it fit.
+        """Return False when everything fits without holes and links, which saves reading the archive.
 
-        An archive that would fit anyway is not read. Raises NoSpace when there is no room for what will be
-        written, OSError and ArchiveError.
+        Return True when it fits because of them. Raises NoSpace when it does not, OSError and ArchiveError.
         """
         try:
             self.room.check(survey.disk_bytes, survey.entries)
@@ -40,7 +38,7 @@ class SpaceCheck:
         return False
 
     def _needed(self, free_bytes: int) -> tuple[int, int]:
-        """Return bytes and files; reads no more of the archive than shows that the bytes are there."""
+        """Return bytes and files; read the archive only until the bytes fit."""
         block_bytes = os.statvfs(self.target_fd).f_frsize
         needed_bytes = needed_files = 0
         for item in self._made():
@@ -60,7 +58,7 @@ class SpaceCheck:
                 yield item
 
     def _hole_bytes(self, item: Item) -> int:
-        """Return how much of the file is skipped over when it is written."""
+        """Return how many bytes of the file become holes."""
         hole_bytes, parts = 0, list[bytes]()
 
         def look(piece: bytes) -> None:
@@ -76,6 +74,6 @@ class SpaceCheck:
 
 
 def _on_disk(item: Item, block_bytes: int) -> int:
-    """Return what it takes without holes: whole blocks, and a directory one."""
+    """Return the size on the disk without holes: whole blocks, and one for a directory."""
     blocks = 1 if item.kind is DIR else -(-item.size // block_bytes)
     return blocks * block_bytes

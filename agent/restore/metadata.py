@@ -1,7 +1,7 @@
-"""Owner, mode, time and extended attributes of what is restored.
+"""Owner, mode, time and extended attributes of restored files.
 
-An access control list is an extended attribute, `system.posix_acl_access` (acl(5)). Where a file has one, the
-group bits of its mode are the list's mask: without its list the mode would give the group more than it had.
+An access control list is an extended attribute, `system.posix_acl_access` (acl(5)). The group bits of the
+file's mode are the list's mask then: without the list they would give the group more than it had.
 """
 
 import errno
@@ -16,14 +16,14 @@ from agent.base.errors import IoError
 
 _SPECIAL = stat.S_ISUID | stat.S_ISGID | stat.S_ISVTX
 _UNABLE = {errno.EPERM, errno.EINVAL, errno.ENOTSUP}
-"""What a file system answers that has no owners, modes or times (VFAT), and what a file's owner is told
-that this process is not. The contents count more than that; a restore does not fail for it."""
+"""Errors of file systems without owners, modes or times (VFAT), and of files that others own. A restore does
+not fail for them: the content counts more."""
 _UNABLE_XATTR = _UNABLE | {errno.EACCES, errno.ENOSPC, errno.ERANGE, errno.E2BIG, errno.ENODATA}
 
 _RESTORED = ("user.", "system.posix_acl_")
-"""Beginnings of the extended attributes that a restore sets, and removes where the archive has none."""
+"""Prefixes of the extended attributes that a restore sets, and removes where the archive has none."""
 _MOST_XATTR_BYTES = 1 << 20
-"""Some file systems let a user give a directory 9,000 attributes of 64 KiB: a plan has no room for them."""
+"""The room in a plan: some file systems let a user give a directory 9,000 attributes of 64 KiB."""
 _ACL, _ACL_ENTRY, _ACL_GROUP = "system.posix_acl_access", struct.Struct("<HHL"), 0x04
 """Four bytes of version, then tag, permissions and id of each entry (linux/posix_acl_xattr.h)."""
 
@@ -39,7 +39,7 @@ class Meta(NamedTuple):
     mtime_ns: int | None
     """Nanoseconds since 1970, negative before; None leaves it."""
     xattrs: Mapping[str, bytes] | None = None
-    """Extended attributes: these and no others that a restore brings back; None leaves them."""
+    """All extended attributes that a restore sets; None leaves them."""
 
     def to_value(self) -> list[object]:
         """Return the list that `from_value` reads, for JSON."""
@@ -49,7 +49,7 @@ class Meta(NamedTuple):
 
     @classmethod
     def from_value(cls, value: list[Any]) -> "Meta":
-        """Raises TypeError, ValueError and AttributeError for what `to_value` did not make."""
+        """Raises TypeError, ValueError and AttributeError for a list that `to_value` did not make."""
         mode, uid, gid, mtime_ns, *xattrs = value
         if not xattrs:
             return cls(mode, uid, gid, mtime_ns)
@@ -57,14 +57,14 @@ class Meta(NamedTuple):
 
 
 def meta_of(status: os.stat_result) -> Meta:
-    """Return mode, owner and time; `xattrs_of` has the rest."""
+    """Return mode, owner and time; `xattrs_of` returns the rest."""
     return Meta(stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid, status.st_mtime_ns)
 
 
 def xattrs_of(file: int | str) -> dict[str, bytes]:
-    """Return the attributes of an open file, or a path below /proc/self/fd, that a restore brings back.
+    """Return the attributes that a restore sets, of an open file or a path below /proc/self/fd.
 
-    Raises IoError when they are more than a plan has room for.
+    Raises IoError for more than a plan has room for.
     """
     found: dict[str, bytes] = {}
     room_bytes = _MOST_XATTR_BYTES
@@ -88,7 +88,7 @@ def _names_of(file: int | str) -> list[str]:
 
 
 def may_chown() -> bool:
-    """Return True when this process can give files away: CAP_CHOWN, bit 0 of capabilities(7), root or not."""
+    """Return True when this process has CAP_CHOWN, bit 0 of capabilities(7)."""
     with open("/proc/self/status", "rb") as status:
         found = re.search(rb"^CapEff:\s*([0-9a-f]+)", status.read(), re.MULTILINE)
     return found is not None and int(found[1], 16) & 1 == 1
@@ -97,13 +97,14 @@ def may_chown() -> bool:
 def set_meta(file: int | str, meta: Meta) -> None:
     """Give an open file, or a path below /proc/self/fd, its owner, extended attributes, mode and time.
 
-    What the file system cannot do, or is not ours to do, is left out. Raises OSError for the rest (EIO).
+    Metadata that the file system does not keep, or that this process may not set, is left out. Raises OSError
+    for other errors (EIO).
     """
     mode = meta.mode
     if (meta.uid, meta.gid) != (-1, -1) and not _set_owner(file, meta.uid, meta.gid) and mode is not None:
-        mode &= ~_SPECIAL  # never set-uid for somebody else than was meant
-    # After the owner, whose change clears set-uid, set-gid (chown(2)) and capabilities (capabilities(7)),
-    # and before the mode, which may forbid attributes, and whose group bits mean the list's mask.
+        mode &= ~_SPECIAL  # never set-uid for another owner
+    # After the owner, whose change clears set-uid, set-gid (chown(2)) and capabilities (capabilities(7)), and
+    # before the mode, which may forbid attributes, and whose group bits are the list's mask.
     if meta.xattrs is not None:
         has_acl = _set_xattrs(file, meta.xattrs)
         if mode is not None and not has_acl and _ACL in meta.xattrs:
@@ -135,7 +136,7 @@ def _set_owner(file: int | str, uid: int, gid: int) -> bool:
 
 
 def set_mode(file: int | str, mode: int) -> None:
-    """As in `set_meta`."""
+    """Set the mode, as `set_meta` does."""
     try:
         os.chmod(file, mode)
     except OSError as error:
@@ -143,7 +144,7 @@ def set_mode(file: int | str, mode: int) -> None:
 
 
 def set_mtime(file: int | str, mtime_ns: int) -> None:
-    """As in `set_meta`."""
+    """Set the time, as `set_meta` does."""
     try:
         os.utime(file, ns=(mtime_ns, mtime_ns))
     except OSError as error:
@@ -151,7 +152,7 @@ def set_mtime(file: int | str, mtime_ns: int) -> None:
 
 
 def _set_xattrs(file: int | str, xattrs: Mapping[str, bytes]) -> bool:
-    """Set these, remove others that a restore brings back; return whether the file has the wanted list."""
+    """Set these attributes and remove others; return True when the access control list was set."""
     for name in _names_of(file):
         if name not in xattrs:
             _change(os.removexattr, file, name)
@@ -169,13 +170,13 @@ def _change(call: Callable[..., None], *arguments: object) -> bool:
 
 
 def _group_bits(acl: bytes) -> int:
-    """Return what the list gives the file's own group, as bits of a mode: what stays where no list can be."""
+    """Return the rights of the file's own group in a list, as bits of a mode for a file without lists."""
     entries = acl[4 : 4 + (len(acl) - 4) // _ACL_ENTRY.size * _ACL_ENTRY.size]
     return sum({(right & 7) << 3 for tag, right, _ in _ACL_ENTRY.iter_unpack(entries) if tag == _ACL_GROUP})
 
 
 def allowed_xattrs(xattrs: Mapping[str, bytes], special: bool) -> Mapping[str, bytes]:
-    """Return the attributes to bring back: with `special` also `security.capability`, which gives power."""
+    """Return the attributes that are restored: `security.capability`, which gives power, with `special`."""
     if special:
         return xattrs
     return {name: xattrs[name] for name in xattrs if name.startswith(_RESTORED)}

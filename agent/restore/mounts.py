@@ -1,4 +1,4 @@
-"""Mount points inside a target. Nothing can be renamed into, out of or over one: each is a root by itself."""
+"""Mount points inside a target. Nothing can be renamed into, out of or over one, so each is a root."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import replace
@@ -11,10 +11,10 @@ from agent.base.text import readable
 
 
 def apart(root: Root, own: Collection[Path]) -> list[Root]:
-    """Return the root without the directories that are mounted in it, and a root for each of these.
+    """Return the root without its mount points, and a root for each of these.
 
-    What is in one of the agent's `own` directories, or is one, is no root: a restore leaves it alone.
-    Neither is a file that is mounted, nor what is in the root by another name, too.
+    A mounted file is no root, nor a mount point in or at one of the agent's `own` directories, which a
+    restore leaves alone, nor one whose content the root holds by another name, too.
     """
     names = list[str]()
     for name in mounts_below(root.directory):
@@ -32,7 +32,7 @@ def _is_open(path: Path, own: Collection[Path]) -> bool:
 
 
 def _below(root: Root, mount: str, mounts: Sequence[str]) -> Root | None:
-    """The root of what is mounted at this name; None when nothing there was chosen."""
+    """Return the root at a mount point; None when nothing below it was chosen."""
     within = [name.removeprefix(f"{mount}/") for name in mounts if name.startswith(f"{mount}/")]
     found = Root(root.archived(mount), root.directory / mount, None, frozenset(within))
     if root.holds(mount):
@@ -42,9 +42,9 @@ def _below(root: Root, mount: str, mounts: Sequence[str]) -> Root | None:
 
 
 def refuse_mounts(path: str, whole: bool, mounts: Sequence[str]) -> None:
-    """Raise IoError when putting something at `path` meets a mount point.
+    """Raise IoError when a mount point is in the way of an entry at `path`.
 
-    `whole`: everything below `path` goes as well, so a mount point there is in the way too.
+    `whole`: everything below `path` is replaced, so a mount point there is in the way, too.
     """
     for mount in mounts:
         if (path + "/").startswith(mount + "/") or (whole and mount.startswith(path + "/")):

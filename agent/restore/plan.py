@@ -1,8 +1,8 @@
-"""The plan of a commit: what happens to which name, one JSON list a line, read in both directions.
+"""The plan of a commit: one step a line, a JSON list, read in both directions.
 
-It is complete and on the disk before the target changes, and its presence alone says after a crash that
-the target has to go back to what it was. JSON in ASCII keeps any file name: control characters are
-escaped, and bytes that are no UTF-8 travel as lone surrogates (os.fsdecode).
+It is complete and on the disk before the target changes. After a crash its presence means that the target has
+to go back to old. JSON in ASCII keeps any file name: control characters are escaped, and bytes that are no
+UTF-8 are lone surrogates (os.fsdecode).
 """
 
 import json
@@ -22,7 +22,7 @@ class Act(StrEnum):
     """The act of a step on its path in the target."""
 
     ADD = "add"
-    """Nothing is there: the new file or the whole new directory moves in."""
+    """Nothing is there: the new file or whole directory moves in."""
     REPLACE = "replace"
     """The new file is renamed over the old one, which undo/<number> keeps as a hard link made before."""
     SWAP = "swap"
@@ -31,9 +31,9 @@ class Act(StrEnum):
     REMOVE = "remove"
     """The old one moves to undo/<number>."""
     CLEAR = "clear"
-    """A directory that a KEEP step opened and REMOVE steps emptied goes; the KEEP step brings it back."""
+    """A directory is removed that a KEEP step opened and REMOVE steps emptied; the KEEP step restores it."""
     KEEP = "keep"
-    """A directory on both sides: its entries have steps of their own, its metadata changes at the end."""
+    """A directory of both sides: its entries have steps of their own, its metadata changes at the end."""
 
 
 class Step(NamedTuple):
@@ -43,10 +43,9 @@ class Step(NamedTuple):
     path: str
     """Relative to the target; "" is the target itself."""
     old: Meta | None = None
-    """KEEP, and SWAP or REMOVE of a directory: its metadata before. ADD: that of the directory that was
-    cleared in its place."""
+    """Metadata before, of a directory: for KEEP, SWAP, REMOVE, and ADD in place of a cleared one."""
     new: Meta | None = None
-    """KEEP: its metadata after."""
+    """Metadata after, for KEEP."""
 
 
 def to_line(step: Step) -> bytes:
@@ -55,7 +54,7 @@ def to_line(step: Step) -> bytes:
 
 
 def from_line(line: bytes) -> Step:
-    """The step that `to_line` wrote; raises ValueError when it was not."""
+    """Parse a line that `to_line` wrote. Raises ValueError for any other."""
     try:
         number, act, path, old, new = _decode(line.decode("ascii"))
         return Step(number, Act(act), path, old and Meta.from_value(old), new and Meta.from_value(new))
@@ -64,13 +63,13 @@ def from_line(line: bytes) -> Step:
 
 
 def forwards(file: IO[bytes]) -> Iterator[Step]:
-    """The steps in the order of the commit, in constant memory."""
+    """Yield the steps in the order of the commit, in constant memory."""
     file.seek(0)
     return map(from_line, file)
 
 
 def backwards(file: IO[bytes], act: Act | None = None) -> Iterator[Step]:
-    """The steps (those of one kind) from the last to the first, in constant memory."""
+    """Yield the steps (with `act` only those) from the last to the first, in constant memory."""
     lines = lines_backwards(file)
     if act:
         lines = (line for line in lines if line.split(b",", 2)[1] == b'"%b"' % act.encode())
@@ -78,7 +77,7 @@ def backwards(file: IO[bytes], act: Act | None = None) -> Iterator[Step]:
 
 
 def lines_backwards(file: IO[bytes]) -> Iterator[bytes]:
-    """The lines of a file from the last to the first, without their newlines."""
+    """Yield the lines of a file from the last to the first, without newlines."""
     position = file.seek(0, os.SEEK_END)
     rest = b""
     while position > 0:

@@ -1,30 +1,78 @@
-"""What a working directory says of its restore, for a start of the agent whose journal does not know it.
+"""Proofs in working directories, for a start of the agent whose journal does not know their restore.
 
-A plan that lies in a target could have been put there by somebody else. What counts is a MAC under a key in
-the agent's storage, over the restore, the plan, and the device and inode numbers of the two directories.
+Somebody else could put a plan into a target. So a proof has a MAC under a key in the agent's storage, over
+the restore, the plan, and the device and inode numbers of the target and the working directory.
 """
 
 import hashlib
 import hmac
 import json
 import os
+import secrets
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from agent.restore.memory import RestoreMemory
+from agent.base.durable import replace_file
+from agent.base.errors import disk_errors
 from agent.restore.workspace import DONE, PLAN, PROOF, TRIAL, Workspace
 
 _MOST_BYTES = 1 << 20
+_MOST_DIRECTORIES = 1000
 _PART = "proof.tmp"
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 @dataclass(frozen=True, slots=True)
+class RestoreMemory:
+    """Two files beside the journal: the key of proofs, and the directories that restores have worked in."""
+
+    storage: Path
+
+    def key(self) -> bytes | None:
+        """Return the key; None when no restore has made one. Raises OSError."""
+        with suppress(FileNotFoundError, ValueError):
+            return bytes.fromhex(self._key_file.read_text("ascii"))
+        return None
+
+    def made_key(self) -> bytes:
+        """Return the key, and make it when there is none. Raises OSError."""
+        known = self.key()
+        if not known:
+            replace_file(self._key_file, secrets.token_hex(32), 0o600)
+            known = self.key()
+        assert known
+        return known
+
+    def directories(self) -> list[Path]:
+        """Return the directories that restores have worked in, the latest last. Raises OSError."""
+        with suppress(FileNotFoundError, ValueError):
+            return [Path(name) for name in json.loads(self._directories_file.read_text("ascii"))]
+        return []
+
+    def remember(self, directories: Iterable[Path]) -> None:
+        """Keep the directories that a restore is about to work in. Raises IoError and NoSpace."""
+        with disk_errors("cannot note where the restore works"):
+            known, new = self.directories(), list(directories)
+            if known[-len(new) :] != new:
+                names = [os.fspath(path) for path in (*(each for each in known if each not in new), *new)]
+                replace_file(self._directories_file, json.dumps(names[-_MOST_DIRECTORIES:]), 0o600)
+
+    @property
+    def _key_file(self) -> Path:
+        return self.storage / "restore.key"
+
+    @property
+    def _directories_file(self) -> Path:
+        return self.storage / "restored-into.json"
+
+
+@dataclass(frozen=True, slots=True)
 class Prover:
-    """Makes what a restore of one job needs to be proven."""
+    """Makes the proofs of one job's restore."""
 
     memory: RestoreMemory
     correlation_id: str
@@ -32,7 +80,7 @@ class Prover:
     stops: bool
 
     def of(self, job_id: str, working: str, made: Iterable[Path]) -> Callable[[Workspace, str], None]:
-        """Return what keeps the proof in a working directory. Raises OSError."""
+        """Return a function that writes the proof into a working directory. Raises OSError."""
         key = self.memory.made_key()
         names = [os.fspath(path) for path in made]
         proof = Proof(job_id, self.correlation_id, self.started, working, names, self.stops)
@@ -41,20 +89,20 @@ class Prover:
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """What has to be known to recover a restore."""
+    """The facts that the recovery of a restore needs."""
 
     job_id: str
     correlation_id: str
     started: str
     working: str
-    """Its roots, as the journal has them."""
+    """The roots, as the journal keeps them."""
     made: list[str]
-    """Directories that were made for it."""
+    """The directories that were made for the restore."""
     stops: bool
-    """Whether beforeRestoreCmd may have stopped somebody, whom afterRestoreCmd starts again."""
+    """True when beforeRestoreCmd may have stopped a program that afterRestoreCmd starts again."""
 
     def write(self, key: bytes, workspace: Workspace, plan: str = "") -> None:
-        """Keep it in the working directory; `plan` is the SHA-256 of the plan. Raises OSError."""
+        """Write the proof into the working directory; `plan` is the SHA-256 of the plan. Raises OSError."""
         facts = {"stops": self.stops and bool(plan), "plan": plan}
         text = json.dumps(asdict(self) | _identities(workspace) | facts)
         with open(os.open(_PART, _NEW_FILE, 0o600, dir_fd=workspace.work_fd), "w", encoding="ascii") as file:
@@ -65,7 +113,7 @@ class Proof:
 
 
 def read_proof(workspace: Workspace, key: bytes) -> Proof | None:
-    """Return what the working directory proves; None when it proves nothing. Raises OSError."""
+    """Return the proof in a working directory; None when there is no valid one. Raises OSError."""
     mac, _, text = _read(workspace).partition("\n")
     if not hmac.compare_digest(mac.encode(), _mac(key, text).encode()):
         return None
@@ -73,7 +121,7 @@ def read_proof(workspace: Workspace, key: bytes) -> Proof | None:
     plan = value.pop("plan")
     for name, found in _identities(workspace).items():
         if value.pop(name) != found:
-            return None  # a working directory that somebody moved, or copied
+            return None  # somebody moved or copied the working directory
     marked = next((mark for mark in (PLAN, TRIAL, DONE) if workspace.has(mark)), None)
     if marked and _digest(workspace, marked) != plan:
         return None
@@ -81,7 +129,7 @@ def read_proof(workspace: Workspace, key: bytes) -> Proof | None:
 
 
 def _identities(workspace: Workspace) -> dict[str, list[int]]:
-    """Lists, as JSON has them."""
+    """Return the device and inode numbers of the two directories, in lists as JSON has them."""
     target, work = os.fstat(workspace.root_fd), os.fstat(workspace.work_fd)
     return {"target": [target.st_dev, target.st_ino], "work": [work.st_dev, work.st_ino]}
 

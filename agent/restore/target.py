@@ -17,22 +17,21 @@ class RestoreTarget:
     """The directories of a restore, and its options."""
 
     roots: Mapping[int, Root]
-    """By their numbers, in order."""
+    """The roots by number, in order."""
     made: list[Path]
-    """Directories that do not exist yet, outermost first: made first, and removed again on failure."""
+    """Directories that do not exist yet, outermost first. They are removed again when the restore fails."""
     options: RestoreOptions
-    """Options of all roots; each root has its own `names`."""
     before: RunHook | None = None
     after: RunHook | None = None
-    """Around the commit: they stop and start whoever owns the data."""
+    """Commands around the commit, which stop and start the programs that use the data."""
     confirmation: CommitConfirmed | None = None
-    """After the commit the old data is kept, until this decides."""
+    """Decides after the commit whether the old data comes back; None for a restore that is final."""
     prover: Prover | None = None
-    """Makes the working directories tell what they are; None where nobody would look for them."""
+    """Makes the proofs in working directories; None where no start of the agent would look for them."""
 
     @property
     def directory(self) -> Path:
-        """The directory in which commands are run."""
+        """Return the directory in which commands are run."""
         return next(iter(self.roots.values())).directory
 
 
@@ -46,11 +45,11 @@ class Amount:
     """Name and location of the archive; empty when an earlier run of the agent fetched it."""
     place: str = ""
     note: str = ""
-    """What people should know about the choice of the archive."""
+    """A note for people about the choice of the archive."""
 
     @classmethod
     def of(cls, surveys: Sequence[Survey]) -> "Amount":
-        """Return what several trees bring together."""
+        """Return the sum of several trees."""
         files = sum(survey.files for survey in surveys)
         return cls(files, sum(survey.size_bytes for survey in surveys))
 

@@ -1,12 +1,14 @@
-"""Unpacking an archive into new/: everything with its final metadata, nothing outside."""
+"""Unpacking an archive into new/, with the final metadata of everything."""
 
+import json
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from functools import partial
 from tempfile import TemporaryFile
 from threading import Lock
+from typing import IO
 
 from agent.formats.base import DIR, LINK, Item, SavedTree
 from agent.formats.names import bad_entry
@@ -15,21 +17,23 @@ from agent.restore.disk import NO_HARD_LINK, by_descriptor
 from agent.restore.files import FileMaker, PendingFile, check_misplaced
 from agent.restore.metadata import Meta, allowed_xattrs, may_chown, set_link_meta, set_meta, xattrs_of
 from agent.restore.mounts import refuse_mounts
-from agent.restore.pending import PendingDirectories
+from agent.restore.plan import lines_backwards
 from agent.restore.workspace import NEW, Workspace
 from agent.transfer.cancel import CancelToken
 from agent.transfer.streams import Progress
 from providers.free_space import Room
 
 _USUAL = Meta(0o755, -1, -1, None)
-"""What a target is like that was made, and of which the archive says nothing."""
+"""The metadata of a target that was made, when the archive has none."""
+
+PendingDirectory = tuple[str, Meta | None, bool]
+"""Path, metadata (None: the archive has no entry for it), and whether it is only on the way."""
 
 
 class Unpacker:
-    """Writes the entries of one archive, in its order.
+    """Writes the entries of one archive in its order, and the metadata of directories at the end.
 
-    Directories get their metadata at the end: writing into one changes its time, and its mode may
-    forbid it.
+    Writing into a directory changes its time, and its mode may forbid it.
     """
 
     def __init__(
@@ -45,35 +49,32 @@ class Unpacker:
         progress: Progress,
         room: Room | None = None,
     ) -> None:
-        """`made`: the target was not there before. `max_implied`: directories without an entry of their own,
-        as `_imply` counts them. `room`: what is written may not fit, and is counted."""
-        self._max_implied, self._made = max_implied, made
-        self._workspace = workspace
-        self._target, self._work_fd = workspace.target, workspace.work_fd
-        self._work_name = workspace.name
+        """`made`: the target was not there before. `max_implied` limits what `_imply` counts. `room`: given
+        where space is tight, and told what is written."""
+        self._workspace, self._max_implied, self._made, self._room = workspace, max_implied, made, room
         self._special_bits, self._mounts, self._token, self._progress = special_bits, mounts, token, progress
-        self._room = room
+        self._target = workspace.target
         self._may_chown = may_chown()
         self._owner = owner and self._may_chown
         self._mode_bits = 0o7777 if special_bits else 0o777
         self._bytes_done = 0
         self._counting = Lock()
         self.current = ""
-        """The name that is being worked on, for messages."""
+        """The name that is being unpacked, for messages."""
 
     def run(self, tree: SavedTree) -> None:
         """Unpack everything. Raises OSError, ArchiveError, IoError (a mount point) and Cancelled."""
         with ExitStack() as closing:
-            new_fd = open_directory(NEW, self._work_fd)
+            work_fd = self._workspace.work_fd
+            new_fd = open_directory(NEW, work_fd)
             closing.callback(os.close, new_fd)
             new, self._sources = Tree(new_fd), Tree(new_fd)
             closing.callback(new.close)
             closing.callback(self._sources.close)
-            self._directories = PendingDirectories(
-                closing.enter_context(TemporaryFile(dir=by_descriptor(self._work_fd)))
-            )
+            file = closing.enter_context(TemporaryFile(dir=by_descriptor(work_fd)))
+            self._directories = _PendingDirectories(file)
             self._files = FileMaker(tree, new_fd, self._token, self._passed, self._take)
-            closing.callback(self._files.close)  # before the others, whatever the end is
+            closing.callback(self._files.close)  # before the others
             for item in tree.items():
                 self._token.check()
                 self.current = item.name
@@ -99,7 +100,7 @@ class Unpacker:
         return is_directory(new.stat(path)) and not is_directory(self._target.stat(path))
 
     def _unpack(self, tree: SavedTree, item: Item, new: Tree) -> None:
-        if f"{item.name}/".startswith(f"{self._work_name}/"):
+        if f"{item.name}/".startswith(f"{self._workspace.name}/"):
             raise bad_entry(item.name, "has the name of this restore's own working directory")
         if self._mounts:
             refuse_mounts(item.name, item.kind is not DIR, self._mounts)
@@ -117,20 +118,22 @@ class Unpacker:
     def _directory(self, item: Item, new: Tree) -> None:
         if not item.on_the_way:
             new.directory(item.name, partial(self._made_for, item.name))
-        meta = self._meta(item, stat.S_IFDIR)
-        self._directories.remember(item.name, meta, on_the_way=item.on_the_way)
+        self._directories.add(item.name, self._meta(item, stat.S_IFDIR), item.on_the_way)
 
     def _made_for(self, name: str, path: str) -> None:
         if path != name:
             self._imply(path)
 
     def _imply(self, path: str) -> None:
-        """One entry of 65,535 bytes can imply 32,767 directories, whose paths make half a gigabyte: so such
-        a directory counts like an entry, and like one more for every 256 bytes of its path."""
+        """Note a directory that had to be made without an entry of its own, which may still follow.
+
+        One name of 65,535 bytes can imply 32,767 directories, whose paths make half a gigabyte: each
+        counts as an entry, and as one more for every 256 bytes of its path.
+        """
         self._max_implied -= 1 + len(path) // 256
         if self._max_implied < 0:
             raise bad_entry(path, "needs more directories than the limit of entries allows")
-        self._directories.imply(path)
+        self._directories.add(path, None)
 
     def _file(self, item: Item, new: Tree) -> None:
         new.parent(item.name, self._imply)
@@ -147,7 +150,7 @@ class Unpacker:
         set_link_meta(name, directory_fd, self._meta(item, stat.S_IFLNK))
 
     def _hard_link(self, item: Item, source: str, new: Tree) -> bool:
-        """Make another name of an earlier file; False when that cannot be: the entry has the content too."""
+        """Make another name of an earlier file; return False when that is impossible."""
         self._files.drain()  # the earlier file may be among them
         directory_fd, name = new.parent(item.name, self._imply)
         status = self._sources.stat(source)
@@ -183,7 +186,7 @@ class Unpacker:
         return self._filled(item.name, kind, Meta(mode, uid, gid, item.mtime_ns, xattrs))
 
     def _filled(self, path: str, kind: int, meta: Meta) -> Meta:
-        """Fill in what the archive does not say: as in the file that will be replaced, else as is usual."""
+        """Fill in missing metadata: from the entry that will be replaced, else the usual values."""
         uid_missing = meta.uid == -1 and self._may_chown
         if meta.mode is None or uid_missing:
             old = self._target.stat(path)
@@ -206,3 +209,30 @@ class Unpacker:
             return xattrs_of(by_descriptor(fd))
         finally:
             os.close(fd)
+
+
+class _PendingDirectories:
+    """Directories that wait for their metadata, in a file: an archive may have more than fit into memory."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        """`file` is empty and stays the caller's to close. Methods raise OSError."""
+        self._file = file
+
+    def add(self, path: str, meta: Meta | None, on_the_way: bool = False) -> None:
+        record = path, meta and meta.to_value(), on_the_way
+        self._file.write(json.dumps(record).encode("ascii") + b"\n")
+
+    def finish(self) -> Iterator[PendingDirectory]:
+        """Yield the implied directories first: a later entry of their own has the last word.
+
+        Then the others from the last to the first: a parent, which most often comes before its children in an
+        archive, may end up closed to its own owner.
+        """
+        self._file.seek(0)
+        yield from (pending for pending in map(_read, self._file) if pending[1] is None)
+        yield from (pending for pending in map(_read, lines_backwards(self._file)) if pending[1] is not None)
+
+
+def _read(line: bytes) -> PendingDirectory:
+    path, meta, on_the_way = json.loads(line)
+    return path, meta and Meta.from_value(meta), on_the_way

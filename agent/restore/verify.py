@@ -1,4 +1,4 @@
-"""`verify`: fetch an archive, open it and read all of it, and change nothing; in a worker's thread."""
+"""`verify`: fetches an archive and reads all of it, in a worker's thread."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -17,7 +17,7 @@ ANYWHERE = "*"
 
 @dataclass(frozen=True, slots=True)
 class VerifyOrder:
-    """Verify what `fetch` says, within `limits`."""
+    """Verify the archive that `fetch` names, within `limits`."""
 
     fetch: Fetch
     search: Search
@@ -26,26 +26,25 @@ class VerifyOrder:
     unlock: Unlock
     limits: ArchiveLimits
     known: Mapping[tuple[str, str], str]
-    """SHA-256 of archives that this device has made, by location and name; `ANYWHERE` for names that are
-    given once."""
+    """SHA-256 of archives that this device has made, by location and name; `ANYWHERE` for unique names."""
 
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """The result. `damage` is what is wrong with the archive; None when it is whole."""
+    """The result; `damage` is None for a sound archive."""
 
     stored: Stored
     sha256: str
     survey: Survey | None = None
-    """Its content; None when only its hash could be compared, as it is encrypted and nothing opens it."""
+    """None when only the hash was compared, because nothing opens the encrypted archive."""
     damage: JobError | StorageError | None = None
 
 
 def verify(order: VerifyOrder, context: Context) -> Verified:
-    """Look at every byte of the archive. What is fetched is removed again, whatever happens.
+    """Read every byte of the archive, and remove what was fetched.
 
-    Raised means that the archive could not be looked at; what is wrong with it is in the result. Raises
-    `Encrypted` when nothing was given to open it, and its hash is not known either.
+    Damage is in the result; an error means that the archive could not be read. Raises `Encrypted` when no key
+    was given and the hash is not known either.
     """
     destination = order.fetch.destination
     found = find(destination, order.search, order.format, order.unlock)
@@ -73,9 +72,9 @@ def _looked_at(order: VerifyOrder, archive: FetchedArchive, context: Context) ->
 
 
 def _read_whole(tree: SavedTree, limits: ArchiveLimits, context: Context) -> Survey:
-    """Read the manifest, and every entry, through their CRCs.
+    """Read the manifest and every entry, and compare their checksums.
 
-    Raises `ArchiveError`, `ManifestBroken` and `EncryptionBroken`; `NewerFormat` for what cannot be judged.
+    Raises `ArchiveError`, `ManifestBroken`, `EncryptionBroken`, and `NewerFormat` for a later format.
     """
     tree.manifest()
     survey = take_survey(tree.items(), limits)
