@@ -1,1 +1,1 @@
-"""Saving: which files, whether they changed, the backup itself, and how long its archives are kept."""
+"""Saving: the walk over the files, change detection, the backup itself, and the retention of archives."""

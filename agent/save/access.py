@@ -18,31 +18,30 @@ _LONGEST_PATH_BYTES = 4095  # PATH_MAX without its NUL (limits.h)
 
 
 def resolve(requested: str | None, configured: str | None, mode: AccessMode, must_exist: bool) -> Path:
-    """The absolute directory without links or `..` in it that a job works on.
+    """Return the directory that a job works on, absolute and without links and `..`.
 
-    `requested` is the option `backup.dir`, `configured` the setting `dir`, each None or empty when not
-    given; the option wins, as far as `mode` lets it. With `must_exist` (a backup) the directory has to
-    be there; without (a restore) it may be missing, below an existing directory.
+    `requested` is the option `backup.dir`, `configured` the setting `dir`, each None or empty when not given;
+    `mode` limits the option, which precedes. With `must_exist` (a backup) the directory has to exist; without
+    (a restore) it may be missing below an existing directory.
 
-    Raises AccessForbidden with a sentence that names the path and the reason. Of what is outside the scope
-    nothing is told, whether it exists, is a link, or cannot be looked at.
+    Raises AccessForbidden with the path and the reason, which tells nothing about paths outside the scope.
     """
     scope = _resolved(configured, "dir") if configured else None
-    if not requested:
-        if not configured or scope is None:
-            raise AccessForbidden("no directory: give option 'backup.dir' or set 'dir'")
-        path, shown = scope, _shown("dir", configured)
-    else:
+    if requested:
         shown = _shown("backup.dir", requested)
         path = _resolved_in_scope(requested, shown, configured, scope, mode)
+    elif configured and scope:
+        path, shown = scope, _shown("dir", configured)
+    else:
+        raise AccessForbidden("no directory: give option 'backup.dir' or set 'dir'")
     _check_directory(path, shown, must_exist)
     return path
 
 
 def refuse_inside(path: Path, own_storage: Path) -> None:
-    """Raise AccessForbidden when the resolved `path` is the agent's own storage, or lies in there.
+    """Raise AccessForbidden when the resolved `path` is, or lies in, the agent's own storage.
 
-    Also by another name, as that of a bind mount.
+    Directories are compared by inode, so that a bind mount is no way around.
     """
     storage = Path(os.path.realpath(own_storage))
     own = {identity_of(each) for each in (storage, *_directories_in(storage))} - {None}
@@ -63,7 +62,7 @@ def _shown(key: str, value: str) -> str:
 
 
 def _resolved(value: str, key: str) -> Path:
-    """`value` with every link followed as far as it exists; of a missing end, the lexical rest."""
+    """Return `value` with every link followed; a missing end is appended as it is."""
     shown = _shown(key, value)
     if "\0" in value:
         raise AccessForbidden(f"{shown} has a NUL byte in it, which no file name can")
@@ -85,7 +84,7 @@ def _resolved(value: str, key: str) -> Path:
 
 
 def _refuse_loop(value: str, shown: str) -> None:
-    """The kernel follows 40 links (path_resolution(7)); realpath follows any number, by recursion."""
+    """Raise AccessForbidden for more than 40 links, the kernel's limit: realpath would recurse for each."""
     try:
         os.stat(value)
     except OSError as error:
@@ -118,9 +117,9 @@ def _resolved_in_scope(
 
 
 def _leaves(requested: str, roots: Iterable[Path]) -> bool:
-    """Whether a `..` of the path, as it is spelled, is outside the roots or leads there.
+    """Return True when a `..` in the path, as it is spelled, is outside the roots or leads there.
 
-    What such a path leads to depends on what exists outside, and an answer would tell it.
+    Resolving such a path would tell what exists outside.
     """
     way = Path("/")
     for part in requested.split("/"):

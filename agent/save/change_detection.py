@@ -1,7 +1,7 @@
-"""Change detection: a backup is not made while the tree has the fingerprint of the last archive.
+"""Change detection: no backup is made while the tree has the fingerprint of the last archive.
 
-A fingerprint is made of names, kinds, sizes, modes, owners, inodes, times (to the nanosecond, that of the
-inode among them, which no program can set) and of what is skipped.
+A fingerprint covers names, kinds, sizes, modes, owners, inodes, times in nanoseconds (also the inode's, which
+no program can set), and the skipped entries.
 """
 
 import hashlib
@@ -15,12 +15,12 @@ from providers.api import Capability, Storage
 from providers.errors import StorageError
 
 SETTLED_NS = 2_000_000_000
-"""Coarsest time stamps of a file system (VFAT): a change as young may be followed by one of the same time."""
+"""The coarsest time stamps, VFAT's: a later change may get the time of a change that is this recent."""
 
 
 @dataclass(frozen=True, slots=True)
 class LastArchive:
-    """An archive that was stored, and the fingerprint of the tree before it was made."""
+    """A stored archive, and the fingerprint of the tree before it was made."""
 
     fingerprint: str
     name: str
@@ -30,7 +30,7 @@ class LastArchive:
 
 @dataclass(frozen=True, slots=True)
 class Fingerprint:
-    """A hash of a tree. `settled` is False when the tree may change without another hash."""
+    """A hash of a tree. `settled` is False when a change may leave the hash as it is."""
 
     digest: str
     settled: bool
@@ -38,10 +38,10 @@ class Fingerprint:
 
 
 class Fingerprinter:
-    """Takes the fingerprint of a tree: hand its `report` to a walk, and then the walk's entries to `of`."""
+    """Takes the fingerprint of a tree: give `report` to a walk, and the walk's entries to `of`."""
 
     def __init__(self, about: str) -> None:
-        """`about` says what else the archive depends on."""
+        """`about` holds the other facts that the archive depends on."""
         self._hash = hashlib.sha256(about.encode())
         self.report = Report(on_skipped=self._add)
 
@@ -55,7 +55,7 @@ class Fingerprinter:
                 *(stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino),
             )
         if top := self.report.top:
-            # Its times are those of what is in it, excluded files too.
+            # Without its times: a change of excluded files changes them, too.
             self._add(top.stat.st_mode, top.stat.st_uid, top.stat.st_gid, sorted(top.xattrs.items()))
         return Fingerprint(self._hash.hexdigest(), settled, self.report)
 
@@ -64,7 +64,7 @@ class Fingerprinter:
 
 
 def is_still_there(storage: Storage, last: LastArchive) -> bool:
-    """Return True when the archive is where it was stored; False, too, when that cannot be told."""
+    """Return True when the archive is known to be where it was stored."""
     if Capability.STAT not in storage.capabilities:
         return False
     try:

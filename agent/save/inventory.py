@@ -1,4 +1,4 @@
-"""An inventory: what a backup would save, counted without making one. May wait for a disk."""
+"""An inventory counts the files of a backup without making one. It may wait for a disk."""
 
 import os
 from collections.abc import Callable, Iterable, Mapping
@@ -17,35 +17,31 @@ from providers.local import Local
 
 @dataclass(slots=True)
 class Inventory:
-    """The count of one directory or data set so far; others may read it meanwhile."""
+    """The count of one directory or data set so far; other threads may read it."""
 
     roots: tuple[WalkRoot, ...] = ()
     problem: str = ""
-    """Why nothing of it can be saved."""
+    """The reason why nothing can be saved; empty when something can."""
     files: int = 0
     size_bytes: int = 0
     report: Report = field(default_factory=Report)
 
 
 def take_inventory(inventory: Inventory, own: tuple[Path, ...], check: Callable[[], None]) -> None:
-    """Count what there is. `check` ends it by raising; what was counted stays."""
+    """Count the files. `check` ends it by raising; the count so far stays."""
     try:
         for root in inventory.roots:
-            _count(root, inventory, own, check)
+            with closing(walk(root, inventory.report, own, check)) as entries:
+                for entry in entries:
+                    if entry.kind is FILE:
+                        inventory.files += 1
+                        inventory.size_bytes += entry.stat.st_size
     except OSError as error:
         inventory.problem = f"cannot be read: {os.strerror(error.errno or 0)}"
 
 
-def _count(root: WalkRoot, inventory: Inventory, own: tuple[Path, ...], check: Callable[[], None]) -> None:
-    with closing(walk(root, inventory.report, own, check)) as entries:
-        for entry in entries:
-            if entry.kind is FILE:
-                inventory.files += 1
-                inventory.size_bytes += entry.stat.st_size
-
-
 def look_at_target(name: str, targets: Mapping[str, Target]) -> dict[str, Any]:
-    """Return whether it is `present`, and its `freeBytes` or the `problem`."""
+    """Return the members `present`, and `freeBytes` or `problem`, of a target."""
     try:
         Local({"local.target": name}, Limits(targets=targets)).preflight(True)
         disk = os.statvfs(targets[name].path)
@@ -57,7 +53,7 @@ def look_at_target(name: str, targets: Mapping[str, Target]) -> dict[str, Any]:
 
 
 def total(inventories: Iterable[Inventory]) -> dict[str, Any]:
-    """Return the counts over all of them, as an answer has them."""
+    """Return the sums, as members of an answer."""
     everything = list(inventories)
     reasons: dict[str, int] = {}
     for inventory in everything:

@@ -1,4 +1,4 @@
-"""The directories between a root and where a walk is, held by their descriptors."""
+"""The directories from a root down to the present one of a walk, held by descriptors."""
 
 import os
 import time
@@ -18,20 +18,20 @@ DIR_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_DIRECTORY | os.O_CLOEXEC
 
 @dataclass(slots=True)
 class Level:
-    """A directory on the way from the root to where the walk is."""
+    """A directory on the way from the root to the present one."""
 
     name: str
     fd: int
     identity: FileIdentity
     waiting: list[str] = field(default_factory=list)
-    """Names of directories in it that the walk has still to enter."""
+    """Names of its directories that the walk has not entered yet."""
 
 
 class Levels:
-    """A stack of directories: a tree may be deeper than Python's stack, or than descriptors last."""
+    """A stack of directories: a tree may be deeper than Python's stack, or than there are descriptors."""
 
     def __init__(self, check: Callable[[], None]) -> None:
-        """`check` is called while a file under a lease is waited for; it ends that by raising."""
+        """`check` is called while the walk waits for a file under a lease; it ends that by raising."""
         self.prefix = ""
         """The present directory relative to the root's, with a slash at the end."""
         self._levels: list[Level] = []
@@ -39,7 +39,7 @@ class Levels:
 
     @property
     def here(self) -> Level | None:
-        """The directory where the walk is; None when it has left the root."""
+        """Return the present directory; None when the walk has left the root."""
         return self._levels[-1] if self._levels else None
 
     def descend(self, name: str, fd: int, status: os.stat_result) -> Level:
@@ -54,7 +54,7 @@ class Levels:
         return level
 
     def ascend(self) -> list[str]:
-        """Leave a directory; return the names that nobody can reach any more in the one above."""
+        """Leave a directory; return the waiting names of the one above when it cannot be reopened."""
         left, lost = self._levels.pop(), list[str]()
         self.prefix = self.prefix[: -len(left.name) - 1]
         if (level := self.here) and level.fd < 0:
@@ -65,10 +65,10 @@ class Levels:
         return lost
 
     def open(self, name: str, flags: int) -> int:
-        """Return a descriptor of a name in the directory where the walk is. Raises OSError.
+        """Return a descriptor of a name in the present directory. Raises OSError.
 
-        Waits a little for a file under another process's lease, which the first try asks it to give up: a
-        file server holds leases for its clients (fcntl(2), F_SETLEASE).
+        Waits a little for a file under a lease of another process, such as a file server: the first try makes
+        the kernel ask for it back (fcntl(2), F_SETLEASE).
         """
         waited_s = 0.0
         while True:

@@ -1,7 +1,6 @@
 """`backup`: its steps in reading order, in a worker's thread.
 
-It is one straight synchronous function. It talks back only through the callbacks of its `Context` and
-listens only to its cancel token; it returns a result, or raises a `JobError` or a `StorageError`.
+One synchronous function, which tells its progress through its `Context` and obeys the cancel token in there.
 """
 
 from collections.abc import Callable, Generator, Iterator
@@ -25,15 +24,15 @@ class BackupOrder(SaveOrder):
     """Save the `roots` at the destination; without one, stage the archive."""
 
     roots: tuple[WalkRoot, ...]
-    """At least one; in the order in which they are archived."""
+    """At least one, in the order of the archive."""
     own: tuple[Path, ...]
     destination: Destination | None
     format: Format
     skip_unchanged: bool = False
-    """Nothing is made while the tree looks as it did when `last` was made, and that is still there."""
+    """Make no archive while the tree has the fingerprint of `last`, and that archive is still there."""
     last: LastArchive | None = None
     collect: RunHook | None = None
-    """Kanto's `backupCmd`: it collects what is archived in the directory of the one root, made for it."""
+    """Kanto's `backupCmd`: it collects the content in the directory of the only root, made for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,17 +43,13 @@ class BackupResult:
     stored: Stored | None
     """None when the archive was staged."""
     last: LastArchive | None = None
-    """The archive to be remembered for the next backup, with `skip_unchanged`."""
+    """With `skip_unchanged`, the archive to remember for the next backup."""
     unchanged: bool = False
     """Nothing had changed: `stored` is the archive of an earlier job."""
 
 
 def backup(order: BackupOrder, context: Context) -> BackupResult:
-    """Make an archive and store it, or stage it.
-
-    Returned means stored and readable, or complete and durable in staging; raised means that neither is left
-    behind.
-    """
+    """Make an archive and store it, or stage it, as `Format.save`. Raises `JobError` and `StorageError`."""
     order.format.check_room(order, order.destination)
     with _collected(order, context):
         if order.destination is None or not order.skip_unchanged:
@@ -75,7 +70,7 @@ def _unless_unchanged(order: BackupOrder, destination: Destination, context: Con
             stored = Stored(last.name, last.size_bytes, last.etag, replace(destination, name=last.name).shown)
             return BackupResult(found.report, last.size_bytes, "", stored, last, unchanged=True)
     result = _archived(order, context)
-    # What changed while the archive was made is in it as it was at some moment, and looks different by now.
+    # A file that changed while the archive was made is in it as it was at some moment before.
     whole = found.settled and result.report.reasons == found.report.reasons
     if whole and (made := result.stored):
         return replace(result, last=LastArchive(found.digest, made.name, made.size_bytes, made.etag))
@@ -96,7 +91,7 @@ def _collected(order: BackupOrder, context: Context) -> Iterator[None]:
 
 @contextmanager
 def work_directory(path: Path) -> Iterator[None]:
-    """An empty private directory, gone again afterwards."""
+    """Make an empty private directory, and remove it afterwards."""
     with disk_errors(f"cannot make the directory '{path}'"):
         path.mkdir(mode=0o700)
     try:
@@ -120,10 +115,7 @@ def _entries(order: BackupOrder, report: Report, check: Callable[[], None]) -> G
 
 
 def about(result: BackupResult, limits: ArchiveLimits) -> str:
-    """Return what people should know of a backup that ended well; empty when there is nothing to say.
-
-    `limits` are those of a restore on this device.
-    """
+    """Return a note for people about a successful backup, if any; `limits` are those of a restore here."""
     parts = [result.report.summary(), _beyond(result.report, limits)]
     if result.unchanged and result.stored:
         parts.insert(0, f"nothing has changed since '{result.stored.name}' was stored: no archive was made")
@@ -131,7 +123,7 @@ def about(result: BackupResult, limits: ArchiveLimits) -> str:
 
 
 def _beyond(report: Report, limits: ArchiveLimits) -> str:
-    """Return which settings the restore of an archive needs that is larger than they allow now."""
+    """Return the settings that a restore of this archive needs and the device does not have."""
     entries = report.files + report.directories + report.links
     needed = {
         f"restore.maxSize {report.size_bytes}": report.size_bytes > limits.max_bytes,

@@ -1,4 +1,4 @@
-"""`prune`: archives that have had their time go from the device's places, in a worker's thread."""
+"""`prune`: removes old archives from the device's destinations, in a worker's thread."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -27,7 +27,7 @@ _NAMED_BY_US = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class PruneOrder:
-    """Remove what has had its time."""
+    """Remove the archives that `rules` and `dates` do not keep."""
 
     own: OwnArchives
     format: Format
@@ -35,41 +35,41 @@ class PruneOrder:
     dates: Mapping[str, datetime]
     """Retention dates by the archive's name."""
     sound: Mapping[str, bool]
-    """What verifications found, by the archive's name."""
+    """Results of verifications by the archive's name."""
     clock: Callable[[], datetime]
     dry_run: bool
 
 
 @dataclass(slots=True)
 class Pruned:
-    """What was done in one place, or with `dry_run` would be."""
+    """The result for one destination; with `dry_run`, what would be done."""
 
     place: str
     removed: list[str] = field(default_factory=list)
     kept: int = 0
     """Archives of this device that stay."""
     problem: str = ""
-    """Why nothing, or no more, was done; empty when all was."""
+    """The reason why nothing, or no more, was removed; empty when all was."""
     retryable: bool = False
-    """Whether it may be otherwise in a while."""
+    """True when the problem may be temporary."""
     failed: bool = False
-    """True when it was there and could not be worked on: an absent stick is no failure."""
+    """True when there is a problem, but for an absent stick."""
     note: str = ""
-    """Why archives stay that the rules do not speak of."""
+    """A note for people about archives of unknown source or time, which stay."""
 
 
 @dataclass(frozen=True, slots=True)
 class PruneOutcome:
-    """What was done in each place, and what was learned of archives that the journal did not know."""
+    """The results, and the facts that were read of archives that the journal did not know."""
 
     places: list[Pruned]
     learned: dict[str, KnownArchive]
 
 
 def prune(places: Mapping[str, GuardedStorage], order: PruneOrder) -> PruneOutcome:
-    """Go through the places one by one; what goes wrong in one is said, and the next one's turn comes.
+    """Prune the destinations one by one, also after a problem with one, and close their storages.
 
-    `places` are by what people call them, and are closed. Raises `Cancelled`.
+    `places` are by their names for people. Raises `Cancelled`.
     """
     learned: dict[str, KnownArchive] = {}
     done = [_pruned(place, storage, order, learned) for place, storage in places.items()]
@@ -100,7 +100,7 @@ def _prune_place(
         done.problem = "its provider cannot list or delete archives"
         return
     archives = _candidates(storage, order, learned)
-    # The time after the list was taken: a backup that ends meanwhile is no sign of a wrong clock.
+    # The time after listing: an archive that is stored meanwhile is not from the future.
     now = order.clock()
     gone = removable(archives, order.rules, now)
     done.kept = len(archives)
@@ -116,7 +116,7 @@ def _prune_place(
 def _candidates(
     storage: GuardedStorage, order: PruneOrder, learned: dict[str, KnownArchive]
 ) -> list[Candidate]:
-    """Those that this device has named itself; with what each is of, where the rules need that."""
+    """Return the archives that this device has named itself, with their sources where the rules need them."""
     listed = order.format.listed(storage, order.own)
     named = [each for each in listed if _NAMED_BY_US.fullmatch(each.name)]
     dated = in_order(named, {**order.own.known, **learned}, order.clock())

@@ -1,13 +1,13 @@
-"""Which archives of a destination have had their time. Pure: no clock, no I/O; times are arguments.
+"""Decides which archives of a destination may go. Pure: no clock, no I/O; times are arguments.
 
-Backups of one source (a directory, data sets) with one name are a series. In a series the rules keep what
-restic and borg keep by theirs: the newest archives, and the newest of each of the last days, weeks and
-months that have one, in UTC. A retention date goes before the rules: until then an archive stays, afterwards
-it goes. Whatever dates and rules say, the last good archive of a source stays.
+Backups of one source (a directory, data sets) with one name are a series. In a series the rules keep, as
+those of restic and borg do, the newest archives, and the newest of each of the last days, weeks and months
+that have one, in UTC. A retention date precedes the rules: until then an archive stays, afterwards it goes.
+The last good archive of a source always stays.
 
 An archive with far fewer files than the one before it may be of a disk that was not mounted. Such archives
-are a series of their own, so that they do not push out the last full one. What nobody can place in a series,
-or in time, stays.
+are a series of their own, so that they do not replace the last full one. An archive of unknown source or time
+stays.
 """
 
 from collections import defaultdict
@@ -20,7 +20,7 @@ from agent.formats.archive_order import DatedArchive, is_from_future
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One archive at a destination, and what is known about its use."""
+    """One archive at a destination, with the facts that decide whether it stays."""
 
     dated: DatedArchive
     expires: datetime | None = None
@@ -28,7 +28,7 @@ class Candidate:
     sound: bool | None = None
     """The result of the last verification; None for an archive that nobody has verified."""
     emptied: bool = False
-    """Has far fewer files than the archive of the same source before it."""
+    """True for one with far fewer files than the archive of its source before."""
 
     @property
     def name(self) -> str:
@@ -52,19 +52,19 @@ class KeepRules:
     weekly: int = 0
     monthly: int = 0
     emptied_percent: int = 1
-    """An archive with a smaller share of the last one's files is counted apart."""
+    """An archive with a smaller percentage of the last one's files is emptied."""
 
     def __bool__(self) -> bool:
         return any((self.last, self.daily, self.weekly, self.monthly))
 
 
 def is_emptied(files: int | None, before: int | None, percent: int) -> bool:
-    """True for an archive with less than `percent` of the files of the one before it."""
+    """Return True for an archive with less than `percent` of the files of the one before."""
     return files is not None and before is not None and 100 * files < percent * before
 
 
 def last_full(files: Iterable[int], percent: int) -> int | None:
-    """Return how many files the last archive held that is not emptied; `files` are in the order of making."""
+    """Return the number of files of the last archive that is not emptied, from those of all in order."""
     full: int | None = None
     for count in files:
         if not is_emptied(count, full, percent):
@@ -73,7 +73,7 @@ def last_full(files: Iterable[int], percent: int) -> int | None:
 
 
 def undecided(archives: Iterable[Candidate], rules: KeepRules, now: datetime) -> list[Candidate]:
-    """Return those that stay because nobody knows when they were made, or by `rules` what they are of."""
+    """Return those that stay because their time, or what `rules` need, their source, is unknown."""
     return [
         archive
         for archive in archives
@@ -86,7 +86,7 @@ def undecided(archives: Iterable[Candidate], rules: KeepRules, now: datetime) ->
 def removable(archives: Iterable[Candidate], rules: KeepRules, now: datetime) -> list[Candidate]:
     """Return those of one destination that may go, oldest first; never all of a source.
 
-    Without rules only those past their retention date.
+    Without rules, only those past their retention date go.
     """
     everything = list(archives)
     newest_first = sorted(everything, key=_age, reverse=True)
@@ -110,7 +110,7 @@ def _age(archive: Candidate) -> tuple[datetime, int, str]:
 
 
 def _with_emptied(newest_first: Sequence[Candidate], percent: int) -> list[Candidate]:
-    """Mark archives with far fewer files than the last full one of their source before them."""
+    """Mark the emptied archives, each compared with the last full one of its source before."""
     full: dict[object, int] = {}
     marked = []
     for archive in reversed(newest_first):
@@ -123,7 +123,7 @@ def _with_emptied(newest_first: Sequence[Candidate], percent: int) -> list[Candi
 
 
 def _last_good(newest_first: Sequence[Candidate]) -> Candidate:
-    """Return the newest full one that was verified, else one not found to be damaged, else the newest."""
+    """Return the newest full archive that is sound, else one that is not known to be damaged, else any."""
     full = [archive for archive in newest_first if not archive.emptied] or newest_first
     for good in (lambda archive: archive.sound is True, lambda archive: archive.sound is None):
         if found := next(filter(good, full), None):
@@ -132,8 +132,10 @@ def _last_good(newest_first: Sequence[Candidate]) -> Candidate:
 
 
 def _kept_by_rules(newest_first: Sequence[Candidate], rules: KeepRules) -> set[Candidate]:
-    """What the rules keep of one series. A damaged archive takes nobody's place; it goes when a newer,
-    better one is there."""
+    """Return the archives of a series that the rules keep.
+
+    A damaged archive does not count, and goes when a newer sound one is there.
+    """
     good = [archive for archive in newest_first if archive.sound is not False]
     kept = {archive for archive in newest_first if not good or archive.made > good[0].made}
     for count, period in (
@@ -149,7 +151,7 @@ def _kept_by_rules(newest_first: Sequence[Candidate], rules: KeepRules) -> set[C
 def _newest_of_each(
     newest_first: Sequence[Candidate], count: int, period: Callable[[Candidate], object]
 ) -> set[Candidate]:
-    """The newest archive of each of the last `count` periods that have one."""
+    """Return the newest archive of each of the last `count` periods that have one."""
     newest: dict[object, Candidate] = {}
     for archive in newest_first:
         newest.setdefault(period(archive), archive)

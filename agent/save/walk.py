@@ -1,8 +1,8 @@
-"""The walk over a tree: it finds the files of a backup and reports what it skips.
+"""The walk over a tree finds the files of a backup and reports what it skips.
 
-The walk holds on to directories by descriptor and opens each name relative to the one it was listed in,
-never following a link: whatever somebody renames or swaps meanwhile, it cannot be led out of the tree or
-made to hang on a FIFO. Nothing that it meets is fatal; what cannot be saved is counted with a reason.
+It holds directories by descriptor and opens each name relative to the directory that listed it, following no
+link: renaming or swapping entries meanwhile cannot lead it out of the tree or make it hang on a FIFO. No
+entry is fatal: one that cannot be saved is counted with a reason.
 """
 
 import os
@@ -30,30 +30,30 @@ _SPECIAL = {stat.S_IFSOCK: "socket", stat.S_IFIFO: "FIFO", stat.S_IFCHR: "device
 
 @dataclass(frozen=True, slots=True)
 class WalkRoot:
-    """A root, and what of it is passed over; paths are relative to its directory."""
+    """A root, and the rules for entries that are passed over; paths are relative to its directory."""
 
     root: Root
     excluded: Excluded | None = None
-    """By wish: only counted."""
+    """Entries that are only counted."""
     unexportable: Excluded | None = None
-    """By a rule of the device: told, as it would be lost with the device."""
+    """Entries that are reported as skipped, because they would be lost with the device."""
     patterns: PatternLists = ()
-    """What `excluded` is made of."""
+    """The patterns of `excluded`."""
 
 
 def walk(
     top: WalkRoot, report: Report, own: Iterable[Path], check: Callable[[], None]
 ) -> Generator[Entry, None, None]:
-    """Yield what the root holds, each directory before what is in it, by the names of an archive.
+    """Yield the entries of a root with the names of an archive, each directory before its content.
 
-    Directories on the way to something come too, and the root's own where its prefix gives it a name.
-    Counted only: what is excluded, and the agent's `own` directories, by whatever name they are reached.
-    Skipped and told to `report`: what is unexportable, no file, directory or link, cannot be read, and
-    names of the root that are not there. `check` is called for each name and ends the walk by raising.
+    Directories on the way to the root's names are entries, too, and the root's own where it has a prefix.
+    Only counted: excluded entries, and the agent's `own` directories, whatever their names are. Skipped and
+    told to `report`: unexportable entries, entries that are no file, directory or link or cannot be read, and
+    missing names of the root. `check` is called for each name and ends the walk by raising.
 
-    Raises OSError when the root's directory cannot be opened: ENOTDIR when a component of its path, which was
-    resolved before, has become a link. Memory grows with the directories that wait in one directory, not
-    with files.
+    Close it when you stop early: it holds descriptors. Raises OSError when the root's directory cannot be
+    opened: ENOTDIR when a component of its resolved path has become a link. Memory grows with the number of
+    directories in one directory, not with files.
     """
     identities = frozenset(identity for path in own if (identity := identity_of(path)))
     yield from _Walk(top, report, identities, check).run()
@@ -111,7 +111,7 @@ class _Walk:
         yield from self._scan(level)
 
     def _scan(self, level: Level) -> Iterator[Entry]:
-        """Yield what is no directory at once; directories wait, so that one listing is open at a time."""
+        """Yield files and links at once; directories wait, so that one listing is open at a time."""
         try:
             with os.scandir(level.fd) as listing:
                 for item in listing:
@@ -119,7 +119,7 @@ class _Walk:
                     try:
                         yield from self._item(level, item)
                     except OSError as error:
-                        # Some file systems do not list what kind a name is, and asking can fail.
+                        # Some file systems list names without their kinds, and asking for one can fail.
                         self._skip(self._levels.prefix + item.name, reason_of(error))
         except OSError as error:
             self._skip(self._levels.prefix.rstrip("/"), reason_of(error))
@@ -153,7 +153,7 @@ class _Walk:
         return rule(f"{self._levels.prefix}{item.name}{slash}")
 
     def _is_too_long(self, name: str) -> bool:
-        # No letter has more than four bytes: most names need no closer look.
+        # A letter has at most four bytes: so most names need no encoding.
         if len(self._base) + len(self._levels.prefix) + len(name) <= MAX_NAME_BYTES // 4:
             return False
         if len(os.fsencode(self._base + self._levels.prefix + name)) <= MAX_NAME_BYTES:
@@ -180,7 +180,7 @@ class _Walk:
             os.close(fd)
 
     def _open(self, name: str, flags: int) -> tuple[int, os.stat_result] | None:
-        """Open a name of the directory where the walk is; None when that was reported to have failed."""
+        """Open a name of the present directory; return None for one that was skipped."""
         fd = -1
         try:
             fd = self._levels.open(name, flags)
@@ -225,7 +225,7 @@ class _Walk:
 def _extended_attributes(fd: int, *names_of_entry: str | None) -> Mapping[str, bytes] | None:
     """Return those of an open file or directory; None when there is no room for them beside the names.
 
-    Attributes that this user may not see are passed over in silence.
+    Attributes that this process may not see are left out.
     """
     try:
         names = os.listxattr(fd)
