@@ -1,9 +1,8 @@
-"""Commands of the device's owner around a job: they dump a database, stop and start a service.
+"""Hooks: commands of the device's owner around a job, which dump a database or stop a service.
 
-A hook is a process group of its own, without a terminal, without a shell, without the agent's secrets.
-When the hook has ended, by itself or not, what is left of its group is killed, so that nothing of it
-works on after the job. Only a process that began a session of its own stays: a service that a hook is to
-leave running is started by the service manager, or with setsid(1).
+A hook is a process group of its own, without a terminal, without a shell, without the agent's secrets. When
+the hook has ended, the rest of its group is killed. Only a process with a session of its own survives: a hook
+starts a lasting service through the service manager, or with setsid(1).
 """
 
 import errno
@@ -35,16 +34,16 @@ Condition = Callable[[], bool]
 GRACE_S = 0.5
 """From SIGTERM to SIGKILL; with `KILL_S` below the second in which a cancelled job has to end."""
 KILL_S = 0.3
-"""How long the killed are waited for."""
+"""The time in which the killed processes must end."""
 LOGGED_LINES = 2000
-"""A hook that says more has the rest counted: it must not wash everything else out of the log."""
+"""Further lines of a hook are only counted: it must not displace everything else in the log."""
 LINE_BYTES = 1000
 TAIL_LINES = 5
 TAIL_CHARACTERS = 240
 
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _INHERITED = {"PATH": _PATH, "LANG": "C.UTF-8", "HOME": "/"}
-# The end of a process is polled for: pidfds, which could be waited for, are younger than many devices.
+# The end of a process is polled: many devices have kernels without pidfds.
 _SHORTEST_POLL_S, _LONGEST_POLL_S = 0.001, 0.05
 _PIPE_BYTES = 1 << 16
 
@@ -66,13 +65,13 @@ class Hook:
 def run_hook(hook: Hook, directory: Path, environment: Mapping[str, str], token: CancelToken) -> None:
     """Run `hook` in `directory` and return when it has succeeded.
 
-    It sees PATH, LANG and HOME of the agent, and `environment`. What it says is logged line by line.
+    It gets PATH, LANG and HOME of the agent, and `environment`. Its output is logged line by line.
     Raises `HookFailed` when it cannot be started, ends with another status than 0, is killed, or takes
     longer than its limit, and `Cancelled` within a second after `token` was cancelled.
     """
     token.check()
     words = _words(hook)
-    # The arguments stay out of what leaves the device: they may hold a password.
+    # Messages leave the device without the arguments, which may hold a password.
     program = words[1] if words[0] == "/bin/sh" and len(words) > 1 else words[0]
     title = f"{hook.name} '{os.path.basename(program)}'"
     process = _start(title, words, directory, environment)
@@ -113,7 +112,7 @@ def _words(hook: Hook) -> list[str]:
 
 
 def _as_script(words: list[str]) -> list[str]:
-    """Return the words, behind `/bin/sh` for a `.sh` file that the kernel would not run (as Kanto does)."""
+    """Put `/bin/sh` before a `.sh` file that the kernel would not run, as Kanto does."""
     if not words[0].endswith(".sh") or not os.path.isfile(words[0]):
         return words
     with suppress(OSError), open(words[0], "rb") as file:
@@ -151,12 +150,12 @@ def _reason(error: OSError, program: str, directory: Path) -> str:
 
 
 def _has_ended(process: subprocess.Popen[bytes]) -> bool:
-    """Without reaping it: as long as it is a zombie, its number, the group's, is given to nobody else."""
+    """Return True when it has ended. It is not reaped: a zombie keeps the number of the group."""
     return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
 
 def _signal_group(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
-    # Refused where all that is left belongs to another user: a hook that calls sudo.
+    # Refused when all processes left belong to another user, as those of sudo.
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, number)
 
@@ -164,8 +163,8 @@ def _signal_group(process: subprocess.Popen[bytes], number: signal.Signals) -> N
 def _end(process: subprocess.Popen[bytes], output: "_Output") -> int | None:
     """End the whole group and return the hook's own status; None when it cannot be killed.
 
-    The pipe is read on: somebody who waits for room in it cannot end, and the last of the group to end
-    is the last to hold it, unless it has none of it or has left the group.
+    The pipe is still read: a process that waits for room in it cannot end. It ends with the last process of
+    the group that holds it.
     """
     if not _has_ended(process):
         _signal_group(process, signal.SIGTERM)
@@ -181,7 +180,7 @@ def _end(process: subprocess.Popen[bytes], output: "_Output") -> int | None:
 
 
 def _after(delay_s: float) -> Condition:
-    """True from `delay_s` after this call on."""
+    """Return a condition that is true once `delay_s` have passed."""
     due_s = time.monotonic() + delay_s
     return lambda: time.monotonic() >= due_s
 
@@ -198,7 +197,7 @@ class _Output:
         self._wait_s = _SHORTEST_POLL_S
 
     def read_until(self, done: Condition, stop: Condition) -> bool:
-        """Read until `done`, or until `stop`; which of the two it was."""
+        """Read until `done`, or until `stop`; return True when done."""
         while not done():
             if stop():
                 return False
@@ -206,7 +205,7 @@ class _Output:
         return True
 
     def _read(self) -> None:
-        """Take what there is, or wait a moment; at the end of the output there is only the moment."""
+        """Read the output that has come, or wait a moment; after its end, only wait."""
         ready = self._poller.poll(self._wait_s * 1000)
         self._wait_s = min(self._wait_s * 2, _LONGEST_POLL_S)
         if not ready:
@@ -220,7 +219,7 @@ class _Output:
 
 
 class _Lines:
-    """Makes lines of chunks: logs them, and keeps the last few. Bounded, whatever comes."""
+    """Splits the output into lines, logs them, and keeps the last few, in bounded memory."""
 
     def __init__(self, hook_name: str) -> None:
         self._hook_name = hook_name
@@ -237,7 +236,7 @@ class _Lines:
             self._partial = piece[: LINE_BYTES + 1]
 
     def close(self) -> None:
-        """Nothing more will come: what is there is a line, too."""
+        """Take the rest of the output as the last line."""
         self._take(self._partial)
         self._partial = b""
         if self._count > LOGGED_LINES:
@@ -252,8 +251,8 @@ class _Lines:
             log.info("hook output", hook=self._hook_name, line=_printable(line))
 
     def tail(self) -> str:
-        """The last lines as the end of a message, or nothing where there are none."""
-        # Secrets are found by what stands before them: look for them before anything is cut off.
+        """Return the last lines as the end of a message; "" when there are none."""
+        # A secret is found by its name before it, so redact before anything is cut off.
         text = " | ".join(redact_text(_printable(line)) for line in self._last)
         if len(text) > TAIL_CHARACTERS:
             text = f"…{text[1 - TAIL_CHARACTERS :]}"

@@ -1,7 +1,7 @@
-"""The C library's allocator, told that this is a small service on a small device.
+"""Settings of the C library's allocator for a small service on a small device.
 
 glibc gives each thread an arena of its own and, once a large block was freed, keeps blocks of that size
-on the heap. A backup uses large blocks in several threads and would leave them all behind.
+on the heap. A backup uses large blocks in several threads: without these settings their memory stays taken.
 """
 
 import ctypes
@@ -11,8 +11,8 @@ _LARGE_BYTES = 512 << 10  # a compressed block of an archive is smaller, and com
 
 
 def keep_small() -> None:
-    """One arena, and large blocks given back when they are freed. To be called before threads start."""
+    """Use one arena, and give large blocks back when they are freed. Call it before threads start."""
     libc = ctypes.CDLL(None)
-    if hasattr(libc, "mallopt"):  # not in musl, which has no such habits
+    if hasattr(libc, "mallopt"):  # musl has neither the call nor the need
         libc.mallopt(_M_ARENA_MAX, 1)
         libc.mallopt(_M_MMAP_THRESHOLD, _LARGE_BYTES)

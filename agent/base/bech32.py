@@ -7,7 +7,7 @@ _MAX_LETTERS = 90
 
 
 def decode(text: str) -> tuple[str, bytes]:
-    """The prefix, in its own case, and the data. Raises ValueError, without the text."""
+    """Return the prefix, in its own case, and the data. Raises ValueError, without the text."""
     prefix, _, letters = text.rpartition("1")
     if not prefix or len(letters) < _CHECKSUM_LETTERS or len(text) > _MAX_LETTERS or not text.isascii():
         raise ValueError("not a key")
@@ -20,7 +20,7 @@ def decode(text: str) -> tuple[str, bytes]:
 
 
 def decode_key(text: str, prefix: str) -> bytes:
-    """The 32 bytes of a key with this prefix. Raises ValueError, without the text."""
+    """Return the 32 bytes of a key with this prefix. Raises ValueError, without the text."""
     found, key = decode(text)
     if found != prefix or len(key) != 32:
         raise ValueError(f"expected a key that begins with '{prefix}1'")
@@ -44,7 +44,7 @@ def checksum(values: list[int]) -> int:
 
 
 def _octets(values: list[int]) -> bytes:
-    """Groups of five bits as octets; what is left over has to be less than a group, and zero."""
+    """Join groups of five bits to octets; the bits left over are fewer than a group, and zero."""
     number = 0
     for value in values:
         number = number << 5 | value

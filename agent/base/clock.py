@@ -1,7 +1,7 @@
-"""Time that no clock jump moves: seconds since boot, and which boot it was.
+"""A clock that never jumps: seconds since boot, together with the id of that boot.
 
-Devices without a clock start in 1970 and hear the time later, so nothing that has to last across a
-restart of the agent is measured with the wall clock.
+Devices without a battery for their clock start in 1970 and learn the time later. The agent therefore never
+uses the wall clock for times that outlast its restart.
 """
 
 import math
@@ -19,5 +19,5 @@ class BootClock:
         return self._boot_id, time.clock_gettime(time.CLOCK_BOOTTIME)
 
     def age_s(self, boot_id: str, boot_s: float) -> float:
-        """Seconds since that moment; infinite when it was before the last boot, which nobody can tell."""
+        """Return the seconds since that moment; infinite when it was before this boot and nobody knows."""
         return time.clock_gettime(time.CLOCK_BOOTTIME) - boot_s if boot_id == self._boot_id else math.inf

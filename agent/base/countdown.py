@@ -1,7 +1,7 @@
-"""Time that is left, counted over restarts of the agent and of the device.
+"""The time that is left of a limit, across restarts of the agent and of the device.
 
-While the device is off nobody counts. What had passed in an earlier boot is known as of the last note of it,
-so notes are made now and then; what passed in this boot is known whenever it is asked for.
+The time in which the device is off does not count. Of an earlier boot only what was noted is known, so the
+time left is noted now and then; in this boot it is always known.
 """
 
 from typing import NamedTuple
@@ -24,12 +24,12 @@ class Countdown(NamedTuple):
         return cls(seconds, *clock.now())
 
     def noted(self, clock: BootClock) -> "Countdown":
-        """The same as of now, never below zero. After a boot all of the time since then has passed."""
+        """Return the countdown as of now, never below zero; after a boot, less the time since the boot."""
         boot_id, boot_s = clock.now()
         passed_s = boot_s - self.boot_s if boot_id == self.boot_id else boot_s
         return Countdown(max(0.0, self.left_s - passed_s), boot_id, boot_s)
 
 
 def note_interval_s(total_s: float) -> float:
-    """How often to note it: a boot may forget one twentieth of it, and flash is spared."""
+    """Return the time between notes: a boot loses at most a twentieth, and the flash is written rarely."""
     return max(_LEAST_S, total_s / _NOTES)

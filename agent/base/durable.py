@@ -1,4 +1,4 @@
-"""Directories that are made private or removed, and names that outlast a power cut."""
+"""Private directories, files whose names outlast a power cut, and the removal of whole trees."""
 
 import os
 import shutil
@@ -9,7 +9,7 @@ from pathlib import Path
 from providers.directory import refuse_special
 
 _SHALLOW = 200
-"""Levels that are removed by recursion."""
+"""The levels that `shutil.rmtree` is given at a time."""
 
 
 def make_directories(directory: Path, mode: int) -> None:
@@ -55,7 +55,7 @@ def sync_directory(directory: Path) -> None:
 
 
 def remove_tree(directory: Path) -> None:
-    """Remove a directory with all that it holds, however deep; what cannot go stays.
+    """Remove a directory and its whole content, however deep; leave what cannot be removed.
 
     `shutil.rmtree` calls itself for each level, and Python's stack ends at a thousand: a command that left a
     deeper tree would keep the agent from starting.

@@ -26,7 +26,7 @@ _MICROSECONDS = {"h": 3_600_000_000, "m": 60_000_000, "s": 1_000_000, "ms": 1_00
 
 
 def parse_duration(text: str) -> timedelta:
-    """The duration that `text` names. Raises ValueError where Go's `time.ParseDuration` reports an error."""
+    """Return the duration in `text`. Raises ValueError where Go's `time.ParseDuration` reports an error."""
     negative = text.startswith("-")
     rest = text[1:] if text[:1] in ("-", "+") else text
     if rest == "0":
@@ -64,7 +64,7 @@ def _not_a_duration() -> ValueError:
 
 
 def format_duration(duration: timedelta) -> str:
-    """`duration` in the same grammar, without fractions and zero parts: `1h30m`, `250ms`, `0s`."""
+    """Write `duration` in Go's grammar, without fractions and zero parts: `1h30m`, `250ms`, `0s`."""
     rest_us = abs(duration) // timedelta(microseconds=1)
     text = "-" if duration < timedelta(0) else ""
     for unit, size_us in _MICROSECONDS.items():

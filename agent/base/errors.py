@@ -1,4 +1,6 @@
-"""What ends a job. `code` goes to the twin as `lastOperation.statusCode`; the text is composed by us."""
+"""The errors that end a job. `code` goes to the twin as `lastOperation.statusCode`.
+
+The texts are composed by the agent: they hold no secret."""
 
 import errno
 import os
@@ -10,24 +12,24 @@ from providers.errors import Suspended
 
 
 class JobError(Exception):
-    """Base of the expected ways for a job to fail. The text is for people and holds no secret."""
+    """Base of the expected errors of a job."""
 
     code: ClassVar[str] = "failed"
 
 
 class Cancelled(JobError):
-    """Somebody asked for it. An `Exception` on purpose: raised as a BaseException inside a cloud SDK's
-    thread, an upload returns success with nothing stored."""
+    """The job was cancelled. An `Exception` on purpose: a BaseException in a cloud SDK's thread makes an
+    upload return success with nothing stored."""
 
     code = "cancelled"
 
 
 class Interrupted(Cancelled, Suspended):
-    """The agent itself stops something that it is going to continue: a provider leaves it as it is."""
+    """The agent stops a transfer that it will continue: a provider leaves it as it is."""
 
 
 class AccessForbidden(JobError):
-    """A directory is missing, is none, or lies outside what the access mode allows."""
+    """A path is missing, is no directory, or lies outside what the access mode allows."""
 
     code = "access-forbidden"
 
@@ -39,13 +41,13 @@ class ArchiveError(JobError):
 
 
 class NotInArchive(JobError):
-    """What was to be restored is not in the archive."""
+    """The archive does not hold what the command restores."""
 
     code = "not-found"
 
 
 class NoneChosen(JobError):
-    """The command names no archive, and which one it means cannot be known."""
+    """The command names no archive, and the agent cannot tell which one it means."""
 
     code = "none-chosen"
 
@@ -57,25 +59,25 @@ class ManifestBroken(JobError):
 
 
 class NewerFormat(JobError):
-    """The archive was made by a later agent, in a way that this one does not know."""
+    """A later agent made the archive, in a format that this one does not know."""
 
     code = "newer-format"
 
 
 class ForeignArchive(JobError):
-    """Another device made the archive, and nobody said that it may be restored here."""
+    """Another device made the archive, and neither command nor settings allow it (`restore.foreign`)."""
 
     code = "foreign-archive"
 
 
 class Encrypted(JobError):
-    """The archive is encrypted, and nothing was given to open it."""
+    """The archive is encrypted, and the command has neither passcode nor identity."""
 
     code = "sealed"
 
 
 class NotEncrypted(JobError):
-    """Something was given to open the archive, and it is not encrypted: it may be somebody else's."""
+    """A passcode or an identity was given for an archive without encryption: it may be a foreign one."""
 
     code = "not-sealed"
 
@@ -111,15 +113,15 @@ class IoError(JobError):
 
 
 class NotTakenBack(IoError):
-    """A restore failed, and the disk did not let the old data come back yet."""
+    """A restore failed, and the disk does not yet allow the old data to be put back."""
 
 
 class WorkGone(IoError):
-    """Somebody removed what a restore had put aside in its target."""
+    """Somebody removed the working directory that a restore had made in its target."""
 
 
 class SourceChanged(JobError):
-    """With `strictBackup`: something could not be saved as it was."""
+    """With `strictBackup`: a file was skipped or changed while it was read."""
 
     code = "incomplete"
 
@@ -131,19 +133,19 @@ class HookFailed(JobError):
 
 
 class NotConfirmed(JobError):
-    """An unconfirmed restore was not confirmed in time."""
+    """A commit-confirmed restore was not confirmed in time."""
 
     code = "not-confirmed"
 
 
 class HealthFailed(JobError):
-    """The device was not well with what was restored."""
+    """The health check failed after a restore."""
 
     code = "health-failed"
 
 
 class ConfirmationPending(JobError):
-    """The agent stops while a restore is on trial: that is not its end."""
+    """The agent stops while a restore waits to be confirmed: the job has not ended."""
 
     code = "interrupted"
 
@@ -159,7 +161,7 @@ _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 @contextmanager
 def disk_errors(what: str) -> Iterator[None]:
-    """Raise `NoSpace` or `IoError` for an OSError of the device's own disk; `what` failed where."""
+    """Raise `NoSpace` or `IoError` for an OSError of the device's own disk; `what` begins the message."""
     try:
         yield
     except OSError as error:

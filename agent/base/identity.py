@@ -1,4 +1,4 @@
-"""Which file or directory it is, by whatever name: its device and inode numbers, and no link on the way."""
+"""Files and directories by device and inode number: the identity that no renaming changes."""
 
 import os
 from pathlib import Path
@@ -11,7 +11,7 @@ def identity(status: os.stat_result) -> FileIdentity:
 
 
 def identity_of(path: Path) -> FileIdentity | None:
-    """Return that of what a path leads to; None where nothing is, or nothing can be seen."""
+    """Return the identity of what a path leads to; None when it is missing or cannot be read."""
     try:
         return identity(path.stat())
     except OSError:

@@ -1,6 +1,6 @@
-"""One record per job: a backup, a restore, or the upload of a staged archive. Pure.
+"""Records of jobs and of uploads. Pure.
 
-A job starts and ends once; a restore may be a preview before, which nobody is told of."""
+A job starts and ends once. A restore may be a preview before it starts; no backend is told of that."""
 
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -11,14 +11,15 @@ NEVER = "0001-01-01T00:00:00Z"
 
 
 WORKING, COMMITTED = "restore.working", "restore.committed"
-"""Checkpoints of a restore: it may have left something in its target, on this mount point; it cannot be taken
-back any more."""
+"""Checkpoints of a restore: the mount point on which its target may hold unfinished work; the restore can no
+longer be reverted."""
 STOPPED = "restore.stopped"
-"""Checkpoint of a restore: beforeRestoreCmd was run, and afterRestoreCmd has not come to its end."""
+"""Checkpoint of a restore: beforeRestoreCmd was run, and afterRestoreCmd has not ended yet."""
 IN_PLACE = "restore.in-place"
-"""A trial has begun, and nothing of it was taken back yet: without its working directory all is new."""
+"""Checkpoint of a commit-confirmed restore: the new data is in place and nothing was reverted.
+Without its working directory all data is new."""
 UNCONFIRMED, CONFIRMED, VERDICT = "restore.trial", "restore.confirmed", "restore.verdict"
-"""Checkpoints of an unconfirmed restore: its note; that it was confirmed; code and message of a way back."""
+"""Checkpoints of a commit-confirmed restore: its record; that it was confirmed; why it is being reverted."""
 
 
 class Kind(StrEnum):
@@ -43,12 +44,12 @@ class UploadState(StrEnum):
 
 
 def format_time(when: datetime | None) -> str:
-    """UTC with six decimals, fixed width, so that text order is time order; Go's zero time for None."""
+    """Write a time in UTC with six decimals, so that text order is time order; Go's zero time for None."""
     return when.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ") if when else NEVER
 
 
 def parse_time(text: str) -> datetime:
-    """What `format_time` wrote of a time. Raises ValueError for anything else."""
+    """Read a time that `format_time` wrote. Raises ValueError for any other text."""
     return datetime.strptime(text, "%Y-%m-%dT%H:%M:%S.%fZ").replace(tzinfo=UTC)
 
 
@@ -67,7 +68,7 @@ class Job:
     message: str = ""
 
     def finalized(self, when: datetime) -> "Job":
-        """The restore that this preview becomes."""
+        """Return the restore that this preview becomes."""
         if self.state is not State.PREVIEW:
             raise ValueError(f"job {self.id} is {self.state} and was begun before")
         return replace(self, state=State.STARTED, started=when)
@@ -86,7 +87,7 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """The way of a staged archive to its place, as the backend that sent `start` sees it."""
+    """The upload of a staged archive, as the backend that sent `start` sees it."""
 
     child_id: str
     parent_id: str
@@ -99,10 +100,10 @@ class Upload:
     status_code: str = ""
     message: str = ""
     group_id: int = 0
-    """Which archives of the parent id: a backend may use the id again."""
+    """Tells apart archives of one parent id, which a backend may use again."""
 
     def moved(self, percent: int) -> "Upload":
-        """Further on; 100 is only for the end."""
+        """Return the upload with this progress; 100 only comes at the end."""
         return replace(self, progress=max(self.progress, min(percent, 99)))
 
     def succeeded(self, when: datetime) -> "Upload":

@@ -31,9 +31,9 @@ def mounts_below(target: Path) -> list[str]:
 
 
 def where_mounted(path: Path) -> str:
-    """Return the mount point that the resolved `path` is on, as ASCII text; nothing there is looked at.
+    """Return the mount point that the resolved `path` is on, as ASCII text, without touching it.
 
-    A restore that was interrupted is recovered there, and not in the empty directory of that name.
+    An interrupted restore is recovered only while this is mounted, not in the empty directory below.
     """
     return _mount_of(path).path.decode("ascii", "backslashreplace")
 
@@ -68,7 +68,7 @@ def overlap(mount: Path, other: Path) -> bool:
 
 
 def _origin(path: Path) -> tuple[bytes, bytes]:
-    """The file system, and the path in it with a slash at the end."""
+    """Return the file system, and the path in it with a slash at the end."""
     mount = _mount_of(path)
     inside = bytes(path)[len(mount.path.rstrip(b"/")) :].strip(b"/")
     return mount.device, b"".join(part + b"/" for part in (mount.source.strip(b"/"), inside) if part)
@@ -81,9 +81,9 @@ def _mount_of(path: Path) -> _Mount:
 
 
 def _mounts() -> Iterator[_Mount]:
-    """In the order of mounting. Space, tab, newline and backslash are octal in the table (proc(5)).
+    """Yield the mounts in the order of mounting. The table writes blanks and backslashes in octal (proc(5)).
 
-    A changed st_dev would not tell a directory of the same file system that is mounted there.
+    Device numbers would not show a bind mount within one file system.
     """
     with open("/proc/self/mountinfo", "rb") as table:
         for line in table:

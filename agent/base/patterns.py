@@ -1,8 +1,8 @@
-"""Patterns as in a `.gitignore` file, matched in a time that no pattern and no name can drive up.
+"""Patterns as in a `.gitignore` file, matched in bounded time whatever the pattern and the name.
 
 Source: gitignore(5), "PATTERN FORMAT", and fnmatch(3). A pattern is a list of segments between slashes. A
-path is matched segment by segment, and the state after a directory is kept for the names in it. Inside a
-segment nothing is tried twice: between two asterisks the leftmost fit is as good as any other.
+path is matched segment by segment, and the state after a directory is kept for the names in it. Matching a
+segment never backtracks: between two asterisks the leftmost match is as good as any other.
 """
 
 import re
@@ -13,10 +13,10 @@ from pathlib import Path
 MAX_PATTERNS = 100
 MAX_PATTERN_LENGTH = 1000
 MAX_SEGMENTS = 1000
-"""In all patterns of a list together: as many comparisons as one name may cost."""
+"""In all patterns of a list together; a name costs at most this many comparisons."""
 
 Excluded = Callable[[str], bool]
-"""Whether a relative path is excluded; that of a directory ends in a slash."""
+"""Returns True for an excluded relative path; the path of a directory ends in a slash."""
 
 _DEEP = "**"
 _CLASSES = {
@@ -26,7 +26,7 @@ _CLASSES = {
 }  # fmt: skip
 
 PatternLists = tuple[tuple[str, ...], ...]
-"""Each is read for itself, see `excluding`."""
+"""Lists of patterns that are applied independently, see `excluding`."""
 
 
 def check_patterns(texts: Iterable[str]) -> tuple[str, ...]:
@@ -40,10 +40,10 @@ def check_patterns(texts: Iterable[str]) -> tuple[str, ...]:
 
 
 def excluding(*lists: Iterable[str]) -> Excluded | None:
-    """Return what tells whether any of the lists of checked patterns excludes a path; None without patterns.
+    """Return a matcher of paths that any of the lists of checked patterns excludes; None without patterns.
 
-    Each list is read for itself, as a `.gitignore` file of its own: a `!` in one takes nothing back that
-    another excludes. What is in an excluded directory is excluded.
+    Each list works as a `.gitignore` file of its own: a `!` in one list does not include what another
+    excludes. Everything in an excluded directory is excluded.
     """
     matchers = [
         _Matcher(rules) for patterns in lists if (rules := list(filter(None, map(_parsed, patterns))))
@@ -54,7 +54,7 @@ def excluding(*lists: Iterable[str]) -> Excluded | None:
 
 
 def anchored(excluded: Excluded | None, directory: Path) -> Excluded | None:
-    """Return `excluded` for paths below `directory`, of which the patterns are to see the absolute path."""
+    """Return a matcher of paths below `directory` that shows their absolute path to `excluded`."""
     if excluded is None:
         return None
     prefix = f"{directory}/".lstrip("/")
@@ -62,7 +62,7 @@ def anchored(excluded: Excluded | None, directory: Path) -> Excluded | None:
 
 
 Fits = Callable[[str], bool]
-"""Whether a segment of a pattern fits a name."""
+"""Returns True for a name that fits a segment of a pattern."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +74,11 @@ class _Rule:
     directories_only: bool
 
     def begin(self) -> int:
-        """The state before the first name: bit n is set when n segments may be behind us."""
+        """Return the state before the first name: bit n is set when n segments may have matched."""
         return self._skipping(1)
 
     def after(self, state: int, name: str) -> int:
-        """The state after one more name of the path."""
+        """Return the state after one more name of the path."""
         reached = 0
         for number, fits in enumerate(self.segments):
             if not state >> number & 1:
@@ -98,7 +98,7 @@ class _Rule:
         return state
 
     def matches(self, state: int, name: str, *, directory: bool) -> bool:
-        """Whether the pattern matches the path that ends in this name, after the state before it."""
+        """Return True when the pattern matches the path that ends in `name`; `state` is that before it."""
         if (self.directories_only and not directory) or not state >> len(self.segments) - 1 & 1:
             return False
         last = self.segments[-1]
@@ -106,7 +106,7 @@ class _Rule:
 
 
 class _Matcher:
-    """The patterns of one list. It remembers where it is in the tree, so it belongs to one thread."""
+    """The patterns of one list. It remembers its position in the tree, so it belongs to one thread."""
 
     def __init__(self, rules: Sequence[_Rule]) -> None:
         self._rules = rules
@@ -127,7 +127,7 @@ class _Matcher:
         return self._excludes(states, name, directory=path.endswith("/"))
 
     def _excludes(self, states: Sequence[int], name: str, *, directory: bool) -> bool:
-        """The last pattern that matches decides."""
+        """Return the decision of the last pattern that matches."""
         for rule, state in zip(reversed(self._rules), reversed(states), strict=True):
             if rule.matches(state, name, directory=directory):
                 return rule.excludes
@@ -135,7 +135,7 @@ class _Matcher:
 
 
 def _parsed(text: str) -> _Rule | None:
-    """The rule of one line; None for an empty line and for a comment. Raises ValueError."""
+    """Return the rule of one line; None for an empty line and for a comment. Raises ValueError."""
     pattern = re.sub(r"(?<!\\) +$", "", text)
     if not pattern or pattern.startswith("#"):
         return None
@@ -154,7 +154,7 @@ def _parsed(text: str) -> _Rule | None:
 
 
 def _segment(word: str) -> Fits:
-    """Return what tells whether a name fits a segment of a pattern. Raises ValueError."""
+    """Return a matcher of names for one segment of a pattern. Raises ValueError."""
     if not re.search(r"[\\*?\[]", word):
         return word.__eq__
     pieces: list[list[str]] = [[]]
@@ -189,7 +189,7 @@ class _Glob:
 
 
 def _parts(word: str) -> Iterator[str]:
-    """The parts of a segment: `*`, or an expression for one letter."""
+    """Yield the parts of a segment: `*`, or a regular expression for one letter."""
     rest = word
     while rest:
         letter, rest = rest[0], rest[1:]
@@ -215,7 +215,7 @@ _MEMBER = re.compile(r"\[:(\w*):\]|(\\.|[^\\])(?:-(\\.|[^\\\]]))?", re.DOTALL)
 
 
 def _bracket(rest: str) -> tuple[str, str]:
-    """The expression for what follows a `[`, and what is left. Raises ValueError."""
+    """Return the expression for the class that a `[` begins, and the rest. Raises ValueError."""
     negated = rest[:1] in ("!", "^")
     position = 1 if negated else 0
     members = ""

@@ -1,7 +1,7 @@
-"""Taking secrets out of what is logged.
+"""Removal of secrets from what is logged.
 
-A value is replaced when its key looks like that of a secret; a text is searched for the places in which
-secrets travel: the query of a URL, the user part of a URL, `name=value` and `Name: value` with such a name.
+A value is replaced when its name is that of a secret. In a text, the query and the user part of a URL are
+replaced, and the value in `name=value` and `Name: value` with the name of a secret.
 """
 
 import base64
@@ -32,12 +32,12 @@ _PRIVATE_KEY = re.compile(r"AGE-SECRET-KEY-[\w-]+", re.IGNORECASE)
 
 
 def is_secret_name(name: str) -> bool:
-    """Whether what is kept under `name` should not be seen: `aws.secret.access.key`, `Authorization`."""
+    """Return True when values of this name are secret: `aws.secret.access.key`, `Authorization`."""
     return _SECRET_NAME.search(name) is not None
 
 
 def redact_text(text: str) -> str:
-    """`text` without URL queries, user parts of URLs, and values behind names of secrets."""
+    """Return `text` without URL queries, user parts of URLs, and values behind names of secrets."""
     text = _HEADER.sub(rf"\1{HIDDEN}", text)
     text = _USER_OF_URL.sub(f"{HIDDEN}@", text)
     text = _QUERY.sub(f"?{HIDDEN}", text)
@@ -46,7 +46,7 @@ def redact_text(text: str) -> str:
 
 
 def redact(value: object, name: str = "") -> object:
-    """`value`, which is logged under `name`, without secrets. Mappings and lists are copied, not changed."""
+    """Return `value`, which is logged under `name`, without secrets. Mappings and lists are copied."""
     if name and is_secret_name(name) and value not in (None, "", True, False):
         return HIDDEN
     match value:
@@ -63,11 +63,11 @@ def redact(value: object, name: str = "") -> object:
 
 
 _SHORTEST_SECRET = 12
-"""What is shorter may be in a text by chance."""
+"""A shorter one may occur in a text by chance."""
 
 
 def secret_values(options: Mapping[str, str]) -> frozenset[str]:
-    """Return what is secret in the options of a command, whole and in parts that a far side may repeat."""
+    """Return the secrets in the options of a command, whole and in parts that a far side may repeat."""
     values = {
         part
         for key, value in options.items()
@@ -78,12 +78,12 @@ def secret_values(options: Mapping[str, str]) -> frozenset[str]:
 
 
 def holds_secret(text: str, secrets: frozenset[str]) -> bool:
-    """Tell whether a text that somebody else wrote repeats one of the secrets, percent-encoded or not."""
+    """Return True when a foreign text repeats one of the secrets, percent-encoded or not."""
     return any(secret in form for secret in secrets for form in (text, unquote(text)))
 
 
 def _parts(value: str) -> Iterator[str]:
-    """A secret, or those in a URL: its user part, its query, and the values in that."""
+    """Yield the secret, or those in a URL: its user part, its query, and the values in its query."""
     _, is_url, rest = value.partition("://")
     user, _, _ = rest.partition("/")[0].rpartition("@")
     _, _, query = rest.partition("?")

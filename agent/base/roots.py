@@ -1,8 +1,8 @@
-"""What a job works on: one directory, or parts of several, which an archive keeps apart by name.
+"""The roots of a job: one directory, or paths in several, told apart by a prefix in the archive.
 
-An archive of one directory names things relative to it. An archive of data sets begins every name with that
-of the set, then has the absolute path without its first slash: `network/etc/hosts`. Where such a name belongs
-on the device is decided by the device's settings alone, never by the archive.
+An archive of one directory has names relative to it. An archive of data sets has the name of the set, then
+the absolute path: `network/etc/hosts`. Where that is restored is decided by the device's settings, never by
+the archive.
 """
 
 import os
@@ -15,45 +15,44 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class Root:
-    """A directory of the device, or some of what is in it, and how an archive names that.
+    """A directory of the device, or some names in it, with the prefix of these names in an archive.
 
-    Names are relative to the directory and separated by slashes, without one at the end. The roots of one
-    job never hold the same thing, but two of them may be in the same directory: a file is held by a root
-    that is the directory around it.
+    Names are relative to the directory, without a slash at the end. No two roots of a job hold one thing, but
+    two may be in one directory. A single file is a name in the root that is the directory around it.
     """
 
     prefix: str
-    """What archived names begin with, without a slash at the end; empty for an archive of one directory."""
+    """The beginning of archived names, without a slash at the end; empty for an archive of one directory."""
     directory: Path
     """Absolute, and resolved."""
     names: frozenset[str] | None = None
-    """Only these, each with all that is below it; None for everything."""
+    """Only these names, each with everything below it; None for everything."""
     without: frozenset[str] = frozenset()
-    """Not these, with all that is below them: each is a root of its own."""
+    """Names that are left to other roots, with everything below them."""
 
     @property
     def data_set(self) -> str:
-        """The data set that it belongs to; empty for a directory."""
+        """Return the data set of this root; empty for a directory."""
         return self.prefix.partition("/")[0]
 
     def archived(self, name: str) -> str:
-        """What `name` is called in an archive; the directory itself has the name ""."""
+        """Return the archived name of `name`; the directory itself has the name ""."""
         return f"{self.prefix}/{name}".rstrip("/") if self.prefix else name
 
     def relative(self, archived: str) -> str | None:
-        """The name of what an archive calls so; None when it is not below this directory."""
+        """Return the name for an archived name; None when that is not below this directory."""
         if not self.prefix or archived == self.prefix:
             return archived[len(self.prefix) :]
         return archived[len(self.prefix) + 1 :] if archived.startswith(f"{self.prefix}/") else None
 
     def holds(self, name: str) -> bool:
-        """Whether `name`, or a directory that it is in, is one of the names."""
+        """Return True when `name`, or a directory above it, is one of the names."""
         if self.without and _is_in(name, self.without):
             return False
         return self.names is None or _is_in(name, self.names)
 
     def narrowed(self, archived: str) -> "Root | None":
-        """What of it an archive calls so, or names below that; None when there is nothing."""
+        """Return this root with only an archived name and what is below it; None when it has none of it."""
         if f"{self.prefix}/".startswith(f"{archived}/"):
             return self
         name = self.relative(archived)
@@ -65,7 +64,7 @@ class Root:
         return replace(self, names=below) if below else None
 
     def leads_to(self, name: str) -> bool:
-        """Whether `name` is a directory on the way to one of the names."""
+        """Return True when `name` is a directory above one of the names."""
         return any(held.startswith(f"{name}/" if name else "") for held in self.names or ())
 
 
@@ -118,16 +117,16 @@ def _longest(names: frozenset[str]) -> int:
 
 
 def data_set_roots(data_set: str, paths: Iterable[str]) -> tuple[Root, ...]:
-    """Where the data set's paths are on the device now: absolute paths, none of which is below another.
+    """Return the roots of a data set: `paths` are absolute, and none is below another.
 
-    A directory is a root of its own. Anything else is one name in the directory that it is in; what does
-    not exist, in the nearest directory above it that does. Raises OSError when that cannot be looked at.
+    A directory is a root of its own. Any other path is a name in the directory around it, or in the nearest
+    directory that exists. Raises OSError when the device cannot be read there.
     """
     return merged(_root(data_set, path.strip("/")) for path in paths)
 
 
 def merged(roots: Iterable[Root]) -> tuple[Root, ...]:
-    """The same, in the order of their prefixes, with one root for all names in one place."""
+    """Return the roots in the order of their prefixes, one root for all names in one directory."""
     found: dict[tuple[str, Path], Root] = {}
     for root in roots:
         destination = root.prefix, root.directory

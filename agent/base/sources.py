@@ -1,4 +1,4 @@
-"""What an archive was made of, as its manifest and the journal say, and as a restore asks for it."""
+"""The sources of archives: as manifest and journal record them, and as a restore asks for them."""
 
 import json
 import os
@@ -15,12 +15,12 @@ MAX_TEXT_BYTES = 4096
 
 @dataclass(frozen=True, slots=True)
 class ArchiveSource:
-    """One directory, or data sets; neither for what a command of the device collected."""
+    """One directory, or data sets; neither for the files that a command of the device collected."""
 
     directory: str = ""
     data_sets: frozenset[str] = frozenset()
     paths: frozenset[str] | None = None
-    """Only these of it, as an archive names them; None for everything."""
+    """Only these paths, by their archived names; None for everything."""
 
     @classmethod
     def of_roots(cls, roots: Iterable[Root]) -> "ArchiveSource":
@@ -51,10 +51,10 @@ class ArchiveSource:
         return cls(directory, data_sets, frozenset(paths) if paths and not everything else None)
 
     def holds(self, asked: "ArchiveSource") -> bool:
-        """True when an archive of this source is what a restore of `asked` means.
+        """Return True when an archive of this source serves a restore of `asked`.
 
-        Of a directory everything, or all the paths that are asked for; of data sets each by its name, as
-        the paths of a data set may have changed in the settings since.
+        It must have the whole directory, or all paths that are asked for. Data sets are compared by name:
+        their paths may have changed in the settings since.
         """
         if asked.data_sets:
             return asked.data_sets <= self.data_sets
@@ -68,7 +68,7 @@ class ArchiveSource:
         return bool(path)
 
     def is_part_of(self, asked: "ArchiveSource") -> bool:
-        """True for single paths of the directory that is asked for as a whole."""
+        """Return True when this has single paths of a directory that is asked for as a whole."""
         return bool(asked.directory) and asked.paths is None and self.directory == asked.directory
 
     def __str__(self) -> str:
@@ -87,7 +87,7 @@ class ArchiveSource:
 
     @classmethod
     def from_text(cls, text: str) -> "ArchiveSource":
-        """Raises ValueError for anything but what `to_text` gave."""
+        """Read what `to_text` wrote. Raises ValueError for any other text."""
         value: Any = json.loads(text)
         directory, data_sets, paths = value
         return cls(directory, frozenset(data_sets), None if paths is None else frozenset(paths))
@@ -95,10 +95,10 @@ class ArchiveSource:
 
 @dataclass(frozen=True, slots=True)
 class KnownArchive:
-    """What the journal or the archive's manifest says of an archive."""
+    """An archive as the journal or its manifest describes it."""
 
     source: ArchiveSource | None = None
-    """None when that is not known."""
+    """None when it is not known."""
     files: int | None = None
     number: int = 0
     """Counts up from archive to archive; 0 for one that the journal did not see being made."""

@@ -1,4 +1,4 @@
-"""Texts that come from somebody else: JSON scalars, keys in any case, names for a terminal."""
+"""Texts of foreign origin: JSON scalars, keys in any letter case, names for a terminal."""
 
 import sys
 from collections.abc import Mapping
@@ -16,29 +16,29 @@ class Number(str):
 
 
 def scalar_text(value: object) -> str | None:
-    """A JSON scalar as its text; None for null, objects and lists."""
+    """Return the text of a JSON scalar; None for null, objects and lists."""
     if isinstance(value, bool):
         return "true" if value else "false"
     return str(value) if isinstance(value, str) else None
 
 
 def folded(value: Mapping[str, Any]) -> dict[str, Any]:
-    """The mapping with keys in lower case; of keys that differ only in case, the last one wins."""
+    """Return the mapping with keys in lower case; of keys that differ only in case, the last one wins."""
     return {key.lower(): item for key, item in value.items()}
 
 
 def clipped(text: str, length: int = MAX_TEXT_LENGTH) -> str:
-    """The text in at most `length` characters, the last one an ellipsis when something was cut."""
+    """Cut the text to `length` characters, the last one an ellipsis."""
     return text if len(text) <= length else text[: max(0, length - 1)] + "…"
 
 
 def readable(name: str) -> str:
-    """`name` for a message: printable, on one line, of bounded length; valid Unicode whatever it was."""
+    """Return `name` for a message: printable, on one line, of bounded length, valid Unicode."""
     return printable(clipped(name, _SHOWN_LETTERS))
 
 
 def printable(text: str) -> str:
-    """Control characters escaped: a name from a hostile message must not forge lines or drive a terminal."""
+    """Escape control characters: a hostile name must not forge lines or control a terminal."""
     return text if text.isprintable() else "".join(map(_escaped, text))
 
 

@@ -1,4 +1,4 @@
-"""Points in time as others write them: RFC 3339, or seconds since 1970."""
+"""Times in messages and settings: RFC 3339, or seconds since 1970."""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -13,7 +13,7 @@ _SECONDS = re.compile(r"\d{1,12}(\.\d{1,9})?", re.ASCII)
 
 
 def parse_moment(value: object) -> datetime | None:
-    """The time that `activate` names as `from` or `to`, in UTC; None for null and empty text.
+    """Return the time that `activate` has as `from` or `to`, in UTC; None for null and empty text.
 
     Takes RFC 3339, and seconds since 1970 as a number or as text. Raises ValueError, with what was
     expected, for anything else, also for milliseconds since 1970, which would be a far future.
@@ -32,7 +32,7 @@ def parse_moment(value: object) -> datetime | None:
 
 
 def parse_rfc3339(text: str) -> datetime:
-    """The time in `text`, in UTC. Raises ValueError for anything else."""
+    """Return the time in `text`, in UTC. Raises ValueError for any other text."""
     if not _RFC3339.fullmatch(text):
         raise _not_a_moment()
     try:

@@ -1,8 +1,8 @@
-"""Logging: JSON lines to a rotating file, and to stderr in the form that suits who reads it.
+"""Logging: JSON lines to a rotating file, and to stderr in the form for the journal, a terminal or a pipe.
 
 Modules call `get(__name__)`, or structlog directly. A job's thread binds its correlation id with
-`structlog.contextvars`, and every line of that thread carries it. What libraries log through the standard
-library takes the same way, from WARNING upwards: their lower levels print requests with their secrets.
+`structlog.contextvars`, and every line of that thread carries it. Libraries are logged from WARNING upwards:
+their lower levels print requests with the secrets in them.
 """
 
 import json
@@ -49,14 +49,14 @@ class Logger(structlog.stdlib.BoundLogger):
 
 
 def get(name: str) -> Logger:
-    """The logger of the module `name`; configured by `setup`, whenever that comes."""
+    """Return the logger of the module `name`; `setup` may configure it later."""
     return cast(Logger, structlog.get_logger(name))
 
 
 def setup(settings: Settings, stream: TextIO | None = None) -> None:
     """Begin to log as `settings` say; `stream` is stderr unless given. May be called again.
 
-    Never raises: without a log file that can be written, stderr has it all, and an error line says so.
+    Never raises: when the log file cannot be opened, an error line on stderr says so.
     """
     logging.addLevelName(TRACE, "TRACE")
     logging.raiseExceptions = False  # a broken stderr is no reason to write more to it
@@ -74,14 +74,14 @@ def setup(settings: Settings, stream: TextIO | None = None) -> None:
 
 
 def reopen() -> None:
-    """Open the log file by its name again, for a program that has moved it away."""
+    """Open the log file again by its name: a program has moved it away."""
     for handler in logging.getLogger().handlers:
         if isinstance(handler, RotatingLogFile):
             handler.reopen()
 
 
 def use_logging_of_host() -> None:
-    """In another process than the agent's: lines go to the loggers of `logging`, as its owner set them up."""
+    """Log to the loggers of `logging`, as the program that embeds the agent has set them up."""
     if not structlog.is_configured():
         structlog.configure(
             processors=[_drop_below_level, *_COMMON, _as_text],
@@ -119,7 +119,7 @@ def _console(stream: TextIO, environ: Mapping[str, str]) -> logging.Handler:
 
 
 def _is_journal(stream: TextIO, environ: Mapping[str, str]) -> bool:
-    """systemd.exec(5): JOURNAL_STREAM names device and inode, because a child may write elsewhere."""
+    """Return True when the stream is the journal's: JOURNAL_STREAM has device and inode (systemd.exec(5))."""
     try:
         status = os.fstat(stream.fileno())
     except (OSError, ValueError):  # no file below, or closed
@@ -165,7 +165,7 @@ def _drop_below_level(logger: WrappedLogger, method: str, event: EventDict) -> E
 
 
 _LONGEST_TEXT, _LONGEST_TRACEBACK = 2_000, 20_000
-"""Letters. What strangers send may be long; ten commands must not fill the log."""
+"""Characters. Foreign texts may be long; ten commands must not fill the log."""
 
 
 def _clipped(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
@@ -205,14 +205,14 @@ def _terminal_lines(event: EventDict) -> str:
 
 
 def _journal_lines(event: EventDict) -> str:
-    """The journal takes each line for itself, so each needs the priority; it has the time already."""
+    """Write the priority before each line, since the journal takes lines one by one; it adds the time."""
     text, traceback = _key_value(event)
     priority = _PRIORITIES.get(event["level"], 6)
     return "\n".join(f"<{priority}>{line}" for line in [text, *traceback])
 
 
 def _key_value(event: EventDict) -> tuple[str, list[str]]:
-    """`event key=value …`, and the lines of a traceback if there is one."""
+    """Return `event key=value …`, and the lines of the traceback."""
     fields = [
         f"{key}={_quoted(value)}" for key, value in event.items() if key not in (*_FIRST_KEYS, "exception")
     ]

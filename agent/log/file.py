@@ -1,4 +1,4 @@
-"""The rotating log file. It never stops the agent: what cannot be written is reported once and dropped."""
+"""The rotating log file. It never stops the agent: lines that cannot be written are dropped."""
 
 import errno
 import logging
@@ -56,7 +56,7 @@ class RotatingLogFile(RotatingFileHandler):
         return open(file, "a", encoding=self.encoding, errors=self.errors)
 
     def shouldRollover(self, record: logging.LogRecord) -> bool:  # noqa: ARG002, N802
-        """Whether the file is full. The base class would format every record once more to know its length."""
+        """Return True when the file is full. The base class would format every record twice for this."""
         if self.stream is None:  # after a failure
             self.stream = self._open()
         return self.stream.tell() >= self.maxBytes
@@ -71,7 +71,7 @@ class RotatingLogFile(RotatingFileHandler):
             self._prune()
 
     def _prune(self) -> None:
-        """Remove older files beyond the count and the age. Their age is that of their last line."""
+        """Remove older files beyond the count and the age, which is that of the last line."""
         current = Path(self.baseFilename)
         numbered = re.compile(re.escape(current.name) + r"\.([0-9]+)")
         for name in os.listdir(current.parent):
@@ -85,7 +85,7 @@ class RotatingLogFile(RotatingFileHandler):
         return self._max_age_s > 0 and time.time() - path.stat().st_mtime > self._max_age_s
 
     def reopen(self) -> None:
-        """Open the file by its name again: somebody may have moved it away (logrotate, SIGHUP)."""
+        """Open the file again by its name, after logrotate has moved it away (SIGHUP)."""
         with self.lock or nullcontext():
             self._close_stream()
 
@@ -96,7 +96,7 @@ class RotatingLogFile(RotatingFileHandler):
                 stream.close()
 
     def _is_gone(self) -> bool:
-        """Whether the file that is open no longer has its name."""
+        """Return True when the open file no longer has its name."""
         if self.stream is None:
             return False
         try:
@@ -112,10 +112,10 @@ class RotatingLogFile(RotatingFileHandler):
         super().emit(record)
         begins, self._failing = self._failed and not self._failing, self._failed
         if begins:
-            # This comes back here as well, and changes nothing then.
+            # This line comes here, too, and then changes nothing.
             log.error("log file not writable; logging to stderr only: %s", self.baseFilename)
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: ARG002, N802
-        """A full or failing disk: forget the line, and open the file again for the next one."""
+        """Drop the line when the disk is full or fails, and open the file again for the next one."""
         self._failed = True
         self._close_stream()

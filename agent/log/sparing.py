@@ -1,4 +1,4 @@
-"""Warnings that strangers can cause: a flood of messages must not become a flood of writes to the flash."""
+"""A rate limit for warnings that a flood of foreign messages causes: the flash is written rarely."""
 
 import time
 from typing import Any
@@ -8,7 +8,7 @@ INTERVAL_S = 60
 
 
 class SparingLog:
-    """Of each event at most `BURST` lines in `INTERVAL_S`; the next line says how many were left out."""
+    """Logs at most `BURST` lines of each event in `INTERVAL_S`; the next line has the number suppressed."""
 
     def __init__(self, log: Any) -> None:
         self._log = log

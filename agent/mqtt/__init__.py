@@ -1,1 +1,1 @@
-"""What goes over the wire. Knows nothing of files."""
+"""MQTT: the connection to the broker, Hono's topics, Ditto's envelopes, and the queue of messages."""

@@ -1,15 +1,15 @@
-"""How much of what has arrived may wait to be taken, in bytes.
+"""A limit, in bytes, for messages that have arrived and wait to be handled.
 
-A broker limits what it sends with QoS 1 before the first is acknowledged, so waiting for room is safe
-there. Of QoS 0 it sends as much as the connection takes, and drops commands too when that is not enough:
-so what exceeds the limit is taken from the connection and thrown away, which is all that QoS 0 promises.
+A broker limits its unacknowledged messages of QoS 1, so the link can wait for room there. Messages of QoS 0
+come without limit: those that exceed it are read and dropped, since a full connection would make the broker
+drop commands, too.
 """
 
 import threading
 
 MAX_WAITING_BYTES = 8 << 20
 EACH_BYTES = 1000
-"""What a message takes beside its payload, roughly."""
+"""The approximate memory of a message beside its payload."""
 
 
 class Backlog:
@@ -21,7 +21,7 @@ class Backlog:
         self._closed = False
 
     def add(self, payload_bytes: int, *, wait: bool) -> bool:
-        """Count a message in; False when there is no room, or when no more are taken."""
+        """Count a message in; return False when there is no room, and after `close`."""
         with self._changed:
             if wait:
                 self._changed.wait_for(lambda: self._closed or self._has_room)
@@ -35,13 +35,13 @@ class Backlog:
         return self.waiting_bytes < MAX_WAITING_BYTES
 
     def taken(self, payload_bytes: int) -> None:
-        """A message that was counted in does not wait any more."""
+        """Count a message out that is handled now."""
         with self._changed:
             self.waiting_bytes -= payload_bytes + EACH_BYTES
             self._changed.notify()
 
     def close(self) -> None:
-        """Let go whoever waits for room."""
+        """Wake the thread that waits for room."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()

@@ -1,4 +1,4 @@
-"""One connection to a broker: the MQTT library's client, with what it lacks."""
+"""The client of one connection to a broker: paho's, with a better time-out."""
 
 import socket
 import time
@@ -32,7 +32,7 @@ class BrokerClient(Client):
         return result
 
     def serve(self, came_round: Callable[[], None]) -> bool:
-        """Run until the connection ends; False when it did so because nothing came any more.
+        """Run until the connection ends; return False when the broker fell silent.
 
         `came_round` is called after every round, of which there are a few in each keep-alive period.
         """
@@ -47,5 +47,5 @@ class BrokerClient(Client):
 
 
 def _send_at_once(_client: Client, _data: object, connection: Any) -> None:
-    """Otherwise the kernel keeps an answer back for 40 ms, until what went before it is confirmed."""
+    """Send small packets at once: the kernel would delay an answer by 40 ms after an unconfirmed packet."""
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

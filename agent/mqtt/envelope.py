@@ -16,7 +16,7 @@ MAX_MESSAGE_BYTES = 2047
 
 
 class Unreadable(Exception):
-    """A payload that is no envelope: it cannot be answered."""
+    """The payload is no envelope, so it cannot be answered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,14 +43,14 @@ class Envelope:
 
     @property
     def response_required(self) -> bool | None:
-        """None when the header is absent or means nothing; the strings "true" and "false" count."""
+        """Return the header, also from the texts "true" and "false"; None for any other value."""
         header = self.headers.get("response-required")
         if isinstance(header, str):
             return {"true": True, "false": False}.get(header.strip().lower())
         return header if isinstance(header, bool) else None
 
     def inbox_subject(self, thing: str, feature_id: str) -> str | None:
-        """The operation that a message to this feature's inbox asks for; None when it is for somebody else.
+        """Return the operation that a message asks of this feature; None when it is for another.
 
         Where topic and path differ in the subject, the path wins.
         """
@@ -73,7 +73,7 @@ def _no_constant(name: str) -> NoReturn:
 
 
 def _paired(value: Any) -> Any:
-    """The value with question marks for unpaired surrogates, which no file name or message can hold."""
+    """Return the value with question marks for unpaired surrogates, which UTF-8 cannot encode."""
     if isinstance(value, dict):
         return {_paired(key): _paired(item) for key, item in value.items()}
     if isinstance(value, list):
@@ -102,7 +102,7 @@ def parse(payload: bytes) -> Envelope:
 
 
 def encode(message: Mapping[str, Any]) -> bytes:
-    """Compact JSON in UTF-8."""
+    """Return compact JSON in UTF-8."""
     return json.dumps(message, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "replace")
 
 
@@ -115,7 +115,7 @@ def reply(
     error: Error | None = None,
     value: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """The answer to a message: the error that refuses it, status 200 with a value, or 204 without."""
+    """Return the answer to a message: the error, or status 200 with a value, or 204 without."""
     message: dict[str, Any] = {
         "topic": envelope.topic,
         "headers": {"content-type": "application/json", "correlation-id": correlation_id},
@@ -128,12 +128,12 @@ def reply(
 
 
 def modify(thing: str, path: str, value: object) -> dict[str, Any]:
-    """Replace what is at `path` of the twin."""
+    """Return a command that replaces the value at `path` of the twin."""
     return _twin_command(thing, "modify", {"response-required": False}, path, value)
 
 
 def merge(thing: str, path: str, value: object) -> dict[str, Any]:
-    """Merge a JSON merge patch into what is at `path` of the twin (RFC 7396)."""
+    """Return a command that merges a patch into the value at `path` of the twin (RFC 7396)."""
     headers = {"content-type": "application/merge-patch+json", "response-required": False}
     return _twin_command(thing, "merge", headers, path, value)
 
@@ -148,7 +148,7 @@ def _twin_command(
 def outbox_message(
     thing: str, feature_id: str, subject: str, value: object, *, tenant_id: str
 ) -> dict[str, Any]:
-    """A message from the feature to the backend that expects no answer of its own."""
+    """Return a message from the feature to the backend that expects no answer."""
     headers = {
         "content-type": "application/json",
         "reply-to": f"command/{tenant_id}",
@@ -163,7 +163,7 @@ def outbox_message(
 
 
 def fitting(build: Callable[[str], Mapping[str, Any]], text: str) -> bytes:
-    """The encoded message that `build` makes of as much of `text` as fits into `MAX_MESSAGE_BYTES`."""
+    """Return the encoded message that `build` makes of `text`, which is cut to fit `MAX_MESSAGE_BYTES`."""
     length = MAX_TEXT_LENGTH
     while len(payload := encode(build(clipped(text, length)))) > MAX_MESSAGE_BYTES and length:
         length //= 2

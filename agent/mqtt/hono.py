@@ -1,4 +1,4 @@
-"""The topics of Eclipse Hono's MQTT adapter as a gateway's local broker shows them. Pure.
+"""The topics of Eclipse Hono's MQTT adapter on a gateway's local broker. Pure.
 
 Source: Eclipse Hono, MQTT adapter user guide, "Command & Control", and the file backup API's examples.
 A command arrives on `command/<tenant>/<device>/req/<request-id>/<subject>`; tenant and device are empty
@@ -19,7 +19,7 @@ IDENTITY_RESPONSE = "edge/thing/response"
 
 @dataclass(frozen=True, slots=True)
 class CommandTopic:
-    """Where a command came in; its fields are echoed in the topic of the answer."""
+    """The topic of a command; the topic of its answer repeats the fields."""
 
     device: str
     request_id: str
@@ -28,21 +28,21 @@ class CommandTopic:
 
     @property
     def one_way(self) -> bool:
-        """True without a request id: Hono itself would expect no answer."""
+        """Return True without a request id: Hono then expects no answer."""
         return not self.request_id
 
     def concerns(self, device_id: str) -> bool:
-        """True when the device level is empty (the gateway), the device, or one of its virtual devices."""
+        """Return True when the device level is empty (the gateway), the device, or a virtual device of it."""
         return self.device in ("", device_id) or self.device.startswith(device_id + ":")
 
     def reply_topic(self, status: int) -> str:
-        """The topic of the answer: with the status, or with the subject when there is no request id."""
+        """Return the topic of the answer: with the status, or the subject when there is no request id."""
         root, kind = ("c", "s") if self.short else ("command", "res")
         return f"{root}//{self.device}/{kind}/{self.request_id}/{status if self.request_id else self.subject}"
 
 
 def parse_command_topic(topic: str) -> CommandTopic | None:
-    """The parts of a command's topic, in its long or short form; None for any other topic."""
+    """Parse the topic of a command, in its long or short form; return None for any other topic."""
     levels = topic.split("/", 5)
     if len(levels) != 6 or not levels[5]:
         return None
@@ -53,27 +53,27 @@ def parse_command_topic(topic: str) -> CommandTopic | None:
 
 
 def is_answer(topic: str) -> bool:
-    """True for the topic of an answer to a command."""
+    """Return True for the topic of an answer to a command."""
     levels = topic.split("/", 4)
     return len(levels) == 5 and levels[:2] == ["command", ""] and levels[3] == "res"
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who the gateway's connector says that we are. `device_id` is `<namespace>:<name>`."""
+    """The device's identity, from the gateway's connector. `device_id` is `<namespace>:<name>`."""
 
     device_id: str
     tenant_id: str = ""
 
     @property
     def thing(self) -> str:
-        """The first two levels of a Ditto topic: `<namespace>/<name>`."""
+        """Return the first two levels of a Ditto topic: `<namespace>/<name>`."""
         namespace, _, name = self.device_id.partition(":")
         return f"{namespace}/{name}"
 
 
 def parse_identity(payload: bytes) -> Identity | None:
-    """The answer to the identity question; None when it is not one."""
+    """Parse the answer to the request for the identity; return None when it is none."""
     try:
         value = json.loads(payload)
     except (ValueError, RecursionError):

@@ -1,9 +1,9 @@
-"""The connection to the local broker. With `client`, all that knows the MQTT library.
+"""The link to the local broker. Only this module and `client` know the MQTT library.
 
-A thread of its own connects, runs the network loop, and begins again after a pause when the connection
-ends, for whatever reason, for ever. Each connection has a client object of its own: nothing is queued
-inside the library, certificates are read again, and an exception in a callback ends that connection
-only. The callbacks parse nothing and post to the mailbox; they wait for nothing but room in the backlog.
+A thread connects, runs the network loop, and connects again after a pause whenever the connection ends. Each
+connection has a new client object: nothing is queued inside the library, certificates are read again, and an
+exception in a callback ends that connection only. The callbacks parse nothing and post to the mailbox; they
+wait only for room in the backlog.
 """
 
 import random
@@ -32,19 +32,19 @@ few = SparingLog(log)
 KEEP_ALIVE_S = 30
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 60
 SILENT_S = 300
-"""A thread that has not come round for so long is stuck: all its waits, pauses too, are much shorter."""
+"""A thread that has not come round for this long is stuck: all its waits are much shorter."""
 LONGEST_PAUSE_AFTER_SHORT_S = 15
 STABLE_S = 2 * LONGEST_PAUSE_AFTER_SHORT_S
-"""A connection that lasted less counts as short. Longer than the pauses after such: two clients that take
-the same session from each other would otherwise never calm down."""
+"""A shorter connection counts as short. Longer than the pauses after a short one: two clients that take one
+session from each other would never slow down otherwise."""
 MANY_SHORT = 3
 MAX_PAYLOAD_BYTES = 256 << 10
-"""No message to us comes near this; a larger one is dropped where it arrives."""
+"""Messages to the agent are far smaller; a larger one is dropped on arrival."""
 
 
 @dataclass(frozen=True, slots=True)
 class Broker:
-    """Where the broker is and how to be let in. Files are in PEM format."""
+    """The address of the broker and the credentials for it. Files are in PEM format."""
 
     host: str
     port: int
@@ -53,12 +53,12 @@ class Broker:
     username: str = ""
     password: str = field(default="", repr=False)
     password_file: Path | None = None
-    """Read at every connect, as it may have changed; while it cannot be, `password` is used."""
+    """Read at every connect, as it may have changed; `password` is used while it cannot be read."""
     ca_file: Path | None = None
     cert_file: Path | None = None
     key_file: Path | None = None
     clean_session: bool = False
-    """True for somebody who does not want what was sent while he was away."""
+    """True to miss the messages that come while the client is not connected."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +71,12 @@ class Delivery:
     dup: bool
     ack: Callable[[], object]
     received_s: float = field(default_factory=time.monotonic)
-    """When it came, on the monotonic clock: it may have to wait."""
+    """The time of arrival on the monotonic clock; it may wait afterwards."""
 
 
 @dataclass(frozen=True, slots=True)
 class LinkEvents:
-    """What the link tells; each is posted, so that it runs in the main thread."""
+    """The callbacks of the link; each is posted, so that it runs in the main thread."""
 
     up: Callable[[], None]
     down: Callable[[str], None]
@@ -87,7 +87,7 @@ class LinkEvents:
 
 
 class Link:
-    """`start`, then `publish` and `subscribe` between `up` and `down`, at last `stop`."""
+    """Call `start`, then `publish` and `subscribe` between the events `up` and `down`, at last `stop`."""
 
     def __init__(
         self, broker: Broker, events: LinkEvents, post: Callable[[Callable[[], None]], None]
@@ -105,11 +105,11 @@ class Link:
 
     @property
     def alive(self) -> bool:
-        """False when the thread has died or is stuck, which it never should."""
+        """Return False when the thread has died or is stuck."""
         return self._thread.is_alive() and time.monotonic() - self._round_s < SILENT_S
 
     def stop(self, timeout_s: float = 5) -> None:
-        """Say goodbye to the broker, so that it does not wait for the keep-alive, and end the thread."""
+        """Disconnect properly, so that the broker does not wait for the keep-alive, and end the thread."""
         self._stop.set()
         self.backlog.close()
         if self.client:
@@ -117,20 +117,20 @@ class Link:
         self._thread.join(timeout_s)
 
     def subscribe(self, *topics: str, qos: int = 1, optional: bool = False) -> None:
-        """Subscribe; a refusal is only told when it is not `optional`."""
+        """Subscribe; report a refusal unless it is `optional`."""
         if self.client:
             _, mid = self.client.subscribe([(topic, qos) for topic in topics])
             if optional:
                 self._optional = mid
 
     def publish(self, topic: str, payload: bytes) -> int | None:
-        """Send with QoS 1. Returns a number that `sent` will tell, or None while there is no connection."""
+        """Send with QoS 1. Return the number that `sent` will get, or None while there is no connection."""
         if self.client is None:
             return None
         info = self.client.publish(topic, payload, qos=1)
         return info.mid if info.rc == MQTTErrorCode.MQTT_ERR_SUCCESS else None
 
-    # From here on: the link's own thread.
+    # The methods from here on run in the link's thread.
 
     def _came_round(self) -> None:
         self._round_s = time.monotonic()
@@ -164,7 +164,7 @@ class Link:
         self._stop.wait(pause_s * random.uniform(0.5, 1))  # noqa: S311 (spreads load, keeps no secret)
 
     def _connection(self) -> tuple[bool, str]:
-        """One connection from beginning to end: whether it was up, and why it ended."""
+        """Run one connection; return whether it was up, and why it ended."""
         was_up, reason = False, "the connection was closed"
 
         def on_connect(
@@ -181,7 +181,7 @@ class Link:
             _client: Client, _data: object, _flags: DisconnectFlags, code: ReasonCode, _properties: object
         ) -> None:
             nonlocal reason
-            if was_up and code != "Unspecified error":  # the broker hung up without a word
+            if was_up and code != "Unspecified error":  # the broker closed the connection
                 reason = str(code)
 
         try:
@@ -235,7 +235,7 @@ class Link:
             delivery = Delivery(topic, bytes(message.payload), message.retain, message.dup, ack)
             self._post(partial(self._taken, delivery))
         elif not self._stop.is_set():
-            few.warning("message dropped: they come faster than they can be read", topic=topic[:200])
+            few.warning("message dropped: too many wait", topic=topic[:200])
 
     def _on_subscribe(
         self, _client: Client, _data: object, mid: int, codes: list[ReasonCode], _properties: object
@@ -243,7 +243,7 @@ class Link:
         if any(code.is_failure for code in codes):
             self._post(partial(self._refused, mid))
 
-    # Posted, so in the main thread again: `_client` is only touched there.
+    # The methods from here on are posted, so they run in the main thread.
 
     def _found(self, client: Client) -> None:
         self.client = client

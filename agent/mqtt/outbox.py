@@ -1,12 +1,12 @@
-"""What still has to be said, in order.
+"""The queue of messages to the broker.
 
-Everything goes out through one queue, at most `WINDOW` messages ahead of the broker's acknowledgements.
-When the connection is lost, what was not acknowledged goes back to the head of the queue and is sent
-again, identical. Messages that must not be lost are kept in a store until the broker has them; a newer
-value of a property takes the place of a waiting one that may be dropped (progress). What is put in goes
-out when the store's unit of work is on the disk, at once when none is open, and never when it failed.
+The outbox sends in order, at most `WINDOW` messages ahead of the broker's acknowledgements. When the
+connection is lost, the unacknowledged messages return to the head of the queue and are sent again, unchanged.
+Messages that must not be lost are kept in the journal until the broker has them. A newer value of a property
+replaces a waiting one that may be dropped (progress). A message is sent when the journal's unit of work is
+committed, at once when none is open, and never when it was rolled back.
 
-What waits is bounded. Of too many messages the oldest is given up, with a line in the log; the newest value
+The queue is bounded. The oldest of too many messages are given up, with a line in the log; the newest value
 of each property always arrives.
 """
 
@@ -25,20 +25,19 @@ log = structlog.get_logger(__name__)
 
 WINDOW = 10
 REPLY_LIFETIME_S = 60
-"""Nobody waits longer for the answer to a command."""
+"""No backend waits longer for the answer to a command."""
 MAX_WAITING_REPLIES = 1000
 MAX_WAITING = 2000
-"""Other messages that wait: two for each of the jobs that the journal keeps. Nobody has been listening for
-weeks when there are more."""
+"""Other messages that wait: two for each job that the journal keeps."""
 
 
 Publish = Callable[[str, bytes], int | None]
-"""Sends (topic, payload); returns the number that `Outbox.sent` will be told, or None while offline."""
+"""Sends (topic, payload); returns the number that `Outbox.sent` will get, or None while offline."""
 
 
 @dataclass(slots=True)
 class Message:
-    """One message on its way. `kept_as` is its number in the store, None when it may be lost."""
+    """A message. `kept_as` is its number in the journal, None when it may be lost."""
 
     topic: str
     payload: bytes
@@ -48,13 +47,13 @@ class Message:
     replaceable: bool = False
     """A newer message for the same property may take its place."""
     repeated: bool = True
-    """False for what is said anew on every connection."""
+    """False for messages that are made anew for every connection."""
     expires_s: float | None = None
     """Time of the monotonic clock after which it is dropped."""
 
     @property
     def may_be_given_up(self) -> bool:
-        """Answers have a limit of their own, and an announcement is short-lived anyway."""
+        """Return False for answers, which have a limit of their own, and for announcements."""
         return self.repeated and self.expires_s is None
 
 
@@ -64,20 +63,20 @@ class Unit(Protocol):
 
 
 class Store(Protocol):
-    """Where messages are kept until the broker has them; the agent's journal."""
+    """The agent's journal, which keeps messages until the broker has them."""
 
     def unit(self) -> AbstractContextManager[Unit]:
-        """The unit of work that is open, or a new one."""
+        """Return the unit of work that is open, or a new one."""
 
     def keep(self, topic: str, payload: bytes, property_name: str) -> int: ...
     def delivered(self, number: int) -> None:
-        """Forget the message; what it set is now the last known value of its property."""
+        """Forget the message; its payload is now the last known value of its property."""
 
     def give_up(self, numbers: Iterable[int]) -> None:
-        """Forget messages that nobody has heard."""
+        """Forget messages that were never sent."""
 
     def kept(self) -> Iterable[tuple[int, str, bytes, str]]:
-        """Number, topic, payload and property of all that is kept, in order."""
+        """Return number, topic, payload and property of the kept messages, in order."""
 
 
 class Outbox:
@@ -91,7 +90,7 @@ class Outbox:
         self._waiting: deque[Message] = deque()
         self._unacknowledged: dict[int, Message] = {}
         self._delivered: deque[int] = deque()
-        """Numbers that the broker has and the store should forget."""
+        """Numbers of messages that the broker has and the journal is to forget."""
         for number, topic, payload, property_name in store.kept():
             self._waiting.append(Message(topic, payload, number, property_name))
 
@@ -100,21 +99,21 @@ class Outbox:
         return not (self._waiting or self._unacknowledged)
 
     def reply(self, topic: str, payload: bytes) -> None:
-        """An answer to a command: worth nothing to anybody after `REPLY_LIFETIME_S`."""
+        """Send an answer to a command, which expires after `REPLY_LIFETIME_S`."""
         self._put(Message(topic, payload, expires_s=time.monotonic() + REPLY_LIFETIME_S))
 
     def keep(self, topic: str, payload: bytes, property_name: str = "") -> None:
-        """A message that arrives at least once, also after a restart of the agent."""
+        """Send a message that arrives at least once, also after a restart of the agent."""
         with self._store.unit():
             number = self._store.keep(topic, payload, property_name)
             self._put(Message(topic, payload, number, property_name))
 
     def say(self, topic: str, payload: bytes) -> None:
-        """A message that a restart of the agent may lose."""
+        """Send a message that a restart of the agent may lose."""
         self._put(Message(topic, payload))
 
     def update(self, topic: str, payload: bytes, property_name: str) -> None:
-        """A value that a newer one replaces while it waits, unless something was said of it in between."""
+        """Send a value that a newer one may replace while it waits."""
         self._put(Message(topic, payload, property_name=property_name, replaceable=True))
 
     def _put(self, message: Message) -> None:
@@ -127,7 +126,7 @@ class Outbox:
         self._flush()
 
     def _replace(self, newer: Message) -> bool:
-        """Give the payload to the last message about the property that waits; False when that must arrive."""
+        """Replace the last waiting message for the property; return False when it must arrive."""
         about_it = (each for each in reversed(self._waiting) if each.property_name == newer.property_name)
         last = next(about_it, None)
         if last is None or not last.replaceable:
@@ -136,7 +135,7 @@ class Outbox:
         return True
 
     def up(self, publish: Publish, first: Iterable[tuple[str, bytes]]) -> None:
-        """The connection stands: send `first` (topic, payload), then all that waits."""
+        """Take a new connection: send `first` (topic, payload), then the queue."""
         self._publish = publish
         self._waiting.extendleft(
             Message(topic, payload, repeated=False) for topic, payload in reversed(list(first))
@@ -144,14 +143,14 @@ class Outbox:
         self._flush()
 
     def down(self) -> None:
-        """The connection is lost: what was not acknowledged will be sent again, before all else."""
+        """Give up the lost connection: unacknowledged messages will be sent again first."""
         self._publish = None
         self._waiting.extendleft(reversed(self._unacknowledged.values()))
         self._unacknowledged.clear()
         self._waiting = deque(message for message in self._waiting if message.repeated)
 
     def sent(self, mid: int) -> None:
-        """The broker acknowledged the message with this number."""
+        """Settle the message with this number, which the broker has acknowledged."""
         message = self._unacknowledged.pop(mid, None)
         if message and message.property_name:
             self.arrived[message.property_name] = message.payload
@@ -167,7 +166,7 @@ class Outbox:
             self._flush()
 
     def _flush(self) -> None:
-        """Send what waits, as far as connection and window allow."""
+        """Send from the queue as far as connection and window allow."""
         self._drop_expired()
         self._give_up_excess()
         while self._publish and self._waiting and len(self._unacknowledged) < WINDOW:

@@ -1,4 +1,4 @@
-"""Data sets: parts of the device that the settings name, each some files and directories."""
+"""Data sets: groups of files and directories that the settings name."""
 
 from collections.abc import Iterator, Mapping
 from itertools import pairwise
@@ -15,7 +15,7 @@ MAX_PATHS = 100
 
 
 def plain_path(text: str) -> str:
-    """The absolute path without what changes nothing. Raises ValueError for any other, and for `..`."""
+    """Return the absolute path without `.` and empty parts. Raises ValueError for any other path."""
     parts = [part for part in text.split("/") if part not in ("", ".")]
     if not text.startswith("/") or ".." in parts or "\0" in text:
         raise ValueError("not an absolute path without '..'")
@@ -38,7 +38,7 @@ PathList = Annotated[
 
 
 def data_set_problems(data_sets: "Mapping[str, DataSetSettings]") -> Iterator[str]:
-    """A line for each path that is, or lies below, another: it would be saved twice, and restored twice."""
+    """Yield a problem for each path that is in another one: it would be saved and restored twice."""
     found = sorted(
         (f"{path}/".replace("//", "/"), name) for name, each in data_sets.items() for path in each.paths
     )

@@ -1,7 +1,7 @@
 """The keys that a configuration file may have, as the settings tree declares them.
 
-A field `log_file` has the key `logFile`; a field `level` of the group `archive` has `archive.level`, which
-a file may also write nested. A place where people choose names reads `targets.<name>.path`.
+The field `log_file` has the key `logFile`; the field `level` of the group `archive` has `archive.level`,
+which a file may also write nested. A key with a name that people choose is `targets.<name>.path`.
 """
 
 from collections.abc import Iterator
@@ -15,16 +15,16 @@ from agent.settings import KantoSettings, Settings
 from agent.settings.kinds import ValueKind, kind_of
 
 FieldPath = tuple[str, ...]
-"""Where a value sits in the tree: `("archive", "level")`, `("targets", "usb", "path")`."""
+"""The path of a value in the tree: `("archive", "level")`, `("targets", "usb", "path")`."""
 
 _ANY = "<name>"
 RENAMED_GROUPS = {"seal": "encryption"}
-"""Groups of an earlier version, and what each is called now."""
+"""Groups of an earlier version, and their names now."""
 
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """One setting. `default` is as a file would write it, None where a value must be given."""
+    """One setting. `default` is written as in a file, None where a value must be given."""
 
     name: str
     path: FieldPath
@@ -49,7 +49,7 @@ def _keys(model: type[BaseModel], name: str = "", path: FieldPath = ()) -> Itera
 
 
 def _member(annotation: object) -> type[BaseModel] | None:
-    """The settings of each place of a field where people choose names."""
+    """Return the settings under each name that people choose; None for other fields."""
     arguments = get_args(annotation) if get_origin(annotation) is dict else ()
     return arguments[1] if arguments and issubclass(arguments[1], BaseModel) else None
 
@@ -59,12 +59,12 @@ KEYS = tuple(_keys(Settings))
 _BY_NAME = {key.name: key for key in KEYS}
 _KANTO_BY_LOWER_NAME = {name.lower(): _BY_NAME[name] for name in _KANTO_NAMES}
 _BY_PATH = {key.path: key for key in KEYS}
-# "archive", "targets", "storage": what may stand before the first dot.
+# "archive", "targets", "storage": the words before the first dot.
 _HEADS = frozenset(key.name.partition(".")[0] for key in KEYS if "." in key.name)
 
 
 def find(name: str) -> FieldPath | None:
-    """The place of the key `name`, or None when there is no such key."""
+    """Return the path of the key `name`; None when there is no such key."""
     if key := _BY_NAME.get(name):
         return key.path
     parts = name.split(".")
@@ -74,40 +74,40 @@ def find(name: str) -> FieldPath | None:
 
 
 def takes_object(name: str) -> bool:
-    """Whether the value of the key `name` is an object, whose members are no keys."""
+    """Return True when the value of the key `name` is an object, whose members are no keys."""
     position = find(name)
     key = key_at(position) if position else None
     return key is not None and key.kind.unit == "object"
 
 
 def find_kanto(name: str) -> FieldPath | None:
-    """The place of Kanto's property `name` in any letter case, as Go's JSON decoder matches it."""
+    """Return the path of Kanto's property `name` in any letter case, as Go's JSON decoder matches it."""
     key = _KANTO_BY_LOWER_NAME.get(name.lower())
     return key.path if key else None
 
 
 def is_ours(name: str) -> bool:
-    """Whether a file that has this key cannot be one of Kanto's."""
+    """Return True when a file with this key cannot be one of Kanto's."""
     head, dot, _ = name.partition(".")
     if head in RENAMED_GROUPS:
         return True
     return head in _HEADS if dot else find_kanto(name) is None and (name in _BY_NAME or name in _HEADS)
 
 
-def places(key: Key, settings: Settings) -> list[FieldPath]:
-    """Where `key` has values: one place, or one for each name that was chosen."""
+def paths_of(key: Key, settings: Settings) -> list[FieldPath]:
+    """Return the paths of the values of `key`: one, or one for each name that was chosen."""
     if _ANY not in key.path:
         return [key.path]
     return [(key.path[0], name, *key.path[2:]) for name in getattr(settings, key.path[0])]
 
 
 def key_at(path: FieldPath) -> Key | None:
-    """The setting at `path`, whatever name was chosen where one may be."""
+    """Return the setting at `path`, which may have a chosen name in it."""
     return _BY_PATH.get(path) or _BY_PATH.get((*path[:1], _ANY, *path[2:]))
 
 
 def name_of(path: FieldPath) -> str:
-    """How a file names what sits at `path`."""
+    """Return the key of the value at `path`."""
     key = key_at(path)
     if key is None:
         return ".".join(path)
@@ -115,7 +115,7 @@ def name_of(path: FieldPath) -> str:
 
 
 def members(name: str) -> list[str]:
-    """The keys inside the group `name`, which may be a chosen name as in `targets.usb`; [] for no group."""
+    """Return the keys inside the group `name`, which may be a chosen one (`targets.usb`); [] for no group."""
     head, dot, chosen = name.partition(".")
     start = f"{head}.{_ANY}." if dot and chosen else f"{name}."
     found = [key.name for key in KEYS if key.name.startswith(start)]
@@ -123,7 +123,7 @@ def members(name: str) -> list[str]:
 
 
 def hint(name: str) -> str:
-    """What somebody who wrote `name` may have meant, as the end of a sentence, or nothing."""
+    """Return the key that an unknown `name` may mean, as the end of a sentence; "" when none is near."""
     head, dot, rest = name.partition(".")
     if head in RENAMED_GROUPS:
         return (

@@ -1,4 +1,4 @@
-"""The kinds of values that settings have: what is accepted, what it becomes, and how both are described."""
+"""The kinds of values of settings: the texts that are accepted, the values, and their descriptions."""
 
 import json
 import re
@@ -38,7 +38,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class ValueKind:
-    """How a value is described: its `unit` in a table, what was `expected` in an error message."""
+    """The description of a value: its `unit` in a table, and what is `expected` in an error message."""
 
     unit: str
     expected: str
@@ -47,7 +47,7 @@ class ValueKind:
 
 @dataclass(frozen=True, slots=True)
 class BrokerAddress:
-    """Where the MQTT broker listens."""
+    """The address of the MQTT broker."""
 
     host: str
     port: int
@@ -59,7 +59,7 @@ class BrokerAddress:
 
 
 def parse_broker(text: str) -> BrokerAddress:
-    """The address in `scheme://host[:port]`. Raises ValueError for anything else."""
+    """Return the address in `scheme://host[:port]`. Raises ValueError for anything else."""
     parts = urlsplit(text)
     host, port = parts.hostname, parts.port
     rest = parts.path.strip("/") + parts.query + parts.fragment + (parts.username or "")
@@ -70,7 +70,7 @@ def parse_broker(text: str) -> BrokerAddress:
 
 
 def parse_size(text: str) -> int:
-    """Bytes in `512MiB` (powers of 1024), `2GB` (of 1000) or `4096`. Raises ValueError for anything else."""
+    """Return the bytes in `512MiB` (powers of 1024), `2GB` (of 1000) or `4096`. Raises ValueError."""
     match = _SIZE.fullmatch(text)
     if match is None or (unit := match[2].replace("K", "k")) not in _UNITS:
         raise ValueError("not a size")
@@ -78,7 +78,7 @@ def parse_size(text: str) -> int:
 
 
 def format_size(size_bytes: int) -> str:
-    """The largest binary unit that divides `size_bytes`: `64MiB`; plain digits where none does."""
+    """Write `size_bytes` with the largest binary unit that divides it, as `64MiB`, or as plain digits."""
     for unit in ("TiB", "GiB", "MiB", "kiB"):
         if size_bytes and size_bytes % _UNITS[unit] == 0:
             return f"{size_bytes // _UNITS[unit]}{unit.replace('k', 'K')}"
@@ -108,7 +108,7 @@ def _or_none(parse: Callable[[str], T]) -> Callable[[str], T | None]:
 
 
 def _only(accepts: Callable[[str], object], *, empty: bool = False) -> Callable[[str], str]:
-    """Return what raises ValueError for a text that is not accepted; `empty` accepts an empty one, too."""
+    """Return a parser that raises ValueError for other texts; `empty` accepts an empty one, too."""
 
     def parse(text: str) -> str:
         if not (empty and not text) and not accepts(text):
@@ -138,7 +138,7 @@ def is_tiny_period(text: str) -> bool:
 
 
 def _from_text(parse: Callable[[str], T]) -> BeforeValidator:
-    """Only texts, which go through `parse`, and values that have the final type already."""
+    """Validate a text with `parse`; leave values that have the final type already."""
 
     def convert(value: object) -> object:
         if isinstance(value, str):
@@ -162,7 +162,7 @@ def _patterns(value: object) -> object:
 
 
 def list_of(parse: Callable[[str], T]) -> BeforeValidator:
-    """A list of texts, or one text with commas between; an empty one has no members."""
+    """Validate a list of texts, or one text with commas between; an empty text has no members."""
 
     def convert(value: object) -> object:
         if isinstance(value, str):
@@ -284,15 +284,15 @@ LogLevel = Annotated[Literal["ERROR", "WARN", "INFO", "DEBUG", "TRACE"], _from_t
 
 
 def setting(default: object, description: str, *, key: str | None = None) -> Any:
-    """A field whose `default` is written as a file would write it.
+    """Return a field whose `default` is written as in a file.
 
-    `key` is the name in a file where it is not the field's name in camel case.
+    `key` is its name in a file when that is not the field's name in camel case.
     """
     return Field(default=default, description=description, title=key)
 
 
 def kind_of(field: FieldInfo) -> ValueKind:
-    """The kind of a settings field, from its annotation. Raises TypeError for a type without one."""
+    """Return the kind of a settings field, from its annotation. Raises TypeError for a type without one."""
     for part in field.metadata:
         if isinstance(part, ValueKind):
             return part
@@ -303,7 +303,7 @@ def kind_of(field: FieldInfo) -> ValueKind:
 
 
 def shown(value: Any, kind: ValueKind) -> str | int | bool:
-    """`value` as a configuration file would say it; a secret becomes `***`."""
+    """Write `value` as in a configuration file; a secret becomes `***`."""
     if isinstance(value, SecretStr):
         return "***" if value.get_secret_value() else ""
     if isinstance(value, timedelta | datetime):

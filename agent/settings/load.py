@@ -12,7 +12,7 @@ from pydantic.alias_generators import to_camel
 from agent.base.redaction import redact_text
 from agent.settings import Settings
 from agent.settings.data_sets import data_set_problems
-from agent.settings.keys import KEYS, FieldPath, key_at, name_of, places
+from agent.settings.keys import KEYS, FieldPath, key_at, name_of, paths_of
 from agent.settings.kinds import shown
 from agent.settings.secret_files import is_encrypted_key, read_password
 from agent.settings.sources import (
@@ -35,14 +35,14 @@ class SettingsError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """Valid settings, and what to log about them."""
+    """Valid settings, and the notices to log about them."""
 
     settings: Settings
     notices: list[Notice]
 
 
 def load(argv_overrides: Mapping[str, str], config_file: Path | None, environ: Mapping[str, str]) -> Loaded:
-    """The settings from defaults, file, credentials, environment and command line; the later ones win.
+    """Return the settings from defaults, file, credentials, environment and command line; later ones win.
 
     `argv_overrides` maps keys as in a file to texts. Raises `SettingsError` when a file cannot be read
     or is no JSON object, when a key is unknown in a file of ours, or when a value is wrong anywhere.
@@ -66,7 +66,7 @@ def load(argv_overrides: Mapping[str, str], config_file: Path | None, environ: M
 
 
 def _read_password_file(given: dict[FieldPath, Given]) -> list[str]:
-    """Put the content of `passwordFile` in the place of `password`; what is wrong with it otherwise."""
+    """Replace `password` by the content of `passwordFile`; return the problems with that file."""
     source = given.get(("password_file",))
     if source is None or not isinstance(source.value, str) or not source.value:
         return []
@@ -83,7 +83,7 @@ def _read_password_file(given: dict[FieldPath, Given]) -> list[str]:
 
 
 def _key_problems(given: Mapping[FieldPath, Given]) -> Iterator[str]:
-    """An encrypted private key would ask for its passphrase on a terminal, which a service does not have."""
+    """Yield a problem for an encrypted private key: a service has no terminal to ask for a passphrase."""
     source = given.get(("key",))
     if source and isinstance(source.value, str) and source.value and is_encrypted_key(Path(source.value)):
         yield (
@@ -103,7 +103,7 @@ def _nested(given: Mapping[FieldPath, Given]) -> dict[str, Any]:
 
 
 def _problem(location: Iterable[str | int], error_type: str, given: Mapping[FieldPath, Given]) -> str:
-    """One line for what pydantic found at `location`, in the words of a configuration file."""
+    """Return a line for the error of pydantic at `location`, in the words of a configuration file."""
     position = tuple(str(part) for part in location)
     if position[-1] == "[key]":
         name = _shortened(position[1])
@@ -118,7 +118,7 @@ def _problem(location: Iterable[str | int], error_type: str, given: Mapping[Fiel
 
 
 def _shown(value: object) -> str:
-    # A URL with a user and a password in it is a wrong value for some keys, and still a secret.
+    # A wrong value may be a URL with a password in it.
     return _shortened(redact_text(json.dumps(value, ensure_ascii=False)))
 
 
@@ -127,11 +127,11 @@ def _shortened(text: str) -> str:
 
 
 def effective(settings: Settings) -> dict[str, str | int | bool]:
-    """Every setting by its key, as a file would say it; secrets that are set read `***`."""
+    """Return every setting by its key, written as in a file; secrets that are set read `***`."""
     return {
         name_of(position): shown(_value_at(settings, position), key.kind)
         for key in KEYS
-        for position in places(key, settings)
+        for position in paths_of(key, settings)
     }
 
 

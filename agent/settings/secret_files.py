@@ -8,7 +8,7 @@ _ENCRYPTED_KEY = (b"BEGIN ENCRYPTED PRIVATE KEY", b"Proc-Type: 4,ENCRYPTED")
 
 
 def read_password(path: Path) -> str:
-    """The text in the file, without line ends and byte order mark; read at every connect, as it may change.
+    """Return the text in the file, without line ends and byte order mark.
 
     Raises OSError when it cannot be read, and ValueError when it is no UTF-8 text.
     """
@@ -17,7 +17,7 @@ def read_password(path: Path) -> str:
 
 
 def is_encrypted_key(path: Path) -> bool:
-    """Whether the private key in the file has a passphrase; False for a file that cannot be read."""
+    """Return True when the private key in the file has a passphrase; False when it cannot be read."""
     try:
         with path.open("rb") as file:
             text = file.read(_LONGEST_BYTES)
@@ -27,5 +27,5 @@ def is_encrypted_key(path: Path) -> bool:
 
 
 def no_passphrase() -> str:
-    """The answer when a library asks for one: there is nobody to type it. Raises ValueError always."""
+    """Raise ValueError when a library asks for a passphrase: nobody is there to type it."""
     raise ValueError("the private key is encrypted: decrypt it, nobody can type its passphrase")

@@ -1,7 +1,7 @@
-"""Where settings come from: a configuration file, systemd's credentials, the environment, the command line.
+"""The sources of settings: a configuration file, systemd's credentials, environment, command line.
 
-Each source becomes a `Layer`: values by their place in the settings tree, with where each came from, so
-that a wrong value can be reported where a person would look for it.
+Each becomes a `Layer`: values by their path in the settings tree, each with its origin, for messages about
+wrong values.
 """
 
 import json
@@ -31,9 +31,9 @@ CREDENTIALS: Mapping[str, FieldPath] = {
     "broker-cert": ("cert",),
     "broker-key": ("key",),
 }
-"""Names of systemd credentials, and the settings that they are the files of."""
+"""Names of systemd credentials, and the settings that get their files."""
 STORE_CREDENTIAL = "store-"
-"""Beginning of the name of one that has the secret options of a store."""
+"""Beginning of the name of a credential with the secret options of a store."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class Notice:
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """A value, and where a person finds it. The value may be a secret."""
+    """A value, which may be a secret, and its origin in words."""
 
     value: object = field(repr=False)
     origin: str
@@ -54,7 +54,7 @@ class Given:
 
 @dataclass(slots=True)
 class Layer:
-    """What one source said. With `problems` the agent does not start; `notices` are only logged."""
+    """The values of one source. With `problems` the agent does not start; `notices` are only logged."""
 
     given: dict[FieldPath, Given] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
@@ -62,7 +62,7 @@ class Layer:
 
 
 def read_file(path: Path) -> Layer:
-    """A configuration file in JSON.
+    """Read a configuration file in JSON.
 
     A file in which every known key is one of Kanto's is read as Kanto's own agent reads it: letter case
     is free, an empty value counts as absent, an unknown key is a notice. In every other file an unknown
@@ -77,7 +77,7 @@ def read_file(path: Path) -> Layer:
 
 
 def read_json(path: Path) -> dict[str, object] | str:
-    """The JSON object in a file, or what is wrong with it."""
+    """Return the JSON object in a file, or a problem."""
     try:
         with path.open("rb") as file:
             content = file.read(_LARGEST_FILE_BYTES + 1)
@@ -97,9 +97,9 @@ def read_json(path: Path) -> dict[str, object] | str:
 
 
 def _flatten(values: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:
-    """Nested objects as dotted keys: `{"archive": {"level": "fast"}}` gives `archive.level`.
+    """Yield nested objects as dotted keys: `{"archive": {"level": "fast"}}` gives `archive.level`.
 
-    An empty object stays, for the caller to say whether one makes sense there.
+    An empty object stays: the caller decides whether it is allowed there.
     """
     for name, value in values.items():
         if isinstance(value, dict) and value and not takes_object(f"{prefix}{name}"):
@@ -139,7 +139,7 @@ def _kanto_file(path: Path, values: list[tuple[str, object]]) -> Layer:
 
 
 def read_credentials(environ: Mapping[str, str]) -> Layer:
-    """The files that systemd's `LoadCredential=` put there for this service alone (systemd.exec(5))."""
+    """Read the files that systemd's `LoadCredential=` gives to this service (systemd.exec(5))."""
     layer, directory = Layer(), environ.get("CREDENTIALS_DIRECTORY")
     for name, position in CREDENTIALS.items() if directory else ():
         file = os.path.join(str(directory), name)
@@ -153,11 +153,11 @@ def read_credentials(environ: Mapping[str, str]) -> Layer:
 
 
 def read_environment(environ: Mapping[str, str], known: Iterable[FieldPath] = ()) -> Layer:
-    """`EDGE_BACKUP_LOG_LEVEL` for `logLevel`, `EDGE_BACKUP_ARCHIVE__LEVEL` for `archive.level`.
+    """Read `EDGE_BACKUP_LOG_LEVEL` for `logLevel`, `EDGE_BACKUP_ARCHIVE__LEVEL` for `archive.level`.
 
-    Variables are in capitals, so a name that people chose (`targets.USB`) is found among those of the
-    places in `known`, in any letter case; a new one is in small letters.
-    An unknown variable is only a notice: container runtimes make up some with this prefix.
+    Variables are in capitals: a chosen name (`targets.USB`) is looked up in the paths `known` in any letter
+    case; a new one is in small letters. An unknown variable is only a notice, since container runtimes make
+    some with this prefix.
     """
     layer = Layer()
     chosen = {(path[0], path[1].lower()): path[1] for path in known if len(path) > 2}
@@ -180,7 +180,7 @@ def _position_of_variable(variable: str, chosen: Mapping[tuple[str, str], str]) 
 
 
 def read_command_line(overrides: Mapping[str, str]) -> Layer:
-    """Values by key, as options of the command line gave them."""
+    """Read the options of the command line, by key."""
     layer = Layer()
     for name, value in overrides.items():
         position = find(name)

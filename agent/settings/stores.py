@@ -1,4 +1,4 @@
-"""Stores: places that the settings name, each a provider with its options, but for the secret ones."""
+"""Stores: destinations that the settings name, each a provider with its options except the secret ones."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -14,12 +14,12 @@ from providers.errors import BadOptions
 if TYPE_CHECKING:
     from agent.settings import Settings, StoreSettings
 
-NOT_OF_A_PLACE = ("backup.", "restore.", "storage.", "options.", "info.", "history.")
-"""Beginnings of options that say what a command does, or which place it means."""
+NOT_OF_A_STORE = ("backup.", "restore.", "storage.", "options.", "info.", "history.")
+"""Beginnings of options that belong to a command, not to a provider."""
 
 
 def option_texts(value: object) -> dict[str, str]:
-    """Options of a provider by key, as the wire has them: numbers and booleans become their text.
+    """Return options of a provider by key, as on the wire: numbers and booleans become their text.
 
     Takes an object, or a text with its JSON. Raises ValueError for anything else.
     """
@@ -47,7 +47,7 @@ StoreOptions = Annotated[
 
 
 def store_problems(settings: "Settings") -> Iterator[str]:
-    """What is wrong with the stores, and with the settings that name one: a line each, and no secret."""
+    """Yield the problems of stores and of the settings that name one: a line each, without secrets."""
     for name, store in settings.stores.items():
         yield from _problems(f"stores.{name}", store)
     known = ", ".join(sorted(settings.stores)) or "none is configured"
@@ -67,12 +67,12 @@ def _problems(where: str, store: "StoreSettings") -> Iterator[str]:
     except providers.MissingExtra:
         pass  # a command that names the store says so
     for key, text in sorted(store.options.items()):
-        if key.startswith(NOT_OF_A_PLACE):
+        if key.startswith(NOT_OF_A_STORE):
             yield f"{where}.options: '{key}' is no option of a provider"
         elif is_secret(key, text):
             yield f"{where}.options: '{key}' is a secret; put it into the file of {where}.credentials"
 
 
 def is_secret(key: str, text: str) -> bool:
-    """Whether nobody should see this option: by its name, or because a URL has a user or a query."""
+    """Return True for a secret option: by its name, or as a URL with a user or a query."""
     return is_secret_name(key) or redact_text(text) != text

@@ -1,4 +1,4 @@
-"""Asking a worker to stop, from any thread."""
+"""The token by which any thread asks a worker to stop."""
 
 import threading
 import time
@@ -9,36 +9,36 @@ from agent.base.errors import Cancelled, Interrupted
 
 
 class CancelToken:
-    """Asks a worker to stop. Set once, from any thread; the worker looks at it, or is woken by it."""
+    """Set once, from any thread; the worker checks it, or is woken by it."""
 
     def __init__(self, *, resumable: bool = False) -> None:
-        """`resumable` work can be continued later, when it was the agent that stopped it."""
+        """`resumable` work is continued later when the agent has stopped it."""
         self.event = threading.Event()
         self.in_foreign_hands = False
         """True while a provider works: the one place where a cancel may go unnoticed."""
         self.code = Cancelled.code
         self.message = ""
         self.interrupted = False
-        """True when nobody asked for it: the agent is stopped, or time is up."""
+        """True when nobody cancelled: the agent stops, or time is up."""
         self._resumable, self._finishing = resumable, False
         self._late: tuple[float, Exception] | None = None
         self._lock = threading.Lock()
         self._wakers: list[Callable[[], None]] = []
 
     def cancel(self, message: str, code: str = Cancelled.code) -> None:
-        """Somebody wants it to stop, with this status code and message; a second call changes nothing."""
+        """Stop the work, with this status code and message; a second call changes nothing."""
         self._set(message, code, interrupted=False)
 
     def interrupt(self, message: str, code: str) -> None:
-        """The agent has to stop it; what is resumable is left as it is."""
+        """Stop the work because the agent stops; resumable work is continued later."""
         self._set(message, code, interrupted=True)
 
     def time_out(self, message: str, code: str) -> None:
-        """Time is up: the same, but what only has to be finished is left alone."""
+        """Stop the work because time is up, unless `finish` was called."""
         self._set(message, code, interrupted=True, unless_finishing=True)
 
     def finish(self) -> None:
-        """From now on it takes longer to go back than to go on. Raises `Cancelled` when it is too late."""
+        """Exempt the rest of the work from `time_out`. Raises `Cancelled` when the token is set already."""
         with self._lock:
             self._finishing = True
         self.check()
@@ -54,7 +54,7 @@ class CancelToken:
             wake()
 
     def check(self) -> None:
-        """Raise `Cancelled` once the token is set. The one cancel point."""
+        """Raise `Cancelled` once the token is set. This is the one cancel point."""
         if self.event.is_set():
             raise (Interrupted if self.interrupted and self._resumable else Cancelled)(self.message)
         if self._late and time.monotonic() > self._late[0]:
@@ -62,7 +62,7 @@ class CancelToken:
 
     @contextmanager
     def within(self, limit_s: float, late: Exception) -> Iterator[None]:
-        """While inside, `check` raises `late` when it is called later than this. For the worker's thread."""
+        """Let `check` raise `late` after this limit, until the end of the block. For the worker's thread."""
         self._late = time.monotonic() + limit_s, late
         try:
             yield
@@ -71,7 +71,7 @@ class CancelToken:
 
     @contextmanager
     def lent(self) -> Iterator[None]:
-        """While inside, a provider works."""
+        """Mark the block as the work of a provider."""
         self.in_foreign_hands = True
         try:
             yield
@@ -80,7 +80,7 @@ class CancelToken:
 
     @contextmanager
     def waking(self, wake: Callable[[], None]) -> Iterator[None]:
-        """While inside, `cancel` also calls `wake`: it kills a process, closes a socket."""
+        """Let a cancel during the block call `wake`, which kills a process or closes a socket."""
         with self._lock:
             self._wakers.append(wake)
             cancelled = self.event.is_set()

@@ -1,4 +1,4 @@
-"""The way out of the device: every connection of a job, checked, bounded, and shut when it is cancelled."""
+"""The connections of a job to stores: checked, bounded, and shut when the job is cancelled."""
 
 import socket
 from contextlib import suppress
@@ -18,14 +18,14 @@ class Connections:
     """
 
     def __init__(self, timeout_s: float, bytes_per_s: int = 0, token: CancelToken | None = None) -> None:
-        """At most `bytes_per_s` leave through each connection; 0 for no limit. `token` is the job's."""
+        """Let at most `bytes_per_s` leave through each connection; 0 for no limit. `token` is the job's."""
         self.token = token or CancelToken()
         self._timeout_s, self._bytes_per_s = timeout_s, bytes_per_s
         self._duplicates: list[socket.socket] = []
 
     def open(self, host: str, port: int, check: CheckAddress = allow_all) -> socket.socket:
-        """A TCP connection to an address that `check` allows; raises `NotAllowed` and OSError."""
-        # Also after a cancel: cleaning up at the far side takes connections too.
+        """Open a TCP connection to an address that `check` allows. Raises `NotAllowed` and OSError."""
+        # A cancel does not forbid it: cleaning up at the far side needs connections.
         connection = reached(host, port, self._timeout_s, check)
         if self._bytes_per_s:
             # A provider may hand over a whole part at once: the kernel spreads it over time.

@@ -1,4 +1,4 @@
-"""The surroundings of a job's work, and the destination of an archive."""
+"""The context of a job's work, and the destination of an archive."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ from providers.api import Checkpoint
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """The surroundings of a job's work: token, checkpoint, and whom to tell."""
+    """The token, the checkpoint and the listeners of a job's work."""
 
     job_id: str
     token: CancelToken
@@ -46,5 +46,5 @@ class Destination:
 
     @property
     def shown(self) -> str:
-        """For people, without secrets: what is known of it without the network."""
+        """Return the location for people, without secrets, as far as it is known without the network."""
         return self.storage.location(self.name or "")

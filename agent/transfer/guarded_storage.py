@@ -1,4 +1,4 @@
-"""Any provider, guarded: tried again, not believed, and left when the job is cancelled."""
+"""A wrapper around any provider: it retries, checks the answers, and stops when the job is cancelled."""
 
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
@@ -15,11 +15,11 @@ from providers.errors import BadOptions, Rejected, StorageError, Unreachable
 Result = TypeVar("Result")
 
 MOST_LISTED = 100_000
-"""Objects that one list may give: more are no archives of one device, and would fill its memory."""
+"""Most objects of one list: more are no archives of one device, and would fill its memory."""
 
 
 class GuardedStorage(Storage):
-    """A storage with the agent's care around it; used by one thread.
+    """A storage whose errors and answers are checked; used by one thread.
 
     `put`, `get`, `list`, `stat`, `delete` and `read_range` are tried again after a retryable error and raise
     `Cancelled` once the token is set. Every method raises `ProviderBug` for what a provider must not raise
@@ -33,7 +33,7 @@ class GuardedStorage(Storage):
         token: CancelToken,
         secrets: frozenset[str] = frozenset(),
     ) -> None:
-        """Nothing that the far side says is kept when it repeats one of the `secrets`."""
+        """ETags and checkpoints that repeat one of the `secrets` are replaced by an empty text."""
         self.capabilities = storage.capabilities
         self._storage, self._retries, self._token, self._secrets = storage, retries, token, secrets
 
@@ -60,7 +60,7 @@ class GuardedStorage(Storage):
         def attempt() -> Stored:
             stored = self._asked(lambda: self._storage.get(name, sink, cleared))
             if stored.size_bytes != sink.tell():
-                raise ProviderBug("the provider says another length than that of what it fetched")
+                raise ProviderBug("the provider reports another length than it fetched")
             return self._cleared(stored)
 
         return self._retried(attempt)
@@ -89,7 +89,7 @@ class GuardedStorage(Storage):
         return self._retried(lambda: self._asked(lambda: self._storage.read_range(name, offset, size_bytes)))
 
     def discard(self, checkpoint: Checkpoint, /) -> None:
-        """Also after a cancel, and once: cleaning up is not worth a wait."""
+        """Discard also after a cancel, and without retries: cleaning up is not worth a wait."""
         self._asked(lambda: self._storage.discard(checkpoint))
 
     def location(self, name: str, /) -> str:
@@ -117,7 +117,7 @@ class GuardedStorage(Storage):
         return replace(stored, etag="") if holds_secret(stored.etag, self._secrets) else stored
 
     def _asked(self, call: Callable[[], Result], heard: "_Heard | None" = None) -> Result:
-        """Let the provider work once."""
+        """Call the provider once."""
         with _distrusting(heard), self._token.lent():
             return call()
 
@@ -126,7 +126,7 @@ class GuardedStorage(Storage):
 
 
 class _Cleared(MutableMapping[str, str]):
-    """A checkpoint in which a value that repeats a secret is empty: a far side can make it an ETag."""
+    """A checkpoint that empties values with a secret in them: a far side can send one as its ETag."""
 
     def __init__(self, checkpoint: Checkpoint, secrets: frozenset[str]) -> None:
         self._checkpoint, self._secrets = checkpoint, secrets
@@ -171,7 +171,7 @@ class _Heard:
 
 @contextmanager
 def _distrusting(heard: _Heard | None = None) -> Iterator[None]:
-    """Raise what the source raised, whatever became of it; `ProviderBug` for what no provider may raise."""
+    """Raise the error of the source, even if the provider hid it, and `ProviderBug` for a forbidden error."""
     try:
         yield
     except Exception as error:
@@ -186,7 +186,7 @@ def _distrusting(heard: _Heard | None = None) -> Iterator[None]:
 
 
 def _check_whole(stored: Stored, source: Source) -> None:
-    """Raise `ProviderBug` when less was stored than the source had to give."""
+    """Raise `ProviderBug` when less was stored than the source has."""
     whole = source.tell() if source.size is None else source.size
     if stored.size_bytes != whole or (source.size is None and source.read(1)):
         raise ProviderBug(f"the provider stored {stored.size_bytes} bytes, which is not all of the archive")

@@ -1,4 +1,4 @@
-"""Handing an archive to a provider."""
+"""Storing an archive with a provider."""
 
 from contextlib import closing
 from dataclasses import dataclass
@@ -11,14 +11,14 @@ from providers.api import Stored
 
 
 def put(destination: Destination, source: FileSource | StreamSource, context: Context) -> Stored:
-    """Store all that the source gives. Raises `StorageError` and `JobError`."""
+    """Store the whole source. Raises `StorageError` and `JobError`."""
     assert destination.name is not None
     return destination.storage.put(destination.name, source, destination.metadata, context.checkpoint)
 
 
 @dataclass(frozen=True, slots=True)
 class UploadOrder:
-    """Store the complete archive `archive` at `place`."""
+    """Store the complete archive `archive` at the destination."""
 
     archive: Path
     destination: Destination
@@ -26,7 +26,7 @@ class UploadOrder:
 
 
 def upload(order: UploadOrder, context: Context) -> Stored:
-    """Store a staged archive; continues where the checkpoint says that an earlier try ended."""
+    """Store a staged archive; continue where the checkpoint says that an earlier attempt ended."""
     with disk_errors(f"cannot read the staged archive '{order.archive}'"):
         md5 = file_digest(order.archive, "md5", context.token) if order.checksum else None
         source = FileSource(order.archive, context.token, context.progress, rate=context.rate(), md5=md5)

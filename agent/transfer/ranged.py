@@ -1,4 +1,4 @@
-"""An object at a place as a file: only what is read of it is fetched."""
+"""An object of a provider as a file: only the blocks that are read are fetched."""
 
 from collections import OrderedDict
 from collections.abc import Callable
@@ -12,10 +12,10 @@ _KEPT_BLOCKS = 4
 
 
 class RangedFile(BlockFile):
-    """Reads block by block, and keeps the last few."""
+    """An object that is read block by block; the last few blocks are kept."""
 
     def __init__(self, read_range: Callable[[int, int], Piece]) -> None:
-        """`read_range` returns `size_bytes` bytes of the object from `offset` on, as `Storage` does.
+        """`read_range` takes offset and size, as `Storage.read_range` does.
 
         This and `read` raise what it raises, and `Corrupted` when the object is replaced meanwhile.
         """

@@ -76,7 +76,7 @@ def with_retries(
     try:
         return retrying(attempt)
     except Exception:
-        # Whatever a provider makes of a cancel, of a socket that was closed under it, say.
+        # A cancel closes sockets, and a provider may report that as any error.
         token.check()
         raise
 

@@ -1,8 +1,6 @@
-"""Archives in motion: counting, hashing and cancelling live in the stream.
+"""The streams of archives that the agent gives to providers: `Source` and `Sink` of `providers.api`.
 
-The agent hands a provider a `Source` or a `Sink` (see `providers.api`). Whatever the provider does with
-it, every byte passes through here, so progress, the SHA-256 and the cancel come for nothing and cannot
-be forgotten.
+Every byte passes through them, whatever the provider does: they count, hash, limit the rate and cancel.
 """
 
 import hashlib
@@ -23,11 +21,11 @@ Progress = Callable[[int], None]
 
 
 def no_progress(_bytes: int) -> None:
-    """For those who do not want to know."""
+    """Ignore the progress."""
 
 
 def private(path: str, flags: int) -> int:
-    """An opener for files that are nobody else's business: mode 0600."""
+    """Open a private file, of mode 0600."""
     return os.open(path, flags | os.O_CLOEXEC, 0o600)
 
 
@@ -39,18 +37,18 @@ class RateLimit:
         self._due_s = 0.0
 
     def pace(self, size_bytes: int) -> None:
-        """Wait until these bytes are allowed to have passed. Raises `Cancelled` as soon as it is."""
+        """Wait until these bytes may have passed. Raises `Cancelled` at once when the token is set."""
         if not self.bytes_per_s:
             return
         now_s = time.monotonic()
-        # What was not used in a pause is not made up for later.
+        # Time that was not used is not caught up later.
         self._due_s = max(self._due_s, now_s) + size_bytes / self.bytes_per_s
         if self._token.event.wait(self._due_s - now_s):
             self._token.check()
 
 
 class FileSource:
-    """A complete archive in a file. `md5` is what `file_md5` said, when a checksum is to be sent."""
+    """A complete archive in a file. `md5` is its digest when a checksum is to be sent."""
 
     rewindable = True
 
@@ -110,7 +108,7 @@ class StreamSource:
         self._hash = hashlib.sha256()
 
     def read(self, n: int = -1, /) -> bytes:
-        """Up to `n` bytes, all of them unless the archive ends; b"" at the end."""
+        """Return `n` bytes, fewer only at the end of the archive."""
         parts: list[bytes | memoryview] = []
         wanted = n if n >= 0 else None
         while wanted is None or wanted > 0:
@@ -147,7 +145,7 @@ class StreamSource:
 
 
 class FileSink:
-    """A file that is being fetched. What is already there counts, so that a download can continue."""
+    """A file that an archive is fetched to. Its old content counts, so that a download can continue."""
 
     def __init__(
         self,
@@ -197,7 +195,7 @@ class FileSink:
         self._write_back = WriteBack(self._file.fileno())
 
     def close(self) -> None:
-        """Flush to the disk: what the checkpoint says was fetched must be there after a power cut."""
+        """Flush to the disk: the checkpoint relies on it after a power cut."""
         if self._file.closed:
             return
         with disk_errors("cannot write the download"), self._file:
@@ -206,7 +204,7 @@ class FileSink:
 
 
 def file_digest(path: Path, algorithm: str, token: CancelToken) -> bytes:
-    """The digest of a whole file ("md5", "sha256"), read a chunk at a time; stops when cancelled."""
+    """Return the digest ("md5", "sha256") of a whole file, read in chunks. Raises `Cancelled`."""
     digest = hashlib.new(algorithm, usedforsecurity=False)
     buffer = memoryview(bytearray(CHUNK_BYTES))
     with path.open("rb", buffering=0) as file:

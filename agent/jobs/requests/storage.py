@@ -16,7 +16,7 @@ from agent.base.redaction import is_secret_name
 from agent.base.refusals import Reason, Refused
 from agent.jobs.requests.options import Options, invalid_option
 from agent.settings import Settings
-from agent.settings.stores import NOT_OF_A_PLACE, option_texts
+from agent.settings.stores import NOT_OF_A_STORE, option_texts
 from providers.errors import BadOptions
 
 _LARGEST_FILE_BYTES = 64 << 10
@@ -42,7 +42,7 @@ def read_storage(options: Options, settings: Settings, store_option: str) -> Sto
 
     Raises `Refused` as `_in_store` does.
     """
-    given = {key: text for key, text in options if not key.startswith(NOT_OF_A_PLACE)}
+    given = {key: text for key, text in options if not key.startswith(NOT_OF_A_STORE)}
     if name := options.text(store_option):
         return _in_store(name, options, given, settings, store_option)
     provider = options.text("storage.provider") or ("generic" if options.text("https.url") else None)
@@ -97,7 +97,7 @@ def _may_be_added(key: str, provider: str) -> bool:
 
     Only the store says where the archive goes: otherwise a request could send its credentials anywhere.
     """
-    if key.startswith((*NOT_OF_A_PLACE, "https.header.")) or is_secret_name(key):
+    if key.startswith((*NOT_OF_A_STORE, "https.header.")) or is_secret_name(key):
         return True
     try:
         return key == providers.factory(provider).name_option
