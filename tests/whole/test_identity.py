@@ -1,6 +1,8 @@
 """A device that nobody names, and a feature that somebody deletes in the twin."""
 
 import json
+import socket
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -45,6 +47,19 @@ def test_a_device_that_nobody_names_says_what_is_missing(unanswered: LocalAgent)
     assert "'deviceId'" in UNIDENTIFIED
     assert run(unanswered, "status").stdout == f"idle\n{UNIDENTIFIED}\n"
     assert json.loads(run(unanswered, "status", "--json").stdout)["problem"] == UNIDENTIFIED
+
+
+def test_systemctl_status_says_what_is_missing(
+    unanswered: LocalAgent, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.settimeout(30)
+        unanswered.start()
+        wanted = f"STATUS=connected, but {UNIDENTIFIED}"
+        while manager.recv(4096).decode() != wanted:
+            pass
 
 
 def test_nothing_is_amiss_once_it_is_named(unanswered: LocalAgent, backend: LocalBackend) -> None:
