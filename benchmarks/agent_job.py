@@ -1,4 +1,4 @@
-"""The installed agent at work: commands over MQTT, measured from the command to the last word about it."""
+"""The installed agent at work: commands over MQTT, measured from the command to its last message."""
 
 import os
 import secrets

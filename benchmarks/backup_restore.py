@@ -23,18 +23,18 @@ HEADINGS = (
     "restore s", "speed", "onto s", "peak MiB", "backup CPU s", "restore CPU s",
 )  # fmt: skip
 NOTES = (
-    "Medians of {repeat} interleaved rounds (one for 7z and restic, on which no bar depends); `speed` is the "
-    "time of `zip -6` or `unzip` divided by this one, `size` the archive's divided by that of `zip -6`. The "
-    "page cache is warm.",
-    "The agent is measured from the command over MQTT to the last word about it, `BACKUP_FINISHED` (stored "
-    "with the provider `local`) or `RESTORE_FINISHED` (all or nothing, into a directory that did not exist, "
-    "and then, `onto`, over the same files once more for `balanced`); it was started anew for each "
-    "round. Its archive, and everything restored, is on the disk by then; so are the peers', whose `sync` "
-    "is in the time.",
-    "Peak memory is the agent's over its whole life; the largest process of the tools for the peers, where "
-    "nothing below 10 MiB can be told apart. Every tree that was restored was compared with its origin.",
+    "Medians of {repeat} interleaved rounds (one for 7z and restic, on which no bar depends); `speed` is "
+    "the time of `zip -6` or `unzip` divided by that of the tool, `size` the size of its archive divided "
+    "by that of `zip -6`. The page cache is warm.",
+    "The agent's time is from the command over MQTT to its last message, `BACKUP_FINISHED` (stored with "
+    "the provider `local`) or `RESTORE_FINISHED` (all or nothing, into a missing directory, and for "
+    "`balanced` then once more, `onto`, over these files); it was started anew for each round. Its "
+    "archive, and everything restored, is on the disk by then; the time of the other tools includes a "
+    "`sync`.",
+    "Peak memory is that of the agent over its whole life, and of the largest process of another tool, "
+    "where values below 10 MiB are not exact. Every restored directory was compared with the original.",
 )
-"""Said under the table."""
+"""Printed under the table."""
 
 
 @dataclass(frozen=True, slots=True)
