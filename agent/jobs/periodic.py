@@ -179,8 +179,17 @@ class Periodic:
             if decision.settled != settled:
                 # Kept before the run begins: what crashes the agent is tried again later, as any failure.
                 self._journal.notes.keep(_SETTLED, format_time(decision.settled) if decision.settled else "")
+            if decision.clock_was_set or decision.clock_went_back:
+                self._begin_anew(now)
             attempt = self._carry_out(decision, now)
         return wake_at(decision, attempt, now)
+
+    def _begin_anew(self, now: datetime) -> None:
+        """Let the frame count as set now: the time when it was set never was."""
+        span = replace(self._span, activated=now)
+        with self._journal.unit() as unit:
+            self._journal.notes.keep(_FRAME, span.to_text())
+            unit.after_commit(partial(setattr, self, "_span", span))
 
     def _carry_out(self, decision: Decision, now: datetime) -> Attempt | None:
         """Do what the decision says; return the attempt that goes on."""
@@ -188,6 +197,8 @@ class Periodic:
         step = next_step(self.frame, decision, standing.attempt, now)
         if decision.clock_went_back:
             log.warning("clock set back by more than a period: periodic backups rescheduled")
+        if decision.clock_was_set:
+            log.info("clock set for the first time: periodic backups rescheduled")
         if step.missed:
             log.warning("periodic backups missed", count=step.missed, in_a_row=standing.missed + step.missed)
         now_standing = replace(standing, attempt=step.attempt, missed=standing.missed + step.missed)
@@ -202,6 +213,8 @@ class Periodic:
     def _try(self, standing: Standing, attempt: Attempt, now: datetime) -> Standing:
         """Begin the backup of an attempt; return how the schedule stands then."""
         correlation_id = str(uuid.uuid4())
+        about = {"due": format_time(attempt.tick), "failures": attempt.failures}
+        log.info("periodic backup begins", correlation_id=correlation_id, **about)
         try:
             self._backup(correlation_id)
         except Refused as error:

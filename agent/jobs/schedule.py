@@ -9,6 +9,8 @@ said to be missed. It moves forward with the ticks, and survives in the journal.
 - Device off, or clock put forward: the newest tick that has passed runs, once; the others are missed.
 - Clock put back by up to a period: the ticks that have run are not run again.
 - Clock put back further: `settled` was a time that never was. The plan begins anew at the present time.
+- Clock set for the first time, by a device that booted in 1970: the same, and a backup is due now. No tick
+  is missed in the years between.
 """
 
 import hashlib
@@ -16,6 +18,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from agent.base.job import format_time
+from agent.formats.archive_order import CLOCK_SET
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _END_OF_TIME = datetime.max.replace(tzinfo=UTC)
@@ -59,6 +62,8 @@ class Decision:
     """Ticks that have passed and will not be run."""
     clock_went_back: bool = False
     """By more than a period: the plan begins anew, and ticks may come a second time."""
+    clock_was_set: bool = False
+    """For the first time: the plan begins anew."""
     next_due: datetime | None = None
     """After now. None when there is no further tick, unless the clock or the frame changes."""
 
@@ -74,7 +79,8 @@ def decide(frame: Frame, settled: datetime | None, now: datetime) -> Decision:
     if not frame.active:
         return Decision(settled)
     grid = _Grid.of(frame)
-    went_back = (settled or frame.activated) - now > frame.period
+    before = settled or frame.activated
+    went_back, was_set = before - now > frame.period, before < CLOCK_SET <= now
     if went_back:
         settled = now
     first = grid.first_open(settled)
@@ -83,12 +89,17 @@ def decide(frame: Frame, settled: datetime | None, now: datetime) -> Decision:
     passed = max(0, last - first + 1)
     tick = grid.time(last) if passed else None
     return Decision(
-        settled=tick or settled,
+        settled=now if was_set else tick or settled,
         tick=None if ended else tick,
-        missed=passed if ended else max(0, passed - 1),
+        missed=_missed(passed, ran=not ended) if not was_set else 0,
         clock_went_back=went_back,
+        clock_was_set=was_set,
         next_due=None if ended else grid.due(max(first, last + 1)),
     )
+
+
+def _missed(passed: int, *, ran: bool) -> int:
+    return max(0, passed - 1) if ran else passed
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 
 from agent.base.redaction import redact
 from agent.base.text import clipped, printable
+from agent.log.clock_jumps import ClockJumps
 from agent.log.file import RotatingLogFile
 from agent.settings import Settings
 
@@ -187,6 +188,7 @@ _COMMON: tuple[Processor, ...] = (
     structlog.stdlib.add_log_level,
     structlog.stdlib.add_logger_name,
     structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
+    ClockJumps(),
     structlog.processors.format_exc_info,
     _without_secrets,
     _clipped,

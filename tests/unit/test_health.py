@@ -204,3 +204,13 @@ def test_a_refused_backup_of_the_schedule_is_the_last_error(rig: Rig) -> None:
     """It became no job, so the history has nothing to say about it."""
     rig.record.keep(Standing(missed=3, refused="busy"))
     assert (rig.health.value()["lastError"], rig.health.value()["missed"]) == ("busy", 3)
+
+
+def test_a_success_in_the_future_does_not_hide_that_none_came_since(journal: Journal) -> None:
+    """Of a device that booted in 2098: its clock was put right, and no backup succeeds any more."""
+    rig = Rig(journal, rpo=None)
+    rig.now += timedelta(days=26_000)
+    rig.job(1)
+    rig.now = START + timedelta(hours=49)
+    rig.frame = DAILY
+    assert rig.health.value()["rpoViolated"]

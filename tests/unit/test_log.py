@@ -16,6 +16,7 @@ import pytest
 import structlog
 
 from agent import log
+from agent.log.clock_jumps import ClockJumps
 from agent.log.file import RotatingLogFile
 from agent.settings import Settings
 from agent.settings.load import load
@@ -383,3 +384,13 @@ def test_what_has_the_name_of_an_older_log_file_is_not_moved_or_removed(tmp_path
         assert os.lstat(tmp_path / "log.txt.1").st_ino == first.st_ino
         assert os.lstat(tmp_path / "log.txt.9").st_ino == ninth.st_ino
     assert not (tmp_path / "log.txt.2").exists()
+
+
+def test_the_first_line_after_the_clock_was_set_says_by_how_much(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise a reader sees a job that ends before it began, and nothing that explains it."""
+    jumps = ClockJumps()
+    assert jumps(None, "info", {}) == {}
+    real = time.time
+    monkeypatch.setattr(time, "time", lambda: real() - 365 * 86_400)
+    assert jumps(None, "info", {}) == {"clock_set_by_s": -31_536_000}
+    assert jumps(None, "info", {}) == {}

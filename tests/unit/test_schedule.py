@@ -130,7 +130,7 @@ def test_a_device_that_hears_the_time_runs_once() -> None:
     first = decide(frame, None, WITHOUT_A_CLOCK)
     heard = decide(frame, first.settled, NOON)
     assert (first.tick, heard.tick) == (WITHOUT_A_CLOCK, NOON - 40 * SECOND)
-    assert heard.missed == (NOON - WITHOUT_A_CLOCK) // MINUTE - 1
+    assert heard.missed == 0, "the years between never were"
     assert decide(frame, heard.settled, NOON + SECOND).tick is None
 
 
@@ -278,3 +278,15 @@ def test_the_value_of_auto_upload_is_exactly_this() -> None:
     assert json.dumps(auto_upload(replace(OPEN, active=False)), separators=(",", ":")) == (
         '{"active":false,"startTime":null,"endTime":null}'
     )
+
+
+def test_a_clock_that_is_set_for_the_first_time_runs_one_backup_and_misses_none() -> None:
+    """A device that had booted in 1970 was said to have missed 20,605 backups."""
+    frame = replace(OPEN, activated=WITHOUT_A_CLOCK)
+    for settled in (None, WITHOUT_A_CLOCK):
+        decision = decide(frame, settled, NOON)
+        assert (decision.clock_was_set, decision.missed, decision.settled) == (True, 0, NOON)
+        assert decision.tick
+        assert NOON - frame.period < decision.tick <= NOON
+    anew = replace(frame, activated=NOON)
+    assert decide(anew, NOON, NOON + SECOND) == Decision(NOON, next_due=NOON + frame.period)

@@ -89,8 +89,10 @@ class Health:
             return None
         # Before its beginning the schedule could not have made one.
         begun = max(frame.start or frame.activated, frame.activated)
+        if success is None or success > self._now():  # when that was, nobody knows
+            success = begun
         try:
-            return max(success or begun, begun) + 2 * frame.period
+            return max(success, begun) + 2 * frame.period
         except OverflowError:
             return None
 
