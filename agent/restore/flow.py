@@ -21,7 +21,7 @@ from agent.restore.difference import NAMED, Difference
 from agent.restore.directories import make_target
 from agent.restore.find import Search, find
 from agent.restore.put_in_place import put_in_place, settle, take_away
-from agent.restore.recovery import read_working, with_inodes, work_id, working_text
+from agent.restore.recovery import read_working, with_inodes, without_inodes, work_id, working_text
 from agent.restore.restore_set import RestoreSet
 from agent.restore.root import RestoreRoot
 from agent.restore.target import Amount, RestoreTarget
@@ -248,4 +248,4 @@ def _root(target: RestoreTarget, context: Context, number: int, made: Collection
     if not (target.prover and working):
         return found
     with disk_errors("cannot make the key for restores"):
-        return replace(found, prove=target.prover.of(context.job_id, working, target.made))
+        return replace(found, prove=target.prover.of(context.job_id, without_inodes(working), target.made))

@@ -109,6 +109,11 @@ def with_inodes(text: str, inodes: Iterable[int | None]) -> str:
     return json.dumps([each if inode is None else [*each[:3], inode] for each, inode in working])
 
 
+def without_inodes(text: str) -> str:
+    """Return what `working_text` wrote, also from what `with_inodes` has made of it."""
+    return json.dumps([each[:3] for each in json.loads(text)])
+
+
 def read_working(text: str | None) -> list[WorkingRoot]:
     """Return what `working_text` and `with_inodes` wrote; nothing for None."""
     return [WorkingRoot(number, Path(path), *known) for number, path, *known in json.loads(text or "[]")]

@@ -4,6 +4,7 @@ They cannot move a directory of root's elsewhere, or make one, but may rename it
 would be taken for what was unpacked: given away to the owners that the archive names, or removed.
 """
 
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -93,6 +94,25 @@ def test_another_directory_in_the_place_of_an_unconfirmed_restore_is_no_way_back
     device.finish()
     assert differences(before, snapshot(other)) == []
     assert (device.data / "file").read_bytes() == b"new"
+
+
+def test_a_restore_proves_the_same_roots_from_its_preview_to_its_confirmation(device: Device) -> None:
+    """The proofs of several roots are written one after another, and a start compares them."""
+    assert ask(device, "restore", **{"restore.preview": "true"}) == 204
+    device.finish()
+    before = proven_roots(device)
+    value = {"correlationId": "P", "options": {"restore.confirmWithin": "10m"}}
+    answer = device.command("finalize", value, request_id="finalize", header="trial")
+    assert answer[0][1]["status"] == 204
+    until_trial(device)
+    assert proven_roots(device) == before
+    ask(device, "cancel")
+    device.finish()
+
+
+def proven_roots(device: Device) -> str:
+    (proof,) = device.data.glob(".edge-backup-*/proof")
+    return str(json.loads(proof.read_text("ascii").partition("\n")[2])["working"])
 
 
 def test_inode_numbers_are_kept_beside_what_earlier_agents_kept(tmp_path: Path) -> None:
