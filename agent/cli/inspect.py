@@ -9,7 +9,7 @@ import os
 import stat
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from typing import Any
 from agent.base.errors import JobError
 from agent.base.job import format_time
 from agent.base.refusals import Refused
+from agent.base.sources import KnownArchive
 from agent.base.text import printable
 from agent.cli import settings_from
 from agent.cli.follow import add_options, options_of
@@ -26,12 +27,15 @@ from agent.formats.archive_names import OwnArchives, device_tag
 from agent.formats.base import EntryKind, Item, SavedTree, Unlock
 from agent.formats.manifest import Manifest
 from agent.jobs.admission import Admission
+from agent.jobs.device import last_id
 from agent.jobs.encryption import unlock_for
 from agent.jobs.job_options import archive_format
 from agent.jobs.requests.options import RESTORE_STORE, Options
 from agent.jobs.requests.raw import read_raw
 from agent.jobs.requests.restore import read_key
 from agent.jobs.requests.storage import read_storage, required
+from agent.jobs.staging import journal_of
+from agent.journal import JournalError, JournalReader
 from agent.restore.find import Search, find
 from agent.send.options import UnusableOption
 from agent.settings import Settings
@@ -120,15 +124,24 @@ def _at_store(options: Options, settings: Settings, unlock: Unlock) -> Iterator[
 def _name_at(destination: Destination, settings: Settings) -> str:
     if destination.name:
         return destination.name
-    if not settings.device_id:
-        raise UnusableOption(
-            "which archive? name it with -o, as in -o local.name=NAME, or its device with --set deviceId=ID"
-        )
-    search = Search(OwnArchives(device_tag(settings.device_id), {}), lambda: datetime.now(UTC))
+    search = Search(_own_archives(settings), lambda: datetime.now(UTC))
     found = find(destination, search, archive_format(settings), Unlock())
     if found.note:
         sys.stderr.write(f"{found.note}\n")
     return found.name
+
+
+def _own_archives(settings: Settings) -> OwnArchives:
+    """Return the archives of the device in the settings, else of the device whose agent has the storage."""
+    device_id: str | None = settings.device_id
+    known: Mapping[str, KnownArchive] = {}
+    with suppress(JournalError), closing(JournalReader(journal_of(settings.storage))) as journal:
+        device_id, known = device_id or last_id(journal.notes), journal.archives.known()
+    if not device_id:
+        raise UnusableOption(
+            "which archive? name it with -o, as in -o local.name=NAME, or its device with --set deviceId=ID"
+        )
+    return OwnArchives(device_tag(device_id), known)
 
 
 def _lines(manifest: Manifest | None) -> Iterator[str]:

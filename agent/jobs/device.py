@@ -8,6 +8,7 @@ from pathlib import Path
 
 from agent.formats.archive_names import device_tag
 from agent.journal import DEVICE, Journal
+from agent.journal.notes import Notes
 
 UNIDENTIFIED = (
     "nobody has said who this device is: start the broker's connector,"
@@ -17,6 +18,12 @@ MOST_FORMER = 16
 """So many former ids are kept, the newest."""
 _FORMER, _KEY = "former_devices", "device_key"
 MACHINE_ID = Path("/etc/machine-id")
+
+
+def last_id(notes: Notes) -> str | None:
+    """Return the id that the device went by last; None when it had none."""
+    former: list[str] = json.loads(notes.read(_FORMER) or "[]")
+    return notes.read(DEVICE) or next(iter(former), None)
 
 
 class Device:

@@ -36,6 +36,11 @@ def directories_of(storage: Path) -> tuple[Path, ...]:
     return storage, storage / "backups", storage / "downloads", storage / "archives"
 
 
+def journal_of(storage: Path) -> Path:
+    """Return the path of the journal in a storage directory."""
+    return storage / "journal.db"
+
+
 class Staging:
     def __init__(self, storage: Path) -> None:
         """Make the directories with mode 0700, and lock them until the process ends.
@@ -68,7 +73,7 @@ class Staging:
 
     @property
     def journal(self) -> Path:
-        return self.storage / "journal.db"
+        return journal_of(self.storage)
 
     def free_path(
         self,

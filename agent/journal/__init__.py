@@ -22,14 +22,27 @@ from agent.journal.intact import JournalFiles
 from agent.journal.jobs import KEPT_JOBS, Jobs, UnfinishedJob
 from agent.journal.notes import DEVICE, LAST_SUCCESS, Notes
 from agent.journal.outbox import OutboxStore
-from agent.journal.schema import is_corrupt, make_private, opened
+from agent.journal.schema import is_corrupt, make_private, opened, read_only
 from agent.journal.skipped import SkippedNames
 from agent.journal.staged import StagedArchives, UnendedUploads
 from agent.journal.unit import Database, JournalError, Unit
 
-__all__ = ["DEVICE", "KEPT_JOBS", "LAST_SUCCESS", "Journal", "JournalError", "UnfinishedJob", "Unit"]
+__all__ = ["DEVICE", "KEPT_JOBS", "LAST_SUCCESS"]
+__all__ += ["Journal", "JournalError", "JournalReader", "UnfinishedJob", "Unit"]
 
 log = structlog.get_logger(__name__)
+
+
+class JournalReader:
+    """What programs beside the agent may know of its journal; nothing is written, and the agent may run."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises `JournalError` when there is no journal, or this user may not read it."""
+        self._database = Database(read_only(path), JournalFiles(path))
+        self.notes, self.archives = Notes(self._database), ArchiveRecords(self._database)
+
+    def close(self) -> None:
+        self._database.close()
 
 
 class Journal:

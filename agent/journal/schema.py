@@ -100,6 +100,13 @@ def connect(path: Path) -> sqlite3.Connection:
     return connection
 
 
+def read_only(path: Path) -> sqlite3.Connection:
+    """Open a journal that may be in use, for reading. Raises sqlite3.Error when that is not possible."""
+    # Without a log nobody uses it, and SQLite need not make one beside it.
+    how = "mode=ro" if Path(f"{path}-wal").exists() else "mode=ro&immutable=1"
+    return sqlite3.connect(f"{path.absolute().as_uri()}?{how}", timeout=LOCKED_S, uri=True)
+
+
 def sync_always(connection: sqlite3.Connection) -> None:
     connection.execute("PRAGMA synchronous=FULL")
 

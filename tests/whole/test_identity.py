@@ -114,6 +114,30 @@ def test_what_was_saved_before_the_identity_came_is_restored_after_it(
         assert (unanswered.data / "start.sh").read_bytes() == b"#!/bin/sh\nexec ./app\n"
 
 
+def test_inspect_finds_the_newest_archive_without_a_device_id(
+    unanswered: LocalAgent, backend: LocalBackend
+) -> None:
+    """By what the agent knows, which may run or not, before the device is named and after it."""
+    unanswered.start()
+    assert run(unanswered, "backup", *TARGET, "--id", "first").returncode == 0
+    name_it(backend)
+
+    def newest() -> tuple[str, str]:
+        manifest = json.loads(run(unanswered, "inspect", "--json", *TARGET).stdout)["manifest"]
+        return manifest["device"].partition(":")[0], manifest["correlationId"]
+
+    assert newest() == ("local", "first")
+    assert run(unanswered, "backup", *TARGET, "--id", "second").returncode == 0
+    assert newest() == ("edge", "second")
+    unanswered.stop()
+    before = set(unanswered.storage.iterdir())
+    assert newest() == ("edge", "second")
+    assert set(unanswered.storage.iterdir()) == before
+    (unanswered.storage / "journal.db").rename(unanswered.storage / "lost")
+    lost = run(unanswered, "inspect", *TARGET)
+    assert (lost.returncode, lost.stderr.partition("?")[0]) == (2, "which archive")
+
+
 def test_after_a_restart_the_last_identity_counts_until_it_is_said_again(
     unanswered: LocalAgent, backend: LocalBackend
 ) -> None:
