@@ -75,13 +75,13 @@ def test_a_target_that_does_not_answer_is_refused(
         assert backend.run("backup", "here", LOCAL)["state"] == "BACKUP_FINISHED"
 
 
-def test_periodic_backups_of_a_directory_that_does_not_answer_are_skipped(
+def test_periodic_backups_of_a_directory_that_does_not_answer_are_refused(
     device: LocalAgent, backend: LocalBackend, far: Path
 ) -> None:
     """Each of them would block the agent, and after a restart the next one."""
     with hung_disk(far):
         agent = started(device, backend, dir=str(far), active=True, period="1s")
-        wait_until(lambda: agent.count_log("periodic backup skipped") >= 3, what="skipped backups")
+        wait_until(lambda: agent.count_log("periodic backup refused") >= 3, what="refused backups")
         assert backend.ask("status")["status"] == 200
 
 
