@@ -1,4 +1,4 @@
-"""Places that keep archives, found by name and loaded when first used."""
+"""Providers of storage, found by name and loaded when first used."""
 
 from collections.abc import Mapping
 from importlib import import_module, metadata
@@ -15,13 +15,13 @@ _BUILT_IN = {
     "local": "providers.local:Local",
 }
 _NEEDS = {"aws": "boto3", "azure": "azure.storage.blob"}
-"""The modules that come with an extra; imported on first use."""
+"""Modules that come with an extra; imported on first use."""
 _ALIASES = {"https": "generic"}
 _GROUP = "edge_backup.providers"
 
 
 class MissingExtra(Exception):
-    """The provider exists, but what it is built on is not installed. `extra` is what to install."""
+    """The library of a provider is not installed. `extra` names the extra to install."""
 
     def __init__(self, name: str) -> None:
         super().__init__(f"provider '{name}' is not installed here: install edge-backup-agent[{name}]")
@@ -29,12 +29,12 @@ class MissingExtra(Exception):
 
 
 def names() -> list[str]:
-    """All provider names, sorted: the built-in ones and those of installed entry points."""
+    """Return all provider names, sorted: the built-in ones and those of installed entry points."""
     return sorted({*_BUILT_IN, *(point.name for point in metadata.entry_points(group=_GROUP))})
 
 
 def factory(name: str) -> StorageFactory:
-    """The factory called `name` (or its alias), imported now.
+    """Import and return the factory called `name` (or its alias).
 
     Raises `BadOptions` for an unknown name, `MissingExtra` when its library is not installed.
     """
@@ -53,5 +53,5 @@ def factory(name: str) -> StorageFactory:
 
 
 def open(name: str, options: Mapping[str, str], limits: Limits) -> Storage:
-    """A storage of the provider `name`. Raises `BadOptions` and `MissingExtra`; does no I/O."""
+    """Open a storage of the provider `name`, without I/O. Raises `BadOptions` and `MissingExtra`."""
     return factory(name)(options, limits)

@@ -1,4 +1,4 @@
-"""URLs, taken apart so that their secret parts cannot slip into a message."""
+"""URLs whose secret parts cannot slip into a message."""
 
 import base64
 import re
@@ -13,7 +13,7 @@ _SAFE = "/%:@!$&'()*+,;=~-._?[]"
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """An http or https URL. Only `place` is for people: query and credentials are never shown."""
+    """An http or https URL. Only `location` is for people: query and credentials are never shown."""
 
     scheme: str
     host: str
@@ -22,34 +22,34 @@ class Address:
     path: str
     query: str = field(repr=False)
     authorization: str = field(repr=False)
-    """Value of the header `Authorization` that the credentials in the URL ask for; "" without any."""
+    """Value of the header `Authorization` for the credentials in the URL; "" without any."""
 
     @property
     def origin(self) -> tuple[str, str, int]:
-        """The origin (RFC 6454): headers and credentials for this address go nowhere else."""
+        """Return the origin (RFC 6454): headers and credentials for this address go nowhere else."""
         return self.scheme, self.host.lower(), self.port
 
     @property
     def base(self) -> str:
-        """Scheme and host, and the port unless it is the scheme's own."""
+        """Return scheme and host, and the port unless it is the scheme's default."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         default = self.port == _DEFAULT_PORTS[self.scheme]
         return f"{self.scheme}://{host}" if default else f"{self.scheme}://{host}:{self.port}"
 
     @property
-    def place(self) -> str:
+    def location(self) -> str:
         return self.base + self.path
 
     @property
     def target(self) -> str:
-        """Path and query, as the request line has them."""
+        """Return path and query, as in the request line."""
         return f"{self.path}?{self.query}" if self.query else self.path
 
 
 def parse_address(url: str) -> Address:
-    """Take `url` apart; a fragment is dropped, what is not ASCII is quoted.
+    """Parse `url`: drop its fragment, and quote other letters than ASCII.
 
-    Raises ValueError when it is no http or https URL with a host; the text does not say the URL.
+    Raises ValueError, without the URL, when it is no http or https URL with a host.
     """
     if re.search(r"[\x00-\x20\x7f]", url):
         raise ValueError("blank or control character in the URL")
@@ -79,7 +79,7 @@ def redirected(address: Address, location: str) -> Address:
 
 
 def _basic(user: str | None, password: str | None) -> str:
-    """The scheme `Basic` (RFC 7617)."""
+    """Return the credentials in the scheme `Basic` (RFC 7617)."""
     if user is None and password is None:
         return ""
     credentials = f"{unquote(user or '')}:{unquote(password or '')}"

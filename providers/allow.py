@@ -1,9 +1,8 @@
-"""The destinations that the device allows, judged by the address that is really connected to.
+"""The destinations that the device allows.
 
-A command names a URL and a bucket. What can be known of them without the network is checked before it is
-accepted (`check_url`, `check_bucket`); every address is checked once more when its name was resolved,
-right before the connection to this very address is made (`check_address`), so that a name which resolves
-to something else a moment later gains nothing.
+URL and bucket of a command are checked without the network before it is accepted (`check_url`,
+`check_bucket`). Each address is checked again after its name was resolved, right before the connection to
+this address is made (`check_address`): a name that resolves differently a moment later gains nothing.
 """
 
 import ipaddress
@@ -23,7 +22,7 @@ HostPattern = str | IPv4Network | IPv6Network
 """`*`, a name in which `*` stands for any characters, or a network."""
 
 EVERYTHING = "*"
-# Where a cloud gives its machines credentials, for the asking. Only by their own network in the list.
+# Clouds give their machines credentials at these addresses. Only a listed network allows them.
 _LINK_LOCAL_OR_METADATA: tuple[IpNetwork, ...] = tuple(
     ipaddress.ip_network(network)
     for network in (
@@ -37,7 +36,7 @@ _LINK_LOCAL_OR_METADATA: tuple[IpNetwork, ...] = tuple(
         "192.0.0.192",  # Oracle Cloud Classic
     )
 )
-# Linux takes 0.0.0.0 and :: for itself.
+# Linux takes 0.0.0.0 and :: for loopback.
 _LOOPBACK: tuple[IpNetwork, ...] = tuple(
     ipaddress.ip_network(network) for network in ("127.0.0.0/8", "0.0.0.0/8", "::1", "::")
 )
@@ -47,10 +46,10 @@ _NAME = re.compile(r"([a-z0-9_*-]+\.)*[a-z0-9_-]*[a-z][a-z0-9_-]*")
 
 
 def host_pattern(text: str) -> HostPattern:
-    """The pattern that `text` says: `*`, `backup.example`, `*.example`, `10.0.0.0/8`, `fd00::1`.
+    """Parse a pattern: `*`, `backup.example`, `*.example`, `10.0.0.0/8`, `fd00::1`.
 
-    The last part of a name has no `*` and is no number: `10.*` would also be a name, and somebody else's.
-    Raises ValueError for anything else.
+    The last part of a name has no `*` and is no number: `10.*` would also allow foreign names. Raises
+    ValueError for any other text.
     """
     text = text.strip().rstrip(".").lower()
     if text == EVERYTHING:
@@ -65,7 +64,7 @@ def host_pattern(text: str) -> HostPattern:
 
 
 def literal(host: str) -> IpAddress | None:
-    """The address that `host` spells, in any spelling that the C library takes; None for a name.
+    """Return the address that `host` is in any spelling that the C library takes; None for a name.
 
     The C library reads `2130706433`, `0x7f.1` and `0177.0.0.1` as 127.0.0.1 (inet_aton(3)).
     """
@@ -86,9 +85,9 @@ class Allow:
     plain_http: bool = True
 
     def check_url(self, address: Address, *, resolved_by_proxy: bool) -> None:
-        """All that can be said of `address` without asking for its name.
+        """Raise `NotAllowed` when `address` is known to be forbidden without resolving its name.
 
-        A name that a proxy is going to resolve has to be in the list itself.
+        A name that a proxy will resolve has to be in the list itself.
         """
         if address.scheme == "http" and not self.plain_http:
             raise NotAllowed(f"{address.base}: plain http is not allowed on this device (allow.plainHttp)")
@@ -105,7 +104,7 @@ class Allow:
         self._check(_canonical(host), ipaddress.ip_address(address))
 
     def check_bucket(self, bucket: str, endpoint: Address | None = None) -> None:
-        """An S3 bucket, or an Azure container, at `endpoint` when the command names one."""
+        """Raise `NotAllowed` for a bucket or container; `endpoint` is the one that the command names."""
         if self.any_bucket:
             return
         if not any(fnmatchcase(bucket, pattern) for pattern in self.buckets):
@@ -131,7 +130,7 @@ class Allow:
             raise _not_listed(host)
 
     def _is_named(self, host: str) -> bool:
-        """An address in the place of a name is only matched by `*` or a network."""
+        """Return True when a pattern matches the name; an address is matched by `*` or a network only."""
         if EVERYTHING in self.hosts:
             return True
         names = [pattern for pattern in self.hosts if isinstance(pattern, str)]
@@ -142,12 +141,12 @@ class Allow:
 
 
 def _canonical(host: str) -> str:
-    """As the resolver, or a proxy, is going to see it."""
+    """Return the name as the resolver, or a proxy, will see it."""
     return host.encode("idna").decode().rstrip(".").lower()
 
 
 def _faces(ip: IpAddress) -> list[IpAddress]:
-    """`ip`, and the IPv4 address that is reached through it."""
+    """Return `ip`, and the IPv4 address that is reached through it."""
     if isinstance(ip, IPv4Address):
         return [ip]
     inner = ip.ipv4_mapped or ip.sixtofour
@@ -161,13 +160,13 @@ def _is_in(faces: list[IpAddress], networks: tuple[IpNetwork, ...]) -> bool:
 
 
 def _is_own(ip: IpAddress) -> bool:
-    """Tell whether one of the device's interfaces has the address.
+    """Return True when one of the device's interfaces has the address. Sends nothing.
 
-    Nothing is sent. The kernel says from which address it would talk to `ip`: it talks to one of its own from
-    that one, or from loopback.
+    The kernel tells from which address it would reach `ip`: its own addresses it reaches from themselves or
+    from loopback.
     """
     family = socket.AF_INET if ip.version == 4 else socket.AF_INET6
-    # A link-local address is one only together with its interface.
+    # A link-local address is complete only with its interface.
     scopes = [number for number, _ in socket.if_nameindex()] if ip.version == 6 and ip.is_link_local else [0]
     for scope in scopes:
         with suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as probe:

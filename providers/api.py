@@ -13,8 +13,8 @@ command, then `put` or `get` in a worker thread, then `close`. These rules hold 
  6. An MD5 that the source knows is sent along, and a wrong one is refused.
  7. `get` of a missing object raises `NotFound` before the first write.
  8. What the stream raises comes out unchanged; everything else is a `StorageError`, chained.
- 9. Every wait is bounded by `limits`; no retries in here, the agent has the one retry loop. What makes many
-    requests (the pages of a list) calls `limits.check` before each of them.
+ 9. Every wait is bounded by `limits`; no retries in here, the agent has the one retry loop. A method
+    with many requests (the pages of a list) calls `limits.check` before each of them.
 10. At most `limits.buffer_bytes` in memory, whatever the size; an answer that is no archive (a page of a
     list, an error) has at most 8 MiB.
 11. `close` may be called twice.
@@ -54,12 +54,12 @@ Raises OSError, and `NotAllowed` when the device does not allow any address of t
 
 
 class Source(Protocol):
-    """An archive on its way out. Reading counts, hashes, and may raise what the agent wants to stop with."""
+    """An archive on its way out. Reading counts, hashes, and may raise the error that stops the transfer."""
 
     size: int | None
     """Bytes; None while the archive is still being made."""
     rewindable: bool
-    """False for a stream that is made on the fly: `seek` is then not to be called."""
+    """False for a stream that is made on the fly: do not call `seek` then."""
     md5: bytes | None
     """The 16 raw bytes of the whole content, when asked for and known beforehand."""
 
@@ -69,17 +69,17 @@ class Source(Protocol):
 
 
 class Sink(Protocol):
-    """An archive on its way in. Writing counts, hashes, and may raise what the agent wants to stop with."""
+    """An archive on its way in. Writing counts, hashes, and may raise the error that stops the transfer."""
 
     def write(self, chunk: bytes, /) -> int: ...
     def tell(self) -> int:
-        """Bytes that are already there; more than 0 at the start means that a download continues."""
+        """Return the bytes that are already there; more than 0 at the start continues a download."""
 
     def restart(self) -> None:
-        """Truncate and begin again, for a far side that ignores a range."""
+        """Truncate and begin again, when the far side ignores a range."""
 
     def expect(self, size_bytes: int, /) -> None:
-        """Told how long all of it will be, by a storage that knows; only for showing progress."""
+        """Take the length of the whole archive, from a storage that knows it; used to show progress."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,19 +109,18 @@ class Limits:
     ca_file: Path | None = None
     """PEM file with the authorities for uploads and downloads; None means the system's."""
     checksum: bool = False
-    """Ask the far side to verify an MD5."""
+    """True to make the far side verify an MD5."""
     proxy: str | None = field(default=None, repr=False)
     """URL of an HTTP proxy, possibly with credentials in it."""
     allow: Allow = _DEFAULT_RULES
     """The destinations that the device allows, for checks before a connection is made."""
     connect: Connect = _connect
-    """The one way to open a connection: cancelling closes what was opened here, and the address that is
-    connected to is checked here."""
+    """The only way to open a connection: it checks the address, and a cancel shuts what it has opened."""
     connect_proxy: Connect = _connect_proxy
-    """The same to a proxy, which the device's owner chose: not checked."""
+    """Opens a connection to a proxy, which the device's owner chose and which is not checked."""
     check: Callable[[], None] = lambda: None
-    """The cancel point of a call that makes many requests: called before each further one. What it raises
-    comes out unchanged."""
+    """The cancel point of a call with many requests: call it before each further one, and let its errors out
+    unchanged."""
     targets: Mapping[str, Target] = field(default_factory=dict)
     """Named directories of the `local` provider."""
     reserve: Reserve | None = None
@@ -181,8 +180,8 @@ class Storage(ABC):
         """Store all of `source` under `name`.
 
         Raises what `source` raises, unchanged. Raises `StorageError` (see `providers.errors`) when it
-        could not be stored: `Corrupted` when the source ended early or the far side counted or hashed
-        something else, `UnknownOutcome` when it may have been stored all the same.
+        could not be stored: `Corrupted` when the source ended early or the far side reports another size
+        or hash, `UnknownOutcome` when it may be stored despite the error.
         """
 
     @abstractmethod
@@ -195,7 +194,7 @@ class Storage(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Give back what is held. The agent may call it twice."""
+        """Release all resources. The agent may call it twice."""
 
     def list(self, prefix: str, /) -> Iterator[Stored]:
         """Yield the objects whose names begin with `prefix`, in any order; their `place` may be missing.
@@ -213,10 +212,7 @@ class Storage(ABC):
         raise NotImplementedError
 
     def delete(self, name: str, /) -> None:
-        """Remove the object; nothing happens when there is none. Returned means that nobody sees it any more.
-
-        Raises `StorageError`.
-        """
+        """Remove the object, if there is one. Once this returns nobody sees it. Raises `StorageError`."""
         raise NotImplementedError
 
     def read_range(self, name: str, offset: int, size_bytes: int, /) -> Piece:
@@ -228,16 +224,16 @@ class Storage(ABC):
         raise NotImplementedError
 
     def discard(self, checkpoint: Checkpoint, /) -> None:  # noqa: B027 (most have nothing to do)
-        """Remove what the checkpoint knows of an upload that nobody is going to continue, and clear it.
+        """Remove the unfinished upload in the checkpoint, which nobody will continue, and clear it.
 
-        Does nothing where an upload leaves nothing. Raises `StorageError`, and leaves the checkpoint, when
-        it is impossible now.
+        Does nothing where uploads leave nothing. Raises `StorageError` and leaves the checkpoint when this
+        fails.
         """
 
     def location(self, name: str, /) -> str:
-        """Return what `Stored.place` is for this name, without the network; "" when that is not known.
+        """Return `Stored.place` for this name, without the network; "" when it is not known.
 
-        The history has it also for a job that failed.
+        The history of a failed job shows it, too.
         """
         del name
         return ""
@@ -245,8 +241,8 @@ class Storage(ABC):
     def preflight(self, writing: bool, /) -> None:  # noqa: B027 (most have nothing to do)
         """Raise `StorageError` when it is known without the network that the storage cannot work now.
 
-        Called before a command is accepted; a few system calls at most. `writing` is True for a backup;
-        what cannot be written can still be restored from.
+        Called before a command is accepted; a few system calls at most. `writing` is True for a backup:
+        a restore needs no right to write.
         """
 
 

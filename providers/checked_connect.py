@@ -1,4 +1,4 @@
-"""Opening a TCP connection: a name is resolved once, and what is connected to was checked."""
+"""TCP connections to checked addresses: a name is resolved once."""
 
 import socket
 from collections.abc import Callable
@@ -10,11 +10,11 @@ CheckAddress = Callable[[str, str], None]
 
 
 def allow_all(_host: str, _address: str) -> None:
-    """For a destination that the device's owner chose."""
+    """Allow every address, for a destination that the device's owner chose."""
 
 
 def reached(host: str, port: int, timeout_s: float, check: CheckAddress) -> socket.socket:
-    """A connection to the first address of `host` that is allowed and answers within `timeout_s`.
+    """Connect to the first address of `host` that is allowed and answers within `timeout_s`.
 
     Raises `NotAllowed` when none of its addresses is allowed, else OSError for the last that was tried.
     """

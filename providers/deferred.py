@@ -1,7 +1,7 @@
 """A storage whose SDK is imported by the thread that first needs it.
 
-An SDK takes a good part of a second to import on a small device. A command is checked by the thread that
-answers all others, too, and that has no time for it.
+An SDK takes a good part of a second to import on a small device. The thread that checks a command also
+answers all others, so it must not wait for that.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -11,7 +11,7 @@ from providers.api import Capability, Checkpoint, Piece, Sink, Source, Storage, 
 
 
 class Deferred(Storage):
-    """Stands for what `open_storage` gives, and calls it when there is something to do."""
+    """Opens the storage with `open_storage` on first use, and passes every call on."""
 
     capabilities = frozenset(Capability)
     needs_size: ClassVar[bool] = False

@@ -1,4 +1,4 @@
-"""Opening a connection to an address: by `Limits.connect` alone, through a proxy if need be, with TLS."""
+"""Connections to an address: opened by `Limits.connect`, through a proxy if configured, with TLS."""
 
 import socket
 import ssl
@@ -15,10 +15,10 @@ from providers.stall_timeout import SteadySocket, SteadyTls
 
 @contextmanager
 def dialled(address: Address, limits: Limits) -> Iterator[socket.socket]:
-    """A connection over which to talk HTTP to `address`, or to the proxy of an http address.
+    """Open a connection for HTTP to `address`, or to the proxy of an http address; close it at the end.
 
-    Each wait for the far side, in either direction, is bounded by `limits.read_timeout_s`, and so is the
-    time for `providers.stall_timeout.LEAST_BYTES`, however steadily single bytes come. Raises what
+    `limits.read_timeout_s` bounds each wait for the far side, in either direction, and also the time for
+    `providers.stall_timeout.LEAST_BYTES`, however steadily single bytes come. Raises what
     `limits.connect` raises, OSError and `http.client.HTTPException`, and `StorageError` when the device
     does not allow the address, the proxy refuses, or a setting is wrong.
     """
@@ -36,7 +36,7 @@ def dialled(address: Address, limits: Limits) -> Iterator[socket.socket]:
 
 
 def dialled_proxy(proxy: Address, limits: Limits) -> AbstractContextManager[socket.socket]:
-    """A connection to `proxy` itself. Whoever asks it for something checks that (`check_allowed`)."""
+    """Open a connection to `proxy`. The caller checks its requests (`check_allowed`)."""
     return _prepared(limits.connect_proxy, proxy, limits)
 
 
@@ -56,7 +56,7 @@ def check_allowed(address: Address, limits: Limits) -> None:
 
 
 def proxy_for(address: Address, limits: Limits) -> Address | None:
-    """`limits.proxy`, else HTTPS_PROXY or HTTP_PROXY; None for hosts that NO_PROXY names.
+    """Return `limits.proxy`, else HTTPS_PROXY or HTTP_PROXY; None for hosts that NO_PROXY names.
 
     Raises `Rejected` when the proxy's URL cannot be used.
     """
@@ -75,7 +75,7 @@ def proxy_for(address: Address, limits: Limits) -> Address | None:
 
 
 def tls_context(limits: Limits) -> ssl.SSLContext:
-    """Verifies host name and certificate, against `limits.ca_file` instead of the system's authorities.
+    """Return a context that verifies host name and certificate, against `limits.ca_file` if it is set.
 
     Raises `IoError` when the file cannot be read or holds no certificate.
     """
@@ -90,13 +90,13 @@ def tls_context(limits: Limits) -> ssl.SSLContext:
 
 
 def _encrypted(tcp: socket.socket, address: Address, limits: Limits) -> ssl.SSLSocket:
-    """TLS over `tcp`, which stays open beside it. Raises OSError."""
+    """Return TLS over `tcp`, which stays open beside it. Raises OSError."""
     context = tls_context(limits)
     context.sslsocket_class = SteadyTls
     # `wrap_socket` loses the descriptor of a connection that was reset by now, or skips the handshake.
     tcp.getpeername()
-    # It also takes the descriptor away from the socket that it is given. It gets a copy, so that the
-    # socket which `limits.connect` made, and which is shut down to cancel, stays connected.
+    # It also takes the descriptor out of its socket. A copy keeps the socket of `limits.connect`, which a
+    # cancel shuts down, connected.
     tls = context.wrap_socket(tcp.dup(), server_hostname=address.host)
     if tls.version() is None:
         tls.close()
@@ -107,7 +107,7 @@ def _encrypted(tcp: socket.socket, address: Address, limits: Limits) -> ssl.SSLS
 
 
 def _tunnel(tcp: socket.socket, proxy: Address, address: Address) -> None:
-    """Ask `proxy` for a way to `address` (CONNECT, RFC 9110 9.3.6)."""
+    """Ask `proxy` for a tunnel to `address` (CONNECT, RFC 9110 9.3.6)."""
     host = f"[{address.host}]" if ":" in address.host else address.host.encode("idna").decode()
     lines = [f"CONNECT {host}:{address.port} HTTP/1.1", f"Host: {host}:{address.port}"]
     if proxy.authorization:

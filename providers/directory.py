@@ -1,8 +1,8 @@
 """Files in a directory that another process, or a pulled plug, may change at any moment.
 
-Unfinished files are hidden ones, `.<name>.part-<16 hex digits>`. Whoever writes one holds a lock on it
-(`flock`), which the kernel drops when the process dies. So an unfinished file whose lock can be taken
-was abandoned and may be removed, while that of another living agent never is.
+Unfinished files have hidden names, `.<name>.part-<16 hex digits>`. Their writer holds a lock on them
+(`flock`), which the kernel drops when the process dies. An unfinished file whose lock can be taken is
+therefore abandoned and may be removed; the file of a living agent is never removed.
 """
 
 import errno
@@ -53,7 +53,7 @@ _KINDS: Mapping[int | None, tuple[type[StorageError], str]] = {
 
 
 def classify_os_error(what: str) -> Classify:
-    """Says which error an `OSError` about `what` is, by its errno; `IoError` for one without a place."""
+    """Return a classifier of an `OSError` about `what` by its errno; `IoError` for an unknown one."""
 
     def classify(error: BaseException) -> StorageError:
         number = error.errno if isinstance(error, OSError) else None
@@ -65,7 +65,7 @@ def classify_os_error(what: str) -> Classify:
 
 
 def is_mount_point(directory: int) -> bool:
-    """Tell whether another file system begins here.
+    """Return True when another file system begins here.
 
     Only the device number tells: the mount table also lists a directory that a hardened systemd unit
     (`ReadWritePaths=`) has bound onto itself, with a stick or without.
@@ -97,10 +97,10 @@ def _step(left: int, entered: int) -> int:
 
 @contextmanager
 def inside(root: int, names: Sequence[str], *, create: bool) -> Iterator[int]:
-    """A descriptor of the directory `names` below `root`; no symbolic link on the way is followed.
+    """Open the directory `names` below `root`, following no symbolic link; close it at the end.
 
-    With `create` missing directories are made with mode 0700, and removed again when what happens
-    inside fails. Raises OSError.
+    With `create` missing directories are made with mode 0700, and removed again when the block fails. Raises
+    OSError.
     """
     with ExitStack() as stack:
         directory = root
@@ -129,15 +129,15 @@ def _make_directory(stack: ExitStack, name: str, parent: int) -> None:
 
 @contextmanager
 def new_part(directory: int, name: str) -> Iterator[tuple[str, int]]:
-    """A new unfinished file for `name`, mode 0600 and locked: what it is called, and its descriptor.
+    """Make an unfinished file for `name`, mode 0600 and locked; yield its name and its descriptor.
 
-    Removed again when what happens inside fails; renaming it is up to the caller. Raises OSError.
+    The caller renames it. It is removed when the block fails. Raises OSError.
     """
     part, file = _create_part(directory, name)
     try:
         yield part, file
     except BaseException:
-        with suppress(OSError):  # the medium may be gone; what brought us here is worth more
+        with suppress(OSError):  # the medium may be gone; the first error matters more
             os.unlink(part, dir_fd=directory)
         raise
     finally:
@@ -152,7 +152,7 @@ def _create_part(directory: int, name: str) -> tuple[str, int]:
         fcntl.flock(file, fcntl.LOCK_EX)
         if os.fstat(file).st_nlink:
             return part, file
-        os.close(file)  # another agent took it for abandoned before it was locked
+        os.close(file)  # another agent removed it before it was locked
 
 
 def refuse_special(name: str | Path, directory: int | None = None) -> None:
@@ -166,13 +166,13 @@ def refuse_special(name: str | Path, directory: int | None = None) -> None:
 
 
 def is_part(name: str) -> bool:
-    """Tell whether a file of this name is an unfinished one."""
+    """Return True for the name of an unfinished file."""
     return _PART.fullmatch(name) is not None
 
 
 def remove_abandoned(directory: int) -> None:
     """Remove the unfinished files that no living process is writing. Raises OSError."""
-    # Without this an open directory need not tell of what was made since it was opened (readdir(3p)).
+    # Without this an open directory need not list files that were made since (readdir(3p)).
     os.lseek(directory, 0, os.SEEK_SET)
     for name in filter(is_part, os.listdir(directory)):
         with suppress(OSError), _opened(directory, name) as file:
@@ -181,10 +181,10 @@ def remove_abandoned(directory: int) -> None:
 
 
 def remove_abandoned_below(path: Path, since_s: float) -> None:
-    """The same in a directory and all below it, on its file system; what cannot be looked into is left.
+    """Remove abandoned files in a directory and all below it, on its file system, where that is allowed.
 
-    Also removes empty directories that a `put` may have made since then (seconds since 1970): another one
-    makes them again.
+    Also remove empty directories that a `put` may have made since `since_s` (seconds since 1970); a later
+    `put` makes them again.
     """
     made: list[str] = []
     with suppress(OSError):

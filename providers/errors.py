@@ -1,8 +1,8 @@
 """The errors of providers, and the translation of foreign errors into them.
 
 Each error has a stable `code`, which ends up in the twin (`lastOperation.statusCode`), and says whether
-trying again can help. Messages are composed here or by the provider from what the agent's own side
-knows; the text of a foreign exception is only ever chained, never copied: it may hold a URL's secrets.
+trying again can help. Messages are composed here or by the provider from facts of the agent's own
+side. The text of a foreign exception is chained and never copied: it may hold a URL with secrets.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -11,7 +11,7 @@ from typing import ClassVar
 
 
 class StorageError(Exception):
-    """Base of everything a provider raises by itself. The text is for people and holds no secret."""
+    """Base of the errors of providers. The text is for people and holds no secret."""
 
     code: ClassVar[str] = "storage-error"
     retryable: ClassVar[bool] = False
@@ -38,7 +38,7 @@ class AccessDenied(StorageError):
 
 
 class Expired(AccessDenied):
-    """Credentials that were good once: with fresh ones the transfer can go on."""
+    """Credentials have expired: with new ones the transfer can continue."""
 
 
 class NotAllowed(StorageError):
@@ -48,7 +48,7 @@ class NotAllowed(StorageError):
 
 
 class Suspended(StorageError):
-    """Raised by the agent's stream, never by a provider: the transfer goes on later from its checkpoint."""
+    """Raised by the agent's stream, never by a provider: the transfer continues later from its checkpoint."""
 
     code = "interrupted"
 
@@ -84,13 +84,13 @@ class Rejected(StorageError):
 
 
 class TooLarge(Rejected):
-    """The archive is larger than the place can keep (413, VFAT's 4 GiB, S3's part count)."""
+    """The archive is larger than the store can keep (413, VFAT's 4 GiB, S3's part count)."""
 
     code = "too-large"
 
 
 class Unreachable(StorageError):
-    """DNS, TCP or TLS failed, time ran out, or the far side asks for patience (408, 429, 5xx)."""
+    """DNS, TCP or TLS failed, time ran out, or the far side is busy (408, 429, 5xx)."""
 
     code = "unreachable"
     retryable = True
@@ -116,8 +116,8 @@ Classify = Callable[[BaseException], StorageError]
 def translating(table: Mapping[type[BaseException], Classify]) -> Iterator[None]:
     """Raise the error that `table` makes of a foreign exception, chained to it.
 
-    The most derived class in the table wins. A `StorageError` and whatever has no place in the table
-    pass unchanged, so that the stream's own exceptions come out as they went in.
+    The most derived class in the table wins. A `StorageError` and exceptions that are not in the table pass
+    unchanged, as those of the agent's streams must.
     """
     try:
         yield
@@ -131,7 +131,7 @@ def translating(table: Mapping[type[BaseException], Classify]) -> Iterator[None]
 
 
 def from_http_status(status: int, what: str, *, retry_after_s: float | None = None) -> StorageError:
-    """The error for an HTTP `status` outside 200-299; `what` says who answered what, without secrets."""
+    """Return the error for an HTTP `status` outside 200-299; `what` names request and URL, no secret."""
     message = f"{what}: HTTP {status}"
     if status in (401, 403, 407):
         return AccessDenied(message)

@@ -1,4 +1,4 @@
-"""Downloads that go on where an earlier one stopped, for every far side that knows ranges and ETags.
+"""Downloads that continue an earlier one, and parts of objects, for far sides with ranges and ETags.
 
 Checkpoint keys: `get.place` and `get.etag` say what was being fetched, `get.size` its length in bytes.
 """
@@ -8,8 +8,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
-from providers.api import Checkpoint, Sink, Stored
-from providers.errors import Corrupted
+from providers.api import Checkpoint, Piece, Sink, Stored
+from providers.errors import Corrupted, Rejected, Unreachable
+from providers.http_fields import content_range
 from providers.writeback import CHUNK_BYTES
 
 _KEYS = ("get.place", "get.etag", "get.size")
@@ -26,30 +27,30 @@ class Body:
     md5: str | None
     """Of the whole object, as 32 hex digits, where the far side knows it."""
     read: Callable[[int], bytes]
-    """At most that many bytes, b"" at the end. Raises `StorageError`."""
+    """Reads at most that many bytes, b"" at the end. Raises `StorageError`."""
     close: Callable[[], None]
 
 
 OpenBody = Callable[[int, str], Body]
-"""Opens (offset, ETag): the rest from the offset on, or the whole when the far side gives no part.
+"""Opens (offset, ETag) the rest from the offset on, or the whole when the far side gives no part.
 
 With offset 0 any ETag is right. Raises `StorageError`: `NotFound`, or `Corrupted` when the object does not
 have that ETag any more.
 """
 
 
-def stat_of(name: str, place: str, open_body: OpenBody) -> Stored:
-    """Return what is there; closes the answer after its head. Raises `StorageError`."""
+def stat_of(name: str, location: str, open_body: OpenBody) -> Stored:
+    """Return size and ETag from the head of the answer, and close it. Raises `StorageError`."""
     body = open_body(0, "")
     body.close()
-    return Stored(name, body.size_bytes, body.etag, place)
+    return Stored(name, body.size_bytes, body.etag, location)
 
 
 class Download:
-    """One object on its way into one sink. `place` is for people, and must name this object alone."""
+    """One object on its way into one sink. `location` is for people, and must name this object alone."""
 
-    def __init__(self, name: str, place: str, checkpoint: Checkpoint, open_body: OpenBody) -> None:
-        self._name, self._place, self._checkpoint, self._open_body = name, place, checkpoint, open_body
+    def __init__(self, name: str, location: str, checkpoint: Checkpoint, open_body: OpenBody) -> None:
+        self._name, self._location, self._checkpoint, self._open_body = name, location, checkpoint, open_body
 
     def run(self, sink: Sink) -> Stored:
         """Fetch the rest, or all when the sink does not hold this object's beginning.
@@ -61,13 +62,13 @@ class Download:
             self._fetch(sink)
         etag = self._checkpoint["get.etag"]
         self._forget()
-        return Stored(self._name, sink.tell(), etag, self._place)
+        return Stored(self._name, sink.tell(), etag, self._location)
 
     def _is_complete(self, sink: Sink) -> bool:
         return self._is_known() and sink.tell() == self._known_size()
 
     def _is_known(self) -> bool:
-        return self._checkpoint.get("get.place") == self._place
+        return self._checkpoint.get("get.place") == self._location
 
     def _known_size(self) -> int:
         return int(self._checkpoint["get.size"])
@@ -78,16 +79,16 @@ class Download:
             if body.start != sink.tell():
                 sink.restart()
             self._checkpoint.update(
-                {"get.place": self._place, "get.etag": body.etag, "get.size": str(body.size_bytes)}
+                {"get.place": self._location, "get.etag": body.etag, "get.size": str(body.size_bytes)}
             )
             sink.expect(body.size_bytes)
             md5 = _copy(body, sink)
         finally:
             body.close()
         if sink.tell() != body.size_bytes:
-            raise self._bad(sink, f"{sink.tell()} of {body.size_bytes} bytes came")
+            raise self._bad(sink, f"{sink.tell()} of {body.size_bytes} bytes arrived")
         if body.start == 0 and body.md5 not in (None, md5):
-            raise self._bad(sink, "the MD5 of what came is not the object's")
+            raise self._bad(sink, "the MD5 of the content is not the object's")
 
     def _open(self, offset: int) -> Body:
         if self._is_known() and 0 < offset < self._known_size():
@@ -98,7 +99,7 @@ class Download:
     def _bad(self, sink: Sink, what: str) -> Corrupted:
         sink.restart()
         self._forget()
-        return Corrupted(f"{self._place}: {what}")
+        return Corrupted(f"{self._location}: {what}")
 
     def _forget(self) -> None:
         for key in _KEYS:
@@ -111,3 +112,35 @@ def _copy(body: Body, sink: Sink) -> str:
         md5.update(chunk)
         sink.write(chunk)
     return md5.hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A range of an object: at least one byte, from an offset on."""
+
+    offset: int
+    size_bytes: int
+
+    @property
+    def header(self) -> str:
+        """Return the field `Range` that asks for it (RFC 9110, 14.2)."""
+        return f"bytes={self.offset}-{self.offset + self.size_bytes - 1}"
+
+
+def received(location: str, wanted: Wanted, said: str, etag: str, read: Callable[[int], bytes]) -> Piece:
+    """Return the part that was asked for; `said` is the answer's `Content-Range`, `read` reads its body.
+
+    Raises `Rejected` when the answer is something else, `Unreachable` when it ends early, and what `read`
+    raises.
+    """
+    part = content_range(said)
+    if part is None or part.first != wanted.offset or part.total is None:
+        raise Rejected(f"{location}: the far side does not give a part of the object (Range)")
+    left = min(wanted.size_bytes, part.total - wanted.offset)
+    chunks: list[bytes] = []
+    while left and (chunk := read(left)):
+        chunks.append(chunk)
+        left -= len(chunk)
+    if left:
+        raise Unreachable(f"{location}: the answer ended {left} bytes too early")
+    return Piece(b"".join(chunks), part.total, etag)

@@ -1,4 +1,4 @@
-"""The final answer to a request: interim ones (1xx, RFC 9110 15.2) are skipped, and all heads are small."""
+"""The final answer to a request: interim answers (1xx, RFC 9110 15.2) are skipped, and heads limited."""
 
 import http
 import http.client
@@ -6,11 +6,11 @@ import io
 from typing import cast
 
 _MOST_HEAD_BYTES = 256 << 10
-"""Of all heads that one answer may have. A server that needs more is none that keeps archives."""
+"""Limit for all heads of one answer."""
 
 
 class FinalResponse(http.client.HTTPResponse):
-    """An answer of `http.client`, which by itself skips 100 alone, and that without a bound.
+    """An answer of `http.client`, which by itself skips only status 100, without a limit.
 
     `begin` raises `http.client.HTTPException` when the heads are too long.
     """

@@ -1,7 +1,7 @@
-"""Free space: enough for what is to come, and a reserve that nobody uses up (`storage.reserve`).
+"""Checks of free space, beside a reserve that stays free (`storage.reserve`).
 
-The reserve is for the journal, the logs and the device's other programs: a device whose disk is full to
-the last byte often does not even start again.
+The reserve is for the journal, the logs and the device's other programs: a device with a full disk often does
+not even start.
 """
 
 import os
@@ -16,13 +16,13 @@ BLOCK_BYTES = 4096
 
 @dataclass(frozen=True, slots=True)
 class Reserve:
-    """So many bytes stay free on the file system that `directory` is on."""
+    """The bytes that stay free on the file system of `directory`."""
 
     directory: Path
     size_bytes: int
 
     def on(self, file: int) -> int:
-        """The bytes that stay free on the file system of `file`: 0 on another one. Raises OSError."""
+        """Return the bytes that stay free on the file system of `file`: 0 on another one. Raises OSError."""
         return self.size_bytes if os.fstat(file).st_dev == os.stat(self.directory).st_dev else 0
 
 
@@ -30,10 +30,10 @@ class Room:
     """The room that is left on one file system. Used by one thread."""
 
     def __init__(
-        self, within: int | Path, place: str, reserve_bytes: int, full: Callable[[str], Exception]
+        self, within: int | Path, name: str, reserve_bytes: int, full: Callable[[str], Exception]
     ) -> None:
-        """`within`: anything on it. `place` names it in messages, `full` makes the error of one."""
-        self._within, self._place, self._reserve_bytes, self._full = within, place, reserve_bytes, full
+        """`within` is a file on it, `name` its name in messages; `full` makes an error of a message."""
+        self._within, self._name, self._reserve_bytes, self._full = within, name, reserve_bytes, full
         self._granted_bytes = 0
 
     def check(self, needed_bytes: int = 0, needed_files: int = 0) -> int:
@@ -45,7 +45,7 @@ class Room:
         disk = os.statvfs(self._within)
         if disk.f_files and needed_files > disk.f_favail:
             raise self._full(
-                f"{self._place} has room for {disk.f_favail} more files where {needed_files} are needed: "
+                f"{self._name} has room for {disk.f_favail} more files where {needed_files} are needed: "
                 "remove some"
             )
         if not disk.f_blocks:
@@ -54,15 +54,15 @@ class Room:
         if needed_bytes + self._reserve_bytes > free_bytes:
             reserve = f" beside the reserve of {self._reserve_bytes}" if self._reserve_bytes else ""
             raise self._full(
-                f"{self._place} has {free_bytes} bytes left where {needed_bytes} are needed{reserve}: "
+                f"{self._name} has {free_bytes} bytes left where {needed_bytes} are needed{reserve}: "
                 "make room"
             )
         return free_bytes - self._reserve_bytes
 
     def take(self, size_bytes: int) -> None:
-        """Say that so many bytes are about to be written. Raises as `check`.
+        """Announce a write of this size. Raises as `check`.
 
-        Looks at the disk every 8 MiB, and more often as it fills up: others write to it too.
+        Looks at the disk every 8 MiB, and more often as it fills up: other programs write to it, too.
         """
         if size_bytes > self._granted_bytes:
             self._granted_bytes = min(self.check(size_bytes) // 2, _LOOK_EVERY_BYTES)

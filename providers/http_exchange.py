@@ -1,8 +1,8 @@
-"""One HTTP request and its answer, over a connection of its own; the one place that knows urllib3.
+"""One HTTP request and its answer, over a connection of its own.
 
-Made for large bodies: the body is read from the source while it is sent, the answer's is read by the
-caller. Nothing is retried, followed or decoded. All that can go wrong becomes a `StorageError` here,
-while what the source raises passes unchanged, because reading it happens outside of the translation.
+Made for large bodies: the body is read from the source while it is sent, and the caller reads the body of the
+answer. Nothing is retried, followed or decoded. Every failure becomes a `StorageError`; the errors of the
+source pass unchanged.
 """
 
 import hashlib
@@ -33,7 +33,7 @@ from providers.errors import (
 from providers.final_response import FinalResponse
 from providers.writeback import CHUNK_BYTES
 
-# The one record of its connections that holds a URL, with what is secret in its query.
+# The only record of its connections that holds a URL, whose query may be secret.
 logging.getLogger("urllib3.connection").addFilter(lambda record: "url=" not in str(record.msg))
 
 
@@ -43,7 +43,7 @@ _PEEKED_BYTES = 4096
 
 @dataclass(frozen=True, slots=True)
 class HttpRequest:
-    """`headers` without the framing; `body` is sent with its length, which has to be known."""
+    """A request. `headers` are without the framing; the length of `body` has to be known."""
 
     method: str
     address: Address
@@ -52,13 +52,12 @@ class HttpRequest:
 
     @property
     def what(self) -> str:
-        """For messages."""
-        return f"{self.method} {self.address.place}"
+        return f"{self.method} {self.address.location}"
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Status and header of the answer, and its body for one who reads it."""
+    """Status and headers of an answer, and its body to be read."""
 
     status: int
     headers: Mapping[str, str]
@@ -69,17 +68,17 @@ class Answer:
     _errors: Mapping[type[BaseException], Classify]
 
     def read(self, size_bytes: int = CHUNK_BYTES) -> bytes:
-        """Return at most `size_bytes` that have arrived; b"" at the end. Raises `Unreachable` when cut."""
+        """Return at most `size_bytes` that have arrived; b"" at the end. Raises `Unreachable`."""
         with translating(self._errors):
             return self._body.read1(size_bytes, decode_content=False)
 
 
 @contextmanager
 def exchanged(request: HttpRequest, limits: Limits) -> Iterator[Answer]:
-    """Send `request` and give its answer; the connection is closed at the end.
+    """Send `request` and yield its answer; close the connection at the end.
 
-    Raises what the body raises, `Corrupted` when the body ends early or has another MD5 than it said
-    (its last bytes are then never sent), `UnknownOutcome` when no answer came to a whole body, and
+    Raises what the body raises, `Corrupted` when the body ends early or has another MD5 than announced (its
+    last bytes are then never sent), `UnknownOutcome` when no answer came to a whole body, and
     `Unreachable`, `AccessDenied`, `Rejected` or `IoError` otherwise.
     """
     errors = network_errors(request.what, Unreachable)
@@ -97,7 +96,7 @@ def exchanged(request: HttpRequest, limits: Limits) -> Iterator[Answer]:
 
 
 def network_errors(what: str, broken: type[StorageError]) -> Mapping[type[BaseException], Classify]:
-    """The place of every exception of the network's libraries; `broken` is what a lost connection means."""
+    """Return the table for the errors of the network's libraries; `broken` is that of a lost connection."""
 
     def means(kind: type[StorageError], why: str) -> Classify:
         return lambda _: kind(f"{what}: {why}")
@@ -105,7 +104,7 @@ def network_errors(what: str, broken: type[StorageError]) -> Mapping[type[BaseEx
     silent = means(broken, "no answer within the time-out")
     lost = means(broken, "the connection broke")
     refused = means(Unreachable, "the connection cannot be made: check address, port and network")
-    garbled = means(broken, "what came back is not HTTP")
+    garbled = means(broken, "the answer is not HTTP")
     unusable = means(Rejected, "the request cannot be sent like this")
     return {
         OSError: lost,
@@ -162,7 +161,7 @@ def _send_head(connection: HTTPConnection, request: HttpRequest, limits: Limits)
 def _send_body(
     connected: socket.socket, body: Source, errors: Mapping[type[BaseException], Classify]
 ) -> bool:
-    """Send `body` to its announced end; False when the far side answered or hung up before that."""
+    """Send `body` to its announced end; return False when the far side answered or closed before."""
     left = body.size or 0
     digest = hashlib.md5(usedforsecurity=False)
     while left:
@@ -191,15 +190,14 @@ def _send_chunk(connected: socket.socket, chunk: bytes) -> bool:
                 return False
             rest = rest[connected.send(rest) :]
     except (BrokenPipeError, ConnectionResetError, ssl.SSLEOFError):
-        return False  # it hung up, perhaps after an answer that is still to be read
+        return False  # closed, perhaps after an answer that is still to be read
     return True
 
 
 def _answered(connected: socket.socket) -> bool:
-    """Tell whether the final answer has come, or the end: not only interim answers (1xx).
+    """Return True when the final answer has come, or the end; interim answers (1xx) do not count.
 
-    Over TLS that cannot be seen (session tickets come at any time, too): the answer is read when
-    sending fails or is done.
+    Over TLS that cannot be seen, since session tickets come at any time: the answer is read after sending.
     """
     if isinstance(connected, ssl.SSLSocket) or not wait_for_read(connected, timeout=0):
         return False

@@ -1,6 +1,6 @@
-"""Values of HTTP header fields that an archive's way depends on (RFC 9110 unless said otherwise). Pure.
+"""Parsers of HTTP header fields (RFC 9110 unless said otherwise). Pure.
 
-What comes in was written by a far side of any kind: nothing in here raises, whatever it says.
+None of them raises, whatever the far side has sent.
 """
 
 import base64
@@ -34,7 +34,7 @@ def content_length(headers: Mapping[str, str]) -> int | None:
 
 
 def content_range(value: str) -> ContentRange | None:
-    """The field `Content-Range` (14.4); None for an absent, unreadable or impossible one."""
+    """Parse `Content-Range` (14.4); return None for an absent, unreadable or impossible one."""
     if not (match := _CONTENT_RANGE.fullmatch(value.strip())):
         return None
     first, last, total = (None if group is None else int(group) for group in match.groups())
@@ -44,7 +44,7 @@ def content_range(value: str) -> ContentRange | None:
 
 
 def retry_after_s(headers: Mapping[str, str], now: datetime) -> float | None:
-    """Seconds to wait that `Retry-After` asks for (10.2.3), never negative; None without a readable one.
+    """Return the seconds to wait of `Retry-After` (10.2.3), never negative; None without a readable one.
 
     A date is compared with the far side's own `Date`, since a device's clock may be wrong, and with
     `now` where there is none.
@@ -73,7 +73,7 @@ def validator(headers: Mapping[str, str]) -> str:
 
 
 def digest(headers: Mapping[str, str]) -> tuple[str, bytes] | None:
-    """Algorithm ("sha256", "md5") and raw digest of the whole content, where the far side names one.
+    """Return algorithm ("sha256", "md5") and raw digest of the whole content; None without one.
 
     Read from `Repr-Digest` (RFC 9530), `Digest` (RFC 3230) and `Content-MD5` (RFC 1864).
     """

@@ -1,4 +1,4 @@
-"""Archives behind an HTTP(S) URL: a WebDAV server, a pre-signed URL, all that knows PUT or POST and GET."""
+"""Archives behind an HTTP(S) URL: a WebDAV server, a pre-signed URL, any server with PUT or POST and GET."""
 
 import base64
 import hashlib
@@ -21,9 +21,9 @@ from providers.errors import (
     Unreachable,
     from_http_status,
 )
+from providers.fetch import Wanted, received
 from providers.http_fields import content_length, content_range, digest, retry_after_s, validator
 from providers.options import Option, problems_in
-from providers.ranges import Wanted, received
 
 if TYPE_CHECKING:
     from providers.http_exchange import Answer
@@ -48,8 +48,8 @@ class Https(Storage):
     `https.method` (PUT, the default, or POST), `https.header.<Name>` for headers of every request. These
     headers go to the origin of the URL alone, also when it redirects.
 
-    How far rule 3 holds is the server's part: nothing is stored of an upload that was cut off (nginx,
-    Apache, S3 and Azure keep to that), and it replaces the old object in one step.
+    Rule 3 depends on the server: it must store nothing of an upload that was cut off (as nginx, Apache, S3
+    and Azure do), and replace the old object in one step.
     """
 
     capabilities = frozenset({Capability.READ_RANGE})
@@ -93,10 +93,10 @@ class Https(Storage):
             _require_success(answer, what)
             if not answer.whole:
                 raise Unreachable(f"{what}: HTTP {answer.status} before the whole archive was sent")
-            return Stored(name, source.size, answer.headers.get("etag", ""), self._address.place)
+            return Stored(name, source.size, answer.headers.get("etag", ""), self._address.location)
 
     def location(self, _name: str, /) -> str:
-        return self._address.place
+        return self._address.location
 
     def get(self, name: str, sink: Sink, checkpoint: Checkpoint, /) -> Stored:
         """Fetch the object; continues with `Range` and `If-Range` when the checkpoint knows its version."""
@@ -108,13 +108,12 @@ class Https(Storage):
             end = content_range(answer.headers.get("content-range", ""))
             if end and end.total == sink.tell():
                 checkpoint.pop(_VALIDATOR, None)
-                return Stored(name, sink.tell(), known or "", self._address.place)
+                return Stored(name, sink.tell(), known or "", self._address.location)
         checkpoint.pop(_VALIDATOR, None)
         with self._asked("GET", {}) as (answer, what):
             return self._receive(name, answer, what, sink, checkpoint)
 
     def read_range(self, _name: str, offset: int, size_bytes: int, /) -> Piece:
-        """A part of the object, where the server gives one."""
         wanted = Wanted(offset, size_bytes)
         with self._asked("GET", {"Range": wanted.header}) as (answer, what):
             _require_success(answer, what)
@@ -122,13 +121,13 @@ class Https(Storage):
             return received(what, wanted, said, validator(answer.headers) or "", answer.read)
 
     def close(self) -> None:
-        """No connection outlives its request."""
+        """Do nothing: no connection outlives its request."""
 
     @contextmanager
     def _asked(
         self, method: str, headers: Mapping[str, str], source: Source | None = None
     ) -> Iterator[tuple["Answer", str]]:
-        """The final answer, and who gave it. Follows redirects as long as the method is kept (15.4)."""
+        """Yield the final answer, and its request for messages. Follows redirects that keep the method."""
         # Not while a command is checked: urllib3 takes a while to import.
         from providers.http_exchange import HttpRequest, exchanged
 
@@ -145,13 +144,15 @@ class Https(Storage):
             try:
                 new = redirected(address, location)
             except ValueError as error:
-                raise Rejected(f"{request.what}: redirects to what is no http or https URL") from error
+                raise Rejected(
+                    f"{request.what}: redirects to something else than an http or https URL"
+                ) from error
             if (address.scheme, new.scheme) == ("https", "http"):
                 raise Rejected(f"{request.what}: redirects from https to http, which is not followed")
             if new.origin != address.origin:
                 own_headers = {}
             address = new
-        raise Rejected(f"{method} {self._address.place}: redirects more than {_MAX_REDIRECTS} times")
+        raise Rejected(f"{method} {self._address.location}: redirects more than {_MAX_REDIRECTS} times")
 
     def _receive(self, name: str, answer: "Answer", what: str, sink: Sink, checkpoint: Checkpoint) -> Stored:
         _require_success(answer, what)
@@ -173,12 +174,12 @@ class Https(Storage):
         if (total is not None and sink.tell() > total) or (
             actual and expected and actual.digest() != expected[1]
         ):
-            raise Corrupted(f"{what}: length or hash of what came is not the announced one")
-        return Stored(name, sink.tell(), answer.headers.get("etag", ""), self._address.place)
+            raise Corrupted(f"{what}: length or hash of the content is not the announced one")
+        return Stored(name, sink.tell(), answer.headers.get("etag", ""), self._address.location)
 
 
 def _headers(options: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
-    """The headers that the options ask for, and what is wrong with which of the options."""
+    """Return the headers in the options, and the problems of these options."""
     headers: dict[str, str] = {}
     problems: dict[str, str] = {}
     for key, value in options.items():
@@ -201,7 +202,7 @@ def _require_success(answer: "Answer", what: str) -> None:
 
 
 def _refusal(answer: "Answer", what: str) -> StorageError:
-    """The error for an answer outside 200-299; of its body only one word is looked for, and none repeated."""
+    """Return the error for an answer outside 200-299. The message repeats nothing of its body."""
     if answer.status in (401, 403) and _says_expired(answer):
         return Expired(f"{what}: HTTP {answer.status}: the URL or its credentials have expired")
     wait_s = retry_after_s(answer.headers, datetime.now(UTC))
@@ -209,18 +210,18 @@ def _refusal(answer: "Answer", what: str) -> StorageError:
 
 
 def _says_expired(answer: "Answer") -> bool:
-    """S3 and Azure use the word in the body of their answer to a pre-signed URL or a SAS of yesterday."""
+    """Return True when the body has the word, as that of S3 and Azure for an old pre-signed URL or SAS."""
     try:
         return b"expired" in answer.read(4096).lower()
-    except StorageError:  # a body that does not come makes the refusal no other one
+    except StorageError:  # the refusal stands also without a body
         return False
 
 
 def _prepare(answer: "Answer", what: str, sink: Sink, checkpoint: Checkpoint) -> int | None:
-    """Make `sink` ready for the content that follows; returns how long it will then be, when known.
+    """Make `sink` ready for the content that follows; return its whole length, when known.
 
-    A part of the content has to begin where the sink ends, and to be of the same version; all of it
-    begins a new sink. Any 2xx other than 206 counts as 200 (15), unless it has a `Content-Range`.
+    A part of the content has to begin at the end of the sink and to be of the known version; the whole
+    content restarts the sink. Any 2xx other than 206 counts as 200 (15), unless it has a `Content-Range`.
     """
     known, current = checkpoint.get(_VALIDATOR, ""), validator(answer.headers)
     part = content_range(answer.headers.get("content-range", "")) if answer.status != 200 else None

@@ -1,8 +1,8 @@
-"""Archives in a directory of this device: its own disk, or a stick that may be gone in mid-write.
+"""Archives in a directory of this device: its own disk, or a stick that may be unplugged at any time.
 
 An archive appears under its name in one step: it is written to a hidden file beside it (see
-`providers.directory`), flushed to the disk, renamed, and the directory flushed. Works on VFAT: no modes,
-owners or links are needed, and no colon is added to a name.
+`providers.directory`), flushed to the disk, renamed, and the directory flushed. It works on VFAT: it needs
+no modes, owners or links, and adds no colon to a name.
 """
 
 import errno
@@ -86,10 +86,10 @@ class Local(Storage):
     def put(
         self, name: str, source: Source, _metadata: Mapping[str, str], _checkpoint: Checkpoint, /
     ) -> Stored:
-        """Write `source` and make it visible as `name` at its end; nothing of it is left on any error.
+        """Write `source` and make it visible as `name` at its end; leave nothing after an error.
 
         Raises `NoSpace` before the first byte when the size is known and does not fit, and later when the
-        device's reserve would be used up. The metadata is not kept: a directory has no place for it.
+        device's reserve would be used up. The metadata is not kept.
         """
         *parents, leaf = name.split("/")
         if is_part(leaf):
@@ -165,7 +165,7 @@ class Local(Storage):
         return f"local:{self._target_name}/{name}"
 
     def close(self) -> None:
-        """Nothing stays open between calls."""
+        """Do nothing: no file stays open between calls."""
 
     @contextmanager
     def _translating(self) -> Iterator[None]:
@@ -174,7 +174,7 @@ class Local(Storage):
 
     @contextmanager
     def _root(self) -> Iterator[int]:
-        """A descriptor of the target. Raises `TargetAbsent`, also while nothing is mounted there."""
+        """Open the target. Raises `TargetAbsent`, also while nothing is mounted there."""
         try:
             path = self._target.path
             descriptor = open_resolved(path) if self._target.resolved else os.open(path, DIRECTORY_FLAGS)
@@ -198,7 +198,7 @@ class Local(Storage):
         return Room(directory, f"target '{self._target_name}'", reserve_bytes, NoSpace)
 
     def _copy(self, source: Source, file: int, room: Room) -> int:
-        """Write everything; returns the count. Raises `Corrupted` when length or MD5 are not as announced."""
+        """Write the source; return its length. Raises `Corrupted` when length or MD5 are not as announced."""
         digest = hashlib.md5(usedforsecurity=False) if source.md5 else None
         done, write_back = 0, WriteBack(file)
         while chunk := source.read(self._chunk_bytes):
@@ -275,9 +275,9 @@ def _etag(status: os.stat_result) -> str:
 
 
 def _pass_over(error: OSError) -> None:
-    """Pass over a directory that is gone, or closed to this user as `lost+found` is; raise everything else.
+    """Ignore a directory that is gone, or closed to this user as `lost+found` is; raise other errors.
 
-    Nothing that this user has stored is in there. The target itself has to be readable.
+    No archive of this user is in there. The target itself has to be readable.
     """
     if error.filename == "." or not isinstance(error, FileNotFoundError | PermissionError):
         raise error

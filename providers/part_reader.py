@@ -1,4 +1,4 @@
-"""Reads an archive part by part, and the next part while the one before is being sent."""
+"""Reading an archive part by part, and the next part while one is being sent."""
 
 import contextvars
 import hashlib
@@ -44,7 +44,7 @@ class PartPlan:
 
 
 def too_large(most_bytes: int) -> TooLarge:
-    return TooLarge(f"the archive is larger than the {most_bytes} bytes that this place can take in parts")
+    return TooLarge(f"the archive is larger than the {most_bytes} bytes that this store can take in parts")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ class PartReader:
     """Used by one thread at a time: by its owner, and in `reading_on` by a thread of its own."""
 
     def __init__(self, source: Source, plan: PartPlan, memory_bytes: int, *, whole_md5: bool) -> None:
-        """`memory_bytes` are for parts: where two do not fit into them, none is read ahead."""
+        """`memory_bytes` are for parts: no part is read ahead when two do not fit."""
         self.total_bytes = 0
         """Read so far."""
         self._source, self._plan, self._memory_bytes = source, plan, memory_bytes
@@ -74,11 +74,11 @@ class PartReader:
 
     @property
     def md5(self) -> bytes | None:
-        """Of everything that was read."""
+        """Return the MD5 of everything that was read."""
         return self._whole.digest() if self._whole else None
 
     def next(self) -> ReadPart:
-        """The next part, whole. Raises what the source raises, and `TooLarge`."""
+        """Return the next part, whole. Raises what the source raises, and `TooLarge`."""
         self._stopping = False
         self._fill()
         del self._buffer[self._filled :]
@@ -88,15 +88,15 @@ class PartReader:
         return part
 
     def give_back(self, part: ReadPart) -> None:
-        """The part was sent: its memory can be filled again."""
+        """Reuse the memory of a part that was sent."""
         self._spare = part.body
 
     @contextmanager
     def reading_on(self, part: ReadPart) -> Iterator[None]:
-        """While inside, where `part` is sent, the one after it is read and hashed.
+        """Read and hash the part after `part` during the block, which sends `part`.
 
-        At the end the reading stops where it is; `next` does the rest. What the source raised meanwhile
-        is raised then, whatever else happened inside.
+        At the end of the block reading stops, and an error of the source is raised, even in place of another;
+        `next` reads the rest.
         """
         if part.last or len(part.body) + self._plan.size_of(self._number) > self._memory_bytes:
             yield

@@ -1,9 +1,8 @@
-"""Uploads in parts, for every far side that takes them: S3's multipart upload, Azure's block lists.
+"""Uploads in parts: S3's multipart upload, Azure's block lists.
 
-One part is sent at a time, while the next one is read. A rewindable source is read again from its start
-by each attempt, and parts that are there already are compared and not sent: the disk is cheap, the
-network is not. A stream cannot be read again, so its upload is kept, with the part that could not be
-sent, until the agent calls `put` again with the same source.
+One part is sent at a time, while the next one is read. Each attempt reads a rewindable source from its start,
+and compares the parts that were sent before instead of sending them again. A stream cannot be read again: its
+upload is kept, with the part that could not be sent, until the agent calls `put` again with this source.
 """
 
 from collections.abc import Callable, Mapping
@@ -18,7 +17,7 @@ from providers.part_reader import PartPlan, PartReader, ReadPart
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A part that the far side already holds; `md5` as 32 hex digits where it tells."""
+    """A part that the far side already holds; `md5` as 32 hex digits when it is known."""
 
     size_bytes: int
     md5: str | None = None
@@ -28,7 +27,7 @@ class Far(Protocol):
     """The far side of one upload. All methods raise `StorageError`, except `abandon`."""
 
     needs_md5: bool
-    """True when `commit` wants the MD5 of the whole, which costs a second look at every byte."""
+    """True when `commit` needs the MD5 of the whole, for which every byte is hashed twice."""
 
     def adopt(self, identity: str, /) -> None:
         """Keep the checkpoint's upload when it is of this object and this source, else begin with none.
@@ -40,22 +39,22 @@ class Far(Protocol):
         """Store an archive that is smaller than one part in one request."""
 
     def begin(self) -> Mapping[int, Part]:
-        """Open the upload, or the one that the checkpoint knows; the parts that are already there."""
+        """Open the upload, or that of the checkpoint; return the parts that are already there."""
 
     def put_part(self, number: int, body: bytearray, md5: bytes, /) -> None: ...
 
     def commit(self, parts: int, size_bytes: int, md5: bytes | None, /) -> Stored:
-        """Make the object of parts 1 to `parts` visible in one step; `md5` is that of the whole."""
+        """Make the object of parts 1 to `parts` visible in one step; `md5` is of the whole."""
 
     def abandon(self) -> None:
-        """Take away what was sent and forget the checkpoint, or keep it when that is not possible now."""
+        """Remove the parts that were sent and clear the checkpoint, or keep it when that fails."""
 
 
 class PartUpload:
-    """One archive on its way. `run` may be called again after `Unreachable`: it goes on."""
+    """One upload. `run` may be called again after `Unreachable`: it continues."""
 
     def __init__(self, far: Far, source: Source, plan: PartPlan, memory_bytes: int) -> None:
-        """`memory_bytes` is what all parts in memory may take together; one part is always allowed."""
+        """`memory_bytes` limits all parts in memory together; one part is always allowed."""
         self.source = source
         self._far, self._plan = far, plan
         self._there: Mapping[int, Part] | None = None
@@ -67,7 +66,7 @@ class PartUpload:
     def run(self) -> Stored:
         """Send everything. Raises what the source raises, `StorageError`, `Corrupted` for a bad source."""
         if self.source.size is not None and self.source.size >= self._plan.size_of(1):
-            self._begin()  # first of all: what is refused is refused before a byte is read
+            self._begin()  # at once: a refusal comes before a byte is read
         while True:
             part = self._current = self._current or self._reader.next()
             if part.last and part.number == 1:
@@ -99,7 +98,7 @@ class PartUpload:
         self._sent = part.number
 
     def _check(self) -> None:
-        """Refuse a source that is not what it said it was, while nothing is visible yet."""
+        """Raise `Corrupted` for another length or MD5 than announced, while nothing is visible."""
         if self.source.size is not None and self.source.size != self._reader.total_bytes:
             raise Corrupted(
                 f"the archive has {self._reader.total_bytes} bytes, expected {self.source.size}: "
@@ -122,7 +121,7 @@ def start_upload(
 
 
 class PartUploads:
-    """The uploads of one opened storage: which one goes on, which one is taken away."""
+    """The uploads of one opened storage: it continues or abandons the last one."""
 
     def __init__(self) -> None:
         self._waiting: PartUpload | None = None
@@ -130,9 +129,8 @@ class PartUploads:
     def put(self, source: Source, start: Callable[[], PartUpload]) -> Stored:
         """Run the upload that waits for this very source, or a new one from `start`.
 
-        After `Unreachable` a stream's upload waits in here, a file's in its checkpoint; there it also
-        waits for other credentials after `Expired`, and for the agent after `Suspended`. After anything
-        else nothing is left of it.
+        After `Unreachable` the upload of a stream waits here, that of a file in its checkpoint. After
+        `Expired` and `Suspended` that of a file waits there, too. After other errors nothing is left of it.
         """
         upload = self._resumed(source) or start()
         try:
@@ -162,18 +160,18 @@ class PartUploads:
         return None
 
     def close(self) -> None:
-        """Take away the stream's upload that nobody will continue."""
+        """Abandon the upload of a stream that nobody will continue."""
         if self._waiting is not None:
             self._waiting.abandon()
             self._waiting = None
 
 
 def ascii_metadata(metadata: Mapping[str, str], joint: str) -> dict[str, str]:
-    """Metadata as it fits into headers.
+    """Return the metadata as it fits into headers.
 
-    In keys, what is neither letter nor digit becomes `joint`: "_" for Azure, which demands identifiers,
-    "-" for S3, since proxies drop headers with an underscore. Values become printable ASCII, the rest
-    percent-encoded. What would pass the 2 KiB that S3 allows for all is left out.
+    In keys, other characters than letters and digits become `joint`: "_" for Azure, which demands
+    identifiers, "-" for S3, since proxies drop headers with an underscore. Values are percent-encoded to
+    printable ASCII. Entries beyond the 2 KiB that S3 allows for all are left out.
     """
     room, safe = 2048, {}
     for key, value in metadata.items():

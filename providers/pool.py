@@ -19,15 +19,14 @@ from providers.errors import Unreachable, translating
 from providers.final_response import FinalResponse
 from providers.http_exchange import network_errors
 
-# Its debug lines, and one of its warnings, hold URLs, and with them what is secret in the query.
+# Its debug lines, and one of its warnings, hold URLs, whose queries may be secret.
 logging.getLogger("urllib3").setLevel(logging.CRITICAL)
 
 
 def open_pool(limits: Limits, url: str) -> PoolManager:
-    """A pool for the host of `url`; opens no connection yet. Raises `Rejected` for an unusable proxy.
+    """Return a pool for the host of `url`, without a connection yet. Raises `Rejected` for a bad proxy.
 
-    Its requests raise what urllib3 raises, except that what hinders a connection from being made comes
-    out as a `StorageError` already.
+    Its requests raise the errors of urllib3, and `StorageError` when no connection can be made.
     """
     address = parse_address(url)
     timeout = Timeout(connect=limits.connect_timeout_s, read=limits.read_timeout_s)

@@ -1,9 +1,8 @@
-"""Sockets that give up a far side which is there, and as good as silent.
+"""Sockets with a time-out for a far side that is almost silent.
 
-A time-out counts from one byte to the next: a server that sends or takes one byte in ten seconds would be
-waited for without end. So here the time that was spent waiting is added up, until enough has passed in
-one direction; our own slowness, of a disk or a rate limit, does not count (as `--speed-limit` and
-`--speed-time` of curl, which count it).
+A usual time-out starts anew with each byte: a server with one byte in ten seconds would never reach it. These
+sockets add up the time they wait until enough bytes have passed in one direction. The slowness of the device,
+of a disk or a rate limit, does not count (unlike curl's `--speed-limit` and `--speed-time`).
 """
 
 import os
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
 
 LEAST_BYTES = 4096
-"""The least that has to pass within the time-out. 70 bytes a second: slower than any link in order."""
+"""Must pass within the time-out. By default 70 bytes a second: slower than any working link."""
 _PIECE_BYTES = 1 << 16  # given to TLS at a time: 64 KiB within the time-out are slow, and no stall
 
 
@@ -29,7 +28,7 @@ class Patience:
         self._waited_s, self._moved_bytes = 0.0, 0
 
     def waited(self, sending: bool, since_s: float, moved_bytes: int) -> None:
-        """A call that began at `since_s` (monotonic) has moved so much."""
+        """Count a call that began at `since_s` (monotonic) and moved these bytes. Raises `TimeoutError`."""
         if sending != self._sending or self._moved_bytes >= LEAST_BYTES:
             self._sending, self._waited_s, self._moved_bytes = sending, 0.0, 0
         self._waited_s += time.monotonic() - since_s
@@ -57,7 +56,7 @@ class _Steady(socket.socket):
         return sent
 
     def sendall(self, data: "ReadableBuffer", flags: int = 0) -> None:
-        """All of `data`, however long that takes: Python's own has one time-out for the whole."""
+        """Send all of `data`, however long that takes: Python's own has one time-out for the whole."""
         rest = memoryview(data).cast("B")
         while rest:
             rest = rest[self.send(rest, flags) :]
@@ -72,18 +71,18 @@ class SteadySocket(_Steady):
         self._patience = Patience(timeout_s)
 
     def dup(self) -> socket.socket:  # type: ignore[override]
-        """A plain socket: Python's own would make another of this class, without its arguments."""
+        """Return a plain socket: Python's own would call this class, without its arguments."""
         copy = socket.socket(self.family, self.type, self.proto, fileno=os.dup(self.fileno()))
         copy.settimeout(self.gettimeout())
         return copy
 
 
 class SteadyTls(_Steady, ssl.SSLSocket):
-    """The same over TLS; made by an `SSLContext` whose `sslsocket_class` it is."""
+    """The TLS socket; made by an `SSLContext` with this `sslsocket_class`."""
 
     def be_steady(self, timeout_s: float) -> None:
         self._patience = Patience(timeout_s)
 
     def send(self, data: "ReadableBuffer", flags: int = 0) -> int:
-        """At most a piece: where a plain socket takes what fits, TLS takes all or waits."""
+        """Send at most a piece: a plain socket takes what fits, TLS takes all or waits."""
         return super().send(memoryview(data).cast("B")[:_PIECE_BYTES], flags)

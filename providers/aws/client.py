@@ -1,4 +1,4 @@
-"""A client of boto3 that knows the command's keys and nothing else, and sends over our own connections.
+"""A client of boto3 with the command's keys only, over the provider's own connections.
 
 No environment variable, no ~/.aws and no metadata service is ever asked.
 """
@@ -26,7 +26,8 @@ Client = Any
 
 
 def make_client(given: Mapping[str, str], pool: PoolManager, limits: Limits) -> Client:
-    """An S3 client from checked options. Takes about 0.2 s: botocore reads its service descriptions.
+    """Return an S3 client from checked options. Takes about 0.2 s: botocore reads its descriptions of
+    services.
 
     Raises `BotoCoreError` for options that only botocore can judge, such as a region it cannot name.
     """
@@ -67,13 +68,13 @@ def make_client(given: Mapping[str, str], pool: PoolManager, limits: Limits) -> 
             reply = control_answer(reply, limits)
         return AWSResponse(request.url, reply.status, reply.headers, reply)
 
-    # What a handler of `before-send` returns is taken for the answer; botocore then sends nothing itself.
+    # botocore takes the result of a `before-send` handler as the answer, and sends nothing itself.
     client.meta.events.register("before-send.s3", send)
     return client
 
 
 def _blind_session() -> BotocoreSession:
-    """A session whose variables have their built-in defaults, whatever the environment says."""
+    """Return a session that ignores the environment and all files."""
     files = ("config_file", "credentials_file")
     blind = {
         name: (None, None, None if name in files else default, convert)

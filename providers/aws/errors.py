@@ -64,13 +64,13 @@ _CODES: dict[str, tuple[type[StorageError], str]] = {
 }
 
 
-def not_a_store(place: str) -> Unreachable:
-    """For an answer that looks good and lacks what S3 always says: a captive portal, a wrong address."""
-    return Unreachable(f"{place}: what answers there is not an S3 store; check aws.endpoint.url")
+def not_a_store(location: str) -> Unreachable:
+    """Return the error for a success that lacks what S3 always sends: a captive portal, a wrong address."""
+    return Unreachable(f"{location}: what answers there is not an S3 store; check aws.endpoint.url")
 
 
-def errors(place: str, *, storing: bool = False) -> dict[type[BaseException], Classify]:
-    """The table for `translating` while talking to `place`.
+def errors(location: str, *, storing: bool = False) -> dict[type[BaseException], Classify]:
+    """Return the table for `translating` during requests to `location`.
 
     With `storing`, the request makes an object visible: when its answer is lost, so is its outcome.
     """
@@ -81,17 +81,17 @@ def errors(place: str, *, storing: bool = False) -> dict[type[BaseException], Cl
         patience_s = retry_after_s(reply.get("HTTPHeaders", {}), datetime.now(UTC))
         if known := _CODES.get(error.response.get("Error", {}).get("Code", "")):
             kind, text = known
-            return kind(f"{place}: {text}", retry_after_s=patience_s)
-        return from_http_status(reply.get("HTTPStatusCode", 400), place, retry_after_s=patience_s)
+            return kind(f"{location}: {text}", retry_after_s=patience_s)
+        return from_http_status(reply.get("HTTPStatusCode", 400), location, retry_after_s=patience_s)
 
     def unusable(_: BaseException) -> StorageError:
-        return Rejected(f"{place}: the S3 library cannot use these options, or not the answer it got")
+        return Rejected(f"{location}: the S3 library cannot use these options, or not the answer it got")
 
     def lost(_: BaseException) -> StorageError:
-        return Unreachable(f"{place}: the connection broke")
+        return Unreachable(f"{location}: the connection broke")
 
     return {
-        **network_errors(place, UnknownOutcome if storing else Unreachable),
+        **network_errors(location, UnknownOutcome if storing else Unreachable),
         sdk.ClientError: refused,
         sdk.BotoCoreError: unusable,
         sdk.UndefinedModelAttributeError: unusable,

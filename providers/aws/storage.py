@@ -6,17 +6,15 @@ from functools import cached_property, partial
 from typing import Any, ClassVar
 
 from providers.api import Checkpoint, Limits, Piece, Sink, Source, Storage, Stored
+from providers.aws.answers import etag_of, md5_in, pages
 from providers.aws.client import Client, make_client
 from providers.aws.errors import errors, not_a_store
-from providers.aws.etag import etag_of, md5_in
-from providers.aws.pages import pages
 from providers.aws.upload import Multipart
 from providers.errors import translating
-from providers.fetch import Body, Download, stat_of
+from providers.fetch import Body, Download, Wanted, received, stat_of
 from providers.part_reader import PartPlan
 from providers.parts import PartUpload, PartUploads, ascii_metadata, start_upload
 from providers.pool import open_pool
-from providers.ranges import Wanted, received
 
 _SMALLEST_PART_BYTES = 5 << 20  # S3 takes no smaller part, except the last
 

@@ -1,9 +1,9 @@
 """One multipart upload, remembered in the checkpoint (S3 user guide, "Multipart upload overview").
 
-Checkpoint keys: `s3.endpoint`, `s3.bucket`, `s3.key` and `s3.identity` say what is uploaded,
-`s3.upload_id` where to; `s3.etags` is "md5" where the ETag of a part is its MD5, `s3.etag` what the
-object's is going to be. `s3.begun` is when (seconds since 1970) an upload was asked for whose id is not known
-yet, and never will be when the answer is lost: then it is looked for.
+Checkpoint keys: `s3.endpoint`, `s3.bucket`, `s3.key` and `s3.identity` say what is uploaded, `s3.upload_id`
+is the id of the upload; `s3.etags` is "md5" when the ETag of a part is its MD5; `s3.etag` is the ETag that
+the object will have. `s3.begun` is the time (seconds since 1970) at which an upload was requested: when the
+answer with its id is lost, the upload is found by this time.
 """
 
 import time
@@ -14,10 +14,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from providers.api import Checkpoint, Stored
+from providers.aws.answers import etag_of, etag_of_parts, first_pages, is_keyed, md5_in
 from providers.aws.client import Client
 from providers.aws.errors import errors, not_a_store
-from providers.aws.etag import etag_of, etag_of_parts, is_keyed, md5_in
-from providers.aws.pages import first_pages
 from providers.errors import (
     AccessDenied,
     Corrupted,
@@ -33,11 +32,11 @@ _KEYS = (
     *("s3.upload_id", "s3.begun"),
     *("s3.endpoint", "s3.bucket", "s3.key", "s3.identity", "s3.etags", "s3.etag"),
 )
-"""In the order in which they are forgotten: what says that there is an upload before what says where."""
+"""In the order of removal: the keys that tell of an upload come before those that tell where."""
 _MOST_PAGES = 12
-"""Of parts or unfinished uploads, a thousand on each; an upload has at most 10,000 parts."""
+"""Pages of a thousand parts or unfinished uploads; an upload has at most 10,000 parts."""
 _CLOCKS_DIFFER = timedelta(minutes=20)
-"""S3 refuses whoever's clock differs by more than 15 minutes (RequestTimeTooSkewed)."""
+"""S3 refuses requests by a clock that differs by more than 15 minutes (RequestTimeTooSkewed)."""
 
 
 class Multipart:
@@ -50,7 +49,7 @@ class Multipart:
     ) -> None:
         self._client, self._metadata, self._checkpoint = client, metadata, checkpoint
         self._bucket, self._name = bucket, name
-        self._place = f"s3://{bucket}/{name}"
+        self._location = f"s3://{bucket}/{name}"
         self._endpoint: str = client.meta.endpoint_url
         self._etags: dict[int, str] = {}
         self._stored_before = False
@@ -77,7 +76,7 @@ class Multipart:
         self._checkpoint.update(wanted)
 
     def put_whole(self, body: bytearray, md5: bytes, /) -> Stored:
-        with translating(errors(self._place, storing=True)):
+        with translating(errors(self._location, storing=True)):
             reply = self._client.put_object(
                 Bucket=self._bucket,
                 Key=self._name,
@@ -87,7 +86,7 @@ class Multipart:
             )
         self._verify(reply, md5)
         self._forget()
-        return Stored(self._name, len(body), etag_of(reply), self._place)
+        return Stored(self._name, len(body), etag_of(reply), self._location)
 
     def begin(self) -> Mapping[int, Part]:
         if "s3.upload_id" in self._checkpoint:
@@ -100,12 +99,12 @@ class Multipart:
         self._abort_unknown()
         self._checkpoint.pop("s3.upload_id", None)
         self._checkpoint["s3.begun"] = str(int(time.time()))
-        with translating(errors(self._place)):
+        with translating(errors(self._location)):
             reply = self._client.create_multipart_upload(
                 Bucket=self._bucket, Key=self._name, Metadata=self._metadata
             )
         if not reply.get("UploadId"):
-            raise not_a_store(self._place)
+            raise not_a_store(self._location)
         self._checkpoint["s3.etags"] = "keyed" if is_keyed(reply) else "md5"
         self._checkpoint["s3.upload_id"] = reply["UploadId"]
         return {}
@@ -113,7 +112,7 @@ class Multipart:
     def put_part(self, number: int, body: bytearray, md5: bytes, /) -> None:
         if self._stored_before:
             return
-        with translating(errors(self._place)):
+        with translating(errors(self._location)):
             reply = self._client.upload_part(
                 Bucket=self._bucket,
                 Key=self._name,
@@ -130,7 +129,7 @@ class Multipart:
             self._complete(parts)
         etag = self._checkpoint.get("s3.etag", "")
         self._forget()
-        return Stored(self._name, size_bytes, etag, self._place)
+        return Stored(self._name, size_bytes, etag, self._location)
 
     def abandon(self) -> None:
         with suppress(StorageError):
@@ -152,7 +151,7 @@ class Multipart:
             self._client.abort_multipart_upload(Bucket=bucket, Key=name, UploadId=upload_id)
 
     def _abort_unknown(self) -> None:
-        """Abort the upload that was asked for, and not heard of: of this very object, and of that time."""
+        """Abort the upload whose id was never received: of this object, and of that time."""
         begun = self._checkpoint.get("s3.begun")
         if (
             not begun
@@ -161,14 +160,14 @@ class Multipart:
         ):
             return
         bucket, name = self._checkpoint["s3.bucket"], self._checkpoint["s3.key"]
-        # Whoever may not list them leaves it to a lifecycle rule; some stores know no list, or no empty one.
+        # Without the right to list uploads a lifecycle rule removes it; some stores have no list.
         with suppress(NotFound, AccessDenied, Rejected), translating(errors(f"s3://{bucket}/{name}")):
             paginator = self._client.get_paginator("list_multipart_uploads")
             pages = paginator.paginate(Bucket=bucket, Prefix=name)
             found = first_pages(pages, f"s3://{bucket}/{name}", _MOST_PAGES)
             for upload in [upload for page in found for upload in page.get("Uploads", ())]:
                 if not {"Key", "UploadId", "Initiated"} <= upload.keys():
-                    raise not_a_store(self._place)
+                    raise not_a_store(self._location)
                 moved = upload["Initiated"] - datetime.fromtimestamp(int(begun), UTC)
                 if upload["Key"] == name and abs(moved) < _CLOCKS_DIFFER:
                     self._abort(bucket, name, upload["UploadId"])
@@ -178,7 +177,7 @@ class Multipart:
         self._checkpoint["s3.etag"] = etag_of_parts(etags)
         listed = [{"PartNumber": number, "ETag": f'"{etag}"'} for number, etag in enumerate(etags, 1)]
         try:
-            with translating(errors(self._place, storing=True)):
+            with translating(errors(self._location, storing=True)):
                 reply = self._client.complete_multipart_upload(
                     Bucket=self._bucket,
                     Key=self._name,
@@ -192,12 +191,12 @@ class Multipart:
             self._checkpoint["s3.etag"] = etag_of(reply)
 
     def _is_stored(self) -> bool:
-        """Tell whether the object is the one that an earlier attempt completed without hearing the answer."""
+        """Return True when an earlier attempt completed the object and its answer was lost."""
         expected = self._checkpoint.get("s3.etag")
         if not expected:
             return False
         try:
-            with translating(errors(self._place)):
+            with translating(errors(self._location)):
                 reply = self._client.head_object(Bucket=self._bucket, Key=self._name)
         except NotFound:
             return False
@@ -208,21 +207,21 @@ class Multipart:
         pages = self._client.get_paginator("list_parts").paginate(
             Bucket=self._bucket, Key=self._name, UploadId=self._checkpoint["s3.upload_id"]
         )
-        found = first_pages(pages, self._place, _MOST_PAGES)
+        found = first_pages(pages, self._location, _MOST_PAGES)
         for part in (part for page in found for part in page.get("Parts", ())):
             if not {"PartNumber", "Size"} <= part.keys():
-                raise not_a_store(self._place)
+                raise not_a_store(self._location)
             self._etags[part["PartNumber"]] = etag_of(part)
             md5 = md5_in(part) if self._checkpoint.get("s3.etags") == "md5" else None
             there[part["PartNumber"]] = Part(part["Size"], md5)
         return there
 
     def _verify(self, reply: Mapping[str, Any], md5: bytes) -> None:
-        """The store checked our Content-MD5; one that ignores it shows in its ETag."""
+        """Raise `Corrupted` when the ETag shows that the store has ignored Content-MD5."""
         if not etag_of(reply):
-            raise not_a_store(self._place)
+            raise not_a_store(self._location)
         if md5_in(reply) not in (None, md5.hex()):
-            raise Corrupted(f"{self._place}: its ETag is not the MD5 of what was sent")
+            raise Corrupted(f"{self._location}: its ETag is not the MD5 of what was sent")
 
     def _forget(self) -> None:
         for key in _KEYS:

@@ -1,4 +1,4 @@
-"""An Azure client that knows the command's SAS and nothing else, and sends over our own connections."""
+"""An Azure client with the command's SAS only, over the provider's own connections."""
 
 import logging
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ logging.getLogger("azure").setLevel(logging.CRITICAL)
 
 
 def make_client(given: Mapping[str, str], pool: PoolManager, limits: Limits) -> ContainerClient:
-    """A client for the container, from checked options."""
+    """Return a client for the container, from checked options."""
     session = requests.Session()
     session.trust_env = False  # no proxy, no authorities and no .netrc from the environment
     for scheme in ("http://", "https://"):
@@ -40,7 +40,7 @@ def send(
     headers: Mapping[str, str],
     body: bytes | bytearray | None = None,
 ) -> BaseHTTPResponse:
-    """One request over `pool`; the answer's body is not read yet. Raises what urllib3 raises."""
+    """Send a request over `pool`; the body of the answer is not read yet. Raises what urllib3 raises."""
     try:
         return pool.urlopen(
             method,
@@ -82,5 +82,5 @@ class _PoolAdapter(BaseAdapter):
 
 
 def _most_marks(url: str) -> int:
-    """A list of blocks may have 50,000 entries ("Put Block List"), with seven marks each."""
+    """Return the limit: a list of blocks may have 50,000 entries ("Put Block List") of seven marks."""
     return 500_000 if "comp=blocklist" in url else MOST_MARKS

@@ -65,7 +65,7 @@ class Sas:
         return "Sas(…)"
 
     def expired(self, headers: Mapping[str, str]) -> bool:
-        """Tell whether the time `se` was over for the service, whose clock its header `Date` tells."""
+        """Return True when the time `se` is over by the service's clock, the header `Date`."""
         try:
             end = datetime.fromisoformat(parse_qs(self.query).get("se", [""])[0])
             now = parsedate_to_datetime(headers.get("date", ""))
@@ -74,19 +74,19 @@ class Sas:
         return end.replace(tzinfo=end.tzinfo or UTC) <= now
 
 
-def refusal(place: str, sas: Sas, status: int, headers: Mapping[str, str]) -> StorageError:
-    """The error for an answer outside 200-299. `headers` are looked up without regard to case."""
+def refusal(location: str, sas: Sas, status: int, headers: Mapping[str, str]) -> StorageError:
+    """Return the error for an answer outside 200-299. `headers` ignore letter case."""
     patience_s = retry_after_s(headers, datetime.now(UTC))
     kind, text = _CODES.get(headers.get("x-ms-error-code", ""), (None, ""))
     if status in (401, 403) and sas.expired(headers):
-        return Expired(f"{place}: the SAS has expired; send the command again with a new one")
+        return Expired(f"{location}: the SAS has expired; send the command again with a new one")
     if kind is None:
-        return from_http_status(status, place, retry_after_s=patience_s)
-    return kind(f"{place}: {text}", retry_after_s=patience_s)
+        return from_http_status(status, location, retry_after_s=patience_s)
+    return kind(f"{location}: {text}", retry_after_s=patience_s)
 
 
-def errors(place: str, sas: Sas, *, storing: bool = False) -> dict[type[BaseException], Classify]:
-    """The table for `translating` while talking to `place`.
+def errors(location: str, sas: Sas, *, storing: bool = False) -> dict[type[BaseException], Classify]:
+    """Return the table for `translating` during requests to `location`.
 
     With `storing`, the request makes a blob visible: when its answer is lost, so is its outcome.
     """
@@ -95,17 +95,17 @@ def errors(place: str, sas: Sas, *, storing: bool = False) -> dict[type[BaseExce
     def refused(error: BaseException) -> StorageError:
         assert isinstance(error, sdk.HttpResponseError)
         if not isinstance(error.response, HttpResponse):
-            return broken(f"{place}: the answer cannot be understood")
-        return refusal(place, sas, error.response.status_code, error.response.headers)
+            return broken(f"{location}: the answer cannot be understood")
+        return refusal(location, sas, error.response.status_code, error.response.headers)
 
     def unusable(_: BaseException) -> StorageError:
-        return Rejected(f"{place}: the Azure library cannot use these options, or not the answer it got")
+        return Rejected(f"{location}: the Azure library cannot use these options, or not the answer it got")
 
     return {
-        **network_errors(place, broken),
+        **network_errors(location, broken),
         sdk.HttpResponseError: refused,
-        sdk.ServiceRequestError: lambda _: Unreachable(f"{place}: the connection cannot be made"),
-        sdk.ServiceResponseError: lambda _: broken(f"{place}: the connection broke"),
+        sdk.ServiceRequestError: lambda _: Unreachable(f"{location}: the connection cannot be made"),
+        sdk.ServiceResponseError: lambda _: broken(f"{location}: the connection broke"),
         sdk.AzureError: unusable,
         sdk.SerializationError: unusable,
         sdk.DeserializationError: unusable,

@@ -1,7 +1,7 @@
 """The storage in one container of Azure.
 
-The SDK's own download tries three times by itself, with pauses, and joins what came in memory: here it is one
-plain GET ("Get Blob"), whose answer is read while it arrives.
+The SDK's own download tries three times, with pauses, and joins the content in memory. Here a download is one
+plain GET ("Get Blob"), read while it arrives.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -17,12 +17,11 @@ from providers.azure.client import make_client, send
 from providers.azure.errors import Sas, errors, refusal
 from providers.azure.upload import BlockUpload
 from providers.errors import Classify, Corrupted, NotFound, StorageError, Unreachable, translating
-from providers.fetch import Body, Download, stat_of
+from providers.fetch import Body, Download, Wanted, received, stat_of
 from providers.http_fields import content_length, content_range, digest
 from providers.part_reader import PartPlan
 from providers.parts import PartUpload, PartUploads, ascii_metadata, start_upload
 from providers.pool import open_pool
-from providers.ranges import Wanted, received
 
 _PAGE = 500
 """Blobs asked for at a time: with names of any length their XML stays below what an answer may have."""
@@ -120,7 +119,7 @@ class Container(Storage):
         def empty(_: BaseException) -> StorageError:
             return not_azure(self._base)
 
-        # The SDK is surprised by an empty answer, and by one that leaves out what it must say.
+        # The SDK raises these for an empty answer, and for one without a required member.
         odd = (AttributeError, KeyError, TypeError, ValueError)
         table: dict[type[BaseException], Classify] = dict.fromkeys(odd, empty)
         table |= errors(self._base, self._sas)

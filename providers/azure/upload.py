@@ -26,7 +26,7 @@ _DIGITS = 5
 
 
 class BlockUpload:
-    """The far side of one upload: a `providers.parts.Far`. `place` is for people and the checkpoint."""
+    """The far side of one upload: a `providers.parts.Far`. `location` is for people and the checkpoint."""
 
     needs_md5 = True
 
@@ -36,25 +36,25 @@ class BlockUpload:
         pool: PoolManager,
         limits: Limits,
         sas: Sas,
-        place: str,
+        location: str,
         *,
         metadata: Mapping[str, str],
         checkpoint: Checkpoint,
     ) -> None:
-        self._blob, self._pool, self._sas, self._place = blob, pool, sas, place
+        self._blob, self._pool, self._sas, self._location = blob, pool, sas, location
         self._limits = limits
         self._metadata, self._checkpoint = dict(metadata), checkpoint
         self._continues = True
 
     def adopt(self, identity: str) -> None:
         """Keep the checkpoint's blocks when they are of this blob and source, else begin with none."""
-        wanted = {"azure.place": self._place, "azure.identity": identity}
+        wanted = {"azure.place": self._location, "azure.identity": identity}
         if not identity or any(self._checkpoint.get(key) != value for key, value in wanted.items()):
             self._checkpoint.update({**wanted, "azure.token": secrets.token_hex(4)})
             self._continues = False
 
     def put_whole(self, body: bytearray, md5: bytes, /) -> Stored:
-        with translating(errors(self._place, self._sas, storing=True)):
+        with translating(errors(self._location, self._sas, storing=True)):
             reply = self._blob.upload_blob(
                 bytes(body),
                 length=len(body),
@@ -69,7 +69,7 @@ class BlockUpload:
         if not self._continues:
             return {}
         try:
-            with translating(errors(self._place, self._sas)):
+            with translating(errors(self._location, self._sas)):
                 # The committed blocks as well: the answer to an earlier commit may have been lost.
                 committed, uncommitted = self._blob.get_block_list("all")
         except (NotFound, AccessDenied):
@@ -85,15 +85,15 @@ class BlockUpload:
         # The SDK's own `stage_block` wants bytes: each block would be in memory twice.
         block = quote(b64encode(self._id(number).encode()), safe="")
         url = f"{self._blob.url}&comp=block&blockid={block}"
-        with translating(errors(self._place, self._sas)):
+        with translating(errors(self._location, self._sas)):
             reply = send(self._pool, "PUT", url, {"Content-MD5": b64encode(md5).decode()}, body)
             control_answer(reply, self._limits)
         if reply.status != 201:
-            raise refusal(self._place, self._sas, reply.status, reply.headers)
+            raise refusal(self._location, self._sas, reply.status, reply.headers)
 
     def commit(self, parts: int, size_bytes: int, md5: bytes | None, /) -> Stored:
         assert md5 is not None
-        with translating(errors(self._place, self._sas, storing=True)):
+        with translating(errors(self._location, self._sas, storing=True)):
             reply = self._blob.commit_block_list(
                 [BlobBlock(self._id(number)) for number in range(1, parts + 1)],
                 metadata=self._metadata,
@@ -106,9 +106,9 @@ class BlockUpload:
             self._checkpoint.pop(key, None)
 
     def _id(self, number: int) -> str:
-        """All ids of a blob must have one length."""
+        """Return the id of a block; all ids of a blob must have one length."""
         return f"{self._checkpoint['azure.token']}-{number:0{_DIGITS}}"
 
     def _finished(self, reply: Mapping[str, Any], size_bytes: int) -> Stored:
         self.abandon()
-        return Stored(self._blob.blob_name, size_bytes, str(reply["etag"]).strip('"'), self._place)
+        return Stored(self._blob.blob_name, size_bytes, str(reply["etag"]).strip('"'), self._location)

@@ -105,7 +105,7 @@ def test_no_header_field_makes_a_parser_raise(fields: dict[str, str], text: str)
 
 def test_an_address_shows_people_neither_query_nor_credentials() -> None:
     address = parse_address("https://user:pass%20word@Example.com/a%20b/ü?sig=s3cret#frag")
-    assert address.place == "https://example.com/a%20b/%C3%BC"
+    assert address.location == "https://example.com/a%20b/%C3%BC"
     assert address.target == "/a%20b/%C3%BC?sig=s3cret"
     assert address.authorization == "Basic " + base64.b64encode(b"user:pass word").decode()
     assert "s3cret" not in repr(address)
@@ -164,7 +164,7 @@ def test_any_text_is_an_address_that_can_be_sent_or_a_value_error(url: str) -> N
 
 def test_a_redirect_within_the_origin_keeps_the_credentials() -> None:
     address = parse_address("http://u:p@host/a/b?q=1")
-    assert redirected(address, "../c?d").place == "http://host/c"
+    assert redirected(address, "../c?d").location == "http://host/c"
     assert redirected(address, "../c?d").authorization == address.authorization
     assert redirected(address, "http://HOST:80/c").authorization == address.authorization
 

@@ -75,7 +75,7 @@ def read_texts(data: bytes) -> None:
         assert parse_duration(format_duration(duration)) == duration
     with suppress(ValueError):
         address = parse_address(text)
-        assert parse_address(address.place).origin == address.origin
+        assert parse_address(address.location).origin == address.origin
     with suppress(ValueError):
         redirected(parse_address("https://user:secret@backup.example/archives/a.zip?x=1"), text)
 
