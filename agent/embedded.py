@@ -1,7 +1,7 @@
-"""The job engine in somebody else's process, without a broker: one piece of work at a time, waited for.
+"""The engine in the process of another program, without a broker: one job at a time, waited for.
 
-The same storage directory, journal and recovery as the agent's. Nobody is
-told of what happens; jobs of the agent that were interrupted are left for the agent to report.
+It has the storage directory, journal and recovery of the agent, and no subscribers. Interrupted jobs of the
+agent are left for the agent to report.
 """
 
 from collections.abc import Mapping
@@ -58,11 +58,11 @@ class Embedded:
         return admitted.job_id
 
     def entry(self, job_id: str) -> Mapping[str, Any]:
-        """What the history has of a job."""
+        """Return a job from the history."""
         return self.engine.history.describe(DescribeRequest(job_id), _ROOM_BYTES)
 
     def preview(self) -> Mapping[str, Any] | None:
-        """The preview that waits, or how the last one ended."""
+        """Return the preview that waits, or the end of the last one."""
         value: Mapping[str, Any] | None = self.engine.status.status(StatusRequest(), _ROOM_BYTES).get(
             "preview"
         )

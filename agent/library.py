@@ -46,7 +46,7 @@ FilePath = str | os.PathLike[str]
 
 
 class BackupError(Exception):
-    """What could not be done, and why; nothing has changed.
+    """A backup or restore failed, or was refused, for the reason in the message; nothing has changed.
 
     `code` is a status code of docs/wire.md; `refused` when nothing was begun, `busy` while an agent runs.
     """
@@ -78,7 +78,7 @@ class BackupCreate:
 
 @dataclass(frozen=True, slots=True)
 class BackupInfo:
-    """What a backup would hold now."""
+    """The content that a backup would have now."""
 
     files: int
     content_bytes: int
@@ -101,7 +101,7 @@ def create_backup(password: str, output_path: FilePath, *, config: FilePath | No
 
 
 def backup_info(*, config: FilePath | None = None) -> BackupInfo:
-    """What `create_backup` would save now, and what it could not. Also while an agent runs."""
+    """Return what `create_backup` would save and skip now. Works also while an agent runs."""
     settings, inventory = _settings(config), Inventory()
     if settings.backup_cmd:
         raise BackupError("refused", "backupCmd collects what is saved, at the time of a backup")
@@ -197,7 +197,7 @@ def _settings(config: FilePath | None) -> Settings:
 
 @contextmanager
 def _translated(closing: Embedded | None = None) -> Iterator[None]:
-    """What is refused or fails becomes a `BackupError`; `closing` is closed at the end."""
+    """Raise a `BackupError` for all that is refused or fails; close `closing` at the end."""
     try:
         yield
     except Refused as error:
@@ -215,7 +215,7 @@ def _translated(closing: Embedded | None = None) -> Iterator[None]:
 
 @contextmanager
 def _opened(settings: Settings) -> Iterator[Embedded]:
-    """The engine, which is closed again when something goes wrong."""
+    """Open the engine, and close it when an error leaves the block."""
     try:
         embedded = Embedded(settings)
     except StorageUnusable as error:
@@ -244,7 +244,7 @@ def _raise_failure(entry: Mapping[str, Any]) -> None:
 
 
 def _unexportable_in(file: str, password: str, settings: Settings) -> tuple[Unexportable, ...]:
-    """What the archive says of itself."""
+    """Return the skipped entries that the archive's manifest names."""
     with _translated(), disk_errors(f"cannot read '{file}'"), open(file, "rb") as archive:
         unlock = unlock_for(SecretStr(password), settings.encryption)
         manifest = open_archive(archive, unlock).manifest()

@@ -1,1 +1,1 @@
-"""Jobs, uploads and the schedule, whoever asks for them and whoever is told; knows no face of the agent."""
+"""The engine: jobs, uploads and the schedule. It knows no face of the agent."""

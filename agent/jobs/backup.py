@@ -42,12 +42,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """What the end of a backup has to know of its beginning."""
+    """Facts of a backup's beginning that its end needs."""
 
     staged: Staged | None
-    """The archive that is to wait for its upload."""
+    """The archive that will be a pending upload; None with a destination."""
     key: str | None
-    """By which the archive is remembered for `skipUnchanged`."""
+    """The key under which the archive is remembered for `skipUnchanged`."""
     facts: Mapping[str, Any]
     source: ArchiveSource
 
@@ -124,14 +124,14 @@ class Backups:
         )
 
     def _parts(self, job: Job, selection: Selection, *, collected: bool) -> "tuple[WalkRoot, ...]":
-        """Return what is saved: what the request chooses, or the directory that `backupCmd` fills."""
+        """Return the roots that are saved: those of the request, or the directory that `backupCmd` fills."""
         if not collected:
             return self._chosen_roots.for_backup(selection)
         refuse_choosing(selection, "backupCmd", BACKUP_DATA_TYPES, BACKUP_PATHS)
         return (self._chosen_roots.part(Root("", self._staging.work_directory(job.id)), selection),)
 
     def _staged(self, request: BackupRequest, *, encrypted: bool) -> Staged:
-        """Return the archive as it is staged; its name is that of the archive everywhere."""
+        """Return the archive in staging; it has this name at every destination."""
         path = self._staging.free_path(
             self._device.tag,
             ENCRYPTED if encrypted else PLAIN,
@@ -150,7 +150,7 @@ class Backups:
         *,
         encrypted: bool,
     ) -> Destination | None:
-        """Open the destination; None for an archive that waits for its upload."""
+        """Open the destination; None for a pending upload."""
         if request.output:
             return self._admission.output(request.output, roots, tools.connections)
         if request.destination is None:
@@ -163,13 +163,11 @@ class Backups:
         )
 
     def _expected_bytes(self, roots: Sequence[Root]) -> int | None:
-        """As much as the last time, where all of one directory is saved again."""
+        """Return the bytes of the last backup of this directory; None for any other choice of roots."""
         directory = roots[0].directory
-        return (
-            self._journal.jobs.last_size("content_bytes", directory)
-            if roots == [Root("", directory)]
-            else None
-        )
+        if roots != [Root("", directory)]:
+            return None
+        return self._journal.jobs.last_size("content_bytes", directory)
 
     def _ended(self, job: Job, plan: _Plan, outcome: "Outcome[BackupResult]") -> None:
         from agent.save.pipeline import about
@@ -202,7 +200,7 @@ class Backups:
         )  # fmt: skip
 
     def _emptied(self, source: ArchiveSource, result: "BackupResult") -> str:
-        """Say that this archive has far fewer files than the last full one of its source; else nothing."""
+        """Return a warning when this archive has far fewer files than the last full one of its source."""
         from agent.save.retention import is_emptied, last_full
 
         percent, files = self._settings.retention.emptied_percent, result.report.files
@@ -225,7 +223,7 @@ def _origin(request: BackupRequest, job: Job, device_id: str, parts: "tuple[Walk
 
 
 def _facts(result: "BackupResult") -> dict[str, object]:
-    """What the history keeps. Where nothing had changed, nothing was counted."""
+    """Return the facts for the history. An unchanged directory was not counted."""
     report = result.report
     facts: dict[str, object] = {
         "excluded": report.excluded,

@@ -1,7 +1,7 @@
-"""The unconfirmed restore: how long it may still be confirmed, and what `confirm` makes of it.
+"""The commit-confirmed restore that waits for `confirm`, and the time that is left for that.
 
-There is at most one, the job that runs. How much time is left is noted in the journal now and then, so that
-it counts on over restarts and boots. Belongs to the main thread.
+There is at most one, the job that runs. The time left is noted in the journal now and then, and therefore
+continues over restarts and boots. Belongs to the main thread.
 """
 
 import json
@@ -42,7 +42,7 @@ class _Waiting:
     confirmation: "CommitConfirmed"
     note: "ConfirmationNote"
     over: bool = False
-    """Whether it is taken back: a `confirm` is too late."""
+    """True when the restore is being reverted: a `confirm` is too late."""
 
 
 class Confirmations:
@@ -57,7 +57,7 @@ class Confirmations:
         return self._current is not None
 
     def confirmation(self, job: Job, tools: Tools, within_s: float | None) -> "CommitConfirmed | None":
-        """What decides of this restore when it is in place; None when nothing and nobody is to be asked."""
+        """Return the decision of a commit-confirmed restore; None for any other restore."""
         from agent.restore.commit_confirmed import ConfirmationNote
 
         health = health_hook(self._settings, job)
@@ -66,7 +66,7 @@ class Confirmations:
         return self._made(job, tools, ConfirmationNote(within_s), health)
 
     def left(self, job: Job, tools: Tools) -> "CommitConfirmed":
-        """The same for one that an earlier run of the agent left."""
+        """Return the decision of a restore that an earlier run of the agent left unconfirmed."""
         from agent.restore.commit_confirmed import ConfirmationNote
 
         known = self._journal.checkpoints.of(job.id)
@@ -93,13 +93,13 @@ class Confirmations:
         self._look(entry)
 
     def ended(self) -> None:
-        """The job is over, or the agent stops."""
+        """Stop waiting: the job has ended, or the agent stops."""
         self._current = None
         if self._timer:
             self._timer.cancel()
 
     def _look(self, entry: _Waiting) -> None:
-        """Refuse it when time is up; otherwise note what is left, and come back."""
+        """Revert the restore when its time is up; otherwise note the time left, and look again."""
         within_s = entry.note.within_s
         if self._current is not entry or within_s is None:
             return
@@ -127,7 +127,7 @@ class Confirmations:
     # Confirming
 
     def confirm(self, request: ConfirmRequest) -> Admitted:
-        """Admit that what is restored stays. Raises `Refused` (NOT_FOUND)."""
+        """Admit the confirmation of the restore that waits. Raises `Refused` (NOT_FOUND)."""
         wanted, entry = request.correlation_id, self._current
         if entry is None or wanted not in ("", entry.job.correlation_id, entry.job.id):
             raise Refused(Reason.NOT_FOUND, self._why_not(wanted))
@@ -142,11 +142,11 @@ class Confirmations:
         return Admitted(entry.job.id, partial(self._record, entry), begin)
 
     def _record(self, entry: _Waiting) -> None:
-        """From here on no restart makes the confirmation undone: only a health command may."""
+        """Keep the confirmation over restarts; only a health command can revert the restore now."""
         self._journal.checkpoints.keep(entry.job.id, CONFIRMED, "yes")
 
     def cancelling(self, request: CancelRequest) -> None:
-        """Keep a cancel as part of the open unit: one that was answered leads back after a crash, too."""
+        """Keep a cancel as part of the open unit: a crash does not undo it."""
         entry = self._current
         if entry is None or entry.job.correlation_id != request.correlation_id:
             return

@@ -1,7 +1,7 @@
-"""What happens in the engine, as events that its subscribers are told.
+"""Events of the engine, and its subscribers.
 
-An event is told inside the journal's unit of work. A subscriber that keeps messages writes them there; all
-that leaves the process waits for COMMIT by `unit.after_commit`, so that a rollback takes every word back.
+An event is told inside the journal's unit of work. A subscriber that keeps messages writes them there, and
+sends them by `unit.after_commit`: a rollback drops both.
 """
 
 from dataclasses import dataclass, replace
@@ -17,7 +17,7 @@ from agent.journal.staged import Child
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
     number: int = 0
-    """Grows from event to event, in one run of the agent; given when it is told."""
+    """Grows from event to event in one run of the agent; `Events.emit` sets it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,19 +27,19 @@ class JobStarted(Event):
 
 @dataclass(frozen=True, slots=True)
 class JobProgressed(Event):
-    """The job that runs has come further, or there is none any more: `Monitor` knows how far."""
+    """The progress of the running job has changed, or no job runs any more: see `Monitor`."""
 
 
 @dataclass(frozen=True, slots=True)
 class JobEnded(Event):
     job: Job
     kept: bool = True
-    """False when the journal could not take it: it is told all the same, and once more when it is kept."""
+    """False while the journal cannot keep the end; the event is told again when it is kept."""
 
 
 @dataclass(frozen=True, slots=True)
 class UploadRequested(Event):
-    """A staged archive waits for somebody to say where it is to go."""
+    """A pending upload needs a destination."""
 
     child: Child
 
@@ -66,7 +66,7 @@ class Subscriber(Protocol):
     """Is told of every event. Belongs to the main thread."""
 
     def can_tell(self, event: Event) -> None:
-        """Raise `Refused` when the event could not be passed on: what leads to it is refused then."""
+        """Raise `Refused` when the event could not be passed on; the command is refused then."""
 
     def tell(self, event: Event, unit: Unit) -> None:
         """Take an event as part of the unit of work that is open."""

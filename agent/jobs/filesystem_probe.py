@@ -1,4 +1,4 @@
-"""Work on a file system that may never answer, as when a file server is gone: nobody has to wait for it."""
+"""Work on a file system that may never answer, as when its file server is gone."""
 
 import threading
 from collections.abc import Callable
@@ -7,7 +7,7 @@ from typing import Any, Generic, TypeVar
 Result = TypeVar("Result")
 
 PATIENCE_S = 2.0
-"""How long the main thread looks at a file system, at most."""
+"""The longest time that the main thread waits for a file system."""
 MOST_WAITING = 16
 
 
@@ -16,7 +16,7 @@ class NoAnswer(Exception):
 
 
 class Aside(Generic[Result]):
-    """`action` in a thread of its own. One that never comes back holds up nobody, nor the process's end."""
+    """An action in a thread of its own. It may never return: the process can end without it."""
 
     def __init__(self, name: str, action: Callable[[], Result]) -> None:
         self._action = action
@@ -33,11 +33,11 @@ class Aside(Generic[Result]):
         self._done.set()
 
     def done(self, within_s: float = 0) -> bool:
-        """Whether it has come back, or does so in time."""
+        """Return True when the action has returned, or does within this time."""
         return self._done.wait(max(0, within_s))
 
     def result(self) -> Result:
-        """What `action` returned, when it is done. Raises what it raised, once."""
+        """Return the result of the action, when it is done. Raises its error, once."""
         if self._error:
             try:
                 raise self._error
@@ -53,10 +53,10 @@ class Looks:
         self._waiting: dict[str, Aside[Any]] = {}
 
     def look(self, where: str, action: Callable[[], Result]) -> Result:
-        """What `action` returns. Raises what it does, and `NoAnswer` when it takes longer than `PATIENCE_S`.
+        """Return the result of `action`. Raises its error, and `NoAnswer` after `PATIENCE_S`.
 
-        While an earlier look at `where` has not come back, or many elsewhere, that is not even tried: each
-        would wait as long, and keep a thread.
+        Raises `NoAnswer` at once while an earlier look at `where`, or too many others, have not returned:
+        each look would wait, and keep a thread.
         """
         self._waiting = {name: look for name, look in self._waiting.items() if not look.done()}
         if where in self._waiting or len(self._waiting) >= MOST_WAITING:

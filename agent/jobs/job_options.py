@@ -1,4 +1,4 @@
-"""Settings that say how jobs are done, in the words of the job engine."""
+"""The settings of jobs, as the values that backups and restores take."""
 
 import os
 from collections.abc import Callable, Mapping
@@ -28,14 +28,14 @@ MAX_THREADS = 4
 
 
 def archive_format(settings: Settings) -> "Format":
-    """Return the format of archives: this is the one place that picks it."""
+    """Return the format of archives. The format is chosen here and nowhere else."""
     from agent.formats.zip.format import Zip
 
     return Zip(archive_options(settings))
 
 
 def archive_options(settings: Settings) -> "ArchiveOptions":
-    """`archive.*`; by default a thread for each core, of which more than four bring nothing."""
+    """Return `archive.*`; by default a thread for each core, and at most four."""
     from agent.formats.zip.writer import ArchiveOptions
 
     archive = settings.archive
@@ -44,7 +44,7 @@ def archive_options(settings: Settings) -> "ArchiveOptions":
 
 
 def archive_limits(settings: Settings) -> "ArchiveLimits":
-    """Return what an archive may hold that is restored or verified."""
+    """Return the limits of an archive that is restored or verified."""
     from agent.formats.survey import ArchiveLimits
 
     limits = settings.restore
@@ -68,7 +68,7 @@ def restore_options(settings: Settings, mode: str, own: tuple[Path, ...]) -> "Re
 def hook(settings: Settings, name: str, command: str, job: Job, target: Path | None = None) -> RunHook | None:
     """Return the command in the setting `name`, ready to be run for `job`; None when there is none.
 
-    It is told the operation, the correlation id and the directory: its own, or the `target` of a restore.
+    Its environment has the operation, the correlation id and the directory, or the `target` of a restore.
     """
     from agent.hooks import Hook, run_hook
 
@@ -88,7 +88,7 @@ def hook(settings: Settings, name: str, command: str, job: Job, target: Path | N
 
 
 def health_hook(settings: Settings, job: Job) -> RunHook | None:
-    """Return the command that judges what `job` has restored; None for no command."""
+    """Return the command that checks what `job` has restored; None for no command."""
     return hook(settings, "restore.healthCmd", settings.restore.health_cmd, job)
 
 
@@ -102,7 +102,7 @@ def restore_target(
     own: tuple[Path, ...] = (),
     confirmation: "CommitConfirmed | None" = None,
 ) -> "RestoreTarget":
-    """Where a restore of `job` goes, and how: the settings' own part of it."""
+    """Return the target of a restore of `job`, with the options and commands of the settings."""
     from agent.restore.proof import Prover, RestoreMemory
     from agent.restore.target import RestoreTarget
 
@@ -124,7 +124,7 @@ def restore_target(
 
 
 def start_again(settings: Settings, job: Job, target: Path) -> Callable[[Context], None]:
-    """Work that runs afterRestoreCmd for a restore that a crash interrupted after beforeRestoreCmd."""
+    """Return work that runs afterRestoreCmd for a restore that was interrupted after beforeRestoreCmd."""
     after = hook(settings, "afterRestoreCmd", settings.after_restore_cmd, job, target)
 
     def work(context: Context) -> None:

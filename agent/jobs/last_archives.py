@@ -1,4 +1,4 @@
-"""The last archive in each place, for `skipUnchanged`. Belongs to the main thread."""
+"""The last archive at each destination, for `skipUnchanged`. Belongs to the main thread."""
 
 import hashlib
 import json
@@ -18,29 +18,26 @@ if TYPE_CHECKING:
     from agent.save.change_detection import LastArchive
 
 MOST_PLACES = 16
-"""Of so many the last archive is remembered; for older ones a backup is simply made."""
+"""The number of destinations whose last archive is remembered; any other gets a new archive."""
 _NOTE = "kept_archives"
 
 
 def skip_key(request: BackupRequest, roots: Iterable[Root], settings: Settings) -> str | None:
-    """Return the key of the last archive of `roots` in this place; None when an archive is always made.
+    """Return the key of the last archive of `roots` at this destination; None when one is always made.
 
-    It is always made without a destination, with `backupCmd`, and for a passcode, which could not be told
-    from another one.
+    One is always made without a destination, with `backupCmd`, and for a passcode, which cannot be compared.
     """
     wanted = settings.skip_unchanged if request.skip_unchanged is None else request.skip_unchanged
     impossible = settings.backup_cmd or request.passcode is not None
     if not wanted or impossible or request.destination is None:
         return None
-    return _place_key(request.destination, request.label.name, roots, settings.encryption.recipients)
+    return _key(request.destination, request.label.name, roots, settings.encryption.recipients)
 
 
-def _place_key(
-    destination: StorageOptions, name: str, roots: Iterable[Root], recipients: Sequence[str]
-) -> str:
-    """Return one text for the same roots in one place.
+def _key(destination: StorageOptions, name: str, roots: Iterable[Root], recipients: Sequence[str]) -> str:
+    """Return a text that stands for these roots at this destination.
 
-    The archive's name counts: another name asks for an archive of that name. Credentials do not count: they
+    It depends on the archive's name, as a new name asks for a new archive, and not on the credentials, which
     are renewed all the time.
     """
     chosen = {key: text for key, text in destination.options.items() if not is_secret_name(key)}
@@ -66,7 +63,7 @@ class LastArchives:
         return LastArchive(*fields) if fields else None
 
     def remember(self, key: str, archive: "LastArchive") -> None:
-        """Newest last; the oldest goes when there are too many."""
+        """Remember the last archive under `key`; forget the oldest when there are too many."""
         places = self._all()
         places.pop(key, None)
         places[key] = astuple(archive)

@@ -1,6 +1,6 @@
-"""Restores that the journal does not know: it was lost, or is an older one. Their working directories know.
+"""Restores that the journal does not know, as it was lost or is an older one. Working directories prove them.
 
-They become jobs of the journal again, which the recovery then brings to their end, and which are told.
+They become unfinished jobs of the journal again; the recovery then ends and reports them.
 """
 
 import os
@@ -29,15 +29,15 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class LostRestores:
-    """A look for working directories of restores that are not `known`, by the ids of their work."""
+    """A search for working directories of restores whose ids are not `known`."""
 
     settings: Settings
     known: Collection[str]
 
     def find(self) -> "list[Proof]":
-        """Return what the working directories prove. In a thread: file systems may not answer.
+        """Return the proofs in the working directories. Runs in a thread: file systems may not answer.
 
-        A directory that proves nothing is only told in the log: who may write in a target can make one.
+        A directory that proves nothing is only logged: anybody who may write in a target can make one.
         """
         from agent.restore.proof import RestoreMemory
 
@@ -109,7 +109,7 @@ def _proven(directory: Path, work: str, key: bytes | None) -> "Proof | None":
 
 
 def _is_whole(proof: "Proof", key: bytes | None) -> bool:
-    """Whether nothing stands where a root of the restore worked that proves something else."""
+    """Return True unless a working directory of the restore proves nothing, or another restore."""
     from agent.restore.recovery import read_working, work_id
 
     for each in read_working(proof.working):

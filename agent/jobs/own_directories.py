@@ -1,4 +1,4 @@
-"""Directories that the agent made, or keeps archives in: no backup saves them, no restore changes them."""
+"""The agent's own directories: no backup saves them, no restore changes them."""
 
 import os
 from contextlib import suppress
@@ -15,7 +15,7 @@ class OwnDirectories:
     """Belongs to the main thread."""
 
     def __init__(self, settings: Settings, journal: Journal | None = None) -> None:
-        """Without a `journal`, the working directories of restores are not known."""
+        """Working directories of restores are known only with a `journal`."""
         self._settings, self._journal, self._looks = settings, journal, Looks()
 
     def paths(self) -> tuple[Path, ...]:

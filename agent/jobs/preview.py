@@ -1,7 +1,7 @@
 """The preview of a restore: unpacked beside its target, it waits to be finalized or discarded.
 
-There is at most one. While it waits backups run, and no other restore begins. It may not wait for ever: what
-is unpacked takes the room that the restore will need. Belongs to the main thread.
+There is at most one. While it waits, backups run, and no other restore begins. It is discarded after
+`restore.previewTimeout`: it takes the room that the restore will need. Belongs to the main thread.
 """
 
 from collections.abc import Callable, Mapping
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 EXPIRED = "expired"
-"""Code of a preview that waited too long."""
+"""The status code of a preview that waited too long."""
 
 
 class Previews:
@@ -57,7 +57,7 @@ class Previews:
         confirmations: Confirmations,
         own: OwnDirectories,
     ) -> None:
-        """`restored` is to be set: it records and tells what became of a restore."""
+        """`restored` has to be set: it records and tells the end of a restore."""
         self.restored: Callable[[Job, Mapping[str, str], Outcome[Amount]], None]
         self._settings, self._journal, self._runner, self._workers = settings, journal, runner, workers
         self._mailbox, self._notes, self._confirmations, self._own = mailbox, notes, confirmations, own
@@ -67,23 +67,23 @@ class Previews:
 
     @property
     def idle(self) -> bool:
-        """Whether nothing is being discarded."""
+        """False while a preview is being discarded."""
         return not self._discarding
 
     def begin(self) -> None:
-        """Watch over one that an earlier run of the agent left."""
+        """Watch the preview that an earlier run of the agent left."""
         if self._notes.waiting:
             self._look()
 
     def refuse_while_waiting(self) -> None:
-        """Raise `Refused` (BUSY) when a restore would have to share the target with a preview."""
+        """Raise `Refused` (BUSY) while a preview waits or is being discarded."""
         if note := self._notes.waiting:
             message = f"preview '{clipped(note.correlation_id, 80)}' is waiting: finalize or discard it first"
             raise Refused(Reason.BUSY, message)
         if self._discarding:
             raise Refused(Reason.BUSY, "a preview is being discarded: try again in a moment")
 
-    # Making one
+    # Making a preview
 
     def admitted(
         self,
@@ -95,7 +95,7 @@ class Previews:
         destination: Destination,
         work: "Callable[[Context], PreviewResult]",
     ) -> Admitted:
-        """The preview that `work` makes of `job`, ready to be recorded and begun."""
+        """Return the preview that `work` makes of `job`, ready to be recorded and begun."""
         job = replace(job, state=State.PREVIEW)
         note = PreviewNote(
             job.id,
@@ -113,7 +113,7 @@ class Previews:
             where.options.mode,
             within_s,
         )
-        return self._runner.prepared(
+        return self._runner.admitted(
             job,
             tools,
             directory=where.directory,
@@ -147,10 +147,10 @@ class Previews:
         else:
             self.begin()
 
-    # What becomes of it
+    # Ending a preview
 
     def finalize(self, request: FinalizeRequest) -> Admitted:
-        """Admit the restore of what waits. Raises `Refused` (NOT_FOUND) and 409."""
+        """Admit the restore of the preview that waits. Raises `Refused` (NOT_FOUND, BUSY)."""
         from agent.restore.flow import finalize
         from agent.restore.target import Amount
 
@@ -167,12 +167,11 @@ class Previews:
             self._notes.finalized(note, job)
             self._runner.tell(job)
 
-        return self._runner.prepared(
+        return self._runner.admitted(
             job,
             tools,
             directory=where.directory,
             record=record,
-            destination=None,
             work=partial(finalize, where, amount),
             ended=partial(self.restored, job, {}),
         )
@@ -190,7 +189,7 @@ class Previews:
         return note
 
     def _look(self) -> None:
-        """Discard one that has waited too long; otherwise note the time, and come back."""
+        """Discard the preview when it has waited too long; otherwise note the time, and look again."""
         if self._timer:
             self._timer.cancel()
         if (note := self._notes.waiting) is None:
@@ -209,7 +208,7 @@ class Previews:
         self._timer = self._mailbox.call_later(wait_s, self._look)
 
     def _discard(self, note: PreviewNote) -> None:
-        """Remove what is unpacked, in a thread; whatever that cannot remove, the next start does."""
+        """Remove the preview in a thread; the next start removes what the thread could not."""
         from agent.restore.flow import discard
 
         job = self._job(note)

@@ -1,9 +1,7 @@
-"""What the journal keeps of a preview.
+"""The preview in the journal: a job in the state PREVIEW, and a note.
 
-A job in the state PREVIEW, by which every start of the agent finds what is unpacked, and a note for the
-question `status`, which stays until the next preview.
-
-Changes are part of the unit of work that is open. Belongs to the main thread.
+By the job every start of the agent finds the unpacked files. The note answers the question `status`, and
+stays until the next preview. Changes are part of the unit of work that is open. Belongs to the main thread.
 """
 
 import json
@@ -31,13 +29,13 @@ _KEY = "preview"
 
 
 class Stand(StrEnum):
-    """How a preview stands."""
+    """The state of a preview."""
 
     RUNNING = "running"
     WAITING = "waiting"
     FAILED = "failed"
     DISCARDED = "discarded"
-    """Not because somebody asked for it."""
+    """Discarded by the agent: a preview that a command discards has no note."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,17 +52,17 @@ class PreviewNote:
     code: str = ""
     message: str = ""
     facts: dict[str, Any] = field(default_factory=dict)
-    """What `status` says of one that waits, and what the history keeps of the restore."""
+    """The answer to `status` while it waits, and the facts of its restore for the history."""
     countdown: Countdown | None = None
-    """How long one that waits does so."""
+    """The time that is left for a preview that waits."""
 
     @property
     def left_s(self) -> float:
-        """Seconds that were left when this was noted."""
+        """Seconds that were left when this was noted, 0 without a countdown."""
         return self.countdown.left_s if self.countdown else 0.0
 
     def into(self) -> tuple[dict[int, Root], list[Path]]:
-        """The roots by their numbers, and the directories that were made for them, outermost first."""
+        """Return the roots by their numbers, and the directories made for them, outermost first."""
         roots = enumerate(self.roots)
         return {
             number: Root(
@@ -84,7 +82,7 @@ class PreviewNotes:
 
     @property
     def current(self) -> PreviewNote | None:
-        """The last one. Raises JournalError."""
+        """The note of the last preview. Raises `JournalError`."""
         return self._unwritten or _read(self._journal.notes.read(_KEY))
 
     @property
@@ -93,18 +91,18 @@ class PreviewNotes:
         return note if note and note.stand == Stand.WAITING else None
 
     def begin(self, job: Job, note: PreviewNote) -> None:
-        """`job` is a preview from now on, and nothing is known any more of an earlier one."""
+        """Keep `job` as a preview, with its note in place of an earlier one."""
         self._journal.jobs.started(job, Path(note.roots[0][0]), note.into()[1])
         self.set(note)
 
     def set(self, note: PreviewNote | None) -> None:
-        """Keep what is known of the preview. Raises JournalError."""
+        """Keep the note, None for no preview. Raises `JournalError`."""
         with self._journal.unit() as unit:
             self._journal.notes.keep(_KEY, json.dumps(note and asdict(note)))
             unit.after_commit(partial(setattr, self, "_unwritten", None))
 
     def set_anyway(self, note: PreviewNote) -> None:
-        """Keep what is known of the preview; as long as the agent runs when the journal cannot be written."""
+        """Keep the note; in memory when the journal cannot be written."""
         try:
             self.set(note)
         except JournalError:
@@ -112,18 +110,18 @@ class PreviewNotes:
             self._unwritten = note
 
     def finalized(self, note: PreviewNote, job: Job) -> None:
-        """The preview is a restore that has begun; it stays the owner of its checkpoints."""
+        """Turn the preview into a restore that has begun; its checkpoints stay."""
         with self._journal.unit():
             self._journal.jobs.finalized(job, Path(note.roots[0][0]), note.into()[1])
             self.set(None)
 
     def counted(self, note: PreviewNote) -> PreviewNote:
-        """With the time that is left now."""
+        """Return the note with the time that is left now."""
         assert note.countdown, "only one that waits is counted"
         return replace(note, countdown=note.countdown.noted(self._clock))
 
     def after_start(self, *, keep: bool) -> frozenset[str]:
-        """What is true after a start of the agent; the preview that waits on, which is to be left alone."""
+        """Update the note after a start of the agent; return the ids of previews that go on waiting."""
         note = self.current
         if note is None:
             return frozenset()
@@ -139,7 +137,7 @@ class PreviewNotes:
         return frozenset()
 
     def value(self, room_bytes: int) -> Mapping[str, Any] | None:
-        """What is known of the preview, in at most so many bytes; None when there is nothing to say."""
+        """Return the preview for `status`, in at most `room_bytes`; None when there is nothing to say."""
         note = self.current
         if note is None or note.stand == Stand.RUNNING:
             return None

@@ -1,6 +1,6 @@
-"""How far the job that runs has come: for the question `status`, and for the twin's status feature.
+"""The progress of the job that runs, for the question `status` and for subscribers.
 
-Nothing of this is written to the disk. Belongs to the main thread; workers post what they have to say.
+It is never written to the disk. Belongs to the main thread; workers post their progress.
 """
 
 import time
@@ -12,7 +12,7 @@ from typing import Any
 from agent.base.job import Job, format_time
 
 RATE_WINDOW_S = 10.0
-"""The rate is that of the last so many seconds, so that a stall shows."""
+"""The rate is measured over this time: a longer one would hide a stall."""
 
 
 @dataclass(slots=True)
@@ -24,13 +24,13 @@ class _Watched:
     total_bytes: int | None = None
     """None while nobody knows how many bytes this phase will count."""
     ends_s: float | None = None
-    """When the phase ends by itself, on the clock of the monitor."""
+    """The time on the monitor's clock at which the phase ends by itself."""
     marks: list[tuple[float, int]] = field(default_factory=list)
     """Times and byte counts within the rate's window, oldest first."""
 
 
 class Monitor:
-    """`changed` is to be set: it is called after everything that somebody may want to be told of."""
+    """Follows the job that runs. `changed` has to be set: it is called after every change."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.changed: Callable[[], None] = lambda: None
@@ -42,14 +42,14 @@ class Monitor:
         self.changed()
 
     def entered(self, phase: str) -> None:
-        """The job has come to this phase; its bytes are counted anew."""
+        """Begin a phase of the job, and count its bytes from zero."""
         if watched := self._watched:
             marks = [(self._clock(), 0)]
             self._watched = _Watched(watched.job, phase, datetime.now(UTC), marks=marks)
             self.changed()
 
     def expected(self, total_bytes: int) -> None:
-        """The phase will count so many bytes, or probably so."""
+        """Set the number of bytes of the phase, which may be an estimate."""
         if watched := self._watched:
             watched.total_bytes = total_bytes
             self.changed()
@@ -64,7 +64,7 @@ class Monitor:
             self.changed()
 
     def ends_in(self, left_s: float) -> None:
-        """The phase ends by itself in so many seconds."""
+        """Set the seconds after which the phase ends by itself."""
         if watched := self._watched:
             watched.ends_s = self._clock() + left_s
             self.changed()
@@ -74,9 +74,9 @@ class Monitor:
         self.changed()
 
     def value(self) -> Mapping[str, Any] | None:
-        """The job that runs, as the twin and the command line see it; None when none does.
+        """Return the job that runs, as a JSON object; None while none runs.
 
-        `percent`, `totalBytes` and `remainingSeconds` are of the phase, and None where nobody knows.
+        `percent`, `totalBytes` and `remainingSeconds` are those of the phase, None while unknown.
         """
         if (watched := self._watched) is None:
             return None
@@ -102,7 +102,7 @@ class Monitor:
 
 
 def _percent(watched: _Watched) -> int | None:
-    """Whole percent; 100 is only for the end, which a total that was a guess may come before."""
+    """Return whole percent, at most 99: the total may be an estimate."""
     if not watched.total_bytes:
         return None
     return min(99, 100 * watched.bytes_done // watched.total_bytes)

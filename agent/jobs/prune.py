@@ -1,7 +1,6 @@
-"""Retention: once a day, and for `edge-backup prune`, archives that have had their time are removed.
+"""Retention: removes archives by the rules of the settings, once a day and for `edge-backup prune`.
 
-It runs in a worker of its own, beside a job, and ends at once when the agent stops: tomorrow is another
-day. Belongs to the main thread.
+It runs in its own worker, beside a job, and ends at once when the agent stops. Belongs to the main thread.
 """
 
 import json
@@ -45,11 +44,11 @@ _DATES = "retention.dates"
 _CLOCK = "retention.clock"
 """The note of the clock's time at the last daily run."""
 MOST_AHEAD = timedelta(days=30)
-"""A clock that is further ahead of that was put forward, or the device was off for long."""
+"""A clock further ahead of that note was put forward, or the device was off for long."""
 ANSWER_WITHIN_S = 50.0
-"""How long a local caller waits; then it hears that the work goes on."""
+"""The time after which a local caller is told that the work goes on."""
 MOST_DATES = 1000
-"""Of so many archives the retention date is remembered longer than their backups; the latest dates."""
+"""The number of archives, those with the latest dates, whose retention date outlives their jobs."""
 
 Told = Callable[[Sequence[Pruned]], None]
 
@@ -113,7 +112,7 @@ class Prunes:
             self._daily.put_off()
 
     def prune(self, request: PruneRequest, _room_bytes: int, tell: Tell) -> None:
-        """Begin now, and tell at the end what was done. Raises `Refused` (BUSY) when it cannot begin."""
+        """Begin now, and tell the result at the end. Raises `Refused` (BUSY) when it cannot begin."""
         if not self.idle:
             raise Refused(Reason.BUSY, "old archives are being removed right now")
 
@@ -221,13 +220,13 @@ class Prunes:
         )
 
     def dates(self) -> Mapping[str, datetime]:
-        """Retention dates by archive, also of backups that are no longer in the history."""
+        """Return retention dates by archive, also of jobs that the history has forgotten."""
         noted: dict[str, str] = dict(json.loads(self._journal.notes.read(_DATES) or "{}"))
         dates: dict[str, str] = dict(noted)
         for record in self._journal.jobs.ended_of(Kind.BACKUP):
             date = record.facts.get("retention_date")
             if date and record.state == State.FINISHED:
-                # Where nothing had changed, two backups have one archive: whoever wants it longest.
+                # With skipUnchanged, two backups have one archive: the later date counts.
                 archive = record.facts["archive"]
                 dates[archive] = max(date, dates.get(archive, ""))
         latest = dict(sorted(dates.items(), key=lambda item: item[1])[-MOST_DATES:])

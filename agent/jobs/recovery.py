@@ -1,6 +1,6 @@
-"""Recovery of an earlier run: its jobs are reported, its unconfirmed restores and commands taken up.
+"""After a restart: reports the jobs of an earlier run, takes up its unconfirmed restores and afterRestoreCmd.
 
-`agent.jobs.restore_recovery` has put the data right before. Belongs to the main thread.
+`agent.jobs.restore_recovery` recovers the data before that. Belongs to the main thread.
 """
 
 from collections.abc import Callable
@@ -20,7 +20,7 @@ from agent.mailbox import Action
 log = structlog.get_logger(__name__)
 
 TAKE_UP_S = 1.0
-"""How long what an earlier run left waits for a job to end, before it looks again."""
+"""Time between two looks whether the running job has ended."""
 
 
 class Aftermath:
@@ -60,7 +60,7 @@ class Aftermath:
             self._runner.start_again(stopped)
 
     def report(self) -> None:
-        """Say what became of the jobs that an earlier run did not see to their end. Raises JournalError."""
+        """Record and tell the ends of jobs that an earlier run left. Raises `JournalError`."""
         if self._reported:  # another identity later on: what runs now is not interrupted
             return
         with self._journal.unit():
@@ -69,7 +69,7 @@ class Aftermath:
         self._reported = True
 
     def late(self, recovered: Recovered) -> None:
-        """What could not be put right at the start is right now."""
+        """Report and take up a restore that could not be recovered at the start."""
         if self._reported:
             self._recorder.record(partial(self._report_late, recovered))
         else:

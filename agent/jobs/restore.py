@@ -1,4 +1,4 @@
-"""Restores: what a command asks for becomes an order for `agent.restore.flow`.
+"""Restores: a command becomes an order for `agent.restore.flow`.
 
 Belongs to the main thread.
 """
@@ -153,7 +153,7 @@ class Restores:
         return ArchiveSource.of_roots([Root("", Path(os.path.realpath(directory)))]) if directory else None
 
     def go_on(self, unfinished: UnfinishedJob) -> None:
-        """Take up an unconfirmed restore that an earlier run of the agent left; it was told to have begun."""
+        """Take up an unconfirmed restore of an earlier run, which was recorded and told already."""
         from agent.restore.flow import go_on
         from agent.restore.recovery import read_working
 
@@ -163,18 +163,16 @@ class Restores:
         where = restore_target(
             self._settings, job, roots, unfinished.made, "merge", confirmation=confirmation
         )
-        self._runner.prepared(
+        self._runner.admitted(
             job,
             tools,
             directory=unfinished.directory,
-            record=lambda: None,
-            destination=None,
             work=partial(go_on, where),
             ended=partial(self.ended, job, {}),
         ).begin()
 
     def ended(self, job: Job, facts: Mapping[str, str], outcome: "Outcome[Amount]") -> None:
-        """Record and tell what became of a restore."""
+        """Record and tell the end of a restore."""
         self._confirmations.ended()
         amount = outcome.result
         if outcome.error is ConfirmationPending:
@@ -189,7 +187,7 @@ class Restores:
 
 
 def _refuse_stages(request: RestoreRequest) -> None:
-    """Raise `Refused` for a wish that nothing comes of where a command does the restore."""
+    """Raise `Refused` for an option without an effect where `restoreCmd` restores."""
     for key, wish in ((PREVIEW, request.preview), (CONFIRM_WITHIN, request.confirm_within_s)):
         if wish:
             message = f"no '{key}' here: the device's restoreCmd decides what becomes of the files"

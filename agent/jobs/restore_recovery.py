@@ -1,7 +1,7 @@
-"""After a crash: put the device's data right, then say what became of the jobs that were running.
+"""After a crash: recovers the device's data, and finds how the interrupted jobs ended.
 
-The data first, at once and without a connection; the report when the twin can be told. Data may lie where a
-file server does not answer: then the agent works meanwhile, and learns later what became of them.
+The data is recovered at the start, without a connection; `agent.jobs.recovery` reports the jobs later. While
+a file server does not answer, the agent begins its work, and the recovery is tried again beside it.
 """
 
 import json
@@ -44,9 +44,9 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 PATIENCE_S = 10.0
-"""How long the start of the agent waits for file systems."""
+"""The time that the start of the agent waits for file systems."""
 AGAIN_S = 5.0
-"""After so long what could not be put right is looked at again."""
+"""Time between two attempts to recover a restore."""
 
 _LOOKED = "lost_restores_looked_for"
 """The note of a journal that is not fresh any more."""
@@ -54,14 +54,14 @@ _LOOKED = "lost_restores_looked_for"
 
 @dataclass(frozen=True, slots=True)
 class Recovered:
-    """What is still to be done when the data is in order."""
+    """Work that is left when the data is recovered."""
 
     ended: list[Job] = field(default_factory=list)
-    """Jobs whose end is known now, and has to be recorded and reported."""
+    """Jobs whose end has to be recorded and told."""
     unconfirmed: list[UnfinishedJob] = field(default_factory=list)
-    """Unconfirmed restores, whose wait goes on."""
+    """Commit-confirmed restores that go on waiting."""
     stopped: list[UnfinishedJob] = field(default_factory=list)
-    """Restores whose beforeRestoreCmd stopped somebody: their afterRestoreCmd has to be run."""
+    """Restores that were interrupted after beforeRestoreCmd: afterRestoreCmd has to be run."""
 
     def __add__(self, other: "Recovered") -> "Recovered":
         return Recovered(
@@ -70,17 +70,17 @@ class Recovered:
 
 
 class Recovery:
-    """What an interrupted restore left, at the start and later on. Belongs to the main thread."""
+    """Recovers interrupted restores, at the start and later on. Belongs to the main thread."""
 
     def __init__(
         self, settings: Settings, journal: Journal, mailbox: Mailbox, late: Callable[[Recovered], None]
     ) -> None:
-        """`late` is given, in the main thread, what comes after `begin` has returned."""
+        """`late` is called in the main thread with the result of each recovery that ends after `begin`."""
         self._settings, self._journal, self._mailbox, self._late = settings, journal, mailbox, late
         self._waiting: dict[str, UnfinishedJob] = {}
 
     def directories(self) -> list[Path]:
-        """Where restores are not yet put right."""
+        """Return the directories whose restores are not yet recovered."""
         from agent.restore.recovery import read_working
 
         waiting = self._waiting.values()
@@ -93,10 +93,10 @@ class Recovery:
     def begin(self, targets: Iterable[Path], waiting: Collection[str] = ()) -> Recovered:
         """Bring every target of an interrupted restore to all old or all new.
 
-        After a backup that was interrupted, or ended by its disk, also remove unfinished files in `targets`,
-        the device's own places for archives. Previews go, but for those `waiting`, by their ids. What cannot
-        be put right now (a stick that is not plugged in) is tried again and again, at the next start too;
-        until then its job counts as running.
+        After a backup that was interrupted, or ended by its disk, also remove unfinished files in `targets`.
+        Discard previews, except those with an id in `waiting`. A restore that cannot be recovered now (its
+        stick is not plugged in) is tried again until it can, also at the next start; until then its job
+        counts as running.
         """
         deadline_s = time.monotonic() + PATIENCE_S
         if self._journal.notes.read(_LOOKED) is None:
@@ -113,7 +113,7 @@ class Recovery:
         return recovered
 
     def _find_lost(self, deadline_s: float) -> None:
-        """Make restores that a fresh journal does not know its unfinished jobs; those found late, later."""
+        """Make restores that a fresh journal does not know its unfinished jobs, when they are found."""
         looking = Aside("lost restores", LostRestores(self._settings, self._known_work()).find)
         if looking.done(within_s=deadline_s - time.monotonic()):
             self._adopt(looking)
@@ -153,9 +153,9 @@ class Recovery:
         return {work_id(job_id, number) for job_id, number in roots} | {each.job.id for each in unfinished}
 
     def look_after(self, job_id: str) -> None:
-        """A restore of this run has ended: what it could not put right in its target is tried from now on."""
+        """Recover from now on a restore of this run that ended without putting its target in order."""
         for unfinished in self._journal.jobs.unfinished():
-            # One whose end the journal could not take is left to the next start.
+            # A job whose end is not in the journal is left to the next start.
             if unfinished.job.id == job_id and unfinished.job.state is not State.STARTED:
                 self._wait_for(unfinished, self._mend(unfinished))
 
@@ -203,9 +203,9 @@ def _tidy(targets: Iterable[Path], since: datetime) -> list[Aside[Any]]:
 
 
 def _recovered(journal: Journal, unfinished: UnfinishedJob) -> Recovered:
-    """Put right what a job left, and say how it ended; one that had ended before is only tidied up after.
+    """Recover the data of a job, and return how it ended; a job that had ended is only cleaned up after.
 
-    Raises `JobError` and OSError when it cannot be done now.
+    Raises `JobError` and OSError when that is not possible now.
     """
     from agent.restore.recovery import NOT_TAKEN_BACK
 
@@ -217,7 +217,7 @@ def _recovered(journal: Journal, unfinished: UnfinishedJob) -> Recovered:
         if _is_unconfirmed(unfinished, checkpoint):
             return Recovered(unconfirmed=[unfinished])
         lost = IN_PLACE in checkpoint and COMMITTED not in checkpoint and _is_lost(unfinished)
-        finished = _put_right(unfinished, checkpoint) or (lost and CONFIRMED in checkpoint)
+        finished = _recover_roots(unfinished, checkpoint) or (lost and CONFIRMED in checkpoint)
         stopped = [unfinished] if STOPPED in checkpoint else []
         verdict = checkpoint.get(VERDICT)
     if job.state is not State.STARTED:
@@ -233,7 +233,10 @@ def _recovered(journal: Journal, unfinished: UnfinishedJob) -> Recovered:
 
 
 def _is_lost(unfinished: UnfinishedJob) -> bool:
-    """Whether somebody removed what a trial had put aside: nothing goes back then, in no root."""
+    """Return True when the old data that an unconfirmed restore put aside was removed by somebody.
+
+    Then no root is reverted.
+    """
     from agent.restore.recovery import forget_roots, is_gone, read_working
 
     working = read_working(unfinished.working)
@@ -244,7 +247,7 @@ def _is_lost(unfinished: UnfinishedJob) -> bool:
 
 
 def _is_unconfirmed(unfinished: UnfinishedJob, checkpoint: JournalCheckpoint) -> bool:
-    """Not when it was on its way back: then it goes back without looking again at whoever may confirm."""
+    """Return True for a restore that may still be confirmed; False when it was being reverted."""
     from agent.restore.recovery import is_unconfirmed, read_working
 
     started = unfinished.job.state is State.STARTED and unfinished.working
@@ -253,8 +256,8 @@ def _is_unconfirmed(unfinished: UnfinishedJob, checkpoint: JournalCheckpoint) ->
     return is_unconfirmed(read_working(unfinished.working), unfinished.job.id)
 
 
-def _put_right(unfinished: UnfinishedJob, checkpoint: JournalCheckpoint) -> bool:
-    """Whether all is new; else all is old."""
+def _recover_roots(unfinished: UnfinishedJob, checkpoint: JournalCheckpoint) -> bool:
+    """Bring all roots to one state; return True for the new data, False for the old."""
     from agent.restore.directories import remove_made
     from agent.restore.recovery import is_committed, read_working, recover_roots
 

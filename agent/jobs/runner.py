@@ -1,7 +1,7 @@
-"""One job at a time: what `backups`, `restores` and `verifications` admit is begun here, watched, and ended.
+"""Runs one job at a time: begins what backups, restores and verifications admit, watches it, records its end.
 
 A command is admitted before anything is written. Then one unit of work keeps the command and its job, and
-the work begins after COMMIT. Everything here runs in the main thread.
+the work begins after COMMIT. Belongs to the main thread.
 """
 
 import time
@@ -71,18 +71,18 @@ class Runner:
             self._workers.interrupt(self._running.tools, message)
 
     def running(self, correlation_id: str) -> bool:
-        """Whether the job with this id runs."""
+        """Return True while the job with this id runs."""
         return self._running is not None and self._running.job.correlation_id == correlation_id
 
     def cancel(self, request: CancelRequest) -> None:
-        """Stop the job with this id. A restore goes back to what was there."""
+        """Stop the job with this id. A restore puts the old data back."""
         if self._running and self.running(request.correlation_id):
             self._workers.cancel(self._running.tools, request.message, request.code)
 
     def new_job(self, kind: Kind, correlation_id: str) -> tuple[Job, Tools]:
-        """A job with what it will hold while it runs. Raises `Refused`, also when another runs.
+        """Return a new job and its tools. Raises `Refused` (BUSY) while another runs.
 
-        What follows looks at file systems, and costs too much to be done for a flood that has to wait anyway.
+        This comes before all that looks at file systems: a flood of commands must not cost that.
         """
         self.refuse_second_job()
         job = Job(uuid.uuid4().hex[:16], kind, correlation_id or str(uuid.uuid4()), datetime.now(UTC))
@@ -90,15 +90,15 @@ class Runner:
         return job, self._workers.tools()
 
     def tools(self) -> Tools:
-        """What a job holds while it runs."""
+        """Return tools for a job of an earlier run."""
         return self._workers.tools()
 
     def refuse_when_busy(self, *directories: Path) -> None:
-        """Raise `Refused` (BUSY) when a job runs, or when one of the directories is not yet put right."""
+        """Raise `Refused` (BUSY) when a job runs, or one of the directories is not yet recovered."""
         self.refuse_second_job()
         for each in self._recovering():
             if any(one.is_relative_to(each) or each.is_relative_to(one) for one in directories):
-                message = f"an interrupted restore of '{readable(str(each))}' is still being put right"
+                message = f"an interrupted restore of '{readable(str(each))}' is still being recovered"
                 raise Refused(Reason.BUSY, message)
 
     def refuse_second_job(self) -> None:
@@ -114,42 +114,22 @@ class Runner:
         *,
         directory: Path,
         made: Sequence[Path] = (),
-        destination: Destination | None,
+        destination: Destination | None = None,
+        record: Action | None = None,
         work: Callable[[Context], Result],
         ended: Callable[[Outcome[Result]], None],
     ) -> Admitted:
-        """The job, ready to be recorded and begun, and told of.
+        """Return the job, ready to be recorded and begun.
 
-        `made` are the directories that it makes; `ended` has to call `end`.
+        `made` are the directories that it makes. `record` replaces the record of a new job and its event.
+        `ended` has to call `end`, or `release`.
         """
+        task = self._task(job, tools, destination, work, ended)
 
-        def record() -> None:
+        def record_start() -> None:
             facts = {"place": destination.shown} if destination and destination.shown else {}
             self._journal.jobs.started(job, directory, made, facts)
             self.tell(job)
-
-        return self.prepared(
-            job, tools, directory=directory, record=record, destination=destination, work=work, ended=ended
-        )
-
-    def tell(self, job: Job) -> None:
-        """Tell that it has begun, as part of the unit of work that is open."""
-        self._events.emit(JobStarted(job))
-
-    def prepared(
-        self,
-        job: Job,
-        tools: Tools,
-        *,
-        directory: Path,
-        record: Action,
-        destination: Destination | None,
-        work: Callable[[Context], Result],
-        ended: Callable[[Outcome[Result]], None],
-    ) -> Admitted:
-        """The job, ready to be begun; `record` does what the journal has to know, and `ended` calls `end`,
-        or `release` for what is no job to the outside."""
-        task = self._task(job, tools, destination, work, ended)
 
         def begin() -> None:
             self._running = _RunningJob(job, tools)
@@ -157,10 +137,14 @@ class Runner:
             self._monitor.began(job)
             self._workers.start(task)
 
-        return Admitted(job.id, record, begin)
+        return Admitted(job.id, record or record_start, begin)
+
+    def tell(self, job: Job) -> None:
+        """Tell that the job has begun, as part of the open unit of work."""
+        self._events.emit(JobStarted(job))
 
     def start_again(self, stopped: Sequence[UnfinishedJob]) -> None:
-        """After a crash: run afterRestoreCmd for whoever beforeRestoreCmd had stopped; busy meanwhile."""
+        """Run afterRestoreCmd for restores that a crash interrupted after beforeRestoreCmd, one by one."""
         if not stopped:
             return
         (unfinished, *others), tools, job = stopped, self._workers.tools(), stopped[0].job
@@ -194,13 +178,13 @@ class Runner:
         )
 
     def release(self, job: Job) -> None:
-        """What ran is over, and there is nothing to record and to tell."""
+        """End the run of a job whose end is not recorded and told here."""
         self._running = None
         log.info(f"{job.kind} worker ended", correlation_id=job.correlation_id, job=job.id)
         self._monitor.ended()
 
     def end(self, job: Job, also: Action = lambda: None, **facts: object) -> None:
-        """Keep and tell the end; what `also` keeps is part of that unit of work."""
+        """Record and tell the end; `also` is called inside that unit of work."""
         about = {**facts, "seconds": self._seconds()}
 
         def record() -> None:

@@ -82,7 +82,7 @@ class Staging:
         name: str = "",
         taken: Callable[[str], bool] = lambda _name: False,
     ) -> Path:
-        """Where the next archive is staged, and what it is called in any place.
+        """Return the path of the next archive in staging, whose name it has at every destination.
 
         Names carry milliseconds, but clocks jump, and that of a device without a battery begins at the
         same time with every start: what is `taken` is not used again.
@@ -95,11 +95,11 @@ class Staging:
 
     @property
     def longest_path(self) -> Path:
-        """As long as the path of any staged archive."""
+        """A path as long as the longest of a staged archive."""
         return self._backups / archive_name(datetime.now(UTC), "0" * 8, ENCRYPTED, "x" * MAX_NAME_LETTERS)
 
     def complete_archives(self) -> list[Path]:
-        """All archives in staging whose directory can be read, or that are encrypted; oldest first."""
+        """Return the archives in staging that have a readable directory or are encrypted, oldest first."""
         paths = (path for suffix in (PLAIN, ENCRYPTED) for path in self._backups.glob(f"*{suffix}"))
         return [path for path in sorted(paths, key=_age_key) if _is_complete(path)]
 
@@ -124,11 +124,11 @@ class Staging:
         return self._downloads / f"{job_id}.part"
 
     def work_directory(self, job_id: str) -> Path:
-        """Where a command of the owner collects or gets the files of this job."""
+        """Return the directory in which a command of the settings collects or receives this job's files."""
         return (self.storage / f"{_WORK}{job_id}").absolute()
 
     def remove_incomplete(self) -> None:
-        """Remove what a crash left: it can be called before anything runs only."""
+        """Remove what a crash left. Only to be called before anything runs."""
         for directory in self.storage.glob(f"{_WORK}*"):
             log.info("working directory of an earlier run removed", directory=directory.name)
             remove_tree(directory)

@@ -1,7 +1,6 @@
-"""Uploads of staged archives: one at a time, beside a job; further ones wait in line.
+"""Uploads of staged archives, one at a time, beside a job; further uploads wait in line.
 
-The backend sees them through `lastUpload`, one value per parent id: a backup's own archive, or all that
-were offered together by a `trigger`.
+Subscribers see one upload for each parent id: that of a backup's archive, or all that a `trigger` requested.
 """
 
 from collections import deque
@@ -36,7 +35,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 MAX_RENEWALS = 3
-"""How often an upload asks for fresh credentials before it fails."""
+"""The number of times that an upload asks for fresh credentials before it fails."""
 
 
 @dataclass(slots=True)
@@ -69,7 +68,7 @@ class Uploads:
             settings, journal, device=device, staging=staging, events=events,
             in_line=self._is_in_line, give_up=self._give_up,
         )  # fmt: skip
-        """The archives that wait for their `start`."""
+        """The pending uploads."""
         self._admission = Admission(settings)
         self._line: deque[_Entry] = deque()
         self.reports = UploadReports(journal, events)
@@ -152,7 +151,7 @@ class Uploads:
             unit.after_commit(self.offers.remove_unwanted)
 
     def _tell_waiting(self) -> None:
-        """Tell of uploads in line that a newer group with their parent's id kept untold, newest first."""
+        """Tell of uploads in line that were untold beside a newer group with their parent's id."""
         for entry in sorted(self._line, key=lambda entry: entry.child.group_id, reverse=True):
             self.reports.begin(entry.child, entry.info)
 
@@ -167,7 +166,7 @@ class Uploads:
             self._events.emit(UploadChanged(state.succeeded(datetime.now(UTC))))
 
     def _renewed(self, entry: _Entry, outcome: Outcome[Stored], unit: Unit) -> bool:
-        """Credentials that expired on the way: ask for fresh ones, the upload continues with them."""
+        """Ask for fresh credentials when they have expired; the upload continues with them."""
         number = self._renewals.get(entry.child.staged.id, 0) + 1
         if outcome.error is not Expired or number > MAX_RENEWALS:
             return False
@@ -187,7 +186,7 @@ class Uploads:
             self._events.emit(UploadChanged(ended))
 
     def _give_up(self, children: Iterable[Child], code: str, reason: str, *, cancelled: bool = False) -> None:
-        """Forget archives that will not be uploaded; told, unless their parent's id was used again since."""
+        """Forget pending uploads, and tell that they failed unless their parent's id was used again since."""
         now, groups, newest = datetime.now(UTC), set[int](), dict[str, Child]()
         for child in children:
             if self._journal.staged.is_newest(child):
@@ -204,18 +203,18 @@ class Uploads:
     # cancel and stop
 
     def running(self, correlation_id: str) -> bool:
-        """Whether an upload runs or waits for its turn under this child or parent id."""
+        """Return True while an upload with this child or parent id runs or waits for its turn."""
         return bool(self._found(correlation_id))
 
     def cancel(self, request: CancelRequest) -> None:
-        """Stop what runs or waits under this child or parent id; the archives stay."""
+        """Stop the uploads with this child or parent id; the archives stay."""
         for entry in self._found(request.correlation_id):
             self._workers.cancel(entry.tools, request.message, request.code)
             if entry is not self._line[0]:
                 self._ended(entry, cancelled_by(entry.tools.token))
 
     def cancel_waiting(self, request: CancelRequest) -> Admitted:
-        """Admit that archives which wait under this child or parent id are given up.
+        """Admit that the pending uploads with this child or parent id are given up.
 
         Raises `Refused` (NOT_FOUND).
         """
@@ -237,6 +236,6 @@ class Uploads:
         ]
 
     def stop(self, message: str) -> None:
-        """Ask all uploads to end; they will be reported as interrupted, the archives stay."""
+        """Ask all uploads to end; they are reported as interrupted, and the archives stay."""
         for entry in self._line:
             self._workers.interrupt(entry.tools, message)

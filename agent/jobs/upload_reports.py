@@ -20,9 +20,9 @@ class UploadReports:
     def __init__(self, journal: Journal, events: Events) -> None:
         self._journal, self._events = journal, events
         self._earlier = journal.uploads.all()
-        """Uploads that an earlier run of the agent began; their ends are still to be told."""
+        """Uploads that an earlier run of the agent began, and whose ends have to be told."""
         self._percent: dict[int, int] = {}
-        """How far each group has come."""
+        """The percent of each group."""
 
     def begin(self, child: Child, info: dict[str, str]) -> None:
         """Tell that an upload begins: a group's next archive continues it, a newer group takes it over."""
@@ -34,7 +34,7 @@ class UploadReports:
         self._events.emit(UploadChanged(self._moved(state, 0)))
 
     def move(self, child: Child, bytes_done: int) -> None:
-        """Tell how far the child's group has come, when that is another percent."""
+        """Tell the progress of the child's group, when that is another percent."""
         told = self._told(child.parent_id)
         if told is None or told.group_id != child.group_id:
             return
@@ -44,7 +44,7 @@ class UploadReports:
             self._events.emit(UploadChanged(state))
 
     def end(self, group_ids: Container[int]) -> list[Upload]:
-        """Forget the uploads of these groups: the last states before their ends, which are now to be told."""
+        """Forget the uploads of these groups; return their last states, whose ends have to be told."""
         states = [state for state in self._journal.uploads.all() if state.group_id in group_ids]
         with self._journal.unit() as unit:
             for state in states:
@@ -62,7 +62,7 @@ class UploadReports:
             self._events.emit(UploadChanged(state.failed(datetime.now(UTC), INTERRUPTED, message)))
 
     def _told(self, parent_id: str) -> Upload | None:
-        """The upload that this run told of under the parent's id, and that has not ended."""
+        """Return the upload with this parent id that this run has told of and that has not ended."""
         told = self._journal.uploads.of(parent_id)
         return None if told in self._earlier else told
 

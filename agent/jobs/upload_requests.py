@@ -1,6 +1,6 @@
-"""Staged archives that wait for their upload: the backend is asked for a place, again after a connect.
+"""Pending uploads: the backend is asked for the destination of each, and again after a connect.
 
-Too many give up the oldest; `trigger` offers all of them under new ids. `uploads` sends them.
+When there are too many, the oldest is given up. `agent.jobs.upload_queue` sends them.
 """
 
 import uuid
@@ -24,7 +24,7 @@ from agent.settings import Settings
 log = structlog.get_logger(__name__)
 
 ASK_AGAIN_S = 600
-"""An upload request goes out at most once in this time for the same child."""
+"""The shortest time between two upload requests with one id."""
 
 
 class Offers:
@@ -50,7 +50,7 @@ class Offers:
         self._device, self._staging, self._events = device, staging, events
 
     def add(self, staged: Staged, parent_id: str) -> None:
-        """A backup is ready: keep its archive, ask for its upload, give up the oldest when too many wait."""
+        """Keep the archive of a backup, request its upload, and give up the oldest when too many wait."""
         child = self._journal.staged.stage(staged, parent_id)
         self.ask(child)
         waiting = [other for other in self._journal.staged.newest_children() if not self._in_line(other)]
@@ -62,7 +62,7 @@ class Offers:
         self._events.can_tell(UploadRequested(Child(f"{parent_id}#999999", parent_id, staged)))
 
     def adopt(self) -> None:
-        """At the start: take on complete archives that nobody knows, left by a crash or by Kanto's agent."""
+        """Take on complete archives that the journal does not know, left by a crash or by Kanto's agent."""
         self.remove_unwanted()
         known = self._journal.staged.paths()
         for path in self._staging.complete_archives():
@@ -81,7 +81,7 @@ class Offers:
             unit.after_commit(self.remove_unwanted)
 
     def remove_unwanted(self) -> None:
-        """Archives that were sent or given up, once the journal says so: a crash leaves none unclaimed."""
+        """Remove archives that the journal says were sent or given up."""
         try:
             for staged in self._journal.staged.unwanted():
                 if self._staging.remove(staged.path):
@@ -96,19 +96,19 @@ class Offers:
             self._journal.staged.asked(child)
 
     def ask_again(self) -> None:
-        """After a connect: whatever still waits is offered again, unless it was a short time ago."""
+        """Request all pending uploads again that were not requested within `ASK_AGAIN_S`."""
         with self._journal.unit():
             for child in self._journal.staged.newest_children():
                 if not self._in_line(child) and self._journal.staged.asked_s_ago(child) >= ASK_AGAIN_S:
                     self.ask(child)
 
     def refuse_second_upload(self) -> None:
-        """Raise `Refused` (BUSY) for what would lead to an upload beside another, with `singleUpload`."""
+        """Raise `Refused` (BUSY) during an upload when `singleUpload` is set."""
         if self._settings.single_upload and self._in_line(None):
             raise Refused(Reason.BUSY, "an upload is in progress, and singleUpload is set")
 
     def trigger(self, request: TriggerRequest) -> Admitted:
-        """Admit the offer of all that waits under new ids. Raises `Refused`."""
+        """Admit new requests, under new ids, for all pending uploads. Raises `Refused`."""
         if not request.force:
             self.refuse_second_upload()
         parent_id = request.correlation_id or str(uuid.uuid4())

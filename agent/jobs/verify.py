@@ -1,4 +1,4 @@
-"""Verifications: a command, or a drill of the settings, becomes an order for `agent.restore.verify`.
+"""Verifications: a command, or a periodic drill, becomes an order for `agent.restore.verify`.
 
 Belongs to the main thread.
 """
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 DAMAGED = (ArchiveError.code, ManifestBroken.code, EncryptionBroken.code, Corrupted.code)
-"""Ends of a verification that say that the archive is no good."""
+"""Status codes of a verification that found a damaged archive."""
 
 
 class Verifications:
@@ -49,13 +49,13 @@ class Verifications:
         self._admission = Admission(settings)
 
     def verify(self, request: VerifyRequest) -> Admitted:
-        """Admit the verification of what a restore would fetch. Raises `Refused`."""
+        """Admit the verification of the archive that a restore would fetch. Raises `Refused`."""
         return self._admitted(request)
 
     def drill(self, put_off: Action) -> Admitted:
-        """Admit that of the newest archive in the settings' store. Raises `Refused`.
+        """Admit the verification of the newest archive in the store `verify.store`. Raises `Refused`.
 
-        `put_off` is called when it could not be looked at, and that may be otherwise in a while.
+        `put_off` is called when the archive could not be reached: a later attempt may succeed.
         """
         drill = self._settings.verify
         request = VerifyRequest(source=store_storage(self._settings, drill.store))
@@ -120,7 +120,7 @@ class Verifications:
 
 
 class Drills:
-    """Verifies the newest archive of the settings' store once in a while."""
+    """Verifies the newest archive in the store `verify.store` periodically."""
 
     def __init__(
         self,
@@ -130,7 +130,7 @@ class Drills:
         verifications: Verifications,
         carry_out: Callable[[Admitted], None],
     ) -> None:
-        """`carry_out` records and begins what was admitted."""
+        """`carry_out` records an admitted job and begins it."""
         self._verifications, self._carry_out = verifications, carry_out
         period = settings.verify.period
         self._recurring = Recurring("verify", period, journal, mailbox, self.drill) if period else None
@@ -141,7 +141,7 @@ class Drills:
             self._recurring.begin()
 
     def drill(self) -> bool:
-        """Verify now; False when that is not possible."""
+        """Begin a verification; return False when that is not possible now."""
         assert self._recurring
         try:
             self._carry_out(self._verifications.drill(self._recurring.put_off))
@@ -152,7 +152,7 @@ class Drills:
 
 
 def known_hashes(journal: Journal, own: OwnArchives) -> Mapping[tuple[str, str], str]:
-    """The SHA-256 of every archive in the history, by place and name, and by the name that is its own."""
+    """The SHA-256 of every archive in the history, by place and name."""
     from agent.restore.verify import ANYWHERE
 
     known = {}
@@ -167,7 +167,7 @@ def known_hashes(journal: Journal, own: OwnArchives) -> Mapping[tuple[str, str],
 
 
 def sound_archives(journal: Journal) -> Mapping[str, bool]:
-    """By name, what the last verification of each archive in the history found; other ends say nothing."""
+    """Return by name whether the last verification found each archive sound; leave out inconclusive ones."""
     found = {}
     for record in journal.jobs.ended_of(Kind.VERIFY):
         archive, sound = record.facts.get("archive"), record.state == State.FINISHED

@@ -1,4 +1,4 @@
-"""One thread per piece of work: runs it, makes an outcome of whatever it ends with, posts that."""
+"""Workers: each piece of work runs in its own thread, which posts the outcome."""
 
 import threading
 import time
@@ -27,20 +27,20 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 INTERRUPTED = "interrupted"
-"""Status code of what the agent itself ended, because it was stopped."""
+"""Status code of work that ended because the agent stopped."""
 DEADLINE_EXCEEDED = "deadline-exceeded"
-"""Status code of what took longer than `jobTimeout`."""
+"""Status code of work that took longer than `jobTimeout`."""
 UPDATE_INTERVAL_S = 1.0
-"""How often work tells how far it has come, at most."""
+"""The shortest time between two reports of progress."""
 PATIENCE_S = 0.8
-"""How long a call into a provider may ignore a cancel; then it is left to itself."""
+"""The time for which a provider may ignore a cancel; then its thread is abandoned."""
 
 Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome(Generic[Result]):
-    """What came of it: a result, or the code and message of the failure."""
+    """The end of a piece of work: a result, or the code and message of the failure."""
 
     result: Result | None = None
     code: str = ""
@@ -52,14 +52,14 @@ class Outcome(Generic[Result]):
 
 @dataclass(slots=True)
 class Tools:
-    """What a piece of work holds while it runs; made before it is accepted, so without any I/O."""
+    """The connections and the cancel token of a piece of work; making them needs no I/O."""
 
     connections: "Connections"
     token: CancelToken
     give_up: Callable[[], None] = lambda: None
     """Ends the work without waiting for its thread, when that is allowed."""
     told_to_end_s: float | None = None
-    """Since when, on the monotonic clock, its thread has been asked to come to an end."""
+    """The time of the first cancel, on the monotonic clock; None without one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,10 +71,10 @@ class _Running:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task(Generic[Result]):
-    """A piece of work, and whom to tell what came of it."""
+    """A piece of work, with the functions that are told its progress and its outcome."""
 
     owner: str
-    """Names the checkpoint: it outlives the process where the work can be continued."""
+    """Names the checkpoint, which outlives the process when the work can be continued."""
     correlation_id: str
     tools: Tools
     destination: Destination | None
@@ -89,17 +89,17 @@ class Task(Generic[Result]):
 
 @dataclass(frozen=True, slots=True)
 class Workers:
-    """Starts threads. Everything that a thread has to say is posted."""
+    """Starts threads. All that a thread reports is posted to the mailbox."""
 
     journal: Journal
     mailbox: Mailbox
     limits: TransferSettings
     deadline: timedelta
-    """How long a piece of work may take; zero for as long as it likes."""
+    """The longest time for a piece of work; zero for no limit."""
     _running: list[_Running] = field(default_factory=list)
 
     def tools(self, *, resumable: bool = False) -> Tools:
-        """For work that is `resumable`, or that has to begin anew after the agent has stopped it."""
+        """Return tools; `resumable` work continues after a restart of the agent, other work begins anew."""
         from agent.transfer.connections import Connections
 
         token = CancelToken(resumable=resumable)
@@ -107,7 +107,7 @@ class Workers:
         return Tools(connections, token)
 
     def start(self, task: Task[Result]) -> None:
-        """Do the work in a thread; what came of it is posted."""
+        """Do the work in a thread, and post its outcome."""
 
         ended = _Once(task.ended, self._deadline(task.tools))
         abandoned = self.journal.checkpoints.abandoned() if task.destination else []
@@ -118,7 +118,7 @@ class Workers:
             self.mailbox.post(partial(over, outcome))
 
         def over(outcome: Outcome[Result]) -> None:
-            # It leads back to the task: what a job held would stay until the next garbage collection.
+            # It refers to the task: without this, a job's memory would stay until a garbage collection.
             task.tools.give_up = lambda: None
             ended(outcome)
 
@@ -147,7 +147,7 @@ class Workers:
         self._told_to_end(tools)
 
     def _deadline(self, tools: Tools) -> Timer | None:
-        """The timer that ends the work when it takes too long."""
+        """Start the timer that ends the work when it takes too long."""
         if not self.deadline:
             return None
 
@@ -159,19 +159,19 @@ class Workers:
         return self.mailbox.call_later(self.deadline.total_seconds(), time_out)
 
     def _told_to_end(self, tools: Tools) -> None:
-        """See that it does.
+        """Note the time, and give up waiting for the thread after `PATIENCE_S`.
 
-        A provider that does not notice in time is left to itself: what it still does is fenced by its
-        stream, which raises at the next byte, and its own clean-up goes on in its thread.
+        A provider that ignores the cancel is abandoned: its stream raises at the next byte, and its clean-up
+        goes on in its thread.
         """
         if tools.told_to_end_s is None:
             tools.told_to_end_s = time.monotonic()
         self.mailbox.call_later(PATIENCE_S, tools.give_up)
 
     def stuck(self, limit_s: float, *, left_to_themselves: bool) -> list[str]:
-        """Names of threads that were told to end longer than this ago, and have not.
+        """Return the names of threads that were told to end longer than `limit_s` ago, and still run.
 
-        With `left_to_themselves` also those whose work has ended without them.
+        `left_to_themselves` includes abandoned threads, whose work has ended without them.
         """
         self._running[:] = [each for each in self._running if each.thread.is_alive()]
         told_before_s = time.monotonic() - limit_s
@@ -207,9 +207,9 @@ class Workers:
         self.mailbox.post(partial(task.entered, phase))
 
     def _leave(self, storage: Storage, abandoned: list[str]) -> None:
-        """Close the place; before that, remove what earlier jobs could not remove there.
+        """Remove what earlier jobs left at the destination, and close it.
 
-        Nothing that goes wrong here changes what became of the work.
+        No error here changes the outcome of the work.
         """
         try:
             for owner in abandoned:

@@ -1,1 +1,1 @@
-"""What somebody may want to know: what runs, what was, what would be, and whether all is well."""
+"""Questions: the running job, the history, a coming backup, the health of the device."""

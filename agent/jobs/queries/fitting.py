@@ -1,4 +1,4 @@
-"""Answers that have to fit into a message: lists are cut, and say by how much; texts end in an ellipsis."""
+"""Cuts answers to a size: a cut list says by how much, a cut text ends in an ellipsis."""
 
 import json
 from collections.abc import Iterable
@@ -7,14 +7,14 @@ from typing import Any
 
 
 def encoded_bytes(value: object) -> int:
-    """Return how long the value is as compact JSON in UTF-8, as all faces send it."""
+    """Return the length of the value as compact JSON in UTF-8."""
     return len(json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "replace"))
 
 
 def shortened(value: dict[str, Any], keys: Iterable[str], room_bytes: int) -> dict[str, Any]:
-    """The value with as much of the lists and objects at `keys` as fits, the first key cut first.
+    """Return the value with as much of the lists and objects at `keys` as fits, the first key cut first.
 
-    What was cut says so: `xMore` is how many members of `x` are not there.
+    A cut `x` has a member `xMore` beside it, the number of missing members.
     """
     for key in keys:
         if encoded_bytes(value) <= room_bytes:
@@ -25,7 +25,7 @@ def shortened(value: dict[str, Any], keys: Iterable[str], room_bytes: int) -> di
 
 
 def with_texts_cut(value: dict[str, Any], keys: Iterable[str], room_bytes: int) -> dict[str, Any]:
-    """The value with as much of the texts at `keys` as fits, the first key cut first."""
+    """Return the value with as much of the texts at `keys` as fits, the first key cut first."""
     for key in keys:
         excess = encoded_bytes(value) - room_bytes
         if excess > 0 and key in value:

@@ -1,4 +1,4 @@
-"""What became of the jobs that ended: the questions `history` and `describe`, answered from the journal.
+"""The jobs that have ended: the questions `history` and `describe`, answered from the journal.
 
 An entry is found by its own id or by the correlation id that the backend gave it, the newest of those.
 """
@@ -30,7 +30,7 @@ class History:
         self._journal = journal
 
     def history(self, request: HistoryRequest, room_bytes: int) -> Mapping[str, Any]:
-        """Ended jobs, newest first, as many as fit: `{"entries": […], "next": <id>}`.
+        """Return ended jobs, newest first, as many as fit: `{"entries": […], "next": <id>}`.
 
         `next` is there when older ones are left; given back as option `history.before`, it continues.
         Raises `Refused` (NOT_FOUND) when there is no such entry.
@@ -46,7 +46,7 @@ class History:
         return {"entries": entries}
 
     def describe(self, request: DescribeRequest, room_bytes: int) -> Mapping[str, Any]:
-        """All that is known of one job. Raises `Refused` (NOT_FOUND)."""
+        """Return all that is known of one job. Raises `Refused` (NOT_FOUND)."""
         record = next(self._journal.jobs.ended_with_id(request.correlation_id), None)
         if record is None:
             raise _unknown(request.correlation_id)
@@ -57,20 +57,20 @@ class History:
         return with_texts_cut(entry, _TEXTS, room_bytes)
 
     def last(self, room_bytes: int) -> Mapping[str, Any] | None:
-        """How the newest job ended, in at most so many bytes of JSON; None when there was none."""
+        """Return the end of the last job, in at most `room_bytes` of JSON; None when there was none."""
         entry = next(self._entries(None), None)
         return entry and with_texts_cut({key: entry[key] for key in _OF_THE_LAST}, _TEXTS, room_bytes)
 
     def newest(self) -> list[dict[str, Any]]:
-        """The newest job of each kind that ended, the newest of these first."""
+        """Return the last ended job of each kind, newest first."""
         return [_entry(record) for record in self._journal.jobs.newest()]
 
     def last_size(self, fact: str) -> int | None:
-        """A fact in bytes of the newest good backup that has it."""
+        """Return a fact in bytes of the last good backup that has it."""
         return self._journal.jobs.last_size(fact)
 
     def _entries(self, before: str | None) -> Iterator[dict[str, Any]]:
-        """Ended jobs, newest first; with `before` those that began earlier than it."""
+        """Return ended jobs, newest first; with `before`, those that began earlier than that job."""
         if before is not None and not self._journal.jobs.knows(before):
             raise _unknown(before)
         return map(_entry, self._journal.jobs.ended_before(before))
@@ -87,7 +87,7 @@ def _entry(record: JobRecord) -> dict[str, Any]:
         "statusCode": record.status_code,
         "message": record.message,
     }
-    if record.kind != Kind.VERIFY:  # which works on none
+    if record.kind != Kind.VERIFY:  # a verification has no directory
         entry["directory"] = printable(str(record.directory))
     return entry | {to_camel(key): fact for key, fact in record.facts.items()}
 

@@ -1,4 +1,4 @@
-"""What the agent does now, or what it did last: the question `status`, and the twin's property `job`.
+"""The running job or the last one: the question `status`, and the twin's property `job`.
 
 Belongs to the main thread.
 """
@@ -20,7 +20,7 @@ class Status:
         self._device = device
 
     def status(self, _request: StatusRequest, room_bytes: int) -> Mapping[str, Any]:
-        """`job` is what runs; while nothing does, `last` is what became of the last one, if there was any.
+        """Return `job`, the running job; while none runs, also `last`, the end of the last job.
 
         `preview` is there when there is something to say of one, and `problem` while nobody has said who the
         device is.
@@ -35,5 +35,5 @@ class Status:
         return {"job": job, "last": last, **rest}
 
     def job(self, room_bytes: int) -> Mapping[str, Any]:
-        """The same in one object of at most so many bytes, with the phase `idle` while nothing runs."""
+        """Return the job as one object of at most `room_bytes`; its phase is `idle` while none runs."""
         return self._monitor.value() or {"phase": "idle", "last": self._history.last(room_bytes)}
