@@ -4,12 +4,12 @@ They follow each other at once (`put_back`), or with the owner's look at a previ
 `finalize` or `discard`). In between nothing is held but what is on the disk and in the journal.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from agent.base.errors import ForeignArchive, disk_errors
+from agent.base.errors import ForeignArchive, WorkGone, disk_errors
 from agent.base.job import STOPPED, UNCONFIRMED, WORKING
 from agent.base.text import readable
 from agent.formats.base import Format, Unlock
@@ -132,7 +132,7 @@ def _delivered(tree: SurveyedTree, order: RestoreOrder, deliver: RunHook, contex
     target = order.target
     with work_directory(target.directory):
         root = _root(target, context, 0)
-        work = RestoreSet([root], context.token, context.progress, expected=context.expect)
+        work = _restore_set(context, [root])
         try:
             surveys = work.unpack([tree])
             context.phase("delivering")
@@ -206,44 +206,39 @@ def _begun(target: RestoreTarget, context: Context, trees: Trees) -> RestoreSet:
     if target.prover:
         target.prover.memory.remember(directories.values())
     made = {path for directory in directories.values() for path in make_target(directory)}
-    return _restore_set(target, context, trees, made)
+    return _restore_set(context, [_root(target, context, number, made) for number in trees])
 
 
 def _unpacked(work: RestoreSet, trees: Trees, context: Context) -> Amount:
     amount = Amount.of(work.unpack(list(trees.values())))
-    # Before anything waits: who may write in a target can give the working directory's name to another one.
-    context.checkpoint[WORKING] = with_inodes(context.checkpoint[WORKING], work.inodes)
+    # Before anything waits: who may write in a target can give its name to another directory.
+    context.checkpoint[WORKING] = with_inodes(_working(context), work.inodes)
     return amount
 
 
+def _working(context: Context) -> str:
+    """Return what `_begun` has noted. Raises `WorkGone` when the journal was lost meanwhile."""
+    text = context.checkpoint.get(WORKING)
+    if text is None:
+        raise WorkGone("the agent's journal was lost, and with it the restore that was under way")
+    return text
+
+
 def _left(target: RestoreTarget, context: Context) -> RestoreSet:
-    """Return the restore that was begun before."""
-    left = read_working(context.checkpoint[WORKING])
-    inodes = [each.inode for each in left]
-    return _restore_set(target, context, [each.number for each in left], inodes=inodes)
+    """Return the restore that was begun before. Raises `WorkGone` as `_working`."""
+    left = read_working(_working(context))
+    return _restore_set(
+        context, [replace(_root(target, context, each.number), inode=each.inode) for each in left]
+    )
 
 
-def _restore_set(
-    target: RestoreTarget,
-    context: Context,
-    numbers: Iterable[int],
-    made: Collection[Path] = (),
-    inodes: Sequence[int | None] = (),
-) -> RestoreSet:
-    roots = [_root(target, context, number, made) for number in numbers]
-    return RestoreSet(roots, context.token, context.progress, expected=context.expect, inodes=inodes)
+def _restore_set(context: Context, roots: Sequence[RestoreRoot]) -> RestoreSet:
+    return RestoreSet(roots, context.token, context.progress, expected=context.expect)
 
 
 def _root(target: RestoreTarget, context: Context, number: int, made: Collection[Path] = ()) -> RestoreRoot:
     root = target.roots[number]
-    options = replace(
-        target.options,
-        prefix=root.prefix,
-        names=root.names,
-        without=root.without,
-        made=root.directory in made,
-    )
-    found = RestoreRoot(root.directory, work_id(context.job_id, number), options)
+    found = RestoreRoot(root, work_id(context.job_id, number), target.options, root.directory in made)
     working = context.checkpoint.get(WORKING)
     if not (target.prover and working):
         return found

@@ -1,6 +1,6 @@
-"""The commit of a restore, with all that may follow: a trial, the way back, tidying up. In a worker's thread.
+"""The commit of a restore and what follows: the wait for a confirmation, the way back, tidying up.
 
-Order matters at every step, because each of them may be the last one before a power cut:
+It runs in a worker's thread. The order of steps matters, because each may be the last one before a power cut:
 docs/architecture.md, "What is durable when".
 """
 
@@ -18,16 +18,16 @@ from agent.restore.recovery import NOT_TAKEN_BACK, read_working, recover_roots
 from agent.restore.restore_set import RestoreSet
 from agent.restore.target import Amount, RestoreTarget
 from agent.transfer.cancel import CancelToken
-from agent.transfer.context import Context, RunHook
+from agent.transfer.context import Context
 
 log = structlog.get_logger(__name__)
 
 
 def put_in_place(work: RestoreSet, target: RestoreTarget, context: Context, amount: Amount) -> None:
-    """Put everything in place, with the owner's commands around it; raises when it was taken back."""
+    """Put everything in place, with the owner's commands around it. Raises when it was taken back."""
     context.phase("committing")
     if target.before and target.after:
-        # After a crash whoever was stopped has to be started again.
+        # After a crash the stopped programs have to be started again.
         context.checkpoint[STOPPED] = "yes"
     try:
         if target.before:
@@ -35,9 +35,9 @@ def put_in_place(work: RestoreSet, target: RestoreTarget, context: Context, amou
         context.token.finish()
         work.commit(partial(_in_place, target, context, amount), unconfirmed=target.confirmation is not None)
     except NotTakenBack:
-        raise  # whoever owns the data is started again when it is whole: by the recovery
+        raise  # the recovery starts the programs again when the data is whole
     except BaseException as error:
-        refusal = _start_again(target)
+        refusal = _start_again(target) if target.before else None
         context.checkpoint.pop(STOPPED, None)
         if refusal and isinstance(error, JobError):
             raise type(error)(f"{error}; over the old data: {refusal}") from error
@@ -48,14 +48,14 @@ def _in_place(target: RestoreTarget, context: Context, amount: Amount) -> None:
     if target.after:
         target.after(target.directory, context.token)
     if target.confirmation:
-        # Before the working directory says that there is a trial: it must be known how long it lasts.
+        # Before the mark `trial` is made: it must be known how long the wait lasts.
         note = target.confirmation.note.counted(BootClock())
         note = replace(note, files=amount.files, content_bytes=amount.content_bytes)
         context.checkpoint[UNCONFIRMED] = note.to_text()
 
 
 def settle(work: RestoreSet, target: RestoreTarget, context: Context) -> None:
-    """All is in place: say so, when a trial says so too."""
+    """Wait for the confirmation if there is one to wait for, note the outcome, and tidy up."""
     if target.confirmation:
         _tried(work, target, target.confirmation, context)
     if _noted(context):
@@ -63,7 +63,7 @@ def settle(work: RestoreSet, target: RestoreTarget, context: Context) -> None:
 
 
 def _tried(work: RestoreSet, target: RestoreTarget, confirmation: CommitConfirmed, context: Context) -> None:
-    """Keep what is restored, or take it back and raise why; `ConfirmationPending` when the agent stops."""
+    """Return when the restore is confirmed, or revert it and raise why; as `await_confirmation`."""
     try:
         context.checkpoint[IN_PLACE] = "yes"
         if work.is_open:
@@ -89,9 +89,9 @@ def _keep(work: RestoreSet) -> None:
 
 
 def _way_back(work: RestoreSet, target: RestoreTarget, context: Context, error: BaseException) -> None:
-    """The old data comes back, with the commands around it. Raises IoError when that is impossible now."""
+    """Bring the old data back, with the owner's commands around it. Raises IoError when that fails."""
     try:
-        # After a crash on the way it is still known why; and the trial does not go on.
+        # After a crash on the way back the reason is still known, and the wait does not go on.
         context.checkpoint[VERDICT] = verdict(error, context.token)
         if target.after:
             context.checkpoint[STOPPED] = "yes"
@@ -100,32 +100,33 @@ def _way_back(work: RestoreSet, target: RestoreTarget, context: Context, error: 
     except JobError:
         log.exception("hook failed, restore reverted all the same")
     try:
-        _take_back(work, context)
-        if target.after:
-            _run(target.after, target)
-            context.checkpoint.pop(STOPPED, None)
-    except WorkGone as gone:
-        work.surrender()
-        if target.after:
-            _run(target.after, target)
-            context.checkpoint.pop(STOPPED, None)
-        raise WorkGone(NOT_TAKEN_BACK) from gone
-    finally:  # where the data is not whole yet, afterRestoreCmd is left to the recovery
+        is_back = _take_back(work, context)
+        _start_again(target)
+        context.checkpoint.pop(STOPPED, None)
+    finally:  # when the data is not whole yet, the recovery runs afterRestoreCmd
         take_away(work, target, context)
+    if not is_back:
+        raise WorkGone(NOT_TAKEN_BACK)
 
 
-def _take_back(work: RestoreSet, context: Context) -> None:
-    if not work.is_open:
-        work.take_up()
-    work.take_back()
+def _take_back(work: RestoreSet, context: Context) -> bool:
+    """Bring the old data back; return False, and keep the new data, when somebody has removed the old."""
+    try:
+        if not work.is_open:
+            work.take_up()
+        work.take_back()
+    except WorkGone:
+        work.surrender()
+        return False
     context.checkpoint.pop(IN_PLACE, None)  # before the working directories go
+    return True
 
 
 def _noted(context: Context) -> bool:
-    """Note in the journal that all is restored; return True when it took the note.
+    """Note in the journal that everything is restored; return False when it cannot be written.
 
-    After a crash the working directory tells new from old, so the journal has to know before it goes. When
-    the journal cannot be written, the directory stays: all is restored, and the recovery tidies up.
+    After a crash the working directory tells new from old, so it stays until the note is in the journal; then
+    the recovery tidies up.
     """
     try:
         context.checkpoint.pop(STOPPED, None)
@@ -137,14 +138,10 @@ def _noted(context: Context) -> bool:
 
 
 def _start_again(target: RestoreTarget) -> JobError | None:
-    """Start what was stopped before the commit, or only half, over the old data; also after a cancel."""
-    return _run(target.after, target) if target.before and target.after else None
-
-
-def _run(after: RunHook, target: RestoreTarget) -> JobError | None:
-    """Returns what went wrong: the old data is there, but nobody works with it."""
+    """Run afterRestoreCmd when the restore was reverted, also after a cancel; return its error."""
     try:
-        after(target.directory, CancelToken())
+        if target.after:
+            target.after(target.directory, CancelToken())
     except JobError as error:
         log.exception("afterRestoreCmd failed after the restore was reverted")
         return error
@@ -152,19 +149,19 @@ def _run(after: RunHook, target: RestoreTarget) -> JobError | None:
 
 
 def take_away(work: RestoreSet, target: RestoreTarget, context: Context) -> None:
-    """Leave nothing of a restore that failed or that nobody wants; what cannot go, the recovery removes."""
+    """Remove all traces of a restore that failed or was discarded; what cannot go, the recovery removes."""
     if _tidied(work, context, failed=True):
         remove_made(target.made)
 
 
 def _tidied(work: RestoreSet, context: Context, *, failed: bool = False) -> bool:
-    """Leave nothing of the restore behind but its result; False when the recovery has to do it."""
+    """Remove the working directories; return False when that is left to the recovery."""
     try:
         work.discard()
         working = read_working(context.checkpoint.get(WORKING))
         taken_back = partial(context.checkpoint.pop, IN_PLACE, None)
         recover_roots(working, context.job_id, failed=failed, taken_back=taken_back)
-        del context.checkpoint[WORKING]
+        context.checkpoint.pop(WORKING, None)  # a journal that was lost meanwhile does not have it
     except JobError:
         log.exception("working directory not removed yet")
         return False

@@ -1,4 +1,4 @@
-"""After a crash: what a restore left in its targets decides whether they become old again or are new."""
+"""Recovers targets after a crash: the marks in their working directories tell old from new."""
 
 import json
 import os
@@ -20,7 +20,7 @@ class RecoveryOutcome(Enum):
     """The result of `recover`."""
 
     NOTHING = "nothing"
-    """No trace: the job changed nothing, or its outcome was complete and cleaned up."""
+    """There is no trace: the job changed nothing, or has cleaned up."""
     ROLLED_BACK = "rolled back"
     """The target is what it was before the restore."""
     COMMITTED = "committed"
@@ -43,9 +43,10 @@ def recover(
 ) -> RecoveryOutcome:
     """Bring a target to entirely old or entirely new after a crash at any point of a restore.
 
-    One that `failed`, and was told so, goes back to old also when only the last sync of its commit was
-    refused. `taken_back` is called when all is old, and can still be seen to be. May itself be cut off at any
-    point and called again. Raises IoError when the disk fails.
+    A restore that was reported as `failed` goes back to old, also when only the last sync of its commit
+    failed.
+    `taken_back` is called when everything is old, before the working directory goes. A crash in here does no
+    harm: call it again. Raises IoError when the disk fails.
     """
     with disk_errors(f"cannot recover '{readable(str(target))}' after a restore"):
         workspace = Workspace.find(target, job_id, inode)
@@ -84,13 +85,13 @@ def work_id(job_id: str, number: int) -> str:
 
 
 class WorkingRoot(NamedTuple):
-    """A root in which a restore may have left something: its number, directory and mount point."""
+    """A root in which a restore may have left its working directory."""
 
     number: int
     directory: Path
     mount: str
     inode: int | None = None
-    """That of the working directory; None before it was made, and where numbers do not last."""
+    """The working directory's; None before it was made, and where inode numbers do not last."""
 
     def find(self, job_id: str) -> Workspace | None:
         """Return the working directory of the job in this root, as `Workspace.find`."""
@@ -98,13 +99,13 @@ class WorkingRoot(NamedTuple):
 
 
 def working_text(directories: Mapping[int, Path]) -> str:
-    """Return what the journal keeps of a restore that has begun: roots by number, the deciding one first."""
+    """Return the journal's text for a restore that begins: its roots by number, the deciding one first."""
     working = [(number, os.fspath(path), where_mounted(path)) for number, path in directories.items()]
     return json.dumps(working)
 
 
 def with_inodes(text: str, inodes: Iterable[int | None]) -> str:
-    """Return what `working_text` wrote with the inode numbers of the working directories, in its order."""
+    """Return the text of `working_text` with the inode numbers of the working directories."""
     working = zip(json.loads(text), inodes, strict=True)
     return json.dumps([each if inode is None else [*each[:3], inode] for each, inode in working])
 
@@ -115,7 +116,7 @@ def without_inodes(text: str) -> str:
 
 
 def read_working(text: str | None) -> list[WorkingRoot]:
-    """Return what `working_text` and `with_inodes` wrote; nothing for None."""
+    """Parse the text of `working_text` or `with_inodes`; return no roots for None."""
     return [WorkingRoot(number, Path(path), *known) for number, path, *known in json.loads(text or "[]")]
 
 
@@ -126,18 +127,23 @@ def recover_roots(
     failed: bool = False,
     taken_back: Callable[[], object] = lambda: None,
 ) -> None:
-    """Bring all of them to old or to new, as the first says; see `recover`. From `taken_back` on all go back.
+    """Bring all roots to old or to new, as the mark in the first one says; see `recover`.
 
-    Raises IoError when one is not there or its disk fails; all that can be done without it is done then.
+    Raises IoError when one is missing or its disk fails; the others are recovered all the same.
     """
     if not roots:
         return
     first, *others = roots
-    new = not failed and _is_committed(first, job_id)
+    new = not failed and is_committed(roots, job_id)
     if not new:
-        # Before the others: no crash may find it marked, and one of them old.
+        # Before the others: no crash may find the first one marked, and another one old.
         _take_back(first, job_id, taken_back)
-    problems = [problem for each in others if (problem := _problem(_settle, each, first, job_id, new))]
+    problems = list[JobError]()
+    for each in others:
+        try:
+            _forget(each, first, job_id) if new else _take_back(each, job_id)
+        except JobError as error:
+            problems.append(error)
     if problems:
         raise problems[0]
     if new:
@@ -154,7 +160,7 @@ def is_gone(roots: Sequence[WorkingRoot], job_id: str) -> bool:
 
 
 def forget_roots(roots: Sequence[WorkingRoot], job_id: str) -> None:
-    """Remove the working directories that are there: what is in place stays. Raises IoError."""
+    """Remove the working directories that are there; the targets stay as they are. Raises IoError."""
     for each in roots:
         with disk_errors("cannot remove what a restore left"):
             if workspace := each.find(job_id):
@@ -163,39 +169,22 @@ def forget_roots(roots: Sequence[WorkingRoot], job_id: str) -> None:
 
 
 def is_committed(roots: Sequence[WorkingRoot], job_id: str) -> bool:
-    """Return True when the first root says that all are new. Changes nothing, so that the outcome can be
-    recorded first: `recover_roots` then removes what this is decided by.
+    """Return True when the mark in the first root says that all are new.
 
-    Raises IoError when the first root is not there, or its disk fails.
+    Changes nothing: `recover_roots`, which removes the mark, comes after the outcome is in the journal.
+    Raises IoError when the first root is missing or its disk fails.
     """
-    return bool(roots) and _is_committed(roots[0], job_id)
-
-
-def is_unconfirmed(roots: Sequence[WorkingRoot], job_id: str) -> bool:
-    """Return True when a crash came in the middle of a trial, which may go on. Raises IoError."""
-    return bool(roots) and _has(TRIAL, roots[0], job_id)
-
-
-def _is_committed(first: WorkingRoot, job_id: str) -> bool:
-    if _has(DONE, first, job_id):
+    if not roots:
+        return False
+    if _has(DONE, roots[0], job_id):
         return True
-    _check_mounted(first)
+    _check_mounted(roots[0])
     return False
 
 
-def _problem(act: Callable[..., None], *arguments: object) -> JobError | None:
-    try:
-        act(*arguments)
-    except JobError as error:
-        return error
-    return None
-
-
-def _settle(each: WorkingRoot, first: WorkingRoot, job_id: str, new: bool) -> None:
-    if new:
-        _forget(each, first, job_id)
-    else:
-        _take_back(each, job_id)
+def is_unconfirmed(roots: Sequence[WorkingRoot], job_id: str) -> bool:
+    """Return True when a crash interrupted the wait for a confirmation. Raises IoError."""
+    return bool(roots) and _has(TRIAL, roots[0], job_id)
 
 
 def _take_back(left: WorkingRoot, job_id: str, taken_back: Callable[[], object] = lambda: None) -> None:
@@ -206,19 +195,19 @@ def _take_back(left: WorkingRoot, job_id: str, taken_back: Callable[[], object] 
 
 
 def _check_mounted(left: WorkingRoot) -> None:
-    """Raise IoError where nothing was found because the file system is not there."""
+    """Raise IoError when nothing was found because the root's file system is not mounted."""
     if left.mount != where_mounted(left.directory):
         shown = readable(str(left.directory))
         raise IoError(f"cannot recover '{shown}': nothing is mounted at '{left.mount}'")
 
 
 def _forget(left: WorkingRoot, first: WorkingRoot, job_id: str) -> None:
-    """Remove a working directory whose plan was carried out for good, as the mark in the first one says."""
+    """Remove the working directory of a root that is new, as the mark in the first one says."""
     with disk_errors("cannot remove what a restore left"):
         decided, workspace = first.find(job_id), left.find(job_id)
         assert decided, "it was there a moment ago"
         with closing(decided):
-            decided.sync()  # the mark has to last before anything goes that could be taken back
+            decided.sync()  # the mark has to last before old data goes
         if workspace is None:
             _check_mounted(left)
             return

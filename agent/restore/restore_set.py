@@ -38,16 +38,11 @@ class RestoreSet:
         progress: Progress = no_progress,
         *,
         expected: Progress = no_progress,
-        inodes: Sequence[int | None] = (),
     ) -> None:
-        """`progress` is told the bytes that are unpacked, `expected` before that how many there are.
-
-        `inodes`: those of the working directories that are taken up, as far as they are known.
-        """
-        self._roots = roots
+        """`expected` is called with the number of bytes to unpack, then `progress` with those done."""
+        self._roots = list(roots)
         self._token, self._progress, self._expected = token, progress, expected
         self._workspaces: list[Workspace] = []
-        self._inodes = list(inodes or [None] * len(roots))
         self.is_committed = False
         """True when everything is in place for good."""
 
@@ -58,8 +53,8 @@ class RestoreSet:
 
     @property
     def inodes(self) -> Sequence[int | None]:
-        """The inode numbers of the working directories, where they last."""
-        return tuple(self._inodes)
+        """Return the inode numbers of the working directories, where they last."""
+        return [root.inode for root in self._roots]
 
     def unpack(self, trees: Sequence[SurveyedTree]) -> list[Survey]:
         """Unpack one tree for each root into its working directory; the targets do not change.
@@ -75,7 +70,7 @@ class RestoreSet:
         self._expected(survey.size_bytes)
         self._token.check()
         workspace, room = root.begin(tree, survey, self._token)
-        self._inodes[len(self._workspaces)] = root.inode(workspace)
+        self._roots[len(self._workspaces)] = root.begun(workspace)
         self._workspaces.append(workspace)
         unpacker = root.unpacker(workspace, survey, room, self._token, self._progress)
         try:
@@ -106,8 +101,8 @@ class RestoreSet:
     def take_up(self) -> None:
         """Go on with what an earlier one left. Raises `WorkGone` when it is not there any more."""
         self.let_go()
-        for root, inode in zip(self._roots, self._inodes, strict=True):
-            self._workspaces.append(root.find(inode))
+        for root in self._roots:
+            self._workspaces.append(root.find())
 
     def commit(self, confirm: Callable[[], None] = lambda: None, *, unconfirmed: bool = False) -> None:
         """Bring what was unpacked into the targets, all of it or nothing.
@@ -146,9 +141,9 @@ class RestoreSet:
     def surrender(self) -> None:
         """Keep what is in place in every root: one of the working directories is gone. Raises IoError."""
         self.let_go()
-        for root, inode in zip(self._roots, self._inodes, strict=True):
+        for root in self._roots:
             with suppress(WorkGone):
-                self._workspaces.append(root.find(inode))
+                self._workspaces.append(root.find())
         self.is_committed = True
 
     def keep(self) -> None:

@@ -1,8 +1,8 @@
-"""One directory that a restore works in, and how."""
+"""The work of a restore in one root."""
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from agent.base.errors import NoSpace, WorkGone, disk_errors
@@ -31,22 +31,14 @@ class RestoreOptions:
 
     limits: ArchiveLimits
     mode: str = "merge"
-    """"merge": entries of the target that the archive does not name stay; "replace": they go, but for what
-    the backup passed over by its own patterns; "exact": that goes, too."""
-    prefix: str = ""
-    """That of the root, as `Root.prefix`."""
-    names: frozenset[str] | None = None
-    """The names that "replace" may take away, as `Root.names` has them; None for all."""
-    without: frozenset[str] = frozenset()
-    """Names that "replace" leaves alone, as `Root.without` has them."""
+    """Entries of the target that the archive does not have: "merge" keeps them, "exact" removes them, and
+    "replace" removes those that the backup's patterns did not pass over."""
     reserve_bytes: int = 0
     """Free space that has to be left on the target's file system."""
     owner: bool = True
-    """Give files their archived owner and group, where this process may (CAP_CHOWN)."""
-    made: bool = False
-    """True when the target was made for this restore: what the archive does not say of it is as usual."""
+    """Set owner and group from the archive, if this process has CAP_CHOWN."""
     special_bits: bool = False
-    """Bring back set-uid, set-gid, sticky and file capabilities; otherwise they are dropped."""
+    """Restore set-uid, set-gid, sticky and file capabilities."""
     own: tuple[Path, ...] = ()
     """The agent's own directories, which no restore changes."""
 
@@ -57,26 +49,34 @@ class RestoreOptions:
 
 @dataclass(frozen=True, slots=True)
 class RestoreRoot:
-    """A directory, and what a restore does there, in a working directory of its own.
+    """A root of a restore, with a working directory of its own.
 
     Methods raise IoError when the disk fails, and Cancelled.
     """
 
-    directory: Path
-    """Absolute, resolved, and there."""
+    root: Root
+    """Its directory exists."""
     work_id: str
     """Part of the working directory's name."""
     options: RestoreOptions
+    made: bool = False
+    """True when the directory was made for this restore, and has no metadata of its own to keep."""
     prove: Callable[[Workspace, str], None] = lambda _workspace, _plan: None
-    """Keeps in the working directory what it is, and the SHA-256 of the plan or "". Raises OSError."""
+    """Writes the proof of the restore, with the SHA-256 of the plan or "". Raises OSError."""
+    inode: int | None = None
+    """The working directory's; None before it is made, and where inode numbers do not last."""
+
+    @property
+    def directory(self) -> Path:
+        return self.root.directory
 
     @property
     def unpacked(self) -> Path:
-        """The directory of the unpacked tree, for a command that does the rest itself."""
+        """Return the directory of the unpacked tree, for a command that does the rest itself."""
         return work_directory_of(self.directory, self.work_id) / NEW
 
     def begin(self, tree: SavedTree, survey: Survey, token: CancelToken) -> tuple[Workspace, Room | None]:
-        """Make the working directory; return it, and the room to keep an eye on where it is tight.
+        """Make the working directory; return it, and the room to watch where it is tight.
 
         Raises NoSpace before the first byte when the tree would not fit beside the reserve.
         """
@@ -94,12 +94,12 @@ class RestoreRoot:
     def unpacker(
         self, workspace: Workspace, survey: Survey, room: Room | None, token: CancelToken, progress: Progress
     ) -> Unpacker:
-        """Return what unpacks the tree of `survey` into the working directory."""
+        """Return the unpacker of the tree of `survey`."""
         return Unpacker(
             workspace,
             owner=self.options.owner,
             special_bits=self.options.special_bits,
-            made=self.options.made,
+            made=self.made,
             mounts=mounts_below(self.directory),
             max_implied=self.options.limits.max_files - survey.entries,
             token=token,
@@ -107,23 +107,21 @@ class RestoreRoot:
             room=room,
         )
 
-    def inode(self, workspace: Workspace) -> int | None:
-        """Return the number by which `find` knows the working directory; None where numbers do not last."""
-        return os.fstat(workspace.work_fd).st_ino if keeps_inodes(self.directory) else None
+    def begun(self, workspace: Workspace) -> "RestoreRoot":
+        """Return the root with the inode number by which `find` knows the working directory."""
+        inode = os.fstat(workspace.work_fd).st_ino if keeps_inodes(self.directory) else None
+        return replace(self, inode=inode)
 
-    def find(self, inode: int | None) -> Workspace:
-        """Return the working directory that was left, which has this inode number; None for any.
-
-        Raises `WorkGone` when it is not there any more.
-        """
+    def find(self) -> Workspace:
+        """Return the working directory that was left. Raises `WorkGone` when it is not there any more."""
         with disk_errors(f"cannot look into '{self._shown}'"):
-            workspace = Workspace.find(self.directory, self.work_id, inode)
+            workspace = Workspace.find(self.directory, self.work_id, self.inode)
         if workspace is None:
             raise WorkGone(f"what was unpacked in '{self._shown}' is not there any more")
         return workspace
 
     def difference(self, workspace: Workspace, token: CancelToken) -> Difference:
-        """Return what a commit would do, in numbers; the target does not change."""
+        """Return the numbers of a commit; the target does not change."""
         with disk_errors(f"cannot compare with '{self._shown}'"):
             own = self._own(workspace)
             return Differences(workspace, goes=self._goes(workspace), own=own, token=token).count()
@@ -151,7 +149,7 @@ class RestoreRoot:
         return Room(root_fd, f"the target '{self._shown}'", self.options.reserve_bytes, NoSpace)
 
     def _keep_excluded(self, workspace: Workspace, tree: SavedTree) -> None:
-        data_set, _, path = self.options.prefix.partition("/")
+        data_set, _, path = self.root.prefix.partition("/")
         manifest = tree.manifest() if self.options.mode == "replace" else None
         if manifest and (lists := manifest.exclude.get(data_set)):
             workspace.keep_excluded(lists, f"/{path}" if data_set else None)
@@ -159,13 +157,10 @@ class RestoreRoot:
     def _goes(self, workspace: Workspace) -> Goes | None:
         if self.options.mode == "merge":
             return None
-        root = Root("", self.directory, self.options.names, self.options.without)
-        excluded = workspace.excluded()
+        holds, excluded = self.root.holds, workspace.excluded()
         if excluded is None:
-            return lambda path, _is_directory: root.holds(path)
-        return lambda path, is_directory: (
-            root.holds(path) and not excluded(f"{path}/" if is_directory else path)
-        )
+            return lambda path, _is_directory: holds(path)
+        return lambda path, is_directory: holds(path) and not excluded(f"{path}/" if is_directory else path)
 
     def _own(self, workspace: Workspace) -> list[str]:
         """Return the agent's own directories in the target, by their names there."""

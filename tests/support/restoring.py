@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from agent.base.roots import Root
 from agent.formats.base import SavedTree
 from agent.formats.survey import ArchiveLimits, SurveyedTree, take_survey
 from agent.formats.zip.reader import ArchiveReader
@@ -28,7 +29,7 @@ def restore_into(
     expected: Progress = no_progress,
 ) -> RestoreSet:
     """A restore into one directory, not begun yet."""
-    root = RestoreRoot(target, JOB, options or RestoreOptions(limits=LIMITS))
+    root = RestoreRoot(Root("", target), JOB, options or RestoreOptions(limits=LIMITS))
     return RestoreSet([root], token or CancelToken(), progress, expected=expected)
 
 

@@ -113,7 +113,7 @@ def unpacking(directory: Path, looks: Looks) -> None:
 def _after_unpacking(
     directory: Path, looks: Looks, act: Callable[[RestoreSet], object], options: RestoreOptions
 ) -> None:
-    root = RestoreRoot(directory, JOB, options)
+    root = RestoreRoot(Root("", directory), JOB, options)
     before = looks.count
     with closing(_Discarded(RestoreSet([root], looks))) as work:
         work.restore.unpack([surveyed(ArchiveReader(io.BytesIO(crafted(Crafted(b"new")))))])

@@ -16,7 +16,7 @@ from typing import Any, cast
 
 import pytest
 
-from agent.base.errors import ArchiveError, Cancelled, JobError, NoSpace, ProviderBug, SourceChanged
+from agent.base.errors import ArchiveError, Cancelled, JobError, NoSpace, ProviderBug, SourceChanged, WorkGone
 from agent.base.job import COMMITTED, STOPPED
 from agent.base.roots import Root
 from agent.formats.archive_names import OwnArchives
@@ -27,9 +27,9 @@ from agent.formats.zip.writer import ArchiveOptions
 from agent.restore.choice import Choice
 from agent.restore.directories import missing
 from agent.restore.find import Search
-from agent.restore.flow import RestoreOrder, restore
+from agent.restore.flow import RestoreOrder, finalize, preview, restore
 from agent.restore.root import RestoreOptions
-from agent.restore.target import RestoreTarget
+from agent.restore.target import Amount, RestoreTarget
 from agent.save.pipeline import BackupOrder, BackupResult, backup
 from agent.save.walk import WalkRoot
 from agent.transfer.cancel import CancelToken
@@ -41,6 +41,7 @@ from providers.api import Checkpoint, Sink, Source, Storage, Stored
 from providers.errors import AccessDenied, Corrupted, NotFound, StorageError, Unreachable
 from providers.testing.streams import BytesSource, FailingSource, MemorySink, StreamedSource, content
 from tests.support.fakes import Fault, MemoryStorage
+from tests.support.restoring import is_clean
 from tests.support.trees import Dir, File, Link, Spec, differences, make_tree, snapshot
 from tests.support.waiting import wait_until
 
@@ -579,6 +580,30 @@ def test_a_deadline_that_passes_after_the_commit_has_begun_changes_nothing(work:
     assert differences(before, snapshot(work.data / "config")) == []
     assert told == ["before", "after", "before", "after"]
     assert STOPPED not in work.checkpoint
+
+
+def test_a_restore_tidies_up_when_the_journal_was_lost_meanwhile(work: Work) -> None:
+    """A fresh journal knows nothing of the restore: then there is nothing to take out of it."""
+    before = snapshot(work.data / "config")
+    storage = saved(work)
+    damage(work)
+    order = work.restore_order(destination(storage))
+    lost = replace(order.target, after=lambda _directory, _token: work.checkpoint.clear())
+    restore(replace(order, target=lost), work.context)
+    assert differences(before, snapshot(work.data / "config")) == []
+    assert is_clean(work.data)
+
+
+def test_a_preview_that_the_journal_has_lost_is_refused_and_changes_nothing(work: Work) -> None:
+    storage = saved(work)
+    damage(work)
+    order = work.restore_order(destination(storage))
+    preview(order, work.context)
+    before = snapshot(work.data)
+    work.checkpoint.clear()
+    with pytest.raises(WorkGone, match="journal was lost"):
+        finalize(order.target, Amount(0, 0), work.context)
+    assert differences(before, snapshot(work.data)) == []
 
 
 def differences_of_the_root_only(before: Any, work: Work) -> list[str]:

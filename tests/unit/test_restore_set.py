@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from agent.base.errors import Cancelled, IoError, JobError
+from agent.base.roots import Root
 from agent.restore.recovery import (
     is_committed,
     is_unconfirmed,
@@ -41,7 +42,9 @@ class Device:
 
     def restore(self) -> RestoreSet:
         options = RestoreOptions(limits=LIMITS)
-        return RestoreSet([RestoreRoot(target, name, options) for target, name in self.places], self.token)
+        return RestoreSet(
+            [RestoreRoot(Root("", target), name, options) for target, name in self.places], self.token
+        )
 
     def unpacked(self) -> RestoreSet:
         restore = self.restore()
@@ -169,7 +172,7 @@ def test_a_recovery_that_is_cut_off_goes_on_in_the_same_direction(device: Device
 
 def test_two_roots_may_be_in_one_directory(device: Device) -> None:
     target = device.targets[0]
-    two = [RestoreRoot(target, work_id(JOB, n), RestoreOptions(limits=LIMITS)) for n in (0, 1)]
+    two = [RestoreRoot(Root("", target), work_id(JOB, n), RestoreOptions(limits=LIMITS)) for n in (0, 1)]
     other = write_zip(target.parent / "other.zip", {"g": File(b"g")})
     restore = RestoreSet(two, device.token)
     with device.archive.open("rb") as file, other.open("rb") as other_file:
