@@ -1,5 +1,6 @@
 """The backup of a tick is tried again until it succeeds or the next tick is due."""
 
+import json
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -18,6 +19,8 @@ from agent.jobs.schedule import Frame, decide
 from agent.jobs.schedule_record import ScheduleRecord, Standing
 from agent.journal import Journal
 from tests.support.fakes import Device
+from tests.support.mosquitto import free_port
+from tests.support.stalling import stalling
 
 HOUR, MINUTE, SECOND = timedelta(hours=1), timedelta(minutes=1), timedelta(seconds=1)
 NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)
@@ -240,3 +243,52 @@ def test_a_backup_that_is_cut_off_is_tried_again_by_the_next_run(tmp_path: Path)
     device.finish()
     assert periodic_ends(device) == ["interrupted", ""]
     device.close()
+
+
+def to_web(tmp_path: Path, url: str) -> Device:
+    """A device that sends its daily backup to a URL."""
+    credentials = tmp_path / "web.json"
+    credentials.write_text(json.dumps({"https.url": url}))
+    credentials.chmod(0o600)
+    return daily(
+        tmp_path,
+        **{
+            "schedule.store": "web",
+            "stores.web.provider": "generic",
+            "stores.web.credentials": str(credentials),
+        },
+    )
+
+
+def test_a_backup_whose_server_is_down_is_tried_again(tmp_path: Path) -> None:
+    """It became a job and failed, after as many attempts as the transfer makes."""
+    device = to_web(tmp_path, f"http://127.0.0.1:{free_port()}/a.zip")
+    device.finish()
+    assert len(periodic_ends(device)) == 1
+    kept = standing(device)
+    assert kept.attempt
+    assert (kept.attempt.failures, kept.refused) == (1, "")
+    wait_is_over(device)
+    device.restart()
+    device.finish()
+    assert len(periodic_ends(device)) == 2
+    kept = standing(device)
+    assert kept.attempt
+    assert kept.attempt.failures == 2
+    device.close()
+
+
+def test_a_backup_that_a_person_cancels_is_not_tried_again(tmp_path: Path) -> None:
+    with stalling() as destination:
+        device = to_web(tmp_path, destination.url)
+        assert destination.reached.wait(20)
+        running = standing(device).attempt
+        assert running
+        ((_, answer),) = device.command(
+            "cancel", {"correlationID": running.correlation_id, "statusCode": "enough"}
+        )
+        assert answer["status"] == 204
+        device.finish()
+        assert periodic_ends(device) == ["enough"]
+        assert standing(device) == Standing()
+        device.close()
