@@ -4,7 +4,6 @@ import logging
 import os
 import signal
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 
@@ -140,8 +139,6 @@ class Service:
         """Serve until a signal; the exit status."""
         # A worker that computes must not keep a command waiting for its answer.
         sys.setswitchinterval(SWITCH_INTERVAL_S)
-        # Often the only directory that the agent may write to.
-        tempfile.tempdir = os.fspath(self._settings.storage.absolute())
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self.mailbox.post(self.stop))
         signal.signal(signal.SIGHUP, lambda *_: self.mailbox.post(_reopen_logs))

@@ -40,7 +40,10 @@ def archive_options(settings: Settings) -> "ArchiveOptions":
 
     archive = settings.archive
     threads = archive.threads or min(os.cpu_count() or 1, MAX_THREADS)
-    return ArchiveOptions(archive.level, archive.dialect, threads)
+    # Often the only directory that the agent may write to.
+    return ArchiveOptions(
+        archive.level, archive.dialect, threads, scratch=os.fspath(settings.storage.absolute())
+    )
 
 
 def archive_limits(settings: Settings) -> "ArchiveLimits":

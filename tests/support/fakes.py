@@ -5,7 +5,6 @@ They keep the rules that the real ones keep, so that what passes here has not be
 
 import hashlib
 import json
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -140,7 +139,6 @@ class Device:
 
     def _build(self) -> None:
         self.service = Service(self.settings, lambda: None)
-        tempfile.tempdir = None  # the process outlives this storage
         self.journal, self.outbox = self.service.journal, self.service.outbox
         self.twin, self.mailbox = self.service.twin, self.service.mailbox
         if self.named:

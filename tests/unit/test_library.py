@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import zipfile
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from agent.embedded import Embedded
+from agent.formats.zip import directory
 from agent.jobs.queries.history import History
 from agent.jobs.requests.backup import BackupRequest
 from agent.jobs.requests.control import HistoryRequest
@@ -290,3 +292,13 @@ def test_a_program_whose_locale_is_not_utf8_is_told_what_to_set(
     assert done.returncode == 1
     assert "BackupError: this program's locale has the encoding" in done.stderr
     assert "set PYTHONUTF8=1" in done.stderr
+
+
+def test_a_large_tree_needs_no_directory_but_the_storage_for_temporary_files(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Under the unit, and in a container with a root that is read-only, no other can be written."""
+    monkeypatch.setattr(tempfile, "tempdir", "/nonexistent")
+    monkeypatch.setattr(directory, "MEMORY_BYTES", 1)
+    made = create_backup(PASSWORDS[-1], home.file, config=home.config)
+    assert made.file == str(home.file)

@@ -17,13 +17,14 @@ MEMORY_BYTES = 16 << 20
 class CentralDirectory:
     """Records go in one by one and come out as the bytes that end the archive."""
 
-    def __init__(self) -> None:
+    def __init__(self, scratch: str | None = None) -> None:
+        """`scratch` is the directory of the temporary file; None for the process' own."""
         self.entries = 0
         self.size_bytes = 0
         self._batch: list[bytes] = []
         self._batch_bytes = 0
         self._deflate = isal().compressobj(1)
-        self._kept = SpooledTemporaryFile(max_size=MEMORY_BYTES)  # noqa: SIM115 - closed by close()
+        self._kept = SpooledTemporaryFile(max_size=MEMORY_BYTES, dir=scratch)  # noqa: SIM115 - closed by close()
 
     def add(self, record: bytes) -> None:
         """Keep one record. Raises NoSpace and IoError when the temporary file cannot be written."""

@@ -42,6 +42,8 @@ class ArchiveOptions:
     threads: int = 2
     comment: bytes = b""
     """At most 65,535 bytes, for people and other tools."""
+    scratch: str | None = None
+    """Directory for temporary files; None for the process' own."""
 
     def __post_init__(self) -> None:
         if self.level not in LEVELS or self.dialect not in DIALECTS:
@@ -89,7 +91,7 @@ class _Writer:
         self.effort = Effort(options.level, options.threads)
         self._pool = OrderedPool(options.threads, _BUDGET_BYTES)
         self._blocks = packing.Blocks()
-        self._directory = CentralDirectory()
+        self._directory = CentralDirectory(options.scratch)
         self._offset = 0
         self._batch = packing.Batch()
 
