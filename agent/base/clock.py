@@ -7,6 +7,10 @@ uses the wall clock for times that outlast its restart.
 import math
 import time
 from pathlib import Path
+from typing import NamedTuple
+
+_NOTES = 20
+_LEAST_S = 5.0
 
 
 class BootClock:
@@ -21,3 +25,30 @@ class BootClock:
     def age_s(self, boot_id: str, boot_s: float) -> float:
         """Return the seconds since that moment; infinite when it was before this boot and nobody knows."""
         return time.clock_gettime(time.CLOCK_BOOTTIME) - boot_s if boot_id == self._boot_id else math.inf
+
+
+class Countdown(NamedTuple):
+    """The time that is left of a limit, as of a moment of the boot clock; JSON can keep it as a list.
+
+    The time in which the device is off does not count. Of an earlier boot only what was noted is known, so
+    the time left is noted now and then; in this boot it is always known.
+    """
+
+    left_s: float
+    boot_id: str
+    boot_s: float
+
+    @classmethod
+    def of(cls, seconds: float, clock: BootClock) -> "Countdown":
+        return cls(seconds, *clock.now())
+
+    def noted(self, clock: BootClock) -> "Countdown":
+        """Return the countdown as of now, never below zero; after a boot, less the time since the boot."""
+        boot_id, boot_s = clock.now()
+        passed_s = boot_s - self.boot_s if boot_id == self.boot_id else boot_s
+        return Countdown(max(0.0, self.left_s - passed_s), boot_id, boot_s)
+
+
+def note_interval_s(total_s: float) -> float:
+    """Return the time between notes: a boot loses at most a twentieth, and the flash is written rarely."""
+    return max(_LEAST_S, total_s / _NOTES)

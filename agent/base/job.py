@@ -1,10 +1,11 @@
-"""Records of jobs and of uploads. Pure.
+"""Records of jobs and uploads, and the label of a backup. Pure.
 
 A job starts and ends once. A restore may be a preview before it starts; no backend is told of that."""
 
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
+from typing import Any
 
 NEVER = "0001-01-01T00:00:00Z"
 """Go's zero time, which Kanto sends for an end that has not come."""
@@ -117,3 +118,19 @@ class Upload:
         if self.state is not UploadState.UPLOADING:
             raise ValueError(f"upload {self.child_id} is {self.state} and cannot end again")
         return self
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """A label; a member that nobody gave is empty or None."""
+
+    name: str = ""
+    description: str = ""
+    retention_date: datetime | None = None
+    """From then on the archive may be removed."""
+
+    def facts(self) -> dict[str, Any]:
+        """Return what the label says, as the history keeps it; the time as `format_time` writes it."""
+        date = format_time(self.retention_date) if self.retention_date else ""
+        facts = {"name": self.name, "description": self.description, "retention_date": date}
+        return {key: text for key, text in facts.items() if text}

@@ -1,4 +1,4 @@
-"""Texts of foreign origin: JSON scalars, keys in any letter case, names for a terminal."""
+"""Texts of foreign origin: JSON scalars, keys in any letter case, names for a terminal, ids."""
 
 import sys
 from collections.abc import Mapping
@@ -52,3 +52,14 @@ def names_are_utf8() -> bool:
     Python decodes them as the locale says, and would restore a file under another name.
     """
     return sys.getfilesystemencoding() == "utf-8"
+
+
+def valid_level(text: str) -> bool:
+    """Return True for one level of a topic or a path: printable, without `/`, wildcards and spaces."""
+    return bool(text) and text.isprintable() and not set("/+# ") & set(text)
+
+
+def valid_device_id(device_id: str) -> bool:
+    """Return True for `<namespace>:<name>` without characters that would break a topic."""
+    namespace, _, name = device_id.partition(":")
+    return bool(namespace and name) and valid_level(device_id)

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from agent.base.clock import BootClock
-from agent.base.countdown import note_interval_s
+from agent.base.clock import BootClock, note_interval_s
 from agent.base.durations import format_duration
 from agent.base.errors import NotConfirmed
 from agent.base.job import CONFIRMED, UNCONFIRMED, VERDICT, Job, Kind, State

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from agent.base.clock import BootClock
-from agent.base.countdown import Countdown, note_interval_s
+from agent.base.clock import BootClock, Countdown, note_interval_s
 from agent.base.durations import format_duration
 from agent.base.errors import IoError
 from agent.base.job import Job, Kind, State, format_time, parse_time

@@ -14,8 +14,7 @@ from typing import Any
 
 import structlog
 
-from agent.base.clock import BootClock
-from agent.base.countdown import Countdown
+from agent.base.clock import BootClock, Countdown
 from agent.base.job import Job
 from agent.base.roots import Root
 from agent.base.text import clipped

@@ -8,7 +8,7 @@ for the gateway itself, the request id is empty for a command that expects no an
 import json
 from dataclasses import dataclass
 
-from agent.base.ids import valid_device_id, valid_level
+from agent.base.text import valid_device_id, valid_level
 
 COMMANDS = "command//+/req/#"
 SHORT_COMMANDS = "c//+/q/#"

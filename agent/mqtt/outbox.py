@@ -188,19 +188,16 @@ class Outbox:
         given_up = list(islice(old, excess))
         log.warning("too many pending messages, oldest dropped", count=len(given_up))
         self._store.give_up(message.kept_as for message in given_up if message.kept_as is not None)
-        gone = {id(message) for message in given_up}
-        self._waiting = deque(message for message in self._waiting if id(message) not in gone)
+        self._remove(given_up)
 
     def _drop_expired(self) -> None:
-        now = time.monotonic()
-        replies = sum(message.expires_s is not None for message in self._waiting)
-        if not replies:
-            return
-        excess = max(0, replies - MAX_WAITING_REPLIES)
-        left: deque[Message] = deque()
-        for message in self._waiting:
-            if message.expires_s is not None and (excess > 0 or message.expires_s <= now):
-                excess -= 1
-                continue
-            left.append(message)
-        self._waiting = left
+        now_s = time.monotonic()
+        replies = [message for message in self._waiting if message.expires_s is not None]
+        excess = max(0, len(replies) - MAX_WAITING_REPLIES)
+        late = [message for message in replies[excess:] if message.expires_s and message.expires_s <= now_s]
+        if late or excess:
+            self._remove([*replies[:excess], *late])
+
+    def _remove(self, messages: Iterable[Message]) -> None:
+        gone = {id(message) for message in messages}
+        self._waiting = deque(message for message in self._waiting if id(message) not in gone)

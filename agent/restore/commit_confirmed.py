@@ -12,8 +12,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-from agent.base.clock import BootClock
-from agent.base.countdown import Countdown
+from agent.base.clock import BootClock, Countdown
 from agent.base.errors import Cancelled, ConfirmationPending, HealthFailed, HookFailed, JobError
 from agent.transfer.cancel import CancelToken
 from agent.transfer.context import Context, RunHook

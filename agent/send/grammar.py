@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agent.base.durations import parse_duration
-from agent.base.ids import valid_device_id
 from agent.base.operations import OPERATIONS, Face, Operation, offered
+from agent.base.text import valid_device_id
 from agent.mqtt.hono import Identity
 from agent.send.options import SOURCES, option, secret_source
 

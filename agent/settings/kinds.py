@@ -15,9 +15,9 @@ from pydantic.fields import FieldInfo
 
 from agent.base.bech32 import decode_key
 from agent.base.durations import format_duration, parse_duration
-from agent.base.ids import valid_device_id, valid_level
 from agent.base.operations import Face, offered
 from agent.base.patterns import MAX_PATTERN_LENGTH, MAX_PATTERNS, check_patterns
+from agent.base.text import valid_device_id, valid_level
 from agent.base.times import parse_rfc3339
 from providers.allow import EVERYTHING, HostPattern, host_pattern
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.base.ids import valid_device_id
+from agent.base.text import valid_device_id
 from agent.jobs.device import MOST_FORMER, Device
 from agent.journal import DEVICE, Journal
 

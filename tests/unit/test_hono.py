@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from agent.base.ids import valid_device_id
+from agent.base.text import valid_device_id
 from agent.mqtt.hono import (
     CommandTopic,
     Identity,

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.base.label import Label
+from agent.base.job import Label
 from agent.base.refusals import Reason, Refused
 from agent.base.text import Number
 from agent.jobs.requests.backup import read_label

@@ -20,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.base.errors import ManifestBroken, NewerFormat
-from agent.base.label import Label
+from agent.base.job import Label
 from agent.base.roots import Root
 from agent.formats.manifest import FORMAT, MAX_BYTES, Manifest, Origin
 from agent.formats.walk_report import Report, Top

@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from agent.base.clock import BootClock
-from agent.base.countdown import Countdown
+from agent.base.clock import BootClock, Countdown
 from tests.support.fakes import Device
 from tests.support.restoring import is_clean
 from tests.support.trees import Dir, File, Spec, differences, make_tree, snapshot, write_zip

@@ -11,8 +11,7 @@ from typing import Any
 
 import pytest
 
-from agent.base.job import format_time, parse_time
-from agent.base.label import Label
+from agent.base.job import Label, format_time, parse_time
 from agent.base.refusals import Refused
 from agent.base.roots import Root
 from agent.base.sources import ArchiveSource, KnownArchive

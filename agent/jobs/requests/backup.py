@@ -7,7 +7,7 @@ from typing import ClassVar, Self
 
 from pydantic import SecretStr
 
-from agent.base.label import Label
+from agent.base.job import Label
 from agent.base.refusals import Reason, Refused
 from agent.base.times import parse_rfc3339
 from agent.formats.archive_names import MAX_NAME_LETTERS
