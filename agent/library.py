@@ -28,6 +28,7 @@ from agent.jobs.encryption import unlock_for
 from agent.jobs.own_directories import OwnDirectories
 from agent.jobs.requests.backup import BackupRequest
 from agent.jobs.requests.control import DiscardRequest, FinalizeRequest
+from agent.jobs.requests.raw import Request
 from agent.jobs.requests.restore import RestoreRequest
 from agent.jobs.requests.selection import Selection
 from agent.jobs.requests.storage import StorageOptions
@@ -94,9 +95,10 @@ def create_backup(password: str, output_path: FilePath, *, config: FilePath | No
     """
     file = os.path.abspath(output_path)
     settings = _settings(config)
-    with _embedded(settings) as embedded:
-        job_id = embedded.carry_out(BackupRequest(passcode=SecretStr(password), output=file))
-        _raise_failure(embedded.entry(job_id))
+    request = BackupRequest(passcode=SecretStr(password), output=file)
+    with _opened(settings) as embedded, _translated():
+        job_id = _carry_out(embedded, request)
+    embedded.close()
     return BackupCreate(job_id, file, _unexportable_in(file, password, settings))
 
 
@@ -137,9 +139,7 @@ class Preview:
         """Put it in place, all or nothing: the id of the job in the history."""
         embedded = self._taken()
         with _translated(embedded):
-            job_id = embedded.carry_out(FinalizeRequest(self._id))
-            _raise_failure(embedded.entry(job_id))
-        return job_id
+            return _carry_out(embedded, FinalizeRequest(self._id))
 
     def discard(self) -> None:
         """Remove it; the target stays as it is."""
@@ -231,16 +231,13 @@ def _opened(settings: Settings) -> Iterator[Embedded]:
         raise
 
 
-@contextmanager
-def _embedded(settings: Settings) -> Iterator[Embedded]:
-    with _opened(settings) as embedded, _translated():
-        yield embedded
-    embedded.close()
-
-
-def _raise_failure(entry: Mapping[str, Any]) -> None:
+def _carry_out(embedded: Embedded, request: Request) -> str:
+    """Carry out a job, and return its id. Raises `BackupError` when it fails."""
+    job_id = embedded.carry_out(request)
+    entry = embedded.entry(job_id)
     if entry["state"] != "FINISHED":
         raise BackupError(entry["statusCode"], entry["message"])
+    return job_id
 
 
 def _unexportable_in(file: str, password: str, settings: Settings) -> tuple[Unexportable, ...]:

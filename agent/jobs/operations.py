@@ -1,7 +1,7 @@
-"""The table of operations with the code of each, for every face of the agent.
+"""The operations with the code of each, for every face of the agent.
 
-A command is read into its request, admitted, recorded and begun; a question is answered with a value. Both
-belong to the main thread.
+A command is read into its request, admitted, recorded and begun; a question is answered with a value. Belongs
+to the main thread.
 """
 
 from collections.abc import Callable, Iterable, Mapping

@@ -116,10 +116,9 @@ class Prunes:
         if not self.idle:
             raise Refused(Reason.BUSY, "old archives are being removed right now")
 
-        def say(places: "Sequence[Pruned]", *, running: bool = False) -> None:
+        def say(done: "Sequence[Pruned]", *, running: bool = False) -> None:
             answered.cancel()
-            places_told = [asdict(each) for each in places]
-            tell({"dryRun": request.dry_run, "running": running, "places": places_told})
+            tell({"dryRun": request.dry_run, "running": running, "places": [asdict(each) for each in done]})
 
         def told(done: "Sequence[Pruned]") -> None:
             if not late:
@@ -163,11 +162,11 @@ class Prunes:
         )
 
     def _work(self, order: "PruneOrder", tools: Tools, _context: Context) -> "PruneOutcome":
-        """In the worker's thread: each place that does not answer takes its time."""
+        """Prune all destinations, in the worker's thread: each may be slow to answer."""
         from agent.save.pruning import prune
 
-        places, absent = self._places(tools)
-        outcome = prune(places, order)
+        opened, absent = self._destinations(tools)
+        outcome = prune(opened, order)
         return replace(outcome, places=[*outcome.places, *absent])
 
     def _ended(self, order: "PruneOrder", told: Told, outcome: "Outcome[PruneOutcome]") -> None:
@@ -186,11 +185,11 @@ class Prunes:
             log.exception("retention not recorded: journal not writable")
         told(outcome.result.places)
 
-    def _places(self, tools: Tools) -> "tuple[dict[str, GuardedStorage], list[Pruned]]":
-        """The device's places that it can use by itself now, opened; and why the others cannot be."""
+    def _destinations(self, tools: Tools) -> "tuple[dict[str, GuardedStorage], list[Pruned]]":
+        """Open the destinations that the device can use now; return them, and the problems of the others."""
         opened: dict[str, GuardedStorage] = {}
         absent = []
-        for name, options in self._all_places().items():
+        for name, options in self._all_destinations().items():
             try:
                 opened[name] = self._admission.destination(options(), tools.connections, None).storage
             except Refused as error:
@@ -198,8 +197,8 @@ class Prunes:
                 absent.append(Pruned(name, problem=error.message))
         return opened, absent
 
-    def _all_places(self) -> dict[str, Callable[[], StorageOptions]]:
-        """Every target, and every store but those that are targets by another name."""
+    def _all_destinations(self) -> dict[str, Callable[[], StorageOptions]]:
+        """Return every target, and every store that is not a target by another name."""
         targets = {
             f"target {name}": partial(StorageOptions, "local", {"local.target": name})
             for name in self._settings.targets

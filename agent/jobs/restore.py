@@ -139,9 +139,9 @@ class Restores:
         return Search(own, lambda: datetime.now(UTC), source)
 
     def _source(self, selection: Selection, choice: "Choice", *, delivered: bool) -> ArchiveSource | None:
-        """What an archive has to be of when the command names none; None for anything.
+        """Return the source of the archives to choose from when the command names none; None for any source.
 
-        Archives that a backupCmd has filled do not say of what.
+        Archives of a backupCmd have no source.
         """
         if choice.data_sets:
             return ArchiveSource.of_roots(choice.data_sets)

@@ -68,7 +68,7 @@ class Staging:
 
     @property
     def lock(self) -> int:
-        """The descriptor of the file that is locked; it is small, and what it holds is free."""
+        """The descriptor of the locked file, whose content the owner may use."""
         return self._lock
 
     @property
@@ -146,7 +146,7 @@ class Staging:
 
 
 def _make_private(directory: Path) -> None:
-    """Make the directory with mode 0700; one that is there with another, from Kanto's agent say, gets it.
+    """Make the directory, and set its mode to 0700: Kanto's agent may have left it with another one.
 
     Raises `StorageUnusable` for a directory of another user: what it holds may have been put there by them.
     """

@@ -1,7 +1,7 @@
-"""The question `info`: what would be saved now, what cannot be, and where to. Nothing is made.
+"""The question `info`: what a backup would save and skip now, and the destinations. Makes no archive.
 
-Walking over the device's data takes its time: a thread does it, one at a time, and the answer comes when it
-is done, or when time is up with what was counted so far. Belongs to the main thread.
+One thread at a time walks over the device's data. The answer comes when it has ended, or after a time-out
+with the counts until then. Belongs to the main thread.
 """
 
 from collections.abc import Callable, Mapping
@@ -41,7 +41,7 @@ _CUT_FIRST = ("leftOut", "stores", "targets", "dataSets", "mounts", "reasons")
 
 @dataclass(slots=True)
 class _Inventories:
-    """What was found so far; the thread that looks adds to it."""
+    """The result, to which the thread adds."""
 
     inventories: "dict[str, Inventory]" = field(default_factory=dict)
     """By data set; that of a directory has the name ""."""
@@ -63,9 +63,9 @@ class Info:
         self._own, self._within_s, self._running = own, within_s, False
 
     def info(self, request: InfoRequest, room_bytes: int, tell: Tell) -> None:
-        """Tell what a backup with these options would save; without a choice, all that the settings name.
+        """Tell what a backup with this selection would save; with an empty one, all that the settings name.
 
-        Raises `Refused` for a choice that cannot be, also while an earlier question is being answered.
+        Raises `Refused` for an invalid selection, and while an earlier question is being answered.
         """
         if self._running:
             message = "the device is being looked at for an earlier 'info': ask again in a minute"
@@ -89,13 +89,13 @@ class Info:
         told: list[bool] = []
         timer = self._mailbox.call_later(self._within_s, time_out)
         self._running = True
-        # Not one of the workers: a disk that never answers is no reason to end the agent.
+        # No worker: a worker that a hung disk holds would end the agent.
         Aside("info", partial(self._look, request.selection, found, token, ended))
 
     def _look(
         self, selection: Selection, found: _Inventories, token: CancelToken, ended: Callable[..., None]
     ) -> None:
-        """In a thread of its own."""
+        """Take the inventory and post the end; runs in the thread."""
         complete = False
         try:
             self._take_inventory(selection, found, token)
@@ -124,7 +124,7 @@ class Info:
             take_inventory(inventory, found.own, token.check)
 
     def _chosen(self, selection: Selection) -> "dict[str, Inventory]":
-        """What the request chooses; empty when it chooses nothing."""
+        """Return an inventory for each chosen root; none for an empty selection."""
         from agent.save.inventory import Inventory
 
         inventories: dict[str, Inventory] = {}

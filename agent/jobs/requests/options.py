@@ -1,6 +1,6 @@
-"""The options of a request by key, each read as what it should be.
+"""The options of a request: texts by key, each read into its type.
 
-Backends send one set of options to all operations, so what one of them knows is known to all.
+Backends send one set of options to all operations, so that every operation accepts all keys.
 """
 
 import json
@@ -30,7 +30,7 @@ KNOWN = SECRETS | {
     BACKUP_STORE, RESTORE_STORE, NAME, DESCRIPTION, RETENTION_DATE,
     BACKUP_DATA_TYPES, BACKUP_PATHS, RESTORE_DATA_TYPES, RESTORE_PATHS,
 }  # fmt: skip
-"""All options of ours; those of a provider begin otherwise."""
+"""All options that begin with `backup.` or `restore.`; those of providers begin otherwise."""
 MAX_CHOSEN = 100
 
 
@@ -39,7 +39,7 @@ class Options:
     """Texts by key. Every method raises `Refused` for a text that it cannot read."""
 
     texts: Mapping[str, str] = field(repr=False)
-    """Credentials among them; none is empty."""
+    """Includes credentials. No text is empty."""
 
     def __iter__(self) -> Iterator[tuple[str, str]]:
         return iter(sorted(self.texts.items()))
@@ -76,7 +76,9 @@ class Options:
     def patterns(self, key: str) -> tuple[str, ...]:
         """Read patterns: a JSON list, or a text with one in each line."""
         try:
-            return check_patterns(_listed(self.texts.get(key, "")))
+            text = self.texts.get(key, "")
+            listed = _json_texts(text)
+            return check_patterns(text.splitlines() if listed is None else listed)
         except ValueError as error:
             raise invalid_option(key, f"must be patterns as in a .gitignore file: {error}") from error
 
@@ -85,11 +87,8 @@ class Options:
         text = self.texts.get(key)
         if text is None:
             return None
-        try:
-            listed = json.loads(text) if text.startswith("[") else [part.strip() for part in text.split(",")]
-        except (ValueError, RecursionError):
-            listed = None
-        if not isinstance(listed, list) or not all(isinstance(item, str) for item in listed):
+        listed = _json_texts(text) if text.startswith("[") else [part.strip() for part in text.split(",")]
+        if listed is None:
             raise invalid_option(key, "must be a JSON array of texts, or texts separated by commas")
         chosen = tuple(dict.fromkeys(filter(None, listed)))
         if len(chosen) > MAX_CHOSEN:
@@ -106,12 +105,10 @@ def invalid_option(key: str, problem: str, separator: str = " ") -> Refused:
     return Refused(Reason.INVALID, f"option '{key}'{separator}{problem}")
 
 
-def _listed(text: str) -> list[str]:
-    """Return the texts in a JSON list; of any other text, its lines."""
+def _json_texts(text: str) -> list[str] | None:
+    """Return the texts in a JSON list of texts; None for anything else."""
     try:
         items = json.loads(text)
-    except ValueError:
-        return text.splitlines()
-    if isinstance(items, list) and all(isinstance(item, str) for item in items):
-        return items
-    return text.splitlines()
+    except (ValueError, RecursionError):
+        return None
+    return items if isinstance(items, list) and all(isinstance(item, str) for item in items) else None
