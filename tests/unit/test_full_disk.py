@@ -316,6 +316,18 @@ def a_periodic_backup(rig: Rig) -> Iterator[None]:
     assert rig.states()[before:] == ["BACKUP_STARTED", "BACKUP_FINISHED"]
 
 
+def a_clock_that_went_back(rig: Rig) -> Iterator[None]:
+    """The frame counts as set now, which is noted."""
+    assert rig.status("activate", {"from": "2020-01-01T00:00:00Z"}) == 204
+    rig.device.finish()
+    rig.note("schedule.settled", "2099-01-01T00:00:00.000000Z")
+    yield
+    rig.device.service.identified()
+    yield
+    rig.device.service.identified()
+    rig.take_until(lambda: (rig.device.journal.notes.read("schedule.settled") or "") < "2099")
+
+
 def who_the_device_is(rig: Rig) -> Iterator[None]:
     """The frame of the settings and the id of the device are noted."""
     rig.note("schedule.frame", None)
@@ -571,7 +583,7 @@ def _requests(rig: Rig) -> list[str]:
 SCENARIOS: list[Scenario] = [
     a_command, the_local_socket, the_end_of_a_backup, staging, a_trigger, an_upload, the_end_of_an_upload,
     a_failed_upload, an_archive_that_is_given_up, archives_that_were_sent, a_connect, a_schedule,
-    a_periodic_backup, who_the_device_is, the_id_of_the_device,
+    a_periodic_backup, a_clock_that_went_back, who_the_device_is, the_id_of_the_device,
     an_id_of_its_own, the_end_of_a_backup_that_nobody_hears, a_prune, the_end_of_a_prune, a_verify,
     a_preview, the_end_of_a_preview, finalize_and_discard, the_end_of_a_discard,
     a_commit_confirmed_restore, a_restore_that_the_journal_lost, a_start_after_a_crash, a_late_recovery,
