@@ -6,6 +6,7 @@ import json
 from contextlib import suppress
 from pathlib import Path
 
+from agent.base.device_ids import UNNAMED, DeviceIds
 from agent.formats.archive_names import device_tag
 from agent.journal import DEVICE, Journal
 from agent.journal.notes import Notes
@@ -52,9 +53,10 @@ class Device:
         return device_tag(self.id)
 
     @property
-    def ids(self) -> tuple[str, ...]:
+    def ids(self) -> DeviceIds:
         """Return the id and the former ones, the newest first. Raises `JournalError`."""
-        return tuple(dict.fromkeys([self.id, *self._former]))
+        current = self.id
+        return DeviceIds(current, tuple(each for each in self._former if each != current))
 
     def identify(self, device_id: str) -> None:
         """Go by this id from now on; `keep` has to follow."""
@@ -79,7 +81,7 @@ class Device:
         with suppress(OSError):  # a container may have none
             machine = MACHINE_ID.read_bytes()
         key = self._journal.notes.random(_KEY).encode()
-        own = f"local:{hmac.new(key, machine, hashlib.sha256).hexdigest()[:32]}"
+        own = f"{UNNAMED}{hmac.new(key, machine, hashlib.sha256).hexdigest()[:32]}"
         if own not in self._former:
             self._add_former(own)
             self._journal.notes.keep(_FORMER, json.dumps(self._former))

@@ -101,7 +101,7 @@ class Restores:
             archive_format(settings),
             unlock,
             deliver,
-            devices=None if foreign else self._device.ids,
+            device=None if foreign else self._device.ids,
         )
         if request.preview:
             return self._previews.admitted(

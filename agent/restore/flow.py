@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from agent.base.device_ids import DeviceIds
 from agent.base.errors import ForeignArchive, WorkGone, disk_errors
 from agent.base.job import STOPPED, UNCONFIRMED, WORKING
 from agent.base.text import readable
@@ -49,11 +50,8 @@ class RestoreOrder:
     unlock: Unlock
     deliver: RunHook | None = None
     """Kanto's `restoreCmd`: it does what it wants with what is unpacked in the directory, made for it."""
-    devices: Sequence[str] | None = None
-    """The ids of this device, the current one first: an archive that names another device is refused.
-
-    None takes those of any.
-    """
+    device: DeviceIds | None = None
+    """The ids of this device: an archive that names another device is refused. None takes those of any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,18 +110,18 @@ def _fetched(order: RestoreOrder, context: Context) -> Iterator[_Fetched]:
         context.phase("unpacking")
         tree = archive.tree(order.unlock)
         manifest = tree.manifest()
-        _check_origin(manifest, order.devices)
+        _check_origin(manifest, order.device)
         if manifest and not order.deliver:
             order.choice.check_sources(source.prefix for source in manifest.sources)
         trees = order.choice.trees(tree, order.target.options.limits)
         yield _Fetched(archive.stored, found.note, manifest, trees)
 
 
-def _check_origin(manifest: Manifest | None, devices: Sequence[str] | None) -> None:
+def _check_origin(manifest: Manifest | None, device: DeviceIds | None) -> None:
     """Raise `ForeignArchive` for what another device made: its keys and its name are in there."""
-    if manifest and devices is not None and manifest.device not in devices:
+    if manifest and device and not device.include(manifest.device):
         raise ForeignArchive(
-            f"the archive is of device '{readable(manifest.device)}', and this is '{devices[0]}':"
+            f"the archive is of device '{readable(manifest.device)}', and this is '{device.current}':"
             " if that is meant, give option 'restore.foreign'"
         )
 

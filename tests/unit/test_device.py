@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from agent.base.device_ids import DeviceIds
 from agent.base.text import valid_device_id
 from agent.jobs.device import MOST_FORMER, Device
 from agent.journal import DEVICE, Journal
@@ -31,7 +32,7 @@ def test_without_an_identity_the_device_has_an_id_of_its_own(journal: Journal) -
     assert valid_device_id(device.id)
     assert not device.identified
     assert Device(journal).id == device.id
-    assert device.ids == (device.id,)
+    assert device.ids == DeviceIds(device.id)
 
 
 def test_cloned_devices_have_different_ids_and_none_shows_the_machine_s(
@@ -63,14 +64,14 @@ def test_former_ids_stay_known_over_a_restart(journal: Journal) -> None:
     for device_id in ("edge:first", "edge:second", "edge:first"):
         device.identify(device_id)
         device.keep()
-    assert device.ids == Device(journal).ids == ("edge:first", "edge:second", own)
+    assert device.ids == Device(journal).ids == DeviceIds("edge:first", ("edge:second", own))
 
 
 def test_an_own_id_that_was_never_used_is_no_former_one(journal: Journal) -> None:
     device = Device(journal)
     device.identify("edge:device")
     device.keep()
-    assert device.ids == ("edge:device",)
+    assert device.ids == DeviceIds("edge:device")
     assert journal.notes.read(DEVICE) == "edge:device"
 
 
@@ -80,7 +81,7 @@ def test_the_number_of_former_ids_is_bounded(journal: Journal) -> None:
     for number in range(3 * MOST_FORMER):
         device.identify(f"edge:{number}")
         device.keep()
-    assert len(device.ids) == MOST_FORMER + 1
+    assert len(device.ids.former) == MOST_FORMER
     assert len(json.loads(journal.notes.read("former_devices") or "")) == MOST_FORMER
 
 
@@ -91,3 +92,20 @@ def test_an_identity_is_gone_by_before_it_is_kept(journal: Journal) -> None:
     device.identify("edge:device")
     assert (device.id, device.identified, device.problem) == ("edge:device", True, "")
     assert journal.notes.read(DEVICE) is None
+
+
+@pytest.mark.parametrize(
+    ("ids", "other", "included"),
+    [
+        (DeviceIds("edge:a", ("edge:b", "unnamed:1")), "edge:b", True),
+        (DeviceIds("edge:a", ("edge:b", "unnamed:1")), "unnamed:1", True),
+        (DeviceIds("edge:a", ("edge:b", "unnamed:1")), "unnamed:2", False),
+        (DeviceIds("unnamed:1"), "unnamed:2", True),
+        (DeviceIds("unnamed:1"), "edge:a", False),
+    ],
+)
+def test_a_former_id_is_the_device_s_and_between_unnamed_devices_any(
+    ids: DeviceIds, other: str, included: bool
+) -> None:
+    """Whoever lost the storage of an unnamed device must get its archives back."""
+    assert ids.include(other) is included

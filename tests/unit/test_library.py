@@ -219,6 +219,19 @@ def test_an_agent_s_device_id_is_used_when_the_settings_have_none(home: Home) ->
         embedded.close()
 
 
+def test_a_device_that_nobody_named_gets_its_backup_back_when_its_storage_is_lost(home: Home) -> None:
+    """And when it has a name later on."""
+    home.set(deviceId="")
+    home.create("pass")
+    home.change()
+    home.set(deviceId="edge:device")
+    home.unpack("pass").discard()
+    home.set(deviceId="", storage=str(home.storage.with_name("new")))
+    with home.unpack("pass") as preview:
+        preview.finalize()
+    assert (home.data / "config" / "app.json").read_bytes() == b"{}"
+
+
 def test_ctrl_c_ends_the_job_before_the_call_ends(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     home.set(backupCmd="sleep 60", hookTimeout="1h")
     embedded = Embedded(load({}, home.config, {}).settings)

@@ -126,7 +126,7 @@ def test_inspect_finds_the_newest_archive_without_a_device_id(
         manifest = json.loads(run(unanswered, "inspect", "--json", *TARGET).stdout)["manifest"]
         return manifest["device"].partition(":")[0], manifest["correlationId"]
 
-    assert newest() == ("local", "first")
+    assert newest() == ("unnamed", "first")
     assert run(unanswered, "backup", *TARGET, "--id", "second").returncode == 0
     assert newest() == ("edge", "second")
     unanswered.stop()
