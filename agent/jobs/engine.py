@@ -1,7 +1,6 @@
-"""The job engine: jobs, uploads and the schedule over one journal, and the table of what they can do.
+"""The engine: jobs, uploads and the schedule over one journal, and the handler of each operation.
 
-It knows nothing of how a command came or who is told; the faces around it are built by `agent.service`.
-Belongs to the main thread.
+It knows no face: `agent.service` builds those around it. Belongs to the main thread.
 """
 
 from functools import partial
@@ -43,7 +42,7 @@ from agent.jobs.requests.control import (
 )
 from agent.jobs.requests.restore import RestoreRequest, VerifyRequest
 from agent.jobs.restore import Restores
-from agent.jobs.restore_recovery import Recovered, Recovery
+from agent.jobs.restore_recovery import Recovery
 from agent.jobs.runner import Runner
 from agent.jobs.schedule import Frame
 from agent.jobs.schedule_record import ScheduleRecord
@@ -57,7 +56,7 @@ from agent.settings import Settings
 
 
 class Engine:
-    """`subscribers` are told of everything that happens."""
+    """The composition root of the engine; `subscribers` are told of its events."""
 
     def __init__(
         self,
@@ -68,7 +67,7 @@ class Engine:
         journal: Journal,
         subscribers: tuple[Subscriber, ...],
     ) -> None:
-        """Also brings the data into order that an earlier run left. Raises OSError and JournalError."""
+        """Also recover the data of an earlier run. Raises OSError and `JournalError`."""
         self._settings, self._journal = settings, journal
         self._schedule_record = ScheduleRecord(journal)
         self.device = Device(journal)
@@ -76,7 +75,7 @@ class Engine:
         self._recorder = Recorder(mailbox.call_later)
         notes = PreviewNotes(journal, BootClock())
         staging.remove_incomplete()
-        recovery = Recovery(settings, journal, mailbox, self._recovered_late)
+        recovery = Recovery(settings, journal, mailbox)
         recovered = recovery.begin(
             [target.path for target in settings.targets.values()],
             waiting=notes.after_start(keep=settings.restore.keep_preview),
@@ -143,12 +142,12 @@ class Engine:
             recovered,
             journal,
             events,
-            mailbox.call_later,
             recorder=self._recorder,
             runner=self._runner,
             restores=self._restores,
             uploads=self.uploads,
         )
+        recovery.late = self.aftermath.late
         self._periodic = Periodic(
             settings,
             journal,
@@ -166,7 +165,7 @@ class Engine:
             frame=lambda: self.frame,
             record=self._schedule_record,
         )
-        self._schedule_record.changed = self._schedule_changed
+        self._schedule_record.changed = self.health.changed
         self._verifications = Verifications(
             settings, journal, self._runner, device=self.device, staging=staging
         )
@@ -201,7 +200,7 @@ class Engine:
         )
 
     def _cancel(self, request: CancelRequest) -> Admitted:
-        """Admit the end of the job, the uploads or the waiting archives with this id. Raises `Refused`."""
+        """Admit a cancel of the job, the uploads or the pending uploads with this id. Raises `Refused`."""
         workers = (self._runner, self.uploads)
         found = [worker for worker in workers if worker.running(request.correlation_id)]
         if not found:
@@ -219,7 +218,7 @@ class Engine:
         return Admitted(None, record, begin)
 
     def begin(self) -> None:
-        """Take up what an earlier run left undone."""
+        """Take up the work of an earlier run."""
         self._recorder.record(self._settle_in)
         self.aftermath.begin()
 
@@ -229,16 +228,16 @@ class Engine:
 
     @property
     def frame(self) -> Frame:
-        """The time in which periodic backups are made."""
+        """The time frame of periodic backups."""
         return self._periodic.frame
 
     def identified(self, device_id: str) -> None:
-        """The device knows who it is: say what became of earlier jobs, and begin with the periodic ones."""
+        """Note the device's id, report earlier jobs, and begin the periodic ones."""
         self.device.identify(device_id)
         self._recorder.record(self._begin_routine)
 
     def unidentified(self) -> None:
-        """Nobody says who the device is: begin with the periodic jobs under the id that it has."""
+        """Begin the periodic jobs under the id that the device has, as nobody tells it another one."""
         self.device.problem = UNIDENTIFIED
         self._recorder.record(self._begin_routine)
 
@@ -250,23 +249,17 @@ class Engine:
         self.drills.begin()
 
     def announced(self) -> None:
-        """The twin knows the feature (again): ask for the uploads of what waits."""
+        """Request the pending uploads again: the twin knows the feature since now."""
         self._recorder.record(self.uploads.offers.ask_again)
-
-    def _schedule_changed(self) -> None:
-        self.health.changed()
-
-    def _recovered_late(self, recovered: Recovered) -> None:
-        self.aftermath.late(recovered)
 
     def periodic_backup(self, correlation_id: str) -> None:
         """Make a backup of the schedule. Raises `Refused` when it cannot begin now."""
         self.carry_out(self._backups.periodic(correlation_id))
 
     def carry_out(self, admitted: Admitted, accepted: Action = lambda: None) -> None:
-        """Record what was admitted, answer by `accepted`, begin it.
+        """Record an admitted command, call `accepted`, and begin its work.
 
-        Raises JournalError, and then nothing has happened.
+        Raises `JournalError`, and then nothing has happened.
         """
         with self._journal.unit() as unit:
             unit.after_commit(accepted)
@@ -278,21 +271,21 @@ class Engine:
         return all(each.idle for each in work)
 
     def stop_waiting(self, message: str) -> None:
-        """Begin no periodic backup any more, and ask what only waits for somebody to end.
+        """Begin no periodic backup any more, and stop a restore that waits for its confirmation.
 
-        Both go on when the agent is there again.
+        Both go on after the next start.
         """
         self._periodic.stop()
         if self.confirmations.waiting:
             self._runner.stop(message)
 
     def interrupt(self, message: str) -> None:
-        """Ask everything that runs to end; it will be reported as interrupted."""
+        """Ask the job and the uploads to end; they are reported as interrupted."""
         self._runner.stop(message)
         self.uploads.stop(message)
 
     def stuck_workers(self, limit_s: float) -> list[str]:
-        """Threads that were told to end longer ago than that, and have not."""
-        # An afterRestoreCmd that is run after a cancel may take its time. A thread whose work has ended
-        # without it does no harm: it is not worth the work of others.
+        """Return the names of threads that were told to end longer than `limit_s` ago, and still run."""
+        # After a cancel, an afterRestoreCmd has all of its time. An abandoned thread does no harm while other
+        # work runs.
         return self._workers.stuck(limit_s + self._patience_s, left_to_themselves=self.idle())

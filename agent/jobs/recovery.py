@@ -3,7 +3,6 @@
 `agent.jobs.restore_recovery` recovers the data before that. Belongs to the main thread.
 """
 
-from collections.abc import Callable
 from functools import partial
 
 import structlog
@@ -15,7 +14,6 @@ from agent.jobs.restore_recovery import Recovered
 from agent.jobs.runner import Runner
 from agent.jobs.upload_queue import Uploads
 from agent.journal import Journal
-from agent.mailbox import Action
 
 log = structlog.get_logger(__name__)
 
@@ -29,15 +27,13 @@ class Aftermath:
         recovered: Recovered,
         journal: Journal,
         events: Events,
-        later: Callable[[float, Action], object],
         *,
         recorder: Recorder,
         runner: Runner,
         restores: Restores,
         uploads: Uploads,
     ) -> None:
-        """`later` calls an action after so many seconds."""
-        self._journal, self._events, self._later = journal, events, later
+        self._journal, self._events = journal, events
         self._runner, self._restores, self._uploads = runner, restores, uploads
         self._recovered, self._recorder = recovered, recorder
         self._reported = False
@@ -52,7 +48,7 @@ class Aftermath:
         if not (unconfirmed or stopped):
             return
         if not self._runner.idle:
-            self._later(TAKE_UP_S, partial(self._take_up, recovered))
+            self._recorder.later(TAKE_UP_S, partial(self._take_up, recovered))
         elif unconfirmed:
             self._restores.go_on(unconfirmed[0])
             self._take_up(Recovered(unconfirmed=unconfirmed[1:], stopped=stopped))
@@ -71,17 +67,14 @@ class Aftermath:
     def late(self, recovered: Recovered) -> None:
         """Report and take up a restore that could not be recovered at the start."""
         if self._reported:
-            self._recorder.record(partial(self._report_late, recovered))
+            self._recorder.record(partial(self._report, recovered))
         else:
             self._recovered.ended.extend(recovered.ended)
         self._take_up(recovered)
 
-    def _report_late(self, recovered: Recovered) -> None:
-        with self._journal.unit():
-            self._report(recovered)
-
     def _report(self, recovered: Recovered) -> None:
-        for job in recovered.ended:
-            log.warning("unfinished job ended", job=job.id, state=job.state, reason=job.message)
-            self._journal.jobs.ended(job)
-            self._events.emit(JobEnded(job))
+        with self._journal.unit():
+            for job in recovered.ended:
+                log.warning("unfinished job ended", job=job.id, state=job.state, reason=job.message)
+                self._journal.jobs.ended(job)
+                self._events.emit(JobEnded(job))

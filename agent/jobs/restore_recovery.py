@@ -72,11 +72,10 @@ class Recovered:
 class Recovery:
     """Recovers interrupted restores, at the start and later on. Belongs to the main thread."""
 
-    def __init__(
-        self, settings: Settings, journal: Journal, mailbox: Mailbox, late: Callable[[Recovered], None]
-    ) -> None:
-        """`late` is called in the main thread with the result of each recovery that ends after `begin`."""
-        self._settings, self._journal, self._mailbox, self._late = settings, journal, mailbox, late
+    def __init__(self, settings: Settings, journal: Journal, mailbox: Mailbox) -> None:
+        """`late` has to be set: the main thread calls it for each recovery that ends after `begin`."""
+        self.late: Callable[[Recovered], None]
+        self._settings, self._journal, self._mailbox = settings, journal, mailbox
         self._waiting: dict[str, UnfinishedJob] = {}
 
     def directories(self) -> list[Path]:
@@ -193,7 +192,7 @@ class Recovery:
                 aside = self._mend(unfinished)
             else:
                 del self._waiting[unfinished.job.id]
-                self._late(recovered)
+                self.late(recovered)
                 return
         self._mailbox.call_later(AGAIN_S, partial(self._look_again, unfinished, aside))
 
