@@ -116,4 +116,5 @@ def _tunnel(tcp: socket.socket, proxy: Address, address: Address) -> None:
     with closing(FinalResponse(tcp, method="CONNECT")) as answer:
         answer.begin()
         if not 200 <= answer.status < 300:
-            raise from_http_status(answer.status, f"proxy {proxy.base} asked for {address.base}")
+            what = f"proxy {proxy.base} asked for {address.base}"
+            raise from_http_status(answer.status, what, {})

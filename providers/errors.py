@@ -7,7 +7,10 @@ side. The text of a foreign exception is chained and never copied: it may hold a
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import ClassVar
+
+from providers.http_fields import retry_after_s
 
 
 class StorageError(Exception):
@@ -130,17 +133,26 @@ def translating(table: Mapping[type[BaseException], Classify]) -> Iterator[None]
         raise
 
 
-def from_http_status(status: int, what: str, *, retry_after_s: float | None = None) -> StorageError:
-    """Return the error for an HTTP `status` outside 200-299; `what` names request and URL, no secret."""
-    message = f"{what}: HTTP {status}"
-    if status in (401, 403, 407):
-        return AccessDenied(message)
-    if status in (404, 410):
-        return NotFound(message)
-    if status == 413:
-        return TooLarge(message)
-    if status == 507:
-        return NoSpace(message)
-    if status in (408, 425, 429) or status >= 500:
-        return Unreachable(message, retry_after_s=retry_after_s)
-    return Rejected(message)
+_BY_STATUS: Mapping[int, type[StorageError]] = {
+    **dict.fromkeys((401, 403, 407), AccessDenied),
+    **dict.fromkeys((404, 410), NotFound),
+    **dict.fromkeys((408, 425, 429), Unreachable),
+    413: TooLarge,
+    507: NoSpace,
+}
+
+
+def from_http_status(
+    status: int,
+    what: str,
+    headers: Mapping[str, str],
+    known: tuple[type[StorageError], str] | None = None,
+) -> StorageError:
+    """Return the error for an HTTP `status` outside 200-299.
+
+    `what` names request and URL, without secrets. `headers` ignore letter case. `known` is the error, with
+    its text, that the far side's own code stands for.
+    """
+    by_status = _BY_STATUS.get(status, Unreachable if status >= 500 else Rejected)
+    kind, text = known or (by_status, f"HTTP {status}")
+    return kind(f"{what}: {text}", retry_after_s=retry_after_s(headers, datetime.now(UTC)))

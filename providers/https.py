@@ -5,7 +5,6 @@ import hashlib
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, ClassVar
 
 from providers.address import parse_address, redirected
@@ -22,7 +21,7 @@ from providers.errors import (
     from_http_status,
 )
 from providers.fetch import Wanted, received
-from providers.http_fields import content_length, content_range, digest, retry_after_s, validator
+from providers.http_fields import content_length, content_range, digest, validator
 from providers.options import Option, problems_in
 
 if TYPE_CHECKING:
@@ -205,8 +204,7 @@ def _refusal(answer: "Answer", what: str) -> StorageError:
     """Return the error for an answer outside 200-299. The message repeats nothing of its body."""
     if answer.status in (401, 403) and _says_expired(answer):
         return Expired(f"{what}: HTTP {answer.status}: the URL or its credentials have expired")
-    wait_s = retry_after_s(answer.headers, datetime.now(UTC))
-    return from_http_status(answer.status, what, retry_after_s=wait_s)
+    return from_http_status(answer.status, what, answer.headers)
 
 
 def _says_expired(answer: "Answer") -> bool:

@@ -263,7 +263,7 @@ class Settings(KantoSettings):
     def _device_when_none(
         cls, targets: dict[str, TargetSettings], info: ValidationInfo
     ) -> dict[str, TargetSettings]:
-        """Without configured targets there is one, `device`, inside the storage directory."""
+        """Return the targets; without configured ones there is `device`, inside the storage directory."""
         if targets or "storage" not in info.data:
             return targets
         return {"device": TargetSettings(path=info.data["storage"] / "archives")}

@@ -1,7 +1,5 @@
 """The table from exceptions of botocore and answers of S3 to our errors."""
 
-from datetime import UTC, datetime
-
 from botocore import exceptions as sdk  # type: ignore[import-untyped]
 
 from providers.errors import (
@@ -19,7 +17,6 @@ from providers.errors import (
     from_http_status,
 )
 from providers.http_exchange import network_errors
-from providers.http_fields import retry_after_s
 
 _EXPIRED = (Expired, "the credentials have expired; send the command again with new ones")
 _SLOW_DOWN = (Unreachable, "it asks to slow down")
@@ -78,11 +75,9 @@ def errors(location: str, *, storing: bool = False) -> dict[type[BaseException],
     def refused(error: BaseException) -> StorageError:
         assert isinstance(error, sdk.ClientError)
         reply = error.response.get("ResponseMetadata", {})
-        patience_s = retry_after_s(reply.get("HTTPHeaders", {}), datetime.now(UTC))
-        if known := _CODES.get(error.response.get("Error", {}).get("Code", "")):
-            kind, text = known
-            return kind(f"{location}: {text}", retry_after_s=patience_s)
-        return from_http_status(reply.get("HTTPStatusCode", 400), location, retry_after_s=patience_s)
+        known = _CODES.get(error.response.get("Error", {}).get("Code", ""))
+        headers = reply.get("HTTPHeaders", {})
+        return from_http_status(reply.get("HTTPStatusCode", 400), location, headers, known)
 
     def unusable(_: BaseException) -> StorageError:
         return Rejected(f"{location}: the S3 library cannot use these options, or not the answer it got")

@@ -23,7 +23,6 @@ from providers.errors import (
     from_http_status,
 )
 from providers.http_exchange import network_errors
-from providers.http_fields import retry_after_s
 
 _NOT_ALLOWED = (AccessDenied, "the SAS does not allow this")
 _CHANGED = (Corrupted, "the blob changed in the meantime")
@@ -76,13 +75,9 @@ class Sas:
 
 def refusal(location: str, sas: Sas, status: int, headers: Mapping[str, str]) -> StorageError:
     """Return the error for an answer outside 200-299. `headers` ignore letter case."""
-    patience_s = retry_after_s(headers, datetime.now(UTC))
-    kind, text = _CODES.get(headers.get("x-ms-error-code", ""), (None, ""))
     if status in (401, 403) and sas.expired(headers):
         return Expired(f"{location}: the SAS has expired; send the command again with a new one")
-    if kind is None:
-        return from_http_status(status, location, retry_after_s=patience_s)
-    return kind(f"{location}: {text}", retry_after_s=patience_s)
+    return from_http_status(status, location, headers, _CODES.get(headers.get("x-ms-error-code", "")))
 
 
 def errors(location: str, sas: Sas, *, storing: bool = False) -> dict[type[BaseException], Classify]:

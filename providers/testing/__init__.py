@@ -2,5 +2,6 @@
 
     EDGE_BACKUP_UNDER_TEST=my_tests.shelf:Shelf pytest --pyargs providers.testing
 
-`Shelf` is a `ProviderUnderTest`: called with an empty directory it is a fresh, empty place of the provider.
+`Shelf` is a `ProviderUnderTest`: called with an empty directory it makes a fresh, empty store of the
+provider.
 """

@@ -1,4 +1,4 @@
-"""Gives the suite the provider that the environment names."""
+"""The provider under test, which the environment names."""
 
 import os
 from pathlib import Path
@@ -23,5 +23,5 @@ def pytest_collection_modifyitems() -> None:
 
 @pytest.fixture
 def under_test(tmp_path: Path) -> ProviderUnderTest:
-    """A fresh one, made in an empty directory."""
+    """Make a fresh one in an empty directory."""
     return cast(ProviderUnderTest, resolve_name(os.environ[UNDER_TEST])(tmp_path))

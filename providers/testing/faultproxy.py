@@ -1,7 +1,7 @@
 """A TCP proxy that misbehaves on demand: latency, rate, reset after N bytes, black hole, refusal.
 
-Put it in a provider's way with `Limits(connect=proxy.connect)`, or in anybody's with `upstream` and
-`address`. Everything may be changed while connections are open, from any thread.
+Lead a provider through it with `Limits(connect=proxy.connect)`, or another client with `upstream` and
+`address`. Any thread may change the faults while connections are open.
 """
 
 import socket
@@ -26,7 +26,7 @@ def _reset(connection: socket.socket) -> None:
 
 
 class FaultProxy:
-    """Listens on 127.0.0.1 while it is entered; forwards to `upstream`, or to where `connect` wants to go."""
+    """Listens on 127.0.0.1 while it is entered; forwards to `upstream`, or to the host of `connect`."""
 
     def __init__(self, upstream: tuple[str, int] | None = None) -> None:
         self.upstream = upstream
@@ -34,18 +34,19 @@ class FaultProxy:
         """Waited before each piece (up to 64 KiB) is passed on."""
         self.rate_bytes_per_s: float | None = None
         self.refuse = False
-        """`connect` finds nobody listening."""
+        """True to let `connect` find a closed port."""
         self.black_hole = False
-        """Connections are accepted, and nothing is passed on any more."""
+        """True to accept connections and pass nothing on."""
         self.drip: set[Direction] = set()
         """In these directions one byte is passed on at a time, 20 in a second."""
         self.reset_after: dict[Direction, int] = {}
         """Reset all connections once this many bytes in total have passed: {"up": 1_000_000}."""
         self.reset_every: dict[Direction, int] = {}
-        """The same again and again, for each connection by itself: {"up": 1_000_000}."""
+        """Reset each connection once it has passed this many bytes: {"up": 1_000_000}."""
         self.gate: Callable[[Direction, bytes], int | None] = lambda *_: None
-        """Shown each piece before it is passed on. Says how much of it is, before all connections are reset;
-        None to go on."""
+        """Called with each piece before it is passed on. Returns how many of its bytes are passed on before
+        all
+        connections are reset; None to pass it on and continue."""
         self.passed: dict[Direction, int] = {"up": 0, "down": 0}
         """Bytes passed so far over all connections; "up" is from client to server."""
         self.connections = 0
@@ -75,7 +76,7 @@ class FaultProxy:
             thread.join(10)
 
     def connect(self, host: str, port: int) -> socket.socket:
-        """Like `Limits.connect`, through this proxy to (host, port)."""
+        """Connect through this proxy to (host, port), as `Limits.connect` does."""
         self.upstream = (host, port)
         address = self._closed_port.getsockname() if self.refuse else self.address
         return socket.create_connection(address, timeout=10)
@@ -108,7 +109,7 @@ class FaultProxy:
         with self._lock:
             self._open |= {client, server}
             self.connections += 1
-        if self._stopped.is_set():  # meanwhile: what was open has been closed already
+        if self._stopped.is_set():  # `__exit__` has closed the earlier ones already
             self.cut()
             return
         for pump in ((client, server, "up"), (server, client, "down")):
@@ -139,7 +140,7 @@ class FaultProxy:
         return True
 
     def _pass_on(self, piece: bytes, sink: socket.socket, direction: Direction) -> bool:
-        """False once the connections are to be reset."""
+        """Pass the piece on; return False when the connections are to be reset."""
         while self.black_hole and not self._stopped.wait(0.01):
             pass
         if delay_s := self.latency_s + (len(piece) / self.rate_bytes_per_s if self.rate_bytes_per_s else 0):

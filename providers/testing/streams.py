@@ -1,4 +1,4 @@
-"""Small sources and sinks for tests: from memory, generated, failing, counting."""
+"""Sources and sinks for tests: in memory, generated, failing, counting."""
 
 import hashlib
 import random
@@ -8,7 +8,7 @@ _PERIOD = random.Random(1).randbytes(1_000_003)  # a prime length, so that a shi
 
 
 def content(size_bytes: int) -> bytes:
-    """The first `size_bytes` of what a `GeneratedSource` yields: incompressible, the same every time."""
+    """Return the first `size_bytes` of a `GeneratedSource`: incompressible, equal in every run."""
     repeats = size_bytes // len(_PERIOD) + 1
     return (_PERIOD * repeats)[:size_bytes]
 
@@ -152,7 +152,7 @@ class HashingSink:
         self._md5 = hashlib.md5(usedforsecurity=False)
 
     def expect(self, size_bytes: int, /) -> None:
-        """Nobody looks."""
+        """Ignore the length."""
 
     @property
     def md5(self) -> bytes:

@@ -1,4 +1,4 @@
-"""Rules 1 and 10 to 12 of `providers.api`, run over every provider on every server, and what some offer."""
+"""Rules 1 and 10 to 12 of `providers.api`, run over every provider on every server, and lists."""
 
 import logging
 import socket
@@ -150,7 +150,7 @@ def listed(storage: Storage, prefix: str) -> list[str]:
 
 @pytest.mark.needs("list")
 def test_a_list_says_how_large_objects_are_and_when_they_were_stored(under_test: ProviderUnderTest) -> None:
-    """The time may be unknown; a clock of the far side is not asked to be right to the second."""
+    """The time may be unknown, and the clock of the far side may differ."""
     with opened(under_test, needs=Capability.LIST) as storage:
         storage.put(NAME, BytesSource(SMALL), {}, {})
         (found,) = storage.list("")
@@ -160,7 +160,7 @@ def test_a_list_says_how_large_objects_are_and_when_they_were_stored(under_test:
 
 @pytest.mark.needs("list")
 def test_a_list_can_be_ended_where_it_stands(under_test: ProviderUnderTest) -> None:
-    """`limits.check` is its cancel point: what that raises comes out unchanged."""
+    """`limits.check` is its cancel point, whose error comes out unchanged."""
     under_test.write(NAME, SMALL)
 
     def check() -> None:
@@ -171,6 +171,6 @@ def test_a_list_can_be_ended_where_it_stands(under_test: ProviderUnderTest) -> N
         list(storage.list(""))
 
 
-def test_preflight_of_a_good_place_says_nothing(under_test: ProviderUnderTest) -> None:
+def test_preflight_of_a_good_store_raises_nothing(under_test: ProviderUnderTest) -> None:
     with opened(under_test) as storage:
         storage.preflight(True)

@@ -193,7 +193,7 @@ def test_a_reset_in_mid_download_continues_where_it_was(under_test: ProviderUnde
 
 @pytest.mark.needs("network")
 def test_shutting_down_the_opened_socket_ends_a_transfer_at_once(under_test: ProviderUnderTest) -> None:
-    """That is how the agent cancels a transfer which waits for the far side."""
+    """The agent cancels a transfer that waits for the far side in this way."""
     with through_proxy(under_test) as (_, proxy):
         sockets: list[socket.socket] = []
 

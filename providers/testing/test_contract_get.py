@@ -30,7 +30,7 @@ def test_get_without_a_checkpoint_begins_again(under_test: ProviderUnderTest) ->
 @pytest.mark.needs("stat")
 @pytest.mark.parametrize("data", [SMALL, pytest.param(LARGE, marks=pytest.mark.needs("lasting ETags"))])
 def test_what_was_put_is_seen_until_somebody_replaces_it(under_test: ProviderUnderTest, data: bytes) -> None:
-    """`skipUnchanged` rests on this: the ETag that `put` returned is the one that is seen later."""
+    """`skipUnchanged` needs this: `stat` gives the ETag that `put` returned."""
     with opened(under_test, needs=Capability.STAT) as storage:
         stored = storage.put(NAME, StreamedSource(data), {}, {})
         seen = storage.stat(NAME)

@@ -42,7 +42,7 @@ def test_what_was_put_is_there_and_comes_back(under_test: ProviderUnderTest, siz
 
 
 def test_where_an_archive_will_be_is_where_it_then_is(under_test: ProviderUnderTest) -> None:
-    """The history of a job that failed says so too; a provider need not know."""
+    """The history of a failed job shows the location; a provider need not know it."""
     with opened(under_test) as storage:
         before = storage.location(NAME)
         assert before in ("", storage.put(NAME, BytesSource(content(10)), {}, {}).place)
