@@ -158,7 +158,10 @@ def _make_private(directory: Path) -> None:
             " or set another 'storage'"
         )
     if status.st_mode & 0o077:
-        directory.chmod(0o700)
+        try:
+            directory.chmod(0o700)
+        except PermissionError:
+            log.warning("storage directory of root is open to others", path=str(directory))
 
 
 def _unlink(path: Path) -> None:

@@ -89,15 +89,17 @@ def install(made: Machine) -> None:
     os.chown(made.root / "srv/other/private", 1234, 1234)
 
 
-def sent(booted: Machine, operation: str, directory: str) -> str:
+def sent(booted: Machine, operation: str, directory: str, *options: str) -> str:
     """What `edge-backup send` says of a command."""
     program = "/opt/edge-backup/bin/edge-backup"
-    return booted.run(program, "send", operation, *AT_BROKER, "--dir", directory)
+    return booted.run(program, "send", operation, *AT_BROKER, "--dir", directory, *options)
 
 
 def test_it_backs_up_what_belongs_to_others_and_restores_into_its_own_directory(booted: Machine) -> None:
     assert "BACKUP_FINISHED" in sent(booted, "backup", "/srv/other")
-    assert "RESTORE_FINISHED" in sent(booted, "restore", "/var/lib/edge-backup/data")
+    archive = booted.run("ls", "/var/lib/edge-backup/archives").split()[-1]
+    own = "/var/lib/edge-backup/data"
+    assert "RESTORE_FINISHED" in sent(booted, "restore", own, "-o", f"local.name={archive}")
     assert booted.run("cat", "/var/lib/edge-backup/data/private") == "of somebody else"
     assert "Read-only file system" in sent(booted, "restore", "/srv/other")
 
