@@ -21,7 +21,7 @@ from agent.base.refusals import Reason, Refused
 from agent.base.roots import Root
 from agent.base.text import readable
 from agent.formats.archive_names import ENCRYPTED, archive_name
-from agent.jobs.filesystem_probe import Looks, NoAnswer
+from agent.jobs.filesystem_probe import NoAnswer, Probes
 from agent.jobs.requests.storage import StorageOptions
 from agent.save import access
 from agent.settings import Settings
@@ -58,7 +58,7 @@ class Admission:
     """The device's own rules, from its settings. Belongs to the main thread."""
 
     settings: Settings
-    looks: Looks = field(default_factory=Looks)
+    looks: Probes = field(default_factory=Probes)
 
     def find(self, directory: str | None, *, must_exist: bool) -> Path:
         """Resolve the directory to save or to restore into; None means the setting `dir`. Raises `Refused`.
@@ -152,7 +152,7 @@ class Admission:
         )
 
 
-def look(looks: Looks, shown: str, action: Callable[[], Result]) -> Result:
+def look(looks: Probes, shown: str, action: Callable[[], Result]) -> Result:
     """Return what `action` finds in a file system. Raises what it raises; `Refused` without an answer."""
     try:
         return looks.look(shown, action)

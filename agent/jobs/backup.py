@@ -27,7 +27,7 @@ from agent.jobs.requests.selection import Selection
 from agent.jobs.requests.storage import store_storage
 from agent.jobs.runner import Runner
 from agent.jobs.staging import Staging
-from agent.jobs.upload_requests import Offers
+from agent.jobs.upload_requests import PendingUploads
 from agent.jobs.worker import Outcome, Tools
 from agent.journal import Journal
 from agent.journal.staged import Staged
@@ -61,11 +61,11 @@ class Backups:
         *,
         device: Device,
         staging: Staging,
-        offers: Offers,
+        pending: PendingUploads,
         own: OwnDirectories,
     ) -> None:
         self._settings, self._runner = settings, runner
-        self._staging, self._offers, self._own = staging, offers, own
+        self._staging, self._pending, self._own = staging, pending, own
         self._device = device
         self._admission, self._chosen_roots = Admission(settings), ChosenRoots(settings)
         self._journal = journal
@@ -73,7 +73,7 @@ class Backups:
 
     def periodic(self, correlation_id: str) -> Admitted:
         """Admit a backup of the schedule. Raises `Refused`."""
-        self._offers.refuse_second_upload()
+        self._pending.refuse_second_upload()
         store = self._settings.schedule.store
         destination = store_storage(self._settings, store) if store else None
         return self.backup(BackupRequest(correlation_id=correlation_id, destination=destination))
@@ -154,7 +154,7 @@ class Backups:
         if request.output:
             return self._admission.output(request.output, roots, tools.connections)
         if request.destination is None:
-            self._offers.check_fits(staged, job.correlation_id)
+            self._pending.check_fits(staged, job.correlation_id)
             return None
         name = staged.path.name
         about_it = metadata(name, job.correlation_id, self._device.id)
@@ -185,7 +185,7 @@ class Backups:
                 self._journal.archives.made(name, plan.source, result.report.files)
             if staged:
                 made = replace(staged, size_bytes=result.size_bytes, sha256=result.sha256)
-                self._offers.add(made, job.correlation_id)
+                self._pending.add(made, job.correlation_id)
             self._journal.skipped.keep(job.id, result.report.unexportable)
             if plan.key and result.last:
                 self._kept.remember(plan.key, result.last)

@@ -18,7 +18,7 @@ from agent.base.refusals import Reason, Refused
 from agent.base.roots import Root, data_set_roots, merged
 from agent.base.text import readable
 from agent.jobs.admission import Admission, look, shown_directory
-from agent.jobs.filesystem_probe import Looks
+from agent.jobs.filesystem_probe import Probes
 from agent.jobs.requests.options import (
     BACKUP_DATA_TYPES,
     BACKUP_PATHS,
@@ -40,7 +40,7 @@ class ChosenRoots:
     """Every method raises `Refused` for what there is not, or what is not allowed."""
 
     settings: Settings
-    looks: Looks = field(default_factory=Looks)
+    looks: Probes = field(default_factory=Probes)
 
     def for_backup(self, selection: Selection) -> "tuple[WalkRoot, ...]":
         """Return what is to be saved; a single path has to exist."""

@@ -23,7 +23,7 @@ from agent.jobs.queries.history import History
 from agent.jobs.queries.info import Info
 from agent.jobs.queries.status import Status
 from agent.jobs.recorder import Recorder
-from agent.jobs.recovery import Aftermath
+from agent.jobs.recovery import EarlierRun
 from agent.jobs.requests.backup import BackupRequest
 from agent.jobs.requests.control import (
     ActivateRequest,
@@ -111,7 +111,7 @@ class Engine:
             self._runner,
             device=self.device,
             staging=staging,
-            offers=self.uploads.offers,
+            pending=self.uploads.pending,
             own=own,
         )
         self.confirmations = Confirmations(settings, journal, mailbox, self.monitor)
@@ -138,7 +138,7 @@ class Engine:
             archives=journal.archives,
         )
         self._previews.restored = self._restores.ended
-        self.aftermath = Aftermath(
+        self.earlier_run = EarlierRun(
             recovered,
             journal,
             events,
@@ -147,7 +147,7 @@ class Engine:
             restores=self._restores,
             uploads=self.uploads,
         )
-        recovery.late = self.aftermath.late
+        recovery.late = self.earlier_run.late
         self._periodic = Periodic(
             settings,
             journal,
@@ -182,7 +182,7 @@ class Engine:
                 CommandHandler(RestoreRequest, self._restores.restore, busy),
                 CommandHandler(VerifyRequest, self._verifications.verify, busy),
                 CommandHandler(StartRequest, self.uploads.start),
-                CommandHandler(TriggerRequest, self.uploads.offers.trigger),
+                CommandHandler(TriggerRequest, self.uploads.pending.trigger),
                 CommandHandler(CancelRequest, self._cancel),
                 CommandHandler(ActivateRequest, self._periodic.activate),
                 CommandHandler(DeactivateRequest, self._periodic.deactivate),
@@ -220,10 +220,10 @@ class Engine:
     def begin(self) -> None:
         """Take up the work of an earlier run."""
         self._recorder.record(self._settle_in)
-        self.aftermath.begin()
+        self.earlier_run.begin()
 
     def _settle_in(self) -> None:
-        self.uploads.offers.adopt()
+        self.uploads.pending.adopt()
         self._previews.begin()
 
     @property
@@ -242,7 +242,7 @@ class Engine:
         self._recorder.record(self._begin_routine)
 
     def _begin_routine(self) -> None:
-        self.aftermath.report()
+        self.earlier_run.report()
         self._periodic.begin()
         self.device.keep()
         self.prunes.begin()
@@ -250,7 +250,7 @@ class Engine:
 
     def announced(self) -> None:
         """Request the pending uploads again: the twin knows the feature since now."""
-        self._recorder.record(self.uploads.offers.ask_again)
+        self._recorder.record(self.uploads.pending.ask_again)
 
     def periodic_backup(self, correlation_id: str) -> None:
         """Make a backup of the schedule. Raises `Refused` when it cannot begin now."""

@@ -15,7 +15,7 @@ class NoAnswer(Exception):
     """A file system does not answer."""
 
 
-class Aside(Generic[Result]):
+class ThreadedCall(Generic[Result]):
     """An action in a thread of its own. It may never return: the process can end without it."""
 
     def __init__(self, name: str, action: Callable[[], Result]) -> None:
@@ -46,11 +46,11 @@ class Aside(Generic[Result]):
         return self._result
 
 
-class Looks:
+class Probes:
     """Belongs to the main thread."""
 
     def __init__(self) -> None:
-        self._waiting: dict[str, Aside[Any]] = {}
+        self._waiting: dict[str, ThreadedCall[Any]] = {}
 
     def look(self, where: str, action: Callable[[], Result]) -> Result:
         """Return the result of `action`. Raises its error, and `NoAnswer` after `PATIENCE_S`.
@@ -61,7 +61,7 @@ class Looks:
         self._waiting = {name: look for name, look in self._waiting.items() if not look.done()}
         if where in self._waiting or len(self._waiting) >= MOST_WAITING:
             raise NoAnswer
-        look = Aside("look", action)
+        look = ThreadedCall("look", action)
         if not look.done(PATIENCE_S):
             self._waiting[where] = look
             raise NoAnswer

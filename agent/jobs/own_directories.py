@@ -5,7 +5,7 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
-from agent.jobs.filesystem_probe import Looks, NoAnswer
+from agent.jobs.filesystem_probe import NoAnswer, Probes
 from agent.jobs.staging import directories_of
 from agent.journal import Journal
 from agent.settings import Settings
@@ -16,7 +16,7 @@ class OwnDirectories:
 
     def __init__(self, settings: Settings, journal: Journal | None = None) -> None:
         """Working directories of restores are known only with a `journal`."""
-        self._settings, self._journal, self._looks = settings, journal, Looks()
+        self._settings, self._journal, self._looks = settings, journal, Probes()
 
     def paths(self) -> tuple[Path, ...]:
         """Return the storage with its parts, the targets, and what restores work in or left.

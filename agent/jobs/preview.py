@@ -23,7 +23,7 @@ from agent.jobs.admission import Admitted
 from agent.jobs.confirmation import Confirmations
 from agent.jobs.job_options import restore_target
 from agent.jobs.own_directories import OwnDirectories
-from agent.jobs.preview_record import PreviewNote, PreviewNotes, Stand
+from agent.jobs.preview_record import PreviewNote, PreviewNotes, PreviewState
 from agent.jobs.requests.control import DiscardRequest, FinalizeRequest
 from agent.jobs.runner import Runner
 from agent.jobs.worker import Outcome, Task, Tools, Workers
@@ -126,10 +126,10 @@ class Previews:
         self._runner.release(job)
         preview = outcome.result
         if preview is None:
-            note = note.over(Stand.FAILED, outcome.code, outcome.message)
+            note = note.over(PreviewState.FAILED, outcome.code, outcome.message)
         else:
             limit_s = self._settings.restore.preview_timeout.total_seconds()
-            note = replace(note, stand=Stand.WAITING, facts=asdict(preview))
+            note = replace(note, stand=PreviewState.WAITING, facts=asdict(preview))
             note = replace(note, countdown=Countdown.of(limit_s, self._clock))
         log.info(f"preview {note.stand}", code=note.code, reason=note.message, job=job.id)
         try:
@@ -140,7 +140,7 @@ class Previews:
         except JournalError:
             log.exception("preview failed: journal not writable", job=job.id)
             message = "the device cannot write its journal"
-            self._notes.set_anyway(note.over(Stand.FAILED, IoError.code, message))
+            self._notes.set_anyway(note.over(PreviewState.FAILED, IoError.code, message))
             if preview:
                 self._discard(note)
         else:
@@ -198,7 +198,7 @@ class Previews:
         left_s = note.left_s
         if left_s <= 0:
             message = f"not finalized within {format_duration(limit)} (restore.previewTimeout)"
-            self._notes.set_anyway(note.over(Stand.DISCARDED, EXPIRED, message))
+            self._notes.set_anyway(note.over(PreviewState.DISCARDED, EXPIRED, message))
             self._discard(note)
             return
         if self._settings.restore.keep_preview:

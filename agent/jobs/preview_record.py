@@ -27,7 +27,7 @@ log = structlog.get_logger(__name__)
 _KEY = "preview"
 
 
-class Stand(StrEnum):
+class PreviewState(StrEnum):
     """The state of a preview."""
 
     RUNNING = "running"
@@ -47,7 +47,7 @@ class PreviewNote:
     made: list[str]
     mode: str
     confirm_within_s: float | None = None
-    stand: str = Stand.RUNNING
+    stand: str = PreviewState.RUNNING
     code: str = ""
     message: str = ""
     facts: dict[str, Any] = field(default_factory=dict)
@@ -70,7 +70,7 @@ class PreviewNote:
             for number, (directory, names, *without) in roots  # a note of an earlier agent ends before
         }, [Path(path) for path in self.made]
 
-    def over(self, stand: Stand, code: str, message: str) -> "PreviewNote":
+    def over(self, stand: PreviewState, code: str, message: str) -> "PreviewNote":
         return replace(self, stand=stand, code=code, message=message, facts={}, countdown=None)
 
 
@@ -87,7 +87,7 @@ class PreviewNotes:
     @property
     def waiting(self) -> PreviewNote | None:
         note = self.current
-        return note if note and note.stand == Stand.WAITING else None
+        return note if note and note.stand == PreviewState.WAITING else None
 
     def begin(self, job: Job, note: PreviewNote) -> None:
         """Keep `job` as a preview, with its note in place of an earlier one."""
@@ -124,21 +124,22 @@ class PreviewNotes:
         note = self.current
         if note is None:
             return frozenset()
-        if note.stand == Stand.WAITING and keep:
+        if note.stand == PreviewState.WAITING and keep:
             self.set_anyway(self.counted(note))
             return frozenset({note.id})
-        if note.stand == Stand.WAITING:
+        if note.stand == PreviewState.WAITING:
+            message = "the agent was stopped (restore.keepPreview)"
+            self.set_anyway(note.over(PreviewState.DISCARDED, INTERRUPTED, message))
+        elif note.stand == PreviewState.RUNNING:
             self.set_anyway(
-                note.over(Stand.DISCARDED, INTERRUPTED, "the agent was stopped (restore.keepPreview)")
+                note.over(PreviewState.FAILED, INTERRUPTED, "the agent was stopped while it was made")
             )
-        elif note.stand == Stand.RUNNING:
-            self.set_anyway(note.over(Stand.FAILED, INTERRUPTED, "the agent was stopped while it was made"))
         return frozenset()
 
     def value(self, room_bytes: int) -> Mapping[str, Any] | None:
         """Return the preview for `status`, in at most `room_bytes`; None when there is nothing to say."""
         note = self.current
-        if note is None or note.stand == Stand.RUNNING:
+        if note is None or note.stand == PreviewState.RUNNING:
             return None
         value: dict[str, Any] = {
             "id": note.id,
@@ -146,7 +147,7 @@ class PreviewNotes:
             "state": note.stand,
             "startTime": note.started,
         }
-        if note.stand != Stand.WAITING:
+        if note.stand != PreviewState.WAITING:
             value |= {"code": note.code, "message": clipped(note.message)}
             return with_texts_cut(value, ("message", "correlationId"), room_bytes)
         value |= _numbers(note.facts["difference"])

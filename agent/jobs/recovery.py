@@ -21,7 +21,9 @@ TAKE_UP_S = 1.0
 """Time between two looks whether the running job has ended."""
 
 
-class Aftermath:
+class EarlierRun:
+    """The jobs and uploads that an earlier run of the agent left."""
+
     def __init__(
         self,
         recovered: Recovered,

@@ -29,7 +29,7 @@ from agent.base.job import (
     Kind,
     State,
 )
-from agent.jobs.filesystem_probe import Aside
+from agent.jobs.filesystem_probe import ThreadedCall
 from agent.jobs.lost_restores import LostRestores, adopt
 from agent.jobs.worker import INTERRUPTED
 from agent.journal import Journal, JournalError, UnfinishedJob
@@ -113,14 +113,14 @@ class Recovery:
 
     def _find_lost(self, deadline_s: float) -> None:
         """Make restores that a fresh journal does not know its unfinished jobs, when they are found."""
-        looking = Aside("lost restores", LostRestores(self._settings, self._known_work()).find)
+        looking = ThreadedCall("lost restores", LostRestores(self._settings, self._known_work()).find)
         if looking.done(within_s=deadline_s - time.monotonic()):
             self._adopt(looking)
         else:
             log.error("restores not recovered yet: a directory does not respond")
             self._mailbox.call_later(AGAIN_S, partial(self._find_late, looking))
 
-    def _find_late(self, looking: "Aside[list[Proof]]") -> None:
+    def _find_late(self, looking: "ThreadedCall[list[Proof]]") -> None:
         if not looking.done():
             self._mailbox.call_later(AGAIN_S, partial(self._find_late, looking))
             return
@@ -129,7 +129,7 @@ class Recovery:
             if unfinished.job.id in adopted:
                 self._wait_for(unfinished, self._mend(unfinished))
 
-    def _adopt(self, looking: "Aside[list[Proof]]") -> set[str]:
+    def _adopt(self, looking: "ThreadedCall[list[Proof]]") -> set[str]:
         try:
             known = self._known_work()  # more than before, when it took long
             proofs = [proof for proof in looking.result() if proof.job_id not in known]
@@ -158,7 +158,7 @@ class Recovery:
             if unfinished.job.id == job_id and unfinished.job.state is not State.STARTED:
                 self._wait_for(unfinished, self._mend(unfinished))
 
-    def _first_result(self, unfinished: UnfinishedJob, aside: Aside[Recovered]) -> Recovered:
+    def _first_result(self, unfinished: UnfinishedJob, aside: ThreadedCall[Recovered]) -> Recovered:
         about = {"job": unfinished.job.id, "dir": str(unfinished.directory)}
         if aside.done():
             try:
@@ -171,20 +171,20 @@ class Recovery:
         self._wait_for(unfinished, aside)
         return Recovered()
 
-    def _wait_for(self, unfinished: UnfinishedJob, aside: Aside[Recovered]) -> None:
+    def _wait_for(self, unfinished: UnfinishedJob, aside: ThreadedCall[Recovered]) -> None:
         self._waiting[unfinished.job.id] = unfinished
         self._mailbox.call_later(AGAIN_S, partial(self._look_again, unfinished, aside))
 
-    def _mend(self, unfinished: UnfinishedJob) -> Aside[Recovered]:
-        return Aside("recovery", partial(_recovered, self._journal, unfinished))
+    def _mend(self, unfinished: UnfinishedJob) -> ThreadedCall[Recovered]:
+        return ThreadedCall("recovery", partial(_recovered, self._journal, unfinished))
 
-    def _result(self, unfinished: UnfinishedJob, aside: Aside[Recovered]) -> Recovered:
+    def _result(self, unfinished: UnfinishedJob, aside: ThreadedCall[Recovered]) -> Recovered:
         recovered = aside.result()
         if unfinished.job.state is State.PREVIEW:
             self._journal.jobs.forget_preview(unfinished.job.id)
         return recovered
 
-    def _look_again(self, unfinished: UnfinishedJob, aside: Aside[Recovered]) -> None:
+    def _look_again(self, unfinished: UnfinishedJob, aside: ThreadedCall[Recovered]) -> None:
         if aside.done():
             try:
                 recovered = self._result(unfinished, aside)
@@ -197,8 +197,10 @@ class Recovery:
         self._mailbox.call_later(AGAIN_S, partial(self._look_again, unfinished, aside))
 
 
-def _tidy(targets: Iterable[Path], since: datetime) -> list[Aside[Any]]:
-    return [Aside("tidy", partial(remove_abandoned_below, target, since.timestamp())) for target in targets]
+def _tidy(targets: Iterable[Path], since: datetime) -> list[ThreadedCall[Any]]:
+    return [
+        ThreadedCall("tidy", partial(remove_abandoned_below, target, since.timestamp())) for target in targets
+    ]
 
 
 def _recovered(journal: Journal, unfinished: UnfinishedJob) -> Recovered:

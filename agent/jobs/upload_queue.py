@@ -21,7 +21,7 @@ from agent.jobs.recorder import Recorder
 from agent.jobs.requests.control import CancelRequest, StartRequest
 from agent.jobs.staging import Staging
 from agent.jobs.upload_reports import UploadReports
-from agent.jobs.upload_requests import Offers
+from agent.jobs.upload_requests import PendingUploads
 from agent.jobs.worker import Outcome, Task, Tools, Workers, cancelled_by
 from agent.journal import Journal, Unit
 from agent.journal.staged import Child
@@ -64,7 +64,7 @@ class Uploads:
     ) -> None:
         self._settings, self._journal, self._workers = settings, journal, workers
         self._device, self._events, self._recorder = device, events, recorder
-        self.offers = Offers(
+        self.pending = PendingUploads(
             settings, journal, device=device, staging=staging, events=events,
             in_line=self._is_in_line, give_up=self._give_up,
         )  # fmt: skip
@@ -148,7 +148,7 @@ class Uploads:
             elif not self._renewed(entry, outcome, unit):
                 self._failed(entry.child, outcome, unit)
             self._tell_waiting()
-            unit.after_commit(self.offers.remove_unwanted)
+            unit.after_commit(self.pending.remove_unwanted)
 
     def _tell_waiting(self) -> None:
         """Tell of uploads in line that were untold beside a newer group with their parent's id."""
@@ -173,7 +173,7 @@ class Uploads:
         unit.after_commit(partial(self._renewals.__setitem__, entry.child.staged.id, number))
         about = {"correlation_id": entry.child.child_id, "number": number}
         unit.after_commit(partial(log.warning, "credentials expired, asking for new ones", **about))
-        self.offers.ask(entry.child)
+        self.pending.ask(entry.child)
         return True
 
     def _failed(self, child: Child, outcome: Outcome[Stored], unit: Unit) -> None:
@@ -226,7 +226,7 @@ class Uploads:
         def record() -> None:
             with self._journal.unit() as unit:
                 self._give_up(waiting, request.code, request.message, cancelled=True)
-                unit.after_commit(self.offers.remove_unwanted)
+                unit.after_commit(self.pending.remove_unwanted)
 
         return Admitted(None, record, lambda: None)
 

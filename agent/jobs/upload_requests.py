@@ -27,7 +27,7 @@ ASK_AGAIN_S = 600
 """The shortest time between two upload requests with one id."""
 
 
-class Offers:
+class PendingUploads:
     """Belongs to the main thread."""
 
     def __init__(

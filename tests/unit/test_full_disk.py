@@ -275,9 +275,9 @@ def archives_that_were_sent(rig: Rig) -> Iterator[None]:
     child = _staged(rig)
     sql(rig.device.journal.path, "INSERT INTO checkpoints VALUES ('staged-1', 'staged.unwanted', 'yes')")
     yield
-    rig.device.service.engine.uploads.offers.remove_unwanted()
+    rig.device.service.engine.uploads.pending.remove_unwanted()
     yield
-    rig.device.service.engine.uploads.offers.remove_unwanted()
+    rig.device.service.engine.uploads.pending.remove_unwanted()
     assert sql(rig.device.journal.path, "SELECT path FROM staged WHERE id = 1") == [], child
 
 

@@ -11,7 +11,7 @@ import pytest
 from agent.base.clock import BootClock
 from agent.base.job import STOPPED, WORKING, Kind, State
 from agent.jobs.last_archives import LastArchives
-from agent.jobs.preview_record import PreviewNotes, Stand
+from agent.jobs.preview_record import PreviewNotes, PreviewState
 from agent.journal import DEVICE, LAST_SUCCESS, Journal
 from agent.journal.commands import CommandId
 from agent.restore.recovery import read_working
@@ -89,7 +89,11 @@ def test_messages_commands_and_notes_are_there(golden: Journal) -> None:
     assert golden.notes.random("client_id") == "bb1a92f0163623b2"
     preview = PreviewNotes(golden, BootClock()).waiting
     assert preview
-    assert (preview.correlation_id, preview.stand, preview.confirm_within_s) == ("shown", Stand.WAITING, 600)
+    assert (preview.correlation_id, preview.stand, preview.confirm_within_s) == (
+        "shown",
+        PreviewState.WAITING,
+        600,
+    )
     last = LastArchives(golden).last(LAST_KEY)
     assert last
     assert last.name == "plain.zip"

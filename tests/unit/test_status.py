@@ -7,7 +7,7 @@ import pytest
 
 from agent.base.clock import BootClock
 from agent.base.job import Job, Kind
-from agent.jobs.preview_record import PreviewNote, PreviewNotes, Stand
+from agent.jobs.preview_record import PreviewNote, PreviewNotes, PreviewState
 from agent.jobs.requests.raw import MAX_CODE_BYTES, MAX_ID_BYTES
 from agent.journal import Journal
 from agent.mqtt.envelope import MAX_MESSAGE_BYTES
@@ -53,7 +53,7 @@ def test_the_answer_to_status_fits(device: Device, correlation_id: str, running:
     fill(device.journal, correlation_id, '\u00e4"' * 2000)
     note = PreviewNote("2" * 16, correlation_id, "2026-01-02T03:04:05.000678Z", [], [], "merge")
     notes = PreviewNotes(device.journal, BootClock())
-    notes.set(note.over(Stand.FAILED, CODE, '\u00e4"' * 2000))
+    notes.set(note.over(PreviewState.FAILED, CODE, '\u00e4"' * 2000))
     monitor = device.service.engine.monitor
     if running:
         monitor.began(Job("1" * 16, Kind.RESTORE, correlation_id, datetime.now(UTC)))

@@ -294,7 +294,7 @@ def test_another_identity_does_not_make_a_running_upload_interrupted(device: Dev
     """Interrupted is what an earlier run of the agent did not finish, not this one's work."""
     stage(device, "X")
     start(device, "X#1")
-    device.service.engine.aftermath.report()
+    device.service.engine.earlier_run.report()
     device.finish()
     assert states(device) == [("X", "UPLOADING"), ("X", "SUCCESS")]
 

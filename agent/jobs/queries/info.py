@@ -16,7 +16,7 @@ from agent.base.errors import Cancelled
 from agent.base.refusals import Reason, Refused
 from agent.formats.walk_report import Report
 from agent.jobs.chosen_roots import ChosenRoots
-from agent.jobs.filesystem_probe import Aside, Looks, NoAnswer
+from agent.jobs.filesystem_probe import NoAnswer, Probes, ThreadedCall
 from agent.jobs.operations import Tell
 from agent.jobs.own_directories import OwnDirectories
 from agent.jobs.progress import Monitor
@@ -90,7 +90,7 @@ class Info:
         timer = self._mailbox.call_later(self._within_s, time_out)
         self._running = True
         # No worker: a worker that a hung disk holds would end the agent.
-        Aside("info", partial(self._look, request.selection, found, token, ended))
+        ThreadedCall("info", partial(self._look, request.selection, found, token, ended))
 
     def _look(
         self, selection: Selection, found: _Inventories, token: CancelToken, ended: Callable[..., None]
@@ -109,7 +109,7 @@ class Info:
     def _take_inventory(self, selection: Selection, found: _Inventories, token: CancelToken) -> None:
         from agent.save.inventory import look_at_target, take_inventory
 
-        looks, settings = Looks(), self._settings
+        looks, settings = Probes(), self._settings
         targets = {name: Target(each.path, each.mount) for name, each in settings.targets.items()}
         for name in targets:
             token.check()
