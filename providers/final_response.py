@@ -20,7 +20,7 @@ class FinalResponse(http.client.HTTPResponse):
         self.fp = cast(io.BufferedReader, _Heads(stream))
         try:
             super().begin()
-            # 101 is final: after it the connection speaks another protocol, for which nobody asked.
+            # 101 is final: after it the connection speaks another protocol, which no request asked for.
             while 100 <= self.status < 200 and self.status != http.HTTPStatus.SWITCHING_PROTOCOLS:
                 self.headers = None  # type: ignore[assignment]  # as before the first head
                 super().begin()

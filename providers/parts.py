@@ -130,7 +130,7 @@ class PartUploads:
         """Run the upload that waits for this very source, or a new one from `start`.
 
         After `Unreachable` the upload of a stream waits here, that of a file in its checkpoint. After
-        `Expired` and `Suspended` that of a file waits there, too. After other errors nothing is left of it.
+        `Expired` and `Suspended` that of a file waits there, too. After other errors nothing is left.
         """
         upload = self._resumed(source) or start()
         try:

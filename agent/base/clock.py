@@ -23,7 +23,7 @@ class BootClock:
         return self._boot_id, time.clock_gettime(time.CLOCK_BOOTTIME)
 
     def age_s(self, boot_id: str, boot_s: float) -> float:
-        """Return the seconds since that moment; infinite when it was before this boot and nobody knows."""
+        """Return the seconds since that moment; infinite when it was before this boot."""
         return time.clock_gettime(time.CLOCK_BOOTTIME) - boot_s if boot_id == self._boot_id else math.inf
 
 

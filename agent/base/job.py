@@ -122,7 +122,7 @@ class Upload:
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """A label; a member that nobody gave is empty or None."""
+    """A label; an absent member is empty or None."""
 
     name: str = ""
     description: str = ""

@@ -22,7 +22,7 @@ class Operation:
 
     name: str
     help: str
-    """Says to whoever sends it what it does."""
+    """What it does, for the person who sends it."""
     fields: tuple[str, ...] = ()
     """The members of its value, as docs/wire.md names them."""
     makes_id: bool = False

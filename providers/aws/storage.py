@@ -104,10 +104,7 @@ class Bucket(Storage):
             self._client.delete_object(Bucket=self._bucket, Key=name)
 
     def discard(self, checkpoint: Checkpoint, /) -> None:
-        """Abort the upload that the checkpoint knows: nobody is going to continue it.
-
-        Clears the checkpoint. Raises `StorageError`, and leaves it, when the upload could not be aborted.
-        """
+        """Abort the upload in the checkpoint, and clear it. Raises `StorageError` and leaves it otherwise."""
         Multipart(self._client, self._bucket, "", {}, checkpoint).abort()
 
     def location(self, name: str, /) -> str:

@@ -50,7 +50,7 @@ class Container(Storage):
         After `Unreachable`, call again with the same source: the upload of a file goes on from the
         checkpoint, also in another process; the upload of a stream goes on in this very object, with
         the block that could not be sent. After `Expired` the upload of a file goes on with another SAS.
-        After any other error nothing can be seen of it, and the service drops its blocks (see
+        After any other error no blob is visible, and the service drops its blocks (see
         `providers.azure.upload`).
         """
 
