@@ -1,8 +1,7 @@
-"""Admission: a command that cannot work is refused before it is accepted, without network and in no time.
+"""Admission: refuses a command that cannot work before it is accepted, without the network.
 
-Everything that the device already knows to be wrong is refused here with a 400: a directory outside the
-access mode, options that the provider cannot use, a stick that is not plugged in. What a setting `allow.*`
-forbids is refused with a 403: a host, a bucket.
+It refuses all that the device knows to be wrong: a directory outside the access mode, options that the
+provider cannot use, a stick that is not plugged in, a host or bucket that `allow.*` forbids.
 """
 
 import os
@@ -88,8 +87,8 @@ class Admission:
     ) -> Destination:
         """Open the destination that the options name. Raises `Refused`.
 
-        The object is called as the options say, else `default_name`; with None for that it is to be
-        found by listing, which some places cannot. What is encrypted on its way there gets less memory.
+        The object has the name in the options, else `default_name`. With None for that, it is found by a
+        listing, which some providers do not have. An archive that is `encrypted` gets less memory for parts.
         """
         try:
             factory = providers.factory(chosen.provider)

@@ -17,7 +17,7 @@ from agent.settings import Settings
 if TYPE_CHECKING:
     from agent.save.change_detection import LastArchive
 
-MOST_PLACES = 16
+MOST_DESTINATIONS = 16
 """The number of destinations whose last archive is remembered; any other gets a new archive."""
 _NOTE = "kept_archives"
 
@@ -64,10 +64,10 @@ class LastArchives:
 
     def remember(self, key: str, archive: "LastArchive") -> None:
         """Remember the last archive under `key`; forget the oldest when there are too many."""
-        places = self._all()
-        places.pop(key, None)
-        places[key] = astuple(archive)
-        self._journal.notes.keep(_NOTE, json.dumps(dict(list(places.items())[-MOST_PLACES:])))
+        archives = self._all()
+        archives.pop(key, None)
+        archives[key] = astuple(archive)
+        self._journal.notes.keep(_NOTE, json.dumps(dict(list(archives.items())[-MOST_DESTINATIONS:])))
 
     def _all(self) -> dict[str, tuple[str, str, int, str]]:
         return dict(json.loads(self._journal.notes.read(_NOTE) or "{}"))

@@ -178,9 +178,9 @@ class Prunes:
         try:
             with self._journal.unit():
                 self._journal.archives.learned(outcome.result.learned)
-                for place in () if order.dry_run else outcome.result.places:
-                    for name in place.removed:
-                        self._events.emit(ArchiveRemoved(place.place, name))
+                for pruned in () if order.dry_run else outcome.result.places:
+                    for name in pruned.removed:
+                        self._events.emit(ArchiveRemoved(pruned.place, name))
         except JournalError:
             log.exception("retention not recorded: journal not writable")
         told(outcome.result.places)

@@ -117,6 +117,6 @@ class PendingUploads:
 
     def _offer_all(self, parent_id: str, options: dict[str, str]) -> None:
         waiting = [child.staged for child in self._journal.staged.newest_children()]
-        for child in self._journal.staged.offer(parent_id, waiting):
+        for child in self._journal.staged.requested(parent_id, waiting):
             passed_on = child.staged.options | options
             self.ask(replace(child, staged=replace(child.staged, options=passed_on)))

@@ -152,7 +152,10 @@ class Drills:
 
 
 def known_hashes(journal: Journal, own: OwnArchives) -> Mapping[tuple[str, str], str]:
-    """The SHA-256 of every archive in the history, by place and name."""
+    """Return the SHA-256 of every archive in the history, by destination and name.
+
+    An archive whose name is its own has a second entry, for destinations that it was uploaded to.
+    """
     from agent.restore.verify import ANYWHERE
 
     known = {}

@@ -73,9 +73,9 @@ class StagedArchives:
             )
             assert cursor.lastrowid is not None
             kept = Staged(staged.path, staged.size_bytes, staged.sha256, staged.options, cursor.lastrowid)
-            return self.offer(parent_id, [kept])[0]
+            return self.requested(parent_id, [kept])[0]
 
-    def offer(self, parent_id: str, archives: Sequence[Staged]) -> list[Child]:
+    def requested(self, parent_id: str, archives: Sequence[Staged]) -> list[Child]:
         """Give each archive a further id, the parent's with `#` and the next number; make them one group."""
         with self._database.unit():
             cursor = self._database.write(

@@ -73,7 +73,7 @@ def test_a_staged_archive_waits_under_both_of_its_ids(golden: Journal) -> None:
     assert first.staged == second.staged
     assert first.staged.options == {"k": "v"}
     assert golden.staged.newest_children() == [second]
-    (further,) = golden.staged.offer("staged", [first.staged])
+    (further,) = golden.staged.requested("staged", [first.staged])
     assert further.child_id == "staged#2"
 
 

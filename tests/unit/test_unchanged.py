@@ -13,7 +13,7 @@ from agent.base.refusals import Refused
 from agent.base.roots import Root
 from agent.formats.zip.format import Zip
 from agent.formats.zip.writer import ArchiveOptions
-from agent.jobs.last_archives import MOST_PLACES, LastArchives, skip_key
+from agent.jobs.last_archives import MOST_DESTINATIONS, LastArchives, skip_key
 from agent.jobs.requests.backup import BackupRequest
 from agent.journal import Journal
 from agent.save import change_detection
@@ -140,12 +140,12 @@ def test_the_last_archive_is_remembered_for_each_place_and_for_a_few(tmp_path: P
     journal = Journal(tmp_path / "journal.db")
     archives = LastArchives(journal)
     assert archives.last("a") is None
-    kept = [LastArchive("look", f"{number}.zip", 1, "etag") for number in range(MOST_PLACES + 2)]
+    kept = [LastArchive("look", f"{number}.zip", 1, "etag") for number in range(MOST_DESTINATIONS + 2)]
     for number, one in enumerate(kept):
         archives.remember(str(number), one)
     assert archives.last("1") is None
-    assert archives.last(str(MOST_PLACES + 1)) == kept[-1]
-    assert len([key for key in map(str, range(len(kept))) if archives.last(key)]) == MOST_PLACES
+    assert archives.last(str(MOST_DESTINATIONS + 1)) == kept[-1]
+    assert len([key for key in map(str, range(len(kept))) if archives.last(key)]) == MOST_DESTINATIONS
     journal.close()
 
 
