@@ -38,6 +38,11 @@ class DatedArchive:
     known: KnownArchive = UNKNOWN
 
     @property
+    def age(self) -> tuple[datetime, int, str]:
+        """Return the key that sorts archives from the oldest to the newest."""
+        return self.made, self.known.number, self.name
+
+    @property
     def is_dated(self) -> bool:
         """Return False when nobody knows when it was made: its clock was not set, and the journal is lost."""
         return bool(self.known.number) or self.made >= CLOCK_SET
@@ -50,7 +55,7 @@ def in_order(
     found = [
         DatedArchive(each.name, each.series, each.made, known.get(each.name, UNKNOWN)) for each in archives
     ]
-    return sorted(_corrected(found, now), key=_age, reverse=True)
+    return sorted(_corrected(found, now), key=lambda archive: archive.age, reverse=True)
 
 
 def is_from_future(archive: DatedArchive, now: datetime) -> bool:
@@ -75,10 +80,6 @@ def _corrected(archives: Iterable[DatedArchive], now: datetime) -> list[DatedArc
     for at in range(1, len(known)):
         known[at] = replace(known[at], made=max(known[at - 1].made, known[at].made))
     return [*ordered[: len(ordered) - len(known)], *known]
-
-
-def _age(archive: DatedArchive) -> tuple[datetime, int, str]:
-    return archive.made, archive.known.number, archive.name
 
 
 def read_about(archives: Format, destination: Destination, name: str, unlock: Unlock) -> KnownArchive:

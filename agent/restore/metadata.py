@@ -10,6 +10,7 @@ import re
 import stat
 import struct
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 from agent.base.errors import IoError
@@ -101,7 +102,11 @@ def set_meta(file: int | str, meta: Meta) -> None:
     for other errors (EIO).
     """
     mode = meta.mode
-    if (meta.uid, meta.gid) != (-1, -1) and not _set_owner(file, meta.uid, meta.gid) and mode is not None:
+    if (
+        (meta.uid, meta.gid) != (-1, -1)
+        and not _tried(os.chown, file, meta.uid, meta.gid)
+        and mode is not None
+    ):
         mode &= ~_SPECIAL  # never set-uid for another owner
     # After the owner, whose change clears set-uid, set-gid (chown(2)) and capabilities (capabilities(7)), and
     # before the mode, which may forbid attributes, and whose group bits are the list's mask.
@@ -110,63 +115,38 @@ def set_meta(file: int | str, meta: Meta) -> None:
         if mode is not None and not has_acl and _ACL in meta.xattrs:
             mode &= ~stat.S_IRWXG | _group_bits(meta.xattrs[_ACL])
     if mode is not None:
-        set_mode(file, mode)
+        _tried(os.chmod, file, mode)
     if meta.mtime_ns is not None:
-        set_mtime(file, meta.mtime_ns)
+        _tried(os.utime, file, ns=(meta.mtime_ns, meta.mtime_ns))
 
 
 def set_link_meta(name: str, dir_fd: int, meta: Meta) -> None:
     """Give a symbolic link its owner and time; Linux knows no mode for it. Raises OSError as `set_meta`."""
-    try:
-        if (meta.uid, meta.gid) != (-1, -1):
-            os.chown(name, meta.uid, meta.gid, dir_fd=dir_fd, follow_symlinks=False)
-        if meta.mtime_ns is not None:
-            os.utime(name, ns=(meta.mtime_ns, meta.mtime_ns), dir_fd=dir_fd, follow_symlinks=False)
-    except OSError as error:
-        _tolerate(error)
-
-
-def _set_owner(file: int | str, uid: int, gid: int) -> bool:
-    try:
-        os.chown(file, uid, gid)
-    except OSError as error:
-        _tolerate(error)
-        return False
-    return True
+    link = partial(_tried, dir_fd=dir_fd, follow_symlinks=False)
+    if (meta.uid, meta.gid) != (-1, -1):
+        link(os.chown, name, meta.uid, meta.gid)
+    if meta.mtime_ns is not None:
+        link(os.utime, name, ns=(meta.mtime_ns, meta.mtime_ns))
 
 
 def set_mode(file: int | str, mode: int) -> None:
     """Set the mode, as `set_meta` does."""
-    try:
-        os.chmod(file, mode)
-    except OSError as error:
-        _tolerate(error)
+    _tried(os.chmod, file, mode)
 
 
 def set_mtime(file: int | str, mtime_ns: int) -> None:
     """Set the time, as `set_meta` does."""
-    try:
-        os.utime(file, ns=(mtime_ns, mtime_ns))
-    except OSError as error:
-        _tolerate(error)
+    _tried(os.utime, file, ns=(mtime_ns, mtime_ns))
 
 
 def _set_xattrs(file: int | str, xattrs: Mapping[str, bytes]) -> bool:
     """Set these attributes and remove others; return True when the access control list was set."""
+    change = partial(_tried, unable=_UNABLE_XATTR)
     for name in _names_of(file):
         if name not in xattrs:
-            _change(os.removexattr, file, name)
-    done = {name: _change(os.setxattr, file, name, value) for name, value in xattrs.items()}
+            change(os.removexattr, file, name)
+    done = {name: change(os.setxattr, file, name, value) for name, value in xattrs.items()}
     return done.get(_ACL, False)
-
-
-def _change(call: Callable[..., None], *arguments: object) -> bool:
-    try:
-        call(*arguments)
-    except OSError as error:
-        _tolerate(error, _UNABLE_XATTR)
-        return False
-    return True
 
 
 def _group_bits(acl: bytes) -> int:
@@ -182,6 +162,16 @@ def allowed_xattrs(xattrs: Mapping[str, bytes], special: bool) -> Mapping[str, b
     return {name: xattrs[name] for name in xattrs if name.startswith(_RESTORED)}
 
 
-def _tolerate(error: OSError, unable: set[int] = _UNABLE) -> None:
+def _tried(call: Callable[..., None], *arguments: Any, unable: set[int] = _UNABLE, **options: Any) -> bool:
+    """Make a system call; return False for an error that is tolerated. Raises OSError for others."""
+    try:
+        call(*arguments, **options)
+    except OSError as error:
+        _tolerate(error, unable)
+        return False
+    return True
+
+
+def _tolerate(error: OSError, unable: set[int]) -> None:
     if error.errno not in unable:
         raise error

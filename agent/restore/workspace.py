@@ -2,18 +2,18 @@
 
     new/   what was unpacked        undo/   the old files, one per number of the plan
     plan   a commit is under way: the target has to go back    done   the commit is complete
-    trial  the plan of a commit that is complete, and may be taken back
-    proof  what this is, under a MAC: for a start without the journal
-    root   what the target itself will be like; not there where it stays as it is
+    trial  the plan of a complete commit that waits for its confirmation
+    proof  the facts of the restore under a MAC, for a start without the journal
+    root   the new metadata of the target itself; absent when it does not change
 
-It is inside the target because a neighbour would often be unwritable or on another file system, where
-nothing could be renamed. What it holds decides what a crash left behind:
+It is inside the target because the directory above may be unwritable or on another file system, from which
+nothing can be renamed. After a crash its content tells the state of the target:
 
-    nothing     nothing happened, or all that happened was cleaned up
-    `plan`      the target is somewhere between old and new, and goes back to old
-    `trial`     the target is new, and may still go back; the journal knows until when
-    `done`      the target is new; the rest only needs to be removed
-    otherwise   the target is old, untouched or completely rolled back
+    nothing     nothing happened, or everything was cleaned up
+    `plan`      somewhere between old and new, and goes back to old
+    `trial`     new, and may still go back; the journal knows until when
+    `done`      new; only the working directory is left to remove
+    otherwise   old, untouched or completely rolled back
 """
 
 import json
@@ -21,6 +21,7 @@ import os
 from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryFile
+from typing import Any
 
 from agent.base.errors import IoError
 from agent.base.patterns import Excluded, anchored, excluding
@@ -36,7 +37,7 @@ PROOF = "proof"
 
 
 class Workspace:
-    """Descriptors of a target and of one job's working directory in it. Every method raises OSError."""
+    """Descriptors of a target and of a job's working directory in it. Methods raise OSError."""
 
     def __init__(self, root_fd: int, name: str, work_fd: int) -> None:
         """Takes over `root_fd`, the target, and `work_fd`, the directory `name` in it."""
@@ -46,7 +47,7 @@ class Workspace:
 
     @classmethod
     def create(cls, target: Path, job_id: str) -> "Workspace":
-        """Make it, empty but for new/ and undo/. Raises IoError when the job has one already."""
+        """Make the working directory. Raises IoError when the job has one already."""
         name = _name(job_id)
         root_fd = open_resolved(target)
         try:
@@ -57,9 +58,9 @@ class Workspace:
 
     @classmethod
     def find(cls, target: Path, job_id: str, inode: int | None = None) -> "Workspace | None":
-        """The one that this job left; None when there is none, or no target.
+        """Return the one that this job left; None when there is none, or no target.
 
-        Raises IoError when somebody else made it, or when it is not the directory with this inode number.
+        Raises IoError when another user made it, or when it has another inode number.
         """
         try:
             root_fd = open_resolved(target)
@@ -67,11 +68,10 @@ class Workspace:
             return None
         try:
             return cls(root_fd, _name(job_id), _open_ours(root_fd, _name(job_id), inode))
-        except FileNotFoundError:
+        except BaseException as error:
             os.close(root_fd)
-            return None
-        except BaseException:
-            os.close(root_fd)
+            if isinstance(error, FileNotFoundError):
+                return None
             raise
 
     def new_directory(self, path: str) -> int:
@@ -86,56 +86,59 @@ class Workspace:
         return self._undo.parent(f"{UNDO}/{number:010}")
 
     def keep_root_meta(self, meta: Meta) -> None:
-        """Keep what the target itself will be like, until the commit."""
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-        with open(os.open(ROOT, flags, 0o600, dir_fd=self.work_fd), "w", encoding="ascii") as file:
-            json.dump(meta.to_value(), file)
+        """Keep the new metadata of the target itself until the commit."""
+        self._keep(ROOT, meta.to_value())
 
     def root_meta(self) -> Meta | None:
-        """Return what was kept; None when the target stays as it is."""
-        try:
-            fd = os.open(ROOT, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self.work_fd)
-        except FileNotFoundError:
-            return None
-        with open(fd, encoding="ascii") as file:
-            return Meta.from_value(json.load(file))
+        """Return the metadata that was kept; None when the target's does not change."""
+        value = self._kept(ROOT)
+        return None if value is None else Meta.from_value(value)
 
     def keep_excluded(self, lists: list[list[str]], anchor: str | None) -> None:
-        """Keep the patterns of what the backup passed over, until the commit; see `excluded`."""
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        with open(os.open(EXCLUDED, flags, 0o600, dir_fd=self.work_fd), "w", encoding="ascii") as file:
-            json.dump([lists, anchor], file)
+        """Keep the patterns that the backup passed over until the commit."""
+        self._keep(EXCLUDED, [lists, anchor])
 
     def excluded(self) -> Excluded | None:
-        """Return what tells whether the backup passed over a path of the target; None when it did not."""
+        """Return the rule of the patterns that were kept, for paths of the target; None when none were."""
+        value = self._kept(EXCLUDED)
+        if value is None:
+            return None
+        lists, anchor = value
+        return excluding(*lists) if anchor is None else anchored(excluding(*lists), Path(anchor))
+
+    def _keep(self, name: str, value: object) -> None:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+        with open(os.open(name, flags, 0o600, dir_fd=self.work_fd), "w", encoding="ascii") as file:
+            json.dump(value, file)
+
+    def _kept(self, name: str) -> Any:
         try:
-            fd = os.open(EXCLUDED, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self.work_fd)
+            fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self.work_fd)
         except FileNotFoundError:
             return None
         with open(fd, encoding="ascii") as file:
-            lists, anchor = json.load(file)
-        return excluding(*lists) if anchor is None else anchored(excluding(*lists), Path(anchor))
+            return json.load(file)
 
     def has(self, name: str) -> bool:
         return disk.exists((self.work_fd, name))
 
     def holds(self, *names: str) -> bool:
-        """Return True when any of these is there."""
+        """Return True when any of these files is there."""
         return any(map(self.has, names))
 
     def rename(self, name: str, new_name: str) -> None:
-        """Rename one of its files, durably: the fsync of a directory makes its renames last."""
+        """Rename one of its files, durably."""
         os.rename(name, new_name, src_dir_fd=self.work_fd, dst_dir_fd=self.work_fd)
         os.fsync(self.work_fd)
 
     def sync(self) -> None:
-        """Make its mark last."""
+        """Make its renames durable."""
         os.fsync(self.work_fd)
 
     def remove(self) -> None:
-        """Remove it with all it holds, durably; the target keeps its time.
+        """Remove it with its content, durably; the target keeps its time.
 
-        `done` goes last: as long as an old file is left in undo/, it must be clear that it is not wanted.
+        `done` goes last: without it, an old file that is left in undo/ would be put back.
         """
         disk.empty(self.work_fd, DONE, PROOF)
         disk.empty(self.work_fd, DONE)
@@ -143,11 +146,11 @@ class Workspace:
         before = os.fstat(self.root_fd)
         os.rmdir(self.name, dir_fd=self.root_fd)
         set_mtime(self.root_fd, before.st_mtime_ns)
-        # When it is gone, nobody remembers that it was there: a power cut must not bring it back.
+        # The journal forgets it next: a power cut must not bring it back.
         os.fsync(self.root_fd)
 
     def close(self) -> None:
-        """Give all descriptors back, the target's too."""
+        """Close all descriptors, the target's too."""
         for tree in (self.target, self._new, self._undo):
             tree.close()
         os.close(self.work_fd)
@@ -155,7 +158,7 @@ class Workspace:
 
 
 def _make(root_fd: int, name: str) -> int:
-    """Make the working directory; its descriptor."""
+    """Make the working directory with new/ and undo/; return its descriptor."""
     before = os.fstat(root_fd)
     try:
         os.mkdir(name, 0o700, dir_fd=root_fd)
@@ -165,8 +168,11 @@ def _make(root_fd: int, name: str) -> int:
         set_mtime(root_fd, before.st_mtime_ns)
         work_fd = _open_ours(root_fd, name)
         try:
-            _make_parts(work_fd)
+            for part in (NEW, UNDO):
+                os.mkdir(part, 0o700, dir_fd=work_fd)
         except BaseException:
+            with suppress(OSError):
+                disk.empty(work_fd)
             os.close(work_fd)
             raise
     except BaseException:
@@ -177,25 +183,11 @@ def _make(root_fd: int, name: str) -> int:
     return work_fd
 
 
-def _make_parts(work_fd: int) -> None:
-    made: list[str] = []
-    try:
-        for part in (NEW, UNDO):
-            os.mkdir(part, 0o700, dir_fd=work_fd)
-            made.append(part)
-    except BaseException:
-        for part in made:
-            with suppress(OSError):
-                os.rmdir(part, dir_fd=work_fd)
-        raise
-
-
 def _open_ours(root_fd: int, name: str, inode: int | None = None) -> int:
-    """A descriptor of the working directory. Raises IoError when it is not this process's own.
+    """Return a descriptor of the working directory. Raises IoError when another directory has its name.
 
-    Whoever may write in the target can put another directory in its place, with a plan of their own in it.
-    They cannot make one that belongs to us, but they can give its name to one that belongs to us and is in
-    the target anyway: then the inode number is another.
+    Others who may write in the target can put a directory with a plan of theirs there. They cannot make one
+    that this process owns, but they can rename one that is in the target: its inode number differs.
     """
     work_fd = open_directory(name, root_fd)
     try:
@@ -215,7 +207,7 @@ def _open_ours(root_fd: int, name: str, inode: int | None = None) -> int:
 
 
 def _is_ours(root_fd: int, work_fd: int) -> bool:
-    """Some file systems give all that we make to another user: VFAT as mounted, NFS with root squashed."""
+    """Return True when the file system gives all new files to another user: VFAT, NFS with root squashed."""
     before = os.fstat(root_fd)
     with TemporaryFile(dir=disk.by_descriptor(root_fd)) as probe:
         ours = os.fstat(probe.fileno()).st_uid
@@ -224,7 +216,7 @@ def _is_ours(root_fd: int, work_fd: int) -> bool:
 
 
 def work_directory_of(target: Path, job_id: str) -> Path:
-    """Return where the restore `job_id` works in a target."""
+    """Return the working directory of the restore `job_id` in a target."""
     return target / _name(job_id)
 
 

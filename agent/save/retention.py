@@ -88,8 +88,7 @@ def removable(archives: Iterable[Candidate], rules: KeepRules, now: datetime) ->
 
     Without rules, only those past their retention date go.
     """
-    everything = list(archives)
-    newest_first = sorted(everything, key=_age, reverse=True)
+    newest_first = sorted(archives, key=lambda archive: archive.dated.age, reverse=True)
     left_alone = set(undecided(newest_first, rules, now))
     decided = _with_emptied([one for one in newest_first if one not in left_alone], rules.emptied_percent)
     sources: defaultdict[object, list[Candidate]] = defaultdict(list)
@@ -103,10 +102,6 @@ def removable(archives: Iterable[Candidate], rules: KeepRules, now: datetime) ->
         kept.update(_kept_by_rules(alive, rules) if rules else alive)
         kept.update(archive for archive in alive if archive.expires)
     return [archive for archive in reversed(decided) if archive not in kept]
-
-
-def _age(archive: Candidate) -> tuple[datetime, int, str]:
-    return archive.made, archive.dated.known.number, archive.name
 
 
 def _with_emptied(newest_first: Sequence[Candidate], percent: int) -> list[Candidate]:

@@ -10,7 +10,7 @@ import threading
 import zipfile
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -346,8 +346,8 @@ def test_check_stops_in_the_middle_of_a_big_file(tmp_path: Path) -> None:
             raise Cancelled("enough")
 
     report = Report()
-    with pytest.raises(Cancelled):
-        list(written(walk(WalkRoot(Root("", tmp_path)), report, (), go_on), report, check=stop_later))
+    with closing(walk(WalkRoot(Root("", tmp_path)), report, (), go_on)) as entries, pytest.raises(Cancelled):
+        list(written(entries, report, check=stop_later))
     assert calls == 6
     assert threading.active_count() == threads
 
