@@ -15,27 +15,27 @@ from agent.restore.root_tree import RootPart, RootTree, SharedListing
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """Made of the device's settings and of the command; an archive has no say in it."""
+    """The choice of a command, within the device's settings. An archive cannot change it."""
 
     roots: tuple[Root, ...]
     """The roots that are restored."""
     data_sets: tuple[Root, ...] = ()
-    """All of the data sets that some of that belongs to; empty when it is one directory."""
+    """All roots of the data sets that `roots` belong to; empty for a directory."""
     wanted: Mapping[str, str] = field(default_factory=dict)
-    """Archived names, and what the command calls each; of all that it calls, something has to be there."""
+    """Archived names, each with its name in the command, of which the archive must have at least a part."""
     mounted: frozenset[Root] = frozenset()
-    """Those of the roots that are what is mounted in another one."""
+    """Those of the roots that are mount points in another one."""
 
     def over_mounts(self, own: Collection[Path]) -> "Choice":
-        """Return the choice with what is mounted in the roots as roots of their own; `own`: see `apart`."""
+        """Return the choice with mount points in its roots as roots of their own; `own`: see `apart`."""
         parts = [apart(root, own) for root in self.roots]
         mounted = frozenset(inner for _, *others in parts for inner in others)
         return replace(self, roots=tuple(root for part in parts for root in part), mounted=mounted)
 
     def check_sources(self, prefixes: Iterable[str]) -> None:
-        """Raise `NotInArchive` for an archive of data sets that is taken for one of a directory.
+        """Raise `NotInArchive` for an archive of data sets that the command restores into a directory.
 
-        Its names would become directories there, and `replace` would empty the rest.
+        The names of data sets would become directories there, and `replace` would remove everything else.
         """
         found = ", ".join(sorted({prefix.partition("/")[0] for prefix in prefixes if prefix}))
         if found and not self.data_sets:
@@ -63,7 +63,7 @@ class Choice:
         return found
 
     def _divided(self, tree: SavedTree, limits: ArchiveLimits) -> tuple[list[RootPart], dict[str, str]]:
-        """Return the parts of all roots, and what was asked for and is not there."""
+        """Return the parts of all roots, and the wanted names that the archive does not hold."""
         listing, missing = SharedListing(tree), dict(self.wanted)
         longest = max(map(len, missing), default=0)
         parts = [self._part(RootTree(tree, root, listing), limits) for root in self.roots]

@@ -1,7 +1,7 @@
 """`restore` and its `preview`: the steps in reading order, in a job's thread.
 
-They follow each other at once (`put_back`), or with the owner's look at a preview in between (`lay_out`, then
-`finalize` or `discard`). In between nothing is held but what is on the disk and in the journal.
+They follow each other at once (`put_back`), or after the owner's decision about a preview (`lay_out`, then
+`finalize` or `discard`). While a preview waits, its state is on the disk and in the journal only.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -49,40 +49,37 @@ class RestoreOrder:
     format: Format
     unlock: Unlock
     deliver: RunHook | None = None
-    """Kanto's `restoreCmd`: it does what it wants with what is unpacked in the directory, made for it."""
+    """Kanto's `restoreCmd`: it takes the unpacked files out of the directory, which is made for it."""
     device: DeviceIds | None = None
     """The ids of this device: an archive that names another device is refused. None takes those of any."""
 
 
 @dataclass(frozen=True, slots=True)
 class PreviewResult:
-    """An unpacked archive, and what its commit would do."""
+    """An unpacked archive, and the numbers of its commit."""
 
     files: int
     content_bytes: int
     difference: Difference
     unexportable: list[str] = field(default_factory=list)
-    """The first of what the backup skipped: a restore does not bring it back."""
+    """The first names that the backup skipped, which no restore brings back."""
     archive: str = ""
     place: str = ""
     note: str = ""
-    """What people should know about the choice of the archive."""
+    """A note for people about the choice of the archive."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Fetched:
     stored: Stored
     note: str
-    """What people should know about the choice of the archive."""
+    """A note for people about the choice of the archive."""
     manifest: Manifest | None
     trees: Trees
 
 
 def restore(order: RestoreOrder, context: Context) -> Amount:
-    """Fetch, verify, unpack beside the target, commit: all or nothing.
-
-    Raised means that the target is as it was before, unless the error says otherwise.
-    """
+    """Fetch, verify, unpack beside the target and commit, all or nothing. Raises as `put_back`."""
     with _fetched(order, context) as fetched:
         if order.deliver:
             amount = _delivered(fetched.trees[0], order, order.deliver, context)
@@ -93,7 +90,7 @@ def restore(order: RestoreOrder, context: Context) -> Amount:
 
 
 def preview(order: RestoreOrder, context: Context) -> PreviewResult:
-    """Fetch, verify, unpack beside the target, compare, and stop; raised means that nothing is left."""
+    """Fetch, verify, unpack beside the target and compare. When it raises, nothing is left."""
     with _fetched(order, context) as fetched:
         manifest, stored = fetched.manifest, fetched.stored
         missing = [item.name for item in manifest.unexportable[:NAMED]] if manifest else []
@@ -143,8 +140,8 @@ def _delivered(tree: SurveyedTree, order: RestoreOrder, deliver: RunHook, contex
 def put_back(trees: Trees, target: RestoreTarget, context: Context) -> Amount:
     """Unpack beside the target and commit, all or nothing.
 
-    Raised means that the target is as it was before, unless the error says otherwise; but
-    `ConfirmationPending` means that it is new, and may still become old again.
+    When it raises, the target is as it was before, unless the error says otherwise: after
+    `ConfirmationPending` it is new, and may still become old again.
     """
     work = _begun(target, context, trees)
     try:
@@ -158,7 +155,7 @@ def put_back(trees: Trees, target: RestoreTarget, context: Context) -> Amount:
 
 
 def lay_out(trees: Trees, target: RestoreTarget, context: Context) -> PreviewResult:
-    """Unpack beside the target and compare; what is unpacked stays. Raised means that nothing is left."""
+    """Unpack beside the target and compare; the unpacked files stay. When it raises, nothing is left."""
     work = _begun(target, context, trees)
     try:
         amount = _unpacked(work, trees, context)
@@ -172,7 +169,7 @@ def lay_out(trees: Trees, target: RestoreTarget, context: Context) -> PreviewRes
 
 
 def finalize(target: RestoreTarget, amount: Amount, context: Context) -> Amount:
-    """Commit what `lay_out` has unpacked, compared again with the target. Raises as `put_back`."""
+    """Compare the files of `lay_out` with the target again, and commit. Raises as `put_back`."""
     work = _left(target, context)
     try:
         work.take_up()
@@ -185,20 +182,20 @@ def finalize(target: RestoreTarget, amount: Amount, context: Context) -> Amount:
 
 
 def go_on(target: RestoreTarget, context: Context) -> Amount:
-    """Go on with a trial that an earlier run of the agent left. Raises as `put_back`."""
-    context.checkpoint.pop(STOPPED, None)  # afterRestoreCmd had succeeded, or there would be no trial
+    """Go on with an unconfirmed restore of an earlier run of the agent. Raises as `put_back`."""
+    context.checkpoint.pop(STOPPED, None)  # afterRestoreCmd had succeeded before the wait began
     settle(_left(target, context), target, context)
     note = ConfirmationNote.from_text(context.checkpoint[UNCONFIRMED])
     return Amount(note.files, note.content_bytes)
 
 
 def discard(target: RestoreTarget, context: Context) -> None:
-    """Remove what `lay_out` has unpacked; what cannot go now, the next start removes."""
+    """Remove the files of `lay_out`; the next start removes those that cannot go now."""
     take_away(_left(target, context), target, context)
 
 
 def _begun(target: RestoreTarget, context: Context, trees: Trees) -> RestoreSet:
-    # Until this is taken back, every start of the agent looks into these targets.
+    # As long as this is in the journal, every start of the agent looks into these targets.
     directories = {number: target.roots[number].directory for number in trees}
     context.checkpoint[WORKING] = working_text(directories)
     if target.prover:

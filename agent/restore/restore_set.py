@@ -22,7 +22,7 @@ from agent.transfer.streams import Progress, no_progress
 
 
 class RestoreSet:
-    """Used by one thread, once: `unpack`, then `commit`, then `discard`; `discard` also after any error.
+    """For one thread and one restore: `unpack`, `commit`, `discard`; `discard` also after any error.
 
     For a preview: `unpack`, `difference`, `leave`; then another one, of the same roots: `take_up`, `commit`,
     `discard`.
@@ -44,11 +44,11 @@ class RestoreSet:
         self._token, self._progress, self._expected = token, progress, expected
         self._workspaces: list[Workspace] = []
         self.is_committed = False
-        """True when everything is in place for good."""
+        """True when everything is in place and final."""
 
     @property
     def is_open(self) -> bool:
-        """True while it holds its working directories."""
+        """Return True while it holds all its working directories."""
         return len(self._workspaces) == len(self._roots)
 
     @property
@@ -81,25 +81,25 @@ class RestoreSet:
         return survey
 
     def difference(self) -> Difference:
-        """Return what `commit` would do, in numbers. Raises IoError and Cancelled."""
+        """Return the numbers of a commit. Raises IoError and Cancelled."""
         found = [root.difference(workspace, self._token) for root, workspace in self._opened()]
         return sum(found, Difference())
 
     def leave(self) -> None:
-        """Let go of what is unpacked, which stays, also over a power cut. Raises IoError and NoSpace."""
+        """Let go of the unpacked files, which survive a power cut. Raises IoError and NoSpace."""
         with disk_errors("cannot keep the unpacked files"):
             for _, workspace in self._opened():
                 sync_file_system(workspace.root_fd)
         self.let_go()
 
     def let_go(self) -> None:
-        """Hold nothing of the targets any more, which others may change; `take_up` finds it again."""
+        """Close the working directories, so that others may use the targets; `take_up` opens them again."""
         workspaces, self._workspaces = self._workspaces, []
         for workspace in workspaces:
             workspace.close()
 
     def take_up(self) -> None:
-        """Go on with what an earlier one left. Raises `WorkGone` when it is not there any more."""
+        """Open the working directories that an earlier one left. Raises `WorkGone` when one is missing."""
         self.let_go()
         for root in self._roots:
             self._workspaces.append(root.find())
@@ -139,7 +139,7 @@ class RestoreSet:
                 raise
 
     def surrender(self) -> None:
-        """Keep what is in place in every root: one of the working directories is gone. Raises IoError."""
+        """Make the new data final when a working directory was removed. Raises IoError."""
         self.let_go()
         for root in self._roots:
             with suppress(WorkGone):
@@ -147,14 +147,14 @@ class RestoreSet:
         self.is_committed = True
 
     def keep(self) -> None:
-        """The trial is over: it cannot be taken back any more. Raises IoError and NoSpace."""
+        """Make an unconfirmed restore final. Raises IoError and NoSpace."""
         (_, first), *_ = self._opened()
         with disk_errors("cannot end the trial"):
             first.rename(TRIAL, DONE)
         self.is_committed = True
 
     def take_back(self) -> None:
-        """Bring back what was there before `commit`. Raises IoError: `recover` does it then.
+        """Bring back the data from before `commit`. Raises IoError: `recover` does it then.
 
         The first goes first: from its step on a crash means that all go back.
         """
@@ -182,7 +182,7 @@ class RestoreSet:
 
 
 def _is_marked(workspace: Workspace) -> bool:
-    """Return True when a crash now would find something to take back or to complete. Raises OSError."""
+    """Return True when there is a commit to take back or to complete. Raises OSError."""
     return workspace.holds(PLAN, TRIAL, DONE)
 
 

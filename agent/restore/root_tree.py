@@ -39,7 +39,7 @@ class RootTree:
     """The part of an archive that belongs to one root, with names relative to its directory."""
 
     def __init__(self, tree: SavedTree, root: Root, listing: SharedListing | None = None) -> None:
-        """`listing`: that of the other roots of the same restore."""
+        """`listing` is shared with the other roots of the restore."""
         self.root = root
         self._tree, self._listing = tree, listing or SharedListing(tree)
         self._first = 0
@@ -50,9 +50,9 @@ class RootTree:
         return self._tree.manifest()
 
     def items(self) -> Iterator[Item]:
-        """As of the whole archive, with the root's own entry, whose name is empty, and those on the way.
+        """Yield the root's items, its own with an empty name, and the directories on the way.
 
-        Raises ArchiveError, too, for a file where the root's directory is.
+        Raises ArchiveError also for a file in the place of the root's directory.
         """
         if not self.root.prefix:
             yield from self._top()
@@ -62,7 +62,7 @@ class RootTree:
                 yield chosen
 
     def lies(self, first: int, end: int) -> None:
-        """Say that all its items are among those from the number `first` to the one before `end`."""
+        """Limit `items` to those from the number `first` to the one before `end`."""
         self._first, self._end = first, end
 
     def _top(self) -> Iterator[Item]:
@@ -72,7 +72,7 @@ class RootTree:
             yield Item("", DIR, *facts, None, None, on_the_way=self.root.names is not None)
 
     def chosen(self, item: Item) -> Item | None:
-        """Return an item of the archive as this root has it; None for one of others. Raises as `items`."""
+        """Return an item with its name in this root; None when it is in another one. Raises as `items`."""
         root = self.root
         if self._is_whole:
             return item
@@ -102,28 +102,28 @@ class RootTree:
         return self._tree.checksum(item)
 
     def _first_name(self, item: Item) -> str | None:
-        """The earlier name of the same file, when that is restored, too."""
+        """Return the earlier name of a file with several names, if it is restored, too."""
         name = None if item.hard_link_to is None else self.root.relative(item.hard_link_to)
         return name if name and self.root.holds(name) else None
 
 
 class RootPart:
-    """What one listing of an archive finds for a root."""
+    """The part of a root while the archive is listed."""
 
     def __init__(self, tree: RootTree, limits: ArchiveLimits, *, is_held: bool, is_mounted: bool) -> None:
-        """`is_held`: also when the archive has nothing of it."""
+        """`is_held`: the root is restored even when the archive has nothing of it."""
         self.is_held = is_held
-        """True when the root is restored: the archive holds something of it."""
+        """True when the root is restored, most often because the archive has something of it."""
         self._tree, self._surveyor, self._is_mounted = tree, Surveyor(limits), is_mounted
         self._first = self._end = 0
         self._problem: ArchiveError | None = None
 
     def look(self, position: int, item: Item) -> None:
-        """Take note of an item, which has this number in the listing. Raises as `take_survey`."""
+        """Count an item, which has this number in the listing. Raises as `take_survey`."""
         self.is_held = self.is_held or self._holds(item.name)
         try:
             chosen = self._tree.chosen(item)
-        except ArchiveError as error:  # of no interest where nothing else of the root is in the archive
+        except ArchiveError as error:  # raised later, if the root is restored at all
             self._problem = self._problem or error
             return
         if chosen is None:
@@ -141,6 +141,6 @@ class RootPart:
         return SurveyedTree(self._tree, self._surveyor.end())
 
     def _holds(self, archived: str) -> bool:
-        """An archive that has only the name of a mount point was made while nothing was mounted there."""
+        """Return True for a name of the root. A mount point alone was saved while nothing was mounted."""
         name = self._tree.root.relative(archived)
         return name is not None and self._tree.root.holds(name) and (bool(name) or not self._is_mounted)
