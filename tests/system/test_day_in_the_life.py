@@ -8,6 +8,7 @@ import json
 import os
 import signal
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,27 @@ class Clock:
         new.rename(self._file)
 
 
+class Clocked(AgentProcess):
+    """An agent under the library, each run in a process group of its own.
+
+    The library makes the guard of a run sleep for years when the clock is set meanwhile: it has to be killed.
+    """
+
+    groups: tuple[int, ...] = ()
+
+    def start(self, *prefix: str) -> "Clocked":
+        super().start("setsid", *prefix)
+        self.groups += (self.pid,)
+        return self
+
+    def end(self) -> None:
+        for group in self.groups:
+            with suppress(ProcessLookupError):
+                os.killpg(group, signal.SIGKILL)
+        if self.process:
+            self.process.wait(10)
+
+
 @pytest.fixture
 def clock(tmp_path: Path) -> Clock:
     return Clock(tmp_path / "clock")
@@ -56,7 +78,7 @@ def clock(tmp_path: Path) -> Clock:
 
 @pytest.fixture
 def device(tmp_path: Path, broker: Mosquitto, clock: Clock) -> Iterator[AgentProcess]:
-    agent = AgentProcess(
+    agent = Clocked(
         tmp_path / "device",
         broker.port,
         active=True,
@@ -75,8 +97,7 @@ def device(tmp_path: Path, broker: Mosquitto, clock: Clock) -> Iterator[AgentPro
     try:
         yield agent
     finally:
-        if agent.process and agent.process.poll() is None:
-            agent.kill()
+        agent.end()
 
 
 def health(backend: Backend) -> dict[str, Any]:
