@@ -14,7 +14,7 @@ from agent.formats.base import SavedTree
 from agent.formats.survey import ArchiveLimits, Survey
 from agent.restore.compare import Comparison, Goes
 from agent.restore.difference import Difference, Differences
-from agent.restore.free_space import SpaceCheck
+from agent.restore.free_space import is_tight
 from agent.restore.unpack import Unpacker
 from agent.restore.workspace import NEW, Workspace, work_directory_of
 from agent.transfer.cancel import CancelToken
@@ -81,7 +81,7 @@ class RestoreRoot:
         Raises NoSpace before the first byte when the tree would not fit beside the reserve.
         """
         with disk_errors(f"cannot restore into '{self._shown}'"):
-            is_tight = self._check_space(tree, survey, token)
+            tight = self._check_space(tree, survey, token)
             workspace = Workspace.create(self.directory, self.work_id)
             try:
                 self.prove(workspace, "")
@@ -89,7 +89,7 @@ class RestoreRoot:
             except BaseException:
                 workspace.close()
                 raise
-        return workspace, self._room(workspace.root_fd) if is_tight else None
+        return workspace, self._room(workspace.root_fd) if tight else None
 
     def unpacker(
         self, workspace: Workspace, survey: Survey, room: Room | None, token: CancelToken, progress: Progress
@@ -141,7 +141,8 @@ class RestoreRoot:
     def _check_space(self, tree: SavedTree, survey: Survey, token: CancelToken) -> bool:
         root_fd = open_resolved(self.directory)
         try:
-            return SpaceCheck(tree, root_fd, self._room(root_fd), token.check).is_tight(survey)
+            block_bytes = os.statvfs(root_fd).f_frsize
+            return is_tight(tree, survey, self._room(root_fd), block_bytes, token.check)
         finally:
             os.close(root_fd)
 
