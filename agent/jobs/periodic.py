@@ -6,7 +6,6 @@ the later change wins.
 """
 
 import json
-import sqlite3
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -29,7 +28,7 @@ from agent.jobs.schedule import (
     device_offset,
 )
 from agent.jobs.schedule_record import ScheduleRecord, Standing
-from agent.journal import Journal
+from agent.journal import Journal, JournalError
 from agent.mailbox import Mailbox, Timer
 from agent.settings import Settings
 
@@ -104,7 +103,7 @@ class Periodic:
         return self._frame(self._span)
 
     def begin(self) -> None:
-        """Let ticks come from now on. Raises sqlite3.Error."""
+        """Let ticks come from now on. Raises `JournalError`."""
         self._begun = True
         if self._journal.notes.read(_FRAME) != self._span.to_text():
             self._keep(self._span)
@@ -163,7 +162,7 @@ class Periodic:
         now = datetime.now(UTC)
         try:
             wake = self._run_due(now)
-        except sqlite3.Error:
+        except JournalError:
             log.exception("periodic backup postponed: journal not writable")
             return
         if wake and (wait_s := (wake - now).total_seconds()) < LOOK_AGAIN_S:
@@ -171,7 +170,7 @@ class Periodic:
             self._timer = self._mailbox.call_later(wait_s, self._look)
 
     def _run_due(self, now: datetime) -> datetime | None:
-        """Begin the backup that is due, if any; return when to look again. Raises sqlite3.Error."""
+        """Begin the backup that is due, if any; return when to look again. Raises `JournalError`."""
         kept = self._journal.notes.read(_SETTLED)
         settled = parse_time(kept) if kept else None
         decision = decide(self.frame, settled, now)

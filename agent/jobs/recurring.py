@@ -4,7 +4,6 @@ The device's clock counts. A device that is off most of the time does it when it
 was wrong does it when the clock has jumped. Belongs to the main thread.
 """
 
-import sqlite3
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -12,7 +11,7 @@ from functools import partial
 import structlog
 
 from agent.base.job import format_time, parse_time
-from agent.journal import Journal
+from agent.journal import Journal, JournalError
 from agent.mailbox import Mailbox, Timer
 
 log = structlog.get_logger(__name__)
@@ -48,7 +47,7 @@ class Recurring:
             return
         try:
             self._done(datetime.now(UTC) - self._period)
-        except sqlite3.Error:
+        except JournalError:
             log.exception("task not postponed: journal not writable", task=self._note)
 
     def look(self) -> None:
@@ -66,7 +65,7 @@ class Recurring:
                 if self._act():
                     self._done(now)
                     unit.after_commit(partial(setattr, self, "_tries", self._tries + 1))
-        except sqlite3.Error:
+        except JournalError:
             log.exception("task postponed: journal not writable", task=self._note)
 
     def _done(self, now: datetime) -> None:

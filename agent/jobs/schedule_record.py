@@ -42,7 +42,7 @@ class ScheduleRecord:
         return _from_text(text) if text else Standing()
 
     def keep(self, standing: Standing) -> None:
-        """Keep it, as part of the unit of work that is open or in one of its own. Raises sqlite3.Error."""
+        """Keep it, as part of the unit of work that is open or in one of its own. Raises `JournalError`."""
         with self.journal.unit() as unit:
             self.journal.notes.keep(_RECORD, _to_text(standing))
             unit.after_commit(self.changed)
