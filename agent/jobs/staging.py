@@ -132,7 +132,7 @@ class Staging:
         for directory in self.storage.glob(f"{_WORK}*"):
             log.info("working directory of an earlier run removed", directory=directory.name)
             remove_tree(directory)
-        for directory in (self._backups, self._downloads):
+        for directory in (self.storage, self._backups, self._downloads):
             with os.scandir(directory) as entries:
                 names = [entry.name for entry in entries if entry.name.endswith(_INCOMPLETE)]
             for name in names:

@@ -5,7 +5,7 @@ import errno
 import os
 import stat
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
@@ -106,19 +106,21 @@ def exists(destination: DirectoryEntry) -> bool:
     return True
 
 
-def empty(dir_fd: int, *keep: str) -> None:
+def empty(dir_fd: int, *keep: str, check: Callable[[], None] = lambda: None) -> None:
     """Remove everything in the directory `dir_fd` except its entries `keep`. Raises OSError.
+
+    `check` is called for each name, and ends the removal by raising.
 
     Each directory is moved up to `dir_fd` before it is emptied. So any depth takes two descriptors and no
     recursion, no other process reaches it, and a mounted file system is safe: the kernel refuses to move a
     mount point (EBUSY).
     """
     while names := [name for name in names_in(dir_fd) if name not in keep]:
-        for name in _directories_left(dir_fd, names):
-            _dissolve((dir_fd, name))
+        for name in _directories_left(dir_fd, names, check):
+            _dissolve((dir_fd, name), check)
 
 
-def _directories_left(dir_fd: int, names: Sequence[str]) -> list[str]:
+def _directories_left(dir_fd: int, names: Sequence[str], check: Callable[[], None]) -> list[str]:
     """Unlink all names but directories; return these. Raises OSError.
 
     Where unlinking is slow (a disk that is mounted with `discard`), several threads wait at once: the kernel
@@ -126,16 +128,23 @@ def _directories_left(dir_fd: int, names: Sequence[str]) -> list[str]:
     """
     began_s = time.monotonic()
     first, rest = names[:_PROBED], names[_PROBED:]
-    left = _unlink_each(dir_fd, first)
+    left = _unlink_each(dir_fd, check, first)
     if not rest or time.monotonic() - began_s < _SLOW_S * len(first):
-        return left + _unlink_each(dir_fd, rest)
+        return left + _unlink_each(dir_fd, check, rest)
     with ThreadPoolExecutor(_REMOVERS, thread_name_prefix="remove") as pool:
         shares = [rest[number::_REMOVERS] for number in range(_REMOVERS)]
-        return left + [name for some in pool.map(partial(_unlink_each, dir_fd), shares) for name in some]
+        for some in pool.map(partial(_unlink_each, dir_fd, check), shares):
+            left += some
+    return left
 
 
-def _unlink_each(dir_fd: int, names: Sequence[str]) -> list[str]:
-    return [name for name in names if not _unlinked((dir_fd, name))]
+def _unlink_each(dir_fd: int, check: Callable[[], None], names: Sequence[str]) -> list[str]:
+    left = []
+    for name in names:
+        check()
+        if not _unlinked((dir_fd, name)):
+            left.append(name)
+    return left
 
 
 def _unlinked(destination: DirectoryEntry) -> bool:
@@ -146,13 +155,13 @@ def _unlinked(destination: DirectoryEntry) -> bool:
     return True
 
 
-def _dissolve(destination: DirectoryEntry) -> None:
+def _dissolve(destination: DirectoryEntry, check: Callable[[], None]) -> None:
     pool_fd, name = destination
     open_up(destination)
     fd = open_directory(name, pool_fd)
     try:
         # The order of names is most often the order of making: a third faster on ext4.
-        for child in _directories_left(fd, sorted(names_in(fd))):
+        for child in _directories_left(fd, sorted(names_in(fd)), check):
             status = os.stat(child, dir_fd=fd, follow_symlinks=False)
             open_up((fd, child))
             # No other directory in the pool has this inode number, so the name is free.

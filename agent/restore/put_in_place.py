@@ -4,6 +4,8 @@ It runs in a worker's thread. The order of steps matters, because each may be th
 docs/architecture.md, "What is durable when".
 """
 
+import time
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
@@ -21,6 +23,9 @@ from agent.transfer.cancel import CancelToken
 from agent.transfer.context import Context
 
 log = structlog.get_logger(__name__)
+
+_PATIENCE_S = 0.4
+"""How long the removal of what was unpacked may take after a cancel, which ends a job within a second."""
 
 
 def put_in_place(work: RestoreSet, target: RestoreTarget, context: Context, amount: Amount) -> None:
@@ -157,12 +162,30 @@ def take_away(work: RestoreSet, target: RestoreTarget, context: Context) -> None
 def _tidied(work: RestoreSet, context: Context, *, failed: bool = False) -> bool:
     """Remove the working directories; return False when that is left to the recovery."""
     try:
-        work.discard()
+        work.discard(_patience(context.token))
         working = read_working(context.checkpoint.get(WORKING))
         taken_back = partial(context.checkpoint.pop, IN_PLACE, None)
         recover_roots(working, context.job_id, failed=failed, taken_back=taken_back)
         context.checkpoint.pop(WORKING, None)  # a journal that was lost meanwhile does not have it
+    except _LeftToRecovery:
+        log.info("working directory is being removed", directory=str(context.job_id))
+        return False
     except JobError:
         log.exception("working directory not removed yet")
         return False
     return True
+
+
+class _LeftToRecovery(JobError):
+    """A cancelled job has ended before all that it had unpacked was removed."""
+
+
+def _patience(token: CancelToken) -> Callable[[], None]:
+    """Return what ends a removal in time when the job was cancelled: the recovery goes on with it."""
+    until_s = time.monotonic() + _PATIENCE_S
+
+    def check() -> None:
+        if token.event.is_set() and time.monotonic() > until_s:
+            raise _LeftToRecovery
+
+    return check

@@ -162,8 +162,8 @@ class RestoreSet:
         for _, workspace in self._opened():
             _take_back(workspace)
 
-    def discard(self) -> None:
-        """Remove the working directories; harmless when done twice. Raises IoError.
+    def discard(self, check: Callable[[], None] = lambda: None) -> None:
+        """Remove the working directories; harmless when done twice. Raises IoError, and what `check` raises.
 
         One whose commit could be neither completed nor taken back stays, for `recover`.
         """
@@ -174,7 +174,7 @@ class RestoreSet:
             for workspace in (*workspaces[1:], *workspaces[:1]):
                 with disk_errors(f"cannot remove '{readable(workspace.name)}' from the target"):
                     if self.is_committed or not _is_marked(workspace):
-                        workspace.remove()
+                        workspace.remove(check)
 
     def _opened(self) -> list[tuple[RestoreRoot, Workspace]]:
         assert self.is_open, "unpack or take_up comes first"

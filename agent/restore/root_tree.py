@@ -125,6 +125,7 @@ class RootPart:
             chosen = self._tree.chosen(item)
         except ArchiveError as error:  # raised later, if the root is restored at all
             self._problem = self._problem or error
+            self.is_held = self.is_held or self._is_mounted  # a file in the place of a mount point
             return
         if chosen is None:
             return

@@ -18,6 +18,7 @@ nothing can be renamed. After a crash its content tells the state of the target:
 
 import json
 import os
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -135,12 +136,12 @@ class Workspace:
         """Make its renames durable."""
         os.fsync(self.work_fd)
 
-    def remove(self) -> None:
-        """Remove it with its content, durably; the target keeps its time.
+    def remove(self, check: Callable[[], None] = lambda: None) -> None:
+        """Remove it with its content, durably; the target keeps its time. `check` may end that by raising.
 
         `done` goes last: without it, an old file that is left in undo/ would be put back.
         """
-        disk.empty(self.work_fd, DONE, PROOF)
+        disk.empty(self.work_fd, DONE, PROOF, check=check)
         disk.empty(self.work_fd, DONE)
         disk.empty(self.work_fd)
         before = os.fstat(self.root_fd)

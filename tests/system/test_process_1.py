@@ -8,7 +8,7 @@ from tests.support.agent_process import AgentProcess
 from tests.support.require import possible
 
 ROOT = Path(__file__).parents[2]
-SAYS = "the agent is process 1: start it under an init, such as tini or 'docker run --init'"
+SAYS = "agent is process 1: start it under an init, such as tini or 'docker run --init'"
 
 
 def test_the_image_starts_the_agent_under_an_init() -> None:

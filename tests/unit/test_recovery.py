@@ -5,10 +5,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from agent.base.job import Job, Kind
 from agent.jobs.events import JobStarted
+from agent.restore import put_in_place
+from tests.support.archives import Crafted, crafted
 from tests.support.fakes import Device
+from tests.support.trees import snapshot
+from tests.support.waiting import wait_until
 
 START = datetime(2026, 11, 21, 22, 28, 8, 388229, UTC)
 LOCAL = {"storage.provider": "local"}
@@ -118,3 +123,27 @@ def test_states_that_were_not_sent_before_the_crash_are_sent_in_their_order(devi
     device.wire.online = True
     device.restart()
     assert [value["state"] for value in device.values()] == ["BACKUP_STARTED", "BACKUP_FINISHED"]
+
+
+def test_a_cancelled_restore_ends_before_all_that_it_unpacked_is_removed(
+    device: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A cancel is over within a second, however many files there are; the recovery removes the rest."""
+    monkeypatch.setattr(put_in_place, "_PATIENCE_S", -1.0)
+    archives = device.settings.storage / "archives"
+    (archives / "it.zip").write_bytes(crafted(*(Crafted(b"f%d" % n, b"x") for n in range(2000))))
+    (device.data / "old").write_text("stays")
+    before = snapshot(device.data)
+    options = {"storage.provider": "local", "local.name": "it.zip"}
+    device.command("restore", {"correlationID": "R", "options": options})
+    wait_until(lambda: list(device.data.glob(".edge-backup-*/new/f*")), what="unpacked files")
+    with capture_logs() as logged:
+        device.command("cancel", {"correlationID": "R"}, request_id="c", header="c")
+        device.finish()
+    assert "working directory is being removed" in [line["event"] for line in logged]
+    assert device.values()[-1]["statusCode"] == "cancelled"
+    for _ in range(200):
+        if not list(device.data.glob(".edge-backup-*")):
+            break
+        device.take()
+    assert snapshot(device.data) == before
