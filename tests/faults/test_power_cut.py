@@ -9,10 +9,17 @@ import json
 import random
 import re
 import shutil
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import Any
 
 import pytest
 
+from agent.base.job import WORKING
+from agent.restore.recovery import work_id
+from agent.restore.workspace import work_directory_of
 from tests.faults.recording import Recording, packet, record
 from tests.faults.stage import Stage
 from tests.faults.stories import STORIES, Teller
@@ -122,6 +129,31 @@ def _lay_out(disk: Disk, agent: Hatched, kept: set[Effect]) -> None:
     shutil.rmtree(agent.root)
     agent.root.mkdir()
     disk.lay_out(disk.after_power_cut(lambda effect: effect in kept))
+    _keep_inode_numbers(agent)
+
+
+def _keep_inode_numbers(agent: Hatched) -> None:
+    """Correct the inode numbers in the journal: a real disk keeps them, this copy does not."""
+    if not (agent.storage / "journal.db").exists():
+        return
+    with (
+        closing(sqlite3.connect(agent.storage / "journal.db")) as journal,
+        suppress(sqlite3.OperationalError),
+    ):
+        rows = journal.execute("SELECT owner, value FROM checkpoints WHERE key = ?", (WORKING,)).fetchall()
+        for owner, text in rows:
+            roots = [_numbered(each, owner) for each in json.loads(text)]
+            journal.execute(
+                "UPDATE checkpoints SET value = ? WHERE owner = ? AND key = ?",
+                (json.dumps(roots), owner, WORKING),
+            )
+        journal.commit()
+
+
+def _numbered(root: list[Any], job_id: str) -> list[Any]:
+    directory = work_directory_of(Path(root[1]), work_id(job_id, root[0]))
+    known = len(root) > 3 and directory.exists()
+    return [*root[:3], directory.stat().st_ino] if known else root
 
 
 def _tell_the_rest(
