@@ -1,1 +1,1 @@
-"""What every part of the agent uses: errors, clocks, durations, texts. Imports nothing above it."""
+"""Errors, clocks, durations and texts, which every part of the agent uses. Imports nothing above it."""

@@ -22,7 +22,7 @@ class Operation:
 
     name: str
     help: str
-    """What it does, for the person who sends it."""
+    """A description for the person who sends it."""
     fields: tuple[str, ...] = ()
     """The members of its value, as docs/wire.md names them."""
     makes_id: bool = False

@@ -43,7 +43,7 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What is to be done about attempts after a decision of the schedule."""
+    """The next step of the attempts after a decision of the schedule."""
 
     attempt: Attempt | None
     """The attempt that goes on; the new one when a tick is due."""

@@ -41,7 +41,7 @@ _FRAME, _SETTLED = "schedule.frame", "schedule.settled"
 
 @dataclass(frozen=True, slots=True)
 class _Span:
-    """What a command or the settings say; `origin` tells one edit of the settings from another."""
+    """A time frame from a command or the settings; `origin` tells one edit of the settings from another."""
 
     active: bool
     start: datetime | None

@@ -1,4 +1,4 @@
-"""What must survive a power cut, kept in SQLite: jobs, commands, staged archives, unsent messages.
+"""The state that must survive a power cut, in SQLite: jobs, commands, staged archives, unsent messages.
 
 It has a write-ahead log and `synchronous=FULL`: a unit of work is on the disk when it ends; the exception is
 `OutboxStore.delivered`. Progress is never written (flash wears), and neither are credentials. The connection
@@ -34,7 +34,7 @@ log = structlog.get_logger(__name__)
 
 
 class JournalReader:
-    """What programs beside the agent may know of its journal; nothing is written, and the agent may run."""
+    """A view of the journal for programs beside the agent; nothing is written, and the agent may run."""
 
     def __init__(self, path: Path) -> None:
         """Raises `JournalError` when there is no journal, or this user may not read it."""

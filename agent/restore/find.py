@@ -40,7 +40,7 @@ class Found:
 
     name: str
     note: str = ""
-    """What people should know about the choice; empty when there was none to make."""
+    """A note for people about the choice; empty when there was none to make."""
 
 
 def find(destination: Destination, search: Search, archives: Format, unlock: Unlock) -> Found:

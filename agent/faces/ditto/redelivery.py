@@ -37,7 +37,7 @@ class Redeliveries:
         self._clock = BootClock()
 
     def judge(self, command: CommandId, payload: bytes, *, short: bool, dup: bool) -> Verdict | Repeated:
-        """What this delivery is. `short` is the topic's form, `dup` MQTT's flag."""
+        """Return the verdict on this delivery. `short` is the topic's form, `dup` MQTT's flag."""
         digest = self.digest(payload)
         conflict = False
         for seen, running in self._journal.commands.seen(command):
@@ -63,5 +63,5 @@ class Redeliveries:
         self._journal.commands.keep(command, seen, job_id)
 
     def digest(self, payload: bytes) -> bytes:
-        """What stands for a payload on the disk."""
+        """Return the keyed digest that stands for a payload on the disk."""
         return hashlib.blake2b(payload, key=self._key, digest_size=16).digest()

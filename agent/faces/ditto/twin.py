@@ -1,4 +1,4 @@
-"""What the agent tells the digital twin: the announcement, the properties, the upload request.
+"""The messages of the agent to the digital twin: the announcement, the properties, the upload request.
 
 Composes messages and puts them into the outbox, in the order in which it is called. Every message fits
 into Hono's 2048 bytes: a text is cut, and what cannot be cut was refused before it was accepted.
