@@ -214,8 +214,11 @@ def test_a_secret_that_the_far_side_repeats_is_not_kept(kind: str) -> None:
     with HttpServer(echoing) as server, closing(storage_at(kind, server.url, Limits())) as storage:
         guarded = GuardedStorage(storage, RetryLimits(attempts=1), CancelToken(), secret_values(options))
         stored = guarded.put("a.zip", BytesSource(b"small"), {}, {})
-        with pytest.raises(StorageError):
-            guarded.get("a.zip", MemorySink(), checkpoint)
+        for _ in range(50):  # the cut may overtake the head of the answer, and then nothing is noted
+            with pytest.raises(StorageError):
+                guarded.get("a.zip", MemorySink(), checkpoint)
+            if checkpoint:
+                break
     assert SECRET not in repr((stored, checkpoint))
     assert checkpoint
     assert SECRET in repr([(request.target, request.headers) for request in server.requests]) or kind == "aws"
