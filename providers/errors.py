@@ -86,6 +86,12 @@ class Rejected(StorageError):
     code = "rejected"
 
 
+class AlreadyThere(Rejected):
+    """An object has this name already, and only a new one may be made (409, 412)."""
+
+    code = "already-there"
+
+
 class TooLarge(Rejected):
     """The archive is larger than the store can keep (413, VFAT's 4 GiB, S3's part count)."""
 

@@ -100,6 +100,30 @@ class WorkFactorTooHigh(JobError):
     code = "seal-too-hard"
 
 
+class RepositoryBusy(JobError):
+    """Another program holds the exclusive lock of the repository: it prunes or checks it."""
+
+    code = "repository-busy"
+
+
+class RepositoryLost(JobError):
+    """The repository exists, but the device has no state of its own for it and no right to read it."""
+
+    code = "repository-lost"
+
+
+class RepositoryBroken(JobError):
+    """A file of the repository is damaged, or no file of a repository."""
+
+    code = "repository-broken"
+
+
+class ClockWrong(JobError):
+    """The device's clock is before the release of the agent: a snapshot would have a wrong time."""
+
+    code = "clock-wrong"
+
+
 class NoSpace(JobError):
     """The device's own disk is full, or would be."""
 
