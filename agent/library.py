@@ -25,6 +25,7 @@ from agent.embedded import Embedded
 from agent.formats.archive_file import open_archive
 from agent.jobs.chosen_roots import ChosenRoots
 from agent.jobs.encryption import unlock_for
+from agent.jobs.job_options import archive_format
 from agent.jobs.own_directories import OwnDirectories
 from agent.jobs.requests.backup import BackupRequest
 from agent.jobs.requests.control import DiscardRequest, FinalizeRequest
@@ -109,7 +110,7 @@ def backup_info(*, config: FilePath | None = None) -> BackupInfo:
         raise BackupError("refused", "backupCmd collects what is saved, at the time of a backup")
     with _translated():
         inventory.roots = ChosenRoots(settings).for_backup(Selection())
-    take_inventory(inventory, OwnDirectories(settings).paths(), lambda: None)
+    take_inventory(inventory, archive_format(settings), OwnDirectories(settings).paths(), lambda: None)
     if inventory.problem:
         raise BackupError("io-error", f"'{settings.dir}' {inventory.problem}")
     report = inventory.report

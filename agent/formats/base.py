@@ -195,6 +195,12 @@ class Format(Protocol):
     def settings(self) -> str:
         """Return the settings that change the archive of a tree, as one text."""
 
+    def skipped_reason(self, entry: Entry) -> str:
+        """Return why archives of this format cannot have `entry`; empty when they can.
+
+        `save` gets only entries without a reason.
+        """
+
     def check_room(self, order: SaveOrder, destination: Destination | None) -> None:
         """Raise NoSpace when the device has no room for what `save` writes to its disk."""
 

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from agent.formats.base import FILE
+from agent.formats.base import FILE, Format
 from agent.formats.walk_report import Report
-from agent.save.walk import WalkRoot, walk
+from agent.save.pipeline import saved_entries
+from agent.save.walk import WalkRoot
 from providers.api import Limits, Target
 from providers.errors import StorageError
 from providers.local import Local
@@ -27,11 +28,16 @@ class Inventory:
     report: Report = field(default_factory=Report)
 
 
-def take_inventory(inventory: Inventory, own: tuple[Path, ...], check: Callable[[], None]) -> None:
-    """Count the files. `check` ends it by raising; the count so far stays."""
+def take_inventory(
+    inventory: Inventory, archive_format: Format, own: tuple[Path, ...], check: Callable[[], None]
+) -> None:
+    """Count the files that archives of this format have.
+
+    `check` ends it by raising; the count so far stays.
+    """
     try:
         for root in inventory.roots:
-            with closing(walk(root, inventory.report, own, check)) as entries:
+            with closing(saved_entries(root, archive_format, inventory.report, own, check)) as entries:
                 for entry in entries:
                     if entry.kind is FILE:
                         inventory.files += 1

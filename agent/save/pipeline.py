@@ -111,7 +111,19 @@ def _archived(order: BackupOrder, context: Context) -> BackupResult:
 def _entries(order: BackupOrder, report: Report, check: Callable[[], None]) -> Generator[Entry, None, None]:
     for root in order.roots:
         with disk_errors(f"cannot read '{root.root.directory}'"):
-            yield from walk(root, report, order.own, check)
+            yield from saved_entries(root, order.format, report, order.own, check)
+
+
+def saved_entries(
+    root: WalkRoot, archive_format: Format, report: Report, own: tuple[Path, ...], check: Callable[[], None]
+) -> Generator[Entry, None, None]:
+    """Yield the entries of `walk` that go into an archive of this format; the others are skipped."""
+    with closing(walk(root, report, own, check)) as entries:
+        for entry in entries:
+            if reason := archive_format.skipped_reason(entry):
+                report.skip(entry.name, reason)
+            else:
+                yield entry
 
 
 def about(result: BackupResult, limits: ArchiveLimits) -> str:

@@ -14,9 +14,11 @@ from agent.formats.base import Entry, EntryKind, Item
 from agent.formats.survey import ArchiveLimits, take_survey
 from agent.formats.walk_report import Report
 from agent.formats.zip import records
+from agent.formats.zip.format import Zip
 from agent.formats.zip.reader import ArchiveReader
 from agent.formats.zip.records import Member
 from agent.formats.zip.writer import ArchiveOptions, write_archive
+from agent.save.pipeline import saved_entries
 from agent.save.walk import WalkRoot, walk
 
 WIDE = ArchiveLimits(max_files=10**6, max_bytes=10**12, max_ratio=2000)
@@ -34,8 +36,9 @@ def found_in(root: Path, own: Iterable[Path] = ()) -> tuple[dict[str, Entry], Re
 
 def archive_of(root: Path, options: ArchiveOptions | None = None) -> tuple[bytes, Report]:
     """The archive of a directory."""
-    report = Report()
-    return b"".join(written(walk(WalkRoot(Root("", root)), report, (), go_on), report, options)), report
+    report, options = Report(), options or ArchiveOptions()
+    entries = saved_entries(WalkRoot(Root("", root)), Zip(options), report, (), go_on)
+    return b"".join(written(entries, report, options)), report
 
 
 def written(

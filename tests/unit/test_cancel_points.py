@@ -16,7 +16,9 @@ import pytest
 from agent.base.errors import Cancelled
 from agent.base.roots import Root
 from agent.formats.survey import take_survey
+from agent.formats.zip.format import Zip
 from agent.formats.zip.reader import ArchiveReader
+from agent.formats.zip.writer import ArchiveOptions
 from agent.restore.choice import Choice
 from agent.restore.restore_set import RestoreSet
 from agent.restore.root import RestoreOptions, RestoreRoot
@@ -139,7 +141,7 @@ def planning(directory: Path, looks: Looks, **options: str) -> None:
 
 
 def counting(directory: Path, looks: Looks) -> None:
-    take_inventory(Inventory((WalkRoot(Root("", directory)),)), (), looks.check)
+    take_inventory(Inventory((WalkRoot(Root("", directory)),)), Zip(ArchiveOptions()), (), looks.check)
 
 
 ROOT_ITSELF = crafted(*(Crafted(b"./", b"", mode=0o40755) for _ in range(ENTRIES)))

@@ -98,6 +98,9 @@ class MemoryFormat:
     archives: dict[str, list[Item]] = field(default_factory=dict)
     settings: str = "memory"
 
+    def skipped_reason(self, entry: Entry) -> str:
+        return ""
+
     def check_room(self, order: SaveOrder, destination: Destination | None) -> None:
         """There is always room."""
 

@@ -17,7 +17,7 @@ from agent.jobs.requests.options import Options
 from agent.jobs.requests.selection import backup_selection
 from agent.mqtt.envelope import encode
 from tests.support.fakes import Device
-from tests.support.trees import Dir, File, Spec, make_tree
+from tests.support.trees import Dir, File, Link, Spec, make_tree
 
 TREE: Spec = {
     "a": File(b"12345"),
@@ -89,6 +89,18 @@ def test_targets_say_whether_they_are_there(device: Device) -> None:
     assert targets["device"]["present"]
     assert not targets["usb"]["present"]
     assert "'usb' is not there" in targets["usb"]["problem"]
+
+
+def test_what_the_format_of_archives_skips_is_skipped_here_too(tmp_path: Path) -> None:
+    """`info` counted links as saved that a backup in Kanto's dialect skips."""
+    with closing(Device(tmp_path, {"archive.dialect": "kanto"})) as device:
+        make_tree(device.data, {"a": File(b"1"), "link": Link("a"), "C:\\logs": File(b"22")})
+        value = asked(device)
+    assert (value["files"], value["bytes"]) == (1, 1)
+    assert value["reasons"] == {
+        "link, which Kanto cannot restore": 1,
+        "name with a backslash, which Kanto cannot restore": 1,
+    }
 
 
 def test_options_of_a_backup_narrow_it(device: Device) -> None:

@@ -93,6 +93,20 @@ def test_nothing_is_made_while_nothing_has_changed(saved: BackupOrder, tmp_path:
     assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
 
 
+def test_what_the_format_skips_is_no_reason_for_an_archive(tmp_path: Path) -> None:
+    """In Kanto's dialect a link in the tree led to an archive every time."""
+    order = replace(order_for(tmp_path), format=Zip(ArchiveOptions("fast", "kanto")))
+    (data_of(order) / "link").symlink_to("sub")
+
+    def unchanged() -> bool:
+        nonlocal order
+        result = run(order)
+        order = replace(order, last=result.last)
+        return result.unchanged and "1 link, which Kanto cannot restore" in about(result, WIDE)
+
+    wait_until(unchanged, what="a backup that finds nothing changed")
+
+
 CHANGES: dict[str, Callable[[Path], object]] = {
     "content of the same length and time": lambda data: _rewrite(data / "sub/file"),
     "mode": lambda data: (data / "sub/file").chmod(0o600),

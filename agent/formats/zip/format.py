@@ -17,6 +17,7 @@ from agent.formats.archive_names import NamedArchive, OwnArchives
 from agent.formats.base import Entry, Saved, SavedTree, SaveOrder, Unlock
 from agent.formats.walk_report import Report
 from agent.formats.zip.manifest_block import manifest_block
+from agent.formats.zip.packing import skipped_reason
 from agent.formats.zip.writer import ArchiveOptions, write_archive
 from agent.transfer.cancel import CancelToken
 from agent.transfer.context import Context, Destination
@@ -57,6 +58,9 @@ class Zip:
     @property
     def settings(self) -> str:
         return f"{self.options.level} {self.options.dialect}"
+
+    def skipped_reason(self, entry: Entry) -> str:
+        return skipped_reason(entry, self.options.dialect)
 
     def check_room(self, order: SaveOrder, destination: Destination | None) -> None:
         if destination is None or destination.needs_size:

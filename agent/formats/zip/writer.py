@@ -18,7 +18,7 @@ from agent.formats.zip.deflate import BLOCK_BYTES, LAST_BLOCK, Deflater, crc32, 
 from agent.formats.zip.directory import CentralDirectory
 from agent.formats.zip.effort import LEVELS, Effort
 from agent.formats.zip.ordered import OrderedPool
-from agent.formats.zip.packing import Block, Streamed, skipped_reason
+from agent.formats.zip.packing import Block, Streamed
 
 R = TypeVar("R")
 
@@ -97,9 +97,7 @@ class _Writer:
 
     def run(self, entries: Iterable[Entry]) -> Iterator[bytes]:
         for entry in entries:
-            if reason := skipped_reason(entry, self._options.dialect):
-                self._report.skip(entry.name, reason)
-            elif entry.kind is not FILE:
+            if entry.kind is not FILE:
                 self._add_other(entry)
             elif entry.stat.st_size <= BLOCK_BYTES:
                 self._add_file(entry)

@@ -17,6 +17,7 @@ from agent.base.refusals import Reason, Refused
 from agent.formats.walk_report import Report
 from agent.jobs.chosen_roots import ChosenRoots
 from agent.jobs.filesystem_probe import NoAnswer, Probes, ThreadedCall
+from agent.jobs.job_options import archive_format
 from agent.jobs.operations import Tell
 from agent.jobs.own_directories import OwnDirectories
 from agent.jobs.progress import Monitor
@@ -121,7 +122,7 @@ class Info:
         if not found.inventories:
             found.inventories = self._all(selection)
         for inventory in found.inventories.values():
-            take_inventory(inventory, found.own, token.check)
+            take_inventory(inventory, archive_format(settings), found.own, token.check)
 
     def _chosen(self, selection: Selection) -> "dict[str, Inventory]":
         """Return an inventory for each chosen root; none for an empty selection."""
