@@ -19,6 +19,8 @@ from agent.faces.ditto.poison_commands import FatalCommands
 from agent.faces.ditto.redelivery import Redeliveries
 from agent.faces.ditto.status_feature import ROOM_BYTES, StatusFeature
 from agent.faces.ditto.twin import Twin
+from agent.faces.http.engine_gate import EngineGate
+from agent.faces.http.server import HttpServer
 from agent.faces.local_face import LocalFace
 from agent.faces.metrics import Metrics
 from agent.guard import Guard
@@ -94,6 +96,7 @@ class Service:
         engine.health.changed = self._something_changed
         self.local_face = LocalFace(operations, engine.carry_out)
         self.control = Control(settings.storage, self.mailbox.post, self.local_face.receive)
+        self.http = HttpServer(settings, EngineGate(self.mailbox.post, operations, engine.carry_out))
         rivals = Rivals(settings.feature_id)
         feature = Feature(
             settings,
@@ -154,10 +157,12 @@ class Service:
         self._something_changed()
         self.presence.begin()
         self.control.open()
+        self.http.open()
         notify.ready()
         self.mailbox.run()
         self.presence.end()
         self.control.close()
+        self.http.close()
         self.close()
 
     def close(self) -> None:

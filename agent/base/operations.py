@@ -13,7 +13,9 @@ class Face(StrEnum):
     MQTT = "mqtt"
     """From a backend, as messages to the twin's feature; the setting `allow.operations` may forbid them."""
     LOCAL = "local"
-    """From a program on the device, through the local socket."""
+    """From a program on the device, through the Unix socket."""
+    HTTP = "http"
+    """From the network, over HTTP; `mode` and `allow.*` hold as for MQTT."""
 
 
 @dataclass(frozen=True, slots=True)

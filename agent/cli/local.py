@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from agent.base.text import printable
-from agent.faces.control import ANSWER_TIMEOUT_S, SOCKET_NAME, address
+from agent.faces.control import ANSWER_TIMEOUT_S, SOCKET_NAME
+from agent.faces.unix_address import address
 from agent.send.options import UnusableOption
 
 EXIT_OK, EXIT_REFUSED, EXIT_USAGE, EXIT_NO_AGENT = 0, 1, 2, 3

@@ -6,7 +6,6 @@ the storage directory, which is private. Nobody listening means that no agent ru
 """
 
 import json
-import os
 import socket
 import threading
 from collections.abc import Callable, Mapping
@@ -18,6 +17,7 @@ from typing import Any
 
 import structlog
 
+from agent.faces.unix_address import address
 from agent.mailbox import Post
 
 log = structlog.get_logger(__name__)
@@ -111,14 +111,3 @@ class Control:
 def _encoded(status: int, value: Mapping[str, Any] | None) -> bytes:
     answer = {"status": status} if value is None else {"status": status, "value": value}
     return json.dumps(answer, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace") + b"\n"
-
-
-def address(path: Path) -> str:
-    """The path as a socket address, which holds 107 bytes: a longer one goes by its directory's descriptor.
-
-    The descriptor stays open as long as the process: there is one storage directory.
-    """
-    if len(os.fsencode(path)) <= 107:
-        return str(path)
-    directory = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    return f"/proc/self/fd/{directory}/{path.name}"

@@ -72,7 +72,7 @@ class Operations:
         operation = OPERATIONS.get(name)
         if operation is None or face not in operation.faces:
             raise Refused(Reason.INVALID, f"Unsupported operation '{name}'!")
-        if face is Face.MQTT and not {EVERYTHING, name} & set(self._settings.allow.operations):
+        if face is not Face.LOCAL and not {EVERYTHING, name} & set(self._settings.allow.operations):
             message = f"operation '{name}' is not allowed on this device (allow.operations)"
             raise Refused(Reason.FORBIDDEN, message)
 

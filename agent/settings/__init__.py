@@ -20,6 +20,7 @@ from agent.settings.kinds import (
     ExistingOrNewPath,
     FeatureId,
     HostList,
+    HostNameList,
     KeptCount,
     LogLevel,
     MaxWorkFactor,
@@ -186,6 +187,22 @@ class MetricsSettings(Group):
     textfile: OptionalPath = setting("", "File with metrics for Prometheus' node exporter, ending in `.prom`")
 
 
+class HttpSettings(Group):
+    socket: OptionalPath = setting(
+        "", "Unix socket for programs on the device; empty: `http.sock` in `storage`"
+    )
+    socket_group: Text = setting("", "Group that may open the socket, and so may read and replace all data")
+    listen: Text = setting(
+        "", "Address and port for the network, such as `127.0.0.1:8765` or `[::]:8765`; empty: none"
+    )
+    token_file: OptionalPath = setting("", "File with the token that a client from the network has to know")
+    cert: PemFile = setting("", "Certificate for HTTPS")
+    key: PemFile = setting("", "Private key of the certificate")
+    client_ca: PemFile = setting("", "Authorities of client certificates, which then replace the token")
+    hosts: HostNameList = setting("", "Names of this device in URLs, beside `localhost` and IP addresses")
+    plain: Switch = setting(False, "Allow HTTP without TLS beyond the device itself")
+
+
 class AllowSettings(Group):
     operations: OperationList = setting("*", "Operations that a command may ask for")
     hosts: HostList = setting("*", "Hosts that archives may go to and come from: names, `*.name`, networks")
@@ -257,6 +274,7 @@ class Settings(KantoSettings):
     encryption: EncryptionSettings = EncryptionSettings()
     allow: AllowSettings = AllowSettings()
     metrics: MetricsSettings = MetricsSettings()
+    http: HttpSettings = HttpSettings()
 
     @field_validator("targets")
     @classmethod

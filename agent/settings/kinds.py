@@ -255,6 +255,11 @@ BucketList = Annotated[
     list_of(_only(re.compile(r"\*|[a-z0-9$*.-]{1,63}").fullmatch)),
     ValueKind("list", "'*', or names of buckets such as 'backups' or 'site-*'"),
 ]
+HostNameList = Annotated[
+    tuple[str, ...],
+    list_of(_only(re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?").fullmatch)),
+    ValueKind("list", "host names in small letters, such as 'gateway.local'"),
+]
 RecipientList = Annotated[
     tuple[str, ...],
     list_of(_only(partial(decode_key, prefix="age"))),

@@ -13,7 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from agent.cli.local import Agent, AgentRefused, NotAnswered, connected
-from agent.faces.control import MAX_REQUEST_BYTES, SOCKET_NAME, Control, Reply, address
+from agent.faces.control import MAX_REQUEST_BYTES, SOCKET_NAME, Control, Reply
+from agent.faces.unix_address import address
 from agent.mailbox import Mailbox
 
 

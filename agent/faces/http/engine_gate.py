@@ -1,0 +1,95 @@
+"""The way of a handler's thread to the engine: it posts into the mailbox and waits, with a limit."""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from queue import Empty, SimpleQueue
+from typing import Any, TypeVar
+
+import structlog
+
+from agent.base.operations import Face
+from agent.base.refusals import Reason, Refused
+from agent.faces.http.message import Problem
+from agent.jobs.admission import Admitted
+from agent.jobs.operations import Operations
+from agent.journal import JournalError
+from agent.mailbox import Post
+
+log = structlog.get_logger(__name__)
+
+ROOM_BYTES = 1 << 20
+"""No wire limits these answers; a page of the history ends here."""
+ANSWER_TIMEOUT_S = 60.0
+
+Result = TypeVar("Result")
+Value = Mapping[str, Any]
+
+
+class EngineGate:
+    """Each method may be called from any thread, and raises `Refused`, or `Problem` 504 without an answer."""
+
+    def __init__(
+        self,
+        post: Post,
+        operations: Operations,
+        carry_out: Callable[[Admitted, Callable[[], None]], None],
+    ) -> None:
+        """`carry_out` records what was admitted, calls what it is given, and begins. Raises JournalError."""
+        self._post, self._operations, self._carry_out = post, operations, carry_out
+
+    def ask(self, operation: str, value: Value | None, face: Face) -> Value:
+        """Return the answer to a question."""
+
+        def ask(tell: Callable[[Value], None]) -> None:
+            self._operations.check_offered(operation, face)
+            self._operations.ask(operation, value, ROOM_BYTES, tell)
+
+        return self._waited(ask)
+
+    def command(self, operation: str, value: Value | None, face: Face) -> str | None:
+        """Carry out a command, and return the id of its job, if it has one."""
+
+        def admit(tell: Callable[[str | None], None]) -> None:
+            self._operations.check_offered(operation, face)
+            admitted = self._operations.admit(operation, value, face)
+            self._carry_out(admitted, partial(tell, admitted.job_id))
+
+        return self._waited(admit)
+
+    def call(self, function: Callable[[], Result]) -> Result:
+        """Return what a function of the main thread returns."""
+
+        def tell_result(tell: Callable[[Result], None]) -> None:
+            tell(function())
+
+        return self._waited(tell_result)
+
+    def _waited(self, act: Callable[[Callable[[Result], None]], None]) -> Result:
+        """Run `act` in the main thread, and return what it tells now or later."""
+        told: SimpleQueue[Result] = SimpleQueue()
+        refused: SimpleQueue[Refused | None] = SimpleQueue()
+
+        def tell(result: Result) -> None:
+            told.put(result)
+            refused.put(None)
+
+        def guarded() -> None:
+            try:
+                act(tell)
+            except Refused as error:
+                refused.put(error)
+            except JournalError:
+                log.exception("request refused: journal not writable")
+                refused.put(Refused(Reason.UNAVAILABLE, "the device cannot write its journal"))
+            except Exception:
+                log.exception("internal error")
+                refused.put(Refused(Reason.INTERNAL, "internal error: see the device's log"))
+
+        self._post(guarded)
+        try:
+            error = refused.get(timeout=ANSWER_TIMEOUT_S)
+        except Empty:
+            raise Problem(504, "the agent does not answer: see its log") from None
+        if error:
+            raise error
+        return told.get_nowait()

@@ -1,0 +1,62 @@
+"""Requests and answers as the handlers see them, and the problem that ends a request early."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from urllib.parse import parse_qsl
+
+NO_HEADERS: Mapping[str, str] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """The other end of a connection."""
+
+    address: str
+    """An IP address; empty on the Unix socket."""
+    subject: str = ""
+    """The subject of its client certificate, which was checked; empty without one."""
+    tls: bool = False
+
+    @property
+    def is_local(self) -> bool:
+        """True on the Unix socket: whoever may open that may do everything."""
+        return not self.address
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A whole request: its body has at most `connection.MAX_BODY_BYTES`."""
+
+    method: str
+    path: str
+    """As it was sent, still percent-encoded, without the query."""
+    query: str
+    headers: Mapping[str, str]
+    """By name in small letters; several of one name are joined by a comma."""
+    body: bytes = field(repr=False)
+    peer: Peer
+    parts: Mapping[str, str] = field(default_factory=dict)
+    """The variable parts of the path by name, percent-decoded; the router fills them in."""
+
+    def arguments(self) -> dict[str, str]:
+        """Return the query's arguments by name, the last one of each name."""
+        return dict(parse_qsl(self.query, keep_blank_values=True))
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    status: int = 200
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes | Iterable[bytes] = field(default=b"", repr=False)
+    """Whole, or in pieces: those are sent chunked as they come, and the iterable is closed at the end."""
+    is_events: bool = False
+    """True for a stream of events, of which there may be only a few at a time."""
+
+
+class Problem(Exception):
+    """A request cannot be answered as asked. The detail is for people, without secrets."""
+
+    def __init__(self, status: int, detail: str, headers: Mapping[str, str] = NO_HEADERS) -> None:
+        super().__init__(detail)
+        self.status, self.detail, self.headers = status, detail, headers
