@@ -3,6 +3,7 @@
 With rich, structlog's tracebacks would show every local variable, which takes minutes
 for those that tests of hostile input have; it looks for rich when it is imported."""
 
+import logging
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +11,7 @@ from types import ModuleType
 from typing import cast
 
 sys.modules["rich"] = cast(ModuleType, None)
-import structlog  # noqa: E402, F401
+import structlog  # noqa: E402
 
 del sys.modules["rich"]
 
@@ -25,6 +26,23 @@ from tests.support.mosquitto import Mosquitto, mosquitto  # noqa: E402
 # A busy machine makes no test fail: an example may take the time that it takes.
 settings.register_profile("patient", deadline=None)
 settings.load_profile("patient")
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_before() -> Iterator[None]:
+    """Undo what a test, or the agent in its process, set up: other tests get the logging that they had."""
+    root = logging.getLogger()
+    handlers, level, raising = list(root.handlers), root.level, logging.raiseExceptions
+    yield
+    for handler in [handler for handler in root.handlers if handler not in handlers]:
+        root.removeHandler(handler)
+        handler.close()
+    root.setLevel(level)
+    logging.raiseExceptions = raising
+    for name in ("agent", "providers"):
+        logging.getLogger(name).setLevel(logging.NOTSET)
+    structlog.reset_defaults()
+    structlog.contextvars.clear_contextvars()
 
 
 @pytest.fixture

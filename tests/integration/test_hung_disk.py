@@ -6,19 +6,18 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from tests.integration.conftest import Started
 from tests.support.agent_process import AgentProcess
 from tests.support.backend import Backend
-from tests.support.hung_disk import hung_disk
+from tests.support.hung_disk import LOCAL, ask_for_backup, far_in, hung_disk
 from tests.support.require import possible, require
 from tests.support.stalling import stalling
 from tests.support.unmounting import unmount
 from tests.support.waiting import wait_until
 
-LOCAL = {"storage.provider": "local"}
 IMPATIENT = """
 import sys
 from agent.jobs import restore_recovery
@@ -31,32 +30,17 @@ sys.exit(main(sys.argv[2:]))
 
 @pytest.fixture
 def far(device: AgentProcess) -> Path:
-    """A directory of the device that is to be on the file server."""
-    directory = device.data / "far"
-    directory.mkdir()
-    (directory / "file").write_text("old")
-    return directory
-
-
-def started(device: AgentProcess, backend: Backend, **settings: Any) -> AgentProcess:
-    device.settings |= settings
-    device.start()
-    backend.announced()
-    return device
-
-
-def ask_for_backup(backend: Backend, directory: Path, **options: str) -> dict[str, Any]:
-    return backend.ask("backup", {"options": LOCAL | {"backup.dir": str(directory)} | options})
+    return far_in(device.data)
 
 
 def test_an_agent_starts_and_works_while_the_directory_of_an_interrupted_restore_does_not_answer(
-    device: AgentProcess, backend: Backend, far: Path
+    device: AgentProcess, backend: Backend, started: Started, far: Path
 ) -> None:
     """What became of the restore is told when the file server is back, and until then nothing goes there."""
     hang = device.work / "hang.sh"
     hang.write_text("#!/bin/sh\nexec sleep 600\n")
     hang.chmod(0o755)
-    agent = started(device, backend, afterRestoreCmd=str(hang))
+    agent = started(afterRestoreCmd=str(hang))
     backend.run("backup", "golden", LOCAL | {"local.name": "it.zip", "backup.dir": str(far)})
     options = LOCAL | {"local.name": "it.zip", "backup.dir": str(far)}
     assert backend.ask("restore", {"correlationID": "X", "options": options})["status"] == 204
@@ -104,7 +88,7 @@ def stick(tmp_path: Path) -> Iterator[Callable[[], None]]:
 
 
 def test_a_restore_that_was_interrupted_on_a_stick_waits_for_the_stick(
-    device: AgentProcess, backend: Backend, tmp_path: Path, stick: Callable[[], None]
+    device: AgentProcess, backend: Backend, started: Started, tmp_path: Path, stick: Callable[[], None]
 ) -> None:
     """The directory of that name is not the one that is half restored."""
     data = tmp_path / "stick/data"
@@ -113,7 +97,7 @@ def test_a_restore_that_was_interrupted_on_a_stick_waits_for_the_stick(
     hang = device.work / "hang.sh"
     hang.write_text("#!/bin/sh\nexec sleep 600\n")
     hang.chmod(0o755)
-    agent = started(device, backend, dir=str(data), afterRestoreCmd=str(hang))
+    agent = started(dir=str(data), afterRestoreCmd=str(hang))
     backend.run("backup", "golden", LOCAL | {"local.name": "it.zip"})
     (data / "file").write_text("changed")
     options = LOCAL | {"local.name": "it.zip"}
@@ -137,11 +121,11 @@ def test_a_restore_that_was_interrupted_on_a_stick_waits_for_the_stick(
 
 
 def test_an_agent_starts_and_works_while_a_target_of_an_interrupted_backup_does_not_answer(
-    device: AgentProcess, backend: Backend, tmp_path: Path
+    device: AgentProcess, backend: Backend, started: Started, tmp_path: Path
 ) -> None:
     target = tmp_path / "target"
     target.mkdir()
-    started(device, backend, targets={"device": {"path": str(device.work)}, "far": {"path": str(target)}})
+    started(targets={"device": {"path": str(device.work)}, "far": {"path": str(target)}})
     with stalling() as destination:
         value = {"correlationID": "X", "options": {"https.url": destination.url}}
         assert backend.ask("backup", value)["status"] == 204

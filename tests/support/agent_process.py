@@ -22,7 +22,30 @@ def environment() -> dict[str, str]:
     }
 
 
-class AgentProcess:
+class Logging:
+    """An agent whose log is read while it runs."""
+
+    def log_lines(self) -> list[dict[str, Any]]:
+        """What it has said so far."""
+        raise NotImplementedError
+
+    def count_log(self, event: str) -> int:
+        return sum(line["event"] == event for line in self.log_lines())
+
+    def wait_for_log(self, event: str, **facts: Any) -> dict[str, Any]:
+        """The first log line with this event and these facts."""
+        found: list[dict[str, Any]] = []
+
+        def look() -> bool:
+            wanted = {"event": event, **facts}.items()
+            found[:] = [line for line in self.log_lines() if wanted <= line.items()]
+            return bool(found)
+
+        wait_until(look, what=f"log line {event!r} {facts}")
+        return found[0]
+
+
+class AgentProcess(Logging):
     """`edge-backup run` with a configuration file; ended by `stop` or `kill`, restarted by `start`."""
 
     def __init__(self, work: Path, port: int, **settings: Any) -> None:
@@ -84,18 +107,3 @@ class AgentProcess:
             return []
         lines = self.log.read_text("utf-8").splitlines()
         return [json.loads(line) for line in lines if line.endswith("}")]
-
-    def count_log(self, event: str) -> int:
-        return sum(line["event"] == event for line in self.log_lines())
-
-    def wait_for_log(self, event: str, **facts: Any) -> dict[str, Any]:
-        """The first log line with this event and these facts."""
-        found: list[dict[str, Any]] = []
-
-        def look() -> bool:
-            wanted = {"event": event, **facts}.items()
-            found[:] = [line for line in self.log_lines() if wanted <= line.items()]
-            return bool(found)
-
-        wait_until(look, what=f"log line {event!r} {facts}")
-        return found[0]

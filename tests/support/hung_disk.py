@@ -5,11 +5,27 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+from tests.support.backend import Listener
 from tests.support.require import possible, require
 
+LOCAL = {"storage.provider": "local"}
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _NOSUID, _NODEV, _DETACH = 2, 4, 2
+
+
+def far_in(data: Path) -> Path:
+    """Make a directory of the device that is to be on the file server."""
+    directory = data / "far"
+    directory.mkdir()
+    (directory / "file").write_text("old")
+    return directory
+
+
+def ask_for_backup(backend: Listener, directory: Path, **options: str) -> dict[str, Any]:
+    """The answer to a command to back up this directory."""
+    return backend.ask("backup", {"options": LOCAL | {"backup.dir": str(directory)} | options})
 
 
 @contextmanager

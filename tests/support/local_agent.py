@@ -19,9 +19,8 @@ from agent.mailbox import Post
 from agent.mqtt.link import Broker, Delivery, LinkEvents
 from agent.service import Service
 from agent.settings.load import load
-from tests.support.agent_process import environment
+from tests.support.agent_process import Logging, environment
 from tests.support.backend import Listener
-from tests.support.waiting import wait_until
 
 
 class LocalBackend(Listener):
@@ -70,7 +69,7 @@ class LocalLink:
         self._post(partial(self._events.message, message))
 
 
-class LocalAgent:
+class LocalAgent(Logging):
     """`stop` ends it as SIGTERM does, and `start` begins again with what is on the disk."""
 
     def __init__(self, work: Path, log: list[dict[str, Any]]) -> None:
@@ -121,21 +120,6 @@ class LocalAgent:
 
     def log_lines(self) -> list[dict[str, Any]]:
         return list(self._log)
-
-    def count_log(self, event: str) -> int:
-        return sum(line["event"] == event for line in self.log_lines())
-
-    def wait_for_log(self, event: str, **facts: Any) -> dict[str, Any]:
-        """The first log line with this event and these facts."""
-        found: list[dict[str, Any]] = []
-
-        def look() -> bool:
-            wanted = {"event": event, **facts}.items()
-            found[:] = [line for line in self.log_lines() if wanted <= line.items()]
-            return bool(found)
-
-        wait_until(look, what=f"log line {event!r} {facts}")
-        return found[0]
 
 
 def run(device: LocalAgent, *arguments: str) -> "subprocess.CompletedProcess[str]":

@@ -2,16 +2,14 @@
 
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from agent.jobs import filesystem_probe
-from tests.support.hung_disk import hung_disk
+from tests.support.hung_disk import LOCAL, ask_for_backup, far_in, hung_disk
 from tests.support.local_agent import LocalAgent, LocalBackend
 from tests.support.waiting import wait_until
-
-LOCAL = {"storage.provider": "local"}
+from tests.whole.conftest import Started
 
 
 @pytest.fixture(autouse=True)
@@ -22,30 +20,20 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def far(device: LocalAgent) -> Path:
-    """A directory of the device that is to be on the file server."""
-    directory = device.data / "far"
-    directory.mkdir()
-    (directory / "file").write_text("old")
-    return directory
-
-
-def started(device: LocalAgent, backend: LocalBackend, **settings: Any) -> LocalAgent:
-    device.settings |= settings
-    device.start()
-    backend.announced()
-    return device
-
-
-def ask_for_backup(backend: LocalBackend, directory: Path, **options: str) -> dict[str, Any]:
-    return backend.ask("backup", {"options": LOCAL | {"backup.dir": str(directory)} | options})
+    return far_in(device.data)
 
 
 @pytest.mark.parametrize("operation", ["backup", "restore"])
 def test_a_directory_that_does_not_answer_is_refused_and_the_agent_goes_on(
-    device: LocalAgent, backend: LocalBackend, far: Path, operation: str, monkeypatch: pytest.MonkeyPatch
+    device: LocalAgent,
+    backend: LocalBackend,
+    started: Started,
+    far: Path,
+    operation: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Asked for again it is refused at once, while the first look still waits; later it works."""
-    agent = started(device, backend)
+    agent = started()
     value = {"options": LOCAL | {"backup.dir": str(far), "local.name": "it.zip"}}
     with hung_disk(far):
         refused = backend.ask(operation, value)
@@ -63,11 +51,11 @@ def test_a_directory_that_does_not_answer_is_refused_and_the_agent_goes_on(
 
 
 def test_a_target_that_does_not_answer_is_refused(
-    device: LocalAgent, backend: LocalBackend, tmp_path: Path
+    device: LocalAgent, backend: LocalBackend, started: Started, tmp_path: Path
 ) -> None:
     target = tmp_path / "target"
     target.mkdir()
-    started(device, backend, targets={"device": {"path": str(device.work)}, "far": {"path": str(target)}})
+    started(targets={"device": {"path": str(device.work)}, "far": {"path": str(target)}})
     with hung_disk(target):
         refused = ask_for_backup(backend, device.data, **{"local.target": "far"})
         assert refused["status"] == 400
@@ -76,21 +64,21 @@ def test_a_target_that_does_not_answer_is_refused(
 
 
 def test_periodic_backups_of_a_directory_that_does_not_answer_are_refused(
-    device: LocalAgent, backend: LocalBackend, far: Path
+    device: LocalAgent, backend: LocalBackend, started: Started, far: Path
 ) -> None:
     """Each of them would block the agent, and after a restart the next one."""
     with hung_disk(far):
-        agent = started(device, backend, dir=str(far), active=True, period="1s")
+        agent = started(dir=str(far), active=True, period="1s")
         wait_until(lambda: agent.count_log("periodic backup refused") >= 3, what="refused backups")
         assert backend.ask("status")["status"] == 200
 
 
 def test_info_tells_the_rest_when_a_target_and_a_data_set_do_not_answer(
-    device: LocalAgent, backend: LocalBackend, far: Path
+    device: LocalAgent, backend: LocalBackend, started: Started, far: Path
 ) -> None:
     targets = {"far": {"path": str(far)}, "device": {"path": str(device.storage / "archives")}}
     data_sets = {"far": {"paths": f"{far}/file"}, "near": {"paths": f"{device.data}/start.sh"}}
-    started(device, backend, targets=targets, dataSets=data_sets)
+    started(targets=targets, dataSets=data_sets)
     with hung_disk(far):
         options = {"backup.dir": f"{device.data}/config"}
         value = backend.ask("info", {"options": options}, request_id="a")["value"]
