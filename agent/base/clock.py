@@ -6,9 +6,12 @@ uses the wall clock for times that outlast its restart.
 
 import math
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
+CLOCK_SET = datetime(2020, 1, 1, tzinfo=UTC)
+"""A wall clock that shows an earlier time was never set: no release of this agent is older."""
 _NOTES = 20
 _LEAST_S = 5.0
 

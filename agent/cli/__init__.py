@@ -7,10 +7,12 @@ import argparse
 import importlib
 import os
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec, module_from_spec
 from types import ModuleType
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from agent import __version__
 from agent.base.text import names_are_utf8
@@ -103,11 +105,39 @@ def run(argv: list[str]) -> int:
     loaded = settings_from("edge-backup run", argv)
     if loaded is None:
         return EXIT_BAD_SETTINGS
-    # structlog imports rich, where that is installed, for tracebacks that no service prints: 5 MiB.
-    sys.modules.setdefault("rich", cast(ModuleType, None))
+    spare_memory()
     from agent import service
 
     return service.run(loaded.settings, loaded.notices)
+
+
+def spare_memory() -> None:
+    """Keep structlog from loading 8 MiB that no service uses: it imports all that it can work with."""
+    for optional in ("rich", "greenlet"):
+        sys.modules.setdefault(optional, cast(ModuleType, None))
+    if "asyncio" not in sys.modules:
+        _import_on_use("asyncio")
+
+
+def _import_on_use(package: str) -> None:
+    """Import a package, but run its code only when somebody asks for one of its members (PEP 562)."""
+    spec: Any = find_spec(package)
+    module, lock = module_from_spec(spec), threading.RLock()
+    # Without a path even the import of a submodule asks here first.
+    later = {"__path__": vars(module).pop("__path__")}
+
+    def member(asked: str) -> object:
+        with lock:
+            if later:
+                vars(module).update(later)
+                later.clear()
+                spec.loader.exec_module(module)
+        if asked in vars(module):
+            return vars(module)[asked]
+        raise AttributeError(f"module '{package}' has no attribute '{asked}'")
+
+    vars(module)["__getattr__"] = member
+    sys.modules[package] = module
 
 
 def settings_from(prog: str, argv: list[str]) -> "Loaded | None":

@@ -7,10 +7,11 @@ it knows their order whatever the clock said.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 import structlog
 
+from agent.base.clock import CLOCK_SET
 from agent.base.errors import Cancelled, JobError
 from agent.base.sources import UNKNOWN, ArchiveSource, KnownArchive
 from agent.formats.archive_names import ENCRYPTED, NamedArchive
@@ -22,8 +23,6 @@ log = structlog.get_logger(__name__)
 
 FUTURE = timedelta(days=1)
 """An archive that is dated further ahead was made while the clock was wrong; less is an adjusted clock."""
-CLOCK_SET = datetime(2020, 1, 1, tzinfo=UTC)
-"""A clock that shows an earlier time was never set: no release of this agent is older."""
 
 
 @dataclass(frozen=True, slots=True)

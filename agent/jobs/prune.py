@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from agent.base.clock import CLOCK_SET
 from agent.base.job import Kind, State, format_time, parse_time
 from agent.base.refusals import Reason, Refused
 from agent.formats.archive_names import OwnArchives
-from agent.formats.archive_order import CLOCK_SET
 from agent.jobs.admission import Admission
 from agent.jobs.device import Device
 from agent.jobs.events import ArchiveRemoved, Events
@@ -28,13 +28,12 @@ from agent.jobs.verify import sound_archives
 from agent.jobs.worker import Outcome, Task, Tools, Workers
 from agent.journal import Journal, JournalError
 from agent.mailbox import Mailbox
-from agent.save.pruning import Pruned
 from agent.settings import Settings
 from agent.transfer.context import Context
 from agent.transfer.guarded_storage import GuardedStorage
 
 if TYPE_CHECKING:
-    from agent.save.pruning import PruneOrder, PruneOutcome
+    from agent.save.pruning import Pruned, PruneOrder, PruneOutcome
     from agent.save.retention import KeepRules
 
 log = structlog.get_logger(__name__)
@@ -50,7 +49,7 @@ ANSWER_WITHIN_S = 50.0
 MOST_DATES = 1000
 """The number of archives, those with the latest dates, whose retention date outlives their jobs."""
 
-Told = Callable[[Sequence[Pruned]], None]
+Told = Callable[[Sequence["Pruned"]], None]
 
 
 class Prunes:
@@ -170,6 +169,8 @@ class Prunes:
         return replace(outcome, places=[*outcome.places, *absent])
 
     def _ended(self, order: "PruneOrder", told: Told, outcome: "Outcome[PruneOutcome]") -> None:
+        from agent.save.pruning import Pruned
+
         self._running = None
         if outcome.result is None:
             log.warning("retention incomplete", code=outcome.code, reason=outcome.message)
@@ -187,6 +188,8 @@ class Prunes:
 
     def _destinations(self, tools: Tools) -> "tuple[dict[str, GuardedStorage], list[Pruned]]":
         """Open the destinations that the device can use now; return them, and the problems of the others."""
+        from agent.save.pruning import Pruned
+
         opened: dict[str, GuardedStorage] = {}
         absent = []
         for name, options in self._all_destinations().items():

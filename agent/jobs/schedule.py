@@ -17,8 +17,8 @@ import hashlib
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+from agent.base.clock import CLOCK_SET
 from agent.base.job import format_time
-from agent.formats.archive_order import CLOCK_SET
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _END_OF_TIME = datetime.max.replace(tzinfo=UTC)

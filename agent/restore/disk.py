@@ -6,7 +6,6 @@ import os
 import stat
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 from agent.restore.directories import DirectoryEntry, mark, names_in, open_directory
@@ -131,6 +130,8 @@ def _directories_left(dir_fd: int, names: Sequence[str], check: Callable[[], Non
     left = _unlink_each(dir_fd, check, first)
     if not rest or time.monotonic() - began_s < _SLOW_S * len(first):
         return left + _unlink_each(dir_fd, check, rest)
+    from concurrent.futures import ThreadPoolExecutor
+
     with ThreadPoolExecutor(_REMOVERS, thread_name_prefix="remove") as pool:
         shares = [rest[number::_REMOVERS] for number in range(_REMOVERS)]
         for some in pool.map(partial(_unlink_each, dir_fd, check), shares):

@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from agent.cli import spare_memory
 from tests.support.syscalls import Call, Supervisor, Verdict, watch_this_process
 
 _EAGER = (
@@ -158,5 +159,5 @@ def _become_the_agent(control: socket.socket, config: str, errors: str, watched:
 
 
 if __name__ == "__main__":
-    sys.modules.setdefault("rich", None)  # type: ignore[arg-type]  # as in agent.cli.run
+    spare_memory()
     _serve(socket.socket(fileno=int(sys.argv[1])))

@@ -127,6 +127,32 @@ def test_help_lists_every_command() -> None:
     assert all(f"  {name} " in output for name in SUBCOMMANDS)
 
 
+@pytest.mark.parametrize("first", ["import asyncio", "import asyncio.events", "from asyncio import Queue"])
+def test_a_service_loads_asyncio_when_somebody_uses_it(first: str) -> None:
+    """structlog imports it for loggers that no service has: 2 MiB. Other libraries find the real package."""
+    script = f"""
+import sys, threading
+from agent.cli import spare_memory
+spare_memory()
+import structlog
+assert "run" not in vars(sys.modules["asyncio"])
+{first}
+failed = []
+def use():
+    import asyncio
+    try:
+        asyncio.run(asyncio.sleep(0))
+    except Exception as error:
+        failed.append(error)
+threads = [threading.Thread(target=use) for _ in range(8)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+import asyncio
+print(failed, hasattr(asyncio, "nothing"), structlog.stdlib.asyncio is asyncio)
+"""
+    assert run_python("-c", script) == "[] False True\n"
+
+
 @pytest.mark.parametrize("name", SUBCOMMANDS)
 def test_every_command_has_its_entry(name: str) -> None:
     module, function = SUBCOMMANDS[name].entry.split(":")
