@@ -21,6 +21,7 @@ from agent.jobs.prune import Prunes
 from agent.jobs.queries.health import Health
 from agent.jobs.queries.history import History
 from agent.jobs.queries.info import Info
+from agent.jobs.queries.made import MadeBackups
 from agent.jobs.queries.status import Status
 from agent.jobs.recorder import Recorder
 from agent.jobs.recovery import EarlierRun
@@ -126,6 +127,7 @@ class Engine:
             own=own,
         )
         self.status = Status(self.monitor, self.history, notes, self.device)
+        self.made = MadeBackups(journal, self.monitor, self.device)
         self._restores = Restores(
             settings,
             self._runner,

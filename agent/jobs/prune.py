@@ -181,6 +181,7 @@ class Prunes:
                 self._journal.archives.learned(outcome.result.learned)
                 for pruned in () if order.dry_run else outcome.result.places:
                     for name in pruned.removed:
+                        self._journal.jobs.archive_removed(name)
                         self._events.emit(ArchiveRemoved(pruned.place, name))
         except JournalError:
             log.exception("retention not recorded: journal not writable")

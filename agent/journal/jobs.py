@@ -168,10 +168,12 @@ class Jobs:
             State.FINISHED, State.FAILED, either_id,
         )  # fmt: skip
 
-    def ended_of(self, kind: Kind) -> Iterator[JobRecord]:
-        """Return the ended jobs of a kind, oldest first."""
-        return self._records("kind = ? AND state IN (?, ?) ORDER BY rowid",
-                             kind, State.FINISHED, State.FAILED)  # fmt: skip
+    def ended_of(self, kind: Kind, started: str | None = None) -> Iterator[JobRecord]:
+        """Return the ended jobs of a kind, oldest first; with `started`, those that began at that time."""
+        then = "" if started is None else " AND started = ?"
+        return self._records(f"kind = ? AND state IN (?, ?){then} ORDER BY rowid",
+                             kind, State.FINISHED, State.FAILED,
+                             *([] if started is None else [started]))  # fmt: skip
 
     def newest(self) -> Iterator[JobRecord]:
         """Return the last ended job of each kind, newest first."""
@@ -194,6 +196,14 @@ class Jobs:
         """Return True when a job that is kept made an archive of this name."""
         return bool(
             self._database.read("SELECT 1 FROM jobs WHERE json_extract(facts, '$.archive') = ?", (name,))
+        )
+
+    def archive_removed(self, name: str) -> None:
+        """Keep with the backups that made this archive that retention has removed it."""
+        self._database.write(
+            "UPDATE jobs SET facts = json_set(facts, '$.removed', json('true'))"
+            " WHERE kind = ? AND json_extract(facts, '$.archive') = ?",
+            (Kind.BACKUP, name),
         )
 
     def _records(self, condition: str, *values: str) -> Iterator[JobRecord]:

@@ -114,6 +114,19 @@ def test_an_archive_of_a_former_id_is_this_device_s_when_the_journal_saw_it_bein
     assert there(tmp_path / "archives") == {*there_first, *made[1:]}
 
 
+def test_the_history_says_which_archives_are_gone(device: Device, tmp_path: Path) -> None:
+    """So a list of what can be restored does not name them."""
+    (tmp_path / "archives").mkdir()
+    options = {"storage.provider": "local", "local.target": "device"}
+    for number in range(4):
+        device.command("backup", {"options": options}, request_id=f"r{number}")
+        device.finish()
+    prune(device)
+    made = device.service.engine.made.all().ended
+    assert [each.facts.get("removed", False) for each in made] == [False, False, True, True]
+    assert {each.facts["archive"] for each in made[:2]} == there(tmp_path / "archives")
+
+
 def test_a_dry_run_removes_nothing(device: Device, tmp_path: Path) -> None:
     names = old_archives(tmp_path / "archives", range(4))
     (tmp_path / "stick").mkdir()

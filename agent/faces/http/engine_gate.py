@@ -12,6 +12,7 @@ from agent.base.refusals import Reason, Refused
 from agent.faces.http.message import Problem
 from agent.jobs.admission import Admitted
 from agent.jobs.operations import Operations
+from agent.jobs.requests.raw import Request as EngineRequest
 from agent.journal import JournalError
 from agent.mailbox import Post
 
@@ -55,6 +56,25 @@ class EngineGate:
             self._carry_out(admitted, partial(tell, admitted.job_id))
 
         return self._waited(admit)
+
+    def run(self, request: EngineRequest, face: Face) -> str | None:
+        """Carry out a command that was read already, and return the id of its job, if it has one."""
+
+        def admit(tell: Callable[[str | None], None]) -> None:
+            self._operations.check_offered(request.operation, face)
+            admitted = self._operations.admit_request(request)
+            self._carry_out(admitted, partial(tell, admitted.job_id))
+
+        return self._waited(admit)
+
+    def read(self, question: str, face: Face, function: Callable[[], Result]) -> Result:
+        """Return what a function of the main thread returns: nothing that `question` would not tell."""
+
+        def tell_result(tell: Callable[[Result], None]) -> None:
+            self._operations.check_offered(question, face)
+            tell(function())
+
+        return self._waited(tell_result)
 
     def call(self, function: Callable[[], Result]) -> Result:
         """Return what a function of the main thread returns."""

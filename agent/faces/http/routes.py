@@ -25,6 +25,8 @@ class Route:
     handler: Handler
     is_public: bool = False
     """True when nobody has to sign in for it."""
+    token_of: Callable[[Request], str | None] | None = None
+    """Reads the token where a document of others puts it, as in a form; it counts as one in the header."""
     pattern: re.Pattern[str] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:

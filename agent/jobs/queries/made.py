@@ -1,0 +1,49 @@
+"""The backups that this device has made or makes, for faces that speak of single backups.
+
+Belongs to the main thread.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from agent.base.job import Kind
+from agent.base.sources import ArchiveSource
+from agent.jobs.device import Device
+from agent.jobs.progress import Monitor
+from agent.journal import Journal
+from agent.journal.jobs import JobRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """Backups as they are at one moment."""
+
+    device_id: str
+    running: Mapping[str, Any] | None = field(hash=False)
+    """The backup that runs, as `Monitor.value` tells it; None while none does."""
+    ended: tuple[JobRecord, ...]
+    """Those that have ended in any way, newest first."""
+
+
+class MadeBackups:
+    def __init__(self, journal: Journal, monitor: Monitor, device: Device) -> None:
+        self._journal, self._monitor, self._device = journal, monitor, device
+
+    def all(self) -> Made:
+        """Return every backup that the history keeps."""
+        return self._made(tuple(self._journal.jobs.ended_of(Kind.BACKUP))[::-1])
+
+    def begun_at(self, started: str) -> Made:
+        """Return the backup that began at this time, written as `format_time` does; none for another time."""
+        return self._made(tuple(self._journal.jobs.ended_of(Kind.BACKUP, started)))
+
+    def source_of(self, archive: str) -> ArchiveSource | None:
+        """Return the source of an archive; None when the journal does not know it."""
+        known = self._journal.archives.known().get(archive)
+        return known.source if known else None
+
+    def _made(self, ended: tuple[JobRecord, ...]) -> Made:
+        running = self._monitor.value()
+        is_backup = running is not None and running["kind"] == Kind.BACKUP
+        return Made(self._device.id, running if is_backup else None, ended)
