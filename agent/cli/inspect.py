@@ -30,7 +30,7 @@ from agent.jobs.admission import Admission
 from agent.jobs.device import last_id
 from agent.jobs.encryption import unlock_for
 from agent.jobs.job_options import archive_format
-from agent.jobs.requests.options import RESTORE_STORE, Options
+from agent.jobs.requests.options import Key, Options
 from agent.jobs.requests.raw import read_raw
 from agent.jobs.requests.restore import read_key
 from agent.jobs.requests.storage import read_storage, required
@@ -62,9 +62,9 @@ def inspect(argv: list[str]) -> int:
     if loaded is None:
         return EXIT_USAGE
     try:
-        options = options_of(parsed, {RESTORE_STORE: parsed.store})
-        raw = read_raw("restore", {"options": options}, loaded.settings)
-        return _inspect(file, raw.value.options, loaded.settings, parsed)
+        options = options_of(parsed, {Key.RESTORE_STORE: parsed.store})
+        raw = read_raw("restore", {"options": options})
+        return _inspect(file, raw.options, loaded.settings, parsed)
     except UnusableOption as error:
         sys.stderr.write(f"{error}\n")
         return EXIT_USAGE
@@ -81,7 +81,7 @@ def inspect(argv: list[str]) -> int:
 def _inspect(path: Path | None, options: Options, settings: Settings, parsed: argparse.Namespace) -> int:
     key = read_key(options, settings.encryption.min_passcode)
     unlock = unlock_for(key, settings.encryption)
-    if path and (parsed.store or read_storage(options, settings, RESTORE_STORE)):
+    if path and (parsed.store or read_storage(options, settings, Key.RESTORE_STORE)):
         raise UnusableOption("give a file or a destination, not both")
     with _in_file(path, unlock) if path else _at_store(options, settings, unlock) as tree:
         manifest = tree.manifest()
@@ -109,7 +109,7 @@ def _in_file(path: Path, unlock: Unlock) -> Iterator[SavedTree]:
 @contextmanager
 def _at_store(options: Options, settings: Settings, unlock: Unlock) -> Iterator[SavedTree]:
     """Yield the archive that the options name. Raises `Refused`, `JobError` and `StorageError`."""
-    source = required(read_storage(options, settings, RESTORE_STORE))
+    source = required(read_storage(options, settings, Key.RESTORE_STORE))
     connections = Connections(settings.transfer.connect_timeout.total_seconds())
     destination = Admission(settings).destination(source, connections, None)
     storage = destination.storage

@@ -22,7 +22,7 @@ from agent.jobs.job_options import archive_format, archive_limits, hook
 from agent.jobs.last_archives import LastArchives, skip_key
 from agent.jobs.own_directories import OwnDirectories
 from agent.jobs.requests.backup import BackupRequest
-from agent.jobs.requests.options import BACKUP_DATA_TYPES, BACKUP_PATHS
+from agent.jobs.requests.options import Key
 from agent.jobs.requests.selection import Selection
 from agent.jobs.requests.storage import store_storage
 from agent.jobs.runner import Runner
@@ -127,7 +127,7 @@ class Backups:
         """Return the roots that are saved: those of the request, or the directory that `backupCmd` fills."""
         if not collected:
             return self._chosen_roots.for_backup(selection)
-        refuse_choosing(selection, "backupCmd", BACKUP_DATA_TYPES, BACKUP_PATHS)
+        refuse_choosing(selection, "backupCmd", Key.BACKUP_DATA_TYPES, Key.BACKUP_PATHS)
         return (self._chosen_roots.part(Root("", self._staging.work_directory(job.id)), selection),)
 
     def _staged(self, request: BackupRequest, *, encrypted: bool) -> Staged:

@@ -19,13 +19,7 @@ from agent.base.roots import Root, data_set_roots, merged
 from agent.base.text import readable
 from agent.jobs.admission import Admission, look, shown_directory
 from agent.jobs.filesystem_probe import Probes
-from agent.jobs.requests.options import (
-    BACKUP_DATA_TYPES,
-    BACKUP_PATHS,
-    RESTORE_DATA_TYPES,
-    RESTORE_PATHS,
-    invalid_option,
-)
+from agent.jobs.requests.options import Key, invalid_option
 from agent.jobs.requests.selection import ChosenPath, Selection
 from agent.save import access
 from agent.settings import Settings
@@ -57,10 +51,10 @@ class ChosenRoots:
         )
 
     def _for_backup(self, selection: Selection) -> "tuple[WalkRoot, ...]":
-        data_sets = self._data_sets(selection, BACKUP_DATA_TYPES)
+        data_sets = self._data_sets(selection, Key.BACKUP_DATA_TYPES)
         paths = selection.paths or ()
         if data_sets:
-            chosen = self._narrowed(data_sets, paths, BACKUP_PATHS)
+            chosen = self._narrowed(data_sets, paths, Key.BACKUP_PATHS)
             for root in chosen:
                 for path in paths:
                     name = root.relative(f"{_data_set(root)}/{path.name}")
@@ -68,7 +62,7 @@ class ChosenRoots:
                         _check_there(root.directory, name, path.given)
             return tuple(self.part(root, selection, _data_set(root)) for root in chosen)
         directory = Admission(self.settings).find(selection.directory, must_exist=True)
-        names = self._names_in(directory, selection, BACKUP_PATHS)
+        names = self._names_in(directory, selection, Key.BACKUP_PATHS)
         for name, given in names.items():
             _check_there(directory, name, given)
         return (self.part(_named(directory, names), selection),)
@@ -76,16 +70,16 @@ class ChosenRoots:
     def _for_restore(self, selection: Selection) -> "Choice":
         from agent.restore.choice import Choice
 
-        data_sets = self._data_sets(selection, RESTORE_DATA_TYPES)
+        data_sets = self._data_sets(selection, Key.RESTORE_DATA_TYPES)
         paths = selection.paths or ()
         if not data_sets:
             directory = Admission(self.settings).find(selection.directory, must_exist=False)
-            names = self._names_in(directory, selection, RESTORE_PATHS)
+            names = self._names_in(directory, selection, Key.RESTORE_PATHS)
             return Choice((_named(directory, names),), wanted={name: names[name] for name in names if name})
         wanted = {f"{data_set}/{path.name}": path.given for path in paths for data_set in data_sets}
         return Choice(
-            self._narrowed(data_sets, paths, RESTORE_PATHS),
-            self._narrowed(data_sets, (), RESTORE_PATHS),
+            self._narrowed(data_sets, paths, Key.RESTORE_PATHS),
+            self._narrowed(data_sets, (), Key.RESTORE_PATHS),
             wanted or {data_set: data_set for data_set in data_sets},
         )
 
@@ -187,7 +181,7 @@ def _check_there(directory: Path, name: str, shown: str) -> None:
 
 
 def _refused(path: str, problem: str) -> Refused:
-    return Refused(Reason.CANNOT, f"option '{BACKUP_PATHS}': '{readable(path)}' {problem}")
+    return Refused(Reason.CANNOT, f"option '{Key.BACKUP_PATHS}': '{readable(path)}' {problem}")
 
 
 def _invalid(option: str, problem: str) -> Refused:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from pydantic import SecretBytes, SecretStr
 
 from agent.base.refusals import Reason, Refused
-from agent.jobs.requests.options import BACKUP_PASSCODE, invalid_option
+from agent.jobs.requests.options import Key, invalid_option
 from agent.jobs.requests.restore import ArchiveKey
 from agent.settings import EncryptionSettings
 
@@ -29,7 +29,7 @@ def encryption_for(passcode: SecretStr | None, settings: EncryptionSettings) -> 
         return None
     if passcode is not None and settings.recipients:
         raise invalid_option(
-            BACKUP_PASSCODE, "is of no use: this device encrypts for 'encryption.recipients' alone"
+            Key.BACKUP_PASSCODE, "is of no use: this device encrypts for 'encryption.recipients' alone"
         )
     _refuse_without_extra()
     text = None if passcode is None else _normalised(passcode)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from agent.base.redaction import is_secret_name
 from agent.base.roots import Root
 from agent.jobs.requests.backup import BackupRequest
-from agent.jobs.requests.options import NAME
+from agent.jobs.requests.options import Key
 from agent.jobs.requests.storage import StorageOptions
 from agent.journal import Journal
 from agent.settings import Settings
@@ -41,7 +41,7 @@ def _key(destination: StorageOptions, name: str, roots: Iterable[Root], recipien
     are renewed all the time.
     """
     chosen = {key: text for key, text in destination.options.items() if not is_secret_name(key)}
-    chosen |= {"storage.provider": destination.provider} | ({NAME: name} if name else {})
+    chosen |= {"storage.provider": destination.provider} | ({Key.NAME: name} if name else {})
     about = json.dumps(
         [destination.provider, list(map(_described, roots)), sorted(chosen.items()), list(recipients)]
     )

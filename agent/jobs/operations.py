@@ -81,9 +81,9 @@ class Operations:
         handler = self._commands[name]
 
         def admit() -> Admitted:
-            raw = read_raw(name, value, self._settings, face)
+            raw = read_raw(name, value, face)
             handler.refuse_early()
-            return handler.admit(handler.request.read(raw))
+            return handler.admit(handler.request.read(raw, self._settings))
 
         return _guarded(name, admit)
 
@@ -100,7 +100,7 @@ class Operations:
         handler = self._questions[name]
 
         def ask() -> None:
-            request = handler.request.read(read_raw(name, value, self._settings))
+            request = handler.request.read(read_raw(name, value), self._settings)
             handler.ask(request, room_bytes, tell)
 
         _guarded(name, ask)

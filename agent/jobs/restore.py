@@ -24,7 +24,7 @@ from agent.jobs.encryption import unlock_for
 from agent.jobs.job_options import archive_format, hook, restore_target
 from agent.jobs.own_directories import OwnDirectories
 from agent.jobs.preview import Previews
-from agent.jobs.requests.options import CONFIRM_WITHIN, PREVIEW, RESTORE_DATA_TYPES, RESTORE_PATHS
+from agent.jobs.requests.options import Key
 from agent.jobs.requests.restore import RestoreRequest
 from agent.jobs.requests.selection import Selection
 from agent.jobs.restore_recovery import Recovery
@@ -129,7 +129,7 @@ class Restores:
         if not delivered:
             return self._chosen_roots.for_restore(request.selection, self._own.paths())
         _refuse_stages(request)
-        refuse_choosing(request.selection, "restoreCmd", RESTORE_DATA_TYPES, RESTORE_PATHS)
+        refuse_choosing(request.selection, "restoreCmd", Key.RESTORE_DATA_TYPES, Key.RESTORE_PATHS)
         return Choice((Root("", self._staging.work_directory(job.id)),))
 
     def _search(self, source: ArchiveSource | None) -> "Search":
@@ -188,7 +188,7 @@ class Restores:
 
 def _refuse_stages(request: RestoreRequest) -> None:
     """Raise `Refused` for an option without an effect where `restoreCmd` restores."""
-    for key, wish in ((PREVIEW, request.preview), (CONFIRM_WITHIN, request.confirm_within_s)):
+    for key, wish in ((Key.PREVIEW, request.preview), (Key.CONFIRM_WITHIN, request.confirm_within_s)):
         if wish:
             message = f"no '{key}' here: the device's restoreCmd decides what becomes of the files"
             raise Refused(Reason.INVALID, message)

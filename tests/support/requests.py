@@ -11,4 +11,4 @@ R = TypeVar("R", bound=Request)
 
 def read(request: type[R], value: Any = None, settings: Settings | None = None, face: Face = Face.MQTT) -> R:
     """The request of this type in a command's value. Raises `Refused`."""
-    return request.read(read_raw(request.operation, value, settings or Settings(), face))
+    return request.read(read_raw(request.operation, value, face), settings or Settings())

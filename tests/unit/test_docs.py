@@ -10,11 +10,10 @@ import pytest
 from agent.base.errors import JobError
 from agent.base.operations import OPERATIONS, Face, offered
 from agent.jobs import worker
-from agent.jobs.requests.options import KNOWN
+from agent.jobs.requests.options import Key
 from agent.jobs.requests.raw import read_raw
 from agent.mqtt import envelope as ditto
 from agent.mqtt.hono import Identity, parse_identity
-from agent.settings import Settings
 from agent.settings import load as settings_load
 from agent.settings.keys import KEYS
 from providers import aws, azure, https, local
@@ -77,7 +76,7 @@ def check_command(block: str) -> None:
     operation = envelope.inbox_subject(DEVICE.thing, "BackupAndRestore")
     assert operation in offered(Face.MQTT)
     known = re.compile("|".join(re.sub(r"<\w+>", ".+", re.escape(key)) for key in option_keys()))
-    for key in read_raw(operation, envelope.value, Settings()).value.options.texts:
+    for key in read_raw(operation, envelope.value).options.texts:
         assert known.fullmatch(key), key
 
 
@@ -88,7 +87,7 @@ def topic_of(message: dict[str, Any]) -> str:
 
 
 def option_keys() -> set[str]:
-    ours = {*KNOWN, "history.before", "storage.provider", "options.<name>", "info.<name>"}
+    ours = {*Key, "history.before", "storage.provider", "options.<name>", "info.<name>"}
     theirs = {*https.OPTIONS, "https.header.<Name>", *local.OPTIONS, *aws.OPTIONS, *azure.OPTIONS}
     return ours | theirs
 

@@ -33,17 +33,17 @@ TOO_SHORT = "must have at least 8 characters"
 EMPTY = "must be a text that is not empty"
 
 
-def given(operation: str, settings: EncryptionSettings, options: dict[str, Any]) -> RawRequest:
+def given(operation: str, options: dict[str, Any]) -> RawRequest:
     """Option `backup_passcode` is `backup.passcode`."""
     value = {"options": {key.replace("_", "."): text for key, text in options.items()}}
-    return read_raw(operation, value, Settings(encryption=settings))
+    return read_raw(operation, value)
 
 
 def decide(operation: str, settings: EncryptionSettings, **options: Any) -> Any:
-    asked = given(operation, settings, options)
+    asked = given(operation, options)
     if operation == "backup":
-        return encryption_for(BackupRequest.read(asked).passcode, settings)
-    return unlock_for(read_key(asked.value.options, settings.min_passcode), settings)
+        return encryption_for(BackupRequest.read(asked, Settings(encryption=settings)).passcode, settings)
+    return unlock_for(read_key(asked.options, settings.min_passcode), settings)
 
 
 @pytest.mark.parametrize(
@@ -145,9 +145,9 @@ def test_a_device_with_recipients_seals_everything_for_them() -> None:
 @pytest.mark.parametrize("key", ["backup_passcode", "restore_passcode", "restore_identity"])
 def test_no_key_is_shown_with_what_holds_it(key: str) -> None:
     value = IDENTITY if "identity" in key else "correct horse"
-    asked = given(key.partition("_")[0], DEFAULT, {key: value, "storage_provider": "local"})
+    asked = given(key.partition("_")[0], {key: value, "storage_provider": "local"})
     request = BackupRequest if key.startswith("backup") else VerifyRequest
-    assert value not in f"{asked!r} {request.read(asked)!r}"
+    assert value not in f"{asked!r} {request.read(asked, Settings())!r}"
     assert value not in repr(decide(key.partition("_")[0], DEFAULT, **{key: value}))
 
 

@@ -13,7 +13,6 @@ from agent.base.refusals import Reason, Refused
 from agent.base.text import Number
 from agent.jobs.requests.backup import read_label
 from agent.jobs.requests.raw import read_raw
-from agent.settings import Settings
 from tests.support.fakes import Device
 
 NOW = datetime(2026, 11, 21, 22, 28, 8, 388229, UTC)
@@ -22,7 +21,7 @@ LATER = datetime(2027, 1, 31, 12, tzinfo=UTC)
 
 def label(**options: object) -> Label:
     value = {"options": {f"backup.{key}": item for key, item in options.items()}}
-    return read_label(read_raw("backup", value, Settings()).value.options, NOW)
+    return read_label(read_raw("backup", value).options, NOW)
 
 
 def test_nothing_said_is_an_empty_label() -> None:

@@ -26,16 +26,15 @@ from agent.jobs.requests.control import (
     StatusRequest,
     TriggerRequest,
 )
-from agent.jobs.requests.options import KNOWN
-from agent.jobs.requests.raw import Request, RequestValue, read_raw
+from agent.jobs.requests.options import Key
+from agent.jobs.requests.raw import RawRequest, Request, read_raw
 from agent.jobs.requests.restore import RestoreRequest, VerifyRequest
-from agent.settings import Settings
 from tests.support.requests import read
 from tests.unit.test_ditto import JSON
 
 
-def value_of(value: object) -> RequestValue:
-    return read_raw("backup", value, Settings()).value
+def value_of(value: object) -> RawRequest:
+    return read_raw("backup", value)
 
 
 def refusal(value: object) -> Refused:
@@ -229,7 +228,7 @@ REQUESTS: tuple[type[Request], ...] = (
     StatusRequest, HistoryRequest, DescribeRequest, InfoRequest,
 )  # fmt: skip
 TEXTS = st.text(max_size=20) | st.sampled_from(["true", "10s", "[]", '["a", "../b"]', "/x", "age", "1e9"])
-OPTIONS = st.dictionaries(st.sampled_from([*sorted(KNOWN), "storage.provider", "https.url"]), TEXTS)
+OPTIONS = st.dictionaries(st.sampled_from([*sorted(Key), "storage.provider", "https.url"]), TEXTS)
 FIELDS = st.fixed_dictionaries(
     {"options": OPTIONS},
     optional={"from": JSON, "to": JSON, "message": JSON, "output": TEXTS, "dryRun": JSON},

@@ -12,7 +12,6 @@ from agent.journal.commands import CommandId
 from agent.mqtt import envelope as ditto
 from agent.mqtt.hono import parse_command_topic
 from agent.mqtt.link import Broker, Delivery
-from agent.settings import Settings
 from agent.settings.load import load
 from agent.settings.sources import read_environment
 from providers.address import parse_address
@@ -41,7 +40,7 @@ HOLDERS: dict[str, Callable[[], object]] = {
     "the message": lambda: Delivery("t", PAYLOAD, retain=False, dup=False, ack=lambda: None),
     "the envelope": lambda: ENVELOPE,
     "the command": command,
-    "what it gives": lambda: read_raw("backup", ENVELOPE.value, Settings()),
+    "what it gives": lambda: read_raw("backup", ENVELOPE.value),
     "its request": lambda: read(BackupRequest, ENVELOPE.value),
     "the settings": lambda: load({"password": MARK, "transfer.proxy": f"http://u:{MARK}@proxy"}, None, {}),
     "a layer of settings": lambda: read_environment({"EDGE_BACKUP_PASSWORD": MARK}),

@@ -11,19 +11,11 @@ from agent.base.job import Label
 from agent.base.refusals import Reason, Refused
 from agent.base.times import parse_rfc3339
 from agent.formats.archive_names import MAX_NAME_LETTERS
-from agent.jobs.requests.options import (
-    BACKUP_PASSCODE,
-    BACKUP_STORE,
-    DESCRIPTION,
-    NAME,
-    RETENTION_DATE,
-    SKIP_UNCHANGED,
-    Options,
-    invalid_option,
-)
+from agent.jobs.requests.options import Key, Options, invalid_option
 from agent.jobs.requests.raw import RawRequest, Request
 from agent.jobs.requests.selection import Selection, backup_selection
 from agent.jobs.requests.storage import StorageOptions, read_storage
+from agent.settings import Settings
 
 MAX_DESCRIPTION_LETTERS = 1000
 _NAME = re.compile(rf"[A-Za-z0-9_-][A-Za-z0-9._-]{{0,{MAX_NAME_LETTERS - 1}}}")
@@ -51,32 +43,32 @@ class BackupRequest(Request):
     """Options for the upload request."""
 
     @classmethod
-    def read(cls, raw: RawRequest) -> Self:
-        value, options = raw.value, raw.value.options
-        destination = read_storage(options, raw.settings, BACKUP_STORE)
-        if value.output and destination:
+    def read(cls, raw: RawRequest, settings: Settings) -> Self:
+        options = raw.options
+        destination = read_storage(options, settings, Key.BACKUP_STORE)
+        if raw.output and destination:
             raise Refused(Reason.INVALID, "give an output file, or another destination, not both")
         return cls(
-            correlation_id=value.correlation_id,
+            correlation_id=raw.correlation_id,
             selection=backup_selection(options),
             destination=destination,
-            output=value.output,
+            output=raw.output,
             label=read_label(options, datetime.now(UTC)),
-            passcode=options.passcode(BACKUP_PASSCODE, raw.settings.encryption.min_passcode),
-            skip_unchanged=options.switch(SKIP_UNCHANGED),
+            passcode=options.passcode(Key.BACKUP_PASSCODE, settings.encryption.min_passcode),
+            skip_unchanged=options.switch(Key.SKIP_UNCHANGED),
             passed_on=options.prefixed("options."),
         )
 
 
 def read_label(options: Options, now: datetime) -> Label:
     """Return the label in a backup's options. Raises `Refused`, also for a retention date before `now`."""
-    name, description = options.text(NAME) or "", options.text(DESCRIPTION) or ""
+    name, description = options.text(Key.NAME) or "", options.text(Key.DESCRIPTION) or ""
     if name and not _NAME.fullmatch(name):
         letters = "letters (A-Z, a-z), digits, '.', '_' and '-'"
-        raise invalid_option(NAME, f"must be 1 to {MAX_NAME_LETTERS} {letters}, and not begin with a dot")
+        raise invalid_option(Key.NAME, f"must be 1 to {MAX_NAME_LETTERS} {letters}, and not begin with a dot")
     if len(description) > MAX_DESCRIPTION_LETTERS:
-        raise invalid_option(DESCRIPTION, f"must not have more than {MAX_DESCRIPTION_LETTERS} characters")
-    return Label(name, description, _retention_date(options.text(RETENTION_DATE), now))
+        raise invalid_option(Key.DESCRIPTION, f"must not have more than {MAX_DESCRIPTION_LETTERS} characters")
+    return Label(name, description, _retention_date(options.text(Key.RETENTION_DATE), now))
 
 
 def _retention_date(text: str | None, now: datetime) -> datetime | None:
@@ -90,7 +82,7 @@ def _retention_date(text: str | None, now: datetime) -> datetime | None:
         )
     except (ValueError, OverflowError) as error:
         expected = "must be milliseconds since 1970, or an RFC 3339 time such as '2027-01-31T12:00:00Z'"
-        raise invalid_option(RETENTION_DATE, expected) from error
+        raise invalid_option(Key.RETENTION_DATE, expected) from error
     if when <= now:
-        raise invalid_option(RETENTION_DATE, "must be in the future")
+        raise invalid_option(Key.RETENTION_DATE, "must be in the future")
     return when

@@ -7,10 +7,11 @@ from typing import ClassVar, Self
 from agent.base.errors import Cancelled
 from agent.base.refusals import Reason, Refused
 from agent.base.times import parse_moment
-from agent.jobs.requests.options import BACKUP_STORE, CONFIRM_WITHIN
+from agent.jobs.requests.options import Key
 from agent.jobs.requests.raw import RawRequest, Request
 from agent.jobs.requests.selection import Selection, backup_selection
 from agent.jobs.requests.storage import StorageOptions, read_storage, required
+from agent.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,10 +27,10 @@ class StartRequest(Request):
     """Goes into `lastUpload`."""
 
     @classmethod
-    def read(cls, raw: RawRequest) -> Self:
-        options = raw.value.options
-        destination = required(read_storage(options, raw.settings, BACKUP_STORE))
-        return cls(raw.value.correlation_id, destination, options.prefixed("info."))
+    def read(cls, raw: RawRequest, settings: Settings) -> Self:
+        options = raw.options
+        destination = required(read_storage(options, settings, Key.BACKUP_STORE))
+        return cls(raw.correlation_id, destination, options.prefixed("info."))
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +46,10 @@ class TriggerRequest(Request):
     """Kanto's option: True to upload beside another upload, whatever `singleUpload` says."""
 
     @classmethod
-    def read(cls, raw: RawRequest) -> Self:
-        options = raw.value.options
+    def read(cls, raw: RawRequest, _settings: Settings) -> Self:
+        options = raw.options
         force = (options.text("force") or "").lower() == "true"
-        return cls(raw.value.correlation_id, options.prefixed("options."), force)
+        return cls(raw.correlation_id, options.prefixed("options."), force)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +64,9 @@ class CancelRequest(Request):
     message: str
 
     @classmethod
-    def read(cls, raw: RawRequest) -> Self:
-        value = raw.value
-        message = value.message or "cancelled by a command"
-        return cls(value.correlation_id, value.status_code or Cancelled.code, message)
+    def read(cls, raw: RawRequest, _settings: Settings) -> Self:
+        message = raw.message or "cancelled by a command"
+        return cls(raw.correlation_id, raw.status_code or Cancelled.code, message)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +81,9 @@ class ActivateRequest(Request):
     """None for never."""
 
     @classmethod
-    def read(cls, raw: RawRequest) -> Self:
+    def read(cls, raw: RawRequest, _settings: Settings) -> Self:
         try:
-            return cls(parse_moment(raw.value.start), parse_moment(raw.value.end))
+            return cls(parse_moment(raw.start), parse_moment(raw.end))
         except ValueError as error:
             raise Refused(Reason.INVALID, f"invalid 'activate' parameters: {error}") from error
 
@@ -106,8 +106,8 @@ class FinalizeRequest(Request):
     """None for the time that the preview was given."""
 
     @classmethod
-    def read(cls, raw: RawRequest) -> Self:
-        return cls(raw.value.correlation_id, raw.value.options.seconds(CONFIRM_WITHIN))
+    def read(cls, raw: RawRequest, _settings: Settings) -> Self:
+        return cls(raw.correlation_id, raw.options.seconds(Key.CONFIRM_WITHIN))
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,8 +117,8 @@ class _RequestById(Request):
     correlation_id: str = ""
 
     @classmethod
-    def read(cls, raw: RawRequest) -> Self:
-        return cls(raw.value.correlation_id)
+    def read(cls, raw: RawRequest, _settings: Settings) -> Self:
+        return cls(raw.correlation_id)
 
 
 class DiscardRequest(_RequestById):
@@ -149,10 +149,10 @@ class PruneRequest(Request):
     """True to remove nothing, and to answer with what would be removed."""
 
     @classmethod
-    def read(cls, raw: RawRequest) -> Self:
-        if not isinstance(raw.value.dry_run, bool):
+    def read(cls, raw: RawRequest, _settings: Settings) -> Self:
+        if not isinstance(raw.dry_run, bool):
             raise Refused(Reason.INVALID, "'dryRun' must be true or false")
-        return cls(raw.value.dry_run)
+        return cls(raw.dry_run)
 
 
 class StatusRequest(Request):
@@ -171,8 +171,8 @@ class HistoryRequest(Request):
     """The id of a job, to ask for earlier jobs."""
 
     @classmethod
-    def read(cls, raw: RawRequest) -> Self:
-        return cls(raw.value.options.text("history.before"))
+    def read(cls, raw: RawRequest, _settings: Settings) -> Self:
+        return cls(raw.options.text("history.before"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,5 +184,5 @@ class InfoRequest(Request):
     selection: Selection = field(default_factory=Selection)
 
     @classmethod
-    def read(cls, raw: RawRequest) -> Self:
-        return cls(backup_selection(raw.value.options))
+    def read(cls, raw: RawRequest, _settings: Settings) -> Self:
+        return cls(backup_selection(raw.options))

@@ -7,6 +7,7 @@ import json
 import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 from pydantic import SecretStr
 
@@ -14,23 +15,32 @@ from agent.base.durations import parse_duration
 from agent.base.patterns import check_patterns
 from agent.base.refusals import Reason, Refused
 
-BACKUP_PASSCODE = "backup.passcode"
-RESTORE_PASSCODE, RESTORE_IDENTITY = "restore.passcode", "restore.identity"
-BACKUP_DATA_TYPES, BACKUP_PATHS = "backup.dataTypes", "backup.paths"
-RESTORE_DATA_TYPES, RESTORE_PATHS = "restore.dataTypes", "restore.paths"
-BACKUP_STORE, RESTORE_STORE = "backup.store", "restore.store"
-NAME, DESCRIPTION, RETENTION_DATE = "backup.name", "backup.description", "backup.retentionDate"
-DIRECTORY, EXCLUDE, SKIP_UNCHANGED = "backup.dir", "backup.exclude", "backup.skipUnchanged"
-MODE, PREVIEW, FOREIGN = "restore.mode", "restore.preview", "restore.foreign"
-CONFIRM_WITHIN = "restore.confirmWithin"
 
-SECRETS = frozenset({BACKUP_PASSCODE, RESTORE_PASSCODE, RESTORE_IDENTITY})
-KNOWN = SECRETS | {
-    DIRECTORY, EXCLUDE, SKIP_UNCHANGED, MODE, PREVIEW, FOREIGN, CONFIRM_WITHIN,
-    BACKUP_STORE, RESTORE_STORE, NAME, DESCRIPTION, RETENTION_DATE,
-    BACKUP_DATA_TYPES, BACKUP_PATHS, RESTORE_DATA_TYPES, RESTORE_PATHS,
-}  # fmt: skip
-"""All options that begin with `backup.` or `restore.`; those of providers begin otherwise."""
+class Key(StrEnum):
+    """The options that begin with `backup.` or `restore.`; those of providers begin otherwise."""
+
+    BACKUP_PASSCODE = "backup.passcode"
+    BACKUP_STORE = "backup.store"
+    BACKUP_DATA_TYPES = "backup.dataTypes"
+    BACKUP_PATHS = "backup.paths"
+    NAME = "backup.name"
+    DESCRIPTION = "backup.description"
+    RETENTION_DATE = "backup.retentionDate"
+    DIRECTORY = "backup.dir"
+    EXCLUDE = "backup.exclude"
+    SKIP_UNCHANGED = "backup.skipUnchanged"
+    RESTORE_PASSCODE = "restore.passcode"
+    RESTORE_IDENTITY = "restore.identity"
+    RESTORE_STORE = "restore.store"
+    RESTORE_DATA_TYPES = "restore.dataTypes"
+    RESTORE_PATHS = "restore.paths"
+    MODE = "restore.mode"
+    PREVIEW = "restore.preview"
+    FOREIGN = "restore.foreign"
+    CONFIRM_WITHIN = "restore.confirmWithin"
+
+
+SECRETS = frozenset({Key.BACKUP_PASSCODE, Key.RESTORE_PASSCODE, Key.RESTORE_IDENTITY})
 MAX_CHOSEN = 100
 
 

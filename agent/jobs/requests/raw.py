@@ -14,7 +14,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, InstanceOf, 
 from agent.base.operations import Face
 from agent.base.refusals import Reason, Refused
 from agent.base.text import folded, scalar_text
-from agent.jobs.requests.options import KNOWN, SECRETS, Options
+from agent.jobs.requests.options import SECRETS, Key, Options
 from agent.settings import Settings
 
 MAX_ID_BYTES = 256
@@ -22,7 +22,7 @@ MAX_CHILD_ID_BYTES = MAX_ID_BYTES + len("#999999")
 """`start` and `cancel` name an upload by its child id."""
 MAX_CODE_BYTES = 64
 _LOOKING_UP = ("start", "cancel")
-_OURS = ("backup.", "restore.")
+_OURS, _KNOWN = ("backup.", "restore."), frozenset(Key)
 
 
 def _id(value: object) -> str:
@@ -70,7 +70,7 @@ def _option(key: str, value: object) -> str:
     return text
 
 
-class RequestValue(BaseModel):
+class RawRequest(BaseModel):
     """The members of a request's value; each request takes what is its own."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
@@ -92,14 +92,6 @@ class RequestValue(BaseModel):
 
 
 @dataclass(frozen=True, slots=True)
-class RawRequest:
-    """A request before it is read: its value, and the settings that complete it."""
-
-    value: RequestValue
-    settings: Settings
-
-
-@dataclass(frozen=True, slots=True)
 class Request:
     """An operation that somebody asks for. This base class has nothing that must be read."""
 
@@ -107,12 +99,12 @@ class Request:
     """Its name in `agent.base.operations`."""
 
     @classmethod
-    def read(cls, _raw: RawRequest) -> Self:
-        """Read the request. Raises `Refused`."""
+    def read(cls, _raw: RawRequest, _settings: Settings) -> Self:
+        """Read the request; the settings complete it. Raises `Refused`."""
         return cls()
 
 
-def read_raw(operation: str, value: Any, settings: Settings, face: Face = Face.MQTT) -> RawRequest:
+def read_raw(operation: str, value: Any, face: Face = Face.MQTT) -> RawRequest:
     """Read the members of a request's value; an absent value has none. Raises `Refused`.
 
     `output` is ignored unless it came through the local socket.
@@ -123,15 +115,15 @@ def read_raw(operation: str, value: Any, settings: Settings, face: Face = Face.M
     if face is not Face.LOCAL:
         members.pop("output", None)
     try:
-        read = RequestValue.model_validate(members)
+        raw = RawRequest.model_validate(members)
     except ValidationError as error:
         raise _invalid(operation, map(_problem, error.errors())) from error
-    if operation not in _LOOKING_UP and len(read.correlation_id.encode()) > MAX_ID_BYTES:
+    if operation not in _LOOKING_UP and len(raw.correlation_id.encode()) > MAX_ID_BYTES:
         raise _invalid(operation, [f"correlationId must not be longer than {MAX_ID_BYTES} bytes"])
-    unknown = sorted(key for key in read.options.texts if key.lower().startswith(_OURS) and key not in KNOWN)
+    unknown = sorted(key for key in raw.options.texts if key.lower().startswith(_OURS) and key not in _KNOWN)
     if unknown:
         raise _invalid(operation, [f"unknown option '{key}'" for key in unknown])
-    return RawRequest(read, settings)
+    return raw
 
 
 def _problem(error: Mapping[str, Any]) -> str:

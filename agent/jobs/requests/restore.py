@@ -7,20 +7,11 @@ from pydantic import SecretBytes, SecretStr
 
 from agent.base.bech32 import decode_key
 from agent.base.refusals import Reason, Refused
-from agent.jobs.requests.options import (
-    CONFIRM_WITHIN,
-    FOREIGN,
-    MODE,
-    PREVIEW,
-    RESTORE_IDENTITY,
-    RESTORE_PASSCODE,
-    RESTORE_STORE,
-    Options,
-    invalid_option,
-)
+from agent.jobs.requests.options import Key, Options, invalid_option
 from agent.jobs.requests.raw import RawRequest, Request
 from agent.jobs.requests.selection import Selection, restore_selection
 from agent.jobs.requests.storage import StorageOptions, read_storage, required
+from agent.settings import Settings
 
 RestoreMode = Literal["merge", "replace", "exact"]
 ArchiveKey = SecretStr | SecretBytes
@@ -45,20 +36,20 @@ class RestoreRequest(Request):
     """The time for the confirmation of a commit-confirmed restore; None for any other restore."""
 
     @classmethod
-    def read(cls, raw: RawRequest) -> Self:
-        options = raw.value.options
-        mode = options.text(MODE) or "merge"
+    def read(cls, raw: RawRequest, settings: Settings) -> Self:
+        options = raw.options
+        mode = options.text(Key.MODE) or "merge"
         if mode not in get_args(RestoreMode):
-            raise invalid_option(MODE, "must be 'merge', 'replace' or 'exact'")
+            raise invalid_option(Key.MODE, "must be 'merge', 'replace' or 'exact'")
         return cls(
-            correlation_id=raw.value.correlation_id,
-            source=required(read_storage(options, raw.settings, RESTORE_STORE)),
+            correlation_id=raw.correlation_id,
+            source=required(read_storage(options, settings, Key.RESTORE_STORE)),
             selection=restore_selection(options),
-            key=read_key(options, raw.settings.encryption.min_passcode),
+            key=read_key(options, settings.encryption.min_passcode),
             mode=cast(RestoreMode, mode),
-            preview=options.switch(PREVIEW) or False,
-            foreign=options.switch(FOREIGN),
-            confirm_within_s=options.seconds(CONFIRM_WITHIN),
+            preview=options.switch(Key.PREVIEW) or False,
+            foreign=options.switch(Key.FOREIGN),
+            confirm_within_s=options.seconds(Key.CONFIRM_WITHIN),
         )
 
 
@@ -73,21 +64,21 @@ class VerifyRequest(Request):
     key: ArchiveKey | None = None
 
     @classmethod
-    def read(cls, raw: RawRequest) -> Self:
-        options = raw.value.options
+    def read(cls, raw: RawRequest, settings: Settings) -> Self:
+        options = raw.options
         return cls(
-            correlation_id=raw.value.correlation_id,
-            source=required(read_storage(options, raw.settings, RESTORE_STORE)),
-            key=read_key(options, raw.settings.encryption.min_passcode),
+            correlation_id=raw.correlation_id,
+            source=required(read_storage(options, settings, Key.RESTORE_STORE)),
+            key=read_key(options, settings.encryption.min_passcode),
         )
 
 
 def read_key(options: Options, least_characters: int) -> ArchiveKey | None:
     """Read the passcode or the private key; None when the options have neither. Raises `Refused`."""
-    passcode = options.passcode(RESTORE_PASSCODE, least_characters)
-    private_key = _private_key(options.text(RESTORE_IDENTITY))
+    passcode = options.passcode(Key.RESTORE_PASSCODE, least_characters)
+    private_key = _private_key(options.text(Key.RESTORE_IDENTITY))
     if passcode is not None and private_key is not None:
-        message = f"give option '{RESTORE_PASSCODE}' or '{RESTORE_IDENTITY}', not both"
+        message = f"give option '{Key.RESTORE_PASSCODE}' or '{Key.RESTORE_IDENTITY}', not both"
         raise Refused(Reason.INVALID, message)
     return private_key if passcode is None else passcode
 
@@ -98,4 +89,4 @@ def _private_key(text: str | None) -> SecretBytes | None:
     try:
         return SecretBytes(decode_key(text, "AGE-SECRET-KEY-"))
     except ValueError as error:
-        raise invalid_option(RESTORE_IDENTITY, str(error), ": ") from error
+        raise invalid_option(Key.RESTORE_IDENTITY, str(error), ": ") from error

@@ -1,19 +1,10 @@
 """The choice of a request: a directory, data sets, single paths."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from agent.base.text import readable
-from agent.jobs.requests.options import (
-    BACKUP_DATA_TYPES,
-    BACKUP_PATHS,
-    DIRECTORY,
-    EXCLUDE,
-    RESTORE_DATA_TYPES,
-    RESTORE_PATHS,
-    Options,
-    invalid_option,
-)
+from agent.jobs.requests.options import Key, Options, invalid_option
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,19 +38,17 @@ class Selection:
 
 def backup_selection(options: Options) -> Selection:
     """Read the choice of a backup. Raises `Refused`."""
-    return Selection(
-        options.text(DIRECTORY),
-        options.chosen(BACKUP_DATA_TYPES),
-        _paths(options, BACKUP_PATHS),
-        options.patterns(EXCLUDE),
-    )
+    chosen = _selection(options, Key.BACKUP_DATA_TYPES, Key.BACKUP_PATHS)
+    return replace(chosen, exclude=options.patterns(Key.EXCLUDE))
 
 
 def restore_selection(options: Options) -> Selection:
     """Read the choice of a restore. Raises `Refused`."""
-    return Selection(
-        options.text(DIRECTORY), options.chosen(RESTORE_DATA_TYPES), _paths(options, RESTORE_PATHS)
-    )
+    return _selection(options, Key.RESTORE_DATA_TYPES, Key.RESTORE_PATHS)
+
+
+def _selection(options: Options, data_types: Key, paths: Key) -> Selection:
+    return Selection(options.text(Key.DIRECTORY), options.chosen(data_types), _paths(options, paths))
 
 
 def _paths(options: Options, key: str) -> tuple[ChosenPath, ...] | None:
