@@ -19,6 +19,8 @@ from agent.faces.ditto.poison_commands import FatalCommands
 from agent.faces.ditto.redelivery import Redeliveries
 from agent.faces.ditto.status_feature import ROOM_BYTES, StatusFeature
 from agent.faces.ditto.twin import Twin
+from agent.faces.http.api.context import Api
+from agent.faces.http.api.event_log import EventLog
 from agent.faces.http.engine_gate import EngineGate
 from agent.faces.http.server import HttpServer
 from agent.faces.local_face import LocalFace
@@ -64,14 +66,16 @@ class Service:
         self.journal.when_broken(_end_without_journal)
         self.outbox = Outbox(self.journal.outbox)
         self.twin = Twin(settings, self.journal, self.outbox)
+        self.events = EventLog()
         self.engine = Engine(
             settings,
             self.mailbox,
             staging=self.staging,
             journal=self.journal,
-            subscribers=(self.twin, _Refresher(self._something_changed)),
+            subscribers=(self.twin, self.events, _Refresher(self._something_changed)),
         )
         self.twin.frame = self.engine.frame
+        self.events.running_job = self.engine.monitor.value
         self._stopping = False
         self._build_faces()
         self._watchdog = Watchdog(
@@ -96,7 +100,8 @@ class Service:
         engine.health.changed = self._something_changed
         self.local_face = LocalFace(operations, engine.carry_out)
         self.control = Control(settings.storage, self.mailbox.post, self.local_face.receive)
-        self.http = HttpServer(settings, EngineGate(self.mailbox.post, operations, engine.carry_out))
+        gate = EngineGate(self.mailbox.post, operations, engine.carry_out)
+        self.http = HttpServer(settings, Api(settings, gate, engine, self.journal, self.events))
         rivals = Rivals(settings.feature_id)
         feature = Feature(
             settings,
@@ -162,6 +167,7 @@ class Service:
         self.mailbox.run()
         self.presence.end()
         self.control.close()
+        self.events.close()
         self.http.close()
         self.close()
 

@@ -3,6 +3,8 @@
 It knows no face: `agent.service` builds those around it. Belongs to the main thread.
 """
 
+from dataclasses import replace
+from datetime import datetime
 from functools import partial
 
 from agent.base.clock import BootClock
@@ -46,7 +48,7 @@ from agent.jobs.restore import Restores
 from agent.jobs.restore_recovery import Recovery
 from agent.jobs.runner import Runner
 from agent.jobs.schedule import Frame
-from agent.jobs.schedule_record import ScheduleRecord
+from agent.jobs.schedule_record import ScheduleRecord, Standing
 from agent.jobs.staging import Staging
 from agent.jobs.upload_queue import Uploads
 from agent.jobs.verify import Drills, Verifications
@@ -203,6 +205,7 @@ class Engine:
 
     def _cancel(self, request: CancelRequest) -> Admitted:
         """Admit a cancel of the job, the uploads or the pending uploads with this id. Raises `Refused`."""
+        request = replace(request, correlation_id=self._runner.correlation_id(request.correlation_id))
         workers = (self._runner, self.uploads)
         found = [worker for worker in workers if worker.running(request.correlation_id)]
         if not found:
@@ -232,6 +235,16 @@ class Engine:
     def frame(self) -> Frame:
         """The time frame of periodic backups."""
         return self._periodic.frame
+
+    @property
+    def next_backup(self) -> datetime | None:
+        """The time of the next periodic backup; None when none will come. Raises `JournalError`."""
+        return self._periodic.next_due
+
+    @property
+    def schedule_standing(self) -> Standing:
+        """How the periodic backups stand. Raises `JournalError`."""
+        return self._schedule_record.read()
 
     def identified(self, device_id: str) -> None:
         """Note the device's id, report earlier jobs, and begin the periodic ones."""

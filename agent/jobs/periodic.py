@@ -102,6 +102,14 @@ class Periodic:
         """The time in which periodic backups are made."""
         return self._frame(self._span)
 
+    @property
+    def next_due(self) -> datetime | None:
+        """The time of the next periodic backup; None when none will come. Raises `JournalError`."""
+        if not self._begun:
+            return None
+        kept = self._journal.notes.read(_SETTLED)
+        return decide(self.frame, parse_time(kept) if kept else None, datetime.now(UTC)).next_due
+
     def begin(self) -> None:
         """Let ticks come from now on. Raises `JournalError`."""
         self._begun = True

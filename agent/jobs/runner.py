@@ -74,6 +74,11 @@ class Runner:
         """Return True while the job with this id runs."""
         return self._running is not None and self._running.job.correlation_id == correlation_id
 
+    def correlation_id(self, either_id: str) -> str:
+        """Return the correlation id of the job that runs with this id; any other id as it is."""
+        running = self._running and self._running.job
+        return running.correlation_id if running and running.id == either_id else either_id
+
     def cancel(self, request: CancelRequest) -> None:
         """Stop the job with this id. A restore puts the old data back."""
         if self._running and self.running(request.correlation_id):

@@ -81,6 +81,10 @@ class Uploads:
     def _is_in_line(self, child: Child | None) -> bool:
         return any(child is None or entry.child.staged.id == child.staged.id for entry in self._line)
 
+    def waiting(self) -> list[tuple[Child, bool]]:
+        """Return the pending uploads, oldest first, with True for those that are in line."""
+        return [(child, self._is_in_line(child)) for child in self._journal.staged.newest_children()]
+
     # start
 
     def start(self, request: StartRequest) -> Admitted:

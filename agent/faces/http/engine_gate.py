@@ -38,12 +38,12 @@ class EngineGate:
         """`carry_out` records what was admitted, calls what it is given, and begins. Raises JournalError."""
         self._post, self._operations, self._carry_out = post, operations, carry_out
 
-    def ask(self, operation: str, value: Value | None, face: Face) -> Value:
-        """Return the answer to a question."""
+    def ask(self, operation: str, value: Value | None, face: Face, room_bytes: int = ROOM_BYTES) -> Value:
+        """Return the answer to a question, of at most `room_bytes`."""
 
         def ask(tell: Callable[[Value], None]) -> None:
             self._operations.check_offered(operation, face)
-            self._operations.ask(operation, value, ROOM_BYTES, tell)
+            self._operations.ask(operation, value, room_bytes, tell)
 
         return self._waited(ask)
 
@@ -83,6 +83,15 @@ class EngineGate:
             tell(function())
 
         return self._waited(tell_result)
+
+    def look(self, operation: str, face: Face, function: Callable[[], Result]) -> Result:
+        """Return what a function of the main thread returns; it is a part of this operation."""
+
+        def look() -> Result:
+            self._operations.check_offered(operation, face)
+            return function()
+
+        return self.call(look)
 
     def _waited(self, act: Callable[[Callable[[Result], None]], None]) -> Result:
         """Run `act` in the main thread, and return what it tells now or later."""

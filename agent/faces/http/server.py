@@ -2,8 +2,8 @@
 
 import structlog
 
-from agent.faces.http.api.status import status_routes
-from agent.faces.http.engine_gate import EngineGate
+from agent.faces.http.api.context import Api
+from agent.faces.http.api.table import api_routes
 from agent.faces.http.listeners import MAX_LOCAL_CONNECTIONS, Listener, unix_socket
 from agent.faces.http.message import Request
 from agent.faces.http.problems import problem_document
@@ -18,9 +18,9 @@ SOCKET_NAME = "http.sock"
 class HttpServer:
     """Listens from `open` to `close`. What clients want is posted to the main thread by the gate."""
 
-    def __init__(self, settings: Settings, gate: EngineGate) -> None:
+    def __init__(self, settings: Settings, api: Api) -> None:
         self._settings = settings
-        self._router = Router((Site(status_routes(gate), problem_document),), _admit)
+        self._router = Router((Site(api_routes(api), problem_document),), _admit)
         self._listeners: list[Listener] = []
         self._path = settings.http.socket or settings.storage / SOCKET_NAME
 

@@ -1,0 +1,118 @@
+"""The types of the API's answers, for the OpenAPI document."""
+
+from typing import NotRequired, TypedDict
+
+
+class Preview(TypedDict):
+    """A preview that waits for its decision, or the end of the last one."""
+
+    id: str
+    correlationId: str
+    state: str
+    startTime: str
+    code: NotRequired[str]
+    message: NotRequired[str]
+    added: NotRequired[int]
+    changed: NotRequired[int]
+    removed: NotRequired[int]
+    kept: NotRequired[int]
+    bytes: NotRequired[int]
+    lost: NotRequired[list[str]]
+    unexportable: NotRequired[list[str]]
+    secondsLeft: NotRequired[int]
+
+
+class RunningJob(TypedDict):
+    """How far the job that runs has come: members about bytes are those of the phase."""
+
+    id: str
+    correlationId: str
+    kind: str
+    phase: str
+    startTime: str
+    phaseStartTime: str
+    percent: int | None
+    bytes: int
+    totalBytes: int | None
+    bytesPerSecond: int
+    remainingSeconds: int | None
+
+
+class Job(TypedDict):
+    """A job: one that runs also has the members of `RunningJob`, one that has ended those of its history."""
+
+    id: str
+    correlationId: str
+    kind: str
+    state: str
+    startTime: NotRequired[str]
+    endTime: NotRequired[str]
+    statusCode: NotRequired[str]
+    message: NotRequired[str]
+    directory: NotRequired[str]
+    archive: NotRequired[str]
+    archiveBytes: NotRequired[int]
+    phase: NotRequired[str]
+    percent: NotRequired[int | None]
+    preview: NotRequired[Preview]
+
+
+class JobPage(TypedDict):
+    jobs: list[Job]
+    next: NotRequired[str]
+    """Give it back as `before`."""
+
+
+class LastJob(TypedDict):
+    id: str
+    correlationId: str
+    kind: str
+    state: str
+    startTime: str
+    endTime: str
+    statusCode: str
+    message: str
+
+
+class Status(TypedDict):
+    job: RunningJob | None
+    last: LastJob | None
+    """The end of the last job, while none runs."""
+    preview: NotRequired[Preview]
+    problem: NotRequired[str]
+
+
+class Health(TypedDict):
+    lastSuccess: str
+    lastVerified: str
+    lastError: str
+    ageSeconds: int | None
+    missed: int
+    rpoViolated: bool
+
+
+Schedule = TypedDict(
+    "Schedule",
+    {
+        "active": bool,
+        "from": str | None,
+        "to": str | None,
+        "period": str,
+        "next": str | None,
+        "missed": int,
+        "refused": str,
+    },
+)
+"""The periodic backups. `missed` were missed in a row, and `refused` is why the newest one did not begin."""
+
+
+class Upload(TypedDict):
+    id: str
+    correlationId: str
+    archive: str
+    bytes: int
+    state: str
+
+
+class Uploads(TypedDict):
+    uploads: list[Upload]

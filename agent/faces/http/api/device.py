@@ -1,0 +1,59 @@
+"""How the device stands: status, health, what a backup would save, settings; and the removal of archives."""
+
+from typing import Any
+
+from agent.faces.http.api.answers import Health, Status
+from agent.faces.http.api.context import Api
+from agent.faces.http.api.endpoint import Answer, Arguments, Endpoint, Nothing, json_response
+from agent.faces.http.face_of import face_of
+from agent.faces.http.message import Request, Response
+from agent.settings.load import effective
+
+
+class PruneOrder(Arguments):
+    dry_run: bool = False
+
+
+def status(api: Api, request: Request, _: Nothing) -> Response:
+    return json_response(api.gate.ask("status", None, face_of(request.peer)))
+
+
+def health(api: Api, _request: Request, _: Nothing) -> Response:
+    return json_response(api.gate.call(api.engine.health.value))
+
+
+def info(api: Api, request: Request, _: Nothing) -> Response:
+    return json_response(api.gate.ask("info", None, face_of(request.peer)))
+
+
+def settings(api: Api, _request: Request, _: Nothing) -> Response:
+    return json_response(effective(api.settings))
+
+
+def prune(api: Api, request: Request, order: PruneOrder) -> Response:
+    return json_response(api.gate.ask("prune", {"dryRun": order.dry_run}, face_of(request.peer)))
+
+
+DEVICE_ENDPOINTS: tuple[Endpoint[Any], ...] = (
+    Endpoint(
+        "GET", "/status", "Show what the agent does now", Nothing, status,
+        (Answer(200, "The job that runs, or the last one.", Status),),
+    ),
+    Endpoint(
+        "GET", "/health", "Show how well the device is protected", Nothing, health,
+        (Answer(200, "As the twin's property `health`.", Health),),
+    ),
+    Endpoint(
+        "GET", "/info", "Show what a backup would save and skip now, and the destinations", Nothing, info,
+        (Answer(200, "As the answer to `info`, see docs/wire.md.", dict[str, Any]),), problems=(409,),
+    ),
+    Endpoint(
+        "GET", "/settings", "Show the settings; secrets that are set read `***`", Nothing, settings,
+        (Answer(200, "Every setting by its key.", dict[str, str | int | bool]),),
+    ),
+    Endpoint(
+        "POST", "/prune", "Remove old archives by the rules of retention; over the Unix socket only",
+        PruneOrder, prune, (Answer(200, "What was removed from each destination.", dict[str, Any]),),
+        problems=(409, 507),
+    ),
+)  # fmt: skip

@@ -1,0 +1,117 @@
+"""One endpoint of the API. Its declaration gives the route, and its part of the OpenAPI document."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Generic, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic.alias_generators import to_camel
+
+from agent.faces.http.api.context import Api
+from agent.faces.http.message import NO_HEADERS, Problem, Request, Response
+from agent.faces.http.routes import Route
+
+PREFIX = "/api/v1"
+JSON = "application/json"
+
+
+class Arguments(BaseModel):
+    """The arguments of an endpoint: members of the body of a POST, of the query of a GET."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        hide_input_in_errors=True,
+        alias_generator=to_camel,
+        defer_build=True,
+    )
+
+
+class Nothing(Arguments):
+    """No arguments."""
+
+
+A = TypeVar("A", bound=Arguments)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer of an endpoint when all is well."""
+
+    status: int
+    description: str
+    value: Any = None
+    """The type of the JSON value; None for an answer without one."""
+    media_type: str = JSON
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint(Generic[A]):
+    method: str
+    path: str
+    """Below `PREFIX`, as in `Route.template`."""
+    summary: str
+    arguments: type[A]
+    handler: Callable[[Api, Request, A], Response]
+    answers: tuple[Answer, ...]
+    problems: tuple[int, ...] = field(default=(), kw_only=True)
+    """Further statuses with a problem document, beside those that every endpoint has."""
+
+    def route(self, api: Api) -> Route:
+        return Route(self.method, PREFIX + self.path, partial(self._answer, api))
+
+    def _answer(self, api: Api, request: Request) -> Response:
+        return self.handler(api, request, self.read(request))
+
+    def read(self, request: Request) -> A:
+        """Read the arguments. Raises `Problem` 400 or 415, which names every wrong member and no value."""
+        is_post = self.method == "POST"
+        if is_post and request.query:
+            raise Problem(400, "this request takes its arguments in the body, not in the query")
+        members = _body(request) if is_post else request.arguments()
+        try:
+            return self.arguments.model_validate(members, strict=is_post)
+        except ValidationError as error:
+            known = [each.alias or name for name, each in self.arguments.model_fields.items()]
+            problems = [_problem(each, known) for each in error.errors(include_url=False)]
+            raise Problem(400, "; ".join(problems)) from None
+
+
+def json_response(
+    value: Mapping[str, Any], status: int = 200, headers: Mapping[str, str] = NO_HEADERS
+) -> Response:
+    return Response(status, {"Content-Type": JSON, **headers}, encoded(value))
+
+
+def encoded(value: Mapping[str, Any]) -> bytes:
+    """Return compact JSON; file names that are no UTF-8 have replacement characters."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+
+
+def no_content(headers: Mapping[str, str] = NO_HEADERS) -> Response:
+    return Response(204, headers)
+
+
+def _body(request: Request) -> Mapping[str, Any]:
+    """Return the members of the body; none for an empty one."""
+    if not request.body:
+        return {}
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != JSON:
+        raise Problem(415, f"the body must be of the type {JSON}: send the header Content-Type")
+    try:
+        value = json.loads(request.body.decode("utf-8"))
+    except (ValueError, RecursionError):
+        raise Problem(400, "the body must be one JSON object in UTF-8") from None
+    if not isinstance(value, dict):
+        raise Problem(400, "the body must be one JSON object in UTF-8")
+    return value
+
+
+def _problem(error: Mapping[str, Any], known: list[str]) -> str:
+    where = ".".join(map(str, error["loc"][:2]))
+    if error["type"] == "extra_forbidden":
+        return f"unknown field '{where[:80]}': expected {' or '.join(known) or 'none'}"
+    return f"'{where[:80]}': {str(error['msg']).removeprefix('Value error, ')}"

@@ -1,0 +1,109 @@
+"""The engine's events of this run, kept for the streams that tell them.
+
+A subscriber of `agent.jobs.events` keeps the newest ones; each stream waits in a thread of its own and takes
+them from here, so that no stream makes the engine or another stream wait.
+"""
+
+import threading
+import uuid
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from agent.faces.http.api.values import PROGRESS, event_value
+from agent.jobs.events import Event
+from agent.journal import Unit
+
+MOST_KEPT = 1000
+MOST_KEPT_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """An event as streams tell it."""
+
+    number: int
+    name: str
+    job_id: str
+    """The job that it is about; empty for another event."""
+    value: Mapping[str, Any]
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """The events after a number."""
+
+    events: Sequence[Told]
+    newest: int
+    complete: bool
+    """False when there were others, which are not kept any more."""
+
+
+class EventLog:
+    """`tell` belongs to the main thread; `after` may be called from any."""
+
+    def __init__(self) -> None:
+        self.run = uuid.uuid4().hex[:8]
+        """Tells the event ids of this run of the agent from those of another."""
+        self.running_job: Callable[[], Mapping[str, Any] | None] = lambda: None
+        """To be set: returns the value of the job that runs."""
+        self._kept: deque[Told] = deque()
+        self._kept_bytes = 0
+        self._newest = self._forgotten = 0
+        self._closed = False
+        self._changed = threading.Condition()
+
+    @property
+    def newest(self) -> int:
+        """Return the number of the newest event; 0 before the first one."""
+        return self._newest
+
+    def after(self, number: int, within_s: float) -> Batch | None:
+        """Wait until there are events after `number`, at most so long. Return None when the agent stops."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._closed or self._newest > number, within_s)
+            if self._closed:
+                return None
+            events = [told for told in self._kept if told.number > number]
+            return Batch(events, self._newest, complete=number >= self._forgotten)
+
+    def close(self) -> None:
+        """End the streams."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+    # A subscriber of events
+
+    def can_tell(self, event: Event) -> None:
+        """Anything can be kept."""
+
+    def tell(self, event: Event, unit: Unit) -> None:
+        name, value = event_value(event, self.running_job)
+        job_id = (value.get("job") or {}).get("id", "")
+        size_bytes = len(str(value))
+        unit.after_commit(partial(self._keep, Told(event.number, name, job_id, value, size_bytes)))
+
+    def _keep(self, told: Told) -> None:
+        with self._changed:
+            if self._replaces_last(told):
+                self._kept_bytes -= self._kept.pop().size_bytes
+            self._kept.append(told)
+            self._kept_bytes += told.size_bytes
+            self._newest = told.number
+            while len(self._kept) > MOST_KEPT or self._kept_bytes > MOST_KEPT_BYTES:
+                oldest = self._kept.popleft()
+                self._kept_bytes -= oldest.size_bytes
+                self._forgotten = oldest.number
+            self._changed.notify_all()
+
+    def _replaces_last(self, told: Told) -> bool:
+        """Return True for the progress of a job after its progress: only the newest is of use."""
+        last = self._kept[-1] if self._kept else None
+        return last is not None and (last.name, last.job_id) == (PROGRESS, told.job_id) == (
+            told.name,
+            told.job_id,
+        )

@@ -1,0 +1,106 @@
+"""Server-Sent Events: the engine's events as they come, all of them or those of one job.
+
+The format is that of https://html.spec.whatwg.org/multipage/server-sent-events.html.
+"""
+
+from collections.abc import Iterator, Mapping
+from functools import partial
+from typing import Any
+
+from agent.base.refusals import Refused
+from agent.faces.http.api.context import Api
+from agent.faces.http.api.endpoint import Answer, Endpoint, Nothing, encoded
+from agent.faces.http.api.event_log import EventLog
+from agent.faces.http.api.jobs import job_of
+from agent.faces.http.face_of import face_of
+from agent.faces.http.message import Request, Response
+
+HEARTBEAT_S = 15.0
+"""A comment is sent after this time without an event: a client that is gone is noticed."""
+STREAM = "text/event-stream"
+
+
+def all_events(api: Api, request: Request, _: Nothing) -> Response:
+    api.gate.look("status", face_of(request.peer), lambda: None)
+    return _stream(_all(api.events, request.headers.get("last-event-id", "")))
+
+
+def job_events(api: Api, request: Request, _: Nothing) -> Response:
+    """Answer with the events of one job that are kept, and those that come, until it runs no more.
+
+    The last one is `end`, with the job as `GET /jobs/{id}` shows it.
+    """
+    job_id = job_of(api, request)["id"]
+    return _stream(_of_job(api, request, job_id))
+
+
+def _stream(events: Iterator[bytes]) -> Response:
+    return Response(200, {"Content-Type": STREAM, "Cache-Control": "no-store"}, events, is_events=True)
+
+
+def _all(log: EventLog, last_id: str) -> Iterator[bytes]:
+    run, _, number = last_id.partition(".")
+    position = int(number) if run == log.run and number.isascii() and number.isdigit() else -1
+    if last_id and not 0 <= position <= log.newest:
+        position = log.newest
+        yield _event(log, position, "reset", {})
+    elif not last_id:
+        position = log.newest
+        # A client that loses the connection before the first event has a place to go on.
+        yield f"id: {log.run}.{position}\n\n".encode()
+    while (batch := log.after(position, HEARTBEAT_S)) is not None:
+        if not batch.complete:
+            yield _event(log, batch.newest, "reset", {})
+        elif not batch.events:
+            yield b": nothing new\n\n"
+        for told in batch.events if batch.complete else ():
+            yield _event(log, told.number, told.name, told.value)
+        position = max(position, batch.newest)
+
+
+def _of_job(api: Api, request: Request, job_id: str) -> Iterator[bytes]:
+    log, position = api.events, 0
+    run, _, number = request.headers.get("last-event-id", "").partition(".")
+    if run == log.run and number.isascii() and number.isdigit():
+        position = int(number)
+    runs = api.gate.call(partial(_runs, api, job_id))
+    while (batch := log.after(position, HEARTBEAT_S if runs else 0)) is not None:
+        for told in batch.events:
+            if told.job_id == job_id:
+                yield _event(log, told.number, told.name, told.value)
+        if not batch.events:
+            yield b": nothing new\n\n"
+        position = max(position, batch.newest)
+        if not runs:
+            yield _event(log, position, "end", _end(api, request))
+            return
+        # What was told before this question is taken before the end.
+        runs = api.gate.call(partial(_runs, api, job_id))
+
+
+def _runs(api: Api, job_id: str) -> bool:
+    job = api.engine.monitor.value()
+    return job is not None and job["id"] == job_id
+
+
+def _end(api: Api, request: Request) -> Mapping[str, Any]:
+    try:
+        return {"job": job_of(api, request)}
+    except Refused:  # the journal could not keep it, or it was a preview that is gone
+        return {"job": None}
+
+
+def _event(log: EventLog, number: int, name: str, value: Mapping[str, Any]) -> bytes:
+    return b"id: %s.%d\nevent: %s\ndata: %s\n\n" % (log.run.encode(), number, name.encode(), encoded(value))
+
+
+EVENT_ENDPOINTS: tuple[Endpoint[Any], ...] = (
+    Endpoint(
+        "GET", "/events", "Follow all events", Nothing, all_events,
+        (Answer(200, "Events as they come; see docs/http.md.", str, STREAM),), problems=(503,),
+    ),
+    Endpoint(
+        "GET", "/jobs/{id}/events", "Follow one job to its end", Nothing, job_events,
+        (Answer(200, "The events of the job; the last one is `end`.", str, STREAM),), problems=(404, 503),
+    ),
+)  # fmt: skip

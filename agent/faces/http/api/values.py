@@ -1,0 +1,119 @@
+"""The JSON values of the API that no question of the engine gives."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from agent.base.durations import format_duration
+from agent.base.job import Job, State, Upload, format_time
+from agent.base.refusals import Reason, Refused
+from agent.base.text import clipped
+from agent.jobs.engine import Engine
+from agent.jobs.events import (
+    ArchiveRemoved,
+    Event,
+    JobEnded,
+    JobProgressed,
+    JobStarted,
+    ScheduleChanged,
+    UploadChanged,
+    UploadRequested,
+)
+from agent.jobs.preview_record import PreviewState
+from agent.jobs.requests.control import DescribeRequest, StatusRequest
+from agent.jobs.schedule import Frame
+from agent.journal.staged import Child
+
+ROOM_BYTES = 1 << 20
+PROGRESS = "jobProgressed"
+"""The name of the event that tells how far the running job has come."""
+Value = Mapping[str, Any]
+
+
+def find_job(engine: Engine, either_id: str) -> Value:
+    """Return the job with this id or correlation id: it runs, waits as a preview, or has ended.
+
+    Raises `Refused` (NOT_FOUND). Belongs to the main thread.
+    """
+    if (running := engine.monitor.value()) and either_id in (running["id"], running["correlationId"]):
+        return {**running, "state": State.STARTED.value}
+    preview = engine.status.status(StatusRequest(), ROOM_BYTES).get("preview")
+    if preview and preview["state"] == PreviewState.WAITING and either_id == preview["correlationId"]:
+        return preview_job(preview)
+    try:
+        return engine.history.describe(DescribeRequest(either_id), ROOM_BYTES)
+    except Refused as refused:
+        if preview and refused.reason is Reason.NOT_FOUND and either_id in _ids(preview):
+            return preview_job(preview)
+        raise
+
+
+def preview_job(preview: Value) -> Value:
+    """Return the restore that was previewed, as a job."""
+    ids = {key: preview[key] for key in ("id", "correlationId", "startTime")}
+    return {**ids, "kind": "restore", "state": State.PREVIEW.value, "preview": preview}
+
+
+def _ids(value: Value) -> tuple[str, str]:
+    return value["id"], value["correlationId"]
+
+
+def job_value(job: Job) -> Value:
+    return {
+        "id": job.id,
+        "correlationId": job.correlation_id,
+        "kind": job.kind.value,
+        "state": job.state.value,
+        "startTime": format_time(job.started),
+        "endTime": format_time(job.ended) if job.ended else None,
+        "statusCode": job.status_code,
+        "message": clipped(job.message),
+    }
+
+
+def upload_value(child: Child, *, in_line: bool) -> Value:
+    """Return a pending upload."""
+    return {
+        "id": child.child_id,
+        "correlationId": child.parent_id,
+        "archive": child.staged.path.name,
+        "bytes": child.staged.size_bytes,
+        "state": "UPLOADING" if in_line else "WAITING",
+    }
+
+
+def schedule_value(frame: Frame) -> Value:
+    return {
+        "active": frame.active,
+        "from": format_time(frame.start) if frame.start else None,
+        "to": format_time(frame.end) if frame.end else None,
+        "period": format_duration(frame.period),
+    }
+
+
+def event_value(event: Event, running_job: Callable[[], Value | None]) -> tuple[str, Value]:
+    """Return the name of an event and its value."""
+    if isinstance(event, JobProgressed):
+        return PROGRESS, {"job": running_job()}
+    return _EVENTS[type(event)](event)
+
+
+def _changed_upload(upload: Upload) -> Value:
+    return {
+        "correlationId": upload.parent_id,
+        "state": upload.state.value,
+        "progress": upload.progress,
+        "startTime": format_time(upload.started),
+        "endTime": format_time(upload.ended) if upload.ended else None,
+        "statusCode": upload.status_code,
+        "message": clipped(upload.message),
+    }
+
+
+_EVENTS: Mapping[type[Event], Callable[[Any], tuple[str, Value]]] = {
+    JobStarted: lambda event: ("jobStarted", {"job": job_value(event.job)}),
+    JobEnded: lambda event: ("jobEnded", {"job": job_value(event.job)}),
+    UploadRequested: lambda event: ("uploadRequested", {"upload": upload_value(event.child, in_line=False)}),
+    UploadChanged: lambda event: ("uploadChanged", {"upload": _changed_upload(event.upload)}),
+    ScheduleChanged: lambda event: ("scheduleChanged", {"schedule": schedule_value(event.frame)}),
+    ArchiveRemoved: lambda event: ("archiveRemoved", {"destination": event.place, "archive": event.name}),
+}
