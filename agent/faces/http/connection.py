@@ -3,6 +3,7 @@
 h11 knows HTTP/1.1 and refuses what is malformed (RFC 9112); the socket, the time and the sizes are ours.
 """
 
+import select
 import socket
 import time
 from collections.abc import Callable, Iterable
@@ -69,7 +70,14 @@ class Connection:
             self._transmit(self._http.send(h11.InformationalResponse(status_code=100, headers=[])))
         body = self._body(time.monotonic() + REQUEST_S)
         path, _, query = event.target.decode("ascii").partition("?")
-        return Request(event.method.decode(), path, query, _headers(event), body, self._peer)
+        return Request(
+            event.method.decode(), path, query, _headers(event), body, self._peer, is_gone=self._is_gone
+        )
+
+    def _is_gone(self) -> bool:
+        poll = select.poll()
+        poll.register(self._sock, select.POLLRDHUP)
+        return bool(poll.poll(0))
 
     def _body(self, deadline_s: float) -> bytes:
         pieces: list[bytes] = []

@@ -1,6 +1,6 @@
 """Requests and answers as the handlers see them, and the problem that ends a request early."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from urllib.parse import parse_qsl
@@ -38,6 +38,8 @@ class Request:
     peer: Peer
     parts: Mapping[str, str] = field(default_factory=dict)
     """The variable parts of the path by name, percent-decoded; the router fills them in."""
+    is_gone: Callable[[], bool] = field(default=lambda: False, repr=False, compare=False)
+    """Returns True when the client has closed its side: a long read ends then."""
 
     def arguments(self) -> dict[str, str]:
         """Return the query's arguments by name, the last one of each name."""
