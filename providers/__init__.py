@@ -5,7 +5,7 @@ from importlib import import_module, metadata
 from importlib.util import find_spec
 from typing import cast
 
-from providers.api import Limits, Storage, StorageFactory
+from providers.api import Capability, Limits, Storage, StorageFactory
 from providers.errors import BadOptions
 
 _BUILT_IN = {
@@ -16,6 +16,7 @@ _BUILT_IN = {
 }
 _NEEDS = {"aws": "boto3", "azure": "azure.storage.blob"}
 """Modules that come with an extra; imported on first use."""
+_FOR_REPOSITORIES = frozenset(Capability) - {Capability.RESUME_STREAM}
 _ALIASES = {"https": "generic"}
 _GROUP = "edge_backup.providers"
 
@@ -50,6 +51,21 @@ def factory(name: str) -> StorageFactory:
     except ImportError as error:
         raise MissingExtra(name) from error
     raise BadOptions({"storage.provider": f"must be one of {', '.join(names())}"})
+
+
+def repository_factory(name: str) -> StorageFactory:
+    """Return the factory of storages that can keep a repository; for `generic` that of REST servers.
+
+    Raises as `factory`, and `BadOptions` for a provider that cannot keep one.
+    """
+    if _ALIASES.get(name, name) == "generic":
+        from providers.rest import RestServer
+
+        return RestServer
+    found = factory(name)
+    if not found.capabilities >= _FOR_REPOSITORIES:
+        raise BadOptions({"storage.provider": f"'{name}' cannot keep a repository"})
+    return found
 
 
 def open(name: str, options: Mapping[str, str], limits: Limits) -> Storage:

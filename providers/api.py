@@ -159,6 +159,7 @@ class Capability(StrEnum):
     STAT = "stat"
     DELETE = "delete"
     READ_RANGE = "read_range"
+    CREATE = "create"
     RESUME_STREAM = "resume_stream"
     """After a retryable error the agent calls `put` again with a source that stands where it stood and cannot
     rewind. The storage remembers what it has read and not stored."""
@@ -167,8 +168,8 @@ class Capability(StrEnum):
 class Storage(ABC):
     """An opened store of archives, used by one thread.
 
-    A provider inherits from it. The agent calls `list`, `stat`, `delete` and `read_range` only when
-    `capabilities` declares them; a provider without them leaves them out.
+    A provider inherits from it. The agent calls `list`, `stat`, `delete`, `read_range` and `create` only
+    when `capabilities` declares them; a provider without them leaves them out.
     """
 
     capabilities: frozenset[Capability] = frozenset()
@@ -220,6 +221,15 @@ class Storage(ABC):
 
         Raises `StorageError`: `NotFound` when there is no such object, `Rejected` when the far side gives
         no parts. What begins behind the end is empty, or a `StorageError`.
+        """
+        raise NotImplementedError
+
+    def create(self, name: str, content: bytes | bytearray, /) -> Stored:
+        """Store `content` under a name that nothing has yet: all of it, or nothing. Never replace an object.
+
+        For the small objects of a repository, of a few `Limits.buffer_bytes` at most. Raises `AlreadyThere`
+        when an object has this name, where the far side can tell, and `StorageError`: `UnknownOutcome`
+        when it may be stored despite the error.
         """
         raise NotImplementedError
 

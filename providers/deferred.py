@@ -40,6 +40,9 @@ class Deferred(Storage):
     def read_range(self, name: str, offset: int, size_bytes: int, /) -> Piece:
         return self._storage.read_range(name, offset, size_bytes)
 
+    def create(self, name: str, content: bytes | bytearray, /) -> Stored:
+        return self._storage.create(name, content)
+
     def list(self, prefix: str, /) -> Iterator[Stored]:
         return self._storage.list(prefix)
 

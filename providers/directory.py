@@ -30,6 +30,8 @@ DIRECTORY_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 _ON_THE_WAY = os.O_PATH | os.O_NOFOLLOW | os.O_DIRECTORY | os.O_CLOEXEC
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_NO_HARD_LINK = {errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK}
+"""Answers of link(2) on VFAT and other file systems without hard links."""
 _PART = re.compile(r"\..*\.part-[0-9a-f]{16}", re.DOTALL)
 _KINDS: Mapping[int | None, tuple[type[StorageError], str]] = {
     errno.EACCES: (AccessDenied, "access is denied: give the agent's user the right to it"),
@@ -144,6 +146,26 @@ def new_part(directory: int, name: str) -> Iterator[tuple[str, int]]:
         os.close(file)
 
 
+def name_new(part: str, name: str, directory: int) -> None:
+    """Give the file `part` in `directory` a name that nothing has yet, in one step.
+
+    Raises OSError: FileExistsError when something has the name.
+    """
+    try:
+        os.link(part, name, src_dir_fd=directory, dst_dir_fd=directory, follow_symlinks=False)
+    except OSError as error:
+        if error.errno not in _NO_HARD_LINK:
+            raise
+    else:
+        os.unlink(part, dir_fd=directory)
+        return
+    # VFAT has no hard links. Between the look and the rename only another program could make the file.
+    with suppress(FileNotFoundError):
+        os.stat(name, dir_fd=directory, follow_symlinks=False)
+        raise FileExistsError(errno.EEXIST, "there is a file already", name)
+    os.rename(part, name, src_dir_fd=directory, dst_dir_fd=directory)
+
+
 def _create_part(directory: int, name: str) -> tuple[str, int]:
     short = os.fsencode(name)[:200].decode(errors="ignore")  # a name may have 255 bytes at most
     while True:
@@ -219,7 +241,7 @@ def _opened(directory: int, name: str) -> Iterator[int]:
         os.close(file)
 
 
-def write_all(file: int, data: bytes) -> None:
+def write_all(file: int, data: bytes | bytearray) -> None:
     """Write all of `data`; a single `write` may stop short of it. Raises OSError."""
     rest = memoryview(data)
     while rest:

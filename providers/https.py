@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, ClassVar
 
-from providers.address import parse_address, redirected
+from providers.address import Address, parse_address, redirected
 from providers.api import Capability, Checkpoint, Limits, Piece, Sink, Source, Storage, Stored
 from providers.dial import check_allowed
 from providers.errors import (
@@ -57,7 +57,7 @@ class Https(Storage):
     name_option: ClassVar[str | None] = None
 
     def __init__(self, options: Mapping[str, str], limits: Limits, /) -> None:
-        self._headers, problems = _headers(options)
+        self._headers, problems = own_headers(options)
         plain = {key: value for key, value in options.items() if not key.startswith(_HEADER)}
         problems |= problems_in(plain, "https.", OPTIONS)
         if url := options.get("https.url"):
@@ -72,11 +72,7 @@ class Https(Storage):
 
     def preflight(self, _writing: bool, /) -> None:
         """Raise `NotAllowed` when the device is known not to allow this destination."""
-        check_allowed(self._address, self._limits)
-        if not self._limits.allow.any_bucket:
-            raise NotAllowed(
-                f"{self._address.base}: a URL names no bucket that could be checked (allow.buckets)"
-            )
+        refuse_address(self._address, self._limits)
 
     def put(
         self, name: str, source: Source, _metadata: Mapping[str, str], _checkpoint: Checkpoint, /
@@ -177,7 +173,14 @@ class Https(Storage):
         return Stored(name, sink.tell(), answer.headers.get("etag", ""), self._address.location)
 
 
-def _headers(options: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
+def refuse_address(address: Address, limits: Limits) -> None:
+    """Raise `NotAllowed` when the device is known not to allow this URL."""
+    check_allowed(address, limits)
+    if not limits.allow.any_bucket:
+        raise NotAllowed(f"{address.base}: a URL names no bucket that could be checked (allow.buckets)")
+
+
+def own_headers(options: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
     """Return the headers in the options, and the problems of these options."""
     headers: dict[str, str] = {}
     problems: dict[str, str] = {}

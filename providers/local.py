@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 from providers.api import (
     MAX_NAME_BYTES,
@@ -33,6 +33,7 @@ from providers.directory import (
     inside,
     is_mount_point,
     is_part,
+    name_new,
     new_part,
     open_resolved,
     refuse_special,
@@ -41,6 +42,7 @@ from providers.directory import (
 )
 from providers.errors import (
     AccessDenied,
+    AlreadyThere,
     BadOptions,
     Corrupted,
     NoSpace,
@@ -91,6 +93,35 @@ class Local(Storage):
         Raises `NoSpace` before the first byte when the size is known and does not fit, and later when the
         device's reserve would be used up. The metadata is not kept.
         """
+        with self._beginning(name, source.size or 0) as new:
+            size_bytes = self._copy(source, new.file, new.room)
+            with self._translating():
+                # The order is what makes it durable: content, then name, then the directory that has it.
+                os.fsync(new.file)
+                refuse_special(new.leaf, new.directory)
+                os.rename(new.part, new.leaf, src_dir_fd=new.directory, dst_dir_fd=new.directory)
+                os.fsync(new.directory)
+                return replace(self._stored(name, os.fstat(new.file)), size_bytes=size_bytes)
+
+    def create(self, name: str, content: bytes | bytearray, /) -> Stored:
+        """Write a file and make it visible as `name` at its end; leave nothing after an error."""
+        with self._beginning(name, len(content)) as new:
+            for start in range(0, len(content), self._chunk_bytes):
+                self._check()
+                with self._translating():
+                    write_all(new.file, content[start : start + self._chunk_bytes])
+            with self._translating():
+                os.fsync(new.file)
+                try:
+                    name_new(new.part, new.leaf, new.directory)
+                except FileExistsError as error:
+                    raise AlreadyThere(f"{self.location(name)} is there already") from error
+                os.fsync(new.directory)
+                return self._stored(name, os.fstat(new.file))
+
+    @contextmanager
+    def _beginning(self, name: str, size_bytes: int) -> Iterator["_Beginning"]:
+        """Make an unfinished file for `name`; remove it when the block fails. Raises `StorageError`."""
         *parents, leaf = name.split("/")
         if is_part(leaf):
             raise Rejected(
@@ -103,16 +134,9 @@ class Local(Storage):
                 refuse_special(leaf, directory)
                 remove_abandoned(directory)
                 room = self._room(directory)
-                room.check(source.size or 0)
+                room.check(size_bytes)
                 part, file = stack.enter_context(new_part(directory, leaf))
-            size_bytes = self._copy(source, file, room)
-            with self._translating():
-                # The order is what makes it durable: content, then name, then the directory that has it.
-                os.fsync(file)
-                refuse_special(leaf, directory)
-                os.rename(part, leaf, src_dir_fd=directory, dst_dir_fd=directory)
-                os.fsync(directory)
-                return replace(self._stored(name, os.fstat(file)), size_bytes=size_bytes)
+            yield _Beginning(directory, leaf, part, file, room)
 
     def get(self, name: str, sink: Sink, checkpoint: Checkpoint, /) -> Stored:
         """Read `name` into `sink`; continues at `sink.tell()` when the file is still the same one."""
@@ -132,13 +156,22 @@ class Local(Storage):
 
     def list(self, prefix: str, /) -> Iterator[Stored]:
         """Yield the files whose names begin with `prefix`; unfinished archives are not among them."""
-        with self._translating(), self._root() as root:
-            for path, inner, files, directory in os.fwalk(".", dir_fd=root, onerror=_pass_over):
+        parents = prefix.split("/")[:-1]
+        if ".." in parents:
+            return
+        with ExitStack() as stack:
+            stack.enter_context(self._translating())
+            root = stack.enter_context(self._root())
+            try:
+                top = stack.enter_context(inside(root, parents, create=False))
+            except FileNotFoundError:
+                return
+            for path, inner, files, directory in os.fwalk(".", dir_fd=top, onerror=_pass_over):
                 self._check()
                 if len(os.fsencode(path)) > MAX_NAME_BYTES:
                     inner.clear()  # no name leads there, and each level takes a descriptor
                 for file in files:
-                    name = os.path.normpath(f"{path}/{file}")
+                    name = os.path.normpath("/".join([*parents, path, file]))
                     if name.startswith(prefix) and not is_part(file):
                         with suppress(FileNotFoundError):  # removed meanwhile
                             status = os.stat(file, dir_fd=directory, follow_symlinks=False)
@@ -256,6 +289,16 @@ class Local(Storage):
                 )
             sink.write(chunk)
             offset += len(chunk)
+
+
+class _Beginning(NamedTuple):
+    """An unfinished file `part`, open as `file`, that is to become `leaf` in `directory`."""
+
+    directory: int
+    leaf: str
+    part: str
+    file: int
+    room: Room
 
 
 def _problems(options: Mapping[str, str], target_name: str, limits: Limits) -> dict[str, str]:

@@ -10,7 +10,7 @@ from agent.base.redaction import holds_secret
 from agent.transfer.cancel import CancelToken
 from agent.transfer.retry import RetryLimits, with_retries
 from providers.api import Capability, Checkpoint, Piece, Sink, Source, Storage, Stored, check_name
-from providers.errors import BadOptions, Rejected, StorageError, Unreachable
+from providers.errors import AlreadyThere, BadOptions, Rejected, StorageError, Unreachable
 
 Result = TypeVar("Result")
 
@@ -21,7 +21,7 @@ MOST_LISTED = 100_000
 class GuardedStorage(Storage):
     """A storage whose errors and answers are checked; used by one thread.
 
-    `put`, `get`, `list`, `stat`, `delete` and `read_range` are tried again after a retryable error and raise
+    Every method with I/O, except `discard` and `close`, is tried again after a retryable error and raises
     `Cancelled` once the token is set. Every method raises `ProviderBug` for what a provider must not raise
     (rule 8 of `providers.api`) and for an answer that cannot be true.
     """
@@ -53,6 +53,26 @@ class GuardedStorage(Storage):
             return source.rewindable or source.tell() == 0 or Capability.RESUME_STREAM in self.capabilities
 
         return self._retried(attempt, possible)
+
+    def create(self, name: str, content: bytes | bytearray, /) -> Stored:
+        repeated = False
+
+        def attempt() -> Stored:
+            nonlocal repeated
+            try:
+                stored = self._asked(lambda: self._storage.create(name, content))
+            except AlreadyThere:
+                if not repeated:
+                    raise
+                return Stored(name, len(content), place=self.location(name))  # an answer was lost
+            except StorageError:
+                repeated = True
+                raise
+            if stored.size_bytes != len(content):
+                raise ProviderBug("the provider reports another length than it was given")
+            return self._cleared(stored)
+
+        return self._retried(attempt)
 
     def get(self, name: str, sink: Sink, checkpoint: Checkpoint, /) -> Stored:
         cleared = _Cleared(checkpoint, self._secrets)

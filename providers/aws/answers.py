@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
-from providers.aws.errors import errors
-from providers.errors import translating
+from providers.aws.errors import errors, not_a_store
+from providers.errors import Corrupted, translating
 
 Page = Mapping[str, Any]
 
@@ -46,6 +46,14 @@ def md5_in(reply: Mapping[str, Any]) -> str | None:
     """Return the content's MD5 as 32 hex digits when the ETag is one; an object made of parts has none."""
     etag = etag_of(reply)
     return etag if not is_keyed(reply) and _is_md5(etag) else None
+
+
+def check_stored(reply: Page, md5: bytes, location: str) -> None:
+    """Raise `Corrupted` when the ETag shows that the store has ignored Content-MD5."""
+    if not etag_of(reply):
+        raise not_a_store(location)
+    if md5_in(reply) not in (None, md5.hex()):
+        raise Corrupted(f"{location}: its ETag is not the MD5 of what was sent")
 
 
 def etag_of_parts(etags: Sequence[str]) -> str:

@@ -51,6 +51,7 @@ _CODES: dict[str, tuple[type[StorageError], str]] = {
     "IllegalLocationConstraintException": _OTHER_REGION,
     "PermanentRedirect": _OTHER_REGION,
     "InternalError": (Unreachable, "it failed and asks to try again"),
+    "ConditionalRequestConflict": (Unreachable, "it is busy with another change of the same object"),
     "OperationAborted": (Unreachable, "it is busy with another change of the same object"),
     "RequestTimeout": (Unreachable, "it waited too long for the next byte"),
     "ServiceUnavailable": _SLOW_DOWN,
@@ -64,6 +65,14 @@ _CODES: dict[str, tuple[type[StorageError], str]] = {
 def not_a_store(location: str) -> Unreachable:
     """Return the error for a success that lacks what S3 always sends: a captive portal, a wrong address."""
     return Unreachable(f"{location}: what answers there is not an S3 store; check aws.endpoint.url")
+
+
+def status_behind(error: StorageError) -> int:
+    """Return the HTTP status of the answer that was translated to `error`; 0 when there was none."""
+    cause = error.__cause__
+    if not isinstance(cause, sdk.ClientError):
+        return 0
+    return int(cause.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
 
 
 def errors(location: str, *, storing: bool = False) -> dict[type[BaseException], Classify]:

@@ -1,20 +1,25 @@
 """The storage in one bucket of S3 (S3 API reference)."""
 
+import hashlib
+import logging
+from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing
 from functools import cached_property, partial
 from typing import Any, ClassVar
 
 from providers.api import Checkpoint, Limits, Piece, Sink, Source, Storage, Stored
-from providers.aws.answers import etag_of, md5_in, pages
+from providers.aws.answers import check_stored, etag_of, md5_in, pages
 from providers.aws.client import Client, make_client
-from providers.aws.errors import errors, not_a_store
+from providers.aws.errors import errors, not_a_store, status_behind
 from providers.aws.upload import Multipart
-from providers.errors import translating
+from providers.errors import AlreadyThere, StorageError, translating
 from providers.fetch import Body, Download, Wanted, received, stat_of
 from providers.part_reader import PartPlan
 from providers.parts import PartUpload, PartUploads, ascii_metadata, start_upload
 from providers.pool import open_pool
+
+log = logging.getLogger(__name__)
 
 _SMALLEST_PART_BYTES = 5 << 20  # S3 takes no smaller part, except the last
 
@@ -30,6 +35,8 @@ class Bucket(Storage):
         self._bucket = given["aws.s3.bucket"]
         self._uploads = PartUploads()
         self._closing = ExitStack()
+        self._conditional = True
+        """False once the store has said that it does not know conditional requests."""
 
     def put(
         self, name: str, source: Source, metadata: Mapping[str, str], checkpoint: Checkpoint, /
@@ -97,6 +104,33 @@ class Bucket(Storage):
                 if not {"Key", "Size"} <= entry.keys():
                     raise not_a_store(bucket)
                 yield Stored(entry["Key"], entry["Size"], etag_of(entry), modified=entry.get("LastModified"))
+
+    def create(self, name: str, content: bytes | bytearray, /) -> Stored:
+        """Store a small object in one request, with the header `If-None-Match` where the store knows it."""
+        if self._conditional:
+            try:
+                return self._put_new(name, content, IfNoneMatch="*")
+            except StorageError as error:
+                if status_behind(error) == 412:
+                    raise AlreadyThere(f"{self.location(name)} is there already") from error
+                if status_behind(error) != 501:
+                    raise
+            self._conditional = False
+            log.warning("store does not know If-None-Match, objects are stored without it")
+        return self._put_new(name, content)
+
+    def _put_new(self, name: str, content: bytes | bytearray, **condition: str) -> Stored:
+        location, md5 = self.location(name), hashlib.md5(content, usedforsecurity=False).digest()
+        with translating(errors(location, storing=True)):
+            reply = self._client.put_object(
+                Bucket=self._bucket,
+                Key=name,
+                Body=content,
+                ContentMD5=b64encode(md5).decode(),
+                **condition,
+            )
+        check_stored(reply, md5, location)
+        return Stored(name, len(content), etag_of(reply), location)
 
     def delete(self, name: str, /) -> None:
         """Remove the object; in a bucket that keeps versions, it is only marked as deleted."""

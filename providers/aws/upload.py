@@ -11,15 +11,13 @@ from base64 import b64encode
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 from providers.api import Checkpoint, Stored
-from providers.aws.answers import etag_of, etag_of_parts, first_pages, is_keyed, md5_in
+from providers.aws.answers import check_stored, etag_of, etag_of_parts, first_pages, is_keyed, md5_in
 from providers.aws.client import Client
 from providers.aws.errors import errors, not_a_store
 from providers.errors import (
     AccessDenied,
-    Corrupted,
     NotFound,
     Rejected,
     StorageError,
@@ -84,7 +82,7 @@ class Multipart:
                 ContentMD5=b64encode(md5).decode(),
                 Metadata=self._metadata,
             )
-        self._verify(reply, md5)
+        check_stored(reply, md5, self._location)
         self._forget()
         return Stored(self._name, len(body), etag_of(reply), self._location)
 
@@ -121,7 +119,7 @@ class Multipart:
                 Body=body,
                 ContentMD5=b64encode(md5).decode(),
             )
-        self._verify(reply, md5)
+        check_stored(reply, md5, self._location)
         self._etags[number] = etag_of(reply)
 
     def commit(self, parts: int, size_bytes: int, _md5: bytes | None, /) -> Stored:
@@ -215,13 +213,6 @@ class Multipart:
             md5 = md5_in(part) if self._checkpoint.get("s3.etags") == "md5" else None
             there[part["PartNumber"]] = Part(part["Size"], md5)
         return there
-
-    def _verify(self, reply: Mapping[str, Any], md5: bytes) -> None:
-        """Raise `Corrupted` when the ETag shows that the store has ignored Content-MD5."""
-        if not etag_of(reply):
-            raise not_a_store(self._location)
-        if md5_in(reply) not in (None, md5.hex()):
-            raise Corrupted(f"{self._location}: its ETag is not the MD5 of what was sent")
 
     def _forget(self) -> None:
         for key in _KEYS:

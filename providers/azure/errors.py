@@ -54,6 +54,9 @@ _CODES: dict[str, tuple[type[StorageError], str]] = {
 }
 
 
+_EXISTS = {"BlobAlreadyExists", "ConditionNotMet", "UnauthorizedBlobOverwrite"}
+
+
 @dataclass(frozen=True, slots=True)
 class Sas:
     """A shared access signature: the query of a URL ("Create a service SAS")."""
@@ -78,6 +81,14 @@ def refusal(location: str, sas: Sas, status: int, headers: Mapping[str, str]) ->
     if status in (401, 403) and sas.expired(headers):
         return Expired(f"{location}: the SAS has expired; send the command again with a new one")
     return from_http_status(status, location, headers, _CODES.get(headers.get("x-ms-error-code", "")))
+
+
+def says_exists(error: StorageError) -> bool:
+    """Return True when `error` stands for an answer that there is a blob of this name."""
+    cause = error.__cause__
+    if not isinstance(cause, sdk.HttpResponseError) or not isinstance(cause.response, HttpResponse):
+        return False
+    return cause.response.headers.get("x-ms-error-code", "") in _EXISTS
 
 
 def errors(location: str, sas: Sas, *, storing: bool = False) -> dict[type[BaseException], Classify]:

