@@ -164,7 +164,7 @@ class Local(Storage):
             root = stack.enter_context(self._root())
             try:
                 top = stack.enter_context(inside(root, parents, create=False))
-            except FileNotFoundError:
+            except (FileNotFoundError, NotADirectoryError):
                 return
             for path, inner, files, directory in os.fwalk(".", dir_fd=top, onerror=_pass_over):
                 self._check()

@@ -10,7 +10,16 @@ from agent.base.redaction import holds_secret
 from agent.transfer.cancel import CancelToken
 from agent.transfer.retry import RetryLimits, with_retries
 from providers.api import Capability, Checkpoint, Piece, Sink, Source, Storage, Stored, check_name
-from providers.errors import AlreadyThere, BadOptions, Rejected, StorageError, Unreachable
+from providers.errors import (
+    AccessDenied,
+    AlreadyThere,
+    BadOptions,
+    Expired,
+    Rejected,
+    StorageError,
+    UnknownOutcome,
+    Unreachable,
+)
 
 Result = TypeVar("Result")
 
@@ -55,18 +64,15 @@ class GuardedStorage(Storage):
         return self._retried(attempt, possible)
 
     def create(self, name: str, content: bytes | bytearray, /) -> Stored:
-        repeated = False
+        earlier: list[StorageError] = []
 
         def attempt() -> Stored:
-            nonlocal repeated
             try:
                 stored = self._asked(lambda: self._storage.create(name, content))
-            except AlreadyThere:
-                if not repeated:
-                    raise
-                return Stored(name, len(content), place=self.location(name))  # an answer was lost
-            except StorageError:
-                repeated = True
+            except StorageError as error:
+                if _was_stored(error, earlier):
+                    return Stored(name, len(content), place=self.location(name))
+                earlier.append(error)
                 raise
             if stored.size_bytes != len(content):
                 raise ProviderBug("the provider reports another length than it was given")
@@ -203,6 +209,17 @@ def _distrusting(heard: _Heard | None = None) -> Iterator[None]:
     # An SDK may swallow what the stream raised, and report success with nothing stored.
     if heard and heard.failure:
         raise heard.failure
+
+
+def _was_stored(error: StorageError, earlier: Sequence[StorageError]) -> bool:
+    """Return True when a refusal shows that an earlier attempt stored the object and its answer was lost.
+
+    With the right to create alone, Azure refuses to look at an object that is there: 403.
+    """
+    if isinstance(error, AlreadyThere):
+        return bool(earlier)
+    refused = isinstance(error, AccessDenied) and not isinstance(error, Expired)
+    return refused and any(isinstance(each, UnknownOutcome) for each in earlier)
 
 
 def _check_whole(stored: Stored, source: Source) -> None:

@@ -239,3 +239,32 @@ def test_when_the_answer_to_the_last_request_is_lost_nothing_is_sent_again(
     assert stored.size_bytes == len(DATA)
     assert [len(request.body) for request in sent] == [PART, 1000]
     assert checkpoint == {}
+
+
+def test_a_store_without_conditional_requests_gets_objects_without_them(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Names of objects are hashes of their contents, so one that is replaced stays as it was."""
+
+    def answer(request: Received) -> Say:
+        close = {"Connection": "close"}
+        if "if-none-match" in request.headers:
+            return Say(501, close, b"<Error><Code>NotImplemented</Code></Error>")
+        return Say(200, close | {"ETag": f'"{_md5_of(request)}"'})
+
+    with HttpServer(answer) as server, closing(S3(stub_options(server), Limits())) as storage:
+        storage.create("locks/1", b"one")
+        storage.create("locks/2", b"two")
+        asked = [(request.target, "if-none-match" in request.headers) for request in server.requests]
+    assert [condition for _, condition in asked] == [True, False, False]
+    assert len(caplog.records) == 1
+    assert "If-None-Match" in caplog.text
+
+
+def test_an_object_that_another_request_makes_at_this_moment_is_asked_for_again() -> None:
+    with (
+        refusing(409, "ConditionalRequestConflict") as server,
+        closing(S3(stub_options(server), Limits())) as storage,
+        pytest.raises(Unreachable),
+    ):
+        storage.create("locks/1", b"one")

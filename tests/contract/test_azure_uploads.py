@@ -14,7 +14,7 @@ from agent.transfer.cancel import CancelToken
 from agent.transfer.connections import Connections
 from providers.azure import AzureBlob
 from providers.azure.storage import Container
-from providers.errors import StorageError, TooLarge, Unreachable
+from providers.errors import AccessDenied, AlreadyThere, StorageError, TooLarge, Unreachable
 from providers.part_reader import PartPlan
 from providers.testing.faultproxy import FaultProxy
 from providers.testing.streams import BytesSource, StreamedSource, content
@@ -182,3 +182,17 @@ def test_a_cancel_in_the_middle_of_a_block_ends_it_at_once(place: AzurePlace, pr
         token.cancel("enough")
         assert isinstance(upload.exception(timeout=1), Unreachable)
     assert place.names() == []
+
+
+def test_the_right_to_create_is_enough_for_an_object_that_stays(place: AzurePlace) -> None:
+    """Who has stolen the device with this signature can neither read nor replace what is there."""
+    place.sas = place.make_sas("c")
+    with closing(AzureBlob(place.options(NAME), place.limits)) as storage:
+        storage.create("data/00/0000", DATA)
+        with pytest.raises((AlreadyThere, AccessDenied)):
+            storage.create("data/00/0000", DATA[:1000])
+        with pytest.raises(AccessDenied):
+            storage.stat("data/00/0000")
+        with pytest.raises(AccessDenied):
+            storage.delete("data/00/0000")
+    assert place.read("data/00/0000") == DATA

@@ -1,5 +1,6 @@
 """What only the local provider has to get right: a directory that fills up, fails, vanishes, or is shared."""
 
+import errno
 import os
 import stat
 import subprocess
@@ -13,6 +14,7 @@ import pytest
 from providers.api import Limits, Target
 from providers.errors import (
     AccessDenied,
+    AlreadyThere,
     BadOptions,
     NotFound,
     Rejected,
@@ -227,3 +229,34 @@ def test_directories_that_are_deeper_than_any_name_are_passed_over_by_a_listing(
     put(tmp_path, "deep/a.zip")
     assert [stored.name for stored in local(tmp_path).list("")] == ["deep/a.zip"]
     subprocess.run(["rm", "-rf", tmp_path / "d"], check=True)  # deeper than Python's own stack
+
+
+@pytest.mark.parametrize("code", [errno.EPERM, errno.ENOTSUP])
+def test_an_object_is_created_where_no_hard_links_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    """VFAT, which most sticks have, answers EPERM."""
+
+    def link(*_args: object, **_options: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, "link", link)
+    storage = local(tmp_path)
+    storage.create("locks/1", b"one")
+    with pytest.raises(AlreadyThere):
+        storage.create("locks/1", b"two")
+    assert (tmp_path / "locks/1").read_bytes() == b"one"
+    assert os.listdir(tmp_path / "locks") == ["1"]
+
+
+def test_a_list_looks_only_into_the_directory_of_its_prefix(tmp_path: Path) -> None:
+    """A repository has hundreds of directories with packs beside the one with locks."""
+    looks: list[None] = []
+    limits = Limits(targets={"device": Target(tmp_path)}, check=lambda: looks.append(None))
+    storage = Local({}, limits)
+    storage.create("data/00/0000", b"pack")
+    storage.create("locks/1", b"lock")
+    looks.clear()
+    assert [each.name for each in storage.list("locks/")] == ["locks/1"]
+    assert len(looks) == 1
+    assert list(storage.list("../")) == []

@@ -19,8 +19,10 @@ from agent.transfer.retry import RetryLimits, with_retries
 from providers.api import Capability, Checkpoint, Sink, Source, Storage, Stored
 from providers.errors import (
     AccessDenied,
+    AlreadyThere,
     BadOptions,
     Corrupted,
+    Expired,
     IoError,
     NoSpace,
     NotFound,
@@ -341,3 +343,77 @@ def test_a_discard_runs_after_a_cancel_and_once() -> None:
     with pytest.raises(Unreachable):
         guarded(Discarding(), token).discard({})
     assert discards == ["once"]
+
+
+class Creating(MemoryStorage):
+    """Keeps created objects; the errors of `raised` come one after the other, once the object is stored."""
+
+    capabilities = frozenset({Capability.CREATE})
+
+    def __init__(self, objects: dict[str, bytes], raised: Iterable[StorageError]) -> None:
+        super().__init__(objects)
+        self._raised = iter(raised)
+
+    def create(self, name: str, content: bytes | bytearray, /) -> Stored:
+        if name in self.objects:
+            raise AlreadyThere("x")
+        self.objects[name] = bytes(content)
+        for error in self._raised:
+            raise error
+        return Stored(name, len(content))
+
+
+@pytest.mark.parametrize("lost", [UnknownOutcome("lost"), Unreachable("HTTP 500")], ids=["lost", "500"])
+def test_an_object_whose_answer_was_lost_counts_as_stored(lost: StorageError) -> None:
+    storage = Creating({}, [lost])
+    stored = GuardedStorage(storage, QUICK, CancelToken()).create("locks/1", b"content")
+    assert (stored.name, stored.size_bytes) == ("locks/1", 7)
+    assert storage.objects == {"locks/1": b"content"}
+
+
+def test_an_object_that_was_there_before_the_first_try_is_told() -> None:
+    storage = Creating({"config": b"somebody else's"}, [])
+    with pytest.raises(AlreadyThere):
+        GuardedStorage(storage, QUICK, CancelToken()).create("config", b"ours")
+
+
+class CreateOnly(Creating):
+    """Refuses whatever concerns an object that is there, as Azure with the right to create alone."""
+
+    def create(self, name: str, content: bytes | bytearray, /) -> Stored:
+        if name in self.objects:
+            raise self.refusal
+        return super().create(name, content)
+
+    refusal: StorageError = AccessDenied("403")
+
+
+def test_a_refusal_after_a_lost_answer_shows_that_the_object_is_there() -> None:
+    storage = CreateOnly({}, [UnknownOutcome("lost")])
+    assert GuardedStorage(storage, QUICK, CancelToken()).create("locks/1", b"1").size_bytes == 1
+
+
+@pytest.mark.parametrize(
+    ("first", "refusal"),
+    [
+        (None, AccessDenied("403")),
+        (Unreachable("no connection"), AccessDenied("403")),
+        (UnknownOutcome("lost"), Expired("old")),
+    ],
+    ids=["first try", "nothing was sent", "expired"],
+)
+def test_another_refusal_is_one(first: StorageError | None, refusal: StorageError) -> None:
+    """A pack that is believed to be stored and is not makes a broken repository."""
+    storage = CreateOnly({} if first else {"locks/1": b""}, [first] if first else [])
+    storage.refusal = refusal
+    with pytest.raises(AccessDenied):
+        GuardedStorage(storage, QUICK, CancelToken()).create("locks/1", b"1")
+
+
+def test_a_provider_that_stored_less_than_the_object_is_found_out() -> None:
+    class Short(Creating):
+        def create(self, name: str, content: bytes | bytearray, /) -> Stored:
+            return Stored(name, len(content) - 1)
+
+    with pytest.raises(ProviderBug):
+        GuardedStorage(Short({}, []), QUICK, CancelToken()).create("config", b"ours")
