@@ -36,6 +36,7 @@ from agent.transfer.context import Destination
 
 if TYPE_CHECKING:
     from agent.formats.manifest import Origin
+    from agent.save.databases import DatabaseOrder
     from agent.save.pipeline import BackupResult
     from agent.save.walk import WalkRoot
 
@@ -104,6 +105,7 @@ class Backups:
             last=self._kept.last(key) if key else None,
             expected_bytes=self._expected_bytes(roots),
             reserve_bytes=settings.storage_reserve,
+            databases=self._databases(job),
             collect=collect,
             encryption=encryption,
             origin=_origin(request, job, self._device.id, () if collect else parts),
@@ -139,6 +141,18 @@ class Backups:
             self._journal.jobs.knows_archive,
         )
         return Staged(path, options=request.passed_on)
+
+    def _databases(self, job: Job) -> "DatabaseOrder | None":
+        from agent.save.databases import DatabaseOrder
+
+        settings = self._settings
+        if settings.sqlite == "bytes":
+            return None
+        return DatabaseOrder(
+            self._staging.work_directory(f"{job.id}-databases"),
+            settings.sqlite_lock_time.total_seconds(),
+            settings.storage_reserve,
+        )
 
     def _destination(
         self,

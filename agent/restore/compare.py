@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
 from agent.base.errors import AccessForbidden, IoError
 from agent.base.identity import identity
+from agent.base.sqlite_files import database_of, is_database
 from agent.base.text import readable
 from agent.restore.directories import Tree, entries_in, is_directory, names_in
 from agent.restore.disk import NO_HARD_LINK, exists, open_up
@@ -16,6 +17,8 @@ from agent.restore.plan import Act, Step
 from agent.restore.workspace import Workspace
 
 _SPECIAL = stat.S_ISUID | stat.S_ISGID | stat.S_ISVTX
+
+_OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 Goes = Callable[[str, bool], bool]
 """(path, is it a directory) -> True when a name that only the target has is removed."""
@@ -90,8 +93,7 @@ class Comparison:
             for name in sorted(names):
                 self._check()
                 yield from self._entry(f"{path}/{name}" if path else name, names[name])
-            if self._goes:
-                yield from self._surplus(path, names, self._goes)
+            yield from self._surplus(path, names)
 
     def _keep(self, path: str, new_meta: Meta | None) -> Step:
         target_fd = self._workspace.target.directory(path)
@@ -186,21 +188,23 @@ class Comparison:
             return False
         return True
 
-    def _surplus(self, parent: str, wanted: Iterable[str], goes: Goes) -> Iterator[Step]:
+    def _surplus(self, parent: str, wanted: Collection[str]) -> Iterator[Step]:
         new_fd = self._workspace.new_directory(parent)
         fd = self._workspace.target.directory(parent)
         there = set(names_in(fd))
+        beside = {name for name in there.difference(wanted) if is_beside_database(name, wanted, new_fd)}
         # Where case is ignored, `Name` is found as `name`, and is no surplus. VFAT ignores it everywhere, and
         # its inode numbers mean nothing; ext4 does in marked directories.
         folded = {_inode(name, fd) for name in wanted if name not in there} - {None}
-        for name in sorted(there.difference(wanted)):
+        for name in sorted(there.difference(wanted) if self._goes else beside):
             self._check()
             if exists((new_fd, name)) or (folded and _inode(name, fd) in folded):
                 continue
             path = f"{parent}/{name}" if parent else name
             old = self._workspace.target.stat(path)
             assert old is not None
-            if self._own.have(path, old) or not goes(path, is_directory(old)):
+            goes = name in beside or (self._goes and self._goes(path, is_directory(old)))
+            if self._own.have(path, old) or not goes:
                 continue
             refuse_mounts(path, whole=True, mounts=self._mounts)
             self._own.refuse(path)
@@ -209,6 +213,24 @@ class Comparison:
             else:
                 meta = meta_of(old) if is_directory(old) else None
                 yield Step(next(self._numbers), Act.REMOVE, path, meta)
+
+
+def is_beside_database(name: str, new_names: Collection[str], new_fd: int) -> bool:
+    """Return True for a name of the target that belongs to a database which the new directory has without it.
+
+    It has to go, also where other names stay: the log of the old database would spoil the new one.
+    """
+    database = database_of(name)
+    if not database or database not in new_names:
+        return False
+    try:
+        fd = os.open(database, _OPEN, dir_fd=new_fd)
+    except OSError:
+        return False
+    try:
+        return is_database(fd)
+    finally:
+        os.close(fd)
 
 
 def _inode(name: str, dir_fd: int) -> int | None:

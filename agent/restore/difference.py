@@ -9,7 +9,7 @@ from operator import add
 from typing import BinaryIO
 
 from agent.base.text import readable
-from agent.restore.compare import Goes, OwnNames
+from agent.restore.compare import Goes, OwnNames, is_beside_database
 from agent.restore.directories import DirectoryEntry, Tree, names_in
 from agent.restore.disk import close_down, is_closed, open_up
 from agent.restore.metadata import xattrs_of
@@ -89,14 +89,18 @@ class Differences:
             self._token.check()
             its_path = f"{path}/{name}" if path else name
             if name not in new:
-                surplus = side is _Side.BOTH and self._is_surplus(its_path)
-                self._only_old(its_path, surplus or side is _Side.GOES)
+                goes = self._is_surplus(its_path, new) if side is _Side.BOTH else side is _Side.GOES
+                self._only_old(its_path, goes)
             elif name not in old:
                 self._only_new(its_path)
             else:
                 self._both(its_path)
 
-    def _is_surplus(self, path: str) -> bool:
+    def _is_surplus(self, path: str, new: set[str]) -> bool:
+        parent, _, name = path.rpartition("/")
+        new_fd = self._new.directory(f"{NEW}/{parent}" if parent else NEW)
+        if is_beside_database(name, new, new_fd):
+            return True
         if self._goes is None:
             return False
         return self._goes(path, stat.S_ISDIR(_status(self._old.parent(path)).st_mode))

@@ -25,6 +25,10 @@ class Level:
     identity: FileIdentity
     waiting: list[str] = field(default_factory=list)
     """Names of its directories that the walk has not entered yet."""
+    beside: list[str] = field(default_factory=list)
+    """Names of its files that may belong to a database; they come after all other files."""
+    copied: set[str] = field(default_factory=set)
+    """Names of its databases of which a copy is saved."""
 
 
 class Levels:

@@ -14,6 +14,7 @@ from agent.formats.base import Entry, Format, SaveOrder
 from agent.formats.survey import ArchiveLimits
 from agent.formats.walk_report import Report
 from agent.save.change_detection import Fingerprinter, LastArchive, is_still_there
+from agent.save.databases import DatabaseCopies, DatabaseOrder, database_copies
 from agent.save.walk import WalkRoot, walk
 from agent.transfer.context import Context, Destination, RunHook
 from providers.api import Stored
@@ -31,6 +32,8 @@ class BackupOrder(SaveOrder):
     skip_unchanged: bool = False
     """Make no archive while the tree has the fingerprint of `last`, and that archive is still there."""
     last: LastArchive | None = None
+    databases: DatabaseOrder | None = None
+    """None to save SQLite databases as they are found."""
     collect: RunHook | None = None
     """Kanto's `backupCmd`: it collects the content in the directory of the only root, made for it."""
 
@@ -103,22 +106,34 @@ def work_directory(path: Path) -> Iterator[None]:
 def _archived(order: BackupOrder, context: Context) -> BackupResult:
     report = Report(context.skipped)
     context.phase("archiving")
-    with closing(_entries(order, report, context.token.check)) as entries:
+    check = context.token.check
+    with (
+        database_copies(order.databases, check) as copies,
+        closing(_entries(order, report, check, copies)) as entries,
+    ):
         saved = order.format.save(entries, report, order, order.destination, context)
     return BackupResult(report, saved.size_bytes, saved.sha256, saved.stored)
 
 
-def _entries(order: BackupOrder, report: Report, check: Callable[[], None]) -> Generator[Entry, None, None]:
+def _entries(
+    order: BackupOrder, report: Report, check: Callable[[], None], copies: DatabaseCopies | None = None
+) -> Generator[Entry, None, None]:
     for root in order.roots:
         with disk_errors(f"cannot read '{root.root.directory}'"):
-            yield from saved_entries(root, order.format, report, order.own, check)
+            yield from saved_entries(root, order.format, report, order.own, check, copies=copies)
 
 
 def saved_entries(
-    root: WalkRoot, archive_format: Format, report: Report, own: tuple[Path, ...], check: Callable[[], None]
+    root: WalkRoot,
+    archive_format: Format,
+    report: Report,
+    own: tuple[Path, ...],
+    check: Callable[[], None],
+    *,
+    copies: DatabaseCopies | None = None,
 ) -> Generator[Entry, None, None]:
     """Yield the entries of `walk` that go into an archive of this format; the others are skipped."""
-    with closing(walk(root, report, own, check)) as entries:
+    with closing(walk(root, report, own, check, copies)) as entries:
         for entry in entries:
             if reason := archive_format.skipped_reason(entry):
                 report.skip(entry.name, reason)

@@ -16,9 +16,11 @@ from agent.base.identity import FileIdentity, identity, identity_of
 from agent.base.mounts import mounts_below
 from agent.base.patterns import Excluded, PatternLists
 from agent.base.roots import Root
+from agent.base.sqlite_files import database_of, is_database
 from agent.formats.attributes import cost_of
 from agent.formats.base import DIR, FILE, LINK, MAX_ATTRIBUTES_BYTES, MAX_NAME_BYTES, Entry
 from agent.formats.walk_report import WITHHELD, Report, Top, reason_of
+from agent.save.databases import MAX_BESIDE, DatabaseCopies
 from agent.save.levels import DIR_FLAGS, FILE_FLAGS, Level, Levels, close
 from providers.directory import open_resolved
 
@@ -42,7 +44,11 @@ class WalkRoot:
 
 
 def walk(
-    top: WalkRoot, report: Report, own: Iterable[Path], check: Callable[[], None]
+    top: WalkRoot,
+    report: Report,
+    own: Iterable[Path],
+    check: Callable[[], None],
+    copies: DatabaseCopies | None = None,
 ) -> Generator[Entry, None, None]:
     """Yield the entries of a root with the names of an archive, each directory before its content.
 
@@ -50,22 +56,29 @@ def walk(
     Only counted: excluded entries, and the agent's `own` directories, whatever their names are. Skipped and
     told to `report`: unexportable entries, entries that are no file, directory or link or cannot be read, and
     missing names of the root. `check` is called for each name and ends the walk by raising.
+    With `copies`, the entry of an SQLite database has a copy, and the files beside it have no entries.
 
     Close it when you stop early: it holds descriptors. Raises OSError when the root's directory cannot be
     opened: ENOTDIR when a component of its resolved path has become a link. Memory grows with the number of
     directories in one directory, not with files.
     """
     identities = frozenset(identity for path in own if (identity := identity_of(path)))
-    yield from _Walk(top, report, identities, check).run()
+    yield from _Walk(top, report, identities, check, copies).run()
 
 
 class _Walk:
     """Depth first, with a stack of its own."""
 
     def __init__(
-        self, top: WalkRoot, report: Report, own: frozenset[FileIdentity], check: Callable[[], None]
+        self,
+        top: WalkRoot,
+        report: Report,
+        own: frozenset[FileIdentity],
+        check: Callable[[], None],
+        copies: DatabaseCopies | None,
     ) -> None:
         self._root, self._report, self._own, self._check = top.root, report, own, check
+        self._copies = copies
         self._excluded, self._unexportable = top.excluded, top.unexportable
         self._levels = Levels(check)
         self._base = f"{top.root.prefix}/" if top.root.prefix else ""
@@ -111,7 +124,10 @@ class _Walk:
         yield from self._scan(level)
 
     def _scan(self, level: Level) -> Iterator[Entry]:
-        """Yield files and links at once; directories wait, so that one listing is open at a time."""
+        """Yield files and links at once; directories wait, so that one listing is open at a time.
+
+        The files beside databases come last: with a copy of the database they are saved already.
+        """
         try:
             with os.scandir(level.fd) as listing:
                 for item in listing:
@@ -121,6 +137,9 @@ class _Walk:
                     except OSError as error:
                         # Some file systems list names without their kinds, and asking for one can fail.
                         self._skip(self._levels.prefix + item.name, reason_of(error))
+            for name in level.beside:
+                if database_of(name) not in level.copied:
+                    yield from self._file(name)
         except OSError as error:
             self._skip(self._levels.prefix.rstrip("/"), reason_of(error))
 
@@ -134,7 +153,10 @@ class _Walk:
         elif self._is_too_long(item.name):
             pass
         elif item.is_file(follow_symlinks=False):
-            yield from self._file(item.name)
+            if self._copies and database_of(item.name) and len(level.beside) < MAX_BESIDE:
+                level.beside.append(item.name)
+            else:
+                yield from self._file(item.name)
         elif item.is_dir(follow_symlinks=False):
             level.waiting.append(item.name)
         else:
@@ -173,11 +195,30 @@ class _Walk:
                     self._report.enter_mount(self._root.archived(path))
                 archived = self._base + path
                 first = self._first_name(status, archived) if status.st_nlink > 1 else None
-                yield Entry(archived, FILE, status, fd, b"", self._attributes(fd, path, first), first)
+                entry = Entry(archived, FILE, status, fd, b"", self._attributes(fd, path, first), first)
+                if self._copies and is_database(fd):
+                    yield from self._database(self._copies, entry)
+                else:
+                    yield entry
             else:
                 self._skip(path, "changed while read")
         finally:
             os.close(fd)
+
+    def _database(self, copies: DatabaseCopies, entry: Entry) -> Iterator[Entry]:
+        level = self._levels.here
+        assert level
+        copy, reason = copies.copied(entry, level.fd)
+        if copy is None:
+            yield entry
+        else:
+            level.copied.add(os.path.basename(entry.name))
+            try:
+                yield copy
+            finally:
+                os.close(copy.fd)
+        if reason:
+            self._report.skip(entry.name, reason)
 
     def _open(self, name: str, flags: int) -> tuple[int, os.stat_result] | None:
         """Open a name of the present directory; return None for one that was skipped."""

@@ -239,6 +239,15 @@ class Settings(KantoSettings):
     skip_unchanged: Switch = setting(
         False, "Make no archive while nothing has changed and the last one is still at the destination"
     )
+    sqlite: Literal["consistent", "bytes"] = setting(
+        "consistent", "SQLite databases in use: save a consistent copy, or the bytes as they are found"
+    )
+    # Like `storage`, `sqlite` is a text and cannot be a group as well.
+    sqlite_lock_time: Duration = setting(
+        "2s",
+        "Longest time that a backup keeps programs from writing to a database with a rollback journal",
+        key="sqlite.lockTime",
+    )
     exclude: PatternList = setting("", "Files that backups exclude: patterns as in a .gitignore file")
     password_file: OptionalPath = setting("", "File with the password for the broker; overrides `password`")
     # In Kanto's files `storage` is a text, so this cannot be a member of a group of that name.

@@ -81,6 +81,23 @@ def test_merge_brings_in_what_the_archive_names_and_keeps_the_rest(
     assert differences(below(expected), below(restored(target, archive))) == []
 
 
+@pytest.mark.parametrize("mode", ["merge", "replace"])
+def test_the_log_of_a_database_goes_with_the_database(tmp_path: Path, target: Path, mode: str) -> None:
+    """SQLite would apply the log that the old database left to the one that was restored."""
+    database = b"SQLite format 3\0" + bytes(100)
+    make_tree(
+        target, {"d/log.db": File(database + b"old"), "d/log.db-wal": File(b"log"), "d/x-wal": File(b"x")}
+    )
+    archive = write_zip(tmp_path / "databases.zip", {"d": Dir(), "d/log.db": File(database + b"new")})
+    options = RestoreOptions(limits=LIMITS, mode=mode)
+    with unpacked(target, archive, options) as restore:
+        assert "d/log.db-wal" in restore.difference().lost
+        restore.commit()
+    assert (target / "d/log.db").read_bytes().endswith(b"new")
+    assert not (target / "d/log.db-wal").exists()
+    assert (target / "d/x-wal").exists() is (mode == "merge")
+
+
 def test_replace_leaves_exactly_what_the_archive_names(tmp_path: Path, target: Path, archive: Path) -> None:
     expected = make_tree(tmp_path / "expected", NEW)
     assert differences(below(expected), below(restored(target, archive, REPLACE))) == []
