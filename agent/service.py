@@ -28,6 +28,7 @@ from agent.faces.metrics import Metrics
 from agent.guard import Guard
 from agent.jobs.engine import Engine
 from agent.jobs.events import Event
+from agent.jobs.queries.destinations import Destinations
 from agent.jobs.staging import Staging, StorageUnusable
 from agent.journal import Journal, JournalError, Unit
 from agent.journal.schema import NewerJournal
@@ -101,7 +102,8 @@ class Service:
         self.local_face = LocalFace(operations, engine.carry_out)
         self.control = Control(settings.storage, self.mailbox.post, self.local_face.receive)
         gate = EngineGate(self.mailbox.post, operations, engine.carry_out)
-        self.http = HttpServer(settings, Api(settings, gate, engine, self.journal, self.events))
+        api = Api(settings, gate, engine, self.journal, self.events, Destinations(settings))
+        self.http = HttpServer(settings, api)
         rivals = Rivals(settings.feature_id)
         feature = Feature(
             settings,

@@ -7,7 +7,7 @@ from typing import Any, Generic, TypeVar
 Result = TypeVar("Result")
 
 PATIENCE_S = 2.0
-"""The longest time that the main thread waits for a file system."""
+"""The longest time that a thread waits for a file system."""
 MOST_WAITING = 16
 
 
@@ -47,7 +47,7 @@ class ThreadedCall(Generic[Result]):
 
 
 class Probes:
-    """Belongs to the main thread."""
+    """Belongs to one thread at a time."""
 
     def __init__(self) -> None:
         self._waiting: dict[str, ThreadedCall[Any]] = {}

@@ -209,3 +209,23 @@ def test_no_secret_is_among_the_settings(started: Started) -> None:
     agent = started(password="hunter2-x", **{"transfer.proxy": "http://u:hunter2-y@localhost:9"})
     body = ApiClient(agent.storage / "http.sock").get("/settings").body
     assert (b"hunter2" in body, b'"password":"***"' in body) == (False, True)
+
+
+def test_stores_and_targets_say_whether_they_are_there(started: Started, tmp_path: Path) -> None:
+    agent = started(
+        targets={"device": {"path": str(tmp_path)}, "usb": {"path": "/nowhere/usb", "mount": True}},
+        stores={
+            "stick": {"provider": "local", "options": {"local.target": "usb"}},
+            "cloud": {"provider": "generic", "options": {"https.url": "https://store.example/it.zip"}},
+        },
+    )
+    value = ApiClient(agent.storage / "http.sock").get("/stores").value
+    device, usb = value["targets"]
+    assert (device["name"], device["removable"], device["present"]) == ("device", False, True)
+    assert device["freeBytes"] > 0
+    assert (usb["name"], usb["removable"], usb["present"]) == ("usb", True, False)
+    assert usb["problem"]
+    assert value["stores"] == [
+        {"name": "cloud", "provider": "generic", "nameOption": None},
+        {"name": "stick", "provider": "local", "nameOption": "local.name", "target": "usb"},
+    ]

@@ -6,6 +6,7 @@ from agent.faces.http.api.context import Api
 from agent.faces.http.api.table import api_routes
 from agent.faces.http.listeners import MAX_LOCAL_CONNECTIONS, Listener, unix_socket
 from agent.faces.http.message import Request
+from agent.faces.http.page.files import page_routes
 from agent.faces.http.problems import problem_document
 from agent.faces.http.routes import Route, Router, Site
 from agent.settings import Settings
@@ -20,7 +21,7 @@ class HttpServer:
 
     def __init__(self, settings: Settings, api: Api) -> None:
         self._settings = settings
-        self._router = Router((Site(api_routes(api), problem_document),), _admit)
+        self._router = Router((Site((*page_routes(), *api_routes(api)), problem_document),), _admit)
         self._listeners: list[Listener] = []
         self._path = settings.http.socket or settings.storage / SOCKET_NAME
 

@@ -16,18 +16,18 @@ from agent.base.errors import Cancelled
 from agent.base.refusals import Reason, Refused
 from agent.formats.walk_report import Report
 from agent.jobs.chosen_roots import ChosenRoots
-from agent.jobs.filesystem_probe import NoAnswer, Probes, ThreadedCall
+from agent.jobs.filesystem_probe import Probes, ThreadedCall
 from agent.jobs.job_options import archive_format
 from agent.jobs.operations import Tell
 from agent.jobs.own_directories import OwnDirectories
 from agent.jobs.progress import Monitor
+from agent.jobs.queries.destinations import target_states
 from agent.jobs.queries.fitting import shortened
 from agent.jobs.requests.control import InfoRequest
 from agent.jobs.requests.selection import Selection
 from agent.mailbox import Mailbox
 from agent.settings import Settings
 from agent.transfer.cancel import CancelToken
-from providers.api import Target
 
 if TYPE_CHECKING:
     from agent.save.inventory import Inventory
@@ -108,17 +108,12 @@ class Info:
         self._mailbox.post(partial(ended, complete=complete))
 
     def _take_inventory(self, selection: Selection, found: _Inventories, token: CancelToken) -> None:
-        from agent.save.inventory import look_at_target, take_inventory
+        from agent.save.inventory import take_inventory
 
-        looks, settings = Probes(), self._settings
-        targets = {name: Target(each.path, each.mount) for name, each in settings.targets.items()}
-        for name in targets:
-            token.check()
-            try:
-                state = looks.look(name, partial(look_at_target, name, targets))
-            except NoAnswer:
-                state = {"present": False, "problem": "it does not answer: is its file server there?"}
+        settings = self._settings
+        for name, state in target_states(settings, Probes()):
             found.targets[name] = state
+            token.check()
         if not found.inventories:
             found.inventories = self._all(selection)
         for inventory in found.inventories.values():

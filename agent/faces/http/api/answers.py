@@ -106,6 +106,30 @@ Schedule = TypedDict(
 """The periodic backups. `missed` were missed in a row, and `refused` is why the newest one did not begin."""
 
 
+class TargetState(TypedDict):
+    name: str
+    path: str
+    removable: bool
+    present: bool
+    freeBytes: NotRequired[int]
+    problem: NotRequired[str]
+
+
+class StoreState(TypedDict):
+    """A store; nobody asks it whether it is there. A local one names its target."""
+
+    name: str
+    provider: str
+    nameOption: str | None
+    container: NotRequired[str]
+    target: NotRequired[str]
+
+
+class Destinations(TypedDict):
+    targets: list[TargetState]
+    stores: list[StoreState]
+
+
 class Upload(TypedDict):
     id: str
     correlationId: str

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from agent.faces.http.api.event_log import EventLog
 from agent.faces.http.engine_gate import EngineGate
 from agent.jobs.engine import Engine
+from agent.jobs.queries.destinations import Destinations
 from agent.journal import Journal
 from agent.settings import Settings
 
@@ -18,3 +19,4 @@ class Api:
     engine: Engine
     journal: Journal
     events: EventLog
+    destinations: Destinations

@@ -1,8 +1,8 @@
-"""How the device stands: status, health, what a backup would save, settings; and the removal of archives."""
+"""How the device stands: status, health, a coming backup, destinations, settings; and removing archives."""
 
 from typing import Any
 
-from agent.faces.http.api.answers import Health, Status
+from agent.faces.http.api.answers import Destinations, Health, Status
 from agent.faces.http.api.context import Api
 from agent.faces.http.api.endpoint import Answer, Arguments, Endpoint, Nothing, json_response
 from agent.faces.http.face_of import face_of
@@ -26,6 +26,11 @@ def info(api: Api, request: Request, _: Nothing) -> Response:
     return json_response(api.gate.ask("info", None, face_of(request.peer)))
 
 
+def stores(api: Api, request: Request, _: Nothing) -> Response:
+    api.gate.look("info", face_of(request.peer), lambda: None)  # it has the same facts, and more
+    return json_response(api.destinations.value())
+
+
 def settings(api: Api, _request: Request, _: Nothing) -> Response:
     return json_response(effective(api.settings))
 
@@ -46,6 +51,10 @@ DEVICE_ENDPOINTS: tuple[Endpoint[Any], ...] = (
     Endpoint(
         "GET", "/info", "Show what a backup would save and skip now, and the destinations", Nothing, info,
         (Answer(200, "As the answer to `info`, see docs/wire.md.", dict[str, Any]),), problems=(409,),
+    ),
+    Endpoint(
+        "GET", "/stores", "Show the stores, and the targets with their free space", Nothing, stores,
+        (Answer(200, "`nameOption` is the option that names an archive there.", Destinations),),
     ),
     Endpoint(
         "GET", "/settings", "Show the settings; secrets that are set read `***`", Nothing, settings,

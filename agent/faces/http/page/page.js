@@ -1,0 +1,947 @@
+// The page of one device. It asks the agent's API, shows the answers, and asks again when an event tells of a change.
+// Text from the device only ever becomes text (`textContent`): no string is parsed as markup anywhere.
+
+const API = "api/v1";
+const AGAIN_MS = 3000; // between two tries to reach an agent that does not answer
+const BLOB_BYTES = 64 << 20; // a larger file goes straight to the disk, past this page
+
+// What the page knows, as the API answered last.
+const known = {
+  status: null, health: null, schedule: null, places: null, failure: null,
+  finalized: new Set(), // ids of previews that became restores
+  watched: null, // the job that ran at the last look
+  result: null, // how it ended, until somebody closes it
+  dismissed: null, // the failed preview that somebody closed
+};
+
+// ---- Elements
+
+const $ = (id) => document.getElementById(id);
+
+function make(tag, attributes = {}, ...children) {
+  const node = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
+  node.append(...children);
+  return node;
+}
+
+/** Set a text, and only when it differs: a live region reads every change aloud. */
+function put(node, text) {
+  if (node.textContent !== text) node.textContent = text;
+}
+
+function show(node, visible) {
+  node.hidden = !visible;
+}
+
+function button(text, about, press, kind = "") {
+  const made = make("button", { type: "button", class: kind }, text);
+  if (about) made.append(make("span", { class: "unseen" }, ` ${about}`));
+  onPress(made, press);
+  return made;
+}
+
+/** Make the children of `list` those of `items`; nodes of known keys stay, and with them focus and open details. */
+function sync(list, items, keyOf, makeNode, update = () => {}) {
+  const old = new Map([...list.children].map((node) => [node.dataset.key, node]));
+  let place = list.firstChild;
+  for (const item of items) {
+    const key = String(keyOf(item));
+    const node = old.get(key) ?? makeNode(item);
+    old.delete(key);
+    node.dataset.key = key;
+    update(node, item);
+    if (node === place) place = place.nextSibling;
+    else list.insertBefore(node, place);
+  }
+  for (const node of old.values()) node.remove();
+}
+
+function facts(list, pairs) {
+  const shown = pairs.filter(([, text]) => text !== undefined && text !== null && text !== "");
+  list.replaceChildren(...shown.map(([name, text]) => make("div", {}, make("dt", {}, name), make("dd", {}, String(text)))));
+}
+
+function names(list, items) {
+  list.replaceChildren(...items.map((item) => make("li", {}, item)));
+}
+
+function announce(text) {
+  put($("announcer"), text);
+}
+
+// ---- Words
+
+const nameOf = (job) => capital(KINDS[job.kind] ?? job.kind);
+const sizeOf = (bytes) => (bytes === undefined ? "" : size(bytes));
+const count = (number, one, many = `${one}s`) => `${number.toLocaleString("en")} ${number === 1 ? one : many}`;
+const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
+
+function size(bytes) {
+  const units = ["bytes", "KiB", "MiB", "GiB", "TiB"];
+  let unit = 0;
+  for (; bytes >= 1024 && unit < units.length - 1; unit += 1) bytes /= 1024;
+  return `${bytes.toLocaleString("en", { maximumFractionDigits: unit && bytes < 100 ? 1 : 0 })} ${units[unit]}`;
+}
+
+function duration(seconds) {
+  const parts = [[Math.floor(seconds / 86400), "d"], [Math.floor(seconds / 3600) % 24, "h"],
+    [Math.floor(seconds / 60) % 60, "min"], [Math.round(seconds) % 60, "s"]];
+  const first = parts.findIndex(([number]) => number);
+  if (first < 0) return seconds > 0 ? "less than a second" : "0 s";
+  return parts.slice(first, first + 2).filter(([number]) => number).map(([number, unit]) => `${number} ${unit}`).join(" ");
+}
+
+/** A time of the API as people say it; "" for the time that does not exist. */
+function when(text) {
+  if (!text || text.startsWith("0001-")) return "";
+  const moment = new Date(text), clock = moment.toLocaleTimeString("en-GB", { hour: "2-digit", minute: "2-digit" });
+  const days = Math.round((midnight(moment) - midnight(new Date())) / 86400e3);
+  const day = { 0: "today", "-1": "yesterday", 1: "tomorrow" }[days]
+    ?? moment.toLocaleDateString("en-GB", { day: "numeric", month: "long", year: "numeric" });
+  return `${day} at ${clock}`;
+}
+
+const midnight = (moment) => new Date(moment.getFullYear(), moment.getMonth(), moment.getDate());
+
+function ago(text) {
+  const seconds = (Date.now() - new Date(text)) / 1000;
+  return seconds < 60 ? "just now" : `${duration(seconds)} ago`;
+}
+
+const KINDS = { backup: "backup", restore: "restore", verify: "verification" };
+const PHASES = {
+  starting: "Starting", collecting: "Collecting the files", comparing: "Comparing", archiving: "Archiving",
+  uploading: "Sending the archive", fetching: "Fetching the archive", checking: "Checking the archive",
+  unpacking: "Unpacking beside the data", delivering: "Handing the files over", committing: "Putting the files in place",
+};
+const HELP = {
+  "access-denied": "The destination needs new credentials.",
+  "archive-invalid": "Use another archive.",
+  corrupted: "Check the destination and the network.",
+  "foreign-archive": "Use an archive of this device, or accept one of another device.",
+  "io-error": "Check the disk or the stick.",
+  "no-space": "Make room, or remove old archives, and try again.",
+  "not-confirmed": "The old data is back. Restore again, and confirm in time.",
+  interrupted: "Try again.",
+  "target-absent": "Plug it in and try again.",
+  unreachable: "Check the network and try again.",
+  "wrong-key": "Use the right passcode or key.",
+  busy: "Another job was running at that time.",
+};
+
+// ---- The API
+
+/** A request that was not carried out; the message is for the person. */
+class Refusal extends Error {
+  constructor(status, message) {
+    super(message);
+    this.status = status;
+  }
+}
+
+async function send(method, path, body) {
+  const options = { method, headers: { Accept: "application/json" }, cache: "no-store" };
+  if (body !== undefined) {
+    options.headers["Content-Type"] = "application/json";
+    options.body = JSON.stringify(body);
+  }
+  const answer = await fetch(`${API}/${path}`, options).catch(() => {
+    throw new Refusal(0, "The agent does not answer. Is it running?");
+  });
+  if (answer.ok) return answer;
+  if (answer.status === 401) signedOut();
+  throw new Refusal(answer.status, await problemOf(answer));
+}
+
+async function problemOf(answer) {
+  const problem = await answer.json().catch(() => ({}));
+  return capital(problem.detail || problem.title || `The agent answered ${answer.status}.`);
+}
+
+const get = async (path) => (await send("GET", path)).json();
+const post = (path, body = {}) => send("POST", path, body);
+const segments = (...parts) => parts.map(encodeURIComponent).join("/");
+
+function query(path, values) {
+  const filled = Object.entries(values).filter(([, value]) => value !== undefined && value !== null && value !== "");
+  return filled.length ? `${path}?${new URLSearchParams(filled)}` : path;
+}
+
+// ---- Buttons: a refusal appears where the button was pressed
+
+function onPress(node, work) {
+  node.addEventListener("click", () => act(node, work));
+}
+
+function onSubmit(form, work) {
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    act(event.submitter ?? form.querySelector("button"), () => work(new FormData(form)));
+  });
+}
+
+async function act(pressed, work) {
+  if (pressed.getAttribute("aria-disabled") === "true") return;
+  const place = pressed.closest(".actions");
+  place.querySelector(".refusal")?.remove();
+  pressed.setAttribute("aria-disabled", "true"); // not `disabled`, which would lose the focus
+  try {
+    await work();
+  } catch (error) {
+    if (!(error instanceof Refusal)) console.error(error);
+    place.append(make("p", { class: "refusal", role: "alert" }, error.message));
+  } finally {
+    pressed.removeAttribute("aria-disabled");
+  }
+}
+
+// ---- Signing in
+
+function signedOut() {
+  live.close();
+  $("archive").close();
+  if (!$("sign-in").hidden) return;
+  const expired = !$("device-view").hidden;
+  show($("device-view"), false);
+  show($("sign-out"), false);
+  show($("sign-in"), true);
+  show($("sign-in-why"), expired);
+  put($("sign-in-why"), expired ? "Your session has ended. Sign in again." : "");
+  put($("link"), "Not signed in");
+  $("sign-in-form").elements.token.focus();
+}
+
+async function signIn(form) {
+  await post("session", { token: form.get("token") });
+  $("sign-in-form").reset();
+  show($("sign-in"), false);
+  await begin();
+  $("main").focus();
+}
+
+async function signOut() {
+  await send("DELETE", "session");
+  show($("device-view"), false);
+  signedOut();
+}
+
+// ---- Events: EventSource continues after a break with the last event's id; the page reads everything anew
+
+const live = {
+  source: null,
+  timer: null,
+
+  open() {
+    this.close();
+    this.source = new EventSource(`${API}/events`);
+    this.source.onopen = () => this.opened();
+    this.source.onerror = () => this.broke();
+    for (const name of EVENTS) this.source.addEventListener(name, () => look(name === "jobProgressed"));
+  },
+
+  close() {
+    this.source?.close();
+    clearTimeout(this.timer);
+    this.source = null;
+  },
+
+  opened() {
+    document.body.classList.remove("lost");
+    put($("link"), "Connected");
+    look();
+  },
+
+  /** The browser tries again by itself, unless the agent answered with a refusal. */
+  broke() {
+    lost();
+    if (this.source?.readyState === EventSource.CLOSED) this.timer = setTimeout(() => reconnect(), AGAIN_MS);
+  },
+};
+const EVENTS = ["jobStarted", "jobProgressed", "jobEnded", "uploadRequested", "uploadChanged", "scheduleChanged",
+  "archiveRemoved", "reset"];
+
+function lost() {
+  document.body.classList.add("lost");
+  put($("link"), "The agent does not answer. Trying again…");
+}
+
+async function reconnect() {
+  try {
+    await refresh();
+    live.open();
+  } catch (error) {
+    if (error.status !== 401) live.timer = setTimeout(reconnect, AGAIN_MS);
+  }
+}
+
+// ---- Reading the state: one look at a time, and one more when something happened meanwhile
+
+let looking = null;
+let lookAgain = null;
+
+/** Read the state soon; `small` when only the progress of a job has changed. */
+function look(small = false) {
+  if (looking) {
+    lookAgain = (lookAgain ?? true) && small;
+    return;
+  }
+  looking = (small ? readStatus() : refresh())
+    .catch((error) => error.status === 401 || lost())
+    .finally(() => {
+      looking = null;
+      if (lookAgain === null) return;
+      const next = lookAgain;
+      lookAgain = null;
+      look(next);
+    });
+}
+
+async function readStatus() {
+  known.status = await get("status");
+  await noticeEnd();
+  showNow();
+}
+
+async function refresh() {
+  [known.status, known.health, known.schedule] = await Promise.all([get("status"), get("health"), get("schedule")]);
+  await Promise.all([noticeEnd(), readJobs()]);
+  showNow();
+  showHealth();
+  showSchedule();
+}
+
+/** When the job that ran has ended, read its end, and what it may have changed. */
+async function noticeEnd() {
+  const job = known.status.job, ended = known.watched;
+  if (job && job.id !== ended?.id) announce(`${title(job)} has begun`);
+  known.watched = job;
+  if (!ended || ended.id === job?.id) return;
+  known.result = isPreview(known.status.preview, ended) ? null : await get(`jobs/${segments(ended.id)}`).catch(() => null);
+  announce(known.result ? sentenceOf(known.result) : "");
+  readArchives();
+  readPlaces();
+}
+
+const isPreview = (preview, job) => preview?.id === job.id;
+
+// ---- Is it well?
+
+function showHealth() {
+  const reasons = [...troubles(), ...assurances()];
+  const worst = reasons[0]?.level;
+  const verdicts = { bad: "The device is not protected", warn: "Something needs attention", good: "All is well" };
+  $("health").dataset.level = worst;
+  put($("verdict"), verdicts[worst]);
+  sync($("reasons"), reasons, (each) => each.text, (each) => make("li", { class: each.level }, each.text));
+  document.title = `${verdicts[worst]} – backup`;
+}
+
+function troubles() {
+  const { health, status, failure } = known, found = [];
+  const say = (level, text) => found.push({ level, text });
+  if (!when(health.lastSuccess)) say("bad", "There is no good backup yet.");
+  else if (health.rpoViolated) say("bad", "The last good backup is older than it may be.");
+  if (health.lastError) say(health.rpoViolated ? "bad" : "warn", failure ? sentenceOf(failure) : refusedSentence(health.lastError));
+  if (health.missed) say("warn", `${count(health.missed, "periodic backup")} in a row ${health.missed === 1 ? "was" : "were"} missed.`);
+  if (status.problem) say("warn", capital(status.problem));
+  return found.sort((one, other) => (one.level === "bad" ? 0 : 1) - (other.level === "bad" ? 0 : 1));
+}
+
+function assurances() {
+  const { health, schedule } = known, found = [];
+  const say = (text) => found.push({ level: "good", text });
+  if (when(health.lastSuccess)) say(`The last good backup ended ${when(health.lastSuccess)}, ${ago(health.lastSuccess)}.`);
+  say(schedule.next ? `The next one runs ${when(schedule.next)}.` : "No further one is scheduled.");
+  if (when(health.lastVerified)) say(`An archive was last found whole ${when(health.lastVerified)}.`);
+  return found;
+}
+
+function refusedSentence(code) {
+  return `The last periodic backup could not begin (${code}). ${HELP[code] ?? ""}`.trim();
+}
+
+/** A sentence on how a job ended. */
+function sentenceOf(job) {
+  const name = nameOf(job);
+  const at = when(job.endTime);
+  if (job.state === "FINISHED") return `${name} finished ${at}${job.message ? `: ${job.message}` : ""}.`;
+  return `${name} failed ${at}: ${job.message || job.statusCode}.${HELP[job.statusCode] ? ` ${HELP[job.statusCode]}` : ""}`;
+}
+
+// ---- Now: the job that runs, the preview that waits, the restore to confirm, the last result
+
+const title = (job) => (job.id === known.asked ? "Preview" : nameOf(job));
+
+function showNow() {
+  const { job, preview } = known.status;
+  const waiting = !job && preview?.state === "waiting" ? preview : null;
+  const over = !job && preview && !waiting && preview.id !== known.dismissed ? preview : null;
+  const result = job || waiting ? null : known.result ?? over;
+  const trial = job?.phase === "trial";
+  show($("now"), Boolean(job || waiting || result));
+  show($("running"), Boolean(job) && !trial);
+  show($("confirming"), trial);
+  show($("preview"), Boolean(waiting));
+  show($("result"), Boolean(result));
+  showSteps(stepOf(job, waiting));
+  if (trial) showConfirming(job);
+  else if (job) showRunning(job);
+  else if (waiting) showPreview(waiting);
+  else if (result) showResult(result);
+}
+
+/** Return which step of a restore goes on, 0 for none. */
+function stepOf(job, waiting) {
+  if (waiting) return 2;
+  if (job?.phase === "trial") return 3;
+  if (job && job.id === known.asked) return 1;
+  return job && known.finalized.has(job.id) ? 2 : 0;
+}
+
+function showSteps(step) {
+  show($("steps"), step > 0);
+  [...$("steps").children].forEach((node, index) => {
+    if (index + 1 === step) node.setAttribute("aria-current", "step");
+    else node.removeAttribute("aria-current");
+  });
+}
+
+function showRunning(job) {
+  put($("now-title"), `${title(job)} is running`);
+  put($("now-what"), `Begun ${when(job.startTime)}`);
+  put($("phase"), PHASES[job.phase] ?? capital(job.phase));
+  if (job.percent === null) $("progress").removeAttribute("value");
+  else $("progress").value = job.percent;
+  put($("amount"), amount(job));
+  put($("cancel"), `Cancel the ${title(job).toLowerCase()}`);
+}
+
+function amount(job) {
+  const parts = [];
+  if (job.percent !== null) parts.push(`${job.percent} %`);
+  if (job.bytes) parts.push(job.totalBytes ? `${size(job.bytes)} of about ${size(job.totalBytes)}` : size(job.bytes));
+  if (job.bytesPerSecond) parts.push(`${size(job.bytesPerSecond)} a second`);
+  if (job.remainingSeconds) parts.push(`about ${duration(job.remainingSeconds)} left`);
+  return parts.join(", ");
+}
+
+function showConfirming(job) {
+  put($("now-title"), "Restore waits to be confirmed");
+  put($("now-what"), "Look at the device first.");
+  countdown.until(job.remainingSeconds);
+}
+
+// The time that is left to confirm. It is shown every second, and read aloud now and then only.
+const countdown = {
+  ends: 0,
+  timer: null,
+
+  until(seconds) {
+    if (seconds === null) return;
+    this.ends = Date.now() + seconds * 1000;
+    this.tick();
+  },
+
+  tick() {
+    clearTimeout(this.timer);
+    const left = Math.max(0, Math.round((this.ends - Date.now()) / 1000));
+    const clock = `${Math.floor(left / 60)}:${String(left % 60).padStart(2, "0")}`;
+    put($("countdown"), clock);
+    if ([300, 60, 30, 10].includes(left)) announce(`${duration(left)} left to confirm`);
+    if (left && !$("confirming").hidden) this.timer = setTimeout(() => this.tick(), 1000);
+  },
+};
+
+function showPreview(preview) {
+  put($("now-title"), "Restore: look at what would change");
+  put($("now-what"), "Nothing has changed yet.");
+  const changes = preview.added + preview.changed + preview.removed;
+  put($("preview-sentence"), changes
+    ? `The restore would change ${count(changes, "file or directory", "files and directories")}.`
+    : "The restore would change nothing: the data is as in the archive.");
+  facts($("preview-counts"), [["Added", preview.added], ["Changed", preview.changed], ["Removed", preview.removed],
+    ["Stay as they are", preview.kept], ["To write", size(preview.bytes)]]);
+  list($("preview-lost"), preview.lost, preview.removed);
+  list($("preview-missing"), preview.unexportable, preview.unexportable.length);
+  show($("preview-note"), Boolean(preview.message));
+  put($("preview-note"), preview.message ?? "");
+  put($("preview-left"), preview.secondsLeft ? `The agent discards the preview in ${duration(preview.secondsLeft)}.` : "");
+}
+
+/** Show names in a block with a heading; the block is hidden when there is none. */
+function list(block, items, total) {
+  show(block, items.length > 0);
+  const more = total - items.length;
+  names(block.querySelector("ul"), more > 0 ? [...items, `and ${more} more`] : items);
+}
+
+function showResult(result) {
+  const failed = result.state !== "FINISHED";
+  const job = result.code === undefined ? result : { ...result, kind: "preview", statusCode: result.code };
+  put($("now-title"), `${nameOf(job)} ${failed ? "failed" : "finished"}`);
+  put($("now-what"), when(result.endTime));
+  put($("result-sentence"), outcome(job));
+  put($("result-help"), HELP[job.statusCode] ?? "");
+}
+
+function outcome(job) {
+  if (job.state !== "FINISHED") return `${capital(job.message || "no reason is known")} (${job.statusCode})`;
+  const parts = [];
+  if (job.files !== undefined) parts.push(count(job.files, "file"));
+  if (job.archiveBytes !== undefined) parts.push(size(job.archiveBytes));
+  if (job.seconds !== undefined) parts.push(duration(job.seconds));
+  return [parts.join(", "), job.message].filter(Boolean).join(". ") || "Everything went well.";
+}
+
+async function cancel() {
+  await post(`jobs/${segments(known.status.job.id)}/cancel`);
+  look();
+}
+
+async function finalize(form) {
+  const { id } = known.status.preview, within = form.get("within");
+  known.finalized.add(id);
+  await post(`jobs/${segments(id)}/finalize`, within ? { confirmWithin: within } : {});
+  known.asked = null;
+  await refresh();
+  $("now-title").focus();
+}
+
+async function discard() {
+  await post(`jobs/${segments(known.status.preview.id)}/discard`);
+  await refresh();
+  $("restore-title").focus();
+}
+
+async function confirmRestore() {
+  await post(`jobs/${segments(known.status.job.id)}/confirm`);
+  look();
+  $("now-title").focus();
+}
+
+function closeResult() {
+  known.dismissed = known.status.preview?.id ?? known.dismissed;
+  known.result = null;
+  showNow();
+  $("backup-title").focus();
+}
+
+// ---- Stores and targets
+
+async function readPlaces() {
+  const { stores, targets } = await get("stores");
+  known.places = [...targets.map((place) => ({ kind: "target", ...place })), ...stores.map((place) => ({ kind: "store", ...place }))];
+  sync($("places-list"), known.places, idOf, makePlace, updatePlace);
+  showDestinations();
+  await showStores();
+}
+
+const idOf = (place) => `${place.kind} ${place.name}`;
+
+function makePlace() {
+  return make("li", { class: "pair" }, make("strong"), make("span", { class: "presence" }), make("span", { class: "about" }));
+}
+
+function updatePlace(node, place) {
+  const [name, presence, about] = node.children;
+  put(name, place.name);
+  put(about, placeWords(place));
+  presence.className = place.present === false ? "presence bad" : "presence";
+  put(presence, presenceWords(place));
+}
+
+function presenceWords({ present, freeBytes, problem, mount }) {
+  if (present === undefined) return "Over the network";
+  if (!present) return mount ? "Not plugged in" : capital(problem);
+  return `${mount ? "Plugged in" : "Present"}, ${size(freeBytes)} free`;
+}
+
+function placeWords(place) {
+  const about = [place.provider, place.container, place.path].filter(Boolean).join(", ");
+  return place.present === false && place.problem ? `${about}: ${place.problem}` : about;
+}
+
+async function readUploads() {
+  const { uploads } = await get("uploads");
+  show($("uploads"), uploads.length > 0);
+  sync($("uploads").querySelector("ul"), uploads, (each) => each.id, makeUpload);
+}
+
+function makeUpload(upload) {
+  return make("li", {}, make("strong", {}, upload.archive), make("span", {}, size(upload.bytes)),
+    make("div", { class: "actions" }, button("Give up", upload.archive, async () => {
+      await post(`jobs/${segments(upload.id)}/cancel`);
+      await readUploads();
+    })));
+}
+
+// ---- Backing up
+
+function showDestinations() {
+  const choices = [...known.places.map((place) => ({
+    value: idOf(place), name: place.name, about: presenceWords(place), absent: place.present === false,
+  })), { value: "", name: "On the device", about: "until the backend fetches it", absent: false }];
+  sync($("destinations"), choices, (each) => each.value, makeChoice("destination"), (node, choice) => {
+    put(node.querySelector(".hint"), choice.about);
+    node.classList.toggle("absent", choice.absent);
+  });
+  if (!$("backup-form").elements.destination.value) preselect(choices);
+}
+
+const makeChoice = (name, type = "radio") => ({ value, name: text, about = "" }) => make("label", { class: "choice" },
+  make("input", { type, name, value }), make("span", {}, make("strong", {}, text), " ", make("span", { class: "hint" }, about)));
+
+/** Choose the store of the schedule, or the first that is there. */
+function preselect(choices) {
+  const wanted = choices.find((each) => each.value === `store ${known.settings["schedule.store"]}`) ?? choices.find((each) => !each.absent);
+  for (const radio of $("destinations").querySelectorAll("input")) radio.checked = radio.value === wanted.value;
+}
+
+/** The options that name a place, and in it an archive. */
+function placeOptions(kind, name, archive) {
+  if (kind === "target") return { "storage.provider": "local", "local.target": name, ...(archive && { "local.name": archive }) };
+  const place = known.places.find((each) => each.kind === "store" && each.name === name);
+  return { [archive ? "restore.store" : "backup.store"]: name, ...(archive && { [place.nameOption]: archive }) };
+}
+
+async function backUp(form) {
+  const [kind, name] = form.get("destination").split(" ");
+  const options = {
+    ...(kind && placeOptions(kind, name)),
+    "backup.name": form.get("name"), "backup.description": form.get("description"),
+  };
+  if (form.get("passcode")) options["backup.passcode"] = form.get("passcode");
+  if (form.getAll("dataSet").length) options["backup.dataTypes"] = form.getAll("dataSet");
+  await post("jobs", { operation: "backup", options: filled(options) });
+  $("backup-form").elements.passcode.value = "";
+  await refresh();
+  $("now-title").focus();
+}
+
+const filled = (values) => Object.fromEntries(Object.entries(values).filter(([, value]) => value !== ""));
+
+// ---- Archives
+
+const shelf = { archives: [], next: null };
+
+async function showStores() {
+  const select = $("store"), chosen = select.value;
+  sync(select, known.places, idOf, (place) => make("option", { value: idOf(place) }, place.name));
+  if (chosen && select.value === chosen) return;
+  await readArchives();
+}
+
+async function readArchives(more = false) {
+  const store = $("store").value;
+  if (!store) return void put($("archives-state"), "This device has no store and no target with archives.");
+  put($("archives-state"), more || shelf.archives.length ? "" : "Reading the store…");
+  const page = await get(query("archives", { store: store.split(" ")[1], after: more ? shelf.next : "" })).catch((error) => {
+    shelf.archives = [];
+    put($("archives-state"), error.message);
+  });
+  if (!page || store !== $("store").value) return;
+  shelf.archives = more ? [...shelf.archives, ...page.archives] : page.archives;
+  shelf.next = page.next;
+  put($("archives-state"), shelf.archives.length ? "" : "No archives here.");
+  showArchives();
+}
+
+function showArchives() {
+  sync($("archives"), shelf.archives, (each) => each.name, (each) => make("li", {},
+    make("strong", {}, capital(when(each.time)) || each.name),
+    make("span", {}, `${size(each.bytes)}, ${each.name}`),
+    make("div", { class: "actions" }, button("Open", each.name, () => openArchive(each.name)))));
+  show($("archives-more"), Boolean(shelf.next));
+}
+
+// ---- One archive, in a dialog
+
+const opened = { kind: "", store: "", name: "", handle: null, secret: null, manifest: null, path: "", next: null };
+
+const archivePath = (...rest) => ["archives", segments(opened.store, opened.name), ...rest].join("/");
+const withHandle = (values = {}) => ({ ...values, handle: opened.handle });
+
+async function openArchive(name) {
+  const [kind, store] = $("store").value.split(" ");
+  Object.assign(opened, { kind, store, name, handle: null, secret: null, manifest: null, path: "", next: null });
+  put($("archive-title"), name);
+  for (const id of ["unlock", "files-part"]) show($(id), false);
+  $("archive-facts").replaceChildren();
+  $("files").replaceChildren();
+  $("restore-form").reset();
+  show($("restore-sets"), false);
+  $("archive").showModal();
+  $("archive-title").focus();
+  await readManifest();
+}
+
+async function readManifest() {
+  put($("archive-state"), "Reading the archive…");
+  const name = opened.name;
+  try {
+    const manifest = await get(query(archivePath(), withHandle()));
+    if (name !== opened.name) return;
+    put($("archive-state"), "");
+    showManifest(manifest);
+  } catch (error) {
+    if (name === opened.name) put($("archive-state"), error.message);
+  }
+}
+
+function showManifest(manifest) {
+  opened.manifest = manifest;
+  show($("unlock"), Boolean(manifest.encrypted) && !opened.handle);
+  facts($("archive-facts"), [
+    ["Made", capital(when(manifest.time))], ["Device", manifest.device], ["Of", manifest.directory],
+    ["Files", manifest.files?.toLocaleString("en")], ["Size", sizeOf(manifest.contentBytes)],
+    ["Description", manifest.description], ["Encrypted", manifest.encrypted ? "yes" : ""],
+  ]);
+  showSets($("restore-sets"), manifest.dataSets ?? []);
+  if (!manifest.encrypted || opened.handle) return showFolder("");
+}
+
+function showSets(fieldset, sets) {
+  show(fieldset, sets.length > 0);
+  sync(fieldset.querySelector(".choices"), sets.map((name) => ({ value: name, name })), (each) => each.value, makeChoice("dataSet", "checkbox"));
+}
+
+async function unlock(form) {
+  const secret = form.get("secret").trim();
+  const named = secret.startsWith("AGE-SECRET-KEY-") ? { identity: secret } : { passcode: form.get("secret") };
+  const answer = await (await post(`archives/${segments(opened.store)}/open`, { name: opened.name, ...named })).json();
+  Object.assign(opened, { handle: answer.handle, secret: named });
+  $("unlock").reset();
+  await readManifest();
+  $("files-title").focus();
+}
+
+async function showFolder(path, more = false) {
+  show($("files-part"), true);
+  put($("files-state"), "Reading the folder…");
+  const name = opened.name;
+  const page = await get(query(archivePath("files"), withHandle({ path, after: more ? opened.next : "" })));
+  if (name !== opened.name) return;
+  Object.assign(opened, { path, next: page.next });
+  put($("files-state"), page.files.length || more ? "" : "This folder is empty.");
+  showCrumbs(path);
+  if (!more) $("files").replaceChildren();
+  $("files").append(...page.files.map(makeFile));
+  show($("files-more"), Boolean(page.next));
+}
+
+function showCrumbs(path) {
+  const parts = path ? path.split("/") : [];
+  const crumbs = ["All files", ...parts].map((text, index) => {
+    const here = index === parts.length;
+    const node = button(text, "", () => showFolder(parts.slice(0, index).join("/")), "quiet");
+    if (here) node.setAttribute("aria-current", "location");
+    return make("li", { class: "actions" }, node);
+  });
+  $("crumbs").replaceChildren(...crumbs);
+}
+
+function makeFile(file) {
+  const path = opened.path ? `${opened.path}/${file.name}` : file.name;
+  if (file.kind === "directory") return make("li", { class: "actions folder" }, button(`${file.name}/`, "", () => enter(path), "link"));
+  const row = make("li", {}, make("span", { class: "name" }, file.name), make("span", {}, file.kind === "link" ? `→ ${file.target}` : size(file.bytes)));
+  if (file.kind === "file") row.append(make("div", { class: "actions" }, button("Download", file.name, () => download(path, file))));
+  return row;
+}
+
+async function enter(path) {
+  await showFolder(path);
+  $("crumbs").lastChild.querySelector("button").focus();
+}
+
+/** Save one file. A small one goes through the page, so that a refusal appears here and not as a file. */
+async function download(path, file) {
+  const address = query(archivePath("files", "content"), withHandle({ path }));
+  if (file.bytes > BLOB_BYTES) return saveAs(`${API}/${address}`, file.name);
+  const address2 = URL.createObjectURL(await (await send("GET", address)).blob());
+  saveAs(address2, file.name);
+  setTimeout(() => URL.revokeObjectURL(address2), 60_000);
+}
+
+function saveAs(address, name) {
+  make("a", { href: address, download: name }).click();
+}
+
+async function previewRestore(form) {
+  const options = {
+    ...placeOptions(opened.kind, opened.store, opened.name), "restore.preview": true, "restore.mode": form.get("mode"),
+  };
+  if (form.get("foreign")) options["restore.foreign"] = true;
+  if (form.getAll("dataSet").length) options["restore.dataTypes"] = form.getAll("dataSet");
+  if (opened.secret?.passcode) options["restore.passcode"] = opened.secret.passcode;
+  if (opened.secret?.identity) options["restore.identity"] = opened.secret.identity;
+  known.asked = (await (await post("jobs", { operation: "restore", options })).json()).id;
+  $("archive").close();
+  await refresh();
+  $("now-title").focus();
+}
+
+/** Forget what opens an encrypted archive as soon as its dialog is closed. */
+function closeArchive() {
+  Object.assign(opened, { name: "", handle: null, secret: null, manifest: null });
+  $("unlock").reset();
+}
+
+// ---- Skipped
+
+async function readSkipped() {
+  const last = known.jobs.find((job) => job.kind === "backup" && job.state === "FINISHED");
+  const job = last && (await get(`jobs/${segments(last.id)}`));
+  const skipped = job?.leftOut ?? [];
+  put($("skipped-sentence"), !job ? "There is no backup yet."
+    : job.unexportable ? `The last backup skipped ${count(job.unexportable, "entry", "entries")}.` : "The last backup skipped nothing.");
+  showSkipped(skipped, job?.leftOutMore ?? 0);
+}
+
+function showSkipped(entries, more) {
+  names($("skipped-names"), entries.map(({ name, reason }) => `${name}: ${reason}`));
+  if (more) $("skipped-names").append(make("li", {}, `and ${more} more`));
+}
+
+async function countNow() {
+  put($("skipped-sentence"), "Counting…");
+  try {
+    const info = await get("info");
+    put($("skipped-sentence"), `A backup now would save ${count(info.files, "file")}, ${size(info.bytes)}, and skip ${count(info.unexportable, "entry", "entries")};`
+      + ` ${count(info.excluded, "entry", "entries")} excluded by the settings.${info.complete ? "" : " The time was too short to count everything."}`);
+    showSkipped(info.leftOut, info.leftOutMore ?? 0);
+  } catch (error) {
+    put($("skipped-sentence"), "");
+    throw error;
+  }
+}
+
+// ---- History
+
+async function readJobs() {
+  const page = await get(query("jobs", { limit: 20 }));
+  const ended = page.jobs.filter((job) => job.endTime);
+  const kept = (known.jobs ?? []).filter((job) => !ended.some((each) => each.id === job.id));
+  const changed = ended[0]?.id !== known.jobs?.[0]?.id;
+  known.jobs = [...ended, ...kept];
+  if (!kept.length) known.olderJobs = page.next;
+  await readFailure();
+  showJobs();
+  if (changed || !$("skipped-sentence").textContent) await readSkipped();
+}
+
+/** The newest failed job with the code that `health` tells. */
+async function readFailure() {
+  const { lastError } = known.health, failed = known.jobs.find((job) => job.state === "FAILED" && job.statusCode === lastError);
+  if (!lastError || !failed) known.failure = null;
+  else if (known.failure?.id !== failed.id) known.failure = await get(`jobs/${segments(failed.id)}`);
+}
+
+async function readOlderJobs() {
+  const page = await get(query("jobs", { limit: 50, before: known.olderJobs }));
+  known.jobs = [...known.jobs, ...page.jobs];
+  known.olderJobs = page.next;
+  showJobs();
+}
+
+function showJobs() {
+  show($("history-empty"), !known.jobs.length);
+  show($("jobs-more"), Boolean(known.olderJobs));
+  sync($("jobs"), known.jobs, (job) => job.id, makeJob);
+}
+
+function makeJob(job) {
+  const failed = job.state !== "FINISHED";
+  const story = make("div", { class: "story" });
+  const node = make("details", {}, make("summary", {}, make("div", {},
+    make("strong", {}, capital(when(job.endTime))),
+    make("span", { class: failed ? "bad" : "good" }, `${nameOf(job)} ${failed ? `failed: ${job.statusCode}` : "finished"}`),
+    make("span", {}, sizeOf(job.archiveBytes)))), story);
+  node.addEventListener("toggle", () => node.open && !story.firstChild && act(story, () => tellStory(story, job.id)));
+  return make("li", {}, node);
+}
+
+async function tellStory(place, id) {
+  const job = await get(`jobs/${segments(id)}`);
+  const told = make("dl", { class: "facts" });
+  facts(told, [
+    ["Begun", capital(when(job.startTime))], ["Took", job.seconds === undefined ? "" : duration(job.seconds)], ["Message", job.message],
+    ["What helps", HELP[job.statusCode]], ["Directory", job.directory], ["Archive", job.archive], ["Kept in", job.place],
+    ["Files", job.files?.toLocaleString("en")], ["Content", sizeOf(job.contentBytes)],
+    ["Archive size", sizeOf(job.archiveBytes)], ["SHA-256", job.sha256],
+    ["Name", job.name], ["Description", job.description], ["Skipped", job.unexportable], ["Correlation id", job.correlationId],
+  ]);
+  place.replaceChildren(told);
+}
+
+// ---- Schedule
+
+function showSchedule() {
+  const { active, period, next, from, to } = known.schedule, store = known.settings["schedule.store"];
+  const parts = [active ? `On: a backup every ${period}` : "Off: the agent makes no backups by itself"];
+  if (active && store) parts.push(`to ${store}`);
+  if (active && from) parts.push(`from ${when(from)}`);
+  if (active && to) parts.push(`until ${when(to)}`);
+  put($("schedule-sentence"), `${parts.join(", ")}. ${next ? `The next one runs ${when(next)}.` : ""}`.trim());
+  show($("schedule-off"), active);
+  put($("schedule-on"), active ? "Change the time" : "Switch on");
+}
+
+async function activate(form) {
+  const moment = (name) => (form.get(name) ? new Date(form.get(name)).toISOString() : "");
+  await post("schedule/activate", filled({ from: moment("from"), to: moment("to") }));
+  await refresh();
+}
+
+async function deactivate() {
+  await post("schedule/deactivate");
+  await refresh();
+  $("schedule-on").focus();
+}
+
+// ---- The beginning
+
+async function begin() {
+  known.settings = await get("settings");
+  put($("device"), `of ${known.settings.deviceId || location.hostname}`);
+  const { dir } = known.settings;
+  put($("backup-what"), dir ? `Saves ${dir} as it is now.` : "Saves the device’s data as it is now.");
+  await refresh();
+  show($("device-view"), true);
+  show($("sign-out"), true);
+  live.open();
+  await Promise.all([readPlaces(), readUploads()]);
+}
+
+function listen() {
+  onSubmit($("sign-in-form"), signIn);
+  onPress($("sign-out"), signOut);
+  onPress($("cancel"), cancel);
+  onSubmit($("finalize-form"), finalize);
+  onPress($("discard"), discard);
+  onPress($("confirm"), confirmRestore);
+  onPress($("revert"), cancel);
+  onPress($("result-close"), async () => closeResult());
+  onSubmit($("backup-form"), backUp);
+  $("store").addEventListener("change", () => readArchives());
+  onPress($("archives-again"), () => readArchives());
+  onPress($("archives-more"), () => readArchives(true));
+  onPress($("places-again"), readPlaces);
+  onPress($("count"), countNow);
+  onPress($("jobs-more"), readOlderJobs);
+  onSubmit($("schedule-form"), activate);
+  onPress($("schedule-off"), deactivate);
+  onPress($("archive-close"), async () => $("archive").close());
+  onPress($("archive-restore"), async () => $("restore-part-title").focus());
+  $("archive").addEventListener("close", closeArchive);
+  onSubmit($("unlock"), unlock);
+  onPress($("files-more"), () => showFolder(opened.path, true));
+  onSubmit($("restore-form"), previewRestore);
+}
+
+listen();
+begin().catch((error) => {
+  if (error.status === 401) return;
+  lost();
+  live.timer = setTimeout(() => location.reload(), AGAIN_MS);
+});

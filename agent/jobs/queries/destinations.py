@@ -1,0 +1,63 @@
+"""Where archives can go: the targets with their free space, and the stores. Asking may wait for a disk."""
+
+import threading
+from collections.abc import Iterator, Mapping
+from functools import partial
+from typing import Any
+
+import providers
+from agent.jobs.filesystem_probe import NoAnswer, Probes
+from agent.settings import Settings, StoreSettings
+from providers.api import Target
+from providers.errors import BadOptions
+
+_CONTAINERS = {"aws": "aws.s3.bucket", "azure": "azure.blob.container"}
+"""The option of a provider that says in what it keeps archives."""
+
+
+def target_states(settings: Settings, probes: Probes) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield each target with its members `present`, and `freeBytes` or `problem`."""
+    from agent.save.inventory import look_at_target
+
+    targets = {name: Target(each.path, each.mount) for name, each in settings.targets.items()}
+    for name in targets:
+        try:
+            state = probes.look(name, partial(look_at_target, name, targets))
+        except NoAnswer:
+            state = {"present": False, "problem": "it does not answer: is its file server there?"}
+        yield name, state
+
+
+class Destinations:
+    """Not for the main thread: a disk that does not answer makes each asker wait for a while."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings, self._probes, self._alone = settings, Probes(), threading.Lock()
+
+    def value(self) -> Mapping[str, Any]:
+        """Return `targets` and `stores`, each by name; no store is asked whether it is there."""
+        settings = self._settings
+        with self._alone:
+            states = dict(target_states(settings, self._probes))
+        targets = [
+            {"name": name, "path": str(each.path), "removable": each.mount, **states[name]}
+            for name, each in settings.targets.items()
+        ]
+        return {"targets": targets, "stores": [_store(*each) for each in sorted(settings.stores.items())]}
+
+
+def _store(name: str, store: StoreSettings) -> dict[str, Any]:
+    value = {"name": name, "provider": store.provider, "nameOption": _name_option(store.provider)}
+    if store.provider == "local":
+        value["target"] = store.options.get("local.target", "device")
+    elif container := store.options.get(_CONTAINERS.get(store.provider, "")):
+        value["container"] = container
+    return value
+
+
+def _name_option(provider: str) -> str | None:
+    """Return the option that names an archive in stores of this provider; None where that is not possible."""
+    try:
+        return providers.factory(provider).name_option
+    except (BadOptions, providers.MissingExtra):
+        return None
