@@ -74,6 +74,12 @@ def decide(operation: str, settings: EncryptionSettings, **options: Any) -> Any:
         ("restore", DEFAULT, {"restore_identity": ""}, EMPTY),
         ("restore", DEFAULT, {"restore_identity": RECIPIENT}, r"'restore\.identity': expected a key that"),
         ("restore", DEFAULT, {"restore_identity": IDENTITY.lower()}, r"'restore\.identity': expected a key"),
+        (
+            "restore",
+            DEFAULT,
+            {"restore_identity": f"{IDENTITY}\n{IDENTITY}"},
+            r"'restore\.identity': .*one key",
+        ),
         ("restore", DEFAULT, {"restore_identity": IDENTITY[:-1] + "Q"}, r"'restore\.identity': .* checksum"),
         (
             "restore",
@@ -140,6 +146,13 @@ def test_what_was_encrypted_with_a_passcode_as_it_was_typed_still_opens() -> Non
 def test_a_device_with_recipients_seals_everything_for_them() -> None:
     file = io.BytesIO(b"".join(encrypt(iter([b"content"]), decide("backup", FOR_THE_FLEET))))
     assert decrypt(file, decide("restore", FOR_THE_FLEET, restore_identity=IDENTITY)).read() == b"content"
+
+
+def test_a_file_of_age_keygen_is_an_identity_with_its_comments() -> None:
+    text = f"# created: 2026-11-21T22:28:08Z\n# public key: {RECIPIENT}\n{IDENTITY}\n"
+    assert decide("restore", DEFAULT, restore_identity=text) == decide(
+        "restore", DEFAULT, restore_identity=IDENTITY
+    )
 
 
 @pytest.mark.parametrize("key", ["backup_passcode", "restore_passcode", "restore_identity"])

@@ -87,6 +87,15 @@ def _private_key(text: str | None) -> SecretBytes | None:
     if text is None:
         return None
     try:
-        return SecretBytes(decode_key(text, "AGE-SECRET-KEY-"))
+        return SecretBytes(decode_key(_only_key(text), "AGE-SECRET-KEY-"))
     except ValueError as error:
         raise invalid_option(Key.RESTORE_IDENTITY, str(error), ": ") from error
+
+
+def _only_key(text: str) -> str:
+    """Return the key in a file of `age-keygen`, which has comments, too. Raises ValueError for several keys."""
+    lines = (line.strip() for line in text.splitlines())
+    keys = [line for line in lines if line and not line.startswith("#")]
+    if len(keys) > 1:
+        raise ValueError("expected one key, without those that do not open the archive")
+    return keys[0] if keys else ""
