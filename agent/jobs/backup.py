@@ -16,22 +16,18 @@ from agent.base.sources import ArchiveSource
 from agent.formats.archive_names import ENCRYPTED, PLAIN
 from agent.jobs.admission import Admission, Admitted, metadata
 from agent.jobs.chosen_roots import ChosenRoots, refuse_choosing
-from agent.jobs.device import Device
 from agent.jobs.encryption import encryption_for
+from agent.jobs.foundation import Foundation
 from agent.jobs.job_options import archive_format, archive_limits, hook
 from agent.jobs.last_archives import LastArchives, skip_key
-from agent.jobs.own_directories import OwnDirectories
 from agent.jobs.requests.backup import BackupRequest
 from agent.jobs.requests.options import Key
 from agent.jobs.requests.selection import Selection
 from agent.jobs.requests.storage import store_storage
 from agent.jobs.runner import Runner
-from agent.jobs.staging import Staging
 from agent.jobs.upload_requests import PendingUploads
 from agent.jobs.worker import Outcome, Tools
-from agent.journal import Journal
 from agent.journal.staged import Staged
-from agent.settings import Settings
 from agent.transfer.context import Destination
 
 if TYPE_CHECKING:
@@ -54,23 +50,11 @@ class _Plan:
 
 
 class Backups:
-    def __init__(
-        self,
-        settings: Settings,
-        journal: Journal,
-        runner: Runner,
-        *,
-        device: Device,
-        staging: Staging,
-        pending: PendingUploads,
-        own: OwnDirectories,
-    ) -> None:
-        self._settings, self._runner = settings, runner
-        self._staging, self._pending, self._own = staging, pending, own
-        self._device = device
-        self._admission, self._chosen_roots = Admission(settings), ChosenRoots(settings)
-        self._journal = journal
-        self._kept = LastArchives(journal)
+    def __init__(self, base: Foundation, runner: Runner, pending: PendingUploads) -> None:
+        self._settings, self._journal, self._staging = base.settings, base.journal, base.staging
+        self._device, self._own, self._runner, self._pending = base.device, base.own, runner, pending
+        self._admission, self._chosen_roots = Admission(base.settings), ChosenRoots(base.settings)
+        self._kept = LastArchives(base.journal)
 
     def periodic(self, correlation_id: str) -> Admitted:
         """Admit a backup of the schedule. Raises `Refused`."""

@@ -19,13 +19,12 @@ from agent.base.job import CONFIRMED, UNCONFIRMED, VERDICT, Job, Kind, State
 from agent.base.refusals import Reason, Refused
 from agent.base.text import clipped
 from agent.jobs.admission import Admitted
+from agent.jobs.foundation import Foundation
 from agent.jobs.job_options import health_hook
-from agent.jobs.progress import Monitor
 from agent.jobs.requests.control import CancelRequest, ConfirmRequest
 from agent.jobs.worker import Tools
-from agent.journal import Journal, JournalError
-from agent.mailbox import Mailbox, Timer
-from agent.settings import Settings
+from agent.journal import JournalError
+from agent.mailbox import Timer
 from agent.transfer.context import RunHook
 
 if TYPE_CHECKING:
@@ -45,8 +44,9 @@ class _Waiting:
 
 
 class Confirmations:
-    def __init__(self, settings: Settings, journal: Journal, mailbox: Mailbox, monitor: Monitor) -> None:
-        self._settings, self._journal, self._mailbox, self._monitor = settings, journal, mailbox, monitor
+    def __init__(self, base: Foundation) -> None:
+        self._settings, self._journal = base.settings, base.journal
+        self._mailbox, self._monitor = base.mailbox, base.monitor
         self._clock = BootClock()
         self._current: _Waiting | None = None
         self._timer: Timer | None = None

@@ -13,6 +13,7 @@ from agent.jobs.backup import Backups
 from agent.jobs.confirmation import Confirmations
 from agent.jobs.device import UNIDENTIFIED, Device
 from agent.jobs.events import Events, JobProgressed, Subscriber
+from agent.jobs.foundation import Foundation
 from agent.jobs.operations import CommandHandler, Operations, QuestionHandler, at_once
 from agent.jobs.own_directories import OwnDirectories
 from agent.jobs.periodic import Periodic
@@ -73,108 +74,70 @@ class Engine:
         """Also recover the data of an earlier run. Raises OSError and `JournalError`."""
         self._settings, self._journal = settings, journal
         self._schedule_record = ScheduleRecord(journal)
-        self.device = Device(journal)
-        events = Events(journal, (self._schedule_record, *subscribers))
         self._recorder = Recorder(mailbox.call_later)
-        notes = PreviewNotes(journal, BootClock())
-        staging.remove_incomplete()
-        recovery = Recovery(settings, journal, mailbox)
+        self._workers = Workers(journal, mailbox, settings.transfer, settings.job_timeout)
+        self.monitor, self.device, self.history = Monitor(), Device(journal), History(journal)
+        base = Foundation(
+            settings,
+            mailbox,
+            journal,
+            staging,
+            self.device,
+            Events(journal, (self._schedule_record, *subscribers)),
+            self._recorder,
+            self._workers,
+            self.monitor,
+            OwnDirectories(settings, journal),
+        )
+        self.monitor.changed = partial(base.events.emit, JobProgressed())
+        self._build_jobs(base)
+        self._build_routine(base)
+
+    def _build_jobs(self, base: Foundation) -> None:
+        """Build what commands ask for, and recover the data before it."""
+        settings, notes = base.settings, PreviewNotes(base.journal, BootClock())
+        base.staging.remove_incomplete()
+        recovery = Recovery(settings, base.journal, base.mailbox)
         recovered = recovery.begin(
             [target.path for target in settings.targets.values()],
             waiting=notes.after_start(keep=settings.restore.keep_preview),
         )
-        self.history = History(journal)
-        self._patience_s = settings.hook_timeout.total_seconds()
-        self._workers = Workers(journal, mailbox, settings.transfer, settings.job_timeout)
-        self.uploads = Uploads(
-            settings,
-            journal,
-            self._workers,
-            device=self.device,
-            staging=staging,
-            events=events,
-            recorder=self._recorder,
-        )
-        self.monitor = Monitor()
-        self.monitor.changed = partial(events.emit, JobProgressed())
-        own = OwnDirectories(settings, journal)
-        self._info = Info(settings, mailbox, self.monitor, own)
-        self._runner = Runner(
-            settings,
-            journal,
-            self._workers,
-            events=events,
-            recorder=self._recorder,
-            monitor=self.monitor,
-            recovering=recovery.directories,
-        )
-        self._backups = Backups(
-            settings,
-            journal,
-            self._runner,
-            device=self.device,
-            staging=staging,
-            pending=self.uploads.pending,
-            own=own,
-        )
-        self.confirmations = Confirmations(settings, journal, mailbox, self.monitor)
-        self._previews = Previews(
-            settings,
-            journal,
-            self._runner,
-            self._workers,
-            mailbox=mailbox,
-            notes=notes,
-            confirmations=self.confirmations,
-            own=own,
-        )
-        self.status = Status(self.monitor, self.history, notes, self.device)
-        self.made = MadeBackups(journal, self.monitor, self.device)
+        self.uploads = Uploads(base)
+        self._runner = Runner(base, recovery.directories)
+        self._backups = Backups(base, self._runner, self.uploads.pending)
+        self.confirmations = Confirmations(base)
+        self._previews = Previews(base, self._runner, notes, self.confirmations)
         self._restores = Restores(
-            settings,
+            base,
             self._runner,
-            device=self.device,
-            staging=staging,
             confirmations=self.confirmations,
             previews=self._previews,
             recovery=recovery,
-            own=own,
-            archives=journal.archives,
         )
         self._previews.restored = self._restores.ended
+        self._verifications = Verifications(base, self._runner)
         self.earlier_run = EarlierRun(
-            recovered,
-            journal,
-            events,
-            recorder=self._recorder,
-            runner=self._runner,
-            restores=self._restores,
-            uploads=self.uploads,
+            base, recovered, runner=self._runner, restores=self._restores, uploads=self.uploads
         )
         recovery.late = self.earlier_run.late
-        self._periodic = Periodic(
-            settings,
-            journal,
-            mailbox,
-            device=self.device,
-            events=events,
-            record=self._schedule_record,
-            backup=self.periodic_backup,
-        )
+        self._info = Info(settings, base.mailbox, self.monitor, base.own)
+        self.status = Status(self.monitor, self.history, notes, self.device)
+        self.made = MadeBackups(base.journal, self.monitor, self.device)
+
+    def _build_routine(self, base: Foundation) -> None:
+        """Build what happens without a command."""
+        self._periodic = Periodic(base, self._schedule_record, self.periodic_backup)
+        self.drills = Drills(base, self._verifications, self.carry_out)
+        self.prunes = Prunes(base)
         self.health = Health(
-            journal,
+            base.journal,
             self.history,
-            settings.rpo,
-            mailbox.call_later,
+            base.settings.rpo,
+            base.mailbox.call_later,
             frame=lambda: self.frame,
             record=self._schedule_record,
         )
         self._schedule_record.changed = self.health.changed
-        self._verifications = Verifications(
-            settings, journal, self._runner, device=self.device, staging=staging
-        )
-        self.drills = Drills(settings, journal, mailbox, self._verifications, self.carry_out)
-        self.prunes = Prunes(settings, journal, mailbox, self._workers, device=self.device, events=events)
 
     def operations(self) -> Operations:
         """Return the table of operations, each with its code."""
@@ -303,4 +266,5 @@ class Engine:
         """Return the names of threads that were told to end longer than `limit_s` ago, and still run."""
         # After a cancel, an afterRestoreCmd has all of its time. An abandoned thread does no harm while other
         # work runs.
-        return self._workers.stuck(limit_s + self._patience_s, left_to_themselves=self.idle())
+        hook_s = self._settings.hook_timeout.total_seconds()
+        return self._workers.stuck(limit_s + hook_s, left_to_themselves=self.idle())

@@ -18,8 +18,8 @@ from agent.base.job import format_time, parse_time
 from agent.base.refusals import Reason, Refused
 from agent.jobs.admission import Admitted
 from agent.jobs.attempts import Attempt, next_step, wake_at
-from agent.jobs.device import Device
-from agent.jobs.events import Events, ScheduleChanged
+from agent.jobs.events import ScheduleChanged
+from agent.jobs.foundation import Foundation
 from agent.jobs.requests.control import ActivateRequest, DeactivateRequest
 from agent.jobs.schedule import (
     Decision,
@@ -28,9 +28,8 @@ from agent.jobs.schedule import (
     device_offset,
 )
 from agent.jobs.schedule_record import ScheduleRecord, Standing
-from agent.journal import Journal, JournalError
-from agent.mailbox import Mailbox, Timer
-from agent.settings import Settings
+from agent.journal import JournalError
+from agent.mailbox import Timer
 
 log = structlog.get_logger(__name__)
 
@@ -62,23 +61,12 @@ class _Span:
 
 
 class Periodic:
-    def __init__(
-        self,
-        settings: Settings,
-        journal: Journal,
-        mailbox: Mailbox,
-        *,
-        device: Device,
-        events: Events,
-        record: ScheduleRecord,
-        backup: Callable[[str], None],
-    ) -> None:
-        """`backup` makes one periodic backup under a correlation id, or raises `Refused` when it cannot begin
-        now."""
-        self._settings, self._journal, self._mailbox = settings, journal, mailbox
-        self._device, self._events, self._record, self._backup = device, events, record, backup
+    def __init__(self, base: Foundation, record: ScheduleRecord, backup: Callable[[str], None]) -> None:
+        """`backup` makes one periodic backup under a correlation id. Raises `Refused` when none can begin."""
+        self._settings, self._journal, self._mailbox = base.settings, base.journal, base.mailbox
+        self._device, self._events, self._record, self._backup = base.device, base.events, record, backup
         # Later: the job that has ended must not be in the way of one that is due now.
-        record.ended = partial(mailbox.post, self._look)
+        record.ended = partial(base.mailbox.post, self._look)
         self._timer: Timer | None = None
         self._begun = self._stopped = False
         self._told: Attempt | None = None

@@ -21,15 +21,14 @@ from agent.base.refusals import Reason, Refused
 from agent.base.text import clipped
 from agent.jobs.admission import Admitted
 from agent.jobs.confirmation import Confirmations
+from agent.jobs.foundation import Foundation
 from agent.jobs.job_options import restore_target
-from agent.jobs.own_directories import OwnDirectories
 from agent.jobs.preview_record import PreviewNote, PreviewNotes, PreviewState
 from agent.jobs.requests.control import DiscardRequest, FinalizeRequest
 from agent.jobs.runner import Runner
-from agent.jobs.worker import Outcome, Task, Tools, Workers
-from agent.journal import Journal, JournalError
-from agent.mailbox import Mailbox, Timer
-from agent.settings import Settings
+from agent.jobs.worker import Outcome, Task, Tools
+from agent.journal import JournalError
+from agent.mailbox import Timer
 from agent.transfer.context import Context, Destination
 
 if TYPE_CHECKING:
@@ -45,21 +44,13 @@ EXPIRED = "expired"
 
 class Previews:
     def __init__(
-        self,
-        settings: Settings,
-        journal: Journal,
-        runner: Runner,
-        workers: Workers,
-        *,
-        mailbox: Mailbox,
-        notes: PreviewNotes,
-        confirmations: Confirmations,
-        own: OwnDirectories,
+        self, base: Foundation, runner: Runner, notes: PreviewNotes, confirmations: Confirmations
     ) -> None:
         """`restored` has to be set: it records and tells the end of a restore."""
         self.restored: Callable[[Job, Mapping[str, str], Outcome[Amount]], None]
-        self._settings, self._journal, self._runner, self._workers = settings, journal, runner, workers
-        self._mailbox, self._notes, self._confirmations, self._own = mailbox, notes, confirmations, own
+        self._settings, self._journal, self._workers = base.settings, base.journal, base.workers
+        self._mailbox, self._own = base.mailbox, base.own
+        self._runner, self._notes, self._confirmations = runner, notes, confirmations
         self._clock = BootClock()
         self._timer: Timer | None = None
         self._discarding = False

@@ -17,18 +17,16 @@ from agent.base.job import Kind, State, format_time, parse_time
 from agent.base.refusals import Reason, Refused
 from agent.formats.archive_names import OwnArchives
 from agent.jobs.admission import Admission
-from agent.jobs.device import Device
-from agent.jobs.events import ArchiveRemoved, Events
+from agent.jobs.events import ArchiveRemoved
+from agent.jobs.foundation import Foundation
 from agent.jobs.job_options import archive_format
 from agent.jobs.operations import Tell
 from agent.jobs.recurring import Recurring
 from agent.jobs.requests.control import PruneRequest
 from agent.jobs.requests.storage import StorageOptions, store_storage
 from agent.jobs.verify import sound_archives
-from agent.jobs.worker import Outcome, Task, Tools, Workers
-from agent.journal import Journal, JournalError
-from agent.mailbox import Mailbox
-from agent.settings import Settings
+from agent.jobs.worker import Outcome, Task, Tools
+from agent.journal import JournalError
 from agent.transfer.context import Context
 from agent.transfer.guarded_storage import GuardedStorage
 
@@ -53,20 +51,11 @@ Told = Callable[[Sequence["Pruned"]], None]
 
 
 class Prunes:
-    def __init__(
-        self,
-        settings: Settings,
-        journal: Journal,
-        mailbox: Mailbox,
-        workers: Workers,
-        *,
-        device: Device,
-        events: Events,
-    ) -> None:
-        self._settings, self._journal, self._mailbox, self._workers = settings, journal, mailbox, workers
-        self._device, self._events = device, events
-        self._admission = Admission(settings)  # the worker's own
-        self._daily = Recurring("prune", PERIOD, journal, mailbox, self._run_daily)
+    def __init__(self, base: Foundation) -> None:
+        self._settings, self._journal, self._mailbox = base.settings, base.journal, base.mailbox
+        self._workers, self._device, self._events = base.workers, base.device, base.events
+        self._admission = Admission(base.settings)  # the worker's own
+        self._daily = Recurring("prune", PERIOD, base.journal, base.mailbox, self._run_daily)
         self._running: Tools | None = None
 
     @property

@@ -7,13 +7,12 @@ from functools import partial
 
 import structlog
 
-from agent.jobs.events import Events, JobEnded
-from agent.jobs.recorder import Recorder
+from agent.jobs.events import JobEnded
+from agent.jobs.foundation import Foundation
 from agent.jobs.restore import Restores
 from agent.jobs.restore_recovery import Recovered
 from agent.jobs.runner import Runner
 from agent.jobs.upload_queue import Uploads
-from agent.journal import Journal
 
 log = structlog.get_logger(__name__)
 
@@ -26,18 +25,16 @@ class EarlierRun:
 
     def __init__(
         self,
+        base: Foundation,
         recovered: Recovered,
-        journal: Journal,
-        events: Events,
         *,
-        recorder: Recorder,
         runner: Runner,
         restores: Restores,
         uploads: Uploads,
     ) -> None:
-        self._journal, self._events = journal, events
-        self._runner, self._restores, self._uploads = runner, restores, uploads
-        self._recovered, self._recorder = recovered, recorder
+        self._journal, self._events, self._recorder = base.journal, base.events, base.recorder
+        self._recovered, self._runner = recovered, runner
+        self._restores, self._uploads = restores, uploads
         self._reported = False
 
     def begin(self) -> None:

@@ -19,21 +19,17 @@ from agent.formats.archive_names import OwnArchives
 from agent.jobs.admission import Admission, Admitted
 from agent.jobs.chosen_roots import ChosenRoots, refuse_choosing
 from agent.jobs.confirmation import Confirmations
-from agent.jobs.device import Device
 from agent.jobs.encryption import unlock_for
+from agent.jobs.foundation import Foundation
 from agent.jobs.job_options import archive_format, hook, restore_target
-from agent.jobs.own_directories import OwnDirectories
 from agent.jobs.preview import Previews
 from agent.jobs.requests.options import Key
 from agent.jobs.requests.restore import RestoreRequest
 from agent.jobs.requests.selection import Selection
 from agent.jobs.restore_recovery import Recovery
 from agent.jobs.runner import Runner
-from agent.jobs.staging import Staging
 from agent.jobs.worker import Outcome
 from agent.journal import UnfinishedJob
-from agent.journal.archives import ArchiveRecords
-from agent.settings import Settings
 
 if TYPE_CHECKING:
     from agent.restore.choice import Choice
@@ -44,26 +40,22 @@ if TYPE_CHECKING:
 class Restores:
     def __init__(
         self,
-        settings: Settings,
+        base: Foundation,
         runner: Runner,
         *,
-        device: Device,
-        staging: Staging,
         confirmations: Confirmations,
         previews: Previews,
         recovery: Recovery,
-        own: OwnDirectories,
-        archives: ArchiveRecords,
     ) -> None:
-        self._settings, self._runner, self._staging = settings, runner, staging
-        self._confirmations, self._previews, self._recovery, self._own = (
-            confirmations,
-            previews,
-            recovery,
-            own,
+        self._settings, self._staging, self._device, self._own = (
+            base.settings,
+            base.staging,
+            base.device,
+            base.own,
         )
-        self._device, self._archives = device, archives
-        self._admission, self._chosen_roots = Admission(settings), ChosenRoots(settings)
+        self._archives, self._runner = base.journal.archives, runner
+        self._confirmations, self._previews, self._recovery = confirmations, previews, recovery
+        self._admission, self._chosen_roots = Admission(base.settings), ChosenRoots(base.settings)
 
     def restore(self, request: RestoreRequest) -> Admitted:
         """Admit a restore, or a preview of one. Raises `Refused`."""

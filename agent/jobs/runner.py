@@ -19,15 +19,13 @@ from agent.base.job import Job, Kind
 from agent.base.refusals import Reason, Refused
 from agent.base.text import readable
 from agent.jobs.admission import Admitted
-from agent.jobs.events import Events, JobEnded, JobStarted
+from agent.jobs.events import JobEnded, JobStarted
+from agent.jobs.foundation import Foundation
 from agent.jobs.job_options import start_again
-from agent.jobs.progress import Monitor
-from agent.jobs.recorder import Recorder
 from agent.jobs.requests.control import CancelRequest
-from agent.jobs.worker import Outcome, Task, Tools, Workers
-from agent.journal import Journal, UnfinishedJob
+from agent.jobs.worker import Outcome, Task, Tools
+from agent.journal import UnfinishedJob
 from agent.mailbox import Action
-from agent.settings import Settings
 from agent.transfer.context import Context, Destination
 
 log = structlog.get_logger(__name__)
@@ -44,21 +42,11 @@ class _RunningJob:
 
 
 class Runner:
-    def __init__(
-        self,
-        settings: Settings,
-        journal: Journal,
-        workers: Workers,
-        *,
-        events: Events,
-        recorder: Recorder,
-        monitor: Monitor,
-        recovering: Callable[[], Iterable[Path]],
-    ) -> None:
+    def __init__(self, base: Foundation, recovering: Callable[[], Iterable[Path]]) -> None:
         """`recovering` returns the directories in which an interrupted restore is not yet recovered."""
-        self._recorder, self._recovering = recorder, recovering
-        self._settings, self._journal, self._workers = settings, journal, workers
-        self._events, self._monitor = events, monitor
+        self._settings, self._journal, self._recorder = base.settings, base.journal, base.recorder
+        self._workers, self._events, self._monitor = base.workers, base.events, base.monitor
+        self._recovering = recovering
         self._running: _RunningJob | None = None
 
     @property

@@ -15,17 +15,14 @@ import structlog
 from agent.base.job import Upload
 from agent.base.refusals import Reason, Refused
 from agent.jobs.admission import Admission, Admitted, metadata
-from agent.jobs.device import Device
-from agent.jobs.events import Events, UploadChanged
-from agent.jobs.recorder import Recorder
+from agent.jobs.events import UploadChanged
+from agent.jobs.foundation import Foundation
 from agent.jobs.requests.control import CancelRequest, StartRequest
-from agent.jobs.staging import Staging
 from agent.jobs.upload_reports import UploadReports
 from agent.jobs.upload_requests import PendingUploads
-from agent.jobs.worker import Outcome, Task, Tools, Workers, cancelled_by
-from agent.journal import Journal, Unit
+from agent.jobs.worker import Outcome, Task, Tools, cancelled_by
+from agent.journal import Unit
 from agent.journal.staged import Child
-from agent.settings import Settings
 from providers.api import Stored
 from providers.errors import Expired
 
@@ -51,27 +48,14 @@ class _Entry:
 class Uploads:
     """Belongs to the main thread."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        journal: Journal,
-        workers: Workers,
-        *,
-        device: Device,
-        staging: Staging,
-        events: Events,
-        recorder: Recorder,
-    ) -> None:
-        self._settings, self._journal, self._workers = settings, journal, workers
-        self._device, self._events, self._recorder = device, events, recorder
-        self.pending = PendingUploads(
-            settings, journal, device=device, staging=staging, events=events,
-            in_line=self._is_in_line, give_up=self._give_up,
-        )  # fmt: skip
+    def __init__(self, base: Foundation) -> None:
+        self._settings, self._journal, self._workers = base.settings, base.journal, base.workers
+        self._device, self._events, self._recorder = base.device, base.events, base.recorder
+        self.pending = PendingUploads(base, in_line=self._is_in_line, give_up=self._give_up)
         """The pending uploads."""
-        self._admission = Admission(settings)
+        self._admission = Admission(base.settings)
         self._line: deque[_Entry] = deque()
-        self.reports = UploadReports(journal, events)
+        self.reports = UploadReports(base.journal, base.events)
         self._renewals: dict[int, int] = {}
 
     @property

@@ -13,13 +13,11 @@ import structlog
 from agent.base.refusals import Reason, Refused
 from agent.formats.archive_names import ENCRYPTED, PLAIN
 from agent.jobs.admission import Admitted
-from agent.jobs.device import Device
-from agent.jobs.events import Events, UploadRequested
+from agent.jobs.events import UploadRequested
+from agent.jobs.foundation import Foundation
 from agent.jobs.requests.control import TriggerRequest
-from agent.jobs.staging import Staging
-from agent.journal import Journal, JournalError
+from agent.journal import JournalError
 from agent.journal.staged import Child, Staged
-from agent.settings import Settings
 
 log = structlog.get_logger(__name__)
 
@@ -32,12 +30,8 @@ class PendingUploads:
 
     def __init__(
         self,
-        settings: Settings,
-        journal: Journal,
+        base: Foundation,
         *,
-        device: Device,
-        staging: Staging,
-        events: Events,
         in_line: Callable[[Child | None], bool],
         give_up: Callable[[Iterable[Child], str, str], None],
     ) -> None:
@@ -45,9 +39,8 @@ class PendingUploads:
 
         `give_up` forgets an archive that nobody will upload, and tells code and reason.
         """
-        self._settings, self._journal, self._in_line = settings, journal, in_line
-        self._give_up = give_up
-        self._device, self._staging, self._events = device, staging, events
+        self._settings, self._journal, self._staging = base.settings, base.journal, base.staging
+        self._device, self._events, self._in_line, self._give_up = base.device, base.events, in_line, give_up
 
     def add(self, staged: Staged, parent_id: str) -> None:
         """Keep the archive of a backup, request its upload, and give up the oldest when too many wait."""

@@ -16,19 +16,17 @@ from agent.base.job import Job, Kind, State, format_time
 from agent.base.refusals import Refused
 from agent.formats.archive_names import OwnArchives
 from agent.jobs.admission import Admission, Admitted
-from agent.jobs.device import Device
 from agent.jobs.encryption import unlock_for
+from agent.jobs.foundation import Foundation
 from agent.jobs.job_options import archive_format, archive_limits
 from agent.jobs.queries.health import LAST_VERIFIED
 from agent.jobs.recurring import Recurring
 from agent.jobs.requests.restore import VerifyRequest
 from agent.jobs.requests.storage import store_storage
 from agent.jobs.runner import Runner
-from agent.jobs.staging import Staging
 from agent.jobs.worker import INTERRUPTED, Outcome
 from agent.journal import Journal
-from agent.mailbox import Action, Mailbox
-from agent.settings import Settings
+from agent.mailbox import Action
 from providers.errors import Corrupted, Unreachable
 
 if TYPE_CHECKING:
@@ -41,12 +39,9 @@ DAMAGED = (ArchiveError.code, ManifestBroken.code, EncryptionBroken.code, Corrup
 
 
 class Verifications:
-    def __init__(
-        self, settings: Settings, journal: Journal, runner: Runner, *, device: Device, staging: Staging
-    ) -> None:
-        self._settings, self._journal, self._runner = settings, journal, runner
-        self._device, self._staging = device, staging
-        self._admission = Admission(settings)
+    def __init__(self, base: Foundation, runner: Runner) -> None:
+        self._settings, self._journal, self._staging = base.settings, base.journal, base.staging
+        self._device, self._runner, self._admission = base.device, runner, Admission(base.settings)
 
     def verify(self, request: VerifyRequest) -> Admitted:
         """Admit the verification of the archive that a restore would fetch. Raises `Refused`."""
@@ -123,17 +118,14 @@ class Drills:
     """Verifies the newest archive in the store `verify.store` periodically."""
 
     def __init__(
-        self,
-        settings: Settings,
-        journal: Journal,
-        mailbox: Mailbox,
-        verifications: Verifications,
-        carry_out: Callable[[Admitted], None],
+        self, base: Foundation, verifications: Verifications, carry_out: Callable[[Admitted], None]
     ) -> None:
         """`carry_out` records an admitted job and begins it."""
         self._verifications, self._carry_out = verifications, carry_out
-        period = settings.verify.period
-        self._recurring = Recurring("verify", period, journal, mailbox, self.drill) if period else None
+        period = base.settings.verify.period
+        self._recurring = (
+            Recurring("verify", period, base.journal, base.mailbox, self.drill) if period else None
+        )
 
     def begin(self) -> None:
         """Look now, and from now on."""
