@@ -93,7 +93,7 @@ def _private_key(text: str | None) -> SecretBytes | None:
 
 
 def _only_key(text: str) -> str:
-    """Return the key in a file of `age-keygen`, which has comments, too. Raises ValueError for several keys."""
+    """Return the key in a file of `age-keygen`, which has comments. Raises ValueError for several keys."""
     lines = (line.strip() for line in text.splitlines())
     keys = [line for line in lines if line and not line.startswith("#")]
     if len(keys) > 1:
