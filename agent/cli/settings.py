@@ -1,15 +1,21 @@
 """The options of the command line that are settings, with the single dashes of Kanto's agent accepted."""
 
 import argparse
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from agent.settings.keys import KEYS
+from agent.settings.sources import CONFIG_VARIABLE
+
+DEFAULT_CONFIG = Path("/etc/edge-backup/config.json")
+"""Read by every command that is not told another file, where it exists."""
 
 
 def parse_settings_arguments(prog: str, argv: Sequence[str]) -> tuple[Path | None, dict[str, str]]:
     """Return the configuration file and the overrides by key, as given. Exits with status 2 on wrong usage.
 
+    Without `--config` the file is the one that `EDGE_BACKUP_CONFIG` names, else `DEFAULT_CONFIG` if there.
     Every property of Kanto's is an option of its own, as Go's flag package writes them (`-mode lax`,
     `-checksum`, `-checksum=false`); with two dashes it is the same. `--set key=value` is for all others.
     """
@@ -17,7 +23,13 @@ def parse_settings_arguments(prog: str, argv: Sequence[str]) -> tuple[Path | Non
     overrides = {
         key.name: value for key in KEYS if key.kanto and (value := getattr(parsed, key.name)) is not None
     }
-    return parsed.config_file, overrides | dict(parsed.set)
+    return parsed.config_file or _usual_config(), overrides | dict(parsed.set)
+
+
+def _usual_config() -> Path | None:
+    if named := os.environ.get(CONFIG_VARIABLE):
+        return Path(named)
+    return DEFAULT_CONFIG if DEFAULT_CONFIG.exists() else None
 
 
 def _two_dashes(argument: str) -> str:
@@ -35,7 +47,7 @@ def _parser(prog: str) -> argparse.ArgumentParser:
         dest="config_file",
         type=Path,
         metavar="FILE",
-        help="configuration file (JSON)",
+        help=f"configuration file (JSON); otherwise ${CONFIG_VARIABLE}, then {DEFAULT_CONFIG}",
     )
     parser.add_argument(
         "--set",

@@ -25,6 +25,8 @@ from agent.settings.keys import (
 from agent.settings.kinds import is_tiny_period
 
 ENVIRONMENT_PREFIX = "EDGE_BACKUP_"
+CONFIG_VARIABLE = f"{ENVIRONMENT_PREFIX}CONFIG"
+"""Names the configuration file for the command line; it is no setting."""
 _LARGEST_FILE_BYTES = 1 << 20
 CREDENTIALS: Mapping[str, FieldPath] = {
     "broker-password": ("password_file",),
@@ -162,7 +164,7 @@ def read_environment(environ: Mapping[str, str], known: Iterable[FieldPath] = ()
     layer = Layer()
     chosen = {(path[0], path[1].lower()): path[1] for path in known if len(path) > 2}
     for variable, value in environ.items():
-        if not variable.startswith(ENVIRONMENT_PREFIX):
+        if not variable.startswith(ENVIRONMENT_PREFIX) or variable == CONFIG_VARIABLE:
             continue
         position = _position_of_variable(variable, chosen)
         if position is None:

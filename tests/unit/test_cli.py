@@ -42,6 +42,21 @@ def test_the_configuration_file_has_these_spellings(spelling: str) -> None:
     assert arguments(spelling, "x.json") == (Path("x.json"), {})
 
 
+def test_without_an_option_a_command_reads_the_usual_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever types `edge-backup status` on a device means the agent that runs there."""
+    installed = tmp_path / "installed.json"
+    monkeypatch.setattr("agent.cli.settings.DEFAULT_CONFIG", installed)
+    monkeypatch.delenv("EDGE_BACKUP_CONFIG", raising=False)
+    assert arguments() == (None, {})
+    installed.write_text("{}")
+    assert arguments() == (installed, {})
+    monkeypatch.setenv("EDGE_BACKUP_CONFIG", "/other.json")
+    assert arguments() == (Path("/other.json"), {})
+    assert arguments("--config", "given.json") == (Path("given.json"), {})
+
+
 def test_every_property_of_kantos_is_an_option_with_one_or_two_dashes() -> None:
     names = [key.name for key in KEYS if key.kanto]
     for dashes in ("-", "--"):
