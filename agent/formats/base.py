@@ -55,6 +55,14 @@ class Entry:
     hard_link_to: str | None = None
     """The name of an earlier entry of the file with several names."""
 
+    def has_changed(self, size_bytes: int) -> bool:
+        """Return True when the file has changed since the walk opened it; `size_bytes` were read."""
+        try:
+            after = os.fstat(self.fd)
+        except OSError:
+            return True  # ESTALE: the file server has replaced it
+        return after.st_mtime_ns != self.stat.st_mtime_ns or after.st_size != size_bytes
+
 
 class Item(NamedTuple):
     """One entry of an archive, its name checked. A field is None when the archive does not say.

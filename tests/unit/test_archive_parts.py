@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 from agent.base.errors import ArchiveError
 from agent.base.text import readable
 from agent.formats.names import safe_name
+from agent.formats.ordered import OrderedPool
 from agent.formats.zip.deflate import BLOCK_BYTES, HISTORY_BYTES, LAST_BLOCK, Deflater, deflater, stored
 from agent.formats.zip.directory import CentralDirectory
 from agent.formats.zip.metadata import Extra, common_extra, dos_time, from_dos_time, own_extra, parse_extra
-from agent.formats.zip.ordered import OrderedPool
 from agent.formats.zip.packing import Blocks
 
 TEXT = b"".join(b"line %d of some text, value=%d\n" % (index, index * 7919 % 1000) for index in range(90_000))

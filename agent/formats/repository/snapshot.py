@@ -1,15 +1,36 @@
-"""Writes one snapshot of a device into its repository."""
+"""Writes one snapshot of a device into its repository: packs, then indexes, then the snapshot."""
 
+import os
 from collections.abc import Iterable
+from contextlib import closing
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
+from agent import RELEASED
+from agent.base.errors import ClockWrong
+from agent.base.job import format_time, parse_time
 from agent.formats.base import Entry
 from agent.formats.manifest import Origin
-from agent.formats.repository.objects import Objects
+from agent.formats.repository.blobs import BlobWriter
+from agent.formats.repository.chunker import Chunker
+from agent.formats.repository.content import Contents
+from agent.formats.repository.document import snapshot_json, tags_of
+from agent.formats.repository.golang import time_text
+from agent.formats.repository.index import encoded_indexes
+from agent.formats.repository.node import forget_owners
+from agent.formats.repository.objects import Kind, Objects
+from agent.formats.repository.paths import SnapshotPaths
+from agent.formats.repository.session import Session, count_pending, session, take_lock
+from agent.formats.repository.tree import Trees
+from agent.formats.repository.trust import Trust, can_see
+from agent.formats.repository.unpacked import put_unpacked
+from agent.formats.repository.writer import EntryWriter
 from agent.formats.walk_report import Report
 from agent.transfer.context import Context
+
+_MOST_THREADS = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,7 +41,7 @@ class SnapshotOrder:
     """The device's id becomes the snapshot's host; the roots lead from the names of entries to paths."""
     password: str = field(repr=False)
     state: Path
-    """The SQLite file with the local state of this repository; it is made when it is missing."""
+    """The directory with the local state of this repository; it is made when it is missing."""
     trust_for: timedelta = timedelta(days=14)
     """The age up to which the last snapshot is trusted without being seen (`repository.trustFor`)."""
     strict: bool = False
@@ -51,8 +72,148 @@ def save_snapshot(
 
     When it returns, the snapshot is stored and everything it needs. When it raises, at most packs and indexes
     without a snapshot and a lock are left. Raises `RepositoryBusy` while another program holds the exclusive
-    lock, `WrongKey` for a wrong password, `RepositoryLost` when the local state is gone and the device may not
-    read the repository, `RepositoryBroken`, `ClockWrong`, `SourceChanged` with `order.strict`, NoSpace,
+    lock, `WrongKey` for a wrong password, `RepositoryLost` when the local state is gone and the device may
+    not read the repository, `RepositoryBroken`, `ClockWrong`, `SourceChanged` with `order.strict`, NoSpace,
     IoError, Cancelled and StorageError.
     """
-    raise NotImplementedError
+    now = datetime.now(UTC)
+    if now < RELEASED:
+        raise ClockWrong(
+            f"the device's clock says {format_time(now)}, and this agent was released later: a snapshot waits"
+            " until the clock is right"
+        )
+    if order.expected_bytes is not None:
+        context.expect(order.expected_bytes)
+    paths = SnapshotPaths(order.origin.sources)
+    device = order.origin.device
+    with session(objects, order.state, paths, password=order.password, host=device, now=now) as found:
+        take_lock(found)
+        try:
+            return _Job(found, paths, report, order, context, now=now).run(entries)
+        finally:
+            found.lock.release()
+
+
+class _Job:
+    """One snapshot, once the lock is taken."""
+
+    def __init__(
+        self,
+        found: Session,
+        paths: SnapshotPaths,
+        report: Report,
+        order: SnapshotOrder,
+        context: Context,
+        *,
+        now: datetime,
+    ) -> None:
+        self._session, self._paths, self._report = found, paths, report
+        self._order, self._context, self._now = order, context, now
+        self._notes: list[str] = []
+        self._added_bytes = 0
+
+    def run(self, entries: Iterable[Entry]) -> SavedSnapshot:
+        found = self._session
+        self._distrust()
+        forget_owners()
+        blobs = BlobWriter(
+            found.objects, found.opened.keys, found.pending, found.lock.refresh,
+            threads=min(os.cpu_count() or 1, _MOST_THREADS),
+        )  # fmt: skip
+        with closing(blobs):
+            chunker = Chunker(found.opened.seed)
+            trees = Trees(found.state, blobs, found.scratch, self._paths)
+            contents = Contents(found.state, blobs, chunker, self._report, self._context)
+            writer = EntryWriter(trees, contents, self._paths, self._report, self._context)
+            tree = writer.write(entries)
+            if self._order.strict:
+                self._report.refuse_failures()
+            blobs.finish()
+        self._put_indexes()
+        summary = _summary(writer, trees, blobs, self._report, self._now)
+        name = self._put_snapshot(tree, summary)
+        files = writer.files
+        self._added_bytes += blobs.added.bytes + found.lock.stored_bytes
+        return SavedSnapshot(
+            name, self._added_bytes, files.new, files.changed, files.unmodified, tuple(self._notes)
+        )
+
+    def _distrust(self) -> None:
+        """Forget the last snapshot when its blobs may be gone."""
+        found, order = self._session, self._order
+        if Trust(found.objects, found.state, self._now, order.trust_for).holds():
+            return
+        if found.state.fact("snapshot_id"):
+            self._notes.append(
+                "the last snapshot is gone, or too old to be trusted: everything was sent again"
+            )
+        found.state.forget_all()
+        count_pending(found)
+
+    def _put_indexes(self) -> None:
+        found = self._session
+        for names, json in encoded_indexes(found.pending.not_indexed()):
+            self._context.token.check()
+            found.lock.refresh()
+            _, size_bytes = put_unpacked(found.objects, found.cryptor, Kind.INDEX, json)
+            self._added_bytes += size_bytes
+            found.pending.indexed(names)
+
+    def _put_snapshot(self, tree: bytes, summary: dict[str, Any]) -> str:
+        found, state = self._session, self._session.state
+        time = self._time()
+        parent = state.fact("snapshot_id")
+        document = snapshot_json(
+            time=time, parent=parent, tree=tree, paths=self._paths.saved, origin=self._order.origin,
+            summary=summary, tags=tags_of(self._order.origin, self._report),
+        )  # fmt: skip
+        found.lock.check()
+        self._context.token.check()
+        name, size_bytes = put_unpacked(found.objects, found.cryptor, Kind.SNAPSHOT, document)
+        self._added_bytes += size_bytes
+        seen = can_see(found.objects, name)
+        state.remember(
+            snapshot_id=name,
+            latest=format_time(time),
+            snapshot_seen=format_time(self._now),
+            can_see="1" if seen else "",
+        )
+        state.commit()
+        found.pending.clear()
+        return name
+
+    def _time(self) -> datetime:
+        """Return the time of the snapshot: the clock, and always later than the last one.
+
+        `restic forget` keeps the latest ones. After a clock was set back, the new ones would be the oldest.
+        """
+        last = self._session.state.fact("latest")
+        if not last or (earliest := parse_time(last) + timedelta(seconds=1)) <= self._now:
+            return self._now
+        self._notes.append(
+            f"the device's clock is behind its last snapshot: this one has the time {format_time(earliest)}"
+        )
+        return earliest
+
+
+def _summary(
+    writer: EntryWriter, trees: Trees, blobs: BlobWriter, report: Report, begun: datetime
+) -> dict[str, Any]:
+    """Return the counts of a snapshot, in restic's words."""
+    files, directories, added = writer.files, trees.directories, blobs.added
+    return {
+        "backup_start": time_text(begun),
+        "backup_end": time_text(datetime.now(UTC)),
+        "files_new": files.new,
+        "files_changed": files.changed,
+        "files_unmodified": files.unmodified,
+        "dirs_new": directories.new,
+        "dirs_changed": directories.changed,
+        "dirs_unmodified": directories.unmodified,
+        "data_blobs": added.data_blobs,
+        "tree_blobs": added.tree_blobs,
+        "data_added": added.plain_bytes,
+        "data_added_packed": added.bytes,
+        "total_files_processed": report.files,
+        "total_bytes_processed": report.size_bytes,
+    }

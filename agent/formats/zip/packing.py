@@ -138,12 +138,3 @@ def read_whole(fd: int, size_bytes: int) -> bytes:
     while len(data) < size_bytes and (more := os.read(fd, size_bytes - len(data))):
         data += more
     return data
-
-
-def has_changed(entry: Entry, size_bytes: int) -> bool:
-    """Return True when the file has changed since the walk opened it; `size_bytes` were read."""
-    try:
-        after = os.fstat(entry.fd)
-    except OSError:
-        return True  # ESTALE: the file server has replaced it
-    return after.st_mtime_ns != entry.stat.st_mtime_ns or after.st_size != size_bytes

@@ -12,12 +12,12 @@ from functools import partial
 from typing import TypeVar
 
 from agent.formats.base import FILE, LINK, Entry
+from agent.formats.ordered import OrderedPool
 from agent.formats.walk_report import Report, reason_of
 from agent.formats.zip import packing, records
 from agent.formats.zip.deflate import BLOCK_BYTES, LAST_BLOCK, Deflater, crc32, stored
 from agent.formats.zip.directory import CentralDirectory
 from agent.formats.zip.effort import LEVELS, Effort
-from agent.formats.zip.ordered import OrderedPool
 from agent.formats.zip.packing import Block, Streamed
 
 R = TypeVar("R")
@@ -243,5 +243,5 @@ class _Writer:
     def _count_file(self, entry: Entry, size_bytes: int) -> None:
         self._report.files += 1
         self._report.size_bytes += size_bytes
-        if packing.has_changed(entry, size_bytes):
+        if entry.has_changed(size_bytes):
             self._report.skip(entry.name, "changed while read")

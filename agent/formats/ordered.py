@@ -43,7 +43,7 @@ class OrderedPool:
     """
 
     def __init__(self, threads: int, budget_bytes: int) -> None:
-        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="deflate")
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="compress")
         self._helpers = threads - 1
         self._budget_bytes = budget_bytes
         self._pending: deque[_Pending] = deque()

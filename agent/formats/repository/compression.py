@@ -1,0 +1,95 @@
+"""Zstandard, where there is a wheel of it; elsewhere content is stored as it is, which every reader takes."""
+
+import sys
+from collections.abc import Generator, Iterable
+from functools import cache
+from typing import Any
+
+from agent.base.errors import RepositoryBroken
+from agent.formats.repository.crypto import Buffer
+
+LEVEL = 3
+_UNPACKED_ZSTD = b"\x02"
+"""The first byte of an index, snapshot or lock whose JSON is compressed."""
+
+
+@cache
+def _zstd() -> Any:
+    try:
+        if sys.version_info >= (3, 14):
+            from compression import zstd
+        else:
+            from backports import zstd
+    except ImportError:
+        return None
+    return zstd
+
+
+class Compressor:
+    """Compresses contents, each by itself. Used by one thread."""
+
+    def __init__(self) -> None:
+        self._zstd = _zstd()
+        self._compressor = self._zstd.ZstdCompressor(level=LEVEL) if self._zstd else None
+
+    def compressed(self, content: Buffer) -> bytes | None:
+        """Return the content compressed; None when that saves nothing, or where there is no zstd."""
+        if self._compressor is None:
+            return None
+        packed: bytes = self._compressor.compress(content, self._compressor.FLUSH_FRAME)
+        return packed if len(packed) < len(content) else None
+
+    def stream(self, pieces: Iterable[bytes], size_bytes: int) -> Generator[bytes, None, None]:
+        """Yield pieces with `size_bytes` together, compressed; as they are where there is no zstd."""
+        if self._zstd is None:
+            yield from pieces
+            return
+        compressor = self._zstd.ZstdCompressor(level=LEVEL)
+        compressor.set_pledged_input_size(size_bytes)
+        for piece in pieces:
+            if packed := compressor.compress(piece):
+                yield packed
+        yield compressor.flush()
+
+    @property
+    def available(self) -> bool:
+        return self._zstd is not None
+
+
+def decompressed(packed: Buffer, size_bytes: int) -> bytes:
+    """Return content of a known size. Raises `RepositoryBroken` when it has another one or is damaged."""
+    content = _decompress(packed, size_bytes)
+    if len(content) != size_bytes:
+        raise RepositoryBroken("a part of the repository has not the size that its index says")
+    return content
+
+
+def unpacked_form(json: bytes) -> bytes:
+    """Return the form in which an index, snapshot or lock is encrypted."""
+    zstd = _zstd()
+    return _UNPACKED_ZSTD + zstd.compress(json, LEVEL) if zstd else json
+
+
+def json_of(form: bytes, most_bytes: int) -> bytes:
+    """Return the JSON of an index, snapshot or lock; `RepositoryBroken` for more than `most_bytes`."""
+    if form[:1] in (b"{", b"["):
+        return form
+    if form[:1] != _UNPACKED_ZSTD:
+        raise RepositoryBroken("a file of the repository has a form that this agent does not know")
+    return _decompress(memoryview(form)[1:], most_bytes)
+
+
+def _decompress(packed: Buffer, most_bytes: int) -> bytes:
+    zstd = _zstd()
+    if zstd is None:
+        raise RepositoryBroken(
+            "the repository is compressed with zstd, which is missing here: install the extra 'repository'"
+        )
+    decompressor = zstd.ZstdDecompressor()
+    try:
+        content: bytes = decompressor.decompress(packed, most_bytes + 1)
+    except zstd.ZstdError as error:
+        raise RepositoryBroken("a compressed part of the repository is damaged") from error
+    if len(content) > most_bytes or not decompressor.eof:
+        raise RepositoryBroken("a compressed part of the repository is larger than it may be, or was cut")
+    return content

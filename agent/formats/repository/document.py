@@ -1,0 +1,92 @@
+"""The snapshot document: what it says of itself, and the facts of ours in its tags.
+
+Source: restic's `doc/design.rst`, "Snapshots". `restic copy` and `restic tag` would lose an extra member.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from agent.base.errors import RepositoryBroken
+from agent.formats.manifest import Origin
+from agent.formats.repository.golang import time_text
+from agent.formats.walk_report import Report
+
+MOST_BYTES = 1 << 20
+"""The longest snapshot that is read."""
+_FORMAT = "edge-backup-format=1"
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A snapshot that was read."""
+
+    id: str
+    time: datetime
+    tree: bytes
+    hostname: str
+    paths: tuple[str, ...]
+    tags: tuple[str, ...]
+
+
+def snapshot_json(
+    *,
+    time: datetime,
+    parent: str,
+    tree: bytes,
+    paths: Sequence[str],
+    origin: Origin,
+    summary: dict[str, Any],
+    tags: Sequence[str],
+) -> bytes:
+    """Return the JSON of a snapshot; `parent` is "" for the first one."""
+    value: dict[str, Any] = {"time": time_text(time)}
+    if parent:
+        value["parent"] = parent
+    value |= {
+        "tree": tree.hex(),
+        "paths": list(paths),
+        "hostname": origin.device,
+        "username": "edge-backup",
+        "tags": list(tags),
+        "program_version": origin.agent,
+        "summary": summary,
+    }
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "replace")
+
+
+def tags_of(origin: Origin, report: Report) -> list[str]:
+    """Return the facts about a snapshot that restic has no member for."""
+    facts = {"correlation-id": origin.correlation_id} | origin.label.facts()
+    tags = [_FORMAT, *(f"{name}={value}" for name, value in facts.items() if value)]
+    tags += [f"root={root.prefix}:{root.directory}" for root in origin.sources if root.prefix]
+    if report.skipped:
+        tags.append(f"skipped={report.skipped}")
+    return tags
+
+
+def parsed(snapshot_id: str, document: bytes) -> Snapshot:
+    """Return a snapshot from its JSON. Raises `RepositoryBroken`."""
+    try:
+        value = json.loads(document)
+        return Snapshot(
+            snapshot_id,
+            _time(value["time"]),
+            bytes.fromhex(value["tree"]),
+            str(value.get("hostname") or ""),
+            tuple(map(str, value["paths"])),
+            tuple(map(str, value.get("tags") or ())),
+        )
+    except (ValueError, LookupError, TypeError, AttributeError, OverflowError) as error:
+        raise RepositoryBroken(f"the snapshot {snapshot_id[:8]} is damaged") from error
+
+
+def _time(text: str) -> datetime:
+    """Return the time in RFC 3339 with up to nine digits behind the point."""
+    whole, point, rest = text.partition(".")
+    if point:
+        digits = rest[: len(rest) - len(rest.lstrip("0123456789"))]
+        text = f"{whole}.{digits[:6]:0<6}{rest[len(digits) :]}"
+    return datetime.fromisoformat(text).astimezone(UTC)

@@ -1,0 +1,140 @@
+"""The key file and the config of a repository.
+
+Source: restic's `doc/design.rst`, "Keys, Encryption and MAC" and "Repository Format". A key file holds the
+master keys, encrypted with keys that scrypt derives from the password.
+"""
+
+import hashlib
+import json
+import os
+from base64 import b64decode, b64encode
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from agent.base.errors import RepositoryBroken, WrongKey
+from agent.formats.repository.crypto import Cryptor, Keys
+from agent.formats.repository.golang import time_text
+from agent.formats.repository.polynomial import is_irreducible, random_irreducible
+
+N, R, P = 16384, 8, 1
+"""The cost of our own key files: scrypt takes 16 MiB for them."""
+_SALT_BYTES = 64
+_MOST_SCRYPT_BYTES = 64 << 20
+"""The most memory that opening a key file may take; restic's own take 32 MiB."""
+_MOST_P = 64
+MOST_BYTES = 1 << 16
+"""The longest key file or config that is read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """The config of a repository."""
+
+    id: str
+    """64 hexadecimal digits."""
+    polynomial: int
+
+    @classmethod
+    def random(cls) -> "Config":
+        return cls(os.urandom(32).hex(), random_irreducible())
+
+    def encoded(self, cryptor: Cryptor) -> bytes:
+        """Return the config as it is stored."""
+        value = {"version": 2, "id": self.id, "chunker_polynomial": f"{self.polynomial:x}"}
+        return cryptor.encrypt(_json(value))
+
+    @classmethod
+    def decoded(cls, stored: bytes, cryptor: Cryptor) -> "Config":
+        """Raises `RepositoryBroken`, also for a version that this agent does not write."""
+        value = cryptor.decrypt(stored)
+        try:
+            fields = json.loads(value)
+            version, config = fields["version"], cls(fields["id"], int(fields["chunker_polynomial"], 16))
+        except (ValueError, LookupError, TypeError) as error:
+            raise RepositoryBroken("the config of the repository is damaged") from error
+        if version != 2:
+            raise RepositoryBroken(
+                f"the repository has version {version}, this agent knows 2: `restic migrate upgrade_repo_v2`"
+            )
+        if len(config.id) != 64 or not is_irreducible(config.polynomial):
+            raise RepositoryBroken("the config of the repository is damaged")
+        return config
+
+
+def new_key_file(master: Keys, password: str, created: datetime, host: str) -> tuple[str, bytes]:
+    """Return the name and the content of a key file that opens with the password."""
+    salt = os.urandom(_SALT_BYTES)
+    secret = {
+        "mac": {"k": _base64(master.mac_k), "r": _base64(master.mac_r)},
+        "encrypt": _base64(master.encrypt),
+    }
+    content = _json(
+        {
+            "created": time_text(created),
+            "username": "edge-backup",
+            "hostname": host,
+            "kdf": "scrypt",
+            "N": N,
+            "r": R,
+            "p": P,
+            "salt": _base64(salt),
+            "data": _base64(Cryptor(_derived(password, salt, N, R, P)).encrypt(_json(secret))),
+        }
+    )
+    return hashlib.sha256(content).hexdigest(), content
+
+
+def open_key_file(content: bytes, password: str) -> Keys:
+    """Return the master keys in a key file. Raises `WrongKey` and `RepositoryBroken`."""
+    try:
+        fields = json.loads(content)
+        kdf, cost = fields["kdf"], (fields["N"], fields["r"], fields["p"])
+        salt, data = b64decode(fields["salt"]), b64decode(fields["data"])
+        _check_cost(kdf, *cost)
+    except (ValueError, LookupError, TypeError) as error:
+        raise RepositoryBroken("a key file of the repository is damaged") from error
+    try:
+        plain = Cryptor(_derived(password, salt, *cost)).decrypt(data)
+    except RepositoryBroken as error:
+        raise WrongKey("the password does not open the repository") from error
+    return _master(plain)
+
+
+def _master(plain: bytes) -> Keys:
+    try:
+        secret = json.loads(plain)
+        keys = Keys(
+            *(b64decode(part) for part in (secret["encrypt"], secret["mac"]["k"], secret["mac"]["r"]))
+        )
+    except (ValueError, LookupError, TypeError) as error:
+        raise RepositoryBroken("a key file of the repository is damaged") from error
+    if tuple(map(len, (keys.encrypt, keys.mac_k, keys.mac_r))) != (32, 16, 16):
+        raise RepositoryBroken("a key file of the repository is damaged")
+    return keys
+
+
+def _check_cost(kdf: str, n: int, r: int, p: int) -> None:
+    """Raise ValueError for what is no cost of scrypt, and `RepositoryBroken` for one that is too high."""
+    is_power = n > 1 and n & (n - 1) == 0
+    if kdf != "scrypt" or not is_power or r < 1 or p < 1:
+        raise ValueError(kdf)
+    if 128 * n * r > _MOST_SCRYPT_BYTES or p > _MOST_P:
+        raise RepositoryBroken(
+            f"opening the repository would take {128 * n * r >> 20} MiB for its password, and at most 64 are"
+            " allowed: add a key that costs less"
+        )
+
+
+def _derived(password: str, salt: bytes, n: int, r: int, p: int) -> Keys:
+    # OpenSSL counts some more bytes than the memory of N blocks.
+    room = 128 * n * r + 128 * r * p + (1 << 20)
+    return Keys.of(hashlib.scrypt(password.encode(), salt=salt, n=n, r=r, p=p, maxmem=room, dklen=64))
+
+
+def _json(value: dict[str, Any]) -> bytes:
+    return json.dumps(value, separators=(",", ":")).encode()
+
+
+def _base64(value: bytes) -> str:
+    return b64encode(value).decode()

@@ -1,0 +1,148 @@
+"""The lock of a job, which keeps restic from pruning while packs without a snapshot are written.
+
+Source: restic's `doc/design.rst`, "Locks", and its `internal/restic/lock.go`: prune refuses to run while
+there is a lock, and people may remove one that is older than 30 minutes.
+"""
+
+import json
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from agent.base.errors import RepositoryBroken, RepositoryBusy
+from agent.formats.repository.crypto import Cryptor
+from agent.formats.repository.golang import text_json, time_text
+from agent.formats.repository.objects import Kind, Objects
+from agent.formats.repository.pending import PendingPacks
+from agent.formats.repository.unpacked import get_unpacked, put_unpacked
+from providers.errors import AccessDenied, NotFound
+
+REFRESH_S = 5 * 60
+GAP_S = 25 * 60
+"""The longest time without a refresh in which nobody can have taken the lock for a stale one."""
+_MOST_BYTES = 1 << 16
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+
+def uptime_s() -> float:
+    """Return the time since the device has started, sleep included; no change of the clock moves it."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+@dataclass(slots=True)
+class Lock:
+    """The lock of one job. Used by one thread."""
+
+    objects: Objects
+    cryptor: Cryptor
+    pending: PendingPacks
+    host: str
+    now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    uptime: Callable[[], float] = uptime_s
+    name: str = ""
+    stored_bytes: int = 0
+    _refreshed_s: float = 0
+
+    def acquire(self) -> None:
+        """Put the lock. Raises `RepositoryBusy` while another program holds an exclusive one."""
+        self.refuse_exclusive()
+        self._put()
+        # Who made a lock at this moment has seen neither.
+        try:
+            self.refuse_exclusive()
+        except BaseException:
+            self.release()
+            raise
+
+    def refuse_exclusive(self) -> None:
+        """Raise `RepositoryBusy` for an exclusive lock; a device without the right to look goes on."""
+        try:
+            for name, size_bytes in self.objects.list(Kind.LOCK):
+                # Some stores show an object before its content is there.
+                if name != self.name and size_bytes:
+                    self._refuse(name)
+        except AccessDenied:
+            return
+
+    def _refuse(self, name: str) -> None:
+        try:
+            lock = json.loads(get_unpacked(self.objects, self.cryptor, Kind.LOCK, name, _MOST_BYTES))
+            is_exclusive, host, since = lock["exclusive"], lock.get("hostname"), lock["time"]
+        except NotFound:
+            return  # removed meanwhile
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
+            raise RepositoryBroken(f"the lock {name[:8]} of the repository is damaged") from error
+        if is_exclusive:
+            raise RepositoryBusy(
+                f"another program has locked the repository since {since} ('{host}'): try again when it has"
+                " ended, or run `restic unlock` if it has died"
+            )
+
+    def was_kept(self) -> bool:
+        """Return True when the pending packs cannot have been removed since their job was cut off.
+
+        Their lock was refreshed a short time ago, or it still exists: who prunes has to remove it.
+        """
+        pending = self.pending
+        if pending.fact("boot") == _boot_id() and pending.fact("refreshed"):
+            gap_s = self.uptime() - float(pending.fact("refreshed"))
+            if 0 <= gap_s < GAP_S:
+                return True
+        return self._exists(pending.fact("lock"))
+
+    def refresh(self) -> None:
+        """Put the lock anew when it is time. Raises as `check`."""
+        age_s = self.uptime() - self._refreshed_s
+        if age_s < REFRESH_S:
+            return
+        self.check()
+        before = self.name
+        self._put()
+        self.remove(before)
+
+    def check(self) -> None:
+        """Raise `RepositoryBusy` when somebody may have removed the lock as a stale one, and then pruned."""
+        if self.uptime() - self._refreshed_s >= GAP_S and not self._exists(self.name):
+            self.pending.clear()
+            raise RepositoryBusy(
+                f"the repository was out of reach for more than {GAP_S // 60} minutes, and its lock is gone:"
+                " somebody may have pruned it, and the next backup sends its content again"
+            )
+
+    def release(self) -> None:
+        """Remove the lock."""
+        if self.name:
+            self.remove(self.name)
+            self.name = ""
+
+    def _put(self) -> None:
+        value = (
+            f'{{"time":"{time_text(self.now())}","exclusive":false,"hostname":'.encode()
+            + text_json(self.host)
+            + f',"username":"edge-backup","pid":{os.getpid()}}}'.encode()
+        )
+        begun_s = self.uptime()
+        self.name, size_bytes = put_unpacked(self.objects, self.cryptor, Kind.LOCK, value)
+        self.stored_bytes += size_bytes
+        self._refreshed_s = begun_s
+        self.pending.remember(lock=self.name, boot=_boot_id(), refreshed=str(begun_s))
+
+    def remove(self, name: str) -> None:
+        """Remove a lock of this device."""
+        try:
+            self.objects.delete(Kind.LOCK, name)
+        except AccessDenied:
+            return  # a store that only takes: the lock goes stale
+
+    def _exists(self, name: str) -> bool:
+        try:
+            return bool(name) and self.objects.exists(Kind.LOCK, name)
+        except AccessDenied:
+            return False
+
+
+def _boot_id() -> str:
+    return _BOOT_ID.read_text().strip()

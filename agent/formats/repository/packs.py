@@ -1,0 +1,99 @@
+"""Packs: the objects that hold blobs.
+
+Source: restic's `doc/design.rst`, "Pack Format": the encrypted blobs, the encrypted header, the length of the
+header. A pack holds either data or trees.
+"""
+
+import hashlib
+import struct
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from agent.base.errors import RepositoryBroken
+from agent.formats.repository.crypto import OVERHEAD_BYTES, Buffer, Cryptor
+
+ID_BYTES = 32
+DATA, TREE = 0, 1
+_COMPRESSED = 2
+"""Added to the type of a compressed blob."""
+_PLAIN_ENTRY = struct.Struct("<BI32s")
+_COMPRESSED_ENTRY = struct.Struct("<BII32s")
+_LENGTH = struct.Struct("<I")
+MOST_HEADER_BYTES = 16 << 20
+_MOST_BLOBS = MOST_HEADER_BYTES // 2 // _COMPRESSED_ENTRY.size
+
+
+class Blob(NamedTuple):
+    """A blob in a pack."""
+
+    id: bytes
+    """SHA-256 of its plain content."""
+    is_tree: bool
+    offset: int
+    length: int
+    """Bytes in the pack, encrypted."""
+    plain_bytes: int
+    """Bytes of the plain content; 0 for one that is not compressed."""
+
+
+class Pack:
+    """A pack that is being filled. Used by one thread."""
+
+    def __init__(self, *, trees: bool) -> None:
+        self.content = bytearray()
+        self.blobs: list[Blob] = []
+        self._trees = trees
+
+    def add(self, blob_id: bytes, encrypted: Buffer, plain_bytes: int) -> None:
+        """Append an encrypted blob; `plain_bytes` as in `Blob`."""
+        self.blobs.append(Blob(blob_id, self._trees, len(self.content), len(encrypted), plain_bytes))
+        self.content += encrypted
+
+    def clear(self) -> None:
+        """Begin the next pack, in this memory."""
+        self.content.clear()
+        self.blobs.clear()
+
+    @property
+    def is_full(self) -> bool:
+        return len(self.blobs) >= _MOST_BLOBS
+
+    def finish(self, cryptor: Cryptor) -> str:
+        """Append the header; return the name of the pack."""
+        header = cryptor.encrypt(header_of(self.blobs))
+        self.content += header
+        self.content += _LENGTH.pack(len(header))
+        return hashlib.sha256(self.content).hexdigest()
+
+
+def header_of(blobs: Iterable[Blob]) -> bytes:
+    """Return the header that names these blobs, which lie one after the other."""
+    return b"".join(map(_entry, blobs))
+
+
+def _entry(blob: Blob) -> bytes:
+    kind = TREE if blob.is_tree else DATA
+    if blob.plain_bytes:
+        return _COMPRESSED_ENTRY.pack(kind + _COMPRESSED, blob.length, blob.plain_bytes, blob.id)
+    return _PLAIN_ENTRY.pack(kind, blob.length, blob.id)
+
+
+def header_length(tail: bytes, pack_bytes: int) -> int:
+    """Return the length of the encrypted header from the last bytes of a pack. Raises `RepositoryBroken`."""
+    length: int = _LENGTH.unpack(tail[-_LENGTH.size :])[0] if len(tail) >= _LENGTH.size else 0
+    if not OVERHEAD_BYTES <= length <= min(MOST_HEADER_BYTES, pack_bytes - _LENGTH.size):
+        raise RepositoryBroken("a pack of the repository has no header")
+    return length
+
+
+def blobs_in(header: bytes) -> Iterator[Blob]:
+    """Yield the blobs that a decrypted header names. Raises `RepositoryBroken`."""
+    offset = position = 0
+    while position < len(header):
+        kind = header[position]
+        entry = _COMPRESSED_ENTRY if kind & _COMPRESSED else _PLAIN_ENTRY
+        if kind > TREE + _COMPRESSED or position + entry.size > len(header):
+            raise RepositoryBroken("the header of a pack is damaged")
+        _, length, *plain, blob_id = entry.unpack_from(header, position)
+        yield Blob(blob_id, bool(kind & TREE), offset, length, plain[0] if plain else 0)
+        offset, position = offset + length, position + entry.size

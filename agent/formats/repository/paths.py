@@ -1,0 +1,77 @@
+"""Where in a snapshot an entry is: at its absolute path, with every directory above it."""
+
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from agent.base.roots import Root
+
+
+class SnapshotPaths:
+    """Maps names of entries to paths in the snapshot, which begin with a slash.
+
+    A snapshot has absolute paths, because restic's tools expect them. Content that a command collected has no
+    home on the device: it is at the top.
+    """
+
+    def __init__(self, roots: Iterable[Root]) -> None:
+        self.roots = tuple(roots) or (Root("", Path("/")),)
+        self._by_prefix = {root.prefix: _path(root.directory) for root in self.roots}
+        self._above = "\0", b""
+
+    @property
+    def top(self) -> bytes:
+        """Return the path of the directory whose entries have no prefix."""
+        return self._by_prefix[""]
+
+    @property
+    def saved(self) -> list[str]:
+        """Return the paths that are saved, sorted, as a snapshot lists them."""
+        return sorted({path for root in self.roots for path in _saved(root)})
+
+    def directories(self) -> list[bytes]:
+        """Return the directories of roots and all above them, each behind those above it."""
+        found = {b"/"}
+        for directory in self._by_prefix.values():
+            path = directory
+            while path != b"/":
+                found.add(path)
+                path = parent(path)
+        return sorted(found, key=lambda path: (path.count(b"/"), path))
+
+    def of(self, name: str) -> bytes:
+        """Return the path of an entry."""
+        if name in self._by_prefix and name:
+            return self._by_prefix[name]
+        above, _, last = name.rpartition("/")
+        if above != self._above[0]:
+            self._above = above, self._directory(above)
+        return join(self._above[1], os.fsencode(last))
+
+    def _directory(self, above: str) -> bytes:
+        prefix, rest = above, ""
+        while prefix not in self._by_prefix:
+            prefix, _, last = prefix.rpartition("/")
+            rest = f"{last}/{rest}" if rest else last
+        found = self._by_prefix[prefix]
+        return join(found, os.fsencode(rest)) if rest else found
+
+
+def _path(directory: Path) -> bytes:
+    return os.fsencode(os.path.normpath(directory))
+
+
+def _saved(root: Root) -> Iterator[str]:
+    directory = os.fspath(root.directory)
+    if root.names is None:
+        yield directory
+    else:
+        yield from (os.path.join(directory, name) for name in root.names)
+
+
+def join(directory: bytes, name: bytes) -> bytes:
+    return b"/" + name if directory == b"/" else b"%b/%b" % (directory, name)
+
+
+def parent(path: bytes) -> bytes:
+    return path.rpartition(b"/")[0] or b"/"

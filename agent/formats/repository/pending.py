@@ -1,0 +1,70 @@
+"""The packs of a snapshot that is not finished: a later job may count them as stored.
+
+On the disk, because a job may be cut off at any moment: each pack is noted when the repository has it, and
+its index is made at the end of the job.
+"""
+
+import sqlite3
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from agent.formats.repository.packs import Blob, blobs_in, header_of
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS packs (
+    number INTEGER PRIMARY KEY, name TEXT NOT NULL, header BLOB NOT NULL, indexed INTEGER NOT NULL DEFAULT 0);
+CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+"""
+
+
+class PendingPacks:
+    """The packs in a file. Used by one thread. Methods raise sqlite3.Error."""
+
+    def __init__(self, path: Path) -> None:
+        self._database = sqlite3.connect(path, isolation_level=None)
+        try:
+            self._database.execute("PRAGMA cache_size=-1024")
+            self._database.execute("PRAGMA synchronous=FULL")
+            self._database.executescript(_SCHEMA)
+        except BaseException:
+            self._database.close()
+            raise
+
+    def add(self, name: str, blobs: Iterable[Blob]) -> None:
+        """Note a pack that the repository has."""
+        self._database.execute("INSERT INTO packs (name, header) VALUES (?, ?)", (name, header_of(blobs)))
+
+    def blobs(self) -> Iterator[Blob]:
+        """Yield the blobs of all packs."""
+        for (header,) in self._database.execute("SELECT header FROM packs"):
+            yield from blobs_in(header)
+
+    def not_indexed(self) -> Iterator[tuple[str, Iterator[Blob]]]:
+        """Yield the packs that no index names yet."""
+        for name, header in self._database.execute("SELECT name, header FROM packs WHERE NOT indexed"):
+            yield name, blobs_in(header)
+
+    def indexed(self, names: Iterable[str]) -> None:
+        """Note that the repository has an index of these packs."""
+        self._database.execute("BEGIN IMMEDIATE")
+        self._database.executemany("UPDATE packs SET indexed = 1 WHERE name = ?", ((name,) for name in names))
+        self._database.execute("COMMIT")
+
+    def __len__(self) -> int:
+        return int(self._database.execute("SELECT count(*) FROM packs").fetchone()[0])
+
+    def fact(self, name: str) -> str:
+        found = self._database.execute("SELECT value FROM facts WHERE name = ?", (name,)).fetchone()
+        return str(found[0]) if found else ""
+
+    def remember(self, **facts: str) -> None:
+        self._database.execute("BEGIN IMMEDIATE")
+        self._database.executemany("REPLACE INTO facts VALUES (?, ?)", facts.items())
+        self._database.execute("COMMIT")
+
+    def clear(self) -> None:
+        """Forget all packs: a snapshot has them, or they may be gone."""
+        self._database.execute("DELETE FROM packs")
+
+    def close(self) -> None:
+        self._database.close()

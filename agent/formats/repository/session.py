@@ -1,0 +1,107 @@
+"""The files of the device and the objects at the store that one job works with."""
+
+import hashlib
+import sqlite3
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from agent.base.durable import make_directories
+from agent.base.errors import IoError, NoSpace, disk_errors
+from agent.formats.repository.access import Opened
+from agent.formats.repository.crypto import Cryptor
+from agent.formats.repository.identity import Finder
+from agent.formats.repository.lock import Lock
+from agent.formats.repository.objects import Objects
+from agent.formats.repository.paths import SnapshotPaths
+from agent.formats.repository.pending import PendingPacks
+from agent.formats.repository.scratch import Scratch
+from agent.formats.repository.state import State, open_state, remove_state, tree_key
+
+_KEPT_SERIES = 16
+"""Choices of roots that a repository's state is kept for: each is as large as its trees."""
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """The opened repository, with all that a job needs beside it."""
+
+    objects: Objects
+    opened: Opened
+    cryptor: Cryptor
+    state: State
+    pending: PendingPacks
+    scratch: Scratch
+    lock: Lock
+    is_new: bool
+    """True when this job has made the repository."""
+
+
+@contextmanager
+def session(
+    objects: Objects, directory: Path, paths: SnapshotPaths, *, password: str, host: str, now: datetime
+) -> Iterator[Session]:
+    """Open everything; the lock is not taken yet. Raises what `Finder.found` raises, NoSpace and IoError."""
+    with ExitStack() as stack, state_errors(directory):
+        make_directories(directory, 0o700)
+        found = Finder(objects, directory / "repository.json", password, host, now).found()
+        if found.is_other:
+            _remove_series(directory, kept=0)
+        path = directory / f"{_series(paths)}.state"
+        _remove_series(directory, kept=_KEPT_SERIES, besides=path)
+        state = stack.enter_context(closing(open_state(path)))
+        pending = stack.enter_context(closing(PendingPacks(path.with_suffix(".pending"))))
+        scratch = stack.enter_context(closing(Scratch(path.with_suffix(".scratch"))))
+        cryptor = Cryptor(found.opened.keys)
+        lock = Lock(objects, cryptor, pending, host)
+        yield Session(objects, found.opened, cryptor, state, pending, scratch, lock, found.is_new)
+
+
+def take_lock(session: Session) -> None:
+    """Take the lock; count packs of an interrupted job as stored if nobody can have removed them.
+
+    Raises `RepositoryBusy`, `RepositoryBroken` and StorageError.
+    """
+    lock, pending = session.lock, session.pending
+    left = pending.fact("lock")
+    was_kept = lock.was_kept()
+    if not was_kept:
+        pending.clear()
+    lock.acquire()
+    if left and left != lock.name:
+        lock.remove(left)
+    count_pending(session)
+
+
+def count_pending(session: Session) -> None:
+    """Count the blobs of pending packs as stored."""
+    keys = (tree_key(blob.id) if blob.is_tree else blob.id for blob in session.pending.blobs())
+    session.state.count_as_stored(keys)
+
+
+@contextmanager
+def state_errors(directory: Path) -> Iterator[None]:
+    """Raise `NoSpace` or `IoError` for errors of the device's disk."""
+    try:
+        with disk_errors(f"cannot keep the state of the repository in '{directory}'"):
+            yield
+    except sqlite3.Error as error:
+        full = getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL
+        kind = NoSpace if full else IoError
+        raise kind(f"cannot keep the state of the repository in '{directory}': {error}") from error
+
+
+def _series(paths: SnapshotPaths) -> str:
+    """Return the name of the state for this choice of roots: each has a last snapshot of its own."""
+    return hashlib.sha256("\0".join(paths.saved).encode("utf-8", "surrogateescape")).hexdigest()[:16]
+
+
+def _remove_series(directory: Path, *, kept: int, besides: Path | None = None) -> None:
+    """Remove the states that were used least recently."""
+    states = [path for path in directory.glob("*.state") if path != besides]
+    states.sort(key=lambda path: path.stat().st_mtime_ns, reverse=True)
+    for path in states[kept:]:
+        for end in (".state", ".pending", ".scratch"):
+            remove_state(path.with_suffix(end))

@@ -1,0 +1,221 @@
+"""What the device remembers of its last snapshot: the files, how to see that they are unchanged, their blobs.
+
+A cache: a lost or damaged one is made again from the repository. One job writes it in one transaction, which
+ends with its snapshot, so it always describes one that is stored. There is no write-ahead log: SQLite maps a
+part of that into memory, and on a full disk that ends the process.
+"""
+
+import sqlite3
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+from agent.base.durable import sync_directory
+from agent.formats.repository.chunker import Kind
+from agent.formats.repository.packs import ID_BYTES
+
+ROOT = 1
+"""The number of the directory `/`."""
+WHOLE_DIRECTORY = 4096
+"""A directory with at most so many entries is read at once."""
+_CACHE_KIB = 6 << 10
+_VERSION = 1
+_SCHEMA = """
+CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE directories (number INTEGER PRIMARY KEY, entries INTEGER NOT NULL);
+CREATE TABLE entries (
+    directory INTEGER NOT NULL, name BLOB NOT NULL, signature BLOB NOT NULL, content BLOB NOT NULL,
+    child INTEGER NOT NULL, kind INTEGER NOT NULL, PRIMARY KEY (directory, name)) WITHOUT ROWID;
+CREATE TABLE blobs (id BLOB PRIMARY KEY, uses INTEGER NOT NULL) WITHOUT ROWID;
+CREATE INDEX unused ON blobs (uses) WHERE uses <= 0;
+"""
+
+
+class Known(NamedTuple):
+    """An entry of a directory in the last snapshot."""
+
+    signature: bytes
+    content: bytes
+    """The ids of its chunks; for a directory, of its tree."""
+    child: int
+    """The number of a directory; 0 for anything else."""
+    kind: Kind
+
+
+class Row(NamedTuple):
+    """An entry that the state has to remember."""
+
+    directory: int
+    name: bytes
+    signature: bytes
+    content: bytes
+    child: int
+    kind: int
+
+
+def tree_key(tree_id: bytes) -> bytes:
+    """Return the key of a tree among the blobs: trees and data may have equal ids."""
+    return b"t" + tree_id
+
+
+class State:
+    """The state in a file. Used by one thread. Methods raise sqlite3.Error."""
+
+    def __init__(self, path: Path) -> None:
+        """Open or make the file and begin the transaction. Raises sqlite3.DatabaseError for a damaged one."""
+        self._database = sqlite3.connect(path, isolation_level=None)
+        try:
+            self._database.execute(f"PRAGMA cache_size=-{_CACHE_KIB}")
+            self._database.execute("PRAGMA synchronous=FULL")
+            self._database.execute("BEGIN IMMEDIATE")
+            self._make_tables()
+        except BaseException:
+            self._database.close()
+            raise
+
+    def _make_tables(self) -> None:
+        (version,) = self._one("PRAGMA user_version")
+        if version == 0:
+            for statement in filter(str.strip, _SCHEMA.split(";")):
+                self._database.execute(statement)
+            self._database.execute("INSERT INTO directories VALUES (?, 0)", (ROOT,))
+            self._database.execute(f"PRAGMA user_version={_VERSION}")
+        elif version != _VERSION:
+            raise sqlite3.DatabaseError(f"the state has version {version}")
+        self._next = 1 + self._one("SELECT max(number) FROM directories")[0]
+
+    def fact(self, name: str) -> str:
+        """Return a fact; "" for one that is not known."""
+        found = self._database.execute("SELECT value FROM facts WHERE name = ?", (name,)).fetchone()
+        return str(found[0]) if found else ""
+
+    def remember(self, **facts: str) -> None:
+        self._database.executemany("REPLACE INTO facts VALUES (?, ?)", facts.items())
+
+    def new_directory(self) -> int:
+        """Return the number of a directory that the last snapshot has not."""
+        number, self._next = self._next, self._next + 1
+        return number
+
+    def size_of(self, directory: int) -> int:
+        """Return how many entries a directory has; 0 for a new one."""
+        query = "SELECT entries FROM directories WHERE number = ?"
+        found = self._database.execute(query, (directory,)).fetchone()
+        return int(found[0]) if found else 0
+
+    def entries(self, directory: int) -> dict[bytes, Known]:
+        """Return all entries of a directory, by name."""
+        query = "SELECT name, signature, content, child, kind FROM entries WHERE directory = ?"
+        rows = self._database.execute(query, (directory,))
+        return {name: Known(seen, content, child, Kind(kind)) for name, seen, content, child, kind in rows}
+
+    def entry(self, directory: int, name: bytes) -> Known | None:
+        query = "SELECT signature, content, child, kind FROM entries WHERE directory = ? AND name = ?"
+        found = self._database.execute(query, (directory, name)).fetchone()
+        return Known(found[0], found[1], found[2], Kind(found[3])) if found else None
+
+    def names(self, directory: int) -> Iterator[bytes]:
+        """Yield the names in a directory, sorted."""
+        query = "SELECT name FROM entries WHERE directory = ? ORDER BY name"
+        for (name,) in self._database.execute(query, (directory,)):
+            yield name
+
+    def keep(self, rows: Iterable[Row]) -> None:
+        """Remember entries, in place of those with these names."""
+        self._database.executemany("REPLACE INTO entries VALUES (?, ?, ?, ?, ?, ?)", rows)
+
+    def set_size(self, directory: int, entries: int) -> None:
+        self._database.execute("REPLACE INTO directories VALUES (?, ?)", (directory, entries))
+
+    def drop(self, directory: int, name: bytes, known: Known) -> None:
+        """Forget an entry, and all that is below it."""
+        self._database.execute("DELETE FROM entries WHERE directory = ? AND name = ?", (directory, name))
+        self.release(known)
+
+    def release(self, known: Known) -> None:
+        """Give back the blobs of an entry, and forget all that is below it."""
+        if not known.child:
+            self.unuse(known.content)
+            return
+        self._unuse_keys([tree_key(known.content)])
+        below = [known.child]
+        while below:
+            number = below.pop()
+            query = "SELECT content, child FROM entries WHERE directory = ?"
+            for content, child in self._database.execute(query, (number,)):
+                if child:
+                    self._unuse_keys([tree_key(content)])
+                    below.append(child)
+                else:
+                    self.unuse(content)
+            self._database.execute("DELETE FROM entries WHERE directory = ?", (number,))
+            self._database.execute("DELETE FROM directories WHERE number = ?", (number,))
+
+    def use(self, key: bytes) -> bool:
+        """Count a use of a blob; return False when it is a new one, which has to be stored."""
+        if self._database.execute("UPDATE blobs SET uses = uses + 1 WHERE id = ?", (key,)).rowcount:
+            return True
+        self._database.execute("INSERT INTO blobs VALUES (?, 1)", (key,))
+        return False
+
+    def unuse(self, content: bytes) -> None:
+        """Give back the blobs of a content."""
+        self._unuse_keys(content[at : at + ID_BYTES] for at in range(0, len(content), ID_BYTES))
+
+    def unuse_tree(self, tree_id: bytes) -> None:
+        self._unuse_keys([tree_key(tree_id)])
+
+    def _unuse_keys(self, keys: Iterable[bytes]) -> None:
+        statement = "UPDATE blobs SET uses = uses - 1 WHERE id = ?"
+        self._database.executemany(statement, ((key,) for key in keys))
+
+    def count_as_stored(self, keys: Iterable[bytes]) -> None:
+        """Remember blobs that are stored, though nothing uses them yet."""
+        self._database.executemany("INSERT OR IGNORE INTO blobs VALUES (?, 0)", ((key,) for key in keys))
+
+    def forget_all(self) -> None:
+        """Forget the last snapshot, because its blobs may be gone: all will be sent again."""
+        for table in ("entries", "blobs", "directories"):
+            self._database.execute(f"DELETE FROM {table}")  # noqa: S608
+        self._database.execute("INSERT INTO directories VALUES (?, 0)", (ROOT,))
+        self._database.execute("DELETE FROM facts WHERE name LIKE 'snapshot%'")
+
+    def commit(self) -> None:
+        """Make everything durable, without the blobs that nothing uses any more."""
+        self._database.execute("DELETE FROM blobs WHERE uses <= 0")
+        self._database.execute("COMMIT")
+        self._database.execute("BEGIN IMMEDIATE")
+
+    def close(self) -> None:
+        """Undo what was not committed."""
+        self._database.close()
+
+    def _one(self, query: str) -> tuple[int]:
+        found: tuple[int] = self._database.execute(query).fetchone()
+        return found
+
+
+def open_state(path: Path) -> State:
+    """Open the state, or a new one in place of one that is damaged or of another release."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        return State(path)
+    except sqlite3.DatabaseError as error:
+        if not _is_damaged(error):
+            raise
+        remove_state(path)
+        return State(path)
+    finally:
+        sync_directory(path.parent)
+
+
+def remove_state(path: Path) -> None:
+    for end in ("", "-journal"):
+        with suppress(FileNotFoundError):
+            path.with_name(path.name + end).unlink()
+
+
+def _is_damaged(error: sqlite3.Error) -> bool:
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF
+    return code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR)

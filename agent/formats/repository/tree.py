@@ -1,0 +1,248 @@
+"""Makes the trees of a snapshot from entries in the order of the walk, and compares them with the last ones.
+
+A tree names its entries sorted and knows the ids of the trees below it, so it is made when the walk has left
+the directory. A directory in which nothing has changed keeps its tree: no JSON is made for it.
+"""
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from os import stat_result
+
+from agent.formats.base import DIR
+from agent.formats.repository.blobs import BlobWriter, id_of, pieces_of
+from agent.formats.repository.chunker import Kind
+from agent.formats.repository.node import Node, node_json, signature
+from agent.formats.repository.paths import SnapshotPaths, parent
+from agent.formats.repository.scratch import Scratch
+from agent.formats.repository.state import ROOT, WHOLE_DIRECTORY, Known, Row, State, tree_key
+
+MOST_HELD = 4096
+"""Nodes of all open directories that are kept in memory."""
+
+
+@dataclass(slots=True)
+class Level:
+    """A directory whose entries are still coming."""
+
+    path: bytes
+    stat: stat_result
+    xattrs: Mapping[str, bytes]
+    number: int
+    known: Known | None
+    """The directory in the last snapshot."""
+    before: int
+    """Entries that it had there."""
+    old: dict[bytes, Known] | None
+    """Those entries that have not come yet; None for a directory with too many."""
+    is_changed: bool = False
+    found: int = 0
+    """Entries that have come and were there before."""
+    count: int = 0
+    nodes: list[Node] = field(default_factory=list)
+    rows: list[Row] = field(default_factory=list)
+    spilled: bool = False
+
+
+@dataclass(slots=True)
+class Counted:
+    """Directories of a snapshot."""
+
+    new: int = 0
+    changed: int = 0
+    unmodified: int = 0
+
+
+class Trees:
+    """Collects nodes into trees. Used by one thread."""
+
+    def __init__(self, state: State, blobs: BlobWriter, scratch: Scratch, paths: SnapshotPaths) -> None:
+        self.directories = Counted()
+        self._state, self._blobs, self._scratch = state, blobs, scratch
+        self._stack: list[Level] = []
+        self._held = 0
+        # The directories of the roots and those above stay open: entries of several roots may come into them.
+        self._fixed: dict[bytes, Level] = {}
+        for path in paths.directories():
+            self._fixed[path] = self._level(path, *_facts(path))
+
+    def enter(self, path: bytes, status: stat_result, xattrs: Mapping[str, bytes]) -> None:
+        """Take a directory; its entries follow."""
+        if fixed := self._fixed.get(path):
+            fixed.stat, fixed.xattrs = status, xattrs
+            return
+        self._leave_to(parent(path))
+        self._stack.append(self._level(path, status, xattrs))
+
+    def known(self, path: bytes) -> Known | None:
+        """Return what the last snapshot says of a file or link; ask once, and `add` it then or never."""
+        level, name = self._leave_to(parent(path)), _name(path)
+        known = self._known(level, name)
+        if known and known.child:  # it was a directory
+            self._state.drop(level.number, name, known)
+            level.is_changed = True
+            return None
+        return known
+
+    def lose(self, path: bytes, known: Known | None) -> None:
+        """Take it that a known file is not in this snapshot, because it could not be read."""
+        if known:
+            level = self._leave_to(parent(path))
+            self._state.drop(level.number, _name(path), known)
+            level.is_changed = True
+
+    def add(self, path: bytes, node: Node, known: Known | None, kind: Kind) -> None:
+        """Take a file or link."""
+        self._put(self._leave_to(parent(path)), node, known, 0, kind)
+
+    def finish(self) -> bytes:
+        """Return the id of the tree of `/`."""
+        while self._stack:
+            self._close(self._stack.pop())
+        for path in reversed(self._fixed):
+            level = self._fixed[path]
+            if path == b"/":
+                tree_id = self._tree(level)
+                self._state.remember(snapshot_tree=tree_id.hex())
+                return tree_id
+            self._close(level)
+        raise AssertionError("there is always a tree of '/'")
+
+    def _leave_to(self, path: bytes) -> Level:
+        """Close the directories that the walk has left; return the one with this path."""
+        while self._stack:
+            if self._stack[-1].path == path:
+                return self._stack[-1]
+            self._close(self._stack.pop())
+        return self._fixed[path]
+
+    def _level(self, path: bytes, status: stat_result, xattrs: Mapping[str, bytes]) -> Level:
+        known: Known | None = None
+        if path == b"/":
+            if tree := self._state.fact("snapshot_tree"):
+                known = Known(b"", bytes.fromhex(tree), ROOT, Kind.NONE)
+        else:
+            above = self._stack[-1] if self._stack else self._fixed[parent(path)]
+            known = self._known(above, _name(path))
+        if known and not known.child:
+            self._state.release(known)  # it was a file or a link
+            above.is_changed = True
+            known = None
+        number = known.child if known else ROOT if path == b"/" else self._state.new_directory()
+        before = self._state.size_of(number) if known else 0
+        old = self._state.entries(number) if before <= WHOLE_DIRECTORY else None
+        return Level(path, status, xattrs, number, known, before, old, is_changed=known is None)
+
+    def _known(self, level: Level, name: bytes) -> Known | None:
+        known = self._state.entry(level.number, name) if level.old is None else level.old.pop(name, None)
+        if known:
+            level.found += 1
+        return known
+
+    def _close(self, level: Level) -> None:
+        """Make the tree of a directory that has come to its end, and put its node into the one above."""
+        tree_id = self._tree(level)
+        node = Node(_name(level.path), DIR, level.stat, level.xattrs, b"", tree_id, 0)
+        above = self._stack[-1] if self._stack else self._fixed[parent(level.path)]
+        self._put(above, node, level.known, level.number, Kind.NONE)
+
+    def _put(self, level: Level, node: Node, known: Known | None, child: int, kind: Kind) -> None:
+        seen = signature(node.kind, node.stat)
+        level.count += 1
+        if known is None or known != (seen, node.content, child, kind):
+            level.is_changed = True
+            level.rows.append(Row(level.number, node.name, seen, node.content, child, kind))
+        level.nodes.append(node)
+        self._held += 1
+        if self._held >= MOST_HELD:
+            levels = [*self._fixed.values(), *self._stack]
+            self._spill(max(levels, key=lambda each: len(each.nodes)))
+
+    def _spill(self, level: Level) -> None:
+        """Move the nodes of a directory to the disk."""
+        self._scratch.add(level.number, ((node.name, node_json(node)) for node in level.nodes))
+        self._held -= len(level.nodes)
+        level.nodes.clear()
+        level.spilled = True
+        self._keep_rows(level)
+
+    def _keep_rows(self, level: Level) -> None:
+        self._state.keep(level.rows)
+        level.rows.clear()
+
+    def _tree(self, level: Level) -> bytes:
+        """Return the id of a directory's tree; store it when it is a new one."""
+        self._keep_rows(level)
+        if level.found < level.before:
+            level.is_changed = True
+            self._drop_gone(level)
+        if level.count != level.before:
+            self._state.set_size(level.number, level.count)
+        self._count(level)
+        known = level.known
+        tree_id = known.content if known and not level.is_changed else self._new_tree(level, known)
+        self._held -= len(level.nodes)
+        if level.spilled:
+            self._scratch.remove(level.number)
+        return tree_id
+
+    def _count(self, level: Level) -> None:
+        if level.known is None:
+            self.directories.new += 1
+        elif level.is_changed:
+            self.directories.changed += 1
+        else:
+            self.directories.unmodified += 1
+
+    def _new_tree(self, level: Level, known: Known | None) -> bytes:
+        pieces = self._pieces(level)
+        tree_id, size_bytes = id_of(pieces())
+        if not self._state.use(tree_key(tree_id)):
+            self._blobs.add_tree(tree_id, pieces(), size_bytes)
+        if known:
+            self._state.unuse_tree(known.content)
+        return tree_id
+
+    def _pieces(self, level: Level) -> Callable[[], Iterable[bytes]]:
+        """Return a function that gives the JSON of a directory's tree in pieces, again and again."""
+        if level.spilled:
+            self._spill(level)
+            return lambda: pieces_of(json for _, json in self._scratch.nodes(level.number))
+        made = [*pieces_of(map(node_json, sorted(level.nodes)))]
+        return lambda: made
+
+    def _drop_gone(self, level: Level) -> None:
+        """Forget the entries of the last snapshot that are gone."""
+        if level.old is not None:
+            for name, known in level.old.items():
+                self._state.drop(level.number, name, known)
+            level.old.clear()
+            return
+        self._spill(level)
+        for name in [*self._gone(level)]:
+            if gone := self._state.entry(level.number, name):
+                self._state.drop(level.number, name, gone)
+
+    def _gone(self, level: Level) -> Iterator[bytes]:
+        """Yield the names in the state that the directory has no more; both sides come sorted."""
+        present = (name for name, _ in self._scratch.nodes(level.number))
+        here = next(present, None)
+        for name in self._state.names(level.number):
+            while here is not None and here < name:
+                here = next(present, None)
+            if here != name:
+                yield name
+
+
+def _name(path: bytes) -> bytes:
+    return path.rpartition(b"/")[2]
+
+
+def _facts(path: bytes) -> tuple[stat_result, Mapping[str, bytes]]:
+    """Return the status and the attributes of a directory above what is saved. Raises OSError."""
+    xattrs = {}
+    with suppress(OSError):
+        for name in os.listxattr(path, follow_symlinks=False):
+            xattrs[name] = os.getxattr(path, name, follow_symlinks=False)
+    return os.lstat(path), xattrs

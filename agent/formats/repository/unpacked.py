@@ -1,0 +1,24 @@
+"""Indexes, snapshots and locks: JSON, compressed and encrypted, named by the SHA-256 of the stored bytes."""
+
+import hashlib
+
+from agent.base.errors import RepositoryBroken
+from agent.formats.repository.compression import json_of, unpacked_form
+from agent.formats.repository.crypto import Cryptor
+from agent.formats.repository.objects import Kind, Objects
+
+
+def put_unpacked(objects: Objects, cryptor: Cryptor, kind: Kind, json: bytes) -> tuple[str, int]:
+    """Store a file; return its name and its size."""
+    stored = cryptor.encrypt(unpacked_form(json))
+    name = hashlib.sha256(stored).hexdigest()
+    objects.put(kind, name, stored)
+    return name, len(stored)
+
+
+def get_unpacked(objects: Objects, cryptor: Cryptor, kind: Kind, name: str, most_bytes: int) -> bytes:
+    """Return the JSON of a file, checked. Raises `RepositoryBroken` and StorageError."""
+    stored = objects.get(kind, name, most_bytes)
+    if hashlib.sha256(stored).hexdigest() != name:
+        raise RepositoryBroken(f"the file {kind}/{name[:8]} of the repository is damaged")
+    return json_of(cryptor.decrypt(stored), most_bytes)

@@ -1,0 +1,129 @@
+"""Puts the entries of a walk into trees and blobs, and counts what is new."""
+
+import os
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+
+from agent.formats.base import DIR, FILE, Entry
+from agent.formats.repository.chunker import Kind
+from agent.formats.repository.content import Content, Contents
+from agent.formats.repository.node import Node, signature
+from agent.formats.repository.paths import SnapshotPaths
+from agent.formats.repository.state import Known
+from agent.formats.repository.tree import Trees
+from agent.formats.walk_report import Report
+from agent.transfer.context import Context
+
+_LOGS = (b"-wal", b"-journal")
+"""Ends of the names of the files in which SQLite keeps changes beside a database."""
+_TICK_NS = 20_000_000
+"""Longer than the kernel's clock stands still: a file of this moment may change again without a trace."""
+_PACE = 64
+"""Entries between two looks at the token."""
+
+
+@dataclass(slots=True)
+class Files:
+    """Files of a snapshot, compared with the last one."""
+
+    new: int = 0
+    changed: int = 0
+    unmodified: int = 0
+
+
+class EntryWriter:
+    """Takes entries in the order of the walk. Used by one thread."""
+
+    def __init__(
+        self, trees: Trees, contents: Contents, paths: SnapshotPaths, report: Report, context: Context
+    ) -> None:
+        self.files = Files()
+        self._trees, self._contents, self._paths = trees, contents, paths
+        self._report, self._context = report, context
+
+    def write(self, entries: Iterable[Entry]) -> bytes:
+        """Take all entries; return the id of the tree of `/`. Raises what `entries` raises, and Cancelled."""
+        for number, entry in enumerate(entries):
+            if number % _PACE == 0:
+                self._context.token.check()
+                self._context.progress(self._report.read_bytes)
+            if entry.kind is DIR:
+                self._report.directories += 1
+                self._trees.enter(self._paths.of(entry.name), entry.stat, entry.xattrs)
+            elif entry.kind is FILE:
+                self._file(entry)
+            else:
+                self._link(entry)
+        if self._report.top:
+            self._trees.enter(self._paths.top, self._report.top.stat, self._report.top.xattrs)
+        return self._trees.finish()
+
+    def _link(self, entry: Entry) -> None:
+        self._report.links += 1
+        path = self._paths.of(entry.name)
+        node = Node(_name(path), entry.kind, entry.stat, entry.xattrs, entry.target, b"", 0)
+        self._trees.add(path, node, self._trees.known(path), Kind.NONE)
+
+    def _file(self, entry: Entry) -> None:
+        path = self._paths.of(entry.name)
+        known = self._trees.known(path)
+        content = self._unchanged(entry, path, known)
+        is_unmodified = content is not None
+        if content is None:
+            content = self._read(entry, path, known)
+        if content is None:
+            self._trees.lose(path, known)
+            return
+        self._count(content, known, is_unmodified=is_unmodified)
+        node = Node(_name(path), FILE, entry.stat, entry.xattrs, b"", content.ids, content.size_bytes)
+        self._trees.add(path, node, known, content.kind)
+
+    def _read(self, entry: Entry, path: bytes, known: Known | None) -> Content | None:
+        """Return the content of a file, with the facts for which the next snapshot has to read it again."""
+        content = self._contents.read(entry, known)
+        if content is None:
+            return None
+        kind = content.kind
+        if kind & Kind.SQLITE and _is_ahead(path):
+            kind |= Kind.WRITTEN_AHEAD
+        if entry.has_changed(content.size_bytes):
+            self._report.skip(entry.name, "changed while read")
+            kind |= Kind.RACY
+        elif time.time_ns() - entry.stat.st_ctime_ns < _TICK_NS:
+            kind |= Kind.RACY
+        return content._replace(kind=kind)
+
+    def _unchanged(self, entry: Entry, path: bytes, known: Known | None) -> Content | None:
+        """Return the content of the last snapshot when nothing says that the file has another one now."""
+        if known is None or known.signature != signature(FILE, entry.stat):
+            return None
+        if known.kind & (Kind.RACY | Kind.WRITTEN_AHEAD) or (known.kind & Kind.SQLITE and _is_ahead(path)):
+            return None
+        size_bytes = entry.stat.st_size
+        self._report.read_bytes += size_bytes
+        return Content(known.content, size_bytes, known.kind)
+
+    def _count(self, content: Content, known: Known | None, *, is_unmodified: bool) -> None:
+        self._report.files += 1
+        self._report.size_bytes += content.size_bytes
+        if is_unmodified:
+            self.files.unmodified += 1
+        elif known:
+            self.files.changed += 1
+        else:
+            self.files.new += 1
+
+
+def _is_ahead(path: bytes) -> bool:
+    """Return True when SQLite keeps changes beside a database, whose time and size then stand still."""
+    for end in _LOGS:
+        with suppress(OSError):
+            if os.lstat(path + end).st_size:
+                return True
+    return False
+
+
+def _name(path: bytes) -> bytes:
+    return path.rpartition(b"/")[2]

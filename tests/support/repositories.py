@@ -1,0 +1,144 @@
+"""Repositories for tests: objects in a directory, a snapshot in one call, and restic as the judge."""
+
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from agent.base.job import Label
+from agent.base.roots import Root
+from agent.formats.manifest import Origin
+from agent.formats.repository.objects import Kind, Listed
+from agent.formats.repository.snapshot import SavedSnapshot, SnapshotOrder, save_snapshot
+from agent.formats.walk_report import Report
+from agent.save.walk import WalkRoot, walk
+from agent.transfer.cancel import CancelToken
+from agent.transfer.context import Context
+from providers.errors import AccessDenied, AlreadyThere, NotFound, Rejected
+
+PASSWORD = "correct horse"
+HOST = "org.example:device"
+
+
+@dataclass
+class DirectoryObjects:
+    """The objects of a repository in a directory; notes every call, and may refuse some."""
+
+    path: Path
+    calls: list[tuple[str, Kind]] = field(default_factory=list)
+    denied: set[tuple[str, Kind]] = field(default_factory=set)
+
+    def _enter(self, call: str, kind: Kind) -> None:
+        self.calls.append((call, kind))
+        if (call, kind) in self.denied:
+            raise AccessDenied(f"{call} of {kind} is not allowed")
+
+    def _path(self, kind: Kind, name: str) -> Path:
+        if kind is Kind.CONFIG:
+            return self.path / kind
+        return self.path / kind / name[:2] / name if kind is Kind.PACK else self.path / kind / name
+
+    def put(self, kind: Kind, name: str, content: bytes | bytearray | memoryview, /) -> None:
+        self._enter("put", kind)
+        path = self._path(kind, name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with path.open("xb") as file:
+                file.write(content)
+        except FileExistsError as error:
+            raise AlreadyThere(f"{kind} {name} exists") from error
+
+    def get(self, kind: Kind, name: str, most_bytes: int, /) -> bytes:
+        self._enter("get", kind)
+        try:
+            content = self._path(kind, name).read_bytes()
+        except FileNotFoundError as error:
+            raise NotFound(f"{kind} {name}") from error
+        if len(content) > most_bytes:
+            raise Rejected(f"{kind} {name} is too long")
+        return content
+
+    def get_range(self, kind: Kind, name: str, offset: int, size_bytes: int, /) -> bytes:
+        self._enter("get_range", kind)
+        with self._path(kind, name).open("rb") as file:
+            return os.pread(file.fileno(), size_bytes, offset)
+
+    def exists(self, kind: Kind, name: str, /) -> bool:
+        self._enter("exists", kind)
+        return self._path(kind, name).exists()
+
+    def delete(self, kind: Kind, name: str, /) -> None:
+        self._enter("delete", kind)
+        self._path(kind, name).unlink(missing_ok=True)
+
+    def list(self, kind: Kind, /) -> Iterator[Listed]:
+        self._enter("list", kind)
+        for path in [*(self.path / kind).rglob("*")]:
+            if path.is_file():
+                yield Listed(path.name, path.stat().st_size)
+
+    def count(self, kind: Kind) -> int:
+        return sum(1 for path in (self.path / kind).rglob("*") if path.is_file())
+
+
+@dataclass
+class Device:
+    """A device with a repository: `objects` is the store's side, `state` its own."""
+
+    objects: DirectoryObjects
+    state: Path
+    roots: tuple[Root, ...]
+    report: Report = field(default_factory=Report)
+    options: dict[str, Any] = field(default_factory=dict)
+    """Further fields of the orders."""
+
+    @classmethod
+    def at(cls, path: Path, *roots: Root) -> "Device":
+        return cls(DirectoryObjects(path / "repository"), path / "state", roots)
+
+    def save(self, *, token: CancelToken | None = None) -> SavedSnapshot:
+        """Write a snapshot of the roots."""
+        token = token or CancelToken()
+        self.report = Report()
+        origin = Origin(HOST, "edge-backup/test", datetime.now(UTC), "request-1", Label(), self.roots)
+        fields: dict[str, Any] = {"origin": origin, "password": PASSWORD, "state": self.state} | self.options
+        entries = (
+            entry for root in self.roots for entry in walk(WalkRoot(root), self.report, (), token.check)
+        )
+        order = SnapshotOrder(**fields)
+        return save_snapshot(self.objects, entries, self.report, order, Context("job", token, {}))
+
+    def restic(self, *arguments: str, ok: bool = True) -> str:
+        """Run restic on the repository; return what it prints."""
+        return restic(self.objects.path, *arguments, ok=ok)
+
+    def check(self) -> None:
+        """Let restic read and check everything."""
+        self.restic("check", "--read-data")
+
+    def snapshots(self) -> list[dict[str, Any]]:
+        """Return what restic lists, the oldest first."""
+        found: list[dict[str, Any]] = json.loads(self.restic("snapshots", "--json"))
+        return found
+
+
+def restic(repository: Path, *arguments: str, ok: bool = True) -> str:
+    environment = os.environ | {
+        "RESTIC_PASSWORD": PASSWORD,
+        "RESTIC_REPOSITORY": str(repository),
+        "RESTIC_CACHE_DIR": str(repository.parent / "restic-cache"),
+    }
+    done = subprocess.run(
+        ["restic", "--no-cache", *arguments],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert not ok or done.returncode == 0, f"restic {arguments}: {done.stdout}{done.stderr}"
+    return done.stdout if ok else done.stdout + done.stderr

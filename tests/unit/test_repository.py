@@ -1,0 +1,45 @@
+"""Snapshots in a repository, judged by restic: it checks, lists and restores what the agent wrote."""
+
+from pathlib import Path
+
+from agent.base.roots import Root
+from tests.support.repositories import Device
+from tests.support.trees import Dir, File, Link, Spec, make_tree, snapshot
+
+TREE: Spec = {
+    "empty": Dir(),
+    "sub": Dir(0o750),
+    "sub/deeper": Dir(),
+    "sub/deeper/file": File(b"deep"),
+    "sub/text": File(b"text\n" * 10_000, 0o640),
+    "big": File(bytes(range(256)) * 4096 * 3),
+    "nothing": File(b""),
+    "link": Link("sub/text"),
+}
+
+
+def test_restic_checks_and_restores_what_the_agent_wrote(tmp_path: Path) -> None:
+    """The format is read by tools that exist: they are the proof of every byte."""
+    source = make_tree(tmp_path / "source", TREE)
+    device = Device.at(tmp_path, Root("", source))
+    saved = device.save()
+    device.check()
+    (found,) = device.snapshots()
+    assert found["id"] == saved.id
+    assert found["paths"] == [str(source)]
+    device.restic("restore", saved.id, "--target", str(tmp_path / "restored"))
+    restored = tmp_path / "restored" / source.relative_to("/")
+    assert snapshot(restored) == snapshot(source)
+
+
+def test_an_unchanged_directory_costs_one_small_object(tmp_path: Path) -> None:
+    """A device on a metered link sends what changed, and nothing else."""
+    device = Device.at(tmp_path, Root("", make_tree(tmp_path / "source", TREE)))
+    device.save()
+    before = {path for path in device.objects.path.rglob("*") if path.is_file()}
+    again = device.save()
+    (added,) = {path for path in device.objects.path.rglob("*") if path.is_file()} - before
+    assert added.name == again.id
+    assert added.stat().st_size <= 1024
+    assert (again.files_new, again.files_changed, again.files_unmodified) == (0, 0, 4)
+    device.check()
