@@ -169,13 +169,30 @@ class SaveOrder:
 
 
 @dataclass(frozen=True, slots=True)
+class Changes:
+    """The difference between a snapshot and the one before it."""
+
+    added_bytes: int
+    """Bytes that were sent."""
+    files_new: int
+    files_changed: int
+    files_unmodified: int
+    notes: tuple[str, ...] = ()
+    """Sentences for people."""
+
+
+@dataclass(frozen=True, slots=True)
 class Saved:
-    """An archive that was made."""
+    """An archive or a snapshot that was made."""
 
     size_bytes: int
+    """For a snapshot, the bytes that were sent."""
     sha256: str
+    """Empty for a snapshot, whose name is its hash."""
     stored: Stored | None
     """None when the archive was staged."""
+    changes: Changes | None = None
+    """None for an archive, which is whole."""
 
 
 class FetchedArchive(Protocol):
@@ -196,8 +213,8 @@ class FetchedArchive(Protocol):
         """
 
 
-class Format(Protocol):
-    """A way to keep archives at a destination."""
+class SaveFormat(Protocol):
+    """A way to save a tree at a destination."""
 
     @property
     def settings(self) -> str:
@@ -226,6 +243,10 @@ class Format(Protocol):
         raises, nothing is left. Raises `SourceChanged` with `order.strict`, NoSpace, IoError, Cancelled and
         StorageError.
         """
+
+
+class Format(SaveFormat, Protocol):
+    """A way to keep archives at a destination."""
 
     def fetched(self, order: Fetch, context: Context) -> AbstractContextManager[FetchedArchive]:
         """Fetch an archive in the phase `fetching`; remove it at the end. Raises StorageError, JobError."""

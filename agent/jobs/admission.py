@@ -5,10 +5,13 @@ provider cannot use, a stick that is not plugged in, a host or bucket that `allo
 """
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -24,6 +27,7 @@ from agent.jobs.filesystem_probe import NoAnswer, Probes
 from agent.jobs.requests.storage import StorageOptions
 from agent.save import access
 from agent.settings import Settings
+from agent.settings.stores import DEVICE
 from agent.transfer.context import Destination
 from agent.transfer.guarded_storage import GuardedStorage
 from agent.transfer.retry import RetryLimits
@@ -39,6 +43,10 @@ if TYPE_CHECKING:
 
 Result = TypeVar("Result")
 
+_FOR_REPOSITORIES = ("cryptography", "ijson")
+"""Modules of the extra without which there is no repository; for others there are fallbacks."""
+_NO_SNAPSHOTS = "this agent cannot read its snapshots yet; use restic"
+_NO_ARCHIVES = "a pending upload is a whole archive; name the store in the command for the backup instead"
 _ENCRYPTING_BUFFER_BYTES = 8 << 20
 """For the parts of an upload, half of what is usual: the library that encrypts needs the other half."""
 
@@ -90,7 +98,10 @@ class Admission:
         The object has the name in the options, else `default_name`. With None for that, it is found by a
         listing, which some providers do not have. An archive that is `encrypted` gets less memory for parts.
         """
-        try:
+        if chosen.repository:
+            why = _NO_SNAPSHOTS if default_name is None else _NO_ARCHIVES
+            raise Refused(Reason.CANNOT, f"store '{chosen.store}' keeps a repository: {why}")
+        with _refusing():
             factory = providers.factory(chosen.provider)
             limits = self._limits(connections)
             storage = factory(
@@ -106,14 +117,24 @@ class Admission:
                 check_name(name, key)
             if not name and default_name is None and Capability.LIST not in storage.capabilities:
                 raise BadOptions({str(key): "is missing"})
-        except BadOptions as error:
-            raise Refused(Reason.INVALID, str(error)) from error
-        except NotAllowed as error:
-            raise Refused(Reason.FORBIDDEN, str(error)) from error
-        except (StorageError, providers.MissingExtra) as error:
-            raise Refused(Reason.CANNOT, str(error)) from error
         guarded = self._guarded(storage, connections, secret_values(chosen.options))
         return Destination(guarded, factory.needs_size, name or default_name, metadata or {})
+
+    def repository(self, chosen: StorageOptions, connections: "Connections", device_id: str) -> Destination:
+        """Open the repository of a store; the destination's name is its prefix. Raises `Refused`."""
+        assert chosen.repository
+        prefix = chosen.repository.prefix.replace(DEVICE, _in_a_name(device_id))
+        with _refusing():
+            _refuse_without_extra()
+            factory = providers.repository_factory(chosen.provider)
+            if (key := factory.name_option) and key in chosen.options:
+                raise BadOptions({key: "names one archive, and a repository has many objects"})
+            if prefix:
+                check_name(prefix, f"stores.{chosen.store}.prefix")
+            storage = factory(chosen.options, self._limits(connections))
+            look(self.looks, f"store '{chosen.store}'", partial(storage.preflight, True))
+        secrets = secret_values(chosen.options)
+        return Destination(self._guarded(storage, connections, secrets), factory.needs_size, prefix)
 
     def output(self, path: str, roots: Iterable[Root], connections: "Connections") -> Destination:
         """Open the file that somebody at the device wants the archive of `roots` in; replaced in one step.
@@ -149,6 +170,30 @@ class Admission:
             targets={name: Target(t.path, t.mount) for name, t in self.settings.targets.items()},
             reserve=Reserve(self.settings.storage, self.settings.storage_reserve),
         )
+
+
+@contextmanager
+def _refusing() -> Iterator[None]:
+    """Raise `Refused` for what a provider cannot do."""
+    try:
+        yield
+    except BadOptions as error:
+        raise Refused(Reason.INVALID, str(error)) from error
+    except NotAllowed as error:
+        raise Refused(Reason.FORBIDDEN, str(error)) from error
+    except (StorageError, providers.MissingExtra) as error:
+        raise Refused(Reason.CANNOT, str(error)) from error
+
+
+def _refuse_without_extra() -> None:
+    if any(find_spec(module) is None for module in _FOR_REPOSITORIES):
+        message = "repositories are not installed on this device: install edge-backup-agent[repository]"
+        raise Refused(Reason.CANNOT, message)
+
+
+def _in_a_name(device_id: str) -> str:
+    """Return the device's id as a part of a name: a slash in it would be a directory."""
+    return re.sub(r"[/\\]|^\.\.?$", "_", device_id)
 
 
 def look(looks: Probes, shown: str, action: Callable[[], Result]) -> Result:

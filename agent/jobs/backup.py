@@ -18,7 +18,7 @@ from agent.jobs.admission import Admission, Admitted, metadata
 from agent.jobs.chosen_roots import ChosenRoots, refuse_choosing
 from agent.jobs.encryption import encryption_for
 from agent.jobs.foundation import Foundation
-from agent.jobs.job_options import archive_format, archive_limits, hook
+from agent.jobs.job_options import archive_limits, hook, save_format
 from agent.jobs.last_archives import LastArchives, skip_key
 from agent.jobs.requests.backup import BackupRequest
 from agent.jobs.requests.options import Key
@@ -72,7 +72,7 @@ class Backups:
         collect = hook(settings, "backupCmd", settings.backup_cmd, job)
         parts = self._parts(job, request.selection, collected=collect is not None)
         roots = [part.root for part in parts]
-        encryption = encryption_for(request.passcode, settings.encryption)
+        encryption = encryption_for(request.passcode, request.destination, settings.encryption)
         staged = self._staged(request, encrypted=encryption is not None)
         destination = self._destination(request, job, tools, roots, staged, encrypted=encryption is not None)
         key = skip_key(request, roots, settings)
@@ -82,7 +82,7 @@ class Backups:
             own=self._own.paths(),
             staged=staged.path,
             destination=destination,
-            format=archive_format(settings),
+            format=save_format(request.destination, settings),
             strict=settings.strict_backup,
             checksum=settings.checksum,
             skip_unchanged=key is not None,
@@ -154,6 +154,8 @@ class Backups:
         if request.destination is None:
             self._pending.check_fits(staged, job.correlation_id)
             return None
+        if request.destination.repository:
+            return self._admission.repository(request.destination, tools.connections, self._device.id)
         name = staged.path.name
         about_it = metadata(name, job.correlation_id, self._device.id)
         return self._admission.destination(
@@ -226,8 +228,18 @@ def _facts(result: "BackupResult") -> dict[str, object]:
     facts: dict[str, object] = {
         "excluded": report.excluded,
         "unexportable": report.skipped,
-        "archive_bytes": result.size_bytes,
     }
+    if result.changes:
+        facts |= {
+            "added_bytes": result.changes.added_bytes,
+            "files_new": result.changes.files_new,
+            "files_changed": result.changes.files_changed,
+            "files_unmodified": result.changes.files_unmodified,
+        }
+    else:
+        facts["archive_bytes"] = result.size_bytes
     if not result.unchanged:
-        facts |= {"files": report.files, "content_bytes": report.size_bytes, "sha256": result.sha256}
+        facts |= {"files": report.files, "content_bytes": report.size_bytes}
+    if result.sha256:
+        facts["sha256"] = result.sha256
     return facts

@@ -12,7 +12,9 @@ from pydantic import SecretBytes, SecretStr
 from agent.base.refusals import Reason, Refused
 from agent.jobs.requests.options import Key, invalid_option
 from agent.jobs.requests.restore import ArchiveKey
+from agent.jobs.requests.storage import StorageOptions
 from agent.settings import EncryptionSettings
+from agent.settings.stores import NO_RECIPIENTS
 
 if TYPE_CHECKING:
     from agent.formats.base import Encryption, Unlock
@@ -21,10 +23,14 @@ _NEEDED_VERSION = 47
 """Of `cryptography`: as the extra says, but another one may have brought an older one."""
 
 
-def encryption_for(passcode: SecretStr | None, settings: EncryptionSettings) -> "Encryption | None":
+def encryption_for(
+    passcode: SecretStr | None, destination: StorageOptions | None, settings: EncryptionSettings
+) -> "Encryption | None":
     """Return how the archive of a backup is encrypted; None when nobody asks for it. Raises `Refused`."""
     from agent.formats.base import Encryption
 
+    if destination and destination.repository:
+        _refuse_for_repository(passcode, destination.store, settings)
     if passcode is None and not settings.recipients:
         return None
     if passcode is not None and settings.recipients:
@@ -34,6 +40,15 @@ def encryption_for(passcode: SecretStr | None, settings: EncryptionSettings) -> 
     _refuse_without_extra()
     text = None if passcode is None else _normalised(passcode)
     return Encryption(tuple(settings.recipients), text, settings.work_factor)
+
+
+def _refuse_for_repository(passcode: SecretStr | None, store: str, settings: EncryptionSettings) -> None:
+    """Raise `Refused` for another key than the repository's password, which encrypts all of it."""
+    if passcode is not None:
+        why = f"is for one archive; store '{store}' keeps a repository, which has a password of its own"
+        raise invalid_option(Key.BACKUP_PASSCODE, why)
+    if settings.recipients:
+        raise Refused(Reason.CANNOT, f"store '{store}': {NO_RECIPIENTS}")
 
 
 def unlock_for(key: ArchiveKey | None, settings: EncryptionSettings) -> "Unlock":

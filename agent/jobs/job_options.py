@@ -10,12 +10,13 @@ import structlog
 from agent.base.errors import JobError
 from agent.base.job import STOPPED, Job, format_time
 from agent.base.roots import Root
+from agent.jobs.requests.storage import StorageOptions
 from agent.settings import Settings
 from agent.transfer.cancel import CancelToken
 from agent.transfer.context import Context, RunHook
 
 if TYPE_CHECKING:
-    from agent.formats.base import Format
+    from agent.formats.base import Format, SaveFormat
     from agent.formats.survey import ArchiveLimits
     from agent.formats.zip.writer import ArchiveOptions
     from agent.restore.commit_confirmed import CommitConfirmed
@@ -32,6 +33,16 @@ def archive_format(settings: Settings) -> "Format":
     from agent.formats.zip.format import Zip
 
     return Zip(archive_options(settings))
+
+
+def save_format(destination: StorageOptions | None, settings: Settings) -> "SaveFormat":
+    """Return the format in which a backup to this destination is saved."""
+    if destination is None or destination.repository is None:
+        return archive_format(settings)
+    from agent.formats.repository.format import Repository
+
+    password = destination.repository.password.get_secret_value()
+    return Repository(password, settings.storage / "repositories", settings.repository.trust_for)
 
 
 def archive_options(settings: Settings) -> "ArchiveOptions":

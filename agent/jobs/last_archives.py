@@ -26,10 +26,11 @@ def skip_key(request: BackupRequest, roots: Iterable[Root], settings: Settings) 
     """Return the key of the last archive of `roots` at this destination; None when one is always made.
 
     One is always made without a destination, with `backupCmd`, and for a passcode, which cannot be compared.
+    A repository gets a snapshot each time: of an unchanged tree it is one small object.
     """
     wanted = settings.skip_unchanged if request.skip_unchanged is None else request.skip_unchanged
     impossible = settings.backup_cmd or request.passcode is not None
-    if not wanted or impossible or request.destination is None:
+    if not wanted or impossible or request.destination is None or request.destination.repository:
         return None
     return _key(request.destination, request.label.name, roots, settings.encryption.recipients)
 

@@ -199,7 +199,7 @@ class Prunes:
         stores = {
             f"store {name}": partial(store_storage, self._settings, name)
             for name, store in self._settings.stores.items()
-            if store.provider != "local"
+            if store.provider != "local" and store.format == "zip"
         }
         return {**targets, **stores}
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from agent.base.durable import remove_tree
 from agent.base.errors import disk_errors
-from agent.formats.base import Entry, Format, SaveOrder
+from agent.formats.base import Changes, Entry, SaveFormat, SaveOrder
 from agent.formats.survey import ArchiveLimits
 from agent.formats.walk_report import Report
 from agent.save.change_detection import Fingerprinter, LastArchive, is_still_there
@@ -28,7 +28,7 @@ class BackupOrder(SaveOrder):
     """At least one, in the order of the archive."""
     own: tuple[Path, ...]
     destination: Destination | None
-    format: Format
+    format: SaveFormat
     skip_unchanged: bool = False
     """Make no archive while the tree has the fingerprint of `last`, and that archive is still there."""
     last: LastArchive | None = None
@@ -49,6 +49,8 @@ class BackupResult:
     """With `skip_unchanged`, the archive to remember for the next backup."""
     unchanged: bool = False
     """Nothing had changed: `stored` is the archive of an earlier job."""
+    changes: Changes | None = None
+    """For a snapshot, the difference to the one before it."""
 
 
 def backup(order: BackupOrder, context: Context) -> BackupResult:
@@ -112,7 +114,7 @@ def _archived(order: BackupOrder, context: Context) -> BackupResult:
         closing(_entries(order, report, check, copies)) as entries,
     ):
         saved = order.format.save(entries, report, order, order.destination, context)
-    return BackupResult(report, saved.size_bytes, saved.sha256, saved.stored)
+    return BackupResult(report, saved.size_bytes, saved.sha256, saved.stored, changes=saved.changes)
 
 
 def _entries(
@@ -125,7 +127,7 @@ def _entries(
 
 def saved_entries(
     root: WalkRoot,
-    archive_format: Format,
+    save_format: SaveFormat,
     report: Report,
     own: tuple[Path, ...],
     check: Callable[[], None],
@@ -135,7 +137,7 @@ def saved_entries(
     """Yield the entries of `walk` that go into an archive of this format; the others are skipped."""
     with closing(walk(root, report, own, check, copies)) as entries:
         for entry in entries:
-            if reason := archive_format.skipped_reason(entry):
+            if reason := save_format.skipped_reason(entry):
                 report.skip(entry.name, reason)
             else:
                 yield entry
@@ -146,7 +148,16 @@ def about(result: BackupResult, limits: ArchiveLimits) -> str:
     parts = [result.report.summary(), _beyond(result.report, limits)]
     if result.unchanged and result.stored:
         parts.insert(0, f"nothing has changed since '{result.stored.name}' was stored: no archive was made")
+    if result.changes:
+        parts = [_told(result.changes), *parts, *result.changes.notes]
     return "; ".join(filter(None, parts))
+
+
+def _told(changes: Changes) -> str:
+    return (
+        f"{changes.added_bytes} bytes added; {changes.files_new} files new,"
+        f" {changes.files_changed} changed, {changes.files_unmodified} unmodified"
+    )
 
 
 def _beyond(report: Report, limits: ArchiveLimits) -> str:

@@ -104,6 +104,19 @@ class StoreSettings(Group):
     credentials: OptionalPath = setting(
         "", "File with the secret options, a JSON object that only the agent's user and group can read"
     )
+    format: Literal["zip", "repository"] = setting(
+        "zip", "Format of its backups: archives, or snapshots in a repository of restic's format"
+    )
+    prefix: Text = setting(
+        "", "Directory of the repository at the destination; `{device}` in it stands for the device's id"
+    )
+
+
+class RepositorySettings(Group):
+    trust_for: Duration = setting(
+        "336h",
+        "Age at which the last snapshot is no longer trusted unless it is seen; then all is sent again",
+    )
 
 
 class DataSetSettings(Group):
@@ -279,6 +292,7 @@ class Settings(KantoSettings):
     restore: RestoreSettings = RestoreSettings()
     retention: RetentionSettings = RetentionSettings()
     verify: VerifySettings = VerifySettings()
+    repository: RepositorySettings = RepositorySettings()
     transfer: TransferSettings = TransferSettings()
     encryption: EncryptionSettings = EncryptionSettings()
     allow: AllowSettings = AllowSettings()

@@ -9,11 +9,22 @@ from pydantic import BeforeValidator
 import providers
 from agent.base.redaction import is_secret_name, redact_text
 from agent.settings.kinds import ValueKind
+from providers.api import check_name
 from providers.errors import BadOptions
 
 if TYPE_CHECKING:
     from agent.settings import Settings, StoreSettings
 
+DEVICE = "{device}"
+"""Stands for the device's id in a repository's prefix."""
+REST_SERVER_ONLY = (
+    "must end in '/' and lead to a REST server of restic:"
+    " a repository has many objects, and any other URL names one"
+)
+NO_RECIPIENTS = (
+    "a repository is encrypted by its own password, not for encryption.recipients:"
+    " use format zip, or no recipients"
+)
 NOT_OF_A_STORE = ("backup.", "restore.", "storage.", "options.", "info.", "history.")
 """Beginnings of options that belong to a command, not to a provider."""
 
@@ -50,9 +61,16 @@ def store_problems(settings: "Settings") -> Iterator[str]:
     """Yield the problems of stores and of the settings that name one: a line each, without secrets."""
     for name, store in settings.stores.items():
         yield from _problems(f"stores.{name}", store)
+        if store.format == "repository":
+            yield from _repository_problems(f"stores.{name}", store, settings)
+        elif store.prefix:
+            yield f"stores.{name}.prefix: is for stores.{name}.format repository alone; leave it out"
     known = ", ".join(sorted(settings.stores)) or "none is configured"
     if settings.verify.period and not settings.verify.store:
         yield f"verify.store: is missing; expected one of the stores ({known}), because of verify.period"
+    verified = settings.stores.get(settings.verify.store)
+    if verified and verified.format == "repository":
+        yield "verify.store: a repository cannot be verified by this agent yet; use 'restic check'"
     chosen = {"schedule.store": settings.schedule.store, "verify.store": settings.verify.store}
     for key, store_name in chosen.items():
         if store_name and store_name not in settings.stores:
@@ -71,6 +89,30 @@ def _problems(where: str, store: "StoreSettings") -> Iterator[str]:
             yield f"{where}.options: '{key}' is no option of a provider"
         elif is_secret(key, text):
             yield f"{where}.options: '{key}' is a secret; put it into the file of {where}.credentials"
+
+
+def _repository_problems(where: str, store: "StoreSettings", settings: "Settings") -> Iterator[str]:
+    try:
+        factory = providers.repository_factory(store.provider)
+    except providers.MissingExtra:
+        factory = None
+    except BadOptions:
+        factory = None
+        if store.provider in providers.names():
+            yield f"{where}.format: provider '{store.provider}' cannot keep a repository"
+    if factory and factory.name_option in store.options:
+        yield f"{where}.options: '{factory.name_option}' names one archive; a repository has {where}.prefix"
+    if not store.options.get("https.url", "/").endswith("/"):
+        yield f"{where}.options: 'https.url' {REST_SERVER_ONLY}"
+    if not store.credentials:
+        yield f"{where}.credentials: is missing; the file has to hold the repository's 'password'"
+    if settings.encryption.recipients:
+        yield f"{where}.format: {NO_RECIPIENTS}"
+    try:
+        if store.prefix:
+            check_name(store.prefix.replace(DEVICE, "device"))
+    except BadOptions as error:
+        yield f"{where}.prefix: {error.problems['name']}"
 
 
 def is_secret(key: str, text: str) -> bool:

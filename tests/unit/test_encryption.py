@@ -42,7 +42,9 @@ def given(operation: str, options: dict[str, Any]) -> RawRequest:
 def decide(operation: str, settings: EncryptionSettings, **options: Any) -> Any:
     asked = given(operation, options)
     if operation == "backup":
-        return encryption_for(BackupRequest.read(asked, Settings(encryption=settings)).passcode, settings)
+        return encryption_for(
+            BackupRequest.read(asked, Settings(encryption=settings)).passcode, None, settings
+        )
     return unlock_for(read_key(asked.options, settings.min_passcode), settings)
 
 

@@ -8,8 +8,10 @@ import json
 import os
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+
+from pydantic import SecretStr
 
 import providers
 from agent.base.redaction import is_secret_name
@@ -19,7 +21,18 @@ from agent.settings import Settings
 from agent.settings.stores import NOT_OF_A_STORE, option_texts
 from providers.errors import BadOptions
 
+_PASSWORD = "password"  # noqa: S105 (its name)
+"""The secret of a repository, beside the options of its provider."""
 _LARGEST_FILE_BYTES = 64 << 10
+
+
+@dataclass(frozen=True, slots=True)
+class RepositoryOptions:
+    """A repository at a destination."""
+
+    prefix: str
+    """Its directory, as the settings say it."""
+    password: SecretStr
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +44,8 @@ class StorageOptions:
     """Credentials among them."""
     store: str = ""
     """The store of the settings that was named, if any."""
+    repository: RepositoryOptions | None = None
+    """None for a destination of archives."""
 
     def facts(self) -> dict[str, str]:
         """Return the facts for the history."""
@@ -74,7 +89,9 @@ def _in_store(
         known_text = store.options.get(key, text)
         if known_text != text or not (key in store.options or _may_be_added(key, store.provider)):
             raise invalid_option(key, f"contradicts store '{name}': leave it out")
-    return StorageOptions(store.provider, {**added, **store.options}, name)
+    if store.repository and _PASSWORD in added:
+        raise invalid_option(_PASSWORD, "belongs into the store's file of credentials")
+    return replace(store, options={**added, **store.options})
 
 
 def store_storage(settings: Settings, name: str) -> StorageOptions:
@@ -89,7 +106,16 @@ def store_storage(settings: Settings, name: str) -> StorageOptions:
     if twice := sorted(secrets.keys() & store.options.keys()):
         message = f"store '{name}': '{twice[0]}' is in its options and in its credentials; keep one"
         raise Refused(Reason.CANNOT, message)
-    return StorageOptions(store.provider, store.options | secrets, name)
+    repository = _repository(name, store.prefix, secrets) if store.format == "repository" else None
+    return StorageOptions(store.provider, store.options | secrets, name, repository)
+
+
+def _repository(name: str, prefix: str, secrets: dict[str, str]) -> RepositoryOptions:
+    """Take the password out of the secrets. Raises `Refused`."""
+    if not (password := secrets.pop(_PASSWORD, "")):
+        message = f"store '{name}': its file of credentials has no 'password', which a repository needs"
+        raise Refused(Reason.CANNOT, message)
+    return RepositoryOptions(prefix, SecretStr(password))
 
 
 def _may_be_added(key: str, provider: str) -> bool:

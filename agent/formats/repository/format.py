@@ -1,0 +1,71 @@
+"""Snapshots in a repository, behind the seam of `agent.formats.base`."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import timedelta
+from hashlib import sha256
+from pathlib import Path
+
+from agent.base.durable import make_directories
+from agent.base.errors import NoSpace, disk_errors
+from agent.formats.base import Changes, Entry, Saved, SaveOrder
+from agent.formats.repository.snapshot import SnapshotOrder, save_snapshot
+from agent.formats.repository.store import StoredObjects
+from agent.formats.walk_report import Report
+from agent.transfer.context import Context, Destination
+from providers.api import Stored
+from providers.free_space import Room
+
+
+@dataclass(frozen=True, slots=True)
+class Repository:
+    """The format; the destination's name is the prefix of the repository."""
+
+    password: str = field(repr=False)
+    states: Path
+    """The directory with the local state of each repository."""
+    trust_for: timedelta
+
+    @property
+    def settings(self) -> str:
+        return "repository"
+
+    def skipped_reason(self, _entry: Entry) -> str:
+        return ""
+
+    def check_room(self, order: SaveOrder, _destination: Destination | None) -> None:
+        with disk_errors(f"cannot look at '{self.states.parent}'"):
+            shown = f"the storage '{self.states.parent}'"
+            Room(self.states.parent, shown, order.reserve_bytes, NoSpace).check()
+
+    def save(
+        self,
+        entries: Iterable[Entry],
+        report: Report,
+        order: SaveOrder,
+        destination: Destination | None,
+        context: Context,
+    ) -> Saved:
+        assert destination
+        assert order.origin
+        objects = StoredObjects(destination.storage, destination.name or "", context.rate())
+        snapshot = SnapshotOrder(
+            origin=order.origin,
+            password=self.password,
+            state=self._state(destination.shown),
+            trust_for=self.trust_for,
+            strict=order.strict,
+            expected_bytes=order.expected_bytes,
+        )
+        saved = save_snapshot(objects, entries, report, snapshot, context)
+        changes = Changes(
+            saved.added_bytes, saved.files_new, saved.files_changed, saved.files_unmodified, saved.notes
+        )
+        stored = Stored(saved.id, saved.added_bytes, place=destination.shown)
+        return Saved(saved.added_bytes, "", stored, changes)
+
+    def _state(self, location: str) -> Path:
+        """Return the file with the state of the repository at `location`; another one has another file."""
+        with disk_errors(f"cannot make the directory '{self.states}'"):
+            make_directories(self.states, 0o700)
+        return self.states / f"{sha256(location.encode()).hexdigest()[:32]}.db"

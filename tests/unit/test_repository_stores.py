@@ -1,0 +1,165 @@
+"""Stores that keep a repository: what the settings may say of one, and what is refused."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent.jobs import admission
+from agent.settings.load import SettingsError, load
+from tests.support.fakes import Device
+
+CREDENTIALS = {"credentials": "/etc/edge-backup/store.json"}
+LOCAL = {"provider": "local", "format": "repository", **CREDENTIALS}
+REST = {"provider": "generic", "format": "repository", **CREDENTIALS}
+RECIPIENT = "age1zvkyg2lqzraa2lnjvqej32nkuu0ues2s82hzrye869xeexvn73equnujwj"
+
+
+def settings_file(tmp_path: Path, **settings: Any) -> Path:
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps(settings))
+    return file
+
+
+def test_any_provider_that_creates_objects_keeps_a_repository(tmp_path: Path) -> None:
+    stores = {
+        "stick": {**LOCAL, "prefix": "devices/{device}"},
+        "rest": {**REST, "options": {"https.url": "https://backup.example.com/"}},
+        "s3": {**REST, "provider": "aws", "options": {"aws.s3.bucket": "backups"}},
+        "azure": {**REST, "provider": "azure"},
+    }
+    loaded = load({}, settings_file(tmp_path, stores=stores), {}).settings
+    assert {store.format for store in loaded.stores.values()} == {"repository"}
+    assert loaded.stores["stick"].prefix == "devices/{device}"
+
+
+@pytest.mark.parametrize(
+    ("settings", "problem"),
+    [
+        ({"stores": {"a": {**LOCAL, "format": "tar"}}}, "stores.a.format: expected one of zip, repository"),
+        (
+            {"stores": {"a": {**LOCAL, "credentials": ""}}},
+            "stores.a.credentials: is missing; the file has to",
+        ),
+        (
+            {"stores": {"a": {**REST, "options": {"https.url": "https://backup.example.com/one"}}}},
+            "stores.a.options: 'https.url' must end in '/' and lead to a REST server of restic: a repository"
+            " has many objects, and any other URL names one",
+        ),
+        (
+            {"stores": {"a": {**LOCAL, "options": {"local.name": "a.zip"}}}},
+            "stores.a.options: 'local.name' names one archive; a repository has stores.a.prefix",
+        ),
+        ({"stores": {"a": {**LOCAL, "prefix": "../{device}"}}}, "stores.a.prefix: must be a relative name"),
+        (
+            {"stores": {"a": {"provider": "local", "prefix": "x"}}},
+            "stores.a.prefix: is for stores.a.format repository alone",
+        ),
+        (
+            {"stores": {"a": LOCAL}, "encryption": {"recipients": RECIPIENT}},
+            "stores.a.format: a repository is encrypted by its own password, not for encryption.recipients",
+        ),
+        (
+            {"stores": {"a": LOCAL}, "verify": {"store": "a"}},
+            "verify.store: a repository cannot be verified by this agent yet; use 'restic check'",
+        ),
+        (
+            {"stores": {"a": {**LOCAL, "options": {"password": "very-secret"}}}},
+            "stores.a.options: 'password' is a secret; put it into the file of stores.a.credentials",
+        ),
+        ({"repository": {"trustFor": "soon"}}, "repository.trustFor: expected"),
+    ],
+)
+def test_wrong_settings_of_a_repository_are_named(
+    tmp_path: Path, settings: dict[str, Any], problem: str
+) -> None:
+    with pytest.raises(SettingsError) as caught:
+        load({}, settings_file(tmp_path, **settings), {})
+    assert problem in str(caught.value)
+    assert "very-secret" not in str(caught.value)
+
+
+@pytest.fixture
+def device(tmp_path: Path) -> Iterator[Device]:
+    """With a repository on a stick, one whose password is missing, and one behind a URL of one object."""
+    given = {
+        "stick": {"password": "very-secret"},
+        "bare": {},
+        "url": {"password": "very-secret", "https.url": "https://user:very-secret@backup.example.com/a"},
+        "named": {"password": "very-secret"},
+    }
+    settings = {"targets.usb.path": str(tmp_path / "usb"), "stores.named.provider": "local"}
+    (tmp_path / "usb").mkdir()
+    for name, secrets in given.items():
+        file = tmp_path / f"{name}.json"
+        file.write_text(json.dumps(secrets))
+        file.chmod(0o600)
+        settings[f"stores.{name}.provider"] = "generic" if name == "url" else "local"
+        settings[f"stores.{name}.credentials"] = str(file)
+        settings[f"stores.{name}.format"] = "repository"
+        if name != "url":
+            settings[f"stores.{name}.options"] = '{"local.target": "usb"}'
+    device = Device(tmp_path, settings)
+    (device.data / "file").write_text("content")
+    yield device
+    device.close()
+
+
+def answer(device: Device, operation: str, correlation_id: str = "X", **options: str) -> dict[str, Any]:
+    """The value of the answer to a command with these options, whose keys have `_` for dots."""
+    given = {key.replace("_", "."): text for key, text in options.items()}
+    value = {"correlationId": correlation_id, "options": given}
+    envelope: dict[str, Any] = device.command(operation, value, request_id="", header="h")[0][1]
+    return envelope.get("value") or {}
+
+
+@pytest.mark.parametrize(
+    ("operation", "options", "message"),
+    [
+        ("backup", {"backup_store": "bare"}, "has no 'password', which a repository needs"),
+        ("backup", {"backup_store": "url"}, "must be the URL of a REST server, with a '/' at its end"),
+        (
+            "backup",
+            {"backup_store": "stick", "backup_passcode": "12345678"},
+            "option 'backup.passcode' is for one archive; store 'stick' keeps a repository, which",
+        ),
+        (
+            "backup",
+            {"backup_store": "stick", "local_name": "a.zip"},
+            "option 'local.name' names one archive, and a repository has many objects",
+        ),
+        (
+            "backup",
+            {"backup_store": "stick", "password": "another"},
+            "option 'password' belongs into the store's file of credentials",
+        ),
+        ("restore", {"restore_store": "stick"}, "cannot read its snapshots yet; use restic"),
+        ("verify", {"restore_store": "stick"}, "cannot read its snapshots yet; use restic"),
+    ],
+)
+def test_what_a_repository_cannot_do_is_refused_before_any_work(
+    device: Device, operation: str, options: dict[str, str], message: str
+) -> None:
+    value = answer(device, operation, **options)
+    assert value["status"] == 400
+    assert message in value["message"]
+    assert "very-secret" not in value["message"]
+    assert device.values() == []
+
+
+def test_a_pending_upload_does_not_go_to_a_repository(device: Device) -> None:
+    """It is a whole archive, that waits for one URL."""
+    answer(device, "backup")
+    device.finish()
+    value = answer(device, "start", "X#1", backup_store="stick")
+    assert value["status"] == 400
+    assert "a pending upload is a whole archive" in value["message"]
+
+
+def test_without_the_extra_the_command_is_refused(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(admission, "find_spec", lambda _module: None)
+    value = answer(device, "backup", backup_store="stick")
+    assert value["status"] == 400
+    assert "install edge-backup-agent[repository]" in value["message"]
