@@ -21,6 +21,8 @@ from agent.faces.ditto.status_feature import ROOM_BYTES, StatusFeature
 from agent.faces.ditto.twin import Twin
 from agent.faces.http.api.context import Api
 from agent.faces.http.api.event_log import EventLog
+from agent.faces.http.api.handles import Handles
+from agent.faces.http.api.reading import Reads
 from agent.faces.http.engine_gate import EngineGate
 from agent.faces.http.server import HttpServer
 from agent.faces.local_face import LocalFace
@@ -102,8 +104,18 @@ class Service:
         self.local_face = LocalFace(operations, engine.carry_out)
         self.control = Control(settings.storage, self.mailbox.post, self.local_face.receive)
         gate = EngineGate(self.mailbox.post, operations, engine.carry_out)
-        api = Api(settings, gate, engine, self.journal, self.events, Destinations(settings))
-        self.http = HttpServer(settings, api)
+        self.http = HttpServer(
+            settings,
+            Api(
+                settings,
+                gate,
+                engine,
+                self.events,
+                Destinations(settings),
+                Reads(),
+                Handles(self.mailbox.call_later),
+            ),
+        )
         rivals = Rivals(settings.feature_id)
         feature = Feature(
             settings,

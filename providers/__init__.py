@@ -68,6 +68,11 @@ def repository_factory(name: str) -> StorageFactory:
     return found
 
 
+def loads_sdk(name: str) -> bool:
+    """Return True for a provider that loads a large library, which takes some 20 MiB of memory."""
+    return name in _NEEDS
+
+
 def open(name: str, options: Mapping[str, str], limits: Limits) -> Storage:
     """Open a storage of the provider `name`, without I/O. Raises `BadOptions` and `MissingExtra`."""
     return factory(name)(options, limits)

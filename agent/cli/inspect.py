@@ -10,12 +10,10 @@ import stat
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from agent.base.errors import JobError
-from agent.base.job import format_time
 from agent.base.refusals import Refused
 from agent.base.sources import KnownArchive
 from agent.base.text import printable
@@ -25,6 +23,7 @@ from agent.cli.local import EXIT_OK, EXIT_REFUSED, EXIT_USAGE, local_parser, siz
 from agent.formats.archive_file import open_archive
 from agent.formats.archive_names import OwnArchives, device_tag
 from agent.formats.base import EntryKind, Item, SavedTree, Unlock
+from agent.formats.item_facts import item_facts, modified
 from agent.formats.manifest import Manifest
 from agent.jobs.admission import Admission
 from agent.jobs.device import last_id
@@ -44,7 +43,6 @@ from agent.transfer.context import Destination
 from providers.api import Capability
 from providers.errors import StorageError
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _KINDS = {EntryKind.FILE: stat.S_IFREG, EntryKind.DIR: stat.S_IFDIR, EntryKind.LINK: stat.S_IFLNK}
 
 
@@ -91,7 +89,7 @@ def _inspect(path: Path | None, options: Options, settings: Settings, parsed: ar
         for item in tree.items() if parsed.files else ():
             checksum = tree.checksum(item)
             text = (
-                json.dumps(_value(item, checksum), ensure_ascii=False)
+                json.dumps(item_facts(item, checksum), ensure_ascii=False)
                 if parsed.json
                 else _line(item, checksum)
             )
@@ -170,30 +168,6 @@ def _lines(manifest: Manifest | None) -> Iterator[str]:
         yield f"{'':16}and {hidden} more"
 
 
-def _value(item: Item, checksum: str) -> Mapping[str, Any]:
-    fields = {
-        "name": printable(item.name),
-        "kind": item.kind.value,
-        "sizeBytes": item.size,
-        "compressedBytes": item.packed_size,
-        "mode": None if item.mode is None else f"{item.mode:04o}",
-        "modified": _time(item.mtime_ns),
-        "uid": item.uid,
-        "gid": item.gid,
-        "crc32": checksum,
-        "hardLinkTo": item.hard_link_to and printable(item.hard_link_to),
-    }
-    return {key: value for key, value in fields.items() if value is not None}
-
-
 def _line(item: Item, checksum: str) -> str:
     mode = stat.filemode(_KINDS[item.kind] | (item.mode or 0))
-    return printable(f"{mode} {item.size:>12} {_time(item.mtime_ns) or '':27} {checksum} {item.name}")
-
-
-def _time(mtime_ns: int | None) -> str | None:
-    """Format the time; None also for one that no calendar has."""
-    try:
-        return None if mtime_ns is None else format_time(_EPOCH + timedelta(microseconds=mtime_ns // 1000))
-    except OverflowError:
-        return None
+    return printable(f"{mode} {item.size:>12} {modified(item) or '':27} {checksum} {item.name}")

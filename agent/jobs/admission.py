@@ -118,7 +118,8 @@ class Admission:
             if not name and default_name is None and Capability.LIST not in storage.capabilities:
                 raise BadOptions({str(key): "is missing"})
         guarded = self._guarded(storage, connections, secret_values(chosen.options))
-        return Destination(guarded, factory.needs_size, name or default_name, metadata or {})
+        sdk = providers.loads_sdk(chosen.provider)
+        return Destination(guarded, factory.needs_size, name or default_name, metadata or {}, sdk)
 
     def repository(self, chosen: StorageOptions, connections: "Connections", device_id: str) -> Destination:
         """Open the repository of a store; the destination's name is its prefix. Raises `Refused`."""
@@ -134,7 +135,9 @@ class Admission:
             storage = factory(chosen.options, self._limits(connections))
             look(self.looks, f"store '{chosen.store}'", partial(storage.preflight, True))
         secrets = secret_values(chosen.options)
-        return Destination(self._guarded(storage, connections, secrets), factory.needs_size, prefix)
+        sdk = providers.loads_sdk(chosen.provider)
+        guarded = self._guarded(storage, connections, secrets)
+        return Destination(guarded, factory.needs_size, prefix, loads_sdk=sdk)
 
     def output(self, path: str, roots: Iterable[Root], connections: "Connections") -> Destination:
         """Open the file that somebody at the device wants the archive of `roots` in; replaced in one step.

@@ -8,6 +8,7 @@ from datetime import datetime
 from functools import partial
 
 from agent.base.clock import BootClock
+from agent.base.refusals import Reason, Refused
 from agent.jobs.admission import Admitted
 from agent.jobs.backup import Backups
 from agent.jobs.confirmation import Confirmations
@@ -21,6 +22,7 @@ from agent.jobs.preview import Previews
 from agent.jobs.preview_record import PreviewNotes
 from agent.jobs.progress import Monitor
 from agent.jobs.prune import Prunes
+from agent.jobs.queries.archives import Archives
 from agent.jobs.queries.health import Health
 from agent.jobs.queries.history import History
 from agent.jobs.queries.info import Info
@@ -122,6 +124,7 @@ class Engine:
         recovery.late = self.earlier_run.late
         self._info = Info(settings, base.mailbox, self.monitor, base.own)
         self.status = Status(self.monitor, self.history, notes, self.device)
+        self.archives = Archives(settings, base.journal, self.device)
         self.made = MadeBackups(base.journal, self.monitor, self.device)
 
     def _build_routine(self, base: Foundation) -> None:
@@ -243,6 +246,11 @@ class Engine:
             unit.after_commit(accepted)
             admitted.record()
             unit.after_commit(admitted.begin)
+
+    def refuse_beside_sdk(self) -> None:
+        """Raise `Refused` (BUSY) while a job or an upload works with a large library: memory is short."""
+        if self._runner.loads_sdk or self.uploads.loads_sdk:
+            raise Refused(Reason.BUSY, "a job works with a cloud's library: ask again when it has ended")
 
     def idle(self) -> bool:
         work = (self._runner, self.uploads, self._previews, self.prunes)

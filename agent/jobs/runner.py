@@ -37,6 +37,7 @@ Result = TypeVar("Result")
 class _RunningJob:
     job: Job
     tools: Tools
+    loads_sdk: bool = False
     began_s: float = field(default_factory=time.monotonic)
     """On a clock that nobody sets: the device's own may jump meanwhile."""
 
@@ -52,6 +53,11 @@ class Runner:
     @property
     def idle(self) -> bool:
         return self._running is None
+
+    @property
+    def loads_sdk(self) -> bool:
+        """True while a job runs that works with a large library."""
+        return self._running is not None and self._running.loads_sdk
 
     def stop(self, message: str) -> None:
         """Ask the job that runs to end; it will be reported as interrupted."""
@@ -125,7 +131,7 @@ class Runner:
             self.tell(job)
 
         def begin() -> None:
-            self._running = _RunningJob(job, tools)
+            self._running = _RunningJob(job, tools, destination is not None and destination.loads_sdk)
             log.info(f"{job.kind} started", correlation_id=job.correlation_id, job=job.id, dir=str(directory))
             self._monitor.began(job)
             self._workers.start(task)

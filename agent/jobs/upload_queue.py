@@ -62,6 +62,11 @@ class Uploads:
     def idle(self) -> bool:
         return not self._line
 
+    @property
+    def loads_sdk(self) -> bool:
+        """True while an upload works with a large library."""
+        return any(entry.order.destination.loads_sdk for entry in self._line)
+
     def _is_in_line(self, child: Child | None) -> bool:
         return any(child is None or entry.child.staged.id == child.staged.id for entry in self._line)
 

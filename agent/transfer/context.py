@@ -43,6 +43,8 @@ class Destination:
     needs_size: bool
     name: str | None
     metadata: Mapping[str, str] = field(default_factory=dict)
+    loads_sdk: bool = False
+    """True for a provider that loads a large library: there is little memory for anything else meanwhile."""
 
     @property
     def shown(self) -> str:

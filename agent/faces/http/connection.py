@@ -108,11 +108,15 @@ class Connection:
         pieces: Iterable[bytes] = [response.body] if isinstance(response.body, bytes) else response.body
         if is_head:
             pieces = ()
-        for piece in pieces:
-            data += self._http.send(h11.Data(data=piece)) or b""
-            self._transmit(data)
-            data = b""
-        self._transmit(data + (self._http.send(h11.EndOfMessage()) or b""))
+        try:
+            for piece in pieces:
+                data += self._http.send(h11.Data(data=piece)) or b""
+                self._transmit(data)
+                data = b""
+            self._transmit(data + (self._http.send(h11.EndOfMessage()) or b""))
+        finally:
+            if close := getattr(response.body, "close", None):
+                close()
 
     def _transmit(self, data: bytes | None) -> None:
         if data:

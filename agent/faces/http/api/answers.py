@@ -1,6 +1,6 @@
 """The types of the API's answers, for the OpenAPI document."""
 
-from typing import NotRequired, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 
 class Preview(TypedDict):
@@ -140,3 +140,54 @@ class Upload(TypedDict):
 
 class Uploads(TypedDict):
     uploads: list[Upload]
+
+
+class Archive(TypedDict):
+    name: str
+    label: str
+    """`backup`, or the name that its backup was given."""
+    made: str
+    isDated: bool
+    """False when nobody knows when it was made."""
+    encrypted: bool
+    source: str | None
+    files: int | None
+
+
+class ArchivePage(TypedDict):
+    archives: list[Archive]
+    next: NotRequired[str]
+    """Give it back as `after`."""
+
+
+class ManifestAnswer(TypedDict):
+    name: str
+    manifest: dict[str, Any] | None
+    """None for an archive that does not name its device."""
+    restore: dict[str, str]
+    """The options that name this archive in a request."""
+
+
+class FileEntry(TypedDict):
+    name: str
+    kind: str
+    """`file`, `directory` or `link`."""
+    sizeBytes: int
+    compressedBytes: NotRequired[int]
+    mode: NotRequired[str]
+    modified: NotRequired[str]
+    uid: NotRequired[int]
+    gid: NotRequired[int]
+    hardLinkTo: NotRequired[str]
+
+
+class FilePage(TypedDict):
+    path: str
+    entries: list[FileEntry]
+    next: NotRequired[int]
+    """Give it back as `after`."""
+
+
+class Handle(TypedDict):
+    handle: str
+    seconds: int

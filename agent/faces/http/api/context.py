@@ -3,20 +3,22 @@
 from dataclasses import dataclass
 
 from agent.faces.http.api.event_log import EventLog
+from agent.faces.http.api.handles import Handles
+from agent.faces.http.api.reading import Reads
 from agent.faces.http.engine_gate import EngineGate
 from agent.jobs.engine import Engine
 from agent.jobs.queries.destinations import Destinations
-from agent.journal import Journal
 from agent.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
 class Api:
-    """Handlers run in threads of their own: engine and journal are used by way of the gate only."""
+    """Handlers run in threads of their own: the engine is used by way of the gate only."""
 
     settings: Settings
     gate: EngineGate
     engine: Engine
-    journal: Journal
     events: EventLog
     destinations: Destinations
+    reads: Reads
+    handles: Handles

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from agent.faces.http.api.archives import ARCHIVE_ENDPOINTS
 from agent.faces.http.api.context import Api
 from agent.faces.http.api.device import DEVICE_ENDPOINTS
 from agent.faces.http.api.endpoint import Endpoint
@@ -12,7 +13,7 @@ from agent.faces.http.api.streams import EVENT_ENDPOINTS
 from agent.faces.http.routes import Route
 
 ENDPOINTS: tuple[Endpoint[Any], ...] = (
-    *JOB_ENDPOINTS, *EVENT_ENDPOINTS, *DEVICE_ENDPOINTS, *SCHEDULE_ENDPOINTS,
+    *JOB_ENDPOINTS, *EVENT_ENDPOINTS, *DEVICE_ENDPOINTS, *SCHEDULE_ENDPOINTS, *ARCHIVE_ENDPOINTS,
 )  # fmt: skip
 
 

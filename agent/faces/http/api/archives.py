@@ -1,0 +1,202 @@
+"""The archives in a store: which there are, what is in one, and the content of one file."""
+
+from collections.abc import Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import quote
+
+from pydantic import Field
+
+from agent.base.job import format_time
+from agent.faces.http.api.answers import ArchivePage, FilePage, Handle, ManifestAnswer
+from agent.faces.http.api.context import Api
+from agent.faces.http.api.endpoint import Answer, Arguments, Endpoint, json_response
+from agent.faces.http.api.handles import LASTS_S
+from agent.faces.http.api.reading import Pieces
+from agent.faces.http.face_of import face_of
+from agent.faces.http.message import Problem, Request, Response
+from agent.jobs.queries.archives import OpenedStore
+
+if TYPE_CHECKING:
+    from agent.formats.archive_order import DatedArchive
+    from agent.formats.base import Unlock
+
+MOST_IN_A_PAGE = 500
+Limit = Annotated[int, Field(ge=1, le=MOST_IN_A_PAGE)]
+HandleText = Annotated[str, Field(description="Of an encrypted archive, see `POST /archives/{store}/open`.")]
+
+
+class ArchivesQuery(Arguments):
+    store: str = Field(description="A store of the settings, or a target of the provider `local`.")
+    after: str = Field("", description="The name of an archive: the answer has those that are older.")
+    limit: Limit = MOST_IN_A_PAGE
+
+
+class ArchiveQuery(Arguments):
+    handle: HandleText = ""
+
+
+class FilesQuery(Arguments):
+    path: str = Field("", description="A directory in the archive; empty for the top.")
+    after: Annotated[int, Field(ge=0, description="`next` of the page before.")] = 0
+    limit: Limit = MOST_IN_A_PAGE
+    handle: HandleText = ""
+
+
+class ContentQuery(Arguments):
+    path: str = Field(description="A file in the archive, by its name in the page of files.")
+    handle: HandleText = ""
+
+
+class OpenOrder(Arguments):
+    name: str = Field(description="The name of the archive.")
+    passcode: str = Field("", repr=False)
+    identity: str = Field("", repr=False, description="A private key of age.")
+
+
+def list_archives(api: Api, request: Request, query: ArchivesQuery) -> Response:
+    def open_store() -> OpenedStore:
+        return api.gate.look(
+            "info", face_of(request.peer), partial(api.engine.archives.listable, query.store)
+        )
+
+    found = api.reads.look(request, open_store, OpenedStore.listed)
+    names = [archive.name for archive in found]
+    begin = names.index(query.after) + 1 if query.after in names else 0
+    page = found[begin : begin + query.limit]
+    answer: dict[str, Any] = {"archives": [_archive_value(archive) for archive in page]}
+    if begin + query.limit < len(found):
+        answer["next"] = page[-1].name
+    return json_response(answer)
+
+
+def show_archive(api: Api, request: Request, query: ArchiveQuery) -> Response:
+    def read(store: OpenedStore) -> Mapping[str, Any] | None:
+        manifest = store.tree(unlock).manifest()
+        return manifest.value() if manifest else None
+
+    unlock = _unlock(api, request, query.handle)
+    manifest = api.reads.look(request, partial(_readable, api, request), read)
+    store, name = request.parts["store"], request.parts["name"]
+    options = api.gate.call(partial(api.engine.archives.restore_options, store, name))
+    return json_response({"name": name, "manifest": manifest, "restore": options})
+
+
+def list_files(api: Api, request: Request, query: FilesQuery) -> Response:
+    def read(store: OpenedStore) -> Mapping[str, Any]:
+        from agent.faces.http.api.archive_tree import page_of
+
+        return page_of(store.tree(unlock), query.path, query.after, query.limit, store.token)
+
+    unlock = _unlock(api, request, query.handle)
+    return json_response(api.reads.look(request, partial(_readable, api, request), read))
+
+
+def content(api: Api, request: Request, query: ContentQuery) -> Response:
+    """Answer with the bytes of one file. A browser may save them; it must not run or show them."""
+
+    def read(store: OpenedStore, pieces: Pieces) -> None:
+        from agent.faces.http.api.archive_tree import file_at
+
+        tree = store.tree(unlock)
+        item = file_at(tree, query.path, store.token)
+        pieces.size_bytes = item.size
+        tree.read(item, pieces.put)
+
+    unlock = _unlock(api, request, query.handle)
+    pieces = api.reads.download(request, partial(_readable, api, request, beside_sdk=False), read)
+    headers = {
+        "Content-Type": "application/octet-stream",
+        "Content-Length": str(pieces.size_bytes),
+        "Content-Disposition": _attachment(query.path),
+        "Content-Security-Policy": "sandbox; default-src 'none'",
+        "X-Content-Type-Options": "nosniff",
+        "Cache-Control": "no-store",
+    }
+    return Response(200, headers, pieces)
+
+
+def open_archive(api: Api, request: Request, order: OpenOrder) -> Response:
+    """Check the key of an encrypted archive, and keep it for a while."""
+    from agent.jobs.encryption import unlock_for
+    from agent.jobs.requests.options import Key, Options
+    from agent.jobs.requests.restore import read_key
+
+    given = {Key.RESTORE_PASSCODE: order.passcode, Key.RESTORE_IDENTITY: order.identity}
+    encryption = api.settings.encryption
+    key = read_key(Options({key: text for key, text in given.items() if text}), encryption.min_passcode)
+    if key is None:
+        raise Problem(400, "'passcode' or 'identity' is missing")
+    unlock, store = unlock_for(key, encryption), request.parts["store"]
+    open_store = partial(_readable, api, request, order.name, beside_sdk=False)
+    api.reads.look(request, open_store, lambda store: store.tree(unlock).manifest())
+    handle = api.gate.call(partial(api.handles.keep, store, order.name, unlock))
+    return json_response({"handle": handle, "seconds": LASTS_S})
+
+
+def _readable(api: Api, request: Request, name: str = "", *, beside_sdk: bool = True) -> OpenedStore:
+    """Open the store and the archive of the path. Raises `Refused`."""
+    store, name = request.parts["store"], name or request.parts["name"]
+
+    def look() -> OpenedStore:
+        if not beside_sdk:
+            api.engine.refuse_beside_sdk()
+        return api.engine.archives.readable(store, name)
+
+    return api.gate.look("restore", face_of(request.peer), look)
+
+
+def _unlock(api: Api, request: Request, handle: str) -> "Unlock":
+    from agent.formats.base import Unlock
+
+    return api.handles.unlock(handle, request.parts["store"], request.parts["name"]) if handle else Unlock()
+
+
+def _archive_value(archive: "DatedArchive") -> Mapping[str, Any]:
+    from agent.formats.archive_names import ENCRYPTED
+
+    known = archive.known
+    return {
+        "name": archive.name,
+        "label": archive.label,
+        "made": format_time(archive.made),
+        "isDated": archive.is_dated,
+        "encrypted": archive.name.endswith(ENCRYPTED),
+        "source": str(known.source) if known.source else None,
+        "files": known.files,
+    }
+
+
+def _attachment(path: str) -> str:
+    """Return the header by which a browser saves the content (RFC 6266), under the last part of the name."""
+    name = quote(path.rpartition("/")[2].encode("utf-8", "replace"), safe="")
+    return f"attachment; filename*=UTF-8''{name}"
+
+
+ARCHIVE_ENDPOINTS: tuple[Endpoint[Any], ...] = (
+    Endpoint(
+        "GET", "/archives", "List the archives of this device in a store, newest first", ArchivesQuery,
+        list_archives, (Answer(200, "A page; `next` is there when there are older ones.", ArchivePage),),
+        problems=(404, 409, 422, 502, 504),
+    ),
+    Endpoint(
+        "POST", "/archives/{store}/open", "Give the key of an encrypted archive", OpenOrder, open_archive,
+        (Answer(200, "A handle for the requests about this archive, for ten minutes.", Handle),),
+        problems=(404, 409, 422, 502, 504),
+    ),
+    Endpoint(
+        "GET", "/archives/{store}/{name}", "Show the manifest of an archive", ArchiveQuery, show_archive,
+        (Answer(200, "The manifest, and the options of a restore.", ManifestAnswer),),
+        problems=(404, 409, 422, 502, 504),
+    ),
+    Endpoint(
+        "GET", "/archives/{store}/{name}/files", "List a directory of an archive", FilesQuery, list_files,
+        (Answer(200, "A page; `next` is there when there are more entries.", FilePage),),
+        problems=(404, 409, 422, 502, 504),
+    ),
+    Endpoint(
+        "GET", "/archives/{store}/{name}/files/content", "Download a file of an archive", ContentQuery,
+        content, (Answer(200, "The content, always as an attachment.", bytes, "application/octet-stream"),),
+        problems=(404, 409, 422, 502, 504),
+    ),
+)  # fmt: skip
