@@ -51,7 +51,9 @@ def format_time(when: datetime | None) -> str:
 
 def parse_time(text: str) -> datetime:
     """Read a time that `format_time` wrote. Raises ValueError for any other text."""
-    return datetime.strptime(text, "%Y-%m-%dT%H:%M:%S.%fZ").replace(tzinfo=UTC)
+    if not text.endswith("Z"):
+        raise ValueError(f"not a time in UTC: '{text}'")
+    return datetime.fromisoformat(text)
 
 
 @dataclass(frozen=True, slots=True)

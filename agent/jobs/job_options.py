@@ -117,7 +117,8 @@ def restore_target(
     confirmation: "CommitConfirmed | None" = None,
 ) -> "RestoreTarget":
     """Return the target of a restore of `job`, with the options and commands of the settings."""
-    from agent.restore.proof import Prover, RestoreMemory
+    from agent.restore.memory import RestoreMemory
+    from agent.restore.proof import Prover
     from agent.restore.target import RestoreTarget
 
     directory = next(iter(roots.values())).directory

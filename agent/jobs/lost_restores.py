@@ -22,7 +22,8 @@ from agent.settings import Settings
 from providers.directory import open_resolved
 
 if TYPE_CHECKING:
-    from agent.restore.proof import Proof, RestoreMemory
+    from agent.restore.memory import RestoreMemory
+    from agent.restore.proof import Proof
 
 log = structlog.get_logger(__name__)
 
@@ -39,7 +40,7 @@ class LostRestores:
 
         A directory that proves nothing is only logged: anybody who may write in a target can make one.
         """
-        from agent.restore.proof import RestoreMemory
+        from agent.restore.memory import RestoreMemory
 
         memory = RestoreMemory(self.settings.storage)
         key = memory.key()

@@ -4,12 +4,15 @@ import socket
 import threading
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import structlog
 
-from agent.faces.http.connection import Answer, Connection
 from agent.faces.http.message import Peer
 from agent.faces.unix_address import address
+
+if TYPE_CHECKING:
+    from agent.faces.http.connection import Answer
 
 log = structlog.get_logger(__name__)
 
@@ -20,7 +23,7 @@ MAX_LOCAL_CONNECTIONS = 8
 class Listener:
     """Accepts connections on one socket, from `begin` to `close`."""
 
-    def __init__(self, listening: socket.socket, places: int, answer: Answer) -> None:
+    def __init__(self, listening: socket.socket, places: int, answer: "Answer") -> None:
         self._listening, self._answer = listening, answer
         self._places = threading.BoundedSemaphore(places)
 
@@ -43,6 +46,9 @@ class Listener:
             threading.Thread(target=self._serve, args=(sock,), name="http-client", daemon=True).start()
 
     def _serve(self, sock: socket.socket) -> None:
+        # Not before somebody connects: the HTTP library takes almost a MiB.
+        from agent.faces.http.connection import Connection
+
         try:
             with sock:
                 Connection(sock, Peer(""), self._answer).serve()

@@ -14,7 +14,6 @@ import structlog
 
 from agent.base.errors import Cancelled
 from agent.base.refusals import Reason, Refused
-from agent.formats.walk_report import Report
 from agent.jobs.chosen_roots import ChosenRoots
 from agent.jobs.filesystem_probe import Probes, ThreadedCall
 from agent.jobs.job_options import archive_format
@@ -157,7 +156,7 @@ class Info:
             "leftOut": [
                 {"name": name, "reason": reason}
                 for inventory in inventories.values()
-                for name, reason in _skipped(inventory.report)
+                for name, reason in _skipped(inventory)
             ],
         }
         if mounts := [name for each in inventories.values() for name in list(each.report.mounts)]:
@@ -176,7 +175,8 @@ def _inventory(selecting: ChosenRoots, selection: Selection) -> "Inventory":
         return Inventory(problem=error.message)
 
 
-def _skipped(report: Report) -> list[tuple[str, str]]:
+def _skipped(inventory: "Inventory") -> list[tuple[str, str]]:
+    report = inventory.report
     return [*report.unexportable, *((name, _OWN) for name in list(report.own))]
 
 
