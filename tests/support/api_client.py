@@ -52,8 +52,8 @@ class Event:
 class ApiClient:
     """Each request has a connection of its own."""
 
-    def __init__(self, socket_path: Path) -> None:
-        self._path = socket_path
+    def __init__(self, socket_path: Path, prefix: str = "/api/v1") -> None:
+        self._path, self._prefix = socket_path, prefix
 
     def get(self, path: str, **headers: str) -> Reply:
         return self.send("GET", path, None, **headers)
@@ -67,7 +67,7 @@ class ApiClient:
     def send(self, method: str, path: str, body: bytes | None, **headers: str) -> Reply:
         with closing(UnixConnection(self._path)) as connection:
             connection.request(
-                method, f"/api/v1{path}", body, {k.replace("_", "-"): v for k, v in headers.items()}
+                method, f"{self._prefix}{path}", body, {k.replace("_", "-"): v for k, v in headers.items()}
             )
             return _reply(connection.getresponse())
 
@@ -75,7 +75,9 @@ class ApiClient:
     def events(self, path: str = "/events", last_id: str = "") -> Iterator[Iterator[Event]]:
         """Open a stream of events; it is open when the block begins."""
         with closing(UnixConnection(self._path)) as connection:
-            connection.request("GET", f"/api/v1{path}", None, {"Last-Event-ID": last_id} if last_id else {})
+            connection.request(
+                "GET", f"{self._prefix}{path}", None, {"Last-Event-ID": last_id} if last_id else {}
+            )
             response = connection.getresponse()
             assert response.status == 200, response.read()
             assert response.headers["Content-Type"] == "text/event-stream"

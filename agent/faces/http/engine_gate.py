@@ -67,15 +67,6 @@ class EngineGate:
 
         return self._waited(admit)
 
-    def read(self, question: str, face: Face, function: Callable[[], Result]) -> Result:
-        """Return what a function of the main thread returns: nothing that `question` would not tell."""
-
-        def tell_result(tell: Callable[[Result], None]) -> None:
-            self._operations.check_offered(question, face)
-            tell(function())
-
-        return self._waited(tell_result)
-
     def call(self, function: Callable[[], Result]) -> Result:
         """Return what a function of the main thread returns."""
 

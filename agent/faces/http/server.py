@@ -4,6 +4,9 @@ import structlog
 
 from agent.faces.http.api.context import Api
 from agent.faces.http.api.table import api_routes
+from agent.faces.http.documents.arcgis import arcgis_site
+from agent.faces.http.documents.eclypse import eclypse_site
+from agent.faces.http.documents.pieces import pieces_site
 from agent.faces.http.listeners import MAX_LOCAL_CONNECTIONS, Listener, unix_socket
 from agent.faces.http.message import Request
 from agent.faces.http.page.files import page_routes
@@ -21,7 +24,8 @@ class HttpServer:
 
     def __init__(self, settings: Settings, api: Api) -> None:
         self._settings = settings
-        self._router = Router((Site((*page_routes(), *api_routes(api)), problem_document),), _admit)
+        own = Site((*page_routes(), *api_routes(api)), problem_document)
+        self._router = Router((pieces_site(api), arcgis_site(api), eclypse_site(api), own), _admit)
         self._listeners: list[Listener] = []
         self._path = settings.http.socket or settings.storage / SOCKET_NAME
 

@@ -47,7 +47,7 @@ class Destinations:
 
 
 def _store(name: str, store: StoreSettings) -> dict[str, Any]:
-    value = {"name": name, "provider": store.provider, "nameOption": _name_option(store.provider)}
+    value = {"name": name, "provider": store.provider, "nameOption": name_option(store.provider)}
     if store.provider == "local":
         value["target"] = store.options.get("local.target", "device")
     elif container := store.options.get(_CONTAINERS.get(store.provider, "")):
@@ -55,7 +55,7 @@ def _store(name: str, store: StoreSettings) -> dict[str, Any]:
     return value
 
 
-def _name_option(provider: str) -> str | None:
+def name_option(provider: str) -> str | None:
     """Return the option that names an archive in stores of this provider; None where that is not possible."""
     try:
         return providers.factory(provider).name_option

@@ -1,0 +1,54 @@
+"""Bodies of the documents' requests: JSON objects and forms, and what is wrong with them."""
+
+import json
+from collections.abc import Collection, Mapping
+from typing import Any
+from urllib.parse import parse_qsl
+
+from agent.base.text import readable
+from agent.faces.http.message import Problem, Request
+
+JSON, FORM = "application/json", "application/x-www-form-urlencoded"
+MAX_FIELDS = 32
+
+
+def content_type(request: Request) -> str:
+    """Return the type of the body, without parameters and in small letters; empty when it is not given."""
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+def require_type(request: Request, wanted: str) -> None:
+    """Raise `Problem` 415 for a body of another type, or of none."""
+    if content_type(request) != wanted:
+        raise Problem(415, f"the body must have the content type {wanted}")
+
+
+def json_object(request: Request) -> dict[str, Any]:
+    """Return the JSON object in the body. Raises `Problem` 400 and 415."""
+    require_type(request, JSON)
+    try:
+        value = json.loads(request.body)
+    except (ValueError, RecursionError):
+        raise Problem(400, "the body is not valid JSON") from None
+    if not isinstance(value, dict):
+        raise Problem(400, "the body must be a JSON object")
+    return value
+
+
+def form_fields(text: bytes | str) -> dict[str, str]:
+    """Return the fields of a form. Raises `Problem` 400, also for one that comes twice."""
+    try:
+        decoded = text.decode() if isinstance(text, bytes) else text
+        pairs = parse_qsl(decoded, keep_blank_values=True, max_num_fields=MAX_FIELDS, errors="strict")
+    except ValueError:
+        raise Problem(400, f"the form cannot be read: at most {MAX_FIELDS} fields, in UTF-8") from None
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        raise Problem(400, "a field comes twice")
+    return fields
+
+
+def refuse_unknown(names: Mapping[str, object], known: Collection[str]) -> None:
+    """Raise `Problem` 400 for a name that is not known: who misspells a choice must not get another one."""
+    if unknown := sorted(names.keys() - set(known)):
+        raise Problem(400, f"'{readable(unknown[0])}' is unknown; possible are: {', '.join(sorted(known))}")
