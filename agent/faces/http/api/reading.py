@@ -135,7 +135,8 @@ class Reads:
         read: Callable[[OpenedStore, Pieces], None],
     ) -> Pieces:
         """Return the content that `read` hands over; its size is known. Raises `Refused` and `Problem`."""
-        if not self._downloads.acquire(blocking=False):
+        # The thread of a download that has just been sent may still close its store.
+        if not self._downloads.acquire(timeout=_PATIENCE_S):
             raise Refused(Reason.BUSY, "another download goes on: there is one at a time")
         store = _opened(open_store, self._downloads)
         pieces = Pieces(store)
