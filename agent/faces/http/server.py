@@ -1,18 +1,17 @@
 """The HTTP face, put together: its sites, who may come in, and the sockets it listens on."""
 
+from functools import cached_property
+from typing import TYPE_CHECKING
+
 import structlog
 
 from agent.faces.http.api.context import Api
-from agent.faces.http.api.table import api_routes
-from agent.faces.http.documents.arcgis import arcgis_site
-from agent.faces.http.documents.eclypse import eclypse_site
-from agent.faces.http.documents.pieces import pieces_site
 from agent.faces.http.listeners import MAX_LOCAL_CONNECTIONS, Listener, unix_socket
-from agent.faces.http.message import Request
-from agent.faces.http.page.files import page_routes
-from agent.faces.http.problems import problem_document
-from agent.faces.http.routes import Route, Router, Site
+from agent.faces.http.message import Request, Response
 from agent.settings import Settings
+
+if TYPE_CHECKING:
+    from agent.faces.http.routes import Router
 
 log = structlog.get_logger(__name__)
 
@@ -23,9 +22,7 @@ class HttpServer:
     """Listens from `open` to `close`. What clients want is posted to the main thread by the gate."""
 
     def __init__(self, settings: Settings, api: Api) -> None:
-        self._settings = settings
-        own = Site((*page_routes(), *api_routes(api)), problem_document)
-        self._router = Router((pieces_site(api), arcgis_site(api), eclypse_site(api), own), _admit)
+        self._settings, self._api = settings, api
         self._listeners: list[Listener] = []
         self._path = settings.http.socket or settings.storage / SOCKET_NAME
 
@@ -36,7 +33,7 @@ class HttpServer:
         except OSError as error:
             log.warning("local commands unavailable: socket not created", errno=error.errno)
             return
-        listener = Listener(listening, MAX_LOCAL_CONNECTIONS, self._router.answer)
+        listener = Listener(listening, MAX_LOCAL_CONNECTIONS, self._answer)
         self._listeners.append(listener)
         listener.begin()
 
@@ -46,7 +43,12 @@ class HttpServer:
         self._listeners.clear()
         self._path.unlink(missing_ok=True)
 
+    @cached_property
+    def _router(self) -> "Router":
+        # An agent that nobody asks over HTTP does not load what answers.
+        from agent.faces.http.sites import make_router
 
-def _admit(request: Request, _route: Route) -> None:
-    """Let everybody in who may open the Unix socket."""
-    assert request.peer.is_local
+        return make_router(self._api)
+
+    def _answer(self, request: Request) -> Response:
+        return self._router.answer(request)
