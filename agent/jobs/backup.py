@@ -18,6 +18,7 @@ from agent.jobs.admission import Admission, Admitted, metadata
 from agent.jobs.chosen_roots import ChosenRoots, refuse_choosing
 from agent.jobs.encryption import encryption_for
 from agent.jobs.foundation import Foundation
+from agent.jobs.job_hooks import BackupHooks
 from agent.jobs.job_options import archive_limits, hook, save_format
 from agent.jobs.last_archives import LastArchives, skip_key
 from agent.jobs.requests.backup import BackupRequest
@@ -94,6 +95,7 @@ class Backups:
             encryption=encryption,
             origin=_origin(request, job, self._device.id, () if collect else parts),
         )
+        hooks = BackupHooks.of(settings, job, roots[0].directory, (root.data_set for root in roots))
         plan = _Plan(
             None if destination else staged,
             key,
@@ -105,7 +107,7 @@ class Backups:
             tools,
             directory=roots[0].directory,
             destination=destination,
-            work=partial(backup, order),
+            work=hooks.around(partial(backup, order)),
             ended=partial(self._ended, job, plan),
         )
 

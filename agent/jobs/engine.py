@@ -15,6 +15,7 @@ from agent.jobs.confirmation import Confirmations
 from agent.jobs.device import UNIDENTIFIED, Device
 from agent.jobs.events import Events, JobProgressed, Subscriber
 from agent.jobs.foundation import Foundation
+from agent.jobs.job_hooks import FailureHook
 from agent.jobs.operations import CommandHandler, Operations, QuestionHandler, at_once
 from agent.jobs.own_directories import OwnDirectories
 from agent.jobs.periodic import Periodic
@@ -85,7 +86,7 @@ class Engine:
             journal,
             staging,
             self.device,
-            Events(journal, (self._schedule_record, *subscribers)),
+            Events(journal, (self._schedule_record, FailureHook(settings), *subscribers)),
             self._recorder,
             self._workers,
             self.monitor,

@@ -1,19 +1,17 @@
 """The settings of jobs, as the values that backups and restores take."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-import structlog
-
-from agent.base.errors import JobError
-from agent.base.job import STOPPED, Job, format_time
+from agent.base.job import Job, format_time
 from agent.base.roots import Root
 from agent.jobs.requests.storage import StorageOptions
 from agent.settings import Settings
 from agent.transfer.cancel import CancelToken
-from agent.transfer.context import Context, RunHook
+from agent.transfer.context import RunHook
 
 if TYPE_CHECKING:
     from agent.formats.base import Format, SaveFormat
@@ -22,8 +20,6 @@ if TYPE_CHECKING:
     from agent.restore.commit_confirmed import CommitConfirmed
     from agent.restore.root import RestoreOptions
     from agent.restore.target import RestoreTarget
-
-log = structlog.get_logger(__name__)
 
 MAX_THREADS = 4
 
@@ -79,10 +75,19 @@ def restore_options(settings: Settings, mode: str, own: tuple[Path, ...]) -> "Re
     )
 
 
-def hook(settings: Settings, name: str, command: str, job: Job, target: Path | None = None) -> RunHook | None:
+def hook(
+    settings: Settings,
+    name: str,
+    command: str,
+    job: Job,
+    target: Path | None = None,
+    *,
+    facts: Mapping[str, str] = MappingProxyType({}),
+) -> RunHook | None:
     """Return the command in the setting `name`, ready to be run for `job`; None when there is none.
 
-    Its environment has the operation, the correlation id and the directory, or the `target` of a restore.
+    Its environment has the operation, the correlation id, the directory or the `target` of a restore, and
+    further `facts`.
     """
     from agent.hooks import Hook, run_hook
 
@@ -95,6 +100,7 @@ def hook(settings: Settings, name: str, command: str, job: Job, target: Path | N
             "EDGE_BACKUP_OPERATION": job.kind,
             "EDGE_BACKUP_CORRELATION_ID": job.correlation_id,
             "EDGE_BACKUP_DIRECTORY": os.fspath(target or directory),
+            **facts,
         }
         run_hook(prepared, directory, environment, token)
 
@@ -136,20 +142,3 @@ def restore_target(
             stops=bool(settings.before_restore_cmd and settings.after_restore_cmd),
         ),
     )
-
-
-def start_again(settings: Settings, job: Job, target: Path) -> Callable[[Context], None]:
-    """Return work that runs afterRestoreCmd for a restore that was interrupted after beforeRestoreCmd."""
-    after = hook(settings, "afterRestoreCmd", settings.after_restore_cmd, job, target)
-
-    def work(context: Context) -> None:
-        try:
-            if after:
-                # A directory that the restore had made is gone again.
-                after(target if target.is_dir() else Path("/"), context.token)
-        except JobError:
-            log.exception("afterRestoreCmd failed after an interrupted restore", job=job.id)
-        if not context.token.interrupted:
-            context.checkpoint.pop(STOPPED, None)
-
-    return work

@@ -1,4 +1,4 @@
-"""After a restart: reports the jobs of an earlier run, takes up its unconfirmed restores and afterRestoreCmd.
+"""After a restart: reports the jobs of an earlier run, takes up its unconfirmed restores and later commands.
 
 `agent.jobs.restore_recovery` recovers the data before that. Belongs to the main thread.
 """
@@ -42,7 +42,7 @@ class EarlierRun:
         self._take_up(self._recovered)
 
     def _take_up(self, recovered: Recovered) -> None:
-        """Go on with unconfirmed restores, then run afterRestoreCmd where something was stopped."""
+        """Go on with unconfirmed restores, then run the later commands where something was stopped."""
         unconfirmed, stopped = recovered.unconfirmed, recovered.stopped
         if not (unconfirmed or stopped):
             return

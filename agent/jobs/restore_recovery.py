@@ -61,7 +61,7 @@ class Recovered:
     unconfirmed: list[UnfinishedJob] = field(default_factory=list)
     """Commit-confirmed restores that go on waiting."""
     stopped: list[UnfinishedJob] = field(default_factory=list)
-    """Restores that were interrupted after beforeRestoreCmd: afterRestoreCmd has to be run."""
+    """Jobs that were interrupted after the owner's first command: the later ones have to be run."""
 
     def __add__(self, other: "Recovered") -> "Recovered":
         return Recovered(
@@ -212,8 +212,7 @@ def _recovered(journal: Journal, unfinished: UnfinishedJob) -> Recovered:
 
     job, now = unfinished.job, datetime.now(UTC)
     if job.kind is not Kind.RESTORE:
-        doing = "an archive was verified" if job.kind is Kind.VERIFY else "the backup ran"
-        return Recovered([job.failed(now, INTERRUPTED, f"the agent was stopped while {doing}")])
+        return _interrupted(journal, unfinished, now)
     with closing(journal.checkpoint(job.id)) as checkpoint:
         if _is_unconfirmed(unfinished, checkpoint):
             return Recovered(unconfirmed=[unfinished])
@@ -231,6 +230,16 @@ def _recovered(journal: Journal, unfinished: UnfinishedJob) -> Recovered:
         message = "the agent was stopped while the restore ran; the old data is in place"
         ended = job.failed(now, *(json.loads(verdict) if verdict else (INTERRUPTED, message)))
     return Recovered([ended], stopped=stopped)
+
+
+def _interrupted(journal: Journal, unfinished: UnfinishedJob, now: datetime) -> Recovered:
+    job = unfinished.job
+    doing = "an archive was verified" if job.kind is Kind.VERIFY else "the backup ran"
+    with closing(journal.checkpoint(job.id)) as checkpoint:
+        stopped = [unfinished] if STOPPED in checkpoint else []
+    if job.state is not State.STARTED:
+        return Recovered(stopped=stopped)
+    return Recovered([job.failed(now, INTERRUPTED, f"the agent was stopped while {doing}")], stopped=stopped)
 
 
 def _is_lost(unfinished: UnfinishedJob) -> bool:

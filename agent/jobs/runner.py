@@ -21,7 +21,7 @@ from agent.base.text import readable
 from agent.jobs.admission import Admitted
 from agent.jobs.events import JobEnded, JobStarted
 from agent.jobs.foundation import Foundation
-from agent.jobs.job_options import start_again
+from agent.jobs.job_hooks import start_again
 from agent.jobs.requests.control import CancelRequest
 from agent.jobs.worker import Outcome, Task, Tools
 from agent.journal import UnfinishedJob
@@ -143,7 +143,7 @@ class Runner:
         self._events.emit(JobStarted(job))
 
     def start_again(self, stopped: Sequence[UnfinishedJob]) -> None:
-        """Run afterRestoreCmd for restores that a crash interrupted after beforeRestoreCmd, one by one."""
+        """Run the later commands of jobs that a crash interrupted after the first ones, one by one."""
         if not stopped:
             return
         (unfinished, *others), tools, job = stopped, self._workers.tools(), stopped[0].job

@@ -51,6 +51,8 @@ class BackupResult:
     """Nothing had changed: `stored` is the archive of an earlier job."""
     changes: Changes | None = None
     """For a snapshot, the difference to the one before it."""
+    note: str = ""
+    """A problem after the archive was made, for people; empty without one."""
 
 
 def backup(order: BackupOrder, context: Context) -> BackupResult:
@@ -145,7 +147,7 @@ def saved_entries(
 
 def about(result: BackupResult, limits: ArchiveLimits) -> str:
     """Return a note for people about a successful backup, if any; `limits` are those of a restore here."""
-    parts = [result.report.summary(), _beyond(result.report, limits)]
+    parts = [result.report.summary(), _beyond(result.report, limits), result.note]
     if result.unchanged and result.stored:
         parts.insert(0, f"nothing has changed since '{result.stored.name}' was stored: no archive was made")
     if result.changes:

@@ -122,6 +122,8 @@ class RepositorySettings(Group):
 class DataSetSettings(Group):
     paths: PathList = Field(description="Files and directories of the data set")
     exclude: PatternList = setting("", "Excluded files: patterns of absolute paths")
+    before_backup_cmd: Text = setting("", "Command to run before a backup of the data set")
+    after_backup_cmd: Text = setting("", "Command to run after it, whatever has become of it")
 
 
 class TwinSettings(Group):
@@ -241,6 +243,9 @@ class Settings(KantoSettings):
     after_restore_cmd: Text = setting(
         "", "Command to run after a restore; if it fails, the restore is reverted"
     )
+    before_backup_cmd: Text = setting("", "Command to run before a backup; if it fails, there is no backup")
+    after_backup_cmd: Text = setting("", "Command to run after a backup, whatever has become of it")
+    on_failure_cmd: Text = setting("", "Command to run after a job that failed")
     job_timeout: Duration = setting("24h", "Longest time of a backup, restore or upload; 0s: no limit")
     hook_timeout: PositiveDuration = setting("30m", "Longest time of each of the commands around a job")
     rpo: OptionalDuration = setting(

@@ -65,3 +65,33 @@ def test_after_a_crash_between_the_two_after_restore_cmd_runs_once(
     wait_until(lambda: device.count_log("connected") == 3, what="the agent to be back")
     assert backend.run("backup", "next", LOCAL)["state"] == "BACKUP_FINISHED"
     assert lines(device) == [*told, "after damaged"]
+
+
+def test_after_a_crash_of_a_backup_its_later_commands_run_once(
+    device: AgentProcess, started: Started, backend: Backend
+) -> None:
+    """Also that of a data set: what was stopped for the backup is started again."""
+    after = {name: script(device, f"{name}.sh", f'echo {name} >> "$work/told"') for name in ("set", "all")}
+    started(
+        afterBackupCmd=after["all"],
+        dataSets={
+            "app": {
+                "paths": str(device.data),
+                "beforeBackupCmd": script(device, "hangs.sh", ENDLESS),
+                "afterBackupCmd": after["set"],
+            }
+        },
+    )
+    backend.ask("backup", {"correlationID": "X", "options": LOCAL | {"backup.dataTypes": "app"}})
+    pids = endless_pids(device)
+    device.kill()
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+    assert lines(device) == []
+    device.start()
+    assert backend.ended("X")["statusCode"] == "interrupted"
+    wait_until(lambda: lines(device) == ["set", "all"], what="the later commands")
+    device.stop()
+    device.start()
+    wait_until(lambda: device.count_log("connected") == 3, what="the agent to be back")
+    assert lines(device) == ["set", "all"]

@@ -11,6 +11,7 @@ from tests.support.backend import LAST_OPERATION
 from tests.support.hooks import ENDLESS, LOOK, endless_pids, is_alive, lines, script, work_directories
 from tests.support.local_agent import LocalAgent, LocalBackend
 from tests.support.trees import differences
+from tests.support.waiting import wait_until
 
 from .conftest import Started
 
@@ -206,3 +207,67 @@ def test_a_periodic_backup_runs_backup_cmd(
     value = backend.wait(lambda m: m[1]["path"] == LAST_OPERATION)[1]["value"]
     assert backend.ended(value["correlationId"])["state"] == "BACKUP_FINISHED"
     assert lines(device) == [value["correlationId"]]
+
+
+# Around a backup, and after a failure
+
+
+def test_the_commands_around_a_backup_run_with_those_of_its_data_sets(
+    device: LocalAgent, started: Started, backend: LocalBackend
+) -> None:
+    """The owner's program is stopped before anything is read, and started when all is read."""
+    told = {name: script(device, f"{name}.sh", f'echo {name} >> "$work/told"') for name in "abcd"}
+    started(
+        beforeBackupCmd=told["a"],
+        afterBackupCmd=told["d"],
+        dataSets={
+            "app": {"paths": str(device.data), "beforeBackupCmd": told["b"], "afterBackupCmd": told["c"]},
+            "other": {"paths": "/usr/share/doc", "beforeBackupCmd": "/bin/false"},
+        },
+    )
+    ended = backend.run("backup", "X", LOCAL | {"backup.dataTypes": "app"})
+    assert ended["state"] == "BACKUP_FINISHED"
+    assert lines(device) == ["a", "b", "c", "d"]
+
+
+def test_after_backup_cmd_runs_whatever_becomes_of_the_backup(
+    device: LocalAgent, started: Started, backend: LocalBackend
+) -> None:
+    """Also when the first command fails, and when somebody cancels."""
+    after = script(device, "after.sh", 'echo "after $EDGE_BACKUP_DIRECTORY" >> "$work/told"')
+    before = f'test ! -e "$work/fails" || exit 3; test ! -e "$work/hangs" || {{ {ENDLESS}; }}'
+    started(beforeBackupCmd=script(device, "before.sh", before), afterBackupCmd=after)
+    (device.work / "fails").touch()
+    ended = backend.run("backup", "fails", LOCAL)
+    assert ended["statusCode"] == "hook-failed"
+    assert "beforeBackupCmd 'before.sh' ended with exit status 3" in ended["message"]
+    (device.work / "fails").unlink()
+    (device.work / "hangs").touch()
+    assert backend.ask("backup", {"correlationID": "cancelled", "options": LOCAL})["status"] == 204
+    endless_pids(device)
+    assert backend.ask("cancel", {"correlationID": "cancelled"})["status"] == 204
+    assert backend.ended("cancelled")["statusCode"] == "cancelled"
+    assert lines(device) == [f"after {device.data}"] * 2
+
+
+def test_a_good_backup_says_that_the_command_after_it_failed(
+    device: LocalAgent, started: Started, backend: LocalBackend
+) -> None:
+    started(afterBackupCmd=script(device, "after.sh", "echo no such service; exit 5"))
+    ended = backend.run("backup", "X", LOCAL)
+    assert ended["state"] == "BACKUP_FINISHED"
+    assert "afterBackupCmd 'after.sh' ended with exit status 5: no such service" in ended["message"]
+
+
+def test_on_failure_cmd_hears_of_every_job_that_failed(
+    device: LocalAgent, started: Started, backend: LocalBackend
+) -> None:
+    tell = (
+        'echo "$EDGE_BACKUP_OPERATION $EDGE_BACKUP_CORRELATION_ID $EDGE_BACKUP_STATUS_CODE" >> "$work/told"'
+    )
+    started(onFailureCmd=script(device, "alarm.sh", tell), beforeBackupCmd="/bin/false")
+    assert backend.run("backup", "X", LOCAL)["state"] == "BACKUP_FAILED"
+    assert backend.run("restore", "Y", LOCAL)["state"] == "RESTORE_FAILED"
+    wait_until(lambda: len(lines(device)) == 2, what="the commands")
+    assert lines(device)[0] == "backup X hook-failed"
+    assert lines(device)[1].startswith("restore Y ")

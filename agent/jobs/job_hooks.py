@@ -1,0 +1,155 @@
+"""Commands of the device's owner around a backup, and after a job that failed.
+
+The later commands run whatever becomes of the job. Its checkpoint says that the first ones have begun, so
+after a crash the next start of the agent runs the later ones, also those of a restore.
+"""
+
+import json
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import structlog
+
+from agent.base.errors import JobError
+from agent.base.job import STOPPED, Job, Kind, State
+from agent.jobs.events import Event, JobEnded
+from agent.jobs.job_options import hook
+from agent.journal import Unit
+from agent.settings import Settings
+from agent.transfer.cancel import CancelToken
+from agent.transfer.context import Context, RunHook
+
+if TYPE_CHECKING:
+    from agent.save.pipeline import BackupResult
+
+log = structlog.get_logger(__name__)
+
+Work = Callable[[Context], "BackupResult"]
+MAX_FAILURE_COMMANDS = 4
+"""Commands after failures that run at the same time; one more is passed over."""
+_ROOT = Path("/")
+
+
+@dataclass(frozen=True, slots=True)
+class BackupHooks:
+    """The commands around one backup, in the order in which they run.
+
+    Those of the settings are around those of the data sets that are saved.
+    """
+
+    data_sets: tuple[str, ...]
+    directory: Path
+    before: Sequence[RunHook]
+    after: Sequence[RunHook]
+
+    @classmethod
+    def of(cls, settings: Settings, job: Job, directory: Path, data_sets: Iterable[str]) -> "BackupHooks":
+        """Return the commands of the settings, and of the data sets that the settings still have."""
+        names = tuple(name for name in dict.fromkeys(data_sets) if name in settings.data_sets)
+        groups = [("", settings.before_backup_cmd, settings.after_backup_cmd)]
+        for name in names:
+            of_set = settings.data_sets[name]
+            groups.append((f"dataSets.{name}.", of_set.before_backup_cmd, of_set.after_backup_cmd))
+        before = [
+            hook(settings, f"{of}beforeBackupCmd", command, job, directory) for of, command, _ in groups
+        ]
+        after = [hook(settings, f"{of}afterBackupCmd", command, job, directory) for of, _, command in groups]
+        return cls(names, directory, [run for run in before if run], [run for run in reversed(after) if run])
+
+    def around(self, work: Work) -> Work:
+        """Return the work with the commands around it.
+
+        A command that fails before it fails the backup; of one that fails after it, the result has a note.
+        """
+        if not (self.before or self.after):
+            return work
+
+        def surrounded(context: Context) -> "BackupResult":
+            problems: list[str] = []
+            context.checkpoint[STOPPED] = json.dumps(self.data_sets)
+            try:
+                for run in self.before:
+                    run(_there(self.directory), context.token)
+                result = work(context)
+            finally:
+                problems += self.run_after()
+                context.checkpoint.pop(STOPPED, None)
+            return replace(result, note="; ".join(problems))
+
+        return surrounded
+
+    def run_after(self) -> list[str]:
+        """Run the later commands, each with all of its time, also after a cancel; return what failed."""
+        problems = []
+        for run in self.after:
+            try:
+                run(_there(self.directory), CancelToken())
+            except JobError as error:
+                log.exception("hook after the backup failed")
+                problems.append(str(error))
+        return problems
+
+
+class FailureHook:
+    """Runs the owner's command after each job that failed. A subscriber of events."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._places = threading.BoundedSemaphore(MAX_FAILURE_COMMANDS)
+
+    def can_tell(self, event: Event) -> None:
+        """Nothing is refused because of it."""
+
+    def tell(self, event: Event, unit: Unit) -> None:
+        if isinstance(event, JobEnded) and event.kept and event.job.state is State.FAILED:
+            unit.after_commit(partial(self._begin, event.job))
+
+    def _begin(self, job: Job) -> None:
+        facts = {"EDGE_BACKUP_STATUS_CODE": job.status_code, "EDGE_BACKUP_MESSAGE": job.message}
+        run = hook(self._settings, "onFailureCmd", self._settings.on_failure_cmd, job, facts=facts)
+        if run is None:
+            return
+        if not self._places.acquire(blocking=False):
+            log.warning("onFailureCmd not run: too many of them run", job=job.id)
+            return
+        threading.Thread(target=self._run, args=(run,), name=f"on-failure-{job.id}", daemon=True).start()
+
+    def _run(self, run: RunHook) -> None:
+        try:
+            run(_ROOT, CancelToken())
+        except JobError:
+            log.exception("onFailureCmd failed")
+        finally:
+            self._places.release()
+
+
+def start_again(settings: Settings, job: Job, target: Path) -> Callable[[Context], None]:
+    """Return work that runs what has to follow a job which was interrupted after its first command."""
+
+    def work(context: Context) -> None:
+        if job.kind is Kind.BACKUP:
+            BackupHooks.of(settings, job, target, json.loads(context.checkpoint[STOPPED])).run_after()
+        else:
+            _after_restore(settings, job, target, context.token)
+        if not context.token.interrupted:
+            context.checkpoint.pop(STOPPED, None)
+
+    return work
+
+
+def _after_restore(settings: Settings, job: Job, target: Path, token: CancelToken) -> None:
+    after = hook(settings, "afterRestoreCmd", settings.after_restore_cmd, job, target)
+    try:
+        if after:
+            # A directory that the restore had made is gone again.
+            after(_there(target), token)
+    except JobError:
+        log.exception("afterRestoreCmd failed after an interrupted restore", job=job.id)
+
+
+def _there(directory: Path) -> Path:
+    return directory if directory.is_dir() else _ROOT
