@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from agent.base.roots import Root
+from agent.formats.repository.objects import Kind
 from tests.support.repositories import Device
 from tests.support.trees import Dir, File, Link, Spec, make_tree, snapshot
 
@@ -41,5 +42,17 @@ def test_an_unchanged_directory_costs_one_small_object(tmp_path: Path) -> None:
     (added,) = {path for path in device.objects.path.rglob("*") if path.is_file()} - before
     assert added.name == again.id
     assert added.stat().st_size <= 1024
+    assert (again.files_new, again.files_changed, again.files_unmodified) == (0, 0, 4)
+    device.check()
+
+
+def test_new_hardware_goes_on_from_the_last_snapshot(tmp_path: Path) -> None:
+    """The state is a cache: with read rights it is made again, and nothing is sent twice."""
+    device = Device.at(tmp_path, Root("", make_tree(tmp_path / "source", TREE)))
+    device.save()
+    packs = device.objects.count(Kind.PACK)
+    device.state.rename(tmp_path / "old hardware")
+    again = device.save()
+    assert device.objects.count(Kind.PACK) == packs
     assert (again.files_new, again.files_changed, again.files_unmodified) == (0, 0, 4)
     device.check()

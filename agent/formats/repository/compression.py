@@ -1,7 +1,7 @@
 """Zstandard, where there is a wheel of it; elsewhere content is stored as it is, which every reader takes."""
 
 import sys
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Iterator
 from functools import cache
 from typing import Any
 
@@ -9,6 +9,7 @@ from agent.base.errors import RepositoryBroken
 from agent.formats.repository.crypto import Buffer
 
 LEVEL = 3
+_PIECE_BYTES = 1 << 18
 _UNPACKED_ZSTD = b"\x02"
 """The first byte of an index, snapshot or lock whose JSON is compressed."""
 
@@ -64,6 +65,23 @@ def decompressed(packed: Buffer, size_bytes: int) -> bytes:
     return content
 
 
+def decompressed_pieces(packed: Buffer, size_bytes: int) -> Iterator[bytes]:
+    """Yield content of a known size in pieces. Raises `RepositoryBroken` as `decompressed`."""
+    zstd = _required()
+    decompressor, total, data = zstd.ZstdDecompressor(), 0, packed
+    try:
+        while not decompressor.eof:
+            piece: bytes = decompressor.decompress(data, _PIECE_BYTES)
+            data, total = b"", total + len(piece)
+            if total > size_bytes or (not piece and decompressor.needs_input):
+                break
+            yield piece
+    except zstd.ZstdError as error:
+        raise _damaged() from error
+    if total != size_bytes or not decompressor.eof:
+        raise RepositoryBroken("a part of the repository has not the size that its index says")
+
+
 def unpacked_form(json: bytes) -> bytes:
     """Return the form in which an index, snapshot or lock is encrypted."""
     zstd = _zstd()
@@ -80,16 +98,25 @@ def json_of(form: bytes, most_bytes: int) -> bytes:
 
 
 def _decompress(packed: Buffer, most_bytes: int) -> bytes:
+    zstd = _required()
+    decompressor = zstd.ZstdDecompressor()
+    try:
+        content: bytes = decompressor.decompress(packed, most_bytes + 1)
+    except zstd.ZstdError as error:
+        raise _damaged() from error
+    if len(content) > most_bytes or not decompressor.eof:
+        raise RepositoryBroken("a compressed part of the repository is larger than it may be, or was cut")
+    return content
+
+
+def _required() -> Any:
     zstd = _zstd()
     if zstd is None:
         raise RepositoryBroken(
             "the repository is compressed with zstd, which is missing here: install the extra 'repository'"
         )
-    decompressor = zstd.ZstdDecompressor()
-    try:
-        content: bytes = decompressor.decompress(packed, most_bytes + 1)
-    except zstd.ZstdError as error:
-        raise RepositoryBroken("a compressed part of the repository is damaged") from error
-    if len(content) > most_bytes or not decompressor.eof:
-        raise RepositoryBroken("a compressed part of the repository is larger than it may be, or was cut")
-    return content
+    return zstd
+
+
+def _damaged() -> RepositoryBroken:
+    return RepositoryBroken("a compressed part of the repository is damaged")

@@ -7,6 +7,7 @@ refuses others, and equal directories would have different trees.
 import re
 import stat
 from base64 import b64encode
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 
@@ -84,17 +85,68 @@ def time_text(moment: datetime) -> str:
     return time_ns_text((since.days * 86_400 + since.seconds) * 1_000_000_000 + since.microseconds * 1000)
 
 
+_SPECIAL = ((_MODE_SETUID, stat.S_ISUID), (_MODE_SETGID, stat.S_ISGID), (_MODE_STICKY, stat.S_ISVTX))
+
+
 def file_mode(mode: int) -> int:
     """Return `st_mode` of a file, directory or link as Go's FileMode."""
     found = mode & 0o777
-    if stat.S_ISDIR(mode):
-        found |= _MODE_DIR
-    elif stat.S_ISLNK(mode):
-        found |= _MODE_LINK
-    if mode & stat.S_ISUID:
-        found |= _MODE_SETUID
-    if mode & stat.S_ISGID:
-        found |= _MODE_SETGID
-    if mode & stat.S_ISVTX:
-        found |= _MODE_STICKY
-    return found
+    for bit, unix in _SPECIAL:
+        if mode & unix:
+            found |= bit
+    return found | (_MODE_DIR if stat.S_ISDIR(mode) else _MODE_LINK if stat.S_ISLNK(mode) else 0)
+
+
+_ESCAPE = re.compile(
+    r"""\\(?:([abfnrtv\\"'])|x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|([0-7]{3})|(.?))""",
+    re.DOTALL,
+)
+_UNQUOTED = {quoted[1]: letter for letter, quoted in _QUOTED.items()} | {"'": "'"}
+
+
+def unquoted(text: str) -> bytes:
+    """Return the file's name in a text that `strconv.Quote` wrote. Raises ValueError."""
+    if "\\" not in text:
+        return text.encode()
+    return b"".join(_unquoted_parts(text))
+
+
+def _unquoted_parts(text: str) -> Iterator[bytes]:
+    end = 0
+    for match in _ESCAPE.finditer(text):
+        yield text[end : match.start()].encode()
+        letter, byte, short, long, octal, wrong = match.groups()
+        if wrong is not None:
+            raise ValueError(text)
+        if letter:
+            yield _UNQUOTED[letter].encode()
+        elif byte or octal:
+            yield bytes((int(byte, 16) if byte else int(octal, 8),))
+        else:
+            yield chr(int(short or long, 16)).encode()
+        end = match.end()
+    yield text[end:].encode()
+
+
+_TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d)\Z", re.ASCII)
+
+
+def time_ns(text: str) -> int:
+    """Return the nanoseconds since the epoch of a time in RFC 3339. Raises ValueError."""
+    match = _TIME.match(text)
+    if not match:
+        raise ValueError(text)
+    second, fraction, zone = match.groups()
+    since = datetime.fromisoformat(second + zone.replace("Z", "+00:00")) - _EPOCH
+    return (since.days * 86_400 + since.seconds) * 1_000_000_000 + int((fraction or "0").ljust(9, "0"))
+
+
+def unix_mode(file_mode: int) -> int:
+    """Return the `st_mode` of a file, directory or link for Go's FileMode."""
+    mode = file_mode & 0o777
+    for bit, unix in _SPECIAL:
+        if file_mode & bit:
+            mode |= unix
+    if file_mode & _MODE_DIR:
+        return mode | stat.S_IFDIR
+    return mode | (stat.S_IFLNK if file_mode & _MODE_LINK else stat.S_IFREG)

@@ -35,6 +35,8 @@ class Session:
     pending: PendingPacks
     scratch: Scratch
     lock: Lock
+    index_path: Path
+    """For a temporary index of all blobs."""
     is_new: bool
     """True when this job has made the repository."""
 
@@ -56,7 +58,10 @@ def session(
         scratch = stack.enter_context(closing(Scratch(path.with_suffix(".scratch"))))
         cryptor = Cryptor(found.opened.keys)
         lock = Lock(objects, cryptor, pending, host)
-        yield Session(objects, found.opened, cryptor, state, pending, scratch, lock, found.is_new)
+        yield Session(
+            objects, found.opened, cryptor, state, pending, scratch, lock,
+            index_path=path.with_suffix(".index"), is_new=found.is_new,
+        )  # fmt: skip
 
 
 def take_lock(session: Session) -> None:
@@ -103,5 +108,5 @@ def _remove_series(directory: Path, *, kept: int, besides: Path | None = None) -
     states = [path for path in directory.glob("*.state") if path != besides]
     states.sort(key=lambda path: path.stat().st_mtime_ns, reverse=True)
     for path in states[kept:]:
-        for end in (".state", ".pending", ".scratch"):
+        for end in (".state", ".pending", ".scratch", ".index"):
             remove_state(path.with_suffix(end))

@@ -8,8 +8,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import structlog
+
 from agent import RELEASED
-from agent.base.errors import ClockWrong
+from agent.base.errors import ClockWrong, RepositoryBroken
 from agent.base.job import format_time, parse_time
 from agent.formats.base import Entry
 from agent.formats.manifest import Origin
@@ -22,6 +24,7 @@ from agent.formats.repository.index import encoded_indexes
 from agent.formats.repository.node import forget_owners
 from agent.formats.repository.objects import Kind, Objects
 from agent.formats.repository.paths import SnapshotPaths
+from agent.formats.repository.rebuild import last_snapshot, rebuild
 from agent.formats.repository.session import Session, count_pending, session, take_lock
 from agent.formats.repository.tree import Trees
 from agent.formats.repository.trust import Trust, can_see
@@ -29,6 +32,9 @@ from agent.formats.repository.unpacked import put_unpacked
 from agent.formats.repository.writer import EntryWriter
 from agent.formats.walk_report import Report
 from agent.transfer.context import Context
+from providers.errors import AccessDenied
+
+log = structlog.get_logger(__name__)
 
 _MOST_THREADS = 2
 
@@ -143,12 +149,24 @@ class _Job:
         found, order = self._session, self._order
         if Trust(found.objects, found.state, self._now, order.trust_for).holds():
             return
-        if found.state.fact("snapshot_id"):
-            self._notes.append(
-                "the last snapshot is gone, or too old to be trusted: everything was sent again"
-            )
+        had_one = bool(found.state.fact("snapshot_id"))
         found.state.forget_all()
+        if not found.is_new and not self._rebuilt() and had_one:
+            self._notes.append("the last snapshot is gone, or too old to be trusted: all is sent again")
         count_pending(found)
+
+    def _rebuilt(self) -> bool:
+        """Make the state from the last snapshot that exists; return False where that is not possible."""
+        found, check = self._session, self._context.token.check
+        try:
+            last = last_snapshot(found, self._order.origin.device, self._paths.saved, check)
+            if last:
+                rebuild(found, last, self._now, check)
+        except (AccessDenied, RepositoryBroken) as error:
+            log.warning("last snapshot not readable", error=str(error))
+            found.state.forget_all()
+            return False
+        return last is not None
 
     def _put_indexes(self) -> None:
         found = self._session

@@ -99,7 +99,10 @@ class EntryWriter:
         """Return the content of the last snapshot when nothing says that the file has another one now."""
         if known is None or known.signature != signature(FILE, entry.stat):
             return None
-        if known.kind & (Kind.RACY | Kind.WRITTEN_AHEAD) or (known.kind & Kind.SQLITE and _is_ahead(path)):
+        if known.kind & (Kind.RACY | Kind.WRITTEN_AHEAD):
+            return None
+        # A state that was made again does not know what a small file is.
+        if (known.kind & Kind.SQLITE or known.kind == Kind.NONE) and _is_ahead(path):
             return None
         size_bytes = entry.stat.st_size
         self._report.read_bytes += size_bytes

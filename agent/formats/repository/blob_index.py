@@ -1,0 +1,102 @@
+"""Where the blobs of a repository lie, from all its indexes, on the device's disk.
+
+Memory does not grow with the repository. A damaged index is an error; a pack that no index names is not seen.
+"""
+
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator
+from io import BytesIO
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from agent.base.errors import RepositoryBroken
+from agent.formats.repository.crypto import OVERHEAD_BYTES, Cryptor
+from agent.formats.repository.objects import Kind, Objects
+from agent.formats.repository.state import remove_state, tree_key
+from agent.formats.repository.unpacked import get_unpacked
+
+_CACHE_KIB = 8 << 10
+MOST_BYTES = 64 << 20
+"""The longest index that is read; writers end one at 8 MiB."""
+
+
+class Place(NamedTuple):
+    """Where a blob lies."""
+
+    pack: str
+    offset: int
+    length: int
+    """Bytes in the pack, encrypted."""
+    plain_bytes: int
+    """Bytes of the plain content; 0 for one that is not compressed."""
+    number: int
+    """The pack as a number: blobs in the order of (number, offset) are read best."""
+
+    @property
+    def content_bytes(self) -> int:
+        """Return the bytes of the plain content."""
+        return self.plain_bytes or self.length - OVERHEAD_BYTES
+
+
+class BlobIndex:
+    """The places of all blobs, in a temporary file. Used by one thread. Methods raise sqlite3.Error."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        remove_state(path)
+        self._database = sqlite3.connect(path, isolation_level=None)
+        for setting in (f"cache_size=-{_CACHE_KIB}", "journal_mode=OFF", "synchronous=OFF"):
+            self._database.execute(f"PRAGMA {setting}")
+        self._database.execute("CREATE TABLE packs (number INTEGER PRIMARY KEY, name TEXT NOT NULL)")
+        self._database.execute(
+            "CREATE TABLE blobs (id BLOB PRIMARY KEY, pack INTEGER, at INTEGER, length INTEGER,"
+            " plain INTEGER) WITHOUT ROWID"
+        )
+        self._database.execute("BEGIN")
+
+    def load(self, objects: Objects, cryptor: Cryptor, check: Callable[[], None]) -> None:
+        """Read all indexes. Raises `RepositoryBroken`, StorageError and what `check` raises."""
+        for name, _ in objects.list(Kind.INDEX):
+            check()
+            self._add(get_unpacked(objects, cryptor, Kind.INDEX, name, MOST_BYTES))
+
+    def _add(self, index: bytes) -> None:
+        try:
+            for pack in _packs(index):
+                number = self._database.execute(
+                    "INSERT INTO packs (name) VALUES (?)", (pack["id"],)
+                ).lastrowid
+                rows = (_row(number, blob) for blob in pack["blobs"])
+                self._database.executemany("INSERT OR IGNORE INTO blobs VALUES (?, ?, ?, ?, ?)", rows)
+        except (ValueError, LookupError, TypeError, OverflowError) as error:
+            raise RepositoryBroken("an index of the repository is damaged") from error
+
+    def place(self, key: bytes) -> Place | None:
+        """Return the place of a blob: its id, or for a tree `state.tree_key` of it."""
+        query = (
+            "SELECT name, at, length, plain, pack FROM blobs JOIN packs ON packs.number = blobs.pack"
+            " WHERE id = ?"
+        )
+        found = self._database.execute(query, (key,)).fetchone()
+        return Place(*found) if found else None
+
+    def has_all(self, keys: Iterable[bytes]) -> bool:
+        return all(self.place(key) is not None for key in keys)
+
+    def close(self) -> None:
+        self._database.close()
+        remove_state(self._path)
+
+
+def _packs(index: bytes) -> Iterator[dict[str, Any]]:
+    import ijson
+
+    return iter(ijson.items(BytesIO(index), "packs.item"))
+
+
+def _row(number: int | None, blob: dict[str, Any]) -> tuple[bytes, int | None, int, int, int]:
+    blob_id, kind = bytes.fromhex(blob["id"]), blob["type"]
+    if kind not in ("data", "tree"):
+        raise ValueError(kind)
+    key = tree_key(blob_id) if kind == "tree" else blob_id
+    return key, number, int(blob["offset"]), int(blob["length"]), int(blob.get("uncompressed_length") or 0)

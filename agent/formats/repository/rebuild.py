@@ -1,0 +1,101 @@
+"""Makes the device's state again from its last snapshot: after new hardware, or when the state was lost."""
+
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from datetime import datetime
+
+from agent.base.job import format_time
+from agent.formats.base import DIR, FILE
+from agent.formats.repository.blob_index import BlobIndex
+from agent.formats.repository.chunker import MEAN_BYTES, Kind
+from agent.formats.repository.document import Snapshot
+from agent.formats.repository.packs import ID_BYTES
+from agent.formats.repository.reader import Reader, snapshots
+from agent.formats.repository.saved_node import SavedNode
+from agent.formats.repository.session import Session
+from agent.formats.repository.state import ROOT, Row, tree_key
+
+_ROWS = 1000
+
+
+def last_snapshot(
+    session: Session, host: str, paths: list[str], check: Callable[[], None]
+) -> Snapshot | None:
+    """Return the latest snapshot of this device with these paths. Raises as `Reader.tree`."""
+    found = (
+        snapshot
+        for snapshot in snapshots(session.objects, session.cryptor, check)
+        if snapshot.hostname == host and sorted(snapshot.paths) == paths
+    )
+    return max(found, key=lambda snapshot: snapshot.time, default=None)
+
+
+def rebuild(session: Session, snapshot: Snapshot, now: datetime, check: Callable[[], None]) -> None:
+    """Fill the empty state with a snapshot; entries whose blobs are not stored stay away.
+
+    Raises `RepositoryBroken`, StorageError, sqlite3.Error and what `check` raises.
+    """
+    with closing(BlobIndex(session.index_path)) as index:
+        index.load(session.objects, session.cryptor, check)
+        _Rebuilding(session, index, check).run(snapshot.tree)
+    session.state.remember(
+        snapshot_id=snapshot.id,
+        snapshot_tree=snapshot.tree.hex(),
+        snapshot_seen=format_time(now),
+        latest=format_time(snapshot.time),
+    )
+
+
+class _Rebuilding:
+    def __init__(self, session: Session, index: BlobIndex, check: Callable[[], None]) -> None:
+        self._state, self._index, self._check = session.state, index, check
+        self._reader = Reader(session.objects, session.cryptor, index)
+
+    def run(self, tree: bytes) -> None:
+        self._state.use(tree_key(tree))
+        waiting = [(ROOT, tree)]
+        while waiting:
+            number, tree_id = waiting.pop()
+            waiting += self._directory(number, tree_id)
+
+    def _directory(self, number: int, tree_id: bytes) -> Iterator[tuple[int, bytes]]:
+        """Keep the entries of a directory; yield the numbers and trees of those in it."""
+        rows: list[Row] = []
+        count = 0
+        for node in self._reader.tree(tree_id):
+            if not self._is_stored(node):
+                continue
+            count += 1
+            child = self._state.new_directory() if node.kind is DIR else 0
+            rows.append(Row(number, node.name, node.signature, node.content, child, self._kind(node)))
+            if child:
+                yield child, node.content
+            if len(rows) >= _ROWS:
+                self._keep(rows)
+        self._keep(rows)
+        self._state.set_size(number, count)
+
+    def _keep(self, rows: list[Row]) -> None:
+        self._check()
+        self._state.keep(rows)
+        for row in rows:
+            for key in [tree_key(row.content)] if row.child else _ids(row.content):
+                self._state.use(key)
+        rows.clear()
+
+    def _is_stored(self, node: SavedNode) -> bool:
+        if node.kind is DIR:
+            return self._index.has_all([tree_key(node.content)])
+        return node.kind is not None and self._index.has_all(_ids(node.content))
+
+    def _kind(self, node: SavedNode) -> Kind:
+        """Return how a file was cut; NONE when it has one chunk, which tells nothing."""
+        if node.kind is not FILE or len(node.content) <= ID_BYTES:
+            return Kind.NONE
+        place = self._index.place(node.content[:ID_BYTES])
+        is_fixed = place is not None and place.content_bytes == MEAN_BYTES
+        return Kind.FIXED | Kind.SQLITE if is_fixed else Kind.BY_CONTENT
+
+
+def _ids(content: bytes) -> Iterator[bytes]:
+    return (content[at : at + ID_BYTES] for at in range(0, len(content), ID_BYTES))
