@@ -6,7 +6,6 @@ from datetime import timedelta
 from hashlib import sha256
 from pathlib import Path
 
-from agent.base.durable import make_directories
 from agent.base.errors import NoSpace, disk_errors
 from agent.formats.base import Changes, Entry, Saved, SaveOrder
 from agent.formats.repository.snapshot import SnapshotOrder, save_snapshot
@@ -65,7 +64,5 @@ class Repository:
         return Saved(saved.added_bytes, "", stored, changes)
 
     def _state(self, location: str) -> Path:
-        """Return the file with the state of the repository at `location`; another one has another file."""
-        with disk_errors(f"cannot make the directory '{self.states}'"):
-            make_directories(self.states, 0o700)
-        return self.states / f"{sha256(location.encode()).hexdigest()[:32]}.db"
+        """Return the directory with the state of the repository at `location`."""
+        return self.states / sha256(location.encode()).hexdigest()[:32]
