@@ -4,7 +4,6 @@ import contextlib
 import json
 import os
 import pty
-import shutil
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -13,14 +12,13 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-import trustme
 from paho.mqtt.client import Client, MQTTMessage
 from paho.mqtt.enums import CallbackAPIVersion
 
 from tests.support.agent_process import PROGRAM, AgentProcess
 from tests.support.backend import Backend
 from tests.support.http_server import HttpServer, Received, Say
-from tests.support.mosquitto import Mosquitto, free_port, mosquitto
+from tests.support.mosquitto import Mosquitto, free_port
 from tests.support.require import require
 from tests.support.stalling import Stalling, stalling
 from tests.support.waiting import wait_until
@@ -84,12 +82,6 @@ def begun(send: Sender, destination: Stalling, *arguments: str) -> Iterator["sub
         yield process
 
 
-def staged(send: Sender, correlation_id: str) -> None:
-    """An archive waits on the device."""
-    lines = send.good("backup", "--correlation-id", correlation_id)
-    assert f"send start --correlation-id '{correlation_id}#1'" in lines[-1]
-
-
 def test_backup_and_restore_are_followed_to_their_end(agent: AgentProcess, send: Sender) -> None:
     assert send.good("backup", "--correlation-id", "X", *LOCAL) == [
         "→ backup  X",
@@ -108,15 +100,6 @@ def test_backup_and_restore_are_followed_to_their_end(agent: AgentProcess, send:
     assert (agent.data / "start.sh").exists()
 
 
-def test_cancel_ends_the_job_with_the_given_code_and_message(agent: AgentProcess, send: Sender) -> None:
-    with stalling() as destination, begun(send, destination, "--correlation-id", "X") as running:
-        reason = ("--status-code", "maintenance", "--message", "window is over")
-        assert send.good("cancel", "--correlation-id", "X", *reason)[-1] == "accepted"
-        _, error = running.communicate(timeout=30)
-    assert running.returncode == 1
-    assert error == "edge-backup send: failed: BACKUP_FAILED, maintenance, window is over\n"
-
-
 def test_the_upload_request_is_answered_with_a_secret_https_destination(
     agent: AgentProcess, send: Sender, tmp_path: Path
 ) -> None:
@@ -127,31 +110,6 @@ def test_the_upload_request_is_answered_with_a_secret_https_destination(
         assert server.requests[0].body.startswith(b"PK")
     assert lines[-1] == "done"
     assert MARK not in "".join(lines)
-
-
-def test_without_a_destination_the_archive_waits_until_it_is_started(
-    agent: AgentProcess, send: Sender
-) -> None:
-    staged(send, "X")
-    with keeping() as server:
-        url = f"https.url={server.url}/a.zip"
-        header = ("--secret", "https.header.Authorization=env:TOKEN")
-        started = send.good("start", "--correlation-id", "X#1", "-o", url, *header, TOKEN=f"Bearer {MARK}")
-        assert server.requests[0].headers["authorization"] == f"Bearer {MARK}"
-    assert started[-1] == "done"
-
-
-def test_json_is_one_object_for_each_message_and_nothing_else(agent: AgentProcess, send: Sender) -> None:
-    lines = send.good("backup", "--json", "--correlation-id", "X", "--answer", "storage.provider=local")
-    messages = [json.loads(line) for line in lines]
-    kinds = ["answer", "lastOperation", "lastOperation", "request", "answer", "lastUpload"]
-    assert [message["kind"] for message in messages][: len(kinds)] == kinds
-    assert messages[0]["topic"] == "command//edge:device/res//backup"
-    assert messages[0]["message"]["status"] == 204
-    assert messages[3]["message"]["value"]["correlationId"] == "X#1"
-    assert messages[-1]["message"]["value"]["state"] == "SUCCESS"
-    refused = send("cancel", "--json", "--correlation-id", "nobody")
-    assert (refused.returncode, json.loads(refused.stdout)["message"]["status"]) == (1, 404)
 
 
 def leaks(process: "subprocess.Popen[str]") -> list[str]:
@@ -263,15 +221,6 @@ def test_a_restore_that_timed_out_does_not_run_when_the_agent_comes_back(
     assert [value["state"] for value in backend.values()] == ["BACKUP_STARTED", "BACKUP_FINISHED"]
 
 
-def test_a_job_that_takes_too_long_is_status_1_and_goes_on(agent: AgentProcess, send: Sender) -> None:
-    with stalling() as destination:
-        arguments = ("--correlation-id", "X", "--timeout", "1s", "-o", f"https.url={destination.url}")
-        error = send.bad("backup", *arguments)
-        assert error.startswith("edge-backup send: timed out: the last message was BACKUP_STARTED.")
-        assert "send cancel --correlation-id 'X'" in error
-        assert send.good("cancel", "--correlation-id", "X")[-1] == "accepted"
-
-
 def test_a_broker_that_is_not_there_is_status_1_at_once() -> None:
     port = free_port()
     error = Sender(port).bad("backup", *LOCAL)
@@ -296,37 +245,6 @@ def test_a_broker_that_restarts_meanwhile_is_no_end(
         out, err = process.communicate(timeout=60)
     assert (process.returncode, err) == (0, "")
     assert out.endswith("done\n")
-
-
-def test_tls_with_client_certificate_and_password(tmp_path: Path) -> None:
-    """Wrong passwords and unknown authorities are told apart from silence."""
-    require(shutil.which("mosquitto_passwd") is not None, "mosquitto_passwd (Debian package mosquitto)")
-    keys, authority, port = tmp_path / "keys", trustme.CA(), free_port()
-    keys.mkdir()
-    authority.cert_pem.write_to_path(str(keys / "ca.pem"))
-    for name in ("localhost", "operator"):
-        authority.issue_cert(name).private_key_and_cert_chain_pem.write_to_path(str(keys / f"{name}.pem"))
-    (keys / "right").write_text("correct horse\n")
-    (keys / "wrong").write_text("battery staple\n")
-    passwords = keys / "passwords"
-    passwords.write_text("operator:correct horse\n")
-    subprocess.run(["mosquitto_passwd", "-U", str(passwords)], check=True, timeout=30)
-    lines = [
-        f"listener {port} 127.0.0.1", f"cafile {keys}/ca.pem", f"certfile {keys}/localhost.pem",
-        f"keyfile {keys}/localhost.pem", "require_certificate true", "allow_anonymous false",
-        f"password_file {passwords}",
-    ]  # fmt: skip
-    tls = ("--ca", f"{keys}/ca.pem", "--cert", f"{keys}/operator.pem", "--key", f"{keys}/operator.pem")
-    sender = Sender(port)
-    address = ("--broker", f"ssl://localhost:{port}", "--timeout", "1s", "--username", "operator")
-    with mosquitto(tmp_path / "tls-broker", lines, port):
-        let_in = sender.bad("deactivate", *address, *tls, "--password-file", f"{keys}/right")
-        assert "timed out: no answer" in let_in
-        kept_out = sender.bad("deactivate", *address, *tls, "--password-file", f"{keys}/wrong")
-        assert "cannot be used: refused: Not authorized" in kept_out
-        stranger = sender.bad("deactivate", *address, "--password-file", f"{keys}/right")
-        assert "cannot be used: SSLCertVerificationError" in stranger
-    assert "horse" not in let_in + kept_out + stranger
 
 
 def on_terminal(arguments: list[str]) -> tuple[int, str]:
