@@ -3,7 +3,7 @@
 import json
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -126,15 +126,18 @@ class Device:
         return found
 
 
-def restic(repository: Path, *arguments: str, ok: bool = True) -> str:
-    environment = os.environ | {
-        "RESTIC_PASSWORD": PASSWORD,
-        "RESTIC_REPOSITORY": str(repository),
-        "RESTIC_CACHE_DIR": str(repository.parent / "restic-cache"),
-    }
+def restic(
+    repository: Path | str, *arguments: str, ok: bool = True, environment: Mapping[str, str] | None = None
+) -> str:
+    """Run restic on a repository, a directory or anything else that restic knows; return what it prints."""
     done = subprocess.run(
         ["restic", "--no-cache", *arguments],
-        env=environment,
+        env={
+            **os.environ,
+            "RESTIC_PASSWORD": PASSWORD,
+            "RESTIC_REPOSITORY": str(repository),
+            **(environment or {}),
+        },
         capture_output=True,
         text=True,
         timeout=100,

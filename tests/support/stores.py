@@ -74,11 +74,11 @@ def moto(work: Path) -> Iterator[Server]:
         yield Server(port, user, secret)
 
 
-def moto_user(server: Server, name: str, allowed: Mapping[str, str]) -> tuple[str, str]:
-    """Access key and secret of a new user who may do what the policy statement `allowed` says."""
+def moto_user(server: Server, name: str, *allowed: Mapping[str, Any]) -> tuple[str, str]:
+    """Access key and secret of a new user who may do what the policy statements `allowed` say."""
     iam = aws_client(server, "iam")
-    statement = {"Effect": "Allow", "Resource": "*", **allowed}
-    policy = {"Version": "2012-10-17", "Statement": [statement]}
+    statements = [{"Effect": "Allow", "Resource": "*", **each} for each in allowed]
+    policy = {"Version": "2012-10-17", "Statement": statements}
     iam.create_user(UserName=name)
     iam.put_user_policy(UserName=name, PolicyName="policy", PolicyDocument=json.dumps(policy))
     key = iam.create_access_key(UserName=name)["AccessKey"]

@@ -1,0 +1,235 @@
+"""Snapshots in repositories by the installed program over a broker: restic is the other side."""
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from providers.testing.faultproxy import FaultProxy
+from tests.contract.place_aws import S3Place
+from tests.contract.place_azure import AzurePlace
+from tests.integration.conftest import Started, contents
+from tests.support import stores
+from tests.support.agent_process import AgentProcess
+from tests.support.backend import DEVICE, Backend
+from tests.support.clouds import add_incompressible
+from tests.support.repositories import PASSWORD, restic
+from tests.support.waiting import wait_until
+
+PREFIX = "fleet/{device}"
+BELOW = f"fleet/{DEVICE}"
+
+
+@dataclass
+class Kept:
+    """A repository of the device at one store, and the way there for restic."""
+
+    provider: str
+    options: dict[str, str]
+    secrets: dict[str, str]
+    repository: Callable[[Path], str]
+    """Returns restic's name of it; may copy it to a directory first."""
+    environment: dict[str, str] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    def configure(self, device: AgentProcess) -> None:
+        credentials = device.work / "store.json"
+        credentials.write_text(json.dumps({**self.secrets, "password": PASSWORD}))
+        credentials.chmod(0o600)
+        store = {
+            "provider": self.provider,
+            "options": self.options,
+            "credentials": str(credentials),
+            "format": "repository",
+            "prefix": PREFIX,
+        }
+        device.settings |= {"stores": {"night": store}, **self.settings}
+
+
+@contextmanager
+def local(work: Path) -> Iterator[Kept]:
+    directory = work / "target"
+    directory.mkdir(parents=True)
+    targets = {"targets": {"usb": {"path": str(directory)}}}
+    yield Kept("local", {"local.target": "usb"}, {}, lambda _: f"{directory}/{BELOW}", settings=targets)
+
+
+@contextmanager
+def rest(work: Path) -> Iterator[Kept]:
+    """A server that lets nobody remove anything but locks."""
+    work.mkdir(parents=True)
+    with stores.rclone_rest(work) as server:
+        url = f"http://{server.user}:{server.secret}@127.0.0.1:{server.port}/"
+        yield Kept("generic", {}, {"https.url": url}, lambda _: f"rest:{url}{BELOW}/")
+
+
+def s3_rights(bucket: str) -> list[dict[str, Any]]:
+    """The policy of docs/repository.md: nothing that is stored can be read, replaced or removed."""
+    at = f"arn:aws:s3:::{bucket}/{BELOW}"
+    return [
+        {"Action": "s3:PutObject", "Resource": f"{at}/*"},
+        {
+            "Action": "s3:GetObject",
+            "Resource": [f"{at}/config", f"{at}/keys/*", f"{at}/locks/*", f"{at}/snapshots/*"],
+        },
+        {"Action": "s3:DeleteObject", "Resource": f"{at}/locks/*"},
+        {"Action": "s3:ListBucket", "Resource": f"arn:aws:s3:::{bucket}"},
+    ]
+
+
+@contextmanager
+def s3(work: Path) -> Iterator[Kept]:
+    with stores.moto(work) as server:
+        place = S3Place(server, "backups")
+        user, secret = stores.moto_user(server, "device", *s3_rights(place.bucket))
+        options = place.options("unused")
+        del options["aws.object.key"], options["aws.access.key.id"], options["aws.secret.access.key"]
+        yield Kept(
+            "aws",
+            options,
+            {"aws.access.key.id": user, "aws.secret.access.key": secret},
+            lambda _: f"s3:{server.url}/{place.bucket}/{BELOW}",
+            {"AWS_ACCESS_KEY_ID": server.user, "AWS_SECRET_ACCESS_KEY": server.secret},
+        )
+
+
+@contextmanager
+def azure(work: Path) -> Iterator[Kept]:
+    """With the right to create, and no other."""
+    with stores.azurite(work) as server:
+        place = AzurePlace(server, "backups")
+        options = place.options("unused")
+        del options["azure.blob.name"], options["azure.shared.access.signature"]
+
+        def copied(directory: Path) -> str:
+            for name in place.names():
+                file = directory / name
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_bytes(place.read(name) or b"")
+            return str(directory / BELOW)
+
+        yield Kept("azure", options, {"azure.shared.access.signature": place.make_sas("c")}, copied)
+
+
+PLACES = {"local": local, "rest": rest, "s3": s3, "azure": azure}
+
+
+@pytest.fixture(params=PLACES)
+def kept(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Kept]:
+    with PLACES[request.param](tmp_path / "server") as made:
+        yield made
+
+
+def backup(backend: Backend, correlation_id: str) -> dict[str, Any]:
+    """Ask for a backup, and return what the twin is told of its end."""
+    value = {"correlationId": correlation_id, "options": {"backup.store": "night"}}
+    assert backend.ask("backup", value)["status"] == 204
+    return backend.ended(correlation_id)
+
+
+def test_snapshots_of_the_device_are_listed_checked_and_restored_by_restic(
+    device: AgentProcess, backend: Backend, started: Started, kept: Kept, tmp_path: Path
+) -> None:
+    kept.configure(device)
+    agent = started()
+    first = backup(backend, "X1")
+    assert (first["state"], first["statusCode"]) == ("BACKUP_FINISHED", "")
+    assert "files new, 0 changed, 0 unmodified" in first["message"]
+    (agent.data / "config/app.json").write_text('{"interval": 60}\n')
+    second = backup(backend, "X2")
+    assert second["state"] == "BACKUP_FINISHED"
+    assert "0 files new, 1 changed, 3 unmodified" in second["message"]
+    told = backend.ask("describe", {"correlationId": "X2"}, request_id="q")["value"]
+    assert (told["filesNew"], told["filesChanged"], told["filesUnmodified"]) == (0, 1, 3)
+    assert told["addedBytes"] < 20_000
+    assert told["store"] == "night"
+    assert PASSWORD not in agent.log.read_text()
+
+    repository = kept.repository(tmp_path / "copy")
+
+    def ask(*arguments: str) -> str:
+        return restic(repository, *arguments, environment=kept.environment)
+
+    listed = json.loads(ask("snapshots", "--no-lock", "--json"))
+    assert [(each["id"], each["hostname"]) for each in listed] == [
+        (listed[0]["id"], DEVICE),
+        (told["archive"], DEVICE),
+    ]
+    ask("check", "--read-data", "--no-lock")
+    ask("restore", "latest", "--no-lock", "--target", str(tmp_path / "restored"))
+    assert contents(tmp_path / "restored" / agent.data.relative_to("/")) == contents(agent.data)
+
+
+@pytest.fixture
+def slow(device: AgentProcess, started: Started, tmp_path: Path) -> Iterator[tuple[AgentProcess, FaultProxy]]:
+    """An agent with much to send to a REST server, over a slow line."""
+    with (
+        stores.rclone_rest(_made(tmp_path / "server")) as server,
+        FaultProxy(("127.0.0.1", server.port)) as proxy,
+    ):
+        proxy.rate_bytes_per_s = 20e6
+        url = f"http://{server.user}:{server.secret}@127.0.0.1:{proxy.address[1]}/"
+        Kept("generic", {}, {"https.url": url}, str).configure(device)
+        add_incompressible(device.data, 80 << 20)
+        yield started(), proxy
+
+
+def _made(directory: Path) -> Path:
+    directory.mkdir(parents=True)
+    return directory
+
+
+def check(tmp_path: Path) -> list[dict[str, Any]]:
+    """Let restic check the server's directory; return its snapshots."""
+    repository = tmp_path / "server" / BELOW
+    restic(repository, "check", "--read-data", "--no-lock")
+    found: list[dict[str, Any]] = json.loads(restic(repository, "snapshots", "--no-lock", "--json"))
+    return found
+
+
+def test_after_a_kill_in_the_middle_the_next_snapshot_sends_the_rest(
+    slow: tuple[AgentProcess, FaultProxy], backend: Backend, tmp_path: Path
+) -> None:
+    agent, proxy = slow
+    backend.send("backup", {"correlationId": "X1", "options": {"backup.store": "night"}})
+    wait_until(lambda: proxy.passed["up"] > 50 << 20, what="most of the content to be sent")
+    agent.kill()
+    sent = proxy.passed["up"]
+    agent.start()
+    assert backend.ended("X1")["statusCode"] == "interrupted"
+    proxy.rate_bytes_per_s = None
+    assert backup(backend, "X2")["state"] == "BACKUP_FINISHED"
+    assert proxy.passed["up"] - sent < 60 << 20, "packs that were stored were sent again"
+    assert len(check(tmp_path)) == 1
+
+
+def test_a_cancelled_snapshot_ends_at_once_and_leaves_a_whole_repository(
+    slow: tuple[AgentProcess, FaultProxy], backend: Backend, tmp_path: Path
+) -> None:
+    _, proxy = slow
+    backend.send("backup", {"correlationId": "X1", "options": {"backup.store": "night"}})
+    wait_until(lambda: proxy.passed["up"] > 20 << 20, what="some content to be sent")
+    backend.send("cancel", {"correlationId": "X1", "statusCode": "stop", "message": "enough"})
+    ended = backend.ended("X1", timeout_s=10)
+    assert (ended["state"], ended["statusCode"], ended["message"]) == ("BACKUP_FAILED", "stop", "enough")
+    proxy.rate_bytes_per_s = None
+    assert backup(backend, "X2")["state"] == "BACKUP_FINISHED"
+    assert len(check(tmp_path)) == 1
+
+
+def test_periodic_backups_write_snapshots(
+    device: AgentProcess, backend: Backend, started: Started, tmp_path: Path
+) -> None:
+    with local(tmp_path / "server") as kept:
+        kept.configure(device)
+        started(schedule={"store": "night"}, active=True, period="1h")
+        _, envelope = backend.wait(
+            lambda message: "BACKUP_FINISHED" in json.dumps(message[1].get("value")), "a periodic backup"
+        )
+        assert "files new" in envelope["value"]["message"]
+        (found,) = json.loads(restic(kept.repository(tmp_path), "snapshots", "--no-lock", "--json"))
+        assert found["hostname"] == DEVICE
