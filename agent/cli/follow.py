@@ -96,7 +96,7 @@ def _told(entry: Value, *, as_json: bool) -> int:
 
 
 def _good_end(entry: Value) -> str:
-    size = size_text(entry.get("archiveBytes", entry.get("contentBytes", 0)))
+    size = size_text(entry.get("archiveBytes", entry.get("addedBytes", entry.get("contentBytes", 0))))
     where = f" in {entry['place']}" if entry.get("place") else ""
     note = f"; {entry['message']}" if entry["message"] else ""
     return printable(f"{entry['kind']} finished: {entry.get('files', 0)} files, {size}{where}{note}")

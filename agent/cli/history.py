@@ -50,7 +50,8 @@ def _entries(agent: Agent, limit: int) -> Iterator[Value]:
 
 
 def _row(entry: Value) -> str:
-    size = size_text(entry["archiveBytes"]) if "archiveBytes" in entry else ""
+    size_bytes = entry.get("archiveBytes", entry.get("addedBytes"))
+    size = "" if size_bytes is None else size_text(size_bytes)
     result = entry.get("statusCode") or entry["state"].lower()
     title = f"{entry['correlationId']} ({entry['name']})" if "name" in entry else entry["correlationId"]
     return printable(

@@ -23,6 +23,16 @@ log = structlog.get_logger(__name__)
 INTERVAL_S = 5.0
 """The file is written at most this often, and only when it changes."""
 
+_OF_THE_LAST_BACKUP = {
+    "archive_bytes": "The archive of",
+    "content_bytes": "What was saved by",
+    "added_bytes": "What was sent by",
+    "files_new": "New files in",
+    "files_changed": "Changed files in",
+    "files_unmodified": "Unmodified files in",
+}
+"""Facts and how their descriptions begin; those about changes are of snapshots only."""
+
 Sample = tuple[Mapping[str, str], float]
 
 
@@ -78,7 +88,7 @@ class Metrics:
         yield "last_job_success", "1 when the last job of this kind ended well.", good
         yield "last_job_end_timestamp_seconds", "When it ended.", ends
         yield "last_job_duration_seconds", "How long it took.", took
-        for fact, about in (("archive_bytes", "The archive of"), ("content_bytes", "What was saved by")):
+        for fact, about in _OF_THE_LAST_BACKUP.items():
             size = self._history.last_size(fact)
             yield f"last_{fact}", f"{about} the last good backup.", [] if size is None else [({}, size)]
 

@@ -80,13 +80,17 @@ def patched_clock(now: datetime) -> Iterator[None]:
         yield
 
 
+CHANGES = {"added_bytes": 512, "files_new": 1, "files_changed": 0, "files_unmodified": 9}
+"""Facts of a snapshot in a repository."""
+
+
 def jobs(journal: Journal) -> None:
     for number, (kind, code) in enumerate([(Kind.BACKUP, ""), (Kind.RESTORE, "no-space")]):
         job = Job(f"{number:016x}", kind, "c", START)
         journal.jobs.started(job, Path("/data"), [])
         end = START + timedelta(seconds=1.5 + number)
         ended = job.failed(end, code, "") if code else job.finished(end)
-        facts = {"archive_bytes": 1 << 40, "content_bytes": 3} if not code else {}
+        facts = {"archive_bytes": 1 << 40, "content_bytes": 3, **CHANGES} if not code else {}
         journal.jobs.ended(ended, facts | {"seconds": 1.5 + number})
 
 
@@ -113,12 +117,17 @@ def test_it_says_how_the_last_jobs_ended(journal: Journal) -> None:
         'edge_backup_last_job_duration_seconds{kind="restore"}': 2.5,
         "edge_backup_last_archive_bytes": 1 << 40,
         "edge_backup_last_content_bytes": 3,
+        "edge_backup_last_added_bytes": 512,
+        "edge_backup_last_files_new": 1,
+        "edge_backup_last_files_changed": 0,
+        "edge_backup_last_files_unmodified": 9,
     }
 
 
 def test_each_is_in_the_operator_s_table(journal: Journal) -> None:
     operating = Path(__file__).parents[2] / "docs" / "operating.md"
-    listed = re.findall(r"^\| `(edge_backup_\w+)", operating.read_text("utf-8"), re.MULTILINE)
+    rows = [line for line in operating.read_text("utf-8").splitlines() if line.startswith("| `edge_backup_")]
+    listed = [name for row in rows for name in re.findall(r"`(edge_backup_\w+)", row)]
     jobs(journal)
     assert {key.partition("{")[0] for key in samples(metrics(journal).text())} == set(listed)
 

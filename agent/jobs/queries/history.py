@@ -16,11 +16,17 @@ from agent.jobs.requests.control import DescribeRequest, HistoryRequest
 from agent.journal import Journal
 from agent.journal.jobs import JobRecord
 
+_CHANGES = ("addedBytes", "filesNew", "filesChanged", "filesUnmodified")
+"""The difference between a snapshot and the one before it; a whole archive has none."""
 _IN_LISTS = (
-    "id", "correlationId", "kind", "state", "statusCode", "endTime", "name", "archiveBytes", "unexportable",
+    "id", "correlationId", "kind", "state", "statusCode", "endTime", "name", "archiveBytes", *_CHANGES,
+    "unexportable",
 )  # fmt: skip
 _TEXTS = ("message", "description", "directory", "place")
-_OF_THE_LAST = ("id", "correlationId", "kind", "state", "startTime", "endTime", "statusCode", "message")
+_OF_THE_LAST = (
+    "id", "correlationId", "kind", "state", "startTime", "endTime", "statusCode", "message",
+    *_CHANGES,
+)  # fmt: skip
 
 
 class History:
@@ -59,14 +65,16 @@ class History:
     def last(self, room_bytes: int) -> Mapping[str, Any] | None:
         """Return the end of the last job, in at most `room_bytes` of JSON; None when there was none."""
         entry = next(self._entries(None), None)
-        return entry and with_texts_cut({key: entry[key] for key in _OF_THE_LAST}, _TEXTS, room_bytes)
+        return entry and with_texts_cut(
+            {key: entry[key] for key in _OF_THE_LAST if key in entry}, _TEXTS, room_bytes
+        )
 
     def newest(self) -> list[dict[str, Any]]:
         """Return the last ended job of each kind, newest first."""
         return [_entry(record) for record in self._journal.jobs.newest()]
 
     def last_size(self, fact: str) -> int | None:
-        """Return a fact in bytes of the last good backup that has it."""
+        """Return a number among the facts of the last good backup that has it."""
         return self._journal.jobs.last_size(fact)
 
     def _entries(self, before: str | None) -> Iterator[dict[str, Any]]:

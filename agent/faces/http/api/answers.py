@@ -52,6 +52,11 @@ class Job(TypedDict):
     directory: NotRequired[str]
     archive: NotRequired[str]
     archiveBytes: NotRequired[int]
+    addedBytes: NotRequired[int]
+    """Of a snapshot in a repository: the bytes that were sent."""
+    filesNew: NotRequired[int]
+    filesChanged: NotRequired[int]
+    filesUnmodified: NotRequired[int]
     phase: NotRequired[str]
     percent: NotRequired[int | None]
     preview: NotRequired[Preview]
@@ -72,6 +77,10 @@ class LastJob(TypedDict):
     endTime: str
     statusCode: str
     message: str
+    addedBytes: NotRequired[int]
+    filesNew: NotRequired[int]
+    filesChanged: NotRequired[int]
+    filesUnmodified: NotRequired[int]
 
 
 class Status(TypedDict):
