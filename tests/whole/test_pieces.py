@@ -373,7 +373,7 @@ def test_data_sets_and_paths_are_not_mixed(started: Started, tmp_path: Path) -> 
 def test_another_method_is_refused_with_what_is_possible(pieces: ApiClient) -> None:
     answer = pieces.send("DELETE", "/backups", None)
     assert_text(answer, 405, "GET")
-    assert answer.headers["allow"] == "GET"
+    assert "GET" in answer.headers["allow"]
 
 
 def test_without_a_place_of_its_own_a_backup_is_refused(started: Started, tmp_path: Path) -> None:

@@ -25,8 +25,6 @@ class Route:
     handler: Handler
     is_public: bool = False
     """True when nobody has to sign in for it."""
-    token_of: Callable[[Request], str | None] | None = None
-    """Reads the token where a document of others puts it, as in a form; it counts as one in the header."""
     pattern: re.Pattern[str] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -42,6 +40,8 @@ class Site:
     """Words a problem."""
     open_prefix: str = ""
     """A pattern that may stand before each path."""
+    token_in: Callable[[Request], str | None] = lambda _request: None
+    """Returns the token from where this site's clients put it beside the header `Authorization`."""
 
 
 class Router:

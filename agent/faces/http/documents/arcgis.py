@@ -11,7 +11,7 @@ from agent.base.job import parse_time
 from agent.base.refusals import Reason, Refused
 from agent.base.text import readable
 from agent.faces.http.api.context import Api
-from agent.faces.http.documents.arcgis_form import answer, check_format, problem_answer, token_of
+from agent.faces.http.documents.arcgis_form import answer, check_format, problem_answer, token_in
 from agent.faces.http.documents.assets import no_choice
 from agent.faces.http.documents.bodies import FORM, form_fields, refuse_unknown, require_type
 from agent.faces.http.documents.destinations import default_destination, in_store, named_stores
@@ -49,7 +49,7 @@ _STATUS = {
 
 
 def arcgis_site(api: Api) -> Site:
-    return Site(_ArcGis(api).routes(), problem_answer, OPEN_PREFIX)
+    return Site(_ArcGis(api).routes(), problem_answer, OPEN_PREFIX, token_in)
 
 
 class _ArcGis:
@@ -58,10 +58,10 @@ class _ArcGis:
 
     def routes(self) -> Sequence[Route]:
         return (
-            Route("GET", _STORES, self._stores, token_of=token_of),
-            Route("GET", f"{_STORES}/{{storeName}}/backups", self._backups, token_of=token_of),
-            Route("POST", f"{_STORES}/{{storeName}}/backups/create", self._create, token_of=token_of),
-            Route("GET", "/jobs/{jobid}", self._job, token_of=token_of),
+            Route("GET", _STORES, self._stores),
+            Route("GET", f"{_STORES}/{{storeName}}/backups", self._backups),
+            Route("POST", f"{_STORES}/{{storeName}}/backups/create", self._create),
+            Route("GET", "/jobs/{jobid}", self._job),
         )
 
     def _stores(self, request: Request) -> Response:

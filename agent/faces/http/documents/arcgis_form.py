@@ -11,7 +11,7 @@ from agent.faces.http.message import Problem, Request, Response
 FORMATS = ("html", "json", "pjson")
 
 
-def token_of(request: Request) -> str | None:
+def token_in(request: Request) -> str | None:
     """Return the token in the form of a POST or in the query of a GET; None without one."""
     return _tolerant(request).get("token")
 
