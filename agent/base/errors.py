@@ -140,6 +140,10 @@ class NotTakenBack(IoError):
     """A restore failed, and the disk does not yet allow the old data to be put back."""
 
 
+class LeftToRecovery(NotTakenBack):
+    """A restore was cancelled, and ends before all of it is undone: the recovery goes on."""
+
+
 class WorkGone(IoError):
     """Somebody removed the working directory that a restore had made in its target."""
 

@@ -4,7 +4,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import structlog
 
 from agent.base.durations import format_duration
-from agent.base.errors import Cancelled, JobError
+from agent.base.errors import Cancelled, JobError, LeftToRecovery
 from agent.journal import Journal
 from agent.mailbox import Mailbox, Timer
 from agent.settings import TransferSettings
@@ -262,6 +262,9 @@ def _attempt(work: Callable[[], Result], token: CancelToken) -> Outcome[Result]:
         return Outcome(work())
     except Cancelled:
         return cancelled_by(token)
+    except LeftToRecovery as error:
+        cancelled = cancelled_by(token)
+        return replace(cancelled, message="; ".join(filter(None, (cancelled.message, str(error)))))
     except (JobError, StorageError) as error:
         if error.code == "provider.bug":
             log.exception("bug in a provider")

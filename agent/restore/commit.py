@@ -43,6 +43,7 @@ def commit(
         # Renames have changed the times of directories, and read-only ones were opened up. Children come
         # first, because their parents may end up closed to this process.
         for step in backwards(plan, Act.KEEP):
+            token.check()
             if step.new:
                 set_meta(workspace.target.directory(step.path), step.new)
             elif not step.path and step.old and step.old.mode is not None and disk.is_closed(step.old.mode):
@@ -54,26 +55,31 @@ def commit(
         workspace.rename(PLAN, mark)
 
 
-def take_back(workspace: Workspace) -> None:
-    """Make the target what it was, after a failed `commit` or in a trial. After an OSError, call it again."""
+def take_back(workspace: Workspace, check: Callable[[], None] = lambda: None) -> None:
+    """Make the target what it was, after a failed `commit` or in a trial.
+
+    `check` is called for each step and may end it by raising. After that, or an OSError, call it again.
+    """
     for mark in (DONE, TRIAL):
         if workspace.has(mark):
             workspace.rename(mark, PLAN)  # of `done`, only the fsync failed
     if workspace.has(PLAN):
-        roll_back(workspace)
+        _roll_back(workspace, check)
 
 
-def roll_back(workspace: Workspace) -> None:
+def _roll_back(workspace: Workspace, check: Callable[[], None]) -> None:
     """Undo a plan, last step first. Each step looks at the disk, so a crash in here does no harm.
 
     The plan is removed when everything is back on the disk: without it the working directory is rubbish.
     """
     with _plan(workspace) as plan:
         for step in forwards(plan):
+            check()
             if step.act is Act.KEEP:
                 _stand_up(workspace, step)
                 _open_up(workspace, step)
         for step in backwards(plan):
+            check()
             _undo(workspace, step)
     disk.sync_file_system(workspace.root_fd)
     os.unlink(PLAN, dir_fd=workspace.work_fd)

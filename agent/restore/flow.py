@@ -5,12 +5,12 @@ They follow each other at once (`put_back`), or after the owner's decision about
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from agent.base.device_ids import DeviceIds
-from agent.base.errors import ForeignArchive, WorkGone, disk_errors
+from agent.base.errors import ForeignArchive, LeftToRecovery, WorkGone, disk_errors
 from agent.base.job import STOPPED, UNCONFIRMED, WORKING
 from agent.base.text import readable
 from agent.formats.base import Format, Unlock
@@ -21,7 +21,7 @@ from agent.restore.commit_confirmed import ConfirmationNote
 from agent.restore.difference import NAMED, Difference
 from agent.restore.directories import make_target
 from agent.restore.find import Search, find
-from agent.restore.put_in_place import put_in_place, settle, take_away
+from agent.restore.put_in_place import PATIENCE_S, put_in_place, settle, take_away
 from agent.restore.recovery import read_working, with_inodes, without_inodes, work_id, working_text
 from agent.restore.restore_set import RestoreSet
 from agent.restore.root import RestoreRoot
@@ -125,7 +125,7 @@ def _check_origin(manifest: Manifest | None, device: DeviceIds | None) -> None:
 
 def _delivered(tree: SurveyedTree, order: RestoreOrder, deliver: RunHook, context: Context) -> Amount:
     target = order.target
-    with work_directory(target.directory):
+    with work_directory(target.directory, context.token):
         root = _root(target, context, 0)
         work = _restore_set(context, [root])
         try:
@@ -133,7 +133,8 @@ def _delivered(tree: SurveyedTree, order: RestoreOrder, deliver: RunHook, contex
             context.phase("delivering")
             deliver(root.unpacked, context.token)
         finally:
-            work.discard()
+            with suppress(LeftToRecovery):  # all of it goes with the directory
+                work.discard()
     return Amount.of(surveys)
 
 
@@ -228,7 +229,7 @@ def _left(target: RestoreTarget, context: Context) -> RestoreSet:
 
 
 def _restore_set(context: Context, roots: Sequence[RestoreRoot]) -> RestoreSet:
-    return RestoreSet(roots, context.token, context.progress, expected=context.expect)
+    return RestoreSet(roots, context.token, context.progress, expected=context.expect, patience_s=PATIENCE_S)
 
 
 def _root(target: RestoreTarget, context: Context, number: int, made: Collection[Path] = ()) -> RestoreRoot:

@@ -4,15 +4,13 @@ It runs in a worker's thread. The order of steps matters, because each may be th
 docs/architecture.md, "What is durable when".
 """
 
-import time
-from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
 import structlog
 
 from agent.base.clock import BootClock
-from agent.base.errors import ConfirmationPending, JobError, NotTakenBack, WorkGone
+from agent.base.errors import ConfirmationPending, JobError, LeftToRecovery, NotTakenBack, WorkGone
 from agent.base.job import COMMITTED, IN_PLACE, STOPPED, UNCONFIRMED, VERDICT, WORKING
 from agent.restore.commit_confirmed import CommitConfirmed, ConfirmationNote, await_confirmation, verdict
 from agent.restore.directories import remove_made
@@ -24,8 +22,8 @@ from agent.transfer.context import Context
 
 log = structlog.get_logger(__name__)
 
-_PATIENCE_S = 0.4
-"""How long the removal of what was unpacked may take after a cancel, which ends a job within a second."""
+PATIENCE_S = 0.4
+"""How long undoing and removing may each take after a cancel, which ends a job within a second."""
 
 
 def put_in_place(work: RestoreSet, target: RestoreTarget, context: Context, amount: Amount) -> None:
@@ -162,30 +160,17 @@ def take_away(work: RestoreSet, target: RestoreTarget, context: Context) -> None
 def _tidied(work: RestoreSet, context: Context, *, failed: bool = False) -> bool:
     """Remove the working directories; return False when that is left to the recovery."""
     try:
-        work.discard(_patience(context.token))
+        work.discard()
+        if work.goes_back_later:
+            return False
         working = read_working(context.checkpoint.get(WORKING))
         taken_back = partial(context.checkpoint.pop, IN_PLACE, None)
         recover_roots(working, context.job_id, failed=failed, taken_back=taken_back)
         context.checkpoint.pop(WORKING, None)  # a journal that was lost meanwhile does not have it
-    except _LeftToRecovery:
+    except LeftToRecovery:
         log.info("working directory is being removed", directory=str(context.job_id))
         return False
     except JobError:
         log.exception("working directory not removed yet")
         return False
     return True
-
-
-class _LeftToRecovery(JobError):
-    """A cancelled job has ended before all that it had unpacked was removed."""
-
-
-def _patience(token: CancelToken) -> Callable[[], None]:
-    """Return what ends a removal in time when the job was cancelled: the recovery goes on with it."""
-    until_s = time.monotonic() + _PATIENCE_S
-
-    def check() -> None:
-        if token.event.is_set() and time.monotonic() > until_s:
-            raise _LeftToRecovery
-
-    return check

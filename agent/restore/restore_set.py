@@ -5,11 +5,13 @@ before it says that the commit is complete, a crash means that all go back to ol
 whatever the marks of the others say. So the first is marked last, taken back first, and removed last.
 """
 
+import math
+import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from functools import partial
 
-from agent.base.errors import NotTakenBack, WorkGone, disk_errors
+from agent.base.errors import LeftToRecovery, NotTakenBack, WorkGone, disk_errors
 from agent.base.text import readable
 from agent.formats.survey import Survey, SurveyedTree
 from agent.restore.commit import commit, take_back
@@ -38,11 +40,18 @@ class RestoreSet:
         progress: Progress = no_progress,
         *,
         expected: Progress = no_progress,
+        patience_s: float = math.inf,
     ) -> None:
-        """`expected` is called with the number of bytes to unpack, then `progress` with those done."""
+        """`expected` is called with the number of bytes to unpack, then `progress` with those done.
+
+        After a cancel, undoing and removing take `patience_s` each, and then raise `LeftToRecovery`.
+        """
         self._roots = list(roots)
         self._token, self._progress, self._expected = token, progress, expected
+        self._patience_s = patience_s
         self._workspaces: list[Workspace] = []
+        self.goes_back_later = False
+        """True when the recovery has to bring back the old data, because that takes long."""
         self.is_committed = False
         """True when everything is in place and final."""
 
@@ -111,7 +120,7 @@ class RestoreSet:
 
         `confirm` is called when all is in place, and takes it back by raising. Raises NoSpace, IoError,
         Cancelled and what `confirm` does after everything is as it was; `NotTakenBack` when even that was
-        impossible: `recover` does it then.
+        impossible, or takes too long after a cancel: `recover` does it then.
         """
         first, *others = self._opened()
         try:
@@ -122,7 +131,7 @@ class RestoreSet:
             # As long as the first may be marked, only a look at all of them can tell: `recover_roots`.
             if not _is_marked(first[1]):
                 for _, workspace in others:
-                    _take_back(workspace)
+                    _take_back(workspace, self._patience())
             raise
         self.is_committed = not unconfirmed
 
@@ -135,7 +144,7 @@ class RestoreSet:
                 comparison = root.comparison(workspace, self._token.check)
                 commit(workspace, comparison, self._token, confirm, mark=mark, prove=prove)
             except BaseException:
-                _take_back(workspace)
+                _take_back(workspace, self._patience())
                 raise
 
     def surrender(self) -> None:
@@ -154,19 +163,20 @@ class RestoreSet:
         self.is_committed = True
 
     def take_back(self) -> None:
-        """Bring back the data from before `commit`. Raises IoError: `recover` does it then.
+        """Bring back the data from before `commit`. Raises `NotTakenBack`: `recover` does it then.
 
         The first goes first: from its step on a crash means that all go back.
         """
         self.is_committed = False
         for _, workspace in self._opened():
-            _take_back(workspace)
+            _take_back(workspace, self._patience())
 
-    def discard(self, check: Callable[[], None] = lambda: None) -> None:
-        """Remove the working directories; harmless when done twice. Raises IoError, and what `check` raises.
+    def discard(self) -> None:
+        """Remove the working directories; harmless when done twice. Raises IoError and `LeftToRecovery`.
 
         One whose commit could be neither completed nor taken back stays, for `recover`.
         """
+        check = self._patience()
         workspaces, self._workspaces = self._workspaces, []
         with ExitStack() as closing:
             for workspace in workspaces:
@@ -175,6 +185,17 @@ class RestoreSet:
                 with disk_errors(f"cannot remove '{readable(workspace.name)}' from the target"):
                     if self.is_committed or not _is_marked(workspace):
                         workspace.remove(check)
+
+    def _patience(self) -> Callable[[], None]:
+        """Return a check that raises `LeftToRecovery` when a cancelled restore has undone things for long."""
+        until_s = time.monotonic() + self._patience_s
+
+        def check() -> None:
+            if self._token.event.is_set() and time.monotonic() > until_s:
+                self.goes_back_later = True
+                raise LeftToRecovery("the old data is being put back")
+
+        return check
 
     def _opened(self) -> list[tuple[RestoreRoot, Workspace]]:
         assert self.is_open, "unpack or take_up comes first"
@@ -186,9 +207,9 @@ def _is_marked(workspace: Workspace) -> bool:
     return workspace.holds(PLAN, TRIAL, DONE)
 
 
-def _take_back(workspace: Workspace) -> None:
+def _take_back(workspace: Workspace, check: Callable[[], None]) -> None:
     try:
-        take_back(workspace)
+        take_back(workspace, check)
     except OSError as error:
         raise NotTakenBack(
             "the restore failed and cannot be reverted now; the agent tries again until it succeeds"

@@ -3,6 +3,7 @@
 One synchronous function, which tells its progress through its `Context` and obeys the cancel token in there.
 """
 
+import threading
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
@@ -16,8 +17,12 @@ from agent.formats.walk_report import Report
 from agent.save.change_detection import Fingerprinter, LastArchive, is_still_there
 from agent.save.databases import DatabaseCopies, DatabaseOrder, database_copies
 from agent.save.walk import WalkRoot, walk
+from agent.transfer.cancel import CancelToken
 from agent.transfer.context import Context, Destination, RunHook
 from providers.api import Stored
+
+_PATIENCE_S = 0.4
+"""How long a cancelled job waits for the removal of its working directory."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,20 +96,25 @@ def _collected(order: BackupOrder, context: Context) -> Iterator[None]:
         return
     context.phase("collecting")
     (root,) = order.roots
-    with work_directory(root.root.directory):
+    with work_directory(root.root.directory, context.token):
         order.collect(root.root.directory, context.token)
         yield
 
 
 @contextmanager
-def work_directory(path: Path) -> Iterator[None]:
-    """Make an empty private directory, and remove it afterwards."""
+def work_directory(path: Path, token: CancelToken) -> Iterator[None]:
+    """Make an empty private directory, and remove it afterwards.
+
+    A cancelled job does not wait for the end of that: the next start removes what is left.
+    """
     with disk_errors(f"cannot make the directory '{path}'"):
         path.mkdir(mode=0o700)
     try:
         yield
     finally:
-        remove_tree(path)
+        removal = threading.Thread(target=remove_tree, args=(path,), name="removal", daemon=True)
+        removal.start()
+        removal.join(_PATIENCE_S if token.event.is_set() else None)
 
 
 def _archived(order: BackupOrder, context: Context) -> BackupResult:

@@ -9,7 +9,7 @@ from structlog.testing import capture_logs
 
 from agent.base.job import Job, Kind
 from agent.jobs.events import JobStarted
-from agent.restore import put_in_place
+from agent.restore import flow
 from tests.support.archives import Crafted, crafted
 from tests.support.fakes import Device
 from tests.support.trees import snapshot
@@ -129,7 +129,7 @@ def test_a_cancelled_restore_ends_before_all_that_it_unpacked_is_removed(
     device: Device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A cancel is over within a second, however many files there are; the recovery removes the rest."""
-    monkeypatch.setattr(put_in_place, "_PATIENCE_S", -1.0)
+    monkeypatch.setattr(flow, "PATIENCE_S", -1.0)
     archives = device.settings.storage / "archives"
     (archives / "it.zip").write_bytes(crafted(*(Crafted(b"f%d" % n, b"x") for n in range(2000))))
     (device.data / "old").write_text("stays")

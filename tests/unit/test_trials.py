@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,8 @@ import pytest
 
 from agent.base.job import COMMITTED, UNCONFIRMED, WORKING
 from agent.base.operations import Face
+from agent.jobs import restore_recovery
+from agent.restore import flow
 from tests.support.fakes import Device
 from tests.support.journals import sql
 from tests.support.restoring import is_clean
@@ -364,6 +367,7 @@ def test_what_cannot_be_taken_back_is_told_to_be_new(tmp_path: Path, is_restarte
     assert "the new data is in place" in last["message"]
     assert (is_new(device), is_clean(device.data)) == (True, True)
     assert not device.journal.jobs.unfinished()
+    device.close()
 
 
 @pytest.mark.parametrize("is_restarted", [False, True])
@@ -372,14 +376,22 @@ def test_what_is_confirmed_stays_also_without_its_working_directory(
 ) -> None:
     device = home(tmp_path)
     on_trial(device)
+    (unfinished,) = device.journal.jobs.unfinished()
+    worker = f"work-{unfinished.job.id}"
     remove_working_directory(device)
     assert ask(device, "confirm", {"correlationId": "T"})["status"] == 204
     if is_restarted:
+        wait_until(lambda: worker not in thread_names(), what="the worker, which a real crash ends")
         device.restart()
     else:
         device.finish()
     assert states(device) == [STARTED, FINISHED]
     assert (is_new(device), is_clean(device.data)) == (True, True)
+    device.close()
+
+
+def thread_names() -> list[str]:
+    return [thread.name for thread in threading.enumerate()]
 
 
 def test_a_trial_that_was_taken_back_before_a_crash_is_told_to_be_old(tmp_path: Path) -> None:
@@ -393,3 +405,38 @@ def test_a_trial_that_was_taken_back_before_a_crash_is_told_to_be_old(tmp_path: 
     assert not is_new(device)
     (_, last) = device.values()
     assert (last["state"], last["statusCode"]) == ("RESTORE_FAILED", "cancelled")
+    device.close()
+
+
+@pytest.mark.parametrize("is_on_trial", [False, True])
+def test_a_cancelled_restore_ends_in_time_and_the_recovery_brings_back_the_rest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_on_trial: bool
+) -> None:
+    """400,000 replaced files took 12 s. The end says it, no other job goes there, the commands come last."""
+    monkeypatch.setattr(flow, "PATIENCE_S", -1.0)
+    monkeypatch.setattr(restore_recovery, "AGAIN_S", 0.05)
+    told, ready = tmp_path / "told", tmp_path / "ready"
+    after = (
+        f"cat config/app.json >> {told}; test -e {ready} || touch {ready} && test -e {ready}.go || sleep 60"
+    )
+    device = home(
+        tmp_path, beforeRestoreCmd="true", afterRestoreCmd="true" if is_on_trial else f"sh -c '{after}'"
+    )
+    before = data(device)
+    if is_on_trial:
+        on_trial(device)
+    else:
+        ask(device, "restore", {"correlationId": "T", "options": PLACE})
+        wait_until(ready.exists, what="afterRestoreCmd")
+        (tmp_path / "ready.go").touch()
+    ask(device, "cancel", {"correlationId": "T", "statusCode": "enough", "message": "no more"})
+    device.finish()
+    (_, last) = device.values()
+    assert (last["state"], last["statusCode"]) == ("RESTORE_FAILED", "enough")
+    assert last["message"] == "no more; the old data is being put back"
+    refused = ask(device, "backup", {"options": PLACE})
+    assert (refused["status"], "still being recovered" in refused["value"]["message"]) == (409, True)
+    while not is_clean(device.data) or (told.exists() and told.read_bytes() != b"newold"):
+        device.take()
+    assert differences(before, data(device)) == []
+    device.close()
