@@ -1,7 +1,7 @@
 """The engine in the process of another program, without a broker: one job at a time, waited for.
 
-It has the storage directory, journal and recovery of the agent, and no subscribers. Interrupted jobs of the
-agent are left for the agent to report.
+It uses the agent's storage directory, journal and recovery, and has no subscribers. The agent itself reports
+its interrupted jobs later.
 """
 
 from collections.abc import Mapping

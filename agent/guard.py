@@ -41,7 +41,7 @@ class Guard:
 
 
 def _stderr() -> int:
-    """A descriptor of stderr that waits for nobody: its reader may be what the agent is stuck on."""
+    """Return a descriptor of stderr that never blocks: the agent may be stuck on the reader of stderr."""
     flags = os.O_WRONLY | os.O_APPEND | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
     try:
         return os.open("/proc/self/fd/2", flags)
@@ -50,7 +50,7 @@ def _stderr() -> int:
 
 
 def _guard(agent: int, fed: int, limit_s: float) -> None:
-    """Runs in the guard's process until the agent is gone, or is ended."""
+    """Guard the agent until it is gone, or is ended. Runs in the guard's process."""
     os.dup2(fed, _FED)
     os.dup2(_stderr(), _STDERR)
     os.closerange(_STDERR + 1, _MOST_DESCRIPTORS)
@@ -89,7 +89,7 @@ def _was_fed() -> bool:
 
 
 def _is_stopped(pid: int) -> bool:
-    """Whether a signal or a debugger has stopped the process (proc(5), `/proc/pid/stat`)."""
+    """Return True when a signal or a debugger has stopped the process (proc(5), `/proc/pid/stat`)."""
     state = Path(f"/proc/{pid}/stat").read_text("ascii", "replace").rpartition(")")[2].split()[0]
     return state in "Tt"
 

@@ -1,8 +1,8 @@
 """Backups and restores for the device's own programs, in their process and without a broker.
 
-The same engine as the agent's, over the same storage directory and journal: one of the two runs at a time.
-While an agent does, it is asked by `edge-backup backup` and `edge-backup restore`. What the settings say
-holds here as well, but for the least length of a passcode: here alone it may even be empty.
+The engine is the agent's, over the agent's storage directory and journal: only one of the two can run at a
+time. While an agent runs, `edge-backup backup` and `edge-backup restore` ask it. All settings hold here, too,
+except for the least length of a passcode: here it may even be empty.
 
 Every function takes `config`, the path of the device's settings file, and raises `BackupError`.
 """
@@ -60,7 +60,7 @@ class BackupError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Unexportable:
-    """Something that is not in a backup: a restore loses it for good."""
+    """A file that is not in a backup: a restore does not bring it back."""
 
     name: str
     """As an archive would call it: relative to the directory, or beginning with its data set."""
@@ -89,7 +89,7 @@ class BackupInfo:
 
 
 def create_backup(password: str, output_path: FilePath, *, config: FilePath | None = None) -> BackupCreate:
-    """Back up what the settings say into the file `output_path`, encrypted with the password.
+    """Make a backup as the settings say into the file `output_path`, encrypted with the password.
 
     A file that is there is replaced in one step, when the new one is complete. The password may be of any
     length; one that is empty keeps nothing secret, and the standard `age` tool refuses it.

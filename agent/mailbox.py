@@ -1,7 +1,7 @@
-"""One mailbox: whatever happens is posted here, and the main thread takes it one at a time.
+"""The mailbox: everything that happens is posted here, and the main thread takes one action at a time.
 
-MQTT callbacks, timers, signals and workers all only post. What is posted runs in the main thread, which
-alone owns the state, so there are no locks to get wrong.
+MQTT callbacks, timers, signals and workers only post. The actions run in the main thread, which alone owns
+the state, so there are no locks to get wrong.
 """
 
 import heapq

@@ -1,4 +1,4 @@
-"""Telling systemd how the agent is: the notification protocol of sd_notify(3), which is a datagram socket.
+"""Tells systemd how the agent is, over the datagram socket of sd_notify(3).
 
 Outside systemd, where NOTIFY_SOCKET is not set, nothing happens.
 """
@@ -8,27 +8,27 @@ import socket
 
 
 def ready() -> None:
-    """The agent takes commands."""
+    """Tell that the agent takes commands."""
     _send("READY=1")
 
 
 def stopping() -> None:
-    """An orderly stop has begun."""
+    """Tell that an orderly stop has begun."""
     _send("STOPPING=1")
 
 
 def status(text: str) -> None:
-    """One line for `systemctl status`."""
+    """Set the line that `systemctl status` shows."""
     _send("STATUS=" + " ".join(text.split()))
 
 
 def watchdog() -> None:
-    """The agent is healthy; due every `watchdog_interval_s`."""
+    """Tell that the agent is healthy; due every `watchdog_interval_s`."""
     _send("WATCHDOG=1")
 
 
 def watchdog_interval_s() -> float | None:
-    """Half of the time after which systemd kills an agent that says nothing; None when it does not watch.
+    """Return half of the time after which systemd kills a silent agent; None when it does not watch.
 
     See sd_watchdog_enabled(3): WATCHDOG_PID names the process that is meant, when it is set.
     """

@@ -1,8 +1,8 @@
-"""Nobody can walk to the device: an agent that is stuck notices, says where, and ends. Then it is restarted.
+"""The watchdog: an agent that is stuck notices, logs where, and ends; then it is restarted.
 
-Three things are looked at. Workers that were told to end and have not, and the MQTT thread, in the mailbox,
-every half period; systemd's watchdog is fed only when both are healthy. The mailbox itself is watched from
-outside: by systemd, and by the guard, a process of its own (`agent.guard`).
+Every half period the main thread looks at the workers that were told to end, and at the MQTT thread. It feeds
+systemd's watchdog only when both are healthy. Systemd, and the guard, a process of its own (`agent.guard`),
+watch the main thread from outside.
 """
 
 import faulthandler
@@ -22,9 +22,9 @@ from agent.mailbox import Mailbox
 log = structlog.get_logger(__name__)
 
 PERIOD_S = 60.0
-"""Where no service manager says how long the mailbox may take."""
+"""The period where no service manager sets one."""
 WORKER_PERIODS = 5
-"""How long a worker may take to come to its end."""
+"""Periods that a worker may take to end after it was told to."""
 EXIT_STUCK = 1
 
 
@@ -73,12 +73,12 @@ class Watchdog:
 
 
 def interval_s() -> float:
-    """How often the agent looks at itself: half of systemd's watchdog period, or of ours."""
+    """Return the time between two looks: half of systemd's watchdog period, or of `PERIOD_S`."""
     return notify.watchdog_interval_s() or PERIOD_S / 2
 
 
 def mailbox_limit_s() -> float:
-    """How long the mailbox may stand still."""
+    """Return how long the mailbox may stand still."""
     return 1.8 * interval_s()
 
 
@@ -91,7 +91,7 @@ def _end(reason: str) -> None:
 
 
 def stacks() -> list[tuple[str, str]]:
-    """Name and calls of every thread, the innermost call last: files, lines and functions, no values."""
+    """Return name and calls of every thread, the innermost last: files, lines and functions, no values."""
     names = {thread.ident: thread.name for thread in threading.enumerate()}
     return [
         (names.get(ident, str(ident)), " > ".join(_call(call) for call in traceback.extract_stack(frame)))

@@ -80,7 +80,7 @@ class _DialledTls(_Dialled, HTTPSConnection):
 
 
 def _pools(limits: Limits) -> dict[str, type[HTTPConnectionPool]]:
-    """urllib3's own pools, with our connections in them."""
+    """Return urllib3's own pools, with our connections in them."""
 
     class Plain(_Dialled):
         allowed = limits

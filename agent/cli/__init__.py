@@ -82,7 +82,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _open_standard_streams() -> None:
-    """Where a standard descriptor is closed, no file of ours may get its number, and errors need a stream."""
+    """Open standard descriptors that are closed: no file may get their numbers, and errors need a stream."""
     for number in range(3):
         try:
             os.fstat(number)

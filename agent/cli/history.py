@@ -10,7 +10,7 @@ _ROW = "{:20}  {:8}  {:16}  {:>8}  {:16}  {}"
 
 
 def history(argv: list[str]) -> int:
-    """Jobs that ended, newest first, as a table."""
+    """Print the jobs that ended, newest first, as a table."""
 
     def tell(agent: Agent, options: argparse.Namespace) -> None:
         if not options.json:

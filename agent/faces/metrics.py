@@ -46,12 +46,12 @@ class Metrics:
         self._timer: Timer | None = None
 
     def changed(self) -> None:
-        """Something may have changed: write what is true when the interval is over."""
+        """Write the state that holds when the interval is over: something may have changed."""
         if self._path and self._timer is None:
             self._timer = self._mailbox.call_later(INTERVAL_S, self.write)
 
     def text(self) -> str:
-        """All that the file says."""
+        """Return the text of the file."""
         return "".join(
             f"# HELP edge_backup_{name} {about}\n# TYPE edge_backup_{name} gauge\n"
             + "".join(f"edge_backup_{name}{_labels(labels)} {value:.16g}\n" for labels, value in samples)
@@ -75,7 +75,7 @@ class Metrics:
         yield from self._of_jobs()
 
     def _of_jobs(self) -> Iterator[tuple[str, str, Iterable[Sample]]]:
-        """Of the newest job of each kind, and of the newest good backup."""
+        """Yield the metrics of the newest job of each kind, and of the newest good backup."""
         good, ends, took = list[Sample](), list[Sample](), list[Sample]()
         for job in self._history.newest():
             if job["endTime"] == format_time(None):
@@ -108,7 +108,7 @@ class Metrics:
 
 
 def _labels(labels: Mapping[str, str]) -> str:
-    """`{kind="backup"}`; nothing for none."""
+    """Return the labels as in `{kind="backup"}`; an empty text for none."""
     escaped = (
         (name, text.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n"))
         for name, text in labels.items()
@@ -118,7 +118,7 @@ def _labels(labels: Mapping[str, str]) -> str:
 
 
 def _replace(path: Path, text: str) -> None:
-    """In one step, and for everybody to read. Not synced: after a power cut the agent writes it again.
+    """Replace the file in one step. All may read it. Not synced: after a power cut it is written again.
 
     Raises OSError, also when something else than a regular file has the name, or a link is on the way.
     """

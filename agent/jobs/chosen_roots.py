@@ -119,7 +119,7 @@ class ChosenRoots:
         return roots
 
     def _names_in(self, directory: Path, selection: Selection, option: str) -> dict[str, str]:
-        """Chosen paths relative to the directory, each as the command gave it."""
+        """Return the chosen paths relative to the directory, each with the path as the command gave it."""
         given = selection.directory or str(self.settings.dir)
         names = {}
         for path in selection.paths or ():

@@ -200,17 +200,17 @@ class Engine:
 
     @property
     def frame(self) -> Frame:
-        """The time frame of periodic backups."""
+        """Return the time frame of periodic backups."""
         return self._periodic.frame
 
     @property
     def next_backup(self) -> datetime | None:
-        """The time of the next periodic backup; None when none will come. Raises `JournalError`."""
+        """Return the time of the next periodic backup; None when none will come. Raises `JournalError`."""
         return self._periodic.next_due
 
     @property
     def schedule_standing(self) -> Standing:
-        """How the periodic backups stand. Raises `JournalError`."""
+        """Return how the periodic backups stand. Raises `JournalError`."""
         return self._schedule_record.read()
 
     def identified(self, device_id: str) -> None:

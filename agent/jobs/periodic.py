@@ -1,8 +1,8 @@
 """Periodic backups: `activate`, `deactivate`, and the ticks between. Belongs to the main thread.
 
-When a tick is due is decided in `schedule`, and when its backup is tried again in `attempts`; here the
-decision is kept in the journal, told to the twin and carried out. Commands and settings set the same frame;
-the later change wins.
+`schedule` decides when a tick is due, `attempts` when its backup is tried again. This module keeps the
+decision in the journal, tells the twin, and carries it out. Commands and settings set one frame; the later
+change wins.
 """
 
 import json
@@ -74,7 +74,7 @@ class Periodic:
         self._span = self._initial()
 
     def _initial(self) -> _Span:
-        """The frame of the last change: of a command, unless the settings were edited since."""
+        """Return the frame of the last change: of a command, unless the settings were edited since."""
         settings = self._settings
         start, end = settings.active_from, settings.active_till
         # As in Kanto, a beginning or an end is enough.
@@ -87,12 +87,12 @@ class Periodic:
 
     @property
     def frame(self) -> Frame:
-        """The time in which periodic backups are made."""
+        """Return the time in which periodic backups are made."""
         return self._frame(self._span)
 
     @property
     def next_due(self) -> datetime | None:
-        """The time of the next periodic backup; None when none will come. Raises `JournalError`."""
+        """Return the time of the next periodic backup; None when none will come. Raises `JournalError`."""
         if not self._begun:
             return None
         kept = self._journal.notes.read(_SETTLED)

@@ -57,7 +57,7 @@ class Previews:
 
     @property
     def idle(self) -> bool:
-        """False while a preview is being discarded."""
+        """Return False while a preview is being discarded."""
         return not self._discarding
 
     def begin(self) -> None:

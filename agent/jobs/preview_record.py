@@ -57,7 +57,7 @@ class PreviewNote:
 
     @property
     def left_s(self) -> float:
-        """Seconds that were left when this was noted, 0 without a countdown."""
+        """Return the seconds that were left when this was noted; 0 without a countdown."""
         return self.countdown.left_s if self.countdown else 0.0
 
     def into(self) -> tuple[dict[int, Root], list[Path]]:
@@ -81,7 +81,7 @@ class PreviewNotes:
 
     @property
     def current(self) -> PreviewNote | None:
-        """The note of the last preview. Raises `JournalError`."""
+        """Return the note of the last preview. Raises `JournalError`."""
         return self._unwritten or _read(self._journal.notes.read(_KEY))
 
     @property

@@ -85,9 +85,9 @@ class Prunes:
             self._journal.notes.keep(_CLOCK, format_time(now))
 
     def _dates_by_clock(self) -> Mapping[str, datetime]:
-        """Retention dates, none of which has passed when the clock has leapt since the last daily run.
+        """Return the retention dates. After a leap of the clock since the last daily run none has passed.
 
-        It may be wrong, and what is removed by it is gone; a day later it is believed.
+        The clock may be wrong, and an archive that is removed is gone; a day later the clock is believed.
         """
         dates, now, noted = self.dates(), datetime.now(UTC), self._journal.notes.read(_CLOCK)
         if noted is None or now - parse_time(noted) <= MOST_AHEAD:

@@ -1,7 +1,7 @@
-"""What is done once in a while, over restarts: the journal knows when it was done last.
+"""Tasks that recur over restarts: the journal knows when each was done last.
 
-The device's clock counts. A device that is off most of the time does it when it is on; one whose clock
-was wrong does it when the clock has jumped. Belongs to the main thread.
+The device's clock decides. A device that is off most of the time does a task when it is on; a device whose
+clock was wrong does it when the clock has jumped. Belongs to the main thread.
 """
 
 from collections.abc import Callable
@@ -19,16 +19,16 @@ log = structlog.get_logger(__name__)
 LOOK_AGAIN_S = 900.0
 """Time between two looks at the clock, which may jump."""
 MOST_TRIES = 4
-"""How often it is begun, when it comes to nothing each time, before the next period's turn comes."""
+"""The most tries of a task in one period."""
 
 
 class Recurring:
     def __init__(
         self, name: str, period: timedelta, journal: Journal, mailbox: Mailbox, act: Callable[[], bool]
     ) -> None:
-        """`act` admits what is to be done, which begins after the unit of work that is open.
+        """`act` admits the task, which begins after the unit of work that is open.
 
-        It returns False when that is not possible now. `name` is for the journal.
+        It returns False when the task cannot begin now. `name` is for the journal.
         """
         self._note, self._period, self._act = f"recurring.{name}", period, act
         self._journal, self._mailbox = journal, mailbox
@@ -36,13 +36,13 @@ class Recurring:
         self._timer: Timer | None = None
 
     def begin(self) -> None:
-        """Look now, and from now on. The first time of all comes after a whole period."""
+        """Look now, and from now on. A new device does the task after a whole period."""
         if self._journal.notes.read(self._note) is None:
             self._done(datetime.now(UTC))
         self.look()
 
     def put_off(self) -> None:
-        """What was begun came to nothing, as before the network is there: try again at the next look."""
+        """Try again at the next look: the task failed, as it does before the network is there."""
         if self._tries >= MOST_TRIES:
             return
         try:

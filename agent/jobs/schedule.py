@@ -69,7 +69,7 @@ class Decision:
 
 
 def decide(frame: Frame, settled: datetime | None, now: datetime) -> Decision:
-    """What is due at `now`, when everything up to `settled` has been dealt with.
+    """Return what is due at `now`, when everything up to `settled` has been dealt with.
 
     `settled` is what the decision before said; None for a frame that has just been activated, of which
     the tick at or before the activation is still due: Kanto starts right away when `from` has passed.
@@ -124,14 +124,14 @@ class _Grid:
         )
 
     def first_open(self, settled: datetime | None) -> int:
-        """The first tick that has not been dealt with."""
+        """Return the first tick that has not been dealt with."""
         if settled is None:
             return max(0, (self.activated_us - self.origin_us) // self.period_us)
         number = (_microseconds(settled) - self.origin_us) // self.period_us + 1
         return number if self.lowest is None else max(self.lowest, number)
 
     def last_until(self, now: datetime) -> int:
-        """The last tick at or before `now`, and before the end."""
+        """Return the last tick at or before `now`, and before the end."""
         until_us = min(_microseconds(now), self.end_us - 1)
         return (until_us - self.origin_us) // self.period_us
 
@@ -139,7 +139,7 @@ class _Grid:
         return _EPOCH + (self.origin_us + number * self.period_us) * _MICROSECOND
 
     def due(self, number: int) -> datetime | None:
-        """The time of a tick that is to come; None from the end on."""
+        """Return the time of a tick that is to come; None from the end on."""
         return self.time(number) if self.origin_us + number * self.period_us < self.end_us else None
 
 
@@ -148,7 +148,7 @@ def _microseconds(when: datetime) -> int:
 
 
 def device_offset(device_id: str, jitter: timedelta) -> timedelta:
-    """A time in [0, `jitter`), always the same for a device and spread evenly over a fleet."""
+    """Return a time in [0, `jitter`): one for each device, spread evenly over a fleet."""
     digest = hashlib.sha256(device_id.encode("utf-8", "surrogatepass")).digest()
     jitter_us = jitter // _MICROSECOND
     return int.from_bytes(digest[:8]) % jitter_us * _MICROSECOND if jitter_us > 0 else timedelta(0)

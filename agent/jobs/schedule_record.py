@@ -56,7 +56,7 @@ class ScheduleRecord:
     # A subscriber of events
 
     def can_tell(self, event: Event) -> None:
-        """Anything can be kept."""
+        """Refuse nothing: any event can be kept."""
 
     def tell(self, event: Event, unit: Unit) -> None:
         if not isinstance(event, JobEnded) or not event.kept:

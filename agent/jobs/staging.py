@@ -68,7 +68,7 @@ class Staging:
 
     @property
     def lock(self) -> int:
-        """The descriptor of the locked file, whose content the owner may use."""
+        """Return the descriptor of the locked file, whose content the owner may use."""
         return self._lock
 
     @property
@@ -95,7 +95,7 @@ class Staging:
 
     @property
     def longest_path(self) -> Path:
-        """A path as long as the longest of a staged archive."""
+        """Return a path as long as the longest of a staged archive."""
         return self._backups / archive_name(datetime.now(UTC), "0" * 8, ENCRYPTED, "x" * MAX_NAME_LETTERS)
 
     def complete_archives(self) -> list[Path]:

@@ -59,7 +59,7 @@ class JournalFiles:
 
     @property
     def log_is_gone(self) -> bool:
-        """True when the log was removed and not replaced: the connection still has its content."""
+        """Return True when the log was removed and not replaced: the connection still has its content."""
         return self._log_was is not None and _status(self._log) is None
 
     def damage(self) -> str:

@@ -60,7 +60,7 @@ class Envelope:
         return self.path[len(inbox) :] or None
 
     def tells_deletion(self, thing: str, feature_id: str) -> bool:
-        """True for the twin's event that this feature is gone, alone or with all around it.
+        """Return True for the twin's event that this feature is gone, alone or with all around it.
 
         Source: Eclipse Ditto, "Protocol specification for Things", events.
         """

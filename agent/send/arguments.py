@@ -33,7 +33,7 @@ class Order:
     timeout_s: float
     json: bool
     secrets: frozenset[str] = field(repr=False)
-    """What must not be shown, whoever says it."""
+    """Texts that must not be shown, whoever sends them."""
 
 
 def parse_arguments(argv: list[str]) -> Order:
@@ -76,7 +76,7 @@ def _order(parsed: argparse.Namespace) -> Order:
 
 
 def names_destination(options: Mapping[str, str]) -> bool:
-    """Tell whether a backup with these options stores its archive itself, without an upload request."""
+    """Return True when a backup with these options stores its archive itself, without an upload request."""
     return any(options.get(key) for key in ("storage.provider", "https.url", "backup.store"))
 
 

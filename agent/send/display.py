@@ -27,7 +27,7 @@ class Display(Protocol):
 
 @contextmanager
 def display(*, as_json: bool) -> Iterator[Display]:
-    """JSON where it is asked for, a progress bar on a terminal with rich, plain lines otherwise."""
+    """Yield a display: JSON if asked for, a progress bar on a terminal with rich, else plain lines."""
     if as_json:
         yield Json()
     elif sys.stdout.isatty() and (progress := _progress()):
@@ -53,13 +53,13 @@ class Json:
     """One object a line on stdout for each message of the device; the outcome is the exit status."""
 
     def sent(self, command: OutgoingCommand) -> None:
-        """Not shown: it carries the secrets."""
+        """Show nothing: a command carries secrets."""
 
     def heard(self, kind: MessageKind, heard: Heard) -> None:
         _write(json.dumps({"kind": kind, "topic": heard.topic, "message": heard.message}))
 
     def ended(self, outcome: Ending) -> None:
-        """Good ones need no words; for the others see `complain`."""
+        """Show nothing: the exit status tells a good ending, `complain` any other."""
 
 
 class Lines:

@@ -1,4 +1,4 @@
-"""The exchange about one command: all that the device says of it. Pure: no clock, no network, no output.
+"""The exchange about one command. Pure: no clock, no network, no output.
 
 The device answers the command; then the job runs (`lastOperation`); then, where no destination was named,
 the device asks for one (the upload request), is given it with a `start`, and uploads (`lastUpload`).
@@ -19,11 +19,11 @@ class Phase(Enum):
 
     ANSWER = auto()
     JOB = auto()
-    """That `lastOperation` says how the job ended."""
+    """`lastOperation` has to tell how the job ended."""
     REQUEST = auto()
-    """That the device asks where to upload to, and accepts what it is told."""
+    """The device has to ask for a destination, and to accept the one that it gets."""
     UPLOAD = auto()
-    """That `lastUpload` says how the upload ended."""
+    """`lastUpload` has to tell how the upload ended."""
 
 
 class MessageKind(StrEnum):
@@ -71,7 +71,7 @@ class Exchange:
         return due
 
     def hear(self, heard: Heard) -> MessageKind | None:
-        """Take a message in. What it was; None when it is about others."""
+        """Take a message in; return its meaning, None when it is about others."""
         readers = (
             (MessageKind.ANSWER, self._hear_answer),
             (MessageKind.LAST_OPERATION, self._hear_operation),
@@ -193,7 +193,7 @@ def parent_of(child_id: str) -> str:
 
 
 def refusal(heard: Heard) -> str:
-    """Status and message of an answer that refuses."""
+    """Return status and message of an answer that refuses."""
     value = heard.message.get("value")
     message = value.get("message", "") if isinstance(value, Mapping) else ""
     return f"{heard.status} {message}".strip()

@@ -34,7 +34,7 @@ class UnusableOption(Exception):
 
 
 def option(text: str) -> tuple[str, str]:
-    """`key=value` of something that may be seen. Raises ArgumentTypeError, without the value."""
+    """Parse `key=value` for an option that may be seen. Raises ArgumentTypeError, without the value."""
     key, equals, value = text.partition("=")
     if not (key and equals):
         raise argparse.ArgumentTypeError("expected KEY=VALUE")
@@ -53,7 +53,7 @@ def _instead(key: str) -> str:
 
 
 def _carries_secret(value: str) -> bool:
-    """Tell whether it is a URL with a password or a signature: a pre-signed URL alone gives access."""
+    """Return True for a URL with a password or a signature: a pre-signed URL alone gives access."""
     try:
         parts = urlsplit(value)
         return parts.password is not None or any(is_secret_name(name) for name, _ in parse_qsl(parts.query))
@@ -62,7 +62,7 @@ def _carries_secret(value: str) -> bool:
 
 
 def secret_source(text: str) -> SecretSource:
-    """`key=<where it is kept>`. Raises ArgumentTypeError, without what was given in its place."""
+    """Parse `key=<source>`. Raises ArgumentTypeError, without the text: it may be the secret itself."""
     key, _, source = text.partition("=")
     is_source = source == "-" or (source.startswith(("@", "env:")) and source not in ("@", "env:"))
     if not key or not is_source:

@@ -1,7 +1,7 @@
-"""Is somebody else answering in our name? A Kanto agent that was not stopped does, and does the work twice.
+"""Notices another agent that answers for this feature, such as a Kanto agent that was not stopped.
 
-Both would take every command. The answers to commands come back to us from the broker too; one that we
-did not send is somebody else's.
+Both take every command, and do the work twice. The broker sends the answers to commands to this agent, too:
+one that this agent did not send is another agent's.
 """
 
 from collections import deque
@@ -17,7 +17,7 @@ log = structlog.get_logger(__name__)
 
 ANSWERS = "command//+/res/#"
 _REMEMBERED = MAX_WAITING_REPLIES + 100
-"""Those that wait in the outbox, and some that are on their way back."""
+"""Answers that wait in the outbox, and some that are on their way back."""
 
 
 class Rivals:
@@ -28,11 +28,11 @@ class Rivals:
         self._own: deque[int] = deque(maxlen=_REMEMBERED)
 
     def answered(self, payload: bytes) -> None:
-        """We are about to give this answer."""
+        """Note an answer that this agent is about to give."""
         self._own.append(hash(payload))
 
     def heard(self, payload: bytes, identity: Identity | None) -> None:
-        """An answer went over the broker: log an error when it speaks for our feature and is not ours."""
+        """Log an error for an answer to this feature's commands that this agent did not give."""
         if identity is None or hash(payload) in self._own:
             return
         try:

@@ -1,4 +1,4 @@
-"""Is a command too old to be carried out?
+"""Refuses commands that are too old to be carried out.
 
 The header `expiresAt` (ours, RFC 3339) is a moment of the wall clock. Ditto's `timeout` (a number with
 `ms`, `s` or `m`, seconds without; Ditto, "Protocol specification", headers) is a length of time; no message
@@ -16,17 +16,17 @@ from agent.mqtt.envelope import Envelope
 RELEASED = datetime(2026, 11, 1, tzinfo=UTC)
 """A clock that is before this was never set. Commands do not expire by it.
 
-Nothing else is asked: the kernel calls many a good clock unsynchronised (a guest's, one set by GPS), and
-a clock that is behind can only let an expired command through, never keep a good one out.
+The kernel is not asked: it calls many good clocks unsynchronised (a guest's, one set by GPS). A clock that is
+behind can only let an expired command through, never keep a good one out.
 """
 _TIMEOUT = re.compile(r"(\d{1,9})(ms|s|m)?")
 _SECONDS = {"ms": 0.001, "s": 1, "m": 60, None: 1}
 
 
 def timeout_s(envelope: Envelope) -> float | None:
-    """Ditto's `timeout` in seconds; 0 means that nobody waits for an answer.
+    """Return Ditto's `timeout` in seconds; 0 when nobody waits for an answer.
 
-    None when it is absent, or not as Ditto has it: Ditto refuses such a header itself.
+    Return None for an absent one, and for one that Ditto itself would refuse.
     """
     match = _TIMEOUT.fullmatch(scalar_text(envelope.headers.get("timeout")) or "")
     return int(match[1]) * _SECONDS[match[2]] if match else None
@@ -35,7 +35,7 @@ def timeout_s(envelope: Envelope) -> float | None:
 def check_not_expired(envelope: Envelope, waited_s: float, now: datetime) -> None:
     """Raise `Refused` (EXPIRED) when the command, received `waited_s` ago, has expired `now`.
 
-    Raises 400 when `expiresAt` is no time: whoever sends it relies on it.
+    Raises `Refused` (INVALID) when `expiresAt` is no time: its sender relies on it.
     """
     limit_s = timeout_s(envelope)
     if limit_s and waited_s > limit_s:

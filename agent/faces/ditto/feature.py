@@ -1,7 +1,7 @@
-"""The BackupAndRestore feature as commands see it: what is for us, what it asks for, what is answered.
+"""The BackupAndRestore feature: takes commands, answers them, and begins their work.
 
-Order, always: the journal has the command and its answer, then the broker is told that it need not send
-it again, then the answer goes out, then the work begins.
+The order is always: the journal has the command and its answer, the broker gets the acknowledgement, the
+answer goes out, the work begins.
 """
 
 import time
@@ -70,7 +70,7 @@ class Feature:
         self.inbox = Inbox(settings.feature_id, twin)
 
     def receive(self, deliveries: Iterable[Delivery]) -> None:
-        """Take messages from command topics. Each is acknowledged, whatever it is, but not too early."""
+        """Take messages from command topics. Each is acknowledged when the journal needs it no more."""
         waiting: deque[_Received] = deque()
         for delivery in deliveries:
             if command := self.inbox.read(delivery):
@@ -102,7 +102,7 @@ class Feature:
             self._refuse_unwritten(taken, Reason.INTERNAL, INTERNAL_ERROR)
 
     def _judge(self, received: _Received, unit: Unit) -> bool:
-        """Answer the command as part of the unit; True when it is accepted, and its work follows."""
+        """Answer the command as part of the unit; return True when it is accepted, and its work follows."""
         command, delivery = received.command, received.delivery
         if self._operations.is_question(command.operation) and not command.fault:
             self._answer_question(command)
@@ -154,7 +154,7 @@ class Feature:
             return None, Refused(error.reason, error.message)
 
     def _answer_question(self, command: InboxCommand) -> None:
-        """Questions change nothing: they are answered as often as they come, and leave no trace."""
+        """Answer a question: it changes nothing, and leaves no trace, however often it comes."""
         without_value = ditto.reply(*command.answered_in(self._settings.feature_id), value={})
         room_bytes = ditto.MAX_MESSAGE_BYTES - len(ditto.encode(without_value))
 

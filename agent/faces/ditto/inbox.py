@@ -1,4 +1,4 @@
-"""Messages to the feature's inbox become commands; what is for somebody else, or unreadable, does not."""
+"""Reads commands from messages to the feature's inbox; ignores unreadable messages, and those for others."""
 
 import hashlib
 import uuid
@@ -44,13 +44,14 @@ class InboxCommand:
     """As received; one is made when there is none."""
     received_s: float
     fault: str = ""
-    """Why its answer could not repeat what it has to: it is refused, and they are cut or left out here."""
+    """The reason for its refusal: its answer could not repeat its subject and id, which are cut here."""
 
     @property
     def answer_is_due(self) -> bool:
-        """True, or absent with a request id: absent means true in Ditto and false in Kanto.
+        """Return True when the sender waits for an answer.
 
-        With a timeout of 0 nobody waits for it.
+        An absent `response-required` means true in Ditto and false in Kanto; here it means true with a
+        request id. With a timeout of 0 nobody waits.
         """
         if timeout_s(self.envelope) == 0:
             return False
@@ -58,7 +59,7 @@ class InboxCommand:
         return not self.topic.one_way if required is None else required
 
     def answered_in(self, feature_id: str) -> tuple[Envelope, str, str, str]:
-        """Return what an answer is made of."""
+        """Return the facts of which an answer is made."""
         return self.envelope, feature_id, self.operation, self.correlation_id
 
 
@@ -101,7 +102,7 @@ class Inbox:
         return self._bounded(command, identity.thing)
 
     def _bounded(self, command: InboxCommand, thing: str) -> InboxCommand:
-        """The command; one whose answer would be too long with a fault, and without what makes it so.
+        """Return the command. One whose answer would be too long gets a fault, and loses its long texts.
 
         Hono's adapter ends the connection of a device that sends more than it takes, and what is kept for
         delivery would be sent again with every connection.

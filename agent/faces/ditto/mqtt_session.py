@@ -1,7 +1,7 @@
-"""Being there: who the device is, and what is done whenever the broker is found or lost.
+"""The session with the broker: learns who the device is, announces the feature, and receives messages.
 
-After every connect, also when the broker kept the session: subscribe again, announce the feature again,
-send what waits. Nothing is believed to have survived a restart of the broker.
+After every connect it subscribes again, announces the feature again and sends what waits, also when the
+broker kept the session: the broker may have been restarted, and have lost everything.
 """
 
 from collections.abc import Callable, Sequence
@@ -38,7 +38,7 @@ ANNOUNCE_AGAIN_S = 3600.0
 ANNOUNCE_BUSY_S, ANNOUNCE_SOON_S = 60.0, 1.0
 """The wait for a job or an upload to end, and for more events when the feature was deleted."""
 MAX_EARLY_BYTES = 4 << 20
-"""Of commands that wait until the device knows who it is; the oldest go first."""
+"""Limit of the commands that wait until the device knows who it is; beyond it the oldest are dropped."""
 
 
 class Presence:
@@ -156,7 +156,7 @@ class Presence:
             self._announce_in(ANNOUNCE_BUSY_S)
 
     def deleted(self) -> None:
-        """Somebody has deleted the feature in the twin: announce it again, once for many such events."""
+        """Announce the feature again soon, once for many events: somebody has deleted it in the twin."""
         self._announce_in(ANNOUNCE_SOON_S)
 
     # Who am I
@@ -201,7 +201,7 @@ class Presence:
     # Messages
 
     def deliver(self, delivery: Delivery) -> None:
-        """Take what has come on a topic; acknowledge what is no command."""
+        """Take a message; acknowledge it when it is no command."""
         if delivery.topic == IDENTITY_RESPONSE:
             delivery.ack()
             self._answered(delivery.payload)

@@ -1,7 +1,7 @@
-"""Commands that end the agent: in a provider that blocks or crashes while the command is only looked at.
+"""Commands that end the agent, because a provider blocks or crashes while such a command is admitted.
 
-Such a command is not in the journal yet, so the broker delivers it again to the next run, and the agent
-would never get further. Which command is being looked at stands in a file that is written without a sync:
+The journal does not have the command yet. So the broker delivers it again to the next run, and the agent
+would never get further. The command that is being admitted is noted in a file. It is written without a sync:
 it has to survive the process, not the machine.
 """
 
@@ -27,7 +27,7 @@ class FatalCommands:
 
     @contextmanager
     def looking_at(self, digest: bytes) -> Iterator[bool]:
-        """While inside, a command with this digest is looked at; True when it has ended the agent before."""
+        """Note the command during the block; yield True when it has ended the agent before."""
         name = digest.hex()
         times = self._times if name == self._digest else 0
         self._write(f"{name} {times + 1}\n")

@@ -1,4 +1,4 @@
-"""Was this command here before? WIRE's rule, decided on what the journal kept of earlier commands.
+"""Recognises redelivered commands by what the journal keeps of earlier ones.
 
 A redelivery equals an earlier command in device level, request id, subject, correlation-id header and
 payload, and came while that one's window or job lasted, or carries MQTT's dup flag. Its answer is

@@ -1,7 +1,7 @@
-"""The twin's second feature, `<featureId>Status`: what has no place in Kanto's model.
+"""The twin's second feature, `<featureId>Status`, for properties that Kanto's model does not have.
 
-Told at most once in `INTERVAL_S`, and only when it changed then, so that what begins and ends in between
-costs one message; while offline only the newest value waits. Nothing wakes up for it while nothing happens.
+It is told at most once in `INTERVAL_S`, and only when it has changed. So a short job costs one message, and
+while offline only the newest value waits. Nothing wakes up for it while nothing happens.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,7 +15,7 @@ from agent.settings import Settings
 
 INTERVAL_S = 5.0
 ROOM_BYTES = MAX_MESSAGE_BYTES // 2
-"""For what became of the last job: the rest of the message is for its envelope and other properties."""
+"""For the end of the last job: the rest of the message is for its envelope and other properties."""
 _MESSAGE = "status"
 
 Properties = Mapping[str, Mapping[str, Any]]
@@ -42,12 +42,12 @@ class StatusFeature:
         self._timer: Timer | None = None
 
     def connected(self) -> None:
-        """The twin may have lost the feature since, or never had it."""
+        """Tell everything again soon: the twin may have lost the feature, or never had it."""
         self._told = None
         self.changed()
 
     def changed(self) -> None:
-        """Something may have changed: tell what is true when the interval is over."""
+        """Tell the state that holds when the interval is over: something may have changed."""
         if self._on and self._timer is None:
             self._timer = self._mailbox.call_later(INTERVAL_S, self.tell)
 

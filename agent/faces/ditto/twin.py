@@ -34,15 +34,15 @@ _KANTO_ORDER = ("aws", "azure", "generic")
 
 
 def provider_names() -> list[str]:
-    """All providers: those that Kanto has come first, in its order."""
+    """Return all providers: first those that Kanto has, in its order."""
     return [*_KANTO_ORDER, *(name for name in providers.names() if name not in _KANTO_ORDER)]
 
 
 class Twin:
     """Speaks for `identity`, which is that of an earlier run until the device knows who it is.
 
-    What it is to tell before the device ever knew that is kept as the last known value of its property, which
-    the announcement tells. Belongs to the main thread.
+    Values from before the device ever knew that are kept as the last values of their properties, which the
+    announcement tells. Belongs to the main thread.
     """
 
     def __init__(self, settings: Settings, journal: Journal, outbox: Outbox) -> None:
@@ -54,12 +54,12 @@ class Twin:
 
     @property
     def thing(self) -> str | None:
-        """The thing that is spoken for, as in topics; None before the device ever knew who it is."""
+        """Return the device's thing, as in topics; None before the device ever knew who it is."""
         return self.identity.thing if self.identity else None
 
     @property
     def _known(self) -> Identity:
-        """The identity; where there is none, one for messages of which only the value is kept."""
+        """Return the identity; without one, a stand-in for messages of which only the value is kept."""
         return self.identity or Identity("unknown:unknown")
 
     @property
@@ -67,7 +67,7 @@ class Twin:
         return f"/features/{self._settings.feature_id}"
 
     def announcement(self) -> list[tuple[str, bytes]]:
-        """The feature as it is sent on every connect, with the last values that the twin had from us.
+        """Return the messages of every connect: the feature, with the last values that this agent has told.
 
         A modify replaces the feature, so these go along, or right after when all together is too long.
         """
@@ -146,7 +146,7 @@ class Twin:
         return fitting(lambda text: self._property(LAST_UPLOAD, last_upload(upload, text)), upload.message)
 
     def _tell_upload(self, upload: Upload) -> None:
-        """The first and the last state arrive; what lies between may be replaced by something newer."""
+        """Send a state of an upload: the first and the last arrive, newer ones may replace those between."""
         payload = self._last_upload(upload)
         if upload.state is UploadState.UPLOADING and upload.progress and self.identity:
             self._outbox.update(EVENTS, payload, LAST_UPLOAD)

@@ -1,4 +1,4 @@
-"""Whether the device is well protected: what a fleet's operator searches for, also long after the last event.
+"""The health of the backups, by which a fleet's operator finds devices that are not well protected.
 
 Everything is in the journal, so it survives restarts. Belongs to the main thread.
 """
@@ -97,7 +97,7 @@ class Health:
             return None
 
     def value(self) -> Mapping[str, Any]:
-        """The twin's property `health`."""
+        """Return the twin's property `health`."""
         facts = self.facts()
         hours = int(facts.age.total_seconds()) // _HOUR_S if facts.age is not None else None
         return {
@@ -110,7 +110,7 @@ class Health:
         }
 
     def look(self) -> None:
-        """After a start, and whenever a job may have ended: see that the passing of time is noticed."""
+        """Set the timer for the next change by time. Due at the start, and when a job may have ended."""
         success = _time(self._journal.notes.read(LAST_SUCCESS))
         waits_for = success, self._limit(success)
         if waits_for != self._waits_for:
@@ -128,7 +128,7 @@ class Health:
         self.changed()
 
     def _until_next_s(self) -> float | None:
-        """To the next whole hour of the last success' age, or to the moment when it is too old."""
+        """Return the time to the next whole hour of the last success' age, or until it is too old."""
         success, limit = self._waits_for
         left_s = None if limit is None else (limit - self._now()).total_seconds()
         overdue = left_s is None or left_s < 0
