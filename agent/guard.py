@@ -1,4 +1,4 @@
-"""A process beside the agent that ends it when its mailbox stands still, whatever holds the interpreter.
+"""The guard, a process that ends the agent when its mailbox stands still, whatever holds the interpreter.
 
 The guard counts its own ticks, not seconds: a container that was paused, or an agent that was stopped by
 SIGSTOP, has not been slow. A timer inside the agent could not tell the two apart when it fires.
@@ -17,7 +17,7 @@ _FED, _STDERR = 3, 4
 """The guard's descriptors, besides the usual three."""
 _MOST_DESCRIPTORS = 1 << 16
 _DUMP_S = 0.5
-"""How long the agent has to write the stacks of its threads before it is killed."""
+"""The time for the agent to write the stacks of its threads before it is killed."""
 
 
 class Guard:

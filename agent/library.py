@@ -63,7 +63,7 @@ class Unexportable:
     """A file that is not in a backup: a restore does not bring it back."""
 
     name: str
-    """As an archive would call it: relative to the directory, or beginning with its data set."""
+    """Its name as in an archive: relative to the directory, or beginning with its data set."""
     reason: str
 
 
@@ -75,7 +75,7 @@ class BackupCreate:
     """For `edge-backup show`."""
     file: str
     unexportable: tuple[Unexportable, ...]
-    """The first of what is not in it; the archive's manifest has their number."""
+    """The first skipped files; the archive's manifest has their number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,9 +132,9 @@ class Preview:
         self.removed: int = value["removed"]
         self.kept: int = value["kept"]
         self.lost: tuple[str, ...] = tuple(value["lost"])
-        """The first of what the device has now and would have no more."""
+        """The first names that the device would lose."""
         self.unexportable: tuple[str, ...] = tuple(value["unexportable"])
-        """The first of what the backup skipped when it was made."""
+        """The first names that the backup skipped when it was made."""
 
     def finalize(self) -> str:
         """Put it in place, all or nothing: the id of the job in the history."""

@@ -21,7 +21,7 @@ Post = Callable[[Action], None]
 
 @dataclass(order=True, slots=True)
 class Timer:
-    """Something to be done at a time of the monotonic clock, unless it is cancelled before."""
+    """An action at a time of the monotonic clock, unless it is cancelled before."""
 
     due_s: float
     number: int

@@ -1,4 +1,4 @@
-"""`edge-backup check-config`: the settings that would be in effect, and the update of an old file's keys."""
+"""`edge-backup check-config`: shows the settings in effect, and updates the keys of an old file."""
 
 import json
 import os
@@ -37,7 +37,7 @@ def check_config(argv: list[str]) -> int:
 
 
 def _write_new_keys(path: Path) -> str:
-    """Replace the file by one with today's keys, where it has old ones; what is wrong otherwise."""
+    """Replace old keys in the file by today's; return the problem, or an empty text."""
     content = read_json(path)
     if isinstance(content, str):
         return content

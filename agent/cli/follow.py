@@ -21,12 +21,12 @@ from agent.cli.local import (
 from agent.send.options import SOURCES, gathered, option, read_secret, secret_source
 
 EXIT_INTERRUPTED = 130
-"""As shells have it for what Ctrl-C ended."""
+"""The exit status that shells give a program that Ctrl-C ended."""
 _SHORTEST_WAIT_S, _LONGEST_WAIT_S = 0.05, 1.0
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Every option of the wire, the secret ones by where they are kept; and an id of one's own."""
+    """Add arguments for every option of the wire, secret ones by their source, and for a correlation id."""
     parser.add_argument(
         "-o", "--option", metavar="KEY=VALUE", type=option, action="append", default=[],
         help="an option as in docs/wire.md, such as local.target=usb",
@@ -75,7 +75,7 @@ def ended(agent: Agent, correlation_id: str) -> Value:
 
 
 def wait_for(agent: Agent, correlation_id: str) -> None:
-    """Until nothing runs with this id; on a terminal, say how far it has come."""
+    """Wait until nothing runs with this id; on a terminal, print its progress."""
     phase, wait_s = "", _SHORTEST_WAIT_S
     while (job := agent.ask("status").get("job")) and job["correlationId"] == correlation_id:
         if job["phase"] != phase and sys.stderr.isatty():

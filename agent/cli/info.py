@@ -1,4 +1,4 @@
-"""`edge-backup info`: what a backup would save now, what it could not, and where archives may go."""
+"""`edge-backup info`: shows what a backup would save and skip now, and where archives may go."""
 
 import argparse
 from collections.abc import Iterator

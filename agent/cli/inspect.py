@@ -1,4 +1,4 @@
-"""`edge-backup inspect`: what an archive says of itself and what is in it, without a restore.
+"""`edge-backup inspect`: shows the manifest and the entries of an archive, without a restore.
 
 Needs no agent. Of an archive at a place only its directory and its manifest are fetched.
 """

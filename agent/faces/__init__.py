@@ -1,1 +1,1 @@
-"""How others see the engine: the feature of the digital twin, the socket of the device, a text file."""
+"""The faces of the engine: the feature of the digital twin, HTTP, the socket of the device, metrics."""

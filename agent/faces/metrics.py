@@ -1,4 +1,4 @@
-"""How the backups are doing, as a text file for Prometheus' node exporter (`metrics.textfile`).
+"""Metrics of the backups, as a text file for Prometheus' node exporter (`metrics.textfile`).
 
 Source: "Exposition formats" and "Metric and label naming" of the Prometheus documentation: gauges in seconds
 and bytes. Belongs to the main thread.

@@ -1,4 +1,4 @@
-"""How many extended attributes an archive may have: the backup and the reader of archives keep one bound.
+"""The limit of extended attributes in an archive, for the backup and for the reader of archives.
 
 A record of 65,535 bytes has room for ten thousand attributes, which cost a hundred times as much to read as
 the same bytes of anything else.

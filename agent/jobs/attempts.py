@@ -19,7 +19,7 @@ class Attempt:
 
     tick: datetime
     correlation_id: str = ""
-    """Of the newest job that was begun for the tick."""
+    """The correlation id of the newest job that was begun for the tick."""
     failures: int = 0
     failed: datetime | None = None
     """Time of the last failure; None while a job runs for the tick."""

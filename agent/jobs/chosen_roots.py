@@ -31,17 +31,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ChosenRoots:
-    """Every method raises `Refused` for what there is not, or what is not allowed."""
+    """Every method raises `Refused` for a name that does not exist or is not allowed."""
 
     settings: Settings
     looks: Probes = field(default_factory=Probes)
 
     def for_backup(self, selection: Selection) -> "tuple[WalkRoot, ...]":
-        """Return what is to be saved; a single path has to exist."""
+        """Return the roots to save; a single path has to exist."""
         return look(self.looks, self._shown(selection), partial(self._for_backup, selection))
 
     def for_restore(self, selection: Selection, own: Collection[Path] = ()) -> "Choice":
-        """Return what is to be restored, and where that belongs; `own`: the agent's directories."""
+        """Return the roots to restore, with their directories; `own`: the agent's directories."""
         return look(self.looks, self._shown(selection), lambda: self._for_restore(selection).over_mounts(own))
 
     def _shown(self, selection: Selection) -> str:

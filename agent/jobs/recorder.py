@@ -1,4 +1,4 @@
-"""Records what the journal must have, again and again while its disk refuses. Belongs to the main thread."""
+"""Records facts that the journal must have: tries until its disk lets it. Belongs to the main thread."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

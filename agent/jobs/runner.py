@@ -81,7 +81,7 @@ class Runner:
     def new_job(self, kind: Kind, correlation_id: str) -> tuple[Job, Tools]:
         """Return a new job and its tools. Raises `Refused` (BUSY) while another runs.
 
-        This comes before all that looks at file systems: a flood of commands must not cost that.
+        Comes before any look at file systems: a flood of commands must not cost one each.
         """
         self.refuse_second_job()
         job = Job(uuid.uuid4().hex[:16], kind, correlation_id or str(uuid.uuid4()), datetime.now(UTC))

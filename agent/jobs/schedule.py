@@ -1,4 +1,4 @@
-"""When a periodic backup is due. Pure: no clock, no threads, no I/O; times are arguments.
+"""Decides when a periodic backup is due. Pure: no clock, no threads, no I/O; times are arguments.
 
 Ticks lie on a grid, `start + offset + n * period`, and are never counted from the end of a run, so they
 do not drift. The grid goes on in both directions; without a start it is anchored at the activation.
@@ -9,8 +9,8 @@ said to be missed. It moves forward with the ticks, and survives in the journal.
 - Device off, or clock put forward: the newest tick that has passed runs, once; the others are missed.
 - Clock put back by up to a period: the ticks that have run are not run again.
 - Clock put back further: `settled` was a time that never was. The plan begins anew at the present time.
-- Clock set for the first time, by a device that booted in 1970: the same, and a backup is due now. No tick
-  is missed in the years between.
+- Clock set for the first time, by a device that booted in 1970: the plan begins anew, and a backup is due now.
+  No tick is missed in the years between.
 """
 
 import hashlib
@@ -36,7 +36,7 @@ class Frame:
     offset: timedelta
     """The device's own share of the jitter, see `device_offset`."""
     activated: datetime
-    """When this frame was set: the anchor where there is no start. The grid needs it to be kept."""
+    """The time at which this frame was set: the anchor of the grid where there is no start."""
 
     def __post_init__(self) -> None:
         """Raises ValueError when the end is before the start or the period is not above 0."""
@@ -52,20 +52,20 @@ class Frame:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What is to be done now."""
+    """The result of `decide`."""
 
     settled: datetime | None
-    """To be kept for the next decision, before the run begins: a run that crashes is not run again."""
+    """For the next decision, to be kept before the run begins: a run that crashes is not repeated."""
     tick: datetime | None = None
     """The tick to run now."""
     missed: int = 0
     """Ticks that have passed and will not be run."""
     clock_went_back: bool = False
-    """By more than a period: the plan begins anew, and ticks may come a second time."""
+    """True when it went back by more than a period: the plan begins anew, and ticks may come again."""
     clock_was_set: bool = False
-    """For the first time: the plan begins anew."""
+    """True when it was set for the first time: the plan begins anew."""
     next_due: datetime | None = None
-    """After now. None when there is no further tick, unless the clock or the frame changes."""
+    """The next tick after now; None when none will come unless the clock or the frame changes."""
 
 
 def decide(frame: Frame, settled: datetime | None, now: datetime) -> Decision:

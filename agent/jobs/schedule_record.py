@@ -20,7 +20,7 @@ _RECORD = "schedule.record"
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """How the schedule stands."""
+    """The state of the schedule."""
 
     attempt: Attempt | None = None
     missed: int = 0

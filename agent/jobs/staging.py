@@ -128,7 +128,7 @@ class Staging:
         return (self.storage / f"{_WORK}{job_id}").absolute()
 
     def remove_incomplete(self) -> None:
-        """Remove what a crash left. Only to be called before anything runs."""
+        """Remove incomplete files that a crash left. To be called before anything runs."""
         for directory in self.storage.glob(f"{_WORK}*"):
             log.info("working directory of an earlier run removed", directory=directory.name)
             remove_tree(directory)

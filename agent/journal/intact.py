@@ -63,7 +63,7 @@ class JournalFiles:
         return self._log_was is not None and _status(self._log) is None
 
     def damage(self) -> str:
-        """Return what is wrong with the content; empty when it is good, or unchanged since the last look."""
+        """Return the damage in the content; empty when it is good, or unchanged since the last look."""
         file = _status(self._path)
         if file is None or (self._file and file.st_mtime_ns == self._file.st_mtime_ns):
             return ""

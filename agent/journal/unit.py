@@ -41,7 +41,7 @@ class Database:
         self._connection, self._files = connection, files
         self._unit: Unit | None = None
         self.broken: Callable[[str], None] = lambda _problem: None
-        """Is told what happened to the journal before `JournalBroken` is raised; need not return."""
+        """Called with a sentence before `JournalBroken` is raised; need not return."""
 
     def close(self) -> None:
         self._connection.close()

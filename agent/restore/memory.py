@@ -1,4 +1,4 @@
-"""What the storage remembers of restores beside the journal, for a start of the agent that has a new one."""
+"""The storage's memory of restores beside the journal, for a start of the agent with a new journal."""
 
 import json
 import os

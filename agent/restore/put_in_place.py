@@ -23,7 +23,7 @@ from agent.transfer.context import Context
 log = structlog.get_logger(__name__)
 
 PATIENCE_S = 0.4
-"""How long undoing and removing may each take after a cancel, which ends a job within a second."""
+"""The longest time of undoing, and of removing, after a cancel, which ends a job within a second."""
 
 
 def put_in_place(work: RestoreSet, target: RestoreTarget, context: Context, amount: Amount) -> None:

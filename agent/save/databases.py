@@ -33,19 +33,19 @@ _READ_VERSION_AT, _WAL = 19, 2
 MAX_BESIDE = 65_536
 """Files beside databases that are kept in mind in one directory; further ones are saved as they are found."""
 _GROWTH_BYTES = 64 << 20
-"""How much a database may grow while its copy begins, beside its size."""
+"""The bytes by which a database may grow while its copy begins, beside its size."""
 _LOOK_S = 0.05
 _NO_ROOM = "no room for a copy of the database"
 
 
 @dataclass(frozen=True, slots=True)
 class DatabaseOrder:
-    """How databases are copied."""
+    """The options of copies of databases."""
 
     directory: Path
     """A private directory that is made for the copies, and removed."""
     lock_time_s: float
-    """How long writers may have to wait for a copy."""
+    """The time that writers may have to wait for a copy."""
     reserve_bytes: int
     """Free space that the copies leave."""
 

@@ -22,7 +22,7 @@ from agent.transfer.context import Context, Destination, RunHook
 from providers.api import Stored
 
 _PATIENCE_S = 0.4
-"""How long a cancelled job waits for the removal of its working directory."""
+"""The time that a cancelled job waits for the removal of its working directory."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

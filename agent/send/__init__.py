@@ -1,4 +1,4 @@
-"""`edge-backup send`: one command to a device, from whoever operates it, followed to its end.
+"""`edge-backup send`: sends one command to a device, and follows it to its end.
 
 The exit status is 0 when the device did it, 1 when it refused or failed or did not say in time, 2 when
 the command line cannot be used. Nothing heavy is imported before the command line was read.
@@ -9,7 +9,7 @@ import sys
 from agent.send.arguments import parse_arguments
 
 _INTERRUPTED = 130
-"""What shells say of a program that Ctrl-C ended."""
+"""The exit status that shells give a program that Ctrl-C ended."""
 
 
 def main(argv: list[str]) -> int:

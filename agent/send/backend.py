@@ -108,7 +108,7 @@ class Heard:
 
 
 class Backend:
-    """Connects on entry and disconnects on exit. All of it belongs to the thread that waits for messages."""
+    """Connects on entry and disconnects on exit. Belongs to the thread that waits for messages."""
 
     def __init__(
         self,

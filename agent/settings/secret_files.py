@@ -4,7 +4,7 @@ from pathlib import Path
 
 _LONGEST_BYTES = 64 << 10
 _ENCRYPTED_KEY = (b"BEGIN ENCRYPTED PRIVATE KEY", b"Proc-Type: 4,ENCRYPTED")
-"""How PEM marks a private key that has a passphrase (RFC 7468 section 11, RFC 1421 section 4.6.1.1)."""
+"""The marks of a PEM private key that has a passphrase (RFC 7468 section 11, RFC 1421 section 4.6.1.1)."""
 
 
 def read_password(path: Path) -> str:

@@ -40,7 +40,7 @@ STORE_CREDENTIAL = "store-"
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """Something to log once logging is up."""
+    """A line to log when logging is set up."""
 
     level: Literal["error", "warning", "info"]
     text: str

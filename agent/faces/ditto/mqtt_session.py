@@ -31,10 +31,10 @@ log = structlog.get_logger(__name__)
 
 ASK_AGAIN_S, ASK_AGAIN_LONGEST_S = 1.0, 60.0
 UNANSWERED_S = 60.0
-"""How long the device waits to be told who it is, before it says that it waits and works without."""
+"""The time without an identity after which the device logs that, and works without one."""
 SUBSCRIBE_AGAIN_S = 10.0
 ANNOUNCE_AGAIN_S = 3600.0
-"""Somebody may have deleted the feature in the twin, and nobody says so."""
+"""The time between announcements: the feature may be deleted in the twin without an event."""
 ANNOUNCE_BUSY_S, ANNOUNCE_SOON_S = 60.0, 1.0
 """The wait for a job or an upload to end, and for more events when the feature was deleted."""
 MAX_EARLY_BYTES = 4 << 20

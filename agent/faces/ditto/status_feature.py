@@ -22,7 +22,7 @@ Properties = Mapping[str, Mapping[str, Any]]
 
 
 class StatusFeature:
-    """Belongs to the main thread. `properties` is all that is to be told."""
+    """Belongs to the main thread. `properties` returns the values to tell."""
 
     def __init__(
         self,

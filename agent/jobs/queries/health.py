@@ -29,7 +29,7 @@ class Facts:
     """Times are None for what has never been."""
 
     last_success: datetime | None
-    """When the last backup ended that ended well."""
+    """The end of the last backup that succeeded."""
     last_verified: datetime | None
     last_error: str
     """The reason why the schedule's newest backup was refused; else the code of the newest job that failed,
@@ -37,7 +37,7 @@ class Facts:
     missed: int
     """Scheduled backups in a row that were missed."""
     age: timedelta | None
-    """Of the last success."""
+    """The age of the last success."""
     rpo_violated: bool
 
 

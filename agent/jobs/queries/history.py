@@ -52,7 +52,7 @@ class History:
         return {"entries": entries}
 
     def describe(self, request: DescribeRequest, room_bytes: int) -> Mapping[str, Any]:
-        """Return all that is known of one job. Raises `Refused` (NOT_FOUND)."""
+        """Return all facts of one job. Raises `Refused` (NOT_FOUND)."""
         record = next(self._journal.jobs.ended_with_id(request.correlation_id), None)
         if record is None:
             raise _unknown(request.correlation_id)

@@ -1,4 +1,4 @@
-"""The question `info`: what a backup would save and skip now, and the destinations. Makes no archive.
+"""The question `info`: counts what a backup would save and skip now, and makes no archive.
 
 One thread at a time walks over the device's data. The answer comes when it has ended, or after a time-out
 with the counts until then. Belongs to the main thread.

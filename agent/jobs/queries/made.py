@@ -23,7 +23,7 @@ class Made:
     running: Mapping[str, Any] | None = field(hash=False)
     """The backup that runs, as `Monitor.value` tells it; None while none does."""
     ended: tuple[JobRecord, ...]
-    """Those that have ended in any way, newest first."""
+    """Return the backups that have ended in any way, newest first."""
 
 
 class MadeBackups:

@@ -134,7 +134,7 @@ class ConfirmRequest(_RequestById):
 
 
 class DescribeRequest(_RequestById):
-    """Asks for all that is known of the job with this id or correlation id."""
+    """Asks for all facts of the job with this id or correlation id."""
 
     operation: ClassVar[str] = "describe"
 
