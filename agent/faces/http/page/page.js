@@ -9,7 +9,9 @@ const BLOB_BYTES = 64 << 20; // a larger file goes straight to the disk, past th
 const known = {
   status: null, health: null, schedule: null, places: null, failure: null,
   finalized: new Set(), // ids of previews that became restores
-  watched: null, // the job that ran at the last look
+  jobs: null, // those that have ended, newest first
+  olderJobs: null, // where the next page of them begins
+  watched: null, // the id of the job that ran at the last look
   result: null, // how it ended, until somebody closes it
   dismissed: null, // the failed preview that somebody closed
 };
@@ -98,7 +100,7 @@ function when(text) {
   const moment = new Date(text), clock = moment.toLocaleTimeString("en-GB", { hour: "2-digit", minute: "2-digit" });
   const days = Math.round((midnight(moment) - midnight(new Date())) / 86400e3);
   const day = { 0: "today", "-1": "yesterday", 1: "tomorrow" }[days]
-    ?? moment.toLocaleDateString("en-GB", { day: "numeric", month: "long", year: "numeric" });
+    ?? moment.toLocaleDateString("en-GB", { day: "numeric", month: "short", year: "numeric" });
   return `${day} at ${clock}`;
 }
 
@@ -140,13 +142,13 @@ class Refusal extends Error {
   }
 }
 
-async function send(method, path, body) {
+async function send(method, address, body) {
   const options = { method, headers: { Accept: "application/json" }, cache: "no-store" };
   if (body !== undefined) {
     options.headers["Content-Type"] = "application/json";
     options.body = JSON.stringify(body);
   }
-  const answer = await fetch(`${API}/${path}`, options).catch(() => {
+  const answer = await fetch(address, options).catch(() => {
     throw new Refusal(0, "The agent does not answer. Is it running?");
   });
   if (answer.ok) return answer;
@@ -159,8 +161,8 @@ async function problemOf(answer) {
   return capital(problem.detail || problem.title || `The agent answered ${answer.status}.`);
 }
 
-const get = async (path) => (await send("GET", path)).json();
-const post = (path, body = {}) => send("POST", path, body);
+const get = async (path) => (await send("GET", `${API}/${path}`)).json();
+const post = (path, body = {}) => send("POST", `${API}/${path}`, body);
 const segments = (...parts) => parts.map(encodeURIComponent).join("/");
 
 function query(path, values) {
@@ -183,7 +185,7 @@ function onSubmit(form, work) {
 
 async function act(pressed, work) {
   if (pressed.getAttribute("aria-disabled") === "true") return;
-  const place = pressed.closest(".actions");
+  const place = pressed.closest(".actions") ?? pressed;
   place.querySelector(".refusal")?.remove();
   pressed.setAttribute("aria-disabled", "true"); // not `disabled`, which would lose the focus
   try {
@@ -213,7 +215,7 @@ function signedOut() {
 }
 
 async function signIn(form) {
-  await post("session", { token: form.get("token") });
+  await send("POST", "session", { token: form.get("token") });
   $("sign-in-form").reset();
   show($("sign-in"), false);
   await begin();
@@ -304,26 +306,42 @@ async function readStatus() {
 }
 
 async function refresh() {
-  [known.status, known.health, known.schedule] = await Promise.all([get("status"), get("health"), get("schedule")]);
-  await Promise.all([noticeEnd(), readJobs()]);
+  let page;
+  [known.status, known.health, known.schedule, page] = await Promise.all(
+    [get("status"), get("health"), get("schedule"), get(query("jobs", { limit: 20 }))]);
+  const newer = takeJobs(page);
+  await Promise.all([noticeEnd(), readFailure()]);
   showNow();
   showHealth();
   showSchedule();
+  showJobs();
+  if (newer) readConsequences();
 }
 
-/** When the job that ran has ended, read its end, and what it may have changed. */
+/** Read what the end of a job may have changed. Each part says itself when it cannot be read. */
+function readConsequences() {
+  for (const read of [readSkipped, readPlaces, readArchives, readUploads]) {
+    read().catch((error) => error.status === 401 || console.warn(error.message));
+  }
+}
+
+/** When the job that was watched has ended, read how. */
 async function noticeEnd() {
-  const job = known.status.job, ended = known.watched;
-  if (job && job.id !== ended?.id) announce(`${title(job)} has begun`);
-  known.watched = job;
-  if (!ended || ended.id === job?.id) return;
-  known.result = isPreview(known.status.preview, ended) ? null : await get(`jobs/${segments(ended.id)}`).catch(() => null);
-  announce(known.result ? sentenceOf(known.result) : "");
-  readArchives();
-  readPlaces();
+  const { job } = known.status, { watched } = known;
+  if (job && job.id !== watched) announce(`${title(job)} has begun`);
+  known.watched = job?.id ?? null;
+  if (!watched || watched === job?.id) return;
+  const ended = await get(`jobs/${segments(watched)}`).catch(() => null);
+  known.result = ended?.endTime ? ended : null; // a preview has not ended: it waits
+  announce(known.result ? sentenceOf(known.result) : "The preview is ready");
 }
 
-const isPreview = (preview, job) => preview?.id === job.id;
+/** Begin a job, and watch it: it may have ended before the page looks again. */
+async function beginJob(operation, options) {
+  const job = await (await post("jobs", { operation, options })).json();
+  known.watched = job.id;
+  return job.id;
+}
 
 // ---- Is it well?
 
@@ -531,7 +549,11 @@ function closeResult() {
 
 async function readPlaces() {
   const { stores, targets } = await get("stores");
-  known.places = [...targets.map((place) => ({ kind: "target", ...place })), ...stores.map((place) => ({ kind: "store", ...place }))];
+  const stateOf = ({ target }) => targets.find((each) => each.name === target) ?? {};
+  known.places = [
+    ...targets.map((target) => ({ ...target, kind: "target", provider: "local" })),
+    ...stores.map((store) => ({ ...stateOf(store), ...store, kind: "store" })),
+  ];
   sync($("places-list"), known.places, idOf, makePlace, updatePlace);
   showDestinations();
   await showStores();
@@ -551,10 +573,10 @@ function updatePlace(node, place) {
   put(presence, presenceWords(place));
 }
 
-function presenceWords({ present, freeBytes, problem, mount }) {
+function presenceWords({ present, freeBytes, problem, removable }) {
   if (present === undefined) return "Over the network";
-  if (!present) return mount ? "Not plugged in" : capital(problem);
-  return `${mount ? "Plugged in" : "Present"}, ${size(freeBytes)} free`;
+  if (!present) return removable ? "Not plugged in" : capital(problem);
+  return `${removable ? "Plugged in" : "Present"}, ${size(freeBytes)} free`;
 }
 
 function placeWords(place) {
@@ -598,22 +620,20 @@ function preselect(choices) {
   for (const radio of $("destinations").querySelectorAll("input")) radio.checked = radio.value === wanted.value;
 }
 
-/** The options that name a place, and in it an archive. */
-function placeOptions(kind, name, archive) {
-  if (kind === "target") return { "storage.provider": "local", "local.target": name, ...(archive && { "local.name": archive }) };
-  const place = known.places.find((each) => each.kind === "store" && each.name === name);
-  return { [archive ? "restore.store" : "backup.store"]: name, ...(archive && { [place.nameOption]: archive }) };
+/** The options that name a destination by its id. */
+function destinationOptions(id) {
+  const [kind, name] = id.split(" ");
+  if (kind === "target") return { "storage.provider": "local", "local.target": name };
+  return kind ? { "backup.store": name } : {};
 }
 
 async function backUp(form) {
-  const [kind, name] = form.get("destination").split(" ");
   const options = {
-    ...(kind && placeOptions(kind, name)),
-    "backup.name": form.get("name"), "backup.description": form.get("description"),
+    ...destinationOptions(form.get("destination")), "backup.name": form.get("name"), "backup.description": form.get("description"),
   };
   if (form.get("passcode")) options["backup.passcode"] = form.get("passcode");
   if (form.getAll("dataSet").length) options["backup.dataTypes"] = form.getAll("dataSet");
-  await post("jobs", { operation: "backup", options: filled(options) });
+  await beginJob("backup", filled(options));
   $("backup-form").elements.passcode.value = "";
   await refresh();
   $("now-title").focus();
@@ -623,82 +643,90 @@ const filled = (values) => Object.fromEntries(Object.entries(values).filter(([, 
 
 // ---- Archives
 
-const shelf = { archives: [], next: null };
+const shelf = { archives: [], next: "" };
 
 async function showStores() {
   const select = $("store"), chosen = select.value;
-  sync(select, known.places, idOf, (place) => make("option", { value: idOf(place) }, place.name));
-  if (chosen && select.value === chosen) return;
-  await readArchives();
+  const byName = new Map(known.places.map((place) => [place.name, place])); // a store hides a target of its name
+  sync(select, [...byName.keys()], (name) => name, (name) => make("option", { value: name }, name));
+  if (!chosen || select.value !== chosen) await readArchives();
 }
 
 async function readArchives(more = false) {
   const store = $("store").value;
-  if (!store) return void put($("archives-state"), "This device has no store and no target with archives.");
-  put($("archives-state"), more || shelf.archives.length ? "" : "Reading the store…");
-  const page = await get(query("archives", { store: store.split(" ")[1], after: more ? shelf.next : "" })).catch((error) => {
-    shelf.archives = [];
-    put($("archives-state"), error.message);
+  put($("archives-state"), shelf.archives.length ? "" : "Reading the store…");
+  const page = await get(query("archives", { store, limit: 20, after: more ? shelf.next : "" })).catch((error) => {
+    if (store === $("store").value) put($("archives-state"), error.message);
+    return { archives: [] };
   });
-  if (!page || store !== $("store").value) return;
+  if (store !== $("store").value) return;
   shelf.archives = more ? [...shelf.archives, ...page.archives] : page.archives;
   shelf.next = page.next;
-  put($("archives-state"), shelf.archives.length ? "" : "No archives here.");
+  if (shelf.archives.length) put($("archives-state"), "");
+  else if ($("archives-state").textContent === "Reading the store…") put($("archives-state"), "No archives here.");
   showArchives();
 }
 
+const dateOf = (archive) => (archive.isDated ? when(archive.made) : "unknown date");
+
 function showArchives() {
-  sync($("archives"), shelf.archives, (each) => each.name, (each) => make("li", {},
-    make("strong", {}, capital(when(each.time)) || each.name),
-    make("span", {}, `${size(each.bytes)}, ${each.name}`),
-    make("div", { class: "actions" }, button("Open", each.name, () => openArchive(each.name)))));
+  sync($("archives"), shelf.archives, (each) => `${$("store").value}/${each.name}`, (each) => make("li", {},
+    make("strong", {}, capital(dateOf(each))),
+    make("span", {}, [each.encrypted ? "encrypted" : "", each.files === null ? "" : count(each.files, "file"), each.name].filter(Boolean).join(", ")),
+    make("div", { class: "actions" }, button("Open", `the archive of ${dateOf(each)}`, () => openArchive(each)))));
   show($("archives-more"), Boolean(shelf.next));
 }
 
 // ---- One archive, in a dialog
 
-const opened = { kind: "", store: "", name: "", handle: null, secret: null, manifest: null, path: "", next: null };
+const CLOSED = { store: "", name: "", handle: "", key: {}, restore: {}, path: "", next: 0 };
+const opened = { ...CLOSED };
 
 const archivePath = (...rest) => ["archives", segments(opened.store, opened.name), ...rest].join("/");
-const withHandle = (values = {}) => ({ ...values, handle: opened.handle });
+const readOpened = (path, values) => get(query(path, { ...values, handle: opened.handle }));
 
-async function openArchive(name) {
-  const [kind, store] = $("store").value.split(" ");
-  Object.assign(opened, { kind, store, name, handle: null, secret: null, manifest: null, path: "", next: null });
-  put($("archive-title"), name);
-  for (const id of ["unlock", "files-part"]) show($(id), false);
-  $("archive-facts").replaceChildren();
-  $("files").replaceChildren();
+async function openArchive(archive) {
+  Object.assign(opened, CLOSED, { store: $("store").value, name: archive.name });
+  put($("archive-title"), `Archive of ${dateOf(archive)}`);
+  show($("unlock"), archive.encrypted);
+  showInside(false);
+  facts($("archive-facts"), [["Name", archive.name]]);
+  put($("archive-state"), "");
   $("restore-form").reset();
-  show($("restore-sets"), false);
   $("archive").showModal();
   $("archive-title").focus();
-  await readManifest();
+  if (!archive.encrypted) await readManifest();
+}
+
+/** Show or hide what can be done with an archive that is readable. */
+function showInside(visible) {
+  for (const id of ["archive-restore", "files-part", "restore-part"]) show($(id), visible);
 }
 
 async function readManifest() {
+  const { name } = opened;
   put($("archive-state"), "Reading the archive…");
-  const name = opened.name;
   try {
-    const manifest = await get(query(archivePath(), withHandle()));
+    const { manifest, restore } = await readOpened(archivePath());
     if (name !== opened.name) return;
+    opened.restore = restore;
+    showManifest(manifest ?? {});
+    await showFolder("");
+    showInside(true);
     put($("archive-state"), "");
-    showManifest(manifest);
   } catch (error) {
     if (name === opened.name) put($("archive-state"), error.message);
   }
 }
 
-function showManifest(manifest) {
-  opened.manifest = manifest;
-  show($("unlock"), Boolean(manifest.encrypted) && !opened.handle);
+function showManifest({ created, device, sources = [], counts = {}, description, skipped }) {
+  const sets = [...new Set(sources.map(({ prefix }) => (prefix ?? "").split("/")[0]).filter(Boolean))];
   facts($("archive-facts"), [
-    ["Made", capital(when(manifest.time))], ["Device", manifest.device], ["Of", manifest.directory],
-    ["Files", manifest.files?.toLocaleString("en")], ["Size", sizeOf(manifest.contentBytes)],
-    ["Description", manifest.description], ["Encrypted", manifest.encrypted ? "yes" : ""],
+    ["Begun", capital(when(created))], ["Device", device], ["Of", sets.length ? sets.join(", ") : sources.map(({ path }) => path).join(", ")],
+    ["Files", counts.files?.toLocaleString("en")], ["Content", sizeOf(counts.bytes)], ["Skipped", skipped],
+    ["Description", description], ["Name", opened.name],
   ]);
-  showSets($("restore-sets"), manifest.dataSets ?? []);
-  if (!manifest.encrypted || opened.handle) return showFolder("");
+  showSets($("restore-sets"), sets);
 }
 
 function showSets(fieldset, sets) {
@@ -707,45 +735,42 @@ function showSets(fieldset, sets) {
 }
 
 async function unlock(form) {
-  const secret = form.get("secret").trim();
-  const named = secret.startsWith("AGE-SECRET-KEY-") ? { identity: secret } : { passcode: form.get("secret") };
-  const answer = await (await post(`archives/${segments(opened.store)}/open`, { name: opened.name, ...named })).json();
-  Object.assign(opened, { handle: answer.handle, secret: named });
+  const secret = form.get("secret");
+  const key = secret.trim().startsWith("AGE-SECRET-KEY-") ? { identity: secret.trim() } : { passcode: secret };
+  const answer = await post(`archives/${segments(opened.store)}/open`, { name: opened.name, ...key });
+  Object.assign(opened, { handle: (await answer.json()).handle, key });
   $("unlock").reset();
+  show($("unlock"), false);
   await readManifest();
   $("files-title").focus();
 }
 
 async function showFolder(path, more = false) {
-  show($("files-part"), true);
-  put($("files-state"), "Reading the folder…");
-  const name = opened.name;
-  const page = await get(query(archivePath("files"), withHandle({ path, after: more ? opened.next : "" })));
+  const { name } = opened;
+  const page = await readOpened(archivePath("files"), { path, limit: 100, after: more ? opened.next : "" });
   if (name !== opened.name) return;
   Object.assign(opened, { path, next: page.next });
-  put($("files-state"), page.files.length || more ? "" : "This folder is empty.");
-  showCrumbs(path);
+  put($("files-state"), page.entries.length || more ? "" : "This folder is empty.");
+  showCrumbs(path ? path.split("/") : []);
   if (!more) $("files").replaceChildren();
-  $("files").append(...page.files.map(makeFile));
-  show($("files-more"), Boolean(page.next));
+  $("files").append(...page.entries.map(makeFile));
+  show($("files-more"), page.next !== undefined);
 }
 
-function showCrumbs(path) {
-  const parts = path ? path.split("/") : [];
-  const crumbs = ["All files", ...parts].map((text, index) => {
-    const here = index === parts.length;
-    const node = button(text, "", () => showFolder(parts.slice(0, index).join("/")), "quiet");
-    if (here) node.setAttribute("aria-current", "location");
+function showCrumbs(parts) {
+  const crumb = (text, index) => {
+    const node = button(text, "", () => enter(parts.slice(0, index).join("/")), "quiet");
+    if (index === parts.length) node.setAttribute("aria-current", "location");
     return make("li", { class: "actions" }, node);
-  });
-  $("crumbs").replaceChildren(...crumbs);
+  };
+  $("crumbs").replaceChildren(...["All files", ...parts].map(crumb));
 }
 
-function makeFile(file) {
-  const path = opened.path ? `${opened.path}/${file.name}` : file.name;
-  if (file.kind === "directory") return make("li", { class: "actions folder" }, button(`${file.name}/`, "", () => enter(path), "link"));
-  const row = make("li", {}, make("span", { class: "name" }, file.name), make("span", {}, file.kind === "link" ? `→ ${file.target}` : size(file.bytes)));
-  if (file.kind === "file") row.append(make("div", { class: "actions" }, button("Download", file.name, () => download(path, file))));
+function makeFile({ name, kind, sizeBytes }) {
+  const leaf = name.slice(name.lastIndexOf("/") + 1);
+  if (kind === "directory") return make("li", { class: "actions folder" }, button(`${leaf}/`, "", () => enter(name), "link"));
+  const row = make("li", {}, make("strong", {}, leaf), make("span", {}, kind === "file" ? size(sizeBytes) : kind));
+  if (kind === "file") row.append(make("div", { class: "actions" }, button("Download", leaf, () => download(name, leaf, sizeBytes))));
   return row;
 }
 
@@ -755,12 +780,12 @@ async function enter(path) {
 }
 
 /** Save one file. A small one goes through the page, so that a refusal appears here and not as a file. */
-async function download(path, file) {
-  const address = query(archivePath("files", "content"), withHandle({ path }));
-  if (file.bytes > BLOB_BYTES) return saveAs(`${API}/${address}`, file.name);
-  const address2 = URL.createObjectURL(await (await send("GET", address)).blob());
-  saveAs(address2, file.name);
-  setTimeout(() => URL.revokeObjectURL(address2), 60_000);
+async function download(path, name, bytes) {
+  const address = `${API}/${query(archivePath("files", "content"), { path, handle: opened.handle })}`;
+  if (bytes > BLOB_BYTES) return saveAs(address, name);
+  const blob = URL.createObjectURL(await (await send("GET", address)).blob());
+  saveAs(blob, name);
+  setTimeout(() => URL.revokeObjectURL(blob), 60_000);
 }
 
 function saveAs(address, name) {
@@ -768,14 +793,11 @@ function saveAs(address, name) {
 }
 
 async function previewRestore(form) {
-  const options = {
-    ...placeOptions(opened.kind, opened.store, opened.name), "restore.preview": true, "restore.mode": form.get("mode"),
-  };
+  const options = { ...opened.restore, "restore.preview": true, "restore.mode": form.get("mode") };
   if (form.get("foreign")) options["restore.foreign"] = true;
   if (form.getAll("dataSet").length) options["restore.dataTypes"] = form.getAll("dataSet");
-  if (opened.secret?.passcode) options["restore.passcode"] = opened.secret.passcode;
-  if (opened.secret?.identity) options["restore.identity"] = opened.secret.identity;
-  known.asked = (await (await post("jobs", { operation: "restore", options })).json()).id;
+  for (const [name, secret] of Object.entries(opened.key)) options[`restore.${name}`] = secret;
+  known.asked = await beginJob("restore", options);
   $("archive").close();
   await refresh();
   $("now-title").focus();
@@ -783,7 +805,7 @@ async function previewRestore(form) {
 
 /** Forget what opens an encrypted archive as soon as its dialog is closed. */
 function closeArchive() {
-  Object.assign(opened, { name: "", handle: null, secret: null, manifest: null });
+  Object.assign(opened, CLOSED);
   $("unlock").reset();
 }
 
@@ -818,22 +840,21 @@ async function countNow() {
 
 // ---- History
 
-async function readJobs() {
-  const page = await get(query("jobs", { limit: 20 }));
-  const ended = page.jobs.filter((job) => job.endTime);
-  const kept = (known.jobs ?? []).filter((job) => !ended.some((each) => each.id === job.id));
-  const changed = ended[0]?.id !== known.jobs?.[0]?.id;
-  known.jobs = [...ended, ...kept];
-  if (!kept.length) known.olderJobs = page.next;
-  await readFailure();
-  showJobs();
-  if (changed || !$("skipped-sentence").textContent) await readSkipped();
+/** Put the newest page of jobs before those that are known; return true when it has one that is new. */
+function takeJobs(page) {
+  const ended = page.jobs.filter((job) => job.endTime), newest = known.jobs?.[0]?.id;
+  const older = (known.jobs ?? []).filter((job) => !ended.some(({ id }) => id === job.id));
+  if (!older.length) known.olderJobs = page.next;
+  const first = !known.jobs;
+  known.jobs = [...ended, ...older];
+  return first || ended[0]?.id !== newest;
 }
 
 /** The newest failed job with the code that `health` tells. */
 async function readFailure() {
-  const { lastError } = known.health, failed = known.jobs.find((job) => job.state === "FAILED" && job.statusCode === lastError);
-  if (!lastError || !failed) known.failure = null;
+  const { lastError } = known.health;
+  const failed = known.jobs.find((job) => lastError && job.statusCode === lastError);
+  if (!failed) known.failure = null;
   else if (known.failure?.id !== failed.id) known.failure = await get(`jobs/${segments(failed.id)}`);
 }
 
@@ -904,13 +925,14 @@ async function deactivate() {
 async function begin() {
   known.settings = await get("settings");
   put($("device"), `of ${known.settings.deviceId || location.hostname}`);
-  const { dir } = known.settings;
+  const { dir } = known.settings, sets = new Set();
+  for (const key of Object.keys(known.settings)) if (key.startsWith("dataSets.")) sets.add(key.split(".")[1]);
+  showSets($("backup-sets"), [...sets]);
   put($("backup-what"), dir ? `Saves ${dir} as it is now.` : "Saves the device’s data as it is now.");
   await refresh();
   show($("device-view"), true);
   show($("sign-out"), true);
   live.open();
-  await Promise.all([readPlaces(), readUploads()]);
 }
 
 function listen() {
