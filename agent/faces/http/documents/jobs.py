@@ -12,6 +12,7 @@ from agent.faces.http.api import values
 from agent.faces.http.api.context import Api
 from agent.faces.http.face_of import face_of
 from agent.faces.http.message import Request
+from agent.journal.jobs import JobRecord
 from providers.errors import UnknownOutcome
 
 _SHARES = {
@@ -60,7 +61,7 @@ def find_job(api: Api, request: Request, either_id: str) -> JobView:
     """
     look = partial(values.find_job, api.engine, either_id)
     value = api.gate.look("describe", face_of(request.peer), look)
-    return running_job(value) if "phase" in value else _ended_job(value)
+    return running_job(value) if "phase" in value else _told_job(value)
 
 
 def running_job(value: Mapping[str, Any]) -> JobView:
@@ -69,20 +70,26 @@ def running_job(value: Mapping[str, Any]) -> JobView:
     return JobView(value["id"], value["correlationId"], value["kind"], stage, _percent(value))
 
 
-def ended_stage(state: str, code: str) -> Stage:
-    """Return the stage of a job that the history has with this state and this status code."""
-    if state == State.FINISHED:
-        return Stage.SUCCEEDED
-    return {Cancelled.code: Stage.CANCELLED, UnknownOutcome.code: Stage.UNKNOWN}.get(code, Stage.FAILED)
+def recorded_job(record: JobRecord) -> JobView:
+    """Return a job that has ended."""
+    stage = _ended_stage(record.state, record.status_code)
+    percent = 100 if stage is Stage.SUCCEEDED else None
+    return JobView(record.id, record.correlation_id, record.kind, stage, percent, record.message)
 
 
-def _ended_job(entry: Mapping[str, Any]) -> JobView:
+def _told_job(entry: Mapping[str, Any]) -> JobView:
     """Return a job of the history, or a preview, which is no part of any document and counts as begun."""
     ids = entry["id"], entry["correlationId"], entry["kind"]
     if entry["state"] == State.PREVIEW:
         return JobView(*ids, Stage.BEGINNING, None)
-    stage = ended_stage(entry["state"], entry["statusCode"])
+    stage = _ended_stage(entry["state"], entry["statusCode"])
     return JobView(*ids, stage, 100 if stage is Stage.SUCCEEDED else None, entry["message"])
+
+
+def _ended_stage(state: str, code: str) -> Stage:
+    if state == State.FINISHED:
+        return Stage.SUCCEEDED
+    return {Cancelled.code: Stage.CANCELLED, UnknownOutcome.code: Stage.UNKNOWN}.get(code, Stage.FAILED)
 
 
 def _percent(running: Mapping[str, Any]) -> int | None:

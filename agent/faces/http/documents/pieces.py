@@ -14,7 +14,7 @@ from agent.faces.http.api.event_log import Batch
 from agent.faces.http.documents.assets import assets_choice, no_choice
 from agent.faces.http.documents.bodies import json_object
 from agent.faces.http.documents.destinations import default_destination
-from agent.faces.http.documents.jobs import JobView, Stage, ended_stage, find_job, running_job
+from agent.faces.http.documents.jobs import JobView, Stage, find_job, recorded_job, running_job
 from agent.faces.http.documents.pieces_models import (
     Model,
     backup_status,
@@ -106,10 +106,7 @@ class _Pieces:
             model = running_backup(made.running, made.device_id)
             return json_response(backup_status(model, running_job(made.running)))
         record = made.ended[0]
-        stage = ended_stage(record.state, record.status_code)
-        percent = 100 if stage is Stage.SUCCEEDED else None
-        job = JobView(record.id, record.correlation_id, record.kind, stage, percent)
-        return json_response(backup_status(ended_backup(record, made.device_id), job))
+        return json_response(backup_status(ended_backup(record, made.device_id), recorded_job(record)))
 
     def _cancel_creation(self, request: Request) -> Response:
         running = self._found(request).running
