@@ -9,7 +9,7 @@ said to be missed. It moves forward with the ticks, and survives in the journal.
 - Device off, or clock put forward: the newest tick that has passed runs, once; the others are missed.
 - Clock put back by up to a period: the ticks that have run are not run again.
 - Clock put back further: `settled` was a time that never was. The plan begins anew at the present time.
-- Clock set for the first time, by a device that booted in 1970: the plan begins anew, and a backup is due now.
+- Clock set for the first time, by a device that booted in 1970: the plan begins anew, a backup is due now.
   No tick is missed in the years between.
 """
 
