@@ -11,7 +11,6 @@ import structlog
 
 from agent import __version__, notify
 from agent.base.allocator import keep_small
-from agent.faces.control import Control
 from agent.faces.ditto.duplicate_agent import Rivals
 from agent.faces.ditto.feature import Feature
 from agent.faces.ditto.mqtt_session import Presence
@@ -25,7 +24,6 @@ from agent.faces.http.api.handles import Handles
 from agent.faces.http.api.reading import Reads
 from agent.faces.http.engine_gate import EngineGate
 from agent.faces.http.server import HttpServer
-from agent.faces.local_face import LocalFace
 from agent.faces.metrics import Metrics
 from agent.guard import Guard
 from agent.jobs.engine import Engine
@@ -101,8 +99,6 @@ class Service:
         )
         self._metrics = Metrics(settings.metrics.textfile, self.mailbox, engine.health, engine.history)
         engine.health.changed = self._something_changed
-        self.local_face = LocalFace(operations, engine.carry_out)
-        self.control = Control(settings.storage, self.mailbox.post, self.local_face.receive)
         gate = EngineGate(self.mailbox.post, operations, engine.carry_out)
         self.http = HttpServer(
             settings,
@@ -175,12 +171,10 @@ class Service:
         self.engine.begin()
         self._something_changed()
         self.presence.begin()
-        self.control.open()
         self.http.open()
         notify.ready()
         self.mailbox.run()
         self.presence.end()
-        self.control.close()
         self.events.close()
         self.http.close()
         self.close()

@@ -1,28 +1,18 @@
-"""A command for the agent on this device: sent through its socket, followed to its end, told as it ended."""
+"""A command for an agent: sent over its API, followed to its end by its events, told as it ended."""
 
 import argparse
 import sys
-import time
 import uuid
 from collections.abc import Mapping
 from typing import Any
 
 from agent.base.text import printable
-from agent.cli.local import (
-    EXIT_OK,
-    EXIT_REFUSED,
-    Agent,
-    NotAnswered,
-    Value,
-    progress,
-    size_text,
-    write_value,
-)
+from agent.cli.api_client import Agent, NotAnswered, Value, in_path
+from agent.cli.local import EXIT_OK, EXIT_REFUSED, progress, size_text, write_value
 from agent.send.options import SOURCES, gathered, option, read_secret, secret_source
 
 EXIT_INTERRUPTED = 130
 """The exit status that shells give a program that Ctrl-C ended."""
-_SHORTEST_WAIT_S, _LONGEST_WAIT_S = 0.05, 1.0
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -50,39 +40,47 @@ def options_of(parsed: argparse.Namespace, named: Mapping[str, str | None]) -> d
 def carried_out(
     agent: Agent, operation: str, options: Mapping[str, str], parsed: argparse.Namespace, **fields: Any
 ) -> int:
-    """Send a command, wait until its job has ended, and say how: the exit status.
+    """Begin a job, wait until it has ended, and say how: the exit status.
 
-    `fields` stand beside the options in its value. Raises `AgentRefused` and `NotAnswered`.
+    `fields` stand beside the options in its request. Raises `AgentRefused` and `NotAnswered`.
     """
-    correlation_id = parsed.id or str(uuid.uuid4())
+    shown = parsed.id or str(uuid.uuid4())
+    value = {"operation": operation, "correlationId": shown, "options": dict(options), **fields}
+    return end_of(agent, "/jobs", value, shown, as_json=parsed.json)
+
+
+def end_of(agent: Agent, path: str, value: Value, shown: str, *, as_json: bool) -> int:
+    """Send a command that begins a job, wait until it has ended, and say how: the exit status.
+
+    `shown` is the id by which a person may ask for it. Raises `AgentRefused` and `NotAnswered`.
+    """
     try:
-        agent.ask(operation, {"correlationId": correlation_id, "options": dict(options), **fields})
-        entry = ended(agent, correlation_id)
+        job = ended(agent, agent.post(path, value)["id"])
     except KeyboardInterrupt:
-        sys.stderr.write(f"the job continues: edge-backup show {printable(correlation_id)}\n")
+        sys.stderr.write(f"the job continues: edge-backup show {printable(shown)}\n")
         return EXIT_INTERRUPTED
     except NotAnswered as error:
         # Whether the command arrived is not known either.
-        ask = f"edge-backup show {printable(correlation_id)}"
+        ask = f"edge-backup show {printable(shown)}"
         raise NotAnswered(f"{error}: when it is back, ask it what became of the job: {ask}") from error
-    return _told(entry, as_json=parsed.json)
+    return _told(job, as_json=as_json)
 
 
-def ended(agent: Agent, correlation_id: str) -> Value:
-    """Wait for the end of the job, and return its entry. Raises `AgentRefused` when it never ran."""
-    wait_for(agent, correlation_id)
-    return agent.ask("describe", {"correlationId": correlation_id})
+def ended(agent: Agent, job_id: str) -> Value:
+    """Wait until the job runs no more, and return it; on a terminal, print its progress.
 
-
-def wait_for(agent: Agent, correlation_id: str) -> None:
-    """Wait until nothing runs with this id; on a terminal, print its progress."""
-    phase, wait_s = "", _SHORTEST_WAIT_S
-    while (job := agent.ask("status").get("job")) and job["correlationId"] == correlation_id:
-        if job["phase"] != phase and sys.stderr.isatty():
-            phase = job["phase"]
-            sys.stderr.write(printable(", ".join(progress(job))) + "\n")
-        time.sleep(wait_s)
-        wait_s = min(2 * wait_s, _LONGEST_WAIT_S)
+    Raises `AgentRefused` and `NotAnswered`.
+    """
+    path, phase = f"/jobs/{in_path(job_id)}", ""
+    with agent.events(f"{path}/events") as events:
+        for event in events:
+            if event.name == "end":
+                break
+            job = event.value["job"]
+            if job.get("phase", phase) != phase and sys.stderr.isatty():
+                phase = job["phase"]
+                sys.stderr.write(printable(", ".join(progress(job))) + "\n")
+    return agent.get(path)
 
 
 def _told(entry: Value, *, as_json: bool) -> int:

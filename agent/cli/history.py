@@ -4,7 +4,10 @@ import argparse
 from collections.abc import Iterator
 
 from agent.base.text import printable
-from agent.cli.local import Agent, Value, local_parser, run_local, size_text, time_text, write_value
+from agent.cli.api_client import Agent, Value, in_path
+from agent.cli.local import local_parser, run_local, size_text, time_text, write_value
+
+MOST_IN_A_PAGE = 100
 
 _ROW = "{:20}  {:8}  {:16}  {:>8}  {:16}  {}"
 
@@ -29,7 +32,7 @@ def show(argv: list[str]) -> int:
     """Print all that is known of one job."""
 
     def tell(agent: Agent, options: argparse.Namespace) -> None:
-        entry = agent.ask("describe", {"correlationId": options.id})
+        entry = agent.get(f"/jobs/{in_path(options.id)}")
         lines = (line for key, value in entry.items() for line in _lines(key, value))
         write_value(entry, "\n".join(map(printable, lines)), as_json=options.json)
 
@@ -39,14 +42,16 @@ def show(argv: list[str]) -> int:
 
 
 def _entries(agent: Agent, limit: int) -> Iterator[Value]:
-    """Yield the entries, newest first, a page at a time."""
-    before: str | None = None
+    """Yield the jobs that have ended, newest first, a page at a time."""
+    before: dict[str, str] = {}
     while limit > 0:
-        page = agent.ask("history", {"options": {"history.before": before}} if before else {})
-        yield from page["entries"][:limit]
-        limit, before = limit - len(page["entries"]), page.get("next")
-        if before is None:
+        page = agent.get("/jobs", limit=min(limit, MOST_IN_A_PAGE), **before)
+        entries = [job for job in page["jobs"] if "endTime" in job]
+        yield from entries
+        limit -= len(entries)
+        if "next" not in page:
             return
+        before = {"before": page["next"]}
 
 
 def _row(entry: Value) -> str:

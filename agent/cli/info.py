@@ -4,14 +4,15 @@ import argparse
 from collections.abc import Iterator
 
 from agent.base.text import printable
-from agent.cli.local import Agent, Value, local_parser, progress, run_local, size_text, write_value
+from agent.cli.api_client import Agent, Value
+from agent.cli.local import local_parser, progress, run_local, size_text, write_value
 
 
 def info(argv: list[str]) -> int:
     """Print what a backup would save; nothing is made."""
 
     def act(agent: Agent, options: argparse.Namespace) -> None:
-        value = agent.ask("info")
+        value = agent.get("/info")
         write_value(value, "\n".join(map(printable, _lines(value))), as_json=options.json)
 
     parser = local_parser("info", "Show what a backup would save and skip now, and where it could go.")

@@ -4,8 +4,9 @@ import argparse
 import json
 import os
 
+from agent.cli.api_client import Agent
 from agent.cli.follow import add_options, carried_out, options_of
-from agent.cli.local import Agent, local_parser, run_local
+from agent.cli.local import local_parser, run_local
 
 
 def backup(argv: list[str]) -> int:

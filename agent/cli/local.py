@@ -1,93 +1,40 @@
-"""The command line beside a running agent, over its local socket; and the first of its commands, `status`.
+"""The command line beside a running agent: which agent is asked, and the first of its commands, `status`.
 
 There is one agent and one job: all commands here ask it, and do nothing themselves.
 """
 
 import argparse
-import io
 import json
 import os
-import socket
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Callable, Iterator
 from datetime import timedelta
-from pathlib import Path
-from typing import Any
 
 from agent.base.text import printable
-from agent.faces.control import ANSWER_TIMEOUT_S, SOCKET_NAME
-from agent.faces.unix_address import address
+from agent.cli.api_client import Agent, AgentRefused, NotAnswered, Value, elsewhere, on_this_device
+from agent.faces.unix_address import http_socket
 from agent.send.options import UnusableOption
 
 EXIT_OK, EXIT_REFUSED, EXIT_USAGE, EXIT_NO_AGENT = 0, 1, 2, 3
-FOLLOW_INTERVAL_S = 1.0
-
-Value = Mapping[str, Any]
-
-
-class NotAnswered(Exception):
-    """The agent does not run, or this user may not ask it."""
-
-
-class AgentRefused(Exception):
-    """The agent answered with an error."""
-
-
-class Agent:
-    """The other end of the socket."""
-
-    def __init__(self, stream: io.BufferedRWPair) -> None:
-        self._stream = stream
-
-    def ask(self, operation: str, value: Value | None = None) -> Value:
-        """Ask the agent, and return the answer's value. Raises `AgentRefused` and `NotAnswered`."""
-        try:
-            self._stream.write(json.dumps({"operation": operation, "value": value}).encode() + b"\n")
-            self._stream.flush()
-            line = self._stream.readline()
-        except OSError as error:
-            raise NotAnswered("the agent went away") from error
-        if not line:
-            raise NotAnswered("the agent went away")
-        answer = json.loads(line)
-        value = answer.get("value") or {}
-        if answer["status"] >= 400:
-            raise AgentRefused(str(value.get("message", answer["status"])))
-        return value
-
-
-@contextmanager
-def connected(storage: Path) -> Iterator[Agent]:
-    """Raises `NotAnswered` when no agent listens in this storage directory."""
-    with closing(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)) as connection:
-        connection.settimeout(ANSWER_TIMEOUT_S)
-        try:
-            connection.connect(address(storage / SOCKET_NAME))
-        except PermissionError as error:
-            raise NotAnswered(f"no permission for '{storage}': try as the agent's user or root") from error
-        except OSError as error:
-            how = "start it with 'systemctl start edge-backup' or 'edge-backup run'"
-            raise NotAnswered(f"no agent runs with storage '{storage}': {how}") from error
-        stream = connection.makefile("rwb")
-        try:
-            yield Agent(stream)
-        finally:
-            with suppress(OSError):  # closing sends what an agent that went away did not take
-                stream.close()
 
 
 def status(argv: list[str]) -> int:
     """Print what runs now; with `--follow` until nothing runs."""
 
+    def tell(agent: Agent, options: argparse.Namespace) -> Value:
+        value = agent.get("/status")
+        write_value(value, _status_lines(value), as_json=options.json)
+        return value
+
     def show(agent: Agent, options: argparse.Namespace) -> None:
-        while True:
-            value = agent.ask("status")
-            write_value(value, _status_lines(value), as_json=options.json)
-            if not options.follow or not value["job"]:
-                return
-            time.sleep(FOLLOW_INTERVAL_S)
+        if not options.follow:
+            tell(agent, options)
+            return
+        with agent.events("/events") as events:
+            if tell(agent, options)["job"]:
+                changes = (event for event in events if event.name in ("jobProgressed", "reset"))
+                while next(changes) and tell(agent, options)["job"]:
+                    pass
 
     parser = local_parser("status", "Show what the agent on this device is doing.")
     parser.add_argument("--follow", action="store_true", help="follow the job until it has ended")
@@ -108,21 +55,21 @@ def local_parser(name: str, description: str) -> argparse.ArgumentParser:
 def run_local(
     parser: argparse.ArgumentParser, argv: list[str], act: Callable[[Agent, argparse.Namespace], int | None]
 ) -> int:
-    """Ask the agent that the settings mean: the exit status, for which None is a good one."""
-    from agent.cli import settings_from
-
+    """Ask the agent that the arguments mean: the exit status, for which None is a good one."""
+    parser.add_argument("--url", metavar="URL", help="ask the agent of another device, at this address")
+    parser.add_argument("--token-file", metavar="FILE", help="file with the token of that device")
+    parser.add_argument(
+        "--ca-file", metavar="FILE", help="authorities of its certificate, if not the system's"
+    )
     options, rest = parser.parse_known_args(argv)
-    loaded = settings_from(parser.prog, rest)
-    if loaded is None:
-        return 2
     try:
-        with connected(loaded.settings.storage) as agent:
-            return act(agent, options) or EXIT_OK
+        agent = _agent(parser, options, rest)
+        return EXIT_USAGE if agent is None else act(agent, options) or EXIT_OK
     except UnusableOption as error:
         sys.stderr.write(f"{error}\n")
         return EXIT_USAGE
     except AgentRefused as error:
-        sys.stderr.write(f"{error}\n")
+        sys.stderr.write(f"{printable(str(error))}\n")
         return EXIT_REFUSED
     except NotAnswered as error:
         sys.stderr.write(f"{error}\n")
@@ -130,6 +77,24 @@ def run_local(
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # somebody has seen enough
     return EXIT_OK
+
+
+def _agent(parser: argparse.ArgumentParser, options: argparse.Namespace, rest: list[str]) -> Agent | None:
+    """Return the agent at the URL, else the one of the settings; None when those are wrong."""
+    if options.url:
+        if rest:
+            parser.error(
+                f"{rest[0]} says which agent of this device is meant, --url another device's: keep one"
+            )
+        return elsewhere(options.url, options.token_file, options.ca_file)
+    if options.token_file or options.ca_file:
+        parser.error("--token-file and --ca-file go with --url")
+    from agent.cli import settings_from
+
+    loaded = settings_from(parser.prog, rest)
+    if loaded is None:
+        return None
+    return on_this_device(http_socket(loaded.settings), loaded.settings.storage)
 
 
 def _status_lines(value: Value) -> str:

@@ -3,14 +3,15 @@
 import argparse
 
 from agent.base.text import printable
-from agent.cli.local import EXIT_OK, EXIT_REFUSED, Agent, Value, local_parser, run_local, write_value
+from agent.cli.api_client import Agent, Value
+from agent.cli.local import EXIT_OK, EXIT_REFUSED, local_parser, run_local, write_value
 
 
 def prune(argv: list[str]) -> int:
     """Print what was removed from each destination; 1 when one failed, 0 also when one is not there now."""
 
     def act(agent: Agent, options: argparse.Namespace) -> int:
-        value = agent.ask("prune", {"dryRun": options.dry_run})
+        value = agent.post("/prune", {"dryRun": options.dry_run})
         going_on = ["still running: the agent's log names what it removes"] if value["running"] else []
         text = "\n".join(
             [

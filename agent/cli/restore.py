@@ -3,21 +3,12 @@
 import argparse
 import json
 import os
-import uuid
+from collections.abc import Callable
 
 from agent.base.text import printable
-from agent.cli.follow import add_options, carried_out, options_of, wait_for
-from agent.cli.local import (
-    EXIT_OK,
-    EXIT_REFUSED,
-    Agent,
-    AgentRefused,
-    Value,
-    local_parser,
-    run_local,
-    size_text,
-    write_value,
-)
+from agent.cli.api_client import Agent, AgentRefused, Value, in_path
+from agent.cli.follow import add_options, carried_out, end_of, ended, options_of
+from agent.cli.local import EXIT_OK, EXIT_REFUSED, local_parser, run_local, size_text, write_value
 
 
 def restore(argv: list[str]) -> int:
@@ -67,24 +58,22 @@ def finalize(argv: list[str]) -> int:
     parser.add_argument("--id", metavar="ID", default="", help="correlation id of the preview")
 
     def act(agent: Agent, parsed: argparse.Namespace) -> int:
-        preview = agent.ask("status").get("preview", {})
-        if preview.get("state") != "waiting":
-            raise AgentRefused("no preview is waiting")
-        parsed.id = parsed.id or preview["correlationId"]
-        within = {"restore.confirmWithin": parsed.confirm_within} if parsed.confirm_within else {}
-        return carried_out(agent, "finalize", within, parsed)
+        preview = _waiting_preview(agent)
+        shown = parsed.id or preview["correlationId"]
+        path = f"/jobs/{in_path(parsed.id or preview['id'])}/finalize"
+        return end_of(agent, path, {"confirmWithin": parsed.confirm_within or ""}, shown, as_json=parsed.json)
 
     return run_local(parser, argv, act)
 
 
 def discard(argv: list[str]) -> int:
     """Remove the preview that waits."""
-    return _told_only("discard", "Remove the waiting preview.", argv)
+    return _decided("discard", "Remove the waiting preview.", argv, _waiting_preview)
 
 
 def confirm(argv: list[str]) -> int:
     """Keep what a commit-confirmed restore has put in place."""
-    return _told_only("confirm", "Keep the data of a commit-confirmed restore.", argv)
+    return _decided("confirm", "Keep the data of a commit-confirmed restore.", argv, _unconfirmed)
 
 
 def _add_trial(parser: argparse.ArgumentParser) -> None:
@@ -94,21 +83,34 @@ def _add_trial(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
-def _told_only(operation: str, description: str, argv: list[str]) -> int:
+def _decided(operation: str, description: str, argv: list[str], find: Callable[[Agent], Value]) -> int:
+    """Decide about the job with the id in the arguments, else about the one that `find` returns."""
     parser = local_parser(operation, description)
     parser.add_argument("--id", metavar="ID", default="", help="correlation id (default: the only one's)")
 
     def act(agent: Agent, parsed: argparse.Namespace) -> None:
-        agent.ask(operation, {"correlationId": parsed.id})
+        agent.post(f"/jobs/{in_path(parsed.id or find(agent)['id'])}/{operation}")
 
     return run_local(parser, argv, act)
 
 
+def _waiting_preview(agent: Agent) -> Value:
+    preview: Value = agent.get("/status").get("preview", {})
+    if preview.get("state") != "waiting":
+        raise AgentRefused("no preview is waiting")
+    return preview
+
+
+def _unconfirmed(agent: Agent) -> Value:
+    job: Value | None = agent.get("/status")["job"]
+    if job is None or job["phase"] != "trial":
+        raise AgentRefused("no restore waits for a confirmation")
+    return job
+
+
 def _preview(agent: Agent, options: dict[str, str], parsed: argparse.Namespace) -> int:
-    correlation_id = parsed.id or str(uuid.uuid4())
-    agent.ask("restore", {"correlationId": correlation_id, "options": options})
-    wait_for(agent, correlation_id)
-    value = agent.ask("status")["preview"]
+    value = {"operation": "restore", "correlationId": parsed.id, "options": options}
+    value = ended(agent, agent.post("/jobs", value)["id"])["preview"]
     write_value(value, "\n".join(map(printable, _lines(value))), as_json=parsed.json)
     return EXIT_OK if value["state"] == "waiting" else EXIT_REFUSED
 

@@ -1,9 +1,18 @@
-"""Addresses of Unix sockets whose paths may be long."""
+"""Where the agent's Unix socket is, and addresses of such sockets, whose paths may be long."""
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from agent.settings import Settings
 
 MAX_ADDRESS_BYTES = 107
+
+
+def http_socket(settings: "Settings") -> Path:
+    """Return the path of the socket on which the agent serves HTTP to programs of the device."""
+    return settings.http.socket or settings.storage / "http.sock"
 
 
 def address(path: Path) -> str:

@@ -28,7 +28,7 @@ from tests.support.waiting import wait_until
 WARM_JOBS = 1000
 MAX_GROWTH_BYTES = 4 << 20
 MAX_JOURNAL_BYTES = 16 << 20
-KNOWN = {"archives", "archives/archive.zip", "backups", "control.sock", "downloads", "lock", "spare"}
+KNOWN = {"archives", "archives/archive.zip", "backups", "http.sock", "downloads", "lock", "spare"}
 KNOWN |= {"journal.db", "journal.db-shm", "journal.db-wal", "restore.key", "restored-into.json"}
 SETTINGS = {"transfer.attempts": 1, "logLevel": "INFO", "deviceId": "edge:device"}
 

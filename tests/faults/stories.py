@@ -287,7 +287,7 @@ def _leftovers(agent: Hatched) -> Iterator[Path]:
     yield from agent.data.rglob(".edge-backup-*")
     yield from (path for name in ("backups", "downloads") for path in (storage / name).iterdir())
     yield from (path for path in (storage / "archives").rglob("*") if ".part-" in path.name)
-    known = {"backups", "downloads", "archives", "lock", "spare", "control.sock"}
+    known = {"backups", "downloads", "archives", "lock", "spare", "http.sock"}
     known |= {"journal.db", "journal.db-wal", "journal.db-shm", "restore.key", "restored-into.json"}
     yield from (path for path in storage.iterdir() if path.name not in known)
 

@@ -7,9 +7,15 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
+from agent.base.operations import Face
+from agent.faces.http.engine_gate import EngineGate
+from agent.jobs.filesystem_probe import ThreadedCall
+from agent.mailbox import Action
 from agent.mqtt.hono import Identity
 from agent.mqtt.link import Delivery
 from agent.service import Service
@@ -183,6 +189,17 @@ class Device:
         """Deliver a well-formed command; what was said at once."""
         topic = f"command//{DEVICE}/req/{request_id}/{operation}"
         return self.receive(topic, command(operation, value, header), **options)
+
+    def locally(self, operation: str, value: Any = None) -> "ThreadedCall[Any]":
+        """Ask for an operation as a program on the device does; the main thread has dealt with it, once."""
+        posted: SimpleQueue[Action] = SimpleQueue()
+        engine = self.service.engine
+        operations = engine.operations()
+        gate = EngineGate(posted.put, operations, engine.carry_out)
+        ask = gate.ask if operations.is_question(operation) else gate.command
+        call = ThreadedCall("local", partial(ask, operation, value, Face.LOCAL))
+        posted.get(timeout=20)()
+        return call
 
     def acknowledge(self) -> None:
         """The broker has all that was sent."""

@@ -16,7 +16,10 @@ from typing import Any
 import pytest
 
 from agent.base.job import NEVER, WORKING, format_time
+from agent.base.refusals import Refused
+from agent.faces.http.problems import problem_of
 from agent.jobs import confirmation, recorder, restore_recovery
+from agent.jobs.filesystem_probe import ThreadedCall
 from agent.mqtt import outbox as outbox_module
 from agent.mqtt.hono import EVENTS
 from agent.save import change_detection
@@ -38,6 +41,16 @@ SETTINGS = {
     "storage.maxStaged": "1",
     "skipUnchanged": "true",
 }
+
+
+def _status(asked: ThreadedCall[Any]) -> int:
+    """The status with which HTTP answers."""
+    assert asked.done(20)
+    try:
+        asked.result()
+    except Refused as refused:
+        return problem_of(refused).status
+    return 200
 
 
 class SmallDevice(Device):
@@ -69,10 +82,8 @@ class Rig:
         return int(next(message["status"] for topic, message in said if topic.startswith("command")))
 
     def local_status(self, operation: str, value: Any = None) -> int:
-        """The status that answers a command that came by the local socket."""
-        answers: list[int] = []
-        self.device.service.local_face.receive(operation, value, lambda status, _: answers.append(status))
-        return answers[0]
+        """The status that answers a program on the device."""
+        return _status(self.device.locally(operation, value))
 
     def work_ends(self) -> None:
         """Until the workers have posted what came of their work."""
@@ -189,7 +200,7 @@ def the_local_socket(rig: Rig) -> Iterator[None]:
     assert rig.device.service.engine.idle()
     yield
     assert rig.states() == []
-    assert rig.local_status("backup", {"options": LOCAL}) == 204
+    assert rig.local_status("backup", {"options": LOCAL}) == 200
     rig.device.finish()
     assert rig.states() == ["BACKUP_STARTED", "BACKUP_FINISHED"]
 
@@ -352,14 +363,14 @@ def an_id_of_its_own(rig: Rig) -> Iterator[None]:
     yield
     assert rig.local_status("backup", {"options": LOCAL}) == 507
     yield
-    assert rig.local_status("backup", {"options": LOCAL}) == 204
+    assert rig.local_status("backup", {"options": LOCAL}) == 200
     rig.device.finish()
     rig.device.named = True
 
 
 def the_end_of_a_backup_that_nobody_hears(rig: Rig) -> Iterator[None]:
     _lose_name(rig)
-    assert rig.local_status("backup", {"options": LOCAL}) == 204
+    assert rig.local_status("backup", {"options": LOCAL}) == 200
     rig.work_ends()
     yield
     rig.device.finish()
@@ -387,16 +398,15 @@ def a_prune(rig: Rig) -> Iterator[None]:
 
 
 def the_end_of_a_prune(rig: Rig) -> Iterator[None]:
-    answers: list[int] = []
-    rig.device.service.local_face.receive("prune", {"dryRun": True}, lambda status, _: answers.append(status))
+    asked = rig.device.locally("prune", {"dryRun": True})
     rig.work_ends()
     yield
     rig.device.finish()
-    assert answers == [200]
+    assert _status(asked) == 200
     yield
-    rig.device.service.local_face.receive("prune", {}, lambda status, _: answers.append(status))
+    asked = rig.device.locally("prune", {})
     rig.device.finish()
-    assert answers == [200, 200]
+    assert _status(asked) == 200
 
 
 def a_verify(rig: Rig) -> Iterator[None]:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from agent.base.job import Label, format_time, parse_time
-from agent.base.refusals import Refused
+from agent.base.refusals import Reason, Refused
 from agent.base.roots import Root
 from agent.base.sources import ArchiveSource, KnownArchive
 from agent.formats.archive_names import archive_name, device_tag
@@ -75,12 +75,10 @@ def device(tmp_path: Path, settings: dict[str, str]) -> Iterator[Device]:
 
 def prune(device: Device, **value: Any) -> dict[str, dict[str, Any]]:
     """What the local command says of each place."""
-    answers: list[tuple[int, Mapping[str, Any] | None]] = []
-    device.service.local_face.receive("prune", value or None, lambda *answer: answers.append(answer))
+    asked = device.locally("prune", value or None)
     device.finish()
-    ((status, answer),) = answers
-    assert status == 200
-    assert answer
+    assert asked.done(20)
+    answer = asked.result()
     return {each["place"]: each for each in answer["places"]}
 
 
@@ -243,9 +241,11 @@ def test_a_retention_date_protects_even_when_its_backup_has_left_the_history(
     ],
 )
 def test_a_request_that_cannot_be_understood_removes_nothing(device: Device, value: Any, says: str) -> None:
-    said: list[tuple[int, Mapping[str, Any] | None]] = []
-    device.service.local_face.receive("prune", value, lambda *answer: said.append(answer))
-    assert said == [(400, {"error": "messages:parameter.invalid", "message": says})]
+    asked = device.locally("prune", value)
+    assert asked.done(20)
+    with pytest.raises(Refused) as refused:
+        asked.result()
+    assert (refused.value.reason, refused.value.message) == (Reason.INVALID, says)
 
 
 def cloud(work: Path, url: str) -> dict[str, str]:

@@ -176,7 +176,7 @@ def test_an_archive_that_was_made_under_a_former_id_is_its_own(device: Device, t
     device.service.presence.adopt(Identity("edge:renamed"))
     for options in (local, {**local, "local.name": made.name}):
         target.write_bytes(b"changed")
-        device.service.local_face.receive("restore", {"options": options}, lambda *_: None)
+        device.locally("restore", {"options": options})
         device.finish()
         assert device.values()[-1]["state"] == "RESTORE_FINISHED"
         assert target.read_bytes() == b"old"

@@ -1,5 +1,6 @@
 """The API over the real server: the whole agent in this process, and a client on its Unix socket."""
 
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -155,6 +156,11 @@ def test_no_refusal_repeats_a_secret(api: ApiClient) -> None:
     for value in ({"passcode": "hunter2-x"}, {"options": {"backup.passcode": {"x": "hunter2-x"}}}):
         refused = api.post("/jobs", {"operation": "backup", **value})
         assert (refused.status, b"hunter2" in refused.body) == (400, False)
+
+
+def test_nobody_else_may_open_the_socket(agent: LocalAgent) -> None:
+    """Whoever opens it may read and replace all data."""
+    assert stat.S_IMODE((agent.storage / "http.sock").stat().st_mode) == 0o600
 
 
 # Events

@@ -8,14 +8,13 @@ import structlog
 from agent.faces.http.api.context import Api
 from agent.faces.http.listeners import MAX_LOCAL_CONNECTIONS, Listener, unix_socket
 from agent.faces.http.message import Request, Response
+from agent.faces.unix_address import http_socket
 from agent.settings import Settings
 
 if TYPE_CHECKING:
     from agent.faces.http.routes import Router
 
 log = structlog.get_logger(__name__)
-
-SOCKET_NAME = "http.sock"
 
 
 class HttpServer:
@@ -24,7 +23,7 @@ class HttpServer:
     def __init__(self, settings: Settings, api: Api) -> None:
         self._settings, self._api = settings, api
         self._listeners: list[Listener] = []
-        self._path = settings.http.socket or settings.storage / SOCKET_NAME
+        self._path = http_socket(settings)
 
     def open(self) -> None:
         """Begin to listen. Without the socket the agent still serves its backend: that is only logged."""
