@@ -111,6 +111,7 @@ class Service:
                 Reads(),
                 Handles(self.mailbox.call_later),
             ),
+            self._metrics.text,
         )
         rivals = Rivals(settings.feature_id)
         feature = Feature(

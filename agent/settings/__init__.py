@@ -22,6 +22,7 @@ from agent.settings.kinds import (
     HostList,
     HostNameList,
     KeptCount,
+    ListenAt,
     LogLevel,
     MaxWorkFactor,
     Megabytes,
@@ -207,7 +208,7 @@ class HttpSettings(Group):
         "", "Unix socket for programs on the device; empty: `http.sock` in `storage`"
     )
     socket_group: Text = setting("", "Group that may open the socket, and so may read and replace all data")
-    listen: Text = setting(
+    listen: ListenAt = setting(
         "", "Address and port for the network, such as `127.0.0.1:8765` or `[::]:8765`; empty: none"
     )
     token_file: OptionalPath = setting("", "File with the token that a client from the network has to know")

@@ -19,6 +19,7 @@ from agent.base.operations import Face, offered
 from agent.base.patterns import MAX_PATTERN_LENGTH, MAX_PATTERNS, check_patterns
 from agent.base.text import valid_device_id, valid_level
 from agent.base.times import parse_rfc3339
+from agent.settings.http import ListenAddress, parse_listen
 from providers.allow import EVERYTHING, HostPattern, host_pattern
 
 PLAIN_PORT, TLS_PORT = 1883, 8883
@@ -254,6 +255,11 @@ BucketList = Annotated[
     tuple[str, ...],
     list_of(_only(re.compile(r"\*|[a-z0-9$*.-]{1,63}").fullmatch)),
     ValueKind("list", "'*', or names of buckets such as 'backups' or 'site-*'"),
+]
+ListenAt = Annotated[
+    ListenAddress | None,
+    _from_text(_or_none(parse_listen)),
+    ValueKind("address", "<IP address>:<port> such as '127.0.0.1:8765' or '[::]:8765', or nothing"),
 ]
 HostNameList = Annotated[
     tuple[str, ...],

@@ -12,6 +12,7 @@ from pydantic.alias_generators import to_camel
 from agent.base.redaction import redact_text
 from agent.settings import Settings
 from agent.settings.data_sets import data_set_problems
+from agent.settings.http import http_problems
 from agent.settings.keys import KEYS, FieldPath, key_at, name_of, paths_of
 from agent.settings.kinds import shown
 from agent.settings.secret_files import is_encrypted_key, read_password
@@ -59,7 +60,11 @@ def load(argv_overrides: Mapping[str, str], config_file: Path | None, environ: M
         found = error.errors(include_url=False, include_context=False, include_input=False)
         problems += [_problem(each["loc"], each["type"], given) for each in found]
         raise SettingsError("\n".join(problems)) from None
-    problems += [*store_problems(settings), *data_set_problems(settings.data_sets)]
+    problems += [
+        *store_problems(settings),
+        *data_set_problems(settings.data_sets),
+        *http_problems(settings),
+    ]
     if problems:
         raise SettingsError("\n".join(problems))
     return Loaded(settings, [notice for layer in layers for notice in layer.notices])

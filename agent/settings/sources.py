@@ -32,6 +32,9 @@ CREDENTIALS: Mapping[str, FieldPath] = {
     "broker-password": ("password_file",),
     "broker-cert": ("cert",),
     "broker-key": ("key",),
+    "http-token": ("http", "token_file"),
+    "http-cert": ("http", "cert"),
+    "http-key": ("http", "key"),
 }
 """Names of systemd credentials, and the settings that get their files."""
 STORE_CREDENTIAL = "store-"

@@ -6,44 +6,62 @@ h11 knows HTTP/1.1 and refuses what is malformed (RFC 9112); the socket, the tim
 import select
 import socket
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
+from http import HTTPStatus
+from threading import Semaphore
 from typing import cast
 
 import h11
+import structlog
 
+from agent.faces.http.headers import with_defaults
 from agent.faces.http.message import Peer, Problem, Request, Response
 from agent.faces.http.problems import problem_document
 
+log = structlog.get_logger(__name__)
+
 MAX_HEAD_BYTES = 16 << 10
 MAX_BODY_BYTES = 64 << 10
-READ_BYTES = 16 << 10
+PIECE_BYTES = 16 << 10
+"""Read at most so much at once; each piece of an answer has `SEND_S` of its own."""
 IDLE_S = 60.0
 """How long a connection may wait for its next request."""
 REQUEST_S = 10.0
-"""How long a request may take to arrive."""
+"""How long a request may take to arrive, and the first one to begin."""
 SEND_S = 10.0
 """How long a piece of an answer may take to leave."""
+LINGER_S = 1.0
+LINGER_BYTES = 256 << 10
+"""How long, and for how many bytes, a client may go on sending that was refused in the middle."""
+STREAM_RETRY_S = 30
 
 Answer = Callable[[Request], Response]
 
 
-class ClientGone(Exception):
-    """The other end has hung up, or was too slow."""
+class _BrokenOff(Exception):
+    """The pieces of an answer ended in an error: the client has to see that its end is missing."""
 
 
 class Connection:
     """One accepted socket. `serve` runs in a thread of its own."""
 
-    def __init__(self, sock: socket.socket, peer: Peer, answer: Answer) -> None:
-        self._sock, self._peer, self._answer = sock, peer, answer
+    def __init__(self, sock: socket.socket, peer: Peer, answer: Answer, streams: Semaphore) -> None:
+        """`streams` has a place for each stream of events that may run."""
+        self._sock, self._peer, self._answer, self._streams = sock, peer, answer, streams
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD_BYTES)
+        self._wait_s = REQUEST_S
+        self.idle_since_s: float | None = time.monotonic()
+        """Since when nothing is under way; None while a request is read or answered."""
 
     def serve(self) -> None:
         """Answer requests until the client or a limit ends the connection. Raises nothing."""
-        with suppress(ClientGone, OSError):
+        with suppress(OSError, _BrokenOff):
             while self._serve_one():
                 self._http.start_next_cycle()
+                self._wait_s = IDLE_S
+                self.idle_since_s = time.monotonic()
+            self._linger()
 
     def _serve_one(self) -> bool:
         """Answer the next request; return True when another may follow."""
@@ -54,74 +72,110 @@ class Connection:
                 return False
             response = self._answer(request)
         except h11.RemoteProtocolError as error:
-            response = _refusal(error.error_status_hint or 400, "this is no HTTP request that can be read")
+            response = _refusal(Problem(error.error_status_hint, "this is no HTTP/1.1 request"))
         except Problem as problem:
-            response = problem_document(_NO_REQUEST, problem)
-        self._send(response, is_head=request is not None and request.method == "HEAD")
+            response = _refusal(problem)
+        self._send_within_places(response, is_head=request is not None and request.method == "HEAD")
         return self._http.states == {h11.CLIENT: h11.DONE, h11.SERVER: h11.DONE}
 
     def _read(self) -> Request | None:
-        """Return the next request, None at the connection's end."""
-        deadline_s = time.monotonic() + IDLE_S
+        """Return the next request; None at the connection's end. Raises `Problem` and RemoteProtocolError."""
+        self._receive_first()
+        deadline_s = time.monotonic() + REQUEST_S
         event = self._next_event(deadline_s)
         if not isinstance(event, h11.Request):
             return None
+        headers = _headers(event)
+        path, query = _target(event, headers)
+        _check_length(headers)
         if self._http.they_are_waiting_for_100_continue:
             self._transmit(self._http.send(h11.InformationalResponse(status_code=100, headers=[])))
-        body = self._body(time.monotonic() + REQUEST_S)
-        path, _, query = event.target.decode("ascii").partition("?")
-        return Request(
-            event.method.decode(), path, query, _headers(event), body, self._peer, is_gone=self._is_gone
-        )
+        body = self._body(deadline_s)
+        method = event.method.decode("ascii")
+        return Request(method, path, query, headers, body, self._peer, is_gone=self._is_gone)
 
     def _is_gone(self) -> bool:
         poll = select.poll()
         poll.register(self._sock, select.POLLRDHUP)
         return bool(poll.poll(0))
 
+    def _receive_first(self) -> None:
+        """Wait for the first byte of a request, unless it came together with the one before."""
+        pipelined, _ = self._http.trailing_data
+        if not pipelined:
+            self._sock.settimeout(self._wait_s)
+            self._http.receive_data(self._sock.recv(PIECE_BYTES))
+        self.idle_since_s = None
+
     def _body(self, deadline_s: float) -> bytes:
-        pieces: list[bytes] = []
-        left_bytes = MAX_BODY_BYTES
+        body = bytearray()
         while isinstance(event := self._next_event(deadline_s), h11.Data):
-            left_bytes -= len(event.data)
-            if left_bytes < 0:
-                raise Problem(413, f"a body must not be longer than {MAX_BODY_BYTES} bytes")
-            pieces.append(bytes(event.data))
-        return b"".join(pieces)
+            body += event.data
+            if len(body) > MAX_BODY_BYTES:
+                raise _too_long()
+        return bytes(body)
 
     def _next_event(self, deadline_s: float) -> h11.Event:
         while (event := self._http.next_event()) is h11.NEED_DATA:
-            self._sock.settimeout(max(deadline_s - time.monotonic(), 0.001))
-            data = self._sock.recv(READ_BYTES)
-            if data and self._http.trailing_data == (b"", False) and self._http.their_state is h11.IDLE:
-                deadline_s = min(deadline_s, time.monotonic() + REQUEST_S)
+            left_s = deadline_s - time.monotonic()
+            if left_s <= 0:
+                raise Problem(408, f"a request must arrive within {REQUEST_S:.0f} seconds")
+            self._sock.settimeout(left_s)
+            try:
+                data = self._sock.recv(PIECE_BYTES)
+            except TimeoutError:
+                continue
             self._http.receive_data(data)
         return cast("h11.Event", event)
 
+    def _send_within_places(self, response: Response, *, is_head: bool) -> None:
+        """Send a response; a stream of events only while there is a place for it."""
+        if not response.is_events or is_head:
+            self._send(response, is_head=is_head)
+        elif self._streams.acquire(blocking=False):
+            try:
+                self._send(response, is_head=False)
+            finally:
+                self._streams.release()
+        else:
+            _close(response)
+            detail = "too many clients follow the events: close one, or ask again later"
+            problem = Problem(503, detail, {"Retry-After": str(STREAM_RETRY_S)})
+            self._send(problem_document(_NO_REQUEST, problem), is_head=False)
+
     def _send(self, response: Response, *, is_head: bool) -> None:
-        headers = [*response.headers.items()]
-        whole = isinstance(response.body, bytes)
-        if whole:
-            headers.append(("Content-Length", str(len(cast("bytes", response.body)))))
-        head = h11.Response(status_code=response.status, headers=headers)
-        data = self._http.send(head) or b""
-        pieces: Iterable[bytes] = [response.body] if isinstance(response.body, bytes) else response.body
-        if is_head:
-            pieces = ()
+        headers = with_defaults(response.headers)
+        body = response.body
+        if isinstance(body, bytes) and response.status != HTTPStatus.NO_CONTENT:
+            headers.append(("Content-Length", str(len(body))))
+        reason = HTTPStatus(response.status).phrase
         try:
-            for piece in pieces:
-                data += self._http.send(h11.Data(data=piece)) or b""
-                self._transmit(data)
+            head = self._http.send(h11.Response(status_code=response.status, headers=headers, reason=reason))
+            data = head or b""
+            for piece in () if is_head else _pieces(body):
+                self._transmit(data + (self._http.send(h11.Data(data=piece)) or b""))
                 data = b""
             self._transmit(data + (self._http.send(h11.EndOfMessage()) or b""))
         finally:
-            if close := getattr(response.body, "close", None):
-                close()
+            _close(response)
 
     def _transmit(self, data: bytes | None) -> None:
         if data:
             self._sock.settimeout(SEND_S)
             self._sock.sendall(data)
+
+    def _linger(self) -> None:
+        """Let the client read its answer: closing with unread bytes resets the connection (RFC 9112, 9.6)."""
+        if self._http.their_state is h11.CLOSED:
+            return
+        socket.socket.shutdown(self._sock, socket.SHUT_WR)
+        deadline_s, left_bytes = time.monotonic() + LINGER_S, LINGER_BYTES
+        while left_bytes > 0 and (left_s := deadline_s - time.monotonic()) > 0:
+            self._sock.settimeout(left_s)
+            unread = self._sock.recv(PIECE_BYTES)
+            if not unread:
+                return
+            left_bytes -= len(unread)
 
 
 _NO_REQUEST = Request("", "", "", {}, b"", Peer(""))
@@ -135,5 +189,48 @@ def _headers(event: h11.Request) -> dict[str, str]:
     return headers
 
 
-def _refusal(status: int, detail: str) -> Response:
-    return problem_document(_NO_REQUEST, Problem(status, detail, {"Connection": "close"}))
+def _target(event: h11.Request, headers: dict[str, str]) -> tuple[str, str]:
+    """Return path and query. The host of an absolute target replaces the header (RFC 9112, 3.2.2)."""
+    target = event.target.decode("ascii")
+    scheme, is_absolute, rest = target.partition("://")
+    if is_absolute and scheme.lower() in ("http", "https"):
+        host = rest.partition("/")[0].partition("?")[0]
+        headers["host"], target = host, rest[len(host) :] or "/"
+        target = target if target.startswith("/") else f"/{target}"
+    path, _, query = target.partition("?")
+    return path, query
+
+
+def _check_length(headers: dict[str, str]) -> None:
+    """Raise `Problem` for a body that announces itself as too long, or of two different lengths."""
+    length = headers.get("content-length")
+    if length and "transfer-encoding" in headers:
+        raise Problem(400, "a request must not have both Content-Length and Transfer-Encoding")
+    if length and int(length) > MAX_BODY_BYTES:
+        raise _too_long()
+
+
+def _too_long() -> Problem:
+    return Problem(413, f"a body must not be longer than {MAX_BODY_BYTES} bytes")
+
+
+def _refusal(problem: Problem) -> Response:
+    """Return the answer to a request that was not read to its end: nothing can follow."""
+    return problem_document(_NO_REQUEST, Problem(problem.status, problem.detail, {"Connection": "close"}))
+
+
+def _pieces(body: bytes | Iterable[bytes]) -> Iterator[bytes]:
+    """Yield the body in pieces that are not too long. Raises `_BrokenOff`."""
+    try:
+        for piece in (body,) if isinstance(body, bytes) else body:
+            for start in range(0, len(piece), PIECE_BYTES):
+                yield piece[start : start + PIECE_BYTES]
+    except Exception as error:
+        log.exception("answer broken off")
+        raise _BrokenOff from error
+
+
+def _close(response: Response) -> None:
+    close = getattr(response.body, "close", None)
+    if close:
+        close()

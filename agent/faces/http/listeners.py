@@ -1,71 +1,167 @@
 """Listening sockets: each has its own thread that accepts, and its own places for connections."""
 
 import socket
+import struct
 import threading
 from contextlib import suppress
-from pathlib import Path
+from dataclasses import replace
+from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 import structlog
 
 from agent.faces.http.message import Peer
-from agent.faces.unix_address import address
+from agent.log.sparing import SparingLog
 
 if TYPE_CHECKING:
-    from agent.faces.http.connection import Answer
+    from agent.faces.http.connection import Answer, Connection
+    from agent.faces.http.tls import ServerTls
 
 log = structlog.get_logger(__name__)
 
 MAX_LOCAL_CONNECTIONS = 8
-"""Further ones wait in the kernel's line."""
+MAX_NETWORK_CONNECTIONS = 12
+"""Further ones take the place of the one that was idle for longest, or wait in the kernel's line."""
+MAX_STREAMS = 4
+"""Of the connections of each listener."""
+HANDSHAKE_S = 10.0
+PAUSE_S = 1.0
+"""How long a listener waits when the process has no descriptor or thread left."""
+
+
+class Places:
+    """The connections of a kind, at most `count`, with `MAX_STREAMS` streams of events among them."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._open: dict[socket.socket, Connection | None] = {}
+        self._changed = threading.Condition()
+        self._closed = False
+        self.streams = threading.BoundedSemaphore(MAX_STREAMS)
+
+    def enter(self, sock: socket.socket) -> bool:
+        """Wait for a place and take it, at the cost of an idle connection; return False after `close`."""
+        with self._changed:
+            while not self._closed and len(self._open) >= self._count:
+                self._end_idle()
+                self._changed.wait(PAUSE_S)
+            if not self._closed:
+                self._open[sock] = None
+            return not self._closed
+
+    def serving(self, sock: socket.socket, connection: "Connection") -> None:
+        with self._changed:
+            self._open[sock] = connection
+
+    def leave(self, sock: socket.socket) -> None:
+        with self._changed:
+            self._open.pop(sock, None)
+            self._changed.notify()
+
+    def close(self) -> None:
+        """End all connections, and let nobody in any more."""
+        with self._changed:
+            self._closed = True
+            for sock in self._open:
+                _shut_down(sock)
+            self._changed.notify_all()
+
+    def _end_idle(self) -> None:
+        """End the connection that was idle for longest; its thread then leaves."""
+        idle = [
+            (each.idle_since_s, number, sock)
+            for number, (sock, each) in enumerate(self._open.items())
+            if each and each.idle_since_s is not None
+        ]
+        if idle:
+            _shut_down(min(idle)[2])
 
 
 class Listener:
     """Accepts connections on one socket, from `begin` to `close`."""
 
-    def __init__(self, listening: socket.socket, places: int, answer: "Answer") -> None:
-        self._listening, self._answer = listening, answer
-        self._places = threading.BoundedSemaphore(places)
+    def __init__(
+        self,
+        listening: socket.socket,
+        places: Places,
+        answer: "Answer",
+        tls: "ServerTls | None" = None,
+    ) -> None:
+        self._listening, self._places, self._answer, self._tls = listening, places, answer, tls
+        self._closed = threading.Event()
+        self._few_logs = SparingLog(log)
 
     def begin(self) -> None:
         threading.Thread(target=self._accept, name="http", daemon=True).start()
 
     def close(self) -> None:
+        self._closed.set()
         # Only a shutdown wakes the thread that waits in accept.
-        with suppress(OSError):
-            self._listening.shutdown(socket.SHUT_RDWR)
+        _shut_down(self._listening)
         self._listening.close()
 
     def _accept(self) -> None:
-        while True:
-            self._places.acquire()
+        while not self._closed.is_set():
             try:
                 sock, _ = self._listening.accept()
-            except OSError:
-                return
+            except OSError as error:
+                if not self._closed.is_set():
+                    self._few_logs.warning("http connection not accepted", errno=error.errno)
+                    self._closed.wait(PAUSE_S)
+                continue
+            self._begin_serving(sock)
+
+    def _begin_serving(self, sock: socket.socket) -> None:
+        if not self._places.enter(sock):
+            sock.close()
+            return
+        try:
             threading.Thread(target=self._serve, args=(sock,), name="http-client", daemon=True).start()
+        except RuntimeError:  # no thread left
+            self._few_logs.warning("http connection not served: no thread left")
+            self._places.leave(sock)
+            sock.close()
 
     def _serve(self, sock: socket.socket) -> None:
+        try:
+            with suppress(OSError), sock:
+                self._talk(sock)
+        finally:
+            self._places.leave(sock)
+
+    def _talk(self, sock: socket.socket) -> None:
+        if self._tls is None:
+            self._serve_connection(sock, sock, _peer(sock))
+            return
+        sock.settimeout(HANDSHAKE_S)
+        with self._tls.context().wrap_socket(sock.dup(), server_side=True) as encrypted:
+            peer = replace(_peer(sock), subject=self._tls.subject_of(encrypted), tls=True)
+            self._serve_connection(sock, encrypted, peer)
+
+    def _serve_connection(self, place: socket.socket, sock: socket.socket, peer: Peer) -> None:
         # Not before somebody connects: the HTTP library takes almost a MiB.
         from agent.faces.http.connection import Connection
 
-        try:
-            with sock:
-                Connection(sock, Peer(""), self._answer).serve()
-        finally:
-            self._places.release()
+        connection = Connection(sock, peer, self._answer, self._places.streams)
+        self._places.serving(place, connection)
+        connection.serve()
 
 
-def unix_socket(path: Path) -> socket.socket:
-    """Return a socket that listens at this path, for its owner only. Raises OSError."""
-    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        with suppress(FileNotFoundError):
-            path.unlink()  # of an agent that was killed: the lock says that none runs
-        listening.bind(address(path))
-        path.chmod(0o600)
-        listening.listen(MAX_LOCAL_CONNECTIONS)
-    except OSError:
-        listening.close()
-        raise
-    return listening
+def _peer(sock: socket.socket) -> Peer:
+    """Return the other end. Raises OSError when it has gone."""
+    if sock.family == socket.AF_UNIX:
+        credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+        _, user_id, _ = struct.unpack("3i", credentials)
+        return Peer("", user_id=user_id)
+    return Peer(_plain(sock.getpeername()[0]))
+
+
+def _plain(address: str) -> str:
+    """Return an IP address without zone, and an IPv4 address as such also on a socket for both."""
+    ip = ip_address(address.partition("%")[0])
+    return str(getattr(ip, "ipv4_mapped", None) or ip)
+
+
+def _shut_down(sock: socket.socket) -> None:
+    with suppress(OSError):
+        sock.shutdown(socket.SHUT_RDWR)

@@ -17,6 +17,8 @@ class Peer:
     subject: str = ""
     """The subject of its client certificate, which was checked; empty without one."""
     tls: bool = False
+    user_id: int | None = None
+    """The number of the user at the other end of the Unix socket."""
 
     @property
     def is_local(self) -> bool:

@@ -3,22 +3,30 @@
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Protocol
 from urllib.parse import unquote
 
 import structlog
 
 from agent.base.refusals import Refused
 from agent.faces.http.message import Problem, Request, Response
-from agent.faces.http.problems import problem_of
+from agent.faces.http.problems import problem_document, problem_of
+from agent.log.sparing import SparingLog
 
 log = structlog.get_logger(__name__)
 
 Handler = Callable[[Request], Response]
 
+SAFE_METHODS = ("GET", "HEAD")
+"""Handlers of these methods change nothing (RFC 9110 section 9.2.1)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """`template` is a path with variable parts: `{name}` for one segment, `{name...}` for all that follow."""
+    """`template` is a path with variable parts: `{name}` for one segment, `{name...}` for all that follow.
+
+    A GET handler also answers HEAD; the connection leaves the body away.
+    """
 
     method: str
     template: str
@@ -36,7 +44,7 @@ class Site:
     """Routes with one form of error."""
 
     routes: Sequence[Route]
-    render: Callable[[Request, Problem], Response]
+    render: Callable[[Request, Problem], Response] = problem_document
     """Words a problem."""
     open_prefix: str = ""
     """A pattern that may stand before each path."""
@@ -44,27 +52,48 @@ class Site:
     """Returns the token from where this site's clients put it beside the header `Authorization`."""
 
 
-class Router:
-    """Calls `admit` before the handler of a request; that raises `Problem` when it may not come in."""
+class Access(Protocol):
+    """Decides who may come in. Both methods raise `Problem`."""
 
-    def __init__(self, sites: Sequence[Site], admit: Callable[[Request, Route], None]) -> None:
+    def check_host(self, request: Request) -> None:
+        """Check that the request means this device: before anything else, whatever the path."""
+
+    def admit(self, request: Request, route: Route, site: Site) -> str:
+        """Return a name for who sends the request, for the log."""
+
+
+class Router:
+    def __init__(self, sites: Sequence[Site], access: Access) -> None:
         """The last site words the problems of paths that no site has."""
-        self._sites, self._admit = sites, admit
+        self._sites, self._access = sites, access
+        self._few_logs = SparingLog(log)
 
     def answer(self, request: Request) -> Response:
-        """Return the answer to a request; raises nothing."""
+        """Return the answer to a request; raises nothing. Each change leaves a line in the log."""
         site, found = self._find(request.path)
         try:
+            self._access.check_host(request)
             route, parts = _chosen(request, found)
-            self._admit(request, route)
-            return route.handler(replace(request, parts=parts))
+            who = self._access.admit(request, route, site)
         except Problem as problem:
-            return site.render(request, problem)
-        except Refused as refused:
-            return site.render(request, problem_of(refused))
-        except Exception:
-            log.exception("internal error", method=request.method)
-            return site.render(request, Problem(500, "internal error: see the device's log"))
+            response = site.render(request, problem)
+            self._audit(request, response, "nobody")
+            return response
+        response = _handled(route, replace(request, parts=parts), site)
+        self._audit(request, response, who)
+        return response
+
+    def _audit(self, request: Request, response: Response, who: str) -> None:
+        """Log a change; of those that are refused, a flood is a few lines."""
+        if request.method in SAFE_METHODS:
+            return
+        # Never the query: it may hold a token.
+        what = f"{request.method} {request.path}"
+        facts = {"who": who, "address": request.peer.address, "what": what, "status": response.status}
+        if response.status < 400:
+            log.info("http change carried out", **facts)
+        else:
+            self._few_logs.warning("http change refused", **facts)
 
     def _find(self, path: str) -> tuple[Site, list[tuple[Route, Mapping[str, str]]]]:
         for site in self._sites:
@@ -75,20 +104,35 @@ class Router:
         return self._sites[-1], []
 
 
+def _handled(route: Route, request: Request, site: Site) -> Response:
+    try:
+        return route.handler(request)
+    except Problem as problem:
+        return site.render(request, problem)
+    except Refused as refused:
+        return site.render(request, problem_of(refused))
+    except Exception:
+        log.exception("internal error", method=request.method, path=route.template)
+        return site.render(request, Problem(500, "internal error: see the device's log"))
+
+
 def _chosen(
     request: Request, found: Sequence[tuple[Route, Mapping[str, str]]]
 ) -> tuple[Route, Mapping[str, str]]:
     """Return the route with the request's method. Raises `Problem` 404 or 405."""
     if not found:
         raise Problem(404, "no such path: /api/v1/openapi.json lists what there is")
+    method = "GET" if request.method == "HEAD" else request.method
     for route, parts in found:
-        if route.method == request.method:
+        if route.method == method:
             return route, parts
-    allowed = ", ".join(sorted({route.method for route, _ in found}))
+    methods = {route.method for route, _ in found}
+    allowed = ", ".join(sorted(methods | ({"HEAD"} if "GET" in methods else set())))
     raise Problem(405, f"method {request.method} is not possible here: use {allowed}", {"Allow": allowed})
 
 
 def _decoded(parts: Mapping[str, str]) -> Mapping[str, str]:
+    """Return the parts percent-decoded; a decoded part may hold anything, also a slash."""
     return {name: unquote(part, errors="surrogateescape") for name, part in parts.items()}
 
 

@@ -1,13 +1,18 @@
 """The HTTP face, put together: its sites, who may come in, and the sockets it listens on."""
 
+import os
+import socket
+import threading
+from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 import structlog
 
 from agent.faces.http.api.context import Api
-from agent.faces.http.listeners import MAX_LOCAL_CONNECTIONS, Listener, unix_socket
+from agent.faces.http.listeners import MAX_LOCAL_CONNECTIONS, MAX_NETWORK_CONNECTIONS, Listener, Places
 from agent.faces.http.message import Request, Response
+from agent.faces.http.sockets import passed_sockets, unix_socket
 from agent.faces.unix_address import http_socket
 from agent.settings import Settings
 
@@ -20,34 +25,63 @@ log = structlog.get_logger(__name__)
 class HttpServer:
     """Listens from `open` to `close`. What clients want is posted to the main thread by the gate."""
 
-    def __init__(self, settings: Settings, api: Api) -> None:
-        self._settings, self._api = settings, api
+    def __init__(self, settings: Settings, api: Api, metrics: Callable[[], str]) -> None:
+        """`metrics` is called in the main thread."""
+        self._settings, self._api, self._metrics = settings.http, api, metrics
         self._listeners: list[Listener] = []
         self._path = http_socket(settings)
+        self._local = Places(MAX_LOCAL_CONNECTIONS)
+        self._network = Places(MAX_NETWORK_CONNECTIONS)
+        self._made = False
+        self._loading = threading.Lock()
 
     def open(self) -> None:
-        """Begin to listen. Without the socket the agent still serves its backend: that is only logged."""
-        try:
-            listening = unix_socket(self._path)
-        except OSError as error:
-            log.warning("local commands unavailable: socket not created", errno=error.errno)
-            return
-        listener = Listener(listening, MAX_LOCAL_CONNECTIONS, self._answer)
-        self._listeners.append(listener)
-        listener.begin()
+        """Begin to listen. What cannot be opened is only logged: the agent still serves its backend."""
+        passed = passed_sockets(os.environ)
+        self._open_local([each for each in passed if each.family == socket.AF_UNIX])
+        self._open_network([each for each in passed if each.family != socket.AF_UNIX])
 
     def close(self) -> None:
+        """Stop listening, and end all connections."""
         for listener in self._listeners:
             listener.close()
         self._listeners.clear()
-        self._path.unlink(missing_ok=True)
+        self._local.close()
+        self._network.close()
+        if self._made:
+            self._path.unlink(missing_ok=True)
+
+    def _open_local(self, sockets: list[socket.socket]) -> None:
+        if str(self._path) not in [each.getsockname() for each in sockets]:
+            try:
+                sockets.append(unix_socket(self._path, self._settings.socket_group))
+                self._made = True
+            except OSError as error:
+                log.warning("local commands unavailable: socket not created", errno=error.errno)
+        for each in sockets:
+            self._begin(Listener(each, self._local, self._answer))
+
+    def _open_network(self, passed: list[socket.socket]) -> None:
+        if not (passed or self._settings.listen):
+            return
+        from agent.faces.http.network import open_network
+
+        sockets, tls = open_network(self._settings, passed)
+        for each in sockets:
+            self._begin(Listener(each, self._network, self._answer, tls))
+
+    def _answer(self, request: Request) -> Response:
+        with self._loading:
+            router = self._router
+        return router.answer(request)
 
     @cached_property
     def _router(self) -> "Router":
         # An agent that nobody asks over HTTP does not load what answers.
         from agent.faces.http.sites import make_router
 
-        return make_router(self._api)
+        return make_router(self._api, self._metrics)
 
-    def _answer(self, request: Request) -> Response:
-        return self._router.answer(request)
+    def _begin(self, listener: Listener) -> None:
+        self._listeners.append(listener)
+        listener.begin()

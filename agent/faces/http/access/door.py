@@ -1,0 +1,89 @@
+"""The door for every request: which device it means, which page sends it, and who its client is."""
+
+from collections.abc import Sequence
+
+from agent.faces.http.access.hosts import check_host, check_origin, is_foreign_fetch, proves_own_origin
+from agent.faces.http.access.sessions import Sessions, has_cookie
+from agent.faces.http.access.tokens import Brake, Token
+from agent.faces.http.message import Problem, Request, Response
+from agent.faces.http.routes import SAFE_METHODS, Route, Site
+
+_CHALLENGE = {"WWW-Authenticate": 'Bearer realm="edge-backup"'}
+
+
+class Door:
+    """The access to all sites. May be used from any thread."""
+
+    def __init__(self, names: Sequence[str], token: Token | None) -> None:
+        """`names` are those of the device. Without a token only client certificates let people in."""
+        self._names, self._token = names, token
+        self._brake, self._sessions = Brake(), Sessions()
+
+    def check_host(self, request: Request) -> None:
+        """Raise `Problem` 421 when the request does not mean this device."""
+        if not request.peer.is_local:
+            check_host(request, self._names)
+
+    def admit(self, request: Request, route: Route, site: Site) -> str:
+        """Return a name for who sends the request. Raises `Problem` 401, 403 or 429."""
+        if request.peer.is_local:
+            return f"user {request.peer.user_id}"
+        if request.method not in SAFE_METHODS:
+            check_origin(request)
+        if route.is_public:
+            return "anybody"
+        if request.peer.subject:
+            _check_fetch(request)
+            return f"certificate {request.peer.subject}"
+        token = _bearer(request) or site.token_in(request)
+        if token is not None:
+            self._check_token(token, request.peer.address)
+            return "token"
+        return self._session(request)
+
+    def sign_in(self, token: str, request: Request) -> Response:
+        """Return an answer with a cookie that stands for the token. Raises `Problem` 401 or 429."""
+        fingerprint = self._check_token(token, request.peer.address)
+        cookie = self._sessions.begin(fingerprint, tls=request.peer.tls)
+        return Response(204, {"Set-Cookie": cookie})
+
+    def sign_out(self, request: Request) -> Response:
+        return Response(204, {"Set-Cookie": self._sessions.end(request)})
+
+    def _check_token(self, token: str, address: str) -> bytes:
+        """Return the fingerprint of the right token. Raises `Problem`."""
+        self._brake.check(address)
+        fingerprint = self._token.fingerprint() if self._token else None
+        if self._token is None or fingerprint is None or not self._token.is_right(token):
+            self._brake.failed(address)
+            raise Problem(401, "the token is wrong", _CHALLENGE)
+        self._brake.succeeded(address)
+        return fingerprint
+
+    def _session(self, request: Request) -> str:
+        session = self._sessions.find(request, self._token.fingerprint() if self._token else None)
+        if session is None:
+            expired = "the session has expired: sign in again"
+            detail = expired if has_cookie(request) else "sign in with the token of the device"
+            raise Problem(401, detail, _CHALLENGE)
+        _check_fetch(request)
+        if request.method not in SAFE_METHODS and not proves_own_origin(request):
+            raise Problem(403, "a request with a cookie must have an Origin or Sec-Fetch-Site")
+        return session
+
+
+def _check_fetch(request: Request) -> None:
+    """Raise `Problem` 403 when another site's page uses what the browser sends by itself."""
+    if is_foreign_fetch(request):
+        raise Problem(403, "a page of another origin must not send this request")
+
+
+def _bearer(request: Request) -> str | None:
+    """Return the token of the header `Authorization`. Raises `Problem` 401 for another scheme."""
+    authorization = request.headers.get("authorization")
+    if authorization is None:
+        return None
+    scheme, _, token = authorization.partition(" ")
+    if scheme.lower() != "bearer":
+        raise Problem(401, "expected 'Authorization: Bearer <token>'", _CHALLENGE)
+    return token.strip()

@@ -1,0 +1,126 @@
+"""The token of the device, and the slowing down of addresses that do not know it."""
+
+import hashlib
+import hmac
+import math
+import os
+import stat
+import threading
+import time
+from dataclasses import dataclass
+from ipaddress import IPv6Address, ip_address, ip_network
+from pathlib import Path
+
+import structlog
+
+from agent.faces.http.message import Problem
+from agent.log.sparing import SparingLog
+
+log = structlog.get_logger(__name__)
+
+SHORTEST_TOKEN = 16
+_LONGEST_BYTES = 4096
+FREE_ATTEMPTS = 5
+"""Wrong tokens in a row that cost nothing: people mistype."""
+LONGEST_DELAY_S = 60.0
+MAX_ADDRESSES = 256
+
+
+class BadToken(Exception):
+    """The file of the token cannot be used. The text says what to do, without the token."""
+
+
+def read_token(path: Path) -> bytes:
+    """Return the token in a file that others cannot read, without blanks around it. Raises `BadToken`."""
+    try:
+        # Without O_NONBLOCK, opening a FIFO would wait.
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+            status = os.fstat(file.fileno())
+            token = file.read(_LONGEST_BYTES).strip() if stat.S_ISREG(status.st_mode) else b""
+    except OSError as error:
+        raise BadToken(f"http.tokenFile: '{path}' cannot be read ({error.strerror})") from None
+    if status.st_mode & stat.S_IRWXO:
+        raise BadToken(f"http.tokenFile: everybody can read '{path}'; take that right away (chmod 600)")
+    if len(token) < SHORTEST_TOKEN or len(token.split()) != 1:
+        expected = f"one word of at least {SHORTEST_TOKEN} characters, as 'openssl rand -hex 32' prints"
+        raise BadToken(f"http.tokenFile: expected {expected}, in '{path}'")
+    return token
+
+
+class Token:
+    """The token in a file; one that was replaced counts at once. May be used from any thread."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._few_logs = SparingLog(log)
+        self._read: tuple[tuple[int, int, int], bytes | None] | None = None
+
+    def fingerprint(self) -> bytes | None:
+        """Return a hash of the token; None while its file cannot be used, when nobody gets in."""
+        try:
+            status = os.stat(self._path)
+        except OSError:
+            return None
+        seen = (status.st_ino, status.st_size, status.st_mtime_ns)
+        if self._read is None or self._read[0] != seen:
+            self._read = (seen, self._hash())
+        return self._read[1]
+
+    def is_right(self, candidate: str) -> bool:
+        """Compare in a time that says nothing about the token."""
+        expected = self.fingerprint()
+        given = hashlib.sha256(candidate.encode("utf-8", "surrogateescape")).digest()
+        return expected is not None and hmac.compare_digest(given, expected)
+
+    def _hash(self) -> bytes | None:
+        try:
+            return hashlib.sha256(read_token(self._path)).digest()
+        except BadToken as error:
+            self._few_logs.warning("http token not usable", reason=str(error))
+            return None
+
+
+@dataclass(slots=True)
+class _Failures:
+    count: int = 0
+    until_s: float = 0.0
+
+
+class Brake:
+    """Makes each address that sends wrong tokens wait longer and longer. May be used from any thread."""
+
+    def __init__(self) -> None:
+        self._failures: dict[str, _Failures] = {}
+        self._few_logs = SparingLog(log)
+        self._lock = threading.Lock()
+
+    def check(self, address: str) -> None:
+        """Raise `Problem` 429 while this address has to wait, whatever its next token is."""
+        with self._lock:
+            failures = self._failures.get(_group(address))
+            wait_s = failures.until_s - time.monotonic() if failures else 0.0
+        if wait_s > 0:
+            headers = {"Retry-After": str(math.ceil(wait_s))}
+            raise Problem(429, f"too many wrong tokens: wait {math.ceil(wait_s)} seconds", headers)
+
+    def failed(self, address: str) -> None:
+        with self._lock:
+            failures = self._failures.pop(_group(address), _Failures())
+            failures.count += 1
+            over = failures.count - FREE_ATTEMPTS
+            if over >= 0:
+                failures.until_s = time.monotonic() + min(2.0 ** min(over, 10), LONGEST_DELAY_S)
+            self._failures[_group(address)] = failures  # the newest last: the oldest is forgotten first
+            if len(self._failures) > MAX_ADDRESSES:
+                del self._failures[next(iter(self._failures))]
+        self._few_logs.warning("http token refused", address=address)
+
+    def succeeded(self, address: str) -> None:
+        with self._lock:
+            self._failures.pop(_group(address), None)
+
+
+def _group(address: str) -> str:
+    """Return the address, or the network of an IPv6 address: a neighbour has all addresses in that."""
+    ip = ip_address(address)
+    return str(ip_network((ip, 64), strict=False)) if isinstance(ip, IPv6Address) else address

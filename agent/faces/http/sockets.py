@@ -1,0 +1,78 @@
+"""Sockets to listen on: made here, or handed over by systemd."""
+
+import grp
+import os
+import socket
+from collections.abc import MutableMapping
+from contextlib import suppress
+from pathlib import Path
+
+from agent.faces.unix_address import address
+from agent.settings.http import ListenAddress
+
+FIRST_PASSED = 3
+"""SD_LISTEN_FDS_START of sd_listen_fds(3)."""
+BACKLOG = 16
+
+
+def unix_socket(path: Path, group: str = "") -> socket.socket:
+    """Return a socket that listens at this path, for its owner and a group only. Raises OSError."""
+    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        with suppress(FileNotFoundError):
+            path.unlink()  # of an agent that was killed: the lock says that none runs
+        # Linux takes the mode of the file from the socket: nobody gets in before the group is set.
+        os.fchmod(listening.fileno(), 0o600)
+        listening.bind(address(path))
+        if group:
+            os.chown(path, -1, grp.getgrnam(group).gr_gid)
+            path.chmod(0o660)
+        listening.listen(BACKLOG)
+    except OSError:
+        listening.close()
+        raise
+    return listening
+
+
+def tcp_socket(at: ListenAddress) -> socket.socket:
+    """Return a socket that listens at an address, also one that the device gets later. Raises OSError.
+
+    `[::]` listens for IPv4, too.
+    """
+    listening = socket.socket(socket.AF_INET6 if at.is_ipv6 else socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.setsockopt(socket.IPPROTO_IP, _IP_FREEBIND, 1)
+        if at.is_ipv6:
+            listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        listening.bind((at.host, at.port))
+        listening.listen(BACKLOG)
+    except OSError:
+        listening.close()
+        raise
+    return listening
+
+
+_IP_FREEBIND = 15  # ip(7); Python has no name for it
+
+
+def passed_sockets(environ: MutableMapping[str, str]) -> list[socket.socket]:
+    """Return the stream sockets that systemd listens on for this process (sd_listen_fds(3)), once.
+
+    The commands around a job get neither the sockets nor the variables.
+    """
+    meant = environ.pop("LISTEN_PID", "") == str(os.getpid())
+    count = environ.pop("LISTEN_FDS", "")
+    environ.pop("LISTEN_FDNAMES", None)
+    if not meant or not count.isdecimal():
+        return []
+    sockets = []
+    for number in range(FIRST_PASSED, FIRST_PASSED + int(count)):
+        os.set_inheritable(number, False)
+        sockets.append(socket.socket(fileno=number))
+    return sockets
+
+
+def is_loopback(listening: socket.socket) -> bool:
+    """Return True when only this device reaches a TCP socket."""
+    return ListenAddress(*listening.getsockname()[:2]).is_loopback

@@ -1,0 +1,309 @@
+"""Who gets in over HTTP: a running agent, a real socket, and a test for each rule."""
+
+import json
+import socket
+import stat
+from pathlib import Path
+
+import pytest
+
+from agent.faces.http.access.sessions import MAX_SESSIONS, SESSION_S
+from agent.faces.http.access.tokens import FREE_ATTEMPTS
+from tests.support.http_raw import RawClient, Received
+from tests.support.local_agent import LocalAgent
+from tests.whole.conftest import Started
+
+TOKEN = "the-token-of-this-device-0123456789"
+BEARER = {"Authorization": f"Bearer {TOKEN}"}
+STATUS = "/api/v1/status"
+
+
+class Network:
+    """The agent as clients see it from the network."""
+
+    def __init__(self, agent: LocalAgent) -> None:
+        address = agent.wait_for_log("http listening")["address"]
+        host, _, port = address.rpartition(":")
+        self.agent, self.address, self.host = agent, (host, int(port)), address
+
+    def ask(
+        self, method: str, path: str, headers: dict[str, str] | None = None, body: bytes = b""
+    ) -> Received:
+        """Send one request on a connection of its own."""
+        given = {"Host": self.host, "Content-Length": str(len(body)), **(headers or {})}
+        lines = [f"{method} {path} HTTP/1.1", *(f"{name}: {text}" for name, text in given.items() if text)]
+        with RawClient(self.address) as client:
+            client.send("\r\n".join([*lines, "", ""]).encode("latin-1"), body)
+            return client.answer(method)
+
+    def sign_in(self, token: str = TOKEN, **headers: str) -> Received:
+        body = json.dumps({"token": token}).encode()
+        return self.ask("POST", "/session", {"Content-Type": "application/json", **headers}, body)
+
+    def cookie(self) -> dict[str, str]:
+        """Return the header of a browser that has signed in."""
+        answer = self.sign_in()
+        assert answer.status == 204, answer
+        return {"Cookie": answer.headers["set-cookie"].partition(";")[0]}
+
+
+@pytest.fixture
+def token_file(tmp_path: Path) -> Path:
+    file = tmp_path / "token"
+    file.write_text(f"{TOKEN}\n")
+    file.chmod(0o600)
+    return file
+
+
+@pytest.fixture
+def network(started: Started, token_file: Path) -> Network:
+    return Network(
+        started(http_listen="127.0.0.1:0", http_tokenFile=str(token_file), http_hosts="gateway.local")
+    )
+
+
+def test_without_the_setting_nobody_listens_on_the_network(agent: LocalAgent) -> None:
+    assert agent.count_log("http listening") == 0
+
+
+def test_nothing_is_told_without_a_token(network: Network) -> None:
+    for path in (STATUS, "/metrics"):
+        answer = network.ask("GET", path)
+        assert (answer.status, answer.headers["www-authenticate"]) == (401, 'Bearer realm="edge-backup"')
+
+
+@pytest.mark.parametrize("authorization", [f"Bearer {TOKEN}", f"bearer  {TOKEN} "])
+def test_the_token_lets_a_program_in(network: Network, authorization: str) -> None:
+    assert network.ask("GET", STATUS, {"Authorization": authorization}).status == 200
+
+
+@pytest.mark.parametrize(
+    "authorization", ["Bearer", "Bearer wrong", f"Basic {TOKEN}", f"Bearer {TOKEN}x", TOKEN]
+)
+def test_a_wrong_token_or_scheme_does_not(network: Network, authorization: str) -> None:
+    assert network.ask("GET", STATUS, {"Authorization": authorization}).status == 401
+
+
+def test_wrong_tokens_make_an_address_wait_whatever_comes_next(network: Network) -> None:
+    wrong = {"Authorization": "Bearer wrong"}
+    for _ in range(FREE_ATTEMPTS):
+        assert network.ask("GET", STATUS, wrong).status == 401
+    for headers in (wrong, BEARER):
+        answer = network.ask("GET", STATUS, headers)
+        assert answer.status == 429
+        assert int(answer.headers["retry-after"]) >= 1
+    assert network.sign_in().status == 429
+    assert network.agent.count_log("http token refused") == FREE_ATTEMPTS
+
+
+def test_who_is_signed_in_need_not_wait_for_the_neighbour(network: Network) -> None:
+    cookie = network.cookie()
+    for _ in range(FREE_ATTEMPTS):
+        network.sign_in("wrong")
+    assert network.ask("GET", STATUS, cookie).status == 200
+
+
+def test_the_page_exchanges_the_token_for_a_cookie_that_scripts_cannot_read(network: Network) -> None:
+    answer = network.sign_in()
+    pair, *attributes = answer.headers["set-cookie"].split("; ")
+    assert attributes == ["Path=/", f"Max-Age={SESSION_S:.0f}", "HttpOnly", "SameSite=Strict"]
+    assert TOKEN not in pair
+    assert network.ask("GET", STATUS, {"Cookie": f"other=1; {pair}; more=2"}).status == 200
+
+
+def test_signing_out_ends_the_session(network: Network) -> None:
+    cookie = network.cookie()
+    answer = network.ask("DELETE", "/session", {**cookie, "Sec-Fetch-Site": "same-origin"})
+    assert (answer.status, "Max-Age=0" in answer.headers["set-cookie"]) == (204, True)
+    assert network.ask("GET", STATUS, cookie).status == 401
+
+
+def test_a_session_ends_after_twelve_hours(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert SESSION_S == 12 * 3600
+    monkeypatch.setattr("agent.faces.http.access.sessions.SESSION_S", 0.0)
+    cookie = network.cookie()
+    answer = network.ask("GET", STATUS, cookie)
+    assert (answer.status, "expired" in answer.json["detail"]) == (401, True)
+
+
+def test_of_too_many_sessions_the_oldest_ends(network: Network) -> None:
+    cookies = [network.cookie() for _ in range(MAX_SESSIONS + 1)]
+    assert [network.ask("GET", STATUS, each).status for each in (cookies[0], cookies[1])] == [401, 200]
+
+
+def test_a_new_token_counts_at_once_and_ends_what_the_old_one_began(
+    network: Network, token_file: Path
+) -> None:
+    cookie = network.cookie()
+    token_file.write_text("another-token-of-this-device")
+    assert network.ask("GET", STATUS, BEARER).status == 401
+    assert network.ask("GET", STATUS, cookie).status == 401
+    assert network.ask("GET", STATUS, {"Authorization": "Bearer another-token-of-this-device"}).status == 200
+    token_file.unlink()
+    assert network.ask("GET", STATUS, {"Authorization": "Bearer another-token-of-this-device"}).status == 401
+
+
+@pytest.mark.parametrize(
+    ("content_type", "body", "status"),
+    [
+        ("", b"{}", 415),
+        ("text/plain", json.dumps({"token": TOKEN}).encode(), 415),
+        ("application/x-www-form-urlencoded", b"token=" + TOKEN.encode(), 415),
+        ("application/json", b"{", 400),
+        ("application/json", b"[" * 60_000, 400),
+        ("application/json", b'{"token": 1}', 400),
+        ("application/json", json.dumps({"token": TOKEN, "more": 1}).encode(), 400),
+        ("application/json; charset=utf-8", json.dumps({"token": TOKEN}).encode(), 204),
+    ],
+)
+def test_signing_in_takes_exactly_its_json(
+    network: Network, content_type: str, body: bytes, status: int
+) -> None:
+    """A form of another site's page cannot send that type without asking first."""
+    assert network.ask("POST", "/session", {"Content-Type": content_type}, body).status == status
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "localhost",
+        "localhost:1",
+        "127.0.0.1",
+        "[::1]:8765",
+        "192.168.1.9",
+        "gateway.local:80",
+        "Gateway.Local",
+    ],
+)
+def test_a_host_of_ours_is_served(network: Network, host: str) -> None:
+    assert network.ask("GET", STATUS, {**BEARER, "Host": host}).status == 200
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "evil.example",
+        "localhost.evil.example",
+        "127.0.0.1.evil.example",
+        "gateway.local.",
+        "a@localhost",
+        "[evil]",
+        "1.2.3",
+    ],
+)
+@pytest.mark.parametrize("path", [STATUS, "/session", "/nothing"])
+def test_a_foreign_host_is_a_421_that_names_the_setting_whoever_asks(
+    network: Network, host: str, path: str
+) -> None:
+    """DNS rebinding: for the browser, a foreign page and this device are then one origin."""
+    answer = network.ask("GET", path, {**BEARER, "Host": host, "Origin": f"http://{host}"})
+    assert (answer.status, "http.hosts" in answer.json["detail"]) == (421, True)
+
+
+def test_a_target_with_a_foreign_host_or_a_request_without_one_is_no_way_around(network: Network) -> None:
+    assert network.ask("GET", f"http://evil.example{STATUS}", BEARER).status == 421
+    with RawClient(network.address) as client:
+        assert client.ask(b"GET / HTTP/1.0\r\n\r\n").status == 421
+
+
+FOREIGN = [
+    {"Origin": "http://evil.example"},
+    {"Origin": "null"},
+    {"Origin": "https://{host}"},
+    {"Origin": "http://{host}.evil.example"},
+    {"Origin": "http://127.0.0.1:1"},
+    {"Sec-Fetch-Site": "cross-site"},
+    {"Sec-Fetch-Site": "same-site"},
+    {"Sec-Fetch-Site": "anything"},
+    {"Sec-Fetch-Site": "cross-site", "Origin": "http://{host}"},
+    {"Sec-Fetch-Site": "same-origin", "Origin": "http://evil.example"},
+]
+
+
+@pytest.mark.parametrize("headers", FOREIGN)
+def test_a_change_for_a_page_of_another_origin_is_a_403(network: Network, headers: dict[str, str]) -> None:
+    """Also with the token, and also where nobody has to sign in."""
+    sent = {name: text.format(host=network.host) for name, text in headers.items()}
+    for credentials in (BEARER, network.cookie()):
+        assert network.ask("DELETE", "/session", {**credentials, **sent}).status == 403
+    assert network.sign_in(**sent).status == 403
+
+
+@pytest.mark.parametrize(
+    "headers", [{"Origin": "http://{host}"}, {"Sec-Fetch-Site": "same-origin"}, {"Sec-Fetch-Site": "none"}]
+)
+def test_a_change_of_our_own_page_is_carried_out(network: Network, headers: dict[str, str]) -> None:
+    sent = {name: text.format(host=network.host) for name, text in headers.items()}
+    assert network.ask("DELETE", "/session", {**network.cookie(), **sent}).status == 204
+
+
+def test_a_change_with_a_cookie_needs_the_browser_s_word(network: Network) -> None:
+    """A browser that says neither is too old to be protected."""
+    assert network.ask("DELETE", "/session", network.cookie()).status == 403
+    assert network.ask("DELETE", "/session", BEARER).status == 204
+
+
+def test_another_port_of_this_host_cannot_use_our_cookie(network: Network) -> None:
+    """Cookies know no ports: a page of another service on the device sends ours with its requests."""
+    cookie = network.cookie()
+    assert network.ask("GET", STATUS, {**cookie, "Sec-Fetch-Site": "same-site"}).status == 403
+    assert network.ask("GET", STATUS, {**cookie, "Sec-Fetch-Site": "same-origin"}).status == 200
+
+
+def test_a_change_leaves_a_line_that_says_who_what_and_how_it_went(network: Network) -> None:
+    network.sign_in()
+    network.agent.wait_for_log(
+        "http change carried out", who="anybody", what="POST /session", status=204, address="127.0.0.1"
+    )
+    network.ask("DELETE", f"/session?token={TOKEN}", BEARER)
+    network.agent.wait_for_log("http change carried out", who="token", what="DELETE /session", status=204)
+    network.ask("DELETE", "/session", {**BEARER, "Origin": "http://evil.example"})
+    network.agent.wait_for_log("http change refused", who="nobody", what="DELETE /session", status=403)
+    assert TOKEN not in json.dumps(network.agent.log_lines())
+
+
+def test_the_metrics_are_those_of_the_text_file(network: Network) -> None:
+    answer = network.ask("GET", "/metrics", BEARER)
+    assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
+    assert b"# TYPE edge_backup_rpo_violated gauge\nedge_backup_rpo_violated 0\n" in answer.body
+
+
+def local(path: Path | str) -> Received:
+    with RawClient(str(path)) as client:
+        return client.ask(f"GET {STATUS} HTTP/1.1\r\nHost: anything\r\n\r\n".encode())
+
+
+def test_the_unix_socket_is_for_the_agent_s_user_alone_and_asks_nothing(agent: LocalAgent) -> None:
+    path = agent.storage / "http.sock"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert local(path).status == 200
+
+
+def test_the_socket_may_be_elsewhere_and_for_a_group(started: Started, tmp_path: Path) -> None:
+    path = tmp_path / "run.sock"
+    agent = started(http_socket=str(path), http_socketGroup="daemon")
+    status = path.stat()
+    assert (stat.S_IMODE(status.st_mode), status.st_gid) == (0o660, 1)
+    assert local(path).status == 200
+    agent.stop()
+    assert not path.exists()
+
+
+def test_a_change_over_the_unix_socket_names_its_user(agent: LocalAgent) -> None:
+    with RawClient(str(agent.storage / "http.sock")) as client:
+        assert client.ask(b"DELETE /session HTTP/1.1\r\nHost: a\r\n\r\n").status == 204
+    agent.wait_for_log("http change carried out", who="user 0", what="DELETE /session")
+
+
+def test_a_port_that_is_taken_leaves_the_agent_running(started: Started, token_file: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        agent = started(http_listen=f"127.0.0.1:{other.getsockname()[1]}", http_tokenFile=str(token_file))
+        agent.wait_for_log("http not available to the network")
+        assert local(agent.storage / "http.sock").status == 200
+
+
+def test_a_token_that_others_can_read_lets_nobody_in(started: Started, token_file: Path) -> None:
+    token_file.chmod(0o644)
+    agent = started(http_listen="127.0.0.1:0", http_tokenFile=str(token_file))
+    assert "chmod 600" in agent.wait_for_log("http not available to the network")["reason"]
+    assert agent.count_log("http listening") == 0
