@@ -10,7 +10,8 @@ from io import BufferedReader
 from typing import Any
 
 from agent.faces.http.connection import Answer
-from agent.faces.http.listeners import Listener, Places
+from agent.faces.http.listeners import Listener
+from agent.faces.http.places import Places
 from agent.faces.http.routes import Route, Router, Site
 from agent.faces.http.sockets import tcp_socket
 from agent.faces.http.tls import ServerTls

@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from http import HTTPStatus
-from threading import Semaphore
 from typing import cast
 
 import h11
@@ -17,6 +16,7 @@ import structlog
 
 from agent.faces.http.headers import with_defaults
 from agent.faces.http.message import Peer, Problem, Request, Response
+from agent.faces.http.places import Places
 from agent.faces.http.problems import problem_document
 
 log = structlog.get_logger(__name__)
@@ -46,9 +46,8 @@ class _BrokenOff(Exception):
 class Connection:
     """One accepted socket. `serve` runs in a thread of its own."""
 
-    def __init__(self, sock: socket.socket, peer: Peer, answer: Answer, streams: Semaphore) -> None:
-        """`streams` has a place for each stream of events that may run."""
-        self._sock, self._peer, self._answer, self._streams = sock, peer, answer, streams
+    def __init__(self, sock: socket.socket, peer: Peer, answer: Answer, places: Places) -> None:
+        self._sock, self._peer, self._answer, self._places = sock, peer, answer, places
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD_BYTES)
         self._wait_s = REQUEST_S
         self.idle_since_s: float | None = time.monotonic()
@@ -92,11 +91,15 @@ class Connection:
             self._transmit(self._http.send(h11.InformationalResponse(status_code=100, headers=[])))
         body = self._body(deadline_s)
         method = event.method.decode("ascii")
-        return Request(method, path, query, headers, body, self._peer, is_gone=self._is_gone)
+        return Request(method, path, query, headers, body, self._peer, is_gone=self.is_gone)
 
-    def _is_gone(self) -> bool:
+    def is_gone(self) -> bool:
+        """Return True when the client has closed its side. May be called from any thread."""
         poll = select.poll()
-        poll.register(self._sock, select.POLLRDHUP)
+        try:
+            poll.register(self._sock, select.POLLRDHUP)
+        except ValueError:  # it is closed
+            return True
         return bool(poll.poll(0))
 
     def _receive_first(self) -> None:
@@ -132,11 +135,11 @@ class Connection:
         """Send a response; a stream of events only while there is a place for it."""
         if not response.is_events or is_head:
             self._send(response, is_head=is_head)
-        elif self._streams.acquire(blocking=False):
+        elif self._places.enter_stream(self):
             try:
                 self._send(response, is_head=False)
             finally:
-                self._streams.release()
+                self._places.leave_stream(self)
         else:
             _close(response)
             detail = "too many clients follow the events: close one, or ask again later"

@@ -11,70 +11,18 @@ from typing import TYPE_CHECKING
 import structlog
 
 from agent.faces.http.message import Peer
+from agent.faces.http.places import Places, shut_down
 from agent.log.sparing import SparingLog
 
 if TYPE_CHECKING:
-    from agent.faces.http.connection import Answer, Connection
+    from agent.faces.http.connection import Answer
     from agent.faces.http.tls import ServerTls
 
 log = structlog.get_logger(__name__)
 
-MAX_LOCAL_CONNECTIONS = 8
-MAX_NETWORK_CONNECTIONS = 12
-"""Further ones take the place of the one that was idle for longest, or wait in the kernel's line."""
-MAX_STREAMS = 4
-"""Of the connections of each listener."""
 HANDSHAKE_S = 10.0
 PAUSE_S = 1.0
 """How long a listener waits when the process has no descriptor or thread left."""
-
-
-class Places:
-    """The connections of a kind, at most `count`, with `MAX_STREAMS` streams of events among them."""
-
-    def __init__(self, count: int) -> None:
-        self._count = count
-        self._open: dict[socket.socket, Connection | None] = {}
-        self._changed = threading.Condition()
-        self._closed = False
-        self.streams = threading.BoundedSemaphore(MAX_STREAMS)
-
-    def enter(self, sock: socket.socket) -> bool:
-        """Wait for a place and take it, at the cost of an idle connection; return False after `close`."""
-        with self._changed:
-            while not self._closed and len(self._open) >= self._count:
-                self._end_idle()
-                self._changed.wait(PAUSE_S)
-            if not self._closed:
-                self._open[sock] = None
-            return not self._closed
-
-    def serving(self, sock: socket.socket, connection: "Connection") -> None:
-        with self._changed:
-            self._open[sock] = connection
-
-    def leave(self, sock: socket.socket) -> None:
-        with self._changed:
-            self._open.pop(sock, None)
-            self._changed.notify()
-
-    def close(self) -> None:
-        """End all connections, and let nobody in any more."""
-        with self._changed:
-            self._closed = True
-            for sock in self._open:
-                _shut_down(sock)
-            self._changed.notify_all()
-
-    def _end_idle(self) -> None:
-        """End the connection that was idle for longest; its thread then leaves."""
-        idle = [
-            (each.idle_since_s, number, sock)
-            for number, (sock, each) in enumerate(self._open.items())
-            if each and each.idle_since_s is not None
-        ]
-        if idle:
-            _shut_down(min(idle)[2])
 
 
 class Listener:
@@ -97,7 +45,7 @@ class Listener:
     def close(self) -> None:
         self._closed.set()
         # Only a shutdown wakes the thread that waits in accept.
-        _shut_down(self._listening)
+        shut_down(self._listening)
         self._listening.close()
 
     def _accept(self) -> None:
@@ -142,7 +90,7 @@ class Listener:
         # Not before somebody connects: the HTTP library takes almost a MiB.
         from agent.faces.http.connection import Connection
 
-        connection = Connection(sock, peer, self._answer, self._places.streams)
+        connection = Connection(sock, peer, self._answer, self._places)
         self._places.serving(place, connection)
         connection.serve()
 
@@ -160,8 +108,3 @@ def _plain(address: str) -> str:
     """Return an IP address without zone, and an IPv4 address as such also on a socket for both."""
     ip = ip_address(address.partition("%")[0])
     return str(getattr(ip, "ipv4_mapped", None) or ip)
-
-
-def _shut_down(sock: socket.socket) -> None:
-    with suppress(OSError):
-        sock.shutdown(socket.SHUT_RDWR)

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 import structlog
 
 from agent.faces.http.api.context import Api
-from agent.faces.http.listeners import MAX_LOCAL_CONNECTIONS, MAX_NETWORK_CONNECTIONS, Listener, Places
+from agent.faces.http.listeners import Listener
 from agent.faces.http.message import Request, Response
+from agent.faces.http.places import MAX_LOCAL_CONNECTIONS, MAX_NETWORK_CONNECTIONS, Places
 from agent.faces.http.sockets import passed_sockets, unix_socket
 from agent.faces.unix_address import http_socket
 from agent.settings import Settings
