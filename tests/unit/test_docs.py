@@ -147,11 +147,12 @@ def test_every_ability_says_how_it_is_done_and_names_its_tests() -> None:
     for document in documents:
         lines = [line for line in document.splitlines() if line.startswith("|")][2:]
         assert len(lines) >= 10, document.splitlines()[0]
+        columns = 2 if document.startswith("A wallet's") else 3  # that one is a library, not an API
         for line in lines:
-            what, how, tests = line.strip("| ").split(" | ")
-            assert what, line
-            assert how, line
-            assert _TEST.fullmatch(tests.split(", ")[0]), line
+            *cells, tests = line.strip("| ").split(" | ")
+            assert len(cells) == columns, line
+            assert all(cell.strip() for cell in cells), line
+            assert all(_TEST.fullmatch(test) for test in tests.split(", ")), line
 
 
 def test_every_test_that_a_document_names_exists() -> None:
