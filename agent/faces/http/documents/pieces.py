@@ -122,7 +122,9 @@ class _Pieces:
     def _restore_streamed(self, request: Request) -> Response:
         model, job_id = self._begin_restore(request)
         headers = {"Content-Type": "application/json", "Cache-Control": "no-store"}
-        return Response(200, headers, self._progress(request, model, job_id), is_events=True)
+        # Not `is_events`: the restore has begun, and for want of a place nobody may say that it has not. One
+        # restore runs at a time, so that these streams are few.
+        return Response(200, headers, self._progress(request, model, job_id))
 
     def _begin_restore(self, request: Request) -> tuple[Model, str]:
         """Begin to restore, under the backup's identifier; return the backup and the id of the job."""
