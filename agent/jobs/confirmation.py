@@ -8,7 +8,6 @@ import json
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
-from typing import TYPE_CHECKING
 
 import structlog
 
@@ -25,10 +24,8 @@ from agent.jobs.requests.control import CancelRequest, ConfirmRequest
 from agent.jobs.worker import Tools
 from agent.journal import JournalError
 from agent.mailbox import Timer
+from agent.restore.commit_confirmed import CommitConfirmed, ConfirmationNote
 from agent.transfer.context import RunHook
-
-if TYPE_CHECKING:
-    from agent.restore.commit_confirmed import CommitConfirmed, ConfirmationNote
 
 log = structlog.get_logger(__name__)
 
@@ -37,8 +34,8 @@ log = structlog.get_logger(__name__)
 class _Waiting:
     job: Job
     tools: Tools
-    confirmation: "CommitConfirmed"
-    note: "ConfirmationNote"
+    confirmation: CommitConfirmed
+    note: ConfirmationNote
     over: bool = False
     """True when the restore is being reverted: a `confirm` is too late."""
 
@@ -55,19 +52,15 @@ class Confirmations:
     def waiting(self) -> bool:
         return self._current is not None
 
-    def confirmation(self, job: Job, tools: Tools, within_s: float | None) -> "CommitConfirmed | None":
+    def confirmation(self, job: Job, tools: Tools, within_s: float | None) -> CommitConfirmed | None:
         """Return the decision of a commit-confirmed restore; None for any other restore."""
-        from agent.restore.commit_confirmed import ConfirmationNote
-
         health = health_hook(self._settings, job)
         if health is None and within_s is None:
             return None
         return self._made(job, tools, ConfirmationNote(within_s), health)
 
-    def left(self, job: Job, tools: Tools) -> "CommitConfirmed":
+    def left(self, job: Job, tools: Tools) -> CommitConfirmed:
         """Return the decision of a restore that an earlier run of the agent left unconfirmed."""
-        from agent.restore.commit_confirmed import ConfirmationNote
-
         known = self._journal.checkpoints.of(job.id)
         note = ConfirmationNote.from_text(known[UNCONFIRMED])
         confirmation = self._made(job, tools, note, health_hook(self._settings, job))
@@ -76,17 +69,15 @@ class Confirmations:
         return confirmation
 
     def _made(
-        self, job: Job, tools: Tools, note: "ConfirmationNote", health: RunHook | None
-    ) -> "CommitConfirmed":
-        from agent.restore.commit_confirmed import CommitConfirmed
-
+        self, job: Job, tools: Tools, note: ConfirmationNote, health: RunHook | None
+    ) -> CommitConfirmed:
         confirmation = CommitConfirmed(
             note, lambda note: self._mailbox.post(partial(self._began, entry, note)), health
         )
         entry = _Waiting(job, tools, confirmation, note)
         return confirmation
 
-    def _began(self, entry: _Waiting, note: "ConfirmationNote") -> None:
+    def _began(self, entry: _Waiting, note: ConfirmationNote) -> None:
         entry.note, self._current = note, entry
         log.info("restore waits for confirmation", job=entry.job.id, correlation_id=entry.job.correlation_id)
         self._look(entry)

@@ -18,11 +18,12 @@ from agent.base.job import STOPPED, WORKING, Job, Kind, State, parse_time
 from agent.base.roots import data_set_roots
 from agent.formats.names import PRIVATE_PREFIX
 from agent.journal import Journal
+from agent.restore.memory import RestoreMemory
+from agent.restore.working import read_working, work_id
 from agent.settings import Settings
 from providers.directory import open_resolved
 
 if TYPE_CHECKING:
-    from agent.restore.memory import RestoreMemory
     from agent.restore.proof import Proof
 
 log = structlog.get_logger(__name__)
@@ -40,8 +41,6 @@ class LostRestores:
 
         A directory that proves nothing is only logged: anybody who may write in a target can make one.
         """
-        from agent.restore.memory import RestoreMemory
-
         memory = RestoreMemory(self.settings.storage)
         key = memory.key()
         found: dict[str, Proof] = {}
@@ -56,7 +55,7 @@ class LostRestores:
                         found[proof.job_id] = proof
         return [proof for proof in found.values() if _is_whole(proof, key)]
 
-    def _directories(self, memory: "RestoreMemory") -> Iterable[Path]:
+    def _directories(self, memory: RestoreMemory) -> Iterable[Path]:
         found = [self.settings.dir] if self.settings.dir else []
         for name, data_set in self.settings.data_sets.items():
             found += [root.directory for root in data_set_roots(name, data_set.paths)]
@@ -65,8 +64,6 @@ class LostRestores:
 
 def adopt(journal: Journal, proofs: "Iterable[Proof]") -> None:
     """Make them unfinished jobs of the journal, in its unit of work. Raises JournalError."""
-    from agent.restore.recovery import read_working
-
     for proof in proofs:
         job = Job(proof.job_id, Kind.RESTORE, proof.correlation_id, parse_time(proof.started), State.STARTED)
         first = read_working(proof.working)[0]
@@ -111,8 +108,6 @@ def _proven(directory: Path, work: str, key: bytes | None) -> "Proof | None":
 
 def _is_whole(proof: "Proof", key: bytes | None) -> bool:
     """Return True unless a working directory of the restore proves nothing, or another restore."""
-    from agent.restore.recovery import read_working, work_id
-
     for each in read_working(proof.working):
         work = work_id(proof.job_id, each.number)
         if not (each.directory / f"{PRIVATE_PREFIX}{work}").exists():

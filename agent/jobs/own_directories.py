@@ -8,6 +8,7 @@ from pathlib import Path
 from agent.jobs.filesystem_probe import NoAnswer, Probes
 from agent.jobs.staging import directories_of
 from agent.journal import Journal
+from agent.restore.working import read_working
 from agent.settings import Settings
 
 
@@ -33,15 +34,8 @@ class OwnDirectories:
         return None
 
     def _working(self) -> list[Path]:
-        from agent.restore.recovery import read_working, work_id
-        from agent.restore.workspace import work_directory_of
-
         unfinished = self._journal.jobs.unfinished() if self._journal else []
-        return [
-            work_directory_of(left.directory, work_id(each.job.id, left.number))
-            for each in unfinished
-            for left in read_working(each.working)
-        ]
+        return [left.path(each.job.id) for each in unfinished for left in read_working(each.working)]
 
 
 def _resolved(path: Path) -> Path:

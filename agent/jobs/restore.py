@@ -30,6 +30,7 @@ from agent.jobs.restore_recovery import Recovery
 from agent.jobs.runner import Runner
 from agent.jobs.worker import Outcome
 from agent.journal import UnfinishedJob
+from agent.restore.working import read_working
 
 if TYPE_CHECKING:
     from agent.restore.choice import Choice
@@ -147,7 +148,6 @@ class Restores:
     def go_on(self, unfinished: UnfinishedJob) -> None:
         """Take up an unconfirmed restore of an earlier run, which was recorded and told already."""
         from agent.restore.flow import go_on
-        from agent.restore.recovery import read_working
 
         job, tools = unfinished.job, self._runner.tools()
         confirmation = self._confirmations.left(job, tools)

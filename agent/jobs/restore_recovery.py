@@ -35,6 +35,7 @@ from agent.jobs.worker import INTERRUPTED
 from agent.journal import Journal, JournalError, UnfinishedJob
 from agent.journal.checkpoints import JournalCheckpoint
 from agent.mailbox import Mailbox
+from agent.restore.working import read_working, work_id
 from agent.settings import Settings
 from providers.directory import remove_abandoned_below
 
@@ -80,8 +81,6 @@ class Recovery:
 
     def directories(self) -> list[Path]:
         """Return the directories whose restores are not yet recovered."""
-        from agent.restore.recovery import read_working
-
         waiting = self._waiting.values()
         return [
             path
@@ -146,8 +145,6 @@ class Recovery:
         unfinished = self._journal.jobs.unfinished()
         if not unfinished:
             return set()
-        from agent.restore.recovery import read_working, work_id
-
         roots = [(each.job.id, root.number) for each in unfinished for root in read_working(each.working)]
         return {work_id(job_id, number) for job_id, number in roots} | {each.job.id for each in unfinished}
 
@@ -247,7 +244,7 @@ def _is_lost(unfinished: UnfinishedJob) -> bool:
 
     Then no root is reverted.
     """
-    from agent.restore.recovery import forget_roots, is_gone, read_working
+    from agent.restore.recovery import forget_roots, is_gone
 
     working = read_working(unfinished.working)
     if working and not is_gone(working, unfinished.job.id):
@@ -258,7 +255,7 @@ def _is_lost(unfinished: UnfinishedJob) -> bool:
 
 def _is_unconfirmed(unfinished: UnfinishedJob, checkpoint: JournalCheckpoint) -> bool:
     """Return True for a restore that may still be confirmed; False when it was being reverted."""
-    from agent.restore.recovery import is_unconfirmed, read_working
+    from agent.restore.recovery import is_unconfirmed
 
     started = unfinished.job.state is State.STARTED and unfinished.working
     if not started or UNCONFIRMED not in checkpoint or VERDICT in checkpoint:
@@ -269,7 +266,7 @@ def _is_unconfirmed(unfinished: UnfinishedJob, checkpoint: JournalCheckpoint) ->
 def _recover_roots(unfinished: UnfinishedJob, checkpoint: JournalCheckpoint) -> bool:
     """Bring all roots to one state; return True for the new data, False for the old."""
     from agent.restore.directories import remove_made
-    from agent.restore.recovery import is_committed, read_working, recover_roots
+    from agent.restore.recovery import is_committed, recover_roots
 
     job, left = unfinished.job, read_working(unfinished.working)
     failed = job.state is State.FAILED

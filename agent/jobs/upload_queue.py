@@ -8,7 +8,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING
 
 import structlog
 
@@ -23,11 +22,9 @@ from agent.jobs.upload_requests import PendingUploads
 from agent.jobs.worker import Outcome, Task, Tools, cancelled_by
 from agent.journal import Unit
 from agent.journal.staged import Child
+from agent.transfer.put import UploadOrder, upload
 from providers.api import Stored
 from providers.errors import Expired
-
-if TYPE_CHECKING:
-    from agent.transfer.put import UploadOrder
 
 log = structlog.get_logger(__name__)
 
@@ -42,7 +39,7 @@ class _Entry:
     child: Child
     info: dict[str, str]
     tools: Tools
-    order: "UploadOrder"
+    order: UploadOrder
 
 
 class Uploads:
@@ -78,8 +75,6 @@ class Uploads:
 
     def start(self, request: StartRequest) -> Admitted:
         """Admit the upload of a staged archive. Raises `Refused`, 404 or 409."""
-        from agent.transfer.put import UploadOrder
-
         child = self._journal.staged.child(request.child_id)
         if child is None or not child.staged.path.exists():
             message = f"no archive waits for an upload with id '{request.child_id}'"
@@ -107,8 +102,6 @@ class Uploads:
             self._begin(entry)
 
     def _begin(self, entry: _Entry) -> None:
-        from agent.transfer.put import upload
-
         child, staged = entry.child, entry.child.staged
         log.info("upload started", correlation_id=child.child_id, bytes=staged.size_bytes)
         self._workers.start(

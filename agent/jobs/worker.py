@@ -7,7 +7,7 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import structlog
 
@@ -17,12 +17,10 @@ from agent.journal import Journal
 from agent.mailbox import Mailbox, Timer
 from agent.settings import TransferSettings
 from agent.transfer.cancel import CancelToken
+from agent.transfer.connections import Connections
 from agent.transfer.context import Context, Destination
 from providers.api import Storage
 from providers.errors import StorageError
-
-if TYPE_CHECKING:
-    from agent.transfer.connections import Connections
 
 log = structlog.get_logger(__name__)
 
@@ -54,7 +52,7 @@ class Outcome(Generic[Result]):
 class Tools:
     """The connections and the cancel token of a piece of work; making them needs no I/O."""
 
-    connections: "Connections"
+    connections: Connections
     token: CancelToken
     give_up: Callable[[], None] = lambda: None
     """Ends the work without waiting for its thread, when that is allowed."""
@@ -100,8 +98,6 @@ class Workers:
 
     def tools(self, *, resumable: bool = False) -> Tools:
         """Return tools; `resumable` work continues after a restart of the agent, other work begins anew."""
-        from agent.transfer.connections import Connections
-
         token = CancelToken(resumable=resumable)
         connections = Connections(self.limits.connect_timeout.total_seconds(), self.limits.rate_limit, token)
         return Tools(connections, token)

@@ -1,18 +1,16 @@
 """Recovers targets after a crash: the marks in their working directories tell old from new."""
 
-import json
-import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from enum import Enum
 from pathlib import Path
-from typing import NamedTuple
 
 from agent.base.errors import IoError, JobError, disk_errors
 from agent.base.mounts import where_mounted
 from agent.base.text import readable
 from agent.restore.commit import take_back
 from agent.restore.directories import names_in
+from agent.restore.working import WorkingRoot, work_id
 from agent.restore.workspace import DONE, TRIAL, Workspace
 
 
@@ -56,9 +54,14 @@ def recover(
             return _recover(workspace, failed, taken_back)
 
 
-def _has(mark: str, left: "WorkingRoot", job_id: str) -> bool:
+def _found(left: WorkingRoot, job_id: str) -> Workspace | None:
+    """Return the working directory of the job in this root, as `Workspace.find`."""
+    return Workspace.find(left.directory, work_id(job_id, left.number), left.inode)
+
+
+def _has(mark: str, left: WorkingRoot, job_id: str) -> bool:
     with disk_errors(f"cannot look into '{readable(str(left.directory))}' after a restore"):
-        workspace = left.find(job_id)
+        workspace = _found(left, job_id)
         if workspace is None:
             return False
         with closing(workspace):
@@ -77,47 +80,6 @@ def _recover(workspace: Workspace, failed: bool, taken_back: Callable[[], object
         found = RecoveryOutcome.ROLLED_BACK
     workspace.remove()
     return found
-
-
-def work_id(job_id: str, number: int) -> str:
-    """Return the id of the work in a root: two roots may be in one directory."""
-    return f"{job_id}-{number}" if number else job_id
-
-
-class WorkingRoot(NamedTuple):
-    """A root in which a restore may have left its working directory."""
-
-    number: int
-    directory: Path
-    mount: str
-    inode: int | None = None
-    """The working directory's; None before it was made, and where inode numbers do not last."""
-
-    def find(self, job_id: str) -> Workspace | None:
-        """Return the working directory of the job in this root, as `Workspace.find`."""
-        return Workspace.find(self.directory, work_id(job_id, self.number), self.inode)
-
-
-def working_text(directories: Mapping[int, Path]) -> str:
-    """Return the journal's text for a restore that begins: its roots by number, the deciding one first."""
-    working = [(number, os.fspath(path), where_mounted(path)) for number, path in directories.items()]
-    return json.dumps(working)
-
-
-def with_inodes(text: str, inodes: Iterable[int | None]) -> str:
-    """Return the text of `working_text` with the inode numbers of the working directories."""
-    working = zip(json.loads(text), inodes, strict=True)
-    return json.dumps([each if inode is None else [*each[:3], inode] for each, inode in working])
-
-
-def without_inodes(text: str) -> str:
-    """Return what `working_text` wrote, also from what `with_inodes` has made of it."""
-    return json.dumps([each[:3] for each in json.loads(text)])
-
-
-def read_working(text: str | None) -> list[WorkingRoot]:
-    """Parse the text of `working_text` or `with_inodes`; return no roots for None."""
-    return [WorkingRoot(number, Path(path), *known) for number, path, *known in json.loads(text or "[]")]
 
 
 def recover_roots(
@@ -163,7 +125,7 @@ def forget_roots(roots: Sequence[WorkingRoot], job_id: str) -> None:
     """Remove the working directories that are there; the targets stay as they are. Raises IoError."""
     for each in roots:
         with disk_errors("cannot remove what a restore left"):
-            if workspace := each.find(job_id):
+            if workspace := _found(each, job_id):
                 with closing(workspace):
                     workspace.remove()
 
@@ -204,7 +166,7 @@ def _check_mounted(left: WorkingRoot) -> None:
 def _forget(left: WorkingRoot, first: WorkingRoot, job_id: str) -> None:
     """Remove the working directory of a root that is new, as the mark in the first one says."""
     with disk_errors("cannot remove what a restore left"):
-        decided, workspace = first.find(job_id), left.find(job_id)
+        decided, workspace = _found(first, job_id), _found(left, job_id)
         assert decided, "it was there a moment ago"
         with closing(decided):
             decided.sync()  # the mark has to last before old data goes

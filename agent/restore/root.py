@@ -16,7 +16,8 @@ from agent.restore.compare import Comparison, Goes
 from agent.restore.difference import Difference, Differences
 from agent.restore.free_space import is_tight
 from agent.restore.unpack import Unpacker
-from agent.restore.workspace import NEW, Workspace, work_directory_of
+from agent.restore.working import work_directory_of
+from agent.restore.workspace import NEW, Workspace
 from agent.transfer.cancel import CancelToken
 from agent.transfer.streams import Progress
 from providers.directory import open_resolved

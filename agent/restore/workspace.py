@@ -27,10 +27,10 @@ from typing import Any
 from agent.base.errors import IoError
 from agent.base.patterns import Excluded, anchored, excluding
 from agent.base.text import readable
-from agent.formats.names import PRIVATE_PREFIX
 from agent.restore import disk
 from agent.restore.directories import DirectoryEntry, Tree, open_directory
 from agent.restore.metadata import Meta, set_mtime
+from agent.restore.working import work_name
 from providers.directory import open_resolved
 
 NEW, UNDO, PLAN, TRIAL, DONE, ROOT, EXCLUDED = "new", "undo", "plan", "trial", "done", "root", "excluded"
@@ -49,7 +49,7 @@ class Workspace:
     @classmethod
     def create(cls, target: Path, job_id: str) -> "Workspace":
         """Make the working directory. Raises IoError when the job has one already."""
-        name = _name(job_id)
+        name = work_name(job_id)
         root_fd = open_resolved(target)
         try:
             return cls(root_fd, name, _make(root_fd, name))
@@ -68,7 +68,7 @@ class Workspace:
         except FileNotFoundError:
             return None
         try:
-            return cls(root_fd, _name(job_id), _open_ours(root_fd, _name(job_id), inode))
+            return cls(root_fd, work_name(job_id), _open_ours(root_fd, work_name(job_id), inode))
         except BaseException as error:
             os.close(root_fd)
             if isinstance(error, FileNotFoundError):
@@ -214,14 +214,3 @@ def _is_ours(root_fd: int, work_fd: int) -> bool:
         ours = os.fstat(probe.fileno()).st_uid
     set_mtime(root_fd, before.st_mtime_ns)
     return os.fstat(work_fd).st_uid == ours
-
-
-def work_directory_of(target: Path, job_id: str) -> Path:
-    """Return the working directory of the restore `job_id` in a target."""
-    return target / _name(job_id)
-
-
-def _name(job_id: str) -> str:
-    if not job_id or "/" in job_id or "\0" in job_id or len(os.fsencode(job_id)) > 200:
-        raise ValueError(f"not a job id that can be part of a file name: {job_id!r}")
-    return PRIVATE_PREFIX + job_id

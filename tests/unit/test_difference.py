@@ -8,7 +8,7 @@ import pytest
 from agent.base.errors import Cancelled, IoError
 from agent.restore.difference import Difference
 from agent.restore.root import RestoreOptions
-from agent.restore.workspace import work_directory_of
+from agent.restore.working import work_directory_of
 from agent.transfer.cancel import CancelToken
 from tests.support.restoring import (
     JOB,

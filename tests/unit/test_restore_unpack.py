@@ -15,7 +15,8 @@ from agent.base.errors import ArchiveError, Cancelled, IoError, NoSpace
 from agent.formats.zip.metadata import own_extra
 from agent.restore import disk
 from agent.restore.root import RestoreOptions
-from agent.restore.workspace import NEW, work_directory_of
+from agent.restore.working import work_directory_of
+from agent.restore.workspace import NEW
 from agent.transfer.cancel import CancelToken
 from tests.support.archives import Crafted, crafted
 from tests.support.diskfaults import striking

@@ -19,6 +19,7 @@ from agent.jobs.requests.storage import StorageOptions, store_storage
 from agent.journal import Journal
 from agent.settings import Settings
 from agent.transfer.cancel import CancelToken
+from agent.transfer.connections import Connections
 from agent.transfer.context import Destination
 from providers.api import Capability
 from providers.errors import BadOptions, StorageError
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from agent.formats.archive_names import OwnArchives
     from agent.formats.archive_order import DatedArchive
     from agent.formats.base import Format, SavedTree, Unlock
-    from agent.transfer.connections import Connections
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class OpenedStore:
     destination: Destination
     own: "OwnArchives"
     archives: "Format"
-    connections: "Connections"
+    connections: Connections
 
     @property
     def token(self) -> CancelToken:
@@ -111,7 +111,6 @@ class Archives:
         self, chosen: StorageOptions, name: str | None, needed: Capability, refusal: str
     ) -> OpenedStore:
         from agent.formats.archive_names import OwnArchives
-        from agent.transfer.connections import Connections
 
         own = OwnArchives(self._device.tag, self._journal.archives.known())
         connections = Connections(self._settings.transfer.connect_timeout.total_seconds())
