@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from benchmarks import backup_restore, limits, liveness, machine
+from benchmarks import backup_restore, limits, liveness, machine, repositories
 from benchmarks.agent_job import broker
 from benchmarks.backup_restore import Corpus
 from benchmarks.bars import HEADINGS, Bar, all_bars
@@ -41,13 +41,15 @@ def main(argv: Sequence[str] | None = None) -> None:
             life = liveness.measure(work, port, given.scale)
             results = backup_restore.compare(work, port, CORPORA, given.scale, given.repeat)
             bounds = limits.measure(work, port, given.scale, given.repeat)
+            snapshots = repositories.measure(work, port, given.scale, given.repeat)
     facts |= {
         "other load": str(others),
         "the whole took": f"{(time.monotonic() - started_s) / 60:.0f} minutes",
     }
-    bars = all_bars(results, bounds, life)
-    report = report_of(results, bars, facts, given.scale, given.repeat)
-    report.figures["limits"], report.figures["liveness"] = asdict(bounds), asdict(life)
+    bars = all_bars(results, bounds, life, snapshots)
+    notes = repositories.notes(snapshots)
+    report = report_of(results, bars, facts, given.scale, given.repeat, notes)
+    report.figures.update(limits=asdict(bounds), liveness=asdict(life), repositories=asdict(snapshots))
     report.publish(given.results)
     (given.results / f"{report.name}.svg").write_text(chart(results), "utf-8")
     if given.results == RESULTS and given.scale == 1:
@@ -56,9 +58,14 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def report_of(
-    results: Mapping[str, Corpus], bars: Sequence[Bar], facts: Mapping[str, str], scale: float, repeat: int
+    results: Mapping[str, Corpus],
+    bars: Sequence[Bar],
+    facts: Mapping[str, str],
+    scale: float,
+    repeat: int,
+    more: Sequence[str],
 ) -> Report:
-    """The table of everything, then the bars. Bars are meant for full size and only shown otherwise."""
+    """The table of everything, then `more`, then the bars, which are meant for full size."""
     full = scale == 1
     figures = {name: asdict(corpus) for name, corpus in results.items()}
     bar_table = table(HEADINGS, [bar.row() for bar in bars])
@@ -68,7 +75,7 @@ def report_of(
         facts={**facts, "bars that hold": f"{sum(bar.holds is True for bar in bars)} of {len(bars)}"},
         headings=backup_restore.HEADINGS,
         rows=backup_restore.rows(results),
-        notes=[*(note.format(repeat=repeat) for note in backup_restore.NOTES), bar_table],
+        notes=[*(note.format(repeat=repeat) for note in backup_restore.NOTES), *more, bar_table],
         figures={"corpora": figures, "bars": [asdict(bar) | {"holds": bar.holds} for bar in bars]},
     )
 

@@ -1,13 +1,23 @@
 """What the agent has to keep to: ratios to public tools in the same run, and limits for memory and time."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from benchmarks.backup_restore import JUDGED_RESTORE, Corpus, ours
 from benchmarks.corpora import LOG_CORPUS, MIXED_CORPUS, SMALL_CORPUS
 from benchmarks.limits import Limits
 from benchmarks.liveness import Liveness
-from benchmarks.peers import PIGZ, ZIP, ZSTD
+from benchmarks.peers import PIGZ, RESTIC, ZIP, ZSTD
+from benchmarks.repositories import (
+    APPENDED,
+    FLAT_CORPUS,
+    MANY_CORPUS,
+    OURS,
+    Pair,
+    Repositories,
+    share,
+)
+from benchmarks.workloads import WORKLOADS
 
 MIB = 1 << 20
 HEADINGS = ("bar", "wanted", "measured", "holds")
@@ -36,13 +46,18 @@ class Bar:
         return [self.what, f"{sign} {self.wanted:g} {self.unit}", shown, verdict]
 
 
-def all_bars(results: Mapping[str, Corpus], limits: Limits, liveness: Liveness) -> list[Bar]:
+def all_bars(
+    results: Mapping[str, Corpus], limits: Limits, liveness: Liveness, repositories: Repositories
+) -> list[Bar]:
     return [
         *_large(results),
         *_small(results[SMALL_CORPUS]),
         *_memory(limits),
         *_growth(limits),
         *_life(liveness),
+        *_snapshots(repositories),
+        *_later(repositories),
+        *_snapshot_memory(repositories),
     ]
 
 
@@ -117,6 +132,68 @@ def _growth(limits: Limits) -> Iterator[Bar]:
         False,
     )
     yield Bar("auto to fast locally, time", 1.1, limits.quick["auto"] / limits.quick["fast"], False)
+
+
+def _snapshots(found: Repositories) -> Iterator[Bar]:
+    for corpus in (LOG_CORPUS, MIXED_CORPUS):
+        for what, (of, wanted) in _FIRST.items():
+            yield _beside(found, corpus, f"first snapshot to restic, {what}", of, wanted)
+    unchanged = {MIXED_CORPUS: 0.25, SMALL_CORPUS: 0.5, MANY_CORPUS: 0.5}
+    for corpus, times in unchanged.items():
+        yield _beside(found, corpus, "unchanged to restic, time", _later_s, times)
+    for corpus, times in {SMALL_CORPUS: 0.8, MANY_CORPUS: 1.2}.items():
+        yield _beside(
+            found, corpus, "first snapshot to restic, time", lambda pair: pair.first.usage.wall_s, times
+        )
+    grown = found.middle(MIXED_CORPUS, OURS).later.size_bytes
+    yield Bar(f"{MIXED_CORPUS}: unchanged, size", 1024, grown, False, "bytes")
+
+
+def _first_s(pair: Pair) -> float:
+    return pair.first.usage.wall_s
+
+
+def _later_s(pair: Pair) -> float:
+    return pair.later.usage.wall_s
+
+
+_FIRST: dict[str, tuple[Callable[[Pair], float], float]] = {
+    "time": (_first_s, 0.6),
+    "CPU": (lambda pair: pair.first.usage.cpu_s, 0.6),
+    "size": (lambda pair: pair.first.size_bytes, 1.05),
+}
+
+
+def _beside(found: Repositories, corpus: str, what: str, of: Callable[[Pair], float], wanted: float) -> Bar:
+    """Return the bar of ours by restic's; not measured where restic is missing."""
+    measured = None
+    if RESTIC.name in found.runs[corpus]:
+        theirs = of(found.middle(corpus, RESTIC.name))
+        measured = of(found.middle(corpus, OURS)) / theirs if theirs else None
+    return Bar(f"{corpus}: {what}", wanted, measured, False)
+
+
+def _later(found: Repositories) -> Iterator[Bar]:
+    for each in WORKLOADS:
+        measured = share(found.changed[each.name][OURS])
+        yield Bar(f"later snapshot, {each.name}, share", 1.2 * each.expected, measured, False)
+    appended = found.changed[APPENDED][OURS].later.size_bytes
+    yield Bar(f"later snapshot, {APPENDED}", 2.5, appended / MIB, False, "MiB")
+
+
+def _snapshot_memory(found: Repositories) -> Iterator[Bar]:
+    for provider, wanted in (("local", 80), ("aws", 124)):
+        peaks = found.peaks[provider]
+        for length, peak_bytes in peaks.items():
+            yield Bar(
+                f"repository: peak memory, {provider}, {length}", wanted, peak_bytes / MIB, False, "MiB"
+            )
+        small, large = peaks.values()
+        yield Bar(f"repository: peak memory, {provider}, 16 GiB to 1 GiB", 1.1, large / small, False)
+    for corpus in (MANY_CORPUS, FLAT_CORPUS):
+        pair = found.middle(corpus, OURS)
+        peak_bytes = max(pair.first.usage.peak_bytes, pair.later.usage.peak_bytes)
+        yield Bar(f"repository: peak memory, {corpus}", 128, peak_bytes / MIB, False, "MiB")
 
 
 def _life(liveness: Liveness) -> Iterator[Bar]:

@@ -14,6 +14,7 @@ GIB = 1 << 30
 SMALL_FILES = 10_000
 FILES_PER_DIRECTORY = 100
 HALF_RANDOM_FILES = 20
+STAMP_EVERY_BYTES = 1 << 18
 
 _FIRST_DATE = date(2026, 1, 1)
 _LINES_PER_DAY = 172_000
@@ -88,6 +89,13 @@ def tiny_files(root: Path, files: int) -> None:
         (directory / f"{number:06}").write_bytes(b"%d\n" % number if number % 2 else b"")
 
 
+def flat_files(root: Path, files: int) -> None:
+    """Files with nothing or a few bytes in them, all in one directory."""
+    root.mkdir(parents=True)
+    for number in range(files):
+        (root / f"{number:06}").write_bytes(b"%d\n" % number if number % 2 else b"")
+
+
 def deep(root: Path, levels: int) -> None:
     """Directories one in another, with a file in each."""
     root.mkdir(parents=True)
@@ -120,6 +128,30 @@ CORPORA: dict[str, Callable[[Path, float], None]] = {
 def incompressible(path: Path, size_bytes: int) -> None:
     """One file that no compressor makes smaller."""
     _write(path, _first(_noise(random.Random(5)), size_bytes))
+
+
+def log_text(seed: int, size_bytes: int) -> bytes:
+    """A log that begins where another seed's does not."""
+    lines = _chunks(_log_lines(random.Random(seed)), 16)
+    return b"".join(_first(lines, size_bytes))
+
+
+def config_text(seed: int, size_bytes: int) -> bytes:
+    return b"".join(_first(_chunks(_config_lines(random.Random(seed)), 32), size_bytes))
+
+
+def noise(seed: int, size_bytes: int) -> bytes:
+    return b"".join(_first(_noise(random.Random(seed)), size_bytes))
+
+
+def stamped(root: Path, size_bytes: int) -> None:
+    """One file of which only a number in every 256 KiB is on the disk: no two chunks of it are alike."""
+    root.mkdir(parents=True)
+    with (root / "stamped").open("wb") as file:
+        for number in range(0, size_bytes, STAMP_EVERY_BYTES):
+            file.seek(number)
+            file.write(number.to_bytes(8))
+        file.truncate(size_bytes)
 
 
 def _scaled(amount: int, scale: float) -> int:

@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from benchmarks import backup_restore, corpora, transfers
+from benchmarks import backup_restore, corpora, repositories, transfers
 from benchmarks.__main__ import DOCUMENT, shown
 from benchmarks.agent_job import broker
 from benchmarks.bars import all_bars
@@ -19,8 +19,18 @@ from benchmarks.limits import Limits
 from benchmarks.liveness import Liveness
 from benchmarks.machine import OtherLoad
 from benchmarks.measure import Command, CommandFailed, Usage, interleaved, run, typical
-from benchmarks.peers import ZIP, Floor
+from benchmarks.peers import RESTIC, ZIP, Floor
 from benchmarks.report import Report, seconds, table
+from benchmarks.repositories import (
+    APPENDED,
+    FLAT_CORPUS,
+    MANY_CORPUS,
+    OURS,
+    Pair,
+    Repositories,
+    Saved,
+)
+from benchmarks.workloads import WORKLOADS, Workload
 from tests.support.require import require
 from tests.support.trees import snapshot
 
@@ -183,6 +193,11 @@ def _found(zip_s: float, ours_s: float) -> backup_restore.Corpus:
     return backup_restore.Corpus({ZIP.name: one(zip_s), **ours}, Floor(0.1, 0.2))
 
 
+def _snapshots(wall_s: float, later_bytes: int) -> Pair:
+    """A first snapshot of 1,000 bytes, and one of unchanged files that took half the time."""
+    return Pair(Saved(Usage(wall_s, wall_s, MIB), 1000), Saved(Usage(wall_s / 2, 1.0, MIB), later_bytes))
+
+
 def test_bars_are_judged_and_what_was_not_measured_is_told() -> None:
     results = {
         name: _found(31.0, 2.0) for name in (corpora.SMALL_CORPUS, corpora.LOG_CORPUS, corpora.MIXED_CORPUS)
@@ -199,7 +214,23 @@ def test_bars_are_judged_and_what_was_not_measured_is_told() -> None:
         quick={"auto": 1.2, "fast": 1.0},
     )
     life = Liveness(0.4, 40 * MIB, 0.1, [0.005, 0.06, 0.004], whole=True)
-    holds = {bar.what: bar.holds for bar in all_bars(results, limits, life)}
+    names = (corpora.SMALL_CORPUS, corpora.LOG_CORPUS, corpora.MIXED_CORPUS, MANY_CORPUS, FLAT_CORPUS)
+    changes = (*(each.name for each in WORKLOADS), APPENDED)
+    snapshots = Repositories(
+        runs={name: {OURS: [_snapshots(2.0, 900)], "restic": [_snapshots(8.0, 3000)]} for name in names},
+        changed={name: {OURS: _snapshots(1.0, 60)} for name in changes},
+        keys={OURS: Usage(0.1, 0.1, 0), "restic": Usage(1.0, 1.0, 0)},
+        peaks={"local": {"1 GiB": 70 * MIB, "16 GiB": 90 * MIB}, "aws": {"1 GiB": MIB, "16 GiB": MIB}},
+    )
+    holds = {bar.what: bar.holds for bar in all_bars(results, limits, life, snapshots)}
+    assert holds["1 GiB log: first snapshot to restic, time"] is True
+    assert holds["10,000 small files: unchanged to restic, time"] is True
+    assert holds["1 GiB half random: unchanged to restic, time"] is False
+    assert holds["1 GiB half random: unchanged, size"] is True
+    assert holds["later snapshot, log grown by 3 %, share"] is False
+    assert holds["later snapshot, rotated logs, share"] is True
+    assert holds["repository: peak memory, local, 16 GiB"] is False
+    assert holds["repository: peak memory, local, 16 GiB to 1 GiB"] is False
     assert holds["1 GiB log: fast to zip -6, speed"] is True
     assert holds["1 GiB log: small to zip -6, size"] is False
     assert holds["1 GiB log: fast to tar, zstd -T2 -3, speed"] is None
@@ -238,3 +269,27 @@ def test_a_tiny_transfer_is_measured_beside_the_public_tool(tmp_path: Path) -> N
     (row,) = transfers.report(results, {}, MIB, 1).rows
     assert row[:3] == ["local", "cp, sync", "1MiB"]
     assert all(float(cell) > 0 for cell in row[3:])
+
+
+@pytest.mark.parametrize("workload", WORKLOADS, ids=lambda each: each.name)
+def test_a_workload_has_the_same_bytes_every_time_and_changes_them(
+    tmp_path: Path, workload: Workload
+) -> None:
+    found = []
+    for copy in ("one", "other"):
+        workload.make(tmp_path / copy, 0.01)
+        before = _contents(tmp_path / copy)
+        workload.change(tmp_path / copy, 0.01)
+        found.append((before, _contents(tmp_path / copy)))
+    assert found[0] == found[1]
+    assert found[0][0] != found[0][1]
+
+
+@pytest.mark.slow
+def test_a_later_snapshot_sends_the_share_that_its_workload_is_known_for(tmp_path: Path) -> None:
+    """Guards `make bench`: at a quarter of the size, where trees and databases weigh more."""
+    require(shutil.which("restic") is not None, "restic (Debian package restic)")
+    with broker(tmp_path) as port:
+        found = repositories.changed(tmp_path, port, WORKLOADS[0], 0.25)
+    assert repositories.share(found[OURS]) < 1.5 * WORKLOADS[0].expected
+    assert found[OURS].later.size_bytes < found[RESTIC.name].later.size_bytes
