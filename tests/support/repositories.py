@@ -3,7 +3,7 @@
 import json
 import os
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,7 +32,11 @@ class DirectoryObjects:
     calls: list[tuple[str, Kind]] = field(default_factory=list)
     denied: set[tuple[str, Kind]] = field(default_factory=set)
 
+    before: Callable[[str, Kind], None] = lambda _call, _kind: None
+    """Runs before each call, and may raise: a crash, a cancel, or somebody else at work."""
+
     def _enter(self, call: str, kind: Kind) -> None:
+        self.before(call, kind)
         self.calls.append((call, kind))
         if (call, kind) in self.denied:
             raise AccessDenied(f"{call} of {kind} is not allowed")
@@ -100,11 +104,12 @@ class Device:
     def at(cls, path: Path, *roots: Root) -> "Device":
         return cls(DirectoryObjects(path / "repository"), path / "state", roots)
 
-    def save(self, *, token: CancelToken | None = None) -> SavedSnapshot:
-        """Write a snapshot of the roots."""
+    def save(self, *, token: CancelToken | None = None, when: datetime | None = None) -> SavedSnapshot:
+        """Write a snapshot of the roots; `when` is the device's clock."""
         token = token or CancelToken()
         self.report = Report()
-        origin = Origin(HOST, "edge-backup/test", datetime.now(UTC), "request-1", Label(), self.roots)
+        created = when or datetime.now(UTC)
+        origin = Origin(HOST, "edge-backup/test", created, "request-1", Label(), self.roots)
         fields: dict[str, Any] = {"origin": origin, "password": PASSWORD, "state": self.state} | self.options
         entries = (
             entry for root in self.roots for entry in walk(WalkRoot(root), self.report, (), token.check)
@@ -116,9 +121,22 @@ class Device:
         """Run restic on the repository; return what it prints."""
         return restic(self.objects.path, *arguments, ok=ok)
 
-    def check(self) -> None:
-        """Let restic read and check everything."""
-        self.restic("check", "--read-data")
+    def check(self, *, locked: bool = False) -> None:
+        """Let restic read and check everything; `locked` when a job that was cut off has left its lock."""
+        self.restic("check", "--read-data", *(["--no-lock"] if locked else []))
+
+    def prune(self) -> None:
+        """Let the operator's restic remove what no snapshot needs."""
+        self.restic("prune", "--max-unused", "0")
+
+    def forget(self, *names: str) -> None:
+        """Let the operator's restic forget snapshots, and remove what only they needed."""
+        self.restic("forget", *names, "--prune", "--max-unused", "0")
+
+    def restored(self, where: Path, name: str = "latest") -> Path:
+        """Let restic restore a snapshot; return the directory with what was the first root."""
+        self.restic("restore", name, "--target", str(where))
+        return where / self.roots[0].directory.relative_to("/")
 
     def snapshots(self) -> list[dict[str, Any]]:
         """Return what restic lists, the oldest first."""

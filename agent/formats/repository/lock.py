@@ -6,12 +6,10 @@ there is a lock, and people may remove one that is older than 30 minutes.
 
 import json
 import os
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
 
+from agent.base.clock import BootClock
 from agent.base.errors import RepositoryBroken, RepositoryBusy
 from agent.formats.repository.crypto import Cryptor
 from agent.formats.repository.golang import text_json, time_text
@@ -24,12 +22,6 @@ REFRESH_S = 5 * 60
 GAP_S = 25 * 60
 """The longest time without a refresh in which nobody can have taken the lock for a stale one."""
 _MOST_BYTES = 1 << 16
-_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
-
-
-def uptime_s() -> float:
-    """Return the time since the device has started, sleep included; no change of the clock moves it."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 @dataclass(slots=True)
@@ -40,11 +32,10 @@ class Lock:
     cryptor: Cryptor
     pending: PendingPacks
     host: str
-    now: Callable[[], datetime] = lambda: datetime.now(UTC)
-    uptime: Callable[[], float] = uptime_s
     name: str = ""
     stored_bytes: int = 0
-    _refreshed_s: float = 0
+    _clock: BootClock = field(default_factory=BootClock)
+    _refreshed: tuple[str, float] = ("", 0.0)
 
     def acquire(self) -> None:
         """Put the lock. Raises `RepositoryBusy` while another program holds an exclusive one."""
@@ -87,16 +78,13 @@ class Lock:
         Their lock was refreshed a short time ago, or it still exists: who prunes has to remove it.
         """
         pending = self.pending
-        if pending.fact("boot") == _boot_id() and pending.fact("refreshed"):
-            gap_s = self.uptime() - float(pending.fact("refreshed"))
-            if 0 <= gap_s < GAP_S:
-                return True
+        if self._clock.age_s(pending.fact("boot"), float(pending.fact("refreshed") or 0)) < GAP_S:
+            return True
         return self._exists(pending.fact("lock"))
 
     def refresh(self) -> None:
         """Put the lock anew when it is time. Raises as `check`."""
-        age_s = self.uptime() - self._refreshed_s
-        if age_s < REFRESH_S:
+        if self._clock.age_s(*self._refreshed) < REFRESH_S:
             return
         self.check()
         before = self.name
@@ -105,7 +93,7 @@ class Lock:
 
     def check(self) -> None:
         """Raise `RepositoryBusy` when somebody may have removed the lock as a stale one, and then pruned."""
-        if self.uptime() - self._refreshed_s >= GAP_S and not self._exists(self.name):
+        if self._clock.age_s(*self._refreshed) >= GAP_S and not self._exists(self.name):
             self.pending.clear()
             raise RepositoryBusy(
                 f"the repository was out of reach for more than {GAP_S // 60} minutes, and its lock is gone:"
@@ -120,15 +108,15 @@ class Lock:
 
     def _put(self) -> None:
         value = (
-            f'{{"time":"{time_text(self.now())}","exclusive":false,"hostname":'.encode()
+            f'{{"time":"{time_text(datetime.now(UTC))}","exclusive":false,"hostname":'.encode()
             + text_json(self.host)
             + f',"username":"edge-backup","pid":{os.getpid()}}}'.encode()
         )
-        begun_s = self.uptime()
+        begun = self._clock.now()
         self.name, size_bytes = put_unpacked(self.objects, self.cryptor, Kind.LOCK, value)
         self.stored_bytes += size_bytes
-        self._refreshed_s = begun_s
-        self.pending.remember(lock=self.name, boot=_boot_id(), refreshed=str(begun_s))
+        self._refreshed = begun
+        self.pending.remember(lock=self.name, boot=begun[0], refreshed=str(begun[1]))
 
     def remove(self, name: str) -> None:
         """Remove a lock of this device."""
@@ -142,7 +130,3 @@ class Lock:
             return bool(name) and self.objects.exists(Kind.LOCK, name)
         except AccessDenied:
             return False
-
-
-def _boot_id() -> str:
-    return _BOOT_ID.read_text().strip()

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from agent.base.errors import RepositoryBroken
-from agent.formats.repository.crypto import OVERHEAD_BYTES, Buffer, Cryptor
+from agent.formats.repository.crypto import Buffer, Cryptor
 
 ID_BYTES = 32
 DATA, TREE = 0, 1
@@ -19,8 +19,8 @@ _COMPRESSED = 2
 _PLAIN_ENTRY = struct.Struct("<BI32s")
 _COMPRESSED_ENTRY = struct.Struct("<BII32s")
 _LENGTH = struct.Struct("<I")
-MOST_HEADER_BYTES = 16 << 20
-_MOST_BLOBS = MOST_HEADER_BYTES // 2 // _COMPRESSED_ENTRY.size
+_MOST_BLOBS = (8 << 20) // _COMPRESSED_ENTRY.size
+"""Readers refuse a header of more than 16 MiB."""
 
 
 class Blob(NamedTuple):
@@ -76,14 +76,6 @@ def _entry(blob: Blob) -> bytes:
     if blob.plain_bytes:
         return _COMPRESSED_ENTRY.pack(kind + _COMPRESSED, blob.length, blob.plain_bytes, blob.id)
     return _PLAIN_ENTRY.pack(kind, blob.length, blob.id)
-
-
-def header_length(tail: bytes, pack_bytes: int) -> int:
-    """Return the length of the encrypted header from the last bytes of a pack. Raises `RepositoryBroken`."""
-    length: int = _LENGTH.unpack(tail[-_LENGTH.size :])[0] if len(tail) >= _LENGTH.size else 0
-    if not OVERHEAD_BYTES <= length <= min(MOST_HEADER_BYTES, pack_bytes - _LENGTH.size):
-        raise RepositoryBroken("a pack of the repository has no header")
-    return length
 
 
 def blobs_in(header: bytes) -> Iterator[Blob]:

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterable
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import Any
 import structlog
 
 from agent import RELEASED
-from agent.base.errors import ClockWrong, RepositoryBroken
+from agent.base.errors import ClockWrong, RepositoryBroken, RepositoryBusy
 from agent.base.job import format_time, parse_time
 from agent.formats.base import Entry
 from agent.formats.manifest import Origin
@@ -37,6 +37,7 @@ from providers.errors import AccessDenied
 log = structlog.get_logger(__name__)
 
 _MOST_THREADS = 2
+_SECOND = timedelta(seconds=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +83,7 @@ def save_snapshot(
     not read the repository, `RepositoryBroken`, `ClockWrong`, `SourceChanged` with `order.strict`, NoSpace,
     IoError, Cancelled and StorageError.
     """
-    now = datetime.now(UTC)
+    now = order.origin.created
     if now < RELEASED:
         raise ClockWrong(
             f"the device's clock says {format_time(now)}, and this agent was released later: a snapshot waits"
@@ -169,32 +170,45 @@ class _Job:
         return last is not None
 
     def _put_indexes(self) -> None:
+        pending = self._session.pending
+        for names, json in encoded_indexes(pending.not_indexed()):
+            self._put(Kind.INDEX, json)
+            pending.indexed(names)
+
+    def _put(self, kind: Kind, json: bytes) -> str:
+        """Store an index or the snapshot while the lock holds; return its name."""
         found = self._session
-        for names, json in encoded_indexes(found.pending.not_indexed()):
-            self._context.token.check()
-            found.lock.refresh()
-            _, size_bytes = put_unpacked(found.objects, found.cryptor, Kind.INDEX, json)
-            self._added_bytes += size_bytes
-            found.pending.indexed(names)
+        self._context.token.check()
+        found.lock.refresh()
+        name, size_bytes = put_unpacked(found.objects, found.cryptor, kind, json)
+        self._added_bytes += size_bytes
+        try:
+            found.lock.check()
+        except RepositoryBusy:
+            # The device slept meanwhile. What names packs that are gone is worse than nothing.
+            with suppress(AccessDenied):
+                found.objects.delete(kind, name)
+            raise
+        return name
 
     def _put_snapshot(self, tree: bytes, summary: dict[str, Any]) -> str:
         found, state = self._session, self._session.state
         time = self._time()
-        parent = state.fact("snapshot_id")
         document = snapshot_json(
-            time=time, parent=parent, tree=tree, paths=self._paths.saved, origin=self._order.origin,
-            summary=summary, tags=tags_of(self._order.origin, self._report),
-        )  # fmt: skip
-        found.lock.check()
-        self._context.token.check()
-        name, size_bytes = put_unpacked(found.objects, found.cryptor, Kind.SNAPSHOT, document)
-        self._added_bytes += size_bytes
-        seen = can_see(found.objects, name)
+            time=time,
+            parent=state.fact("snapshot_id"),
+            tree=tree,
+            paths=self._paths.saved,
+            origin=self._order.origin,
+            summary=summary,
+            tags=tags_of(self._order.origin, self._report),
+        )
+        name = self._put(Kind.SNAPSHOT, document)
         state.remember(
             snapshot_id=name,
-            latest=format_time(time),
             snapshot_seen=format_time(self._now),
-            can_see="1" if seen else "",
+            latest=format_time(time),
+            can_see="1" if can_see(found.objects, name) else "",
         )
         state.commit()
         found.pending.clear()
@@ -206,12 +220,14 @@ class _Job:
         `restic forget` keeps the latest ones. After a clock was set back, the new ones would be the oldest.
         """
         last = self._session.state.fact("latest")
-        if not last or (earliest := parse_time(last) + timedelta(seconds=1)) <= self._now:
+        if not last or self._now >= parse_time(last) + _SECOND:
             return self._now
-        self._notes.append(
-            f"the device's clock is behind its last snapshot: this one has the time {format_time(earliest)}"
-        )
-        return earliest
+        moment = parse_time(last) + _SECOND
+        if self._now < parse_time(last):
+            self._notes.append(
+                f"the device's clock is behind its last snapshot: this one has the time {format_time(moment)}"
+            )
+        return moment
 
 
 def _summary(
