@@ -112,3 +112,15 @@ def test_operations_that_the_settings_forbid_are_forbidden_here_too(started: Sta
     assert answer.value["error"]["code"] == answer.status == 403
     assert ask("GET", f"{STORES}/device/backups?f=json", **BEARER).status == 403
     assert ask("GET", ECLYPSE, **BEARER).status == 403
+
+
+def test_a_body_over_the_limit_is_told_in_the_document_s_form(ask: Ask) -> None:
+    """Although nobody has read it, and the connection ends with the answer."""
+    body, kind = "x" * ((64 << 10) + 1), {"Content-Type": "application/json"}
+    answer = ask("POST", "/backup", body, **kind, **BEARER)
+    assert_text(answer, 413)
+    assert answer.headers["connection"] == "close"
+    answer = ask("POST", f"{CREATE}?f=json", body, **FORM)
+    assert answer.value["error"]["code"] == answer.status == 413
+    assert ask("POST", f"{ECLYPSE}/create", body, **kind, **BEARER).status == 413
+    assert ask("GET", PIECES, **BEARER).status == 200

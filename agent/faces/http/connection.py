@@ -8,6 +8,7 @@ import socket
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from http import HTTPStatus
 from typing import cast
 
@@ -84,14 +85,16 @@ class Connection:
         event = self._next_event(deadline_s)
         if not isinstance(event, h11.Request):
             return None
-        headers = _headers(event)
+        headers, method = _headers(event), event.method.decode("ascii")
         path, query = _target(event, headers)
-        _check_length(headers)
-        if self._http.they_are_waiting_for_100_continue:
-            self._transmit(self._http.send(h11.InformationalResponse(status_code=100, headers=[])))
-        body = self._body(deadline_s)
-        method = event.method.decode("ascii")
-        return Request(method, path, query, headers, body, self._peer, is_gone=self.is_gone)
+        request = Request(method, path, query, headers, b"", self._peer, is_gone=self.is_gone)
+        try:
+            _check_length(headers)
+            if self._http.they_are_waiting_for_100_continue:
+                self._transmit(self._http.send(h11.InformationalResponse(status_code=100, headers=[])))
+            return replace(request, body=self._body(deadline_s))
+        except Problem as problem:
+            return replace(request, unreadable=_closing(problem))
 
     def is_gone(self) -> bool:
         """Return True when the client has closed its side. May be called from any thread."""
@@ -218,8 +221,13 @@ def _too_long() -> Problem:
 
 
 def _refusal(problem: Problem) -> Response:
-    """Return the answer to a request that was not read to its end: nothing can follow."""
-    return problem_document(_NO_REQUEST, Problem(problem.status, problem.detail, {"Connection": "close"}))
+    """Return the answer to what is no request, or comes too slowly to be one."""
+    return problem_document(_NO_REQUEST, _closing(problem))
+
+
+def _closing(problem: Problem) -> Problem:
+    """Return the problem of a request that was not read to its end: nothing can follow."""
+    return Problem(problem.status, problem.detail, {"Connection": "close"})
 
 
 def _pieces(body: bytes | Iterable[bytes]) -> Iterator[bytes]:

@@ -40,6 +40,8 @@ class Request:
     peer: Peer
     parts: Mapping[str, str] = field(default_factory=dict)
     """The variable parts of the path by name, percent-decoded; the router fills them in."""
+    unreadable: "Problem | None" = None
+    """Says why the body could not be read; the site of the path words it."""
     is_gone: Callable[[], bool] = field(default=lambda: False, repr=False, compare=False)
     """Returns True when the client has closed its side: a long read ends then."""
 

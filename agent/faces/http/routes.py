@@ -73,6 +73,8 @@ class Router:
         site, found = self._find(request.path)
         try:
             self._access.check_host(request)
+            if request.unreadable:
+                raise request.unreadable
             route, parts = _chosen(request, found)
             who = self._access.admit(request, route, site)
         except Problem as problem:
