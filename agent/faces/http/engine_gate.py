@@ -1,9 +1,10 @@
 """The way of a handler's thread to the engine: it posts into the mailbox and waits, with a limit."""
 
+import threading
 from collections.abc import Callable, Mapping
 from functools import partial
 from queue import Empty, SimpleQueue
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import structlog
 
@@ -86,30 +87,34 @@ class EngineGate:
 
     def _waited(self, act: Callable[[Callable[[Result], None]], None]) -> Result:
         """Run `act` in the main thread, and return what it tells now or later."""
-        told: SimpleQueue[Result] = SimpleQueue()
-        refused: SimpleQueue[Refused | None] = SimpleQueue()
-
-        def tell(result: Result) -> None:
-            told.put(result)
-            refused.put(None)
+        outcome: SimpleQueue[Callable[[], Result]] = SimpleQueue()
+        given_up = threading.Event()
 
         def guarded() -> None:
+            if given_up.is_set():
+                return  # the client was told that nothing happened
             try:
-                act(tell)
+                act(lambda result: outcome.put(lambda: result))
             except Refused as error:
-                refused.put(error)
+                outcome.put(partial(_refuse, error))
             except JournalError:
                 log.exception("request refused: journal not writable")
-                refused.put(Refused(Reason.UNAVAILABLE, "the device cannot write its journal"))
+                outcome.put(
+                    partial(_refuse, Refused(Reason.UNAVAILABLE, "the device cannot write its journal"))
+                )
             except Exception:
                 log.exception("internal error")
-                refused.put(Refused(Reason.INTERNAL, "internal error: see the device's log"))
+                outcome.put(
+                    partial(_refuse, Refused(Reason.INTERNAL, "internal error: see the device's log"))
+                )
 
         self._post(guarded)
         try:
-            error = refused.get(timeout=ANSWER_TIMEOUT_S)
+            return outcome.get(timeout=ANSWER_TIMEOUT_S)()
         except Empty:
+            given_up.set()
             raise Problem(504, "the agent does not answer: see its log") from None
-        if error:
-            raise error
-        return told.get_nowait()
+
+
+def _refuse(error: Refused) -> NoReturn:
+    raise error
