@@ -56,6 +56,7 @@ SUBCOMMANDS = {
     "verify": Subcommand("agent.cli.jobs:verify", "check that an archive is whole; changes nothing"),
     "inspect": Subcommand("agent.cli.inspect:inspect", "show the manifest and entries of an archive"),
     "prune": Subcommand("agent.cli.prune:prune", "remove old archives now, as the agent does once a day"),
+    "openapi": Subcommand("agent.cli.openapi:openapi", "print the description of the HTTP API"),
     "demo": Subcommand(
         "agent.demo:main", "back up, damage and restore a sample directory; needs nothing else"
     ),

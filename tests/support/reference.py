@@ -1,13 +1,15 @@
-"""The documents that list every setting: written by `make reference`, compared by a test."""
+"""The documents that list every setting and the API: written by `make reference`, compared by a test."""
 
 import json
 from pathlib import Path
 
+from agent.faces.http.api.openapi import openapi
 from agent.settings.keys import KEYS, Key
 
 ROOT = Path(__file__).parents[2]
 REFERENCE = ROOT / "config" / "reference.json"
 OPERATING = ROOT / "docs" / "operating.md"
+OPENAPI = ROOT / "docs" / "openapi.json"
 BEGIN, END = "<!-- settings: begin -->\n", "<!-- settings: end -->\n"
 
 
@@ -34,7 +36,13 @@ def table_in(document: str) -> str:
     return document.partition(BEGIN)[2].partition(END)[0]
 
 
+def openapi_text() -> str:
+    """The description of the HTTP API, as `edge-backup openapi` prints it."""
+    return json.dumps(openapi(), indent=2, ensure_ascii=False) + "\n"
+
+
 def main() -> None:
+    OPENAPI.write_text(openapi_text())
     REFERENCE.write_text(reference_json())
     document = OPERATING.read_text()
     OPERATING.write_text(document.replace(table_in(document), settings_table()))

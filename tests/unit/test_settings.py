@@ -10,11 +10,20 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from agent.base.times import parse_rfc3339
+from agent.cli import main
 from agent.settings import Settings
 from agent.settings.keys import KEYS
 from agent.settings.kinds import BrokerAddress, format_size, parse_broker, parse_size
 from agent.settings.load import SettingsError, effective, load
-from tests.support.reference import OPERATING, REFERENCE, reference_json, settings_table, table_in
+from tests.support.reference import (
+    OPENAPI,
+    OPERATING,
+    REFERENCE,
+    openapi_text,
+    reference_json,
+    settings_table,
+    table_in,
+)
 
 ROOT = Path(__file__).parents[2]
 MARK = "marked-secret-3f7a"
@@ -259,6 +268,11 @@ def test_effective_settings_load_again_as_the_same(tmp_path: Path) -> None:
     config = tmp_path / "config.json"
     config.write_text(json.dumps(effective(given_settings)))
     assert load({}, config, {}).settings == given_settings
+
+
+def test_the_description_of_the_api_is_the_one_that_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["openapi"]) == 0
+    assert OPENAPI.read_text() == openapi_text() == capsys.readouterr().out, "run 'make reference'"
 
 
 def test_the_reference_file_equals_the_code() -> None:

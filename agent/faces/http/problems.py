@@ -6,6 +6,7 @@ from http import HTTPStatus
 from agent.base.refusals import Reason, Refused
 from agent.faces.http.message import Problem, Request, Response
 
+PROBLEM_JSON = "application/problem+json"
 BUSY_RETRY_S = 10
 """When a client that was refused because of a running job may ask again."""
 
@@ -35,5 +36,5 @@ def problem_document(_request: Request, problem: Problem) -> Response:
         "status": problem.status,
         "detail": problem.detail,
     }
-    headers = {"Content-Type": "application/problem+json", **problem.headers}
+    headers = {"Content-Type": PROBLEM_JSON, **problem.headers}
     return Response(problem.status, headers, json.dumps(document).encode())

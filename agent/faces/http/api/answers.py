@@ -1,202 +1,201 @@
-"""The types of the API's answers, for the OpenAPI document."""
+"""The values of the API's answers, for the OpenAPI document; loaded only for that."""
 
-from typing import Any, NotRequired, TypedDict
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
 
 
-class Preview(TypedDict):
+class _Value(BaseModel):
+    model_config = ConfigDict(alias_generator=to_camel, use_attribute_docstrings=True, extra="allow")
+
+
+AnyObject = dict[str, Any]
+Settings = dict[str, str | int | bool]
+
+
+class Preview(_Value):
     """A preview that waits for its decision, or the end of the last one."""
 
     id: str
-    correlationId: str
+    correlation_id: str
     state: str
-    startTime: str
-    code: NotRequired[str]
-    message: NotRequired[str]
-    added: NotRequired[int]
-    changed: NotRequired[int]
-    removed: NotRequired[int]
-    kept: NotRequired[int]
-    bytes: NotRequired[int]
-    lost: NotRequired[list[str]]
-    unexportable: NotRequired[list[str]]
-    secondsLeft: NotRequired[int]
+    """`waiting`, `failed` or `discarded`."""
+    start_time: str
+    code: str = ""
+    message: str = ""
+    added: int = 0
+    changed: int = 0
+    removed: int = 0
+    kept: int = 0
+    bytes: int = 0
+    lost: list[str] = []
+    """The first of what the device has now and would have no more."""
+    unexportable: list[str] = []
+    """The first of what the backup skipped when it was made."""
+    seconds_left: int | None = None
 
 
-class RunningJob(TypedDict):
-    """How far the job that runs has come: members about bytes are those of the phase."""
+class RunningJob(_Value):
+    """The job that runs. Members about bytes are those of its phase, null while unknown."""
 
     id: str
-    correlationId: str
+    correlation_id: str
     kind: str
     phase: str
-    startTime: str
-    phaseStartTime: str
+    start_time: str
+    phase_start_time: str
     percent: int | None
     bytes: int
-    totalBytes: int | None
-    bytesPerSecond: int
-    remainingSeconds: int | None
+    total_bytes: int | None
+    bytes_per_second: int
+    remaining_seconds: int | None
 
 
-class Job(TypedDict):
-    """A job: one that runs also has the members of `RunningJob`, one that has ended those of its history."""
+class Job(_Value):
+    """A job. One that runs has the members of `RunningJob`, too; one that has ended those of its history."""
 
     id: str
-    correlationId: str
+    correlation_id: str
     kind: str
+    """`backup`, `restore` or `verify`."""
     state: str
-    startTime: NotRequired[str]
-    endTime: NotRequired[str]
-    statusCode: NotRequired[str]
-    message: NotRequired[str]
-    directory: NotRequired[str]
-    archive: NotRequired[str]
-    archiveBytes: NotRequired[int]
-    addedBytes: NotRequired[int]
-    """Of a snapshot in a repository: the bytes that were sent."""
-    filesNew: NotRequired[int]
-    filesChanged: NotRequired[int]
-    filesUnmodified: NotRequired[int]
-    phase: NotRequired[str]
-    percent: NotRequired[int | None]
-    preview: NotRequired[Preview]
+    """`STARTED`, `PREVIEW`, `FINISHED` or `FAILED`."""
+    start_time: str | None = None
+    end_time: str | None = None
+    status_code: str = ""
+    """Why it failed, see docs/wire.md; empty when it did not."""
+    message: str = ""
+    archive: str | None = None
+    archive_bytes: int | None = None
+    phase: str | None = None
+    percent: int | None = None
+    preview: Preview | None = None
 
 
-class JobPage(TypedDict):
+class JobPage(_Value):
     jobs: list[Job]
-    next: NotRequired[str]
-    """Give it back as `before`."""
+    next: str | None = None
+    """Given back as `before`, it continues; absent on the last page."""
 
 
-class LastJob(TypedDict):
-    id: str
-    correlationId: str
-    kind: str
-    state: str
-    startTime: str
-    endTime: str
-    statusCode: str
-    message: str
-    addedBytes: NotRequired[int]
-    filesNew: NotRequired[int]
-    filesChanged: NotRequired[int]
-    filesUnmodified: NotRequired[int]
-
-
-class Status(TypedDict):
+class Status(_Value):
     job: RunningJob | None
-    last: LastJob | None
+    last: Job | None
     """The end of the last job, while none runs."""
-    preview: NotRequired[Preview]
-    problem: NotRequired[str]
+    preview: Preview | None = None
+    problem: str | None = None
 
 
-class Health(TypedDict):
-    lastSuccess: str
-    lastVerified: str
-    lastError: str
-    ageSeconds: int | None
+class Health(_Value):
+    last_success: str
+    last_verified: str
+    last_error: str
+    age_seconds: int | None
     missed: int
-    rpoViolated: bool
+    rpo_violated: bool
 
 
-Schedule = TypedDict(
-    "Schedule",
-    {
-        "active": bool,
-        "from": str | None,
-        "to": str | None,
-        "period": str,
-        "next": str | None,
-        "missed": int,
-        "refused": str,
-    },
-)
-"""The periodic backups. `missed` were missed in a row, and `refused` is why the newest one did not begin."""
+class Schedule(_Value):
+    """The periodic backups."""
+
+    active: bool
+    start: str | None = Field(alias="from")
+    end: str | None = Field(alias="to")
+    period: str
+    next: str | None
+    """When the next one is due."""
+    missed: int
+    """How many in a row were missed."""
+    refused: str
+    """Why the newest one did not begin; empty when it did."""
 
 
-class TargetState(TypedDict):
+class Target(_Value):
     name: str
     path: str
     removable: bool
     present: bool
-    freeBytes: NotRequired[int]
-    problem: NotRequired[str]
+    free_bytes: int | None = None
+    problem: str | None = None
 
 
-class StoreState(TypedDict):
+class Store(_Value):
     """A store; nobody asks it whether it is there. A local one names its target."""
 
     name: str
     provider: str
-    nameOption: str | None
-    container: NotRequired[str]
-    target: NotRequired[str]
+    name_option: str | None
+    """The option that names an archive there; null where that is not possible."""
+    container: str | None = None
+    target: str | None = None
 
 
-class Destinations(TypedDict):
-    targets: list[TargetState]
-    stores: list[StoreState]
+class Destinations(_Value):
+    targets: list[Target]
+    stores: list[Store]
 
 
-class Upload(TypedDict):
+class Upload(_Value):
     id: str
-    correlationId: str
+    correlation_id: str
     archive: str
     bytes: int
     state: str
+    """`WAITING` or `UPLOADING`."""
 
 
-class Uploads(TypedDict):
+class Uploads(_Value):
     uploads: list[Upload]
 
 
-class Archive(TypedDict):
+class Archive(_Value):
     name: str
     label: str
     """`backup`, or the name that its backup was given."""
     made: str
-    isDated: bool
+    is_dated: bool
     """False when nobody knows when it was made."""
     encrypted: bool
     source: str | None
     files: int | None
 
 
-class ArchivePage(TypedDict):
+class ArchivePage(_Value):
     archives: list[Archive]
-    next: NotRequired[str]
-    """Give it back as `after`."""
+    next: str | None = None
+    """Given back as `after`, it continues; absent on the last page."""
 
 
-class ManifestAnswer(TypedDict):
+class ArchiveContent(_Value):
     name: str
-    manifest: dict[str, Any] | None
-    """None for an archive that does not name its device."""
+    manifest: AnyObject | None
+    """Null for an archive that does not name its device."""
     restore: dict[str, str]
     """The options that name this archive in a request."""
 
 
-class FileEntry(TypedDict):
+class Entry(_Value):
     name: str
     kind: str
     """`file`, `directory` or `link`."""
-    sizeBytes: int
-    compressedBytes: NotRequired[int]
-    mode: NotRequired[str]
-    modified: NotRequired[str]
-    uid: NotRequired[int]
-    gid: NotRequired[int]
-    hardLinkTo: NotRequired[str]
+    size_bytes: int
+    compressed_bytes: int | None = None
+    mode: str | None = None
+    modified: str | None = None
+    uid: int | None = None
+    gid: int | None = None
+    hard_link_to: str | None = None
 
 
-class FilePage(TypedDict):
+class FilePage(_Value):
     path: str
-    entries: list[FileEntry]
-    next: NotRequired[int]
-    """Give it back as `after`."""
+    entries: list[Entry]
+    next: int | None = None
+    """Given back as `after`, it continues; absent on the last page."""
 
 
-class Handle(TypedDict):
+class Handle(_Value):
     handle: str
     seconds: int
+    """How long it is good for."""

@@ -8,7 +8,6 @@ from urllib.parse import quote
 from pydantic import Field
 
 from agent.base.job import format_time
-from agent.faces.http.api.answers import ArchivePage, FilePage, Handle, ManifestAnswer
 from agent.faces.http.api.context import Api
 from agent.faces.http.api.endpoint import Answer, Arguments, Endpoint, json_response
 from agent.faces.http.api.handles import LASTS_S
@@ -176,27 +175,27 @@ def _attachment(path: str) -> str:
 ARCHIVE_ENDPOINTS: tuple[Endpoint[Any], ...] = (
     Endpoint(
         "GET", "/archives", "List the archives of this device in a store, newest first", ArchivesQuery,
-        list_archives, (Answer(200, "A page; `next` is there when there are older ones.", ArchivePage),),
+        list_archives, (Answer(200, "A page; `next` is there when there are older ones.", "ArchivePage"),),
         problems=(404, 409, 422, 502, 504),
     ),
     Endpoint(
         "POST", "/archives/{store}/open", "Give the key of an encrypted archive", OpenOrder, open_archive,
-        (Answer(200, "A handle for the requests about this archive, for ten minutes.", Handle),),
+        (Answer(200, "A handle for the requests about this archive, for ten minutes.", "Handle"),),
         problems=(404, 409, 422, 502, 504),
     ),
     Endpoint(
         "GET", "/archives/{store}/{name}", "Show the manifest of an archive", ArchiveQuery, show_archive,
-        (Answer(200, "The manifest, and the options of a restore.", ManifestAnswer),),
+        (Answer(200, "The manifest, and the options of a restore.", "ArchiveContent"),),
         problems=(404, 409, 422, 502, 504),
     ),
     Endpoint(
         "GET", "/archives/{store}/{name}/files", "List a directory of an archive", FilesQuery, list_files,
-        (Answer(200, "A page; `next` is there when there are more entries.", FilePage),),
+        (Answer(200, "A page; `next` is there when there are more entries.", "FilePage"),),
         problems=(404, 409, 422, 502, 504),
     ),
     Endpoint(
         "GET", "/archives/{store}/{name}/files/content", "Download a file of an archive", ContentQuery,
-        content, (Answer(200, "The content, always as an attachment.", bytes, "application/octet-stream"),),
+        content, (Answer(200, "The content, as an attachment.", media_type="application/octet-stream"),),
         problems=(404, 409, 422, 502, 504),
     ),
 )  # fmt: skip

@@ -2,9 +2,8 @@
 
 from typing import Any
 
-from agent.faces.http.api.answers import Destinations, Health, Status
 from agent.faces.http.api.context import Api
-from agent.faces.http.api.endpoint import Answer, Arguments, Endpoint, Nothing, json_response
+from agent.faces.http.api.endpoint import JSON, Answer, Arguments, Endpoint, Nothing, json_response
 from agent.faces.http.face_of import face_of
 from agent.faces.http.message import Request, Response
 from agent.settings.load import effective
@@ -39,30 +38,40 @@ def prune(api: Api, request: Request, order: PruneOrder) -> Response:
     return json_response(api.gate.ask("prune", {"dryRun": order.dry_run}, face_of(request.peer)))
 
 
+def describe_api(_api: Api, _request: Request, _: Nothing) -> Response:
+    from agent.faces.http.api.openapi import openapi_json
+
+    return Response(200, {"Content-Type": JSON}, openapi_json())
+
+
 DEVICE_ENDPOINTS: tuple[Endpoint[Any], ...] = (
     Endpoint(
         "GET", "/status", "Show what the agent does now", Nothing, status,
-        (Answer(200, "The job that runs, or the last one.", Status),),
+        (Answer(200, "The job that runs, or the last one.", "Status"),),
     ),
     Endpoint(
         "GET", "/health", "Show how well the device is protected", Nothing, health,
-        (Answer(200, "As the twin's property `health`.", Health),),
+        (Answer(200, "As the twin's property `health`.", "Health"),),
     ),
     Endpoint(
         "GET", "/info", "Show what a backup would save and skip now, and the destinations", Nothing, info,
-        (Answer(200, "As the answer to `info`, see docs/wire.md.", dict[str, Any]),), problems=(409,),
+        (Answer(200, "As the answer to `info`, see docs/wire.md.", "AnyObject"),), problems=(409,),
     ),
     Endpoint(
         "GET", "/stores", "Show the stores, and the targets with their free space", Nothing, stores,
-        (Answer(200, "`nameOption` is the option that names an archive there.", Destinations),),
+        (Answer(200, "`nameOption` is the option that names an archive there.", "Destinations"),),
     ),
     Endpoint(
         "GET", "/settings", "Show the settings; secrets that are set read `***`", Nothing, settings,
-        (Answer(200, "Every setting by its key.", dict[str, str | int | bool]),),
+        (Answer(200, "Every setting by its key.", "Settings"),),
+    ),
+    Endpoint(
+        "GET", "/openapi.json", "Show this description of the API", Nothing, describe_api,
+        (Answer(200, "The description.", "AnyObject"),),
     ),
     Endpoint(
         "POST", "/prune", "Remove old archives by the rules of retention; over the Unix socket only",
-        PruneOrder, prune, (Answer(200, "What was removed from each destination.", dict[str, Any]),),
+        PruneOrder, prune, (Answer(200, "What was removed from each destination.", "AnyObject"),),
         problems=(409, 507),
     ),
 )  # fmt: skip

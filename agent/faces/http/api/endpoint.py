@@ -42,9 +42,10 @@ class Answer:
 
     status: int
     description: str
-    value: Any = None
-    """The type of the JSON value; None for an answer without one."""
-    media_type: str = JSON
+    value: str = ""
+    """The type of the JSON value in `agent.faces.http.api.answers`; empty for an answer without one."""
+    media_type: str = ""
+    """Of a body that is no JSON."""
 
 
 @dataclass(frozen=True, slots=True)

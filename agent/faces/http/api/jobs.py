@@ -7,7 +7,6 @@ from urllib.parse import quote
 
 from pydantic import Field
 
-from agent.faces.http.api.answers import Job, JobPage
 from agent.faces.http.api.context import Api
 from agent.faces.http.api.endpoint import (
     PREFIX,
@@ -142,7 +141,7 @@ def texts(options: Mapping[str, OptionValue]) -> Mapping[str, Any]:
     return {key: str(value) if type(value) is int else value for key, value in options.items()}
 
 
-_ACCEPTED = Answer(202, "The job has begun; the header `Location` names it.", Job)
+_ACCEPTED = Answer(202, "The job has begun; the header `Location` names it.", "Job")
 _DONE = Answer(204, "Done.")
 
 JOB_ENDPOINTS: tuple[Endpoint[Any], ...] = (
@@ -152,11 +151,11 @@ JOB_ENDPOINTS: tuple[Endpoint[Any], ...] = (
     ),
     Endpoint(
         "GET", "/jobs", "List jobs, newest first", JobsQuery, list_jobs,
-        (Answer(200, "A page; `next` is there when there are earlier jobs.", JobPage),), problems=(404,),
+        (Answer(200, "A page; `next` is there when there are earlier jobs.", "JobPage"),), problems=(404,),
     ),
     Endpoint(
         "GET", "/jobs/{id}", "Show a job", Nothing, get_job,
-        (Answer(200, "The job.", Job),), problems=(404,),
+        (Answer(200, "The job.", "Job"),), problems=(404,),
     ),
     Endpoint(
         "POST", "/jobs/{id}/cancel", "Stop a job, or the uploads of an id", CancelOrder, cancel_job, (_DONE,),

@@ -6,7 +6,6 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from agent.base.job import format_time
-from agent.faces.http.api.answers import Schedule, Uploads
 from agent.faces.http.api.context import Api
 from agent.faces.http.api.endpoint import Answer, Arguments, Endpoint, Nothing, json_response, no_content
 from agent.faces.http.api.jobs import Options, texts
@@ -67,7 +66,7 @@ _DONE = Answer(204, "Done.")
 SCHEDULE_ENDPOINTS: tuple[Endpoint[Any], ...] = (
     Endpoint(
         "GET", "/schedule", "Show the periodic backups", Nothing, get_schedule,
-        (Answer(200, "The time frame, and how it stands.", Schedule),),
+        (Answer(200, "The time frame, and how it stands.", "Schedule"),),
     ),
     Endpoint(
         "POST", "/schedule/activate", "Switch periodic backups on", ActivateOrder, activate, (_DONE,),
@@ -79,7 +78,7 @@ SCHEDULE_ENDPOINTS: tuple[Endpoint[Any], ...] = (
     ),
     Endpoint(
         "GET", "/uploads", "List the archives that wait for their upload", Nothing, list_uploads,
-        (Answer(200, "Pending uploads, oldest first.", Uploads),),
+        (Answer(200, "Pending uploads, oldest first.", "Uploads"),),
     ),
     Endpoint(
         "POST", "/uploads/{id}/start", "Upload an archive that waits", StartOrder, start_upload,

@@ -97,10 +97,10 @@ def _event(log: EventLog, number: int, name: str, value: Mapping[str, Any]) -> b
 EVENT_ENDPOINTS: tuple[Endpoint[Any], ...] = (
     Endpoint(
         "GET", "/events", "Follow all events", Nothing, all_events,
-        (Answer(200, "Events as they come; see docs/http.md.", str, STREAM),), problems=(503,),
+        (Answer(200, "Events as they come; see docs/http.md.", media_type=STREAM),), problems=(503,),
     ),
     Endpoint(
         "GET", "/jobs/{id}/events", "Follow one job to its end", Nothing, job_events,
-        (Answer(200, "The events of the job; the last one is `end`.", str, STREAM),), problems=(404, 503),
+        (Answer(200, "Its events; the last one is `end`.", media_type=STREAM),), problems=(404, 503),
     ),
 )  # fmt: skip
