@@ -3,6 +3,7 @@
 
 const API = "api/v1";
 const AGAIN_MS = 3000; // between two tries to reach an agent that does not answer
+const PULSE_MS = 15_000; // between two looks when nothing happens: a cut cable tells nobody
 const BLOB_BYTES = 64 << 20; // a larger file goes straight to the disk, past this page
 
 // What the page knows, as the API answered last.
@@ -230,6 +231,9 @@ async function signOut() {
 
 // ---- Events: EventSource continues after a break with the last event's id; the page reads everything anew
 
+const EVENTS = ["jobStarted", "jobProgressed", "jobEnded", "uploadRequested", "uploadChanged", "scheduleChanged",
+  "archiveRemoved", "reset"];
+
 const live = {
   source: null,
   timer: null,
@@ -237,7 +241,7 @@ const live = {
   open() {
     this.close();
     this.source = new EventSource(`${API}/events`);
-    this.source.onopen = () => this.opened();
+    this.source.onopen = () => look();
     this.source.onerror = () => this.broke();
     for (const name of EVENTS) this.source.addEventListener(name, () => look(name === "jobProgressed"));
   },
@@ -248,55 +252,48 @@ const live = {
     this.source = null;
   },
 
-  opened() {
-    document.body.classList.remove("lost");
-    put($("link"), "Connected");
+  /** The browser tries again by itself, unless the agent refused: it serves few streams at a time. */
+  broke() {
+    if (this.source.readyState !== EventSource.CLOSED) return lost();
+    this.timer = setTimeout(() => this.open(), AGAIN_MS);
     look();
   },
-
-  /** The browser tries again by itself, unless the agent answered with a refusal. */
-  broke() {
-    lost();
-    if (this.source?.readyState === EventSource.CLOSED) this.timer = setTimeout(() => reconnect(), AGAIN_MS);
-  },
 };
-const EVENTS = ["jobStarted", "jobProgressed", "jobEnded", "uploadRequested", "uploadChanged", "scheduleChanged",
-  "archiveRemoved", "reset"];
 
 function lost() {
   document.body.classList.add("lost");
   put($("link"), "The agent does not answer. Trying again…");
 }
 
-async function reconnect() {
-  try {
-    await refresh();
-    live.open();
-  } catch (error) {
-    if (error.status !== 401) live.timer = setTimeout(reconnect, AGAIN_MS);
-  }
+function found() {
+  document.body.classList.remove("lost");
+  put($("link"), "Connected");
 }
 
-// ---- Reading the state: one look at a time, and one more when something happened meanwhile
+// ---- Reading the state: one look at a time, so that no answer comes after a newer one
 
-let looking = null;
-let lookAgain = null;
+let current = Promise.resolve(); // the look that goes on
+let queued = null; // the next one, for everything that happens meanwhile
+let queuedIsSmall = true;
 
-/** Read the state soon; `small` when only the progress of a job has changed. */
+/** Read the state anew, and return when that is done; `small` when only the progress of a job has changed. */
 function look(small = false) {
-  if (looking) {
-    lookAgain = (lookAgain ?? true) && small;
-    return;
+  queuedIsSmall &&= small;
+  queued ??= current.then(() => {
+    current = readState(queuedIsSmall);
+    [queued, queuedIsSmall] = [null, true];
+    return current;
+  });
+  return queued;
+}
+
+async function readState(small) {
+  try {
+    await (small ? readStatus() : refresh());
+    found();
+  } catch (error) {
+    if (error.status !== 401) lost();
   }
-  looking = (small ? readStatus() : refresh())
-    .catch((error) => error.status === 401 || lost())
-    .finally(() => {
-      looking = null;
-      if (lookAgain === null) return;
-      const next = lookAgain;
-      lookAgain = null;
-      look(next);
-    });
 }
 
 async function readStatus() {
@@ -514,7 +511,7 @@ function outcome(job) {
 
 async function cancel() {
   await post(`jobs/${segments(known.status.job.id)}/cancel`);
-  look();
+  await look();
 }
 
 async function finalize(form) {
@@ -522,19 +519,19 @@ async function finalize(form) {
   known.finalized.add(id);
   await post(`jobs/${segments(id)}/finalize`, within ? { confirmWithin: within } : {});
   known.asked = null;
-  await refresh();
+  await look();
   $("now-title").focus();
 }
 
 async function discard() {
   await post(`jobs/${segments(known.status.preview.id)}/discard`);
-  await refresh();
+  await look();
   $("restore-title").focus();
 }
 
 async function confirmRestore() {
   await post(`jobs/${segments(known.status.job.id)}/confirm`);
-  look();
+  await look();
   $("now-title").focus();
 }
 
@@ -635,7 +632,7 @@ async function backUp(form) {
   if (form.getAll("dataSet").length) options["backup.dataTypes"] = form.getAll("dataSet");
   await beginJob("backup", filled(options));
   $("backup-form").elements.passcode.value = "";
-  await refresh();
+  await look();
   $("now-title").focus();
 }
 
@@ -799,7 +796,7 @@ async function previewRestore(form) {
   for (const [name, secret] of Object.entries(opened.key)) options[`restore.${name}`] = secret;
   known.asked = await beginJob("restore", options);
   $("archive").close();
-  await refresh();
+  await look();
   $("now-title").focus();
 }
 
@@ -911,12 +908,12 @@ function showSchedule() {
 async function activate(form) {
   const moment = (name) => (form.get(name) ? new Date(form.get(name)).toISOString() : "");
   await post("schedule/activate", filled({ from: moment("from"), to: moment("to") }));
-  await refresh();
+  await look();
 }
 
 async function deactivate() {
   await post("schedule/deactivate");
-  await refresh();
+  await look();
   $("schedule-on").focus();
 }
 
@@ -924,15 +921,18 @@ async function deactivate() {
 
 async function begin() {
   known.settings = await get("settings");
-  put($("device"), `of ${known.settings.deviceId || location.hostname}`);
-  const { dir } = known.settings, sets = new Set();
-  for (const key of Object.keys(known.settings)) if (key.startsWith("dataSets.")) sets.add(key.split(".")[1]);
-  showSets($("backup-sets"), [...sets]);
-  put($("backup-what"), dir ? `Saves ${dir} as it is now.` : "Saves the device’s data as it is now.");
+  showSettings(known.settings);
   await refresh();
   show($("device-view"), true);
   show($("sign-out"), true);
   live.open();
+}
+
+function showSettings(settings) {
+  const sets = Object.keys(settings).filter((key) => key.startsWith("dataSets.")).map((key) => key.split(".")[1]);
+  put($("device"), `of ${settings.deviceId || location.hostname}`);
+  put($("backup-what"), settings.dir ? `Saves ${settings.dir} as it is now.` : "Saves the device’s data as it is now.");
+  showSets($("backup-sets"), [...new Set(sets)]);
 }
 
 function listen() {
@@ -961,9 +961,18 @@ function listen() {
   onSubmit($("restore-form"), previewRestore);
 }
 
+/** Show the device, or keep trying until the agent answers. */
+async function start() {
+  try {
+    await begin();
+  } catch (error) {
+    if (error.status === 401) return;
+    lost();
+    setTimeout(start, AGAIN_MS);
+  }
+}
+
 listen();
-begin().catch((error) => {
-  if (error.status === 401) return;
-  lost();
-  live.timer = setTimeout(() => location.reload(), AGAIN_MS);
-});
+setInterval(() => live.source && look(), PULSE_MS);
+addEventListener("online", () => live.source && look());
+start();
