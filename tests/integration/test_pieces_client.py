@@ -1,6 +1,7 @@
 """The published Python client of document 003 against the installed program: written by others."""
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -205,3 +206,17 @@ def test_without_the_token_nothing_is_told(device: NetworkAgent) -> None:
     assert refused.value.headers["Content-Type"] == "text/plain; charset=utf-8"
     with pytest.raises(ApiException):
         Client(device.port, "").backup.backup()
+
+
+def test_the_example_of_the_documentation_works(device: NetworkAgent) -> None:
+    """As it stands, but for the device's address and its token."""
+    text = (Path(__file__).parents[2] / "docs" / "documents.md").read_text("utf-8")
+    (example,) = re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    client = started(device)
+    here = {"https://device.example:8765": f"http://127.0.0.1:{device.port}", "<token>": TOKEN}
+    for word, its in here.items():
+        assert word in example
+        example = example.replace(word, its)
+    example = example.replace(', ssl_ca_cert="device.pem"', "")
+    exec(compile(example, "documents.md", "exec"), {})
+    assert client.created(client.listed()[0].id).value is BackupStatusEnum.COMPLETED

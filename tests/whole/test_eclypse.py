@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import zipfile
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 from tests.support.api_client import ApiClient, Reply
 from tests.support.local_agent import LocalAgent, LocalBackend
+from tests.support.require import require
 from tests.support.waiting import wait_until
 
 from .conftest import Started
@@ -101,6 +103,7 @@ def test_the_example_of_the_document(eclypse: ApiClient, tmp_path: Path) -> None
 
 
 def test_curl_sends_the_example_as_it_stands(started: Started, house: dict[str, Any], tmp_path: Path) -> None:
+    require(shutil.which("curl") is not None, "curl (Debian package curl)")
     agent = started(**house)
 
     def curl(*arguments: str) -> dict[str, Any]:
