@@ -32,8 +32,8 @@ $(STAMP): requirements.lock pyproject.toml
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
-demo: $(STAMP) ## back up, damage and restore a sample directory; needs nothing else
-	$(BIN)/edge-backup demo
+demo: $(STAMP) ## back up, damage and restore a sample directory; with KEEP=1, leave the agent and its page running
+	$(BIN)/edge-backup demo $(if $(KEEP),--keep-running)
 
 test: $(STAMP) ## all tests except twelve slow ones, which SLOW=1 adds; REQUIRE_BACKENDS=1 makes skips failures, TESTS=path runs some
 	REQUIRE_BACKENDS=$(REQUIRE_BACKENDS) $(BIN)/pytest -rs $(if $(SLOW),,-m "not slow") $(PARALLEL) $(TESTS)

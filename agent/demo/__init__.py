@@ -6,13 +6,14 @@ device. The exit status is 0 only if every file came back unchanged.
 
 import argparse
 import json
+import secrets
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from agent.demo import sample, servers
@@ -28,12 +29,16 @@ def main(argv: list[str]) -> int:
     """Run the demo; return 0 if every file came back unchanged."""
     parser = argparse.ArgumentParser(prog="edge-backup demo", description=__doc__)
     parser.add_argument("--keep", action="store_true", help="keep the directory of the demo")
-    keep = parser.parse_args(argv).keep
+    parser.add_argument(
+        "--keep-running", action="store_true", help="leave the agent running at the end, with its page"
+    )
+    parsed = parser.parse_args(argv)
+    keep = parsed.keep
     started_s = time.monotonic()
     work = Path(tempfile.mkdtemp(prefix="edge-backup-demo-"))
     try:
         with servers.mqtt_broker() as broker, servers.http_store(_made(work / "remote")) as url:
-            good = _tell(work, broker, url)
+            good = _tell(work, broker, url, keep_running=parsed.keep_running)
     except ImportError:
         sys.stderr.write("the demo needs the extra 'demo': pip install 'edge-backup-agent[demo]'\n")
         return 1
@@ -53,27 +58,43 @@ def _made(directory: Path) -> Path:
     return directory
 
 
-def _tell(work: Path, broker: tuple[str, int], url: str) -> bool:
+def _tell(work: Path, broker: tuple[str, int], url: str, *, keep_running: bool) -> bool:
     data = _made(work / "data")
     sample.make(data)
     here = Broker(*broker, tls=False, client_id="edge-backup-demo", clean_session=True)
     with (
         Backend(here, IDENTITY, answers_identity=True, listener=show) as backend,
-        _agent(work, data, broker),
+        _agent(work, data, broker) as agent,
     ):
-        return Story(backend, work).tell(url)
+        good = Story(backend, work).tell(url)
+        if keep_running:
+            _show_page(work)
+            with suppress(KeyboardInterrupt):  # the terminal sends it to the agent, too
+                agent.wait()
+        return good
+
+
+def _show_page(work: Path) -> None:
+    settings = json.loads((work / "config.json").read_text("utf-8"))
+    say(f"\nThe agent runs until Ctrl-C. Its page: http://{settings['http.listen']}/")
+    say(f"The token to sign in: {(work / 'token').read_text()}")
+    say(f"On the command line: edge-backup status --config {work / 'config.json'}")
 
 
 @contextmanager
-def _agent(work: Path, data: Path, broker: tuple[str, int]) -> Iterator[None]:
+def _agent(work: Path, data: Path, broker: tuple[str, int]) -> Iterator["subprocess.Popen[bytes]"]:
     """Run the agent as a process of its own, with a settings file as on a device."""
-    config = work / "config.json"
+    config, token = work / "config.json", work / "token"
+    token.touch(0o600)
+    token.write_text(secrets.token_urlsafe(18))
     settings = {
         "dir": str(data),
         "storage": str(work / "storage"),
         "broker": f"tcp://{broker[0]}:{broker[1]}",
         "logFile": str(work / "agent.log"),
         "logLevel": "DEBUG",
+        "http.listen": f"127.0.0.1:{servers.free_port()}",
+        "http.tokenFile": str(token),
     }
     config.write_text(json.dumps(settings, indent=2), "utf-8")
     with (work / "agent.err").open("wb") as errors:
@@ -81,7 +102,7 @@ def _agent(work: Path, data: Path, broker: tuple[str, int]) -> Iterator[None]:
             [sys.executable, "-m", "agent", "run", "--config", str(config)], stdout=errors, stderr=errors
         )
         try:
-            yield
+            yield process
         finally:
             process.terminate()
             process.wait(30)

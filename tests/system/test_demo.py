@@ -1,14 +1,18 @@
 """`edge-backup demo` as a newcomer sees it."""
 
+import re
+import signal
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
+
+PROGRAM = Path(sys.executable).with_name("edge-backup")
 
 
 def test_the_demo_brings_everything_back_and_shows_encryption_preview_and_history(tmp_path: Path) -> None:
-    program = Path(sys.executable).with_name("edge-backup")
     ended = subprocess.run(
-        [program, "demo"], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+        [PROGRAM, "demo"], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
     )
     told = ended.stdout
     assert (ended.returncode, ended.stderr) == (0, "")
@@ -29,3 +33,27 @@ def test_the_demo_brings_everything_back_and_shows_encryption_preview_and_histor
     assert "every file came back unchanged" in told
     assert told.count("→ command//demo:device/req//backup") == 2
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_demo_leaves_the_agent_and_its_page_running_when_asked(tmp_path: Path) -> None:
+    with subprocess.Popen(
+        [PROGRAM, "demo", "--keep-running"], cwd=tmp_path, stdout=subprocess.PIPE, text=True,
+        start_new_session=True,
+    ) as demo:  # fmt: skip
+        assert demo.stdout
+        told = ""
+        for line in demo.stdout:
+            told += line
+            if "On the command line" in line:
+                break
+        page, token = re.findall(r"page: (http\S+/)|sign in: (\S+)", told)
+        with urllib.request.urlopen(page[0], timeout=20) as answer:
+            assert b"<html" in answer.read()
+        status = urllib.request.Request(
+            f"{page[0]}api/v1/status", headers={"Authorization": f"Bearer {token[1]}"}
+        )
+        with urllib.request.urlopen(status, timeout=20) as answer:
+            assert answer.status == 200
+        demo.send_signal(signal.SIGINT)
+        assert "every file came back unchanged" in demo.stdout.read()
+    assert demo.returncode == 0
