@@ -76,7 +76,7 @@ def write(path: Path, entries: Iterable[Crafted]) -> None:
             file.write(records.local_header(member) + data)
         begin = file.tell()
         file.writelines(directory)
-        file.write(records.end_of_archive(len(directory), file.tell() - begin, begin, b""))
+        file.write(records.end_of_archive(len(directory), file.tell() - begin, begin))
 
 
 @pytest.fixture

@@ -161,4 +161,5 @@ def crafted(*entries: Crafted, comment: bytes = b"") -> bytes:
         member.name = entry.name if entry.local_name is None else entry.local_name
         member.common_extra = entry.local_extra
         body += records.local_header(member) + data
-    return body + directory + records.end_of_archive(len(entries), len(directory), len(body), comment)
+    end = records.end_of_archive(len(entries), len(directory), len(body))
+    return body + directory + end[:-2] + len(comment).to_bytes(2, "little") + comment

@@ -48,7 +48,7 @@ def with_gaps(order: Sequence[int], gap: int = 0) -> bytes:
         offsets[number] = len(body)
         body += local[number]
     central = b"".join(records.central_header(directory[number], offsets[number]) for number in directory)
-    return body + central + records.end_of_archive(len(directory), len(central), len(body), b"")
+    return body + central + records.end_of_archive(len(directory), len(central), len(body))
 
 
 def unzipped(tmp_path: Path, data: bytes) -> dict[str, bytes]:

@@ -291,5 +291,5 @@ def test_other_tools_take_the_archive_of_an_empty_directory(
 def test_the_archive_of_an_empty_directory_by_an_earlier_agent_is_read() -> None:
     """It had its manifest before an empty central directory."""
     block = manifest_block(ORIGIN, Report())
-    old = block + end_of_archive(0, 0, len(block), b"")
+    old = block + end_of_archive(0, 0, len(block))
     assert (things_archived(old), read(old)) == ({}, ORIGIN.manifest(Report()))

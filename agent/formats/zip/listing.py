@@ -33,8 +33,8 @@ def positional(file: BinaryIO) -> ReadAt:
     return read_at
 
 
-def find_end(read_at: ReadAt, file_bytes: int) -> tuple[End, bytes]:
-    """Return the place of the central directory, and the archive's comment.
+def find_end(read_at: ReadAt, file_bytes: int) -> End:
+    """Return the place of the central directory.
 
     Raises ArchiveError when there is none or it contradicts itself, and for an archive that was cut off or
     continued: the end record must end where the file ends.
@@ -46,7 +46,7 @@ def find_end(read_at: ReadAt, file_bytes: int) -> tuple[End, bytes]:
         end = records.parse_end(tail[found:])
         # A comment may hold the signature too; after the real one the rest of the file is the comment.
         if end is not None and end.comment_bytes == len(tail) - found - records.END_BYTES:
-            return _checked(read_at, end, tail_offset + found), tail[found + records.END_BYTES :]
+            return _checked(read_at, end, tail_offset + found)
         found = tail.rfind(records.END_MAGIC, 0, found + len(records.END_MAGIC) - 1)
     raise ArchiveError("this is no ZIP archive, or one that was cut off: it has no end record")
 

@@ -42,7 +42,7 @@ class ArchiveReader:
         """
         self._read_at, self._cancel_point = positional(file), check
         self._known: list[Item] | None = None
-        self._end, self.comment = find_end(self._read_at, file.seek(0, io.SEEK_END))
+        self._end = find_end(self._read_at, file.seek(0, io.SEEK_END))
 
     def manifest(self) -> Manifest | None:
         return read_manifest(self._read_at, self._end.offset)

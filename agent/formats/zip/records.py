@@ -116,7 +116,7 @@ def central_header(member: Member, offset: int) -> bytes:
     ))  # fmt: skip
 
 
-def end_of_archive(entries: int, size_bytes: int, offset: int, comment: bytes) -> bytes:
+def end_of_archive(entries: int, size_bytes: int, offset: int) -> bytes:
     """Return the end record (APPNOTE 4.3.16), after the Zip64 ones (4.3.14, 4.3.15) where needed."""
     large = b""
     if entries >= _MAX16 or size_bytes >= _MAX32 or offset >= _MAX32:
@@ -124,7 +124,7 @@ def end_of_archive(entries: int, size_bytes: int, offset: int, comment: bytes) -
             _END64_MAGIC, _END64.size - 12, _MADE_BY, _NEEDS_ZIP64, 0, 0, entries, entries, size_bytes, offset
         ) + _LOCATOR.pack(_LOCATOR_MAGIC, 0, offset + size_bytes, 1)
     entries, size_bytes, offset = min(entries, _MAX16), min(size_bytes, _MAX32), min(offset, _MAX32)
-    return large + _END.pack(END_MAGIC, 0, 0, entries, entries, size_bytes, offset, len(comment)) + comment
+    return large + _END.pack(END_MAGIC, 0, 0, entries, entries, size_bytes, offset, 0)
 
 
 class End(NamedTuple):

@@ -32,7 +32,7 @@ _ZIP64_FROM_BYTES = 0xF000_0000  # what does not shrink grows a little: 5 bytes 
 
 @dataclass(frozen=True, slots=True)
 class ArchiveOptions:
-    """Options of new archives. Raises ValueError for an unknown level or dialect, and a long comment."""
+    """Options of new archives. Raises ValueError for an unknown level or dialect, and for no thread."""
 
     level: str = "balanced"
     """One of `effort.LEVELS`."""
@@ -40,16 +40,14 @@ class ArchiveOptions:
     """`kanto`: what Kanto's own restore can restore. Names of directories end in a backslash; links and names
     with a backslash are skipped."""
     threads: int = 2
-    comment: bytes = b""
-    """At most 65,535 bytes, for people and other tools."""
     scratch: str | None = None
     """Directory for temporary files; None for the process' own."""
 
     def __post_init__(self) -> None:
         if self.level not in LEVELS or self.dialect not in DIALECTS:
             raise ValueError(f"archive level must be one of {LEVELS}, dialect one of {DIALECTS}")
-        if self.threads < 1 or len(self.comment) > 65_535:
-            raise ValueError("an archive needs at least one thread and a comment of at most 65,535 bytes")
+        if self.threads < 1:
+            raise ValueError("an archive needs at least one thread")
 
 
 def write_archive(
@@ -232,7 +230,7 @@ class _Writer:
             yield self._emit(self._manifest(self._report))
         yield from self._directory.chunks()
         entries, size_bytes = self._directory.entries, self._directory.size_bytes
-        yield records.end_of_archive(entries, size_bytes, self._offset, self._options.comment)
+        yield records.end_of_archive(entries, size_bytes, self._offset)
 
     def _root(self) -> bytes:
         """Return an entry for the root: unzip and 7-Zip take a manifest in an empty archive for damage."""
