@@ -16,6 +16,7 @@ from agent.jobs.device import UNIDENTIFIED, Device
 from agent.jobs.events import Events, JobProgressed, Subscriber
 from agent.jobs.foundation import Foundation
 from agent.jobs.job_hooks import FailureHook
+from agent.jobs.job_options import repository_remains
 from agent.jobs.operations import CommandHandler, Operations, QuestionHandler, at_once
 from agent.jobs.own_directories import OwnDirectories
 from agent.jobs.periodic import Periodic
@@ -124,7 +125,9 @@ class Engine:
         )
         recovery.late = self.earlier_run.late
         self._info = Info(settings, base.mailbox, self.monitor, base.own)
-        self.status = Status(self.monitor, self.history, notes, self.device)
+        self.status = Status(
+            self.monitor, self.history, notes, self.device, partial(repository_remains, settings)
+        )
         self.archives = Archives(settings, base.journal, self.device)
         self.made = MadeBackups(base.journal, self.monitor, self.device)
 

@@ -38,7 +38,22 @@ def save_format(destination: StorageOptions | None, settings: Settings) -> "Save
     from agent.formats.repository.format import Repository
 
     password = destination.repository.password.get_secret_value()
-    return Repository(password, settings.storage / "repositories", settings.repository.trust_for)
+    return Repository(password, _states(settings), settings.repository.trust_for)
+
+
+def repository_remains(settings: Settings) -> Mapping[str, int]:
+    """Return how many objects interrupted jobs left in repositories, by kind; nothing for none."""
+    states = _states(settings)
+    if not states.is_dir():
+        return {}
+    from agent.formats.repository.remains import remains_in
+
+    return {kind: number for kind, number in remains_in(states)._asdict().items() if number}
+
+
+def _states(settings: Settings) -> Path:
+    """Return the directory of what the device knows of repositories."""
+    return settings.storage / "repositories"
 
 
 def archive_options(settings: Settings) -> "ArchiveOptions":

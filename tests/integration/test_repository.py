@@ -201,9 +201,13 @@ def test_after_a_kill_in_the_middle_the_next_snapshot_sends_the_rest(
     sent = proxy.passed["up"]
     agent.start()
     assert backend.ended("X1")["statusCode"] == "interrupted"
+    remains = backend.ask("status", request_id="q1")["value"]["remains"]
+    assert remains["packs"] >= 3
+    assert remains["locks"] == 1
     proxy.rate_bytes_per_s = None
     assert backup(backend, "X2")["state"] == "BACKUP_FINISHED"
     assert proxy.passed["up"] - sent < 60 << 20, "packs that were stored were sent again"
+    assert "remains" not in backend.ask("status", request_id="q2")["value"]
     assert len(check(tmp_path)) == 1
 
 

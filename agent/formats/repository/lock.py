@@ -94,7 +94,7 @@ class Lock:
     def check(self) -> None:
         """Raise `RepositoryBusy` when somebody may have removed the lock as a stale one, and then pruned."""
         if self._clock.age_s(*self._refreshed) >= GAP_S and not self._exists(self.name):
-            self.pending.clear()
+            self.pending.abandon()
             raise RepositoryBusy(
                 f"the repository was out of reach for more than {GAP_S // 60} minutes, and its lock is gone:"
                 " somebody may have pruned it, and the next backup sends its content again"
@@ -104,6 +104,7 @@ class Lock:
         """Remove the lock."""
         if self.name:
             self.remove(self.name)
+            self.pending.remember(lock="")
             self.name = ""
 
     def _put(self) -> None:
@@ -123,7 +124,7 @@ class Lock:
         try:
             self.objects.delete(Kind.LOCK, name)
         except AccessDenied:
-            return  # a store that only takes: the lock goes stale
+            self.pending.lock_stays()  # a store that only takes: the lock goes stale
 
     def _exists(self, name: str) -> bool:
         try:

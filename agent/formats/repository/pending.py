@@ -48,6 +48,7 @@ class PendingPacks:
         """Note that the repository has an index of these packs."""
         self._database.execute("BEGIN IMMEDIATE")
         self._database.executemany("UPDATE packs SET indexed = 1 WHERE name = ?", ((name,) for name in names))
+        self._add("indexes", 1)
         self._database.execute("COMMIT")
 
     def __len__(self) -> int:
@@ -63,8 +64,32 @@ class PendingPacks:
         self._database.execute("COMMIT")
 
     def clear(self) -> None:
-        """Forget all packs: a snapshot has them, or they may be gone."""
+        """Forget all packs: a snapshot has them."""
+        self._database.execute("BEGIN IMMEDIATE")
+        self._forget()
+        self._database.execute("COMMIT")
+
+    def abandon(self) -> None:
+        """Forget all packs, because somebody may have removed them; count them as left in the repository."""
+        self._database.execute("BEGIN IMMEDIATE")
+        self._add("left_packs", len(self))
+        self._add("left_indexes", int(self.fact("indexes") or 0))
+        self._forget()
+        self._database.execute("COMMIT")
+
+    def lock_stays(self) -> None:
+        """Count a lock that the device may not remove."""
+        self._add("left_locks", 1)
+
+    def _forget(self) -> None:
         self._database.execute("DELETE FROM packs")
+        self._database.execute("DELETE FROM facts WHERE name = 'indexes'")
+
+    def _add(self, name: str, number: int) -> None:
+        self._database.execute(
+            "INSERT INTO facts VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = value + excluded.value",
+            (name, str(number)),
+        )
 
     def close(self) -> None:
         self._database.close()

@@ -73,7 +73,7 @@ def take_lock(session: Session) -> None:
     left = pending.fact("lock")
     was_kept = lock.was_kept()
     if not was_kept:
-        pending.clear()
+        pending.abandon()
     lock.acquire()
     if left and left != lock.name:
         lock.remove(left)

@@ -3,7 +3,7 @@
 Belongs to the main thread.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from agent.jobs.device import Device
@@ -15,15 +15,23 @@ from agent.jobs.requests.control import StatusRequest
 
 
 class Status:
-    def __init__(self, monitor: Monitor, history: History, previews: PreviewNotes, device: Device) -> None:
+    def __init__(
+        self,
+        monitor: Monitor,
+        history: History,
+        previews: PreviewNotes,
+        device: Device,
+        remains: Callable[[], Mapping[str, int]],
+    ) -> None:
+        """`remains` counts what interrupted jobs left in repositories, by kind."""
         self._monitor, self._history, self._previews = monitor, history, previews
-        self._device = device
+        self._device, self._remains = device, remains
 
     def status(self, _request: StatusRequest, room_bytes: int) -> Mapping[str, Any]:
         """Return `job`, the running job; while none runs, also `last`, the end of the last job.
 
-        `preview` is there when there is something to say of one, and `problem` while nobody has said who the
-        device is.
+        `preview` is there when there is something to say of one, `problem` while nobody has said who the
+        device is, and `remains` when interrupted jobs left something in repositories.
         """
         job = self._monitor.value()
         room_bytes -= encoded_bytes({"job": job, "last": None, "preview": None})
@@ -31,6 +39,8 @@ class Status:
         rest: dict[str, Any] = {"preview": preview} if preview else {}
         if self._device.problem:
             rest["problem"] = self._device.problem
+        if not job and (remains := self._remains()):
+            rest["remains"] = remains
         last = None if job else self._history.last(room_bytes - encoded_bytes(rest))
         return {"job": job, "last": last, **rest}
 

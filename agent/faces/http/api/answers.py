@@ -68,6 +68,11 @@ class Job(_Value):
     message: str = ""
     archive: str | None = None
     archive_bytes: int | None = None
+    added_bytes: int | None = None
+    """Of a snapshot in a repository: the bytes that were sent."""
+    files_new: int | None = None
+    files_changed: int | None = None
+    files_unmodified: int | None = None
     phase: str | None = None
     percent: int | None = None
     preview: Preview | None = None
@@ -79,12 +84,21 @@ class JobPage(_Value):
     """Given back as `before`, it continues; absent on the last page."""
 
 
+class Remains(_Value):
+    """Objects that interrupted jobs left in repositories; no snapshot needs them."""
+
+    packs: int = 0
+    indexes: int = 0
+    locks: int = 0
+
+
 class Status(_Value):
     job: RunningJob | None
     last: Job | None
     """The end of the last job, while none runs."""
     preview: Preview | None = None
     problem: str | None = None
+    remains: Remains | None = None
 
 
 class Health(_Value):
