@@ -5,7 +5,7 @@ from typing import Any
 from agent.faces.http.api.context import Api
 from agent.faces.http.api.endpoint import JSON, Answer, Arguments, Endpoint, Nothing, json_response
 from agent.faces.http.face_of import face_of
-from agent.faces.http.message import Request, Response
+from agent.faces.http.message import Problem, Request, Response
 from agent.settings.load import effective
 
 
@@ -35,6 +35,8 @@ def settings(api: Api, _request: Request, _: Nothing) -> Response:
 
 
 def prune(api: Api, request: Request, order: PruneOrder) -> Response:
+    if not request.peer.is_local:
+        raise Problem(403, "archives are removed by hand over the Unix socket only")
     return json_response(api.gate.ask("prune", {"dryRun": order.dry_run}, face_of(request.peer)))
 
 
