@@ -54,21 +54,22 @@ soak: $(STAMP) ## run ten thousand jobs with random faults and check that nothin
 fuzz: $(STAMP) ## fuzz the readers of foreign bytes, guided by coverage: FUZZ_SECONDS=300 each
 	$(BIN)/python -m tests.fuzz --seconds $(FUZZ_SECONDS)
 
-check: $(STAMP) $(UNIT_CHECK) ## check style, types, layers, dependencies, unit file, Dockerfile
+check: $(STAMP) $(UNIT_CHECK) ## check style, types, layers, dependencies, unit files, Dockerfile
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/deptry .
 	@if command -v systemd-analyze >/dev/null; then \
-	  echo systemd-analyze verify; systemd-analyze verify $(UNIT_CHECK); \
-	else echo "not checked, systemd-analyze is missing: systemd/edge-backup.service"; fi
+	  echo systemd-analyze verify; systemd-analyze verify $(UNIT_CHECK) $(UNIT_CHECK:.service=.socket); \
+	else echo "not checked, systemd-analyze is missing: systemd/edge-backup.service and .socket"; fi
 	@if [ -x $(BIN)/hadolint ]; then \
 	  echo hadolint Dockerfile; $(BIN)/hadolint Dockerfile; \
 	else echo "not checked, hadolint is missing: Dockerfile"; fi
 
-$(UNIT_CHECK): systemd/edge-backup.service
+$(UNIT_CHECK): systemd/edge-backup.service systemd/edge-backup.socket
 	@mkdir -p $(@D)
+	@cp systemd/edge-backup.socket $(@D)
 	@sed 's|^ExecStart=[^ ]*|ExecStart=/bin/true|' $< > $@
 
 lock: ## write requirements.lock anew from pyproject.toml; needs uv

@@ -119,5 +119,5 @@ def listening(answer: Answer, *, places: int = 8, tls: ServerTls | None = None) 
     try:
         yield address[0], address[1]
     finally:
-        listener.close()
         room.close()
+        listener.close()

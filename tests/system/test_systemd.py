@@ -168,3 +168,41 @@ def test_a_link_in_the_place_of_kantos_directory_is_not_followed_as_root(booted:
     assert "Job for edge-backup.service failed" in booted.run("systemctl", "restart", "edge-backup")
     assert booted.run("stat", "-c", "%U %a", "/victim").strip() == "root 755"
     booted.run("rm", "/var/tmp/file-backup", f"/etc/systemd/system/{DROP_INS}/kanto-paths.conf")
+
+
+ASK = """
+import socket, sys
+local = "/" in sys.argv[1]
+with socket.socket(socket.AF_UNIX if local else socket.AF_INET) as client:
+    client.settimeout(50)
+    client.connect(sys.argv[1] if local else ("127.0.0.1", int(sys.argv[1])))
+    client.sendall(b"GET /api/v1/status HTTP/1.1\\r\\nHost: localhost\\r\\nConnection: close\\r\\n\\r\\n")
+    print(client.recv(1000).partition(b"\\r\\n")[0].decode())
+"""
+
+
+def test_the_socket_unit_starts_the_agent_and_keeps_clients_while_it_restarts(booted: Machine) -> None:
+    """Also on a port that the agent itself may not open."""
+    booted.write(
+        "/etc/systemd/system/edge-backup.socket", (SYSTEMD / "edge-backup.socket").read_text("utf-8")
+    )
+    booted.write(
+        "/etc/systemd/system/edge-backup.socket.d/network.conf", "[Socket]\nListenStream=127.0.0.1:443\n"
+    )
+    booted.write("/etc/edge-backup/http-token", "a-token-of-this-device-0123456789\n", 0o600)
+    booted.write(
+        f"/etc/systemd/system/{DROP_INS}/http.conf",
+        "[Service]\nLoadCredential=http-token:/etc/edge-backup/http-token\n",
+    )
+    booted.write("/root/ask.py", ASK)
+    booted.run("systemctl", "stop", UNIT)
+    booted.run("systemctl", "daemon-reload")
+    booted.run("systemctl", "start", "edge-backup.socket")
+    path = "/run/edge-backup/http.sock"
+    assert booted.run("stat", "-c", "%U %a", path).strip() == "edge-backup 600"
+    python = "/opt/edge-backup/bin/python"
+    assert booted.run(python, "/root/ask.py", path).strip() == "HTTP/1.1 200 OK"
+    assert booted.run(python, "/root/ask.py", "443").strip() == "HTTP/1.1 401 Unauthorized"
+    booted.run("systemctl", "restart", UNIT)
+    assert booted.run(python, "/root/ask.py", path).strip() == "HTTP/1.1 200 OK"
+    assert booted.run("/opt/edge-backup/bin/edge-backup", "check-config").startswith("{")

@@ -1,5 +1,7 @@
 """Listening sockets: each has its own thread that accepts, and its own places for connections."""
 
+import os
+import select
 import socket
 import struct
 import threading
@@ -11,7 +13,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from agent.faces.http.message import Peer
-from agent.faces.http.places import Places, shut_down
+from agent.faces.http.places import Places
 from agent.log.sparing import SparingLog
 
 if TYPE_CHECKING:
@@ -37,26 +39,37 @@ class Listener:
     ) -> None:
         self._listening, self._places, self._answer, self._tls = listening, places, answer, tls
         self._closed = threading.Event()
+        self._wake = os.eventfd(0, os.EFD_CLOEXEC)
+        self._thread = threading.Thread(target=self._accept, name="http", daemon=True)
+        listening.setblocking(False)
         self._few_logs = SparingLog(log)
 
     def begin(self) -> None:
-        threading.Thread(target=self._accept, name="http", daemon=True).start()
+        self._thread.start()
 
     def close(self) -> None:
+        # Without a shutdown, which would also end the socket that systemd keeps for the next start.
         self._closed.set()
-        # Only a shutdown wakes the thread that waits in accept.
-        shut_down(self._listening)
+        os.eventfd_write(self._wake, 1)
+        self._thread.join()
+        os.close(self._wake)
         self._listening.close()
 
     def _accept(self) -> None:
+        poll = select.poll()
+        poll.register(self._listening, select.POLLIN)
+        poll.register(self._wake, select.POLLIN)
         while not self._closed.is_set():
+            poll.poll()
             try:
                 sock, _ = self._listening.accept()
-            except OSError as error:
-                if not self._closed.is_set():
-                    self._few_logs.warning("http connection not accepted", errno=error.errno)
-                    self._closed.wait(PAUSE_S)
+            except BlockingIOError:  # closed, or the client has gone already
                 continue
+            except OSError as error:
+                self._few_logs.warning("http connection not accepted", errno=error.errno)
+                self._closed.wait(PAUSE_S)
+                continue
+            sock.setblocking(True)
             self._begin_serving(sock)
 
     def _begin_serving(self, sock: socket.socket) -> None:

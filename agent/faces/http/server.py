@@ -44,11 +44,12 @@ class HttpServer:
 
     def close(self) -> None:
         """Stop listening, and end all connections."""
+        # First the places: a listener may wait for one.
+        self._local.close()
+        self._network.close()
         for listener in self._listeners:
             listener.close()
         self._listeners.clear()
-        self._local.close()
-        self._network.close()
         if self._made:
             self._path.unlink(missing_ok=True)
 
