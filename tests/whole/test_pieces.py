@@ -349,7 +349,7 @@ BAD: list[tuple[str, bytes, str, int, str]] = [
     ("/backup", b'{"iterable": ["x"]}', "application/json", 400, "id"),
     ("/backup", b'{"iterable": [{"id": 7}]}', "application/json", 400, "id"),
     ("/backup/asset", b'{"name": "x"}', "application/json", 400, "id"),
-    ("/backup/asset", b'{"id": "/no/such"}', "application/json", 422, "/no/such"),
+    ("/backup/asset", b'{"id": "/no/such"}', "application/json", 422, "'id': '/no/such'"),
     ("/backup/asset", b'{"id": "../x"}', "application/json", 400, ".."),
     ("/backup/asset", rb'{"id": "\ud800"}', "application/json", 400, "text"),
     (f"/backup/{NOWHERE}/restore", b'{"id": "other"}', "application/json", 400, "different backups"),

@@ -25,11 +25,13 @@ from agent.faces.http.documents.pieces_models import (
     streamed_progress,
 )
 from agent.faces.http.documents.restoring import Fetchable, fetchable, restore_options
+from agent.faces.http.documents.words import in_words
 from agent.faces.http.face_of import face_of
 from agent.faces.http.message import Problem, Request, Response
 from agent.faces.http.routes import Route, Site
 from agent.jobs.queries.made import Made
 
+_WORDS = {"backup.paths": "id", "backup.dataTypes": "id"}
 LOOK_AGAIN_S = 0.1
 """The least time between two looks at the progress that is streamed: it may change with every block."""
 TELL_AGAIN_S = 10.0
@@ -81,7 +83,8 @@ class _Pieces:
         if destination is None:
             raise Refused(Reason.CANNOT, "no destination: set schedule.store, or a target without mount")
         choice = assets_choice(assets, self._settings) if assets else no_choice(self._settings)
-        self._gate.command("backup", {"options": {**destination, **choice}}, face_of(request.peer))
+        with in_words(_WORDS):
+            self._gate.command("backup", {"options": {**destination, **choice}}, face_of(request.peer))
         return no_content()
 
     def _list(self, request: Request) -> Response:
@@ -199,13 +202,14 @@ class _Pieces:
             return Made(made.device_id, made.running, ())
         if not made.ended:
             raise Problem(404, "no such backup: GET /backups lists what there is")
-        return Made(made.device_id, None, made.ended)
+        return Made(made.device_id, None, made.rows)
 
     def _fetchable(self, request: Request, made: Made) -> Fetchable:
         """Return where the archive is. Raises `Problem` 404 for a backup that has none any more."""
         everything = self._gate.look("history", face_of(request.peer), self._made.all)
+        wanted = made.ended[0].id
         for each in fetchable(everything.ended, self._settings):
-            if each.record.id == made.ended[0].id:
+            if each.record.id == wanted:
                 return each
         raise Problem(404, "this backup failed, was removed, or is where the device cannot fetch it")
 
