@@ -35,6 +35,9 @@ class DirectoryObjects:
     before: Callable[[str, Kind], None] = lambda _call, _kind: None
     """Runs before each call, and may raise: a crash, a cancel, or somebody else at work."""
 
+    after: Callable[[str, Kind], None] = lambda _call, _kind: None
+    """Runs after each call that changes something: the answer may be lost."""
+
     def _enter(self, call: str, kind: Kind) -> None:
         self.before(call, kind)
         self.calls.append((call, kind))
@@ -55,6 +58,7 @@ class DirectoryObjects:
                 file.write(content)
         except FileExistsError as error:
             raise AlreadyThere(f"{kind} {name} exists") from error
+        self.after("put", kind)
 
     def get(self, kind: Kind, name: str, most_bytes: int, /) -> bytes:
         self._enter("get", kind)
@@ -78,6 +82,7 @@ class DirectoryObjects:
     def delete(self, kind: Kind, name: str, /) -> None:
         self._enter("delete", kind)
         self._path(kind, name).unlink(missing_ok=True)
+        self.after("delete", kind)
 
     def list(self, kind: Kind, /) -> Iterator[Listed]:
         self._enter("list", kind)
@@ -108,14 +113,17 @@ class Device:
         """Write a snapshot of the roots; `when` is the device's clock."""
         token = token or CancelToken()
         self.report = Report()
-        created = when or datetime.now(UTC)
-        origin = Origin(HOST, "edge-backup/test", created, "request-1", Label(), self.roots)
+        origin = self.origin(when=when)
         fields: dict[str, Any] = {"origin": origin, "password": PASSWORD, "state": self.state} | self.options
         entries = (
             entry for root in self.roots for entry in walk(WalkRoot(root), self.report, (), token.check)
         )
         order = SnapshotOrder(**fields)
         return save_snapshot(self.objects, entries, self.report, order, Context("job", token, {}))
+
+    def origin(self, *, when: datetime | None = None, sources: tuple[Root, ...] | None = None) -> Origin:
+        roots = self.roots if sources is None else sources
+        return Origin(HOST, "edge-backup/test", when or datetime.now(UTC), "request-1", Label(), roots)
 
     def restic(self, *arguments: str, ok: bool = True) -> str:
         """Run restic on the repository; return what it prints."""

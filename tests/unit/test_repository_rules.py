@@ -252,17 +252,28 @@ def test_the_packs_of_an_interrupted_job_are_not_sent_again(device: Device) -> N
     device.check()
 
 
+def test_the_packs_of_an_interrupted_job_keep_their_lock(device: Device) -> None:
+    """A prune between the two jobs would remove them."""
+    interrupted(device)
+    assert "already locked" in device.restic("prune", ok=False)
+
+
+@pytest.mark.parametrize("may_look", [True, False])
 def test_packs_that_may_have_been_pruned_are_sent_again(
-    device: Device, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    device: Device, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *, may_look: bool
 ) -> None:
-    """After a time without a lock, unreferenced packs may be gone."""
+    """Without their lock, unreferenced packs may be gone."""
     uptime = Uptime(monkeypatch)
+    if not may_look:
+        device.objects.denied = {(call, Kind.LOCK) for call in ("list", "get", "exists", "delete")}
     device.save()
     (source(device) / "new").write_bytes(os.urandom(200_000))
     interrupted(device)
+    device.restic("unlock", "--remove-all")
     device.prune()
-    uptime.s += 26 * MINUTE_S
+    uptime.s += 26 * MINUTE_S if not may_look else 1
     device.save()
+    device.restic("unlock", "--remove-all")
     is_as_it_was(device, tmp_path / "restored")
 
 

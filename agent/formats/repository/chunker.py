@@ -46,7 +46,8 @@ def kind_of(head: bytes, before: Kind) -> Kind:
 
 
 @cache
-def _chunker() -> Any:
+def chunker() -> Any:
+    """Return the class of the library; None where there is no wheel of it."""
     try:
         import pyfastcdc
     except ImportError:
@@ -56,7 +57,7 @@ def _chunker() -> Any:
 
 def has_chunker() -> bool:
     """Return False where there is no wheel of the chunker: every file is cut at fixed offsets."""
-    return _chunker() is not None
+    return chunker() is not None
 
 
 class Chunker:
@@ -64,7 +65,7 @@ class Chunker:
 
     def __init__(self, seed: int) -> None:
         """`seed` moves the cuts, so that the sizes of chunks do not tell which file it is."""
-        found = _chunker()
+        found = chunker()
         self._cdc: Any = (
             found(MEAN_BYTES, min_size=_SMALLEST_BYTES, max_size=_LARGEST_BYTES, seed=seed) if found else None
         )

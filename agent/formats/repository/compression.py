@@ -15,22 +15,23 @@ _UNPACKED_ZSTD = b"\x02"
 
 
 @cache
-def _zstd() -> Any:
+def zstd() -> Any:
+    """Return the module; None where there is no wheel of it."""
     try:
         if sys.version_info >= (3, 14):
-            from compression import zstd
+            from compression import zstd as module
         else:
-            from backports import zstd
+            from backports import zstd as module
     except ImportError:
         return None
-    return zstd
+    return module
 
 
 class Compressor:
     """Compresses contents, each by itself. Used by one thread."""
 
     def __init__(self) -> None:
-        self._zstd = _zstd()
+        self._zstd = zstd()
         self._compressor = self._zstd.ZstdCompressor(level=LEVEL) if self._zstd else None
 
     def compressed(self, content: Buffer) -> bytes | None:
@@ -67,8 +68,8 @@ def decompressed(packed: Buffer, size_bytes: int) -> bytes:
 
 def decompressed_pieces(packed: Buffer, size_bytes: int) -> Iterator[bytes]:
     """Yield content of a known size in pieces. Raises `RepositoryBroken` as `decompressed`."""
-    zstd = _required()
-    decompressor, total, data = zstd.ZstdDecompressor(), 0, packed
+    module = _required()
+    decompressor, total, data = module.ZstdDecompressor(), 0, packed
     try:
         while not decompressor.eof:
             piece: bytes = decompressor.decompress(data, _PIECE_BYTES)
@@ -76,7 +77,7 @@ def decompressed_pieces(packed: Buffer, size_bytes: int) -> Iterator[bytes]:
             if total > size_bytes or (not piece and decompressor.needs_input):
                 break
             yield piece
-    except zstd.ZstdError as error:
+    except module.ZstdError as error:
         raise _damaged() from error
     if total != size_bytes or not decompressor.eof:
         raise RepositoryBroken("a part of the repository has not the size that its index says")
@@ -84,8 +85,8 @@ def decompressed_pieces(packed: Buffer, size_bytes: int) -> Iterator[bytes]:
 
 def unpacked_form(json: bytes) -> bytes:
     """Return the form in which an index, snapshot or lock is encrypted."""
-    zstd = _zstd()
-    return _UNPACKED_ZSTD + zstd.compress(json, LEVEL) if zstd else json
+    module = zstd()
+    return _UNPACKED_ZSTD + module.compress(json, LEVEL) if module else json
 
 
 def json_of(form: bytes, most_bytes: int) -> bytes:
@@ -98,11 +99,11 @@ def json_of(form: bytes, most_bytes: int) -> bytes:
 
 
 def _decompress(packed: Buffer, most_bytes: int) -> bytes:
-    zstd = _required()
-    decompressor = zstd.ZstdDecompressor()
+    module = _required()
+    decompressor = module.ZstdDecompressor()
     try:
         content: bytes = decompressor.decompress(packed, most_bytes + 1)
-    except zstd.ZstdError as error:
+    except module.ZstdError as error:
         raise _damaged() from error
     if len(content) > most_bytes or not decompressor.eof:
         raise RepositoryBroken("a compressed part of the repository is larger than it may be, or was cut")
@@ -110,12 +111,12 @@ def _decompress(packed: Buffer, most_bytes: int) -> bytes:
 
 
 def _required() -> Any:
-    zstd = _zstd()
-    if zstd is None:
+    module = zstd()
+    if module is None:
         raise RepositoryBroken(
             "the repository is compressed with zstd, which is missing here: install the extra 'repository'"
         )
-    return zstd
+    return module
 
 
 def _damaged() -> RepositoryBroken:

@@ -15,7 +15,7 @@ from agent.formats.repository.crypto import Cryptor
 from agent.formats.repository.golang import text_json, time_text
 from agent.formats.repository.objects import Kind, Objects
 from agent.formats.repository.pending import PendingPacks
-from agent.formats.repository.unpacked import get_unpacked, put_unpacked
+from agent.formats.repository.unpacked import encoded, get_unpacked
 from providers.errors import AccessDenied, NotFound
 
 REFRESH_S = 5 * 60
@@ -75,21 +75,21 @@ class Lock:
     def was_kept(self) -> bool:
         """Return True when the pending packs cannot have been removed since their job was cut off.
 
-        Their lock was refreshed a short time ago, or it still exists: who prunes has to remove it.
+        Its lock still exists, which who prunes has to remove. A device that may not look counts the time.
         """
         pending = self.pending
-        if self._clock.age_s(pending.fact("boot"), float(pending.fact("refreshed") or 0)) < GAP_S:
-            return True
-        return self._exists(pending.fact("lock"))
+        exists = self._exists(pending.fact("lock"))
+        if exists is not None:
+            return exists
+        return self._clock.age_s(pending.fact("boot"), float(pending.fact("refreshed") or 0)) < GAP_S
 
     def refresh(self) -> None:
         """Put the lock anew when it is time. Raises as `check`."""
         if self._clock.age_s(*self._refreshed) < REFRESH_S:
             return
         self.check()
-        before = self.name
         self._put()
-        self.remove(before)
+        self.remove_others()
 
     def check(self) -> None:
         """Raise `RepositoryBusy` when somebody may have removed the lock as a stale one, and then pruned."""
@@ -101,11 +101,21 @@ class Lock:
             )
 
     def release(self) -> None:
-        """Remove the lock."""
-        if self.name:
-            self.remove(self.name)
-            self.pending.remember(lock="")
+        """Remove the lock, unless a later job may go on with the packs that are stored."""
+        if self.name and not len(self.pending):
             self.name = ""
+            self.remove_others()
+
+    def remove_others(self) -> None:
+        """Remove the locks of this device that are not the present one."""
+        for name in self.pending.fact("locks").split():
+            if name == self.name:
+                continue
+            try:
+                self.objects.delete(Kind.LOCK, name)
+            except AccessDenied:
+                self.pending.lock_stays()  # a store that only takes: the lock goes stale
+        self.pending.remember(locks=self.name)
 
     def _put(self) -> None:
         value = (
@@ -114,20 +124,17 @@ class Lock:
             + f',"username":"edge-backup","pid":{os.getpid()}}}'.encode()
         )
         begun = self._clock.now()
-        self.name, size_bytes = put_unpacked(self.objects, self.cryptor, Kind.LOCK, value)
-        self.stored_bytes += size_bytes
-        self._refreshed = begun
-        self.pending.remember(lock=self.name, boot=begun[0], refreshed=str(begun[1]))
+        name, stored = encoded(self.cryptor, value)
+        # First on the device's disk: after a power cut nobody else would know whose lock that is.
+        self.pending.remember(locks=f"{self.pending.fact('locks')} {name}")
+        self.objects.put(Kind.LOCK, name, stored)
+        self.name, self._refreshed = name, begun
+        self.stored_bytes += len(stored)
+        self.pending.remember(lock=name, boot=begun[0], refreshed=str(begun[1]))
 
-    def remove(self, name: str) -> None:
-        """Remove a lock of this device."""
-        try:
-            self.objects.delete(Kind.LOCK, name)
-        except AccessDenied:
-            self.pending.lock_stays()  # a store that only takes: the lock goes stale
-
-    def _exists(self, name: str) -> bool:
+    def _exists(self, name: str) -> bool | None:
+        """Return True when there is a lock; None when the device has no right to know."""
         try:
             return bool(name) and self.objects.exists(Kind.LOCK, name)
         except AccessDenied:
-            return False
+            return None

@@ -34,6 +34,6 @@ def _read(path: Path) -> Remains:
         return Remains(
             packs + int(facts.get("left_packs", 0)),
             int(facts.get("indexes", 0)) + int(facts.get("left_indexes", 0)),
-            bool(facts.get("lock")) + int(facts.get("left_locks", 0)),
+            len(facts.get("locks", "").split()) + int(facts.get("left_locks", 0)),
         )
     return Remains()

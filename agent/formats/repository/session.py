@@ -70,13 +70,11 @@ def take_lock(session: Session) -> None:
     Raises `RepositoryBusy`, `RepositoryBroken` and StorageError.
     """
     lock, pending = session.lock, session.pending
-    left = pending.fact("lock")
     was_kept = lock.was_kept()
     if not was_kept:
         pending.abandon()
     lock.acquire()
-    if left and left != lock.name:
-        lock.remove(left)
+    lock.remove_others()
     count_pending(session)
 
 

@@ -8,10 +8,15 @@ from agent.formats.repository.crypto import Cryptor
 from agent.formats.repository.objects import Kind, Objects
 
 
+def encoded(cryptor: Cryptor, json: bytes) -> tuple[str, bytes]:
+    """Return the name of a file and the bytes to store."""
+    stored = cryptor.encrypt(unpacked_form(json))
+    return hashlib.sha256(stored).hexdigest(), stored
+
+
 def put_unpacked(objects: Objects, cryptor: Cryptor, kind: Kind, json: bytes) -> tuple[str, int]:
     """Store a file; return its name and its size."""
-    stored = cryptor.encrypt(unpacked_form(json))
-    name = hashlib.sha256(stored).hexdigest()
+    name, stored = encoded(cryptor, json)
     objects.put(kind, name, stored)
     return name, len(stored)
 
