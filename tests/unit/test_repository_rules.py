@@ -408,8 +408,8 @@ def test_a_password_that_was_changed_at_the_repository_opens_it(device: Device, 
 def test_a_damaged_state_is_made_again(device: Device, damage: bytes) -> None:
     """It is a cache."""
     device.save()
-    (path,) = device.state.glob("*.state")
-    path.write_bytes(damage)
+    for path in [*device.state.glob("*.state"), *device.state.glob("*.pending")]:
+        path.write_bytes(damage)
     assert device.save().added_bytes < 10_000
     device.check()
 

@@ -18,7 +18,7 @@ from agent.formats.repository.objects import Objects
 from agent.formats.repository.paths import SnapshotPaths
 from agent.formats.repository.pending import PendingPacks
 from agent.formats.repository.scratch import Scratch
-from agent.formats.repository.state import State, open_state, remove_state, tree_key
+from agent.formats.repository.state import State, opened, remove_state, tree_key
 
 _KEPT_SERIES = 16
 """Choices of roots that a repository's state is kept for: each is as large as its trees."""
@@ -53,8 +53,8 @@ def session(
             _remove_series(directory, kept=0)
         path = directory / f"{_series(paths)}.state"
         _remove_series(directory, kept=_KEPT_SERIES, besides=path)
-        state = stack.enter_context(closing(open_state(path)))
-        pending = stack.enter_context(closing(PendingPacks(path.with_suffix(".pending"))))
+        state = stack.enter_context(closing(opened(State, path)))
+        pending = stack.enter_context(closing(opened(PendingPacks, path.with_suffix(".pending"))))
         scratch = stack.enter_context(closing(Scratch(path.with_suffix(".scratch"))))
         cryptor = Cryptor(found.opened.keys)
         lock = Lock(objects, cryptor, pending, host)

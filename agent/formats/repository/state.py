@@ -6,14 +6,18 @@ part of that into memory, and on a full disk that ends the process.
 """
 
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
+
+import structlog
 
 from agent.base.durable import sync_directory
 from agent.formats.repository.chunker import Kind
 from agent.formats.repository.packs import ID_BYTES
+
+log = structlog.get_logger(__name__)
 
 ROOT = 1
 """The number of the directory `/`."""
@@ -196,16 +200,19 @@ class State:
         return found
 
 
-def open_state(path: Path) -> State:
-    """Open the state, or a new one in place of one that is damaged or of another release."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+Opened = TypeVar("Opened")
+
+
+def opened(kind: Callable[[Path], Opened], path: Path) -> Opened:
+    """Open one of the device's own databases, or a new one in place of one that is damaged or unknown."""
     try:
-        return State(path)
+        return kind(path)
     except sqlite3.DatabaseError as error:
         if not _is_damaged(error):
             raise
+        log.warning("damaged state of a repository removed", path=str(path), error=str(error))
         remove_state(path)
-        return State(path)
+        return kind(path)
     finally:
         sync_directory(path.parent)
 
