@@ -124,6 +124,10 @@ class Admission:
     def repository(self, chosen: StorageOptions, connections: "Connections", device_id: str) -> Destination:
         """Open the repository of a store; the destination's name is its prefix. Raises `Refused`."""
         assert chosen.repository
+        window = self.settings.repository.prune_window
+        if window and window.covers(datetime.now(UTC)):
+            message = f"store '{chosen.store}': the prune window is open ({window} UTC)"
+            raise Refused(Reason.BUSY, f"{message}; see repository.pruneWindow")
         prefix = chosen.repository.prefix.replace(DEVICE, _in_a_name(device_id))
         with _refusing():
             _refuse_without_extra()

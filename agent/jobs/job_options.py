@@ -38,7 +38,8 @@ def save_format(destination: StorageOptions | None, settings: Settings) -> "Save
     from agent.formats.repository.format import Repository
 
     password = destination.repository.password.get_secret_value()
-    return Repository(password, _states(settings), settings.repository.trust_for)
+    given = settings.repository
+    return Repository(password, _states(settings), given.trust_for, given.prune_window)
 
 
 def repository_remains(settings: Settings) -> Mapping[str, int]:

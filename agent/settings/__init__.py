@@ -30,6 +30,7 @@ from agent.settings.kinds import (
     OperationList,
     OptionalDuration,
     OptionalPath,
+    OptionalWindow,
     PatternList,
     PemFile,
     Percent,
@@ -117,6 +118,9 @@ class RepositorySettings(Group):
     trust_for: Duration = setting(
         "336h",
         "Age at which the last snapshot is no longer trusted unless it is seen; then all is sent again",
+    )
+    prune_window: OptionalWindow = setting(
+        "", "Time of every day, in UTC, in which no snapshot is written, because the operator prunes then"
     )
 
 

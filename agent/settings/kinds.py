@@ -14,6 +14,7 @@ from pydantic import BeforeValidator, Field, SecretStr
 from pydantic.fields import FieldInfo
 
 from agent.base.bech32 import decode_key
+from agent.base.daily_window import DailyWindow, parse_daily_window
 from agent.base.durations import format_duration, parse_duration
 from agent.base.operations import Face, offered
 from agent.base.patterns import MAX_PATTERN_LENGTH, MAX_PATTERNS, check_patterns
@@ -218,6 +219,11 @@ Period = Annotated[
     timedelta,
     _from_text(_period),
     ValueKind("duration", "a duration of at least 1s such as '90s' or '1h30m'"),
+]
+OptionalWindow = Annotated[
+    DailyWindow | None,
+    _from_text(_or_none(parse_daily_window)),
+    ValueKind("daily window", "a time of every day in UTC, of 30 minutes or more, such as '02:00-04:00'"),
 ]
 Moment = Annotated[
     datetime | None,

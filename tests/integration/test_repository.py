@@ -2,13 +2,15 @@
 
 import json
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from providers.aws import S3
+from providers.errors import AccessDenied
 from providers.testing.faultproxy import FaultProxy
 from tests.contract.place_aws import S3Place
 from tests.contract.place_azure import AzurePlace
@@ -20,6 +22,7 @@ from tests.support.clouds import add_incompressible
 from tests.support.repositories import PASSWORD, restic
 from tests.support.waiting import wait_until
 
+ROOT = Path(__file__).parents[2]
 PREFIX = "fleet/{device}"
 BELOW = f"fleet/{DEVICE}"
 
@@ -68,17 +71,13 @@ def rest(work: Path) -> Iterator[Kept]:
 
 
 def s3_rights(bucket: str) -> list[dict[str, Any]]:
-    """The policy of docs/repository.md: nothing that is stored can be read, replaced or removed."""
-    at = f"arn:aws:s3:::{bucket}/{BELOW}"
-    return [
-        {"Action": "s3:PutObject", "Resource": f"{at}/*"},
-        {
-            "Action": "s3:GetObject",
-            "Resource": [f"{at}/config", f"{at}/keys/*", f"{at}/locks/*", f"{at}/snapshots/*"],
-        },
-        {"Action": "s3:DeleteObject", "Resource": f"{at}/locks/*"},
-        {"Action": "s3:ListBucket", "Resource": f"arn:aws:s3:::{bucket}"},
+    """The policy that docs/repository.md gives to copy."""
+    _, _, rest = (ROOT / "docs/repository.md").read_text("utf-8").partition("<!-- s3 policy -->\n```js\n")
+    policy, _, _ = rest.partition("```")
+    statements: list[dict[str, Any]] = json.loads(policy.replace("BUCKET", bucket).replace("PREFIX", BELOW))[
+        "Statement"
     ]
+    return statements
 
 
 @contextmanager
@@ -237,3 +236,23 @@ def test_periodic_backups_write_snapshots(
         assert "files new" in envelope["value"]["message"]
         (found,) = json.loads(restic(kept.repository(tmp_path), "snapshots", "--no-lock", "--json"))
         assert found["hostname"] == DEVICE
+
+
+def test_the_policy_to_copy_lets_nobody_read_or_remove_content_with_the_device_s_key(tmp_path: Path) -> None:
+    """Whoever has the device has its key."""
+    name = f"{BELOW}/data/00/0000"
+    with stores.moto(tmp_path / "moto") as server:
+        place = S3Place(server, "backups")
+        user, secret = stores.moto_user(server, "device", *s3_rights(place.bucket))
+        options = place.options("x") | {"aws.access.key.id": user, "aws.secret.access.key": secret}
+        with closing(S3(options, place.limits)) as storage:
+            storage.create(name, b"content")
+            with pytest.raises(AccessDenied):
+                storage.read_range(name, 0, 10)
+            with pytest.raises(AccessDenied):
+                storage.delete(name)
+            with pytest.raises(AccessDenied):
+                storage.create("fleet/another/data/00/0000", b"content")
+            storage.create(f"{BELOW}/locks/1", b"lock")
+            storage.delete(f"{BELOW}/locks/1")
+        assert place.names() == [name]

@@ -1,14 +1,19 @@
 """Stores that keep a repository: what the settings may say of one, and what is refused."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from agent.base.daily_window import parse_daily_window
 from agent.jobs import admission
+from agent.jobs.admission import Admission
 from agent.settings.load import SettingsError, load
+from agent.transfer.context import Destination
 from tests.support.fakes import Device
 
 CREDENTIALS = {"credentials": "/etc/edge-backup/store.json"}
@@ -70,6 +75,11 @@ def test_any_provider_that_creates_objects_keeps_a_repository(tmp_path: Path) ->
             "stores.a.options: 'password' is a secret; put it into the file of stores.a.credentials",
         ),
         ({"repository": {"trustFor": "soon"}}, "repository.trustFor: expected"),
+        (
+            {"repository": {"pruneWindow": "2-4"}},
+            "repository.pruneWindow: expected a time of",
+        ),
+        ({"repository": {"pruneWindow": "02:00-02:29"}}, "repository.pruneWindow: expected a time of every"),
     ],
 )
 def test_wrong_settings_of_a_repository_are_named(
@@ -163,3 +173,45 @@ def test_without_the_extra_the_command_is_refused(device: Device, monkeypatch: p
     value = answer(device, "backup", backup_store="stick")
     assert value["status"] == 400
     assert "install edge-backup-agent[repository]" in value["message"]
+
+
+def always_open(device: Device) -> None:
+    """Let the device start anew inside the prune window."""
+    now = datetime.now(UTC)
+    opens, closes = (f"{now + timedelta(hours=hours):%H:%M}" for hours in (-1, 2))
+    window = parse_daily_window(f"{opens}-{closes}")
+    repository = device.settings.repository.model_copy(update={"prune_window": window})
+    device.settings = device.settings.model_copy(update={"repository": repository})
+    device.restart()
+
+
+def test_no_backup_begins_inside_the_prune_window(device: Device) -> None:
+    """A device that may only write cannot see that somebody prunes."""
+    always_open(device)
+    value = answer(device, "backup", backup_store="stick")
+    assert value["status"] == 409
+    assert "the prune window is open" in value["message"]
+    assert "repository.pruneWindow" in value["message"]
+
+
+def test_a_backup_that_runs_into_the_prune_window_stores_nothing_more(
+    device: Device, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(Admission, "repository", _without_a_look(Admission.repository))
+    always_open(device)
+    answer(device, "backup", backup_store="stick")
+    device.finish()
+    assert device.values()[-1]["statusCode"] == "repository-busy"
+    assert "the prune window is open" in device.values()[-1]["message"]
+    assert not [path for path in (tmp_path / "usb").rglob("*") if path.is_file()]
+
+
+def _without_a_look(repository: Callable[..., Destination]) -> Callable[..., Destination]:
+    """Return the admission of a moment before the window has opened."""
+
+    def admitted(admission: Admission, *args: Any) -> Destination:
+        none = admission.settings.repository.model_copy(update={"prune_window": None})
+        settings = admission.settings.model_copy(update={"repository": none})
+        return repository(replace(admission, settings=settings), *args)
+
+    return admitted

@@ -6,6 +6,7 @@ from datetime import timedelta
 from hashlib import sha256
 from pathlib import Path
 
+from agent.base.daily_window import DailyWindow
 from agent.base.errors import NoSpace, disk_errors
 from agent.formats.base import Changes, Entry, Saved, SaveOrder
 from agent.formats.repository.snapshot import SnapshotOrder, save_snapshot
@@ -24,6 +25,8 @@ class Repository:
     states: Path
     """The directory with the local state of each repository."""
     trust_for: timedelta
+    closed: DailyWindow | None
+    """Times at which nothing is stored."""
 
     @property
     def settings(self) -> str:
@@ -47,7 +50,7 @@ class Repository:
     ) -> Saved:
         assert destination
         assert order.origin
-        objects = StoredObjects(destination.storage, destination.name or "", context.rate())
+        objects = StoredObjects(destination.storage, destination.name or "", context.rate(), self.closed)
         snapshot = SnapshotOrder(
             origin=order.origin,
             password=self.password,

@@ -2,7 +2,10 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
+from agent.base.daily_window import DailyWindow
+from agent.base.errors import RepositoryBusy
 from agent.formats.repository.objects import Kind, Listed
 from agent.transfer.guarded_storage import GuardedStorage
 from agent.transfer.streams import RateLimit
@@ -17,8 +20,14 @@ class StoredObjects:
     prefix: str
     """Empty, or the name of a directory without a slash at its end."""
     rate: RateLimit
+    closed: DailyWindow | None = None
+    """Times at which nothing is stored, because somebody prunes."""
 
     def put(self, kind: Kind, name: str, content: bytes | bytearray | memoryview, /) -> None:
+        if self.closed and self.closed.covers(datetime.now(UTC)):
+            raise RepositoryBusy(
+                f"nothing is stored from now on: the prune window is open ({self.closed} UTC)"
+            )
         plain = bytes(content) if isinstance(content, memoryview) else content
         self.storage.create(self._path(kind, name), plain)
         self.rate.pace(len(plain))
