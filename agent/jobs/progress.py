@@ -73,6 +73,11 @@ class Monitor:
         self._watched = None
         self.changed()
 
+    @property
+    def job(self) -> Job | None:
+        """The job that runs; None while none runs."""
+        return self._watched.job if self._watched else None
+
     def value(self) -> Mapping[str, Any] | None:
         """Return the job that runs, as a JSON object; None while none runs.
 

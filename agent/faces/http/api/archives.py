@@ -5,7 +5,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import quote
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 
 from agent.base.job import format_time
 from agent.faces.http.api.context import Api
@@ -49,8 +49,8 @@ class ContentQuery(Arguments):
 
 class OpenOrder(Arguments):
     name: str = Field(description="The name of the archive.")
-    passcode: str = Field("", repr=False)
-    identity: str = Field("", repr=False, description="A private key of age.")
+    passcode: SecretStr = SecretStr("")
+    identity: SecretStr = Field(SecretStr(""), description="A private key of age.")
 
 
 def list_archives(api: Api, request: Request, query: ArchivesQuery) -> Response:
@@ -121,9 +121,10 @@ def open_archive(api: Api, request: Request, order: OpenOrder) -> Response:
     from agent.jobs.requests.options import Key, Options
     from agent.jobs.requests.restore import read_key
 
-    given = {Key.RESTORE_PASSCODE: order.passcode, Key.RESTORE_IDENTITY: order.identity}
+    secrets = {Key.RESTORE_PASSCODE: order.passcode, Key.RESTORE_IDENTITY: order.identity}
+    given = {str(key): secret.get_secret_value() for key, secret in secrets.items() if secret}
     encryption = api.settings.encryption
-    key = read_key(Options({key: text for key, text in given.items() if text}), encryption.min_passcode)
+    key = read_key(Options(given), encryption.min_passcode)
     if key is None:
         raise Problem(400, "'passcode' or 'identity' is missing")
     unlock, store = unlock_for(key, encryption), request.parts["store"]

@@ -17,7 +17,7 @@ from agent.faces.http.api.endpoint import (
     json_response,
     no_content,
 )
-from agent.faces.http.api.values import find_job, preview_job
+from agent.faces.http.api.values import current_jobs, find_job
 from agent.faces.http.face_of import face_of
 from agent.faces.http.message import Problem, Request, Response
 
@@ -85,18 +85,9 @@ def list_jobs(api: Api, request: Request, query: JobsQuery) -> Response:
     if len(jobs) > query.limit or "next" in page:
         answer["next"] = answer["jobs"][-1]["id"]
     if not query.before:
-        answer["jobs"] = [*_current(api, request), *answer["jobs"]]
+        current = api.gate.look("status", face, partial(current_jobs, api.engine))
+        answer["jobs"] = [*current, *answer["jobs"]]
     return json_response(answer)
-
-
-def _current(api: Api, request: Request) -> list[Mapping[str, Any]]:
-    status = api.gate.ask("status", None, face_of(request.peer))
-    current: list[Mapping[str, Any]] = []
-    if running := status["job"]:
-        current.append({**running, "state": "STARTED"})
-    if (preview := status.get("preview")) and preview["state"] == "waiting":
-        current.append(preview_job(preview))
-    return current
 
 
 def get_job(api: Api, request: Request, _: Nothing) -> Response:

@@ -34,27 +34,42 @@ def find_job(engine: Engine, either_id: str) -> Value:
 
     Raises `Refused` (NOT_FOUND). Belongs to the main thread.
     """
-    if (running := engine.monitor.value()) and either_id in (running["id"], running["correlationId"]):
-        return {**running, "state": State.STARTED.value}
-    preview = engine.status.status(StatusRequest(), ROOM_BYTES).get("preview")
-    if preview and preview["state"] == PreviewState.WAITING and either_id == preview["correlationId"]:
-        return preview_job(preview)
+    for job in current_jobs(engine):
+        if _has_id(job, either_id):
+            return job
     try:
         return engine.history.describe(DescribeRequest(either_id), ROOM_BYTES)
     except Refused as refused:
-        if preview and refused.reason is Reason.NOT_FOUND and either_id in _ids(preview):
-            return preview_job(preview)
-        raise
+        preview = _preview(engine)  # one that failed or was discarded is no part of the history
+        if refused.reason is not Reason.NOT_FOUND or preview is None or not _has_id(preview, either_id):
+            raise
+        return _preview_job(preview)
 
 
-def preview_job(preview: Value) -> Value:
+def _has_id(job: Value, either_id: str) -> bool:
+    return either_id in (job["id"], job["correlationId"])
+
+
+def current_jobs(engine: Engine) -> list[Value]:
+    """Return the job that runs, and the restore whose preview waits. Belongs to the main thread."""
+    current: list[Value] = []
+    if (job := engine.monitor.job) and (running := engine.monitor.value()):
+        current.append({**running, "state": job.state.value})
+    if (preview := _preview(engine)) and preview["state"] == PreviewState.WAITING:
+        current.append(_preview_job(preview))
+    return current
+
+
+def _preview(engine: Engine) -> Value | None:
+    """Return the preview that waits, or the end of the last one."""
+    preview: Value | None = engine.status.status(StatusRequest(), ROOM_BYTES).get("preview")
+    return preview
+
+
+def _preview_job(preview: Value) -> Value:
     """Return the restore that was previewed, as a job."""
     ids = {key: preview[key] for key in ("id", "correlationId", "startTime")}
     return {**ids, "kind": "restore", "state": State.PREVIEW.value, "preview": preview}
-
-
-def _ids(value: Value) -> tuple[str, str]:
-    return value["id"], value["correlationId"]
 
 
 def job_value(job: Job) -> Value:
