@@ -11,9 +11,8 @@ from functools import partial
 from typing import Any
 
 import providers
-from agent.base.job import Job, Kind, Upload, UploadState
+from agent.base.job import Job, Kind, State, Upload, UploadState, format_time
 from agent.base.refusals import Reason, Refused
-from agent.faces.ditto.properties import auto_upload, last_operation, last_upload
 from agent.jobs.events import Event, JobEnded, JobStarted, ScheduleChanged, UploadChanged, UploadRequested
 from agent.jobs.requests.raw import MAX_CODE_BYTES
 from agent.jobs.schedule import Frame
@@ -167,3 +166,43 @@ def _check_fits(payload: bytes, what: str) -> None:
     if len(payload) > MAX_MESSAGE_BYTES:
         excess = len(payload) - MAX_MESSAGE_BYTES
         raise Refused(Reason.INVALID, f"{what} {excess} bytes too long to be sent on")
+
+
+# The values of the properties, as Kanto's model has them (docs/wire.md)
+
+
+def last_operation(job: Job, message: str) -> dict[str, Any]:
+    """Return the value of `lastOperation`, with as much of the message as fits."""
+    return {
+        "correlationId": job.correlation_id,
+        "state": f"{job.kind.upper()}_{job.state}",
+        "startTime": format_time(job.started),
+        "endTime": format_time(job.ended),
+        "statusCode": job.status_code,
+        "message": message,
+        "progress": 100 if job.state is State.FINISHED else 0,
+        "info": None,
+    }
+
+
+def last_upload(upload: Upload, message: str) -> dict[str, Any]:
+    """Return the value of `lastUpload`, with as much of the message as fits."""
+    return {
+        "correlationId": upload.parent_id,
+        "state": str(upload.state),
+        "startTime": format_time(upload.started),
+        "endTime": format_time(upload.ended),
+        "statusCode": upload.status_code,
+        "message": message,
+        "progress": upload.progress,
+        "info": upload.info,
+    }
+
+
+def auto_upload(frame: Frame) -> dict[str, Any]:
+    """Return the value of `autoUpload`: Kanto's `AutoUploadableState`."""
+    return {
+        "active": frame.active,
+        "startTime": format_time(frame.start) if frame.start else None,
+        "endTime": format_time(frame.end) if frame.end else None,
+    }
