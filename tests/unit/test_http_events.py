@@ -63,9 +63,13 @@ def test_of_the_progress_of_a_job_the_newest_is_kept(events: Events, log: EventL
 
 
 def test_what_the_journal_does_not_keep_is_not_told(events: Events, log: EventLog, journal: Journal) -> None:
-    with pytest.raises(OSError, match="full"), journal.unit():
-        events.emit(JobStarted(JOB))
-        raise OSError("full")
+    def fail() -> None:
+        with journal.unit():
+            events.emit(JobStarted(JOB))
+            raise OSError("full")
+
+    with pytest.raises(OSError, match="full"):
+        fail()
     assert (log.newest, numbers(log)) == (0, [])
 
 
@@ -79,10 +83,9 @@ def test_every_event_of_an_engine_has_a_value(tmp_path: Path) -> None:
     device = Device(tmp_path, {"retention.keepLast": "1"})
     device.service.presence.adopt(Identity("edge:device"))
     (device.data / "file").write_text("content")
+    local = {"storage.provider": "local"}
     for name in ("one", "two"):
-        device.command(
-            "backup", {"correlationId": name, "options": {"storage.provider": "local"}}, request_id=name
-        )
+        device.command("backup", {"correlationId": name, "options": local}, request_id=name)
         device.finish()
     device.command("backup", {"correlationId": "staged"}, request_id="three")
     device.finish()
