@@ -101,6 +101,12 @@ def test_the_backup_opens_with_its_passcode(
     assert (device.data / "start.sh").read_text() != "changed"
 
 
+def test_each_parameter_of_the_document_is_taken(arcgis: ApiClient) -> None:
+    """With the values of its table: the store may be named in the form, too."""
+    answer = create(arcgis, name="backup", storeName="backupsDefault", retentionDate="1635945710988")
+    assert ended(arcgis, answer.value["jobid"])["status"] == "SUCCEEDED"
+
+
 def test_the_stores_are_listed(arcgis: ApiClient) -> None:
     """Targets count as stores, so that a device with default settings has one."""
     answer = arcgis.get(f"{STORES}?f=json")

@@ -34,6 +34,18 @@ XML = """<?xml version="1.0" encoding="utf-8"?>
 <Backup>
 <Target>UsbKey</Target>
 <FileName>GYM24</FileName>
+<DatatTypes>
+<DatatType>NETWORK_CONFIGURATION</DatatType>
+<DatatType>BACNET_CONFIGURATION</DatatType>
+<DatatType>USER_MANAGEMENT</DatatType>
+<DatatType>TIMEZONE</DatatType>
+<DatatType>WEB_SERVER_CONFIGURATION</DatatType>
+</DatatTypes>
+<EnvysionProjects>
+<EnvysionProject>SpaceUtilization</EnvysionProject>
+<EnvysionProject>nLightExplorer</EnvysionProject>
+<EnvysionProject>XpressENVYSION</EnvysionProject>
+</EnvysionProjects>
 </Backup>"""
 
 
