@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from agent.demo import sample, servers
-from agent.demo.story import DEVICE_ID, Story, say, show
+from agent.demo.story import DEVICE_ID, STORE, Story, say, show
 from agent.mqtt.hono import Identity
 from agent.mqtt.link import Broker
 from agent.send.backend import Backend
@@ -84,9 +84,11 @@ def _show_page(work: Path) -> None:
 @contextmanager
 def _agent(work: Path, data: Path, broker: tuple[str, int]) -> Iterator["subprocess.Popen[bytes]"]:
     """Run the agent as a process of its own, with a settings file as on a device."""
-    config, token = work / "config.json", work / "token"
-    token.touch(0o600)
+    config, token, credentials = work / "config.json", work / "token", work / "store.json"
+    for secret in (token, credentials):
+        secret.touch(0o600)
     token.write_text(secrets.token_urlsafe(18))
+    credentials.write_text(json.dumps({"password": secrets.token_urlsafe(18)}))
     settings = {
         "dir": str(data),
         "storage": str(work / "storage"),
@@ -95,6 +97,14 @@ def _agent(work: Path, data: Path, broker: tuple[str, int]) -> Iterator["subproc
         "logLevel": "DEBUG",
         "http.listen": f"127.0.0.1:{servers.free_port()}",
         "http.tokenFile": str(token),
+        "stores": {
+            STORE: {
+                "provider": "local",
+                "credentials": str(credentials),
+                "format": "repository",
+                "prefix": "repository",
+            }
+        },
     }
     config.write_text(json.dumps(settings, indent=2), "utf-8")
     with (work / "agent.err").open("wb") as errors:

@@ -4,10 +4,11 @@ import hashlib
 import os
 import random
 import stat
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-LOG_LINES = 60_000
+LOG_LINES = 400_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +37,20 @@ def make(root: Path) -> None:
     program.chmod(0o755)
     (root / "config" / "network" / "wlan0.conf").chmod(0o600)
     with (root / "logs" / "app.log").open("w", encoding="ascii") as log:
-        for number in range(LOG_LINES):
-            log.write(f"{number:08d} INFO sensor={chance.randrange(40)} value={chance.random():.6f}\n")
+        log.writelines(_lines(chance, range(LOG_LINES)))
     os.utime(root / "logs" / "app.log", ns=(1_700_000_000_123_456_789,) * 2)
+
+
+def _lines(chance: random.Random, numbers: range) -> Iterator[str]:
+    for number in numbers:
+        yield f"{number:08d} INFO sensor={chance.randrange(40)} value={chance.random():.6f}\n"
+
+
+def grow(root: Path) -> None:
+    """Let the log grow by a few lines."""
+    chance = random.Random(8)  # noqa: S311 (the same sample every time)
+    with (root / "logs" / "app.log").open("a", encoding="ascii") as log:
+        log.writelines(_lines(chance, range(LOG_LINES, LOG_LINES + 200)))
 
 
 def damage(root: Path) -> list[str]:

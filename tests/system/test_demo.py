@@ -23,6 +23,8 @@ def test_the_demo_brings_everything_back_and_shows_encryption_preview_and_histor
     assert [
         line.split()[3] for line in remembered.splitlines() if "FINISHED" in line and "←" not in line
     ] == [
+        "demo-snapshot-again",
+        "demo-snapshot",
         "demo-encrypted-back",
         "demo-encrypted",
         "demo-local-back",
@@ -31,7 +33,9 @@ def test_the_demo_brings_everything_back_and_shows_encryption_preview_and_histor
     assert "not-shown" not in told
     assert "kept-by-the-backend" not in told
     assert "every file came back unchanged" in told
-    assert told.count("→ command//demo:device/req//backup") == 2
+    assert told.count("→ command//demo:device/req//backup") == 4
+    (share,) = re.findall(r"bytes after [0-9,]+: ([0-9.]+)%", told)
+    assert float(share) < 2
     assert list(tmp_path.iterdir()) == []
 
 
