@@ -1,6 +1,7 @@
 """Document 004, `system/backup` of Distech's ECLYPSE: data types and projects, onto the device or a stick."""
 
 import os
+import threading
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -54,7 +55,8 @@ def _problem(request: Request, problem: Problem) -> Response:
 
 class _Eclypse:
     def __init__(self, api: Api) -> None:
-        self._api, self._settings, self._gate, self._probes = api, api.settings, api.gate, Probes()
+        self._api, self._settings, self._gate = api, api.settings, api.gate
+        self._probes, self._alone = Probes(), threading.Lock()
 
     def routes(self) -> Sequence[Route]:
         return (
@@ -105,7 +107,8 @@ class _Eclypse:
         if PROJECTS not in self._settings.data_sets:
             return {}
         listed = partial(_entries, self._paths(PROJECTS))
-        return look(self._probes, f"data set '{PROJECTS}'", listed)
+        with self._alone:  # the probes belong to one thread at a time
+            return look(self._probes, f"data set '{PROJECTS}'", listed)
 
     def _paths(self, data_set: str) -> Sequence[str]:
         return self._settings.data_sets[data_set].paths
