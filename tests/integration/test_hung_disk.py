@@ -3,14 +3,13 @@
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.integration.conftest import Started
-from tests.support.agent_process import AgentProcess
+from tests.support.agent_process import AgentProcess, with_constants
 from tests.support.backend import Backend
 from tests.support.hung_disk import LOCAL, ask_for_backup, far_in, hung_disk
 from tests.support.require import possible, require
@@ -18,14 +17,10 @@ from tests.support.stalling import stalling
 from tests.support.unmounting import unmount
 from tests.support.waiting import wait_until
 
-IMPATIENT = """
-import sys
-from agent.jobs import restore_recovery
-restore_recovery.PATIENCE_S, restore_recovery.AGAIN_S = 1.0, 0.3
-from agent.cli import main
-sys.exit(main(sys.argv[2:]))
-"""
-"""The program as it is, but for how long it waits for file systems: one second instead of ten."""
+IMPATIENT = with_constants(
+    "agent.jobs.restore_recovery.PATIENCE_S = 1.0", "agent.jobs.restore_recovery.AGAIN_S = 0.3"
+)
+"""Waits for file systems for one second instead of ten."""
 
 
 @pytest.fixture
@@ -49,7 +44,7 @@ def test_an_agent_starts_and_works_while_the_directory_of_an_interrupted_restore
     os.killpg(hook["pid"], signal.SIGKILL)
     with hung_disk(far):
         backend.messages.clear()
-        agent.start(sys.executable, "-c", IMPATIENT)
+        agent.start(*IMPATIENT)
         backend.announced()
         agent.wait_for_log("restore not recovered yet: its directory does not respond")
         options = LOCAL | {"backup.dir": str(device.data / "config")}
@@ -108,7 +103,7 @@ def test_a_restore_that_was_interrupted_on_a_stick_waits_for_the_stick(
     assert (data / "file").read_text() == "old", "all is in place, and not yet confirmed"
     stick()
     (tmp_path / "stick/data").mkdir()
-    agent.start(sys.executable, "-c", IMPATIENT)
+    agent.start(*IMPATIENT)
     agent.wait_for_log("restore not recovered yet")
     wait_until(lambda: ask_for_backup(backend, data)["status"] == 409, what="a backup to be refused")
     assert [value["state"] for value in backend.values() if value["correlationId"] == "X"] == [
@@ -132,6 +127,6 @@ def test_an_agent_starts_and_works_while_a_target_of_an_interrupted_backup_does_
         assert destination.reached.wait(20)
         device.kill()
     with hung_disk(target):
-        device.start(sys.executable, "-c", IMPATIENT)
+        device.start(*IMPATIENT)
         assert backend.ended("X")["statusCode"] == "interrupted"
         assert backend.run("backup", "here", LOCAL)["state"] == "BACKUP_FINISHED"

@@ -14,6 +14,7 @@ import trustme
 
 from tests.support.agent_process import PROGRAM, AgentProcess
 from tests.support.backend import DEVICE, FEATURE, Backend
+from tests.support.hooks import script
 from tests.support.mosquitto import Mosquitto, free_port, mosquitto
 from tests.support.stalling import stalling
 from tests.support.waiting import wait_until
@@ -248,19 +249,20 @@ def sleeps(pid: int) -> int:
     return total
 
 
-def test_a_hangup_opens_the_log_again_and_ends_nothing(
-    device: AgentProcess, broker: Mosquitto, backend: Backend
-) -> None:
-    """`systemctl reload` and logrotate send it; a restore in progress must not die of it."""
+def test_a_hangup_opens_the_log_again_and_ends_nothing(device: AgentProcess, backend: Backend) -> None:
+    """`systemctl reload` and logrotate send it, also in the middle of a restore."""
+    device.settings["afterRestoreCmd"] = script(
+        device, "wait.sh", 'until test -e "$work/go"; do sleep 0.05; done'
+    )
     agent = device.start()
     backend.announced()
-    with stalling() as destination:
-        backend.ask("backup", {"correlationID": "X", "options": {"https.url": destination.url}})
-        assert destination.reached.wait(20)
-        moved = agent.log.rename(agent.log.with_suffix(".1"))
-        assert agent.process
-        agent.process.send_signal(signal.SIGHUP)
-        agent.wait_for_log("log file reopened; settings are not read again")
-        assert moved.exists()
-        backend.ask("cancel", {"correlationID": "X"})
-        assert backend.ended("X")["statusCode"] == "cancelled"
+    backend.run("backup", "X", {"storage.provider": "local"})
+    backend.ask("restore", {"correlationID": "Y", "options": {"storage.provider": "local"}})
+    agent.wait_for_log("hook started", hook="afterRestoreCmd")
+    moved = agent.log.rename(agent.log.with_suffix(".1"))
+    assert agent.process
+    agent.process.send_signal(signal.SIGHUP)
+    agent.wait_for_log("log file reopened; settings are not read again")
+    assert moved.exists()
+    (device.work / "go").touch()
+    assert backend.ended("Y")["state"] == "RESTORE_FINISHED"

@@ -22,6 +22,13 @@ def environment() -> dict[str, str]:
     }
 
 
+def with_constants(*assignments: str) -> tuple[str, ...]:
+    """The program with other constants, as a prefix of `start`: `agent.mailbox.LIMIT_S = 1` and the like."""
+    modules = {each.partition("=")[0].strip().rpartition(".")[0] for each in assignments}
+    lines = ["import sys", "from agent.cli import main", *(f"import {module}" for module in sorted(modules))]
+    return sys.executable, "-c", "\n".join([*lines, *assignments, "sys.exit(main(sys.argv[2:]))"])
+
+
 class Logging:
     """An agent whose log is read while it runs."""
 

@@ -6,6 +6,7 @@ rotated, loses its stick and its feature. All of that is in its log, which a str
 
 import json
 import os
+import re
 import signal
 from collections.abc import Iterator
 from contextlib import suppress
@@ -143,6 +144,7 @@ def test_a_few_days_of_a_device(
             destination.release.set()
             assert backend.ended("X")["state"] == "BACKUP_FINISHED"
         assert 0 < device.wait_for_log("backup finished", correlation_id="X")["seconds"] < 60
+        wait_until(lambda: 0 < last_duration_s(tmp_path / "edge.prom") < 60, what="the metrics to say so")
         clock.set(NIGHT + timedelta(days=3, hours=3))
 
         # Its log is rotated by another program.
@@ -182,6 +184,12 @@ def test_a_few_days_of_a_device(
     told = [story_line(line) for line in [*lines(old), *device.log_lines()]]
     assert [line for line in told if line] == STORY
     assert any(line.get("clock_set_by_s", 0) < -360 * 86_400 for line in lines(old))
+
+
+def last_duration_s(metrics: Path) -> float:
+    """The duration of the last backup, for Prometheus."""
+    (line,) = re.findall(r'_last_job_duration_seconds{kind="backup"} (\S+)', metrics.read_text())
+    return float(line)
 
 
 def announcements(backend: Backend) -> int:

@@ -19,7 +19,6 @@ from agent.jobs.schedule import Frame, decide
 from agent.jobs.schedule_record import ScheduleRecord, Standing
 from agent.journal import Journal
 from tests.support.fakes import Device
-from tests.support.mosquitto import free_port
 from tests.support.stalling import stalling
 
 HOUR, MINUTE, SECOND = timedelta(hours=1), timedelta(minutes=1), timedelta(seconds=1)
@@ -258,24 +257,6 @@ def to_web(tmp_path: Path, url: str) -> Device:
             "stores.web.credentials": str(credentials),
         },
     )
-
-
-def test_a_backup_whose_server_is_down_is_tried_again(tmp_path: Path) -> None:
-    """It became a job and failed, after as many attempts as the transfer makes."""
-    device = to_web(tmp_path, f"http://127.0.0.1:{free_port()}/a.zip")
-    device.finish()
-    assert len(periodic_ends(device)) == 1
-    kept = standing(device)
-    assert kept.attempt
-    assert (kept.attempt.failures, kept.refused) == (1, "")
-    wait_is_over(device)
-    device.restart()
-    device.finish()
-    assert len(periodic_ends(device)) == 2
-    kept = standing(device)
-    assert kept.attempt
-    assert kept.attempt.failures == 2
-    device.close()
 
 
 def test_a_backup_that_a_person_cancels_is_not_tried_again(tmp_path: Path) -> None:

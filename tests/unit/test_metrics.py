@@ -4,7 +4,6 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
 from typing import Self
@@ -12,7 +11,7 @@ from typing import Self
 import pytest
 from structlog.testing import capture_logs
 
-from agent.base.job import Job, Kind, State
+from agent.base.job import Job, Kind
 from agent.faces.metrics import Metrics, _labels
 from agent.jobs.queries.health import Health
 from agent.jobs.queries.history import History
@@ -185,13 +184,6 @@ def test_without_the_setting_nothing_is_written_or_waited_for(journal: Journal) 
     mailbox = Mailbox()
     metrics(journal, mailbox=mailbox).changed()
     assert mailbox.timers == []
-
-
-def test_a_preview_that_waits_has_not_ended(journal: Journal) -> None:
-    jobs(journal)
-    preview = replace(Job("f" * 16, Kind.RESTORE, "p", START), state=State.PREVIEW)
-    journal.jobs.started(preview, Path("/data"), [])
-    assert samples(metrics(journal).text())['edge_backup_last_job_duration_seconds{kind="backup"}'] == 1.5
 
 
 @pytest.mark.parametrize("kind", SPECIAL)

@@ -1,7 +1,6 @@
 """Where settings come from: files of Kanto's and of ours, the environment, the command line."""
 
 import json
-import subprocess
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
@@ -265,16 +264,3 @@ def test_a_key_of_an_earlier_version_is_named_with_what_it_is_called_now(config:
     """Also in a file whose other keys are Kanto's: nothing must be stored unencrypted by mistake."""
     (problem,) = problems(config, content)
     assert "unknown key 'seal.recipients'; it is called 'encryption.recipients' now" in problem
-
-
-@pytest.mark.parametrize("option", ["-traditional", ""], ids=["rfc1421", "pkcs8"])
-def test_an_encrypted_client_key_is_refused_by_its_name(config: Path, tmp_path: Path, option: str) -> None:
-    """The library would ask for the passphrase on a terminal, for ever."""
-    key = tmp_path / "client.key"
-    subprocess.run(
-        ["openssl", "genrsa", "-aes128", "-passout", "pass:x", *filter(None, [option]),
-         "-out", key, "2048"],
-        check=True, capture_output=True,
-    )  # fmt: skip
-    (problem,) = problems(config, json.dumps({"key": str(key), "mode": "scoped", "rpo": "1h"}))
-    assert f"key: '{key}' is encrypted" in problem

@@ -119,12 +119,6 @@ def test_a_removed_archive_has_no_name_any_more_and_soon_takes_no_room(staging: 
     staging.remove(path)  # nothing is there, and nothing happens
 
 
-def test_a_lock_that_somebody_removed_still_keeps_a_second_agent_out(staging: Staging) -> None:
-    (staging.storage / "lock").unlink()
-    with pytest.raises(StorageUnusable):
-        Staging(staging.storage)
-
-
 def test_a_storage_of_another_user_is_refused(tmp_path: Path) -> None:
     """Its journal would tell the agent what to do: whoever put it there would be obeyed."""
     storage = tmp_path / "storage"

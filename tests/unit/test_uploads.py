@@ -343,22 +343,6 @@ def test_a_cancelled_archive_can_be_kept(tmp_path: Path) -> None:
     device.close()
 
 
-def test_a_trigger_may_pass_over_single_upload(tmp_path: Path) -> None:
-    """Kanto's option `force`."""
-    device = Device(tmp_path, {"singleUpload": "true"})
-    stage(device, "X")
-    with stalling() as destination:
-        start(device, "X#1", "one", **{"storage.provider": "generic", "https.url": destination.url})
-        said = [
-            device.command("trigger", {"options": options}, request_id=str(number))[0][1]["status"]
-            for number, options in enumerate(({}, {"force": "false"}, {"force": "true"}))
-        ]
-        destination.release.set()
-        device.finish()
-    assert said == [409, 409, 204]
-    device.close()
-
-
 _AS_BEFORE = """
     CREATE TABLE offers (
         parent_id TEXT PRIMARY KEY, total_bytes INTEGER NOT NULL, sent_bytes INTEGER NOT NULL) WITHOUT ROWID;

@@ -9,12 +9,9 @@ import pytest
 
 from agent.faces.ditto import mqtt_session
 from agent.jobs.device import UNIDENTIFIED
-from tests.support.backend import DEVICE, FEATURE, LAST_OPERATION, THING
+from tests.support.backend import DEVICE, FEATURE, THING
 from tests.support.local_agent import LocalAgent, LocalBackend, run
-from tests.support.stalling import stalling
 from tests.support.waiting import wait_until
-
-from .conftest import Started
 
 TARGET = ("-o", "storage.provider=local")
 
@@ -158,44 +155,6 @@ def test_after_a_restart_the_last_identity_counts_until_it_is_said_again(
 
 def announcements(backend: LocalBackend) -> int:
     return sum(envelope["path"] == FEATURE for _, envelope in list(backend.messages))
-
-
-def test_the_feature_is_announced_again_and_again(
-    started: Started, backend: LocalBackend, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """An operator may have deleted it, and nobody tells the device."""
-    monkeypatch.setattr(mqtt_session, "ANNOUNCE_AGAIN_S", 0.05)
-    started()
-    wait_until(lambda: announcements(backend) >= 3, what="more announcements")
-
-
-def test_nothing_is_announced_while_a_job_runs(
-    started: Started, backend: LocalBackend, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Kanto's integration test counts the events under the feature meanwhile."""
-    looked: list[None] = []
-    for name in ("ANNOUNCE_AGAIN_S", "ANNOUNCE_BUSY_S"):
-        monkeypatch.setattr(mqtt_session, name, 0.02)
-    announce_again = mqtt_session.Presence.announce_again
-
-    def counting(presence: mqtt_session.Presence) -> None:
-        looked.append(None)
-        announce_again(presence)
-
-    monkeypatch.setattr(mqtt_session.Presence, "announce_again", counting)
-    started()
-    with stalling() as destination:
-        backend.ask("backup", {"correlationID": "long", "options": {"https.url": destination.url}})
-        assert destination.reached.wait(20)
-        before, seen = announcements(backend), len(looked)
-        wait_until(lambda: len(looked) >= seen + 5, what="some looks")
-        assert announcements(backend) == before
-        destination.release.set()
-        backend.ended("long")
-    wait_until(lambda: announcements(backend) > before, what="an announcement after the job")
-    paths = [envelope["path"] for _, envelope in backend.messages]
-    first, last = (at for at, path in enumerate(paths) if path == LAST_OPERATION)
-    assert FEATURE not in paths[first:last]
 
 
 @pytest.mark.parametrize("path", ["/", "/features", FEATURE])

@@ -9,7 +9,6 @@ import pytest
 
 from tests.support.backend import FEATURE
 from tests.support.local_agent import LocalAgent, LocalBackend
-from tests.support.stalling import stalling
 
 from .conftest import Started
 
@@ -143,22 +142,4 @@ def test_a_frame_that_edited_settings_begin_runs_at_once_when_its_start_has_pass
     an_hour_ago = datetime.now(UTC) - timedelta(hours=1)
     device.settings["activeFrom"] = an_hour_ago.isoformat()
     device.start()
-    finished(backend, 2)
-
-
-def test_a_tick_while_a_job_runs_is_delayed_and_logged(
-    started: Started, device: LocalAgent, backend: LocalBackend
-) -> None:
-    """It does not disturb the job. Here the next tick comes before the next try."""
-    started(period="1s", storage_maxStaged=100)
-    with stalling() as destination:
-        backend.ask("backup", {"correlationID": "long", "options": {"https.url": destination.url}})
-        assert destination.reached.wait(20)
-        backend.ask("activate", {})
-        refused = device.wait_for_log("periodic backup refused")
-        assert refused["reason"] == "Backup operation is currently in progress!"
-        device.wait_for_log("periodic backup delayed", failures=1)
-        assert begun(backend) == ["long"]
-        destination.release.set()
-        assert backend.ended("long")["state"] == "BACKUP_FINISHED"
     finished(backend, 2)
