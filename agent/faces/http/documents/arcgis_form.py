@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping
-from html import escape
 from typing import Any
 
 from agent.faces.http.documents.bodies import FORM, content_type, form_fields
@@ -60,6 +59,14 @@ def _fields(text: bytes | str) -> dict[str, str]:
         return form_fields(text)
     except Problem:
         return {}
+
+
+_ENTITIES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&#x27;"})
+"""As `html.escape` has them, whose module takes a third of a MiB for the names of all others."""
+
+
+def escape(text: str) -> str:
+    return text.translate(_ENTITIES)
 
 
 def _page(title: str, value: Mapping[str, Any]) -> bytes:

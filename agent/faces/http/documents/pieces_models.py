@@ -7,13 +7,10 @@ from typing import Any
 
 from agent.base.job import parse_time
 from agent.faces.http.documents.jobs import JobView, Stage
-from agent.formats.manifest import FORMAT
 from agent.journal.jobs import JobRecord
 
 Model = Mapping[str, Any]
 
-VERSION = str(FORMAT)
-"""The version of an identifier is that of the archives, which a backup keeps for ever."""
 _IDENTIFIER = re.compile(r"[0-9]{1,9}_(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z)", re.ASCII)
 _VALUES = {
     Stage.BEGINNING: "INITIALIZED",
@@ -41,9 +38,12 @@ def running_backup(value: Mapping[str, Any], device: str) -> Model:
 
 
 def _backup(started: str, device: str, size_bytes: int) -> Model:
+    from agent.formats.manifest import FORMAT  # for the first client of this document
+
     return {
-        "id": f"{VERSION}_{started}",
-        "version": VERSION,
+        # The version is that of the archives, which a backup keeps for ever.
+        "id": f"{FORMAT}_{started}",
+        "version": str(FORMAT),
         "timestamp": started,
         "device_name": device,
         "platform": "LINUX",
