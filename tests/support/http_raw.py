@@ -34,13 +34,13 @@ class Received:
 
 
 class RawClient:
-    """One connection. Everything waits for at most `TIMEOUT_S`."""
+    """One connection. Everything waits for a limited time."""
 
-    def __init__(self, address: tuple[str, int] | str) -> None:
+    def __init__(self, address: tuple[str, int] | str, timeout_s: float = TIMEOUT_S) -> None:
         """`address` is a host and a port, or the path of a Unix socket."""
         family = socket.AF_UNIX if isinstance(address, str) else socket.AF_INET
         self.sock = socket.socket(family, socket.SOCK_STREAM)
-        self.sock.settimeout(TIMEOUT_S)
+        self.sock.settimeout(timeout_s)
         try:
             self.sock.connect(address)
         except OSError:

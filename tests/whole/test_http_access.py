@@ -9,42 +9,12 @@ import pytest
 
 from agent.faces.http.access.sessions import MAX_SESSIONS, SESSION_S
 from agent.faces.http.access.tokens import FREE_ATTEMPTS
+from tests.support.http_network import BEARER, TOKEN, Network
 from tests.support.http_raw import RawClient, Received
 from tests.support.local_agent import LocalAgent
 from tests.whole.conftest import Started
 
-TOKEN = "the-token-of-this-device-0123456789"
-BEARER = {"Authorization": f"Bearer {TOKEN}"}
 STATUS = "/api/v1/status"
-
-
-class Network:
-    """The agent as clients see it from the network."""
-
-    def __init__(self, agent: LocalAgent) -> None:
-        address = agent.wait_for_log("http listening")["address"]
-        host, _, port = address.rpartition(":")
-        self.agent, self.address, self.host = agent, (host, int(port)), address
-
-    def ask(
-        self, method: str, path: str, headers: dict[str, str] | None = None, body: bytes = b""
-    ) -> Received:
-        """Send one request on a connection of its own."""
-        given = {"Host": self.host, "Content-Length": str(len(body)), **(headers or {})}
-        lines = [f"{method} {path} HTTP/1.1", *(f"{name}: {text}" for name, text in given.items() if text)]
-        with RawClient(self.address) as client:
-            client.send("\r\n".join([*lines, "", ""]).encode("latin-1"), body)
-            return client.answer(method)
-
-    def sign_in(self, token: str = TOKEN, **headers: str) -> Received:
-        body = json.dumps({"token": token}).encode()
-        return self.ask("POST", "/session", {"Content-Type": "application/json", **headers}, body)
-
-    def cookie(self) -> dict[str, str]:
-        """Return the header of a browser that has signed in."""
-        answer = self.sign_in()
-        assert answer.status == 204, answer
-        return {"Cookie": answer.headers["set-cookie"].partition(";")[0]}
 
 
 @pytest.fixture

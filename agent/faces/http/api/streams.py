@@ -15,7 +15,7 @@ from agent.faces.http.api.jobs import job_of
 from agent.faces.http.face_of import face_of
 from agent.faces.http.message import Request, Response
 
-HEARTBEAT_S = 15.0
+HEARTBEAT_S = 5.0
 """A comment is sent after this time without an event: a client that is gone is noticed."""
 STREAM = "text/event-stream"
 
