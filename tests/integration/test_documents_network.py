@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import ssl
 import subprocess
 import urllib.error
 import urllib.request
@@ -11,6 +12,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 import pytest
+import trustme
 
 from tests.support.network_agent import TOKEN, NetworkAgent
 from tests.support.require import require
@@ -19,6 +21,12 @@ from tests.support.waiting import wait_until
 
 from .conftest import SAMPLE
 
+EXAMPLE = """{
+  "jobsUrl": "https://organization.domain.com/context/admin/jobs/j7d22f855-2c9f-4934-94e4-93c5e85cd271",
+  "jobid": "j7d22f855-2c9f-4934-94e4-93c5e85cd271",
+  "status": "SUBMITTED"
+}"""
+"""The answer in document 002."""
 ADMIN = "/arcgis/admin/system/disasterrecovery/stores"
 
 
@@ -88,3 +96,29 @@ def test_curl_backs_up_as_eclypse_s_text_shows(device: NetworkAgent) -> None:
     assert status == 200
     job = f"{root}/jobs/{answer['JobId']}"
     wait_until(lambda: curl(job)[1]["Status"] == "DONE", what="the end of the job")
+
+
+def test_the_answer_of_002_over_tls_is_that_of_the_document(tmp_path: Path) -> None:
+    """Byte for byte, but for the id: the request's own host and scheme are in the URL of the job."""
+    host = "organization.domain.com"
+    authority = trustme.CA()
+    authority.issue_cert(host, "127.0.0.1").private_key_and_cert_chain_pem.write_to_path(
+        tmp_path / "device.pem"
+    )
+    both = str(tmp_path / "device.pem")
+    device = NetworkAgent(tmp_path / "device", **{"http.cert": both, "http.key": both, "http.hosts": host})
+    make_tree(device.data, SAMPLE)
+    device.start()
+    trust = ssl.create_default_context()
+    authority.configure_trust(trust)
+    form = {"name": "backup_first", "passcode": "passcode", "description": "", "f": "pjson", "token": TOKEN}
+    body = urlencode({**form, "retentionDate": "1635945710988"}).encode()
+    path = "/context/admin/system/disasterrecovery/stores/device/backups/create"
+    request = urllib.request.Request(f"https://127.0.0.1:{device.port}{path}", body, {"Host": host})
+    try:
+        with urllib.request.urlopen(request, timeout=30, context=trust) as answer:
+            text = answer.read().decode()
+    finally:
+        device.kill()
+    job_id = json.loads(text)["jobid"]
+    assert text.replace(job_id, "j7d22f855-2c9f-4934-94e4-93c5e85cd271") == EXAMPLE
