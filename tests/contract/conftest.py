@@ -59,3 +59,11 @@ def fresh_place(
 @pytest.fixture
 def under_test(fresh_place: Callable[[], ProviderUnderTest]) -> ProviderUnderTest:
     return fresh_place()
+
+
+@pytest.fixture(autouse=True)
+def no_proxy_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Connections go to the test's own servers, whatever the environment says."""
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)

@@ -21,13 +21,6 @@ from tests.support.http_server import HttpServer, Received, Say
 Open = Callable[[str, Limits], Storage]
 
 
-@pytest.fixture(autouse=True)
-def no_proxy_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY"):
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.lower(), raising=False)
-
-
 def https(url: str, limits: Limits) -> Storage:
     return Https({"https.url": f"{url}/a.zip"}, limits)
 

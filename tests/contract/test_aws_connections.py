@@ -23,13 +23,6 @@ def stored(_: Received) -> Say:
     return Say(200, {"ETag": '"opaque"', "Connection": "close"})
 
 
-@pytest.fixture(autouse=True)
-def no_proxy_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY"):
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.lower(), raising=False)
-
-
 @pytest.fixture
 def ca_file(tmp_path: Path) -> Path:
     AUTHORITY.cert_pem.write_to_path(str(tmp_path / "ca.pem"))

@@ -176,13 +176,6 @@ def test_https_is_never_left_for_http(ca_file: Path) -> None:
 # -- proxies ------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(autouse=True)
-def no_proxy_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY"):
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.lower(), raising=False)
-
-
 def test_https_goes_through_a_tunnel_and_is_verified_to_its_end(ca_file: Path) -> None:
     with HttpServer(lambda _: Say(201), server_context("127.0.0.1")) as server:
         tunnel = Say(200, tunnel=("127.0.0.1", server.port))

@@ -5,12 +5,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.faults.stories import NEW, NEW_SET, OLD, SET, STORIES, Story, Teller, check_goes_on, contents
+from tests.faults.stories import NEW, NEW_SET, OLD, SET, STORIES, Story, Teller, check_goes_on
 from tests.support.backend import Backend
 from tests.support.http_server import HttpServer, Received, Say
 from tests.support.incubator import Hatched, Incubator
 from tests.support.syscalls import Call
-from tests.support.trees import Found, differences, make_tree, write_zip
+from tests.support.trees import Found, contents, differences, make_tree, write_zip
 
 
 @dataclass

@@ -16,7 +16,7 @@ from typing import Any
 
 from tests.support.backend import LAST_OPERATION, LAST_UPLOAD, REQUEST, Backend, Message
 from tests.support.incubator import Hatched
-from tests.support.trees import Dir, File, Found, Link, Spec, differences, snapshot
+from tests.support.trees import Dir, File, Link, Spec, contents, differences
 from tests.support.waiting import wait_until
 
 OLD: Spec = {
@@ -302,13 +302,6 @@ def journal_rows(agent: Hatched) -> dict[str, list[Any]]:
     with closing(sqlite3.connect(agent.storage / "journal.db", timeout=5)) as db:
         found = {what: db.execute(query).fetchall() for what, query in queries.items()}
     return {what: rows for what, rows in found.items() if rows}
-
-
-def contents(root: Path) -> dict[str, Found]:
-    """All below `root`; its own time is nobody's data."""
-    found = snapshot(root)
-    del found[""]
-    return found
 
 
 def check_goes_on(teller: Teller, check: Callable[[], None] = lambda: None) -> None:

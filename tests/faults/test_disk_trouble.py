@@ -9,11 +9,11 @@ from functools import partial
 import pytest
 
 from tests.faults.stage import Stage
-from tests.faults.stories import LOCAL, THREE, Teller, check_goes_on, contents
+from tests.faults.stories import LOCAL, THREE, Teller, check_goes_on
 from tests.faults.tally import tally
 from tests.support.incubator import Hatched
 from tests.support.syscalls import Call, Verdict
-from tests.support.trees import Found
+from tests.support.trees import Found, contents
 
 SHORT_POINTS, LONG_POINTS = 1, 8
 JOBS: dict[str, tuple[str, dict[str, str]]] = {

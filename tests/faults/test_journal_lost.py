@@ -2,7 +2,6 @@
 
 import os
 import shutil
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import pytest
 from tests.faults.tally import LONG, tally
 from tests.support.diskfaults import striking
 from tests.support.fakes import Device
+from tests.support.forked import exit_of
 from tests.support.restoring import is_clean
 from tests.support.trees import Dir, File, Spec, differences, make_tree, snapshot, write_zip
 from tests.support.waiting import wait_until
@@ -50,18 +50,6 @@ def cut_off(work: Path, at: int) -> bool:
             device.finish()
 
     return exit_of(act) == 9
-
-
-def exit_of(act: Callable[[], object]) -> int:
-    child = os.fork()
-    if child == 0:
-        status = 1
-        try:
-            act()
-            status = 0
-        finally:
-            os._exit(status)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
 def lose_journal(work: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from tests.support.agent_process import AgentProcess
 from tests.support.backend import Backend
 from tests.support.mosquitto import Mosquitto
-from tests.support.trees import Dir, File, Found, Link, Spec, make_tree, snapshot
+from tests.support.trees import Dir, File, Link, Spec, make_tree
 
 Started = Callable[..., AgentProcess]
 """What the fixture `started` is."""
@@ -25,13 +25,6 @@ SAMPLE: Spec = {
     "start.sh": File(b"#!/bin/sh\nexec ./app\n", 0o755),
 }
 """What is on the device."""
-
-
-def contents(root: Path) -> dict[str, Found]:
-    """All that is below `root`; its own time is nobody's data, and archives do not name it."""
-    found = snapshot(root)
-    del found[""]
-    return found
 
 
 @pytest.fixture

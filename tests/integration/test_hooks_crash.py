@@ -9,9 +9,10 @@ import pytest
 from tests.support.agent_process import AgentProcess
 from tests.support.backend import Backend
 from tests.support.hooks import ENDLESS, LOOK, endless_pids, lines, script, work_directories
+from tests.support.trees import contents
 from tests.support.waiting import wait_until
 
-from .conftest import Started, contents
+from .conftest import Started
 
 LOCAL = {"storage.provider": "local", "local.name": "golden.zip"}
 

@@ -14,12 +14,13 @@ from providers.errors import AccessDenied
 from providers.testing.faultproxy import FaultProxy
 from tests.contract.place_aws import S3Place
 from tests.contract.place_azure import AzurePlace
-from tests.integration.conftest import Started, contents
+from tests.integration.conftest import Started
 from tests.support import stores
 from tests.support.agent_process import AgentProcess
 from tests.support.backend import DEVICE, Backend
 from tests.support.clouds import add_incompressible
 from tests.support.repositories import PASSWORD, restic
+from tests.support.trees import contents
 from tests.support.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]

@@ -7,10 +7,8 @@ import pytest
 
 from tests.support.agent_process import AgentProcess
 from tests.support.backend import Backend
-from tests.support.trees import differences
+from tests.support.trees import contents, differences
 from tests.support.waiting import wait_until
-
-from .conftest import contents
 
 LOCAL = {"storage.provider": "local", "local.name": "it.zip"}
 TRIAL = LOCAL | {"restore.confirmWithin": "5m"}

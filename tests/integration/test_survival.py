@@ -10,10 +10,8 @@ from tests.support.agent_process import AgentProcess
 from tests.support.backend import DEVICE, FEATURE, LAST_UPLOAD, Backend
 from tests.support.mosquitto import Mosquitto
 from tests.support.stalling import stalling
-from tests.support.trees import differences
+from tests.support.trees import contents, differences
 from tests.support.waiting import wait_until
-
-from .conftest import contents
 
 LOCAL = {"storage.provider": "local"}
 

@@ -21,9 +21,7 @@ from tests.support.agent_process import AgentProcess
 from tests.support.http_server import keeping
 from tests.support.mosquitto import Mosquitto
 from tests.support.stalling import stalling
-from tests.support.trees import differences
-
-from .conftest import contents
+from tests.support.trees import contents, differences
 
 IDENTITY = '{"deviceId":"edge:device","tenantId":"tenant","policyId":"policy"}'
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")

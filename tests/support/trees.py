@@ -141,3 +141,10 @@ def differences(left: Mapping[str, Found], right: Mapping[str, Found]) -> list[s
                 if one != other
             ]
     return found
+
+
+def contents(root: Path) -> dict[str, Found]:
+    """Return a snapshot of everything below `root`: archives do not name the time of `root` itself."""
+    found = snapshot(root)
+    del found[""]
+    return found

@@ -2,7 +2,7 @@
 
 import errno
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from agent.restore.root import RestoreOptions
 from agent.transfer.cancel import CancelToken
 from tests.support.diskfaults import striking
 from tests.support.fakes import Device
+from tests.support.forked import exit_of
 from tests.support.real_disks import LARGE_KINDS, Disk, overlay, real_disk
 from tests.support.restoring import JOB, LIMITS, is_clean, restored, unpacked
 from tests.support.trees import Dir, File, Link, Spec, differences, make_tree, snapshot, write_zip
@@ -187,16 +188,3 @@ def _cut_off_commit(target: Path, archive: Path, at: int) -> None:
 def _cut_off_recovery(target: Path, at: int) -> None:
     with striking(at, partial(os._exit, 9)):
         recover(target, JOB)
-
-
-def exit_of(act: Callable[[], object]) -> int:
-    """The exit status of a child that does this."""
-    child = os.fork()
-    if child == 0:
-        status = 1
-        try:
-            act()
-            status = 0
-        finally:
-            os._exit(status)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])

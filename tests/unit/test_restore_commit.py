@@ -28,7 +28,17 @@ from tests.support.restoring import (
     unpacked,
     without_working_directory,
 )
-from tests.support.trees import Dir, File, Found, Link, Spec, differences, make_tree, snapshot, write_zip
+from tests.support.trees import (
+    Dir,
+    File,
+    Link,
+    Spec,
+    contents,
+    differences,
+    make_tree,
+    snapshot,
+    write_zip,
+)
 
 OLD: Spec = {
     "d": Dir(0o750),
@@ -66,19 +76,12 @@ def archive(tmp_path: Path) -> Path:
     return write_zip(tmp_path / "new.zip", NEW)
 
 
-def below(root: Path) -> dict[str, Found]:
-    """A snapshot without `root` itself, whose time is that of the commit."""
-    found = snapshot(root)
-    del found[""]
-    return found
-
-
 def test_merge_brings_in_what_the_archive_names_and_keeps_the_rest(
     tmp_path: Path, target: Path, archive: Path
 ) -> None:
     kept: Spec = {name: OLD[name] for name in ("d/stays", "alone", "alone/file")}
     expected = make_tree(tmp_path / "expected", {**NEW, **kept})
-    assert differences(below(expected), below(restored(target, archive))) == []
+    assert differences(contents(expected), contents(restored(target, archive))) == []
 
 
 @pytest.mark.parametrize("mode", ["merge", "replace"])
@@ -100,7 +103,7 @@ def test_the_log_of_a_database_goes_with_the_database(tmp_path: Path, target: Pa
 
 def test_replace_leaves_exactly_what_the_archive_names(tmp_path: Path, target: Path, archive: Path) -> None:
     expected = make_tree(tmp_path / "expected", NEW)
-    assert differences(below(expected), below(restored(target, archive, REPLACE))) == []
+    assert differences(contents(expected), contents(restored(target, archive, REPLACE))) == []
 
 
 def test_replace_leaves_the_working_directories_of_other_restores_alone(target: Path, archive: Path) -> None:
@@ -130,8 +133,8 @@ def test_a_shared_directory_that_is_set_group_id_stays_so(target: Path, archive:
 
 
 def test_a_restore_onto_itself_changes_nothing_but_the_root_s_time(target: Path, archive: Path) -> None:
-    once = below(restored(target, archive))
-    assert differences(once, below(restored(target, archive))) == []
+    once = contents(restored(target, archive))
+    assert differences(once, contents(restored(target, archive))) == []
 
 
 def test_discarding_instead_of_committing_leaves_the_target_as_it_was(target: Path, archive: Path) -> None:
@@ -315,7 +318,7 @@ def test_any_two_trees_give_the_old_one_on_failure_and_the_expected_one_else(
         destination = Path(name).resolve()
         target = make_tree(destination / "target", old)
         archive = write_zip(destination / "a.zip", new)
-        expected = below(make_tree(destination / "expected", new if replace else _merged(old, new)))
+        expected = contents(make_tree(destination / "expected", new if replace else _merged(old, new)))
         before = snapshot(target)
         with unpacked(target, archive, options) as restore:
             try:
@@ -324,7 +327,7 @@ def test_any_two_trees_give_the_old_one_on_failure_and_the_expected_one_else(
             except IoError:
                 assert differences(before, without_working_directory(target)) == []
         assert is_clean(target)
-        found = below(restored(target, archive, options))
+        found = contents(restored(target, archive, options))
         assert differences(expected, found) == []
 
 

@@ -10,11 +10,10 @@ from time import monotonic
 
 import pytest
 
-from tests.integration.conftest import contents
 from tests.support.backend import LAST_UPLOAD
 from tests.support.local_agent import LocalAgent, LocalBackend
 from tests.support.stalling import stalling
-from tests.support.trees import differences
+from tests.support.trees import contents, differences
 from tests.support.waiting import wait_until
 
 LOCAL = {"storage.provider": "local"}

@@ -8,10 +8,9 @@ from typing import Any
 import pytest
 
 from providers.testing.faultproxy import FaultProxy
-from tests.integration.conftest import contents
 from tests.support.clouds import BIG_BYTES, PART_BYTES, add_incompressible, bucket, options
 from tests.support.local_agent import LocalAgent, LocalBackend
-from tests.support.trees import differences
+from tests.support.trees import contents, differences
 from tests.support.waiting import wait_until
 
 

@@ -7,12 +7,11 @@ from pathlib import Path
 import pytest
 
 from providers.testing.streams import content
-from tests.integration.conftest import contents
 from tests.support.age import age, age_key, private_key
 from tests.support.backend import LAST_UPLOAD
 from tests.support.http_server import keeping
 from tests.support.local_agent import LocalAgent, LocalBackend
-from tests.support.trees import differences
+from tests.support.trees import contents, differences
 from tests.support.waiting import wait_until
 
 PASSCODE = "correct horse battery"

@@ -6,11 +6,10 @@ from typing import Any
 
 import pytest
 
-from tests.integration.conftest import contents
 from tests.support.backend import LAST_OPERATION
 from tests.support.hooks import ENDLESS, LOOK, endless_pids, is_alive, lines, script, work_directories
 from tests.support.local_agent import LocalAgent, LocalBackend
-from tests.support.trees import differences
+from tests.support.trees import contents, differences
 from tests.support.waiting import wait_until
 
 from .conftest import Started

@@ -1,9 +1,8 @@
 """One job at a time, one outcome per command, uploads beside it."""
 
-from tests.integration.conftest import contents
 from tests.support.local_agent import LocalAgent, LocalBackend
 from tests.support.stalling import Stalling
-from tests.support.trees import differences
+from tests.support.trees import contents, differences
 
 
 def begin_long_backup(backend: LocalBackend, destination: Stalling) -> None:

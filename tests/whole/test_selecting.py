@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from tests.integration.conftest import contents
 from tests.support.local_agent import LocalAgent, LocalBackend
 from tests.support.local_agent import run as cli
+from tests.support.trees import contents
 
 LOCAL = {"storage.provider": "local"}
 
