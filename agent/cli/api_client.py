@@ -28,6 +28,10 @@ class NotAnswered(Exception):
 class AgentRefused(Exception):
     """The agent answered with an error."""
 
+    def __init__(self, message: str, status: int = 0) -> None:
+        super().__init__(message)
+        self.status = status
+
 
 class Event(NamedTuple):
     name: str
@@ -69,7 +73,7 @@ class Agent:
         connection.request(method, f"/api/v1{path}", body, headers)
         response = connection.getresponse()
         if response.status >= 300:
-            raise AgentRefused(_reason(response))
+            raise AgentRefused(_reason(response), response.status)
         return response
 
 

@@ -2,15 +2,18 @@
 
 import argparse
 import sys
+import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from http import HTTPStatus
 from typing import Any
 
 from agent.base.text import printable
-from agent.cli.api_client import Agent, NotAnswered, Value, in_path
+from agent.cli.api_client import Agent, AgentRefused, Event, NotAnswered, Value, in_path
 from agent.cli.local import EXIT_OK, EXIT_REFUSED, progress, size_text, write_value
 from agent.send.options import SOURCES, gathered, option, read_secret, secret_source
 
+LOOK_AGAIN_S = 1.0
 EXIT_INTERRUPTED = 130
 """The exit status that shells give a program that Ctrl-C ended."""
 
@@ -71,16 +74,28 @@ def ended(agent: Agent, job_id: str) -> Value:
 
     Raises `AgentRefused` and `NotAnswered`.
     """
-    path, phase = f"/jobs/{in_path(job_id)}", ""
-    with agent.events(f"{path}/events") as events:
-        for event in events:
-            if event.name == "end":
-                break
-            job = event.value["job"]
-            if job.get("phase", phase) != phase and sys.stderr.isatty():
-                phase = job["phase"]
-                sys.stderr.write(printable(", ".join(progress(job))) + "\n")
+    path = f"/jobs/{in_path(job_id)}"
+    try:
+        with agent.events(f"{path}/events") as events:
+            _follow(events)
+    except AgentRefused as refused:
+        if refused.status != HTTPStatus.SERVICE_UNAVAILABLE:
+            raise
+        while "phase" in agent.get(path):  # too many others follow the events
+            time.sleep(LOOK_AGAIN_S)
     return agent.get(path)
+
+
+def _follow(events: Iterator[Event]) -> None:
+    """Take the events of a job until its end; on a terminal, print each phase."""
+    phase = ""
+    for event in events:
+        if event.name == "end":
+            return
+        job = event.value["job"]
+        if job.get("phase", phase) != phase and sys.stderr.isatty():
+            phase = job["phase"]
+            sys.stderr.write(printable(", ".join(progress(job))) + "\n")
 
 
 def _told(entry: Value, *, as_json: bool) -> int:

@@ -121,6 +121,26 @@ def test_a_stream_that_breaks_off_is_an_agent_that_went_away(server: HttpServer,
     assert (told.returncode, told.stdout, told.stderr) == (3, "backup c: x\n", "the agent went away\n")
 
 
+def test_a_job_is_waited_for_also_when_too_many_follow_the_events(
+    server: HttpServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A script that makes a backup needs its exit status, whoever else looks on."""
+    monkeypatch.setattr("agent.cli.follow.LOOK_AGAIN_S", 0.01)
+    running, ended = b'{"id": "1", "phase": "x"}', b'{"kind": "backup", "state": "FINISHED", "message": ""}'
+    jobs = iter([running, running, ended, ended])
+
+    def answer(request: Received) -> Say:
+        if request.method == "POST":
+            return Say(202, body=running)
+        if request.target.endswith("events"):
+            return Say(503, body=b'{"detail": "too many clients follow the events"}')
+        return Say(body=next(jobs))
+
+    server.answer = answer
+    told = edge_backup(tmp_path, "backup", "--url", server.url)
+    assert (told.returncode, told.stdout) == (0, "backup finished: 0 files, 0 B\n")
+
+
 def test_without_an_agent_the_command_says_how_to_start_one(device: LocalAgent) -> None:
     device.start().stop()
     told = run(device, "status")
