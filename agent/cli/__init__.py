@@ -113,11 +113,17 @@ def run(argv: list[str]) -> int:
 
 
 def spare_memory() -> None:
-    """Keep structlog from loading 8 MiB that no service uses: it imports all that it can work with."""
-    for optional in ("rich", "greenlet"):
-        sys.modules.setdefault(optional, cast(ModuleType, None))
+    """Import structlog without 8 MiB that no service uses: it imports all that it can work with.
+
+    Providers that need these libraries find them.
+    """
+    hidden = {"rich", "greenlet"} - sys.modules.keys()
+    sys.modules.update(dict.fromkeys(hidden, cast(ModuleType, None)))
     if "asyncio" not in sys.modules:
         _import_on_use("asyncio")
+    importlib.import_module("structlog")
+    for name in hidden:
+        del sys.modules[name]
 
 
 def _import_on_use(package: str) -> None:

@@ -151,6 +151,8 @@ from agent.cli import spare_memory
 spare_memory()
 import structlog
 assert "run" not in vars(sys.modules["asyncio"])
+assert not {"rich", "greenlet"} & sys.modules.keys()
+import rich
 {first}
 failed = []
 def use():
