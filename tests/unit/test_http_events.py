@@ -7,7 +7,8 @@ import pytest
 
 from agent.base.job import Job, Kind
 from agent.faces.http.api.event_log import MOST_KEPT, MOST_KEPT_BYTES, EventLog
-from agent.jobs.events import ArchiveRemoved, Events, JobEnded, JobProgressed, JobStarted
+from agent.faces.http.api.values import EVENTS
+from agent.jobs.events import ArchiveRemoved, Event, Events, JobEnded, JobProgressed, JobStarted
 from agent.journal import Journal
 from agent.mqtt.hono import Identity
 from tests.support.fakes import Device
@@ -78,8 +79,13 @@ def test_a_stream_that_waits_ends_with_the_agent(log: EventLog) -> None:
     assert log.after(0, 60) is None
 
 
-def test_every_event_of_an_engine_has_a_value(tmp_path: Path) -> None:
+def test_every_event_has_a_value() -> None:
     """One without would end the agent's work in the middle."""
+    known = {each.__name__ for each in (*EVENTS, JobProgressed)}
+    assert known == {each.__name__ for each in Event.__subclasses__()}
+
+
+def test_the_events_of_an_engine_are_told_by_name(tmp_path: Path) -> None:
     device = Device(tmp_path, {"retention.keepLast": "1"})
     device.service.presence.adopt(Identity("edge:device"))
     (device.data / "file").write_text("content")

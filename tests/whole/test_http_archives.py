@@ -45,6 +45,7 @@ def test_archives_are_listed_by_store_newest_first(api: ApiClient) -> None:
     second = api.get(f"/archives?store=device&limit=2&after={first['next']}").value
     assert [each["name"] for each in second["archives"]] == [made[0]]
     assert "next" not in second
+    assert api.get("/archives?store=device&after=gone.zip").status == 404
     newest = first["archives"][0]
     assert (newest["label"], newest["encrypted"], newest["files"]) == ("three", False, 4)
     unknown = api.get("/archives?store=nix")

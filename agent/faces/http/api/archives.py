@@ -8,6 +8,7 @@ from urllib.parse import quote
 from pydantic import Field, SecretStr
 
 from agent.base.job import format_time
+from agent.base.text import readable
 from agent.faces.http.api.context import Api
 from agent.faces.http.api.endpoint import Answer, Arguments, Endpoint, json_response
 from agent.faces.http.api.handles import LASTS_S
@@ -60,13 +61,21 @@ def list_archives(api: Api, request: Request, query: ArchivesQuery) -> Response:
         )
 
     found = api.reads.look(request, open_store, OpenedStore.listed)
-    names = [archive.name for archive in found]
-    begin = names.index(query.after) + 1 if query.after in names else 0
+    begin = _position(query.after, [archive.name for archive in found])
     page = found[begin : begin + query.limit]
     answer: dict[str, Any] = {"archives": [_archive_value(archive) for archive in page]}
     if begin + query.limit < len(found):
         answer["next"] = page[-1].name
     return json_response(answer)
+
+
+def _position(after: str, names: list[str]) -> int:
+    """Return where the page after this name begins. Raises `Problem` 404."""
+    if not after:
+        return 0
+    if after not in names:
+        raise Problem(404, f"'{readable(after)}' is no longer there: begin with the first page")
+    return names.index(after) + 1
 
 
 def show_archive(api: Api, request: Request, query: ArchiveQuery) -> Response:

@@ -109,7 +109,7 @@ def event_value(event: Event, running_job: Callable[[], Value | None]) -> tuple[
     """Return the name of an event and its value."""
     if isinstance(event, JobProgressed):
         return PROGRESS, {"job": running_job()}
-    return _EVENTS[type(event)](event)
+    return EVENTS[type(event)](event)
 
 
 def _changed_upload(upload: Upload) -> Value:
@@ -124,7 +124,7 @@ def _changed_upload(upload: Upload) -> Value:
     }
 
 
-_EVENTS: Mapping[type[Event], Callable[[Any], tuple[str, Value]]] = {
+EVENTS: Mapping[type[Event], Callable[[Any], tuple[str, Value]]] = {
     JobStarted: lambda event: ("jobStarted", {"job": job_value(event.job)}),
     JobEnded: lambda event: ("jobEnded", {"job": job_value(event.job)}),
     UploadRequested: lambda event: ("uploadRequested", {"upload": upload_value(event.child, in_line=False)}),
