@@ -98,8 +98,17 @@ def _agent(parser: argparse.ArgumentParser, options: argparse.Namespace, rest: l
 
 
 def _status_lines(value: Value) -> str:
-    problem = value.get("problem")
-    return _status_line(value) + (f"\n{printable(problem)}" if problem else "")
+    lines = [_status_line(value), printable(value.get("problem", ""))]
+    lines += (printable(_schedule_line(name, each)) for name, each in value.get("schedules", {}).items())
+    return "\n".join(filter(None, lines))
+
+
+def _schedule_line(name: str, schedule: Value) -> str:
+    due = f"next {time_text(schedule['next'])}" if schedule["next"] else "none is due"
+    missed = f", {schedule['missed']} missed" if schedule["missed"] else ""
+    late = ", one is late" if schedule["late"] else ""
+    why = f" ({schedule['lastError']})" if schedule["lastError"] else ""
+    return f"schedule {name}: {due}{missed}{late}{why}"
 
 
 def _status_line(value: Value) -> str:

@@ -7,7 +7,7 @@ clock that jumps ends a wait early and never makes it longer.
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from agent.jobs.schedule import Decision, Frame
+from agent.jobs.schedule import Decision
 
 BACK_OFF = tuple(timedelta(minutes=minutes) for minutes in (1, 2, 4, 8, 15))
 """Waits after the first failure, the second and so on; the last one repeats."""
@@ -25,6 +25,8 @@ class Attempt:
     """Time of the last failure; None while a job runs for the tick."""
     cancelled: bool = False
     """True when a person has cancelled the job that runs: its end is final."""
+    since: datetime | None = None
+    """When it was tried for the first time; None when nobody knows."""
 
     def begun(self, correlation_id: str) -> "Attempt":
         return replace(self, correlation_id=correlation_id, failed=None)
@@ -53,19 +55,29 @@ class Step:
     """Ticks that are given up: nobody tries them again."""
 
 
-def next_step(frame: Frame, decision: Decision, attempt: Attempt | None, now: datetime) -> Step:
-    """Return what follows from `decision` when `attempt` has been going on."""
+def next_step(
+    decision: Decision,
+    attempt: Attempt | None,
+    now: datetime,
+    *,
+    is_over: bool = False,
+    at_once: bool = False,
+) -> Step:
+    """Return what follows from `decision` when `attempt` has been going on.
+
+    With `is_over` it is given up, with `at_once` its next try does not wait.
+    """
     if decision.clock_went_back:
         attempt = None  # its tick was a time that never was
     waiting = attempt is not None and attempt.failed is not None
     if decision.tick:
-        return Step(Attempt(decision.tick), begin=True, missed=decision.missed + waiting)
+        return Step(Attempt(decision.tick, since=now), begin=True, missed=decision.missed + waiting)
     if attempt is None or not waiting:
         return Step(attempt, missed=decision.missed)
-    if frame.has_ended(now):
+    if is_over:
         return Step(None, missed=decision.missed + 1)
     due = attempt.next_try(now)
-    return Step(attempt, begin=due is not None and due <= now, missed=decision.missed)
+    return Step(attempt, begin=at_once or (due is not None and due <= now), missed=decision.missed)
 
 
 def wake_at(decision: Decision, attempt: Attempt | None, now: datetime) -> datetime | None:

@@ -58,11 +58,15 @@ class Backups:
         self._kept = LastArchives(base.journal)
 
     def periodic(self, correlation_id: str) -> Admitted:
-        """Admit a backup of the schedule. Raises `Refused`."""
-        self._pending.refuse_second_upload()
+        """Admit a periodic backup. Raises `Refused`."""
         store = self._settings.schedule.store
         destination = store_storage(self._settings, store) if store else None
-        return self.backup(BackupRequest(correlation_id=correlation_id, destination=destination))
+        return self.scheduled(BackupRequest(correlation_id=correlation_id, destination=destination))
+
+    def scheduled(self, request: BackupRequest) -> Admitted:
+        """Admit a backup of a schedule. Raises `Refused`."""
+        self._pending.refuse_second_upload()
+        return self.backup(request)
 
     def backup(self, request: BackupRequest) -> Admitted:
         """Admit a backup. Raises `Refused`."""
@@ -83,7 +87,7 @@ class Backups:
             own=self._own.paths(),
             staged=staged.path,
             destination=destination,
-            format=save_format(request.destination, settings),
+            format=save_format(request.destination, settings, request.level),
             strict=settings.strict_backup,
             checksum=settings.checksum,
             skip_unchanged=key is not None,

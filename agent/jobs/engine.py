@@ -11,6 +11,7 @@ from agent.base.clock import BootClock
 from agent.base.refusals import Reason, Refused
 from agent.jobs.admission import Admitted
 from agent.jobs.backup import Backups
+from agent.jobs.clock_schedules import ClockSchedules
 from agent.jobs.confirmation import Confirmations
 from agent.jobs.device import UNIDENTIFIED, Device
 from agent.jobs.events import Events, JobProgressed, Subscriber
@@ -78,6 +79,7 @@ class Engine:
         """Also recover the data of an earlier run. Raises OSError and `JournalError`."""
         self._settings, self._journal = settings, journal
         self._schedule_record = ScheduleRecord(journal)
+        self._clock_records = {name: ScheduleRecord(journal, name) for name in settings.schedules}
         self._recorder = Recorder(mailbox.call_later)
         self._workers = Workers(journal, mailbox, settings.transfer, settings.job_timeout)
         self.monitor, self.device, self.history = Monitor(), Device(journal), History(journal)
@@ -87,19 +89,29 @@ class Engine:
             journal,
             staging,
             self.device,
-            Events(journal, (self._schedule_record, FailureHook(settings), *subscribers)),
+            Events(
+                journal,
+                (
+                    self._schedule_record,
+                    *self._clock_records.values(),
+                    FailureHook(settings),
+                    *subscribers,
+                ),
+            ),
             self._recorder,
             self._workers,
             self.monitor,
             OwnDirectories(settings, journal),
         )
         self.monitor.changed = partial(base.events.emit, JobProgressed())
-        self._build_jobs(base)
+        notes = PreviewNotes(journal, BootClock())
+        self._build_jobs(base, notes)
         self._build_routine(base)
+        self.status = Status(self.monitor, self.history, notes, self.device, schedules=self.schedules.states)
 
-    def _build_jobs(self, base: Foundation) -> None:
+    def _build_jobs(self, base: Foundation, notes: PreviewNotes) -> None:
         """Build what commands ask for, and recover the data before it."""
-        settings, notes = base.settings, PreviewNotes(base.journal, BootClock())
+        settings = base.settings
         base.staging.remove_incomplete()
         recovery = Recovery(settings, base.journal, base.mailbox)
         recovered = recovery.begin(
@@ -125,15 +137,13 @@ class Engine:
         )
         recovery.late = self.earlier_run.late
         self._info = Info(settings, base.mailbox, self.monitor, base.own)
-        self.status = Status(
-            self.monitor, self.history, notes, self.device, partial(repository_remains, settings)
-        )
         self.archives = Archives(settings, base.journal, self.device)
         self.made = MadeBackups(base.journal, self.monitor, self.device)
 
     def _build_routine(self, base: Foundation) -> None:
         """Build what happens without a command."""
         self._periodic = Periodic(base, self._schedule_record, self.periodic_backup)
+        self.schedules = ClockSchedules(base, self._clock_records, self._scheduled_backup)
         self.drills = Drills(base, self._verifications, self.carry_out)
         self.prunes = Prunes(base)
         self.health = Health(
@@ -143,8 +153,10 @@ class Engine:
             base.mailbox.call_later,
             frame=lambda: self.frame,
             record=self._schedule_record,
+            schedules=self.schedules,
         )
-        self._schedule_record.changed = self.health.changed
+        for record in (self._schedule_record, *self._clock_records.values()):
+            record.changed = self.health.changed
 
     def operations(self) -> Operations:
         """Return the table of operations, each with its code."""
@@ -188,7 +200,8 @@ class Engine:
         def record() -> None:
             # A cancel that was answered has to outlive a crash.
             self.confirmations.cancelling(request)
-            self._schedule_record.cancelling(request.correlation_id)
+            for schedule in (self._schedule_record, *self._clock_records.values()):
+                schedule.cancelling(request.correlation_id)
 
         return Admitted(None, record, begin)
 
@@ -229,6 +242,7 @@ class Engine:
     def _begin_routine(self) -> None:
         self.earlier_run.report()
         self._periodic.begin()
+        self.schedules.begin()
         self.device.keep()
         self.prunes.begin()
         self.drills.begin()
@@ -240,6 +254,10 @@ class Engine:
     def periodic_backup(self, correlation_id: str) -> None:
         """Make a backup of the schedule. Raises `Refused` when it cannot begin now."""
         self.carry_out(self._backups.periodic(correlation_id))
+
+    def _scheduled_backup(self, request: BackupRequest) -> None:
+        """Make a backup of a schedule by the clock. Raises `Refused` when it cannot begin now."""
+        self.carry_out(self._backups.scheduled(request))
 
     def carry_out(self, admitted: Admitted, accepted: Action = lambda: None) -> None:
         """Record an admitted command, call `accepted`, and begin its work.
@@ -266,6 +284,7 @@ class Engine:
         Both go on after the next start.
         """
         self._periodic.stop()
+        self.schedules.stop()
         if self.confirmations.waiting:
             self._runner.stop(message)
 

@@ -24,17 +24,19 @@ if TYPE_CHECKING:
 MAX_THREADS = 4
 
 
-def archive_format(settings: Settings) -> "Format":
+def archive_format(settings: Settings, level: str | None = None) -> "Format":
     """Return the format of archives. The format is chosen here and nowhere else."""
     from agent.formats.zip.format import Zip
 
-    return Zip(archive_options(settings))
+    return Zip(archive_options(settings, level))
 
 
-def save_format(destination: StorageOptions | None, settings: Settings) -> "SaveFormat":
-    """Return the format in which a backup to this destination is saved."""
+def save_format(
+    destination: StorageOptions | None, settings: Settings, level: str | None = None
+) -> "SaveFormat":
+    """Return the format in which a backup to this destination is saved; `level` overrides the setting."""
     if destination is None or destination.repository is None:
-        return archive_format(settings)
+        return archive_format(settings, level)
     from agent.formats.repository.format import Repository
 
     password = destination.repository.password.get_secret_value()
@@ -57,7 +59,7 @@ def _states(settings: Settings) -> Path:
     return settings.storage / "repositories"
 
 
-def archive_options(settings: Settings) -> "ArchiveOptions":
+def archive_options(settings: Settings, level: str | None = None) -> "ArchiveOptions":
     """Return `archive.*`; by default a thread for each core, and at most four."""
     from agent.formats.zip.writer import ArchiveOptions
 
@@ -65,7 +67,7 @@ def archive_options(settings: Settings) -> "ArchiveOptions":
     threads = archive.threads or min(os.cpu_count() or 1, MAX_THREADS)
     # Often the only directory that the agent may write to.
     return ArchiveOptions(
-        archive.level, archive.dialect, threads, scratch=os.fspath(settings.storage.absolute())
+        level or archive.level, archive.dialect, threads, scratch=os.fspath(settings.storage.absolute())
     )
 
 

@@ -1,12 +1,10 @@
-"""Periodic backups: `activate`, `deactivate`, and the ticks between. Belongs to the main thread.
+"""Periodic backups as Kanto has them: `activate`, `deactivate`, and the frame of their ticks.
 
-`schedule` decides when a tick is due, `attempts` when its backup is tried again. This module keeps the
-decision in the journal, tells the twin, and carries it out. Commands and settings set one frame; the later
-change wins.
+`schedule` decides when a tick is due, `ticks` carries that out. Commands and settings set one frame, and the
+later change wins. Belongs to the main thread.
 """
 
 import json
-import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -17,7 +15,7 @@ import structlog
 from agent.base.job import format_time, parse_time
 from agent.base.refusals import Reason, Refused
 from agent.jobs.admission import Admitted
-from agent.jobs.attempts import Attempt, next_step, wake_at
+from agent.jobs.attempts import Attempt
 from agent.jobs.events import ScheduleChanged
 from agent.jobs.foundation import Foundation
 from agent.jobs.requests.control import ActivateRequest, DeactivateRequest
@@ -27,15 +25,12 @@ from agent.jobs.schedule import (
     decide,
     device_offset,
 )
-from agent.jobs.schedule_record import ScheduleRecord, Standing
-from agent.journal import JournalError
-from agent.mailbox import Timer
+from agent.jobs.schedule_record import ScheduleRecord
+from agent.jobs.ticks import Ticks
 
 log = structlog.get_logger(__name__)
 
-LOOK_AGAIN_S = 60.0
-"""Longest time between two looks at the clock, so that a jump of it is noticed."""
-_FRAME, _SETTLED = "schedule.frame", "schedule.settled"
+_FRAME = "schedule.frame"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,15 +58,11 @@ class _Span:
 class Periodic:
     def __init__(self, base: Foundation, record: ScheduleRecord, backup: Callable[[str], None]) -> None:
         """`backup` makes one periodic backup under a correlation id. Raises `Refused` when none can begin."""
-        self._settings, self._journal, self._mailbox = base.settings, base.journal, base.mailbox
-        self._device, self._events, self._record, self._backup = base.device, base.events, record, backup
-        # Later: the job that has ended must not be in the way of one that is due now.
-        record.ended = partial(base.mailbox.post, self._look)
-        self._timer: Timer | None = None
-        self._begun = self._stopped = False
-        self._told: Attempt | None = None
-        """The attempt whose delay is in the log."""
+        self._settings, self._journal = base.settings, base.journal
+        self._device, self._events = base.device, base.events
+        self._begun = False
         self._span = self._initial()
+        self._ticks = Ticks(base, self._plan, record, backup=backup, begins_anew=self._begin_anew)
 
     def _initial(self) -> _Span:
         """Return the frame of the last change: of a command, unless the settings were edited since."""
@@ -93,27 +84,26 @@ class Periodic:
     @property
     def next_due(self) -> datetime | None:
         """Return the time of the next periodic backup; None when none will come. Raises `JournalError`."""
-        if not self._begun:
-            return None
-        kept = self._journal.notes.read(_SETTLED)
-        return decide(self.frame, parse_time(kept) if kept else None, datetime.now(UTC)).next_due
+        return self._ticks.next_due
 
     def begin(self) -> None:
         """Let ticks come from now on. Raises `JournalError`."""
         self._begun = True
         if self._journal.notes.read(_FRAME) != self._span.to_text():
             self._keep(self._span)
-        self._look()
+        self._ticks.begin()
 
     def stop(self) -> None:
         """Begin nothing any more: the agent ends."""
-        self._stopped = True
+        self._ticks.stop()
+
+    def _plan(self) -> "_FramePlan | None":
+        return _FramePlan(self.frame) if self._span.active else None
 
     def _keep(self, span: _Span) -> None:
         with self._journal.unit():
             self._journal.notes.keep(_FRAME, span.to_text())
-            self._journal.notes.keep(_SETTLED, "")  # of a new frame nothing has been dealt with
-            self._record.keep(Standing())
+            self._ticks.keep_new()
 
     # Commands
 
@@ -124,12 +114,12 @@ class Periodic:
             self._frame(span)
         except ValueError as error:
             raise Refused(Reason.INVALID, f"invalid 'activate' parameters: {error}") from error
-        return Admitted(None, partial(self._change, span), self._look)
+        return Admitted(None, partial(self._change, span), self._ticks.look)
 
     def deactivate(self, _request: DeactivateRequest) -> Admitted:
         """Admit the end of periodic backups."""
         span = _Span(False, None, None, datetime.now(UTC), self._span.origin)
-        return Admitted(None, partial(self._change, span), self._look)
+        return Admitted(None, partial(self._change, span), self._ticks.look)
 
     def _change(self, span: _Span) -> None:
         with self._journal.unit() as unit:
@@ -145,40 +135,6 @@ class Periodic:
         offset = device_offset(device_id, min(self._settings.schedule.jitter, period))
         return Frame(span.active, span.start, span.end, period, offset, span.activated)
 
-    # Ticks
-
-    def _look(self) -> None:
-        """Run what is due, and come back when the next tick is, or in a while."""
-        if self._timer:
-            self._timer.cancel()
-        if not self._span.active or not self._begun or self._stopped:
-            return
-        # First, so that whatever goes wrong is tried again.
-        self._timer = self._mailbox.call_later(LOOK_AGAIN_S, self._look)
-        now = datetime.now(UTC)
-        try:
-            wake = self._run_due(now)
-        except JournalError:
-            log.exception("periodic backup postponed: journal not writable")
-            return
-        if wake and (wait_s := (wake - now).total_seconds()) < LOOK_AGAIN_S:
-            self._timer.cancel()
-            self._timer = self._mailbox.call_later(wait_s, self._look)
-
-    def _run_due(self, now: datetime) -> datetime | None:
-        """Begin the backup that is due, if any; return when to look again. Raises `JournalError`."""
-        kept = self._journal.notes.read(_SETTLED)
-        settled = parse_time(kept) if kept else None
-        decision = decide(self.frame, settled, now)
-        with self._journal.unit():
-            if decision.settled != settled:
-                # Kept before the run begins: what crashes the agent is tried again later, as any failure.
-                self._journal.notes.keep(_SETTLED, format_time(decision.settled) if decision.settled else "")
-            if decision.clock_was_set or decision.clock_went_back:
-                self._begin_anew(now)
-            attempt = self._carry_out(decision, now)
-        return wake_at(decision, attempt, now)
-
     def _begin_anew(self, now: datetime) -> None:
         """Let the frame count as set now: the time when it was set never was."""
         span = replace(self._span, activated=now)
@@ -186,43 +142,15 @@ class Periodic:
             self._journal.notes.keep(_FRAME, span.to_text())
             unit.after_commit(partial(setattr, self, "_span", span))
 
-    def _carry_out(self, decision: Decision, now: datetime) -> Attempt | None:
-        """Do what the decision says; return the attempt that goes on."""
-        standing = self._record.read()
-        step = next_step(self.frame, decision, standing.attempt, now)
-        if decision.clock_went_back:
-            log.warning("clock set back by more than a period: periodic backups rescheduled")
-        if decision.clock_was_set:
-            log.info("clock set for the first time: periodic backups rescheduled")
-        if step.missed:
-            log.warning("periodic backups missed", count=step.missed, in_a_row=standing.missed + step.missed)
-        now_standing = replace(standing, attempt=step.attempt, missed=standing.missed + step.missed)
-        if step.begin and step.attempt:
-            now_standing = self._try(now_standing, step.attempt, now)
-        if now_standing != standing:
-            self._record.keep(now_standing)
-        if (attempt := now_standing.attempt) and attempt.failed and attempt != self._told:
-            self._tell_delay(attempt, decision, now)
-        return now_standing.attempt
 
-    def _try(self, standing: Standing, attempt: Attempt, now: datetime) -> Standing:
-        """Begin the backup of an attempt; return how the schedule stands then."""
-        correlation_id = str(uuid.uuid4())
-        about = {"due": format_time(attempt.tick), "failures": attempt.failures}
-        log.info("periodic backup begins", correlation_id=correlation_id, **about)
-        try:
-            self._backup(correlation_id)
-        except Refused as error:
-            log.warning("periodic backup refused", reason=error.message)
-            return replace(standing, attempt=attempt.failed_at(now), refused=error.reason.value)
-        return replace(standing, attempt=attempt.begun(correlation_id), refused="")
+@dataclass(frozen=True, slots=True)
+class _FramePlan:
+    """The plan of a frame."""
 
-    def _tell_delay(self, attempt: Attempt, decision: Decision, now: datetime) -> None:
-        self._told = attempt
-        wake = wake_at(decision, attempt, now)
-        log.warning(
-            "periodic backup delayed",
-            due=format_time(attempt.tick),
-            failures=attempt.failures,
-            next_try=wake and format_time(wake),
-        )
+    frame: Frame
+
+    def decide(self, settled: datetime | None, now: datetime) -> Decision:
+        return decide(self.frame, settled, now)
+
+    def is_over(self, _attempt: Attempt, now: datetime) -> bool:
+        return self.frame.has_ended(now)

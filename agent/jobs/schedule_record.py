@@ -1,4 +1,4 @@
-"""The record of the schedule in the journal: the attempt that goes on, and what was missed.
+"""The record of a schedule in the journal: the attempt that goes on, and what was missed.
 
 It hears of the ends of jobs as a subscriber, so that an end and what follows from it are kept together, also
 when the next run of the agent reports the end. Belongs to the main thread.
@@ -10,12 +10,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 from agent.base.job import Job, State, format_time, parse_time
+from agent.base.refusals import Reason
 from agent.jobs.attempts import Attempt
 from agent.jobs.events import Event, JobEnded
 from agent.journal import Journal, Unit
 from agent.mailbox import Action
-
-_RECORD = "schedule.record"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,19 +31,25 @@ class Standing:
 @dataclass(slots=True)
 class ScheduleRecord:
     journal: Journal
+    name: str = ""
+    """The name of the schedule; empty for that of periodic backups."""
     ended: Action = field(default=lambda: None)
-    """To be set: called after a job of the schedule has ended."""
+    """To be set: called after a job of the schedule has ended, or after any job that it waits for."""
     changed: Action = field(default=lambda: None)
     """To be set: called after the record has changed."""
 
+    def note(self, fact: str) -> str:
+        """Return the name of a note about the schedule in the journal."""
+        return f"schedule.{self.name}.{fact}" if self.name else f"schedule.{fact}"
+
     def read(self) -> Standing:
-        text = self.journal.notes.read(_RECORD)
+        text = self.journal.notes.read(self.note("record"))
         return _from_text(text) if text else Standing()
 
     def keep(self, standing: Standing) -> None:
         """Keep it, as part of the unit of work that is open or in one of its own. Raises `JournalError`."""
         with self.journal.unit() as unit:
-            self.journal.notes.keep(_RECORD, _to_text(standing))
+            self.journal.notes.keep(self.note("record"), _to_text(standing))
             unit.after_commit(self.changed)
 
     def cancelling(self, correlation_id: str) -> None:
@@ -64,6 +69,8 @@ class ScheduleRecord:
         standing = self.read()
         if (attempt := standing.attempt) and attempt.correlation_id == event.job.correlation_id:
             self.keep(_after(standing, attempt, event.job))
+            unit.after_commit(self.ended)
+        elif standing.refused == Reason.BUSY:
             unit.after_commit(self.ended)
 
 
@@ -88,6 +95,7 @@ def _to_text(standing: Standing) -> str:
                 "failures": attempt.failures,
                 "failed": attempt.failed and format_time(attempt.failed),
                 "cancelled": attempt.cancelled,
+                "since": attempt.since and format_time(attempt.since),
             },
         }
     )
@@ -102,5 +110,6 @@ def _from_text(text: str) -> Standing:
         found["failures"],
         found["failed"] and parse_time(found["failed"]),
         found["cancelled"],
+        (since := found.get("since")) and parse_time(since),
     )
     return Standing(attempt, value["missed"], value["refused"])

@@ -11,9 +11,11 @@ from pydantic.types import StringConstraints
 
 from agent.settings.data_sets import PathList
 from agent.settings.kinds import (
+    ArchiveName,
     BrokerUrl,
     BucketList,
     Count,
+    CronExpression,
     Days,
     DeviceId,
     Duration,
@@ -27,6 +29,7 @@ from agent.settings.kinds import (
     MaxWorkFactor,
     Megabytes,
     Moment,
+    NameList,
     OperationList,
     OptionalDuration,
     OptionalPath,
@@ -43,6 +46,8 @@ from agent.settings.kinds import (
     TenantId,
     Text,
     Threads,
+    TimeList,
+    TimeZone,
     WorkFactor,
     setting,
 )
@@ -147,9 +152,26 @@ class ArchiveSettings(Group):
     threads: Threads = setting(0, "Threads that compress; 0: one per core, at most 4")
 
 
-class ScheduleSettings(Group):
+class PeriodicSettings(Group):
     jitter: Duration = setting("0s", "Time over which the devices of a fleet spread their periodic backups")
     store: Text = setting("", "Store for periodic backups; empty: ask the backend with an upload request")
+
+
+class ScheduleSettings(Group):
+    times: TimeList = setting("", "Times of the clock, such as `02:00` or `Mon..Fri 13:30`")
+    cron: CronExpression = setting("", "Instead of `times`: a cron expression with five fields")
+    timezone: TimeZone = setting("", "Time zone of these times, such as `Europe/Berlin`; empty: the device's")
+    store: Text = setting("", "Store for the archives; empty: ask the backend with an upload request")
+    dir: Text = setting("", "Directory to back up; empty: the setting `dir`")
+    data_sets: NameList = setting("", "Data sets to back up instead")
+    name: ArchiveName = setting("", "Name of the archives, which retention counts apart")
+    level: Literal["", "store", "fast", "balanced", "small", "auto"] = setting(
+        "", "Compression of the archives; empty: `archive.level`"
+    )
+    window: Duration = setting(
+        "0s", "How long a backup that failed is tried again; 0s: until the next is due"
+    )
+    jitter: Duration = setting("0s", "Time over which the devices of a fleet spread these backups")
 
 
 class RetentionSettings(Group):
@@ -292,13 +314,14 @@ class Settings(KantoSettings):
     data_sets: dict[TargetName, DataSetSettings] = setting(
         {}, "Parts of the device that commands may name as `backup.dataTypes` and `restore.dataTypes`"
     )
+    schedules: dict[TargetName, ScheduleSettings] = setting({}, "Schedules of backups by the clock")
     unexportable: PatternList = setting(
         "",
         "Files that are of no use on another device, as keys bound to hardware: patterns of absolute paths",
     )
     twin: TwinSettings = TwinSettings()
     archive: ArchiveSettings = ArchiveSettings()
-    schedule: ScheduleSettings = ScheduleSettings()
+    schedule: PeriodicSettings = PeriodicSettings()
     restore: RestoreSettings = RestoreSettings()
     retention: RetentionSettings = RetentionSettings()
     verify: VerifySettings = VerifySettings()

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 from urllib.parse import urlsplit
 
-from pydantic import BeforeValidator, Field, SecretStr
+from pydantic import BeforeValidator, Field, SecretStr, StringConstraints
 from pydantic.fields import FieldInfo
 
 from agent.base.bech32 import decode_key
+from agent.base.clock_times import check_cron, cron_of, zone
 from agent.base.daily_window import DailyWindow, parse_daily_window
 from agent.base.durations import format_duration, parse_duration
 from agent.base.operations import Face, offered
@@ -296,6 +297,37 @@ PatternList = Annotated[
         f"at most {MAX_PATTERNS} patterns as in a .gitignore file, each of at most {MAX_PATTERN_LENGTH}"
         " letters",
     ),
+]
+
+
+def _zone_name(value: object) -> object:
+    if isinstance(value, str):
+        zone(value)
+    return value
+
+
+def _cron_expression(value: object) -> object:
+    return check_cron(value) if isinstance(value, str) and value else value
+
+
+TimeList = Annotated[
+    tuple[str, ...], list_of(_only(cron_of)), ValueKind("list", "times such as '02:00' or 'Mon..Fri 13:30'")
+]
+CronExpression = Annotated[
+    str,
+    BeforeValidator(_cron_expression),
+    ValueKind("text", "minute, hour, day, month and weekday as in cron(5)"),
+]
+TimeZone = Annotated[
+    str,
+    BeforeValidator(_zone_name),
+    ValueKind("text", "a time zone such as 'Europe/Berlin' that the device's database has (package tzdata)"),
+]
+NameList = Annotated[tuple[str, ...], list_of(str), ValueKind("list", "names")]
+ArchiveName = Annotated[
+    str,
+    StringConstraints(pattern=r"^([A-Za-z0-9_-][A-Za-z0-9._-]{0,63})?$"),
+    ValueKind("text", "letters (A-Z, a-z), digits, '.', '_' and '-'"),
 ]
 LogLevel = Annotated[Literal["ERROR", "WARN", "INFO", "DEBUG", "TRACE"], _from_text(str.upper)]
 

@@ -15,6 +15,7 @@ from agent.settings.data_sets import data_set_problems
 from agent.settings.http import http_problems
 from agent.settings.keys import KEYS, FieldPath, key_at, name_of, paths_of
 from agent.settings.kinds import shown
+from agent.settings.schedules import schedule_problems
 from agent.settings.secret_files import is_encrypted_key, read_password
 from agent.settings.sources import (
     Given,
@@ -64,6 +65,7 @@ def load(argv_overrides: Mapping[str, str], config_file: Path | None, environ: M
         *store_problems(settings),
         *data_set_problems(settings.data_sets),
         *http_problems(settings),
+        *schedule_problems(settings),
     ]
     if problems:
         raise SettingsError("\n".join(problems))

@@ -72,6 +72,7 @@ def store_problems(settings: "Settings") -> Iterator[str]:
     if verified and verified.format == "repository":
         yield "verify.store: a repository cannot be verified by this agent yet; use 'restic check'"
     chosen = {"schedule.store": settings.schedule.store, "verify.store": settings.verify.store}
+    chosen |= {f"schedules.{name}.store": each.store for name, each in settings.schedules.items()}
     for key, store_name in chosen.items():
         if store_name and store_name not in settings.stores:
             yield f"{key}: expected one of the stores ({known})"

@@ -36,8 +36,9 @@ class Logging:
         """What it has said so far."""
         raise NotImplementedError
 
-    def count_log(self, event: str) -> int:
-        return sum(line["event"] == event for line in self.log_lines())
+    def count_log(self, event: str, **facts: Any) -> int:
+        wanted = {"event": event, **facts}.items()
+        return sum(wanted <= line.items() for line in self.log_lines())
 
     def wait_for_log(self, event: str, **facts: Any) -> dict[str, Any]:
         """The first log line with this event and these facts."""

@@ -9,7 +9,6 @@ import os
 import re
 import signal
 from collections.abc import Iterator
-from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -18,58 +17,14 @@ import pytest
 
 from tests.support.agent_process import AgentProcess
 from tests.support.backend import DEVICE, FEATURE, THING, Backend
+from tests.support.clocked import Clock, Clocked
 from tests.support.mosquitto import Mosquitto
-from tests.support.require import require
 from tests.support.stalling import stalling
 from tests.support.waiting import wait_until
 
-_LIBRARIES = sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))
 BOOT = datetime(1970, 1, 1, 0, 0, 20, tzinfo=UTC)
 NIGHT = datetime(2026, 6, 1, 2, tzinfo=UTC)
 STATUS = f"{FEATURE}Status"
-
-
-class Clock:
-    """The wall clock of one process, which the test sets. The monotonic one is the machine's."""
-
-    def __init__(self, file: Path) -> None:
-        require(bool(_LIBRARIES), "libfaketime (Debian package faketime)")
-        self._file = file
-        self.environment = {
-            "LD_PRELOAD": str(_LIBRARIES[0]),
-            "FAKETIME_TIMESTAMP_FILE": str(file),
-            "FAKETIME_NO_CACHE": "1",
-            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-            "TZ": "UTC",
-        }
-
-    def set(self, now: datetime) -> None:
-        """Let it be `now`; from here on it goes at the usual speed."""
-        new = self._file.with_suffix(".new")
-        new.write_text(f"@{now:%Y-%m-%d %H:%M:%S}")
-        # The library counts from the time of the file when that was set.
-        new.rename(self._file)
-
-
-class Clocked(AgentProcess):
-    """An agent under the library, each run in a process group of its own.
-
-    The library makes the guard of a run sleep for years when the clock is set meanwhile: it has to be killed.
-    """
-
-    groups: tuple[int, ...] = ()
-
-    def start(self, *prefix: str) -> "Clocked":
-        super().start("setsid", *prefix)
-        self.groups += (self.pid,)
-        return self
-
-    def end(self) -> None:
-        for group in self.groups:
-            with suppress(ProcessLookupError):
-                os.killpg(group, signal.SIGKILL)
-        if self.process:
-            self.process.wait(10)
 
 
 @pytest.fixture

@@ -33,7 +33,7 @@ def tries(frame: Frame, until: datetime, works_from: datetime | None = None) -> 
     while now < until:
         decision = decide(frame, settled, now)
         settled = decision.settled
-        step = next_step(frame, decision, attempt, now)
+        step = next_step(decision, attempt, now, is_over=frame.has_ended(now))
         attempt, missed = step.attempt, missed + step.missed
         if step.begin and attempt:
             begun.append(now)
@@ -72,7 +72,9 @@ def test_a_tick_while_the_job_of_the_one_before_runs_does_not_count_that_as_miss
     """The job may still succeed."""
     running = Attempt(NOON, "a")
     decision = decide(HOURLY, NOON, NOON + HOUR)
-    assert next_step(HOURLY, decision, running, NOON + HOUR) == Step(Attempt(NOON + HOUR), begin=True)
+    assert next_step(decision, running, NOON + HOUR) == Step(
+        Attempt(NOON + HOUR, since=NOON + HOUR), begin=True
+    )
     assert wake_at(decision, running, NOON + HOUR) == NOON + 2 * HOUR
 
 
@@ -80,7 +82,7 @@ def test_a_clock_put_back_forgets_an_attempt_of_the_future() -> None:
     waiting = Attempt(NOON, "a", 1, NOON)
     decision = decide(HOURLY, NOON, NOON - 5 * HOUR)
     assert decision.clock_went_back
-    assert next_step(HOURLY, decision, waiting, NOON - 5 * HOUR) == Step(None)
+    assert next_step(decision, waiting, NOON - 5 * HOUR) == Step(None)
 
 
 @given(

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from agent.base.job import State, format_time, parse_time
+from agent.jobs.clock_schedules import ClockSchedules
 from agent.jobs.queries.history import History
 from agent.jobs.schedule import Frame
 from agent.jobs.schedule_record import ScheduleRecord
@@ -53,14 +54,15 @@ class Health:
         *,
         frame: Callable[[], Frame],
         record: ScheduleRecord,
+        schedules: ClockSchedules | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        """`rpo` is how old the last good backup may become: zero for any age, None for two periods of the
+        """`rpo` is how old the last good backup may become: zero for any age, None for two periods of a
         schedule while it is active."""
         self.changed: Action = lambda: None
         self._journal, self._history = journal, history
         self._rpo, self._later, self._now = rpo, later, now
-        self._frame, self._record = frame, record
+        self._frame, self._record, self._schedules = frame, record, schedules
         self._waits_for: tuple[datetime | None, datetime | None] = None, None
         self._timer: Timer | None = None
 
@@ -71,11 +73,13 @@ class Health:
         # A clock that was set back does not make a backup younger than new.
         age = max(self._now() - success, timedelta(0)) if success else None
         standing, limit = self._record.read(), self._limit(success)
+        clocked = self._schedules.states().values() if self._schedules else ()
+        refused = (each for each in (standing.refused, *(state.last_error for state in clocked)) if each)
         return Facts(
             last_success=success,
             last_verified=_time(verified.get("time")),
-            last_error=standing.refused or next(failed, ""),
-            missed=standing.missed,
+            last_error=next(refused, "") or next(failed, ""),
+            missed=standing.missed + sum(state.missed for state in clocked),
             age=age,
             rpo_violated=limit is not None and self._now() > limit,
         )
@@ -84,6 +88,10 @@ class Health:
         """Return until when the last good backup is new enough; None while it may have any age."""
         if self._rpo is not None:
             return (success + self._rpo if success else _ALWAYS) if self._rpo else None
+        limits = (self._frame_limit(success), self._schedules.limit(success) if self._schedules else None)
+        return min((limit for limit in limits if limit), default=None)
+
+    def _frame_limit(self, success: datetime | None) -> datetime | None:
         frame = self._frame()
         if not frame.active or frame.has_ended(self._now()):
             return None

@@ -39,6 +39,8 @@ class BackupRequest(Request):
     passcode: SecretStr | None = None
     skip_unchanged: bool | None = None
     """None leaves it to the settings."""
+    level: str | None = None
+    """The compression of the archive; None leaves it to the settings."""
     passed_on: dict[str, str] = field(default_factory=dict)
     """Options for the upload request."""
 

@@ -92,6 +92,17 @@ class Remains(_Value):
     locks: int = 0
 
 
+class ClockSchedule(_Value):
+    """A schedule by the clock."""
+
+    next: str | None
+    missed: int
+    last_error: str
+    """Why the newest backup did not begin; empty when it did."""
+    late: bool
+    """True while a backup that was due is tried again."""
+
+
 class Status(_Value):
     job: RunningJob | None
     last: Job | None
@@ -99,6 +110,7 @@ class Status(_Value):
     preview: Preview | None = None
     problem: str | None = None
     remains: Remains | None = None
+    schedules: dict[str, ClockSchedule] = {}
 
 
 class Health(_Value):
@@ -123,6 +135,8 @@ class Schedule(_Value):
     """How many in a row were missed."""
     refused: str
     """Why the newest one did not begin; empty when it did."""
+    schedules: dict[str, ClockSchedule]
+    """Those by the clock, by name."""
 
 
 class Target(_Value):

@@ -33,6 +33,7 @@ def get_schedule(api: Api, _request: Request, _: Nothing) -> Response:
             "next": due and format_time(due),
             "missed": standing.missed,
             "refused": standing.refused,
+            "schedules": {name: state.value() for name, state in api.engine.schedules.states().items()},
         }
 
     return json_response(api.gate.call(look))

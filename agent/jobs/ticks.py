@@ -1,0 +1,181 @@
+"""The ticks of one schedule: each backup begins when it is due, and is tried again.
+
+The plan decides when a tick is due, `attempts` when its backup is tried again. This module keeps the decision
+in the journal and carries it out. Belongs to the main thread.
+"""
+
+import uuid
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+from functools import partial
+from typing import Protocol
+
+import structlog
+
+from agent.base.job import format_time, parse_time
+from agent.base.refusals import Reason, Refused
+from agent.jobs.attempts import Attempt, next_step, wake_at
+from agent.jobs.foundation import Foundation
+from agent.jobs.schedule import Decision
+from agent.jobs.schedule_record import ScheduleRecord, Standing
+from agent.journal import JournalError
+from agent.mailbox import Timer
+
+log = structlog.get_logger(__name__)
+
+LOOK_AGAIN_S = 60.0
+"""Longest time between two looks at the clock, so that a jump of it is noticed."""
+
+
+class Plan(Protocol):
+    """Decides when a tick is due."""
+
+    def decide(self, settled: datetime | None, now: datetime) -> Decision:
+        """Return what is due at `now`, when everything up to `settled` has been dealt with."""
+
+    def is_over(self, attempt: Attempt, now: datetime) -> bool:
+        """Return True when the backup of `attempt` is not tried again."""
+
+
+class Ticks:
+    """`record` is that of the schedule; `backup` makes its backup. See `Periodic` and `ClockSchedules`."""
+
+    def __init__(
+        self,
+        base: Foundation,
+        plan: Callable[[], Plan | None],
+        record: ScheduleRecord,
+        *,
+        backup: Callable[[str], None],
+        begins_anew: Callable[[datetime], None] = lambda _now: None,
+    ) -> None:
+        """`plan` returns None while the schedule is switched off.
+
+        `backup` makes one backup under a correlation id, or raises `Refused` when it cannot begin now.
+        `begins_anew` is told, in the unit of work, that the clock has shown times that never were.
+        """
+        self._journal, self._mailbox, self._plan = base.journal, base.mailbox, plan
+        self._record, self._backup, self._begins_anew = record, backup, begins_anew
+        self._about = {"schedule": record.name} if record.name else {}
+        # Later: the job that has ended must not be in the way of one that is due now.
+        record.ended = partial(base.mailbox.post, partial(self.look, at_once=True))
+        self._timer: Timer | None = None
+        self._begun = self._stopped = False
+        self._told: Attempt | None = None
+        """The attempt whose delay is in the log."""
+
+    @property
+    def settled(self) -> datetime | None:
+        """Return the last tick that was dealt with. Raises `JournalError`."""
+        kept = self._journal.notes.read(self._record.note("settled"))
+        return parse_time(kept) if kept else None
+
+    @property
+    def next_due(self) -> datetime | None:
+        """Return the time of the next backup; None when none will come. Raises `JournalError`."""
+        plan = self._plan()
+        return plan.decide(self.settled, datetime.now(UTC)).next_due if plan and self._begun else None
+
+    def begin(self) -> None:
+        """Let ticks come from now on. Raises `JournalError`."""
+        self._begun = True
+        self.look()
+
+    def stop(self) -> None:
+        """Begin nothing any more: the agent ends."""
+        self._stopped = True
+
+    def keep_new(self) -> None:
+        """Note, in the open unit of work, that of a new plan nothing has been dealt with."""
+        self._journal.notes.keep(self._record.note("settled"), "")
+        self._record.keep(Standing())
+
+    def look(self, *, at_once: bool = False) -> None:
+        """Run what is due, and come back when the next tick is, or in a while.
+
+        With `at_once`, a backup that waited for another job is tried now.
+        """
+        if self._timer:
+            self._timer.cancel()
+        plan = self._plan()
+        if plan is None or not self._begun or self._stopped:
+            return
+        # First, so that whatever goes wrong is tried again.
+        self._timer = self._mailbox.call_later(LOOK_AGAIN_S, self.look)
+        now = datetime.now(UTC)
+        try:
+            wake = self._run_due(plan, now, at_once=at_once)
+        except JournalError:
+            log.exception("periodic backup postponed: journal not writable", **self._about)
+            return
+        if wake and (wait_s := (wake - now).total_seconds()) < LOOK_AGAIN_S:
+            self._timer.cancel()
+            self._timer = self._mailbox.call_later(wait_s, self.look)
+
+    def _run_due(self, plan: Plan, now: datetime, *, at_once: bool) -> datetime | None:
+        """Begin the backup that is due, if any; return when to look again. Raises `JournalError`."""
+        settled = self.settled
+        decision = plan.decide(settled, now)
+        with self._journal.unit():
+            if decision.settled != settled:
+                # Kept before the run begins: what crashes the agent is tried again later, as any failure.
+                kept = format_time(decision.settled) if decision.settled else ""
+                self._journal.notes.keep(self._record.note("settled"), kept)
+            if decision.clock_was_set or decision.clock_went_back:
+                self._begins_anew(now)
+            attempt = self._carry_out(plan, decision, now, at_once=at_once)
+        return wake_at(decision, attempt, now)
+
+    def _carry_out(self, plan: Plan, decision: Decision, now: datetime, *, at_once: bool) -> Attempt | None:
+        """Do what the decision says; return the attempt that goes on."""
+        standing = self._record.read()
+        before = standing.attempt
+        step = next_step(
+            decision,
+            before,
+            now,
+            is_over=before is not None and plan.is_over(before, now),
+            at_once=at_once and standing.refused == Reason.BUSY,
+        )
+        missed = standing.missed + step.missed
+        self._tell_clock(decision)
+        if step.missed:
+            log.warning("periodic backups missed", count=step.missed, in_a_row=missed, **self._about)
+        now_standing = replace(standing, attempt=step.attempt, missed=missed)
+        if step.begin and step.attempt:
+            now_standing = self._try(now_standing, step.attempt, now)
+        if now_standing != standing:
+            self._record.keep(now_standing)
+        if (attempt := now_standing.attempt) and attempt.failed and attempt != self._told:
+            self._tell_delay(attempt, decision, now)
+        return now_standing.attempt
+
+    def _try(self, standing: Standing, attempt: Attempt, now: datetime) -> Standing:
+        """Begin the backup of an attempt; return how the schedule stands then."""
+        correlation_id = str(uuid.uuid4())
+        about = {"due": format_time(attempt.tick), "failures": attempt.failures, **self._about}
+        log.info("periodic backup begins", correlation_id=correlation_id, **about)
+        try:
+            self._backup(correlation_id)
+        except Refused as error:
+            log.warning("periodic backup refused", reason=error.message, **self._about)
+            return replace(standing, attempt=attempt.failed_at(now), refused=error.reason.value)
+        return replace(standing, attempt=attempt.begun(correlation_id), refused="")
+
+    def _tell_clock(self, decision: Decision) -> None:
+        if decision.clock_went_back:
+            log.warning("clock set back by more than a period: periodic backups rescheduled", **self._about)
+        if decision.clock_was_set:
+            log.info("clock set for the first time: periodic backups rescheduled", **self._about)
+
+    def _tell_delay(self, attempt: Attempt, decision: Decision, now: datetime) -> None:
+        self._told = attempt
+        wake = wake_at(decision, attempt, now)
+        log.warning(
+            "periodic backup delayed",
+            due=format_time(attempt.tick),
+            failures=attempt.failures,
+            next_try=wake and format_time(wake),
+            **self._about,
+        )
