@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 
 
-def wait_until(condition: Callable[[], object], *, what: str, timeout_s: float = 20) -> None:
+def wait_until(condition: Callable[[], object], *, what: str, timeout_s: float = 60) -> None:
     """Return when `condition()` is true; fail, saying what was waited for, after `timeout_s`."""
     deadline_s = time.monotonic() + timeout_s
     while not condition():
