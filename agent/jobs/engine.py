@@ -17,7 +17,6 @@ from agent.jobs.device import UNIDENTIFIED, Device
 from agent.jobs.events import Events, JobProgressed, Subscriber
 from agent.jobs.foundation import Foundation
 from agent.jobs.job_hooks import FailureHook
-from agent.jobs.job_options import repository_remains
 from agent.jobs.operations import CommandHandler, Operations, QuestionHandler, at_once
 from agent.jobs.own_directories import OwnDirectories
 from agent.jobs.periodic import Periodic
@@ -107,7 +106,14 @@ class Engine:
         notes = PreviewNotes(journal, BootClock())
         self._build_jobs(base, notes)
         self._build_routine(base)
-        self.status = Status(self.monitor, self.history, notes, self.device, schedules=self.schedules.states)
+        self.status = Status(
+            self.monitor,
+            self.history,
+            notes,
+            self.device,
+            remains=partial(repository_remains, settings),
+            schedules=self.schedules.states,
+        )
 
     def _build_jobs(self, base: Foundation, notes: PreviewNotes) -> None:
         """Build what commands ask for, and recover the data before it."""
