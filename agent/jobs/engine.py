@@ -17,6 +17,7 @@ from agent.jobs.device import UNIDENTIFIED, Device
 from agent.jobs.events import Events, JobProgressed, Subscriber
 from agent.jobs.foundation import Foundation
 from agent.jobs.job_hooks import FailureHook
+from agent.jobs.job_options import repository_remains
 from agent.jobs.operations import CommandHandler, Operations, QuestionHandler, at_once
 from agent.jobs.own_directories import OwnDirectories
 from agent.jobs.periodic import Periodic
