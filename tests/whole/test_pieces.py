@@ -261,6 +261,16 @@ def test_progress_comes_while_the_restore_runs(started: Started) -> None:
     assert last["status"] == "CANCELED"
 
 
+def test_a_stream_ends_with_the_agent(started: Started) -> None:
+    """Its last object says that the restore was interrupted, or how far it was: no reader waits for ever."""
+    agent = started(beforeRestoreCmd=HOURS, stopTimeout="1s")
+    backup = backed_up(client(agent))
+    told = streamed(agent, backup["id"])
+    assert next(told)["backup"] == backup
+    assert agent.stop() == 0
+    assert all(each["backup"] == backup for each in told)
+
+
 def test_a_cancelled_restoration_leaves_the_original_data(started: Started) -> None:
     agent = started(beforeRestoreCmd=HOURS)
     pieces = client(agent)
