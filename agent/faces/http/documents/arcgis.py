@@ -12,12 +12,15 @@ from agent.base.refusals import Reason, Refused
 from agent.base.text import readable
 from agent.faces.http.api.context import Api
 from agent.faces.http.documents.arcgis_form import answer, check_format, problem_answer, token_in
-from agent.faces.http.documents.assets import no_choice
-from agent.faces.http.documents.bodies import FORM, form_fields, refuse_unknown, require_type
-from agent.faces.http.documents.destinations import default_destination, in_store, named_stores
+from agent.faces.http.documents.bodies import FORM, form_fields, in_words, refuse_unknown, require_type
+from agent.faces.http.documents.destinations import (
+    default_destination,
+    everything,
+    in_store,
+    named_stores,
+)
 from agent.faces.http.documents.jobs import Stage, find_job
 from agent.faces.http.documents.restoring import Fetchable, fetchable
-from agent.faces.http.documents.words import in_words
 from agent.faces.http.face_of import face_of
 from agent.faces.http.message import Problem, Request, Response
 from agent.faces.http.routes import Route, Site
@@ -95,7 +98,7 @@ class _ArcGis:
     def _request(self, request: Request, job_id: str, store: str, fields: Mapping[str, str]) -> BackupRequest:
         """Read a backup. The document's own example is long past its retention date, so any date is taken."""
         options = {
-            **no_choice(self._settings),
+            **everything(self._settings),
             **in_store(self._settings, store),
             "backup.name": fields["name"],
             "backup.passcode": fields["passcode"],

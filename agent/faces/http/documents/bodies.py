@@ -1,10 +1,12 @@
-"""Bodies of the documents' requests: JSON objects and forms, and what is wrong with them."""
+"""Bodies of the documents' requests, JSON objects and forms; and refusals in the words of a document."""
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 from urllib.parse import parse_qsl
 
+from agent.base.refusals import Refused
 from agent.base.text import readable
 from agent.faces.http.message import Problem, Request
 
@@ -52,3 +54,15 @@ def refuse_unknown(names: Mapping[str, object], known: Collection[str]) -> None:
     """Raise `Problem` 400 for a name that is not known: who misspells a choice must not get another one."""
     if unknown := sorted(names.keys() - set(known)):
         raise Problem(400, f"'{readable(unknown[0])}' is unknown; possible are: {', '.join(sorted(known))}")
+
+
+@contextmanager
+def in_words(words: Mapping[str, str]) -> Iterator[None]:
+    """Replace options of the wire in the message of a `Refused` by `words`, which its client knows."""
+    try:
+        yield
+    except Refused as refused:
+        message = refused.message
+        for option, word in words.items():
+            message = message.replace(f"option '{option}'", f"'{word}'")
+        raise Refused(refused.reason, message) from refused

@@ -54,6 +54,13 @@ def _target(settings: Settings, names: Iterable[str], *, mount: bool) -> str | N
     return next(iter([*named, *by_kind]), None)
 
 
+def everything(settings: Settings) -> Options:
+    """Return the choice of a backup that chooses nothing: the directory, or all data sets without one."""
+    if settings.dir or settings.backup_cmd or not settings.data_sets:
+        return {}
+    return {"backup.dataTypes": sorted(settings.data_sets)}
+
+
 def location_of(record: JobRecord, settings: Settings) -> tuple[str, Options] | None:
     """Return the store or target that has a backup's archive, and the options that fetch it from there.
 

@@ -10,11 +10,15 @@ from agent.base.refusals import Reason, Refused
 from agent.base.text import folded, readable
 from agent.faces.http.api.context import Api
 from agent.faces.http.api.endpoint import json_response, no_content
-from agent.faces.http.documents.assets import no_choice
-from agent.faces.http.documents.bodies import json_object, refuse_unknown
-from agent.faces.http.documents.destinations import Options, device_target, in_target, stick_target
+from agent.faces.http.documents.bodies import in_words, json_object, refuse_unknown
+from agent.faces.http.documents.destinations import (
+    Options,
+    device_target,
+    everything,
+    in_target,
+    stick_target,
+)
 from agent.faces.http.documents.jobs import Stage, find_job
-from agent.faces.http.documents.words import in_words
 from agent.faces.http.face_of import face_of
 from agent.faces.http.message import Problem, Request, Response
 from agent.faces.http.problems import problem_document
@@ -92,7 +96,7 @@ class _Eclypse:
     def _choice(self, body: Mapping[str, Any]) -> Options:
         data_types, projects = _texts(body, "dataTypes"), _texts(body, "envysionProjects")
         if not projects:
-            return {"backup.dataTypes": data_types} if data_types else no_choice(self._settings)
+            return {"backup.dataTypes": data_types} if data_types else everything(self._settings)
         known = self._projects()
         if unknown := [name for name in projects if name not in known]:
             there = ", ".join(sorted(known)) or "none"

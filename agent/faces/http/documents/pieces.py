@@ -11,9 +11,8 @@ from agent.base.refusals import Reason, Refused
 from agent.faces.http.api.context import Api
 from agent.faces.http.api.endpoint import encoded, json_response, no_content
 from agent.faces.http.api.event_log import Batch
-from agent.faces.http.documents.assets import assets_choice, no_choice
-from agent.faces.http.documents.bodies import json_object
-from agent.faces.http.documents.destinations import default_destination
+from agent.faces.http.documents.bodies import in_words, json_object
+from agent.faces.http.documents.destinations import Options, default_destination, everything
 from agent.faces.http.documents.jobs import JobView, Stage, find_job, recorded_job, running_job
 from agent.faces.http.documents.pieces_models import (
     Model,
@@ -25,11 +24,11 @@ from agent.faces.http.documents.pieces_models import (
     streamed_progress,
 )
 from agent.faces.http.documents.restoring import Fetchable, fetchable, restore_options
-from agent.faces.http.documents.words import in_words
 from agent.faces.http.face_of import face_of
 from agent.faces.http.message import Problem, Request, Response
 from agent.faces.http.routes import Route, Site
 from agent.jobs.queries.made import Made
+from agent.settings import Settings
 
 _WORDS = {"backup.paths": "id", "backup.dataTypes": "id"}
 LOOK_AGAIN_S = 0.1
@@ -82,7 +81,7 @@ class _Pieces:
         destination = default_destination(self._settings)
         if destination is None:
             raise Refused(Reason.CANNOT, "no destination: set schedule.store, or a target without mount")
-        choice = assets_choice(assets, self._settings) if assets else no_choice(self._settings)
+        choice = _assets_choice(assets, self._settings) if assets else everything(self._settings)
         with in_words(_WORDS):
             self._gate.command("backup", {"options": {**destination, **choice}}, face_of(request.peer))
         return no_content()
@@ -206,9 +205,9 @@ class _Pieces:
 
     def _fetchable(self, request: Request, made: Made) -> Fetchable:
         """Return where the archive is. Raises `Problem` 404 for a backup that has none any more."""
-        everything = self._gate.look("history", face_of(request.peer), self._made.all)
+        history = self._gate.look("history", face_of(request.peer), self._made.all)
         wanted = made.ended[0].id
-        for each in fetchable(everything.ended, self._settings):
+        for each in fetchable(history.ended, self._settings):
             if each.record.id == wanted:
                 return each
         raise Problem(404, "this backup failed, was removed, or is where the device cannot fetch it")
@@ -217,3 +216,19 @@ class _Pieces:
 def _optional_object(request: Request) -> Mapping[str, Any]:
     """Return the object in the body, which may be absent. Raises `Problem`."""
     return json_object(request) if request.body else {}
+
+
+def _assets_choice(assets: list[Any], settings: Settings) -> Options:
+    """Return the options of a backup of these assets, which are data sets or paths. Raises `Problem` 400."""
+    ids = [_id(asset) for asset in assets]
+    data_sets = [each for each in ids if each in settings.data_sets]
+    if data_sets and len(data_sets) < len(ids):
+        raise Problem(400, "the assets of one backup are data sets, or paths, not both")
+    return {"backup.dataTypes" if data_sets else "backup.paths": ids}
+
+
+def _id(asset: Any) -> str:
+    identifier = asset.get("id") if isinstance(asset, dict) else None
+    if not isinstance(identifier, str) or not identifier:
+        raise Problem(400, "an asset must have an 'id': the name of a data set, or a path")
+    return identifier
