@@ -37,6 +37,8 @@ class NamedArchive:
     """The name that its backup was given."""
     made: datetime
     device_tag: str
+    size_bytes: int | None = None
+    """None while nobody has looked."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,6 +35,7 @@ class DatedArchive:
     made: datetime
     """The time in its name, corrected where the journal knows better."""
     known: KnownArchive = UNKNOWN
+    size_bytes: int | None = None
 
     @property
     def age(self) -> tuple[datetime, int, str]:
@@ -52,7 +53,8 @@ def in_order(
 ) -> list[DatedArchive]:
     """Return the archives of a device, newest first."""
     found = [
-        DatedArchive(each.name, each.series, each.made, known.get(each.name, UNKNOWN)) for each in archives
+        DatedArchive(each.name, each.series, each.made, known.get(each.name, UNKNOWN), each.size_bytes)
+        for each in archives
     ]
     return sorted(_corrected(found, now), key=lambda archive: archive.age, reverse=True)
 

@@ -39,7 +39,8 @@ def names(page: Reply) -> list[str]:
 
 
 def test_archives_are_listed_by_store_newest_first(api: ApiClient) -> None:
-    made = [run(api, "backup", LOCAL | {"backup.name": name})["archive"] for name in ("one", "two", "three")]
+    jobs = [run(api, "backup", LOCAL | {"backup.name": name}) for name in ("one", "two", "three")]
+    made = [job["archive"] for job in jobs]
     first = api.get("/archives?store=device&limit=2").value
     assert [each["name"] for each in first["archives"]] == [made[2], made[1]]
     second = api.get(f"/archives?store=device&limit=2&after={first['next']}").value
@@ -48,6 +49,7 @@ def test_archives_are_listed_by_store_newest_first(api: ApiClient) -> None:
     assert api.get("/archives?store=device&after=gone.zip").status == 404
     newest = first["archives"][0]
     assert (newest["label"], newest["encrypted"], newest["files"]) == ("three", False, 4)
+    assert newest["bytes"] == jobs[2]["archiveBytes"]
     unknown = api.get("/archives?store=nix")
     assert (unknown.status, unknown.detail) == (404, "no store 'nix': the device has device")
 

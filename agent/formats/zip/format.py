@@ -4,7 +4,7 @@ import hashlib
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -92,7 +92,8 @@ class Zip:
 
     def listed(self, storage: GuardedStorage, own: OwnArchives) -> list[NamedArchive]:
         found = storage.list("", lambda name: own.parse(name) is not None)
-        return [archive for stored in found if (archive := own.parse(stored.name))]
+        named = ((own.parse(stored.name), stored.size_bytes) for stored in found)
+        return [replace(archive, size_bytes=size) for archive, size in named if archive]
 
     def remove(self, storage: GuardedStorage, name: str) -> None:
         storage.delete(name)

@@ -187,6 +187,8 @@ class Archive(_Value):
     encrypted: bool
     source: str | None
     files: int | None
+    bytes: int | None
+    """The size of the archive."""
 
 
 class ArchivePage(_Value):

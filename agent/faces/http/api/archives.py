@@ -173,6 +173,7 @@ def _archive_value(archive: "DatedArchive") -> Mapping[str, Any]:
         "encrypted": archive.name.endswith(ENCRYPTED),
         "source": str(known.source) if known.source else None,
         "files": known.files,
+        "bytes": archive.size_bytes,
     }
 
 

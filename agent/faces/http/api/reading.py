@@ -1,7 +1,8 @@
 """Reads of stores, each in a thread of its own: a far side or a disk may be slow, or never answer.
 
 The thread of the request waits for it: not longer than a limit, and not when the client is gone. There is one
-download at a time and one other read, as they share the device's memory with its jobs.
+download at a time, as it shares the device's memory with its jobs, and few other reads; a store that never
+answers keeps the place of one of them.
 """
 
 import threading
@@ -29,6 +30,7 @@ STALL_S = 60.0
 """How long a piece of a download may wait until the one before is sent."""
 TURN_S = 10.0
 """How long a read waits for its turn."""
+MOST_LOOKS = 2
 _LOOK_S = 0.25
 _PATIENCE_S = 1.0
 _PIECES = 4
@@ -101,10 +103,13 @@ class Pieces(Iterator[bytes]):
         self._reading.done(_PATIENCE_S)
         try:
             self._reading.result()
-        except Exception as error:
-            log.warning("download cut off", reason=str(problem_of_read(error)))
-            raise ConnectionAbortedError from error
-        raise StopIteration
+        except (JobError, StorageError, OSError) as error:
+            log.warning("download cut off", reason=str(error))
+        except Exception:
+            log.exception("internal error")
+        else:
+            raise StopIteration
+        raise ConnectionAbortedError
 
     def close(self) -> None:
         """Stop reading: everything was sent, or the client is gone."""
@@ -115,14 +120,14 @@ class Reads:
     """The methods may be called from any thread."""
 
     def __init__(self) -> None:
-        self._looks, self._downloads = threading.Semaphore(1), threading.Semaphore(1)
+        self._looks, self._downloads = threading.Semaphore(MOST_LOOKS), threading.Semaphore(1)
 
     def look(
         self, request: Request, open_store: Callable[[], OpenedStore], read: Callable[[OpenedStore], Result]
     ) -> Result:
         """Return what `read` finds in the store. Raises `Refused` and `Problem`."""
         if not self._looks.acquire(timeout=TURN_S):
-            raise Refused(Reason.BUSY, "another client reads a store: ask again in a moment")
+            raise Refused(Reason.BUSY, "other clients read stores: ask again in a moment")
         store = _opened(open_store, self._looks)
         reading = _begin(store, self._looks, read)
         _wait(reading.done, request, store)
