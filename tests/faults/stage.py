@@ -1,5 +1,6 @@
 """Where a story plays: a device with something on it, made anew for each point, and a place behind HTTP."""
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -9,6 +10,7 @@ from tests.faults.stories import NEW, NEW_SET, OLD, SET, STORIES, Story, Teller,
 from tests.support.backend import Backend
 from tests.support.http_server import HttpServer, Received, Say
 from tests.support.incubator import Hatched, Incubator
+from tests.support.repositories import PASSWORD
 from tests.support.syscalls import Call
 from tests.support.trees import Found, contents, differences, make_tree, write_zip
 
@@ -31,7 +33,18 @@ class Stage:
         self.number += 1
         work = self.destination / str(self.number)
         paths = [str(work / "device" / "data" / name) for name in SET]
-        agent = Hatched(self.nest, work, self.port, dataSets={"three": {"paths": paths}})
+        work.mkdir()
+        credentials = work / "store.json"
+        credentials.touch(0o600)
+        credentials.write_text(json.dumps({"password": PASSWORD}))
+        store = {"provider": "local", "format": "repository", "prefix": "repository"}
+        agent = Hatched(
+            self.nest,
+            work,
+            self.port,
+            dataSets={"three": {"paths": paths}},
+            stores={"repository": {**store, "credentials": str(credentials)}},
+        )
         make_tree(agent.data, OLD)
         self.old = contents(agent.data)
         archives = agent.storage / "archives"

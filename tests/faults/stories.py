@@ -16,6 +16,7 @@ from typing import Any
 
 from tests.support.backend import LAST_OPERATION, LAST_UPLOAD, REQUEST, Backend, Message
 from tests.support.incubator import Hatched
+from tests.support.repositories import restic
 from tests.support.trees import Dir, File, Link, Spec, contents, differences
 from tests.support.waiting import wait_until
 
@@ -49,6 +50,7 @@ NEW_SET: Spec = {
     "config/more": Link("app.json"),
 }
 LOCAL = {"storage.provider": "local", "local.name": "it.zip"}
+REPOSITORY = {"backup.store": "repository"}
 THREE = {"local.name": "three.zip", "restore.dataTypes": "three"}
 NOTHING: Mapping[str, str] = {}
 ENDS = ("FINISHED", "FAILED", "SUCCESS", "CANCELED")
@@ -252,6 +254,7 @@ STORIES: dict[str, Story] = {
     "backup to local": partial(backup, LOCAL),
     "backup to https": partial(backup, {}),
     "backup, request, start": hand_over,
+    "snapshot in a repository": partial(backup, REPOSITORY),
     "restore from local": partial(restore, LOCAL),
     "restore, replace": partial(restore, {**LOCAL, "restore.mode": "replace"}),
     "restore from https": partial(restore, {}),
@@ -287,7 +290,7 @@ def _leftovers(agent: Hatched) -> Iterator[Path]:
     yield from agent.data.rglob(".edge-backup-*")
     yield from (path for name in ("backups", "downloads") for path in (storage / name).iterdir())
     yield from (path for path in (storage / "archives").rglob("*") if ".part-" in path.name)
-    known = {"backups", "downloads", "archives", "lock", "spare", "http.sock"}
+    known = {"backups", "downloads", "archives", "repositories", "lock", "spare", "http.sock"}
     known |= {"journal.db", "journal.db-wal", "journal.db-shm", "restore.key", "restored-into.json"}
     yield from (path for path in storage.iterdir() if path.name not in known)
 
@@ -304,6 +307,18 @@ def journal_rows(agent: Hatched) -> dict[str, list[Any]]:
     return {what: rows for what, rows in found.items() if rows}
 
 
+def check_repository(teller: Teller) -> None:
+    """Where there is a repository, or a beginning of one, restic finds it whole after the next snapshot."""
+    repository = teller.agent.storage / "archives" / "repository"
+    if not repository.exists():
+        return
+    end = teller.run("backup", "snapshot", REPOSITORY)
+    assert end["state"] == "BACKUP_FINISHED", end
+    restic(repository, "check", "--read-data", "--no-lock")
+    # A power cut between the lock and the note about it leaves one, which goes stale.
+    assert len([*(repository / "locks").iterdir()]) <= 1
+
+
 def check_goes_on(teller: Teller, check: Callable[[], None] = lambda: None) -> None:
     """Nothing is left over when the agent is idle, and a backup and a restore of it work."""
     agent = teller.agent
@@ -313,6 +328,7 @@ def check_goes_on(teller: Teller, check: Callable[[], None] = lambda: None) -> N
     # A thread gives back the space of a sent archive.
     teller.until(lambda: not leftovers(agent, offered), f"what is left over: {leftovers(agent, offered)}")
     teller.until(lambda: not journal_rows(agent), f"an empty journal, not {journal_rows(agent)}")
+    check_repository(teller)
     before = contents(agent.data)
     options = {"storage.provider": "local", "local.name": "next.zip"}
     assert teller.run("backup", "next", options)["state"] == "BACKUP_FINISHED"

@@ -9,7 +9,7 @@ from functools import partial
 import pytest
 
 from tests.faults.stage import Stage
-from tests.faults.stories import LOCAL, THREE, Teller, check_goes_on
+from tests.faults.stories import LOCAL, REPOSITORY, THREE, Teller, check_goes_on
 from tests.faults.tally import tally
 from tests.support.incubator import Hatched
 from tests.support.syscalls import Call, Verdict
@@ -20,6 +20,7 @@ JOBS: dict[str, tuple[str, dict[str, str]]] = {
     "backup to local": ("backup", LOCAL),
     "backup to staging": ("backup", {}),
     "backup to https": ("backup", {"https.url": ""}),
+    "snapshot in a repository": ("backup", REPOSITORY),
     "restore from local": ("restore", LOCAL),
     "restore from https": ("restore", {"https.url": ""}),
     "three roots": ("restore", {**LOCAL, **THREE}),

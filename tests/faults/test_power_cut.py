@@ -35,6 +35,8 @@ _MAY_COME_BACK = re.compile(
     # log's index is made anew after a crash, and what is incomplete is removed at the start.
     r"write \S+/journal\.db-wal|journal\.db-shm|(create|remove) \S+/journal\.db-journal"
     r"|(create|truncate|write) \S+/(lock|spare)$|remove \S+/(backups|downloads)/\S+\.(part|direct)"
+    # Databases that were copied. A repository's state may fall back to the snapshot before.
+    r"|(mkdir|remove) \S+/work-\w+-databases|(create|remove) \S+/repositories/\S+-journal"
 )
 _END = re.compile(rb'"state":"(BACKUP_|RESTORE_)?(FINISHED|FAILED|SUCCESS|CANCELED)"')
 

@@ -7,6 +7,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from agent.base.daily_window import DailyWindow
+from agent.base.durable import make_directories, sync_directory
 from agent.base.errors import NoSpace, disk_errors
 from agent.formats.base import Changes, Entry, Saved, SaveOrder
 from agent.formats.repository.snapshot import SnapshotOrder, save_snapshot
@@ -67,5 +68,13 @@ class Repository:
         return Saved(saved.added_bytes, "", stored, changes)
 
     def _state(self, location: str) -> Path:
-        """Return the directory with the state of the repository at `location`."""
-        return self.states / sha256(location.encode()).hexdigest()[:32]
+        """Make the directory with the state of the repository at `location`, durably, and return it.
+
+        A device that may only write would have lost its repository together with the state.
+        """
+        state = self.states / sha256(location.encode()).hexdigest()[:32]
+        with disk_errors(f"cannot make the directory '{state}'"):
+            make_directories(state, 0o700)
+            for directory in (self.states.parent, self.states):
+                sync_directory(directory)
+        return state
