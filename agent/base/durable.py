@@ -26,23 +26,36 @@ def replace_file(path: Path, text: str, mode: int) -> None:
 
     Raises OSError, also when something else than a regular file has the name.
     """
-    refuse_special(path)
-    part = path.with_name(f".{path.name}.part")
+    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        replace_in(directory, path.name, text, mode, synced=True)
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+
+
+def replace_in(directory: int, name: str, text: str, mode: int, *, synced: bool) -> None:
+    """Replace the file `name` in an open directory, in one step. Raises as `replace_file`.
+
+    With `synced` the content is on the disk before it has the name.
+    """
+    part = f".{name}.part"
+    refuse_special(name, directory)
     with suppress(FileNotFoundError):
-        part.unlink()
+        os.unlink(part, dir_fd=directory)
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
-        with open(os.open(part, flags, 0o600), "w", encoding="utf-8") as stream:
+        with open(os.open(part, flags, 0o600, dir_fd=directory), "w", encoding="utf-8") as stream:
             stream.write(text)
             stream.flush()
-            os.fchmod(stream.fileno(), mode & 0o7777)
-            os.fsync(stream.fileno())
-        part.rename(path)
+            os.fchmod(stream.fileno(), mode & 0o7777)  # whatever the umask says
+            if synced:
+                os.fsync(stream.fileno())
+        os.rename(part, name, src_dir_fd=directory, dst_dir_fd=directory)
     except BaseException:
         with suppress(OSError):
-            part.unlink()
+            os.unlink(part, dir_fd=directory)
         raise
-    sync_directory(path.parent)
 
 
 def sync_directory(directory: Path) -> None:

@@ -47,9 +47,9 @@ class Root:
 
     def holds(self, name: str) -> bool:
         """Return True when `name`, or a directory above it, is one of the names."""
-        if self.without and _is_in(name, self.without):
+        if self.without and is_in(name, self.without):
             return False
-        return self.names is None or _is_in(name, self.names)
+        return self.names is None or is_in(name, self.names)
 
     def narrowed(self, archived: str) -> "Root | None":
         """Return this root with only an archived name and what is below it; None when it has none of it."""
@@ -104,7 +104,8 @@ def _directories_above(name: str) -> Iterable[str]:
         yield name
 
 
-def _is_in(name: str, names: frozenset[str]) -> bool:
+def is_in(name: str, names: frozenset[str]) -> bool:
+    """Return True when the name, or a directory above it, is one of the names."""
     name = name[: _longest(names) + 1]  # linear, however deep the name is
     while name and name not in names:
         name = name.rpartition("/")[0]

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from agent.base.roots import Root
+from agent.base.roots import Root, is_in
 from agent.base.text import printable, readable
 
 MAX_TEXT_BYTES = 4096
@@ -60,12 +60,7 @@ class ArchiveSource:
             return asked.data_sets <= self.data_sets
         if self.data_sets or self.directory != asked.directory:
             return False
-        return self.paths is None or all(map(self._has, asked.paths or ("",)))
-
-    def _has(self, path: str) -> bool:
-        while path and path not in (self.paths or ()):
-            path = path.rpartition("/")[0]
-        return bool(path)
+        return self.paths is None or all(is_in(path, self.paths) for path in asked.paths or ("",))
 
     def is_part_of(self, asked: "ArchiveSource") -> bool:
         """Return True when this has single paths of a directory that is asked for as a whole."""

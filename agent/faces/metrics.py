@@ -6,17 +6,17 @@ and bytes. Belongs to the main thread.
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
 from pathlib import Path
 
 import structlog
 
 from agent import __version__
+from agent.base.durable import replace_in
 from agent.base.job import State, format_time, parse_time
 from agent.jobs.queries.health import Health
 from agent.jobs.queries.history import History
 from agent.mailbox import Mailbox, Timer
-from providers.directory import open_resolved, refuse_special
+from providers.directory import open_resolved
 
 log = structlog.get_logger(__name__)
 
@@ -118,29 +118,12 @@ def _labels(labels: Mapping[str, str]) -> str:
 
 
 def _replace(path: Path, text: str) -> None:
-    """Replace the file in one step. All may read it. Not synced: after a power cut it is written again.
+    """Replace the file in one step; all may read it. Not synced: after a power cut it is written again.
 
     Raises OSError, also when something else than a regular file has the name, or a link is on the way.
     """
     directory = open_resolved(path.parent, os.O_PATH)
-    part = f".{path.name}.part"  # the exporter reads only what ends in .prom
     try:
-        refuse_special(path.name, directory)
-        with suppress(FileNotFoundError):
-            os.unlink(part, dir_fd=directory)
-        _write(part, directory, text)
-        os.rename(part, path.name, src_dir_fd=directory, dst_dir_fd=directory)
-    except BaseException:
-        with suppress(OSError):
-            os.unlink(part, dir_fd=directory)
-        raise
+        replace_in(directory, path.name, text, 0o644, synced=False)
     finally:
         os.close(directory)
-
-
-def _write(name: str, directory: int, text: str) -> None:
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    file = os.open(name, flags, 0o644, dir_fd=directory)
-    with open(file, "w", encoding="utf-8") as stream:
-        os.fchmod(file, 0o644)  # whatever the umask says
-        stream.write(text)

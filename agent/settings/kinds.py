@@ -94,16 +94,15 @@ def _path(text: str) -> Path:
     return Path(text)
 
 
-def _positive(text: str) -> timedelta:
-    if (duration := parse_duration(text)) <= timedelta(0):
-        raise ValueError("not above 0")
-    return duration
+def _at_least(shortest: timedelta) -> Callable[[str], timedelta]:
+    """Return a parser of durations that raises ValueError for shorter ones."""
 
+    def parse(text: str) -> timedelta:
+        if (duration := parse_duration(text)) < shortest:
+            raise ValueError("too short")
+        return duration
 
-def _not_negative(text: str) -> timedelta:
-    if (duration := parse_duration(text)) < timedelta(0):
-        raise ValueError("negative")
-    return duration
+    return parse
 
 
 def _or_none(parse: Callable[[str], T]) -> Callable[[str], T | None]:
@@ -119,17 +118,6 @@ def _only(accepts: Callable[[str], object], *, empty: bool = False) -> Callable[
         return text
 
     return parse
-
-
-def _optional_duration(text: str) -> timedelta | None:
-    return _not_negative(text) if text else None
-
-
-def _period(text: str) -> timedelta:
-    duration = parse_duration(text)
-    if duration < SHORTEST_PERIOD:
-        raise ValueError("below one second")
-    return duration
 
 
 def is_tiny_period(text: str) -> bool:
@@ -206,19 +194,23 @@ PemFile = Annotated[
     Path | None, _from_text(_or_none(_path)), ValueKind("PEM file", "the path of a PEM file, or nothing")
 ]
 Duration = Annotated[
-    timedelta, _from_text(_not_negative), ValueKind("duration", "a duration such as '90s' or '1h30m'")
+    timedelta,
+    _from_text(_at_least(timedelta(0))),
+    ValueKind("duration", "a duration such as '90s' or '1h30m'"),
 ]
 PositiveDuration = Annotated[
-    timedelta, _from_text(_positive), ValueKind("duration", "a duration above 0 such as '90s' or '1h30m'")
+    timedelta,
+    _from_text(_at_least(timedelta.resolution)),
+    ValueKind("duration", "a duration above 0 such as '90s' or '1h30m'"),
 ]
 OptionalDuration = Annotated[
     timedelta | None,
-    _from_text(_optional_duration),
+    _from_text(_or_none(_at_least(timedelta(0)))),
     ValueKind("duration", "a duration such as '90s' or '1h30m', or nothing"),
 ]
 Period = Annotated[
     timedelta,
-    _from_text(_period),
+    _from_text(_at_least(SHORTEST_PERIOD)),
     ValueKind("duration", "a duration of at least 1s such as '90s' or '1h30m'"),
 ]
 OptionalWindow = Annotated[
@@ -278,15 +270,9 @@ RecipientList = Annotated[
     list_of(_only(partial(decode_key, prefix="age"))),
     ValueKind("list", "public keys of age, each 'age1…'"),
 ]
-WorkFactor = Annotated[
-    _Whole,
-    Field(ge=10, le=15),
-    ValueKind("power of 2", "a whole number from 10 to 15"),
-]
+WorkFactor = Annotated[_Whole, Field(ge=10, le=15), ValueKind("power of 2", "a whole number from 10 to 15")]
 MaxWorkFactor = Annotated[
-    _Whole,
-    Field(ge=15, le=22),
-    ValueKind("power of 2", "a whole number from 15 to 22"),
+    _Whole, Field(ge=15, le=22), ValueKind("power of 2", "a whole number from 15 to 22")
 ]
 PatternList = Annotated[
     tuple[str, ...],
