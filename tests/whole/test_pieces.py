@@ -261,6 +261,17 @@ def test_progress_comes_while_the_restore_runs(started: Started) -> None:
     assert last["status"] == "CANCELED"
 
 
+def test_identifiers_and_statuses_outlive_the_agent(pieces: ApiClient, agent: LocalAgent) -> None:
+    backup = backed_up(pieces)
+    assert pieces.post(f"/backup/{backup['id']}/restore").status == 200
+    restored = ended(pieces, backup["id"], "restoration")
+    agent.stop()
+    agent.start()
+    assert listed(pieces) == [backup]
+    assert pieces.get(f"/backup/{backup['id']}/creation/status").value["value"] == "COMPLETED"
+    assert pieces.get(f"/backup/{backup['id']}/restoration/status").value == restored
+
+
 def test_a_stream_ends_with_the_agent(started: Started) -> None:
     """Its last object says that the restore was interrupted, or how far it was: no reader waits for ever."""
     agent = started(beforeRestoreCmd=HOURS, stopTimeout="1s")
