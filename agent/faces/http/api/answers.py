@@ -133,7 +133,7 @@ class Schedule(_Value):
     """When the next one is due."""
     missed: int
     """How many in a row were missed."""
-    refused: str
+    last_error: str
     """Why the newest one did not begin; empty when it did."""
     schedules: dict[str, ClockSchedule]
     """Those by the clock, by name."""

@@ -32,7 +32,7 @@ def get_schedule(api: Api, _request: Request, _: Nothing) -> Response:
             **schedule_value(api.engine.frame),
             "next": due and format_time(due),
             "missed": standing.missed,
-            "refused": standing.refused,
+            "lastError": standing.refused,
             "schedules": {name: state.value() for name, state in api.engine.schedules.states().items()},
         }
 
