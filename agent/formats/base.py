@@ -64,6 +64,14 @@ class Entry:
         return after.st_mtime_ns != self.stat.st_mtime_ns or after.st_size != size_bytes
 
 
+def read_whole(fd: int, size_bytes: int) -> bytes:
+    """Return `size_bytes`, fewer at the end of the file. Raises OSError."""
+    data = os.read(fd, size_bytes)
+    while len(data) < size_bytes and (more := os.read(fd, size_bytes - len(data))):
+        data += more
+    return data
+
+
 class Item(NamedTuple):
     """One entry of an archive, its name checked. A field is None when the archive does not say.
 

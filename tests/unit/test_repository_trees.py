@@ -180,7 +180,9 @@ def test_the_chunker_cuts_where_it_always_did() -> None:
         position[0] += len(part)
         return len(part)
 
-    cut = [len(chunk) for chunk in chunker.Chunker(0x3DA3358B4DC173).chunks(read, chunker.Kind.BY_CONTENT)]
+    cut = [
+        len(chunk) for chunk in chunker.Chunker(0x3DA3358B4DC173).chunks(read, chunker.FileKind.BY_CONTENT)
+    ]
     assert sum(cut) == len(content)
     assert cut == [
         39416,

@@ -22,6 +22,8 @@ _PUT_S = 60
 """A pack that took longer makes the next ones smaller: the lock is refreshed between two of them."""
 _BATCH_BYTES = 1 << 18
 _BATCH_BLOBS = 64
+_BLOB_BYTES = 512
+"""The memory of a blob beside its content, roughly."""
 _BUDGET_BYTES = 4 << 20
 _PIECE_BYTES = 1 << 18
 
@@ -86,7 +88,7 @@ class BlobWriter:
     def add_data(self, blob_id: bytes, content: Buffer) -> None:
         """Store a chunk that the repository has not, some time before `finish` returns."""
         self._batch.contents.append((blob_id, bytes(content)))
-        self._batch.size_bytes += len(content)
+        self._batch.size_bytes += len(content) + _BLOB_BYTES
         self.added.data_blobs += 1
         self.added.plain_bytes += len(content)
         if self._batch.size_bytes >= _BATCH_BYTES or len(self._batch.contents) >= _BATCH_BLOBS:
@@ -98,9 +100,10 @@ class BlobWriter:
         self.added.tree_blobs += 1
         self.added.plain_bytes += size_bytes
         tools = self._tools
-        compressed = b"".join(tools.compressor.stream(pieces, size_bytes))
+        compressed = tools.compressor.stream(pieces, size_bytes)
         plain_bytes = size_bytes if tools.compressor.available else 0
-        self._collect(self._trees, Packed(tree_id, tools.cryptor.encrypt(compressed), plain_bytes))
+        self._trees.add_pieces(tree_id, compressed, plain_bytes, tools.cryptor)
+        self._store_full(self._trees)
 
     def finish(self) -> None:
         """Store what is left. Afterwards nothing can be added."""
@@ -119,7 +122,7 @@ class BlobWriter:
         if batch.contents:
             many = len(batch.contents) > 8
             work = partial(self._pack_all, batch.contents)
-            self._pool.submit(work, self._collect_all, batch.size_bytes, in_turn=many)
+            self._pool.submit(work, self._collect, batch.size_bytes, in_turn=many)
 
     def _run(self, emitted: Iterator[bytes]) -> None:
         for _ in emitted:
@@ -136,13 +139,13 @@ class BlobWriter:
                 found.append(Packed(blob_id, cryptor.encrypt(compressed), len(content)))
         return found
 
-    def _collect_all(self, packed: Sequence[Packed]) -> Iterator[bytes]:
-        for each in packed:
-            self._collect(self._data, each)
+    def _collect(self, packed: Sequence[Packed]) -> Iterator[bytes]:
+        for blob in packed:
+            self._data.add(blob.id, blob.encrypted, blob.plain_bytes)
+            self._store_full(self._data)
         return iter(())
 
-    def _collect(self, pack: Pack, packed: Packed) -> None:
-        pack.add(packed.id, packed.encrypted, packed.plain_bytes)
+    def _store_full(self, pack: Pack) -> None:
         if len(pack.content) >= self._pack_bytes or pack.is_full:
             self._store(pack)
 

@@ -5,12 +5,12 @@ are changed in place (databases, disk images) are cut at fixed offsets, which co
 """
 
 from collections.abc import Callable, Iterator
-from enum import IntFlag
 from functools import cache
 from typing import Any
 
 MEAN_BYTES = 64 << 10
-_SMALLEST_BYTES, _LARGEST_BYTES = MEAN_BYTES // 4, MEAN_BYTES * 4
+SMALLEST_BYTES, _LARGEST_BYTES = MEAN_BYTES // 4, MEAN_BYTES * 4
+"""The shortest chunk, but for the last one of a file, and the longest."""
 _BUFFER_BYTES = 1 << 20
 SQLITE_MAGIC = b"SQLite format 3\0"
 _IMAGES = (b"QFI\xfb", b"KDMV", b"vhdxfile", b"conectix")
@@ -21,8 +21,11 @@ Read = Callable[[memoryview], int]
 """Reads into memory and returns the number of bytes, 0 at the end."""
 
 
-class Kind(IntFlag):
-    """The facts about a file's content that later snapshots need."""
+class FileKind:
+    """The facts about a file's content that later snapshots need: bits of an integer.
+
+    Not an enumeration: for each of many files, Python takes longer for its operators than for all else.
+    """
 
     NONE = 0
     BY_CONTENT = 1
@@ -35,14 +38,14 @@ class Kind(IntFlag):
     """The file changed while it was read, or may have changed at the same moment."""
 
 
-def kind_of(head: bytes, before: Kind) -> Kind:
+def kind_of(head: bytes, before: int) -> int:
     """Return the kind of a file that begins with `head`; `before` is its kind in the last snapshot."""
     is_sqlite = head.startswith(SQLITE_MAGIC)
-    cut = before & (Kind.BY_CONTENT | Kind.FIXED)
+    cut = before & (FileKind.BY_CONTENT | FileKind.FIXED)
     if not cut:
         is_image = head.startswith(_IMAGES) or head[_MBR_MARK] == b"\x55\xaa"
-        cut = Kind.FIXED if is_sqlite or is_image or not has_chunker() else Kind.BY_CONTENT
-    return cut | (Kind.SQLITE if is_sqlite else Kind.NONE)
+        cut = FileKind.FIXED if is_sqlite or is_image or not has_chunker() else FileKind.BY_CONTENT
+    return cut | (FileKind.SQLITE if is_sqlite else FileKind.NONE)
 
 
 @cache
@@ -67,13 +70,13 @@ class Chunker:
         """`seed` moves the cuts, so that the sizes of chunks do not tell which file it is."""
         found = chunker()
         self._cdc: Any = (
-            found(MEAN_BYTES, min_size=_SMALLEST_BYTES, max_size=_LARGEST_BYTES, seed=seed) if found else None
+            found(MEAN_BYTES, min_size=SMALLEST_BYTES, max_size=_LARGEST_BYTES, seed=seed) if found else None
         )
         self._buffer = bytearray(_BUFFER_BYTES)
 
-    def chunks(self, read: Read, kind: Kind) -> Iterator[memoryview]:
+    def chunks(self, read: Read, kind: int) -> Iterator[memoryview]:
         """Yield the chunks of a content; each is valid until the next one."""
-        cut = self._by_content if self._cdc and not kind & Kind.FIXED else _fixed
+        cut = self._by_content if self._cdc and not kind & FileKind.FIXED else _fixed
         buffer, held, ended = memoryview(self._buffer), 0, False
         while not ended:
             while held < len(buffer) and not ended:

@@ -5,9 +5,10 @@ import os
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from agent.formats.base import Entry
+from agent.formats.base import Entry, read_whole
 from agent.formats.repository.blobs import BlobWriter
-from agent.formats.repository.chunker import Chunker, Kind, kind_of
+from agent.formats.repository.chunker import SMALLEST_BYTES, Chunker, FileKind, kind_of
+from agent.formats.repository.crypto import Buffer
 from agent.formats.repository.state import Known, State
 from agent.formats.walk_report import Report, reason_of
 from agent.transfer.context import Context
@@ -21,7 +22,7 @@ class Content(NamedTuple):
     ids: bytes
     """The ids of its chunks, one after the other."""
     size_bytes: int
-    kind: Kind
+    kind: int
 
 
 @dataclass(slots=True)
@@ -39,29 +40,41 @@ class Contents:
 
         `known` is the file in the last snapshot, whose chunks are given back.
         """
-        reading = _Reading(entry.fd, entry.stat.st_size)
+        before = known.kind if known else FileKind.NONE
+        small = entry.stat.st_size <= SMALLEST_BYTES
         ids: list[bytes] = []
         try:
-            head = os.pread(entry.fd, _HEAD_BYTES, 0) if entry.stat.st_size else b""
-            kind = kind_of(head, known.kind if known else Kind.NONE)
-            for chunk in self.chunker.chunks(reading.into, kind):
-                ids.append(self._store(chunk))
-                self.report.read_bytes += len(chunk)
-                self.context.token.check()
-                self.context.progress(self.report.read_bytes)
+            content = self._small(entry, before, ids) if small else self._large(entry, before, ids)
         except OSError as error:
             self.state.unuse(b"".join(ids))
             self.report.skip(entry.name, reason_of(error))
             return None
         if known:
             self.state.unuse(known.content)
+        return content
+
+    def _small(self, entry: Entry, before: int, ids: list[bytes]) -> Content:
+        """Read a file that is one chunk, however it is cut."""
+        chunk = read_whole(entry.fd, entry.stat.st_size)
+        if chunk:
+            self._store(chunk, ids)
+        return Content(b"".join(ids), len(chunk), kind_of(chunk[:_HEAD_BYTES], before))
+
+    def _large(self, entry: Entry, before: int, ids: list[bytes]) -> Content:
+        reading = _Reading(entry.fd, entry.stat.st_size)
+        kind = kind_of(os.pread(entry.fd, _HEAD_BYTES, 0), before)
+        for chunk in self.chunker.chunks(reading.into, kind):
+            self._store(chunk, ids)
+            self.context.token.check()
+            self.context.progress(self.report.read_bytes)
         return Content(b"".join(ids), reading.done_bytes, kind)
 
-    def _store(self, chunk: memoryview) -> bytes:
+    def _store(self, chunk: Buffer, ids: list[bytes]) -> None:
         blob_id = hashlib.sha256(chunk).digest()
+        ids.append(blob_id)
+        self.report.read_bytes += len(chunk)
         if not self.state.use(blob_id):
             self.blobs.add_data(blob_id, chunk)
-        return blob_id
 
 
 class _Reading:

@@ -5,6 +5,7 @@ one-time key of Poly1305 is r, which the primitive clamps itself, followed by AE
 """
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from cryptography.exceptions import InvalidSignature
@@ -58,6 +59,18 @@ class Cryptor:
         self._stream.reset_nonce(iv)
         encrypted = self._stream.update(plain)
         return b"".join((iv, encrypted, Poly1305.generate_tag(self._one_time_key(iv), encrypted)))
+
+    def encrypt_to(self, output: bytearray, pieces: Iterable[Buffer]) -> None:
+        """Append the encrypted form of a content that comes in pieces."""
+        iv = os.urandom(IV_BYTES)
+        self._stream.reset_nonce(iv)
+        authenticator = Poly1305(self._one_time_key(iv))
+        output += iv
+        for piece in pieces:
+            encrypted = self._stream.update(piece)
+            authenticator.update(encrypted)
+            output += encrypted
+        output += authenticator.finalize()
 
     def decrypt(self, encrypted: Buffer) -> bytes:
         """Return the plain content. Raises `RepositoryBroken` when it was altered or cut."""

@@ -19,8 +19,8 @@ _COMPRESSED = 2
 _PLAIN_ENTRY = struct.Struct("<BI32s")
 _COMPRESSED_ENTRY = struct.Struct("<BII32s")
 _LENGTH = struct.Struct("<I")
-_MOST_BLOBS = (8 << 20) // _COMPRESSED_ENTRY.size
-"""Readers refuse a header of more than 16 MiB."""
+_MOST_BLOBS = 10_000
+"""The index of a pack is below 2 MiB, and its header far below the 16 MiB that readers take."""
 
 
 class Blob(NamedTuple):
@@ -48,6 +48,14 @@ class Pack:
         """Append an encrypted blob; `plain_bytes` as in `Blob`."""
         self.blobs.append(Blob(blob_id, self._trees, len(self.content), len(encrypted), plain_bytes))
         self.content += encrypted
+
+    def add_pieces(
+        self, blob_id: bytes, pieces: Iterable[Buffer], plain_bytes: int, cryptor: Cryptor
+    ) -> None:
+        """Encrypt and append a blob that is too large to be in memory more than once."""
+        begin = len(self.content)
+        cryptor.encrypt_to(self.content, pieces)
+        self.blobs.append(Blob(blob_id, self._trees, begin, len(self.content) - begin, plain_bytes))
 
     def clear(self) -> None:
         """Begin the next pack, in this memory."""

@@ -7,7 +7,7 @@ from datetime import datetime
 from agent.base.job import format_time
 from agent.formats.base import DIR, FILE
 from agent.formats.repository.blob_index import BlobIndex
-from agent.formats.repository.chunker import MEAN_BYTES, Kind
+from agent.formats.repository.chunker import MEAN_BYTES, FileKind
 from agent.formats.repository.document import Snapshot
 from agent.formats.repository.packs import ID_BYTES
 from agent.formats.repository.reader import Reader, snapshots
@@ -88,13 +88,13 @@ class _Rebuilding:
             return self._index.has_all([tree_key(node.content)])
         return node.kind is not None and self._index.has_all(_ids(node.content))
 
-    def _kind(self, node: SavedNode) -> Kind:
+    def _kind(self, node: SavedNode) -> int:
         """Return how a file was cut; NONE when it has one chunk, which tells nothing."""
         if node.kind is not FILE or len(node.content) <= ID_BYTES:
-            return Kind.NONE
+            return FileKind.NONE
         place = self._index.place(node.content[:ID_BYTES])
         is_fixed = place is not None and place.content_bytes == MEAN_BYTES
-        return Kind.FIXED | Kind.SQLITE if is_fixed else Kind.BY_CONTENT
+        return FileKind.FIXED | FileKind.SQLITE if is_fixed else FileKind.BY_CONTENT
 
 
 def _ids(content: bytes) -> Iterator[bytes]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from agent.formats.repository.state import remove_state
 
-_CACHE_KIB = 8 << 10
+_CACHE_KIB = 4 << 10
 
 
 class Scratch:

@@ -14,25 +14,29 @@ from typing import NamedTuple, TypeVar
 import structlog
 
 from agent.base.durable import sync_directory
-from agent.formats.repository.chunker import Kind
 from agent.formats.repository.packs import ID_BYTES
 
 log = structlog.get_logger(__name__)
 
 ROOT = 1
 """The number of the directory `/`."""
-WHOLE_DIRECTORY = 4096
+WHOLE_DIRECTORY = 1024
 """A directory with at most so many entries is read at once."""
-_CACHE_KIB = 6 << 10
-_VERSION = 1
+_CACHE_KIB = 4 << 10
+_VERSION = 2
 _SCHEMA = """
 CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE directories (number INTEGER PRIMARY KEY, entries INTEGER NOT NULL);
 CREATE TABLE entries (
     directory INTEGER NOT NULL, name BLOB NOT NULL, signature BLOB NOT NULL, content BLOB NOT NULL,
     child INTEGER NOT NULL, kind INTEGER NOT NULL, PRIMARY KEY (directory, name)) WITHOUT ROWID;
-CREATE TABLE blobs (id BLOB PRIMARY KEY, uses INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE blobs (
+    id BLOB PRIMARY KEY, uses INTEGER NOT NULL, known INTEGER NOT NULL DEFAULT 0) WITHOUT ROWID;
 CREATE INDEX unused ON blobs (uses) WHERE uses <= 0;
+"""
+_USE = """
+INSERT INTO blobs VALUES (?, 1, 0)
+ON CONFLICT (id) DO UPDATE SET uses = uses + 1, known = 1 RETURNING known
 """
 
 
@@ -44,7 +48,7 @@ class Known(NamedTuple):
     """The ids of its chunks; for a directory, of its tree."""
     child: int
     """The number of a directory; 0 for anything else."""
-    kind: Kind
+    kind: int
 
 
 class Row(NamedTuple):
@@ -112,12 +116,12 @@ class State:
         """Return all entries of a directory, by name."""
         query = "SELECT name, signature, content, child, kind FROM entries WHERE directory = ?"
         rows = self._database.execute(query, (directory,))
-        return {name: Known(seen, content, child, Kind(kind)) for name, seen, content, child, kind in rows}
+        return {name: Known(seen, content, child, kind) for name, seen, content, child, kind in rows}
 
     def entry(self, directory: int, name: bytes) -> Known | None:
         query = "SELECT signature, content, child, kind FROM entries WHERE directory = ? AND name = ?"
         found = self._database.execute(query, (directory, name)).fetchone()
-        return Known(found[0], found[1], found[2], Kind(found[3])) if found else None
+        return Known(found[0], found[1], found[2], found[3]) if found else None
 
     def names(self, directory: int) -> Iterator[bytes]:
         """Yield the names in a directory, sorted."""
@@ -158,10 +162,7 @@ class State:
 
     def use(self, key: bytes) -> bool:
         """Count a use of a blob; return False when it is a new one, which has to be stored."""
-        if self._database.execute("UPDATE blobs SET uses = uses + 1 WHERE id = ?", (key,)).rowcount:
-            return True
-        self._database.execute("INSERT INTO blobs VALUES (?, 1)", (key,))
-        return False
+        return bool(self._database.execute(_USE, (key,)).fetchone()[0])
 
     def unuse(self, content: bytes) -> None:
         """Give back the blobs of a content."""
@@ -176,7 +177,7 @@ class State:
 
     def count_as_stored(self, keys: Iterable[bytes]) -> None:
         """Remember blobs that are stored, though nothing uses them yet."""
-        self._database.executemany("INSERT OR IGNORE INTO blobs VALUES (?, 0)", ((key,) for key in keys))
+        self._database.executemany("INSERT OR IGNORE INTO blobs VALUES (?, 0, 1)", ((key,) for key in keys))
 
     def forget_all(self) -> None:
         """Forget the last snapshot, because its blobs may be gone: all will be sent again."""

@@ -12,13 +12,13 @@ from os import stat_result
 
 from agent.formats.base import DIR
 from agent.formats.repository.blobs import BlobWriter, id_of, pieces_of
-from agent.formats.repository.chunker import Kind
+from agent.formats.repository.chunker import FileKind
 from agent.formats.repository.node import Node, node_json, signature
 from agent.formats.repository.paths import SnapshotPaths, parent
 from agent.formats.repository.scratch import Scratch
 from agent.formats.repository.state import ROOT, WHOLE_DIRECTORY, Known, Row, State, tree_key
 
-MOST_HELD = 4096
+MOST_HELD = 1024
 """Nodes of all open directories that are kept in memory."""
 
 
@@ -92,7 +92,7 @@ class Trees:
             self._state.drop(level.number, _name(path), known)
             level.is_changed = True
 
-    def add(self, path: bytes, node: Node, known: Known | None, kind: Kind) -> None:
+    def add(self, path: bytes, node: Node, known: Known | None, kind: int) -> None:
         """Take a file or link."""
         self._put(self._leave_to(parent(path)), node, known, 0, kind)
 
@@ -121,7 +121,7 @@ class Trees:
         known: Known | None = None
         if path == b"/":
             if tree := self._state.fact("snapshot_tree"):
-                known = Known(b"", bytes.fromhex(tree), ROOT, Kind.NONE)
+                known = Known(b"", bytes.fromhex(tree), ROOT, FileKind.NONE)
         else:
             above = self._stack[-1] if self._stack else self._fixed[parent(path)]
             known = self._known(above, _name(path))
@@ -145,9 +145,9 @@ class Trees:
         tree_id = self._tree(level)
         node = Node(_name(level.path), DIR, level.stat, level.xattrs, b"", tree_id, 0)
         above = self._stack[-1] if self._stack else self._fixed[parent(level.path)]
-        self._put(above, node, level.known, level.number, Kind.NONE)
+        self._put(above, node, level.known, level.number, FileKind.NONE)
 
-    def _put(self, level: Level, node: Node, known: Known | None, child: int, kind: Kind) -> None:
+    def _put(self, level: Level, node: Node, known: Known | None, child: int, kind: int) -> None:
         seen = signature(node.kind, node.stat)
         level.count += 1
         if known is None or known != (seen, node.content, child, kind):

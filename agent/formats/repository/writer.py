@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from agent.formats.base import DIR, FILE, Entry
-from agent.formats.repository.chunker import Kind
+from agent.formats.repository.chunker import FileKind
 from agent.formats.repository.content import Content, Contents
 from agent.formats.repository.node import Node, signature
 from agent.formats.repository.paths import SnapshotPaths
@@ -64,7 +64,7 @@ class EntryWriter:
         self._report.links += 1
         path = self._paths.of(entry.name)
         node = Node(_name(path), entry.kind, entry.stat, entry.xattrs, entry.target, b"", 0)
-        self._trees.add(path, node, self._trees.known(path), Kind.NONE)
+        self._trees.add(path, node, self._trees.known(path), FileKind.NONE)
 
     def _file(self, entry: Entry) -> None:
         path = self._paths.of(entry.name)
@@ -86,23 +86,23 @@ class EntryWriter:
         if content is None:
             return None
         kind = content.kind
-        if kind & Kind.SQLITE and _is_ahead(path):
-            kind |= Kind.WRITTEN_AHEAD
+        if kind & FileKind.SQLITE and _is_ahead(path):
+            kind |= FileKind.WRITTEN_AHEAD
         if entry.has_changed(content.size_bytes):
             self._report.skip(entry.name, "changed while read")
-            kind |= Kind.RACY
+            kind |= FileKind.RACY
         elif time.time_ns() - entry.stat.st_ctime_ns < _TICK_NS:
-            kind |= Kind.RACY
+            kind |= FileKind.RACY
         return content._replace(kind=kind)
 
     def _unchanged(self, entry: Entry, path: bytes, known: Known | None) -> Content | None:
         """Return the content of the last snapshot when nothing says that the file has another one now."""
         if known is None or known.signature != signature(FILE, entry.stat):
             return None
-        if known.kind & (Kind.RACY | Kind.WRITTEN_AHEAD):
+        if known.kind & (FileKind.RACY | FileKind.WRITTEN_AHEAD):
             return None
         # A state that was made again does not know what a small file is.
-        if (known.kind & Kind.SQLITE or known.kind == Kind.NONE) and _is_ahead(path):
+        if (known.kind & FileKind.SQLITE or known.kind == FileKind.NONE) and _is_ahead(path):
             return None
         size_bytes = entry.stat.st_size
         self._report.read_bytes += size_bytes

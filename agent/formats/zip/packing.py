@@ -130,11 +130,3 @@ class Streamed:
     member: Member
     offset: int = 0
     sound: bool = True
-
-
-def read_whole(fd: int, size_bytes: int) -> bytes:
-    """Return `size_bytes`, fewer at the end of the file. Raises OSError."""
-    data = os.read(fd, size_bytes)
-    while len(data) < size_bytes and (more := os.read(fd, size_bytes - len(data))):
-        data += more
-    return data

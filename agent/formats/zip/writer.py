@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
-from agent.formats.base import FILE, LINK, Entry
+from agent.formats.base import FILE, LINK, Entry, read_whole
 from agent.formats.ordered import OrderedPool
 from agent.formats.walk_report import Report, reason_of
 from agent.formats.zip import packing, records
@@ -116,7 +116,7 @@ class _Writer:
     def _add_file(self, entry: Entry) -> None:
         """Put a small file into the batch."""
         try:
-            content = packing.read_whole(entry.fd, entry.stat.st_size)
+            content = read_whole(entry.fd, entry.stat.st_size)
         except OSError as error:
             self._report.skip(entry.name, reason_of(error))
             return
