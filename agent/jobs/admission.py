@@ -4,7 +4,6 @@ It refuses all that the device knows to be wrong: a directory outside the access
 provider cannot use, a stick that is not plugged in, a host or bucket that `allow.*` forbids.
 """
 
-import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -24,6 +23,7 @@ from agent.base.roots import Root
 from agent.base.text import readable
 from agent.formats.archive_names import ENCRYPTED, archive_name
 from agent.jobs.filesystem_probe import NoAnswer, Probes
+from agent.jobs.output_file import output_file
 from agent.jobs.requests.storage import StorageOptions
 from agent.save import access
 from agent.settings import Settings
@@ -33,13 +33,11 @@ from agent.transfer.guarded_storage import GuardedStorage
 from agent.transfer.retry import RetryLimits
 from providers.allow import Allow
 from providers.api import Capability, Limits, Storage, Target, check_name
-from providers.directory import refuse_special
 from providers.errors import BadOptions, NotAllowed, StorageError
 from providers.free_space import Reserve
 
 if TYPE_CHECKING:
     from agent.transfer.connections import Connections
-    from providers.local import Local
 
 Result = TypeVar("Result")
 
@@ -149,7 +147,7 @@ class Admission:
         Raises `Refused`, also when the agent may not write there.
         """
         outside = (Root("", self.settings.storage.absolute()), *roots)
-        opened = partial(_output_file, path, outside, self._limits(connections))
+        opened = partial(output_file, path, outside, self._limits(connections))
         storage, name = look(self.looks, f"output '{readable(path)}'", opened)
         return Destination(self._guarded(storage, connections), storage.needs_size, name)
 
@@ -227,45 +225,3 @@ def metadata(archive: str, correlation_id: str, device_id: str) -> dict[str, str
     if archive.endswith(ENCRYPTED):
         return agent
     return agent | {"correlation-id": correlation_id, "device": device_id}
-
-
-def _output_file(text: str, outside: Iterable[Root], limits: Limits) -> "tuple[Local, str]":
-    """Return the storage and the name of the file at the absolute path `text`.
-
-    It must be `outside` of what is saved and of our own.
-
-    Raises `Refused`, also when the agent may not write there. May wait for a file system.
-    """
-    from providers.local import Local
-
-    file = _resolved(text)
-    for root in outside:
-        directory = root.directory.resolve()
-        if file.is_relative_to(directory) and root.holds(str(file.relative_to(directory))):
-            message = f"must not be inside '{directory}': choose another directory"
-            raise _refused_output(text, Reason.INVALID, message)
-    target = str(file.parent)
-    try:
-        options = {"local.target": target, "local.name": file.name}
-        storage = Local(options, replace(limits, targets={target: Target(file.parent, resolved=True)}))
-        storage.preflight(True)
-        refuse_special(file)
-    except (BadOptions, StorageError) as error:
-        raise _refused_output(text, Reason.CANNOT, f"cannot be written: {error}") from error
-    except OSError as error:
-        raise _refused_output(text, Reason.CANNOT, f"cannot be written: {error.strerror}") from error
-    return storage, file.name
-
-
-def _resolved(text: str) -> Path:
-    path = Path(text)
-    try:
-        if path.is_absolute():
-            return Path(os.path.realpath(path.parent)) / check_name(path.name)
-    except (BadOptions, ValueError, OSError) as error:  # such as a NUL
-        raise _refused_output(text, Reason.INVALID, "must be the absolute path of a file") from error
-    raise _refused_output(text, Reason.INVALID, "must be the absolute path of a file")
-
-
-def _refused_output(text: str, reason: Reason, why: str) -> Refused:
-    return Refused(reason, f"output '{readable(text)}' {why}")

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from agent.base.daily_window import parse_daily_window
+from agent.faces.http.documents.destinations import location_of
 from agent.jobs import admission
 from agent.jobs.admission import Admission
 from agent.settings.load import SettingsError, load
@@ -173,6 +174,19 @@ def test_without_the_extra_the_command_is_refused(device: Device, monkeypatch: p
     value = answer(device, "backup", backup_store="stick")
     assert value["status"] == 400
     assert "install edge-backup-agent[repository]" in value["message"]
+
+
+def test_a_snapshot_is_in_the_history_with_its_counts_and_nobody_offers_to_restore_it(
+    device: Device,
+) -> None:
+    assert answer(device, "backup", backup_store="stick") == {}
+    device.finish()
+    assert device.values()[-1]["state"] == "BACKUP_FINISHED"
+    assert "1 files new, 0 changed, 0 unmodified" in device.values()[-1]["message"]
+    (record,) = device.journal.jobs.ended_before(None)
+    assert {"added_bytes", "files_new", "files_changed", "files_unmodified", "store"} <= record.facts.keys()
+    assert "archive_bytes" not in record.facts
+    assert location_of(record, device.settings) is None
 
 
 def always_open(device: Device) -> None:

@@ -223,6 +223,7 @@ def test_stores_and_targets_say_whether_they_are_there(started: Started, tmp_pat
         stores={
             "stick": {"provider": "local", "options": {"local.target": "usb"}},
             "cloud": {"provider": "generic", "options": {"https.url": "https://store.example/it.zip"}},
+            "nightly": {"provider": "local", "format": "repository", "credentials": "/etc/nightly.json"},
         },
     )
     value = ApiClient(agent.storage / "http.sock").get("/stores").value
@@ -233,5 +234,12 @@ def test_stores_and_targets_say_whether_they_are_there(started: Started, tmp_pat
     assert usb["problem"]
     assert value["stores"] == [
         {"name": "cloud", "provider": "generic", "nameOption": None},
+        {
+            "name": "nightly",
+            "provider": "local",
+            "nameOption": None,
+            "format": "repository",
+            "target": "device",
+        },
         {"name": "stick", "provider": "local", "nameOption": "local.name", "target": "usb"},
     ]

@@ -47,7 +47,11 @@ class Destinations:
 
 
 def _store(name: str, store: StoreSettings) -> dict[str, Any]:
-    value = {"name": name, "provider": store.provider, "nameOption": name_option(store.provider)}
+    is_repository = store.format == "repository"
+    key = None if is_repository else name_option(store.provider)
+    value: dict[str, Any] = {"name": name, "provider": store.provider, "nameOption": key}
+    if is_repository:
+        value["format"] = store.format
     if store.provider == "local":
         value["target"] = store.options.get("local.target", "device")
     elif container := store.options.get(_CONTAINERS.get(store.provider, "")):

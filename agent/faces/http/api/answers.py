@@ -155,6 +155,8 @@ class Store(_Value):
     provider: str
     name_option: str | None
     """The option that names an archive there; null where that is not possible."""
+    format: str = "zip"
+    """`repository` for a store that keeps snapshots."""
     container: str | None = None
     target: str | None = None
 

@@ -80,7 +80,7 @@ def location_of(record: JobRecord, settings: Settings) -> tuple[str, Options] | 
 
 def _in_store_of(name: str, archive: str, settings: Settings) -> tuple[str, Options] | None:
     store = settings.stores.get(name)
-    if store is None:
+    if store is None or store.format == "repository":
         return None
     key = name_option(store.provider)
     return name, {"restore.store": name, **({key: archive} if key else {})}
