@@ -1,26 +1,30 @@
 """Uploads to S3 in several parts: they go on where they stopped, and leave nothing where they cannot."""
 
-import socket
-import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from agent.transfer.cancel import CancelToken
-from agent.transfer.connections import Connections
 from providers.aws import S3
 from providers.aws.storage import Bucket
 from providers.errors import Corrupted, StorageError, TooLarge, Unreachable
 from providers.part_reader import PartPlan
 from providers.testing.faultproxy import FaultProxy
 from providers.testing.streams import BytesSource, HookedSource, StreamedSource, content
+from tests.contract.parts_suite import (  # noqa: F401  (the tests are collected here)
+    NAME,
+    Uploads,
+    interrupted,
+    test_a_cancel_in_the_middle_of_a_part_ends_it_at_once,
+    test_a_stream_goes_on_with_the_part_that_could_not_be_sent,
+    test_a_stream_that_lost_its_storage_is_refused_not_stored_in_part,
+    test_after_a_restart_at_most_one_part_is_sent_twice,
+    test_another_archive_does_not_go_on_with_the_old_upload,
+)
 from tests.contract.place_aws import PLACES, S3Place
 
-NAME = "backup-2026-11-21-22.28.08.388-0a1b2c3d.zip"
 PART = 5 << 20
 DATA = content(7 * PART + 1000)
 OVERHEAD = 200_000  # headers of all requests together
@@ -44,6 +48,11 @@ def place(fresh: Callable[[], S3Place], monkeypatch: pytest.MonkeyPatch) -> S3Pl
 
 
 @pytest.fixture
+def uploads() -> Uploads:
+    return Uploads(S3, DATA, PART, OVERHEAD)
+
+
+@pytest.fixture
 def proxy() -> Iterator[FaultProxy]:
     with FaultProxy() as running:
         yield running
@@ -57,38 +66,6 @@ def opened(place: S3Place, proxy: FaultProxy) -> Iterator[Opened]:
         yield lambda: stack.enter_context(closing(S3(place.options(NAME), limits)))
 
 
-def test_after_a_restart_at_most_one_part_is_sent_twice(
-    place: S3Place, opened: Opened, proxy: FaultProxy
-) -> None:
-    checkpoint: dict[str, str] = {}
-    proxy.reset_after["up"] = len(DATA) * 7 // 10
-    with pytest.raises(Unreachable):
-        opened().put(NAME, BytesSource(DATA), {"sha256": "aa"}, checkpoint)
-    proxy.reset_after.clear()
-    assert checkpoint["s3.upload_id"]
-    # Nothing of the first process but the checkpoint.
-    stored = opened().put(NAME, BytesSource(DATA), {"sha256": "aa"}, dict(checkpoint))
-    assert stored.size_bytes == len(DATA)
-    assert place.read(NAME) == DATA
-    assert place.leftovers() == []
-    assert proxy.passed["up"] < len(DATA) + PART + OVERHEAD
-
-
-def test_a_stream_goes_on_with_the_part_that_could_not_be_sent(
-    place: S3Place, opened: Opened, proxy: FaultProxy
-) -> None:
-    source, checkpoint = StreamedSource(DATA), dict[str, str]()
-    storage = opened()
-    proxy.reset_after["up"] = len(DATA) // 2
-    with pytest.raises(Unreachable):
-        storage.put(NAME, source, {}, checkpoint)
-    proxy.reset_after.clear()
-    storage.put(NAME, source, {}, checkpoint)
-    assert place.read(NAME) == DATA
-    assert checkpoint == {}
-    assert proxy.passed["up"] < len(DATA) + PART + OVERHEAD
-
-
 def test_a_small_stream_is_sent_again_as_a_whole(place: S3Place, opened: Opened, proxy: FaultProxy) -> None:
     source, storage = StreamedSource(DATA[:70_000]), opened()
     proxy.reset_after["up"] = 30_000
@@ -97,14 +74,6 @@ def test_a_small_stream_is_sent_again_as_a_whole(place: S3Place, opened: Opened,
     proxy.reset_after.clear()
     storage.put(NAME, source, {}, {})
     assert place.read(NAME) == DATA[:70_000]
-
-
-def test_a_stream_that_lost_its_storage_is_refused_not_stored_in_part(place: S3Place, opened: Opened) -> None:
-    source = StreamedSource(DATA)
-    source.read(1000)
-    with pytest.raises(StorageError):
-        opened().put(NAME, source, {}, {})
-    assert place.names() == []
 
 
 def test_closing_takes_away_the_upload_of_a_stream(place: S3Place, opened: Opened, proxy: FaultProxy) -> None:
@@ -136,26 +105,6 @@ def test_discard_leaves_alone_what_is_at_another_store(
         opened().discard(checkpoint)
     assert checkpoint["s3.upload_id"]
     assert place.leftovers() != []
-
-
-def interrupted(opened: Opened, proxy: FaultProxy, data: bytes, sha256: str) -> dict[str, str]:
-    """The checkpoint of an upload that was cut in the middle."""
-    checkpoint: dict[str, str] = {}
-    proxy.reset_after["up"] = proxy.passed["up"] + len(data) // 2
-    with pytest.raises(Unreachable):
-        opened().put(NAME, BytesSource(data), {"sha256": sha256}, checkpoint)
-    proxy.reset_after.clear()
-    return checkpoint
-
-
-def test_another_archive_does_not_go_on_with_the_old_upload(
-    place: S3Place, opened: Opened, proxy: FaultProxy
-) -> None:
-    checkpoint = interrupted(opened, proxy, DATA, "aa")
-    other = DATA[::-1]
-    opened().put(NAME, BytesSource(other), {"sha256": "bb"}, checkpoint)
-    assert place.read(NAME) == other
-    assert place.leftovers() == []
 
 
 def test_parts_that_differ_from_the_archive_are_never_mixed_with_it(
@@ -232,32 +181,6 @@ def test_metadata_is_kept_in_headers_of_plain_ascii(place: S3Place, opened: Open
     kept = place.client.head_object(Bucket=place.bucket, Key=NAME)["Metadata"]
     kept = {key.lower(): value for key, value in kept.items() if key.lower() != "mtime"}
     assert kept == {"correlation-id": "z%C3%BCrich #1%0A%25", "sha256": "ab" * 32}
-
-
-def test_a_cancel_in_the_middle_of_a_part_ends_it_at_once(place: S3Place, proxy: FaultProxy) -> None:
-    """As the agent does it: what is open is shut down, and nothing is opened any more."""
-    token, checkpoint = CancelToken(), dict[str, str]()
-    connections = Connections(10)
-
-    def connect(host: str, port: int) -> socket.socket:
-        proxy.upstream = (host, port)
-        return connections.open(*proxy.address)
-
-    proxy.rate_bytes_per_s = 4_000_000
-    with (
-        closing(connections),
-        token.waking(connections.shut),
-        closing(S3(place.options(NAME), replace(place.limits, connect=connect))) as storage,
-        ThreadPoolExecutor() as worker,
-    ):
-        upload = worker.submit(storage.put, NAME, BytesSource(DATA), {}, checkpoint)
-        while proxy.passed["up"] < 1_000_000:
-            assert not upload.done()
-            time.sleep(0.01)
-        token.cancel("enough")
-        assert isinstance(upload.exception(timeout=1), Unreachable)
-    assert place.names() == []
-    assert checkpoint["s3.upload_id"]
 
 
 def test_the_environment_and_the_users_files_are_never_asked(

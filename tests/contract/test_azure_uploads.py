@@ -1,26 +1,30 @@
 """Uploads to Azure in several blocks: they go on where they stopped, and show nothing before their end."""
 
 import hashlib
-import socket
-import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import replace
 
 import pytest
 
-from agent.transfer.cancel import CancelToken
-from agent.transfer.connections import Connections
 from providers.azure import AzureBlob
 from providers.azure.storage import Container
-from providers.errors import AccessDenied, AlreadyThere, StorageError, TooLarge, Unreachable
+from providers.errors import AccessDenied, AlreadyThere, TooLarge
 from providers.part_reader import PartPlan
 from providers.testing.faultproxy import FaultProxy
 from providers.testing.streams import BytesSource, StreamedSource, content
+from tests.contract.parts_suite import (  # noqa: F401  (the tests are collected here)
+    NAME,
+    Uploads,
+    interrupted,
+    test_a_cancel_in_the_middle_of_a_part_ends_it_at_once,
+    test_a_stream_goes_on_with_the_part_that_could_not_be_sent,
+    test_a_stream_that_lost_its_storage_is_refused_not_stored_in_part,
+    test_after_a_restart_at_most_one_part_is_sent_twice,
+    test_another_archive_does_not_go_on_with_the_old_upload,
+)
 from tests.contract.place_azure import AzurePlace, serve
 
-NAME = "backup-2026-11-21-22.28.08.388-0a1b2c3d.zip"
 BLOCK = 1 << 20
 DATA = content(9 * BLOCK + 1000)
 OVERHEAD = 100_000  # headers of all requests together
@@ -42,6 +46,11 @@ def place(fresh: Callable[[], AzurePlace], monkeypatch: pytest.MonkeyPatch) -> A
 
 
 @pytest.fixture
+def uploads() -> Uploads:
+    return Uploads(AzureBlob, DATA, BLOCK, OVERHEAD)
+
+
+@pytest.fixture
 def proxy() -> Iterator[FaultProxy]:
     with FaultProxy() as running:
         yield running
@@ -55,65 +64,10 @@ def opened(place: AzurePlace, proxy: FaultProxy) -> Iterator[Opened]:
         yield lambda: stack.enter_context(closing(AzureBlob(place.options(NAME), limits)))
 
 
-def interrupted(opened: Opened, proxy: FaultProxy, sha256: str = "aa") -> dict[str, str]:
-    """The checkpoint of an upload that was cut at 70 %."""
-    checkpoint: dict[str, str] = {}
-    proxy.reset_after["up"] = len(DATA) * 7 // 10
-    with pytest.raises(Unreachable):
-        opened().put(NAME, BytesSource(DATA), {"sha256": sha256}, checkpoint)
-    proxy.reset_after.clear()
-    return checkpoint
-
-
-def test_after_a_restart_at_most_one_block_is_sent_twice(
-    place: AzurePlace, opened: Opened, proxy: FaultProxy
-) -> None:
-    checkpoint = interrupted(opened, proxy)
-    # Nothing of the first process but the checkpoint.
-    stored = opened().put(NAME, BytesSource(DATA), {"sha256": "aa"}, checkpoint)
-    assert stored.size_bytes == len(DATA)
-    assert place.read(NAME) == DATA
-    assert checkpoint == {}
-    assert proxy.passed["up"] < len(DATA) + BLOCK + OVERHEAD
-
-
-def test_a_stream_goes_on_with_the_block_that_could_not_be_sent(
-    place: AzurePlace, opened: Opened, proxy: FaultProxy
-) -> None:
-    source, storage, checkpoint = StreamedSource(DATA), opened(), dict[str, str]()
-    proxy.reset_after["up"] = len(DATA) // 2
-    with pytest.raises(Unreachable):
-        storage.put(NAME, source, {}, checkpoint)
-    proxy.reset_after.clear()
-    storage.put(NAME, source, {}, checkpoint)
-    assert place.read(NAME) == DATA
-    assert checkpoint == {}
-    assert proxy.passed["up"] < len(DATA) + BLOCK + OVERHEAD
-
-
-def test_a_stream_that_lost_its_storage_is_refused_not_stored_in_part(
-    place: AzurePlace, opened: Opened
-) -> None:
-    source = StreamedSource(DATA)
-    source.read(1000)
-    with pytest.raises(StorageError):
-        opened().put(NAME, source, {}, {})
-    assert place.names() == []
-
-
-def test_another_archive_does_not_go_on_with_the_old_blocks(
-    place: AzurePlace, opened: Opened, proxy: FaultProxy
-) -> None:
-    checkpoint = interrupted(opened, proxy)
-    other = DATA[::-1]
-    opened().put(NAME, BytesSource(other), {"sha256": "bb"}, checkpoint)
-    assert place.read(NAME) == other
-
-
 def test_an_upload_goes_on_after_its_answer_was_lost_without_sending_again(
     place: AzurePlace, opened: Opened, proxy: FaultProxy
 ) -> None:
-    checkpoint = interrupted(opened, proxy)
+    checkpoint = interrupted(opened, proxy, DATA)
     remembered = dict(checkpoint)
     opened().put(NAME, BytesSource(DATA), {"sha256": "aa"}, checkpoint)
     sent = proxy.passed["up"]
@@ -125,14 +79,14 @@ def test_an_upload_goes_on_after_its_answer_was_lost_without_sending_again(
 def test_without_the_permission_to_read_everything_is_sent_again(
     place: AzurePlace, opened: Opened, proxy: FaultProxy
 ) -> None:
-    checkpoint = interrupted(opened, proxy)
+    checkpoint = interrupted(opened, proxy, DATA)
     place.sas = place.make_sas("cw")
     opened().put(NAME, BytesSource(DATA), {"sha256": "aa"}, checkpoint)
     assert place.read(NAME) == DATA
 
 
 def test_discard_forgets_the_upload(place: AzurePlace, opened: Opened, proxy: FaultProxy) -> None:
-    checkpoint = interrupted(opened, proxy)
+    checkpoint = interrupted(opened, proxy, DATA)
     opened().discard(checkpoint)
     assert checkpoint == {}
     assert place.names() == []
@@ -157,31 +111,6 @@ def test_md5_and_metadata_are_kept_with_the_blob(place: AzurePlace, opened: Open
     kept = place.client.get_blob_client(NAME).get_blob_properties()
     assert kept.metadata == {"correlation_id": "z%C3%BCrich #1%0A%25", "sha256": "ab" * 32}
     assert kept.content_settings.content_md5 == bytearray(hashlib.md5(data).digest())
-
-
-def test_a_cancel_in_the_middle_of_a_block_ends_it_at_once(place: AzurePlace, proxy: FaultProxy) -> None:
-    """As the agent does it: what is open is shut down, and nothing is opened any more."""
-    token, checkpoint = CancelToken(), dict[str, str]()
-    connections = Connections(10)
-
-    def connect(host: str, port: int) -> socket.socket:
-        proxy.upstream = (host, port)
-        return connections.open(*proxy.address)
-
-    proxy.rate_bytes_per_s = 4_000_000
-    with (
-        closing(connections),
-        token.waking(connections.shut),
-        closing(AzureBlob(place.options(NAME), replace(place.limits, connect=connect))) as storage,
-        ThreadPoolExecutor() as worker,
-    ):
-        upload = worker.submit(storage.put, NAME, BytesSource(DATA), {}, checkpoint)
-        while proxy.passed["up"] < 1_300_000:
-            assert not upload.done()
-            time.sleep(0.01)
-        token.cancel("enough")
-        assert isinstance(upload.exception(timeout=1), Unreachable)
-    assert place.names() == []
 
 
 def test_the_right_to_create_is_enough_for_an_object_that_stays(place: AzurePlace) -> None:
