@@ -1,4 +1,4 @@
-"""`make bench`: everything that is promised, measured in one run, beside public tools; half an hour at most.
+"""`make bench`: everything that is promised, measured in one run, beside public tools; forty minutes at most.
 
 `python -m benchmarks [--scale 0.02] [--repeat 3]`
 """
