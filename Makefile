@@ -35,7 +35,7 @@ $(STAMP): requirements.lock pyproject.toml
 demo: $(STAMP) ## back up, damage and restore a sample directory; with KEEP=1, leave the agent and its page running
 	$(BIN)/edge-backup demo $(if $(KEEP),--keep-running)
 
-test: $(STAMP) ## all tests except twelve slow ones, which SLOW=1 adds; REQUIRE_BACKENDS=1 makes skips failures, TESTS=path runs some
+test: $(STAMP) ## all tests except the slow ones, which SLOW=1 adds; REQUIRE_BACKENDS=1 makes skips failures, TESTS=path runs some
 	REQUIRE_BACKENDS=$(REQUIRE_BACKENDS) $(BIN)/pytest -rs $(if $(SLOW),,-m "not slow") $(PARALLEL) $(TESTS)
 
 coverage: $(STAMP) ## run the tests and print their branch coverage of agent and providers
