@@ -83,7 +83,9 @@ class Local(Storage):
         """Raises `TargetAbsent` when the target is not there, `AccessDenied` when it cannot be written."""
         with self._translating(), self._root() as root:
             if writing and not os.access(".", os.W_OK | os.X_OK, dir_fd=root, effective_ids=True):
-                raise AccessDenied(f"target '{self._target_name}': this user cannot write there")
+                read_only = os.fstatvfs(root).f_flag & os.ST_RDONLY
+                reason = "its file system is read-only" if read_only else "this user cannot write there"
+                raise AccessDenied(f"target '{self._target_name}': {reason}")
 
     def put(
         self, name: str, source: Source, _metadata: Mapping[str, str], _checkpoint: Checkpoint, /
