@@ -23,6 +23,7 @@ from agent.base.roots import Root
 from agent.formats.repository.access import open_repository
 from agent.formats.repository.crypto import Cryptor
 from agent.formats.repository.objects import Kind
+from agent.formats.repository.state import State
 from agent.formats.repository.unpacked import put_unpacked
 from providers.errors import Unreachable
 from tests.support.repositories import PASSWORD, Device, restic
@@ -286,12 +287,20 @@ def test_the_lock_of_a_job_that_was_cut_off_is_removed_by_the_next(device: Devic
             raise Unreachable("power cut")
 
     device.objects.before = before
-    with pytest.raises(Unreachable):
-        device.save()
+    device.save()
     device.objects.before = lambda _call, _kind: None
     assert device.objects.count(Kind.LOCK) == 1
     device.save()
     assert not device.objects.count(Kind.LOCK)
+
+
+def test_the_lock_of_hardware_that_was_replaced_is_removed(device: Device, tmp_path: Path) -> None:
+    """It died in the middle of a backup, and nobody else knows whose lock that is."""
+    interrupted(device)
+    device.state.rename(tmp_path / "old hardware")
+    device.save()
+    assert not device.objects.count(Kind.LOCK)
+    device.check()
 
 
 # --- time
@@ -459,6 +468,25 @@ def test_each_choice_of_roots_has_a_last_snapshot_of_its_own(device: Device, tmp
     device.roots = every
     assert device.save().added_bytes < 10_000
     device.check()
+
+
+def test_a_snapshot_that_stands_is_a_success_though_the_disk_is_full(
+    device: Device, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The state is older then: the next backup sends more, and is right."""
+    device.save()
+    (source(device) / "new").write_bytes(os.urandom(100_000))
+
+    def full(_state: State) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(State, "commit", full)
+        saved = device.save()
+    assert "did not keep" in " ".join(saved.notes)
+    (source(device) / "new").rename(source(device) / "newer")
+    device.save()
+    is_as_it_was(device, tmp_path / "restored")
 
 
 def test_a_renamed_file_is_not_sent_again(device: Device) -> None:

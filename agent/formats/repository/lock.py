@@ -9,14 +9,18 @@ import os
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+import structlog
+
 from agent.base.clock import BootClock
-from agent.base.errors import RepositoryBroken, RepositoryBusy
+from agent.base.errors import Cancelled, RepositoryBroken, RepositoryBusy
 from agent.formats.repository.crypto import Cryptor
 from agent.formats.repository.golang import text_json, time_text
 from agent.formats.repository.objects import Kind, Objects
 from agent.formats.repository.pending import PendingPacks
 from agent.formats.repository.unpacked import encoded, get_unpacked
-from providers.errors import AccessDenied, NotFound
+from providers.errors import AccessDenied, NotFound, StorageError
+
+log = structlog.get_logger(__name__)
 
 REFRESH_S = 5 * 60
 GAP_S = 25 * 60
@@ -66,6 +70,9 @@ class Lock:
             return  # removed meanwhile
         except (ValueError, LookupError, TypeError, AttributeError) as error:
             raise RepositoryBroken(f"the lock {name[:8]} of the repository is damaged") from error
+        if host == self.host and not is_exclusive:
+            # Before the hardware was replaced: one repository belongs to one device.
+            self._note(name)
         if is_exclusive:
             raise RepositoryBusy(
                 f"another program has locked the repository since {since} ('{host}'): try again when it has"
@@ -101,10 +108,16 @@ class Lock:
             )
 
     def release(self) -> None:
-        """Remove the lock, unless a later job may go on with the packs that are stored."""
+        """Remove the lock, unless a later job may go on with the packs that are stored.
+
+        A lock that cannot be removed is removed by the next job.
+        """
         if self.name and not len(self.pending):
             self.name = ""
-            self.remove_others()
+            try:
+                self.remove_others()
+            except (StorageError, Cancelled) as error:
+                log.warning("lock of the repository not removed", error=str(error))
 
     def remove_others(self) -> None:
         """Remove the locks of this device that are not the present one."""
@@ -126,11 +139,17 @@ class Lock:
         begun = self._clock.now()
         name, stored = encoded(self.cryptor, value)
         # First on the device's disk: after a power cut nobody else would know whose lock that is.
-        self.pending.remember(locks=f"{self.pending.fact('locks')} {name}")
+        self._note(name)
         self.objects.put(Kind.LOCK, name, stored)
         self.name, self._refreshed = name, begun
         self.stored_bytes += len(stored)
         self.pending.remember(lock=name, boot=begun[0], refreshed=str(begun[1]))
+
+    def _note(self, name: str) -> None:
+        """Remember a lock that this device has to remove."""
+        names = self.pending.fact("locks").split()
+        if name not in names:
+            self.pending.remember(locks=" ".join([*names, name]))
 
     def _exists(self, name: str) -> bool | None:
         """Return True when there is a lock; None when the device has no right to know."""

@@ -91,7 +91,7 @@ class Reader:
             digest.update(piece)
         if digest.digest() != tree_id:
             raise RepositoryBroken("a tree of the repository has another content than its name says")
-        return map(saved_node, _nodes(pieces()))
+        return _in_order(map(saved_node, _nodes(pieces())))
 
     def _place(self, key: bytes) -> Place:
         place = self._index.place(key)
@@ -111,6 +111,16 @@ class _File:
             self._held = next(self._pieces, b"")
         found, self._held = self._held[:size_bytes], self._held[size_bytes:]
         return found
+
+
+def _in_order(nodes: Iterator[SavedNode]) -> Iterator[SavedNode]:
+    """Yield nodes; raise `RepositoryBroken` for names that are not sorted, or there twice."""
+    last = b""
+    for node in nodes:
+        if node.name <= last:
+            raise RepositoryBroken("a tree of the repository has names twice, or not in their order")
+        last = node.name
+        yield node
 
 
 def _nodes(pieces: Iterator[bytes]) -> Iterator[dict[str, Any]]:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import datetime
 
+from agent.base.errors import RepositoryBroken
 from agent.base.job import format_time
 from agent.formats.base import DIR, FILE
 from agent.formats.repository.blob_index import BlobIndex
@@ -16,6 +17,8 @@ from agent.formats.repository.session import Session
 from agent.formats.repository.state import ROOT, Row, tree_key
 
 _ROWS = 1000
+_MOST_ENTRIES = 10_000_000
+"""A few trees that name each other twice are endless directories."""
 
 
 def last_snapshot(
@@ -50,6 +53,7 @@ class _Rebuilding:
     def __init__(self, session: Session, index: BlobIndex, check: Callable[[], None]) -> None:
         self._state, self._index, self._check = session.state, index, check
         self._reader = Reader(session.objects, session.cryptor, index)
+        self._left = _MOST_ENTRIES
 
     def run(self, tree: bytes) -> None:
         self._state.use(tree_key(tree))
@@ -63,6 +67,9 @@ class _Rebuilding:
         rows: list[Row] = []
         count = 0
         for node in self._reader.tree(tree_id):
+            self._left -= 1
+            if self._left < 0:
+                raise RepositoryBroken(f"the last snapshot has more than {_MOST_ENTRIES} entries")
             if not self._is_stored(node):
                 continue
             count += 1

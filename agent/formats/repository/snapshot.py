@@ -1,6 +1,7 @@
 """Writes one snapshot of a device into its repository: packs, then indexes, then the snapshot."""
 
 import os
+import sqlite3
 from collections.abc import Iterable
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
@@ -11,7 +12,7 @@ from typing import Any
 import structlog
 
 from agent import RELEASED
-from agent.base.errors import ClockWrong, RepositoryBroken, RepositoryBusy
+from agent.base.errors import Cancelled, ClockWrong, RepositoryBroken, RepositoryBusy
 from agent.base.job import format_time, parse_time
 from agent.formats.base import Entry
 from agent.formats.manifest import Origin
@@ -32,7 +33,7 @@ from agent.formats.repository.unpacked import put_unpacked
 from agent.formats.repository.writer import EntryWriter
 from agent.formats.walk_report import Report
 from agent.transfer.context import Context
-from providers.errors import AccessDenied
+from providers.errors import AccessDenied, StorageError
 
 log = structlog.get_logger(__name__)
 
@@ -203,23 +204,38 @@ class _Job:
             summary=summary,
             tags=tags_of(self._order.origin, self._report),
         )
+        # Before the snapshot: the next one is later even if this job is cut off now.
+        found.pending.remember(latest=format_time(time))
         name = self._put(Kind.SNAPSHOT, document)
+        # From here on the job has succeeded, whatever the device's disk or the network do.
         state.remember(
             snapshot_id=name,
             snapshot_seen=format_time(self._now),
             latest=format_time(time),
-            can_see="1" if can_see(found.objects, name) else "",
+            can_see=self._can_see(name),
         )
-        state.commit()
-        found.pending.clear()
+        try:
+            state.commit()
+            found.pending.clear()
+        except sqlite3.Error as error:
+            log.error("state of the repository not kept", error=str(error))
+            self._notes.append("the device's disk did not keep the state of the repository")
         return name
+
+    def _can_see(self, name: str) -> str:
+        """Return "1" when the device may see its snapshots, "" when it may not."""
+        try:
+            return "1" if can_see(self._session.objects, name) else ""
+        except (StorageError, Cancelled):
+            return self._session.state.fact("can_see")
 
     def _time(self) -> datetime:
         """Return the time of the snapshot: the clock, and always later than the last one.
 
         `restic forget` keeps the latest ones. After a clock was set back, the new ones would be the oldest.
         """
-        last = self._session.state.fact("latest")
+        found = self._session
+        last = max(found.state.fact("latest"), found.pending.fact("latest"))
         if not last or self._now >= parse_time(last) + _SECOND:
             return self._now
         moment = parse_time(last) + _SECOND
