@@ -70,7 +70,7 @@ class Lock:
             return  # removed meanwhile
         except (ValueError, LookupError, TypeError, AttributeError) as error:
             raise RepositoryBroken(f"the lock {name[:8]} of the repository is damaged") from error
-        if host == self.host and not is_exclusive:
+        if host == self.host and not is_exclusive and not self.pending.fact("left_locks"):
             # Before the hardware was replaced: one repository belongs to one device.
             self._note(name)
         if is_exclusive:
