@@ -25,7 +25,11 @@ _SPDX = {
     "Mozilla Public License 2.0 (MPL 2.0)": "MPL-2.0",
 }
 _PLAIN = ("Apache-2.0", "BSD-3-Clause", "MIT", "MPL-2.0")
-_READ_BY_HAND = {"isodate": "BSD-3-Clause", "python-dateutil": "Apache-2.0 OR BSD-3-Clause"}
+_READ_BY_HAND = {
+    "cronsim": "BSD-3-Clause",
+    "isodate": "BSD-3-Clause",
+    "python-dateutil": "Apache-2.0 OR BSD-3-Clause",
+}
 _HEAD = """# Third-party software
 
 The packages of an installation with all extras. Written by `make sbom`, which also writes
@@ -101,7 +105,9 @@ def _component(name: str, kind: str) -> dict[str, Any]:
 
 def third_party() -> str:
     """Every package with its licence and the extras that need it."""
-    by_extra = {extra: installed(extra) for extra in ("aws", "azure", "cli", "demo", "encryption")}
+    by_extra = {
+        extra: installed(extra) for extra in ("aws", "azure", "cli", "demo", "encryption", "repository")
+    }
     always = installed()
     rows = []
     for name in installed("all").keys() - {OURS}:

@@ -1,11 +1,15 @@
 """Who gets in over HTTP: a running agent, a real socket, and a test for each rule."""
 
+import http.client
 import json
 import socket
+import ssl
 import stat
+from contextlib import closing
 from pathlib import Path
 
 import pytest
+import trustme
 
 from agent.faces.http.access.sessions import MAX_SESSIONS, SESSION_S
 from agent.faces.http.access.tokens import FREE_ATTEMPTS
@@ -101,9 +105,7 @@ def test_of_too_many_sessions_the_oldest_ends(network: Network) -> None:
     assert [network.ask("GET", STATUS, each).status for each in (cookies[0], cookies[1])] == [401, 200]
 
 
-def test_a_new_token_counts_at_once_and_ends_what_the_old_one_began(
-    network: Network, token_file: Path
-) -> None:
+def test_a_new_token_counts_at_once_and_ends_old_sessions(network: Network, token_file: Path) -> None:
     cookie = network.cookie()
     token_file.write_text("another-token-of-this-device")
     assert network.ask("GET", STATUS, BEARER).status == 401
@@ -126,7 +128,7 @@ def test_a_new_token_counts_at_once_and_ends_what_the_old_one_began(
         ("application/json; charset=utf-8", json.dumps({"token": TOKEN}).encode(), 204),
     ],
 )
-def test_signing_in_takes_exactly_its_json(
+def test_signing_in_takes_its_json_alone(
     network: Network, content_type: str, body: bytes, status: int
 ) -> None:
     """A form of another site's page cannot send that type without asking first."""
@@ -162,9 +164,7 @@ def test_a_host_of_ours_is_served(network: Network, host: str) -> None:
     ],
 )
 @pytest.mark.parametrize("path", [STATUS, "/session", "/nothing"])
-def test_a_foreign_host_is_a_421_that_names_the_setting_whoever_asks(
-    network: Network, host: str, path: str
-) -> None:
+def test_a_foreign_host_is_a_421_that_names_the_setting(network: Network, host: str, path: str) -> None:
     """DNS rebinding: for the browser, a foreign page and this device are then one origin."""
     answer = network.ask("GET", path, {**BEARER, "Host": host, "Origin": f"http://{host}"})
     assert (answer.status, "http.hosts" in answer.json["detail"]) == (421, True)
@@ -277,3 +277,83 @@ def test_a_token_that_others_can_read_lets_nobody_in(started: Started, token_fil
     agent = started(http_listen="127.0.0.1:0", http_tokenFile=str(token_file))
     assert "chmod 600" in agent.wait_for_log("http not available to the network")["reason"]
     assert agent.count_log("http listening") == 0
+
+
+class Tls:
+    """Certificates for a device and for its technician."""
+
+    def __init__(self, directory: Path) -> None:
+        authority = trustme.CA()
+        self.ca, self.server, self.client = (
+            directory / name for name in ("ca.pem", "server.pem", "client.pem")
+        )
+        authority.cert_pem.write_to_path(self.ca)
+        authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(self.server)
+        client = authority.issue_cert("technician@example.org", common_name="technician")
+        client.private_key_and_cert_chain_pem.write_to_path(self.client)
+
+    def ask(
+        self, address: str, method: str, path: str, body: str = "", client: bool = False, **headers: str
+    ) -> tuple[int, dict[str, str]]:
+        """Send one request over TLS; the status of the answer, and its headers."""
+        context = ssl.create_default_context(cafile=str(self.ca))
+        if client:
+            context.load_cert_chain(self.client)
+        connection = http.client.HTTPSConnection(address, context=context, timeout=30)
+        with closing(connection):
+            named = {name.replace("_", "-"): text for name, text in headers.items()}
+            connection.request(method, path, body, named)
+            response = connection.getresponse()
+            response.read()
+            return response.status, {name.lower(): text for name, text in response.getheaders()}
+
+    def sign_in(self, address: str, origin: str) -> tuple[int, dict[str, str]]:
+        body = json.dumps({"token": TOKEN})
+        headers = {"Content_Type": "application/json", "Origin": origin}
+        return self.ask(address, "POST", "/session", body, client=False, **headers)
+
+
+@pytest.fixture
+def tls(tmp_path: Path) -> Tls:
+    return Tls(tmp_path)
+
+
+def test_over_tls_the_cookie_is_for_this_host_and_tls_alone(
+    started: Started, token_file: Path, tls: Tls
+) -> None:
+    pem = str(tls.server)
+    agent = started(http_listen="127.0.0.1:0", http_tokenFile=str(token_file), http_cert=pem, http_key=pem)
+    address = agent.wait_for_log("http listening", tls=True)["address"]
+    status, headers = tls.sign_in(address, f"https://{address}")
+    pair, *attributes = headers["set-cookie"].split("; ")
+    assert (status, pair.partition("=")[0]) == (204, "__Host-edge-backup")
+    assert attributes == ["Path=/", "Max-Age=43200", "HttpOnly", "SameSite=Strict", "Secure"]
+    assert tls.ask(address, "GET", STATUS, Cookie=pair)[0] == 200
+    # A page that came without TLS may be anybody's.
+    assert tls.sign_in(address, f"http://{address}")[0] == 403
+    assert tls.ask(address, "GET", STATUS, Cookie=pair.removeprefix("__Host-"))[0] == 401
+
+
+def test_a_client_certificate_stands_for_a_token_and_not_for_a_foreign_page(
+    started: Started, tls: Tls
+) -> None:
+    """The browser sends it with the requests of every page."""
+    pem = str(tls.server)
+    agent = started(http_listen="127.0.0.1:0", http_cert=pem, http_key=pem, http_clientCa=str(tls.ca))
+    address = agent.wait_for_log("http listening", tls=True)["address"]
+    assert tls.ask(address, "GET", STATUS, client=True)[0] == 200
+    assert tls.ask(address, "DELETE", "/session", client=True)[0] == 204
+    agent.wait_for_log("http change carried out", who="certificate technician")
+    assert tls.ask(address, "GET", STATUS, client=True, Sec_Fetch_Site="cross-site")[0] == 403
+    assert tls.ask(address, "DELETE", "/session", client=True, Origin="https://evil.example")[0] == 403
+    with pytest.raises((ssl.SSLError, ConnectionError)):
+        tls.ask(address, "GET", STATUS)
+
+
+def test_a_token_of_a_document_counts_where_it_has_its_place(network: Network) -> None:
+    """002 has it in the form, or in the query of a GET; nothing else takes it there."""
+    stores = "/system/disasterrecovery/stores"
+    assert network.ask("GET", f"{stores}?f=json&token={TOKEN}").status == 200
+    assert b'"code":401' in network.ask("GET", f"{stores}?f=json").body.replace(b" ", b"")
+    assert network.ask("GET", f"{STATUS}?token={TOKEN}").status == 401
+    assert TOKEN not in json.dumps(network.agent.log_lines())
