@@ -300,6 +300,7 @@ async function readStatus() {
   known.status = await get("status");
   await noticeEnd();
   showNow();
+  showHealth();
 }
 
 async function refresh() {
@@ -359,6 +360,7 @@ function troubles() {
   else if (health.rpoViolated) say("bad", "The last good backup is older than it may be.");
   if (health.lastError) say(health.rpoViolated ? "bad" : "warn", failure ? sentenceOf(failure) : refusedSentence(health.lastError));
   if (health.missed) say("warn", `${count(health.missed, "periodic backup")} in a row ${health.missed === 1 ? "was" : "were"} missed.`);
+  if (status.job?.phase === "trial") say("warn", "A restore waits to be confirmed.");
   if (status.problem) say("warn", capital(status.problem));
   return found.sort((one, other) => (one.level === "bad" ? 0 : 1) - (other.level === "bad" ? 0 : 1));
 }
@@ -373,7 +375,7 @@ function assurances() {
 }
 
 function refusedSentence(code) {
-  return `The last periodic backup could not begin (${code}). ${HELP[code] ?? ""}`.trim();
+  return `The last periodic backup could not begin (${code}). ${HELP[code] ?? "The device’s log says why."}`;
 }
 
 /** A sentence on how a job ended. */
@@ -476,7 +478,7 @@ function showPreview(preview) {
     ? `The restore would change ${count(changes, "file or directory", "files and directories")}.`
     : "The restore would change nothing: the data is as in the archive.");
   facts($("preview-counts"), [["Added", preview.added], ["Changed", preview.changed], ["Removed", preview.removed],
-    ["Stay as they are", preview.kept], ["To write", size(preview.bytes)]]);
+    ["Unchanged", preview.kept], ["To write", size(preview.bytes)]]);
   list($("preview-lost"), preview.lost, preview.removed);
   list($("preview-missing"), preview.unexportable, preview.unexportable.length);
   show($("preview-note"), Boolean(preview.message));
@@ -719,16 +721,19 @@ async function readManifest() {
 function showManifest({ created, device, sources = [], counts = {}, description, skipped }) {
   const sets = [...new Set(sources.map(({ prefix }) => (prefix ?? "").split("/")[0]).filter(Boolean))];
   facts($("archive-facts"), [
-    ["Begun", capital(when(created))], ["Device", device], ["Of", sets.length ? sets.join(", ") : sources.map(({ path }) => path).join(", ")],
-    ["Files", counts.files?.toLocaleString("en")], ["Content", sizeOf(counts.bytes)], ["Skipped", skipped],
-    ["Description", description], ["Name", opened.name],
+    ["Begun", capital(when(created))], ["Device", device], ["Files", counts.files?.toLocaleString("en")],
+    ["Content", sizeOf(counts.bytes)], ["Skipped", skipped], ["Description", description],
+    ["Of", sets.length ? sets.join(", ") : sources.map(({ path }) => path).join(", ")], ["Name", opened.name],
   ]);
-  showSets($("restore-sets"), sets);
+  showSets($("restore-sets"), sets, true);
 }
 
-function showSets(fieldset, sets) {
+/** Offer data sets; those of `chosen` are chosen from the beginning. */
+function showSets(fieldset, sets, chosen) {
   show(fieldset, sets.length > 0);
-  sync(fieldset.querySelector(".choices"), sets.map((name) => ({ value: name, name })), (each) => each.value, makeChoice("dataSet", "checkbox"));
+  const choices = fieldset.querySelector(".choices");
+  choices.replaceChildren(...sets.map((name) => makeChoice("dataSet", "checkbox")({ value: name, name })));
+  for (const box of choices.querySelectorAll("input")) box.checked = chosen;
 }
 
 async function unlock(form) {
@@ -922,7 +927,7 @@ async function deactivate() {
 async function begin() {
   known.settings = await get("settings");
   showSettings(known.settings);
-  await refresh();
+  await Promise.all([readPlaces(), refresh()]);
   show($("device-view"), true);
   show($("sign-out"), true);
   live.open();
@@ -931,8 +936,8 @@ async function begin() {
 function showSettings(settings) {
   const sets = Object.keys(settings).filter((key) => key.startsWith("dataSets.")).map((key) => key.split(".")[1]);
   put($("device"), `of ${settings.deviceId || location.hostname}`);
-  put($("backup-what"), settings.dir ? `Saves ${settings.dir} as it is now.` : "Saves the device’s data as it is now.");
-  showSets($("backup-sets"), [...new Set(sets)]);
+  put($("backup-what"), settings.dir ? `Saves ${settings.dir}${sets.length ? ", or the chosen data" : ""}.` : "");
+  showSets($("backup-sets"), [...new Set(sets)], !settings.dir);
 }
 
 function listen() {
