@@ -171,9 +171,7 @@ def test_slow_neighbours_on_every_place_do_not_stop_the_command_line(
             client.__exit__()
 
 
-def test_a_flood_of_refused_requests_is_a_few_lines_in_the_log(
-    network: Network, device: AgentProcess
-) -> None:
+def test_a_flood_of_refused_requests_is_a_few_log_lines(network: Network, device: AgentProcess) -> None:
     with RawClient(network.address) as client:
         for _ in range(300):
             client.send(b"DELETE /session HTTP/1.1\r\nHost: evil.example\r\n\r\n")
