@@ -16,6 +16,7 @@ from typing import Any, cast
 
 import pytest
 
+from agent.base.durable import remove_tree
 from agent.base.errors import ArchiveError, Cancelled, JobError, NoSpace, ProviderBug, SourceChanged, WorkGone
 from agent.base.job import COMMITTED, STOPPED
 from agent.base.roots import Root
@@ -30,6 +31,7 @@ from agent.restore.find import Search
 from agent.restore.flow import RestoreOrder, finalize, preview, restore
 from agent.restore.root import RestoreOptions
 from agent.restore.target import Amount, RestoreTarget
+from agent.save import pipeline
 from agent.save.pipeline import BackupOrder, BackupResult, backup
 from agent.save.walk import WalkRoot
 from agent.transfer.cancel import CancelToken
@@ -724,3 +726,22 @@ def test_a_restore_that_is_cancelled_as_a_phase_begins_changes_nothing(work: Wor
     assert work.phases[-1] == phase
     assert differences(before, snapshot(work.data)) == []
     work.assert_nothing_left()
+
+
+def test_a_cancelled_job_does_not_wait_until_all_that_was_collected_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Removing 400,000 files takes seconds; the next start removes what is left."""
+    go_on, token = threading.Event(), CancelToken()
+
+    def slowly(path: Path) -> None:
+        assert go_on.wait(60)
+        remove_tree(path)
+
+    monkeypatch.setattr(pipeline, "remove_tree", slowly)
+    with suppress(Cancelled), pipeline.work_directory(tmp_path / "work", token):
+        token.cancel("enough")
+        token.check()
+    assert (tmp_path / "work").exists()
+    go_on.set()
+    wait_until(lambda: not (tmp_path / "work").exists(), what="the removal")
