@@ -45,6 +45,12 @@ def _logging_as_before() -> Iterator[None]:
     structlog.contextvars.clear_contextvars()
 
 
+@pytest.fixture(autouse=True)
+def _patient_way_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine, too, a cancelled restore of a few files is undone before it ends."""
+    monkeypatch.setattr("agent.restore.flow.PATIENCE_S", 60.0)
+
+
 @pytest.fixture
 def broker(tmp_path: Path) -> Iterator[Mosquitto]:
     with mosquitto(tmp_path / "mosquitto") as running:
