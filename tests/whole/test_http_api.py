@@ -175,7 +175,13 @@ def test_events_go_on_where_the_connection_broke(api: ApiClient) -> None:
     with api.events(last_id=first.id) as events:
         assert [event.id for event in _until_idle(events)][-1] == rest[-1].id
     run_id, _, number = rest[-1].id.partition(".")
-    for unknown in (f"{run_id}.{int(number) + 1000}", "feedface.1", "nonsense", f"{run_id}.x"):
+    for unknown in (
+        f"{run_id}.{int(number) + 1000}",
+        "feedface.1",
+        "nonsense",
+        f"{run_id}.x",
+        f"{run_id}." + "9" * 5000,
+    ):
         with api.events(last_id=unknown) as events:
             assert next(events).name == "reset"
 

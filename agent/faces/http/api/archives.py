@@ -136,10 +136,10 @@ def open_archive(api: Api, request: Request, order: OpenOrder) -> Response:
     key = read_key(Options(given), encryption.min_passcode)
     if key is None:
         raise Problem(400, "'passcode' or 'identity' is missing")
-    unlock, store = unlock_for(key, encryption), request.parts["store"]
+    unlock = unlock_for(key, encryption)
     open_store = partial(_readable, api, request, order.name, beside_sdk=False)
     api.reads.look(request, open_store, lambda store: store.tree(unlock).manifest())
-    handle = api.gate.call(partial(api.handles.keep, store, order.name, unlock))
+    handle = api.gate.call(partial(api.handles.keep, request.parts["store"], order.name, unlock))
     return json_response({"handle": handle, "seconds": LASTS_S})
 
 

@@ -46,7 +46,7 @@ class JobOrder(Arguments):
 
 class CancelOrder(Arguments):
     status_code: Annotated[str, Field(max_length=64)] = Field("", description="The status code to end with.")
-    message: str = Field("", description="The message to end with.")
+    message: Annotated[str, Field(max_length=1000)] = Field("", description="The message to end with.")
 
 
 class FinalizeOrder(Arguments):
@@ -77,17 +77,16 @@ def accepted(api: Api, request: Request, operation: str, value: Mapping[str, Any
 
 def list_jobs(api: Api, request: Request, query: JobsQuery) -> Response:
     """Answer with the job that runs and a preview that waits, then with ended ones, newest first."""
-    face = face_of(request.peer)
-    options = {"history.before": query.before} if query.before else {}
-    page = api.gate.ask("history", {"options": options}, face, PAGE_BYTES)
-    jobs = list(page["entries"])
-    answer: dict[str, Any] = {"jobs": jobs[: query.limit]}
-    if len(jobs) > query.limit or "next" in page:
-        answer["next"] = answer["jobs"][-1]["id"]
+    face, current = face_of(request.peer), list[Mapping[str, Any]]()
     if not query.before:
         current = api.gate.look("status", face, partial(current_jobs, api.engine))
-        answer["jobs"] = [*current, *answer["jobs"]]
-    return json_response(answer)
+    options = {"history.before": query.before} if query.before else {}
+    page = api.gate.ask("history", {"options": options}, face, PAGE_BYTES)
+    ended = page["entries"][: query.limit]
+    known = {job["id"] for job in ended}  # one that has just ended is not shown twice
+    answer = {"jobs": [*(job for job in current if job["id"] not in known), *ended]}
+    is_cut = len(page["entries"]) > query.limit or "next" in page
+    return json_response({**answer, "next": ended[-1]["id"]} if is_cut else answer)
 
 
 def get_job(api: Api, request: Request, _: Nothing) -> Response:

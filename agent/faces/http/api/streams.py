@@ -3,6 +3,7 @@
 The format is that of https://html.spec.whatwg.org/multipage/server-sent-events.html.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
@@ -12,17 +13,21 @@ from agent.faces.http.api.context import Api
 from agent.faces.http.api.endpoint import Answer, Endpoint, Nothing, encoded
 from agent.faces.http.api.event_log import EventLog
 from agent.faces.http.api.jobs import job_of
+from agent.faces.http.api.values import find_job
 from agent.faces.http.face_of import face_of
 from agent.faces.http.message import Request, Response
 
 HEARTBEAT_S = 5.0
 """A comment is sent after this time without an event: a client that is gone is noticed."""
+HEARTBEAT = b": nothing new\n\n"
 STREAM = "text/event-stream"
+_NUMBER = re.compile("[0-9]{1,18}")
 
 
 def all_events(api: Api, request: Request, _: Nothing) -> Response:
     api.gate.look("status", face_of(request.peer), lambda: None)
-    return _stream(_all(api.events, request.headers.get("last-event-id", "")))
+    position = _position(api.events, request)
+    return _stream(_all(api.events, position, is_continued=bool(request.headers.get("last-event-id"))))
 
 
 def job_events(api: Api, request: Request, _: Nothing) -> Response:
@@ -31,49 +36,47 @@ def job_events(api: Api, request: Request, _: Nothing) -> Response:
     The last one is `end`, with the job as `GET /jobs/{id}` shows it.
     """
     job_id = job_of(api, request)["id"]
-    return _stream(_of_job(api, request, job_id))
+    return _stream(_of_job(api, job_id, _position(api.events, request) or 0))
 
 
 def _stream(events: Iterator[bytes]) -> Response:
     return Response(200, {"Content-Type": STREAM, "Cache-Control": "no-store"}, events, is_events=True)
 
 
-def _all(log: EventLog, last_id: str) -> Iterator[bytes]:
-    run, _, number = last_id.partition(".")
-    position = int(number) if run == log.run and number.isascii() and number.isdigit() else -1
-    if last_id and not 0 <= position <= log.newest:
-        position = log.newest
-        yield _event(log, position, "reset", {})
-    elif not last_id:
+def _position(log: EventLog, request: Request) -> int | None:
+    """Return the number of the last event that the client has; None for one that this run does not know."""
+    run, _, number = request.headers.get("last-event-id", "").partition(".")
+    known = run == log.run and _NUMBER.fullmatch(number) and int(number) <= log.newest
+    return int(number) if known else None
+
+
+def _all(log: EventLog, position: int | None, *, is_continued: bool) -> Iterator[bytes]:
+    if position is None:
         position = log.newest
         # A client that loses the connection before the first event has a place to go on.
-        yield f"id: {log.run}.{position}\n\n".encode()
+        yield _event(log, position, "reset", {}) if is_continued else _id(log, position) + b"\n"
     while (batch := log.after(position, HEARTBEAT_S)) is not None:
         if not batch.complete:
             yield _event(log, batch.newest, "reset", {})
         elif not batch.events:
-            yield b": nothing new\n\n"
+            yield HEARTBEAT
         for told in batch.events if batch.complete else ():
             yield _event(log, told.number, told.name, told.value)
         position = max(position, batch.newest)
 
 
-def _of_job(api: Api, request: Request, job_id: str) -> Iterator[bytes]:
-    log, position = api.events, 0
-    run, _, number = request.headers.get("last-event-id", "").partition(".")
-    if run == log.run and number.isascii() and number.isdigit():
-        position = int(number)
-    runs = api.gate.call(partial(_runs, api, job_id))
+def _of_job(api: Api, job_id: str, position: int) -> Iterator[bytes]:
+    log, runs = api.events, api.gate.call(partial(_runs, api, job_id))
     while (batch := log.after(position, HEARTBEAT_S if runs else 0)) is not None:
         for told in batch.events:
             if told.job_id == job_id:
                 yield _event(log, told.number, told.name, told.value)
-        if not batch.events:
-            yield b": nothing new\n\n"
         position = max(position, batch.newest)
         if not runs:
-            yield _event(log, position, "end", _end(api, request))
+            yield _event(log, position, "end", _end(api, job_id))
             return
+        if not batch.events:
+            yield HEARTBEAT
         # What was told before this question is taken before the end.
         runs = api.gate.call(partial(_runs, api, job_id))
 
@@ -83,15 +86,19 @@ def _runs(api: Api, job_id: str) -> bool:
     return job is not None and job["id"] == job_id
 
 
-def _end(api: Api, request: Request) -> Mapping[str, Any]:
+def _end(api: Api, job_id: str) -> Mapping[str, Any]:
     try:
-        return {"job": job_of(api, request)}
+        return {"job": api.gate.call(partial(find_job, api.engine, job_id))}
     except Refused:  # the journal could not keep it, or it was a preview that is gone
         return {"job": None}
 
 
 def _event(log: EventLog, number: int, name: str, value: Mapping[str, Any]) -> bytes:
-    return b"id: %s.%d\nevent: %s\ndata: %s\n\n" % (log.run.encode(), number, name.encode(), encoded(value))
+    return _id(log, number) + b"event: %s\ndata: %s\n\n" % (name.encode(), encoded(value))
+
+
+def _id(log: EventLog, number: int) -> bytes:
+    return f"id: {log.run}.{number}\n".encode()
 
 
 EVENT_ENDPOINTS: tuple[Endpoint[Any], ...] = (
