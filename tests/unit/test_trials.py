@@ -440,3 +440,29 @@ def test_a_cancelled_restore_ends_in_time_and_the_recovery_brings_back_the_rest(
         device.take()
     assert differences(before, data(device)) == []
     device.close()
+
+
+@pytest.mark.parametrize("is_on_trial", [False, True])
+def test_after_a_crash_the_next_start_brings_back_the_rest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_on_trial: bool
+) -> None:
+    """Before that a cancelled restore is half old and half new, as its plan says."""
+    monkeypatch.setattr(flow, "PATIENCE_S", -1.0)
+    monkeypatch.setattr(restore_recovery.Recovery, "look_after", lambda _recovery, _job_id: None)
+    ready = tmp_path / "ready"
+    hang = "" if is_on_trial else f"sh -c 'touch {ready}; sleep 60'"
+    device = home(tmp_path, afterRestoreCmd=hang)
+    before = data(device)
+    ask(device, "restore", {"correlationId": "T", "options": WITHIN if is_on_trial else PLACE})
+    if is_on_trial:
+        until_trial(device)
+    else:
+        wait_until(ready.exists, what="afterRestoreCmd")
+    ask(device, "cancel", {"correlationId": "T"})
+    device.finish()
+    assert is_new(device)
+    device.restart()
+    assert differences(before, data(device)) == []
+    assert is_clean(device.data)
+    assert [state for state, _ in states(device)] == ["RESTORE_STARTED", "RESTORE_FAILED"]
+    device.close()
