@@ -208,7 +208,8 @@ def test_a_cancel_ends_every_phase_within_a_second(large: Large, name: str) -> N
 @pytest.mark.timeout(600)
 def test_ctrl_c_ends_the_listing_of_an_archive_within_a_second(large: Large) -> None:
     options = [f"-o{key}={value}" for key, value in (LOCAL | ALL).items()]
-    command = [PROGRAM, "inspect", "--files", *options, "--config", large.agent.work / "config.json"]
+    config = str(large.agent.work / "config.json")
+    command = [str(PROGRAM), "inspect", "--files", *options, "--config", config]
     inspecting = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=large.agent.environment)
     wait_until(lambda: cpu_s(inspecting.pid) > 2, what="the listing", timeout_s=LONG_S)
     assert inspecting.poll() is None
