@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic.alias_generators import to_camel
 
 from agent.faces.http.api.context import Api
+from agent.faces.http.api.values import encoded
 from agent.faces.http.message import NO_HEADERS, Problem, Request, Response
 from agent.faces.http.routes import Route
 
@@ -84,11 +85,6 @@ def json_response(
     value: Mapping[str, Any], status: int = 200, headers: Mapping[str, str] = NO_HEADERS
 ) -> Response:
     return Response(status, {"Content-Type": JSON, **headers}, encoded(value))
-
-
-def encoded(value: Mapping[str, Any]) -> bytes:
-    """Return compact JSON; file names that are no UTF-8 have replacement characters."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
 
 
 def no_content(headers: Mapping[str, str] = NO_HEADERS) -> Response:

@@ -10,10 +10,10 @@ from typing import Any
 
 from agent.base.refusals import Refused
 from agent.faces.http.api.context import Api
-from agent.faces.http.api.endpoint import Answer, Endpoint, Nothing, encoded
+from agent.faces.http.api.endpoint import Answer, Endpoint, Nothing
 from agent.faces.http.api.event_log import EventLog
 from agent.faces.http.api.jobs import job_of
-from agent.faces.http.api.values import find_job
+from agent.faces.http.api.values import encoded, find_job
 from agent.faces.http.face_of import face_of
 from agent.faces.http.message import Request, Response
 
@@ -54,14 +54,14 @@ def _all(log: EventLog, position: int | None, *, is_continued: bool) -> Iterator
     if position is None:
         position = log.newest
         # A client that loses the connection before the first event has a place to go on.
-        yield _event(log, position, "reset", {}) if is_continued else _id(log, position) + b"\n"
+        yield _event(log, position, "reset", b"{}") if is_continued else _id(log, position) + b"\n"
     while (batch := log.after(position, HEARTBEAT_S)) is not None:
         if not batch.complete:
-            yield _event(log, batch.newest, "reset", {})
+            yield _event(log, batch.newest, "reset", b"{}")
         elif not batch.events:
             yield HEARTBEAT
         for told in batch.events if batch.complete else ():
-            yield _event(log, told.number, told.name, told.value)
+            yield _event(log, told.number, told.name, told.data)
         position = max(position, batch.newest)
 
 
@@ -70,10 +70,10 @@ def _of_job(api: Api, job_id: str, position: int) -> Iterator[bytes]:
     while (batch := log.after(position, HEARTBEAT_S if runs else 0)) is not None:
         for told in batch.events:
             if told.job_id == job_id:
-                yield _event(log, told.number, told.name, told.value)
+                yield _event(log, told.number, told.name, told.data)
         position = max(position, batch.newest)
         if not runs:
-            yield _event(log, position, "end", _end(api, job_id))
+            yield _event(log, position, "end", encoded(_end(api, job_id)))
             return
         if not batch.events:
             yield HEARTBEAT
@@ -93,8 +93,8 @@ def _end(api: Api, job_id: str) -> Mapping[str, Any]:
         return {"job": None}
 
 
-def _event(log: EventLog, number: int, name: str, value: Mapping[str, Any]) -> bytes:
-    return _id(log, number) + b"event: %s\ndata: %s\n\n" % (name.encode(), encoded(value))
+def _event(log: EventLog, number: int, name: str, data: bytes) -> bytes:
+    return _id(log, number) + b"event: %s\ndata: %s\n\n" % (name.encode(), data)
 
 
 def _id(log: EventLog, number: int) -> bytes:

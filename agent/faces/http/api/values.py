@@ -1,5 +1,6 @@
 """The JSON values of the API that no question of the engine gives."""
 
+import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -27,6 +28,11 @@ ROOM_BYTES = 1 << 20
 PROGRESS = "jobProgressed"
 """The name of the event that tells how far the running job has come."""
 Value = Mapping[str, Any]
+
+
+def encoded(value: Value) -> bytes:
+    """Return compact JSON; file names that are no UTF-8 have replacement characters."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
 
 
 def find_job(engine: Engine, either_id: str) -> Value:

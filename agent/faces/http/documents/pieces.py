@@ -9,8 +9,9 @@ from typing import Any
 
 from agent.base.refusals import Reason, Refused
 from agent.faces.http.api.context import Api
-from agent.faces.http.api.endpoint import encoded, json_response, no_content
+from agent.faces.http.api.endpoint import json_response, no_content
 from agent.faces.http.api.event_log import Batch
+from agent.faces.http.api.values import encoded
 from agent.faces.http.documents.bodies import in_words, json_object
 from agent.faces.http.documents.destinations import Options, default_destination, everything
 from agent.faces.http.documents.jobs import JobView, Stage, find_job, recorded_job, running_job
