@@ -1,9 +1,10 @@
 """Snapshots in a repository, judged by restic: it checks, lists and restores what the agent wrote."""
 
+import json
 from pathlib import Path
 
 from agent.base.roots import Root
-from tests.support.repositories import Device
+from tests.support.repositories import PASSWORD, Device, restic
 from tests.support.trees import Dir, File, Link, Spec, make_tree, snapshot
 
 TREE: Spec = {
@@ -54,3 +55,22 @@ def test_new_hardware_goes_on_from_the_last_snapshot(tmp_path: Path) -> None:
     assert again.added_bytes < 8000  # trees of directories above, which the renaming has changed
     assert (again.files_new, again.files_changed, again.files_unmodified) == (0, 0, 4)
     device.check()
+
+
+def test_restic_copies_and_compares_snapshots(tmp_path: Path) -> None:
+    """A copy elsewhere and a look at what changed are the operator's daily work; facts of ours survive it."""
+    source = make_tree(tmp_path / "source", TREE)
+    device = Device.at(tmp_path, Root("", source))
+    first = device.save()
+    (source / "sub/text").write_bytes(b"changed")
+    second = device.save()
+    difference = device.restic("diff", first.id, second.id)
+    assert f"M    {source}/sub/text" in difference
+    other = tmp_path / "other"
+    restic(other, "init", "--repository-version", "2")
+    (tmp_path / "password").write_text(PASSWORD)
+    device.restic("copy", "--repo2", str(other), "--password-file2", str(tmp_path / "password"))
+    restic(other, "check", "--read-data")
+    copied = json.loads(restic(other, "snapshots", "--json"))
+    assert [each["tags"] for each in copied] == [each["tags"] for each in device.snapshots()]
+    assert {each["tree"] for each in copied} == {each["tree"] for each in device.snapshots()}
