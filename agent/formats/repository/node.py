@@ -18,6 +18,7 @@ from agent.formats.repository.golang import bytes_json, file_mode, name_json, te
 from agent.formats.repository.packs import ID_BYTES
 
 _TYPES = {FILE: b"file", DIR: b"dir", LINK: b"symlink"}
+_NODE = b'{"name":%b,"type":"%b"%b,"mtime":"%b","atime":"%b","ctime":"%b","uid":%d,"gid":%d%b%b%b%b%b%b%b%b'
 _SIGNATURE = struct.Struct(">QqqQIIIQ")
 
 
@@ -62,26 +63,26 @@ def signature_of(
 def node_json(node: Node) -> bytes:
     """Return the node as it is in a tree."""
     status, kind = node.stat, node.kind
-    mtime = b'"%b"' % time_ns_text(status.st_mtime_ns).encode()
-    ctime = time_ns_text(status.st_ctime_ns).encode()
+    mtime = time_ns_text(status.st_mtime_ns).encode()
     mode = file_mode(status.st_mode)
     links = 0 if kind is DIR else status.st_nlink
-    return b"".join(
-        (
-            b'{"name":%b,"type":"%b"' % (name_json(node.name), _TYPES[kind]),
-            b',"mode":%d' % mode if mode else b"",
-            # The time of access would make every file new; readers take the two for one.
-            b',"mtime":%b,"atime":%b,"ctime":"%b"' % (mtime, mtime, ctime),
-            b',"uid":%d,"gid":%d' % (status.st_uid, status.st_gid),
-            _owners(status.st_uid, status.st_gid),
-            b',"inode":%d' % status.st_ino if status.st_ino else b"",
-            b',"device_id":%d' % status.st_dev if links > 1 else b"",
-            b',"size":%d' % node.size_bytes if node.size_bytes else b"",
-            b',"links":%d' % links if links else b"",
-            _target(node.target) if kind is LINK else b"",
-            _attributes(node.xattrs) if node.xattrs else b"",
-            _content(node),
-        )
+    return _NODE % (
+        name_json(node.name),
+        _TYPES[kind],
+        b',"mode":%d' % mode if mode else b"",
+        mtime,
+        mtime,  # the time of access would make every file new; readers take the two for one
+        time_ns_text(status.st_ctime_ns).encode(),
+        status.st_uid,
+        status.st_gid,
+        _owners(status.st_uid, status.st_gid),
+        b',"inode":%d' % status.st_ino if status.st_ino else b"",
+        b',"device_id":%d' % status.st_dev if links > 1 else b"",
+        b',"size":%d' % node.size_bytes if node.size_bytes else b"",
+        b',"links":%d' % links if links else b"",
+        _target(node.target) if kind is LINK else b"",
+        _attributes(node.xattrs) if node.xattrs else b"",
+        _content(node),
     )
 
 

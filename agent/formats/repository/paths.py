@@ -39,14 +39,15 @@ class SnapshotPaths:
                 path = parent(path)
         return sorted(found, key=lambda path: (path.count(b"/"), path))
 
-    def of(self, name: str) -> bytes:
-        """Return the path of an entry."""
+    def of(self, name: str) -> tuple[bytes, bytes]:
+        """Return the directory of an entry, and its name there."""
         if name in self._by_prefix and name:
-            return self._by_prefix[name]
+            path = self._by_prefix[name]
+            return parent(path), base(path)
         above, _, last = name.rpartition("/")
         if above != self._above[0]:
             self._above = above, self._directory(above)
-        return join(self._above[1], os.fsencode(last))
+        return self._above[1], os.fsencode(last)
 
     def _directory(self, above: str) -> bytes:
         prefix, rest = above, ""
@@ -75,3 +76,8 @@ def join(directory: bytes, name: bytes) -> bytes:
 
 def parent(path: bytes) -> bytes:
     return path.rpartition(b"/")[0] or b"/"
+
+
+def base(path: bytes) -> bytes:
+    """Return the last name of a path."""
+    return path.rpartition(b"/")[2]

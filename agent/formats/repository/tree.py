@@ -14,7 +14,7 @@ from agent.formats.base import DIR
 from agent.formats.repository.blobs import BlobWriter, id_of, pieces_of
 from agent.formats.repository.chunker import FileKind
 from agent.formats.repository.node import Node, node_json, signature
-from agent.formats.repository.paths import SnapshotPaths, parent
+from agent.formats.repository.paths import SnapshotPaths, base, parent
 from agent.formats.repository.scratch import Scratch
 from agent.formats.repository.state import ROOT, WHOLE_DIRECTORY, Known, Row, State, tree_key
 
@@ -75,9 +75,9 @@ class Trees:
         self._leave_to(parent(path))
         self._stack.append(self._level(path, status, xattrs))
 
-    def known(self, path: bytes) -> Known | None:
-        """Return what the last snapshot says of a file or link; ask once, and `add` it then or never."""
-        level, name = self._leave_to(parent(path)), _name(path)
+    def known(self, directory: bytes, name: bytes) -> Known | None:
+        """Return what the last snapshot says of a file or link; ask once, then `add` or `lose` it."""
+        level = self._leave_to(directory)
         known = self._known(level, name)
         if known and known.child:  # it was a directory
             self._state.drop(level.number, name, known)
@@ -85,16 +85,16 @@ class Trees:
             return None
         return known
 
-    def lose(self, path: bytes, known: Known | None) -> None:
+    def lose(self, directory: bytes, name: bytes, known: Known | None) -> None:
         """Take it that a known file is not in this snapshot, because it could not be read."""
         if known:
-            level = self._leave_to(parent(path))
-            self._state.drop(level.number, _name(path), known)
+            level = self._leave_to(directory)
+            self._state.drop(level.number, name, known)
             level.is_changed = True
 
-    def add(self, path: bytes, node: Node, known: Known | None, kind: int) -> None:
-        """Take a file or link."""
-        self._put(self._leave_to(parent(path)), node, known, 0, kind)
+    def add(self, directory: bytes, node: Node, known: Known | None, seen: bytes, kind: int) -> None:
+        """Take a file or link; `seen` is its signature."""
+        self._put(self._leave_to(directory), node, known, Row(0, node.name, seen, node.content, 0, kind))
 
     def finish(self) -> bytes:
         """Return the id of the tree of `/`."""
@@ -124,7 +124,7 @@ class Trees:
                 known = Known(b"", bytes.fromhex(tree), ROOT, FileKind.NONE)
         else:
             above = self._stack[-1] if self._stack else self._fixed[parent(path)]
-            known = self._known(above, _name(path))
+            known = self._known(above, base(path))
         if known and not known.child:
             self._state.release(known)  # it was a file or a link
             above.is_changed = True
@@ -143,16 +143,16 @@ class Trees:
     def _close(self, level: Level) -> None:
         """Make the tree of a directory that has come to its end, and put its node into the one above."""
         tree_id = self._tree(level)
-        node = Node(_name(level.path), DIR, level.stat, level.xattrs, b"", tree_id, 0)
+        node = Node(base(level.path), DIR, level.stat, level.xattrs, b"", tree_id, 0)
         above = self._stack[-1] if self._stack else self._fixed[parent(level.path)]
-        self._put(above, node, level.known, level.number, FileKind.NONE)
+        seen = signature(DIR, level.stat)
+        self._put(above, node, level.known, Row(0, node.name, seen, tree_id, level.number, FileKind.NONE))
 
-    def _put(self, level: Level, node: Node, known: Known | None, child: int, kind: int) -> None:
-        seen = signature(node.kind, node.stat)
+    def _put(self, level: Level, node: Node, known: Known | None, row: Row) -> None:
         level.count += 1
-        if known is None or known != (seen, node.content, child, kind):
+        if known is None or known != row[2:]:
             level.is_changed = True
-            level.rows.append(Row(level.number, node.name, seen, node.content, child, kind))
+            level.rows.append(row._replace(directory=level.number))
         level.nodes.append(node)
         self._held += 1
         if self._held >= MOST_HELD:
@@ -233,10 +233,6 @@ class Trees:
                 here = next(present, None)
             if here != name:
                 yield name
-
-
-def _name(path: bytes) -> bytes:
-    return path.rpartition(b"/")[2]
 
 
 def _facts(path: bytes) -> tuple[stat_result, Mapping[str, bytes]]:

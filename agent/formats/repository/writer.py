@@ -6,11 +6,11 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 
-from agent.formats.base import DIR, FILE, Entry
+from agent.formats.base import DIR, FILE, LINK, Entry
 from agent.formats.repository.chunker import FileKind
 from agent.formats.repository.content import Content, Contents
 from agent.formats.repository.node import Node, signature
-from agent.formats.repository.paths import SnapshotPaths
+from agent.formats.repository.paths import SnapshotPaths, join
 from agent.formats.repository.state import Known
 from agent.formats.repository.tree import Trees
 from agent.formats.walk_report import Report
@@ -51,7 +51,7 @@ class EntryWriter:
                 self._context.progress(self._report.read_bytes)
             if entry.kind is DIR:
                 self._report.directories += 1
-                self._trees.enter(self._paths.of(entry.name), entry.stat, entry.xattrs)
+                self._trees.enter(join(*self._paths.of(entry.name)), entry.stat, entry.xattrs)
             elif entry.kind is FILE:
                 self._file(entry)
             else:
@@ -62,23 +62,25 @@ class EntryWriter:
 
     def _link(self, entry: Entry) -> None:
         self._report.links += 1
-        path = self._paths.of(entry.name)
-        node = Node(_name(path), entry.kind, entry.stat, entry.xattrs, entry.target, b"", 0)
-        self._trees.add(path, node, self._trees.known(path), FileKind.NONE)
+        directory, name = self._paths.of(entry.name)
+        node = Node(name, LINK, entry.stat, entry.xattrs, entry.target, b"", 0)
+        known = self._trees.known(directory, name)
+        self._trees.add(directory, node, known, signature(LINK, entry.stat), FileKind.NONE)
 
     def _file(self, entry: Entry) -> None:
-        path = self._paths.of(entry.name)
-        known = self._trees.known(path)
-        content = self._unchanged(entry, path, known)
-        is_unmodified = content is not None
+        directory, name = self._paths.of(entry.name)
+        known, seen = self._trees.known(directory, name), signature(FILE, entry.stat)
+        is_unmodified = known is not None and self._is_unchanged(known, seen, directory, name)
+        if known and is_unmodified:
+            content: Content | None = self._as_before(entry, known)
+        else:
+            content = self._read(entry, join(directory, name), known)
         if content is None:
-            content = self._read(entry, path, known)
-        if content is None:
-            self._trees.lose(path, known)
+            self._trees.lose(directory, name, known)
             return
         self._count(content, known, is_unmodified=is_unmodified)
-        node = Node(_name(path), FILE, entry.stat, entry.xattrs, b"", content.ids, content.size_bytes)
-        self._trees.add(path, node, known, content.kind)
+        node = Node(name, FILE, entry.stat, entry.xattrs, b"", content.ids, content.size_bytes)
+        self._trees.add(directory, node, known, seen, content.kind)
 
     def _read(self, entry: Entry, path: bytes, known: Known | None) -> Content | None:
         """Return the content of a file, with the facts for which the next snapshot has to read it again."""
@@ -95,18 +97,17 @@ class EntryWriter:
             kind |= FileKind.RACY
         return content._replace(kind=kind)
 
-    def _unchanged(self, entry: Entry, path: bytes, known: Known | None) -> Content | None:
-        """Return the content of the last snapshot when nothing says that the file has another one now."""
-        if known is None or known.signature != signature(FILE, entry.stat):
-            return None
-        if known.kind & (FileKind.RACY | FileKind.WRITTEN_AHEAD):
-            return None
+    def _is_unchanged(self, known: Known, seen: bytes, directory: bytes, name: bytes) -> bool:
+        """Return True when nothing says that a file has another content than in the last snapshot."""
+        if known.signature != seen or known.kind & (FileKind.RACY | FileKind.WRITTEN_AHEAD):
+            return False
         # A state that was made again does not know what a small file is.
-        if (known.kind & FileKind.SQLITE or known.kind == FileKind.NONE) and _is_ahead(path):
-            return None
-        size_bytes = entry.stat.st_size
-        self._report.read_bytes += size_bytes
-        return Content(known.content, size_bytes, known.kind)
+        may_be_database = known.kind & FileKind.SQLITE or known.kind == FileKind.NONE
+        return not (may_be_database and _is_ahead(join(directory, name)))
+
+    def _as_before(self, entry: Entry, known: Known) -> Content:
+        self._report.read_bytes += entry.stat.st_size
+        return Content(known.content, entry.stat.st_size, known.kind)
 
     def _count(self, content: Content, known: Known | None, *, is_unmodified: bool) -> None:
         self._report.files += 1
@@ -126,7 +127,3 @@ def _is_ahead(path: bytes) -> bool:
             if os.lstat(path + end).st_size:
                 return True
     return False
-
-
-def _name(path: bytes) -> bytes:
-    return path.rpartition(b"/")[2]
