@@ -357,3 +357,22 @@ def test_a_token_of_a_document_counts_where_it_has_its_place(network: Network) -
     assert b'"code":401' in network.ask("GET", f"{stores}?f=json").body.replace(b" ", b"")
     assert network.ask("GET", f"{STATUS}?token={TOKEN}").status == 401
     assert TOKEN not in json.dumps(network.agent.log_lines())
+
+
+def test_what_the_settings_forbid_to_a_backend_they_forbid_to_the_network(
+    started: Started, token_file: Path
+) -> None:
+    """Reading archives is a part of `restore`, their list of `info`; the device itself may do everything."""
+    settings = {"http_listen": "127.0.0.1:0", "allow_operations": "status,backup"}
+    agent = started(http_tokenFile=str(token_file), **settings)
+    network = Network(agent)
+    for path in ("/jobs", "/archives?store=device", "/archives/device/x.zip", "/archives/device/x.zip/files"):
+        answer = network.ask("GET", f"/api/v1{path}", BEARER)
+        assert (answer.status, "allow.operations" in answer.json["detail"]) == (403, True), path
+        with RawClient(str(agent.storage / "http.sock")) as client:
+            client.send(f"GET /api/v1{path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+            assert client.answer("GET").status in (200, 404)
+    assert network.ask("GET", STATUS, BEARER).status == 200
+    outside = json.dumps({"operation": "backup", "options": {"backup.dir": "/etc"}}).encode()
+    answer = network.ask("POST", "/api/v1/jobs", {**BEARER, "Content-Type": "application/json"}, outside)
+    assert (answer.status, "outside" in answer.json["detail"]) == (422, True)

@@ -9,6 +9,7 @@ from urllib.parse import quote
 import pytest
 
 import providers
+from agent.faces.http.api import reading
 from tests.integration.conftest import SAMPLE
 from tests.support.age import age_key, private_key
 from tests.support.api_client import ApiClient, Reply, UnixConnection
@@ -232,6 +233,17 @@ def test_a_client_that_is_gone_does_not_hold_the_place(started: Started) -> None
         assert api.get("/archives?store=device").status == 200
         none = api.get("/archives?store=far")
         assert (none.status, "has no list" in none.detail) == (422, True)
+
+
+def test_a_read_that_does_not_end_is_given_up(started: Started, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading, "LIMIT_S", 0.5)
+    with stalling() as far:
+        agent = started(stores={"far": {"provider": "generic", "options": {"https.url": far.url}}})
+        api = ApiClient(agent.storage / "http.sock")
+        for path in ("/archives/far/archive.zip", "/archives/far/archive.zip/files/content?path=f"):
+            late = api.get(path)
+            assert (late.status, "did not answer within" in late.detail) == (504, True)
+        assert api.get("/archives?store=device").status == 200
 
 
 def test_what_a_far_side_says_is_no_error_of_ours(started: Started) -> None:
