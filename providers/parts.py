@@ -5,13 +5,17 @@ and compares the parts that were sent before instead of sending them again. A st
 upload is kept, with the part that could not be sent, until the agent calls `put` again with this source.
 """
 
+from abc import abstractmethod
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Protocol
+from functools import partial
+from typing import ClassVar, Protocol
 from urllib.parse import quote
 
-from providers.api import Source, Stored
+from providers.api import Checkpoint, Limits, Sink, Source, Storage, Stored
 from providers.errors import Corrupted, Expired, Suspended, Unreachable
+from providers.fetch import Body, Download, stat_of
 from providers.part_reader import PartPlan, PartReader, ReadPart
 
 
@@ -164,6 +168,59 @@ class PartUploads:
         if self._waiting is not None:
             self._waiting.abandon()
             self._waiting = None
+
+
+class PartStorage(Storage):
+    """A storage that takes uploads in parts, and whose downloads continue while the ETag stays."""
+
+    plan: ClassVar[PartPlan]
+
+    def __init__(self, given: Mapping[str, str], limits: Limits) -> None:
+        """`given` are checked options."""
+        self._given, self._limits = given, limits
+        self._uploads, self._closing = PartUploads(), ExitStack()
+
+    @property
+    @abstractmethod
+    def most_part_bytes(self) -> int:
+        """Return the size of the largest part that fits into memory."""
+
+    @abstractmethod
+    def far(self, name: str, metadata: Mapping[str, str], checkpoint: Checkpoint) -> Far:
+        """Return the far side of one upload."""
+
+    @abstractmethod
+    def open(self, name: str, offset: int, etag: str) -> Body:
+        """Open the object for reading, as `providers.fetch.OpenBody`."""
+
+    def put(
+        self, name: str, source: Source, metadata: Mapping[str, str], checkpoint: Checkpoint, /
+    ) -> Stored:
+        """Store `source`: in one request when it is smaller than a part, else in parts.
+
+        After `Unreachable`, call again with the same source: the upload of a file goes on from the
+        checkpoint, also in another process; the upload of a stream goes on in this very object, with the part
+        that could not be sent. After `Expired` the upload of a file goes on with other credentials. After any
+        other error nothing of it is visible; what could not be removed, the checkpoint knows (see `discard`).
+        """
+
+        def start() -> PartUpload:
+            plan = self.plan.for_source(source.size, self.most_part_bytes)
+            far = self.far(name, metadata, checkpoint)
+            return start_upload(far, source, plan, self._limits.buffer_bytes, metadata)
+
+        return self._uploads.put(source, start)
+
+    def get(self, name: str, sink: Sink, checkpoint: Checkpoint, /) -> Stored:
+        """Fetch the object, from `sink.tell()` on when it still has the ETag in the checkpoint."""
+        return Download(name, self.location(name), checkpoint, partial(self.open, name)).run(sink)
+
+    def stat(self, name: str, /) -> Stored:
+        return stat_of(name, self.location(name), partial(self.open, name))
+
+    def close(self) -> None:
+        self._uploads.close()
+        self._closing.close()
 
 
 def ascii_metadata(metadata: Mapping[str, str], joint: str) -> dict[str, str]:

@@ -4,19 +4,19 @@ import hashlib
 import logging
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, closing
-from functools import cached_property, partial
+from contextlib import closing
+from functools import cached_property
 from typing import Any, ClassVar
 
-from providers.api import Checkpoint, Limits, Piece, Sink, Source, Storage, Stored
+from providers.api import Checkpoint, Limits, Piece, Stored
 from providers.aws.answers import check_stored, etag_of, md5_in, pages
 from providers.aws.client import Client, make_client
 from providers.aws.errors import errors, not_a_store, status_behind
 from providers.aws.upload import Multipart
 from providers.errors import AlreadyThere, StorageError, translating
-from providers.fetch import Body, Download, Wanted, received, stat_of
+from providers.fetch import Body, Wanted, received
 from providers.part_reader import PartPlan
-from providers.parts import PartUpload, PartUploads, ascii_metadata, start_upload
+from providers.parts import PartStorage, ascii_metadata
 from providers.pool import open_pool
 
 log = logging.getLogger(__name__)
@@ -24,46 +24,24 @@ log = logging.getLogger(__name__)
 _SMALLEST_PART_BYTES = 5 << 20  # S3 takes no smaller part, except the last
 
 
-class Bucket(Storage):
-    """Storage in one bucket. `given` are checked options (see `providers.aws`)."""
+class Bucket(PartStorage):
+    """Storage in one bucket, with the options of `providers.aws`. An upload that fails is aborted."""
 
     plan: ClassVar[PartPlan] = PartPlan(8 << 20, 16 << 20, grow_every=2000, most_parts=10_000)
     """2,000 parts of 8 MiB and 8,000 of 16 MiB: 140 GiB for a stream, 156 GiB for a file."""
 
     def __init__(self, given: Mapping[str, str], limits: Limits) -> None:
-        self._given, self._limits = given, limits
+        super().__init__(given, limits)
         self._bucket = given["aws.s3.bucket"]
-        self._uploads = PartUploads()
-        self._closing = ExitStack()
         self._conditional = True
         """False once the store has said that it does not know conditional requests."""
 
-    def put(
-        self, name: str, source: Source, metadata: Mapping[str, str], checkpoint: Checkpoint, /
-    ) -> Stored:
-        """Store `source`: in one request when it is smaller than a part, else as a multipart upload.
+    @property
+    def most_part_bytes(self) -> int:
+        return max(self._limits.buffer_bytes, _SMALLEST_PART_BYTES)
 
-        After `Unreachable`, call again with the same source: the upload of a file goes on from the
-        checkpoint, also in another process; the upload of a stream goes on in this very object, with
-        the part that could not be sent. After `Expired` the upload of a file goes on with other
-        credentials. After any other error it is aborted; where that fails, the checkpoint still knows
-        it (see `discard`).
-        """
-
-        def start() -> PartUpload:
-            memory_bytes = self._limits.buffer_bytes
-            plan = self.plan.for_source(source.size, max(memory_bytes, _SMALLEST_PART_BYTES))
-            far = Multipart(self._client, self._bucket, name, ascii_metadata(metadata, "-"), checkpoint)
-            return start_upload(far, source, plan, memory_bytes, metadata)
-
-        return self._uploads.put(source, start)
-
-    def get(self, name: str, sink: Sink, checkpoint: Checkpoint, /) -> Stored:
-        """Fetch the object, from `sink.tell()` on when it still has the ETag in the checkpoint."""
-        return Download(name, self.location(name), checkpoint, partial(self._open, name)).run(sink)
-
-    def stat(self, name: str, /) -> Stored:
-        return stat_of(name, self.location(name), partial(self._open, name))
+    def far(self, name: str, metadata: Mapping[str, str], checkpoint: Checkpoint) -> Multipart:
+        return Multipart(self._client, self._bucket, name, ascii_metadata(metadata, "-"), checkpoint)
 
     def read_range(self, name: str, offset: int, size_bytes: int, /) -> Piece:
         wanted = Wanted(offset, size_bytes)
@@ -71,7 +49,7 @@ class Bucket(Storage):
         with closing(reply["Body"]):
             return received(self.location(name), wanted, reply.get("ContentRange", ""), etag_of(reply), read)
 
-    def _open(self, name: str, offset: int, etag: str) -> Body:
+    def open(self, name: str, offset: int, etag: str) -> Body:
         part = {"Range": f"bytes={offset}-", "IfMatch": f'"{etag}"'} if offset else {}
         reply, read = self._get_object(name, **part)
         if not etag_of(reply):
@@ -139,14 +117,10 @@ class Bucket(Storage):
 
     def discard(self, checkpoint: Checkpoint, /) -> None:
         """Abort the upload in the checkpoint, and clear it. Raises `StorageError` and leaves it otherwise."""
-        Multipart(self._client, self._bucket, "", {}, checkpoint).abort()
+        self.far("", {}, checkpoint).abort()
 
     def location(self, name: str, /) -> str:
         return f"s3://{self._bucket}/{name}"
-
-    def close(self) -> None:
-        self._uploads.close()
-        self._closing.close()
 
     @cached_property
     def _client(self) -> Client:

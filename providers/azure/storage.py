@@ -7,14 +7,14 @@ plain GET ("Get Blob"), read while it arrives.
 import hashlib
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, closing, suppress
-from functools import cached_property, partial
+from contextlib import closing, suppress
+from functools import cached_property
 from typing import ClassVar
 
 from azure.storage.blob import BlobProperties, ContainerClient
 from urllib3 import BaseHTTPResponse, PoolManager
 
-from providers.api import Checkpoint, Limits, Piece, Sink, Source, Storage, Stored
+from providers.api import Checkpoint, Limits, Piece, Stored
 from providers.azure.client import make_client, send
 from providers.azure.errors import Sas, errors, refusal, says_exists
 from providers.azure.upload import BlockUpload
@@ -27,57 +27,45 @@ from providers.errors import (
     Unreachable,
     translating,
 )
-from providers.fetch import Body, Download, Wanted, received, stat_of
+from providers.fetch import Body, Wanted, received
 from providers.http_fields import content_length, content_range, digest
 from providers.part_reader import PartPlan
-from providers.parts import PartUpload, PartUploads, ascii_metadata, start_upload
+from providers.parts import PartStorage, ascii_metadata
 from providers.pool import open_pool
 
 _PAGE = 500
 """Blobs asked for at a time: with names of any length their XML stays below what an answer may have."""
 
 
-class Container(Storage):
-    """Storage in one container. `given` are checked options (see `providers.azure`)."""
+class Container(PartStorage):
+    """Storage in one container, with the options of `providers.azure`.
+
+    The service drops the blocks of an upload that fails (see `providers.azure.upload`).
+    """
 
     plan: ClassVar[PartPlan] = PartPlan(8 << 20, 8 << 20, grow_every=50_000, most_parts=50_000)
     """50,000 blocks of 8 MiB: 390 GiB."""
 
     def __init__(self, given: Mapping[str, str], limits: Limits) -> None:
-        self._given = given
+        super().__init__(given, limits)
         self._sas = Sas(self._given["azure.shared.access.signature"].removeprefix("?"))
         base = self._given["azure.storage.endpoint"].rstrip("/")
         self._base = f"{base}/{self._given['azure.blob.container']}"
-        self._limits = limits
-        self._uploads = PartUploads()
-        self._closing = ExitStack()
 
-    def put(
-        self, name: str, source: Source, metadata: Mapping[str, str], checkpoint: Checkpoint, /
-    ) -> Stored:
-        """Store `source`: in one request when it is smaller than a block, else as a list of blocks.
+    @property
+    def most_part_bytes(self) -> int:
+        return max(self._limits.buffer_bytes // 2, 1)  # room to read ahead
 
-        After `Unreachable`, call again with the same source: the upload of a file goes on from the
-        checkpoint, also in another process; the upload of a stream goes on in this very object, with
-        the block that could not be sent. After `Expired` the upload of a file goes on with another SAS.
-        After any other error no blob is visible, and the service drops its blocks (see
-        `providers.azure.upload`).
-        """
-
-        def start() -> PartUpload:
-            memory_bytes = self._limits.buffer_bytes
-            plan = self.plan.for_source(source.size, max(memory_bytes // 2, 1))  # room to read ahead
-            far = self.blocks(name, metadata, checkpoint)
-            return start_upload(far, source, plan, memory_bytes, metadata)
-
-        return self._uploads.put(source, start)
-
-    def get(self, name: str, sink: Sink, checkpoint: Checkpoint, /) -> Stored:
-        """Fetch the blob, from `sink.tell()` on when it still has the ETag in the checkpoint."""
-        return Download(name, self.location(name), checkpoint, partial(self._open, name)).run(sink)
-
-    def stat(self, name: str, /) -> Stored:
-        return stat_of(name, self.location(name), partial(self._open, name))
+    def far(self, name: str, metadata: Mapping[str, str], checkpoint: Checkpoint) -> BlockUpload:
+        return BlockUpload(
+            self._client.get_blob_client(name),
+            self._pool,
+            self._limits,
+            self._sas,
+            self.location(name),
+            metadata=ascii_metadata(metadata, "_"),
+            checkpoint=checkpoint,
+        )
 
     def read_range(self, name: str, offset: int, size_bytes: int, /) -> Piece:
         wanted = Wanted(offset, size_bytes)
@@ -87,7 +75,7 @@ class Container(Storage):
             etag = reply.headers.get("ETag", "").strip('"')
             return received(self.location(name), wanted, said, etag, read)
 
-    def _open(self, name: str, offset: int, etag: str) -> Body:
+    def open(self, name: str, offset: int, etag: str) -> Body:
         part = {"Range": f"bytes={offset}-", "If-Match": f'"{etag}"'} if offset else {}
         reply, read = self._get_blob(name, part)
         length = content_length(reply.headers)
@@ -166,14 +154,10 @@ class Container(Storage):
 
     def discard(self, checkpoint: Checkpoint, /) -> None:
         """Forget the upload that the checkpoint knows; the service drops its blocks."""
-        self.blocks("none", {}, checkpoint).abandon()
+        self.far("none", {}, checkpoint).abandon()
 
     def location(self, name: str, /) -> str:
         return f"{self._base}/{name}"
-
-    def close(self) -> None:
-        self._uploads.close()
-        self._closing.close()
 
     @cached_property
     def _pool(self) -> PoolManager:
@@ -185,17 +169,6 @@ class Container(Storage):
     def _client(self) -> ContainerClient:
         with translating(errors(self._base, self._sas)):
             return make_client(self._given, self._pool, self._limits)
-
-    def blocks(self, name: str, metadata: Mapping[str, str], checkpoint: Checkpoint) -> BlockUpload:
-        return BlockUpload(
-            self._client.get_blob_client(name),
-            self._pool,
-            self._limits,
-            self._sas,
-            self.location(name),
-            metadata=ascii_metadata(metadata, "_"),
-            checkpoint=checkpoint,
-        )
 
 
 def not_azure(location: str) -> Unreachable:

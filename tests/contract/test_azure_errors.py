@@ -102,7 +102,7 @@ def test_endpoint_and_sas_are_taken_with_and_without_slash_and_question_mark(pla
 def test_a_block_with_another_md5_is_refused(place: AzurePlace) -> None:
     """Azurite checks it, so that the header that we send is known to be the right one."""
     with closing(Container(place.options(NAME), Limits())) as storage:
-        far = storage.blocks(NAME, {}, {})
+        far = storage.far(NAME, {}, {})
         far.adopt("")
         with pytest.raises(StorageError):
             far.put_part(1, bytearray(b"damaged"), b"0123456789abcdef")
