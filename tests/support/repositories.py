@@ -13,7 +13,8 @@ from agent.base.job import Label
 from agent.base.roots import Root
 from agent.formats.manifest import Origin
 from agent.formats.repository.objects import Kind, Listed
-from agent.formats.repository.snapshot import SavedSnapshot, SnapshotOrder, save_snapshot
+from agent.formats.repository.order import SnapshotOrder
+from agent.formats.repository.snapshot import SavedSnapshot, save_snapshot
 from agent.formats.walk_report import Report
 from agent.save.walk import WalkRoot, walk
 from agent.transfer.cancel import CancelToken

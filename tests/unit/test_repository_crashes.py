@@ -1,6 +1,7 @@
 """A job may be cut off at any call: the repository stays right, and the next job completes."""
 
 import os
+import shutil
 from contextlib import suppress
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from agent.base.errors import Cancelled
 from agent.base.roots import Root
 from agent.formats.repository.objects import Kind
+from agent.formats.repository.state import Known, State
 from agent.transfer.cancel import CancelToken
 from providers.errors import Unreachable
 from tests.support.repositories import Device
@@ -105,3 +107,20 @@ def test_a_store_that_is_slow_gets_smaller_packs(device: Device, monkeypatch: py
     sizes = sorted(path.stat().st_size for path in packs)
     assert sizes[-1] >= 4 << 20
     assert any(1 << 20 <= size < 2 << 20 for size in sizes)
+
+
+def test_a_cancel_ends_the_work_on_the_state(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A directory with a million files that is gone takes seconds to forget."""
+    device.save()
+    shutil.rmtree(device.roots[0].directory / "d")
+    token = CancelToken()
+    release = State.release
+
+    def cancelled(state: State, known: Known) -> None:
+        token.cancel("enough")
+        release(state, known)
+
+    monkeypatch.setattr(State, "release", cancelled)
+    with pytest.raises(Cancelled):
+        device.save(token=token)
+    device.check()

@@ -10,7 +10,8 @@ from agent.base.daily_window import DailyWindow
 from agent.base.durable import make_directories, sync_directory
 from agent.base.errors import NoSpace, disk_errors
 from agent.formats.base import Changes, Entry, Saved, SaveOrder
-from agent.formats.repository.snapshot import SnapshotOrder, save_snapshot
+from agent.formats.repository.order import SnapshotOrder
+from agent.formats.repository.snapshot import save_snapshot
 from agent.formats.repository.store import StoredObjects
 from agent.formats.walk_report import Report
 from agent.transfer.context import Context, Destination

@@ -1,6 +1,6 @@
 """Makes the device's state again from its last snapshot: after new hardware, or when the state was lost."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from datetime import datetime
 
@@ -21,26 +21,24 @@ _MOST_ENTRIES = 10_000_000
 """A few trees that name each other twice are endless directories."""
 
 
-def last_snapshot(
-    session: Session, host: str, paths: list[str], check: Callable[[], None]
-) -> Snapshot | None:
+def last_snapshot(session: Session, host: str, paths: list[str]) -> Snapshot | None:
     """Return the latest snapshot of this device with these paths. Raises as `Reader.tree`."""
     found = (
         snapshot
-        for snapshot in snapshots(session.objects, session.cryptor, check)
+        for snapshot in snapshots(session.objects, session.cryptor, session.check)
         if snapshot.hostname == host and sorted(snapshot.paths) == paths
     )
     return max(found, key=lambda snapshot: snapshot.time, default=None)
 
 
-def rebuild(session: Session, snapshot: Snapshot, now: datetime, check: Callable[[], None]) -> None:
+def rebuild(session: Session, snapshot: Snapshot, now: datetime) -> None:
     """Fill the empty state with a snapshot; entries whose blobs are not stored stay away.
 
-    Raises `RepositoryBroken`, StorageError, sqlite3.Error and what `check` raises.
+    Raises `RepositoryBroken`, StorageError, sqlite3.Error and Cancelled.
     """
     with closing(BlobIndex(session.index_path)) as index:
-        index.load(session.objects, session.cryptor, check)
-        _Rebuilding(session, index, check).run(snapshot.tree)
+        index.load(session.objects, session.cryptor, session.check)
+        _Rebuilding(session, index).run(snapshot.tree)
     session.state.remember(
         snapshot_id=snapshot.id,
         snapshot_tree=snapshot.tree.hex(),
@@ -50,8 +48,8 @@ def rebuild(session: Session, snapshot: Snapshot, now: datetime, check: Callable
 
 
 class _Rebuilding:
-    def __init__(self, session: Session, index: BlobIndex, check: Callable[[], None]) -> None:
-        self._state, self._index, self._check = session.state, index, check
+    def __init__(self, session: Session, index: BlobIndex) -> None:
+        self._state, self._index, self._check = session.state, index, session.check
         self._reader = Reader(session.objects, session.cryptor, index)
         self._left = _MOST_ENTRIES
 

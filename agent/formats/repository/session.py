@@ -2,10 +2,10 @@
 
 import hashlib
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 from agent.base.durable import make_directories
@@ -15,11 +15,13 @@ from agent.formats.repository.crypto import Cryptor
 from agent.formats.repository.identity import Finder
 from agent.formats.repository.lock import Lock
 from agent.formats.repository.objects import Objects
+from agent.formats.repository.order import SnapshotOrder
 from agent.formats.repository.paths import SnapshotPaths
 from agent.formats.repository.pending import PendingPacks
 from agent.formats.repository.scratch import Scratch
 from agent.formats.repository.state import State, opened, remove_state, tree_key
 
+_PACE = 1000
 _KEPT_SERIES = 16
 """Choices of roots that a repository's state is kept for: each is as large as its trees."""
 
@@ -37,30 +39,38 @@ class Session:
     lock: Lock
     index_path: Path
     """For a temporary index of all blobs."""
+    check: Callable[[], None]
+    """The cancel point of the job."""
     is_new: bool
     """True when this job has made the repository."""
 
 
 @contextmanager
 def session(
-    objects: Objects, directory: Path, paths: SnapshotPaths, *, password: str, host: str, now: datetime
+    objects: Objects, order: SnapshotOrder, paths: SnapshotPaths, check: Callable[[], None]
 ) -> Iterator[Session]:
-    """Open everything; the lock is not taken yet. Raises what `Finder.found` raises, NoSpace and IoError."""
+    """Open everything; the lock is not taken yet. `check` is the cancel point of the job.
+
+    Raises what `Finder.found` raises, NoSpace and IoError.
+    """
+    directory, host = order.state, order.origin.device
     with ExitStack() as stack, state_errors(directory):
         make_directories(directory, 0o700)
-        found = Finder(objects, directory / "repository.json", password, host, now).found()
+        found = Finder(
+            objects, directory / "repository.json", order.password, host, order.origin.created
+        ).found()
         if found.is_other:
             _remove_series(directory, kept=0)
         path = directory / f"{_series(paths)}.state"
         _remove_series(directory, kept=_KEPT_SERIES, besides=path)
-        state = stack.enter_context(closing(opened(State, path)))
+        state = stack.enter_context(closing(opened(partial(State, check=check), path)))
         pending = stack.enter_context(closing(opened(PendingPacks, path.with_suffix(".pending"))))
         scratch = stack.enter_context(closing(Scratch(path.with_suffix(".scratch"))))
         cryptor = Cryptor(found.opened.keys)
         lock = Lock(objects, cryptor, pending, host)
         yield Session(
             objects, found.opened, cryptor, state, pending, scratch, lock,
-            index_path=path.with_suffix(".index"), is_new=found.is_new,
+            index_path=path.with_suffix(".index"), check=check, is_new=found.is_new,
         )  # fmt: skip
 
 
@@ -80,8 +90,14 @@ def take_lock(session: Session) -> None:
 
 def count_pending(session: Session) -> None:
     """Count the blobs of pending packs as stored."""
-    keys = (tree_key(blob.id) if blob.is_tree else blob.id for blob in session.pending.blobs())
-    session.state.count_as_stored(keys)
+    session.state.count_as_stored(_keys(session))
+
+
+def _keys(session: Session) -> Iterator[bytes]:
+    for number, blob in enumerate(session.pending.blobs()):
+        if number % _PACE == 0:
+            session.check()
+        yield tree_key(blob.id) if blob.is_tree else blob.id
 
 
 @contextmanager

@@ -4,9 +4,8 @@ import os
 import sqlite3
 from collections.abc import Iterable
 from contextlib import closing, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import structlog
@@ -15,7 +14,6 @@ from agent import RELEASED
 from agent.base.errors import Cancelled, ClockWrong, RepositoryBroken, RepositoryBusy
 from agent.base.job import format_time, parse_time
 from agent.formats.base import Entry
-from agent.formats.manifest import Origin
 from agent.formats.repository.blobs import BlobWriter
 from agent.formats.repository.chunker import Chunker
 from agent.formats.repository.content import Contents
@@ -24,6 +22,7 @@ from agent.formats.repository.golang import time_text
 from agent.formats.repository.index import encoded_indexes
 from agent.formats.repository.node import forget_owners
 from agent.formats.repository.objects import Kind, Objects
+from agent.formats.repository.order import SnapshotOrder
 from agent.formats.repository.paths import SnapshotPaths
 from agent.formats.repository.rebuild import last_snapshot, rebuild
 from agent.formats.repository.session import Session, count_pending, session, take_lock
@@ -39,23 +38,6 @@ log = structlog.get_logger(__name__)
 
 _MOST_THREADS = 2
 _SECOND = timedelta(seconds=1)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SnapshotOrder:
-    """The order to write one snapshot."""
-
-    origin: Origin
-    """The device's id becomes the snapshot's host; the roots lead from the names of entries to paths."""
-    password: str = field(repr=False)
-    state: Path
-    """The directory with the local state of this repository; it is made when it is missing."""
-    trust_for: timedelta = timedelta(days=14)
-    """The age up to which the last snapshot is trusted without being seen (`repository.trustFor`)."""
-    strict: bool = False
-    """Fail when an entry was skipped."""
-    expected_bytes: int | None = None
-    """The probable size of the content, for the progress."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,11 +75,10 @@ def save_snapshot(
     if order.expected_bytes is not None:
         context.expect(order.expected_bytes)
     paths = SnapshotPaths(order.origin.sources)
-    device = order.origin.device
-    with session(objects, order.state, paths, password=order.password, host=device, now=now) as found:
+    with session(objects, order, paths, context.token.check) as found:
         take_lock(found)
         try:
-            return _Job(found, paths, report, order, context, now=now).run(entries)
+            return _Job(found, paths, report, order, context).run(entries)
         finally:
             found.lock.release()
 
@@ -112,11 +93,9 @@ class _Job:
         report: Report,
         order: SnapshotOrder,
         context: Context,
-        *,
-        now: datetime,
     ) -> None:
         self._session, self._paths, self._report = found, paths, report
-        self._order, self._context, self._now = order, context, now
+        self._order, self._context, self._now = order, context, order.origin.created
         self._notes: list[str] = []
         self._added_bytes = 0
 
@@ -159,11 +138,11 @@ class _Job:
 
     def _rebuilt(self) -> bool:
         """Make the state from the last snapshot that exists; return False where that is not possible."""
-        found, check = self._session, self._context.token.check
+        found = self._session
         try:
-            last = last_snapshot(found, self._order.origin.device, self._paths.saved, check)
+            last = last_snapshot(found, self._order.origin.device, self._paths.saved)
             if last:
-                rebuild(found, last, self._now, check)
+                rebuild(found, last, self._now)
         except (AccessDenied, RepositoryBroken) as error:
             log.warning("last snapshot not readable", error=str(error))
             found.state.forget_all()

@@ -70,8 +70,12 @@ def tree_key(tree_id: bytes) -> bytes:
 class State:
     """The state in a file. Used by one thread. Methods raise sqlite3.Error."""
 
-    def __init__(self, path: Path) -> None:
-        """Open or make the file and begin the transaction. Raises sqlite3.DatabaseError for a damaged one."""
+    def __init__(self, path: Path, check: Callable[[], None]) -> None:
+        """Open or make the file and begin the transaction; `check` ends long methods by raising.
+
+        Raises sqlite3.DatabaseError for a damaged file.
+        """
+        self._check = check
         self._database = sqlite3.connect(path, isolation_level=None)
         try:
             self._database.execute(f"PRAGMA cache_size=-{_CACHE_KIB}")
@@ -138,6 +142,7 @@ class State:
 
     def drop(self, directory: int, name: bytes, known: Known) -> None:
         """Forget an entry, and all that is below it."""
+        self._check()
         self._database.execute("DELETE FROM entries WHERE directory = ? AND name = ?", (directory, name))
         self.release(known)
 
@@ -149,6 +154,7 @@ class State:
         self._unuse_keys([tree_key(known.content)])
         below = [known.child]
         while below:
+            self._check()
             number = below.pop()
             query = "SELECT content, child FROM entries WHERE directory = ?"
             for content, child in self._database.execute(query, (number,)):
