@@ -87,7 +87,7 @@ class Service:
         )
 
     def _build_faces(self) -> None:
-        """The ways in which the engine is asked and heard of: the twin's features, and the local socket."""
+        """The ways in which the engine is asked and heard of: the twin's features, HTTP, metrics."""
         settings, engine = self._settings, self.engine
         operations = engine.operations()
         self.status = StatusFeature(

@@ -82,7 +82,7 @@ class RawRequest(BaseModel):
     end: Annotated[str, Field(alias="to"), BeforeValidator(_text)] = ""
     """For `activate`: the end of the time frame."""
     output: Annotated[str, BeforeValidator(_text)] = ""
-    """For `backup` through the local socket: the file that the archive is written to."""
+    """For `backup` over the Unix socket: the file that the archive is written to."""
     status_code: Annotated[str, Field(alias="statuscode"), BeforeValidator(_code)] = ""
     """For `cancel`: the status code to end with."""
     message: Annotated[str, BeforeValidator(_text)] = ""
@@ -107,7 +107,7 @@ class Request:
 def read_raw(operation: str, value: Any, face: Face = Face.MQTT) -> RawRequest:
     """Read the members of a request's value; an absent value has none. Raises `Refused`.
 
-    `output` is ignored unless it came through the local socket.
+    `output` is ignored unless it came over the Unix socket.
     """
     if not isinstance(value, dict | None):
         raise _invalid(operation, ["the value must be an object"])
