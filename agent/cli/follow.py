@@ -14,6 +14,7 @@ from agent.cli.local import EXIT_OK, EXIT_REFUSED, progress, size_text, write_va
 from agent.send.options import SOURCES, gathered, option, read_secret, secret_source
 
 LOOK_AGAIN_S = 1.0
+_SAME_LINE, _NEXT_LINE = "\r\x1b[K", "\n"
 EXIT_INTERRUPTED = 130
 """The exit status that shells give a program that Ctrl-C ended."""
 
@@ -87,15 +88,21 @@ def ended(agent: Agent, job_id: str) -> Value:
 
 
 def _follow(events: Iterator[Event]) -> None:
-    """Take the events of a job until its end; on a terminal, print each phase."""
-    phase = ""
-    for event in events:
-        if event.name == "end":
-            return
-        job = event.value["job"]
-        if job.get("phase", phase) != phase and sys.stderr.isatty():
-            phase = job["phase"]
-            sys.stderr.write(printable(", ".join(progress(job))) + "\n")
+    """Take the events of a job until its end; on a terminal, keep a line for each phase up to date."""
+    phase, is_terminal = "", sys.stderr.isatty()
+    try:
+        for event in events:
+            if event.name == "end":
+                return
+            job = event.value["job"]
+            if is_terminal and "phase" in job:
+                before = _SAME_LINE if job["phase"] == phase else _NEXT_LINE if phase else ""
+                phase = job["phase"]
+                sys.stderr.write(before + printable(", ".join(progress(job))))
+                sys.stderr.flush()
+    finally:
+        if phase:
+            sys.stderr.write(_NEXT_LINE)
 
 
 def _told(entry: Value, *, as_json: bool) -> int:

@@ -1,12 +1,16 @@
 """The command line beside an agent, and at the URL of one: what it says when there is no answer."""
 
+import io
+import json
 import ssl
 from collections.abc import Iterator
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import pytest
 import trustme
 
+from agent.cli import main
 from tests.support.http_server import HttpServer, Received, Say
 from tests.support.local_agent import LocalAgent, edge_backup, run
 
@@ -119,6 +123,31 @@ def test_a_stream_that_breaks_off_is_an_agent_that_went_away(server: HttpServer,
     server.answer = answer
     told = edge_backup(tmp_path, "status", "--follow", "--url", server.url)
     assert (told.returncode, told.stdout, told.stderr) == (3, "backup c: x\n", "the agent went away\n")
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_terminal_shows_how_far_a_job_has_come_in_a_line_for_each_phase(server: HttpServer) -> None:
+    stream = b'event: jobStarted\ndata: {"job": {"id": "1"}}\n\n'
+    for phase, percent in (("archiving", 1), ("archiving", 50), ("uploading", 2)):
+        job = {"phase": phase, "percent": percent, "bytes": 0, "totalBytes": 9, "remainingSeconds": None}
+        stream += b"event: jobProgressed\ndata: %s\n\n" % json.dumps({"job": job}).encode()
+    stream += b"event: end\ndata: {}\n\n"
+
+    def answer(request: Received) -> Say:
+        if request.target.endswith("events"):
+            return Say(body=stream)
+        return Say(body=b'{"id": "1", "kind": "backup", "state": "FINISHED", "message": ""}')
+
+    server.answer = answer
+    terminal = Terminal()
+    with redirect_stdout(io.StringIO()), redirect_stderr(terminal):
+        assert main(["backup", "--url", server.url]) == 0
+    shown = terminal.getvalue()
+    assert shown == "archiving, 1 %\r\x1b[Karchiving, 50 %\nuploading, 2 %\n"
 
 
 def test_a_job_is_waited_for_also_when_too_many_follow_the_events(
