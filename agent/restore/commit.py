@@ -73,11 +73,10 @@ def _roll_back(workspace: Workspace, check: Callable[[], None]) -> None:
     The plan is removed when everything is back on the disk: without it the working directory is rubbish.
     """
     with _plan(workspace) as plan:
-        for step in forwards(plan):
+        for step in forwards(plan, Act.KEEP):
             check()
-            if step.act is Act.KEEP:
-                _stand_up(workspace, step)
-                _open_up(workspace, step)
+            _stand_up(workspace, step)
+            _open_up(workspace, step)
         for step in backwards(plan):
             check()
             _undo(workspace, step)

@@ -7,7 +7,7 @@ UTF-8 are lone surrogates (os.fsdecode).
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from enum import StrEnum
 from typing import IO, NamedTuple
 
@@ -62,18 +62,23 @@ def from_line(line: bytes) -> Step:
         raise ValueError(f"not a step of a restore plan: {line[:80]!r}") from error
 
 
-def forwards(file: IO[bytes]) -> Iterator[Step]:
-    """Yield the steps in the order of the commit, in constant memory."""
+def forwards(file: IO[bytes], act: Act | None = None) -> Iterator[Step]:
+    """Yield the steps (with `act` only those) in the order of the commit, in constant memory."""
     file.seek(0)
-    return map(from_line, file)
+    return map(from_line, _only(file, act))
 
 
 def backwards(file: IO[bytes], act: Act | None = None) -> Iterator[Step]:
     """Yield the steps (with `act` only those) from the last to the first, in constant memory."""
-    lines = lines_backwards(file)
-    if act:
-        lines = (line for line in lines if line.split(b",", 2)[1] == b'"%b"' % act.encode())
-    return map(from_line, lines)
+    return map(from_line, _only(lines_backwards(file), act))
+
+
+def _only(lines: Iterable[bytes], act: Act | None) -> Iterable[bytes]:
+    """Return the lines of steps with `act`: most are not worth decoding."""
+    if act is None:
+        return lines
+    wanted = b'"%b"' % act.encode()
+    return (line for line in lines if line.split(b",", 2)[1:2] == [wanted])
 
 
 def lines_backwards(file: IO[bytes]) -> Iterator[bytes]:
