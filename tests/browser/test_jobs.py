@@ -270,6 +270,13 @@ def test_periodic_backups_are_switched_on_and_off(technician: Person) -> None:
     expect(page.locator("#schedule-on")).to_be_focused()
 
 
+def test_schedules_by_the_clock_are_shown(somebody: Somebody, cabinet: Cabinet) -> None:
+    cabinet.begin(schedules={"nightly": {"times": "02:00", "timezone": "UTC"}})
+    page = somebody().comes().page
+    expect(page.locator("#schedules li")).to_have_text(re.compile("nightlyNext (today|tomorrow) at "))
+    expect(page.locator("#reasons")).to_contain_text("The next one runs t")
+
+
 def test_a_time_that_makes_no_sense_is_refused_where_it_was_given(technician: Person) -> None:
     page = technician.page
     page.get_by_text("From and until").click()

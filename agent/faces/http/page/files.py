@@ -31,15 +31,6 @@ _POLICY = "; ".join(
     )
 )
 """No code or style but that of these files; no text ever becomes markup, because no trusted type exists."""
-_HEADERS = {
-    # A new version of the agent is a new page: browsers ask each time, and get 304 or everything.
-    "Cache-Control": "no-cache",
-    "Content-Security-Policy": _POLICY,
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-}
 
 
 def page_routes() -> Sequence[Route]:
@@ -53,7 +44,13 @@ def page_routes() -> Sequence[Route]:
 def _send(name: str, media_type: str, request: Request) -> Response:
     body = (_HERE / name).read_bytes()
     tag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
-    headers = {**_HEADERS, "Content-Type": media_type, "ETag": tag}
+    headers = {
+        "Content-Type": media_type,
+        "Content-Security-Policy": _POLICY,
+        # A new version of the agent is a new page: browsers ask each time, and get 304 or everything.
+        "Cache-Control": "no-cache",
+        "ETag": tag,
+    }
     if tag in request.headers.get("if-none-match", ""):
         return Response(304, headers)
     return Response(200, headers, body)

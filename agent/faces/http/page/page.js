@@ -76,7 +76,7 @@ function announce(text) {
 // ---- Words
 
 const nameOf = (job) => capital(KINDS[job.kind] ?? job.kind);
-const sizeOf = (bytes) => (bytes === undefined ? "" : size(bytes));
+const sizeOf = (bytes) => (typeof bytes === "number" ? size(bytes) : "");
 const count = (number, one, many = `${one}s`) => `${number.toLocaleString("en")} ${number === 1 ? one : many}`;
 const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
 
@@ -166,9 +166,11 @@ const get = async (path) => (await send("GET", `${API}/${path}`)).json();
 const post = (path, body = {}) => send("POST", `${API}/${path}`, body);
 const segments = (...parts) => parts.map(encodeURIComponent).join("/");
 
+const filled = (values) => Object.fromEntries(Object.entries(values).filter(([, value]) => value || value === false));
+
 function query(path, values) {
-  const filled = Object.entries(values).filter(([, value]) => value !== undefined && value !== null && value !== "");
-  return filled.length ? `${path}?${new URLSearchParams(filled)}` : path;
+  const search = new URLSearchParams(filled(values)).toString();
+  return search ? `${path}?${search}` : path;
 }
 
 // ---- Buttons: a refusal appears where the button was pressed
@@ -292,7 +294,9 @@ async function readState(small) {
     await (small ? readStatus() : refresh());
     found();
   } catch (error) {
-    if (error.status !== 401) lost();
+    if (error.status === 401) return;
+    lost();
+    setTimeout(() => live.source && look(), AGAIN_MS);
   }
 }
 
@@ -303,12 +307,14 @@ async function readStatus() {
   showHealth();
 }
 
+/** Read everything, one request after another: the agent has few connections for all its clients. */
 async function refresh() {
-  let page;
-  [known.status, known.health, known.schedule, page] = await Promise.all(
-    [get("status"), get("health"), get("schedule"), get(query("jobs", { limit: 20 }))]);
-  const newer = takeJobs(page);
-  await Promise.all([noticeEnd(), readFailure()]);
+  known.status = await get("status");
+  known.health = await get("health");
+  known.schedule = await get("schedule");
+  const newer = takeJobs(await get(query("jobs", { limit: 20 })));
+  await noticeEnd();
+  await readFailure();
   showNow();
   showHealth();
   showSchedule();
@@ -317,9 +323,9 @@ async function refresh() {
 }
 
 /** Read what the end of a job may have changed. Each part says itself when it cannot be read. */
-function readConsequences() {
+async function readConsequences() {
   for (const read of [readSkipped, readPlaces, readArchives, readUploads]) {
-    read().catch((error) => error.status === 401 || console.warn(error.message));
+    await read().catch((error) => error.status === 401 || console.warn(error.message));
   }
 }
 
@@ -369,9 +375,16 @@ function assurances() {
   const { health, schedule } = known, found = [];
   const say = (text) => found.push({ level: "good", text });
   if (when(health.lastSuccess)) say(`The last good backup ended ${when(health.lastSuccess)}, ${ago(health.lastSuccess)}.`);
-  say(schedule.next ? `The next one runs ${when(schedule.next)}.` : "No further one is scheduled.");
+  const next = nextBackup(schedule);
+  say(next ? `The next one runs ${when(next)}.` : "No further one is scheduled.");
   if (when(health.lastVerified)) say(`An archive was last found whole ${when(health.lastVerified)}.`);
   return found;
+}
+
+/** When the next backup is due, of the periodic ones and of those by the clock. */
+function nextBackup({ next, schedules }) {
+  const all = [next, ...Object.values(schedules).map((each) => each.next)];
+  return all.filter(Boolean).sort()[0];
 }
 
 function refusedSentence(code) {
@@ -555,7 +568,8 @@ async function readPlaces() {
   ];
   sync($("places-list"), known.places, idOf, makePlace, updatePlace);
   showDestinations();
-  await showStores();
+  const byName = new Set(known.places.map(({ name }) => name)); // a store hides a target of its name
+  sync($("store"), [...byName], (name) => name, (name) => make("option", { value: name }, name));
 }
 
 const idOf = (place) => `${place.kind} ${place.name}`;
@@ -638,18 +652,9 @@ async function backUp(form) {
   $("now-title").focus();
 }
 
-const filled = (values) => Object.fromEntries(Object.entries(values).filter(([, value]) => value !== ""));
-
 // ---- Archives
 
 const shelf = { archives: [], next: "" };
-
-async function showStores() {
-  const select = $("store"), chosen = select.value;
-  const byName = new Map(known.places.map((place) => [place.name, place])); // a store hides a target of its name
-  sync(select, [...byName.keys()], (name) => name, (name) => make("option", { value: name }, name));
-  if (!chosen || select.value !== chosen) await readArchives();
-}
 
 async function readArchives(more = false) {
   const store = $("store").value;
@@ -671,7 +676,9 @@ const dateOf = (archive) => (archive.isDated ? when(archive.made) : "unknown dat
 function showArchives() {
   sync($("archives"), shelf.archives, (each) => `${$("store").value}/${each.name}`, (each) => make("li", {},
     make("strong", {}, capital(dateOf(each))),
-    make("span", {}, [each.encrypted ? "encrypted" : "", each.files === null ? "" : count(each.files, "file"), each.name].filter(Boolean).join(", ")),
+    make("span", {}, [
+      each.encrypted ? "encrypted" : "", each.files === null ? "" : count(each.files, "file"), sizeOf(each.bytes), each.name,
+    ].filter(Boolean).join(", ")),
     make("div", { class: "actions" }, button("Open", `the archive of ${dateOf(each)}`, () => openArchive(each)))));
   show($("archives-more"), Boolean(shelf.next));
 }
@@ -906,8 +913,18 @@ function showSchedule() {
   if (active && from) parts.push(`from ${when(from)}`);
   if (active && to) parts.push(`until ${when(to)}`);
   put($("schedule-sentence"), `${parts.join(", ")}. ${next ? `The next one runs ${when(next)}.` : ""}`.trim());
+  const { schedules } = known.schedule;
+  sync($("schedules"), Object.keys(schedules), (name) => name, (name) => make("li", {}, make("strong", {}, name), make("span")),
+    (node, name) => put(node.lastChild, clockSentence(schedules[name])));
   show($("schedule-off"), active);
   put($("schedule-on"), active ? "Change the time" : "Switch on");
+}
+
+function clockSentence({ next, missed, lastError }) {
+  const parts = [next ? `Next ${when(next)}` : "No further one"];
+  if (missed) parts.push(`${missed} missed in a row`);
+  if (lastError) parts.push(`the last one did not begin (${lastError})`);
+  return parts.join(", ");
 }
 
 async function activate(form) {
@@ -927,7 +944,8 @@ async function deactivate() {
 async function begin() {
   known.settings = await get("settings");
   showSettings(known.settings);
-  await Promise.all([readPlaces(), refresh()]);
+  await readPlaces();
+  await refresh();
   show($("device-view"), true);
   show($("sign-out"), true);
   live.open();
