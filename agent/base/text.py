@@ -63,3 +63,10 @@ def valid_device_id(device_id: str) -> bool:
     """Return True for `<namespace>:<name>` without characters that would break a topic."""
     namespace, _, name = device_id.partition(":")
     return bool(namespace and name) and valid_level(device_id)
+
+
+def composed(text: str) -> str:
+    """Return the text in Unicode's form NFC: one keyboard types "ü" as a letter, another as two."""
+    import unicodedata  # with the first passcode: its tables take memory
+
+    return unicodedata.normalize("NFC", text)

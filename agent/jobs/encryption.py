@@ -3,13 +3,13 @@
 Decided before the command is accepted.
 """
 
-import unicodedata
 from importlib import metadata
 from typing import TYPE_CHECKING
 
 from pydantic import SecretBytes, SecretStr
 
 from agent.base.refusals import Reason, Refused
+from agent.base.text import composed
 from agent.jobs.requests.options import Key, invalid_option
 from agent.jobs.requests.restore import ArchiveKey
 from agent.jobs.requests.storage import StorageOptions
@@ -38,7 +38,7 @@ def encryption_for(
             Key.BACKUP_PASSCODE, "is of no use: this device encrypts for 'encryption.recipients' alone"
         )
     _refuse_without_extra()
-    text = None if passcode is None else _normalised(passcode)
+    text = None if passcode is None else composed(passcode.get_secret_value())
     return Encryption(tuple(settings.recipients), text, settings.work_factor)
 
 
@@ -61,13 +61,8 @@ def unlock_for(key: ArchiveKey | None, settings: EncryptionSettings) -> "Unlock"
     if isinstance(key, SecretBytes):
         return Unlock((), key.get_secret_value(), settings.max_work_factor)
     # As given, too: what encrypted the archive may not have normalised it.
-    passcodes = tuple(dict.fromkeys((_normalised(key), key.get_secret_value())))
+    passcodes = tuple(dict.fromkeys((composed(key.get_secret_value()), key.get_secret_value())))
     return Unlock(passcodes, None, settings.max_work_factor)
-
-
-def _normalised(passcode: SecretStr) -> str:
-    """Return the passcode in Unicode's form NFC: one keyboard types "ü" as a letter, another as two."""
-    return unicodedata.normalize("NFC", passcode.get_secret_value())
 
 
 def _refuse_without_extra() -> None:

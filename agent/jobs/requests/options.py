@@ -4,7 +4,6 @@ Backends send one set of options to all operations, so that every operation acce
 """
 
 import json
-import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -14,6 +13,7 @@ from pydantic import SecretStr
 from agent.base.durations import parse_duration
 from agent.base.patterns import check_patterns
 from agent.base.refusals import Reason, Refused
+from agent.base.text import composed
 
 
 class Key(StrEnum):
@@ -79,7 +79,7 @@ class Options:
 
     def passcode(self, key: str, least_characters: int) -> SecretStr | None:
         text = self.texts.get(key)
-        if text is not None and len(unicodedata.normalize("NFC", text)) < least_characters:
+        if text is not None and len(composed(text)) < least_characters:
             raise invalid_option(key, f"must have at least {least_characters} characters")
         return None if text is None else SecretStr(text)
 
