@@ -183,30 +183,32 @@ def _attachment(path: str) -> str:
     return f"attachment; filename*=UTF-8''{name}"
 
 
+_PROBLEMS = (404, 409, 422, 502, 504)
+
 ARCHIVE_ENDPOINTS: tuple[Endpoint[Any], ...] = (
     Endpoint(
         "GET", "/archives", "List the archives of this device in a store, newest first", ArchivesQuery,
         list_archives, (Answer(200, "A page; `next` is there when there are older ones.", "ArchivePage"),),
-        problems=(404, 409, 422, 502, 504),
+        problems=_PROBLEMS,
     ),
     Endpoint(
         "POST", "/archives/{store}/open", "Give the key of an encrypted archive", OpenOrder, open_archive,
         (Answer(200, "A handle for the requests about this archive, for ten minutes.", "Handle"),),
-        problems=(404, 409, 422, 502, 504),
+        problems=_PROBLEMS,
     ),
     Endpoint(
         "GET", "/archives/{store}/{name}", "Show the manifest of an archive", ArchiveQuery, show_archive,
         (Answer(200, "The manifest, and the options of a restore.", "ArchiveContent"),),
-        problems=(404, 409, 422, 502, 504),
+        problems=_PROBLEMS,
     ),
     Endpoint(
         "GET", "/archives/{store}/{name}/files", "List a directory of an archive", FilesQuery, list_files,
         (Answer(200, "A page; `next` is there when there are more entries.", "FilePage"),),
-        problems=(404, 409, 422, 502, 504),
+        problems=_PROBLEMS,
     ),
     Endpoint(
         "GET", "/archives/{store}/{name}/files/content", "Download a file of an archive", ContentQuery,
         content, (Answer(200, "The content, as an attachment.", media_type="application/octet-stream"),),
-        problems=(404, 409, 422, 502, 504),
+        problems=_PROBLEMS,
     ),
 )  # fmt: skip
