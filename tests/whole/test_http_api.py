@@ -1,13 +1,16 @@
 """The API over the real server: the whole agent in this process, and a client on its Unix socket."""
 
+import select
 import stat
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.support.api_client import ApiClient, Event
+from agent.faces.http import connection
+from tests.support.api_client import ApiClient, Event, UnixConnection
 from tests.support.local_agent import LocalAgent, LocalBackend
 from tests.support.waiting import wait_until
 
@@ -184,6 +187,20 @@ def test_events_go_on_where_the_connection_broke(api: ApiClient) -> None:
     ):
         with api.events(last_id=unknown) as events:
             assert next(events).name == "reset"
+
+
+def test_a_client_that_does_not_read_is_dropped_and_nobody_waits_for_it(
+    api: ApiClient, agent: LocalAgent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It continues where it was, or is told that it missed something."""
+    monkeypatch.setattr(connection, "SEND_S", 0.2)
+    with closing(UnixConnection(agent.storage / "http.sock")) as slow, api.events() as events:
+        slow.request("GET", "/api/v1/events")
+        hung_up = select.poll()
+        hung_up.register(slow.sock, select.POLLHUP)
+        while not hung_up.poll(0):
+            assert api.post("/schedule/activate", {"from": "2999-01-01T00:00:00Z"}).status == 204
+            assert next(events).name == "scheduleChanged"
 
 
 def _until_idle(events: Iterator[Event]) -> Iterator[Event]:
