@@ -107,10 +107,12 @@ def test_a_file_is_downloaded_and_no_browser_shows_it(api: ApiClient, archive: s
 def test_names_of_other_programs_are_listed_and_downloaded(api: ApiClient, agent: LocalAgent) -> None:
     """Without entries of directories, in any order, and with a name that is markup."""
     hostile = "a/<img src=x onerror=alert(1)>.html"
-    with zipfile.ZipFile(agent.storage / "archives" / "foreign.zip", "w") as foreign:
+    directory = agent.storage / "archives" / "in"
+    directory.mkdir(parents=True)
+    with zipfile.ZipFile(directory / "foreign.zip", "w") as foreign:
         for name in ("a/b/c", "z", hostile, "a/b/d", "a/\n"):
             foreign.writestr(name, name)
-    path = "/archives/device/foreign.zip"
+    path = "/archives/device/in%2Fforeign.zip"
     assert names(api.get(f"{path}/files")) == ["a", "z"]
     assert names(api.get(f"{path}/files?path=a")) == ["a/b", hostile, "a/\\n"]
     reply = api.get(f"{path}/files/content?path={quote(hostile)}")
