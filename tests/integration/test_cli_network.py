@@ -1,4 +1,4 @@
-"""The HTTP API of the installed program, over TCP with a token as from a neighbour on the network."""
+"""The command line of the installed program, over the network."""
 
 import subprocess
 from collections.abc import Iterator
@@ -8,8 +8,7 @@ import pytest
 
 from tests.support.agent_process import PROGRAM, AgentProcess
 from tests.support.backend import Backend
-
-TOKEN = "the-token-of-this-device-0123456789"
+from tests.support.http_network import TOKEN
 
 
 @pytest.fixture
@@ -51,25 +50,3 @@ def test_the_command_line_asks_a_device_elsewhere(url: str, token: Path, tmp_pat
     refused = edge_backup(url, wrong, "status")
     assert (refused.returncode, refused.stdout) == (1, "")
     assert refused.stderr == "the token is wrong\n"
-
-
-@pytest.mark.timeout(300)
-def test_whatever_the_description_allows_or_forbids_is_answered_as_it_says(url: str, tmp_path: Path) -> None:
-    """By a tool that makes requests from it, right ones and wrong ones, and checks every answer.
-
-    Left out are the streams, which do not end, and three of its rules: a value of the right form may still be
-    refused (a directory that is not allowed), not every job can be confirmed, and `Allow` names what a path
-    may mean beside the one that is described.
-    """
-    rules = "positive_data_acceptance,ensure_resource_availability,allow_header_conformance"
-    ended = subprocess.run(
-        [
-            str(PROGRAM.with_name("schemathesis")), "run", f"{url}/api/v1/openapi.json",
-            "--url", f"{url}/api/v1", "--header", f"Authorization: Bearer {TOKEN}",
-            "--exclude-path-regex", "events", "--exclude-checks", rules, "--phases", "coverage,fuzzing",
-            "--max-examples", "5", "--seed", "1", "--generation-database", "none",
-            "--workers", "1", "--request-timeout", "70", "--no-color",
-        ],
-        cwd=tmp_path, capture_output=True, text=True, timeout=280, check=False,
-    )  # fmt: skip
-    assert ended.returncode == 0, ended.stdout[-3000:] + ended.stderr[-1000:]
