@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 
 OPTIONS = {"https.url": Option(r".*/", "the URL of a REST server, with a '/' at its end", required=True)}
 _KINDS = ("data", "index", "keys", "locks", "snapshots")
+_PACK = re.compile(r"((?:.*/)?)data/[0-9a-f]{2}/([0-9a-f]{64})")
+_FIRST = re.compile(r"((?:.*/)?)(?:config|keys/[^/]*)")
+_OF_ONE_KIND = re.compile(rf"((?:.*/)?)({'|'.join(_KINDS)})/.*")
 _ID = re.compile(r"[0-9a-f]{64}")
 _LIST = "application/vnd.x.restic.rest.v2"
 _MOST_MARKS = 200_000
@@ -71,8 +74,8 @@ class RestServer(Storage):
 
     def create(self, name: str, content: bytes | bytearray, /) -> Stored:
         """Store an object; before the first ones of a repository, make the repository's directories."""
-        if name.startswith(("keys/", "config")):
-            self._done("POST", "?create=true")
+        if first := _FIRST.fullmatch(name):
+            self._done("POST", f"{quote(first[1])}?create=true")
         try:
             self._done("POST", _path(name), content)
         except AccessDenied as error:
@@ -110,14 +113,15 @@ class RestServer(Storage):
             return received(self.location(name), wanted, said, "", read)
 
     def list(self, prefix: str, /) -> Iterator[Stored]:
-        if prefix in ("", "config"):
-            with suppress(NotFound):
-                yield self.stat("config")
+        """Yield the objects of one kind, as for `locks/`, or of the whole repository in a directory."""
+        if found := _OF_ONE_KIND.fullmatch(prefix):
+            yield from (each for each in self._listed(found[1], found[2]) if each.name.startswith(prefix))
+            return
+        with suppress(NotFound):
+            yield self.stat(f"{prefix}config")
         for kind in _KINDS:
-            directory = f"{kind}/"
-            if directory.startswith(prefix) or prefix.startswith(directory):
-                self._limits.check()
-                yield from (each for each in self._listed(directory) if each.name.startswith(prefix))
+            self._limits.check()
+            yield from self._listed(prefix, kind)
 
     def location(self, name: str, /) -> str:
         return self._address.location + _path(name)
@@ -132,7 +136,8 @@ class RestServer(Storage):
     def get(self, _name: str, _sink: Sink, _checkpoint: Checkpoint, /) -> NoReturn:
         raise Rejected(f"{self._address.location}: a REST server keeps a repository, and no archives")
 
-    def _listed(self, directory: str) -> Iterator[Stored]:
+    def _listed(self, top: str, kind: str) -> Iterator[Stored]:
+        directory = quote(f"{top}{kind}/")
         try:
             reply = self._done("GET", directory, headers={"Accept": _LIST})
         except NotFound:
@@ -140,15 +145,16 @@ class RestServer(Storage):
         with self._translating("GET", directory):
             body = reply.read()
         if body.count(b",") + body.count(b"[") + body.count(b"{") > _MOST_MARKS:
-            raise Rejected(f"{self.location(directory)}: the list is longer than those of one device are")
+            location = self._address.location + directory
+            raise Rejected(f"{location}: the list is longer than those of one device are")
         try:
             found = [(str(each["name"]), int(each["size"])) for each in json.loads(body)]
         except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise self._no_server() from error
         for name, size_bytes in found:
             if _ID.fullmatch(name):
-                between = f"{name[:2]}/" if directory == "data/" else ""
-                yield Stored(f"{directory}{between}{name}", size_bytes)
+                between = f"{name[:2]}/" if kind == "data" else ""
+                yield Stored(f"{top}{kind}/{between}{name}", size_bytes)
 
     def _done(
         self,
@@ -211,5 +217,5 @@ class RestServer(Storage):
 
 def _path(name: str) -> str:
     """Return the path of an object below the URL; `data/xx/<id>` is `data/<id>` there."""
-    directory, _, rest = name.partition("/")
-    return quote(f"data/{rest.rpartition('/')[2]}" if directory == "data" else name)
+    pack = _PACK.fullmatch(name)
+    return quote(f"{pack[1]}data/{pack[2]}" if pack else name)

@@ -19,6 +19,7 @@ from providers.azure.client import make_client, send
 from providers.azure.errors import Sas, errors, refusal, says_exists
 from providers.azure.upload import BlockUpload
 from providers.errors import (
+    AccessDenied,
     AlreadyThere,
     Classify,
     Corrupted,
@@ -142,9 +143,12 @@ class Container(PartStorage):
                     headers={"Content-MD5": b64encode(md5).decode()},
                 )
         except StorageError as error:
-            if not says_exists(error):
-                raise
-            raise AlreadyThere(f"{location} is there already") from error
+            if says_exists(error):
+                raise AlreadyThere(f"{location} is there already") from error
+            if type(error) is AccessDenied:
+                why = "the SAS does not allow to create it, or it is there already"
+                raise AccessDenied(f"{location}: {why}") from error
+            raise
         return Stored(name, len(content), str(reply["etag"]).strip('"'), location)
 
     def delete(self, name: str, /) -> None:

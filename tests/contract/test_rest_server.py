@@ -56,6 +56,27 @@ def test_requests_are_those_of_the_protocol() -> None:
     assert kinds == {"application/vnd.x.restic.rest.v2"}
 
 
+def test_a_repository_in_a_directory_has_all_its_requests_there() -> None:
+    """A strict server knows `data/<id>` only, wherever the repository is."""
+    body = f'[{{"name": "{ID}", "size": 2}}]'.encode()
+
+    def answer(request: Received) -> Say:
+        return Say(200, body=body if request.method == "GET" else b"")
+
+    top = "fleet/edge:device/"
+    with serving(answer) as server, closing(rest(server)) as storage:
+        storage.create(f"{top}config", b"1")
+        storage.create(f"{top}{PACK}", b"2")
+        assert [each.name for each in storage.list(f"{top}data/")] == [f"{top}{PACK}"]
+        sent = [f"{request.method} {request.target}" for request in server.requests]
+    assert sent == [
+        "POST /site/fleet/edge%3Adevice/?create=true",
+        "POST /site/fleet/edge%3Adevice/config",
+        f"POST /site/fleet/edge%3Adevice/data/{ID}",
+        "GET /site/fleet/edge%3Adevice/data/",
+    ]
+
+
 def test_a_403_for_what_is_not_there_is_a_lack_of_rights() -> None:
     with (
         serving(lambda request: Say(404 if request.method == "HEAD" else 403)) as server,

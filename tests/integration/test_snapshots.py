@@ -1,9 +1,11 @@
 """Snapshots in repositories by the installed program over a broker: restic is the other side."""
 
 import json
+import shutil
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -81,11 +83,15 @@ def s3_rights(bucket: str) -> list[dict[str, Any]]:
     return statements
 
 
+def write_only(_bucket: str) -> list[dict[str, Any]]:
+    return [{"Action": "s3:PutObject"}]
+
+
 @contextmanager
-def s3(work: Path) -> Iterator[Kept]:
+def s3(work: Path, rights: Callable[[str], list[dict[str, Any]]] = s3_rights) -> Iterator[Kept]:
     with stores.moto(work) as server:
         place = S3Place(server, "backups")
-        user, secret = stores.moto_user(server, "device", *s3_rights(place.bucket))
+        user, secret = stores.moto_user(server, "device", *rights(place.bucket))
         options = place.options("unused")
         del options["aws.object.key"], options["aws.access.key.id"], options["aws.secret.access.key"]
         yield Kept(
@@ -95,6 +101,9 @@ def s3(work: Path) -> Iterator[Kept]:
             lambda _: f"s3:{server.url}/{place.bucket}/{BELOW}",
             {"AWS_ACCESS_KEY_ID": server.user, "AWS_SECRET_ACCESS_KEY": server.secret},
         )
+
+
+write_only_s3 = partial(s3, rights=write_only)
 
 
 @contextmanager
@@ -115,7 +124,13 @@ def azure(work: Path) -> Iterator[Kept]:
         yield Kept("azure", options, {"azure.shared.access.signature": place.make_sas("c")}, copied)
 
 
-PLACES = {"local": local, "rest": rest, "s3": s3, "azure": azure}
+PLACES: dict[str, Callable[[Path], AbstractContextManager[Kept]]] = {
+    "local": local,
+    "rest": rest,
+    "s3": s3,
+    "s3 to write only": write_only_s3,
+    "azure": azure,
+}
 
 
 @pytest.fixture(params=PLACES)
@@ -162,6 +177,53 @@ def test_snapshots_of_the_device_are_listed_checked_and_restored_by_restic(
     ask("check", "--read-data", "--no-lock")
     ask("restore", "latest", "--no-lock", "--target", str(tmp_path / "restored"))
     assert contents(tmp_path / "restored" / agent.data.relative_to("/")) == contents(agent.data)
+
+
+def lose_state(agent: AgentProcess) -> None:
+    """Let the device be new hardware, with the settings of the old one."""
+    assert agent.stop() == 0
+    shutil.rmtree(agent.storage / "repositories")
+    agent.start()
+
+
+def test_new_hardware_with_the_right_to_read_goes_on_from_the_last_snapshot(
+    device: AgentProcess, backend: Backend, started: Started, tmp_path: Path
+) -> None:
+    with rest(tmp_path / "server") as kept:
+        kept.configure(device)
+        agent = started()
+        backup(backend, "X1")
+        lose_state(agent)
+        assert "0 files new, 0 changed, 4 unmodified" in backup(backend, "X2")["message"]
+        repository = kept.repository(tmp_path)
+        assert len(json.loads(restic(repository, "snapshots", "--no-lock", "--json"))) == 2
+
+
+@pytest.mark.parametrize(
+    ("place", "code", "words"),
+    [
+        (write_only_s3, "repository-lost", "this device has lost what it knew of it"),
+        (azure, "access-denied", "the SAS does not allow to create it, or it is there already"),
+    ],
+    ids=["s3", "azure"],
+)
+def test_new_hardware_without_the_right_to_read_is_told_what_to_do(
+    device: AgentProcess,
+    backend: Backend,
+    started: Started,
+    tmp_path: Path,
+    place: Callable[[Path], AbstractContextManager[Kept]],
+    code: str,
+    words: str,
+) -> None:
+    with place(tmp_path / "server") as kept:
+        kept.configure(device)
+        agent = started()
+        backup(backend, "X1")
+        lose_state(agent)
+        end = backup(backend, "X2")
+        assert (end["state"], end["statusCode"]) == ("BACKUP_FAILED", code)
+        assert words in end["message"]
 
 
 @pytest.fixture
