@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from benchmarks import backup_restore, limits, liveness, machine, repositories
+from benchmarks import backup_restore, http_face, limits, liveness, machine, repositories
 from benchmarks.agent_job import broker
 from benchmarks.backup_restore import Corpus
 from benchmarks.bars import HEADINGS, Bar, all_bars
@@ -39,6 +39,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         with machine.OtherLoad() as others, broker(work) as port:
             # First, while the disk has nothing to do and the machine's memory nothing to give back.
             life = liveness.measure(work, port, given.scale)
+            http = http_face.measure(work, port, given.scale)
             results = backup_restore.compare(work, port, CORPORA, given.scale, given.repeat)
             bounds = limits.measure(work, port, given.scale, given.repeat)
             snapshots = repositories.measure(work, port, given.scale, given.repeat)
@@ -46,10 +47,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         "other load": str(others),
         "the whole took": f"{(time.monotonic() - started_s) / 60:.0f} minutes",
     }
-    bars = all_bars(results, bounds, life, snapshots)
+    bars = all_bars(results, bounds, life, snapshots, http)
     notes = repositories.notes(snapshots)
     report = report_of(results, bars, facts, given.scale, given.repeat, notes)
-    report.figures.update(limits=asdict(bounds), liveness=asdict(life), repositories=asdict(snapshots))
+    report.figures.update(limits=asdict(bounds), liveness=asdict(life), http=asdict(http))
+    report.figures.update(repositories=asdict(snapshots))
     report.publish(given.results)
     (given.results / f"{report.name}.svg").write_text(chart(results), "utf-8")
     if given.results == RESULTS and given.scale == 1:

@@ -64,12 +64,12 @@ class MeasuredAgent:
     """One agent process. The peak of memory that comes with a job is that of its whole life so far."""
 
     def __init__(self, process: AgentProcess, backend: Backend) -> None:
-        self._process, self._backend = process, backend
+        self.process, self._backend = process, backend
 
     @property
     def own_archives(self) -> Path:
         """Where the agent's `local` provider keeps its archives."""
-        return self._process.storage / "archives"
+        return self.process.storage / "archives"
 
     def backup(self, directory: Path, options: Mapping[str, str]) -> Usage:
         """From the command to BACKUP_FINISHED: stored or, without a place in `options`, staged."""
@@ -83,7 +83,7 @@ class MeasuredAgent:
         """Stage an archive of `directory`; then measure from the command `start` to SUCCESS."""
         parent = _new_id()
         self._operation("backup", parent, {"backup.dir": str(directory)})
-        warm(self._process.storage)
+        warm(self.process.storage)
         start = {"correlationId": f"{parent}#1", "options": dict(options)}
         return self._measured("start", start, parent, LAST_UPLOAD, "SUCCESS")
 
@@ -125,7 +125,7 @@ class MeasuredAgent:
     def last_phase_s(self, phase: str, next_phase: str) -> float:
         """How long the last job was in `phase`, by the agent's log."""
         started = ended = None
-        for line in self._process.log_lines():
+        for line in self.process.log_lines():
             if line.get("phase") == phase:
                 started = datetime.fromisoformat(line["time"])
             elif line.get("phase") == next_phase:
@@ -136,11 +136,11 @@ class MeasuredAgent:
 
     def _cpu_s(self) -> float:
         # proc(5): after the name, which may hold spaces, utime and stime are the 12th and 13th field.
-        fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def _peak_bytes(self) -> int:
-        lines = Path(f"/proc/{self._process.pid}/status").read_text().splitlines()
+        lines = Path(f"/proc/{self.process.pid}/status").read_text().splitlines()
         return next(int(line.split()[1]) << 10 for line in lines if line.startswith("VmHWM:"))
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from benchmarks.backup_restore import JUDGED_RESTORE, Corpus, ours
 from benchmarks.corpora import LOG_CORPUS, MIXED_CORPUS, SMALL_CORPUS
+from benchmarks.http_face import HttpFace
 from benchmarks.limits import Limits
 from benchmarks.liveness import Liveness
 from benchmarks.peers import PIGZ, RESTIC, ZIP, ZSTD
@@ -47,7 +48,11 @@ class Bar:
 
 
 def all_bars(
-    results: Mapping[str, Corpus], limits: Limits, liveness: Liveness, repositories: Repositories
+    results: Mapping[str, Corpus],
+    limits: Limits,
+    liveness: Liveness,
+    repositories: Repositories,
+    http: HttpFace,
 ) -> list[Bar]:
     return [
         *_large(results),
@@ -55,6 +60,7 @@ def all_bars(
         *_memory(limits),
         *_growth(limits),
         *_life(liveness),
+        *_http(http),
         *_snapshots(repositories),
         *_later(repositories),
         *_snapshot_memory(repositories),
@@ -132,6 +138,15 @@ def _growth(limits: Limits) -> Iterator[Bar]:
         False,
     )
     yield Bar("auto to fast locally, time", 1.1, limits.quick["auto"] / limits.quick["fast"], False)
+
+
+def _http(http: HttpFace) -> Iterator[Bar]:
+    listening, loaded = ((each - http.idle_bytes) / MIB for each in (http.listening_bytes, http.loaded_bytes))
+    yield Bar("HTTP over TCP and TLS, more memory when idle", 2, listening, False, "MiB")
+    yield Bar("HTTP, more memory after the page was loaded", 2, loaded, False, "MiB")
+    yield Bar("HTTP, wake-ups when idle", 1, http.wakeups, False, "a second")
+    yield Bar("HTTP, questions over kept connections", 1000, http.requests_per_s, True, "a second")
+    yield Bar("backup while 20 questions a second come, time", 1.05, http.polled, False)
 
 
 def _snapshots(found: Repositories) -> Iterator[Bar]:

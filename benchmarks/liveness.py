@@ -67,21 +67,26 @@ def _start_and_idle(work: Path, port: int) -> tuple[float, int, float]:
                     backend.announced()
                     times.append(time.monotonic() - started_s)
                     if number == STARTS:
-                        before = _switches(process.pid)
+                        before = switches(process.pid)
                         time.sleep(IDLE_S)
-                        wakeups = (_switches(process.pid) - before) / IDLE_S
+                        wakeups = (switches(process.pid) - before) / IDLE_S
                         idle_bytes = _resident_bytes(process.pid)
                     process.stop()
     return median(times[1:]), idle_bytes, wakeups
 
 
-def _switches(pid: int) -> int:
+def switches(pid: int) -> int:
     statuses = [path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/status")]
     return sum(_number(text, "voluntary_ctxt_switches:") for text in statuses)
 
 
 def _resident_bytes(pid: int) -> int:
     return _number(Path(f"/proc/{pid}/status").read_text(), "VmRSS:") << 10
+
+
+def private_bytes(pid: int) -> int:
+    """Return the resident memory that no file on the disk can give back."""
+    return _number(Path(f"/proc/{pid}/status").read_text(), "RssAnon:") << 10
 
 
 def _number(status: str, name: str) -> int:

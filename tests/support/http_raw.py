@@ -105,7 +105,7 @@ class OpenDoor:
 
 
 def answers(*routes: Route) -> Answer:
-    return Router([Site(routes)], OpenDoor()).answer
+    return Router(Site(routes), tuple, OpenDoor()).answer
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from benchmarks.__main__ import DOCUMENT, shown
 from benchmarks.agent_job import broker
 from benchmarks.bars import all_bars
 from benchmarks.chart import bar_chart
+from benchmarks.http_face import HttpFace
 from benchmarks.limits import Limits
 from benchmarks.liveness import Liveness
 from benchmarks.machine import OtherLoad
@@ -214,6 +215,7 @@ def test_bars_are_judged_and_what_was_not_measured_is_told() -> None:
         quick={"auto": 1.2, "fast": 1.0},
     )
     life = Liveness(0.4, 40 * MIB, 0.1, [0.005, 0.06, 0.004], whole=True)
+    http = HttpFace(40 * MIB, 41 * MIB, 43 * MIB, 0.1, 1900, 1.01)
     names = (corpora.SMALL_CORPUS, corpora.LOG_CORPUS, corpora.MIXED_CORPUS, MANY_CORPUS, FLAT_CORPUS)
     changes = (*(each.name for each in WORKLOADS), APPENDED)
     snapshots = Repositories(
@@ -222,8 +224,11 @@ def test_bars_are_judged_and_what_was_not_measured_is_told() -> None:
         keys={OURS: Usage(0.1, 0.1, 0), "restic": Usage(1.0, 1.0, 0)},
         peaks={"local": {"1 GiB": 70 * MIB, "16 GiB": 90 * MIB}, "aws": {"1 GiB": MIB, "16 GiB": MIB}},
     )
-    holds = {bar.what: bar.holds for bar in all_bars(results, limits, life, snapshots)}
+    holds = {bar.what: bar.holds for bar in all_bars(results, limits, life, snapshots, http)}
     assert holds["1 GiB log: first snapshot to restic, time"] is True
+    assert holds["HTTP over TCP and TLS, more memory when idle"] is True
+    assert holds["HTTP, more memory after the page was loaded"] is False
+    assert holds["HTTP, questions over kept connections"] is True
     assert holds["10,000 small files: unchanged to restic, time"] is True
     assert holds["1 GiB half random: unchanged to restic, time"] is False
     assert holds["1 GiB half random: unchanged, size"] is True

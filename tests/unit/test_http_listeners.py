@@ -207,6 +207,14 @@ def test_a_renewed_certificate_is_taken_for_the_next_connection(keys: Keys) -> N
         assert keys.asked(address) == "127.0.0.1  True"
 
 
+def test_sessions_of_tls_clients_are_not_kept_for_ever(keys: Keys, monkeypatch: pytest.MonkeyPatch) -> None:
+    """OpenSSL keeps thousands of those that know no tickets."""
+    monkeypatch.setattr("agent.faces.http.tls.MAX_USES", 3)
+    tls = ServerTls(keys.settings())
+    first = tls.context()
+    assert [tls.context() is first for _ in range(4)] == [True, True, False, False]
+
+
 def test_a_client_that_does_not_finish_its_handshake_is_dropped(
     keys: Keys, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,7 +1,8 @@
 """Finds the handler of a request. Sites differ in how they word their errors."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 from urllib.parse import unquote
@@ -63,9 +64,14 @@ class Access(Protocol):
 
 
 class Router:
-    def __init__(self, sites: Sequence[Site], access: Access) -> None:
-        """The last site words the problems of paths that no site has."""
-        self._sites, self._access = sites, access
+    def __init__(self, own: Site, others: Callable[[], Sequence[Site]], access: Access) -> None:
+        """`own` is looked at first, and words the problems of paths that no site has.
+
+        `others` makes the other sites, when a path is not one of `own`.
+        """
+        self._own, self._others, self._access = own, others, access
+        self._loaded: Sequence[Site] | None = None
+        self._loading = threading.Lock()
         self._few_logs = SparingLog(log)
 
     def answer(self, request: Request) -> Response:
@@ -98,12 +104,19 @@ class Router:
             self._few_logs.warning("http change refused", **facts)
 
     def _find(self, path: str) -> tuple[Site, list[tuple[Route, Mapping[str, str]]]]:
-        for site in self._sites:
+        for site in self._sites():
             bare = re.sub(f"^(?:{site.open_prefix})", "", path) if site.open_prefix else path
             found = [(each, match) for each in site.routes if (match := each.pattern.fullmatch(bare))]
             if found:
                 return site, [(route, _decoded(match.groupdict())) for route, match in found]
-        return self._sites[-1], []
+        return self._own, []
+
+    def _sites(self) -> Iterator[Site]:
+        yield self._own
+        with self._loading:
+            if self._loaded is None:
+                self._loaded = self._others()
+        yield from self._loaded
 
 
 def _handled(route: Route, request: Request, site: Site) -> Response:

@@ -14,6 +14,10 @@ from agent.settings.secret_files import no_passphrase
 log = structlog.get_logger(__name__)
 
 
+MAX_USES = 200
+"""Connections with one context, which keeps a session of each client that does not know tickets."""
+
+
 class ServerTls:
     """Takes a certificate that was renewed on the disk for the next connection."""
 
@@ -22,13 +26,14 @@ class ServerTls:
         self._settings = settings
         self._files = [path for path in (settings.cert, settings.key, settings.client_ca) if path]
         self._seen = _signature(self._files)
-        self._context = _context(settings)
+        self._context, self._uses = _context(settings), 0
 
     def context(self) -> ssl.SSLContext:
         """Return the context for a connection; that of the last files that could be used."""
         seen = _signature(self._files)
-        if seen != self._seen:
-            self._seen = seen
+        self._uses += 1
+        if seen != self._seen or self._uses > MAX_USES:
+            self._seen, self._uses = seen, 0
             try:
                 self._context = _context(self._settings)
             except (OSError, ValueError) as error:
