@@ -47,6 +47,7 @@ SUBCOMMANDS = {
     "finalize": Subcommand("agent.cli.restore:finalize", "carry out the restore that was previewed"),
     "discard": Subcommand("agent.cli.restore:discard", "remove the waiting preview"),
     "confirm": Subcommand("agent.cli.restore:confirm", "keep the data of a commit-confirmed restore"),
+    "cancel": Subcommand("agent.cli.restore:cancel", "stop the job that runs, or an upload by its id"),
     "status": Subcommand("agent.cli.local:status", "show what the agent on this device is doing"),
     "info": Subcommand(
         "agent.cli.info:info", "show what a backup would save and skip now, and where it could go"

@@ -1,4 +1,4 @@
-"""`edge-backup restore`, `finalize`, `discard`, `confirm`: restores in stages, by the running agent."""
+"""`edge-backup restore` and the decisions about jobs: `finalize`, `discard`, `confirm`, `cancel`."""
 
 import argparse
 import json
@@ -76,6 +76,11 @@ def confirm(argv: list[str]) -> int:
     return _decided("confirm", "Keep the data of a commit-confirmed restore.", argv, _unconfirmed)
 
 
+def cancel(argv: list[str]) -> int:
+    """Stop a job; without an id, the one that runs."""
+    return _decided("cancel", "Stop the job that runs; a restore puts the old data back.", argv, _running)
+
+
 def _add_trial(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--confirm-within", metavar="DURATION",
@@ -101,10 +106,20 @@ def _waiting_preview(agent: Agent) -> Value:
     return preview
 
 
+def _running(agent: Agent) -> Value:
+    if (job := _job(agent)) is None:
+        raise AgentRefused("no job runs")
+    return job
+
+
 def _unconfirmed(agent: Agent) -> Value:
-    job: Value | None = agent.get("/status")["job"]
-    if job is None or job["phase"] != "trial":
+    if (job := _job(agent)) is None or job["phase"] != "trial":
         raise AgentRefused("no restore waits for a confirmation")
+    return job
+
+
+def _job(agent: Agent) -> Value | None:
+    job: Value | None = agent.get("/status")["job"]
     return job
 
 

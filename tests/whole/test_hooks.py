@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.backend import LAST_OPERATION
 from tests.support.hooks import ENDLESS, LOOK, endless_pids, is_alive, lines, script, work_directories
-from tests.support.local_agent import LocalAgent, LocalBackend
+from tests.support.local_agent import LocalAgent, LocalBackend, run
 from tests.support.trees import contents, differences
 from tests.support.waiting import wait_until
 
@@ -68,6 +68,17 @@ def test_a_stop_of_the_agent_kills_backup_cmd(
     ended = backend.ended("X")
     assert (ended["state"], ended["statusCode"]) == ("BACKUP_FAILED", "interrupted")
     assert not any(map(is_alive, pids))
+
+
+def test_the_command_line_stops_the_job_that_runs(
+    device: LocalAgent, started: Started, backend: LocalBackend
+) -> None:
+    started(backupCmd=script(device, "collect.sh", ENDLESS))
+    assert run(device, "cancel").stderr == "no job runs\n"
+    assert backend.ask("backup", {"correlationID": "X", "options": LOCAL})["status"] == 204
+    endless_pids(device)
+    assert run(device, "cancel").returncode == 0
+    assert backend.ended("X")["statusCode"] == "cancelled"
 
 
 # restoreCmd
