@@ -9,7 +9,8 @@ const BLOB_BYTES = 64 << 20; // a larger file goes straight to the disk, past th
 // What the page knows, as the API answered last.
 const known = {
   status: null, health: null, schedule: null, places: null, failure: null,
-  finalized: new Set(), // ids of previews that became restores
+  asked: null, // the id of the preview that this page has asked for
+  finalized: null, // the id of the preview that became a restore
   jobs: null, // those that have ended, newest first
   olderJobs: null, // where the next page of them begins
   watched: null, // the id of the job that ran at the last look
@@ -33,6 +34,12 @@ function put(node, text) {
   if (node.textContent !== text) node.textContent = text;
 }
 
+/** Say how a part stands; with an error when it could not be read. */
+function say(node, text, error = null) {
+  node.classList.toggle("bad", error !== null);
+  put(node, error?.message ?? text);
+}
+
 function show(node, visible) {
   node.hidden = !visible;
 }
@@ -44,7 +51,7 @@ function button(text, about, press, kind = "") {
   return made;
 }
 
-/** Make the children of `list` those of `items`; nodes of known keys stay, and with them focus and open details. */
+/** Make a list that of `items`; nodes of known keys stay, and with them focus and open details. */
 function sync(list, items, keyOf, makeNode, update = () => {}) {
   const old = new Map([...list.children].map((node) => [node.dataset.key, node]));
   let place = list.firstChild;
@@ -61,12 +68,12 @@ function sync(list, items, keyOf, makeNode, update = () => {}) {
 }
 
 function facts(list, pairs) {
-  const shown = pairs.filter(([, text]) => text !== undefined && text !== null && text !== "");
-  list.replaceChildren(...shown.map(([name, text]) => make("div", {}, make("dt", {}, name), make("dd", {}, String(text)))));
+  const shown = pairs.filter(([, text]) => text || text === 0);
+  list.replaceChildren(...shown.map(([name, text]) => make("div", {}, make("dt", {}, name), make("dd", {}, text))));
 }
 
 function names(list, items) {
-  list.replaceChildren(...items.map((item) => make("li", {}, item)));
+  sync(list, items, (item) => item, (item) => make("li", {}, item));
 }
 
 function announce(text) {
@@ -75,7 +82,7 @@ function announce(text) {
 
 // ---- Words
 
-const nameOf = (job) => capital(KINDS[job.kind] ?? job.kind);
+const nameOf = ({ kind }) => (kind === "verify" ? "Verification" : capital(kind));
 const sizeOf = (bytes) => (typeof bytes === "number" ? size(bytes) : "");
 const count = (number, one, many = `${one}s`) => `${number.toLocaleString("en")} ${number === 1 ? one : many}`;
 const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
@@ -87,18 +94,22 @@ function size(bytes) {
   return `${bytes.toLocaleString("en", { maximumFractionDigits: unit && bytes < 100 ? 1 : 0 })} ${units[unit]}`;
 }
 
+/** The two largest units of a time. */
 function duration(seconds) {
-  const parts = [[Math.floor(seconds / 86400), "d"], [Math.floor(seconds / 3600) % 24, "h"],
-    [Math.floor(seconds / 60) % 60, "min"], [Math.round(seconds) % 60, "s"]];
+  const whole = Math.round(seconds);
+  const parts = [[Math.floor(whole / 86400), "d"], [Math.floor(whole / 3600) % 24, "h"],
+    [Math.floor(whole / 60) % 60, "min"], [whole % 60, "s"]];
   const first = parts.findIndex(([number]) => number);
-  if (first < 0) return seconds > 0 ? "less than a second" : "0 s";
-  return parts.slice(first, first + 2).filter(([number]) => number).map(([number, unit]) => `${number} ${unit}`).join(" ");
+  if (first < 0) return "less than a second";
+  const shown = parts.slice(first, first + 2).filter(([number]) => number);
+  return shown.map(([number, unit]) => `${number} ${unit}`).join(" ");
 }
 
 /** A time of the API as people say it; "" for the time that does not exist. */
 function when(text) {
   if (!text || text.startsWith("0001-")) return "";
-  const moment = new Date(text), clock = moment.toLocaleTimeString("en-GB", { hour: "2-digit", minute: "2-digit" });
+  const moment = new Date(text);
+  const clock = moment.toLocaleTimeString("en-GB", { hour: "2-digit", minute: "2-digit" });
   const days = Math.round((midnight(moment) - midnight(new Date())) / 86400e3);
   const day = { 0: "today", "-1": "yesterday", 1: "tomorrow" }[days]
     ?? moment.toLocaleDateString("en-GB", { day: "numeric", month: "short", year: "numeric" });
@@ -112,11 +123,11 @@ function ago(text) {
   return seconds < 60 ? "just now" : `${duration(seconds)} ago`;
 }
 
-const KINDS = { backup: "backup", restore: "restore", verify: "verification" };
 const PHASES = {
   starting: "Starting", collecting: "Collecting the files", comparing: "Comparing", archiving: "Archiving",
   uploading: "Sending the archive", fetching: "Fetching the archive", checking: "Checking the archive",
-  unpacking: "Unpacking beside the data", delivering: "Handing the files over", committing: "Putting the files in place",
+  unpacking: "Unpacking beside the data", delivering: "Handing the files over",
+  committing: "Putting the files in place",
 };
 const HELP = {
   "access-denied": "The destination needs new credentials.",
@@ -322,10 +333,12 @@ async function refresh() {
   if (newer) readConsequences();
 }
 
-/** Read what the end of a job may have changed. Each part says itself when it cannot be read. */
-async function readConsequences() {
+let consequences = Promise.resolve();
+
+/** Read what the end of a job may have changed, when that of an earlier one is read. */
+function readConsequences() {
   for (const read of [readSkipped, readPlaces, readArchives, readUploads]) {
-    await read().catch((error) => error.status === 401 || console.warn(error.message));
+    consequences = consequences.then(() => read()).catch((error) => console.warn(error.message));
   }
 }
 
@@ -337,7 +350,8 @@ async function noticeEnd() {
   if (!watched || watched === job?.id) return;
   const ended = await get(`jobs/${segments(watched)}`).catch(() => null);
   known.result = ended?.endTime ? ended : null; // a preview has not ended: it waits
-  announce(known.result ? sentenceOf(known.result) : "The preview is ready");
+  const preview = known.status.preview?.state === "waiting" ? "The preview is ready" : "The preview failed";
+  announce(known.result ? sentenceOf(known.result) : preview);
 }
 
 /** Begin a job, and watch it: it may have ended before the page looks again. */
@@ -361,23 +375,24 @@ function showHealth() {
 
 function troubles() {
   const { health, status, failure } = known, found = [];
-  const say = (level, text) => found.push({ level, text });
-  if (!when(health.lastSuccess)) say("bad", "There is no good backup yet.");
-  else if (health.rpoViolated) say("bad", "The last good backup is older than it may be.");
-  if (health.lastError) say(health.rpoViolated ? "bad" : "warn", failure ? sentenceOf(failure) : refusedSentence(health.lastError));
-  if (health.missed) say("warn", `${count(health.missed, "periodic backup")} in a row ${health.missed === 1 ? "was" : "were"} missed.`);
-  if (status.job?.phase === "trial") say("warn", "A restore waits to be confirmed.");
-  if (status.problem) say("warn", capital(status.problem));
-  return found.sort((one, other) => (one.level === "bad" ? 0 : 1) - (other.level === "bad" ? 0 : 1));
+  const add = (level, text) => found.push({ level, text });
+  const late = health.rpoViolated ? "bad" : "warn";
+  if (!when(health.lastSuccess)) add("bad", "There is no good backup yet.");
+  else if (health.rpoViolated) add("bad", "The last good backup is older than it may be.");
+  if (health.lastError) add(late, failure ? sentenceOf(failure) : refusedSentence(health.lastError));
+  if (health.missed) add("warn", `Missed in a row: ${count(health.missed, "periodic backup")}.`);
+  if (status.job?.phase === "trial") add("warn", "A restore waits to be confirmed.");
+  if (status.problem) add("warn", capital(status.problem));
+  return found.sort((one, other) => (other.level === "bad") - (one.level === "bad"));
 }
 
 function assurances() {
-  const { health, schedule } = known, found = [];
-  const say = (text) => found.push({ level: "good", text });
-  if (when(health.lastSuccess)) say(`The last good backup ended ${when(health.lastSuccess)}, ${ago(health.lastSuccess)}.`);
-  const next = nextBackup(schedule);
-  say(next ? `The next one runs ${when(next)}.` : "No further one is scheduled.");
-  if (when(health.lastVerified)) say(`An archive was last found whole ${when(health.lastVerified)}.`);
+  const { health, schedule } = known, next = nextBackup(schedule), found = [];
+  const add = (text) => found.push({ level: "good", text });
+  const ended = when(health.lastSuccess), verified = when(health.lastVerified);
+  if (ended) add(`The last good backup ended ${ended}, ${ago(health.lastSuccess)}.`);
+  add(next ? `The next one runs ${when(next)}.` : "No further one is scheduled.");
+  if (verified) add(`An archive was last found whole ${verified}.`);
   return found;
 }
 
@@ -393,10 +408,9 @@ function refusedSentence(code) {
 
 /** A sentence on how a job ended. */
 function sentenceOf(job) {
-  const name = nameOf(job);
-  const at = when(job.endTime);
-  if (job.state === "FINISHED") return `${name} finished ${at}${job.message ? `: ${job.message}` : ""}.`;
-  return `${name} failed ${at}: ${job.message || job.statusCode}.${HELP[job.statusCode] ? ` ${HELP[job.statusCode]}` : ""}`;
+  const begin = `${nameOf(job)} ${job.state === "FINISHED" ? "finished" : "failed"} ${when(job.endTime)}`;
+  const why = job.message || job.statusCode;
+  return `${begin}${why ? `: ${why}` : ""}. ${HELP[job.statusCode] ?? ""}`.trim();
 }
 
 // ---- Now: the job that runs, the preview that waits, the restore to confirm, the last result
@@ -426,7 +440,7 @@ function stepOf(job, waiting) {
   if (waiting) return 2;
   if (job?.phase === "trial") return 3;
   if (job && job.id === known.asked) return 1;
-  return job && known.finalized.has(job.id) ? 2 : 0;
+  return job && job.id === known.finalized ? 2 : 0;
 }
 
 function showSteps(step) {
@@ -458,7 +472,7 @@ function amount(job) {
 
 function showConfirming(job) {
   put($("now-title"), "Restore waits to be confirmed");
-  put($("now-what"), "Look at the device first.");
+  put($("now-what"), "");
   countdown.until(job.remainingSeconds);
 }
 
@@ -476,8 +490,7 @@ const countdown = {
   tick() {
     clearTimeout(this.timer);
     const left = Math.max(0, Math.round((this.ends - Date.now()) / 1000));
-    const clock = `${Math.floor(left / 60)}:${String(left % 60).padStart(2, "0")}`;
-    put($("countdown"), clock);
+    put($("countdown"), `${Math.floor(left / 60)}:${String(left % 60).padStart(2, "0")}`);
     if ([300, 60, 30, 10].includes(left)) announce(`${duration(left)} left to confirm`);
     if (left && !$("confirming").hidden) this.timer = setTimeout(() => this.tick(), 1000);
   },
@@ -496,7 +509,8 @@ function showPreview(preview) {
   list($("preview-missing"), preview.unexportable, preview.unexportable.length);
   show($("preview-note"), Boolean(preview.message));
   put($("preview-note"), preview.message ?? "");
-  put($("preview-left"), preview.secondsLeft ? `The agent discards the preview in ${duration(preview.secondsLeft)}.` : "");
+  const left = preview.secondsLeft;
+  put($("preview-left"), left ? `The agent discards the preview in ${duration(left)}.` : "");
 }
 
 /** Show names in a block with a heading; the block is hidden when there is none. */
@@ -531,7 +545,7 @@ async function cancel() {
 
 async function finalize(form) {
   const { id } = known.status.preview, within = form.get("within");
-  known.finalized.add(id);
+  known.finalized = id;
   await post(`jobs/${segments(id)}/finalize`, within ? { confirmWithin: within } : {});
   known.asked = null;
   await look();
@@ -575,7 +589,8 @@ async function readPlaces() {
 const idOf = (place) => `${place.kind} ${place.name}`;
 
 function makePlace() {
-  return make("li", { class: "pair" }, make("strong"), make("span", { class: "presence" }), make("span", { class: "about" }));
+  const [presence, about] = ["presence", "about"].map((kind) => make("span", { class: kind }));
+  return make("li", { class: "pair" }, make("strong"), presence, about);
 }
 
 function updatePlace(node, place) {
@@ -624,12 +639,15 @@ function showDestinations() {
   if (!$("backup-form").elements.destination.value) preselect(choices);
 }
 
-const makeChoice = (name, type = "radio") => ({ value, name: text, about = "" }) => make("label", { class: "choice" },
-  make("input", { type, name, value }), make("span", {}, make("strong", {}, text), " ", make("span", { class: "hint" }, about)));
+const makeChoice = (name, type = "radio") => ({ value, name: text, about = "" }) => {
+  const words = make("span", {}, make("strong", {}, text), " ", make("span", { class: "hint" }, about));
+  return make("label", { class: "choice" }, make("input", { type, name, value }), words);
+};
 
 /** Choose the store of the schedule, or the first that is there. */
 function preselect(choices) {
-  const wanted = choices.find((each) => each.value === `store ${known.settings["schedule.store"]}`) ?? choices.find((each) => !each.absent);
+  const usual = `store ${known.settings["schedule.store"]}`;
+  const wanted = choices.find((each) => each.value === usual) ?? choices.find((each) => !each.absent);
   for (const radio of $("destinations").querySelectorAll("input")) radio.checked = radio.value === wanted.value;
 }
 
@@ -642,7 +660,8 @@ function destinationOptions(id) {
 
 async function backUp(form) {
   const options = {
-    ...destinationOptions(form.get("destination")), "backup.name": form.get("name"), "backup.description": form.get("description"),
+    ...destinationOptions(form.get("destination")),
+    "backup.name": form.get("name"), "backup.description": form.get("description"),
   };
   if (form.get("passcode")) options["backup.passcode"] = form.get("passcode");
   if (form.getAll("dataSet").length) options["backup.dataTypes"] = form.getAll("dataSet");
@@ -657,30 +676,33 @@ async function backUp(form) {
 const shelf = { archives: [], next: "" };
 
 async function readArchives(more = false) {
-  const store = $("store").value;
-  put($("archives-state"), shelf.archives.length ? "" : "Reading the store…");
-  const page = await get(query("archives", { store, limit: 20, after: more ? shelf.next : "" })).catch((error) => {
-    if (store === $("store").value) put($("archives-state"), error.message);
-    return { archives: [] };
-  });
+  const store = $("store").value, state = $("archives-state");
+  if (!shelf.archives.length) say(state, "Reading the store…");
+  let page = { archives: [] }, failure = null;
+  try {
+    page = await get(query("archives", { store, limit: 20, after: more ? shelf.next : "" }));
+  } catch (error) {
+    failure = error;
+  }
   if (store !== $("store").value) return;
   shelf.archives = more ? [...shelf.archives, ...page.archives] : page.archives;
   shelf.next = page.next;
-  if (shelf.archives.length) put($("archives-state"), "");
-  else if ($("archives-state").textContent === "Reading the store…") put($("archives-state"), "No archives here.");
+  say(state, shelf.archives.length ? "" : "No archives here.", failure);
   showArchives();
 }
 
 const dateOf = (archive) => (archive.isDated ? when(archive.made) : "unknown date");
 
 function showArchives() {
-  sync($("archives"), shelf.archives, (each) => `${$("store").value}/${each.name}`, (each) => make("li", {},
-    make("strong", {}, capital(dateOf(each))),
-    make("span", {}, [
-      each.encrypted ? "encrypted" : "", each.files === null ? "" : count(each.files, "file"), sizeOf(each.bytes), each.name,
-    ].filter(Boolean).join(", ")),
-    make("div", { class: "actions" }, button("Open", `the archive of ${dateOf(each)}`, () => openArchive(each)))));
+  sync($("archives"), shelf.archives, (each) => `${$("store").value}/${each.name}`, makeArchive);
   show($("archives-more"), Boolean(shelf.next));
+}
+
+function makeArchive(archive) {
+  const { encrypted, files, bytes, name } = archive, date = dateOf(archive);
+  const about = [encrypted && "encrypted", files !== null && count(files, "file"), sizeOf(bytes), name];
+  return make("li", {}, make("strong", {}, capital(date)), make("span", {}, about.filter(Boolean).join(", ")),
+    make("div", { class: "actions" }, button("Open", `the archive of ${date}`, () => openArchive(archive))));
 }
 
 // ---- One archive, in a dialog
@@ -697,7 +719,7 @@ async function openArchive(archive) {
   show($("unlock"), archive.encrypted);
   showInside(false);
   facts($("archive-facts"), [["Name", archive.name]]);
-  put($("archive-state"), "");
+  say($("archive-state"), "");
   $("restore-form").reset();
   $("archive").showModal();
   $("archive-title").focus();
@@ -711,7 +733,7 @@ function showInside(visible) {
 
 async function readManifest() {
   const { name } = opened;
-  put($("archive-state"), "Reading the archive…");
+  say($("archive-state"), "Reading the archive…");
   try {
     const { manifest, restore } = await readOpened(archivePath());
     if (name !== opened.name) return;
@@ -719,9 +741,9 @@ async function readManifest() {
     showManifest(manifest ?? {});
     await showFolder("");
     showInside(true);
-    put($("archive-state"), "");
+    say($("archive-state"), "");
   } catch (error) {
-    if (name === opened.name) put($("archive-state"), error.message);
+    if (name === opened.name) say($("archive-state"), "", error);
   }
 }
 
@@ -776,11 +798,12 @@ function showCrumbs(parts) {
 }
 
 function makeFile({ name, kind, sizeBytes }) {
-  const leaf = name.slice(name.lastIndexOf("/") + 1);
-  if (kind === "directory") return make("li", { class: "actions folder" }, button(`${leaf}/`, "", () => enter(name), "link"));
-  const row = make("li", {}, make("strong", {}, leaf), make("span", {}, kind === "file" ? size(sizeBytes) : kind));
-  if (kind === "file") row.append(make("div", { class: "actions" }, button("Download", leaf, () => download(name, leaf, sizeBytes))));
-  return row;
+  const leaf = name.slice(name.lastIndexOf("/") + 1), actions = make("div", { class: "actions" });
+  if (kind === "directory") {
+    return make("li", { class: "actions folder" }, button(`${leaf}/`, "", () => enter(name), "link"));
+  }
+  if (kind === "file") actions.append(button("Download", leaf, () => download(name, leaf, sizeBytes)));
+  return make("li", {}, make("strong", {}, leaf), make("span", {}, kind === "file" ? size(sizeBytes) : kind), actions);
 }
 
 async function enter(path) {
@@ -823,23 +846,29 @@ function closeArchive() {
 async function readSkipped() {
   const last = known.jobs.find((job) => job.kind === "backup" && job.state === "FINISHED");
   const job = last && (await get(`jobs/${segments(last.id)}`));
-  const skipped = job?.leftOut ?? [];
-  put($("skipped-sentence"), !job ? "There is no backup yet."
-    : job.unexportable ? `The last backup skipped ${count(job.unexportable, "entry", "entries")}.` : "The last backup skipped nothing.");
-  showSkipped(skipped, job?.leftOutMore ?? 0);
+  const said = `The last backup skipped ${job?.unexportable ? entries(job.unexportable) : "nothing"}.`;
+  put($("skipped-sentence"), job ? said : "There is no backup yet.");
+  showSkipped(job?.leftOut ?? [], job?.leftOutMore ?? 0);
 }
 
-function showSkipped(entries, more) {
-  names($("skipped-names"), entries.map(({ name, reason }) => `${name}: ${reason}`));
-  if (more) $("skipped-names").append(make("li", {}, `and ${more} more`));
+const entries = (number) => count(number, "entry", "entries");
+
+function showSkipped(skipped, more) {
+  const lines = skipped.map(({ name, reason }) => `${name}: ${reason}`);
+  names($("skipped-names"), more ? [...lines, `and ${more} more`] : lines);
 }
 
 async function countNow() {
   put($("skipped-sentence"), "Counting…");
   try {
     const info = await get("info");
-    put($("skipped-sentence"), `A backup now would save ${count(info.files, "file")}, ${size(info.bytes)}, and skip ${count(info.unexportable, "entry", "entries")};`
-      + ` ${count(info.excluded, "entry", "entries")} excluded by the settings.${info.complete ? "" : " The time was too short to count everything."}`);
+    const sentences = [
+      `A backup now would save ${count(info.files, "file")}, ${size(info.bytes)}.`,
+      `It would skip ${entries(info.unexportable)}.`,
+      info.excluded ? `The settings exclude ${entries(info.excluded)}.` : "",
+      info.complete ? "" : "The time was too short to count everything.",
+    ];
+    put($("skipped-sentence"), sentences.join(" "));
     showSkipped(info.leftOut, info.leftOutMore ?? 0);
   } catch (error) {
     put($("skipped-sentence"), "");
@@ -881,12 +910,11 @@ function showJobs() {
 }
 
 function makeJob(job) {
-  const failed = job.state !== "FINISHED";
-  const story = make("div", { class: "story" });
-  const node = make("details", {}, make("summary", {}, make("div", {},
-    make("strong", {}, capital(when(job.endTime))),
-    make("span", { class: failed ? "bad" : "good" }, `${nameOf(job)} ${failed ? `failed: ${job.statusCode}` : "finished"}`),
-    make("span", {}, sizeOf(job.archiveBytes)))), story);
+  const good = job.state === "FINISHED", story = make("div", { class: "story" });
+  const end = `${nameOf(job)} ${good ? "finished" : `failed: ${job.statusCode}`}`;
+  const line = make("div", {}, make("strong", {}, capital(when(job.endTime))),
+    make("span", { class: good ? "good" : "bad" }, end), make("span", {}, sizeOf(job.archiveBytes)));
+  const node = make("details", {}, make("summary", {}, line), story);
   node.addEventListener("toggle", () => node.open && !story.firstChild && act(story, () => tellStory(story, job.id)));
   return make("li", {}, node);
 }
@@ -895,11 +923,12 @@ async function tellStory(place, id) {
   const job = await get(`jobs/${segments(id)}`);
   const told = make("dl", { class: "facts" });
   facts(told, [
-    ["Begun", capital(when(job.startTime))], ["Took", job.seconds === undefined ? "" : duration(job.seconds)], ["Message", job.message],
-    ["What helps", HELP[job.statusCode]], ["Directory", job.directory], ["Archive", job.archive], ["Kept in", job.place],
+    ["Begun", capital(when(job.startTime))], ["Took", job.seconds === undefined ? "" : duration(job.seconds)],
+    ["Message", job.message], ["What helps", HELP[job.statusCode]],
+    ["Directory", job.directory], ["Archive", job.archive], ["Kept in", job.place],
     ["Files", job.files?.toLocaleString("en")], ["Content", sizeOf(job.contentBytes)],
     ["Archive size", sizeOf(job.archiveBytes)], ["SHA-256", job.sha256],
-    ["Name", job.name], ["Description", job.description], ["Skipped", job.unexportable], ["Correlation id", job.correlationId],
+    ["Name", job.name], ["Description", job.description], ["Skipped", job.unexportable || ""],
   ]);
   place.replaceChildren(told);
 }
@@ -907,17 +936,22 @@ async function tellStory(place, id) {
 // ---- Schedule
 
 function showSchedule() {
-  const { active, period, next, from, to } = known.schedule, store = known.settings["schedule.store"];
-  const parts = [active ? `On: a backup every ${period}` : "Off: the agent makes no backups by itself"];
-  if (active && store) parts.push(`to ${store}`);
-  if (active && from) parts.push(`from ${when(from)}`);
-  if (active && to) parts.push(`until ${when(to)}`);
-  put($("schedule-sentence"), `${parts.join(", ")}. ${next ? `The next one runs ${when(next)}.` : ""}`.trim());
-  const { schedules } = known.schedule;
-  sync($("schedules"), Object.keys(schedules), (name) => name, (name) => make("li", {}, make("strong", {}, name), make("span")),
-    (node, name) => put(node.lastChild, clockSentence(schedules[name])));
+  const { active, schedules } = known.schedule;
+  const makeSchedule = (name) => make("li", {}, make("strong", {}, name), make("span"));
+  const update = (node, name) => put(node.lastChild, clockSentence(schedules[name]));
+  sync($("schedules"), Object.keys(schedules), (name) => name, makeSchedule, update);
+  put($("schedule-sentence"), active ? periodicSentence() : "Off: the agent makes no periodic backups.");
   show($("schedule-off"), active);
   put($("schedule-on"), active ? "Change the time" : "Switch on");
+}
+
+function periodicSentence() {
+  const { period, next, from, to } = known.schedule, store = known.settings["schedule.store"];
+  const parts = [`On: a backup every ${period}`];
+  if (store) parts.push(`to ${store}`);
+  if (from) parts.push(`from ${when(from)}`);
+  if (to) parts.push(`until ${when(to)}`);
+  return `${parts.join(", ")}. ${next ? `The next one runs ${when(next)}.` : ""}`;
 }
 
 function clockSentence({ next, missed, lastError }) {
