@@ -7,8 +7,10 @@ starts a lasting service through the service manager, or with setsid(1).
 
 import errno
 import os
+import re
 import select
 import shlex
+import shutil
 import signal
 import subprocess
 import threading
@@ -43,6 +45,7 @@ TAIL_CHARACTERS = 240
 
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _INHERITED = {"PATH": _PATH, "LANG": "C.UTF-8", "HOME": "/"}
+_SHELL_WORD = re.compile(r"[|&;<>]+|[12]?>{1,2}\S*|\S*;")
 # The end of a process is polled: many devices have kernels without pidfds.
 _SHORTEST_POLL_S, _LONGEST_POLL_S = 0.001, 0.05
 _PIPE_BYTES = 1 << 16
@@ -95,6 +98,22 @@ def run_hook(hook: Hook, directory: Path, environment: Mapping[str, str], token:
     if status:
         how = f"ended with exit status {status}" if status > 0 else f"was killed by signal {-status}"
         raise HookFailed(f"{title} {how}{output.lines.tail()}")
+
+
+def check_program(hook: Hook) -> None:
+    """Raise `HookFailed` when the program of the hook cannot be started."""
+    words = _words(hook)
+    if shutil.which(words[0]) is None:
+        reason = "not executable" if os.path.isfile(words[0]) else "not found"
+        raise HookFailed(f"{hook.name} '{os.path.basename(words[0])}' cannot be started: {reason}")
+
+
+def shell_words(hook: Hook) -> list[str]:
+    """Return the words of the command that only a shell would understand."""
+    try:
+        return [word for word in _words(hook) if _SHELL_WORD.fullmatch(word)]
+    except HookFailed:
+        return []
 
 
 def _words(hook: Hook) -> list[str]:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from agent.base.durable import replace_file
 from agent.cli import EXIT_BAD_SETTINGS, EXIT_OK, settings_from
+from agent.cli.config_checks import problems, warnings
 from agent.cli.settings import parse_settings_arguments
-from agent.faces.http.network import file_problems
 from agent.settings.keys import RENAMED_GROUPS
 from agent.settings.load import effective
 from agent.settings.sources import read_json
@@ -33,9 +33,10 @@ def check_config(argv: list[str]) -> int:
         return EXIT_BAD_SETTINGS
     for notice in loaded.notices:
         sys.stderr.write(f"{notice.level}: {notice.text}\n")
-    # The agent itself starts without these files, and serves its backend.
-    if problems := list(file_problems(loaded.settings.http)):
-        sys.stderr.write("".join(f"{problem}\n" for problem in problems))
+    sys.stderr.write("".join(f"warning: {text}\n" for text in warnings(loaded.settings)))
+    # The agent itself starts without these, and serves its backend.
+    if found := list(problems(loaded.settings)):
+        sys.stderr.write("".join(f"{problem}\n" for problem in found))
         return EXIT_BAD_SETTINGS
     sys.stdout.write(json.dumps(effective(loaded.settings), indent=2) + "\n")
     return EXIT_OK

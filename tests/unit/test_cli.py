@@ -103,6 +103,7 @@ def test_check_config_prints_what_is_in_effect(
     assert output.err.splitlines() == [
         f"error: {config}: unknown key 'unknownOne' is ignored",
         "warning: every user of this device can read password on the command line; put it into a file",
+        "warning: dir: '/other' does not exist; the agent does not make it",
     ]
     assert MARK not in output.out + output.err
 

@@ -1,0 +1,119 @@
+"""The things that settings name: files, commands and providers are opened as the agent would, all at once.
+
+Nothing is changed, and the network is not used.
+"""
+
+import ssl
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import providers
+from agent.base.errors import HookFailed
+from agent.base.refusals import Refused
+from agent.faces.http.network import file_problems
+from agent.hooks import Hook, check_program, shell_words
+from agent.jobs.encryption import encryption_for
+from agent.jobs.requests.storage import store_storage
+from agent.settings import Settings
+from providers.api import Limits, Target
+from providers.errors import BadOptions, StorageError
+
+
+def problems(settings: Settings) -> Iterator[str]:
+    """Yield what keeps a part of the agent from working: a line each, without secrets."""
+    yield from _certificate_problems(settings)
+    yield from file_problems(settings.http)
+    yield from _hook_problems(settings)
+    yield from _encryption_problems(settings)
+    yield from _store_problems(settings)
+    paths = sorted((each.path.resolve(), name) for name, each in settings.targets.items())
+    for (path, first), (again, second) in pairwise(paths):
+        if path == again:
+            yield f"targets.{second}.path: '{path}' is targets.{first}.path as well; keep one"
+
+
+def warnings(settings: Settings) -> Iterator[str]:
+    """Yield what may be meant, and mostly is a mistake."""
+    if settings.dir and not settings.dir.is_dir():
+        yield f"dir: '{settings.dir}' does not exist; the agent does not make it"
+    for hook in _hooks(settings):
+        if words := shell_words(hook):
+            yield (
+                f"{hook.name}: no shell reads '{words[0]}', the command gets it as an argument;"
+                " write a script, and give its path"
+            )
+    for name, target in settings.targets.items():
+        if settings.dir and target.path.resolve().is_relative_to(settings.dir.resolve()):
+            yield f"targets.{name}.path: '{target.path}' is inside 'dir'; backups pass it over"
+
+
+def _certificate_problems(settings: Settings) -> Iterator[str]:
+    for name, path in (("caCert", settings.ca_cert), ("serverCert", settings.server_cert)):
+        if path:
+            yield from _tls_problem(name, path)
+    if settings.cert and settings.key:
+        yield from _tls_problem("cert and key", settings.cert, settings.key)
+    elif settings.cert or settings.key:
+        yield "cert and key: give both, or none"
+
+
+def _tls_problem(name: str, path: Path, key: Path | None = None) -> Iterator[str]:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    try:
+        if key:
+            # Without a password: a terminal must not be asked.
+            context.load_cert_chain(path, key, password=lambda: b"")
+        else:
+            context.load_verify_locations(path)
+    except ssl.SSLError as error:
+        reason = "they do not belong together" if error.reason == "KEY_VALUES_MISMATCH" else "no PEM file"
+        yield f"{name}: '{path}' cannot be used: {reason}"
+    except OSError as error:
+        yield f"{name}: '{path}' cannot be read ({error.strerror})"
+
+
+def _hook_problems(settings: Settings) -> Iterator[str]:
+    for hook in _hooks(settings):
+        try:
+            check_program(hook)
+        except HookFailed as error:
+            yield str(error)
+
+
+def _hooks(settings: Settings) -> list[Hook]:
+    commands = {
+        "backupCmd": settings.backup_cmd,
+        "restoreCmd": settings.restore_cmd,
+        "beforeBackupCmd": settings.before_backup_cmd,
+        "afterBackupCmd": settings.after_backup_cmd,
+        "beforeRestoreCmd": settings.before_restore_cmd,
+        "afterRestoreCmd": settings.after_restore_cmd,
+        "restore.healthCmd": settings.restore.health_cmd,
+        "onFailureCmd": settings.on_failure_cmd,
+    }
+    for name, data_set in settings.data_sets.items():
+        commands[f"dataSets.{name}.beforeBackupCmd"] = data_set.before_backup_cmd
+        commands[f"dataSets.{name}.afterBackupCmd"] = data_set.after_backup_cmd
+    timeout_s = settings.hook_timeout.total_seconds()
+    return [Hook(name, command, timeout_s) for name, command in commands.items() if command]
+
+
+def _encryption_problems(settings: Settings) -> Iterator[str]:
+    try:
+        encryption_for(None, None, settings.encryption)
+    except Refused as refused:
+        yield f"encryption.recipients: {refused.message}"
+
+
+def _store_problems(settings: Settings) -> Iterator[str]:
+    targets = {name: Target(each.path, each.mount) for name, each in settings.targets.items()}
+    for name, store in settings.stores.items():
+        try:
+            chosen = store_storage(settings, name)
+            if chosen.repository is None:
+                providers.factory(store.provider)(chosen.options, Limits(targets=targets)).close()
+        except Refused as refused:
+            yield f"stores.{name}: {refused.message}"
+        except (BadOptions, StorageError, providers.MissingExtra) as error:
+            yield f"stores.{name}: {error}"
