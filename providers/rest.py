@@ -81,10 +81,19 @@ class RestServer(Storage):
         except AccessDenied as error:
             # Append-only servers say 403, whether it is there or credentials are wrong.
             with suppress(NotFound, AccessDenied):
-                self.stat(name)
-                raise AlreadyThere(f"{self.location(name)} is there already") from error
+                raise self._there(self.stat(name), len(content)) from error
             raise
         return Stored(name, len(content), place=self.location(name))
+
+    def _there(self, stored: Stored, size_bytes: int) -> Rejected:
+        """Return the error for an object that is there; one of its hash and another length is no such object.
+
+        A server that keeps the beginning of an upload that was cut off has it.
+        """
+        location = self.location(stored.name)
+        if stored.size_bytes != size_bytes and _ID.fullmatch(stored.name.rpartition("/")[2]):
+            return Rejected(f"{location} is there with {stored.size_bytes} bytes in place of {size_bytes}")
+        return AlreadyThere(f"{location} is there already")
 
     def stat(self, name: str, /) -> Stored:
         reply = self._done("HEAD", _path(name))

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from providers.api import Limits
-from providers.errors import AccessDenied, NotFound, Rejected, StorageError, Unreachable
+from providers.errors import AccessDenied, AlreadyThere, NotFound, Rejected, StorageError, Unreachable
 from providers.rest import RestServer
 from providers.testing.streams import BytesSource, MemorySink
 from tests.support.http_server import HttpServer, Received, Say
@@ -84,6 +84,25 @@ def test_a_403_for_what_is_not_there_is_a_lack_of_rights() -> None:
         pytest.raises(AccessDenied),
     ):
         storage.create(PACK, b"2")
+
+
+@pytest.mark.parametrize(
+    ("name", "length", "kind"), [(PACK, 5, AlreadyThere), (PACK, 4, Rejected), ("config", 4, AlreadyThere)]
+)
+def test_an_object_that_is_there_counts_only_in_its_length(
+    name: str, length: int, kind: type[StorageError]
+) -> None:
+    """A server may keep the beginning of an upload that was cut off: the second try must not rely on it."""
+
+    def answer(request: Received) -> Say:
+        if request.method == "HEAD":
+            return Say(200, {"Content-Length": str(length)})
+        return Say(200 if "create" in request.target else 403)
+
+    with serving(answer) as server, closing(rest(server)) as storage:
+        with pytest.raises(StorageError) as raised:
+            storage.create(name, b"12345")
+        assert type(raised.value) is kind
 
 
 def test_a_server_that_gives_no_parts_is_read_from_the_beginning_only() -> None:
