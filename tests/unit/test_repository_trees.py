@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from agent.base.errors import IoError
 from agent.base.roots import Root
 from agent.formats.repository import chunker, compression, tree
 from agent.formats.repository.objects import Kind
@@ -90,6 +91,32 @@ def test_roots_inside_each_other_share_their_directories(tmp_path: Path) -> None
     device.check()
     assert snapshot(device.restored(tmp_path / "restored")) == snapshot(top)
     assert device.save().files_unmodified == 3
+
+
+def test_names_of_two_roots_in_one_directory_are_in_one_tree(tmp_path: Path) -> None:
+    """A tree with a name twice is a broken one."""
+    spec: Spec = {"d": Dir(), "d/e": Dir(), "d/e/a": File(b"a"), "d/e/b": File(b"b"), "d/c": File(b"c")}
+    top = make_tree(tmp_path / "top", spec)
+    device = Device.at(
+        tmp_path,
+        Root("one/top", top, frozenset({"d/e/a"})),
+        Root("two/top", top, frozenset({"d/e/b", "d/c"})),
+    )
+    device.save()
+    device.check()
+    assert snapshot(device.restored(tmp_path / "restored")) == snapshot(top)
+    again = device.save()
+    assert (again.files_new, again.files_unmodified) == (0, 3)
+    (top / "d/e/b").unlink()
+    device.save()
+    device.check()
+    assert snapshot(device.restored(tmp_path / "later")) == snapshot(top)
+
+
+def test_a_directory_that_is_missing_is_told(tmp_path: Path) -> None:
+    device = Device.at(tmp_path, Root("", tmp_path / "missing"))
+    with pytest.raises(IoError, match="missing"):
+        device.save()
 
 
 def test_content_that_a_command_collected_is_at_the_top(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterable, Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from agent.base.roots import Root
 
@@ -38,6 +38,16 @@ class SnapshotPaths:
                 found.add(path)
                 path = parent(path)
         return sorted(found, key=lambda path: (path.count(b"/"), path))
+
+    @property
+    def on_the_way(self) -> frozenset[bytes]:
+        """Return the directories in which names of roots are; there may be none with some of these paths."""
+        found: set[bytes] = set()
+        for root in self.roots:
+            above = _path(root.directory)
+            for name in map(PurePosixPath, root.names or ()):
+                found |= {join(above, os.fsencode(each)) for each in name.parents if each.name}
+        return frozenset(found)
 
     def of(self, name: str) -> tuple[bytes, bytes]:
         """Return the directory of an entry, and its name there."""

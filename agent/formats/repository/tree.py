@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from os import stat_result
 
+from agent.base.errors import disk_errors
 from agent.formats.base import DIR
 from agent.formats.repository.blobs import BlobWriter, id_of, pieces_of
 from agent.formats.repository.chunker import FileKind
@@ -62,7 +63,8 @@ class Trees:
         self._state, self._blobs, self._scratch = state, blobs, scratch
         self._stack: list[Level] = []
         self._held = 0
-        # The directories of the roots and those above stay open: entries of several roots may come into them.
+        # Entries of several roots may come into these directories, so they stay open to the end.
+        self._shared = paths.on_the_way
         self._fixed: dict[bytes, Level] = {}
         for path in paths.directories():
             self._fixed[path] = self._level(path, *_facts(path))
@@ -73,7 +75,11 @@ class Trees:
             fixed.stat, fixed.xattrs = status, xattrs
             return
         self._leave_to(parent(path))
-        self._stack.append(self._level(path, status, xattrs))
+        level = self._level(path, status, xattrs)
+        if path in self._shared:
+            self._fixed[path] = level
+        else:
+            self._stack.append(level)
 
     def known(self, directory: bytes, name: bytes) -> Known | None:
         """Return what the last snapshot says of a file or link; ask once, then `add` or `lose` it."""
@@ -236,9 +242,10 @@ class Trees:
 
 
 def _facts(path: bytes) -> tuple[stat_result, Mapping[str, bytes]]:
-    """Return the status and the attributes of a directory above what is saved. Raises OSError."""
+    """Return the status and the attributes of a directory above what is saved. Raises `IoError`."""
     xattrs = {}
     with suppress(OSError):
         for name in os.listxattr(path, follow_symlinks=False):
             xattrs[name] = os.getxattr(path, name, follow_symlinks=False)
-    return os.lstat(path), xattrs
+    with disk_errors(f"cannot read '{os.fsdecode(path)}'"):
+        return os.lstat(path), xattrs
