@@ -3,8 +3,10 @@
 import os
 import random
 import shutil
+import sqlite3
+from collections import Counter
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -16,6 +18,7 @@ from agent.base.errors import Cancelled
 from agent.base.roots import Root
 from agent.formats.repository import blobs, tree
 from agent.formats.repository.objects import Kind
+from agent.formats.repository.state import tree_key
 from agent.transfer.cancel import CancelToken
 from tests.support.repositories import Device
 from tests.support.trees import snapshot
@@ -136,6 +139,22 @@ class World:
                 (self.source / above).unlink()
 
 
+def uses_are_right(device: Device) -> None:
+    """Count the uses of each blob by the entries of the state: a wrong count would lose content some day."""
+    (path,) = device.state.glob("*.state")
+    with closing(sqlite3.connect(path)) as database:
+        facts = dict(database.execute("SELECT name, value FROM facts"))
+        expected = Counter([tree_key(bytes.fromhex(facts["snapshot_tree"]))])
+        directories = Counter[int]()
+        for directory, content, child in database.execute("SELECT directory, content, child FROM entries"):
+            directories[directory] += 1
+            ids = (content[at : at + 32] for at in range(0, len(content), 32))
+            expected.update([tree_key(content)] if child else ids)
+        assert dict(database.execute("SELECT id, uses FROM blobs")) == dict(expected)
+        sizes = database.execute("SELECT number, entries FROM directories WHERE entries > 0")
+        assert dict(sizes) == dict(directories)
+
+
 OPERATIONS = (
     *("write", "write", "append", "change", "rename", "chmod", "remove", "save", "save", "crash", "cancel"),
     *("prune", "prune_by_force", "forget", "lose_state"),
@@ -158,6 +177,7 @@ def test_the_last_snapshot_restores_what_was_saved(steps: list[tuple[str, str, i
         for operation, name, size, seed in steps:
             getattr(world, operation)(name, size, seed)
         world.device.save()
+        uses_are_right(world.device)
         world.device.check()
         restored = world.device.restored(Path(directory) / "restored")
         assert snapshot(restored) == snapshot(world.source)

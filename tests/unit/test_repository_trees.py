@@ -119,6 +119,19 @@ def test_a_directory_that_is_missing_is_told(tmp_path: Path) -> None:
         device.save()
 
 
+def test_an_empty_directory_keeps_its_place_in_the_state(tmp_path: Path) -> None:
+    """A directory that came later got its number, and the two took each other's entries for their own."""
+    source = make_tree(tmp_path / "source", {"empty": Dir()})
+    device = Device.at(tmp_path, Root("", source))
+    device.save()
+    make_tree(source / "later", {"file": File(b"content")})
+    device.save()
+    (source / "later").touch()
+    again = device.save()
+    assert (again.files_new, again.files_unmodified) == (0, 1)
+    assert snapshot(device.restored(tmp_path / "restored")) == snapshot(source)
+
+
 def test_content_that_a_command_collected_is_at_the_top(tmp_path: Path) -> None:
     """It has no home on the device."""
     source = make_tree(tmp_path / "source", {"dump": File(b"d"), "sub": Dir(), "sub/x": File(b"x")})

@@ -23,7 +23,7 @@ ROOT = 1
 WHOLE_DIRECTORY = 1024
 """A directory with at most so many entries is read at once."""
 _CACHE_KIB = 4 << 10
-_VERSION = 2
+_VERSION = 3
 _SCHEMA = """
 CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE directories (number INTEGER PRIMARY KEY, entries INTEGER NOT NULL);

@@ -183,7 +183,8 @@ class Trees:
         if level.found < level.before:
             level.is_changed = True
             self._drop_gone(level)
-        if level.count != level.before:
+        if level.count != level.before or not level.known:
+            # An empty one, too: its number must not be given to another directory.
             self._state.set_size(level.number, level.count)
         self._count(level)
         known = level.known
