@@ -166,7 +166,7 @@ def test_a_key_file_opens_with_its_password_only() -> None:
     ],
 )
 def test_a_key_file_cannot_take_the_memory_of_the_device(changes: dict[str, object], error: str) -> None:
-    """Whoever may write at the store could stop every backup otherwise."""
+    """A person who may write at the store could stop every backup otherwise."""
     _, content = new_key_file(Keys.random(), PASSWORD, datetime.now(UTC), "host")
     with pytest.raises(RepositoryBroken, match=error):
         open_key_file(json.dumps(json.loads(content) | changes).encode(), PASSWORD)

@@ -1,4 +1,4 @@
-"""What a snapshot holds: metadata as it was, several roots in one tree, directories of any size."""
+"""The content of snapshots: metadata as it was, several roots in one tree, directories of any size."""
 
 import os
 import subprocess

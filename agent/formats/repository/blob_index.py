@@ -1,4 +1,4 @@
-"""Where the blobs of a repository lie, from all its indexes, on the device's disk.
+"""The places of all blobs of a repository, from its indexes, on the device's disk.
 
 Memory does not grow with the repository. A damaged index is an error; a pack that no index names is not seen.
 """
@@ -21,7 +21,7 @@ MOST_BYTES = 64 << 20
 
 
 class Place(NamedTuple):
-    """Where a blob lies."""
+    """The place of a blob."""
 
     pack: str
     offset: int

@@ -39,7 +39,7 @@ class Packed(NamedTuple):
 
 @dataclass(slots=True)
 class Added:
-    """What a job has stored."""
+    """Counts of a job's stored blobs, and the bytes of its packs."""
 
     bytes: int = 0
     data_blobs: int = 0

@@ -15,7 +15,7 @@ _MODE_DIR, _MODE_LINK, _MODE_SETUID, _MODE_SETGID, _MODE_STICKY = 1 << 31, 1 << 
 """Bits of Go's `io/fs.FileMode`."""
 
 _PLAIN = re.compile(rb"[ !#%'-;=?-\[\]-~]*\Z")
-"""What neither `strconv.Quote` nor `encoding/json` changes."""
+"""Letters that neither `strconv.Quote` nor `encoding/json` changes."""
 _QUOTED = dict(zip('\a\b\f\n\r\t\v\\"', (f"\\{letter}" for letter in 'abfnrtv\\"'), strict=True))
 _JSON = {"\b": r"\b", "\f": r"\f", "\n": r"\n", "\r": r"\r", "\t": r"\t", "\\": r"\\", '"': r"\""}
 _JSON_HEX = re.compile('[\x00-\x1f<>&\u2028\u2029\\\\"]|[\udc80-\udcff]')

@@ -1,4 +1,4 @@
-"""Where in a snapshot an entry is: at its absolute path, with every directory above it."""
+"""The paths of entries in a snapshot: absolute, with every directory above them."""
 
 import os
 from collections.abc import Iterable, Iterator

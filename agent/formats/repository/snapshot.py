@@ -76,8 +76,8 @@ def save_snapshot(
         context.expect(order.expected_bytes)
     paths = SnapshotPaths(order.origin.sources)
     with session(objects, order, paths, context.token.check) as found:
-        take_lock(found)
         try:
+            take_lock(found)
             return _Job(found, paths, report, order, context).run(entries)
         finally:
             found.lock.release()

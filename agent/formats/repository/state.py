@@ -1,4 +1,4 @@
-"""What the device remembers of its last snapshot: the files, how to see that they are unchanged, their blobs.
+"""The device's memory of its last snapshot: its files, the signs that they are unchanged, their blobs.
 
 A cache: a lost or damaged one is made again from the repository. One job writes it in one transaction, which
 ends with its snapshot, so it always describes one that is stored. There is no write-ahead log: SQLite maps a
