@@ -13,6 +13,7 @@ from agent.base.errors import HookFailed
 from agent.base.refusals import Refused
 from agent.faces.http.network import file_problems
 from agent.hooks import Hook, check_program, shell_words
+from agent.jobs.admission import refuse_without_repositories
 from agent.jobs.encryption import encryption_for
 from agent.jobs.requests.storage import store_storage
 from agent.settings import Settings
@@ -111,8 +112,11 @@ def _store_problems(settings: Settings) -> Iterator[str]:
     for name, store in settings.stores.items():
         try:
             chosen = store_storage(settings, name)
-            if chosen.repository is None:
-                providers.factory(store.provider)(chosen.options, Limits(targets=targets)).close()
+            opened = providers.factory
+            if chosen.repository:
+                refuse_without_repositories()
+                opened = providers.repository_factory
+            opened(store.provider)(chosen.options, Limits(targets=targets)).close()
         except Refused as refused:
             yield f"stores.{name}: {refused.message}"
         except (BadOptions, StorageError, providers.MissingExtra) as error:

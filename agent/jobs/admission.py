@@ -128,7 +128,7 @@ class Admission:
             raise Refused(Reason.BUSY, f"{message}; see repository.pruneWindow")
         prefix = chosen.repository.prefix.replace(DEVICE, _in_a_name(device_id))
         with _refusing():
-            _refuse_without_extra()
+            refuse_without_repositories()
             factory = providers.repository_factory(chosen.provider)
             if (key := factory.name_option) and key in chosen.options:
                 raise BadOptions({key: "names one archive, and a repository has many objects"})
@@ -190,7 +190,8 @@ def _refusing() -> Iterator[None]:
         raise Refused(Reason.CANNOT, str(error)) from error
 
 
-def _refuse_without_extra() -> None:
+def refuse_without_repositories() -> None:
+    """Raise `Refused` where the extra for repositories is not installed."""
     if any(find_spec(module) is None for module in _FOR_REPOSITORIES):
         message = "repositories are not installed on this device: install edge-backup-agent[repository]"
         raise Refused(Reason.CANNOT, message)

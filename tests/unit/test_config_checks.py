@@ -8,6 +8,7 @@ import pytest
 import trustme
 
 from agent.cli import main
+from agent.jobs import admission
 
 
 def check(tmp_path: Path, capsys: pytest.CaptureFixture[str], **settings: Any) -> tuple[int, list[str]]:
@@ -86,3 +87,25 @@ def test_what_is_mostly_a_mistake_is_a_warning(tmp_path: Path, capsys: pytest.Ca
     assert "does not exist" in lines[0]
     assert "no shell reads '|'" in lines[1]
     assert "inside 'dir'" in lines[2]
+
+
+def test_a_repository_that_cannot_be_opened_is_found(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A URL with a password in it is in the file of credentials, where the settings do not show it."""
+    credentials = tmp_path / "store.json"
+    credentials.touch(0o600)
+    store = {"provider": "generic", "format": "repository", "credentials": str(credentials)}
+    for url, problem in (
+        ("https://user:very-secret@backup.example.com/one", "must be the URL of a REST server"),
+        ("https://user:very-secret@backup.example.com/", ""),
+    ):
+        credentials.write_text(json.dumps({"https.url": url, "password": "very-secret"}))
+        status, lines = check(tmp_path, capsys, stores={"nightly": store})
+        assert status == (2 if problem else 0)
+        assert problem in "".join(lines)
+        assert "very-secret" not in "".join(lines)
+    monkeypatch.setattr(admission, "find_spec", lambda _module: None)
+    status, lines = check(tmp_path, capsys, stores={"nightly": store})
+    assert status == 2
+    assert "install edge-backup-agent[repository]" in lines[0]
