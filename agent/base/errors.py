@@ -112,8 +112,8 @@ class RepositoryLost(JobError):
     code = "repository-lost"
 
 
-class RepositoryBroken(JobError):
-    """A file of the repository is damaged, or no file of a repository."""
+class RepositoryBroken(ArchiveError):
+    """A file of the repository is damaged, contradicts another one, or is no file of a repository."""
 
     code = "repository-broken"
 

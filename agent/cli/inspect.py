@@ -22,17 +22,17 @@ from agent.cli.follow import add_options, options_of
 from agent.cli.local import EXIT_OK, EXIT_REFUSED, EXIT_USAGE, local_parser, size_text, write_value
 from agent.formats.archive_file import open_archive
 from agent.formats.archive_names import OwnArchives, device_tag
-from agent.formats.base import EntryKind, Item, SavedTree, Unlock
+from agent.formats.base import EntryKind, Item, ReadFormat, SavedTree, Unlock
 from agent.formats.item_facts import item_facts, modified
 from agent.formats.manifest import Manifest
 from agent.jobs.admission import Admission
 from agent.jobs.device import last_id
 from agent.jobs.encryption import unlock_for
-from agent.jobs.job_options import archive_format
+from agent.jobs.job_options import read_format
 from agent.jobs.requests.options import Key, Options
 from agent.jobs.requests.raw import read_raw
-from agent.jobs.requests.restore import read_key
-from agent.jobs.requests.storage import read_storage, required
+from agent.jobs.requests.restore import read_key, read_source
+from agent.jobs.requests.storage import read_storage
 from agent.jobs.staging import journal_of
 from agent.journal import JournalError, JournalReader
 from agent.restore.find import Search, find
@@ -107,23 +107,24 @@ def _in_file(path: Path, unlock: Unlock) -> Iterator[SavedTree]:
 @contextmanager
 def _at_store(options: Options, settings: Settings, unlock: Unlock) -> Iterator[SavedTree]:
     """Yield the archive that the options name. Raises `Refused`, `JobError` and `StorageError`."""
-    source = required(read_storage(options, settings, Key.RESTORE_STORE))
+    source = read_source(options, settings)
     connections = Connections(settings.transfer.connect_timeout.total_seconds())
-    destination = Admission(settings).destination(source, connections, None)
+    destination = Admission(settings).source(source, connections, _device(settings)[0])
     storage = destination.storage
     with closing(connections), closing(storage):
         if Capability.READ_RANGE not in storage.capabilities:
             raise UnusableOption(
                 "this provider cannot read a part of an archive: fetch the archive, and inspect the file"
             )
-        yield archive_format(settings).open(destination, _name_at(destination, settings), unlock)
+        archives = read_format(source, settings)
+        yield archives.open(destination, _name_at(destination, settings, archives), unlock)
 
 
-def _name_at(destination: Destination, settings: Settings) -> str:
+def _name_at(destination: Destination, settings: Settings, archives: ReadFormat) -> str:
     if destination.name:
         return destination.name
     search = Search(_own_archives(settings), lambda: datetime.now(UTC))
-    found = find(destination, search, archive_format(settings), Unlock())
+    found = find(destination, search, archives, Unlock())
     if found.note:
         sys.stderr.write(f"{found.note}\n")
     return found.name
@@ -131,15 +132,21 @@ def _name_at(destination: Destination, settings: Settings) -> str:
 
 def _own_archives(settings: Settings) -> OwnArchives:
     """Return the archives of the device in the settings, else of the device whose agent has the storage."""
-    device_id: str | None = settings.device_id
-    known: Mapping[str, KnownArchive] = {}
-    with suppress(JournalError), closing(JournalReader(journal_of(settings.storage))) as journal:
-        device_id, known = device_id or last_id(journal.notes), journal.archives.known()
+    device_id, known = _device(settings)
     if not device_id:
         raise UnusableOption(
             "which archive? name it with -o, as in -o local.name=NAME, or its device with --set deviceId=ID"
         )
     return OwnArchives(device_tag(device_id), known)
+
+
+def _device(settings: Settings) -> tuple[str, Mapping[str, KnownArchive]]:
+    """Return the id of the device, "" for an unknown one, and the archives that its journal knows."""
+    device_id: str | None = settings.device_id
+    known: Mapping[str, KnownArchive] = {}
+    with suppress(JournalError), closing(JournalReader(journal_of(settings.storage))) as journal:
+        device_id, known = device_id or last_id(journal.notes), journal.archives.known()
+    return device_id or "", known
 
 
 def _lines(manifest: Manifest | None) -> Iterator[str]:
@@ -168,6 +175,6 @@ def _lines(manifest: Manifest | None) -> Iterator[str]:
         yield f"{'':16}and {hidden} more"
 
 
-def _line(item: Item, checksum: str) -> str:
+def _line(item: Item, checksum: str | None) -> str:
     mode = stat.filemode(_KINDS[item.kind] | (item.mode or 0))
-    return printable(f"{mode} {item.size:>12} {modified(item) or '':27} {checksum} {item.name}")
+    return printable(f"{mode} {item.size:>12} {modified(item) or '':27} {checksum or '-':8} {item.name}")

@@ -15,7 +15,7 @@ from agent.base.clock import CLOCK_SET
 from agent.base.errors import Cancelled, JobError
 from agent.base.sources import UNKNOWN, ArchiveSource, KnownArchive
 from agent.formats.archive_names import ENCRYPTED, NamedArchive
-from agent.formats.base import Format, Unlock
+from agent.formats.base import ReadFormat, Unlock
 from agent.transfer.context import Destination
 from providers.errors import NotFound, Rejected
 
@@ -83,7 +83,7 @@ def _corrected(archives: Iterable[DatedArchive], now: datetime) -> list[DatedArc
     return [*ordered[: len(ordered) - len(known)], *known]
 
 
-def read_about(archives: Format, destination: Destination, name: str, unlock: Unlock) -> KnownArchive:
+def read_about(archives: ReadFormat, destination: Destination, name: str, unlock: Unlock) -> KnownArchive:
     """Return what the manifest of an archive says; `UNKNOWN` when it has none or cannot be opened.
 
     The archive is not fetched: the storage has to have `READ_RANGE`. Raises `StorageError` when the
@@ -91,7 +91,7 @@ def read_about(archives: Format, destination: Destination, name: str, unlock: Un
     """
     keys = unlock if name.endswith(ENCRYPTED) else Unlock()
     try:
-        manifest = archives.open(destination, name, keys).manifest()
+        manifest = archives.manifest(destination, name, keys)
     except Cancelled:
         raise
     except (JobError, NotFound, Rejected) as error:

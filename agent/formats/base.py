@@ -132,8 +132,8 @@ class SavedTree(Protocol):
     def span_bytes(self, first: Item, last: Item) -> int:
         """Return how many bytes of the archive `contents` reads for the items from `first` to `last`."""
 
-    def checksum(self, item: Item) -> str:
-        """Return the checksum of the item's content, which the archive keeps, as text."""
+    def checksum(self, item: Item) -> str | None:
+        """Return the checksum of the item's content, as text; None where the archive keeps none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,20 +253,27 @@ class SaveFormat(Protocol):
         """
 
 
-class Format(SaveFormat, Protocol):
-    """A way to keep archives at a destination."""
+class ReadFormat(Protocol):
+    """A way to read saved trees at a destination."""
 
     def fetched(self, order: Fetch, context: Context) -> AbstractContextManager[FetchedArchive]:
         """Fetch an archive in the phase `fetching`; remove it at the end. Raises StorageError, JobError."""
 
-    def listed(self, storage: GuardedStorage, own: OwnArchives) -> list[NamedArchive]:
-        """Return the device's archives in a storage that can list. Raises `StorageError`."""
+    def listed(self, destination: Destination, own: OwnArchives) -> list[NamedArchive]:
+        """Return the device's archives in a storage that can list. Raises `StorageError` and JobError."""
 
-    def remove(self, storage: GuardedStorage, name: str) -> None:
-        """Remove an archive from a storage that can delete. Raises `StorageError`."""
+    def manifest(self, destination: Destination, name: str, unlock: Unlock) -> Manifest | None:
+        """Return the manifest of an archive at a destination, perhaps without `root`. Raises as `open`."""
 
     def open(self, destination: Destination, name: str, unlock: Unlock) -> SavedTree:
         """Return the tree of an archive at a destination; only the parts that are read are fetched.
 
         The storage has to have `READ_RANGE`. Raises as `FetchedArchive.tree` and `StorageError`.
         """
+
+
+class Format(SaveFormat, ReadFormat, Protocol):
+    """A way to keep archives at a destination, each of which is one object."""
+
+    def remove(self, storage: GuardedStorage, name: str) -> None:
+        """Remove an archive from a storage that can delete. Raises `StorageError`."""

@@ -173,7 +173,7 @@ class Origin:
             agent=self.agent,
             created=format_time(self.created),
             correlation_id=self.correlation_id,
-            sources=_first(map(_source, self.sources), _SOURCES_BYTES),
+            sources=_first(map(manifest_root, self.sources), _SOURCES_BYTES),
             counts=Counts(
                 files=report.files,
                 directories=report.directories,
@@ -216,7 +216,8 @@ def _saved(top: Top) -> SavedDirectory:
     )
 
 
-def _source(root: Root) -> ManifestRoot:
+def manifest_root(root: Root) -> ManifestRoot:
+    """Return a root as manifests have it."""
     names = None if root.names is None else sorted(map(printable, root.names))
     return ManifestRoot(path=printable(os.fspath(root.directory)), prefix=printable(root.prefix), names=names)
 

@@ -24,7 +24,7 @@ from agent.base.text import readable
 from agent.formats.archive_names import ENCRYPTED, archive_name
 from agent.jobs.filesystem_probe import NoAnswer, Probes
 from agent.jobs.output_file import output_file
-from agent.jobs.requests.storage import StorageOptions
+from agent.jobs.requests.storage import RepositoryOptions, StorageOptions
 from agent.save import access
 from agent.settings import Settings
 from agent.settings.stores import DEVICE
@@ -43,7 +43,6 @@ Result = TypeVar("Result")
 
 _FOR_REPOSITORIES = ("cryptography", "ijson")
 """Modules of the extra without which there is no repository; for others there are fallbacks."""
-_NO_SNAPSHOTS = "this agent cannot read its snapshots yet; use restic"
 _NO_ARCHIVES = "a pending upload is a whole archive; name the store in the command for the backup instead"
 _ENCRYPTING_BUFFER_BYTES = 8 << 20
 """For the parts of an upload, half of what is usual: the library that encrypts needs the other half."""
@@ -97,8 +96,7 @@ class Admission:
         listing, which some providers do not have. An archive that is `encrypted` gets less memory for parts.
         """
         if chosen.repository:
-            why = _NO_SNAPSHOTS if default_name is None else _NO_ARCHIVES
-            raise Refused(Reason.CANNOT, f"store '{chosen.store}' keeps a repository: {why}")
+            raise Refused(Reason.CANNOT, f"store '{chosen.store}' keeps a repository: {_NO_ARCHIVES}")
         with _refusing():
             factory = providers.factory(chosen.provider)
             limits = self._limits(connections)
@@ -117,16 +115,39 @@ class Admission:
                 raise BadOptions({str(key): "is missing"})
         guarded = self._guarded(storage, connections, secret_values(chosen.options))
         sdk = providers.loads_sdk(chosen.provider)
-        return Destination(guarded, factory.needs_size, name or default_name, metadata or {}, sdk)
+        return Destination(guarded, factory.needs_size, name or default_name, metadata or {}, loads_sdk=sdk)
+
+    def source(
+        self, chosen: StorageOptions, connections: "Connections", device_id: str, name: str | None = None
+    ) -> Destination:
+        """Open the destination of an archive, or a snapshot, that is read. Raises `Refused`.
+
+        It has the name in the options, else `name`; with None for both, it is found by a listing.
+        """
+        if chosen.repository is None:
+            return self.destination(chosen, connections, name)
+        opened = self._repository(chosen, chosen.repository, connections, device_id, writing=False)
+        return replace(opened, name=chosen.repository.snapshot or None)
 
     def repository(self, chosen: StorageOptions, connections: "Connections", device_id: str) -> Destination:
-        """Open the repository of a store; the destination's name is its prefix. Raises `Refused`."""
+        """Open the repository of a store for a backup. Raises `Refused`."""
         assert chosen.repository
         window = self.settings.repository.prune_window
         if window and window.covers(datetime.now(UTC)):
             message = f"store '{chosen.store}': the prune window is open ({window} UTC)"
             raise Refused(Reason.BUSY, f"{message}; see repository.pruneWindow")
-        prefix = chosen.repository.prefix.replace(DEVICE, _in_a_name(device_id))
+        return self._repository(chosen, chosen.repository, connections, device_id, writing=True)
+
+    def _repository(
+        self,
+        chosen: StorageOptions,
+        repository: RepositoryOptions,
+        connections: "Connections",
+        device_id: str,
+        *,
+        writing: bool,
+    ) -> Destination:
+        prefix = repository.prefix.replace(DEVICE, _in_a_name(device_id))
         with _refusing():
             refuse_without_repositories()
             factory = providers.repository_factory(chosen.provider)
@@ -135,11 +156,11 @@ class Admission:
             if prefix:
                 check_name(prefix, f"stores.{chosen.store}.prefix")
             storage = factory(chosen.options, self._limits(connections))
-            look(self.looks, f"store '{chosen.store}'", partial(storage.preflight, True))
+            look(self.looks, f"store '{chosen.store}'", partial(storage.preflight, writing))
         secrets = secret_values(chosen.options)
         sdk = providers.loads_sdk(chosen.provider)
         guarded = self._guarded(storage, connections, secrets)
-        return Destination(guarded, factory.needs_size, prefix, loads_sdk=sdk)
+        return Destination(guarded, factory.needs_size, None, prefix=prefix, loads_sdk=sdk)
 
     def output(self, path: str, roots: Iterable[Root], connections: "Connections") -> Destination:
         """Open the file that somebody at the device wants the archive of `roots` in; replaced in one step.

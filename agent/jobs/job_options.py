@@ -14,7 +14,7 @@ from agent.transfer.cancel import CancelToken
 from agent.transfer.context import RunHook
 
 if TYPE_CHECKING:
-    from agent.formats.base import Format, SaveFormat
+    from agent.formats.base import Format, ReadFormat, SaveFormat
     from agent.formats.survey import ArchiveLimits
     from agent.formats.zip.writer import ArchiveOptions
     from agent.restore.commit_confirmed import CommitConfirmed
@@ -42,6 +42,15 @@ def save_format(
     password = destination.repository.password.get_secret_value()
     given = settings.repository
     return Repository(password, _states(settings), given.trust_for, given.prune_window)
+
+
+def read_format(source: StorageOptions, settings: Settings) -> "ReadFormat":
+    """Return the format in which the archives of this destination are read."""
+    if source.repository is None:
+        return archive_format(settings)
+    from agent.formats.repository.snapshots import Snapshots
+
+    return Snapshots(source.repository.password.get_secret_value(), _states(settings))
 
 
 def repository_remains(settings: Settings) -> Mapping[str, int]:

@@ -21,7 +21,7 @@ from agent.jobs.chosen_roots import ChosenRoots, refuse_choosing
 from agent.jobs.confirmation import Confirmations
 from agent.jobs.encryption import unlock_for
 from agent.jobs.foundation import Foundation
-from agent.jobs.job_options import archive_format, hook, restore_target
+from agent.jobs.job_options import hook, read_format, restore_target
 from agent.jobs.preview import Previews
 from agent.jobs.requests.options import Key
 from agent.jobs.requests.restore import RestoreRequest
@@ -68,7 +68,7 @@ class Restores:
         unlock = unlock_for(request.key, settings.encryption)
         deliver = hook(settings, "restoreCmd", settings.restore_cmd, job)
         choice = self._choice(job, request, delivered=deliver is not None)
-        destination = self._admission.destination(request.source, tools.connections, None)
+        destination = self._admission.source(request.source, tools.connections, self._device.id)
         confirmation = (
             None if deliver else self._confirmations.confirmation(job, tools, request.confirm_within_s)
         )
@@ -91,7 +91,7 @@ class Restores:
             destination,
             self._search(self._source(request.selection, choice, delivered=deliver is not None)),
             choice,
-            archive_format(settings),
+            read_format(request.source, settings),
             unlock,
             deliver,
             device=None if foreign else self._device.ids,

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from agent.base.errors import ArchiveError, EncryptionBroken, ManifestBroken
+from agent.base.errors import ArchiveError, EncryptionBroken, ManifestBroken, RepositoryBroken
 from agent.base.job import Job, Kind, State, format_time
 from agent.base.refusals import Refused
 from agent.formats.archive_names import OwnArchives
 from agent.jobs.admission import Admission, Admitted
 from agent.jobs.encryption import unlock_for
 from agent.jobs.foundation import Foundation
-from agent.jobs.job_options import archive_format, archive_limits
+from agent.jobs.job_options import archive_limits, read_format
 from agent.jobs.queries.health import LAST_VERIFIED
 from agent.jobs.recurring import Recurring
 from agent.jobs.requests.restore import VerifyRequest
@@ -34,7 +34,9 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-DAMAGED = (ArchiveError.code, ManifestBroken.code, EncryptionBroken.code, Corrupted.code)
+DAMAGED = tuple(
+    error.code for error in (ArchiveError, ManifestBroken, EncryptionBroken, RepositoryBroken, Corrupted)
+)
 """Status codes of a verification that found a damaged archive."""
 
 
@@ -67,13 +69,13 @@ class Verifications:
         own = OwnArchives(self._device.tag, self._journal.archives.known())
         job, tools = self._runner.new_job(Kind.VERIFY, request.correlation_id)
         unlock = unlock_for(request.key, settings.encryption)
-        destination = self._admission.destination(request.source, tools.connections, None)
+        destination = self._admission.source(request.source, tools.connections, self._device.id)
         self._runner.refuse_when_busy()
         download = self._staging.download(job.id)
         order = VerifyOrder(
             Fetch(destination, download, settings.storage_reserve, max_bytes),
             Search(own, lambda: datetime.now(UTC)),
-            archive_format(settings),
+            read_format(request.source, settings),
             unlock,
             archive_limits(settings),
             known_hashes(self._journal, own),

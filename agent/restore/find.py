@@ -13,7 +13,7 @@ from agent.base.errors import NoneChosen, NotInArchive
 from agent.base.sources import ArchiveSource, KnownArchive
 from agent.formats.archive_names import OwnArchives
 from agent.formats.archive_order import DatedArchive, in_order, is_from_future, read_about
-from agent.formats.base import Format, Unlock
+from agent.formats.base import ReadFormat, Unlock
 from agent.transfer.context import Destination
 from providers.api import Capability
 from providers.errors import NotFound
@@ -43,7 +43,7 @@ class Found:
     """A note for people about the choice; empty when there was none to make."""
 
 
-def find(destination: Destination, search: Search, archives: Format, unlock: Unlock) -> Found:
+def find(destination: Destination, search: Search, archives: ReadFormat, unlock: Unlock) -> Found:
     """Return the archive that the command names, else the newest of the wanted source.
 
     Raises `NotFound` and `NotInArchive` when there is none, `NoneChosen` when it cannot be known, and
@@ -57,14 +57,16 @@ def find(destination: Destination, search: Search, archives: Format, unlock: Unl
 class _Looker:
     """Goes through the archives at a destination, newest first."""
 
-    def __init__(self, destination: Destination, search: Search, archives: Format, unlock: Unlock) -> None:
+    def __init__(
+        self, destination: Destination, search: Search, archives: ReadFormat, unlock: Unlock
+    ) -> None:
         self._destination, self._search, self._archives = destination, search, archives
         self._read_about = partial(read_about, archives, destination, unlock=unlock)
         self._seen: dict[str, KnownArchive] = {}
 
     def found(self) -> Found:
         now, search = self._search.clock(), self._search
-        listed = self._archives.listed(self._destination.storage, search.own)
+        listed = self._archives.listed(self._destination, search.own)
         archives = in_order(listed, search.own.known, now)
         future = [archive for archive in archives if is_from_future(archive, now)]
         candidates = [archive for archive in archives if archive not in future]

@@ -13,7 +13,7 @@ from agent.base.device_ids import DeviceIds
 from agent.base.errors import ForeignArchive, LeftToRecovery, WorkGone, disk_errors
 from agent.base.job import STOPPED, UNCONFIRMED, WORKING
 from agent.base.text import readable
-from agent.formats.base import Format, Unlock
+from agent.formats.base import ReadFormat, Unlock
 from agent.formats.manifest import Manifest
 from agent.formats.survey import SurveyedTree
 from agent.restore.choice import Choice
@@ -46,7 +46,7 @@ class RestoreOrder:
     """Finds the archive where the destination names none."""
     choice: Choice
     """The part of the archive that goes there."""
-    format: Format
+    format: ReadFormat
     unlock: Unlock
     deliver: RunHook | None = None
     """Kanto's `restoreCmd`: it takes the unpacked files out of the directory, which is made for it."""

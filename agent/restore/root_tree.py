@@ -98,7 +98,7 @@ class RootTree:
     def span_bytes(self, first: Item, last: Item) -> int:
         return self._tree.span_bytes(first, last)
 
-    def checksum(self, item: Item) -> str:
+    def checksum(self, item: Item) -> str | None:
         return self._tree.checksum(item)
 
     def _first_name(self, item: Item) -> str | None:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from agent.base.errors import ArchiveError, Encrypted, EncryptionBroken, JobError, ManifestBroken, disk_errors
-from agent.formats.base import FetchedArchive, Format, SavedTree, Unlock
+from agent.formats.base import FetchedArchive, ReadFormat, SavedTree, Unlock
 from agent.formats.survey import ArchiveLimits, Survey, take_survey
 from agent.restore.find import Search, find
 from agent.transfer.context import Context
@@ -22,7 +22,7 @@ class VerifyOrder:
     fetch: Fetch
     search: Search
     """Finds the archive where `fetch` names none."""
-    format: Format
+    format: ReadFormat
     unlock: Unlock
     limits: ArchiveLimits
     known: Mapping[tuple[str, str], str]

@@ -117,11 +117,11 @@ def _candidates(
     storage: GuardedStorage, order: PruneOrder, learned: dict[str, KnownArchive]
 ) -> list[Candidate]:
     """Return the archives that this device has named itself, with their sources where the rules need them."""
-    listed = order.format.listed(storage, order.own)
+    destination = Destination(storage, False, None)
+    listed = order.format.listed(destination, order.own)
     named = [each for each in listed if _NAMED_BY_US.fullmatch(each.name)]
     dated = in_order(named, {**order.own.known, **learned}, order.clock())
     if order.rules and Capability.READ_RANGE in storage.capabilities:
-        destination = Destination(storage, False, None)
         about = partial(read_about, order.format, destination, unlock=Unlock())
         dated = [_looked_at(archive, about, learned) for archive in dated]
     return [Candidate(each, order.dates.get(each.name), order.sound.get(each.name)) for each in dated]

@@ -68,9 +68,6 @@ def store_problems(settings: "Settings") -> Iterator[str]:
     known = ", ".join(sorted(settings.stores)) or "none is configured"
     if settings.verify.period and not settings.verify.store:
         yield f"verify.store: is missing; expected one of the stores ({known}), because of verify.period"
-    verified = settings.stores.get(settings.verify.store)
-    if verified and verified.format == "repository":
-        yield "verify.store: a repository cannot be verified by this agent yet; use 'restic check'"
     chosen = {"schedule.store": settings.schedule.store, "verify.store": settings.verify.store}
     chosen |= {f"schedules.{name}.store": each.store for name, each in settings.schedules.items()}
     for key, store_name in chosen.items():

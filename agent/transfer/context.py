@@ -37,16 +37,18 @@ RunHook = Callable[[Path, CancelToken], None]
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """The storage and the name of one archive. `name` is None for the newest archive of this device."""
+    """The storage and the name of one archive, or snapshot. `name` is None for the newest of this device."""
 
     storage: GuardedStorage
     needs_size: bool
     name: str | None
     metadata: Mapping[str, str] = field(default_factory=dict)
+    prefix: str = ""
+    """The directory of the repository; empty for its top, and for archives."""
     loads_sdk: bool = False
     """True for a provider that loads a large library: there is little memory for anything else meanwhile."""
 
     @property
     def shown(self) -> str:
         """Return the location for people, without secrets, as far as it is known without the network."""
-        return self.storage.location(self.name or "")
+        return self.storage.location(self.prefix or self.name or "")

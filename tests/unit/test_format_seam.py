@@ -120,11 +120,14 @@ class MemoryFormat:
         name = order.destination.name or NAME
         yield MemoryArchive(Stored(name, 1, "", "memory"), self.archives[name], context.token.check)
 
-    def listed(self, storage: GuardedStorage, own: OwnArchives) -> list[NamedArchive]:
+    def listed(self, destination: Destination, own: OwnArchives) -> list[NamedArchive]:
         return [
             NamedArchive(name, "backup", datetime(2026, 1, 1, tzinfo=UTC), own.device_tag)
             for name in self.archives
         ]
+
+    def manifest(self, destination: Destination, name: str, unlock: Unlock) -> None:
+        return None
 
     def remove(self, storage: GuardedStorage, name: str) -> None:
         del self.archives[name]

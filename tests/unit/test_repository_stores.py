@@ -68,10 +68,6 @@ def test_any_provider_that_creates_objects_keeps_a_repository(tmp_path: Path) ->
             "stores.a.format: a repository is encrypted by its own password, not for encryption.recipients",
         ),
         (
-            {"stores": {"a": LOCAL}, "verify": {"store": "a"}},
-            "verify.store: a repository cannot be verified by this agent yet; use 'restic check'",
-        ),
-        (
             {"stores": {"a": {**LOCAL, "options": {"password": "very-secret"}}}},
             "stores.a.options: 'password' is a secret; put it into the file of stores.a.credentials",
         ),
@@ -146,8 +142,21 @@ def answer(device: Device, operation: str, correlation_id: str = "X", **options:
             {"backup_store": "stick", "password": "another"},
             "option 'password' belongs into the store's file of credentials",
         ),
-        ("restore", {"restore_store": "stick"}, "cannot read its snapshots yet; use restic"),
-        ("verify", {"restore_store": "stick"}, "cannot read its snapshots yet; use restic"),
+        (
+            "restore",
+            {"restore_store": "stick", "restore_passcode": "12345678"},
+            "option 'restore.passcode' is for archives; store 'stick' keeps a repository",
+        ),
+        (
+            "restore",
+            {"restore_store": "stick", "restore_archive": "latest"},
+            "option 'restore.archive' must be the id of a snapshot, or its first 4 digits or more",
+        ),
+        (
+            "verify",
+            {"restore_store": "stick", "local_name": "a.zip"},
+            "option 'local.name' names one archive, and a repository has many objects",
+        ),
     ],
 )
 def test_what_a_repository_cannot_do_is_refused_before_any_work(
@@ -176,7 +185,7 @@ def test_without_the_extra_the_command_is_refused(device: Device, monkeypatch: p
     assert "install edge-backup-agent[repository]" in value["message"]
 
 
-def test_a_snapshot_is_in_the_history_with_its_counts_and_nobody_offers_to_restore_it(
+def test_a_snapshot_is_in_the_history_with_its_counts_and_can_be_fetched(
     device: Device,
 ) -> None:
     assert answer(device, "backup", backup_store="stick") == {}
@@ -186,7 +195,11 @@ def test_a_snapshot_is_in_the_history_with_its_counts_and_nobody_offers_to_resto
     (record,) = device.journal.jobs.ended_before(None)
     assert {"added_bytes", "files_new", "files_changed", "files_unmodified", "store"} <= record.facts.keys()
     assert "archive_bytes" not in record.facts
-    assert location_of(record, device.settings) is None
+    name = record.facts["archive"]
+    assert location_of(record, device.settings) == (
+        "stick",
+        {"restore.store": "stick", "restore.archive": name},
+    )
 
 
 def always_open(device: Device) -> None:

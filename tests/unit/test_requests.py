@@ -167,6 +167,14 @@ def test_a_provider_is_given_its_own_options_and_none_of_ours() -> None:
         ({"restore.confirmWithin": "soon"}, "option 'restore.confirmWithin' must be a duration of at least"),
         ({"restore.confirmWithin": "0.9s"}, "option 'restore.confirmWithin' must be a duration of at least"),
         ({"storage.provider": ""}, "option 'storage.provider' is missing"),
+        (
+            {"local.name": "a.zip", "restore.archive": "b.zip"},
+            "option 'restore.archive' contradicts 'local.name': leave one out",
+        ),
+        (
+            {"storage.provider": "generic", "restore.archive": "b.zip"},
+            "option 'restore.archive' is of no use here: the URL names the archive",
+        ),
     ],
 )
 def test_an_option_that_cannot_be_read_is_refused_by_name(options: dict[str, str], says: str) -> None:
@@ -174,6 +182,13 @@ def test_an_option_that_cannot_be_read_is_refused_by_name(options: dict[str, str
         read(RestoreRequest, {"options": {"storage.provider": "local", **options}})
     assert caught.value.reason is Reason.INVALID
     assert caught.value.message.startswith(says)
+
+
+def test_an_archive_is_named_without_the_provider_s_own_word() -> None:
+    """A backend that steers many devices need not know where each of them keeps its archives."""
+    options = {"storage.provider": "local", "restore.archive": "a.zip"}
+    assert read(RestoreRequest, {"options": options}).source.options == {"local.name": "a.zip"}
+    assert read(VerifyRequest, {"options": options}).source.options == {"local.name": "a.zip"}
 
 
 def test_an_output_file_and_a_destination_exclude_each_other() -> None:

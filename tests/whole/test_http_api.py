@@ -260,7 +260,7 @@ def test_stores_and_targets_say_whether_they_are_there(started: Started, tmp_pat
         {
             "name": "nightly",
             "provider": "local",
-            "nameOption": None,
+            "nameOption": "restore.archive",
             "format": "repository",
             "target": "device",
         },

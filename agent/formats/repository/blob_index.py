@@ -4,20 +4,24 @@ Memory does not grow with the repository. A damaged index is an error; a pack th
 """
 
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator
-from io import BytesIO
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
+from weakref import finalize
 
 from agent.base.errors import RepositoryBroken
 from agent.formats.repository.crypto import OVERHEAD_BYTES, Cryptor
+from agent.formats.repository.json_stream import items_of
 from agent.formats.repository.objects import Kind, Objects
+from agent.formats.repository.packs import ID_BYTES
 from agent.formats.repository.state import remove_state, tree_key
 from agent.formats.repository.unpacked import get_unpacked
 
 _CACHE_KIB = 8 << 10
-MOST_BYTES = 64 << 20
+MOST_BYTES = 32 << 20
 """The longest index that is read; writers end one at 8 MiB."""
+_MOST_OFFSET = 1 << 32
+"""Packs are shorter: the lengths in their headers are 32-bit numbers."""
 
 
 class Place(NamedTuple):
@@ -39,12 +43,16 @@ class Place(NamedTuple):
 
 
 class BlobIndex:
-    """The places of all blobs, in a temporary file. Used by one thread. Methods raise sqlite3.Error."""
+    """The places of all blobs, in a temporary file. Used by one thread at a time.
+
+    Methods raise sqlite3.Error.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         remove_state(path)
-        self._database = sqlite3.connect(path, isolation_level=None)
+        self._database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        finalize(self, self._database.close)
         for setting in (f"cache_size=-{_CACHE_KIB}", "journal_mode=OFF", "synchronous=OFF"):
             self._database.execute(f"PRAGMA {setting}")
         self._database.execute("CREATE TABLE packs (number INTEGER PRIMARY KEY, name TEXT NOT NULL)")
@@ -62,13 +70,13 @@ class BlobIndex:
 
     def _add(self, index: bytes) -> None:
         try:
-            for pack in _packs(index):
+            for pack in items_of(iter((index,)), "packs.item"):
                 number = self._database.execute(
-                    "INSERT INTO packs (name) VALUES (?)", (pack["id"],)
+                    "INSERT INTO packs (name) VALUES (?)", (_id(pack["id"]).hex(),)
                 ).lastrowid
                 rows = (_row(number, blob) for blob in pack["blobs"])
                 self._database.executemany("INSERT OR IGNORE INTO blobs VALUES (?, ?, ?, ?, ?)", rows)
-        except (ValueError, LookupError, TypeError, OverflowError) as error:
+        except (ValueError, LookupError, TypeError, AttributeError, OverflowError) as error:
             raise RepositoryBroken("an index of the repository is damaged") from error
 
     def place(self, key: bytes) -> Place | None:
@@ -88,15 +96,21 @@ class BlobIndex:
         remove_state(self._path)
 
 
-def _packs(index: bytes) -> Iterator[dict[str, Any]]:
-    import ijson
-
-    return iter(ijson.items(BytesIO(index), "packs.item"))
-
-
 def _row(number: int | None, blob: dict[str, Any]) -> tuple[bytes, int | None, int, int, int]:
-    blob_id, kind = bytes.fromhex(blob["id"]), blob["type"]
+    blob_id, kind = _id(blob["id"]), blob["type"]
     if kind not in ("data", "tree"):
         raise ValueError(kind)
-    key = tree_key(blob_id) if kind == "tree" else blob_id
-    return key, number, int(blob["offset"]), int(blob["length"]), int(blob.get("uncompressed_length") or 0)
+    offset, length, plain = blob["offset"], blob["length"], blob.get("uncompressed_length") or 0
+    for each in (offset, length, plain):
+        if not isinstance(each, int) or not 0 <= each < _MOST_OFFSET:
+            raise ValueError(each)
+    if length < OVERHEAD_BYTES:
+        raise ValueError(length)
+    return tree_key(blob_id) if kind == "tree" else blob_id, number, offset, length, plain
+
+
+def _id(text: str) -> bytes:
+    found = bytes.fromhex(text)
+    if len(found) != ID_BYTES:
+        raise ValueError(text)
+    return found

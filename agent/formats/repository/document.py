@@ -4,19 +4,21 @@ Source: restic's `doc/design.rst`, "Snapshots". `restic copy` and `restic tag` w
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from agent.base.errors import RepositoryBroken
-from agent.formats.manifest import Origin
+from agent.formats.manifest import FORMAT as MANIFEST_FORMAT
+from agent.formats.manifest import Origin, manifest_root
 from agent.formats.repository.golang import time_text
 from agent.formats.walk_report import Report
 
 MOST_BYTES = 1 << 20
 """The longest snapshot that is read."""
-_FORMAT = "edge-backup-format=1"
+FORMAT, ROOT = "edge-backup-format", "root"
+"""Names of tags: the version of what the tags mean, and each root as manifests have it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +31,17 @@ class Snapshot:
     hostname: str
     paths: tuple[str, ...]
     tags: tuple[str, ...]
+    program: str
+    """The program that wrote it, with its version."""
+    summary: Mapping[str, Any]
+    """Counts in restic's words; older versions of restic write none."""
+
+    def tag(self, name: str) -> str:
+        """Return the value of the first tag `<name>=<value>`; "" when there is none."""
+        return next(self.all_tags(name), "")
+
+    def all_tags(self, name: str) -> Iterator[str]:
+        return (tag[len(name) + 1 :] for tag in self.tags if tag.startswith(f"{name}="))
 
 
 def snapshot_json(
@@ -60,8 +73,11 @@ def snapshot_json(
 def tags_of(origin: Origin, report: Report) -> list[str]:
     """Return the facts about a snapshot that restic has no member for."""
     facts = {"correlation-id": origin.correlation_id} | origin.label.facts()
-    tags = [_FORMAT, *(f"{name}={value}" for name, value in facts.items() if value)]
-    tags += [f"root={root.prefix}:{root.directory}" for root in origin.sources if root.prefix]
+    tags = [f"{FORMAT}={MANIFEST_FORMAT}", *(f"{name}={value}" for name, value in facts.items() if value)]
+    roots = (
+        manifest_root(root).model_dump_json(by_alias=True, exclude_defaults=True) for root in origin.sources
+    )
+    tags += [f"{ROOT}={root}" for root in roots]
     if report.skipped:
         tags.append(f"skipped={report.skipped}")
     return tags
@@ -78,6 +94,8 @@ def parsed(snapshot_id: str, document: bytes) -> Snapshot:
             str(value.get("hostname") or ""),
             tuple(map(str, value["paths"])),
             tuple(map(str, value.get("tags") or ())),
+            str(value.get("program_version") or ""),
+            dict(value.get("summary") or {}),
         )
     except (ValueError, LookupError, TypeError, AttributeError, OverflowError) as error:
         raise RepositoryBroken(f"the snapshot {snapshot_id[:8]} is damaged") from error

@@ -21,7 +21,7 @@ from providers.free_space import Room
 
 @dataclass(frozen=True, slots=True)
 class Repository:
-    """The format; the destination's name is the prefix of the repository."""
+    """The format for backups; reading is in `snapshots`."""
 
     password: str = field(repr=False)
     states: Path
@@ -52,7 +52,7 @@ class Repository:
     ) -> Saved:
         assert destination
         assert order.origin
-        objects = StoredObjects(destination.storage, destination.name or "", context.rate(), self.closed)
+        objects = StoredObjects(destination.storage, destination.prefix, context.rate(), self.closed)
         snapshot = SnapshotOrder(
             origin=order.origin,
             password=self.password,

@@ -1,38 +1,55 @@
 """Reads a repository: blobs by ranges of packs, each checked by its id, and trees as a stream."""
 
 import hashlib
+import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from typing import Any
+from threading import Lock
 
 from agent.base.errors import RepositoryBroken
 from agent.formats.repository.blob_index import BlobIndex, Place
 from agent.formats.repository.compression import decompressed, decompressed_pieces
-from agent.formats.repository.crypto import Cryptor
+from agent.formats.repository.crypto import Cryptor, Keys
 from agent.formats.repository.document import MOST_BYTES, Snapshot, parsed
+from agent.formats.repository.json_stream import items_of
 from agent.formats.repository.objects import Kind, Objects
+from agent.formats.repository.packs import ID_BYTES
 from agent.formats.repository.saved_node import SavedNode, saved_node
 from agent.formats.repository.state import tree_key
 from agent.formats.repository.unpacked import get_unpacked
-from providers.errors import NotFound
+from providers.errors import NotFound, TargetAbsent
 
 _BLOCK_BYTES = 1 << 20
 _BLOCKS = 4
 MOST_BLOB_BYTES = 512 << 20
-"""The longest plain content of a tree that is read; one of data is far below."""
+"""The longest plain content of a tree that is read."""
+_MOST_SNAPSHOTS = 10_000
+_MOST_DATA_BYTES = 16 << 20
+"""The longest chunk that is read: restic's have at most 8 MiB."""
+
+
+GetRange = Callable[[str, int, int], bytes]
+"""(pack, offset, size in bytes) -> the bytes there; fewer at the end of the pack. Raises StorageError."""
+
+
+class _Tools(threading.local):
+    """The ciphers of a thread."""
+
+    def __init__(self, keys: Keys) -> None:
+        self.cryptor = Cryptor(keys)
 
 
 class PackReader:
-    """Reads parts of packs; neighbours come with one request. Used by one thread."""
+    """Reads parts of packs; neighbours come with one request. Used by one thread at a time."""
 
-    def __init__(self, objects: Objects) -> None:
-        self._objects = objects
+    def __init__(self, fetch: GetRange) -> None:
+        self._fetch = fetch
         self._blocks: OrderedDict[tuple[str, int], bytes] = OrderedDict()
 
     def read(self, place: Place) -> bytes:
         """Return the encrypted blob. Raises `RepositoryBroken` when the pack is too short."""
         if place.length > _BLOCK_BYTES:
-            found = self._objects.get_range(Kind.PACK, place.pack, place.offset, place.length)
+            found = self._fetched(place.pack, place.offset, place.length)
         else:
             found = b"".join(self._parts(place))
         if len(found) != place.length:
@@ -49,49 +66,71 @@ class PackReader:
     def _block(self, pack: str, number: int) -> bytes:
         block = self._blocks.pop((pack, number), None)
         if block is None:
-            block = self._objects.get_range(Kind.PACK, pack, number * _BLOCK_BYTES, _BLOCK_BYTES)
+            block = self._fetched(pack, number * _BLOCK_BYTES, _BLOCK_BYTES)
             if len(self._blocks) >= _BLOCKS:
                 self._blocks.popitem(last=False)
         self._blocks[pack, number] = block
         return block
 
+    def _fetched(self, pack: str, offset: int, size_bytes: int) -> bytes:
+        try:
+            return self._fetch(pack, offset, size_bytes)
+        except TargetAbsent:
+            raise
+        except NotFound as error:
+            raise RepositoryBroken(f"the pack {pack[:8]}, which an index names, is not there") from error
+
 
 class Reader:
-    """Reads blobs and trees. Used by one thread."""
+    """Reads blobs and trees. Any number of threads may call the methods at the same time."""
 
-    def __init__(self, objects: Objects, cryptor: Cryptor, index: BlobIndex) -> None:
-        self._packs, self._cryptor, self._index = PackReader(objects), cryptor, index
+    def __init__(self, fetch: GetRange, keys: Keys, index: BlobIndex) -> None:
+        self._data_packs, self._tree_packs = PackReader(fetch), PackReader(fetch)
+        self._tools, self._index = _Tools(keys), index
+        self._alone = Lock()
+        """Held for the index and the store, which are for one thread; other threads decrypt meanwhile."""
 
     def data(self, blob_id: bytes) -> bytes:
-        """Return a chunk. Raises `RepositoryBroken` and StorageError."""
-        place = self._place(blob_id)
-        stored = self._cryptor.decrypt(self._packs.read(place))
+        """Return a chunk. Raises `RepositoryBroken`, StorageError and sqlite3.Error."""
+        with self._alone:
+            place = self._place(blob_id)
+            if max(place.content_bytes, place.length) > _MOST_DATA_BYTES:
+                raise RepositoryBroken("a chunk of the repository is larger than any that is read")
+            encrypted = self._data_packs.read(place)
+        stored = self._tools.cryptor.decrypt(encrypted)
         content = decompressed(stored, place.plain_bytes) if place.plain_bytes else stored
         if hashlib.sha256(content).digest() != blob_id:
             raise RepositoryBroken("a chunk of the repository has another content than its name says")
         return content
 
-    def tree(self, tree_id: bytes) -> Iterator[SavedNode]:
-        """Yield the nodes of a tree, which was checked as a whole before.
+    def places(self, content: bytes) -> Iterator[Place]:
+        """Yield the places of the chunks of a content. Raises `RepositoryBroken` and sqlite3.Error."""
+        for blob_id in ids_of(content):
+            with self._alone:
+                yield self._place(blob_id)
 
-        Raises `RepositoryBroken` and StorageError.
+    def tree(self, tree_id: bytes) -> Iterator[SavedNode]:
+        """Yield the nodes of a tree, which was checked as a whole before, in the order of their names.
+
+        Raises `RepositoryBroken`, StorageError and sqlite3.Error.
         """
-        place = self._place(tree_key(tree_id))
-        stored = self._cryptor.decrypt(self._packs.read(place))
+        with self._alone:
+            place = self._place(tree_key(tree_id))
+            if place.content_bytes > MOST_BLOB_BYTES or place.length > MOST_BLOB_BYTES:
+                raise RepositoryBroken("a tree of the repository is larger than any that is read")
+            encrypted = self._tree_packs.read(place)
+        stored = self._tools.cryptor.decrypt(encrypted)
+        del encrypted
 
         def pieces() -> Iterator[bytes]:
-            if not place.plain_bytes:
-                return iter((stored,))
-            return decompressed_pieces(stored, place.plain_bytes)
+            return decompressed_pieces(stored, place.plain_bytes) if place.plain_bytes else iter((stored,))
 
-        if place.plain_bytes > MOST_BLOB_BYTES:
-            raise RepositoryBroken("a tree of the repository is larger than any that is read")
         digest = hashlib.sha256()
         for piece in pieces():
             digest.update(piece)
         if digest.digest() != tree_id:
             raise RepositoryBroken("a tree of the repository has another content than its name says")
-        return _in_order(map(saved_node, _nodes(pieces())))
+        return _in_order(map(saved_node, items_of(pieces(), "nodes.item")))
 
     def _place(self, key: bytes) -> Place:
         place = self._index.place(key)
@@ -100,43 +139,38 @@ class Reader:
         return place
 
 
-class _File:
-    """Pieces as a file, for the JSON parser."""
-
-    def __init__(self, pieces: Iterator[bytes]) -> None:
-        self._pieces, self._held = pieces, b""
-
-    def read(self, size_bytes: int) -> bytes:
-        if not self._held:
-            self._held = next(self._pieces, b"")
-        found, self._held = self._held[:size_bytes], self._held[size_bytes:]
-        return found
+def ids_of(content: bytes) -> Iterator[bytes]:
+    """Yield the ids in a content, which are one after the other."""
+    return (content[at : at + ID_BYTES] for at in range(0, len(content), ID_BYTES))
 
 
 def _in_order(nodes: Iterator[SavedNode]) -> Iterator[SavedNode]:
-    """Yield nodes; raise `RepositoryBroken` for names that are not sorted, or there twice."""
+    """Yield the nodes. Raises `RepositoryBroken` for a name that comes twice or in the wrong place."""
     last = b""
     for node in nodes:
         if node.name <= last:
-            raise RepositoryBroken("a tree of the repository has names twice, or not in their order")
+            raise RepositoryBroken("a tree of the repository has a name twice, or is not sorted")
         last = node.name
         yield node
 
 
-def _nodes(pieces: Iterator[bytes]) -> Iterator[dict[str, Any]]:
-    import ijson
-
-    try:
-        yield from ijson.items(_File(pieces), "nodes.item")
-    except ijson.JSONError as error:
-        raise RepositoryBroken("a tree of the repository is no JSON") from error
-
-
 def snapshots(objects: Objects, cryptor: Cryptor, check: Callable[[], None]) -> Iterator[Snapshot]:
-    """Yield all snapshots, in any order; those that are removed meanwhile are missing."""
-    for name, _ in objects.list(Kind.SNAPSHOT):
+    """Yield all snapshots, in any order; those that are removed meanwhile are missing.
+
+    Raises `RepositoryBroken`, also for more than can be read in a sensible time, and StorageError.
+    """
+    for number, (name, _) in enumerate(objects.list(Kind.SNAPSHOT)):
         check()
+        if number >= _MOST_SNAPSHOTS:
+            raise RepositoryBroken(
+                f"the repository has more than {_MOST_SNAPSHOTS} snapshots: name the one meant"
+            )
         try:
-            yield parsed(name, get_unpacked(objects, cryptor, Kind.SNAPSHOT, name, MOST_BYTES))
+            yield snapshot_named(objects, cryptor, name)
         except NotFound:
             continue
+
+
+def snapshot_named(objects: Objects, cryptor: Cryptor, name: str) -> Snapshot:
+    """Return a snapshot by its whole name. Raises `NotFound` and as `snapshots`."""
+    return parsed(name, get_unpacked(objects, cryptor, Kind.SNAPSHOT, name, MOST_BYTES))

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import datetime
+from functools import partial
 
 from agent.base.errors import RepositoryBroken
 from agent.base.job import format_time
@@ -10,8 +11,9 @@ from agent.formats.base import DIR, FILE
 from agent.formats.repository.blob_index import BlobIndex
 from agent.formats.repository.chunker import MEAN_BYTES, FileKind
 from agent.formats.repository.document import Snapshot
+from agent.formats.repository.objects import Kind as ObjectKind
 from agent.formats.repository.packs import ID_BYTES
-from agent.formats.repository.reader import Reader, snapshots
+from agent.formats.repository.reader import Reader, ids_of, snapshots
 from agent.formats.repository.saved_node import SavedNode
 from agent.formats.repository.session import Session
 from agent.formats.repository.state import ROOT, Row, tree_key
@@ -50,7 +52,8 @@ def rebuild(session: Session, snapshot: Snapshot, now: datetime) -> None:
 class _Rebuilding:
     def __init__(self, session: Session, index: BlobIndex) -> None:
         self._state, self._index, self._check = session.state, index, session.check
-        self._reader = Reader(session.objects, session.cryptor, index)
+        fetch = partial(session.objects.get_range, ObjectKind.PACK)
+        self._reader = Reader(fetch, session.opened.keys, index)
         self._left = _MOST_ENTRIES
 
     def run(self, tree: bytes) -> None:
@@ -84,14 +87,14 @@ class _Rebuilding:
         self._check()
         self._state.keep(rows)
         for row in rows:
-            for key in [tree_key(row.content)] if row.child else _ids(row.content):
+            for key in [tree_key(row.content)] if row.child else ids_of(row.content):
                 self._state.use(key)
         rows.clear()
 
     def _is_stored(self, node: SavedNode) -> bool:
         if node.kind is DIR:
             return self._index.has_all([tree_key(node.content)])
-        return node.kind is not None and self._index.has_all(_ids(node.content))
+        return node.kind is not None and self._index.has_all(ids_of(node.content))
 
     def _kind(self, node: SavedNode) -> int:
         """Return how a file was cut; NONE when it has one chunk, which tells nothing."""
@@ -100,7 +103,3 @@ class _Rebuilding:
         place = self._index.place(node.content[:ID_BYTES])
         is_fixed = place is not None and place.content_bytes == MEAN_BYTES
         return FileKind.FIXED | FileKind.SQLITE if is_fixed else FileKind.BY_CONTENT
-
-
-def _ids(content: bytes) -> Iterator[bytes]:
-    return (content[at : at + ID_BYTES] for at in range(0, len(content), ID_BYTES))

@@ -12,7 +12,9 @@ from agent.formats.repository.node import signature_of
 from agent.formats.repository.packs import ID_BYTES
 
 _KINDS: Mapping[str, EntryKind] = {"file": FILE, "dir": DIR, "symlink": LINK}
-_NUMBERS = range(1 << 63)
+_NUMBERS, _IDS = range(1 << 64), range(1 << 32)
+_FARTHEST_NS = (1 << 63) - 1
+"""No clock of ours goes farther: the year 2262."""
 
 
 class SavedNode(NamedTuple):
@@ -65,15 +67,15 @@ def _node(value: Mapping[str, Any]) -> SavedNode:
     name, kind = unquoted(value["name"]), _KINDS.get(value["type"])
     if not name or name in (b".", b"..") or b"/" in name or b"\0" in name:
         raise ValueError(name)
-    mtime = time_ns(value["mtime"])
+    mtime = _time(value["mtime"])
     return SavedNode(
         name,
         kind,
-        unix_mode(_number(value, "mode")),
+        unix_mode(_number(value, "mode", _IDS)),
         mtime,
-        time_ns(value["ctime"]) if "ctime" in value else mtime,
-        _number(value, "uid"),
-        _number(value, "gid"),
+        _time(value["ctime"]) if "ctime" in value else mtime,
+        _number(value, "uid", _IDS),
+        _number(value, "gid", _IDS),
         _number(value, "inode"),
         _number(value, "device_id"),
         _number(value, "size"),
@@ -87,9 +89,13 @@ def _node(value: Mapping[str, Any]) -> SavedNode:
     )
 
 
-def _number(value: Mapping[str, Any], name: str) -> int:
+def _time(text: str) -> int:
+    return max(-_FARTHEST_NS, min(time_ns(text), _FARTHEST_NS))
+
+
+def _number(value: Mapping[str, Any], name: str, allowed: range = _NUMBERS) -> int:
     number = value.get(name, 0)
-    if not isinstance(number, int) or number not in _NUMBERS:
+    if not isinstance(number, int) or number not in allowed:
         raise ValueError(name)
     return number
 

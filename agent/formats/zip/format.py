@@ -15,6 +15,7 @@ from agent.formats.age.files import encrypt
 from agent.formats.archive_file import open_archive
 from agent.formats.archive_names import NamedArchive, OwnArchives
 from agent.formats.base import Entry, Saved, SavedTree, SaveOrder, Unlock
+from agent.formats.manifest import Manifest
 from agent.formats.walk_report import Report
 from agent.formats.zip.manifest_block import manifest_block
 from agent.formats.zip.packing import skipped_reason
@@ -90,10 +91,13 @@ class Zip:
             with suppress(OSError):  # what a failing disk keeps, the next start removes
                 order.to.unlink()
 
-    def listed(self, storage: GuardedStorage, own: OwnArchives) -> list[NamedArchive]:
-        found = storage.list("", lambda name: own.parse(name) is not None)
+    def listed(self, destination: Destination, own: OwnArchives) -> list[NamedArchive]:
+        found = destination.storage.list("", lambda name: own.parse(name) is not None)
         named = ((own.parse(stored.name), stored.size_bytes) for stored in found)
         return [replace(archive, size_bytes=size) for archive, size in named if archive]
+
+    def manifest(self, destination: Destination, name: str, unlock: Unlock) -> Manifest | None:
+        return self.open(destination, name, unlock).manifest()
 
     def remove(self, storage: GuardedStorage, name: str) -> None:
         storage.delete(name)

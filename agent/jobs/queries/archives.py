@@ -9,25 +9,24 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-import providers
 from agent.base.refusals import Reason, Refused
 from agent.jobs.admission import Admission
 from agent.jobs.device import Device
-from agent.jobs.job_options import archive_format
+from agent.jobs.job_options import read_format
 from agent.jobs.requests.options import Key
-from agent.jobs.requests.storage import StorageOptions, store_storage
+from agent.jobs.requests.storage import StorageOptions, name_option, store_storage
 from agent.journal import Journal
 from agent.settings import Settings
 from agent.transfer.cancel import CancelToken
 from agent.transfer.connections import Connections
 from agent.transfer.context import Destination
 from providers.api import Capability
-from providers.errors import BadOptions, StorageError
+from providers.errors import StorageError
 
 if TYPE_CHECKING:
     from agent.formats.archive_names import OwnArchives
     from agent.formats.archive_order import DatedArchive
-    from agent.formats.base import Format, SavedTree, Unlock
+    from agent.formats.base import ReadFormat, SavedTree, Unlock
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +35,7 @@ class OpenedStore:
 
     destination: Destination
     own: "OwnArchives"
-    archives: "Format"
+    archives: "ReadFormat"
     connections: Connections
 
     @property
@@ -47,7 +46,7 @@ class OpenedStore:
         """Return the archives of this device, newest first. Raises `StorageError` and `Cancelled`."""
         from agent.formats.archive_order import in_order
 
-        found = self.archives.listed(self.destination.storage, self.own)
+        found = self.archives.listed(self.destination, self.own)
         return in_order(found, self.own.known, datetime.now(UTC))
 
     def tree(self, unlock: "Unlock") -> "SavedTree":
@@ -83,17 +82,21 @@ class Archives:
     def readable(self, store: str, name: str) -> OpenedStore:
         """Open a store to read parts of the archive `name`. Raises `Refused`."""
         chosen = self._chosen(store)
-        key = _name_option(chosen.provider)
+        key = None if chosen.repository else name_option(chosen.provider)
         if key and (only := chosen.options.get(key, name)) != name:
             raise Refused(Reason.NOT_FOUND, f"store '{store}' has only the archive '{only}'")
         named = replace(chosen, options={**chosen.options, key: name}) if key else chosen
+        if chosen.repository:
+            named = replace(chosen, repository=replace(chosen.repository, snapshot=name))
         refusal = f"store '{store}' cannot read a part of an archive: restore it"
         return self._opened(named, name, Capability.READ_RANGE, refusal)
 
     def restore_options(self, store: str, name: str) -> Mapping[str, str]:
         """Return the options that name this archive in a request. Raises `Refused`."""
         chosen = self._chosen(store)
-        key = _name_option(chosen.provider)
+        if chosen.repository:
+            return {Key.RESTORE_STORE.value: store, Key.ARCHIVE.value: name}
+        key = name_option(chosen.provider)
         named = {key: name} if key else {}
         if chosen.store:
             return {Key.RESTORE_STORE.value: store, **named}
@@ -114,16 +117,9 @@ class Archives:
 
         own = OwnArchives(self._device.tag, self._journal.archives.known())
         connections = Connections(self._settings.transfer.connect_timeout.total_seconds())
-        destination = self._admission.destination(chosen, connections, name)
-        opened = OpenedStore(destination, own, archive_format(self._settings), connections)
+        destination = self._admission.source(chosen, connections, self._device.id, name)
+        opened = OpenedStore(destination, own, read_format(chosen, self._settings), connections)
         if needed not in destination.storage.capabilities:
             opened.close()
             raise Refused(Reason.CANNOT, refusal)
         return opened
-
-
-def _name_option(provider: str) -> str | None:
-    try:
-        return providers.factory(provider).name_option
-    except (BadOptions, providers.MissingExtra) as error:
-        raise Refused(Reason.CANNOT, str(error)) from error

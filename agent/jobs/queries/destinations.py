@@ -7,6 +7,7 @@ from typing import Any
 
 import providers
 from agent.jobs.filesystem_probe import NoAnswer, Probes
+from agent.jobs.requests.options import Key
 from agent.settings import Settings, StoreSettings
 from providers.api import Target
 from providers.errors import BadOptions
@@ -48,7 +49,7 @@ class Destinations:
 
 def _store(name: str, store: StoreSettings) -> dict[str, Any]:
     is_repository = store.format == "repository"
-    key = None if is_repository else name_option(store.provider)
+    key = Key.ARCHIVE.value if is_repository else name_option(store.provider)
     value: dict[str, Any] = {"name": name, "provider": store.provider, "nameOption": key}
     if is_repository:
         value["format"] = store.format

@@ -32,6 +32,7 @@ class Key(StrEnum):
     RESTORE_PASSCODE = "restore.passcode"
     RESTORE_IDENTITY = "restore.identity"
     RESTORE_STORE = "restore.store"
+    ARCHIVE = "restore.archive"
     RESTORE_DATA_TYPES = "restore.dataTypes"
     RESTORE_PATHS = "restore.paths"
     MODE = "restore.mode"

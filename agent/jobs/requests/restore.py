@@ -10,7 +10,7 @@ from agent.base.refusals import Reason, Refused
 from agent.jobs.requests.options import Key, Options, invalid_option
 from agent.jobs.requests.raw import RawRequest, Request
 from agent.jobs.requests.selection import Selection, restore_selection
-from agent.jobs.requests.storage import StorageOptions, read_storage, required
+from agent.jobs.requests.storage import StorageOptions, named, read_storage, required
 from agent.settings import Settings
 
 RestoreMode = Literal["merge", "replace", "exact"]
@@ -43,7 +43,7 @@ class RestoreRequest(Request):
             raise invalid_option(Key.MODE, "must be 'merge', 'replace' or 'exact'")
         return cls(
             correlation_id=raw.correlation_id,
-            source=required(read_storage(options, settings, Key.RESTORE_STORE)),
+            source=read_source(options, settings),
             selection=restore_selection(options),
             key=read_key(options, settings.encryption.min_passcode),
             mode=cast(RestoreMode, mode),
@@ -68,9 +68,18 @@ class VerifyRequest(Request):
         options = raw.options
         return cls(
             correlation_id=raw.correlation_id,
-            source=required(read_storage(options, settings, Key.RESTORE_STORE)),
+            source=read_source(options, settings),
             key=read_key(options, settings.encryption.min_passcode),
         )
+
+
+def read_source(options: Options, settings: Settings) -> StorageOptions:
+    """Read the destination and the archive there that the options name. Raises `Refused`."""
+    source = required(read_storage(options, settings, Key.RESTORE_STORE))
+    keys = (Key.RESTORE_PASSCODE, Key.RESTORE_IDENTITY)
+    if source.repository and (given := next(filter(options.text, keys), None)):
+        raise invalid_option(given, f"is for archives; store '{source.store}' keeps a repository")
+    return named(source, options.text(Key.ARCHIVE))
 
 
 def read_key(options: Options, least_characters: int) -> ArchiveKey | None:

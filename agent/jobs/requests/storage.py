@@ -6,6 +6,7 @@ as they may be renewed.
 
 import json
 import os
+import re
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -16,7 +17,7 @@ from pydantic import SecretStr
 import providers
 from agent.base.redaction import is_secret_name
 from agent.base.refusals import Reason, Refused
-from agent.jobs.requests.options import Options, invalid_option
+from agent.jobs.requests.options import Key, Options, invalid_option
 from agent.settings import Settings
 from agent.settings.stores import NOT_OF_A_STORE, option_texts
 from providers.errors import BadOptions
@@ -24,6 +25,7 @@ from providers.errors import BadOptions
 _PASSWORD = "password"  # noqa: S105 (its name)
 """The secret of a repository, beside the options of its provider."""
 _LARGEST_FILE_BYTES = 64 << 10
+_SNAPSHOT = re.compile(r"[0-9a-f]{4,64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +35,8 @@ class RepositoryOptions:
     prefix: str
     """Its directory, as the settings say it."""
     password: SecretStr
+    snapshot: str = ""
+    """The snapshot to read: its id, or how that begins; empty for the newest one of this device."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +66,22 @@ def read_storage(options: Options, settings: Settings, store_option: str) -> Sto
         return _in_store(name, options, given, settings, store_option)
     provider = options.text("storage.provider") or ("generic" if options.text("https.url") else None)
     return StorageOptions(provider, given) if provider else None
+
+
+def named(storage: StorageOptions, archive: str | None) -> StorageOptions:
+    """Return the storage with the name of an archive, or a snapshot, in it. Raises `Refused`."""
+    if archive is None:
+        return storage
+    if storage.repository:
+        if not _SNAPSHOT.fullmatch(archive):
+            raise invalid_option(Key.ARCHIVE, "must be the id of a snapshot, or its first 4 digits or more")
+        return replace(storage, repository=replace(storage.repository, snapshot=archive))
+    key = name_option(storage.provider)
+    if key is None:
+        raise invalid_option(Key.ARCHIVE, "is of no use here: the URL names the archive")
+    if storage.options.get(key, archive) != archive:
+        raise invalid_option(Key.ARCHIVE, f"contradicts '{key}': leave one out")
+    return replace(storage, options={**storage.options, key: archive})
 
 
 def required(storage: StorageOptions | None) -> StorageOptions:
@@ -125,8 +145,13 @@ def _may_be_added(key: str, provider: str) -> bool:
     """
     if key.startswith((*NOT_OF_A_STORE, "https.header.")) or is_secret_name(key):
         return True
+    return key == name_option(provider)
+
+
+def name_option(provider: str) -> str | None:
+    """Return the option that names an archive; None where the address does. Raises `Refused`."""
     try:
-        return key == providers.factory(provider).name_option
+        return providers.factory(provider).name_option
     except (BadOptions, providers.MissingExtra) as error:
         raise Refused(Reason.CANNOT, str(error)) from error
 

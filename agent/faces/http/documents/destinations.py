@@ -80,7 +80,9 @@ def location_of(record: JobRecord, settings: Settings) -> tuple[str, Options] | 
 
 def _in_store_of(name: str, archive: str, settings: Settings) -> tuple[str, Options] | None:
     store = settings.stores.get(name)
-    if store is None or store.format == "repository":
+    if store is None:
         return None
+    if store.format == "repository":
+        return name, {"restore.store": name, "restore.archive": archive}
     key = name_option(store.provider)
     return name, {"restore.store": name, **({key: archive} if key else {})}

@@ -1,0 +1,169 @@
+"""The content of one snapshot, as restores and queries read any archive."""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from secrets import token_hex
+from threading import Lock
+
+from agent.base.roots import Root
+from agent.formats.attributes import AttributeBudget, cost_of
+from agent.formats.base import DIR, FILE, LINK, Item
+from agent.formats.manifest import Manifest, ManifestRoot
+from agent.formats.names import bad_entry
+from agent.formats.repository.blob_index import Place
+from agent.formats.repository.described import manifest_of, roots_of
+from agent.formats.repository.document import Snapshot
+from agent.formats.repository.listing import Listing
+from agent.formats.repository.reader import Reader, ids_of
+from agent.formats.repository.saved_node import SavedNode
+from agent.formats.repository.session import state_errors
+from agent.formats.repository.tree_walk import TreeWalk
+
+_NO_ID = 0xFFFF_FFFF
+_EVERYTHING = (ManifestRoot(path="/"),)
+"""The root of files that a command collected."""
+
+
+class SnapshotTree:
+    """A snapshot whose repository is open. Lists all trees once, at the first need."""
+
+    def __init__(self, snapshot: Snapshot, reader: Reader, scratch: Path, check: Callable[[], None]) -> None:
+        """`scratch` is the directory for a temporary list of the entries."""
+        self._snapshot, self._reader, self._scratch, self._check = snapshot, reader, scratch, check
+        self._alone = Lock()
+        self._manifest: Manifest | None = None
+        self._listing: Listing | None = None
+
+    def manifest(self) -> Manifest:
+        with self._alone, state_errors(self._scratch):
+            if self._manifest is None:
+                self._manifest = manifest_of(self._snapshot, self._top())
+            return self._manifest
+
+    def items(self) -> Iterator[Item]:
+        with state_errors(self._scratch):
+            for item in self._listed().items():
+                self._check()
+                yield item
+
+    def read(self, item: Item, write: Callable[[bytes], object]) -> None:
+        if item.kind is LINK:
+            write(item.location)
+            return
+        left = item.size
+        for blob_id in ids_of(item.location):
+            content = self._chunk(blob_id)
+            left -= len(content)
+            if left < 0:
+                break
+            write(content)
+        if left:
+            raise bad_entry(item.name, "has not the size that it announces")
+
+    def contents(self, items: Sequence[Item]) -> Iterator[bytes]:
+        for item in items:
+            parts: list[bytes] = []
+            self.read(item, parts.append)
+            yield b"".join(parts)
+
+    def span_bytes(self, first: Item, last: Item) -> int:
+        return first.packed_size + last.packed_size
+
+    def checksum(self, _item: Item) -> None:
+        """Return None: each chunk has a checksum, and a file has none."""
+        return
+
+    def packed_bytes(self) -> int:
+        """Return how many bytes `read` fetches for all entries at most. Raises as `items`."""
+        with state_errors(self._scratch):
+            return self._listed().packed_bytes()
+
+    def close(self) -> None:
+        if self._listing:
+            self._listing.close()
+
+    def _chunk(self, blob_id: bytes) -> bytes:
+        with state_errors(self._scratch):
+            return self._reader.data(blob_id)
+
+    def _top(self) -> SavedNode | None:
+        """Return the node of the saved directory, where the snapshot is of one."""
+        roots = roots_of(self._snapshot)
+        if len(roots) != 1 or roots[0].prefix:
+            return None
+        return TreeWalk(self._reader, self._check).directory(self._snapshot.tree, roots[0].path)[0]
+
+    def _listed(self) -> Listing:
+        with self._alone:
+            if self._listing is None:
+                listing = Listing(self._scratch / f"{token_hex(8)}.list")
+                try:
+                    _Lister(listing, self._reader).run(self._snapshot, self._check)
+                except BaseException:
+                    listing.close()
+                    raise
+                self._listing = listing
+            return self._listing
+
+
+class _Lister:
+    """Checks the entries of a snapshot, and puts them into a list."""
+
+    def __init__(self, listing: Listing, reader: Reader) -> None:
+        self._listing, self._reader = listing, reader
+        self._attributes = AttributeBudget()
+
+    def run(self, snapshot: Snapshot, check: Callable[[], None]) -> None:
+        walk = TreeWalk(self._reader, check)
+        for root in map(_root, roots_of(snapshot) or _EVERYTHING):
+            top, tree_id = walk.directory(snapshot.tree, os.fspath(root.directory))
+            if root.prefix and top:
+                self._add(root.prefix, top)
+            for name, node in walk.below(tree_id, root):
+                self._add(root.archived(name), node)
+
+    def _add(self, name: str, node: SavedNode) -> None:
+        if node.xattrs and not self._attributes.take(cost_of(node.xattrs)):
+            raise bad_entry(name, "has more extended attributes than any that is restored")
+        if node.kind is DIR:
+            self._listing.add(_item(name, node), 0, 0)
+        elif node.kind is LINK:
+            self._listing.add(_link(name, node), 0, 0)
+        elif node.kind is FILE:
+            self._file(name, node)
+
+    def _file(self, name: str, node: SavedNode) -> None:
+        first: Place | None = None
+        size = packed = 0
+        for place in self._reader.places(node.content):
+            first = first or place
+            size += place.content_bytes
+            packed += place.length
+        if size != node.size_bytes:
+            raise bad_entry(name, "has not the size that it announces")
+        link = None
+        if node.links > 1:
+            link = self._listing.first_name(node.device, node.inode, node.content, name)
+        item = _item(name, node)._replace(
+            size=size, packed_size=packed, hard_link_to=link, location=node.content
+        )
+        self._listing.add(item, first.number if first else 0, first.offset if first else 0)
+
+
+def _root(root: ManifestRoot) -> Root:
+    """Return the root with its printable names."""
+    return Root(root.prefix, Path(root.path), None if root.names is None else frozenset(root.names))
+
+
+def _item(name: str, node: SavedNode) -> Item:
+    assert node.kind
+    uid, gid = (None if each == _NO_ID else each for each in (node.uid, node.gid))
+    return Item(name, node.kind, node.mode & 0o7777, node.mtime_ns, uid, gid, 0, 0, node.xattrs, None, b"")
+
+
+def _link(name: str, node: SavedNode) -> Item:
+    if not node.target:
+        raise bad_entry(name, "is a link to nothing")
+    size = len(node.target)
+    return _item(name, node)._replace(size=size, packed_size=size, location=node.target)

@@ -1,0 +1,150 @@
+"""Reads the snapshots of a repository, behind the seam of `agent.formats.base`."""
+
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from secrets import token_hex
+
+from agent.base.durable import make_directories
+from agent.base.errors import NoneChosen
+from agent.formats.archive_names import NamedArchive, OwnArchives, device_tag
+from agent.formats.base import Unlock
+from agent.formats.manifest import Manifest
+from agent.formats.repository.access import Opened, open_repository
+from agent.formats.repository.blob_index import BlobIndex
+from agent.formats.repository.crypto import Cryptor
+from agent.formats.repository.described import manifest_of
+from agent.formats.repository.document import Snapshot
+from agent.formats.repository.objects import Kind
+from agent.formats.repository.reader import Reader, snapshot_named, snapshots
+from agent.formats.repository.saved_tree import SnapshotTree
+from agent.formats.repository.session import state_errors
+from agent.formats.repository.store import StoredObjects
+from agent.transfer.cancel import CancelToken
+from agent.transfer.context import Context, Destination
+from agent.transfer.get import Fetch
+from agent.transfer.streams import RateLimit
+from providers.api import Stored
+from providers.errors import NotFound, TooLarge
+
+_NAMED = 4
+"""The most snapshots that a message names."""
+
+
+@dataclass(frozen=True, slots=True)
+class FetchedSnapshot:
+    """A snapshot whose document was read; the rest is read where it lies."""
+
+    stored: Stored
+    content: SnapshotTree
+
+    def sha256(self, _token: CancelToken) -> str:
+        """Return the snapshot's name, which is the SHA-256 of its document and so vouches for all of it."""
+        return self.stored.name
+
+    def tree(self, _unlock: Unlock) -> SnapshotTree:
+        return self.content
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshots:
+    """The format; a destination has the repository's prefix, and the snapshot's name or how it begins."""
+
+    password: str = field(repr=False)
+    scratch: Path
+    """A directory for temporary files; it is made when it is missing."""
+    _opened: dict[str, Opened] = field(default_factory=dict, repr=False, compare=False)
+    """The repositories that were opened, by location: scrypt takes its time."""
+
+    @contextmanager
+    def fetched(self, order: Fetch, context: Context) -> Iterator[FetchedSnapshot]:
+        context.phase("fetching")
+        destination, check = order.destination, context.token.check
+        objects = StoredObjects(destination.storage, destination.prefix, context.rate())
+        snapshot = self._snapshot(objects, destination, destination.name or "")
+        with (
+            self._index() as index,
+            closing(self._tree(objects, destination, snapshot, index, check)) as tree,
+        ):
+            size_bytes = tree.packed_bytes()
+            if order.max_bytes and size_bytes > order.max_bytes:
+                raise TooLarge(f"the snapshot has more than the {order.max_bytes} bytes that may be fetched")
+            yield FetchedSnapshot(Stored(snapshot.id, size_bytes, place=destination.shown), tree)
+
+    def listed(self, destination: Destination, own: OwnArchives) -> list[NamedArchive]:
+        objects = _objects(destination)
+        opened = self._open(objects, destination)
+        found = (_named(each) for each in snapshots(objects, Cryptor(opened.keys), lambda: None))
+        return [each for each in found if each.device_tag == own.device_tag or each.name in own.known]
+
+    def manifest(self, destination: Destination, name: str, _unlock: Unlock) -> Manifest:
+        return manifest_of(self._snapshot(_objects(destination), destination, name))
+
+    def open(self, destination: Destination, name: str, _unlock: Unlock) -> SnapshotTree:
+        objects = _objects(destination)
+        snapshot = self._snapshot(objects, destination, name)
+        return self._tree(objects, destination, snapshot, self._new_index(), lambda: None)
+
+    def _tree(
+        self,
+        objects: StoredObjects,
+        destination: Destination,
+        snapshot: Snapshot,
+        index: BlobIndex,
+        check: Callable[[], None],
+    ) -> SnapshotTree:
+        keys = self._open(objects, destination).keys
+        with state_errors(self.scratch):
+            index.load(objects, Cryptor(keys), check)
+        reader = Reader(partial(objects.get_range, Kind.PACK), keys, index)
+        return SnapshotTree(snapshot, reader, self.scratch, check)
+
+    def _snapshot(self, objects: StoredObjects, destination: Destination, name: str) -> Snapshot:
+        """Return the snapshot with this name, or the only one whose name begins so.
+
+        Raises `NotFound`, and `NoneChosen` when several begin so.
+        """
+        cryptor = Cryptor(self._open(objects, destination).keys)
+        names = [name] if len(name) == 64 else _beginning(objects, name)
+        if len(names) > 1:
+            several = ", ".join(each[:12] for each in names[:_NAMED])
+            raise NoneChosen(f"several snapshots begin with '{name}' ({several}): give more of the id")
+        if not names:
+            raise NotFound(f"there is no snapshot '{name}' at {destination.shown}")
+        return snapshot_named(objects, cryptor, names[0])
+
+    def _open(self, objects: StoredObjects, destination: Destination) -> Opened:
+        where = destination.shown
+        if where not in self._opened:
+            self._opened[where] = open_repository(objects, self.password)
+        return self._opened[where]
+
+    @contextmanager
+    def _index(self) -> Iterator[BlobIndex]:
+        with closing(self._new_index()) as index:
+            yield index
+
+    def _new_index(self) -> BlobIndex:
+        with state_errors(self.scratch):
+            make_directories(self.scratch, 0o700)
+            path = self.scratch / f"{token_hex(8)}.index"
+            index = BlobIndex(path)
+            # It goes with the process at the latest.
+            with suppress(FileNotFoundError):
+                path.unlink()
+            return index
+
+
+def _objects(destination: Destination) -> StoredObjects:
+    return StoredObjects(destination.storage, destination.prefix, RateLimit(0, CancelToken()))
+
+
+def _beginning(objects: StoredObjects, name: str) -> list[str]:
+    return sorted(each for each, _ in objects.list(Kind.SNAPSHOT) if each.startswith(name))
+
+
+def _named(snapshot: Snapshot) -> NamedArchive:
+    series = snapshot.tag("name") or "backup"
+    return NamedArchive(snapshot.id, series, snapshot.time, device_tag(snapshot.hostname))

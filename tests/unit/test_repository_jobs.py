@@ -1,0 +1,179 @@
+"""Restores and verifications of snapshots: whatever works with an archive works here."""
+
+import json
+import os
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+from agent.base.job import State
+from agent.cli.inspect import inspect
+from agent.journal.jobs import JobRecord
+from tests.support.fakes import Device
+from tests.support.repositories import PASSWORD, restic
+
+
+def texts(root: Path) -> dict[str, str]:
+    return {str(path.relative_to(root)): path.read_text() for path in root.rglob("*") if path.is_file()}
+
+
+NUMBERS = count()
+BEFORE = {"file": "content", "sub/other": "more"}
+
+
+@pytest.fixture
+def device(tmp_path: Path) -> Iterator[Device]:
+    """With a repository on a stick, in which there is one snapshot."""
+    credentials = tmp_path / "credentials.json"
+    credentials.write_text(json.dumps({"password": PASSWORD}))
+    credentials.chmod(0o600)
+    (tmp_path / "usb").mkdir()
+    settings = {
+        "targets.usb.path": str(tmp_path / "usb"),
+        "stores.stick.provider": "local",
+        "stores.stick.options": '{"local.target": "usb"}',
+        "stores.stick.credentials": str(credentials),
+        "stores.stick.format": "repository",
+        "stores.stick.prefix": "of/{device}",
+    }
+    device = Device(tmp_path, settings)
+    (device.data / "sub").mkdir()
+    for name, text in BEFORE.items():
+        (device.data / name).write_text(text)
+    assert done(device, "backup", backup_store="stick").state == State.FINISHED
+    yield device
+    device.close()
+
+
+def done(device: Device, operation: str, **options: str) -> JobRecord:
+    """Ask for an operation with these options, whose keys have `_` for dots; return its end."""
+    given = {key.replace("_", ".", 1): text for key, text in options.items()}
+    correlation_id = f"X{next(NUMBERS)}"
+    value = {"correlationId": correlation_id, "options": given}
+    answer = device.command(operation, value, request_id="", header="h")[0][1]
+    assert answer["status"] == 204, answer
+    device.finish()
+    return next(device.journal.jobs.newest())
+
+
+def snapshots(tmp_path: Path) -> list[str]:
+    (repository,) = (tmp_path / "usb/of").iterdir()
+    return [each["id"] for each in json.loads(restic(repository, "snapshots", "--json"))]
+
+
+def test_the_newest_snapshot_comes_back(device: Device) -> None:
+    (device.data / "file").write_text("damaged")
+    (device.data / "sub/other").unlink()
+    (device.data / "new").write_text("not in the snapshot")
+    told = done(device, "restore", restore_store="stick")
+    assert (told.state, told.status_code) == (State.FINISHED, "")
+    assert texts(device.data) == {**BEFORE, "new": "not in the snapshot"}
+    done(device, "restore", restore_store="stick", restore_mode="exact")
+    assert texts(device.data) == BEFORE
+
+
+def test_an_earlier_snapshot_is_named_by_its_id(device: Device, tmp_path: Path) -> None:
+    (device.data / "file").write_text("later")
+    done(device, "backup", backup_store="stick")
+    first, second = snapshots(tmp_path)
+    done(device, "restore", restore_store="stick", restore_archive=first[:8])
+    assert texts(device.data) == BEFORE
+    done(device, "restore", restore_store="stick", restore_archive=second)
+    assert texts(device.data) == {**BEFORE, "file": "later"}
+    told = done(device, "restore", restore_store="stick", restore_archive="00000000")
+    assert (told.state, told.status_code) == (State.FAILED, "not-found")
+
+
+def test_single_paths_come_back(device: Device) -> None:
+    for name in BEFORE:
+        (device.data / name).write_text("damaged")
+    done(device, "restore", restore_store="stick", restore_paths="sub/other")
+    assert texts(device.data) == {"file": "damaged", "sub/other": "more"}
+
+
+def test_a_preview_changes_nothing_until_it_is_finalized(device: Device) -> None:
+    (device.data / "file").write_text("damaged")
+    value = {"correlationId": "P", "options": {"restore.store": "stick", "restore.preview": "true"}}
+    assert device.command("restore", value, request_id="r", header="h")[0][1]["status"] == 204
+    device.finish()
+    assert (device.data / "file").read_text() == "damaged"
+    assert device.command("finalize", {}, request_id="f", header="h")[0][1]["status"] == 204
+    device.finish()
+    assert texts(device.data) == BEFORE
+
+
+def test_a_snapshot_is_verified_whole(device: Device, tmp_path: Path) -> None:
+    told = done(device, "verify", restore_store="stick")
+    assert (told.state, told.status_code) == (State.FINISHED, "")
+    for pack in [path for path in (tmp_path / "usb").rglob("data/*/*") if path.is_file()]:
+        content = bytearray(pack.read_bytes())
+        content[40] ^= 1
+        pack.chmod(0o600)
+        pack.write_bytes(content)
+    told = done(device, "verify", restore_store="stick")
+    assert (told.state, told.status_code) == (State.FAILED, "repository-broken")
+
+
+def test_the_snapshot_of_another_device_needs_a_word(device: Device, tmp_path: Path) -> None:
+    (repository,) = (tmp_path / "usb/of").iterdir()
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/file").write_text("another device's")
+    restic(repository, "backup", "--host", "other", str(tmp_path / "other"))
+    foreign = snapshots(tmp_path)[-1]
+    told = done(device, "restore", restore_store="stick", restore_archive=foreign)
+    assert (told.state, told.status_code) == (State.FAILED, "foreign-archive")
+    assert texts(device.data) == BEFORE
+    done(device, "restore", restore_store="stick", restore_archive=foreign, restore_foreign="true")
+    assert texts(device.data) == {**BEFORE, "file": "another device's"}
+
+
+def test_a_device_that_lost_its_storage_finds_its_snapshot(device: Device, tmp_path: Path) -> None:
+    """The password and the id are enough: no journal, no state."""
+    (tmp_path / "storage").rename(tmp_path / "lost")
+    (device.data / "file").write_text("damaged")
+    device.restart()
+    told = done(device, "restore", restore_store="stick")
+    assert told.state == State.FINISHED
+    assert texts(device.data) == BEFORE
+
+
+def test_nothing_temporary_is_left(device: Device, tmp_path: Path) -> None:
+    done(device, "restore", restore_store="stick")
+    done(device, "verify", restore_store="stick")
+    states = tmp_path / "storage/repositories"
+    assert [path.name for path in states.iterdir() if path.is_file()] == []
+
+
+def test_inspect_shows_a_snapshot(
+    device: Device, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = tmp_path / "config.json"
+    given = device.settings
+    settings.write_text(
+        json.dumps(
+            {
+                "storage": str(given.storage),
+                "dir": str(device.data),
+                "targets": {"usb": {"path": str(tmp_path / "usb")}},
+                "stores": {
+                    "stick": {
+                        "provider": "local",
+                        "options": {"local.target": "usb"},
+                        "credentials": os.fspath(tmp_path / "credentials.json"),
+                        "format": "repository",
+                        "prefix": "of/{device}",
+                    }
+                },
+            }
+        )
+    )
+    monkeypatch.chdir(tmp_path)
+    (name,) = snapshots(tmp_path)
+    arguments = ["--store", "stick", "--configFile", str(settings), "--files"]
+    for more in ([], ["-o", f"restore.archive={name[:10]}"]):
+        assert inspect([*arguments, *more]) == 0
+        shown = capsys.readouterr().out
+        assert "sub/other" in shown
+        assert str(device.data) in shown
