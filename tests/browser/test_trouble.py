@@ -3,6 +3,7 @@
 import os
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,28 @@ def test_a_backup_that_does_not_fit_says_what_helps(
     expect(page.locator("#result-help")).to_contain_text("Make room")
     expect(page.locator("#reasons")).to_contain_text("Backup failed today")
     expect(page.locator("#verdict")).to_have_text("The device is not protected")
+
+
+def test_a_device_whose_own_disk_is_full_refuses_where_the_button_is(
+    stick: Path, somebody: Somebody, cabinet: Cabinet
+) -> None:
+    """Nothing can be accepted when the journal cannot be written."""
+    cabinet.storage = stick / "storage"
+    cabinet.begin(
+        storage=str(cabinet.storage), storage_reserve=0, targets={"away": {"path": str(cabinet.work)}}
+    )
+    person = somebody().comes()
+    fill(stick)
+    person.presses("Back up now")
+    refusal = person.page.locator("#backup-form .refusal")
+    expect(refusal).to_be_visible()
+    assert "disk" in refusal.inner_text() or "journal" in refusal.inner_text()
+
+
+def fill(disk: Path) -> None:
+    with (disk / "filler").open("wb", buffering=0) as file, suppress(OSError):
+        while True:
+            file.write(bytes(4096))
 
 
 def test_without_its_broker_the_device_is_still_served(somebody: Somebody, cabinet: Cabinet) -> None:
