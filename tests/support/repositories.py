@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ from agent.save.walk import WalkRoot, walk
 from agent.transfer.cancel import CancelToken
 from agent.transfer.context import Context
 from providers.errors import AccessDenied, AlreadyThere, NotFound, Rejected
+from tests.support.require import require
 
 PASSWORD = "correct horse"
 HOST = "org.example:device"
@@ -157,6 +159,7 @@ def restic(
     repository: Path | str, *arguments: str, ok: bool = True, environment: Mapping[str, str] | None = None
 ) -> str:
     """Run restic on a repository, a directory or anything else that restic knows; return what it prints."""
+    require(shutil.which("restic") is not None, "restic")
     done = subprocess.run(
         ["restic", "--no-cache", *arguments],
         env={

@@ -1,7 +1,6 @@
 """The content of snapshots: metadata as it was, several roots in one tree, directories of any size."""
 
 import os
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -10,6 +9,7 @@ from agent.base.errors import IoError
 from agent.base.roots import Root
 from agent.formats.repository import chunker, compression, tree
 from agent.formats.repository.objects import Kind
+from tests.support.acls import ACCESS, DEFAULT, acl
 from tests.support.repositories import Device
 from tests.support.trees import Dir, File, Link, Spec, make_tree, snapshot
 
@@ -41,8 +41,8 @@ def test_metadata_comes_back_as_it_was(tmp_path: Path) -> None:
     os.lchown(source / "dangling", 1, 2)
     os.setxattr(source / "file", "user.note", b"\0\xffbinary")
     os.setxattr(source / "dir", "user.empty", b"")
-    subprocess.run(["setfacl", "-m", "u:1234:rwx", str(source / "owned")], check=True)
-    subprocess.run(["setfacl", "-d", "-m", "g:77:r-x", str(source / "dir")], check=True)
+    os.setxattr(source / "owned", ACCESS, acl(1234))
+    os.setxattr(source / "dir", DEFAULT, acl(77, user_may=5))
     os.link(source / "file", source / "dir/second name")
     with (source / "sparse").open("wb") as file:
         file.truncate(50 << 20)

@@ -11,25 +11,12 @@ import pytest
 from agent.formats.zip.metadata import own_extra
 from agent.restore.metadata import xattrs_of
 from agent.restore.root import RestoreOptions
+from tests.support.acls import ACCESS, DEFAULT, GROUP_OBJ, acl
 from tests.support.require import possible
 from tests.support.restoring import LIMITS, restored, unpacked
 from tests.support.trees import NOON_NS, Dir, File, Spec, make_tree, write_zip
 
-ACCESS, DEFAULT = "system.posix_acl_access", "system.posix_acl_default"
-USER_OBJ, USER, GROUP_OBJ, MASK, OTHER, NO_ID = 0x01, 0x02, 0x04, 0x10, 0x20, 0xFFFF_FFFF
 BOB, EVE = 4001, 4666
-
-
-def acl(user: int, *, user_may: int = 7, group: int = 5, mask: int = 7) -> bytes:
-    """The list `user::rwx, user:USER:…, group::…, mask::…, other::---`, as setfacl writes it."""
-    entries = [
-        (USER_OBJ, 7, NO_ID),
-        (USER, user_may, user),
-        (GROUP_OBJ, group, NO_ID),
-        (MASK, mask, NO_ID),
-        (OTHER, 0, NO_ID),
-    ]
-    return struct.pack("<L", 2) + b"".join(struct.pack("<HHL", *entry) for entry in entries)
 
 
 def group_bits(path: Path) -> int:
