@@ -33,7 +33,7 @@ def check_origin(request: Request) -> None:
 
 
 def proves_own_origin(request: Request) -> bool:
-    """Return True when the browser itself says that our page sends the request."""
+    """Return True when a browser says where a request comes from that `check_origin` has accepted."""
     site, origin = request.headers.get("sec-fetch-site"), request.headers.get("origin")
     return site in _OWN_SITES or origin is not None
 
