@@ -1,5 +1,6 @@
 """The rules that keep a repository right: each test makes the failure happen that its rule prevents."""
 
+import errno
 import json
 import os
 import sqlite3
@@ -518,3 +519,55 @@ def test_any_change_is_in_the_next_snapshot(device: Device, change: Change, tmp_
     device.save()
     is_as_it_was(device, tmp_path / "restored")
     assert device.save().added_bytes < 5000  # the directory above has changed, too
+
+
+def test_a_file_that_changed_at_the_moment_of_the_backup_is_read_again(
+    device: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel's clock stands still for some milliseconds: a second change leaves no trace."""
+    with monkeypatch.context() as patch:
+        patch.setattr("agent.formats.repository.writer._TICK_NS", 10**18)
+        device.save()
+    assert device.save().files_changed == 2
+    assert device.save().files_unmodified == 2
+
+
+def test_a_file_that_grows_while_it_is_read_is_told_and_read_again(
+    device: Device, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """It is saved as far as it went when it was opened."""
+    log, readv = source(device) / "log", os.readv
+    log.write_bytes(CONTENT)
+
+    def growing(fd: int, buffers: list[memoryview]) -> int:
+        if os.path.samestat(os.fstat(fd), log.stat()) and log.stat().st_size == len(CONTENT):
+            with log.open("ab") as file:
+                file.write(b"more")
+        return readv(fd, buffers)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "readv", growing)
+        device.save()
+    assert device.report.reasons == {"changed while read": 1}
+    assert (device.restored(tmp_path / "first") / "log").read_bytes() == CONTENT
+    device.save()
+    is_as_it_was(device, tmp_path / "restored")
+
+
+def test_a_file_that_cannot_be_read_is_told_and_comes_back(
+    device: Device, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A bad sector must not keep the rest from being saved, nor the file from being saved later."""
+    device.save()
+    (source(device) / "d/b").write_bytes(CONTENT + b"more")
+
+    def broken(_fd: int, _buffers: object) -> int:
+        raise OSError(errno.EIO, "bad sector")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "readv", broken)
+        device.save()
+    assert device.report.reasons == {"unreadable": 1}
+    assert not (device.restored(tmp_path / "first") / "d/b").exists()
+    assert device.save().files_new == 1
+    is_as_it_was(device, tmp_path / "restored")
