@@ -26,6 +26,7 @@ from agent.formats.repository.crypto import Cryptor
 from agent.formats.repository.objects import Kind
 from agent.formats.repository.state import State
 from agent.formats.repository.unpacked import put_unpacked
+from agent.transfer.cancel import CancelToken
 from providers.errors import Unreachable
 from tests.support.repositories import PASSWORD, Device, restic
 from tests.support.trees import Dir, File, make_tree, snapshot
@@ -197,6 +198,24 @@ def test_a_lock_is_refreshed_before_anybody_takes_it_for_stale(
     device.save()
     assert device.objects.calls.count(("put", Kind.LOCK)) > 1
     assert device.objects.calls.count(("put", Kind.LOCK)) == device.objects.calls.count(("delete", Kind.LOCK))
+
+
+def test_a_lock_is_refreshed_while_nothing_is_stored(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To look at ten million unchanged files takes longer than a lock is good for."""
+    device.save()
+    uptime = Uptime(monkeypatch)
+    check = CancelToken.check
+
+    def slow(token: CancelToken) -> None:
+        uptime.s += 6 * MINUTE_S
+        check(token)
+
+    device.objects.calls.clear()
+    with monkeypatch.context() as patch:
+        patch.setattr(CancelToken, "check", slow)
+        device.save()
+    assert device.objects.calls.count(("put", Kind.PACK)) == 0
+    assert device.objects.calls.count(("put", Kind.LOCK)) > 1
 
 
 def test_a_job_whose_lock_may_have_been_removed_does_not_finish(
