@@ -291,6 +291,7 @@ def test_an_archive_that_waits_for_its_upload_is_given_up(technician: Person) ->
     page.get_by_label("On the device").check()
     technician.backs_up()
     expect(page.locator("#uploads li")).to_have_count(1)
+    expect(page.get_by_label("On the device")).to_be_checked()
     technician.presses("Give up")
     expect(page.locator("#uploads")).to_be_hidden()
 

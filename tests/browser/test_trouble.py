@@ -155,3 +155,21 @@ def test_a_page_that_may_not_follow_the_events_asks_now_and_then(
     people[0].backs_up()
     for person in people:
         expect(person.page.locator("#jobs > li")).to_have_count(1)
+
+
+def test_a_page_that_may_not_ask_for_everything_shows_the_rest(somebody: Somebody, cabinet: Cabinet) -> None:
+    cabinet.begin(allow_operations=["status", "history", "describe", "backup"])
+    person = somebody().comes()
+    page = person.page
+    page.locator("#places-again").click()
+    expect(page.locator("#places .refusal")).to_contain_text("allow.operations")
+    person.backs_up()
+    expect(page.locator("#uploads li")).to_have_count(1)
+
+
+def test_a_page_that_may_not_even_ask_for_the_state_says_so(somebody: Somebody, cabinet: Cabinet) -> None:
+    """Otherwise somebody would look for a fault of the agent or of the cable."""
+    cabinet.begin(allow_operations=[])
+    person = somebody()
+    person.signs_in()
+    expect(person.page.locator("#link")).to_contain_text("allow.operations")

@@ -8,7 +8,7 @@ const BLOB_BYTES = 64 << 20; // a larger file goes straight to the disk, past th
 
 // What the page knows, as the API answered last.
 const known = {
-  status: null, health: null, schedule: null, places: null, failure: null,
+  status: null, health: null, schedule: null, places: [], failure: null,
   asked: null, // the id of the preview that this page has asked for
   finalized: null, // the id of the preview that became a restore
   jobs: null, // those that have ended, newest first
@@ -273,9 +273,9 @@ const live = {
   },
 };
 
-function lost() {
+function lost(refusal) {
   document.body.classList.add("lost");
-  put($("link"), "The agent does not answer. Trying again…");
+  put($("link"), refusal?.status ? refusal.message : "The agent does not answer. Trying again…");
 }
 
 function found() {
@@ -306,7 +306,7 @@ async function readState(small) {
     found();
   } catch (error) {
     if (error.status === 401) return;
-    lost();
+    lost(error);
     setTimeout(() => live.source && look(), AGAIN_MS);
   }
 }
@@ -335,10 +335,10 @@ async function refresh() {
 
 let consequences = Promise.resolve();
 
-/** Read what the end of a job may have changed, when that of an earlier one is read. */
+/** Read what the end of a job may have changed, after that of an earlier one. */
 function readConsequences() {
   for (const read of [readSkipped, readPlaces, readArchives, readUploads]) {
-    consequences = consequences.then(() => read()).catch((error) => console.warn(error.message));
+    consequences = consequences.then(() => read()).catch(() => null);
   }
 }
 
@@ -346,12 +346,14 @@ function readConsequences() {
 async function noticeEnd() {
   const { job } = known.status, { watched } = known;
   if (job && job.id !== watched) announce(`${title(job)} has begun`);
+  if (watched && watched !== job?.id) {
+    const ended = await get(`jobs/${segments(watched)}`).catch(() => null);
+    if (ended?.state === "STARTED") return; // it began after the status was read
+    known.result = ended?.endTime ? ended : null; // a preview has not ended: it waits
+    const preview = known.status.preview?.state === "waiting" ? "The preview is ready" : "The preview failed";
+    announce(known.result ? sentenceOf(known.result) : preview);
+  }
   known.watched = job?.id ?? null;
-  if (!watched || watched === job?.id) return;
-  const ended = await get(`jobs/${segments(watched)}`).catch(() => null);
-  known.result = ended?.endTime ? ended : null; // a preview has not ended: it waits
-  const preview = known.status.preview?.state === "waiting" ? "The preview is ready" : "The preview failed";
-  announce(known.result ? sentenceOf(known.result) : preview);
 }
 
 /** Begin a job, and watch it: it may have ended before the page looks again. */
@@ -636,7 +638,7 @@ function showDestinations() {
     put(node.querySelector(".hint"), choice.about);
     node.classList.toggle("absent", choice.absent);
   });
-  if (!$("backup-form").elements.destination.value) preselect(choices);
+  if (!$("destinations").querySelector(":checked")) preselect(choices);
 }
 
 const makeChoice = (name, type = "radio") => ({ value, name: text, about = "" }) => {
@@ -978,7 +980,7 @@ async function deactivate() {
 async function begin() {
   known.settings = await get("settings");
   showSettings(known.settings);
-  await readPlaces();
+  await readPlaces().catch(showDestinations); // settings may forbid to ask for them
   await refresh();
   show($("device-view"), true);
   show($("sign-out"), true);
@@ -1024,7 +1026,7 @@ async function start() {
     await begin();
   } catch (error) {
     if (error.status === 401) return;
-    lost();
+    lost(error);
     setTimeout(start, AGAIN_MS);
   }
 }
