@@ -18,7 +18,7 @@ from agent.transfer.context import Context
 
 _LOGS = (b"-wal", b"-journal")
 """Ends of the names of the files in which SQLite keeps changes beside a database."""
-_TICK_NS = 20_000_000
+_TICK_NS = 10_000_000
 """Longer than the kernel's clock stands still: a file of this moment may change again without a trace."""
 _PACE = 64
 """Entries between two looks at the token."""
