@@ -50,7 +50,8 @@ def read_format(source: StorageOptions, settings: Settings) -> "ReadFormat":
         return archive_format(settings)
     from agent.formats.repository.snapshots import Snapshots
 
-    return Snapshots(source.repository.password.get_secret_value(), _states(settings))
+    password = source.repository.password.get_secret_value()
+    return Snapshots(password, _states(settings), settings.restore.max_files)
 
 
 def repository_remains(settings: Settings) -> Mapping[str, int]:

@@ -75,8 +75,11 @@ class DirectoryObjects:
 
     def get_range(self, kind: Kind, name: str, offset: int, size_bytes: int, /) -> bytes:
         self._enter("get_range", kind)
-        with self._path(kind, name).open("rb") as file:
-            return os.pread(file.fileno(), size_bytes, offset)
+        try:
+            with self._path(kind, name).open("rb") as file:
+                return os.pread(file.fileno(), size_bytes, offset)
+        except FileNotFoundError as error:
+            raise NotFound(f"{kind} {name}") from error
 
     def exists(self, kind: Kind, name: str, /) -> bool:
         self._enter("exists", kind)

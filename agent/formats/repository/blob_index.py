@@ -70,7 +70,7 @@ class BlobIndex:
 
     def _add(self, index: bytes) -> None:
         try:
-            for pack in items_of(iter((index,)), "packs.item"):
+            for pack in items_of((index,), "packs"):
                 number = self._database.execute(
                     "INSERT INTO packs (name) VALUES (?)", (_id(pack["id"]).hex(),)
                 ).lastrowid

@@ -1,49 +1,114 @@
-"""Reads large JSON piece by piece, within bounds for the memory that one value may take."""
+"""Reads a large JSON object piece by piece, within bounds for the memory that one value may take."""
 
-from collections.abc import Iterator
+import codecs
+import json
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from agent.base.errors import RepositoryBroken
 
-_MOST_BYTES = 32 << 20
+_PIECE_BYTES = 1 << 18
+_MOST_LETTERS = 32 << 20
 """The longest value: a file of 32 GiB in chunks of 64 KiB."""
 _MOST_OPENED = 500_000
 """The most objects and lists in a value, each of which takes some hundred bytes of memory. A pack of many
 small blobs has a hundred thousand."""
+_SPACE = " \t\r\n"
+_decode = json.JSONDecoder().raw_decode
 
 
-def items_of(pieces: Iterator[bytes], path: str) -> Iterator[Any]:
-    """Yield the values at a path, as `ijson` writes paths. Raises `RepositoryBroken` for no JSON.
+def items_of(pieces: Iterable[bytes], name: str) -> Iterator[Any]:
+    """Yield the values in the list that is the member `name` of an object.
 
-    Also raises what `pieces` raises. Values are objects, texts, numbers, and no fractions.
+    Raises `RepositoryBroken` for anything else, and what `pieces` raises.
     """
-    import ijson
+    text = _Text(pieces)
+    text.expect("{")
+    separator = "," if text.peek() != "}" else "}"
+    while separator == ",":
+        member = text.value()
+        text.expect(":")
+        if member == name and text.peek() == "[":
+            yield from _values(text)
+        else:
+            text.value()
+        separator = text.expect(",}")
 
-    file = _File(pieces)
-    try:
-        for value in ijson.items(file, path):
-            yield value
-            file.value_begins()
-    except (ijson.JSONError, UnicodeDecodeError, OverflowError) as error:
-        raise RepositoryBroken("a file of the repository is no JSON") from error
+
+def _values(text: "_Text") -> Iterator[Any]:
+    text.expect("[")
+    if text.peek() == "]":
+        text.expect("]")
+        return
+    yield text.value()
+    while text.expect(",]") == ",":
+        yield text.value()
 
 
-class _File:
-    """Pieces as a file for the parser, which counts what belongs to one value."""
+class _Text:
+    """The text in pieces, of which it keeps what was not read yet."""
 
-    def __init__(self, pieces: Iterator[bytes]) -> None:
-        self._pieces, self._held = pieces, memoryview(b"")
-        self.value_begins()
+    def __init__(self, pieces: Iterable[bytes]) -> None:
+        self._pieces = (
+            piece[at : at + _PIECE_BYTES] for piece in pieces for at in range(0, len(piece), _PIECE_BYTES)
+        )
+        self._decoder = codecs.getincrementaldecoder("utf-8")()
+        self._held, self._at = "", 0
 
-    def value_begins(self) -> None:
-        self._bytes = self._opened = 0
+    def peek(self) -> str:
+        """Return the next letter that is no space."""
+        while True:
+            while self._at < len(self._held):
+                if (letter := self._held[self._at]) not in _SPACE:
+                    return letter
+                self._at += 1
+            self._grow()
 
-    def read(self, size_bytes: int) -> bytes:
-        if not self._held:
-            self._held = memoryview(next(self._pieces, b""))
-        found, self._held = bytes(self._held[:size_bytes]), self._held[size_bytes:]
-        self._bytes += len(found)
-        self._opened += found.count(b"[") + found.count(b"{")
-        if self._bytes > _MOST_BYTES or self._opened > _MOST_OPENED:
+    def expect(self, letters: str) -> str:
+        """Read one of these letters, and return it."""
+        letter = self.peek()
+        if letter not in letters:
+            raise _broken()
+        self._at += 1
+        return letter
+
+    def value(self) -> Any:
+        self.peek()
+        while True:
+            try:
+                value, end = _decode(self._held, self._at)
+            except RecursionError as error:
+                raise _broken() from error
+            except ValueError:
+                self._grow()  # it may only have been cut
+                continue
+            if end < len(self._held):
+                self._at = end
+                return value
+            self._grow()  # a number may go on
+
+    def _grow(self) -> None:
+        """Hold twice as much: a long value is not looked at again and again. Raises at the end."""
+        held = [self._held[self._at :]]
+        wanted = size = len(held[0])
+        while size <= 2 * wanted:
+            piece = next(self._pieces, None)
+            if piece is None:
+                break
+            held.append(self._decoded(piece))
+            size += len(held[-1])
+        if len(held) == 1:
+            raise _broken()
+        self._held, self._at = "".join(held), 0
+        if wanted and (size > _MOST_LETTERS or self._held.count("[") + self._held.count("{") > _MOST_OPENED):
             raise RepositoryBroken("an entry in a file of the repository is larger than any that is read")
-        return found
+
+    def _decoded(self, piece: bytes) -> str:
+        try:
+            return self._decoder.decode(piece)
+        except UnicodeDecodeError as error:
+            raise _broken() from error
+
+
+def _broken() -> RepositoryBroken:
+    return RepositoryBroken("a file of the repository is not the JSON that it must be")

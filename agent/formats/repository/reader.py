@@ -130,7 +130,7 @@ class Reader:
             digest.update(piece)
         if digest.digest() != tree_id:
             raise RepositoryBroken("a tree of the repository has another content than its name says")
-        return _in_order(map(saved_node, items_of(pieces(), "nodes.item")))
+        return _in_order(map(saved_node, items_of(pieces(), "nodes")))
 
     def _place(self, key: bytes) -> Place:
         place = self._index.place(key)

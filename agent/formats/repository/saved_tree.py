@@ -28,9 +28,18 @@ _EVERYTHING = (ManifestRoot(path="/"),)
 class SnapshotTree:
     """A snapshot whose repository is open. Lists all trees once, at the first need."""
 
-    def __init__(self, snapshot: Snapshot, reader: Reader, scratch: Path, check: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        reader: Reader,
+        scratch: Path,
+        check: Callable[[], None],
+        *,
+        most_entries: int,
+    ) -> None:
         """`scratch` is the directory for a temporary list of the entries."""
         self._snapshot, self._reader, self._scratch, self._check = snapshot, reader, scratch, check
+        self._most_entries = most_entries
         self._alone = Lock()
         self._manifest: Manifest | None = None
         self._listing: Listing | None = None
@@ -92,14 +101,17 @@ class SnapshotTree:
         roots = roots_of(self._snapshot)
         if len(roots) != 1 or roots[0].prefix:
             return None
-        return TreeWalk(self._reader, self._check).directory(self._snapshot.tree, roots[0].path)[0]
+        return self._walk().directory(self._snapshot.tree, roots[0].path)[0]
+
+    def _walk(self) -> TreeWalk:
+        return TreeWalk(self._reader, self._check, self._most_entries)
 
     def _listed(self) -> Listing:
         with self._alone:
             if self._listing is None:
                 listing = Listing(self._scratch / f"{token_hex(8)}.list")
                 try:
-                    _Lister(listing, self._reader).run(self._snapshot, self._check)
+                    _Lister(listing, self._reader).run(self._snapshot, self._walk())
                 except BaseException:
                     listing.close()
                     raise
@@ -114,8 +126,7 @@ class _Lister:
         self._listing, self._reader = listing, reader
         self._attributes = AttributeBudget()
 
-    def run(self, snapshot: Snapshot, check: Callable[[], None]) -> None:
-        walk = TreeWalk(self._reader, check)
+    def run(self, snapshot: Snapshot, walk: TreeWalk) -> None:
         for root in map(_root, roots_of(snapshot) or _EVERYTHING):
             top, tree_id = walk.directory(snapshot.tree, os.fspath(root.directory))
             if root.prefix and top:

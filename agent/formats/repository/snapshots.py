@@ -55,6 +55,8 @@ class Snapshots:
     password: str = field(repr=False)
     scratch: Path
     """A directory for temporary files; it is made when it is missing."""
+    most_entries: int
+    """The most entries of a snapshot that is read."""
     _opened: dict[str, Opened] = field(default_factory=dict, repr=False, compare=False)
     """The repositories that were opened, by location: scrypt takes its time."""
 
@@ -99,7 +101,7 @@ class Snapshots:
         with state_errors(self.scratch):
             index.load(objects, Cryptor(keys), check)
         reader = Reader(partial(objects.get_range, Kind.PACK), keys, index)
-        return SnapshotTree(snapshot, reader, self.scratch, check)
+        return SnapshotTree(snapshot, reader, self.scratch, check, most_entries=self.most_entries)
 
     def _snapshot(self, objects: StoredObjects, destination: Destination, name: str) -> Snapshot:
         """Return the snapshot with this name, or the only one whose name begins so.

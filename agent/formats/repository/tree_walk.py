@@ -13,7 +13,6 @@ from agent.formats.repository.packs import ID_BYTES
 from agent.formats.repository.reader import Reader
 from agent.formats.repository.saved_node import SavedNode
 
-_MOST_NODES = 10_000_000
 _MOST_WAITING_BYTES = 64 << 20
 """Directories that wait take their name and 36 bytes each."""
 
@@ -48,6 +47,8 @@ class TreeWalk:
     reader: Reader
     check: Callable[[], None]
     """Called for each node; ends the walk by raising."""
+    most_nodes: int
+    """Trees may share their subtrees: a few of them can have more entries than any disk."""
     _nodes: int = 0
     _waiting_bytes: int = 0
 
@@ -104,8 +105,10 @@ class TreeWalk:
         for node in self.reader.tree(tree_id):
             self.check()
             self._nodes += 1
-            if self._nodes > _MOST_NODES:
-                raise RepositoryBroken(f"the snapshot has more than {_MOST_NODES} entries")
+            if self._nodes > self.most_nodes:
+                raise RepositoryBroken(
+                    f"the snapshot has more than {self.most_nodes} entries, the limit of restore.maxFiles"
+                )
             yield node
 
 
