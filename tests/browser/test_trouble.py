@@ -3,7 +3,8 @@
 import os
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
+from http.client import HTTPConnection
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from playwright.sync_api import Request, expect
 from tests.support.mosquitto import mosquitto
 from tests.support.unmounting import unmount
 
-from .conftest import Cabinet, Person, changed_after_a_backup, previewed
+from .conftest import TOKEN, Cabinet, Person, changed_after_a_backup, previewed
 
 Somebody = Callable[..., Person]
 LOST = "The agent does not answer. Trying again…"
@@ -151,10 +152,24 @@ def test_a_page_that_may_not_follow_the_events_asks_now_and_then(
 ) -> None:
     """Only four clients may follow them at a time."""
     cabinet.begin()
-    people = [somebody().comes() for _ in range(5)]
-    people[0].backs_up()
-    for person in people:
+    with ExitStack() as followers:
+        for _ in range(4):
+            followers.enter_context(follower(cabinet))
+        person = somebody().comes()
+        cabinet.runs_backup()
         expect(person.page.locator("#jobs > li")).to_have_count(1)
+        expect(person.page.locator("#archives > li")).to_have_count(1)
+
+
+@contextmanager
+def follower(cabinet: Cabinet) -> Iterator[None]:
+    """Follow the events until the block ends."""
+    with closing(HTTPConnection("127.0.0.1", cabinet.port, timeout=30)) as connection:
+        connection.request("GET", "/api/v1/events", headers={"Authorization": f"Bearer {TOKEN}"})
+        answer = connection.getresponse()
+        assert answer.status == 200
+        yield
+        answer.close()
 
 
 def test_a_page_that_may_not_ask_for_everything_shows_the_rest(somebody: Somebody, cabinet: Cabinet) -> None:

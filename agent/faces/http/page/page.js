@@ -155,9 +155,9 @@ class Refusal extends Error {
 }
 
 async function send(method, address, body) {
-  const options = { method, headers: { Accept: "application/json" }, cache: "no-store" };
+  const options = { method };
   if (body !== undefined) {
-    options.headers["Content-Type"] = "application/json";
+    options.headers = { "Content-Type": "application/json" };
     options.body = JSON.stringify(body);
   }
   const answer = await fetch(address, options).catch(() => {
