@@ -22,6 +22,7 @@ from agent.transfer.cancel import CancelToken
 from agent.transfer.context import Context
 from providers.errors import AccessDenied, AlreadyThere, NotFound, Rejected
 from tests.support.require import require
+from tests.support.trees import Dir, File, make_tree, snapshot
 
 PASSWORD = "correct horse"
 HOST = "org.example:device"
@@ -178,3 +179,23 @@ def restic(
     )
     assert not ok or done.returncode == 0, f"restic {arguments}: {done.stdout}{done.stderr}"
     return done.stdout if ok else done.stdout + done.stderr
+
+
+CONTENT = os.urandom(300_000)
+
+
+def small_device(path: Path) -> Device:
+    """Return a device with a file `a` and a file `d/b`, which has the `CONTENT`."""
+    make_tree(path / "source", {"a": File(b"a" * 1000), "d": Dir(), "d/b": File(CONTENT)})
+    return Device.at(path, Root("", path / "source"))
+
+
+def source(device: Device) -> Path:
+    """Return the first directory that the device saves."""
+    return device.roots[0].directory
+
+
+def is_as_it_was(device: Device, where: Path) -> None:
+    """Check the repository, and that its last snapshot restores the source."""
+    device.check()
+    assert snapshot(device.restored(where)) == snapshot(source(device))

@@ -1,0 +1,182 @@
+"""The device's memory of its last snapshot: nothing is read or sent twice, and no change is missed."""
+
+import errno
+import os
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from agent.base.errors import (
+    SourceChanged,
+)
+from agent.base.roots import Root
+from agent.formats.repository.objects import Kind
+from agent.formats.repository.state import State
+from tests.support.repositories import CONTENT, Device, is_as_it_was, small_device, source
+from tests.support.trees import File, make_tree
+
+
+@pytest.fixture
+def device(tmp_path: Path) -> Device:
+    return small_device(tmp_path)
+
+
+@pytest.mark.parametrize("damage", [b"", b"no database", b"SQLite format 3\0" + b"x" * 5000])
+def test_a_damaged_state_is_made_again(device: Device, damage: bytes) -> None:
+    """It is a cache."""
+    device.save()
+    for path in [*device.state.glob("*.state"), *device.state.glob("*.pending")]:
+        path.write_bytes(damage)
+    assert device.save().added_bytes < 10_000
+    device.check()
+
+
+def test_unchanged_files_are_not_read(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reading everything every night wears out a cheap disk, and takes hours."""
+    device.save()
+
+    def refuse(_fd: int, _buffers: object) -> int:
+        raise AssertionError("a file was read")
+
+    monkeypatch.setattr(os, "readv", refuse)
+    assert device.save().files_unmodified == 2
+
+
+def test_a_database_with_a_log_is_read_though_its_file_stands_still(tmp_path: Path) -> None:
+    """SQLite writes to the log beside the database: size and time of the main file tell nothing."""
+    directory = make_tree(tmp_path / "source", {})
+    database = sqlite3.connect(directory / "db")
+    database.execute("PRAGMA journal_mode=WAL")
+    database.execute("CREATE TABLE t (x)")
+    database.commit()
+    device = Device.at(tmp_path, Root("", directory))
+    device.save()
+    again = device.save()
+    assert again.files_changed == 1
+    database.close()
+    device.save()
+    assert device.save().files_changed == 0
+
+
+def test_strict_jobs_leave_no_snapshot_when_something_was_skipped(device: Device) -> None:
+    os.mkfifo(source(device) / "pipe")
+    device.options["strict"] = True
+    with pytest.raises(SourceChanged):
+        device.save()
+    assert not device.objects.count(Kind.SNAPSHOT)
+
+
+def test_each_choice_of_roots_has_a_last_snapshot_of_its_own(device: Device, tmp_path: Path) -> None:
+    """A backup of one data set between two of everything must not make the device forget the rest."""
+    every = device.roots
+    device.save()
+    make_tree(tmp_path / "other", {"x": File(b"x")})
+    device.roots = (Root("set", tmp_path / "other"),)
+    device.save()
+    device.roots = every
+    assert device.save().added_bytes < 10_000
+    device.check()
+
+
+def test_a_snapshot_that_stands_is_a_success_though_the_disk_is_full(
+    device: Device, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The state is older then: the next backup sends more, and is right."""
+    device.save()
+    (source(device) / "new").write_bytes(os.urandom(100_000))
+
+    def full(_state: State) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(State, "commit", full)
+        saved = device.save()
+    assert "did not keep" in " ".join(saved.notes)
+    (source(device) / "new").rename(source(device) / "newer")
+    device.save()
+    is_as_it_was(device, tmp_path / "restored")
+
+
+def test_a_renamed_file_is_not_sent_again(device: Device) -> None:
+    device.save()
+    (source(device) / "d").rename(source(device) / "e")
+    (source(device) / "e/b").rename(source(device) / "c")
+    assert device.save().added_bytes < 10_000
+    device.check()
+
+
+Change = Callable[[Path], None]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda top: (top / "d/b").rename(top / "b"),
+        lambda top: ((top / "a").unlink(), (top / "a").mkdir()),
+        lambda top: ((top / "d/b").unlink(), (top / "d").rmdir(), (top / "d").write_bytes(b"file")),
+        lambda top: ((top / "d/b").unlink(), (top / "d").rmdir()),
+        lambda top: (top / "a").chmod(0o600),
+        lambda top: (top / "a").write_bytes(b""),
+        lambda top: ((top / "a").unlink(), (top / "a").symlink_to("d")),
+    ],
+)
+def test_any_change_is_in_the_next_snapshot(device: Device, change: Change, tmp_path: Path) -> None:
+    device.save()
+    change(source(device))
+    device.save()
+    is_as_it_was(device, tmp_path / "restored")
+    assert device.save().added_bytes < 5000  # the directory above has changed, too
+
+
+def test_a_file_that_changed_at_the_moment_of_the_backup_is_read_again(
+    device: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel's clock stands still for some milliseconds: a second change leaves no trace."""
+    with monkeypatch.context() as patch:
+        patch.setattr("agent.formats.repository.writer._TICK_NS", 10**18)
+        device.save()
+    assert device.save().files_changed == 2
+    assert device.save().files_unmodified == 2
+
+
+def test_a_file_that_grows_while_it_is_read_is_told_and_read_again(
+    device: Device, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """It is saved as far as it went when it was opened."""
+    log, readv = source(device) / "log", os.readv
+    log.write_bytes(CONTENT)
+
+    def growing(fd: int, buffers: list[memoryview]) -> int:
+        if os.path.samestat(os.fstat(fd), log.stat()) and log.stat().st_size == len(CONTENT):
+            with log.open("ab") as file:
+                file.write(b"more")
+        return readv(fd, buffers)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "readv", growing)
+        device.save()
+    assert device.report.reasons == {"changed while read": 1}
+    assert (device.restored(tmp_path / "first") / "log").read_bytes() == CONTENT
+    device.save()
+    is_as_it_was(device, tmp_path / "restored")
+
+
+def test_a_file_that_cannot_be_read_is_told_and_comes_back(
+    device: Device, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A bad sector must not keep the rest from being saved, nor the file from being saved later."""
+    device.save()
+    (source(device) / "d/b").write_bytes(CONTENT + b"more")
+
+    def broken(_fd: int, _buffers: object) -> int:
+        raise OSError(errno.EIO, "bad sector")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "readv", broken)
+        device.save()
+    assert device.report.reasons == {"unreadable": 1}
+    assert not (device.restored(tmp_path / "first") / "d/b").exists()
+    assert device.save().files_new == 1
+    is_as_it_was(device, tmp_path / "restored")
