@@ -47,8 +47,8 @@ class Level:
 
 
 @dataclass(slots=True)
-class Counted:
-    """Directories of a snapshot."""
+class Compared:
+    """Counts of files, or of directories, compared with the last snapshot."""
 
     new: int = 0
     changed: int = 0
@@ -59,7 +59,7 @@ class Trees:
     """Collects nodes into trees. Used by one thread."""
 
     def __init__(self, state: State, blobs: BlobWriter, scratch: Scratch, paths: SnapshotPaths) -> None:
-        self.directories = Counted()
+        self.directories = Compared()
         self._state, self._blobs, self._scratch = state, blobs, scratch
         self._stack: list[Level] = []
         self._held = 0

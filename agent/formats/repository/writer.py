@@ -4,7 +4,6 @@ import os
 import time
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass
 
 from agent.formats.base import DIR, FILE, LINK, Entry
 from agent.formats.repository.chunker import FileKind
@@ -12,7 +11,7 @@ from agent.formats.repository.content import Content, Contents
 from agent.formats.repository.node import Node, signature
 from agent.formats.repository.paths import SnapshotPaths, join
 from agent.formats.repository.state import Known
-from agent.formats.repository.tree import Trees
+from agent.formats.repository.tree import Compared, Trees
 from agent.formats.walk_report import Report
 from agent.transfer.context import Context
 
@@ -24,22 +23,13 @@ _PACE = 64
 """Entries between two looks at the token."""
 
 
-@dataclass(slots=True)
-class Files:
-    """Files of a snapshot, compared with the last one."""
-
-    new: int = 0
-    changed: int = 0
-    unmodified: int = 0
-
-
 class EntryWriter:
     """Takes entries in the order of the walk. Used by one thread."""
 
     def __init__(
         self, trees: Trees, contents: Contents, paths: SnapshotPaths, report: Report, context: Context
     ) -> None:
-        self.files = Files()
+        self.files = Compared()
         self._trees, self._contents, self._paths = trees, contents, paths
         self._report, self._context = report, context
 
