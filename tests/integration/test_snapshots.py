@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass, field
@@ -18,11 +19,11 @@ from tests.contract.place_aws import S3Place
 from tests.contract.place_azure import AzurePlace
 from tests.integration.conftest import Started
 from tests.support import stores
-from tests.support.agent_process import AgentProcess
+from tests.support.agent_process import PROGRAM, AgentProcess
 from tests.support.backend import DEVICE, Backend
 from tests.support.clouds import add_incompressible
 from tests.support.repositories import PASSWORD, restic
-from tests.support.trees import contents
+from tests.support.trees import contents, differences
 from tests.support.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
@@ -319,3 +320,38 @@ def test_the_policy_to_copy_lets_nobody_read_or_remove_content_with_the_device_s
             storage.create(f"{BELOW}/locks/1", b"lock")
             storage.delete(f"{BELOW}/locks/1")
         assert place.names() == [name]
+
+
+def run(agent: AgentProcess, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [str(PROGRAM), *arguments, "--config", str(agent.work / "config.json")],
+        capture_output=True, text=True, timeout=60, cwd=agent.work, env=agent.environment, check=False,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("place", ["local", "rest"])
+def test_what_was_damaged_comes_back_from_a_snapshot(
+    device: AgentProcess, backend: Backend, started: Started, place: str, tmp_path: Path
+) -> None:
+    """By the newest one over MQTT, and by the first one at the command line; then all is verified."""
+    with PLACES[place](tmp_path / "server") as kept:
+        kept.configure(device)
+        agent = started()
+        first, before = backup(backend, "X1"), contents(agent.data)
+        (agent.data / "start.sh").write_text("second")
+        assert backup(backend, "X2")["state"] == "BACKUP_FINISHED"
+        second = contents(agent.data)
+        (agent.data / "start.sh").write_text("damaged")
+        (agent.data / "config/app.json").unlink()
+        restored = backend.run("restore", "R1", {"restore.store": "night"})
+        assert (restored["state"], restored["statusCode"]) == ("RESTORE_FINISHED", "")
+        assert differences(second, contents(agent.data)) == []
+        assert first["state"] == "BACKUP_FINISHED"
+        told = backend.ask("describe", {"correlationId": "X1"}, request_id="q")["value"]
+        done = run(agent, "restore", "--store", "night", "-o", f"restore.archive={told['archive'][:12]}")
+        assert done.returncode == 0, done.stderr
+        assert differences(before, contents(agent.data)) == []
+        assert run(agent, "verify", "--store", "night").returncode == 0
+        shown = run(agent, "inspect", "--store", "night", "--files")
+        assert "config/app.json" in shown.stdout, shown.stderr
+        assert PASSWORD not in agent.log.read_text()

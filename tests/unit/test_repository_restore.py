@@ -1,7 +1,6 @@
 """Snapshots restored by the agent: those that it wrote, and those of restic."""
 
 import os
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -12,6 +11,7 @@ from agent.formats.archive_names import OwnArchives, device_tag
 from agent.formats.base import Unlock
 from agent.formats.repository.snapshots import Snapshots
 from providers.errors import NotFound
+from tests.support.acls import DEFAULT, acl
 from tests.support.repositories import HOST, PASSWORD, Device, restic
 from tests.support.snapshots import destination, opened, restored
 from tests.support.trees import Dir, File, Link, make_tree, snapshot
@@ -44,7 +44,7 @@ def source(tmp_path: Path) -> Path:
     os.lchown(root / "dangling", 1, 2)
     os.setxattr(root / "set-uid", "user.note", b"\0\xffbinary")
     os.setxattr(root / "dir", "user.empty", b"")
-    subprocess.run(["setfacl", "-d", "-m", "g:77:r-x", str(root / "dir")], check=True)
+    os.setxattr(root / "dir", DEFAULT, acl(77, user_may=5))
     os.link(root / "big", root / "dir/second name")
     with (root / "sparse").open("wb") as file:
         file.truncate(20 << 20)
