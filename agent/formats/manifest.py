@@ -166,7 +166,7 @@ class Origin:
 
     def manifest(self, report: Report) -> Manifest:
         """Return the manifest for this report; long lists are cut, counts are complete."""
-        exclude = self._exclude()
+        exclude = self.excluded_names()
         room_bytes = _LISTED_BYTES - len(_encoded(exclude))
         return Manifest(
             device=self.device,
@@ -191,7 +191,7 @@ class Origin:
             **self.label.facts(),
         )
 
-    def _exclude(self) -> dict[str, list[list[str]]]:
+    def excluded_names(self) -> dict[str, list[list[str]]]:
         """Return the patterns; none when there is no room for all: a part would mean something else."""
         lists = {name: [list(each) for each in given if each] for name, given in self.exclude.items()}
         lists = {name: given for name, given in lists.items() if given}

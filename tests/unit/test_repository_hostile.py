@@ -205,6 +205,8 @@ def test_a_snapshot_of_a_later_format_is_left_to_a_later_agent(crafted: CraftedR
         {"tags": ["edge-backup-format=1", 'root={"path":"data"}']},
         {"tags": ["edge-backup-format=1", 'root={"path":"/other"}']},
         {"tags": ["edge-backup-format=1", "skipped=many", 'root={"path":"/data"}']},
+        {"tags": ["edge-backup-format=1", 'root={"path":"/data"}', "exclude=" + "[" * 100_000]},
+        {"tags": ["edge-backup-format=1", 'root={"path":"/data"}', 'exclude={"":[[7]]}']},
         {"paths": []},
         {"paths": ["data"]},
         {"paths": ["/data/../.."]},

@@ -177,3 +177,22 @@ def test_inspect_shows_a_snapshot(
         shown = capsys.readouterr().out
         assert "sub/other" in shown
         assert str(device.data) in shown
+
+
+def test_what_the_backup_excluded_stays_in_a_restore_that_replaces(device: Device) -> None:
+    """Its patterns are in the snapshot."""
+    (device.data / "cache").write_text("excluded")
+    done(device, "backup", backup_store="stick", backup_exclude="cache")
+    (device.data / "cache").write_text("newer")
+    (device.data / "new").write_text("not in the snapshot")
+    done(device, "restore", restore_store="stick", restore_mode="replace")
+    assert texts(device.data) == {**BEFORE, "cache": "newer"}
+    done(device, "restore", restore_store="stick", restore_mode="exact")
+    assert texts(device.data) == BEFORE
+
+
+def test_without_a_repository_the_restore_says_so(device: Device, tmp_path: Path) -> None:
+    (tmp_path / "usb/of").rename(tmp_path / "elsewhere")
+    told = done(device, "restore", restore_store="stick")
+    assert (told.state, told.status_code) == (State.FAILED, "not-found")
+    assert told.message.startswith("there is no repository at local:usb/of/")

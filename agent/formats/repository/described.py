@@ -1,5 +1,6 @@
 """The manifest of a snapshot, from what its document says: ours has tags, restic's has paths only."""
 
+import json
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -11,7 +12,7 @@ from agent.base.job import format_time
 from agent.base.text import printable
 from agent.formats.manifest import FORMAT as MANIFEST_FORMAT
 from agent.formats.manifest import Counts, Manifest, ManifestRoot, SavedDirectory
-from agent.formats.repository.document import FORMAT, ROOT, Snapshot
+from agent.formats.repository.document import EXCLUDE, FORMAT, ROOT, Snapshot
 from agent.formats.repository.saved_node import SavedNode
 
 _MOST_ROOTS = 10_000
@@ -36,13 +37,14 @@ def manifest_of(snapshot: Snapshot, top: SavedNode | None = None) -> Manifest:
             counts=Counts(
                 files=_count(summary, "total_files_processed"), bytes=_count(summary, "total_bytes_processed")
             ),
+            exclude=json.loads(snapshot.tag(EXCLUDE) or "{}"),
             skipped=int(snapshot.tag("skipped") or 0),
             root=top and _saved(top),
             name=snapshot.tag("name"),
             description=snapshot.tag("description"),
             retention_date=snapshot.tag("retention_date"),
         )
-    except (ValueError, ValidationError) as error:
+    except (ValueError, RecursionError, ValidationError) as error:
         raise _broken(snapshot) from error
 
 

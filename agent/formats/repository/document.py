@@ -17,8 +17,8 @@ from agent.formats.walk_report import Report
 
 MOST_BYTES = 1 << 20
 """The longest snapshot that is read."""
-FORMAT, ROOT = "edge-backup-format", "root"
-"""Names of tags: the version of what the tags mean, and each root as manifests have it."""
+FORMAT, ROOT, EXCLUDE = "edge-backup-format", "root", "exclude"
+"""Names of tags: the version of what the tags mean, each root and the patterns as manifests have them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +78,8 @@ def tags_of(origin: Origin, report: Report) -> list[str]:
         manifest_root(root).model_dump_json(by_alias=True, exclude_defaults=True) for root in origin.sources
     )
     tags += [f"{ROOT}={root}" for root in roots]
+    if patterns := origin.excluded_names():
+        tags.append(f"{EXCLUDE}={json.dumps(patterns, separators=(',', ':'))}")
     if report.skipped:
         tags.append(f"skipped={report.skipped}")
     return tags

@@ -27,7 +27,7 @@ from agent.transfer.context import Context, Destination
 from agent.transfer.get import Fetch
 from agent.transfer.streams import RateLimit
 from providers.api import Stored
-from providers.errors import NotFound, TooLarge
+from providers.errors import NotFound, TargetAbsent, TooLarge
 
 _NAMED = 4
 """The most snapshots that a message names."""
@@ -120,7 +120,12 @@ class Snapshots:
     def _open(self, objects: StoredObjects, destination: Destination) -> Opened:
         where = destination.shown
         if where not in self._opened:
-            self._opened[where] = open_repository(objects, self.password)
+            try:
+                self._opened[where] = open_repository(objects, self.password)
+            except TargetAbsent:
+                raise
+            except NotFound as error:
+                raise NotFound(f"there is no repository at {where}") from error
         return self._opened[where]
 
     @contextmanager
