@@ -41,8 +41,6 @@ if TYPE_CHECKING:
 
 Result = TypeVar("Result")
 
-_FOR_REPOSITORIES = ("cryptography", "ijson")
-"""Modules of the extra without which there is no repository; for others there are fallbacks."""
 _NO_ARCHIVES = "a pending upload is a whole archive; name the store in the command for the backup instead"
 _ENCRYPTING_BUFFER_BYTES = 8 << 20
 """For the parts of an upload, half of what is usual: the library that encrypts needs the other half."""
@@ -213,7 +211,7 @@ def _refusing() -> Iterator[None]:
 
 def refuse_without_repositories() -> None:
     """Raise `Refused` where the extra for repositories is not installed."""
-    if any(find_spec(module) is None for module in _FOR_REPOSITORIES):
+    if find_spec("cryptography") is None:  # there are fallbacks for the other modules
         message = "repositories are not installed on this device: install edge-backup-agent[repository]"
         raise Refused(Reason.CANNOT, message)
 
