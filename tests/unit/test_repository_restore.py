@@ -5,13 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from agent.base.errors import ForeignArchive, NoneChosen, RepositoryBroken, WrongKey
+from agent.base.errors import ForeignArchive, NoneChosen, NoSpace, RepositoryBroken, WrongKey
 from agent.base.roots import Root
 from agent.formats.archive_names import OwnArchives, device_tag
 from agent.formats.base import Unlock
 from agent.formats.repository.snapshots import Snapshots
 from providers.errors import NotFound
 from tests.support.acls import DEFAULT, acl
+from tests.support.real_disks import real_disk
 from tests.support.repositories import HOST, PASSWORD, Device, restic
 from tests.support.snapshots import destination, opened, restored
 from tests.support.trees import Dir, File, Link, make_tree, snapshot
@@ -227,6 +228,19 @@ def test_a_wrong_password_is_told(tmp_path: Path) -> None:
         Snapshots("wrong", tmp_path / "scratch", 1_000_000).open(
             destination(device.objects.path), saved.id, Unlock()
         )
+
+
+def test_a_full_disk_is_told_and_leaves_nothing(tmp_path: Path) -> None:
+    """The list of blobs and the list of entries are temporary files on the device's own disk."""
+    source = make_tree(tmp_path / "source", {"a": File(b"1")})
+    device = Device.at(tmp_path, Root("", source))
+    device.save()
+    with real_disk("tmpfs", tmp_path / "scratch") as disk:
+        with disk.full(), pytest.raises(NoSpace):
+            restored(device.objects.path, [Root("", source)], disk.path)
+        assert not any(disk.path.iterdir())
+        restored(device.objects.path, [Root("", source)], disk.path)
+    assert texts(source) == {"a": b"1"}
 
 
 def test_damage_anywhere_leaves_the_target_as_it_was(tmp_path: Path) -> None:

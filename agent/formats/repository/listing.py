@@ -39,11 +39,13 @@ class Listing:
         self._database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         finalize(self, self._database.close)
         self._alone, self._number, self._bytes = Lock(), 0, 0
-        for setting in (f"cache_size=-{_CACHE_KIB}", "journal_mode=OFF", "synchronous=OFF"):
-            self._database.execute(f"PRAGMA {setting}")
-        for statement in filter(str.strip, _SCHEMA.split(";")):
-            self._database.execute(statement)
-        path.unlink()
+        try:
+            for setting in (f"cache_size=-{_CACHE_KIB}", "journal_mode=OFF", "synchronous=OFF"):
+                self._database.execute(f"PRAGMA {setting}")
+            for statement in filter(str.strip, _SCHEMA.split(";")):
+                self._database.execute(statement)
+        finally:
+            path.unlink(missing_ok=True)
         self._database.execute("BEGIN")
 
     def add(self, item: Item, pack: int, offset: int) -> None:

@@ -1,7 +1,7 @@
 """Reads the snapshots of a repository, behind the seam of `agent.formats.base`."""
 
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -137,11 +137,10 @@ class Snapshots:
         with state_errors(self.scratch):
             make_directories(self.scratch, 0o700)
             path = self.scratch / f"{token_hex(8)}.index"
-            index = BlobIndex(path)
-            # It goes with the process at the latest.
-            with suppress(FileNotFoundError):
-                path.unlink()
-            return index
+            try:
+                return BlobIndex(path)
+            finally:
+                path.unlink(missing_ok=True)  # it goes with the process at the latest
 
 
 def _objects(destination: Destination) -> StoredObjects:
