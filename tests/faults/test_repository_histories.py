@@ -1,4 +1,4 @@
-"""Random histories of a device and its operator: the last snapshot restores what was saved."""
+"""Random histories of a device and its operator: restic and the agent restore what was saved last."""
 
 import os
 import random
@@ -21,6 +21,7 @@ from agent.formats.repository.objects import Kind
 from agent.formats.repository.state import tree_key
 from agent.transfer.cancel import CancelToken
 from tests.support.repositories import Device
+from tests.support.snapshots import restored
 from tests.support.trees import snapshot
 
 HISTORIES = 500 if os.environ.get("FAULTS") == "long" else 25
@@ -179,5 +180,9 @@ def test_the_last_snapshot_restores_what_was_saved(steps: list[tuple[str, str, i
         world.device.save()
         uses_are_right(world.device)
         world.device.check()
-        restored = world.device.restored(Path(directory) / "restored")
-        assert snapshot(restored) == snapshot(world.source)
+        by_restic = world.device.restored(Path(directory) / "restored")
+        assert snapshot(by_restic) == snapshot(world.source)
+        target = Path(directory) / "target"
+        target.mkdir()
+        restored(world.device.objects.path, [Root("", target)], Path(directory) / "scratch")
+        assert snapshot(target) == snapshot(world.source)
