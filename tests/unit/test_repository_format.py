@@ -162,6 +162,9 @@ def test_a_key_file_opens_with_its_password_only() -> None:
         ({"r": 0}, "damaged"),
         ({"kdf": "none"}, "damaged"),
         ({"N": "x"}, "damaged"),
+        ({"r": 8.5}, "damaged"),
+        ({"N": 1 << 16, "r": 1}, "damaged"),
+        ({"N": 2, "r": 1 << 18}, "MiB"),
         ({"salt": None}, "damaged"),
     ],
 )
@@ -170,6 +173,14 @@ def test_a_key_file_cannot_take_the_memory_of_the_device(changes: dict[str, obje
     _, content = new_key_file(Keys.random(), PASSWORD, datetime.now(UTC), "host")
     with pytest.raises(RepositoryBroken, match=error):
         open_key_file(json.dumps(json.loads(content) | changes).encode(), PASSWORD)
+
+
+def test_a_key_file_with_few_large_blocks_is_opened_within_its_memory() -> None:
+    """Found by a fuzzer: beside N blocks there are two more and p, which count when N is small."""
+    _, content = new_key_file(Keys.random(), PASSWORD, datetime.now(UTC), "host")
+    unusual = json.loads(content) | {"N": 2, "r": 11_111}
+    with pytest.raises(WrongKey):
+        open_key_file(json.dumps(unusual).encode(), PASSWORD)
 
 
 def test_random_polynomials_are_irreducible() -> None:

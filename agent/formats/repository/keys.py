@@ -23,6 +23,8 @@ _SALT_BYTES = 64
 _MOST_SCRYPT_BYTES = 64 << 20
 """The most memory that opening a key file may take; restic's own take 32 MiB."""
 _MOST_P = 64
+_MORE_BLOCKS = 2
+"""Blocks that scrypt works with, beside its N and its p (RFC 7914, 5 and 6)."""
 MOST_BYTES = 1 << 16
 """The longest key file or config that is read."""
 
@@ -94,8 +96,9 @@ def open_key_file(content: bytes, password: str) -> Keys:
         _check_cost(kdf, *cost)
     except (ValueError, LookupError, TypeError) as error:
         raise RepositoryBroken("a key file of the repository is damaged") from error
+    cryptor = Cryptor(_derived(password, salt, *cost))
     try:
-        plain = Cryptor(_derived(password, salt, *cost)).decrypt(data)
+        plain = cryptor.decrypt(data)
     except RepositoryBroken as error:
         raise WrongKey("the password does not open the repository") from error
     return _master(plain)
@@ -119,17 +122,20 @@ def _check_cost(kdf: str, n: int, r: int, p: int) -> None:
     is_power = n > 1 and n & (n - 1) == 0
     if kdf != "scrypt" or not is_power or r < 1 or p < 1:
         raise ValueError(kdf)
-    if 128 * n * r > _MOST_SCRYPT_BYTES or p > _MOST_P:
+    memory_bytes = 128 * r * max(n, p + _MORE_BLOCKS)
+    if memory_bytes > _MOST_SCRYPT_BYTES or p > _MOST_P:
         raise RepositoryBroken(
-            f"opening the repository would take {128 * n * r >> 20} MiB for its password, and at most 64 are"
+            f"opening the repository would take {memory_bytes >> 20} MiB for its password, and at most 64 are"
             " allowed: add a key that costs less"
         )
 
 
 def _derived(password: str, salt: bytes, n: int, r: int, p: int) -> Keys:
-    # OpenSSL counts some more bytes than the memory of N blocks.
-    room = 128 * n * r + 128 * r * p + (1 << 20)
-    return Keys.of(hashlib.scrypt(password.encode(), salt=salt, n=n, r=r, p=p, maxmem=room, dklen=64))
+    room = 128 * r * (n + p + _MORE_BLOCKS) + (1 << 20)
+    try:
+        return Keys.of(hashlib.scrypt(password.encode(), salt=salt, n=n, r=r, p=p, maxmem=room, dklen=64))
+    except (ValueError, TypeError, OverflowError) as error:  # as N beyond what a small r allows
+        raise RepositoryBroken("a key file of the repository is damaged") from error
 
 
 def _json(value: dict[str, Any]) -> bytes:
