@@ -10,6 +10,7 @@ from tests.support.agent_process import PROGRAM, AgentProcess
 from tests.support.backend import LAST_UPLOAD, Backend
 from tests.support.http_server import HttpServer, Received, Say
 from tests.support.stalling import stalling
+from tests.support.waiting import wait_until
 
 from .conftest import Started
 
@@ -55,7 +56,7 @@ def test_a_cancel_gives_up_an_archive_that_waits_for_its_upload(
     assert os.path.exists(path)
     assert backend.ask("cancel", {"correlationId": "X"})["status"] == 204
     assert backend.ended("X", LAST_UPLOAD)["state"] == "CANCELED"
-    assert not os.path.exists(path)
+    wait_until(lambda: not os.path.exists(path), what="the archive to go, after everybody was told")
     assert backend.ask("cancel", {"correlationId": "X"})["status"] == 404
 
 
