@@ -36,16 +36,17 @@ demo: $(STAMP) ## back up, damage and restore a sample directory; with KEEP=1, l
 	$(BIN)/edge-backup demo $(if $(KEEP),--keep-running)
 
 test: $(STAMP) ## all tests except the slow ones, which SLOW=1 adds; REQUIRE_BACKENDS=1 makes skips failures, TESTS=path runs some
-	REQUIRE_BACKENDS=$(REQUIRE_BACKENDS) $(BIN)/pytest -rs $(if $(SLOW),,-m "not slow") $(PARALLEL) $(TESTS)
+	REQUIRE_BACKENDS=$(REQUIRE_BACKENDS) $(BIN)/pytest -rs -m "not large$(if $(SLOW),, and not slow)" $(PARALLEL) $(TESTS)
 
 coverage: $(STAMP) ## run the tests and print their branch coverage of agent and providers
 	@rm -rf build/coverage; mkdir -p build/coverage
-	-$(BIN)/coverage run -m pytest $(if $(SLOW),,-m "not slow") $(PARALLEL) $(TESTS)
+	-$(BIN)/coverage run -m pytest -m "not large$(if $(SLOW),, and not slow)" $(PARALLEL) $(TESTS)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --sort=cover
 
 faults: $(STAMP) ## try crashes, power cuts and disk errors at every call that changes the disk; prints a table
 	FAULTS=long REQUIRE_BACKENDS=1 $(BIN)/pytest tests/faults
+	REQUIRE_BACKENDS=1 $(BIN)/pytest -m large tests/integration
 
 soak: $(STAMP) ## run ten thousand jobs with random faults and check that nothing grows or is left behind
 	$(BIN)/python -m tests.faults.soak

@@ -181,7 +181,7 @@ def begin(backend: Backend, kind: str, value: Mapping[str, object]) -> dict[str,
     return answers[-1]
 
 
-@pytest.mark.slow
+@pytest.mark.large
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("name", PHASES)
 def test_a_cancel_ends_every_phase_within_a_second(large: Large, name: str) -> None:
@@ -204,7 +204,7 @@ def test_a_cancel_ends_every_phase_within_a_second(large: Large, name: str) -> N
     assert ended_s < PATIENCE_S
 
 
-@pytest.mark.slow
+@pytest.mark.large
 @pytest.mark.timeout(600)
 def test_ctrl_c_ends_the_listing_of_an_archive_within_a_second(large: Large) -> None:
     options = [f"-o{key}={value}" for key, value in (LOCAL | ALL).items()]

@@ -49,7 +49,7 @@ def network(started: Started, tmp_path: Path) -> Network:
     return Network(started(http_listen="127.0.0.1:0", http_tokenFile=str(token), logLevel="INFO"))
 
 
-@pytest.mark.slow
+@pytest.mark.large
 @pytest.mark.timeout(600)
 def test_four_streams_through_a_day_of_events_grow_nothing_and_miss_nothing(
     network: Network, device: AgentProcess
