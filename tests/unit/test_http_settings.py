@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
@@ -19,11 +20,11 @@ from tests.support.local_agent import edge_backup
         ("127.9.9.9:1", "127.9.9.9", 1, True),
         ("localhost:8765", "127.0.0.1", 8765, True),
         ("[::1]:8765", "::1", 8765, True),
-        ("[::ffff:127.0.0.1]:1", "::ffff:7f00:1", 1, True),
+        ("[::ffff:127.0.0.1]:1", str(ip_address("::ffff:127.0.0.1")), 1, True),
         ("[::]:0", "::", 0, False),
         ("0.0.0.0:65535", "0.0.0.0", 65535, False),
         ("192.168.1.9:443", "192.168.1.9", 443, False),
-        ("[::ffff:10.0.0.1]:1", "::ffff:a00:1", 1, False),
+        ("[::ffff:10.0.0.1]:1", str(ip_address("::ffff:10.0.0.1")), 1, False),
     ],
 )
 def test_addresses_are_understood(text: str, host: str, port: int, loopback: bool) -> None:
