@@ -607,7 +607,7 @@ def test_a_refused_subscription_is_asked_for_once_at_a_time(tmp_path: Path) -> N
 
 @pytest.mark.xfail(
     sys.version_info >= (3, 13),
-    reason="there a frame is kept until the next collection; by whom is not known",
+    reason="a frame is kept until the next collection; by whom is not known",
 )
 def test_a_refused_command_leaves_nothing_for_the_garbage_collector(device: Device) -> None:
     """Its payload may hold credentials, and the means to acknowledge it hold a connection."""
