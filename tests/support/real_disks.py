@@ -1,5 +1,6 @@
 """Small file systems that are really mounted: soon full, soon without inodes, read-only on demand."""
 
+import gc
 import os
 import shutil
 import subprocess
@@ -10,6 +11,7 @@ from pathlib import Path
 from tempfile import NamedTemporaryFile
 
 from tests.support.require import possible, require
+from tests.support.unmounting import unmount
 
 KINDS = ("tmpfs", "ext4")
 SIZE_BYTES, INODES = 4 << 20, 64
@@ -84,7 +86,8 @@ def overlay(path: Path, lower: Path) -> Iterator[Path]:
         try:
             yield path
         finally:
-            subprocess.run(["umount", path], check=True)
+            gc.collect()  # an error that was caught may hold a file of it
+            unmount(path)
 
 
 @contextmanager
@@ -97,7 +100,8 @@ def tmpfs(path: Path) -> Iterator[Path]:
     try:
         yield path
     finally:
-        subprocess.run(["umount", path], check=True)
+        gc.collect()  # an error that was caught may hold a file of it
+        unmount(path)
 
 
 def _repeat(step: Callable[[], object]) -> None:
@@ -129,4 +133,5 @@ def real_disk(kind: str, path: Path) -> Iterator[Disk]:
     try:
         yield Disk(path)
     finally:
-        subprocess.run(["umount", path], check=True)
+        gc.collect()  # an error that was caught may hold a file of it
+        unmount(path)
