@@ -5,8 +5,7 @@ provider cannot use, a stick that is not plugged in, a host or bucket that `allo
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -95,7 +94,7 @@ class Admission:
         """
         if chosen.repository:
             raise Refused(Reason.CANNOT, f"store '{chosen.store}' keeps a repository: {_NO_ARCHIVES}")
-        with _refusing():
+        try:
             factory = providers.factory(chosen.provider)
             limits = self._limits(connections)
             storage = factory(
@@ -111,6 +110,8 @@ class Admission:
                 check_name(name, key)
             if not name and default_name is None and Capability.LIST not in storage.capabilities:
                 raise BadOptions({str(key): "is missing"})
+        except (StorageError, providers.MissingExtra) as error:
+            raise _refused(error) from error
         guarded = self._guarded(storage, connections, secret_values(chosen.options))
         sdk = providers.loads_sdk(chosen.provider)
         return Destination(guarded, factory.needs_size, name or default_name, metadata or {}, loads_sdk=sdk)
@@ -146,7 +147,7 @@ class Admission:
         writing: bool,
     ) -> Destination:
         prefix = repository.prefix.replace(DEVICE, _in_a_name(device_id))
-        with _refusing():
+        try:
             refuse_without_repositories()
             factory = providers.repository_factory(chosen.provider)
             if (key := factory.name_option) and key in chosen.options:
@@ -155,6 +156,8 @@ class Admission:
                 check_name(prefix, f"stores.{chosen.store}.prefix")
             storage = factory(chosen.options, self._limits(connections))
             look(self.looks, f"store '{chosen.store}'", partial(storage.preflight, writing))
+        except (StorageError, providers.MissingExtra) as error:
+            raise _refused(error) from error
         secrets = secret_values(chosen.options)
         sdk = providers.loads_sdk(chosen.provider)
         guarded = self._guarded(storage, connections, secrets)
@@ -196,17 +199,11 @@ class Admission:
         )
 
 
-@contextmanager
-def _refusing() -> Iterator[None]:
-    """Raise `Refused` for what a provider cannot do."""
-    try:
-        yield
-    except BadOptions as error:
-        raise Refused(Reason.INVALID, str(error)) from error
-    except NotAllowed as error:
-        raise Refused(Reason.FORBIDDEN, str(error)) from error
-    except (StorageError, providers.MissingExtra) as error:
-        raise Refused(Reason.CANNOT, str(error)) from error
+def _refused(error: StorageError | providers.MissingExtra) -> Refused:
+    """Return the refusal for what a provider cannot do."""
+    if isinstance(error, BadOptions):
+        return Refused(Reason.INVALID, str(error))
+    return Refused(Reason.FORBIDDEN if isinstance(error, NotAllowed) else Reason.CANNOT, str(error))
 
 
 def refuse_without_repositories() -> None:

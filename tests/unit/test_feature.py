@@ -4,7 +4,6 @@ followed by a good one that works."""
 import gc
 import json
 import sqlite3
-import sys
 import tempfile
 import weakref
 from contextlib import closing
@@ -605,10 +604,6 @@ def test_a_refused_subscription_is_asked_for_once_at_a_time(tmp_path: Path) -> N
     device.close()
 
 
-@pytest.mark.xfail(
-    sys.version_info >= (3, 13),
-    reason="a frame is kept until the next collection; by whom is not known",
-)
 def test_a_refused_command_leaves_nothing_for_the_garbage_collector(device: Device) -> None:
     """Its payload may hold credentials, and the means to acknowledge it hold a connection."""
 
