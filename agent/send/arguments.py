@@ -33,7 +33,7 @@ class Order:
     timeout_s: float
     json: bool
     secrets: frozenset[str] = field(repr=False)
-    """Texts that must not be shown, whoever sends them."""
+    """Secret texts, which no line shows."""
 
 
 def parse_arguments(argv: list[str]) -> Order:

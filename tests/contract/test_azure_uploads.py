@@ -114,7 +114,7 @@ def test_md5_and_metadata_are_kept_with_the_blob(place: AzurePlace, opened: Open
 
 
 def test_the_right_to_create_is_enough_for_an_object_that_stays(place: AzurePlace) -> None:
-    """Who has stolen the device with this signature can neither read nor replace what is there."""
+    """A thief with this signature can neither read nor replace the objects."""
     place.sas = place.make_sas("c")
     with closing(AzureBlob(place.options(NAME), place.limits)) as storage:
         storage.create("data/00/0000", DATA)

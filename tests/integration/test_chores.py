@@ -1,4 +1,4 @@
-"""What an operator does to an agent: at its start, in its storage, beside a waiting preview."""
+"""An operator starts an agent in a wrong way, cleans its storage, and works beside a waiting preview."""
 
 import os
 import subprocess

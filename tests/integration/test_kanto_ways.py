@@ -1,4 +1,4 @@
-"""What users of Kanto's agent are used to, with the installed program."""
+"""The installed program does what Kanto's agent does."""
 
 import os
 import subprocess

@@ -303,7 +303,7 @@ def test_periodic_backups_write_snapshots(
 
 
 def test_the_policy_to_copy_lets_nobody_read_or_remove_content_with_the_device_s_key(tmp_path: Path) -> None:
-    """Whoever has the device has its key."""
+    """A thief of the device has its key."""
     name = f"{BELOW}/data/00/0000"
     with stores.moto(tmp_path / "moto") as server:
         place = S3Place(server, "backups")

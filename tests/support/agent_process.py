@@ -33,7 +33,7 @@ class Logging:
     """An agent whose log is read while it runs."""
 
     def log_lines(self) -> list[dict[str, Any]]:
-        """What it has said so far."""
+        """Return the lines that it has logged so far."""
         raise NotImplementedError
 
     def count_log(self, event: str, **facts: Any) -> int:

@@ -194,15 +194,15 @@ def test_the_socket_unit_starts_the_agent_and_keeps_clients_while_it_restarts(bo
         f"/etc/systemd/system/{DROP_INS}/http.conf",
         "[Service]\nLoadCredential=http-token:/etc/edge-backup/http-token\n",
     )
-    booted.write("/root/ask.py", ASK)
+    booted.write("/usr/local/bin/ask.py", ASK)
     booted.run("systemctl", "stop", UNIT)
     booted.run("systemctl", "daemon-reload")
     booted.run("systemctl", "start", "edge-backup.socket")
     path = "/run/edge-backup/http.sock"
     assert booted.run("stat", "-c", "%U %a", path).strip() == "edge-backup 600"
     python = "/opt/edge-backup/bin/python"
-    assert booted.run(python, "/root/ask.py", path).strip() == "HTTP/1.1 200 OK"
-    assert booted.run(python, "/root/ask.py", "443").strip() == "HTTP/1.1 401 Unauthorized"
+    assert booted.run(python, "/usr/local/bin/ask.py", path).strip() == "HTTP/1.1 200 OK"
+    assert booted.run(python, "/usr/local/bin/ask.py", "443").strip() == "HTTP/1.1 401 Unauthorized"
     booted.run("systemctl", "restart", UNIT)
-    assert booted.run(python, "/root/ask.py", path).strip() == "HTTP/1.1 200 OK"
+    assert booted.run(python, "/usr/local/bin/ask.py", path).strip() == "HTTP/1.1 200 OK"
     assert booted.run("/opt/edge-backup/bin/edge-backup", "check-config").startswith("{")
