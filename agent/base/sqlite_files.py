@@ -4,11 +4,17 @@ import os
 
 MAGIC = b"SQLite format 3\0"
 HEADER_BYTES = 100
+SMALLEST_PAGE_BYTES = 512
 _BESIDE = ("-wal", "-shm", "-journal")
 
 
-def is_database(fd: int) -> bool:
-    """Return True for an open file that begins as a database does."""
+def is_database(fd: int, size_bytes: int) -> bool:
+    """Return True for an open file that begins as a database does.
+
+    Most other files are not read for that: a database is a row of pages, each of a multiple of 512 bytes.
+    """
+    if not size_bytes or size_bytes % SMALLEST_PAGE_BYTES:
+        return False
     try:
         header = os.pread(fd, HEADER_BYTES, 0)
     except OSError:

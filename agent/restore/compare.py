@@ -228,7 +228,7 @@ def is_beside_database(name: str, new_names: Collection[str], new_fd: int) -> bo
     except OSError:
         return False
     try:
-        return is_database(fd)
+        return is_database(fd, os.fstat(fd).st_size)
     finally:
         os.close(fd)
 

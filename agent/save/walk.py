@@ -196,7 +196,7 @@ class _Walk:
                 archived = self._base + path
                 first = self._first_name(status, archived) if status.st_nlink > 1 else None
                 entry = Entry(archived, FILE, status, fd, b"", self._attributes(fd, path, first), first)
-                if self._copies and is_database(fd):
+                if self._copies and is_database(fd, status.st_size):
                     yield from self._database(self._copies, entry)
                 else:
                     yield entry

@@ -87,7 +87,7 @@ def test_merge_brings_in_what_the_archive_names_and_keeps_the_rest(
 @pytest.mark.parametrize("mode", ["merge", "replace"])
 def test_the_log_of_a_database_goes_with_the_database(tmp_path: Path, target: Path, mode: str) -> None:
     """SQLite would apply the log that the old database left to the one that was restored."""
-    database = b"SQLite format 3\0" + bytes(100)
+    database = b"SQLite format 3\0" + bytes(512 - 16 - 3)
     make_tree(
         target, {"d/log.db": File(database + b"old"), "d/log.db-wal": File(b"log"), "d/x-wal": File(b"x")}
     )

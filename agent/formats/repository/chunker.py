@@ -8,11 +8,13 @@ from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any
 
+from agent.base.sqlite_files import MAGIC as SQLITE_MAGIC
+
 MEAN_BYTES = 64 << 10
 SMALLEST_BYTES, _LARGEST_BYTES = MEAN_BYTES // 4, MEAN_BYTES * 4
 """The shortest chunk, but for the last one of a file, and the longest."""
 _BUFFER_BYTES = 1 << 20
-SQLITE_MAGIC = b"SQLite format 3\0"
+MAGIC = b"SQLite format 3\0"
 _IMAGES = (b"QFI\xfb", b"KDMV", b"vhdxfile", b"conectix")
 """The first bytes of qcow2, VMDK, VHDX and VHD images."""
 _MBR_MARK = slice(510, 512)
