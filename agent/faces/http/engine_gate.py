@@ -50,23 +50,11 @@ class EngineGate:
 
     def command(self, operation: str, value: Value | None, face: Face) -> str | None:
         """Carry out a command, and return the id of its job, if it has one."""
-
-        def admit(tell: Callable[[str | None], None]) -> None:
-            self._operations.check_offered(operation, face)
-            admitted = self._operations.admit(operation, value, face)
-            self._carry_out(admitted, partial(tell, admitted.job_id))
-
-        return self._waited(admit)
+        return self._carried_out(operation, face, partial(self._operations.admit, operation, value, face))
 
     def run(self, request: EngineRequest, face: Face) -> str | None:
         """Carry out a command that was read already, and return the id of its job, if it has one."""
-
-        def admit(tell: Callable[[str | None], None]) -> None:
-            self._operations.check_offered(request.operation, face)
-            admitted = self._operations.admit_request(request)
-            self._carry_out(admitted, partial(tell, admitted.job_id))
-
-        return self._waited(admit)
+        return self._carried_out(request.operation, face, partial(self._operations.admit_request, request))
 
     def call(self, function: Callable[[], Result]) -> Result:
         """Return what a function of the main thread returns."""
@@ -76,6 +64,10 @@ class EngineGate:
 
         return self._waited(tell_result)
 
+    def check_offered(self, operation: str, face: Face) -> None:
+        """Check that the face has this operation, of which the request shows a part."""
+        self.call(partial(self._operations.check_offered, operation, face))
+
     def look(self, operation: str, face: Face, function: Callable[[], Result]) -> Result:
         """Return what a function of the main thread returns; it is a part of this operation."""
 
@@ -84,6 +76,14 @@ class EngineGate:
             return function()
 
         return self.call(look)
+
+    def _carried_out(self, operation: str, face: Face, admit: Callable[[], Admitted]) -> str | None:
+        def carry_out(tell: Callable[[str | None], None]) -> None:
+            self._operations.check_offered(operation, face)
+            admitted = admit()
+            self._carry_out(admitted, partial(tell, admitted.job_id))
+
+        return self._waited(carry_out)
 
     def _waited(self, act: Callable[[Callable[[Result], None]], None]) -> Result:
         """Run `act` in the main thread, and return what it tells now or later."""

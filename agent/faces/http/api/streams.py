@@ -25,7 +25,7 @@ _NUMBER = re.compile("[0-9]{1,18}")
 
 
 def all_events(api: Api, request: Request, _: Nothing) -> Response:
-    api.gate.look("status", face_of(request.peer), lambda: None)
+    api.gate.check_offered("status", face_of(request.peer))
     position = _position(api.events, request)
     return _stream(_all(api.events, position, is_continued=bool(request.headers.get("last-event-id"))))
 

@@ -69,7 +69,7 @@ class _ArcGis:
 
     def _stores(self, request: Request) -> Response:
         _check_query(request)
-        self._gate.look("info", face_of(request.peer), lambda: None)  # it tells the stores, too
+        self._gate.check_offered("info", face_of(request.peer))  # it tells the stores, too
         default = default_destination(self._settings)
         stores = [
             {"name": name, "type": provider, "default": in_store(self._settings, name) == default}

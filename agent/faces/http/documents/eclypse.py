@@ -72,7 +72,7 @@ class _Eclypse:
 
     def _possible(self, request: Request) -> Response:
         """Answer what can be backed up."""
-        self._gate.look("info", face_of(request.peer), lambda: None)
+        self._gate.check_offered("info", face_of(request.peer))
         data_types = sorted(name for name in self._settings.data_sets if name != PROJECTS)
         return json_response({"dataTypes": data_types, "envysionProjects": sorted(self._projects())})
 
