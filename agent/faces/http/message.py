@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from urllib.parse import parse_qsl
 
+JSON = "application/json"
 NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
 
@@ -22,7 +23,7 @@ class Peer:
 
     @property
     def is_local(self) -> bool:
-        """True on the Unix socket: whoever may open that may do everything."""
+        """Return True on the Unix socket: the agent lets every user who can open it do everything."""
         return not self.address
 
 
@@ -44,6 +45,11 @@ class Request:
     """Says why the body could not be read; the site of the path words it."""
     is_gone: Callable[[], bool] = field(default=lambda: False, repr=False, compare=False)
     """Returns True when the client has closed its side: a long read ends then."""
+
+    @property
+    def content_type(self) -> str:
+        """Return the type of the body in small letters, without parameters; empty when none is given."""
+        return self.headers.get("content-type", "").partition(";")[0].strip().lower()
 
     def arguments(self) -> dict[str, str]:
         """Return the query's arguments by name, the last one of each name."""

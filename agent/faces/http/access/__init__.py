@@ -1,1 +1,1 @@
-"""Who may come in over HTTP: the host that a request means, its origin, and how the client signs in."""
+"""Decides which requests the agent answers: checks their host and origin, and signs clients in."""

@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 
 from agent.faces.http.access.door import Door
-from agent.faces.http.message import Problem, Request, Response
+from agent.faces.http.message import JSON, Problem, Request, Response
 from agent.faces.http.routes import Route
 
 
@@ -19,8 +19,8 @@ def session_routes(door: Door) -> Sequence[Route]:
 
 
 def _token(request: Request) -> str:
-    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
-        raise Problem(415, "expected a body of type application/json")
+    if request.content_type != JSON:
+        raise Problem(415, f"expected a body of type {JSON}")
     try:
         value = json.loads(request.body)
     except (ValueError, RecursionError):

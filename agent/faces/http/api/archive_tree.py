@@ -1,4 +1,4 @@
-"""What is in an archive, a directory at a time: of any format, in any order of entries."""
+"""Lists one directory of an archive, and finds one file in it, for every format and order of entries."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any

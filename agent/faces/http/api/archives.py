@@ -118,8 +118,6 @@ def content(api: Api, request: Request, query: ContentQuery) -> Response:
         "Content-Length": str(pieces.size_bytes),
         "Content-Disposition": _attachment(query.path),
         "Content-Security-Policy": "sandbox; default-src 'none'",
-        "X-Content-Type-Options": "nosniff",
-        "Cache-Control": "no-store",
     }
     return Response(200, headers, pieces)
 

@@ -3,9 +3,9 @@
 from typing import Any
 
 from agent.faces.http.api.context import Api
-from agent.faces.http.api.endpoint import JSON, Answer, Arguments, Endpoint, Nothing, json_response
+from agent.faces.http.api.endpoint import Answer, Arguments, Endpoint, Nothing, json_response
 from agent.faces.http.face_of import face_of
-from agent.faces.http.message import Problem, Request, Response
+from agent.faces.http.message import JSON, Problem, Request, Response
 from agent.settings.load import effective
 
 

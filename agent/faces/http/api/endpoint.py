@@ -11,11 +11,10 @@ from pydantic.alias_generators import to_camel
 
 from agent.faces.http.api.context import Api
 from agent.faces.http.api.values import encoded
-from agent.faces.http.message import NO_HEADERS, Problem, Request, Response
+from agent.faces.http.message import JSON, NO_HEADERS, Problem, Request, Response
 from agent.faces.http.routes import Route
 
 PREFIX = "/api/v1"
-JSON = "application/json"
 
 
 class Arguments(BaseModel):
@@ -95,8 +94,7 @@ def _body(request: Request) -> Mapping[str, Any]:
     """Return the members of the body; none for an empty one."""
     if not request.body:
         return {}
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != JSON:
+    if request.content_type != JSON:
         raise Problem(415, f"the body must be of the type {JSON}: send the header Content-Type")
     try:
         value = json.loads(request.body.decode("utf-8"))

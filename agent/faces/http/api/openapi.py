@@ -11,9 +11,10 @@ from pydantic.alias_generators import to_camel
 
 from agent import __version__
 from agent.faces.http.api import answers
-from agent.faces.http.api.endpoint import JSON, PREFIX, Answer, Endpoint
+from agent.faces.http.api.endpoint import PREFIX, Answer, Endpoint
 from agent.faces.http.api.table import ENDPOINTS
 from agent.faces.http.api.values import encoded
+from agent.faces.http.message import JSON
 from agent.faces.http.problems import PROBLEM_JSON
 
 _EVERYWHERE = (400, 401, 403, 421, 500, 504)

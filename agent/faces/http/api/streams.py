@@ -40,7 +40,7 @@ def job_events(api: Api, request: Request, _: Nothing) -> Response:
 
 
 def _stream(events: Iterator[bytes]) -> Response:
-    return Response(200, {"Content-Type": STREAM, "Cache-Control": "no-store"}, events, is_events=True)
+    return Response(200, {"Content-Type": STREAM}, events, is_events=True)
 
 
 def _position(log: EventLog, request: Request) -> int | None:

@@ -4,8 +4,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from agent.faces.http.documents.bodies import FORM, content_type, form_fields
-from agent.faces.http.message import Problem, Request, Response
+from agent.faces.http.documents.bodies import FORM, form_fields
+from agent.faces.http.message import JSON, Problem, Request, Response
 
 FORMATS = ("html", "json", "pjson")
 
@@ -39,7 +39,7 @@ def _written(request: Request, title: str, value: Mapping[str, Any], status: int
         return Response(status, {"Content-Type": "text/html; charset=utf-8"}, _page(title, value))
     indent, separators = (2, (",", ": ")) if form == "pjson" else (None, (",", ":"))
     text = json.dumps(value, indent=indent, separators=separators, ensure_ascii=False)
-    return Response(status, {"Content-Type": "application/json"}, text.encode("utf-8", "replace"))
+    return Response(status, {"Content-Type": JSON}, text.encode("utf-8", "replace"))
 
 
 def _tolerant(request: Request) -> Mapping[str, str]:
@@ -51,7 +51,7 @@ def _tolerant(request: Request) -> Mapping[str, str]:
     if request.method != "POST":
         return query
     form = {name: text for name, text in query.items() if name == "f"}
-    return form | (_fields(request.body) if content_type(request) == FORM else {})
+    return form | (_fields(request.body) if request.content_type == FORM else {})
 
 
 def _fields(text: bytes | str) -> dict[str, str]:

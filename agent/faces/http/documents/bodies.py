@@ -8,20 +8,15 @@ from urllib.parse import parse_qsl
 
 from agent.base.refusals import Refused
 from agent.base.text import readable
-from agent.faces.http.message import Problem, Request
+from agent.faces.http.message import JSON, Problem, Request
 
-JSON, FORM = "application/json", "application/x-www-form-urlencoded"
+FORM = "application/x-www-form-urlencoded"
 MAX_FIELDS = 32
-
-
-def content_type(request: Request) -> str:
-    """Return the type of the body, without parameters and in small letters; empty when it is not given."""
-    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
 def require_type(request: Request, wanted: str) -> None:
     """Raise `Problem` 415 for a body of another type, or of none."""
-    if content_type(request) != wanted:
+    if request.content_type != wanted:
         raise Problem(415, f"the body must have the content type {wanted}")
 
 

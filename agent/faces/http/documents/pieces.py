@@ -26,7 +26,7 @@ from agent.faces.http.documents.pieces_models import (
 )
 from agent.faces.http.documents.restoring import Fetchable, fetchable, restore_options
 from agent.faces.http.face_of import face_of
-from agent.faces.http.message import Problem, Request, Response
+from agent.faces.http.message import JSON, Problem, Request, Response
 from agent.faces.http.routes import Route, Site
 from agent.jobs.queries.made import Made
 from agent.settings import Settings
@@ -124,7 +124,7 @@ class _Pieces:
 
     def _restore_streamed(self, request: Request) -> Response:
         model, job_id = self._begin_restore(request)
-        headers = {"Content-Type": "application/json", "Cache-Control": "no-store"}
+        headers = {"Content-Type": JSON}
         # Not `is_events`: the restore has begun, and for want of a place nobody may say that it has not. One
         # restore runs at a time, so that these streams are few.
         return Response(200, headers, self._progress(request, model, job_id))
