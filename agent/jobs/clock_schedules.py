@@ -12,7 +12,7 @@ from agent.jobs.requests.backup import BackupRequest
 from agent.jobs.requests.selection import Selection
 from agent.jobs.requests.storage import store_storage
 from agent.jobs.schedule import device_offset
-from agent.jobs.schedule_record import ScheduleRecord
+from agent.jobs.schedule_record import ScheduleRecord, Standing
 from agent.jobs.ticks import Ticks
 from agent.settings import ScheduleSettings, Settings
 
@@ -86,6 +86,10 @@ class ClockSchedules:
             if first and (second := times.after(first)):
                 found.append(second + GRACE)
         return min(found, default=None)
+
+    def standings(self) -> list[Standing]:
+        """Return what the journal keeps of each schedule. Raises `JournalError`."""
+        return [record.read() for record in self._records.values()]
 
     def states(self) -> dict[str, ScheduleState]:
         """Return how each schedule stands, by name. Raises `JournalError`."""

@@ -72,14 +72,14 @@ class Health:
         failed = (job["statusCode"] for job in self._history.newest() if job["state"] == State.FAILED)
         # A clock that was set back does not make a backup younger than new.
         age = max(self._now() - success, timedelta(0)) if success else None
-        standing, limit = self._record.read(), self._limit(success)
-        clocked = self._schedules.states().values() if self._schedules else ()
-        refused = (each for each in (standing.refused, *(state.last_error for state in clocked)) if each)
+        limit = self._limit(success)
+        standings = [self._record.read(), *(self._schedules.standings() if self._schedules else ())]
+        refused = (standing.refused for standing in standings if standing.refused)
         return Facts(
             last_success=success,
             last_verified=_time(verified.get("time")),
             last_error=next(refused, "") or next(failed, ""),
-            missed=standing.missed + sum(state.missed for state in clocked),
+            missed=sum(standing.missed for standing in standings),
             age=age,
             rpo_violated=limit is not None and self._now() > limit,
         )
