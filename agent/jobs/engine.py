@@ -80,6 +80,7 @@ class Engine:
         self._settings, self._journal = settings, journal
         self._schedule_record = ScheduleRecord(journal)
         self._clock_records = {name: ScheduleRecord(journal, name) for name in settings.schedules}
+        self._records = (self._schedule_record, *self._clock_records.values())
         self._recorder = Recorder(mailbox.call_later)
         self._workers = Workers(journal, mailbox, settings.transfer, settings.job_timeout)
         self.monitor, self.device, self.history = Monitor(), Device(journal), History(journal)
@@ -89,15 +90,7 @@ class Engine:
             journal,
             staging,
             self.device,
-            Events(
-                journal,
-                (
-                    self._schedule_record,
-                    *self._clock_records.values(),
-                    FailureHook(settings),
-                    *subscribers,
-                ),
-            ),
+            Events(journal, (*self._records, FailureHook(settings), *subscribers)),
             self._recorder,
             self._workers,
             self.monitor,
@@ -162,7 +155,7 @@ class Engine:
             record=self._schedule_record,
             schedules=self.schedules,
         )
-        for record in (self._schedule_record, *self._clock_records.values()):
+        for record in self._records:
             record.changed = self.health.changed
 
     def operations(self) -> Operations:
@@ -207,7 +200,7 @@ class Engine:
         def record() -> None:
             # A cancel that was answered has to outlive a crash.
             self.confirmations.cancelling(request)
-            for schedule in (self._schedule_record, *self._clock_records.values()):
+            for schedule in self._records:
                 schedule.cancelling(request.correlation_id)
 
         return Admitted(None, record, begin)
