@@ -15,9 +15,9 @@ from agent.faces.http.network import file_problems
 from agent.hooks import Hook, check_program, shell_words
 from agent.jobs.admission import refuse_without_repositories
 from agent.jobs.encryption import encryption_for
-from agent.jobs.requests.storage import store_storage
+from agent.jobs.requests.storage import configured_targets, store_storage
 from agent.settings import Settings
-from providers.api import Limits, Target
+from providers.api import Limits
 from providers.errors import BadOptions, StorageError
 
 
@@ -108,7 +108,7 @@ def _encryption_problems(settings: Settings) -> Iterator[str]:
 
 
 def _store_problems(settings: Settings) -> Iterator[str]:
-    targets = {name: Target(each.path, each.mount) for name, each in settings.targets.items()}
+    limits = Limits(targets=configured_targets(settings))
     for name, store in settings.stores.items():
         try:
             chosen = store_storage(settings, name)
@@ -116,7 +116,7 @@ def _store_problems(settings: Settings) -> Iterator[str]:
             if chosen.repository:
                 refuse_without_repositories()
                 opened = providers.repository_factory
-            opened(store.provider)(chosen.options, Limits(targets=targets)).close()
+            opened(store.provider)(chosen.options, limits).close()
         except Refused as refused:
             yield f"stores.{name}: {refused.message}"
         except (BadOptions, StorageError, providers.MissingExtra) as error:

@@ -23,7 +23,7 @@ from agent.base.text import readable
 from agent.formats.archive_names import ENCRYPTED, archive_name
 from agent.jobs.filesystem_probe import NoAnswer, Probes
 from agent.jobs.output_file import output_file
-from agent.jobs.requests.storage import RepositoryOptions, StorageOptions
+from agent.jobs.requests.storage import RepositoryOptions, StorageOptions, configured_targets
 from agent.save import access
 from agent.settings import Settings
 from agent.settings.stores import DEVICE
@@ -31,7 +31,7 @@ from agent.transfer.context import Destination
 from agent.transfer.guarded_storage import GuardedStorage
 from agent.transfer.retry import RetryLimits
 from providers.allow import Allow
-from providers.api import Capability, Limits, Storage, Target, check_name
+from providers.api import Capability, Limits, Storage, check_name
 from providers.errors import BadOptions, NotAllowed, StorageError
 from providers.free_space import Reserve
 
@@ -194,7 +194,7 @@ class Admission:
             connect=partial(connections.open, check=allow.check_address),
             connect_proxy=connections.open,
             check=connections.token.check,
-            targets={name: Target(t.path, t.mount) for name, t in self.settings.targets.items()},
+            targets=configured_targets(self.settings),
             reserve=Reserve(self.settings.storage, self.settings.storage_reserve),
         )
 

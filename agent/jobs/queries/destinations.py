@@ -5,12 +5,11 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
 
-import providers
+from agent.base.refusals import Refused
 from agent.jobs.filesystem_probe import NoAnswer, Probes
 from agent.jobs.requests.options import Key
+from agent.jobs.requests.storage import configured_targets, name_option
 from agent.settings import Settings, StoreSettings
-from providers.api import Target
-from providers.errors import BadOptions
 
 _CONTAINERS = {"aws": "aws.s3.bucket", "azure": "azure.blob.container"}
 """The option of a provider that says in what it keeps archives."""
@@ -20,7 +19,7 @@ def target_states(settings: Settings, probes: Probes) -> Iterator[tuple[str, dic
     """Yield each target with its members `present`, and `freeBytes` or `problem`."""
     from agent.save.inventory import look_at_target
 
-    targets = {name: Target(each.path, each.mount) for name, each in settings.targets.items()}
+    targets = configured_targets(settings)
     for name in targets:
         try:
             state = probes.look(name, partial(look_at_target, name, targets))
@@ -49,7 +48,7 @@ class Destinations:
 
 def _store(name: str, store: StoreSettings) -> dict[str, Any]:
     is_repository = store.format == "repository"
-    key = Key.ARCHIVE.value if is_repository else name_option(store.provider)
+    key = Key.ARCHIVE.value if is_repository else known_name_option(store.provider)
     value: dict[str, Any] = {"name": name, "provider": store.provider, "nameOption": key}
     if is_repository:
         value["format"] = store.format
@@ -60,9 +59,9 @@ def _store(name: str, store: StoreSettings) -> dict[str, Any]:
     return value
 
 
-def name_option(provider: str) -> str | None:
-    """Return the option that names an archive in stores of this provider; None where that is not possible."""
+def known_name_option(provider: str) -> str | None:
+    """Return the option that names an archive; None where there is none, or the provider cannot be used."""
     try:
-        return providers.factory(provider).name_option
-    except (BadOptions, providers.MissingExtra):
+        return name_option(provider)
+    except Refused:
         return None

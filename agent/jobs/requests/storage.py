@@ -20,6 +20,7 @@ from agent.base.refusals import Reason, Refused
 from agent.jobs.requests.options import Key, Options, invalid_option
 from agent.settings import Settings
 from agent.settings.stores import NOT_OF_A_STORE, option_texts
+from providers.api import Target
 from providers.errors import BadOptions
 
 _PASSWORD = "password"  # noqa: S105 (its name)
@@ -82,6 +83,11 @@ def named(storage: StorageOptions, archive: str | None) -> StorageOptions:
     if storage.options.get(key, archive) != archive:
         raise invalid_option(Key.ARCHIVE, f"contradicts '{key}': leave one out")
     return replace(storage, options={**storage.options, key: archive})
+
+
+def configured_targets(settings: Settings) -> dict[str, Target]:
+    """Return the targets of the settings, as providers know them."""
+    return {name: Target(each.path, each.mount) for name, each in settings.targets.items()}
 
 
 def required(storage: StorageOptions | None) -> StorageOptions:

@@ -6,7 +6,7 @@ docs/decisions/0020-documents-over-http.md says why.
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from agent.jobs.queries.destinations import name_option
+from agent.jobs.queries.destinations import known_name_option
 from agent.journal.jobs import JobRecord
 from agent.settings import Settings
 
@@ -84,5 +84,5 @@ def _in_store_of(name: str, archive: str, settings: Settings) -> tuple[str, Opti
         return None
     if store.format == "repository":
         return name, {"restore.store": name, "restore.archive": archive}
-    key = name_option(store.provider)
+    key = known_name_option(store.provider)
     return name, {"restore.store": name, **({key: archive} if key else {})}
