@@ -18,7 +18,7 @@ from agent.jobs.encryption import encryption_for
 from agent.jobs.requests.storage import configured_targets, store_storage
 from agent.settings import Settings
 from providers.api import Limits
-from providers.errors import BadOptions, StorageError
+from providers.errors import StorageError
 
 
 def problems(settings: Settings) -> Iterator[str]:
@@ -119,5 +119,5 @@ def _store_problems(settings: Settings) -> Iterator[str]:
             opened(store.provider)(chosen.options, limits).close()
         except Refused as refused:
             yield f"stores.{name}: {refused.message}"
-        except (BadOptions, StorageError, providers.MissingExtra) as error:
+        except (StorageError, providers.MissingExtra) as error:
             yield f"stores.{name}: {error}"

@@ -38,7 +38,7 @@ def output_file(text: str, outside: Iterable[Root], limits: Limits) -> "tuple[Lo
         storage = Local(options, replace(limits, targets={target: Target(file.parent, resolved=True)}))
         storage.preflight(True)
         refuse_special(file)
-    except (BadOptions, StorageError) as error:
+    except StorageError as error:
         raise _refused(text, Reason.CANNOT, f"cannot be written: {error}") from error
     except OSError as error:
         raise _refused(text, Reason.CANNOT, f"cannot be written: {error.strerror}") from error

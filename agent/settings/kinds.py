@@ -284,29 +284,17 @@ PatternList = Annotated[
         " letters",
     ),
 ]
-
-
-def _zone_name(value: object) -> object:
-    if isinstance(value, str):
-        zone(value)
-    return value
-
-
-def _cron_expression(value: object) -> object:
-    return check_cron(value) if isinstance(value, str) and value else value
-
-
 TimeList = Annotated[
     tuple[str, ...], list_of(_only(cron_of)), ValueKind("list", "times such as '02:00' or 'Mon..Fri 13:30'")
 ]
 CronExpression = Annotated[
     str,
-    BeforeValidator(_cron_expression),
+    _from_text(_only(check_cron, empty=True)),
     ValueKind("text", "minute, hour, day, month and weekday as in cron(5)"),
 ]
 TimeZone = Annotated[
     str,
-    BeforeValidator(_zone_name),
+    _from_text(_only(zone)),
     ValueKind("text", "a time zone such as 'Europe/Berlin' that the device's database has (package tzdata)"),
 ]
 NameList = Annotated[tuple[str, ...], list_of(str), ValueKind("list", "names")]
