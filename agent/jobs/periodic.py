@@ -19,12 +19,7 @@ from agent.jobs.attempts import Attempt
 from agent.jobs.events import ScheduleChanged
 from agent.jobs.foundation import Foundation
 from agent.jobs.requests.control import ActivateRequest, DeactivateRequest
-from agent.jobs.schedule import (
-    Decision,
-    Frame,
-    decide,
-    device_offset,
-)
+from agent.jobs.schedule import Decision, Frame, decide, device_offset
 from agent.jobs.schedule_record import ScheduleRecord
 from agent.jobs.ticks import Ticks
 

@@ -48,12 +48,8 @@ class Restores:
         previews: Previews,
         recovery: Recovery,
     ) -> None:
-        self._settings, self._staging, self._device, self._own = (
-            base.settings,
-            base.staging,
-            base.device,
-            base.own,
-        )
+        self._settings, self._staging = base.settings, base.staging
+        self._device, self._own = base.device, base.own
         self._archives, self._runner = base.journal.archives, runner
         self._confirmations, self._previews, self._recovery = confirmations, previews, recovery
         self._admission, self._chosen_roots = Admission(base.settings), ChosenRoots(base.settings)

@@ -147,9 +147,10 @@ class Ticks:
             now_standing = self._try(now_standing, step.attempt, now)
         if now_standing != standing:
             self._record.keep(now_standing)
-        if (attempt := now_standing.attempt) and attempt.failed and attempt != self._told:
+        attempt = now_standing.attempt
+        if attempt and attempt.failed and attempt != self._told:
             self._tell_delay(attempt, decision, now)
-        return now_standing.attempt
+        return attempt
 
     def _try(self, standing: Standing, attempt: Attempt, now: datetime) -> Standing:
         """Begin the backup of an attempt; return how the schedule stands then."""

@@ -63,7 +63,7 @@ class DatabaseCopies:
         self._end_copier()
         os.close(self._fd)
 
-    def copied(self, entry: Entry, directory_fd: int) -> "tuple[Entry | None, str]":
+    def copied(self, entry: Entry, directory_fd: int) -> tuple[Entry | None, str]:
         """Return the entry with a copy of the database in place of its file, which the caller closes.
 
         Without a copy there is None, and a reason when the database is in use. The file is then to be saved
@@ -198,5 +198,5 @@ def _status(database: os.stat_result, fd: int, newest_ns: int) -> os.stat_result
     mtime_ns = max(database.st_mtime_ns, newest_ns)
     os.utime(fd, ns=(mtime_ns, mtime_ns))
     facts = list(database)[:10]
-    facts[6], facts[8] = os.fstat(fd).st_size, mtime_ns // 1_000_000_000
+    facts[stat.ST_SIZE], facts[stat.ST_MTIME] = os.fstat(fd).st_size, mtime_ns // 1_000_000_000
     return os.stat_result(facts, {"st_mtime_ns": mtime_ns, "st_ctime_ns": database.st_ctime_ns})
