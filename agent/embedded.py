@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from agent.jobs.engine import Engine
-from agent.jobs.requests.control import DescribeRequest, StatusRequest
+from agent.jobs.requests.control import DescribeRequest
 from agent.jobs.requests.raw import Request
 from agent.jobs.staging import Staging
 from agent.journal import Journal
@@ -63,10 +63,7 @@ class Embedded:
 
     def preview(self) -> Mapping[str, Any] | None:
         """Return the preview that waits, or the end of the last one."""
-        value: Mapping[str, Any] | None = self.engine.status.status(StatusRequest(), _ROOM_BYTES).get(
-            "preview"
-        )
-        return value
+        return self.engine.status.preview(_ROOM_BYTES)
 
     def close(self) -> None:
         """Give the storage directory back."""

@@ -50,6 +50,10 @@ class Status:
         last = None if job else self._history.last(room_bytes - encoded_bytes(rest))
         return {"job": job, "last": last, **rest}
 
+    def preview(self, room_bytes: int) -> Mapping[str, Any] | None:
+        """Return the preview that waits, or the end of the last one."""
+        return self._previews.value(room_bytes)
+
     def job(self, room_bytes: int) -> Mapping[str, Any]:
         """Return the job as one object of at most `room_bytes`; its phase is `idle` while none runs."""
         return self._monitor.value() or {"phase": "idle", "last": self._history.last(room_bytes)}

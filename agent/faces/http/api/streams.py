@@ -82,8 +82,8 @@ def _of_job(api: Api, job_id: str, position: int) -> Iterator[bytes]:
 
 
 def _runs(api: Api, job_id: str) -> bool:
-    job = api.engine.monitor.value()
-    return job is not None and job["id"] == job_id
+    job = api.engine.monitor.job
+    return job is not None and job.id == job_id
 
 
 def _end(api: Api, job_id: str) -> Mapping[str, Any]:

@@ -8,6 +8,7 @@ from agent.base.durations import format_duration
 from agent.base.job import Job, State, Upload, format_time
 from agent.base.refusals import Reason, Refused
 from agent.base.text import clipped
+from agent.faces.http.engine_gate import ROOM_BYTES
 from agent.jobs.engine import Engine
 from agent.jobs.events import (
     ArchiveRemoved,
@@ -20,11 +21,10 @@ from agent.jobs.events import (
     UploadRequested,
 )
 from agent.jobs.preview_record import PreviewState
-from agent.jobs.requests.control import DescribeRequest, StatusRequest
+from agent.jobs.requests.control import DescribeRequest
 from agent.jobs.schedule import Frame
 from agent.journal.staged import Child
 
-ROOM_BYTES = 1 << 20
 PROGRESS = "jobProgressed"
 """The name of the event that tells how far the running job has come."""
 Value = Mapping[str, Any]
@@ -46,7 +46,8 @@ def find_job(engine: Engine, either_id: str) -> Value:
     try:
         return engine.history.describe(DescribeRequest(either_id), ROOM_BYTES)
     except Refused as refused:
-        preview = _preview(engine)  # one that failed or was discarded is no part of the history
+        # A preview that failed or was discarded is no part of the history.
+        preview = engine.status.preview(ROOM_BYTES)
         if refused.reason is not Reason.NOT_FOUND or preview is None or not _has_id(preview, either_id):
             raise
         return _preview_job(preview)
@@ -61,15 +62,9 @@ def current_jobs(engine: Engine) -> list[Value]:
     current: list[Value] = []
     if (job := engine.monitor.job) and (running := engine.monitor.value()):
         current.append({**running, "state": job.state.value})
-    if (preview := _preview(engine)) and preview["state"] == PreviewState.WAITING:
+    if (preview := engine.status.preview(ROOM_BYTES)) and preview["state"] == PreviewState.WAITING:
         current.append(_preview_job(preview))
     return current
-
-
-def _preview(engine: Engine) -> Value | None:
-    """Return the preview that waits, or the end of the last one."""
-    preview: Value | None = engine.status.status(StatusRequest(), ROOM_BYTES).get("preview")
-    return preview
 
 
 def _preview_job(preview: Value) -> Value:
