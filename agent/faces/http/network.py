@@ -18,9 +18,10 @@ def open_network(
     settings: HttpSettings, passed: Sequence[socket.socket]
 ) -> tuple[list[socket.socket], ServerTls | None]:
     """Return the sockets to serve, of systemd and of `http.listen`, and their TLS. Logs what is missing."""
-    for problem in (problems := list(file_problems(settings))):
-        log.error("http not available to the network", reason=problem)
+    problems = list(file_problems(settings))
     if problems:
+        for problem in problems:
+            log.error("http not available to the network", reason=problem)
         return _closed(passed), None
     tls = ServerTls(settings) if settings.cert else None
     sockets = [*passed]
