@@ -72,9 +72,8 @@ def running_job(value: Mapping[str, Any]) -> JobView:
 
 def recorded_job(record: JobRecord) -> JobView:
     """Return a job that has ended."""
-    stage = _ended_stage(record.state, record.status_code)
-    percent = 100 if stage is Stage.SUCCEEDED else None
-    return JobView(record.id, record.correlation_id, record.kind, stage, percent, record.message)
+    ids = record.id, record.correlation_id, record.kind
+    return _ended_job(ids, record.state, record.status_code, record.message)
 
 
 def _told_job(entry: Mapping[str, Any]) -> JobView:
@@ -82,8 +81,12 @@ def _told_job(entry: Mapping[str, Any]) -> JobView:
     ids = entry["id"], entry["correlationId"], entry["kind"]
     if entry["state"] == State.PREVIEW:
         return JobView(*ids, Stage.BEGINNING, None)
-    stage = _ended_stage(entry["state"], entry["statusCode"])
-    return JobView(*ids, stage, 100 if stage is Stage.SUCCEEDED else None, entry["message"])
+    return _ended_job(ids, entry["state"], entry["statusCode"], entry["message"])
+
+
+def _ended_job(ids: tuple[str, str, str], state: str, code: str, message: str) -> JobView:
+    stage = _ended_stage(state, code)
+    return JobView(*ids, stage, 100 if stage is Stage.SUCCEEDED else None, message)
 
 
 def _ended_stage(state: str, code: str) -> Stage:
