@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from agent.faces.http.access.hosts import check_host, check_origin, is_foreign_fetch, proves_own_origin
+from agent.faces.http.access.hosts import check_fetch, check_host, check_origin, proves_own_origin
 from agent.faces.http.access.sessions import Sessions, has_cookie
 from agent.faces.http.access.tokens import Brake, Token
 from agent.faces.http.message import Problem, Request, Response
@@ -33,7 +33,7 @@ class Door:
         if route.is_public:
             return "anybody"
         if request.peer.subject:
-            _check_fetch(request)
+            check_fetch(request)
             return f"certificate {request.peer.subject}"
         token = _bearer(request) or site.token_in(request)
         if token is not None:
@@ -53,8 +53,8 @@ class Door:
     def _check_token(self, token: str, address: str) -> bytes:
         """Return the fingerprint of the right token. Raises `Problem`."""
         self._brake.check(address)
-        fingerprint = self._token.fingerprint() if self._token else None
-        if self._token is None or fingerprint is None or not self._token.is_right(token):
+        fingerprint = self._token.check(token) if self._token else None
+        if fingerprint is None:
             self._brake.failed(address)
             raise Problem(401, "the token is wrong", _CHALLENGE)
         self._brake.succeeded(address)
@@ -66,16 +66,10 @@ class Door:
             expired = "the session has expired: sign in again"
             detail = expired if has_cookie(request) else "sign in with the token of the device"
             raise Problem(401, detail, _CHALLENGE)
-        _check_fetch(request)
+        check_fetch(request)
         if request.method not in SAFE_METHODS and not proves_own_origin(request):
             raise Problem(403, "a request with a cookie must have an Origin or Sec-Fetch-Site")
         return session
-
-
-def _check_fetch(request: Request) -> None:
-    """Raise `Problem` 403 when another site's page uses what the browser sends by itself."""
-    if is_foreign_fetch(request):
-        raise Problem(403, "a page of another origin must not send this request")
 
 
 def _bearer(request: Request) -> str | None:

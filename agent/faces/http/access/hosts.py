@@ -13,6 +13,7 @@ from agent.faces.http.message import Problem, Request
 _PORTS = {"http": ":80", "https": ":443"}
 _OWN_SITES = ("same-origin", "none")
 """Values of `Sec-Fetch-Site` of our page, and of people who type an address."""
+_FOREIGN = "a page of another origin must not send this request"
 
 
 def check_host(request: Request, names: Sequence[str]) -> None:
@@ -27,9 +28,10 @@ def check_host(request: Request, names: Sequence[str]) -> None:
 
 def check_origin(request: Request) -> None:
     """Raise `Problem` 403 when a page of another origin sends the request."""
-    site, origin = request.headers.get("sec-fetch-site"), request.headers.get("origin")
-    if (site and site not in _OWN_SITES) or (origin is not None and not _is_own(request, origin)):
-        raise Problem(403, "a page of another origin must not send this request")
+    check_fetch(request)
+    origin = request.headers.get("origin")
+    if origin is not None and not _is_own(request, origin):
+        raise Problem(403, _FOREIGN)
 
 
 def proves_own_origin(request: Request) -> bool:
@@ -38,10 +40,11 @@ def proves_own_origin(request: Request) -> bool:
     return site in _OWN_SITES or origin is not None
 
 
-def is_foreign_fetch(request: Request) -> bool:
-    """Return True when the browser says that another site's page sends the request."""
+def check_fetch(request: Request) -> None:
+    """Raise `Problem` 403 when the browser says that another site's page sends the request."""
     site = request.headers.get("sec-fetch-site")
-    return site is not None and site not in _OWN_SITES
+    if site is not None and site not in _OWN_SITES:
+        raise Problem(403, _FOREIGN)
 
 
 def _is_own(request: Request, origin: str) -> bool:
