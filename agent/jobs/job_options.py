@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from agent.base.job import Job, format_time
 from agent.base.roots import Root
 from agent.jobs.requests.storage import StorageOptions
+from agent.jobs.staging import states_of
 from agent.settings import Settings
 from agent.transfer.cancel import CancelToken
 from agent.transfer.context import RunHook
@@ -41,7 +42,7 @@ def save_format(
 
     password = destination.repository.password.get_secret_value()
     given = settings.repository
-    return Repository(password, _states(settings), given.trust_for, given.prune_window)
+    return Repository(password, states_of(settings.storage), given.trust_for, given.prune_window)
 
 
 def read_format(source: StorageOptions, settings: Settings) -> "ReadFormat":
@@ -51,22 +52,17 @@ def read_format(source: StorageOptions, settings: Settings) -> "ReadFormat":
     from agent.formats.repository.snapshots import Snapshots
 
     password = source.repository.password.get_secret_value()
-    return Snapshots(password, _states(settings), settings.restore.max_files)
+    return Snapshots(password, states_of(settings.storage), settings.restore.max_files)
 
 
 def repository_remains(settings: Settings) -> Mapping[str, int]:
     """Return how many objects interrupted jobs left in repositories, by kind; nothing for none."""
-    states = _states(settings)
+    states = states_of(settings.storage)
     if not states.is_dir():
         return {}
     from agent.formats.repository.remains import remains_in
 
     return {kind: number for kind, number in remains_in(states)._asdict().items() if number}
-
-
-def _states(settings: Settings) -> Path:
-    """Return the directory of what the device knows of repositories."""
-    return settings.storage / "repositories"
 
 
 def archive_options(settings: Settings, level: str | None = None) -> "ArchiveOptions":

@@ -41,6 +41,11 @@ def journal_of(storage: Path) -> Path:
     return storage / "journal.db"
 
 
+def states_of(storage: Path) -> Path:
+    """Return the directory with what the device knows of each repository, and for temporary files."""
+    return storage / "repositories"
+
+
 class Staging:
     def __init__(self, storage: Path) -> None:
         """Make the directories with mode 0700, and lock them until the process ends.
@@ -132,7 +137,9 @@ class Staging:
         for directory in self.storage.glob(f"{_WORK}*"):
             log.info("working directory of an earlier run removed", directory=directory.name)
             remove_tree(directory)
-        for directory in (self.storage, self._backups, self._downloads):
+        states = states_of(self.storage)
+        repositories = [states, *states.iterdir()] if states.is_dir() else []
+        for directory in (self.storage, self._backups, self._downloads, *filter(Path.is_dir, repositories)):
             with os.scandir(directory) as entries:
                 names = [entry.name for entry in entries if entry.name.endswith(_INCOMPLETE)]
             for name in names:

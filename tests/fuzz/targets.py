@@ -122,7 +122,7 @@ def read_snapshot(data: bytes) -> None:
 
 
 def read_index(data: bytes) -> None:
-    with tempfile.TemporaryDirectory() as work, closing(BlobIndex(Path(work) / "blobs")) as index:
+    with tempfile.TemporaryDirectory() as work, closing(BlobIndex(Path(work))) as index:
         objects, cryptor = DirectoryObjects(Path(work)), Cryptor(_KEYS)
         put_unpacked(objects, cryptor, Kind.INDEX, data)
         with suppress(JobError):

@@ -78,7 +78,7 @@ class CraftedRepository:
     def opened(self, snapshot: bytes, index: bytes, most_entries: int = 10_000) -> SnapshotTree:
         cryptor = Cryptor(self.keys)
         put_unpacked(self.objects, cryptor, Kind.INDEX, index)
-        blobs = BlobIndex(self.path / "blobs")
+        blobs = BlobIndex(self.path)
         blobs.load(self.objects, cryptor, lambda: None)
         reader = Reader(partial(self.objects.get_range, Kind.PACK), self.keys, blobs)
         document = parsed("0" * 64, snapshot)

@@ -109,6 +109,18 @@ def test_what_a_crash_left_incomplete_is_removed_and_archives_stay(staging: Stag
     assert archive.read_bytes() == b"complete"
 
 
+def test_a_temporary_file_of_a_repository_that_a_crash_left_is_removed(staging: Staging) -> None:
+    """It has a name for a moment only; the state of the repository stays."""
+    states = staging.storage / "repositories"
+    state = states / "a" / "b.state"
+    state.parent.mkdir(parents=True)
+    left = [states / "1.part", state.with_name("2.part")]
+    for path in (*left, state):
+        path.write_bytes(b"x")
+    staging.remove_incomplete()
+    assert [path.exists() for path in (*left, state)] == [False, False, True]
+
+
 def test_a_removed_archive_has_no_name_any_more_and_soon_takes_no_room(staging: Staging) -> None:
     """Giving back the space takes a while, and whoever removes it has to answer commands."""
     path = staging.free_path(TAG)

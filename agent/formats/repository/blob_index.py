@@ -3,7 +3,6 @@
 Memory does not grow with the repository. A damaged index is an error; a pack that no index names is not seen.
 """
 
-import sqlite3
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,10 +13,16 @@ from agent.formats.repository.crypto import OVERHEAD_BYTES, Cryptor
 from agent.formats.repository.json_stream import items_of
 from agent.formats.repository.objects import Kind, Objects
 from agent.formats.repository.packs import ID_BYTES
-from agent.formats.repository.state import remove_state, tree_key
+from agent.formats.repository.scratch import temporary_database
+from agent.formats.repository.state import tree_key
 from agent.formats.repository.unpacked import get_unpacked
 
 _CACHE_KIB = 8 << 10
+_TABLES = (
+    "CREATE TABLE packs (number INTEGER PRIMARY KEY, name TEXT NOT NULL)",
+    "CREATE TABLE blobs (id BLOB PRIMARY KEY, pack INTEGER, at INTEGER, length INTEGER, plain INTEGER)"
+    " WITHOUT ROWID",
+)
 MOST_BYTES = 32 << 20
 """The longest index that is read; writers end one at 8 MiB."""
 _MOST_OFFSET = 1 << 32
@@ -48,19 +53,10 @@ class BlobIndex:
     Methods raise sqlite3.Error.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        remove_state(path)
-        self._database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    def __init__(self, directory: Path) -> None:
+        """Make the file in the directory; raises OSError, too."""
+        self._database = temporary_database(directory, _CACHE_KIB, *_TABLES)
         finalize(self, self._database.close)
-        for setting in (f"cache_size=-{_CACHE_KIB}", "journal_mode=OFF", "synchronous=OFF"):
-            self._database.execute(f"PRAGMA {setting}")
-        self._database.execute("CREATE TABLE packs (number INTEGER PRIMARY KEY, name TEXT NOT NULL)")
-        self._database.execute(
-            "CREATE TABLE blobs (id BLOB PRIMARY KEY, pack INTEGER, at INTEGER, length INTEGER,"
-            " plain INTEGER) WITHOUT ROWID"
-        )
-        self._database.execute("BEGIN")
 
     def load(self, objects: Objects, cryptor: Cryptor, check: Callable[[], None]) -> None:
         """Read all indexes. Raises `RepositoryBroken`, StorageError and what `check` raises."""
@@ -93,7 +89,6 @@ class BlobIndex:
 
     def close(self) -> None:
         self._database.close()
-        remove_state(self._path)
 
 
 def _row(number: int | None, blob: dict[str, Any]) -> tuple[bytes, int | None, int, int, int]:

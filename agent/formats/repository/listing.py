@@ -2,7 +2,6 @@
 
 import json
 import os
-import sqlite3
 from collections.abc import Iterator, Mapping
 from hashlib import sha256
 from pathlib import Path
@@ -12,18 +11,19 @@ from weakref import finalize
 
 from agent.base.errors import RepositoryBroken
 from agent.formats.base import DIR, FILE, LINK, Item
+from agent.formats.repository.scratch import temporary_database
 
 _CACHE_KIB = 4 << 10
 _MOST_BYTES = 1 << 30
 _PAGE = 500
 _KINDS = (FILE, DIR, LINK)
-_SCHEMA = """
+_ITEMS = """
 CREATE TABLE items (
     pack INTEGER, at INTEGER, number INTEGER, name BLOB, kind INTEGER, mode INTEGER, mtime INTEGER,
     uid INTEGER, gid INTEGER, size INTEGER, packed INTEGER, xattrs TEXT, link BLOB, location BLOB,
-    PRIMARY KEY (pack, at, number)) WITHOUT ROWID;
-CREATE TABLE links (file BLOB PRIMARY KEY, name BLOB) WITHOUT ROWID;
+    PRIMARY KEY (pack, at, number)) WITHOUT ROWID
 """
+_LINKS = "CREATE TABLE links (file BLOB PRIMARY KEY, name BLOB) WITHOUT ROWID"
 _ROW = "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
 
@@ -34,19 +34,11 @@ class Listing:
     sqlite3.Error.
     """
 
-    def __init__(self, path: Path) -> None:
-        """The file has no name any more when this returns: it goes with the process at the latest."""
-        self._database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    def __init__(self, directory: Path) -> None:
+        """Make the file in the directory; raises OSError, too."""
+        self._database = temporary_database(directory, _CACHE_KIB, _ITEMS, _LINKS)
         finalize(self, self._database.close)
         self._alone, self._number, self._bytes = Lock(), 0, 0
-        try:
-            for setting in (f"cache_size=-{_CACHE_KIB}", "journal_mode=OFF", "synchronous=OFF"):
-                self._database.execute(f"PRAGMA {setting}")
-            for statement in filter(str.strip, _SCHEMA.split(";")):
-                self._database.execute(statement)
-        finally:
-            path.unlink(missing_ok=True)
-        self._database.execute("BEGIN")
 
     def add(self, item: Item, pack: int, offset: int) -> None:
         """Add an entry; its first chunk is at `offset` in a pack. Raises `RepositoryBroken` for too many."""

@@ -11,7 +11,7 @@ from agent.formats.base import DIR, FILE
 from agent.formats.repository.blob_index import BlobIndex
 from agent.formats.repository.chunker import MEAN_BYTES, FileKind
 from agent.formats.repository.document import Snapshot
-from agent.formats.repository.objects import Kind as ObjectKind
+from agent.formats.repository.objects import Kind
 from agent.formats.repository.packs import ID_BYTES
 from agent.formats.repository.reader import Reader, ids_of, snapshots
 from agent.formats.repository.saved_node import SavedNode
@@ -38,7 +38,7 @@ def rebuild(session: Session, snapshot: Snapshot, now: datetime) -> None:
 
     Raises `RepositoryBroken`, StorageError, sqlite3.Error and Cancelled.
     """
-    with closing(BlobIndex(session.index_path)) as index:
+    with closing(BlobIndex(session.directory)) as index:
         index.load(session.objects, session.cryptor, session.check)
         _Rebuilding(session, index).run(snapshot.tree)
     session.state.remember(
@@ -52,7 +52,7 @@ def rebuild(session: Session, snapshot: Snapshot, now: datetime) -> None:
 class _Rebuilding:
     def __init__(self, session: Session, index: BlobIndex) -> None:
         self._state, self._index, self._check = session.state, index, session.check
-        fetch = partial(session.objects.get_range, ObjectKind.PACK)
+        fetch = partial(session.objects.get_range, Kind.PACK)
         self._reader = Reader(fetch, session.opened.keys, index)
         self._left = _MOST_ENTRIES
 

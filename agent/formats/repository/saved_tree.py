@@ -3,7 +3,6 @@
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from secrets import token_hex
 from threading import Lock
 
 from agent.base.roots import Root
@@ -109,7 +108,7 @@ class SnapshotTree:
     def _listed(self) -> Listing:
         with self._alone:
             if self._listing is None:
-                listing = Listing(self._scratch / f"{token_hex(8)}.list")
+                listing = Listing(self._scratch)
                 try:
                     _Lister(listing, self._reader).run(self._snapshot, self._walk())
                 except BaseException:

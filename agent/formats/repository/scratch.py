@@ -1,20 +1,46 @@
-"""The nodes of directories that are too large for memory, sorted, in a temporary file."""
+"""Temporary databases, for the parts of a job that may be too large for memory."""
 
 import sqlite3
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-
-from agent.formats.repository.state import remove_state
+from secrets import token_hex
 
 _CACHE_KIB = 4 << 10
+_NODES = """
+CREATE TABLE nodes (directory INTEGER, name BLOB, json BLOB, PRIMARY KEY (directory, name)) WITHOUT ROWID
+"""
+
+
+def temporary_database(directory: Path, cache_kib: int, *tables: str) -> sqlite3.Connection:
+    """Return a database in the directory, for any threads in turn. Raises sqlite3.Error and OSError.
+
+    Its file has lost its name already, so it goes with the process at the latest. What a crash leaves in the
+    moment before ends in `.part`, and the next start removes it.
+    """
+    path = directory / f"{token_hex(8)}.part"
+    database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    try:
+        path.unlink(missing_ok=True)
+        for setting in (f"cache_size=-{cache_kib}", "journal_mode=OFF", "synchronous=OFF"):
+            database.execute(f"PRAGMA {setting}")
+        for table in tables:
+            database.execute(table)
+        database.execute("BEGIN")
+    except BaseException:
+        database.close()
+        raise
+    return database
 
 
 class Scratch:
-    """Sorts nodes by directory and name. Used by one thread. Methods raise sqlite3.Error."""
+    """Sorts the nodes of directories by name. Used by one thread.
 
-    def __init__(self, path: Path) -> None:
-        """The file is made when something is put in."""
-        self._path = path
+    Methods raise sqlite3.Error, and OSError when they are the first.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        """Take the directory for the file, which is made when something is put in."""
+        self._directory = directory
         self._database: sqlite3.Connection | None = None
 
     def add(self, directory: int, nodes: Iterable[tuple[bytes, bytes]]) -> None:
@@ -34,17 +60,8 @@ class Scratch:
     def close(self) -> None:
         if self._database:
             self._database.close()
-            remove_state(self._path)
 
     def _opened(self) -> sqlite3.Connection:
         if self._database is None:
-            remove_state(self._path)
-            self._database = sqlite3.connect(self._path, isolation_level=None)
-            for setting in (f"cache_size=-{_CACHE_KIB}", "journal_mode=OFF", "synchronous=OFF"):
-                self._database.execute(f"PRAGMA {setting}")
-            self._database.execute(
-                "CREATE TABLE nodes (directory INTEGER, name BLOB, json BLOB, PRIMARY KEY (directory, name))"
-                " WITHOUT ROWID"
-            )
-            self._database.execute("BEGIN")
+            self._database = temporary_database(self._directory, _CACHE_KIB, _NODES)
         return self._database

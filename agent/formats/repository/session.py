@@ -37,8 +37,8 @@ class Session:
     pending: PendingPacks
     scratch: Scratch
     lock: Lock
-    index_path: Path
-    """For a temporary index of all blobs."""
+    directory: Path
+    """The directory with the state, also for temporary files."""
     check: Callable[[], None]
     """The cancel point of the job."""
     is_new: bool
@@ -65,12 +65,12 @@ def session(
         _remove_series(directory, kept=_KEPT_SERIES, besides=path)
         state = stack.enter_context(closing(opened(partial(State, check=check), path)))
         pending = stack.enter_context(closing(opened(PendingPacks, path.with_suffix(".pending"))))
-        scratch = stack.enter_context(closing(Scratch(path.with_suffix(".scratch"))))
+        scratch = stack.enter_context(closing(Scratch(directory)))
         cryptor = Cryptor(found.opened.keys)
         lock = Lock(objects, cryptor, pending, host)
         yield Session(
             objects, found.opened, cryptor, state, pending, scratch, lock,
-            index_path=path.with_suffix(".index"), check=check, is_new=found.is_new,
+            directory=directory, check=check, is_new=found.is_new,
         )  # fmt: skip
 
 
@@ -122,5 +122,5 @@ def _remove_series(directory: Path, *, kept: int, besides: Path | None = None) -
     states = [path for path in directory.glob("*.state") if path != besides]
     states.sort(key=lambda path: path.stat().st_mtime_ns, reverse=True)
     for path in states[kept:]:
-        for end in (".state", ".pending", ".scratch", ".index"):
+        for end in (".state", ".pending"):
             remove_state(path.with_suffix(end))

@@ -5,7 +5,6 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from secrets import token_hex
 
 from agent.base.durable import make_directories
 from agent.base.errors import NoneChosen
@@ -67,7 +66,7 @@ class Snapshots:
         objects = StoredObjects(destination.storage, destination.prefix, context.rate())
         snapshot = self._snapshot(objects, destination, destination.name or "")
         with (
-            self._index() as index,
+            closing(self._new_index()) as index,
             closing(self._tree(objects, destination, snapshot, index, check)) as tree,
         ):
             size_bytes = tree.packed_bytes()
@@ -128,19 +127,10 @@ class Snapshots:
                 raise NotFound(f"there is no repository at {where}") from error
         return self._opened[where]
 
-    @contextmanager
-    def _index(self) -> Iterator[BlobIndex]:
-        with closing(self._new_index()) as index:
-            yield index
-
     def _new_index(self) -> BlobIndex:
         with state_errors(self.scratch):
             make_directories(self.scratch, 0o700)
-            path = self.scratch / f"{token_hex(8)}.index"
-            try:
-                return BlobIndex(path)
-            finally:
-                path.unlink(missing_ok=True)  # it goes with the process at the latest
+            return BlobIndex(self.scratch)
 
 
 def _objects(destination: Destination) -> StoredObjects:
