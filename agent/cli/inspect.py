@@ -109,7 +109,8 @@ def _at_store(options: Options, settings: Settings, unlock: Unlock) -> Iterator[
     """Yield the archive that the options name. Raises `Refused`, `JobError` and `StorageError`."""
     source = read_source(options, settings)
     connections = Connections(settings.transfer.connect_timeout.total_seconds())
-    destination = Admission(settings).source(source, connections, _device(settings)[0])
+    device_id, known = _device(settings)
+    destination = Admission(settings).source(source, connections, device_id)
     storage = destination.storage
     with closing(connections), closing(storage):
         if Capability.READ_RANGE not in storage.capabilities:
@@ -117,31 +118,30 @@ def _at_store(options: Options, settings: Settings, unlock: Unlock) -> Iterator[
                 "this provider cannot read a part of an archive: fetch the archive, and inspect the file"
             )
         archives = read_format(source, settings)
-        yield archives.open(destination, _name_at(destination, settings, archives), unlock)
+        name = destination.name or _newest(destination, archives, device_id, known)
+        yield archives.open(destination, name, unlock)
 
 
-def _name_at(destination: Destination, settings: Settings, archives: ReadFormat) -> str:
-    if destination.name:
-        return destination.name
-    search = Search(_own_archives(settings), lambda: datetime.now(UTC))
+def _newest(
+    destination: Destination, archives: ReadFormat, device_id: str, known: Mapping[str, KnownArchive]
+) -> str:
+    """Return the name of the device's newest archive there. Raises `UnusableOption` for an unknown device."""
+    if not device_id:
+        raise UnusableOption(
+            "which archive? name it with -o, as in -o local.name=NAME, or its device with --set deviceId=ID"
+        )
+    search = Search(OwnArchives(device_tag(device_id), known), lambda: datetime.now(UTC))
     found = find(destination, search, archives, Unlock())
     if found.note:
         sys.stderr.write(f"{found.note}\n")
     return found.name
 
 
-def _own_archives(settings: Settings) -> OwnArchives:
-    """Return the archives of the device in the settings, else of the device whose agent has the storage."""
-    device_id, known = _device(settings)
-    if not device_id:
-        raise UnusableOption(
-            "which archive? name it with -o, as in -o local.name=NAME, or its device with --set deviceId=ID"
-        )
-    return OwnArchives(device_tag(device_id), known)
-
-
 def _device(settings: Settings) -> tuple[str, Mapping[str, KnownArchive]]:
-    """Return the id of the device, "" for an unknown one, and the archives that its journal knows."""
+    """Return the device of the settings, else of the agent with this storage: its id, and its archives.
+
+    The id is "" when nobody knows it; the archives are those that the journal knows.
+    """
     device_id: str | None = settings.device_id
     known: Mapping[str, KnownArchive] = {}
     with suppress(JournalError), closing(JournalReader(journal_of(settings.storage))) as journal:
