@@ -53,7 +53,7 @@ class DirectoryObjects:
             return self.path / kind
         return self.path / kind / name[:2] / name if kind is Kind.PACK else self.path / kind / name
 
-    def put(self, kind: Kind, name: str, content: bytes | bytearray | memoryview, /) -> None:
+    def put(self, kind: Kind, name: str, content: bytes | bytearray, /) -> None:
         self._enter("put", kind)
         path = self._path(kind, name)
         path.parent.mkdir(parents=True, exist_ok=True)

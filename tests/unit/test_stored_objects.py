@@ -58,7 +58,7 @@ def objects(storage: ObjectStorage, prefix: str = "") -> StoredObjects:
 def test_objects_lie_where_restic_looks_for_them(prefix: str, top: str) -> None:
     storage = ObjectStorage()
     for kind in Kind:
-        objects(storage, prefix).put(kind, "" if kind is Kind.CONFIG else ID, memoryview(b"content"))
+        objects(storage, prefix).put(kind, "" if kind is Kind.CONFIG else ID, b"content")
     assert sorted(storage.objects) == [
         f"{top}config",
         f"{top}data/ab/{ID}",

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator
 
 from agent.formats.repository.packs import Blob
 
-MOST_BYTES = 8 << 20
 _FULL_BYTES = 3 << 20
 """An index gets no further pack from this size on: memory has it several times. No pack adds 2 MiB."""
 

@@ -33,7 +33,7 @@ class Objects(Protocol):
     `AccessDenied` when the device has no right to the call, `NotFound` for a missing object.
     """
 
-    def put(self, kind: Kind, name: str, content: bytes | bytearray | memoryview, /) -> None:
+    def put(self, kind: Kind, name: str, content: bytes | bytearray, /) -> None:
         """Create the object, durably and in one step. Never replace one.
 
         Raises `AlreadyThere` when an object has this name. An answer "exists already" (412, 403, 409) to a

@@ -23,14 +23,13 @@ class StoredObjects:
     closed: DailyWindow | None = None
     """Times at which nothing is stored, because somebody prunes."""
 
-    def put(self, kind: Kind, name: str, content: bytes | bytearray | memoryview, /) -> None:
+    def put(self, kind: Kind, name: str, content: bytes | bytearray, /) -> None:
         if self.closed and self.closed.covers(datetime.now(UTC)):
             raise RepositoryBusy(
                 f"nothing is stored from now on: the prune window is open ({self.closed} UTC)"
             )
-        plain = bytes(content) if isinstance(content, memoryview) else content
-        self.storage.create(self._path(kind, name), plain)
-        self.rate.pace(len(plain))
+        self.storage.create(self._path(kind, name), content)
+        self.rate.pace(len(content))
 
     def get(self, kind: Kind, name: str, most_bytes: int, /) -> bytes:
         path = self._path(kind, name)
