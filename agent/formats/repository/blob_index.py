@@ -12,7 +12,7 @@ from agent.base.errors import RepositoryBroken
 from agent.formats.repository.crypto import OVERHEAD_BYTES, Cryptor
 from agent.formats.repository.json_stream import items_of
 from agent.formats.repository.objects import Kind, Objects
-from agent.formats.repository.packs import ID_BYTES
+from agent.formats.repository.packs import id_in
 from agent.formats.repository.scratch import temporary_database
 from agent.formats.repository.state import tree_key
 from agent.formats.repository.unpacked import get_unpacked
@@ -68,7 +68,7 @@ class BlobIndex:
         try:
             for pack in items_of((index,), "packs"):
                 number = self._database.execute(
-                    "INSERT INTO packs (name) VALUES (?)", (_id(pack["id"]).hex(),)
+                    "INSERT INTO packs (name) VALUES (?)", (id_in(pack["id"]).hex(),)
                 ).lastrowid
                 rows = (_row(number, blob) for blob in pack["blobs"])
                 self._database.executemany("INSERT OR IGNORE INTO blobs VALUES (?, ?, ?, ?, ?)", rows)
@@ -92,7 +92,7 @@ class BlobIndex:
 
 
 def _row(number: int | None, blob: dict[str, Any]) -> tuple[bytes, int | None, int, int, int]:
-    blob_id, kind = _id(blob["id"]), blob["type"]
+    blob_id, kind = id_in(blob["id"]), blob["type"]
     if kind not in ("data", "tree"):
         raise ValueError(kind)
     offset, length, plain = blob["offset"], blob["length"], blob.get("uncompressed_length") or 0
@@ -102,10 +102,3 @@ def _row(number: int | None, blob: dict[str, Any]) -> tuple[bytes, int | None, i
     if length < OVERHEAD_BYTES:
         raise ValueError(length)
     return tree_key(blob_id) if kind == "tree" else blob_id, number, offset, length, plain
-
-
-def _id(text: str) -> bytes:
-    found = bytes.fromhex(text)
-    if len(found) != ID_BYTES:
-        raise ValueError(text)
-    return found

@@ -8,13 +8,12 @@ from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any
 
-from agent.base.sqlite_files import MAGIC as SQLITE_MAGIC
+from agent.base.sqlite_files import MAGIC
 
 MEAN_BYTES = 64 << 10
 SMALLEST_BYTES, _LARGEST_BYTES = MEAN_BYTES // 4, MEAN_BYTES * 4
 """The shortest chunk, but for the last one of a file, and the longest."""
 _BUFFER_BYTES = 1 << 20
-MAGIC = b"SQLite format 3\0"
 _IMAGES = (b"QFI\xfb", b"KDMV", b"vhdxfile", b"conectix")
 """The first bytes of qcow2, VMDK, VHDX and VHD images."""
 _MBR_MARK = slice(510, 512)
@@ -42,7 +41,7 @@ class FileKind:
 
 def kind_of(head: bytes, before: int) -> int:
     """Return the kind of a file that begins with `head`; `before` is its kind in the last snapshot."""
-    is_sqlite = head.startswith(SQLITE_MAGIC)
+    is_sqlite = head.startswith(MAGIC)
     cut = before & (FileKind.BY_CONTENT | FileKind.FIXED)
     if not cut:
         is_image = head.startswith(_IMAGES) or head[_MBR_MARK] == b"\x55\xaa"

@@ -13,10 +13,9 @@ from agent.base.text import printable
 from agent.formats.manifest import FORMAT as MANIFEST_FORMAT
 from agent.formats.manifest import Counts, Manifest, ManifestRoot, SavedDirectory
 from agent.formats.repository.document import EXCLUDE, FORMAT, ROOT, Snapshot
-from agent.formats.repository.saved_node import SavedNode
+from agent.formats.repository.saved_node import NO_ID, SavedNode
 
 _MOST_ROOTS = 10_000
-_NO_ID = 0xFFFF_FFFF
 _FARTHEST_NS = 1 << 62
 
 
@@ -90,7 +89,7 @@ def _count(summary: Mapping[str, Any], name: str) -> int:
 
 def _saved(top: SavedNode) -> SavedDirectory | None:
     """Return the facts of the saved directory; None for those that no file system has."""
-    if _NO_ID in (top.uid, top.gid) or abs(top.mtime_ns) > _FARTHEST_NS:
+    if NO_ID in (top.uid, top.gid) or abs(top.mtime_ns) > _FARTHEST_NS:
         return None
     xattrs = [(os.fsencode(name) + b"\0" + value).hex() for name, value in top.xattrs.items()]
     return SavedDirectory(

@@ -6,13 +6,13 @@ Source: restic's `doc/design.rst`, "Snapshots". `restic copy` and `restic tag` w
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from agent.base.errors import RepositoryBroken
 from agent.formats.manifest import FORMAT as MANIFEST_FORMAT
 from agent.formats.manifest import Origin, manifest_root
-from agent.formats.repository.golang import time_text
+from agent.formats.repository.golang import time_in, time_text
 from agent.formats.walk_report import Report
 
 MOST_BYTES = 1 << 20
@@ -91,7 +91,7 @@ def parsed(snapshot_id: str, document: bytes) -> Snapshot:
         value = json.loads(document)
         return Snapshot(
             snapshot_id,
-            _time(value["time"]),
+            time_in(value["time"]),
             bytes.fromhex(value["tree"]),
             str(value.get("hostname") or ""),
             tuple(map(str, value["paths"])),
@@ -101,12 +101,3 @@ def parsed(snapshot_id: str, document: bytes) -> Snapshot:
         )
     except (ValueError, LookupError, TypeError, AttributeError, OverflowError) as error:
         raise RepositoryBroken(f"the snapshot {snapshot_id[:8]} is damaged") from error
-
-
-def _time(text: str) -> datetime:
-    """Return the time in RFC 3339 with up to nine digits behind the point."""
-    whole, point, rest = text.partition(".")
-    if point:
-        digits = rest[: len(rest) - len(rest.lstrip("0123456789"))]
-        text = f"{whole}.{digits[:6]:0<6}{rest[len(digits) :]}"
-    return datetime.fromisoformat(text).astimezone(UTC)

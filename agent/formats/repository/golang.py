@@ -141,6 +141,11 @@ def time_ns(text: str) -> int:
     return (since.days * 86_400 + since.seconds) * 1_000_000_000 + int((fraction or "0").ljust(9, "0"))
 
 
+def time_in(text: str) -> datetime:
+    """Return the time in a text of RFC 3339, in UTC. Raises ValueError and OverflowError."""
+    return _EPOCH + timedelta(microseconds=time_ns(text) // 1000)
+
+
 def unix_mode(file_mode: int) -> int:
     """Return the `st_mode` of a file, directory or link for Go's FileMode."""
     mode = file_mode & 0o777

@@ -14,7 +14,7 @@ import structlog
 from agent.base.clock import BootClock
 from agent.base.errors import Cancelled, RepositoryBroken, RepositoryBusy
 from agent.formats.repository.crypto import Cryptor
-from agent.formats.repository.golang import text_json, time_text
+from agent.formats.repository.golang import time_text
 from agent.formats.repository.objects import Kind, Objects
 from agent.formats.repository.pending import PendingPacks
 from agent.formats.repository.unpacked import encoded, get_unpacked
@@ -131,13 +131,15 @@ class Lock:
         self.pending.remember(locks=self.name)
 
     def _put(self) -> None:
-        value = (
-            f'{{"time":"{time_text(datetime.now(UTC))}","exclusive":false,"hostname":'.encode()
-            + text_json(self.host)
-            + f',"username":"edge-backup","pid":{os.getpid()}}}'.encode()
-        )
+        value = {
+            "time": time_text(datetime.now(UTC)),
+            "exclusive": False,
+            "hostname": self.host,
+            "username": "edge-backup",
+            "pid": os.getpid(),
+        }
         begun = self._clock.now()
-        name, stored = encoded(self.cryptor, value)
+        name, stored = encoded(self.cryptor, json.dumps(value).encode())
         # First on the device's disk: after a power cut nobody else would know whose lock that is.
         self._note(name)
         self.objects.put(Kind.LOCK, name, stored)

@@ -36,6 +36,14 @@ class Blob(NamedTuple):
     """Bytes of the plain content; 0 for one that is not compressed."""
 
 
+def id_in(text: str) -> bytes:
+    """Return the id in 64 hexadecimal digits. Raises ValueError and TypeError."""
+    found = bytes.fromhex(text)
+    if len(found) != ID_BYTES:
+        raise ValueError(text)
+    return found
+
+
 class Pack:
     """A pack that is being filled. Used by one thread."""
 

@@ -9,9 +9,11 @@ from agent.base.errors import RepositoryBroken
 from agent.formats.base import DIR, FILE, LINK, EntryKind
 from agent.formats.repository.golang import time_ns, unix_mode, unquoted
 from agent.formats.repository.node import signature_of
-from agent.formats.repository.packs import ID_BYTES
+from agent.formats.repository.packs import id_in
 
 _KINDS: Mapping[str, EntryKind] = {"file": FILE, "dir": DIR, "symlink": LINK}
+NO_ID = 0xFFFF_FFFF
+"""The id that is none: chown(2) takes it for no change."""
 _NUMBERS, _IDS = range(1 << 64), range(1 << 32)
 _FARTHEST_NS = (1 << 63) - 1
 """No clock of ours goes farther: the year 2262."""
@@ -111,12 +113,5 @@ def _target(value: Mapping[str, Any]) -> bytes:
 
 def _content(value: Mapping[str, Any], kind: EntryKind | None) -> bytes:
     if kind is DIR:
-        return _id(value["subtree"])
-    return b"".join(map(_id, value.get("content") or ())) if kind is FILE else b""
-
-
-def _id(text: str) -> bytes:
-    found = bytes.fromhex(text)
-    if len(found) != ID_BYTES:
-        raise ValueError(text)
-    return found
+        return id_in(value["subtree"])
+    return b"".join(map(id_in, value.get("content") or ())) if kind is FILE else b""

@@ -15,11 +15,10 @@ from agent.formats.repository.described import manifest_of, roots_of
 from agent.formats.repository.document import Snapshot
 from agent.formats.repository.listing import Listing
 from agent.formats.repository.reader import Reader, ids_of
-from agent.formats.repository.saved_node import SavedNode
+from agent.formats.repository.saved_node import NO_ID, SavedNode
 from agent.formats.repository.session import state_errors
 from agent.formats.repository.tree_walk import TreeWalk
 
-_NO_ID = 0xFFFF_FFFF
 _EVERYTHING = (ManifestRoot(path="/"),)
 """The root of files that a command collected."""
 
@@ -168,7 +167,7 @@ def _root(root: ManifestRoot) -> Root:
 
 def _item(name: str, node: SavedNode) -> Item:
     assert node.kind
-    uid, gid = (None if each == _NO_ID else each for each in (node.uid, node.gid))
+    uid, gid = (None if each == NO_ID else each for each in (node.uid, node.gid))
     return Item(name, node.kind, node.mode & 0o7777, node.mtime_ns, uid, gid, 0, 0, node.xattrs, None, b"")
 
 
