@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from urllib.parse import parse_qsl
 
+from agent.base.operations import Face
+
 JSON = "application/json"
 NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
@@ -25,6 +27,11 @@ class Peer:
     def is_local(self) -> bool:
         """Return True on the Unix socket: the agent lets every user who can open it do everything."""
         return not self.address
+
+    @property
+    def face(self) -> Face:
+        """Return the face that the peer uses; `mode` and `allow.*` hold over TCP as over MQTT."""
+        return Face.LOCAL if self.is_local else Face.HTTP
 
 
 @dataclass(frozen=True, slots=True)

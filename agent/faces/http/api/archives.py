@@ -13,7 +13,6 @@ from agent.faces.http.api.context import Api
 from agent.faces.http.api.endpoint import Answer, Arguments, Endpoint, json_response
 from agent.faces.http.api.handles import LASTS_S
 from agent.faces.http.api.reading import Pieces
-from agent.faces.http.face_of import face_of
 from agent.faces.http.message import Problem, Request, Response
 from agent.jobs.queries.archives import OpenedStore
 
@@ -56,9 +55,7 @@ class OpenOrder(Arguments):
 
 def list_archives(api: Api, request: Request, query: ArchivesQuery) -> Response:
     def open_store() -> OpenedStore:
-        return api.gate.look(
-            "info", face_of(request.peer), partial(api.engine.archives.listable, query.store)
-        )
+        return api.gate.look("info", request.peer.face, partial(api.engine.archives.listable, query.store))
 
     found = api.reads.look(request, open_store, OpenedStore.listed)
     begin = _position(query.after, [archive.name for archive in found])
@@ -150,7 +147,7 @@ def _readable(api: Api, request: Request, name: str = "", *, beside_sdk: bool = 
             api.engine.refuse_beside_sdk()
         return api.engine.archives.readable(store, name)
 
-    return api.gate.look("restore", face_of(request.peer), look)
+    return api.gate.look("restore", request.peer.face, look)
 
 
 def _unlock(api: Api, request: Request, handle: str) -> "Unlock":

@@ -4,7 +4,6 @@ from typing import Any
 
 from agent.faces.http.api.context import Api
 from agent.faces.http.api.endpoint import Answer, Arguments, Endpoint, Nothing, json_response
-from agent.faces.http.face_of import face_of
 from agent.faces.http.message import JSON, Problem, Request, Response
 from agent.settings.load import effective
 
@@ -14,7 +13,7 @@ class PruneOrder(Arguments):
 
 
 def status(api: Api, request: Request, _: Nothing) -> Response:
-    return json_response(api.gate.ask("status", None, face_of(request.peer)))
+    return json_response(api.gate.ask("status", None, request.peer.face))
 
 
 def health(api: Api, _request: Request, _: Nothing) -> Response:
@@ -22,11 +21,11 @@ def health(api: Api, _request: Request, _: Nothing) -> Response:
 
 
 def info(api: Api, request: Request, _: Nothing) -> Response:
-    return json_response(api.gate.ask("info", None, face_of(request.peer)))
+    return json_response(api.gate.ask("info", None, request.peer.face))
 
 
 def stores(api: Api, request: Request, _: Nothing) -> Response:
-    api.gate.check_offered("info", face_of(request.peer))  # it has the same facts, and more
+    api.gate.check_offered("info", request.peer.face)  # it has the same facts, and more
     return json_response(api.destinations.value())
 
 
@@ -37,7 +36,7 @@ def settings(api: Api, _request: Request, _: Nothing) -> Response:
 def prune(api: Api, request: Request, order: PruneOrder) -> Response:
     if not request.peer.is_local:
         raise Problem(403, "archives are removed by hand over the Unix socket only")
-    return json_response(api.gate.ask("prune", {"dryRun": order.dry_run}, face_of(request.peer)))
+    return json_response(api.gate.ask("prune", {"dryRun": order.dry_run}, request.peer.face))
 
 
 def describe_api(_api: Api, _request: Request, _: Nothing) -> Response:

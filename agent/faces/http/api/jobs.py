@@ -18,7 +18,6 @@ from agent.faces.http.api.endpoint import (
     no_content,
 )
 from agent.faces.http.api.values import current_jobs, find_job
-from agent.faces.http.face_of import face_of
 from agent.faces.http.message import Problem, Request, Response
 
 PAGE_BYTES = 64 << 10
@@ -69,7 +68,7 @@ def begin_job(api: Api, request: Request, order: JobOrder) -> Response:
 
 def accepted(api: Api, request: Request, operation: str, value: Mapping[str, Any]) -> Response:
     """Carry out a command that makes a job, and answer with the job."""
-    job_id = api.gate.command(operation, value, face_of(request.peer))
+    job_id = api.gate.command(operation, value, request.peer.face)
     assert job_id
     job = api.gate.call(partial(find_job, api.engine, job_id))
     return json_response(job, 202, {"Location": f"{PREFIX}/jobs/{quote(job_id, safe='')}"})
@@ -77,7 +76,7 @@ def accepted(api: Api, request: Request, operation: str, value: Mapping[str, Any
 
 def list_jobs(api: Api, request: Request, query: JobsQuery) -> Response:
     """Answer with the job that runs and a preview that waits, then with ended ones, newest first."""
-    face, current = face_of(request.peer), list[Mapping[str, Any]]()
+    face, current = request.peer.face, list[Mapping[str, Any]]()
     if not query.before:
         current = api.gate.look("status", face, partial(current_jobs, api.engine))
     options = {"history.before": query.before} if query.before else {}
@@ -96,7 +95,7 @@ def get_job(api: Api, request: Request, _: Nothing) -> Response:
 def job_of(api: Api, request: Request) -> Mapping[str, Any]:
     """Return the job that the path names by either of its ids. Raises `Refused`."""
     look = partial(find_job, api.engine, request.parts["id"])
-    return api.gate.look("describe", face_of(request.peer), look)
+    return api.gate.look("describe", request.peer.face, look)
 
 
 def cancel_job(api: Api, request: Request, order: CancelOrder) -> Response:
@@ -118,7 +117,7 @@ def confirm(api: Api, request: Request, _: Nothing) -> Response:
 
 
 def _decided(api: Api, request: Request, operation: str, value: Mapping[str, Any]) -> Response:
-    api.gate.command(operation, _by_id(request, value), face_of(request.peer))
+    api.gate.command(operation, _by_id(request, value), request.peer.face)
     return no_content()
 
 

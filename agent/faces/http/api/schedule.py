@@ -10,7 +10,6 @@ from agent.faces.http.api.context import Api
 from agent.faces.http.api.endpoint import Answer, Arguments, Endpoint, Nothing, json_response, no_content
 from agent.faces.http.api.jobs import Options, texts
 from agent.faces.http.api.values import schedule_value, upload_value
-from agent.faces.http.face_of import face_of
 from agent.faces.http.message import Request, Response
 
 Time = Annotated[str, Field(description="An RFC 3339 time, such as '2027-01-31T12:00:00Z'.")]
@@ -40,12 +39,12 @@ def get_schedule(api: Api, _request: Request, _: Nothing) -> Response:
 
 
 def activate(api: Api, request: Request, order: ActivateOrder) -> Response:
-    api.gate.command("activate", {"from": order.start, "to": order.end}, face_of(request.peer))
+    api.gate.command("activate", {"from": order.start, "to": order.end}, request.peer.face)
     return no_content()
 
 
 def deactivate(api: Api, request: Request, _: Nothing) -> Response:
-    api.gate.command("deactivate", None, face_of(request.peer))
+    api.gate.command("deactivate", None, request.peer.face)
     return no_content()
 
 
@@ -58,7 +57,7 @@ def list_uploads(api: Api, _request: Request, _: Nothing) -> Response:
 
 def start_upload(api: Api, request: Request, order: StartOrder) -> Response:
     value = {"correlationId": request.parts["id"], "options": texts(order.options)}
-    api.gate.command("start", value, face_of(request.peer))
+    api.gate.command("start", value, request.peer.face)
     return no_content()
 
 

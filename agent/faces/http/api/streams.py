@@ -14,7 +14,6 @@ from agent.faces.http.api.endpoint import Answer, Endpoint, Nothing
 from agent.faces.http.api.event_log import EventLog
 from agent.faces.http.api.jobs import job_of
 from agent.faces.http.api.values import encoded, find_job
-from agent.faces.http.face_of import face_of
 from agent.faces.http.message import Request, Response
 
 HEARTBEAT_S = 5.0
@@ -25,7 +24,7 @@ _NUMBER = re.compile("[0-9]{1,18}")
 
 
 def all_events(api: Api, request: Request, _: Nothing) -> Response:
-    api.gate.check_offered("status", face_of(request.peer))
+    api.gate.check_offered("status", request.peer.face)
     position = _position(api.events, request)
     return _stream(_all(api.events, position, is_continued=bool(request.headers.get("last-event-id"))))
 

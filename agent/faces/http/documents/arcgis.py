@@ -21,7 +21,6 @@ from agent.faces.http.documents.destinations import (
 )
 from agent.faces.http.documents.jobs import Stage, find_job
 from agent.faces.http.documents.restoring import Fetchable, fetchable
-from agent.faces.http.face_of import face_of
 from agent.faces.http.message import Problem, Request, Response
 from agent.faces.http.routes import Route, Site
 from agent.jobs.requests.backup import BackupRequest
@@ -69,7 +68,7 @@ class _ArcGis:
 
     def _stores(self, request: Request) -> Response:
         _check_query(request)
-        self._gate.check_offered("info", face_of(request.peer))  # it tells the stores, too
+        self._gate.check_offered("info", request.peer.face)  # it tells the stores, too
         default = default_destination(self._settings)
         stores = [
             {"name": name, "type": provider, "default": in_store(self._settings, name) == default}
@@ -80,7 +79,7 @@ class _ArcGis:
     def _backups(self, request: Request) -> Response:
         _check_query(request)
         store = self._store_of(request)
-        made = self._gate.look("history", face_of(request.peer), self._made.all)
+        made = self._gate.look("history", request.peer.face, self._made.all)
         found = [each for each in fetchable(made.ended, self._settings) if each.store == store]
         return answer(request, f"Backups in {store}", {"backups": [_shown(each) for each in found]})
 
@@ -91,7 +90,7 @@ class _ArcGis:
             raise Problem(400, "the path and 'storeName' name different stores")
         job_id = f"j{uuid.uuid4()}"
         with in_words(_WORDS):
-            self._gate.run(self._request(request, job_id, store, fields), face_of(request.peer))
+            self._gate.run(self._request(request, job_id, store, fields), request.peer.face)
         value = {"jobsUrl": _jobs_url(request, job_id), "jobid": job_id, "status": _STATUS[Stage.BEGINNING]}
         return answer(request, "Backup submitted", value)
 
@@ -105,7 +104,7 @@ class _ArcGis:
             "backup.description": fields.get("description", ""),
         }
         value = {"correlationId": job_id, "options": options}
-        read = BackupRequest.read(read_raw("backup", value, face_of(request.peer)), self._settings)
+        read = BackupRequest.read(read_raw("backup", value, request.peer.face), self._settings)
         date = _retention_date(fields.get("retentionDate", ""))
         return replace(read, label=replace(read.label, retention_date=date))
 

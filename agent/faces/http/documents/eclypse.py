@@ -19,7 +19,6 @@ from agent.faces.http.documents.destinations import (
     stick_target,
 )
 from agent.faces.http.documents.jobs import Stage, find_job
-from agent.faces.http.face_of import face_of
 from agent.faces.http.message import Problem, Request, Response
 from agent.faces.http.problems import problem_document
 from agent.faces.http.routes import Route, Site
@@ -72,7 +71,7 @@ class _Eclypse:
 
     def _possible(self, request: Request) -> Response:
         """Answer what can be backed up."""
-        self._gate.check_offered("info", face_of(request.peer))
+        self._gate.check_offered("info", request.peer.face)
         data_types = sorted(name for name in self._settings.data_sets if name != PROJECTS)
         return json_response({"dataTypes": data_types, "envysionProjects": sorted(self._projects())})
 
@@ -80,7 +79,7 @@ class _Eclypse:
         body = _known_fields(json_object(request))
         options = {**self._target(body), **self._choice(body), "backup.name": _text(body, "fileName")}
         with in_words(_WORDS):
-            job_id = self._gate.command("backup", {"options": options}, face_of(request.peer))
+            job_id = self._gate.command("backup", {"options": options}, request.peer.face)
         return json_response({"JobId": job_id})
 
     def _target(self, body: Mapping[str, Any]) -> Options:
@@ -132,7 +131,7 @@ class _Eclypse:
         job = find_job(self._api, request, request.parts["id"])
         if not job.runs:
             raise Refused(Reason.NOT_FOUND, "this job does not run any more")
-        self._gate.command("cancel", {"correlationId": job.correlation_id}, face_of(request.peer))
+        self._gate.command("cancel", {"correlationId": job.correlation_id}, request.peer.face)
         return no_content()
 
 

@@ -10,7 +10,6 @@ from agent.base.errors import Cancelled
 from agent.base.job import State
 from agent.faces.http.api import values
 from agent.faces.http.api.context import Api
-from agent.faces.http.face_of import face_of
 from agent.faces.http.message import Request
 from agent.journal.jobs import JobRecord
 from providers.errors import UnknownOutcome
@@ -60,7 +59,7 @@ def find_job(api: Api, request: Request, either_id: str) -> JobView:
     Raises `Refused` (NOT_FOUND), and what the gate raises.
     """
     look = partial(values.find_job, api.engine, either_id)
-    value = api.gate.look("describe", face_of(request.peer), look)
+    value = api.gate.look("describe", request.peer.face, look)
     return running_job(value) if "phase" in value else _told_job(value)
 
 

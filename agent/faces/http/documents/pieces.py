@@ -25,7 +25,6 @@ from agent.faces.http.documents.pieces_models import (
     streamed_progress,
 )
 from agent.faces.http.documents.restoring import Fetchable, fetchable, restore_options
-from agent.faces.http.face_of import face_of
 from agent.faces.http.message import JSON, Problem, Request, Response
 from agent.faces.http.routes import Route, Site
 from agent.jobs.queries.made import Made
@@ -84,11 +83,11 @@ class _Pieces:
             raise Refused(Reason.CANNOT, "no destination: set schedule.store, or a target without mount")
         choice = _assets_choice(assets, self._settings) if assets else everything(self._settings)
         with in_words(_WORDS):
-            self._gate.command("backup", {"options": {**destination, **choice}}, face_of(request.peer))
+            self._gate.command("backup", {"options": {**destination, **choice}}, request.peer.face)
         return no_content()
 
     def _list(self, request: Request) -> Response:
-        made = self._gate.look("history", face_of(request.peer), self._made.all)
+        made = self._gate.look("history", request.peer.face, self._made.all)
         return json_response(backups(self._listed(made)))
 
     def _listed(self, made: Made) -> Iterator[Model]:
@@ -137,7 +136,7 @@ class _Pieces:
         made = self._found(request)
         if made.running:
             raise Refused(Reason.BUSY, "this backup is not complete yet")
-        found, face = self._fetchable(request, made), face_of(request.peer)
+        found, face = self._fetchable(request, made), request.peer.face
         source = self._gate.call(lambda: self._made.source_of(found.archive))
         options = restore_options(found, source, self._settings)
         job_id = self._gate.command("restore", {"correlationId": identifier, "options": options}, face)
@@ -190,14 +189,14 @@ class _Pieces:
             raise
 
     def _cancel(self, request: Request, correlation_id: str) -> None:
-        self._gate.command("cancel", {"correlationId": correlation_id}, face_of(request.peer))
+        self._gate.command("cancel", {"correlationId": correlation_id}, request.peer.face)
 
     def _found(self, request: Request) -> Made:
         """Return the one backup of the path, which runs or has ended. Raises `Problem` 404."""
         started = started_of(request.parts["backup"])
         if started is None:
             raise Problem(404, "no such backup: an identifier is <version>_<timestamp>")
-        made = self._gate.look("describe", face_of(request.peer), lambda: self._made.begun_at(started))
+        made = self._gate.look("describe", request.peer.face, lambda: self._made.begun_at(started))
         if made.running and made.running["startTime"] == started:
             return Made(made.device_id, made.running, ())
         if not made.ended:
@@ -206,7 +205,7 @@ class _Pieces:
 
     def _fetchable(self, request: Request, made: Made) -> Fetchable:
         """Return where the archive is. Raises `Problem` 404 for a backup that has none any more."""
-        history = self._gate.look("history", face_of(request.peer), self._made.all)
+        history = self._gate.look("history", request.peer.face, self._made.all)
         wanted = made.ended[0].id
         for each in fetchable(history.ended, self._settings):
             if each.record.id == wanted:
