@@ -89,13 +89,15 @@ def list_jobs(api: Api, request: Request, query: JobsQuery) -> Response:
 
 
 def get_job(api: Api, request: Request, _: Nothing) -> Response:
-    return json_response(job_of(api, request))
+    return json_response(job_of(api, request, request.parts["id"]))
 
 
-def job_of(api: Api, request: Request) -> Mapping[str, Any]:
-    """Return the job that the path names by either of its ids. Raises `Refused`."""
-    look = partial(find_job, api.engine, request.parts["id"])
-    return api.gate.look("describe", request.peer.face, look)
+def job_of(api: Api, request: Request, either_id: str) -> Mapping[str, Any]:
+    """Return the job with this id or correlation id, the newest of several.
+
+    Raises `Refused` (NOT_FOUND), and what the gate raises.
+    """
+    return api.gate.look("describe", request.peer.face, partial(find_job, api.engine, either_id))
 
 
 def cancel_job(api: Api, request: Request, order: CancelOrder) -> Response:

@@ -34,7 +34,7 @@ def job_events(api: Api, request: Request, _: Nothing) -> Response:
 
     The last one is `end`, with the job as `GET /jobs/{id}` shows it.
     """
-    job_id = job_of(api, request)["id"]
+    job_id = job_of(api, request, request.parts["id"])["id"]
     return _stream(_of_job(api, job_id, _position(api.events, request) or 0))
 
 

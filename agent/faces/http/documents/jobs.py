@@ -3,13 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
-from functools import partial
 from typing import Any
 
 from agent.base.errors import Cancelled
 from agent.base.job import State
-from agent.faces.http.api import values
 from agent.faces.http.api.context import Api
+from agent.faces.http.api.jobs import job_of
 from agent.faces.http.message import Request
 from agent.journal.jobs import JobRecord
 from providers.errors import UnknownOutcome
@@ -58,8 +57,7 @@ def find_job(api: Api, request: Request, either_id: str) -> JobView:
 
     Raises `Refused` (NOT_FOUND), and what the gate raises.
     """
-    look = partial(values.find_job, api.engine, either_id)
-    value = api.gate.look("describe", request.peer.face, look)
+    value = job_of(api, request, either_id)
     return running_job(value) if "phase" in value else _told_job(value)
 
 
