@@ -102,7 +102,4 @@ class EventLog:
     def _replaces_last(self, told: Told) -> bool:
         """Return True for the progress of a job after its progress: only the newest is of use."""
         last = self._kept[-1] if self._kept else None
-        return last is not None and (last.name, last.job_id) == (PROGRESS, told.job_id) == (
-            told.name,
-            told.job_id,
-        )
+        return last is not None and last.name == told.name == PROGRESS and last.job_id == told.job_id

@@ -59,8 +59,9 @@ def _all(log: EventLog, position: int | None, *, is_continued: bool) -> Iterator
             yield _event(log, batch.newest, "reset", b"{}")
         elif not batch.events:
             yield HEARTBEAT
-        for told in batch.events if batch.complete else ():
-            yield _event(log, told.number, told.name, told.data)
+        else:
+            for told in batch.events:
+                yield _event(log, told.number, told.name, told.data)
         position = max(position, batch.newest)
 
 
