@@ -72,8 +72,10 @@ function facts(list, pairs) {
   list.replaceChildren(...shown.map(([name, text]) => make("div", {}, make("dt", {}, name), make("dd", {}, text))));
 }
 
-function names(list, items) {
-  sync(list, items, (item) => item, (item) => make("li", {}, item));
+/** Show names, and how many more there are. */
+function names(list, items, more = 0) {
+  const shown = more > 0 ? [...items, `and ${more} more`] : items;
+  sync(list, shown, (item) => item, (item) => make("li", {}, item));
 }
 
 function announce(text) {
@@ -518,8 +520,7 @@ function showPreview(preview) {
 /** Show names in a block with a heading; the block is hidden when there is none. */
 function list(block, items, total) {
   show(block, items.length > 0);
-  const more = total - items.length;
-  names(block.querySelector("ul"), more > 0 ? [...items, `and ${more} more`] : items);
+  names(block.querySelector("ul"), items, total - items.length);
 }
 
 function showResult(result) {
@@ -856,8 +857,7 @@ async function readSkipped() {
 const entries = (number) => count(number, "entry", "entries");
 
 function showSkipped(skipped, more) {
-  const lines = skipped.map(({ name, reason }) => `${name}: ${reason}`);
-  names($("skipped-names"), more ? [...lines, `and ${more} more`] : lines);
+  names($("skipped-names"), skipped.map(({ name, reason }) => `${name}: ${reason}`), more);
 }
 
 async function countNow() {
