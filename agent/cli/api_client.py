@@ -2,6 +2,7 @@
 
 import json
 import socket
+from codecs import BOM_UTF8
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
@@ -141,7 +142,7 @@ def _plain_or_tls(scheme: str, host: str, port: int | None, ca_file: str | None)
 def _token(path: str) -> str:
     try:
         with open(path, "rb") as file:
-            token = file.read(MAX_TOKEN_BYTES).decode("ascii").strip()
+            token = file.read(MAX_TOKEN_BYTES).removeprefix(BOM_UTF8).decode("ascii").strip()
     except OSError as error:
         raise UnusableOption(f"--token-file '{path}' cannot be read: {error.strerror}") from error
     except UnicodeDecodeError:

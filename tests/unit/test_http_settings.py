@@ -132,9 +132,11 @@ GOOD = "0123456789abcdef"
     ("content", "mode", "problem"),
     [
         (None, 0o600, "cannot be read (No such file or directory)"),
-        ("short", 0o600, "expected one word of at least 16 characters, as 'openssl rand -hex 32' prints"),
+        ("short", 0o600, "one word of at least 16 ASCII characters, as 'openssl rand -hex 32' prints"),
         (f"{GOOD}\n{GOOD}", 0o600, "expected one word"),
         ("", 0o600, "expected one word"),
+        ("ünd so weiter".replace(" ", "") * 2, 0o600, "of at least 16 ASCII characters"),
+        (GOOD.encode("utf-16").decode("latin-1"), 0o600, "of at least 16 ASCII characters"),
         (GOOD, 0o604, "everybody can read"),
     ],
 )

@@ -31,10 +31,12 @@ def server() -> Iterator[HttpServer]:
         yield server
 
 
+@pytest.mark.parametrize("content", [f"{TOKEN}\n", f"\ufeff{TOKEN}\r\n"])
 def test_a_device_elsewhere_is_asked_with_its_token(
-    server: HttpServer, token_file: Path, tmp_path: Path
+    server: HttpServer, token_file: Path, tmp_path: Path, content: str
 ) -> None:
-    """No settings of this machine are needed, nor is there an agent."""
+    """No settings of this machine are needed, nor an agent. Editors of Windows may write the file."""
+    token_file.write_text(content, "utf-8", newline="")
     told = edge_backup(tmp_path, "status", "--url", server.url, "--token-file", str(token_file))
     assert (told.returncode, told.stdout, told.stderr) == (0, "idle\n", "")
     (request,) = server.requests

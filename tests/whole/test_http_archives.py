@@ -137,6 +137,9 @@ def test_a_damaged_file_ends_the_connection_before_its_end(api: ApiClient, agent
         assert int(response.headers["Content-Length"]) == len(content)
         with pytest.raises(http.client.IncompleteRead):
             response.read()
+    agent.wait_for_log("download cut off")
+    # Of a bug there would be a traceback: an archive that is damaged or was replaced is none.
+    assert agent.count_log("answer broken off") == 0
 
 
 # Encrypted

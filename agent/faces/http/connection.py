@@ -236,6 +236,8 @@ def _pieces(body: bytes | Iterable[bytes]) -> Iterator[bytes]:
         for piece in (body,) if isinstance(body, bytes) else body:
             for start in range(0, len(piece), PIECE_BYTES):
                 yield piece[start : start + PIECE_BYTES]
+    except ConnectionAbortedError as error:  # the handler has logged why
+        raise _BrokenOff from error
     except Exception as error:
         log.exception("answer broken off")
         raise _BrokenOff from error

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from agent.faces.http.access.hosts import check_fetch, check_host, check_origin, proves_own_origin
-from agent.faces.http.access.sessions import Sessions, has_cookie
+from agent.faces.http.access.sessions import Sessions
 from agent.faces.http.access.tokens import Brake, Token
 from agent.faces.http.message import Problem, Request, Response
 from agent.faces.http.routes import SAFE_METHODS, Route, Site
@@ -64,7 +64,7 @@ class Door:
         session = self._sessions.find(request, self._token.fingerprint() if self._token else None)
         if session is None:
             expired = "the session has expired: sign in again"
-            detail = expired if has_cookie(request) else "sign in with the token of the device"
+            detail = expired if self._sessions.has_cookie(request) else "sign in with the token of the device"
             raise Problem(401, detail, _CHALLENGE)
         check_fetch(request)
         if request.method not in SAFE_METHODS and not proves_own_origin(request):

@@ -48,9 +48,12 @@ def check_fetch(request: Request) -> None:
 
 
 def _is_own(request: Request, origin: str) -> bool:
-    scheme = "https" if request.peer.tls else "http"
-    host = request.headers.get("host", "").lower().removesuffix(_PORTS[scheme])
-    return origin.lower() == f"{scheme}://{host}"
+    schemes = ["https" if request.peer.tls else "http"]
+    if request.headers.get("sec-fetch-site") == "same-origin" and not request.peer.tls:
+        # A proxy on the device may have taken off TLS: the browser itself has compared the schemes.
+        schemes.append("https")
+    host = request.headers.get("host", "").lower()
+    return origin.lower() in [f"{scheme}://{host.removesuffix(_PORTS[scheme])}" for scheme in schemes]
 
 
 def _without_port(host: str) -> str:

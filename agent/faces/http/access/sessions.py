@@ -10,7 +10,6 @@ from agent.faces.http.message import Request
 
 SESSION_S = 12 * 3600.0
 MAX_SESSIONS = 32
-_NAME = "edge-backup"
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +23,8 @@ class Sessions:
     """At most `MAX_SESSIONS`; a further one ends the oldest. May be used from any thread."""
 
     def __init__(self) -> None:
+        # Browsers keep one cookie of a name for all ports of a host: another agent must not replace ours.
+        self._name = f"edge-backup-{secrets.token_hex(4)}"
         self._sessions: dict[bytes, _Session] = {}
         self._lock = threading.Lock()
 
@@ -34,11 +35,11 @@ class Sessions:
             self._sessions[_hash(session_id)] = _Session(time.monotonic() + SESSION_S, token)
             if len(self._sessions) > MAX_SESSIONS:
                 del self._sessions[next(iter(self._sessions))]
-        return _cookie(session_id, int(SESSION_S), tls=tls)
+        return _cookie(self._cookie_name(tls=tls), session_id, int(SESSION_S), tls=tls)
 
     def find(self, request: Request, token: bytes | None) -> str | None:
         """Return a name for the request's session, for the log; None when it has none that is valid."""
-        for session_id in _ids(request):
+        for session_id in self._ids(request):
             digest = _hash(session_id)
             with self._lock:
                 session = self._sessions.get(digest)
@@ -51,20 +52,23 @@ class Sessions:
     def end(self, request: Request) -> str:
         """End the request's sessions, and return the header that removes the cookie."""
         with self._lock:
-            for session_id in _ids(request):
+            for session_id in self._ids(request):
                 self._sessions.pop(_hash(session_id), None)
-        return _cookie("", 0, tls=request.peer.tls)
+        return _cookie(self._cookie_name(tls=request.peer.tls), "", 0, tls=request.peer.tls)
 
+    def has_cookie(self, request: Request) -> bool:
+        """Return True when the browser was signed in since the agent's start."""
+        return bool(self._ids(request))
 
-def has_cookie(request: Request) -> bool:
-    return bool(_ids(request))
+    def _ids(self, request: Request) -> list[str]:
+        """Return the session ids in the cookies: several, when another port of this host forges one."""
+        wanted = self._cookie_name(tls=request.peer.tls)
+        pairs = (cookie.strip().partition("=") for cookie in request.headers.get("cookie", "").split(";"))
+        return [text for name, _, text in pairs if name == wanted and text]
 
-
-def _ids(request: Request) -> list[str]:
-    """Return the session ids in the cookies: several, when another port of this host has set one, too."""
-    wanted = _cookie_name(tls=request.peer.tls)
-    pairs = (cookie.strip().partition("=") for cookie in request.headers.get("cookie", "").split(";"))
-    return [text for name, _, text in pairs if name == wanted and text]
+    def _cookie_name(self, *, tls: bool) -> str:
+        # With the prefix, browsers take it only over TLS and for this host alone (RFC 6265bis, 4.1.3.2).
+        return f"__Host-{self._name}" if tls else self._name
 
 
 def _hash(session_id: str) -> bytes:
@@ -72,12 +76,6 @@ def _hash(session_id: str) -> bytes:
     return hashlib.sha256(session_id.encode("utf-8", "surrogateescape")).digest()
 
 
-def _cookie_name(*, tls: bool) -> str:
-    # With the prefix, browsers take it only over TLS and for this host alone (RFC 6265bis, 4.1.3.2).
-    return f"__Host-{_NAME}" if tls else _NAME
-
-
-def _cookie(session_id: str, max_age_s: int, *, tls: bool) -> str:
+def _cookie(name: str, session_id: str, max_age_s: int, *, tls: bool) -> str:
     secure = "; Secure" if tls else ""
-    name = _cookie_name(tls=tls)
     return f"{name}={session_id}; Path=/; Max-Age={max_age_s}; HttpOnly; SameSite=Strict{secure}"

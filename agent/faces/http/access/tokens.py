@@ -7,6 +7,7 @@ import os
 import stat
 import threading
 import time
+from codecs import BOM_UTF8
 from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_address, ip_network
 from pathlib import Path
@@ -36,13 +37,15 @@ def read_token(path: Path) -> bytes:
         # Without O_NONBLOCK, opening a FIFO would wait.
         with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
             status = os.fstat(file.fileno())
-            token = file.read(_LONGEST_BYTES).strip() if stat.S_ISREG(status.st_mode) else b""
+            content = file.read(_LONGEST_BYTES) if stat.S_ISREG(status.st_mode) else b""
     except OSError as error:
         raise BadToken(f"http.tokenFile: '{path}' cannot be read ({error.strerror})") from None
     if status.st_mode & stat.S_IRWXO:
         raise BadToken(f"http.tokenFile: everybody can read '{path}'; take that right away (chmod 600)")
-    if len(token) < SHORTEST_TOKEN or len(token.split()) != 1:
-        expected = f"one word of at least {SHORTEST_TOKEN} characters, as 'openssl rand -hex 32' prints"
+    token = content.removeprefix(BOM_UTF8).strip()
+    # Other characters cannot be in a header: a browser and a program would send different bytes.
+    if len(token) < SHORTEST_TOKEN or not all(0x21 <= byte <= 0x7E for byte in token):
+        expected = f"one word of at least {SHORTEST_TOKEN} ASCII characters, as 'openssl rand -hex 32' prints"
         raise BadToken(f"http.tokenFile: expected {expected}, in '{path}'")
     return token
 
