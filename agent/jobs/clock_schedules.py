@@ -76,13 +76,13 @@ class ClockSchedules:
     def limit(self, success: datetime | None) -> datetime | None:
         """Return until when a good backup of this time is new enough: until the second one after it is due.
 
-        None when no schedule says so.
+        Before its beginning a schedule could not have made one. None when no schedule says so.
         """
         found = []
         for name, ticks in self._ticks.items():
             times = self._plan(self._base.settings.schedules[name]).times
-            since = success or ticks.settled
-            first = since and times.after(since)
+            begun = ticks.begun
+            first = begun and times.after(max(success or begun, begun))
             if first and (second := times.after(first)):
                 found.append(second + GRACE)
         return min(found, default=None)

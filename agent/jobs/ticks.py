@@ -68,7 +68,15 @@ class Ticks:
     @property
     def settled(self) -> datetime | None:
         """Return the last tick that was dealt with. Raises `JournalError`."""
-        kept = self._journal.notes.read(self._record.note("settled"))
+        return self._kept("settled")
+
+    @property
+    def begun(self) -> datetime | None:
+        """Return the time from which on ticks count; None before the first look. Raises `JournalError`."""
+        return self._kept("begun")
+
+    def _kept(self, fact: str) -> datetime | None:
+        kept = self._journal.notes.read(self._record.note(fact))
         return parse_time(kept) if kept else None
 
     @property
@@ -122,6 +130,8 @@ class Ticks:
                 # Kept before the run begins: what crashes the agent is tried again later, as any failure.
                 kept = format_time(decision.settled) if decision.settled else ""
                 self._journal.notes.keep(self._record.note("settled"), kept)
+                if settled is None or decision.clock_went_back:
+                    self._journal.notes.keep(self._record.note("begun"), kept)
             if decision.clock_was_set or decision.clock_went_back:
                 self._begins_anew(now)
             attempt = self._carry_out(plan, decision, now, at_once=at_once)

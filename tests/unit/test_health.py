@@ -1,6 +1,7 @@
 """What a fleet's operator searches for, by a clock that the test moves."""
 
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,6 +16,7 @@ from agent.jobs.schedule import Frame
 from agent.jobs.schedule_record import ScheduleRecord, Standing
 from agent.journal import Journal
 from agent.mailbox import Action, Timer
+from tests.support.fakes import Device
 
 START = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -214,3 +216,32 @@ def test_a_success_in_the_future_does_not_hide_that_none_came_since(journal: Jou
     rig.now = START + timedelta(hours=49)
     rig.frame = DAILY
     assert rig.health.value()["rpoViolated"]
+
+
+@pytest.fixture
+def nightly(tmp_path: Path) -> Iterator[Device]:
+    device = Device(tmp_path, {"schedules.nightly.times": "02:00", "schedules.nightly.timezone": "UTC"})
+    device.service.engine.identified("edge:device")
+    yield device
+    device.close()
+
+
+def second_night(now: datetime) -> datetime:
+    """An hour after the second 02:00 from now on."""
+    first = now.replace(hour=2, minute=0, second=0, microsecond=0)
+    return first + timedelta(days=1 if now < first else 2, hours=1)
+
+
+def test_a_schedule_that_never_made_a_backup_is_too_late_after_its_second_night(nightly: Device) -> None:
+    """However many nights have passed: each is dealt with when it is missed."""
+    schedules, limit = nightly.service.engine.schedules, second_night(datetime.now(UTC))
+    assert schedules.limit(None) == limit
+    weeks_later = datetime.now(UTC) + timedelta(days=21)
+    nightly.journal.notes.keep("schedule.nightly.settled", format_time(weeks_later))
+    assert schedules.limit(None) == limit
+
+
+def test_a_new_schedule_is_not_late_for_a_backup_of_long_ago(nightly: Device) -> None:
+    schedules, now = nightly.service.engine.schedules, datetime.now(UTC)
+    assert schedules.limit(now - timedelta(days=300)) == second_night(now)
+    assert schedules.limit(now + timedelta(days=5)) == second_night(now + timedelta(days=5))

@@ -88,6 +88,8 @@ class Health:
         """Return until when the last good backup is new enough; None while it may have any age."""
         if self._rpo is not None:
             return (success + self._rpo if success else _ALWAYS) if self._rpo else None
+        if success and success > self._now():  # when that was, nobody knows
+            success = None
         limits = (self._frame_limit(success), self._schedules.limit(success) if self._schedules else None)
         return min((limit for limit in limits if limit), default=None)
 
@@ -97,8 +99,7 @@ class Health:
             return None
         # Before its beginning the schedule could not have made one.
         begun = max(frame.start or frame.activated, frame.activated)
-        if success is None or success > self._now():  # when that was, nobody knows
-            success = begun
+        success = success or begun
         try:
             return max(success, begun) + 2 * frame.period
         except OverflowError:
