@@ -1,5 +1,7 @@
-"""Files that hold secrets of the device's connection to its broker."""
+"""Files that hold secrets: passwords, keys, credentials of stores and the token of the device."""
 
+import os
+import stat
 from pathlib import Path
 
 _LONGEST_BYTES = 64 << 10
@@ -14,6 +16,21 @@ def read_password(path: Path) -> str:
     """
     with path.open("rb") as file:
         return file.read(_LONGEST_BYTES).decode("utf-8-sig").rstrip("\r\n")
+
+
+def read_private(path: Path) -> bytes:
+    """Return the content of a regular file that others cannot read.
+
+    Raises OSError, and ValueError with what is wrong with the file.
+    """
+    # Without O_NONBLOCK, opening a FIFO would wait.
+    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise ValueError("it is not a regular file")
+        if status.st_mode & stat.S_IRWXO:
+            raise ValueError("others can read it; take that right away (chmod 600)")
+        return file.read(_LONGEST_BYTES)
 
 
 def is_encrypted_key(path: Path) -> bool:

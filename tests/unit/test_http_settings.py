@@ -137,7 +137,7 @@ GOOD = "0123456789abcdef"
         ("", 0o600, "expected one word"),
         ("ünd so weiter".replace(" ", "") * 2, 0o600, "of at least 16 ASCII characters"),
         (GOOD.encode("utf-16").decode("latin-1"), 0o600, "of at least 16 ASCII characters"),
-        (GOOD, 0o604, "everybody can read"),
+        (GOOD, 0o604, "others can read it; take that right away"),
     ],
 )
 def test_check_config_reads_the_token_and_never_shows_it(

@@ -5,9 +5,7 @@ as they may be renewed.
 """
 
 import json
-import os
 import re
-import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,13 +17,13 @@ from agent.base.redaction import is_secret_name
 from agent.base.refusals import Reason, Refused
 from agent.jobs.requests.options import Key, Options, invalid_option
 from agent.settings import Settings
+from agent.settings.secret_files import read_private
 from agent.settings.stores import NOT_OF_A_STORE, option_texts
 from providers.api import Target
 from providers.errors import BadOptions
 
 _PASSWORD = "password"  # noqa: S105 (its name)
 """The secret of a repository, beside the options of its provider."""
-_LARGEST_FILE_BYTES = 64 << 10
 _SNAPSHOT = re.compile(r"[0-9a-f]{4,64}")
 
 
@@ -164,14 +162,7 @@ def name_option(provider: str) -> str | None:
 
 def _read(path: Path) -> dict[str, str]:
     """Return the options in a file that others cannot read. Raises OSError and ValueError."""
-    # Without O_NONBLOCK, opening a FIFO would wait.
-    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-        status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode):
-            raise ValueError("it is not a regular file")
-        if status.st_mode & stat.S_IRWXO:
-            raise ValueError("others can read it; take that right away (chmod 600)")
-        content = file.read(_LARGEST_FILE_BYTES)
+    content = read_private(path)
     try:
         return option_texts(json.loads(content))
     except (ValueError, RecursionError):

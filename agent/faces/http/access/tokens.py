@@ -4,7 +4,6 @@ import hashlib
 import hmac
 import math
 import os
-import stat
 import threading
 import time
 from codecs import BOM_UTF8
@@ -16,11 +15,11 @@ import structlog
 
 from agent.faces.http.message import Problem
 from agent.log.sparing import SparingLog
+from agent.settings.secret_files import read_private
 
 log = structlog.get_logger(__name__)
 
 SHORTEST_TOKEN = 16
-_LONGEST_BYTES = 4096
 FREE_ATTEMPTS = 5
 """Wrong tokens in a row that cost nothing: people mistype."""
 LONGEST_DELAY_S = 60.0
@@ -34,14 +33,11 @@ class BadToken(Exception):
 def read_token(path: Path) -> bytes:
     """Return the token in a file that others cannot read, without blanks around it. Raises `BadToken`."""
     try:
-        # Without O_NONBLOCK, opening a FIFO would wait.
-        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-            status = os.fstat(file.fileno())
-            content = file.read(_LONGEST_BYTES) if stat.S_ISREG(status.st_mode) else b""
+        content = read_private(path)
     except OSError as error:
         raise BadToken(f"http.tokenFile: '{path}' cannot be read ({error.strerror})") from None
-    if status.st_mode & stat.S_IRWXO:
-        raise BadToken(f"http.tokenFile: everybody can read '{path}'; take that right away (chmod 600)")
+    except ValueError as error:
+        raise BadToken(f"http.tokenFile: '{path}' cannot be used: {error}") from None
     token = content.removeprefix(BOM_UTF8).strip()
     # Other characters cannot be in a header: a browser and a program would send different bytes.
     if len(token) < SHORTEST_TOKEN or not all(0x21 <= byte <= 0x7E for byte in token):
