@@ -174,6 +174,7 @@ class Connection:
         """Let the client read its answer: closing with unread bytes resets the connection (RFC 9112, 9.6)."""
         if self._http.their_state is h11.CLOSED:
             return
+        # Not `SSLSocket.shutdown`, which gives up TLS: what comes after it would be read encrypted.
         socket.socket.shutdown(self._sock, socket.SHUT_WR)
         deadline_s, left_bytes = time.monotonic() + LINGER_S, LINGER_BYTES
         while left_bytes > 0 and (left_s := deadline_s - time.monotonic()) > 0:
