@@ -112,6 +112,7 @@ class Service:
                 Handles(self.mailbox.call_later),
             ),
             self._metrics.text,
+            self.mailbox.call_later,
         )
         rivals = Rivals(settings.feature_id)
         feature = Feature(

@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import os
 import socket
 import ssl
 import stat
@@ -284,6 +285,31 @@ def test_a_port_that_is_taken_leaves_the_agent_running(started: Started, token_f
         agent = started(http_listen=f"127.0.0.1:{other.getsockname()[1]}", http_tokenFile=str(token_file))
         agent.wait_for_log("http not available to the network")
         assert local(agent.storage / "http.sock").status == 200
+
+
+def test_a_port_that_becomes_free_is_listened_on_without_a_restart(
+    started: Started, token_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a boot, whoever is first has the port: a technician would have to restart the agent."""
+    monkeypatch.setattr("agent.faces.http.server.AGAIN_S", 0.01)
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        agent = started(http_listen=f"127.0.0.1:{other.getsockname()[1]}", http_tokenFile=str(token_file))
+        agent.wait_for_log("http not available to the network")
+    assert Network(agent).ask("GET", STATUS, BEARER).status == 200
+    assert agent.count_log("http not available to the network") == 1, "the log tells what has changed"
+
+
+def test_a_token_that_comes_later_opens_the_port(
+    started: Started, token_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Secrets are often put in place by another service, after the agent's start."""
+    monkeypatch.setattr("agent.faces.http.server.AGAIN_S", 0.01)
+    token_file.unlink()
+    agent = started(http_listen="127.0.0.1:0", http_tokenFile=str(token_file))
+    agent.wait_for_log("http not available to the network")
+    with open(os.open(token_file, os.O_CREAT | os.O_WRONLY, 0o600), "w") as file:
+        file.write(TOKEN)
+    assert Network(agent).ask("GET", STATUS, BEARER).status == 200
 
 
 def test_a_token_that_others_can_read_lets_nobody_in(started: Started, token_file: Path) -> None:

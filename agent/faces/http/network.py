@@ -2,6 +2,7 @@
 
 import socket
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import structlog
 
@@ -14,24 +15,30 @@ from agent.settings.http import ListenAddress
 log = structlog.get_logger(__name__)
 
 
-def open_network(
-    settings: HttpSettings, passed: Sequence[socket.socket]
-) -> tuple[list[socket.socket], ServerTls | None]:
-    """Return the sockets to serve, of systemd and of `http.listen`, and their TLS. Logs what is missing."""
-    problems = list(file_problems(settings))
-    if problems:
-        for problem in problems:
-            log.error("http not available to the network", reason=problem)
-        return _closed(passed), None
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """The sockets to serve, and the problems of those that are missing."""
+
+    sockets: Sequence[socket.socket]
+    tls: ServerTls | None
+    problems: Sequence[str]
+    """A line each; they may pass: a port becomes free, a file comes."""
+
+
+def open_network(settings: HttpSettings, passed: Sequence[socket.socket]) -> Opened:
+    """Return the sockets of systemd and of `http.listen`, and their TLS."""
+    if problems := list(file_problems(settings)):
+        for each in passed:
+            each.close()
+        return Opened((), None, problems)
     tls = ServerTls(settings) if settings.cert else None
     sockets = [*passed]
     if settings.listen:
         try:
             sockets.append(tcp_socket(settings.listen))
         except OSError as error:
-            reason = f"http.listen: {settings.listen} cannot be used ({error.strerror})"
-            log.error("http not available to the network", reason=reason)
-    return [each for each in sockets if _is_protected(each, settings)], tls
+            problems.append(f"http.listen: {settings.listen} cannot be used ({error.strerror})")
+    return Opened([each for each in sockets if _is_protected(each, settings)], tls, problems)
 
 
 def file_problems(settings: HttpSettings) -> Iterator[str]:
@@ -65,9 +72,3 @@ def _is_protected(listening: socket.socket, settings: HttpSettings) -> bool:
     log.error("http not available to the network", address=address, reason=reason)
     listening.close()
     return False
-
-
-def _closed(sockets: Sequence[socket.socket]) -> list[socket.socket]:
-    for each in sockets:
-        each.close()
-    return []

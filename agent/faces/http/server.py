@@ -3,7 +3,7 @@
 import os
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,7 @@ from agent.faces.http.message import Request, Response
 from agent.faces.http.places import MAX_LOCAL_CONNECTIONS, MAX_NETWORK_CONNECTIONS, Places
 from agent.faces.http.sockets import passed_sockets, unix_socket
 from agent.faces.unix_address import http_socket
+from agent.mailbox import Action
 from agent.settings import Settings
 
 if TYPE_CHECKING:
@@ -22,13 +23,24 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
+AGAIN_S = 30.0
+"""Time between two tries to open the port of `http.listen`."""
+
 
 class HttpServer:
     """Listens from `open` to `close`. What clients want is posted to the main thread by the gate."""
 
-    def __init__(self, settings: Settings, api: Api, metrics: Callable[[], str]) -> None:
-        """`metrics` is called in the main thread."""
+    def __init__(
+        self,
+        settings: Settings,
+        api: Api,
+        metrics: Callable[[], str],
+        later: Callable[[float, Action], object],
+    ) -> None:
+        """`metrics` is called in the main thread; `later` calls an action there after some seconds."""
         self._settings, self._api, self._metrics = settings.http, api, metrics
+        self._later = later
+        self._told: Sequence[str] = ()
         self._listeners: list[Listener] = []
         self._path = http_socket(settings)
         self._local = Places(MAX_LOCAL_CONNECTIONS)
@@ -68,9 +80,18 @@ class HttpServer:
             return
         from agent.faces.http.network import open_network
 
-        sockets, tls = open_network(self._settings, passed)
-        for each in sockets:
-            self._begin(Listener(each, self._network, self._answer, tls))
+        opened = open_network(self._settings, passed)
+        for each in opened.sockets:
+            self._begin(Listener(each, self._network, self._answer, opened.tls))
+        if opened.problems:
+            self._tell(opened.problems)
+            self._later(AGAIN_S, lambda: self._open_network([]))
+
+    def _tell(self, problems: Sequence[str]) -> None:
+        """Log problems, unless they are those of the last try."""
+        for problem in problems if problems != self._told else ():
+            log.error("http not available to the network", reason=problem)
+        self._told = problems
 
     def _answer(self, request: Request) -> Response:
         with self._loading:
