@@ -131,7 +131,7 @@ def another_agent_writing(target: Path) -> Iterator[subprocess.Popen[bytes]]:
     finally:
         with suppress(ProcessLookupError):
             process.kill()
-        process.wait(10)
+        process.wait(60)
         process.stdout.close()
 
 
@@ -146,7 +146,7 @@ def test_what_a_killed_process_left_goes_with_the_next_put_and_what_a_living_one
         put(tmp_path, "b.zip")
         assert len(parts(tmp_path)) == 1
         writer.send_signal(signal.SIGKILL)
-        writer.wait(10)
+        writer.wait(60)
         assert [stored.name for stored in local(tmp_path).list("")] == ["b.zip"]
         put(tmp_path, "b.zip")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["b.zip"]

@@ -102,7 +102,7 @@ class Soak:
         with stalling() as destination:
             value = {"correlationID": name, "options": {"https.url": destination.url}}
             assert self._there.backend.ask(operation, value)["status"] == 204
-            assert destination.reached.wait(20)
+            assert destination.reached.wait(60)
             assert self._there.backend.ask("cancel", {"correlationID": name})["status"] == 204
             assert self._there.backend.ended(name)["statusCode"] == "cancelled"
 

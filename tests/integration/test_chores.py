@@ -18,7 +18,7 @@ def ended(device: AgentProcess) -> tuple[int, str]:
     """The exit status of an agent that does not come up, and what it said."""
     device.start()
     assert device.process
-    return device.process.wait(20), device.stderr.read_text()
+    return device.process.wait(60), device.stderr.read_text()
 
 
 def test_a_closed_standard_error_is_no_reason_to_fail(device: AgentProcess, backend: Backend) -> None:

@@ -124,7 +124,7 @@ def test_an_agent_starts_and_works_while_a_target_of_an_interrupted_backup_does_
     with stalling() as destination:
         value = {"correlationID": "X", "options": {"https.url": destination.url}}
         assert backend.ask("backup", value)["status"] == 204
-        assert destination.reached.wait(20)
+        assert destination.reached.wait(60)
         device.kill()
     with hung_disk(target):
         device.start(*IMPATIENT)

@@ -83,7 +83,7 @@ def test_an_id_that_would_break_a_topic_is_refused_by_its_name(
     device.settings[key] = value
     device.start()
     assert device.process
-    assert device.process.wait(20) == 2
+    assert device.process.wait(60) == 2
     assert f"{key}: " in device.stderr.read_text()
 
 

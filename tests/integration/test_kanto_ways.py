@@ -67,7 +67,7 @@ def test_a_trigger_may_pass_over_single_upload(started: Started, backend: Backen
     with stalling() as destination:
         value = {"correlationId": "X#1", "options": {"https.url": destination.url}}
         assert backend.ask("start", value)["status"] == 204
-        assert destination.reached.wait(20)
+        assert destination.reached.wait(60)
         said = [
             backend.ask("trigger", {"correlationId": f"T{number}", "options": options})["status"]
             for number, options in enumerate(({}, {"force": "false"}, {"force": "true"}))

@@ -74,7 +74,7 @@ def test_a_log_that_grows_meanwhile_is_saved_as_it_was_at_some_moment(
             after = log.stat().st_size
     finally:
         writer.kill()
-        writer.wait(10)
+        writer.wait(60)
     lines = log.read_bytes()
     assert backend.run("restore", "R", LOCAL | {"local.name": "4.zip"})["state"] == "RESTORE_FINISHED"
     restored = log.read_bytes()
@@ -153,7 +153,7 @@ def test_a_stop_in_the_middle_of_a_transfer_leaves_no_lock(
     device = started(stopTimeout="100ms")
     with stalling() as destination:
         backend.ask("backup", {"correlationID": "long", "options": {"https.url": destination.url}})
-        assert destination.reached.wait(20)
+        assert destination.reached.wait(60)
         assert device.stop() == 0
     device.start()
     assert backend.run("backup", "next", LOCAL)["state"] == "BACKUP_FINISHED"
@@ -186,7 +186,7 @@ def test_a_signal_of_a_terminal_that_is_gone_ends_nothing(device: AgentProcess, 
     backend.announced()
     with stalling() as destination:
         backend.ask("backup", {"correlationID": "long", "options": {"https.url": destination.url}})
-        assert destination.reached.wait(20)
+        assert destination.reached.wait(60)
         for number in (signal.SIGHUP, signal.SIGCONT, signal.SIGPIPE, signal.SIGHUP):
             os.kill(device.pid, number)
         device.wait_for_log("log file reopened; settings are not read again")

@@ -46,7 +46,7 @@ def test_a_backup_that_is_due_while_a_job_runs_is_made_after_it(
     agent = started(device, backend)
     with stalling() as destination:
         backend.ask("backup", {"correlationID": "long", "options": {"https.url": destination.url}})
-        assert destination.reached.wait(20)
+        assert destination.reached.wait(60)
         assert backend.ask("activate", {})["status"] == 204
         agent.wait_for_log("periodic backup delayed", failures=1)
         told(backend, lambda health: health["lastError"] == "busy")
@@ -119,5 +119,5 @@ def test_a_tiny_period_of_ours_is_refused(device: AgentProcess, period: str) -> 
     device.settings |= {"broker": f"tcp://127.0.0.1:{free_port()}", "period": period}
     device.start()
     assert device.process
-    assert device.process.wait(20) == 2
+    assert device.process.wait(60) == 2
     assert "period: expected a duration of at least 1s" in device.stderr.read_text()

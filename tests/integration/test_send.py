@@ -78,7 +78,7 @@ def keeping() -> Iterator[HttpServer]:
 def begun(send: Sender, destination: Stalling, *arguments: str) -> Iterator["subprocess.Popen[str]"]:
     """A backup that has reached its place."""
     with send.start("backup", *arguments, "-o", f"https.url={destination.url}") as process:
-        assert destination.reached.wait(20)
+        assert destination.reached.wait(60)
         yield process
 
 
@@ -131,7 +131,7 @@ def test_secrets_reach_the_device_and_nobody_else(
 
     def answer(_request: Received) -> Say:
         received.set()
-        assert answered.wait(20)
+        assert answered.wait(60)
         return Say(201)
 
     with HttpServer(answer) as server:
@@ -142,7 +142,7 @@ def test_secrets_reach_the_device_and_nobody_else(
             assert process.stdin
             process.stdin.write(f"{MARK}-2\n")
             process.stdin.flush()
-            assert received.wait(20)
+            assert received.wait(60)
             assert leaks(process) == []
             answered.set()
             out, err = process.communicate(timeout=30)
@@ -176,7 +176,7 @@ def refusing_device(port: int) -> Iterator[None]:
     client.subscribe("command//+/req/#", 1)
     client.loop_start()
     try:
-        assert subscribed.wait(10)
+        assert subscribed.wait(60)
         yield
     finally:
         client.disconnect()

@@ -73,13 +73,13 @@ def test_a_stop_lets_the_running_job_end_and_tells_its_end(agent: AgentProcess, 
     """SIGTERM, a job that ends in time, exit status 0; no command is taken meanwhile."""
     with stalling() as destination:
         backend.ask("backup", {"correlationID": "long", "options": {"https.url": destination.url}})
-        assert destination.reached.wait(20)
+        assert destination.reached.wait(60)
         assert agent.process
         agent.process.terminate()
         agent.wait_for_log("agent stopping")
         backend.send("backup", {"correlationID": "late", "options": {"storage.provider": "local"}})
         destination.release.set()
-        assert agent.process.wait(20) == 0
+        assert agent.process.wait(60) == 0
     assert backend.ended("long")["state"] == "BACKUP_FINISHED"
     assert all(value["correlationId"] == "long" for value in backend.values())
     agent.start()
@@ -94,7 +94,7 @@ def test_a_stop_ends_a_job_that_lasts_longer_than_stop_timeout(
     backend.announced()
     with stalling() as destination:
         backend.ask("backup", {"correlationID": "long", "options": {"https.url": destination.url}})
-        assert destination.reached.wait(20)
+        assert destination.reached.wait(60)
         assert device.stop(timeout_s=10) == 0
     ended = backend.ended("long")
     assert (ended["state"], ended["statusCode"]) == ("BACKUP_FAILED", "interrupted")

@@ -3,7 +3,9 @@
 import socket
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
@@ -43,17 +45,24 @@ class StrictBroker:
 
     def _watch(self, client: socket.socket, broker: socket.socket) -> None:
         """Pass packets on to the broker, one at a time (MQTT 3.1.1, section 2.2)."""
-        with client, broker, client.makefile("rb") as stream:
+        with client, broker, client.makefile("rb") as stream, suppress(OSError):  # of an agent that ended
             while head := stream.read(1):
-                length, sizes = 0, bytearray()
-                while not sizes or sizes[-1] & 0x80:
-                    sizes += stream.read(1)
-                    length |= (sizes[-1] & 0x7F) << 7 * (len(sizes) - 1)
-                body = stream.read(length)
+                sizes, body = _rest_of_packet(stream)
                 if head[0] >> 4 == _PUBLISH and _payload_bytes(head[0], body) >= _LIMIT_BYTES:
                     self.refused += 1
                     return
                 broker.sendall(head + sizes + body)
+
+
+def _rest_of_packet(stream: BinaryIO) -> tuple[bytes, bytes]:
+    """Return the field with the remaining length, and what it counts; less when the stream ends in it."""
+    length, sizes = 0, bytearray()
+    while byte := stream.read(1):
+        sizes += byte
+        length |= (byte[0] & 0x7F) << 7 * (len(sizes) - 1)
+        if not byte[0] & 0x80:
+            break
+    return bytes(sizes), stream.read(length)
 
 
 def _payload_bytes(head: int, body: bytes) -> int:

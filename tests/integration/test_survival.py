@@ -26,7 +26,7 @@ def restart(broker: Mosquitto, backend: Backend, agent: AgentProcess) -> None:
     backend.subscribed.clear()
     broker.stop()
     broker.start()
-    assert backend.subscribed.wait(20)
+    assert backend.subscribed.wait(60)
     wait_until(lambda: agent.count_log("connected") > connects, what="the agent to be back")
 
 
@@ -47,7 +47,7 @@ def test_a_job_goes_on_through_a_broker_restart_and_its_end_is_told(
     """What happened while nobody could be told is told afterwards, once, and the twin keeps its values."""
     with stalling() as destination:
         backend.ask("backup", {"correlationID": "long", "options": {"https.url": destination.url}})
-        assert destination.reached.wait(20)
+        assert destination.reached.wait(60)
         broker.stop()
         destination.release.set()
         agent.wait_for_log("backup finished")
@@ -67,7 +67,7 @@ def test_kill_in_mid_backup_is_reported_as_interrupted_and_leaves_no_file(
     """Once, on the next connect; partial files are gone, and the next command works."""
     with stalling() as destination:
         backend.ask("backup", {"correlationID": "long", "options": {"https.url": destination.url}})
-        assert destination.reached.wait(20)
+        assert destination.reached.wait(60)
         assert staging(agent)
         agent.kill()
     agent.start()
@@ -85,7 +85,7 @@ def test_kill_in_mid_restore_leaves_the_old_data_and_is_reported(
     before = contents(agent.data)
     with stalling() as destination:
         backend.ask("restore", {"correlationID": "long", "options": {"https.url": destination.url}})
-        assert destination.reached.wait(20)
+        assert destination.reached.wait(60)
         agent.kill()
     agent.start()
     ended = backend.ended("long")
@@ -100,7 +100,7 @@ def test_kill_in_mid_upload_is_reported_and_the_archive_waits_on(
     backend.run("backup", "X", {})
     with stalling() as destination:
         backend.ask("start", {"correlationID": "X#1", "options": {"https.url": destination.url}})
-        assert destination.reached.wait(20)
+        assert destination.reached.wait(60)
         agent.kill()
     agent.start()
     failed = backend.ended("X", LAST_UPLOAD)

@@ -87,7 +87,7 @@ class WireBackend:
         self._client.connect("127.0.0.1", port)
         self._client.subscribe([("command//+/res/#", 1), ("e", 1), ("edge/thing/request", 1)])
         self._client.loop_start()
-        subscribed.get(timeout=10)
+        subscribed.get(timeout=60)
 
     def close(self) -> None:
         self._client.disconnect()
@@ -248,7 +248,7 @@ def cancel_a_restore(wire: WireBackend) -> None:
             "restore", {"correlationID": "D", "options": {"https.url": destination.url}}, request_id="8"
         )
         wire.operation("D", "RESTORE_STARTED", GO_ZERO)
-        assert destination.reached.wait(20)
+        assert destination.reached.wait(60)
         busy = "Restore operation is currently in progress!"
         wire.refused("backup", {"correlationID": "E"}, 409, "execution.failed", busy)
         reason = {"correlationID": "D", "statusCode": "late", "message": "the window is over"}

@@ -99,7 +99,7 @@ class AgentProcess(Logging):
         assert self.process
         return self.process.pid
 
-    def stop(self, timeout_s: float = 30) -> int:
+    def stop(self, timeout_s: float = 60) -> int:
         """Ask it to end with SIGTERM; its exit status."""
         assert self.process
         self.process.send_signal(signal.SIGTERM)
@@ -108,7 +108,7 @@ class AgentProcess(Logging):
     def kill(self) -> None:
         assert self.process
         self.process.kill()
-        self.process.wait(10)
+        self.process.wait(60)
 
     def log_lines(self) -> list[dict[str, Any]]:
         if not self.log.exists():

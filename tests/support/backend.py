@@ -91,7 +91,7 @@ class Listener:
     # Waiting
 
     def wait(
-        self, wanted: Callable[[Message], bool], what: str = "a message", timeout_s: float = 30
+        self, wanted: Callable[[Message], bool], what: str = "a message", timeout_s: float = 60
     ) -> Message:
         """The first message so far, or to come, that is wanted."""
         deadline_s, seen = time.monotonic() + timeout_s, 0
@@ -177,7 +177,7 @@ class Backend(Listener):
     def __enter__(self) -> "Backend":
         self.client.connect("127.0.0.1", self._port)
         self.client.loop_start()
-        assert self.subscribed.wait(10)
+        assert self.subscribed.wait(60)
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -52,4 +52,4 @@ class Clocked(AgentProcess):
             with suppress(ProcessLookupError):
                 os.killpg(group, signal.SIGKILL)
         if self.process:
-            self.process.wait(10)
+            self.process.wait(60)

@@ -94,7 +94,7 @@ class LocalAgent(Logging):
         ready = threading.Event()
         self._thread = threading.Thread(target=self._serve, args=(config, ready), name="agent")
         self._thread.start()
-        assert ready.wait(20), "the agent has not begun"
+        assert ready.wait(60), "the agent has not begun"
         return self
 
     def _serve(self, config: Path, ready: threading.Event) -> None:

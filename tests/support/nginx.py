@@ -78,7 +78,7 @@ def nginx(work: Path) -> Iterator[Nginx]:
         )
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(60)
 
 
 def _wait_until_listening(process: subprocess.Popen[bytes], port: int) -> None:

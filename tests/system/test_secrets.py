@@ -281,14 +281,14 @@ def test_in_the_middle_of_a_transfer_after_a_cancel_and_after_a_crash(watched: W
     for operation in ("backup", "restore", "start"):
         with stalling() as destination:
             correlation_id = watched.begin(operation, way(destination.port, watched.marked))
-            assert destination.reached.wait(20)
+            assert destination.reached.wait(60)
             watched.assert_nothing_found()
             assert watched.backend.ask("cancel", {"correlationID": correlation_id})["status"] == 204
             watched.ended(operation, correlation_id)
         watched.assert_nothing_found()
         with stalling() as destination:
             correlation_id = watched.begin(operation, way(destination.port, watched.marked))
-            assert destination.reached.wait(20)
+            assert destination.reached.wait(60)
             watched.device.kill()
         watched.assert_nothing_found()
         watched.device.start()

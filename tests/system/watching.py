@@ -80,7 +80,7 @@ def listening(port: int, user: str, password: str) -> Iterator[list[tuple[str, b
     client.connect("127.0.0.1", port)
     client.subscribe("#", 1)
     client.loop_start()
-    subscribed.get(timeout=10)
+    subscribed.get(timeout=60)
     try:
         yield heard
     finally:

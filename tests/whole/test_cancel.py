@@ -111,7 +111,7 @@ def test_cancel_of_what_does_not_run_is_404_and_never_500(agent: LocalAgent, bac
     backend.run("backup", "staged", {})
     with stalling() as destination:
         backend.ask("backup", {"correlationId": "other", "options": {"https.url": destination.url}})
-        assert destination.reached.wait(20)
+        assert destination.reached.wait(60)
         for value in wrong:
             answer = backend.ask("cancel", value)
             assert (answer["status"], answer["value"]["error"]) == (404, "messages:parameter.invalid")

@@ -134,7 +134,7 @@ def test_cancel_of_an_upload_says_canceled_and_the_archive_can_be_started_again(
     backend.run("backup", "X", {})
     with stalling() as destination:
         assert start(backend, "X#1", {"https.url": destination.url}) == 204
-        assert destination.reached.wait(20)
+        assert destination.reached.wait(60)
         assert backend.ask("cancel", {"correlationID": "X#1"})["status"] == 204
         ended = backend.ended("X", LAST_UPLOAD)
     assert (ended["state"], ended["statusCode"]) == ("CANCELED", "cancelled")

@@ -234,7 +234,7 @@ def test_a_client_that_is_gone_does_not_hold_the_place(started: Started) -> None
         api = ApiClient(agent.storage / "http.sock")
         with closing(UnixConnection(agent.storage / "http.sock")) as connection:
             connection.request("GET", "/api/v1/archives/far/archive.zip")
-            assert far.reached.wait(20)
+            assert far.reached.wait(60)
         assert api.get("/archives?store=device").status == 200
         none = api.get("/archives?store=far")
         assert (none.status, "has no list" in none.detail) == (422, True)

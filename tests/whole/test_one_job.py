@@ -8,7 +8,7 @@ from tests.support.trees import contents, differences
 def begin_long_backup(backend: LocalBackend, destination: Stalling) -> None:
     options = {"https.url": destination.url}
     assert backend.ask("backup", {"correlationID": "long", "options": options})["status"] == 204
-    assert destination.reached.wait(20)
+    assert destination.reached.wait(60)
 
 
 def test_same_correlation_id_twice_keeps_both_archives_apart(

@@ -123,7 +123,7 @@ def test_verify_is_a_job_like_others(agent: LocalAgent, backend: LocalBackend) -
     with stalling() as destination:
         options = {"https.url": destination.url}
         assert backend.ask("verify", {"correlationID": "V", "options": options})["status"] == 204
-        assert destination.reached.wait(20)
+        assert destination.reached.wait(60)
         job = backend.ask("status")["value"]["job"]
         assert (job["kind"], job["phase"], job["correlationId"]) == ("verify", "fetching", "V")
         busy = backend.ask("restore", {"correlationID": "R", "options": LOCAL})

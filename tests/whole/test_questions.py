@@ -154,7 +154,7 @@ def violated_in(message: Message) -> object:
 def test_following_ends_with_the_job(agent: LocalAgent, backend: LocalBackend) -> None:
     with stalling() as destination:
         backend.ask("backup", {"correlationId": "long", "options": {"https.url": destination.url}})
-        assert destination.reached.wait(20)
+        assert destination.reached.wait(60)
         following = subprocess.Popen(
             [str(PROGRAM), "status", "--follow", "--config", str(agent.work / "config.json")],
             stdout=subprocess.PIPE, text=True, cwd=agent.work, env=agent.environment,
@@ -164,6 +164,6 @@ def test_following_ends_with_the_job(agent: LocalAgent, backend: LocalBackend) -
             assert lines.readline().startswith("backup long: uploading")
             backend.ask("cancel", {"correlationId": "long", "message": "enough"})
             *_, end = lines.read().splitlines()
-        assert following.wait(10) == 0
+        assert following.wait(60) == 0
     assert end.startswith("idle; last: backup long failed 20")
     assert end.endswith("(cancelled: enough)")
