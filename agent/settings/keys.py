@@ -4,7 +4,7 @@ The field `log_file` has the key `logFile`; the field `level` of the group `arch
 which a file may also write nested. A key with a name that people choose is `targets.<name>.path`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import get_args, get_origin
 
@@ -117,7 +117,7 @@ def name_of(path: FieldPath) -> str:
 def members(name: str) -> list[str]:
     """Return the keys inside the group `name`, which may be a chosen one (`targets.usb`); [] for no group."""
     head, dot, chosen = name.partition(".")
-    start = f"{head}.{_ANY}." if dot and chosen else f"{name}."
+    start = f"{head}.{_ANY}." if dot and chosen and "." not in chosen else f"{name}."
     found = [key.name for key in KEYS if key.name.startswith(start)]
     return [key.replace(_ANY, chosen or _ANY) for key in found]
 
@@ -131,7 +131,15 @@ def hint(name: str) -> str:
         )
     if inside := members(name):
         return f"; expected an object with {', '.join(inside)}"
+    group, _, last = name.rpartition(".")
+    beside = {key.removeprefix(f"{group}."): key for key in members(group)}
+    if near := _near(last, beside, 0.6) if beside else _near(name, {key: key for key in _BY_NAME}, 0.75):
+        return f"; did you mean '{near}'?"
+    return f"; known there: {', '.join(beside)}" if beside else ""
+
+
+def _near(name: str, keys: Mapping[str, str], cutoff: float) -> str:
+    """Return the key whose name resembles `name` most; "" when none does."""
     import difflib
 
-    similar = difflib.get_close_matches(name, _BY_NAME, n=1, cutoff=0.75)
-    return f"; did you mean '{similar[0]}'?" if similar else ""
+    return "".join(keys[found] for found in difflib.get_close_matches(name, keys, n=1, cutoff=cutoff))

@@ -144,6 +144,14 @@ def test_a_group_with_a_plain_value_is_a_problem_that_names_its_members(config: 
     ]
 
 
+def test_an_unknown_key_of_a_group_names_what_is_there(config: Path) -> None:
+    assert problems(config, '{"stores": {"cloud": {"credentialsFile": "x", "url": "x"}}}')[:2] == [
+        f"{config}: unknown key 'stores.cloud.credentialsFile'; did you mean 'stores.cloud.credentials'?",
+        f"{config}: unknown key 'stores.cloud.url'; "
+        "known there: provider, options, credentials, format, prefix",
+    ]
+
+
 def test_an_empty_group_sets_nothing(config: Path) -> None:
     config.write_text('{"deviceId": "a:b", "archive": {}, "targets": {}}')
     assert list(load({}, config, {}).settings.targets) == ["device"]
