@@ -2,17 +2,16 @@
 
 import hashlib
 import logging
-from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from functools import cached_property
 from typing import Any, ClassVar
 
 from providers.api import Checkpoint, Limits, Piece, Stored
-from providers.aws.answers import check_stored, etag_of, md5_in, pages
+from providers.aws.answers import etag_of, md5_in, pages
 from providers.aws.client import Client, make_client
 from providers.aws.errors import errors, not_a_store, status_behind
-from providers.aws.upload import Multipart
+from providers.aws.upload import Multipart, put_object
 from providers.errors import AlreadyThere, StorageError, translating
 from providers.fetch import Body, Wanted, received
 from providers.part_reader import PartPlan
@@ -98,17 +97,8 @@ class Bucket(PartStorage):
         return self._put_new(name, content)
 
     def _put_new(self, name: str, content: bytes | bytearray, **condition: str) -> Stored:
-        location, md5 = self.location(name), hashlib.md5(content, usedforsecurity=False).digest()
-        with translating(errors(location, storing=True)):
-            reply = self._client.put_object(
-                Bucket=self._bucket,
-                Key=name,
-                Body=content,
-                ContentMD5=b64encode(md5).decode(),
-                **condition,
-            )
-        check_stored(reply, md5, location)
-        return Stored(name, len(content), etag_of(reply), location)
+        md5 = hashlib.md5(content, usedforsecurity=False).digest()
+        return put_object(self._client, self._bucket, name, content, md5, **condition)
 
     def delete(self, name: str, /) -> None:
         """Remove the object; in a bucket that keeps versions, it is only marked as deleted."""

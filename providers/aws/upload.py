@@ -11,6 +11,7 @@ from base64 import b64encode
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from providers.api import Checkpoint, Stored
 from providers.aws.answers import check_stored, etag_of, etag_of_parts, first_pages, is_keyed, md5_in
@@ -35,6 +36,19 @@ _MOST_PAGES = 12
 """Pages of a thousand parts or unfinished uploads; an upload has at most 10,000 parts."""
 _CLOCKS_DIFFER = timedelta(minutes=20)
 """S3 refuses requests by a clock that differs by more than 15 minutes (RequestTimeTooSkewed)."""
+
+
+def put_object(
+    client: Client, bucket: str, name: str, content: bytes | bytearray, md5: bytes, **more: Any
+) -> Stored:
+    """Store an object in one request, with further arguments of the SDK. Raises `StorageError`."""
+    location = f"s3://{bucket}/{name}"
+    with translating(errors(location, storing=True)):
+        reply = client.put_object(
+            Bucket=bucket, Key=name, Body=content, ContentMD5=b64encode(md5).decode(), **more
+        )
+    check_stored(reply, md5, location)
+    return Stored(name, len(content), etag_of(reply), location)
 
 
 class Multipart:
@@ -74,17 +88,9 @@ class Multipart:
         self._checkpoint.update(wanted)
 
     def put_whole(self, body: bytearray, md5: bytes, /) -> Stored:
-        with translating(errors(self._location, storing=True)):
-            reply = self._client.put_object(
-                Bucket=self._bucket,
-                Key=self._name,
-                Body=body,
-                ContentMD5=b64encode(md5).decode(),
-                Metadata=self._metadata,
-            )
-        check_stored(reply, md5, self._location)
+        stored = put_object(self._client, self._bucket, self._name, body, md5, Metadata=self._metadata)
         self._forget()
-        return Stored(self._name, len(body), etag_of(reply), self._location)
+        return stored
 
     def begin(self) -> Mapping[int, Part]:
         if "s3.upload_id" in self._checkpoint:
