@@ -57,9 +57,7 @@ class Https(Storage):
     name_option: ClassVar[str | None] = None
 
     def __init__(self, options: Mapping[str, str], limits: Limits, /) -> None:
-        self._headers, problems = own_headers(options)
-        plain = {key: value for key, value in options.items() if not key.startswith(_HEADER)}
-        problems |= problems_in(plain, "https.", OPTIONS)
+        self._headers, problems = own_headers(options, OPTIONS)
         if url := options.get("https.url"):
             try:
                 self._address = parse_address(url)
@@ -180,13 +178,20 @@ def refuse_address(address: Address, limits: Limits) -> None:
         raise NotAllowed(f"{address.base}: a URL names no bucket that could be checked (allow.buckets)")
 
 
-def own_headers(options: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
-    """Return the headers in the options, and the problems of these options."""
+def own_headers(
+    options: Mapping[str, str], known: Mapping[str, Option]
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Return the headers in the options, and the problems of all options.
+
+    `known` are the options beside headers.
+    """
     headers: dict[str, str] = {}
     problems: dict[str, str] = {}
+    plain: dict[str, str] = {}
     for key, value in options.items():
         name = key.removeprefix(_HEADER)
         if name == key:
+            plain[key] = value
             continue
         if not _HEADER_NAME.fullmatch(name):
             problems[key] = "must end in the name of a header"
@@ -195,7 +200,7 @@ def own_headers(options: Mapping[str, str]) -> tuple[dict[str, str], dict[str, s
         elif not _HEADER_VALUE.fullmatch(value):
             problems[key] = "must be text of one line in Latin-1"
         headers[name] = value
-    return headers, problems
+    return headers, problems | problems_in(plain, "https.", known)
 
 
 def _require_success(answer: "Answer", what: str) -> None:

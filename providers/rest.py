@@ -28,7 +28,7 @@ from providers.errors import (
 from providers.fetch import Wanted, received
 from providers.http_fields import content_length
 from providers.https import own_headers, refuse_address
-from providers.options import Option, problems_in
+from providers.options import Option
 
 if TYPE_CHECKING:
     from urllib3 import BaseHTTPResponse, PoolManager
@@ -53,9 +53,7 @@ class RestServer(Storage):
     name_option: ClassVar[str | None] = None
 
     def __init__(self, options: Mapping[str, str], limits: Limits, /) -> None:
-        self._headers, problems = own_headers(options)
-        plain = {key: value for key, value in options.items() if not key.startswith("https.header.")}
-        problems |= problems_in(plain, "https.", OPTIONS)
+        self._headers, problems = own_headers(options, OPTIONS)
         try:
             self._address = parse_address(options.get("https.url", ""))
         except ValueError:
