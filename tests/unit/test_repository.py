@@ -44,7 +44,7 @@ def test_an_unchanged_directory_costs_one_small_object(tmp_path: Path) -> None:
     (added,) = {path for path in device.objects.path.rglob("*") if path.is_file()} - before
     assert added.name == again.id
     assert added.stat().st_size <= 1024
-    assert (again.files_new, again.files_changed, again.files_unmodified) == (0, 0, 4)
+    assert (again.changes.files_new, again.changes.files_changed, again.changes.files_unmodified) == (0, 0, 4)
     device.check()
 
 
@@ -54,8 +54,8 @@ def test_new_hardware_goes_on_from_the_last_snapshot(tmp_path: Path) -> None:
     device.save()
     device.state.rename(tmp_path / "old hardware")
     again = device.save()
-    assert again.added_bytes < 8000  # trees of directories above, which the renaming has changed
-    assert (again.files_new, again.files_changed, again.files_unmodified) == (0, 0, 4)
+    assert again.changes.added_bytes < 8000  # trees of directories above, which the renaming has changed
+    assert (again.changes.files_new, again.changes.files_changed, again.changes.files_unmodified) == (0, 0, 4)
     device.check()
 
 

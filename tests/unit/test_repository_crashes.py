@@ -91,7 +91,7 @@ def test_the_packs_of_a_cancelled_job_count(device: Device, monkeypatch: pytest.
     sent = sum(path.stat().st_size for path in device.objects.path.rglob("*") if path.is_file())
     again = device.save()
     assert sent > 100_000
-    assert again.added_bytes < 410_000 - 100_000
+    assert again.changes.added_bytes < 410_000 - 100_000
     assert not device.objects.count(Kind.LOCK)
     device.check()
 

@@ -189,7 +189,7 @@ def interrupted(device: Device) -> None:
 def test_the_packs_of_an_interrupted_job_are_not_sent_again(device: Device) -> None:
     """A large first backup over a bad link has to come to an end."""
     interrupted(device)
-    assert device.save().added_bytes < 10_000
+    assert device.save().changes.added_bytes < 10_000
     device.check()
 
 

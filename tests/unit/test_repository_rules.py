@@ -36,7 +36,7 @@ def test_nothing_is_trusted_when_the_last_snapshot_was_forgotten(device: Device,
     """Its blobs are gone with the next prune."""
     device.forget(device.save().id)
     again = device.save()
-    assert again.added_bytes > len(CONTENT)
+    assert again.changes.added_bytes > len(CONTENT)
     is_as_it_was(device, tmp_path / "restored")
 
 
@@ -57,10 +57,10 @@ def test_a_snapshot_that_nobody_can_see_is_trusted_for_some_days_only(device: De
     device.objects.denied = {("exists", Kind.SNAPSHOT), ("list", Kind.SNAPSHOT)}
     begun = datetime.now(UTC)
     device.save(when=begun)
-    assert device.save(when=begun + timedelta(days=13)).added_bytes < 10_000
+    assert device.save(when=begun + timedelta(days=13)).changes.added_bytes < 10_000
     late = device.save(when=begun + timedelta(days=28))
-    assert late.added_bytes > len(CONTENT)
-    assert "sent again" in " ".join(late.notes)
+    assert late.changes.added_bytes > len(CONTENT)
+    assert "sent again" in " ".join(late.changes.notes)
     device.check()
 
 
@@ -68,7 +68,7 @@ def test_a_snapshot_with_new_tags_is_still_the_last_one(device: Device) -> None:
     """`restic tag` writes the snapshot anew under another id; its content need not be sent again."""
     first = device.save()
     device.restic("tag", "--add", "kept", first.id)
-    assert device.save().added_bytes < 10_000
+    assert device.save().changes.added_bytes < 10_000
     device.check()
 
 
@@ -80,7 +80,7 @@ def test_a_snapshot_is_later_than_the_one_before_whatever_the_clock_says(device:
     first, second = device.snapshots()
     assert second["id"] == saved.id
     assert datetime.fromisoformat(second["time"][:19]) > datetime.fromisoformat(first["time"][:19])
-    assert "clock is behind" in " ".join(saved.notes)
+    assert "clock is behind" in " ".join(saved.changes.notes)
 
 
 def test_a_clock_before_the_release_of_the_agent_waits(device: Device) -> None:
@@ -120,7 +120,7 @@ def test_a_device_that_may_only_write_makes_a_repository_and_goes_on(device: Dev
     """A store that only takes new objects is the least that an attacker can use."""
     device.objects.denied = {(call, kind) for call in ("get", "exists", "list", "delete") for kind in Kind}
     device.save()
-    assert device.save().added_bytes < 10_000
+    assert device.save().changes.added_bytes < 10_000
     device.check(locked=True)
 
 
@@ -167,7 +167,7 @@ def test_a_password_that_was_changed_at_the_repository_opens_it(device: Device, 
     (tmp_path / "new").write_text("new password")
     device.restic("key", "passwd", "--new-password-file", str(tmp_path / "new"))
     device.options["password"] = "new password"
-    assert device.save().added_bytes < 10_000
+    assert device.save().changes.added_bytes < 10_000
     device.options["password"] = "wrong"
     with pytest.raises(WrongKey):
         device.save()

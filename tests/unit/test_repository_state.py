@@ -29,7 +29,7 @@ def test_a_damaged_state_is_made_again(device: Device, damage: bytes) -> None:
     device.save()
     for path in [*device.state.glob("*.state"), *device.state.glob("*.pending")]:
         path.write_bytes(damage)
-    assert device.save().added_bytes < 10_000
+    assert device.save().changes.added_bytes < 10_000
     device.check()
 
 
@@ -41,7 +41,7 @@ def test_unchanged_files_are_not_read(device: Device, monkeypatch: pytest.Monkey
         raise AssertionError("a file was read")
 
     monkeypatch.setattr(os, "readv", refuse)
-    assert device.save().files_unmodified == 2
+    assert device.save().changes.files_unmodified == 2
 
 
 def test_a_database_with_a_log_is_read_though_its_file_stands_still(tmp_path: Path) -> None:
@@ -54,10 +54,10 @@ def test_a_database_with_a_log_is_read_though_its_file_stands_still(tmp_path: Pa
     device = Device.at(tmp_path, Root("", directory))
     device.save()
     again = device.save()
-    assert again.files_changed == 1
+    assert again.changes.files_changed == 1
     database.close()
     device.save()
-    assert device.save().files_changed == 0
+    assert device.save().changes.files_changed == 0
 
 
 def test_strict_jobs_leave_no_snapshot_when_something_was_skipped(device: Device) -> None:
@@ -76,7 +76,7 @@ def test_each_choice_of_roots_has_a_last_snapshot_of_its_own(device: Device, tmp
     device.roots = (Root("set", tmp_path / "other"),)
     device.save()
     device.roots = every
-    assert device.save().added_bytes < 10_000
+    assert device.save().changes.added_bytes < 10_000
     device.check()
 
 
@@ -93,7 +93,7 @@ def test_a_snapshot_that_stands_is_a_success_though_the_disk_is_full(
     with monkeypatch.context() as patch:
         patch.setattr(State, "commit", full)
         saved = device.save()
-    assert "did not keep" in " ".join(saved.notes)
+    assert "did not keep" in " ".join(saved.changes.notes)
     (source(device) / "new").rename(source(device) / "newer")
     device.save()
     is_as_it_was(device, tmp_path / "restored")
@@ -103,7 +103,7 @@ def test_a_renamed_file_is_not_sent_again(device: Device) -> None:
     device.save()
     (source(device) / "d").rename(source(device) / "e")
     (source(device) / "e/b").rename(source(device) / "c")
-    assert device.save().added_bytes < 10_000
+    assert device.save().changes.added_bytes < 10_000
     device.check()
 
 
@@ -127,7 +127,7 @@ def test_any_change_is_in_the_next_snapshot(device: Device, change: Change, tmp_
     change(source(device))
     device.save()
     is_as_it_was(device, tmp_path / "restored")
-    assert device.save().added_bytes < 5000  # the directory above has changed, too
+    assert device.save().changes.added_bytes < 5000  # the directory above has changed, too
 
 
 def test_a_file_that_changed_at_the_moment_of_the_backup_is_read_again(
@@ -137,8 +137,8 @@ def test_a_file_that_changed_at_the_moment_of_the_backup_is_read_again(
     with monkeypatch.context() as patch:
         patch.setattr("agent.formats.repository.writer._TICK_NS", 10**18)
         device.save()
-    assert device.save().files_changed == 2
-    assert device.save().files_unmodified == 2
+    assert device.save().changes.files_changed == 2
+    assert device.save().changes.files_unmodified == 2
 
 
 def test_a_file_that_grows_while_it_is_read_is_told_and_read_again(
@@ -178,5 +178,5 @@ def test_a_file_that_cannot_be_read_is_told_and_comes_back(
         device.save()
     assert device.report.reasons == {"unreadable": 1}
     assert not (device.restored(tmp_path / "first") / "d/b").exists()
-    assert device.save().files_new == 1
+    assert device.save().changes.files_new == 1
     is_as_it_was(device, tmp_path / "restored")

@@ -49,7 +49,7 @@ def test_metadata_comes_back_as_it_was(tmp_path: Path) -> None:
         os.pwrite(file.fileno(), b"end", (50 << 20) - 3)
     device = Device.at(tmp_path, Root("", source))
     saved = device.save()
-    assert saved.added_bytes < 100_000
+    assert saved.changes.added_bytes < 100_000
     device.check()
     restored = device.restored(tmp_path / "restored")
     assert snapshot(restored) == snapshot(source)
@@ -75,7 +75,7 @@ def test_several_roots_are_in_one_tree_at_their_paths(tmp_path: Path) -> None:
     restored = tmp_path / "restored" / tmp_path.relative_to("/")
     assert sorted(path.name for path in (restored / "etc").iterdir()) == ["hosts", "net"]
     assert snapshot(restored / "var") == snapshot(tmp_path / "var")
-    assert device.save().files_unmodified == 4
+    assert device.save().changes.files_unmodified == 4
 
 
 def test_roots_inside_each_other_share_their_directories(tmp_path: Path) -> None:
@@ -90,7 +90,7 @@ def test_roots_inside_each_other_share_their_directories(tmp_path: Path) -> None
     device.save()
     device.check()
     assert snapshot(device.restored(tmp_path / "restored")) == snapshot(top)
-    assert device.save().files_unmodified == 3
+    assert device.save().changes.files_unmodified == 3
 
 
 def test_names_of_two_roots_in_one_directory_are_in_one_tree(tmp_path: Path) -> None:
@@ -106,7 +106,7 @@ def test_names_of_two_roots_in_one_directory_are_in_one_tree(tmp_path: Path) -> 
     device.check()
     assert snapshot(device.restored(tmp_path / "restored")) == snapshot(top)
     again = device.save()
-    assert (again.files_new, again.files_unmodified) == (0, 3)
+    assert (again.changes.files_new, again.changes.files_unmodified) == (0, 3)
     (top / "d/e/b").unlink()
     device.save()
     device.check()
@@ -128,7 +128,7 @@ def test_an_empty_directory_keeps_its_place_in_the_state(tmp_path: Path) -> None
     device.save()
     (source / "later").touch()
     again = device.save()
-    assert (again.files_new, again.files_unmodified) == (0, 1)
+    assert (again.changes.files_new, again.changes.files_unmodified) == (0, 1)
     assert snapshot(device.restored(tmp_path / "restored")) == snapshot(source)
 
 
@@ -162,13 +162,17 @@ def test_a_directory_of_any_size_is_written_from_the_disk(tmp_path: Path) -> Non
     device.save()
     device.check()
     assert snapshot(device.restored(tmp_path / "r1")) == snapshot(source)
-    assert device.save().files_unmodified == 70
+    assert device.save().changes.files_unmodified == 70
     for number in range(0, 40, 3):
         (source / f"{number:03d}").unlink()
     (source / "039").write_bytes(b"new")
     (source / "d/new").mkdir()
     again = device.save()
-    assert (again.files_new, again.files_changed, again.files_unmodified) == (0, 1, 56)
+    assert (again.changes.files_new, again.changes.files_changed, again.changes.files_unmodified) == (
+        0,
+        1,
+        56,
+    )
     device.check()
     assert snapshot(device.restored(tmp_path / "r2")) == snapshot(source)
 
@@ -190,9 +194,9 @@ def test_a_machine_without_wheels_writes_what_every_reader_takes(tmp_path: Path)
     device.check()
     assert snapshot(device.restored(tmp_path / "restored")) == snapshot(source)
     again = device.save()
-    assert again.files_unmodified == 2
+    assert again.changes.files_unmodified == 2
     device.state.rename(tmp_path / "lost")
-    assert device.save().added_bytes < 20_000
+    assert device.save().changes.added_bytes < 20_000
 
 
 def test_a_machine_that_gets_the_wheels_goes_on_with_its_repository(tmp_path: Path) -> None:
@@ -205,7 +209,7 @@ def test_a_machine_that_gets_the_wheels_goes_on_with_its_repository(tmp_path: Pa
         device.save()
     with (source / "random").open("ab") as file:
         file.write(b"appended")
-    assert device.save().added_bytes < 80_000
+    assert device.save().changes.added_bytes < 80_000
     device.check()
 
 
@@ -257,7 +261,7 @@ def test_a_change_in_place_costs_a_chunk(tmp_path: Path, head: bytes, most_bytes
     device = Device.at(tmp_path, Root("", source))
     device.save()
     change(source / "file", 1_000_000, b"x" * 100)
-    assert device.save().added_bytes < most_bytes
+    assert device.save().changes.added_bytes < most_bytes
     device.check()
 
 
@@ -268,13 +272,13 @@ def test_an_insertion_into_a_text_costs_a_few_chunks(tmp_path: Path) -> None:
     device = Device.at(tmp_path, Root("", source))
     device.save()
     (source / "file").write_bytes(content[:100_000] + b"inserted" + content[100_000:])
-    assert device.save().added_bytes < 600_000
+    assert device.save().changes.added_bytes < 600_000
 
 
 def test_equal_files_are_stored_once(tmp_path: Path) -> None:
     content = os.urandom(200_000)
     source = make_tree(tmp_path / "source", {f"copy-{number}": File(content) for number in range(5)})
     device = Device.at(tmp_path, Root("", source))
-    assert device.save().added_bytes < 220_000
+    assert device.save().changes.added_bytes < 220_000
     assert device.objects.count(Kind.PACK) == 2
     device.check()

@@ -7,9 +7,8 @@ from hashlib import sha256
 from pathlib import Path
 
 from agent.base.daily_window import DailyWindow
-from agent.base.durable import make_directories, sync_directory
 from agent.base.errors import NoSpace, disk_errors
-from agent.formats.base import Changes, Entry, Saved, SaveOrder
+from agent.formats.base import Entry, Saved, SaveOrder
 from agent.formats.repository.order import SnapshotOrder
 from agent.formats.repository.snapshot import save_snapshot
 from agent.formats.repository.store import StoredObjects
@@ -62,20 +61,10 @@ class Repository:
             expected_bytes=order.expected_bytes,
         )
         saved = save_snapshot(objects, entries, report, snapshot, context)
-        changes = Changes(
-            saved.added_bytes, saved.files_new, saved.files_changed, saved.files_unmodified, saved.notes
-        )
-        stored = Stored(saved.id, saved.added_bytes, place=destination.shown)
-        return Saved(saved.added_bytes, "", stored, changes)
+        added_bytes = saved.changes.added_bytes
+        stored = Stored(saved.id, added_bytes, place=destination.shown)
+        return Saved(added_bytes, "", stored, saved.changes)
 
     def _state(self, location: str) -> Path:
-        """Make the directory with the state of the repository at `location`, durably, and return it.
-
-        A device that may only write would have lost its repository together with the state.
-        """
-        state = self.states / sha256(location.encode()).hexdigest()[:32]
-        with disk_errors(f"cannot make the directory '{state}'"):
-            make_directories(state, 0o700)
-            for directory in (self.states.parent, self.states):
-                sync_directory(directory)
-        return state
+        """Return the directory with the state of the repository at `location`."""
+        return self.states / sha256(location.encode()).hexdigest()[:32]

@@ -15,7 +15,7 @@ class SnapshotOrder:
     """The device's id becomes the snapshot's host; the roots lead from the names of entries to paths."""
     password: str = field(repr=False)
     state: Path
-    """The directory with the local state of this repository; it is made when it is missing."""
+    """The directory with the local state of this repository; it is made, durably, when it is missing."""
     trust_for: timedelta = timedelta(days=14)
     """The age up to which the last snapshot is trusted without being seen (`repository.trustFor`)."""
     strict: bool = False

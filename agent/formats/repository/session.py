@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from agent.base.durable import make_directories
+from agent.base.durable import make_directories, sync_directory
 from agent.base.errors import IoError, NoSpace, disk_errors
 from agent.formats.repository.access import Opened
 from agent.formats.repository.crypto import Cryptor
@@ -56,6 +56,9 @@ def session(
     directory, host = order.state, order.origin.device
     with ExitStack() as stack, state_errors(directory):
         make_directories(directory, 0o700)
+        # A device that may only write would have lost its repository together with the state.
+        for above in (directory.parent.parent, directory.parent):
+            sync_directory(above)
         found = Finder(
             objects, directory / "repository.json", order.password, host, order.origin.created
         ).found()

@@ -13,7 +13,7 @@ import structlog
 from agent import RELEASED
 from agent.base.errors import Cancelled, ClockWrong, RepositoryBroken, RepositoryBusy
 from agent.base.job import format_time, parse_time
-from agent.formats.base import Entry
+from agent.formats.base import Changes, Entry
 from agent.formats.repository.blobs import BlobWriter
 from agent.formats.repository.chunker import Chunker
 from agent.formats.repository.content import Contents
@@ -46,13 +46,8 @@ class SavedSnapshot:
 
     id: str
     """64 hexadecimal digits."""
-    added_bytes: int
-    """All bytes that this job stored: packs, indexes, the snapshot and its lock."""
-    files_new: int
-    files_changed: int
-    files_unmodified: int
-    notes: tuple[str, ...] = ()
-    """Sentences for people, for the message of the job."""
+    changes: Changes
+    """All stored bytes are in it: packs, indexes, the snapshot and its lock."""
 
 
 def save_snapshot(
@@ -121,9 +116,8 @@ class _Job:
         name = self._put_snapshot(tree, summary)
         files = writer.files
         self._added_bytes += blobs.added.bytes + found.lock.stored_bytes
-        return SavedSnapshot(
-            name, self._added_bytes, files.new, files.changed, files.unmodified, tuple(self._notes)
-        )
+        changes = Changes(self._added_bytes, files.new, files.changed, files.unmodified, tuple(self._notes))
+        return SavedSnapshot(name, changes)
 
     def _distrust(self) -> None:
         """Forget the last snapshot when its blobs may be gone."""
