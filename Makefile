@@ -11,7 +11,7 @@ FUZZ_SECONDS ?= 300
 # The slow files come first by name, and the tests of one file share their servers.
 PARALLEL ?= -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
-.PHONY: all help venv demo test coverage faults soak fuzz check lock reference sbom bench bench-transfers clean
+.PHONY: all help venv demo test coverage faults soak fuzz check docs lock reference sbom bench bench-transfers clean
 
 all: help
 
@@ -55,7 +55,7 @@ soak: $(STAMP) ## run ten thousand jobs with random faults and check that nothin
 fuzz: $(STAMP) ## fuzz the readers of foreign bytes, guided by coverage: FUZZ_SECONDS=300 each
 	$(BIN)/python -m tests.fuzz --seconds $(FUZZ_SECONDS)
 
-check: $(STAMP) $(UNIT_CHECK) ## check style, types, layers, dependencies, unit files, Dockerfile
+check: $(STAMP) $(UNIT_CHECK) docs ## check style, types, layers, dependencies, documents, unit files, Dockerfile
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
@@ -72,6 +72,9 @@ $(UNIT_CHECK): systemd/edge-backup.service systemd/edge-backup.socket
 	@mkdir -p $(@D)
 	@cp systemd/edge-backup.socket $(@D)
 	@sed 's|^ExecStart=[^ ]*|ExecStart=/bin/true|' $< > $@
+
+docs: $(STAMP) ## write the documents as a site into build/site; a broken link or any other warning is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 lock: ## write requirements.lock anew from pyproject.toml; needs uv
 	@command -v uv >/dev/null || { echo "uv is missing. Try: pipx install uv" >&2; exit 1; }

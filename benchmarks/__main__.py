@@ -21,6 +21,7 @@ from benchmarks.peers import PEERS
 from benchmarks.report import RESULTS, Report, table
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "performance.md"
+IMAGES = DOCUMENT.with_name("images")
 _BEGIN, _END = "<!-- bench: begin -->\n", "<!-- bench: end -->\n"
 CHART = "Seconds of a backup, from the command to the disk"
 
@@ -53,8 +54,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     report.figures.update(limits=asdict(bounds), liveness=asdict(life), http=asdict(http))
     report.figures.update(repositories=asdict(snapshots))
     report.publish(given.results)
-    (given.results / f"{report.name}.svg").write_text(chart(results), "utf-8")
-    if given.results == RESULTS and given.scale == 1:
+    is_published = given.results == RESULTS and given.scale == 1
+    charts = IMAGES if is_published else given.results
+    (charts / f"{report.name}.svg").write_text(chart(results), "utf-8")
+    if is_published:
         DOCUMENT.write_text(shown(DOCUMENT.read_text("utf-8"), report), "utf-8")
     sys.exit(0 if all(bar.holds is not False for bar in bars) or given.scale != 1 else 1)
 
@@ -88,7 +91,7 @@ def shown(document: str, report: Report) -> str:
     _, mark, after = rest.partition(_END)
     if not mark:
         raise ValueError(f"no marks {_BEGIN.strip()} and {_END.strip()}")
-    image = f"![{CHART}](../benchmarks/results/{report.name}.svg)\n\n"
+    image = f"![{CHART}](images/{report.name}.svg)\n\n"
     _, _, body = report.markdown().partition("\n\n")
     return f"{before}{_BEGIN}{image}{body}{_END}{after}"
 

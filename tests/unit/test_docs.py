@@ -1,7 +1,10 @@
 """The documents say what the code does: examples are executed, tables are compared with what they list."""
 
 import json
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +81,13 @@ def check_command(block: str) -> None:
     known = re.compile("|".join(re.sub(r"<\w+>", ".+", re.escape(key)) for key in option_keys()))
     for key in read_raw(operation, envelope.value).options.texts:
         assert known.fullmatch(key), key
+
+
+def build_site(destination: Path) -> None:
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(destination)]
+    environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
+    done = subprocess.run(command, check=False, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def topic_of(message: dict[str, Any]) -> str:
@@ -180,3 +190,20 @@ def test_files_that_a_document_names_exist(document: Path) -> None:
     named = _PATH.findall(document.read_text("utf-8"))
     places = (ROOT, document.parent)
     assert [name for name in named if not any((destination / name).exists() for destination in places)] == []
+
+
+def test_the_list_of_decisions_is_complete() -> None:
+    """The site's navigation leads to the list alone, so a decision that is not in it is never read."""
+    decisions = ROOT / "docs" / "decisions"
+    listed = _LINK.findall((decisions / "README.md").read_text("utf-8"))
+    assert listed == sorted(path.name for path in decisions.glob("0*.md"))
+
+
+def test_a_reader_of_the_site_loads_nothing_from_elsewhere(tmp_path: Path) -> None:
+    """People read it on a network without a way out; `make docs` itself checks links and navigation."""
+    site = tmp_path / "site"
+    build_site(site)
+    pages = list(site.rglob("*.html"))
+    assert len(pages) > 30
+    loaded = re.compile(r"<(?:script|img|link|iframe)[^>]+(?:src|href)=[\"']?(?:https?:)?//[^\"' >]+")
+    assert [found for page in pages for found in loaded.findall(page.read_text("utf-8"))] == []
