@@ -81,7 +81,7 @@ lock: ## write requirements.lock anew from pyproject.toml; needs uv
 	uv pip compile pyproject.toml --all-extras --group dev --universal --generate-hashes \
 	  --no-emit-index-url --no-header -o requirements.lock
 
-reference: $(STAMP) ## write config/reference.json, docs/openapi.json and the table in docs/operating.md anew
+reference: $(STAMP) ## write config/reference.json, docs/openapi.json and the tables in docs/settings.md anew
 	$(BIN)/python -m tests.support.reference
 
 sbom: $(STAMP) ## write THIRD-PARTY.md and build/sbom.cdx.json, a CycloneDX bill of materials

@@ -2,9 +2,11 @@
 
 import argparse
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from agent.cli.settings_help import TOPICS, described, overview
 from agent.settings.keys import KEYS
 from agent.settings.sources import CONFIG_VARIABLE
 
@@ -38,10 +40,38 @@ def _two_dashes(argument: str) -> str:
     return f"-{argument}" if is_long else argument
 
 
+class _Help(argparse.Action):
+    """Prints the parser's own help, or the settings of a section, and ends the program."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,  # noqa: ARG002 - what argparse passes
+        values: object,
+        option_string: str | None = None,  # noqa: ARG002
+    ) -> None:
+        sys.stdout.write(f"{described(values)}\n" if isinstance(values, str) else parser.format_help())
+        parser.exit()
+
+
 def _parser(prog: str) -> argparse.ArgumentParser:
     usage = f"{prog} [--config FILE] [--<setting> VALUE ...] [--set KEY=VALUE ...]"
-    epilog = "A name may have one dash or two. All settings: docs/operating.md."
-    parser = argparse.ArgumentParser(prog=prog, usage=usage, epilog=epilog, allow_abbrev=False)
+    parser = argparse.ArgumentParser(
+        prog=prog,
+        usage=usage,
+        epilog=f"{overview()}\n\nA name may have one dash or two. The same list: docs/settings.md.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+        add_help=False,
+    )
+    parser.add_argument(
+        *("-h", "--help"),
+        nargs="?",
+        action=_Help,
+        choices=TOPICS,
+        metavar="SECTION",
+        help="show this, or the settings of a section",
+    )
     parser.add_argument(
         *("--config", "--configFile"),
         dest="config_file",
@@ -55,7 +85,7 @@ def _parser(prog: str) -> argparse.ArgumentParser:
         default=[],
         type=_assignment,
         metavar="KEY=VALUE",
-        help="any other setting, for example --set archive.level=fast",
+        help="any setting, for example --set archive.level=fast",
     )
     for key in (key for key in KEYS if key.kanto):
         is_switch = isinstance(key.default, bool)
@@ -64,8 +94,7 @@ def _parser(prog: str) -> argparse.ArgumentParser:
             dest=key.name,
             nargs="?" if is_switch else None,
             const="true" if is_switch else None,
-            metavar=key.kind.unit.replace(" or ", "|").replace(" ", "-"),
-            help=(key.help + (f" (default: {key.default})" if key.default != "" else "")).replace("%", "%%"),
+            help=argparse.SUPPRESS,  # the sections have them
         )
     return parser
 

@@ -320,7 +320,7 @@ def kind_of(field: FieldInfo) -> ValueKind:
         if isinstance(part, ValueKind):
             return part
     if get_origin(field.annotation) is Literal:
-        values = ", ".join(get_args(field.annotation))
+        values = ", ".join(filter(None, get_args(field.annotation)))
         return ValueKind(values.replace(", ", " or "), f"one of {values}")
     raise TypeError(f"no kind is known for {field.annotation}")
 

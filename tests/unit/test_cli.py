@@ -12,6 +12,7 @@ from agent import __version__
 from agent.cli import SUBCOMMANDS, main
 from agent.cli.settings import parse_settings_arguments
 from agent.settings.keys import KEYS
+from agent.settings.sections import FIRST, SECTIONS
 
 MARK = "marked-secret-3f7a"
 
@@ -141,6 +142,26 @@ def test_version_and_help_import_nothing_heavy() -> None:
 def test_help_lists_every_command() -> None:
     output = run_python("-m", "agent", "--help")
     assert all(f"  {name} " in output for name in SUBCOMMANDS)
+
+
+def help_of_run(*arguments: str) -> str:
+    return run_python("-m", "agent", "run", *arguments)
+
+
+def test_help_of_run_has_the_settings_to_begin_with_and_names_the_sections() -> None:
+    shown = help_of_run("--help")
+    assert [name for name in FIRST if f"  {name}  (" not in shown] == []
+    assert [section.title for section in SECTIONS if section.title not in shown] == []
+    assert "logFileMaxAge" not in shown, "124 settings are too many to begin with"
+    assert help_of_run("-help") == shown, "with one dash, as Go has it"
+
+
+def test_help_all_has_every_setting_and_help_of_a_section_its_own() -> None:
+    everything = help_of_run("--help", "all")
+    assert [key.name for key in KEYS if f"  {key.name}  (" not in everything] == []
+    http = help_of_run("--help", "http")
+    assert "http.tokenFile" in http
+    assert "logLevel" not in http
 
 
 @pytest.mark.parametrize("first", ["import asyncio", "import asyncio.events", "from asyncio import Queue"])

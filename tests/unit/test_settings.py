@@ -15,14 +15,16 @@ from agent.settings import Settings
 from agent.settings.keys import KEYS
 from agent.settings.kinds import BrokerAddress, format_size, parse_broker, parse_size
 from agent.settings.load import SettingsError, effective, load
+from agent.settings.sections import FIRST, SECTIONS
 from tests.support.reference import (
     OPENAPI,
-    OPERATING,
     REFERENCE,
+    SETTINGS,
+    first_file,
+    generated_in,
     openapi_text,
     reference_json,
-    settings_table,
-    table_in,
+    settings_tables,
 )
 
 ROOT = Path(__file__).parents[2]
@@ -279,8 +281,29 @@ def test_the_reference_file_equals_the_code() -> None:
     assert REFERENCE.read_text() == reference_json(), "run 'make reference'"
 
 
-def test_the_table_in_the_documentation_equals_the_code() -> None:
-    assert table_in(OPERATING.read_text()) == settings_table(), "run 'make reference'"
+def test_the_tables_in_the_documentation_equal_the_code() -> None:
+    assert generated_in(SETTINGS.read_text()) == settings_tables(), "run 'make reference'"
+
+
+def test_every_setting_is_in_one_section_of_the_help_and_the_documentation() -> None:
+    """A new one gets its place in `agent/settings/sections.py`."""
+    places = {key.name: [each.name for each in SECTIONS if each.holds(key.name)] for key in KEYS}
+    assert {name: found for name, found in places.items() if len(found) != 1} == {}
+
+
+def test_the_settings_to_begin_with_are_twelve_and_their_examples_a_good_file(tmp_path: Path) -> None:
+    assert len(FIRST) == 12
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps(first_file()))
+    loaded = load({}, config, {})
+    assert loaded.notices == []
+    assert set(FIRST) <= {key.name for key in KEYS}
+
+
+def test_no_section_names_a_setting_that_is_gone() -> None:
+    known = {key.name for key in KEYS}
+    named = [name for section in SECTIONS for name in section.names]
+    assert [name for name in named if not (name in known or any(one.startswith(name) for one in known))] == []
 
 
 def test_the_defaults_of_the_reference_file_load_as_the_defaults(tmp_path: Path) -> None:
