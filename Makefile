@@ -11,7 +11,7 @@ FUZZ_SECONDS ?= 300
 # The slow files come first by name, and the tests of one file share their servers.
 PARALLEL ?= -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
-.PHONY: all help venv demo test coverage faults soak fuzz check docs lock reference sbom bench bench-transfers clean
+.PHONY: all help venv demo test coverage faults soak fuzz check docs lock reference sbom share wheel bench bench-transfers clean
 
 all: help
 
@@ -86,6 +86,12 @@ reference: $(STAMP) ## write config/reference.json, docs/openapi.json and the ta
 
 sbom: $(STAMP) ## write THIRD-PARTY.md and build/sbom.cdx.json, a CycloneDX bill of materials
 	$(BIN)/python -m tests.support.sbom
+
+share: $(STAMP) ## write manual pages and shell completions, from the parsers behind --help, into agent/share
+	$(BIN)/python -m tests.support.share
+
+wheel: share ## build the wheel with all that edge-backup setup writes, into dist; always byte for byte the same
+	$(BIN)/hatchling build --target wheel
 
 bench: $(STAMP) ## measure every promise beside public tools, into benchmarks/results; half an hour
 	$(BIN)/python -m benchmarks
