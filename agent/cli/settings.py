@@ -8,6 +8,7 @@ from pathlib import Path
 
 from agent.cli.settings_help import TOPICS, described, overview
 from agent.settings.keys import KEYS
+from agent.settings.sections import SECTIONS
 from agent.settings.sources import CONFIG_VARIABLE
 
 DEFAULT_CONFIG = Path("/etc/edge-backup/config.json")
@@ -41,7 +42,7 @@ def _two_dashes(argument: str) -> str:
 
 
 class _Help(argparse.Action):
-    """Prints the parser's own help, or the settings of a section, and ends the program."""
+    """Prints the short help, or the settings of a section, and ends the program."""
 
     def __call__(
         self,
@@ -50,11 +51,32 @@ class _Help(argparse.Action):
         values: object,
         option_string: str | None = None,  # noqa: ARG002
     ) -> None:
-        sys.stdout.write(f"{described(values)}\n" if isinstance(values, str) else parser.format_help())
+        asked = f"{described(values)}\n" if isinstance(values, str) else _short(parser.prog).format_help()
+        sys.stdout.write(asked)
         parser.exit()
 
 
 def _parser(prog: str) -> argparse.ArgumentParser:
+    """Return the parser of all options; Kanto's properties are in groups, as the sections have them."""
+    parser = _short(prog)
+    for section in SECTIONS:
+        group = parser.add_argument_group(section.title)
+        for key in filter(lambda key: key.kanto, section.keys()):
+            is_switch = isinstance(key.default, bool)
+            default = f" (default: {key.default})" if key.default != "" else ""
+            group.add_argument(
+                f"--{key.name}",
+                dest=key.name,
+                nargs="?" if is_switch else None,
+                const="true" if is_switch else None,
+                metavar=key.kind.unit.replace(" or ", "|").replace(" ", "-"),
+                help=f"{key.help}{default}".replace("%", "%%"),
+            )
+    return parser
+
+
+def _short(prog: str) -> argparse.ArgumentParser:
+    """Return a parser without Kanto's properties: with 28 options more, nobody would read its help."""
     usage = f"{prog} [--config FILE] [--<setting> VALUE ...] [--set KEY=VALUE ...]"
     parser = argparse.ArgumentParser(
         prog=prog,
@@ -87,15 +109,6 @@ def _parser(prog: str) -> argparse.ArgumentParser:
         metavar="KEY=VALUE",
         help="any setting, for example --set archive.level=fast",
     )
-    for key in (key for key in KEYS if key.kanto):
-        is_switch = isinstance(key.default, bool)
-        parser.add_argument(
-            f"--{key.name}",
-            dest=key.name,
-            nargs="?" if is_switch else None,
-            const="true" if is_switch else None,
-            help=argparse.SUPPRESS,  # the sections have them
-        )
     return parser
 
 
