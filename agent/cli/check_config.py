@@ -3,13 +3,14 @@
 import json
 import os
 import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from agent.base.durable import replace_file
 from agent.cli import EXIT_BAD_SETTINGS, EXIT_OK, settings_from
 from agent.cli.config_checks import problems, warnings
 from agent.cli.settings import parse_settings_arguments
-from agent.settings.keys import RENAMED_GROUPS
+from agent.settings.keys import MOVED, RENAMED_GROUPS
 from agent.settings.load import effective
 from agent.settings.sources import read_json
 
@@ -47,8 +48,9 @@ def _write_new_keys(path: Path) -> str:
     content = read_json(path)
     if isinstance(content, str):
         return content
-    renamed = {_today(key): value for key, value in content.items()}
-    if len(renamed) < len(content):
+    today = list(_today(content))
+    renamed = dict(today)
+    if len(renamed) < len(today):
         return f"{path}: has a group under its old and under its new name; keep one"
     if list(renamed) == list(content):
         return ""
@@ -60,6 +62,13 @@ def _write_new_keys(path: Path) -> str:
     return ""
 
 
-def _today(key: str) -> str:
-    head, dot, rest = key.partition(".")
-    return f"{RENAMED_GROUPS.get(head, head)}{dot}{rest}"
+def _today(content: Mapping[str, object]) -> Iterator[tuple[str, object]]:
+    """Yield the keys of a file as they are called today, with their values."""
+    moved_groups = {key.partition(".")[0] for key in MOVED}
+    for key, value in content.items():
+        head, dot, rest = key.partition(".")
+        if key in moved_groups and isinstance(value, dict):
+            for member, inner in value.items():
+                yield MOVED.get(f"{key}.{member}", f"{key}.{member}"), inner
+        else:
+            yield MOVED.get(key, f"{RENAMED_GROUPS.get(head, head)}{dot}{rest}"), value

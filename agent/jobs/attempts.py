@@ -34,6 +34,10 @@ class Attempt:
     def failed_at(self, now: datetime) -> "Attempt":
         return replace(self, failures=self.failures + 1, failed=now)
 
+    def has_passed(self, window: timedelta | None, now: datetime) -> bool:
+        """Return True when it was first tried longer ago than `window`; None is no limit."""
+        return window is not None and now >= (self.since or self.tick) + window
+
     def next_try(self, now: datetime) -> datetime | None:
         """Return when the next try is due; None while a job runs."""
         if self.failed is None:

@@ -21,14 +21,14 @@ from agent.jobs.foundation import Foundation
 from agent.jobs.job_hooks import BackupHooks
 from agent.jobs.job_options import archive_limits, hook, save_format
 from agent.jobs.last_archives import LastArchives, skip_key
-from agent.jobs.requests.backup import BackupRequest
+from agent.jobs.requests.backup import BackupRequest, scheduled_request
 from agent.jobs.requests.options import Key
 from agent.jobs.requests.selection import Selection
-from agent.jobs.requests.storage import store_storage
 from agent.jobs.runner import Runner
 from agent.jobs.upload_requests import PendingUploads
 from agent.jobs.worker import Outcome, Tools
 from agent.journal.staged import Staged
+from agent.settings.schedules import kanto_schedule
 from agent.transfer.context import Destination
 
 if TYPE_CHECKING:
@@ -59,9 +59,8 @@ class Backups:
 
     def periodic(self, correlation_id: str) -> Admitted:
         """Admit a periodic backup. Raises `Refused`."""
-        store = self._settings.schedule.store
-        destination = store_storage(self._settings, store) if store else None
-        return self.scheduled(BackupRequest(correlation_id=correlation_id, destination=destination))
+        schedule = kanto_schedule(self._settings)
+        return self.scheduled(scheduled_request(self._settings, schedule, correlation_id))
 
     def scheduled(self, request: BackupRequest) -> Admitted:
         """Admit a backup of a schedule. Raises `Refused`."""

@@ -51,4 +51,4 @@ class ClockPlan:
 
     def is_over(self, attempt: Attempt, now: datetime) -> bool:
         """Return True when the backup is not tried again."""
-        return self.window is not None and now >= (attempt.since or attempt.tick) + self.window
+        return attempt.has_passed(self.window, now)

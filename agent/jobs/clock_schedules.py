@@ -5,16 +5,14 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from agent.base.clock_times import ClockTimes, cron_of, zone
-from agent.base.job import Label, format_time
+from agent.base.job import format_time
 from agent.jobs.clock_plan import ClockPlan
 from agent.jobs.foundation import Foundation
-from agent.jobs.requests.backup import BackupRequest
-from agent.jobs.requests.selection import Selection
-from agent.jobs.requests.storage import store_storage
+from agent.jobs.requests.backup import BackupRequest, scheduled_request
 from agent.jobs.schedule import device_offset
 from agent.jobs.schedule_record import ScheduleRecord, Standing
 from agent.jobs.ticks import Ticks
-from agent.settings import ScheduleSettings, Settings
+from agent.settings import ScheduleSettings
 
 GRACE = timedelta(hours=1)
 """The time in which a backup that is due may end."""
@@ -106,14 +104,3 @@ def clock_plan(schedule: ScheduleSettings, device_id: str) -> ClockPlan:
     expressions = (schedule.cron,) if schedule.cron else tuple(map(cron_of, schedule.times))
     times = ClockTimes(expressions, zone(schedule.timezone), device_offset(device_id, schedule.jitter))
     return ClockPlan(times, schedule.window or None)
-
-
-def scheduled_request(settings: Settings, schedule: ScheduleSettings, correlation_id: str) -> BackupRequest:
-    """Return the request for one backup of a schedule. Raises `Refused`."""
-    return BackupRequest(
-        correlation_id=correlation_id,
-        selection=Selection(schedule.dir or None, schedule.data_sets or None),
-        destination=store_storage(settings, schedule.store) if schedule.store else None,
-        label=Label(schedule.name),
-        level=schedule.level or None,
-    )

@@ -62,6 +62,7 @@ from agent.jobs.worker import Workers
 from agent.journal import Journal
 from agent.mailbox import Action, Mailbox
 from agent.settings import Settings
+from agent.settings.schedules import clock_schedules
 
 
 class Engine:
@@ -79,7 +80,7 @@ class Engine:
         """Also recover the data of an earlier run. Raises OSError and `JournalError`."""
         self._settings, self._journal = settings, journal
         self._schedule_record = ScheduleRecord(journal)
-        self._clock_records = {name: ScheduleRecord(journal, name) for name in settings.schedules}
+        self._clock_records = {name: ScheduleRecord(journal, name) for name in clock_schedules(settings)}
         self._records = (self._schedule_record, *self._clock_records.values())
         self._recorder = Recorder(mailbox.call_later)
         self._workers = Workers(journal, mailbox, settings.transfer, settings.job_timeout)

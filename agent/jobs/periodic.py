@@ -7,7 +7,7 @@ later change wins. Belongs to the main thread.
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 
 import structlog
@@ -22,6 +22,7 @@ from agent.jobs.requests.control import ActivateRequest, DeactivateRequest
 from agent.jobs.schedule import Decision, Frame, decide, device_offset
 from agent.jobs.schedule_record import ScheduleRecord
 from agent.jobs.ticks import Ticks
+from agent.settings.schedules import kanto_schedule
 
 log = structlog.get_logger(__name__)
 
@@ -93,7 +94,8 @@ class Periodic:
         self._ticks.stop()
 
     def _plan(self) -> "_FramePlan | None":
-        return _FramePlan(self.frame) if self._span.active else None
+        window = kanto_schedule(self._settings).window or None
+        return _FramePlan(self.frame, window) if self._span.active else None
 
     def _keep(self, span: _Span) -> None:
         with self._journal.unit():
@@ -127,7 +129,7 @@ class Periodic:
         """Raises ValueError when the end is before the start."""
         period = self._settings.period
         device_id = self._device.id if self._begun else ""  # asking for it may write to the journal
-        offset = device_offset(device_id, min(self._settings.schedule.jitter, period))
+        offset = device_offset(device_id, min(kanto_schedule(self._settings).jitter, period))
         return Frame(span.active, span.start, span.end, period, offset, span.activated)
 
     def _begin_anew(self, now: datetime) -> None:
@@ -143,9 +145,10 @@ class _FramePlan:
     """The plan of a frame."""
 
     frame: Frame
+    window: timedelta | None
 
     def decide(self, settled: datetime | None, now: datetime) -> Decision:
         return decide(self.frame, settled, now)
 
-    def is_over(self, _attempt: Attempt, now: datetime) -> bool:
-        return self.frame.has_ended(now)
+    def is_over(self, attempt: Attempt, now: datetime) -> bool:
+        return self.frame.has_ended(now) or attempt.has_passed(self.window, now)

@@ -152,11 +152,6 @@ class ArchiveSettings(Group):
     threads: Threads = setting(0, "Threads that compress; 0: one per core, at most 4")
 
 
-class PeriodicSettings(Group):
-    jitter: Duration = setting("0s", "Time over which the devices of a fleet spread their periodic backups")
-    store: Text = setting("", "Store for periodic backups; empty: ask the backend with an upload request")
-
-
 class ScheduleSettings(Group):
     times: TimeList = setting("", "Times of the clock, such as `02:00` or `Mon..Fri 13:30`")
     cron: CronExpression = setting("", "Instead of `times`: a cron expression with five fields")
@@ -314,14 +309,15 @@ class Settings(KantoSettings):
     data_sets: dict[TargetName, DataSetSettings] = setting(
         {}, "Parts of the device that commands may name as `backup.dataTypes` and `restore.dataTypes`"
     )
-    schedules: dict[TargetName, ScheduleSettings] = setting({}, "Schedules of backups by the clock")
+    schedules: dict[TargetName, ScheduleSettings] = setting(
+        {}, "Schedules of backups by the clock, and `kanto`, that of `active` and `period`"
+    )
     unexportable: PatternList = setting(
         "",
         "Files that are of no use on another device, as keys bound to hardware: patterns of absolute paths",
     )
     twin: TwinSettings = TwinSettings()
     archive: ArchiveSettings = ArchiveSettings()
-    schedule: PeriodicSettings = PeriodicSettings()
     restore: RestoreSettings = RestoreSettings()
     retention: RetentionSettings = RetentionSettings()
     verify: VerifySettings = VerifySettings()

@@ -13,6 +13,7 @@ from pydantic.alias_generators import to_camel
 
 from agent.settings import KantoSettings, Settings
 from agent.settings.kinds import ValueKind, kind_of
+from agent.settings.schedules import KANTO
 
 FieldPath = tuple[str, ...]
 """The path of a value in the tree: `("archive", "level")`, `("targets", "usb", "path")`."""
@@ -20,6 +21,8 @@ FieldPath = tuple[str, ...]
 _ANY = "<name>"
 RENAMED_GROUPS = {"seal": "encryption"}
 """Groups of an earlier version, and their names now."""
+MOVED = {f"schedule.{key}": f"schedules.{KANTO}.{key}" for key in ("jitter", "store")}
+"""Keys of an earlier version that still work, and where they are now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +63,12 @@ _BY_NAME = {key.name: key for key in KEYS}
 _KANTO_BY_LOWER_NAME = {name.lower(): _BY_NAME[name] for name in _KANTO_NAMES}
 _BY_PATH = {key.path: key for key in KEYS}
 # "archive", "targets", "storage": the words before the first dot.
-_HEADS = frozenset(key.name.partition(".")[0] for key in KEYS if "." in key.name)
+_HEADS = frozenset(name.partition(".")[0] for name in (*_BY_NAME, *MOVED) if "." in name)
 
 
 def find(name: str) -> FieldPath | None:
-    """Return the path of the key `name`; None when there is no such key."""
+    """Return the path of the key `name`, also of one that has moved; None when there is no such key."""
+    name = MOVED.get(name, name)
     if key := _BY_NAME.get(name):
         return key.path
     parts = name.split(".")
@@ -118,7 +122,7 @@ def members(name: str) -> list[str]:
     """Return the keys inside the group `name`, which may be a chosen one (`targets.usb`); [] for no group."""
     head, dot, chosen = name.partition(".")
     start = f"{head}.{_ANY}." if dot and chosen and "." not in chosen else f"{name}."
-    found = [key.name for key in KEYS if key.name.startswith(start)]
+    found = [each for each in (*_BY_NAME, *MOVED) if each.startswith(start)]
     return [key.replace(_ANY, chosen or _ANY) for key in found]
 
 

@@ -1,22 +1,40 @@
-"""The problems of schedules that their values alone do not show."""
+"""The schedules of the settings: those by the clock, and the one called `kanto`.
 
-from collections.abc import Iterator
+The latter is due as Kanto's own properties and the operations `activate` and `deactivate` say.
+"""
+
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from agent.settings import Settings
+    from agent.settings import ScheduleSettings, Settings
 
 KANTO = "kanto"
 """The name of the schedule of Kanto's own settings."""
+
+
+def clock_schedules(settings: "Settings") -> "Mapping[str, ScheduleSettings]":
+    """Return the schedules by the clock, by name."""
+    return {name: each for name, each in settings.schedules.items() if name != KANTO}
+
+
+def kanto_schedule(settings: "Settings") -> "ScheduleSettings":
+    """Return the schedule called `kanto`, which there always is."""
+    from agent.settings import ScheduleSettings
+
+    return settings.schedules.get(KANTO) or ScheduleSettings()
 
 
 def schedule_problems(settings: "Settings") -> Iterator[str]:
     """Yield the problems of `schedules`, a line each."""
     for name, schedule in settings.schedules.items():
         where = f"schedules.{name}"
-        if name == KANTO:
-            yield f"{where}: this is the schedule of 'active' and 'period'; choose another name"
-        if bool(schedule.times) == bool(schedule.cron):
+        if name == KANTO and (schedule.times or schedule.cron or schedule.timezone):
+            yield (
+                f"{where}: is due as 'active' and 'period' say; for 'times', 'cron' and 'timezone' choose"
+                " another name"
+            )
+        elif name != KANTO and bool(schedule.times) == bool(schedule.cron):
             yield f"{where}: expected either 'times' or 'cron'"
         if schedule.dir and schedule.data_sets:
             yield f"{where}: expected either 'dir' or 'dataSets', not both"

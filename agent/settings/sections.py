@@ -56,7 +56,7 @@ SECTIONS: Sequence[Section] = (
         "when",
         "When backups and verifications are made",
         (
-            *("active", "activeFrom", "activeTill", "period", "schedule.", "schedules.", "singleUpload"),
+            *("active", "activeFrom", "activeTill", "period", "schedules.", "singleUpload"),
             "verify.",
         ),
     ),

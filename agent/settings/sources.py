@@ -13,6 +13,7 @@ from typing import Literal
 
 from agent.settings.keys import (
     KEYS,
+    MOVED,
     FieldPath,
     find,
     find_kanto,
@@ -20,6 +21,7 @@ from agent.settings.keys import (
     is_ours,
     key_at,
     members,
+    name_of,
     takes_object,
 )
 from agent.settings.kinds import is_tiny_period
@@ -122,10 +124,20 @@ def _our_file(path: Path, values: list[tuple[str, object]]) -> Layer:
         if position is None:
             layer.problems.append(f"{path}: unknown key '{name}'{hint(name)}")
         elif position in layer.given:
-            layer.problems.append(f"{path}: '{name}' is given twice, nested and with a dot; keep one")
+            today = name_of(position)
+            how = "under its old name, too" if today in MOVED.values() else "nested and with a dot"
+            layer.problems.append(f"{path}: '{today}' is given twice, {how}; keep one")
         else:
             layer.given[position] = Given(value, f"in {path}")
+            _note_moved(layer, name, f"in {path}")
     return layer
+
+
+def _note_moved(layer: Layer, name: str, origin: str) -> None:
+    """Add a notice for a key that has moved, and still works: a fleet is not updated in one night."""
+    if name in MOVED:
+        text = f"'{name}' ({origin}) is called '{MOVED[name]}' now: see 'edge-backup check-config --write'"
+        layer.notices.append(Notice("warning", text))
 
 
 def _kanto_file(path: Path, values: list[tuple[str, object]]) -> Layer:
@@ -174,11 +186,16 @@ def read_environment(environ: Mapping[str, str], known: Iterable[FieldPath] = ()
             layer.notices.append(Notice("error", f"unknown environment variable {variable} is ignored"))
         else:
             layer.given[position] = Given(value, f"in {variable}")
+            _note_moved(layer, _name_of_variable(variable), f"in {variable}")
     return layer
 
 
+def _name_of_variable(variable: str) -> str:
+    return ".".join(variable.removeprefix(ENVIRONMENT_PREFIX).lower().split("__"))
+
+
 def _position_of_variable(variable: str, chosen: Mapping[tuple[str, str], str]) -> FieldPath | None:
-    path = tuple(variable.removeprefix(ENVIRONMENT_PREFIX).lower().split("__"))
+    path = tuple(_name_of_variable(variable).split("."))
     if len(path) > 2 and (name := chosen.get((path[0], path[1]))):
         path = (path[0], name, *path[2:])
     return path if key_at(path) else find(".".join(path))
@@ -193,6 +210,7 @@ def read_command_line(overrides: Mapping[str, str]) -> Layer:
             layer.problems.append(f"command line: unknown key '{name}'{hint(name)}")
         else:
             layer.given[position] = Given(value, "on the command line")
+            _note_moved(layer, name, "on the command line")
         if any(key.name == name and key.kind.secret for key in KEYS):
             text = f"every user of this device can read {name} on the command line; put it into a file"
             layer.notices.append(Notice("warning", text))

@@ -68,7 +68,7 @@ def store_problems(settings: "Settings") -> Iterator[str]:
     known = ", ".join(sorted(settings.stores)) or "none is configured"
     if settings.verify.period and not settings.verify.store:
         yield f"verify.store: is missing; expected one of the stores ({known}), because of verify.period"
-    chosen = {"schedule.store": settings.schedule.store, "verify.store": settings.verify.store}
+    chosen = {"verify.store": settings.verify.store}
     chosen |= {f"schedules.{name}.store": each.store for name, each in settings.schedules.items()}
     for key, store_name in chosen.items():
         if store_name and store_name not in settings.stores:

@@ -41,7 +41,7 @@ def device(tmp_path: Path, broker: Mosquitto, clock: Clock) -> Iterator[AgentPro
         period="24h",
         logLevel="INFO",
         **{
-            "schedule.store": "stick",
+            "schedules.kanto.store": "stick",
             "metrics.textfile": str(tmp_path / "edge.prom"),
             "targets": {"stick": {"path": str(tmp_path / "stick")}},
             "stores": {"stick": {"provider": "local", "options": {"local.target": "stick"}}},

@@ -210,7 +210,7 @@ def test_a_backup_whose_store_is_down_is_tried_again_also_by_the_next_run(tmp_pa
     device = daily(
         tmp_path,
         **{
-            "schedule.store": "stick",
+            "schedules.kanto.store": "stick",
             "targets.stick.path": str(target),
             "stores.stick.provider": "local",
             "stores.stick.options": '{"local.target": "stick"}',
@@ -254,7 +254,7 @@ def to_web(tmp_path: Path, url: str) -> Device:
     return daily(
         tmp_path,
         **{
-            "schedule.store": "web",
+            "schedules.kanto.store": "web",
             "stores.web.provider": "generic",
             "stores.web.credentials": str(credentials),
         },

@@ -201,12 +201,16 @@ def test_every_command_has_its_entry(name: str) -> None:
 
 def test_check_config_writes_the_keys_of_today(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "config.json"
-    file.write_text('{"dir": "/d", "seal.workFactor": 15, "seal": {"recipients": ""}, "mode": "scoped"}')
+    file.write_text(
+        '{"dir": "/d", "seal.workFactor": 15, "seal": {"recipients": ""}, "mode": "scoped",'
+        ' "schedule": {"store": ""}, "schedule.jitter": "5m"}'
+    )
     file.chmod(0o640)
     assert main(["check-config", "--config", str(file)]) == 2
     assert "it is called 'encryption.workFactor' now" in capsys.readouterr().err
     assert main(["check-config", "--config", str(file), "--write"]) == 0
     assert json.loads(file.read_text()) == {
         "dir": "/d", "encryption.workFactor": 15, "encryption": {"recipients": ""}, "mode": "scoped",
+        "schedules.kanto.store": "", "schedules.kanto.jitter": "5m",
     }  # fmt: skip
     assert file.stat().st_mode & 0o7777 == 0o640

@@ -60,7 +60,7 @@ def test_a_backup_without_a_destination_goes_where_the_schedule_s_go(tmp_path: P
     store = {"cloud": {"provider": "local", "options": {"local.target": "device"}}}
     local = {"storage.provider": "local", "local.target": "device"}
     assert destinations.default_destination(settings(tmp_path, stores=store)) == local
-    chosen = settings(tmp_path, stores=store, **{"schedule.store": "cloud"})
+    chosen = settings(tmp_path, stores=store, **{"schedules.kanto.store": "cloud"})
     assert destinations.default_destination(chosen) == {"backup.store": "cloud"}
 
 

@@ -4,6 +4,7 @@ import json
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -272,3 +273,36 @@ def test_a_key_of_an_earlier_version_is_named_with_what_it_is_called_now(config:
     """Also in a file whose other keys are Kanto's: nothing must be stored unencrypted by mistake."""
     (problem,) = problems(config, content)
     assert "unknown key 'seal.recipients'; it is called 'encryption.recipients' now" in problem
+
+
+USB = {"targets.usb.path": "/media/usb", "stores.usb.provider": "local"}
+OLD_KEYS = ({"schedule": {"store": "usb"}}, {"schedule.store": "usb"})
+
+
+@pytest.mark.parametrize("old", OLD_KEYS)
+def test_a_key_that_has_moved_still_works_with_a_warning(config: Path, old: dict[str, Any]) -> None:
+    """Ten thousand devices get the new release before their configuration is renewed."""
+    config.write_text(json.dumps({**USB, **old}))
+    loaded = load({}, config, {"EDGE_BACKUP_SCHEDULE__JITTER": "5m"})
+    kanto = loaded.settings.schedules["kanto"]
+    assert (kanto.store, kanto.jitter) == ("usb", timedelta(minutes=5))
+    told = [notice.text for notice in loaded.notices if notice.level == "warning"]
+    assert "'schedules.kanto.store' now" in told[0]
+    assert "EDGE_BACKUP_SCHEDULE__JITTER" in told[1]
+
+
+def test_an_empty_group_of_old_keys_sets_nothing(config: Path) -> None:
+    config.write_text(json.dumps({"schedule": {}}))
+    assert load({}, config, {}).settings.schedules == {}
+
+
+def test_an_old_key_beside_its_new_one_is_a_problem(config: Path) -> None:
+    """Which of two values is meant, nobody knows."""
+    (problem,) = problems(config, json.dumps({"schedule.jitter": "1m", "schedules.kanto.jitter": "2m"}))
+    assert "'schedules.kanto.jitter' is given twice" in problem
+
+
+def test_a_later_source_overrides_an_old_key_under_its_new_name(config: Path) -> None:
+    config.write_text(json.dumps({"schedule.jitter": "1m"}))
+    settings = load({"schedules.kanto.jitter": "2m"}, config, {}).settings
+    assert settings.schedules["kanto"].jitter == timedelta(minutes=2)

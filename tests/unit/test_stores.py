@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from agent.jobs.requests.control import HistoryRequest
+from agent.settings import ScheduleSettings
 from agent.settings.load import SettingsError, effective, load
 from tests.support.fakes import Device
 
@@ -66,7 +67,7 @@ def test_systemds_credentials_are_the_files_of_the_stores_that_they_name(tmp_pat
         ({"stores": {"a": {"provider": "aws", "options": ["very-secret"]}}}, "stores.a.options: expected an"),
         ({"stores": {"a": {"provider": "aws", "options": {"x": {}}}}}, "stores.a.options: expected an"),
         ({"stores": {"a": {"provider": "aws", "optoins": {}}}}, "unknown key 'stores.a.optoins'"),
-        ({"schedule": {"store": "cloud"}}, "schedule.store: expected one of the stores (none is configured)"),
+        ({"schedule": {"store": "cloud"}}, "schedules.kanto.store: expected one of the stores (none"),
         ({"verify": {"store": "cloud"}}, "verify.store: expected one of the stores (none is configured)"),
         ({"verify": {"period": "168h"}}, "verify.store: is missing; expected one of the stores"),
         ({"verify": {"maxSize": "-1"}}, "verify.maxSize: expected a whole number of bytes"),
@@ -138,7 +139,7 @@ def test_a_backup_goes_to_the_store_and_a_restore_comes_from_it(device: Device, 
 
 def test_a_periodic_backup_goes_to_the_store_of_the_schedule(device: Device, tmp_path: Path) -> None:
     device.settings = device.settings.model_copy(
-        update={"schedule": device.settings.schedule.model_copy(update={"store": "usb"})}
+        update={"schedules": {"kanto": ScheduleSettings(store="usb")}}
     )
     device.restart()
     device.service.engine.periodic_backup("tick")

@@ -399,4 +399,4 @@ def test_another_method_is_refused_with_what_is_possible(pieces: ApiClient) -> N
 
 def test_without_a_place_of_its_own_a_backup_is_refused(started: Started, tmp_path: Path) -> None:
     pieces = client(started(targets={"stick": {"path": str(tmp_path / "stick"), "mount": True}}))
-    assert_text(pieces.post("/backup"), 422, "schedule.store")
+    assert_text(pieces.post("/backup"), 422, "schedules.kanto.store")

@@ -14,8 +14,8 @@ from agent.formats.archive_names import MAX_NAME_LETTERS
 from agent.jobs.requests.options import Key, Options, invalid_option
 from agent.jobs.requests.raw import RawRequest, Request
 from agent.jobs.requests.selection import Selection, backup_selection
-from agent.jobs.requests.storage import StorageOptions, read_storage
-from agent.settings import Settings
+from agent.jobs.requests.storage import StorageOptions, read_storage, store_storage
+from agent.settings import ScheduleSettings, Settings
 
 MAX_DESCRIPTION_LETTERS = 1000
 _NAME = re.compile(rf"[A-Za-z0-9_-][A-Za-z0-9._-]{{0,{MAX_NAME_LETTERS - 1}}}")
@@ -60,6 +60,17 @@ class BackupRequest(Request):
             skip_unchanged=options.switch(Key.SKIP_UNCHANGED),
             passed_on=options.prefixed("options."),
         )
+
+
+def scheduled_request(settings: Settings, schedule: ScheduleSettings, correlation_id: str) -> BackupRequest:
+    """Return the request for one backup of a schedule. Raises `Refused`."""
+    return BackupRequest(
+        correlation_id=correlation_id,
+        selection=Selection(schedule.dir or None, schedule.data_sets or None),
+        destination=store_storage(settings, schedule.store) if schedule.store else None,
+        label=Label(schedule.name),
+        level=schedule.level or None,
+    )
 
 
 def read_label(options: Options, now: datetime) -> Label:

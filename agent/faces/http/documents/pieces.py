@@ -80,7 +80,9 @@ class _Pieces:
     def _begin_backup(self, request: Request, assets: list[Any]) -> Response:
         destination = default_destination(self._settings)
         if destination is None:
-            raise Refused(Reason.CANNOT, "no destination: set schedule.store, or a target without mount")
+            raise Refused(
+                Reason.CANNOT, "no destination: set schedules.kanto.store or a target without mount"
+            )
         choice = _assets_choice(assets, self._settings) if assets else everything(self._settings)
         with in_words(_WORDS):
             self._gate.command("backup", {"options": {**destination, **choice}}, request.peer.face)

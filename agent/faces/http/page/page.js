@@ -649,7 +649,7 @@ const makeChoice = (name, type = "radio") => ({ value, name: text, about = "" })
 
 /** Choose the store of the schedule, or the first that is there. */
 function preselect(choices) {
-  const usual = `store ${known.settings["schedule.store"]}`;
+  const usual = `store ${known.settings["schedules.kanto.store"]}`;
   const wanted = choices.find((each) => each.value === usual) ?? choices.find((each) => !each.absent);
   for (const radio of $("destinations").querySelectorAll("input")) radio.checked = radio.value === wanted.value;
 }
@@ -948,7 +948,7 @@ function showSchedule() {
 }
 
 function periodicSentence() {
-  const { period, next, from, to } = known.schedule, store = known.settings["schedule.store"];
+  const { period, next, from, to } = known.schedule, store = known.settings["schedules.kanto.store"];
   const parts = [`On: a backup every ${period}`];
   if (store) parts.push(`to ${store}`);
   if (from) parts.push(`from ${when(from)}`);
