@@ -52,7 +52,11 @@ class Room:
             return needed_bytes + _LOOK_EVERY_BYTES
         free_bytes = disk.f_bavail * disk.f_frsize
         if needed_bytes + self._reserve_bytes > free_bytes:
-            reserve = f" beside the reserve of {self._reserve_bytes}" if self._reserve_bytes else ""
+            reserve = (
+                f" beside the reserve of {self._reserve_bytes} (storage.reserve)"
+                if self._reserve_bytes
+                else ""
+            )
             raise self._full(
                 f"{self._name} has {free_bytes} bytes left where {needed_bytes} are needed{reserve}: "
                 "make room"

@@ -25,6 +25,9 @@ _SOURCES_BYTES, _LISTED_BYTES, _TOP_BYTES = 64 << 10, 128 << 10, 48 << 10
 _EXCLUDE_BYTES = 100 << 10
 """Taken from the room of the entries that are listed."""
 
+_FARTHEST_NS = (1 << 63) * 10**9
+"""What 64 bits of seconds can say, as `time_t` has them; file systems keep years after 2261, too."""
+
 _Count = Annotated[int, Field(ge=0)]
 
 
@@ -91,7 +94,7 @@ class SavedDirectory(_Part):
     mode: Annotated[int, Field(ge=0, le=0o7777)]
     uid: Annotated[int, Field(ge=0, lt=0xFFFF_FFFF)]
     gid: Annotated[int, Field(ge=0, lt=0xFFFF_FFFF)]
-    mtime_ns: Annotated[int, Field(ge=-(1 << 62), le=1 << 62)]
+    mtime_ns: Annotated[int, Field(gt=-_FARTHEST_NS, lt=_FARTHEST_NS)]
     xattrs: list[Annotated[str, Field(pattern="^([0-9a-f]{2})*$")]] = []
     """Extended attributes: name, NUL and value of each, in hexadecimal digits."""
 

@@ -16,7 +16,6 @@ from agent.formats.repository.document import EXCLUDE, FORMAT, ROOT, Snapshot
 from agent.formats.repository.saved_node import NO_ID, SavedNode
 
 _MOST_ROOTS = 10_000
-_FARTHEST_NS = 1 << 62
 
 
 def manifest_of(snapshot: Snapshot, top: SavedNode | None = None) -> Manifest:
@@ -89,7 +88,7 @@ def _count(summary: Mapping[str, Any], name: str) -> int:
 
 def _saved(top: SavedNode) -> SavedDirectory | None:
     """Return the facts of the saved directory; None for those that no file system has."""
-    if NO_ID in (top.uid, top.gid) or abs(top.mtime_ns) > _FARTHEST_NS:
+    if NO_ID in (top.uid, top.gid):
         return None
     xattrs = [(os.fsencode(name) + b"\0" + value).hex() for name, value in top.xattrs.items()]
     return SavedDirectory(

@@ -61,6 +61,7 @@ def bytes_json(value: bytes) -> bytes:
 
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_FARTHEST_NS = (1 << 63) - 1
 _FIRST_S, _LAST_S = -62_135_596_800, 253_402_300_799  # the years 1 to 9999
 
 
@@ -77,6 +78,14 @@ def time_ns_text(time_ns: int) -> str:
     if not fraction:
         return f"{_second(seconds)}Z"
     return f"{_second(seconds)}.{fraction:09d}".rstrip("0") + "Z"
+
+
+def nanoseconds(time_ns: int) -> int:
+    """Return `time_ns` as Go's `UnixNano` can have it: in 64 bits, which are the years 1678 to 2261.
+
+    Clocks that were wrong, and some tools, leave files of other years.
+    """
+    return max(-_FARTHEST_NS, min(time_ns, _FARTHEST_NS))
 
 
 def time_text(moment: datetime) -> str:

@@ -14,7 +14,14 @@ from os import stat_result
 from typing import NamedTuple
 
 from agent.formats.base import DIR, FILE, LINK, EntryKind
-from agent.formats.repository.golang import bytes_json, file_mode, name_json, text_json, time_ns_text
+from agent.formats.repository.golang import (
+    bytes_json,
+    file_mode,
+    name_json,
+    nanoseconds,
+    text_json,
+    time_ns_text,
+)
 from agent.formats.repository.packs import ID_BYTES
 
 _TYPES = {FILE: b"file", DIR: b"dir", LINK: b"symlink"}
@@ -57,7 +64,8 @@ def signature(kind: EntryKind, status: stat_result) -> bytes:
 def signature_of(
     *, inode: int, mtime_ns: int, ctime_ns: int, size_bytes: int, mode: int, uid: int, gid: int, links: int
 ) -> bytes:
-    return _SIGNATURE.pack(inode, mtime_ns, ctime_ns, size_bytes, mode, uid, gid, links) + _owners(uid, gid)
+    times = nanoseconds(mtime_ns), nanoseconds(ctime_ns)
+    return _SIGNATURE.pack(inode, *times, size_bytes, mode, uid, gid, links) + _owners(uid, gid)
 
 
 def node_json(node: Node) -> bytes:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from agent.base.errors import RepositoryBroken
 from agent.formats.base import DIR, FILE, LINK, EntryKind
-from agent.formats.repository.golang import time_ns, unix_mode, unquoted
+from agent.formats.repository.golang import nanoseconds, time_ns, unix_mode, unquoted
 from agent.formats.repository.node import signature_of
 from agent.formats.repository.packs import id_in
 
@@ -15,8 +15,6 @@ _KINDS: Mapping[str, EntryKind] = {"file": FILE, "dir": DIR, "symlink": LINK}
 NO_ID = 0xFFFF_FFFF
 """The id that is none: chown(2) takes it for no change."""
 _NUMBERS, _IDS = range(1 << 64), range(1 << 32)
-_FARTHEST_NS = (1 << 63) - 1
-"""No clock of ours goes farther: the year 2262."""
 
 
 class SavedNode(NamedTuple):
@@ -69,13 +67,13 @@ def _node(value: Mapping[str, Any]) -> SavedNode:
     name, kind = unquoted(value["name"]), _KINDS.get(value["type"])
     if not name or name in (b".", b"..") or b"/" in name or b"\0" in name:
         raise ValueError(name)
-    mtime = _time(value["mtime"])
+    mtime = nanoseconds(time_ns(value["mtime"]))
     return SavedNode(
         name,
         kind,
         unix_mode(_number(value, "mode", _IDS)),
         mtime,
-        _time(value["ctime"]) if "ctime" in value else mtime,
+        nanoseconds(time_ns(value["ctime"])) if "ctime" in value else mtime,
         _number(value, "uid", _IDS),
         _number(value, "gid", _IDS),
         _number(value, "inode"),
@@ -89,10 +87,6 @@ def _node(value: Mapping[str, Any]) -> SavedNode:
         },
         _content(value, kind),
     )
-
-
-def _time(text: str) -> int:
-    return max(-_FARTHEST_NS, min(time_ns(text), _FARTHEST_NS))
 
 
 def _number(value: Mapping[str, Any], name: str, allowed: range = _NUMBERS) -> int:
