@@ -141,12 +141,12 @@ def time_text(text: str) -> str:
 
 
 def size_text(size_bytes: int) -> str:
-    count = float(size_bytes)
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if count < 1024:
-            return f"{count:.3g} {unit}"
-        count /= 1024
-    return f"{count:.3g} TiB"
+    """Return the size in the largest unit of which there is one, in three or four digits."""
+    count, units = float(size_bytes), iter(("B", "KiB", "MiB", "GiB"))
+    unit = next(units)
+    while round(count) >= 1024 and unit != "TiB":
+        count, unit = count / 1024, next(units, "TiB")
+    return f"{count:.3g} {unit}" if count < 999.5 else f"{count:.0f} {unit}"
 
 
 def write_value(value: Value, text: str, *, as_json: bool) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from agent import __version__
 from agent.cli import SUBCOMMANDS, main
+from agent.cli.local import size_text
 from agent.cli.settings import parse_settings_arguments
 from agent.settings.keys import KEYS
 from agent.settings.sections import FIRST, SECTIONS
@@ -214,3 +215,12 @@ def test_check_config_writes_the_keys_of_today(tmp_path: Path, capsys: pytest.Ca
         "schedules.kanto.store": "", "schedules.kanto.jitter": "5m",
     }  # fmt: skip
     assert file.stat().st_mode & 0o7777 == 0o640
+
+
+@pytest.mark.parametrize(
+    ("size_bytes", "text"),
+    [(0, "0 B"), (1023, "1023 B"), (1 << 20, "1 MiB"), ((1 << 20) - 1, "1 MiB"), (5 << 50, "5120 TiB")],
+)
+def test_a_size_is_told_in_digits(size_bytes: int, text: str) -> None:
+    """An archive of 1020 bytes was one of `1.02e+03 B`."""
+    assert size_text(size_bytes) == text
