@@ -43,6 +43,10 @@ _CODES: dict[str, tuple[type[StorageError], str]] = {
     "InvalidRange": (Corrupted, "the object changed in the meantime"),
     "PreconditionFailed": (Corrupted, "the object changed in the meantime"),
     "XAmzContentSHA256Mismatch": (Corrupted, "what arrived has another SHA-256 than what was sent"),
+    "InvalidObjectState": (
+        Rejected,
+        "the object is in an archive class (Glacier); have S3 restore it first",
+    ),
     "NotImplemented": (Rejected, "it does not know such a request"),
     "EntityTooLarge": (TooLarge, "the archive is larger than it takes"),
     "InsufficientCapacity": (NoSpace, "it is full"),

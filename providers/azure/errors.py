@@ -49,6 +49,8 @@ _CODES: dict[str, tuple[type[StorageError], str]] = {
     "Md5Mismatch": (Corrupted, "what arrived has another MD5 than what was sent"),
     "BlockCountExceedsLimit": (TooLarge, "the archive has more blocks than it takes"),
     "RequestBodyTooLarge": (TooLarge, "the archive is larger than it takes"),
+    "BlobArchived": (Rejected, "the blob is in the archive tier; have Azure rehydrate it first"),
+    "BlobBeingRehydrated": (Rejected, "the blob is being taken out of the archive tier; try again later"),
     "BlobImmutableDueToPolicy": (Rejected, "a policy protects the blob of this name"),
     "LeaseIdMissing": (Rejected, "somebody holds a lease on the blob of this name"),
 }

@@ -131,6 +131,13 @@ def test_a_wrong_session_token_is_access_denied(place: S3Place) -> None:
         put(session(place) | {"aws.session.token": "wrong"})
 
 
+def test_an_object_in_an_archive_class_is_not_taken_for_missing_rights(place: S3Place) -> None:
+    """A lifecycle rule moved it there; the answer is 403, as for a user without rights."""
+    place.client.put_object(Bucket=place.bucket, Key=NAME, Body=DATA, StorageClass="GLACIER")
+    with pytest.raises(Rejected, match="in an archive class"):
+        get(place.options(NAME))
+
+
 # -- answers that the stand-ins do not give -----------------------------------------------------------
 
 

@@ -8,6 +8,7 @@ from email.utils import format_datetime
 
 import azure.core.exceptions
 import pytest
+from azure.storage.blob import StandardBlobTier
 
 from providers.api import Limits
 from providers.azure import AzureBlob
@@ -109,6 +110,14 @@ def test_a_block_with_another_md5_is_refused(place: AzurePlace) -> None:
         with pytest.raises(StorageError):
             far.put_whole(bytearray(b"damaged"), b"0123456789abcdef")
     assert place.names() == []
+
+
+def test_a_blob_in_the_archive_tier_says_so(place: AzurePlace) -> None:
+    """A lifecycle rule moved it there."""
+    put(place.options(NAME))
+    place.client.get_blob_client(NAME).set_standard_blob_tier(StandardBlobTier.ARCHIVE)
+    with pytest.raises(Rejected, match="archive tier"):
+        get(place.options(NAME))
 
 
 # -- answers that the stand-in does not give -----------------------------------------------------------
