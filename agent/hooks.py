@@ -45,7 +45,9 @@ TAIL_CHARACTERS = 240
 
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _INHERITED = {"PATH": _PATH, "LANG": "C.UTF-8", "HOME": "/"}
-_SHELL_WORD = re.compile(r"[|&;<>]+|[12]?>{1,2}\S*|\S*;")
+_SHELL_WORD = re.compile(r"[&<>]+|[12]?>{1,2}\S*|\S*[;|]\S*")
+_QUOTED = re.compile(r"\\.|'[^']*'|\"(?:\\.|[^\"\\])*\"", re.DOTALL)
+"""A part of a command that also a shell would take as it is."""
 # The end of a process is polled: many devices have kernels without pidfds.
 _SHORTEST_POLL_S, _LONGEST_POLL_S = 0.001, 0.05
 _PIPE_BYTES = 1 << 16
@@ -110,10 +112,9 @@ def check_program(hook: Hook) -> None:
 
 def shell_words(hook: Hook) -> list[str]:
     """Return the words of the command that only a shell would understand."""
-    try:
-        return [word for word in _words(hook) if _SHELL_WORD.fullmatch(word)]
-    except HookFailed:
+    if "/" in hook.command and os.path.isfile(hook.command):
         return []
+    return [word for word in _QUOTED.sub("q", hook.command).split() if _SHELL_WORD.fullmatch(word)]
 
 
 def _words(hook: Hook) -> list[str]:

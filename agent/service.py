@@ -35,7 +35,7 @@ from agent.journal.schema import NewerJournal
 from agent.log import reopen as reopen_logs
 from agent.log import setup as set_up_logging
 from agent.mailbox import Mailbox
-from agent.mqtt.link import Broker
+from agent.mqtt.link import Broker, broker_of
 from agent.mqtt.outbox import Outbox
 from agent.settings import Settings
 from agent.settings.sources import Notice
@@ -141,19 +141,8 @@ class Service:
         feature.inbox.deleted = self.presence.deleted
 
     def _broker(self) -> Broker:
-        settings, address = self._settings, self._settings.broker
-        return Broker(
-            address.host,
-            address.port,
-            tls=address.tls,
-            client_id=settings.client_id or f"edge-backup-{self.journal.notes.random('client_id')}",
-            username=settings.username,
-            password=settings.password.get_secret_value(),
-            password_file=settings.password_file,
-            ca_file=settings.ca_cert,
-            cert_file=settings.cert,
-            key_file=settings.key,
-        )
+        client_id = self._settings.client_id or f"edge-backup-{self.journal.notes.random('client_id')}"
+        return broker_of(self._settings, client_id)
 
     def run(self) -> int:
         """Serve until a signal; the exit status."""

@@ -77,10 +77,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         + "\n".join(f"  {name:14}{command.help}" for name, command in SUBCOMMANDS.items()),
     )
     parser.add_argument("--version", "-version", action="version", version=f"%(prog)s {__version__}")
+    parser.add_argument("--config", "-config", metavar="FILE", help="configuration file of the command")
     parser.add_argument("command", choices=SUBCOMMANDS, metavar="command")
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help="see 'edge-backup <command> --help'")
     parsed = parser.parse_args(argv)
-    return SUBCOMMANDS[parsed.command](parsed.arguments)
+    before = ["--config", parsed.config] if parsed.config else []
+    return SUBCOMMANDS[parsed.command]([*before, *parsed.arguments])
 
 
 def _open_standard_streams() -> None:
@@ -149,11 +151,18 @@ def _import_on_use(package: str) -> None:
 
 
 def settings_from(prog: str, argv: list[str]) -> "Loaded | None":
-    """Load the settings; None, with the reasons on stderr, when they are wrong."""
-    from agent.cli.settings import parse_settings_arguments
+    """Load the settings that the arguments give; None, with the reasons on stderr, when they are wrong."""
+    from agent.cli.settings import settings_parser, two_dashes
+
+    return settings_of(settings_parser(prog, {}).parse_args(two_dashes(argv)))
+
+
+def settings_of(parsed: argparse.Namespace) -> "Loaded | None":
+    """Load the settings among parsed arguments; None, with the reasons on stderr, when they are wrong."""
+    from agent.cli.settings import settings_given
     from agent.settings.load import SettingsError, load
 
-    config_file, overrides = parse_settings_arguments(prog, argv)
+    config_file, overrides = settings_given(parsed)
     try:
         return load(overrides, config_file, os.environ)
     except SettingsError as error:

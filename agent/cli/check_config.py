@@ -7,47 +7,73 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from agent.base.durable import replace_file
-from agent.cli import EXIT_BAD_SETTINGS, EXIT_OK, settings_from
+from agent.base.text import printable
+from agent.cli import EXIT_BAD_SETTINGS, EXIT_OK, settings_of
 from agent.cli.config_checks import problems, warnings
-from agent.cli.settings import parse_settings_arguments
+from agent.cli.settings import settings_given, settings_parser, two_dashes
+from agent.settings import Settings
 from agent.settings.keys import MOVED, RENAMED_GROUPS
 from agent.settings.load import effective
 from agent.settings.sources import read_json
 
 PROGRAM = "edge-backup check-config"
+FLAGS = {
+    "write": "replace keys of an earlier version in the file",
+    "connect": "try the broker and every store, too; nothing is written",
+}
+EXIT_NOT_REACHED = 1
+"""The settings are good, and the broker or a store cannot be used now."""
 
 
 def check_config(argv: list[str]) -> int:
     """Print the settings in effect as JSON on stdout, and notices on stderr; the exit status.
 
-    With `--write`, keys of an earlier version are replaced in the configuration file first.
+    With `--write`, keys of an earlier version are replaced in the configuration file first. With `--connect`
+    broker and stores are tried, too.
     """
-    if "--write" in argv:
-        argv = [argument for argument in argv if argument != "--write"]
-        config_file, _ = parse_settings_arguments(PROGRAM, argv)
-        problem = _write_new_keys(config_file) if config_file else "--write needs --config FILE"
-        if problem:
-            sys.stderr.write(f"{problem}\n")
-            return EXIT_BAD_SETTINGS
-    loaded = settings_from(PROGRAM, argv)
+    parsed = settings_parser(PROGRAM, FLAGS).parse_args(two_dashes(argv))
+    if parsed.write and (problem := _written(settings_given(parsed)[0])):
+        sys.stderr.write(f"{problem}\n")
+        return EXIT_BAD_SETTINGS
+    loaded = settings_of(parsed)
     if loaded is None:
         return EXIT_BAD_SETTINGS
     for notice in loaded.notices:
         sys.stderr.write(f"{notice.level}: {notice.text}\n")
     sys.stderr.write("".join(f"warning: {text}\n" for text in warnings(loaded.settings)))
     # The agent itself starts without these, and serves its backend.
-    if found := list(problems(loaded.settings)):
-        sys.stderr.write("".join(f"{problem}\n" for problem in found))
+    found = list(problems(loaded.settings))
+    sys.stderr.write("".join(f"{problem}\n" for problem in found))
+    if not found:
+        sys.stdout.write(json.dumps(effective(loaded.settings), indent=2) + "\n")
+        sys.stdout.flush()
+    connected = _connected(loaded.settings) if parsed.connect else True
+    if found:
         return EXIT_BAD_SETTINGS
-    sys.stdout.write(json.dumps(effective(loaded.settings), indent=2) + "\n")
-    return EXIT_OK
+    return EXIT_OK if connected else EXIT_NOT_REACHED
+
+
+def _connected(settings: Settings) -> bool:
+    """Try broker and stores, and print a line for each on stderr; return True when all can be used."""
+    from agent.cli.connect import tries
+
+    results = list(tries(settings))
+    sys.stderr.write("".join(f"{printable(f'{each.name}: {each.text}')}\n" for each in results))
+    return all(each.good for each in results)
+
+
+def _written(path: Path | None) -> str:
+    return _write_new_keys(path) if path else "--write needs --config FILE"
 
 
 def _write_new_keys(path: Path) -> str:
     """Replace old keys in the file by today's; return the problem, or an empty text."""
-    content = read_json(path)
-    if isinstance(content, str):
-        return content
+    found = read_json(path)
+    if isinstance(found, str):
+        return found
+    content, twice = found
+    if twice:
+        return f"{path}: '{twice[0]}' is given twice; keep one"
     today = list(_today(content))
     renamed = dict(today)
     if len(renamed) < len(today):

@@ -4,20 +4,21 @@ Nothing is changed, and the network is not used.
 """
 
 import ssl
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from pathlib import Path
 
 import providers
 from agent.base.errors import HookFailed
 from agent.base.refusals import Refused
+from agent.base.text import printable
 from agent.faces.http.network import file_problems
 from agent.hooks import Hook, check_program, shell_words
 from agent.jobs.admission import refuse_without_repositories
 from agent.jobs.encryption import encryption_for
 from agent.jobs.requests.storage import configured_targets, store_storage
 from agent.settings import Settings
-from providers.api import Limits
+from providers.api import Limits, StorageFactory
 from providers.errors import StorageError
 
 
@@ -116,8 +117,18 @@ def _store_problems(settings: Settings) -> Iterator[str]:
             if chosen.repository:
                 refuse_without_repositories()
                 opened = providers.repository_factory
-            opened(store.provider)(chosen.options, limits).close()
+            factory = opened(store.provider)
+            yield from _unknown_options(name, chosen.options, factory)
+            factory(chosen.options, limits).close()
         except Refused as refused:
             yield f"stores.{name}: {refused.message}"
         except (StorageError, providers.MissingExtra) as error:
             yield f"stores.{name}: {error}"
+
+
+def _unknown_options(name: str, options: Iterable[str], factory: StorageFactory) -> Iterator[str]:
+    """Yield a problem for each option that the provider does not read: it reads those with its own prefix."""
+    own = "https." if factory.kind == "generic" else (factory.name_option or "").partition(".")[0]
+    for key in sorted(options) if own else ():
+        if not key.startswith(own):
+            yield f"stores.{name}: '{printable(key)}' is no option of provider '{factory.kind}'; remove it"

@@ -17,9 +17,17 @@ from agent.base.errors import JobError
 from agent.base.refusals import Refused
 from agent.base.sources import KnownArchive
 from agent.base.text import printable
-from agent.cli import settings_from
+from agent.cli import settings_of
 from agent.cli.follow import add_options, options_of
-from agent.cli.local import EXIT_OK, EXIT_REFUSED, EXIT_USAGE, local_parser, size_text, write_value
+from agent.cli.local import (
+    EXIT_OK,
+    EXIT_REFUSED,
+    EXIT_USAGE,
+    local_parser,
+    parsed_with_settings,
+    size_text,
+    write_value,
+)
 from agent.formats.archive_file import open_archive
 from agent.formats.archive_names import OwnArchives, device_tag
 from agent.formats.base import EntryKind, Item, ReadFormat, SavedTree, Unlock
@@ -53,10 +61,10 @@ def inspect(argv: list[str]) -> int:
     parser.add_argument("--store", metavar="NAME", help="store of the settings that has the archive")
     parser.add_argument("--files", action="store_true", help="also list the entries")
     add_options(parser)
-    # Anywhere but first, it could be the value of a setting's option, which this parser does not know.
-    file = Path(argv[0]) if argv and not argv[0].startswith("-") else None
-    parsed, rest = parser.parse_known_args(argv[1:] if file else argv)
-    loaded = settings_from(parser.prog, rest)
+    parser.add_argument("file", nargs="?", type=Path, metavar="FILE", help="the archive, if in a file")
+    parsed = parsed_with_settings(parser, argv)
+    file: Path | None = parsed.file
+    loaded = settings_of(parsed)
     if loaded is None:
         return EXIT_USAGE
     try:
@@ -109,7 +117,7 @@ def _at_store(options: Options, settings: Settings, unlock: Unlock) -> Iterator[
     """Yield the archive that the options name. Raises `Refused`, `JobError` and `StorageError`."""
     source = read_source(options, settings)
     connections = Connections(settings.transfer.connect_timeout.total_seconds())
-    device_id, known = _device(settings)
+    device_id, known = known_device(settings)
     destination = Admission(settings).source(source, connections, device_id)
     storage = destination.storage
     with closing(connections), closing(storage):
@@ -137,7 +145,7 @@ def _newest(
     return found.name
 
 
-def _device(settings: Settings) -> tuple[str, Mapping[str, KnownArchive]]:
+def known_device(settings: Settings) -> tuple[str, Mapping[str, KnownArchive]]:
     """Return the device of the settings, else of the agent with this storage: its id, and its archives.
 
     The id is "" when nobody knows it; the archives are those that the journal knows.

@@ -61,9 +61,9 @@ def run_local(
     parser.add_argument(
         "--ca-file", metavar="FILE", help="authorities of its certificate, if not the system's"
     )
-    options, rest = parser.parse_known_args(argv)
+    options = parsed_with_settings(parser, argv)
     try:
-        agent = _agent(parser, options, rest)
+        agent = _agent(parser, options)
         return EXIT_USAGE if agent is None else act(agent, options) or EXIT_OK
     except UnusableOption as error:
         sys.stderr.write(f"{error}\n")
@@ -79,19 +79,26 @@ def run_local(
     return EXIT_OK
 
 
-def _agent(parser: argparse.ArgumentParser, options: argparse.Namespace, rest: list[str]) -> Agent | None:
+def parsed_with_settings(parser: argparse.ArgumentParser, argv: list[str]) -> argparse.Namespace:
+    """Parse the arguments of a command, with settings among them in any order."""
+    from agent.cli.settings import add_settings, two_dashes
+
+    add_settings(parser)
+    return parser.parse_intermixed_args(two_dashes(argv))
+
+
+def _agent(parser: argparse.ArgumentParser, options: argparse.Namespace) -> Agent | None:
     """Return the agent at the URL, else the one of the settings; None when those are wrong."""
+    from agent.cli import settings_of
+    from agent.cli.settings import first_setting
+
     if options.url:
-        if rest:
-            parser.error(
-                f"{rest[0]} says which agent of this device is meant, --url another device's: keep one"
-            )
+        if name := first_setting(options):
+            parser.error(f"--{name} says which agent of this device is meant, --url another's: keep one")
         return elsewhere(options.url, options.token_file, options.ca_file)
     if options.token_file or options.ca_file:
         parser.error("--token-file and --ca-file go with --url")
-    from agent.cli import settings_from
-
-    loaded = settings_from(parser.prog, rest)
+    loaded = settings_of(options)
     if loaded is None:
         return None
     return on_this_device(http_socket(loaded.settings), loaded.settings.storage)

@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags, MQTTMessage
@@ -26,6 +26,9 @@ from agent.log.sparing import SparingLog
 from agent.mqtt.backlog import Backlog
 from agent.mqtt.client import BrokerClient
 from agent.settings.secret_files import no_passphrase, read_password
+
+if TYPE_CHECKING:
+    from agent.settings import Settings
 
 log = structlog.get_logger(__name__)
 few = SparingLog(log)
@@ -62,6 +65,22 @@ class Broker:
     """True to miss the messages that come while the client is not connected."""
 
 
+def broker_of(settings: "Settings", client_id: str) -> Broker:
+    """Return the broker of the settings, for a client with this id."""
+    return Broker(
+        settings.broker.host,
+        settings.broker.port,
+        tls=settings.broker.tls,
+        client_id=client_id,
+        username=settings.username,
+        password=settings.password.get_secret_value(),
+        password_file=settings.password_file,
+        ca_file=settings.ca_cert,
+        cert_file=settings.cert,
+        key_file=settings.key,
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Delivery:
     """A message from the broker. It comes again until `ack` was called."""
@@ -85,6 +104,8 @@ class LinkEvents:
     sent: Callable[[int], None]
     refused: Callable[[], None]
     """The broker refused a subscription."""
+    granted: Callable[[], None] = lambda: None
+    """The broker accepted a subscription."""
 
 
 class Link:
@@ -241,8 +262,8 @@ class Link:
     def _on_subscribe(
         self, _client: Client, _data: object, mid: int, codes: list[ReasonCode], _properties: object
     ) -> None:
-        if any(code.is_failure for code in codes):
-            self._post(partial(self._refused, mid))
+        refused = any(code.is_failure for code in codes)
+        self._post(partial(self._refused, mid) if refused else self._events.granted)
 
     # The methods from here on are posted, so they run in the main thread.
 

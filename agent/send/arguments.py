@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from agent.mqtt.hono import Identity
-from agent.send.grammar import make_parser
+from agent.send.grammar import make_parser, operation_first
 from agent.send.options import UnusableOption, gathered, read_secret, read_secret_file
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class Order:
 def parse_arguments(argv: list[str]) -> Order:
     """Return the order. Exits with status 2 on wrong usage, also when a secret cannot be read."""
     parser, operations = make_parser()
-    parsed, unknown = parser.parse_known_args(argv)
+    parsed, unknown = parser.parse_known_args(operation_first(argv))
     try:
         if unknown:
             # argparse would repeat them whole, and a secret may be among them.

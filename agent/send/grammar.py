@@ -4,7 +4,7 @@ import argparse
 import math
 import re
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -67,6 +67,16 @@ def make_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentP
     for name in ("backup", "trigger"):
         _add_answer(operations[name])
     return parser, operations
+
+
+def operation_first(argv: Sequence[str]) -> list[str]:
+    """Return the arguments with the operation before the options that were given before it."""
+    for number, word in enumerate(argv):
+        before = argv[number - 1] if number else ""
+        is_value = before.startswith("-") and "=" not in before and before != "--json"
+        if word in offered(Face.MQTT) and not is_value:
+            return [word, *argv[:number], *argv[number + 1 :]]
+    return list(argv)
 
 
 def _common() -> argparse.ArgumentParser:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from agent.base import unique_keys
 from agent.settings.keys import (
     KEYS,
     MOVED,
@@ -78,13 +79,20 @@ def read_file(path: Path) -> Layer:
     content = read_json(path)
     if isinstance(content, str):
         return Layer(problems=[content])
-    values = list(_flatten(content))
-    ours = any(is_ours(name) for name, _ in values)
-    return _our_file(path, values) if ours else _kanto_file(path, values)
+    values, twice = list(_flatten(content[0])), content[1]
+    if any(is_ours(name) for name, _ in values):
+        layer = _our_file(path, values)
+        layer.problems += [f"{path}: '{name}' is given twice; keep one" for name in twice]
+    else:
+        layer = _kanto_file(path, values)
+        layer.notices += [
+            Notice("error", f"{path}: '{name}' is given twice, and the last one counts") for name in twice
+        ]
+    return layer
 
 
-def read_json(path: Path) -> dict[str, object] | str:
-    """Return the JSON object in a file, or a problem."""
+def read_json(path: Path) -> tuple[dict[str, object], list[str]] | str:
+    """Return the JSON object in a file and the keys that are in it twice, or a problem."""
     try:
         with path.open("rb") as file:
             content = file.read(_LARGEST_FILE_BYTES + 1)
@@ -93,14 +101,14 @@ def read_json(path: Path) -> dict[str, object] | str:
     if len(content) > _LARGEST_FILE_BYTES:
         return f"{path}: is longer than {_LARGEST_FILE_BYTES} bytes, which no configuration is"
     try:
-        value = json.loads(content.decode("utf-8-sig"))
+        value, twice = unique_keys.loads(content.decode("utf-8-sig"))
     except json.JSONDecodeError as error:
         return f"{path}: is not valid JSON at line {error.lineno}, column {error.colno} ({error.msg})"
     except UnicodeDecodeError as error:
         return f"{path}: is not UTF-8 text at byte {error.start}"
     except (ValueError, RecursionError):
         return f"{path}: has a number or a nesting that is too large"
-    return value if isinstance(value, dict) else f"{path}: expected a JSON object with settings"
+    return (value, twice) if isinstance(value, dict) else f"{path}: expected a JSON object with settings"
 
 
 def _flatten(values: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:

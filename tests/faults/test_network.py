@@ -11,8 +11,8 @@ from paho.mqtt.enums import CallbackAPIVersion
 from providers.testing.faultproxy import FaultProxy
 from tests.contract import place_aws
 from tests.faults.rig import rig
-from tests.support.mosquitto import Mosquitto
-from tests.support.require import possible, require
+from tests.support.mosquitto import COMMANDS, forbid_commands
+from tests.support.require import possible
 from tests.support.waiting import wait_until
 
 ALONE = ("unshare", "--mount", "--map-root-user")
@@ -128,29 +128,3 @@ def test_a_refused_subscription_is_asked_for_again_until_it_is_granted(tmp_path:
         allow = {"command": "removeRoleACL", "rolename": "rules", **COMMANDS}
         there.backend.publish("$CONTROL/dynamic-security/v1", json.dumps({"commands": [allow]}))
         there.works("allowed")
-
-
-COMMANDS = {"acltype": "subscribeLiteral", "topic": "command//+/req/#"}
-"""What an access rule of mosquitto's plug-in `dynamic_security` is about."""
-
-
-def forbid_commands(broker: Mosquitto) -> None:
-    """Let anybody do anything, but subscribe to commands."""
-    plugin = next(Path("/usr/lib").glob("**/mosquitto_dynamic_security.so"), None)
-    require(plugin is not None, "mosquitto's dynamic_security (part of Debian's package mosquitto)")
-    rules = broker.work / "rules.json"
-    control = {"acltype": "publishClientSend", "topic": "$CONTROL/#", "allow": True}
-    everything = dict.fromkeys(
-        ["publishClientSend", "publishClientReceive", "subscribe", "unsubscribe"], True
-    )
-    settings = {
-        "defaultACLAccess": everything,
-        "anonymousGroup": "everybody",
-        "groups": [{"groupname": "everybody", "roles": [{"rolename": "rules"}]}],
-        "roles": [{"rolename": "rules", "acls": [COMMANDS | {"allow": False}, control]}],
-    }
-    rules.write_text(json.dumps(settings))
-    broker.lines = [
-        f"listener {broker.port} 127.0.0.1", "allow_anonymous true",
-        f"plugin {plugin}", f"plugin_opt_config_file {rules}",
-    ]  # fmt: skip

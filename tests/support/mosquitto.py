@@ -1,5 +1,6 @@
 """A real mosquitto on a free loopback port, started, stopped and restarted by the tests."""
 
+import json
 import shutil
 import socket
 import subprocess
@@ -72,3 +73,29 @@ def mosquitto(work: Path, lines: list[str] | None = None, port: int | None = Non
         yield broker
     finally:
         broker.stop()
+
+
+COMMANDS = {"acltype": "subscribeLiteral", "topic": "command//+/req/#"}
+"""What an access rule of mosquitto's plug-in `dynamic_security` is about."""
+
+
+def forbid_commands(broker: Mosquitto) -> None:
+    """Let anybody do anything, but subscribe to commands."""
+    plugin = next(Path("/usr/lib").glob("**/mosquitto_dynamic_security.so"), None)
+    require(plugin is not None, "mosquitto's dynamic_security (part of Debian's package mosquitto)")
+    rules = broker.work / "rules.json"
+    control = {"acltype": "publishClientSend", "topic": "$CONTROL/#", "allow": True}
+    everything = dict.fromkeys(
+        ["publishClientSend", "publishClientReceive", "subscribe", "unsubscribe"], True
+    )
+    settings = {
+        "defaultACLAccess": everything,
+        "anonymousGroup": "everybody",
+        "groups": [{"groupname": "everybody", "roles": [{"rolename": "rules"}]}],
+        "roles": [{"rolename": "rules", "acls": [COMMANDS | {"allow": False}, control]}],
+    }
+    rules.write_text(json.dumps(settings))
+    broker.lines = [
+        f"listener {broker.port} 127.0.0.1", "allow_anonymous true",
+        f"plugin {plugin}", f"plugin_opt_config_file {rules}",
+    ]  # fmt: skip

@@ -224,3 +224,49 @@ def test_check_config_writes_the_keys_of_today(tmp_path: Path, capsys: pytest.Ca
 def test_a_size_is_told_in_digits(size_bytes: int, text: str) -> None:
     """An archive of 1020 bytes was one of `1.02e+03 B`."""
     assert size_text(size_bytes) == text
+
+
+AGENT = ["--config", "CONFIG"]
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["show", "ID", *AGENT],
+        ["show", *AGENT, "ID"],
+        [*AGENT, "show", "ID"],
+        ["show", "--json", *AGENT, "ID"],
+        ["show", "-config", "CONFIG", "ID"],
+        ["show", "--set", "storage=STORAGE", "ID"],
+        ["show", "-storage", "STORAGE", "ID"],
+    ],
+)
+def test_options_stand_before_or_after_the_rest(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], argv: list[str]
+) -> None:
+    """`show --config FILE ID` asked for a job with the name of the file."""
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps({"storage": str(tmp_path / "st")}))
+    given = [each.replace("CONFIG", str(config)).replace("STORAGE", str(tmp_path / "st")) for each in argv]
+    assert main(given) == 3
+    assert f"no agent runs with storage '{tmp_path / 'st'}'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("argv", [["FILE", "--files"], ["--files", "FILE"], ["--config", "CONFIG", "FILE"]])
+def test_a_file_to_inspect_stands_anywhere(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], argv: list[str]
+) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    given = [each.replace("CONFIG", str(tmp_path / "config.json")) for each in argv]
+    assert main(["inspect", *given]) == 1
+    assert capsys.readouterr().err == "'FILE' cannot be read: No such file or directory\n"
+
+
+def test_a_value_with_the_name_of_an_option_of_settings_is_the_commands_own(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`restore --mode` and `backup --dir` are no settings."""
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps({"storage": str(tmp_path / "st"), "mode": "lax"}))
+    assert main(["restore", "--mode", "exact", "--dir", "/data", "--config", str(config)]) == 3
+    assert "no agent runs" in capsys.readouterr().err

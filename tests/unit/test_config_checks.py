@@ -2,12 +2,13 @@
 
 import json
 from pathlib import Path
+from socket import create_server
 from typing import Any
 
 import pytest
 import trustme
 
-from agent.cli import main
+from agent.cli import connect, main
 from agent.jobs import admission
 
 
@@ -109,3 +110,121 @@ def test_a_repository_that_cannot_be_opened_is_found(
     status, lines = check(tmp_path, capsys, stores={"nightly": store})
     assert status == 2
     assert "install edge-backup-agent[repository]" in lines[0]
+
+
+def test_a_key_that_is_given_twice_is_found(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A JSON parser takes the last one: half of what somebody wrote was gone without a word."""
+    config = tmp_path / "config.json"
+    config.write_text('{"archive": {"level": "fast", "level": "small"}, "dir": "/data", "dir": "/other"}')
+    assert main(["check-config", "--config", str(config)]) == 2
+    assert capsys.readouterr().err.splitlines() == [
+        f"{config}: 'level' is given twice; keep one",
+        f"{config}: 'dir' is given twice; keep one",
+    ]
+    before = config.read_text()
+    assert main(["check-config", "--write", "--config", str(config)]) == 2
+    assert "given twice" in capsys.readouterr().err
+    assert config.read_text() == before
+
+
+def test_kantos_file_with_a_key_twice_is_read_as_kanto_does(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Go takes the last one, and so devices run with these files."""
+    config = tmp_path / "config.json"
+    config.write_text('{"period": "1h", "period": "2h"}')
+    assert main(["check-config", "--config", str(config)]) == 0
+    said = capsys.readouterr()
+    assert "'period' is given twice, and the last one counts" in said.err
+    assert json.loads(said.out)["period"] == "2h"
+
+
+def test_a_credential_that_is_given_twice_is_found(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    credentials = tmp_path / "store.json"
+    credentials.touch(0o600)
+    credentials.write_text('{"https.url": "https://a/?old-secret", "https.url": "https://a/?new-secret"}')
+    store = {"provider": "generic", "credentials": str(credentials)}
+    status, lines = check(tmp_path, capsys, stores={"nightly": store})
+    assert status == 2
+    assert "'https.url' is in it twice; keep one" in lines[0]
+    assert "secret" not in lines[0]
+
+
+@pytest.mark.parametrize(
+    ("provider", "given", "wrong"),
+    [
+        ("local", {"local.target": "device", "aws.s3.bucket": "x"}, "aws.s3.bucket"),
+        ("https", {"https.url": "https://a/b", "url": "https://a/c"}, "url"),
+        ("local", {"local.traget": "device"}, "local.traget"),
+    ],
+)
+def test_an_option_that_the_provider_of_a_store_does_not_know_is_found(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], provider: str, given: dict[str, str], wrong: str
+) -> None:
+    (tmp_path / "st" / "archives").mkdir(parents=True)
+    status, lines = check(tmp_path, capsys, stores={"one": {"provider": provider, "options": given}})
+    assert status == 2
+    assert len(lines) == 1
+    assert lines[0].startswith("stores.one: ")
+    assert f"'{wrong}' is" in lines[0]
+
+
+def test_a_credential_that_the_provider_of_a_store_does_not_know_is_found(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    credentials = tmp_path / "store.json"
+    credentials.touch(0o600)
+    credentials.write_text('{"password": "of-a-repository"}')
+    store = {"provider": "local", "credentials": str(credentials)}
+    status, lines = check(tmp_path, capsys, stores={"one": store})
+    assert (status, lines) == (
+        2,
+        ["stores.one: 'password' is no option of provider 'local'; remove it"],
+    )
+
+
+def test_an_unknown_key_of_a_store_is_found(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status, lines = check(tmp_path, capsys, stores={"one": {"provider": "local", "credential": "/x"}})
+    assert status == 2
+    assert "unknown key 'stores.one.credential'" in lines[0]
+
+
+@pytest.mark.parametrize(
+    ("command", "word"),
+    [
+        ("/bin/echo a; /bin/false", "a;"),
+        ("/bin/echo a;/bin/false", "a;/bin/false"),
+        ("/bin/echo a|/bin/cat", "a|/bin/cat"),
+        ("/bin/echo a > /tmp/x", ">"),
+        ("/bin/sh -c 'true; false | cat'", ""),
+        ('/bin/sh -c "true; echo \\" | cat\\" ; x"', ""),
+        ("find /tmp -name x -exec rm {} \\;", ""),
+        ("/bin/echo http://host/?a=1&b=2", ""),
+    ],
+)
+def test_an_operator_of_the_shell_in_a_command_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str, word: str
+) -> None:
+    """The command would get `;` and `|` as arguments, and end well."""
+    status, lines = check(tmp_path, capsys, afterBackupCmd=command)
+    assert status == 0
+    assert [line for line in lines if f"no shell reads '{word}'" in line] == (lines if word else [])
+    assert len(lines) == bool(word)
+
+
+def test_a_silent_broker_is_given_up(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It takes the connection, and never answers."""
+    monkeypatch.setattr(connect, "LIMIT_S", 0.5)
+    monkeypatch.setattr("structlog.configure", lambda **_: None)
+    config = tmp_path / "config.json"
+    with create_server(("127.0.0.1", 0)) as silent:
+        broker = f"tcp://127.0.0.1:{silent.getsockname()[1]}"
+        config.write_text(json.dumps({"broker": broker, "storage": str(tmp_path / "st")}))
+        assert main(["check-config", "--connect", "--config", str(config)]) == 1
+    (line,) = [each for each in capsys.readouterr().err.splitlines() if broker in each]
+    assert line.startswith(f"broker {broker}: failed: ")
+    assert "answer" in line

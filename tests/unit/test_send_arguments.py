@@ -141,3 +141,17 @@ def test_help_imports_nothing_heavy() -> None:
         [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60
     )
     assert json.loads(done.stdout.splitlines()[-1]) == []
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["describe", *TO, "--json", "--correlation-id", "backup"],
+        [*TO, "describe", "--json", "--correlation-id", "backup"],
+        ["--correlation-id", "backup", *TO, "--json", "describe"],
+    ],
+)
+def test_the_operation_may_stand_behind_its_options(argv: list[str]) -> None:
+    """Also behind a value that is the name of an operation."""
+    sent = parse_arguments(argv)
+    assert (sent.operation, sent.correlation_id, sent.json) == ("describe", "backup", True)

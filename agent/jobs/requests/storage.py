@@ -4,7 +4,6 @@ A store is expanded as if the request had given its options. Its secrets are rea
 as they may be renewed.
 """
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -13,8 +12,10 @@ from pathlib import Path
 from pydantic import SecretStr
 
 import providers
+from agent.base import unique_keys
 from agent.base.redaction import is_secret_name
 from agent.base.refusals import Reason, Refused
+from agent.base.text import printable
 from agent.jobs.requests.options import Key, Options, invalid_option
 from agent.settings import Settings
 from agent.settings.secret_files import read_private
@@ -164,6 +165,10 @@ def _read(path: Path) -> dict[str, str]:
     """Return the options in a file that others cannot read. Raises OSError and ValueError."""
     content = read_private(path)
     try:
-        return option_texts(json.loads(content))
+        value, twice = unique_keys.loads(content)
+        options = option_texts(value)
     except (ValueError, RecursionError):
         raise ValueError("it is not a JSON object of options") from None
+    if twice:
+        raise ValueError(f"'{printable(twice[0])}' is in it twice; keep one")
+    return options

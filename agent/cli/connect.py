@@ -1,0 +1,121 @@
+"""`check-config --connect`: tries the broker and the stores of the settings. Nothing is written."""
+
+import secrets
+import time
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from datetime import timedelta
+from functools import partial
+from queue import Empty, SimpleQueue
+from typing import NamedTuple
+
+import structlog
+
+from agent.base.errors import JobError
+from agent.base.refusals import Refused
+from agent.cli.inspect import known_device
+from agent.formats.archive_names import OwnArchives, device_tag
+from agent.jobs.admission import Admission
+from agent.jobs.filesystem_probe import ThreadedCall
+from agent.jobs.job_options import read_format
+from agent.jobs.requests.storage import store_storage
+from agent.mqtt.hono import COMMANDS
+from agent.mqtt.link import Link, LinkEvents, broker_of
+from agent.settings import Settings
+from agent.transfer.connections import Connections
+from providers.api import Capability
+from providers.errors import NotFound, StorageError
+
+LIMIT_S = 30.0
+"""The longest time for all of them together: each has a thread."""
+READ_S = 15.0
+_UNNAMED = "check-config"
+"""Name of an archive where the address names it, and elsewhere of none."""
+
+
+class Try(NamedTuple):
+    """The result for the broker or a store, in words for people."""
+
+    name: str
+    good: bool
+    text: str
+
+
+def tries(settings: Settings) -> Iterator[Try]:
+    """Try all at once, and yield the result for each, in the order of the settings, within `LIMIT_S`."""
+    structlog.configure(logger_factory=structlog.ReturnLoggerFactory())  # the results say all
+    calls = {f"broker {settings.broker}": ThreadedCall("broker", partial(_broker, settings))}
+    for name in settings.stores:
+        calls[f"stores.{name}"] = ThreadedCall("store", partial(_store, settings, name))
+    end_s = time.monotonic() + LIMIT_S
+    for name, call in calls.items():
+        yield _result(name, call, end_s)
+
+
+def _result(name: str, call: ThreadedCall[str], end_s: float) -> Try:
+    if not call.done(end_s - time.monotonic()):
+        return Try(name, False, f"failed: no answer within {LIMIT_S:.0f} s")
+    try:
+        return Try(name, True, f"good: {call.result()}")
+    except _NotUsable as error:
+        return Try(name, False, f"failed: {error}")
+    except (Refused, JobError, StorageError) as error:
+        return Try(name, False, f"failed: {error}")
+
+
+class _NotUsable(Exception):
+    """The broker refuses, or cannot be reached."""
+
+
+def _broker(settings: Settings) -> str:
+    """Connect and subscribe as the agent does, under an id that no running agent has. Raises `_NotUsable`."""
+    posted: SimpleQueue[object] = SimpleQueue()
+    ended: SimpleQueue[str] = SimpleQueue()
+    events = LinkEvents(
+        up=lambda: link.subscribe(COMMANDS),
+        down=ended.put,
+        message=lambda _delivery: None,
+        sent=lambda _number: None,
+        refused=lambda: ended.put(f"it does not allow to subscribe to {COMMANDS}"),
+        granted=lambda: ended.put(""),
+    )
+    link = Link(broker_of(settings, f"edge-backup-check-{secrets.token_hex(6)}"), events, posted.put)
+    link.start()
+    end_s = time.monotonic() + LIMIT_S
+    with suppress(Empty):
+        while ended.empty():
+            action = posted.get(timeout=max(0.0, end_s - time.monotonic()))
+            assert callable(action)
+            action()
+    link.stop(timeout_s=1)
+    if ended.empty():
+        raise _NotUsable("it does not answer")
+    if reason := ended.get():
+        raise _NotUsable(reason)
+    return "connected, and may subscribe to commands"
+
+
+def _store(settings: Settings, name: str) -> str:
+    """Look at the store as a restore does. Raises `Refused`, `JobError` and `StorageError`."""
+    chosen = store_storage(settings, name)
+    connections = Connections(settings.transfer.connect_timeout.total_seconds())
+    device_id, known = known_device(settings)
+    source = Admission(_impatient(settings)).source(chosen, connections, device_id, _UNNAMED)
+    own = OwnArchives(device_tag(device_id), known)
+    with closing(connections), closing(source.storage), suppress(NotFound):
+        if Capability.LIST in source.storage.capabilities:
+            return f"{len(read_format(chosen, settings).listed(source, own))} archives of this device"
+        if Capability.READ_RANGE in source.storage.capabilities:
+            source.storage.read_range(_UNNAMED, 0, 1)
+            return "it answers, and has an archive"
+        return "its options are right; this provider cannot look"
+    return "it answers, and has nothing yet"
+
+
+def _impatient(settings: Settings) -> Settings:
+    """Return the settings with one attempt for each request, and short waits."""
+    given = settings.transfer
+    read = min(given.read_timeout, timedelta(seconds=READ_S))
+    return settings.model_copy(
+        update={"transfer": given.model_copy(update={"attempts": 1, "read_timeout": read})}
+    )

@@ -1,0 +1,109 @@
+"""`check-config --connect` tries the broker and every store, and writes nothing anywhere."""
+
+import json
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from socket import create_server
+from typing import Any
+
+from tests.support.agent_process import PROGRAM
+from tests.support.mosquitto import Mosquitto, forbid_commands, mosquitto
+from tests.support.stores import Server, aws_client, rclone, rclone_rest
+
+
+def connected(work: Path, broker: str, stores: dict[str, Any]) -> tuple[int, list[str]]:
+    """The exit status and the lines on stderr."""
+    config = work / "config.json"
+    settings = {"storage": str(work / "st"), "broker": broker, "stores": stores, "deviceId": "edge:device"}
+    settings["transfer"] = {"readTimeout": "2s"}
+    config.write_text(json.dumps(settings))
+    command = [str(PROGRAM), "check-config", "--connect", "--config", str(config)]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    return ended.returncode, ended.stderr.splitlines()
+
+
+def credentials(work: Path, name: str, secrets: dict[str, str]) -> str:
+    path = work / name
+    path.touch(0o600)
+    path.write_text(json.dumps(secrets))
+    return str(path)
+
+
+@contextmanager
+def bucket(work: Path) -> Iterator[Server]:
+    (work / "s3").mkdir()
+    with rclone(work / "s3") as server:
+        aws_client(server).create_bucket(Bucket="fleet")
+        yield server
+
+
+def in_s3(work: Path, server: Server, secret: str) -> dict[str, Any]:
+    options = {"aws.s3.bucket": "fleet", "aws.endpoint.url": server.url, "aws.region": "us-east-1"}
+    secrets = {"aws.access.key.id": server.user, "aws.secret.access.key": secret}
+    return {
+        "provider": "aws",
+        "options": options,
+        "credentials": credentials(work, f"{secret}.json", secrets),
+    }
+
+
+def at_rest(work: Path, server: Server) -> dict[str, Any]:
+    url = f"http://{server.user}:{server.secret}@127.0.0.1:{server.port}/"
+    secrets = {"https.url": url, "password": "of-the-repository"}
+    return {"provider": "generic", "format": "repository", "credentials": credentials(work, "r", secrets)}
+
+
+def test_everything_that_works_is_named_with_what_was_found(tmp_path: Path) -> None:
+    (tmp_path / "st" / "archives").mkdir(parents=True)
+    (tmp_path / "rest").mkdir()
+    with mosquitto(tmp_path / "mq") as broker, bucket(tmp_path) as s3, rclone_rest(tmp_path / "rest") as rest:
+        before = sorted(tmp_path.glob("s*/**"))
+        stores = {
+            "cloud": in_s3(tmp_path, s3, s3.secret),
+            "disk": {"provider": "local"},
+            "deep": at_rest(tmp_path, rest),
+            "web": {"provider": "https", "options": {"https.url": f"{s3.url}/fleet/none.zip"}},
+        }
+        status, lines = connected(tmp_path, f"tcp://127.0.0.1:{broker.port}", stores)
+        assert sorted(tmp_path.glob("s*/**")) == before
+    assert lines == [
+        f"broker tcp://127.0.0.1:{broker.port}: good: connected, and may subscribe to commands",
+        "stores.cloud: good: 0 archives of this device",
+        "stores.disk: good: 0 archives of this device",
+        "stores.deep: good: it answers, and has nothing yet",
+        f"stores.web: failed: GET {s3.url}/fleet/none.zip: HTTP 400",
+    ]
+    assert status == 1
+
+
+def test_what_does_not_work_is_named_with_its_reason(tmp_path: Path) -> None:
+    """Wrong keys, a repository of another password, a server that is silent, a broker that refuses."""
+    with bucket(tmp_path) as s3, create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        lost = Mosquitto(tmp_path).port
+        stores = {
+            "cloud": in_s3(tmp_path, s3, "another-secret"),
+            "stick": {"provider": "local"},
+            "web": {"provider": "https", "options": {"https.url": f"http://127.0.0.1:{port}/x"}},
+        }
+        status, lines = connected(tmp_path, f"tcp://127.0.0.1:{lost}", stores)
+    assert status == 1
+    assert lines[0].startswith(f"broker tcp://127.0.0.1:{lost}: failed: ConnectionRefusedError")
+    assert lines[1].startswith("stores.cloud: failed: ")
+    assert lines[2].startswith("stores.stick: failed: ")
+    assert lines[3].startswith("stores.web: failed: ")
+    assert "another-secret" not in "".join(lines)
+
+
+def test_a_broker_that_forbids_to_hear_commands_is_named(tmp_path: Path) -> None:
+    """Without a subscription the agent would be online, and deaf."""
+    broker = Mosquitto(tmp_path)
+    forbid_commands(broker)
+    with mosquitto(tmp_path, broker.lines, broker.port):
+        status, lines = connected(tmp_path, f"tcp://127.0.0.1:{broker.port}", {})
+    assert status == 1
+    assert lines == [
+        f"broker tcp://127.0.0.1:{broker.port}: failed: it does not allow to subscribe to command//+/req/#"
+    ]
