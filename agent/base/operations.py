@@ -62,6 +62,7 @@ OPERATIONS = {
         Operation("history", "ask which jobs have ended, newest first", (_OPTIONS,), returns_value=True),
         Operation("describe", "ask for all that is known of one job", (_ID,), returns_value=True),
         Operation("info", "ask what a backup would save and skip now", (_OPTIONS,), returns_value=True),
+        Operation("archives", "ask which archives a store has", (_OPTIONS,), returns_value=True),
         Operation(
             "prune",
             "remove archives that no rule of retention keeps",

@@ -52,6 +52,7 @@ SUBCOMMANDS = {
     "info": Subcommand(
         "agent.cli.info:info", "show what a backup would save and skip now, and where it could go"
     ),
+    "archives": Subcommand("agent.cli.archives:archives", "list the archives that can be restored"),
     "history": Subcommand("agent.cli.history:history", "list the jobs that ended, newest first"),
     "show": Subcommand("agent.cli.history:show", "show all that is known of one job"),
     "verify": Subcommand("agent.cli.jobs:verify", "check that an archive is whole; changes nothing"),

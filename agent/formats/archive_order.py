@@ -16,6 +16,7 @@ from agent.base.errors import Cancelled, JobError
 from agent.base.sources import UNKNOWN, ArchiveSource, KnownArchive
 from agent.formats.archive_names import ENCRYPTED, NamedArchive
 from agent.formats.base import ReadFormat, Unlock
+from agent.formats.manifest import Manifest
 from agent.transfer.context import Destination
 from providers.errors import NotFound, Rejected
 
@@ -83,21 +84,32 @@ def _corrected(archives: Iterable[DatedArchive], now: datetime) -> list[DatedArc
     return [*ordered[: len(ordered) - len(known)], *known]
 
 
-def read_about(archives: ReadFormat, destination: Destination, name: str, unlock: Unlock) -> KnownArchive:
-    """Return what the manifest of an archive says; `UNKNOWN` when it has none or cannot be opened.
+def read_manifest(
+    archives: ReadFormat, destination: Destination, name: str, unlock: Unlock
+) -> Manifest | None:
+    """Return the manifest of an archive; None when it has none or cannot be opened.
 
     The archive is not fetched: the storage has to have `READ_RANGE`. Raises `StorageError` when the
     destination cannot be used now, and `Cancelled`.
     """
     keys = unlock if name.endswith(ENCRYPTED) else Unlock()
     try:
-        manifest = archives.manifest(destination, name, keys)
+        return archives.manifest(destination, name, keys)
     except Cancelled:
         raise
     except (JobError, NotFound, Rejected) as error:
-        log.debug("source of archive unknown", archive=name, reason=str(error))
-        return UNKNOWN
+        log.debug("manifest of archive unreadable", archive=name, reason=str(error))
+        return None
+
+
+def known_from(manifest: Manifest | None) -> KnownArchive:
+    """Return the facts in the manifest of an archive; `UNKNOWN` for None."""
     if manifest is None:
         return UNKNOWN
     roots = ((source.prefix, source.path, source.names) for source in manifest.sources)
     return KnownArchive(ArchiveSource.of(roots), manifest.counts.files)
+
+
+def read_about(archives: ReadFormat, destination: Destination, name: str, unlock: Unlock) -> KnownArchive:
+    """Return the facts in the manifest of an archive. Raises as `read_manifest`."""
+    return known_from(read_manifest(archives, destination, name, unlock))

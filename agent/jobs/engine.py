@@ -25,6 +25,7 @@ from agent.jobs.preview import Previews
 from agent.jobs.preview_record import PreviewNotes
 from agent.jobs.progress import Monitor
 from agent.jobs.prune import Prunes
+from agent.jobs.queries.archive_lists import ArchiveLists
 from agent.jobs.queries.archives import Archives
 from agent.jobs.queries.health import Health
 from agent.jobs.queries.history import History
@@ -49,7 +50,7 @@ from agent.jobs.requests.control import (
     StatusRequest,
     TriggerRequest,
 )
-from agent.jobs.requests.restore import RestoreRequest, VerifyRequest
+from agent.jobs.requests.restore import ArchivesRequest, RestoreRequest, VerifyRequest
 from agent.jobs.restore import Restores
 from agent.jobs.restore_recovery import Recovery
 from agent.jobs.runner import Runner
@@ -139,6 +140,7 @@ class Engine:
         recovery.late = self.earlier_run.late
         self._info = Info(settings, base.mailbox, self.monitor, base.own)
         self.archives = Archives(settings, base.journal, self.device)
+        self._archive_lists = ArchiveLists(self.archives, base.mailbox)
         self.made = MadeBackups(base.journal, self.monitor, self.device)
 
     def _build_routine(self, base: Foundation) -> None:
@@ -182,6 +184,7 @@ class Engine:
                 QuestionHandler(HistoryRequest, at_once(self.history.history)),
                 QuestionHandler(DescribeRequest, at_once(self.history.describe)),
                 QuestionHandler(InfoRequest, self._info.info),
+                QuestionHandler(ArchivesRequest, self._archive_lists.archives),
                 QuestionHandler(PruneRequest, self.prunes.prune),
             ),
         )

@@ -26,7 +26,7 @@ from agent.jobs.requests.control import PruneRequest
 from agent.jobs.requests.storage import StorageOptions, store_storage
 from agent.jobs.verify import sound_archives
 from agent.jobs.worker import Outcome, Task, Tools
-from agent.journal import JournalError
+from agent.journal import Journal, JournalError
 from agent.transfer.context import Context
 from agent.transfer.guarded_storage import GuardedStorage
 
@@ -212,16 +212,24 @@ class Prunes:
         )
 
     def dates(self) -> Mapping[str, datetime]:
-        """Return retention dates by archive, also of jobs that the history has forgotten."""
-        noted: dict[str, str] = dict(json.loads(self._journal.notes.read(_DATES) or "{}"))
-        dates: dict[str, str] = dict(noted)
-        for record in self._journal.jobs.ended_of(Kind.BACKUP):
-            date = record.facts.get("retention_date")
-            if date and record.state == State.FINISHED:
-                # With skipUnchanged, two backups have one archive: the later date counts.
-                archive = record.facts["archive"]
-                dates[archive] = max(date, dates.get(archive, ""))
-        latest = dict(sorted(dates.items(), key=lambda item: item[1])[-MOST_DATES:])
-        if latest != noted:
+        """Return retention dates by archive, and keep them for when the history has forgotten the jobs."""
+        latest = retention_dates(self._journal)
+        if latest != _noted_dates(self._journal):
             self._journal.notes.keep(_DATES, json.dumps(latest))
         return {name: parse_time(text) for name, text in latest.items()}
+
+
+def retention_dates(journal: Journal) -> Mapping[str, str]:
+    """Return the latest retention dates by archive, also of jobs that the history has forgotten."""
+    dates = _noted_dates(journal)
+    for record in journal.jobs.ended_of(Kind.BACKUP):
+        date = record.facts.get("retention_date")
+        if date and record.state == State.FINISHED:
+            # With skipUnchanged, two backups have one archive: the later date counts.
+            archive = record.facts["archive"]
+            dates[archive] = max(date, dates.get(archive, ""))
+    return dict(sorted(dates.items(), key=lambda item: item[1])[-MOST_DATES:])
+
+
+def _noted_dates(journal: Journal) -> dict[str, str]:
+    return dict(json.loads(journal.notes.read(_DATES) or "{}"))

@@ -25,7 +25,7 @@ NO_RECIPIENTS = (
     "a repository is encrypted by its own password, not for encryption.recipients:"
     " use format zip, or no recipients"
 )
-NOT_OF_A_STORE = ("backup.", "restore.", "storage.", "options.", "info.", "history.")
+NOT_OF_A_STORE = ("backup.", "restore.", "storage.", "options.", "info.", "history.", "archives.")
 """Beginnings of options that belong to a command, not to a provider."""
 
 

@@ -97,7 +97,15 @@ def topic_of(message: dict[str, Any]) -> str:
 
 
 def option_keys() -> set[str]:
-    ours = {*Key, "history.before", "storage.provider", "options.<name>", "info.<name>"}
+    ours = {
+        *Key,
+        "history.before",
+        "archives.after",
+        "archives.details",
+        "storage.provider",
+        "options.<name>",
+        "info.<name>",
+    }
     theirs = {*https.OPTIONS, "https.header.<Name>", *local.OPTIONS, *aws.OPTIONS, *azure.OPTIONS}
     return ours | theirs
 

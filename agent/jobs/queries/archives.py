@@ -3,18 +3,22 @@
 A store of the settings is opened in the main thread, and read in another one: the far side may be slow.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from agent.base.job import format_time
 from agent.base.refusals import Reason, Refused
+from agent.base.text import readable
 from agent.jobs.admission import Admission
 from agent.jobs.device import Device
 from agent.jobs.job_options import read_format
+from agent.jobs.prune import retention_dates
 from agent.jobs.requests.options import Key
-from agent.jobs.requests.storage import StorageOptions, name_option, store_storage
+from agent.jobs.requests.storage import StorageOptions, name_option, store_names, store_storage
+from agent.jobs.verify import sound_archives
 from agent.journal import Journal
 from agent.settings import Settings
 from agent.transfer.cancel import CancelToken
@@ -27,6 +31,17 @@ if TYPE_CHECKING:
     from agent.formats.archive_names import OwnArchives
     from agent.formats.archive_order import DatedArchive
     from agent.formats.base import ReadFormat, SavedTree, Unlock
+    from agent.formats.manifest import Manifest
+
+
+@dataclass(frozen=True, slots=True)
+class JournalFacts:
+    """The journal's facts about archives, by their names."""
+
+    sound: Mapping[str, bool] = field(default_factory=dict)
+    """The result of the last verification."""
+    dates: Mapping[str, str] = field(default_factory=dict)
+    """Retention dates."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,17 +52,61 @@ class OpenedStore:
     own: "OwnArchives"
     archives: "ReadFormat"
     connections: Connections
+    facts: JournalFacts = JournalFacts()
 
     @property
     def token(self) -> CancelToken:
         return self.connections.token
 
     def listed(self) -> list["DatedArchive"]:
-        """Return the archives of this device, newest first. Raises `StorageError` and `Cancelled`."""
+        """Return the archives of the device, newest first. Raises `StorageError` and `Cancelled`."""
         from agent.formats.archive_order import in_order
 
         found = self.archives.listed(self.destination, self.own)
         return in_order(found, self.own.known, datetime.now(UTC))
+
+    def values(self, after: str, *, details: bool) -> Iterator[dict[str, Any]]:
+        """Yield the archives of the device as values of an answer, newest first.
+
+        With `after`, those that are older than the archive of this name. With `details`, the manifest of each
+        archive is read where the journal does not know enough. Raises `Refused` (NOT_FOUND) when there is no
+        archive `after`, `StorageError`, JobError and OSError.
+        """
+        archives = self.listed()
+        for archive in archives[_position(after, archives) :]:
+            yield self._value(archive, self._manifest(archive.name) if details else None)
+
+    def _manifest(self, name: str) -> "Manifest | None":
+        from agent.formats.archive_order import read_manifest
+        from agent.formats.base import Unlock
+
+        if Capability.READ_RANGE not in self.destination.storage.capabilities:
+            return None
+        self.token.check()
+        return read_manifest(self.archives, self.destination, name, Unlock())
+
+    def _value(self, archive: "DatedArchive", manifest: "Manifest | None") -> dict[str, Any]:
+        """Return what is known of an archive; a member is None where nobody knows."""
+        from agent.formats.archive_names import ENCRYPTED, PLAIN
+        from agent.formats.archive_order import known_from
+
+        read, known = known_from(manifest), archive.known
+        source, name = known.source or read.source, archive.name
+        date = self.facts.dates.get(name) or (manifest and manifest.retention_date)
+        return {
+            "name": name,
+            "label": archive.label,
+            "made": format_time(archive.made),
+            "isDated": archive.is_dated,
+            "encrypted": name.endswith(ENCRYPTED) or not name.endswith(PLAIN),  # a snapshot always is
+            "source": str(source) if source else None,
+            "directory": source.directory or None if source else None,
+            "dataSets": sorted(source.data_sets) if source else None,
+            "files": read.files if known.files is None else known.files,
+            "bytes": archive.size_bytes,
+            "verified": self.facts.sound.get(name),
+            "retentionDate": date or None,
+        }
 
     def tree(self, unlock: "Unlock") -> "SavedTree":
         """Return the content of the archive. Raises `StorageError` and `JobError`."""
@@ -60,6 +119,17 @@ class OpenedStore:
         self.connections.close()
 
 
+def _position(after: str, archives: list["DatedArchive"]) -> int:
+    """Return where the archives begin that are older than `after`. Raises `Refused` (NOT_FOUND)."""
+    if not after:
+        return 0
+    for number, archive in enumerate(archives, 1):
+        if archive.name == after:
+            return number
+    message = f"'{readable(after)}' is no longer there: begin with the first page"
+    raise Refused(Reason.NOT_FOUND, message)
+
+
 class Archives:
     """Opens stores by their names: a target of the provider `local` counts as one, too.
 
@@ -70,18 +140,17 @@ class Archives:
         self._settings, self._journal, self._device = settings, journal, device
         self._admission = Admission(settings)
 
-    def stores(self) -> list[str]:
-        """Return the names of all stores, those of the settings first."""
-        return list(dict.fromkeys((*self._settings.stores, *self._settings.targets)))
-
-    def listable(self, store: str) -> OpenedStore:
-        """Open a store to list its archives. Raises `Refused`."""
-        refusal = f"store '{store}' has no list of its archives: its provider knows single ones only"
-        return self._opened(self._chosen(store), None, Capability.LIST, refusal)
+    def listable(self, source: StorageOptions, device_id: str = "") -> OpenedStore:
+        """Open a store to list the archives of a device; "" for this one. Raises `Refused`."""
+        refusal = f"{_shown(source)} has no list of its archives: its provider knows single ones only"
+        journal = self._journal
+        facts = JournalFacts(sound_archives(journal), retention_dates(journal))
+        opened = self._opened(source, None, Capability.LIST, refusal, device_id)
+        return replace(opened, facts=facts)
 
     def readable(self, store: str, name: str) -> OpenedStore:
         """Open a store to read parts of the archive `name`. Raises `Refused`."""
-        chosen = self._chosen(store)
+        chosen = self.store(store)
         key = None if chosen.repository else name_option(chosen.provider)
         if key and (only := chosen.options.get(key, name)) != name:
             raise Refused(Reason.NOT_FOUND, f"store '{store}' has only the archive '{only}'")
@@ -93,7 +162,7 @@ class Archives:
 
     def restore_options(self, store: str, name: str) -> Mapping[str, str]:
         """Return the options that name this archive in a request. Raises `Refused`."""
-        chosen = self._chosen(store)
+        chosen = self.store(store)
         if chosen.repository:
             return {Key.RESTORE_STORE.value: store, Key.ARCHIVE.value: name}
         key = name_option(chosen.provider)
@@ -102,24 +171,33 @@ class Archives:
             return {Key.RESTORE_STORE.value: store, **named}
         return {"storage.provider": chosen.provider, **chosen.options, **named}
 
-    def _chosen(self, store: str) -> StorageOptions:
-        if store in self._settings.stores:
-            return store_storage(self._settings, store)
-        if store in self._settings.targets:
-            return StorageOptions("local", {"local.target": store})
-        known = ", ".join(self.stores())
-        raise Refused(Reason.NOT_FOUND, f"no store '{store[:80]}': the device has {known or 'none'}")
+    def store(self, name: str) -> StorageOptions:
+        """Return the store, or the target, with this name. Raises `Refused` (NOT_FOUND)."""
+        known = store_names(self._settings)
+        if name in known:
+            return store_storage(self._settings, name)
+        raise Refused(
+            Reason.NOT_FOUND, f"no store '{name[:80]}': the device has {', '.join(known) or 'none'}"
+        )
 
     def _opened(
-        self, chosen: StorageOptions, name: str | None, needed: Capability, refusal: str
+        self, chosen: StorageOptions, name: str | None, needed: Capability, refusal: str, device_id: str = ""
     ) -> OpenedStore:
-        from agent.formats.archive_names import OwnArchives
+        from agent.formats.archive_names import OwnArchives, device_tag
 
-        own = OwnArchives(self._device.tag, self._journal.archives.known())
+        own = (
+            OwnArchives(device_tag(device_id), {})
+            if device_id
+            else OwnArchives(self._device.tag, self._journal.archives.known())
+        )
         connections = Connections(self._settings.transfer.connect_timeout.total_seconds())
-        destination = self._admission.source(chosen, connections, self._device.id, name)
+        destination = self._admission.source(chosen, connections, device_id or self._device.id, name)
         opened = OpenedStore(destination, own, read_format(chosen, self._settings), connections)
         if needed not in destination.storage.capabilities:
             opened.close()
             raise Refused(Reason.CANNOT, refusal)
         return opened
+
+
+def _shown(source: StorageOptions) -> str:
+    return f"store '{source.store}'" if source.store else f"the provider '{source.provider}'"

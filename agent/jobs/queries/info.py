@@ -4,24 +4,22 @@ One thread at a time walks over the device's data. The answer comes when it has 
 with the counts until then. Belongs to the main thread.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import structlog
-
-from agent.base.errors import Cancelled
-from agent.base.refusals import Reason, Refused
+from agent.base.refusals import Refused
 from agent.jobs.chosen_roots import ChosenRoots
-from agent.jobs.filesystem_probe import Probes, ThreadedCall
+from agent.jobs.filesystem_probe import Probes
 from agent.jobs.job_options import archive_format
 from agent.jobs.operations import Tell
 from agent.jobs.own_directories import OwnDirectories
 from agent.jobs.progress import Monitor
 from agent.jobs.queries.destinations import target_states
 from agent.jobs.queries.fitting import shortened
+from agent.jobs.queries.late_answers import ANSWER_WITHIN_S, LateAnswers
 from agent.jobs.requests.control import InfoRequest
 from agent.jobs.requests.selection import Selection
 from agent.mailbox import Mailbox
@@ -31,10 +29,6 @@ from agent.transfer.cancel import CancelToken
 if TYPE_CHECKING:
     from agent.save.inventory import Inventory
 
-log = structlog.get_logger(__name__)
-
-ANSWER_WITHIN_S = 25.0
-"""`edge-backup send` waits for half a minute, and backends hardly longer."""
 _OWN = "the agent's own: storage, archives or work"
 _CUT_FIRST = ("leftOut", "stores", "targets", "dataSets", "mounts", "reasons")
 
@@ -59,52 +53,22 @@ class Info:
         *,
         within_s: float = ANSWER_WITHIN_S,
     ) -> None:
-        self._settings, self._mailbox, self._monitor = settings, mailbox, monitor
-        self._own, self._within_s, self._running = own, within_s, False
+        self._settings, self._monitor, self._own = settings, monitor, own
+        self._answers = LateAnswers("info", mailbox, within_s)
 
     def info(self, request: InfoRequest, room_bytes: int, tell: Tell) -> None:
         """Tell what a backup with this selection would save; with an empty one, all that the settings name.
 
         Raises `Refused` for an invalid selection, and while an earlier question is being answered.
         """
-        if self._running:
-            message = "the device is being looked at for an earlier 'info': ask again in a minute"
-            raise Refused(Reason.BUSY, message)
+        self._answers.refuse_second()
         found, token = _Inventories(self._chosen(request.selection), self._own.paths()), CancelToken()
-
-        def answer(*, complete: bool) -> None:
-            timer.cancel()
-            if not told:
-                told.append(True)
-                tell(self._value(found, room_bytes, complete=complete))
-
-        def time_out() -> None:
-            token.cancel("time is up", "deadline-exceeded")
-            answer(complete=False)
-
-        def ended(*, complete: bool) -> None:
-            self._running = False
-            answer(complete=complete)
-
-        told: list[bool] = []
-        timer = self._mailbox.call_later(self._within_s, time_out)
-        self._running = True
-        # No worker: a worker that a hung disk holds would end the agent.
-        ThreadedCall("info", partial(self._look, request.selection, found, token, ended))
-
-    def _look(
-        self, selection: Selection, found: _Inventories, token: CancelToken, ended: Callable[..., None]
-    ) -> None:
-        """Take the inventory and post the end; runs in the thread."""
-        complete = False
-        try:
-            self._take_inventory(selection, found, token)
-            complete = True
-        except Cancelled:
-            pass
-        except Exception:
-            log.exception("internal error", operation="info")
-        self._mailbox.post(partial(ended, complete=complete))
+        self._answers.begin(
+            partial(self._take_inventory, request.selection, found, token),
+            token,
+            lambda complete: self._value(found, room_bytes, complete=complete),
+            tell,
+        )
 
     def _take_inventory(self, selection: Selection, found: _Inventories, token: CancelToken) -> None:
         from agent.save.inventory import take_inventory

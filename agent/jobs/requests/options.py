@@ -33,6 +33,7 @@ class Key(StrEnum):
     RESTORE_IDENTITY = "restore.identity"
     RESTORE_STORE = "restore.store"
     ARCHIVE = "restore.archive"
+    FROM_DEVICE = "restore.fromDevice"
     RESTORE_DATA_TYPES = "restore.dataTypes"
     RESTORE_PATHS = "restore.paths"
     MODE = "restore.mode"

@@ -73,6 +73,31 @@ class VerifyRequest(Request):
         )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArchivesRequest(Request):
+    """Asks which archives of a device a store has, newest first."""
+
+    operation: ClassVar[str] = "archives"
+
+    source: StorageOptions
+    device_id: str = ""
+    """Empty for this device."""
+    after: str = ""
+    """The name of an archive, to ask for older ones."""
+    details: bool = False
+    """True to read the manifest of each archive."""
+
+    @classmethod
+    def read(cls, raw: RawRequest, settings: Settings) -> Self:
+        options = raw.options
+        return cls(
+            source=read_source(options, settings),
+            device_id=options.text(Key.FROM_DEVICE) or "",
+            after=options.text("archives.after") or "",
+            details=options.switch("archives.details") or False,
+        )
+
+
 def read_source(options: Options, settings: Settings) -> StorageOptions:
     """Read the destination and the archive there that the options name. Raises `Refused`."""
     source = required(read_storage(options, settings, Key.RESTORE_STORE))

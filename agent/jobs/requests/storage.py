@@ -104,9 +104,8 @@ def _in_store(
     Raises `Refused` for an unknown store, for another destination beside it, for an option that contradicts
     the store, and when the credentials cannot be read.
     """
-    if name not in settings.stores:
-        known = ", ".join(sorted(settings.stores)) or "none is configured"
-        raise invalid_option(store_option, f"must be one of: {known}")
+    if name not in store_names(settings):
+        raise invalid_option(store_option, f"must be one of: {', '.join(store_names(settings))}")
     if options.text("storage.provider"):
         raise Refused(Reason.INVALID, f"give option '{store_option}' or 'storage.provider', not both")
     store = store_storage(settings, name)
@@ -119,8 +118,15 @@ def _in_store(
     return replace(store, options={**added, **store.options})
 
 
+def store_names(settings: Settings) -> list[str]:
+    """Return the names of the stores, and then of the targets, each of which counts as one."""
+    return list(dict.fromkeys((*sorted(settings.stores), *sorted(settings.targets))))
+
+
 def store_storage(settings: Settings, name: str) -> StorageOptions:
-    """Return the store `name` of the settings, with its secrets. Raises `Refused`."""
+    """Return the store, or else the target, with this name, and its secrets. Raises `Refused`."""
+    if name not in settings.stores:
+        return StorageOptions("local", {"local.target": name})
     store = settings.stores[name]
     try:
         secrets = _read(store.credentials) if store.credentials else {}

@@ -187,10 +187,20 @@ class Archive(_Value):
     is_dated: bool
     """False when nobody knows when it was made."""
     encrypted: bool
+    """True for all that needs a key: a snapshot is always encrypted, and the device has the password."""
     source: str | None
+    """What was saved, for people; null, as all that follows, where nobody knows."""
+    directory: str | None
+    """The directory that was saved; null for data sets, too."""
+    data_sets: list[str] | None
+    """The data sets that were saved; empty for a directory."""
     files: int | None
     bytes: int | None
-    """The size of the archive."""
+    """The size of the archive; null for a snapshot."""
+    verified: bool | None
+    """The result of the last verification on this device."""
+    retention_date: str | None
+    """From then on the archive may be removed; null for no date, too."""
 
 
 class ArchivePage(_Value):

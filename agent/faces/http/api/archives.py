@@ -2,13 +2,12 @@
 
 from collections.abc import Mapping
 from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import quote
 
 from pydantic import Field, SecretStr
 
-from agent.base.job import format_time
-from agent.base.text import readable
 from agent.faces.http.api.context import Api
 from agent.faces.http.api.endpoint import Answer, Arguments, Endpoint, json_response
 from agent.faces.http.api.handles import LASTS_S
@@ -17,16 +16,19 @@ from agent.faces.http.message import Problem, Request, Response
 from agent.jobs.queries.archives import OpenedStore
 
 if TYPE_CHECKING:
-    from agent.formats.archive_order import DatedArchive
     from agent.formats.base import Unlock
 
 MOST_IN_A_PAGE = 500
+MOST_DETAILED = 50
+"""The most manifests that are read for a page."""
 Limit = Annotated[int, Field(ge=1, le=MOST_IN_A_PAGE)]
 HandleText = Annotated[str, Field(description="Of an encrypted archive, see `POST /archives/{store}/open`.")]
 
 
 class ArchivesQuery(Arguments):
     store: str = Field(description="A store of the settings, or a target of the provider `local`.")
+    device: str = Field("", description="The id of another device, to list the archives of that one.")
+    details: bool = Field(False, description="True to read the manifests; there are fewer in a page then.")
     after: str = Field("", description="The name of an archive: the answer has those that are older.")
     limit: Limit = MOST_IN_A_PAGE
 
@@ -54,25 +56,23 @@ class OpenOrder(Arguments):
 
 
 def list_archives(api: Api, request: Request, query: ArchivesQuery) -> Response:
+    limit = min(query.limit, MOST_DETAILED) if query.details else query.limit
+
+    def listable() -> OpenedStore:
+        archives = api.engine.archives
+        return archives.listable(archives.store(query.store), query.device)
+
     def open_store() -> OpenedStore:
-        return api.gate.look("info", request.peer.face, partial(api.engine.archives.listable, query.store))
+        return api.gate.look("archives", request.peer.face, listable)
 
-    found = api.reads.look(request, open_store, OpenedStore.listed)
-    begin = _position(query.after, [archive.name for archive in found])
-    page = found[begin : begin + query.limit]
-    answer: dict[str, Any] = {"archives": [_archive_value(archive) for archive in page]}
-    if begin + query.limit < len(found):
-        answer["next"] = page[-1].name
+    def read(store: OpenedStore) -> list[dict[str, Any]]:
+        return list(islice(store.values(query.after, details=query.details), limit + 1))
+
+    found = api.reads.look(request, open_store, read)
+    answer: dict[str, Any] = {"archives": found[:limit]}
+    if len(found) > limit:
+        answer["next"] = found[limit - 1]["name"]
     return json_response(answer)
-
-
-def _position(after: str, names: list[str]) -> int:
-    """Return where the page after this name begins. Raises `Problem` 404."""
-    if not after:
-        return 0
-    if after not in names:
-        raise Problem(404, f"'{readable(after)}' is no longer there: begin with the first page")
-    return names.index(after) + 1
 
 
 def show_archive(api: Api, request: Request, query: ArchiveQuery) -> Response:
@@ -156,22 +156,6 @@ def _unlock(api: Api, request: Request, handle: str) -> "Unlock":
     return api.handles.unlock(handle, request.parts["store"], request.parts["name"]) if handle else Unlock()
 
 
-def _archive_value(archive: "DatedArchive") -> Mapping[str, Any]:
-    from agent.formats.archive_names import ENCRYPTED
-
-    known = archive.known
-    return {
-        "name": archive.name,
-        "label": archive.label,
-        "made": format_time(archive.made),
-        "isDated": archive.is_dated,
-        "encrypted": archive.name.endswith(ENCRYPTED),
-        "source": str(known.source) if known.source else None,
-        "files": known.files,
-        "bytes": archive.size_bytes,
-    }
-
-
 def _attachment(path: str) -> str:
     """Return the header by which a browser saves the content (RFC 6266), under the last part of the name."""
     name = quote(path.rpartition("/")[2].encode("utf-8", "replace"), safe="")
@@ -182,7 +166,7 @@ _PROBLEMS = (404, 409, 422, 502, 504)
 
 ARCHIVE_ENDPOINTS: tuple[Endpoint[Any], ...] = (
     Endpoint(
-        "GET", "/archives", "List the archives of this device in a store, newest first", ArchivesQuery,
+        "GET", "/archives", "List the archives of a device in a store, newest first", ArchivesQuery,
         list_archives, (Answer(200, "A page; `next` is there when there are older ones.", "ArchivePage"),),
         problems=_PROBLEMS,
     ),

@@ -719,14 +719,15 @@ const readOpened = (path, values) => get(query(path, { ...values, handle: opened
 async function openArchive(archive) {
   Object.assign(opened, CLOSED, { store: $("store").value, name: archive.name });
   put($("archive-title"), `Archive of ${dateOf(archive)}`);
-  show($("unlock"), archive.encrypted);
+  const locked = archive.name.endsWith(".age");
+  show($("unlock"), locked);
   showInside(false);
   facts($("archive-facts"), [["Name", archive.name]]);
   say($("archive-state"), "");
   $("restore-form").reset();
   $("archive").showModal();
   $("archive-title").focus();
-  if (!archive.encrypted) await readManifest();
+  if (!locked) await readManifest();
 }
 
 /** Show or hide what can be done with an archive that is readable. */

@@ -1,0 +1,78 @@
+"""`edge-backup archives`: lists what can be restored, from every store of the device."""
+
+import argparse
+import sys
+from collections.abc import Iterable, Iterator
+from http import HTTPStatus
+
+from agent.base.text import printable
+from agent.cli.api_client import Agent, AgentRefused, Value
+from agent.cli.local import EXIT_OK, EXIT_REFUSED, local_parser, run_local, size_text, time_text, write_value
+
+_ROW = "{:20}  {:>8}  {:>7}  {:9}  {}"
+_NOT_THERE = frozenset({HTTPStatus.UNPROCESSABLE_ENTITY})
+"""Statuses of a store that has no list, or is not plugged in."""
+
+
+def archives(argv: list[str]) -> int:
+    """Print the archives, newest first in each store; 1 when a store failed."""
+    parser = local_parser("archives", "List the archives that can be restored, newest first.")
+    parser.add_argument("--store", metavar="NAME", help="only this store or target (default: all)")
+    parser.add_argument("--device", metavar="ID", default="", help="id of another device (default: this one)")
+    parser.add_argument(
+        "--details",
+        action="store_true",
+        help="read the manifests for what the device does not know",
+    )
+
+    def act(agent: Agent, parsed: argparse.Namespace) -> int:
+        status = EXIT_OK
+        for store in [parsed.store] if parsed.store else _stores(agent.get("/stores")):
+            try:
+                _tell(store, _archives(agent, store, parsed), as_json=parsed.json)
+            except AgentRefused as refused:
+                sys.stderr.write(f"{printable(f'store {store}: {refused}')}\n")
+                if parsed.store or refused.status not in _NOT_THERE:
+                    status = EXIT_REFUSED
+        return status
+
+    return run_local(parser, argv, act)
+
+
+def _stores(destinations: Value) -> list[str]:
+    """Return the stores, and the targets that are the place of none."""
+    stores, targets = destinations["stores"], destinations["targets"]
+    zipped = {each.get("target") for each in stores if "format" not in each}
+    names = [each["name"] for each in stores]
+    return names + [each["name"] for each in targets if each["name"] not in {*zipped, *names}]
+
+
+def _archives(agent: Agent, store: str, parsed: argparse.Namespace) -> Iterator[Value]:
+    query = {"store": store, "device": parsed.device, "details": str(parsed.details).lower()}
+    while True:
+        page = agent.get("/archives", **query)
+        yield from page["archives"]
+        if "next" not in page:
+            return
+        query["after"] = page["next"]
+
+
+def _tell(store: str, found: Iterable[Value], *, as_json: bool) -> None:
+    for number, archive in enumerate(found):
+        if number == 0 and not as_json:
+            write_value({}, f"{printable(store)}:", as_json=False)
+            write_value({}, _ROW.format("made", "size", "files", "verified", "source, name"), as_json=False)
+        write_value({"store": store, **archive}, printable("\n".join(_lines(archive))), as_json=as_json)
+
+
+def _lines(archive: Value) -> Iterator[str]:
+    size = "" if archive["bytes"] is None else size_text(archive["bytes"])
+    files = "" if archive["files"] is None else str(archive["files"])
+    verified = {True: "sound", False: "damaged", None: ""}[archive["verified"]]
+    made = time_text(archive["made"]) if archive["isDated"] else "unknown"
+    source = archive["source"] or "unknown"
+    marks = [source, *(["encrypted"] if archive["encrypted"] else [])]
+    if archive["retentionDate"]:
+        marks.append(f"kept until {time_text(archive['retentionDate'])}")
+    yield _ROW.format(made, size, files, verified, ", ".join(marks))
+    yield f"{'':22}{archive['name']}"
