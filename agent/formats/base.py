@@ -220,6 +220,14 @@ class FetchedArchive(Protocol):
         `EncryptionBroken` and `WorkFactorTooHigh`.
         """
 
+    def verify(self, tree: SavedTree, passed: Callable[[int], object]) -> int:
+        """Read the contents in `tree`, which `tree` has returned, and compare them with their checksums.
+
+        Return how many of the bytes at the destination were looked at: all, or those of a sample that
+        `Fetch.max_bytes` allows. `passed` is told how many bytes of content each step has read; it may raise.
+        Also raises as `SavedTree.read`.
+        """
+
 
 class SaveFormat(Protocol):
     """A way to save a tree at a destination."""

@@ -52,7 +52,9 @@ def read_format(source: StorageOptions, settings: Settings) -> "ReadFormat":
     from agent.formats.repository.snapshots import Snapshots
 
     password = source.repository.password.get_secret_value()
-    return Snapshots(password, states_of(settings.storage), settings.restore.max_files)
+    return Snapshots(
+        password, states_of(settings.storage), settings.restore.max_files, settings.storage_reserve
+    )
 
 
 def repository_remains(settings: Settings) -> Mapping[str, int]:

@@ -106,14 +106,24 @@ class Verifications:
         note = json.dumps({"time": format_time(now), **about})
         if survey := found.survey:
             about |= {"files": survey.files, "content_bytes": survey.size_bytes}
-        message = (
-            "" if survey else "only its hash was compared: it is encrypted, and nothing was given to open it"
-        )
 
         def also() -> None:
             self._journal.notes.keep(LAST_VERIFIED, note)
 
-        self._runner.end(job.finished(now, message), also, **about)
+        self._runner.end(job.finished(now, _extent(found)), also, **about)
+
+
+def _extent(found: "Verified") -> str:
+    """Return how much of a sound archive was looked at; empty for all of it."""
+    if not found.survey:
+        return "only its hash was compared: it is encrypted, and nothing was given to open it"
+    size_bytes, looked_at_bytes = found.stored.size_bytes, found.looked_at_bytes
+    if looked_at_bytes == size_bytes:
+        return ""
+    return (
+        f"a sample was read: {looked_at_bytes} of the {size_bytes} bytes that the snapshot takes in the"
+        " repository (verify.maxSize)"
+    )
 
 
 class Drills:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from agent.base.errors import ArchiveError, Encrypted, EncryptionBroken, JobError, ManifestBroken, disk_errors
-from agent.formats.base import FetchedArchive, ReadFormat, SavedTree, Unlock
+from agent.formats.base import FetchedArchive, ReadFormat, Unlock
 from agent.formats.survey import ArchiveLimits, Survey, take_survey
 from agent.restore.find import Search, find
 from agent.transfer.context import Context
@@ -37,11 +37,13 @@ class Verified:
     sha256: str
     survey: Survey | None = None
     """None when only the hash was compared, because nothing opens the encrypted archive."""
+    looked_at_bytes: int = 0
+    """Bytes of the archive that were read; fewer than it has for a sample."""
     damage: JobError | StorageError | None = None
 
 
 def verify(order: VerifyOrder, context: Context) -> Verified:
-    """Read every byte of the archive, and remove what was fetched.
+    """Read every byte of the archive, or of a sample of a snapshot, and remove what was fetched.
 
     Damage is in the result; an error means that the archive could not be read. Raises `Encrypted` when no key
     was given and the hash is not known either.
@@ -62,7 +64,8 @@ def _looked_at(order: VerifyOrder, archive: FetchedArchive, context: Context) ->
         damage = Corrupted("the archive is not the one that this device stored there: its SHA-256 differs")
         return Verified(stored, digest, damage=damage)
     try:
-        return Verified(stored, digest, _read_whole(archive.tree(order.unlock), order.limits, context))
+        survey, looked_at_bytes = _read(archive, order, context)
+        return Verified(stored, digest, survey, looked_at_bytes)
     except Encrypted:
         if not expected:
             raise
@@ -71,23 +74,21 @@ def _looked_at(order: VerifyOrder, archive: FetchedArchive, context: Context) ->
         return Verified(stored, digest, damage=error)
 
 
-def _read_whole(tree: SavedTree, limits: ArchiveLimits, context: Context) -> Survey:
-    """Read the manifest and every entry, and compare their checksums.
+def _read(archive: FetchedArchive, order: VerifyOrder, context: Context) -> tuple[Survey, int]:
+    """Read the manifest, the list of entries and their contents; return how many bytes were looked at, too.
 
     Raises `ArchiveError`, `ManifestBroken`, `EncryptionBroken`, and `NewerFormat` for a later format.
     """
+    tree = archive.tree(order.unlock)
     tree.manifest()
-    survey = take_survey(tree.items(), limits)
+    survey = take_survey(tree.items(), order.limits)
     context.expect(survey.size_bytes)
     done = 0
 
-    def count(piece: bytes) -> None:
+    def count(size_bytes: int) -> None:
         nonlocal done
         context.token.check()
-        done += len(piece)
+        done += size_bytes
         context.progress(done)
 
-    for item in tree.items():
-        context.token.check()
-        tree.read(item, count)
-    return survey
+    return survey, archive.verify(tree, count)

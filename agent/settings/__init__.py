@@ -199,7 +199,7 @@ class RestoreSettings(Group):
 class VerifySettings(Group):
     period: Duration = setting("0s", "Time between verifications of the newest archive; 0s: never")
     store: Text = setting("", "Store whose newest archive is verified")
-    max_size: Size = setting("1GiB", "Largest archive that a periodic verification fetches; 0: any")
+    max_size: Size = setting("1GiB", "Most bytes that a periodic verification fetches; 0: any number")
 
 
 class TransferSettings(Group):

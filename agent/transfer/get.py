@@ -19,7 +19,7 @@ class Fetch:
     reserve_bytes: int
     """Free space that has to be left where `to` is."""
     max_bytes: int = 0
-    """The largest archive that is fetched; 0 for no limit."""
+    """The largest archive that is fetched; of a snapshot, the most bytes of its packs. 0 for no limit."""
 
 
 def fetch(order: Fetch, context: Context) -> Stored:

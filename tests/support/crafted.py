@@ -80,6 +80,7 @@ class CraftedRepository:
         put_unpacked(self.objects, cryptor, Kind.INDEX, index)
         blobs = BlobIndex(self.path)
         blobs.load(self.objects, cryptor, lambda: None)
-        reader = Reader(partial(self.objects.get_range, Kind.PACK), self.keys, blobs)
+        fetch = partial(self.objects.get_range, Kind.PACK)
+        reader = Reader(fetch, self.keys, blobs, self.path, 0)
         document = parsed("0" * 64, snapshot)
         return SnapshotTree(document, reader, self.path, lambda: None, most_entries=most_entries)

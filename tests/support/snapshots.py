@@ -37,7 +37,7 @@ def destination(
 
 def opened(repository: Path, name: str, scratch: Path) -> SnapshotTree:
     """The content of a snapshot."""
-    return Snapshots(PASSWORD, scratch, 1_000_000).open(destination(repository, name), name, Unlock())
+    return Snapshots(PASSWORD, scratch, 1_000_000, 0).open(destination(repository, name), name, Unlock())
 
 
 def restored(
@@ -61,7 +61,7 @@ def restored(
         destination(repository, name, token=token),
         search,
         Choice(tuple(roots), tuple(data_sets), wanted),
-        Snapshots(PASSWORD, scratch, 1_000_000),
+        Snapshots(PASSWORD, scratch, 1_000_000, 0),
         Unlock(),
         device=DeviceIds(host) if host else None,
     )

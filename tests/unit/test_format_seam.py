@@ -90,6 +90,11 @@ class MemoryArchive:
     def tree(self, unlock: Unlock) -> SavedTree:
         return MemoryTree(self.saved, self.check)
 
+    def verify(self, tree: SavedTree, passed: Callable[[int], object]) -> int:
+        for item in tree.items():
+            tree.read(item, lambda piece: passed(len(piece)))
+        return self.stored.size_bytes
+
 
 @dataclass
 class MemoryFormat:

@@ -37,6 +37,9 @@ def device(tmp_path: Path) -> Iterator[Device]:
         "stores.stick.credentials": str(credentials),
         "stores.stick.format": "repository",
         "stores.stick.prefix": "of/{device}",
+        "verify.period": "168h",
+        "verify.store": "stick",
+        "verify.maxSize": "250000",
     }
     device = Device(tmp_path, settings)
     (device.data / "sub").mkdir()
@@ -114,6 +117,19 @@ def test_a_snapshot_is_verified_whole(device: Device, tmp_path: Path) -> None:
         pack.write_bytes(content)
     told = done(device, "verify", restore_store="stick")
     assert (told.state, told.status_code) == (State.FAILED, "repository-broken")
+
+
+def test_a_periodic_verification_reads_a_sample_of_a_large_snapshot(device: Device, tmp_path: Path) -> None:
+    """It reads as much as `verify.maxSize` allows, and says how much that was."""
+    for number in range(3):
+        (device.data / f"night {number}").write_bytes(os.urandom(100_000))
+        done(device, "backup", backup_store="stick")
+    assert device.service.engine.drills.drill()
+    device.finish()
+    told = next(device.journal.jobs.newest())
+    assert (told.kind, told.state) == ("verify", State.FINISHED)
+    assert told.message.startswith("a sample was read: 20")
+    assert done(device, "verify", restore_store="stick").message == "", "a command reads all"
 
 
 def test_the_snapshot_of_another_device_needs_a_word(device: Device, tmp_path: Path) -> None:

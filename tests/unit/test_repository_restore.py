@@ -130,7 +130,7 @@ def test_a_snapshot_is_named_by_the_beginning_of_its_id_if_that_is_enough(tmp_pa
         device.save()
     first = sorted(name[0] for name in os.listdir(device.objects.path / "snapshots"))
     twice = next(each for each in first if first.count(each) > 1)
-    archives, at = Snapshots(PASSWORD, tmp_path / "scratch", 1_000_000), destination(device.objects.path)
+    archives, at = Snapshots(PASSWORD, tmp_path / "scratch", 1_000_000, 0), destination(device.objects.path)
     with pytest.raises(NoneChosen, match="several snapshots begin with"):
         archives.open(at, twice, Unlock())
     with pytest.raises(NotFound, match="no snapshot 'xyz'"):
@@ -207,7 +207,7 @@ def test_the_manifest_says_what_the_backup_was(tmp_path: Path) -> None:
     source = make_tree(tmp_path / "source", {"a": File(b"12345")})
     device = Device.at(tmp_path, Root("", source))
     saved = device.save()
-    archives, at = Snapshots(PASSWORD, tmp_path / "scratch", 1_000_000), destination(device.objects.path)
+    archives, at = Snapshots(PASSWORD, tmp_path / "scratch", 1_000_000, 0), destination(device.objects.path)
     manifest = archives.manifest(at, saved.id, Unlock())
     assert (manifest.device, manifest.agent, manifest.correlation_id) == (
         HOST,
@@ -225,7 +225,7 @@ def test_a_wrong_password_is_told(tmp_path: Path) -> None:
     device = Device.at(tmp_path, Root("", make_tree(tmp_path / "source", {"a": File(b"1")})))
     saved = device.save()
     with pytest.raises(WrongKey):
-        Snapshots("wrong", tmp_path / "scratch", 1_000_000).open(
+        Snapshots("wrong", tmp_path / "scratch", 1_000_000, 0).open(
             destination(device.objects.path), saved.id, Unlock()
         )
 

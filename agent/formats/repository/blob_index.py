@@ -3,7 +3,7 @@
 Memory does not grow with the repository. A damaged index is an error; a pack that no index names is not seen.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 from weakref import finalize
@@ -22,7 +22,12 @@ _TABLES = (
     "CREATE TABLE packs (number INTEGER PRIMARY KEY, name TEXT NOT NULL)",
     "CREATE TABLE blobs (id BLOB PRIMARY KEY, pack INTEGER, at INTEGER, length INTEGER, plain INTEGER)"
     " WITHOUT ROWID",
+    "CREATE TABLE needed (pack INTEGER, block INTEGER, begin INTEGER, end INTEGER, times INTEGER,"
+    " PRIMARY KEY (pack, block)) WITHOUT ROWID",
+    "CREATE TABLE chosen (pack INTEGER, at INTEGER, id BLOB, PRIMARY KEY (pack, at)) WITHOUT ROWID",
 )
+BLOCK_BYTES = 1 << 20
+"""Packs are fetched in blocks of this size."""
 MOST_BYTES = 32 << 20
 """The longest index that is read; writers end one at 8 MiB."""
 _MOST_OFFSET = 1 << 32
@@ -45,6 +50,24 @@ class Place(NamedTuple):
     def content_bytes(self) -> int:
         """Return the bytes of the plain content."""
         return self.plain_bytes or self.length - OVERHEAD_BYTES
+
+
+class Block(NamedTuple):
+    """A block of a pack."""
+
+    pack: int
+    """The number of the pack."""
+    number: int
+
+
+class Needed(NamedTuple):
+    """The part of a block that a snapshot needs."""
+
+    begin: int
+    """An offset in the block, as is `end`."""
+    end: int
+    times: int
+    """How many chunks of files, or parts of them, are in it."""
 
 
 class BlobIndex:
@@ -84,11 +107,50 @@ class BlobIndex:
         found = self._database.execute(query, (key,)).fetchone()
         return Place(*found) if found else None
 
+    def need(self, place: Place) -> None:
+        """Note that a chunk will be read, once more."""
+        for block, begin, end in parts_of(place):
+            self._database.execute(
+                "INSERT INTO needed VALUES (?, ?, ?, ?, 1) ON CONFLICT DO UPDATE SET times = times + 1,"
+                " begin = min(begin, excluded.begin), end = max(end, excluded.end)",
+                (*block, begin, end),
+            )
+
+    def needed(self, block: Block) -> Needed:
+        """Return what was noted of a block, from which a noted chunk is read."""
+        query = "SELECT begin, end, times FROM needed WHERE pack = ? AND block = ?"
+        return Needed(*self._database.execute(query, block).fetchone())
+
+    def needed_packs(self) -> dict[int, int]:
+        """Return how many bytes will be fetched from each pack, by its number."""
+        query = "SELECT pack, total(end - begin) FROM needed GROUP BY pack"
+        return {pack: int(size_bytes) for pack, size_bytes in self._database.execute(query)}
+
+    def choose(self, blob_id: bytes, place: Place) -> None:
+        """Put a blob into the list for `chosen`, once."""
+        row = place.number, place.offset, blob_id
+        self._database.execute("INSERT OR IGNORE INTO chosen VALUES (?, ?, ?)", row)
+
+    def chosen(self) -> Iterator[bytes]:
+        """Yield the ids of the blobs in the list, as they lie in packs."""
+        for (blob_id,) in self._database.execute("SELECT id FROM chosen ORDER BY pack, at"):
+            yield blob_id
+
     def has_all(self, keys: Iterable[bytes]) -> bool:
         return all(self.place(key) is not None for key in keys)
 
     def close(self) -> None:
         self._database.close()
+
+
+def parts_of(place: Place) -> Iterator[tuple[Block, int, int]]:
+    """Yield the parts of a blob: each with its block, and with its begin and end there."""
+    at, end = place.offset, place.offset + place.length
+    while at < end:
+        number, begin = divmod(at, BLOCK_BYTES)
+        part_end = min(end - number * BLOCK_BYTES, BLOCK_BYTES)
+        yield Block(place.number, number), begin, part_end
+        at = (number + 1) * BLOCK_BYTES
 
 
 def _row(number: int | None, blob: dict[str, Any]) -> tuple[bytes, int | None, int, int, int]:

@@ -59,6 +59,7 @@ class Repository:
             trust_for=self.trust_for,
             strict=order.strict,
             expected_bytes=order.expected_bytes,
+            reserve_bytes=order.reserve_bytes,
         )
         saved = save_snapshot(objects, entries, report, snapshot, context)
         added_bytes = saved.changes.added_bytes

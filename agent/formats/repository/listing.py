@@ -62,12 +62,6 @@ class Listing:
         (found,) = self._database.execute("SELECT name FROM links WHERE file = ?", (file,)).fetchone()
         return os.fsdecode(found)
 
-    def packed_bytes(self) -> int:
-        """Return the bytes that all contents take in packs."""
-        with self._alone:
-            (found,) = self._database.execute("SELECT total(packed) FROM items").fetchone()
-        return int(found)
-
     def items(self) -> Iterator[Item]:
         """Yield all entries."""
         key = (-2, 0, 0)

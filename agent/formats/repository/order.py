@@ -18,6 +18,8 @@ class SnapshotOrder:
     """The directory with the local state of this repository; it is made, durably, when it is missing."""
     trust_for: timedelta = timedelta(days=14)
     """The age up to which the last snapshot is trusted without being seen (`repository.trustFor`)."""
+    reserve_bytes: int = 0
+    """Free space that has to be left where `state` is."""
     strict: bool = False
     """Fail when an entry was skipped."""
     expected_bytes: int | None = None

@@ -2,8 +2,8 @@
 
 import hashlib
 import threading
-from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
+from pathlib import Path
 from threading import Lock
 
 from agent.base.errors import RepositoryBroken
@@ -13,23 +13,19 @@ from agent.formats.repository.crypto import Cryptor, Keys
 from agent.formats.repository.document import MOST_BYTES, Snapshot, parsed
 from agent.formats.repository.json_stream import items_of
 from agent.formats.repository.objects import Kind, Objects
+from agent.formats.repository.pack_reader import GetRange, PackReader, whole_block
 from agent.formats.repository.packs import ID_BYTES
 from agent.formats.repository.saved_node import SavedNode, saved_node
+from agent.formats.repository.spool import Spool
 from agent.formats.repository.state import tree_key
 from agent.formats.repository.unpacked import get_unpacked
-from providers.errors import NotFound, TargetAbsent
+from providers.errors import NotFound
 
-_BLOCK_BYTES = 1 << 20
-_BLOCKS = 4
 MOST_BLOB_BYTES = 512 << 20
 """The longest plain content of a tree that is read."""
 _MOST_SNAPSHOTS = 10_000
 _MOST_DATA_BYTES = 16 << 20
 """The longest chunk that is read: restic's have at most 8 MiB."""
-
-
-GetRange = Callable[[str, int, int], bytes]
-"""(pack, offset, size in bytes) -> the bytes there; fewer at the end of the pack. Raises StorageError."""
 
 
 class _Tools(threading.local):
@@ -39,59 +35,29 @@ class _Tools(threading.local):
         self.cryptor = Cryptor(keys)
 
 
-class PackReader:
-    """Reads parts of packs; neighbours come with one request. Used by one thread at a time."""
-
-    def __init__(self, fetch: GetRange) -> None:
-        self._fetch = fetch
-        self._blocks: OrderedDict[tuple[str, int], bytes] = OrderedDict()
-
-    def read(self, place: Place) -> bytes:
-        """Return the encrypted blob. Raises `RepositoryBroken` when the pack is too short."""
-        if place.length > _BLOCK_BYTES:
-            found = self._fetched(place.pack, place.offset, place.length)
-        else:
-            found = b"".join(self._parts(place))
-        if len(found) != place.length:
-            raise RepositoryBroken(f"the pack {place.pack[:8]} of the repository was cut")
-        return found
-
-    def _parts(self, place: Place) -> Iterator[bytes]:
-        at, end = place.offset, place.offset + place.length
-        while at < end:
-            number, begin = divmod(at, _BLOCK_BYTES)
-            yield self._block(place.pack, number)[begin : begin + end - at]
-            at = (number + 1) * _BLOCK_BYTES
-
-    def _block(self, pack: str, number: int) -> bytes:
-        block = self._blocks.pop((pack, number), None)
-        if block is None:
-            block = self._fetched(pack, number * _BLOCK_BYTES, _BLOCK_BYTES)
-            if len(self._blocks) >= _BLOCKS:
-                self._blocks.popitem(last=False)
-        self._blocks[pack, number] = block
-        return block
-
-    def _fetched(self, pack: str, offset: int, size_bytes: int) -> bytes:
-        try:
-            return self._fetch(pack, offset, size_bytes)
-        except TargetAbsent:
-            raise
-        except NotFound as error:
-            raise RepositoryBroken(f"the pack {pack[:8]}, which an index names, is not there") from error
-
-
 class Reader:
     """Reads blobs and trees. Any number of threads may call the methods at the same time."""
 
-    def __init__(self, fetch: GetRange, keys: Keys, index: BlobIndex) -> None:
-        self._data_packs, self._tree_packs = PackReader(fetch), PackReader(fetch)
+    def __init__(
+        self, fetch: GetRange, keys: Keys, index: BlobIndex, directory: Path, reserve_bytes: int
+    ) -> None:
+        """Take a directory for temporary files; so much stays free there."""
+        self._data_packs = PackReader(fetch, index.needed, Spool(directory, reserve_bytes))
+        self._tree_packs = PackReader(fetch, whole_block, Spool(directory, reserve_bytes))
         self._tools, self._index = _Tools(keys), index
         self._alone = Lock()
         """Held for the index and the store, which are for one thread; other threads decrypt meanwhile."""
 
+    def close(self) -> None:
+        """Remove the temporary files."""
+        self._data_packs.close()
+        self._tree_packs.close()
+
     def data(self, blob_id: bytes) -> bytes:
-        """Return a chunk. Raises `RepositoryBroken`, StorageError and sqlite3.Error."""
+        """Return a chunk of a content that `need` has noted.
+
+        Raises `RepositoryBroken`, StorageError, sqlite3.Error and OSError.
+        """
         with self._alone:
             place = self._place(blob_id)
             if max(place.content_bytes, place.length) > _MOST_DATA_BYTES:
@@ -103,16 +69,39 @@ class Reader:
             raise RepositoryBroken("a chunk of the repository has another content than its name says")
         return content
 
-    def places(self, content: bytes) -> Iterator[Place]:
-        """Yield the places of the chunks of a content. Raises `RepositoryBroken` and sqlite3.Error."""
+    def needed_packs(self) -> dict[int, int]:
+        """Return how many bytes will be fetched from each pack, by its number. Raises sqlite3.Error."""
+        with self._alone:
+            return self._index.needed_packs()
+
+    def need(self, content: bytes) -> Iterator[Place]:
+        """Yield the places of the chunks of a content, and note that they will be read.
+
+        Raises `RepositoryBroken` and sqlite3.Error.
+        """
         for blob_id in ids_of(content):
             with self._alone:
-                yield self._place(blob_id)
+                place = self._place(blob_id)
+                self._index.need(place)
+            yield place
+
+    def check(self, contents: Iterable[bytes], packs: Container[int]) -> Iterator[int]:
+        """Read every chunk of the contents that is in one of these packs, once; yield its size.
+
+        Raises as `data`.
+        """
+        for content in contents:
+            for blob_id in ids_of(content):
+                place = self._place(blob_id)
+                if place.number in packs:
+                    self._index.choose(blob_id, place)
+        for blob_id in self._index.chosen():
+            yield len(self.data(blob_id))
 
     def tree(self, tree_id: bytes) -> Iterator[SavedNode]:
         """Yield the nodes of a tree, which was checked as a whole before, in the order of their names.
 
-        Raises `RepositoryBroken`, StorageError and sqlite3.Error.
+        Raises as `data`.
         """
         with self._alone:
             place = self._place(tree_key(tree_id))

@@ -40,7 +40,10 @@ def rebuild(session: Session, snapshot: Snapshot, now: datetime) -> None:
     """
     with closing(BlobIndex(session.directory)) as index:
         index.load(session.objects, session.cryptor, session.check)
-        _Rebuilding(session, index).run(snapshot.tree)
+        fetch = partial(session.objects.get_range, Kind.PACK)
+        keys, directory = session.opened.keys, session.directory
+        with closing(Reader(fetch, keys, index, directory, session.reserve_bytes)) as reader:
+            _Rebuilding(session, index, reader).run(snapshot.tree)
     session.state.remember(
         snapshot_id=snapshot.id,
         snapshot_tree=snapshot.tree.hex(),
@@ -50,10 +53,9 @@ def rebuild(session: Session, snapshot: Snapshot, now: datetime) -> None:
 
 
 class _Rebuilding:
-    def __init__(self, session: Session, index: BlobIndex) -> None:
-        self._state, self._index, self._check = session.state, index, session.check
-        fetch = partial(session.objects.get_range, Kind.PACK)
-        self._reader = Reader(fetch, session.opened.keys, index)
+    def __init__(self, session: Session, index: BlobIndex, reader: Reader) -> None:
+        self._state, self._index, self._reader = session.state, index, reader
+        self._check = session.check
         self._left = _MOST_ENTRIES
 
     def run(self, tree: bytes) -> None:

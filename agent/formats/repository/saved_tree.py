@@ -1,8 +1,9 @@
 """The content of one snapshot, as restores and queries read any archive."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from random import SystemRandom
 from threading import Lock
 
 from agent.base.roots import Root
@@ -18,6 +19,7 @@ from agent.formats.repository.reader import Reader, ids_of
 from agent.formats.repository.saved_node import NO_ID, SavedNode
 from agent.formats.repository.session import state_errors
 from agent.formats.repository.tree_walk import TreeWalk
+from providers.errors import TooLarge
 
 _EVERYTHING = (ManifestRoot(path="/"),)
 """The root of files that a command collected."""
@@ -82,11 +84,27 @@ class SnapshotTree:
         return
 
     def packed_bytes(self) -> int:
-        """Return how many bytes `read` fetches for all entries at most. Raises as `items`."""
+        """Return how many bytes of packs are fetched for all files. Raises as `items`."""
         with state_errors(self._scratch):
-            return self._listed().packed_bytes()
+            self._listed()
+            return sum(self._reader.needed_packs().values())
+
+    def verify(self, most_bytes: int, passed: Callable[[int], object]) -> int:
+        """Read every chunk once, in the order of the packs; return how many bytes of packs were fetched.
+
+        With `most_bytes`, read those in some packs, chosen at random. `passed` is told the size of each
+        chunk. Raises as `read`, and `TooLarge` when every pack is too large.
+        """
+        with state_errors(self._scratch):
+            contents = (item.location for item in self._listed().items() if item.kind is FILE)
+            packs = _sample(self._reader.needed_packs(), most_bytes)
+            for size_bytes in self._reader.check(contents, packs):
+                self._check()
+                passed(size_bytes)
+            return sum(packs.values())
 
     def close(self) -> None:
+        self._reader.close()
         if self._listing:
             self._listing.close()
 
@@ -145,7 +163,7 @@ class _Lister:
     def _file(self, name: str, node: SavedNode) -> None:
         first: Place | None = None
         size = packed = 0
-        for place in self._reader.places(node.content):
+        for place in self._reader.need(node.content):
             first = first or place
             size += place.content_bytes
             packed += place.length
@@ -158,6 +176,20 @@ class _Lister:
             size=size, packed_size=packed, hard_link_to=link, location=node.content
         )
         self._listing.add(item, first.number if first else 0, first.offset if first else 0)
+
+
+def _sample(packs: Mapping[int, int], most_bytes: int) -> Mapping[int, int]:
+    """Return packs with no more than so many bytes, chosen at random; all of them for 0."""
+    if not most_bytes:
+        return packs
+    found: dict[int, int] = {}
+    for pack in SystemRandom().sample(list(packs), len(packs)):
+        if packs[pack] <= most_bytes:
+            found[pack] = packs[pack]
+            most_bytes -= packs[pack]
+    if packs and not found:
+        raise TooLarge(f"no pack of the snapshot is as small as the {most_bytes} bytes that may be fetched")
+    return found
 
 
 def _root(root: ManifestRoot) -> Root:

@@ -39,6 +39,8 @@ class Session:
     lock: Lock
     directory: Path
     """The directory with the state, also for temporary files."""
+    reserve_bytes: int
+    """Free space that has to be left there."""
     check: Callable[[], None]
     """The cancel point of the job."""
     is_new: bool
@@ -73,7 +75,7 @@ def session(
         lock = Lock(objects, cryptor, pending, host)
         yield Session(
             objects, found.opened, cryptor, state, pending, scratch, lock,
-            directory=directory, check=check, is_new=found.is_new,
+            directory=directory, reserve_bytes=order.reserve_bytes, check=check, is_new=found.is_new,
         )  # fmt: skip
 
 

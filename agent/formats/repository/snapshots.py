@@ -9,7 +9,7 @@ from pathlib import Path
 from agent.base.durable import make_directories
 from agent.base.errors import NoneChosen
 from agent.formats.archive_names import NamedArchive, OwnArchives, device_tag
-from agent.formats.base import Unlock
+from agent.formats.base import SavedTree, Unlock
 from agent.formats.manifest import Manifest
 from agent.formats.repository.access import Opened, open_repository
 from agent.formats.repository.blob_index import BlobIndex
@@ -26,7 +26,7 @@ from agent.transfer.context import Context, Destination
 from agent.transfer.get import Fetch
 from agent.transfer.streams import RateLimit
 from providers.api import Stored
-from providers.errors import NotFound, TargetAbsent, TooLarge
+from providers.errors import NotFound, TargetAbsent
 
 _NAMED = 4
 """The most snapshots that a message names."""
@@ -38,6 +38,8 @@ class FetchedSnapshot:
 
     stored: Stored
     content: SnapshotTree
+    most_bytes: int
+    """The most bytes of packs that `verify` fetches; 0 for no limit."""
 
     def sha256(self, _token: CancelToken) -> str:
         """Return the snapshot's name, which is the SHA-256 of its document and so vouches for all of it."""
@@ -45,6 +47,9 @@ class FetchedSnapshot:
 
     def tree(self, _unlock: Unlock) -> SnapshotTree:
         return self.content
+
+    def verify(self, _tree: SavedTree, passed: Callable[[int], object]) -> int:
+        return self.content.verify(self.most_bytes, passed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +61,8 @@ class Snapshots:
     """A directory for temporary files; it is made when it is missing."""
     most_entries: int
     """The most entries of a snapshot that is read."""
+    reserve_bytes: int
+    """Free space that has to be left where the temporary files are."""
     _opened: dict[str, Opened] = field(default_factory=dict, repr=False, compare=False)
     """The repositories that were opened, by location: scrypt takes its time."""
 
@@ -69,10 +76,8 @@ class Snapshots:
             closing(self._new_index()) as index,
             closing(self._tree(objects, destination, snapshot, index, check)) as tree,
         ):
-            size_bytes = tree.packed_bytes()
-            if order.max_bytes and size_bytes > order.max_bytes:
-                raise TooLarge(f"the snapshot has more than the {order.max_bytes} bytes that may be fetched")
-            yield FetchedSnapshot(Stored(snapshot.id, size_bytes, place=destination.shown), tree)
+            stored = Stored(snapshot.id, tree.packed_bytes(), place=destination.shown)
+            yield FetchedSnapshot(stored, tree, order.max_bytes)
 
     def listed(self, destination: Destination, own: OwnArchives) -> list[NamedArchive]:
         objects = _objects(destination)
@@ -99,7 +104,8 @@ class Snapshots:
         keys = self._open(objects, destination).keys
         with state_errors(self.scratch):
             index.load(objects, Cryptor(keys), check)
-        reader = Reader(partial(objects.get_range, Kind.PACK), keys, index)
+        fetch = partial(objects.get_range, Kind.PACK)
+        reader = Reader(fetch, keys, index, self.scratch, self.reserve_bytes)
         return SnapshotTree(snapshot, reader, self.scratch, check, most_entries=self.most_entries)
 
     def _snapshot(self, objects: StoredObjects, destination: Destination, name: str) -> Snapshot:

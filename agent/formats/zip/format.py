@@ -49,6 +49,11 @@ class DownloadedArchive:
     def tree(self, unlock: Unlock) -> SavedTree:
         return open_archive(self.file, unlock, self.check)
 
+    def verify(self, tree: SavedTree, passed: Callable[[int], object]) -> int:
+        for item in tree.items():
+            tree.read(item, lambda piece: passed(len(piece)))
+        return self.stored.size_bytes
+
 
 @dataclass(frozen=True, slots=True)
 class Zip:
