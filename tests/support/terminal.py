@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from xml.sax.saxutils import escape
 
 _LINE, _WIDTH, _MARGIN = 18, 7.85, 16
+_FIXED_SPACE = "&#160;"  # several common ones would become one
 _FONT = "ui-monospace, SFMono-Regular, Menlo, Consolas, 'DejaVu Sans Mono', monospace"
 
 
@@ -15,7 +16,7 @@ def picture(lines: Sequence[str]) -> str:
     size = f'viewBox="0 0 {width} {height}" width="{width}" height="{height}"'
     return f"""<svg xmlns="http://www.w3.org/2000/svg" {size}>
 <rect width="100%" height="100%" rx="6" fill="#1e2430"/>
-<g font-family="{_FONT}" font-size="13" fill="#d5dbe6" xml:space="preserve">
+<g font-family="{_FONT}" font-size="13" fill="#d5dbe6">
 {rows}
 </g>
 </svg>
@@ -24,4 +25,5 @@ def picture(lines: Sequence[str]) -> str:
 
 def _row(number: int, line: str) -> str:
     typed = ' fill="#8fd18f"' if line.startswith("$ ") else ""
-    return f'<text x="{_MARGIN}" y="{_MARGIN - 4 + number * _LINE}"{typed}>{escape(line)}</text>'
+    text = escape(line).replace(" ", _FIXED_SPACE)
+    return f'<text x="{_MARGIN}" y="{_MARGIN - 4 + number * _LINE}"{typed}>{text}</text>'
