@@ -11,7 +11,7 @@ FUZZ_SECONDS ?= 300
 # The slow files come first by name, and the tests of one file share their servers.
 PARALLEL ?= -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
-.PHONY: all help venv demo test coverage faults soak fuzz check docs lock reference sbom share wheel bench bench-transfers clean
+.PHONY: all help venv demo test coverage faults soak fuzz check docs lock reference sbom share wheel deb deb-test bench bench-transfers clean
 
 all: help
 
@@ -92,6 +92,12 @@ share: $(STAMP) ## write manual pages and shell completions, from the parsers be
 
 wheel: share ## build the wheel with all that edge-backup setup writes, into dist; always byte for byte the same
 	$(BIN)/hatchling build --target wheel
+
+deb: wheel ## build the Debian package for this Python and, with ARCH=arm64, another machine, into build/deb
+	VENV=$(VENV) packaging/deb/build $(or $(ARCH),$(shell dpkg --print-architecture))
+
+deb-test: wheel ## build the package twice; install, upgrade, remove and purge it in a system of its own; needs root and systemd-nspawn
+	REQUIRE_BACKENDS=1 $(BIN)/pytest -m large tests/system/test_package.py
 
 bench: $(STAMP) ## measure every promise beside public tools, into benchmarks/results; half an hour
 	$(BIN)/python -m benchmarks

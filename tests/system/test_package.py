@@ -1,0 +1,144 @@
+"""The Debian package, in a system that was really booted; `make deb-test` builds it and runs this."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from agent import __version__
+from tests.support.machine import CHECKOUT, Machine, machine
+from tests.support.require import require
+from tests.support.waiting import wait_until
+
+pytestmark = pytest.mark.large
+UNIT, STATE, CONFIG = "edge-backup.service", "/var/lib/edge-backup", "/etc/edge-backup/config.json"
+BUILD = CHECKOUT / "packaging/deb/build"
+PYTHON = f"/usr/bin/python3.{sys.version_info.minor}"
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    require(shutil.which("dpkg-deb") is not None, "dpkg-deb")
+    return built(tmp_path_factory.mktemp("package"))
+
+
+def built(directory: Path) -> Path:
+    architecture = subprocess.run(
+        ["dpkg", "--print-architecture"], capture_output=True, text=True, check=True
+    )
+    environment = {**os.environ, "VENV": sys.prefix}
+    subprocess.run([BUILD, architecture.stdout.strip(), directory], check=True, env=environment, cwd="/")
+    (made,) = directory.glob("*.deb")
+    return made
+
+
+@pytest.fixture(scope="module")
+def earlier(package: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The package with a lower version, and with another default configuration."""
+    root, made = tmp_path_factory.mktemp("earlier") / "root", package.with_name("earlier.deb")
+    subprocess.run(["dpkg-deb", "--raw-extract", package, root], check=True)
+    control = root / "DEBIAN/control"
+    control.write_text(control.read_text().replace(f"Version: {__version__}", "Version: 0.0.1"))
+    config = root / CONFIG.lstrip("/")
+    config.write_text(config.read_text().replace('"deviceId"', '"logLevel": "DEBUG", "deviceId"'))
+    subprocess.run(["dpkg-deb", "-Znone", "--root-owner-group", "--build", root, made], check=True)
+    return made
+
+
+@pytest.fixture
+def booted(package: Path, earlier: Path, tmp_path: Path) -> Iterator[Machine]:
+    require(os.geteuid() == 0 and shutil.which("systemd-nspawn") is not None, "root and systemd-nspawn")
+    require(Path(PYTHON).exists(), f"Debian's own {PYTHON}")
+    with machine(tmp_path) as made:
+        for file in (package, earlier):
+            shutil.copy(file, made.root / "srv" / ("new.deb" if file == package else "old.deb"))
+        made.write(
+            "/usr/sbin/policy-rc.d", "#!/bin/sh\n", 0o755
+        )  # a container's own forbids to start services
+        with made.booted("basic.target"):
+            yield made
+
+
+def dpkg(booted: Machine, *arguments: str) -> str:
+    said = booted.run("env", "DEBIAN_FRONTEND=noninteractive", "dpkg", "--force-unsafe-io", *arguments)
+    assert "error processing" not in said, said
+    return said
+
+
+def exists(booted: Machine, path: str) -> bool:
+    return booted.run("sh", "-c", f"[ -e {path} ] && echo yes").strip() == "yes"
+
+
+def owner_and_mode(booted: Machine, path: str) -> str:
+    return booted.run("stat", "--format=%U:%G %a", path).strip()
+
+
+def runs(booted: Machine) -> None:
+    wait_until(lambda: booted.shows(UNIT, "ActiveState") == "active", what=UNIT, timeout_s=60)
+
+
+def saved(booted: Machine, name: str) -> None:
+    said = booted.run("edge-backup", "backup", "--id", name, "-o", "storage.provider=local")
+    assert "backup finished" in said
+
+
+def test_the_package_is_the_same_when_it_is_built_again(package: Path, tmp_path: Path) -> None:
+    """Somebody who has the sources can check that a package was made from them."""
+    assert built(tmp_path).read_bytes() == package.read_bytes()
+
+
+def test_an_upgrade_keeps_configuration_and_journal_a_removal_the_data_and_a_purge_nothing(
+    booted: Machine,
+) -> None:
+    dpkg(booted, "--install", "/srv/old.deb")
+    runs(booted)
+    assert booted.shows(UNIT, "UnitFileState") == "enabled"
+    assert owner_and_mode(booted, STATE) == "edge-backup:edge-backup 700"
+    assert owner_and_mode(booted, CONFIG) == "root:edge-backup 640"
+    assert booted.run("edge-backup", "check-config").startswith("{")
+    assert exists(booted, "/usr/share/man/man1/edge-backup-restore.1.gz")
+    saved(booted, "before-the-upgrade")
+    booted.run("sed", "-i", "s/DEBUG/WARN/", CONFIG)
+
+    dpkg(booted, "--install", "--force-confdef", "--force-confold", "/srv/new.deb")
+    runs(booted)
+    assert __version__ in booted.run("dpkg-query", "--show", "edge-backup")
+    assert '"WARN"' in booted.run("cat", CONFIG)
+    assert owner_and_mode(booted, CONFIG) == "root:edge-backup 640"
+    assert "before-the-upgrade" in booted.run("edge-backup", "history")
+    saved(booted, "after-the-upgrade")
+
+    dpkg(booted, "--remove", "edge-backup")
+    assert booted.shows(UNIT, "ActiveState") == "inactive"
+    assert not exists(booted, "/opt/edge-backup")
+    assert exists(booted, f"{STATE}/storage/journal.db")
+    assert exists(booted, CONFIG)
+
+    booted.run("mkdir", "--parents", "/srv/archives")
+    booted.run("sh", "-c", f"mv {STATE}/archives/* /srv/archives/")
+    archives = booted.run("ls", "/srv/archives")
+    booted.run("mount", "-t", "tmpfs", "none", f"{STATE}/archives")
+    booted.run("cp", "-a", "/srv/archives", f"{STATE}/archives/")
+    said = dpkg(booted, "--purge", "edge-backup")
+    assert "left as they are" in said
+    assert not exists(booted, "/etc/edge-backup")
+    assert not exists(booted, f"{STATE}/storage")
+    assert not exists(booted, "/var/log/edge-backup")
+    assert archives == booted.run("ls", "/srv/archives") == booted.run("ls", f"{STATE}/archives/archives")
+
+
+def test_an_installation_gives_away_nothing_that_was_there_before(booted: Machine) -> None:
+    """Neither through a link in the place of the state directory, nor below that directory."""
+    booted.run("mkdir", "-m", "0755", "/srv/elsewhere", "/srv/elsewhere/data")
+    booted.run("ln", "-s", "/srv/elsewhere", STATE)
+    booted.run("systemctl", "mask", "--runtime", UNIT)  # systemd itself gives StateDirectory= to the agent
+    dpkg(booted, "--install", "/srv/new.deb")
+    assert owner_and_mode(booted, "/srv/elsewhere") == "root:root 755"
+    assert owner_and_mode(booted, "/srv/elsewhere/data") == "root:root 755"
+    dpkg(booted, "--purge", "edge-backup")
+    assert exists(booted, "/srv/elsewhere/data")
+    assert not exists(booted, STATE)
