@@ -41,6 +41,9 @@ SUBCOMMANDS = {
     "check-config": Subcommand(
         "agent.cli.check_config:check_config", "check the settings and print those in effect"
     ),
+    "setup": Subcommand(
+        "agent.cli.setup:setup", "write the unit, the default configuration and manual pages"
+    ),
     "send": Subcommand("agent.send:main", "send a command to a device and follow it to its end"),
     "backup": Subcommand("agent.cli.jobs:backup", "let the agent on this device make a backup now"),
     "restore": Subcommand("agent.cli.restore:restore", "let it restore an archive, or preview the restore"),

@@ -4,6 +4,7 @@ The wheel and the Debian package carry them. They are not in the repository: the
 """
 
 import argparse
+import shutil
 from pathlib import Path
 
 import shtab
@@ -46,12 +47,14 @@ def _mark_files(parser: argparse.ArgumentParser) -> None:
                 _mark_files(inner)
 
 
-def main() -> None:
-    for directory, files in (("man", manuals()), ("completions", completions())):
-        (SHARE / directory).mkdir(parents=True, exist_ok=True)
-        for name, text in files.items():
-            (SHARE / directory / name).write_text(text, "utf-8")
+def write(directory: Path) -> None:
+    """Write all manual pages and completions below `directory`, and remove others there."""
+    for name, files in (("man", manuals()), ("completions", completions())):
+        shutil.rmtree(directory / name, ignore_errors=True)
+        (directory / name).mkdir()
+        for file, text in files.items():
+            (directory / name / file).write_text(text, "utf-8")
 
 
 if __name__ == "__main__":
-    main()
+    write(SHARE)

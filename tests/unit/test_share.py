@@ -74,7 +74,7 @@ def test_zsh_finds_its_completion_by_the_first_line() -> None:
 
 def test_the_wheel_carries_the_files_for_a_device_and_is_the_same_when_built_again(tmp_path: Path) -> None:
     """Somebody who has the sources can check that a wheel was made from them."""
-    share.main()
+    share.write(share.SHARE)
     built = []
     for name in ("first", "second"):
         build = ["-m", "hatchling", "build", "--target", "wheel", "--directory", str(tmp_path / name)]

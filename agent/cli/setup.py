@@ -1,0 +1,96 @@
+"""`edge-backup setup`: writes the files that the Debian package has beside the program."""
+
+import argparse
+import errno
+import sys
+import sysconfig
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from agent.base.durable import make_directories, replace_file
+from agent.cli import EXIT_OK
+from agent.cli.local import EXIT_REFUSED
+from agent.cli.settings import DEFAULT_CONFIG
+
+SHARE = Path(__file__).parents[1] / "share"
+_PLACES = {
+    "config.json": DEFAULT_CONFIG.parent,
+    "systemd": Path("/etc/systemd/system"),
+    "systemd/edge-backup.service.d": Path("/usr/local/share/edge-backup/edge-backup.service.d"),
+    "sysusers/edge-backup.conf": Path("/etc/sysusers.d"),
+    "man": Path("/usr/local/share/man/man1"),
+    "completions/edge-backup": Path("/usr/local/share/bash-completion/completions"),
+    "completions/_edge-backup": Path("/usr/local/share/zsh/site-functions"),
+}
+"""Where a file, or each file directly in a directory, goes on the device."""
+_PROGRAM_OF_THE_PACKAGE = "/opt/edge-backup/bin/edge-backup"
+_NEXT = "next: systemd-sysusers; systemctl daemon-reload; systemctl enable --now edge-backup\n"
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    """A file as it is written to `path`; an existing one stays if it `is_the_owners`."""
+
+    path: Path
+    text: str
+    is_the_owners: bool
+
+
+def setup(argv: list[str]) -> int:
+    """Write the files, or show them; the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="edge-backup setup",
+        description="Write the unit and socket for systemd, the default configuration, manual pages and"
+        " completions. An existing configuration stays as it is. Other files are replaced by those of this"
+        " version: put your own changes to a unit into a drop-in.",
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "--print", action="store_true", dest="shown", help="show the files, and write nothing"
+    )
+    parser.add_argument(
+        "--root", metavar="DIR", type=Path, default=Path("/"), help="write below this directory (default: /)"
+    )
+    parsed = parser.parse_args(argv)
+    if parsed.shown:
+        sys.stdout.write("".join(f"==> {file.path} <==\n{file.text}\n" for file in _files()))
+        return EXIT_OK
+    try:
+        for file in _files():
+            sys.stdout.write(f"{_written(file, parsed.root)}: {file.path}\n")
+    except OSError as error:
+        hint = "; run it as root, or give another --root" if isinstance(error, PermissionError) else ""
+        sys.stderr.write(f"{error.filename or parsed.root}: {error.strerror}{hint}\n")
+        return EXIT_REFUSED
+    sys.stdout.write(_NEXT if parsed.root == Path("/") else "")
+    return EXIT_OK
+
+
+def _files() -> Iterator[_File]:
+    """Yield the files of this installation; in a checkout `make share` makes some of them."""
+    program = Path(sysconfig.get_path("scripts")) / "edge-backup"
+    for source, directory in _PLACES.items():
+        found = SHARE / source
+        for path in sorted(found.iterdir()) if found.is_dir() else [found]:
+            if path.is_file():
+                text = path.read_text("utf-8").replace(_PROGRAM_OF_THE_PACKAGE, str(program))
+                yield _File(directory / path.name, text, is_the_owners=source == "config.json")
+
+
+def _written(file: _File, root: Path) -> str:
+    """Write the file below `root`, unless it is there; return what became of it. Raises OSError."""
+    path = root / file.path.relative_to("/")
+    if not path.parent.resolve().is_relative_to(root.resolve()):
+        raise OSError(errno.ELOOP, f"a link leads out of '{root}'", str(path.parent))
+    try:
+        is_same = path.read_text("utf-8") == file.text
+    except FileNotFoundError:
+        verb = "written"
+    else:
+        if is_same or file.is_the_owners:
+            return "unchanged" if is_same else "kept, it has been changed"
+        verb = "replaced"
+    make_directories(path.parent, 0o755)
+    replace_file(path, file.text, 0o640 if file.is_the_owners else 0o644)
+    return verb
