@@ -10,11 +10,11 @@ from typing import Any
 
 from agent.base.text import printable
 from agent.cli.api_client import Agent, AgentRefused, Event, NotAnswered, Value, in_path
-from agent.cli.local import EXIT_OK, EXIT_REFUSED, progress, size_text, write_value
+from agent.cli.local import EXIT_OK, EXIT_REFUSED, write_value
 from agent.send.options import SOURCES, gathered, option, read_secret, secret_source
+from agent.send.progress import ProgressLine, progress_text, size_text
 
 LOOK_AGAIN_S = 1.0
-_SAME_LINE, _NEXT_LINE = "\r\x1b[K", "\n"
 EXIT_INTERRUPTED = 130
 """The exit status that shells give a program that Ctrl-C ended."""
 
@@ -71,38 +71,32 @@ def end_of(agent: Agent, path: str, value: Value, shown: str, *, as_json: bool) 
 
 
 def ended(agent: Agent, job_id: str) -> Value:
-    """Wait until the job runs no more, and return it; on a terminal, print its progress.
+    """Wait until the job runs no more, and return it; meanwhile print its progress on stderr.
 
     Raises `AgentRefused` and `NotAnswered`.
     """
-    path = f"/jobs/{in_path(job_id)}"
+    path, line = f"/jobs/{in_path(job_id)}", ProgressLine(sys.stderr)
     try:
         with agent.events(f"{path}/events") as events:
-            _follow(events)
+            _follow(events, line)
     except AgentRefused as refused:
         if refused.status != HTTPStatus.SERVICE_UNAVAILABLE:
             raise
-        while "phase" in agent.get(path):  # too many others follow the events
+        while "phase" in (job := agent.get(path)):  # too many others follow the events
+            line.show(progress_text(job))
             time.sleep(LOOK_AGAIN_S)
+    finally:
+        line.clear()
     return agent.get(path)
 
 
-def _follow(events: Iterator[Event]) -> None:
-    """Take the events of a job until its end; on a terminal, keep a line for each phase up to date."""
-    phase, is_terminal = "", sys.stderr.isatty()
-    try:
-        for event in events:
-            if event.name == "end":
-                return
-            job = event.value["job"]
-            if is_terminal and "phase" in job:
-                before = _SAME_LINE if job["phase"] == phase else _NEXT_LINE if phase else ""
-                phase = job["phase"]
-                sys.stderr.write(before + printable(", ".join(progress(job))))
-                sys.stderr.flush()
-    finally:
-        if phase:
-            sys.stderr.write(_NEXT_LINE)
+def _follow(events: Iterator[Event], line: ProgressLine) -> None:
+    """Take the events of a job until its end."""
+    for event in events:
+        if event.name == "end":
+            return
+        if "phase" in (job := event.value["job"]):
+            line.show(progress_text(job))
 
 
 def _told(entry: Value, *, as_json: bool) -> int:

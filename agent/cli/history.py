@@ -5,7 +5,8 @@ from collections.abc import Iterator
 
 from agent.base.text import printable
 from agent.cli.api_client import Agent, Value, in_path
-from agent.cli.local import local_parser, run_local, size_text, time_text, write_value
+from agent.cli.local import local_parser, run_local, time_text, write_value
+from agent.send.progress import size_text
 
 MOST_IN_A_PAGE = 100
 

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 
 from agent.base.text import printable
 from agent.cli.api_client import Agent, Value
-from agent.cli.local import local_parser, progress, run_local, size_text, write_value
+from agent.cli.local import local_parser, run_local, write_value
+from agent.send.progress import progress_text, size_text
 
 
 def info(argv: list[str]) -> int:
@@ -38,7 +39,7 @@ def _lines(value: Value) -> Iterator[str]:
     for name in value["stores"]:
         yield f"store {name}"
     if job := value["job"]:
-        yield f"{job['kind']} {job['correlationId']}: {', '.join(progress(job))}"
+        yield f"{job['kind']} {job['correlationId']}: {progress_text(job)}"
 
 
 def _counts(counts: Value) -> str:

@@ -25,7 +25,6 @@ from agent.cli.local import (
     EXIT_USAGE,
     local_parser,
     parsed_with_settings,
-    size_text,
     write_value,
 )
 from agent.formats.archive_file import open_archive
@@ -45,6 +44,7 @@ from agent.jobs.staging import journal_of
 from agent.journal import JournalError, JournalReader
 from agent.restore.find import Search, find
 from agent.send.options import UnusableOption
+from agent.send.progress import size_text
 from agent.settings import Settings
 from agent.transfer.connections import Connections
 from agent.transfer.context import Destination

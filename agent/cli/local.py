@@ -7,13 +7,13 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator
-from datetime import timedelta
+from collections.abc import Callable
 
 from agent.base.text import printable
 from agent.cli.api_client import Agent, AgentRefused, NotAnswered, Value, elsewhere, on_this_device
 from agent.faces.unix_address import http_socket
 from agent.send.options import UnusableOption
+from agent.send.progress import ProgressLine, progress_text
 
 EXIT_OK, EXIT_REFUSED, EXIT_USAGE, EXIT_NO_AGENT = 0, 1, 2, 3
 
@@ -21,8 +21,13 @@ EXIT_OK, EXIT_REFUSED, EXIT_USAGE, EXIT_NO_AGENT = 0, 1, 2, 3
 def status(argv: list[str]) -> int:
     """Print what runs now; with `--follow` until nothing runs."""
 
-    def tell(agent: Agent, options: argparse.Namespace) -> Value:
+    def tell(agent: Agent, options: argparse.Namespace, line: ProgressLine | None = None) -> Value:
         value = agent.get("/status")
+        if line and line.is_terminal and value["job"] and not options.json:
+            line.show(_status_line(value))
+            return value
+        if line:
+            line.clear()
         write_value(value, _status_lines(value), as_json=options.json)
         return value
 
@@ -30,10 +35,11 @@ def status(argv: list[str]) -> int:
         if not options.follow:
             tell(agent, options)
             return
+        line = ProgressLine(sys.stdout)
         with agent.events("/events") as events:
-            if tell(agent, options)["job"]:
+            if tell(agent, options, line)["job"]:
                 changes = (event for event in events if event.name in ("jobProgressed", "reset"))
-                while next(changes) and tell(agent, options)["job"]:
+                while next(changes) and tell(agent, options, line)["job"]:
                     pass
 
     parser = local_parser("status", "Show what the agent on this device is doing.")
@@ -121,7 +127,7 @@ def _schedule_line(name: str, schedule: Value) -> str:
 def _status_line(value: Value) -> str:
     job, last = value["job"], value["last"]
     if job:
-        return printable(f"{job['kind']} {job['correlationId']}: {', '.join(progress(job))}")
+        return printable(f"{job['kind']} {job['correlationId']}: {progress_text(job)}")
     if not last:
         return "idle"
     why = f" ({last['statusCode']}: {last['message']})" if last["statusCode"] else ""
@@ -129,31 +135,9 @@ def _status_line(value: Value) -> str:
     return printable(f"idle; last: {last['kind']} {last['correlationId']} {ended}")
 
 
-def progress(job: Value) -> Iterator[str]:
-    """Yield what is known of a running job, in pieces for a line."""
-    done, total, left_s = size_text(job["bytes"]), job["totalBytes"], job["remainingSeconds"]
-    yield job["phase"]
-    if job["percent"] is not None:
-        yield f"{job['percent']} %"
-    if job["bytes"]:
-        yield f"{done} of {size_text(total)}" if total else done
-        yield f"{size_text(job['bytesPerSecond'])}/s"
-    if left_s is not None:
-        yield f"{timedelta(seconds=left_s)} left"
-
-
 def time_text(text: str) -> str:
     """To the second, and said to be UTC."""
     return f"{text[:10]} {text[11:19]}Z"
-
-
-def size_text(size_bytes: int) -> str:
-    """Return the size in the largest unit of which there is one, in three or four digits."""
-    count, units = float(size_bytes), iter(("B", "KiB", "MiB", "GiB"))
-    unit = next(units)
-    while round(count) >= 1024 and unit != "TiB":
-        count, unit = count / 1024, next(units, "TiB")
-    return f"{count:.3g} {unit}" if count < 999.5 else f"{count:.0f} {unit}"
 
 
 def write_value(value: Value, text: str, *, as_json: bool) -> None:

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from agent.base.text import printable
 from agent.cli.api_client import Agent, AgentRefused, Value, in_path
 from agent.cli.follow import add_options, carried_out, end_of, ended, options_of
-from agent.cli.local import EXIT_OK, EXIT_REFUSED, local_parser, run_local, size_text, write_value
+from agent.cli.local import EXIT_OK, EXIT_REFUSED, local_parser, run_local, write_value
+from agent.send.progress import size_text
 
 
 def restore(argv: list[str]) -> int:

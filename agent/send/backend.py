@@ -21,6 +21,8 @@ from agent.mqtt.link import Broker, Delivery, Link, LinkEvents
 
 CONNECT_TIMEOUT_S = 10
 ANSWER_TIMEOUT_S = 30
+STATUS = "Status"
+"""The end of the id of the feature's status feature."""
 _ENDS = ("_FINISHED", "_FAILED")
 
 
@@ -81,6 +83,13 @@ class Heard:
             for part in ("properties", name):
                 value = value.get(part) if isinstance(value, dict) else None
         return value if isinstance(value, dict) else None
+
+    @property
+    def status_job(self) -> dict[str, Any] | None:
+        """Return the property `job` of the status feature, when this updates it."""
+        if not self.message["path"].endswith(STATUS):
+            return None
+        return self._property("job")
 
     @property
     def upload_request(self) -> dict[str, Any] | None:
@@ -245,7 +254,7 @@ class Backend:
             self._heard.append(heard)
 
     def _read(self, delivery: Delivery) -> Heard | None:
-        """Return the message when it is readable and about our thing's feature: others use `e`, too."""
+        """Return a readable message about our thing's feature, or its status: others use `e`, too."""
         try:
             message = json.loads(delivery.payload)
         except (ValueError, RecursionError):
@@ -255,7 +264,8 @@ class Backend:
         topic, path, feature = message.get("topic"), message.get("path"), f"/features/{self._feature_id}"
         if not isinstance(topic, str) or not topic.startswith(f"{self._identity.thing}/things/"):
             return None
-        if not isinstance(path, str) or not (path == feature or path.startswith(f"{feature}/")):
+        known = (feature, f"{feature}{STATUS}")
+        if not isinstance(path, str) or not (path in known or path.startswith(f"{feature}/")):
             return None
         return Heard(delivery.topic, message)
 

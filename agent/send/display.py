@@ -8,15 +8,13 @@ import json
 import sys
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from agent.base.redaction import HIDDEN
 from agent.base.text import printable
 from agent.send.backend import Heard, OutgoingCommand
 from agent.send.exchange import Ending, MessageKind, refusal
-
-if TYPE_CHECKING:
-    from rich.progress import Progress
+from agent.send.progress import ProgressLine, percent_text, progress_text
 
 
 class Display(Protocol):
@@ -27,14 +25,15 @@ class Display(Protocol):
 
 @contextmanager
 def display(*, as_json: bool) -> Iterator[Display]:
-    """Yield a display: JSON if asked for, a progress bar on a terminal with rich, else plain lines."""
+    """Yield a display: JSON if asked for, else lines."""
     if as_json:
         yield Json()
-    elif sys.stdout.isatty() and (progress := _progress()):
-        with progress:
-            yield Bar(progress)
-    else:
-        yield Lines()
+        return
+    lines = Lines()
+    try:
+        yield lines
+    finally:
+        lines.close()
 
 
 def without_secrets(value: Any, secrets: Collection[str]) -> Any:
@@ -63,48 +62,31 @@ class Json:
 
 
 class Lines:
-    """A line for each message."""
+    """A line for each message, and on a terminal the progress below them."""
+
+    def __init__(self) -> None:
+        self._progress = ProgressLine(sys.stdout)
 
     def sent(self, command: OutgoingCommand) -> None:
-        _write(_sent_line(command))
+        self._print(f"→ {command.operation}  {command.value.get('correlationID', '')}".rstrip())
 
     def heard(self, kind: MessageKind, heard: Heard) -> None:
-        _write(_heard_line(kind, heard))
+        uploading = (heard.last_upload or {}).get("state") == "UPLOADING"
+        if kind is MessageKind.JOB or (uploading and self._progress.is_terminal):
+            self._progress.show(_heard_line(kind, heard))
+        else:
+            self._print(_heard_line(kind, heard))
 
     def ended(self, outcome: Ending) -> None:
         if outcome.good:
-            _write(printable(outcome.text))
+            self._print(outcome.text)
 
-
-class Bar:
-    """Lines above a bar that moves with the upload; a job has no percentage, so there it only lives."""
-
-    def __init__(self, progress: "Progress") -> None:
-        self._progress = progress
-        self._task = progress.add_task("waiting", total=None)
-
-    def sent(self, command: OutgoingCommand) -> None:
-        self._print(_sent_line(command))
-
-    def heard(self, kind: MessageKind, heard: Heard) -> None:
-        value = heard.last_upload if kind is MessageKind.LAST_UPLOAD else heard.last_operation
-        percent = value.get("progress") if value else None
-        if value and isinstance(percent, int):
-            known = kind is MessageKind.LAST_UPLOAD or percent == 100
-            state = printable(str(value.get("state")))
-            self._progress.update(
-                self._task, description=state, completed=percent, total=100 if known else None
-            )
-            if value.get("state") == "UPLOADING":
-                return
-        self._print(_heard_line(kind, heard))
-
-    def ended(self, outcome: Ending) -> None:
-        if outcome.good:
-            self._print(printable(outcome.text))
+    def close(self) -> None:
+        self._progress.clear()
 
     def _print(self, line: str) -> None:
-        self._progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
+        self._progress.clear()
+        _write(printable(line))
 
 
 def complain(text: str) -> None:
@@ -112,27 +94,9 @@ def complain(text: str) -> None:
     sys.stderr.write(f"edge-backup send: {printable(text)}\n")
 
 
-def _progress() -> "Progress | None":
-    try:
-        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-    except ImportError:
-        return None
-    return Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        TextColumn("{task.percentage:>3.0f} %"),
-        TimeElapsedColumn(),
-        transient=True,
-    )
-
-
 def _write(line: str) -> None:
     sys.stdout.write(f"{line}\n")
     sys.stdout.flush()
-
-
-def _sent_line(command: OutgoingCommand) -> str:
-    return printable(f"→ {command.operation}  {command.value.get('correlationID', '')}".rstrip())
 
 
 def _heard_line(kind: MessageKind, heard: Heard) -> str:
@@ -142,9 +106,11 @@ def _heard_line(kind: MessageKind, heard: Heard) -> str:
             text = f"{refusal(heard)}  {told}".rstrip()
         case MessageKind.REQUEST:
             text = f"asks where to upload {(heard.upload_request or {}).get('correlationId')}"
+        case MessageKind.JOB:
+            text = progress_text(heard.status_job or {})
         case MessageKind.LAST_OPERATION | MessageKind.LAST_UPLOAD:
             value = heard.last_operation or heard.last_upload or {}
-            percent = f"{value.get('progress')} %" if value.get("progress") else ""
+            percent = percent_text(value.get("progress")) if value.get("progress") else ""
             parts = (value.get("state"), percent, value.get("statusCode"), value.get("message"))
             text = "  ".join(str(part) for part in parts if part)
-    return printable(f"← {text}")
+    return f"← {text}"

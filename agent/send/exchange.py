@@ -33,6 +33,7 @@ class MessageKind(StrEnum):
     LAST_OPERATION = "lastOperation"
     REQUEST = "request"
     LAST_UPLOAD = "lastUpload"
+    JOB = "job"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +78,7 @@ class Exchange:
             (MessageKind.LAST_OPERATION, self._hear_operation),
             (MessageKind.REQUEST, self._hear_request),
             (MessageKind.LAST_UPLOAD, self._hear_upload),
+            (MessageKind.JOB, self._hear_job),
         )
         return next((kind for kind, understands in readers if understands(heard)), None)
 
@@ -153,6 +155,10 @@ class Exchange:
             else:
                 self._end("done")
         return True
+
+    def _hear_job(self, heard: Heard) -> bool:
+        job = heard.status_job
+        return self.phase is Phase.JOB and job is not None and job.get("correlationId") == self._id
 
     # The upload
 

@@ -6,20 +6,18 @@ import os
 import pty
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 from paho.mqtt.client import Client, MQTTMessage
 from paho.mqtt.enums import CallbackAPIVersion
 
-from tests.support.agent_process import PROGRAM, AgentProcess
+from tests.support.agent_process import PROGRAM, AgentProcess, with_constants
 from tests.support.backend import Backend
 from tests.support.http_server import HttpServer, Received, Say
 from tests.support.mosquitto import Mosquitto, free_port
-from tests.support.require import require
 from tests.support.stalling import Stalling, stalling
 from tests.support.waiting import wait_until
 
@@ -247,39 +245,60 @@ def test_a_broker_that_restarts_meanwhile_is_no_end(
     assert out.endswith("done\n")
 
 
-def on_terminal(arguments: list[str]) -> tuple[int, str]:
-    """Exit status and output of a program whose standard output is a terminal."""
+def on_terminal(arguments: list[str], awaited: str, then: Callable[[], None]) -> tuple[int, str]:
+    """Exit status and output of a program on a terminal; `then` is called once it has written `awaited`."""
     ours, theirs = pty.openpty()
     process = subprocess.Popen(arguments, stdin=subprocess.DEVNULL, stdout=theirs, stderr=theirs)
     os.close(theirs)
-    parts = []
+    shown = b""
     with contextlib.suppress(OSError):  # EIO: the other end is closed
         while part := os.read(ours, 1 << 16):
-            parts.append(part)
+            shown += part
+            if awaited.encode() in shown:
+                then()
     os.close(ours)
-    return process.wait(30), b"".join(parts).decode()
+    return process.wait(30), shown.decode()
 
 
-def test_a_terminal_gets_a_bar_and_the_same_lines(agent: AgentProcess, broker: Mosquitto) -> None:
-    require(find_spec("rich") is not None, "rich (extra cli)")
+def test_a_terminal_gets_one_line_that_moves_below_the_same_lines(
+    device: AgentProcess, backend: Backend, broker: Mosquitto
+) -> None:
+    """The status feature tells what `lastOperation` does not, and nothing of it stays on the screen."""
+    device.start(*with_constants("agent.faces.ditto.status_feature.INTERVAL_S = 0.1"))
+    backend.announced()
     address = ["--broker", f"tcp://127.0.0.1:{broker.port}", "--device", "edge:device"]
-    status, shown = on_terminal(
-        [
-            str(PROGRAM),
-            "send",
-            "backup",
-            *address,
-            "--correlation-id",
-            "X",
-            "--answer",
-            "storage.provider=local",
-        ]
-    )
+    with stalling() as destination:
+        command = [str(PROGRAM), "send", "backup", *address, "-o", f"https.url={destination.url}"]
+        status, shown = on_terminal(command, "← uploading", destination.release.set)
     assert status == 0, shown
-    for line in ("→ backup  X", "← BACKUP_FINISHED  100 %", "← asks where to upload X#1", "done"):
-        assert line in shown
-    assert "\x1b[" in shown
-    assert "━" in shown
+    for line in ("← BACKUP_STARTED", "← BACKUP_FINISHED  100 %", "done"):
+        assert f"{line}\r\n" in shown
+    assert "\r\x1b[K← uploading" in shown
+    assert shown.endswith("done\r\n")
+
+
+def test_a_local_command_on_a_terminal_keeps_one_line_up_to_date(agent: AgentProcess) -> None:
+    config = ["--config", str(agent.work / "config.json")]
+    with stalling() as destination:
+        url = ["-o", f"https.url={destination.url}"]
+        made = on_terminal([str(PROGRAM), "backup", *config, *url], "uploading", destination.release.set)
+    assert made[0] == 0, made
+    *moving, end = made[1].split("\r\x1b[K")
+    assert "\n" not in "".join(moving)
+    assert end.startswith("backup finished: ")
+
+
+def test_following_the_status_on_a_terminal_keeps_one_line_up_to_date(
+    agent: AgentProcess, send: Sender
+) -> None:
+    config = ["--config", str(agent.work / "config.json")]
+    with stalling() as destination, begun(send, destination):
+        command = [str(PROGRAM), "status", "--follow", *config]
+        status, shown = on_terminal(command, ": uploading", destination.release.set)
+    assert status == 0, shown
+    *moving, end = shown.split("\r\x1b[K")
+    assert "\n" not in "".join(moving)
+    assert end.startswith("idle; last: backup ")
 
 
 def test_output_that_nobody_reads_any_more_is_no_crash(agent: AgentProcess, send: Sender) -> None:

@@ -105,9 +105,7 @@ def _component(name: str, kind: str) -> dict[str, Any]:
 
 def third_party() -> str:
     """Every package with its licence and the extras that need it."""
-    by_extra = {
-        extra: installed(extra) for extra in ("aws", "azure", "cli", "demo", "encryption", "repository")
-    }
+    by_extra = {extra: installed(extra) for extra in ("aws", "azure", "demo", "encryption", "repository")}
     always = installed()
     rows = []
     for name in installed("all").keys() - {OURS}:

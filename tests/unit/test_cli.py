@@ -10,8 +10,8 @@ import pytest
 
 from agent import __version__
 from agent.cli import SUBCOMMANDS, main
-from agent.cli.local import size_text
 from agent.cli.settings import parse_settings_arguments
+from agent.send.progress import size_text
 from agent.settings.keys import KEYS
 from agent.settings.sections import FIRST, SECTIONS
 
