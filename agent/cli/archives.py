@@ -7,7 +7,8 @@ from http import HTTPStatus
 
 from agent.base.text import printable
 from agent.cli.api_client import Agent, AgentRefused, Value
-from agent.cli.local import EXIT_OK, EXIT_REFUSED, local_parser, run_local, size_text, time_text, write_value
+from agent.cli.local import EXIT_OK, EXIT_REFUSED, local_parser, run_local, time_text, write_value
+from agent.send.progress import size_text
 
 _ROW = "{:20}  {:>8}  {:>7}  {:9}  {}"
 _NOT_THERE = frozenset({HTTPStatus.UNPROCESSABLE_ENTITY})
