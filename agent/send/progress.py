@@ -6,6 +6,7 @@ The job may be that of a device that is not to be trusted, or of an older agent:
 import os
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any, TextIO, TypeGuard
 
@@ -14,6 +15,7 @@ from agent.base.text import printable
 PLAIN_S = 10.0
 """The time between two lines where there is no terminal, and before the first: short jobs have none."""
 _SAME_LINE = "\r\x1b[K"
+_USUAL_COLUMNS = 80
 _MOST = 10**13
 """So many bytes or seconds are shown at most: what a device says may be nonsense."""
 
@@ -29,9 +31,7 @@ class ProgressLine:
     def show(self, text: str) -> None:
         """Replace the line on a terminal; elsewhere write one now and then."""
         if self.is_terminal:
-            # A line that wraps could not be replaced.
-            columns = os.get_terminal_size(self._stream.fileno()).columns or 80
-            self._write(f"{_SAME_LINE}{printable(text)[: columns - 1]}")
+            self._write(f"{_SAME_LINE}{printable(text)[: self._columns() - 1]}")
             self._written = True
         elif time.monotonic() >= self._due_s:
             self._due_s = time.monotonic() + PLAIN_S
@@ -42,6 +42,12 @@ class ProgressLine:
         if self._written:
             self._write(_SAME_LINE)
             self._written = False
+
+    def _columns(self) -> int:
+        """Return the width of the terminal: a line that wraps could not be replaced."""
+        with suppress(OSError):
+            return os.get_terminal_size(self._stream.fileno()).columns or _USUAL_COLUMNS
+        return _USUAL_COLUMNS
 
     def _write(self, text: str) -> None:
         self._stream.write(text)
