@@ -22,14 +22,15 @@ class Attempt:
     """The correlation id of the newest job that was begun for the tick."""
     failures: int = 0
     failed: datetime | None = None
-    """Time of the last failure; None while a job runs for the tick."""
+    """Time of the last failure, or since when it waits in line; None while a job runs for the tick."""
     cancelled: bool = False
     """True when a person has cancelled the job that runs: its end is final."""
     since: datetime | None = None
     """When it was tried for the first time; None when nobody knows."""
 
-    def begun(self, correlation_id: str) -> "Attempt":
-        return replace(self, correlation_id=correlation_id, failed=None)
+    def begun(self, correlation_id: str, now: datetime) -> "Attempt":
+        since = self.since if self.failures else now
+        return replace(self, correlation_id=correlation_id, failed=None, since=since)
 
     def failed_at(self, now: datetime) -> "Attempt":
         return replace(self, failures=self.failures + 1, failed=now)
@@ -37,6 +38,14 @@ class Attempt:
     def has_passed(self, window: timedelta | None, now: datetime) -> bool:
         """Return True when it was first tried longer ago than `window`; None is no limit."""
         return window is not None and now >= (self.since or self.tick) + window
+
+    @property
+    def in_line(self) -> bool:
+        """Return True while it waits for its first turn: another store of the schedule has its backup."""
+        return self.failed is not None and not self.failures
+
+    def waiting(self, now: datetime) -> "Attempt":
+        return replace(self, failed=now)
 
     def next_try(self, now: datetime) -> datetime | None:
         """Return when the next try is due; None while a job runs."""
@@ -78,7 +87,7 @@ def next_step(
         return Step(Attempt(decision.tick, since=now), begin=True, missed=decision.missed + waiting)
     if attempt is None or not waiting:
         return Step(attempt, missed=decision.missed)
-    if is_over:
+    if is_over and not attempt.in_line:
         return Step(None, missed=decision.missed + 1)
     due = attempt.next_try(now)
     return Step(attempt, begin=at_once or (due is not None and due <= now), missed=decision.missed)

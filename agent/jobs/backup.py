@@ -10,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from agent import __version__
-from agent.base.job import Job, Kind
+from agent.base.job import Job, Kind, format_time
 from agent.base.roots import Root
 from agent.base.sources import ArchiveSource
 from agent.formats.archive_names import ENCRYPTED, PLAIN
@@ -25,16 +25,19 @@ from agent.jobs.requests.backup import BackupRequest, scheduled_request
 from agent.jobs.requests.options import Key
 from agent.jobs.requests.selection import Selection
 from agent.jobs.runner import Runner
+from agent.jobs.store_ticks import DueBackup
 from agent.jobs.upload_requests import PendingUploads
 from agent.jobs.worker import Outcome, Tools
 from agent.journal.staged import Staged
-from agent.settings.schedules import kanto_schedule
+from agent.settings import Settings
+from agent.settings.schedules import schedule_of, share_archives
 from agent.transfer.context import Destination
 
 if TYPE_CHECKING:
     from agent.formats.manifest import Origin
     from agent.save.databases import DatabaseOrder
     from agent.save.pipeline import BackupResult
+    from agent.save.shared import Slot
     from agent.save.walk import WalkRoot
 
 
@@ -48,6 +51,8 @@ class _Plan:
     """The key under which the archive is remembered for `skipUnchanged`."""
     facts: Mapping[str, Any]
     source: ArchiveSource
+    store: str
+    """The store, when the schedule has several: the message names it."""
 
 
 class Backups:
@@ -57,19 +62,21 @@ class Backups:
         self._admission, self._chosen_roots = Admission(base.settings), ChosenRoots(base.settings)
         self._kept = LastArchives(base.journal)
 
-    def periodic(self, correlation_id: str) -> Admitted:
-        """Admit a periodic backup. Raises `Refused`."""
-        schedule = kanto_schedule(self._settings)
-        return self.scheduled(scheduled_request(self._settings, schedule, correlation_id))
-
-    def scheduled(self, request: BackupRequest) -> Admitted:
+    def scheduled(self, due: DueBackup) -> Admitted:
         """Admit a backup of a schedule. Raises `Refused`."""
-        self._pending.refuse_second_upload()
-        return self.backup(request)
+        from agent.save.shared import Slot
 
-    def backup(self, request: BackupRequest) -> Admitted:
-        """Admit a backup. Raises `Refused`."""
-        from agent.save.pipeline import BackupOrder, backup
+        self._pending.refuse_second_upload()
+        request = scheduled_request(self._settings, due.schedule, due.store, due.correlation_id)
+        slot = None
+        is_repository = request.destination is not None and request.destination.repository is not None
+        if share_archives(self._settings, due.schedule) and not is_repository:
+            slot = Slot(self._staging.shared(due.schedule), format_time(due.tick))
+        return self.backup(request, slot)
+
+    def backup(self, request: BackupRequest, slot: "Slot | None" = None) -> Admitted:
+        """Admit a backup; with a slot, its archive is for several stores. Raises `Refused`."""
+        from agent.save.pipeline import BackupOrder, backup, send
 
         settings = self._settings
         job, tools = self._runner.new_job(Kind.BACKUP, request.correlation_id)
@@ -77,7 +84,8 @@ class Backups:
         parts = self._parts(job, request.selection, collected=collect is not None)
         roots = [part.root for part in parts]
         encryption = encryption_for(request.passcode, request.destination, settings.encryption)
-        staged = self._staged(request, encrypted=encryption is not None)
+        made = slot.archive() if slot else None
+        staged = Staged(made[0]) if made else self._staged(request, slot, encrypted=encryption is not None)
         destination = self._destination(request, job, tools, roots, staged, encrypted=encryption is not None)
         key = skip_key(request, roots, settings)
         self._runner.refuse_when_busy(*(root.directory for root in roots))
@@ -97,20 +105,23 @@ class Backups:
             collect=collect,
             encryption=encryption,
             origin=_origin(request, job, self._device.id, () if collect else parts),
+            shared=slot,
         )
         hooks = BackupHooks.of(settings, job, roots[0].directory, (root.data_set for root in roots))
         plan = _Plan(
             None if destination else staged,
             key,
-            request.label.facts() | (request.destination.facts() if request.destination else {}),
+            request.label.facts(),
             ArchiveSource() if collect else ArchiveSource.of_roots(roots),
+            _one_of_several(request, settings),
         )
         return self._runner.admitted(
             job,
             tools,
             directory=roots[0].directory,
             destination=destination,
-            work=hooks.around(partial(backup, order)),
+            facts=request.facts(),
+            work=partial(send, order, made[1]) if made else hooks.around(partial(backup, order)),
             ended=partial(self._ended, job, plan),
         )
 
@@ -121,15 +132,15 @@ class Backups:
         refuse_choosing(selection, "backupCmd", Key.BACKUP_DATA_TYPES, Key.BACKUP_PATHS)
         return (self._chosen_roots.part(Root("", self._staging.work_directory(job.id)), selection),)
 
-    def _staged(self, request: BackupRequest, *, encrypted: bool) -> Staged:
-        """Return the archive in staging; it has this name at every destination."""
+    def _staged(self, request: BackupRequest, slot: "Slot | None", *, encrypted: bool) -> Staged:
+        """Return the archive in staging or in the slot; it has this name at every destination."""
         path = self._staging.free_path(
             self._device.tag,
             ENCRYPTED if encrypted else PLAIN,
             request.label.name,
             self._journal.jobs.knows_archive,
         )
-        return Staged(path, options=request.passed_on)
+        return Staged(slot.directory / path.name if slot else path, options=request.passed_on)
 
     def _databases(self, job: Job) -> "DatabaseOrder | None":
         from agent.save.databases import DatabaseOrder
@@ -179,7 +190,8 @@ class Backups:
 
         result, staged, facts = outcome.result, plan.staged, plan.facts
         if result is None:
-            self._runner.end(job.failed(datetime.now(UTC), outcome.code, outcome.message), **facts)
+            told = f"store '{plan.store}': {outcome.message}" if plan.store else outcome.message
+            self._runner.end(job.failed(datetime.now(UTC), outcome.code, told), **facts)
             return
 
         stored = result.stored
@@ -195,9 +207,9 @@ class Backups:
             if plan.key and result.last:
                 self._kept.remember(plan.key, result.last)
 
-        message = "; ".join(
-            filter(None, [self._emptied(plan.source, result), about(result, archive_limits(self._settings))])
-        )
+        where = f"stored at '{plan.store}'" if plan.store else ""
+        notes = [where, self._emptied(plan.source, result), about(result, archive_limits(self._settings))]
+        message = "; ".join(filter(None, notes))
         self._runner.end(
             job.finished(datetime.now(UTC), message), also, **_facts(result), **facts,
             archive=name,
@@ -216,6 +228,13 @@ class Backups:
             f"only {files} files, and {before} the last time: is everything mounted?"
             " The full archives stay, this one is counted apart (retention.emptiedPercent)"
         )
+
+
+def _one_of_several(request: BackupRequest, settings: Settings) -> str:
+    """Return the store of a backup whose schedule has several; else an empty text."""
+    if not request.schedule or len(schedule_of(settings, request.schedule).store) < 2:
+        return ""
+    return request.destination.store if request.destination else ""
 
 
 def _origin(request: BackupRequest, job: Job, device_id: str, parts: "tuple[WalkRoot, ...]") -> "Origin":

@@ -4,8 +4,8 @@ It knows no face: `agent.service` builds those around it. Belongs to the main th
 """
 
 from dataclasses import replace
-from datetime import datetime
 from functools import partial
+from itertools import chain
 
 from agent.base.clock import BootClock
 from agent.base.refusals import Reason, Refused
@@ -55,15 +55,16 @@ from agent.jobs.restore import Restores
 from agent.jobs.restore_recovery import Recovery
 from agent.jobs.runner import Runner
 from agent.jobs.schedule import Frame
-from agent.jobs.schedule_record import ScheduleRecord, Standing
+from agent.jobs.schedule_state import ScheduleState
 from agent.jobs.staging import Staging
+from agent.jobs.store_ticks import DueBackup, records_of
 from agent.jobs.upload_queue import Uploads
 from agent.jobs.verify import Drills, Verifications
 from agent.jobs.worker import Workers
 from agent.journal import Journal
 from agent.mailbox import Action, Mailbox
 from agent.settings import Settings
-from agent.settings.schedules import clock_schedules
+from agent.settings.schedules import KANTO, clock_schedules, schedule_of
 
 
 class Engine:
@@ -80,9 +81,11 @@ class Engine:
     ) -> None:
         """Also recover the data of an earlier run. Raises OSError and `JournalError`."""
         self._settings, self._journal = settings, journal
-        self._schedule_record = ScheduleRecord(journal)
-        self._clock_records = {name: ScheduleRecord(journal, name) for name in clock_schedules(settings)}
-        self._records = (self._schedule_record, *self._clock_records.values())
+        self._kanto_records = records_of(journal, KANTO, schedule_of(settings))
+        self._clock_records = {
+            name: records_of(journal, name, each) for name, each in clock_schedules(settings).items()
+        }
+        self._records = [self._kanto_records, *self._clock_records.values()]
         self._recorder = Recorder(mailbox.call_later)
         self._workers = Workers(journal, mailbox, settings.transfer, settings.job_timeout)
         self.monitor, self.device, self.history = Monitor(), Device(journal), History(journal)
@@ -92,7 +95,7 @@ class Engine:
             journal,
             staging,
             self.device,
-            Events(journal, (*self._records, FailureHook(settings), *subscribers)),
+            Events(journal, (*chain(*self._records), FailureHook(settings), *subscribers)),
             self._recorder,
             self._workers,
             self.monitor,
@@ -108,7 +111,7 @@ class Engine:
             notes,
             self.device,
             remains=partial(repository_remains, settings),
-            schedules=self.schedules.states,
+            schedules=self._schedule_states,
         )
 
     def _build_jobs(self, base: Foundation, notes: PreviewNotes) -> None:
@@ -145,8 +148,8 @@ class Engine:
 
     def _build_routine(self, base: Foundation) -> None:
         """Build what happens without a command."""
-        self._periodic = Periodic(base, self._schedule_record, self.periodic_backup)
-        self.schedules = ClockSchedules(base, self._clock_records, self._scheduled_backup)
+        self._periodic = Periodic(base, self._kanto_records, self.scheduled_backup)
+        self.schedules = ClockSchedules(base, self._clock_records, self.scheduled_backup)
         self.drills = Drills(base, self._verifications, self.carry_out)
         self.prunes = Prunes(base)
         self.health = Health(
@@ -155,10 +158,10 @@ class Engine:
             base.settings.rpo,
             base.mailbox.call_later,
             frame=lambda: self.frame,
-            record=self._schedule_record,
+            records=self._records,
             schedules=self.schedules,
         )
-        for record in self._records:
+        for record in chain(*self._records):
             record.changed = self.health.changed
 
     def operations(self) -> Operations:
@@ -204,8 +207,8 @@ class Engine:
         def record() -> None:
             # A cancel that was answered has to outlive a crash.
             self.confirmations.cancelling(request)
-            for schedule in self._records:
-                schedule.cancelling(request.correlation_id)
+            self._periodic.cancelling(request.correlation_id)
+            self.schedules.cancelling(request.correlation_id)
 
         return Admitted(None, record, begin)
 
@@ -224,14 +227,14 @@ class Engine:
         return self._periodic.frame
 
     @property
-    def next_backup(self) -> datetime | None:
-        """Return the time of the next periodic backup; None when none will come. Raises `JournalError`."""
-        return self._periodic.next_due
-
-    @property
-    def schedule_standing(self) -> Standing:
+    def periodic_state(self) -> ScheduleState:
         """Return how the periodic backups stand. Raises `JournalError`."""
-        return self._schedule_record.read()
+        return self._periodic.state()
+
+    def _schedule_states(self) -> dict[str, ScheduleState]:
+        """Return how each schedule stands, by name, `kanto` only while it is active."""
+        kanto = {KANTO: self.periodic_state} if self.frame.active else {}
+        return kanto | self.schedules.states()
 
     def identified(self, device_id: str) -> None:
         """Note the device's id, report earlier jobs, and begin the periodic ones."""
@@ -255,13 +258,9 @@ class Engine:
         """Request the pending uploads again: the twin knows the feature since now."""
         self._recorder.record(self.uploads.pending.ask_again)
 
-    def periodic_backup(self, correlation_id: str) -> None:
-        """Make a backup of the schedule. Raises `Refused` when it cannot begin now."""
-        self.carry_out(self._backups.periodic(correlation_id))
-
-    def _scheduled_backup(self, request: BackupRequest) -> None:
-        """Make a backup of a schedule by the clock. Raises `Refused` when it cannot begin now."""
-        self.carry_out(self._backups.scheduled(request))
+    def scheduled_backup(self, due: DueBackup) -> None:
+        """Make a backup of a schedule. Raises `Refused` when it cannot begin now."""
+        self.carry_out(self._backups.scheduled(due))
 
     def carry_out(self, admitted: Admitted, accepted: Action = lambda: None) -> None:
         """Record an admitted command, call `accepted`, and begin its work.

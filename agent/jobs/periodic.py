@@ -5,7 +5,7 @@ later change wins. Belongs to the main thread.
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -21,8 +21,9 @@ from agent.jobs.foundation import Foundation
 from agent.jobs.requests.control import ActivateRequest, DeactivateRequest
 from agent.jobs.schedule import Decision, Frame, decide, device_offset
 from agent.jobs.schedule_record import ScheduleRecord
-from agent.jobs.ticks import Ticks
-from agent.settings.schedules import kanto_schedule
+from agent.jobs.schedule_state import ScheduleState
+from agent.jobs.store_ticks import MakeBackup, StoreTicks
+from agent.settings.schedules import KANTO, schedule_of
 
 log = structlog.get_logger(__name__)
 
@@ -52,13 +53,21 @@ class _Span:
 
 
 class Periodic:
-    def __init__(self, base: Foundation, record: ScheduleRecord, backup: Callable[[str], None]) -> None:
-        """`backup` makes one periodic backup under a correlation id. Raises `Refused` when none can begin."""
+    def __init__(self, base: Foundation, records: Sequence[ScheduleRecord], backup: MakeBackup) -> None:
+        """`records` are those of `records_of`."""
         self._settings, self._journal = base.settings, base.journal
         self._device, self._events = base.device, base.events
         self._begun = False
         self._span = self._initial()
-        self._ticks = Ticks(base, self._plan, record, backup=backup, begins_anew=self._begin_anew)
+        self._ticks = StoreTicks(
+            base,
+            KANTO,
+            schedule_of(base.settings),
+            records,
+            plan=self._plan,
+            backup=backup,
+            begins_anew=self._begin_anew,
+        )
 
     def _initial(self) -> _Span:
         """Return the frame of the last change: of a command, unless the settings were edited since."""
@@ -77,10 +86,9 @@ class Periodic:
         """Return the time in which periodic backups are made."""
         return self._frame(self._span)
 
-    @property
-    def next_due(self) -> datetime | None:
-        """Return the time of the next periodic backup; None when none will come. Raises `JournalError`."""
-        return self._ticks.next_due
+    def state(self) -> ScheduleState:
+        """Return how the periodic backups stand. Raises `JournalError`."""
+        return self._ticks.state()
 
     def begin(self) -> None:
         """Let ticks come from now on. Raises `JournalError`."""
@@ -93,8 +101,12 @@ class Periodic:
         """Begin nothing any more: the agent ends."""
         self._ticks.stop()
 
+    def cancelling(self, correlation_id: str) -> None:
+        """Note that a person cancels the job with this id: it is not tried again."""
+        self._ticks.cancelling(correlation_id)
+
     def _plan(self) -> "_FramePlan | None":
-        window = kanto_schedule(self._settings).window or None
+        window = schedule_of(self._settings).window or None
         return _FramePlan(self.frame, window) if self._span.active else None
 
     def _keep(self, span: _Span) -> None:
@@ -129,7 +141,7 @@ class Periodic:
         """Raises ValueError when the end is before the start."""
         period = self._settings.period
         device_id = self._device.id if self._begun else ""  # asking for it may write to the journal
-        offset = device_offset(device_id, min(kanto_schedule(self._settings).jitter, period))
+        offset = device_offset(device_id, min(schedule_of(self._settings).jitter, period))
         return Frame(span.active, span.start, span.end, period, offset, span.activated)
 
     def _begin_anew(self, now: datetime) -> None:

@@ -27,6 +27,7 @@ from agent.jobs.requests.storage import StorageOptions, store_storage
 from agent.jobs.verify import sound_archives
 from agent.jobs.worker import Outcome, Task, Tools
 from agent.journal import Journal, JournalError
+from agent.settings import StoreSettings
 from agent.transfer.context import Context
 from agent.transfer.guarded_storage import GuardedStorage
 
@@ -169,8 +170,9 @@ class Prunes:
             with self._journal.unit():
                 self._journal.archives.learned(outcome.result.learned)
                 for pruned in () if order.dry_run else outcome.result.places:
+                    elsewhere = self._stores_elsewhere(pruned.place)
                     for name in pruned.removed:
-                        self._journal.jobs.archive_removed(name)
+                        self._journal.jobs.archive_removed(name, elsewhere)
                         self._events.emit(ArchiveRemoved(pruned.place, name))
         except JournalError:
             log.exception("retention not recorded: journal not writable")
@@ -197,11 +199,15 @@ class Prunes:
             for name in self._settings.targets
         }
         stores = {
-            f"store {name}": partial(store_storage, self._settings, name)
+            _place_of(name, store): partial(store_storage, self._settings, name)
             for name, store in self._settings.stores.items()
             if store.provider != "local" and store.format == "zip"
         }
         return {**targets, **stores}
+
+    def _stores_elsewhere(self, place: str) -> list[str]:
+        """Return the stores that are not at this place: each keeps an archive of several stores by itself."""
+        return [name for name, store in self._settings.stores.items() if _place_of(name, store) != place]
 
     def _rules(self) -> "KeepRules":
         from agent.save.retention import KeepRules
@@ -233,3 +239,9 @@ def retention_dates(journal: Journal) -> Mapping[str, str]:
 
 def _noted_dates(journal: Journal) -> dict[str, str]:
     return dict(json.loads(journal.notes.read(_DATES) or "{}"))
+
+
+def _place_of(name: str, store: StoreSettings) -> str:
+    """Return the name for people of what a store is at: itself, or its target."""
+    is_target = store.provider == "local"
+    return f"target {store.options.get('local.target', 'device')}" if is_target else f"store {name}"

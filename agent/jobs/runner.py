@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import TypeVar
 
 import structlog
@@ -114,20 +115,22 @@ class Runner:
         directory: Path,
         made: Sequence[Path] = (),
         destination: Destination | None = None,
+        facts: Mapping[str, object] = MappingProxyType({}),
         record: Action | None = None,
         work: Callable[[Context], Result],
         ended: Callable[[Outcome[Result]], None],
     ) -> Admitted:
         """Return the job, ready to be recorded and begun.
 
-        `made` are the directories that it makes. `record` replaces the record of a new job and its event.
+        `made` are the directories that it makes; the history has `facts`, however it ends. `record` replaces
+        the record of a new job and its event.
         `ended` has to call `end`, or `release`.
         """
         task = self._task(job, tools, destination, work, ended)
 
         def record_start() -> None:
-            facts = {"place": destination.shown} if destination and destination.shown else {}
-            self._journal.jobs.started(job, directory, made, facts)
+            place = {"place": destination.shown} if destination and destination.shown else {}
+            self._journal.jobs.started(job, directory, made, {**place, **facts})
             self.tell(job)
 
         def begin() -> None:

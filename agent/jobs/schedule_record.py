@@ -15,6 +15,7 @@ from agent.jobs.attempts import Attempt
 from agent.jobs.events import Event, JobEnded
 from agent.journal import Journal, Unit
 from agent.mailbox import Action
+from agent.settings.schedules import KANTO
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,12 +28,19 @@ class Standing:
     refused: str = ""
     """The reason why the newest try did not become a job; empty when it did."""
 
+    @property
+    def problem(self) -> str:
+        """Return why the newest try did not become a job; to wait in line for the first one is no problem."""
+        return "" if self.attempt and self.attempt.in_line else self.refused
+
 
 @dataclass(slots=True)
 class ScheduleRecord:
     journal: Journal
     name: str = ""
     """The name of the schedule; empty for that of periodic backups."""
+    store: str = ""
+    """Its store, when the schedule has several."""
     ended: Action = field(default=lambda: None)
     """To be set: called after a job of the schedule has ended, or after any job that it waits for."""
     changed: Action = field(default=lambda: None)
@@ -40,7 +48,13 @@ class ScheduleRecord:
 
     def note(self, fact: str) -> str:
         """Return the name of a note about the schedule in the journal."""
-        return f"schedule.{self.name}.{fact}" if self.name else f"schedule.{fact}"
+        name = self.name or (KANTO if self.store else "")
+        return ".".join(filter(None, ("schedule", name, self.store, fact)))
+
+    @property
+    def about(self) -> dict[str, str]:
+        """Return the names of schedule and store, for the log."""
+        return {key: text for key, text in (("schedule", self.name), ("store", self.store)) if text}
 
     def read(self) -> Standing:
         text = self.journal.notes.read(self.note("record"))
@@ -57,6 +71,11 @@ class ScheduleRecord:
         standing = self.read()
         if (attempt := standing.attempt) and attempt.correlation_id == correlation_id:
             self.keep(replace(standing, attempt=replace(attempt, cancelled=True)))
+
+    def give_up(self) -> None:
+        """Forget the attempt, which nobody wants any more."""
+        if (standing := self.read()).attempt:
+            self.keep(replace(standing, attempt=None, refused=""))
 
     # A subscriber of events
 

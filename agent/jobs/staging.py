@@ -8,7 +8,8 @@ import fcntl
 import os
 import threading
 import time
-from collections.abc import Callable
+import uuid
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,6 +23,7 @@ log = structlog.get_logger(__name__)
 
 _INCOMPLETE = (".part", ".direct")
 _WORK = "work-"
+_SHARED = "shared"
 
 
 class StorageUnusable(Exception):
@@ -131,6 +133,27 @@ class Staging:
     def work_directory(self, job_id: str) -> Path:
         """Return the directory in which a command of the settings collects or receives this job's files."""
         return (self.storage / f"{_WORK}{job_id}").absolute()
+
+    def shared(self, schedule: str) -> Path:
+        """Return the directory for the archive that several stores of a schedule get."""
+        return (self.storage / _SHARED / schedule).absolute()
+
+    def remove_shared(self, schedule: str) -> None:
+        """Remove that archive; giving back its space takes a thread of its own some time."""
+        if (directory := self.shared(schedule)).exists():
+            doomed = directory.with_name(f"{uuid.uuid4().hex}{_INCOMPLETE[0]}")
+            try:
+                directory.rename(doomed)
+            except OSError:
+                log.exception("archive of several stores not removed", schedule=schedule)
+                return
+            threading.Thread(target=remove_tree, args=(doomed,), name="remove-shared", daemon=True).start()
+
+    def keep_shared(self, schedules: Collection[str]) -> None:
+        """Remove the archives of schedules that are no more, and what a crash left."""
+        for directory in (self.storage / _SHARED).glob("*"):
+            if directory.name not in schedules:
+                remove_tree(directory)
 
     def remove_incomplete(self) -> None:
         """Remove incomplete files that a crash left. To be called before anything runs."""

@@ -8,7 +8,6 @@ import uuid
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
-from functools import partial
 from typing import Protocol
 
 import structlog
@@ -47,19 +46,19 @@ class Ticks:
         plan: Callable[[], Plan | None],
         record: ScheduleRecord,
         *,
-        backup: Callable[[str], None],
+        backup: Callable[[str, datetime], None],
+        in_line: Callable[[], bool],
         begins_anew: Callable[[datetime], None] = lambda _now: None,
     ) -> None:
         """`plan` returns None while the schedule is switched off.
 
-        `backup` makes one backup under a correlation id, or raises `Refused` when it cannot begin now.
+        `backup` makes the backup of a tick under a correlation id, or raises `Refused` when it cannot begin
+        now. `in_line` returns True while another store of the schedule has its backup.
         `begins_anew` is told, in the unit of work, that the clock has shown times that never were.
         """
         self._journal, self._mailbox, self._plan = base.journal, base.mailbox, plan
         self._record, self._backup, self._begins_anew = record, backup, begins_anew
-        self._about = {"schedule": record.name} if record.name else {}
-        # Later: the job that has ended must not be in the way of one that is due now.
-        record.ended = partial(base.mailbox.post, partial(self.look, at_once=True))
+        self._in_line, self._about = in_line, record.about
         self._timer: Timer | None = None
         self._begun = self._stopped = False
         self._told: Attempt | None = None
@@ -158,21 +157,25 @@ class Ticks:
         if now_standing != standing:
             self._record.keep(now_standing)
         attempt = now_standing.attempt
-        if attempt and attempt.failed and attempt != self._told:
+        if attempt and attempt.failed and not attempt.in_line and attempt != self._told:
             self._tell_delay(attempt, decision, now)
         return attempt
 
     def _try(self, standing: Standing, attempt: Attempt, now: datetime) -> Standing:
         """Begin the backup of an attempt; return how the schedule stands then."""
+        if self._in_line():
+            if standing.refused != Reason.BUSY:
+                log.info("periodic backup waits for that of another store", **self._about)
+            return replace(standing, attempt=attempt.waiting(now), refused=Reason.BUSY.value)
         correlation_id = str(uuid.uuid4())
         about = {"due": format_time(attempt.tick), "failures": attempt.failures, **self._about}
         log.info("periodic backup begins", correlation_id=correlation_id, **about)
         try:
-            self._backup(correlation_id)
+            self._backup(correlation_id, attempt.tick)
         except Refused as error:
             log.warning("periodic backup refused", reason=error.message, **self._about)
             return replace(standing, attempt=attempt.failed_at(now), refused=error.reason.value)
-        return replace(standing, attempt=attempt.begun(correlation_id), refused="")
+        return replace(standing, attempt=attempt.begun(correlation_id, now), refused="")
 
     def _tell_clock(self, decision: Decision) -> None:
         if decision.clock_went_back:

@@ -195,6 +195,15 @@ class Jobs:
             State.FINISHED, State.FAILED,
         )  # fmt: skip
 
+    def last_scheduled(self, schedule: str, store: str = "") -> JobRecord | None:
+        """Return the newest ended backup of a schedule, at any of its stores when none is named."""
+        found = self._records(
+            "state IN (?1, ?2) AND json_extract(facts, '$.schedule') = ?3"
+            " AND (?4 = '' OR json_extract(facts, '$.store') = ?4) ORDER BY rowid DESC LIMIT 1",
+            State.FINISHED, State.FAILED, schedule, store,
+        )  # fmt: skip
+        return next(found, None)
+
     def last_size(self, fact: str, directory: Path | None = None) -> int | None:
         """Return a fact in bytes of the last good backup that has it, of this directory or of any."""
         rows = self._database.read(
@@ -211,12 +220,16 @@ class Jobs:
             self._database.read("SELECT 1 FROM jobs WHERE json_extract(facts, '$.archive') = ?", (name,))
         )
 
-    def archive_removed(self, name: str) -> None:
-        """Keep with the backups that made this archive that retention has removed it."""
+    def archive_removed(self, name: str, elsewhere: Iterable[str] = ()) -> None:
+        """Keep with the backups that stored this archive that retention has removed it.
+
+        Not with those to the stores `elsewhere`, which have it still.
+        """
         self._database.write(
             "UPDATE jobs SET facts = json_set(facts, '$.removed', json('true'))"
-            " WHERE kind = ? AND json_extract(facts, '$.archive') = ?",
-            (Kind.BACKUP, name),
+            " WHERE kind = ? AND json_extract(facts, '$.archive') = ?"
+            " AND coalesce(json_extract(facts, '$.store'), '') NOT IN (SELECT value FROM json_each(?))",
+            (Kind.BACKUP, name, json.dumps(list(elsewhere))),
         )
 
     def _records(self, condition: str, *values: str) -> Iterator[JobRecord]:

@@ -16,9 +16,11 @@ from agent.formats.survey import ArchiveLimits
 from agent.formats.walk_report import Report
 from agent.save.change_detection import Fingerprinter, LastArchive, is_still_there
 from agent.save.databases import DatabaseCopies, DatabaseOrder, database_copies
+from agent.save.shared import Slot
 from agent.save.walk import WalkRoot, walk
 from agent.transfer.cancel import CancelToken
 from agent.transfer.context import Context, Destination, RunHook
+from agent.transfer.put import UploadOrder, upload
 from providers.api import Stored
 
 _PATIENCE_S = 0.4
@@ -39,6 +41,8 @@ class BackupOrder(SaveOrder):
     last: LastArchive | None = None
     databases: DatabaseOrder | None = None
     """None to save SQLite databases as they are found."""
+    shared: Slot | None = None
+    """For an archive that other stores get as well; `staged` is in it."""
     collect: RunHook | None = None
     """Kanto's `backupCmd`: it collects the content in the directory of the only root, made for it."""
 
@@ -50,8 +54,8 @@ class BackupResult:
     sha256: str
     stored: Stored | None
     """None when the archive was staged."""
-    last: LastArchive | None = None
-    """With `skip_unchanged`, the archive to remember for the next backup."""
+    fingerprint: str = ""
+    """With `skip_unchanged`, that of the saved tree; empty when it is not to be remembered."""
     unchanged: bool = False
     """Nothing had changed: `stored` is the archive of an earlier job."""
     changes: Changes | None = None
@@ -59,10 +63,38 @@ class BackupResult:
     note: str = ""
     """A problem after the archive was made, for people; empty without one."""
 
+    @property
+    def last(self) -> LastArchive | None:
+        """Return the archive to remember for the next backup."""
+        made = self.stored
+        if made is None or not self.fingerprint:
+            return None
+        return LastArchive(self.fingerprint, made.name, made.size_bytes, made.etag)
+
 
 def backup(order: BackupOrder, context: Context) -> BackupResult:
     """Make an archive and store it, or stage it, as `Format.save`. Raises `JobError` and `StorageError`."""
-    order.format.check_room(order, order.destination)
+    slot = order.shared
+    if slot:
+        slot.clear()
+    order.format.check_room(order, None if slot else order.destination)
+    made = _made(order, context)
+    if slot is None or made.unchanged:
+        return made
+    slot.keep(order.staged, made)
+    return send(order, made, context)
+
+
+def send(order: BackupOrder, made: BackupResult, context: Context) -> BackupResult:
+    """Store the archive that was made for several stores. Raises `JobError` and `StorageError`."""
+    assert order.destination
+    context.phase("uploading")
+    context.expect(made.size_bytes)
+    stored = upload(UploadOrder(order.staged, order.destination, order.checksum), context)
+    return replace(made, stored=stored)
+
+
+def _made(order: BackupOrder, context: Context) -> BackupResult:
     with _collected(order, context):
         if order.destination is None or not order.skip_unchanged:
             return _archived(order, context)
@@ -80,13 +112,11 @@ def _unless_unchanged(order: BackupOrder, destination: Destination, context: Con
         context.token.check()
         if there:
             stored = Stored(last.name, last.size_bytes, last.etag, replace(destination, name=last.name).shown)
-            return BackupResult(found.report, last.size_bytes, "", stored, last, unchanged=True)
+            return BackupResult(found.report, last.size_bytes, "", stored, last.fingerprint, unchanged=True)
     result = _archived(order, context)
     # A file that changed while the archive was made is in it as it was at some moment before.
     whole = found.settled and result.report.reasons == found.report.reasons
-    if whole and (made := result.stored):
-        return replace(result, last=LastArchive(found.digest, made.name, made.size_bytes, made.etag))
-    return result
+    return replace(result, fingerprint=found.digest if whole else "")
 
 
 @contextmanager
@@ -125,7 +155,8 @@ def _archived(order: BackupOrder, context: Context) -> BackupResult:
         database_copies(order.databases, check) as copies,
         closing(_entries(order, report, check, copies)) as entries,
     ):
-        saved = order.format.save(entries, report, order, order.destination, context)
+        destination = None if order.shared else order.destination
+        saved = order.format.save(entries, report, order, destination, context)
     return BackupResult(report, saved.size_bytes, saved.sha256, saved.stored, changes=saved.changes)
 
 

@@ -156,7 +156,9 @@ class ScheduleSettings(Group):
     times: TimeList = setting("", "Times of the clock, such as `02:00` or `Mon..Fri 13:30`")
     cron: CronExpression = setting("", "Instead of `times`: a cron expression with five fields")
     timezone: TimeZone = setting("", "Time zone of these times, such as `Europe/Berlin`; empty: the device's")
-    store: Text = setting("", "Store for the archives; empty: ask the backend with an upload request")
+    store: NameList = setting(
+        "", "Store for the archives, or several, which all get the same one; empty: ask the backend"
+    )
     dir: Text = setting("", "Directory to back up; empty: the setting `dir`")
     data_sets: NameList = setting("", "Data sets to back up instead")
     name: ArchiveName = setting("", "Name of the archives, which retention counts apart")

@@ -18,11 +18,17 @@ def clock_schedules(settings: "Settings") -> "Mapping[str, ScheduleSettings]":
     return {name: each for name, each in settings.schedules.items() if name != KANTO}
 
 
-def kanto_schedule(settings: "Settings") -> "ScheduleSettings":
-    """Return the schedule called `kanto`, which there always is."""
+def schedule_of(settings: "Settings", name: str = KANTO) -> "ScheduleSettings":
+    """Return the schedule of this name; `kanto` is there even when the settings do not name it."""
     from agent.settings import ScheduleSettings
 
-    return settings.schedules.get(KANTO) or ScheduleSettings()
+    return settings.schedules[name] if name in settings.schedules else ScheduleSettings()
+
+
+def share_archives(settings: "Settings", name: str) -> bool:
+    """Return True when several stores of the schedule get one archive; a repository is saved to by itself."""
+    stores = [settings.stores[store] for store in schedule_of(settings, name).store]
+    return sum(store.format == "zip" for store in stores) > 1
 
 
 def schedule_problems(settings: "Settings") -> Iterator[str]:
@@ -36,6 +42,8 @@ def schedule_problems(settings: "Settings") -> Iterator[str]:
             )
         elif name != KANTO and bool(schedule.times) == bool(schedule.cron):
             yield f"{where}: expected either 'times' or 'cron'"
+        if len(set(schedule.store)) < len(schedule.store):
+            yield f"{where}.store: names a store twice; keep one"
         if schedule.dir and schedule.data_sets:
             yield f"{where}: expected either 'dir' or 'dataSets', not both"
         for unknown in sorted(set(schedule.data_sets) - settings.data_sets.keys()):

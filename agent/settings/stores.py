@@ -68,9 +68,10 @@ def store_problems(settings: "Settings") -> Iterator[str]:
     known = ", ".join(sorted(settings.stores)) or "none is configured"
     if settings.verify.period and not settings.verify.store:
         yield f"verify.store: is missing; expected one of the stores ({known}), because of verify.period"
-    chosen = {"verify.store": settings.verify.store}
-    chosen |= {f"schedules.{name}.store": each.store for name, each in settings.schedules.items()}
-    for key, store_name in chosen.items():
+    chosen = [("verify.store", settings.verify.store)]
+    for name, each in settings.schedules.items():
+        chosen += [(f"schedules.{name}.store", store_name) for store_name in each.store]
+    for key, store_name in chosen:
         if store_name and store_name not in settings.stores:
             yield f"{key}: expected one of the stores ({known})"
 

@@ -38,7 +38,7 @@ class Rig:
             rpo,
             self._later,
             frame=lambda: self.frame,
-            record=self.record,
+            records=[[self.record]],
             now=lambda: self.now,
         )
         self.health.changed = lambda: self.told.append(dict(self.health.value()))

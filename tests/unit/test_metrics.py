@@ -39,7 +39,7 @@ def metrics(journal: Journal, path: Path | None = None, mailbox: Mailbox | None 
         timedelta(hours=1),
         mailbox.call_later,
         frame=lambda: off,
-        record=ScheduleRecord(journal),
+        records=[[ScheduleRecord(journal)]],
     )
     return Metrics(path, mailbox, health, history)
 

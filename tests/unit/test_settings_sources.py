@@ -285,7 +285,7 @@ def test_a_key_that_has_moved_still_works_with_a_warning(config: Path, old: dict
     config.write_text(json.dumps({**USB, **old}))
     loaded = load({}, config, {"EDGE_BACKUP_SCHEDULE__JITTER": "5m"})
     kanto = loaded.settings.schedules["kanto"]
-    assert (kanto.store, kanto.jitter) == ("usb", timedelta(minutes=5))
+    assert (kanto.store, kanto.jitter) == (("usb",), timedelta(minutes=5))
     told = [notice.text for notice in loaded.notices if notice.level == "warning"]
     assert "'schedules.kanto.store' now" in told[0]
     assert "EDGE_BACKUP_SCHEDULE__JITTER" in told[1]

@@ -2,12 +2,14 @@
 
 import json
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from agent.jobs.requests.control import HistoryRequest
+from agent.jobs.store_ticks import DueBackup
 from agent.settings import ScheduleSettings
 from agent.settings.load import SettingsError, effective, load
 from tests.support.fakes import Device
@@ -139,10 +141,10 @@ def test_a_backup_goes_to_the_store_and_a_restore_comes_from_it(device: Device, 
 
 def test_a_periodic_backup_goes_to_the_store_of_the_schedule(device: Device, tmp_path: Path) -> None:
     device.settings = device.settings.model_copy(
-        update={"schedules": {"kanto": ScheduleSettings(store="usb")}}
+        update={"schedules": {"kanto": ScheduleSettings.model_validate({"store": "usb"})}}
     )
     device.restart()
-    device.service.engine.periodic_backup("tick")
+    device.service.engine.scheduled_backup(DueBackup("tick", "kanto", "usb", datetime.now(UTC)))
     device.finish()
     assert device.values()[-1]["state"] == "BACKUP_FINISHED"
     assert len(list((tmp_path / "stick").iterdir())) == 1

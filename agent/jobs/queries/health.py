@@ -4,7 +4,7 @@ Everything is in the journal, so it survives restarts. Belongs to the main threa
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -53,16 +53,19 @@ class Health:
         later: Callable[[float, Action], Timer],
         *,
         frame: Callable[[], Frame],
-        record: ScheduleRecord,
+        records: Sequence[Sequence[ScheduleRecord]],
         schedules: ClockSchedules | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        """`rpo` is how old the last good backup may become: zero for any age, None for two periods of a
-        schedule while it is active."""
+        """`records` are those of every schedule, one for each store.
+
+        `rpo` is how old the last good backup may become: zero for any age, None for two periods of a
+        schedule while it is active.
+        """
         self.changed: Action = lambda: None
         self._journal, self._history = journal, history
         self._rpo, self._later, self._now = rpo, later, now
-        self._frame, self._record, self._schedules = frame, record, schedules
+        self._frame, self._records, self._schedules = frame, records, schedules
         self._waits_for: tuple[datetime | None, datetime | None] = None, None
         self._timer: Timer | None = None
 
@@ -73,13 +76,13 @@ class Health:
         # A clock that was set back does not make a backup younger than new.
         age = max(self._now() - success, timedelta(0)) if success else None
         limit = self._limit(success)
-        standings = [self._record.read(), *(self._schedules.standings() if self._schedules else ())]
-        refused = (standing.refused for standing in standings if standing.refused)
+        schedules = [[record.read() for record in stores] for stores in self._records]
+        refused = (standing.problem for stores in schedules for standing in stores if standing.problem)
         return Facts(
             last_success=success,
             last_verified=_time(verified.get("time")),
             last_error=next(refused, "") or next(failed, ""),
-            missed=sum(standing.missed for standing in standings),
+            missed=sum(max(standing.missed for standing in stores) for stores in schedules),
             age=age,
             rpo_violated=limit is not None and self._now() > limit,
         )

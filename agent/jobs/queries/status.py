@@ -6,13 +6,13 @@ Belongs to the main thread.
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from agent.jobs.clock_schedules import ScheduleState
 from agent.jobs.device import Device
 from agent.jobs.preview_record import PreviewNotes
 from agent.jobs.progress import Monitor
 from agent.jobs.queries.fitting import encoded_bytes, shortened
 from agent.jobs.queries.history import History
 from agent.jobs.requests.control import StatusRequest
+from agent.jobs.schedule_state import ScheduleState
 
 
 class Status:
@@ -35,7 +35,7 @@ class Status:
 
         `preview` is there when there is something to say of one, `problem` while nobody has said who the
         device is, `remains` when interrupted jobs left something in repositories, and `schedules` when there
-        are any by the clock, as many as fit. Raises `JournalError`.
+        are any, as many as fit. Raises `JournalError`.
         """
         job = self._monitor.value()
         room_bytes -= encoded_bytes({"job": job, "last": None, "preview": None})

@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 from pydantic import SecretStr
 
@@ -15,7 +15,8 @@ from agent.jobs.requests.options import Key, Options, invalid_option
 from agent.jobs.requests.raw import RawRequest, Request
 from agent.jobs.requests.selection import Selection, backup_selection
 from agent.jobs.requests.storage import StorageOptions, read_storage, store_storage
-from agent.settings import ScheduleSettings, Settings
+from agent.settings import Settings
+from agent.settings.schedules import schedule_of
 
 MAX_DESCRIPTION_LETTERS = 1000
 _NAME = re.compile(rf"[A-Za-z0-9_-][A-Za-z0-9._-]{{0,{MAX_NAME_LETTERS - 1}}}")
@@ -43,6 +44,13 @@ class BackupRequest(Request):
     """The compression of the archive; None leaves it to the settings."""
     passed_on: dict[str, str] = field(default_factory=dict)
     """Options for the upload request."""
+    schedule: str = ""
+    """The schedule that asks for it; empty for a command."""
+
+    def facts(self) -> dict[str, Any]:
+        """Return what the history says of it from the beginning."""
+        facts = self.destination.facts() if self.destination else {}
+        return facts | ({"schedule": self.schedule} if self.schedule else {})
 
     @classmethod
     def read(cls, raw: RawRequest, settings: Settings) -> Self:
@@ -62,12 +70,14 @@ class BackupRequest(Request):
         )
 
 
-def scheduled_request(settings: Settings, schedule: ScheduleSettings, correlation_id: str) -> BackupRequest:
-    """Return the request for one backup of a schedule. Raises `Refused`."""
+def scheduled_request(settings: Settings, name: str, store: str, correlation_id: str) -> BackupRequest:
+    """Return the request for one backup of a schedule at one of its stores. Raises `Refused`."""
+    schedule = schedule_of(settings, name)
     return BackupRequest(
         correlation_id=correlation_id,
+        schedule=name,
         selection=Selection(schedule.dir or None, schedule.data_sets or None),
-        destination=store_storage(settings, schedule.store) if schedule.store else None,
+        destination=store_storage(settings, store) if store else None,
         label=Label(schedule.name),
         level=schedule.level or None,
     )

@@ -92,15 +92,33 @@ class Remains(_Value):
     locks: int = 0
 
 
-class ClockSchedule(_Value):
-    """A schedule by the clock."""
+class LastScheduled(_Value):
+    """The newest backup of a schedule that has ended."""
 
-    next: str | None
+    end_time: str
+    state: str
+    status_code: str
+
+
+class StoreSchedule(_Value):
+    """How the backups of a schedule stand at one of its stores."""
+
     missed: int
+    """How many in a row were missed."""
     last_error: str
-    """Why the newest backup did not begin; empty when it did."""
+    """Why the newest one did not begin, or the code with which it failed; empty when it is well."""
     late: bool
     """True while a backup that was due is tried again."""
+    last: LastScheduled | None
+
+
+class ClockSchedule(StoreSchedule):
+    """A schedule, with several stores as the one that stands worst."""
+
+    next: str | None
+    """When the next backup is due."""
+    stores: dict[str, StoreSchedule] = {}
+    """Each of its stores, when it has several."""
 
 
 class Status(_Value):
@@ -122,19 +140,13 @@ class Health(_Value):
     rpo_violated: bool
 
 
-class Schedule(_Value):
+class Schedule(ClockSchedule):
     """The periodic backups."""
 
     active: bool
     start: str | None = Field(alias="from")
     end: str | None = Field(alias="to")
     period: str
-    next: str | None
-    """When the next one is due."""
-    missed: int
-    """How many in a row were missed."""
-    last_error: str
-    """Why the newest one did not begin; empty when it did."""
     schedules: dict[str, ClockSchedule]
     """Those by the clock, by name."""
 

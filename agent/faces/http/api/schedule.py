@@ -5,7 +5,6 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from agent.base.job import format_time
 from agent.faces.http.api.context import Api
 from agent.faces.http.api.endpoint import Answer, Arguments, Endpoint, Nothing, json_response, no_content
 from agent.faces.http.api.jobs import Options, texts
@@ -26,12 +25,9 @@ class StartOrder(Arguments):
 
 def get_schedule(api: Api, _request: Request, _: Nothing) -> Response:
     def look() -> Mapping[str, Any]:
-        due, standing = api.engine.next_backup, api.engine.schedule_standing
         return {
             **schedule_value(api.engine.frame),
-            "next": due and format_time(due),
-            "missed": standing.missed,
-            "lastError": standing.refused,
+            **api.engine.periodic_state.value(),
             "schedules": {name: state.value() for name, state in api.engine.schedules.states().items()},
         }
 

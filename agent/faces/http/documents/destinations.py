@@ -9,7 +9,7 @@ from typing import Any
 from agent.jobs.queries.destinations import known_name_option
 from agent.journal.jobs import JobRecord
 from agent.settings import Settings
-from agent.settings.schedules import kanto_schedule
+from agent.settings.schedules import schedule_of
 
 Options = Mapping[str, Any]
 """Options of a command, as docs/wire.md lists them."""
@@ -32,8 +32,8 @@ def in_target(name: str) -> Options:
 
 def default_destination(settings: Settings) -> Options | None:
     """Return the destination of a backup that names none: that of the schedule, else the device itself."""
-    if store := kanto_schedule(settings).store:
-        return in_store(settings, store)
+    if stores := schedule_of(settings).store:
+        return in_store(settings, stores[0])
     name = device_target(settings)
     return None if name is None else in_target(name)
 

@@ -647,9 +647,11 @@ const makeChoice = (name, type = "radio") => ({ value, name: text, about = "" })
   return make("label", { class: "choice" }, make("input", { type, name, value }), words);
 };
 
-/** Choose the store of the schedule, or the first that is there. */
+const scheduledStores = () => (known.settings["schedules.kanto.store"] ?? "").split(",");
+
+/** Choose the first store of the schedule, or the first that is there. */
 function preselect(choices) {
-  const usual = `store ${known.settings["schedules.kanto.store"]}`;
+  const usual = `store ${scheduledStores()[0]}`;
   const wanted = choices.find((each) => each.value === usual) ?? choices.find((each) => !each.absent);
   for (const radio of $("destinations").querySelectorAll("input")) radio.checked = radio.value === wanted.value;
 }
@@ -949,7 +951,7 @@ function showSchedule() {
 }
 
 function periodicSentence() {
-  const { period, next, from, to } = known.schedule, store = known.settings["schedules.kanto.store"];
+  const { period, next, from, to } = known.schedule, store = scheduledStores().join(" and ");
   const parts = [`On: a backup every ${period}`];
   if (store) parts.push(`to ${store}`);
   if (from) parts.push(`from ${when(from)}`);

@@ -1,0 +1,68 @@
+"""How a schedule stands, for people and backends: its next backup, the last one, and what is late and why."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from agent.base.job import format_time
+from agent.jobs.schedule_record import ScheduleRecord
+from agent.journal import Journal
+from agent.journal.jobs import JobRecord
+
+
+@dataclass(frozen=True, slots=True)
+class StoreState:
+    """How the backups of a schedule at one of its stores stand."""
+
+    missed: int
+    last_error: str
+    """The reason why the newest one did not begin, else the code with which it failed; empty for neither."""
+    is_late: bool
+    """True while a backup that was due is tried again."""
+    last: JobRecord | None
+    """The newest one that has ended, as far as the history reaches."""
+
+    def value(self) -> dict[str, Any]:
+        """Return it as a member of an answer."""
+        last = self.last and {
+            "endTime": self.last.ended, "state": self.last.state, "statusCode": self.last.status_code
+        }  # fmt: skip
+        return {"missed": self.missed, "lastError": self.last_error, "late": self.is_late, "last": last}
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduleState:
+    """How one schedule stands: with several stores, as the one that stands worst."""
+
+    next_due: datetime | None
+    stores: Mapping[str, StoreState]
+    """By name; one with an empty name when the schedule does not have several."""
+
+    def value(self) -> dict[str, Any]:
+        """Return it as a member of an answer."""
+        states = list(self.stores.values())
+        ended = [state for state in states if state.last]
+        newest = max(ended, key=lambda state: state.last.ended if state.last else "", default=states[0])
+        whole = StoreState(
+            max(state.missed for state in states),
+            next((state.last_error for state in states if state.last_error), ""),
+            any(state.is_late for state in states),
+            newest.last,
+        )
+        value = {"next": self.next_due and format_time(self.next_due), **whole.value()}
+        if len(states) > 1:
+            value["stores"] = {name: state.value() for name, state in self.stores.items()}
+        return value
+
+
+def store_state(journal: Journal, schedule: str, record: ScheduleRecord) -> StoreState:
+    """Return how the record of a schedule stands. Raises `JournalError`."""
+    standing = record.read()
+    last = journal.jobs.last_scheduled(schedule, record.store)
+    return StoreState(
+        standing.missed,
+        standing.problem or (last.status_code if last else ""),
+        standing.attempt is not None and standing.attempt.failures > 0,
+        last,
+    )
