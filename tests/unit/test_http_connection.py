@@ -37,6 +37,10 @@ def broken(_request: Request) -> Response:
     return Response(200, {}, body())
 
 
+def cookies(request: Request) -> Response:
+    return Response(200, {}, request.headers["cookie"].encode())
+
+
 def refused(_request: Request) -> Response:
     raise Problem(409, "busy", {"Retry-After": "10"})
 
@@ -50,6 +54,7 @@ def server() -> Iterator[Address]:
     routes = [Route(method, "/echo", echo) for method in ("GET", "POST", "CONNECT")]
     routes += [Route("GET", "/pieces", pieces), Route("GET", "/broken", broken)]
     routes += [Route("GET", "/refused", refused), Route("GET", "/failing", failing)]
+    routes += [Route("GET", "/cookies", cookies), Route("GET", "/known", lambda _: Response(304))]
     routes += [Route("DELETE", "/things/{name}", lambda _: Response(204))]
     with listening(answers(*routes)) as address:
         yield address
@@ -70,6 +75,39 @@ def test_requests_follow_one_another_on_one_connection(client: RawClient) -> Non
 def test_pipelined_requests_are_answered_in_their_order(client: RawClient) -> None:
     client.send(b"".join(b"GET /echo?%d HTTP/1.1\r\n" % number + HOST + b"\r\n" for number in range(20)))
     assert [client.answer().body for _ in range(20)] == [b"GET /echo?%d 0" % number for number in range(20)]
+
+
+@pytest.mark.parametrize("between", [b"\r\n", b"\n", b"\r\n\r\n"])
+def test_empty_lines_before_a_request_are_skipped(client: RawClient, between: bytes) -> None:
+    """Old clients end a body with one (RFC 9112, 2.2)."""
+    request = post(b"abc" + between, b"Content-Length: 3")
+    assert client.ask(between, request).body == b"POST /echo? 3"
+    assert client.ask(request, between, GET).body == b"POST /echo? 3"
+    assert client.answer().body == b"GET /echo? 0"
+
+
+def test_empty_lines_alone_are_no_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "REQUEST_S", 0.2)
+    with listening(answers(Route("GET", "/echo", echo))) as address, RawClient(address) as client:
+        client.send(b"\r\n")
+        assert client.is_closed()
+
+
+def test_cookies_in_several_headers_are_those_of_one(client: RawClient) -> None:
+    """A web server may take requests over HTTP/2, where each cookie has a header (RFC 9113, 8.2.3)."""
+    head = b"GET /cookies HTTP/1.1\r\nCookie: a=1\r\n" + HOST + b"Cookie: b=2; c=3\r\n\r\n"
+    assert client.ask(head).body == b"a=1; b=2; c=3"
+
+
+@pytest.mark.parametrize("protocol", [b"h2c", b"websocket"])
+def test_another_protocol_is_not_taken_up_and_the_request_is_answered(
+    client: RawClient, protocol: bytes
+) -> None:
+    """Java's client offers HTTP/2 with every request, also beside a body in chunks."""
+    offer = b"Connection: Upgrade, HTTP2-Settings", b"Upgrade: " + protocol, b"HTTP2-Settings: AAMAAABk"
+    chunked = post(b"3\r\nabc\r\n0\r\n\r\n", *offer, b"Transfer-Encoding: chunked")
+    assert client.ask(chunked).body == b"POST /echo? 3"
+    assert client.ask(GET).status == 200
 
 
 def test_a_request_may_come_byte_by_byte(client: RawClient) -> None:
@@ -119,6 +157,13 @@ def test_an_answer_without_content_has_no_length(client: RawClient) -> None:
     received = client.ask(b"DELETE /things/a%2Fb HTTP/1.1\r\n" + HOST + b"\r\n")
     assert (received.status, received.body) == (204, b"")
     assert "content-length" not in received.headers
+    assert client.ask(GET).status == 200
+
+
+def test_what_has_not_changed_has_no_length(client: RawClient) -> None:
+    """A cache would keep an empty page: it takes the headers of a 304 for those of the content."""
+    received = client.ask(b"GET /known HTTP/1.1\r\n" + HOST + b"\r\n")
+    assert (received.status, "content-length" in received.headers) == (304, False)
     assert client.ask(GET).status == 200
 
 

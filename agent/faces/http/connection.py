@@ -15,7 +15,7 @@ from typing import cast
 import h11
 import structlog
 
-from agent.faces.http.headers import with_defaults
+from agent.faces.http.headers import joined, with_defaults
 from agent.faces.http.message import Peer, Problem, Request, Response
 from agent.faces.http.places import Places
 from agent.faces.http.problems import problem_document
@@ -36,6 +36,9 @@ LINGER_S = 1.0
 LINGER_BYTES = 256 << 10
 """How long, and for how many bytes, a client may go on sending that was refused in the middle."""
 STREAM_RETRY_S = 30
+_LINE_ENDS = b"\r\n"
+_WITHOUT_LENGTH = (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED)
+"""A cache would take the length of a 304 for that of the content (RFC 9110, 8.6)."""
 
 Answer = Callable[[Request], Response]
 
@@ -49,7 +52,7 @@ class Connection:
 
     def __init__(self, sock: socket.socket, peer: Peer, answer: Answer, places: Places) -> None:
         self._sock, self._peer, self._answer, self._places = sock, peer, answer, places
-        self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD_BYTES)
+        self._http, self._pipelined = _parser(), b""
         self._wait_s = REQUEST_S
         self.idle_since_s: float | None = time.monotonic()
         """Since when nothing is under way; None while a request is read or answered."""
@@ -58,7 +61,8 @@ class Connection:
         """Answer requests until the client or a limit ends the connection. Raises nothing."""
         with suppress(OSError, _BrokenOff):
             while self._serve_one():
-                self._http.start_next_cycle()
+                self._pipelined, _ = self._http.trailing_data
+                self._http = _parser()
                 self._wait_s = IDLE_S
                 self.idle_since_s = time.monotonic()
             self._linger()
@@ -85,7 +89,7 @@ class Connection:
         event = self._next_event(deadline_s)
         if not isinstance(event, h11.Request):
             return None
-        headers, method = _headers(event), event.method.decode("ascii")
+        headers, method = joined(event.headers), event.method.decode("ascii")
         path, query = _target(event, headers)
         request = Request(method, path, query, headers, b"", self._peer, is_gone=self.is_gone)
         try:
@@ -106,11 +110,16 @@ class Connection:
         return bool(poll.poll(0))
 
     def _receive_first(self) -> None:
-        """Wait for the first byte of a request, unless it came together with the one before."""
-        pipelined, _ = self._http.trailing_data
-        if not pipelined:
-            self._sock.settimeout(self._wait_s)
-            self._http.receive_data(self._sock.recv(PIECE_BYTES))
+        """Wait for the first byte of a request, unless it came together with the one before.
+
+        Empty lines are skipped: some clients send one behind a body (RFC 9112, 2.2).
+        """
+        deadline_s = time.monotonic() + self._wait_s
+        data, is_open = self._pipelined.lstrip(_LINE_ENDS), True
+        while is_open and not data:
+            received = self._receive(deadline_s)
+            data, is_open = received.lstrip(_LINE_ENDS), bool(received)
+        self._http.receive_data(data)
         self.idle_since_s = None
 
     def _body(self, deadline_s: float) -> bytes:
@@ -123,16 +132,20 @@ class Connection:
 
     def _next_event(self, deadline_s: float) -> h11.Event:
         while (event := self._http.next_event()) is h11.NEED_DATA:
-            left_s = deadline_s - time.monotonic()
-            if left_s <= 0:
-                raise Problem(408, f"a request must arrive within {REQUEST_S:.0f} seconds")
-            self._sock.settimeout(left_s)
             try:
-                data = self._sock.recv(PIECE_BYTES)
+                data = self._receive(deadline_s)
             except TimeoutError:
-                continue
+                raise Problem(408, f"a request must arrive within {REQUEST_S:.0f} seconds") from None
             self._http.receive_data(data)
         return cast("h11.Event", event)
+
+    def _receive(self, deadline_s: float) -> bytes:
+        """Return the next bytes, none at the connection's end. Raises TimeoutError and other OSErrors."""
+        left_s = deadline_s - time.monotonic()
+        if left_s <= 0:
+            raise TimeoutError
+        self._sock.settimeout(left_s)
+        return self._sock.recv(PIECE_BYTES)
 
     def _send_within_places(self, response: Response, *, is_head: bool) -> None:
         """Send a response; a stream of events only while there is a place for it."""
@@ -144,7 +157,7 @@ class Connection:
             finally:
                 self._places.leave_stream(self)
         else:
-            _close(response)
+            response.close()
             detail = "too many clients follow the events: close one, or ask again later"
             problem = Problem(503, detail, {"Retry-After": str(STREAM_RETRY_S)})
             self._send(problem_document(_NO_REQUEST, problem), is_head=False)
@@ -152,7 +165,7 @@ class Connection:
     def _send(self, response: Response, *, is_head: bool) -> None:
         headers = with_defaults(response.headers)
         body = response.body
-        if isinstance(body, bytes) and response.status != HTTPStatus.NO_CONTENT:
+        if isinstance(body, bytes) and response.status not in _WITHOUT_LENGTH:
             headers.append(("Content-Length", str(len(body))))
         reason = HTTPStatus(response.status).phrase
         try:
@@ -163,7 +176,7 @@ class Connection:
                 data = b""
             self._transmit(data + (self._http.send(h11.EndOfMessage()) or b""))
         finally:
-            _close(response)
+            response.close()
 
     def _transmit(self, data: bytes | None) -> None:
         if data:
@@ -177,23 +190,15 @@ class Connection:
         # Not `SSLSocket.shutdown`, which gives up TLS: what comes after it would be read encrypted.
         socket.socket.shutdown(self._sock, socket.SHUT_WR)
         deadline_s, left_bytes = time.monotonic() + LINGER_S, LINGER_BYTES
-        while left_bytes > 0 and (left_s := deadline_s - time.monotonic()) > 0:
-            self._sock.settimeout(left_s)
-            unread = self._sock.recv(PIECE_BYTES)
-            if not unread:
-                return
+        while left_bytes > 0 and (unread := self._receive(deadline_s)):
             left_bytes -= len(unread)
 
 
+def _parser() -> h11.Connection:
+    return h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD_BYTES)
+
+
 _NO_REQUEST = Request("", "", "", {}, b"", Peer(""))
-
-
-def _headers(event: h11.Request) -> dict[str, str]:
-    headers: dict[str, str] = {}
-    for name, text in event.headers:
-        key, value = name.decode("ascii"), text.decode("latin-1")
-        headers[key] = f"{headers[key]}, {value}" if key in headers else value
-    return headers
 
 
 def _target(event: h11.Request, headers: dict[str, str]) -> tuple[str, str]:
@@ -242,9 +247,3 @@ def _pieces(body: bytes | Iterable[bytes]) -> Iterator[bytes]:
     except Exception as error:
         log.exception("answer broken off")
         raise _BrokenOff from error
-
-
-def _close(response: Response) -> None:
-    close = getattr(response.body, "close", None)
-    if close:
-        close()

@@ -1,6 +1,6 @@
-"""Headers that every answer has, unless its handler says otherwise."""
+"""Headers: those of a request by name, and those that every answer has, unless its handler says otherwise."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from email.utils import formatdate
 from types import MappingProxyType
 
@@ -22,6 +22,17 @@ PROTECTION: Mapping[str, str] = MappingProxyType(
         "Cache-Control": "no-store",
     }
 )
+
+
+def joined(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+    """Return a request's headers by name in small letters; several of one name become one."""
+    by_name: dict[str, str] = {}
+    for name, text in headers:
+        key, value = name.decode("ascii"), text.decode("latin-1")
+        # A proxy of HTTP/2 may send a header for each cookie (RFC 9113, 8.2.3).
+        separator = "; " if key == "cookie" else ", "
+        by_name[key] = f"{by_name[key]}{separator}{value}" if key in by_name else value
+    return by_name
 
 
 def with_defaults(headers: Mapping[str, str]) -> list[tuple[str, str]]:

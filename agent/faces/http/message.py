@@ -72,6 +72,12 @@ class Response:
     is_events: bool = False
     """True for a stream of events, of which there may be only a few at a time."""
 
+    def close(self) -> None:
+        """Close the body: it was sent, or nobody takes it any more."""
+        close = getattr(self.body, "close", None)
+        if close:
+            close()
+
 
 class Problem(Exception):
     """A request cannot be answered as asked. The detail is for people, without secrets."""
