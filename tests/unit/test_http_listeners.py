@@ -1,14 +1,16 @@
 """Listening sockets: places for connections and streams, TLS, and sockets that systemd hands over."""
 
+import gc
 import os
 import socket
 import ssl
 import stat
+import struct
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import closing, suppress
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -173,9 +175,21 @@ def test_with_a_certificate_requests_come_over_tls_alone(keys: Keys) -> None:
     with listening(answers(ECHO), tls=ServerTls(keys.settings())) as address:
         assert keys.asked(address) == "127.0.0.1  True"
         with RawClient(address) as plain:
-            plain.send(GET)
-            with suppress(ConnectionResetError):
-                assert b"HTTP" not in plain.sock.recv(1000)
+            refused = plain.ask(GET)
+            assert (refused.status, refused.headers["connection"]) == (400, "close")
+            assert "https://" in refused.json["detail"]
+            assert plain.is_closed()
+
+
+def test_a_client_that_resets_its_connection_before_tls_begins_leaves_no_socket(keys: Keys) -> None:
+    """`wrap_socket` would not close it."""
+    with listening(answers(ECHO), places=1, tls=ServerTls(keys.settings())) as address:
+        with RawClient(address) as first:
+            first.send(b"\x16\x03\x01")
+            with RawClient(address) as second:
+                second.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        assert keys.asked(address) == "127.0.0.1  True"
+    gc.collect()
 
 
 @pytest.mark.filterwarnings("ignore:.*TLSVersion.TLSv1_1 is deprecated:DeprecationWarning")
@@ -245,6 +259,24 @@ def test_the_unix_socket_is_private_from_its_first_moment(
     with closing(unix_socket(tmp_path / "socket", "daemon")):
         assert modes == [0o600]
         assert stat.S_IMODE((tmp_path / "socket").stat().st_mode) == 0o660
+
+
+def test_what_is_no_socket_is_not_replaced(tmp_path: Path) -> None:
+    """`http.socket` may name a file of somebody else by mistake."""
+    path = tmp_path / "app.db"
+    path.write_text("data")
+    with pytest.raises(FileExistsError):
+        unix_socket(path)
+    assert path.read_text() == "data"
+
+
+def test_a_socket_on_which_another_program_listens_is_not_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "socket"
+    with closing(unix_socket(path)):
+        with pytest.raises(OSError, match="another program"):
+            unix_socket(path)
+        with RawClient(str(path)):
+            pass
 
 
 def test_the_socket_of_an_agent_that_was_killed_is_replaced(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from agent.faces.http.message import Peer
+from agent.faces.http.message import Peer, Problem, Request, Response
 from agent.faces.http.places import Places
 from agent.log.sparing import SparingLog
 
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 HANDSHAKE_S = 10.0
+_TLS_HANDSHAKE = b"\x16"
+"""The first byte of a TLS client (RFC 8446, 5.1)."""
 PAUSE_S = 1.0
 """How long a listener waits when the process has no descriptor or thread left."""
 
@@ -92,20 +94,32 @@ class Listener:
 
     def _talk(self, sock: socket.socket) -> None:
         if self._tls is None:
-            self._serve_connection(sock, sock, _peer(sock))
+            self._serve_connection(sock, sock, _peer(sock), self._answer)
             return
         sock.settimeout(HANDSHAKE_S)
+        # Not later: `wrap_socket` leaves the socket of a client that has reset its connection open.
+        first = sock.recv(1, socket.MSG_PEEK)
+        if first != _TLS_HANDSHAKE:
+            self._serve_connection(sock, sock, _peer(sock), _refuse_plain)
+            return
         with self._tls.context().wrap_socket(sock.dup(), server_side=True) as encrypted:
             peer = replace(_peer(sock), subject=self._tls.subject_of(encrypted), tls=True)
-            self._serve_connection(sock, encrypted, peer)
+            self._serve_connection(sock, encrypted, peer, self._answer)
 
-    def _serve_connection(self, place: socket.socket, sock: socket.socket, peer: Peer) -> None:
+    def _serve_connection(
+        self, place: socket.socket, sock: socket.socket, peer: Peer, answer: "Answer"
+    ) -> None:
         # Not before somebody connects: the HTTP library takes almost a MiB.
         from agent.faces.http.connection import Connection
 
-        connection = Connection(sock, peer, self._answer, self._places)
+        connection = Connection(sock, peer, answer, self._places)
         self._places.serving(place, connection)
         connection.serve()
+
+
+def _refuse_plain(_request: Request) -> Response:
+    """Refuse a client that does not speak TLS, as a browser where nobody typed 'https'. Raises `Problem`."""
+    raise Problem(400, "this port speaks TLS: use https://")
 
 
 def _peer(sock: socket.socket) -> Peer:

@@ -71,7 +71,11 @@ class HttpServer:
                 sockets.append(unix_socket(self._path, self._settings.socket_group))
                 self._made = True
             except OSError as error:
-                log.warning("local commands unavailable: socket not created", errno=error.errno)
+                log.warning(
+                    "local commands unavailable: socket not created",
+                    path=str(self._path),
+                    reason=error.strerror,
+                )
         for each in sockets:
             self._begin(Listener(each, self._local, self._answer))
 

@@ -1,10 +1,11 @@
 """Sockets to listen on: made here, or handed over by systemd."""
 
+import errno
 import grp
 import os
 import socket
+import stat
 from collections.abc import MutableMapping
-from contextlib import suppress
 from pathlib import Path
 
 from agent.faces.unix_address import address
@@ -17,10 +18,9 @@ BACKLOG = 16
 
 def unix_socket(path: Path, group: str = "") -> socket.socket:
     """Return a socket that listens at this path, for its owner and a group only. Raises OSError."""
+    _remove_unused(path)
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        with suppress(FileNotFoundError):
-            path.unlink()  # of an agent that was killed: the lock says that none runs
         # Linux takes the mode of the file from the socket: nobody gets in before the group is set.
         os.fchmod(listening.fileno(), 0o600)
         listening.bind(address(path))
@@ -32,6 +32,22 @@ def unix_socket(path: Path, group: str = "") -> socket.socket:
         listening.close()
         raise
     return listening
+
+
+def _remove_unused(path: Path) -> None:
+    """Remove the socket of an agent that was killed. Raises OSError for one in use and for other files."""
+    try:
+        is_socket = stat.S_ISSOCK(path.lstat().st_mode)
+    except FileNotFoundError:
+        return
+    if not is_socket:
+        raise FileExistsError(errno.EEXIST, "a file that is no socket is there")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)
+        problem = probe.connect_ex(address(path))
+    if problem != errno.ECONNREFUSED:
+        raise OSError(errno.EADDRINUSE, "another program listens there")
+    path.unlink()
 
 
 def tcp_socket(at: ListenAddress) -> socket.socket:
