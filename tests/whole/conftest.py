@@ -11,6 +11,7 @@ from structlog.testing import capture_logs
 from agent.faces import metrics
 from agent.faces.ditto import mqtt_session, status_feature
 from tests.integration.conftest import SAMPLE
+from tests.support.http_network import TOKEN, Network
 from tests.support.local_agent import LocalAgent, LocalBackend
 from tests.support.trees import make_tree
 
@@ -57,3 +58,18 @@ def started(device: LocalAgent, backend: LocalBackend) -> Started:
         return device
 
     return start
+
+
+@pytest.fixture
+def token_file(tmp_path: Path) -> Path:
+    file = tmp_path / "token"
+    file.write_text(f"{TOKEN}\n")
+    file.chmod(0o600)
+    return file
+
+
+@pytest.fixture
+def network(started: Started, token_file: Path) -> Network:
+    return Network(
+        started(http_listen="127.0.0.1:0", http_tokenFile=str(token_file), http_hosts="gateway.local")
+    )

@@ -154,6 +154,14 @@ def test_a_wrong_query_type_or_method_is_refused(api: ApiClient) -> None:
     assert api.get("/nix").status == api.get("/jobs/nix").status == api.get("/jobs/nix/events").status == 404
 
 
+@pytest.mark.parametrize("path", ["/jobs/{}", "/jobs/{}/events", "/archives/{}/a.zip", "/archives/device/{}"])
+def test_an_id_or_name_that_is_no_utf_8_is_not_found(api: ApiClient, path: str) -> None:
+    """The journal cannot even ask for it."""
+    assert api.get(path.format("%ff")).status in (400, 404)
+    if "/events" not in path and "jobs" in path:
+        assert api.post(f"{path.format('%FF')}/cancel").status == 404
+
+
 def test_no_refusal_repeats_a_secret(api: ApiClient) -> None:
     """Also a member of a wrong type may be one."""
     for value in ({"passcode": "hunter2-x"}, {"options": {"backup.passcode": {"x": "hunter2-x"}}}):

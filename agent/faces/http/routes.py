@@ -2,7 +2,7 @@
 
 import re
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 from urllib.parse import unquote
@@ -54,13 +54,16 @@ class Site:
 
 
 class Access(Protocol):
-    """Decides who may come in. Both methods raise `Problem`."""
+    """Decides who may come in. `check_host` and `admit` raise `Problem`."""
 
     def check_host(self, request: Request) -> None:
         """Check that the request means this device: before anything else, whatever the path."""
 
     def admit(self, request: Request, route: Route, site: Site) -> str:
         """Return a name for who sends the request, for the log."""
+
+    def is_still_admitted(self, request: Request, site: Site) -> bool:
+        """Return False when what let a request in does not count any more. Raises nothing."""
 
 
 class Router:
@@ -87,9 +90,22 @@ class Router:
             response = site.render(request, problem)
             self._audit(request, response, "nobody")
             return response
-        response = _handled(route, replace(request, parts=parts), site)
+        response = self._guarded(_handled(route, replace(request, parts=parts), site), request, site)
         self._audit(request, response, who)
         return response
+
+    def _guarded(self, response: Response, request: Request, site: Site) -> Response:
+        """Return the response; a stream of events ends when its client would not be let in any more."""
+
+        def allowed(pieces: Iterable[bytes]) -> Iterator[bytes]:
+            for piece in pieces:
+                if not self._access.is_still_admitted(request, site):
+                    return
+                yield piece
+
+        if not response.is_events or isinstance(response.body, bytes):
+            return response
+        return replace(response, body=allowed(response.body))
 
     def _audit(self, request: Request, response: Response, who: str) -> None:
         """Log a change; of those that are refused, a flood is a few lines."""
@@ -147,8 +163,8 @@ def _chosen(
 
 
 def _decoded(parts: Mapping[str, str]) -> Mapping[str, str]:
-    """Return the parts percent-decoded; a decoded part may hold anything, also a slash."""
-    return {name: unquote(part, errors="surrogateescape") for name, part in parts.items()}
+    """Return the parts percent-decoded: a text of any characters, also of slashes."""
+    return {name: unquote(part) for name, part in parts.items()}
 
 
 def _pattern(template: str) -> re.Pattern[str]:

@@ -35,11 +35,20 @@ class Door:
         if request.peer.subject:
             check_fetch(request)
             return f"certificate {request.peer.subject}"
-        token = _bearer(request) or site.token_in(request)
+        token = _token(request, site)
         if token is not None:
             self._check_token(token, request.peer.address)
             return "token"
         return self._session(request)
+
+    def is_still_admitted(self, request: Request, site: Site) -> bool:
+        """Return False when the token that let this request in was replaced, or its session has ended."""
+        if request.peer.is_local or request.peer.subject:
+            return True
+        token = _token(request, site)
+        if token is not None:
+            return self._fingerprint_of(token) is not None
+        return self._find_session(request) is not None
 
     def sign_in(self, token: str, request: Request) -> Response:
         """Return an answer with a cookie that stands for the token. Raises `Problem` 401 or 429."""
@@ -53,7 +62,7 @@ class Door:
     def _check_token(self, token: str, address: str) -> bytes:
         """Return the fingerprint of the right token. Raises `Problem`."""
         self._brake.check(address)
-        fingerprint = self._token.check(token) if self._token else None
+        fingerprint = self._fingerprint_of(token)
         if fingerprint is None:
             self._brake.failed(address)
             raise Problem(401, "the token is wrong", _CHALLENGE)
@@ -61,23 +70,33 @@ class Door:
         return fingerprint
 
     def _session(self, request: Request) -> str:
-        session = self._sessions.find(request, self._token.fingerprint() if self._token else None)
+        session = self._find_session(request)
         if session is None:
-            expired = "the session has expired: sign in again"
-            detail = expired if self._sessions.has_cookie(request) else "sign in with the token of the device"
-            raise Problem(401, detail, _CHALLENGE)
+            raise Problem(401, self._how_to_sign_in(request), _CHALLENGE)
         check_fetch(request)
         if request.method not in SAFE_METHODS and not proves_own_origin(request):
             raise Problem(403, "a request with a cookie must have an Origin or Sec-Fetch-Site")
         return session
 
+    def _find_session(self, request: Request) -> str | None:
+        return self._sessions.find(request, self._token.fingerprint() if self._token else None)
 
-def _bearer(request: Request) -> str | None:
-    """Return the token of the header `Authorization`. Raises `Problem` 401 for another scheme."""
-    authorization = request.headers.get("authorization")
-    if authorization is None:
-        return None
-    scheme, _, token = authorization.partition(" ")
-    if scheme.lower() != "bearer":
-        raise Problem(401, "expected 'Authorization: Bearer <token>'", _CHALLENGE)
-    return token.strip()
+    def _fingerprint_of(self, token: str) -> bytes | None:
+        """Return the fingerprint of the right token, else None."""
+        return self._token.check(token) if self._token else None
+
+    def _how_to_sign_in(self, request: Request) -> str:
+        if "authorization" in request.headers:
+            return "expected 'Authorization: Bearer <token>'"
+        if self._sessions.has_cookie(request):
+            return "the session has expired: sign in again"
+        return "sign in with the token of the device"
+
+
+def _token(request: Request, site: Site) -> str | None:
+    """Return the token of a request; None without one, or with another scheme of `Authorization`.
+
+    A web server in front may ask for a password of its own, which browsers then send beside our cookie.
+    """
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    return (token.strip() if scheme.lower() == "bearer" else "") or site.token_in(request)

@@ -27,4 +27,4 @@ def _token(request: Request) -> str:
         value = None
     if not isinstance(value, dict) or set(value) != {"token"} or not isinstance(value["token"], str):
         raise Problem(400, 'expected a JSON object {"token": "…"}')
-    return str(value["token"])
+    return str(value["token"]).strip()  # blanks come along when people copy it
