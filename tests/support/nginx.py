@@ -34,6 +34,7 @@ http {{
     location /open/ {{ }}
     location /small/ {{ client_max_body_size 64k; }}
     location /private/ {{ auth_basic closed; auth_basic_user_file {work}/users; }}
+    {locations}
   }}
 }}
 """
@@ -55,8 +56,11 @@ def _free_port() -> int:
 
 
 @contextmanager
-def nginx(work: Path) -> Iterator[Nginx]:
-    """A running server that keeps everything below `work`; skips the test when nginx is not installed."""
+def nginx(work: Path, locations: str = "") -> Iterator[Nginx]:
+    """A running server with further `locations`, which keeps everything below `work`.
+
+    It skips the test when nginx is not installed.
+    """
     program = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
     require(program is not None, "nginx with WebDAV (Debian: nginx-light)")
     assert program is not None
@@ -67,7 +71,8 @@ def nginx(work: Path) -> Iterator[Nginx]:
     ca.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(str(work / "server.pem"))
     (work / "users").write_text(f"{USER}:{{PLAIN}}{PASSWORD}\n")
     http_port, https_port = _free_port(), _free_port()
-    (work / "nginx.conf").write_text(_CONFIG.format(work=work, http_port=http_port, https_port=https_port))
+    ports = {"http_port": http_port, "https_port": https_port}
+    (work / "nginx.conf").write_text(_CONFIG.format(work=work, locations=locations, **ports))
     process = subprocess.Popen(
         [program, "-p", str(work), "-e", f"{work}/error.log", "-c", f"{work}/nginx.conf"]
     )

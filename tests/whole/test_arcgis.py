@@ -176,6 +176,13 @@ def test_any_context_may_stand_before_the_paths(arcgis: ApiClient, prefix: str) 
     assert arcgis.get(f"{prefix}/system/disasterrecovery/stores?f=json").status == 200
 
 
+def test_behind_a_web_server_with_tls_the_url_of_the_job_has_tls(arcgis: ApiClient) -> None:
+    """Its client would send the token without TLS, or find nobody there."""
+    form = b"name=backup_first&passcode=passcode&f=json"
+    answer = arcgis.send("POST", CREATE, form, Content_Type=FORM, X_Forwarded_Proto="https")
+    assert answer.value["jobsUrl"] == f"https://localhost/context/admin/jobs/{answer.value['jobid']}"
+
+
 def test_without_f_the_answer_is_html(arcgis: ApiClient) -> None:
     answer = create(arcgis, f="")
     assert (answer.status, answer.headers["content-type"]) == (200, "text/html; charset=utf-8")

@@ -39,7 +39,8 @@ def job_events(api: Api, request: Request, _: Nothing) -> Response:
 
 
 def _stream(events: Iterator[bytes]) -> Response:
-    return Response(200, {"Content-Type": STREAM}, events, is_events=True)
+    # nginx would keep the events until it has enough of them.
+    return Response(200, {"Content-Type": STREAM, "X-Accel-Buffering": "no"}, events, is_events=True)
 
 
 def _position(log: EventLog, request: Request) -> int | None:

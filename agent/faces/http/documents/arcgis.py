@@ -158,7 +158,9 @@ def _retention_date(text: str) -> datetime | None:
 
 
 def _jobs_url(request: Request, job_id: str) -> str:
-    scheme, host = "https" if request.peer.tls else "http", request.headers.get("host", "localhost")
+    # A web server in front may have taken off TLS; only the URL for its own client depends on what it says.
+    is_tls = request.peer.tls or request.headers.get("x-forwarded-proto") == "https"
+    scheme, host = "https" if is_tls else "http", request.headers.get("host", "localhost")
     return f"{scheme}://{host}{request.path.partition(_STORES)[0]}/jobs/{job_id}"
 
 

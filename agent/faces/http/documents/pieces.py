@@ -125,7 +125,7 @@ class _Pieces:
 
     def _restore_streamed(self, request: Request) -> Response:
         model, job_id = self._begin_restore(request)
-        headers = {"Content-Type": JSON}
+        headers = {"Content-Type": JSON, "X-Accel-Buffering": "no"}  # see agent.faces.http.api.streams
         # Not `is_events`: the restore has begun, and for want of a place nobody may say that it has not. One
         # restore runs at a time, so that these streams are few.
         return Response(200, headers, self._progress(request, model, job_id))
