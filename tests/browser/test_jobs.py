@@ -39,6 +39,18 @@ def test_signing_in_and_out(somebody: Somebody, cabinet: Cabinet) -> None:
     assert person.context.cookies() == []
 
 
+def test_a_browser_that_keeps_no_cookie_is_told(somebody: Somebody, cabinet: Cabinet) -> None:
+    """Otherwise the page would ask for the token again, which was right."""
+    cabinet.begin()
+    person = somebody()
+    page = person.page
+    page.goto(cabinet.url)
+    page.route("**/session", lambda route: route.fulfill(status=204))  # as the agent, but for the cookie
+    page.get_by_label("Token").fill(TOKEN)
+    person.presses("Sign in")
+    expect(page.locator("#sign-in-form .refusal")).to_contain_text("Allow cookies")
+
+
 def test_an_expired_session_asks_for_the_token_again(technician: Person) -> None:
     technician.context.clear_cookies()
     technician.presses("Back up now")

@@ -72,6 +72,13 @@ def test_the_html_has_no_code_no_style_and_nothing_from_elsewhere() -> None:
     assert "@import" not in text_of("/page.css")
 
 
+def test_no_passcode_is_filled_in_by_the_browser() -> None:
+    """Browsers put a saved token into every field for a password that does not ask for a new one."""
+    fields = [attributes for tag, attributes in Elements(text_of("/")).found if tag == "input"]
+    secret = {each["name"]: each["autocomplete"] for each in fields if each.get("type") == "password"}
+    assert secret == {"token": "current-password", "passcode": "new-password", "secret": "new-password"}
+
+
 def test_no_text_becomes_markup() -> None:
     """Names of files and messages come from the device: `<img onerror=…>` stays a text."""
     assert not re.search(

@@ -234,7 +234,9 @@ async function signIn(form) {
   await send("POST", "session", { token: form.get("token") });
   $("sign-in-form").reset();
   show($("sign-in"), false);
-  await begin();
+  await begin().catch((error) => {
+    throw error.status === 401 ? new Refusal(401, "Allow cookies for this address.") : error;
+  });
   $("main").focus();
 }
 
@@ -1005,7 +1007,7 @@ function listen() {
   onPress($("discard"), discard);
   onPress($("confirm"), confirmRestore);
   onPress($("revert"), cancel);
-  onPress($("result-close"), async () => closeResult());
+  onPress($("result-close"), closeResult);
   onSubmit($("backup-form"), backUp);
   $("store").addEventListener("change", () => readArchives());
   onPress($("archives-again"), () => readArchives());
@@ -1015,8 +1017,8 @@ function listen() {
   onPress($("jobs-more"), readOlderJobs);
   onSubmit($("schedule-form"), activate);
   onPress($("schedule-off"), deactivate);
-  onPress($("archive-close"), async () => $("archive").close());
-  onPress($("archive-restore"), async () => $("restore-part-title").focus());
+  onPress($("archive-close"), () => $("archive").close());
+  onPress($("archive-restore"), () => $("restore-part-title").focus());
   $("archive").addEventListener("close", closeArchive);
   onSubmit($("unlock"), unlock);
   onPress($("files-more"), () => showFolder(opened.path, true));
