@@ -40,10 +40,15 @@ def watchdog_interval_s() -> float | None:
     return timeout_us / 2_000_000 if timeout_us > 0 and watched_pid == os.getpid() else None
 
 
+def is_heard() -> bool:
+    """Return True when a service manager listens."""
+    return os.environ.get("NOTIFY_SOCKET", "").startswith(("/", "@"))
+
+
 def _send(message: str) -> None:
-    address = os.environ.get("NOTIFY_SOCKET", "")
-    if not address.startswith(("/", "@")):
+    if not is_heard():
         return
+    address = os.environ["NOTIFY_SOCKET"]
     if address.startswith("@"):  # the abstract namespace, unix(7)
         address = "\0" + address[1:]
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as notifier:

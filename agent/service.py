@@ -25,6 +25,7 @@ from agent.faces.http.api.reading import Reads
 from agent.faces.http.engine_gate import EngineGate
 from agent.faces.http.server import HttpServer
 from agent.faces.metrics import Metrics
+from agent.faces.service_status import ServiceStatus
 from agent.guard import Guard
 from agent.jobs.engine import Engine
 from agent.jobs.events import Event
@@ -97,6 +98,12 @@ class Service:
             thing=lambda: self.twin.thing,
             properties=lambda: {"job": engine.status.job(ROOM_BYTES), "health": engine.health.value()},
         )
+        self.service_status = ServiceStatus(
+            self.mailbox,
+            job=engine.monitor.value,
+            uploading=lambda: not engine.uploads.idle,
+            next_run=lambda: engine.next_run,
+        )
         self._metrics = Metrics(settings.metrics.textfile, self.mailbox, engine.health, engine.history)
         engine.health.changed = self._something_changed
         gate = EngineGate(self.mailbox.post, operations, engine.carry_out)
@@ -135,6 +142,7 @@ class Service:
             identified=self.identified,
             unidentified=self.engine.unidentified,
             announced=self._announced,
+            stated=self.service_status.connection,
             idle=self.engine.idle,
             rivals=rivals,
         )
@@ -178,6 +186,7 @@ class Service:
     def _something_changed(self) -> None:
         self.engine.health.look()
         self.status.changed()
+        self.service_status.changed()
         self._metrics.changed()
 
     def identified(self) -> None:

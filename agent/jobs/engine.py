@@ -4,6 +4,7 @@ It knows no face: `agent.service` builds those around it. Belongs to the main th
 """
 
 from dataclasses import replace
+from datetime import datetime
 from functools import partial
 from itertools import chain
 
@@ -230,6 +231,12 @@ class Engine:
     def periodic_state(self) -> ScheduleState:
         """Return how the periodic backups stand. Raises `JournalError`."""
         return self._periodic.state()
+
+    @property
+    def next_run(self) -> tuple[datetime, str] | None:
+        """Return time and schedule of the next backup; None for none. Raises `JournalError`."""
+        due = ((state.next_due, name) for name, state in self._schedule_states().items())
+        return min(((at, name) for at, name in due if at), default=None)
 
     def _schedule_states(self) -> dict[str, ScheduleState]:
         """Return how each schedule stands, by name, `kanto` only while it is active."""

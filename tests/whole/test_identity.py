@@ -54,7 +54,7 @@ def test_systemctl_status_says_what_is_missing(
         manager.bind(str(tmp_path / "notify"))
         manager.settimeout(30)
         unanswered.start()
-        wanted = f"STATUS=connected, but {UNIDENTIFIED}"
+        wanted = f"STATUS=idle; connected, but {UNIDENTIFIED}"
         while manager.recv(4096).decode() != wanted:
             pass
 

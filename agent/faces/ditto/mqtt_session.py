@@ -9,7 +9,6 @@ from functools import partial
 
 import structlog
 
-from agent import notify
 from agent.faces.ditto.duplicate_agent import ANSWERS, Rivals
 from agent.faces.ditto.twin import Twin
 from agent.jobs.device import UNIDENTIFIED
@@ -56,15 +55,17 @@ class Presence:
         identified: Callable[[], None],
         unidentified: Callable[[], None],
         announced: Callable[[], None],
+        stated: Callable[[str], None],
         idle: Callable[[], bool],
         rivals: Rivals,
     ) -> None:
         """`receive` is given the commands that have come meanwhile; `identified` is called when the device
         knows who it is, `unidentified` when nobody has said so for a while, `announced` when the twin knows
-        the feature (again). `idle` returns True while no job and no upload runs."""
+        the feature (again). `stated` is told how the session stands. `idle` returns True while no job and no
+        upload runs."""
         self._settings, self._mailbox, self._twin, self._outbox = settings, mailbox, twin, outbox
         self._receive, self._identified, self._unidentified = receive, identified, unidentified
-        self._announced, self._idle = announced, idle
+        self._announced, self._stated, self._idle = announced, stated, idle
         self._rivals = rivals
         events = LinkEvents(self.up, self.down, self.deliver, outbox.sent, self.refused)
         self._link = Link(broker, events, mailbox.post)
@@ -83,6 +84,7 @@ class Presence:
         return self._link.alive
 
     def begin(self) -> None:
+        self._stated(f"waiting for the broker {self._settings.broker}")
         if self._settings.device_id:
             self.adopt(Identity(self._settings.device_id, self._settings.tenant_id))
         else:
@@ -107,13 +109,13 @@ class Presence:
         if self.identity:
             self._announce()
         else:
-            notify.status("connected, asking who this device is")
+            self._stated("connected, waiting for the identity of this device")
             self._unanswered = self._mailbox.call_later(UNANSWERED_S, self._tell_unanswered)
 
     def down(self, reason: str) -> None:
         what = "disconnected" if self.online else "broker cannot be reached, trying again"
         log.warning(what, broker=str(self._settings.broker), reason=reason)
-        notify.status(f"{what}: {self._settings.broker}")
+        self._stated(f"{what}: {self._settings.broker}")
         self.online = False
         self._outbox.down()
         for timer in (self._ask, self._unanswered, self._subscribe_again, self._again):
@@ -136,7 +138,7 @@ class Presence:
     def _announce(self) -> None:
         assert self.identity
         self._outbox.up(self._link.publish, self._twin.announcement())
-        notify.status(f"connected as {self.identity.device_id}")
+        self._stated(f"connected as {self.identity.device_id}")
         self._announced()
         self._announce_in(ANNOUNCE_AGAIN_S)
 
@@ -170,7 +172,7 @@ class Presence:
 
     def _tell_unanswered(self) -> None:
         log.warning(UNIDENTIFIED, asked_on=IDENTITY_REQUEST)
-        notify.status(f"connected, but {UNIDENTIFIED}")
+        self._stated(f"connected, but {UNIDENTIFIED}")
 
     def _go_alone(self) -> None:
         if self.identity is None:
