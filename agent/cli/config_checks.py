@@ -94,6 +94,10 @@ def _hooks(settings: Settings) -> list[Hook]:
         "restore.healthCmd": settings.restore.health_cmd,
         "onFailureCmd": settings.on_failure_cmd,
     }
+    for name, schedule in settings.schedules.items():
+        commands[f"schedules.{name}.beforeBackupCmd"] = schedule.before_backup_cmd
+        commands[f"schedules.{name}.afterBackupCmd"] = schedule.after_backup_cmd
+        commands[f"schedules.{name}.onFailureCmd"] = schedule.on_failure_cmd
     for name, data_set in settings.data_sets.items():
         commands[f"dataSets.{name}.beforeBackupCmd"] = data_set.before_backup_cmd
         commands[f"dataSets.{name}.afterBackupCmd"] = data_set.after_backup_cmd

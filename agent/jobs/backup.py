@@ -18,7 +18,7 @@ from agent.jobs.admission import Admission, Admitted, metadata
 from agent.jobs.chosen_roots import ChosenRoots, refuse_choosing
 from agent.jobs.encryption import encryption_for
 from agent.jobs.foundation import Foundation
-from agent.jobs.job_hooks import BackupHooks
+from agent.jobs.job_hooks import BackupHooks, Scope
 from agent.jobs.job_options import archive_limits, hook, save_format
 from agent.jobs.last_archives import LastArchives, skip_key
 from agent.jobs.requests.backup import BackupRequest, scheduled_request
@@ -107,7 +107,8 @@ class Backups:
             origin=_origin(request, job, self._device.id, () if collect else parts),
             shared=slot,
         )
-        hooks = BackupHooks.of(settings, job, roots[0].directory, (root.data_set for root in roots))
+        scope = Scope(request.schedule, tuple(root.data_set for root in roots))
+        hooks = BackupHooks.of(settings, job, roots[0].directory, scope)
         plan = _Plan(
             None if destination else staged,
             key,

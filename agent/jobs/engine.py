@@ -96,7 +96,7 @@ class Engine:
             journal,
             staging,
             self.device,
-            Events(journal, (*chain(*self._records), FailureHook(settings), *subscribers)),
+            Events(journal, (*chain(*self._records), FailureHook(settings, journal), *subscribers)),
             self._recorder,
             self._workers,
             self.monitor,

@@ -6,7 +6,7 @@ after a crash the next start of the agent runs the later ones, also those of a r
 
 import json
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -18,7 +18,7 @@ from agent.base.errors import JobError
 from agent.base.job import STOPPED, Job, Kind, State
 from agent.jobs.events import Event, JobEnded
 from agent.jobs.job_options import hook
-from agent.journal import Unit
+from agent.journal import Journal, Unit
 from agent.settings import Settings
 from agent.transfer.cancel import CancelToken
 from agent.transfer.context import Context, RunHook
@@ -35,30 +35,53 @@ _ROOT = Path("/")
 
 
 @dataclass(frozen=True, slots=True)
+class Scope:
+    """What a backup is of, beside the device: both may have commands of their own."""
+
+    schedule: str = ""
+    data_sets: tuple[str, ...] = ()
+
+    def to_text(self) -> str:
+        return json.dumps({"schedule": self.schedule, "dataSets": self.data_sets})
+
+    @classmethod
+    def from_text(cls, text: str) -> "Scope":
+        value = json.loads(text)
+        if isinstance(value, list):  # an earlier version kept the data sets alone
+            return cls("", tuple(value))
+        return cls(value["schedule"], tuple(value["dataSets"]))
+
+    def commands(self, settings: Settings) -> Iterator[tuple[str, str, str]]:
+        """Yield where the settings have commands, the outermost first, with those before and after it."""
+        yield "", settings.before_backup_cmd, settings.after_backup_cmd
+        if schedule := settings.schedules.get(self.schedule):
+            yield f"schedules.{self.schedule}.", schedule.before_backup_cmd, schedule.after_backup_cmd
+        for name in dict.fromkeys(self.data_sets):
+            if of_set := settings.data_sets.get(name):
+                yield f"dataSets.{name}.", of_set.before_backup_cmd, of_set.after_backup_cmd
+
+
+@dataclass(frozen=True, slots=True)
 class BackupHooks:
     """The commands around one backup, in the order in which they run.
 
-    Those of the settings are around those of the data sets that are saved.
+    Those of the device are around those of the schedule, and these around those of the data sets.
     """
 
-    data_sets: tuple[str, ...]
+    scope: Scope
     directory: Path
     before: Sequence[RunHook]
     after: Sequence[RunHook]
 
     @classmethod
-    def of(cls, settings: Settings, job: Job, directory: Path, data_sets: Iterable[str]) -> "BackupHooks":
-        """Return the commands of the settings, and of the data sets that the settings still have."""
-        names = tuple(name for name in dict.fromkeys(data_sets) if name in settings.data_sets)
-        groups = [("", settings.before_backup_cmd, settings.after_backup_cmd)]
-        for name in names:
-            of_set = settings.data_sets[name]
-            groups.append((f"dataSets.{name}.", of_set.before_backup_cmd, of_set.after_backup_cmd))
+    def of(cls, settings: Settings, job: Job, directory: Path, scope: Scope) -> "BackupHooks":
+        """Return the commands that the settings have now."""
+        groups = list(scope.commands(settings))
         before = [
             hook(settings, f"{of}beforeBackupCmd", command, job, directory) for of, command, _ in groups
         ]
         after = [hook(settings, f"{of}afterBackupCmd", command, job, directory) for of, _, command in groups]
-        return cls(names, directory, [run for run in before if run], [run for run in reversed(after) if run])
+        return cls(scope, directory, [run for run in before if run], [run for run in reversed(after) if run])
 
     def around(self, work: Work) -> Work:
         """Return the work with the commands around it.
@@ -70,7 +93,7 @@ class BackupHooks:
 
         def surrounded(context: Context) -> "BackupResult":
             problems: list[str] = []
-            context.checkpoint[STOPPED] = json.dumps(self.data_sets)
+            context.checkpoint[STOPPED] = self.scope.to_text()
             try:
                 for run in self.before:
                     run(_there(self.directory), context.token)
@@ -95,10 +118,10 @@ class BackupHooks:
 
 
 class FailureHook:
-    """Runs the owner's command after each job that failed. A subscriber of events."""
+    """Runs the owner's commands after each job that failed. A subscriber of events."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+    def __init__(self, settings: Settings, journal: Journal) -> None:
+        self._settings, self._journal = settings, journal
         self._places = threading.BoundedSemaphore(MAX_FAILURE_COMMANDS)
 
     def can_tell(self, event: Event) -> None:
@@ -106,11 +129,15 @@ class FailureHook:
 
     def tell(self, event: Event, unit: Unit) -> None:
         if isinstance(event, JobEnded) and event.kept and event.job.state is State.FAILED:
-            unit.after_commit(partial(self._begin, event.job))
+            unit.after_commit(partial(self._begin, event.job, "", self._settings.on_failure_cmd))
+            name = self._journal.jobs.fact(event.job.id, "schedule")
+            if schedule := self._settings.schedules.get(str(name)):
+                of = f"schedules.{name}."
+                unit.after_commit(partial(self._begin, event.job, of, schedule.on_failure_cmd))
 
-    def _begin(self, job: Job) -> None:
+    def _begin(self, job: Job, of: str, command: str) -> None:
         facts = {"EDGE_BACKUP_STATUS_CODE": job.status_code, "EDGE_BACKUP_MESSAGE": job.message}
-        run = hook(self._settings, "onFailureCmd", self._settings.on_failure_cmd, job, facts=facts)
+        run = hook(self._settings, f"{of}onFailureCmd", command, job, facts=facts)
         if run is None:
             return
         if not self._places.acquire(blocking=False):
@@ -132,7 +159,8 @@ def start_again(settings: Settings, job: Job, target: Path) -> Callable[[Context
 
     def work(context: Context) -> None:
         if job.kind is Kind.BACKUP:
-            BackupHooks.of(settings, job, target, json.loads(context.checkpoint[STOPPED])).run_after()
+            scope = Scope.from_text(context.checkpoint[STOPPED])
+            BackupHooks.of(settings, job, target, scope).run_after()
         else:
             _after_restore(settings, job, target, context.token)
         if not context.token.interrupted:

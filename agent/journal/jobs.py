@@ -195,6 +195,11 @@ class Jobs:
             State.FINISHED, State.FAILED,
         )  # fmt: skip
 
+    def fact(self, job_id: str, name: str) -> Any:
+        """Return a fact of a job; None when it has none."""
+        query = "SELECT json_extract(facts, '$.' || ?) FROM jobs WHERE id = ?"
+        return next((fact for (fact,) in self._database.read(query, (name, job_id))), None)
+
     def last_scheduled(self, schedule: str, store: str = "") -> JobRecord | None:
         """Return the newest ended backup of a schedule, at any of its stores when none is named."""
         found = self._records(

@@ -169,6 +169,9 @@ class ScheduleSettings(Group):
         "0s", "How long a backup that failed is tried again; 0s: until the next is due"
     )
     jitter: Duration = setting("0s", "Time over which the devices of a fleet spread these backups")
+    before_backup_cmd: Text = setting("", "Command to run before a backup of the schedule")
+    after_backup_cmd: Text = setting("", "Command to run after it, whatever has become of it")
+    on_failure_cmd: Text = setting("", "Command to run after one that failed")
 
 
 class RetentionSettings(Group):
