@@ -41,6 +41,7 @@ SUBCOMMANDS = {
     "check-config": Subcommand(
         "agent.cli.check_config:check_config", "check the settings and print those in effect"
     ),
+    "init": Subcommand("agent.cli.init:init", "ask a few questions, and write a small configuration"),
     "setup": Subcommand(
         "agent.cli.setup:setup", "write the unit, the default configuration and manual pages"
     ),

@@ -20,7 +20,13 @@ EXIT_INTERRUPTED = 130
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add arguments for every option of the wire, secret ones by their source, and for a correlation id."""
+    """Add those of `add_wire_options`, and an argument for a correlation id."""
+    add_wire_options(parser)
+    parser.add_argument("--id", metavar="ID", default="", help="correlation id (default: a new one)")
+
+
+def add_wire_options(parser: argparse.ArgumentParser) -> None:
+    """Add arguments for every option of the wire, secret ones by their source."""
     parser.add_argument(
         "-o", "--option", metavar="KEY=VALUE", type=option, action="append", default=[],
         help="an option as in docs/wire.md, such as local.target=usb",
@@ -29,11 +35,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--secret", metavar="KEY=SOURCE", type=secret_source, action="append", default=[],
         help=f"a secret option, such as backup.passcode; SOURCE is {SOURCES}",
     )  # fmt: skip
-    parser.add_argument("--id", metavar="ID", default="", help="correlation id (default: a new one)")
 
 
 def options_of(parsed: argparse.Namespace, named: Mapping[str, str | None]) -> dict[str, str]:
-    """Return the options of `add_options`, and those of arguments with names of their own.
+    """Return the options of `add_wire_options`, and those of arguments with names of their own.
 
     Raises `UnusableOption` when a secret cannot be read, or an option is given twice.
     """

@@ -1,0 +1,214 @@
+"""`edge-backup init`: asks a few questions, or takes flags, and writes a small configuration."""
+
+import argparse
+import getpass
+import json
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from agent.base.durable import make_directories, replace_file
+from agent.cli import EXIT_BAD_SETTINGS, EXIT_OK
+from agent.cli.config_checks import problems
+from agent.cli.follow import add_wire_options, options_of
+from agent.cli.settings import DEFAULT_CONFIG
+from agent.cli.setup import SHARE
+from agent.send.options import UnusableOption
+from agent.settings.load import SettingsError, load
+from agent.settings.stores import is_secret
+
+STORE, SCHEDULE = "backups", "daily"
+_NONE = "none"
+_RETENTION = {"keepDaily": 7, "keepWeekly": 5, "keepMonthly": 12}
+_MOUNTED_BELOW = ("/media", "/mnt", "/run/media")
+_MINE = 0o600
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """A question at the terminal, which is the flag `--<name>` in a script; only `dir` has no default."""
+
+    name: str
+    text: str
+    default: str = ""
+
+
+_QUESTIONS = (
+    _Question("dir", "directory to save"),
+    _Question("provider", "kind of storage for archives: local, aws or azure", "local"),
+    _Question("target", "directory for archives, if that is local", "/var/lib/edge-backup/archives"),
+    _Question("time", f"time of the daily backup, or {_NONE}", "02:00"),
+    _Question("recipient", f"public key (age1…) to encrypt archives for, or {_NONE}", _NONE),
+    _Question("broker", "MQTT broker", "tcp://localhost:1883"),
+    _Question("device-id", f"id of this device, such as edge:device, or {_NONE}: the broker says it", _NONE),
+)
+_OPTIONS = {
+    "aws": (
+        _Question("aws.s3.bucket", "bucket"),
+        _Question("aws.region", "region"),
+        _Question("aws.endpoint.url", f"address of the server, or {_NONE}: Amazon's own", _NONE),
+        _Question("aws.access.key.id", "access key id"),
+        _Question("aws.secret.access.key", "secret access key, which is not shown"),
+    ),
+    "azure": (
+        _Question("azure.storage.endpoint", "address of the storage account"),
+        _Question("azure.blob.container", "container"),
+        _Question("azure.shared.access.signature", "shared access signature, which is not shown"),
+    ),
+}
+"""Questions for the options of a provider; in a script `-o` and `--secret` give them."""
+_NOT_SHOWN = ("aws.secret.access.key", "azure.shared.access.signature")
+
+
+def init(argv: list[str]) -> int:
+    """Write the configuration, and the file with the store's credentials beside it; the exit status."""
+    parser = _parser()
+    parsed = parser.parse_args(argv)
+    path: Path = parsed.config
+    if not parsed.force and (found := [each for each in (path, _credentials(path)) if _is_the_owners(each)]):
+        parser.error(f"'{found[0]}' is there already; give another --config, or --force to replace it")
+    try:
+        answers, options = _asked() if _is_to_ask(parsed) else _given(parser, parsed)
+    except (EOFError, UnusableOption) as error:
+        parser.error(str(error) or "the questions were not answered")
+    if refused := _refused(path, answers, options):
+        sys.stderr.write(f"{refused}\nnothing is written\n")
+        return EXIT_BAD_SETTINGS
+    try:
+        make_directories(path.parent, 0o755)
+        _write(path, _credentials(path), answers, options)
+    except OSError as error:
+        parser.error(f"'{path}' cannot be written ({error.strerror})")
+    sys.stdout.write("".join(f"{line}\n" for line in _said(path, answers)))
+    return EXIT_OK
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="edge-backup init",
+        description="Write a small configuration: one directory, backed up every day to one store, with"
+        " retention. Without any of the flags from --dir on, it asks for them at the terminal.",
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        *("--config", "-config"),
+        metavar="FILE",
+        type=Path,
+        default=DEFAULT_CONFIG,
+        help="file to write (default: %(default)s)",
+    )
+    parser.add_argument("--force", action="store_true", help="replace a configuration that is there")
+    for each in _QUESTIONS:
+        default = f" (default: {each.default})" if each.default else ""
+        parser.add_argument(f"--{each.name}", metavar="TEXT", help=f"{each.text}{default}")
+    add_wire_options(parser)
+    return parser
+
+
+def _is_the_owners(path: Path) -> bool:
+    """Return True for a file that is there, unless it is the default configuration without a change."""
+    try:
+        return path.read_bytes() != (SHARE / "config.json").read_bytes()
+    except FileNotFoundError:
+        return path.is_symlink()
+
+
+def _is_to_ask(parsed: argparse.Namespace) -> bool:
+    given = any(getattr(parsed, each.name.replace("-", "_")) is not None for each in _QUESTIONS)
+    return not (given or parsed.option or parsed.secret) and sys.stdin.isatty()
+
+
+def _asked() -> tuple[dict[str, str], dict[str, str]]:
+    """Return the answers by name, and the options of the provider. Raises EOFError."""
+    answers: dict[str, str] = {}
+    for each in _QUESTIONS:
+        if each.name != "target" or answers["provider"] == "local":
+            answers[each.name] = _answer(each)
+    options = {each.name: _answer(each) for each in _OPTIONS.get(answers["provider"], ())}
+    return answers, {key: text for key, text in options.items() if text}
+
+
+def _answer(question: _Question) -> str:
+    prompt = f"{question.text} [{question.default}]: " if question.default else f"{question.text}: "
+    text = ""
+    while not text:
+        ask = getpass.getpass if question.name in _NOT_SHOWN else input
+        text = ask(prompt).strip() or question.default
+    return "" if text == _NONE else text
+
+
+def _given(
+    parser: argparse.ArgumentParser, parsed: argparse.Namespace
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Return what `_asked` does, from the flags. Raises `UnusableOption` for a secret that cannot be read."""
+    if not parsed.dir:
+        parser.error("--dir is missing; at a terminal, without flags, all is asked for")
+    answers = {}
+    for each in _QUESTIONS:
+        text = getattr(parsed, each.name.replace("-", "_"))
+        answers[each.name] = each.default if text is None else text
+    return {key: "" if text == _NONE else text for key, text in answers.items()}, options_of(parsed, {})
+
+
+def _credentials(path: Path) -> Path:
+    return path.with_name(f"{STORE}.json")
+
+
+def _refused(path: Path, answers: Mapping[str, str], options: Mapping[str, str]) -> str:
+    """Return what `check-config` would refuse, a line each; "" for a configuration that is good."""
+    with TemporaryDirectory() as directory:
+        tried = Path(directory) / path.name
+        _write(tried, _credentials(tried), answers, options)
+        try:
+            found = "\n".join(problems(load({}, tried, {}).settings))
+        except SettingsError as error:
+            found = str(error)
+        return found.replace(directory, str(path.parent))
+
+
+def _write(path: Path, credentials: Path, answers: Mapping[str, str], options: Mapping[str, str]) -> None:
+    """Write the configuration, and secret options into a file of their own. Raises OSError."""
+    secrets = {key: text for key, text in options.items() if is_secret(key, text)}
+    store: dict[str, Any] = {"provider": answers["provider"]}
+    if seen := {key: text for key, text in options.items() if key not in secrets}:
+        store["options"] = seen
+    if secrets:
+        store["credentials"] = str(credentials)
+        replace_file(credentials, _json(secrets), _MINE)
+    replace_file(path, _json(dict(_settings(answers, store))), _MINE)
+
+
+def _settings(answers: Mapping[str, str], store: dict[str, Any]) -> Iterator[tuple[str, object]]:
+    if answers["device-id"]:
+        yield "deviceId", answers["device-id"]
+    yield "broker", answers["broker"]
+    yield "dir", os.path.abspath(answers["dir"])
+    yield "storage", "/var/lib/edge-backup/storage"
+    yield "logFile", ""  # systemd's journal has the log
+    if store["provider"] == "local":
+        store.setdefault("options", {"local.target": STORE})
+        target = Path(os.path.abspath(answers["target"]))
+        mount = {"mount": True} if any(map(target.is_relative_to, _MOUNTED_BELOW)) else {}
+        yield "targets", {STORE: {"path": str(target), **mount}}
+    yield "stores", {STORE: store}
+    if answers["time"]:
+        yield "schedules", {SCHEDULE: {"times": [answers["time"]], "store": STORE}}
+    yield "retention", _RETENTION
+    if answers["recipient"]:
+        yield "encryption", {"recipients": [answers["recipient"]]}
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+
+
+def _said(path: Path, answers: Mapping[str, str]) -> Iterator[str]:
+    yield f"written: {path}"
+    yield "next: edge-backup check-config --connect; systemctl restart edge-backup"
+    if answers["provider"] == "local" and not answers["target"].startswith("/var/lib/edge-backup/"):
+        yield f"the service may write to {answers['target']} after: systemctl edit edge-backup"
+        yield f"  [Service]\n  ReadWritePaths={answers['target']}"

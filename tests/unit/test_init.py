@@ -1,0 +1,160 @@
+"""`edge-backup init` writes a configuration that `check-config` accepts, and never loses one."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent.cli import main
+from agent.cli.setup import SHARE
+
+SECRET = "a-secret-key-for-this-test"
+RECIPIENT = "age1lggyhqrw2nlhcxprm67z43rta597azn8gknawjehu9d9dl0jq3yqqvfafg"
+ANSWERS = {"broker": "tcp://localhost:1883", "storage": "/var/lib/edge-backup/storage", "logFile": ""}
+
+
+def init(path: Path, *flags: str) -> int:
+    try:
+        return main(["init", "--config", str(path), *flags])
+    except SystemExit as ended:
+        return int(str(ended.code))
+
+
+def written(path: Path) -> dict[str, Any]:
+    assert path.stat().st_mode & 0o777 == 0o600
+    content: dict[str, Any] = json.loads(path.read_text())
+    return content
+
+
+def test_one_flag_is_enough_and_check_config_accepts_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "etc" / "config.json"
+    assert init(path, "--dir", str(tmp_path)) == 0
+    assert written(path) == {
+        **ANSWERS,
+        "dir": str(tmp_path),
+        "targets": {"backups": {"path": "/var/lib/edge-backup/archives"}},
+        "stores": {"backups": {"provider": "local", "options": {"local.target": "backups"}}},
+        "schedules": {"daily": {"times": ["02:00"], "store": "backups"}},
+        "retention": {"keepDaily": 7, "keepWeekly": 5, "keepMonthly": 12},
+    }
+    assert main(["check-config", "--config", str(path)]) == 0
+
+
+def test_a_stick_is_used_only_while_it_is_there(tmp_path: Path) -> None:
+    """Otherwise backups would fill the disk below an empty directory."""
+    path = tmp_path / "config.json"
+    init(path, "--dir", "/srv", "--target", "/media/usb", "--time", "none")
+    assert written(path)["targets"]["backups"] == {"path": "/media/usb", "mount": True}
+    assert "schedules" not in written(path)
+
+
+def test_secrets_of_the_store_are_in_a_file_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "config.json"
+    monkeypatch.setenv("KEY", SECRET)
+    options = [
+        "-o",
+        "aws.s3.bucket=site-17",
+        "-o",
+        "aws.region=eu-central-1",
+        "-o",
+        "aws.access.key.id=AKIA1",
+    ]
+    secret = ["--secret", "aws.secret.access.key=env:KEY", "--recipient", RECIPIENT]
+    assert init(path, "--dir", "/srv", "--provider", "aws", "--device-id", "edge:d", *options, *secret) == 0
+    credentials = tmp_path / "backups.json"
+    assert written(credentials) == {"aws.access.key.id": "AKIA1", "aws.secret.access.key": SECRET}
+    content = written(path)
+    assert content["stores"]["backups"] == {
+        "provider": "aws",
+        "options": {"aws.s3.bucket": "site-17", "aws.region": "eu-central-1"},
+        "credentials": str(credentials),
+    }
+    assert (content["deviceId"], content["encryption"]) == ("edge:d", {"recipients": [RECIPIENT]})
+    assert main(["check-config", "--config", str(path)]) == 0
+    said = capsys.readouterr()
+    assert SECRET not in path.read_text() + said.out + said.err
+
+
+def test_a_configuration_that_is_there_stays_without_force(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "config.json"
+    path.write_text("{}")
+    assert init(path, "--dir", "/srv") == 2
+    assert f"'{path}' is there already" in capsys.readouterr().err
+    assert path.read_text() == "{}"
+    assert init(path, "--dir", "/srv", "--force") == 0
+    assert written(path)["dir"] == "/srv"
+
+
+@pytest.mark.parametrize("name", ["config.json", "backups.json"])
+def test_no_link_is_replaced_and_no_credentials_either(name: str, tmp_path: Path) -> None:
+    """The credentials of the earlier store would be lost; a link may lead to a file that others keep."""
+    (tmp_path / name).symlink_to(tmp_path / "nowhere")
+    assert init(tmp_path / "config.json", "--dir", "/srv") == 2
+    assert (tmp_path / name).is_symlink()
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_the_default_configuration_of_an_installation_is_nobodys_work(tmp_path: Path) -> None:
+    """Otherwise everybody would have to begin with --force after installing the package."""
+    path = tmp_path / "config.json"
+    path.write_bytes((SHARE / "config.json").read_bytes())
+    assert init(path, "--dir", "/srv") == 0
+    assert written(path)["dir"] == "/srv"
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (["--dir", "/srv", "--time", "25:00"], "schedules.daily.times"),
+        (["--dir", "/srv", "--recipient", "age1wrong"], "encryption.recipients"),
+        (["--dir", "/srv", "--provider", "aws"], "aws.s3.bucket"),
+        (["--dir", "/srv", "--provider", "floppy"], "stores.backups.provider: expected one of"),
+        (["--provider", "local"], "--dir is missing"),
+    ],
+)
+def test_what_check_config_would_refuse_is_not_written(
+    flags: list[str], says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert init(tmp_path / "config.json", *flags) == 2
+    assert says in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_at_a_terminal_it_asks_and_shows_no_secret(tmp_path: Path) -> None:
+    path = tmp_path / "config.json"
+    answers = ["/srv/app", "aws", "03:30", "", "", "", "site-17", "eu-central-1", "", "AKIA1", SECRET]
+    said = at_a_terminal([*answers], "init", "--config", str(path))
+    assert "directory to save: " in said
+    assert "time of the daily backup, or none [02:00]: " in said
+    assert "directory for archives" not in said
+    assert SECRET not in said
+    assert written(path)["dir"] == "/srv/app"
+    assert written(path)["schedules"]["daily"]["times"] == ["03:30"]
+    assert written(tmp_path / "backups.json")["aws.secret.access.key"] == SECRET
+
+
+def at_a_terminal(lines: list[str], *argv: str) -> str:
+    """What the terminal shows while somebody answers each question, when it is asked, with the next line."""
+    ours, theirs = os.openpty()
+    command = [sys.executable, "-m", "agent", *argv]
+    program = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True)
+    os.close(theirs)
+    shown = ""
+    while True:
+        try:
+            shown += os.read(ours, 4096).decode()
+        except OSError:  # EIO: the program has ended
+            break
+        if shown.endswith(": ") and lines:
+            os.write(ours, f"{lines.pop(0)}\n".encode())
+    os.close(ours)
+    assert program.wait(60) == 0, shown
+    return shown
