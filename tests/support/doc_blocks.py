@@ -1,4 +1,4 @@
-"""The shell commands that stand in a document, to be executed as they are."""
+"""The commands and settings that stand in a document, to be executed and used as they are."""
 
 import re
 from collections.abc import Iterator
@@ -6,22 +6,28 @@ from dataclasses import dataclass
 from pathlib import Path
 
 DOCS = Path(__file__).parents[2] / "docs"
-_FENCE = re.compile(r"^(?:<!-- (?P<mark>[^\n]+) -->\n)?```sh\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
+_HEADING_OR_BLOCK = re.compile(
+    r"^#+ (?P<heading>[^\n]+)$|"
+    r"^(?:<!-- (?P<mark>[^\n]+) -->\n)?```(?P<language>\w*)\n(?P<text>.*?)^```$",
+    re.MULTILINE | re.DOTALL,
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """A fenced block of shell commands, and the comment in the line above, if there is one."""
+    """A fenced block, the heading that it stands under, and the comment in the line above it, if any."""
 
     heading: str
+    language: str
     text: str
     mark: str
 
 
 def blocks(page: str) -> Iterator[Block]:
-    """Yield the blocks of a page of docs/ in their order, each with the heading that it stands under."""
-    document = (DOCS / page).read_text("utf-8")
-    for section in re.split(r"^#+ ", document, flags=re.MULTILINE)[1:]:
-        heading = section.partition("\n")[0]
-        for found in _FENCE.finditer(section):
-            yield Block(heading, found["text"], found["mark"] or "")
+    """Yield the blocks of a page of docs/ in their order."""
+    heading = ""
+    for found in _HEADING_OR_BLOCK.finditer((DOCS / page).read_text("utf-8")):
+        if found["heading"]:
+            heading = found["heading"]
+        else:
+            yield Block(heading, found["language"], found["text"], found["mark"] or "")

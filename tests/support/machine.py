@@ -28,11 +28,28 @@ class Machine:
         file.write_text(text)
         file.chmod(mode)
 
+    def install_environment(self) -> None:
+        """Put the tests' own environment where an installation has its own: at /opt/edge-backup."""
+        (self.root / "opt").mkdir(exist_ok=True)
+        (self.root / "opt/edge-backup").symlink_to(sys.prefix)
+        for closed in Path(sys.executable).resolve().parents:  # a developer's Python may be in a closed home
+            (self.root / closed.relative_to("/")).chmod(0o755)
+
     def run(self, *command: str) -> str:
         """What a command inside prints, its errors too; fails when it does not end within a minute."""
         enter = ["nsenter", "--all", "--target", str(self._leader)]
         done = subprocess.run([*enter, *command], capture_output=True, text=True, timeout=60, check=False)
         return done.stdout + done.stderr
+
+    def follow(self, script: str) -> str:
+        """What a shell script prints that is run in a checkout; fails with it when a command fails."""
+        checkout = self.root / "root/checkout"
+        checkout.mkdir(exist_ok=True)
+        if not (checkout / "systemd").is_symlink():
+            (checkout / "systemd").symlink_to(CHECKOUT / "systemd")
+        printed = self.run("bash", "-c", f"exec 2>&1; set -eu; cd /root/checkout\n{script}\necho '### done'")
+        assert printed.endswith("### done\n"), printed
+        return printed
 
     def shows(self, unit: str, key: str) -> str:
         return self.run("systemctl", "show", "--value", f"--property={key}", unit).strip()

@@ -47,20 +47,13 @@ COUNT = (
 
 @contextmanager
 def fresh(scratch: Path, bucket: Path | None = None) -> Iterator[Machine]:
-    """A booted system with S3 on loopback, the checkout at /root/checkout, and the agent only as files."""
+    """A booted system with S3 on loopback, and nothing of the agent but its program."""
     scratch.mkdir()
     with machine(scratch) as made:
-        (made.root / "opt").mkdir(exist_ok=True)
-        (made.root / "opt/edge-backup").symlink_to(ENVIRONMENT)  # as the block that needs an index leaves it
-        for closed in Path(sys.executable).resolve().parents:  # a developer's Python may be in a closed home
-            (made.root / closed.relative_to("/")).chmod(0o755)
-        checkout = made.root / "root/checkout"
-        checkout.mkdir()
-        (checkout / "systemd").symlink_to(CHECKOUT / "systemd")
+        made.install_environment()  # as the block that needs an index leaves it
+        (made.root / "srv/s3/backups").mkdir(parents=True)
         if bucket:
-            shutil.copytree(bucket, made.root / "srv/s3/backups")
-        else:
-            (made.root / "srv/s3/backups").mkdir(parents=True)
+            shutil.copytree(bucket, made.root / "srv/s3/backups", dirs_exist_ok=True)
         made.write("/etc/systemd/system/s3.service", S3)
         with made.booted("basic.target"):
             made.run("systemctl", "start", "s3")
@@ -70,13 +63,11 @@ def fresh(scratch: Path, bucket: Path | None = None) -> Iterator[Machine]:
 
 def follow(made: Machine, *steps: str) -> str:
     """What the blocks of these steps print, one after the other in one shell."""
-    script = [f"exec 2>&1; cd /root/checkout; set -eu; {OURS}"]
+    script = [OURS]
     for block in blocks("quick-start.md"):
         if block.heading[:1] in steps and block.mark not in (NEEDS_AN_INDEX, VALUES):
             script += [f"echo '### {block.heading}'", block.text]
-    printed = made.run("bash", "-c", "\n".join([*script, "echo '### done'"]))
-    assert printed.endswith("### done\n"), printed
-    return printed
+    return made.follow("\n".join(script))
 
 
 def test_the_quick_start_saves_a_device_and_restores_it_onto_a_new_one(tmp_path: Path) -> None:
@@ -97,6 +88,7 @@ def test_the_quick_start_saves_a_device_and_restores_it_onto_a_new_one(tmp_path:
         shutil.copy(old.root / "root/checkout/key.txt", key)
     assert all(archive.name.endswith(".zip.age") for archive in bucket.iterdir())
     with fresh(tmp_path / "new", bucket) as new:
+        (new.root / "root/checkout").mkdir()
         shutil.copy(key, new.root / "root/checkout")
         assert "restore finished: 2 files" in follow(new, "1", "2", "4", "5", "8")
         assert new.run("python3", "-c", COUNT) == "1000\n"

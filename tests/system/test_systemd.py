@@ -69,10 +69,7 @@ def booted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
 
 def install(made: Machine) -> None:
     """What docs/operating.md says, and a broker."""
-    (made.root / "opt").mkdir(exist_ok=True)
-    (made.root / "opt/edge-backup").symlink_to(ENVIRONMENT)
-    for destination in Path(sys.executable).resolve().parents:  # a developer's Python may be in a closed home
-        (made.root / destination.relative_to("/")).chmod(0o755)
+    made.install_environment()
     add_user = ["useradd", "--system", "--home-dir", "/var/lib/edge-backup", "edge-backup"]
     subprocess.run(["chroot", str(made.root), *add_user], check=True)
     config = (SYSTEMD.parent / "config/config.json").read_text("utf-8")
