@@ -63,7 +63,7 @@ def _tell(store: str, found: Iterable[Value], *, as_json: bool) -> None:
         if number == 0 and not as_json:
             write_value({}, f"{printable(store)}:", as_json=False)
             write_value({}, _ROW.format("made", "size", "files", "verified", "source, name"), as_json=False)
-        write_value({"store": store, **archive}, printable("\n".join(_lines(archive))), as_json=as_json)
+        write_value({"store": store, **archive}, "\n".join(map(printable, _lines(archive))), as_json=as_json)
 
 
 def _lines(archive: Value) -> Iterator[str]:

@@ -42,12 +42,9 @@ class Machine:
         return done.stdout + done.stderr
 
     def follow(self, script: str) -> str:
-        """What a shell script prints that is run in a checkout; fails with it when a command fails."""
-        checkout = self.root / "root/checkout"
-        checkout.mkdir(exist_ok=True)
-        if not (checkout / "systemd").is_symlink():
-            (checkout / "systemd").symlink_to(CHECKOUT / "systemd")
-        printed = self.run("bash", "-c", f"exec 2>&1; set -eu; cd /root/checkout\n{script}\necho '### done'")
+        """What a shell script prints that is run in /root/checkout; fails with it when a command fails."""
+        before = "exec 2>&1; set -eu; mkdir -p /root/checkout; cd /root/checkout"
+        printed = self.run("bash", "-c", f"{before}\n{script}\necho '### done'")
         assert printed.endswith("### done\n"), printed
         return printed
 

@@ -14,6 +14,8 @@ from tests.support.machine import CHECKOUT, Machine, machine
 from tests.support.require import require
 from tests.support.waiting import wait_until
 
+from .test_quick_start import walk_through
+
 pytestmark = pytest.mark.large
 UNIT, STATE, CONFIG = "edge-backup.service", "/var/lib/edge-backup", "/etc/edge-backup/config.json"
 BUILD = CHECKOUT / "packaging/deb/build"
@@ -142,3 +144,7 @@ def test_an_installation_gives_away_nothing_that_was_there_before(booted: Machin
     dpkg(booted, "--purge", "edge-backup")
     assert exists(booted, "/srv/elsewhere/data")
     assert not exists(booted, STATE)
+
+
+def test_the_quick_start_works_with_the_package_alone(package: Path, tmp_path: Path) -> None:
+    walk_through(tmp_path, package)

@@ -20,9 +20,8 @@ CONFIG: dict[str, Any] = {
     "targets": {"device": {"path": "/var/lib/edge-backup/archives"}},
 }
 BEFORE = """
-useradd --system --home-dir /var/lib/edge-backup edge-backup
-install -m 0644 systemd/edge-backup.service /etc/systemd/system/
-install -d -m 0750 -g edge-backup /etc/edge-backup
+/opt/edge-backup/bin/edge-backup setup
+systemd-sysusers
 ln -s /opt/edge-backup/bin/edge-backup /usr/local/bin/
 install -D -m 0644 /dev/stdin /var/lib/app/app.json <<< '{}'
 mkdir -p /media/disk /media/usb /etc/systemd/system/edge-backup.service.d
