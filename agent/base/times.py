@@ -41,6 +41,11 @@ def parse_rfc3339(text: str) -> datetime:
         raise _not_a_moment() from error
 
 
+def time_text(when: datetime) -> str:
+    """Return the time for people, to the second and in UTC, as `parse_rfc3339` reads it."""
+    return when.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
 def _since_1970(seconds: Decimal | float) -> datetime:
     if not 0 <= seconds <= _LAST_SECOND:  # false for NaN, too
         raise _not_a_moment()

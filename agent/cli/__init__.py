@@ -61,6 +61,7 @@ SUBCOMMANDS = {
     "show": Subcommand("agent.cli.history:show", "show all that is known of one job"),
     "verify": Subcommand("agent.cli.jobs:verify", "check that an archive is whole; changes nothing"),
     "inspect": Subcommand("agent.cli.inspect:inspect", "show the manifest and entries of an archive"),
+    "extract": Subcommand("agent.cli.inspect:extract", "write one file of an archive to standard output"),
     "prune": Subcommand("agent.cli.prune:prune", "remove old archives now, as the agent does once a day"),
     "openapi": Subcommand("agent.cli.openapi:openapi", "print the description of the HTTP API"),
     "demo": Subcommand(

@@ -13,7 +13,7 @@ import structlog
 
 from agent.base.errors import JobError
 from agent.base.refusals import Refused
-from agent.cli.inspect import known_device
+from agent.cli.opened import known_device
 from agent.formats.archive_names import OwnArchives, device_tag
 from agent.jobs.admission import Admission
 from agent.jobs.filesystem_probe import ThreadedCall

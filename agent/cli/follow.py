@@ -37,6 +37,27 @@ def add_wire_options(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
+def add_archive_options(parser: argparse.ArgumentParser) -> None:
+    """Add arguments that say which archive is meant; without any, it is the newest of this device."""
+    add = parser.add_argument
+    add("--store", metavar="NAME", help="store or target that has the archive")
+    add("--archive", metavar="NAME", help="the archive, or the id of a snapshot, as 'archives' shows it")
+    add("--before", metavar="TIME", help="the newest from before this time, such as 2027-01-31T12:00:00Z")
+    add("--source", metavar="DIR", help="the newest of this directory (default: the one that is restored)")
+    add("--from-device", metavar="ID", help="of another device: on new hardware, the id of the old one")
+
+
+def archive_options_of(parsed: argparse.Namespace) -> dict[str, str | None]:
+    """Return the options that the arguments of `add_archive_options` mean."""
+    return {
+        "restore.store": parsed.store,
+        "restore.archive": parsed.archive,
+        "restore.before": parsed.before,
+        "restore.source": parsed.source,
+        "restore.fromDevice": parsed.from_device,
+    }
+
+
 def options_of(parsed: argparse.Namespace, named: Mapping[str, str | None]) -> dict[str, str]:
     """Return the options of `add_wire_options`, and those of arguments with names of their own.
 
@@ -117,5 +138,7 @@ def _told(entry: Value, *, as_json: bool) -> int:
 def _good_end(entry: Value) -> str:
     size = size_text(entry.get("archiveBytes", entry.get("addedBytes", entry.get("contentBytes", 0))))
     where = f" in {entry['place']}" if entry.get("place") else ""
+    if (archive := entry.get("archive", "")) not in where:
+        where = f" from '{archive}'{where}"
     note = f"; {entry['message']}" if entry["message"] else ""
     return printable(f"{entry['kind']} finished: {entry.get('files', 0)} files, {size}{where}{note}")

@@ -5,7 +5,7 @@ import json
 import os
 
 from agent.cli.api_client import Agent
-from agent.cli.follow import add_options, carried_out, options_of
+from agent.cli.follow import add_archive_options, add_options, archive_options_of, carried_out, options_of
 from agent.cli.local import local_parser, run_local
 
 
@@ -60,11 +60,11 @@ def verify(argv: list[str]) -> int:
         "verify",
         "Let the agent fetch an archive and check every byte, and wait for the end.",
     )
-    parser.add_argument("--store", metavar="NAME", help="store of the settings that has the archive")
+    add_archive_options(parser)
     add_options(parser)
 
     def act(agent: Agent, parsed: argparse.Namespace) -> int:
-        options = options_of(parsed, {"restore.store": parsed.store})
+        options = options_of(parsed, archive_options_of(parsed))
         return carried_out(agent, "verify", options, parsed)
 
     return run_local(parser, argv, act)

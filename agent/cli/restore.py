@@ -7,7 +7,15 @@ from collections.abc import Callable
 
 from agent.base.text import printable
 from agent.cli.api_client import Agent, AgentRefused, Value, in_path
-from agent.cli.follow import add_options, carried_out, end_of, ended, options_of
+from agent.cli.follow import (
+    add_archive_options,
+    add_options,
+    archive_options_of,
+    carried_out,
+    end_of,
+    ended,
+    options_of,
+)
 from agent.cli.local import EXIT_OK, EXIT_REFUSED, local_parser, run_local, write_value
 from agent.send.progress import size_text
 
@@ -20,7 +28,7 @@ def restore(argv: list[str]) -> int:
         "--data-type", metavar="NAME", action="append", help="data set to restore instead; may be repeated"
     )
     parser.add_argument("--path", metavar="PATH", action="append", help="restore only this; may be repeated")
-    parser.add_argument("--store", metavar="NAME", help="store of the settings that has the archive")
+    add_archive_options(parser)
     parser.add_argument(
         "--mode",
         choices=["merge", "replace", "exact"],
@@ -39,7 +47,7 @@ def restore(argv: list[str]) -> int:
                 "backup.dir": parsed.dir and os.path.abspath(parsed.dir),
                 "restore.dataTypes": parsed.data_type and json.dumps(parsed.data_type),
                 "restore.paths": parsed.path and json.dumps(parsed.path),
-                "restore.store": parsed.store,
+                **archive_options_of(parsed),
                 "restore.mode": parsed.mode,
                 "restore.preview": "true" if parsed.preview else None,
                 "restore.confirmWithin": parsed.confirm_within,
@@ -137,4 +145,4 @@ def _lines(value: Value) -> list[str]:
     counts = ", ".join(f"{value[name]} {name}" for name in ("added", "changed", "removed", "kept"))
     lost = [f"  lost: {name}" for name in value["lost"]]
     ways = "carry it out: edge-backup finalize; remove it: edge-backup discard"
-    return [f"{counts}; {size_text(value['bytes'])} to write", *lost, ways]
+    return [f"{counts}; {size_text(value['bytes'])} to write from '{value['archive']}'", *lost, ways]

@@ -51,16 +51,28 @@ class OwnArchives:
     """
 
     device_tag: str
+    """Empty for the archives of all devices."""
     known: Mapping[str, KnownArchive]
     """The journal's facts by name."""
 
     def parse(self, name: str) -> NamedArchive | None:
         """Parse a name; None for all but archives of this device."""
         archive = parse_archive_name(name)
-        if archive is None:
-            return None
-        made_here = name in self.known and self.known[name].number > 0
-        return archive if made_here or archive.device_tag == self.device_tag else None
+        return archive if archive and self.include(archive) else None
+
+    def include(self, archive: NamedArchive) -> bool:
+        """Return True for an archive of this device."""
+        made_here = archive.name in self.known and self.known[archive.name].number > 0
+        return made_here or self.device_tag in ("", archive.device_tag)
+
+
+ALL_ARCHIVES = OwnArchives("", {})
+"""Those of all devices."""
+
+
+def archives_of(device_id: str) -> OwnArchives:
+    """Return the archives of another device, which no journal here knows."""
+    return OwnArchives(device_tag(device_id), {})
 
 
 def parse_archive_name(name: str) -> NamedArchive | None:

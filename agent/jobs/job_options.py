@@ -2,12 +2,16 @@
 
 import os
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from agent.base.job import Job, format_time
 from agent.base.roots import Root
+from agent.base.sources import ArchiveSource
+from agent.formats.archive_names import OwnArchives, archives_of
+from agent.jobs.requests.restore import WantedArchive
 from agent.jobs.requests.storage import StorageOptions
 from agent.jobs.staging import states_of
 from agent.settings import Settings
@@ -19,6 +23,7 @@ if TYPE_CHECKING:
     from agent.formats.survey import ArchiveLimits
     from agent.formats.zip.writer import ArchiveOptions
     from agent.restore.commit_confirmed import CommitConfirmed
+    from agent.restore.find import Search
     from agent.restore.root import RestoreOptions
     from agent.restore.target import RestoreTarget
 
@@ -54,6 +59,20 @@ def read_format(source: StorageOptions, settings: Settings) -> "ReadFormat":
     password = source.repository.password.get_secret_value()
     return Snapshots(
         password, states_of(settings.storage), settings.restore.max_files, settings.storage_reserve
+    )
+
+
+def search_for(wanted: WantedArchive, own: OwnArchives, source: ArchiveSource | None = None) -> "Search":
+    """Return the search for an archive; `own` are those of this device, and `source` None is any source."""
+    from agent.restore.find import Search
+
+    return Search(
+        archives_of(wanted.device_id) if wanted.device_id else own,
+        lambda: datetime.now(UTC),
+        source,
+        before=wanted.before,
+        device_id=wanted.device_id,
+        is_described=wanted.is_described,
     )
 
 

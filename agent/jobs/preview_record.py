@@ -152,6 +152,7 @@ class PreviewNotes:
             return with_texts_cut(value, ("message", "correlationId"), room_bytes)
         value |= _numbers(note.facts["difference"])
         value["unexportable"] = note.facts["unexportable"]
+        value["archive"] = note.facts["archive"]
         if text := note.facts.get("note"):
             value["message"] = clipped(text)
         value["secondsLeft"] = round(self.counted(note).left_s)

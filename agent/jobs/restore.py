@@ -5,11 +5,13 @@ Belongs to the main thread.
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from agent.base.device_ids import DeviceIds
 from agent.base.errors import ConfirmationPending
 from agent.base.job import Job, Kind
 from agent.base.refusals import Reason, Refused
@@ -21,11 +23,10 @@ from agent.jobs.chosen_roots import ChosenRoots, refuse_choosing
 from agent.jobs.confirmation import Confirmations
 from agent.jobs.encryption import unlock_for
 from agent.jobs.foundation import Foundation
-from agent.jobs.job_options import hook, read_format, restore_target
+from agent.jobs.job_options import hook, read_format, restore_target, search_for
 from agent.jobs.preview import Previews
 from agent.jobs.requests.options import Key
 from agent.jobs.requests.restore import RestoreRequest
-from agent.jobs.requests.selection import Selection
 from agent.jobs.restore_recovery import Recovery
 from agent.jobs.runner import Runner
 from agent.jobs.worker import Outcome
@@ -64,7 +65,8 @@ class Restores:
         unlock = unlock_for(request.key, settings.encryption)
         deliver = hook(settings, "restoreCmd", settings.restore_cmd, job)
         choice = self._choice(job, request, delivered=deliver is not None)
-        destination = self._admission.source(request.source, tools.connections, self._device.id)
+        device_id = request.wanted.device_id
+        destination = self._admission.source(request.source, tools.connections, device_id or self._device.id)
         confirmation = (
             None if deliver else self._confirmations.confirmation(job, tools, request.confirm_within_s)
         )
@@ -80,17 +82,16 @@ class Restores:
         )
         self._runner.refuse_when_busy(*(root.directory for root in choice.roots))
         self._previews.refuse_while_waiting()
-        foreign = settings.restore.foreign if request.foreign is None else request.foreign
         order = RestoreOrder(
             where,
             self._staging.download(job.id),
             destination,
-            self._search(self._source(request.selection, choice, delivered=deliver is not None)),
+            self._search(request, self._source(request, choice, delivered=deliver is not None)),
             choice,
             read_format(request.source, settings),
             unlock,
             deliver,
-            device=None if foreign else self._device.ids,
+            device=self._accepted(request),
         )
         if request.preview:
             return self._previews.admitted(
@@ -121,24 +122,31 @@ class Restores:
         refuse_choosing(request.selection, "restoreCmd", Key.RESTORE_DATA_TYPES, Key.RESTORE_PATHS)
         return Choice((Root("", self._staging.work_directory(job.id)),))
 
-    def _search(self, source: ArchiveSource | None) -> "Search":
-        from agent.restore.find import Search
+    def _accepted(self, request: RestoreRequest) -> DeviceIds | None:
+        """Return the ids of the device whose archive is restored; None for any device."""
+        if request.wanted.device_id:
+            return DeviceIds(request.wanted.device_id)
+        foreign = self._settings.restore.foreign if request.foreign is None else request.foreign
+        return None if foreign else self._device.ids
 
+    def _search(self, request: RestoreRequest, source: ArchiveSource | None) -> "Search":
         own = OwnArchives(self._device.tag, self._archives.known())
-        return Search(own, lambda: datetime.now(UTC), source)
+        return search_for(request.wanted, own, source)
 
-    def _source(self, selection: Selection, choice: "Choice", *, delivered: bool) -> ArchiveSource | None:
+    def _source(self, request: RestoreRequest, choice: "Choice", *, delivered: bool) -> ArchiveSource | None:
         """Return the source of the archives to choose from when the command names none; None for any source.
 
         Archives of a backupCmd have no source.
         """
         if choice.data_sets:
             return ArchiveSource.of_roots(choice.data_sets)
+        if request.wanted.directory:
+            return replace(ArchiveSource.of_roots(choice.roots), directory=request.wanted.directory)
         if self._settings.backup_cmd:
             return ArchiveSource()
         if not delivered:
             return ArchiveSource.of_roots(choice.roots)
-        directory = selection.directory or self._settings.dir
+        directory = request.selection.directory or self._settings.dir
         return ArchiveSource.of_roots([Root("", Path(os.path.realpath(directory)))]) if directory else None
 
     def go_on(self, unfinished: UnfinishedJob) -> None:

@@ -18,7 +18,7 @@ from agent.formats.archive_names import OwnArchives
 from agent.jobs.admission import Admission, Admitted
 from agent.jobs.encryption import unlock_for
 from agent.jobs.foundation import Foundation
-from agent.jobs.job_options import archive_limits, read_format
+from agent.jobs.job_options import archive_limits, read_format, search_for
 from agent.jobs.queries.health import LAST_VERIFIED
 from agent.jobs.recurring import Recurring
 from agent.jobs.requests.restore import VerifyRequest
@@ -61,7 +61,6 @@ class Verifications:
     def _admitted(
         self, request: VerifyRequest, max_bytes: int = 0, put_off: Action = lambda: None
     ) -> Admitted:
-        from agent.restore.find import Search
         from agent.restore.verify import VerifyOrder, verify
         from agent.transfer.get import Fetch
 
@@ -69,12 +68,13 @@ class Verifications:
         own = OwnArchives(self._device.tag, self._journal.archives.known())
         job, tools = self._runner.new_job(Kind.VERIFY, request.correlation_id)
         unlock = unlock_for(request.key, settings.encryption)
-        destination = self._admission.source(request.source, tools.connections, self._device.id)
+        device_id = request.wanted.device_id or self._device.id
+        destination = self._admission.source(request.source, tools.connections, device_id)
         self._runner.refuse_when_busy()
         download = self._staging.download(job.id)
         order = VerifyOrder(
             Fetch(destination, download, settings.storage_reserve, max_bytes),
-            Search(own, lambda: datetime.now(UTC)),
+            search_for(request.wanted, own, request.wanted.source),
             read_format(request.source, settings),
             unlock,
             archive_limits(settings),

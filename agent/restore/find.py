@@ -11,8 +11,10 @@ from functools import partial
 
 from agent.base.errors import NoneChosen, NotInArchive
 from agent.base.sources import ArchiveSource, KnownArchive
-from agent.formats.archive_names import OwnArchives
-from agent.formats.archive_order import DatedArchive, in_order, is_from_future, read_about
+from agent.base.text import readable
+from agent.base.times import time_text
+from agent.formats.archive_names import ALL_ARCHIVES, OwnArchives
+from agent.formats.archive_order import DatedArchive, in_order, is_from_future, known_from, read_manifest
 from agent.formats.base import ReadFormat, Unlock
 from agent.transfer.context import Destination
 from providers.api import Capability
@@ -26,12 +28,26 @@ _LOOKED_AT = 100
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """The archives of this device, and which of them is wanted."""
+    """The archives of a device, and which of them is wanted."""
 
     own: OwnArchives
     clock: Callable[[], datetime]
     asked: ArchiveSource | None = None
     """None for the newest archive, whatever it is of."""
+    before: datetime | None = None
+    """The archive has to be older than this."""
+    device_id: str = ""
+    """The id of another device; empty for this one."""
+    is_described: bool = False
+    """True when the command describes the archive: the outcome then names the one that was found."""
+
+    @property
+    def whose(self) -> str:
+        return f"device '{readable(self.device_id)}'" if self.device_id else "this device"
+
+    @property
+    def when(self) -> str:
+        return f" from before {time_text(self.before)}" if self.before else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +77,13 @@ class _Looker:
         self, destination: Destination, search: Search, archives: ReadFormat, unlock: Unlock
     ) -> None:
         self._destination, self._search, self._archives = destination, search, archives
-        self._read_about = partial(read_about, archives, destination, unlock=unlock)
+        self._read_manifest = partial(read_manifest, archives, destination, unlock=unlock)
         self._seen: dict[str, KnownArchive] = {}
 
     def found(self) -> Found:
         now, search = self._search.clock(), self._search
         listed = self._archives.listed(self._destination, search.own)
-        archives = in_order(listed, search.own.known, now)
+        archives = self._old_enough(in_order(listed, search.own.known, now))
         future = [archive for archive in archives if is_from_future(archive, now)]
         candidates = [archive for archive in archives if archive not in future]
         chosen = self._chosen(candidates, future)
@@ -77,12 +93,43 @@ class _Looker:
             for reason, some in (("dated in the future", future), ("from before the clock was set", undated))
             if some
         ]
-        taken = f"'{chosen.name}' was chosen; ignored, " if passed_over else ""
-        return Found(chosen.name, taken + "; ".join(passed_over))
+        taken = f"'{chosen.name}' was chosen" if passed_over or search.is_described else ""
+        ignored = f"; ignored, {'; '.join(passed_over)}" if passed_over else ""
+        return Found(chosen.name, taken + ignored)
+
+    def _old_enough(self, archives: Sequence[DatedArchive]) -> Sequence[DatedArchive]:
+        """Return the archives from before the time that the search names. Raises `NotFound` for none."""
+        search, before = self._search, self._search.before
+        if not archives:
+            others = self._others()
+            raise NotFound(f"there is no archive of {search.whose} at {self._destination.shown}{others}")
+        if before is None:
+            return archives
+        found = [archive for archive in archives if archive.is_dated and archive.made < before]
+        if not found:
+            oldest = archives[-1]
+            raise NotFound(
+                f"there is no archive of {search.whose}{search.when}:"
+                f" the oldest is '{oldest.name}' of {time_text(oldest.made)}"
+            )
+        return found
+
+    def _others(self) -> str:
+        """Return a sentence about the archives of other devices that are there; empty when there are none."""
+        found = self._archives.listed(self._destination, ALL_ARCHIVES)
+        newest = {each.device_tag: each for each in sorted(found, key=lambda each: each.made)}
+        shown = [self._with_device(each.name) for each in list(newest.values())[:_NAMED]]
+        return f"; of other devices there are {', '.join(shown)}" if shown else ""
+
+    def _with_device(self, name: str) -> str:
+        manifest = self._read_manifest(name=name) if self._can_look else None
+        return f"'{name}'" + (f" of '{readable(manifest.device)}'" if manifest else "")
+
+    @property
+    def _can_look(self) -> bool:
+        return Capability.READ_RANGE in self._destination.storage.capabilities
 
     def _chosen(self, candidates: Sequence[DatedArchive], future: Sequence[DatedArchive]) -> DatedArchive:
-        if not candidates and not future:
-            raise NotFound("there is no archive of this device")
         if not candidates:
             raise NoneChosen(f"all archives are dated in the future: {_ask_for(future)}")
         asked = self._search.asked
@@ -109,7 +156,8 @@ class _Looker:
             return others[parts[0]]
         here = ", ".join(f"{source} ('{archive.name}')" for source, archive in list(others.items())[:_NAMED])
         raise NotInArchive(
-            f"nothing restored: no archive of {asked} is here, only of {here}: name the one meant"
+            f"nothing restored: no archive of {asked}{self._search.when} is here, only of {here}:"
+            " name the one meant"
         )
 
     def _about(self, archive: DatedArchive) -> KnownArchive:
@@ -117,10 +165,9 @@ class _Looker:
         if archive.known.source is not None:
             return archive.known
         if archive.name not in self._seen:
-            unreadable = Capability.READ_RANGE not in self._destination.storage.capabilities
-            if unreadable or len(self._seen) == _LOOKED_AT:
+            if not self._can_look or len(self._seen) == _LOOKED_AT:
                 return archive.known
-            self._seen[archive.name] = self._read_about(name=archive.name)
+            self._seen[archive.name] = known_from(self._read_manifest(name=archive.name))
         return self._seen[archive.name]
 
 

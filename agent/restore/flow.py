@@ -51,7 +51,7 @@ class RestoreOrder:
     deliver: RunHook | None = None
     """Kanto's `restoreCmd`: it takes the unpacked files out of the directory, which is made for it."""
     device: DeviceIds | None = None
-    """The ids of this device: an archive that names another device is refused. None takes those of any."""
+    """The ids of the device: an archive that names another one is refused. None takes those of any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,8 +118,8 @@ def _check_origin(manifest: Manifest | None, device: DeviceIds | None) -> None:
     """Raise `ForeignArchive` for what another device made: its keys and its name are in there."""
     if manifest and device and not device.include(manifest.device):
         raise ForeignArchive(
-            f"the archive is of device '{readable(manifest.device)}', and this is '{device.current}':"
-            " if that is meant, give option 'restore.foreign'"
+            f"the archive is of device '{readable(manifest.device)}', not of '{readable(device.current)}':"
+            " if that is meant, name the device in option 'restore.fromDevice', or give 'restore.foreign'"
         )
 
 

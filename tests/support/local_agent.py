@@ -129,7 +129,8 @@ def run(device: LocalAgent, *arguments: str) -> "subprocess.CompletedProcess[str
 
 def edge_backup(directory: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
     """What `edge-backup arguments…` prints in this directory, and its exit status; in this process."""
-    before, out, err = Path.cwd(), io.StringIO(), io.StringIO()
+    before, written, err = Path.cwd(), io.BytesIO(), io.StringIO()
+    out = io.TextIOWrapper(written, encoding="utf-8", write_through=True)
     os.chdir(directory)
     try:
         with redirect_stdout(out), redirect_stderr(err):
@@ -138,4 +139,4 @@ def edge_backup(directory: Path, *arguments: str) -> "subprocess.CompletedProces
         status = int(usage.code or 0)
     finally:
         os.chdir(before)
-    return subprocess.CompletedProcess(arguments, status, out.getvalue(), err.getvalue())
+    return subprocess.CompletedProcess(arguments, status, written.getvalue().decode(), err.getvalue())

@@ -61,6 +61,7 @@ def test_a_preview_says_what_would_change_and_changes_nothing(home: Device) -> N
         "bytes": 8,
         "lost": [],
         "unexportable": [],
+        "archive": "it.zip",
     }
     assert home.values() == []
     after = {name: one for name, one in snapshot(home.data).items() if not name.startswith(".edge-backup-")}

@@ -70,8 +70,8 @@ def test_an_archive_of_another_device_is_refused_and_nothing_is_touched(
     ended = restored(device)
     assert (ended["state"], ended["statusCode"]) == ("RESTORE_FAILED", "foreign-archive")
     assert ended["message"] == (
-        f"the archive is of device 'edge:other\\n', and this is '{DEVICE}': if that is meant,"
-        " give option 'restore.foreign'"
+        f"the archive is of device 'edge:other\\n', not of '{DEVICE}': if that is meant,"
+        " name the device in option 'restore.fromDevice', or give 'restore.foreign'"
     )
     assert target.stat() == before
     assert list(target.parent.iterdir()) == [target]

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,7 @@ def test_a_backend_lists_archives_page_by_page(
 ) -> None:
     """A page is what fits into one message of Hono."""
     started(**shelf)
-    for number in range(8):
+    for number in range(6):
         backend.run("backup", f"b{number}", {"backup.store": store, "backup.name": f"n{number}"})
     found, options = [], {"restore.store": store}
     while True:
@@ -72,7 +73,7 @@ def test_a_backend_lists_archives_page_by_page(
         if "next" not in page:
             break
         options["archives.after"] = page["next"]
-    assert [each["label"] for each in found] == [f"n{number}" for number in reversed(range(8))]
+    assert [each["label"] for each in found] == [f"n{number}" for number in reversed(range(6))]
     assert found[0].keys() == found[-1].keys()
     assert asked(backend, **{"restore.store": store, "archives.after": "gone"})["code"] == "not-found"
 
@@ -145,3 +146,136 @@ def test_a_store_that_cannot_be_read_says_why(
     assert asked(backend, **{"restore.store": "snapshots"})["code"] == "not-found"
     refused = backend.ask("archives", {"options": {"https.url": "https://store.example/x.zip"}})
     assert (refused["status"], "has no list" in refused["value"]["message"]) == (400, True)
+
+
+# Choosing one
+
+
+@pytest.fixture
+def saved(started: Started, shelf: dict[str, Any], store: str) -> LocalAgent:
+    """A device with two archives of its data, `first` and `second`, and one of another directory between."""
+    agent = started(**shelf, mode="lax")
+    other = agent.work / "other"
+    other.mkdir()
+    (other / "what").write_text("other")
+    for label, directory in (("first", agent.data), ("between", other), ("second", agent.data)):
+        (agent.data / "start.sh").write_text(label)
+        made = run(agent, "backup", "--store", store, "--name", label, "--dir", str(directory))
+        assert made.returncode == 0, made.stderr
+    (agent.data / "start.sh").write_text("changed")
+    return agent
+
+
+def labelled(agent: LocalAgent, store: str) -> dict[str, dict[str, Any]]:
+    return {each["label"]: each for each in listed(agent, "--store", store)}
+
+
+def test_one_archive_is_named_as_it_is_listed(saved: LocalAgent, store: str) -> None:
+    name = labelled(saved, store)["first"]["name"]
+    done = run(saved, "restore", "--store", store, "--archive", name)
+    assert (done.returncode, name in done.stdout) == (0, True), done.stderr
+    assert (saved.data / "start.sh").read_text() == "first"
+
+
+def test_the_newest_from_before_a_time_is_taken_and_told(saved: LocalAgent, store: str) -> None:
+    """`--before` is a time as the list shows it: an archive of that very time is not from before it."""
+    found = labelled(saved, store)
+    done = run(saved, "restore", "--store", store, "--before", found["second"]["made"])
+    assert (done.returncode, f"'{found['first']['name']}' was chosen" in done.stdout) == (0, True), (
+        done.stderr
+    )
+    assert (saved.data / "start.sh").read_text() == "first"
+    early = run(saved, "restore", "--store", store, "--before", found["first"]["made"])
+    assert (early.returncode, (saved.data / "start.sh").read_text()) == (1, "first")
+    second = datetime.fromisoformat(found["first"]["made"]).strftime("%Y-%m-%dT%H:%M:%SZ")
+    assert early.stderr == (
+        f"restore failed: there is no archive of this device from before {second}:"
+        f" the oldest is '{found['first']['name']}' of {second} (not-found)\n"
+    )
+
+
+def test_an_archive_of_another_directory_is_restored_where_it_is_wanted(
+    saved: LocalAgent, store: str
+) -> None:
+    target = saved.work / "elsewhere"
+    arguments = ("restore", "--store", store, "--dir", str(target), "--source")
+    done = run(saved, *arguments, f"{saved.work}/other/")
+    assert (done.returncode, (target / "what").read_text()) == (0, "other"), done.stderr
+    absent = run(saved, *arguments, "/srv/nix")
+    assert absent.returncode == 1
+    assert absent.stderr.startswith(
+        f"restore failed: nothing restored: no archive of '/srv/nix' is here, only of '{saved.data}' ("
+    )
+
+
+def test_a_description_beside_a_name_is_refused(saved: LocalAgent, store: str) -> None:
+    """Which of the two was meant nobody can know."""
+    name = labelled(saved, store)["first"]["name"]
+    for option, text in (("before", "2027-01-01T00:00:00Z"), ("source", "/srv")):
+        both = run(saved, "restore", "--store", store, "--archive", name, f"--{option}", text)
+        assert (both.returncode, both.stderr) == (
+            1,
+            f"option 'restore.{option}' chooses among archives, and the request names one: leave one out\n",
+        )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--before", "yesterday"], "option 'restore.before': expected an RFC 3339 time"),
+        (["--source", "srv"], "option 'restore.source' must be the absolute path"),
+        (["--source", "/srv", "--data-type", "logs"], "option 'restore.source' is for a directory"),
+    ],
+)
+def test_a_description_that_says_nothing_is_refused(
+    started: Started, shelf: dict[str, Any], arguments: list[str], says: str
+) -> None:
+    refused = run(started(**shelf), "restore", "--store", "zips", *arguments)
+    assert (refused.returncode, says in refused.stderr) == (1, True), refused.stderr
+
+
+def test_verify_and_inspect_choose_as_restore_does(saved: LocalAgent, store: str) -> None:
+    found = labelled(saved, store)
+    arguments = ("--store", store, "--before", found["second"]["made"], "--source", str(saved.data))
+    verified = run(saved, "verify", *arguments, "--json")
+    assert json.loads(verified.stdout)["archive"] == found["first"]["name"], verified.stderr
+    shown = run(saved, "inspect", *arguments, "--json")
+    assert json.loads(shown.stdout)["manifest"]["name"] == "first"
+
+
+# Replacement hardware, in short; tests/system has the story
+
+
+def test_only_archives_of_the_device_that_was_named_are_restored(
+    started: Started, backend: LocalBackend, shelf: dict[str, Any], store: str
+) -> None:
+    backend.device_id = OLD
+    agent = started(**shelf)
+    assert run(agent, "backup", "--store", store).returncode == 0
+    on_new_hardware(agent, backend)
+    (agent.data / "start.sh").unlink()
+    none = run(agent, "restore", "--store", store)
+    assert (none.returncode, "; of other devices there are '" in none.stderr) == (1, True)
+    assert f"of '{OLD}' (not-found)" in none.stderr
+    wrong = run(agent, "restore", "--store", store, "--from-device", "edge:nix")
+    assert "there is no archive of device 'edge:nix' at " in wrong.stderr
+    name = listed(agent, "--store", store, "--device", OLD)[0]["name"]
+    foreign = run(agent, "restore", "--store", store, "--archive", name, "--from-device", "edge:nix")
+    assert foreign.stderr.startswith(f"restore failed: the archive is of device '{OLD}', not of 'edge:nix'")
+    assert not (agent.data / "start.sh").exists()
+    done = run(agent, "restore", "--store", store, "--from-device", OLD)
+    assert (done.returncode, f"'{name}' was chosen" in done.stdout) == (0, True), done.stderr
+    assert (agent.data / "start.sh").exists()
+
+
+# One file
+
+
+def test_one_file_goes_to_standard_output(saved: LocalAgent, store: str) -> None:
+    """By its name in the archive, or by its path on the device; tests of `inspect` have files and keys."""
+    for path in ("config/app.json", str(saved.data / "config/app.json"), "./config//app.json"):
+        done = run(saved, "extract", path, "--store", store, "--source", str(saved.data))
+        assert (done.returncode, done.stdout) == (0, '{"interval": 30}\n'), done.stderr
+    for path, says in (("nix", "'nix' is not in the archive"), ("config", "'config' is a directory")):
+        none = run(saved, "extract", path, "--store", store, "--source", str(saved.data))
+        assert (none.returncode, none.stdout, says in none.stderr) == (1, "", True)

@@ -85,7 +85,7 @@ def test_a_job_that_failed_ends_with_status_1_and_its_reason(started: Started) -
         (["--output", "/tmp/x.zip", "-o", "storage.provider=local"], 1, "not both"),
         (["--name", "a/b"], 1, "option 'backup.name' must be"),
         (["--retention-date", "1"], 1, "must be in the future"),
-        (["--store", "nix"], 1, "option 'backup.store' must be one of: none is configured"),
+        (["--store", "nix"], 1, "option 'backup.store' must be one of: device"),
         (["--dir", "/etc"], 1, "outside"),
         (["--name", "x", "-o", "backup.name=y"], 2, "'backup.name' is given twice"),
         (["-o", "backup.passcode=12345678"], 2, "'backup.passcode' is a secret"),

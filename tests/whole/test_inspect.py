@@ -160,7 +160,7 @@ def test_in_a_store_the_newest_of_this_device_is_looked_at(run: Run, tree: Path,
     assert values(newest)[0]["manifest"]["name"] == "ape"
     unknown = run("--store", "stick", **settings)
     assert (unknown.returncode, unknown.stdout) == (2, "")
-    assert unknown.stderr.startswith("which archive? name it with -o")
+    assert unknown.stderr.startswith("which archive? name it with --archive")
 
 
 @pytest.mark.parametrize(

@@ -83,7 +83,7 @@ class Snapshots:
         objects = _objects(destination)
         opened = self._open(objects, destination)
         found = (_named(each) for each in snapshots(objects, Cryptor(opened.keys), lambda: None))
-        return [each for each in found if each.device_tag == own.device_tag or each.name in own.known]
+        return list(filter(own.include, found))
 
     def manifest(self, destination: Destination, name: str, _unlock: Unlock) -> Manifest:
         return manifest_of(self._snapshot(_objects(destination), destination, name))

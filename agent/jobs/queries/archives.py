@@ -183,10 +183,10 @@ class Archives:
     def _opened(
         self, chosen: StorageOptions, name: str | None, needed: Capability, refusal: str, device_id: str = ""
     ) -> OpenedStore:
-        from agent.formats.archive_names import OwnArchives, device_tag
+        from agent.formats.archive_names import OwnArchives, archives_of
 
         own = (
-            OwnArchives(device_tag(device_id), {})
+            archives_of(device_id)
             if device_id
             else OwnArchives(self._device.tag, self._journal.archives.known())
         )

@@ -33,6 +33,8 @@ class Key(StrEnum):
     RESTORE_IDENTITY = "restore.identity"
     RESTORE_STORE = "restore.store"
     ARCHIVE = "restore.archive"
+    BEFORE = "restore.before"
+    SOURCE = "restore.source"
     FROM_DEVICE = "restore.fromDevice"
     RESTORE_DATA_TYPES = "restore.dataTypes"
     RESTORE_PATHS = "restore.paths"

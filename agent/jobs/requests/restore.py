@@ -1,12 +1,17 @@
 """The requests that read an archive: a restore, a verification."""
 
+import os
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import ClassVar, Literal, Self, cast, get_args
 
 from pydantic import SecretBytes, SecretStr
 
 from agent.base.bech32 import decode_key
 from agent.base.refusals import Reason, Refused
+from agent.base.sources import ArchiveSource
+from agent.base.text import printable
+from agent.base.times import parse_moment
 from agent.jobs.requests.options import Key, Options, invalid_option
 from agent.jobs.requests.raw import RawRequest, Request
 from agent.jobs.requests.selection import Selection, restore_selection
@@ -19,6 +24,28 @@ ArchiveKey = SecretStr | SecretBytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WantedArchive:
+    """The archive that a request is about where it names none: the newest one that is like this."""
+
+    before: datetime | None = None
+    """Made before this time."""
+    directory: str = ""
+    """Of this directory; empty for the one that is restored into."""
+    device_id: str = ""
+    """Of this device; empty for the one that restores."""
+
+    @property
+    def source(self) -> ArchiveSource | None:
+        """Return the source to look for; None for any source."""
+        return ArchiveSource(self.directory) if self.directory else None
+
+    @property
+    def is_described(self) -> bool:
+        """Return False for the newest archive of this device."""
+        return self != WantedArchive()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RestoreRequest(Request):
     """A restore, or a preview of one; the settings complete it."""
 
@@ -26,6 +53,7 @@ class RestoreRequest(Request):
 
     correlation_id: str = ""
     source: StorageOptions
+    wanted: WantedArchive = WantedArchive()
     selection: Selection = field(default_factory=Selection)
     key: ArchiveKey | None = None
     mode: RestoreMode = "merge"
@@ -41,9 +69,11 @@ class RestoreRequest(Request):
         mode = options.text(Key.MODE) or "merge"
         if mode not in get_args(RestoreMode):
             raise invalid_option(Key.MODE, "must be 'merge', 'replace' or 'exact'")
+        source = read_source(options, settings)
         return cls(
             correlation_id=raw.correlation_id,
-            source=read_source(options, settings),
+            source=source,
+            wanted=read_wanted(options, source),
             selection=restore_selection(options),
             key=read_key(options, settings.encryption.min_passcode),
             mode=cast(RestoreMode, mode),
@@ -61,14 +91,17 @@ class VerifyRequest(Request):
 
     correlation_id: str = ""
     source: StorageOptions
+    wanted: WantedArchive = WantedArchive()
     key: ArchiveKey | None = None
 
     @classmethod
     def read(cls, raw: RawRequest, settings: Settings) -> Self:
         options = raw.options
+        source = read_source(options, settings)
         return cls(
             correlation_id=raw.correlation_id,
-            source=read_source(options, settings),
+            source=source,
+            wanted=read_wanted(options, source),
             key=read_key(options, settings.encryption.min_passcode),
         )
 
@@ -105,6 +138,34 @@ def read_source(options: Options, settings: Settings) -> StorageOptions:
     if source.repository and (given := next(filter(options.text, keys), None)):
         raise invalid_option(given, f"is for archives; store '{source.store}' keeps a repository")
     return named(source, options.text(Key.ARCHIVE))
+
+
+def read_wanted(options: Options, source: StorageOptions) -> WantedArchive:
+    """Read the description of an archive. Raises `Refused`, also for one beside the name of an archive."""
+    for key in (Key.BEFORE, Key.SOURCE):
+        if options.text(key) and source.names_one:
+            raise invalid_option(key, "chooses among archives, and the request names one: leave one out")
+    return WantedArchive(
+        before=_time(options), directory=_directory(options), device_id=options.text(Key.FROM_DEVICE) or ""
+    )
+
+
+def _time(options: Options) -> datetime | None:
+    try:
+        return parse_moment(options.text(Key.BEFORE))
+    except ValueError as error:
+        raise invalid_option(Key.BEFORE, str(error), ": ") from error
+
+
+def _directory(options: Options) -> str:
+    directory = options.text(Key.SOURCE)
+    if directory is None:
+        return ""
+    if not directory.startswith("/"):
+        raise invalid_option(Key.SOURCE, "must be the absolute path of the directory that was saved")
+    if options.text(Key.RESTORE_DATA_TYPES):
+        raise invalid_option(Key.SOURCE, f"is for a directory; '{Key.RESTORE_DATA_TYPES}' names data sets")
+    return printable(os.path.normpath(directory))
 
 
 def read_key(options: Options, least_characters: int) -> ArchiveKey | None:

@@ -51,6 +51,14 @@ class StorageOptions:
     repository: RepositoryOptions | None = None
     """None for a destination of archives."""
 
+    @property
+    def names_one(self) -> bool:
+        """Return True when it names one archive, or one snapshot. Raises `Refused`."""
+        if self.repository:
+            return bool(self.repository.snapshot)
+        key = name_option(self.provider)
+        return key is None or key in self.options
+
     def facts(self) -> dict[str, str]:
         """Return the facts for the history."""
         return {"store": self.store} if self.store else {}

@@ -1,0 +1,116 @@
+"""An archive that a command looks into without an agent: in a file, or in a store by ranges."""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+
+from agent.base.errors import JobError
+from agent.base.refusals import Refused
+from agent.base.sources import KnownArchive
+from agent.base.text import printable
+from agent.cli import settings_of
+from agent.cli.follow import add_archive_options, add_options, archive_options_of, options_of
+from agent.cli.local import EXIT_OK, EXIT_REFUSED, EXIT_USAGE, parsed_with_settings
+from agent.formats.archive_file import open_archive
+from agent.formats.archive_names import ALL_ARCHIVES, OwnArchives, device_tag
+from agent.formats.base import SavedTree, Unlock
+from agent.jobs.admission import Admission
+from agent.jobs.device import last_id
+from agent.jobs.encryption import unlock_for
+from agent.jobs.job_options import read_format, search_for
+from agent.jobs.requests.options import Key, Options
+from agent.jobs.requests.raw import read_raw
+from agent.jobs.requests.restore import read_key, read_source, read_wanted
+from agent.jobs.requests.storage import read_storage
+from agent.jobs.staging import journal_of
+from agent.journal import JournalError, JournalReader
+from agent.restore.find import find
+from agent.send.options import UnusableOption
+from agent.settings import Settings
+from agent.transfer.connections import Connections
+from providers.api import Capability
+from providers.errors import StorageError
+
+
+def look_into(
+    parser: argparse.ArgumentParser, argv: list[str], show: Callable[[SavedTree, argparse.Namespace], None]
+) -> int:
+    """Open the archive that the arguments mean, and `show` it: the exit status."""
+    add_archive_options(parser)
+    add_options(parser)
+    parser.add_argument("file", nargs="?", type=Path, metavar="FILE", help="the archive, if in a file")
+    parsed = parsed_with_settings(parser, argv)
+    loaded = settings_of(parsed)
+    if loaded is None:
+        return EXIT_USAGE
+    try:
+        with _opened(parsed, loaded.settings) as tree:
+            show(tree, parsed)
+        sys.stdout.flush()  # here, where it is known what a closed pipe means
+    except UnusableOption as error:
+        sys.stderr.write(f"{error}\n")
+        return EXIT_USAGE
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # somebody has seen enough
+    except (Refused, JobError, StorageError) as error:
+        sys.stderr.write(f"{printable(str(error))}\n")
+        return EXIT_REFUSED
+    except OSError as error:
+        what = f"'{parsed.file}' cannot be read" if parsed.file else "standard output cannot be written"
+        sys.stderr.write(f"{what}: {error.strerror}\n")
+        return EXIT_REFUSED
+    return EXIT_OK
+
+
+@contextmanager
+def _opened(parsed: argparse.Namespace, settings: Settings) -> Iterator[SavedTree]:
+    path: Path | None = parsed.file
+    options = read_raw("restore", {"options": options_of(parsed, archive_options_of(parsed))}).options
+    unlock = unlock_for(read_key(options, settings.encryption.min_passcode), settings.encryption)
+    if path is None:
+        with _at_store(options, settings, unlock) as tree:
+            yield tree
+        return
+    if parsed.store or read_storage(options, settings, Key.RESTORE_STORE):
+        raise UnusableOption("give a file or a destination, not both")
+    with path.open("rb") as file:
+        yield open_archive(file, unlock)
+
+
+@contextmanager
+def _at_store(options: Options, settings: Settings, unlock: Unlock) -> Iterator[SavedTree]:
+    """Yield the archive that the options mean. Raises `Refused`, `JobError` and `StorageError`."""
+    source = read_source(options, settings)
+    wanted = read_wanted(options, source)
+    connections = Connections(settings.transfer.connect_timeout.total_seconds())
+    device_id, known = known_device(settings)
+    destination = Admission(settings).source(source, connections, wanted.device_id or device_id)
+    storage = destination.storage
+    with closing(connections), closing(storage):
+        if Capability.READ_RANGE not in storage.capabilities:
+            raise UnusableOption(
+                "this provider cannot read a part of an archive: fetch the archive, and inspect the file"
+            )
+        if not (destination.name or device_id or wanted.device_id):
+            raise UnusableOption("which archive? name it with --archive, or its device with --from-device")
+        own = OwnArchives(device_tag(device_id), known) if device_id else ALL_ARCHIVES
+        archives = read_format(source, settings)
+        found = find(destination, search_for(wanted, own, wanted.source), archives, unlock)
+        if found.note:
+            sys.stderr.write(f"{printable(found.note)}\n")
+        yield archives.open(destination, found.name, unlock)
+
+
+def known_device(settings: Settings) -> tuple[str, Mapping[str, KnownArchive]]:
+    """Return the device of the settings, else of the agent with this storage: its id, and its archives.
+
+    The id is "" when nobody knows it; the archives are those that the journal knows.
+    """
+    device_id: str | None = settings.device_id
+    known: Mapping[str, KnownArchive] = {}
+    with suppress(JournalError), closing(JournalReader(journal_of(settings.storage))) as journal:
+        device_id, known = device_id or last_id(journal.notes), journal.archives.known()
+    return device_id or "", known
