@@ -67,6 +67,11 @@ function sync(list, items, keyOf, makeNode, update = () => {}) {
   for (const node of old.values()) node.remove();
 }
 
+function makeRow(name, about, ...buttons) {
+  const texts = [make("strong", {}, name), make("span", {}, about)];
+  return make("li", {}, ...texts, make("div", { class: "actions" }, ...buttons));
+}
+
 function facts(list, pairs) {
   const shown = pairs.filter(([, text]) => text || text === 0);
   list.replaceChildren(...shown.map(([name, text]) => make("div", {}, make("dt", {}, name), make("dd", {}, text))));
@@ -177,6 +182,7 @@ async function problemOf(answer) {
 
 const get = async (path) => (await send("GET", `${API}/${path}`)).json();
 const post = (path, body = {}) => send("POST", `${API}/${path}`, body);
+const getJob = (id) => get(`jobs/${segments(id)}`);
 const segments = (...parts) => parts.map(encodeURIComponent).join("/");
 
 const filled = (values) => Object.fromEntries(Object.entries(values).filter(([, value]) => value || value === false));
@@ -304,6 +310,8 @@ function look(small = false) {
   return queued;
 }
 
+const lookAgain = () => live.source && look();
+
 async function readState(small) {
   try {
     await (small ? readStatus() : refresh());
@@ -311,7 +319,7 @@ async function readState(small) {
   } catch (error) {
     if (error.status === 401) return;
     lost(error);
-    setTimeout(() => live.source && look(), AGAIN_MS);
+    setTimeout(lookAgain, AGAIN_MS);
   }
 }
 
@@ -351,7 +359,7 @@ async function noticeEnd() {
   const { job } = known.status, { watched } = known;
   if (job && job.id !== watched) announce(`${title(job)} has begun`);
   if (watched && watched !== job?.id) {
-    const ended = await get(`jobs/${segments(watched)}`).catch(() => null);
+    const ended = await getJob(watched).catch(() => null);
     if (ended?.state === "STARTED") return; // it began after the status was read
     known.result = ended?.endTime ? ended : null; // a preview has not ended: it waits
     const preview = known.status.preview?.state === "waiting" ? "The preview is ready" : "The preview failed";
@@ -624,11 +632,10 @@ async function readUploads() {
 }
 
 function makeUpload(upload) {
-  return make("li", {}, make("strong", {}, upload.archive), make("span", {}, size(upload.bytes)),
-    make("div", { class: "actions" }, button("Give up", upload.archive, async () => {
-      await post(`jobs/${segments(upload.id)}/cancel`);
-      await readUploads();
-    })));
+  return makeRow(upload.archive, size(upload.bytes), button("Give up", upload.archive, async () => {
+    await post(`jobs/${segments(upload.id)}/cancel`);
+    await readUploads();
+  }));
 }
 
 // ---- Backing up
@@ -708,8 +715,8 @@ function showArchives() {
 function makeArchive(archive) {
   const { encrypted, files, bytes, name } = archive, date = dateOf(archive);
   const about = [encrypted && "encrypted", files !== null && count(files, "file"), sizeOf(bytes), name];
-  return make("li", {}, make("strong", {}, capital(date)), make("span", {}, about.filter(Boolean).join(", ")),
-    make("div", { class: "actions" }, button("Open", `the archive of ${date}`, () => openArchive(archive))));
+  const open = button("Open", `the archive of ${date}`, () => openArchive(archive));
+  return makeRow(capital(date), about.filter(Boolean).join(", "), open);
 }
 
 // ---- One archive, in a dialog
@@ -806,12 +813,12 @@ function showCrumbs(parts) {
 }
 
 function makeFile({ name, kind, sizeBytes }) {
-  const leaf = name.slice(name.lastIndexOf("/") + 1), actions = make("div", { class: "actions" });
+  const leaf = name.slice(name.lastIndexOf("/") + 1);
   if (kind === "directory") {
     return make("li", { class: "actions folder" }, button(`${leaf}/`, "", () => enter(name), "link"));
   }
-  if (kind === "file") actions.append(button("Download", leaf, () => download(name, leaf, sizeBytes)));
-  return make("li", {}, make("strong", {}, leaf), make("span", {}, kind === "file" ? size(sizeBytes) : kind), actions);
+  if (kind !== "file") return makeRow(leaf, kind);
+  return makeRow(leaf, size(sizeBytes), button("Download", leaf, () => download(name, leaf, sizeBytes)));
 }
 
 async function enter(path) {
@@ -853,7 +860,7 @@ function closeArchive() {
 
 async function readSkipped() {
   const last = known.jobs.find((job) => job.kind === "backup" && job.state === "FINISHED");
-  const job = last && (await get(`jobs/${segments(last.id)}`));
+  const job = last && await getJob(last.id);
   const said = `The last backup skipped ${job?.unexportable ? entries(job.unexportable) : "nothing"}.`;
   put($("skipped-sentence"), job ? said : "There is no backup yet.");
   showSkipped(job?.leftOut ?? [], job?.leftOutMore ?? 0);
@@ -900,7 +907,7 @@ async function readFailure() {
   const { lastError } = known.health;
   const failed = known.jobs.find((job) => lastError && job.statusCode === lastError);
   if (!failed) known.failure = null;
-  else if (known.failure?.id !== failed.id) known.failure = await get(`jobs/${segments(failed.id)}`);
+  else if (known.failure?.id !== failed.id) known.failure = await getJob(failed.id);
 }
 
 async function readOlderJobs() {
@@ -927,7 +934,7 @@ function makeJob(job) {
 }
 
 async function tellStory(place, id) {
-  const job = await get(`jobs/${segments(id)}`);
+  const job = await getJob(id);
   const told = make("dl", { class: "facts" });
   facts(told, [
     ["Begun", capital(when(job.startTime))], ["Took", job.seconds === undefined ? "" : duration(job.seconds)],
@@ -1037,6 +1044,6 @@ async function start() {
 }
 
 listen();
-setInterval(() => live.source && look(), PULSE_MS);
-addEventListener("online", () => live.source && look());
+setInterval(lookAgain, PULSE_MS);
+addEventListener("online", lookAgain);
 start();
