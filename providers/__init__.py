@@ -34,6 +34,18 @@ def names() -> list[str]:
     return sorted({*_BUILT_IN, *(point.name for point in metadata.entry_points(group=_GROUP))})
 
 
+def usable() -> list[str]:
+    """Return the names of the providers whose libraries are installed, sorted."""
+    return [name for name in names() if _is_installed(name)]
+
+
+def _is_installed(name: str) -> bool:
+    try:
+        return name not in _NEEDS or find_spec(_NEEDS[name]) is not None
+    except ModuleNotFoundError:  # a package above the module is missing
+        return False
+
+
 def factory(name: str) -> StorageFactory:
     """Import and return the factory called `name` (or its alias).
 
@@ -42,7 +54,7 @@ def factory(name: str) -> StorageFactory:
     name = _ALIASES.get(name, name)
     try:
         if path := _BUILT_IN.get(name):
-            if name in _NEEDS and find_spec(_NEEDS[name]) is None:
+            if not _is_installed(name):
                 raise MissingExtra(name)
             module, _, attribute = path.partition(":")
             return cast(StorageFactory, getattr(import_module(module), attribute))

@@ -11,7 +11,8 @@ command, then `put` or `get` in a worker thread, then `close`. These rules hold 
  4. `put` replaces an existing object in one step.
  5. A source that ends before its `size` stores nothing.
  6. An MD5 that the source knows is sent along, and a wrong one is refused.
- 7. `get` of a missing object raises `NotFound` before the first write.
+ 7. `get` of a missing object raises `NotFound` before the first write. One that is called again continues
+    only if the ETag in the checkpoint is still the object's: no archive is a mixture of two versions.
  8. What the stream raises comes out unchanged; everything else is a `StorageError`, chained.
  9. Every wait is bounded by `limits`; no retries in here, the agent has the one retry loop. A method
     with many requests (the pages of a list) calls `limits.check` before each of them.
@@ -187,7 +188,11 @@ class Storage(ABC):
 
     @abstractmethod
     def get(self, name: str, sink: Sink, checkpoint: Checkpoint, /) -> Stored:
-        """Write all of the object `name` to `sink`, continuing at `sink.tell()` where that is possible.
+        """Write all of the object `name` to `sink`.
+
+        `sink.tell()` bytes are there already, from a call that broke off. Continues behind them when the ETag
+        in `checkpoint` is that of the object now, else calls `sink.restart()`; puts the ETag there before the
+        first write. `providers.fetch.Download` does all this.
 
         Raises what `sink` raises, unchanged, and `StorageError`: `NotFound` before the first write,
         `Corrupted` when the object was shorter than announced or its hash differs.

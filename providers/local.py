@@ -63,7 +63,8 @@ class Local(Storage):
     """Storage in one of the targets that the device's settings name.
 
     Options: `local.target`, a key of `limits.targets` (default "device"); `local.name`, the archive's
-    relative name, which may contain `/`. Directories are made with mode 0700, archives with 0600.
+    relative name, which may contain `/`. Directories in that name are made with mode 0700, archives with
+    0600; the target itself must be there.
     """
 
     capabilities = frozenset(Capability) - {Capability.RESUME_STREAM}

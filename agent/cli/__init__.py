@@ -21,6 +21,12 @@ if TYPE_CHECKING:
     from agent.settings.load import Loaded
 
 EXIT_OK, EXIT_BAD_SETTINGS = 0, 2
+EXIT_INTERRUPTED = 130
+"""The exit status that shells give a program that Ctrl-C ended."""
+_STATUSES = (
+    "exit status: 0 done, 1 refused or failed, 2 wrong arguments or settings, 3 no agent answers,"
+    " 130 ended by Ctrl-C"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +86,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         description="Backup and restore agent for edge devices",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="commands:\n"
-        + "\n".join(f"  {name:14}{command.help}" for name, command in SUBCOMMANDS.items()),
+        + "\n".join(f"  {name:14}{command.help}" for name, command in SUBCOMMANDS.items())
+        + f"\n\n{_STATUSES}",
     )
     parser.add_argument("--version", "-version", action="version", version=f"%(prog)s {__version__}")
     parser.add_argument("--config", "-config", metavar="FILE", help="configuration file of the command")
@@ -88,7 +95,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help="see 'edge-backup <command> --help'")
     parsed = parser.parse_args(argv)
     before = ["--config", parsed.config] if parsed.config else []
-    return SUBCOMMANDS[parsed.command]([*before, *parsed.arguments])
+    try:
+        return SUBCOMMANDS[parsed.command]([*before, *parsed.arguments])
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
 
 
 def _open_standard_streams() -> None:

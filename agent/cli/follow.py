@@ -9,14 +9,13 @@ from http import HTTPStatus
 from typing import Any
 
 from agent.base.text import printable
+from agent.cli import EXIT_INTERRUPTED
 from agent.cli.api_client import Agent, AgentRefused, Event, NotAnswered, Value, in_path
 from agent.cli.local import EXIT_OK, EXIT_REFUSED, write_value
 from agent.send.options import SOURCES, gathered, option, read_secret, secret_source
 from agent.send.progress import ProgressLine, progress_text, size_text
 
 LOOK_AGAIN_S = 1.0
-EXIT_INTERRUPTED = 130
-"""The exit status that shells give a program that Ctrl-C ended."""
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

@@ -270,3 +270,16 @@ def test_a_value_with_the_name_of_an_option_of_settings_is_the_commands_own(
     config.write_text(json.dumps({"storage": str(tmp_path / "st"), "mode": "lax"}))
     assert main(["restore", "--mode", "exact", "--dir", "/data", "--config", str(config)]) == 3
     assert "no agent runs" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", SUBCOMMANDS)
+def test_ctrl_c_ends_every_command_with_130_and_no_traceback(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As shells have it, so that a script sees that nobody waited for the end."""
+
+    def interrupted(_argv: list[str]) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(SUBCOMMANDS[name].entry.replace(":", "."), interrupted)
+    assert main([name]) == 130

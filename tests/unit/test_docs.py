@@ -187,6 +187,16 @@ def test_the_migration_page_has_every_property_of_kanto() -> None:
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_row_of_a_table_has_the_columns_of_its_head(document: Path) -> None:
+    """A site drops cells that are too many, and shows empty ones for those that are missing."""
+    columns = 0
+    for line in document.read_text("utf-8").splitlines():
+        cells = len(re.findall(r"(?<!\\)\|", re.sub(r"`[^`]*`", "", line))) if line.startswith("|") else 0
+        assert not columns or cells in (0, columns), line
+        columns = cells
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_links_lead_somewhere(document: Path) -> None:
     links = _LINK.findall(document.read_text("utf-8"))
     assert [link for link in links if not (document.parent / link).exists()] == []

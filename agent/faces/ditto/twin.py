@@ -33,8 +33,10 @@ _KANTO_ORDER = ("aws", "azure", "generic")
 
 
 def provider_names() -> list[str]:
-    """Return all providers: first those that Kanto has, in its order."""
-    return [*_KANTO_ORDER, *(name for name in providers.names() if name not in _KANTO_ORDER)]
+    """Return the providers that can be used here: first those that Kanto has, in its order."""
+    usable = providers.usable()
+    kantos = [name for name in _KANTO_ORDER if name in usable]
+    return [*kantos, *(name for name in usable if name not in kantos)]
 
 
 class Twin:
