@@ -184,6 +184,7 @@ class ProviderBug(JobError):
     code = "provider.bug"
 
 
+_WRITABLE = " (with systemd, 'ReadWritePaths=' of the unit says where the agent may write)"
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -194,5 +195,7 @@ def disk_errors(what: str) -> Iterator[None]:
         yield
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else "input/output error"
+        if error.errno == errno.EROFS:
+            reason += _WRITABLE
         kind = NoSpace if error.errno in _FULL else IoError
         raise kind(f"{what}: {reason}") from error

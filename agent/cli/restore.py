@@ -145,4 +145,6 @@ def _lines(value: Value) -> list[str]:
     counts = ", ".join(f"{value[name]} {name}" for name in ("added", "changed", "removed", "kept"))
     lost = [f"  lost: {name}" for name in value["lost"]]
     ways = "carry it out: edge-backup finalize; remove it: edge-backup discard"
-    return [f"{counts}; {size_text(value['bytes'])} to write from '{value['archive']}'", *lost, ways]
+    note = filter(None, [value.get("message")])
+    first = f"{counts}; {size_text(value['bytes'])} to write from '{value['archive']}'"
+    return [first, *lost, *note, ways]

@@ -31,6 +31,10 @@ from agent.transfer.context import Context, Destination, RunHook
 from agent.transfer.get import Fetch
 from providers.api import Stored
 
+_OTHER_OWNERS = (
+    "entries with another owner than in the archive: {}; the agent has no right to change owners"
+    " (CAP_CHOWN; with systemd, the drop-in full-restore.conf)"
+)
 Trees = Mapping[int, SurveyedTree]
 """Parts of one archive by the numbers of their roots."""
 
@@ -66,7 +70,7 @@ class PreviewResult:
     archive: str = ""
     place: str = ""
     note: str = ""
-    """A note for people about the choice of the archive."""
+    """Notes for people about the choice of the archive, and about owners."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +90,8 @@ def restore(order: RestoreOrder, context: Context) -> Amount:
         else:
             amount = put_back(fetched.trees, order.target, context)
     stored = fetched.stored
-    return replace(amount, archive=stored.name, place=stored.place, note=fetched.note)
+    note = _joined(fetched.note, amount.note)
+    return replace(amount, archive=stored.name, place=stored.place, note=note)
 
 
 def preview(order: RestoreOrder, context: Context) -> PreviewResult:
@@ -95,7 +100,12 @@ def preview(order: RestoreOrder, context: Context) -> PreviewResult:
         manifest, stored = fetched.manifest, fetched.stored
         missing = [item.name for item in manifest.unexportable[:NAMED]] if manifest else []
         laid_out = lay_out(fetched.trees, order.target, context)
-    return replace(laid_out, unexportable=missing, archive=stored.name, place=stored.place, note=fetched.note)
+    note = _joined(fetched.note, laid_out.note)
+    return replace(laid_out, unexportable=missing, archive=stored.name, place=stored.place, note=note)
+
+
+def _joined(*notes: str) -> str:
+    return "; ".join(filter(None, notes))
 
 
 @contextmanager
@@ -166,7 +176,7 @@ def lay_out(trees: Trees, target: RestoreTarget, context: Context) -> PreviewRes
     except BaseException:
         take_away(work, target, context)
         raise
-    return PreviewResult(amount.files, amount.content_bytes, difference)
+    return PreviewResult(amount.files, amount.content_bytes, difference, note=amount.note)
 
 
 def finalize(target: RestoreTarget, amount: Amount, context: Context) -> Amount:
@@ -207,6 +217,8 @@ def _begun(target: RestoreTarget, context: Context, trees: Trees) -> RestoreSet:
 
 def _unpacked(work: RestoreSet, trees: Trees, context: Context) -> Amount:
     amount = Amount.of(work.unpack(list(trees.values())))
+    if work.other_owners:
+        amount = replace(amount, note=_OTHER_OWNERS.format(work.other_owners))
     # Before anything waits: who may write in a target can give its name to another directory.
     context.checkpoint[WORKING] = with_inodes(_working(context), work.inodes)
     return amount

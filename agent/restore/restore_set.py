@@ -52,6 +52,8 @@ class RestoreSet:
         self._workspaces: list[Workspace] = []
         self.goes_back_later = False
         """True when the recovery has to bring back the old data, because that takes long."""
+        self.other_owners = 0
+        """The unpacked entries that do not get the owner of the archive, for want of CAP_CHOWN."""
         self.is_committed = False
         """True when everything is in place and final."""
 
@@ -87,6 +89,7 @@ class RestoreSet:
         except OSError:
             with disk_errors(f"cannot unpack '{readable(unpacker.current)}'"):
                 raise
+        self.other_owners += unpacker.other_owners
         return survey
 
     def difference(self) -> Difference:

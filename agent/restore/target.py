@@ -45,7 +45,7 @@ class Amount:
     """Name and location of the archive; empty when an earlier run of the agent fetched it."""
     place: str = ""
     note: str = ""
-    """A note for people about the choice of the archive."""
+    """Notes for people about the choice of the archive, and about owners."""
 
     @classmethod
     def of(cls, surveys: Sequence[Survey]) -> "Amount":

@@ -55,12 +55,16 @@ class Unpacker:
         self._special_bits, self._mounts, self._token, self._progress = special_bits, mounts, token, progress
         self._target = workspace.target
         self._may_chown = may_chown()
-        self._owner = owner and self._may_chown
+        self._asked_owner, self._owner = owner, owner and self._may_chown
+        self._own: tuple[int, int] | None = None
+        """The owner and group of new files, where those of the archive were asked for and cannot be given."""
         self._mode_bits = 0o7777 if special_bits else 0o777
         self._bytes_done = 0
         self._counting = Lock()
         self.current = ""
         """The name that is being unpacked, for messages."""
+        self.other_owners = 0
+        """The entries that do not get the owner or group of the archive, for want of CAP_CHOWN."""
 
     def run(self, tree: SavedTree) -> None:
         """Unpack everything. Raises OSError, ArchiveError, IoError (a mount point) and Cancelled."""
@@ -68,6 +72,8 @@ class Unpacker:
             work_fd = self._workspace.work_fd
             new_fd = open_directory(NEW, work_fd)
             closing.callback(os.close, new_fd)
+            if self._asked_owner and not self._may_chown:
+                self._own = os.geteuid(), os.fstat(new_fd).st_gid
             new, self._sources = Tree(new_fd), Tree(new_fd)
             closing.callback(new.close)
             closing.callback(self._sources.close)
@@ -179,6 +185,8 @@ class Unpacker:
 
     def _meta(self, item: Item, kind: int) -> Meta:
         uid, gid = item.uid, item.gid
+        if self._own and uid is not None and (uid, gid) != self._own:
+            self.other_owners += 1
         if not self._owner or uid is None or gid is None:
             uid = gid = -1
         mode = None if item.mode is None else item.mode & self._mode_bits

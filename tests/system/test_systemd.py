@@ -96,9 +96,12 @@ def test_it_backs_up_what_belongs_to_others_and_restores_into_its_own_directory(
     assert "BACKUP_FINISHED" in sent(booted, "backup", "/srv/other")
     archive = booted.run("ls", "/var/lib/edge-backup/archives").split()[-1]
     own = "/var/lib/edge-backup/data"
-    assert "RESTORE_FINISHED" in sent(booted, "restore", own, "-o", f"local.name={archive}")
+    restored = sent(booted, "restore", own, "-o", f"local.name={archive}")
+    assert "RESTORE_FINISHED" in restored
+    assert "entries with another owner than in the archive: 2; " in restored  # the file and its directory
     assert booted.run("cat", "/var/lib/edge-backup/data/private") == "of somebody else"
-    assert "Read-only file system" in sent(booted, "restore", "/srv/other")
+    refused = sent(booted, "restore", "/srv/other")
+    assert "Read-only file system (with systemd, 'ReadWritePaths=' of the unit" in refused
 
 
 def test_an_agent_that_hangs_is_killed_by_the_watchdog_and_started_again(booted: Machine) -> None:
@@ -129,6 +132,7 @@ def test_with_the_drop_in_owners_come_back(booted: Machine) -> None:
     booted.run("rm", "/srv/other/private")
     assert "RESTORE_FINISHED" in sent(booted, "restore", "/srv/other")
     assert booted.run("stat", "--format=%u:%g %a", "/srv/other/private") == "1234:1234 600\n"
+    wait_until(lambda: "idle; connected as " in booted.run("systemctl", "status", UNIT), what="its status")
 
 
 def test_with_the_drop_in_kanto_s_configuration_and_directories_are_taken_over(booted: Machine) -> None:

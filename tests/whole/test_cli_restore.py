@@ -1,6 +1,7 @@
 """Restores that somebody at the device asks the running agent for, in their stages."""
 
 import json
+import os
 import subprocess
 
 import pytest
@@ -75,3 +76,22 @@ def test_a_restore_on_trial_waits_for_confirm(saved: LocalAgent, backend: LocalB
     assert is_back(saved)
     late = run(saved, "confirm")
     assert (late.returncode, late.stderr) == (1, "no restore waits for a confirmation\n")
+
+
+def test_files_that_come_back_with_another_owner_are_counted(
+    agent: LocalAgent, backend: LocalBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without CAP_CHOWN, as under the unit: a service that may not read its files any more said nothing."""
+    for name in ("start.sh", "config"):
+        os.chown(agent.data / name, 1234, 1234)
+    assert backend.run("backup", "saved", LOCAL)["state"] == "BACKUP_FINISHED"
+    monkeypatch.setattr("agent.restore.unpack.may_chown", lambda: False)
+    counted = "entries with another owner than in the archive: 2; the agent has no right to change owners"
+    for command in (["restore", *ARGUMENTS], ["restore", "--preview", *ARGUMENTS], ["finalize"]):
+        done = run(agent, *command)
+        assert done.returncode == 0, done
+        assert counted in done.stdout, command
+    agent.stop()
+    agent.settings["restore.owner"] = False
+    agent.start()
+    assert "another owner" not in run(agent, "restore", *ARGUMENTS).stdout
