@@ -65,7 +65,7 @@ class EngineGate:
         return self._waited(tell_result)
 
     def check_offered(self, operation: str, face: Face) -> None:
-        """Check that the face has this operation, of which the request shows a part."""
+        """Raise `Refused` when the face has no such operation, or the settings do not allow it there."""
         self.call(partial(self._operations.check_offered, operation, face))
 
     def look(self, operation: str, face: Face, function: Callable[[], Result]) -> Result:
