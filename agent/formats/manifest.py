@@ -26,7 +26,7 @@ _EXCLUDE_BYTES = 100 << 10
 """Taken from the room of the entries that are listed."""
 
 _FARTHEST_NS = (1 << 63) * 10**9
-"""What 64 bits of seconds can say, as `time_t` has them; file systems keep years after 2261, too."""
+"""The farthest time in 64 bits of seconds, as in `time_t`; file systems keep years after 2261, too."""
 
 _Count = Annotated[int, Field(ge=0)]
 

@@ -36,7 +36,7 @@ _ROOT = Path("/")
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """What a backup is of, beside the device: both may have commands of their own."""
+    """The schedule and the data sets of a backup: each may have commands of its own."""
 
     schedule: str = ""
     data_sets: tuple[str, ...] = ()

@@ -201,7 +201,7 @@ class Archive(_Value):
     encrypted: bool
     """True for all that needs a key: a snapshot is always encrypted, and the device has the password."""
     source: str | None
-    """What was saved, for people; null, as all that follows, where nobody knows."""
+    """The saved directory or data sets, for people; null, as all that follows, where nobody knows."""
     directory: str | None
     """The directory that was saved; null for data sets, too."""
     data_sets: list[str] | None
