@@ -1,10 +1,13 @@
 """The documents say what the code does: examples are executed, tables are compared with what they list."""
 
+import ast
+import errno
 import json
 import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -225,3 +228,25 @@ def test_a_reader_of_the_site_loads_nothing_from_elsewhere(tmp_path: Path) -> No
     assert len(pages) > 30
     loaded = re.compile(r"<(?:script|img|link|iframe)[^>]+(?:src|href)=[\"']?(?:https?:)?//[^\"' >]+")
     assert [found for page in pages for found in loaded.findall(page.read_text("utf-8"))] == []
+
+
+def test_the_messages_of_the_troubleshooting_page_are_those_of_the_code() -> None:
+    """People search for what they see, so a message that was changed is changed there, too."""
+    page = (ROOT / "docs" / "troubleshooting.md").read_text("utf-8")
+    shown = re.findall(r"^\| `(.+?)` \|", page, re.MULTILINE)
+    said = [text.replace("`", "") for text in texts_of_the_code()]
+    assert len(shown) > 40
+    assert [message for message in shown if not any(message in text for text in said)] == []
+
+
+def texts_of_the_code() -> Iterator[str]:
+    """Every text in the source, with `…` for what is filled in, and what the kernel says."""
+    yield os.strerror(errno.EROFS)
+    for path in (*(ROOT / "agent").rglob("*.py"), *(ROOT / "providers").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.JoinedStr):
+                yield "".join(
+                    str(part.value) if isinstance(part, ast.Constant) else "…" for part in node.values
+                )
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                yield node.value
