@@ -35,16 +35,19 @@ class Machine:
         for closed in Path(sys.executable).resolve().parents:  # a developer's Python may be in a closed home
             (self.root / closed.relative_to("/")).chmod(0o755)
 
-    def run(self, *command: str) -> str:
-        """What a command inside prints, its errors too; fails when it does not end within a minute."""
+    def run(self, *command: str, timeout_s: float = 60) -> str:
+        """What a command inside prints, its errors too; fails when it does not end in time."""
         enter = ["nsenter", "--all", "--target", str(self._leader)]
-        done = subprocess.run([*enter, *command], capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run(
+            [*enter, *command], capture_output=True, text=True, timeout=timeout_s, check=False
+        )
         return done.stdout + done.stderr
 
     def follow(self, script: str) -> str:
         """What a shell script prints that is run in /root/checkout; fails with it when a command fails."""
         before = "exec 2>&1; set -eu; mkdir -p /root/checkout; cd /root/checkout"
-        printed = self.run("bash", "-c", f"{before}\n{script}\necho '### done'")
+        commands = f"{before}\n{script}\necho '### done'"
+        printed = self.run("bash", "-c", commands, timeout_s=240)
         assert printed.endswith("### done\n"), printed
         return printed
 

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 from tests.support.doc_blocks import blocks
 from tests.support.machine import CHECKOUT, Machine, machine
 from tests.support.require import require
@@ -74,6 +76,7 @@ def follow(made: Machine, package: Path | None, *steps: str) -> str:
     return made.follow("\n".join(script))
 
 
+@pytest.mark.timeout(600)  # two systems are booted, beside whatever else runs
 def test_the_quick_start_saves_a_device_and_restores_it_onto_a_new_one(tmp_path: Path) -> None:
     """Databases are consistent, archives encrypted, the alarm is heard, and the next night is planned."""
     walk_through(tmp_path, package=None)

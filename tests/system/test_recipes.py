@@ -8,6 +8,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.support.doc_blocks import blocks
 from tests.support.machine import machine
 from tests.support.require import require
@@ -61,6 +63,7 @@ def recipes() -> Iterator[tuple[str, str]]:
         yield heading, "\n".join(lines)
 
 
+@pytest.mark.timeout(600)  # beside whatever else runs
 def test_the_recipes_work_one_after_the_other(tmp_path: Path) -> None:
     """Each changes the device that the one before has left, as an owner would."""
     programs = ("systemd-nspawn", "nsenter", "restic", "openssl")
