@@ -25,6 +25,8 @@ STORE, SCHEDULE = "backups", "daily"
 _NONE = "none"
 _RETENTION = {"keepDaily": 7, "keepWeekly": 5, "keepMonthly": 12}
 _MOUNTED_BELOW = ("/media", "/mnt", "/run/media")
+_WRITABLE = ("/var/lib/edge-backup/", "/media/")
+"""The unit lets the agent write there."""
 _MINE = 0o600
 
 
@@ -208,7 +210,9 @@ def _json(value: object) -> str:
 
 def _said(path: Path, answers: Mapping[str, str]) -> Iterator[str]:
     yield f"written: {path}"
+    target = os.path.abspath(answers.get("target", ""))
+    if answers["provider"] == "local" and not target.startswith(_WRITABLE):
+        yield f"let the service write there: install -d -o edge-backup -g edge-backup -m 0700 {target}"
+        yield f"and, with systemctl edit edge-backup:\n  [Service]\n  ReadWritePaths={target}"
     yield "next: edge-backup check-config --connect; systemctl restart edge-backup"
-    if answers["provider"] == "local" and not answers["target"].startswith("/var/lib/edge-backup/"):
-        yield f"the service may write to {answers['target']} after: systemctl edit edge-backup"
-        yield f"  [Service]\n  ReadWritePaths={answers['target']}"
+    yield f"then a first backup: edge-backup backup --store {STORE}"

@@ -44,6 +44,19 @@ def test_one_flag_is_enough_and_check_config_accepts_the_file(tmp_path: Path) ->
     assert main(["check-config", "--config", str(path)]) == 0
 
 
+@pytest.mark.parametrize(
+    ("target", "is_told"), [("/srv/archives", True), ("/media/usb", False), ("/var/lib/edge-backup/a", False)]
+)
+def test_it_says_what_the_unit_forbids(
+    target: str, is_told: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Otherwise the first backup fails with a file system that is read-only."""
+    assert init(tmp_path / "config.json", "--dir", "/srv", "--target", target) == 0
+    said = capsys.readouterr().out
+    assert (f"ReadWritePaths={target}\n" in said) is is_told
+    assert "edge-backup backup --store backups\n" in said
+
+
 def test_a_stick_is_used_only_while_it_is_there(tmp_path: Path) -> None:
     """Otherwise backups would fill the disk below an empty directory."""
     path = tmp_path / "config.json"
