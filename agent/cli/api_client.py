@@ -17,6 +17,7 @@ ANSWER_TIMEOUT_S = 75.0
 """Longer than the agent takes for any answer, and than a stream of events is silent."""
 MAX_TOKEN_BYTES = 4096
 _MAX_ANSWER_BYTES = 4 << 20
+_PIECE_BYTES = 1 << 16
 _MAX_LINE_BYTES = 2 << 20
 
 Value = Mapping[str, Any]
@@ -52,6 +53,16 @@ class Agent:
     def post(self, path: str, value: Value | None = None) -> Value:
         return self._asked("POST", path, value or {})
 
+    def download(self, endpoint: str, query: Mapping[str, str], write: Callable[[bytes], object]) -> None:
+        """Hand the answer to `write` in pieces. Raises also what `write` raises."""
+        with closing(self._connect()) as connection:
+            with _translated():
+                response = self._answer(connection, "GET", f"{endpoint}?{urlencode(query)}", None)
+            while piece := _piece(response):
+                write(piece)
+            if response.length:  # of what was announced
+                raise NotAnswered("the agent could not read all of it: its log says why")
+
     @contextmanager
     def events(self, path: str) -> Iterator[Iterator[Event]]:
         """Open a stream of events: all events from the beginning of the block on."""
@@ -76,6 +87,11 @@ class Agent:
         if response.status >= 300:
             raise AgentRefused(_reason(response), response.status)
         return response
+
+
+def _piece(response: HTTPResponse) -> bytes:
+    with _translated():
+        return response.read(_PIECE_BYTES)
 
 
 def in_path(text: str) -> str:

@@ -1,6 +1,7 @@
 """`edge-backup inspect` and `extract`: the manifest and the entries of an archive, and one file of it.
 
-Both need no agent. Of an archive in a store only the parts that are needed are fetched.
+Both need no agent, except for a store whose credentials only the service has. Of an archive in a store only
+the parts that are needed are fetched.
 """
 
 import argparse
@@ -14,7 +15,7 @@ from agent.base.text import printable
 from agent.cli.local import local_parser, write_value
 from agent.cli.opened import look_into
 from agent.faces.http.api.archive_tree import file_at
-from agent.formats.base import EntryKind, Item, SavedTree
+from agent.formats.base import EntryKind, Item, ListedTree
 from agent.formats.item_facts import item_facts, modified
 from agent.formats.manifest import Manifest
 from agent.send.progress import size_text
@@ -31,7 +32,7 @@ def inspect(argv: list[str]) -> int:
     return look_into(parser, argv, _inspect)
 
 
-def _inspect(tree: SavedTree, parsed: argparse.Namespace) -> None:
+def _inspect(tree: ListedTree, parsed: argparse.Namespace) -> None:
     manifest = tree.manifest()
     write_value({"manifest": manifest and manifest.value()}, "\n".join(_lines(manifest)), as_json=parsed.json)
     for item in tree.items() if parsed.files else ():
@@ -52,7 +53,7 @@ def extract(argv: list[str]) -> int:
     return look_into(parser, argv, _extract)
 
 
-def _extract(tree: SavedTree, parsed: argparse.Namespace) -> None:
+def _extract(tree: ListedTree, parsed: argparse.Namespace) -> None:
     item = file_at(tree, _name_in(tree.manifest(), parsed.path), CancelToken())
     tree.read(item, sys.stdout.buffer.write)
 

@@ -1,10 +1,10 @@
-"""An archive that a command looks into without an agent: in a file, or in a store by ranges."""
+"""An archive that a command looks into: in a file, in a store by ranges, or as the running agent reads it."""
 
 import argparse
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 
 from agent.base.errors import JobError
@@ -12,11 +12,14 @@ from agent.base.refusals import Refused
 from agent.base.sources import KnownArchive
 from agent.base.text import printable
 from agent.cli import settings_of
+from agent.cli.agent_tree import opened_by
+from agent.cli.api_client import AgentRefused, NotAnswered, on_this_device
 from agent.cli.follow import add_archive_options, add_options, archive_options_of, options_of
 from agent.cli.local import EXIT_OK, EXIT_REFUSED, EXIT_USAGE, parsed_with_settings
+from agent.faces.unix_address import http_socket
 from agent.formats.archive_file import open_archive
 from agent.formats.archive_names import ALL_ARCHIVES, OwnArchives, device_tag
-from agent.formats.base import SavedTree, Unlock
+from agent.formats.base import ListedTree, Unlock
 from agent.jobs.admission import Admission
 from agent.jobs.device import last_id
 from agent.jobs.encryption import unlock_for
@@ -36,7 +39,7 @@ from providers.errors import StorageError
 
 
 def look_into(
-    parser: argparse.ArgumentParser, argv: list[str], show: Callable[[SavedTree, argparse.Namespace], None]
+    parser: argparse.ArgumentParser, argv: list[str], show: Callable[[ListedTree, argparse.Namespace], None]
 ) -> int:
     """Open the archive that the arguments mean, and `show` it: the exit status."""
     add_archive_options(parser)
@@ -55,7 +58,7 @@ def look_into(
         return EXIT_USAGE
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # somebody has seen enough
-    except (Refused, JobError, StorageError) as error:
+    except (Refused, JobError, StorageError, AgentRefused, NotAnswered) as error:
         sys.stderr.write(f"{printable(str(error))}\n")
         return EXIT_REFUSED
     except OSError as error:
@@ -66,12 +69,16 @@ def look_into(
 
 
 @contextmanager
-def _opened(parsed: argparse.Namespace, settings: Settings) -> Iterator[SavedTree]:
+def _opened(parsed: argparse.Namespace, settings: Settings) -> Iterator[ListedTree]:
     path: Path | None = parsed.file
     options = read_raw("restore", {"options": options_of(parsed, archive_options_of(parsed))}).options
     unlock = unlock_for(read_key(options, settings.encryption.min_passcode), settings.encryption)
     if path is None:
-        with _at_store(options, settings, unlock) as tree:
+        with ExitStack() as stack:
+            try:
+                tree: ListedTree = stack.enter_context(_at_store(options, settings, unlock))
+            except Refused as refused:
+                tree = _by_agent(options, settings, refused)
             yield tree
         return
     if parsed.store or read_storage(options, settings, Key.RESTORE_STORE):
@@ -81,7 +88,7 @@ def _opened(parsed: argparse.Namespace, settings: Settings) -> Iterator[SavedTre
 
 
 @contextmanager
-def _at_store(options: Options, settings: Settings, unlock: Unlock) -> Iterator[SavedTree]:
+def _at_store(options: Options, settings: Settings, unlock: Unlock) -> Iterator[ListedTree]:
     """Yield the archive that the options mean. Raises `Refused`, `JobError` and `StorageError`."""
     source = read_source(options, settings)
     wanted = read_wanted(options, source)
@@ -102,6 +109,19 @@ def _at_store(options: Options, settings: Settings, unlock: Unlock) -> Iterator[
         if found.note:
             sys.stderr.write(f"{printable(found.note)}\n")
         yield archives.open(destination, found.name, unlock)
+
+
+def _by_agent(options: Options, settings: Settings, refused: Refused) -> ListedTree:
+    """Return the archive as the agent of these settings opens it: it may have credentials that are not here.
+
+    Raises `refused` where no agent answers, and for a destination that no store names.
+    """
+    if not options.text(Key.RESTORE_STORE):
+        raise refused
+    try:
+        return opened_by(on_this_device(http_socket(settings), settings.storage), options)
+    except NotAnswered:
+        raise refused from None
 
 
 def known_device(settings: Settings) -> tuple[str, Mapping[str, KnownArchive]]:

@@ -99,8 +99,8 @@ class Item(NamedTuple):
     """True for a directory that only leads to the restored ones: its metadata counts when it is made."""
 
 
-class SavedTree(Protocol):
-    """The content of one archive. Any number of threads may call its methods at the same time.
+class ListedTree(Protocol):
+    """The content of one archive, for people who look into it.
 
     Everything that the archive says is checked before it is given out: methods raise ArchiveError for damage
     and contradictions, and OSError when the archive's file cannot be read.
@@ -126,14 +126,18 @@ class SavedTree(Protocol):
         raises.
         """
 
+    def checksum(self, item: Item) -> str | None:
+        """Return the checksum of the item's content, as text; None where the archive keeps none."""
+
+
+class SavedTree(ListedTree, Protocol):
+    """The content of one archive. Any number of threads may call its methods at the same time."""
+
     def contents(self, items: Sequence[Item]) -> Iterator[bytes]:
         """Yield the whole content of each of `items`, which are small and lie close together, in order."""
 
     def span_bytes(self, first: Item, last: Item) -> int:
         """Return how many bytes of the archive `contents` reads for the items from `first` to `last`."""
-
-    def checksum(self, item: Item) -> str | None:
-        """Return the checksum of the item's content, as text; None where the archive keeps none."""
 
 
 @dataclass(frozen=True, slots=True)

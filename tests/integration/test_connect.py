@@ -1,4 +1,4 @@
-"""`check-config --connect` tries the broker and every store, and writes nothing anywhere."""
+"""`check-config --connect` and `inspect --store` reach stores and the broker, and write nothing anywhere."""
 
 import json
 import subprocess
@@ -8,7 +8,10 @@ from pathlib import Path
 from socket import create_server
 from typing import Any
 
-from tests.support.agent_process import PROGRAM
+import pytest
+
+from tests.support.agent_process import PROGRAM, AgentProcess
+from tests.support.backend import Backend
 from tests.support.mosquitto import Mosquitto, forbid_commands, mosquitto
 from tests.support.stores import Server, aws_client, rclone, rclone_rest
 
@@ -107,3 +110,43 @@ def test_a_broker_that_forbids_to_hear_commands_is_named(tmp_path: Path) -> None
     assert lines == [
         f"broker tcp://127.0.0.1:{broker.port}: failed: it does not allow to subscribe to command//+/req/#"
     ]
+
+
+def looked_at(device: AgentProcess, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    """What a person at the device sees, who is not the service."""
+    command = [str(PROGRAM), *arguments, "--config", str(device.work / "config.json")]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+
+
+@pytest.mark.parametrize("passcode", ["", "correct horse"], ids=["plain", "encrypted"])
+def test_an_archive_is_looked_into_with_the_credentials_of_the_service(
+    device: AgentProcess, backend: Backend, passcode: str
+) -> None:
+    """systemd gives them to the service alone: `inspect` failed for want of an access key."""
+    with bucket(device.work) as server:
+        store = in_s3(device.work, server, server.secret)
+        given = device.work / "credentials"
+        given.mkdir()
+        Path(store.pop("credentials")).rename(given / "store-cloud")
+        device.settings |= {"stores": {"cloud": store}}
+        device.environment["CREDENTIALS_DIRECTORY"] = str(given)
+        device.start()
+        backend.announced()
+        options = {"backup.store": "cloud", **({"backup.passcode": passcode} if passcode else {})}
+        assert backend.run("backup", "X", options)["state"] == "BACKUP_FINISHED"
+        (device.work / "key").write_text(passcode)
+        key = ["--secret", f"restore.passcode=@{device.work / 'key'}"] if passcode else []
+        shown = looked_at(device, "inspect", "--store", "cloud", "--files", "--json", *key)
+        assert (shown.returncode, shown.stderr) == (0, "")
+        manifest, *files = map(json.loads, shown.stdout.splitlines())
+        assert manifest["manifest"]["correlationId"] == "X"
+        found = {each["name"]: each for each in files}
+        assert found["config/app.json"]["crc32"]
+        read = looked_at(device, "extract", str(device.data / "config/app.json"), "--store", "cloud", *key)
+        assert (read.returncode, read.stdout) == (0, (device.data / "config/app.json").read_text())
+        assert (
+            "no such" in looked_at(device, "inspect", "--store", "cloud", "--archive", "no such", *key).stderr
+        )
+        device.stop()
+        alone = looked_at(device, "inspect", "--store", "cloud", *key)
+    assert (alone.returncode, "'aws.access.key.id' is missing" in alone.stderr) == (1, True)

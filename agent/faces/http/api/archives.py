@@ -41,6 +41,7 @@ class FilesQuery(Arguments):
     path: str = Field("", description="A directory in the archive; empty for the top.")
     after: Annotated[int, Field(ge=0, description="`next` of the page before.")] = 0
     limit: Limit = MOST_IN_A_PAGE
+    deep: bool = Field(False, description="True for everything below the directory, with checksums.")
     handle: HandleText = ""
 
 
@@ -91,7 +92,8 @@ def list_files(api: Api, request: Request, query: FilesQuery) -> Response:
     def read(store: OpenedStore) -> Mapping[str, Any]:
         from agent.faces.http.api.archive_tree import page_of
 
-        return page_of(store.tree(unlock), query.path, query.after, query.limit, store.token)
+        tree = store.tree(unlock)
+        return page_of(tree, query.path, query.after, query.limit, store.token, deep=query.deep)
 
     unlock = _unlock(api, request, query.handle)
     return json_response(api.reads.look(request, partial(_readable, api, request), read))
