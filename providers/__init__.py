@@ -7,6 +7,7 @@ from typing import cast
 
 from providers.api import Capability, Limits, Storage, StorageFactory
 from providers.errors import BadOptions
+from providers.prefix import opened
 
 _BUILT_IN = {
     "aws": "providers.aws:S3",
@@ -17,6 +18,8 @@ _BUILT_IN = {
 _NEEDS = {"aws": "boto3", "azure": "azure.storage.blob"}
 """Modules that come with an extra; imported on first use."""
 _FOR_REPOSITORIES = frozenset(Capability) - {Capability.RESUME_STREAM}
+HTTPS_NAME = "https.name"
+"""Names an object below an `https.url` that ends in a slash."""
 _ALIASES = {"https": "generic"}
 _GROUP = "edge_backup.providers"
 
@@ -87,4 +90,11 @@ def loads_sdk(name: str) -> bool:
 
 def open(name: str, options: Mapping[str, str], limits: Limits) -> Storage:
     """Open a storage of the provider `name`, without I/O. Raises `BadOptions` and `MissingExtra`."""
-    return factory(name)(options, limits)
+    return opened(factory(name), options, limits)
+
+
+def name_option(name: str, options: Mapping[str, str]) -> str | None:
+    """Return the option that names an object; None where the URL in `options` does. Raises as `factory`."""
+    found = factory(name)
+    below_url = found.kind == "generic" and options.get("https.url", "").endswith("/")
+    return HTTPS_NAME if below_url else found.name_option

@@ -5,7 +5,9 @@ import hashlib
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
+from urllib.parse import quote
 
 from providers.address import Address, parse_address, redirected
 from providers.api import Capability, Checkpoint, Limits, Piece, Sink, Source, Storage, Stored
@@ -37,13 +39,15 @@ _VALIDATOR = "https.validator"
 OPTIONS = {
     "https.url": Option(r".*", "an http or https URL with a host", required=True),
     "https.method": Option(r"(?i:PUT|POST)", "PUT or POST"),
+    "https.name": Option(),
 }
 
 
 class Https(Storage):
-    """Storage behind one URL, which names the object too.
+    """Storage behind one URL, which names the object too unless it ends in a slash.
 
-    Options: `https.url` (http or https; credentials in it are sent as `Authorization: Basic`),
+    Options: `https.url` (http or https; credentials in it are sent as `Authorization: Basic`), `https.name`,
+    the object's relative name below a URL that ends in a slash,
     `https.method` (PUT, the default, or POST), `https.header.<Name>` for headers of every request. These
     headers go to the origin of the URL alone, also when it redirects.
 
@@ -82,33 +86,41 @@ class Https(Storage):
         if source.size is None:
             raise Rejected("an HTTP upload needs the archive's length: it has to be staged first")
         headers = {"Content-MD5": base64.b64encode(source.md5).decode()} if source.md5 else {}
-        with self._asked(self._method, headers, source) as (answer, what):
+        address = self._at(name)
+        with self._asked(address, self._method, headers, source) as (answer, what):
             _require_success(answer, what)
             if not answer.whole:
                 raise Unreachable(f"{what}: HTTP {answer.status} before the whole archive was sent")
-            return Stored(name, source.size, answer.headers.get("etag", ""), self._address.location)
+            return Stored(name, source.size, answer.headers.get("etag", ""), address.location)
 
-    def location(self, _name: str, /) -> str:
-        return self._address.location
+    def location(self, name: str, /) -> str:
+        return self._at(name).location
+
+    def _at(self, name: str) -> Address:
+        """Return the address of an object."""
+        address = self._address
+        below = address.path.endswith("/") and not address.query
+        return replace(address, path=address.path + quote(name)) if below else address
 
     def get(self, name: str, sink: Sink, checkpoint: Checkpoint, /) -> Stored:
         """Fetch the object; continues with `Range` and `If-Range` when the checkpoint knows its version."""
         known = checkpoint.get(_VALIDATOR)
         ranged = {"Range": f"bytes={sink.tell()}-", "If-Range": known} if known and sink.tell() else {}
-        with self._asked("GET", ranged) as (answer, what):
+        address = self._at(name)
+        with self._asked(address, "GET", ranged) as (answer, what):
             if not (ranged and answer.status == 416):
                 return self._receive(name, answer, what, sink, checkpoint)
             end = content_range(answer.headers.get("content-range", ""))
             if end and end.total == sink.tell():
                 checkpoint.pop(_VALIDATOR, None)
-                return Stored(name, sink.tell(), known or "", self._address.location)
+                return Stored(name, sink.tell(), known or "", address.location)
         checkpoint.pop(_VALIDATOR, None)
-        with self._asked("GET", {}) as (answer, what):
+        with self._asked(address, "GET", {}) as (answer, what):
             return self._receive(name, answer, what, sink, checkpoint)
 
-    def read_range(self, _name: str, offset: int, size_bytes: int, /) -> Piece:
+    def read_range(self, name: str, offset: int, size_bytes: int, /) -> Piece:
         wanted = Wanted(offset, size_bytes)
-        with self._asked("GET", {"Range": wanted.header}) as (answer, what):
+        with self._asked(self._at(name), "GET", {"Range": wanted.header}) as (answer, what):
             _require_success(answer, what)
             said = answer.headers.get("content-range", "") if answer.status == 206 else ""
             return received(what, wanted, said, validator(answer.headers) or "", answer.read)
@@ -118,13 +130,13 @@ class Https(Storage):
 
     @contextmanager
     def _asked(
-        self, method: str, headers: Mapping[str, str], source: Source | None = None
+        self, address: Address, method: str, headers: Mapping[str, str], source: Source | None = None
     ) -> Iterator[tuple["Answer", str]]:
         """Yield the final answer, and its request for messages. Follows redirects that keep the method."""
         # Not while a command is checked: urllib3 takes a while to import.
         from providers.http_exchange import HttpRequest, exchanged
 
-        address, own_headers = self._address, self._headers
+        asked, own_headers = address, self._headers
         for _ in range(_MAX_REDIRECTS + 1):
             if source is not None and source.tell():
                 source.seek(0)
@@ -145,7 +157,7 @@ class Https(Storage):
             if new.origin != address.origin:
                 own_headers = {}
             address = new
-        raise Rejected(f"{method} {self._address.location}: redirects more than {_MAX_REDIRECTS} times")
+        raise Rejected(f"{method} {asked.location}: redirects more than {_MAX_REDIRECTS} times")
 
     def _receive(self, name: str, answer: "Answer", what: str, sink: Sink, checkpoint: Checkpoint) -> Stored:
         _require_success(answer, what)

@@ -71,6 +71,7 @@ class Local(Storage):
     kind: ClassVar[str] = "local"
     needs_size: ClassVar[bool] = False
     name_option: ClassVar[str | None] = "local.name"
+    prefix_option: ClassVar[str] = "local.directory"
 
     def __init__(self, options: Mapping[str, str], limits: Limits, /) -> None:
         self._target_name = options.get("local.target") or "device"

@@ -14,12 +14,14 @@ from agent.base.refusals import Refused
 from agent.base.text import printable
 from agent.faces.http.network import file_problems
 from agent.hooks import Hook, check_program, shell_words
-from agent.jobs.admission import refuse_without_repositories
+from agent.jobs.admission import options_for, refuse_without_repositories
 from agent.jobs.encryption import encryption_for
 from agent.jobs.requests.storage import configured_targets, store_storage
 from agent.settings import Settings
+from agent.settings.stores import ANY_DEVICE
 from providers.api import Limits, StorageFactory
 from providers.errors import StorageError
+from providers.prefix import opened
 
 
 def problems(settings: Settings) -> Iterator[str]:
@@ -117,13 +119,14 @@ def _store_problems(settings: Settings) -> Iterator[str]:
     for name, store in settings.stores.items():
         try:
             chosen = store_storage(settings, name)
-            opened = providers.factory
+            found = providers.factory
             if chosen.repository:
                 refuse_without_repositories()
-                opened = providers.repository_factory
-            factory = opened(store.provider)
+                found = providers.repository_factory
+            factory = found(store.provider)
             yield from _unknown_options(name, chosen.options, factory)
-            factory(chosen.options, limits).close()
+            device_id = settings.device_id or ANY_DEVICE
+            opened(factory, options_for(chosen.options, factory, device_id), limits).close()
         except Refused as refused:
             yield f"stores.{name}: {refused.message}"
         except (StorageError, providers.MissingExtra) as error:

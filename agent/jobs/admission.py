@@ -4,7 +4,6 @@ It refuses all that the device knows to be wrong: a directory outside the access
 provider cannot use, a stick that is not plugged in, a host or bucket that `allow.*` forbids.
 """
 
-import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -12,9 +11,11 @@ from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
+from urllib.parse import quote
 
 import providers
 from agent import __version__
+from agent.base.device_ids import fill_in
 from agent.base.errors import AccessForbidden
 from agent.base.redaction import secret_values
 from agent.base.refusals import Reason, Refused
@@ -26,14 +27,14 @@ from agent.jobs.output_file import output_file
 from agent.jobs.requests.storage import RepositoryOptions, StorageOptions, configured_targets
 from agent.save import access
 from agent.settings import Settings
-from agent.settings.stores import DEVICE
 from agent.transfer.context import Destination
 from agent.transfer.guarded_storage import GuardedStorage
 from agent.transfer.retry import RetryLimits
 from providers.allow import Allow
-from providers.api import Capability, Limits, Storage, check_name
+from providers.api import Capability, Limits, Storage, StorageFactory, check_name
 from providers.errors import BadOptions, NotAllowed, StorageError
 from providers.free_space import Reserve
+from providers.prefix import opened, prefix_option
 
 if TYPE_CHECKING:
     from agent.transfer.connections import Connections
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 
 _NO_ARCHIVES = "a pending upload is a whole archive; name the store in the command for the backup instead"
+_URL = "https.url"
 _ENCRYPTING_BUFFER_BYTES = 8 << 20
 """For the parts of an upload, half of what is usual: the library that encrypts needs the other half."""
 
@@ -82,12 +84,13 @@ class Admission:
         self,
         chosen: StorageOptions,
         connections: "Connections",
+        device_id: str,
         default_name: str | None,
         metadata: Mapping[str, str] | None = None,
         *,
         encrypted: bool = False,
     ) -> Destination:
-        """Open the destination that the options name. Raises `Refused`.
+        """Open the destination that the options name for this device. Raises `Refused`.
 
         The object has the name in the options, else `default_name`. With None for that, it is found by a
         listing, which some providers do not have. An archive that is `encrypted` gets less memory for parts.
@@ -97,14 +100,15 @@ class Admission:
         try:
             factory = providers.factory(chosen.provider)
             limits = self._limits(connections)
-            storage = factory(
-                chosen.options,
+            storage = opened(
+                factory,
+                options_for(chosen.options, factory, device_id),
                 replace(limits, buffer_bytes=_ENCRYPTING_BUFFER_BYTES) if encrypted else limits,
             )
             target = chosen.options.get("local.target")
             shown = f"target '{target}'" if target else f"the destination of provider '{chosen.provider}'"
             look(self.looks, shown, partial(storage.preflight, default_name is not None))
-            key = factory.name_option
+            key = providers.name_option(chosen.provider, chosen.options)
             name = chosen.options.get(key) if key else default_name or archive_name(datetime.now(UTC), "")
             if name and key:
                 check_name(name, key)
@@ -124,7 +128,7 @@ class Admission:
         It has the name in the options, else `name`; with None for both, it is found by a listing.
         """
         if chosen.repository is None:
-            return self.destination(chosen, connections, name)
+            return self.destination(chosen, connections, device_id, name)
         opened = self._repository(chosen, chosen.repository, connections, device_id, writing=False)
         return replace(opened, name=chosen.repository.snapshot or None)
 
@@ -146,15 +150,16 @@ class Admission:
         *,
         writing: bool,
     ) -> Destination:
-        prefix = repository.prefix.replace(DEVICE, _in_a_name(device_id))
         try:
+            prefix = _filled_in(f"stores.{chosen.store}.prefix", repository.prefix, device_id)
             refuse_without_repositories()
             factory = providers.repository_factory(chosen.provider)
             if (key := factory.name_option) and key in chosen.options:
                 raise BadOptions({key: "names one archive, and a repository has many objects"})
             if prefix:
                 check_name(prefix, f"stores.{chosen.store}.prefix")
-            storage = factory(chosen.options, self._limits(connections))
+            options = options_for(chosen.options, factory, device_id)
+            storage = opened(factory, options, self._limits(connections))
             look(self.looks, f"store '{chosen.store}'", partial(storage.preflight, writing))
         except (StorageError, providers.MissingExtra) as error:
             raise _refused(error) from error
@@ -213,9 +218,20 @@ def refuse_without_repositories() -> None:
         raise Refused(Reason.CANNOT, message)
 
 
-def _in_a_name(device_id: str) -> str:
-    """Return the device's id as a part of a name: a slash in it would be a directory."""
-    return re.sub(r"[/\\]|^\.\.?$", "_", device_id)
+def options_for(options: Mapping[str, str], factory: StorageFactory, device_id: str) -> dict[str, str]:
+    """Return the options with parts of the device's id filled into prefix and URL. Raises `BadOptions`."""
+    filled = dict(options)
+    for key in filter(None, (prefix_option(factory), _URL)):
+        if text := options.get(key):
+            filled[key] = _filled_in(key, text, device_id)
+    return filled
+
+
+def _filled_in(key: str, text: str, device_id: str) -> str:
+    try:
+        return fill_in(text, device_id, partial(quote, safe="") if key == _URL else str)
+    except ValueError as error:
+        raise BadOptions({key: str(error)}) from error
 
 
 def look(looks: Probes, shown: str, action: Callable[[], Result]) -> Result:

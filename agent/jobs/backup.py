@@ -176,7 +176,7 @@ class Backups:
         name = staged.path.name
         about_it = metadata(name, job.correlation_id, self._device.id)
         return self._admission.destination(
-            request.destination, tools.connections, name, about_it, encrypted=encrypted
+            request.destination, tools.connections, self._device.id, name, about_it, encrypted=encrypted
         )
 
     def _expected_bytes(self, roots: Sequence[Root]) -> int | None:

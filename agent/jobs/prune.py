@@ -144,17 +144,17 @@ class Prunes:
                 correlation_id="prune",
                 tools=tools,
                 destination=None,
-                work=partial(self._work, order, tools),
+                work=partial(self._work, order, self._device.id, tools),
                 ended=partial(self._ended, order, told),
                 moved=lambda _bytes_done: None,
             )
         )
 
-    def _work(self, order: "PruneOrder", tools: Tools, _context: Context) -> "PruneOutcome":
+    def _work(self, order: "PruneOrder", device_id: str, tools: Tools, _context: Context) -> "PruneOutcome":
         """Prune all destinations, in the worker's thread: each may be slow to answer."""
         from agent.save.pruning import prune
 
-        opened, absent = self._destinations(tools)
+        opened, absent = self._destinations(tools, device_id)
         outcome = prune(opened, order)
         return replace(outcome, places=[*outcome.places, *absent])
 
@@ -178,7 +178,7 @@ class Prunes:
             log.exception("retention not recorded: journal not writable")
         told(outcome.result.places)
 
-    def _destinations(self, tools: Tools) -> "tuple[dict[str, GuardedStorage], list[Pruned]]":
+    def _destinations(self, tools: Tools, device_id: str) -> "tuple[dict[str, GuardedStorage], list[Pruned]]":
         """Open the destinations that the device can use now; return them, and the problems of the others."""
         from agent.save.pruning import Pruned
 
@@ -186,7 +186,9 @@ class Prunes:
         absent = []
         for name, options in self._all_destinations().items():
             try:
-                opened[name] = self._admission.destination(options(), tools.connections, None).storage
+                opened[name] = self._admission.destination(
+                    options(), tools.connections, device_id, None
+                ).storage
             except Refused as error:
                 log.debug("destination skipped by retention", destination=name, reason=error.message)
                 absent.append(Pruned(name, problem=error.message))
@@ -201,7 +203,7 @@ class Prunes:
         stores = {
             _place_of(name, store): partial(store_storage, self._settings, name)
             for name, store in self._settings.stores.items()
-            if store.provider != "local" and store.format == "zip"
+            if store.format == "zip" and not _is_target(store)
         }
         return {**targets, **stores}
 
@@ -243,5 +245,9 @@ def _noted_dates(journal: Journal) -> dict[str, str]:
 
 def _place_of(name: str, store: StoreSettings) -> str:
     """Return the name for people of what a store is at: itself, or its target."""
-    is_target = store.provider == "local"
-    return f"target {store.options.get('local.target', 'device')}" if is_target else f"store {name}"
+    return f"target {store.options.get('local.target', 'device')}" if _is_target(store) else f"store {name}"
+
+
+def _is_target(store: StoreSettings) -> bool:
+    """Return True for a store that is a target by another name, and no directory in it."""
+    return store.provider == "local" and "local.directory" not in store.options

@@ -85,7 +85,7 @@ class Uploads:
         facts = metadata(child.staged.path.name, child.parent_id, self._device.id)
         facts |= {"sha256": child.staged.sha256}
         destination = self._admission.destination(
-            request.destination, tools.connections, child.staged.path.name, facts
+            request.destination, tools.connections, self._device.id, child.staged.path.name, facts
         )
         info = request.info
         self._events.can_tell(UploadChanged(Upload(child.child_id, child.parent_id, info, datetime.now(UTC))))

@@ -115,7 +115,8 @@ class StoreSettings(Group):
         "zip", "Format of its backups: archives, or snapshots in a repository of restic's format"
     )
     prefix: Text = setting(
-        "", "Directory of the repository at the destination; `{device}` in it stands for the device's id"
+        "",
+        "Directory of the repository there; `{device}`, `{namespace}`, `{name}` are parts of the device's id",
     )
 
 

@@ -7,16 +7,17 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import BeforeValidator
 
 import providers
+from agent.base.device_ids import fill_in
 from agent.base.redaction import is_secret_name, redact_text
 from agent.settings.kinds import ValueKind
-from providers.api import check_name
 from providers.errors import BadOptions
+from providers.prefix import check_prefix, prefix_option
 
 if TYPE_CHECKING:
     from agent.settings import Settings, StoreSettings
 
-DEVICE = "{device}"
-"""Stands for the device's id in a repository's prefix."""
+ANY_DEVICE = "namespace:name"
+"""Stands for the device's id while prefixes are checked."""
 REST_SERVER_ONLY = (
     "must end in '/' and lead to a REST server of restic:"
     " a repository has many objects, and any other URL names one"
@@ -78,7 +79,9 @@ def store_problems(settings: "Settings") -> Iterator[str]:
 
 def _problems(where: str, store: "StoreSettings") -> Iterator[str]:
     try:
-        providers.factory(store.provider)
+        key = prefix_option(providers.factory(store.provider))
+        if key and (prefix := store.options.get(key)):
+            yield from _prefix_problems(where, key, prefix)
     except BadOptions:
         yield f"{where}.provider: expected one of {', '.join(providers.names())}"
     except providers.MissingExtra:
@@ -88,6 +91,13 @@ def _problems(where: str, store: "StoreSettings") -> Iterator[str]:
             yield f"{where}.options: '{key}' is no option of a provider"
         elif is_secret(key, text):
             yield f"{where}.options: '{key}' is a secret; put it into the file of {where}.credentials"
+
+
+def _prefix_problems(where: str, key: str, prefix: str) -> Iterator[str]:
+    try:
+        check_prefix(fill_in(prefix, ANY_DEVICE), key)
+    except BadOptions as error:
+        yield f"{where}.options: '{key}' {error.problems[key]}"
 
 
 def _repository_problems(where: str, store: "StoreSettings", settings: "Settings") -> Iterator[str]:
@@ -109,9 +119,9 @@ def _repository_problems(where: str, store: "StoreSettings", settings: "Settings
         yield f"{where}.format: {NO_RECIPIENTS}"
     try:
         if store.prefix:
-            check_name(store.prefix.replace(DEVICE, "device"))
+            check_prefix(fill_in(store.prefix, ANY_DEVICE), "prefix")
     except BadOptions as error:
-        yield f"{where}.prefix: {error.problems['name']}"
+        yield f"{where}.prefix: {error.problems['prefix']}"
 
 
 def is_secret(key: str, text: str) -> bool:

@@ -41,6 +41,7 @@ class S3(Deferred):
 
     kind: ClassVar[str] = "aws"
     name_option: ClassVar[str | None] = "aws.object.key"
+    prefix_option: ClassVar[str] = "aws.s3.prefix"
 
     def __init__(self, options: Mapping[str, str], limits: Limits, /) -> None:
         given = checked(options, "aws.", OPTIONS if options.get("aws.endpoint.url") else OPTIONS_AT_AWS)

@@ -38,6 +38,7 @@ class AzureBlob(Deferred):
 
     kind: ClassVar[str] = "azure"
     name_option: ClassVar[str | None] = "azure.blob.name"
+    prefix_option: ClassVar[str] = "azure.blob.prefix"
 
     def __init__(self, options: Mapping[str, str], limits: Limits, /) -> None:
         given = checked(options, "azure.", OPTIONS)

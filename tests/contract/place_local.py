@@ -5,8 +5,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from providers.api import Limits, StorageFactory, Target
+from providers.api import Capability, Limits, Storage, StorageFactory, Target
 from providers.local import Local
+from providers.prefix import opened
 
 
 class LocalPlace:
@@ -62,4 +63,32 @@ def serve(work: Path) -> Iterator[Callable[[], LocalPlace]]:
     yield lambda: LocalPlace(work / f"place-{next(numbers)}")
 
 
-PLACES = {"local": serve}
+class _LocalBelow:
+    """The local provider below a prefix, as the agent opens it."""
+
+    kind = Local.kind
+    needs_size = Local.needs_size
+    capabilities: frozenset[Capability] = Local.capabilities
+    name_option = Local.name_option
+
+    def __call__(self, options: Mapping[str, str], limits: Limits, /) -> Storage:
+        return opened(Local, {**options, "local.directory": "sites/one"}, limits)
+
+
+class LocalBelowPlace(LocalPlace):
+    factory: StorageFactory = _LocalBelow()
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory)
+        (directory / "beside.zip").write_bytes(b"not below the prefix")
+        self.directory = directory / "sites" / "one"
+        self.directory.mkdir(parents=True)
+
+
+@contextmanager
+def serve_below(work: Path) -> Iterator[Callable[[], LocalPlace]]:
+    numbers = itertools.count()
+    yield lambda: LocalBelowPlace(work / f"below-{next(numbers)}")
+
+
+PLACES = {"local": serve, "local-below": serve_below}

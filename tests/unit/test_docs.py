@@ -109,7 +109,8 @@ def option_keys() -> set[str]:
         "options.<name>",
         "info.<name>",
     }
-    theirs = {*https.OPTIONS, "https.header.<Name>", *local.OPTIONS, *aws.OPTIONS, *azure.OPTIONS}
+    prefixes = {local.Local.prefix_option, aws.S3.prefix_option, azure.AzureBlob.prefix_option}
+    theirs = {*prefixes, *https.OPTIONS, "https.header.<Name>", *local.OPTIONS, *aws.OPTIONS, *azure.OPTIONS}
     return ours | theirs
 
 

@@ -151,7 +151,7 @@ class Archives:
     def readable(self, store: str, name: str) -> OpenedStore:
         """Open a store to read parts of the archive `name`. Raises `Refused`."""
         chosen = self.store(store)
-        key = None if chosen.repository else name_option(chosen.provider)
+        key = None if chosen.repository else name_option(chosen.provider, chosen.options)
         if key and (only := chosen.options.get(key, name)) != name:
             raise Refused(Reason.NOT_FOUND, f"store '{store}' has only the archive '{only}'")
         named = replace(chosen, options={**chosen.options, key: name}) if key else chosen
@@ -165,7 +165,7 @@ class Archives:
         chosen = self.store(store)
         if chosen.repository:
             return {Key.RESTORE_STORE.value: store, Key.ARCHIVE.value: name}
-        key = name_option(chosen.provider)
+        key = name_option(chosen.provider, chosen.options)
         named = {key: name} if key else {}
         if chosen.store:
             return {Key.RESTORE_STORE.value: store, **named}

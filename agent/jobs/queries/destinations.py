@@ -48,7 +48,7 @@ class Destinations:
 
 def _store(name: str, store: StoreSettings) -> dict[str, Any]:
     is_repository = store.format == "repository"
-    key = Key.ARCHIVE.value if is_repository else known_name_option(store.provider)
+    key = Key.ARCHIVE.value if is_repository else known_name_option(store)
     value: dict[str, Any] = {"name": name, "provider": store.provider, "nameOption": key}
     if is_repository:
         value["format"] = store.format
@@ -59,9 +59,9 @@ def _store(name: str, store: StoreSettings) -> dict[str, Any]:
     return value
 
 
-def known_name_option(provider: str) -> str | None:
+def known_name_option(store: StoreSettings) -> str | None:
     """Return the option that names an archive; None where there is none, or the provider cannot be used."""
     try:
-        return name_option(provider)
+        return name_option(store.provider, store.options)
     except Refused:
         return None

@@ -56,7 +56,7 @@ class StorageOptions:
         """Return True when it names one archive, or one snapshot. Raises `Refused`."""
         if self.repository:
             return bool(self.repository.snapshot)
-        key = name_option(self.provider)
+        key = name_option(self.provider, self.options)
         return key is None or key in self.options
 
     def facts(self) -> dict[str, str]:
@@ -84,7 +84,7 @@ def named(storage: StorageOptions, archive: str | None) -> StorageOptions:
         if not _SNAPSHOT.fullmatch(archive):
             raise invalid_option(Key.ARCHIVE, "must be the id of a snapshot, or its first 4 digits or more")
         return replace(storage, repository=replace(storage.repository, snapshot=archive))
-    key = name_option(storage.provider)
+    key = name_option(storage.provider, storage.options)
     if key is None:
         raise invalid_option(Key.ARCHIVE, "is of no use here: the URL names the archive")
     if storage.options.get(key, archive) != archive:
@@ -119,7 +119,7 @@ def _in_store(
     store = store_storage(settings, name)
     for key, text in options:
         known_text = store.options.get(key, text)
-        if known_text != text or not (key in store.options or _may_be_added(key, store.provider)):
+        if known_text != text or not (key in store.options or _may_be_added(key, store)):
             raise invalid_option(key, f"contradicts store '{name}': leave it out")
     if store.repository and _PASSWORD in added:
         raise invalid_option(_PASSWORD, "belongs into the store's file of credentials")
@@ -157,20 +157,20 @@ def _repository(name: str, prefix: str, secrets: dict[str, str]) -> RepositoryOp
     return RepositoryOptions(prefix, SecretStr(password))
 
 
-def _may_be_added(key: str, provider: str) -> bool:
+def _may_be_added(key: str, store: StorageOptions) -> bool:
     """Return True for an option that a request may have beside a store: an object's name, or a credential.
 
     Only the store says where the archive goes: otherwise a request could send its credentials anywhere.
     """
     if key.startswith((*NOT_OF_A_STORE, "https.header.")) or is_secret_name(key):
         return True
-    return key == name_option(provider)
+    return key == name_option(store.provider, store.options)
 
 
-def name_option(provider: str) -> str | None:
+def name_option(provider: str, options: Mapping[str, str]) -> str | None:
     """Return the option that names an archive; None where the address does. Raises `Refused`."""
     try:
-        return providers.factory(provider).name_option
+        return providers.name_option(provider, options)
     except (BadOptions, providers.MissingExtra) as error:
         raise Refused(Reason.CANNOT, str(error)) from error
 

@@ -85,5 +85,5 @@ def _in_store_of(name: str, archive: str, settings: Settings) -> tuple[str, Opti
         return None
     if store.format == "repository":
         return name, {"restore.store": name, "restore.archive": archive}
-    key = known_name_option(store.provider)
+    key = known_name_option(store)
     return name, {"restore.store": name, **({key: archive} if key else {})}
