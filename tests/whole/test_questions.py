@@ -82,7 +82,7 @@ def test_the_command_line_shows_the_same(agent: LocalAgent, backend: LocalBacken
 
 
 def test_a_job_says_how_far_it_has_come(device: LocalAgent, backend: LocalBackend) -> None:
-    """Of a backup as much is expected as there was the last time; to the twin and over the wire alike."""
+    """The last backup of a directory says how much the next one will have: in the twin and over the wire."""
     (device.data / "large").write_bytes(bytes(5_000_000))
     device.settings |= {"transfer": {"rateLimit": "1MB"}, "archive": {"level": "store"}}
     device.start()
