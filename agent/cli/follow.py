@@ -5,6 +5,7 @@ import sys
 import time
 import uuid
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from http import HTTPStatus
 from typing import Any
 
@@ -83,19 +84,47 @@ def end_of(agent: Agent, path: str, value: Value, shown: str, *, as_json: bool) 
 
     `shown` is the id by which a person may ask for it. Raises `AgentRefused` and `NotAnswered`.
     """
+    job = followed(agent, path, value, shown)
+    return EXIT_INTERRUPTED if job is None else _told(job, as_json=as_json)
+
+
+def followed(agent: Agent, path: str, value: Value, shown: str) -> Value | None:
+    """Send a command that begins a job, and return the job when it has ended; None when Ctrl-C leaves it.
+
+    Raises `AgentRefused` and `NotAnswered`.
+    """
+    job_id = shown  # until the agent says which it gave
     try:
-        job = ended(agent, agent.post(path, value)["id"])
+        job_id = agent.post(path, value)["id"]
+        return _ended(agent, job_id)
     except KeyboardInterrupt:
-        sys.stderr.write(f"the job continues: edge-backup show {printable(shown)}\n")
-        return EXIT_INTERRUPTED
+        if not _is_to_stop():
+            ways = f"edge-backup show {printable(shown)}; stop it: edge-backup cancel --id {printable(shown)}"
+            sys.stderr.write(f"the job continues: {ways}\n")
+            return None
     except NotAnswered as error:
         # Whether the command arrived is not known either.
         ask = f"edge-backup show {printable(shown)}"
         raise NotAnswered(f"{error}: when it is back, ask it what became of the job: {ask}") from error
-    return _told(job, as_json=as_json)
+    with suppress(AgentRefused):  # it has ended meanwhile
+        agent.post(f"/jobs/{in_path(job_id)}/cancel")
+    return _ended(agent, job_id)
 
 
-def ended(agent: Agent, job_id: str) -> Value:
+def _is_to_stop() -> bool:
+    """Ask on a terminal whether the job is to be stopped; elsewhere nobody is there to be asked."""
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return False
+    sys.stderr.write("Stop the job? Otherwise it goes on without this command. [y/N] ")
+    sys.stderr.flush()
+    try:
+        return sys.stdin.readline().strip().lower() in ("y", "yes")
+    except KeyboardInterrupt:
+        sys.stderr.write("\n")
+        return False
+
+
+def _ended(agent: Agent, job_id: str) -> Value:
     """Wait until the job runs no more, and return it; meanwhile print its progress on stderr.
 
     Raises `AgentRefused` and `NotAnswered`.

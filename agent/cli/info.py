@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from agent.base.text import printable
 from agent.cli.api_client import Agent, Value
-from agent.cli.local import local_parser, run_local, write_value
+from agent.cli.local import local_parser, run_local, waiting_lines, write_value
 from agent.send.progress import progress_text, size_text
 
 
@@ -38,6 +38,7 @@ def _lines(value: Value) -> Iterator[str]:
         yield f"target {name}: {_target(target)}"
     for name in value["stores"]:
         yield f"store {name}"
+    yield from waiting_lines(value)
     if job := value["job"]:
         yield f"{job['kind']} {job['correlationId']}: {progress_text(job)}"
 

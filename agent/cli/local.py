@@ -7,13 +7,14 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from datetime import timedelta
 
 from agent.base.text import printable
 from agent.cli.api_client import Agent, AgentRefused, NotAnswered, Value, elsewhere, on_this_device
 from agent.faces.unix_address import http_socket
 from agent.send.options import UnusableOption
-from agent.send.progress import ProgressLine, progress_text
+from agent.send.progress import ProgressLine, progress_text, size_text
 
 EXIT_OK, EXIT_REFUSED, EXIT_USAGE, EXIT_NO_AGENT = 0, 1, 2, 3
 
@@ -113,7 +114,25 @@ def _agent(parser: argparse.ArgumentParser, options: argparse.Namespace) -> Agen
 def _status_lines(value: Value) -> str:
     lines = [_status_line(value), printable(value.get("problem", ""))]
     lines += (printable(_schedule_line(name, each)) for name, each in value.get("schedules", {}).items())
-    return "\n".join(filter(None, lines))
+    return "\n".join(filter(None, [*lines, *waiting_lines(value)]))
+
+
+def waiting_lines(value: Value) -> Iterator[str]:
+    """Yield a line for the preview in an answer, and one for each pending upload."""
+    if preview := value.get("preview"):
+        yield printable(f"preview {preview['correlationId']}: {_preview_text(preview)}")
+    for upload in value.get("uploads", ()):
+        state = "is sent" if upload["state"] == "UPLOADING" else "waits for its upload"
+        yield printable(f"upload {upload['id']}: {upload['archive']}, {size_text(upload['bytes'])}, {state}")
+    if more := value.get("uploadsMore"):
+        yield f"and {more} more uploads"
+
+
+def _preview_text(preview: Value) -> str:
+    if preview["state"] != "waiting":
+        return f"{preview['state']} ({preview['code']}: {preview['message']})"
+    left = timedelta(seconds=preview["secondsLeft"])
+    return f"of '{preview['archive']}', waits for finalize or discard, {left} left"
 
 
 def _schedule_line(name: str, schedule: Value) -> str:

@@ -3,9 +3,11 @@
 import argparse
 import json
 import os
+import uuid
 from collections.abc import Callable
 
 from agent.base.text import printable
+from agent.cli import EXIT_INTERRUPTED
 from agent.cli.api_client import Agent, AgentRefused, Value, in_path
 from agent.cli.follow import (
     add_archive_options,
@@ -13,7 +15,7 @@ from agent.cli.follow import (
     archive_options_of,
     carried_out,
     end_of,
-    ended,
+    followed,
     options_of,
 )
 from agent.cli.local import EXIT_OK, EXIT_REFUSED, local_parser, run_local, write_value
@@ -133,8 +135,12 @@ def _job(agent: Agent) -> Value | None:
 
 
 def _preview(agent: Agent, options: dict[str, str], parsed: argparse.Namespace) -> int:
-    value = {"operation": "restore", "correlationId": parsed.id, "options": options}
-    value = ended(agent, agent.post("/jobs", value)["id"])["preview"]
+    shown = parsed.id or str(uuid.uuid4())
+    value = {"operation": "restore", "correlationId": shown, "options": options}
+    job = followed(agent, "/jobs", value, shown)
+    if job is None:
+        return EXIT_INTERRUPTED
+    value = job["preview"]
     write_value(value, "\n".join(map(printable, _lines(value))), as_json=parsed.json)
     return EXIT_OK if value["state"] == "waiting" else EXIT_REFUSED
 

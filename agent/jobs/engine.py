@@ -113,7 +113,9 @@ class Engine:
             self.device,
             remains=partial(repository_remains, settings),
             schedules=self._schedule_states,
+            uploads=self.uploads.waiting,
         )
+        self._info = Info(settings, mailbox, self.monitor, base.own, waiting=self.status.waiting)
 
     def _build_jobs(self, base: Foundation, notes: PreviewNotes) -> None:
         """Build what commands ask for, and recover the data before it."""
@@ -142,7 +144,6 @@ class Engine:
             base, recovered, runner=self._runner, restores=self._restores, uploads=self.uploads
         )
         recovery.late = self.earlier_run.late
-        self._info = Info(settings, base.mailbox, self.monitor, base.own)
         self.archives = Archives(settings, base.journal, self.device)
         self._archive_lists = ArchiveLists(self.archives, base.mailbox)
         self.made = MadeBackups(base.journal, self.monitor, self.device)

@@ -1,8 +1,12 @@
 """Jobs that somebody at the device asks for while no agent runs, or none any more."""
 
+import os
+import pty
 import signal
 import subprocess
 import threading
+
+import pytest
 
 from tests.support.agent_process import PROGRAM, AgentProcess
 from tests.support.backend import Backend
@@ -45,8 +49,50 @@ def test_after_ctrl_c_the_job_continues(device: AgentProcess, backend: Backend) 
         device.wait_for_log("backup started")
         waiting.send_signal(signal.SIGINT)
         _, said = waiting.communicate(timeout=30)
-    assert (waiting.returncode, said) == (130, "the job continues: edge-backup show long\n")
+    assert (waiting.returncode, said) == (
+        130,
+        "the job continues: edge-backup show long; stop it: edge-backup cancel --id long\n",
+    )
     assert "collecting" in run(device, "status").stdout
+
+
+@pytest.mark.parametrize(("answer", "ends"), [("y", True), ("n", False), ("\x03", False)])
+def test_ctrl_c_on_a_terminal_asks_whether_the_job_is_to_stop(
+    device: AgentProcess, backend: Backend, answer: str, ends: bool
+) -> None:
+    """Most people who press it want the job to stop; a restore goes back, so only they can tell."""
+    device.settings["backupCmd"] = "sleep 600"
+    device.start()
+    backend.announced()
+    keyboard, terminal = pty.openpty()
+    with subprocess.Popen(
+        ["setsid", "--ctty", "--wait", PROGRAM, "backup", "--id", "long", "--config", "config.json"],
+        stdin=terminal, stdout=terminal, stderr=terminal, cwd=device.work, env=device.environment,
+    ) as waiting:  # fmt: skip
+        os.close(terminal)
+        device.wait_for_log("backup started")
+        assert "Stop the job?" in typed(keyboard, "\x03", until="[y/N] ")
+        said = typed(keyboard, answer if answer == "\x03" else f"{answer}\n", until="")
+        status = waiting.wait(30)
+    os.close(keyboard)
+    if ends:
+        assert (status, "backup failed: cancelled by a command (cancelled)" in said) == (1, True)
+        assert run(device, "status").stdout.startswith("idle; last: backup long failed")
+    else:
+        assert (status, "edge-backup cancel --id long" in said) == (130, True)
+        assert run(device, "cancel", "--id", "long").returncode == 0
+
+
+def typed(keyboard: int, keys: str, until: str) -> str:
+    """Type on a terminal; return what it shows then, up to a text, or to its end for an empty one."""
+    os.write(keyboard, keys.encode())
+    shown = ""
+    while not (until and shown.endswith(until)):
+        try:
+            shown += os.read(keyboard, 1 << 10).decode()
+        except OSError:  # the program has ended
+            break
+    return shown
 
 
 def test_without_an_agent_it_says_how_to_start_one(device: AgentProcess) -> None:

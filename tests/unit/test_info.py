@@ -56,7 +56,7 @@ def asked(
     """What is told, as soon as it is."""
     engine, told = device.service.engine, list[Mapping[str, Any]]()
     own = OwnDirectories(device.settings)
-    info = Info(device.settings, device.service.mailbox, engine.monitor, own, within_s=within_s)
+    info = Info(device.settings, device.service.mailbox, engine.monitor, own, waiting=dict, within_s=within_s)
     chosen = Options({f"backup.{key}": text for key, text in options.items()})
     info.info(InfoRequest(backup_selection(chosen)), room_bytes, told.append)
     while not told:

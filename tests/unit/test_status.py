@@ -10,6 +10,7 @@ from agent.base.job import Job, Kind
 from agent.jobs.preview_record import PreviewNote, PreviewNotes, PreviewState
 from agent.jobs.requests.raw import MAX_CODE_BYTES, MAX_ID_BYTES
 from agent.journal import Journal
+from agent.journal.staged import Staged
 from agent.mqtt.envelope import MAX_MESSAGE_BYTES
 from tests.support.fakes import Device
 
@@ -54,6 +55,8 @@ def test_the_answer_to_status_fits(device: Device, correlation_id: str, running:
     note = PreviewNote("2" * 16, correlation_id, "2026-01-02T03:04:05.000678Z", [], [], "merge")
     notes = PreviewNotes(device.journal, BootClock())
     notes.set(note.over(PreviewState.FAILED, CODE, '\u00e4"' * 2000))
+    for number in range(9):
+        device.journal.staged.stage(Staged(Path(f"/storage/{number}.zip")), correlation_id)
     monitor = device.service.engine.monitor
     if running:
         monitor.began(Job("1" * 16, Kind.RESTORE, correlation_id, datetime.now(UTC)))
@@ -64,4 +67,5 @@ def test_the_answer_to_status_fits(device: Device, correlation_id: str, running:
     else:
         assert answer["value"]["last"]["statusCode"] == CODE
     assert answer["value"]["preview"]["code"] == CODE
+    assert len(answer["value"]["uploads"]) + answer["value"]["uploadsMore"] == 9
     assert len(device.wire.raw[-1][1]) <= MAX_MESSAGE_BYTES

@@ -49,6 +49,28 @@ def test_the_history_of_a_restore_names_the_archive_that_was_found(
         assert (entry["archive"], entry["place"]) == (made["archive"], made["place"])
 
 
+def test_status_and_info_say_what_waits_for_a_decision(agent: LocalAgent, backend: LocalBackend) -> None:
+    """Both keep room on the disk, and nobody would think of them."""
+    for question in ("status", "info"):
+        assert {"uploads", "preview"} & backend.ask(question)["value"].keys() == set()
+    backend.run("backup", "later", {})
+    backend.requested("later#1")
+    backend.run("backup", "stored", LOCAL)
+    backend.ask("restore", {"correlationId": "seen", "options": LOCAL | {"restore.preview": "true"}})
+    wait_until(
+        lambda: backend.ask("status")["value"].get("preview", {}).get("state") == "waiting",
+        what="the preview to wait",
+    )
+    for question in ("status", "info"):
+        value = backend.ask(question)["value"]
+        (upload,) = value["uploads"]
+        assert (upload["id"], upload["correlationId"], upload["state"]) == ("later#1", "later", "WAITING")
+        assert (value["preview"]["correlationId"], value["preview"]["state"]) == ("seen", "waiting")
+        told = run(agent, question).stdout
+        assert f"upload later#1: {upload['archive']}, " in told
+        assert f"preview seen: of '{value['preview']['archive']}', waits for finalize or discard, " in told
+
+
 def test_the_same_question_is_answered_anew_each_time(agent: LocalAgent, backend: LocalBackend) -> None:
     """WIRE section 1: subjects that only read always run, also with the same ids."""
     before = backend.ask("history", request_id="r", correlation_id="h")

@@ -4,7 +4,7 @@ One thread at a time walks over the device's data. The answer comes when it has 
 with the counts until then. Belongs to the main thread.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from agent.save.inventory import Inventory
 
 _OWN = "the agent's own: storage, archives or work"
-_CUT_FIRST = ("leftOut", "stores", "targets", "dataSets", "mounts", "reasons")
+_CUT_FIRST = ("leftOut", "stores", "targets", "uploads", "dataSets", "mounts", "reasons")
 
 
 @dataclass(slots=True)
@@ -51,9 +51,11 @@ class Info:
         monitor: Monitor,
         own: OwnDirectories,
         *,
+        waiting: Callable[[], Mapping[str, Any]],
         within_s: float = ANSWER_WITHIN_S,
     ) -> None:
-        self._settings, self._monitor, self._own = settings, monitor, own
+        """`waiting` returns what waits for a decision, as members of the answer."""
+        self._settings, self._monitor, self._own, self._waiting = settings, monitor, own, waiting
         self._answers = LateAnswers("info", mailbox, within_s)
 
     def info(self, request: InfoRequest, room_bytes: int, tell: Tell) -> None:
@@ -123,6 +125,7 @@ class Info:
                 for name, reason in _skipped(inventory)
             ],
         }
+        value |= self._waiting()
         if mounts := [name for each in inventories.values() for name in list(each.report.mounts)]:
             value["mounts"] = mounts
         if "" in inventories:

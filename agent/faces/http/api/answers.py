@@ -121,6 +121,15 @@ class ClockSchedule(StoreSchedule):
     """Each of its stores, when it has several."""
 
 
+class Upload(_Value):
+    id: str
+    correlation_id: str
+    archive: str
+    bytes: int
+    state: str
+    """`WAITING` or `UPLOADING`."""
+
+
 class Status(_Value):
     job: RunningJob | None
     last: Job | None
@@ -129,6 +138,8 @@ class Status(_Value):
     problem: str | None = None
     remains: Remains | None = None
     schedules: dict[str, ClockSchedule] = {}
+    uploads: list[Upload] = []
+    """Archives that wait for their upload."""
 
 
 class Health(_Value):
@@ -176,15 +187,6 @@ class Store(_Value):
 class Destinations(_Value):
     targets: list[Target]
     stores: list[Store]
-
-
-class Upload(_Value):
-    id: str
-    correlation_id: str
-    archive: str
-    bytes: int
-    state: str
-    """`WAITING` or `UPLOADING`."""
 
 
 class Uploads(_Value):

@@ -8,7 +8,7 @@ from pydantic import Field
 from agent.faces.http.api.context import Api
 from agent.faces.http.api.endpoint import Answer, Arguments, Endpoint, Nothing, json_response, no_content
 from agent.faces.http.api.jobs import Options, texts
-from agent.faces.http.api.values import schedule_value, upload_value
+from agent.faces.http.api.values import schedule_value
 from agent.faces.http.message import Request, Response
 
 Time = Annotated[str, Field(description="An RFC 3339 time, such as '2027-01-31T12:00:00Z'.")]
@@ -45,10 +45,7 @@ def deactivate(api: Api, request: Request, _: Nothing) -> Response:
 
 
 def list_uploads(api: Api, _request: Request, _: Nothing) -> Response:
-    def look() -> list[Mapping[str, Any]]:
-        return [upload_value(child, in_line=in_line) for child, in_line in api.engine.uploads.waiting()]
-
-    return json_response({"uploads": api.gate.call(look)})
+    return json_response({"uploads": api.gate.call(api.engine.status.uploads)})
 
 
 def start_upload(api: Api, request: Request, order: StartOrder) -> Response:

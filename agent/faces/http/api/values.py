@@ -21,9 +21,9 @@ from agent.jobs.events import (
     UploadRequested,
 )
 from agent.jobs.preview_record import PreviewState
+from agent.jobs.queries.status import upload_value
 from agent.jobs.requests.control import DescribeRequest
 from agent.jobs.schedule import Frame
-from agent.journal.staged import Child
 
 PROGRESS = "jobProgressed"
 """The name of the event that tells how far the running job has come."""
@@ -83,17 +83,6 @@ def job_value(job: Job) -> Value:
         "endTime": format_time(job.ended) if job.ended else None,
         "statusCode": job.status_code,
         "message": clipped(job.message),
-    }
-
-
-def upload_value(child: Child, *, in_line: bool) -> Value:
-    """Return a pending upload."""
-    return {
-        "id": child.child_id,
-        "correlationId": child.parent_id,
-        "archive": child.staged.path.name,
-        "bytes": child.staged.size_bytes,
-        "state": "UPLOADING" if in_line else "WAITING",
     }
 
 
