@@ -1,6 +1,6 @@
 """One broker, one backend and one incubator for all that is done to agents here; the table at the end."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +14,8 @@ from tests.support.mosquitto import Mosquitto, mosquitto
 from tests.support.require import possible
 from tests.support.syscalls import SUPPORTED
 from tests.support.trees import write_zip
+
+Tell = Callable[[str], None]
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -54,3 +56,14 @@ def stage(nest: Incubator, broker: Mosquitto, backend: Backend, memory: Path) ->
     archive = write_zip(memory / "new.zip", NEW).read_bytes()
     with place_for(archive) as url:
         yield Stage(nest, broker.port, backend, memory, url)
+
+
+@pytest.fixture
+def tell(capsys: pytest.CaptureFixture[str]) -> Tell:
+    """Print a line past pytest's capturing: the counts are part of the result."""
+
+    def line(text: str) -> None:
+        with capsys.disabled():
+            print(f"\n{text}")
+
+    return line

@@ -2,31 +2,19 @@
 
 import os
 import stat
-from collections.abc import Callable
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from agent.formats.zip.metadata import own_extra
+from tests.faults.conftest import Tell
 from tests.support import hostile
 from tests.support.archives import Crafted, crafted, deflated
 from tests.support.sandbox import Outcomes
 
-Tell = Callable[[str], None]
 EXAMPLES = 5_000 if os.environ.get("FAULTS") == "long" else 500
 FUZZ = settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
-
-
-@pytest.fixture
-def tell(capsys: pytest.CaptureFixture[str]) -> Tell:
-    """Print a line past pytest's capturing: the counts are part of the result."""
-
-    def line(text: str) -> None:
-        with capsys.disabled():
-            print(f"\n{text}")
-
-    return line
 
 
 @pytest.mark.slow

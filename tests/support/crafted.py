@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +36,9 @@ class CraftedRepository:
     packs: list[dict[str, Any]] = field(default_factory=list)
     """What the index says, to be changed."""
 
-    def __post_init__(self) -> None:
-        self.objects = DirectoryObjects(self.path)
+    @cached_property
+    def objects(self) -> DirectoryObjects:
+        return DirectoryObjects(self.path)
 
     def add(self, content: bytes, kind: str = "data", stored: bytes | None = None, **index: Any) -> str:
         """Store a blob, and note it in the index; `stored` is put in its place, `index` replaces members."""

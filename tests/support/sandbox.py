@@ -1,16 +1,18 @@
 """Restores of hostile archives into a target that lies beside something precious, and what they broke."""
 
+import os
 import shutil
 import stat
 import tempfile
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from agent.base.errors import JobError
 from agent.formats.survey import ArchiveLimits
 from agent.restore.root import RestoreOptions
+from providers.errors import StorageError
 from tests.support.archives import open_descriptors
 from tests.support.restoring import restored
 from tests.support.trees import Dir, File, Found, Link, Spec, differences, make_tree, snapshot
@@ -20,7 +22,8 @@ _OUTSIDE: Spec = {"secret": File(b"precious", 0o600), "d": Dir(), "d/f": File(b"
 _TARGET: Spec = {
     "a": Dir(), "a/old": File(b"old"), "link": Link("../outside"), "one": File(b"1"), "d": Link("/etc"),
 }  # fmt: skip
-_MEMORY = Path("/dev/shm")  # thousands of restores, each with its syncs
+MEMORY = Path("/dev/shm") if os.path.isdir("/dev/shm") else None
+"""The directory for thousands of restores, each with its syncs."""
 
 
 @dataclass
@@ -36,28 +39,35 @@ class Outcomes:
 
     def attack(self, tried: str, data: bytes, options: RestoreOptions | None = None) -> str:
         """Restore the archive `data` for real; the code of its end."""
-        root = Path(tempfile.mkdtemp(dir=_MEMORY if _MEMORY.is_dir() else None))
+        with tempfile.NamedTemporaryFile(dir=MEMORY) as file:
+            file.write(data)
+            file.flush()
+            given = options or RestoreOptions(limits=LIMITS)
+            return self.attack_by(tried, lambda target: restored(target, Path(file.name), given))
+
+    def attack_by(self, tried: str, restore: Callable[[Path], object]) -> str:
+        """Let `restore` restore into a directory; the code of its end."""
+        root = Path(tempfile.mkdtemp(dir=MEMORY))
         try:
-            return self._attack(tried, data, options or RestoreOptions(limits=LIMITS), root)
+            return self._attack(tried, restore, root)
         finally:
             shutil.rmtree(root)
 
-    def _attack(self, tried: str, data: bytes, options: RestoreOptions, root: Path) -> str:
+    def _attack(self, tried: str, restore: Callable[[Path], object], root: Path) -> str:
         make_tree(root / "outside", _OUTSIDE)
         make_tree(root / "target", _TARGET)
-        (root / "a.zip").write_bytes(data)
         before, descriptors = snapshot(root), open_descriptors()
-        code = self._restore(tried, root, options)
+        code = self._restore(tried, restore, root / "target")
         self.codes[code] += 1
         self.violations += [f"{tried}: {what}" for what in _damage(before, snapshot(root), code)]
         if open_descriptors() > descriptors:  # fewer: of an earlier test, closed by the garbage collector
             self.violations.append(f"{tried}: {open_descriptors() - descriptors} descriptors left open")
         return code
 
-    def _restore(self, tried: str, root: Path, options: RestoreOptions) -> str:
+    def _restore(self, tried: str, restore: Callable[[Path], object], target: Path) -> str:
         try:
-            restored(root / "target", root / "a.zip", options)
-        except JobError as error:
+            restore(target)
+        except (JobError, StorageError) as error:
             if not str(error).isprintable():
                 self.violations.append(f"{tried}: a message that cannot be shown: {str(error)!r}")
             return error.code

@@ -52,16 +52,31 @@ def restored(
 ) -> Amount:
     """Restore a snapshot, the newest one without a name, as a job does; `host` None for any device."""
     token = CancelToken()
+    source = destination(repository, name, token=token)
+    options = RestoreOptions(limits=LIMITS, mode=mode, special_bits=True)
+    return restored_from(source, roots, scratch, token, options, data_sets=data_sets, host=host)
+
+
+def restored_from(
+    source: Destination,
+    roots: Sequence[Root],
+    scratch: Path,
+    token: CancelToken,
+    options: RestoreOptions,
+    *,
+    data_sets: Sequence[Root] = (),
+    host: str | None = HOST,
+) -> Amount:
+    """Restore a snapshot from any storage, as `restored`."""
     search = Search(OwnArchives(device_tag(host or HOST), {}), lambda: datetime.now(UTC))
     wanted = {root.prefix.partition("/")[0]: root.prefix.partition("/")[0] for root in data_sets}
-    options = RestoreOptions(limits=LIMITS, mode=mode, special_bits=True)
     order = RestoreOrder(
         RestoreTarget(dict(enumerate(roots)), [], options),
         scratch / "download",
-        destination(repository, name, token=token),
+        source,
         search,
         Choice(tuple(roots), tuple(data_sets), wanted),
-        Snapshots(PASSWORD, scratch, 1_000_000, 0),
+        Snapshots(PASSWORD, scratch, options.limits.max_files, 0),
         Unlock(),
         device=DeviceIds(host) if host else None,
     )

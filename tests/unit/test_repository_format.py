@@ -15,6 +15,7 @@ from agent.base.errors import RepositoryBroken, WrongKey
 from agent.base.roots import Root
 from agent.formats.repository import golang
 from agent.formats.repository.crypto import Cryptor, Keys
+from agent.formats.repository.document import parsed
 from agent.formats.repository.index import encoded_indexes
 from agent.formats.repository.keys import Config, new_key_file, open_key_file
 from agent.formats.repository.packs import Blob, blobs_in, header_of
@@ -158,6 +159,7 @@ def test_a_key_file_opens_with_its_password_only() -> None:
     [
         ({"N": 1 << 20}, "1024 MiB"),
         ({"p": 10_000}, "MiB"),
+        ({"N": 1 << 15, "p": 64}, "1024 together"),
         ({"N": 1000}, "damaged"),
         ({"r": 0}, "damaged"),
         ({"kdf": "none"}, "damaged"),
@@ -173,6 +175,31 @@ def test_a_key_file_cannot_take_the_memory_of_the_device(changes: dict[str, obje
     _, content = new_key_file(Keys.random(), PASSWORD, datetime.now(UTC), "host")
     with pytest.raises(RepositoryBroken, match=error):
         open_key_file(json.dumps(json.loads(content) | changes).encode(), PASSWORD)
+
+
+@pytest.mark.parametrize("text", [b"[" * 60_000, b'{"kdf":' * 9000, b"1" * 60_000, b"null", b"\xff"])
+def test_a_key_file_or_config_that_is_no_object_is_refused(text: bytes) -> None:
+    """Deep JSON ended a job with a RecursionError, and nobody needs the password to write a key file."""
+    cryptor = Cryptor(Keys.random())
+    with pytest.raises(RepositoryBroken):
+        open_key_file(text, PASSWORD)
+    with pytest.raises(RepositoryBroken):
+        Config.decoded(cryptor.encrypt(text), cryptor)
+    with pytest.raises(RepositoryBroken):
+        parsed("0" * 64, text)
+
+
+@pytest.mark.parametrize(
+    "members",
+    [{"id": 7}, {"id": ["0"] * 64}, {"chunker_polynomial": "-7"}, {"chunker_polynomial": "f" * 60_000}],
+)
+def test_a_config_that_cannot_be_true_is_refused(members: dict[str, object]) -> None:
+    """The test of a polynomial with some hundred thousand coefficients would take hours."""
+    cryptor = Cryptor(Keys.random())
+    whole = {"version": 2, "id": "0" * 64, "chunker_polynomial": "3da3358b4dc173"}
+    assert Config.decoded(cryptor.encrypt(json.dumps(whole).encode()), cryptor).polynomial == 0x3DA3358B4DC173
+    with pytest.raises(RepositoryBroken):
+        Config.decoded(cryptor.encrypt(json.dumps(whole | members).encode()), cryptor)
 
 
 def test_a_key_file_with_few_large_blocks_is_opened_within_its_memory() -> None:

@@ -1,21 +1,22 @@
 """Whatever somebody with the password writes into a repository is restored below the target, or refused."""
 
-import json
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from agent.base.errors import ArchiveError, NewerFormat, RepositoryBroken
-from agent.formats.base import FILE, SavedTree
+from agent.formats.archive_names import OwnArchives, device_tag
+from agent.formats.base import FILE, SavedTree, Unlock
+from agent.formats.repository.snapshots import Snapshots
 from agent.formats.survey import take_survey
-from tests.support.crafted import TIME, CraftedRepository, node
+from agent.transfer.cancel import CancelToken
+from providers.errors import Rejected
+from tests.support.crafted import CraftedRepository, node
+from tests.support.hostile_repository import Attack, Ground, RepositoryInMemory, destination_of
+from tests.support.repositories import HOST, PASSWORD
 from tests.support.restoring import LIMITS, restore_into, surveyed
-from tests.support.trees import snapshot
 
 
 @pytest.fixture
@@ -246,72 +247,16 @@ def test_a_link_is_restored_as_one_and_nothing_through_it(crafted: CraftedReposi
     assert (target / "a/x").read_bytes() == b"content"
 
 
-VALUES = st.one_of(
-    st.none(),
-    st.booleans(),
-    st.sampled_from([0, 1, -1, 7, 1 << 31, 1 << 32, 1 << 63, 1 << 64, 1.5, 1e300]),
-    st.sampled_from(["", ".", "..", "a/b", "\\", "\\x00", "0" * 64, "file", "dir", "symlink", "fifo", TIME]),
-    st.text(max_size=20),
-    st.lists(st.sampled_from(["0" * 64, "", 0, None, {}]), max_size=3),
-    st.just({}),
+@pytest.mark.parametrize(
+    ("kind", "times"),
+    [("keys", 21), ("snapshots", 10_001), ("snapshots", 10**9), ("index", 10**9)],
 )
-MEMBERS = (
-    "name", "type", "mode", "mtime", "ctime", "uid", "gid", "inode", "device_id", "size", "links",
-    "linktarget", "linktarget_raw", "extended_attributes", "content", "subtree",
-)  # fmt: skip
-KINDS = ("file", "dir", "symlink")
-
-
-@settings(max_examples=100, deadline=None)
-@given(
-    st.dictionaries(st.sampled_from(MEMBERS), VALUES, max_size=4), st.sampled_from(["file", "dir", "symlink"])
-)
-def test_any_node_is_restored_below_the_target_or_refused(changes: dict[str, Any], kind: str) -> None:
-    """Nothing but ArchiveError comes out, and nothing is written anywhere else."""
-    with tempfile.TemporaryDirectory() as work:
-        crafted = CraftedRepository(Path(work) / "repository")
-        crafted.path.mkdir()
-        usual = {**crafted.file("m"), "type": kind, "subtree": crafted.tree(), "linktarget": "x"}
-        tree = crafted.snapshot(crafted.file("a"), {**usual, **changes})
-        target = Path(work) / "target"
-        target.mkdir()
-        before = snapshot(target)
-        try:
-            listed = surveyed(tree)
-        except ArchiveError:
-            return
-        restore = restore_into(target)
-        try:
-            restore.unpack([listed])
-            restore.commit()
-        except ArchiveError:
-            restore.discard()
-            assert snapshot(target).keys() == before.keys()
-            return
-        restore.discard()
-        assert (target / "a").read_bytes() == b"content"
-        assert {path.name for path in Path(work).iterdir()} == {"repository", "target"}
-
-
-@settings(max_examples=100, deadline=None)
-@given(st.data())
-def test_any_index_and_any_snapshot_is_read_or_refused(data: st.DataObject) -> None:
-    with tempfile.TemporaryDirectory() as work:
-        crafted = CraftedRepository(Path(work))
-        tree = crafted.tree(node("data", "dir", subtree=crafted.tree(crafted.file("a"))))
-        value: dict[str, Any] = {"time": TIME, "tree": tree, "paths": ["/data"], "hostname": "h"}
-        index = json.dumps({"packs": crafted.packs}).encode()
-        if data.draw(st.booleans()):
-            place = data.draw(st.integers(0, len(index) - 1))
-            index = (
-                index[:place]
-                + data.draw(st.binary(max_size=3))
-                + index[place + data.draw(st.integers(0, 9)) :]
-            )
-        else:
-            members = st.sampled_from((*value, "tags", "summary", "program_version"))
-            value |= data.draw(st.dictionaries(members, VALUES, max_size=2))
-        try:
-            read_whole(crafted.opened(json.dumps(value).encode(), index))
-        except (ArchiveError, NewerFormat):
-            return
+def test_a_listing_that_hardly_ends_is_refused(kind: str, times: int, tmp_path: Path) -> None:
+    """A server may name a billion objects, each of which costs a request, and a key some seconds."""
+    objects = Ground().built(Attack([], in_order=True, key={"N": 4} if kind == "keys" else {}))
+    (snapshot,) = (name for name in objects if name.startswith("snapshots/"))
+    source = destination_of(RepositoryInMemory(objects, **{kind: times}), CancelToken())
+    archives = Snapshots(PASSWORD, tmp_path, 1000, 0)
+    own, name = OwnArchives(device_tag(HOST), {}), snapshot.partition("/")[2]
+    with pytest.raises((RepositoryBroken, Rejected), match="has more than"):
+        archives.open(source, name, Unlock()) if kind == "index" else archives.listed(source, own)

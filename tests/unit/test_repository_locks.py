@@ -3,6 +3,7 @@
 import json
 import os
 from datetime import UTC, datetime
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from agent.base.errors import (
 )
 from agent.formats.repository.access import open_repository
 from agent.formats.repository.crypto import Cryptor
-from agent.formats.repository.objects import Kind
+from agent.formats.repository.objects import Kind, Listed
 from agent.formats.repository.unpacked import put_unpacked
 from agent.transfer.cancel import CancelToken
 from providers.errors import Unreachable
@@ -133,8 +134,8 @@ def test_a_lock_is_refreshed_while_nothing_is_stored(device: Device, monkeypatch
     device.objects.calls.clear()
     with monkeypatch.context() as patch:
         patch.setattr(CancelToken, "check", slow)
-        device.save()
-    assert device.objects.calls.count(("put", Kind.PACK)) == 0
+        saved = device.save()
+    assert saved.changes.added_bytes < 10_000  # other programs change the directories above
     assert device.objects.calls.count(("put", Kind.LOCK)) > 1
 
 
@@ -241,3 +242,13 @@ def test_the_lock_of_hardware_that_was_replaced_is_removed(device: Device, tmp_p
     device.save()
     assert not device.objects.count(Kind.LOCK)
     device.check()
+
+
+def test_locks_without_an_end_are_refused(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each is a request, and the device would wait for ever."""
+    device.save()
+    endless = (Listed(f"{number:064x}", 1) for number in count())
+    listing = device.objects.list
+    monkeypatch.setattr(device.objects, "list", lambda kind: endless if kind is Kind.LOCK else listing(kind))
+    with pytest.raises(RepositoryBroken, match="restic unlock"):
+        device.save()

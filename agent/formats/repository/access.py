@@ -9,10 +9,11 @@ from datetime import datetime
 from agent.base.errors import RepositoryBroken, WrongKey
 from agent.formats.repository.crypto import Cryptor, Keys
 from agent.formats.repository.keys import MOST_BYTES, Config, new_key_file, open_key_file
-from agent.formats.repository.objects import Kind, Objects
+from agent.formats.repository.objects import Kind, Objects, listed
 from providers.errors import AccessDenied, AlreadyThere
 
-_MOST_KEYS = 100
+_MOST_KEYS = 20
+"""As restic tries: the password is tried with each, and one may take seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +56,7 @@ def _opened(key_files: Iterator[bytes], stored_config: bytes, password: str) -> 
 
 def _key_files(objects: Objects) -> Iterator[bytes]:
     """Yield the key files whose name is the hash of their content."""
-    for number, (name, _) in enumerate(objects.list(Kind.KEY)):
-        if number >= _MOST_KEYS:
-            raise RepositoryBroken(f"the repository has more than {_MOST_KEYS} keys")
+    for name, _ in listed(objects, Kind.KEY, _MOST_KEYS, "remove keys that nobody needs"):
         content = objects.get(Kind.KEY, name, MOST_BYTES)
         if hashlib.sha256(content).hexdigest() == name:
             yield content

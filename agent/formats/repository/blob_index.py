@@ -30,6 +30,8 @@ BLOCK_BYTES = 1 << 20
 """Packs are fetched in blocks of this size."""
 MOST_BYTES = 32 << 20
 """The longest index that is read; writers end one at 8 MiB."""
+_MOST_BLOBS = 10_000_000
+"""The most that are listed on the device's disk, in about 1 GiB."""
 _MOST_OFFSET = 1 << 32
 """Packs are shorter: the lengths in their headers are 32-bit numbers."""
 
@@ -80,6 +82,7 @@ class BlobIndex:
         """Make the file in the directory; raises OSError, too."""
         self._database = temporary_database(directory, _CACHE_KIB, *_TABLES)
         finalize(self, self._database.close)
+        self._blobs = 0
 
     def load(self, objects: Objects, cryptor: Cryptor, check: Callable[[], None]) -> None:
         """Read all indexes. Raises `RepositoryBroken`, StorageError and what `check` raises."""
@@ -93,6 +96,9 @@ class BlobIndex:
                 number = self._database.execute(
                     "INSERT INTO packs (name) VALUES (?)", (id_in(pack["id"]).hex(),)
                 ).lastrowid
+                self._blobs += len(pack["blobs"])
+                if self._blobs > _MOST_BLOBS:
+                    raise RepositoryBroken(f"the indexes of the repository name over {_MOST_BLOBS} blobs")
                 rows = (_row(number, blob) for blob in pack["blobs"])
                 self._database.executemany("INSERT OR IGNORE INTO blobs VALUES (?, ?, ?, ?, ?)", rows)
         except (ValueError, LookupError, TypeError, AttributeError, OverflowError) as error:

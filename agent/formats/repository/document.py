@@ -99,5 +99,5 @@ def parsed(snapshot_id: str, document: bytes) -> Snapshot:
             str(value.get("program_version") or ""),
             dict(value.get("summary") or {}),
         )
-    except (ValueError, LookupError, TypeError, AttributeError, OverflowError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
         raise RepositoryBroken(f"the snapshot {snapshot_id[:8]} is damaged") from error

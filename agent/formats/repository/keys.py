@@ -15,14 +15,16 @@ from typing import Any
 from agent.base.errors import RepositoryBroken, WrongKey
 from agent.formats.repository.crypto import Cryptor, Keys
 from agent.formats.repository.golang import time_text
-from agent.formats.repository.polynomial import is_irreducible, random_irreducible
+from agent.formats.repository.packs import id_in
+from agent.formats.repository.polynomial import DEGREE, is_irreducible, random_irreducible
 
 N, R, P = 16384, 8, 1
 """The cost of our own key files: scrypt takes 16 MiB for them."""
 _SALT_BYTES = 64
 _MOST_SCRYPT_BYTES = 64 << 20
 """The most memory that opening a key file may take; restic's own take 32 MiB."""
-_MOST_P = 64
+_MOST_SCRYPT_WORK_BYTES = 1 << 30
+"""The most memory that it may fill in turn: that takes some seconds, which no cancel ends."""
 _MORE_BLOCKS = 2
 """Blocks that scrypt works with, beside its N and its p (RFC 7914, 5 and 6)."""
 MOST_BYTES = 1 << 16
@@ -52,14 +54,15 @@ class Config:
         value = cryptor.decrypt(stored)
         try:
             fields = json.loads(value)
-            version, config = fields["version"], cls(fields["id"], int(fields["chunker_polynomial"], 16))
-        except (ValueError, LookupError, TypeError) as error:
+            version, polynomial = fields["version"], int(fields["chunker_polynomial"], 16)
+            config = cls(id_in(fields["id"]).hex(), polynomial)
+        except (ValueError, LookupError, TypeError, RecursionError) as error:
             raise RepositoryBroken("the config of the repository is damaged") from error
         if version != 2:
             raise RepositoryBroken(
                 f"the repository has version {version}, this agent knows 2: `restic migrate upgrade_repo_v2`"
             )
-        if len(config.id) != 64 or not is_irreducible(config.polynomial):
+        if polynomial >> (DEGREE + 1) or not is_irreducible(polynomial):
             raise RepositoryBroken("the config of the repository is damaged")
         return config
 
@@ -94,7 +97,7 @@ def open_key_file(content: bytes, password: str) -> Keys:
         kdf, cost = fields["kdf"], (fields["N"], fields["r"], fields["p"])
         salt, data = b64decode(fields["salt"]), b64decode(fields["data"])
         _check_cost(kdf, *cost)
-    except (ValueError, LookupError, TypeError) as error:
+    except (ValueError, LookupError, TypeError, RecursionError) as error:
         raise RepositoryBroken("a key file of the repository is damaged") from error
     cryptor = Cryptor(_derived(password, salt, *cost))
     try:
@@ -110,7 +113,7 @@ def _master(plain: bytes) -> Keys:
         keys = Keys(
             *(b64decode(part) for part in (secret["encrypt"], secret["mac"]["k"], secret["mac"]["r"]))
         )
-    except (ValueError, LookupError, TypeError) as error:
+    except (ValueError, LookupError, TypeError, RecursionError) as error:
         raise RepositoryBroken("a key file of the repository is damaged") from error
     if tuple(map(len, (keys.encrypt, keys.mac_k, keys.mac_r))) != (32, 16, 16):
         raise RepositoryBroken("a key file of the repository is damaged")
@@ -123,10 +126,11 @@ def _check_cost(kdf: str, n: int, r: int, p: int) -> None:
     if kdf != "scrypt" or not is_power or r < 1 or p < 1:
         raise ValueError(kdf)
     memory_bytes = 128 * r * max(n, p + _MORE_BLOCKS)
-    if memory_bytes > _MOST_SCRYPT_BYTES or p > _MOST_P:
+    if memory_bytes > _MOST_SCRYPT_BYTES or memory_bytes * p > _MOST_SCRYPT_WORK_BYTES:
         raise RepositoryBroken(
-            f"opening the repository would take {memory_bytes >> 20} MiB for its password, and at most 64 are"
-            " allowed: add a key that costs less"
+            f"opening the repository would fill {memory_bytes >> 20} MiB for its password {p} times, and at"
+            f" most {_MOST_SCRYPT_BYTES >> 20} are allowed, {_MOST_SCRYPT_WORK_BYTES >> 20} together: add a"
+            " key that costs less"
         )
 
 

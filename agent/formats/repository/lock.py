@@ -15,7 +15,7 @@ from agent.base.clock import BootClock
 from agent.base.errors import Cancelled, RepositoryBroken, RepositoryBusy
 from agent.formats.repository.crypto import Cryptor
 from agent.formats.repository.golang import time_text
-from agent.formats.repository.objects import Kind, Objects
+from agent.formats.repository.objects import Kind, Objects, listed
 from agent.formats.repository.pending import PendingPacks
 from agent.formats.repository.unpacked import encoded, get_unpacked
 from providers.errors import AccessDenied, NotFound, StorageError
@@ -25,7 +25,7 @@ log = structlog.get_logger(__name__)
 REFRESH_S = 5 * 60
 GAP_S = 25 * 60
 """The longest time without a refresh in which nobody can have taken the lock for a stale one."""
-_MOST_BYTES = 1 << 16
+_MOST_BYTES, _MOST_LOCKS = 1 << 16, 1000
 
 
 @dataclass(slots=True)
@@ -55,7 +55,7 @@ class Lock:
     def refuse_exclusive(self) -> None:
         """Raise `RepositoryBusy` for an exclusive lock; a device without the right to look goes on."""
         try:
-            for name, size_bytes in self.objects.list(Kind.LOCK):
+            for name, size_bytes in listed(self.objects, Kind.LOCK, _MOST_LOCKS, "run `restic unlock`"):
                 # Some stores show an object before its content is there.
                 if name != self.name and size_bytes:
                     self._refuse(name)
@@ -68,7 +68,7 @@ class Lock:
             is_exclusive, host, since = lock["exclusive"], lock.get("hostname"), lock["time"]
         except NotFound:
             return  # removed meanwhile
-        except (ValueError, LookupError, TypeError, AttributeError) as error:
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
             raise RepositoryBroken(f"the lock {name[:8]} of the repository is damaged") from error
         if host == self.host and not is_exclusive and not self.pending.fact("left_locks"):
             # Before the hardware was replaced: one repository belongs to one device.

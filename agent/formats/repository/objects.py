@@ -4,6 +4,8 @@ from collections.abc import Iterator
 from enum import StrEnum
 from typing import NamedTuple, Protocol
 
+from agent.base.errors import RepositoryBroken
+
 
 class Kind(StrEnum):
     """The kind of an object; the value is its directory, and for the config its whole key."""
@@ -57,3 +59,14 @@ class Objects(Protocol):
 
         Names that are no 64 hexadecimal digits are left out.
         """
+
+
+def listed(objects: Objects, kind: Kind, most: int, advice: str) -> Iterator[Listed]:
+    """Yield the objects of a kind. Raises `RepositoryBroken` for more than `most`, and StorageError.
+
+    For objects that are all fetched. `advice` says what to do about too many.
+    """
+    for number, found in enumerate(objects.list(kind)):
+        if number >= most:
+            raise RepositoryBroken(f"the repository has more than {most} objects in {kind}: {advice}")
+        yield found

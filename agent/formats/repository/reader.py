@@ -12,7 +12,7 @@ from agent.formats.repository.compression import decompressed, decompressed_piec
 from agent.formats.repository.crypto import Cryptor, Keys
 from agent.formats.repository.document import MOST_BYTES, Snapshot, parsed
 from agent.formats.repository.json_stream import items_of
-from agent.formats.repository.objects import Kind, Objects
+from agent.formats.repository.objects import Kind, Objects, listed
 from agent.formats.repository.pack_reader import GetRange, PackReader, whole_block
 from agent.formats.repository.packs import ID_BYTES
 from agent.formats.repository.saved_node import SavedNode, saved_node
@@ -148,12 +148,8 @@ def snapshots(objects: Objects, cryptor: Cryptor, check: Callable[[], None]) -> 
 
     Raises `RepositoryBroken`, also for more than can be read in a sensible time, and StorageError.
     """
-    for number, (name, _) in enumerate(objects.list(Kind.SNAPSHOT)):
+    for name, _ in listed(objects, Kind.SNAPSHOT, _MOST_SNAPSHOTS, "name the one meant by its id"):
         check()
-        if number >= _MOST_SNAPSHOTS:
-            raise RepositoryBroken(
-                f"the repository has more than {_MOST_SNAPSHOTS} snapshots: name the one meant"
-            )
         try:
             yield snapshot_named(objects, cryptor, name)
         except NotFound:
