@@ -231,3 +231,24 @@ def test_without_room_for_a_copy_the_backup_goes_on(data: Path, tmp_path: Path) 
             names = [entry.name for entry in walk(WalkRoot(Root("", data)), report, (), lambda: None, copies)]
     assert sorted(names) == ["log.db", "log.db-shm", "log.db-wal"]
     assert report.reasons == {"no room for a copy of the database": 1}
+
+
+def test_a_directory_that_is_swapped_meanwhile_leads_nowhere(data: Path, tmp_path: Path) -> None:
+    """Who may write above a database must not choose what the agent, as root, reads in its place."""
+    elsewhere = tmp_path / "elsewhere"
+    for directory, text in ((data / "sub", "own"), (elsewhere, "foreign")):
+        directory.mkdir()
+        with closing(made(directory / "log.db", "wal")) as database:
+            database.execute("INSERT INTO log VALUES (2, ?)", (text,))
+    (data / "sub" / "a").touch()
+    swapped = False
+    with database_copies(DatabaseOrder(tmp_path / "work", 5.0, 0), lambda: None) as copies:
+        for entry in walk(WalkRoot(Root("", data)), Report(), (), lambda: None, copies):
+            if entry.kind is FILE and not swapped:
+                (data / "sub").rename(data / "was")
+                (data / "sub").symlink_to(elsewhere)
+                swapped = True
+            if entry.name == "sub/log.db":
+                content = os.pread(entry.fd, entry.stat.st_size, 0)
+    assert b"own" in content
+    assert b"foreign" not in content
