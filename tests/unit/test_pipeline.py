@@ -1,142 +1,31 @@
-"""Backup, upload and restore, step by step, against a place in memory that keeps the provider's contract."""
+"""Backup and upload, step by step, against a place in memory that keeps the provider's contract."""
 
 import errno
 import hashlib
-import io
 import os
 import shutil
 import threading
-import zipfile
-from collections.abc import Callable, Iterable, MutableMapping
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
 from agent.base.durable import remove_tree
-from agent.base.errors import ArchiveError, Cancelled, JobError, NoSpace, ProviderBug, SourceChanged, WorkGone
-from agent.base.job import COMMITTED, STOPPED
-from agent.base.roots import Root
-from agent.formats.archive_names import OwnArchives
-from agent.formats.base import Unlock
-from agent.formats.survey import ArchiveLimits
-from agent.formats.zip.format import Zip
-from agent.formats.zip.writer import ArchiveOptions
-from agent.restore.choice import Choice
-from agent.restore.directories import missing
-from agent.restore.find import Search
-from agent.restore.flow import RestoreOrder, finalize, preview, restore
-from agent.restore.root import RestoreOptions
-from agent.restore.target import Amount, RestoreTarget
+from agent.base.errors import Cancelled, JobError, NoSpace, ProviderBug, SourceChanged
 from agent.save import pipeline
-from agent.save.pipeline import BackupOrder, BackupResult, backup
-from agent.save.walk import WalkRoot
+from agent.save.pipeline import backup
 from agent.transfer.cancel import CancelToken
-from agent.transfer.context import Context, Destination
-from agent.transfer.guarded_storage import GuardedStorage
+from agent.transfer.context import Destination
 from agent.transfer.put import UploadOrder, upload
-from agent.transfer.retry import RetryLimits
 from providers.api import Checkpoint, Sink, Source, Storage, Stored
-from providers.errors import AccessDenied, Corrupted, NotFound, StorageError, Unreachable
-from providers.testing.streams import BytesSource, FailingSource, MemorySink, StreamedSource, content
+from providers.errors import AccessDenied, NotFound, StorageError, Unreachable
+from providers.testing.streams import content
 from tests.support.fakes import Fault, MemoryStorage
-from tests.support.restoring import is_clean
-from tests.support.trees import Dir, File, Link, Spec, differences, make_tree, snapshot
+from tests.support.steps import ALL_NAMES, EVERY_PLACE, NAME, TREE, Work, cancelling, destination, names_in
+from tests.support.trees import make_tree
 from tests.support.waiting import wait_until
-
-QUICK = RetryLimits(attempts=4, total_s=60, longest_pause_s=0.001)
-NAME, TAG = "backup-2026-11-21-22.28.08.388-0a1b2c3d.zip", "0a1b2c3d"
-TREE: Spec = {
-    "config": Dir(0o750),
-    "config/app.json": File(b'{"interval": 30}\n', 0o600),
-    "config/current": Link("app.json"),
-    "random": File(content(300_000)),
-}
-EVERY_PLACE = pytest.mark.parametrize("needs_size", [False, True], ids=["streamed", "by file"])
-
-
-@dataclass
-class Work:
-    """A job's surroundings: its directories, and what it said."""
-
-    root: Path
-    token: CancelToken = field(default_factory=CancelToken)
-    checkpoint: MutableMapping[str, str] = field(default_factory=dict)
-    phases: list[str] = field(default_factory=list)
-    skipped: list[tuple[str, str]] = field(default_factory=list)
-    done: list[int] = field(default_factory=list)
-    expected: list[int] = field(default_factory=list)
-    cancelled_in: str = ""
-    """A phase that is cancelled as it begins."""
-
-    @property
-    def data(self) -> Path:
-        return self.root / "data"
-
-    @property
-    def staging(self) -> Path:
-        return self.root / "staging"
-
-    @property
-    def context(self) -> Context:
-        return Context(
-            "job-1",
-            self.token,
-            self.checkpoint,
-            progress=self.done.append,
-            phase=self._entered,
-            expect=self.expected.append,
-            skipped=self._skipped,
-        )
-
-    def guarded(self, destination: Destination) -> Destination:
-        """The destination, for this job's token."""
-        return replace(destination, storage=GuardedStorage(destination.storage, QUICK, self.token))
-
-    def _entered(self, phase: str) -> None:
-        self.phases.append(phase)
-        if phase == self.cancelled_in:
-            self.token.cancel("enough")
-
-    def _skipped(self, name: str, reason: str) -> None:
-        self.skipped.append((name, reason))
-
-    def backup_order(self, destination: Destination | None = None, **changes: Any) -> BackupOrder:
-        settings: dict[str, Any] = {"strict": False, "checksum": False, "format": Zip(ArchiveOptions("fast"))}
-        return BackupOrder(
-            roots=(WalkRoot(Root("", self.data)),),
-            own=(self.root / "storage",),
-            staged=self.staging / NAME,
-            destination=destination and self.guarded(destination),
-            **(settings | changes),
-        )
-
-    def restore_order(self, destination: Destination) -> RestoreOrder:
-        limits = ArchiveLimits(max_files=1000, max_bytes=1 << 30, max_ratio=1000)
-        download = self.staging / "job-1.part"
-        options = RestoreOptions(limits=limits)
-        return RestoreOrder(
-            RestoreTarget({0: Root("", self.data)}, missing(self.data), options),
-            download,
-            self.guarded(destination),
-            Search(OwnArchives(TAG, {}), lambda: datetime.now(UTC)),
-            self.whole,
-            Zip(ArchiveOptions()),
-            Unlock(),
-        )
-
-    @property
-    def whole(self) -> Choice:
-        return Choice((Root("", self.data),))
-
-    def save(self, destination: Destination | None = None, **changes: Any) -> BackupResult:
-        return backup(self.backup_order(destination, **changes), self.context)
-
-    def assert_nothing_left(self) -> None:
-        assert list(self.staging.iterdir()) == []
 
 
 @pytest.fixture
@@ -144,71 +33,6 @@ def work(tmp_path: Path) -> Work:
     make_tree(tmp_path / "data", TREE)
     (tmp_path / "staging").mkdir()
     return Work(tmp_path.resolve())
-
-
-def destination(storage: Storage, *, needs_size: bool = False, name: str | None = NAME) -> Destination:
-    """Where a job of `Work` may go: it guards the storage."""
-    return Destination(cast(GuardedStorage, storage), needs_size, name, {"device": "edge:device"})
-
-
-def names_in(archive: bytes) -> set[str]:
-    with zipfile.ZipFile(io.BytesIO(archive)) as opened:
-        assert opened.testzip() is None
-        return set(opened.namelist())
-
-
-ALL_NAMES = {"config/", "config/app.json", "config/current", "random"}
-
-
-# The place in memory keeps the contract, or what follows would prove nothing
-
-
-def test_the_fake_stores_what_a_source_has_and_fetches_it() -> None:
-    storage, sink = MemoryStorage(), MemorySink()
-    source = BytesSource(b"abc", md5=hashlib.md5(b"abc").digest())
-    assert storage.put(NAME, source, {"k": "v"}, {}) == Stored(NAME, 3)
-    storage.get(NAME, sink, {})
-    assert (bytes(sink.data), storage.metadata[NAME], source.closed) == (b"abc", {"k": "v"}, False)
-    assert list(storage.list("backup-")) == [Stored(NAME, 3)]
-
-
-@pytest.mark.parametrize(
-    ("source", "error"),
-    [
-        (BytesSource(b"abc", size=4), Corrupted),
-        (BytesSource(b"abc", md5=b"0" * 16), Corrupted),
-        (FailingSource(b"abc", 2, KeyError("stop")), KeyError),
-        (FailingSource(b"abc", 2, KeyError("stop"), streamed=True), KeyError),
-    ],
-)
-def test_the_fake_stores_all_or_nothing(source: Source, error: type[Exception]) -> None:
-    storage = MemoryStorage({NAME: b"old"})
-    with pytest.raises(error):
-        storage.put(NAME, source, {}, {})
-    assert storage.objects == {NAME: b"old"}
-
-
-def test_the_fake_goes_on_with_a_stream_where_it_was() -> None:
-    """As the places that take parts do: a stream cannot be read again."""
-    storage = MemoryStorage(faults=[Fault(Unreachable("x"), 1 << 16)])
-    source = StreamedSource(content(200_000))
-    with pytest.raises(Unreachable):
-        storage.put(NAME, source, {}, {})
-    storage.put(NAME, source, {}, {})
-    assert storage.objects[NAME] == content(200_000)
-
-
-def test_the_fake_says_that_something_is_missing_before_it_writes() -> None:
-    sink = MemorySink()
-    with pytest.raises(NotFound):
-        MemoryStorage().get(NAME, sink, {})
-    assert sink.writes == 0
-
-
-def test_the_fake_continues_a_download() -> None:
-    storage, sink = MemoryStorage({NAME: b"abcdef"}), MemorySink(b"abc")
-    storage.get(NAME, sink, {})
-    assert bytes(sink.data) == b"abcdef"
 
 
 # Backup
@@ -339,10 +163,6 @@ def test_the_agent_s_own_storage_is_not_archived(work: Work) -> None:
     (work.data / "own" / "archive.zip").write_bytes(b"x")
     backup(replace(work.backup_order(destination(storage)), own=(work.data / "own",)), work.context)
     assert names_in(storage.objects[NAME]) == ALL_NAMES
-
-
-def cancelling(work: Work, error: Exception | None = None, after_bytes: int = 0) -> Fault:
-    return Fault(error, after_bytes, act=lambda: work.token.cancel("enough"))
 
 
 @EVERY_PLACE
@@ -525,186 +345,6 @@ def test_a_staged_archive_that_vanished_is_an_error_of_the_device(work: Work) ->
         upload(order, work.context)
 
 
-# Restore
-
-
-def saved(work: Work) -> MemoryStorage:
-    storage = MemoryStorage()
-    work.save(destination(storage))
-    return MemoryStorage(storage.objects)
-
-
-def damage(work: Work) -> None:
-    (work.data / "config" / "app.json").write_text("damaged")
-    (work.data / "random").unlink()
-
-
-def put_back(work: Work, storage: MemoryStorage, name: str | None = NAME) -> None:
-    restore(work.restore_order(destination(storage, name=name)), work.context)
-
-
-def test_a_restore_puts_everything_back(work: Work) -> None:
-    before = snapshot(work.data)
-    storage = saved(work)
-    damage(work)
-    put_back(work, storage)
-    assert differences(before, snapshot(work.data)) in ([], differences_of_the_root_only(before, work))
-    assert work.checkpoint[COMMITTED] == "yes"
-    assert work.phases[1:] == ["fetching", "unpacking", "committing"]
-    work.assert_nothing_left()
-
-
-def test_a_deadline_that_passes_after_the_commit_has_begun_changes_nothing(work: Work) -> None:
-    """Going back would take longer than coming to the end. One that passes before stops it."""
-    before = snapshot(work.data / "config")
-    storage = saved(work)
-    damage(work)
-    told: list[str] = []
-
-    def tell(name: str) -> Callable[[Path, CancelToken], None]:
-        def run(_directory: Path, token: CancelToken) -> None:
-            told.append(name)
-            if name == late:
-                token.time_out("too long", "deadline-exceeded")
-            token.check()
-
-        return run
-
-    order = work.restore_order(destination(storage))
-    order = replace(order, target=replace(order.target, before=tell("before"), after=tell("after")))
-    late = "before"
-    with pytest.raises(Cancelled, match="too long"):
-        restore(order, work.context)
-    assert differences(before, snapshot(work.data / "config")) != []
-    assert STOPPED not in work.checkpoint
-    work.token, late = CancelToken(), "after"
-    restore(replace(order, destination=work.guarded(destination(storage))), work.context)
-    assert differences(before, snapshot(work.data / "config")) == []
-    assert told == ["before", "after", "before", "after"]
-    assert STOPPED not in work.checkpoint
-
-
-def test_a_restore_tidies_up_when_the_journal_was_lost_meanwhile(work: Work) -> None:
-    """A fresh journal knows nothing of the restore: then there is nothing to take out of it."""
-    before = snapshot(work.data / "config")
-    storage = saved(work)
-    damage(work)
-    order = work.restore_order(destination(storage))
-    lost = replace(order.target, after=lambda _directory, _token: work.checkpoint.clear())
-    restore(replace(order, target=lost), work.context)
-    assert differences(before, snapshot(work.data / "config")) == []
-    assert is_clean(work.data)
-
-
-def test_a_preview_that_the_journal_has_lost_is_refused_and_changes_nothing(work: Work) -> None:
-    storage = saved(work)
-    damage(work)
-    order = work.restore_order(destination(storage))
-    preview(order, work.context)
-    before = snapshot(work.data)
-    work.checkpoint.clear()
-    with pytest.raises(WorkGone, match="journal was lost"):
-        finalize(order.target, Amount(0, 0), work.context)
-    assert differences(before, snapshot(work.data)) == []
-
-
-def differences_of_the_root_only(before: Any, work: Work) -> list[str]:
-    """The time of the directory itself is nobody's data."""
-    return [line for line in differences(before, snapshot(work.data)) if line.startswith("'': mtime_ns")]
-
-
-def test_a_download_goes_on_where_it_broke_off(work: Work) -> None:
-    before = snapshot(work.data / "config")
-    storage = saved(work)
-    broken = MemoryStorage(
-        storage.objects, [Fault(Unreachable("x"), 50_000), Fault(Unreachable("x"), 120_000)]
-    )
-    damage(work)
-    put_back(work, broken)
-    assert broken.calls == 3
-    assert differences(before, snapshot(work.data / "config")) == []
-
-
-def test_without_a_name_the_newest_archive_of_this_device_is_taken(work: Work) -> None:
-    storage = saved(work)
-    older = NAME.replace("2026", "2025")
-    other_device = NAME.replace("2026", "2027").replace(TAG, "ffffffff")
-    # The time decides, and not what it is called.
-    storage.objects |= {older.replace("backup", "zoo"): b"older", other_device: b"other", "zzz.txt": b""}
-    damage(work)
-    put_back(work, storage, None)
-    assert (work.data / "random").exists()
-
-
-def test_a_place_without_an_archive_of_this_device_has_none(work: Work) -> None:
-    with pytest.raises(NotFound, match="no archive of this device"):
-        put_back(work, MemoryStorage({"backup-x-ffffffff.zip": b""}), None)
-    with pytest.raises(NotFound):
-        put_back(work, MemoryStorage(), None)
-    work.assert_nothing_left()
-
-
-FAULTY: Iterable[tuple[str, Fault, type[Exception]]] = [
-    ("denied", Fault(AccessDenied("x")), AccessDenied),
-    ("bug", Fault(KeyError("bug"), 100), ProviderBug),
-]
-
-
-@pytest.mark.parametrize(("fault", "error"), [case[1:] for case in FAULTY], ids=[case[0] for case in FAULTY])
-def test_a_restore_that_cannot_fetch_leaves_the_target_alone(
-    work: Work, fault: Fault, error: type[Exception]
-) -> None:
-    storage = MemoryStorage(saved(work).objects, [fault])
-    damage(work)
-    before = snapshot(work.data)
-    with pytest.raises(error):
-        put_back(work, storage)
-    assert differences(before, snapshot(work.data)) == []
-    work.assert_nothing_left()
-
-
-def test_a_bug_of_a_provider_while_listing_is_called_so(work: Work) -> None:
-    """Rule 8 holds for every method; `internal-error` would blame the agent."""
-    with pytest.raises(ProviderBug):
-        put_back(work, MemoryStorage(faults=[Fault(KeyError("bug"))]), None)
-
-
-@pytest.mark.parametrize("content_of_archive", [b"", b"no archive", b"PK\x05\x06" + b"\0" * 17])
-def test_what_is_no_archive_leaves_the_target_alone(work: Work, content_of_archive: bytes) -> None:
-    before = snapshot(work.data)
-    with pytest.raises(ArchiveError):
-        put_back(work, MemoryStorage({NAME: content_of_archive}))
-    assert differences(before, snapshot(work.data)) == []
-    work.assert_nothing_left()
-
-
-def test_a_truncated_archive_leaves_the_target_alone(work: Work) -> None:
-    storage = saved(work)
-    storage.objects[NAME] = storage.objects[NAME][:-1000]
-    before = snapshot(work.data)
-    with pytest.raises(ArchiveError):
-        put_back(work, storage)
-    assert differences(before, snapshot(work.data)) == []
-    work.assert_nothing_left()
-
-
-def test_a_restore_into_a_new_directory_that_fails_makes_none(work: Work) -> None:
-    """Directories that were made for it are removed again."""
-    shutil.rmtree(work.data)
-    with pytest.raises(ArchiveError):
-        put_back(work, MemoryStorage({NAME: b"no archive"}))
-    assert not work.data.exists()
-
-
-def test_a_cancel_while_fetching_leaves_the_target_alone(work: Work) -> None:
-    storage = MemoryStorage(saved(work).objects, [cancelling(work)])
-    before = snapshot(work.data)
-    with pytest.raises(Cancelled, match="enough"):
-        put_back(work, storage)
-    assert differences(before, snapshot(work.data)) == []
-    work.assert_nothing_left()
-
-
 @pytest.mark.parametrize("phase", ["comparing", "archiving", "uploading"])
 def test_a_backup_that_is_cancelled_as_a_phase_begins_stores_nothing(work: Work, phase: str) -> None:
     work.cancelled_in, storage = phase, MemoryStorage()
@@ -712,19 +352,6 @@ def test_a_backup_that_is_cancelled_as_a_phase_begins_stores_nothing(work: Work,
         work.save(destination(storage, needs_size=True), skip_unchanged=True)
     assert work.phases[-1] == phase
     assert storage.objects == {}
-    work.assert_nothing_left()
-
-
-@pytest.mark.parametrize("phase", ["fetching", "unpacking", "committing"])
-def test_a_restore_that_is_cancelled_as_a_phase_begins_changes_nothing(work: Work, phase: str) -> None:
-    storage = saved(work)
-    (work.data / "config" / "app.json").write_bytes(b"newer")
-    before = snapshot(work.data)
-    work.cancelled_in = phase
-    with pytest.raises(Cancelled, match="enough"):
-        put_back(work, storage)
-    assert work.phases[-1] == phase
-    assert differences(before, snapshot(work.data)) == []
     work.assert_nothing_left()
 
 
