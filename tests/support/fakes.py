@@ -243,3 +243,8 @@ def command(
         "value": value,
     }
     return json.dumps(message).encode()
+
+
+def status_of(said: list[tuple[str, dict[str, Any]]]) -> int:
+    """Return the status of the answer, which is the first thing said."""
+    return int(said[0][1]["status"])

@@ -3,34 +3,21 @@ followed by a good one that works."""
 
 import gc
 import json
-import sqlite3
-import tempfile
 import weakref
-from contextlib import closing
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from agent.faces.ditto.mqtt_session import MAX_EARLY_BYTES
 from agent.faces.ditto.redelivery import Redeliveries
-from agent.journal import schema
 from agent.mqtt.envelope import MAX_MESSAGE_BYTES
 from agent.mqtt.link import Delivery
-from tests.support.fakes import DEVICE, FEATURE, LAST_OPERATION, THING, Device, command
-from tests.support.journals import opened_connections, unwritable
+from tests.support.fakes import DEVICE, FEATURE, LAST_OPERATION, THING, Device, command, status_of
+from tests.support.journals import opened_connections
 from tests.support.stalling import stalling
-from tests.unit.test_ditto import JSON
 
 LOCAL = {"storage.provider": "local"}
-
-
-def status_of(said: list[tuple[str, dict[str, Any]]]) -> int:
-    """The status of the answer, which is the first thing said."""
-    return int(said[0][1]["status"])
 
 
 # Answers
@@ -266,233 +253,6 @@ def test_the_second_form_of_a_command_is_swallowed(device: Device) -> None:
     payload = command("nonsense", {})
     assert device.receive(f"c//{DEVICE}/q/r/nonsense", payload)[0][0] == f"c//{DEVICE}/s/r/400"
     assert device.receive(f"command//{DEVICE}/req/r/nonsense", payload) == []
-
-
-# Refusals
-
-
-def test_a_second_job_is_refused_while_one_runs(device: Device) -> None:
-    """One at a time, also for a restore, where Kanto wrongly says 204."""
-    device.command("backup", {"options": LOCAL}, request_id="1")
-    for number, operation in enumerate(("backup", "restore"), 2):
-        ((_, message),) = device.command(operation, {"options": LOCAL}, request_id=str(number))
-        assert message["status"] == 409
-        assert message["value"]["error"] == "messages:execution.failed"
-        assert message["value"]["message"] == "Backup operation is currently in progress!"
-    device.finish()
-    assert status_of(device.command("backup", {"options": LOCAL}, request_id="4")) == 204
-
-
-@pytest.mark.parametrize(
-    ("operation", "options", "code"),
-    [
-        ("backup", {"storage.provider": "nowhere"}, "messages:parameter.invalid"),
-        ("backup", {"https.url": "ftp://h/x"}, "messages:parameter.invalid"),
-        ("backup", {"storage.provider": "local", "local.target": "usb"}, "messages:parameter.invalid"),
-        ("backup", {"backup.passcode": "x"}, "messages:parameter.invalid"),
-        ("backup", {"backup.exclude": "!"}, "messages:parameter.invalid"),
-        ("backup", {"backup.dir": "/nowhere"}, "messages:execution.failed"),
-        ("restore", {}, "messages:parameter.invalid"),
-        ("restore", {"restore.mode": "wipe", **LOCAL}, "messages:parameter.invalid"),
-        ("restore", {"backup.dir": "/etc", **LOCAL}, "messages:execution.failed"),
-    ],
-)
-def test_what_the_device_knows_to_be_wrong_is_refused_at_once(
-    device: Device, operation: str, options: dict[str, str], code: str
-) -> None:
-    """400, and nothing has begun."""
-    ((_, message),) = device.command(operation, {"options": options})
-    assert (message["status"], message["value"]["error"]) == (400, code)
-    assert device.values() == []
-
-
-def test_an_unknown_archive_cannot_be_started(device: Device) -> None:
-    ((_, message),) = device.command("start", {"correlationID": "X#1", "options": LOCAL})
-    assert (message["status"], message["value"]["error"]) == (404, "messages:parameter.invalid")
-
-
-def test_a_refusal_is_cut_to_fit_into_a_message(device: Device) -> None:
-    """Hono drops what is longer; 400 letters of four bytes each are 1600 bytes, twice is too much."""
-    long = "\U0001f600" * 370
-    payload = command("LONG", {}).replace(b"LONG", b"x", 1).replace(b"LONG", long.encode())
-    ((_, message),) = device.receive(f"command//{DEVICE}/req/r/x", payload)
-    assert message["value"]["message"].startswith("Unsupported operation")
-
-
-def test_an_option_that_is_nested_too_deep_is_no_internal_error(device: Device) -> None:
-    """Lists become text again, which takes more of the stack than reading them did."""
-    for depth in range(700, 1100, 20):
-        nested = '{"options":{"x":' + "[" * depth + "]" * depth + "}}"
-        payload = command("backup", "VALUE").replace(b'"VALUE"', nested.encode())
-        for message in device.receive(f"command//{DEVICE}/req/{depth}/backup", payload):
-            assert message[1].get("status") != 500, depth
-        device.finish()
-
-
-# A journal that cannot be written
-
-
-def test_without_a_journal_a_command_is_refused_and_nothing_runs(device: Device) -> None:
-    """What cannot be remembered would run twice."""
-    with unwritable(device.journal.path):
-        ((_, message),) = device.command("backup", {"options": LOCAL})
-        assert message["status"] == 507
-        assert device.values() == []
-    assert status_of(device.command("backup", {"options": LOCAL})) == 204
-
-
-def test_a_journal_that_is_locked_is_no_reason_to_go_deaf(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Unacknowledged commands fill the broker's window of 20, and then nothing comes any more."""
-    monkeypatch.setattr(schema, "LOCKED_S", 0)
-    device = Device(tmp_path)
-    with closing(sqlite3.connect(device.journal.path, isolation_level=None)) as other:
-        other.execute("BEGIN IMMEDIATE")
-        ((_, message),) = device.command("backup", {"options": LOCAL})
-    assert message["status"] == 507
-    device.close()
-
-
-def test_a_job_whose_end_cannot_be_written_is_told_all_the_same(device: Device) -> None:
-    device.command("backup", {"correlationID": "X", "options": LOCAL})
-    with unwritable(device.journal.path):
-        device.finish()
-        assert device.values()[-1]["state"] == "BACKUP_FINISHED"
-
-
-def test_no_secret_and_no_payload_is_in_the_storage(device: Device) -> None:
-    options = {"https.url": "http://127.0.0.1:9/x?sig=hunter2", "https.header.Authorization": "hunter2"}
-    device.command("backup", {"options": options})
-    device.finish()
-    assert device.values()[-1]["state"] == "BACKUP_FAILED"
-    assert "hunter2" not in str(device.wire.sent)
-    for file in device.settings.storage.glob("journal.db*"):
-        assert b"hunter2" not in file.read_bytes()
-
-
-# Anything
-
-
-SUBJECTS = st.sampled_from(["backup", "restore", "start", "trigger", "cancel", "nonsense"]) | st.text(
-    st.characters(exclude_characters="/+#\0", exclude_categories=["Cs"]), min_size=1, max_size=12
-)
-SOME: list[Any] = ["", "local", "nowhere", "{}", "x#1", 5, 1.5, True, None, [], ["a"], {}]
-VALUES = st.sampled_from(SOME) | JSON
-OPTION_KEYS = [
-    *("backup.dir", "storage.provider", "https.url", "local.target", "local.name"),
-    *("restore.mode", "backup.exclude", "options.a", "info.b"),
-]
-VALUE = JSON | st.fixed_dictionaries(
-    {},
-    optional={
-        "correlationID": VALUES,
-        "CORRELATIONID": VALUES,
-        "providers": VALUES,
-        "options": st.dictionaries(st.sampled_from(OPTION_KEYS) | st.text(max_size=5), VALUES, max_size=4)
-        | JSON,
-    },
-)
-HEADERS = JSON | st.fixed_dictionaries(
-    {}, optional={"correlation-id": VALUES, "Response-Required": VALUES | st.just("TRUE"), "x": JSON}
-)
-DEVICES = st.sampled_from(["", DEVICE, f"{DEVICE}:edge:containers", "other:device"])
-
-
-@st.composite
-def topics(draw: st.DrawFn) -> str:
-    root, kind = draw(st.sampled_from([("command", "req"), ("c", "q"), ("command", "res")]))
-    request_id = draw(st.sampled_from(["", "r1", "r2"]))
-    return f"{root}//{draw(DEVICES)}/{kind}/{request_id}/{draw(SUBJECTS)}"
-
-
-@st.composite
-def payloads(draw: st.DrawFn) -> bytes:
-    subject = draw(SUBJECTS)
-    message = {
-        draw(st.sampled_from(["topic", "Topic"])): f"{THING}/things/live/messages/{subject}",
-        draw(st.sampled_from(["headers", "HEADERS"])): draw(HEADERS),
-        draw(st.sampled_from(["path", "pATH"])): f"{FEATURE}/inbox/messages/{subject}",
-        draw(st.sampled_from(["value", "Value"])): draw(VALUE),
-    }
-    for key in draw(st.lists(st.sampled_from(sorted(message)), max_size=1)):
-        message[key] = draw(JSON)
-    text = json.dumps(message, ensure_ascii=draw(st.booleans()))
-    payload = bytearray(text.encode("utf-8", "surrogatepass"))
-    for destination, byte in draw(st.lists(st.tuples(st.integers(0, 5000), st.integers(0, 255)), max_size=2)):
-        if draw(st.booleans()):
-            payload[destination % len(payload)] = byte
-    return bytes(payload)
-
-
-DELIVERIES = st.lists(
-    st.tuples(
-        topics() | st.text(max_size=30), payloads() | st.binary(max_size=50), st.booleans(), st.booleans()
-    ),
-    min_size=1,
-    max_size=6,
-)
-
-
-def lowered(value: Any) -> dict[str, Any]:
-    return {key.lower(): item for key, item in value.items()} if isinstance(value, dict) else {}
-
-
-def no_constant(name: str) -> None:
-    raise ValueError(name)
-
-
-def due(topic: str, payload: bytes) -> bool:
-    """WIRE section 1, read once more: whether an answer is due to the first delivery of this."""
-    levels = topic.split("/", 5)
-    if len(levels) != 6 or (levels[0], levels[3]) not in (("command", "req"), ("c", "q")) or levels[1]:
-        return False
-    if not levels[5] or not (levels[2] in ("", DEVICE) or levels[2].startswith(DEVICE + ":")):
-        return False
-    try:
-        message = json.loads(payload.decode(), parse_constant=no_constant)
-    except ValueError:
-        return False
-    message = lowered(message)
-    if not str(message.get("topic")).startswith(f"{THING}/things/live/messages/"):
-        return False
-    inbox = f"{FEATURE}/inbox/messages/"
-    if not str(message.get("path")).startswith(inbox) or message["path"] == inbox:
-        return False
-    required = lowered(message.get("headers")).get("response-required")
-    if isinstance(required, str):
-        required = {"true": True, "false": False}.get(required.strip().lower())
-    return required if isinstance(required, bool) else bool(levels[4])
-
-
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
-@given(DELIVERIES)
-def test_whatever_arrives_is_acknowledged_and_answered_where_due_and_a_good_command_works(
-    deliveries: list[tuple[str, bytes, bool, bool]],
-) -> None:
-    """Never an exception, each delivery acknowledged once, an answer exactly where one is due."""
-    with tempfile.TemporaryDirectory() as work:
-        device = Device(Path(work))
-        try:
-            for topic, payload, retain, dup in deliveries:
-                said = device.receive(topic, payload, retain=retain, dup=dup)
-                answers = [message for where, message in said if where != "e"]
-                # The other form of a command that was answered gets nothing.
-                swallowed = (
-                    topic.startswith(("c/", "command/")) and not answers and seen_before(deliveries, payload)
-                )
-                assert swallowed or len(answers) == (due(topic, payload) and not retain), (topic, payload)
-                device.finish()
-            ((_, message), *_) = device.command("backup", {"options": LOCAL}, request_id="good")
-            assert message["status"] == 204
-            device.finish()
-            assert device.values(LAST_OPERATION)[-1]["state"] == "BACKUP_FINISHED"
-        finally:
-            device.close()
-
-
-def seen_before(deliveries: list[tuple[str, bytes, bool, bool]], payload: bytes) -> bool:
-    return sum(other == payload for _, other, _, _ in deliveries) > 1
 
 
 def test_a_burst_of_commands_while_offline_is_answered_afterwards(device: Device) -> None:

@@ -13,9 +13,9 @@ import trustme
 from agent.mqtt import link as link_module
 from agent.mqtt.link import Broker
 from tests.support.mosquitto import free_port, mosquitto
+from tests.support.mqtt_peer import Peer
 from tests.support.require import require
 from tests.support.waiting import wait_until
-from tests.unit.test_link import Peer
 
 # paho leaves the socket of a handshake that failed to the garbage collector.
 pytestmark = pytest.mark.filterwarnings("ignore:.*SSLSocket:pytest.PytestUnraisableExceptionWarning")

@@ -3,57 +3,26 @@
 import json
 import secrets
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from agent.base.job import Label, format_time, parse_time
+from agent.base.job import format_time, parse_time
 from agent.base.refusals import Reason, Refused
-from agent.base.roots import Root
 from agent.base.sources import ArchiveSource, KnownArchive
-from agent.formats.archive_names import archive_name, device_tag
-from agent.formats.manifest import Origin
-from agent.formats.walk_report import Report
-from agent.formats.zip.manifest_block import manifest_block
-from agent.formats.zip.writer import ArchiveOptions, write_archive
 from agent.jobs.recurring import Recurring
 from agent.jobs.requests.control import PruneRequest
 from agent.mqtt.hono import Identity
 from providers.api import Stored
 from providers.errors import AccessDenied
 from providers.local import Local
-from tests.support.fakes import DEVICE, Device
+from tests.support.fakes import Device
 from tests.support.journals import sql
+from tests.support.old_archives import DAY, old_archives, there
 from tests.support.stalling import Stalling, stalling
-
-DAY = timedelta(days=1)
-
-
-def old_archives(
-    directory: Path, days: Iterable[int], name: str = "backup", source: str = "/srv/app"
-) -> list[str]:
-    """Archives of this device that its journal does not know, made so many days ago."""
-    directory.mkdir(exist_ok=True)
-    names = [archive_name(datetime.now(UTC) - day * DAY, device_tag(DEVICE), name=name) for day in days]
-    for each in names:
-        (directory / each).write_bytes(empty_archive(source))
-    return names
-
-
-def empty_archive(source: str) -> bytes:
-    """An archive without entries, whose manifest says what it is of."""
-    roots = (Root("", Path(source)),)
-    origin = Origin(DEVICE, "edge-backup/1", datetime.now(UTC), "X", Label(), roots)
-    manifest = partial(manifest_block, origin)
-    return b"".join(write_archive([], Report(), ArchiveOptions(), lambda: None, manifest))
-
-
-def there(directory: Path) -> set[str]:
-    return {path.name for path in directory.iterdir()}
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ import pytest
 from agent.restore.working import read_working, with_inodes, working_text
 from tests.support.fakes import Device
 from tests.support.trees import Dir, File, Spec, differences, make_tree, snapshot, write_zip
-from tests.unit.test_trials import until_trial
+from tests.support.trials import until_trial
 
 ROOTS_OWN: Spec = {
     "new": Dir(0o700),

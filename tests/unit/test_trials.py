@@ -4,75 +4,26 @@ import os
 import shutil
 import threading
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from agent.base.job import COMMITTED, UNCONFIRMED, WORKING
-from agent.base.operations import Face
-from agent.jobs import restore_recovery
-from agent.restore import flow
 from tests.support.fakes import Device
-from tests.support.journals import sql
 from tests.support.restoring import is_clean
-from tests.support.trees import Dir, File, Spec, differences, make_tree, snapshot, write_zip
+from tests.support.trees import differences
+from tests.support.trials import (
+    FINISHED,
+    PLACE,
+    STARTED,
+    WITHIN,
+    ask,
+    data,
+    home,
+    is_new,
+    on_trial,
+    states,
+    until_trial,
+)
 from tests.support.waiting import wait_until
-
-OLD: Spec = {
-    "config": Dir(),
-    "config/app.json": File(b"old"),
-    "config/sub": Dir(0o750),
-    "config/sub/file": File(b"deep"),
-    "mine": File(b"mine"),
-}
-NEW: Spec = {
-    "config": Dir(),
-    "config/app.json": File(b"new"),
-    "config/sub": Dir(0o700),
-    "config/sub/file": File(b"other"),
-    "added": Dir(),
-    "added/file": File(b"added"),
-}
-PLACE = {"storage.provider": "local", "local.name": "it.zip"}
-WITHIN = PLACE | {"restore.confirmWithin": "10m"}
-
-
-def home(tmp_path: Path, **settings: str) -> Device:
-    device = Device(tmp_path, {name.replace("__", "."): value for name, value in settings.items()})
-    make_tree(device.data, OLD)
-    write_zip(device.settings.storage / "archives" / "it.zip", NEW)
-    return device
-
-
-def ask(device: Device, operation: str, value: Any = None) -> dict[str, Any]:
-    said = device.command(operation, value, request_id=operation, header=os.urandom(4).hex())
-    return dict(said[0][1])
-
-
-def on_trial(device: Device, options: dict[str, str] | None = None) -> None:
-    assert ask(device, "restore", {"correlationId": "T", "options": options or WITHIN})["status"] == 204
-    until_trial(device)
-
-
-def until_trial(device: Device) -> None:
-    while not device.service.engine.confirmations.waiting:
-        device.take()
-
-
-def states(device: Device) -> list[tuple[str, str]]:
-    return [(value["state"], value["statusCode"]) for value in device.values()]
-
-
-def data(device: Device) -> dict[str, Any]:
-    found = snapshot(device.data)
-    return {name: one for name, one in found.items() if name and not name.startswith(".edge-backup-")}
-
-
-def is_new(device: Device) -> bool:
-    return (device.data / "config/app.json").read_bytes() == b"new"
-
-
-STARTED, FINISHED = ("RESTORE_STARTED", ""), ("RESTORE_FINISHED", "")
 
 
 def test_it_stays_when_it_is_confirmed_and_is_told_only_then(tmp_path: Path) -> None:
@@ -217,103 +168,6 @@ def test_what_others_made_of_the_data_meanwhile_is_no_obstacle(tmp_path: Path) -
     device.close()
 
 
-def killed(device: Device) -> None:
-    """As after a kill: the worker that waits is of another life, and does nothing more."""
-    device.service.engine.interrupt("killed")
-    while device.service.engine.confirmations.waiting:
-        device.take()
-    device.restart()
-
-
-def test_over_a_restart_it_goes_on_with_the_time_that_is_left(tmp_path: Path) -> None:
-    device = home(tmp_path)
-    on_trial(device)
-    killed(device)
-    assert (states(device), is_new(device)) == ([STARTED], True)
-    device.service.engine.begin()
-    until_trial(device)
-    assert ask(device, "status")["value"]["job"]["remainingSeconds"] <= 600
-    assert ask(device, "backup", {"options": PLACE})["value"]["status"] == 409
-    ask(device, "confirm", {"correlationId": "T"})
-    device.finish()
-    assert (states(device), is_new(device), is_clean(device.data)) == ([STARTED, FINISHED], True, True)
-    assert ask(device, "describe", {"correlationId": "T"})["value"]["contentBytes"] == 13
-    device.close()
-
-
-def test_time_that_ran_out_while_the_agent_was_away_takes_it_back(tmp_path: Path) -> None:
-    device = home(tmp_path)
-    before = data(device)
-    on_trial(device)
-    killed(device)
-    sql(
-        device.journal.path,
-        "UPDATE checkpoints SET value = json_set(value, '$.countdown[0]', 0.001) WHERE key = ?",
-        [UNCONFIRMED],
-    )
-    device.service.engine.begin()
-    device.finish()
-    assert states(device) == [STARTED, ("RESTORE_FAILED", "not-confirmed")]
-    assert differences(before, data(device)) == []
-    device.close()
-
-
-def test_a_confirm_that_was_answered_counts_after_a_crash(tmp_path: Path) -> None:
-    device = home(tmp_path)
-    on_trial(device)
-    killed(device)
-    (job,) = device.journal.jobs.unfinished()
-    device.journal.checkpoints.keep(job.job.id, "restore.confirmed", "yes")
-    device.service.engine.begin()
-    device.finish()
-    assert (states(device), is_new(device)) == ([STARTED, FINISHED], True)
-    device.close()
-
-
-def test_a_cancel_that_was_answered_leads_back_after_a_crash(tmp_path: Path) -> None:
-    device = home(tmp_path)
-    before = data(device)
-    on_trial(device)
-    value = {"correlationId": "T", "statusCode": "mine", "message": "no good"}
-    admitted = device.service.engine.operations().admit("cancel", value, Face.MQTT)
-    with device.journal.unit():
-        admitted.record()
-    killed(device)
-    assert states(device) == [STARTED, ("RESTORE_FAILED", "mine")]
-    assert differences(before, data(device)) == []
-    device.close()
-
-
-def test_a_crash_between_the_tidying_up_and_the_end_finds_it_finished(tmp_path: Path) -> None:
-    """There is nothing in the target any more to go on with."""
-    device = home(tmp_path)
-    on_trial(device)
-    killed(device)
-    (job,) = device.journal.jobs.unfinished()
-    shutil.rmtree(device.data / f".edge-backup-{job.job.id}")
-    sql(device.journal.path, "UPDATE checkpoints SET key = ? WHERE key = ?", [COMMITTED, WORKING])
-    device.restart()
-    device.finish()
-    assert (states(device), is_new(device)) == ([STARTED, FINISHED], True)
-    device.close()
-
-
-def test_a_crash_on_the_way_back_ends_there_and_says_why(tmp_path: Path) -> None:
-    device = home(tmp_path)
-    before = data(device)
-    on_trial(device)
-    killed(device)
-    (job,) = device.journal.jobs.unfinished()
-    verdict = '["not-confirmed", "not confirmed within 10m: the old data is back"]'
-    device.journal.checkpoints.keep(job.job.id, "restore.verdict", verdict)
-    device.restart()
-    device.service.engine.begin()
-    device.finish()
-    assert states(device) == [STARTED, ("RESTORE_FAILED", "not-confirmed")]
-    assert differences(before, data(device)) == []
-    device.close()
-
-
 def test_a_preview_may_be_finalized_on_trial(tmp_path: Path) -> None:
     device = home(tmp_path)
     before = data(device)
@@ -392,77 +246,3 @@ def test_what_is_confirmed_stays_also_without_its_working_directory(
 
 def thread_names() -> list[str]:
     return [thread.name for thread in threading.enumerate()]
-
-
-def test_a_trial_that_was_taken_back_before_a_crash_is_told_to_be_old(tmp_path: Path) -> None:
-    """The working directory may be gone already, and the end not written yet."""
-    device = home(tmp_path)
-    on_trial(device)
-    assert is_new(device)
-    ask(device, "cancel", {"correlationId": "T"})
-    wait_until(lambda: is_clean(device.data), what="the way back")
-    device.restart()
-    assert not is_new(device)
-    (_, last) = device.values()
-    assert (last["state"], last["statusCode"]) == ("RESTORE_FAILED", "cancelled")
-    device.close()
-
-
-@pytest.mark.parametrize("is_on_trial", [False, True])
-def test_a_cancelled_restore_ends_in_time_and_the_recovery_brings_back_the_rest(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_on_trial: bool
-) -> None:
-    """400,000 replaced files took 12 s. The end says it, no other job goes there, the commands come last."""
-    monkeypatch.setattr(flow, "PATIENCE_S", -1.0)
-    monkeypatch.setattr(restore_recovery, "AGAIN_S", 0.05)
-    told, ready = tmp_path / "told", tmp_path / "ready"
-    after = (
-        f"cat config/app.json >> {told}; test -e {ready} || touch {ready} && test -e {ready}.go || sleep 60"
-    )
-    device = home(
-        tmp_path, beforeRestoreCmd="true", afterRestoreCmd="true" if is_on_trial else f"sh -c '{after}'"
-    )
-    before = data(device)
-    if is_on_trial:
-        on_trial(device)
-    else:
-        ask(device, "restore", {"correlationId": "T", "options": PLACE})
-        wait_until(ready.exists, what="afterRestoreCmd")
-        (tmp_path / "ready.go").touch()
-    ask(device, "cancel", {"correlationId": "T", "statusCode": "enough", "message": "no more"})
-    device.finish()
-    (_, last) = device.values()
-    assert (last["state"], last["statusCode"]) == ("RESTORE_FAILED", "enough")
-    assert last["message"] == "no more; the old data is being put back"
-    refused = ask(device, "backup", {"options": PLACE})
-    assert (refused["status"], "still being recovered" in refused["value"]["message"]) == (409, True)
-    while not is_clean(device.data) or (told.exists() and told.read_bytes() != b"newold"):
-        device.take()
-    assert differences(before, data(device)) == []
-    device.close()
-
-
-@pytest.mark.parametrize("is_on_trial", [False, True])
-def test_after_a_crash_the_next_start_brings_back_the_rest(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_on_trial: bool
-) -> None:
-    """Before that a cancelled restore is half old and half new, as its plan says."""
-    monkeypatch.setattr(flow, "PATIENCE_S", -1.0)
-    monkeypatch.setattr(restore_recovery.Recovery, "look_after", lambda _recovery, _job_id: None)
-    ready = tmp_path / "ready"
-    hang = "" if is_on_trial else f"sh -c 'touch {ready}; sleep 60'"
-    device = home(tmp_path, afterRestoreCmd=hang)
-    before = data(device)
-    ask(device, "restore", {"correlationId": "T", "options": WITHIN if is_on_trial else PLACE})
-    if is_on_trial:
-        until_trial(device)
-    else:
-        wait_until(ready.exists, what="afterRestoreCmd")
-    ask(device, "cancel", {"correlationId": "T"})
-    device.finish()
-    assert is_new(device)
-    device.restart()
-    assert differences(before, data(device)) == []
-    assert is_clean(device.data)
-    assert [state for state, _ in states(device)] == ["RESTORE_STARTED", "RESTORE_FAILED"]
-    device.close()
