@@ -110,7 +110,8 @@ def backup_info(*, config: FilePath | None = None) -> BackupInfo:
         raise BackupError("refused", "backupCmd collects what is saved, at the time of a backup")
     with _translated():
         inventory.roots = ChosenRoots(settings).for_backup(Selection())
-    take_inventory(inventory, archive_format(settings), OwnDirectories(settings).paths(), lambda: None)
+    own, consistent = OwnDirectories(settings).paths(), settings.sqlite == "consistent"
+    take_inventory(inventory, archive_format(settings), own, lambda: None, consistent=consistent)
     if inventory.problem:
         raise BackupError("io-error", f"'{settings.dir}' {inventory.problem}")
     report = inventory.report

@@ -70,9 +70,7 @@ class DatabaseCopies:
         as it is found, with the files beside it.
         """
         name = os.path.basename(entry.name)
-        header = os.pread(entry.fd, HEADER_BYTES, 0)
-        is_wal = header[_READ_VERSION_AT] == _WAL
-        beside_bytes, newest_ns = _beside(name, directory_fd)
+        is_wal, beside_bytes, newest_ns = _state(entry, directory_fd)
         if is_wal and not beside_bytes:
             return None, ""  # nobody writes to it: SQLite would make its side files
         size_bytes, room_bytes = entry.stat.st_size + beside_bytes, self._room_bytes()
@@ -131,6 +129,19 @@ class DatabaseCopies:
                 os.unlink(name, dir_fd=self._fd)
 
 
+class CountedCopies:
+    """Stands for `DatabaseCopies` where files are only counted: a copy is as large as its database."""
+
+    def copied(self, entry: Entry, directory_fd: int) -> tuple[Entry | None, str]:
+        is_wal, beside_bytes, _ = _state(entry, directory_fd)
+        if is_wal and not beside_bytes:
+            return None, ""
+        return replace(entry, fd=os.dup(entry.fd)), ""
+
+
+Copies = DatabaseCopies | CountedCopies
+
+
 class _Copier:
     """The process that copies the databases of one owner."""
 
@@ -180,6 +191,12 @@ def database_copies(
     finally:
         copies.close()
         remove_tree(order.directory)
+
+
+def _state(entry: Entry, directory_fd: int) -> tuple[bool, int, int]:
+    """Return True for a database with a write-ahead log, and as `_beside`."""
+    header = os.pread(entry.fd, HEADER_BYTES, 0)
+    return header[_READ_VERSION_AT] == _WAL, *_beside(os.path.basename(entry.name), directory_fd)
 
 
 def _beside(name: str, directory_fd: int) -> tuple[int, int]:

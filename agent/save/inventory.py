@@ -9,6 +9,7 @@ from typing import Any
 
 from agent.formats.base import FILE, Format
 from agent.formats.walk_report import Report
+from agent.save.databases import CountedCopies
 from agent.save.pipeline import saved_entries
 from agent.save.walk import WalkRoot
 from providers.api import Limits, Target
@@ -29,15 +30,22 @@ class Inventory:
 
 
 def take_inventory(
-    inventory: Inventory, archive_format: Format, own: tuple[Path, ...], check: Callable[[], None]
+    inventory: Inventory,
+    archive_format: Format,
+    own: tuple[Path, ...],
+    check: Callable[[], None],
+    *,
+    consistent: bool,
 ) -> None:
-    """Count the files that archives of this format have.
+    """Count the files that archives of this format have; `consistent` for copies of SQLite databases.
 
     `check` ends it by raising; the count so far stays.
     """
+    copies = CountedCopies() if consistent else None
+    report = inventory.report
     try:
         for root in inventory.roots:
-            with closing(saved_entries(root, archive_format, inventory.report, own, check)) as entries:
+            with closing(saved_entries(root, archive_format, report, own, check, copies=copies)) as entries:
                 for entry in entries:
                     if entry.kind is FILE:
                         inventory.files += 1

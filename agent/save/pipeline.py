@@ -15,7 +15,7 @@ from agent.formats.base import Changes, Entry, SaveFormat, SaveOrder
 from agent.formats.survey import ArchiveLimits
 from agent.formats.walk_report import Report
 from agent.save.change_detection import Fingerprinter, LastArchive, is_still_there
-from agent.save.databases import DatabaseCopies, DatabaseOrder, database_copies
+from agent.save.databases import Copies, DatabaseOrder, database_copies
 from agent.save.shared import Slot
 from agent.save.walk import WalkRoot, walk
 from agent.transfer.cancel import CancelToken
@@ -161,7 +161,7 @@ def _archived(order: BackupOrder, context: Context) -> BackupResult:
 
 
 def _entries(
-    order: BackupOrder, report: Report, check: Callable[[], None], copies: DatabaseCopies | None = None
+    order: BackupOrder, report: Report, check: Callable[[], None], copies: Copies | None = None
 ) -> Generator[Entry, None, None]:
     for root in order.roots:
         with disk_errors(f"cannot read '{root.root.directory}'"):
@@ -175,7 +175,7 @@ def saved_entries(
     own: tuple[Path, ...],
     check: Callable[[], None],
     *,
-    copies: DatabaseCopies | None = None,
+    copies: Copies | None = None,
 ) -> Generator[Entry, None, None]:
     """Yield the entries of `walk` that go into an archive of this format; the others are skipped."""
     with closing(walk(root, report, own, check, copies)) as entries:

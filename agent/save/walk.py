@@ -20,7 +20,7 @@ from agent.base.sqlite_files import database_of, is_database
 from agent.formats.attributes import cost_of
 from agent.formats.base import DIR, FILE, LINK, MAX_ATTRIBUTES_BYTES, MAX_NAME_BYTES, Entry
 from agent.formats.walk_report import WITHHELD, Report, Top, reason_of
-from agent.save.databases import MAX_BESIDE, DatabaseCopies
+from agent.save.databases import MAX_BESIDE, Copies
 from agent.save.levels import DIR_FLAGS, FILE_FLAGS, Level, Levels, close
 from providers.directory import open_resolved
 
@@ -48,7 +48,7 @@ def walk(
     report: Report,
     own: Iterable[Path],
     check: Callable[[], None],
-    copies: DatabaseCopies | None = None,
+    copies: Copies | None = None,
 ) -> Generator[Entry, None, None]:
     """Yield the entries of a root with the names of an archive, each directory before its content.
 
@@ -75,7 +75,7 @@ class _Walk:
         report: Report,
         own: frozenset[FileIdentity],
         check: Callable[[], None],
-        copies: DatabaseCopies | None,
+        copies: Copies | None,
     ) -> None:
         self._root, self._report, self._own, self._check = top.root, report, own, check
         self._copies = copies
@@ -205,7 +205,7 @@ class _Walk:
         finally:
             os.close(fd)
 
-    def _database(self, copies: DatabaseCopies, entry: Entry) -> Iterator[Entry]:
+    def _database(self, copies: Copies, entry: Entry) -> Iterator[Entry]:
         level = self._levels.here
         assert level
         copy, reason = copies.copied(entry, level.fd)

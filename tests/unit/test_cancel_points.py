@@ -141,7 +141,8 @@ def planning(directory: Path, looks: Looks, **options: str) -> None:
 
 
 def counting(directory: Path, looks: Looks) -> None:
-    take_inventory(Inventory((WalkRoot(Root("", directory)),)), Zip(ArchiveOptions()), (), looks.check)
+    inventory = Inventory((WalkRoot(Root("", directory)),))
+    take_inventory(inventory, Zip(ArchiveOptions()), (), looks.check, consistent=True)
 
 
 ROOT_ITSELF = crafted(*(Crafted(b"./", b"", mode=0o40755) for _ in range(ENTRIES)))

@@ -1,6 +1,7 @@
 """The question `info`: true counts, told when they are known, within the room of a message."""
 
 import os
+import sqlite3
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import closing
@@ -164,3 +165,21 @@ def test_a_target_inside_the_directory_is_passed_over_and_said_so(tmp_path: Path
             device.finish()
         with zipfile.ZipFile(device.data / "archives" / "2.zip") as archive:
             assert archive.namelist() == ["f"]
+
+
+@pytest.mark.parametrize("sqlite", ["consistent", "bytes"])
+@pytest.mark.parametrize("journal_mode", ["WAL", "PERSIST"])
+def test_databases_count_as_a_backup_saves_them(tmp_path: Path, sqlite: str, journal_mode: str) -> None:
+    """A copy stands for a database and the files beside it, and a database that is at rest for itself."""
+    device = Device(tmp_path, {"sqlite": sqlite})
+    with closing(sqlite3.connect(device.data / "used.db", isolation_level=None)) as used:
+        used.execute(f"PRAGMA journal_mode={journal_mode}")
+        used.execute("CREATE TABLE t (x)")
+        (device.data / "used.db-shm.txt").touch()
+        make_tree(device.data / "other", {"not.db-wal": File(b"no database")})
+        counted = asked(device)["files"]
+        device.command("backup", {"options": {"storage.provider": "local", "local.name": "it.zip"}})
+        device.finish()
+    names = zipfile.ZipFile(device.settings.storage / "archives/it.zip").namelist()
+    assert counted == len([name for name in names if not name.endswith("/")])
+    device.close()

@@ -78,7 +78,10 @@ def test_the_same_question_is_answered_anew_each_time(agent: LocalAgent, backend
     backend.ended("one")
     count = len(backend.messages)
     backend.send("history", request_id="r", correlation_id="h")
-    _, after = backend.wait(lambda message: message in backend.messages[count:], "another answer")
+    _, after = backend.wait(
+        lambda message: message in backend.messages[count:] and "entries" in message[1].get("value", {}),
+        "another answer",
+    )
     assert before["value"] == {"entries": []}
     assert len(after["value"]["entries"]) == 1
 

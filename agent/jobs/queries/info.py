@@ -82,7 +82,8 @@ class Info:
         if not found.inventories:
             found.inventories = self._all(selection)
         for inventory in found.inventories.values():
-            take_inventory(inventory, archive_format(settings), found.own, token.check)
+            consistent = settings.sqlite == "consistent"
+            take_inventory(inventory, archive_format(settings), found.own, token.check, consistent=consistent)
 
     def _chosen(self, selection: Selection) -> "dict[str, Inventory]":
         """Return an inventory for each chosen root; none for an empty selection."""
