@@ -16,7 +16,7 @@ from agent.faces.ditto.feature import Feature
 from agent.faces.ditto.mqtt_session import Presence
 from agent.faces.ditto.poison_commands import FatalCommands
 from agent.faces.ditto.redelivery import Redeliveries
-from agent.faces.ditto.status_feature import ROOM_BYTES, StatusFeature
+from agent.faces.ditto.status_feature import ROOM_BYTES, SCHEDULE_ROOM_BYTES, StatusFeature
 from agent.faces.ditto.twin import Twin
 from agent.faces.http.api.context import Api
 from agent.faces.http.api.event_log import EventLog
@@ -96,7 +96,11 @@ class Service:
             self.mailbox,
             self.outbox,
             thing=lambda: self.twin.thing,
-            properties=lambda: {"job": engine.status.job(ROOM_BYTES), "health": engine.health.value()},
+            properties=lambda: {
+                "job": engine.status.job(ROOM_BYTES),
+                "health": engine.health.value(),
+                **engine.status.schedule(SCHEDULE_ROOM_BYTES),
+            },
         )
         self.service_status = ServiceStatus(
             self.mailbox,
@@ -104,7 +108,9 @@ class Service:
             uploading=lambda: not engine.uploads.idle,
             next_run=lambda: engine.next_run,
         )
-        self._metrics = Metrics(settings.metrics.textfile, self.mailbox, engine.health, engine.history)
+        self._metrics = Metrics(
+            settings.metrics.textfile, self.mailbox, engine.health, engine.history, engine.schedule_states
+        )
         engine.health.changed = self._something_changed
         gate = EngineGate(self.mailbox.post, operations, engine.carry_out)
         self.http = HttpServer(

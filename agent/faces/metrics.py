@@ -5,7 +5,7 @@ and bytes. Belongs to the main thread.
 """
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 import structlog
@@ -15,6 +15,7 @@ from agent.base.durable import replace_in
 from agent.base.job import State, format_time, parse_time
 from agent.jobs.queries.health import Health
 from agent.jobs.queries.history import History
+from agent.jobs.schedule_state import ScheduleState
 from agent.mailbox import Mailbox, Timer
 from providers.directory import open_resolved
 
@@ -37,11 +38,19 @@ Sample = tuple[Mapping[str, str], float]
 
 
 class Metrics:
-    def __init__(self, path: Path | None, mailbox: Mailbox, health: Health, history: History) -> None:
+    def __init__(
+        self,
+        path: Path | None,
+        mailbox: Mailbox,
+        health: Health,
+        history: History,
+        schedules: Callable[[], Mapping[str, ScheduleState]],
+    ) -> None:
         """Without a `path` nothing is ever written."""
         # Where it leads now: who may write on the way cannot lead it elsewhere afterwards.
         self._path = path and Path(os.path.realpath(path.parent)) / path.name
         self._mailbox, self._health, self._history = mailbox, health, history
+        self._schedules = schedules
         self._written, self._failed = "", False
         self._timer: Timer | None = None
 
@@ -72,7 +81,26 @@ class Metrics:
             [({}, health.rpo_violated)],
         )
         yield "missed_backups", "Periodic backups in a row that were missed.", [({}, health.missed)]
+        yield from self._of_schedules()
         yield from self._of_jobs()
+
+    def _of_schedules(self) -> Iterator[tuple[str, str, Iterable[Sample]]]:
+        """Yield the metrics of each schedule, and of each of its stores when it has several."""
+        due, ends, good, late, missed = (list[Sample]() for _ in range(5))
+        for name, schedule in self._schedules().items():
+            due.append(({"schedule": name}, schedule.next_due.timestamp() if schedule.next_due else 0))
+            for store, state in schedule.stores.items():
+                labels = {"schedule": name} | ({"store": store} if store else {})
+                late.append((labels, state.is_late))
+                missed.append((labels, state.missed))
+                if state.last:
+                    ends.append((labels, parse_time(state.last.ended).timestamp()))
+                    good.append((labels, state.last.state == State.FINISHED))
+        yield "schedule_next_timestamp_seconds", "When the next backup is due, 0 for never.", due
+        yield "schedule_last_end_timestamp_seconds", "When the last backup of the schedule ended.", ends
+        yield "schedule_last_success", "1 when it ended well.", good
+        yield "schedule_late", "1 while a backup that was due is tried again.", late
+        yield "schedule_missed_backups", "Backups of the schedule in a row that were missed.", missed
 
     def _of_jobs(self) -> Iterator[tuple[str, str, Iterable[Sample]]]:
         """Yield the metrics of the newest job of each kind, and of the newest good backup."""

@@ -112,7 +112,7 @@ class Engine:
             notes,
             self.device,
             remains=partial(repository_remains, settings),
-            schedules=self._schedule_states,
+            schedules=self.schedule_states,
             uploads=self.uploads.waiting,
         )
         self._info = Info(settings, mailbox, self.monitor, base.own, waiting=self.status.waiting)
@@ -236,10 +236,10 @@ class Engine:
     @property
     def next_run(self) -> tuple[datetime, str] | None:
         """Return time and schedule of the next backup; None for none. Raises `JournalError`."""
-        due = ((state.next_due, name) for name, state in self._schedule_states().items())
+        due = ((state.next_due, name) for name, state in self.schedule_states().items())
         return min(((at, name) for at, name in due if at), default=None)
 
-    def _schedule_states(self) -> dict[str, ScheduleState]:
+    def schedule_states(self) -> dict[str, ScheduleState]:
         """Return how each schedule stands, by name, `kanto` only while it is active."""
         kanto = {KANTO: self.periodic_state} if self.frame.active else {}
         return kanto | self.schedules.states()

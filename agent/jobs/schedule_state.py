@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from agent.base.job import format_time
+from agent.base.job import NEVER_IN_ORDER, format_time
 from agent.jobs.schedule_record import ScheduleRecord
 from agent.journal import Journal
 from agent.journal.jobs import JobRecord
@@ -54,6 +54,16 @@ class ScheduleState:
         if len(states) > 1:
             value["stores"] = {name: state.value() for name, state in self.stores.items()}
         return value
+
+    def twin_value(self) -> dict[str, Any]:
+        """Return it as a member of the twin's property `schedule`: short, with times that can be searched."""
+        value = self.value()
+        last = value.pop("last")
+        late = [name for name, state in self.stores.items() if name and state.is_late]
+        value.pop("stores", None)
+        value["next"] = value["next"] or NEVER_IN_ORDER
+        value["last"] = last["endTime"] if last else NEVER_IN_ORDER
+        return value | ({"lateStores": late} if late else {})
 
 
 def store_state(journal: Journal, schedule: str, record: ScheduleRecord) -> StoreState:

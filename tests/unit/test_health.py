@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from agent.base.job import Job, Kind, format_time
-from agent.jobs.queries.health import LAST_VERIFIED, NEVER, Health
+from agent.base.job import NEVER_IN_ORDER, Job, Kind, format_time
+from agent.jobs.queries.health import LAST_VERIFIED, Health
 from agent.jobs.queries.history import History
 from agent.jobs.schedule import Frame
 from agent.jobs.schedule_record import ScheduleRecord, Standing
@@ -67,8 +67,8 @@ def test_before_the_first_backup_everything_is_never_and_nothing_wakes_up(rig: R
     rig.health.look()
     assert rig.waiting == []
     assert rig.health.value() == {
-        "lastSuccess": NEVER,
-        "lastVerified": NEVER,
+        "lastSuccess": NEVER_IN_ORDER,
+        "lastVerified": NEVER_IN_ORDER,
         "lastError": "",
         "ageSeconds": None,
         "missed": 0,
@@ -78,7 +78,7 @@ def test_before_the_first_backup_everything_is_never_and_nothing_wakes_up(rig: R
 
 def test_never_is_older_than_any_time_for_a_search(rig: Rig) -> None:
     times = [format_time(START), format_time(datetime.min.replace(year=1970, tzinfo=UTC))]
-    assert all(text > NEVER and len(NEVER) == len(text) for text in times)
+    assert all(text > NEVER_IN_ORDER and len(NEVER_IN_ORDER) == len(text) for text in times)
 
 
 def test_the_age_grows_by_whole_hours_and_is_told_once_in_each(rig: Rig) -> None:

@@ -2,10 +2,11 @@
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
+from types import MappingProxyType
 from typing import Self
 
 import pytest
@@ -17,7 +18,9 @@ from agent.jobs.queries.health import Health
 from agent.jobs.queries.history import History
 from agent.jobs.schedule import Frame
 from agent.jobs.schedule_record import ScheduleRecord
+from agent.jobs.schedule_state import ScheduleState, StoreState
 from agent.journal import Journal
+from agent.journal.jobs import JobRecord
 from agent.mailbox import Mailbox
 from tests.support.fakes import Device
 from tests.support.special_files import SPECIAL, special
@@ -30,7 +33,29 @@ _LABEL = r'[a-zA-Z_]\w*="(?:[^"\\\n]|\\["\\n])*"'
 _SAMPLE = re.compile(rf"([a-zA-Z_:][\w:]*)(\{{{_LABEL}(?:,{_LABEL})*\}})? ({_VALUE})")
 
 
-def metrics(journal: Journal, path: Path | None = None, mailbox: Mailbox | None = None) -> Metrics:
+def record(state: str = "FINISHED") -> JobRecord:
+    ended = "2026-01-02T03:04:05.250000Z"
+    return JobRecord("0" * 16, "backup", "c", ended, ended, state, "", "", Path("/data"), {})
+
+
+NIGHTLY = {
+    "nightly": ScheduleState(
+        START,
+        {
+            "usb": StoreState(2, "target-absent", True, record("FAILED")),
+            "cloud": StoreState(0, "", False, None),
+        },
+    ),
+    "kanto": ScheduleState(None, {"": StoreState(0, "", False, record())}),
+}
+
+
+def metrics(
+    journal: Journal,
+    path: Path | None = None,
+    mailbox: Mailbox | None = None,
+    schedules: Mapping[str, ScheduleState] = MappingProxyType({}),
+) -> Metrics:
     history, mailbox = History(journal), mailbox or Mailbox()
     off = Frame(False, None, None, timedelta(hours=1), timedelta(0), START)
     health = Health(
@@ -41,7 +66,7 @@ def metrics(journal: Journal, path: Path | None = None, mailbox: Mailbox | None 
         frame=lambda: off,
         records=[[ScheduleRecord(journal)]],
     )
-    return Metrics(path, mailbox, health, history)
+    return Metrics(path, mailbox, health, history, lambda: schedules)
 
 
 def samples(text: str) -> dict[str, float]:
@@ -128,7 +153,31 @@ def test_each_is_in_the_operator_s_table(journal: Journal) -> None:
     rows = [line for line in operating.read_text("utf-8").splitlines() if line.startswith("| `edge_backup_")]
     listed = [name for row in rows for name in re.findall(r"`(edge_backup_\w+)", row)]
     jobs(journal)
-    assert {key.partition("{")[0] for key in samples(metrics(journal).text())} == set(listed)
+    assert {key.partition("{")[0] for key in samples(metrics(journal, schedules=NIGHTLY).text())} == set(
+        listed
+    )
+
+
+def test_of_each_schedule_and_store_it_says_what_is_due_and_what_is_late(journal: Journal) -> None:
+    told = samples(metrics(journal, schedules=NIGHTLY).text())
+    usb, cloud = ('{schedule="nightly",store="%s"}' % store for store in ("usb", "cloud"))  # noqa: UP031
+    named = {
+        key.removeprefix("edge_backup_schedule_"): value for key, value in told.items() if "schedule" in key
+    }
+    assert named == {
+        'next_timestamp_seconds{schedule="nightly"}': START.timestamp(),
+        'next_timestamp_seconds{schedule="kanto"}': 0,
+        f"last_end_timestamp_seconds{usb}": START.timestamp(),
+        'last_end_timestamp_seconds{schedule="kanto"}': START.timestamp(),
+        f"last_success{usb}": 0,
+        'last_success{schedule="kanto"}': 1,
+        f"late{usb}": 1,
+        f"late{cloud}": 0,
+        'late{schedule="kanto"}': 0,
+        f"missed_backups{usb}": 2,
+        f"missed_backups{cloud}": 0,
+        'missed_backups{schedule="kanto"}': 0,
+    }
 
 
 def test_labels_are_escaped() -> None:

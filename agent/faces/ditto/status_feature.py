@@ -16,9 +16,11 @@ from agent.settings import Settings
 INTERVAL_S = 5.0
 ROOM_BYTES = MAX_MESSAGE_BYTES // 2
 """For the end of the last job: the rest of the message is for its envelope and other properties."""
+SCHEDULE_ROOM_BYTES = MAX_MESSAGE_BYTES // 5
+"""For the schedules."""
 _MESSAGE = "status"
 
-Properties = Mapping[str, Mapping[str, Any]]
+Properties = Mapping[str, Any]
 
 
 class StatusFeature:

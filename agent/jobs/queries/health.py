@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from agent.base.job import State, format_time, parse_time
+from agent.base.job import NEVER_IN_ORDER, State, format_time, parse_time
 from agent.jobs.clock_schedules import ClockSchedules
 from agent.jobs.queries.history import History
 from agent.jobs.schedule import Frame
@@ -19,8 +19,6 @@ from agent.mailbox import Action, Timer
 
 LAST_VERIFIED = "last_verified"
 """The journal's note of the last archive that was found whole: JSON, with its `time`."""
-NEVER = "0001-01-01T00:00:00.000000Z"
-"""Of the same width as all times, so that a search for what is too old finds what has never been."""
 _HOUR_S = 3600
 _ALWAYS = datetime.min.replace(tzinfo=UTC)
 
@@ -113,8 +111,8 @@ class Health:
         facts = self.facts()
         hours = int(facts.age.total_seconds()) // _HOUR_S if facts.age is not None else None
         return {
-            "lastSuccess": format_time(facts.last_success) if facts.last_success else NEVER,
-            "lastVerified": format_time(facts.last_verified) if facts.last_verified else NEVER,
+            "lastSuccess": format_time(facts.last_success) if facts.last_success else NEVER_IN_ORDER,
+            "lastVerified": format_time(facts.last_verified) if facts.last_verified else NEVER_IN_ORDER,
             "lastError": facts.last_error,
             "ageSeconds": None if hours is None else hours * _HOUR_S,
             "missed": facts.missed,

@@ -89,6 +89,11 @@ class Status:
         members = {"preview": preview, "uploads": self.uploads()}
         return {name: value for name, value in members.items() if value}
 
+    def schedule(self, room_bytes: int) -> Mapping[str, Any]:
+        """Return the twin's property `schedule` with as many as fit, as a member; nothing without any."""
+        found = {name: state.twin_value() for name, state in self._schedules().items()}
+        return shortened({"schedule": found}, ("schedule",), room_bytes) if found else {}
+
     def preview(self, room_bytes: int) -> Mapping[str, Any] | None:
         """Return the preview that waits, or the end of the last one."""
         return self._previews.value(room_bytes)

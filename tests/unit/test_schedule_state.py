@@ -1,0 +1,97 @@
+"""What status and twin say of schedules: what is due, how the last backup ended, what is late and why."""
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent.base.job import NEVER_IN_ORDER
+from agent.jobs.schedule_record import ScheduleRecord
+from tests.support.fakes import Device
+
+STATUS = "/features/BackupAndRestoreStatus"
+
+
+@pytest.fixture
+def devices(tmp_path: Path) -> Iterator[Callable[..., Device]]:
+    made: list[Device] = []
+
+    def build(**settings: str) -> Device:
+        made.append(device := Device(tmp_path, settings))
+        return device
+
+    yield build
+    for device in made:
+        device.close()
+
+
+def twin(device: Device) -> dict[str, Any]:
+    """The properties of the status feature, as they are told now."""
+    device.service.status.tell()
+    device.acknowledge()
+    return dict(device.values(STATUS)[-1]["properties"])
+
+
+def test_a_device_without_schedules_tells_none(devices: Callable[..., Device]) -> None:
+    device = devices()
+    assert "schedule" not in twin(device)
+    assert "schedules" not in device.command("status")[0][1]["value"]
+
+
+def test_the_twin_says_when_the_schedule_is_due_and_how_the_last_backup_ended(
+    devices: Callable[..., Device],
+) -> None:
+    device = devices(active="true", period="24h")
+    device.finish()
+    (name,), (told,) = twin(device)["schedule"].keys(), twin(device)["schedule"].values()
+    (record,) = device.journal.jobs.ended_before(None)
+    assert name == "kanto"
+    assert datetime.fromisoformat(told.pop("next")) > datetime.now(UTC)
+    assert told == {"last": record.ended, "missed": 0, "lastError": "", "late": False}
+    answer = device.command("status")[0][1]["value"]["schedules"]["kanto"]
+    assert answer["last"] == {"endTime": record.ended, "state": "FINISHED", "statusCode": ""}
+
+
+def test_after_its_window_a_backup_that_could_not_begin_is_missed_and_the_reason_stays(
+    devices: Callable[..., Device], tmp_path: Path
+) -> None:
+    device = devices(
+        **{
+            "active": "true",
+            "period": "24h",
+            "targets.usb.path": str(tmp_path / "usb"),
+            "stores.usb.provider": "local",
+            "stores.usb.options": json.dumps({"local.target": "usb"}),
+            "schedules.kanto.store": "usb",
+            "schedules.kanto.window": "1h",
+        }
+    )
+    late = twin(device)["schedule"]["kanto"]
+    assert (late["late"], late["lastError"], late["missed"], late["last"]) == (
+        True,
+        "cannot",
+        0,
+        NEVER_IN_ORDER,
+    )
+    record = ScheduleRecord(device.journal)
+    standing = record.read()
+    assert standing.attempt
+    assert standing.attempt.since
+    begun = standing.attempt.since - timedelta(hours=1)
+    record.keep(replace(standing, attempt=replace(standing.attempt, since=begun)))
+    device.restart()
+    over = twin(device)["schedule"]["kanto"]
+    assert (over["late"], over["lastError"], over["missed"]) == (False, "cannot", 1)
+
+
+def test_schedules_that_do_not_fit_into_the_message_are_counted(devices: Callable[..., Device]) -> None:
+    device = devices(**{f"schedules.number-{number}.times": "02:00" for number in range(9)})
+    told = twin(device)
+    assert 0 < len(told["schedule"]) < 9
+    assert len(told["schedule"]) + told["scheduleMore"] == 9
+    payload = device.wire.raw[-1][1]
+    assert len(payload) < 2048
