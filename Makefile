@@ -94,6 +94,7 @@ wheel: share ## build the wheel with all that edge-backup setup writes, into dis
 	$(BIN)/hatchling build --target wheel
 
 deb: wheel ## build the Debian package for this Python and, with ARCH=arm64, another machine, into build/deb
+	@command -v dpkg-deb >/dev/null || { echo "dpkg-deb is missing: this needs Debian, or its package dpkg" >&2; exit 1; }
 	VENV=$(VENV) packaging/deb/build $(or $(ARCH),$(shell dpkg --print-architecture))
 
 deb-test: wheel ## build the package twice; install, upgrade, remove and purge it in a system of its own; needs root and systemd-nspawn

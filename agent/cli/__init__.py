@@ -23,9 +23,8 @@ if TYPE_CHECKING:
 EXIT_OK, EXIT_BAD_SETTINGS = 0, 2
 EXIT_INTERRUPTED = 130
 """The exit status that shells give a program that Ctrl-C ended."""
-_STATUSES = (
-    "exit status: 0 done, 1 refused or failed, 2 wrong arguments or settings, 3 no agent answers,"
-    " 130 ended by Ctrl-C"
+EXIT_STATUSES = (
+    "0 done, 1 refused or failed, 2 wrong arguments or settings, 3 no agent answers, 130 ended by Ctrl-C"
 )
 
 
@@ -87,7 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="commands:\n"
         + "\n".join(f"  {name:14}{command.help}" for name, command in SUBCOMMANDS.items())
-        + f"\n\n{_STATUSES}",
+        + f"\n\nexit status: {EXIT_STATUSES}",
     )
     parser.add_argument("--version", "-version", action="version", version=f"%(prog)s {__version__}")
     parser.add_argument("--config", "-config", metavar="FILE", help="configuration file of the command")

@@ -19,7 +19,8 @@ _PLACES = {
     "systemd": Path("/etc/systemd/system"),
     "systemd/edge-backup.service.d": Path("/usr/local/share/edge-backup/edge-backup.service.d"),
     "sysusers/edge-backup.conf": Path("/etc/sysusers.d"),
-    "man": Path("/usr/local/share/man/man1"),
+    "man/man1": Path("/usr/local/share/man/man1"),
+    "man/man5": Path("/usr/local/share/man/man5"),
     "completions/edge-backup": Path("/usr/local/share/bash-completion/completions"),
     "completions/_edge-backup": Path("/usr/local/share/zsh/site-functions"),
 }

@@ -2,19 +2,22 @@
 
 import argparse
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 from agent import RELEASED, __version__
-from agent.cli import SUBCOMMANDS
+from agent.cli import EXIT_STATUSES, SUBCOMMANDS
+from agent.cli.settings import DEFAULT_CONFIG
+from agent.cli.settings_help import ALL, described
 from tests.support.parsers import main_parser, parser_of
 
 PROGRAM = "edge-backup"
 
 
 def manuals() -> dict[str, str]:
-    """Return the page of every command, and that of the program, by file name."""
+    """Return the pages of the program, of every command and of the settings, by file name."""
     pages = {f"{PROGRAM}-{name}.1": page(parser_of(name), each.help) for name, each in SUBCOMMANDS.items()}
-    return {f"{PROGRAM}.1": page(main_parser(), "backup and restore agent for edge devices"), **pages}
+    pages[f"{PROGRAM}.1"] = page(main_parser(), "backup and restore agent for edge devices")
+    return {**pages, f"{PROGRAM}-settings.5": _settings_page()}
 
 
 def page(parser: argparse.ArgumentParser, purpose: str) -> str:
@@ -22,16 +25,37 @@ def page(parser: argparse.ArgumentParser, purpose: str) -> str:
     name = parser.prog.replace(" ", "-")
     return "\n".join(
         [
-            f'.TH {name.upper()} 1 {RELEASED:%Y-%m-%d} "{PROGRAM} {__version__}"',
-            *(".SH NAME", f"{_text(name)} \\- {_text(purpose)}"),
+            *_head(name, 1, purpose),
             *(".SH SYNOPSIS", _text(_usage(parser))),
-            *(".SH DESCRIPTION", _paragraphs(parser.description or "")),
+            *(".SH DESCRIPTION", _paragraphs(parser.description or f"{purpose[0].upper()}{purpose[1:]}.")),
             *_options(parser),
             *_epilog(parser),
-            *_see_also(name),
+            *(".SH EXIT STATUS", f"{_text(EXIT_STATUSES)}."),
+            *_see_also(f"{name}(1)"),
             "",
         ]
     )
+
+
+def _settings_page() -> str:
+    """Return the page of the configuration file, which is `run --help all`."""
+    text = "The configuration is a JSON object; a key with a dot may be nested. These are its keys."
+    name = f"{PROGRAM}-settings"
+    return "\n".join(
+        [
+            *_head(name, 5, "the configuration file of edge-backup"),
+            *(".SH SYNOPSIS", _text(str(DEFAULT_CONFIG))),
+            *(".SH DESCRIPTION", text),
+            *(".SH SETTINGS", *_as_it_is(described(ALL))),
+            *_see_also(f"{name}(5)"),
+            "",
+        ]
+    )
+
+
+def _head(name: str, section: int, purpose: str) -> tuple[str, ...]:
+    title = f'.TH {name.upper()} {section} {RELEASED:%Y-%m-%d} "{PROGRAM} {__version__}"'
+    return title, ".SH NAME", f"{_text(name)} \\- {_text(purpose)}"
 
 
 def _usage(parser: argparse.ArgumentParser) -> str:
@@ -70,6 +94,7 @@ def _operations(action: argparse.Action) -> Iterator[str]:
 def _option(action: argparse.Action, prog: str) -> Iterator[str]:
     names = [rf"\fB{_text(name)}\fR" for name in action.option_strings]
     value = "" if action.nargs == 0 else rf"\fI{_text(_value(action))}\fR"
+    value = f"[{value}]" if action.nargs == "?" and names else value
     heads = [f"{name} {value}".strip() for name in names] or [value]
     yield from (".TP", ", ".join(heads), _text((action.help or "") % {**vars(action), "prog": prog}))
 
@@ -85,19 +110,25 @@ def _epilog(parser: argparse.ArgumentParser) -> Iterator[str]:
         return
     yield ".SH NOTES"
     if parser.formatter_class is argparse.RawDescriptionHelpFormatter:
-        yield "\n".join([".nf", *map(_text, parser.epilog.rstrip().splitlines()), ".fi"])
+        yield from _as_it_is(parser.epilog)
     else:
         yield _paragraphs(parser.epilog)
+
+
+def _as_it_is(text: str) -> Iterator[str]:
+    """Yield the text with its own lines."""
+    yield from (".nf", *map(_text, text.rstrip().splitlines()), ".fi")
 
 
 def _paragraphs(text: str) -> str:
     return "\n.PP\n".join(_text(" ".join(part.split())) for part in re.split(r"\n\s*\n", text.strip()))
 
 
-def _see_also(name: str) -> Iterable[str]:
-    others = [PROGRAM, *(f"{PROGRAM}-{command}" for command in ("run", "status", "send"))]
+def _see_also(this: str) -> Iterator[str]:
+    others = [f"{PROGRAM}(1)", *(f"{PROGRAM}-{command}(1)" for command in ("run", "status", "send"))]
+    shown = [other for other in (*others, f"{PROGRAM}-settings(5)") if other != this]
     yield ".SH SEE ALSO"
-    yield ", ".join(rf"\fB{_text(other)}\fR(1)" for other in others if other != name)
+    yield ", ".join(rf"\fB{_text(other[:-3])}\fR{other[-3:]}" for other in shown)
 
 
 def _text(text: str) -> str:

@@ -47,13 +47,19 @@ def _mark_files(parser: argparse.ArgumentParser) -> None:
                 _mark_files(inner)
 
 
+def files() -> dict[str, str]:
+    """Return all that is made, by its path in the directory `agent/share`."""
+    pages = {f"man/man{name[-1]}/{name}": text for name, text in manuals().items()}
+    return pages | {f"completions/{name}": text for name, text in completions().items()}
+
+
 def write(directory: Path) -> None:
     """Write all manual pages and completions below `directory`, and remove others there."""
-    for name, files in (("man", manuals()), ("completions", completions())):
-        shutil.rmtree(directory / name, ignore_errors=True)
-        (directory / name).mkdir()
-        for file, text in files.items():
-            (directory / name / file).write_text(text, "utf-8")
+    for made in ("man", "completions"):
+        shutil.rmtree(directory / made, ignore_errors=True)
+    for name, text in files().items():
+        (directory / name).parent.mkdir(parents=True, exist_ok=True)
+        (directory / name).write_text(text, "utf-8")
 
 
 if __name__ == "__main__":

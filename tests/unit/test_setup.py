@@ -12,13 +12,18 @@ from tests.support import share
 UNIT, CONFIG = "etc/systemd/system/edge-backup.service", "etc/edge-backup/config.json"
 
 
-@pytest.fixture(autouse=True)
-def shared(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """As a wheel has them: a checkout may be without manual pages, or another test is writing them."""
     directory = tmp_path_factory.mktemp("share") / "share"
     shutil.copytree(share.SHARE, directory, ignore=shutil.ignore_patterns("man", "completions"))
     share.write(directory)
-    monkeypatch.setattr("agent.cli.setup.SHARE", directory)
+    return directory
+
+
+@pytest.fixture(autouse=True)
+def _installed(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agent.cli.setup.SHARE", shared)
 
 
 def setup(root: Path) -> int:
@@ -42,6 +47,7 @@ def test_all_files_are_written_where_systemd_man_and_the_shells_look(tmp_path: P
         "usr/local/share/bash-completion/completions/edge-backup",
         "usr/local/share/edge-backup/edge-backup.service.d/full-restore.conf",
         "usr/local/share/man/man1/edge-backup-setup.1",
+        "usr/local/share/man/man5/edge-backup-settings.5",
         "usr/local/share/zsh/site-functions/_edge-backup",
     } <= written.keys()
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from agent.cli import SUBCOMMANDS
+from agent.settings.keys import KEYS
 from tests.support import share
 from tests.support.manuals import manuals, page
 from tests.support.parsers import parser_of
@@ -31,6 +32,11 @@ def test_every_option_of_a_command_is_in_its_manual_page(name: str) -> None:
 def test_the_page_of_send_has_the_options_of_its_operations() -> None:
     text = manuals()["edge-backup-send.1"].replace("\\", "")
     assert all(option in text for option in ("--broker", "--answer-secret", "--status-code", "--timeout"))
+
+
+def test_the_page_of_the_settings_has_every_key() -> None:
+    text = manuals()["edge-backup-settings.5"].replace("\\", "")
+    assert [key.name for key in KEYS if f"\n  {key.name}  (" not in text] == []
 
 
 def test_a_text_is_never_a_command_of_troff() -> None:
@@ -85,5 +91,4 @@ def test_the_wheel_carries_the_files_for_a_device_and_is_the_same_when_built_aga
     names = zipfile.ZipFile(wheel).namelist()
     for shipped in ("systemd/edge-backup.service", "systemd/edge-backup.socket", "config.json"):
         assert f"agent/share/{shipped}" in names
-    assert {f"agent/share/man/{name}" for name in manuals()} <= set(names)
-    assert {f"agent/share/completions/{name}" for name in completions()} <= set(names)
+    assert {f"agent/share/{name}" for name in share.files()} <= set(names)
