@@ -3,8 +3,11 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,8 +24,9 @@ from agent.save.walk import WalkRoot, walk
 from agent.transfer.cancel import CancelToken
 from agent.transfer.context import Context
 from providers.errors import AccessDenied, AlreadyThere, NotFound, Rejected
-from tests.support.require import require
+from tests.support.require import possible, require
 from tests.support.trees import Dir, File, make_tree, snapshot
+from tests.support.waiting import wait_until
 
 PASSWORD = "correct horse"
 HOST = "org.example:device"
@@ -179,6 +183,26 @@ def restic(
     )
     assert not ok or done.returncode == 0, f"restic {arguments}: {done.stdout}{done.stderr}"
     return done.stdout if ok else done.stdout + done.stderr
+
+
+@contextmanager
+def mounted(repository: Path, where: Path) -> Iterator[Path]:
+    """A repository as restic shows it in a directory; the kernel, or the container, may have no FUSE."""
+    require(shutil.which("restic") is not None, "restic")
+    possible(os.access("/dev/fuse", os.R_OK | os.W_OK) and bool(shutil.which("fusermount")), "mount by FUSE")
+    where.mkdir()
+    environment = {**os.environ, "RESTIC_PASSWORD": PASSWORD, "RESTIC_REPOSITORY": str(repository)}
+    with tempfile.TemporaryFile("w+") as said:
+        command = ["restic", "--no-cache", "mount", str(where)]
+        running = subprocess.Popen(command, env=environment, stdout=said, stderr=subprocess.STDOUT)
+        try:
+            wait_until(lambda: running.poll() is not None or (where / "snapshots").exists(), what="the mount")
+            said.seek(0)
+            possible(running.poll() is None, f"mount by FUSE ({said.read()})")
+            yield where
+        finally:
+            running.send_signal(signal.SIGINT)
+            running.wait(60)
 
 
 CONTENT = os.urandom(300_000)

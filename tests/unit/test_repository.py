@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from agent.base.roots import Root
-from tests.support.repositories import PASSWORD, Device, restic
+from tests.support.repositories import PASSWORD, Device, mounted, restic
 from tests.support.trees import Dir, File, Link, Spec, make_tree, snapshot
 
 TREE: Spec = {
@@ -76,3 +76,13 @@ def test_restic_copies_and_compares_snapshots(tmp_path: Path) -> None:
     copied = json.loads(restic(other, "snapshots", "--json"))
     assert [each["tags"] for each in copied] == [each["tags"] for each in device.snapshots()]
     assert {each["tree"] for each in copied} == {each["tree"] for each in device.snapshots()}
+
+
+def test_restic_shows_snapshots_in_a_directory(tmp_path: Path) -> None:
+    """`restic mount` is how an operator looks for one file in many nights."""
+    source = make_tree(tmp_path / "source", TREE)
+    device = Device.at(tmp_path, Root("", source))
+    device.save()
+    with mounted(device.objects.path, tmp_path / "mounted") as directory:
+        shown = directory / "snapshots/latest" / source.relative_to("/")
+        assert snapshot(shown) == snapshot(source)
