@@ -223,3 +223,17 @@ def is_as_it_was(device: Device, where: Path) -> None:
     """Check the repository, and that its last snapshot restores the source."""
     device.check()
     assert snapshot(device.restored(where)) == snapshot(source(device))
+
+
+def stores_on_a_stick(directory: Path) -> dict[str, Any]:
+    """Settings with the stores `zips` and `snapshots`, both on the target `usb` in `directory`."""
+    credentials = directory / "credentials.json"
+    credentials.write_text(json.dumps({"password": PASSWORD}))
+    credentials.chmod(0o600)
+    (directory / "usb").mkdir()
+    stick = {"provider": "local", "options": {"local.target": "usb"}}
+    repository = {"format": "repository", "prefix": "snapshots", "credentials": str(credentials)}
+    return {
+        "targets": {"usb": {"path": str(directory / "usb")}},
+        "stores": {"zips": stick, "snapshots": stick | repository},
+    }

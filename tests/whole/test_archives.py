@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.backend import DEVICE
 from tests.support.local_agent import LocalAgent, LocalBackend, run
-from tests.support.repositories import PASSWORD
+from tests.support.repositories import stores_on_a_stick
 
 from .conftest import Started
 
@@ -19,18 +19,8 @@ OLD = "edge:old"
 
 @pytest.fixture
 def shelf(tmp_path: Path) -> dict[str, Any]:
-    """Settings with a stick, and two stores on it: ZIP archives and a repository."""
-    credentials = tmp_path / "credentials.json"
-    credentials.write_text(json.dumps({"password": PASSWORD}))
-    credentials.chmod(0o600)
-    (tmp_path / "usb").mkdir()
-    stick = {"provider": "local", "options": {"local.target": "usb"}}
-    repository = {"format": "repository", "prefix": "snapshots", "credentials": str(credentials)}
-    return {
-        "targets": {"usb": {"path": str(tmp_path / "usb")}},
-        "stores": {"zips": stick, "snapshots": stick | repository},
-        "dataSets": {"logs": {"paths": str(tmp_path / "device/data/logs")}},
-    }
+    data_sets = {"logs": {"paths": str(tmp_path / "device/data/logs")}}
+    return {**stores_on_a_stick(tmp_path), "dataSets": data_sets}
 
 
 @pytest.fixture(params=["zips", "snapshots"])
