@@ -47,18 +47,23 @@ def configured(config: dict[str, Any]) -> str:
     return f"cat > /etc/edge-backup/config.json <<'END'\n{json.dumps(config)}\nEND"
 
 
-def recipes() -> Iterator[tuple[str, str]]:
-    """Yield each recipe's heading and its blocks that can be executed here; tmpfs stands for your stick."""
+def recipes(*marks: str) -> Iterator[tuple[str, str]]:
+    """Yield each recipe's heading and its blocks with these marks; tmpfs stands for your stick.
+
+    Without marks, yield the blocks that need nothing.
+    """
     config = CONFIG
     for heading, its_blocks in groupby(blocks("recipes.md"), key=lambda block: block.heading):
         lines = []
         for block in its_blocks:
-            if block.language == "json":
-                config = merged(config, json.loads(block.text))
-                lines.append(f"cat > /etc/edge-backup/config.json <<'END'\n{json.dumps(config)}\nEND")
-            elif block.mark == "needs a stick":
+            if block.mark == "needs a stick" and not marks:
                 lines.append(A_STICK)
-            elif not block.mark:
+            elif block.mark not in (marks or ("",)):
+                continue
+            elif block.language == "json":
+                config = merged(config, json.loads(block.text))
+                lines.append(configured(config))
+            else:
                 lines.append(block.text)
         yield heading, "\n".join(lines)
 
@@ -81,3 +86,53 @@ def test_the_recipes_work_one_after_the_other(tmp_path: Path) -> None:
     stick = told["A USB stick, without any network"]
     assert "nothing is mounted, plug it in" in stick
     assert stick.endswith("refused, as it should be\n### done\n")
+
+
+POSTGRESQL = """
+systemctl start postgresql@15-main || { pg_createcluster 15 main; systemctl start postgresql@15-main; }
+runuser -u postgres -- createdb app
+runuser -u postgres -- psql app -c 'CREATE TABLE t AS SELECT generate_series(1, 1000) AS n'
+"""
+MARIADB = """
+systemctl start mariadb
+mariadb -e 'CREATE DATABASE app; CREATE TABLE app.t (n INT); INSERT INTO app.t VALUES (1), (2), (3)'
+"""
+DAMAGE = {
+    "PostgreSQL": "runuser -u postgres -- psql app -c 'DROP TABLE t'",
+    "MariaDB": "mariadb -e 'DELETE FROM app.t'",
+}
+COUNTED = {
+    "PostgreSQL": "runuser -u postgres -- psql app -tAc 'SELECT count(*) FROM t'",
+    "MariaDB": "mariadb --skip-column-names -e 'SELECT count(*) FROM app.t'",
+}
+STOPPED = {"PostgreSQL": "systemctl stop postgresql@15-main", "MariaDB": "systemctl stop mariadb"}
+
+
+@pytest.mark.large  # Debian's servers take a minute to install, which CI does not have
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(
+    ("server", "began", "rows"), [("PostgreSQL", POSTGRESQL, "1000"), ("MariaDB", MARIADB, "3")]
+)
+def test_the_recipe_for_a_database_server_brings_a_damaged_database_back(
+    tmp_path: Path, server: str, began: str, rows: str
+) -> None:
+    """The agent is the service with its own user; a server that is away fails the backup."""
+    servers = all(map(shutil.which, ("pg_createcluster", "mariadb-dump")))
+    require(os.geteuid() == 0 and servers, "root, Debian's packages postgresql and mariadb-server")
+    (script,) = [text for _, text in recipes(f"needs {server}") if text]
+    saved, restored = script.split("edge-backup restore")
+    with machine(tmp_path) as made:
+        made.install_environment()
+        made.write("/etc/edge-backup/config.json", json.dumps(CONFIG))
+        with made.booted("basic.target"):
+            made.follow(BEFORE + began)
+            assert "backup finished: 1 files" in made.follow(saved)
+            told = made.follow(f"{DAMAGE[server]}\nedge-backup restore{restored}\n{COUNTED[server]}")
+            assert "restore finished: 1 files" in told
+            assert told.splitlines()[-2] == rows
+            name = server.lower()
+            refused = made.follow(
+                f"{STOPPED[server]}\nedge-backup backup --store device --data-type {name} || echo refused"
+            )
+    assert f"dataSets.{name}.beforeBackupCmd 'dump-{name}' ended with exit status" in refused
+    assert refused.endswith("refused\n### done\n")
