@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Callable
 from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
@@ -104,18 +105,21 @@ class Uptime:
             BootClock, "age_s", lambda _self, boot, s: self.s - s if boot == "this boot" else float("inf")
         )
 
+    def passing(self, seconds: float, kind: Kind) -> Callable[[str, Kind], None]:
+        """Return a hook that lets time pass before an object of this kind is stored."""
+
+        def before(call: str, stored: Kind) -> None:
+            if (call, stored) == ("put", kind):
+                self.s += seconds
+
+        return before
+
 
 def test_a_lock_is_refreshed_before_anybody_takes_it_for_stale(
     device: Device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A first backup may take days; restic calls a lock stale after 30 minutes."""
-    uptime = Uptime(monkeypatch)
-
-    def before(call: str, kind: Kind) -> None:
-        if (call, kind) == ("put", Kind.PACK):
-            uptime.s += 6 * MINUTE_S
-
-    device.objects.before = before
+    device.objects.before = Uptime(monkeypatch).passing(6 * MINUTE_S, Kind.PACK)
     device.save()
     assert device.objects.calls.count(("put", Kind.LOCK)) > 1
     assert device.objects.calls.count(("put", Kind.LOCK)) == device.objects.calls.count(("delete", Kind.LOCK))
@@ -143,11 +147,11 @@ def test_a_job_whose_lock_may_have_been_removed_does_not_finish(
     device: Device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its packs may be gone: the snapshot would be a broken one."""
-    uptime = Uptime(monkeypatch)
+    pass_time = Uptime(monkeypatch).passing(40 * MINUTE_S, Kind.INDEX)
 
     def before(call: str, kind: Kind) -> None:
+        pass_time(call, kind)
         if (call, kind) == ("put", Kind.INDEX):
-            uptime.s += 40 * MINUTE_S
             device.objects.before = lambda _call, _kind: None
             device.restic("unlock", "--remove-all")
             device.prune()
@@ -163,13 +167,7 @@ def test_a_device_that_slept_goes_on_while_its_lock_exists(
     device: Device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nobody has pruned: who does removes the lock before."""
-    uptime = Uptime(monkeypatch)
-
-    def before(call: str, kind: Kind) -> None:
-        if (call, kind) == ("put", Kind.INDEX):
-            uptime.s += 40 * MINUTE_S
-
-    device.objects.before = before
+    device.objects.before = Uptime(monkeypatch).passing(40 * MINUTE_S, Kind.INDEX)
     device.save()
     device.check()
 
