@@ -56,6 +56,9 @@ from providers.options import Option, problems_in
 from providers.writeback import CHUNK_BYTES, WriteBack
 
 _ETAG = "local.etag"
+_SMALL_BYTES = 64 << 10
+_SPARE_BYTES = 1 << 20
+"""The room that large objects of a repository leave: to make room in it takes a lock and an index."""
 OPTIONS = {"local.name": Option(), "local.target": Option()}
 
 
@@ -108,8 +111,12 @@ class Local(Storage):
                 return replace(self._stored(name, os.fstat(new.file)), size_bytes=size_bytes)
 
     def create(self, name: str, content: bytes | bytearray, /) -> Stored:
-        """Write a file and make it visible as `name` at its end; leave nothing after an error."""
-        with self._beginning(name, len(content)) as new:
+        """Write a file and make it visible as `name` at its end; leave nothing after an error.
+
+        Raises `NoSpace` for a large one that would take the room of small ones.
+        """
+        spare_bytes = _SPARE_BYTES if len(content) > _SMALL_BYTES else 0
+        with self._beginning(name, len(content) + spare_bytes) as new:
             for start in range(0, len(content), self._chunk_bytes):
                 self._check()
                 with self._translating():

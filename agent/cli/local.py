@@ -113,6 +113,8 @@ def _agent(parser: argparse.ArgumentParser, options: argparse.Namespace) -> Agen
 
 def _status_lines(value: Value) -> str:
     lines = [_status_line(value), printable(value.get("problem", ""))]
+    stays = value.get("retention", {}).items()
+    lines += (printable(f"retention at {place}: {problem}") for place, problem in stays)
     lines += (printable(_schedule_line(name, each)) for name, each in value.get("schedules", {}).items())
     return "\n".join(filter(None, [*lines, *waiting_lines(value)]))
 

@@ -5,6 +5,7 @@ import argparse
 from agent.base.text import printable
 from agent.cli.api_client import Agent, Value
 from agent.cli.local import EXIT_OK, EXIT_REFUSED, local_parser, run_local, write_value
+from agent.send.progress import size_text
 
 
 def prune(argv: list[str]) -> int:
@@ -30,6 +31,8 @@ def prune(argv: list[str]) -> int:
 def _place_lines(destination: Value, *, dry_run: bool) -> str:
     removed, kept, problem = destination["removed"], destination["kept"], destination["problem"]
     did = "would remove" if dry_run else "removed"
-    lines = [f"{destination['place']}: {problem or f'{did} {len(removed)}, {kept} stay'}"]
+    size_bytes = destination["freed"]
+    freed = f", {size_text(size_bytes)} {'would be ' if dry_run else ''}freed" if size_bytes else ""
+    lines = [f"{destination['place']}: {problem or f'{did} {len(removed)}, {kept} stay{freed}'}"]
     lines += [f"  {note}"] if (note := destination["note"]) else []
     return "\n".join(printable(line) for line in [*lines, *(f"  {name}" for name in removed)])

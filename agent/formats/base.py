@@ -18,7 +18,6 @@ from agent.formats.walk_report import Report
 from agent.transfer.cancel import CancelToken
 from agent.transfer.context import Context, Destination
 from agent.transfer.get import Fetch
-from agent.transfer.guarded_storage import GuardedStorage
 from providers.api import Stored
 
 MAX_NAME_BYTES = 0x7000
@@ -284,8 +283,40 @@ class ReadFormat(Protocol):
         """
 
 
-class Format(SaveFormat, ReadFormat, Protocol):
-    """A way to keep archives at a destination, each of which is one object."""
+@dataclass(frozen=True, slots=True)
+class Removal:
+    """The order to remove archives from a destination."""
 
-    def remove(self, storage: GuardedStorage, name: str) -> None:
-        """Remove an archive from a storage that can delete. Raises `StorageError`."""
+    destination: Destination
+    names: Mapping[str, int]
+    """The archives that go, oldest first, each with its size, 0 for one that is not known."""
+    kept: frozenset[str]
+    """The archives because of which these may go."""
+    dry_run: bool
+    removed: Callable[[str], None]
+    """Told the name of each archive that is gone, or would be."""
+    check: Callable[[], None]
+    """The cancel point."""
+
+
+@dataclass(frozen=True, slots=True)
+class Freed:
+    """The room that a removal has made."""
+
+    size_bytes: int
+    problem: str = ""
+    """The reason why nothing, or no more, was removed, when that is no error."""
+
+
+class PruneFormat(ReadFormat, Protocol):
+    """A way to remove archives at a destination."""
+
+    def remove(self, removal: Removal) -> Freed:
+        """Remove archives from a storage that can list and delete, and content that only they needed.
+
+        Raises `StorageError` and JobError; then some archives may be gone, and each of the others is whole.
+        """
+
+
+class Format(SaveFormat, PruneFormat, Protocol):
+    """A way to keep archives at a destination, each of which is one object."""

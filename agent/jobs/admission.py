@@ -129,17 +129,29 @@ class Admission:
         """
         if chosen.repository is None:
             return self.destination(chosen, connections, device_id, name)
-        opened = self._repository(chosen, chosen.repository, connections, device_id, writing=False)
+        limits = self._limits(connections)
+        opened = self._repository(chosen, chosen.repository, connections, device_id, limits, writing=False)
         return replace(opened, name=chosen.repository.snapshot or None)
 
-    def repository(self, chosen: StorageOptions, connections: "Connections", device_id: str) -> Destination:
-        """Open the repository of a store for a backup. Raises `Refused`."""
+    def repository(
+        self, chosen: StorageOptions, connections: "Connections", device_id: str, *, pruning: bool = False
+    ) -> Destination:
+        """Open the repository of a store for a backup, or to make room in it. Raises `Refused`."""
         assert chosen.repository
         window = self.settings.repository.prune_window
         if window and window.covers(datetime.now(UTC)):
             message = f"store '{chosen.store}': the prune window is open ({window} UTC)"
             raise Refused(Reason.BUSY, f"{message}; see repository.pruneWindow")
-        return self._repository(chosen, chosen.repository, connections, device_id, writing=True)
+        limits = self._limits(connections)
+        if pruning:
+            limits = replace(limits, reserve=None)  # it makes room, and needs a little for that
+        return self._repository(chosen, chosen.repository, connections, device_id, limits, writing=True)
+
+    def pruned(self, chosen: StorageOptions, connections: "Connections", device_id: str) -> Destination:
+        """Open a destination for retention. Raises `Refused`."""
+        if chosen.repository is None:
+            return self.destination(chosen, connections, device_id, None)
+        return self.repository(chosen, connections, device_id, pruning=True)
 
     def _repository(
         self,
@@ -147,6 +159,7 @@ class Admission:
         repository: RepositoryOptions,
         connections: "Connections",
         device_id: str,
+        limits: Limits,
         *,
         writing: bool,
     ) -> Destination:
@@ -159,7 +172,7 @@ class Admission:
             if prefix:
                 check_name(prefix, f"stores.{chosen.store}.prefix")
             options = options_for(chosen.options, factory, device_id)
-            storage = opened(factory, options, self._limits(connections))
+            storage = opened(factory, options, limits)
             look(self.looks, f"store '{chosen.store}'", partial(storage.preflight, writing))
         except (StorageError, providers.MissingExtra) as error:
             raise _refused(error) from error

@@ -112,6 +112,7 @@ class Engine:
             notes,
             self.device,
             remains=partial(repository_remains, settings),
+            retention=self.prunes.problems,
             schedules=self.schedule_states,
             uploads=self.uploads.waiting,
         )

@@ -19,7 +19,7 @@ from agent.transfer.cancel import CancelToken
 from agent.transfer.context import RunHook
 
 if TYPE_CHECKING:
-    from agent.formats.base import Format, ReadFormat, SaveFormat
+    from agent.formats.base import Format, PruneFormat, ReadFormat, SaveFormat
     from agent.formats.survey import ArchiveLimits
     from agent.formats.zip.writer import ArchiveOptions
     from agent.restore.commit_confirmed import CommitConfirmed
@@ -73,6 +73,22 @@ def search_for(wanted: WantedArchive, own: OwnArchives, source: ArchiveSource | 
         before=wanted.before,
         device_id=wanted.device_id,
         is_described=wanted.is_described,
+    )
+
+
+def prune_format(source: StorageOptions, settings: Settings, device_id: str) -> "PruneFormat":
+    """Return the format in which old archives of this destination are removed."""
+    if source.repository is None:
+        return archive_format(settings)
+    from agent.formats.repository.snapshots import PrunedSnapshots
+
+    return PrunedSnapshots(
+        source.repository.password.get_secret_value(),
+        states_of(settings.storage),
+        settings.restore.max_files,
+        settings.storage_reserve,
+        host=device_id,
+        most_unused_percent=settings.repository.max_unused,
     )
 
 

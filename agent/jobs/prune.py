@@ -19,7 +19,7 @@ from agent.formats.archive_names import OwnArchives
 from agent.jobs.admission import Admission
 from agent.jobs.events import ArchiveRemoved
 from agent.jobs.foundation import Foundation
-from agent.jobs.job_options import archive_format
+from agent.jobs.job_options import prune_format
 from agent.jobs.operations import Tell
 from agent.jobs.recurring import Recurring
 from agent.jobs.requests.control import PruneRequest
@@ -29,16 +29,16 @@ from agent.jobs.worker import Outcome, Task, Tools
 from agent.journal import Journal, JournalError
 from agent.settings import StoreSettings
 from agent.transfer.context import Context
-from agent.transfer.guarded_storage import GuardedStorage
 
 if TYPE_CHECKING:
-    from agent.save.pruning import Pruned, PruneOrder, PruneOutcome
+    from agent.save.pruning import Place, Pruned, PruneOrder, PruneOutcome
     from agent.save.retention import KeepRules
 
 log = structlog.get_logger(__name__)
 
 PERIOD = timedelta(days=1)
 _DATES = "retention.dates"
+_PROBLEMS = "retention.problems"
 _CLOCK = "retention.clock"
 """The note of the clock's time at the last daily run."""
 MOST_AHEAD = timedelta(days=30)
@@ -124,20 +124,21 @@ class Prunes:
     def _start(self, *, dry_run: bool, told: Told) -> None:
         from agent.save.pruning import PruneOrder
 
+        tools = self._workers.tools()
         with self._journal.unit() as unit:
             order = PruneOrder(
-                format=archive_format(self._settings),
                 own=OwnArchives(self._device.tag, self._journal.archives.known()),
                 rules=self._rules(),
                 dates=self._dates_by_clock(),
                 sound=sound_archives(self._journal),
                 clock=lambda: datetime.now(UTC),
                 dry_run=dry_run,
+                check=tools.token.check,
             )
-            unit.after_commit(partial(self._begin, order, told))
+            unit.after_commit(partial(self._begin, order, tools, told))
 
-    def _begin(self, order: "PruneOrder", told: Told) -> None:
-        self._running = tools = self._workers.tools()
+    def _begin(self, order: "PruneOrder", tools: Tools, told: Told) -> None:
+        self._running = tools
         self._workers.start(
             Task(
                 owner="prune",
@@ -169,6 +170,8 @@ class Prunes:
         try:
             with self._journal.unit():
                 self._journal.archives.learned(outcome.result.learned)
+                if not order.dry_run:
+                    self._journal.notes.keep(_PROBLEMS, json.dumps(outcome.result.problems()))
                 for pruned in () if order.dry_run else outcome.result.places:
                     elsewhere = self._stores_elsewhere(pruned.place)
                     for name in pruned.removed:
@@ -178,24 +181,29 @@ class Prunes:
             log.exception("retention not recorded: journal not writable")
         told(outcome.result.places)
 
-    def _destinations(self, tools: Tools, device_id: str) -> "tuple[dict[str, GuardedStorage], list[Pruned]]":
-        """Open the destinations that the device can use now; return them, and the problems of the others."""
-        from agent.save.pruning import Pruned
+    def problems(self) -> Mapping[str, str]:
+        """Return by destination why the last prune did not remove its old archives."""
+        return dict(json.loads(self._journal.notes.read(_PROBLEMS) or "{}"))
 
-        opened: dict[str, GuardedStorage] = {}
+    def _destinations(self, tools: Tools, device_id: str) -> "tuple[dict[str, Place], list[Pruned]]":
+        """Open the destinations that the device can use now; return them, and the problems of the others."""
+        from agent.save.pruning import Place, Pruned
+
+        opened: dict[str, Place] = {}
         absent = []
         for name, options in self._all_destinations().items():
             try:
-                opened[name] = self._admission.destination(
-                    options(), tools.connections, device_id, None
-                ).storage
+                chosen = options()
+                destination = self._admission.pruned(chosen, tools.connections, device_id)
+                opened[name] = Place(destination, prune_format(chosen, self._settings, device_id))
             except Refused as error:
                 log.debug("destination skipped by retention", destination=name, reason=error.message)
-                absent.append(Pruned(name, problem=error.message))
+                busy = error.reason is Reason.BUSY
+                absent.append(Pruned(name, problem=error.message, retryable=busy))
         return opened, absent
 
     def _all_destinations(self) -> dict[str, Callable[[], StorageOptions]]:
-        """Return every target, and every store that is not a target by another name."""
+        """Return every target, every repository, and every store that is not a target by another name."""
         targets = {
             f"target {name}": partial(StorageOptions, "local", {"local.target": name})
             for name in self._settings.targets
@@ -203,7 +211,7 @@ class Prunes:
         stores = {
             _place_of(name, store): partial(store_storage, self._settings, name)
             for name, store in self._settings.stores.items()
-            if store.format == "zip" and not _is_target(store)
+            if not _is_target(store)
         }
         return {**targets, **stores}
 
@@ -249,5 +257,6 @@ def _place_of(name: str, store: StoreSettings) -> str:
 
 
 def _is_target(store: StoreSettings) -> bool:
-    """Return True for a store that is a target by another name, and no directory in it."""
-    return store.provider == "local" and "local.directory" not in store.options
+    """Return True for a store that is a target by another name: no directory in it, and no repository."""
+    is_plain = store.format == "zip" and "local.directory" not in store.options
+    return store.provider == "local" and is_plain

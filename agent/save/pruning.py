@@ -9,14 +9,13 @@ from functools import partial
 
 import structlog
 
-from agent.base.errors import Cancelled, JobError
+from agent.base.errors import Cancelled, JobError, RepositoryBusy
 from agent.base.sources import KnownArchive
 from agent.formats.archive_names import ENCRYPTED, OwnArchives
 from agent.formats.archive_order import DatedArchive, in_order, read_about
-from agent.formats.base import Format, Unlock
+from agent.formats.base import PruneFormat, Removal, Unlock
 from agent.save.retention import Candidate, KeepRules, removable, undecided
 from agent.transfer.context import Destination
-from agent.transfer.guarded_storage import GuardedStorage
 from providers.api import Capability
 from providers.errors import StorageError, TargetAbsent
 
@@ -30,7 +29,6 @@ class PruneOrder:
     """Remove the archives that `rules` and `dates` do not keep."""
 
     own: OwnArchives
-    format: Format
     rules: KeepRules
     dates: Mapping[str, datetime]
     """Retention dates by the archive's name."""
@@ -38,6 +36,16 @@ class PruneOrder:
     """Results of verifications by the archive's name."""
     clock: Callable[[], datetime]
     dry_run: bool
+    check: Callable[[], None]
+    """The cancel point."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A destination, with the format of its archives."""
+
+    destination: Destination
+    format: PruneFormat
 
 
 @dataclass(slots=True)
@@ -54,6 +62,8 @@ class Pruned:
     """True when the problem may be temporary."""
     failed: bool = False
     """True when there is a problem, but for an absent stick."""
+    freed: int = 0
+    """Bytes of the archives that were removed; of a repository, of packs."""
     note: str = ""
     """A note for people about archives of unknown source or time, which stay."""
 
@@ -65,64 +75,69 @@ class PruneOutcome:
     places: list[Pruned]
     learned: dict[str, KnownArchive]
 
+    def problems(self) -> dict[str, str]:
+        """Return by destination why its archives do not go; without a stick that is not there."""
+        return {
+            each.place: each.problem for each in self.places if each.problem and (each.failed or each.kept)
+        }
 
-def prune(places: Mapping[str, GuardedStorage], order: PruneOrder) -> PruneOutcome:
+
+def prune(places: Mapping[str, Place], order: PruneOrder) -> PruneOutcome:
     """Prune the destinations one by one, also after a problem with one, and close their storages.
 
     `places` are by their names for people. Raises `Cancelled`.
     """
     learned: dict[str, KnownArchive] = {}
-    done = [_pruned(place, storage, order, learned) for place, storage in places.items()]
+    done = [_pruned(name, place, order, learned) for name, place in places.items()]
     return PruneOutcome(done, learned)
 
 
-def _pruned(
-    place: str, storage: GuardedStorage, order: PruneOrder, learned: dict[str, KnownArchive]
-) -> Pruned:
-    done = Pruned(place)
+def _pruned(name: str, place: Place, order: PruneOrder, learned: dict[str, KnownArchive]) -> Pruned:
+    done = Pruned(name)
     try:
-        with closing(storage):
-            _prune_place(done, storage, order, learned)
+        with closing(place.destination.storage):
+            _prune_place(done, place, order, learned)
     except Cancelled:
         raise
     except (JobError, StorageError) as error:
         done.problem = str(error)
         done.failed = not isinstance(error, TargetAbsent)
-        done.retryable = isinstance(error, StorageError) and error.retryable
-        log.warning("old archives not removed", destination=place, reason=done.problem)
+        done.retryable = isinstance(error, RepositoryBusy) or getattr(error, "retryable", False)
+        log.warning("old archives not removed", destination=name, reason=done.problem)
     return done
 
 
-def _prune_place(
-    done: Pruned, storage: GuardedStorage, order: PruneOrder, learned: dict[str, KnownArchive]
-) -> None:
-    if not {Capability.LIST, Capability.DELETE} <= storage.capabilities:
+def _prune_place(done: Pruned, place: Place, order: PruneOrder, learned: dict[str, KnownArchive]) -> None:
+    if not {Capability.LIST, Capability.DELETE} <= place.destination.storage.capabilities:
         done.problem = "its provider cannot list or delete archives"
         return
-    archives = _candidates(storage, order, learned)
+    archives = _candidates(place, order, learned)
     # The time after listing: an archive that is stored meanwhile is not from the future.
     now = order.clock()
     gone = removable(archives, order.rules, now)
     done.kept = len(archives)
     done.note = _note(undecided(archives, order.rules, now))
-    for archive in gone:
+
+    def removed(name: str) -> None:
         if not order.dry_run:
-            order.format.remove(storage, archive.name)
-            log.info("old archive removed", destination=done.place, archive=archive.name)
-        done.removed.append(archive.name)
+            log.info("old archive removed", destination=done.place, archive=name)
+        done.removed.append(name)
         done.kept -= 1
 
+    names = {archive.name: archive.dated.size_bytes or 0 for archive in gone}
+    kept = frozenset(archive.name for archive in archives) - names.keys()
+    freed = place.format.remove(Removal(place.destination, names, kept, order.dry_run, removed, order.check))
+    done.freed, done.problem = freed.size_bytes, freed.problem
 
-def _candidates(
-    storage: GuardedStorage, order: PruneOrder, learned: dict[str, KnownArchive]
-) -> list[Candidate]:
+
+def _candidates(place: Place, order: PruneOrder, learned: dict[str, KnownArchive]) -> list[Candidate]:
     """Return the archives that this device has named itself, with their sources where the rules need them."""
-    destination = Destination(storage, False, None)
-    listed = order.format.listed(destination, order.own)
+    destination = place.destination
+    listed = place.format.listed(destination, order.own)
     named = [each for each in listed if _NAMED_BY_US.fullmatch(each.name)]
     dated = in_order(named, {**order.own.known, **learned}, order.clock())
-    if order.rules and Capability.READ_RANGE in storage.capabilities:
-        about = partial(read_about, order.format, destination, unlock=Unlock())
+    if order.rules and Capability.READ_RANGE in destination.storage.capabilities:
+        about = partial(read_about, place.format, destination, unlock=Unlock())
         dated = [_looked_at(archive, about, learned) for archive in dated]
     return [Candidate(each, order.dates.get(each.name), order.sound.get(each.name)) for each in dated]
 

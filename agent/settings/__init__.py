@@ -128,6 +128,11 @@ class RepositorySettings(Group):
     prune_window: OptionalWindow = setting(
         "", "Time of every day, in UTC, in which no snapshot is written, because the operator prunes then"
     )
+    max_unused: Percent = setting(
+        5,
+        "Share of a repository that may stay unused when retention has removed snapshots; less costs more"
+        " rewriting",
+    )
 
 
 class DataSetSettings(Group):

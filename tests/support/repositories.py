@@ -6,24 +6,35 @@ import shutil
 import signal
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from agent.base.clock import BootClock
 from agent.base.job import Label
 from agent.base.roots import Root
+from agent.formats.base import Freed, Removal
 from agent.formats.manifest import Origin
+from agent.formats.repository.access import open_repository
+from agent.formats.repository.crypto import Cryptor
 from agent.formats.repository.objects import Kind, Listed
 from agent.formats.repository.order import SnapshotOrder
+from agent.formats.repository.prune import PruneJob
 from agent.formats.repository.snapshot import SavedSnapshot, save_snapshot
+from agent.formats.repository.unpacked import put_unpacked
 from agent.formats.walk_report import Report
 from agent.save.walk import WalkRoot, walk
 from agent.transfer.cancel import CancelToken
-from agent.transfer.context import Context
+from agent.transfer.context import Context, Destination
+from agent.transfer.guarded_storage import GuardedStorage
+from agent.transfer.retry import RetryLimits
 from providers.errors import AccessDenied, AlreadyThere, NotFound, Rejected
+from tests.support.fakes import MemoryStorage
 from tests.support.require import possible, require
 from tests.support.trees import Dir, File, make_tree, snapshot
 from tests.support.waiting import wait_until
@@ -152,6 +163,32 @@ class Device:
         """Let the operator's restic forget snapshots, and remove what only they needed."""
         self.restic("forget", *names, "--prune", "--max-unused", "0")
 
+    def remove(
+        self,
+        *names: str,
+        kept: Iterable[str] = (),
+        dry_run: bool = False,
+        max_unused: int = 0,
+        token: CancelToken | None = None,
+    ) -> Freed:
+        """Let the device itself forget snapshots, as others are kept, and remove what only they needed."""
+        told: list[str] = []
+        storage = GuardedStorage(MemoryStorage(), RetryLimits(attempts=1), CancelToken())
+        check = (token or CancelToken()).check
+        removal = Removal(
+            Destination(storage, False, None), dict.fromkeys(names, 0), frozenset(kept), dry_run, told.append,
+            check,
+        )  # fmt: skip
+        opened = open_repository(self.objects, PASSWORD)
+        done = PruneJob(self.objects, opened, self.state, HOST, max_unused, 0, check).run(removal)
+        assert done.problem or told == list(names)
+        return done
+
+    @property
+    def size_bytes(self) -> int:
+        """Return the bytes of all packs."""
+        return sum(each.size_bytes for each in self.objects.list(Kind.PACK))
+
     def restored(self, where: Path, name: str = "latest") -> Path:
         """Let restic restore a snapshot; return the directory with what was the first root."""
         self.restic("restore", name, "--target", str(where))
@@ -203,6 +240,40 @@ def mounted(repository: Path, where: Path) -> Iterator[Path]:
         finally:
             running.send_signal(signal.SIGINT)
             running.wait(60)
+
+
+def foreign_lock(objects: DirectoryObjects, *, exclusive: bool) -> str:
+    """Put the lock of a restic on another machine; return its name."""
+    opened = open_repository(objects, PASSWORD)
+    lock = {
+        "time": datetime.now(UTC).isoformat(),
+        "exclusive": exclusive,
+        "hostname": "ops",
+        "username": "x",
+        "pid": 1,
+    }
+    name, _ = put_unpacked(objects, Cryptor(opened.keys), Kind.LOCK, json.dumps(lock).encode())
+    return name
+
+
+class Uptime:
+    """A boot clock that a test moves."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.s = 1000.0
+        patch.setattr(BootClock, "now", lambda _self: ("this boot", self.s))
+        patch.setattr(
+            BootClock, "age_s", lambda _self, boot, s: self.s - s if boot == "this boot" else float("inf")
+        )
+
+    def passing(self, seconds: float, kind: Kind) -> Callable[[str, Kind], None]:
+        """Return a hook that lets time pass before an object of this kind is stored."""
+
+        def before(call: str, stored: Kind) -> None:
+            if (call, stored) == ("put", kind):
+                self.s += seconds
+
+        return before
 
 
 CONTENT = os.urandom(300_000)

@@ -14,7 +14,7 @@ import pytest
 
 from agent.base.roots import Root
 from agent.formats.archive_names import NamedArchive, OwnArchives
-from agent.formats.base import FILE, Entry, Format, Item, Saved, SavedTree, SaveOrder, Unlock
+from agent.formats.base import FILE, Entry, Format, Freed, Item, Removal, Saved, SavedTree, SaveOrder, Unlock
 from agent.formats.manifest import Manifest
 from agent.formats.survey import ArchiveLimits
 from agent.formats.walk_report import Report
@@ -134,8 +134,11 @@ class MemoryFormat:
     def manifest(self, destination: Destination, name: str, unlock: Unlock) -> None:
         return None
 
-    def remove(self, storage: GuardedStorage, name: str) -> None:
-        del self.archives[name]
+    def remove(self, removal: Removal) -> Freed:
+        for name in removal.names:
+            del self.archives[name]
+            removal.removed(name)
+        return Freed(0)
 
     def open(self, destination: Destination, name: str, unlock: Unlock) -> SavedTree:
         return MemoryTree(self.archives[name])

@@ -60,7 +60,7 @@ def test_every_place_keeps_its_own_newest_archives(device: Device, tmp_path: Pat
     assert there(tmp_path / "stick") == set(on_stick[:2])
     assert done["target device"] == {
         "place": "target device", "removed": names[:1:-1], "kept": 2, "problem": "", "retryable": False,
-        "failed": False, "note": "",
+        "failed": False, "freed": done["target device"]["freed"], "note": "",
     }  # fmt: skip
     assert done["target stick"]["removed"] == on_stick[2:]
 
@@ -256,6 +256,7 @@ def test_it_ends_at_once_when_the_agent_stops(never_answers: Stalling, device: D
             "problem": "the agent was stopped",
             "retryable": True,
             "failed": True,
+            "freed": 0,
             "note": "",
         }
     ]

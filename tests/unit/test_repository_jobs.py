@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,7 +13,7 @@ from agent.base.job import State
 from agent.cli.inspect import inspect
 from agent.journal.jobs import JobRecord
 from tests.support.fakes import Device
-from tests.support.repositories import PASSWORD, restic
+from tests.support.repositories import PASSWORD, DirectoryObjects, foreign_lock, restic
 
 
 def texts(root: Path) -> dict[str, str]:
@@ -40,6 +41,7 @@ def device(tmp_path: Path) -> Iterator[Device]:
         "verify.period": "168h",
         "verify.store": "stick",
         "verify.maxSize": "250000",
+        "retention.keepLast": "2",
     }
     device = Device(tmp_path, settings)
     (device.data / "sub").mkdir()
@@ -212,3 +214,62 @@ def test_without_a_repository_the_restore_says_so(device: Device, tmp_path: Path
     told = done(device, "restore", restore_store="stick")
     assert (told.state, told.status_code) == (State.FAILED, "not-found")
     assert told.message.startswith("there is no repository at local:usb/of/")
+
+
+# -- retention
+
+
+def pruned(device: Device, **value: bool) -> dict[str, Any]:
+    """Let the device prune; return what it says of the store."""
+    asked = device.locally("prune", value or None)
+    device.finish()
+    assert asked.done(20)
+    places = {each["place"]: each for each in asked.result()["places"]}
+    found: dict[str, Any] = places["store stick"]
+    return found
+
+
+def status(device: Device) -> dict[str, Any]:
+    asked = device.locally("status")
+    assert asked.done(20)
+    found: dict[str, Any] = asked.result()
+    return found
+
+
+def saved_again(device: Device, text: str) -> None:
+    (device.data / "file").write_text(text * 3000)
+    assert done(device, "backup", backup_store="stick").state == State.FINISHED
+
+
+def test_retention_forgets_snapshots_by_the_rules_of_archives(device: Device, tmp_path: Path) -> None:
+    """And gives back the room; the history says which are gone."""
+    for text in ("a1", "b2", "c3"):
+        saved_again(device, text)
+    first, second, third, fourth = snapshots(tmp_path)
+    told = pruned(device, dryRun=True)
+    assert (told["removed"], told["kept"]) == ([first, second], 2)
+    assert told["freed"] > 0
+    assert len(snapshots(tmp_path)) == 4
+    told = pruned(device)
+    assert (told["removed"], told["problem"]) == ([first, second], "")
+    assert snapshots(tmp_path) == [third, fourth]
+    (repository,) = (tmp_path / "usb/of").iterdir()
+    restic(repository, "check", "--read-data")
+    gone = [each.facts.get("removed", False) for each in device.service.engine.made.all().ended]
+    assert gone == [False, False, True, True]
+    done(device, "restore", restore_store="stick", restore_archive=third)
+    assert (device.data / "file").read_text() == "b2" * 3000
+
+
+def test_status_says_when_old_snapshots_cannot_go(device: Device, tmp_path: Path) -> None:
+    """A restic elsewhere died with its lock; the next prune that succeeds clears it."""
+    for text in ("a1", "b2"):
+        saved_again(device, text)
+    (repository,) = (tmp_path / "usb/of").iterdir()
+    lock = foreign_lock(DirectoryObjects(repository), exclusive=True)
+    told = pruned(device)
+    assert (told["failed"], told["retryable"], told["removed"]) == (True, True, [])
+    assert "locked the repository" in status(device)["retention"]["store stick"]
+    (repository / "locks" / lock).unlink()
+    assert len(pruned(device)["removed"]) == 1
+    assert "retention" not in status(device)

@@ -1,26 +1,19 @@
 """The lock of a repository: nobody removes packs that a job still needs, and no lock stays for ever."""
 
-import json
 import os
-from collections.abc import Callable
-from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
 
 import pytest
 
-from agent.base.clock import BootClock
 from agent.base.errors import (
     RepositoryBroken,
     RepositoryBusy,
 )
-from agent.formats.repository.access import open_repository
-from agent.formats.repository.crypto import Cryptor
 from agent.formats.repository.objects import Kind, Listed
-from agent.formats.repository.unpacked import put_unpacked
 from agent.transfer.cancel import CancelToken
 from providers.errors import Unreachable
-from tests.support.repositories import PASSWORD, Device, is_as_it_was, small_device, source
+from tests.support.repositories import Device, Uptime, foreign_lock, is_as_it_was, small_device, source
 
 MINUTE_S = 60
 
@@ -46,24 +39,10 @@ def test_restic_does_not_prune_while_a_snapshot_is_written(device: Device) -> No
     assert not device.objects.count(Kind.LOCK)
 
 
-def exclusive_lock(device: Device) -> str:
-    """Put the lock of a restic that prunes; return its name."""
-    opened = open_repository(device.objects, PASSWORD)
-    lock = {
-        "time": datetime.now(UTC).isoformat(),
-        "exclusive": True,
-        "hostname": "ops",
-        "username": "x",
-        "pid": 1,
-    }
-    name, _ = put_unpacked(device.objects, Cryptor(opened.keys), Kind.LOCK, json.dumps(lock).encode())
-    return name
-
-
 def test_a_device_waits_while_somebody_prunes(device: Device) -> None:
     """A prune decides first and removes later: what is written in between may be removed."""
     device.save()
-    name = exclusive_lock(device)
+    name = foreign_lock(device.objects, exclusive=True)
     with pytest.raises(RepositoryBusy, match="ops"):
         device.save()
     assert device.objects.count(Kind.LOCK) == 1
@@ -78,7 +57,7 @@ def test_a_prune_that_begins_at_the_same_moment_is_noticed(device: Device) -> No
     def before(call: str, kind: Kind) -> None:
         if (call, kind) == ("put", Kind.LOCK):
             device.objects.before = lambda _call, _kind: None
-            exclusive_lock(device)
+            foreign_lock(device.objects, exclusive=True)
 
     device.objects.before = before
     with pytest.raises(RepositoryBusy):
@@ -93,26 +72,6 @@ def test_a_damaged_lock_is_told(device: Device) -> None:
     path.write_bytes(b"x" * 100)
     with pytest.raises(RepositoryBroken):
         device.save()
-
-
-class Uptime:
-    """A boot clock that a test moves."""
-
-    def __init__(self, patch: pytest.MonkeyPatch) -> None:
-        self.s = 1000.0
-        patch.setattr(BootClock, "now", lambda _self: ("this boot", self.s))
-        patch.setattr(
-            BootClock, "age_s", lambda _self, boot, s: self.s - s if boot == "this boot" else float("inf")
-        )
-
-    def passing(self, seconds: float, kind: Kind) -> Callable[[str, Kind], None]:
-        """Return a hook that lets time pass before an object of this kind is stored."""
-
-        def before(call: str, stored: Kind) -> None:
-            if (call, stored) == ("put", kind):
-                self.s += seconds
-
-        return before
 
 
 def test_a_lock_is_refreshed_before_anybody_takes_it_for_stale(

@@ -12,14 +12,15 @@ from agent.base.errors import RepositoryBroken
 from agent.formats.repository.crypto import OVERHEAD_BYTES, Cryptor
 from agent.formats.repository.json_stream import items_of
 from agent.formats.repository.objects import Kind, Objects
-from agent.formats.repository.packs import id_in
+from agent.formats.repository.packs import Blob, id_in
 from agent.formats.repository.scratch import temporary_database
 from agent.formats.repository.state import tree_key
 from agent.formats.repository.unpacked import get_unpacked
 
 _CACHE_KIB = 8 << 10
 _TABLES = (
-    "CREATE TABLE packs (number INTEGER PRIMARY KEY, name TEXT NOT NULL)",
+    "CREATE TABLE packs (number INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE)",
+    "CREATE TABLE named (file TEXT, pack INTEGER, PRIMARY KEY (file, pack)) WITHOUT ROWID",
     "CREATE TABLE blobs (id BLOB PRIMARY KEY, pack INTEGER, at INTEGER, length INTEGER, plain INTEGER)"
     " WITHOUT ROWID",
     "CREATE TABLE needed (pack INTEGER, block INTEGER, begin INTEGER, end INTEGER, times INTEGER,"
@@ -32,6 +33,7 @@ MOST_BYTES = 32 << 20
 """The longest index that is read; writers end one at 8 MiB."""
 _MOST_BLOBS = 10_000_000
 """The most that are listed on the device's disk, in about 1 GiB."""
+_BLOB = "INSERT OR IGNORE INTO blobs (id, pack, at, length, plain) VALUES (?, ?, ?, ?, ?)"
 _MOST_OFFSET = 1 << 32
 """Packs are shorter: the lengths in their headers are 32-bit numbers."""
 
@@ -88,21 +90,20 @@ class BlobIndex:
         """Read all indexes. Raises `RepositoryBroken`, StorageError and what `check` raises."""
         for name, _ in objects.list(Kind.INDEX):
             check()
-            self._add(get_unpacked(objects, cryptor, Kind.INDEX, name, MOST_BYTES))
-
-    def _add(self, index: bytes) -> None:
-        try:
-            for pack in items_of((index,), "packs"):
-                number = self._database.execute(
-                    "INSERT INTO packs (name) VALUES (?)", (id_in(pack["id"]).hex(),)
-                ).lastrowid
-                self._blobs += len(pack["blobs"])
+            for pack, blobs in packs_in(get_unpacked(objects, cryptor, Kind.INDEX, name, MOST_BYTES)):
+                number = self.add_pack(name, pack)
+                self._blobs += len(blobs)
                 if self._blobs > _MOST_BLOBS:
                     raise RepositoryBroken(f"the indexes of the repository name over {_MOST_BLOBS} blobs")
-                rows = (_row(number, blob) for blob in pack["blobs"])
-                self._database.executemany("INSERT OR IGNORE INTO blobs VALUES (?, ?, ?, ?, ?)", rows)
-        except (ValueError, LookupError, TypeError, AttributeError, OverflowError) as error:
-            raise RepositoryBroken("an index of the repository is damaged") from error
+                rows = ((_key(blob), number, *blob[2:]) for blob in blobs)
+                self._database.executemany(_BLOB, rows)
+
+    def add_pack(self, file: str, pack: str) -> int:
+        """Remember that an index names a pack; return its number."""
+        self._database.execute("INSERT OR IGNORE INTO packs (name) VALUES (?)", (pack,))
+        (number,) = self._database.execute("SELECT number FROM packs WHERE name = ?", (pack,)).fetchone()
+        self._database.execute("INSERT OR IGNORE INTO named VALUES (?, ?)", (file, number))
+        return int(number)
 
     def place(self, key: bytes) -> Place | None:
         """Return the place of a blob: its id, or for a tree `state.tree_key` of it."""
@@ -159,14 +160,27 @@ def parts_of(place: Place) -> Iterator[tuple[Block, int, int]]:
         at = (number + 1) * BLOCK_BYTES
 
 
-def _row(number: int | None, blob: dict[str, Any]) -> tuple[bytes, int | None, int, int, int]:
-    blob_id, kind = id_in(blob["id"]), blob["type"]
+def packs_in(index: bytes) -> Iterator[tuple[str, list[Blob]]]:
+    """Yield the packs that an index names, each with its blobs. Raises `RepositoryBroken`."""
+    try:
+        for pack in items_of((index,), "packs"):
+            yield id_in(pack["id"]).hex(), [*map(_blob, pack["blobs"])]
+    except (ValueError, LookupError, TypeError, AttributeError, OverflowError) as error:
+        raise RepositoryBroken("an index of the repository is damaged") from error
+
+
+def _blob(value: dict[str, Any]) -> Blob:
+    blob_id, kind = id_in(value["id"]), value["type"]
     if kind not in ("data", "tree"):
         raise ValueError(kind)
-    offset, length, plain = blob["offset"], blob["length"], blob.get("uncompressed_length") or 0
+    offset, length, plain = value["offset"], value["length"], value.get("uncompressed_length") or 0
     for each in (offset, length, plain):
         if not isinstance(each, int) or not 0 <= each < _MOST_OFFSET:
             raise ValueError(each)
     if length < OVERHEAD_BYTES:
         raise ValueError(length)
-    return tree_key(blob_id) if kind == "tree" else blob_id, number, offset, length, plain
+    return Blob(blob_id, kind == "tree", offset, length, plain)
+
+
+def _key(blob: Blob) -> bytes:
+    return tree_key(blob.id) if blob.is_tree else blob.id

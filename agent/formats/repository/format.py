@@ -3,7 +3,6 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import timedelta
-from hashlib import sha256
 from pathlib import Path
 
 from agent.base.daily_window import DailyWindow
@@ -12,6 +11,7 @@ from agent.formats.base import Entry, Saved, SaveOrder
 from agent.formats.repository.order import SnapshotOrder
 from agent.formats.repository.snapshot import save_snapshot
 from agent.formats.repository.store import StoredObjects
+from agent.formats.repository.use import state_directory
 from agent.formats.walk_report import Report
 from agent.transfer.context import Context, Destination
 from providers.api import Stored
@@ -55,7 +55,7 @@ class Repository:
         snapshot = SnapshotOrder(
             origin=order.origin,
             password=self.password,
-            state=self._state(destination.shown),
+            state=state_directory(self.states, destination.storage.location(destination.prefix)),
             trust_for=self.trust_for,
             strict=order.strict,
             expected_bytes=order.expected_bytes,
@@ -65,7 +65,3 @@ class Repository:
         added_bytes = saved.changes.added_bytes
         stored = Stored(saved.id, added_bytes, place=destination.shown)
         return Saved(added_bytes, "", stored, saved.changes)
-
-    def _state(self, location: str) -> Path:
-        """Return the directory with the state of the repository at `location`."""
-        return self.states / sha256(location.encode()).hexdigest()[:32]

@@ -1,10 +1,11 @@
-"""The lock of a job, which keeps restic from pruning while packs without a snapshot are written.
+"""Locks: that of a backup keeps others from pruning while packs without a snapshot are written.
 
-Source: restic's `doc/design.rst`, "Locks", and its `internal/restic/lock.go`: prune refuses to run while
-there is a lock, and people may remove one that is older than 30 minutes.
+That of a prune is exclusive. Source: restic's `doc/design.rst`, "Locks", and its `internal/restic/lock.go`:
+an exclusive lock and any other one refuse each other, and one that is older than 30 minutes is stale.
 """
 
 import json
+import math
 import os
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -25,6 +26,7 @@ log = structlog.get_logger(__name__)
 REFRESH_S = 5 * 60
 GAP_S = 25 * 60
 """The longest time without a refresh in which nobody can have taken the lock for a stale one."""
+_STALE_S = 30 * 60
 _MOST_BYTES, _MOST_LOCKS = 1 << 16, 1000
 
 
@@ -36,31 +38,38 @@ class Lock:
     cryptor: Cryptor
     pending: PendingPacks
     host: str
+    exclusive: bool = False
+    left: frozenset[str] = frozenset()
+    """Locks of ended jobs of this device, which stand for nobody."""
     name: str = ""
     stored_bytes: int = 0
     _clock: BootClock = field(default_factory=BootClock)
     _refreshed: tuple[str, float] = ("", 0.0)
 
     def acquire(self) -> None:
-        """Put the lock. Raises `RepositoryBusy` while another program holds an exclusive one."""
-        self.refuse_exclusive()
+        """Put the lock. Raises `RepositoryBusy` while another program holds one that excludes it."""
+        self.refuse_others()
         self._put()
         # Who made a lock at this moment has seen neither.
         try:
-            self.refuse_exclusive()
+            self.refuse_others()
         except BaseException:
             self.release()
             raise
 
-    def refuse_exclusive(self) -> None:
-        """Raise `RepositoryBusy` for an exclusive lock; a device without the right to look goes on."""
+    def refuse_others(self) -> None:
+        """Raise `RepositoryBusy` for a lock that excludes this one.
+
+        A device without the right to look goes on, but not with an exclusive lock: that raises AccessDenied.
+        """
         try:
             for name, size_bytes in listed(self.objects, Kind.LOCK, _MOST_LOCKS, "run `restic unlock`"):
                 # Some stores show an object before its content is there.
                 if name != self.name and size_bytes:
                     self._refuse(name)
         except AccessDenied:
-            return
+            if self.exclusive:
+                raise
 
     def _refuse(self, name: str) -> None:
         try:
@@ -70,14 +79,33 @@ class Lock:
             return  # removed meanwhile
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
             raise RepositoryBroken(f"the lock {name[:8]} of the repository is damaged") from error
-        if host == self.host and not is_exclusive and not self.pending.fact("left_locks"):
-            # Before the hardware was replaced: one repository belongs to one device.
-            self._note(name)
-        if is_exclusive:
-            raise RepositoryBusy(
-                f"another program has locked the repository since {since} ('{host}'): try again when it has"
-                " ended, or run `restic unlock` if it has died"
-            )
+        if name in self.left:
+            return
+        if not is_exclusive and not self.exclusive:
+            if host == self.host and not self.pending.fact("left_locks"):
+                # Before the hardware was replaced: one repository belongs to one device.
+                self._note(name)
+            return
+        if self.exclusive and self._is_stale(name):
+            log.warning("stale lock of the repository removed", host=host, since=since)
+            self.objects.delete(Kind.LOCK, name)
+            return
+        raise RepositoryBusy(
+            f"another program has locked the repository since {since} ('{host}'): try again when it has"
+            " ended, or run `restic unlock` if it has died"
+        )
+
+    def _is_stale(self, name: str) -> bool:
+        """Return True for a lock that an earlier prune saw 30 minutes ago: its owner would have renewed it.
+
+        The time in it is that of another clock, and one of the two may be wrong.
+        """
+        known: dict[str, tuple[str, float]] = json.loads(self.pending.fact("seen") or "{}")
+        if name in known and _STALE_S <= self._clock.age_s(*known[name]) < math.inf:
+            return True
+        if name not in known or self._clock.age_s(*known[name]) == math.inf:
+            self.pending.remember(seen=json.dumps({name: self._clock.now()}))
+        return False
 
     def was_kept(self) -> bool:
         """Return True when the pending packs cannot have been removed since their job was cut off.
@@ -133,7 +161,7 @@ class Lock:
     def _put(self) -> None:
         value = {
             "time": time_text(datetime.now(UTC)),
-            "exclusive": False,
+            "exclusive": self.exclusive,
             "hostname": self.host,
             "username": "edge-backup",
             "pid": os.getpid(),

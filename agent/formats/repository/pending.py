@@ -6,9 +6,11 @@ its index is made at the end of the job.
 
 import sqlite3
 from collections.abc import Iterable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 from agent.formats.repository.packs import Blob, blobs_in, header_of
+from agent.formats.repository.state import opened
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS packs (
@@ -51,6 +53,14 @@ class PendingPacks:
         self._add("indexes", 1)
         self._database.execute("COMMIT")
 
+    def removed(self, name: str) -> None:
+        """Forget a pack that is no more in the repository."""
+        self._database.execute("DELETE FROM packs WHERE name = ?", (name,))
+
+    def names(self) -> Iterator[str]:
+        """Yield the names of all packs."""
+        yield from (name for (name,) in self._database.execute("SELECT name FROM packs"))
+
     def __len__(self) -> int:
         return int(self._database.execute("SELECT count(*) FROM packs").fetchone()[0])
 
@@ -77,6 +87,10 @@ class PendingPacks:
         self._forget()
         self._database.execute("COMMIT")
 
+    def pruned(self) -> None:
+        """Note that the repository has nothing left of abandoned packs."""
+        self._database.execute("DELETE FROM facts WHERE name IN ('left_packs', 'left_indexes')")
+
     def lock_stays(self) -> None:
         """Count a lock that the device may not remove."""
         self._add("left_locks", 1)
@@ -93,3 +107,15 @@ class PendingPacks:
 
     def close(self) -> None:
         self._database.close()
+
+
+def pending_in(directory: Path) -> Iterator[PendingPacks]:
+    """Yield what each series of a repository notes, opened. Raises sqlite3.Error."""
+    for path in sorted(directory.glob("*.pending")):
+        with closing(opened(PendingPacks, path)) as pending:
+            yield pending
+
+
+def locks_in(directory: Path) -> frozenset[str]:
+    """Return the names of the locks that ended jobs of this device left. Raises sqlite3.Error."""
+    return frozenset(name for pending in pending_in(directory) for name in pending.fact("locks").split())

@@ -58,16 +58,24 @@ class Reader:
 
         Raises `RepositoryBroken`, StorageError, sqlite3.Error and OSError.
         """
-        with self._alone:
-            place = self._place(blob_id)
-            if max(place.content_bytes, place.length) > _MOST_DATA_BYTES:
-                raise RepositoryBroken("a chunk of the repository is larger than any that is read")
-            encrypted = self._data_packs.read(place)
+        place, encrypted = self._fetched(blob_id)
         stored = self._tools.cryptor.decrypt(encrypted)
         content = decompressed(stored, place.plain_bytes) if place.plain_bytes else stored
         if hashlib.sha256(content).digest() != blob_id:
             raise RepositoryBroken("a chunk of the repository has another content than its name says")
         return content
+
+    def note(self, key: bytes) -> None:
+        """Note that `encrypted` will be asked for. Raises `RepositoryBroken` and sqlite3.Error."""
+        with self._alone:
+            if len(key) == ID_BYTES:
+                self._index.need(self._place(key))
+
+    def encrypted(self, key: bytes) -> tuple[Place, bytes]:
+        """Return the place of a blob that was noted, and its encrypted form, checked. Raises as `data`."""
+        place, encrypted = self._fetched(key)
+        self._checked(self._tools.cryptor.decrypt(encrypted), place.plain_bytes, key[-ID_BYTES:])
+        return place, encrypted
 
     def needed_packs(self) -> dict[int, int]:
         """Return how many bytes will be fetched from each pack, by its number. Raises sqlite3.Error."""
@@ -103,29 +111,38 @@ class Reader:
 
         Raises as `data`.
         """
-        with self._alone:
-            place = self._place(tree_key(tree_id))
-            if place.content_bytes > MOST_BLOB_BYTES or place.length > MOST_BLOB_BYTES:
-                raise RepositoryBroken("a tree of the repository is larger than any that is read")
-            encrypted = self._tree_packs.read(place)
+        place, encrypted = self._fetched(tree_key(tree_id))
         stored = self._tools.cryptor.decrypt(encrypted)
         del encrypted
+        self._checked(stored, place.plain_bytes, tree_id)
+        return _in_order(map(saved_node, items_of(_pieces(stored, place.plain_bytes), "nodes")))
 
-        def pieces() -> Iterator[bytes]:
-            return decompressed_pieces(stored, place.plain_bytes) if place.plain_bytes else iter((stored,))
+    def _fetched(self, key: bytes) -> tuple[Place, bytes]:
+        is_tree = len(key) > ID_BYTES
+        with self._alone:
+            place = self._place(key)
+            if max(place.content_bytes, place.length) > (MOST_BLOB_BYTES if is_tree else _MOST_DATA_BYTES):
+                kind = "tree" if is_tree else "chunk"
+                raise RepositoryBroken(f"a {kind} of the repository is larger than any that is read")
+            return place, (self._tree_packs if is_tree else self._data_packs).read(place)
 
+    def _checked(self, stored: bytes, plain_bytes: int, blob_id: bytes) -> None:
+        """Raise `RepositoryBroken` for another content than the id says, without holding all of it."""
         digest = hashlib.sha256()
-        for piece in pieces():
+        for piece in _pieces(stored, plain_bytes):
             digest.update(piece)
-        if digest.digest() != tree_id:
-            raise RepositoryBroken("a tree of the repository has another content than its name says")
-        return _in_order(map(saved_node, items_of(pieces(), "nodes")))
+        if digest.digest() != blob_id:
+            raise RepositoryBroken("a blob of the repository has another content than its name says")
 
     def _place(self, key: bytes) -> Place:
         place = self._index.place(key)
         if place is None:
             raise RepositoryBroken("a snapshot needs a blob that no index of the repository names")
         return place
+
+
+def _pieces(stored: bytes, plain_bytes: int) -> Iterator[bytes]:
+    return decompressed_pieces(stored, plain_bytes) if plain_bytes else iter((stored,))
 
 
 def ids_of(content: bytes) -> Iterator[bytes]:

@@ -8,18 +8,24 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import structlog
+
 from agent.base.durable import make_directories, sync_directory
-from agent.base.errors import IoError, NoSpace, disk_errors
+from agent.base.errors import Cancelled, IoError, NoSpace, disk_errors
 from agent.formats.repository.access import Opened
 from agent.formats.repository.crypto import Cryptor
 from agent.formats.repository.identity import Finder
 from agent.formats.repository.lock import Lock
-from agent.formats.repository.objects import Objects
+from agent.formats.repository.objects import Kind, Objects
 from agent.formats.repository.order import SnapshotOrder
 from agent.formats.repository.paths import SnapshotPaths
-from agent.formats.repository.pending import PendingPacks
+from agent.formats.repository.pending import PendingPacks, locks_in
 from agent.formats.repository.scratch import Scratch
 from agent.formats.repository.state import State, opened, remove_state, tree_key
+from agent.formats.repository.use import in_use
+from providers.errors import StorageError
+
+log = structlog.get_logger(__name__)
 
 _PACE = 1000
 _KEPT_SERIES = 16
@@ -53,11 +59,12 @@ def session(
 ) -> Iterator[Session]:
     """Open everything; the lock is not taken yet. `check` is the cancel point of the job.
 
-    Raises what `Finder.found` raises, NoSpace and IoError.
+    Raises what `Finder.found` raises, `RepositoryBusy` while this device prunes, NoSpace and IoError.
     """
     directory, host = order.state, order.origin.device
     with ExitStack() as stack, state_errors(directory):
         make_directories(directory, 0o700)
+        stack.enter_context(in_use(directory))
         # A device that may only write would have lost its repository together with the state.
         for above in (directory.parent.parent, directory.parent):
             sync_directory(above)
@@ -72,7 +79,7 @@ def session(
         pending = stack.enter_context(closing(opened(PendingPacks, path.with_suffix(".pending"))))
         scratch = stack.enter_context(closing(Scratch(directory)))
         cryptor = Cryptor(found.opened.keys)
-        lock = Lock(objects, cryptor, pending, host)
+        lock = Lock(objects, cryptor, pending, host, left=locks_in(directory))
         yield Session(
             objects, found.opened, cryptor, state, pending, scratch, lock,
             directory=directory, reserve_bytes=order.reserve_bytes, check=check, is_new=found.is_new,
@@ -91,6 +98,22 @@ def take_lock(session: Session) -> None:
     lock.acquire()
     lock.remove_others()
     count_pending(session)
+
+
+def take_back(session: Session) -> None:
+    """Remove the packs of this job from a store that is full: no index names them, so nobody needs them.
+
+    Otherwise a full store stays full, and a prune has no room for its index.
+    """
+    pending = session.pending
+    names = [name for name, _ in pending.not_indexed()]
+    try:
+        for name in names:
+            session.objects.delete(Kind.PACK, name)
+            pending.removed(name)
+    except (StorageError, Cancelled) as error:
+        log.warning("packs not removed from the full store", error=str(error))
+    pending.abandon()
 
 
 def count_pending(session: Session) -> None:

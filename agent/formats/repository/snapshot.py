@@ -25,7 +25,13 @@ from agent.formats.repository.objects import Kind, Objects
 from agent.formats.repository.order import SnapshotOrder
 from agent.formats.repository.paths import SnapshotPaths
 from agent.formats.repository.rebuild import last_snapshot, rebuild
-from agent.formats.repository.session import Session, count_pending, session, take_lock
+from agent.formats.repository.session import (
+    Session,
+    count_pending,
+    session,
+    take_back,
+    take_lock,
+)
 from agent.formats.repository.tree import Trees
 from agent.formats.repository.trust import Trust, can_see
 from agent.formats.repository.unpacked import put_unpacked
@@ -33,6 +39,7 @@ from agent.formats.repository.writer import EntryWriter
 from agent.formats.walk_report import Report
 from agent.transfer.context import Context
 from providers.errors import AccessDenied, StorageError
+from providers.errors import NoSpace as StoreFull
 
 log = structlog.get_logger(__name__)
 
@@ -56,10 +63,10 @@ def save_snapshot(
     """Write a snapshot of `entries` and count in `report`; make the repository where there is none.
 
     When it returns, the snapshot is stored and everything it needs. When it raises, at most packs and indexes
-    without a snapshot and a lock are left. Raises `RepositoryBusy` while another program holds the exclusive
-    lock, `WrongKey` for a wrong password, `RepositoryLost` when the local state is gone and the device may
-    not read the repository, `RepositoryBroken`, `ClockWrong`, `SourceChanged` with `order.strict`, NoSpace,
-    IoError, Cancelled and StorageError.
+    without a snapshot and a lock are left; in a store that is full, no packs. Raises `RepositoryBusy` while
+    another program holds the exclusive lock, `WrongKey` for a wrong password, `RepositoryLost` when the local
+    state is gone and the device may not read the repository, `RepositoryBroken`, `ClockWrong`,
+    `SourceChanged` with `order.strict`, NoSpace, IoError, Cancelled and StorageError.
     """
     now = order.origin.created
     if now < RELEASED:
@@ -74,6 +81,9 @@ def save_snapshot(
         try:
             take_lock(found)
             return _Job(found, paths, report, order, context).run(entries)
+        except StoreFull:
+            take_back(found)
+            raise
         finally:
             found.lock.release()
 

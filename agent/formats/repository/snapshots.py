@@ -9,7 +9,7 @@ from pathlib import Path
 from agent.base.durable import make_directories
 from agent.base.errors import NoneChosen
 from agent.formats.archive_names import NamedArchive, OwnArchives, device_tag
-from agent.formats.base import SavedTree, Unlock
+from agent.formats.base import Freed, Removal, SavedTree, Unlock
 from agent.formats.manifest import Manifest
 from agent.formats.repository.access import Opened, open_repository
 from agent.formats.repository.blob_index import BlobIndex
@@ -17,10 +17,12 @@ from agent.formats.repository.crypto import Cryptor
 from agent.formats.repository.described import manifest_of
 from agent.formats.repository.document import Snapshot
 from agent.formats.repository.objects import Kind
+from agent.formats.repository.prune import PruneJob
 from agent.formats.repository.reader import Reader, snapshot_named, snapshots
 from agent.formats.repository.saved_tree import SnapshotTree
 from agent.formats.repository.session import state_errors
 from agent.formats.repository.store import StoredObjects
+from agent.formats.repository.use import in_use, state_directory
 from agent.transfer.cancel import CancelToken
 from agent.transfer.context import Context, Destination
 from agent.transfer.get import Fetch
@@ -72,7 +74,9 @@ class Snapshots:
         destination, check = order.destination, context.token.check
         objects = StoredObjects(destination.storage, destination.prefix, context.rate())
         snapshot = self._snapshot(objects, destination, destination.name or "")
+        state = state_directory(self.scratch, destination.storage.location(destination.prefix))
         with (
+            in_use(state),
             closing(self._new_index()) as index,
             closing(self._tree(objects, destination, snapshot, index, check)) as tree,
         ):
@@ -137,6 +141,30 @@ class Snapshots:
         with state_errors(self.scratch):
             make_directories(self.scratch, 0o700)
             return BlobIndex(self.scratch)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PrunedSnapshots(Snapshots):
+    """The format for retention."""
+
+    host: str
+    """The device's id."""
+    most_unused_percent: int
+    """The percentage of the repository that may stay unused (`repository.maxUnused`)."""
+
+    def remove(self, removal: Removal) -> Freed:
+        destination = removal.destination
+        objects = _objects(destination)
+        job = PruneJob(
+            objects,
+            self._open(objects, destination),
+            state_directory(self.scratch, destination.storage.location(destination.prefix)),
+            self.host,
+            self.most_unused_percent,
+            self.reserve_bytes,
+            removal.check,
+        )
+        return job.run(removal)
 
 
 def _objects(destination: Destination) -> StoredObjects:

@@ -14,7 +14,7 @@ from agent.base.errors import NoSpace, disk_errors
 from agent.formats.age.files import encrypt
 from agent.formats.archive_file import open_archive
 from agent.formats.archive_names import NamedArchive, OwnArchives
-from agent.formats.base import Entry, Saved, SavedTree, SaveOrder, Unlock
+from agent.formats.base import Entry, Freed, Removal, Saved, SavedTree, SaveOrder, Unlock
 from agent.formats.manifest import Manifest
 from agent.formats.walk_report import Report
 from agent.formats.zip.manifest_block import manifest_block
@@ -23,7 +23,6 @@ from agent.formats.zip.writer import ArchiveOptions, write_archive
 from agent.transfer.cancel import CancelToken
 from agent.transfer.context import Context, Destination
 from agent.transfer.get import Fetch, fetch
-from agent.transfer.guarded_storage import GuardedStorage
 from agent.transfer.put import put
 from agent.transfer.ranged import RangedFile
 from agent.transfer.streams import FileSource, StreamSource, file_digest, private
@@ -104,8 +103,13 @@ class Zip:
     def manifest(self, destination: Destination, name: str, unlock: Unlock) -> Manifest | None:
         return self.open(destination, name, unlock).manifest()
 
-    def remove(self, storage: GuardedStorage, name: str) -> None:
-        storage.delete(name)
+    def remove(self, removal: Removal) -> Freed:
+        for name in removal.names:
+            removal.check()
+            if not removal.dry_run:
+                removal.destination.storage.delete(name)
+            removal.removed(name)
+        return Freed(sum(removal.names.values()))
 
     def open(self, destination: Destination, name: str, unlock: Unlock) -> SavedTree:
         storage = destination.storage

@@ -44,23 +44,25 @@ class Status:
         device: Device,
         *,
         remains: Callable[[], Mapping[str, int]],
+        retention: Callable[[], Mapping[str, str]],
         schedules: Callable[[], Mapping[str, ScheduleState]],
         uploads: Callable[[], Iterable[tuple[Child, bool]]],
     ) -> None:
-        """`remains` counts what interrupted jobs left in repositories, by kind.
+        """`remains` counts what interrupted jobs left in repositories, by kind; `retention` has problems.
 
         `uploads` are those that are pending, with True for those in line.
         """
         self._monitor, self._history, self._previews = monitor, history, previews
-        self._device, self._remains, self._schedules = device, remains, schedules
-        self._uploads = uploads
+        self._device, self._schedules = device, schedules
+        self._remains, self._retention, self._uploads = remains, retention, uploads
 
     def status(self, _request: StatusRequest, room_bytes: int) -> Mapping[str, Any]:
         """Return `job`, the running job; while none runs, also `last`, the end of the last job.
 
         `preview` is there when there is something to say of one, `problem` while nobody has said who the
-        device is, `remains` when interrupted jobs left something in repositories, and `schedules` and
-        `uploads` when there are any, as many as fit. Raises `JournalError`.
+        device is, `remains` when interrupted jobs left something in repositories, `retention` when the last
+        prune had a problem at a destination, and `schedules` and `uploads` when there are any, as many as
+        fit. Raises `JournalError`.
         """
         job = self._monitor.value()
         room_bytes -= encoded_bytes({"job": job, "last": None, "preview": None})
@@ -71,11 +73,13 @@ class Status:
             rest["problem"] = self._device.problem
         if not job and (remains := self._remains()):
             rest["remains"] = remains
+        if retention := self._retention():
+            rest["retention"] = retention
         if schedules := {name: state.value() for name, state in self._schedules().items()}:
             rest["schedules"] = schedules
         if uploads := self.uploads():
             rest["uploads"] = uploads
-        rest = shortened(rest, ("uploads", "schedules"), half_bytes)
+        rest = shortened(rest, ("uploads", "schedules", "retention"), half_bytes)
         last = None if job else self._history.last(room_bytes - encoded_bytes(rest))
         return {"job": job, "last": last, **rest}
 

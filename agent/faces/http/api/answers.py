@@ -137,6 +137,8 @@ class Status(_Value):
     preview: Preview | None = None
     problem: str | None = None
     remains: Remains | None = None
+    retention: dict[str, str] = {}
+    """By destination why the last prune did not remove its old archives."""
     schedules: dict[str, ClockSchedule] = {}
     uploads: list[Upload] = []
     """Archives that wait for their upload."""

@@ -1,0 +1,135 @@
+"""Removes packs that nobody needs, and moves what is needed out of those that are mostly unused.
+
+The order is new packs, new indexes, old indexes, old packs: whatever cuts it off, every blob that a snapshot
+needs is in a pack that an index names. It works in rounds, because a full store has room for a small one.
+"""
+
+from array import array
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+
+from agent.formats.base import Freed
+from agent.formats.repository.blob_index import MOST_BYTES, packs_in
+from agent.formats.repository.blobs import PACK_BYTES
+from agent.formats.repository.crypto import Cryptor
+from agent.formats.repository.index import encoded_indexes
+from agent.formats.repository.objects import Kind, Objects
+from agent.formats.repository.packs import ID_BYTES, Blob, Pack
+from agent.formats.repository.pending import PendingPacks
+from agent.formats.repository.reader import Reader
+from agent.formats.repository.unpacked import get_unpacked, put_unpacked
+from agent.formats.repository.usage import Plan, Usage
+from providers.errors import NoSpace as StoreFull
+
+_ROUND_BYTES = 16 << 20
+
+
+@dataclass(slots=True)
+class Sweep:
+    """One sweep, under the exclusive lock. Its methods raise as `Reader.data` and `go_on`."""
+
+    objects: Objects
+    cryptor: Cryptor
+    usage: Usage
+    reader: Reader
+    pending: PendingPacks
+    """New packs are noted there until an index names them."""
+    go_on: Callable[[], None]
+    """Called before each step: a cancel point, which keeps the lock fresh or raises."""
+    _packs: dict[bool, Pack] = field(
+        default_factory=lambda: {trees: Pack(trees=trees) for trees in (False, True)}
+    )
+
+    def run(self, plan: Plan) -> Freed:
+        """Carry out the plan as far as the store has room for it; return what that frees."""
+        try:
+            self._remove(plan)
+            self._rewrite(plan)
+        except StoreFull as error:
+            for name, _ in [*self.pending.not_indexed()]:
+                self._delete(Kind.PACK, name)
+            self.pending.clear()
+            return Freed(plan.unused_bytes, f"no room to move what is needed out of packs: {error}")
+        return Freed(plan.unused_bytes + plan.gained_bytes)
+
+    def _remove(self, plan: Plan) -> None:
+        for name in self.usage.unnamed():
+            self._delete(Kind.PACK, name)
+        self._replace(plan.unused)
+
+    def _rewrite(self, plan: Plan) -> None:
+        self.usage.begin_moving(plan.rewritten)
+        for packs in self._rounds(plan.rewritten):
+            self._replace(packs)
+
+    def _rounds(self, packs: "array[int]") -> "Iterator[array[int]]":
+        """Move the used blobs of some packs, and yield those; again and again."""
+        moved, moved_bytes = array("q"), 0
+        for pack in packs:
+            for key in self.usage.moving(pack):
+                self.reader.note(key)
+            for key in self.usage.moving(pack):
+                moved_bytes += self._move(key)
+            moved.append(pack)
+            if moved_bytes >= _ROUND_BYTES:
+                self._store_all()
+                yield moved
+                moved, moved_bytes = array("q"), 0
+        self._store_all()
+        yield moved
+
+    def _move(self, key: bytes) -> int:
+        """Copy a blob into a new pack; return its size."""
+        self.go_on()
+        place, encrypted = self.reader.encrypted(key)
+        pack = self._packs[len(key) > ID_BYTES]
+        pack.add(key[-ID_BYTES:], encrypted, place.plain_bytes)
+        if len(pack.content) >= PACK_BYTES or pack.is_full:
+            self._store(pack)
+        return place.length
+
+    def _store_all(self) -> None:
+        for pack in self._packs.values():
+            if pack.blobs:
+                self._store(pack)
+
+    def _store(self, pack: Pack) -> None:
+        self.go_on()
+        name = pack.finish(self.cryptor)
+        self.objects.put(Kind.PACK, name, pack.content)
+        self.pending.add(name, pack.blobs)
+        pack.clear()
+
+    def _replace(self, packs: Iterable[int]) -> None:
+        """Store indexes that do not name these packs in place of those that do; then remove the packs."""
+        old = self.usage.begin_going(packs)
+        new: list[str] = []
+        for names, json in encoded_indexes(self._named(old)):
+            self.go_on()
+            new.append(put_unpacked(self.objects, self.cryptor, Kind.INDEX, json)[0])
+            for name in names:
+                self.usage.add_pack(new[-1], name)
+        self.pending.clear()
+        for file in old:
+            self._delete(Kind.INDEX, file)
+            self.usage.forget_index(file)
+        for pack in packs:
+            self._delete(Kind.PACK, self.usage.name_of(pack))
+
+    def _named(self, old: Iterable[str]) -> Iterator[tuple[str, Iterable[Blob]]]:
+        """Yield the new packs, and those in old indexes that stay, once."""
+        yield from self.pending.not_indexed()
+        seen: set[bytes] = set()
+        for file in old:
+            self.go_on()
+            for name, blobs in packs_in(
+                get_unpacked(self.objects, self.cryptor, Kind.INDEX, file, MOST_BYTES)
+            ):
+                pack_id = bytes.fromhex(name)
+                if pack_id not in seen and self.usage.stays(name):
+                    seen.add(pack_id)
+                    yield name, blobs
+
+    def _delete(self, kind: Kind, name: str) -> None:
+        self.go_on()
+        self.objects.delete(kind, name)
