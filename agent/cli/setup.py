@@ -26,6 +26,8 @@ _PLACES = {
 }
 """Where a file, or each file directly in a directory, goes on the device."""
 _PROGRAM_OF_THE_PACKAGE = "/opt/edge-backup/bin/edge-backup"
+_UNIT_OF_THE_PACKAGE = Path("usr/lib/systemd/system/edge-backup.service")
+"""A unit in /etc would be preferred to it, also after an upgrade."""
 _NEXT = "next: systemd-sysusers; systemctl daemon-reload; systemctl enable --now edge-backup\n"
 
 
@@ -57,6 +59,9 @@ def setup(argv: list[str]) -> int:
     if parsed.shown:
         sys.stdout.write("".join(f"==> {file.path} <==\n{file.text}\n" for file in _files()))
         return EXIT_OK
+    if (parsed.root / _UNIT_OF_THE_PACKAGE).exists():
+        sys.stderr.write("nothing is written: the Debian package brings all files, also in upgrades\n")
+        return EXIT_REFUSED
     try:
         for file in _files():
             sys.stdout.write(f"{_written(file, parsed.root)}: {file.path}\n")

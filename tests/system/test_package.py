@@ -44,7 +44,7 @@ def earlier(package: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     root, made = tmp_path_factory.mktemp("earlier") / "root", package.with_name("earlier.deb")
     subprocess.run(["dpkg-deb", "--raw-extract", package, root], check=True)
     control = root / "DEBIAN/control"
-    control.write_text(control.read_text().replace(f"Version: {__version__}", "Version: 0.0.1"))
+    control.write_text(control.read_text().replace(f"Version: {__version__}+", "Version: 0.0.1+"))
     config = root / CONFIG.lstrip("/")
     config.write_text(config.read_text().replace('"deviceId"', '"logLevel": "DEBUG", "deviceId"'))
     subprocess.run(["dpkg-deb", "-Znone", "--root-owner-group", "--build", root, made], check=True)

@@ -91,6 +91,16 @@ def test_print_shows_the_files_and_writes_none(tmp_path: Path, capsys: pytest.Ca
     assert list(tmp_path.iterdir()) == []
 
 
+def test_beside_the_package_nothing_is_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """systemd would prefer the unit in /etc, so that an upgrade of the package changed nothing any more."""
+    unit = tmp_path / "usr/lib/systemd/system/edge-backup.service"
+    unit.parent.mkdir(parents=True)
+    unit.write_text("[Unit]\n")
+    assert setup(tmp_path) == 1
+    assert "the Debian package" in capsys.readouterr().err
+    assert modes(tmp_path).keys() == {str(unit.relative_to(tmp_path))}
+
+
 def test_a_link_does_not_lead_out_of_the_root(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The root may be an image of somebody else's, and its links mean files of this system."""
     root, elsewhere = tmp_path / "root", tmp_path / "elsewhere"
