@@ -62,7 +62,7 @@ check: $(STAMP) $(UNIT_CHECK) docs ## check style, types, layers, dependencies, 
 	$(BIN)/lint-imports
 	$(BIN)/deptry .
 	@if command -v systemd-analyze >/dev/null; then \
-	  echo systemd-analyze verify; systemd-analyze verify $(UNIT_CHECK) $(UNIT_CHECK:.service=.socket); \
+	  echo systemd-analyze verify; systemd-analyze verify --man=no $(UNIT_CHECK) $(UNIT_CHECK:.service=.socket); \
 	else echo "not checked, systemd-analyze is missing: systemd/edge-backup.service and .socket"; fi
 	@if [ -x $(BIN)/hadolint ]; then \
 	  echo hadolint Dockerfile; $(BIN)/hadolint Dockerfile; \
