@@ -64,7 +64,7 @@ class Door:
         self._brake.check(address)
         fingerprint = self._fingerprint_of(token)
         if fingerprint is None:
-            self._brake.failed(address)
+            self._brake.failed(address, token)
             raise Problem(401, "the token is wrong", _CHALLENGE)
         self._brake.succeeded(address)
         return fingerprint

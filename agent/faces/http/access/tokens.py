@@ -7,7 +7,7 @@ import os
 import threading
 import time
 from codecs import BOM_UTF8
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import IPv6Address, ip_address, ip_network
 from pathlib import Path
 
@@ -21,7 +21,9 @@ log = structlog.get_logger(__name__)
 
 SHORTEST_TOKEN = 16
 FREE_ATTEMPTS = 5
-"""Wrong tokens in a row that cost nothing: people mistype."""
+"""Different wrong tokens in a row that cost nothing: people mistype."""
+KNOWN_TOKENS = 8
+"""Wrong tokens of an address that are remembered: to send one again is no further guess."""
 LONGEST_DELAY_S = 60.0
 MAX_ADDRESSES = 256
 
@@ -68,8 +70,8 @@ class Token:
     def check(self, candidate: str) -> bytes | None:
         """Return the fingerprint of the right token, else None, in a time that tells nothing about it."""
         expected = self.fingerprint()
-        given = hashlib.sha256(candidate.encode("utf-8", "surrogateescape")).digest()
-        return expected if expected is not None and hmac.compare_digest(given, expected) else None
+        is_right = expected is not None and hmac.compare_digest(_hash(candidate), expected)
+        return expected if is_right else None
 
     def _hash(self) -> bytes | None:
         try:
@@ -83,10 +85,28 @@ class Token:
 class _Failures:
     count: int = 0
     until_s: float = 0.0
+    known: set[bytes] = field(default_factory=set)
+    """The beginnings of the hashes of wrong tokens."""
+
+    def add(self, token: str) -> None:
+        """Count a wrong token, unless it was sent before."""
+        digest = _hash(token)[:8]
+        if digest in self.known:
+            return
+        self.count += 1
+        over = self.count - FREE_ATTEMPTS
+        if over >= 0:
+            self.until_s = time.monotonic() + min(2.0 ** min(over, 10), LONGEST_DELAY_S)
+        if len(self.known) < KNOWN_TOKENS:
+            self.known.add(digest)
 
 
 class Brake:
-    """Makes each address that sends wrong tokens wait longer and longer. May be used from any thread."""
+    """Makes each address that guesses tokens wait longer and longer. May be used from any thread.
+
+    A program that goes on sending the token of before does not guess: it must not lock out others at its
+    address, which all share behind a web server.
+    """
 
     def __init__(self) -> None:
         self._failures: dict[str, _Failures] = {}
@@ -102,13 +122,10 @@ class Brake:
             headers = {"Retry-After": str(math.ceil(wait_s))}
             raise Problem(429, f"too many wrong tokens: wait {math.ceil(wait_s)} seconds", headers)
 
-    def failed(self, address: str) -> None:
+    def failed(self, address: str, token: str) -> None:
         with self._lock:
             failures = self._failures.pop(_group(address), _Failures())
-            failures.count += 1
-            over = failures.count - FREE_ATTEMPTS
-            if over >= 0:
-                failures.until_s = time.monotonic() + min(2.0 ** min(over, 10), LONGEST_DELAY_S)
+            failures.add(token)
             self._failures[_group(address)] = failures  # the newest last: the oldest is forgotten first
             if len(self._failures) > MAX_ADDRESSES:
                 del self._failures[next(iter(self._failures))]
@@ -117,6 +134,10 @@ class Brake:
     def succeeded(self, address: str) -> None:
         with self._lock:
             self._failures.pop(_group(address), None)
+
+
+def _hash(token: str) -> bytes:
+    return hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
 
 
 def _group(address: str) -> str:
