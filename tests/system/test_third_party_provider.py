@@ -98,7 +98,7 @@ def test_its_refusals_are_answers_as_those_of_the_built_in_providers(
 def with_wheel(installed: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The agent's wheel, built from a copy of the sources and installed."""
     work = tmp_path_factory.mktemp("wheel")
-    copied = shutil.ignore_patterns(".*", "tests", "benchmarks", "__pycache__")
+    copied = shutil.ignore_patterns(".*", "tests", "benchmarks", "build", "dist", "__pycache__")
     shutil.copytree(ROOT, work / "source", ignore=copied)
     _install(work / "source", work / "site")
     return work / "site"
