@@ -1,1 +1,1 @@
-"""What is fast is shown here: the agent beside public tools, on the same bytes, in the same run."""
+"""Benchmarks: the agent beside public tools, on the same bytes, in the same run."""

@@ -18,7 +18,7 @@ from tests.support.backend import LAST_OPERATION, LAST_UPLOAD, Backend
 from tests.support.mosquitto import mosquitto
 
 ARCHIVE = "archive.zip"
-"""What the jobs of a benchmark call their archive, where the place lets them."""
+"""The name of the archive of a benchmark's jobs, where the place lets them choose."""
 _LONGEST_JOB_S = 1800
 
 
@@ -94,7 +94,7 @@ class MeasuredAgent:
             raise JobFailed(f"{operation}: {answer['value']}")
 
     def ended(self, correlation_id: str) -> bool:
-        """Whether the job that `begin` began has ended. Raises `JobFailed` when it did not end well."""
+        """Return True when the job of `begin` has ended. Raises `JobFailed` when it did not end well."""
         values = [value for value in self._backend.values() if value["correlationId"] == correlation_id]
         if values and values[-1]["state"].endswith("_FAILED"):
             raise JobFailed(str(values[-1]))

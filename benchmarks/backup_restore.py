@@ -81,7 +81,7 @@ def compare(
     repeat: int,
     peers: Sequence[Peer] = PEERS,
 ) -> dict[str, Corpus]:
-    """What was measured, by corpus. A tool that is not installed is left out."""
+    """Return the measurements by corpus. A tool that is not installed is left out."""
     present = [peer for peer in peers if not peer.missing]
     results = {}
     for name, make in corpora.items():

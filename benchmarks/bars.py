@@ -1,4 +1,4 @@
-"""What the agent has to keep to: ratios to public tools in the same run, and limits for memory and time."""
+"""Bars for the agent: ratios to public tools in the same run, and limits for memory and time."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What is backed up in the benchmarks: made from fixed seeds, so that every run has the same bytes.
+"""Data of the benchmarks: made from fixed seeds, so that every run has the same bytes.
 
 A scale of 1 is the full size; a smaller one makes fewer files and shorter logs of the same kind.
 """

@@ -1,4 +1,4 @@
-"""What must not grow: memory with the data, time per file with their number, the device's disk at all."""
+"""Limits on growth: memory with the data, time per file with their number, the device's disk at all."""
 
 import os
 import subprocess

@@ -61,7 +61,7 @@ def _package_version(package: str) -> str:
 
 @dataclass(slots=True)
 class OtherLoad:
-    """What others did on the processors while this was entered, kernel threads included.
+    """The work of others on the processors while this was entered, kernel threads included.
 
     That is all that the machine did, less what this process and its children did. A child counts when it
     has been waited for: let all of them end inside.

@@ -17,7 +17,7 @@ _CHILD = Path(__file__).with_name("child.py")
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What a piece of work took. `cpu_s` is user and system time of all its threads."""
+    """The cost of a piece of work. `cpu_s` is user and system time of all its threads."""
 
     wall_s: float
     cpu_s: float

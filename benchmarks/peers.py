@@ -33,7 +33,7 @@ class Peer:
         return next((program for program in self.needs if shutil.which(program) is None), None)
 
     def prepare(self, archive: Path) -> None:
-        """What belongs to no backup: restic's repository."""
+        """Paths that belong to no backup: restic's repository."""
         if self.tool == "restic":
             command = ["restic", "init", "-q", "-r", str(archive)]
             subprocess.run(command, check=True, capture_output=True, env={**os.environ, **self.environment})

@@ -1,4 +1,4 @@
-"""What a benchmark found: a table for people, all figures for programs."""
+"""Results of a benchmark: a table for people, all figures for programs."""
 
 import json
 import re

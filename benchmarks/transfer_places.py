@@ -25,7 +25,7 @@ class Destination:
     """One running server. `put` and `get` make the public tool's command for a file of this machine."""
 
     options: Callable[[str], Mapping[str, str]]
-    """What the agent is told, by the name of the archive."""
+    """Return the options of the agent, by the name of the archive."""
     put: Callable[[Path], Command]
     get: Callable[[Path], Command]
 

@@ -49,7 +49,7 @@ OURS, THEIRS = "edge-backup", "peer"
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """What one of the two needed. The whole jobs are ours only."""
+    """The needs of one of the two. The whole jobs are ours only."""
 
     upload_s: float
     download_s: float
@@ -85,7 +85,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 def compare(
     work: Path, port: int, providers: Iterable[str], size_bytes: int, repeat: int
 ) -> tuple[list[Result], dict[str, str]]:
-    """What was measured; and the providers that could not be, with the reason."""
+    """Return the measurements; and the providers without one, with the reason."""
     results: list[Result] = []
     missing: dict[str, str] = {}
     small = {SMALL_BYTES: 1} if size_bytes > SMALL_BYTES else {}

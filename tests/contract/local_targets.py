@@ -1,4 +1,4 @@
-"""What the tests of the local provider share: targets, and a disk that is soon full."""
+"""Targets, and a disk that is soon full, for the tests of the local provider."""
 
 import subprocess
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""What the device does not allow is never connected to: by any provider, after a redirect, by a proxy."""
+"""No provider connects to hosts that the device does not allow, also after a redirect or by a proxy."""
 
 import socket
 from collections.abc import Callable, Iterator

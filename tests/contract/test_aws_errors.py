@@ -1,4 +1,4 @@
-"""What S3 and botocore say when something is wrong, and what we make of it."""
+"""Errors of S3 and botocore, translated."""
 
 import base64
 import hashlib

@@ -1,4 +1,4 @@
-"""What Azure and its SDK say when something is wrong, and what we make of it."""
+"""Errors of Azure and its SDK, translated."""
 
 import inspect
 from collections.abc import Callable, Iterator

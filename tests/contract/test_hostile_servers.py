@@ -21,7 +21,7 @@ from tests.support.waiting import wait_until
 
 MOST_BYTES = 8 << 20
 IN_FLIGHT_BYTES = 16 << 20
-"""What the kernel may hold between server and client."""
+"""Bytes that the kernel may hold between server and client."""
 LARGE = content(9 << 20)  # in parts
 
 CALLS: dict[str, Callable[[Storage], object]] = {

@@ -1,4 +1,4 @@
-"""What only the generic provider has to get right on the way in: servers and their idea of a range."""
+"""Downloads of the generic provider: servers and their idea of a range."""
 
 import base64
 import gzip

@@ -1,4 +1,4 @@
-"""What only the generic provider has to get right on the way out: what servers say, and when they say it."""
+"""Uploads of the generic provider: answers of servers, and the moments at which they come."""
 
 import base64
 import hashlib

@@ -1,4 +1,4 @@
-"""What only the local provider has to get right: a directory that fills up, fails, vanishes, or is shared."""
+"""The local provider over a directory that fills up, fails, vanishes, or is shared."""
 
 import errno
 import os

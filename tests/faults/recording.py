@@ -64,7 +64,7 @@ def _traced(tracer: int) -> int:
 
 
 def packet(call: Recorded) -> tuple[str, bytes] | None:
-    """What an MQTT packet says that matters here: ("puback", b"") or (topic, payload)."""
+    """Return the part of an MQTT packet that matters here: ("puback", b"") or (topic, payload)."""
     if call.name != "sendto":
         return None
     data = call.data(1)

@@ -35,7 +35,7 @@ SETTINGS = {"transfer.attempts": 1, "logLevel": "INFO", "deviceId": "edge:device
 
 @dataclass(frozen=True)
 class Held:
-    """What the agent holds while it is idle."""
+    """Resources of an idle agent."""
 
     memory_bytes: int
     descriptors: int

@@ -1,4 +1,4 @@
-"""What an agent is told to do while something goes wrong, and what must hold afterwards.
+"""Stories for an agent while something goes wrong, and the promises that hold afterwards.
 
 A story goes on whatever happens to the agent: when it has died, it is started again, and only what the
 backend has not sent yet is sent.
@@ -41,7 +41,7 @@ NEW: Spec = {
     "whole/file": File(b"w"),
 }
 SET = ("single", "closed", "config")
-"""What the data set `three` is: a file in the directory, and two directories in there."""
+"""The data set `three`: a file in the directory, and two directories in there."""
 NEW_SET: Spec = {
     "single": File(b"new single", 0o600),
     "closed/replaced": File(b"replaced", 0o440),
@@ -296,7 +296,7 @@ def _leftovers(agent: Hatched) -> Iterator[Path]:
 
 
 def journal_rows(agent: Hatched) -> dict[str, list[Any]]:
-    """What an idle agent's journal must have none of."""
+    """The rows that an idle agent's journal must not have."""
     queries = {
         "running jobs": "SELECT id FROM jobs WHERE state IN ('STARTED', 'PREVIEW')",
         "checkpoints": "SELECT owner, key FROM checkpoints",

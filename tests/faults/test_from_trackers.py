@@ -1,4 +1,4 @@
-"""What public trackers tell of archivers, and hostile servers, played on the installed program.
+"""Stories of public trackers about archivers, and hostile servers, played on the installed program.
 
 Prints for each how it ended, and the memory that the agent took beyond what it has when it is idle.
 """
@@ -172,7 +172,7 @@ def _arguments(options: Mapping[str, str]) -> list[str]:
 
 
 def _restored(agent: AgentProcess, options: Mapping[str, str]) -> tuple[str, int]:
-    """What a restore says at its end, nothing when it is done, and the memory that it took."""
+    """Return the words of a restore at its end, none when it is done, and the memory that it took."""
     before = _memory_bytes(agent.pid, "VmRSS")
     Path(f"/proc/{agent.pid}/clear_refs").write_text("5")
     ended = _run(agent, *_arguments(options))

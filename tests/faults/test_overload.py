@@ -19,9 +19,9 @@ from tests.support.waiting import wait_until
 
 COMMANDS = 1000
 BOUND_BYTES = 24 << 20
-"""What a flood may add to the memory of an agent that is idle."""
+"""A flood may add so much to the memory of an idle agent."""
 CPU_S = 2.5
-"""What a thousand commands may cost, so that `cancel` is not far behind on a machine of its own."""
+"""The cost of a thousand commands at most: `cancel` is then not far behind on a machine of its own."""
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""What a power cut takes: everything that was not synced, or any part of it.
+"""A power cut takes everything that was not synced, or any part of it.
 
 SIGKILL keeps the page cache, so an agent without a single fsync would pass test_crash_sweep.py. Here the
 system calls of the installed program are recorded; their order is checked, and the disk is laid out as it

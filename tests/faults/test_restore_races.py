@@ -38,7 +38,7 @@ OUTSIDE: Spec = {
 
 
 def _swaps(target: Path) -> Iterator[tuple[Path, Path]]:
-    """What is swapped for what, in turns: the links lead out of the target."""
+    """Names and the links that take their place in turns; the links lead out of the target."""
     yield target / "d", target / "evil"
     yield target / "d/e", target / "evil"
     yield target / WORK, target / "evil"

@@ -1,4 +1,4 @@
-"""What is fuzzed: each target reads bytes from elsewhere, and may refuse them, but in its own words only.
+"""Targets of the fuzzers: each reads bytes from elsewhere, and may refuse them, but in its own words only.
 
 Any other exception, a hang or a large need of memory is a bug.
 """

@@ -12,7 +12,7 @@ from tests.support.mosquitto import Mosquitto
 from tests.support.trees import Dir, File, Link, Spec, make_tree
 
 Started = Callable[..., AgentProcess]
-"""What the fixture `started` is."""
+"""The type of the fixture `started`."""
 
 SAMPLE: Spec = {
     "config": Dir(0o750),
@@ -24,7 +24,7 @@ SAMPLE: Spec = {
     "logs/app.log": File(b"".join(b"%08d INFO value=%d\n" % (n, n * 37 % 1000) for n in range(20_000))),
     "start.sh": File(b"#!/bin/sh\nexec ./app\n", 0o755),
 }
-"""What is on the device."""
+"""The tree on the device."""
 
 
 @pytest.fixture

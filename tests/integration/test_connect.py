@@ -113,7 +113,7 @@ def test_a_broker_that_forbids_to_hear_commands_is_named(tmp_path: Path) -> None
 
 
 def looked_at(device: AgentProcess, *arguments: str) -> "subprocess.CompletedProcess[str]":
-    """What a person at the device sees, who is not the service."""
+    """The device as a person sees it who is not the service."""
     command = [str(PROGRAM), *arguments, "--config", str(device.work / "config.json")]
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
 

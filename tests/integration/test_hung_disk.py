@@ -1,4 +1,4 @@
-"""What an interrupted job left where nobody answers: the agent starts and works, and looks again."""
+"""An interrupted job left a disk that does not answer: the agent starts, works, and looks again."""
 
 import os
 import signal
@@ -31,7 +31,7 @@ def far(device: AgentProcess) -> Path:
 def test_an_agent_starts_and_works_while_the_directory_of_an_interrupted_restore_does_not_answer(
     device: AgentProcess, backend: Backend, started: Started, far: Path
 ) -> None:
-    """What became of the restore is told when the file server is back, and until then nothing goes there."""
+    """The end of the restore is told when the file server is back; until then nothing goes there."""
     hang = device.work / "hang.sh"
     hang.write_text("#!/bin/sh\nexec sleep 600\n")
     hang.chmod(0o755)

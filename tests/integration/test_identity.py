@@ -16,7 +16,7 @@ IMPATIENT = with_constants("agent.faces.ditto.mqtt_session.UNANSWERED_S = 0.5")
 
 
 def run(device: AgentProcess, *arguments: str) -> str:
-    """What a local command prints; it has to succeed."""
+    """Return the output of a local command, which has to succeed."""
     done = subprocess.run(
         [str(PROGRAM), *arguments, "--config", str(device.work / "config.json")],
         capture_output=True, text=True, timeout=60, cwd=device.work, env=device.environment, check=False,

@@ -217,7 +217,7 @@ IDLE_PACKAGES = {
     *("paho", "structlog"),
     "_distutils_hack",  # of setuptools, where that is installed beside
 }
-"""What others wrote, and an agent that waits for commands has in memory."""
+"""Libraries of others in the memory of an agent that waits for commands."""
 
 
 def test_an_idle_agent_has_loaded_only_what_it_needs(device: AgentProcess, backend: Backend) -> None:

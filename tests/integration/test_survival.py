@@ -44,7 +44,7 @@ def test_the_agent_answers_after_a_broker_restart_between_jobs(
 def test_a_job_goes_on_through_a_broker_restart_and_its_end_is_told(
     agent: AgentProcess, backend: Backend, broker: Mosquitto
 ) -> None:
-    """What happened while nobody could be told is told afterwards, once, and the twin keeps its values."""
+    """Events of a time without a connection are told afterwards, once, and the twin keeps its values."""
     with stalling() as destination:
         backend.ask("backup", {"correlationID": "long", "options": {"https.url": destination.url}})
         assert destination.reached.wait(60)
@@ -151,7 +151,7 @@ def test_a_frame_set_by_a_command_survives_crashes_restarts_and_reconnects(
     start, end = "2100-01-01T00:00:00.000000Z", "2100-01-02T00:00:00.000000Z"
 
     def announced(number: int) -> dict[str, Any]:
-        """What the announcement with this number says of the frame."""
+        """Return the frame in the announcement with this number."""
 
         def announcements() -> list[dict[str, Any]]:
             return [m[1]["value"]["properties"] for m in list(backend.messages) if m[1]["path"] == FEATURE]

@@ -42,7 +42,7 @@ class Vector:
 
     @property
     def hybrid(self) -> bool:
-        """Whether it takes the post-quantum recipients, which version 1.3 of the tool has brought."""
+        """Return True when it takes the post-quantum recipients, which came with version 1.3."""
         return any(key.startswith("AGE-SECRET-KEY-PQ-") for key in self.identities)
 
 

@@ -29,7 +29,7 @@ def go_on() -> None:
 
 
 def found_in(root: Path, own: Iterable[Path] = ()) -> tuple[dict[str, Entry], Report]:
-    """What a walk finds, by name; descriptors are closed by then."""
+    """Return the entries of a walk by name; descriptors are closed by then."""
     report = Report()
     return {entry.name: entry for entry in walk(WalkRoot(Root("", root)), report, own, go_on)}, report
 
@@ -52,7 +52,7 @@ def written(
 
 @dataclass(frozen=True)
 class Thing:
-    """What a backup has to keep of a file, a directory or a link."""
+    """The facts that a backup has to keep of a file, a directory or a link."""
 
     kind: EntryKind
     mode: int | None
@@ -62,7 +62,7 @@ class Thing:
 
 
 def things_in(root: Path) -> dict[str, Thing]:
-    """What is on the disk below `root`."""
+    """Return the tree on the disk below `root`."""
     things = {}
     for directory, subdirectories, files in os.walk(root):
         for name in subdirectories + files:
@@ -83,7 +83,7 @@ def _thing(path: str) -> Thing:
 
 
 def things_archived(data: bytes) -> dict[str, Thing]:
-    """What is in an archive, every content inflated and checked."""
+    """Return the content of an archive, every file inflated and checked."""
     reader = ArchiveReader(io.BytesIO(data))
     take_survey(reader.items(), WIDE)
     return {

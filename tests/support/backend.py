@@ -27,7 +27,7 @@ Message = tuple[str, dict[str, Any]]
 
 
 class Listener:
-    """What a backend hears, asks and waits for; how messages get there and back is its subclasses' part."""
+    """A backend that hears, asks and waits; its subclasses carry the messages."""
 
     def __init__(self, device_id: str = DEVICE) -> None:
         """It answers the identity question unless `device_id` is empty."""

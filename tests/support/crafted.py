@@ -34,7 +34,7 @@ class CraftedRepository:
     path: Path
     keys: Keys = field(default_factory=Keys.random)
     packs: list[dict[str, Any]] = field(default_factory=list)
-    """What the index says, to be changed."""
+    """Fields of the index, to be changed."""
 
     @cached_property
     def objects(self) -> DirectoryObjects:

@@ -36,14 +36,14 @@ class Effect:
     what: str
     is_data: bool = False
     data: bytes = b""
-    """What was written, when this is a write."""
+    """The bytes of a write."""
     is_name: bool = False
     lasts: bool = False
 
 
 @dataclass
 class Image:
-    """What is on a disk: contents, names and attributes of inodes."""
+    """The state of a disk: contents, names and attributes of inodes."""
 
     contents: dict[Inode, bytearray] = field(default_factory=dict)
     names: dict[Inode, dict[str, Inode]] = field(default_factory=dict)
@@ -74,7 +74,7 @@ class Image:
 
 
 class Disk:
-    """What is below one directory. `feed` it with every call, in order."""
+    """A model of everything below one directory. `feed` it with every call, in order."""
 
     def __init__(self, root: Path) -> None:
         """`root` as it is now, all of it synced."""
@@ -269,14 +269,14 @@ class Disk:
         return [effect for effect in self.effects if not effect.lasts]
 
     def at_risk(self) -> list[str]:
-        """What a power cut may take, or bring back, of all that can be found on the disk."""
+        """Return the changes that a power cut may take, or bring back."""
         lasting = self.after_power_cut(lambda _effect: False)
         images = (self._live, lasting)
         found = {inode for image in images for _, inode in self._walk(image, self._top, self.root)}
         return [effect.what for effect in self.unsynced if found.intersection(effect.on)]
 
     def surely_has(self, data: bytes) -> bool:
-        """Whether a write that had this in it lasts."""
+        """Return True when a write that had this in it lasts."""
         return any(effect.lasts and data in effect.data for effect in self.effects)
 
     def after_power_cut(self, kept: Callable[[Effect], bool]) -> Image:

@@ -1,4 +1,4 @@
-"""What an agent may say: Ditto's protocol envelope, narrowed to the shapes of the wire contract.
+"""Messages of an agent: Ditto's protocol envelope, narrowed to the shapes of the wire contract.
 
 Sources: Eclipse Ditto, "Ditto Protocol" (a message is an object with the strings `topic` and `path` and
 the object `headers`; `value` is never null; a response has an integer `status`; an error's value has

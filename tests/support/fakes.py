@@ -30,7 +30,7 @@ LAST_OPERATION, LAST_UPLOAD = f"{FEATURE}/properties/lastOperation", f"{FEATURE}
 
 @dataclass
 class Fault:
-    """What goes wrong in one call: `error` after `after_bytes` have passed, or `act` before it begins."""
+    """A fault of one call: `error` after `after_bytes` have passed, or `act` before it begins."""
 
     error: Exception | None = None
     after_bytes: int = 0

@@ -22,7 +22,7 @@ def script(device: Device, name: str, body: str) -> str:
 
 
 def lines(device: Device, name: str = "told") -> list[str]:
-    """What hooks wrote to `$work/<name>`."""
+    """Return the text that hooks wrote to `$work/<name>`."""
     path = device.work / name
     return path.read_text().splitlines() if path.exists() else []
 

@@ -154,7 +154,7 @@ _LIES = (0, 1, 2, 7, 0x7FFF, 0xFFFE, 0xFFFF, 0x7FFF_FFFF, 0xFFFF_FFFE, 0xFFFF_FF
 
 
 def corpus() -> Iterator[tuple[str, bytes]]:
-    """What is tried, and the archive that tries it."""
+    """An attack, and the archive that tries it."""
     yield from _names()
     yield from _kinds_and_links()
     yield from _extras()

@@ -60,7 +60,7 @@ class _Packs(DirectoryObjects):
 
 
 class Ground(CraftedRepository):
-    """What every hostile repository begins with: keys, honest chunks and trees, and traps."""
+    """The beginning of every hostile repository: keys, honest chunks and trees, and traps."""
 
     def __init__(self) -> None:
         super().__init__(Path())

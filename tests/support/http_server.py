@@ -55,7 +55,7 @@ class HttpServer:
     def __init__(self, answer: Callable[[Received], Say], tls: ssl.SSLContext | None = None) -> None:
         self.answer = answer
         self.requests: list[Received] = []
-        """What came so far, oldest first."""
+        """The requests so far, oldest first."""
         self.endless_bytes = 0
         """How much of endless answers was taken."""
         self._tls = tls

@@ -10,7 +10,7 @@ import pytest
 
 
 def sql(path: Path, statement: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
-    """What a statement finds in the journal at `path`, over a connection of its own."""
+    """Return the rows of a statement in the journal at `path`, over a connection of its own."""
     with closing(sqlite3.connect(path, timeout=5, isolation_level=None)) as connection:
         return connection.execute(statement, values).fetchall()
 

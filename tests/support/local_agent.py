@@ -128,7 +128,7 @@ def run(device: LocalAgent, *arguments: str) -> "subprocess.CompletedProcess[str
 
 
 def edge_backup(directory: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
-    """What `edge-backup arguments…` prints in this directory, and its exit status; in this process."""
+    """Return output and status of `edge-backup arguments…` in this directory, run in this process."""
     before, written, err = Path.cwd(), io.BytesIO(), io.StringIO()
     out = io.TextIOWrapper(written, encoding="utf-8", write_through=True)
     os.chdir(directory)

@@ -36,7 +36,7 @@ class Machine:
             (self.root / closed.relative_to("/")).chmod(0o755)
 
     def run(self, *command: str, timeout_s: float = 60) -> str:
-        """What a command inside prints, its errors too; fails when it does not end in time."""
+        """Return the output of a command inside, its errors too; fail when it does not end in time."""
         enter = ["nsenter", "--all", "--target", str(self._leader)]
         done = subprocess.run(
             [*enter, *command], capture_output=True, text=True, timeout=timeout_s, check=False
@@ -44,7 +44,7 @@ class Machine:
         return done.stdout + done.stderr
 
     def follow(self, script: str) -> str:
-        """What a shell script prints that is run in /root/checkout; fails with it when a command fails."""
+        """Return the output of a shell script in /root/checkout; fail with it when a command fails."""
         before = "exec 2>&1; set -eu; mkdir -p /root/checkout; cd /root/checkout"
         commands = f"{before}\n{script}\necho '### done'"
         printed = self.run("bash", "-c", commands, timeout_s=240)
@@ -78,7 +78,7 @@ class Machine:
             process.wait(30)
 
     def _found_leader(self, nspawn_pid: int) -> bool:
-        """Whether there is a child of nspawn that is process 1 inside, not only on the way to it."""
+        """Return True when a child of nspawn is process 1 inside, not only on the way to it."""
         for child in Path(f"/proc/{nspawn_pid}/task/{nspawn_pid}/children").read_text().split():
             status = Path(f"/proc/{child}/status").read_text()
             if re.search(r"^NSpid:\t\d+\t1$", status, re.MULTILINE):

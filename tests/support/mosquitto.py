@@ -76,7 +76,7 @@ def mosquitto(work: Path, lines: list[str] | None = None, port: int | None = Non
 
 
 COMMANDS = {"acltype": "subscribeLiteral", "topic": "command//+/req/#"}
-"""What an access rule of mosquitto's plug-in `dynamic_security` is about."""
+"""The subjects of access rules in mosquitto's plug-in `dynamic_security`."""
 
 
 def forbid_commands(broker: Mosquitto) -> None:

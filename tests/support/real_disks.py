@@ -17,7 +17,7 @@ KINDS = ("tmpfs", "ext4")
 SIZE_BYTES, INODES = 4 << 20, 64
 LARGE_KINDS = ("btrfs", "xfs")
 LARGE_BYTES = 320 << 20
-"""What the tools of these make no smaller; the image is sparse."""
+"""Their tools make no smaller file system; the image is sparse."""
 
 
 @dataclass(frozen=True)

@@ -54,7 +54,7 @@ def _row(key: Key, *examples: str) -> str:
 
 
 def generated_in(document: str) -> str:
-    """What stands between the marks in `document` now."""
+    """Return the text between the marks in `document`."""
     return document.partition(BEGIN)[2].partition(END)[0]
 
 

@@ -72,5 +72,5 @@ def without_working_directory(root: Path) -> dict[str, Found]:
 
 
 def is_clean(root: Path) -> bool:
-    """Whether no working directory is left."""
+    """Return True when no working directory is left."""
     return not any(name.startswith(".edge-backup-") for name in os.listdir(root))

@@ -1,4 +1,4 @@
-"""What the agent is made of: written by `make sbom`, compared by a test.
+"""The parts of the agent: written by `make sbom`, compared by a test.
 
 `build/sbom.cdx.json` is a CycloneDX 1.6 bill of materials with the versions that the lock gives;
 `THIRD-PARTY.md` lists the licences.

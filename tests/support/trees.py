@@ -94,7 +94,7 @@ def _member(name: str, node: File | Dir | Link, extra: bytes) -> tuple[zipfile.Z
 
 
 class Found(NamedTuple):
-    """What is at a name: all that a restore has to bring back."""
+    """The facts at a name that a restore has to bring back."""
 
     kind: str
     mode: int
@@ -128,7 +128,7 @@ def _found(path: Path) -> Found:
 
 
 def differences(left: Mapping[str, Found], right: Mapping[str, Found]) -> list[str]:
-    """What differs between two snapshots, in words; [] when nothing does."""
+    """Return the differences between two snapshots, in words."""
     found = []
     for name in sorted(left.keys() | right.keys()):
         here, there = left.get(name), right.get(name)

@@ -1,4 +1,4 @@
-"""What is mounted below a directory is saved with it, said so, and restored into what is mounted there."""
+"""File systems below a directory are saved with it, named, and restored into those mounted there."""
 
 import subprocess
 from collections.abc import Iterator

@@ -67,7 +67,7 @@ def recipient(tmp_path: Path) -> str:
 
 
 def shell(device: AgentProcess, script: str) -> str:
-    """What a script prints in the directory of a device; it must succeed."""
+    """Return the output of a script in the directory of a device; it must succeed."""
     done = subprocess.run(
         ["bash", "-euc", script],
         cwd=device.work, env=device.environment, capture_output=True, text=True, timeout=120, check=False,

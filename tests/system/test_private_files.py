@@ -1,4 +1,4 @@
-"""What the agent keeps is its own: mode 0700 and 0600, whatever the umask, and whatever was there before."""
+"""Files of the agent are its own: mode 0700 and 0600, whatever the umask, and whatever was there before."""
 
 import stat
 from pathlib import Path

@@ -15,7 +15,7 @@ SAYS = "agent is process 1: start it under an init, such as tini or 'docker run 
 
 
 def the_line(start: str) -> str:
-    """What follows the beginning of the only line with it."""
+    """Return the rest of the only line with this beginning."""
     (line,) = [line for line in DOCKERFILE if line.startswith(start)]
     return line.removeprefix(start)
 

@@ -67,7 +67,7 @@ def fresh(scratch: Path, package: Path | None) -> Iterator[Machine]:
 
 
 def follow(made: Machine, package: Path | None, *steps: str) -> str:
-    """What the blocks of these steps print, one after the other in one shell."""
+    """Return the output of the blocks of these steps, one after the other in one shell."""
     passed_over = {*NOT_HERE, "without the package" if package else "with the package"}
     script = [OURS]
     for block in blocks("quick-start.md"):

@@ -92,7 +92,7 @@ class Scene:
         return recover(self.target, JOB)
 
     def killed(self, work: Callable[[], object], at: int) -> bool:
-        """Whether `work`, in a child, was killed at that call; False when it came to its end before."""
+        """Return True when `work`, in a child, was killed at that call; False when it ended before."""
 
         def child() -> None:
             with striking(at, die):

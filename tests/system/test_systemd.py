@@ -68,7 +68,7 @@ def booted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
 
 
 def install(made: Machine) -> None:
-    """What docs/operating.md says, and a broker."""
+    """The installation of docs/operating.md, and a broker."""
     made.install_environment()
     add_user = ["useradd", "--system", "--home-dir", "/var/lib/edge-backup", "edge-backup"]
     subprocess.run(["chroot", str(made.root), *add_user], check=True)
@@ -87,7 +87,7 @@ def install(made: Machine) -> None:
 
 
 def sent(booted: Machine, operation: str, directory: str, *options: str) -> str:
-    """What `edge-backup send` says of a command."""
+    """Return the output of `edge-backup send` for a command."""
     program = "/opt/edge-backup/bin/edge-backup"
     return booted.run(program, "send", operation, *AT_BROKER, "--dir", directory, *options)
 

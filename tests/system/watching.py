@@ -45,7 +45,7 @@ class Secrets:
 
 
 def _base64_forms(data: bytes) -> Iterator[bytes]:
-    """What of `data` is the same in base64 whatever stands before and after it."""
+    """Return the part of `data` that is the same in base64 whatever stands before and after it."""
     for offset, foreign in ((0, 0), (1, 2), (2, 3)):
         encoded = base64.b64encode(bytes(offset) + data)
         own = encoded[foreign : len(encoded) // 4 * 4 - 4]
@@ -141,7 +141,7 @@ class Watched:
         return states
 
     def _hear_all(self) -> None:
-        """What the backend has heard, the ear has heard when it hears this."""
+        """Everything that the backend has heard, the ear has heard when it hears this."""
         fence = secrets.token_bytes(8)
         self.backend.publish("fence", fence)
         wait_until(lambda: ("fence", fence) in self.heard, what="the ear to have heard everything")

@@ -1,4 +1,4 @@
-"""What many unit tests are given."""
+"""Fixtures of many unit tests."""
 
 from collections.abc import Iterator
 from pathlib import Path

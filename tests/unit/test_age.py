@@ -155,7 +155,7 @@ def test_what_is_no_public_key_is_refused(text: str) -> None:
 
 
 def test_a_public_key_of_low_order_is_never_used() -> None:
-    """What is encrypted for it, everybody can open."""
+    """Everybody can open an archive that is encrypted for it."""
     with pytest.raises(ValueError, match=r".*"):
         PublicKey(bytes(32)).wrap(bytes(16))
 
@@ -181,7 +181,7 @@ def test_a_spelled_key_is_read_in_either_case(data: bytes) -> None:
 
 @given(st.binary(min_size=32, max_size=32), st.data())
 def test_up_to_four_wrong_letters_are_always_found(key: bytes, data: st.DataObject) -> None:
-    """What the code promises (BIP 173), up to 90 letters."""
+    """The code promises this (BIP 173), up to 90 letters."""
     text = spelled("age", key)
     places = data.draw(st.lists(st.integers(4, len(text) - 1), min_size=1, max_size=4, unique=True))
     letters = list(text)

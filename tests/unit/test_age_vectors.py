@@ -1,4 +1,4 @@
-"""What is encrypted here is age's format: its public vectors, and the tool itself in both directions."""
+"""Encrypted archives have age's format: its public vectors, and the tool itself in both directions."""
 
 import hashlib
 import io

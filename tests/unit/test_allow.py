@@ -255,7 +255,7 @@ def own_addresses() -> list[str]:
 
 
 def test_the_device_s_own_addresses_are_as_good_as_loopback() -> None:
-    """What listens on all interfaces listens there too."""
+    """A server on all interfaces is on this one, too."""
     own = own_addresses()
     possible(bool(own), "own another address than that of loopback")
     everything = rules("*", "0.0.0.0/0", "::/0", loopback=False)

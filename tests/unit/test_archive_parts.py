@@ -27,7 +27,7 @@ TEXT = b"".join(b"line %d of some text, value=%d\n" % (index, index * 7919 % 100
 
 
 def portable(level: str) -> Deflater:
-    """What a level becomes where there are no wheels."""
+    """A level means less where there are no wheels."""
     with pytest.MonkeyPatch.context() as patch:
         for name in ("isal", "zlib_ng"):
             patch.setitem(sys.modules, name, None)

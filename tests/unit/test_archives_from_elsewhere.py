@@ -1,4 +1,4 @@
-"""What Info-ZIP reads, is read; what shares its data with another entry is refused in any order."""
+"""Archives that Info-ZIP reads are read; entries that share their data are refused in any order."""
 
 import io
 import itertools

@@ -136,7 +136,7 @@ def comparing(directory: Path, looks: Looks) -> None:
 
 
 def planning(directory: Path, looks: Looks, **options: str) -> None:
-    """What is only in the target and stays needs no step, but is looked at."""
+    """A file that is only in the target and stays needs no step, but a look."""
     _after_unpacking(directory, looks, RestoreSet.commit, RestoreOptions(limits=LIMITS, **options))  # type: ignore[arg-type]
 
 

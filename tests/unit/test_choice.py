@@ -1,4 +1,4 @@
-"""What of an archive is restored, and where it belongs: whatever the archive says, the settings decide."""
+"""The choice of a restore and its places: whatever the archive says, the settings decide."""
 
 import io
 import os
@@ -35,7 +35,7 @@ def archive(tmp_path: Path, spec: Spec) -> Path:
 
 
 def names(path: Path, root: Root) -> dict[str, str]:
-    """What is restored into the root, with its content; not the root itself and what leads to it."""
+    """Return the names that are restored into the root, with their content; not the root itself."""
     with path.open("rb") as file:
         reader = RootTree(ArchiveReader(file), root)
         found = {}

@@ -43,7 +43,7 @@ while True:
 
 @dataclass
 class Saved:
-    """What a walk gave for a directory."""
+    """Return the entries of a walk through a directory."""
 
     contents: dict[str, bytes] = field(default_factory=dict)
     owners: set[int] = field(default_factory=set)
@@ -234,7 +234,7 @@ def test_without_room_for_a_copy_the_backup_goes_on(data: Path, tmp_path: Path) 
 
 
 def test_a_directory_that_is_swapped_meanwhile_leads_nowhere(data: Path, tmp_path: Path) -> None:
-    """Who may write above a database must not choose what the agent, as root, reads in its place."""
+    """A user who may write above a database must not choose the file that the agent reads as root."""
     elsewhere = tmp_path / "elsewhere"
     for directory, text in ((data / "sub", "own"), (elsewhere, "foreign")):
         directory.mkdir()

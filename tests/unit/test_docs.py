@@ -54,7 +54,7 @@ def table_of(document: str, table: str) -> str:
 
 
 def first_column(document: str, table: str) -> set[str]:
-    """What stands in backquotes at the beginning of the rows of `table`."""
+    """Return the words in backquotes at the beginning of the rows of `table`."""
     return set(re.findall(r"^\| `([^`]+)` \|", table_of(document, table), re.MULTILINE))
 
 

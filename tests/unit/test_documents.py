@@ -1,4 +1,4 @@
-"""What the documents' endpoints share: destinations by other words, identifiers, bodies, pages."""
+"""Parts that the documents' endpoints share: destinations by other words, identifiers, bodies, pages."""
 
 import json
 import re

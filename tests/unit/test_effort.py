@@ -6,7 +6,7 @@ from agent.formats.zip.effort import LEVELS, Effort
 
 MB = 1_000_000
 SPEEDS = {0: (500 * MB, 0.26), 1: (90 * MB, 0.24), 2: (50 * MB, 0.22)}
-"""What one thread compresses of a log in a second, and how far, at each step of `auto`."""
+"""Speed of one thread on a log, and the ratio, at each step of `auto`."""
 
 
 class Job:

@@ -1,4 +1,4 @@
-"""What commands and settings make of encryption, before anything is done."""
+"""Commands and settings decide about encryption before anything is done."""
 
 import io
 import subprocess

@@ -53,7 +53,7 @@ def _passed_over(name: str, excluded: Excluded) -> bool:
 
 
 def test_lists_take_nothing_back_from_each_other() -> None:
-    """What the device's owner excludes stays excluded whatever a command says."""
+    """The owner of the device excludes; no command takes that back."""
     excluded = excluding(["secret"], ["!secret", "other"])
     assert excluded
     assert [name for name in ("secret", "other", "data") if excluded(name)] == ["secret", "other"]

@@ -75,7 +75,7 @@ def test_an_option_that_is_nested_too_deep_is_no_internal_error(device: Device) 
 
 
 def test_without_a_journal_a_command_is_refused_and_nothing_runs(device: Device) -> None:
-    """What cannot be remembered would run twice."""
+    """A command that cannot be remembered would run twice."""
     with unwritable(device.journal.path):
         ((_, message),) = device.command("backup", {"options": LOCAL})
         assert message["status"] == 507

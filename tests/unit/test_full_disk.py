@@ -96,7 +96,7 @@ class Rig:
             self.device.take()
 
     def take_some(self) -> None:
-        """What is due at once, and what is tried again; each may take two steps."""
+        """Run everything that is due at once or tried again; each may take two steps."""
         for _ in range(6):
             self.device.take()
 
@@ -154,7 +154,7 @@ class Rig:
         self.device.close()
 
     def _in_outbox(self) -> list[bytes]:
-        """What was told, or is to be; values of a device that nobody has named are for the announcement."""
+        """Return everything told or to be told; values of a device without a name are announced later."""
         rows = sql(self.device.journal.path, "SELECT payload FROM outbox UNION ALL SELECT payload FROM twin")
         return [payload for (payload,) in rows if not payload.startswith(b'{"topic":"unknown/')]
 
@@ -293,7 +293,7 @@ def archives_that_were_sent(rig: Rig) -> Iterator[None]:
 
 
 def a_connect(rig: Rig) -> Iterator[None]:
-    """What waits is asked for again, as soon as that can be noted."""
+    """Pending uploads are asked for again, as soon as that can be noted."""
     _staged(rig)
     sql(rig.device.journal.path, "UPDATE children SET asked_boot = 'another'")
     yield
@@ -545,7 +545,7 @@ def a_late_recovery(rig: Rig) -> Iterator[None]:
 
 
 def messages_that_arrived(rig: Rig) -> Iterator[None]:
-    """What the journal could not forget is forgotten with the next one."""
+    """The journal forgets with the next message those that it could not forget before."""
     rig.device.patient = False
     rig.device.outbox.keep(EVENTS, _message("other"), "autoUpload")
     yield
@@ -619,7 +619,7 @@ def tried(scenario: Scenario, work: Path, monkeypatch: pytest.MonkeyPatch) -> se
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is tried again is so at once, and little may wait."""
+    """Let retries come at once, and few messages wait."""
     monkeypatch.setattr(recorder, "AGAIN_S", 0.05)
     monkeypatch.setattr(restore_recovery, "AGAIN_S", 0.05)
     monkeypatch.setattr(change_detection, "SETTLED_NS", 0)

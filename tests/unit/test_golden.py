@@ -1,4 +1,4 @@
-"""What an agent of an earlier release has left on a device is read as it was meant (tests/data/README.md)."""
+"""Files of an agent of an earlier release are read as they were meant (tests/data/README.md)."""
 
 import json
 import os

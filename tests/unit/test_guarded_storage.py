@@ -140,7 +140,7 @@ def test_what_a_stream_raised_comes_out_whatever_the_provider_makes_of_it() -> N
 
 
 def test_a_discard_runs_after_a_cancel_and_once() -> None:
-    """What a cancelled job had sent is taken away; nobody waits for a far side that is gone."""
+    """The guard discards the bytes of a cancelled job, and does not wait for a far side that is gone."""
     discards: list[str] = []
 
     class Discarding(MemoryStorage):

@@ -1,4 +1,4 @@
-"""What a fleet's operator searches for, by a clock that the test moves."""
+"""The values that a fleet's operator searches for, by a clock that the test moves."""
 
 import json
 from collections.abc import Iterator
@@ -159,7 +159,7 @@ def test_a_clock_that_was_set_back_makes_nothing_younger_than_new(rig: Rig) -> N
 
 
 def test_without_a_limit_two_periods_of_an_active_schedule_are_one(journal: Journal) -> None:
-    """Who switches periodic backups on is told when none comes, without a further setting."""
+    """An owner who switches periodic backups on is told when none comes, without a further setting."""
     rig = Rig(journal, rpo=None)
     rig.frame = DAILY
     rig.health.look()

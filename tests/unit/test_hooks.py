@@ -61,7 +61,7 @@ def sh(text: str) -> str:
 
 
 def is_alive(pid_file: Path) -> bool:
-    """Whether the process runs; one that is dead and waits to be reaped by init does not."""
+    """Return True when the process runs; one that waits to be reaped by init does not."""
     try:
         state = Path(f"/proc/{int(pid_file.read_text())}/stat").read_text().rpartition(")")[2].split()[0]
     except (FileNotFoundError, ProcessLookupError):
@@ -334,7 +334,7 @@ def test_a_child_that_a_good_hook_leaves_behind_is_killed(
 
 
 def test_a_service_in_a_session_of_its_own_stays(tmp_path: Path, logged: Entries) -> None:
-    """What `afterRestoreCmd` starts must be able to live on, even when it keeps the hook's output."""
+    """A program that `afterRestoreCmd` starts may live on, even when it keeps the hook's output."""
     daemon = "import os, time\nif os.fork():\n os._exit(0)\nos.setsid()\n"
     daemon += "open('new', 'w').write(str(os.getpid()))\nos.rename('new', 'pid')\ntime.sleep(60)\n"
     command = f"{sys.executable} -c {shlex.quote(daemon)}; while ! [ -e pid ]; do sleep 0.01; done"

@@ -1,4 +1,4 @@
-"""What is kept of the engine's events for the streams that tell them."""
+"""The log keeps the newest of the engine's events for the streams that tell them."""
 
 from datetime import UTC, datetime
 from pathlib import Path

@@ -127,7 +127,7 @@ def test_closing_ends_all_connections(streams: Streams) -> None:
 
 
 class Keys:
-    """What lies on the disk: a certificate of the server, and one of a client."""
+    """Files on the disk: a certificate of the server, and one of a client."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory

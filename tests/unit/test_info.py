@@ -54,7 +54,7 @@ def device(tmp_path: Path) -> Iterator[Device]:
 def asked(
     device: Device, within_s: float = 25, room_bytes: int = 1 << 20, **options: str
 ) -> Mapping[str, Any]:
-    """What is told, as soon as it is."""
+    """Return the answer as soon as it is told."""
     engine, told = device.service.engine, list[Mapping[str, Any]]()
     own = OwnDirectories(device.settings)
     info = Info(device.settings, device.service.mailbox, engine.monitor, own, waiting=dict, within_s=within_s)

@@ -155,7 +155,7 @@ def test_at_a_terminal_it_asks_and_shows_no_secret(tmp_path: Path) -> None:
 
 
 def at_a_terminal(lines: list[str], *argv: str) -> str:
-    """What the terminal shows while somebody answers each question, when it is asked, with the next line."""
+    """Return the terminal's text while somebody answers each question with the next line."""
     ours, theirs = os.openpty()
     command = [sys.executable, "-m", "agent", *argv]
     program = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True)

@@ -1,4 +1,4 @@
-"""What must survive a power cut, and what must never be written down."""
+"""The journal survives a power cut, and never holds a secret."""
 
 import sqlite3
 import stat

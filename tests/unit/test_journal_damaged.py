@@ -138,7 +138,7 @@ def test_flipped_bytes_anywhere_leave_a_usable_journal(
 
 
 def fill_again(journal: Journal) -> None:
-    """What the next command writes."""
+    """Write as the next command does."""
     with journal.unit():
         job = Job(os.urandom(8).hex(), Kind.BACKUP, "c", START)
         journal.jobs.started(job, Path("/data"), [])

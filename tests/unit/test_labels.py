@@ -1,4 +1,4 @@
-"""What a backup is called, what for, and for how long: taken as said, or refused by name."""
+"""Name, description and retention date of a backup are taken as given, or refused by name."""
 
 import re
 from datetime import UTC, datetime, timedelta, timezone
@@ -87,7 +87,7 @@ def test_what_cannot_be_is_refused_by_name(option: str, value: object, says: str
 
 
 def described(device: Device) -> dict[str, Any]:
-    """What the history says of the only job."""
+    """Return the history's entry of the only job."""
     device.finish()
     ((_, message),) = device.command("describe", {"correlationId": "one"}, request_id="d")
     return dict(message["value"])

@@ -146,7 +146,7 @@ def test_a_preview_is_finalized_or_discarded_once(home: Home) -> None:
 
 
 def test_while_an_agent_runs_there_is_one_job_and_it_is_the_agent_s(home: Home) -> None:
-    """What only looks is possible all the same."""
+    """Questions are possible all the same."""
     with closing(Staging(home.storage)):
         for call in (home.create, home.unpack):
             with pytest.raises(BackupError, match="in use by another agent") as caught:

@@ -27,7 +27,7 @@ def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Keys:
-    """What lies on the disk for both sides; `renew` replaces all of it, under the same names."""
+    """Keys of both sides on the disk; `renew` replaces all of them, under the same names."""
 
     def __init__(self, directory: Path, host: str = "127.0.0.1") -> None:
         self._directory, self._host = directory, host

@@ -1,4 +1,4 @@
-"""What a log line looks like for each reader, and that logging outlives disk trouble."""
+"""Log lines have a form for each reader, and logging outlives disk trouble."""
 
 import io
 import json

@@ -1,4 +1,4 @@
-"""What strangers can cause does not fill the log, and nothing is left out in silence."""
+"""Strangers cannot fill the log, and nothing is left out in silence."""
 
 import pytest
 import structlog

@@ -248,7 +248,7 @@ def test_what_is_no_regular_file_is_not_replaced_by_the_metrics(
 def test_a_directory_that_becomes_a_link_while_the_agent_runs_leads_nowhere(
     tmp_path: Path, journal: Journal
 ) -> None:
-    """Who may write above it could have root make files anywhere."""
+    """A user who may write above it could have root make files anywhere."""
     for name in ("there", "elsewhere"):
         (tmp_path / name).mkdir()
     file = metrics(journal, tmp_path / "there/edge.prom")

@@ -68,7 +68,7 @@ def test_percent_and_time_left_are_known_when_the_total_is() -> None:
 
 
 def test_more_than_was_expected_is_not_yet_the_end() -> None:
-    """What a backup held the last time is a guess at what it will hold now."""
+    """The size of the last backup is a guess at that of the next one."""
     clock = Clock()
     monitor = Monitor(clock)
     monitor.began(JOB)

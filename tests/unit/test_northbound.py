@@ -29,7 +29,7 @@ def backend(*, answers_identity: bool = False, port: int = 1) -> Backend:
 
 
 def heard(payload: bytes, *, topic: str = "e", retain: bool = False) -> list[Heard]:
-    """What a backend hears when this arrives."""
+    """Return the messages that a backend hears when this arrives."""
     listening, acknowledged = backend(), []
     listening.receive(Delivery(topic, payload, retain, False, lambda: acknowledged.append(topic)))
     assert acknowledged == [topic]

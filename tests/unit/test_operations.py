@@ -21,7 +21,7 @@ def test_every_operation_of_the_table_has_its_code(device: Device) -> None:
 
 
 def test_only_the_local_socket_prunes(device: Device) -> None:
-    """What removes archives has its rules on the device; a backend has no say in it."""
+    """The rules of removal are on the device; a backend has no say in it."""
     assert set(offered(Face.LOCAL)) - set(offered(Face.MQTT)) == {"prune"}
     ((_, answer),) = device.command("prune", {})
     assert answer["value"]["message"] == "Unsupported operation 'prune'!"

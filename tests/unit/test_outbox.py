@@ -180,7 +180,7 @@ TestConversation.settings = settings(max_examples=60, stateful_step_count=40, de
 def test_nothing_is_said_before_the_unit_of_work_is_on_the_disk(
     journal: Journal, outbox: Outbox, line: Line
 ) -> None:
-    """What the journal could not keep must not have been said."""
+    """The agent must not say anything that the journal could not keep."""
     outbox.up(line.publish, [])
     with journal.unit():
         outbox.reply("r", b"1")

@@ -85,7 +85,7 @@ def test_what_is_there_and_is_no_regular_file_is_refused(home: Path, kind: str) 
 
 @pytest.mark.parametrize("swapped", ["out", "out/sub"])
 def test_a_directory_on_the_way_that_becomes_a_link_leads_nowhere(home: Path, swapped: str) -> None:
-    """Who may write in one of them exchanges it between the check and the write."""
+    """A user who may write in one of them exchanges it between the check and the write."""
     (home / "out/sub").mkdir()
     (home / "elsewhere/sub").mkdir(parents=True)
     destination = output(home, f"{home}/out/sub/x.zip")

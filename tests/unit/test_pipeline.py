@@ -316,7 +316,7 @@ def upload_order(work: Work, storage: MemoryStorage, *, checksum: bool = False) 
 
 @pytest.mark.parametrize("checksum", [True, False])
 def test_a_staged_archive_is_uploaded_and_stays(work: Work, checksum: bool) -> None:
-    """Whether it is removed is decided when the journal knows that it has arrived."""
+    """It is removed at the earliest when the journal knows that it has arrived."""
     storage = MemoryStorage(faults=[Fault(Unreachable("x"), 70_000)])
     order = upload_order(work, storage, checksum=checksum)
     assert upload(order, work.context) == Stored(NAME, 200_000)

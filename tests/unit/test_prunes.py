@@ -43,7 +43,7 @@ def device(tmp_path: Path, settings: dict[str, str]) -> Iterator[Device]:
 
 
 def prune(device: Device, **value: Any) -> dict[str, dict[str, Any]]:
-    """What the local command says of each place."""
+    """Return the local command's answer for each place."""
     asked = device.locally("prune", value or None)
     device.finish()
     assert asked.done(20)

@@ -41,7 +41,7 @@ def test_any_reads_give_what_a_file_gives(reads: list[tuple[int, int]]) -> None:
 
 
 def test_of_a_large_archive_only_the_end_is_fetched() -> None:
-    """What is asked for several times is fetched once."""
+    """A range that is asked for several times is fetched once."""
     far = Far(bytes(20 * BLOCK_BYTES) + b"PK\5\6" + bytes(18))
     reader = ArchiveReader(cast(BinaryIO, RangedFile(far.read_range)))
     assert reader.manifest() is None

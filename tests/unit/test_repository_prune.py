@@ -332,7 +332,7 @@ def test_a_backup_that_does_not_fit_leaves_no_packs(device: Device) -> None:
 
 
 def test_a_store_without_room_for_new_packs_still_loses_the_old_ones(device: Device) -> None:
-    """What can be removed without moving anything goes first."""
+    """Packs that can be removed without moving anything go first."""
     first, *_ = with_three_snapshots(device)
     before = device.size_bytes
 

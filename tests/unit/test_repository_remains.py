@@ -1,4 +1,4 @@
-"""What interrupted jobs left in a repository is counted, for a person who decides when to prune."""
+"""The agent counts the remains of interrupted jobs in a repository: a person decides when to prune."""
 
 from pathlib import Path
 

@@ -20,7 +20,7 @@ BOB, EVE = 4001, 4666
 
 
 def group_bits(path: Path) -> int:
-    """What the file's own group may: of its list where it has one, of its mode else."""
+    """Return the rights of the file's own group: of its list where it has one, of its mode else."""
     if ACCESS not in os.listxattr(path):
         return stat.S_IMODE(path.stat().st_mode) >> 3 & 7
     entries = struct.iter_unpack("<HHL", os.getxattr(path, ACCESS)[4:])

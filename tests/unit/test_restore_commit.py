@@ -157,7 +157,7 @@ def error(code: int) -> Callable[[], None]:
 def commit_fails(
     target: Path, archive: Path, at: int, strike: Callable[[], None], token: CancelToken
 ) -> bool:
-    """Whether a commit fails when its `at`-th change of the disk is struck; False when it has fewer."""
+    """Return True when a commit fails as its `at`-th change is struck; False when it has fewer."""
     with unpacked(target, archive, REPLACE, token) as restore:
         try:
             with striking(at, strike) as count:

@@ -1,4 +1,4 @@
-"""What a hostile archive, or a hostile user who may write in the target, must not get out of a restore."""
+"""A hostile archive, or a hostile user who may write in the target, gets nothing out of a restore."""
 
 import os
 import shutil
@@ -97,7 +97,7 @@ def test_a_file_does_not_replace_what_another_restore_left(target: Path, archive
 def test_a_working_directory_that_somebody_else_put_there_is_not_used(
     target: Path, archive: Path, monkeypatch: pytest.MonkeyPatch, planted: str
 ) -> None:
-    """Who may write in the target can swap it right after it was made."""
+    """Users who may write in the target can swap it right after it was made."""
     require(os.geteuid() == 0, "root, to act as another user")
     outside = make_tree(target.parent / "outside", {})
     make = os.mkdir

@@ -1,4 +1,4 @@
-"""What a crash left is found by the job's name, and only what is ours is touched."""
+"""The remains of a crash are found by the job's name, and nothing else is touched."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Who may write in a target gives the working directory's name to another directory, while a restore waits.
+"""A user of the target gives the working directory's name to another directory, while a restore waits.
 
 They cannot move a directory of root's elsewhere, or make one, but may rename it where it is. What is in it
 would be taken for what was unpacked: given away to the owners that the archive names, or removed.

@@ -1,4 +1,4 @@
-"""What goes and what stays, for any archives and any rules."""
+"""Archives that go and archives that stay, for any archives and any rules."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta

@@ -157,7 +157,7 @@ def test_a_cancel_ends_a_pause_at_once() -> None:
 
 
 def test_a_call_that_was_done_before_it_could_notice_the_cancel_has_succeeded() -> None:
-    """What is stored is stored: whoever asks for the archive will find it."""
+    """The archive is stored: a backend that asks for it will find it."""
     token = CancelToken()
     assert run(Script([], lambda: token.cancel("enough")), QUICK, token) == "done"
 

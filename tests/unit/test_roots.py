@@ -1,4 +1,4 @@
-"""What a job works on, and how an archive names it: the device's settings decide, never the archive."""
+"""Roots of a job, and their names in an archive: the device's settings decide, never the archive."""
 
 import os
 from dataclasses import replace

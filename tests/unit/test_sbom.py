@@ -1,4 +1,4 @@
-"""What is shipped is listed, and may be shipped under our licence."""
+"""Everything that is shipped is listed, and may be shipped under our licence."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""What status and twin say of schedules: what is due, how the last backup ended, what is late and why."""
+"""Status and twin say when a schedule is due, how its last backup ended, and why one is late."""
 
 import json
 from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""What holds a secret does not show it: not in a repr, not in an error text, and so in no log line."""
+"""Secrets show neither in a repr nor in an error text, and in no log line."""
 
 from collections.abc import Callable
 from pathlib import Path

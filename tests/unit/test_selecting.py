@@ -1,4 +1,4 @@
-"""What a command may choose to save or to restore, and what it is told when it cannot."""
+"""A command chooses among the settings' data; a choice that is impossible is refused with its reason."""
 
 import json
 from pathlib import Path

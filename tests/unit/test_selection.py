@@ -153,7 +153,7 @@ def test_what_patterns_exclude_is_counted_and_an_excluded_directory_not_entered(
 
 
 def test_a_rule_of_the_device_is_told_but_is_no_failure(tmp_path: Path) -> None:
-    """What is bound to this device's hardware is of no use on another."""
+    """Files that are bound to this device's hardware are of no use on another."""
     (tmp_path / "keys").mkdir()
     for name in ("keys/tpm.key", "cert.pem"):
         (tmp_path / name).write_bytes(b"")

@@ -1,4 +1,4 @@
-"""What is shown of an exchange."""
+"""The display of an exchange."""
 
 import json
 from typing import Any

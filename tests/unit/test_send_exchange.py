@@ -1,4 +1,4 @@
-"""What follows from each message of the device, step by step, without a device."""
+"""Each message of the device leads to a step of the exchange, without a device."""
 
 from typing import Any
 

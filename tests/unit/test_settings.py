@@ -1,4 +1,4 @@
-"""What values settings take, what they become, and how they are shown."""
+"""Settings take values in several forms, and show them in one."""
 
 import json
 from datetime import UTC, datetime, timedelta

@@ -1,4 +1,4 @@
-"""What is told of jobs fits into a message, whatever ids, codes and messages there are."""
+"""Answers about jobs fit into a message, whatever ids, codes and messages there are."""
 
 from datetime import UTC, datetime
 from pathlib import Path

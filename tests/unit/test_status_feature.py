@@ -1,4 +1,4 @@
-"""What the twin's status feature is told, and how little."""
+"""The twin's status feature is told little, and enough."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path

@@ -276,7 +276,7 @@ def test_shutting_the_connections_ends_a_read_that_waits(listener: socket.socket
 
 
 def test_a_cancelled_job_can_still_clean_up_at_the_far_side(listener: socket.socket) -> None:
-    """What was sent so far is taken back over a connection of its own."""
+    """The bytes that were sent are discarded over a connection of its own."""
     token = CancelToken()
     connections = Connections(5)
     token.cancel("m")

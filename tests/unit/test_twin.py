@@ -1,4 +1,4 @@
-"""What the twin is told: the announcement with the last values, and nothing longer than Hono takes."""
+"""The twin is told its last values with the announcement, and nothing longer than Hono takes."""
 
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -28,7 +28,7 @@ def told(device: Device, event: Event) -> None:
 
 
 def announced(device: Device) -> list[dict[str, Any]]:
-    """What the next connect announces."""
+    """Return the announcement of the next connect."""
     device.outbox.down()
     before = len(device.wire.sent)
     device.connect()

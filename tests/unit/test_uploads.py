@@ -236,7 +236,7 @@ def test_after_a_crash_the_archive_waits_and_the_upload_has_failed(device: Devic
 
 
 def test_a_waiting_upload_that_is_cancelled_ends_at_once(device: Device) -> None:
-    """What stands before it may take hours, and it goes on."""
+    """The upload before it may take hours, and goes on."""
     for name in ("X", "Y", "Z"):
         stage(device, name)
     with stalling() as destination:

@@ -52,7 +52,7 @@ def backup(device: Device, directory: Path | None, **options: str) -> str:
 
 
 def restored(device: Device, directory: Path, **options: str) -> tuple[str, str]:
-    """What is in the directory after a restore, and what was said."""
+    """Return the content of the directory after a restore, and the answer."""
     (directory / "what").write_text("changed")
     ended = run(device, "restore", {"backup.dir": str(directory), **options})
     return (directory / "what").read_text(), ended["message"]

@@ -16,7 +16,7 @@ from tests.support.local_agent import LocalAgent, LocalBackend
 from tests.support.trees import make_tree
 
 Started = Callable[..., LocalAgent]
-"""What the fixture `started` is."""
+"""The type of the fixture `started`."""
 
 
 @pytest.fixture

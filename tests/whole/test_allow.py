@@ -1,4 +1,4 @@
-"""What the settings `allow.*` forbid is refused over the wire, or ends the job, and goes nowhere."""
+"""The settings `allow.*` forbid: a command is refused, or its job ends, and nothing leaves the device."""
 
 from typing import Any
 

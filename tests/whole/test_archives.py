@@ -1,4 +1,4 @@
-"""What can be restored: the question `archives` over the wire, and `edge-backup archives`."""
+"""The question `archives` over the wire, and `edge-backup archives`."""
 
 import json
 import shutil

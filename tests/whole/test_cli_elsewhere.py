@@ -104,7 +104,7 @@ def test_an_answer_that_is_none_is_an_agent_that_went_away(
 
 
 def test_a_refusal_is_told_in_the_agent_s_words_on_one_line(server: HttpServer, tmp_path: Path) -> None:
-    """What answers may be hostile: it does not write to the terminal."""
+    """The other side may be hostile: its words do not steer the terminal."""
     server.answer = lambda _: Say(403, body=b'{"detail": "not you\\u001b[2J"}')
     told = edge_backup(tmp_path, "status", "--url", server.url)
     assert (told.returncode, told.stderr) == (1, "not you\\x1b[2J\n")

@@ -1,4 +1,4 @@
-"""Who may call the documents' endpoints over the network, and the form in which each document refuses."""
+"""Access to the documents' endpoints over the network, and the form in which each document refuses."""
 
 import http.client
 import json

@@ -21,7 +21,7 @@ NAMES = {"config/", "config/app.json", "config/current", "empty/", "logs/", "log
 
 
 def archives(agent: LocalAgent) -> list[Path]:
-    """What the local target has, oldest first."""
+    """Return the archives in the local target, oldest first."""
     return sorted(path for path in (agent.storage / "archives").iterdir() if path.is_file())
 
 

@@ -58,7 +58,7 @@ def test_what_waits_is_asked_for_again_after_a_restart_but_not_at_once_on_a_reco
 def test_archives_that_nobody_knows_are_offered_and_fragments_are_not(
     device: LocalAgent, backend: LocalBackend
 ) -> None:
-    """What Kanto's agent left in the same storage: complete ones count, half-written ones never do."""
+    """Archives of Kanto's agent in the same storage: complete ones count, half-written ones never do."""
     staging = device.storage / "backups"
     staging.mkdir(parents=True)
     with zipfile.ZipFile(staging / "backup-2024-01-01-00.00.00.000.zip", "w") as archive:

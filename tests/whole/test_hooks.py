@@ -193,7 +193,7 @@ def test_after_restore_cmd_that_fails_over_the_old_data_too_is_told(
 def test_cancel_kills_a_hook_around_the_commit_and_the_old_data_is_there(
     device: LocalAgent, started: Started, backend: LocalBackend, hanging: str
 ) -> None:
-    """What runs again after the rollback is not what was cancelled: the service has to come back."""
+    """The cancel was not for the command after the rollback: the service has to come back."""
     hang_once = f'test ! -e "$work/pids" || exit 0\n{ENDLESS}'
     hooks = dict.fromkeys(("beforeRestoreCmd", "afterRestoreCmd"), "true")
     started(**hooks | {hanging: script(device, "hang.sh", hang_once)})

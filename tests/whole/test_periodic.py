@@ -134,7 +134,7 @@ def test_edited_settings_win_over_an_earlier_command(
 def test_a_frame_that_edited_settings_begin_runs_at_once_when_its_start_has_passed(
     started: Started, device: LocalAgent, backend: LocalBackend
 ) -> None:
-    """What the frame before it had dealt with says nothing about the new one."""
+    """The backups of the frame before say nothing about the new one."""
     started()
     backend.ask("activate", {})
     finished(backend, 1)

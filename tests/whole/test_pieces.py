@@ -211,7 +211,7 @@ def test_a_restore_of_one_asset_leaves_all_others(pieces: ApiClient, agent: Loca
 def test_a_backup_that_skipped_something_replaces_nothing_that_it_lacks(
     started: Started, agent_data: Path
 ) -> None:
-    """What a backup could not save would be lost for good."""
+    """Files that the backup could not save would be lost for good."""
     (agent_data / "tpm.key").write_text("bound to this hardware")
     pieces = client(started(unexportable="*.key"))
     backup = backed_up(pieces)

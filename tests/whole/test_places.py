@@ -85,7 +85,7 @@ def test_a_target_that_does_not_answer_holds_up_no_other(device: LocalAgent, bac
 
 
 def verified(backend: LocalBackend, correlation_id: str, options: dict[str, str]) -> dict[str, Any]:
-    """What the history says of this verification, when it has ended."""
+    """Return the history's entry of this verification, when it has ended."""
     answer = backend.ask("verify", {"correlationID": correlation_id, "options": options})
     assert answer["status"] == 204, answer
     return ended(backend, correlation_id)

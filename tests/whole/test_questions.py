@@ -1,4 +1,4 @@
-"""What the agent says of itself: over a real broker, and to the command line beside it."""
+"""The agent answers questions about itself, over a real broker and to the command line beside it."""
 
 import json
 import re
@@ -137,7 +137,7 @@ def ended_in(message: Message) -> object:
 
 
 def properties(message: Message) -> dict[str, Any]:
-    """What the status feature is told."""
+    """Return the values of the status feature."""
     if message[1]["path"] != f"{FEATURE}Status":
         return {}
     return dict(message[1]["value"]["properties"])

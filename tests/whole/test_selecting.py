@@ -48,7 +48,7 @@ def run(backend: LocalBackend, operation: str, correlation_id: str, **options: A
 
 
 def command_line(agent: LocalAgent, *arguments: str) -> str:
-    """What a command prints, which has to succeed."""
+    """Return the output of a command, which has to succeed."""
     done = cli(agent, *arguments)
     assert done.returncode == 0, done.stderr
     return done.stdout

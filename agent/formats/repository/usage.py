@@ -30,7 +30,7 @@ _PAGE = 500
 
 
 class Plan(NamedTuple):
-    """What a prune is to do with the packs, by their numbers."""
+    """The plan of a prune for the packs, by their numbers."""
 
     unused: "array[int]"
     """Packs that nobody needs; some of them may be gone already."""
