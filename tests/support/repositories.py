@@ -242,13 +242,13 @@ def mounted(repository: Path, where: Path) -> Iterator[Path]:
             running.wait(60)
 
 
-def foreign_lock(objects: DirectoryObjects, *, exclusive: bool) -> str:
+def foreign_lock(objects: DirectoryObjects, *, exclusive: bool, host: str = "ops") -> str:
     """Put the lock of a restic on another machine; return its name."""
     opened = open_repository(objects, PASSWORD)
     lock = {
         "time": datetime.now(UTC).isoformat(),
         "exclusive": exclusive,
-        "hostname": "ops",
+        "hostname": host,
         "username": "x",
         "pid": 1,
     }

@@ -191,7 +191,14 @@ def test_a_key_file_or_config_that_is_no_object_is_refused(text: bytes) -> None:
 
 @pytest.mark.parametrize(
     "members",
-    [{"id": 7}, {"id": ["0"] * 64}, {"chunker_polynomial": "-7"}, {"chunker_polynomial": "f" * 60_000}],
+    [
+        {"version": "2\n"},
+        {"version": 10**4000},
+        {"id": 7},
+        {"id": ["0"] * 64},
+        {"chunker_polynomial": "-7"},
+        {"chunker_polynomial": "f" * 60_000},
+    ],
 )
 def test_a_config_that_cannot_be_true_is_refused(members: dict[str, object]) -> None:
     """The test of a polynomial with some hundred thousand coefficients would take hours."""

@@ -209,3 +209,13 @@ def test_locks_without_an_end_are_refused(device: Device, monkeypatch: pytest.Mo
     monkeypatch.setattr(device.objects, "list", lambda kind: endless if kind is Kind.LOCK else listing(kind))
     with pytest.raises(RepositoryBroken, match="restic unlock"):
         device.save()
+
+
+def test_a_lock_cannot_forge_a_line_of_the_log(device: Device) -> None:
+    """Anybody with the password writes locks."""
+    device.save()
+    foreign_lock(device.objects, exclusive=True, host="\x1b[2Jhost\n" + "x" * 9999)
+    with pytest.raises(RepositoryBusy, match="another program has locked") as error:
+        device.save()
+    assert str(error.value).isprintable()
+    assert len(str(error.value)) < 1000

@@ -27,6 +27,8 @@ _MOST_SCRYPT_WORK_BYTES = 1 << 30
 """The most memory that it may fill in turn: that takes some seconds, which no cancel ends."""
 _MORE_BLOCKS = 2
 """Blocks that scrypt works with, beside its N and its p (RFC 7914, 5 and 6)."""
+_VERSIONS = range(1, 100)
+"""Versions that are named in a message."""
 MOST_BYTES = 1 << 16
 """The longest key file or config that is read."""
 
@@ -56,6 +58,8 @@ class Config:
             fields = json.loads(value)
             version, polynomial = fields["version"], int(fields["chunker_polynomial"], 16)
             config = cls(id_in(fields["id"]).hex(), polynomial)
+            if version not in _VERSIONS:
+                raise ValueError("version")
         except (ValueError, LookupError, TypeError, RecursionError) as error:
             raise RepositoryBroken("the config of the repository is damaged") from error
         if version != 2:
@@ -123,7 +127,7 @@ def _master(plain: bytes) -> Keys:
 def _check_cost(kdf: str, n: int, r: int, p: int) -> None:
     """Raise ValueError for what is no cost of scrypt, and `RepositoryBroken` for one that is too high."""
     is_power = n > 1 and n & (n - 1) == 0
-    if kdf != "scrypt" or not is_power or r < 1 or p < 1:
+    if kdf != "scrypt" or not is_power or r < 1 or p < 1 or max(n, r, p) >> 32:
         raise ValueError(kdf)
     memory_bytes = 128 * r * max(n, p + _MORE_BLOCKS)
     if memory_bytes > _MOST_SCRYPT_BYTES or memory_bytes * p > _MOST_SCRYPT_WORK_BYTES:

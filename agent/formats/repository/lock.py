@@ -14,6 +14,7 @@ import structlog
 
 from agent.base.clock import BootClock
 from agent.base.errors import Cancelled, RepositoryBroken, RepositoryBusy
+from agent.base.text import readable
 from agent.formats.repository.crypto import Cryptor
 from agent.formats.repository.golang import time_text
 from agent.formats.repository.objects import Kind, Objects, listed
@@ -91,8 +92,8 @@ class Lock:
             self.objects.delete(Kind.LOCK, name)
             return
         raise RepositoryBusy(
-            f"another program has locked the repository since {since} ('{host}'): try again when it has"
-            " ended, or run `restic unlock` if it has died"
+            f"another program has locked the repository since {readable(str(since))}"
+            f" ('{readable(str(host))}'): try again when it has ended, or run `restic unlock` if it has died"
         )
 
     def _is_stale(self, name: str) -> bool:
