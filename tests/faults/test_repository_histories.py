@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 
 from agent.base.errors import Cancelled
 from agent.base.roots import Root
-from agent.formats.repository import blobs, tree
+from agent.formats.repository import blobs, sweep, tree
 from agent.formats.repository.objects import Kind
 from agent.formats.repository.state import tree_key
 from agent.transfer.cancel import CancelToken
 from tests.support.repositories import Device
-from tests.support.snapshots import restored
+from tests.support.snapshots import restored, verified
 from tests.support.trees import snapshot
 
 HISTORIES = 500 if os.environ.get("FAULTS") == "long" else 25
@@ -40,6 +40,8 @@ class World:
         self.source = path / "source"
         self.source.mkdir()
         self.device = Device.at(path, Root("", self.source))
+        self.saved: dict[str, object] = {}
+        """What was saved in each snapshot."""
 
     def write(self, name: str, size: int, seed: int) -> None:
         path = self.source / name
@@ -83,7 +85,7 @@ class World:
             path.unlink(missing_ok=True)
 
     def save(self, _name: str, _size: int, _seed: int) -> None:
-        self.device.save()
+        self.saved[self.device.save().id] = snapshot(self.source)
 
     def crash(self, _name: str, _size: int, seed: int) -> None:
         """A backup whose device loses power at some call."""
@@ -98,6 +100,43 @@ class World:
         self._ending(seed, lambda: token.cancel("enough"))
         with suppress(Cancelled):
             self.device.save(token=token)
+        self._undisturbed()
+
+    def restore(self, _name: str, _size: int, seed: int) -> None:
+        """The device reads back any of the snapshots that are left."""
+        if names := self.device.names():
+            name = names[seed % len(names)]
+            with TemporaryDirectory() as directory:
+                target = Path(directory) / "target"
+                target.mkdir()
+                restored(self.device.objects.path, [Root("", target)], Path(directory) / "scratch", name)
+                assert snapshot(target) == self.saved.get(name, snapshot(target))
+
+    def verify(self, _name: str, _size: int, _seed: int) -> None:
+        """The device reads every chunk of every snapshot."""
+        for name in self.device.names():
+            with TemporaryDirectory() as scratch:
+                assert verified(self.device.objects.path, name, Path(scratch)).damage is None
+
+    def retain(self, _name: str, _size: int, seed: int) -> None:
+        """The device keeps the newest one or two snapshots, and removes what nobody needs."""
+        if names := self.device.names():
+            kept = 1 + seed % 2
+            self.device.remove(*names[:-kept], kept=names[-kept:], max_unused=seed % 3 * 5)
+
+    def retain_crash(self, _name: str, _size: int, seed: int) -> None:
+        """A prune whose device loses power at some call."""
+        self._ending(seed, lambda: (_ for _ in ()).throw(PowerCutError()))
+        with suppress(PowerCutError):
+            self.retain("", 0, seed)
+        self._undisturbed()
+
+    def retain_cancel(self, _name: str, _size: int, seed: int) -> None:
+        token = CancelToken()
+        self._ending(seed, lambda: token.cancel("enough"))
+        if names := self.device.names():
+            with suppress(Cancelled):
+                self.device.remove(*names[:-1], token=token)
         self._undisturbed()
 
     def prune(self, _name: str, _size: int, _seed: int) -> None:
@@ -158,7 +197,8 @@ def uses_are_right(device: Device) -> None:
 
 OPERATIONS = (
     *("write", "write", "append", "change", "rename", "chmod", "remove", "save", "save", "crash", "cancel"),
-    *("prune", "prune_by_force", "forget", "lose_state"),
+    *("prune", "prune_by_force", "forget", "lose_state", "restore", "verify"),
+    *("retain", "retain", "retain_crash", "retain_cancel"),
 )
 STEP = st.tuples(
     st.sampled_from(OPERATIONS), st.sampled_from(NAMES), st.sampled_from(SIZES), st.integers(0, 1000)
@@ -172,6 +212,8 @@ def test_the_last_snapshot_restores_what_was_saved(steps: list[tuple[str, str, i
     """Files come, change and go, jobs are cut off, the operator prunes, hardware is replaced."""
     with TemporaryDirectory() as directory, pytest.MonkeyPatch.context() as patch:
         patch.setattr(blobs, "PACK_BYTES", 200_000)
+        patch.setattr(sweep, "PACK_BYTES", 200_000)
+        patch.setattr(sweep, "_ROUND_BYTES", 300_000)
         patch.setattr(tree, "MOST_HELD", 3)
         patch.setattr(tree, "WHOLE_DIRECTORY", 2)
         world = World(Path(directory))

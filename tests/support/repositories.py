@@ -25,6 +25,7 @@ from agent.formats.repository.crypto import Cryptor
 from agent.formats.repository.objects import Kind, Listed
 from agent.formats.repository.order import SnapshotOrder
 from agent.formats.repository.prune import PruneJob
+from agent.formats.repository.reader import snapshots as snapshots_in
 from agent.formats.repository.snapshot import SavedSnapshot, save_snapshot
 from agent.formats.repository.unpacked import put_unpacked
 from agent.formats.walk_report import Report
@@ -183,6 +184,14 @@ class Device:
         done = PruneJob(self.objects, opened, self.state, HOST, max_unused, 0, check).run(removal)
         assert done.problem or told == list(names)
         return done
+
+    def names(self) -> list[str]:
+        """Return the snapshots as the agent reads them, the oldest first; none where nothing is yet."""
+        if not self.objects.count(Kind.SNAPSHOT):
+            return []
+        cryptor = Cryptor(open_repository(self.objects, PASSWORD).keys)
+        found = snapshots_in(self.objects, cryptor, lambda: None)
+        return [each.id for each in sorted(found, key=lambda each: each.time)]
 
     @property
     def size_bytes(self) -> int:

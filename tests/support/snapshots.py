@@ -16,8 +16,10 @@ from agent.restore.find import Search
 from agent.restore.flow import RestoreOrder, restore
 from agent.restore.root import RestoreOptions
 from agent.restore.target import Amount, RestoreTarget
+from agent.restore.verify import Verified, VerifyOrder, verify
 from agent.transfer.cancel import CancelToken
 from agent.transfer.context import Context, Destination
+from agent.transfer.get import Fetch
 from agent.transfer.guarded_storage import GuardedStorage
 from agent.transfer.retry import RetryLimits
 from providers.api import Limits, Target
@@ -81,3 +83,11 @@ def restored_from(
         device=DeviceIds(host) if host else None,
     )
     return restore(order, Context("job-1", token, {}))
+
+
+def verified(repository: Path, name: str, scratch: Path) -> Verified:
+    """Verify a snapshot, all of it, as a job does."""
+    fetch = Fetch(destination(repository, name), scratch / "download", 0)
+    search = Search(OwnArchives(device_tag(HOST), {}), lambda: datetime.now(UTC))
+    order = VerifyOrder(fetch, search, Snapshots(PASSWORD, scratch, 1_000_000, 0), Unlock(), LIMITS, {})
+    return verify(order, Context("job-1", CancelToken(), {}))

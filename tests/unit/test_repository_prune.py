@@ -274,7 +274,7 @@ def test_a_backup_and_a_prune_of_one_device_refuse_each_other(device: Device) ->
 
 
 def test_a_backup_goes_on_after_a_prune_was_cut_off(device: Device) -> None:
-    """The exclusive lock that it left is the device's own, and the next prune removes it."""
+    """The exclusive lock that it left is the device's own, and would keep restic out."""
     first, *_ = with_three_snapshots(device)
     interrupt(device, 7, PowerCutError())
     with pytest.raises(PowerCutError):
@@ -282,8 +282,9 @@ def test_a_backup_goes_on_after_a_prune_was_cut_off(device: Device) -> None:
     undisturbed(device)
     assert device.objects.count(Kind.LOCK) == 1
     device.save()
-    device.remove()
     assert device.objects.count(Kind.LOCK) == 0
+    device.check()
+    device.remove()
     device.check()
 
 

@@ -81,6 +81,8 @@ class Lock:
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
             raise RepositoryBroken(f"the lock {name[:8]} of the repository is damaged") from error
         if name in self.left:
+            if is_exclusive:
+                self._note(name)  # of a prune that was cut off
             return
         if not is_exclusive and not self.exclusive:
             if host == self.host and not self.pending.fact("left_locks"):
