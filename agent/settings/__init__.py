@@ -102,17 +102,19 @@ class KantoSettings(Group):
 
 class TargetSettings(Group):
     path: ExistingOrNewPath = Field(description="Directory for archives")
-    mount: Switch = setting(False, "Use it only while a file system is mounted there, as a USB stick")
+    mount: Switch = setting(
+        False, "Use the target only while a file system is mounted there, such as a USB stick"
+    )
 
 
 class StoreSettings(Group):
-    provider: Text = Field(description="Its provider: a value of the option `storage.provider`")
+    provider: Text = Field(description="Provider of the store: a value of the option `storage.provider`")
     options: StoreOptions = setting("", "The provider's options as in a command, without secrets")
     credentials: OptionalPath = setting(
         "", "File with the secret options, a JSON object that only the agent's user and group can read"
     )
     format: Literal["zip", "repository"] = setting(
-        "zip", "Format of its backups: archives, or snapshots in a repository of restic's format"
+        "zip", "Format of backups in the store: archives, or snapshots in a restic repository"
     )
     prefix: Text = setting(
         "",
@@ -123,10 +125,10 @@ class StoreSettings(Group):
 class RepositorySettings(Group):
     trust_for: Duration = setting(
         "336h",
-        "Age at which the last snapshot is no longer trusted unless it is seen; then all is sent again",
+        "Age from which a last snapshot that cannot be looked for is not trusted: all is sent again",
     )
     prune_window: OptionalWindow = setting(
-        "", "Time of every day, in UTC, in which no snapshot is written, because the operator prunes then"
+        "", "Time of every day, in UTC, in which the operator prunes and the agent writes no snapshot"
     )
     max_unused: Percent = setting(
         5,
@@ -139,7 +141,9 @@ class DataSetSettings(Group):
     paths: PathList = Field(description="Files and directories of the data set")
     exclude: PatternList = setting("", "Excluded files: patterns of absolute paths")
     before_backup_cmd: Text = setting("", "Command to run before a backup of the data set")
-    after_backup_cmd: Text = setting("", "Command to run after it, whatever has become of it")
+    after_backup_cmd: Text = setting(
+        "", "Command to run after a backup of the data set, also after one that failed"
+    )
 
 
 class TwinSettings(Group):
@@ -149,7 +153,7 @@ class TwinSettings(Group):
 class ArchiveSettings(Group):
     level: Literal["store", "fast", "balanced", "small", "auto"] = setting(
         "balanced",
-        "Compression, from none to smallest; `auto` adapts to the speed of the destination",
+        "Compression, from none (`store`) to `small`; `auto` adapts to the speed of the destination",
     )
     dialect: Literal["standard", "kanto"] = setting(
         "standard",
@@ -172,16 +176,18 @@ class ScheduleSettings(Group):
         "", "Compression of the archives; empty: `archive.level`"
     )
     window: Duration = setting(
-        "0s", "How long a backup that failed is tried again; 0s: until the next is due"
+        "0s", "Time in which a failed backup is tried again; 0s: until the next one is due"
     )
     jitter: Duration = setting("0s", "Time over which the devices of a fleet spread these backups")
     before_backup_cmd: Text = setting("", "Command to run before a backup of the schedule")
-    after_backup_cmd: Text = setting("", "Command to run after it, whatever has become of it")
-    on_failure_cmd: Text = setting("", "Command to run after one that failed")
+    after_backup_cmd: Text = setting(
+        "", "Command to run after a backup of the schedule, also after one that failed"
+    )
+    on_failure_cmd: Text = setting("", "Command to run after a backup of the schedule that failed")
 
 
 class RetentionSettings(Group):
-    keep_last: KeptCount = setting(0, "Number of newest archives to keep, of each source and name")
+    keep_last: KeptCount = setting(0, "Number of newest archives to keep, for each source and name")
     keep_daily: KeptCount = setting(0, "Number of days of which the newest archive is kept")
     keep_weekly: KeptCount = setting(0, "Number of weeks of which the newest archive is kept")
     keep_monthly: KeptCount = setting(
@@ -189,7 +195,7 @@ class RetentionSettings(Group):
         "Number of months of which the newest archive is kept; if all four are 0, only retention dates count",
     )
     emptied_percent: Percent = setting(
-        1, "An archive with a smaller share of the last one's files is counted apart; 0: never"
+        1, "Archives with less than this share of the last full one's files are counted apart; 0: never"
     )
 
 
@@ -201,7 +207,7 @@ class RestoreSettings(Group):
     )
     owner: Switch = setting(True, "Restore owner and group, where the agent has the right to")
     special_bits: Switch = setting(False, "Restore set-user-id, set-group-id and sticky bits")
-    foreign: Switch = setting(False, "Restore also archives of other devices")
+    foreign: Switch = setting(False, "Restore archives of other devices, too")
     health_cmd: Text = setting("", "Command that must succeed after a restore, else the restore is reverted")
     preview_timeout: PositiveDuration = setting("1h", "Time after which a waiting preview is discarded")
     keep_preview: Switch = setting(False, "Keep a waiting preview when the agent restarts")
@@ -268,7 +274,7 @@ class Settings(KantoSettings):
     device_id: DeviceId = setting("", "The device's id; empty: the agent asks the broker's connector")
     tenant_id: TenantId = setting("", "The tenant's id, beside `deviceId`")
     client_id: Text = setting("", "MQTT client id; empty: made once and kept in `storage`")
-    short_topics: Switch = setting(False, "Also take commands on the short topics `c//+/q/#`")
+    short_topics: Switch = setting(False, "Take commands on the short topics `c//+/q/#`, too")
     one_way_replies: Switch = setting(True, "Answer commands whose request id is empty")
     announce: Literal["modify", "merge"] = setting("modify", "How the feature is announced to the twin")
     dedupe_window: Duration = setting("2m", "Time in which an equal command counts as a redelivery")
@@ -276,11 +282,11 @@ class Settings(KantoSettings):
     after_restore_cmd: Text = setting(
         "", "Command to run after a restore; if it fails, the restore is reverted"
     )
-    before_backup_cmd: Text = setting("", "Command to run before a backup; if it fails, there is no backup")
-    after_backup_cmd: Text = setting("", "Command to run after a backup, whatever has become of it")
+    before_backup_cmd: Text = setting("", "Command to run before a backup; if it fails, the backup fails")
+    after_backup_cmd: Text = setting("", "Command to run after a backup, also after one that failed")
     on_failure_cmd: Text = setting("", "Command to run after a job that failed")
     job_timeout: Duration = setting("24h", "Longest time of a backup, restore or upload; 0s: no limit")
-    hook_timeout: PositiveDuration = setting("30m", "Longest time of each of the commands around a job")
+    hook_timeout: PositiveDuration = setting("30m", "Longest time of each command around a job")
     rpo: OptionalDuration = setting(
         "",
         "Highest age of the last good backup before `health` reports a violation; 0s: any; empty: two periods"
@@ -288,7 +294,8 @@ class Settings(KantoSettings):
     )
     strict_backup: Switch = setting(False, "Fail a backup that skipped something")
     skip_unchanged: Switch = setting(
-        False, "Make no archive while nothing has changed and the last one is still at the destination"
+        False,
+        "Make no archive if nothing has changed since the last one, and that is still at the destination",
     )
     sqlite: Literal["consistent", "bytes"] = setting(
         "consistent", "SQLite databases in use: save a consistent copy, or the bytes as they are found"
@@ -306,7 +313,7 @@ class Settings(KantoSettings):
         "64MiB", "Free space that jobs leave on the device's disks", key="storage.reserve"
     )
     storage_max_staged: Count = setting(
-        3, "Number of pending uploads; beyond it the oldest is given up", key="storage.maxStaged"
+        3, "Largest number of pending uploads; of more, the oldest is given up", key="storage.maxStaged"
     )
     journal_max_jobs: Count = setting(
         1000, "Number of ended jobs that the journal keeps", key="journal.maxJobs"
@@ -325,7 +332,7 @@ class Settings(KantoSettings):
     )
     unexportable: PatternList = setting(
         "",
-        "Files that are of no use on another device, as keys bound to hardware: patterns of absolute paths",
+        "Files of no use on another device, such as keys bound to hardware: patterns of absolute paths",
     )
     twin: TwinSettings = TwinSettings()
     archive: ArchiveSettings = ArchiveSettings()
