@@ -112,6 +112,12 @@ class RepositoryLost(JobError):
     code = "repository-lost"
 
 
+class RepositoryForeign(JobError):
+    """The repository belongs to another device."""
+
+    code = "repository-foreign"
+
+
 class RepositoryBroken(ArchiveError):
     """A file of the repository is damaged, contradicts another one, or is no file of a repository."""
 

@@ -8,12 +8,15 @@ import pytest
 from agent import RELEASED
 from agent.base.errors import (
     ClockWrong,
+    RepositoryForeign,
     RepositoryLost,
     WrongKey,
 )
+from agent.base.job import Label
+from agent.formats.manifest import Origin
 from agent.formats.repository.objects import Kind
 from providers.errors import Unreachable
-from tests.support.repositories import CONTENT, Device, is_as_it_was, restic, small_device, source
+from tests.support.repositories import CONTENT, HOST, Device, is_as_it_was, restic, small_device, source
 
 
 @pytest.fixture
@@ -171,3 +174,60 @@ def test_a_password_that_was_changed_at_the_repository_opens_it(device: Device, 
     device.options["password"] = "wrong"
     with pytest.raises(WrongKey):
         device.save()
+
+
+def named(device: Device, host: str) -> Device:
+    """Give the device another id."""
+    device.options["origin"] = Origin(
+        host, "edge-backup/test", datetime.now(UTC), "request-1", Label(), device.roots
+    )
+    return device
+
+
+def test_a_second_device_with_one_prefix_is_refused(device: Device, tmp_path: Path) -> None:
+    """Its prefix has no `{device}`: each would take the other's snapshots and locks for its own."""
+    other = named(Device.at(tmp_path / "other", *device.roots), "org.example:second")
+    other.objects = device.objects
+    device.save()
+    before = sorted(device.objects.path.rglob("*"))
+    for _ in range(2):
+        with pytest.raises(RepositoryForeign, match=r"org\.example:device.*another prefix"):
+            other.save()
+    assert sorted(device.objects.path.rglob("*")) == before
+    assert device.save().changes.added_bytes < 10_000
+    device.check()
+
+
+def test_a_second_device_is_refused_before_the_first_snapshot_is_there(
+    device: Device, tmp_path: Path
+) -> None:
+    """The first backup may take days; the key file says who makes it."""
+    other = named(Device.at(tmp_path / "other", *device.roots), "org.example:second")
+    other.objects = device.objects
+
+    def before(call: str, kind: Kind) -> None:
+        if (call, kind) == ("put", Kind.PACK):
+            device.objects.before = lambda _call, _kind: None
+            with pytest.raises(RepositoryForeign):
+                other.save()
+
+    device.objects.before = before
+    device.save()
+    device.check()
+
+
+def test_a_device_that_is_named_anew_goes_on(device: Device) -> None:
+    """It knows the repository from before, and sends only what is new."""
+    device.save()
+    assert named(device, "org.example:renamed").save().changes.added_bytes < 20_000
+    assert [each["hostname"] for each in device.snapshots()] == [HOST, "org.example:renamed"]
+    device.check()
+
+
+def test_a_repository_of_the_operator_is_taken(device: Device, tmp_path: Path) -> None:
+    """`restic init` made it, and a workstation saves there, too."""
+    restic(device.objects.path, "init", "--repository-version", "2")
+    (tmp_path / "theirs").write_text("theirs")
+    restic(device.objects.path, "backup", "--host", "workstation", str(tmp_path / "theirs"))
+    device.save()
+    device.check()

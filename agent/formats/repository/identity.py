@@ -7,12 +7,19 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+import structlog
+
 from agent.base.durable import replace_file
-from agent.base.errors import RepositoryBroken, RepositoryLost, WrongKey
+from agent.base.errors import RepositoryBroken, RepositoryForeign, RepositoryLost, WrongKey
 from agent.formats.repository.access import Opened, make_repository, open_repository, prepared, reopened
-from agent.formats.repository.keys import MOST_BYTES
+from agent.formats.repository.crypto import Cryptor
+from agent.formats.repository.document import FORMAT
+from agent.formats.repository.keys import MOST_BYTES, USERNAME
 from agent.formats.repository.objects import Kind, Objects
+from agent.formats.repository.reader import snapshots
 from providers.errors import AccessDenied, AlreadyThere, NotFound, TargetAbsent
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +72,11 @@ class Finder:
     now: datetime
 
     def found(self) -> Found:
-        """Raises `RepositoryLost`, `WrongKey`, `RepositoryBroken`, OSError and StorageError."""
+        """Return the repository.
+
+        Raises `RepositoryLost`, `RepositoryForeign`, `WrongKey`, `RepositoryBroken`, OSError and
+        StorageError.
+        """
         kept = Kept.read(self.path)
         stored = self._stored_config()
         if kept and not kept.made:
@@ -74,12 +85,31 @@ class Finder:
             return Found(self._reopened(kept, stored), is_new=False, is_other=False)
         if stored:
             opened = self._opened()
+            self._refuse_foreign(opened)
             self._keep(opened, made=True)
             return Found(opened, is_new=False, is_other=True)
         opened = prepared(self.password, self.host, self.now)
         # On the disk first: another key after a crash would not fit the config.
         self._keep(opened, made=False)
         return self._made(opened, kept)
+
+    def _refuse_foreign(self, opened: Opened) -> None:
+        """Raise `RepositoryForeign` for a repository in which another device saves: two share no state.
+
+        Only before the first backup there: a device that is named anew goes on.
+        """
+        owner = _maker_of(opened.key_file)
+        try:
+            found = snapshots(self.objects, Cryptor(opened.keys), lambda: None)
+            ours = max((each for each in found if each.tag(FORMAT)), key=lambda each: each.time, default=None)
+            owner = ours.hostname if ours else owner
+        except (AccessDenied, RepositoryBroken) as error:
+            log.warning("device of the repository not known", error=str(error))
+        if owner not in ("", self.host):
+            raise RepositoryForeign(
+                f"the repository has the snapshots of the device '{owner}': give this one another prefix, as"
+                f" one with '{{device}}' in it, or the id of that device if it replaces it"
+            )
 
     def _stored_config(self) -> bytes | None:
         """Return the config at the store, b"" when there is none, None when the device may not look."""
@@ -126,3 +156,9 @@ class Finder:
             "a repository exists at the destination, but this device has lost what it knew of it and may not"
             " read it: allow it to read 'config', 'keys/' and 'snapshots/' there, or give it another prefix"
         )
+
+
+def _maker_of(key_file: bytes) -> str:
+    """Return the id of the device that has made a key file; "" when none has."""
+    fields = json.loads(key_file)
+    return str(fields.get("hostname", "")) if fields.get("username") == USERNAME else ""

@@ -18,6 +18,8 @@ from agent.formats.repository.golang import time_text
 from agent.formats.repository.packs import id_in
 from agent.formats.repository.polynomial import DEGREE, is_irreducible, random_irreducible
 
+USERNAME = "edge-backup"
+"""The user in key files of this agent."""
 N, R, P = 16384, 8, 1
 """The cost of our own key files: scrypt takes 16 MiB for them."""
 _SALT_BYTES = 64
@@ -81,7 +83,7 @@ def new_key_file(master: Keys, password: str, created: datetime, host: str) -> t
     content = _json(
         {
             "created": time_text(created),
-            "username": "edge-backup",
+            "username": USERNAME,
             "hostname": host,
             "kdf": "scrypt",
             "N": N,
