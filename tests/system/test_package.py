@@ -16,7 +16,7 @@ from tests.support.waiting import wait_until
 
 from .test_quick_start import walk_through
 
-pytestmark = pytest.mark.large
+pytestmark = [pytest.mark.large, pytest.mark.timeout(600)]  # systems are booted, beside whatever else runs
 UNIT, STATE, CONFIG = "edge-backup.service", "/var/lib/edge-backup", "/etc/edge-backup/config.json"
 BUILD = CHECKOUT / "packaging/deb/build"
 PYTHON = f"/usr/bin/python3.{sys.version_info.minor}"
@@ -134,12 +134,16 @@ def test_an_upgrade_keeps_configuration_and_journal_a_removal_the_data_and_a_pur
 
 
 def test_an_installation_gives_away_nothing_that_was_there_before(booted: Machine) -> None:
-    """Neither through a link in the place of the state directory, nor below that directory."""
+    """Not through a link in the place of the state directory or the configuration, nor below the former."""
     booted.run("mkdir", "-m", "0755", "/srv/elsewhere", "/srv/elsewhere/data")
     booted.run("ln", "-s", "/srv/elsewhere", STATE)
+    booted.write("/srv/elsewhere/config.json", "{}", 0o600)
+    booted.run("mkdir", "/etc/edge-backup")
+    booted.run("ln", "-s", "/srv/elsewhere/config.json", CONFIG)
     booted.run("systemctl", "mask", "--runtime", UNIT)  # systemd itself gives StateDirectory= to the agent
-    dpkg(booted, "--install", "/srv/new.deb")
+    dpkg(booted, "--install", "--force-confdef", "--force-confold", "/srv/new.deb")
     assert owner_and_mode(booted, "/srv/elsewhere") == "root:root 755"
+    assert owner_and_mode(booted, "/srv/elsewhere/config.json") == "root:root 600"
     assert owner_and_mode(booted, "/srv/elsewhere/data") == "root:root 755"
     dpkg(booted, "--purge", "edge-backup")
     assert exists(booted, "/srv/elsewhere/data")
