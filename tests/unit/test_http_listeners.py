@@ -10,14 +10,15 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
 import trustme
 
+from agent.faces.http.connection import Connection
 from agent.faces.http.message import Peer, Request, Response
-from agent.faces.http.places import MAX_STREAMS
+from agent.faces.http.places import MAX_STREAMS, Places
 from agent.faces.http.routes import Route
 from agent.faces.http.sockets import is_loopback, passed_sockets, tcp_socket, unix_socket
 from agent.faces.http.tls import ServerTls
@@ -68,37 +69,49 @@ def follow(client: RawClient) -> None:
         received += piece
 
 
+def test_an_idle_connection_makes_room() -> None:
+    with listening(answers(ECHO), places=3) as address, ExitStack() as clients:
+        for _ in range(4):
+            assert clients.enter_context(RawClient(address)).ask(GET).status == 200
+
+
 def test_of_idle_connections_the_one_that_waited_longest_makes_room() -> None:
-    with listening(answers(ECHO), places=3) as address:
-        clients = [RawClient(address) for _ in range(3)]
-        for client in clients:
-            assert client.ask(GET).status == 200
-        assert clients[0].ask(GET).status == 200
-        with RawClient(address) as fourth:
-            assert fourth.ask(GET).status == 200
-            assert clients[1].is_closed()
-            assert clients[0].ask(GET).status == clients[2].ask(GET).status == 200
-        for client in clients:
-            client.__exit__()
+    """A connection at work stays, however long it takes."""
+    places = Places(4)
+    with ExitStack() as sockets:
+        ends = [[sockets.enter_context(end) for end in socket.socketpair()] for _ in range(5)]
+        for (served, _), idle_since_s in zip(ends, (None, 2.0, 1.0, 3.0), strict=False):
+            connection = Connection(served, Peer(""), answers(ECHO), places)
+            connection.idle_since_s = idle_since_s
+            assert places.enter(served)
+            places.serving(served, connection)
+        waiting = threading.Thread(target=places.enter, args=(ends[4][0],))
+        waiting.start()
+        assert ends[2][1].recv(1) == b""
+        places.leave(ends[2][0])
+        waiting.join(30)
+        assert not waiting.is_alive()
+        for number in (0, 1, 3):
+            ends[number][0].sendall(b"stays")
+            assert ends[number][1].recv(5) == b"stays"
 
 
 def test_slow_clients_take_all_places_and_give_them_back(monkeypatch: pytest.MonkeyPatch) -> None:
     """A client that has begun a request is not idle: it has its time, and no more."""
     monkeypatch.setattr("agent.faces.http.connection.REQUEST_S", 0.5)
-    with listening(answers(ECHO), places=2) as address:
-        slow = [RawClient(address) for _ in range(2)]
+    with listening(answers(ECHO), places=2) as address, ExitStack() as clients:
+        slow = [clients.enter_context(RawClient(address)) for _ in range(2)]
         for client in slow:
             client.send(GET[:-2])
         with RawClient(address) as patient:
             assert patient.ask(GET).status == 200
-        for client in slow:
-            assert client.answer().status == 408
-            client.__exit__()
+        assert [client.answer().status for client in slow] == [408, 408]
 
 
 def test_of_too_many_streams_the_last_is_refused_and_other_requests_are_served(streams: Streams) -> None:
-    with listening(answers(ECHO, Route("GET", "/events", streams.answer))) as address:
-        followers = [RawClient(address) for _ in range(MAX_STREAMS)]
+    served = listening(answers(ECHO, Route("GET", "/events", streams.answer)))
+    with served as address, ExitStack() as clients:
+        followers = [clients.enter_context(RawClient(address)) for _ in range(MAX_STREAMS)]
         for client in followers:
             follow(client)
         with RawClient(address) as client:
@@ -109,21 +122,18 @@ def test_of_too_many_streams_the_last_is_refused_and_other_requests_are_served(s
         with RawClient(address) as client:
             wait_until(lambda: client.ask(GET).status == 200, what="an answer")
             follow(client)  # the one that left has made room, although its thread still waits
-        for client in followers:
-            client.__exit__()
 
 
 def test_closing_ends_all_connections(streams: Streams) -> None:
-    with listening(answers(ECHO, Route("GET", "/events", streams.answer))) as address:
-        follower, idle = RawClient(address), RawClient(address)
-        follow(follower)
-        assert idle.ask(GET).status == 200
-    assert follower.sock.recv(10) == b""
-    assert idle.is_closed()
-    with pytest.raises(ConnectionRefusedError):
-        RawClient(address)
-    follower.__exit__()
-    idle.__exit__()
+    with ExitStack() as clients:
+        with listening(answers(ECHO, Route("GET", "/events", streams.answer))) as address:
+            follower, idle = (clients.enter_context(RawClient(address)) for _ in range(2))
+            follow(follower)
+            assert idle.ask(GET).status == 200
+        assert follower.sock.recv(10) == b""
+        assert idle.is_closed()
+        with pytest.raises(ConnectionRefusedError):
+            RawClient(address)
 
 
 class Keys:
