@@ -273,3 +273,35 @@ def test_status_says_when_old_snapshots_cannot_go(device: Device, tmp_path: Path
     (repository / "locks" / lock).unlink()
     assert len(pruned(device)["removed"]) == 1
     assert "retention" not in status(device)
+
+
+# -- another password
+
+
+def works(device: Device, text: str) -> None:
+    """A backup, a restore and a prune of the device succeed."""
+    saved_again(device, text)
+    (device.data / "file").write_text("damaged")
+    assert done(device, "restore", restore_store="stick").state == State.FINISHED
+    assert (device.data / "file").read_text() == text * 3000
+    assert pruned(device)["problem"] == ""
+
+
+def test_another_password_is_rolled_out_by_the_file_of_credentials(device: Device, tmp_path: Path) -> None:
+    """Both keys open the repository meanwhile, so no job fails, whenever the device gets its new file."""
+    (repository,) = (tmp_path / "usb/of").iterdir()
+    (tmp_path / "new").write_text("new password")
+    restic(repository, "key", "add", "--new-password-file", str(tmp_path / "new"))
+    works(device, "old password")
+    (tmp_path / "credentials.json").write_text(json.dumps({"password": "new password"}))
+    works(device, "new password")
+    new = {"RESTIC_PASSWORD": "new password"}
+    keys = json.loads(restic(repository, "key", "list", "--json", environment=new))
+    (old,) = [each["id"] for each in keys if not each["current"]]
+    restic(repository, "key", "remove", old, environment=new)
+    works(device, "new alone")
+    restic(repository, "check", "--read-data", environment=new)
+    (tmp_path / "credentials.json").write_text(json.dumps({"password": PASSWORD}))
+    told = done(device, "backup", backup_store="stick")
+    assert (told.state, told.status_code) == (State.FAILED, "wrong-key")
+    assert PASSWORD not in told.message

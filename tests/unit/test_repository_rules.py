@@ -169,6 +169,7 @@ def test_a_password_that_was_changed_at_the_repository_opens_it(device: Device, 
     device.save()
     (tmp_path / "new").write_text("new password")
     device.restic("key", "passwd", "--new-password-file", str(tmp_path / "new"))
+    device.save()  # by that copy
     device.options["password"] = "new password"
     assert device.save().changes.added_bytes < 10_000
     device.options["password"] = "wrong"
