@@ -150,3 +150,23 @@ def test_an_archive_is_looked_into_with_the_credentials_of_the_service(
         device.stop()
         alone = looked_at(device, "inspect", "--store", "cloud", *key)
     assert (alone.returncode, "'aws.access.key.id' is missing" in alone.stderr) == (1, True)
+
+
+def test_what_init_writes_is_accepted(tmp_path: Path) -> None:
+    """A new user's first two commands, with a bucket that is there."""
+    key = tmp_path / "key"
+    with mosquitto(tmp_path / "mq") as broker, bucket(tmp_path) as s3:
+        key.write_text(f"{s3.secret}\n")
+        options = {"s3.bucket": "fleet", "endpoint.url": s3.url, "access.key.id": s3.user}
+        given = [part for name, text in options.items() for part in ("-o", f"aws.{name}={text}")]
+        secret = ["--secret", f"aws.secret.access.key=@{key}"]
+        told = (
+            f"--dir {tmp_path} --provider aws --broker tcp://127.0.0.1:{broker.port} --device-id edge:device"
+        )
+        for command in (["init", *told.split(), *given, *secret], ["check-config", "--connect"]):
+            argv = [str(PROGRAM), *command, "--config", str(tmp_path / "config.json")]
+            ended = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=60)
+            assert ended.returncode == 0, ended.stderr
+            assert s3.secret not in ended.stdout + ended.stderr
+    assert "stores.backups: good: 0 archives of this device" in ended.stderr
+    assert s3.secret not in (tmp_path / "config.json").read_text()
