@@ -4,7 +4,7 @@ import json
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from agent.base.roots import Root, is_in
 from agent.base.text import printable, readable
@@ -88,13 +88,21 @@ class ArchiveSource:
         return cls(directory, frozenset(data_sets), None if paths is None else frozenset(paths))
 
 
+class Extent(NamedTuple):
+    """The amount of an archive's content."""
+
+    files: int
+    size_bytes: int | None
+    """None for an archive of an earlier release of the agent."""
+
+
 @dataclass(frozen=True, slots=True)
 class KnownArchive:
     """An archive as the journal or its manifest describes it."""
 
     source: ArchiveSource | None = None
     """None when it is not known."""
-    files: int | None = None
+    extent: Extent | None = None
     number: int = 0
     """Counts up from archive to archive; 0 for one that the journal did not see being made."""
 

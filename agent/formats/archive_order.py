@@ -13,7 +13,7 @@ import structlog
 
 from agent.base.clock import CLOCK_SET
 from agent.base.errors import Cancelled, JobError
-from agent.base.sources import UNKNOWN, ArchiveSource, KnownArchive
+from agent.base.sources import UNKNOWN, ArchiveSource, Extent, KnownArchive
 from agent.formats.archive_names import ENCRYPTED, NamedArchive
 from agent.formats.base import ReadFormat, Unlock
 from agent.formats.manifest import Manifest
@@ -107,7 +107,7 @@ def known_from(manifest: Manifest | None) -> KnownArchive:
     if manifest is None:
         return UNKNOWN
     roots = ((source.prefix, source.path, source.names) for source in manifest.sources)
-    return KnownArchive(ArchiveSource.of(roots), manifest.counts.files)
+    return KnownArchive(ArchiveSource.of(roots), Extent(manifest.counts.files, manifest.counts.bytes))
 
 
 def read_about(archives: ReadFormat, destination: Destination, name: str, unlock: Unlock) -> KnownArchive:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from agent import __version__
 from agent.base.job import Job, Kind, format_time
 from agent.base.roots import Root
-from agent.base.sources import ArchiveSource
+from agent.base.sources import ArchiveSource, Extent
 from agent.formats.archive_names import ENCRYPTED, PLAIN
 from agent.jobs.admission import Admission, Admitted, metadata
 from agent.jobs.chosen_roots import ChosenRoots, refuse_choosing
@@ -200,7 +200,7 @@ class Backups:
 
         def also() -> None:
             if not result.unchanged:
-                self._journal.archives.made(name, plan.source, result.report.files)
+                self._journal.archives.made(name, plan.source, _extent(result))
             if staged:
                 made = replace(staged, size_bytes=result.size_bytes, sha256=result.sha256)
                 self._pending.add(made, job.correlation_id)
@@ -218,17 +218,21 @@ class Backups:
         )  # fmt: skip
 
     def _emptied(self, source: ArchiveSource, result: "BackupResult") -> str:
-        """Return a warning when this archive has far fewer files than the last full one of its source."""
+        """Return a warning when this archive has far less than the last full one of its source."""
         from agent.save.retention import is_emptied, last_full
 
-        percent, files = self._settings.retention.emptied_percent, result.report.files
-        before = last_full(self._journal.archives.file_counts(source), percent)
-        if result.unchanged or not is_emptied(files, before, percent):
+        percent, extent = self._settings.retention.emptied_percent, _extent(result)
+        before = last_full(self._journal.archives.extents(source), percent)
+        if result.unchanged or before is None or not is_emptied(extent, before, percent):
             return ""
-        return (
-            f"only {files} files, and {before} the last time: is everything mounted?"
-            " The full archives stay, this one is counted apart (retention.emptiedPercent)"
-        )
+        fewer = f"only {extent.size_bytes} bytes, and {before.size_bytes} the last time: is every dump whole?"
+        if is_emptied(Extent(extent.files, None), before, percent):
+            fewer = f"only {extent.files} files, and {before.files} the last time: is everything mounted?"
+        return f"{fewer} The full archives stay, this one is counted apart (retention.emptiedPercent)"
+
+
+def _extent(result: "BackupResult") -> Extent:
+    return Extent(result.report.files, result.report.size_bytes)
 
 
 def _one_of_several(request: BackupRequest, settings: Settings) -> str:

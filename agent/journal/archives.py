@@ -6,7 +6,7 @@ Restores and retention need both for longer than the history keeps jobs, and the
 from collections.abc import Mapping
 from functools import lru_cache
 
-from agent.base.sources import ArchiveSource, KnownArchive
+from agent.base.sources import ArchiveSource, Extent, KnownArchive
 from agent.journal.unit import Database
 
 MOST_ARCHIVES = 5000
@@ -19,10 +19,10 @@ class ArchiveRecords:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def made(self, name: str, source: ArchiveSource, files: int) -> None:
+    def made(self, name: str, source: ArchiveSource, extent: Extent) -> None:
         """Keep an archive that was made just now, as the newest of all."""
         with self._database.unit():
-            self._keep(name, source, files, seen=True)
+            self._keep(name, source, extent, seen=True)
             self._database.write(
                 "DELETE FROM archives WHERE number NOT IN"
                 " (SELECT number FROM archives ORDER BY number DESC LIMIT ?)",
@@ -34,29 +34,35 @@ class ArchiveRecords:
         with self._database.unit():
             for name, archive in found.items():
                 if archive.source is not None:
-                    self._keep(name, archive.source, archive.files, seen=False)
+                    self._keep(name, archive.source, archive.extent, seen=False)
 
-    def _keep(self, name: str, source: ArchiveSource, files: int | None, *, seen: bool) -> None:
+    def _keep(self, name: str, source: ArchiveSource, extent: Extent | None, *, seen: bool) -> None:
+        files, size_bytes = extent or (None, None)
         self._database.write(
-            "REPLACE INTO archives (name, source, files, seen) VALUES (?, ?, ?, ?)",
-            (name, source.to_text(), files, seen),
+            "REPLACE INTO archives (name, source, files, bytes, seen) VALUES (?, ?, ?, ?, ?)",
+            (name, source.to_text(), files, size_bytes, seen),
         )
 
-    def file_counts(self, source: ArchiveSource) -> list[int]:
-        """Return how many files each archive of the source held, in the order in which they were made."""
+    def extents(self, source: ArchiveSource) -> list[Extent]:
+        """Return how much each archive of the source held, in the order in which they were made."""
         rows = self._database.read(
-            "SELECT files FROM archives WHERE source = ? AND seen AND files IS NOT NULL ORDER BY number",
+            "SELECT files, bytes FROM archives WHERE source = ? AND seen AND files IS NOT NULL"
+            " ORDER BY number",
             (source.to_text(),),
         )
-        return [files for (files,) in rows]
+        return [Extent(*row) for row in rows]
 
     def known(self) -> dict[str, KnownArchive]:
         """Return the archives by their names."""
-        rows = self._database.read("SELECT name, source, files, number, seen FROM archives")
+        rows = self._database.read("SELECT name, source, files, bytes, number, seen FROM archives")
         return {
-            name: KnownArchive(_source(text), files, number if seen else 0)
-            for name, text, files, number, seen in rows
+            name: KnownArchive(_source(text), _extent(files, size_bytes), number if seen else 0)
+            for name, text, files, size_bytes, number, seen in rows
         }
+
+
+def _extent(files: int | None, size_bytes: int | None) -> Extent | None:
+    return None if files is None else Extent(files, size_bytes)
 
 
 @lru_cache(maxsize=64)

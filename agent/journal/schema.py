@@ -71,6 +71,9 @@ _MIGRATIONS = (
         number INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL UNIQUE, source TEXT NOT NULL,
         files INTEGER, seen INTEGER NOT NULL);
     """,
+    """
+    ALTER TABLE archives ADD COLUMN bytes INTEGER;
+    """,
 )
 """Forward only: a release appends a script; `user_version` counts those that have run."""
 

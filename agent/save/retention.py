@@ -5,9 +5,9 @@ those of restic and borg do, the newest archives, and the newest of each of the 
 that have one, in UTC. A retention date precedes the rules: until then an archive stays, afterwards it goes.
 The last good archive of a source always stays.
 
-An archive with far fewer files than the one before it may be of a disk that was not mounted. Such archives
-are a series of their own, so that they do not replace the last full one. An archive of unknown source or time
-stays.
+An archive with far fewer files or bytes than the one before it may be of a disk that was not mounted, or of a
+dump that failed. Such archives are a series of their own, so that they do not replace the last full one. An
+archive of unknown source or time stays.
 """
 
 from collections import defaultdict
@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from agent.base.sources import Extent
 from agent.formats.archive_order import DatedArchive, is_from_future
 
 
@@ -28,7 +29,7 @@ class Candidate:
     sound: bool | None = None
     """The result of the last verification; None for an archive that nobody has verified."""
     emptied: bool = False
-    """True for one with far fewer files than the archive of its source before."""
+    """True for one with far fewer files or bytes than the archive of its source before."""
 
     @property
     def name(self) -> str:
@@ -52,23 +53,28 @@ class KeepRules:
     weekly: int = 0
     monthly: int = 0
     emptied_percent: int = 1
-    """An archive with a smaller percentage of the last one's files is emptied."""
+    """An archive with a smaller percentage of the last one's files or bytes is emptied."""
 
     def __bool__(self) -> bool:
         return any((self.last, self.daily, self.weekly, self.monthly))
 
 
-def is_emptied(files: int | None, before: int | None, percent: int) -> bool:
-    """Return True for an archive with less than `percent` of the files of the one before."""
-    return files is not None and before is not None and 100 * files < percent * before
+def is_emptied(extent: Extent | None, before: Extent | None, percent: int) -> bool:
+    """Return True for an archive with less than `percent` of the files or bytes of the one before."""
+    if extent is None or before is None:
+        return False
+    return any(
+        now is not None and once is not None and 100 * now < percent * once
+        for now, once in zip(extent, before, strict=True)
+    )
 
 
-def last_full(files: Iterable[int], percent: int) -> int | None:
-    """Return the number of files of the last archive that is not emptied, from those of all in order."""
-    full: int | None = None
-    for count in files:
-        if not is_emptied(count, full, percent):
-            full = count
+def last_full(extents: Iterable[Extent], percent: int) -> Extent | None:
+    """Return the extent of the last archive that is not emptied, from those of all in order."""
+    full: Extent | None = None
+    for extent in extents:
+        if not is_emptied(extent, full, percent):
+            full = extent
     return full
 
 
@@ -106,13 +112,13 @@ def removable(archives: Iterable[Candidate], rules: KeepRules, now: datetime) ->
 
 def _with_emptied(newest_first: Sequence[Candidate], percent: int) -> list[Candidate]:
     """Mark the emptied archives, each compared with the last full one of its source before."""
-    full: dict[object, int] = {}
+    full: dict[object, Extent] = {}
     marked = []
     for archive in reversed(newest_first):
         known = archive.dated.known
-        emptied = is_emptied(known.files, full.get(known.source), percent)
-        if known.files is not None and not emptied and archive.sound is not False:
-            full[known.source] = known.files
+        emptied = is_emptied(known.extent, full.get(known.source), percent)
+        if known.extent is not None and not emptied and archive.sound is not False:
+            full[known.source] = known.extent
         marked.append(replace(archive, emptied=emptied))
     return marked[::-1]
 

@@ -195,7 +195,8 @@ class RetentionSettings(Group):
         "Number of months of which the newest archive is kept; if all four are 0, only retention dates count",
     )
     emptied_percent: Percent = setting(
-        1, "Archives with less than this share of the last full one's files are counted apart; 0: never"
+        1,
+        "Archives with less than this share of the last full one's files or bytes are counted apart; 0: never",
     )
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.base.roots import Root
-from agent.base.sources import ArchiveSource, KnownArchive
+from agent.base.sources import ArchiveSource, Extent, KnownArchive
 from agent.formats.archive_names import archive_name, parse_archive_name
 from agent.formats.archive_order import DatedArchive, in_order, is_from_future
 from agent.journal import Journal
@@ -32,7 +32,7 @@ def name(when: datetime) -> str:
 def test_the_journal_knows_the_order_whatever_the_clock_said() -> None:
     """First in 2036, then right, then after a start without a clock."""
     times = [NOW - 3 * DAY, datetime(2036, 1, 1, tzinfo=UTC), NOW - 2 * DAY, datetime(1970, 1, 1, tzinfo=UTC)]
-    known = {name(when): KnownArchive(APP, 1, number) for number, when in enumerate(times, 1)}
+    known = {name(when): KnownArchive(APP, Extent(1, 1), number) for number, when in enumerate(times, 1)}
     found = archives_of(known, known, NOW)
     assert [each.name for each in found] == [name(when) for when in reversed(times)]
     assert [each.made for each in found] == [NOW - 2 * DAY] * 3 + [NOW - 3 * DAY]
@@ -55,7 +55,7 @@ def test_a_clock_that_was_set_back_a_little_makes_no_future() -> None:
 @given(st.lists(st.integers(0, 70 * 365 * 24), unique=True, max_size=8))
 def test_what_the_journal_saw_is_in_its_order_at_any_time(hours: list[int]) -> None:
     names = [name(datetime(1970, 1, 1, tzinfo=UTC) + timedelta(hours=each)) for each in hours]
-    known = {each: KnownArchive(APP, 1, number) for number, each in enumerate(names, 1)}
+    known = {each: KnownArchive(APP, Extent(1, 1), number) for number, each in enumerate(names, 1)}
     for now in (NOW, datetime(1970, 1, 2, tzinfo=UTC)):
         found = archives_of(known, known, now)
         assert [each.known.number for each in found] == sorted(range(1, len(known) + 1), reverse=True)
@@ -99,17 +99,17 @@ def test_an_archive_holds_what_is_asked_for(
 
 @pytest.mark.parametrize("source", [WHOLE, CONFIG, SETS, ArchiveSource()])
 def test_a_source_survives_the_journal(journal: Journal, source: ArchiveSource) -> None:
-    journal.archives.made("a.zip", source, 3)
-    assert journal.archives.known() == {"a.zip": KnownArchive(source, 3, 1)}
-    assert journal.archives.file_counts(source) == [3]
+    journal.archives.made("a.zip", source, Extent(3, 30))
+    assert journal.archives.known() == {"a.zip": KnownArchive(source, Extent(3, 30), 1)}
+    assert journal.archives.extents(source) == [Extent(3, 30)]
 
 
 def test_a_source_of_a_great_many_paths_is_left_to_the_manifest(journal: Journal) -> None:
-    journal.archives.made("a.zip", roots(("", "/srv", {f"name-{at}" for at in range(9999)})), 3)
-    assert journal.archives.known() == {"a.zip": KnownArchive(None, 3, 1)}
+    journal.archives.made("a.zip", roots(("", "/srv", {f"name-{at}" for at in range(9999)})), Extent(3, 30))
+    assert journal.archives.known() == {"a.zip": KnownArchive(None, Extent(3, 30), 1)}
 
 
 def test_what_a_manifest_said_has_no_place_in_the_order(journal: Journal) -> None:
-    journal.archives.learned({"old.zip": KnownArchive(APP, 5), "strange.zip": KnownArchive()})
-    assert journal.archives.known() == {"old.zip": KnownArchive(APP, 5)}
-    assert journal.archives.file_counts(APP) == []
+    journal.archives.learned({"old.zip": KnownArchive(APP, Extent(5, None)), "strange.zip": KnownArchive()})
+    assert journal.archives.known() == {"old.zip": KnownArchive(APP, Extent(5, None))}
+    assert journal.archives.extents(APP) == []

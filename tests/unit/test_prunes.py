@@ -12,7 +12,7 @@ import pytest
 
 from agent.base.job import format_time, parse_time
 from agent.base.refusals import Reason, Refused
-from agent.base.sources import ArchiveSource, KnownArchive
+from agent.base.sources import ArchiveSource, Extent, KnownArchive
 from agent.jobs.recurring import Recurring
 from agent.jobs.requests.control import PruneRequest
 from agent.mqtt.hono import Identity
@@ -144,7 +144,7 @@ def test_every_source_keeps_its_own_newest_archives(device: Device, tmp_path: Pa
     (tmp_path / "stick").mkdir()
     assert set(prune(device)["target device"]["removed"]) == {app[2], data[2]}
     known = device.journal.archives.known()
-    assert known[data[0]] == KnownArchive(ArchiveSource("/srv/data"), 0)
+    assert known[data[0]] == KnownArchive(ArchiveSource("/srv/data"), Extent(0, 0))
 
 
 def test_what_an_archive_is_of_that_says_nothing_is_left_alone(device: Device, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.base.sources import ArchiveSource, KnownArchive
+from agent.base.sources import ArchiveSource, Extent, KnownArchive
 from agent.formats.archive_names import archive_name
 from agent.formats.archive_order import DatedArchive
 from agent.save.retention import Candidate, KeepRules, is_emptied, last_full, removable, undecided
@@ -26,10 +26,11 @@ def archive(
     expires: datetime | None = None,
     sound: bool | None = None,
     source: ArchiveSource | None = APP,
-    files: int | None = None,
+    extent: tuple[int, int | None] | None = None,
 ) -> Candidate:
     name = archive_name(NOW - age, TAG, name=series)
-    return Candidate(DatedArchive(name, series, NOW - age, KnownArchive(source, files)), expires, sound)
+    known = KnownArchive(source, extent and Extent(*extent))
+    return Candidate(DatedArchive(name, series, NOW - age, known), expires, sound)
 
 
 def ages(archives: list[Candidate]) -> list[timedelta]:
@@ -155,10 +156,15 @@ def test_what_nobody_can_place_stays_and_takes_nobodys_place() -> None:
     assert undecided(archives, KeepRules(), NOW) == [], "dates alone need no series"
 
 
-def test_an_emptied_source_does_not_push_out_the_last_full_archive() -> None:
-    """The disk was not mounted: two empty archives, and the one with data stays."""
-    counts = [(1, 0), (2, 0), (3, 0), (4, 12_000), (5, 12_000), (6, 11_000)]
-    archives = [archive(hours * HOUR, files=files) for hours, files in counts]
+@pytest.mark.parametrize(
+    ("emptied", "full"), [((0, None), (12_000, None)), ((0, 0), (12_000, 9)), ((1, 20), (1, 5000))]
+)
+def test_an_emptied_source_does_not_push_out_the_last_full_archive(
+    emptied: tuple[int, int | None], full: tuple[int, int | None]
+) -> None:
+    """The disk was not mounted, or a dump is empty: two such archives, and the one with data stays."""
+    extents = [emptied] * 3 + [full] * 3
+    archives = [archive(hours * HOUR, extent=extent) for hours, extent in enumerate(extents, 1)]
     assert ages(removable(archives, KeepRules(last=2), NOW)) == [6 * HOUR, 3 * HOUR]
     assert ages(removable(archives, KeepRules(last=2, emptied_percent=0), NOW)) == [
         each * HOUR for each in (6, 5, 4, 3)
@@ -167,7 +173,10 @@ def test_an_emptied_source_does_not_push_out_the_last_full_archive() -> None:
 
 def test_an_emptied_archive_is_not_the_last_good_one() -> None:
     past = NOW - HOUR
-    archives = [archive(2 * HOUR, expires=past, files=0), archive(3 * HOUR, expires=past, files=500)]
+    archives = [
+        archive(2 * HOUR, expires=past, extent=(0, 0)),
+        archive(3 * HOUR, expires=past, extent=(500, 1)),
+    ]
     assert ages(removable(archives, KeepRules(), NOW)) == [2 * HOUR]
 
 
@@ -176,17 +185,22 @@ def test_an_emptied_archive_is_not_the_last_good_one() -> None:
     [(0, 1, True), (1, 100, False), (1, 101, True), (0, 0, False), (0, None, False), (None, 9, False)],
 )
 def test_less_than_a_hundredth_is_emptied(files: int | None, before: int | None, emptied: bool) -> None:
-    assert is_emptied(files, before, 1) is emptied
+    """Of the files, or of their bytes."""
+    now, once = (None if count is None else Extent(count, None) for count in (files, before))
+    assert is_emptied(now, once, 1) is emptied
+    now, once = (None if count is None else Extent(7, count) for count in (files, before))
+    assert is_emptied(now, once, 1) is emptied
 
 
 @given(st.lists(st.integers(0, 1000), max_size=12), st.integers(0, 5))
 def test_the_last_full_archive_stays_however_many_empty_ones_follow(counts: list[int], last: int) -> None:
-    archives = [archive((99 - at) * HOUR, files=files) for at, files in enumerate([500, *counts])]
+    extents = [Extent(count, None) for count in (500, *counts)]
+    archives = [archive((99 - at) * HOUR, extent=extent) for at, extent in enumerate(extents)]
     left = set(archives) - {
         replace(each, emptied=False) for each in removable(archives, KeepRules(last), NOW)
     }
-    full = last_full([500, *counts], 1)
-    assert any(each.dated.known.files == full for each in left)
+    full = last_full(extents, 1)
+    assert any(each.dated.known.extent == full for each in left)
 
 
 def test_a_damaged_archive_takes_nobodys_place() -> None:

@@ -93,6 +93,7 @@ class OpenedStore:
         read, known = known_from(manifest), archive.known
         source, name = known.source or read.source, archive.name
         date = self.facts.dates.get(name) or (manifest and manifest.retention_date)
+        extent = known.extent or read.extent
         return {
             "name": name,
             "label": archive.label,
@@ -102,7 +103,7 @@ class OpenedStore:
             "source": str(source) if source else None,
             "directory": source.directory or None if source else None,
             "dataSets": sorted(source.data_sets) if source else None,
-            "files": read.files if known.files is None else known.files,
+            "files": extent.files if extent else None,
             "bytes": archive.size_bytes,
             "verified": self.facts.sound.get(name),
             "retentionDate": date or None,
