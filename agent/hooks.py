@@ -44,7 +44,7 @@ TAIL_LINES = 5
 TAIL_CHARACTERS = 240
 
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-_INHERITED = {"PATH": _PATH, "LANG": "C.UTF-8", "HOME": "/"}
+_INHERITED = {"PATH": _PATH, "LANG": "C.UTF-8", "HOME": "/", "TMPDIR": ""}
 _SHELL_WORD = re.compile(r"[&<>]+|[12]?>{1,2}\S*|\S*[;|]\S*")
 _QUOTED = re.compile(r"\\.|'[^']*'|\"(?:\\.|[^\"\\])*\"", re.DOTALL)
 """A part of a command that also a shell would take as it is."""
@@ -70,7 +70,7 @@ class Hook:
 def run_hook(hook: Hook, directory: Path, environment: Mapping[str, str], token: CancelToken) -> None:
     """Run `hook` in `directory` and return when it has succeeded.
 
-    It gets PATH, LANG and HOME of the agent, and `environment`. Its output is logged line by line.
+    It gets PATH, LANG, HOME and TMPDIR of the agent, and `environment`. Its output is logged line by line.
     Raises `HookFailed` when it cannot be started, ends with another status than 0, is killed, or takes
     longer than its limit, and `Cancelled` within a second after `token` was cancelled.
     """
@@ -144,7 +144,8 @@ def _as_script(words: list[str]) -> list[str]:
 def _start(
     title: str, words: list[str], directory: Path, environment: Mapping[str, str]
 ) -> subprocess.Popen[bytes]:
-    inherited = {name: os.environ.get(name) or default for name, default in _INHERITED.items()}
+    given = {name: os.environ.get(name) or default for name, default in _INHERITED.items()}
+    inherited = {name: value for name, value in given.items() if value}
     try:
         return subprocess.Popen(
             words, bufsize=0, cwd=directory, env=inherited | dict(environment), start_new_session=True,

@@ -196,7 +196,7 @@ class RetentionSettings(Group):
     )
     emptied_percent: Percent = setting(
         1,
-        "Archives with less than this share of the last full one's files or bytes are counted apart; 0: never",
+        "Archives with less than this share of the last full one's files or bytes count apart; 0: never",
     )
 
 

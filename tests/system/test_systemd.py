@@ -121,6 +121,50 @@ def test_its_process_has_no_core_dumps_and_few_powers(booted: Machine) -> None:
     assert PASSWORD not in booted.run("cat", f"/proc/{pid}/environ", f"/proc/{pid}/cmdline")
 
 
+HOOKS = """
+[Service]
+Environment=EDGE_BACKUP_STOP_TIMEOUT=1s
+Environment=EDGE_BACKUP_BEFORE_BACKUP_CMD=/etc/edge-backup/before
+Environment=EDGE_BACKUP_AFTER_BACKUP_CMD=/etc/edge-backup/after
+"""
+BEFORE = """#!/bin/sh
+set -eu
+dump=$(mktemp)
+echo dump > "$dump"
+rm "$dump"
+touch /var/lib/edge-backup/app-stands-still
+test ! -e /etc/edge-backup/hang || exec sleep 600
+"""
+AFTER = "#!/bin/sh\nexec rm /var/lib/edge-backup/app-stands-still\n"
+
+
+def test_the_commands_around_a_backup_have_room_for_temporary_files_and_survive_a_stop(
+    booted: Machine,
+) -> None:
+    """zrepl/zrepl#709: `mktemp` met the read-only /tmp of a unit with ProtectSystem=strict.
+
+    karanhudia/borg-ui#85, borgmatic's #516: after a SIGTERM nothing started the application again.
+    """
+    booted.write(f"/etc/systemd/system/{DROP_INS}/hooks.conf", HOOKS)
+    for name, script in (("before", BEFORE), ("after", AFTER)):
+        booted.write(f"/etc/edge-backup/{name}", script, 0o755)
+    restart(booted)
+    stands_still = booted.root / "var/lib/edge-backup/app-stands-still"
+    assert "BACKUP_FINISHED" in sent(booted, "backup", "/srv/other")
+    assert not stands_still.exists()
+    booted.write("/etc/edge-backup/hang", "")
+    program = "/opt/edge-backup/bin/edge-backup"
+    booted.run("systemd-run", "--unit=sender", program, "send", "backup", *AT_BROKER, "--dir", "/srv/other")
+    wait_until(stands_still.exists, what="the command before the backup")
+    booted.run("systemctl", "stop", UNIT)
+    assert not stands_still.exists()
+    assert booted.shows(UNIT, "Result") == "success"
+    assert booted.run("pgrep", "--exact", "sleep") == ""
+    booted.run("rm", "/etc/edge-backup/hang", f"/etc/systemd/system/{DROP_INS}/hooks.conf")
+    restart(booted)
+    assert "interrupted" in booted.run(program, "history")
+
+
 def test_with_the_drop_in_owners_come_back(booted: Machine) -> None:
     booted.write(
         f"/etc/systemd/system/{DROP_INS}/full-restore.conf",

@@ -125,17 +125,18 @@ def test_a_name_without_a_slash_is_looked_for_in_path_only(
     assert said(logged) == [str(tmp_path)]
 
 
-def test_a_hook_sees_nothing_of_the_agents_environment_but_three_variables(
+def test_a_hook_sees_nothing_of_the_agents_environment_but_four_variables(
     tmp_path: Path, logged: Entries, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("AWS_SECRET_ACCESS_KEY", "EDGE_BACKUP_PASSWORD", "CREDENTIALS_DIRECTORY", "LD_PRELOAD_X"):
         monkeypatch.setenv(name, "s3cret")
     monkeypatch.setenv("HOME", "/home/of/agent")
+    monkeypatch.setenv("TMPDIR", "/own/tmp")
     monkeypatch.delenv("LANG", raising=False)
     run("/usr/bin/env", tmp_path, EDGE_BACKUP_OPERATION="backup", EDGE_BACKUP_CORRELATION_ID="a b\nc")
     assert sorted(said(logged)) == [
         *("EDGE_BACKUP_CORRELATION_ID=a b", "EDGE_BACKUP_OPERATION=backup"),
-        *("HOME=/home/of/agent", "LANG=C.UTF-8", f"PATH={os.environ['PATH']}", "c"),
+        *("HOME=/home/of/agent", "LANG=C.UTF-8", f"PATH={os.environ['PATH']}", "TMPDIR=/own/tmp", "c"),
     ]
 
 
