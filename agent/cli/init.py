@@ -19,6 +19,7 @@ from agent.cli.settings import DEFAULT_CONFIG
 from agent.cli.setup import SHARE
 from agent.send.options import UnusableOption
 from agent.settings.load import SettingsError, load
+from agent.settings.sources import CONFIG_VARIABLE
 from agent.settings.stores import is_secret
 
 STORE, SCHEDULE = "backups", "daily"
@@ -100,8 +101,8 @@ def _parser() -> argparse.ArgumentParser:
         *("--config", "-config"),
         metavar="FILE",
         type=Path,
-        default=DEFAULT_CONFIG,
-        help="file to write (default: %(default)s)",
+        default=os.environ.get(CONFIG_VARIABLE) or DEFAULT_CONFIG,
+        help=f"file to write; otherwise ${CONFIG_VARIABLE}, then {DEFAULT_CONFIG}",
     )
     parser.add_argument("--force", action="store_true", help="replace a configuration that is there")
     for each in _QUESTIONS:
@@ -117,6 +118,8 @@ def _is_the_owners(path: Path) -> bool:
         return path.read_bytes() != (SHARE / "config.json").read_bytes()
     except FileNotFoundError:
         return path.is_symlink()
+    except OSError:  # a directory, or unreadable for this user
+        return True
 
 
 def _is_to_ask(parsed: argparse.Namespace) -> bool:

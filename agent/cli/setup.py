@@ -42,20 +42,7 @@ class _File:
 
 def setup(argv: list[str]) -> int:
     """Write the files, or show them; the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="edge-backup setup",
-        description="Write the unit and socket for systemd, the default configuration, manual pages and"
-        " completions. An existing configuration stays as it is. Other files are replaced by those of this"
-        " version: put your own changes to a unit into a drop-in.",
-        allow_abbrev=False,
-    )
-    parser.add_argument(
-        "--print", action="store_true", dest="shown", help="show the files, and write nothing"
-    )
-    parser.add_argument(
-        "--root", metavar="DIR", type=Path, default=Path("/"), help="write below this directory (default: /)"
-    )
-    parsed = parser.parse_args(argv)
+    parsed = _parser().parse_args(argv)
     if parsed.shown:
         sys.stdout.write("".join(f"==> {file.path} <==\n{file.text}\n" for file in _files()))
         return EXIT_OK
@@ -71,6 +58,23 @@ def setup(argv: list[str]) -> int:
         return EXIT_REFUSED
     sys.stdout.write(_NEXT if parsed.root == Path("/") else "")
     return EXIT_OK
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="edge-backup setup",
+        description="Write the unit and socket for systemd, the default configuration, manual pages and"
+        " completions. An existing configuration stays as it is. Other files are replaced by those of this"
+        " version: put your own changes to a unit into a drop-in.",
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "--print", action="store_true", dest="shown", help="show the files, and write nothing"
+    )
+    parser.add_argument(
+        "--root", metavar="DIR", type=Path, default=Path("/"), help="write below this directory (default: /)"
+    )
+    return parser
 
 
 def _files() -> Iterator[_File]:

@@ -115,6 +115,19 @@ def test_no_link_is_replaced_and_no_credentials_either(name: str, tmp_path: Path
     assert not (tmp_path / "nowhere").exists()
 
 
+def test_the_file_is_the_one_that_all_commands_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EDGE_BACKUP_CONFIG", str(tmp_path / "mine.json"))
+    assert main(["init", "--dir", "/srv"]) == 0
+    assert written(tmp_path / "mine.json")["dir"] == "/srv"
+
+
+def test_a_directory_in_the_place_of_the_file_is_there_already(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert init(tmp_path, "--dir", "/srv") == 2
+    assert f"'{tmp_path}' is there already" in capsys.readouterr().err
+
+
 def test_the_default_configuration_of_an_installation_is_nobodys_work(tmp_path: Path) -> None:
     """Otherwise everybody would have to begin with --force after installing the package."""
     path = tmp_path / "config.json"
