@@ -27,6 +27,8 @@ class ClockPlan:
     times: ClockTimes
     window: timedelta | None = None
     """How long a backup is tried again; None until the next moment."""
+    rule: str = ""
+    """The times and the time zone, as the settings say them."""
 
     def decide(self, settled: datetime | None, now: datetime) -> Decision:
         """Return what is due at `now`, when everything up to `settled` has been dealt with.

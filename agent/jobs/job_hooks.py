@@ -14,14 +14,16 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from agent.base.errors import JobError
+from agent.base.errors import Cancelled, JobError
 from agent.base.job import STOPPED, Job, Kind, State
 from agent.jobs.events import Event, JobEnded
 from agent.jobs.job_options import hook
+from agent.jobs.worker import INTERNAL_ERROR, INTERRUPTED
 from agent.journal import Journal, Unit
 from agent.settings import Settings
 from agent.transfer.cancel import CancelToken
 from agent.transfer.context import Context, RunHook
+from providers.errors import StorageError
 
 if TYPE_CHECKING:
     from agent.save.pipeline import BackupResult
@@ -71,7 +73,8 @@ class BackupHooks:
     scope: Scope
     directory: Path
     before: Sequence[RunHook]
-    after: Sequence[RunHook]
+    after: Callable[[str], Sequence[RunHook]]
+    """Returns the later commands, which are told the status code of the backup."""
 
     @classmethod
     def of(cls, settings: Settings, job: Job, directory: Path, scope: Scope) -> "BackupHooks":
@@ -80,35 +83,49 @@ class BackupHooks:
         before = [
             hook(settings, f"{of}beforeBackupCmd", command, job, directory) for of, command, _ in groups
         ]
-        after = [hook(settings, f"{of}afterBackupCmd", command, job, directory) for of, _, command in groups]
-        return cls(scope, directory, [run for run in before if run], [run for run in reversed(after) if run])
+
+        def after(code: str) -> list[RunHook]:
+            facts = {"EDGE_BACKUP_STATUS_CODE": code}
+            later = [
+                hook(settings, f"{of}afterBackupCmd", command, job, directory, facts=facts)
+                for of, _, command in reversed(groups)
+            ]
+            return [run for run in later if run]
+
+        return cls(scope, directory, [run for run in before if run], after)
 
     def around(self, work: Work) -> Work:
         """Return the work with the commands around it.
 
         A command that fails before it fails the backup; of one that fails after it, the result has a note.
         """
-        if not (self.before or self.after):
+        if not (self.before or self.after("")):
             return work
 
         def surrounded(context: Context) -> "BackupResult":
-            problems: list[str] = []
+            code, problems = INTERNAL_ERROR, list[str]()
             context.checkpoint[STOPPED] = self.scope.to_text()
             try:
                 for run in self.before:
                     run(_there(self.directory), context.token)
-                result = work(context)
+                result, code = work(context), ""
+            except Cancelled:
+                code = context.token.code
+                raise
+            except (JobError, StorageError) as error:
+                code = error.code
+                raise
             finally:
-                problems += self.run_after()
+                problems += self.run_after(code)
                 context.checkpoint.pop(STOPPED, None)
             return replace(result, note="; ".join(problems))
 
         return surrounded
 
-    def run_after(self) -> list[str]:
+    def run_after(self, code: str) -> list[str]:
         """Run the later commands, each with all of its time, also after a cancel; return what failed."""
         problems = []
-        for run in self.after:
+        for run in self.after(code):
             try:
                 run(_there(self.directory), CancelToken())
             except JobError as error:
@@ -160,7 +177,7 @@ def start_again(settings: Settings, job: Job, target: Path) -> Callable[[Context
     def work(context: Context) -> None:
         if job.kind is Kind.BACKUP:
             scope = Scope.from_text(context.checkpoint[STOPPED])
-            BackupHooks.of(settings, job, target, scope).run_after()
+            BackupHooks.of(settings, job, target, scope).run_after(INTERRUPTED)
         else:
             _after_restore(settings, job, target, context.token)
         if not context.token.interrupted:

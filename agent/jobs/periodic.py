@@ -12,6 +12,7 @@ from functools import partial
 
 import structlog
 
+from agent.base.durations import format_duration
 from agent.base.job import format_time, parse_time
 from agent.base.refusals import Reason, Refused
 from agent.jobs.admission import Admitted
@@ -158,6 +159,11 @@ class _FramePlan:
 
     frame: Frame
     window: timedelta | None
+
+    @property
+    def rule(self) -> str:
+        """Return the rule of its ticks; a new frame is kept as one that nothing has been dealt with."""
+        return format_duration(self.frame.period)
 
     def decide(self, settled: datetime | None, now: datetime) -> Decision:
         return decide(self.frame, settled, now)

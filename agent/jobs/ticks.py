@@ -30,6 +30,10 @@ LOOK_AGAIN_S = 60.0
 class Plan(Protocol):
     """Decides when a tick is due."""
 
+    @property
+    def rule(self) -> str:
+        """Return the rule of its ticks as a text: another text is another rule."""
+
     def decide(self, settled: datetime | None, now: datetime) -> Decision:
         """Return what is due at `now`, when everything up to `settled` has been dealt with."""
 
@@ -122,9 +126,14 @@ class Ticks:
 
     def _run_due(self, plan: Plan, now: datetime, *, at_once: bool) -> datetime | None:
         """Begin the backup that is due, if any; return when to look again. Raises `JournalError`."""
-        settled = self.settled
+        settled, rule = self.settled, self._journal.notes.read(self._record.note("rule"))
         decision = plan.decide(settled, now)
+        if rule not in (None, plan.rule):
+            # An edited schedule: nobody waited for the ticks that the new rule has in the past.
+            decision = replace(decision, missed=0)
         with self._journal.unit():
+            if rule != plan.rule:
+                self._journal.notes.keep(self._record.note("rule"), plan.rule)
             if decision.settled != settled:
                 # Kept before the run begins: what crashes the agent is tried again later, as any failure.
                 kept = format_time(decision.settled) if decision.settled else ""

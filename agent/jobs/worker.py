@@ -26,6 +26,8 @@ log = structlog.get_logger(__name__)
 
 INTERRUPTED = "interrupted"
 """Status code of work that ended because the agent stopped."""
+INTERNAL_ERROR = "internal-error"
+"""Status code of work that ended because of a bug."""
 DEADLINE_EXCEEDED = "deadline-exceeded"
 """Status code of work that took longer than `jobTimeout`."""
 UPDATE_INTERVAL_S = 1.0
@@ -130,7 +132,7 @@ class Workers:
             self._running.append(_Running(thread, task.tools, ended))
         except RuntimeError:
             log.exception("thread not started")
-            self.mailbox.post(partial(ended, Outcome(None, "internal-error", "no thread can be started")))
+            self.mailbox.post(partial(ended, Outcome(None, INTERNAL_ERROR, "no thread can be started")))
 
     def cancel(self, tools: Tools, message: str, code: str) -> None:
         """Ask the work to end with this message and status code, because somebody wants that."""
@@ -267,7 +269,7 @@ def _attempt(work: Callable[[], Result], token: CancelToken) -> Outcome[Result]:
         return Outcome(None, error.code, str(error), error=type(error))
     except Exception:
         log.exception("internal error in a worker")
-        return Outcome(None, "internal-error", "internal error: see the device's log")
+        return Outcome(None, INTERNAL_ERROR, "internal error: see the device's log")
 
 
 def cancelled_by(token: CancelToken) -> Outcome[Any]:

@@ -179,3 +179,23 @@ def test_an_unknown_time_zone_is_refused(name: str) -> None:
 def test_a_schedule_that_cannot_be_is_a_problem(name: str, schedule: dict[str, Any], problem: str) -> None:
     settings = Settings.model_validate({"schedules": {name: schedule}})
     assert any(problem in each for each in schedule_problems(settings))
+
+
+@pytest.mark.parametrize(
+    ("time", "name", "since", "expected"),
+    [
+        # croner #132: the day whose midnight does not exist was left out.
+        ("Sun 00:00", "America/Santiago", "2025-09-01T12:00Z", "2025-09-07T01:00-03:00"),
+        # Samoa had no 30th of December 2011.
+        ("Fri 12:00", "Pacific/Apia", "2011-12-29T12:00Z", "2011-12-31T00:00+14:00"),
+        # cronie #124: with another zone than the device's an hour was lost in autumn.
+        ("01:30", "UTC", "2022-10-29T12:00Z", "2022-10-30T01:30Z"),
+        # Half an hour: the second 01:45 of the night is none.
+        ("01:45", "Australia/Lord_Howe", "2025-04-05T14:45Z", "2025-04-07T01:45+10:30"),
+    ],
+)
+def test_a_day_on_which_the_clocks_change_at_midnight_is_not_left_out(
+    time: str, name: str, since: str, expected: str
+) -> None:
+    times = ClockTimes((cron_of(time),), zone(name))
+    assert times.after(datetime.fromisoformat(since)) == datetime.fromisoformat(expected)

@@ -83,3 +83,34 @@ def test_what_an_earlier_version_kept_of_a_backup_is_read() -> None:
     assert Scope.from_text('["app", "web"]') == Scope("", ("app", "web"))
     scope = Scope("nightly", ("app",))
     assert Scope.from_text(scope.to_text()) == scope
+
+
+def test_the_later_command_knows_whether_the_backup_succeeded(tmp_path: Path) -> None:
+    """It tells a watchdog that a backup was made; autorestic #74, backrest #288: it could not tell which."""
+    (tmp_path / "data").mkdir()
+    script = tmp_path / "after"
+    script.write_text(f"#!/bin/sh\necho code=$EDGE_BACKUP_STATUS_CODE >> '{tmp_path}/told'\n")
+    script.chmod(0o755)
+    device = Device(tmp_path, {"afterBackupCmd": str(script), "allow.loopback": "true"})
+    nowhere = {"https.url": "http://127.0.0.1:9/a.zip"}
+    for number, options in enumerate(({"storage.provider": "local"}, nowhere), 1):
+        value = {"correlationID": "X", "options": options}
+        assert device.command("backup", value, header=f"h{number}")[0][1]["status"] == 204
+        take_until(device, ends(device, number))
+    assert told(tmp_path) == ["code=", "code=unreachable"]
+    device.close()
+
+
+def test_the_failure_of_another_schedule_sets_off_no_command_of_this_one(tmp_path: Path) -> None:
+    """autorestic #435: all locations were told that one of them had failed."""
+    device = device_with(
+        tmp_path,
+        active="false",
+        **{"schedules.other.times": "02:00", **commands(tmp_path, "schedules.other.")},
+    )
+    job = Job("0" * 16, Kind.BACKUP, "X", datetime.now(UTC))
+    device.journal.jobs.started(job, tmp_path, [], {"schedule": "other"})
+    device.restart()
+    take_until(device, lambda: len(told(tmp_path)) == 2)
+    assert sorted(told(tmp_path)) == ["onFailureCmd", "schedules.other.onFailureCmd"]
+    device.close()

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from agent.base.job import NEVER_IN_ORDER
-from agent.jobs.schedule_record import ScheduleRecord
+from agent.base.job import NEVER_IN_ORDER, Kind, format_time
+from agent.jobs.schedule_record import ScheduleRecord, Standing
 from tests.support.fakes import Device
 
 STATUS = "/features/BackupAndRestoreStatus"
@@ -95,3 +95,29 @@ def test_schedules_that_do_not_fit_into_the_message_are_counted(devices: Callabl
     assert len(told["schedule"]) + told["scheduleMore"] == 9
     payload = device.wire.raw[-1][1]
     assert len(payload) < 2048
+
+
+@pytest.mark.parametrize(
+    ("settings", "name"),
+    [({"schedules.a.cron": "*/5 * * * *"}, "a"), ({"active": "true", "period": "1m"}, "")],
+)
+def test_an_edited_schedule_has_missed_nothing_of_what_it_was_not(
+    devices: Callable[..., Device], settings: dict[str, str], name: str
+) -> None:
+    """vorta #1184: it makes up for the newest of its new times. The others never were due."""
+    device = devices(**settings)
+
+    def missed_since_five_hours_ago(rule: str | None) -> int:
+        record = ScheduleRecord(device.journal, name)
+        device.journal.notes.keep(record.note("settled"), format_time(datetime.now(UTC) - timedelta(hours=5)))
+        if rule:
+            device.journal.notes.keep(record.note("rule"), rule)
+        record.keep(Standing())
+        device.restart()
+        return ScheduleRecord(device.journal, name).read().missed
+
+    assert missed_since_five_hours_ago("0 3 1 * *") == 0
+    assert missed_since_five_hours_ago(None) > 50, "what the schedule has been since, it has missed"
+    device.finish()
+    (made, *_) = device.journal.jobs.ended_of(Kind.BACKUP)
+    assert made.facts["schedule"] == (name or "kanto")
