@@ -113,9 +113,9 @@ class Local(Storage):
     def create(self, name: str, content: bytes | bytearray, /) -> Stored:
         """Write a file and make it visible as `name` at its end; leave nothing after an error.
 
-        Raises `NoSpace` for a large one that would take the room of small ones.
+        Raises `NoSpace` for a large one that would take the room of small ones, where a reserve is kept.
         """
-        spare_bytes = _SPARE_BYTES if len(content) > _SMALL_BYTES else 0
+        spare_bytes = _SPARE_BYTES if self._reserve and len(content) > _SMALL_BYTES else 0
         with self._beginning(name, len(content) + spare_bytes) as new:
             for start in range(0, len(content), self._chunk_bytes):
                 self._check()

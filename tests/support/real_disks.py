@@ -91,11 +91,13 @@ def overlay(path: Path, lower: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def tmpfs(path: Path) -> Iterator[Path]:
-    """A file system in memory, mounted at the new directory `path`."""
+def tmpfs(path: Path, size: str = "50%") -> Iterator[Path]:
+    """A file system in memory of this size, mounted at the new directory `path`."""
     require(os.geteuid() == 0 and shutil.which("mount") is not None, "root, to mount")
     path.mkdir(parents=True)
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "none", path], check=False, capture_output=True)
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={size}", "none", path], check=False, capture_output=True
+    )
     possible(mounted.returncode == 0, "mount a tmpfs")
     try:
         yield path

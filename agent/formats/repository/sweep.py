@@ -43,40 +43,50 @@ class Sweep:
     def run(self, plan: Plan) -> Freed:
         """Carry out the plan as far as the store has room for it; return what that frees."""
         try:
-            self._remove(plan)
-            self._rewrite(plan)
-        except StoreFull as error:
-            for name, _ in [*self.pending.not_indexed()]:
+            for name in self.usage.unnamed():
                 self._delete(Kind.PACK, name)
-            self.pending.clear()
+            self._replace(plan.unused)
+            self._rewrite(plan.rewritten)
+        except StoreFull as error:
+            self._take_back()
             return Freed(plan.unused_bytes, f"no room to move what is needed out of packs: {error}")
         return Freed(plan.unused_bytes + plan.gained_bytes)
 
-    def _remove(self, plan: Plan) -> None:
-        for name in self.usage.unnamed():
-            self._delete(Kind.PACK, name)
-        self._replace(plan.unused)
+    def _rewrite(self, packs: "array[int]") -> None:
+        """Move what is needed out of packs in rounds; where there is no room for that, one by one."""
+        self.usage.begin_moving(packs)
+        round_bytes = _ROUND_BYTES
+        while packs:
+            try:
+                packs = self._round(packs, round_bytes)
+            except StoreFull:
+                if not round_bytes:
+                    raise
+                self._take_back()
+                round_bytes = 0
 
-    def _rewrite(self, plan: Plan) -> None:
-        self.usage.begin_moving(plan.rewritten)
-        for packs in self._rounds(plan.rewritten):
-            self._replace(packs)
-
-    def _rounds(self, packs: "array[int]") -> "Iterator[array[int]]":
-        """Move the used blobs of some packs, and yield those; again and again."""
-        moved, moved_bytes = array("q"), 0
-        for pack in packs:
-            for key in self.usage.moving(pack):
+    def _round(self, packs: "array[int]", most_bytes: int) -> "array[int]":
+        """Move what is needed out of the first packs, and remove these; return the others."""
+        moved_bytes, count = 0, 0
+        while count < len(packs) and (not count or moved_bytes < most_bytes):
+            for key in self.usage.moving(packs[count]):
                 self.reader.note(key)
-            for key in self.usage.moving(pack):
+            for key in self.usage.moving(packs[count]):
                 moved_bytes += self._move(key)
-            moved.append(pack)
-            if moved_bytes >= _ROUND_BYTES:
-                self._store_all()
-                yield moved
-                moved, moved_bytes = array("q"), 0
-        self._store_all()
-        yield moved
+            count += 1
+        for pack in self._packs.values():
+            if pack.blobs:
+                self._store(pack)
+        self._replace(packs[:count])
+        return packs[count:]
+
+    def _take_back(self) -> None:
+        """Remove the new packs that no index names."""
+        for pack in self._packs.values():
+            pack.clear()
+        for name, _ in [*self.pending.not_indexed()]:
+            self._delete(Kind.PACK, name)
+        self.pending.clear()
 
     def _move(self, key: bytes) -> int:
         """Copy a blob into a new pack; return its size."""
@@ -87,11 +97,6 @@ class Sweep:
         if len(pack.content) >= PACK_BYTES or pack.is_full:
             self._store(pack)
         return place.length
-
-    def _store_all(self) -> None:
-        for pack in self._packs.values():
-            if pack.blobs:
-                self._store(pack)
 
     def _store(self, pack: Pack) -> None:
         self.go_on()
