@@ -46,6 +46,12 @@ class NotInArchive(JobError):
     code = "not-found"
 
 
+class NoRepository(JobError):
+    """There is no repository at the destination: no backup has made it yet, or it is elsewhere."""
+
+    code = "not-found"
+
+
 class NoneChosen(JobError):
     """The command names no archive, and the agent cannot tell which one it means."""
 

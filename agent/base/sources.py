@@ -50,20 +50,24 @@ class ArchiveSource:
         data_sets = frozenset(path.partition("/")[0] for path in paths) if not directory else frozenset()
         return cls(directory, data_sets, frozenset(paths) if paths and not everything else None)
 
-    def holds(self, asked: "ArchiveSource") -> bool:
+    def holds(self, asked: "Asked") -> bool:
         """Return True when an archive of this source serves a restore of `asked`.
 
         It must have the whole directory, or all paths that are asked for. Data sets are compared by name:
-        their paths may have changed in the settings since.
+        their paths may have changed in the settings since. A file may be in any archive that has its place.
         """
+        if isinstance(asked, DeviceFile):
+            return any(self.paths is None or is_in(name, self.paths) for name in asked.names_in(self))
         if asked.data_sets:
             return asked.data_sets <= self.data_sets
         if self.data_sets or self.directory != asked.directory:
             return False
         return self.paths is None or all(is_in(path, self.paths) for path in asked.paths or ("",))
 
-    def is_part_of(self, asked: "ArchiveSource") -> bool:
+    def is_part_of(self, asked: "Asked") -> bool:
         """Return True when this has single paths of a directory that is asked for as a whole."""
+        if isinstance(asked, DeviceFile):
+            return False
         return bool(asked.directory) and asked.paths is None and self.directory == asked.directory
 
     def __str__(self) -> str:
@@ -94,6 +98,27 @@ class Extent(NamedTuple):
     files: int
     size_bytes: int | None
     """None for an archive of an earlier release of the agent."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceFile:
+    """A file by its absolute path on the device, whatever archive it is in."""
+
+    path: str
+
+    def names_in(self, source: ArchiveSource) -> list[str]:
+        """Return the names that the file would have in archives of this source."""
+        if not source.directory:
+            return [f"{data_set}{self.path}" for data_set in source.data_sets]
+        above = f"{source.directory.rstrip('/')}/"
+        return [self.path.removeprefix(above)] if self.path.startswith(above) else []
+
+    def __str__(self) -> str:
+        return f"'{readable(self.path)}'"
+
+
+Asked = ArchiveSource | DeviceFile
+"""The thing that somebody looks for among archives."""
 
 
 @dataclass(frozen=True, slots=True)

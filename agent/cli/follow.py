@@ -52,7 +52,7 @@ def archive_options_of(parsed: argparse.Namespace) -> dict[str, str | None]:
     return {
         "restore.store": parsed.store,
         "restore.archive": parsed.archive,
-        "restore.before": parsed.before,
+        "restore.before": parsed.before and parsed.before.replace(" ", "T"),  # as lists show times
         "restore.source": parsed.source,
         "restore.fromDevice": parsed.from_device,
     }

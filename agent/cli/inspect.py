@@ -11,6 +11,7 @@ import stat
 import sys
 from collections.abc import Iterator
 
+from agent.base.sources import DeviceFile
 from agent.base.text import printable
 from agent.cli.local import local_parser, write_value
 from agent.cli.opened import look_into
@@ -50,7 +51,11 @@ def extract(argv: list[str]) -> int:
     parser = local_parser("extract", "Write one file of an archive to standard output.")
     parser.usage = "edge-backup extract PATH [FILE] [--store NAME [--archive NAME]] ..."
     parser.add_argument("path", metavar="PATH", help="its name in the archive, or its path on the device")
-    return look_into(parser, argv, _extract)
+    return look_into(parser, argv, _extract, asked=_asked)
+
+
+def _asked(parsed: argparse.Namespace) -> DeviceFile | None:
+    return DeviceFile(os.path.normpath(parsed.path)) if os.path.isabs(parsed.path) else None
 
 
 def _extract(tree: ListedTree, parsed: argparse.Namespace) -> None:

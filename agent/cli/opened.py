@@ -9,7 +9,7 @@ from pathlib import Path
 
 from agent.base.errors import JobError
 from agent.base.refusals import Refused
-from agent.base.sources import KnownArchive
+from agent.base.sources import DeviceFile, KnownArchive
 from agent.base.text import printable
 from agent.cli import settings_of
 from agent.cli.agent_tree import opened_by
@@ -39,9 +39,16 @@ from providers.errors import StorageError
 
 
 def look_into(
-    parser: argparse.ArgumentParser, argv: list[str], show: Callable[[ListedTree, argparse.Namespace], None]
+    parser: argparse.ArgumentParser,
+    argv: list[str],
+    show: Callable[[ListedTree, argparse.Namespace], None],
+    *,
+    asked: Callable[[argparse.Namespace], DeviceFile | None] = lambda _: None,
 ) -> int:
-    """Open the archive that the arguments mean, and `show` it: the exit status."""
+    """Open the archive that the arguments mean, and `show` it: the exit status.
+
+    `asked` returns the file that the newest archive has to hold, if the arguments say that.
+    """
     add_archive_options(parser)
     add_options(parser)
     parser.add_argument("file", nargs="?", type=Path, metavar="FILE", help="the archive, if in a file")
@@ -50,7 +57,7 @@ def look_into(
     if loaded is None:
         return EXIT_USAGE
     try:
-        with _opened(parsed, loaded.settings) as tree:
+        with _opened(parsed, loaded.settings, asked(parsed)) as tree:
             show(tree, parsed)
         sys.stdout.flush()  # here, where it is known what a closed pipe means
     except UnusableOption as error:
@@ -69,14 +76,14 @@ def look_into(
 
 
 @contextmanager
-def _opened(parsed: argparse.Namespace, settings: Settings) -> Iterator[ListedTree]:
+def _opened(parsed: argparse.Namespace, settings: Settings, asked: DeviceFile | None) -> Iterator[ListedTree]:
     path: Path | None = parsed.file
     options = read_raw("restore", {"options": options_of(parsed, archive_options_of(parsed))}).options
     unlock = unlock_for(read_key(options, settings.encryption.min_passcode), settings.encryption)
     if path is None:
         with ExitStack() as stack:
             try:
-                tree: ListedTree = stack.enter_context(_at_store(options, settings, unlock))
+                tree: ListedTree = stack.enter_context(_at_store(options, settings, unlock, asked))
             except Refused as refused:
                 tree = _by_agent(options, settings, refused)
             yield tree
@@ -88,7 +95,9 @@ def _opened(parsed: argparse.Namespace, settings: Settings) -> Iterator[ListedTr
 
 
 @contextmanager
-def _at_store(options: Options, settings: Settings, unlock: Unlock) -> Iterator[ListedTree]:
+def _at_store(
+    options: Options, settings: Settings, unlock: Unlock, asked: DeviceFile | None
+) -> Iterator[ListedTree]:
     """Yield the archive that the options mean. Raises `Refused`, `JobError` and `StorageError`."""
     source = read_source(options, settings)
     wanted = read_wanted(options, source)
@@ -105,7 +114,7 @@ def _at_store(options: Options, settings: Settings, unlock: Unlock) -> Iterator[
             raise UnusableOption("which archive? name it with --archive, or its device with --from-device")
         own = OwnArchives(device_tag(device_id), known) if device_id else ALL_ARCHIVES
         archives = read_format(source, settings)
-        found = find(destination, search_for(wanted, own, wanted.source), archives, unlock)
+        found = find(destination, search_for(wanted, own, wanted.source or asked), archives, unlock)
         if found.note:
             sys.stderr.write(f"{printable(found.note)}\n")
         yield archives.open(destination, found.name, unlock)

@@ -112,6 +112,8 @@ class Manifest(_Part):
     agent: str
     created: str
     """When the backup began, as `format_time` writes it."""
+    ended: str = ""
+    """When it had read everything; empty in archives of earlier agents."""
     correlation_id: str
     name: str = ""
     description: str = ""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from agent.base.job import Job, format_time
 from agent.base.roots import Root
-from agent.base.sources import ArchiveSource
+from agent.base.sources import Asked
 from agent.formats.archive_names import OwnArchives, archives_of
 from agent.jobs.requests.restore import WantedArchive
 from agent.jobs.requests.storage import StorageOptions
@@ -62,7 +62,7 @@ def read_format(source: StorageOptions, settings: Settings) -> "ReadFormat":
     )
 
 
-def search_for(wanted: WantedArchive, own: OwnArchives, source: ArchiveSource | None = None) -> "Search":
+def search_for(wanted: WantedArchive, own: OwnArchives, source: Asked | None = None) -> "Search":
     """Return the search for an archive; `own` are those of this device, and `source` None is any source."""
     from agent.restore.find import Search
 

@@ -10,7 +10,8 @@ from datetime import datetime
 from functools import partial
 
 from agent.base.errors import NoneChosen, NotInArchive
-from agent.base.sources import ArchiveSource, KnownArchive
+from agent.base.job import parse_time
+from agent.base.sources import ArchiveSource, Asked, KnownArchive
 from agent.base.text import readable
 from agent.base.times import time_text
 from agent.formats.archive_names import ALL_ARCHIVES, OwnArchives
@@ -32,7 +33,7 @@ class Search:
 
     own: OwnArchives
     clock: Callable[[], datetime]
-    asked: ArchiveSource | None = None
+    asked: Asked | None = None
     """None for the newest archive, whatever it is of."""
     before: datetime | None = None
     """The archive has to be older than this."""
@@ -106,6 +107,9 @@ class _Looker:
         if before is None:
             return archives
         found = [archive for archive in archives if archive.is_dated and archive.made < before]
+        # One backup runs at a time: only the newest of these may have read files after that time.
+        if found and self._had_read_all(found[0]) >= before:
+            del found[0]
         if not found:
             oldest = archives[-1]
             raise NotFound(
@@ -113,6 +117,14 @@ class _Looker:
                 f" the oldest is '{oldest.name}' of {time_text(oldest.made)}"
             )
         return found
+
+    def _had_read_all(self, archive: DatedArchive) -> datetime:
+        """Return when its backup had read everything, as its manifest says; else when it began."""
+        manifest = self._read_manifest(name=archive.name) if self._can_look else None
+        try:
+            return parse_time(manifest.ended) if manifest and manifest.ended else archive.made
+        except ValueError:
+            return archive.made
 
     def _others(self) -> str:
         """Return a sentence about the archives of other devices that are there; empty when there are none."""
@@ -142,7 +154,7 @@ class _Looker:
             f"which archive is the newest cannot be known, the clock was not set: {_ask_for(candidates)}"
         )
 
-    def _newest_of(self, asked: ArchiveSource, candidates: Sequence[DatedArchive]) -> DatedArchive:
+    def _newest_of(self, asked: Asked, candidates: Sequence[DatedArchive]) -> DatedArchive:
         others: dict[ArchiveSource, DatedArchive] = {}
         for archive in candidates:
             source = self._about(archive).source

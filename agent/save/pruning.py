@@ -9,7 +9,7 @@ from functools import partial
 
 import structlog
 
-from agent.base.errors import Cancelled, JobError, RepositoryBusy
+from agent.base.errors import Cancelled, JobError, NoRepository, RepositoryBusy
 from agent.base.sources import KnownArchive
 from agent.formats.archive_names import ENCRYPTED, OwnArchives
 from agent.formats.archive_order import DatedArchive, in_order, read_about
@@ -99,6 +99,8 @@ def _pruned(name: str, place: Place, order: PruneOrder, learned: dict[str, Known
             _prune_place(done, place, order, learned)
     except Cancelled:
         raise
+    except NoRepository:
+        log.debug("no repository to prune yet", destination=name)
     except (JobError, StorageError) as error:
         done.problem = str(error)
         done.failed = not isinstance(error, TargetAbsent)

@@ -20,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.base.errors import ManifestBroken, NewerFormat
-from agent.base.job import Label
+from agent.base.job import Label, format_time
 from agent.base.roots import Root
 from agent.formats.manifest import FORMAT, MAX_BYTES, Manifest, Origin
 from agent.formats.walk_report import Report, Top
@@ -51,7 +51,9 @@ def made(
 
 
 def read(archive: bytes) -> Manifest | None:
-    return ArchiveReader(io.BytesIO(archive)).manifest()
+    """The manifest, without the time at which the archive was made."""
+    manifest = ArchiveReader(io.BytesIO(archive)).manifest()
+    return manifest and manifest.model_copy(update={"ended": ""})
 
 
 def block_of(data: bytes) -> bytes:
@@ -73,6 +75,14 @@ def tree(tmp_path: Path) -> Path:
     root.chmod(0o750)
     os.setxattr(root, "user.note", b"\xff")
     return root
+
+
+def test_it_says_when_everything_was_read(tree: Path) -> None:
+    """A backup may begin before a change and read it: a restore from before the change must not take it."""
+    before = format_time(datetime.now(UTC))
+    manifest = ArchiveReader(io.BytesIO(made(tree))).manifest()
+    assert manifest
+    assert before <= manifest.ended <= format_time(datetime.now(UTC))
 
 
 def test_it_says_who_when_what_and_what_is_missing(tree: Path) -> None:
@@ -290,6 +300,6 @@ def test_other_tools_take_the_archive_of_an_empty_directory(
 
 def test_the_archive_of_an_empty_directory_by_an_earlier_agent_is_read() -> None:
     """It had its manifest before an empty central directory."""
-    block = manifest_block(ORIGIN, Report())
+    block = block_of(ORIGIN.manifest(Report()).to_json())
     old = block + end_of_archive(0, 0, len(block))
     assert (things_archived(old), read(old)) == ({}, ORIGIN.manifest(Report()))

@@ -133,7 +133,13 @@ def test_a_store_that_cannot_be_read_says_why(
     started: Started, backend: LocalBackend, shelf: dict[str, Any], tmp_path: Path
 ) -> None:
     started(**shelf)
-    assert asked(backend, **{"restore.store": "snapshots"})["code"] == "not-found"
+    assert asked(backend, **{"restore.store": "snapshots"}) == {"archives": []}  # no backup has made it yet
+    backend.run("backup", "one", {"backup.store": "snapshots"})
+    (key,) = (tmp_path / "usb/snapshots/keys").iterdir()
+    key.chmod(0o600)
+    key.write_text("{}")
+    closed = asked(backend, **{"restore.store": "snapshots"})
+    assert closed == {"archives": [], "code": "wrong-key", "message": "the repository has no key"}
     refused = backend.ask("archives", {"options": {"https.url": "https://store.example/x.zip"}})
     assert (refused["status"], "has no list" in refused["value"]["message"]) == (400, True)
 

@@ -13,6 +13,7 @@ from agent.base.text import printable
 from agent.formats.manifest import FORMAT as MANIFEST_FORMAT
 from agent.formats.manifest import Counts, Manifest, ManifestRoot, SavedDirectory
 from agent.formats.repository.document import EXCLUDE, FORMAT, ROOT, Snapshot
+from agent.formats.repository.golang import time_in
 from agent.formats.repository.saved_node import NO_ID, SavedNode
 
 _MOST_ROOTS = 10_000
@@ -30,6 +31,7 @@ def manifest_of(snapshot: Snapshot, top: SavedNode | None = None) -> Manifest:
             device=snapshot.hostname,
             agent=snapshot.program,
             created=format_time(snapshot.time),
+            ended=_ended(summary),
             correlation_id=snapshot.tag("correlation-id"),
             sources=list(roots_of(snapshot)),
             counts=Counts(
@@ -42,7 +44,7 @@ def manifest_of(snapshot: Snapshot, top: SavedNode | None = None) -> Manifest:
             description=snapshot.tag("description"),
             retention_date=snapshot.tag("retention_date"),
         )
-    except (ValueError, RecursionError, ValidationError) as error:
+    except (ValueError, OverflowError, RecursionError, ValidationError) as error:
         raise _broken(snapshot) from error
 
 
@@ -79,6 +81,11 @@ def _check_format(snapshot: Snapshot) -> None:
     if int(number[:9]) > MANIFEST_FORMAT:
         known = f"this agent knows formats up to {MANIFEST_FORMAT}: update the agent"
         raise NewerFormat(f"the snapshot has format {number[:9]}, and {known}")
+
+
+def _ended(summary: Mapping[str, Any]) -> str:
+    text = summary.get("backup_end")
+    return format_time(time_in(text)) if isinstance(text, str) else ""
 
 
 def _count(summary: Mapping[str, Any], name: str) -> int:

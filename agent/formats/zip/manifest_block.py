@@ -12,8 +12,10 @@ Other tools do not see the block: they find the directory by the end record, and
 """
 
 import struct
+from datetime import UTC, datetime
 
 from agent.base.errors import ManifestBroken
+from agent.base.job import format_time
 from agent.formats.manifest import MAX_BYTES, Manifest, Origin
 from agent.formats.walk_report import Report
 from agent.formats.zip.deflate import crc32
@@ -25,7 +27,8 @@ _HEAD, _TAIL = struct.Struct("<8sL"), struct.Struct("<LL8s")
 
 def manifest_block(origin: Origin, report: Report) -> bytes:
     """Return the block of an archive that was made with this origin and report."""
-    data = origin.manifest(report).to_json()
+    ended = format_time(datetime.now(UTC))  # this is written when everything was read
+    data = origin.manifest(report).model_copy(update={"ended": ended}).to_json()
     return _HEAD.pack(_MAGIC, len(data)) + data + _TAIL.pack(crc32(data, 0), len(data), _MAGIC)
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from agent.base.errors import NoRepository
 from agent.base.job import format_time
 from agent.base.refusals import Reason, Refused
 from agent.base.text import readable
@@ -59,10 +60,16 @@ class OpenedStore:
         return self.connections.token
 
     def listed(self) -> list["DatedArchive"]:
-        """Return the archives of the device, newest first. Raises `StorageError` and `Cancelled`."""
+        """Return the archives of the device, newest first; none where there is no repository yet.
+
+        Raises `StorageError`, JobError and `Cancelled`.
+        """
         from agent.formats.archive_order import in_order
 
-        found = self.archives.listed(self.destination, self.own)
+        try:
+            found = self.archives.listed(self.destination, self.own)
+        except NoRepository:
+            return []
         return in_order(found, self.own.known, datetime.now(UTC))
 
     def values(self, after: str, *, details: bool) -> Iterator[dict[str, Any]]:

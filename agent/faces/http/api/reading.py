@@ -13,7 +13,15 @@ from typing import TypeVar
 
 import structlog
 
-from agent.base.errors import Cancelled, Encrypted, JobError, NotEncrypted, NotInArchive, WrongKey
+from agent.base.errors import (
+    Cancelled,
+    Encrypted,
+    JobError,
+    NoRepository,
+    NotEncrypted,
+    NotInArchive,
+    WrongKey,
+)
 from agent.base.refusals import Reason, Refused
 from agent.faces.http.message import Problem, Request
 from agent.jobs.filesystem_probe import ThreadedCall
@@ -38,6 +46,7 @@ _PIECES = 4
 _STATUS: tuple[tuple[type[Exception], int], ...] = (
     (Cancelled, 504),
     (NotInArchive, 404),
+    (NoRepository, 404),
     (NotFound, 404),
     (WrongKey, 403),
     (NotEncrypted, 400),
