@@ -19,6 +19,8 @@ from .test_quick_start import walk_through
 pytestmark = [pytest.mark.large, pytest.mark.timeout(600)]  # systems are booted, beside whatever else runs
 UNIT, STATE, CONFIG = "edge-backup.service", "/var/lib/edge-backup", "/etc/edge-backup/config.json"
 BUILD = CHECKOUT / "packaging/deb/build"
+ELF_AARCH64 = b"\xb7\x00"
+"""The field `e_machine` of an ELF file for 64-bit ARM."""
 PYTHON = f"/usr/bin/python3.{sys.version_info.minor}"
 
 
@@ -28,12 +30,12 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return built(tmp_path_factory.mktemp("package"))
 
 
-def built(directory: Path) -> Path:
-    architecture = subprocess.run(
-        ["dpkg", "--print-architecture"], capture_output=True, text=True, check=True
-    )
+def built(directory: Path, architecture: str = "") -> Path:
+    """The package for an architecture, by default for this one."""
+    ask = ["dpkg", "--print-architecture"]
+    own = subprocess.run(ask, capture_output=True, text=True, check=True).stdout.strip()
     environment = {**os.environ, "VENV": sys.prefix}
-    subprocess.run([BUILD, architecture.stdout.strip(), directory], check=True, env=environment, cwd="/")
+    subprocess.run([BUILD, architecture or own, directory], check=True, env=environment, cwd="/")
     (made,) = directory.glob("*.deb")
     return made
 
@@ -91,6 +93,21 @@ def saved(booted: Machine, name: str) -> None:
 def test_the_package_is_the_same_when_it_is_built_again(package: Path, tmp_path: Path) -> None:
     """Somebody who has the sources can check that a package was made from them."""
     assert built(tmp_path).read_bytes() == package.read_bytes()
+
+
+def test_the_package_for_another_machine_has_its_libraries_and_none_of_ours(tmp_path: Path) -> None:
+    """Nobody would see it before a device cannot start the agent."""
+    made = built(tmp_path, "arm64")
+    subprocess.run(["dpkg-deb", "--extract", made, tmp_path / "root"], check=True)
+    files = (path for path in (tmp_path / "root").rglob("*") if path.is_file() and not path.is_symlink())
+    machines = [head[18:20] for head in map(beginning, files) if head.startswith(b"\x7fELF")]
+    assert len(machines) > 5
+    assert set(machines) == {ELF_AARCH64}
+
+
+def beginning(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(20)
 
 
 def test_an_upgrade_keeps_configuration_and_journal_a_removal_the_data_and_a_purge_nothing(
