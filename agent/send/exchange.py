@@ -19,7 +19,9 @@ class Phase(Enum):
 
     ANSWER = auto()
     JOB = auto()
-    """`lastOperation` has to tell how the job ended."""
+    """`lastOperation` has to tell how the job ended; for a verification, the status feature."""
+    STATUS = auto()
+    """The status feature, which may be switched off, has to tell that the verification runs, or ended."""
     REQUEST = auto()
     """The device has to ask for a destination, and to accept the one that it gets."""
     UPLOAD = auto()
@@ -91,6 +93,8 @@ class Exchange:
             return Ending(True, "no archive waits on the device")
         if self.phase is Phase.REQUEST:
             return Ending(False, "timed out: the device sent no upload request")
+        if self.phase is Phase.STATUS:
+            return Ending(True, self._where_to_look())
         state = self._last_state or "none"
         return Ending(
             False,
@@ -135,8 +139,7 @@ class Exchange:
         elif self._operation == "trigger" and self._destination is not None:
             self.phase = Phase.REQUEST
         elif self._operation == "verify":
-            known = f"edge-backup send describe --correlation-id '{self._id}' ..."
-            self._end(f"the device verifies; to see the result: {known}")
+            self.phase = Phase.STATUS
         else:
             self._end("answered" if OPERATIONS[self._operation].returns_value else "accepted")
 
@@ -158,7 +161,29 @@ class Exchange:
 
     def _hear_job(self, heard: Heard) -> bool:
         job = heard.status_job
-        return self.phase is Phase.JOB and job is not None and job.get("correlationId") == self._id
+        if self.phase not in (Phase.JOB, Phase.STATUS) or job is None:
+            return False
+        if job.get("correlationId") == self._id:
+            self.phase, self._last_state = Phase.JOB, self._last_state or str(job.get("phase"))
+            return True
+        return self._operation == "verify" and self._hear_verified(job)
+
+    def _hear_verified(self, job: Mapping[str, object]) -> bool:
+        """Take in that another job runs or none: the verification may be the last one that ended."""
+        last = job.get("last")
+        if isinstance(last, Mapping) and last.get("correlationId") == self._id:
+            if last.get("state") == "FINISHED":
+                self._end("done")
+            else:
+                self._fail(f"failed: {_reason(last)}")
+            return True
+        if self.phase is Phase.JOB:  # it ended, and a newer job is told
+            self._end(self._where_to_look())
+        return self.phase is Phase.JOB
+
+    def _where_to_look(self) -> str:
+        known = f"edge-backup send describe --correlation-id '{self._id}' ..."
+        return f"the device verifies; to see the result: {known}"
 
     # The upload
 

@@ -14,8 +14,8 @@ from agent.send.backend import ANSWER_TIMEOUT_S, Backend, BrokerUnusable, Outgoi
 from agent.send.display import Display, complain, display, without_secrets
 from agent.send.exchange import Ending, Exchange, Phase
 
-_PATIENCE_S = {Phase.ANSWER: ANSWER_TIMEOUT_S, Phase.REQUEST: 10}
-"""These come at once or not at all; jobs and uploads take the time that they take."""
+_PATIENCE_S = {Phase.ANSWER: ANSWER_TIMEOUT_S, Phase.REQUEST: 10, Phase.STATUS: 30}
+"""These come soon or not at all; jobs and uploads take the time that they take."""
 
 
 def talk(order: Order) -> int:

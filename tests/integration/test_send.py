@@ -277,6 +277,17 @@ def test_a_terminal_gets_one_line_that_moves_below_the_same_lines(
     assert shown.endswith("done\r\n")
 
 
+def test_a_verification_is_followed_to_its_end(device: AgentProcess, backend: Backend, send: Sender) -> None:
+    """`lastOperation` says nothing of it, and so `send` ended when it began."""
+    device.start(*with_constants("agent.faces.ditto.status_feature.INTERVAL_S = 0.1"))
+    backend.announced()
+    name = ("-o", "local.name=a.zip")
+    send.good("backup", *LOCAL, *name)
+    assert send.good("verify", *LOCAL, *name)[-1] == "done"
+    (device.storage / "archives" / "a.zip").write_bytes(b"no archive")
+    assert "failed: FAILED, " in send.bad("verify", *LOCAL, *name)
+
+
 def test_a_local_command_on_a_terminal_keeps_one_line_up_to_date(agent: AgentProcess) -> None:
     config = ["--config", str(agent.work / "config.json")]
     with stalling() as destination:

@@ -60,7 +60,7 @@ def test_a_question_ends_with_its_answer(operation: str) -> None:
 
 @pytest.mark.parametrize(
     ("operation", "arguments", "told"),
-    [("restore", ["-o", "restore.preview=true"], "send status"), ("verify", [], "send describe")],
+    [("restore", ["-o", "restore.preview=true"], "send status")],
 )
 def test_what_has_no_last_operation_ends_with_where_to_look(
     operation: str, arguments: list[str], told: str
@@ -70,6 +70,45 @@ def test_what_has_no_last_operation_ends_with_where_to_look(
     assert ex.outcome is not None
     assert ex.outcome.good
     assert told in ex.outcome.text
+
+
+def status(**job: Any) -> Heard:
+    """A message of the status feature."""
+    return Heard("e", {"path": "/features/BackupAndRestoreStatus", "value": {"properties": {"job": job}}})
+
+
+def ended_as(correlation_id: str, **last: Any) -> Heard:
+    return status(phase="idle", last={"correlationId": correlation_id, **last})
+
+
+def test_a_verification_is_followed_by_the_status_feature() -> None:
+    """It has no `lastOperation`."""
+    ex, command = exchange("verify", "--correlation-id", "X")
+    ex.hear(answer(command))
+    assert ex.hear(ended_as("earlier", state="FINISHED")) is None
+    assert ex.awaited is Phase.STATUS
+    assert ex.hear(status(phase="checking", correlationId="X", percent=5)) is MessageKind.JOB
+    assert (ex.awaited, ex.outcome) == (Phase.JOB, None)
+    ex.hear(ended_as("X", state="FAILED", statusCode="archive-damaged", message="why"))
+    assert ex.outcome == Ending(False, "failed: FAILED, archive-damaged, why")
+
+
+def test_a_short_verification_is_told_once() -> None:
+    ex, command = exchange("verify", "--correlation-id", "X")
+    ex.hear(answer(command))
+    ex.hear(ended_as("X", state="FINISHED"))
+    assert ex.outcome == Ending(True, "done")
+
+
+def test_a_verification_that_nobody_tells_of_ends_with_where_to_look() -> None:
+    """The feature is switched off, or a newer job came before it was told again."""
+    ex, command = exchange("verify", "--correlation-id", "X")
+    ex.hear(answer(command))
+    assert "send describe" in ex.given_up("edge:device", time_is_up=False).text
+    ex.hear(status(phase="checking", correlationId="X"))
+    ex.hear(status(phase="archiving", correlationId="newer"))
+    assert ex.outcome
+    assert (ex.outcome.good, "send describe" in ex.outcome.text) == (True, True)
 
 
 def test_a_preview_that_is_finalized_ends_as_the_restore_that_it_is() -> None:
