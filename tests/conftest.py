@@ -18,7 +18,7 @@ del sys.modules["rich"]
 import pytest  # noqa: E402
 from hypothesis import settings  # noqa: E402
 
-pytest.register_assert_rewrite("providers.testing")
+pytest.register_assert_rewrite("providers.testing", "tests.support")
 
 from tests.support.backend import Backend  # noqa: E402
 from tests.support.mosquitto import Mosquitto, mosquitto  # noqa: E402

@@ -5,13 +5,13 @@ from urllib.parse import quote
 
 import pytest
 
+from tests.support import pieces
 from tests.support.api_client import ApiClient
 from tests.support.local_agent import LocalAgent
 from tests.support.repositories import stores_on_a_stick
 from tests.support.waiting import wait_until
 
 from . import test_arcgis as arcgis
-from . import test_pieces as pieces
 from .conftest import Started
 from .test_http_api import begin, run, told
 
