@@ -2,9 +2,11 @@
 
 import json
 import re
+from collections.abc import Iterator
+from contextlib import closing
 from typing import Any
 
-from tests.support.api_client import ApiClient, Reply
+from tests.support.api_client import ApiClient, Reply, UnixConnection
 from tests.support.local_agent import LocalAgent
 from tests.support.waiting import wait_until
 
@@ -54,3 +56,20 @@ def ended(pieces: ApiClient, identifier: str, of: str) -> dict[str, Any]:
 
 def compact(value: object) -> bytes:
     return json.dumps(value, separators=(",", ":")).encode()
+
+
+def changed(agent: LocalAgent) -> None:
+    (agent.data / "start.sh").write_text("changed")
+    (agent.data / "added").write_text("new")
+
+
+def streamed(agent: LocalAgent, identifier: str, body: bytes = b"") -> Iterator[dict[str, Any]]:
+    """Yield the objects of a streamed restore, each as it comes."""
+    with closing(UnixConnection(agent.storage / "http.sock")) as connection:
+        path, headers = f"/backup/{identifier}/restore/streamed", {"Content-Type": "application/json"}
+        connection.request("POST", path, body, headers)
+        response = connection.getresponse()
+        assert (response.status, response.headers["Content-Type"]) == (200, "application/json")
+        assert response.headers["Transfer-Encoding"] == "chunked"
+        for line in iter(response.readline, b""):
+            yield json.loads(line)

@@ -1,14 +1,11 @@
 """Document 003 over the real server: each of its operations, and what a client of it meets."""
 
-import json
-from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.support.api_client import ApiClient, UnixConnection
+from tests.support.api_client import ApiClient
 from tests.support.local_agent import LocalAgent, LocalBackend
 from tests.support.pieces import (
     HOURS,
@@ -16,10 +13,12 @@ from tests.support.pieces import (
     assert_empty,
     assert_text,
     backed_up,
+    changed,
     client,
     compact,
     ended,
     listed,
+    streamed,
 )
 from tests.support.waiting import wait_until
 
@@ -143,11 +142,6 @@ def test_what_cannot_be_fetched_is_not_listed(pieces: ApiClient, backend: LocalB
 # Restores
 
 
-def changed(agent: LocalAgent) -> None:
-    (agent.data / "start.sh").write_text("changed")
-    (agent.data / "added").write_text("new")
-
-
 def test_a_restore_overrides_what_is_there(pieces: ApiClient, agent: LocalAgent) -> None:
     """`all local snippets will get replaced with the restored database`: also what was added goes."""
     backup, before = backed_up(pieces), (agent.data / "start.sh").read_text()
@@ -186,18 +180,6 @@ def test_a_backup_that_skipped_something_replaces_nothing_that_it_lacks(
 @pytest.fixture
 def agent_data(device: LocalAgent) -> Path:
     return device.data
-
-
-def streamed(agent: LocalAgent, identifier: str, body: bytes = b"") -> Iterator[dict[str, Any]]:
-    """Yield the objects of a streamed restore, each as it comes."""
-    with closing(UnixConnection(agent.storage / "http.sock")) as connection:
-        path, headers = f"/backup/{identifier}/restore/streamed", {"Content-Type": "application/json"}
-        connection.request("POST", path, body, headers)
-        response = connection.getresponse()
-        assert (response.status, response.headers["Content-Type"]) == (200, "application/json")
-        assert response.headers["Transfer-Encoding"] == "chunked"
-        for line in iter(response.readline, b""):
-            yield json.loads(line)
 
 
 def test_a_streamed_restore_is_one_object_after_another(pieces: ApiClient, agent: LocalAgent) -> None:
