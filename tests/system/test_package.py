@@ -167,5 +167,6 @@ def test_an_installation_gives_away_nothing_that_was_there_before(booted: Machin
     assert not exists(booted, STATE)
 
 
+@pytest.mark.timeout(600)  # two systems are booted, beside whatever else runs
 def test_the_quick_start_works_with_the_package_alone(package: Path, tmp_path: Path) -> None:
     walk_through(tmp_path, package)
