@@ -1,6 +1,7 @@
 """Snapshots in repositories by the installed program over a broker: restic is the other side."""
 
 import json
+import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
@@ -355,3 +356,36 @@ def test_what_was_damaged_comes_back_from_a_snapshot(
         shown = run(agent, "inspect", "--store", "night", "--files")
         assert "config/app.json" in shown.stdout, shown.stderr
         assert PASSWORD not in agent.log.read_text()
+
+
+def all_rights(bucket: str) -> list[dict[str, Any]]:
+    return [{"Action": "s3:*", "Resource": [f"arn:aws:s3:::{bucket}", f"arn:aws:s3:::{bucket}/*"]}]
+
+
+@pytest.mark.parametrize("rights", [all_rights, s3_rights])
+def test_old_snapshots_go_where_the_device_has_the_right(
+    device: AgentProcess,
+    backend: Backend,
+    started: Started,
+    rights: Callable[[str], list[dict[str, Any]]],
+    tmp_path: Path,
+) -> None:
+    """With the recommended rights, nothing happens, and `status` says why."""
+    may = rights is all_rights
+    with s3(tmp_path / "server", rights) as kept:
+        kept.configure(device)
+        agent = started(retention={"keepLast": 1})
+        for number in range(3):
+            (agent.data / "large").write_bytes(os.urandom(300_000))
+            assert backup(backend, f"X{number}")["state"] == "BACKUP_FINISHED"
+        ask = partial(restic, kept.repository(tmp_path), environment=kept.environment)
+        before = json.loads(ask("snapshots", "--json", "--no-lock"))
+        (told,) = json.loads(run(agent, "prune", "--json").stdout)["places"][-1:]
+        removed = [each["id"] for each in before[:2]] if may else []
+        assert (told["place"], told["removed"], told["failed"]) == ("store night", removed, False)
+        assert (told["freed"] > 300_000) == may
+        stands = backend.ask("status", {}, request_id="s")["value"].get("retention", {})
+        assert ("no right to remove" in stands.get("store night", "")) == (not may)
+        left = json.loads(ask("snapshots", "--json", "--no-lock"))
+        assert left == (before[2:] if may else before)
+        ask("check", "--read-data")  # nobody left a lock
