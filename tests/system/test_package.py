@@ -167,6 +167,13 @@ def test_an_installation_gives_away_nothing_that_was_there_before(booted: Machin
     assert not exists(booted, STATE)
 
 
-@pytest.mark.timeout(600)  # two systems are booted, beside whatever else runs
+def test_an_installation_without_the_package_is_not_mixed_with_it(booted: Machine) -> None:
+    """Old libraries would stay beside new ones, and a unit in /etc would hide the package's."""
+    booted.run("python3", "-m", "venv", "--without-pip", "/opt/edge-backup")
+    said = booted.run("dpkg", "--install", "/srv/new.deb")
+    assert "/opt/edge-backup has an installation without the package" in said
+    assert not exists(booted, "/opt/edge-backup/bin/edge-backup")
+
+
 def test_the_quick_start_works_with_the_package_alone(package: Path, tmp_path: Path) -> None:
     walk_through(tmp_path, package)
