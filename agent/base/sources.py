@@ -2,8 +2,8 @@
 
 import json
 import os
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from agent.base.roots import Root, is_in
@@ -133,3 +133,18 @@ class KnownArchive:
 
 
 UNKNOWN = KnownArchive()
+
+
+@dataclass(frozen=True, slots=True)
+class Verdicts:
+    """The results of verifications: True for an archive that was sound, False for one that was damaged.
+
+    An archive of several stores has a copy at each, and one of them may be damaged.
+    """
+
+    copies: Mapping[tuple[str, str], bool] = field(default_factory=dict)
+    """By the name and the place of the archive; a snapshot's name says what it holds, and has no place."""
+
+    def of(self, name: str, place: str) -> bool | None:
+        """Return the result for the copy at this place; None for one that nobody has verified."""
+        return self.copies.get((name, place), self.copies.get((name, "")))

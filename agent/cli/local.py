@@ -115,7 +115,8 @@ def _status_lines(value: Value) -> str:
     lines = [_status_line(value), printable(value.get("problem", ""))]
     stays = value.get("retention", {}).items()
     lines += (printable(f"retention at {place}: {problem}") for place, problem in stays)
-    lines += (printable(_schedule_line(name, each)) for name, each in value.get("schedules", {}).items())
+    for name, schedule in value.get("schedules", {}).items():
+        lines += map(printable, _schedule_lines(name, schedule))
     return "\n".join(filter(None, [*lines, *waiting_lines(value)]))
 
 
@@ -137,12 +138,21 @@ def _preview_text(preview: Value) -> str:
     return f"of '{preview['archive']}', waits for finalize or discard, {left} left"
 
 
-def _schedule_line(name: str, schedule: Value) -> str:
+def _schedule_lines(name: str, schedule: Value) -> Iterator[str]:
+    """Yield a line for a schedule, and one for each of its stores when it has several."""
     due = f"next {time_text(schedule['next'])}" if schedule["next"] else "none is due"
-    missed = f", {schedule['missed']} missed" if schedule["missed"] else ""
-    late = ", one is late" if schedule["late"] else ""
-    why = f" ({schedule['lastError']})" if schedule["lastError"] else ""
-    return f"schedule {name}: {due}{missed}{late}{why}"
+    yield f"schedule {name}: {due}{_standing(schedule)}"
+    for store, state in schedule.get("stores", {}).items():
+        yield f"  store {store}{_standing(state)}"
+
+
+def _standing(state: Value) -> str:
+    """Return how the last backup ended, and what is late and why."""
+    last, why = state["last"], f" ({state['lastError']})" if state["lastError"] else ""
+    ended = f", last {last['state'].lower()} {time_text(last['endTime'])}" if last else ""
+    missed = f", {state['missed']} missed" if state["missed"] else ""
+    late = ", one is late" if state["late"] else ""
+    return f"{ended}{missed}{late}{why}"
 
 
 def _status_line(value: Value) -> str:

@@ -24,7 +24,7 @@ from agent.jobs.operations import Tell
 from agent.jobs.recurring import Recurring
 from agent.jobs.requests.control import PruneRequest
 from agent.jobs.requests.storage import StorageOptions, store_storage
-from agent.jobs.verify import sound_archives
+from agent.jobs.verify import verdicts
 from agent.jobs.worker import Outcome, Task, Tools
 from agent.journal import Journal, JournalError
 from agent.settings import StoreSettings
@@ -130,7 +130,7 @@ class Prunes:
                 own=OwnArchives(self._device.tag, self._journal.archives.known()),
                 rules=self._rules(),
                 dates=self._dates_by_clock(),
-                sound=sound_archives(self._journal),
+                verdicts=verdicts(self._journal),
                 clock=lambda: datetime.now(UTC),
                 dry_run=dry_run,
                 check=tools.token.check,

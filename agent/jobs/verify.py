@@ -14,7 +14,8 @@ import structlog
 from agent.base.errors import ArchiveError, EncryptionBroken, ManifestBroken, RepositoryBroken
 from agent.base.job import Job, Kind, State, format_time
 from agent.base.refusals import Refused
-from agent.formats.archive_names import OwnArchives
+from agent.base.sources import Verdicts
+from agent.formats.archive_names import OwnArchives, parse_archive_name
 from agent.jobs.admission import Admission, Admitted
 from agent.jobs.encryption import unlock_for
 from agent.jobs.foundation import Foundation
@@ -173,11 +174,11 @@ def known_hashes(journal: Journal, own: OwnArchives) -> Mapping[tuple[str, str],
     return known
 
 
-def sound_archives(journal: Journal) -> Mapping[str, bool]:
-    """Return by name whether the last verification found each archive sound; leave out inconclusive ones."""
+def verdicts(journal: Journal) -> Verdicts:
+    """Return the result of the last verification of each archive; leave out inconclusive ones."""
     found = {}
     for record in journal.jobs.ended_of(Kind.VERIFY):
         archive, sound = record.facts.get("archive"), record.state == State.FINISHED
         if archive and (sound or record.status_code in DAMAGED):
-            found[archive] = sound
-    return found
+            found[archive, record.facts.get("place", "") if parse_archive_name(archive) else ""] = sound
+    return Verdicts(found)

@@ -10,7 +10,7 @@ from functools import partial
 import structlog
 
 from agent.base.errors import Cancelled, JobError, NoRepository, RepositoryBusy
-from agent.base.sources import KnownArchive
+from agent.base.sources import KnownArchive, Verdicts
 from agent.formats.archive_names import ENCRYPTED, OwnArchives
 from agent.formats.archive_order import DatedArchive, in_order, read_about
 from agent.formats.base import PruneFormat, Removal, Unlock
@@ -32,8 +32,7 @@ class PruneOrder:
     rules: KeepRules
     dates: Mapping[str, datetime]
     """Retention dates by the archive's name."""
-    sound: Mapping[str, bool]
-    """Results of verifications by the archive's name."""
+    verdicts: Verdicts
     clock: Callable[[], datetime]
     dry_run: bool
     check: Callable[[], None]
@@ -141,7 +140,12 @@ def _candidates(place: Place, order: PruneOrder, learned: dict[str, KnownArchive
     if order.rules and Capability.READ_RANGE in destination.storage.capabilities:
         about = partial(read_about, place.format, destination, unlock=Unlock())
         dated = [_looked_at(archive, about, learned) for archive in dated]
-    return [Candidate(each, order.dates.get(each.name), order.sound.get(each.name)) for each in dated]
+    return [
+        Candidate(
+            each, order.dates.get(each.name), order.verdicts.of(each.name, destination.place_of(each.name))
+        )
+        for each in dated
+    ]
 
 
 def _looked_at(

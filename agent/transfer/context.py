@@ -51,4 +51,8 @@ class Destination:
     @property
     def shown(self) -> str:
         """Return the location for people, without secrets, as far as it is known without the network."""
-        return self.storage.location(self.prefix or self.name or "")
+        return self.place_of(self.name or "")
+
+    def place_of(self, name: str) -> str:
+        """Return the location of an archive of this name; of a snapshot, that of its repository."""
+        return self.storage.location(self.prefix or name)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from agent.base.job import NEVER_IN_ORDER, Kind, format_time
+from agent.cli.local import _schedule_lines
 from agent.jobs.schedule_record import ScheduleRecord, Standing
 from tests.support.fakes import Device
 
@@ -121,3 +122,14 @@ def test_an_edited_schedule_has_missed_nothing_of_what_it_was_not(
     device.finish()
     (made, *_) = device.journal.jobs.ended_of(Kind.BACKUP)
     assert made.facts["schedule"] == (name or "kanto")
+
+
+def test_the_command_line_says_how_each_store_stands() -> None:
+    last = {"endTime": "2026-06-01T02:00:09.000000Z", "state": "FAILED", "statusCode": "no-space"}
+    well = {"missed": 0, "lastError": "", "late": False, "last": None}
+    usb = {"missed": 2, "lastError": "no-space", "late": True, "last": last}
+    schedule = {"next": None, **usb, "stores": {"usb": usb, "cloud": well}}
+    first, *stores = _schedule_lines("nightly", schedule)
+    assert first.startswith("schedule nightly: none is due, last failed 2026-06-01")
+    assert first.endswith(", 2 missed, one is late (no-space)")
+    assert [line.split(",")[0] for line in stores] == ["  store usb", "  store cloud"]

@@ -11,6 +11,7 @@ import pytest
 from agent.base.job import Kind
 from agent.jobs.attempts import BACK_OFF
 from agent.jobs.schedule_record import ScheduleRecord, Standing
+from agent.jobs.verify import verdicts
 from tests.support.fakes import Device
 from tests.support.stalling import Stalling, stalling
 
@@ -241,3 +242,18 @@ def test_a_repository_among_the_stores_saves_by_itself(sites: Callable[..., Site
     assert site.times_made() == 2
     assert site.archives("first") == site.archives("second")
     assert len(list((tmp_path / "second" / "repo" / "snapshots").iterdir())) == 1
+
+
+def test_a_damaged_copy_says_nothing_of_the_copy_at_another_store(sites: Callable[..., Site]) -> None:
+    """Retention would remove the good copy, because the other one is damaged."""
+    site = sites()
+    site.take_until(lambda: len(site.ends()) == 2)
+    (name,) = site.archives("first")
+    path = site.work / "first" / name
+    path.write_bytes(path.read_bytes()[:-50])
+    value = {"options": {"restore.store": "first", "restore.archive": name}}
+    assert site.device.command("verify", value)[0][1]["status"] == 204
+    site.device.finish()
+    found = verdicts(site.device.journal)
+    assert found.of(name, f"local:first/{name}") is False
+    assert found.of(name, f"local:second/{name}") is None

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from agent.base.job import format_time, parse_time
-from agent.jobs.verify import sound_archives
+from agent.base.sources import Verdicts
+from agent.jobs.verify import verdicts
 from tests.support.fakes import Device
 from tests.support.journals import sql
 from tests.support.trees import snapshot
@@ -88,7 +89,7 @@ def test_a_whole_archive_is_said_to_be_whole_and_nothing_changes(device: Device)
     assert list((device.settings.storage / "downloads").iterdir()) == []
     note = noted(device)
     assert (note["archive"], note["time"]) == (archive.name, ended["endTime"])
-    assert sound_archives(device.journal) == {archive.name: True}
+    assert verdicts(device.journal).of(archive.name, f"local:device/{archive.name}") is True
 
 
 @pytest.mark.parametrize("known", [True, False], ids=["hash known", "hash unknown"])
@@ -104,7 +105,7 @@ def test_one_altered_bit_is_found(device: Device, known: bool, where: str) -> No
     assert (ended["state"], ended["statusCode"]) == ("FAILED", "corrupted" if known else "archive-invalid")
     assert ended["archive"] == archive.name
     assert noted(device) == {}
-    assert sound_archives(device.journal) == {archive.name: False}
+    assert verdicts(device.journal).of(archive.name, f"local:device/{archive.name}") is False
 
 
 def test_another_archive_under_the_name_is_found(device: Device) -> None:
@@ -124,7 +125,7 @@ def test_a_damaged_manifest_is_found(device: Device) -> None:
     forget(device)
     damage(archive, archive.read_bytes().index(b'"created"'))
     assert verify(device)["statusCode"] == "manifest-broken"
-    assert sound_archives(device.journal) == {archive.name: False}
+    assert verdicts(device.journal).of(archive.name, f"local:device/{archive.name}") is False
 
 
 def cut(archive: Path) -> None:
@@ -148,11 +149,11 @@ def test_a_encrypted_archive_is_opened_by_its_key(device: Device) -> None:
     forget(device)
     assert verify(device)["statusCode"] == "sealed"
     assert verify(device, **{"restore.passcode": "not the right one"})["statusCode"] == "wrong-key"
-    assert sound_archives(device.journal) == {}, "neither says anything about the archive"
+    assert verdicts(device.journal) == Verdicts(), "neither says anything about the archive"
     assert verify(device, **{"restore.passcode": PASSCODE})["files"] == 2
     damage(archive, archive.stat().st_size // 2)
     assert verify(device, **{"restore.passcode": PASSCODE})["statusCode"] == "seal-broken"
-    assert sound_archives(device.journal) == {archive.name: False}
+    assert verdicts(device.journal).of(archive.name, f"local:device/{archive.name}") is False
 
 
 def test_without_a_key_the_outer_hash_is_compared(device: Device) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from agent.base.errors import NoRepository
 from agent.base.job import format_time
 from agent.base.refusals import Reason, Refused
+from agent.base.sources import Verdicts
 from agent.base.text import readable
 from agent.jobs.admission import Admission
 from agent.jobs.device import Device
@@ -19,7 +20,7 @@ from agent.jobs.job_options import read_format
 from agent.jobs.prune import retention_dates
 from agent.jobs.requests.options import Key
 from agent.jobs.requests.storage import StorageOptions, name_option, store_names, store_storage
-from agent.jobs.verify import sound_archives
+from agent.jobs.verify import verdicts
 from agent.journal import Journal
 from agent.settings import Settings
 from agent.transfer.cancel import CancelToken
@@ -39,8 +40,7 @@ if TYPE_CHECKING:
 class JournalFacts:
     """The journal's facts about archives, by their names."""
 
-    sound: Mapping[str, bool] = field(default_factory=dict)
-    """The result of the last verification."""
+    verdicts: Verdicts = field(default_factory=Verdicts)
     dates: Mapping[str, str] = field(default_factory=dict)
     """Retention dates."""
 
@@ -112,7 +112,7 @@ class OpenedStore:
             "dataSets": sorted(source.data_sets) if source else None,
             "files": extent.files if extent else None,
             "bytes": archive.size_bytes,
-            "verified": self.facts.sound.get(name),
+            "verified": self.facts.verdicts.of(name, self.destination.place_of(name)),
             "retentionDate": date or None,
         }
 
@@ -152,7 +152,7 @@ class Archives:
         """Open a store to list the archives of a device; "" for this one. Raises `Refused`."""
         refusal = f"{_shown(source)} has no list of its archives: its provider knows single ones only"
         journal = self._journal
-        facts = JournalFacts(sound_archives(journal), retention_dates(journal))
+        facts = JournalFacts(verdicts(journal), retention_dates(journal))
         opened = self._opened(source, None, Capability.LIST, refusal, device_id)
         return replace(opened, facts=facts)
 

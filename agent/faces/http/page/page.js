@@ -971,7 +971,7 @@ function periodicSentence() {
 function clockSentence({ next, missed, lastError }) {
   const parts = [next ? `Next ${when(next)}` : "No further one"];
   if (missed) parts.push(`${missed} missed in a row`);
-  if (lastError) parts.push(`the last one did not begin (${lastError})`);
+  if (lastError) parts.push(`the last one failed (${lastError})`);
   return parts.join(", ");
 }
 
