@@ -136,3 +136,34 @@ def test_the_recipe_for_a_database_server_brings_a_damaged_database_back(
             )
     assert f"dataSets.{name}.beforeBackupCmd 'dump-{name}' ended with exit status" in refused
     assert refused.endswith("refused\n### done\n")
+
+
+APP = """
+[Service]
+ExecStart=sleep infinity
+ExecStop=/bin/sh -c 'echo stopped >> /run/app-log'
+ExecStartPre=/bin/sh -c 'echo started >> /run/app-log'
+"""
+
+
+@pytest.mark.large
+@pytest.mark.timeout(600)
+def test_the_recipe_for_a_service_stops_it_around_a_backup(tmp_path: Path) -> None:
+    """Without the rule the backup fails, and says that the user may not."""
+    require(os.geteuid() == 0 and shutil.which("pkaction") is not None, "root, Debian's package polkitd")
+    (script,) = [text for _, text in recipes("needs polkit") if text]
+    rule = script.partition("cat > /etc/edge-backup/config.json")[0]
+    assert "50-edge-backup.rules" in rule
+    with machine(tmp_path) as made:
+        made.install_environment()
+        made.write("/etc/edge-backup/config.json", json.dumps(CONFIG))
+        made.write("/etc/systemd/system/app.service", APP)
+        with made.booted("basic.target"):
+            made.follow(f"{BEFORE}\nsystemctl start app")
+            refused = made.follow(f"{script.removeprefix(rule).rstrip()} || echo refused")
+            assert refused.endswith("refused\n### done\n")
+            assert "beforeBackupCmd 'systemctl' ended with exit status" in refused
+            assert "backup finished: 1 files" in made.follow(script)
+            assert made.follow("cat /run/app-log; systemctl is-active app").splitlines() == [
+                *("started", "stopped", "started", "active", "### done")
+            ]

@@ -228,3 +228,15 @@ def test_a_silent_broker_is_given_up(
     (line,) = [each for each in capsys.readouterr().err.splitlines() if broker in each]
     assert line.startswith(f"broker {broker}: failed: ")
     assert "answer" in line
+
+
+def test_a_store_whose_extra_is_not_installed_is_found(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("providers.find_spec", lambda _module: None)
+    store = {"provider": "aws", "options": {"aws.s3.bucket": "site-17", "aws.region": "eu-central-1"}}
+    status, lines = check(tmp_path, capsys, stores={"cloud": store})
+    assert (status, lines) == (
+        2,
+        ["stores.cloud: provider 'aws' is not installed here: install edge-backup-agent[aws]"],
+    )
