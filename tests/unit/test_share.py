@@ -1,6 +1,7 @@
 """Manual pages and completions say what `--help` says, and the wheel carries them with the unit."""
 
 import argparse
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -80,15 +81,24 @@ def test_zsh_finds_its_completion_by_the_first_line() -> None:
 
 def test_the_wheel_carries_the_files_for_a_device_and_is_the_same_when_built_again(tmp_path: Path) -> None:
     """Somebody who has the sources can check that a wheel was made from them."""
-    share.write(share.SHARE)
+    source = tmp_path / "source"  # manual pages in the checkout itself would come and go beside other tests
+    for package in ("agent", "providers"):
+        shutil.copytree(ROOT / package, source / package, ignore=shutil.ignore_patterns("__pycache__"))
+    for file in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / file, source)
+    share.write(source / "agent" / "share")
     built = []
     for name in ("first", "second"):
         build = ["-m", "hatchling", "build", "--target", "wheel", "--directory", str(tmp_path / name)]
-        subprocess.run([sys.executable, *build], check=True, cwd=ROOT, capture_output=True)
+        subprocess.run([sys.executable, *build], check=True, cwd=source, capture_output=True)
         (wheel,) = (tmp_path / name).glob("*.whl")
         built.append(wheel.read_bytes())
     assert built[0] == built[1]
     names = zipfile.ZipFile(wheel).namelist()
-    for shipped in ("systemd/edge-backup.service", "systemd/edge-backup.socket", "config.json"):
+    for shipped in (
+        "systemd/edge-backup.service",
+        "systemd/edge-backup.socket",
+        "config.json",
+        *share.files(),
+    ):
         assert f"agent/share/{shipped}" in names
-    assert {f"agent/share/{name}" for name in share.files()} <= set(names)
