@@ -4,7 +4,7 @@ It runs in its own worker, beside a job, and ends at once when the agent stops. 
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -27,6 +27,7 @@ from agent.jobs.requests.storage import StorageOptions, store_storage
 from agent.jobs.verify import verdicts
 from agent.jobs.worker import Outcome, Task, Tools
 from agent.journal import Journal, JournalError
+from agent.journal.jobs import JobRecord
 from agent.settings import StoreSettings
 from agent.transfer.context import Context
 
@@ -229,16 +230,17 @@ class Prunes:
 
     def dates(self) -> Mapping[str, datetime]:
         """Return retention dates by archive, and keep them for when the history has forgotten the jobs."""
-        latest = retention_dates(self._journal)
-        if latest != _noted_dates(self._journal):
+        noted = noted_dates(self._journal)
+        latest = retention_dates(noted, self._journal.jobs.ended_of(Kind.BACKUP))
+        if latest != noted:
             self._journal.notes.keep(_DATES, json.dumps(latest))
         return {name: parse_time(text) for name, text in latest.items()}
 
 
-def retention_dates(journal: Journal) -> Mapping[str, str]:
-    """Return the latest retention dates by archive, also of jobs that the history has forgotten."""
-    dates = _noted_dates(journal)
-    for record in journal.jobs.ended_of(Kind.BACKUP):
+def retention_dates(noted: Mapping[str, str], backups: Iterable[JobRecord]) -> Mapping[str, str]:
+    """Return the latest retention dates by archive: those that were noted, and those of the backups."""
+    dates = dict(noted)
+    for record in backups:
         date = record.facts.get("retention_date")
         if date and record.state == State.FINISHED:
             # With skipUnchanged, two backups have one archive: the later date counts.
@@ -247,7 +249,8 @@ def retention_dates(journal: Journal) -> Mapping[str, str]:
     return dict(sorted(dates.items(), key=lambda item: item[1])[-MOST_DATES:])
 
 
-def _noted_dates(journal: Journal) -> dict[str, str]:
+def noted_dates(journal: Journal) -> dict[str, str]:
+    """Return retention dates by archive, as the last daily run has kept them."""
     return dict(json.loads(journal.notes.read(_DATES) or "{}"))
 
 

@@ -4,7 +4,7 @@ Belongs to the main thread.
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING
@@ -27,6 +27,7 @@ from agent.jobs.requests.storage import store_storage
 from agent.jobs.runner import Runner
 from agent.jobs.worker import INTERRUPTED, Outcome
 from agent.journal import Journal
+from agent.journal.jobs import JobRecord
 from agent.mailbox import Action
 from providers.errors import Corrupted, Unreachable
 
@@ -175,9 +176,14 @@ def known_hashes(journal: Journal, own: OwnArchives) -> Mapping[tuple[str, str],
 
 
 def verdicts(journal: Journal) -> Verdicts:
+    """Return the results of the verifications that the history keeps."""
+    return verdicts_of(journal.jobs.ended_of(Kind.VERIFY))
+
+
+def verdicts_of(verifications: Iterable[JobRecord]) -> Verdicts:
     """Return the result of the last verification of each archive; leave out inconclusive ones."""
     found = {}
-    for record in journal.jobs.ended_of(Kind.VERIFY):
+    for record in verifications:
         archive, sound = record.facts.get("archive"), record.state == State.FINISHED
         if archive and (sound or record.status_code in DAMAGED):
             found[archive, record.facts.get("place", "") if parse_archive_name(archive) else ""] = sound

@@ -10,18 +10,19 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from agent.base.errors import NoRepository
-from agent.base.job import format_time
+from agent.base.job import Kind, format_time
 from agent.base.refusals import Reason, Refused
 from agent.base.sources import Verdicts
 from agent.base.text import readable
 from agent.jobs.admission import Admission
 from agent.jobs.device import Device
 from agent.jobs.job_options import read_format
-from agent.jobs.prune import retention_dates
+from agent.jobs.prune import noted_dates, retention_dates
 from agent.jobs.requests.options import Key
 from agent.jobs.requests.storage import StorageOptions, name_option, store_names, store_storage
-from agent.jobs.verify import verdicts
+from agent.jobs.verify import verdicts_of
 from agent.journal import Journal
+from agent.journal.jobs import JobRow, job_record
 from agent.settings import Settings
 from agent.transfer.cancel import CancelToken
 from agent.transfer.connections import Connections
@@ -38,11 +39,24 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class JournalFacts:
-    """The journal's facts about archives, by their names."""
+    """The journal's facts about archives; the thread that asks reads the rows."""
 
-    verdicts: Verdicts = field(default_factory=Verdicts)
-    dates: Mapping[str, str] = field(default_factory=dict)
-    """Retention dates."""
+    verifications: tuple[JobRow, ...] = field(default=(), repr=False)
+    backups: tuple[JobRow, ...] = field(default=(), repr=False)
+    noted_dates: Mapping[str, str] = field(default_factory=dict)
+    """Retention dates by archive."""
+
+    @classmethod
+    def of(cls, journal: Journal) -> "JournalFacts":
+        jobs = journal.jobs
+        return cls(tuple(jobs.rows_of(Kind.VERIFY)), tuple(jobs.rows_of(Kind.BACKUP)), noted_dates(journal))
+
+    def verdicts(self) -> Verdicts:
+        return verdicts_of(map(job_record, self.verifications))
+
+    def dates(self) -> Mapping[str, str]:
+        """Return retention dates by archive."""
+        return retention_dates(self.noted_dates, map(job_record, self.backups))
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,13 +89,17 @@ class OpenedStore:
     def values(self, after: str, *, details: bool) -> Iterator[dict[str, Any]]:
         """Yield the archives of the device as values of an answer, newest first.
 
-        With `after`, those that are older than the archive of this name. With `details`, the manifest of each
-        archive is read where the journal does not know enough. Raises `Refused` (NOT_FOUND) when there is no
-        archive `after`, `StorageError`, JobError and OSError.
+        With `after`, those that are older than the archive of this name. With `details`, manifests are read
+        where the journal does not know enough. Raises `Refused` (NOT_FOUND) when there is no archive `after`,
+        `StorageError`, JobError and OSError.
         """
-        archives = self.listed()
+        archives, verdicts, dates = self.listed(), self.facts.verdicts(), self.facts.dates()
         for archive in archives[_position(after, archives) :]:
-            yield self._value(archive, self._manifest(archive.name) if details else None)
+            name, known = archive.name, archive.known
+            is_known = known.source is not None and known.extent is not None
+            manifest = self._manifest(name) if details and not is_known else None
+            verified = verdicts.of(name, self.destination.place_of(name))
+            yield _value(archive, manifest, verified=verified, date=dates.get(name))
 
     def _manifest(self, name: str) -> "Manifest | None":
         from agent.formats.archive_order import read_manifest
@@ -92,30 +110,6 @@ class OpenedStore:
         self.token.check()
         return read_manifest(self.archives, self.destination, name, Unlock())
 
-    def _value(self, archive: "DatedArchive", manifest: "Manifest | None") -> dict[str, Any]:
-        """Return what is known of an archive; a member is None where nobody knows."""
-        from agent.formats.archive_names import ENCRYPTED, PLAIN
-        from agent.formats.archive_order import known_from
-
-        read, known = known_from(manifest), archive.known
-        source, name = known.source or read.source, archive.name
-        date = self.facts.dates.get(name) or (manifest and manifest.retention_date)
-        extent = known.extent or read.extent
-        return {
-            "name": name,
-            "label": archive.label,
-            "made": format_time(archive.made),
-            "isDated": archive.is_dated,
-            "encrypted": name.endswith(ENCRYPTED) or not name.endswith(PLAIN),  # a snapshot always is
-            "source": str(source) if source else None,
-            "directory": source.directory or None if source else None,
-            "dataSets": sorted(source.data_sets) if source else None,
-            "files": extent.files if extent else None,
-            "bytes": archive.size_bytes,
-            "verified": self.facts.verdicts.of(name, self.destination.place_of(name)),
-            "retentionDate": date or None,
-        }
-
     def tree(self, unlock: "Unlock") -> "SavedTree":
         """Return the content of the archive. Raises `StorageError` and `JobError`."""
         assert self.destination.name
@@ -125,6 +119,32 @@ class OpenedStore:
         with suppress(StorageError):
             self.destination.storage.close()
         self.connections.close()
+
+
+def _value(
+    archive: "DatedArchive", manifest: "Manifest | None", *, verified: bool | None, date: str | None
+) -> dict[str, Any]:
+    """Return what is known of an archive; a member is None where nobody knows."""
+    from agent.formats.archive_names import ENCRYPTED, PLAIN
+    from agent.formats.archive_order import known_from
+
+    read, known = known_from(manifest), archive.known
+    source, name = known.source or read.source, archive.name
+    extent = known.extent or read.extent
+    return {
+        "name": name,
+        "label": archive.label,
+        "made": format_time(archive.made),
+        "isDated": archive.is_dated,
+        "encrypted": name.endswith(ENCRYPTED) or not name.endswith(PLAIN),  # a snapshot always is
+        "source": str(source) if source else None,
+        "directory": source.directory or None if source else None,
+        "dataSets": sorted(source.data_sets) if source else None,
+        "files": extent.files if extent else None,
+        "bytes": archive.size_bytes,
+        "verified": verified,
+        "retentionDate": date or (manifest and manifest.retention_date) or None,
+    }
 
 
 def _position(after: str, archives: list["DatedArchive"]) -> int:
@@ -151,10 +171,8 @@ class Archives:
     def listable(self, source: StorageOptions, device_id: str = "") -> OpenedStore:
         """Open a store to list the archives of a device; "" for this one. Raises `Refused`."""
         refusal = f"{_shown(source)} has no list of its archives: its provider knows single ones only"
-        journal = self._journal
-        facts = JournalFacts(verdicts(journal), retention_dates(journal))
         opened = self._opened(source, None, Capability.LIST, refusal, device_id)
-        return replace(opened, facts=facts)
+        return replace(opened, facts=JournalFacts.of(self._journal))
 
     def readable(self, store: str, name: str) -> OpenedStore:
         """Open a store to read parts of the archive `name`. Raises `Refused`."""
