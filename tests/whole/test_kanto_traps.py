@@ -2,8 +2,8 @@
 
 | trap | test |
 |---|---|
-| a restore while busy is answered with 204 | test_feature.py::test_a_second_job_is_refused_while_one_runs |
-| transport errors are swallowed on download | test_pipeline.py::test_a_restore_that_cannot_fetch_leaves_the_target_alone |
+| a restore while busy is answered with 204 | test_feature_refusals.py::test_a_second_job_is_refused_while_one_runs |
+| transport errors are swallowed on download | test_restore_flow.py::test_a_restore_that_cannot_fetch_leaves_the_target_alone |
 | zip-slip | test_restore_unpack.py::test_hostile_names_are_refused_and_nothing_is_left |
 | directory entries `dir\\` | test_archive_reader.py::test_kanto_archives_are_read |
 | credentials in the log | test_secrets.py::test_a_server_that_refuses_and_repeats_all_it_was_told |
@@ -27,7 +27,7 @@
 | storage inside the source swallows itself | test_pipeline.py::test_the_agent_s_own_storage_is_not_archived |
 | an unreadable file fails everything | test_selection.py::test_unreadable_files_and_directories_are_skipped_and_the_rest_is_found |
 | modes and times are lost | test_wire_backend.py::test_the_conversation_of_the_original_word_by_word |
-| a half-written target after a bad archive | test_pipeline.py::test_a_truncated_archive_leaves_the_target_alone |
+| a half-written target after a bad archive | test_restore_flow.py::test_a_truncated_archive_leaves_the_target_alone |
 | a cancelled upload still sends everything | test_kanto_traps.py::test_a_cancelled_upload_sends_no_more |
 """  # noqa: E501
 
