@@ -9,11 +9,11 @@ from benchmarks.http_face import HttpFace
 from benchmarks.limits import Limits
 from benchmarks.liveness import Liveness
 from benchmarks.peers import PIGZ, RESTIC, ZIP, ZSTD
+from benchmarks.pruning import DAYS, OURS, Pruned
 from benchmarks.repositories import (
     APPENDED,
     FLAT_CORPUS,
     MANY_CORPUS,
-    OURS,
     Pair,
     Repositories,
     share,
@@ -64,7 +64,12 @@ def all_bars(
         *_snapshots(repositories),
         *_later(repositories),
         *_snapshot_memory(repositories),
+        _pruned(repositories.pruned),
     ]
+
+
+def _pruned(found: Pruned) -> Bar:
+    return Bar(f"repository of {DAYS} days after a prune to restic's, size", 1.1, found.to_restic, False)
 
 
 def _speed(corpus: Corpus, level: str, peer: str) -> float | None:

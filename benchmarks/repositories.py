@@ -14,15 +14,15 @@ from pathlib import Path
 from typing import Any
 
 from agent.formats.repository.keys import N, P, R
-from benchmarks import corpora
+from benchmarks import corpora, pruning
 from benchmarks.agent_job import MeasuredAgent, agent, scratch
 from benchmarks.measure import Command, Usage, interleaved, run, typical, warm
 from benchmarks.peers import RESTIC, size_bytes
+from benchmarks.pruning import OURS, Pruned
 from benchmarks.report import mebibytes, megabytes, seconds, table
 from benchmarks.workloads import MIB, WORKLOADS, Workload
 from tests.contract.place_aws import serve_moto
 
-OURS = "edge-backup"
 MANY_CORPUS, FLAT_CORPUS = "200,000 tiny files", "200,000 in one directory"
 MANY_FILES = 200_000
 APPENDED = "1 GiB log, 1 MiB appended"
@@ -64,6 +64,7 @@ class Repositories:
     """The opening of keys, by who opens them."""
     peaks: Mapping[str, Mapping[str, int]]
     """Bytes of memory, by provider and length of a file."""
+    pruned: Pruned
 
     def middle(self, corpus: str, who: str) -> Pair:
         """Return the medians, without the opening of keys."""
@@ -97,7 +98,7 @@ def measure(work: Path, port: int, scale: float, repeat: int) -> Repositories:
     }
     later = {each.name: changed(work, port, each, scale) for each in (*WORKLOADS, _appended())}
     keys = {OURS: _our_keys(), **({RESTIC.name: _their_keys(work)} if not RESTIC.missing else {})}
-    return Repositories(runs, later, keys, _peaks(work, port, scale))
+    return Repositories(runs, later, keys, _peaks(work, port, scale), pruning.measure(work, scale))
 
 
 def _who(port: int) -> dict[str, Opened]:
@@ -238,8 +239,9 @@ def _row(corpus: str, who: str, found: Repositories) -> list[str]:
 
 
 def notes(found: Repositories) -> list[str]:
-    """Return the table of repositories, its note, and the table of workloads."""
-    return [table(HEADINGS, rows(found)), NOTE, table(_WORKLOAD_HEADINGS, _workload_rows(found))]
+    """Return the table of repositories, its note, the table of workloads, and a sentence about prunes."""
+    workloads = table(_WORKLOAD_HEADINGS, _workload_rows(found))
+    return [table(HEADINGS, rows(found)), NOTE, workloads, pruning.note(found.pruned)]
 
 
 def _workload_rows(found: Repositories) -> list[list[str]]:

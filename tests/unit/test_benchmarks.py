@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from benchmarks import backup_restore, corpora, repositories, transfers
+from benchmarks import backup_restore, corpora, pruning, repositories, transfers
 from benchmarks.__main__ import DOCUMENT, shown
 from benchmarks.agent_job import broker
 from benchmarks.bars import all_bars
@@ -21,12 +21,12 @@ from benchmarks.liveness import Liveness
 from benchmarks.machine import OtherLoad
 from benchmarks.measure import Command, CommandFailed, Usage, interleaved, run, typical
 from benchmarks.peers import RESTIC, ZIP, Floor
+from benchmarks.pruning import OURS, Pruned
 from benchmarks.report import Report, seconds, table
 from benchmarks.repositories import (
     APPENDED,
     FLAT_CORPUS,
     MANY_CORPUS,
-    OURS,
     Pair,
     Repositories,
     Saved,
@@ -223,6 +223,7 @@ def test_bars_are_judged_and_what_was_not_measured_is_told() -> None:
         changed={name: {OURS: _snapshots(1.0, 60)} for name in changes},
         keys={OURS: Usage(0.1, 0.1, 0), "restic": Usage(1.0, 1.0, 0)},
         peaks={"local": {"1 GiB": 70 * MIB, "16 GiB": 90 * MIB}, "aws": {"1 GiB": MIB, "16 GiB": MIB}},
+        pruned=Pruned(200 * MIB, {OURS: 50 * MIB, "restic": 40 * MIB}),
     )
     holds = {bar.what: bar.holds for bar in all_bars(results, limits, life, snapshots, http)}
     assert holds["1 GiB log: first snapshot to restic, time"] is True
@@ -235,6 +236,7 @@ def test_bars_are_judged_and_what_was_not_measured_is_told() -> None:
     assert holds["later snapshot, log grown by 3 %, share"] is False
     assert holds["later snapshot, rotated logs, share"] is True
     assert holds["repository: peak memory, local, 16 GiB"] is False
+    assert holds["repository of 30 days after a prune to restic's, size"] is False
     assert holds["repository: peak memory, local, 16 GiB to 1 GiB"] is False
     assert holds["1 GiB log: fast to zip -6, speed"] is True
     assert holds["1 GiB log: small to zip -6, size"] is False
@@ -298,3 +300,14 @@ def test_a_later_snapshot_sends_the_share_that_its_workload_is_known_for(tmp_pat
         found = repositories.changed(tmp_path, port, WORKLOADS[0], 0.25)
     assert repositories.share(found[OURS]) < 1.5 * WORKLOADS[0].expected
     assert found[OURS].later.size_bytes < found[RESTIC.name].later.size_bytes
+
+
+@pytest.mark.slow
+def test_a_prune_leaves_no_more_than_that_of_restic(tmp_path: Path) -> None:
+    """Guards `make bench`: at a hundredth of the size."""
+    require(shutil.which("restic") is not None, "restic (Debian package restic)")
+    found = pruning.measure(tmp_path, 0.01, days=20)
+    assert found.to_restic
+    assert found.to_restic < 1.1
+    assert found.after_bytes[OURS] < 0.7 * found.before_bytes
+    assert "MB by restic pruned it" in pruning.note(found)
