@@ -262,7 +262,11 @@ class Storage(ABC):
 
 
 class StorageFactory(Protocol):
-    """Opens a storage from the options of a command. Usually the class itself."""
+    """Opens a storage from the options of a command. Usually the class itself.
+
+    It may have a `prefix_option` as well, the option that names a directory for all objects. The agent takes
+    that option out, and puts the directory before every name (`providers.prefix`).
+    """
 
     kind: str
     """Wire value of the option `storage.provider`."""

@@ -11,17 +11,16 @@ from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
-from urllib.parse import quote
 
 import providers
 from agent import __version__
-from agent.base.device_ids import fill_in
 from agent.base.errors import AccessForbidden
 from agent.base.redaction import secret_values
 from agent.base.refusals import Reason, Refused
 from agent.base.roots import Root
 from agent.base.text import readable
 from agent.formats.archive_names import ENCRYPTED, archive_name
+from agent.jobs.device_options import filled_in, options_for
 from agent.jobs.filesystem_probe import NoAnswer, Probes
 from agent.jobs.output_file import output_file
 from agent.jobs.requests.storage import RepositoryOptions, StorageOptions, configured_targets
@@ -31,10 +30,10 @@ from agent.transfer.context import Destination
 from agent.transfer.guarded_storage import GuardedStorage
 from agent.transfer.retry import RetryLimits
 from providers.allow import Allow
-from providers.api import Capability, Limits, Storage, StorageFactory, check_name
+from providers.api import Capability, Limits, Storage, check_name
 from providers.errors import BadOptions, NotAllowed, StorageError
 from providers.free_space import Reserve
-from providers.prefix import opened, prefix_option
+from providers.prefix import opened
 
 if TYPE_CHECKING:
     from agent.transfer.connections import Connections
@@ -42,7 +41,6 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 
 _NO_ARCHIVES = "a pending upload is a whole archive; name the store in the command for the backup instead"
-_URL = "https.url"
 _ENCRYPTING_BUFFER_BYTES = 8 << 20
 """For the parts of an upload, half of what is usual: the library that encrypts needs the other half."""
 
@@ -164,7 +162,7 @@ class Admission:
         writing: bool,
     ) -> Destination:
         try:
-            prefix = _filled_in(f"stores.{chosen.store}.prefix", repository.prefix, device_id)
+            prefix = filled_in(f"stores.{chosen.store}.prefix", repository.prefix, device_id)
             refuse_without_repositories()
             factory = providers.repository_factory(chosen.provider)
             if (key := factory.name_option) and key in chosen.options:
@@ -229,22 +227,6 @@ def refuse_without_repositories() -> None:
     if find_spec("cryptography") is None:  # there are fallbacks for the other modules
         message = "repositories are not installed on this device: install edge-backup-agent[repository]"
         raise Refused(Reason.CANNOT, message)
-
-
-def options_for(options: Mapping[str, str], factory: StorageFactory, device_id: str) -> dict[str, str]:
-    """Return the options with parts of the device's id filled into prefix and URL. Raises `BadOptions`."""
-    filled = dict(options)
-    for key in filter(None, (prefix_option(factory), _URL)):
-        if text := options.get(key):
-            filled[key] = _filled_in(key, text, device_id)
-    return filled
-
-
-def _filled_in(key: str, text: str, device_id: str) -> str:
-    try:
-        return fill_in(text, device_id, partial(quote, safe="") if key == _URL else str)
-    except ValueError as error:
-        raise BadOptions({key: str(error)}) from error
 
 
 def look(looks: Probes, shown: str, action: Callable[[], Result]) -> Result:

@@ -91,7 +91,7 @@ class Ticks:
     def begin(self) -> None:
         """Let ticks come from now on. Raises `JournalError`."""
         self._begun = True
-        self.look()
+        self.look(at_once=True)  # nothing runs now that a backup has waited for
 
     def stop(self) -> None:
         """Begin nothing any more: the agent ends."""
