@@ -45,7 +45,8 @@ def message(**changes: Any) -> dict[str, Any]:
 
 
 def test_what_our_feature_says_is_heard() -> None:
-    for path in (FEATURE, f"{FEATURE}/properties/lastOperation"):
+    """And what its status feature says: `send` follows a verification by that."""
+    for path in (FEATURE, f"{FEATURE}/properties/lastOperation", f"{FEATURE}Status"):
         assert heard(ditto.encode(message(path=path))) == [Heard("e", message(path=path))]
 
 
@@ -54,7 +55,7 @@ def test_what_our_feature_says_is_heard() -> None:
     [
         {"topic": "edge/device2/things/twin/commands/modify"},
         {"topic": "edge/device:edge:containers/things/twin/commands/modify"},
-        {"path": "/features/BackupAndRestoreStatus"},
+        {"path": "/features/BackupAndRestoreStatusOfOthers"},
         {"path": "/features/Other/properties/lastOperation"},
         {"topic": 1},
         {"path": None},

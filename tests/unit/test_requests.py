@@ -28,7 +28,7 @@ from agent.jobs.requests.control import (
 )
 from agent.jobs.requests.options import Key
 from agent.jobs.requests.raw import RawRequest, Request, read_raw
-from agent.jobs.requests.restore import RestoreRequest, VerifyRequest
+from agent.jobs.requests.restore import ArchivesRequest, RestoreRequest, VerifyRequest
 from tests.support.requests import read
 from tests.unit.test_ditto import JSON
 
@@ -240,7 +240,7 @@ def test_any_value_is_read_or_refused_with_a_400(value: Any) -> None:
 REQUESTS: tuple[type[Request], ...] = (
     BackupRequest, RestoreRequest, VerifyRequest, StartRequest, TriggerRequest, CancelRequest,
     ActivateRequest, DeactivateRequest, FinalizeRequest, DiscardRequest, ConfirmRequest, PruneRequest,
-    StatusRequest, HistoryRequest, DescribeRequest, InfoRequest,
+    StatusRequest, HistoryRequest, DescribeRequest, InfoRequest, ArchivesRequest,
 )  # fmt: skip
 TEXTS = st.text(max_size=20) | st.sampled_from(["true", "10s", "[]", '["a", "../b"]', "/x", "age", "1e9"])
 OPTIONS = st.dictionaries(st.sampled_from([*sorted(Key), "storage.provider", "https.url"]), TEXTS)
