@@ -56,7 +56,7 @@ def test_after_ctrl_c_the_job_continues(device: AgentProcess, backend: Backend) 
     assert "collecting" in run(device, "status").stdout
 
 
-@pytest.mark.parametrize(("answer", "ends"), [("y", True), ("n", False), ("\x03", False)])
+@pytest.mark.parametrize(("answer", "ends"), [("y", True), ("\x03", False)])
 def test_ctrl_c_on_a_terminal_asks_whether_the_job_is_to_stop(
     device: AgentProcess, backend: Backend, answer: str, ends: bool
 ) -> None:

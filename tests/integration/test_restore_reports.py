@@ -1,6 +1,6 @@
 """Situations from public trackers about finding and restoring the right archive, on the installed program.
 
-Each for ZIP archives and for a repository, at the device's command line.
+At the device's command line, for ZIP archives and for a repository.
 """
 
 import json
@@ -10,8 +10,6 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-
-import pytest
 
 from agent.base.job import format_time
 from tests.support.agent_process import PROGRAM, AgentProcess
@@ -45,10 +43,9 @@ def made(run: Run, store: str, directory: Path) -> dict[str, Any]:
     return dict(json.loads(done.stdout))
 
 
-@pytest.mark.parametrize("store", ["zips", "snapshots"])
-def test_the_right_archive_is_found_on_the_device(tmp_path: Path, store: str) -> None:
+def test_the_right_archive_is_found_on_the_device(tmp_path: Path) -> None:
     """Three reports, on one device, because a start of the agent takes its time."""
-    stores = stores_on_a_stick(tmp_path)
+    stores, store = stores_on_a_stick(tmp_path), "zips"
     go_on, app, logs = tmp_path / "go-on", tmp_path / "app", tmp_path / "logs"
     for directory in (app, logs):
         directory.mkdir()
@@ -92,10 +89,9 @@ def test_the_right_archive_is_found_on_the_device(tmp_path: Path, store: str) ->
         assert f"no archive of '/srv/what' is here, only of '{logs}'" in nowhere.stderr
 
 
-@pytest.mark.parametrize("store", ["zips", "snapshots"])
-def test_a_second_device_says_whose_archives_are_there_and_removes_none(tmp_path: Path, store: str) -> None:
+def test_a_second_device_says_whose_archives_are_there_and_removes_none(tmp_path: Path) -> None:
     """bivac#339, backintime#359: nothing was found, without a word; duplicati#3845: all was removed."""
-    stores = stores_on_a_stick(tmp_path)
+    stores, store = stores_on_a_stick(tmp_path), "snapshots"
     stores["stores"]["snapshots"]["prefix"] = "fleet/{device}"
     data = tmp_path / "data"
     data.mkdir()
@@ -106,8 +102,7 @@ def test_a_second_device_says_whose_archives_are_there_and_removes_none(tmp_path
     with device(tmp_path, "two", **stores, **{"retention.keepLast": 1}) as run:
         none = run("restore", "--store", store, "--dir", str(data))
         assert (none.returncode, (data / "what").read_text()) == (1, "changed")
-        says = "of 'edge:one'" if store == "zips" else "of another device is named by its id"
-        assert says in none.stderr
+        assert "one of another device is named by its id ('restore.fromDevice')" in none.stderr
         for _ in range(2):
             made(run, store, data)
         assert run("prune").returncode == 0

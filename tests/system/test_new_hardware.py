@@ -92,8 +92,5 @@ def test_new_hardware_takes_over_from_an_old_device(tmp_path: Path, directory: P
             told = shell(new, script)
             assert made["archive"] in told.partition("carry it out")[0]
             assert snapshot(directory) == saved
-            again = json.loads(shell(new, "edge-backup backup --store cloud --json"))
-            assert again["archive"] != made["archive"]
-            mine = json.loads(shell(new, "edge-backup archives --store cloud --json").splitlines()[0])
-            assert mine["name"] == again["archive"]
-        made = made if device_id == NEW else again
+            if device_id == OLD:
+                made = json.loads(shell(new, "edge-backup backup --store cloud --json"))
