@@ -2,19 +2,23 @@
 
 import os
 import shutil
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
 
 from agent.base.errors import Cancelled
 from agent.base.roots import Root
+from agent.formats.repository.blobs import PACK_BYTES, BlobWriter
+from agent.formats.repository.crypto import Keys
 from agent.formats.repository.objects import Kind
+from agent.formats.repository.pending import PendingPacks
 from agent.formats.repository.state import Known, State
 from agent.transfer.cancel import CancelToken
 from providers.errors import Unreachable
-from tests.support.repositories import Device
+from tests.support.repositories import Device, DirectoryObjects
 from tests.support.trees import Dir, File, Spec, make_tree, snapshot
+from tests.support.waiting import wait_until
 
 CHANGING = ("put", "delete")
 
@@ -94,6 +98,32 @@ def test_the_packs_of_a_cancelled_job_count(device: Device, monkeypatch: pytest.
     assert again.changes.added_bytes < 410_000 - 100_000
     assert not device.objects.count(Kind.LOCK)
     device.check()
+
+
+def test_files_are_read_while_a_pack_is_stored(device: Device) -> None:
+    """A slow store and a slow disk work side by side: the second pack is full when the first one is there."""
+    (device.roots[0].directory / "large").write_bytes(os.urandom(3 * PACK_BYTES))
+    waited: list[Kind] = []
+
+    def before(call: str, kind: Kind) -> None:
+        if (call, kind) == ("put", Kind.PACK) and not waited:
+            waited.append(kind)
+            wait_until(lambda: device.report.read_bytes > 1.9 * PACK_BYTES, what="the job to read on")
+
+    device.objects.before = before
+    device.save()
+    assert waited
+    device.check()
+
+
+def test_a_pack_counts_that_is_stored_while_the_job_ends(tmp_path: Path) -> None:
+    """The next job would send it again, and nobody would know of it."""
+    objects = DirectoryObjects(tmp_path)
+    with closing(PendingPacks(tmp_path / "pending")) as pending:
+        with closing(BlobWriter(objects, Keys.random(), pending, lambda: None, threads=1)) as writer:
+            for number in range(PACK_BYTES // 100_000 + 40):
+                writer.add_data(number.to_bytes(32), os.urandom(100_000))
+        assert objects.count(Kind.PACK) == len(pending) == 1
 
 
 def test_a_store_that_is_slow_gets_smaller_packs(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ import hashlib
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from typing import NamedTuple
@@ -15,7 +16,7 @@ from agent.formats.repository.objects import Kind, Objects
 from agent.formats.repository.packs import Pack
 from agent.formats.repository.pending import PendingPacks
 
-PACK_BYTES = 8 << 20
+PACK_BYTES = 5 << 20
 """The usual size of a pack."""
 _SMALLEST_PACK_BYTES = 1 << 20
 _PUT_S = 60
@@ -24,7 +25,7 @@ _BATCH_BYTES = 1 << 18
 _BATCH_BLOBS = 64
 _BLOB_BYTES = 512
 """The memory of a blob beside its content, roughly."""
-_BUDGET_BYTES = 4 << 20
+_BUDGET_BYTES = 3 << 20
 _PIECE_BYTES = 1 << 18
 
 
@@ -61,10 +62,20 @@ class _Batch:
     size_bytes: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class _Storing:
+    """A full pack on its way to the store."""
+
+    pack: Pack
+    outcome: Future[tuple[str, float]]
+    """Its name, and the seconds that storing it took."""
+
+
 class BlobWriter:
-    """Stores blobs. The caller's thread fills and stores packs, a few others compress and encrypt.
+    """Stores blobs. The caller's thread fills packs, one other stores them, a few compress and encrypt.
 
     Small contents travel in batches: for each alone a way to another thread would take longer than its work.
+    While a pack is stored, nobody else uses the store: it is for one thread at a time.
     """
 
     def __init__(
@@ -76,11 +87,13 @@ class BlobWriter:
         *,
         threads: int,
     ) -> None:
-        """`between` is called before each pack is stored: it refreshes the lock, and may raise."""
+        """`between` refreshes the lock, and may raise: called before a pack is stored, and by `refresh`."""
         self.added = Added()
         self._objects, self._pending, self._between = objects, pending, between
         self._tools = _Tools(keys)
         self._pool = OrderedPool(threads, _BUDGET_BYTES)
+        self._store = ThreadPoolExecutor(1, thread_name_prefix="store")
+        self._storing: _Storing | None = None
         self._batch = _Batch()
         self._data, self._trees = Pack(trees=False), Pack(trees=True)
         self._pack_bytes = PACK_BYTES
@@ -103,7 +116,8 @@ class BlobWriter:
         compressed = tools.compressor.stream(pieces, size_bytes)
         plain_bytes = size_bytes if tools.compressor.available else 0
         self._trees.add_pieces(tree_id, compressed, plain_bytes, tools.cryptor)
-        self._store_full(self._trees)
+        if self._is_full(self._trees):
+            self._trees = self._begin_to_store(self._trees)
 
     def finish(self) -> None:
         """Store what is left. Afterwards nothing can be added."""
@@ -111,11 +125,21 @@ class BlobWriter:
         self._run(self._pool.drain())
         for pack in (self._data, self._trees):
             if pack.blobs:
-                self._store(pack)
+                self._begin_to_store(pack)
+        self._settle()
+
+    def refresh(self) -> None:
+        """Keep the lock fresh. Raises what storing a pack has raised meanwhile."""
+        if self._storing is None or self._storing.outcome.done():
+            self._settle()
+            self._between()
 
     def close(self) -> None:
-        """End the threads; what is not stored is dropped."""
+        """End the threads, once a pack that is being stored is there; what else is not stored is dropped."""
         self._pool.close()
+        self._store.shutdown()
+        if self._storing and not self._storing.outcome.exception():
+            self._settle()
 
     def _submit(self) -> None:
         batch, self._batch = self._batch, _Batch()
@@ -142,22 +166,34 @@ class BlobWriter:
     def _collect(self, packed: Sequence[Packed]) -> Iterator[bytes]:
         for blob in packed:
             self._data.add(blob.id, blob.encrypted, blob.plain_bytes)
-            self._store_full(self._data)
+            if self._is_full(self._data):
+                self._data = self._begin_to_store(self._data)
         return iter(())
 
-    def _store_full(self, pack: Pack) -> None:
-        if len(pack.content) >= self._pack_bytes or pack.is_full:
-            self._store(pack)
+    def _is_full(self, pack: Pack) -> bool:
+        return len(pack.content) >= self._pack_bytes or pack.is_full
 
-    def _store(self, pack: Pack) -> None:
+    def _begin_to_store(self, pack: Pack) -> Pack:
+        """Let the other thread store a pack; return the next one."""
+        self._settle()
         self._between()
-        name = pack.finish(self._tools.cryptor)
-        begun_s = time.monotonic()
+        self._storing = _Storing(pack, self._store.submit(self._put, pack))
+        return Pack(trees=pack is self._trees)
+
+    def _put(self, pack: Pack) -> tuple[str, float]:
+        """Store a pack; return its name, and the seconds that this took."""
+        name, begun_s = pack.finish(self._tools.cryptor), time.monotonic()
         self._objects.put(Kind.PACK, name, pack.content)
-        self._pending.add(name, pack.blobs)
-        self._size_next(time.monotonic() - begun_s)
-        self.added.bytes += len(pack.content)
-        pack.clear()
+        return name, time.monotonic() - begun_s
+
+    def _settle(self) -> None:
+        """Note the pack that was begun, once it is stored. Raises what storing it raised."""
+        if storing := self._storing:
+            self._storing = None
+            name, taken_s = storing.outcome.result()
+            self._pending.add(name, storing.pack.blobs)
+            self._size_next(taken_s)
+            self.added.bytes += len(storing.pack.content)
 
     def _size_next(self, taken_s: float) -> None:
         if taken_s > _PUT_S:

@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -35,8 +34,6 @@ class Contents:
     chunker: Chunker
     report: Report
     context: Context
-    refresh: Callable[[], None]
-    """Called now and then: it keeps the lock fresh."""
 
     def read(self, entry: Entry, known: Known | None) -> Content | None:
         """Read a file up to the size that it had when it was opened; None when it cannot be read (reported).
@@ -69,7 +66,7 @@ class Contents:
         for chunk in self.chunker.chunks(reading.into, kind):
             self._store(chunk, ids)
             self.context.token.check()
-            self.refresh()
+            self.blobs.refresh()
             self.context.progress(self.report.read_bytes)
         return Content(b"".join(ids), reading.done_bytes, kind)
 

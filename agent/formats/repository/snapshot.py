@@ -115,7 +115,7 @@ class _Job:
         with closing(blobs):
             chunker = Chunker(found.opened.seed)
             trees = Trees(found.state, blobs, found.scratch, self._paths)
-            contents = Contents(found.state, blobs, chunker, self._report, self._context, found.lock.refresh)
+            contents = Contents(found.state, blobs, chunker, self._report, self._context)
             writer = EntryWriter(trees, contents, self._paths, self._report, self._context)
             tree = writer.write(entries)
             if self._order.strict:

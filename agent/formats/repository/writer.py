@@ -38,7 +38,7 @@ class EntryWriter:
         for number, entry in enumerate(entries):
             if number % _PACE == 0:
                 self._context.token.check()
-                self._contents.refresh()
+                self._contents.blobs.refresh()
                 self._context.progress(self._report.read_bytes)
             if entry.kind is DIR:
                 self._report.directories += 1
