@@ -295,8 +295,7 @@ class Removal:
     dry_run: bool
     removed: Callable[[str], None]
     """Told the name of each archive that is gone, or would be."""
-    check: Callable[[], None]
-    """The cancel point."""
+    context: Context
 
 
 @dataclass(frozen=True, slots=True)

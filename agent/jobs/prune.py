@@ -125,7 +125,6 @@ class Prunes:
     def _start(self, *, dry_run: bool, told: Told) -> None:
         from agent.save.pruning import PruneOrder
 
-        tools = self._workers.tools()
         with self._journal.unit() as unit:
             order = PruneOrder(
                 own=OwnArchives(self._device.tag, self._journal.archives.known()),
@@ -134,12 +133,11 @@ class Prunes:
                 verdicts=verdicts(self._journal),
                 clock=lambda: datetime.now(UTC),
                 dry_run=dry_run,
-                check=tools.token.check,
             )
-            unit.after_commit(partial(self._begin, order, tools, told))
+            unit.after_commit(partial(self._begin, order, told))
 
-    def _begin(self, order: "PruneOrder", tools: Tools, told: Told) -> None:
-        self._running = tools
+    def _begin(self, order: "PruneOrder", told: Told) -> None:
+        self._running = tools = self._workers.tools()
         self._workers.start(
             Task(
                 owner="prune",
@@ -152,12 +150,12 @@ class Prunes:
             )
         )
 
-    def _work(self, order: "PruneOrder", device_id: str, tools: Tools, _context: Context) -> "PruneOutcome":
+    def _work(self, order: "PruneOrder", device_id: str, tools: Tools, context: Context) -> "PruneOutcome":
         """Prune all destinations, in the worker's thread: each may be slow to answer."""
         from agent.save.pruning import prune
 
         opened, absent = self._destinations(tools, device_id)
-        outcome = prune(opened, order)
+        outcome = prune(opened, order, context)
         return replace(outcome, places=[*outcome.places, *absent])
 
     def _ended(self, order: "PruneOrder", told: Told, outcome: "Outcome[PruneOutcome]") -> None:

@@ -15,7 +15,7 @@ from agent.formats.archive_names import ENCRYPTED, OwnArchives
 from agent.formats.archive_order import DatedArchive, in_order, read_about
 from agent.formats.base import PruneFormat, Removal, Unlock
 from agent.save.retention import Candidate, KeepRules, removable, undecided
-from agent.transfer.context import Destination
+from agent.transfer.context import Context, Destination
 from providers.api import Capability
 from providers.errors import StorageError, TargetAbsent
 
@@ -35,8 +35,6 @@ class PruneOrder:
     verdicts: Verdicts
     clock: Callable[[], datetime]
     dry_run: bool
-    check: Callable[[], None]
-    """The cancel point."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,21 +79,23 @@ class PruneOutcome:
         }
 
 
-def prune(places: Mapping[str, Place], order: PruneOrder) -> PruneOutcome:
+def prune(places: Mapping[str, Place], order: PruneOrder, context: Context) -> PruneOutcome:
     """Prune the destinations one by one, also after a problem with one, and close their storages.
 
     `places` are by their names for people. Raises `Cancelled`.
     """
     learned: dict[str, KnownArchive] = {}
-    done = [_pruned(name, place, order, learned) for name, place in places.items()]
+    done = [_pruned(name, place, order, context, learned) for name, place in places.items()]
     return PruneOutcome(done, learned)
 
 
-def _pruned(name: str, place: Place, order: PruneOrder, learned: dict[str, KnownArchive]) -> Pruned:
+def _pruned(
+    name: str, place: Place, order: PruneOrder, context: Context, learned: dict[str, KnownArchive]
+) -> Pruned:
     done = Pruned(name)
     try:
         with closing(place.destination.storage):
-            _prune_place(done, place, order, learned)
+            _prune_place(done, place, order, context, learned)
     except Cancelled:
         raise
     except NoRepository:
@@ -108,7 +108,9 @@ def _pruned(name: str, place: Place, order: PruneOrder, learned: dict[str, Known
     return done
 
 
-def _prune_place(done: Pruned, place: Place, order: PruneOrder, learned: dict[str, KnownArchive]) -> None:
+def _prune_place(
+    done: Pruned, place: Place, order: PruneOrder, context: Context, learned: dict[str, KnownArchive]
+) -> None:
     if not {Capability.LIST, Capability.DELETE} <= place.destination.storage.capabilities:
         done.problem = "its provider cannot list or delete archives"
         return
@@ -127,7 +129,7 @@ def _prune_place(done: Pruned, place: Place, order: PruneOrder, learned: dict[st
 
     names = {archive.name: archive.dated.size_bytes or 0 for archive in gone}
     kept = frozenset(archive.name for archive in archives) - names.keys()
-    freed = place.format.remove(Removal(place.destination, names, kept, order.dry_run, removed, order.check))
+    freed = place.format.remove(Removal(place.destination, names, kept, order.dry_run, removed, context))
     done.freed, done.problem = freed.size_bytes, freed.problem
 
 

@@ -175,13 +175,15 @@ class Device:
         """Let the device itself forget snapshots, as others are kept, and remove what only they needed."""
         told: list[str] = []
         storage = GuardedStorage(MemoryStorage(), RetryLimits(attempts=1), CancelToken())
-        check = (token or CancelToken()).check
+        context = Context("prune", token or CancelToken(), {})
         removal = Removal(
             Destination(storage, False, None), dict.fromkeys(names, 0), frozenset(kept), dry_run, told.append,
-            check,
+            context,
         )  # fmt: skip
         opened = open_repository(self.objects, PASSWORD)
-        done = PruneJob(self.objects, opened, self.state, HOST, max_unused, 0, check).run(removal)
+        done = PruneJob(self.objects, opened, self.state, HOST, max_unused, 0, context.token.check).run(
+            removal
+        )
         assert done.problem or told == list(names)
         return done
 

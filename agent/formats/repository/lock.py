@@ -104,11 +104,11 @@ class Lock:
         The time in it is that of another clock, and one of the two may be wrong.
         """
         known: dict[str, tuple[str, float]] = json.loads(self.pending.fact("seen") or "{}")
-        if name in known and _STALE_S <= self._clock.age_s(*known[name]) < math.inf:
-            return True
-        if name not in known or self._clock.age_s(*known[name]) == math.inf:
-            self.pending.remember(seen=json.dumps({name: self._clock.now()}))
-        return False
+        age_s = self._clock.age_s(*known.get(name, ("", 0.0)))
+        if age_s == math.inf:  # not seen since the device was started
+            known[name] = self._clock.now()
+            self.pending.remember(seen=json.dumps(dict([*known.items()][-_MOST_LOCKS:])))
+        return _STALE_S <= age_s < math.inf
 
     def was_kept(self) -> bool:
         """Return True when the pending packs cannot have been removed since their job was cut off.

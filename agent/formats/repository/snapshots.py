@@ -155,7 +155,7 @@ class PrunedSnapshots(Snapshots):
 
     def remove(self, removal: Removal) -> Freed:
         destination = removal.destination
-        objects = _objects(destination)
+        objects = StoredObjects(destination.storage, destination.prefix, removal.context.rate())
         job = PruneJob(
             objects,
             self._open(objects, destination),
@@ -163,7 +163,7 @@ class PrunedSnapshots(Snapshots):
             self.host,
             self.most_unused_percent,
             self.reserve_bytes,
-            removal.check,
+            removal.context.token.check,
         )
         return job.run(removal)
 

@@ -105,7 +105,7 @@ class Zip:
 
     def remove(self, removal: Removal) -> Freed:
         for name in removal.names:
-            removal.check()
+            removal.context.token.check()
             if not removal.dry_run:
                 removal.destination.storage.delete(name)
             removal.removed(name)
