@@ -2,7 +2,7 @@
 
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from datetime import timedelta
 from functools import partial
@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import structlog
 
-from agent.base.errors import JobError
+from agent.base.errors import JobError, NoRepository
 from agent.base.refusals import Refused
 from agent.cli.opened import known_device
 from agent.formats.archive_names import OwnArchives, device_tag
@@ -24,7 +24,7 @@ from agent.mqtt.link import Link, LinkEvents, broker_of
 from agent.settings import Settings
 from agent.transfer.connections import Connections
 from providers.api import Capability
-from providers.errors import NotFound, StorageError
+from providers.errors import NotFound, StorageError, TargetAbsent
 
 LIMIT_S = 30.0
 """The longest time for all of them together: each has a thread."""
@@ -57,9 +57,7 @@ def _result(name: str, call: ThreadedCall[str], end_s: float) -> Try:
         return Try(name, False, f"failed: no answer within {LIMIT_S:.0f} s")
     try:
         return Try(name, True, f"good: {call.result()}")
-    except _NotUsable as error:
-        return Try(name, False, f"failed: {error}")
-    except (Refused, JobError, StorageError) as error:
+    except (_NotUsable, Refused, JobError, StorageError) as error:
         return Try(name, False, f"failed: {error}")
 
 
@@ -69,7 +67,7 @@ class _NotUsable(Exception):
 
 def _broker(settings: Settings) -> str:
     """Connect and subscribe as the agent does, under an id that no running agent has. Raises `_NotUsable`."""
-    posted: SimpleQueue[object] = SimpleQueue()
+    posted: SimpleQueue[Callable[[], None]] = SimpleQueue()
     ended: SimpleQueue[str] = SimpleQueue()
     events = LinkEvents(
         up=lambda: link.subscribe(COMMANDS),
@@ -84,9 +82,7 @@ def _broker(settings: Settings) -> str:
     end_s = time.monotonic() + LIMIT_S
     with suppress(Empty):
         while ended.empty():
-            action = posted.get(timeout=max(0.0, end_s - time.monotonic()))
-            assert callable(action)
-            action()
+            posted.get(timeout=max(0.0, end_s - time.monotonic()))()
     link.stop(timeout_s=1)
     if ended.empty():
         raise _NotUsable("it does not answer")
@@ -102,14 +98,18 @@ def _store(settings: Settings, name: str) -> str:
     device_id, known = known_device(settings)
     source = Admission(_impatient(settings)).source(chosen, connections, device_id, _UNNAMED)
     own = OwnArchives(device_tag(device_id), known)
-    with closing(connections), closing(source.storage), suppress(NotFound):
-        if Capability.LIST in source.storage.capabilities:
-            return f"{len(read_format(chosen, settings).listed(source, own))} archives of this device"
-        if Capability.READ_RANGE in source.storage.capabilities:
-            source.storage.read_range(_UNNAMED, 0, 1)
-            return "it answers, and has an archive"
-        return "its options are right; this provider cannot look"
-    return "it answers, and has nothing yet"
+    with closing(connections), closing(source.storage):
+        try:
+            if Capability.LIST in source.storage.capabilities:
+                return f"{len(read_format(chosen, settings).listed(source, own))} archives of this device"
+            if Capability.READ_RANGE in source.storage.capabilities:
+                source.storage.read_range(_UNNAMED, 0, 1)
+                return "it answers, and has an archive"
+        except TargetAbsent:
+            raise
+        except (NotFound, NoRepository):
+            return "it answers, and has nothing yet"
+    return "its options are right; this provider cannot look"
 
 
 def _impatient(settings: Settings) -> Settings:
