@@ -100,7 +100,8 @@ class Trees:
 
     def add(self, directory: bytes, node: Node, known: Known | None, seen: bytes, kind: int) -> None:
         """Take a file or link; `seen` is its signature."""
-        self._put(self._leave_to(directory), node, known, Row(0, node.name, seen, node.content, 0, kind))
+        level = self._leave_to(directory)
+        self._put(level, node, known, Row(level.number, node.name, seen, node.content, 0, kind))
 
     def finish(self) -> bytes:
         """Return the id of the tree of `/`."""
@@ -152,13 +153,14 @@ class Trees:
         node = Node(base(level.path), DIR, level.stat, level.xattrs, b"", tree_id, 0)
         above = self._stack[-1] if self._stack else self._fixed[parent(level.path)]
         seen = signature(DIR, level.stat)
-        self._put(above, node, level.known, Row(0, node.name, seen, tree_id, level.number, FileKind.NONE))
+        row = Row(above.number, node.name, seen, tree_id, level.number, FileKind.NONE)
+        self._put(above, node, level.known, row)
 
     def _put(self, level: Level, node: Node, known: Known | None, row: Row) -> None:
         level.count += 1
         if known is None or known != row[2:]:
             level.is_changed = True
-            level.rows.append(row._replace(directory=level.number))
+            level.rows.append(row)
         level.nodes.append(node)
         self._held += 1
         if self._held >= MOST_HELD:

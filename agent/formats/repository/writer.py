@@ -86,7 +86,7 @@ class EntryWriter:
             kind |= FileKind.RACY
         elif time.time_ns() - entry.stat.st_ctime_ns < _TICK_NS:
             kind |= FileKind.RACY
-        return content._replace(kind=kind)
+        return Content(content.ids, content.size_bytes, kind)
 
     def _is_unchanged(self, known: Known, seen: bytes, directory: bytes, name: bytes) -> bool:
         """Return True when nothing says that a file has another content than in the last snapshot."""
