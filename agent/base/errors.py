@@ -46,6 +46,10 @@ class NotInArchive(JobError):
     code = "not-found"
 
 
+OF_ANOTHER_DEVICE = "one of another device is named by its id ('restore.fromDevice')"
+"""The hint where nothing is found: the settings may put each device into a directory of its own."""
+
+
 class NoRepository(JobError):
     """There is no repository at the destination: no backup has made it yet, or it is elsewhere."""
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 
-from agent.base.errors import NoneChosen, NotInArchive
+from agent.base.errors import OF_ANOTHER_DEVICE, NoneChosen, NotInArchive
 from agent.base.job import parse_time
 from agent.base.sources import ArchiveSource, Asked, KnownArchive
 from agent.base.text import readable
@@ -127,11 +127,13 @@ class _Looker:
             return archive.made
 
     def _others(self) -> str:
-        """Return a sentence about the archives of other devices that are there; empty when there are none."""
+        """Return what to say of other devices: which archives they have there, or how to name one."""
         found = self._archives.listed(self._destination, ALL_ARCHIVES)
         newest = {each.device_tag: each for each in sorted(found, key=lambda each: each.made)}
         shown = [self._with_device(each.name) for each in list(newest.values())[:_NAMED]]
-        return f"; of other devices there are {', '.join(shown)}" if shown else ""
+        if shown:
+            return f"; of other devices there are {', '.join(shown)}"
+        return "" if self._search.device_id else f"; {OF_ANOTHER_DEVICE}"
 
     def _with_device(self, name: str) -> str:
         manifest = self._read_manifest(name=name) if self._can_look else None

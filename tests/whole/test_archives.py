@@ -264,3 +264,20 @@ def test_only_archives_of_the_device_that_was_named_are_restored(
     done = run(agent, "restore", "--store", store, "--from-device", OLD)
     assert (done.returncode, f"'{name}' was chosen" in done.stdout) == (0, True), done.stderr
     assert (agent.data / "start.sh").exists()
+
+
+def test_a_directory_for_each_device_is_that_of_the_device_that_was_named(
+    started: Started, backend: LocalBackend, shelf: dict[str, Any]
+) -> None:
+    """A repository's prefix has its test in `tests/integration`; here are archives."""
+    shelf["stores"]["zips"]["options"]["local.directory"] = "{device}"
+    backend.device_id = OLD
+    agent = started(**shelf)
+    assert run(agent, "backup", "--store", "zips").returncode == 0
+    on_new_hardware(agent, backend)
+    (agent.data / "start.sh").unlink()
+    none = run(agent, "restore", "--store", "zips")
+    assert "one of another device is named by its id" in none.stderr
+    assert len(listed(agent, "--store", "zips", "--device", OLD)) == 1
+    done = run(agent, "restore", "--store", "zips", "--from-device", OLD)
+    assert (done.returncode, (agent.data / "start.sh").exists()) == (0, True), done.stderr

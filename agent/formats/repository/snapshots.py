@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from agent.base.durable import make_directories
-from agent.base.errors import NoneChosen, NoRepository
+from agent.base.errors import OF_ANOTHER_DEVICE, NoneChosen, NoRepository
 from agent.formats.archive_names import NamedArchive, OwnArchives, device_tag
 from agent.formats.base import Freed, Removal, SavedTree, Unlock
 from agent.formats.manifest import Manifest
@@ -134,8 +134,7 @@ class Snapshots:
             except TargetAbsent:
                 raise
             except NotFound as error:
-                hint = "one of another device is named by its id ('restore.fromDevice')"
-                raise NoRepository(f"there is no repository at {where}; {hint}") from error
+                raise NoRepository(f"there is no repository at {where}; {OF_ANOTHER_DEVICE}") from error
         return self._opened[where]
 
     def _new_index(self) -> BlobIndex:
