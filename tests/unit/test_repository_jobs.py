@@ -275,6 +275,14 @@ def test_status_says_when_old_snapshots_cannot_go(device: Device, tmp_path: Path
     assert "retention" not in status(device)
 
 
+def test_a_repository_that_is_not_made_yet_has_nothing_to_remove(device: Device, tmp_path: Path) -> None:
+    """A new device prunes every day, also before its first backup."""
+    (tmp_path / "usb/of").rename(tmp_path / "elsewhere")
+    told = pruned(device)
+    assert (told["removed"], told["problem"], told["failed"]) == ([], "", False)
+    assert not list((tmp_path / "usb").iterdir())
+
+
 # -- another password
 
 

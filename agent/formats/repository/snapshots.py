@@ -152,12 +152,21 @@ class PrunedSnapshots(Snapshots):
     most_unused_percent: int
     """The percentage of the repository that may stay unused (`repository.maxUnused`)."""
 
+    def listed(self, destination: Destination, own: OwnArchives) -> list[NamedArchive]:
+        """Return the device's snapshots; none before the first backup has made the repository."""
+        if self._opened_if_made(_objects(destination), destination) is None:
+            return []
+        return Snapshots.listed(self, destination, own)
+
     def remove(self, removal: Removal) -> Freed:
         destination = removal.destination
         objects = StoredObjects(destination.storage, destination.prefix, removal.context.rate())
+        opened = self._opened_if_made(objects, destination)
+        if opened is None:
+            return Freed(0)
         job = PruneJob(
             objects,
-            self._open(objects, destination),
+            opened,
             state_directory(self.scratch, destination.storage.location(destination.prefix)),
             self.host,
             self.most_unused_percent,
@@ -165,6 +174,14 @@ class PrunedSnapshots(Snapshots):
             removal.context.token.check,
         )
         return job.run(removal)
+
+    def _opened_if_made(self, objects: StoredObjects, destination: Destination) -> Opened | None:
+        try:
+            return self._open(objects, destination)
+        except TargetAbsent:
+            raise
+        except NotFound:
+            return None
 
 
 def _objects(destination: Destination) -> StoredObjects:
