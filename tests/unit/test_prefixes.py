@@ -71,8 +71,8 @@ def test_the_newest_archive_below_the_prefix_is_restored_verified_and_removed_by
     )
     device.restart()
     asked = device.locally("prune", {"dryRun": False})
-    while not asked.done(0):
-        device.take()
+    device.finish()
+    assert asked.done(20)
     removed = {place["place"]: place["removed"] for place in asked.result()["places"]}
     assert removed["store usb"] == [Path(first).name]
     assert archives(stick) == sorted([other.name, second])
