@@ -181,7 +181,9 @@ class Prunes:
         told(outcome.result.places)
 
     def problems(self) -> Mapping[str, str]:
-        """Return by destination why the last prune did not remove its old archives."""
+        """Return by destination why the last prune left old archives there; none without retention."""
+        if not self._rules() and not noted_dates(self._journal):
+            return {}
         return dict(json.loads(self._journal.notes.read(_PROBLEMS) or "{}"))
 
     def _destinations(self, tools: Tools, device_id: str) -> "tuple[dict[str, Place], list[Pruned]]":
