@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from agent.base.errors import Cancelled
+from agent.base.errors import Cancelled, RepositoryBusy
 from agent.base.roots import Root
 from agent.formats.repository import blobs, sweep, tree
 from agent.formats.repository.objects import Kind
@@ -119,10 +119,14 @@ class World:
                 assert verified(self.device.objects.path, name, Path(scratch)).damage is None
 
     def retain(self, _name: str, _size: int, seed: int) -> None:
-        """The device keeps the newest one or two snapshots, and removes what nobody needs."""
+        """The device keeps the newest one or two snapshots, and removes what nobody needs.
+
+        New hardware waits for a lock of the old one, which its next backup removes.
+        """
         if names := self.device.names():
             kept = 1 + seed % 2
-            self.device.remove(*names[:-kept], kept=names[-kept:], max_unused=seed % 3 * 5)
+            with suppress(RepositoryBusy):
+                self.device.remove(*names[:-kept], kept=names[-kept:], max_unused=seed % 3 * 5)
 
     def retain_crash(self, _name: str, _size: int, seed: int) -> None:
         """A prune whose device loses power at some call."""
@@ -135,7 +139,7 @@ class World:
         token = CancelToken()
         self._ending(seed, lambda: token.cancel("enough"))
         if names := self.device.names():
-            with suppress(Cancelled):
+            with suppress(Cancelled, RepositoryBusy):
                 self.device.remove(*names[:-1], token=token)
         self._undisturbed()
 
