@@ -11,7 +11,7 @@ import pytest
 
 from agent.base.errors import Cancelled, RepositoryBroken, RepositoryBusy
 from agent.base.roots import Root
-from agent.formats.repository import sweep
+from agent.formats.repository import index, sweep
 from agent.formats.repository.objects import Kind
 from agent.transfer.cancel import CancelToken
 from providers.errors import AccessDenied, NoSpace, Unreachable
@@ -164,11 +164,11 @@ def test_a_damaged_repository_is_left_as_it_is(device: Device) -> None:
 def test_a_missing_index_removes_no_pack_that_is_needed(device: Device) -> None:
     """Its packs have no name then, as those of a job that was cut off."""
     first, *_ = with_three_snapshots(device)
-    index = next((device.objects.path / "index").iterdir())
-    index.rename(device.objects.path / "elsewhere")
+    file = next((device.objects.path / "index").iterdir())
+    file.rename(device.objects.path / "elsewhere")
     with pytest.raises(RepositoryBroken, match="no index"):
         device.remove(first)
-    (device.objects.path / "elsewhere").rename(index)
+    (device.objects.path / "elsewhere").rename(file)
 
 
 def test_without_the_right_to_delete_nothing_happens(device: Device) -> None:
@@ -337,6 +337,31 @@ def test_a_store_without_room_for_new_packs_still_loses_the_old_ones(device: Dev
     undisturbed(device)
     assert "no room to move" in done.problem
     assert 0 < before - device.size_bytes <= done.size_bytes
+    device.remove()
+    device.check()
+
+
+def test_a_store_that_is_full_between_two_indexes_keeps_the_packs_that_one_names(
+    device: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Removing the new packs again would leave an index of packs that are gone."""
+    monkeypatch.setattr(index, "_FULL_BYTES", 1)
+    monkeypatch.setattr(sweep, "PACK_BYTES", 100_000)
+    first, *_ = with_three_snapshots(device)
+    stored: list[Kind] = []
+
+    def full(call: str, kind: Kind) -> None:
+        if (call, kind) == ("put", Kind.INDEX) and Kind.PACK in stored:
+            stored.append(kind)
+            if stored.count(Kind.INDEX) > 1:
+                raise NoSpace("it is full")
+        elif call == "put":
+            stored.append(kind)
+
+    device.objects.before = full
+    assert "no room to move" in device.remove(first).problem
+    undisturbed(device)
+    device.check()
     device.remove()
     device.check()
 

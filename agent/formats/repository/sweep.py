@@ -108,12 +108,12 @@ class Sweep:
     def _replace(self, packs: Iterable[int]) -> None:
         """Store indexes that do not name these packs in place of those that do; then remove the packs."""
         old = self.usage.begin_going(packs)
-        new: list[str] = []
         for names, json in encoded_indexes(self._named(old)):
             self.go_on()
-            new.append(put_unpacked(self.objects, self.cryptor, Kind.INDEX, json)[0])
+            file, _ = put_unpacked(self.objects, self.cryptor, Kind.INDEX, json)
+            self.pending.indexed(names)
             for name in names:
-                self.usage.add_pack(new[-1], name)
+                self.usage.add_pack(file, name)
         self.pending.clear()
         for file in old:
             self._delete(Kind.INDEX, file)
