@@ -82,6 +82,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         _start_again_in_utf8()
     parser = argparse.ArgumentParser(
         prog="edge-backup",
+        usage="%(prog)s [-h] [--version] [--config FILE] command ...",
         description="Backup and restore agent for edge devices",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="commands:\n"
@@ -90,9 +91,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--version", "-version", action="version", version=f"%(prog)s {__version__}")
     parser.add_argument("--config", "-config", metavar="FILE", help="configuration file of the command")
-    parser.add_argument("command", choices=SUBCOMMANDS, metavar="command")
+    parser.add_argument("command", choices=SUBCOMMANDS, metavar="command", nargs="?")
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help="see 'edge-backup <command> --help'")
     parsed = parser.parse_args(argv)
+    if parsed.command is None:
+        parser.error("a command is missing; 'edge-backup --help' lists them")
     before = ["--config", parsed.config] if parsed.config else []
     try:
         return SUBCOMMANDS[parsed.command]([*before, *parsed.arguments])

@@ -130,10 +130,12 @@ def _is_to_ask(parsed: argparse.Namespace) -> bool:
 def _asked() -> tuple[dict[str, str], dict[str, str]]:
     """Return the answers by name, and the options of the provider. Raises EOFError."""
     answers: dict[str, str] = {}
+    options: dict[str, str] = {}
     for each in _QUESTIONS:
         if each.name != "target" or answers["provider"] == "local":
             answers[each.name] = _answer(each)
-    options = {each.name: _answer(each) for each in _OPTIONS.get(answers["provider"], ())}
+        if each.name == "provider":
+            options = {asked.name: _answer(asked) for asked in _OPTIONS.get(answers["provider"], ())}
     return answers, {key: text for key, text in options.items() if text}
 
 

@@ -39,6 +39,15 @@ def test_kantos_command_line_is_understood() -> None:
     )
 
 
+def test_without_a_command_it_says_where_the_commands_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    """Most commands need no arguments, so the error must not ask for them."""
+    with pytest.raises(SystemExit) as ended:
+        main([])
+    assert ended.value.code == 2
+    error = capsys.readouterr().err
+    assert error.endswith("edge-backup: error: a command is missing; 'edge-backup --help' lists them\n")
+
+
 @pytest.mark.parametrize("spelling", ["--config", "-config", "--configFile", "-configFile"])
 def test_the_configuration_file_has_these_spellings(spelling: str) -> None:
     assert arguments(spelling, "x.json") == (Path("x.json"), {})

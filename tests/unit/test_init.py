@@ -156,9 +156,10 @@ def test_what_check_config_would_refuse_is_not_written(
 
 def test_at_a_terminal_it_asks_and_shows_no_secret(tmp_path: Path) -> None:
     path = tmp_path / "config.json"
-    answers = ["/srv/app", "aws", "03:30", "", "", "", "site-17", "eu-central-1", "", "AKIA1", SECRET]
+    answers = ["/srv/app", "aws", "site-17", "eu-central-1", "", "AKIA1", SECRET, "03:30", "", "", ""]
     said = at_a_terminal([*answers], "init", "--config", str(path))
     assert "directory to save: " in said
+    assert said.index("bucket: ") < said.index("time of the daily backup")
     assert "time of the daily backup, or none [02:00]: " in said
     assert "directory for archives" not in said
     assert SECRET not in said
