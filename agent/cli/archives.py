@@ -30,7 +30,10 @@ def archives(argv: list[str]) -> int:
         status = EXIT_OK
         for store in [parsed.store] if parsed.store else _stores(agent.get("/stores")):
             try:
-                _tell(store, _archives(agent, store, parsed), as_json=parsed.json)
+                told = _tell(store, _archives(agent, store, parsed), as_json=parsed.json)
+                if not told and not parsed.json:
+                    nothing = f"{store}: no archives of {parsed.device or 'this device'}"
+                    write_value({}, printable(nothing), as_json=False)
             except AgentRefused as refused:
                 sys.stderr.write(f"{printable(f'store {store}: {refused}')}\n")
                 if parsed.store or refused.status not in _NOT_THERE:
@@ -58,12 +61,15 @@ def _archives(agent: Agent, store: str, parsed: argparse.Namespace) -> Iterator[
         query["after"] = page["next"]
 
 
-def _tell(store: str, found: Iterable[Value], *, as_json: bool) -> None:
-    for number, archive in enumerate(found):
-        if number == 0 and not as_json:
+def _tell(store: str, found: Iterable[Value], *, as_json: bool) -> int:
+    """Print the archives below a heading; return how many there are."""
+    told = 0
+    for told, archive in enumerate(found, 1):
+        if told == 1 and not as_json:
             write_value({}, f"{printable(store)}:", as_json=False)
             write_value({}, _ROW.format("made", "size", "files", "verified", "source, name"), as_json=False)
         write_value({"store": store, **archive}, "\n".join(map(printable, _lines(archive))), as_json=as_json)
+    return told
 
 
 def _lines(archive: Value) -> Iterator[str]:

@@ -103,10 +103,15 @@ def test_a_second_device_says_whose_archives_are_there_and_removes_none(tmp_path
         none = run("restore", "--store", store, "--dir", str(data))
         assert (none.returncode, (data / "what").read_text()) == (1, "changed")
         assert "one of another device is named by its id ('restore.fromDevice')" in none.stderr
+        listed = run("archives", "--store", store)
+        assert (listed.returncode, listed.stdout) == (0, "snapshots: no archives of this device\n")
+        assert run("archives", "--store", store, "--json").stdout == ""
         for _ in range(2):
             made(run, store, data)
         assert run("prune").returncode == 0
         there = json.loads(run("archives", "--store", store, "--device", "edge:one", "--json").stdout)
         assert there["name"] == old
+        unknown = run("archives", "--store", store, "--device", "edge:three")
+        assert unknown.stdout == "snapshots: no archives of edge:three\n"
         done = run("restore", "--store", store, "--dir", str(data), "--from-device", "edge:one")
         assert (done.returncode, (data / "what").read_text()) == (0, "good"), done.stderr

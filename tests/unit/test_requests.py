@@ -166,7 +166,7 @@ def test_a_provider_is_given_its_own_options_and_none_of_ours() -> None:
         ({"restore.foreign": "1"}, "option 'restore.foreign' must be 'true' or 'false'"),
         ({"restore.confirmWithin": "soon"}, "option 'restore.confirmWithin' must be a duration of at least"),
         ({"restore.confirmWithin": "0.9s"}, "option 'restore.confirmWithin' must be a duration of at least"),
-        ({"storage.provider": ""}, "option 'storage.provider' is missing"),
+        ({"storage.provider": ""}, "option 'storage.provider' is missing, and no store is named"),
         (
             {"local.name": "a.zip", "restore.archive": "b.zip"},
             "option 'restore.archive' contradicts 'local.name': leave one out",

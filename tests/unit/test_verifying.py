@@ -169,7 +169,7 @@ def test_without_a_key_the_outer_hash_is_compared(device: Device) -> None:
 @pytest.mark.parametrize(
     ("options", "status", "message"),
     [
-        ({"storage.provider": ""}, 400, "option 'storage.provider' is missing"),
+        ({"storage.provider": ""}, 400, "option 'storage.provider' is missing, and no store is named"),
         ({"local.target": "usb"}, 400, "option 'local.target' must be one of: device"),
         (
             {"storage.provider": "", "restore.store": "nix"},

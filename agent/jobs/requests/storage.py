@@ -100,7 +100,7 @@ def configured_targets(settings: Settings) -> dict[str, Target]:
 def required(storage: StorageOptions | None) -> StorageOptions:
     """Return the destination that a request must name. Raises `Refused` for None."""
     if storage is None:
-        raise invalid_option("storage.provider", "is missing")
+        raise invalid_option("storage.provider", "is missing, and no store is named")
     return storage
 
 
