@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from importlib import import_module, metadata
-from importlib.util import find_spec
 from typing import cast
 
 from providers.api import Capability, Limits, Storage, StorageFactory
@@ -15,8 +14,8 @@ _BUILT_IN = {
     "generic": "providers.https:Https",
     "local": "providers.local:Local",
 }
-_NEEDS = {"aws": "boto3", "azure": "azure.storage.blob"}
-"""Modules that come with an extra; imported on first use."""
+_NEEDS = {"aws": "boto3", "azure": "azure-storage-blob"}
+"""Packages that come with an extra; imported on first use."""
 _FOR_REPOSITORIES = frozenset(Capability) - {Capability.RESUME_STREAM}
 HTTPS_NAME = "https.name"
 """Names an object below an `https.url` that ends in a slash."""
@@ -43,9 +42,10 @@ def usable() -> list[str]:
 
 
 def _is_installed(name: str) -> bool:
+    """Return True when the extra of the provider is installed; its modules are not imported for that."""
     try:
-        return name not in _NEEDS or find_spec(_NEEDS[name]) is not None
-    except ModuleNotFoundError:  # a package above the module is missing
+        return name not in _NEEDS or bool(metadata.distribution(_NEEDS[name]))
+    except metadata.PackageNotFoundError:
         return False
 
 

@@ -122,7 +122,8 @@ class _Looker:
         """Return when its backup had read everything, as its manifest says; else when it began."""
         manifest = self._read_manifest(name=archive.name) if self._can_look else None
         try:
-            return parse_time(manifest.ended) if manifest and manifest.ended else archive.made
+            ended = parse_time(manifest.ended) if manifest and manifest.ended else archive.made
+            return max(ended, archive.made)  # a snapshot may have a later time than its own
         except ValueError:
             return archive.made
 

@@ -215,7 +215,8 @@ sys.exit(main(sys.argv[2:]))
 IDLE_PACKAGES = {
     *("annotated_types", "pydantic", "pydantic_core", "typing_extensions", "typing_inspection"),
     *("paho", "structlog"),
-    "_distutils_hack",  # of setuptools, where that is installed beside
+    # Of setuptools; and what structlog imports where a tool of the developers has brought it.
+    *("_distutils_hack", "colorama"),
 }
 """Libraries of others in the memory of an agent that waits for commands."""
 

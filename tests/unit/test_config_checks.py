@@ -1,6 +1,7 @@
 """`check-config` opens what the settings name, and says everything at once."""
 
 import json
+from importlib import metadata
 from pathlib import Path
 from socket import create_server
 from typing import Any
@@ -233,7 +234,10 @@ def test_a_silent_broker_is_given_up(
 def test_a_store_whose_extra_is_not_installed_is_found(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("providers.find_spec", lambda _module: None)
+    def missing(name: str) -> None:
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(metadata, "distribution", missing)
     store = {"provider": "aws", "options": {"aws.s3.bucket": "site-17", "aws.region": "eu-central-1"}}
     status, lines = check(tmp_path, capsys, stores={"cloud": store})
     assert (status, lines) == (

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import pytest
 from tests.support.backend import DEVICE
 from tests.support.local_agent import LocalAgent, LocalBackend, run
 from tests.support.repositories import stores_on_a_stick
+from tests.support.waiting import wait_until
 
 from .conftest import Started
 
@@ -181,19 +182,23 @@ def test_one_archive_is_named_as_it_is_listed(saved: LocalAgent, store: str) -> 
 
 def test_the_newest_from_before_a_time_is_taken_and_told(saved: LocalAgent, store: str) -> None:
     """A backup that has begun by then and still reads does not count: it may have read what came after."""
+    second = datetime.fromisoformat(labelled(saved, store)["second"]["made"])
+    # Within a second of the one before, a snapshot would have a later time than its own.
+    wait_until(lambda: datetime.now(UTC) > second + timedelta(seconds=1), what="another second")
+    assert run(saved, "backup", "--store", store, "--name", "third").returncode == 0
     found = labelled(saved, store)
-    just_begun = datetime.fromisoformat(found["second"]["made"]) + timedelta(microseconds=1)
+    just_begun = datetime.fromisoformat(found["third"]["made"]) + timedelta(microseconds=1)
     done = run(saved, "restore", "--store", store, "--before", just_begun.isoformat())
-    assert (done.returncode, f"'{found['first']['name']}' was chosen" in done.stdout) == (0, True), (
+    assert (done.returncode, f"'{found['second']['name']}' was chosen" in done.stdout) == (0, True), (
         done.stderr
     )
-    assert (saved.data / "start.sh").read_text() == "first"
+    assert (saved.data / "start.sh").read_text() == "second"
     early = run(saved, "restore", "--store", store, "--before", found["first"]["made"])
-    assert (early.returncode, (saved.data / "start.sh").read_text()) == (1, "first")
-    second = datetime.fromisoformat(found["first"]["made"]).strftime("%Y-%m-%dT%H:%M:%SZ")
+    assert (early.returncode, (saved.data / "start.sh").read_text()) == (1, "second")
+    first = datetime.fromisoformat(found["first"]["made"]).strftime("%Y-%m-%dT%H:%M:%SZ")
     assert early.stderr == (
-        f"restore failed: there is no archive of this device from before {second}:"
-        f" the oldest is '{found['first']['name']}' of {second} (not-found)\n"
+        f"restore failed: there is no archive of this device from before {first}:"
+        f" the oldest is '{found['first']['name']}' of {first} (not-found)\n"
     )
 
 
