@@ -70,3 +70,8 @@ def composed(text: str) -> str:
     import unicodedata  # with the first passcode: its tables take memory
 
     return unicodedata.normalize("NFC", text)
+
+
+def counted(count: int, noun: str, plural: str = "") -> str:
+    """Return "1 file" or "2 files"; `plural` is for nouns that take no "s"."""
+    return f"{count} {noun if count == 1 else plural or f'{noun}s'}"

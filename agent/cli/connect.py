@@ -13,6 +13,7 @@ import structlog
 
 from agent.base.errors import JobError, NoRepository
 from agent.base.refusals import Refused
+from agent.base.text import counted
 from agent.cli.opened import known_device
 from agent.formats.archive_names import OwnArchives, device_tag
 from agent.jobs.admission import Admission
@@ -101,7 +102,8 @@ def _store(settings: Settings, name: str) -> str:
     with closing(connections), closing(source.storage):
         try:
             if Capability.LIST in source.storage.capabilities:
-                return f"{len(read_format(chosen, settings).listed(source, own))} archives of this device"
+                listed = read_format(chosen, settings).listed(source, own)
+                return f"{counted(len(listed), 'archive')} of this device"
             if Capability.READ_RANGE in source.storage.capabilities:
                 source.storage.read_range(_UNNAMED, 0, 1)
                 return "it answers, and has an archive"

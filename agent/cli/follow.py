@@ -9,7 +9,7 @@ from contextlib import suppress
 from http import HTTPStatus
 from typing import Any
 
-from agent.base.text import printable
+from agent.base.text import counted, printable
 from agent.cli import EXIT_INTERRUPTED
 from agent.cli.api_client import Agent, AgentRefused, Event, NotAnswered, Value, in_path
 from agent.cli.local import EXIT_OK, EXIT_REFUSED, write_value
@@ -169,4 +169,5 @@ def _good_end(entry: Value) -> str:
     if (archive := entry.get("archive", "")) not in where:
         where = f" from '{archive}'{where}"
     note = f"; {entry['message']}" if entry["message"] else ""
-    return printable(f"{entry['kind']} finished: {entry.get('files', 0)} files, {size}{where}{note}")
+    files = f"{counted(entry['files'], 'file')}, " if "files" in entry else ""  # no key, no count
+    return printable(f"{entry['kind']} finished: {files}{size}{where}{note}")

@@ -3,7 +3,7 @@
 import argparse
 from collections.abc import Iterator
 
-from agent.base.text import printable
+from agent.base.text import counted, printable
 from agent.cli.api_client import Agent, Value
 from agent.cli.local import local_parser, run_local, waiting_lines, write_value
 from agent.send.progress import progress_text, size_text
@@ -46,7 +46,7 @@ def _lines(value: Value) -> Iterator[str]:
 def _counts(counts: Value) -> str:
     if "problem" in counts:
         return str(counts["problem"])
-    parts = [f"{counts['files']} files, {size_text(counts['bytes'])}"]
+    parts = [f"{counted(counts['files'], 'file')}, {size_text(counts['bytes'])}"]
     parts += [f"{counts[key]} {key}" for key in ("excluded", "unexportable") if counts[key]]
     return ", ".join(parts)
 

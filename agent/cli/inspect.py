@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterator
 
 from agent.base.sources import DeviceFile
-from agent.base.text import printable
+from agent.base.text import counted, printable
 from agent.cli.local import local_parser, write_value
 from agent.cli.opened import look_into
 from agent.faces.http.api.archive_tree import file_at
@@ -82,7 +82,8 @@ def _lines(manifest: Manifest | None) -> Iterator[str]:
         "device": manifest.device, "created": manifest.created, "agent": manifest.agent,
         "correlation id": manifest.correlation_id, "name": manifest.name, "description": manifest.description,
         "retention date": manifest.retention_date,
-        "content": f"{counts.files} files, {counts.directories} directories, {counts.links} links,"
+        "content": f"{counted(counts.files, 'file')},"
+        f" {counted(counts.directories, 'directory', 'directories')}, {counted(counts.links, 'link')},"
         f" {size_text(counts.bytes)}",
         "excluded": str(counts.excluded or ""),
         "skipped": ", ".join(f"{count} {reason}" for reason, count in manifest.reasons.items()),

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 
-from agent.base.text import printable
+from agent.base.text import counted, printable
 from agent.cli.api_client import Agent, AgentRefused, NotAnswered, Value, elsewhere, on_this_device
 from agent.faces.unix_address import http_socket
 from agent.send.options import UnusableOption
@@ -128,7 +128,7 @@ def waiting_lines(value: Value) -> Iterator[str]:
         state = "is sent" if upload["state"] == "UPLOADING" else "waits for its upload"
         yield printable(f"upload {upload['id']}: {upload['archive']}, {size_text(upload['bytes'])}, {state}")
     if more := value.get("uploadsMore"):
-        yield f"and {more} more uploads"
+        yield f"and {counted(more, 'more upload')}"
 
 
 def _preview_text(preview: Value) -> str:

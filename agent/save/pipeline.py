@@ -11,6 +11,7 @@ from pathlib import Path
 
 from agent.base.durable import remove_tree
 from agent.base.errors import disk_errors
+from agent.base.text import counted
 from agent.formats.base import Changes, Entry, SaveFormat, SaveOrder
 from agent.formats.survey import ArchiveLimits
 from agent.formats.walk_report import Report
@@ -198,7 +199,7 @@ def about(result: BackupResult, limits: ArchiveLimits) -> str:
 
 def _told(changes: Changes) -> str:
     return (
-        f"{changes.added_bytes} bytes added; {changes.files_new} files new,"
+        f"{changes.added_bytes} bytes added; {counted(changes.files_new, 'file')} new,"
         f" {changes.files_changed} changed, {changes.files_unmodified} unmodified"
     )
 

@@ -80,7 +80,7 @@ def test_the_recipes_work_one_after_the_other(tmp_path: Path) -> None:
             made.follow(BEFORE)
             told = {heading: made.follow(script) for heading, script in recipes()}
     assert "backup    finished" in told["Upgrade, and back"]
-    assert "verify finished: 1 files" in told["Move a store"]
+    assert "verify finished: 1 file" in told["Move a store"]
     assert told["Replace keys and passwords"].count("1 unmodified") == 1
     assert "carry it out: edge-backup finalize" in told["A lost journal"]
     stick = told["A USB stick, without any network"]
@@ -126,9 +126,9 @@ def test_the_recipe_for_a_database_server_brings_a_damaged_database_back(
         made.write("/etc/edge-backup/config.json", json.dumps(CONFIG))
         with made.booted("basic.target"):
             made.follow(BEFORE + began)
-            assert "backup finished: 1 files" in made.follow(saved)
+            assert "backup finished: 1 file" in made.follow(saved)
             told = made.follow(f"{DAMAGE[server]}\nedge-backup restore{restored}\n{COUNTED[server]}")
-            assert "restore finished: 1 files" in told
+            assert "restore finished: 1 file" in told
             assert told.splitlines()[-2] == rows
             name = server.lower()
             refused = made.follow(
@@ -163,7 +163,7 @@ def test_the_recipe_for_a_service_stops_it_around_a_backup(tmp_path: Path) -> No
             refused = made.follow(f"{script.removeprefix(rule).rstrip()} || echo refused")
             assert refused.endswith("refused\n### done\n")
             assert "beforeBackupCmd 'systemctl' ended with exit status" in refused
-            assert "backup finished: 1 files" in made.follow(script)
+            assert "backup finished: 1 file" in made.follow(script)
             assert made.follow("cat /run/app-log; systemctl is-active app").splitlines() == [
                 *("started", "stopped", "started", "active", "### done")
             ]

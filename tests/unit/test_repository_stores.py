@@ -183,7 +183,7 @@ def test_a_snapshot_is_in_the_history_with_its_counts_and_can_be_fetched(
     assert answer(device, "backup", backup_store="stick") == {}
     device.finish()
     assert device.values()[-1]["state"] == "BACKUP_FINISHED"
-    assert "1 files new, 0 changed, 0 unmodified" in device.values()[-1]["message"]
+    assert "1 file new, 0 changed, 0 unmodified" in device.values()[-1]["message"]
     (record,) = device.journal.jobs.ended_before(None)
     assert {"added_bytes", "files_new", "files_changed", "files_unmodified", "store"} <= record.facts.keys()
     assert "archive_bytes" not in record.facts

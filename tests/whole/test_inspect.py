@@ -72,7 +72,7 @@ def test_it_says_who_made_it_when_of_what_and_what_is_missing(run: Run, archive:
         "name            before-update",
         "description     works\\nwell",
         "retention date  2027-01-01T00:00:00.000000Z",
-        "content         1 files, 1 directories, 1 links, 7 B",
+        "content         1 file, 1 directory, 1 link, 7 B",
         "skipped         1 FIFO",
         "source          /var/lib/app",
         "skipped name    pipe (FIFO)",

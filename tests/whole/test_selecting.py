@@ -205,7 +205,7 @@ def test_info_says_what_would_be_saved_and_makes_nothing(house: LocalAgent, back
     ]
     assert json.loads(command_line(house, "info", "--json")).keys() == value.keys()
     lines = command_line(house, "info").splitlines()
-    assert "data set keys: 1 files, 13 B, 1 unexportable" in lines
+    assert "data set keys: 1 file, 13 B, 1 unexportable" in lines
     assert f"  skipped: keys{etc}/keys/tpm.key (unexportable by the device's settings)" in lines
     assert list((house.storage / "archives").iterdir()) == []
     narrowed = backend.ask("info", {"options": {"backup.dataTypes": "keys"}}, request_id="r")["value"]
