@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from agent.cli import SUBCOMMANDS
 from agent.cli.settings_help import TOPICS, described, overview
 from agent.settings.sections import SECTIONS
 from agent.settings.sources import CONFIG_VARIABLE
@@ -96,9 +97,10 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
 
 def _short(prog: str, flags: Mapping[str, str]) -> argparse.ArgumentParser:
     """Return a parser without Kanto's properties: with 28 options more, nobody would read its help."""
-    own = "".join(f" [--{flag}]" for flag in flags)
+    own, purpose = "".join(f" [--{flag}]" for flag in flags), SUBCOMMANDS[prog.rsplit(maxsplit=1)[-1]].help
     parser = argparse.ArgumentParser(
         prog=prog,
+        description=f"{purpose[0].upper()}{purpose[1:]}.",
         usage=f"{prog}{own} [--config FILE] [--<setting> VALUE ...] [--set KEY=VALUE ...]",
         epilog=f"{overview()}\n\nA name may have one dash or two. The same list: docs/settings.md.",
         formatter_class=argparse.RawDescriptionHelpFormatter,

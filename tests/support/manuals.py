@@ -110,7 +110,7 @@ def _epilog(parser: argparse.ArgumentParser) -> Iterator[str]:
         return
     yield ".SH NOTES"
     if parser.formatter_class is argparse.RawDescriptionHelpFormatter:
-        yield from _as_it_is(parser.epilog)
+        yield from _as_it_is(parser.epilog.partition("\n\nexit status:")[0])  # a section of its own has it
     else:
         yield _paragraphs(parser.epilog)
 
