@@ -4,6 +4,7 @@ With rich, structlog's tracebacks would show every local variable, which takes m
 for those that tests of hostile input have; it looks for rich when it is imported."""
 
 import logging
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,6 +27,11 @@ from tests.support.mosquitto import Mosquitto, mosquitto  # noqa: E402
 # A busy machine makes no test fail: an example may take the time that it takes.
 settings.register_profile("patient", deadline=None)
 settings.load_profile("patient")
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Return how many processes test: one more than there are cores, as tests wait for servers."""
+    return (os.cpu_count() or 1) + 1
 
 
 @pytest.fixture(autouse=True)
