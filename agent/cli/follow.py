@@ -115,9 +115,9 @@ def _is_to_stop() -> bool:
     """Ask on a terminal whether the job is to be stopped; elsewhere nobody is there to be asked."""
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         return False
-    sys.stderr.write("Stop the job? Otherwise it goes on without this command. [y/N] ")
-    sys.stderr.flush()
     try:
+        sys.stderr.write("Stop the job? Otherwise it goes on without this command. [y/N] ")
+        sys.stderr.flush()
         return sys.stdin.readline().strip().lower() in ("y", "yes")
     except KeyboardInterrupt:
         sys.stderr.write("\n")

@@ -5,6 +5,7 @@ At the device's command line, for ZIP archives and for a repository.
 
 import json
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -55,7 +56,8 @@ def test_the_right_archive_is_found_on_the_device(tmp_path: Path) -> None:
     waits.write_text(f"#!/bin/sh\nuntil [ -e {go_on} ]; do sleep 0.05; done\n")
     waits.chmod(0o755)
     with device(tmp_path, "one", **stores, beforeBackupCmd=str(waits)) as run:
-        first = made(run, store, app)
+        first, made_s = made(run, store, app), int(time.time())
+        wait_until(lambda: time.time() >= made_s + 1, what="the next second: lists show no fractions")
 
         # pgbackrest#817, #628: a backup that began before the time, and read what was changed after it.
         go_on.unlink()
@@ -63,12 +65,12 @@ def test_the_right_archive_is_found_on_the_device(tmp_path: Path) -> None:
         with subprocess.Popen(begun, cwd=tmp_path / "one", stdout=subprocess.DEVNULL) as second:
             try:
                 wait_until(lambda: run("status").stdout.startswith("backup "), what="the backup")
-                time = format_time(datetime.now(UTC))
+                before = format_time(datetime.now(UTC))
                 (app / "what").write_text("bad")
             finally:
                 go_on.touch()
             assert second.wait(60) == 0
-        done = run("restore", "--store", store, "--dir", str(app), "--before", time)
+        done = run("restore", "--store", store, "--dir", str(app), "--before", before)
         assert (done.returncode, (app / "what").read_text()) == (0, "good"), done.stderr
         assert f"'{first['archive']}' was chosen" in done.stdout
 

@@ -169,7 +169,7 @@ def test_a_job_is_waited_for_also_when_too_many_follow_the_events(
 
     server.answer = answer
     told = edge_backup(tmp_path, "backup", "--url", server.url)
-    assert (told.returncode, told.stdout) == (0, "backup finished: 0 files, 0 B\n")
+    assert (told.returncode, told.stdout) == (0, "backup finished: 0 B\n")
 
 
 def test_without_an_agent_the_command_says_how_to_start_one(device: LocalAgent) -> None:
