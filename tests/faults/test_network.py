@@ -26,10 +26,10 @@ def test_states_of_a_long_time_offline_arrive_in_order_each_at_least_once(tmp_pa
         there.broker.stop()
         there.agent.wait_for_log("disconnected")
         finished = there.agent.count_log("backup finished")
-        wait_until(lambda: there.agent.count_log("backup finished") >= finished + 12, what="backups")
+        wait_until(lambda: there.agent.count_log("backup finished") >= finished + 6, what="backups")
         there.agent.kill()
         there.agent.start()
-        wait_until(lambda: there.agent.count_log("backup finished") >= finished + 24, what="more backups")
+        wait_until(lambda: there.agent.count_log("backup finished") >= finished + 12, what="more backups")
         told = [
             line["correlation_id"] for line in there.agent.log_lines() if line["event"] == "backup finished"
         ]
