@@ -180,7 +180,7 @@ class Https(Storage):
             actual and expected and actual.digest() != expected[1]
         ):
             raise Corrupted(f"{what}: length or hash of the content is not the announced one")
-        return Stored(name, sink.tell(), answer.headers.get("etag", ""), self._address.location)
+        return Stored(name, sink.tell(), answer.headers.get("etag", ""), self.location(name))
 
 
 def refuse_address(address: Address, limits: Limits) -> None:

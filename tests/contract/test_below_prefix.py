@@ -81,7 +81,7 @@ def test_a_url_that_ends_in_a_slash_holds_archives_by_name() -> None:
         assert kept["/site%20one/a%20b.zip"].body == b"content"
         assert stored.place.endswith("/site%20one/a%20b.zip")
         sink = Memory()
-        storage.get("a b.zip", sink, {})
+        assert storage.get("a b.zip", sink, {}).place == stored.place
         assert sink.getvalue() == b"content"
     url = {"https.url": "https://host/one.zip"}
     assert providers.name_option("generic", url) is None
