@@ -111,12 +111,13 @@ class Staging:
         return [path for path in sorted(paths, key=_age_key) if _is_complete(path)]
 
     def remove(self, path: Path) -> bool:
-        """Remove an archive that nobody waits for any more, durably; False, and logged, when that fails.
+        """Remove an archive, or the directory of one, durably; return False, and log, when that fails.
 
         It loses its name at once. Giving back the space of a large file takes half a second per GiB, and
         nobody is to wait for that: a thread does it, and what a crash leaves goes at the next start.
         """
-        doomed = path.with_name(f"{path.name}{_INCOMPLETE[0]}")
+        # A new name: a directory that had this one before may not be gone yet.
+        doomed = path.with_name(f"{path.name}-{uuid.uuid4().hex}{_INCOMPLETE[0]}")
         try:
             if path.exists():  # else only the journal did not know yet
                 path.rename(doomed)
@@ -124,7 +125,7 @@ class Staging:
         except OSError:
             log.exception("staged archive not removed", file=path.name)
             return False
-        threading.Thread(target=_unlink, args=(doomed,), name=f"remove-{path.name}", daemon=True).start()
+        threading.Thread(target=_give_back, args=(doomed,), name=f"remove-{path.name}", daemon=True).start()
         return True
 
     def download(self, job_id: str) -> Path:
@@ -139,26 +140,22 @@ class Staging:
         return (self.storage / _SHARED / schedule).absolute()
 
     def remove_shared(self, schedule: str) -> None:
-        """Remove that archive; giving back its space takes a thread of its own some time."""
+        """Remove the archive that several stores of a schedule got, as `remove`."""
         if (directory := self.shared(schedule)).exists():
-            doomed = directory.with_name(f"{uuid.uuid4().hex}{_INCOMPLETE[0]}")
-            try:
-                directory.rename(doomed)
-            except OSError:
-                log.exception("archive of several stores not removed", schedule=schedule)
-                return
-            threading.Thread(target=remove_tree, args=(doomed,), name="remove-shared", daemon=True).start()
+            self.remove(directory)
 
     def keep_shared(self, schedules: Collection[str]) -> None:
-        """Remove the archives of schedules that are no more, and what a crash left."""
+        """Remove the archives of all other schedules: the settings have them no more."""
         for directory in (self.storage / _SHARED).glob("*"):
-            if directory.name not in schedules:
-                remove_tree(directory)
+            if directory.name not in schedules and directory.suffix != _INCOMPLETE[0]:
+                self.remove_shared(directory.name)
 
     def remove_incomplete(self) -> None:
         """Remove incomplete files that a crash left. To be called before anything runs."""
         for directory in self.storage.glob(f"{_WORK}*"):
             log.info("working directory of an earlier run removed", directory=directory.name)
+            remove_tree(directory)
+        for directory in (self.storage / _SHARED).glob(f"*{_INCOMPLETE[0]}"):
             remove_tree(directory)
         states = states_of(self.storage)
         repositories = [states, *states.iterdir()] if states.is_dir() else []
@@ -194,7 +191,11 @@ def _make_private(directory: Path) -> None:
             log.warning("storage directory of root is open to others", path=str(directory))
 
 
-def _unlink(path: Path) -> None:
+def _give_back(path: Path) -> None:
+    """Give back the space of a file or directory."""
+    if path.is_dir():
+        remove_tree(path)
+        return
     try:
         path.unlink(missing_ok=True)
     except OSError:

@@ -131,6 +131,26 @@ def test_a_removed_archive_has_no_name_any_more_and_soon_takes_no_room(staging: 
     staging.remove(path)  # nothing is there, and nothing happens
 
 
+def test_archives_of_several_stores_go_with_their_schedule(staging: Staging) -> None:
+    """Nobody would send them any more, and the main thread does not wait for their space."""
+    for schedule in ("nightly", "gone"):
+        staging.shared(schedule).mkdir(parents=True)
+        (staging.shared(schedule) / "archive.json").write_bytes(b"{}")
+    directory = staging.shared("nightly").parent
+    staging.keep_shared({"nightly"})
+    wait_until(lambda: [each.name for each in directory.iterdir()] == ["nightly"], what="one left")
+    staging.remove_shared("gone")  # nothing is there, and nothing happens
+
+
+def test_what_a_crash_left_of_an_archive_of_several_stores_is_removed(staging: Staging) -> None:
+    """The thread that gave back its space ended with the agent."""
+    left = staging.shared("4a5b.part")
+    left.mkdir(parents=True)
+    (left / "archive.json").write_bytes(b"{}")
+    staging.remove_incomplete()
+    assert not left.exists()
+
+
 def test_a_storage_of_another_user_is_refused(tmp_path: Path) -> None:
     """Its journal would tell the agent what to do: whoever put it there would be obeyed."""
     storage = tmp_path / "storage"
