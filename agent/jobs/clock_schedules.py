@@ -67,6 +67,10 @@ class ClockSchedules:
                 found.append(second + GRACE)
         return min(found, default=None)
 
+    def next_due(self) -> dict[str, datetime | None]:
+        """Return the time of the next backup of each schedule, by name. Raises `JournalError`."""
+        return {name: ticks.next_due for name, ticks in self._ticks.items()}
+
     def states(self) -> dict[str, ScheduleState]:
         """Return how each schedule stands, by name. Raises `JournalError`."""
         return {name: ticks.state() for name, ticks in self._ticks.items()}

@@ -237,8 +237,8 @@ class Engine:
     @property
     def next_run(self) -> tuple[datetime, str] | None:
         """Return time and schedule of the next backup; None for none. Raises `JournalError`."""
-        due = ((state.next_due, name) for name, state in self.schedule_states().items())
-        return min(((at, name) for at, name in due if at), default=None)
+        due = {KANTO: self._periodic.next_due, **self.schedules.next_due()}
+        return min(((at, name) for name, at in due.items() if at), default=None)
 
     def schedule_states(self) -> dict[str, ScheduleState]:
         """Return how each schedule stands, by name, `kanto` only while it is active."""

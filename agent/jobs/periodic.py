@@ -87,6 +87,11 @@ class Periodic:
         """Return the time in which periodic backups are made."""
         return self._frame(self._span)
 
+    @property
+    def next_due(self) -> datetime | None:
+        """Return the time of the next periodic backup; None when none will come. Raises `JournalError`."""
+        return self._ticks.next_due
+
     def state(self) -> ScheduleState:
         """Return how the periodic backups stand. Raises `JournalError`."""
         return self._ticks.state()

@@ -182,9 +182,8 @@ class Prunes:
 
     def problems(self) -> Mapping[str, str]:
         """Return by destination why the last prune left old archives there; none without retention."""
-        if not self._rules() and not noted_dates(self._journal):
-            return {}
-        return dict(json.loads(self._journal.notes.read(_PROBLEMS) or "{}"))
+        found: dict[str, str] = json.loads(self._journal.notes.read(_PROBLEMS) or "{}")
+        return found if found and (self._rules() or noted_dates(self._journal)) else {}
 
     def _destinations(self, tools: Tools, device_id: str) -> "tuple[dict[str, Place], list[Pruned]]":
         """Open the destinations that the device can use now; return them, and the problems of the others."""

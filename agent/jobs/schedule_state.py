@@ -42,13 +42,11 @@ class ScheduleState:
     def value(self) -> dict[str, Any]:
         """Return it as a member of an answer."""
         states = list(self.stores.values())
-        ended = [state for state in states if state.last]
-        newest = max(ended, key=lambda state: state.last.ended if state.last else "", default=states[0])
         whole = StoreState(
             max(state.missed for state in states),
             next((state.last_error for state in states if state.last_error), ""),
             any(state.is_late for state in states),
-            newest.last,
+            max((state.last for state in states if state.last), key=lambda last: last.ended, default=None),
         )
         value = {"next": self.next_due and format_time(self.next_due), **whole.value()}
         if len(states) > 1:

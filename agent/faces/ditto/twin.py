@@ -7,7 +7,7 @@ into Hono's 2048 bytes: a text is cut, and what cannot be cut was refused before
 import json
 import os
 from collections.abc import Mapping
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import providers
@@ -63,6 +63,11 @@ class Twin:
         """Return the identity; without one, a stand-in for messages of which only the value is kept."""
         return self.identity or Identity("unknown:unknown")
 
+    @cached_property
+    def _providers(self) -> list[str]:
+        """Return `provider_names()`, which reads what is installed, once."""
+        return provider_names()
+
     @property
     def _path(self) -> str:
         return f"/features/{self._settings.feature_id}"
@@ -87,7 +92,7 @@ class Twin:
         return fitting(lambda text: self._property(name, {**value, "message": text}), value["message"])
 
     def _feature(self, last_values: Mapping[str, object]) -> dict[str, Any]:
-        settings, names = self._settings, provider_names()
+        settings, names = self._settings, self._providers
         properties = {
             "autoUpload": auto_upload(self.frame),
             "context": settings.context,
@@ -157,7 +162,7 @@ class Twin:
     def _request(self, child: Child) -> dict[str, Any]:
         options = child.staged.options | {
             "file.path": os.fspath(child.staged.path.absolute()),
-            "storage.providers": ", ".join(name for name in provider_names() if name != "local"),
+            "storage.providers": ", ".join(name for name in self._providers if name != "local"),
         }
         value = {"correlationId": child.child_id, "options": options}
         who, feature_id = self._known, self._settings.feature_id
