@@ -114,6 +114,14 @@ def _open_standard_streams() -> None:
     sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
 
 
+def leave_closed_pipe() -> None:
+    """Send the rest of standard output nowhere: its reader has seen enough.
+
+    Otherwise the interpreter would complain when it flushes at its end.
+    """
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def _start_again_in_utf8() -> None:
     """Replace this process by the same program in Python's UTF-8 mode, which no locale changes.
 

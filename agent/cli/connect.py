@@ -46,8 +46,10 @@ def tries(settings: Settings) -> Iterator[Try]:
     """Try all at once, and yield the result for each, in the order of the settings, within `LIMIT_S`."""
     structlog.configure(logger_factory=structlog.ReturnLoggerFactory())  # the results say all
     calls = {f"broker {settings.broker}": ThreadedCall("broker", partial(_broker, settings))}
+    device_id, known = known_device(settings)
+    own = OwnArchives(device_tag(device_id), known)
     for name in settings.stores:
-        calls[f"stores.{name}"] = ThreadedCall("store", partial(_store, settings, name))
+        calls[f"stores.{name}"] = ThreadedCall("store", partial(_store, settings, name, device_id, own))
     end_s = time.monotonic() + LIMIT_S
     for name, call in calls.items():
         yield _result(name, call, end_s)
@@ -92,13 +94,11 @@ def _broker(settings: Settings) -> str:
     return "connected, and may subscribe to commands"
 
 
-def _store(settings: Settings, name: str) -> str:
-    """Look at the store as a restore does. Raises `Refused`, `JobError` and `StorageError`."""
+def _store(settings: Settings, name: str, device_id: str, own: OwnArchives) -> str:
+    """Look at the store as a restore on this device does. Raises `Refused`, `JobError` and `StorageError`."""
     chosen = store_storage(settings, name)
     connections = Connections(settings.transfer.connect_timeout.total_seconds())
-    device_id, known = known_device(settings)
     source = Admission(_impatient(settings)).source(chosen, connections, device_id, _UNNAMED)
-    own = OwnArchives(device_tag(device_id), known)
     with closing(connections), closing(source.storage):
         try:
             if Capability.LIST in source.storage.capabilities:

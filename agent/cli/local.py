@@ -5,12 +5,12 @@ There is one agent and one job: all commands here ask it, and do nothing themsel
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 
 from agent.base.text import counted, printable
+from agent.cli import leave_closed_pipe, settings_of
 from agent.cli.api_client import Agent, AgentRefused, NotAnswered, Value, elsewhere, on_this_device
 from agent.faces.unix_address import http_socket
 from agent.send.options import UnusableOption
@@ -82,7 +82,7 @@ def run_local(
         sys.stderr.write(f"{error}\n")
         return EXIT_NO_AGENT
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # somebody has seen enough
+        leave_closed_pipe()
     return EXIT_OK
 
 
@@ -96,7 +96,6 @@ def parsed_with_settings(parser: argparse.ArgumentParser, argv: list[str]) -> ar
 
 def _agent(parser: argparse.ArgumentParser, options: argparse.Namespace) -> Agent | None:
     """Return the agent at the URL, else the one of the settings; None when those are wrong."""
-    from agent.cli import settings_of
     from agent.cli.settings import first_setting
 
     if options.url:

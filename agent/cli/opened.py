@@ -1,7 +1,6 @@
 """An archive that a command looks into: in a file, in a store by ranges, or as the running agent reads it."""
 
 import argparse
-import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager, suppress
@@ -11,7 +10,7 @@ from agent.base.errors import JobError
 from agent.base.refusals import Refused
 from agent.base.sources import DeviceFile, KnownArchive
 from agent.base.text import printable
-from agent.cli import settings_of
+from agent.cli import leave_closed_pipe, settings_of
 from agent.cli.agent_tree import opened_by
 from agent.cli.api_client import AgentRefused, NotAnswered, on_this_device
 from agent.cli.follow import add_archive_options, add_options, archive_options_of, options_of
@@ -64,7 +63,7 @@ def look_into(
         sys.stderr.write(f"{error}\n")
         return EXIT_USAGE
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # somebody has seen enough
+        leave_closed_pipe()
     except (Refused, JobError, StorageError, AgentRefused, NotAnswered) as error:
         sys.stderr.write(f"{printable(str(error))}\n")
         return EXIT_REFUSED

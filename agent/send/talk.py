@@ -1,7 +1,6 @@
 """Carries an order out: connects, sends, listens, and says how it ended."""
 
 import math
-import os
 import sys
 import time
 from dataclasses import replace
@@ -9,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import structlog
 
+from agent.cli import leave_closed_pipe
 from agent.send.arguments import Order
 from agent.send.backend import ANSWER_TIMEOUT_S, Backend, BrokerUnusable, OutgoingCommand
 from agent.send.display import Display, complain, display, without_secrets
@@ -27,8 +27,7 @@ def talk(order: Order) -> int:
             outcome = _outcome(order, shown)
             shown.ended(outcome)
     except BrokenPipeError:
-        # Nobody reads any more; without this the interpreter would complain when it flushes at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        leave_closed_pipe()
         return 1
     if not outcome.good:
         complain(outcome.text)
