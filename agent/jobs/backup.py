@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agent import __version__
@@ -31,12 +32,12 @@ from agent.jobs.worker import Outcome, Tools
 from agent.journal.staged import Staged
 from agent.settings import Settings
 from agent.settings.schedules import schedule_of, share_archives
-from agent.transfer.context import Destination
+from agent.transfer.context import Destination, RunHook
 
 if TYPE_CHECKING:
     from agent.formats.manifest import Origin
     from agent.save.databases import DatabaseOrder
-    from agent.save.pipeline import BackupResult
+    from agent.save.pipeline import BackupOrder, BackupResult
     from agent.save.shared import Slot
     from agent.save.walk import WalkRoot
 
@@ -76,24 +77,61 @@ class Backups:
 
     def backup(self, request: BackupRequest, slot: "Slot | None" = None) -> Admitted:
         """Admit a backup; with a slot, its archive is for several stores. Raises `Refused`."""
-        from agent.save.pipeline import BackupOrder, backup, send
+        from agent.save.pipeline import backup, send
 
         settings = self._settings
         job, tools = self._runner.new_job(Kind.BACKUP, request.correlation_id)
         collect = hook(settings, "backupCmd", settings.backup_cmd, job)
         parts = self._parts(job, request.selection, collected=collect is not None)
         roots = [part.root for part in parts]
-        encryption = encryption_for(request.passcode, request.destination, settings.encryption)
-        made = slot.archive() if slot else None
-        staged = Staged(made[0]) if made else self._staged(request, slot, encrypted=encryption is not None)
-        destination = self._destination(request, job, tools, roots, staged, encrypted=encryption is not None)
         key = skip_key(request, roots, settings)
+        made = slot.archive() if slot else None
+        order = self._order(
+            request, job, tools, parts, collect=collect, key=key, slot=slot, made=made[0] if made else None
+        )
         self._runner.refuse_when_busy(*(root.directory for root in roots))
-        order = BackupOrder(
+        scope = Scope(request.schedule, tuple(root.data_set for root in roots))
+        hooks = BackupHooks.of(settings, job, roots[0].directory, scope)
+        plan = _Plan(
+            None if order.destination else Staged(order.staged, options=request.passed_on),
+            key,
+            request.label.facts(),
+            ArchiveSource() if collect else ArchiveSource.of_roots(roots),
+            _one_of_several(request, settings),
+        )
+        return self._runner.admitted(
+            job,
+            tools,
+            directory=roots[0].directory,
+            destination=order.destination,
+            facts=request.facts(),
+            work=partial(send, order, made[1]) if made else hooks.around(partial(backup, order)),
+            ended=partial(self._ended, job, plan),
+        )
+
+    def _order(
+        self,
+        request: BackupRequest,
+        job: Job,
+        tools: Tools,
+        parts: "tuple[WalkRoot, ...]",
+        *,
+        collect: RunHook | None,
+        key: str | None,
+        slot: "Slot | None",
+        made: Path | None,
+    ) -> "BackupOrder":
+        """Return the order for an archive, or to send the one that is `made`. Raises `Refused`."""
+        from agent.save.pipeline import BackupOrder
+
+        settings, roots = self._settings, [part.root for part in parts]
+        encryption = encryption_for(request.passcode, request.destination, settings.encryption)
+        path = made or self._free_path(request, slot, encrypted=encryption is not None)
+        return BackupOrder(
             roots=parts,
             own=self._own.paths(),
-            staged=staged.path,
-            destination=destination,
+            staged=path,
+            destination=self._destination(request, job, tools, roots, path, encrypted=encryption is not None),
             format=save_format(request.destination, settings, request.level),
             strict=settings.strict_backup,
             checksum=settings.checksum,
@@ -107,24 +145,6 @@ class Backups:
             origin=_origin(request, job, self._device.id, () if collect else parts),
             shared=slot,
         )
-        scope = Scope(request.schedule, tuple(root.data_set for root in roots))
-        hooks = BackupHooks.of(settings, job, roots[0].directory, scope)
-        plan = _Plan(
-            None if destination else staged,
-            key,
-            request.label.facts(),
-            ArchiveSource() if collect else ArchiveSource.of_roots(roots),
-            _one_of_several(request, settings),
-        )
-        return self._runner.admitted(
-            job,
-            tools,
-            directory=roots[0].directory,
-            destination=destination,
-            facts=request.facts(),
-            work=partial(send, order, made[1]) if made else hooks.around(partial(backup, order)),
-            ended=partial(self._ended, job, plan),
-        )
 
     def _parts(self, job: Job, selection: Selection, *, collected: bool) -> "tuple[WalkRoot, ...]":
         """Return the roots that are saved: those of the request, or the directory that `backupCmd` fills."""
@@ -133,15 +153,15 @@ class Backups:
         refuse_choosing(selection, "backupCmd", Key.BACKUP_DATA_TYPES, Key.BACKUP_PATHS)
         return (self._chosen_roots.part(Root("", self._staging.work_directory(job.id)), selection),)
 
-    def _staged(self, request: BackupRequest, slot: "Slot | None", *, encrypted: bool) -> Staged:
-        """Return the archive in staging or in the slot; it has this name at every destination."""
+    def _free_path(self, request: BackupRequest, slot: "Slot | None", *, encrypted: bool) -> Path:
+        """Return the path of the new archive, in staging or in the slot; every destination gets its name."""
         path = self._staging.free_path(
             self._device.tag,
             ENCRYPTED if encrypted else PLAIN,
             request.label.name,
             self._journal.jobs.knows_archive,
         )
-        return Staged(slot.directory / path.name if slot else path, options=request.passed_on)
+        return slot.directory / path.name if slot else path
 
     def _databases(self, job: Job) -> "DatabaseOrder | None":
         from agent.save.databases import DatabaseOrder
@@ -161,7 +181,7 @@ class Backups:
         job: Job,
         tools: Tools,
         roots: Iterable[Root],
-        staged: Staged,
+        path: Path,
         *,
         encrypted: bool,
     ) -> Destination | None:
@@ -169,14 +189,13 @@ class Backups:
         if request.output:
             return self._admission.output(request.output, roots, tools.connections)
         if request.destination is None:
-            self._pending.check_fits(staged, job.correlation_id)
+            self._pending.check_fits(Staged(path, options=request.passed_on), job.correlation_id)
             return None
         if request.destination.repository:
             return self._admission.repository(request.destination, tools.connections, self._device.id)
-        name = staged.path.name
-        about_it = metadata(name, job.correlation_id, self._device.id)
+        about_it = metadata(path.name, job.correlation_id, self._device.id)
         return self._admission.destination(
-            request.destination, tools.connections, self._device.id, name, about_it, encrypted=encrypted
+            request.destination, tools.connections, self._device.id, path.name, about_it, encrypted=encrypted
         )
 
     def _expected_bytes(self, roots: Sequence[Root]) -> int | None:
