@@ -47,7 +47,7 @@ _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _INHERITED = {"PATH": _PATH, "LANG": "C.UTF-8", "HOME": "/", "TMPDIR": ""}
 _SHELL_WORD = re.compile(r"[&<>]+|[12]?>{1,2}\S*|\S*[;|]\S*")
 _QUOTED = re.compile(r"\\.|'[^']*'|\"(?:\\.|[^\"\\])*\"", re.DOTALL)
-"""A part of a command that also a shell would take as it is."""
+"""A part of a command in which a shell finds no operators, either."""
 # The end of a process is polled: many devices have kernels without pidfds.
 _SHORTEST_POLL_S, _LONGEST_POLL_S = 0.001, 0.05
 _PIPE_BYTES = 1 << 16

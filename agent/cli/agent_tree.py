@@ -15,7 +15,10 @@ MOST_IN_A_PAGE = 500
 
 
 class AgentTree:
-    """Methods raise `AgentRefused` and `NotAnswered`, and `ManifestBroken` as `Manifest.from_json`."""
+    """An archive in a store, read over the API of the agent.
+
+    Methods raise `AgentRefused` and `NotAnswered`, and `ManifestBroken` as `Manifest.from_json`.
+    """
 
     def __init__(self, agent: Agent, store: str, name: str, handle: str) -> None:
         """`handle` stands for the key of an encrypted archive; "" for none."""

@@ -44,7 +44,7 @@ def archives(argv: list[str]) -> int:
 
 
 def _stores(destinations: Value) -> list[str]:
-    """Return the stores, and the targets that are the place of none."""
+    """Return the stores, and the targets that no store stands for."""
     stores, targets = destinations["stores"], destinations["targets"]
     zipped = {each.get("target") for each in stores if "format" not in each}
     names = [each["name"] for each in stores]

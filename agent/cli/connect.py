@@ -28,10 +28,10 @@ from providers.api import Capability
 from providers.errors import NotFound, StorageError, TargetAbsent
 
 LIMIT_S = 30.0
-"""The longest time for all of them together: each has a thread."""
+"""The longest time for all tries together: each has a thread."""
 READ_S = 15.0
 _UNNAMED = "check-config"
-"""Name of an archive where the address names it, and elsewhere of none."""
+"""Stands for the name of an archive: no archive has it, unless the address says the name."""
 
 
 class Try(NamedTuple):

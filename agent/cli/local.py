@@ -62,7 +62,7 @@ def local_parser(name: str, description: str) -> argparse.ArgumentParser:
 def run_local(
     parser: argparse.ArgumentParser, argv: list[str], act: Callable[[Agent, argparse.Namespace], int | None]
 ) -> int:
-    """Ask the agent that the arguments mean: the exit status, for which None is a good one."""
+    """Call `act` with the agent that the arguments mean; return its exit status, 0 for None."""
     parser.add_argument("--url", metavar="URL", help="ask the agent of another device, at this address")
     parser.add_argument("--token-file", metavar="FILE", help="file with the token of that device")
     parser.add_argument(
@@ -166,7 +166,7 @@ def _status_line(value: Value) -> str:
 
 
 def time_text(text: str) -> str:
-    """To the second, and said to be UTC."""
+    """Return a time of an answer to the second, marked as UTC."""
     return f"{text[:10]} {text[11:19]}Z"
 
 

@@ -120,7 +120,7 @@ def _at_store(
 
 
 def _by_agent(options: Options, settings: Settings, refused: Refused) -> ListedTree:
-    """Return the archive as the agent of these settings opens it: it may have credentials that are not here.
+    """Return the archive as the agent of these settings opens it, which may have credentials of its own.
 
     Raises `refused` where no agent answers, and for a destination that no store names.
     """

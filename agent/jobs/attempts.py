@@ -45,7 +45,7 @@ class Attempt:
         return self.failed is not None and not self.failures
 
     def waiting(self, now: datetime) -> "Attempt":
-        """Return it as it waits for the backup of another store; that is no failure."""
+        """Return the attempt, in line since `now` for the backup of another store: that is no failure."""
         return replace(self, failed=now)
 
     def next_try(self, now: datetime) -> datetime | None:

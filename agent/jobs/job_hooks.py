@@ -54,7 +54,7 @@ class Scope:
         return cls(value["schedule"], tuple(value["dataSets"]))
 
     def commands(self, settings: Settings) -> Iterator[tuple[str, str, str]]:
-        """Yield where the settings have commands, the outermost first, with those before and after it."""
+        """Yield the prefix of the settings, and the commands before and after a backup, the outermost first."""
         yield "", settings.before_backup_cmd, settings.after_backup_cmd
         if schedule := settings.schedules.get(self.schedule):
             yield f"schedules.{self.schedule}.", schedule.before_backup_cmd, schedule.after_backup_cmd
@@ -97,7 +97,7 @@ class BackupHooks:
     def around(self, work: Work) -> Work:
         """Return the work with the commands around it.
 
-        A command that fails before it fails the backup; of one that fails after it, the result has a note.
+        A command that fails before the backup fails it. One that fails afterwards adds a note to the result.
         """
         if not (self.before or self.after("")):
             return work

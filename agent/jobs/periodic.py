@@ -167,7 +167,7 @@ class _FramePlan:
 
     @property
     def rule(self) -> str:
-        """Return the rule of its ticks; a new frame is kept as one that nothing has been dealt with."""
+        """Return the period, the only rule to compare: for any other change `keep_new` begins anew."""
         return format_duration(self.frame.period)
 
     def decide(self, settled: datetime | None, now: datetime) -> Decision:

@@ -181,7 +181,7 @@ class Prunes:
         told(outcome.result.places)
 
     def problems(self) -> Mapping[str, str]:
-        """Return by destination why the last prune left old archives there; none without retention."""
+        """Return by destination why old archives stayed at the last prune; none without retention."""
         found: dict[str, str] = json.loads(self._journal.notes.read(_PROBLEMS) or "{}")
         return found if found and (self._rules() or noted_dates(self._journal)) else {}
 
@@ -216,7 +216,7 @@ class Prunes:
         return {**targets, **stores}
 
     def _stores_elsewhere(self, place: str) -> list[str]:
-        """Return the stores that are not at this place: each keeps an archive of several stores by itself."""
+        """Return the stores at other destinations: each may still have an archive of several stores."""
         return [name for name, store in self._settings.stores.items() if _place_of(name, store) != place]
 
     def _rules(self) -> "KeepRules":
@@ -254,7 +254,7 @@ def noted_dates(journal: Journal) -> dict[str, str]:
 
 
 def _place_of(name: str, store: StoreSettings) -> str:
-    """Return the name for people of what a store is at: itself, or its target."""
+    """Return the destination of a store by its name for people: its target, or the store itself."""
     return f"target {store.options.get('local.target', 'device')}" if _is_target(store) else f"store {name}"
 
 

@@ -13,7 +13,7 @@ from agent.journal.jobs import JobRecord
 
 @dataclass(frozen=True, slots=True)
 class StoreState:
-    """How the backups of a schedule at one of its stores stand."""
+    """The state of a schedule's backups at one of its stores."""
 
     missed: int
     last_error: str
@@ -33,7 +33,7 @@ class StoreState:
 
 @dataclass(frozen=True, slots=True)
 class ScheduleState:
-    """How one schedule stands: with several stores, as the one that stands worst."""
+    """The state of one schedule; of several stores the worst one counts."""
 
     next_due: datetime | None
     stores: Mapping[str, StoreState]
@@ -65,7 +65,7 @@ class ScheduleState:
 
 
 def store_state(journal: Journal, schedule: str, record: ScheduleRecord) -> StoreState:
-    """Return how the record of a schedule stands. Raises `JournalError`."""
+    """Return the state of a schedule at the store of `record`. Raises `JournalError`."""
     standing = record.read()
     last = journal.jobs.last_scheduled(schedule, record.store)
     return StoreState(

@@ -121,7 +121,7 @@ class StoreTicks:
             ticks.look()
 
     def keep_new(self) -> None:
-        """Note, in the open unit of work, that of a new plan nothing has been dealt with."""
+        """Note, in the open unit of work, that the plan is new: none of its ticks has been dealt with."""
         with self._journal.unit() as unit:
             for ticks in self._ticks:
                 ticks.keep_new()

@@ -42,7 +42,7 @@ class Plan(Protocol):
 
 
 class Ticks:
-    """`record` is that of the schedule; `backup` makes its backup. See `Periodic` and `ClockSchedules`."""
+    """The ticks of one schedule at one of its stores; `record` is their record. See `StoreTicks`."""
 
     def __init__(
         self,
@@ -98,7 +98,7 @@ class Ticks:
         self._stopped = True
 
     def keep_new(self) -> None:
-        """Note, in the open unit of work, that of a new plan nothing has been dealt with."""
+        """Note, in the open unit of work, that the plan is new: none of its ticks has been dealt with."""
         self._journal.notes.keep(self._record.note("settled"), "")
         self._record.keep(Standing())
 

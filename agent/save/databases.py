@@ -194,7 +194,7 @@ def database_copies(
 
 
 def _state(entry: Entry, directory_fd: int) -> tuple[bool, int, int]:
-    """Return True for a database with a write-ahead log, and as `_beside`."""
+    """Return True for a database with a write-ahead log, and after it what `_beside` returns."""
     header = os.pread(entry.fd, HEADER_BYTES, 0)
     return header[_READ_VERSION_AT] == _WAL, *_beside(os.path.basename(entry.name), directory_fd)
 

@@ -73,7 +73,7 @@ class PruneOutcome:
     learned: dict[str, KnownArchive]
 
     def problems(self) -> dict[str, str]:
-        """Return by destination why its archives do not go; without a stick that is not there."""
+        """Return by destination why old archives stay; leave out sticks that are not plugged in."""
         return {
             each.place: each.problem for each in self.places if each.problem and (each.failed or each.kept)
         }

@@ -1,7 +1,7 @@
 """An archive that several stores get: made once, and kept on the device until none of them waits for it.
 
-What is written here outlasts a crash: the archive is complete before its record is there. A record says of
-which tick the archive is, so that no store gets that of an earlier one.
+Both outlast a crash: the archive is complete before its record is written. The record has the tick of the
+archive, so that no store gets the archive of an earlier tick.
 """
 
 import json
@@ -30,14 +30,14 @@ class Slot:
     tick: str
 
     def clear(self) -> None:
-        """Make it an empty private directory. Raises IoError and NoSpace."""
+        """Make the slot an empty private directory. Raises IoError and NoSpace."""
         with disk_errors(f"cannot make the directory '{self.directory}'"):
             remove_tree(self.directory)
             make_directories(self.directory, 0o700)
             sync_directory(self.directory.parent)
 
     def keep(self, archive: Path, made: "BackupResult") -> None:
-        """Keep what was made, in a file of the slot. Raises IoError and NoSpace."""
+        """Write the record of the archive that was made. Raises IoError and NoSpace."""
         report = {name: getattr(made.report, name) for name in _COUNTS}
         about = {
             "tick": self.tick,

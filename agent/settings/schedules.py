@@ -26,7 +26,7 @@ def schedule_of(settings: "Settings", name: str = KANTO) -> "ScheduleSettings":
 
 
 def share_archives(settings: "Settings", name: str) -> bool:
-    """Return True when several stores of the schedule get one archive; a repository is saved to by itself."""
+    """Return True when several stores of the schedule get one archive; repositories get snapshots instead."""
     stores = [settings.stores[store] for store in schedule_of(settings, name).store]
     return sum(store.format == "zip" for store in stores) > 1
 

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class JournalFacts:
-    """The journal's facts about archives; the thread that asks reads the rows."""
+    """The journal's facts about archives: rows, which the thread that answers turns into values."""
 
     verifications: tuple[JobRow, ...] = field(default=(), repr=False)
     backups: tuple[JobRow, ...] = field(default=(), repr=False)

@@ -81,9 +81,9 @@ class Info:
             token.check()
         if not found.inventories:
             found.inventories = self._all(selection)
+        saved_as, consistent = archive_format(settings), settings.sqlite == "consistent"
         for inventory in found.inventories.values():
-            consistent = settings.sqlite == "consistent"
-            take_inventory(inventory, archive_format(settings), found.own, token.check, consistent=consistent)
+            take_inventory(inventory, saved_as, found.own, token.check, consistent=consistent)
 
     def _chosen(self, selection: Selection) -> "dict[str, Inventory]":
         """Return an inventory for each chosen root; none for an empty selection."""

@@ -41,7 +41,7 @@ class LateAnswers:
     ) -> None:
         """Run `look` in a thread; at its end, or when time is up, tell the value.
 
-        `value` is told whether `look` came to its end; the token is set when time is up.
+        `value` gets True when `look` has come to its end. `token` is cancelled when time is up.
         """
 
         def answer(*, complete: bool) -> None:

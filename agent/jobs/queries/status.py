@@ -15,6 +15,13 @@ from agent.jobs.requests.control import StatusRequest
 from agent.jobs.schedule_state import ScheduleState
 from agent.journal.staged import Child
 
+_BESIDE_BYTES = (
+    len('"uploads":[],"uploadsMore":99,"schedules":{},"schedulesMore":99,') + len('"problem":') + 200
+)
+"""The room that a preview leaves while a job runs."""
+_PREVIEW_BYTES = 600
+"""The room for a preview beside other answers."""
+
 
 def upload_value(child: Child, *, in_line: bool) -> Mapping[str, Any]:
     """Return a pending upload."""
@@ -25,14 +32,6 @@ def upload_value(child: Child, *, in_line: bool) -> Mapping[str, Any]:
         "bytes": child.staged.size_bytes,
         "state": "UPLOADING" if in_line else "WAITING",
     }
-
-
-_BESIDE_BYTES = (
-    len('"uploads":[],"uploadsMore":99,"schedules":{},"schedulesMore":99,') + len('"problem":') + 200
-)
-"""The room that a preview leaves while a job runs."""
-_PREVIEW_BYTES = 600
-"""The room for a preview beside other answers."""
 
 
 class Status:

@@ -48,7 +48,7 @@ class BackupRequest(Request):
     """The schedule that asks for it; empty for a command."""
 
     def facts(self) -> dict[str, Any]:
-        """Return what the history says of it from the beginning."""
+        """Return the facts that the history has as soon as the backup begins."""
         facts = self.destination.facts() if self.destination else {}
         return facts | ({"schedule": self.schedule} if self.schedule else {})
 

@@ -25,7 +25,7 @@ ArchiveKey = SecretStr | SecretBytes
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WantedArchive:
-    """The archive that a request is about where it names none: the newest one that is like this."""
+    """The description of an archive, for a request that names none: the newest one that fits is meant."""
 
     before: datetime | None = None
     """Made before this time."""
@@ -41,7 +41,7 @@ class WantedArchive:
 
     @property
     def is_described(self) -> bool:
-        """Return False for the newest archive of this device."""
+        """Return True when the request says more than 'the newest archive of this device'."""
         return self != WantedArchive()
 
 
