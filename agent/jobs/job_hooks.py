@@ -54,7 +54,7 @@ class Scope:
         return cls(value["schedule"], tuple(value["dataSets"]))
 
     def commands(self, settings: Settings) -> Iterator[tuple[str, str, str]]:
-        """Yield the prefix of the settings, and the commands before and after a backup, the outermost first."""
+        """Yield the prefix of the settings, and the commands before and after a backup; outermost first."""
         yield "", settings.before_backup_cmd, settings.after_backup_cmd
         if schedule := settings.schedules.get(self.schedule):
             yield f"schedules.{self.schedule}.", schedule.before_backup_cmd, schedule.after_backup_cmd
