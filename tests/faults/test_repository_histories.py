@@ -18,7 +18,7 @@ from agent.base.errors import Cancelled, RepositoryBusy
 from agent.base.roots import Root
 from agent.formats.repository import blobs, sweep, tree
 from agent.formats.repository.objects import Kind
-from agent.formats.repository.state import tree_key
+from agent.formats.repository.packs import tree_key
 from agent.transfer.cancel import CancelToken
 from tests.support.repositories import Device
 from tests.support.snapshots import restored, verified

@@ -14,7 +14,6 @@ from agent.formats.repository.json_stream import items_of
 from agent.formats.repository.objects import Kind, Objects
 from agent.formats.repository.packs import Blob, id_in
 from agent.formats.repository.scratch import temporary_database
-from agent.formats.repository.state import tree_key
 from agent.formats.repository.unpacked import get_unpacked
 
 _CACHE_KIB = 8 << 10
@@ -95,7 +94,7 @@ class BlobIndex:
                 self._blobs += len(blobs)
                 if self._blobs > _MOST_BLOBS:
                     raise RepositoryBroken(f"the indexes of the repository name over {_MOST_BLOBS} blobs")
-                rows = ((_key(blob), number, *blob[2:]) for blob in blobs)
+                rows = ((blob.key, number, *blob[2:]) for blob in blobs)
                 self._database.executemany(_BLOB, rows)
 
     def add_pack(self, file: str, pack: str) -> int:
@@ -106,7 +105,7 @@ class BlobIndex:
         return int(number)
 
     def place(self, key: bytes) -> Place | None:
-        """Return the place of a blob: its id, or for a tree `state.tree_key` of it."""
+        """Return the place of a blob: its id, or for a tree `packs.tree_key` of it."""
         query = (
             "SELECT name, at, length, plain, pack FROM blobs JOIN packs ON packs.number = blobs.pack"
             " WHERE id = ?"
@@ -150,6 +149,11 @@ class BlobIndex:
         self._database.close()
 
 
+def missing_blob() -> RepositoryBroken:
+    """Return the error for a blob that has no place."""
+    return RepositoryBroken("a snapshot needs a blob that no index of the repository names")
+
+
 def parts_of(place: Place) -> Iterator[tuple[Block, int, int]]:
     """Yield the parts of a blob: each with its block, and with its begin and end there."""
     at, end = place.offset, place.offset + place.length
@@ -180,7 +184,3 @@ def _blob(value: dict[str, Any]) -> Blob:
     if length < OVERHEAD_BYTES:
         raise ValueError(length)
     return Blob(blob_id, kind == "tree", offset, length, plain)
-
-
-def _key(blob: Blob) -> bytes:
-    return tree_key(blob.id) if blob.is_tree else blob.id

@@ -35,6 +35,16 @@ class Blob(NamedTuple):
     plain_bytes: int
     """Bytes of the plain content; 0 for one that is not compressed."""
 
+    @property
+    def key(self) -> bytes:
+        """Return the key of the blob among all blobs."""
+        return tree_key(self.id) if self.is_tree else self.id
+
+
+def tree_key(tree_id: bytes) -> bytes:
+    """Return the key of a tree among the blobs: trees and data may have equal ids."""
+    return b"t" + tree_id
+
 
 def id_in(text: str) -> bytes:
     """Return the id in 64 hexadecimal digits. Raises ValueError and TypeError."""
@@ -42,6 +52,11 @@ def id_in(text: str) -> bytes:
     if len(found) != ID_BYTES:
         raise ValueError(text)
     return found
+
+
+def ids_of(content: bytes) -> Iterator[bytes]:
+    """Yield the ids in a content, which are one after the other."""
+    return (content[at : at + ID_BYTES] for at in range(0, len(content), ID_BYTES))
 
 
 class Pack:

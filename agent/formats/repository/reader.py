@@ -7,17 +7,16 @@ from pathlib import Path
 from threading import Lock
 
 from agent.base.errors import RepositoryBroken
-from agent.formats.repository.blob_index import BlobIndex, Place
+from agent.formats.repository.blob_index import BlobIndex, Place, missing_blob
 from agent.formats.repository.compression import decompressed, decompressed_pieces
 from agent.formats.repository.crypto import Cryptor, Keys
 from agent.formats.repository.document import MOST_BYTES, Snapshot, parsed
 from agent.formats.repository.json_stream import items_of
 from agent.formats.repository.objects import Kind, Objects, listed
 from agent.formats.repository.pack_reader import GetRange, PackReader, whole_block
-from agent.formats.repository.packs import ID_BYTES
+from agent.formats.repository.packs import ID_BYTES, ids_of, tree_key
 from agent.formats.repository.saved_node import SavedNode, saved_node
 from agent.formats.repository.spool import Spool
-from agent.formats.repository.state import tree_key
 from agent.formats.repository.unpacked import get_unpacked
 from providers.errors import NotFound
 
@@ -137,17 +136,12 @@ class Reader:
     def _place(self, key: bytes) -> Place:
         place = self._index.place(key)
         if place is None:
-            raise RepositoryBroken("a snapshot needs a blob that no index of the repository names")
+            raise missing_blob()
         return place
 
 
 def _pieces(stored: bytes, plain_bytes: int) -> Iterator[bytes]:
     return decompressed_pieces(stored, plain_bytes) if plain_bytes else iter((stored,))
-
-
-def ids_of(content: bytes) -> Iterator[bytes]:
-    """Yield the ids in a content, which are one after the other."""
-    return (content[at : at + ID_BYTES] for at in range(0, len(content), ID_BYTES))
 
 
 def _in_order(nodes: Iterator[SavedNode]) -> Iterator[SavedNode]:

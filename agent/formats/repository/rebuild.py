@@ -12,11 +12,11 @@ from agent.formats.repository.blob_index import BlobIndex
 from agent.formats.repository.chunker import MEAN_BYTES, FileKind
 from agent.formats.repository.document import Snapshot
 from agent.formats.repository.objects import Kind
-from agent.formats.repository.packs import ID_BYTES
-from agent.formats.repository.reader import Reader, ids_of, snapshots
+from agent.formats.repository.packs import ID_BYTES, ids_of, tree_key
+from agent.formats.repository.reader import Reader, snapshots
 from agent.formats.repository.saved_node import SavedNode
 from agent.formats.repository.session import Session
-from agent.formats.repository.state import ROOT, Row, tree_key
+from agent.formats.repository.state import ROOT, Row
 
 _ROWS = 1000
 _MOST_ENTRIES = 10_000_000

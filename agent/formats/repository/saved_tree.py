@@ -15,7 +15,8 @@ from agent.formats.repository.blob_index import Place
 from agent.formats.repository.described import manifest_of, roots_of
 from agent.formats.repository.document import Snapshot
 from agent.formats.repository.listing import Listing
-from agent.formats.repository.reader import Reader, ids_of
+from agent.formats.repository.packs import ids_of
+from agent.formats.repository.reader import Reader
 from agent.formats.repository.saved_node import NO_ID, SavedNode
 from agent.formats.repository.session import state_errors
 from agent.formats.repository.tree_walk import TreeWalk

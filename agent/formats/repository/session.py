@@ -21,7 +21,7 @@ from agent.formats.repository.order import SnapshotOrder
 from agent.formats.repository.paths import SnapshotPaths
 from agent.formats.repository.pending import PendingPacks, locks_in
 from agent.formats.repository.scratch import Scratch
-from agent.formats.repository.state import State, opened, remove_state, tree_key
+from agent.formats.repository.state import State, opened, remove_state
 from agent.formats.repository.use import in_use
 from providers.errors import StorageError
 
@@ -125,7 +125,7 @@ def _keys(session: Session) -> Iterator[bytes]:
     for number, blob in enumerate(session.pending.blobs()):
         if number % _PACE == 0:
             session.check()
-        yield tree_key(blob.id) if blob.is_tree else blob.id
+        yield blob.key
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from typing import NamedTuple, TypeVar
 import structlog
 
 from agent.base.durable import sync_directory
-from agent.formats.repository.packs import ID_BYTES
+from agent.formats.repository.packs import ids_of, tree_key
 
 log = structlog.get_logger(__name__)
 
@@ -60,11 +60,6 @@ class Row(NamedTuple):
     content: bytes
     child: int
     kind: int
-
-
-def tree_key(tree_id: bytes) -> bytes:
-    """Return the key of a tree among the blobs: trees and data may have equal ids."""
-    return b"t" + tree_id
 
 
 class State:
@@ -172,7 +167,7 @@ class State:
 
     def unuse(self, content: bytes) -> None:
         """Give back the blobs of a content."""
-        self._unuse_keys(content[at : at + ID_BYTES] for at in range(0, len(content), ID_BYTES))
+        self._unuse_keys(ids_of(content))
 
     def unuse_tree(self, tree_id: bytes) -> None:
         self._unuse_keys([tree_key(tree_id)])

@@ -15,9 +15,10 @@ from agent.formats.base import DIR
 from agent.formats.repository.blobs import BlobWriter, id_of, pieces_of
 from agent.formats.repository.chunker import FileKind
 from agent.formats.repository.node import Node, node_json, signature
+from agent.formats.repository.packs import tree_key
 from agent.formats.repository.paths import SnapshotPaths, base, parent
 from agent.formats.repository.scratch import Scratch
-from agent.formats.repository.state import ROOT, WHOLE_DIRECTORY, Known, Row, State, tree_key
+from agent.formats.repository.state import ROOT, WHOLE_DIRECTORY, Known, Row, State
 
 MOST_HELD = 1024
 """Nodes of all open directories that are kept in memory."""

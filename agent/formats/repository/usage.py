@@ -9,10 +9,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from agent.base.errors import RepositoryBroken
-from agent.formats.repository.blob_index import BlobIndex
-from agent.formats.repository.packs import ID_BYTES
-from agent.formats.repository.reader import ids_of
-from agent.formats.repository.state import tree_key
+from agent.formats.repository.blob_index import BlobIndex, missing_blob
+from agent.formats.repository.packs import ID_BYTES, ids_of, tree_key
 
 _MORE_COLUMNS = (
     "ALTER TABLE blobs ADD COLUMN used INTEGER NOT NULL DEFAULT 0",
@@ -68,7 +66,7 @@ class Usage(BlobIndex):
         if self._database.execute("UPDATE blobs SET used = 1 WHERE id = ? AND NOT used", (key,)).rowcount:
             return True
         if self.place(key) is None:
-            raise _missing()
+            raise missing_blob()
         return False
 
     def use(self, content: bytes) -> None:
@@ -77,7 +75,7 @@ class Usage(BlobIndex):
         rows = ((blob_id,) for blob_id in ids_of(content))
         self._database.executemany("UPDATE blobs SET used = 1 WHERE id = ?", rows)
         if self._database.total_changes - before != len(content) // ID_BYTES:
-            raise _missing()
+            raise missing_blob()
 
     def add_stored(self, pack: str, size_bytes: int) -> None:
         """Remember a pack that the repository has, whether an index names it or not."""
@@ -187,7 +185,3 @@ def _rewritten(
         gained_bytes += pack.unused_bytes
         rewritten.append(pack.number)
     return rewritten, gained_bytes
-
-
-def _missing() -> RepositoryBroken:
-    return RepositoryBroken("a snapshot needs a blob that no index of the repository names")
