@@ -7,7 +7,7 @@ restoring the wrong one is worse than asking.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
+from functools import lru_cache, partial
 
 from agent.base.errors import OF_ANOTHER_DEVICE, NoneChosen, NotInArchive
 from agent.base.job import parse_time
@@ -78,8 +78,9 @@ class _Looker:
         self, destination: Destination, search: Search, archives: ReadFormat, unlock: Unlock
     ) -> None:
         self._destination, self._search, self._archives = destination, search, archives
-        self._read_manifest = partial(read_manifest, archives, destination, unlock=unlock)
-        self._seen: dict[str, KnownArchive] = {}
+        # The newest is asked twice: when it had read all, and what it is of.
+        self._read_manifest = lru_cache(1)(partial(read_manifest, archives, destination, unlock=unlock))
+        self._looked_at = 0
 
     def found(self) -> Found:
         now, search = self._search.clock(), self._search
@@ -177,13 +178,10 @@ class _Looker:
 
     def _about(self, archive: DatedArchive) -> KnownArchive:
         """Return the facts of an archive, from its manifest when the journal does not know it."""
-        if archive.known.source is not None:
+        if archive.known.source is not None or not self._can_look or self._looked_at == _LOOKED_AT:
             return archive.known
-        if archive.name not in self._seen:
-            if not self._can_look or len(self._seen) == _LOOKED_AT:
-                return archive.known
-            self._seen[archive.name] = known_from(self._read_manifest(name=archive.name))
-        return self._seen[archive.name]
+        self._looked_at += 1
+        return known_from(self._read_manifest(name=archive.name))
 
 
 def _ask_for(archives: Sequence[DatedArchive]) -> str:

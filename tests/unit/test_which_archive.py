@@ -9,6 +9,10 @@ from typing import Any
 import pytest
 
 from agent.formats.archive_names import archive_name, device_tag
+from agent.formats.base import Unlock
+from agent.formats.manifest import Manifest
+from agent.formats.zip.format import Zip
+from agent.transfer.context import Destination
 from tests.support.fakes import DEVICE, Device
 from tests.support.journals import sql
 
@@ -154,6 +158,22 @@ def test_an_archive_from_the_future_is_passed_over_and_named(device: Device, tmp
         "newer",
         f"'{name}' was chosen; ignored, dated in the future: '{future}'",
     )
+
+
+def test_a_manifest_is_read_once(device: Device, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It says when the backup had read everything, and what it is of; the destination may be slow."""
+    read: list[str] = []
+
+    def manifest(archives: Zip, destination: Destination, name: str, unlock: Unlock) -> Manifest | None:
+        read.append(name)
+        return archives.open(destination, name, unlock).manifest()
+
+    name = backup(device, tmp_path / "app")
+    lose_journal(device)
+    monkeypatch.setattr(Zip, "manifest", manifest)
+    later = (datetime.now(UTC) + timedelta(minutes=1)).isoformat()
+    assert restored(device, tmp_path / "app", **{"restore.before": later})[0] == "app"
+    assert read == [name]
 
 
 def test_when_all_are_from_the_future_none_is_chosen(device: Device, tmp_path: Path) -> None:
