@@ -16,6 +16,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from providers.errors import (
+    WRITABLE_HINT,
     AccessDenied,
     Classify,
     IoError,
@@ -46,10 +47,7 @@ _KINDS: Mapping[int | None, tuple[type[StorageError], str]] = {
     errno.ENOTDIR: (Rejected, "what should be a directory is a file or a symbolic link"),
     errno.ENAMETOOLONG: (Rejected, "its file system cannot keep a name of this length"),
     errno.EINVAL: (Rejected, "its file system cannot keep this name"),
-    errno.EROFS: (
-        IoError,
-        "it is read-only (with systemd, 'ReadWritePaths=' of the unit says where the agent may write)",
-    ),
+    errno.EROFS: (IoError, f"it is read-only{WRITABLE_HINT}"),
     errno.EIO: (IoError, "it fails to read or write: check the medium"),
     errno.ENODEV: (IoError, "it is gone: plug it in again"),
     errno.ENXIO: (IoError, "it is gone: plug it in again"),

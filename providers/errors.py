@@ -12,6 +12,9 @@ from typing import ClassVar
 
 from providers.http_fields import retry_after_s
 
+WRITABLE_HINT = " (with systemd, 'ReadWritePaths=' of the unit says where the agent may write)"
+"""The end of messages about a file system that is read-only."""
+
 
 class StorageError(Exception):
     """Base of the errors of providers. The text is for people and holds no secret."""

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import ClassVar
 
-from providers.errors import Suspended
+from providers.errors import WRITABLE_HINT, Suspended
 
 
 class JobError(Exception):
@@ -200,7 +200,6 @@ class ProviderBug(JobError):
     code = "provider.bug"
 
 
-_WRITABLE = " (with systemd, 'ReadWritePaths=' of the unit says where the agent may write)"
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -212,6 +211,6 @@ def disk_errors(what: str) -> Iterator[None]:
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else "input/output error"
         if error.errno == errno.EROFS:
-            reason += _WRITABLE
+            reason += WRITABLE_HINT
         kind = NoSpace if error.errno in _FULL else IoError
         raise kind(f"{what}: {reason}") from error

@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 
+from agent import RELEASED
 from agent.base.refusals import Reason, Refused
 from agent.base.text import Number
-from agent.faces.ditto.expiry import RELEASED, check_not_expired, timeout_s
+from agent.faces.ditto.expiry import check_not_expired, timeout_s
 from agent.mqtt.envelope import Envelope
 
 NOW = datetime(2026, 12, 24, 18, 0, tzinfo=UTC)

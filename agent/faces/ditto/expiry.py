@@ -6,19 +6,14 @@ says when it was sent, so it is counted from the receipt, on a clock that nobody
 """
 
 import re
-from datetime import UTC, datetime
+from datetime import datetime
 
+from agent import RELEASED
 from agent.base.refusals import Reason, Refused
 from agent.base.text import scalar_text
-from agent.base.times import parse_rfc3339
+from agent.base.times import parse_rfc3339, time_text
 from agent.mqtt.envelope import Envelope
 
-RELEASED = datetime(2026, 11, 1, tzinfo=UTC)
-"""A clock that is before this was never set. Commands do not expire by it.
-
-The kernel is not asked: it calls many good clocks unsynchronised (a guest's, one set by GPS). A clock that is
-behind can only let an expired command through, never keep a good one out.
-"""
 _TIMEOUT = re.compile(r"(\d{1,9})(ms|s|m)?")
 _SECONDS = {"ms": 0.001, "s": 1, "m": 60, None: 1}
 
@@ -48,12 +43,11 @@ def check_not_expired(envelope: Envelope, waited_s: float, now: datetime) -> Non
     except ValueError as error:
         message = "header 'expiresAt' must be a time such as '2026-11-21T22:00:00Z'"
         raise Refused(Reason.INVALID, message) from error
+    # A clock that is before the release was never set. The kernel is not asked: it calls many good clocks
+    # unsynchronised (a guest's, one set by GPS). A clock that is behind can only let an expired command
+    # through, never keep a good one out.
     if now >= RELEASED and expires <= now:
-        raise _expired(f"expiresAt is {_shown(expires)}, the device's clock says {_shown(now)}")
-
-
-def _shown(when: datetime) -> str:
-    return f"{when.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
+        raise _expired(f"expiresAt is {time_text(expires)}, the device's clock says {time_text(now)}")
 
 
 def _expired(why: str) -> Refused:
