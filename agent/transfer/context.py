@@ -56,3 +56,8 @@ class Destination:
     def place_of(self, name: str) -> str:
         """Return the location of an archive of this name; of a snapshot, that of its repository."""
         return self.storage.location(self.prefix or name)
+
+    @property
+    def repository(self) -> str:
+        """Return the location of the repository, whatever snapshot is meant."""
+        return self.storage.location(self.prefix)

@@ -1,13 +1,14 @@
 """Snapshots restored by the agent: those that it wrote, and those of restic."""
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
 
 from agent.base.errors import ForeignArchive, NoneChosen, NoSpace, RepositoryBroken, WrongKey
 from agent.base.roots import Root
-from agent.formats.archive_names import OwnArchives, device_tag
+from agent.formats.archive_names import ALL_ARCHIVES, OwnArchives, device_tag
 from agent.formats.base import Unlock
 from agent.formats.repository.snapshots import Snapshots
 from providers.errors import NotFound
@@ -137,6 +138,16 @@ def test_a_snapshot_is_named_by_the_beginning_of_its_id_if_that_is_enough(tmp_pa
         archives.open(at, "xyz", Unlock())
     with pytest.raises(NotFound):
         archives.open(at, "0" * 64, Unlock())
+
+
+def test_a_repository_at_the_top_of_a_store_is_opened_once(tmp_path: Path) -> None:
+    """A restore looks for its snapshot first, and scrypt takes a second on a small device."""
+    device = Device.at(tmp_path, Root("", make_tree(tmp_path / "source", {"file": File(b"first")})))
+    saved = device.save()
+    archives = Snapshots(PASSWORD, tmp_path / "scratch", 1_000_000, 0)
+    assert len(archives.listed(destination(device.objects.path), ALL_ARCHIVES)) == 1
+    shutil.rmtree(device.objects.path / "keys")
+    assert archives.manifest(destination(device.objects.path, saved.id), saved.id, Unlock()).device == HOST
 
 
 def test_data_sets_and_single_paths_come_back_to_their_places(tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ class Repository:
         snapshot = SnapshotOrder(
             origin=order.origin,
             password=self.password,
-            state=state_directory(self.states, destination.storage.location(destination.prefix)),
+            state=state_directory(self.states, destination.repository),
             trust_for=self.trust_for,
             strict=order.strict,
             expected_bytes=order.expected_bytes,

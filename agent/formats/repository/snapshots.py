@@ -74,7 +74,7 @@ class Snapshots:
         destination, check = order.destination, context.token.check
         objects = StoredObjects(destination.storage, destination.prefix, context.rate())
         snapshot = self._snapshot(objects, destination, destination.name or "")
-        state = state_directory(self.scratch, destination.storage.location(destination.prefix))
+        state = state_directory(self.scratch, destination.repository)
         with (
             in_use(state),
             closing(self._new_index()) as index,
@@ -127,7 +127,7 @@ class Snapshots:
         return snapshot_named(objects, cryptor, names[0])
 
     def _open(self, objects: StoredObjects, destination: Destination) -> Opened:
-        where = destination.shown
+        where = destination.repository
         if where not in self._opened:
             try:
                 self._opened[where] = open_repository(objects, self.password)
@@ -152,36 +152,19 @@ class PrunedSnapshots(Snapshots):
     most_unused_percent: int
     """The percentage of the repository that may stay unused (`repository.maxUnused`)."""
 
-    def listed(self, destination: Destination, own: OwnArchives) -> list[NamedArchive]:
-        """Return the device's snapshots; none before the first backup has made the repository."""
-        if self._opened_if_made(_objects(destination), destination) is None:
-            return []
-        return Snapshots.listed(self, destination, own)
-
     def remove(self, removal: Removal) -> Freed:
         destination = removal.destination
         objects = StoredObjects(destination.storage, destination.prefix, removal.context.rate())
-        opened = self._opened_if_made(objects, destination)
-        if opened is None:
-            return Freed(0)
         job = PruneJob(
             objects,
-            opened,
-            state_directory(self.scratch, destination.storage.location(destination.prefix)),
+            self._open(objects, destination),
+            state_directory(self.scratch, destination.repository),
             self.host,
             self.most_unused_percent,
             self.reserve_bytes,
             removal.context.token.check,
         )
         return job.run(removal)
-
-    def _opened_if_made(self, objects: StoredObjects, destination: Destination) -> Opened | None:
-        try:
-            return self._open(objects, destination)
-        except TargetAbsent:
-            raise
-        except NotFound:
-            return None
 
 
 def _objects(destination: Destination) -> StoredObjects:
