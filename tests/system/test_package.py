@@ -119,6 +119,8 @@ def test_an_upgrade_keeps_configuration_and_journal_a_removal_the_data_and_a_pur
     assert owner_and_mode(booted, STATE) == "edge-backup:edge-backup 700"
     assert owner_and_mode(booted, CONFIG) == "root:edge-backup 640"
     assert booted.run("edge-backup", "check-config").startswith("{")
+    booted.write("/srv/modules/agent.py", "raise SystemExit('somebody else')")
+    assert __version__ in booted.run("env", "PYTHONPATH=/srv/modules", "edge-backup", "--version")
     assert exists(booted, "/usr/share/man/man1/edge-backup-restore.1.gz")
     saved(booted, "before-the-upgrade")
     booted.run("sed", "-i", "s/DEBUG/WARN/", CONFIG)
@@ -142,12 +144,31 @@ def test_an_upgrade_keeps_configuration_and_journal_a_removal_the_data_and_a_pur
     archives = booted.run("ls", "/srv/archives")
     booted.run("mount", "-t", "tmpfs", "none", f"{STATE}/archives")
     booted.run("cp", "-a", "/srv/archives", f"{STATE}/archives/")
+    # A directory of the same disk: no device number tells it from what the agent has made.
+    booted.run("mkdir", "/srv/[a] disk", f"{STATE}/data/[a] disk")
+    booted.run("touch", "/srv/[a] disk/of somebody", f"{STATE}/data/of the agent")
+    booted.run("mount", "--bind", "/srv/[a] disk", f"{STATE}/data/[a] disk")
     said = dpkg(booted, "--purge", "edge-backup")
     assert "left as they are" in said
     assert not exists(booted, "/etc/edge-backup")
     assert not exists(booted, f"{STATE}/storage")
     assert not exists(booted, "/var/log/edge-backup")
+    assert booted.run("ls", "/srv/[a] disk") == "of somebody\n"
+    assert booted.run("ls", f"{STATE}/data") == "[a] disk\n"
     assert archives == booted.run("ls", "/srv/archives") == booted.run("ls", f"{STATE}/archives/archives")
+
+
+def test_an_upgrade_starts_the_agent_that_it_stopped(booted: Machine) -> None:
+    """Also one that somebody has started without enabling it; one that was not running stays so."""
+    dpkg(booted, "--install", "/srv/old.deb")
+    runs(booted)
+    booted.run("systemctl", "disable", UNIT)
+    dpkg(booted, "--install", "--force-confdef", "--force-confold", "/srv/new.deb")
+    runs(booted)
+    assert booted.shows(UNIT, "UnitFileState") == "disabled"
+    booted.run("systemctl", "stop", UNIT)
+    dpkg(booted, "--install", "/srv/new.deb")
+    assert booted.shows(UNIT, "ActiveState") == "inactive"
 
 
 def test_an_installation_gives_away_nothing_that_was_there_before(booted: Machine) -> None:
