@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent.base.durable import make_directories, replace_file
+from agent.base.durable import replace_file
 from agent.cli import EXIT_OK
 from agent.cli.local import EXIT_REFUSED
 from agent.cli.settings import DEFAULT_CONFIG
@@ -49,13 +49,16 @@ def setup(argv: list[str]) -> int:
     if (parsed.root / _UNIT_OF_THE_PACKAGE).exists():
         sys.stderr.write("nothing is written: the Debian package brings all files, also in upgrades\n")
         return EXIT_REFUSED
+    said: list[str] = []
     try:
         for file in _files():
-            sys.stdout.write(f"{_written(file, parsed.root)}: {file.path}\n")
+            said.append(f"{_written(file, parsed.root)}: {file.path}\n")
     except OSError as error:
         hint = "; run it as root, or give another --root" if isinstance(error, PermissionError) else ""
         sys.stderr.write(f"{error.filename or parsed.root}: {error.strerror}{hint}\n")
         return EXIT_REFUSED
+    finally:
+        sys.stdout.write("".join(said))  # once all is written: somebody may have closed the pipe
     sys.stdout.write(_NEXT if parsed.root == Path("/") else "")
     return EXIT_OK
 
@@ -101,6 +104,16 @@ def _written(file: _File, root: Path) -> str:
         if is_same or file.is_the_owners:
             return "unchanged" if is_same else "kept, it has been changed"
         verb = "replaced"
-    make_directories(path.parent, 0o755)
+    _make_readable(path.parent)
     replace_file(path, file.text, 0o640 if file.is_the_owners else 0o644)
     return verb
+
+
+def _make_readable(directory: Path) -> None:
+    """Make the directory and its missing parents, readable for everybody under any umask. Raises OSError."""
+    for each in [*reversed(directory.parents), directory]:
+        try:
+            each.mkdir()
+        except FileExistsError:
+            continue
+        each.chmod(0o755)

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from contextlib import redirect_stdout, suppress
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,28 @@ def test_all_files_are_written_where_systemd_man_and_the_shells_look(tmp_path: P
         "usr/local/share/man/man5/edge-backup-settings.5",
         "usr/local/share/zsh/site-functions/_edge-backup",
     } <= written.keys()
+
+
+def test_directories_are_for_everybody_also_under_a_strict_umask(tmp_path: Path) -> None:
+    """The root may be an image: with /etc or /usr for root alone, no other user of it could work."""
+    before = os.umask(0o077)
+    try:
+        setup(tmp_path / "root")
+    finally:
+        os.umask(before)
+    made = [path for path in (tmp_path / "root").rglob("*") if path.is_dir()]
+    assert made
+    assert {path.stat().st_mode & 0o777 for path in made} == {0o755}
+
+
+def test_a_reader_that_has_seen_enough_stops_no_writing(tmp_path: Path) -> None:
+    """`edge-backup setup | head -1` wrote one file, and named the root as what is broken."""
+    reads, writes = os.pipe()
+    os.close(reads)
+    with open(writes, "w") as broken, redirect_stdout(broken), suppress(BrokenPipeError):
+        setup(tmp_path)
+        broken.flush()
+    assert (tmp_path / "usr/local/share/zsh/site-functions/_edge-backup").exists()
 
 
 def test_the_unit_starts_the_program_that_has_written_it(tmp_path: Path) -> None:
