@@ -154,6 +154,15 @@ def test_what_check_config_would_refuse_is_not_written(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_without_standard_input_it_says_which_flag_is_missing(tmp_path: Path) -> None:
+    """A job of a scheduler or an installer may have that descriptor closed."""
+    command = [sys.executable, "-m", "agent", "init", "--config", str(tmp_path / "config.json")]
+    closed = ["sh", "-c", 'exec "$0" "$@" <&-', *command]
+    done = subprocess.run(closed, capture_output=True, text=True, check=False)
+    assert done.returncode == 2, done.stderr
+    assert "--dir is missing" in done.stderr
+
+
 def test_at_a_terminal_it_asks_and_shows_no_secret(tmp_path: Path) -> None:
     path = tmp_path / "config.json"
     answers = ["/srv/app", "aws", "site-17", "eu-central-1", "", "AKIA1", SECRET, "03:30", "", "", ""]
