@@ -14,7 +14,16 @@ from tests.support.manuals import PROGRAM, manuals
 from tests.support.parsers import main_parser, parser_of
 
 SHARE = Path(__file__).parents[2] / "agent" / "share"
-_COMPLETED_AS = {"FILE": shtab.FILE, "PATH": shtab.FILE, "DIR": shtab.DIRECTORY}
+_BASH = {
+    "bash": """\
+# shtab's own divide the typed word at its blanks.
+_edge_backup_files() { compgen -f -- "$1"; }
+_edge_backup_dirs() { compgen -d -- "$1"; }
+"""
+}
+_FILE = {**shtab.FILE, "bash": "_edge_backup_files", "preamble": _BASH}
+_DIR = {**shtab.DIRECTORY, "bash": "_edge_backup_dirs", "preamble": _BASH}
+_COMPLETED_AS = {"FILE": _FILE, "PATH": _FILE, "DIR": _DIR}
 """Values that the shell completes, by the word that `--help` has for them."""
 _FILES = {"bash": PROGRAM, "zsh": f"_{PROGRAM}"}
 """The names by which the shells find their completions."""

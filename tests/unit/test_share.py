@@ -75,6 +75,20 @@ printf '%s\\n' "${{COMPREPLY[@]}}"
     assert said.stdout.split() == offered, said.stderr
 
 
+def test_bash_completes_names_below_a_directory_with_a_blank(tmp_path: Path) -> None:
+    (tmp_path / "a disk").mkdir()
+    (tmp_path / "a disk" / "my config.json").touch()
+    (tmp_path / "edge-backup").write_text(completions()["edge-backup"])
+    asked = """
+source ./edge-backup
+COMP_WORDS=(edge-backup run --config 'a disk/') COMP_CWORD=3
+$(complete -p edge-backup | sed 's/.*-F \\([^ ]*\\).*/\\1/')
+printf '%s\\n' "${COMPREPLY[@]}"
+"""
+    said = subprocess.run(["bash", "-c", asked], capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert said.stdout == "a disk/my config.json\n", said.stderr
+
+
 def test_zsh_finds_its_completion_by_the_first_line() -> None:
     assert completions()["_edge-backup"].splitlines()[0] == "#compdef edge-backup"
 
