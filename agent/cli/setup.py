@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agent.base.durable import replace_file
-from agent.cli import EXIT_OK
+from agent.cli import EXIT_OK, leave_closed_pipe
 from agent.cli.local import EXIT_REFUSED
 from agent.cli.settings import DEFAULT_CONFIG
 
@@ -44,23 +44,30 @@ def setup(argv: list[str]) -> int:
     """Write the files, or show them; the exit status."""
     parsed = _parser().parse_args(argv)
     if parsed.shown:
-        sys.stdout.write("".join(f"==> {file.path} <==\n{file.text}\n" for file in _files()))
+        _say([f"==> {file.path} <==\n{file.text}\n" for file in _files()])
         return EXIT_OK
     if (parsed.root / _UNIT_OF_THE_PACKAGE).exists():
         sys.stderr.write("nothing is written: the Debian package brings all files, also in upgrades\n")
         return EXIT_REFUSED
-    said: list[str] = []
+    status, said = EXIT_OK, list[str]()
     try:
-        for file in _files():
-            said.append(f"{_written(file, parsed.root)}: {file.path}\n")
+        said.extend(f"{_written(file, parsed.root)}: {file.path}\n" for file in _files())
+        said.append(_NEXT if parsed.root == Path("/") else "")
     except OSError as error:
         hint = "; run it as root, or give another --root" if isinstance(error, PermissionError) else ""
         sys.stderr.write(f"{error.filename or parsed.root}: {error.strerror}{hint}\n")
-        return EXIT_REFUSED
-    finally:
-        sys.stdout.write("".join(said))  # once all is written: somebody may have closed the pipe
-    sys.stdout.write(_NEXT if parsed.root == Path("/") else "")
-    return EXIT_OK
+        status = EXIT_REFUSED
+    _say(said)
+    return status
+
+
+def _say(lines: list[str]) -> None:
+    """Print the lines once all files are written: somebody may have closed the pipe."""
+    try:
+        sys.stdout.writelines(lines)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        leave_closed_pipe()
 
 
 def _parser() -> argparse.ArgumentParser:
