@@ -12,8 +12,6 @@ from agent.transfer.cancel import CancelToken
 _MOST_REMEMBERED = 20_000
 """Directories that are remembered; beyond it, one without an entry of its own may be listed twice."""
 
-Facts = Mapping[str, Any]
-
 
 def page_of(
     tree: ListedTree, path: str, after: int, limit: int, token: CancelToken, *, deep: bool = False
@@ -27,13 +25,14 @@ def page_of(
     path = path.strip("/")
     page: dict[str, Any] = {"path": path, "entries": []}
     is_there, last = not path, after
-    for number, facts in _all_below(tree, path, token) if deep else _below(tree, path, token):
+    below = _below(tree, path, token)
+    for number, shown, item in below if deep else _directly_below(below, path):
         is_there = True
-        if facts is None or number <= after:
+        if shown == path or number <= after:
             continue
         if len(page["entries"]) == limit:
             return {**page, "next": last}
-        page["entries"].append(facts)
+        page["entries"].append(_facts(tree, shown, item, with_checksum=deep))
         last = number
     if not is_there:
         raise _absent(path)
@@ -51,37 +50,41 @@ def file_at(tree: ListedTree, path: str, token: CancelToken) -> Item:
     raise _absent(path)
 
 
-def _below(tree: ListedTree, path: str, token: CancelToken) -> Iterator[tuple[int, Facts | None]]:
-    """Yield the facts of what is directly in `path`, and None for `path` itself, with the number of the item.
-
-    A directory without an entry of its own is one all the same.
-    """
-    prefix, seen = f"{path}/" if path else "", set[str]()
+def _below(tree: ListedTree, path: str, token: CancelToken) -> Iterator[tuple[int, str, Item]]:
+    """Yield `path` itself and every item below it: its number in the archive, its name as shown, the item."""
+    prefix = _prefix(path)
     for number, item in enumerate(tree.items(), 1):
         token.check()
         shown = printable(item.name)
-        if shown == path:
-            yield number, None
-        elif shown.startswith(prefix):
-            name, is_deeper, _ = shown[len(prefix) :].partition("/")
-            if name in seen:
-                continue
-            if (is_deeper or item.kind is DIR) and len(seen) < _MOST_REMEMBERED:
-                seen.add(name)
-            implied = {"name": prefix + name, "kind": DIR.value, "sizeBytes": 0}
-            yield number, implied if is_deeper else item_facts(item)
+        if shown == path or shown.startswith(prefix):
+            yield number, shown, item
 
 
-def _all_below(tree: ListedTree, path: str, token: CancelToken) -> Iterator[tuple[int, Facts | None]]:
-    """Yield as `_below`, but every entry below `path`."""
-    prefix = f"{path}/" if path else ""
-    for number, item in enumerate(tree.items(), 1):
-        token.check()
-        shown = printable(item.name)
+def _directly_below(
+    below: Iterator[tuple[int, str, Item]], path: str
+) -> Iterator[tuple[int, str, Item | None]]:
+    """Yield `path` and its direct members; None as the item of a directory without an entry of its own."""
+    prefix, seen = _prefix(path), set[str]()
+    for number, shown, item in below:
         if shown == path:
-            yield number, None
-        elif shown.startswith(prefix):
-            yield number, item_facts(item, tree.checksum(item))
+            yield number, shown, item
+            continue
+        name, is_deeper, _ = shown[len(prefix) :].partition("/")
+        if name in seen:
+            continue
+        if (is_deeper or item.kind is DIR) and len(seen) < _MOST_REMEMBERED:
+            seen.add(name)
+        yield number, prefix + name, None if is_deeper else item
+
+
+def _prefix(path: str) -> str:
+    return f"{path}/" if path else ""
+
+
+def _facts(tree: ListedTree, shown: str, item: Item | None, *, with_checksum: bool) -> Mapping[str, Any]:
+    if item is None:
+        return {"name": shown, "kind": DIR.value, "sizeBytes": 0}
+    return item_facts(item, tree.checksum(item) if with_checksum else None)
 
 
 def _absent(path: str, why: str = "is not in the archive") -> NotInArchive:
