@@ -1,6 +1,7 @@
 """A restore on trial is found again after a crash, and goes on or goes back."""
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,13 @@ from tests.support.trials import (
 from tests.support.waiting import wait_until
 
 
+@pytest.fixture
+def device(tmp_path: Path) -> Iterator[Device]:
+    device = home(tmp_path)
+    yield device
+    device.close()
+
+
 def killed(device: Device) -> None:
     """As after a kill: the worker that waits is of another life, and does nothing more."""
     device.service.engine.interrupt("killed")
@@ -37,8 +45,7 @@ def killed(device: Device) -> None:
     device.restart()
 
 
-def test_over_a_restart_it_goes_on_with_the_time_that_is_left(tmp_path: Path) -> None:
-    device = home(tmp_path)
+def test_over_a_restart_it_goes_on_with_the_time_that_is_left(device: Device) -> None:
     on_trial(device)
     killed(device)
     assert (states(device), is_new(device)) == ([STARTED], True)
@@ -50,11 +57,9 @@ def test_over_a_restart_it_goes_on_with_the_time_that_is_left(tmp_path: Path) ->
     device.finish()
     assert (states(device), is_new(device), is_clean(device.data)) == ([STARTED, FINISHED], True, True)
     assert ask(device, "describe", {"correlationId": "T"})["value"]["contentBytes"] == 13
-    device.close()
 
 
-def test_time_that_ran_out_while_the_agent_was_away_takes_it_back(tmp_path: Path) -> None:
-    device = home(tmp_path)
+def test_time_that_ran_out_while_the_agent_was_away_takes_it_back(device: Device) -> None:
     before = data(device)
     on_trial(device)
     killed(device)
@@ -67,11 +72,9 @@ def test_time_that_ran_out_while_the_agent_was_away_takes_it_back(tmp_path: Path
     device.finish()
     assert states(device) == [STARTED, ("RESTORE_FAILED", "not-confirmed")]
     assert differences(before, data(device)) == []
-    device.close()
 
 
-def test_a_confirm_that_was_answered_counts_after_a_crash(tmp_path: Path) -> None:
-    device = home(tmp_path)
+def test_a_confirm_that_was_answered_counts_after_a_crash(device: Device) -> None:
     on_trial(device)
     killed(device)
     (job,) = device.journal.jobs.unfinished()
@@ -79,11 +82,9 @@ def test_a_confirm_that_was_answered_counts_after_a_crash(tmp_path: Path) -> Non
     device.service.engine.begin()
     device.finish()
     assert (states(device), is_new(device)) == ([STARTED, FINISHED], True)
-    device.close()
 
 
-def test_a_cancel_that_was_answered_leads_back_after_a_crash(tmp_path: Path) -> None:
-    device = home(tmp_path)
+def test_a_cancel_that_was_answered_leads_back_after_a_crash(device: Device) -> None:
     before = data(device)
     on_trial(device)
     value = {"correlationId": "T", "statusCode": "mine", "message": "no good"}
@@ -93,12 +94,10 @@ def test_a_cancel_that_was_answered_leads_back_after_a_crash(tmp_path: Path) -> 
     killed(device)
     assert states(device) == [STARTED, ("RESTORE_FAILED", "mine")]
     assert differences(before, data(device)) == []
-    device.close()
 
 
-def test_a_crash_between_the_tidying_up_and_the_end_finds_it_finished(tmp_path: Path) -> None:
+def test_a_crash_between_the_tidying_up_and_the_end_finds_it_finished(device: Device) -> None:
     """There is nothing in the target any more to go on with."""
-    device = home(tmp_path)
     on_trial(device)
     killed(device)
     (job,) = device.journal.jobs.unfinished()
@@ -107,11 +106,9 @@ def test_a_crash_between_the_tidying_up_and_the_end_finds_it_finished(tmp_path: 
     device.restart()
     device.finish()
     assert (states(device), is_new(device)) == ([STARTED, FINISHED], True)
-    device.close()
 
 
-def test_a_crash_on_the_way_back_ends_there_and_says_why(tmp_path: Path) -> None:
-    device = home(tmp_path)
+def test_a_crash_on_the_way_back_ends_there_and_says_why(device: Device) -> None:
     before = data(device)
     on_trial(device)
     killed(device)
@@ -123,12 +120,10 @@ def test_a_crash_on_the_way_back_ends_there_and_says_why(tmp_path: Path) -> None
     device.finish()
     assert states(device) == [STARTED, ("RESTORE_FAILED", "not-confirmed")]
     assert differences(before, data(device)) == []
-    device.close()
 
 
-def test_a_trial_that_was_taken_back_before_a_crash_is_told_to_be_old(tmp_path: Path) -> None:
+def test_a_trial_that_was_taken_back_before_a_crash_is_told_to_be_old(device: Device) -> None:
     """The working directory may be gone already, and the end not written yet."""
-    device = home(tmp_path)
     on_trial(device)
     assert is_new(device)
     ask(device, "cancel", {"correlationId": "T"})
@@ -137,7 +132,6 @@ def test_a_trial_that_was_taken_back_before_a_crash_is_told_to_be_old(tmp_path: 
     assert not is_new(device)
     (_, last) = device.values()
     assert (last["state"], last["statusCode"]) == ("RESTORE_FAILED", "cancelled")
-    device.close()
 
 
 @pytest.mark.parametrize("is_on_trial", [False, True])
@@ -148,9 +142,7 @@ def test_a_cancelled_restore_ends_in_time_and_the_recovery_brings_back_the_rest(
     monkeypatch.setattr(flow, "PATIENCE_S", -1.0)
     monkeypatch.setattr(restore_recovery, "AGAIN_S", 0.05)
     told, ready = tmp_path / "told", tmp_path / "ready"
-    after = (
-        f"cat config/app.json >> {told}; test -e {ready} || touch {ready} && test -e {ready}.go || sleep 60"
-    )
+    after = f"cat config/app.json >> {told}; test -e {ready} && exit; touch {ready}; sleep 60"
     device = home(
         tmp_path, beforeRestoreCmd="true", afterRestoreCmd="true" if is_on_trial else f"sh -c '{after}'"
     )
@@ -160,7 +152,6 @@ def test_a_cancelled_restore_ends_in_time_and_the_recovery_brings_back_the_rest(
     else:
         ask(device, "restore", {"correlationId": "T", "options": PLACE})
         wait_until(ready.exists, what="afterRestoreCmd")
-        (tmp_path / "ready.go").touch()
     ask(device, "cancel", {"correlationId": "T", "statusCode": "enough", "message": "no more"})
     device.finish()
     (_, last) = device.values()
