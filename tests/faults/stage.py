@@ -11,6 +11,7 @@ from tests.support.backend import Backend
 from tests.support.http_server import HttpServer, Received, Say
 from tests.support.incubator import Hatched, Incubator
 from tests.support.repositories import PASSWORD
+from tests.support.settings_files import private_file
 from tests.support.syscalls import Call
 from tests.support.trees import Found, contents, differences, make_tree, write_zip
 
@@ -34,16 +35,14 @@ class Stage:
         work = self.destination / str(self.number)
         paths = [str(work / "device" / "data" / name) for name in SET]
         work.mkdir()
-        credentials = work / "store.json"
-        credentials.touch(0o600)
-        credentials.write_text(json.dumps({"password": PASSWORD}))
+        credentials = private_file(work / "store.json", json.dumps({"password": PASSWORD}))
         store = {"provider": "local", "format": "repository", "prefix": "repository"}
         agent = Hatched(
             self.nest,
             work,
             self.port,
             dataSets={"three": {"paths": paths}},
-            stores={"repository": {**store, "credentials": str(credentials)}},
+            stores={"repository": {**store, "credentials": credentials}},
         )
         make_tree(agent.data, OLD)
         self.old = contents(agent.data)

@@ -11,6 +11,7 @@ from typing import Any
 from tests.support.agent_process import PROGRAM, AgentProcess
 from tests.support.backend import Backend
 from tests.support.mosquitto import Mosquitto, forbid_commands, mosquitto
+from tests.support.settings_files import private_file
 from tests.support.stores import Server, aws_client, rclone, rclone_rest
 
 
@@ -26,10 +27,7 @@ def connected(work: Path, broker: str, stores: dict[str, Any]) -> tuple[int, lis
 
 
 def credentials(work: Path, name: str, secrets: dict[str, str]) -> str:
-    path = work / name
-    path.touch(0o600)
-    path.write_text(json.dumps(secrets))
-    return str(path)
+    return private_file(work / name, json.dumps(secrets))
 
 
 @contextmanager

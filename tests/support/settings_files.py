@@ -17,6 +17,13 @@ def settings_file(directory: Path, **settings: Any) -> Path:
     return file
 
 
+def private_file(file: Path, text: str) -> str:
+    """Write a file that only its owner can read, as the agent wants it for secrets; return its path."""
+    file.touch(0o600)
+    file.write_text(text)
+    return str(file)
+
+
 def problems_of(directory: Path, settings: dict[str, Any]) -> str:
     """Return what `load` says of wrong settings, which never repeats `SECRET`."""
     with pytest.raises(SettingsError) as caught:

@@ -11,6 +11,7 @@ import trustme
 
 from agent.cli import connect, main
 from agent.jobs import admission
+from tests.support.settings_files import private_file
 
 
 def check(tmp_path: Path, capsys: pytest.CaptureFixture[str], **settings: Any) -> tuple[int, list[str]]:
@@ -95,14 +96,13 @@ def test_a_repository_that_cannot_be_opened_is_found(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A URL with a password in it is in the file of credentials, where the settings do not show it."""
-    credentials = tmp_path / "store.json"
-    credentials.touch(0o600)
-    store = {"provider": "generic", "format": "repository", "credentials": str(credentials)}
     for url, problem in (
         ("https://user:very-secret@backup.example.com/one", "must be the URL of a REST server"),
         ("https://user:very-secret@backup.example.com/", ""),
     ):
-        credentials.write_text(json.dumps({"https.url": url, "password": "very-secret"}))
+        secrets = json.dumps({"https.url": url, "password": "very-secret"})
+        credentials = private_file(tmp_path / "store.json", secrets)
+        store = {"provider": "generic", "format": "repository", "credentials": credentials}
         status, lines = check(tmp_path, capsys, stores={"nightly": store})
         assert status == (2 if problem else 0)
         assert problem in "".join(lines)
@@ -143,10 +143,8 @@ def test_kantos_file_with_a_key_twice_is_read_as_kanto_does(
 def test_a_credential_that_is_given_twice_is_found(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    credentials = tmp_path / "store.json"
-    credentials.touch(0o600)
-    credentials.write_text('{"https.url": "https://a/?old-secret", "https.url": "https://a/?new-secret"}')
-    store = {"provider": "generic", "credentials": str(credentials)}
+    twice = '{"https.url": "https://a/?old-secret", "https.url": "https://a/?new-secret"}'
+    store = {"provider": "generic", "credentials": private_file(tmp_path / "store.json", twice)}
     status, lines = check(tmp_path, capsys, stores={"nightly": store})
     assert status == 2
     assert "'https.url' is in it twice; keep one" in lines[0]
@@ -175,10 +173,8 @@ def test_an_option_that_the_provider_of_a_store_does_not_know_is_found(
 def test_a_credential_that_the_provider_of_a_store_does_not_know_is_found(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    credentials = tmp_path / "store.json"
-    credentials.touch(0o600)
-    credentials.write_text('{"password": "of-a-repository"}')
-    store = {"provider": "local", "credentials": str(credentials)}
+    credentials = private_file(tmp_path / "store.json", '{"password": "of-a-repository"}')
+    store = {"provider": "local", "credentials": credentials}
     status, lines = check(tmp_path, capsys, stores={"one": store})
     assert (status, lines) == (
         2,

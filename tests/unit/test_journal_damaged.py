@@ -60,7 +60,7 @@ def test_a_newer_journal_is_refused_and_left_alone(path: Path) -> None:
 
 
 def test_a_corrupt_journal_is_set_aside_with_an_error_line(path: Path) -> None:
-    """The agent starts, and whoever looks for the reason finds the file."""
+    """The agent starts with a new journal, and keeps the corrupt file for an administrator to examine."""
     path.write_bytes(b"no database, but some text that is long enough to look like one" * 100)
     with capture_logs() as lines:
         journal = Journal(path)
@@ -94,10 +94,7 @@ def test_any_bytes_leave_a_usable_journal(path: Path, random_bytes: bytes) -> No
 @given(length=st.integers(0, 70_000))
 def test_a_truncated_journal_leaves_a_usable_one(path: Path, good: Path, length: int) -> None:
     """A file system may have lost its end in a power cut."""
-    journal = opened(path, good.read_bytes()[:length])
-    read_everything(journal)
-    fill_again(journal)
-    journal.close()
+    check_usable(path, good.read_bytes()[:length])
 
 
 @pytest.mark.parametrize(
@@ -111,12 +108,7 @@ def test_a_flipped_bit_in_the_header_leaves_a_usable_journal(
     """Write and read version, schema cookie and format, our own version (SQLite file format 1.3)."""
     spoilt = bytearray(good.read_bytes())
     spoilt[offset] ^= 1 << bit
-    journal = opened(path, bytes(spoilt))
-    try:
-        read_everything(journal)
-        fill_again(journal)
-    finally:
-        journal.close()
+    check_usable(path, bytes(spoilt))
 
 
 @ANY_BYTES
@@ -129,21 +121,21 @@ def test_flipped_bytes_anywhere_leave_a_usable_journal(
     used = [offset for offset in range(100, len(spoilt)) if spoilt[offset]]
     for destination, mask in flips:
         spoilt[used[destination % len(used)]] ^= mask
-    journal = opened(path, bytes(spoilt))
+    check_usable(path, bytes(spoilt))
+
+
+def check_usable(path: Path, content: bytes) -> None:
+    """Open a journal with this content, read all of it, and write as the next command does."""
+    journal = opened(path, content)
     try:
         read_everything(journal)
-        fill_again(journal)
+        with journal.unit():
+            job = Job(os.urandom(8).hex(), Kind.BACKUP, "c", START)
+            journal.jobs.started(job, Path("/data"), [])
+            journal.outbox.keep("e", b'{"value":{}}', "lastOperation")
+            journal.jobs.ended(job.finished(START))
     finally:
         journal.close()
-
-
-def fill_again(journal: Journal) -> None:
-    """Write as the next command does."""
-    with journal.unit():
-        job = Job(os.urandom(8).hex(), Kind.BACKUP, "c", START)
-        journal.jobs.started(job, Path("/data"), [])
-        journal.outbox.keep("e", b'{"value":{}}', "lastOperation")
-        journal.jobs.ended(job.finished(START))
 
 
 def test_a_journal_on_a_disk_that_refuses_is_not_taken_for_corrupt(path: Path) -> None:

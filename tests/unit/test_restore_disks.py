@@ -17,16 +17,6 @@ from tests.support.trees import NOON_NS, Dir, File, Link, Spec, differences, mak
 
 
 @pytest.fixture
-def target(tmp_path: Path) -> Path:
-    return make_tree(tmp_path.resolve() / "target", {})
-
-
-@pytest.fixture
-def archive(tmp_path: Path) -> Path:
-    return tmp_path / "a.zip"
-
-
-@pytest.fixture
 def small_disk(target: Path) -> Iterator[Path]:
     """A file system of 1 MiB and 60 files, mounted at `target`."""
     require(os.geteuid() == 0, "root, to mount")

@@ -47,16 +47,6 @@ def owner_extra(uid: int, gid: int) -> bytes:
     return b"ux\x0b\0\x01\x04" + uid.to_bytes(4, "little") + b"\x04" + gid.to_bytes(4, "little")
 
 
-@pytest.fixture
-def target(tmp_path: Path) -> Path:
-    return make_tree(tmp_path.resolve() / "target", {})
-
-
-@pytest.fixture
-def archive(tmp_path: Path) -> Path:
-    return tmp_path / "a.zip"
-
-
 def test_content_modes_times_and_links_come_back(tmp_path: Path, target: Path, archive: Path) -> None:
     expected = snapshot(make_tree(tmp_path / "expected", TREE))
     found = snapshot(restored(target, write_zip(archive, TREE)))
