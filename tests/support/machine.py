@@ -13,13 +13,15 @@ from tests.support.require import possible
 from tests.support.waiting import wait_until
 
 CHECKOUT = Path(__file__).parents[2]
+_INSIDE = "srv/checkout"
+"""Where scripts are run inside: the path of a checkout there, from the root."""
 
 
 class Machine:
     """A booted system whose files are `root`: this system's, with changes that are gone afterwards."""
 
     def __init__(self, root: Path) -> None:
-        self.root = root
+        self.root, self.checkout = root, root / _INSIDE
         self._leader = 0
 
     def write(self, path: str, text: str, mode: int = 0o644) -> None:
@@ -44,8 +46,8 @@ class Machine:
         return done.stdout + done.stderr
 
     def follow(self, script: str) -> str:
-        """Return the output of a shell script in /root/checkout; fail with it when a command fails."""
-        before = "exec 2>&1; set -eu; mkdir -p /root/checkout; cd /root/checkout"
+        """Return the output of a shell script in `checkout`; fail with it when a command fails."""
+        before = f"exec 2>&1; set -eu; mkdir -p /{_INSIDE}; cd /{_INSIDE}"
         commands = f"{before}\n{script}\necho '### done'"
         printed = self.run("bash", "-c", commands, timeout_s=240)
         assert printed.endswith("### done\n"), printed

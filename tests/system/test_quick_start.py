@@ -52,10 +52,10 @@ def fresh(scratch: Path, package: Path | None) -> Iterator[Machine]:
     """A booted system with S3 on loopback, and nothing of the agent but its program, or its package."""
     scratch.mkdir()
     with machine(scratch) as made:
-        (made.root / "root/checkout/build/deb").mkdir(parents=True)
+        (made.checkout / "build/deb").mkdir(parents=True)
         if package:
             made.write("/usr/sbin/policy-rc.d", "#!/bin/sh\n", 0o755)  # a container's own starts no service
-            shutil.copy(package, made.root / "root/checkout/build/deb")
+            shutil.copy(package, made.checkout / "build/deb")
         else:
             made.install_environment()
         (made.root / "srv/s3/backups").mkdir(parents=True)
@@ -96,11 +96,11 @@ def walk_through(work: Path, package: Path | None) -> None:
         if os.environ.get("PICTURES") == "1":
             PICTURE.write_text(picture(list(session(old))[:-1]), "utf-8")
         shutil.copytree(old.root / "srv/s3/backups", bucket)
-        shutil.copy(old.root / "root/checkout/key.txt", key)
+        shutil.copy(old.checkout / "key.txt", key)
     assert all(archive.name.endswith(".zip.age") for archive in bucket.iterdir())
     with fresh(work / "new", package) as new:
         shutil.copytree(bucket, new.root / "srv/s3/backups", dirs_exist_ok=True)
-        shutil.copy(key, new.root / "root/checkout")
+        shutil.copy(key, new.checkout)
         assert "restore finished: 2 files" in follow(new, package, "1", "2", "4", "5", "8")
         assert new.run("python3", "-c", COUNT) == "1000\n"
         assert sorted(os.listdir(new.root / "var/lib/app")) == ["app.json", "measured.db"]
