@@ -41,7 +41,7 @@ class World:
         self.source.mkdir()
         self.device = Device.at(path, Root("", self.source))
         self.saved: dict[str, object] = {}
-        """What was saved in each snapshot."""
+        """Maps the name of each snapshot to the files that the device saved in it."""
 
     def write(self, name: str, size: int, seed: int) -> None:
         path = self.source / name

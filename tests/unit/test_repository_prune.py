@@ -55,7 +55,7 @@ def test_everything_stays_when_nothing_is_unused(device: Device) -> None:
 
 
 def test_a_damaged_repository_is_left_as_it_is(device: Device) -> None:
-    """A snapshot that stays needs a pack that is gone: whoever removes more makes it worse."""
+    """A remaining snapshot has lost a pack: the device must not remove more files that it may need."""
     first, *_ = with_three_snapshots(device)
     pack = max((device.objects.path / "data").rglob("*"), key=lambda path: path.stat().st_size)
     content = pack.read_bytes()

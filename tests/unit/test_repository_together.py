@@ -16,7 +16,7 @@ def device(tmp_path: Path) -> Device:
 
 
 def test_restic_reads_and_checks_and_copies_while_the_device_writes(device: Device, tmp_path: Path) -> None:
-    """What is not finished belongs to no snapshot, so nobody misses it."""
+    """No snapshot refers to the files of an unfinished backup, so restic finds nothing missing."""
     device.save()
     before = snapshot(source(device))
     (source(device) / "new").write_bytes(os.urandom(300_000))

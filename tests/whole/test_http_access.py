@@ -171,7 +171,7 @@ def test_a_port_that_is_taken_leaves_the_agent_running(started: Started, token_f
 def test_a_port_that_becomes_free_is_listened_on_without_a_restart(
     started: Started, token_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After a boot, whoever is first has the port: a technician would have to restart the agent."""
+    """At boot another program may take the port first; the agent must not need a restart to get it back."""
     monkeypatch.setattr("agent.faces.http.server.AGAIN_S", 0.01)
     with socket.create_server(("127.0.0.1", 0)) as other:
         agent = started(http_listen=f"127.0.0.1:{other.getsockname()[1]}", http_tokenFile=str(token_file))
