@@ -61,13 +61,13 @@ class Rig:
         make_tree(work / "data", {"file": File(b"content")})
         self.disk, self.device = disk, SmallDevice(work, SETTINGS)
         write_zip(disk.path / "archives" / "it.zip", {"file": File(b"restored")})
-        self._stack, self.upload_requests = ExitStack(), iter(range(1000))
+        self._stack, self._request_numbers = ExitStack(), iter(range(1000))
 
     # What a scenario says
 
     def status(self, operation: str, value: Any = None) -> int:
         """The status that answers a command."""
-        request_id = f"r{next(self.upload_requests)}"
+        request_id = f"r{next(self._request_numbers)}"
         said = self.device.command(operation, value, request_id=request_id, header=request_id)
         return int(next(message["status"] for topic, message in said if topic.startswith("command")))
 

@@ -11,6 +11,8 @@ from tests.support.journals import sql
 from tests.support.real_disks import real_disk
 from tests.support.trees import File, write_zip
 
+PREVIEW = {"options": ARCHIVE | {"restore.preview": "true"}}
+
 
 def a_verify(rig: Rig) -> Iterator[None]:
     assert rig.status("verify", {"options": ARCHIVE}) == 204
@@ -23,24 +25,22 @@ def a_verify(rig: Rig) -> Iterator[None]:
 
 def a_preview(rig: Rig) -> Iterator[None]:
     """Its beginning, its end, that it is finalized or discarded."""
-    preview = {"options": ARCHIVE | {"restore.preview": "true"}}
     yield
-    assert rig.status("restore", preview) == 507
+    assert rig.status("restore", PREVIEW) == 507
     yield
-    assert rig.status("restore", preview) == 204
+    assert rig.status("restore", PREVIEW) == 204
     rig.device.finish()
     assert rig.status("discard") == 204
     rig.device.finish()
 
 
 def the_end_of_a_preview(rig: Rig) -> Iterator[None]:
-    preview = {"options": ARCHIVE | {"restore.preview": "true"}}
-    assert rig.status("restore", preview) == 204
+    assert rig.status("restore", PREVIEW) == 204
     rig.work_ends()
     yield
     rig.device.finish()
     yield
-    assert rig.status("restore", preview) == 204
+    assert rig.status("restore", PREVIEW) == 204
     rig.device.finish()
     assert rig.status("finalize") == 204
     rig.device.finish()
@@ -48,7 +48,7 @@ def the_end_of_a_preview(rig: Rig) -> Iterator[None]:
 
 
 def finalize_and_discard(rig: Rig) -> Iterator[None]:
-    assert rig.status("restore", {"options": ARCHIVE | {"restore.preview": "true"}}) == 204
+    assert rig.status("restore", PREVIEW) == 204
     rig.device.finish()
     yield
     assert rig.status("finalize") == 507
@@ -61,14 +61,14 @@ def finalize_and_discard(rig: Rig) -> Iterator[None]:
 
 
 def the_end_of_a_discard(rig: Rig) -> Iterator[None]:
-    assert rig.status("restore", {"options": ARCHIVE | {"restore.preview": "true"}}) == 204
+    assert rig.status("restore", PREVIEW) == 204
     rig.device.finish()
     assert rig.status("discard") == 204
     rig.work_ends()
     yield
     rig.device.finish()
     yield
-    assert rig.status("restore", {"options": ARCHIVE | {"restore.preview": "true"}}) == 204
+    assert rig.status("restore", PREVIEW) == 204
     rig.device.finish()
 
 
@@ -109,7 +109,7 @@ def a_restore_that_the_journal_lost(rig: Rig) -> Iterator[None]:
 
 def a_start_after_a_crash(rig: Rig) -> Iterator[None]:
     """An earlier run left a backup, an upload, a preview, a restore, and an archive that nobody knows."""
-    child = staged_archive(rig)
+    staged_archive(rig)
     rows = [("b", "backup", "STARTED"), ("p", "restore", "PREVIEW"), ("r", "restore", "STARTED")]
     for job_id, kind, state in rows:
         left_job(rig, job_id, kind, state)
@@ -127,11 +127,10 @@ def a_start_after_a_crash(rig: Rig) -> Iterator[None]:
     yield
     rig.take_until(lambda: "BACKUP_FAILED" in rig.states() and "FAILED" in rig.states(LAST_UPLOAD))
     rig.take_until(lambda: len(sql(rig.device.journal.path, "SELECT 1 FROM staged")) == 2)
-    assert child
 
 
 def a_late_recovery(rig: Rig) -> Iterator[None]:
-    """A restore was cut off on a disk that comes later: its end is told when it is put right and kept."""
+    """The agent recovers a restore that was cut off once its disk is plugged in, and then reports its end."""
     plugged_in = rig.work / "stick"
     working = json.dumps([[0, str(plugged_in / "data"), str(plugged_in)]])
     left_job(rig, "r", "restore", "STARTED")
