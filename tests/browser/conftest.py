@@ -14,6 +14,7 @@ from tests.support.agent_process import AgentProcess
 from tests.support.api_client import ApiClient
 from tests.support.mosquitto import Mosquitto, free_port, mosquitto
 from tests.support.require import require
+from tests.support.settings_files import private_file
 from tests.support.trees import Dir, File, Link, Spec, make_tree
 from tests.support.waiting import wait_until
 
@@ -43,8 +44,7 @@ class Cabinet(AgentProcess):
         self.broker, self.port = broker, free_port()
         self.url = f"http://127.0.0.1:{self.port}/"
         token = work / "token"
-        token.write_text(TOKEN)
-        token.chmod(0o600)
+        private_file(token, TOKEN)
         self.settings |= {
             "deviceId": "edge:press-7",
             "http.listen": f"127.0.0.1:{self.port}",

@@ -15,6 +15,7 @@ from tests.faults.conftest import Tell
 from tests.support.fakes import Device
 from tests.support.real_disks import tmpfs
 from tests.support.repositories import PASSWORD, restic
+from tests.support.settings_files import private_file
 from tests.support.trees import snapshot
 
 NIGHTS = 60 if os.environ.get("FAULTS") == "long" else 10
@@ -34,8 +35,7 @@ def stick(tmp_path: Path) -> Iterator[Path]:
 @pytest.fixture
 def device(tmp_path: Path, stick: Path) -> Iterator[Device]:
     credentials = tmp_path / "credentials.json"
-    credentials.write_text(json.dumps({"password": PASSWORD}))
-    credentials.chmod(0o600)
+    private_file(credentials, json.dumps({"password": PASSWORD}))
     settings = {
         "targets.usb.path": str(stick),
         "stores.stick.provider": "local",

@@ -9,13 +9,13 @@ import pytest
 from tests.support.agent_process import PROGRAM, AgentProcess
 from tests.support.backend import Backend
 from tests.support.http_network import TOKEN
+from tests.support.settings_files import private_file
 
 
 @pytest.fixture
 def token(tmp_path: Path) -> Path:
     file = tmp_path / "token"
-    file.write_text(TOKEN)
-    file.chmod(0o600)
+    private_file(file, TOKEN)
     return file
 
 

@@ -20,6 +20,7 @@ from tests.support.agent_process import PROGRAM, AgentProcess
 from tests.support.backend import Backend
 from tests.support.http_network import BEARER, TOKEN, Network
 from tests.support.http_raw import RawClient
+from tests.support.settings_files import private_file
 from tests.support.waiting import wait_until
 
 STATUS = "/api/v1/status"
@@ -121,8 +122,7 @@ def attacked(address: tuple[str, int], attackers: int = 12) -> Iterator[Callable
 @pytest.fixture
 def network(started: Started, tmp_path: Path) -> Network:
     token = tmp_path / "token"
-    token.write_text(TOKEN)
-    token.chmod(0o600)
+    private_file(token, TOKEN)
     return Network(started(http_listen="127.0.0.1:0", http_tokenFile=str(token)))
 
 

@@ -16,6 +16,7 @@ from schemathesis.schemas import APIOperation, BaseSchema
 from tests.integration.conftest import Started
 from tests.support.agent_process import AgentProcess
 from tests.support.http_network import BEARER, TOKEN, Network
+from tests.support.settings_files import private_file
 
 DESCRIPTION = json.loads((Path(__file__).parents[2] / "docs" / "openapi.json").read_text("utf-8"))
 EXAMPLES = 20
@@ -29,8 +30,7 @@ EXCLUDED = [
 def described(started: Started, tmp_path: Path) -> BaseSchema:
     """The API of a running agent, whose commands lead to no other host."""
     token = tmp_path / "token"
-    token.write_text(TOKEN)
-    token.chmod(0o600)
+    private_file(token, TOKEN)
     network = Network(started(http_listen="127.0.0.1:0", http_tokenFile=str(token), allow_hosts=""))
     schema = schemathesis.openapi.from_dict(DESCRIPTION)
     schema.config.update(base_url=f"http://{network.host}/api/v1")

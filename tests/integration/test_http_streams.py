@@ -11,6 +11,7 @@ from tests.integration.conftest import Started
 from tests.support.agent_process import AgentProcess
 from tests.support.http_network import TOKEN, Network
 from tests.support.http_raw import RawClient
+from tests.support.settings_files import private_file
 from tests.support.waiting import wait_until
 
 SIGNED_IN = f"Host: localhost\r\nAuthorization: Bearer {TOKEN}\r\n".encode()
@@ -44,8 +45,7 @@ class Follower:
 @pytest.fixture
 def network(started: Started, tmp_path: Path) -> Network:
     token = tmp_path / "token"
-    token.write_text(TOKEN)
-    token.chmod(0o600)
+    private_file(token, TOKEN)
     return Network(started(http_listen="127.0.0.1:0", http_tokenFile=str(token), logLevel="INFO"))
 
 

@@ -9,6 +9,7 @@ from tests.support.agent_process import AgentProcess, with_constants
 from tests.support.backend import FEATURE, Backend
 from tests.support.http_server import HttpServer, Received, Say
 from tests.support.mosquitto import free_port
+from tests.support.settings_files import private_file
 from tests.support.stalling import stalling
 
 SOON = with_constants(
@@ -88,8 +89,7 @@ def test_a_backup_whose_server_is_down_is_made_when_it_is_up(device: AgentProces
 
     credentials = device.work / "web.json"
     with HttpServer(answer) as server:
-        credentials.write_text(f'{{"https.url": "{server.url}/a.zip"}}')
-        credentials.chmod(0o600)
+        private_file(credentials, f'{{"https.url": "{server.url}/a.zip"}}')
         stores = {"web": {"provider": "generic", "credentials": str(credentials)}}
         agent = started(device, backend, active=True, schedule={"store": "web"}, stores=stores)
         agent.wait_for_log("periodic backup delayed", failures=2)

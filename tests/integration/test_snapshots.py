@@ -24,6 +24,7 @@ from tests.support.agent_process import PROGRAM, AgentProcess
 from tests.support.backend import DEVICE, Backend
 from tests.support.clouds import add_incompressible
 from tests.support.repositories import PASSWORD, restic
+from tests.support.settings_files import private_file
 from tests.support.trees import contents, differences
 from tests.support.waiting import wait_until
 
@@ -46,8 +47,7 @@ class Kept:
 
     def configure(self, device: AgentProcess) -> None:
         credentials = device.work / "store.json"
-        credentials.write_text(json.dumps({**self.secrets, "password": PASSWORD}))
-        credentials.chmod(0o600)
+        private_file(credentials, json.dumps({**self.secrets, "password": PASSWORD}))
         store = {
             "provider": self.provider,
             "options": self.options,

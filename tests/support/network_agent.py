@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.agent_process import AgentProcess
+from tests.support.settings_files import private_file
 from tests.support.waiting import wait_until
 
 TOKEN = "a-token-of-the-device-with-enough-letters"
@@ -15,8 +16,7 @@ class NetworkAgent(AgentProcess):
     def __init__(self, work: Path, token: str = TOKEN, **settings: Any) -> None:
         work.mkdir(parents=True, exist_ok=True)
         token_file = work / "token"
-        token_file.write_text(token)
-        token_file.chmod(0o600)
+        private_file(token_file, token)
         self.port = free_port()
         http = {"http.listen": f"127.0.0.1:{self.port}", "http.tokenFile": str(token_file)}
         super().__init__(work, free_port(), deviceId="edge:device", **http, **settings)

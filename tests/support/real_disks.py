@@ -1,6 +1,5 @@
 """Small file systems that are really mounted: soon full, soon without inodes, read-only on demand."""
 
-import gc
 import os
 import shutil
 import subprocess
@@ -86,7 +85,6 @@ def overlay(path: Path, lower: Path) -> Iterator[Path]:
         try:
             yield path
         finally:
-            gc.collect()  # an error that was caught may hold a file of it
             unmount(path)
 
 
@@ -102,7 +100,6 @@ def tmpfs(path: Path, size: str = "50%") -> Iterator[Path]:
     try:
         yield path
     finally:
-        gc.collect()  # an error that was caught may hold a file of it
         unmount(path)
 
 
@@ -135,5 +132,4 @@ def real_disk(kind: str, path: Path) -> Iterator[Disk]:
     try:
         yield Disk(path)
     finally:
-        gc.collect()  # an error that was caught may hold a file of it
         unmount(path)

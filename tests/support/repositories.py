@@ -37,6 +37,7 @@ from agent.transfer.retry import RetryLimits
 from providers.errors import AccessDenied, AlreadyThere, NotFound, Rejected
 from tests.support.fakes import MemoryStorage
 from tests.support.require import possible, require
+from tests.support.settings_files import private_file
 from tests.support.trees import Dir, File, make_tree, snapshot
 from tests.support.waiting import wait_until
 
@@ -310,8 +311,7 @@ def is_as_it_was(device: Device, where: Path) -> None:
 def stores_on_a_stick(directory: Path) -> dict[str, Any]:
     """Settings with the stores `zips` and `snapshots`, both on the target `usb` in `directory`."""
     credentials = directory / "credentials.json"
-    credentials.write_text(json.dumps({"password": PASSWORD}))
-    credentials.chmod(0o600)
+    private_file(credentials, json.dumps({"password": PASSWORD}))
     (directory / "usb").mkdir()
     stick = {"provider": "local", "options": {"local.target": "usb"}}
     repository = {"format": "repository", "prefix": "snapshots", "credentials": str(credentials)}

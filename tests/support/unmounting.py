@@ -1,5 +1,6 @@
 """Taking a file system away that somebody may still hold for a moment."""
 
+import gc
 import subprocess
 from pathlib import Path
 
@@ -14,4 +15,5 @@ def unmount(path: Path) -> None:
         assert done.returncode == 0 or "busy" in done.stderr, done.stderr
         return done.returncode == 0
 
+    gc.collect()  # an error that was caught may hold a file of it
     wait_until(gone, what=f"{path} to be let go")

@@ -17,6 +17,7 @@ from tests.support.browser import chromium
 from tests.support.http_network import BEARER, TOKEN, Network
 from tests.support.http_raw import Received
 from tests.support.local_agent import LocalAgent, LocalBackend
+from tests.support.settings_files import private_file
 from tests.whole.conftest import backend, device  # noqa: F401 (fixtures)
 
 OURS, FOREIGN, REBOUND = "gateway.local", "evil.example", "rebound.example"
@@ -111,8 +112,7 @@ def evil_port() -> Iterator[int]:
 @pytest.fixture
 def network(device: LocalAgent, backend: LocalBackend, tmp_path: Path) -> Network:  # noqa: F811
     token = tmp_path / "token"
-    token.write_text(TOKEN)
-    token.chmod(0o600)
+    private_file(token, TOKEN)
     device.settings |= {"http.listen": "127.0.0.1:0", "http.tokenFile": str(token), "http.hosts": OURS}
     device.start()
     backend.announced()

@@ -15,6 +15,7 @@ from tests.integration.conftest import SAMPLE
 from tests.support.age import age_key
 from tests.support.agent_process import PROGRAM, AgentProcess
 from tests.support.doc_blocks import blocks
+from tests.support.settings_files import private_file
 from tests.support.trees import make_tree, snapshot
 from tests.support.waiting import wait_until
 
@@ -40,8 +41,7 @@ def hardware(tmp_path: Path, name: str, kind: str, **settings: Any) -> Iterator[
         shutil.copy(tmp_path / "key.txt", tmp_path / name / "key.txt")
     else:
         credentials = tmp_path / name / "credentials.json"
-        credentials.write_text('{"password": "of the fleet"}')
-        credentials.chmod(0o600)
+        private_file(credentials, '{"password": "of the fleet"}')
         store |= {"format": "repository", "prefix": "fleet/{device}", "credentials": str(credentials)}
     device = AgentProcess(tmp_path / name, NO_BROKER, **settings)
     device.settings |= {

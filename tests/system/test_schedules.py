@@ -13,6 +13,7 @@ from tests.support.agent_process import AgentProcess
 from tests.support.backend import Backend
 from tests.support.clocked import Clock, Clocked
 from tests.support.mosquitto import Mosquitto
+from tests.support.settings_files import private_file
 from tests.support.stalling import stalling
 from tests.support.waiting import wait_until
 
@@ -98,8 +99,7 @@ def test_a_kill_between_two_stores_neither_makes_the_archive_again_nor_sends_it_
     stick, credentials = tmp_path / "stick", tmp_path / "web.json"
     stick.mkdir()
     with stalling() as web:
-        credentials.write_text(json.dumps({"https.url": web.url}))
-        credentials.chmod(0o600)
+        private_file(credentials, json.dumps({"https.url": web.url}))
         device = Clocked(
             tmp_path / "device",
             broker.port,

@@ -19,6 +19,7 @@ from agent.jobs.schedule import Frame, decide
 from agent.jobs.schedule_record import ScheduleRecord, Standing
 from agent.journal import Journal
 from tests.support.fakes import Device
+from tests.support.settings_files import private_file
 from tests.support.stalling import stalling
 
 HOUR, MINUTE, SECOND = timedelta(hours=1), timedelta(minutes=1), timedelta(seconds=1)
@@ -249,8 +250,7 @@ def test_a_backup_that_is_cut_off_is_tried_again_by_the_next_run(tmp_path: Path)
 def to_web(tmp_path: Path, url: str) -> Device:
     """A device that sends its daily backup to a URL."""
     credentials = tmp_path / "web.json"
-    credentials.write_text(json.dumps({"https.url": url}))
-    credentials.chmod(0o600)
+    private_file(credentials, json.dumps({"https.url": url}))
     return daily(
         tmp_path,
         **{

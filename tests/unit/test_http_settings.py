@@ -11,6 +11,7 @@ import trustme
 from agent.settings.http import ListenAddress, parse_listen
 from agent.settings.load import SettingsError, load
 from tests.support.local_agent import edge_backup
+from tests.support.settings_files import private_file
 
 
 @pytest.mark.parametrize(
@@ -156,8 +157,7 @@ def test_check_config_tries_the_certificate(tmp_path: Path) -> None:
     authority = trustme.CA()
     authority.issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(tmp_path / "good.pem")
     (tmp_path / "bad.pem").write_text("no certificate")
-    (tmp_path / "token").write_text(GOOD)
-    (tmp_path / "token").chmod(0o600)
+    private_file(tmp_path / "token", GOOD)
     for name, status in (("good.pem", 0), ("bad.pem", 2), ("missing.pem", 2)):
         pem = str(tmp_path / name)
         result = checked(tmp_path, http_tokenFile=str(tmp_path / "token"), http_cert=pem, http_key=pem)

@@ -22,6 +22,7 @@ from providers.local import Local
 from tests.support.fakes import Device
 from tests.support.journals import sql
 from tests.support.old_archives import DAY, old_archives, there
+from tests.support.settings_files import private_file
 from tests.support.stalling import Stalling, stalling
 
 
@@ -220,8 +221,7 @@ def test_a_request_that_cannot_be_understood_removes_nothing(device: Device, val
 def cloud(work: Path, url: str) -> dict[str, str]:
     """Settings of a store there."""
     secrets = work / "keys.json"
-    secrets.write_text(json.dumps({"aws.access.key.id": "x", "aws.secret.access.key": "y"}))
-    secrets.chmod(0o600)
+    private_file(secrets, json.dumps({"aws.access.key.id": "x", "aws.secret.access.key": "y"}))
     return {
         "stores.cloud.provider": "aws",
         "stores.cloud.options": json.dumps({"aws.s3.bucket": "backups", "aws.endpoint.url": url}),

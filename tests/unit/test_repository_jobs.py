@@ -14,6 +14,7 @@ from agent.cli.inspect import inspect
 from agent.journal.jobs import JobRecord
 from tests.support.fakes import Device
 from tests.support.repositories import PASSWORD, DirectoryObjects, foreign_lock, restic
+from tests.support.settings_files import private_file
 
 
 def texts(root: Path) -> dict[str, str]:
@@ -28,8 +29,7 @@ BEFORE = {"file": "content", "sub/other": "more"}
 def device(tmp_path: Path) -> Iterator[Device]:
     """With a repository on a stick, in which there is one snapshot."""
     credentials = tmp_path / "credentials.json"
-    credentials.write_text(json.dumps({"password": PASSWORD}))
-    credentials.chmod(0o600)
+    private_file(credentials, json.dumps({"password": PASSWORD}))
     (tmp_path / "usb").mkdir()
     settings = {
         "targets.usb.path": str(tmp_path / "usb"),

@@ -16,7 +16,7 @@ from agent.jobs.admission import Admission
 from agent.settings.load import load
 from agent.transfer.context import Destination
 from tests.support.fakes import Device
-from tests.support.settings_files import problems_of, settings_file
+from tests.support.settings_files import private_file, problems_of, settings_file
 
 CREDENTIALS = {"credentials": "/etc/edge-backup/store.json"}
 LOCAL = {"provider": "local", "format": "repository", **CREDENTIALS}
@@ -93,8 +93,7 @@ def device(tmp_path: Path) -> Iterator[Device]:
     (tmp_path / "usb").mkdir()
     for name, secrets in given.items():
         file = tmp_path / f"{name}.json"
-        file.write_text(json.dumps(secrets))
-        file.chmod(0o600)
+        private_file(file, json.dumps(secrets))
         settings[f"stores.{name}.provider"] = "generic" if name == "url" else "local"
         settings[f"stores.{name}.credentials"] = str(file)
         settings[f"stores.{name}.format"] = "repository"

@@ -13,6 +13,7 @@ from agent.jobs.attempts import BACK_OFF
 from agent.jobs.schedule_record import ScheduleRecord, Standing
 from agent.jobs.verify import verdicts
 from tests.support.fakes import Device
+from tests.support.settings_files import private_file
 from tests.support.stalling import Stalling, stalling
 
 STORES = ("first", "second")
@@ -86,8 +87,7 @@ def sites(tmp_path: Path) -> Iterator[Callable[..., Site]]:
 def in_web(work: Path, place: Stalling) -> dict[str, str]:
     """A store behind HTTP that lets a transfer begin, and then waits."""
     credentials = work / "web.json"
-    credentials.write_text(json.dumps({"https.url": place.url}))
-    credentials.chmod(0o600)
+    private_file(credentials, json.dumps({"https.url": place.url}))
     return {"stores.web.provider": "generic", "stores.web.credentials": str(credentials)}
 
 
@@ -225,8 +225,7 @@ def test_retention_removes_from_one_store_what_the_other_one_keeps(sites: Callab
 def test_a_repository_among_the_stores_saves_by_itself(sites: Callable[..., Site], tmp_path: Path) -> None:
     """It sends only what has changed; an archive of everything is of no use to it."""
     password = tmp_path / "password.json"
-    password.write_text('{"password": "correct horse"}')
-    password.chmod(0o600)
+    private_file(password, '{"password": "correct horse"}')
     repository = {
         "stores.repo.provider": "local",
         "stores.repo.options": json.dumps({"local.target": "second"}),

@@ -13,7 +13,7 @@ from agent.jobs.store_ticks import DueBackup
 from agent.settings import ScheduleSettings
 from agent.settings.load import effective, load
 from tests.support.fakes import Device
-from tests.support.settings_files import problems_of, settings_file
+from tests.support.settings_files import private_file, problems_of, settings_file
 
 KEYS = {"aws.access.key.id": "AKIA", "aws.secret.access.key": "very-secret"}
 CLOUD = {"provider": "aws", "options": {"aws.s3.bucket": "backups", "aws.region": "eu-central-1"}}
@@ -82,8 +82,7 @@ def test_wrong_settings_are_named_without_a_secret(
 @pytest.fixture
 def secrets(tmp_path: Path) -> Path:
     file = tmp_path / "secrets.json"
-    file.write_text(json.dumps(KEYS))
-    file.chmod(0o600)
+    private_file(file, json.dumps(KEYS))
     return file
 
 

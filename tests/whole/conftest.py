@@ -13,6 +13,7 @@ from agent.faces.ditto import mqtt_session, status_feature
 from tests.integration.conftest import SAMPLE
 from tests.support.http_network import TOKEN, Network
 from tests.support.local_agent import LocalAgent, LocalBackend
+from tests.support.settings_files import private_file
 from tests.support.trees import make_tree
 
 Started = Callable[..., LocalAgent]
@@ -63,8 +64,7 @@ def started(device: LocalAgent, backend: LocalBackend) -> Started:
 @pytest.fixture
 def token_file(tmp_path: Path) -> Path:
     file = tmp_path / "token"
-    file.write_text(f"{TOKEN}\n")
-    file.chmod(0o600)
+    private_file(file, f"{TOKEN}\n")
     return file
 
 

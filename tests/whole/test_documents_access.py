@@ -11,6 +11,7 @@ import pytest
 
 from tests.support.api_client import Reply
 from tests.support.network_agent import TOKEN, free_port
+from tests.support.settings_files import private_file
 
 from .conftest import Started
 
@@ -31,8 +32,7 @@ def ask(started: Started, tmp_path: Path) -> Ask:
 
 
 def network(started: Started, tmp_path: Path, **settings: str) -> Ask:
-    (tmp_path / "token").write_text(TOKEN)
-    (tmp_path / "token").chmod(0o600)
+    private_file(tmp_path / "token", TOKEN)
     port = free_port()
     started(http_listen=f"127.0.0.1:{port}", http_tokenFile=str(tmp_path / "token"), **settings)
 

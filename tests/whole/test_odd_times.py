@@ -8,6 +8,7 @@ import pytest
 
 from tests.support.local_agent import LocalBackend
 from tests.support.repositories import PASSWORD
+from tests.support.settings_files import private_file
 
 from .conftest import Started
 
@@ -23,8 +24,7 @@ def test_files_of_far_years_are_saved_and_come_back(
 ) -> None:
     """One file of the year 2300 failed every snapshot, and a directory of 2150 every archive."""
     credentials = tmp_path / "credentials.json"
-    credentials.write_text(json.dumps({"password": PASSWORD} if kind == "repository" else {}))
-    credentials.chmod(0o600)
+    private_file(credentials, json.dumps({"password": PASSWORD} if kind == "repository" else {}))
     (tmp_path / "usb").mkdir()
     store = {"provider": "local", "options": {"local.target": "usb"}, "format": kind}
     device = started(

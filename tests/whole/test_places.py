@@ -9,6 +9,7 @@ from tests.contract import place_aws
 from tests.support.backend import FEATURE, Message
 from tests.support.hung_disk import hung_disk
 from tests.support.local_agent import LocalAgent, LocalBackend, run
+from tests.support.settings_files import private_file
 from tests.support.stalling import stalling
 from tests.support.waiting import wait_until
 
@@ -29,8 +30,7 @@ def test_a_store_in_a_bucket_with_credentials_from_a_file(
         del options["aws.object.key"]
         secrets = {key: options.pop(key) for key in ("aws.access.key.id", "aws.secret.access.key")}
         file = tmp_path / "cloud.json"
-        file.write_text(json.dumps(secrets))
-        file.chmod(0o600)
+        private_file(file, json.dumps(secrets))
         device.settings["stores"] = {
             "cloud": {"provider": "aws", "options": options, "credentials": str(file)}
         }
