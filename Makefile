@@ -10,6 +10,7 @@ TESTS ?= tests
 FUZZ_SECONDS ?= 300
 # The slow files come first by name, and the tests of one file share their servers.
 PARALLEL ?= -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+MARKED = "not large$(if $(SLOW),, and not slow)"
 
 .PHONY: all help venv demo test coverage faults soak fuzz check docs lock reference sbom share wheel deb deb-test bench bench-transfers clean
 
@@ -36,11 +37,11 @@ demo: $(STAMP) ## back up, damage and restore a sample directory; with KEEP=1, l
 	$(BIN)/edge-backup demo $(if $(KEEP),--keep-running)
 
 test: $(STAMP) ## all tests except the slow ones, which SLOW=1 adds; REQUIRE_BACKENDS=1 makes skips failures, TESTS=path runs some
-	REQUIRE_BACKENDS=$(REQUIRE_BACKENDS) $(BIN)/pytest -rs -m "not large$(if $(SLOW),, and not slow)" $(PARALLEL) $(TESTS)
+	REQUIRE_BACKENDS=$(REQUIRE_BACKENDS) $(BIN)/pytest -rs -m $(MARKED) $(PARALLEL) $(TESTS)
 
 coverage: $(STAMP) ## run the tests and print their branch coverage of agent and providers
 	@rm -rf build/coverage; mkdir -p build/coverage
-	-$(BIN)/coverage run -m pytest -m "not large$(if $(SLOW),, and not slow)" $(PARALLEL) $(TESTS)
+	-$(BIN)/coverage run -m pytest -m $(MARKED) $(PARALLEL) $(TESTS)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --sort=cover
 

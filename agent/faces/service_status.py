@@ -44,8 +44,10 @@ class ServiceStatus:
         if self._timer:
             self._timer.cancel()
             self._timer = None
+        if not notify.is_heard():
+            return
         text = "; ".join(filter(None, (self._work(), self._connection)))
-        if text != self._told and notify.is_heard():
+        if text != self._told:
             self._told = text
             notify.status(printable(text))
 
