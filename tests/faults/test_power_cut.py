@@ -48,7 +48,11 @@ def _unsynced(disk: Disk) -> list[str]:
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("name", STORIES)
 def test_what_is_said_and_renamed_was_synced_before(name: str, stage: Stage) -> None:
-    """A PUBACK and an end go out when all that they promise is on the disk; a name when its content is."""
+    """An end goes out when all that it tells is on the disk, a PUBACK when the journal has the command.
+
+    Between the journal and the PUBACK another thread may already carry the command out. A file gets its
+    name when its content is on the disk.
+    """
     with stage.agent() as agent:
         recording = record(stage, name, agent)
     disk, acknowledged = recording.disk, 0
@@ -57,7 +61,7 @@ def test_what_is_said_and_renamed_was_synced_before(name: str, stage: Stage) -> 
             said = packet(call)
             if said and (said[0] == "puback" or _END.search(said[1])):
                 with points.trying(f"call {number}, {said[0]} {said[1][:200]!r}"):
-                    assert _unsynced(disk) == []
+                    assert said[0] == "puback" or _unsynced(disk) == []
                     promised = said[1] or recording.sent[acknowledged][2].encode()
                     assert disk.surely_has(promised), f"not in the journal for sure: {promised[:200]!r}"
                 acknowledged += said[0] == "puback"
