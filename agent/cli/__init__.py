@@ -179,9 +179,9 @@ def _import_on_use(package: str) -> None:
 
 def settings_from(prog: str, argv: list[str]) -> "Loaded | None":
     """Load the settings that the arguments give; None, with the reasons on stderr, when they are wrong."""
-    from agent.cli.settings import settings_parser, two_dashes
+    from agent.cli.settings import parse_settings
 
-    return settings_of(settings_parser(prog, {}).parse_args(two_dashes(argv)))
+    return settings_of(parse_settings(prog, {}, argv))
 
 
 def settings_of(parsed: argparse.Namespace) -> "Loaded | None":

@@ -10,7 +10,7 @@ from agent.base.durable import replace_file
 from agent.base.text import printable
 from agent.cli import EXIT_BAD_SETTINGS, EXIT_OK, settings_of
 from agent.cli.config_checks import problems, warnings
-from agent.cli.settings import settings_given, settings_parser, two_dashes
+from agent.cli.settings import parse_settings, settings_given
 from agent.settings import Settings
 from agent.settings.keys import MOVED, RENAMED_GROUPS
 from agent.settings.load import effective
@@ -31,7 +31,7 @@ def check_config(argv: list[str]) -> int:
     With `--write`, keys of an earlier version are replaced in the configuration file first. With `--connect`
     broker and stores are tried, too.
     """
-    parsed = settings_parser(PROGRAM, FLAGS).parse_args(two_dashes(argv))
+    parsed = parse_settings(PROGRAM, FLAGS, argv)
     if parsed.write and (problem := _written(settings_given(parsed)[0])):
         sys.stderr.write(f"{problem}\n")
         return EXIT_BAD_SETTINGS

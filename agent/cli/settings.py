@@ -1,22 +1,27 @@
 """The options of the command line that are settings, with the single dashes of Kanto's agent accepted."""
 
 import argparse
+import json
 import os
 import re
 import sys
-from collections.abc import Mapping, Sequence
+import textwrap
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from agent.cli import SUBCOMMANDS
-from agent.cli.settings_help import TOPICS, described, overview
-from agent.settings.sections import SECTIONS
+from agent.settings.keys import KEYS, Key
+from agent.settings.sections import FIRST, SECTIONS
 from agent.settings.sources import CONFIG_VARIABLE
 
 DEFAULT_CONFIG = Path("/etc/edge-backup/config.json")
 """Read by every command that is not told another file, where it exists."""
-
+ALL = "all"
+TOPICS = (*(section.name for section in SECTIONS), ALL)
+"""The words that may follow `--help`."""
+_WIDTH = 100
 
 _LONG_NAME = re.compile(r"-[^-o].")
 """`-o` is an option of many commands, and its value may follow without a blank."""
@@ -24,9 +29,12 @@ _SETTING = "setting "
 """Beginning of the names of settings among parsed arguments: a command has arguments of its own."""
 
 
-def parse_settings_arguments(prog: str, argv: Sequence[str]) -> tuple[Path | None, dict[str, str]]:
-    """Return the configuration file and the overrides by key. Exits with status 2 on wrong usage."""
-    return settings_given(settings_parser(prog, {}).parse_args(two_dashes(argv)))
+def parse_settings(prog: str, flags: Mapping[str, str], argv: Sequence[str]) -> argparse.Namespace:
+    """Parse settings, and `flags` with their help. Exits with status 2 on wrong usage."""
+    parser = _short(prog, flags)
+    parser.set_defaults(flags=flags)
+    _add_kantos(parser, shown=True)
+    return parser.parse_args(two_dashes(argv))
 
 
 def settings_given(parsed: argparse.Namespace) -> tuple[Path | None, dict[str, str]]:
@@ -79,14 +87,6 @@ class _Help(argparse.Action):
         short = _short(parser.prog, parser.get_default("flags")).format_help()
         sys.stdout.write(f"{described(values)}\n" if isinstance(values, str) else short)
         parser.exit()
-
-
-def settings_parser(prog: str, flags: Mapping[str, str]) -> argparse.ArgumentParser:
-    """Return a parser of settings, and of `flags` with their help."""
-    parser = _short(prog, flags)
-    parser.set_defaults(flags=flags)
-    _add_kantos(parser, shown=True)
-    return parser
 
 
 def add_settings(parser: argparse.ArgumentParser) -> None:
@@ -168,3 +168,39 @@ def _assignment(text: str) -> tuple[str, str]:
     if not (name and equals):
         raise argparse.ArgumentTypeError("expected KEY=VALUE")
     return name, value
+
+
+def overview() -> str:
+    """Return the twelve settings that a fleet needs first, and the names of the sections."""
+    by_name = {key.name: key for key in KEYS}
+    first = [by_name[name] for name in FIRST]
+    lines = ["settings to begin with:", *_entries(first), "", "all settings, by section:"]
+    lines += [f"  --help {name:12}{title}" for name, title in _topics()]
+    return "\n".join(lines)
+
+
+def described(topic: str) -> str:
+    """Return every setting of the section `topic`, or of all sections."""
+    chosen = [section for section in SECTIONS if topic in (section.name, ALL)]
+    return "\n\n".join("\n".join([f"{section.title}:", *_entries(section.keys())]) for section in chosen)
+
+
+def _topics() -> Iterator[tuple[str, str]]:
+    yield from ((section.name, f"{section.title} ({len(section.keys())})") for section in SECTIONS)
+    yield ALL, f"Everything ({len(KEYS)})"
+
+
+def _entries(keys: Iterable[Key]) -> Iterator[str]:
+    for key in keys:
+        yield f"  {key.name}  ({'; '.join(_facts(key))})"
+        yield textwrap.fill(key.help, _WIDTH, initial_indent=" " * 6, subsequent_indent=" " * 6)
+
+
+def _facts(key: Key) -> Iterator[str]:
+    yield key.kind.unit
+    if key.default is None:
+        yield "required"
+    elif key.default != "":
+        yield f"default {json.dumps(key.default)}"
+    if key.name in FIRST:
+        yield f"example {json.dumps(FIRST[key.name])}"

@@ -7,7 +7,7 @@ from typing import BinaryIO
 import structlog
 
 from agent.base.errors import JobError
-from agent.formats.age.files import decrypt
+from agent.formats.age import decrypt
 from agent.formats.age.header import read_header
 from agent.formats.archive_names import ENCRYPTED
 from agent.formats.base import SavedTree, Unlock

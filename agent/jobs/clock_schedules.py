@@ -1,21 +1,69 @@
-"""Schedules by the clock: each named one in the settings makes its backups. Belongs to the main thread."""
+"""Schedules by the clock: each named one in the settings makes its backups. Belongs to the main thread.
+
+The note `settled` of a schedule is the last moment that was dealt with, as for periodic backups.
+
+- Device off: the newest moment that has passed runs, once; the others are missed.
+- A clock that was never set says nothing: the schedule waits until it is set.
+- Clock put back by up to a day: what has run is not run again. Further: `settled` was a time that never was.
+"""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 
+from agent.base.clock import CLOCK_SET
 from agent.base.clock_times import ClockTimes, cron_of, zone
-from agent.jobs.clock_plan import ClockPlan
+from agent.jobs.attempts import Attempt
 from agent.jobs.foundation import Foundation
-from agent.jobs.schedule import device_offset
+from agent.jobs.schedule import Decision, device_offset
 from agent.jobs.schedule_record import ScheduleRecord
 from agent.jobs.schedule_state import ScheduleState
 from agent.jobs.store_ticks import MakeBackup, StoreTicks
 from agent.settings import ScheduleSettings
 from agent.settings.schedules import KANTO
 
+MOST_COUNTED = 1000
+"""Missed moments that are counted; further ones are not."""
+_PUT_BACK = timedelta(days=1)
 GRACE = timedelta(hours=1)
 """The time in which a backup that is due may end."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClockPlan:
+    """The moments of one schedule. Pure: times are arguments."""
+
+    times: ClockTimes
+    window: timedelta | None = None
+    """How long a backup is tried again; None until the next moment."""
+    rule: str = ""
+    """The times and the time zone, as the settings say them."""
+
+    def decide(self, settled: datetime | None, now: datetime) -> Decision:
+        """Return what is due at `now`, when everything up to `settled` has been dealt with.
+
+        A schedule without `settled` is new: its first moment is the next one.
+        """
+        if now < CLOCK_SET:
+            return Decision(settled)
+        went_back = settled is not None and settled - now > _PUT_BACK
+        before = now if settled is None or went_back else settled
+        tick = self.times.until(now)
+        next_due = self.times.after(max(before, now))
+        if tick is None or tick <= before:
+            return Decision(before, clock_went_back=went_back, next_due=next_due)
+        return Decision(tick, tick, self._between(before, tick), next_due=next_due)
+
+    def _between(self, first: datetime, last: datetime) -> int:
+        count, moment = 0, self.times.after(first)
+        while moment is not None and moment < last and count < MOST_COUNTED:
+            count, moment = count + 1, self.times.after(moment)
+        return count
+
+    def is_over(self, attempt: Attempt, now: datetime) -> bool:
+        """Return True when the backup is not tried again."""
+        return attempt.has_passed(self.window, now)
 
 
 class ClockSchedules:

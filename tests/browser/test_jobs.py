@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
-from agent.faces.http.page import files
+from agent.faces.http import page as page_files
 from tests.support.require import require
 
 from .conftest import TOKEN, Cabinet, Person, changed_after_a_backup, previewed
@@ -368,6 +368,6 @@ def test_every_button_was_pressed(request: pytest.FixtureRequest, pressed: set[s
     chosen = {getattr(item, "originalname", item.name) for item in here}
     written = set(re.findall(r"^def (test_\w+)", request.path.read_text("utf-8"), re.MULTILINE))
     require(chosen == written, "the other tests of this file")
-    page = Path(files.__file__).parent
+    page = Path(page_files.__file__).parent
     made = set(re.findall(r'button\("([^"]+)"', (page / "page.js").read_text("utf-8")))
     assert made | Buttons((page / "index.html").read_text("utf-8")).names <= pressed

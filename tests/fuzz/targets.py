@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from agent.base.durations import format_duration, parse_duration
 from agent.base.errors import JobError
-from agent.formats.age.files import decrypt, encrypt
+from agent.formats.age import decrypt, encrypt
 from agent.formats.base import DIR, Encryption, Unlock
 from agent.formats.repository.blob_index import BlobIndex
 from agent.formats.repository.crypto import Cryptor, Keys

@@ -6,8 +6,7 @@ from collections.abc import Iterator
 
 from agent import RELEASED, __version__
 from agent.cli import EXIT_STATUSES, SUBCOMMANDS
-from agent.cli.settings import DEFAULT_CONFIG
-from agent.cli.settings_help import ALL, described
+from agent.cli.settings import ALL, DEFAULT_CONFIG, described
 from tests.support.parsers import main_parser, parser_of
 
 PROGRAM = "edge-backup"

@@ -10,7 +10,7 @@ import pytest
 
 from agent import __version__
 from agent.cli import SUBCOMMANDS, main
-from agent.cli.settings import parse_settings_arguments
+from agent.cli.settings import parse_settings, settings_given
 from agent.send.progress import size_text
 from agent.settings.keys import KEYS
 from agent.settings.sections import FIRST, SECTIONS
@@ -19,7 +19,7 @@ MARK = "marked-secret-3f7a"
 
 
 def arguments(*argv: str) -> tuple[Path | None, dict[str, str]]:
-    return parse_settings_arguments("edge-backup run", argv)
+    return settings_given(parse_settings("edge-backup run", {}, argv))
 
 
 def test_kantos_command_line_is_understood() -> None:

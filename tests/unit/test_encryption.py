@@ -13,7 +13,7 @@ import pytest
 from agent.base.errors import Encrypted
 from agent.base.refusals import Reason, Refused
 from agent.base.text import Number
-from agent.formats.age.files import decrypt, encrypt
+from agent.formats.age import decrypt, encrypt
 from agent.jobs.admission import metadata as metadata_of
 from agent.jobs.encryption import encryption_for, unlock_for
 from agent.jobs.requests.backup import BackupRequest

@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 import pytest
 
 from agent.faces.http.message import Peer, Request, Response
-from agent.faces.http.page.files import page_routes
+from agent.faces.http.page import page_routes
 
 FILES = {route.template: route.handler for route in page_routes()}
 LARGEST_BYTES = 60 << 10

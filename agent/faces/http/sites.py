@@ -1,15 +1,18 @@
 """The sites of the HTTP face: who is meant by a request, and what answers it. Loaded with the first one."""
 
+import json
 from collections.abc import Callable, Sequence
 
 from agent.faces.http.access.door import Door
-from agent.faces.http.access.session_routes import session_routes
 from agent.faces.http.access.tokens import Token
 from agent.faces.http.api.context import Api
 from agent.faces.http.api.table import api_routes
-from agent.faces.http.exposition import metrics_routes
-from agent.faces.http.page.files import page_routes
-from agent.faces.http.routes import Router, Site
+from agent.faces.http.engine_gate import EngineGate
+from agent.faces.http.message import JSON, Problem, Request, Response
+from agent.faces.http.page import page_routes
+from agent.faces.http.routes import Route, Router, Site
+
+METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
 def make_router(api: Api, metrics: Callable[[], str]) -> Router:
@@ -19,9 +22,9 @@ def make_router(api: Api, metrics: Callable[[], str]) -> Router:
     own = Site(
         (
             *page_routes(),
-            *session_routes(door),
+            *_session_routes(door),
             *api_routes(api),
-            *metrics_routes(api.gate, metrics),
+            _metrics_route(api.gate, metrics),
         )
     )
     return Router(own, lambda: _documents(api), door)
@@ -34,3 +37,36 @@ def _documents(api: Api) -> Sequence[Site]:
     from agent.faces.http.documents.pieces import pieces_site
 
     return pieces_site(api), arcgis_site(api), eclypse_site(api)
+
+
+def _metrics_route(gate: EngineGate, text: Callable[[], str]) -> Route:
+    """Return the route of the numbers for Prometheus, which are also in the text file."""
+
+    def metrics(_request: Request) -> Response:
+        return Response(200, {"Content-Type": METRICS_TYPE}, gate.call(text).encode())
+
+    return Route("GET", "/metrics", metrics)
+
+
+def _session_routes(door: Door) -> Sequence[Route]:
+    """Return the routes for signing in with a token, and for signing out."""
+
+    def sign_in(request: Request) -> Response:
+        return door.sign_in(_token(request), request)
+
+    return (
+        Route("POST", "/session", sign_in, is_public=True),
+        Route("DELETE", "/session", door.sign_out),
+    )
+
+
+def _token(request: Request) -> str:
+    if request.content_type != JSON:
+        raise Problem(415, f"expected a body of type {JSON}")
+    try:
+        value = json.loads(request.body)
+    except (ValueError, RecursionError):
+        value = None
+    if not isinstance(value, dict) or set(value) != {"token"} or not isinstance(value["token"], str):
+        raise Problem(400, 'expected a JSON object {"token": "…"}')
+    return str(value["token"]).strip()  # blanks come along when people copy it

@@ -11,7 +11,7 @@ from typing import BinaryIO, cast
 
 from agent.base.durable import sync_directory
 from agent.base.errors import NoSpace, disk_errors
-from agent.formats.age.files import encrypt
+from agent.formats.age import encrypt
 from agent.formats.archive_file import open_archive
 from agent.formats.archive_names import NamedArchive, OwnArchives
 from agent.formats.base import Entry, Freed, Removal, Saved, SavedTree, SaveOrder, Unlock
