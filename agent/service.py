@@ -11,10 +11,10 @@ import structlog
 
 from agent import __version__, notify
 from agent.base.allocator import keep_small
-from agent.faces.ditto.duplicate_agent import Rivals
+from agent.faces.ditto.duplicate_agent import DuplicateAgents
 from agent.faces.ditto.feature import Feature
-from agent.faces.ditto.mqtt_session import Presence
-from agent.faces.ditto.poison_commands import FatalCommands
+from agent.faces.ditto.mqtt_session import MqttSession
+from agent.faces.ditto.poison_commands import PoisonCommands
 from agent.faces.ditto.redelivery import Redeliveries
 from agent.faces.ditto.status_feature import ROOM_BYTES, SCHEDULE_ROOM_BYTES, StatusFeature
 from agent.faces.ditto.twin import Twin
@@ -83,7 +83,7 @@ class Service:
         self._watchdog = Watchdog(
             self.mailbox,
             feed=feed_guard,
-            link_alive=lambda: self.presence.alive,
+            link_alive=lambda: self.session.alive,
             stuck_workers=self.engine.stuck_workers,
         )
 
@@ -127,18 +127,18 @@ class Service:
             self._metrics.text,
             self.mailbox.call_later,
         )
-        rivals = Rivals(settings.feature_id)
+        duplicates = DuplicateAgents(settings.feature_id)
         feature = Feature(
             settings,
             self.journal,
             self.outbox,
             self.twin,
             redeliveries=Redeliveries(self.journal, settings.dedupe_window.total_seconds()),
-            fatal=FatalCommands(self.staging.lock),
-            rivals=rivals,
+            poison=PoisonCommands(self.staging.lock),
+            duplicates=duplicates,
             operations=operations,
         )
-        self.presence = Presence(
+        self.session = MqttSession(
             settings,
             self._broker(),
             self.mailbox,
@@ -150,9 +150,9 @@ class Service:
             announced=self._announced,
             stated=self.service_status.connection,
             idle=self.engine.idle,
-            rivals=rivals,
+            duplicates=duplicates,
         )
-        feature.inbox.deleted = self.presence.deleted
+        feature.inbox.deleted = self.session.deleted
 
     def _broker(self) -> Broker:
         client_id = self._settings.client_id or f"edge-backup-{self.journal.notes.random('client_id')}"
@@ -175,11 +175,11 @@ class Service:
         """Do what is asked for until `stop`, which a thread that is not this one has to post."""
         self.engine.begin()
         self._something_changed()
-        self.presence.begin()
+        self.session.begin()
         self.http.open()
         notify.ready()
         self.mailbox.run()
-        self.presence.end()
+        self.session.end()
         self.events.close()
         self.http.close()
         self.close()
@@ -215,7 +215,7 @@ class Service:
         self._stopping = True
         log.info("agent stopping", limit_s=self._settings.stop_timeout.total_seconds())
         notify.stopping()
-        self.presence.stop_listening()
+        self.session.stop_listening()
         self.engine.prunes.stop(STOPPED)
         self.engine.stop_waiting(STOPPED)
         self._wait_until(self.engine.idle, self._settings.stop_timeout.total_seconds(), self._interrupt)
@@ -225,7 +225,7 @@ class Service:
         self._wait_until(self.engine.idle, GOODBYE_S, self._say_goodbye)
 
     def _say_goodbye(self) -> None:
-        self._wait_until(lambda: self.outbox.empty or not self.presence.online, GOODBYE_S, self.mailbox.stop)
+        self._wait_until(lambda: self.outbox.empty or not self.session.online, GOODBYE_S, self.mailbox.stop)
 
     def _wait_until(self, condition: Callable[[], bool], limit_s: float, then: Callable[[], None]) -> None:
         """Call `then` when the condition holds, or the limit is reached; the mailbox goes on meanwhile."""

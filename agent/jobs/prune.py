@@ -32,7 +32,7 @@ from agent.settings import StoreSettings
 from agent.transfer.context import Context
 
 if TYPE_CHECKING:
-    from agent.save.pruning import Place, Pruned, PruneOrder, PruneOutcome
+    from agent.save.pruning import Opened, Pruned, PruneOrder, PruneOutcome
     from agent.save.retention import KeepRules
 
 log = structlog.get_logger(__name__)
@@ -185,17 +185,17 @@ class Prunes:
         found: dict[str, str] = json.loads(self._journal.notes.read(_PROBLEMS) or "{}")
         return found if found and (self._rules() or noted_dates(self._journal)) else {}
 
-    def _destinations(self, tools: Tools, device_id: str) -> "tuple[dict[str, Place], list[Pruned]]":
+    def _destinations(self, tools: Tools, device_id: str) -> "tuple[dict[str, Opened], list[Pruned]]":
         """Open the destinations that the device can use now; return them, and the problems of the others."""
-        from agent.save.pruning import Place, Pruned
+        from agent.save.pruning import Opened, Pruned
 
-        opened: dict[str, Place] = {}
+        opened: dict[str, Opened] = {}
         absent = []
         for name, options in self._all_destinations().items():
             try:
                 chosen = options()
                 destination = self._admission.pruned(chosen, tools.connections, device_id)
-                opened[name] = Place(destination, prune_format(chosen, self._settings, device_id))
+                opened[name] = Opened(destination, prune_format(chosen, self._settings, device_id))
             except Refused as error:
                 log.debug("destination skipped by retention", destination=name, reason=error.message)
                 busy = error.reason is Reason.BUSY

@@ -38,8 +38,8 @@ class PruneOrder:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """A destination, with the format of its archives."""
+class Opened:
+    """A destination that was opened, with the format of its archives."""
 
     destination: Destination
     format: PruneFormat
@@ -79,23 +79,27 @@ class PruneOutcome:
         }
 
 
-def prune(places: Mapping[str, Place], order: PruneOrder, context: Context) -> PruneOutcome:
+def prune(destinations: Mapping[str, Opened], order: PruneOrder, context: Context) -> PruneOutcome:
     """Prune the destinations one by one, also after a problem with one, and close their storages.
 
-    `places` are by their names for people. Raises `Cancelled`.
+    `destinations` are by their names for people. Raises `Cancelled`.
     """
     learned: dict[str, KnownArchive] = {}
-    done = [_pruned(name, place, order, context, learned) for name, place in places.items()]
+    done = [_pruned(name, each, order, context, learned) for name, each in destinations.items()]
     return PruneOutcome(done, learned)
 
 
 def _pruned(
-    name: str, place: Place, order: PruneOrder, context: Context, learned: dict[str, KnownArchive]
+    name: str,
+    opened: Opened,
+    order: PruneOrder,
+    context: Context,
+    learned: dict[str, KnownArchive],
 ) -> Pruned:
     done = Pruned(name)
     try:
-        with closing(place.destination.storage):
-            _prune_place(done, place, order, context, learned)
+        with closing(opened.destination.storage):
+            _prune(done, opened, order, context, learned)
     except Cancelled:
         raise
     except NoRepository:
@@ -108,13 +112,17 @@ def _pruned(
     return done
 
 
-def _prune_place(
-    done: Pruned, place: Place, order: PruneOrder, context: Context, learned: dict[str, KnownArchive]
+def _prune(
+    done: Pruned,
+    opened: Opened,
+    order: PruneOrder,
+    context: Context,
+    learned: dict[str, KnownArchive],
 ) -> None:
-    if not {Capability.LIST, Capability.DELETE} <= place.destination.storage.capabilities:
+    if not {Capability.LIST, Capability.DELETE} <= opened.destination.storage.capabilities:
         done.problem = "its provider cannot list or delete archives"
         return
-    archives = _candidates(place, order, learned)
+    archives = _candidates(opened, order, learned)
     # The time after listing: an archive that is stored meanwhile is not from the future.
     now = order.clock()
     gone = removable(archives, order.rules, now)
@@ -129,18 +137,18 @@ def _prune_place(
 
     names = {archive.name: archive.dated.size_bytes or 0 for archive in gone}
     kept = frozenset(archive.name for archive in archives) - names.keys()
-    freed = place.format.remove(Removal(place.destination, names, kept, order.dry_run, removed, context))
+    freed = opened.format.remove(Removal(opened.destination, names, kept, order.dry_run, removed, context))
     done.freed, done.problem = freed.size_bytes, freed.problem
 
 
-def _candidates(place: Place, order: PruneOrder, learned: dict[str, KnownArchive]) -> list[Candidate]:
+def _candidates(opened: Opened, order: PruneOrder, learned: dict[str, KnownArchive]) -> list[Candidate]:
     """Return the archives that this device has named itself, with their sources where the rules need them."""
-    destination = place.destination
-    listed = place.format.listed(destination, order.own)
+    destination = opened.destination
+    listed = opened.format.listed(destination, order.own)
     named = [each for each in listed if _NAMED_BY_US.fullmatch(each.name)]
     dated = in_order(named, {**order.own.known, **learned}, order.clock())
     if order.rules and Capability.READ_RANGE in destination.storage.capabilities:
-        about = partial(read_about, place.format, destination, unlock=Unlock())
+        about = partial(read_about, opened.format, destination, unlock=Unlock())
         dated = [_looked_at(archive, about, learned) for archive in dated]
     return [
         Candidate(

@@ -148,7 +148,7 @@ class Device:
         self.journal, self.outbox = self.service.journal, self.service.outbox
         self.twin, self.mailbox = self.service.twin, self.service.mailbox
         if self.named:
-            self.service.presence.adopt(Identity(DEVICE))
+            self.service.session.adopt(Identity(DEVICE))
             self.connect()
 
     def connect(self) -> None:
@@ -177,8 +177,8 @@ class Device:
         acknowledgements: list[None] = []
         before = len(self.wire.sent)
         delivery = Delivery(topic, payload, retain, dup, lambda: acknowledgements.append(None))
-        self.service.presence.deliver(delivery)
-        self.service.presence.hand_over()
+        self.service.session.deliver(delivery)
+        self.service.session.hand_over()
         assert len(acknowledgements) == 1, f"acknowledged {len(acknowledgements)} times"
         self.acknowledge()
         return self.wire.sent[before:]

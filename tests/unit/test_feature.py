@@ -281,17 +281,17 @@ def test_every_message_fits_whatever_the_ids_are_made_of(tmp_path: Path) -> None
 def test_commands_wait_until_the_device_knows_who_it_is(tmp_path: Path) -> None:
     """A resumed session may deliver them before the identity question is answered."""
     device = Device(tmp_path)
-    presence = device.service.presence
-    presence.identity = None
+    session = device.service.session
+    session.identity = None
     acknowledged: list[int] = []
     early = Delivery(
         f"command//{DEVICE}/req/r/nonsense", command("nonsense"), False, False, lambda: acknowledged.append(1)
     )
-    presence.deliver(early)
-    presence.hand_over()
+    session.deliver(early)
+    session.hand_over()
     assert acknowledged == []
     who = json.dumps({"deviceId": DEVICE, "tenantId": "t"}).encode()
-    presence.deliver(Delivery("edge/thing/response", who, False, False, lambda: None))
+    session.deliver(Delivery("edge/thing/response", who, False, False, lambda: None))
     assert acknowledged == [1]
     assert device.wire.sent[-1][0] == f"command//{DEVICE}/res/r/400"
     device.close()
@@ -300,19 +300,19 @@ def test_commands_wait_until_the_device_knows_who_it_is(tmp_path: Path) -> None:
 def test_of_too_many_early_commands_the_oldest_are_given_up(tmp_path: Path) -> None:
     """A broker with QoS 0 messages has no limit of its own. The oldest go; they would be the stalest."""
     device = Device(tmp_path)
-    presence = device.service.presence
-    presence.identity = None
+    session = device.service.session
+    session.identity = None
     acknowledged: list[int] = []
     for number in range(100):
         payload = b"x" * 100_000
-        presence.deliver(
+        session.deliver(
             Delivery(
                 f"command//{DEVICE}/req/r/x", payload, False, False, partial(acknowledged.append, number)
             )
         )
-    waiting = sum(len(early.payload) for early in presence.early)
+    waiting = sum(len(early.payload) for early in session.early)
     assert MAX_EARLY_BYTES - 200_000 < waiting <= MAX_EARLY_BYTES
-    assert acknowledged == list(range(100 - len(presence.early)))
+    assert acknowledged == list(range(100 - len(session.early)))
     device.close()
 
 
@@ -331,8 +331,8 @@ def test_commands_that_come_together_cost_one_sync_until_one_is_accepted(
         topic = f"command//{DEVICE}/req/{number}/{operation}"
         payload = command(operation, {"options": LOCAL})
         acknowledge = partial(acknowledged.append, operation)
-        device.service.presence.deliver(Delivery(topic, payload, False, False, acknowledge))
-    device.service.presence.hand_over()
+        device.service.session.deliver(Delivery(topic, payload, False, False, acknowledge))
+    device.service.session.hand_over()
     assert commits.count("COMMIT") == 2
     assert acknowledged == operations
     device.acknowledge()
@@ -354,12 +354,12 @@ def test_a_bug_in_a_command_costs_that_command_an_answer_and_not_the_agent_its_e
 def test_a_refused_subscription_is_asked_for_once_at_a_time(tmp_path: Path) -> None:
     """Also when the connection was lost and made again meanwhile: each round must not begin a further one."""
     device = Device(tmp_path)
-    presence = device.service.presence
+    session = device.service.session
     before = len(device.mailbox.timers)
     for _ in range(5):
-        presence.refused()
-        presence.down("lost")
-        presence.refused()
+        session.refused()
+        session.down("lost")
+        session.refused()
     assert len(device.mailbox.timers) == before + 1
     device.close()
 
@@ -377,8 +377,8 @@ def test_a_refused_command_leaves_nothing_for_the_garbage_collector(device: Devi
     delivery = Delivery(f"command//{DEVICE}/req/r/restore", payload, False, False, connection.acknowledge)
     gc.disable()
     try:
-        device.service.presence.deliver(delivery)
-        device.service.presence.hand_over()
+        device.service.session.deliver(delivery)
+        device.service.session.hand_over()
         del connection, delivery
         assert gone() is None
     finally:

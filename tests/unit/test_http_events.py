@@ -87,7 +87,7 @@ def test_every_event_has_a_value() -> None:
 
 def test_the_events_of_an_engine_are_told_by_name(tmp_path: Path) -> None:
     device = Device(tmp_path, {"retention.keepLast": "1"})
-    device.service.presence.adopt(Identity("edge:device"))
+    device.service.session.adopt(Identity("edge:device"))
     (device.data / "file").write_text("content")
     local = {"storage.provider": "local"}
     for name in ("one", "two"):

@@ -326,11 +326,11 @@ def test_more_commands_than_the_broker_s_window_do_not_keep_the_identity_away(
         places = {"storage": str(tmp_path / "storage"), "logFile": "", "clientId": "device"}
         overrides = places | {"broker": f"tcp://127.0.0.1:{server.port}"}
         service = Service(load(overrides, None, {}).settings, lambda: None)
-        service.presence.begin()
-        _take_until(service, lambda: len(service.presence.early) == 20)
+        service.session.begin()
+        _take_until(service, lambda: len(service.session.early) == 20)
         connector.publish(b'{"deviceId":"edge:device","tenantId":"t"}', "edge/thing/response")
-        _take_until(service, lambda: service.presence.identity is not None)
-        service.presence.end()
+        _take_until(service, lambda: service.session.identity is not None)
+        service.session.end()
         service.close()
 
 

@@ -76,7 +76,7 @@ def test_an_archive_of_a_former_id_is_this_device_s_when_the_journal_saw_it_bein
         device.command("backup", {"options": options}, request_id=f"r{number}")
         device.finish()
     made = sorted(there(tmp_path / "archives") - set(there_first))
-    device.service.presence.adopt(Identity("edge:renamed"))
+    device.service.session.adopt(Identity("edge:renamed"))
     device.finish()
     assert prune(device)["target device"]["removed"] == made[:1]
     assert there(tmp_path / "archives") == {*there_first, *made[1:]}

@@ -173,7 +173,7 @@ def test_an_archive_that_was_made_under_a_former_id_is_its_own(device: Device, t
     device.command("backup", {"correlationId": "c", "options": local})
     device.finish()
     (made,) = (device.settings.storage / "archives").iterdir()
-    device.service.presence.adopt(Identity("edge:renamed"))
+    device.service.session.adopt(Identity("edge:renamed"))
     for options in (local, {**local, "local.name": made.name}):
         target.write_bytes(b"changed")
         device.locally("restore", {"options": options})

@@ -20,7 +20,7 @@ _REMEMBERED = MAX_WAITING_REPLIES + 100
 """Answers that wait in the outbox, and some that are on their way back."""
 
 
-class Rivals:
+class DuplicateAgents:
     """Belongs to the main thread."""
 
     def __init__(self, feature_id: str) -> None:

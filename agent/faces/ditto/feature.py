@@ -16,10 +16,10 @@ import structlog
 
 from agent.base.operations import Face
 from agent.base.refusals import Reason, Refused
-from agent.faces.ditto.duplicate_agent import Rivals
+from agent.faces.ditto.duplicate_agent import DuplicateAgents
 from agent.faces.ditto.expiry import check_not_expired
 from agent.faces.ditto.inbox import Inbox, InboxCommand
-from agent.faces.ditto.poison_commands import FatalCommands
+from agent.faces.ditto.poison_commands import PoisonCommands
 from agent.faces.ditto.redelivery import Redeliveries, Repeated, Verdict
 from agent.faces.ditto.refusals import error_of
 from agent.faces.ditto.twin import Twin
@@ -60,13 +60,13 @@ class Feature:
         twin: Twin,
         *,
         redeliveries: Redeliveries,
-        fatal: FatalCommands,
-        rivals: Rivals,
+        poison: PoisonCommands,
+        duplicates: DuplicateAgents,
         operations: Operations,
     ) -> None:
         self._settings, self._journal, self._outbox, self._twin = settings, journal, outbox, twin
-        self._redeliveries, self._fatal = redeliveries, fatal
-        self._rivals, self._operations = rivals, operations
+        self._redeliveries, self._poison = redeliveries, poison
+        self._duplicates, self._operations = duplicates, operations
         self.inbox = Inbox(settings.feature_id, twin)
 
     def receive(self, deliveries: Iterable[Delivery]) -> None:
@@ -113,7 +113,7 @@ class Feature:
         if isinstance(verdict, Repeated):
             log.info("command repeated, stored answer sent", **_about(command))
             if verdict.reply_topic and verdict.reply:
-                self._rivals.answered(verdict.reply)
+                self._duplicates.answered(verdict.reply)
                 self._outbox.reply(verdict.reply_topic, verdict.reply)
         elif verdict is not Verdict.OTHER_FORM:
             return self._carry_out(command, unit, conflict=verdict is Verdict.CONFLICT)
@@ -144,8 +144,8 @@ class Feature:
                 raise Refused(Reason.BUSY, message)
             check_not_expired(command.envelope, time.monotonic() - command.received_s, datetime.now(UTC))
             self._operations.check_offered(command.operation, Face.MQTT)
-            with self._fatal.looking_at(self._redeliveries.digest(command.payload)) as fatal:
-                if fatal:
+            with self._poison.looking_at(self._redeliveries.digest(command.payload)) as is_poison:
+                if is_poison:
                     raise Refused(Reason.INTERNAL, "the agent has ended each time it looked at this command")
                 return self._operations.admit(command.operation, command.envelope.value, Face.MQTT), None
         except Refused as error:
@@ -184,7 +184,7 @@ class Feature:
             )
 
         payload = ditto.fitting(reply, told.message if told else "")
-        self._rivals.answered(payload)
+        self._duplicates.answered(payload)
         status = told.status if told else 204 if value is None else 200
         return command.topic.reply_topic(status), payload
 

@@ -9,7 +9,7 @@ from functools import partial
 
 import structlog
 
-from agent.faces.ditto.duplicate_agent import ANSWERS, Rivals
+from agent.faces.ditto.duplicate_agent import ANSWERS, DuplicateAgents
 from agent.faces.ditto.twin import Twin
 from agent.jobs.device import UNIDENTIFIED
 from agent.mailbox import Mailbox, Timer
@@ -40,7 +40,7 @@ MAX_EARLY_BYTES = 4 << 20
 """Limit of the commands that wait until the device knows who it is; beyond it the oldest are dropped."""
 
 
-class Presence:
+class MqttSession:
     """Belongs to the main thread. Owns the link."""
 
     def __init__(
@@ -57,7 +57,7 @@ class Presence:
         announced: Callable[[], None],
         stated: Callable[[str], None],
         idle: Callable[[], bool],
-        rivals: Rivals,
+        duplicates: DuplicateAgents,
     ) -> None:
         """`receive` is given the commands that have come meanwhile; `identified` is called when the device
         knows who it is, `unidentified` when nobody has said so for a while, `announced` when the twin knows
@@ -66,7 +66,7 @@ class Presence:
         self._settings, self._mailbox, self._twin, self._outbox = settings, mailbox, twin, outbox
         self._receive, self._identified, self._unidentified = receive, identified, unidentified
         self._announced, self._stated, self._idle = announced, stated, idle
-        self._rivals = rivals
+        self._duplicates = duplicates
         events = LinkEvents(self.up, self.down, self.deliver, outbox.sent, self.refused)
         self._link = Link(broker, events, mailbox.post)
         self.identity: Identity | None = None
@@ -209,7 +209,7 @@ class Presence:
             self._answered(delivery.payload)
         elif is_answer(delivery.topic):
             delivery.ack()
-            self._rivals.heard(delivery.payload, self.identity)
+            self._duplicates.heard(delivery.payload, self.identity)
         elif self._deaf:
             return
         elif self.identity is None:

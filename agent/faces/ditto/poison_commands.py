@@ -14,7 +14,7 @@ MOST_TIMES = 2
 _RECORD_BYTES = 128
 
 
-class FatalCommands:
+class PoisonCommands:
     """Belongs to the main thread."""
 
     def __init__(self, file: int) -> None:
