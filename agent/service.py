@@ -76,7 +76,7 @@ class Service:
             journal=self.journal,
             subscribers=(self.twin, self.events, _Refresher(self._something_changed)),
         )
-        self.twin.frame = self.engine.frame
+        self.twin.frame = self.engine.schedules.periodic.frame
         self.events.running_job = self.engine.monitor.value
         self._stopping = False
         self._build_faces()
@@ -106,10 +106,10 @@ class Service:
             self.mailbox,
             job=engine.monitor.value,
             uploading=lambda: not engine.uploads.idle,
-            next_run=lambda: engine.next_run,
+            next_run=lambda: engine.schedules.next_run,
         )
         self._metrics = Metrics(
-            settings.metrics.textfile, self.mailbox, engine.health, engine.history, engine.schedule_states
+            settings.metrics.textfile, self.mailbox, engine.health, engine.history, engine.schedules.states
         )
         engine.health.changed = self._something_changed
         gate = EngineGate(self.mailbox.post, operations, engine.carry_out)

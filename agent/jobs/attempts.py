@@ -7,7 +7,7 @@ clock that jumps ends a wait early and never makes it longer.
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from agent.jobs.schedule import Decision
+from agent.jobs.frame import Decision
 
 BACK_OFF = tuple(timedelta(minutes=minutes) for minutes in (1, 2, 4, 8, 15))
 """Waits after the first failure, the second and so on; the last one repeats."""

@@ -3,8 +3,8 @@
 It knows no face: `agent.service` builds those around it. Belongs to the main thread.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
 from functools import partial
 from itertools import chain
 
@@ -12,7 +12,6 @@ from agent.base.clock import BootClock
 from agent.base.refusals import Reason, Refused
 from agent.jobs.admission import Admitted
 from agent.jobs.backup import Backups
-from agent.jobs.clock_schedules import ClockSchedules
 from agent.jobs.confirmation import Confirmations
 from agent.jobs.device import UNIDENTIFIED, Device
 from agent.jobs.events import Events, JobProgressed, Subscriber
@@ -21,7 +20,6 @@ from agent.jobs.job_hooks import FailureHook
 from agent.jobs.job_options import repository_remains
 from agent.jobs.operations import CommandHandler, Operations, QuestionHandler, at_once
 from agent.jobs.own_directories import OwnDirectories
-from agent.jobs.periodic import Periodic
 from agent.jobs.preview import Previews
 from agent.jobs.preview_record import PreviewNotes
 from agent.jobs.progress import Monitor
@@ -55,8 +53,8 @@ from agent.jobs.requests.restore import ArchivesRequest, RestoreRequest, VerifyR
 from agent.jobs.restore import Restores
 from agent.jobs.restore_recovery import Recovery
 from agent.jobs.runner import Runner
-from agent.jobs.schedule import Frame
-from agent.jobs.schedule_state import ScheduleState
+from agent.jobs.schedule_record import ScheduleRecord
+from agent.jobs.schedules import Schedules
 from agent.jobs.staging import Staging
 from agent.jobs.store_ticks import DueBackup, records_of
 from agent.jobs.upload_queue import Uploads
@@ -65,7 +63,7 @@ from agent.jobs.worker import Workers
 from agent.journal import Journal
 from agent.mailbox import Action, Mailbox
 from agent.settings import Settings
-from agent.settings.schedules import KANTO, clock_schedules, schedule_of
+from agent.settings.schedules import KANTO, schedule_of
 
 
 class Engine:
@@ -82,11 +80,10 @@ class Engine:
     ) -> None:
         """Also recover the data of an earlier run. Raises OSError and `JournalError`."""
         self._settings, self._journal = settings, journal
-        self._kanto_records = records_of(journal, KANTO, schedule_of(settings))
-        self._clock_records = {
-            name: records_of(journal, name, each) for name, each in clock_schedules(settings).items()
+        records = {
+            name: records_of(journal, name, schedule_of(settings, name))
+            for name in dict.fromkeys((KANTO, *settings.schedules))
         }
-        self._records = [self._kanto_records, *self._clock_records.values()]
         self._recorder = Recorder(mailbox.call_later)
         self._workers = Workers(journal, mailbox, settings.transfer, settings.job_timeout)
         self.monitor, self.device, self.history = Monitor(), Device(journal), History(journal)
@@ -96,7 +93,7 @@ class Engine:
             journal,
             staging,
             self.device,
-            Events(journal, (*chain(*self._records), FailureHook(settings, journal), *subscribers)),
+            Events(journal, (*chain(*records.values()), FailureHook(settings, journal), *subscribers)),
             self._recorder,
             self._workers,
             self.monitor,
@@ -105,7 +102,7 @@ class Engine:
         self.monitor.changed = partial(base.events.emit, JobProgressed())
         notes = PreviewNotes(journal, BootClock())
         self._build_jobs(base, notes)
-        self._build_routine(base)
+        self._build_routine(base, records)
         self.status = Status(
             self.monitor,
             self.history,
@@ -113,7 +110,7 @@ class Engine:
             self.device,
             remains=partial(repository_remains, settings),
             retention=self.prunes.problems,
-            schedules=self.schedule_states,
+            schedules=self.schedules.states,
             uploads=self.uploads.waiting,
         )
         self._info = Info(settings, mailbox, self.monitor, base.own, waiting=self.status.waiting)
@@ -149,10 +146,9 @@ class Engine:
         self._archive_lists = ArchiveLists(self.archives, base.mailbox)
         self.made = MadeBackups(base.journal, self.monitor, self.device)
 
-    def _build_routine(self, base: Foundation) -> None:
-        """Build what happens without a command."""
-        self._periodic = Periodic(base, self._kanto_records, self.scheduled_backup)
-        self.schedules = ClockSchedules(base, self._clock_records, self.scheduled_backup)
+    def _build_routine(self, base: Foundation, records: Mapping[str, Sequence[ScheduleRecord]]) -> None:
+        """Build what happens without a command; `records` are those of each schedule, by name."""
+        self.schedules = Schedules(base, records, self.scheduled_backup)
         self.drills = Drills(base, self._verifications, self.carry_out)
         self.prunes = Prunes(base)
         self.health = Health(
@@ -160,11 +156,11 @@ class Engine:
             self.history,
             base.settings.rpo,
             base.mailbox.call_later,
-            frame=lambda: self.frame,
-            records=self._records,
+            frame=lambda: self.schedules.periodic.frame,
+            records=list(records.values()),
             schedules=self.schedules,
         )
-        for record in chain(*self._records):
+        for record in chain(*records.values()):
             record.changed = self.health.changed
 
     def operations(self) -> Operations:
@@ -179,8 +175,8 @@ class Engine:
                 CommandHandler(StartRequest, self.uploads.start),
                 CommandHandler(TriggerRequest, self.uploads.pending.trigger),
                 CommandHandler(CancelRequest, self._cancel),
-                CommandHandler(ActivateRequest, self._periodic.activate),
-                CommandHandler(DeactivateRequest, self._periodic.deactivate),
+                CommandHandler(ActivateRequest, self.schedules.periodic.activate),
+                CommandHandler(DeactivateRequest, self.schedules.periodic.deactivate),
                 CommandHandler(FinalizeRequest, self._previews.finalize),
                 CommandHandler(DiscardRequest, self._previews.discard),
                 CommandHandler(ConfirmRequest, self.confirmations.confirm),
@@ -210,7 +206,6 @@ class Engine:
         def record() -> None:
             # A cancel that was answered has to outlive a crash.
             self.confirmations.cancelling(request)
-            self._periodic.cancelling(request.correlation_id)
             self.schedules.cancelling(request.correlation_id)
 
         return Admitted(None, record, begin)
@@ -224,27 +219,6 @@ class Engine:
         self.uploads.pending.adopt()
         self._previews.begin()
 
-    @property
-    def frame(self) -> Frame:
-        """Return the time frame of periodic backups."""
-        return self._periodic.frame
-
-    @property
-    def periodic_state(self) -> ScheduleState:
-        """Return how the periodic backups stand. Raises `JournalError`."""
-        return self._periodic.state()
-
-    @property
-    def next_run(self) -> tuple[datetime, str] | None:
-        """Return time and schedule of the next backup; None for none. Raises `JournalError`."""
-        due = {KANTO: self._periodic.next_due, **self.schedules.next_due()}
-        return min(((at, name) for name, at in due.items() if at), default=None)
-
-    def schedule_states(self) -> dict[str, ScheduleState]:
-        """Return how each schedule stands, by name, `kanto` only while it is active."""
-        kanto = {KANTO: self.periodic_state} if self.frame.active else {}
-        return kanto | self.schedules.states()
-
     def identified(self, device_id: str) -> None:
         """Note the device's id, report earlier jobs, and begin the periodic ones."""
         self.device.identify(device_id)
@@ -257,7 +231,6 @@ class Engine:
 
     def _begin_routine(self) -> None:
         self.earlier_run.report()
-        self._periodic.begin()
         self.schedules.begin()
         self.device.keep()
         self.prunes.begin()
@@ -295,7 +268,6 @@ class Engine:
 
         Both go on after the next start.
         """
-        self._periodic.stop()
         self.schedules.stop()
         if self.confirmations.waiting:
             self._runner.stop(message)

@@ -9,7 +9,7 @@ from itertools import count
 from typing import Protocol
 
 from agent.base.job import Job, Upload
-from agent.jobs.schedule import Frame
+from agent.jobs.frame import Frame
 from agent.journal import Journal, Unit
 from agent.journal.staged import Child
 

@@ -1,6 +1,6 @@
 """Periodic backups as Kanto has them: `activate`, `deactivate`, and the frame of their ticks.
 
-`schedule` decides when a tick is due, `ticks` carries that out. Commands and settings set one frame, and the
+`frame` decides when a tick is due, `ticks` carries that out. Commands and settings set one frame, and the
 later change wins. Belongs to the main thread.
 """
 
@@ -19,10 +19,9 @@ from agent.jobs.admission import Admitted
 from agent.jobs.attempts import Attempt
 from agent.jobs.events import ScheduleChanged
 from agent.jobs.foundation import Foundation
+from agent.jobs.frame import Decision, Frame, decide, device_offset
 from agent.jobs.requests.control import ActivateRequest, DeactivateRequest
-from agent.jobs.schedule import Decision, Frame, decide, device_offset
 from agent.jobs.schedule_record import ScheduleRecord
-from agent.jobs.schedule_state import ScheduleState
 from agent.jobs.store_ticks import MakeBackup, StoreTicks
 from agent.settings.schedules import KANTO, schedule_of
 
@@ -60,7 +59,7 @@ class Periodic:
         self._device, self._events = base.device, base.events
         self._begun = False
         self._span = self._initial()
-        self._ticks = StoreTicks(
+        self.ticks = StoreTicks(
             base,
             KANTO,
             schedule_of(base.settings),
@@ -87,29 +86,12 @@ class Periodic:
         """Return the time in which periodic backups are made."""
         return self._frame(self._span)
 
-    @property
-    def next_due(self) -> datetime | None:
-        """Return the time of the next periodic backup; None when none will come. Raises `JournalError`."""
-        return self._ticks.next_due
-
-    def state(self) -> ScheduleState:
-        """Return how the periodic backups stand. Raises `JournalError`."""
-        return self._ticks.state()
-
     def begin(self) -> None:
         """Let ticks come from now on. Raises `JournalError`."""
         self._begun = True
         if self._journal.notes.read(_FRAME) != self._span.to_text():
             self._keep(self._span)
-        self._ticks.begin()
-
-    def stop(self) -> None:
-        """Begin nothing any more: the agent ends."""
-        self._ticks.stop()
-
-    def cancelling(self, correlation_id: str) -> None:
-        """Note that a person cancels the job with this id: it is not tried again."""
-        self._ticks.cancelling(correlation_id)
+        self.ticks.begin()
 
     def _plan(self) -> "_FramePlan | None":
         window = schedule_of(self._settings).window or None
@@ -118,7 +100,7 @@ class Periodic:
     def _keep(self, span: _Span) -> None:
         with self._journal.unit():
             self._journal.notes.keep(_FRAME, span.to_text())
-            self._ticks.keep_new()
+            self.ticks.keep_new()
 
     # Commands
 
@@ -129,12 +111,12 @@ class Periodic:
             self._frame(span)
         except ValueError as error:
             raise Refused(Reason.INVALID, f"invalid 'activate' parameters: {error}") from error
-        return Admitted(None, partial(self._change, span), self._ticks.look)
+        return Admitted(None, partial(self._change, span), self.ticks.look)
 
     def deactivate(self, _request: DeactivateRequest) -> Admitted:
         """Admit the end of periodic backups."""
         span = _Span(False, None, None, datetime.now(UTC), self._span.origin)
-        return Admitted(None, partial(self._change, span), self._ticks.look)
+        return Admitted(None, partial(self._change, span), self.ticks.look)
 
     def _change(self, span: _Span) -> None:
         with self._journal.unit() as unit:

@@ -16,7 +16,7 @@ from agent.base.job import format_time, parse_time
 from agent.base.refusals import Reason, Refused
 from agent.jobs.attempts import Attempt, next_step, wake_at
 from agent.jobs.foundation import Foundation
-from agent.jobs.schedule import Decision
+from agent.jobs.frame import Decision
 from agent.jobs.schedule_record import ScheduleRecord, Standing
 from agent.journal import JournalError
 from agent.mailbox import Timer

@@ -3,7 +3,7 @@
 The latter is due as Kanto's own properties and the operations `activate` and `deactivate` say.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -11,11 +11,6 @@ if TYPE_CHECKING:
 
 KANTO = "kanto"
 """The name of the schedule of Kanto's own settings."""
-
-
-def clock_schedules(settings: "Settings") -> "Mapping[str, ScheduleSettings]":
-    """Return the schedules by the clock, by name."""
-    return {name: each for name, each in settings.schedules.items() if name != KANTO}
 
 
 def schedule_of(settings: "Settings", name: str = KANTO) -> "ScheduleSettings":

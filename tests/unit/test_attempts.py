@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from agent.base.job import Job, Kind
 from agent.jobs.attempts import BACK_OFF, Attempt, Step, next_step, wake_at
 from agent.jobs.events import Events, JobEnded
-from agent.jobs.schedule import Frame, decide
+from agent.jobs.frame import Frame, decide
 from agent.jobs.schedule_record import ScheduleRecord, Standing
 from agent.journal import Journal
 from tests.support.fakes import Device

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from agent.base.clock_times import ClockTimes, check_cron, cron_of, zone
 from agent.jobs.attempts import Attempt
-from agent.jobs.clock_schedules import MOST_COUNTED, ClockPlan
+from agent.jobs.schedules import MOST_COUNTED, ClockPlan
 from agent.settings import Settings
 from agent.settings.schedules import schedule_problems
 

@@ -14,9 +14,9 @@ from structlog.testing import capture_logs
 
 from agent.base.job import Job, Kind
 from agent.faces.metrics import Metrics, _labels
+from agent.jobs.frame import Frame
 from agent.jobs.queries.health import Health
 from agent.jobs.queries.history import History
-from agent.jobs.schedule import Frame
 from agent.jobs.schedule_record import ScheduleRecord
 from agent.jobs.schedule_state import ScheduleState, StoreState
 from agent.journal import Journal

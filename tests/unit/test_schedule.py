@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.faces.ditto.twin import auto_upload
-from agent.jobs.schedule import (
+from agent.jobs.frame import (
     Decision,
     Frame,
     decide,

@@ -115,7 +115,7 @@ def test_a_store_that_is_absent_fails_alone_and_is_tried_alone_with_the_same_arc
     shutil.rmtree(tmp_path / "first")
     site.device.restart()
     site.take_until(lambda: ("second", "") in site.ends())
-    state = site.device.service.engine.periodic_state.value()
+    state = site.device.service.engine.schedules.periodic.ticks.state().value()
     assert state["stores"]["first"]["late"]
     assert not state["stores"]["second"]["late"]
     assert state["stores"]["second"]["last"]["state"] == "FINISHED"
@@ -138,7 +138,7 @@ def test_the_message_of_a_job_that_failed_names_its_store(sites: Callable[..., S
     assert dict(site.ends())["second"] == ""
     (message,) = [value["message"] for value in site.device.values() if value["state"] == "BACKUP_FAILED"]
     assert message.startswith("store 'web': ")
-    state = site.device.service.engine.periodic_state.value()
+    state = site.device.service.engine.schedules.periodic.ticks.state().value()
     assert state["stores"]["web"]["last"]["statusCode"] == state["stores"]["web"]["lastError"] != ""
     assert site.kept.exists(), "web is tried again with it"
 

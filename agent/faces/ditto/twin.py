@@ -14,8 +14,8 @@ import providers
 from agent.base.job import Job, Kind, State, Upload, UploadState, format_time
 from agent.base.refusals import Reason, Refused
 from agent.jobs.events import Event, JobEnded, JobStarted, ScheduleChanged, UploadChanged, UploadRequested
+from agent.jobs.frame import Frame
 from agent.jobs.requests.raw import MAX_CODE_BYTES
-from agent.jobs.schedule import Frame
 from agent.journal import DEVICE, Journal, Unit
 from agent.journal.staged import Child
 from agent.mqtt.envelope import MAX_MESSAGE_BYTES, encode, fitting, merge, modify, outbox_message

@@ -10,10 +10,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from agent.base.job import NEVER_IN_ORDER, State, format_time, parse_time
-from agent.jobs.clock_schedules import ClockSchedules
+from agent.jobs.frame import Frame
 from agent.jobs.queries.history import History
-from agent.jobs.schedule import Frame
 from agent.jobs.schedule_record import ScheduleRecord
+from agent.jobs.schedules import Schedules
 from agent.journal import LAST_SUCCESS, Journal
 from agent.mailbox import Action, Timer
 
@@ -52,7 +52,7 @@ class Health:
         *,
         frame: Callable[[], Frame],
         records: Sequence[Sequence[ScheduleRecord]],
-        schedules: ClockSchedules | None = None,
+        schedules: Schedules | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         """`records` are those of every schedule, one for each store.

@@ -10,6 +10,7 @@ from agent.faces.http.api.endpoint import Answer, Arguments, Endpoint, Nothing, 
 from agent.faces.http.api.jobs import Options, texts
 from agent.faces.http.api.values import schedule_value
 from agent.faces.http.message import Request, Response
+from agent.settings.schedules import KANTO
 
 Time = Annotated[str, Field(description="An RFC 3339 time, such as '2027-01-31T12:00:00Z'.")]
 
@@ -25,11 +26,10 @@ class StartOrder(Arguments):
 
 def get_schedule(api: Api, _request: Request, _: Nothing) -> Response:
     def look() -> Mapping[str, Any]:
-        return {
-            **schedule_value(api.engine.frame),
-            **api.engine.periodic_state.value(),
-            "schedules": {name: state.value() for name, state in api.engine.schedules.states().items()},
-        }
+        schedules = api.engine.schedules
+        states = {name: state.value() for name, state in schedules.states().items() if name != KANTO}
+        periodic = schedules.periodic
+        return {**schedule_value(periodic.frame), **periodic.ticks.state().value(), "schedules": states}
 
     return json_response(api.gate.call(look))
 

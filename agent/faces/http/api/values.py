@@ -20,10 +20,10 @@ from agent.jobs.events import (
     UploadChanged,
     UploadRequested,
 )
+from agent.jobs.frame import Frame
 from agent.jobs.preview_record import PreviewState
 from agent.jobs.queries.status import upload_value
 from agent.jobs.requests.control import DescribeRequest
-from agent.jobs.schedule import Frame
 
 PROGRESS = "jobProgressed"
 """The name of the event that tells how far the running job has come."""

@@ -1,6 +1,6 @@
-"""Schedules by the clock: each named one in the settings makes its backups. Belongs to the main thread.
+"""All schedules of the device: Kanto's, and those by the clock. Belongs to the main thread.
 
-The note `settled` of a schedule is the last moment that was dealt with, as for periodic backups.
+The note `settled` of one by the clock is the last moment that was dealt with, as for periodic backups.
 
 - Device off: the newest moment that has passed runs, once; the others are missed.
 - A clock that was never set says nothing: the schedule waits until it is set.
@@ -16,7 +16,8 @@ from agent.base.clock import CLOCK_SET
 from agent.base.clock_times import ClockTimes, cron_of, zone
 from agent.jobs.attempts import Attempt
 from agent.jobs.foundation import Foundation
-from agent.jobs.schedule import Decision, device_offset
+from agent.jobs.frame import Decision, device_offset
+from agent.jobs.periodic import Periodic
 from agent.jobs.schedule_record import ScheduleRecord
 from agent.jobs.schedule_state import ScheduleState
 from agent.jobs.store_ticks import MakeBackup, StoreTicks
@@ -32,7 +33,7 @@ GRACE = timedelta(hours=1)
 
 @dataclass(frozen=True, slots=True)
 class ClockPlan:
-    """The moments of one schedule. Pure: times are arguments."""
+    """The moments of one schedule by the clock. Pure: times are arguments."""
 
     times: ClockTimes
     window: timedelta | None = None
@@ -66,7 +67,9 @@ class ClockPlan:
         return attempt.has_passed(self.window, now)
 
 
-class ClockSchedules:
+class Schedules:
+    """Makes the backups of each schedule; `periodic` is Kanto's."""
+
     def __init__(
         self,
         base: Foundation,
@@ -74,8 +77,10 @@ class ClockSchedules:
         backup: MakeBackup,
     ) -> None:
         """`records` are those of `records_of`, by the names of the schedules."""
-        self._base, self._backup, self._records = base, backup, records
-        self._ticks = {name: self._ticks_of(name, each) for name, each in records.items()}
+        self._base, self._backup = base, backup
+        self.periodic = Periodic(base, records[KANTO], backup)
+        self._by_clock = {name: self._ticks_of(name, each) for name, each in records.items() if name != KANTO}
+        self._all = {KANTO: self.periodic.ticks, **self._by_clock}
 
     def _ticks_of(self, name: str, records: Sequence[ScheduleRecord]) -> StoreTicks:
         schedule = self._base.settings.schedules[name]
@@ -87,27 +92,29 @@ class ClockSchedules:
 
     def begin(self) -> None:
         """Let ticks come from now on. Raises `JournalError`."""
-        self._base.staging.keep_shared({KANTO, *self._ticks})
-        for ticks in self._ticks.values():
+        self.periodic.begin()
+        self._base.staging.keep_shared(self._all)
+        for ticks in self._by_clock.values():
             ticks.begin()
 
     def stop(self) -> None:
         """Begin nothing any more: the agent ends."""
-        for ticks in self._ticks.values():
+        for ticks in self._all.values():
             ticks.stop()
 
     def cancelling(self, correlation_id: str) -> None:
         """Note that a person cancels the job with this id: it is not tried again."""
-        for ticks in self._ticks.values():
+        for ticks in self._all.values():
             ticks.cancelling(correlation_id)
 
     def limit(self, success: datetime | None) -> datetime | None:
         """Return until when a good backup of this time is new enough: until the second one after it is due.
 
-        Before its beginning a schedule could not have made one. None when no schedule says so.
+        Only schedules by the clock count; before its beginning one could not have made a backup. None when
+        no schedule says so.
         """
         found = []
-        for name, ticks in self._ticks.items():
+        for name, ticks in self._by_clock.items():
             times = self._plan(self._base.settings.schedules[name]).times
             begun = ticks.begun
             first = begun and times.after(max(success or begun, begun))
@@ -115,13 +122,16 @@ class ClockSchedules:
                 found.append(second + GRACE)
         return min(found, default=None)
 
-    def next_due(self) -> dict[str, datetime | None]:
-        """Return the time of the next backup of each schedule, by name. Raises `JournalError`."""
-        return {name: ticks.next_due for name, ticks in self._ticks.items()}
+    @property
+    def next_run(self) -> tuple[datetime, str] | None:
+        """Return time and schedule of the next backup; None for none. Raises `JournalError`."""
+        due = ((ticks.next_due, name) for name, ticks in self._all.items())
+        return min(((at, name) for at, name in due if at), default=None)
 
     def states(self) -> dict[str, ScheduleState]:
-        """Return how each schedule stands, by name. Raises `JournalError`."""
-        return {name: ticks.state() for name, ticks in self._ticks.items()}
+        """Return how each schedule stands, Kanto's only while it is active. Raises `JournalError`."""
+        active = self.periodic.frame.active
+        return {name: ticks.state() for name, ticks in self._all.items() if active or name != KANTO}
 
 
 def clock_plan(schedule: ScheduleSettings, device_id: str) -> ClockPlan:
