@@ -1,7 +1,8 @@
 """Checks of free space, beside a reserve that stays free (`storage.reserve`).
 
 The reserve is for the journal, the logs and the device's other programs: a device with a full disk often does
-not even start.
+not even start. It takes at most a quarter of a file system: a partition for configuration may be smaller than
+the whole reserve.
 """
 
 import os
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _LOOK_EVERY_BYTES = 8 << 20
+_LARGEST_SHARE = 4
 BLOCK_BYTES = 4096
 """The unit in which most file systems give space to a file."""
 
@@ -24,6 +26,11 @@ class Reserve:
     def on(self, file: int) -> int:
         """Return the bytes that stay free on the file system of `file`: 0 on another one. Raises OSError."""
         return self.size_bytes if os.fstat(file).st_dev == os.stat(self.directory).st_dev else 0
+
+
+def reserved_bytes(disk: os.statvfs_result, reserve_bytes: int) -> int:
+    """Return how much of the reserve this file system keeps."""
+    return min(reserve_bytes, disk.f_blocks * disk.f_frsize // _LARGEST_SHARE)
 
 
 class Room:
@@ -51,17 +58,14 @@ class Room:
         if not disk.f_blocks:
             return needed_bytes + _LOOK_EVERY_BYTES
         free_bytes = disk.f_bavail * disk.f_frsize
-        if needed_bytes + self._reserve_bytes > free_bytes:
-            reserve = (
-                f" beside the reserve of {self._reserve_bytes} (storage.reserve)"
-                if self._reserve_bytes
-                else ""
-            )
+        reserve_bytes = reserved_bytes(disk, self._reserve_bytes)
+        if needed_bytes + reserve_bytes > free_bytes:
+            reserve = f" beside the reserve of {reserve_bytes} (storage.reserve)" if reserve_bytes else ""
             raise self._full(
                 f"{self._name} has {free_bytes} bytes left where {needed_bytes} are needed{reserve}: "
                 "make room"
             )
-        return free_bytes - self._reserve_bytes
+        return free_bytes - reserve_bytes
 
     def take(self, size_bytes: int) -> None:
         """Announce a write of this size. Raises as `check`.

@@ -26,6 +26,7 @@ from agent.formats.base import Entry
 from agent.save import database_copier
 from agent.save.database_copier import CHANGED, COPY, IN_USE, MAX_MESSAGE_BYTES
 from agent.save.levels import FILE_FLAGS
+from providers.free_space import reserved_bytes
 
 log = structlog.get_logger(__name__)
 
@@ -92,7 +93,7 @@ class DatabaseCopies:
 
     def _room_bytes(self) -> int:
         disk = os.fstatvfs(self._fd)
-        return disk.f_bavail * disk.f_frsize - self._order.reserve_bytes
+        return disk.f_bavail * disk.f_frsize - reserved_bytes(disk, self._order.reserve_bytes)
 
     def _copy(self, order: dict[str, object], entry: Entry, directory_fd: int) -> str:
         """Have the copy made; return the reason why there is none."""

@@ -311,7 +311,9 @@ class Settings(KantoSettings):
     password_file: OptionalPath = setting("", "File with the password for the broker; overrides `password`")
     # In Kanto's files `storage` is a text, so this cannot be a member of a group of that name.
     storage_reserve: Size = setting(
-        "64MiB", "Free space that jobs leave on the device's disks", key="storage.reserve"
+        "64MiB",
+        "Free space that jobs leave on each of the device's disks; at most a quarter of the disk",
+        key="storage.reserve",
     )
     storage_max_staged: Count = setting(
         3, "Largest number of pending uploads; of more, the oldest is given up", key="storage.maxStaged"

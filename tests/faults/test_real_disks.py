@@ -18,7 +18,7 @@ from tests.support.http_server import HttpServer, Received, Say
 from tests.support.real_disks import KINDS, Disk, real_disk
 from tests.support.trees import File, Found, Spec, differences, make_tree, snapshot, write_zip
 
-RESERVE_BYTES = 1 << 20
+RESERVE_BYTES = 512 << 10
 OLD: Spec = {"config": File(b"old"), "gone": File(b"stays, or goes")}
 SMALL: Spec = {"config": File(b"new")}
 LARGE: Spec = {"config": File(os.urandom(6 << 20))}
@@ -158,9 +158,10 @@ def unpacking(scene: Scene) -> None:
 
 def unpacking_small_files(scene: Scene) -> None:
     disk = scene.disk("data")
-    room_bytes = disk.free_bytes - (250 << 10)
-    device = scene.device(**{"storage.reserve": str(room_bytes)})
-    assert "bytes left where" in scene.fails(device, "restore", scene.archive(BLOCKS))
+    device = scene.device()
+    archive = scene.archive(BLOCKS)
+    with disk.ballast(disk.free_bytes - RESERVE_BYTES - (230 << 10)):
+        assert "bytes left where" in scene.fails(device, "restore", archive)
     scene.restores(device)
 
 

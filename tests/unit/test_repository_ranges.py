@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 
 import pytest
 
@@ -18,6 +19,7 @@ from agent.formats.repository.objects import Kind
 from agent.formats.repository.reader import Reader, snapshot_named
 from agent.formats.repository.saved_tree import SnapshotTree
 from providers.errors import TooLarge
+from tests.contract.local_targets import small_disk
 from tests.support.repositories import PASSWORD, Device, DirectoryObjects
 from tests.support.trees import File, make_tree
 
@@ -69,14 +71,14 @@ def name(nights: tuple[Device, str]) -> str:
 
 @contextmanager
 def opened(
-    device: Device, name: str, objects: DirectoryObjects, reserve_bytes: int = 0
+    device: Device, name: str, objects: DirectoryObjects, ranges: Path | None = None
 ) -> Iterator[SnapshotTree]:
-    """The newest snapshot of the device, read through `objects`."""
+    """The newest snapshot of the device, read through `objects`; ranges wait in a directory of their own."""
     keys = open_repository(objects, PASSWORD).keys
     with closing(BlobIndex(device.state)) as index:
         index.load(objects, Cryptor(keys), lambda: None)
         fetch = partial(objects.get_range, Kind.PACK)
-        reader = Reader(fetch, keys, index, device.state, reserve_bytes)
+        reader = Reader(fetch, keys, index, ranges or device.state, 1 << 20)
         snapshot = snapshot_named(objects, Cryptor(keys), name)
         with closing(SnapshotTree(snapshot, reader, device.state, lambda: None, most_entries=100)) as tree:
             yield tree
@@ -99,9 +101,12 @@ def test_each_range_is_fetched_once_however_many_packs_a_file_lies_in(device: De
     assert not objects.overlap()
 
 
-def test_a_disk_without_room_for_ranges_costs_requests_only(device: Device, name: str) -> None:
+def test_a_disk_without_room_for_ranges_costs_requests_only(
+    device: Device, name: str, tmp_path: Path
+) -> None:
     objects = Fetched(device.objects.path)
-    with opened(device, name, objects, reserve_bytes=1 << 60) as tree:
+    with small_disk(tmp_path / "full") as full, opened(device, name, objects, full) as tree:
+        (full / "ballast").write_bytes(bytes(800_000))
         assert content(tree) == (device.roots[0].directory / "database").read_bytes()
     assert objects.overlap()
 

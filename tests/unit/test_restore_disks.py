@@ -145,6 +145,18 @@ def test_further_names_of_a_file_need_no_space_on_the_disk(small_disk: Path, arc
     assert (small_disk / "name-4").stat().st_nlink == 6
 
 
+def test_too_little_space_is_told_before_the_first_byte(small_disk: Path, archive: Path) -> None:
+    write_zip(archive, {"f": File(os.urandom(900_000))})
+    before = small_disk.stat().st_ctime_ns
+    options = RestoreOptions(limits=LIMITS, reserve_bytes=64 << 20)
+    with (
+        pytest.raises(NoSpace, match="are needed beside the reserve of"),
+        unpacked(small_disk, archive, options),
+    ):
+        pass
+    assert small_disk.stat().st_ctime_ns == before
+
+
 def test_what_pretends_to_be_a_further_name_does_not_take_the_reserve(
     small_disk: Path, archive: Path
 ) -> None:
@@ -153,7 +165,7 @@ def test_what_pretends_to_be_a_further_name_does_not_take_the_reserve(
     write_zip(archive, spec, dict.fromkeys(spec, own_extra(NOON_NS, b"missing", {})))
     options = RestoreOptions(limits=LIMITS, reserve_bytes=500_000)
     with (
-        pytest.raises(NoSpace, match="needed beside the reserve of 500000"),
+        pytest.raises(NoSpace, match="needed beside the reserve of 262144"),
         unpacked(small_disk, archive, options),
     ):
         pass

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.base.errors import ArchiveError, Cancelled, IoError, NoSpace
+from agent.base.errors import ArchiveError, Cancelled, IoError
 from agent.formats.zip.metadata import own_extra
 from agent.restore import disk
 from agent.restore.root import RestoreOptions
@@ -278,17 +278,6 @@ def test_owners_come_back_when_allowed_and_stay_when_switched_off(target: Path, 
     restored(target, archive)
     found = snapshot(target)
     assert [found[name].owner for name in names] == [(1234, 567)] * 4
-
-
-def test_too_little_space_is_told_before_the_first_byte(target: Path, archive: Path) -> None:
-    write_zip(archive, {"f": File(b"x")})
-    before = target.stat().st_ctime_ns
-    with (
-        pytest.raises(NoSpace, match="are needed beside the reserve of"),
-        unpacked(target, archive, RestoreOptions(limits=LIMITS, reserve_bytes=1 << 60)),
-    ):
-        pass
-    assert target.stat().st_ctime_ns == before
 
 
 def test_a_failure_at_any_change_of_the_disk_leaves_nothing_and_the_target_as_it_was(

@@ -60,6 +60,15 @@ def test_a_file_system_without_limits_has_room(tmp_path: Path) -> None:
         subprocess.run(["umount", tmp_path], check=True)
 
 
+def test_the_reserve_takes_a_quarter_of_a_small_disk(disk: Path) -> None:
+    """A partition for configuration of 32 MiB could not be restored beside a reserve of 64 MiB."""
+    with (disk / "f").open("wb") as file:
+        room = Room(file.fileno(), "the disk", 64 << 20, NoSpace)
+        assert room.check(500_000) >= 500_000
+        with pytest.raises(NoSpace, match=f"beside the reserve of {256 << 10} "):
+            room.check(900_000)
+
+
 def test_only_the_device_s_own_disk_has_a_reserve(disk: Path, tmp_path: Path) -> None:
     reserve = Reserve(tmp_path, RESERVE_BYTES)
     for destination, kept_bytes in ((tmp_path, RESERVE_BYTES), (disk, 0)):
