@@ -21,12 +21,15 @@ from hypothesis import settings  # noqa: E402
 
 pytest.register_assert_rewrite("providers.testing", "tests.support")
 
+from agent.base import allocator  # noqa: E402
 from tests.support.backend import Backend  # noqa: E402
 from tests.support.mosquitto import Mosquitto, mosquitto  # noqa: E402
 
 # A busy machine makes no test fail: an example may take the time that it takes.
 settings.register_profile("patient", deadline=None)
 settings.load_profile("patient")
+# The larger the process, the longer takes each fork, and tests fork a thousand times.
+allocator.keep_small()
 
 
 def pytest_xdist_auto_num_workers() -> int:

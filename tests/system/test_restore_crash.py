@@ -19,6 +19,7 @@ import pytest
 from agent.restore.recovery import RecoveryOutcome, recover
 from agent.restore.root import RestoreOptions
 from tests.support.diskfaults import NEVER, die, in_child, striking
+from tests.support.forked import in_fresh_interpreter
 from tests.support.require import require
 from tests.support.restoring import JOB, LIMITS, NOBODY, restored
 from tests.support.trees import Dir, File, Found, Link, Spec, differences, make_tree, snapshot, write_zip
@@ -146,7 +147,13 @@ def destination(request: pytest.FixtureRequest) -> Iterator[tuple[Path, int]]:
 def test_killed_at_any_call_and_recovered_the_target_is_old_or_new(
     destination: tuple[Path, int], mode: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    scene = Scene(destination[0], mode, destination[1])
+    said = in_fresh_interpreter(kill_restores, destination[0], mode, destination[1])
+    with capsys.disabled():
+        print(f"\n{said}", end="")
+
+
+def kill_restores(destination: str, mode: str, uid: str) -> None:
+    scene = Scene(Path(destination), mode, int(uid))
     at, off_time, reports = 1, 0, set()
     scene.reset()
     while scene.killed(scene.restore, at):
@@ -156,19 +163,23 @@ def test_killed_at_any_call_and_recovered_the_target_is_old_or_new(
         assert scene.recover() is RecoveryOutcome.NOTHING
         scene.reset()
         at += 1
-    assert reports == set(RecoveryOutcome)
-    assert off_time <= 2  # between making or removing the working directory, and setting the time back
-    with capsys.disabled():
-        print(
-            f"\nrestore ({mode}, uid {scene.uid}): killed at {at - 1} points, target's time lost {off_time}x"
-        )
+    assert reports == set(RecoveryOutcome), reports
+    # Between making or removing the working directory, and setting the time back.
+    assert off_time <= 2, off_time
+    print(f"restore ({mode}, uid {uid}): killed at {at - 1} points, target's time lost {off_time}x")
 
 
 @pytest.mark.slow
 def test_a_recovery_that_is_killed_at_any_call_is_finished_by_the_next(
     destination: tuple[Path, int], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    scene = Scene(destination[0], "replace", destination[1])
+    said = in_fresh_interpreter(kill_recoveries, *destination)
+    with capsys.disabled():
+        print(f"\n{said}", end="")
+
+
+def kill_recoveries(destination: str, uid: str) -> None:
+    scene = Scene(Path(destination), "replace", int(uid))
     points = 0
     for restore_at in _interesting(scene):
         at = 1
@@ -182,8 +193,7 @@ def test_a_recovery_that_is_killed_at_any_call_is_finished_by_the_next(
             at += 1
             scene.reset()
             assert scene.killed(scene.restore, restore_at)
-    with capsys.disabled():
-        print(f"\nrecovery ({scene.mode}, uid {scene.uid}): killed at {points} points")
+    print(f"recovery ({scene.mode}, uid {uid}): killed at {points} points")
 
 
 def _interesting(scene: Scene) -> list[int]:

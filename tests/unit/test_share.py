@@ -95,9 +95,11 @@ def test_zsh_finds_its_completion_by_the_first_line() -> None:
 
 def test_the_wheel_carries_the_files_for_a_device_and_is_the_same_when_built_again(tmp_path: Path) -> None:
     """Somebody who has the sources can check that a wheel was made from them."""
-    source = tmp_path / "source"  # manual pages in the checkout itself would come and go beside other tests
+    source = tmp_path / "source"
+    # `make share` may write manual pages and completions in the checkout meanwhile.
+    left = shutil.ignore_patterns("__pycache__", "man", "completions")
     for package in ("agent", "providers"):
-        shutil.copytree(ROOT / package, source / package, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(ROOT / package, source / package, ignore=left)
     for file in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / file, source)
     share.write(source / "agent" / "share")
