@@ -2,7 +2,6 @@
 
 import itertools
 import os
-import stat
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
 from agent.base.errors import AccessForbidden, IoError
@@ -11,12 +10,10 @@ from agent.base.sqlite_files import database_of, is_database
 from agent.base.text import readable
 from agent.restore.directories import Tree, entries_in, is_directory, names_in
 from agent.restore.disk import NO_HARD_LINK, exists, open_up
-from agent.restore.metadata import Meta, meta_of, xattrs_of
+from agent.restore.metadata import SET_ID, Meta, meta_of, xattrs_of
 from agent.restore.mounts import refuse_mounts
 from agent.restore.plan import Act, Step
 from agent.restore.workspace import Workspace
-
-_SPECIAL = stat.S_ISUID | stat.S_ISGID | stat.S_ISVTX
 
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
@@ -107,9 +104,8 @@ class Comparison:
         if new_meta and path:
             new_meta = new_meta._replace(xattrs=xattrs_of(self._workspace.new_directory(path)))
         if new_meta and not self._special_bits:
-            # A restore that may not set special bits does not clear them either, as on a shared directory.
-            special = stat.S_IMODE(status.st_mode) & _SPECIAL
-            new_meta = new_meta._replace(mode=(new_meta.mode or 0) & ~_SPECIAL | special)
+            # A restore that may not set these bits does not clear them either, as on a shared directory.
+            new_meta = new_meta._replace(mode=(new_meta.mode or 0) & ~SET_ID | status.st_mode & SET_ID)
         return Step(next(self._numbers), Act.KEEP, path, old, new_meta)
 
     def _files_over_files(self, path: str) -> dict[str, bool]:

@@ -35,6 +35,10 @@ _OTHER_OWNERS = (
     "entries with another owner than in the archive: {}; the agent has no right to change owners"
     " (CAP_CHOWN; with systemd, the drop-in full-restore.conf)"
 )
+_WITHOUT_RIGHTS = (
+    "entries without the set-user-id bit, set-group-id bit or capabilities that they have in the archive: {}"
+    " (restore.specialBits)"
+)
 Trees = Mapping[int, SurveyedTree]
 """Parts of one archive by the numbers of their roots."""
 
@@ -217,8 +221,8 @@ def _begun(target: RestoreTarget, context: Context, trees: Trees) -> RestoreSet:
 
 def _unpacked(work: RestoreSet, trees: Trees, context: Context) -> Amount:
     amount = Amount.of(work.unpack(list(trees.values())))
-    if work.other_owners:
-        amount = replace(amount, note=_OTHER_OWNERS.format(work.other_owners))
+    counted = {_OTHER_OWNERS: work.other_owners, _WITHOUT_RIGHTS: work.without_rights}
+    amount = replace(amount, note=_joined(*(note.format(count) for note, count in counted.items() if count)))
     # Before anything waits: who may write in a target can give its name to another directory.
     context.checkpoint[WORKING] = with_inodes(_working(context), work.inodes)
     return amount

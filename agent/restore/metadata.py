@@ -15,7 +15,9 @@ from typing import Any, NamedTuple
 
 from agent.base.errors import IoError
 
-_SPECIAL = stat.S_ISUID | stat.S_ISGID | stat.S_ISVTX
+SET_ID = stat.S_ISUID | stat.S_ISGID
+"""The bits that lend rights. The sticky bit lends none: it protects what is in a directory."""
+CAPABILITIES = "security.capability"
 _UNABLE = {errno.EPERM, errno.EINVAL, errno.ENOTSUP}
 """Errors of file systems without owners, modes or times (VFAT), and of files that others own. A restore does
 not fail for them: the content counts more."""
@@ -107,7 +109,7 @@ def set_meta(file: int | str, meta: Meta) -> None:
         and not _tried(os.chown, file, meta.uid, meta.gid)
         and mode is not None
     ):
-        mode &= ~_SPECIAL  # never set-uid for another owner
+        mode &= ~SET_ID  # never set-uid for another owner
     # After the owner, whose change clears set-uid, set-gid (chown(2)) and capabilities (capabilities(7)), and
     # before the mode, which may forbid attributes, and whose group bits are the list's mask.
     if meta.xattrs is not None:

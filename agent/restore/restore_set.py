@@ -54,6 +54,8 @@ class RestoreSet:
         """True when the recovery has to bring back the old data, because that takes long."""
         self.other_owners = 0
         """The unpacked entries that do not get the owner of the archive, for want of CAP_CHOWN."""
+        self.without_rights = 0
+        """The unpacked entries that lack the set-id bits or capabilities that they have in the archive."""
         self.is_committed = False
         """True when everything is in place and final."""
 
@@ -90,6 +92,7 @@ class RestoreSet:
             with disk_errors(f"cannot unpack '{readable(unpacker.current)}'"):
                 raise
         self.other_owners += unpacker.other_owners
+        self.without_rights += unpacker.without_rights
         return survey
 
     def difference(self) -> Difference:

@@ -15,7 +15,16 @@ from agent.formats.names import bad_entry
 from agent.restore.directories import Tree, is_directory, mark, open_directory
 from agent.restore.disk import NO_HARD_LINK, by_descriptor
 from agent.restore.files import FileMaker, PendingFile, check_misplaced
-from agent.restore.metadata import Meta, allowed_xattrs, may_chown, set_link_meta, set_meta, xattrs_of
+from agent.restore.metadata import (
+    CAPABILITIES,
+    SET_ID,
+    Meta,
+    allowed_xattrs,
+    may_chown,
+    set_link_meta,
+    set_meta,
+    xattrs_of,
+)
 from agent.restore.mounts import refuse_mounts
 from agent.restore.plan import lines_backwards
 from agent.restore.workspace import NEW, Workspace
@@ -58,13 +67,15 @@ class Unpacker:
         self._asked_owner, self._owner = owner, owner and self._may_chown
         self._own: tuple[int, int] | None = None
         """The owner and group of new files, where those of the archive were asked for and cannot be given."""
-        self._mode_bits = 0o7777 if special_bits else 0o777
+        self._mode_bits = 0o7777 if special_bits else 0o7777 & ~SET_ID
         self._bytes_done = 0
         self._counting = Lock()
         self.current = ""
         """The name that is being unpacked, for messages."""
         self.other_owners = 0
         """The entries that do not get the owner or group of the archive, for want of CAP_CHOWN."""
+        self.without_rights = 0
+        """The entries that lack the set-id bits or capabilities that they have in the archive."""
 
     def run(self, tree: SavedTree) -> None:
         """Unpack everything. Raises OSError, ArchiveError, IoError (a mount point) and Cancelled."""
@@ -187,11 +198,27 @@ class Unpacker:
         uid, gid = item.uid, item.gid
         if self._own and uid is not None and (uid, gid) != self._own:
             self.other_owners += 1
+        if self._loses_rights(item):
+            self.without_rights += 1
         if not self._owner or uid is None or gid is None:
             uid = gid = -1
         mode = None if item.mode is None else item.mode & self._mode_bits
         xattrs = allowed_xattrs(item.xattrs, self._special_bits)
         return self._filled(item.name, kind, Meta(mode, uid, gid, item.mtime_ns, xattrs))
+
+    def _loses_rights(self, item: Item) -> bool:
+        """Return True when the entry lends rights in the archive, and neither gets nor has them here."""
+        bits = (item.mode or 0) & SET_ID
+        if self._special_bits or item.on_the_way or not (bits or CAPABILITIES in item.xattrs):
+            return False
+        return item.kind is not DIR or bool(bits & ~self._mode_of_directory(item.name))
+
+    def _mode_of_directory(self, path: str) -> int:
+        """Return the mode of a directory in the target; 0 when it is not there."""
+        try:
+            return os.fstat(self._target.directory(path)).st_mode
+        except (FileNotFoundError, NotADirectoryError):
+            return 0
 
     def _filled(self, path: str, kind: int, meta: Meta) -> Meta:
         """Fill in missing metadata: from the entry that will be replaced, else the usual values."""

@@ -207,7 +207,7 @@ class RestoreSettings(Group):
         1100, "Highest compression ratio of an archive to restore; Deflate reaches 1032"
     )
     owner: Switch = setting(True, "Restore owner and group, where the agent has the right to")
-    special_bits: Switch = setting(False, "Restore set-user-id, set-group-id and sticky bits")
+    special_bits: Switch = setting(False, "Restore set-user-id and set-group-id bits, and file capabilities")
     foreign: Switch = setting(False, "Restore archives of other devices, too")
     health_cmd: Text = setting("", "Command that must succeed after a restore, else the restore is reverted")
     preview_timeout: PositiveDuration = setting("1h", "Time after which a waiting preview is discarded")

@@ -189,10 +189,18 @@ def test_a_wrong_checksum_is_an_archive_error_and_nothing_is_left(target: Path, 
 def test_set_uid_and_set_gid_bits_come_back_only_when_asked_for(
     target: Path, archive: Path, special_bits: bool, mode: int
 ) -> None:
-    write_zip(archive, {"tool": File(b"x", 0o6755), "new": Dir(0o1777)})
+    write_zip(archive, {"tool": File(b"x", 0o6755)})
     restored(target, archive, RestoreOptions(limits=LIMITS, special_bits=special_bits))
     assert stat.S_IMODE((target / "tool").stat().st_mode) == mode
-    assert stat.S_IMODE((target / "new").stat().st_mode) == (0o1777 if special_bits else 0o777)
+
+
+def test_the_sticky_bit_of_a_directory_always_comes_back(target: Path, archive: Path) -> None:
+    """It gives nobody a right: without it, everybody could remove what others have in the directory."""
+    make_tree(target, {"there": Dir(0o777)})
+    write_zip(archive, {"there": Dir(0o1777), "new": Dir(0o1777)})
+    restored(target, archive, RestoreOptions(limits=LIMITS))
+    modes = [stat.S_IMODE(path.stat().st_mode) for path in (target / "there", target / "new")]
+    assert modes == [0o1777, 0o1777]
 
 
 def test_an_archive_without_modes_keeps_those_of_what_it_replaces(target: Path, archive: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import stat
 import subprocess
 
 import pytest
@@ -95,3 +96,21 @@ def test_files_that_come_back_with_another_owner_are_counted(
     agent.settings["restore.owner"] = False
     agent.start()
     assert "another owner" not in run(agent, "restore", *ARGUMENTS).stdout
+
+
+def test_entries_that_come_back_without_the_rights_that_they_lend_are_counted(
+    agent: LocalAgent, backend: LocalBackend
+) -> None:
+    """A shared directory that does not hand on its group any more said nothing (backintime issue 661)."""
+    for name, mode in {"start.sh": 0o4755, "config": 0o2775, "empty": 0o2775}.items():
+        (agent.data / name).chmod(mode)
+    assert backend.run("backup", "saved", LOCAL)["state"] == "BACKUP_FINISHED"
+    (agent.data / "empty").rmdir()  # config keeps its bit: the restore finds it there
+    done = run(agent, "restore", *ARGUMENTS)
+    counted = "entries without the set-user-id bit, set-group-id bit or capabilities that they have in the archive"
+    assert f"{counted}: 2" in done.stdout, done
+    assert stat.S_IMODE((agent.data / "config").stat().st_mode) == 0o2775
+    agent.stop()
+    agent.settings["restore.specialBits"] = True
+    agent.start()
+    assert "set-group-id" not in run(agent, "restore", *ARGUMENTS).stdout
