@@ -107,8 +107,7 @@ def test_entries_that_come_back_without_the_rights_that_they_lend_are_counted(
     assert backend.run("backup", "saved", LOCAL)["state"] == "BACKUP_FINISHED"
     (agent.data / "empty").rmdir()  # config keeps its bit: the restore finds it there
     done = run(agent, "restore", *ARGUMENTS)
-    counted = "entries without the set-user-id bit, set-group-id bit or capabilities that they have in the archive"
-    assert f"{counted}: 2" in done.stdout, done
+    assert "set-group-id bit or capabilities that they have in the archive: 2 (restore.special" in done.stdout
     assert stat.S_IMODE((agent.data / "config").stat().st_mode) == 0o2775
     agent.stop()
     agent.settings["restore.specialBits"] = True
