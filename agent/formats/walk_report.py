@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from agent.base.errors import SourceChanged
+from agent.base.errors import IoError, SourceChanged
 from agent.base.text import readable
 from agent.formats.attributes import AttributeBudget
 
@@ -23,6 +23,8 @@ _REASONS = {
     errno.EINVAL: "changed while read",  # readlink: it is a link no more
     errno.ENXIO: "socket",  # it has become one
 }
+_EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
+"""Errors that say nothing of the file: the next one could not be read either."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,5 +115,10 @@ class Report:
 
 
 def reason_of(error: OSError) -> str:
-    """Return the report's text for an error while reading."""
+    """Return the report's text for an error while reading.
+
+    Raises IoError when the device has no descriptor or memory left: an empty archive would be no backup.
+    """
+    if error.errno in _EXHAUSTED:
+        raise IoError(f"cannot read any more files: {os.strerror(error.errno)}") from error
     return _REASONS.get(error.errno or 0, "unreadable")

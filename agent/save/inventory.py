@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from agent.base.errors import IoError
 from agent.formats.base import FILE, Format
 from agent.formats.walk_report import Report
 from agent.save.databases import CountedCopies
@@ -50,6 +51,8 @@ def take_inventory(
                     if entry.kind is FILE:
                         inventory.files += 1
                         inventory.size_bytes += entry.stat.st_size
+    except IoError as error:
+        inventory.problem = str(error)
     except OSError as error:
         inventory.problem = f"cannot be read: {os.strerror(error.errno or 0)}"
 

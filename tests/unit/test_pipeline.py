@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 from agent.base.durable import remove_tree
-from agent.base.errors import Cancelled, JobError, NoSpace, ProviderBug, SourceChanged
+from agent.base.errors import Cancelled, IoError, JobError, NoSpace, ProviderBug, SourceChanged
 from agent.save import pipeline
+from agent.save.levels import FILE_FLAGS
 from agent.save.pipeline import backup
 from agent.transfer.cancel import CancelToken
 from agent.transfer.context import Destination
@@ -155,6 +156,26 @@ def test_what_is_skipped_is_counted_and_named(work: Work) -> None:
     os.mkfifo(work.data / "pipe")
     result = work.save(destination(MemoryStorage()))
     assert (result.report.skipped, work.skipped) == (1, [("pipe", "FIFO")])
+
+
+@pytest.mark.parametrize("kind", [errno.EMFILE, errno.ENFILE, errno.ENOMEM])
+def test_a_device_without_descriptors_or_memory_makes_no_empty_backup(
+    work: Work, monkeypatch: pytest.MonkeyPatch, kind: int
+) -> None:
+    """Each file was skipped as unreadable, and the backup without any of them had succeeded."""
+    real = os.open
+
+    def exhausted(path: str | bytes, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
+        if flags == FILE_FLAGS:
+            raise OSError(kind, os.strerror(kind))
+        return real(path, flags, mode, dir_fd=dir_fd)
+
+    monkeypatch.setattr(os, "open", exhausted)
+    storage = MemoryStorage()
+    with pytest.raises(IoError, match=f"cannot read any more files: {os.strerror(kind)}"):
+        work.save(destination(storage))
+    assert storage.objects == {}
+    work.assert_nothing_left()
 
 
 def test_the_agent_s_own_storage_is_not_archived(work: Work) -> None:
