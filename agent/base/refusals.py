@@ -5,6 +5,9 @@ Each face has one table from the reason to the status and the code of its answer
 
 from enum import StrEnum
 
+SEE_LOG = "internal error: see the device's log"
+"""The message of every refusal and failure that is a bug."""
+
 
 class Reason(StrEnum):
     INVALID = "invalid"

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import providers
 from agent import __version__
@@ -20,8 +20,8 @@ from agent.base.refusals import Reason, Refused
 from agent.base.roots import Root
 from agent.base.text import readable
 from agent.formats.archive_names import ENCRYPTED, archive_name
-from agent.jobs.device_options import filled_in, options_for
-from agent.jobs.filesystem_probe import NoAnswer, Probes
+from agent.jobs.device import filled_in, options_for
+from agent.jobs.filesystem_probe import Probes
 from agent.jobs.output_file import output_file
 from agent.jobs.requests.storage import RepositoryOptions, StorageOptions, configured_targets
 from agent.save import access
@@ -37,8 +37,6 @@ from providers.prefix import opened
 
 if TYPE_CHECKING:
     from agent.transfer.connections import Connections
-
-Result = TypeVar("Result")
 
 _NO_ARCHIVES = "a pending upload is a whole archive; name the store in the command for the backup instead"
 _ENCRYPTING_BUFFER_BYTES = 8 << 20
@@ -59,7 +57,7 @@ class Admission:
     """The device's own rules, from its settings. Belongs to the main thread."""
 
     settings: Settings
-    looks: Probes = field(default_factory=Probes)
+    probes: Probes = field(default_factory=Probes)
 
     def find(self, directory: str | None, *, must_exist: bool) -> Path:
         """Resolve the directory to save or to restore into; None means the setting `dir`. Raises `Refused`.
@@ -105,7 +103,7 @@ class Admission:
             )
             target = chosen.options.get("local.target")
             shown = f"target '{target}'" if target else f"the destination of provider '{chosen.provider}'"
-            look(self.looks, shown, partial(storage.preflight, default_name is not None))
+            self.probes.look_or_refuse(shown, partial(storage.preflight, default_name is not None))
             key = providers.name_option(chosen.provider, chosen.options)
             name = chosen.options.get(key) if key else default_name or archive_name(datetime.now(UTC), "")
             if name and key:
@@ -171,7 +169,7 @@ class Admission:
                 check_name(prefix, f"stores.{chosen.store}.prefix")
             options = options_for(chosen.options, factory, device_id)
             storage = opened(factory, options, limits)
-            look(self.looks, f"store '{chosen.store}'", partial(storage.preflight, writing))
+            self.probes.look_or_refuse(f"store '{chosen.store}'", partial(storage.preflight, writing))
         except (StorageError, providers.MissingExtra) as error:
             raise _refused(error) from error
         secrets = secret_values(chosen.options)
@@ -186,7 +184,7 @@ class Admission:
         """
         outside = (Root("", self.settings.storage.absolute()), *roots)
         opened = partial(output_file, path, outside, self._limits(connections))
-        storage, name = look(self.looks, f"output '{readable(path)}'", opened)
+        storage, name = self.probes.look_or_refuse(f"output '{readable(path)}'", opened)
         return Destination(self._guarded(storage, connections), storage.needs_size, name)
 
     def _guarded(
@@ -227,15 +225,6 @@ def refuse_without_repositories() -> None:
     if find_spec("cryptography") is None:  # there are fallbacks for the other modules
         message = "repositories are not installed on this device: install edge-backup-agent[repository]"
         raise Refused(Reason.CANNOT, message)
-
-
-def look(looks: Probes, shown: str, action: Callable[[], Result]) -> Result:
-    """Return what `action` finds in a file system. Raises what it raises; `Refused` without an answer."""
-    try:
-        return looks.look(shown, action)
-    except NoAnswer as error:
-        message = f"{shown} does not answer: is its file server there?"
-        raise Refused(Reason.CANNOT, message) from error
 
 
 def shown_directory(directory: str | None, settings: Settings) -> str:

@@ -89,7 +89,7 @@ class Backups:
         order = self._order(
             request, job, tools, parts, collect=collect, key=key, slot=slot, made=made[0] if made else None
         )
-        self._runner.refuse_when_busy(*(root.directory for root in roots))
+        self._runner.refuse_unrecovered(root.directory for root in roots)
         scope = Scope(request.schedule, tuple(root.data_set for root in roots))
         hooks = BackupHooks.of(settings, job, roots[0].directory, scope)
         plan = _Plan(
@@ -211,7 +211,7 @@ class Backups:
         result, staged, facts = outcome.result, plan.staged, plan.facts
         if result is None:
             told = f"store '{plan.store}': {outcome.message}" if plan.store else outcome.message
-            self._runner.end(job.failed(datetime.now(UTC), outcome.code, told), **facts)
+            self._runner.end(job.failed(datetime.now(UTC), outcome.code, told), facts)
             return
 
         stored = result.stored
@@ -230,11 +230,9 @@ class Backups:
         where = f"stored at '{plan.store}'" if plan.store else ""
         notes = [where, self._emptied(plan.source, result), about(result, archive_limits(self._settings))]
         message = "; ".join(filter(None, notes))
-        self._runner.end(
-            job.finished(datetime.now(UTC), message), also, **_facts(result), **facts,
-            archive=name,
-            place=stored.place if stored else str(staged and staged.path),
-        )  # fmt: skip
+        place = stored.place if stored else str(staged and staged.path)
+        facts = {**_facts(result), **facts, "archive": name, "place": place}
+        self._runner.end(job.finished(datetime.now(UTC), message), facts, also=also)
 
     def _emptied(self, source: ArchiveSource, result: "BackupResult") -> str:
         """Return a warning when this archive has far less than the last full one of its source."""

@@ -17,7 +17,7 @@ from agent.base.patterns import PatternLists, anchored, excluding
 from agent.base.refusals import Reason, Refused
 from agent.base.roots import Root, data_set_roots, merged
 from agent.base.text import readable
-from agent.jobs.admission import Admission, look, shown_directory
+from agent.jobs.admission import Admission, shown_directory
 from agent.jobs.filesystem_probe import Probes
 from agent.jobs.requests.options import Key, invalid_option
 from agent.jobs.requests.selection import ChosenPath, Selection
@@ -34,15 +34,17 @@ class ChosenRoots:
     """Every method raises `Refused` for a name that does not exist or is not allowed."""
 
     settings: Settings
-    looks: Probes = field(default_factory=Probes)
+    probes: Probes = field(default_factory=Probes)
 
     def for_backup(self, selection: Selection) -> "tuple[WalkRoot, ...]":
         """Return the roots to save; a single path has to exist."""
-        return look(self.looks, self._shown(selection), partial(self._for_backup, selection))
+        return self.probes.look_or_refuse(self._shown(selection), partial(self._for_backup, selection))
 
     def for_restore(self, selection: Selection, own: Collection[Path] = ()) -> "Choice":
         """Return the roots to restore, with their directories; `own`: the agent's directories."""
-        return look(self.looks, self._shown(selection), lambda: self._for_restore(selection).over_mounts(own))
+        return self.probes.look_or_refuse(
+            self._shown(selection), lambda: self._for_restore(selection).over_mounts(own)
+        )
 
     def _shown(self, selection: Selection) -> str:
         names = ", ".join(selection.data_sets or ())

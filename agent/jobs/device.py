@@ -1,15 +1,21 @@
-"""The id of this device, and the ids that it had before."""
+"""The id of this device, the ids that it had before, and options of a provider in which parts of it stand."""
 
 import hashlib
 import hmac
 import json
+from collections.abc import Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
+from urllib.parse import quote
 
-from agent.base.device_ids import UNNAMED, DeviceIds
+from agent.base.device_ids import UNNAMED, DeviceIds, fill_in
 from agent.formats.archive_names import device_tag
 from agent.journal import DEVICE, Journal
 from agent.journal.notes import Notes
+from providers.api import StorageFactory
+from providers.errors import BadOptions
+from providers.prefix import prefix_option
 
 UNIDENTIFIED = (
     "nobody has said who this device is: start the broker's connector,"
@@ -19,6 +25,7 @@ MOST_FORMER = 16
 """So many former ids are kept, the newest."""
 _FORMER, _KEY = "former_devices", "device_key"
 MACHINE_ID = Path("/etc/machine-id")
+_URL = "https.url"
 
 
 def last_id(notes: Notes) -> str | None:
@@ -89,3 +96,20 @@ class Device:
 
     def _add_former(self, device_id: str) -> None:
         self._former = list(dict.fromkeys([device_id, *self._former]))[:MOST_FORMER]
+
+
+def options_for(options: Mapping[str, str], factory: StorageFactory, device_id: str) -> dict[str, str]:
+    """Return the options with parts of the device's id filled into prefix and URL. Raises `BadOptions`."""
+    filled = dict(options)
+    for key in filter(None, (prefix_option(factory), _URL)):
+        if text := options.get(key):
+            filled[key] = filled_in(key, text, device_id)
+    return filled
+
+
+def filled_in(key: str, text: str, device_id: str) -> str:
+    """Return the text of an option or setting with the parts of the id in it. Raises `BadOptions`."""
+    try:
+        return fill_in(text, device_id, partial(quote, safe="") if key == _URL else str)
+    except ValueError as error:
+        raise BadOptions({key: str(error)}) from error

@@ -4,6 +4,8 @@ import threading
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
+from agent.base.refusals import Reason, Refused
+
 Result = TypeVar("Result")
 
 PATIENCE_S = 2.0
@@ -66,3 +68,11 @@ class Probes:
             self._waiting[where] = look
             raise NoAnswer
         return look.result()
+
+    def look_or_refuse(self, shown: str, action: Callable[[], Result]) -> Result:
+        """Return the result of `action`, as `look`; `shown` names the file system. Raises `Refused`, too."""
+        try:
+            return self.look(shown, action)
+        except NoAnswer as error:
+            message = f"{shown} does not answer: is its file server there?"
+            raise Refused(Reason.CANNOT, message) from error

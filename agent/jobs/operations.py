@@ -11,7 +11,7 @@ from typing import Any, Generic, TypeVar
 import structlog
 
 from agent.base.operations import OPERATIONS, Face
-from agent.base.refusals import Reason, Refused
+from agent.base.refusals import SEE_LOG, Reason, Refused
 from agent.jobs.admission import Admitted
 from agent.jobs.requests.raw import Request, read_raw
 from agent.journal import JournalError
@@ -113,4 +113,4 @@ def _guarded(name: str, act: Callable[[], Result]) -> Result:
         raise
     except Exception as error:
         log.exception("internal error", operation=name)
-        raise Refused(Reason.INTERNAL, "internal error: see the device's log") from error
+        raise Refused(Reason.INTERNAL, SEE_LOG) from error

@@ -17,7 +17,7 @@ class OwnDirectories:
 
     def __init__(self, settings: Settings, journal: Journal | None = None) -> None:
         """Working directories of restores are known only with a `journal`."""
-        self._settings, self._journal, self._looks = settings, journal, Probes()
+        self._settings, self._journal, self._probes = settings, journal, Probes()
 
     def paths(self) -> tuple[Path, ...]:
         """Return the storage with its parts, the targets, and what restores work in or left.
@@ -30,7 +30,7 @@ class OwnDirectories:
 
     def _there(self, path: Path) -> Path | None:
         with suppress(NoAnswer, OSError):
-            return self._looks.look(str(path), partial(_resolved, path))
+            return self._probes.look(str(path), partial(_resolved, path))
         return None
 
     def _working(self) -> list[Path]:

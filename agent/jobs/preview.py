@@ -16,11 +16,12 @@ import structlog
 from agent.base.clock import BootClock, Countdown, note_interval_s
 from agent.base.durations import format_duration
 from agent.base.errors import IoError
-from agent.base.job import Job, Kind, State, format_time, parse_time
+from agent.base.job import Job, Kind, State, parse_time
 from agent.base.refusals import Reason, Refused
 from agent.base.text import clipped
 from agent.jobs.admission import Admitted
 from agent.jobs.confirmation import Confirmations
+from agent.jobs.events import JobStarted
 from agent.jobs.foundation import Foundation
 from agent.jobs.job_options import restore_target
 from agent.jobs.preview_record import PreviewNote, PreviewNotes, PreviewState
@@ -49,7 +50,7 @@ class Previews:
         """`restored` has to be set: it records and tells the end of a restore."""
         self.restored: Callable[[Job, Mapping[str, str], Outcome[Amount]], None]
         self._settings, self._journal, self._workers = base.settings, base.journal, base.workers
-        self._mailbox, self._own = base.mailbox, base.own
+        self._mailbox, self._own, self._events = base.mailbox, base.own, base.events
         self._runner, self._notes, self._confirmations = runner, notes, confirmations
         self._clock = BootClock()
         self._timer: Timer | None = None
@@ -79,7 +80,7 @@ class Previews:
         self,
         job: Job,
         tools: Tools,
-        where: "RestoreTarget",
+        target: "RestoreTarget",
         within_s: float | None,
         *,
         destination: Destination,
@@ -87,26 +88,11 @@ class Previews:
     ) -> Admitted:
         """Return the preview that `work` makes of `job`, ready to be recorded and begun."""
         job = replace(job, state=State.PREVIEW)
-        note = PreviewNote(
-            job.id,
-            job.correlation_id,
-            format_time(job.started),
-            [
-                (
-                    str(root.directory),
-                    None if root.names is None else sorted(root.names),
-                    sorted(root.without),
-                )
-                for root in where.roots.values()
-            ],
-            [str(path) for path in where.made],
-            where.options.mode,
-            within_s,
-        )
+        note = PreviewNote.of(job, target, within_s)
         return self._runner.admitted(
             job,
             tools,
-            directory=where.directory,
+            directory=target.directory,
             record=partial(self._notes.begin, job, note),
             destination=destination,
             work=work,
@@ -145,24 +131,25 @@ class Previews:
         from agent.restore.target import Amount
 
         note = self._asked_for(request.correlation_id)
-        self._runner.refuse_when_busy(*(Path(directory) for directory, *_ in note.roots))
+        self._runner.refuse_second_job()
+        self._runner.refuse_unrecovered(Path(directory) for directory, *_ in note.roots)
         tools = self._workers.tools()
         job = self._job(note).finalized(datetime.now(UTC))
         within_s = request.confirm_within_s or note.confirm_within_s
         confirmation = self._confirmations.confirmation(job, tools, within_s)
-        where = self._into(note, job, confirmation)
+        target = self._target(note, job, confirmation)
         amount = Amount(**{fact.name: note.facts.get(fact.name, "") for fact in fields(Amount)})
 
         def record() -> None:
             self._notes.finalized(note, job)
-            self._runner.tell(job)
+            self._events.emit(JobStarted(job))
 
         return self._runner.admitted(
             job,
             tools,
-            directory=where.directory,
+            directory=target.directory,
             record=record,
-            work=partial(finalize, where, amount),
+            work=partial(finalize, target, amount),
             ended=partial(self.restored, job, {}),
         )
 
@@ -218,7 +205,7 @@ class Previews:
                 correlation_id=job.correlation_id,
                 tools=self._workers.tools(),
                 destination=None,
-                work=partial(discard, self._into(note, job)),
+                work=partial(discard, self._target(note, job)),
                 ended=ended,
                 moved=lambda _bytes: None,
             )
@@ -227,9 +214,14 @@ class Previews:
     def _job(self, note: PreviewNote) -> Job:
         return Job(note.id, Kind.RESTORE, note.correlation_id, parse_time(note.started), State.PREVIEW)
 
-    def _into(
+    def _target(
         self, note: PreviewNote, job: Job, confirmation: "CommitConfirmed | None" = None
     ) -> "RestoreTarget":
         return restore_target(
-            self._settings, job, *note.into(), note.mode, own=self._own.paths(), confirmation=confirmation
+            self._settings,
+            job,
+            *note.roots_and_made(),
+            note.mode,
+            own=self._own.paths(),
+            confirmation=confirmation,
         )

@@ -10,17 +10,20 @@ from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
 from agent.base.clock import BootClock, Countdown
-from agent.base.job import Job
+from agent.base.job import Job, format_time
 from agent.base.roots import Root
 from agent.base.text import clipped
 from agent.jobs.queries.fitting import encoded_bytes, with_texts_cut
 from agent.jobs.worker import INTERRUPTED
 from agent.journal import Journal, JournalError
+
+if TYPE_CHECKING:
+    from agent.restore.target import RestoreTarget
 
 log = structlog.get_logger(__name__)
 
@@ -55,12 +58,23 @@ class PreviewNote:
     countdown: Countdown | None = None
     """The time that is left for a preview that waits."""
 
+    @classmethod
+    def of(cls, job: Job, target: "RestoreTarget", confirm_within_s: float | None) -> "PreviewNote":
+        """Return the note of a preview that begins."""
+        roots = [
+            (str(root.directory), None if root.names is None else sorted(root.names), sorted(root.without))
+            for root in target.roots.values()
+        ]
+        made = [str(path) for path in target.made]
+        started = format_time(job.started)
+        return cls(job.id, job.correlation_id, started, roots, made, target.options.mode, confirm_within_s)
+
     @property
     def left_s(self) -> float:
         """Return the seconds that were left when this was noted; 0 without a countdown."""
         return self.countdown.left_s if self.countdown else 0.0
 
-    def into(self) -> tuple[dict[int, Root], list[Path]]:
+    def roots_and_made(self) -> tuple[dict[int, Root], list[Path]]:
         """Return the roots by their numbers, and the directories made for them, outermost first."""
         roots = enumerate(self.roots)
         return {
@@ -91,7 +105,7 @@ class PreviewNotes:
 
     def begin(self, job: Job, note: PreviewNote) -> None:
         """Keep `job` as a preview, with its note in place of an earlier one."""
-        self._journal.jobs.started(job, Path(note.roots[0][0]), note.into()[1])
+        self._journal.jobs.started(job, Path(note.roots[0][0]), note.roots_and_made()[1])
         self.set(note)
 
     def set(self, note: PreviewNote | None) -> None:
@@ -111,7 +125,7 @@ class PreviewNotes:
     def finalized(self, note: PreviewNote, job: Job) -> None:
         """Turn the preview into a restore that has begun; its checkpoints stay."""
         with self._journal.unit():
-            self._journal.jobs.finalized(job, Path(note.roots[0][0]), note.into()[1])
+            self._journal.jobs.finalized(job, Path(note.roots[0][0]), note.roots_and_made()[1])
             self.set(None)
 
     def counted(self, note: PreviewNote) -> PreviewNote:

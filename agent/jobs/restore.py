@@ -51,7 +51,7 @@ class Restores:
     ) -> None:
         self._settings, self._staging = base.settings, base.staging
         self._device, self._own = base.device, base.own
-        self._archives, self._runner = base.journal.archives, runner
+        self._archives, self._workers, self._runner = base.journal.archives, base.workers, runner
         self._confirmations, self._previews, self._recovery = confirmations, previews, recovery
         self._admission, self._chosen_roots = Admission(base.settings), ChosenRoots(base.settings)
 
@@ -71,7 +71,7 @@ class Restores:
             None if deliver else self._confirmations.confirmation(job, tools, request.confirm_within_s)
         )
         made = list(dict.fromkeys(path for root in choice.roots for path in missing(root.directory)))
-        where = restore_target(
+        target = restore_target(
             settings,
             job,
             dict(enumerate(choice.roots)),
@@ -80,10 +80,10 @@ class Restores:
             own=self._own.paths(),
             confirmation=confirmation,
         )
-        self._runner.refuse_when_busy(*(root.directory for root in choice.roots))
+        self._runner.refuse_unrecovered(root.directory for root in choice.roots)
         self._previews.refuse_while_waiting()
         order = RestoreOrder(
-            where,
+            target,
             self._staging.download(job.id),
             destination,
             self._search(request, self._source(request, choice, delivered=deliver is not None)),
@@ -97,7 +97,7 @@ class Restores:
             return self._previews.admitted(
                 job,
                 tools,
-                where,
+                target,
                 request.confirm_within_s,
                 destination=destination,
                 work=partial(preview, order),
@@ -105,8 +105,8 @@ class Restores:
         return self._runner.admitted(
             job,
             tools,
-            directory=where.directory,
-            made=where.made,
+            directory=target.directory,
+            made=target.made,
             destination=destination,
             work=partial(restore, order),
             ended=partial(self.ended, job, request.source.facts()),
@@ -153,17 +153,17 @@ class Restores:
         """Take up an unconfirmed restore of an earlier run, which was recorded and told already."""
         from agent.restore.flow import go_on
 
-        job, tools = unfinished.job, self._runner.tools()
+        job, tools = unfinished.job, self._workers.tools()
         confirmation = self._confirmations.left(job, tools)
         roots = {left.number: Root("", left.directory) for left in read_working(unfinished.working)}
-        where = restore_target(
+        target = restore_target(
             self._settings, job, roots, unfinished.made, "merge", confirmation=confirmation
         )
         self._runner.admitted(
             job,
             tools,
             directory=unfinished.directory,
-            work=partial(go_on, where),
+            work=partial(go_on, target),
             ended=partial(self.ended, job, {}),
         ).begin()
 
@@ -177,8 +177,7 @@ class Restores:
         if amount is None:
             self._runner.end(job.failed(datetime.now(UTC), outcome.code, outcome.message))
         else:
-            ended = job.finished(datetime.now(UTC), amount.note)
-            self._runner.end(ended, lambda: None, **amount.facts(), **facts)
+            self._runner.end(job.finished(datetime.now(UTC), amount.note), {**amount.facts(), **facts})
         self._recovery.look_after(job.id)
 
 

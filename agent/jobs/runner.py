@@ -33,6 +33,8 @@ log = structlog.get_logger(__name__)
 
 Result = TypeVar("Result")
 
+NO_FACTS: Mapping[str, object] = MappingProxyType({})
+
 
 @dataclass(frozen=True, slots=True)
 class _RunningJob:
@@ -89,15 +91,11 @@ class Runner:
         self._events.can_tell(JobStarted(job))
         return job, self._workers.tools()
 
-    def tools(self) -> Tools:
-        """Return tools for a job of an earlier run."""
-        return self._workers.tools()
-
-    def refuse_when_busy(self, *directories: Path) -> None:
-        """Raise `Refused` (BUSY) when a job runs, or one of the directories is not yet recovered."""
-        self.refuse_second_job()
+    def refuse_unrecovered(self, directories: Iterable[Path]) -> None:
+        """Raise `Refused` (BUSY) while a restore that was interrupted in one of them is not yet recovered."""
+        wanted = list(directories)
         for each in self._recovering():
-            if any(one.is_relative_to(each) or each.is_relative_to(one) for one in directories):
+            if any(one.is_relative_to(each) or each.is_relative_to(one) for one in wanted):
                 message = f"an interrupted restore of '{readable(str(each))}' is still being recovered"
                 raise Refused(Reason.BUSY, message)
 
@@ -115,7 +113,7 @@ class Runner:
         directory: Path,
         made: Sequence[Path] = (),
         destination: Destination | None = None,
-        facts: Mapping[str, object] = MappingProxyType({}),
+        facts: Mapping[str, object] = NO_FACTS,
         record: Action | None = None,
         work: Callable[[Context], Result],
         ended: Callable[[Outcome[Result]], None],
@@ -131,7 +129,7 @@ class Runner:
         def record_start() -> None:
             place = {"place": destination.shown} if destination and destination.shown else {}
             self._journal.jobs.started(job, directory, made, {**place, **facts})
-            self.tell(job)
+            self._events.emit(JobStarted(job))
 
         def begin() -> None:
             self._running = _RunningJob(job, tools, destination is not None and destination.loads_sdk)
@@ -140,10 +138,6 @@ class Runner:
             self._workers.start(task)
 
         return Admitted(job.id, record or record_start, begin)
-
-    def tell(self, job: Job) -> None:
-        """Tell that the job has begun, as part of the open unit of work."""
-        self._events.emit(JobStarted(job))
 
     def start_again(self, stopped: Sequence[UnfinishedJob]) -> None:
         """Run the later commands of jobs that a crash interrupted after the first ones, one by one."""
@@ -185,8 +179,8 @@ class Runner:
         log.info(f"{job.kind} worker ended", correlation_id=job.correlation_id, job=job.id)
         self._monitor.ended()
 
-    def end(self, job: Job, also: Action = lambda: None, **facts: object) -> None:
-        """Record and tell the end; `also` is called inside that unit of work."""
+    def end(self, job: Job, facts: Mapping[str, object] = NO_FACTS, *, also: Action = lambda: None) -> None:
+        """Record and tell the end, with facts for the history; `also` is called inside that unit of work."""
         about = {**facts, "seconds": self._seconds()}
 
         def record() -> None:

@@ -72,7 +72,6 @@ class Verifications:
         unlock = unlock_for(request.key, settings.encryption)
         device_id = request.wanted.device_id or self._device.id
         destination = self._admission.source(request.source, tools.connections, device_id)
-        self._runner.refuse_when_busy()
         download = self._staging.download(job.id)
         order = VerifyOrder(
             Fetch(destination, download, settings.storage_reserve, max_bytes),
@@ -98,12 +97,12 @@ class Verifications:
         if found is None:
             if outcome.code in (Unreachable.code, INTERRUPTED):
                 put_off()
-            self._runner.end(job.failed(now, outcome.code, outcome.message), lambda: None, **facts)
+            self._runner.end(job.failed(now, outcome.code, outcome.message), facts)
             return
         about: dict[str, object] = {"archive": found.stored.name, "place": found.stored.place, **facts}
         about |= {"archive_bytes": found.stored.size_bytes, "sha256": found.sha256}
         if found.damage:
-            self._runner.end(job.failed(now, found.damage.code, str(found.damage)), lambda: None, **about)
+            self._runner.end(job.failed(now, found.damage.code, str(found.damage)), about)
             return
         note = json.dumps({"time": format_time(now), **about})
         if survey := found.survey:
@@ -112,7 +111,7 @@ class Verifications:
         def also() -> None:
             self._journal.notes.keep(LAST_VERIFIED, note)
 
-        self._runner.end(job.finished(now, _extent(found)), also, **about)
+        self._runner.end(job.finished(now, _extent(found)), about, also=also)
 
 
 def _extent(found: "Verified") -> str:

@@ -13,6 +13,7 @@ import structlog
 
 from agent.base.durations import format_duration
 from agent.base.errors import Cancelled, JobError, LeftToRecovery
+from agent.base.refusals import SEE_LOG
 from agent.journal import Journal
 from agent.mailbox import Mailbox, Timer
 from agent.settings import TransferSettings
@@ -269,7 +270,7 @@ def _attempt(work: Callable[[], Result], token: CancelToken) -> Outcome[Result]:
         return Outcome(None, error.code, str(error), error=type(error))
     except Exception:
         log.exception("internal error in a worker")
-        return Outcome(None, INTERNAL_ERROR, "internal error: see the device's log")
+        return Outcome(None, INTERNAL_ERROR, SEE_LOG)
 
 
 def cancelled_by(token: CancelToken) -> Outcome[Any]:

@@ -15,7 +15,7 @@ from typing import Any
 import structlog
 
 from agent.base.operations import Face
-from agent.base.refusals import Reason, Refused
+from agent.base.refusals import SEE_LOG, Reason, Refused
 from agent.faces.ditto.duplicate_agent import DuplicateAgents
 from agent.faces.ditto.expiry import check_not_expired
 from agent.faces.ditto.inbox import Inbox, InboxCommand
@@ -37,8 +37,6 @@ few = SparingLog(log)
 
 MAX_TOGETHER = 100
 """Commands in one unit of work: the rest of the agent waits for its sync."""
-
-INTERNAL_ERROR = "internal error: see the device's log"
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +97,7 @@ class Feature:
             )
         except Exception:
             log.exception("internal error", commands=len(taken))
-            self._refuse_unwritten(taken, Reason.INTERNAL, INTERNAL_ERROR)
+            self._refuse_unwritten(taken, Reason.INTERNAL, SEE_LOG)
 
     def _judge(self, received: _Received, unit: Unit) -> bool:
         """Answer the command as part of the unit; return True when it is accepted, and its work follows."""

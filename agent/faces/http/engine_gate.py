@@ -9,7 +9,7 @@ from typing import Any, NoReturn, TypeVar
 import structlog
 
 from agent.base.operations import Face
-from agent.base.refusals import Reason, Refused
+from agent.base.refusals import SEE_LOG, Reason, Refused
 from agent.faces.http.message import Problem
 from agent.jobs.admission import Admitted
 from agent.jobs.operations import Operations
@@ -99,14 +99,11 @@ class EngineGate:
                 outcome.put(partial(_refuse, error))
             except JournalError:
                 log.exception("request refused: journal not writable")
-                outcome.put(
-                    partial(_refuse, Refused(Reason.UNAVAILABLE, "the device cannot write its journal"))
-                )
+                refused = Refused(Reason.UNAVAILABLE, "the device cannot write its journal")
+                outcome.put(partial(_refuse, refused))
             except Exception:
                 log.exception("internal error")
-                outcome.put(
-                    partial(_refuse, Refused(Reason.INTERNAL, "internal error: see the device's log"))
-                )
+                outcome.put(partial(_refuse, Refused(Reason.INTERNAL, SEE_LOG)))
 
         self._post(guarded)
         try:

@@ -9,7 +9,7 @@ from urllib.parse import unquote
 
 import structlog
 
-from agent.base.refusals import Refused
+from agent.base.refusals import SEE_LOG, Refused
 from agent.faces.http.message import Problem, Request, Response
 from agent.faces.http.problems import problem_document, problem_of
 from agent.log.sparing import SparingLog
@@ -144,7 +144,7 @@ def _handled(route: Route, request: Request, site: Site) -> Response:
         return site.render(request, problem_of(refused))
     except Exception:
         log.exception("internal error", method=request.method, path=route.template)
-        return site.render(request, Problem(500, "internal error: see the device's log"))
+        return site.render(request, Problem(500, SEE_LOG))
 
 
 def _chosen(

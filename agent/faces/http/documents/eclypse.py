@@ -22,7 +22,6 @@ from agent.faces.http.documents.jobs import Stage, find_job
 from agent.faces.http.message import Problem, Request, Response
 from agent.faces.http.problems import problem_document
 from agent.faces.http.routes import Route, Site
-from agent.jobs.admission import look
 from agent.jobs.filesystem_probe import Probes
 
 PROJECTS = "ENVYSION"
@@ -111,7 +110,7 @@ class _Eclypse:
             return {}
         listed = partial(_entries, self._paths(PROJECTS))
         with self._alone:  # the probes belong to one thread at a time
-            return look(self._probes, f"data set '{PROJECTS}'", listed)
+            return self._probes.look_or_refuse(f"data set '{PROJECTS}'", listed)
 
     def _paths(self, data_set: str) -> Sequence[str]:
         return self._settings.data_sets[data_set].paths
