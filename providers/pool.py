@@ -1,16 +1,18 @@
-"""A pool of HTTP connections for the cloud SDKs, opened by `providers.dial`.
+"""A pool of HTTP connections, opened by `providers.dial`, for the cloud SDKs and REST servers.
 
-An SDK makes many small exchanges with one host, so connections are kept between them. Nothing in here
+They make many small exchanges with one host, so connections are kept between them. Nothing in here
 retries, and nothing follows a redirect.
 """
 
 import logging
+from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import Any, ClassVar
 
 from urllib3 import BaseHTTPResponse, PoolManager, ProxyManager, Timeout
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.exceptions import RequestError
 
 from providers.address import parse_address
 from providers.api import Limits
@@ -38,6 +40,29 @@ def open_pool(limits: Limits, url: str) -> PoolManager:
         pool.limits = limits
     pool.pool_classes_by_scheme = _pools(limits)
     return pool
+
+
+def send(
+    pool: PoolManager,
+    method: str,
+    url: str,
+    headers: Mapping[str, str],
+    body: bytes | bytearray | None = None,
+) -> BaseHTTPResponse:
+    """Send a request; the body of the answer is not read yet. Raises what urllib3 raises."""
+    try:
+        return pool.urlopen(
+            method,
+            url,
+            body=body,
+            headers=headers,
+            redirect=False,
+            preload_content=False,
+            decode_content=False,
+        )
+    except RequestError as error:
+        error.url = None  # a signature may be in it
+        raise
 
 
 class _ByProxy(ProxyManager):

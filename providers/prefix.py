@@ -6,18 +6,9 @@ So a bucket, a container or a target serves many devices, each with credentials 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
-from providers.api import (
-    Checkpoint,
-    Limits,
-    Piece,
-    Sink,
-    Source,
-    Storage,
-    StorageFactory,
-    Stored,
-    check_name,
-)
+from providers.api import Limits, Storage, StorageFactory, Stored, check_name
 from providers.errors import BadOptions
+from providers.forwarding import Forwarding
 
 MOST_BYTES = 512
 """The longest prefix: an archive's name has to fit behind it."""
@@ -48,49 +39,33 @@ def opened(factory: StorageFactory, options: Mapping[str, str], limits: Limits) 
     return Prefixed(factory({name: text for name, text in options.items() if name != key}, limits), prefix)
 
 
-class Prefixed(Storage):
+class Prefixed(Forwarding):
     """A storage below a prefix: it sees names without it, and the storage behind it those with it."""
 
     def __init__(self, storage: Storage, prefix: str) -> None:
         self.capabilities = storage.capabilities
         self._storage, self._top = storage, f"{prefix}/"
 
-    def put(
-        self, name: str, source: Source, metadata: Mapping[str, str], checkpoint: Checkpoint, /
-    ) -> Stored:
-        return self._seen(self._storage.put(self._top + name, source, metadata, checkpoint))
+    @property
+    def behind(self) -> Storage:
+        return self._storage
 
-    def get(self, name: str, sink: Sink, checkpoint: Checkpoint, /) -> Stored:
-        return self._seen(self._storage.get(self._top + name, sink, checkpoint))
+    def inner(self, name: str) -> str:
+        return self._top + name
+
+    def outer(self, stored: Stored) -> Stored:
+        return replace(stored, name=stored.name.removeprefix(self._top))
 
     def list(self, prefix: str, /) -> Iterator[Stored]:
-        for stored in self._storage.list(self._top + prefix):
+        for stored in self._storage.list(self.inner(prefix)):
             if stored.name.startswith(self._top):
-                yield self._seen(stored)
-
-    def stat(self, name: str, /) -> Stored:
-        return self._seen(self._storage.stat(self._top + name))
-
-    def delete(self, name: str, /) -> None:
-        self._storage.delete(self._top + name)
-
-    def read_range(self, name: str, offset: int, size_bytes: int, /) -> Piece:
-        return self._storage.read_range(self._top + name, offset, size_bytes)
-
-    def create(self, name: str, content: bytes | bytearray, /) -> Stored:
-        return self._seen(self._storage.create(self._top + name, content))
-
-    def discard(self, checkpoint: Checkpoint, /) -> None:
-        self._storage.discard(checkpoint)
+                yield self.outer(stored)
 
     def location(self, name: str, /) -> str:
-        return self._storage.location(self._top + name)
+        return self._storage.location(self.inner(name))
 
     def preflight(self, writing: bool, /) -> None:
         self._storage.preflight(writing)
 
     def close(self) -> None:
         self._storage.close()
-
-    def _seen(self, stored: Stored) -> Stored:
-        return replace(stored, name=stored.name.removeprefix(self._top))

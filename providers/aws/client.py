@@ -16,6 +16,7 @@ from urllib3 import PoolManager
 from providers.api import Limits
 from providers.control_answer import control_answer
 from providers.errors import Rejected
+from providers.pool import send
 
 # Its debug lines hold signed headers, and with them the session token.
 for sdk in ("boto3", "botocore"):
@@ -50,16 +51,8 @@ def make_client(given: Mapping[str, str], pool: PoolManager, limits: Limits) -> 
         ),
     )
 
-    def send(request: AWSPreparedRequest, **_: object) -> AWSResponse:
-        reply = pool.urlopen(
-            request.method,
-            request.url,
-            body=request.body,
-            headers=request.headers,
-            redirect=False,
-            preload_content=False,
-            decode_content=False,
-        )
+    def answer(request: AWSPreparedRequest, **_: object) -> AWSResponse:
+        reply = send(pool, request.method, request.url, request.headers, request.body)
         if reply.status in (301, 302, 307) and "x-amz-bucket-region" not in reply.headers:
             # botocore would ask for the region, with a request that is redirected too, and so on.
             reply.close()
@@ -69,7 +62,7 @@ def make_client(given: Mapping[str, str], pool: PoolManager, limits: Limits) -> 
         return AWSResponse(request.url, reply.status, reply.headers, reply)
 
     # botocore takes the result of a `before-send` handler as the answer, and sends nothing itself.
-    client.meta.events.register("before-send.s3", send)
+    client.meta.events.register("before-send.s3", answer)
     return client
 
 

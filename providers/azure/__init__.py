@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 from providers.address import parse_address
 from providers.api import Limits
-from providers.deferred import Deferred
 from providers.dial import check_allowed
+from providers.forwarding import Deferred
 from providers.options import HTTP_URL, Option, checked
 
 if TYPE_CHECKING:

@@ -7,11 +7,11 @@ import requests
 from azure.core.pipeline.transport import RequestsTransport
 from azure.storage.blob import ContainerClient
 from requests.adapters import BaseAdapter, HTTPAdapter
-from urllib3 import BaseHTTPResponse, PoolManager
-from urllib3.exceptions import RequestError
+from urllib3 import PoolManager
 
 from providers.api import Limits
 from providers.control_answer import MOST_MARKS, control_answer
+from providers.pool import send
 
 # Its lines hold URLs, and with them the signature.
 logging.getLogger("azure").setLevel(logging.CRITICAL)
@@ -31,29 +31,6 @@ def make_client(given: Mapping[str, str], pool: PoolManager, limits: Limits) -> 
         retry_total=0,  # the SDK's own ten attempts take 80 s to report a refused connection
         permit_redirects=False,
     )
-
-
-def send(
-    pool: PoolManager,
-    method: str,
-    url: str,
-    headers: Mapping[str, str],
-    body: bytes | bytearray | None = None,
-) -> BaseHTTPResponse:
-    """Send a request over `pool`; the body of the answer is not read yet. Raises what urllib3 raises."""
-    try:
-        return pool.urlopen(
-            method,
-            url,
-            body=body,
-            headers=headers,
-            redirect=False,
-            preload_content=False,
-            decode_content=False,
-        )
-    except RequestError as error:
-        error.url = None  # the signature is in it
-        raise
 
 
 class _PoolAdapter(BaseAdapter):

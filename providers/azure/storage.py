@@ -15,7 +15,7 @@ from azure.storage.blob import BlobProperties, ContainerClient
 from urllib3 import BaseHTTPResponse, PoolManager
 
 from providers.api import Checkpoint, Limits, Piece, Stored
-from providers.azure.client import make_client, send
+from providers.azure.client import make_client
 from providers.azure.errors import Sas, errors, refusal, says_exists
 from providers.azure.upload import BlockUpload
 from providers.errors import (
@@ -32,7 +32,7 @@ from providers.fetch import Body, Wanted, received
 from providers.http_fields import content_length, content_range, digest
 from providers.part_reader import PartPlan
 from providers.parts import PartStorage, ascii_metadata
-from providers.pool import open_pool
+from providers.pool import open_pool, send
 
 _PAGE = 500
 """Blobs asked for at a time: with names of any length their XML stays below what an answer may have."""

@@ -15,11 +15,11 @@ from azure.storage.blob import BlobBlock, BlobClient, ContentSettings
 from urllib3 import PoolManager
 
 from providers.api import Checkpoint, Limits, Stored
-from providers.azure.client import send
 from providers.azure.errors import Sas, errors, refusal
 from providers.control_answer import control_answer
 from providers.errors import AccessDenied, NotFound, translating
 from providers.parts import Part
+from providers.pool import send
 
 _KEYS = ("azure.place", "azure.identity", "azure.token")
 _DIGITS = 5
