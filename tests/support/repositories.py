@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from agent.base.clock import BootClock
+from agent.base.errors import RepositoryBroken
 from agent.base.job import Label
 from agent.base.roots import Root
 from agent.formats.base import Freed, Removal
@@ -34,7 +35,7 @@ from agent.transfer.cancel import CancelToken
 from agent.transfer.context import Context, Destination
 from agent.transfer.guarded_storage import GuardedStorage
 from agent.transfer.retry import RetryLimits
-from providers.errors import AccessDenied, AlreadyThere, NotFound, Rejected
+from providers.errors import AccessDenied, AlreadyThere, NotFound
 from tests.support.fakes import MemoryStorage
 from tests.support.require import possible, require
 from tests.support.settings_files import private_file
@@ -88,7 +89,7 @@ class DirectoryObjects:
         except FileNotFoundError as error:
             raise NotFound(f"{kind} {name}") from error
         if len(content) > most_bytes:
-            raise Rejected(f"{kind} {name} is too long")
+            raise RepositoryBroken(f"{kind} {name} is too long")
         return content
 
     def get_range(self, kind: Kind, name: str, offset: int, size_bytes: int, /) -> bytes:

@@ -66,12 +66,22 @@ def test_a_prune_that_begins_at_the_same_moment_is_noticed(device: Device) -> No
 
 
 def test_a_damaged_lock_is_told(device: Device) -> None:
-    """Nobody knows what it locks."""
+    """Nobody knows what it locks; restic 1652, 2213, 4143: nobody knew what to do, either."""
     device.save()
     path = device.objects.path / "locks" / ("0" * 64)
     path.write_bytes(b"x" * 100)
-    with pytest.raises(RepositoryBroken):
+    with pytest.raises(RepositoryBroken, match="unlock --remove-all"):
         device.save()
+
+
+def test_a_damaged_lock_of_the_device_is_removed(device: Device) -> None:
+    """A stick was pulled out while the lock was written: the device knows whose it is."""
+    interrupted(device)
+    (path,) = (device.objects.path / "locks").iterdir()
+    path.write_bytes(bytes(path.stat().st_size))
+    device.save()
+    assert not device.objects.count(Kind.LOCK)
+    device.check()
 
 
 def test_a_lock_is_refreshed_before_anybody_takes_it_for_stale(

@@ -81,6 +81,18 @@ def test_a_missing_index_removes_no_pack_that_is_needed(device: Device) -> None:
     (device.objects.path / "elsewhere").rename(file)
 
 
+def test_a_damaged_snapshot_stops_a_prune(device: Device) -> None:
+    """Nobody knows what it needs; the operator removes it."""
+    first, second, _ = with_three_snapshots(device)
+    path = device.objects.path / "snapshots" / second
+    path.write_bytes(b"")
+    with pytest.raises(RepositoryBroken, match=f"snapshots/{second[:8]}"):
+        device.remove(first)
+    path.unlink()
+    device.remove(first)
+    device.check()
+
+
 def test_the_packs_that_nobody_names_go(device: Device) -> None:
     """They are of jobs that were cut off, and `status` counts them as `remains`."""
     with_three_snapshots(device)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.base.errors import RepositoryBusy
+from agent.base.errors import RepositoryBroken, RepositoryBusy
 from agent.formats.repository.objects import Kind
 from providers.errors import AccessDenied
 from tests.support.prunes import undisturbed, with_three_snapshots
@@ -69,6 +69,21 @@ def test_the_lock_of_somebody_who_died_goes_when_it_stood_for_30_minutes(
     uptime.s += MINUTE_S
     device.remove(first)
     assert device.objects.count(Kind.LOCK) == 0
+
+
+def test_a_damaged_lock_goes_when_it_stood_for_30_minutes(
+    device: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever lives puts a new one in that time."""
+    uptime = Uptime(monkeypatch)
+    first, *_ = with_three_snapshots(device)
+    (device.objects.path / "locks" / ("0" * 64)).write_bytes(b"damaged")
+    with pytest.raises(RepositoryBroken, match="unlock --remove-all"):
+        device.remove(first)
+    uptime.s += 30 * MINUTE_S
+    device.remove(first)
+    assert device.objects.count(Kind.LOCK) == 0
+    device.check()
 
 
 def test_restic_waits_while_the_device_prunes(device: Device) -> None:

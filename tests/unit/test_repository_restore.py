@@ -125,6 +125,23 @@ def test_the_newest_snapshot_of_this_device_is_taken(tmp_path: Path) -> None:
         assert texts(target) == {"file": b"first"}
 
 
+def test_damaged_snapshots_do_not_take_the_others_away(tmp_path: Path) -> None:
+    """restic 2113, k8up 835, rustic 1154: none could be listed, and so the newest was not found."""
+    source = make_tree(tmp_path / "source", {"file": File(b"first")})
+    device = Device.at(tmp_path, Root("", source))
+    saved = device.save()
+    snapshots = device.objects.path / "snapshots"
+    (snapshots / ("0" * 64)).write_bytes(b"")
+    (snapshots / ("1" * 64)).write_bytes(bytes(2 << 20))
+    (snapshots / ("f" * 64)).write_bytes((snapshots / saved.id).read_bytes())
+    (source / "file").unlink()
+    assert restored(device.objects.path, [Root("", source)], tmp_path / "scratch").archive == saved.id
+    assert texts(source) == {"file": b"first"}
+    (snapshots / saved.id).unlink()
+    with pytest.raises(RepositoryBroken, match="damaged"):
+        restored(device.objects.path, [Root("", source)], tmp_path / "scratch")
+
+
 def test_a_snapshot_is_named_by_the_beginning_of_its_id_if_that_is_enough(tmp_path: Path) -> None:
     device = Device.at(tmp_path, Root("", make_tree(tmp_path / "source", {"file": File(b"first")})))
     for _ in range(17):

@@ -1,5 +1,7 @@
 """The rules that keep a repository right: each test makes the failure happen that its rule prevents."""
 
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -8,6 +10,7 @@ import pytest
 from agent import RELEASED
 from agent.base.errors import (
     ClockWrong,
+    RepositoryBroken,
     RepositoryForeign,
     RepositoryLost,
     WrongKey,
@@ -16,6 +19,7 @@ from agent.base.job import Label
 from agent.formats.manifest import Origin
 from agent.formats.repository.objects import Kind
 from providers.errors import Unreachable
+from tests.support.doc_blocks import blocks
 from tests.support.repositories import CONTENT, HOST, Device, is_as_it_was, restic, small_device, source
 
 
@@ -107,6 +111,56 @@ def test_a_repository_that_was_removed_is_made_anew(device: Device, tmp_path: Pa
     device.objects.path.rename(tmp_path / "old")
     device.save()
     is_as_it_was(device, tmp_path / "restored")
+
+
+@pytest.mark.parametrize("kinds", [{Kind.KEY, Kind.SNAPSHOT}, {Kind.KEY}, {Kind.SNAPSHOT}])
+@pytest.mark.parametrize("is_new", [True, False])
+def test_a_repository_that_lost_its_config_gets_no_other_one(
+    device: Device, tmp_path: Path, kinds: set[Kind], *, is_new: bool
+) -> None:
+    """restic 4832, 4848, 4862: neither the old content nor the new one could be read after that."""
+    device.save()
+    config = device.objects.path / "config"
+    config.rename(tmp_path / "config")
+    for kind in {Kind.KEY, Kind.SNAPSHOT} - kinds:
+        (device.objects.path / kind).rename(tmp_path / kind)
+    if is_new:
+        device.state.rename(tmp_path / "lost")
+    with pytest.raises(RepositoryBroken, match="lost its config"):
+        device.save()
+    assert not config.exists()
+    for path in (config, *(device.objects.path / kind for kind in {Kind.KEY, Kind.SNAPSHOT} - kinds)):
+        (tmp_path / path.name).rename(path)
+    device.save()
+    is_as_it_was(device, tmp_path / "restored")
+
+
+def test_the_device_s_copies_of_config_and_key_open_the_repository_again(
+    device: Device, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """restic 1700, 3404: content without them is lost for ever. The documentation has the lines."""
+    device.save()
+    (key,) = (device.objects.path / "keys").iterdir()
+    (device.objects.path / "config").unlink()
+    key.unlink()
+    (found,) = [block for block in blocks("repository.md") if block.mark == "copies of config and key"]
+    monkeypatch.chdir(device.state)
+    subprocess.run([sys.executable, "-c", found.text], check=True)
+    Path("config").rename(device.objects.path / "config")
+    Path(key.name).rename(key)
+    is_as_it_was(device, tmp_path / "restored")
+    device.save()
+
+
+def test_a_damaged_snapshot_does_not_take_the_others_away(device: Device, tmp_path: Path) -> None:
+    """k8up 835, rustic 1154: a device that lost its state goes on from the newest that is whole."""
+    device.save()
+    (source(device) / "new").write_bytes(b"new")
+    newest = device.save()
+    (device.objects.path / "snapshots" / newest.id).write_bytes(b"")
+    (device.objects.path / "snapshots" / ("0" * 64)).write_bytes(bytes(2 << 20))
+    device.state.rename(tmp_path / "lost")
+    assert device.save().changes.files_unmodified == device.report.files - 1
 
 
 def test_lost_state_without_read_rights_is_refused_in_words(device: Device, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from agent.formats.repository.crypto import Cryptor
 from agent.formats.repository.document import FORMAT
 from agent.formats.repository.keys import MOST_BYTES, USERNAME
 from agent.formats.repository.objects import Kind, Objects
-from agent.formats.repository.reader import snapshots
+from agent.formats.repository.reader import whole_snapshots
 from providers.errors import AccessDenied, AlreadyThere, NotFound, TargetAbsent
 
 log = structlog.get_logger(__name__)
@@ -88,6 +88,7 @@ class Finder:
             self._refuse_foreign(opened)
             self._keep(opened, made=True)
             return Found(opened, is_new=False, is_other=True)
+        self._refuse_headless(stored)
         opened = prepared(self.password, self.host, self.now)
         # On the disk first: another key after a crash would not fit the config.
         self._keep(opened, made=False)
@@ -100,7 +101,7 @@ class Finder:
         """
         owner = _maker_of(opened.key_file)
         try:
-            found = snapshots(self.objects, Cryptor(opened.keys), lambda: None)
+            found = whole_snapshots(self.objects, Cryptor(opened.keys), lambda: None)
             ours = max((each for each in found if each.tag(FORMAT)), key=lambda each: each.time, default=None)
             owner = ours.hostname if ours else owner
         except (AccessDenied, RepositoryBroken) as error:
@@ -110,6 +111,22 @@ class Finder:
                 f"the repository has the snapshots of the device '{owner}': give this one another prefix, as"
                 f" one with '{{device}}' in it, or the id of that device if it replaces it"
             )
+
+    def _refuse_headless(self, stored: bytes | None) -> None:
+        """Raise `RepositoryBroken` for a repository that lost its config: another one fits nothing there.
+
+        Raises `RepositoryLost` when the device may not look for the config.
+        """
+        for kind in (Kind.KEY, Kind.SNAPSHOT):
+            with suppress(AccessDenied):
+                if not any(True for _ in self.objects.list(kind)):
+                    continue
+                if stored is None:
+                    raise self._lost()
+                raise RepositoryBroken(
+                    f"the repository has lost its config, and still has objects in '{kind}/': put the config"
+                    " back, or remove the rest, or give this device another prefix"
+                )
 
     def _stored_config(self) -> bytes | None:
         """Return the config at the store, b"" when there is none, None when the device may not look."""

@@ -55,7 +55,12 @@ class Config:
     @classmethod
     def decoded(cls, stored: bytes, cryptor: Cryptor) -> "Config":
         """Raises `RepositoryBroken`, also for a version that this agent does not write."""
-        value = cryptor.decrypt(stored)
+        try:
+            value = cryptor.decrypt(stored)
+        except RepositoryBroken as error:
+            raise RepositoryBroken(
+                "the config of the repository is damaged, or its key belongs to another config"
+            ) from error
         try:
             fields = json.loads(value)
             version, polynomial = fields["version"], int(fields["chunker_polynomial"], 16)

@@ -9,6 +9,7 @@ import math
 import os
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 import structlog
 
@@ -29,6 +30,14 @@ GAP_S = 25 * 60
 """The longest time without a refresh in which nobody can have taken the lock for a stale one."""
 _STALE_S = 30 * 60
 _MOST_BYTES, _MOST_LOCKS = 1 << 16, 1000
+
+
+class _Content(NamedTuple):
+    """What a lock says."""
+
+    exclusive: bool
+    host: str
+    since: str
 
 
 @dataclass(slots=True)
@@ -74,29 +83,30 @@ class Lock:
 
     def _refuse(self, name: str) -> None:
         try:
-            lock = json.loads(get_unpacked(self.objects, self.cryptor, Kind.LOCK, name, _MOST_BYTES))
-            is_exclusive, host, since = lock["exclusive"], lock.get("hostname"), lock["time"]
+            lock = self._read(name)
         except NotFound:
             return  # removed meanwhile
-        except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-            raise RepositoryBroken(f"the lock {name[:8]} of the repository is damaged") from error
         if name in self.left:
-            if is_exclusive:
+            if lock is None or lock.exclusive:
                 self._note(name)  # of a prune that was cut off
-            return
-        if not is_exclusive and not self.exclusive:
-            if host == self.host and not self.pending.fact("left_locks"):
+        elif lock and not lock.exclusive and not self.exclusive:
+            if lock.host == self.host and not self.pending.fact("left_locks"):
                 # Before the hardware was replaced: one repository belongs to one device.
                 self._note(name)
-            return
-        if self.exclusive and self._is_stale(name):
-            log.warning("stale lock of the repository removed", host=host, since=since)
+        elif self.exclusive and self._is_stale(name):
+            log.warning("stale lock of the repository removed", host=lock and lock.host)
             self.objects.delete(Kind.LOCK, name)
-            return
-        raise RepositoryBusy(
-            f"another program has locked the repository since {readable(str(since))}"
-            f" ('{readable(str(host))}'): try again when it has ended, or run `restic unlock` if it has died"
-        )
+        else:
+            raise _refusal(name, lock)
+
+    def _read(self, name: str) -> _Content | None:
+        """Return a lock; None for a damaged one. Raises StorageError."""
+        try:
+            lock = json.loads(get_unpacked(self.objects, self.cryptor, Kind.LOCK, name, _MOST_BYTES))
+            return _Content(bool(lock["exclusive"]), str(lock.get("hostname")), str(lock["time"]))
+        except (RepositoryBroken, ValueError, LookupError, TypeError, RecursionError) as error:
+            log.warning("lock of the repository not readable", lock=name[:8], error=str(error))
+            return None
 
     def _is_stale(self, name: str) -> bool:
         """Return True for a lock that an earlier prune saw 30 minutes ago: its owner would have renewed it.
@@ -190,3 +200,16 @@ class Lock:
             return bool(name) and self.objects.exists(Kind.LOCK, name)
         except AccessDenied:
             return None
+
+
+def _refusal(name: str, lock: _Content | None) -> RepositoryBusy | RepositoryBroken:
+    """Return the refusal for a lock that excludes another one; None for a damaged lock."""
+    if lock is None:
+        return RepositoryBroken(
+            f"the lock {name[:8]} of the repository is damaged: run `restic unlock --remove-all` when nobody"
+            " uses the repository"
+        )
+    return RepositoryBusy(
+        f"another program has locked the repository since {readable(lock.since)} ('{readable(lock.host)}'):"
+        " try again when it has ended, or run `restic unlock` if it has died"
+    )

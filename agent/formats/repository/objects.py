@@ -43,7 +43,7 @@ class Objects(Protocol):
         """
 
     def get(self, kind: Kind, name: str, most_bytes: int, /) -> bytes:
-        """Return the whole object. Raises `Rejected` when it has more than `most_bytes`."""
+        """Return the whole object. Raises `RepositoryBroken` when it has more than `most_bytes`."""
 
     def get_range(self, kind: Kind, name: str, offset: int, size_bytes: int, /) -> bytes:
         """Return `size_bytes` bytes from `offset`; fewer at the end of the object."""

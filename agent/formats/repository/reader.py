@@ -6,6 +6,8 @@ from collections.abc import Callable, Container, Iterable, Iterator
 from pathlib import Path
 from threading import Lock
 
+import structlog
+
 from agent.base.errors import RepositoryBroken
 from agent.formats.repository.blob_index import BlobIndex, Place, missing_blob
 from agent.formats.repository.compression import decompressed, decompressed_pieces
@@ -19,6 +21,8 @@ from agent.formats.repository.saved_node import SavedNode, saved_node
 from agent.formats.repository.spool import Spool
 from agent.formats.repository.unpacked import get_unpacked
 from providers.errors import NotFound
+
+log = structlog.get_logger(__name__)
 
 MOST_BLOB_BYTES = 512 << 20
 """The longest plain content of a tree that is read."""
@@ -159,12 +163,40 @@ def snapshots(objects: Objects, cryptor: Cryptor, check: Callable[[], None]) -> 
 
     Raises `RepositoryBroken`, also for more than can be read in a sensible time, and StorageError.
     """
+    for found in _snapshots(objects, cryptor, check):
+        if isinstance(found, RepositoryBroken):
+            raise found
+        yield found
+
+
+def whole_snapshots(objects: Objects, cryptor: Cryptor, check: Callable[[], None]) -> Iterator[Snapshot]:
+    """Yield as `snapshots`, without those that are damaged: one of them does not take the others away.
+
+    Raises `RepositoryBroken` when all of them are: the key is not theirs.
+    """
+    damage, one_is_whole = None, False
+    for found in _snapshots(objects, cryptor, check):
+        if isinstance(found, RepositoryBroken):
+            log.warning("snapshot not readable", error=str(found))
+            damage = found
+        else:
+            one_is_whole = True
+            yield found
+    if damage and not one_is_whole:
+        raise damage
+
+
+def _snapshots(
+    objects: Objects, cryptor: Cryptor, check: Callable[[], None]
+) -> Iterator[Snapshot | RepositoryBroken]:
     for name, _ in listed(objects, Kind.SNAPSHOT, _MOST_SNAPSHOTS, "name the one meant by its id"):
         check()
         try:
             yield snapshot_named(objects, cryptor, name)
         except NotFound:
             continue
+        except RepositoryBroken as error:
+            yield error
 
 
 def snapshot_named(objects: Objects, cryptor: Cryptor, name: str) -> Snapshot:

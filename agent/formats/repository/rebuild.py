@@ -13,7 +13,7 @@ from agent.formats.repository.chunker import MEAN_BYTES, FileKind
 from agent.formats.repository.document import Snapshot
 from agent.formats.repository.objects import Kind
 from agent.formats.repository.packs import ID_BYTES, ids_of, tree_key
-from agent.formats.repository.reader import Reader, snapshots
+from agent.formats.repository.reader import Reader, whole_snapshots
 from agent.formats.repository.saved_node import SavedNode
 from agent.formats.repository.session import Session
 from agent.formats.repository.state import ROOT, Row
@@ -27,7 +27,7 @@ def last_snapshot(session: Session, host: str, paths: list[str]) -> Snapshot | N
     """Return the latest snapshot of this device with these paths. Raises as `Reader.tree`."""
     found = (
         snapshot
-        for snapshot in snapshots(session.objects, session.cryptor, session.check)
+        for snapshot in whole_snapshots(session.objects, session.cryptor, session.check)
         if snapshot.hostname == host and sorted(snapshot.paths) == paths
     )
     return max(found, key=lambda snapshot: snapshot.time, default=None)

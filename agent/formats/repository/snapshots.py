@@ -18,7 +18,7 @@ from agent.formats.repository.described import manifest_of
 from agent.formats.repository.document import Snapshot
 from agent.formats.repository.objects import Kind
 from agent.formats.repository.prune import PruneJob
-from agent.formats.repository.reader import Reader, snapshot_named, snapshots
+from agent.formats.repository.reader import Reader, snapshot_named, whole_snapshots
 from agent.formats.repository.saved_tree import SnapshotTree
 from agent.formats.repository.session import state_errors
 from agent.formats.repository.store import StoredObjects
@@ -86,7 +86,7 @@ class Snapshots:
     def listed(self, destination: Destination, own: OwnArchives) -> list[NamedArchive]:
         objects = _objects(destination)
         opened = self._open(objects, destination)
-        found = (_named(each) for each in snapshots(objects, Cryptor(opened.keys), lambda: None))
+        found = (_named(each) for each in whole_snapshots(objects, Cryptor(opened.keys), lambda: None))
         return list(filter(own.include, found))
 
     def manifest(self, destination: Destination, name: str, _unlock: Unlock) -> Manifest:

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from agent.base.daily_window import DailyWindow
-from agent.base.errors import RepositoryBusy
+from agent.base.errors import RepositoryBroken, RepositoryBusy
 from agent.formats.repository.objects import Kind, Listed
 from agent.transfer.guarded_storage import GuardedStorage
 from agent.transfer.streams import RateLimit
-from providers.errors import NotFound, Rejected
+from providers.errors import NotFound
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class StoredObjects:
         path = self._path(kind, name)
         piece = self.storage.read_range(path, 0, most_bytes)
         if piece.size_bytes > most_bytes:
-            raise Rejected(f"{self.storage.location(path)} has more than {most_bytes} bytes")
+            raise RepositoryBroken(f"{self.storage.location(path)} has more than {most_bytes} bytes")
         self.rate.pace(len(piece.data))
         return piece.data
 
