@@ -33,8 +33,8 @@ allocator.keep_small()
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """Return how many processes test: one more than there are cores, as tests wait for servers."""
-    return (os.cpu_count() or 1) + 1
+    """Return how many processes test: two more than there are cores, as tests wait for servers and disks."""
+    return (os.cpu_count() or 1) + 2
 
 
 @pytest.fixture(autouse=True)
@@ -58,6 +58,15 @@ def _logging_as_before() -> Iterator[None]:
 def _patient_way_back(monkeypatch: pytest.MonkeyPatch) -> None:
     """On a busy machine, too, a cancelled restore of a few files is undone before it ends."""
     monkeypatch.setattr("agent.restore.flow.PATIENCE_S", 60.0)
+
+
+@pytest.fixture(autouse=True)
+def _cheap_key_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Opening a repository that a test has made in its own process costs next to nothing, for restic, too.
+
+    The repositories of agents that are started as programs have the real cost.
+    """
+    monkeypatch.setattr("agent.formats.repository.keys.N", 2)
 
 
 @pytest.fixture
