@@ -46,9 +46,10 @@ def archives(argv: list[str]) -> int:
 def _stores(destinations: Value) -> list[str]:
     """Return the stores, and the targets that no store stands for."""
     stores, targets = destinations["stores"], destinations["targets"]
-    zipped = {each.get("target") for each in stores if "format" not in each}
+    known = {each["name"] for each in stores}
+    known |= {each.get("target") for each in stores if not each.keys() & {"format", "directory"}}
     names = [each["name"] for each in stores]
-    return names + [each["name"] for each in targets if each["name"] not in {*zipped, *names}]
+    return names + [each["name"] for each in targets if each["name"] not in known]
 
 
 def _archives(agent: Agent, store: str, parsed: argparse.Namespace) -> Iterator[Value]:

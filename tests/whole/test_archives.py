@@ -271,6 +271,17 @@ def test_only_archives_of_the_device_that_was_named_are_restored(
     assert (agent.data / "start.sh").exists()
 
 
+def test_a_target_is_listed_beside_a_store_in_a_directory_of_it(
+    started: Started, shelf: dict[str, Any]
+) -> None:
+    """Such a store sees its directory alone: the archives at the top of the target are nobody else's."""
+    shelf["stores"]["zips"]["options"]["local.directory"] = "{device}"
+    agent = started(**shelf)
+    done = run(agent, "backup", "-o", "storage.provider=local", "-o", "local.target=usb")
+    assert done.returncode == 0, done.stderr
+    assert [each["store"] for each in listed(agent)] == ["usb"]
+
+
 def test_a_directory_for_each_device_is_that_of_the_device_that_was_named(
     started: Started, backend: LocalBackend, shelf: dict[str, Any]
 ) -> None:

@@ -13,6 +13,7 @@ from agent.settings import Settings, StoreSettings
 
 _CONTAINERS = {"aws": "aws.s3.bucket", "azure": "azure.blob.container"}
 """The option of a provider that says in what it keeps archives."""
+_DIRECTORY = "local.directory"
 
 
 def target_states(settings: Settings, probes: Probes) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -54,6 +55,8 @@ def _store(name: str, store: StoreSettings) -> dict[str, Any]:
         value["format"] = store.format
     if store.provider == "local":
         value["target"] = store.options.get("local.target", "device")
+        if directory := store.options.get(_DIRECTORY):
+            value["directory"] = directory
     elif container := store.options.get(_CONTAINERS.get(store.provider, "")):
         value["container"] = container
     return value

@@ -184,6 +184,8 @@ class Store(_Value):
     """`repository` for a store that keeps snapshots."""
     container: str | None = None
     target: str | None = None
+    directory: str | None = None
+    """The directory in the target, as the settings say it; without one, archives are at its top."""
 
 
 class Destinations(_Value):
