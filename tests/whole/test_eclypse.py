@@ -205,7 +205,7 @@ BAD: list[tuple[object, str]] = [
     ({"target": "Device", "envysionProjects": ["Nothing"]}, "no envysion project 'Nothing', only: Another"),
     ({"target": "Device", "envysionProjects": ["../etc"]}, "no envysion project '../etc'"),
     ({"target": "Device", "datatype": []}, "'datatype' is unknown"),
-    ([], "must be a JSON object"),
+    ([], "must be one JSON object"),
 ]
 
 

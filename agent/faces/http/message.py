@@ -1,8 +1,10 @@
 """Requests and answers as the handlers see them, and the problem that ends a request early."""
 
+import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import Any
 from urllib.parse import parse_qsl
 
 from agent.base.operations import Face
@@ -57,6 +59,20 @@ class Request:
     def content_type(self) -> str:
         """Return the type of the body in small letters, without parameters; empty when none is given."""
         return self.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+    def json_object(self, *, may_be_empty: bool = False) -> dict[str, Any]:
+        """Return the members of the body; none of an empty one that may be so. Raises `Problem` 400, 415."""
+        if may_be_empty and not self.body:
+            return {}
+        if self.content_type != JSON:
+            raise Problem(415, f"the body must be of the type {JSON}: send the header Content-Type")
+        try:
+            value = json.loads(self.body.decode("utf-8"))
+        except (ValueError, RecursionError):
+            value = None
+        if not isinstance(value, dict):
+            raise Problem(400, "the body must be one JSON object in UTF-8")
+        return value
 
     def arguments(self) -> dict[str, str]:
         """Return the query's arguments by name, the last one of each name."""

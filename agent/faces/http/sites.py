@@ -1,6 +1,5 @@
 """The sites of the HTTP face: who is meant by a request, and what answers it. Loaded with the first one."""
 
-import json
 from collections.abc import Callable, Sequence
 
 from agent.faces.http.access.door import Door
@@ -8,7 +7,7 @@ from agent.faces.http.access.tokens import Token
 from agent.faces.http.api.context import Api
 from agent.faces.http.api.table import api_routes
 from agent.faces.http.engine_gate import EngineGate
-from agent.faces.http.message import JSON, Problem, Request, Response
+from agent.faces.http.message import Problem, Request, Response
 from agent.faces.http.page import page_routes
 from agent.faces.http.routes import Route, Router, Site
 
@@ -61,12 +60,7 @@ def _session_routes(door: Door) -> Sequence[Route]:
 
 
 def _token(request: Request) -> str:
-    if request.content_type != JSON:
-        raise Problem(415, f"expected a body of type {JSON}")
-    try:
-        value = json.loads(request.body)
-    except (ValueError, RecursionError):
-        value = None
-    if not isinstance(value, dict) or set(value) != {"token"} or not isinstance(value["token"], str):
+    value = request.json_object()
+    if set(value) != {"token"} or not isinstance(value["token"], str):
         raise Problem(400, 'expected a JSON object {"token": "…"}')
-    return str(value["token"]).strip()  # blanks come along when people copy it
+    return value["token"].strip()  # blanks come along when people copy it

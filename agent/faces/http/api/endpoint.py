@@ -1,6 +1,5 @@
 """One endpoint of the API. Its declaration gives the route, and its part of the OpenAPI document."""
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -71,7 +70,7 @@ class Endpoint(Generic[A]):
         is_post = self.method == "POST"
         if is_post and request.query:
             raise Problem(400, "this request takes its arguments in the body, not in the query")
-        members = _body(request) if is_post else request.arguments()
+        members = request.json_object(may_be_empty=True) if is_post else request.arguments()
         try:
             return self.arguments.model_validate(members, strict=is_post)
         except ValidationError as error:
@@ -88,21 +87,6 @@ def json_response(
 
 def no_content(headers: Mapping[str, str] = NO_HEADERS) -> Response:
     return Response(204, headers)
-
-
-def _body(request: Request) -> Mapping[str, Any]:
-    """Return the members of the body; none for an empty one."""
-    if not request.body:
-        return {}
-    if request.content_type != JSON:
-        raise Problem(415, f"the body must be of the type {JSON}: send the header Content-Type")
-    try:
-        value = json.loads(request.body.decode("utf-8"))
-    except (ValueError, RecursionError):
-        raise Problem(400, "the body must be one JSON object in UTF-8") from None
-    if not isinstance(value, dict):
-        raise Problem(400, "the body must be one JSON object in UTF-8")
-    return value
 
 
 def _problem(error: Mapping[str, Any], known: list[str]) -> str:

@@ -12,7 +12,7 @@ from agent.base.refusals import Reason, Refused
 from agent.base.text import readable
 from agent.faces.http.api.context import Api
 from agent.faces.http.documents.arcgis_form import answer, check_format, problem_answer, token_in
-from agent.faces.http.documents.bodies import FORM, form_fields, in_words, refuse_unknown, require_type
+from agent.faces.http.documents.bodies import form_fields, in_words, refuse_unknown, require_form
 from agent.faces.http.documents.destinations import (
     default_destination,
     everything,
@@ -135,7 +135,7 @@ def _check_query(request: Request) -> None:
 
 def _create_fields(request: Request) -> dict[str, str]:
     """Return the parameters of a backup. Raises `Problem` 400 and 415."""
-    require_type(request, FORM)
+    require_form(request)
     refuse_unknown(form_fields(request.query), ("f",))
     fields = form_fields(request.body)
     refuse_unknown(fields, _FIELDS)

@@ -1,35 +1,21 @@
-"""Bodies of the documents' requests, JSON objects and forms; and refusals in the words of a document."""
+"""Forms in the documents' requests, names that are not known, and refusals in the words of a document."""
 
-import json
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
 from urllib.parse import parse_qsl
 
 from agent.base.refusals import Refused
 from agent.base.text import readable
-from agent.faces.http.message import JSON, Problem, Request
+from agent.faces.http.message import Problem, Request
 
 FORM = "application/x-www-form-urlencoded"
 MAX_FIELDS = 32
 
 
-def require_type(request: Request, wanted: str) -> None:
+def require_form(request: Request) -> None:
     """Raise `Problem` 415 for a body of another type, or of none."""
-    if request.content_type != wanted:
-        raise Problem(415, f"the body must have the content type {wanted}")
-
-
-def json_object(request: Request) -> dict[str, Any]:
-    """Return the JSON object in the body. Raises `Problem` 400 and 415."""
-    require_type(request, JSON)
-    try:
-        value = json.loads(request.body)
-    except (ValueError, RecursionError):
-        raise Problem(400, "the body is not valid JSON") from None
-    if not isinstance(value, dict):
-        raise Problem(400, "the body must be a JSON object")
-    return value
+    if request.content_type != FORM:
+        raise Problem(415, f"the body must have the content type {FORM}")
 
 
 def form_fields(text: bytes | str) -> dict[str, str]:

@@ -10,7 +10,7 @@ from agent.base.refusals import Reason, Refused
 from agent.base.text import folded, readable
 from agent.faces.http.api.context import Api
 from agent.faces.http.api.endpoint import json_response, no_content
-from agent.faces.http.documents.bodies import in_words, json_object, refuse_unknown
+from agent.faces.http.documents.bodies import in_words, refuse_unknown
 from agent.faces.http.documents.destinations import (
     Options,
     device_target,
@@ -75,7 +75,7 @@ class _Eclypse:
         return json_response({"dataTypes": data_types, "envysionProjects": sorted(self._projects())})
 
     def _create(self, request: Request) -> Response:
-        body = _known_fields(json_object(request))
+        body = _known_fields(request.json_object())
         options = {**self._target(body), **self._choice(body), "backup.name": _text(body, "fileName")}
         with in_words(_WORDS):
             job_id = self._gate.command("backup", {"options": options}, request.peer.face)

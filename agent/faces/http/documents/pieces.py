@@ -4,7 +4,7 @@ An error is a text. On these paths, and on these alone, what is not found or not
 """
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from agent.base.refusals import Reason, Refused
@@ -12,7 +12,7 @@ from agent.faces.http.api.context import Api
 from agent.faces.http.api.endpoint import json_response, no_content
 from agent.faces.http.api.event_log import Batch
 from agent.faces.http.api.values import encoded
-from agent.faces.http.documents.bodies import in_words, json_object
+from agent.faces.http.documents.bodies import in_words
 from agent.faces.http.documents.destinations import Options, default_destination, everything
 from agent.faces.http.documents.jobs import JobView, Stage, find_job, recorded_job, running_job
 from agent.faces.http.documents.pieces_models import (
@@ -67,14 +67,14 @@ class _Pieces:
         )
 
     def _back_up(self, request: Request) -> Response:
-        body = _optional_object(request)
+        body = request.json_object(may_be_empty=True)
         assets = body.get("iterable", [])
         if not isinstance(assets, list):
             raise Problem(400, "'iterable' must be a list of assets")
         return self._begin_backup(request, assets)
 
     def _back_up_asset(self, request: Request) -> Response:
-        body = _optional_object(request)
+        body = request.json_object(may_be_empty=True)
         return self._begin_backup(request, [body] if body else [])
 
     def _begin_backup(self, request: Request, assets: list[Any]) -> Response:
@@ -132,7 +132,7 @@ class _Pieces:
 
     def _begin_restore(self, request: Request) -> tuple[Model, str]:
         """Begin to restore, under the backup's identifier; return the backup and the id of the job."""
-        body, identifier = _optional_object(request), request.parts["backup"]
+        body, identifier = request.json_object(may_be_empty=True), request.parts["backup"]
         if body.get("id", identifier) != identifier:
             raise Problem(400, "the path and the body name different backups")
         made = self._found(request)
@@ -175,7 +175,7 @@ class _Pieces:
         return json_response(backup_status(ended_backup(made.ended[0], made.device_id), job))
 
     def _cancel_restoration(self, request: Request) -> Response:
-        _optional_object(request)
+        request.json_object(may_be_empty=True)
         if not self._restoration(request).runs:
             raise Problem(404, "no restoration of this backup is in progress")
         self._cancel(request, request.parts["backup"])
@@ -213,11 +213,6 @@ class _Pieces:
             if each.record.id == wanted:
                 return each
         raise Problem(404, "this backup failed, was removed, or is where the device cannot fetch it")
-
-
-def _optional_object(request: Request) -> Mapping[str, Any]:
-    """Return the object in the body, which may be absent. Raises `Problem`."""
-    return json_object(request) if request.body else {}
 
 
 def _assets_choice(assets: list[Any], settings: Settings) -> Options:
