@@ -54,7 +54,9 @@ class Attempt:
             return None
         if now < self.failed:
             return now
-        return self.failed + BACK_OFF[min(self.failures, len(BACK_OFF)) - 1]
+        # In line it has not failed yet. The end of the other backup wakes it, so the longest wait will do.
+        number = min(self.failures or len(BACK_OFF), len(BACK_OFF))
+        return self.failed + BACK_OFF[number - 1]
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from agent.base.device_ids import UNNAMED, DeviceIds, fill_in
-from agent.formats.archive_names import device_tag
+from agent.formats.archive_names import OwnArchives, device_tag
 from agent.journal import DEVICE, Journal
 from agent.journal.notes import Notes
 from providers.api import StorageFactory
@@ -64,6 +64,11 @@ class Device:
         """Return the id and the former ones, the newest first. Raises `JournalError`."""
         current = self.id
         return DeviceIds(current, tuple(each for each in self._former if each != current))
+
+    @property
+    def archives(self) -> OwnArchives:
+        """Return what tells the archives of this device from those of others. Raises `JournalError`."""
+        return OwnArchives(self.tag, self._journal.archives.known())
 
     def identify(self, device_id: str) -> None:
         """Go by this id from now on; `keep` has to follow."""

@@ -15,7 +15,6 @@ import structlog
 from agent.base.clock import CLOCK_SET
 from agent.base.job import Kind, State, format_time, parse_time
 from agent.base.refusals import Reason, Refused
-from agent.formats.archive_names import OwnArchives
 from agent.jobs.admission import Admission
 from agent.jobs.events import ArchiveRemoved
 from agent.jobs.foundation import Foundation
@@ -127,7 +126,7 @@ class Prunes:
 
         with self._journal.unit() as unit:
             order = PruneOrder(
-                own=OwnArchives(self._device.tag, self._journal.archives.known()),
+                own=self._device.archives,
                 rules=self._rules(),
                 dates=self._dates_by_clock(),
                 verdicts=verdicts(self._journal),

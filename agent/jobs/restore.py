@@ -17,7 +17,6 @@ from agent.base.job import Job, Kind
 from agent.base.refusals import Reason, Refused
 from agent.base.roots import Root
 from agent.base.sources import ArchiveSource
-from agent.formats.archive_names import OwnArchives
 from agent.jobs.admission import Admission, Admitted
 from agent.jobs.chosen_roots import ChosenRoots, refuse_choosing
 from agent.jobs.confirmation import Confirmations
@@ -35,7 +34,6 @@ from agent.restore.working import read_working
 
 if TYPE_CHECKING:
     from agent.restore.choice import Choice
-    from agent.restore.find import Search
     from agent.restore.target import Amount
 
 
@@ -51,7 +49,7 @@ class Restores:
     ) -> None:
         self._settings, self._staging = base.settings, base.staging
         self._device, self._own = base.device, base.own
-        self._archives, self._workers, self._runner = base.journal.archives, base.workers, runner
+        self._workers, self._runner = base.workers, runner
         self._confirmations, self._previews, self._recovery = confirmations, previews, recovery
         self._admission, self._chosen_roots = Admission(base.settings), ChosenRoots(base.settings)
 
@@ -80,13 +78,14 @@ class Restores:
             own=self._own.paths(),
             confirmation=confirmation,
         )
+        source = self._source(request, choice, delivered=deliver is not None)
         self._runner.refuse_unrecovered(root.directory for root in choice.roots)
         self._previews.refuse_while_waiting()
         order = RestoreOrder(
             target,
             self._staging.download(job.id),
             destination,
-            self._search(request, self._source(request, choice, delivered=deliver is not None)),
+            search_for(request.wanted, self._device.archives, source),
             choice,
             read_format(request.source, settings),
             unlock,
@@ -128,10 +127,6 @@ class Restores:
             return DeviceIds(request.wanted.device_id)
         foreign = self._settings.restore.foreign if request.foreign is None else request.foreign
         return None if foreign else self._device.ids
-
-    def _search(self, request: RestoreRequest, source: ArchiveSource | None) -> "Search":
-        own = OwnArchives(self._device.tag, self._archives.known())
-        return search_for(request.wanted, own, source)
 
     def _source(self, request: RestoreRequest, choice: "Choice", *, delivered: bool) -> ArchiveSource | None:
         """Return the source of the archives to choose from when the command names none; None for any source.

@@ -102,12 +102,12 @@ class Recovery:
         unfinished_jobs = [each for each in self._journal.jobs.unfinished() if each.job.id not in waiting]
         since = self._journal.jobs.untidy_since()
         tidying = _tidy(targets, since) if since else []
-        mending = [(each, self._mend(each)) for each in unfinished_jobs]
-        for aside in [*tidying, *(aside for _, aside in mending)]:
-            aside.done(within_s=deadline_s - time.monotonic())
+        calls = [(each, self._recover(each)) for each in unfinished_jobs]
+        for call in [*tidying, *(call for _, call in calls)]:
+            call.done(within_s=deadline_s - time.monotonic())
         recovered = Recovered()
-        for unfinished, aside in mending:
-            recovered += self._first_result(unfinished, aside)
+        for unfinished, call in calls:
+            recovered += self._first_result(unfinished, call)
         return recovered
 
     def _find_lost(self, deadline_s: float) -> None:
@@ -126,7 +126,7 @@ class Recovery:
         adopted = self._adopt(looking)
         for unfinished in self._journal.jobs.unfinished():
             if unfinished.job.id in adopted:
-                self._wait_for(unfinished, self._mend(unfinished))
+                self._wait_for(unfinished, self._recover(unfinished))
 
     def _adopt(self, looking: "ThreadedCall[list[Proof]]") -> set[str]:
         try:
@@ -153,45 +153,45 @@ class Recovery:
         for unfinished in self._journal.jobs.unfinished():
             # A job whose end is not in the journal is left to the next start.
             if unfinished.job.id == job_id and unfinished.job.state is not State.STARTED:
-                self._wait_for(unfinished, self._mend(unfinished))
+                self._wait_for(unfinished, self._recover(unfinished))
 
-    def _first_result(self, unfinished: UnfinishedJob, aside: ThreadedCall[Recovered]) -> Recovered:
+    def _first_result(self, unfinished: UnfinishedJob, call: ThreadedCall[Recovered]) -> Recovered:
         about = {"job": unfinished.job.id, "dir": str(unfinished.directory)}
-        if aside.done():
+        if call.done():
             try:
-                return self._result(unfinished, aside)
+                return self._result(unfinished, call)
             except (JobError, OSError, JournalError):
                 log.exception("restore not recovered yet", **about)
-                aside = self._mend(unfinished)
+                call = self._recover(unfinished)
         else:
             log.error("restore not recovered yet: its directory does not respond", **about)
-        self._wait_for(unfinished, aside)
+        self._wait_for(unfinished, call)
         return Recovered()
 
-    def _wait_for(self, unfinished: UnfinishedJob, aside: ThreadedCall[Recovered]) -> None:
+    def _wait_for(self, unfinished: UnfinishedJob, call: ThreadedCall[Recovered]) -> None:
         self._waiting[unfinished.job.id] = unfinished
-        self._mailbox.call_later(AGAIN_S, partial(self._look_again, unfinished, aside))
+        self._mailbox.call_later(AGAIN_S, partial(self._look_again, unfinished, call))
 
-    def _mend(self, unfinished: UnfinishedJob) -> ThreadedCall[Recovered]:
+    def _recover(self, unfinished: UnfinishedJob) -> ThreadedCall[Recovered]:
         return ThreadedCall("recovery", partial(_recovered, self._journal, unfinished))
 
-    def _result(self, unfinished: UnfinishedJob, aside: ThreadedCall[Recovered]) -> Recovered:
-        recovered = aside.result()
+    def _result(self, unfinished: UnfinishedJob, call: ThreadedCall[Recovered]) -> Recovered:
+        recovered = call.result()
         if unfinished.job.state is State.PREVIEW:
             self._journal.jobs.forget_preview(unfinished.job.id)
         return recovered
 
-    def _look_again(self, unfinished: UnfinishedJob, aside: ThreadedCall[Recovered]) -> None:
-        if aside.done():
+    def _look_again(self, unfinished: UnfinishedJob, call: ThreadedCall[Recovered]) -> None:
+        if call.done():
             try:
-                recovered = self._result(unfinished, aside)
+                recovered = self._result(unfinished, call)
             except (JobError, OSError, JournalError):
-                aside = self._mend(unfinished)
+                call = self._recover(unfinished)
             else:
                 del self._waiting[unfinished.job.id]
                 self.late(recovered)
                 return
-        self._mailbox.call_later(AGAIN_S, partial(self._look_again, unfinished, aside))
+        self._mailbox.call_later(AGAIN_S, partial(self._look_again, unfinished, call))
 
 
 def _tidy(targets: Iterable[Path], since: datetime) -> list[ThreadedCall[Any]]:

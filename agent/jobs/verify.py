@@ -67,7 +67,7 @@ class Verifications:
         from agent.transfer.get import Fetch
 
         settings = self._settings
-        own = OwnArchives(self._device.tag, self._journal.archives.known())
+        own = self._device.archives
         job, tools = self._runner.new_job(Kind.VERIFY, request.correlation_id)
         unlock = unlock_for(request.key, settings.encryption)
         device_id = request.wanted.device_id or self._device.id

@@ -209,13 +209,9 @@ class Archives:
     def _opened(
         self, chosen: StorageOptions, name: str | None, needed: Capability, refusal: str, device_id: str = ""
     ) -> OpenedStore:
-        from agent.formats.archive_names import OwnArchives, archives_of
+        from agent.formats.archive_names import archives_of
 
-        own = (
-            archives_of(device_id)
-            if device_id
-            else OwnArchives(self._device.tag, self._journal.archives.known())
-        )
+        own = archives_of(device_id) if device_id else self._device.archives
         connections = Connections(self._settings.transfer.connect_timeout.total_seconds())
         destination = self._admission.source(chosen, connections, device_id or self._device.id, name)
         opened = OpenedStore(destination, own, read_format(chosen, self._settings), connections)
