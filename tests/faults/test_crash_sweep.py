@@ -7,12 +7,12 @@ import pytest
 
 from tests.faults.stage import Stage
 from tests.faults.stories import STORIES
-from tests.faults.tally import tally
+from tests.faults.tally import LONG, tally
 
 SHORT_POINTS = 6
 
 
-@pytest.mark.timeout(1800)
+@pytest.mark.timeout(7200 if LONG else 1800)  # a snapshot has more than 500 calls, each some seconds
 @pytest.mark.parametrize("name", STORIES)
 def test_killed_at_any_call_everything_is_old_or_new_and_told_once(name: str, stage: Stage) -> None:
     total = len(stage.rehearse(name))

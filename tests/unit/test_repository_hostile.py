@@ -209,7 +209,7 @@ def test_a_snapshot_of_a_later_format_is_left_to_a_later_agent(crafted: CraftedR
         {"tags": ["edge-backup-format=1", 'root={"path":"/data"}', "exclude=" + "[" * 100_000]},
         {"tags": ["edge-backup-format=1", 'root={"path":"/data"}', 'exclude={"":[[7]]}']},
         {"paths": []},
-        {"paths": ["data"]},
+        {"paths": ["dat"]},
         {"paths": ["/data/../.."]},
         {"paths": ["C:\\data"]},
         {"tree": "00"},
@@ -228,6 +228,32 @@ def test_a_snapshot_that_cannot_be_true_is_refused(
     except ArchiveError:
         return
     assert found == {"data/a": b"content"}, "the whole of a snapshot of '/'"
+
+
+@pytest.mark.parametrize(
+    ("paths", "found"),
+    [
+        (["data"], {"a"}),
+        (["."], {"data/a"}),
+        (["/srv/data"], {"a"}),
+        (["/srv/dir"], {"data/a"}),
+        (["C:\\data", "C:\\other"], {"data/a"}),
+        (["/home/data", "/srv/other"], {"data/a"}),
+        (["/data/a"], {"a"}),
+        (["/a", "/data/b"], set()),
+    ],
+)
+def test_nothing_is_lost_of_a_tree_that_begins_elsewhere(
+    crafted: CraftedRepository, paths: list[str], found: set[str]
+) -> None:
+    """As rustic writes it, restic on Windows, and restic before 0.9 (restic 549, 1701)."""
+    assert set(read_whole(crafted.of_tree(crafted.tree(crafted.file("a")), paths=paths))) == found
+
+
+@pytest.mark.parametrize("paths", [["/data/gone"], ["/data/a/below"]])
+def test_a_path_that_was_rewritten_away_is_told(crafted: CraftedRepository, paths: list[str]) -> None:
+    with pytest.raises(RepositoryBroken, match="does not hold"):
+        read_whole(crafted.of_tree(crafted.tree(crafted.file("a")), paths=paths))
 
 
 def test_a_link_is_restored_as_one_and_nothing_through_it(crafted: CraftedRepository, tmp_path: Path) -> None:

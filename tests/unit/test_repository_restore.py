@@ -15,7 +15,7 @@ from providers.errors import NotFound
 from tests.support.acls import DEFAULT, acl
 from tests.support.real_disks import real_disk
 from tests.support.repositories import HOST, PASSWORD, Device, restic
-from tests.support.snapshots import destination, opened, restored
+from tests.support.snapshots import destination, opened, restored, verified
 from tests.support.trees import Dir, File, Link, make_tree, snapshot
 
 
@@ -229,6 +229,41 @@ def test_several_paths_of_restic_come_back_below_the_directory_around_them(tmp_p
     target.mkdir()
     restored(repository, [Root("", target)], tmp_path / "scratch")
     assert texts(target) == {"a/1": b"1", "b": b"2"}
+
+
+@pytest.mark.parametrize(
+    ("directory", "paths", "found"),
+    [
+        ("source", ["."], {"a/1", "a/2/3", "b"}),
+        ("source", ["a"], {"1", "2/3"}),
+        ("source", ["b"], {"b"}),
+        ("source", ["a/2", "b"], {"a/2/3", "b"}),
+        ("source/a", ["../b", "2"], {"2/3", "b"}),
+        ("source/a", ["../b"], {"b"}),
+        ("source/a/2", ["."], {"3"}),
+        ("", ["source"], {"a/1", "a/2/3", "b"}),
+        ("", ["source/b"], {"b"}),
+        ("", ["{}/source/b"], {"b"}),
+        ("", ["{}/source/a/1", "{}/source/a/2"], {"1", "2/3"}),
+    ],
+)
+def test_paths_of_restic_may_be_relative_or_of_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, directory: str, paths: list[str], found: set[str]
+) -> None:
+    """restic 3131, 1701, 1884: the list has absolute paths, and the tree begins where the command ran."""
+    source = make_tree(
+        tmp_path / "source",
+        {"a": Dir(), "a/1": File(b"1"), "a/2": Dir(), "a/2/3": File(b"3"), "b": File(b"2")},
+    )
+    repository, scratch, target = tmp_path / "repository", tmp_path / "scratch", tmp_path / "target"
+    restic(repository, "init", "--repository-version", "2")
+    monkeypatch.chdir(source.parent / directory)
+    restic(repository, "backup", "--host", HOST, *(path.format(tmp_path) for path in paths))
+    target.mkdir()
+    restored(repository, [Root("", target)], scratch)
+    assert set(texts(target)) == found
+    (name,) = os.listdir(repository / "snapshots")
+    assert verified(repository, name, scratch).damage is None
 
 
 def test_the_manifest_says_what_the_backup_was(tmp_path: Path) -> None:

@@ -19,8 +19,10 @@ from agent.formats.repository.saved_node import NO_ID, SavedNode
 _MOST_ROOTS = 10_000
 
 
-def manifest_of(snapshot: Snapshot, top: SavedNode | None = None) -> Manifest:
-    """Return the manifest; `top` is the node of the saved directory, if there is one.
+def manifest_of(
+    snapshot: Snapshot, sole: ManifestRoot | None = None, top: SavedNode | None = None
+) -> Manifest:
+    """Return the manifest; `sole` is its only root where that was looked for, and `top` the node of that.
 
     Raises `RepositoryBroken`, and `NewerFormat` for a snapshot of a later format.
     """
@@ -33,7 +35,7 @@ def manifest_of(snapshot: Snapshot, top: SavedNode | None = None) -> Manifest:
             created=format_time(snapshot.time),
             ended=_ended(summary),
             correlation_id=snapshot.tag("correlation-id"),
-            sources=list(roots_of(snapshot)),
+            sources=[sole] if sole else list(roots_of(snapshot)),
             counts=Counts(
                 files=_count(summary, "total_files_processed"), bytes=_count(summary, "total_bytes_processed")
             ),
@@ -48,9 +50,14 @@ def manifest_of(snapshot: Snapshot, top: SavedNode | None = None) -> Manifest:
         raise _broken(snapshot) from error
 
 
+def has_roots(snapshot: Snapshot) -> bool:
+    """Return True when the snapshot says in tags of ours what it is of."""
+    return bool(snapshot.tag(FORMAT))
+
+
 def roots_of(snapshot: Snapshot) -> tuple[ManifestRoot, ...]:
     """Return what was saved; nothing for files that a command collected. Raises `RepositoryBroken`."""
-    if not snapshot.tag(FORMAT):
+    if not has_roots(snapshot):
         return _of_paths(snapshot)
     texts = [*snapshot.all_tags(ROOT)]
     if len(texts) > _MOST_ROOTS:
@@ -66,9 +73,10 @@ def roots_of(snapshot: Snapshot) -> tuple[ManifestRoot, ...]:
 
 def _of_paths(snapshot: Snapshot) -> tuple[ManifestRoot, ...]:
     """Return the root of a snapshot without our tags: its path, or its paths in the directory around them."""
-    paths = sorted({os.path.normpath(path) for path in snapshot.paths})
-    if not paths or not all(path.startswith("/") for path in paths):
-        raise RepositoryBroken(f"the snapshot {snapshot.id[:8]} is of no directory with an absolute path")
+    # rustic keeps relative paths as they were given.
+    paths = sorted({os.path.normpath(f"/{path.lstrip('/')}") for path in snapshot.paths})
+    if not paths:
+        raise RepositoryBroken(f"the snapshot {snapshot.id[:8]} is of no directory")
     around = os.path.commonpath(paths)
     names = [os.path.relpath(path, around) for path in paths] if around not in paths else None
     return (ManifestRoot(path=printable(around), names=None if names is None else [*map(printable, names)]),)
@@ -101,6 +109,10 @@ def _saved(top: SavedNode) -> SavedDirectory | None:
     return SavedDirectory(
         mode=top.mode & 0o7777, uid=top.uid, gid=top.gid, mtime_ns=top.mtime_ns, xattrs=xattrs
     )
+
+
+def directory_missing(path: str) -> RepositoryBroken:
+    return RepositoryBroken(f"the snapshot does not hold the directory '{path}' that it is of")
 
 
 def _broken(snapshot: Snapshot) -> RepositoryBroken:

@@ -1,6 +1,5 @@
 """The content of one snapshot, as restores and queries read any archive."""
 
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from random import SystemRandom
@@ -12,18 +11,16 @@ from agent.formats.base import DIR, FILE, LINK, Item
 from agent.formats.manifest import Manifest, ManifestRoot
 from agent.formats.names import bad_entry
 from agent.formats.repository.blob_index import Place
-from agent.formats.repository.described import manifest_of, roots_of
+from agent.formats.repository.described import manifest_of
 from agent.formats.repository.document import Snapshot
 from agent.formats.repository.listing import Listing
 from agent.formats.repository.packs import ids_of
 from agent.formats.repository.reader import Reader
 from agent.formats.repository.saved_node import NO_ID, SavedNode
+from agent.formats.repository.saved_roots import SavedRoot, saved_roots, sole_root
 from agent.formats.repository.session import state_errors
 from agent.formats.repository.tree_walk import TreeWalk
 from providers.errors import TooLarge
-
-_EVERYTHING = (ManifestRoot(path="/"),)
-"""The root of files that a command collected."""
 
 
 class SnapshotTree:
@@ -48,7 +45,8 @@ class SnapshotTree:
     def manifest(self) -> Manifest:
         with self._alone, state_errors(self._scratch):
             if self._manifest is None:
-                self._manifest = manifest_of(self._snapshot, self._top())
+                found = sole_root(self._snapshot, self._walk())
+                self._manifest = manifest_of(self._snapshot, found and found.root, found and found.top)
             return self._manifest
 
     def items(self) -> Iterator[Item]:
@@ -113,13 +111,6 @@ class SnapshotTree:
         with state_errors(self._scratch):
             return self._reader.data(blob_id)
 
-    def _top(self) -> SavedNode | None:
-        """Return the node of the saved directory, where the snapshot is of one."""
-        roots = roots_of(self._snapshot)
-        if len(roots) != 1 or roots[0].prefix:
-            return None
-        return self._walk().directory(self._snapshot.tree, roots[0].path)[0]
-
     def _walk(self) -> TreeWalk:
         return TreeWalk(self._reader, self._check, self._most_entries)
 
@@ -144,11 +135,12 @@ class _Lister:
         self._attributes = AttributeBudget()
 
     def run(self, snapshot: Snapshot, walk: TreeWalk) -> None:
-        for root in map(_root, roots_of(snapshot) or _EVERYTHING):
-            top, tree_id = walk.directory(snapshot.tree, os.fspath(root.directory))
-            if root.prefix and top:
-                self._add(root.prefix, top)
-            for name, node in walk.below(tree_id, root):
+        collected = SavedRoot(ManifestRoot(path="/"), None, snapshot.tree)
+        for found in saved_roots(snapshot, walk) or [collected]:
+            root = _root(found.root)
+            if root.prefix and found.top:
+                self._add(root.prefix, found.top)
+            for name, node in walk.below(found.tree, root):
                 self._add(root.archived(name), node)
 
     def _add(self, name: str, node: SavedNode) -> None:

@@ -9,6 +9,7 @@ from agent.base.roots import Root
 from agent.base.text import printable
 from agent.formats.base import DIR, MAX_NAME_BYTES
 from agent.formats.names import bad_entry
+from agent.formats.repository.described import directory_missing
 from agent.formats.repository.packs import ID_BYTES
 from agent.formats.repository.reader import Reader
 from agent.formats.repository.saved_node import SavedNode
@@ -62,9 +63,19 @@ class TreeWalk:
             found = (each for each in self._tree(tree_id) if printable(fsdecode(each.name)) == part)
             node = next((each for each in found if each.kind is DIR), None)
             if node is None:
-                raise RepositoryBroken(f"the snapshot does not hold the directory '{path}' that it is of")
+                raise directory_missing(path)
             tree_id = node.content
         return node, tree_id
+
+    def sole_node(self, tree_id: bytes) -> SavedNode | None:
+        """Return the node of a tree that has only one."""
+        nodes = self._tree(tree_id)
+        first = next(nodes, None)
+        return first if next(nodes, None) is None else None
+
+    def names(self, tree_id: bytes) -> set[str]:
+        """Return the names in a tree, printable."""
+        return {printable(fsdecode(node.name)) for node in self._tree(tree_id)}
 
     def below(self, tree_id: bytes, root: Root) -> Iterator[tuple[str, SavedNode]]:
         """Yield the nodes below the directory of a root, each with its name there.
