@@ -28,7 +28,7 @@ from agent.faces.metrics import Metrics
 from agent.faces.service_status import ServiceStatus
 from agent.guard import Guard
 from agent.jobs.engine import Engine
-from agent.jobs.events import Event
+from agent.jobs.events import Event, Subscriber
 from agent.jobs.queries.destinations import Destinations
 from agent.jobs.staging import Staging, StorageUnusable
 from agent.journal import Journal, JournalError, Unit
@@ -88,7 +88,7 @@ class Service:
         )
 
     def _build_faces(self) -> None:
-        """The ways in which the engine is asked and heard of: the twin's features, HTTP, metrics."""
+        """Build the faces, by which the engine is asked and heard of: the twin's features, HTTP, metrics."""
         settings, engine = self._settings, self.engine
         operations = engine.operations()
         self.status = StatusFeature(
@@ -196,7 +196,7 @@ class Service:
         self._metrics.changed()
 
     def identified(self) -> None:
-        """The device knows who it is."""
+        """Tell the engine who the device is."""
         assert self.twin.identity
         self.engine.identified(self.twin.identity.device_id)
 
@@ -251,14 +251,11 @@ def _reopen_logs() -> None:
     log.info("log file reopened; settings are not read again", signal="SIGHUP")
 
 
-class _Refresher:
+class _Refresher(Subscriber):
     """Subscriber for all that shows how things stand: it looks again when something has happened."""
 
     def __init__(self, look: Callable[[], None]) -> None:
         self._look = look
-
-    def can_tell(self, event: Event) -> None:
-        """Anything can be looked at."""
 
     def tell(self, _event: Event, unit: Unit) -> None:
         unit.after_commit(self._look)

@@ -10,7 +10,7 @@ from typing import Any
 NEVER = "0001-01-01T00:00:00Z"
 """Go's zero time, which Kanto sends for an end that has not come."""
 NEVER_IN_ORDER = "0001-01-01T00:00:00.000000Z"
-"""Of the same width as all times, so that a search for what is too old finds what has never been."""
+"""Stands for *never* in the twin: as wide as other times, so a search for times that are too old finds it."""
 
 
 WORKING, COMMITTED = "restore.working", "restore.committed"

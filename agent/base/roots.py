@@ -52,7 +52,7 @@ class Root:
         return self.names is None or is_in(name, self.names)
 
     def narrowed(self, archived: str) -> "Root | None":
-        """Return this root with only an archived name and what is below it; None when it has none of it."""
+        """Return this root narrowed to an archived name and what is below; None when the root has neither."""
         if f"{self.prefix}/".startswith(f"{archived}/"):
             return self
         name = self.relative(archived)
@@ -80,7 +80,7 @@ class RootsByPrefix:
         self._longest = max(map(len, self._numbers), default=0)
 
     def knows(self, archived: str) -> bool:
-        """Return True when a root's prefix begins with the same first name."""
+        """Return True when the first name of `archived` is that of a root's prefix, too."""
         return archived.partition("/")[0] in self._tops
 
     def leads_to(self, archived: str) -> bool:

@@ -1,4 +1,4 @@
-"""Where the agent's Unix socket is, and addresses of such sockets, whose paths may be long."""
+"""The agent's Unix socket: its path, and its address, for which a path may be too long."""
 
 import os
 from pathlib import Path

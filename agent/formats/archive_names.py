@@ -67,7 +67,7 @@ class OwnArchives:
 
 
 ALL_ARCHIVES = OwnArchives("", {})
-"""Those of all devices."""
+"""The archives of all devices."""
 
 
 def archives_of(device_id: str) -> OwnArchives:

@@ -4,9 +4,9 @@ An event is told inside the journal's unit of work. A subscriber that keeps mess
 sends them by `unit.after_commit`: a rollback drops both.
 """
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from itertools import count
-from typing import Protocol
 
 from agent.base.job import Job, Upload
 from agent.jobs.frame import Frame
@@ -62,12 +62,13 @@ class ArchiveRemoved(Event):
     name: str
 
 
-class Subscriber(Protocol):
+class Subscriber(ABC):
     """Is told of every event. Belongs to the main thread."""
 
-    def can_tell(self, event: Event) -> None:
+    def can_tell(self, event: Event) -> None:  # noqa: B027 (most can pass on any event)
         """Raise `Refused` when the event could not be passed on; the command is refused then."""
 
+    @abstractmethod
     def tell(self, event: Event, unit: Unit) -> None:
         """Take an event as part of the unit of work that is open."""
 

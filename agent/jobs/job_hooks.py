@@ -16,7 +16,7 @@ import structlog
 
 from agent.base.errors import Cancelled, JobError
 from agent.base.job import STOPPED, Job, Kind, State
-from agent.jobs.events import Event, JobEnded
+from agent.jobs.events import Event, JobEnded, Subscriber
 from agent.jobs.job_options import hook
 from agent.jobs.worker import INTERNAL_ERROR, INTERRUPTED
 from agent.journal import Journal, Unit
@@ -134,15 +134,12 @@ class BackupHooks:
         return problems
 
 
-class FailureHook:
+class FailureHook(Subscriber):
     """Runs the owner's commands after each job that failed. A subscriber of events."""
 
     def __init__(self, settings: Settings, journal: Journal) -> None:
         self._settings, self._journal = settings, journal
         self._places = threading.BoundedSemaphore(MAX_FAILURE_COMMANDS)
-
-    def can_tell(self, event: Event) -> None:
-        """Nothing is refused because of it."""
 
     def tell(self, event: Event, unit: Unit) -> None:
         if isinstance(event, JobEnded) and event.kept and event.job.state is State.FAILED:

@@ -75,7 +75,7 @@ class Monitor:
 
     @property
     def job(self) -> Job | None:
-        """The job that runs; None while none runs."""
+        """Return the job that runs; None while none does."""
         return self._watched.job if self._watched else None
 
     def value(self) -> Mapping[str, Any] | None:

@@ -59,7 +59,7 @@ class Runner:
 
     @property
     def loads_sdk(self) -> bool:
-        """True while a job runs that works with a large library."""
+        """Return True while a job runs that works with a large library."""
         return self._running is not None and self._running.loads_sdk
 
     def stop(self, message: str) -> None:

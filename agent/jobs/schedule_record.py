@@ -12,7 +12,7 @@ from typing import Any
 from agent.base.job import Job, State, format_time, parse_time
 from agent.base.refusals import Reason
 from agent.jobs.attempts import Attempt
-from agent.jobs.events import Event, JobEnded
+from agent.jobs.events import Event, JobEnded, Subscriber
 from agent.journal import Journal, Unit
 from agent.mailbox import Action
 from agent.settings.schedules import KANTO
@@ -35,7 +35,7 @@ class Standing:
 
 
 @dataclass(slots=True)
-class ScheduleRecord:
+class ScheduleRecord(Subscriber):
     journal: Journal
     name: str = ""
     """The name of the schedule; empty for that of periodic backups."""
@@ -78,9 +78,6 @@ class ScheduleRecord:
             self.keep(replace(standing, attempt=None, refused=""))
 
     # A subscriber of events
-
-    def can_tell(self, event: Event) -> None:
-        """Refuse nothing: any event can be kept."""
 
     def tell(self, event: Event, unit: Unit) -> None:
         if not isinstance(event, JobEnded) or not event.kept:

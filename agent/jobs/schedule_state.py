@@ -1,4 +1,4 @@
-"""How a schedule stands, for people and backends: its next backup, the last one, and what is late and why."""
+"""The state of a schedule, for people and backends: its next backup, the last one, and what is late."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -61,7 +61,7 @@ class Uploads:
 
     @property
     def loads_sdk(self) -> bool:
-        """True while an upload works with a large library."""
+        """Return True while an upload works with a large library."""
         return any(entry.order.destination.loads_sdk for entry in self._line)
 
     def _is_in_line(self, child: Child | None) -> bool:

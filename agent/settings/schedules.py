@@ -1,6 +1,6 @@
 """The schedules of the settings: those by the clock, and the one called `kanto`.
 
-The latter is due as Kanto's own properties and the operations `activate` and `deactivate` say.
+`kanto` is due as Kanto's own properties and the operations `activate` and `deactivate` say.
 """
 
 from collections.abc import Iterator

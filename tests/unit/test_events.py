@@ -7,13 +7,13 @@ import pytest
 
 from agent.base.job import Job, Kind
 from agent.base.refusals import Reason, Refused
-from agent.jobs.events import Event, Events, JobEnded, JobProgressed, JobStarted
+from agent.jobs.events import Event, Events, JobEnded, JobProgressed, JobStarted, Subscriber
 from agent.journal import Journal, Unit
 
 JOB = Job("a" * 16, Kind.BACKUP, "c", datetime.now(UTC))
 
 
-class Notebook:
+class Notebook(Subscriber):
     """A subscriber that hears of what is kept only."""
 
     def __init__(self) -> None:

@@ -13,7 +13,15 @@ from typing import Any
 import providers
 from agent.base.job import Job, Kind, State, Upload, UploadState, format_time
 from agent.base.refusals import Reason, Refused
-from agent.jobs.events import Event, JobEnded, JobStarted, ScheduleChanged, UploadChanged, UploadRequested
+from agent.jobs.events import (
+    Event,
+    JobEnded,
+    JobStarted,
+    ScheduleChanged,
+    Subscriber,
+    UploadChanged,
+    UploadRequested,
+)
 from agent.jobs.frame import Frame
 from agent.jobs.requests.raw import MAX_CODE_BYTES
 from agent.journal import DEVICE, Journal, Unit
@@ -39,7 +47,7 @@ def provider_names() -> list[str]:
     return [*kantos, *(name for name in usable if name not in kantos)]
 
 
-class Twin:
+class Twin(Subscriber):
     """Speaks for `identity`, which is that of an earlier run until the device knows who it is.
 
     Values from before the device ever knew that are kept as the last values of their properties, which the
@@ -51,7 +59,7 @@ class Twin:
         earlier = journal.notes.read(DEVICE)
         self.identity: Identity | None = Identity(earlier) if earlier else None
         self.frame: Frame
-        """That of the periodic backups; to be set before the feature is announced."""
+        """The frame of the periodic backups; to be set before the feature is announced."""
 
     @property
     def thing(self) -> str | None:

@@ -1,4 +1,4 @@
-"""Where archives can go: the targets with their free space, and the stores. Asking may wait for a disk."""
+"""The destinations of this device: targets with their free space, and stores. Asking may wait for a disk."""
 
 import threading
 from collections.abc import Iterator, Mapping

@@ -1,4 +1,4 @@
-"""How the device stands: status, health, a coming backup, destinations, settings; and removing archives."""
+"""The state of the device: status, health, a coming backup, destinations, settings; and removing archives."""
 
 from typing import Any
 

@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any
 
 from agent.faces.http.api.values import PROGRESS, encoded, event_value
-from agent.jobs.events import Event
+from agent.jobs.events import Event, Subscriber
 from agent.journal import Unit
 
 MOST_KEPT = 1000
@@ -42,7 +42,7 @@ class Batch:
     """False when there were others, which are not kept any more."""
 
 
-class EventLog:
+class EventLog(Subscriber):
     """`tell` belongs to the main thread; `after` may be called from any."""
 
     def __init__(self) -> None:
@@ -77,9 +77,6 @@ class EventLog:
             self._changed.notify_all()
 
     # A subscriber of events
-
-    def can_tell(self, event: Event) -> None:
-        """Anything can be kept."""
 
     def tell(self, event: Event, unit: Unit) -> None:
         name, value = event_value(event, self.running_job)

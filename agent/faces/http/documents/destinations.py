@@ -1,4 +1,4 @@
-"""Which destination of the device a document means: the documents have words of their own, or none.
+"""Finds the destination of the device that a document means: the documents have words of their own, or none.
 
 docs/decisions/0020-documents-over-http.md says why.
 """
