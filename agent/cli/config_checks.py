@@ -19,6 +19,7 @@ from agent.jobs.device import options_for
 from agent.jobs.encryption import encryption_for
 from agent.jobs.requests.storage import configured_targets, store_storage
 from agent.settings import Settings
+from agent.settings.load import effective
 from agent.settings.stores import ANY_DEVICE
 from providers.api import Limits, StorageFactory
 from providers.errors import StorageError
@@ -87,25 +88,10 @@ def _hook_problems(settings: Settings) -> Iterator[str]:
 
 
 def _hooks(settings: Settings) -> list[Hook]:
-    commands = {
-        "backupCmd": settings.backup_cmd,
-        "restoreCmd": settings.restore_cmd,
-        "beforeBackupCmd": settings.before_backup_cmd,
-        "afterBackupCmd": settings.after_backup_cmd,
-        "beforeRestoreCmd": settings.before_restore_cmd,
-        "afterRestoreCmd": settings.after_restore_cmd,
-        "restore.healthCmd": settings.restore.health_cmd,
-        "onFailureCmd": settings.on_failure_cmd,
-    }
-    for name, schedule in settings.schedules.items():
-        commands[f"schedules.{name}.beforeBackupCmd"] = schedule.before_backup_cmd
-        commands[f"schedules.{name}.afterBackupCmd"] = schedule.after_backup_cmd
-        commands[f"schedules.{name}.onFailureCmd"] = schedule.on_failure_cmd
-    for name, data_set in settings.data_sets.items():
-        commands[f"dataSets.{name}.beforeBackupCmd"] = data_set.before_backup_cmd
-        commands[f"dataSets.{name}.afterBackupCmd"] = data_set.after_backup_cmd
+    """Return every command that the settings name."""
     timeout_s = settings.hook_timeout.total_seconds()
-    return [Hook(name, command, timeout_s) for name, command in commands.items() if command]
+    commands = {name: text for name, text in effective(settings).items() if name.endswith("Cmd") and text}
+    return [Hook(name, str(command), timeout_s) for name, command in commands.items()]
 
 
 def _encryption_problems(settings: Settings) -> Iterator[str]:
