@@ -1,5 +1,6 @@
-"""Texts of foreign origin: JSON scalars, keys in any letter case, names for a terminal, ids."""
+"""Texts of foreign origin: JSON scalars, keys in any letter case, names for a terminal, ids; compact JSON."""
 
+import json
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -20,6 +21,11 @@ def scalar_text(value: object) -> str | None:
     if isinstance(value, bool):
         return "true" if value else "false"
     return str(value) if isinstance(value, str) else None
+
+
+def compact_json(value: object) -> bytes:
+    """Return compact JSON in UTF-8, with question marks for what UTF-8 cannot encode."""
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "replace")
 
 
 def folded(value: Mapping[str, Any]) -> dict[str, Any]:

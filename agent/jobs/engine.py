@@ -19,7 +19,6 @@ from agent.jobs.foundation import Foundation
 from agent.jobs.job_hooks import FailureHook
 from agent.jobs.job_options import repository_remains
 from agent.jobs.operations import CommandHandler, Operations, QuestionHandler, at_once
-from agent.jobs.own_directories import OwnDirectories
 from agent.jobs.preview import Previews
 from agent.jobs.preview_record import PreviewNotes
 from agent.jobs.progress import Monitor
@@ -55,7 +54,7 @@ from agent.jobs.restore_recovery import Recovery
 from agent.jobs.runner import Runner
 from agent.jobs.schedule_record import ScheduleRecord
 from agent.jobs.schedules import Schedules
-from agent.jobs.staging import Staging
+from agent.jobs.staging import OwnDirectories, Staging
 from agent.jobs.store_ticks import DueBackup, records_of
 from agent.jobs.upload_queue import Uploads
 from agent.jobs.verify import Drills, Verifications

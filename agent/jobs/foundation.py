@@ -4,10 +4,9 @@ from dataclasses import dataclass
 
 from agent.jobs.device import Device
 from agent.jobs.events import Events
-from agent.jobs.own_directories import OwnDirectories
 from agent.jobs.progress import Monitor
 from agent.jobs.recorder import Recorder
-from agent.jobs.staging import Staging
+from agent.jobs.staging import OwnDirectories, Staging
 from agent.jobs.worker import Workers
 from agent.journal import Journal
 from agent.mailbox import Mailbox

@@ -1,4 +1,4 @@
-"""The device's own disk space: archives that wait for `start`, downloads, the journal.
+"""The agent's own directories: archives that wait for `start`, downloads, the journal.
 
 Only one agent may use it at a time. Whatever is incomplete has a name of its own and is removed when
 the agent starts; a complete archive has its final name and stays.
@@ -12,12 +12,17 @@ import uuid
 from collections.abc import Callable, Collection
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import structlog
 
 from agent.base.durable import make_directories, remove_tree, sync_directory
 from agent.formats.archive_names import ENCRYPTED, MAX_NAME_LETTERS, PLAIN, archive_name
+from agent.jobs.filesystem_probe import NoAnswer, Probes
+from agent.journal import Journal
+from agent.restore.working import read_working
+from agent.settings import Settings
 
 log = structlog.get_logger(__name__)
 
@@ -210,3 +215,33 @@ def _is_complete(path: Path) -> bool:
     from agent.formats.archive_file import is_complete
 
     return is_complete(path)
+
+
+class OwnDirectories:
+    """The directories that no backup saves and no restore changes. Belongs to the main thread."""
+
+    def __init__(self, settings: Settings, journal: Journal | None = None) -> None:
+        """Working directories of restores are known only with a `journal`."""
+        self._settings, self._journal, self._probes = settings, journal, Probes()
+
+    def paths(self) -> tuple[Path, ...]:
+        """Return the storage with its parts, the targets, and what restores work in or left.
+
+        Without those on a file system that does not answer: nobody can walk there either.
+        """
+        targets = (target.path for target in self._settings.targets.values())
+        elsewhere = (self._there(path) for path in (*targets, *self._working()))
+        return (*directories_of(self._settings.storage), *filter(None, elsewhere))
+
+    def _there(self, path: Path) -> Path | None:
+        with suppress(NoAnswer, OSError):
+            return self._probes.look(str(path), partial(_resolved, path))
+        return None
+
+    def _working(self) -> list[Path]:
+        unfinished = self._journal.jobs.unfinished() if self._journal else []
+        return [left.path(each.job.id) for each in unfinished for left in read_working(each.working)]
+
+
+def _resolved(path: Path) -> Path:
+    return Path(os.path.realpath(path, strict=True))

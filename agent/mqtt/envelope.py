@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
-from agent.base.text import MAX_TEXT_LENGTH, Number, clipped, folded, scalar_text
+from agent.base.text import MAX_TEXT_LENGTH, Number, clipped, compact_json, folded, scalar_text
 
 MAX_MESSAGE_BYTES = 2047
 """Hono's MQTT adapter keeps payloads under 2048 bytes by default."""
@@ -101,11 +101,6 @@ def parse(payload: bytes) -> Envelope:
     return Envelope(topic, path, folded(headers) if isinstance(headers, dict) else {}, message.get("value"))
 
 
-def encode(message: Mapping[str, Any]) -> bytes:
-    """Return compact JSON in UTF-8."""
-    return json.dumps(message, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "replace")
-
-
 def reply(
     envelope: Envelope,
     feature_id: str,
@@ -165,6 +160,6 @@ def outbox_message(
 def fitting(build: Callable[[str], Mapping[str, Any]], text: str) -> bytes:
     """Return the encoded message that `build` makes of `text`, which is cut to fit `MAX_MESSAGE_BYTES`."""
     length = MAX_TEXT_LENGTH
-    while len(payload := encode(build(clipped(text, length)))) > MAX_MESSAGE_BYTES and length:
+    while len(payload := compact_json(build(clipped(text, length)))) > MAX_MESSAGE_BYTES and length:
         length //= 2
     return payload

@@ -264,9 +264,9 @@ class _Walk:
 
 
 def _extended_attributes(fd: int, *names_of_entry: str | None) -> Mapping[str, bytes] | None:
-    """Return those of an open file or directory; None when there is no room for them beside the names.
+    """Return the attributes of an open file or directory; None when they have no room beside the names.
 
-    Attributes that this process may not see are left out.
+    Attributes that this process may not see are skipped.
     """
     try:
         names = os.listxattr(fd)

@@ -14,8 +14,7 @@ from datetime import datetime
 from queue import Empty, SimpleQueue
 from typing import Any
 
-from agent.base.text import scalar_text
-from agent.mqtt import envelope as ditto
+from agent.base.text import compact_json, scalar_text
 from agent.mqtt.hono import EVENTS, IDENTITY_REQUEST, IDENTITY_RESPONSE, Identity
 from agent.mqtt.link import Broker, Delivery, Link, LinkEvents
 
@@ -184,7 +183,7 @@ class Backend:
     def send(self, command: OutgoingCommand) -> None:
         """Send in the form that the API document shows; again when the connection breaks on the way."""
         topic = f"command//{self._identity.device_id}/req/{command.request_id}/{command.operation}"
-        self._publish(topic, ditto.encode(command.envelope(self._identity, self._feature_id)))
+        self._publish(topic, compact_json(command.envelope(self._identity, self._feature_id)))
 
     def ask(
         self, operation: str, correlation_id: str = "", options: Mapping[str, str] | None = None

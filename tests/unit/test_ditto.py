@@ -7,9 +7,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from agent.base.text import clipped
+from agent.base.text import clipped, compact_json
 from agent.mqtt import envelope as ditto
-from agent.mqtt.envelope import Envelope, Error, Unreadable, encode, fitting, parse
+from agent.mqtt.envelope import Envelope, Error, Unreadable, fitting, parse
 from tests.support.ditto_schema import check
 
 JSON = st.recursive(
@@ -141,7 +141,7 @@ def test_any_payload_is_read_or_unreadable(payload: bytes) -> None:
         message = parse(payload)
     except Unreadable:
         return
-    encode({"topic": message.topic, "path": message.path, "headers": dict(message.headers)})
+    compact_json({"topic": message.topic, "path": message.path, "headers": dict(message.headers)})
 
 
 @given(st.fixed_dictionaries({}, optional={"headers": JSON, "value": JSON, "extra": JSON}))
@@ -185,7 +185,7 @@ def test_the_envelope_says_whose_message_it_is(topic: str, path: str, subject: s
 def test_an_accepted_command_is_answered_exactly_so() -> None:
     """WIRE section 2, byte for byte: no key `value`."""
     message = ditto.reply(Envelope("edge/device/things/live/messages/backup", "p"), "BAR", "backup", "c")
-    assert encode(message) == (
+    assert compact_json(message) == (
         b'{"topic":"edge/device/things/live/messages/backup",'
         b'"headers":{"content-type":"application/json","correlation-id":"c"},'
         b'"path":"/features/BAR/outbox/messages/backup","status":204}'
@@ -207,7 +207,7 @@ def test_a_refused_command_is_answered_exactly_so() -> None:
     message = ditto.reply(
         Envelope("edge/device/things/live/messages/backup", "p"), "BAR", "backup", "c", error=error
     )
-    assert encode(message) == (
+    assert compact_json(message) == (
         b'{"topic":"edge/device/things/live/messages/backup",'
         b'"headers":{"content-type":"application/json","correlation-id":"c"},'
         b'"path":"/features/BAR/outbox/messages/backup",'
@@ -218,7 +218,7 @@ def test_a_refused_command_is_answered_exactly_so() -> None:
 
 
 def test_a_property_is_set_exactly_so() -> None:
-    assert encode(ditto.modify("edge/device", "/features/F/properties/p", {"a": None})) == (
+    assert compact_json(ditto.modify("edge/device", "/features/F/properties/p", {"a": None})) == (
         b'{"topic":"edge/device/things/twin/commands/modify","headers":{"response-required":false},'
         b'"path":"/features/F/properties/p","value":{"a":null}}'
     )
@@ -234,7 +234,7 @@ def test_a_merge_is_a_json_merge_patch() -> None:
 def test_a_message_to_the_backend_is_sent_exactly_so() -> None:
     """WIRE section 2's upload request: `reply-to`, and no correlation-id."""
     value = {"correlationId": "X#1"}
-    assert encode(ditto.outbox_message("edge/device", "F", "request", value, tenant_id="acme")) == (
+    assert compact_json(ditto.outbox_message("edge/device", "F", "request", value, tenant_id="acme")) == (
         b'{"topic":"edge/device/things/live/messages/request",'
         b'"headers":{"content-type":"application/json","reply-to":"command/acme","response-required":false},'
         b'"path":"/features/F/outbox/messages/request","value":{"correlationId":"X#1"}}'
@@ -243,7 +243,7 @@ def test_a_message_to_the_backend_is_sent_exactly_so() -> None:
 
 def test_text_goes_out_as_utf_8_and_not_escaped() -> None:
     """2048 bytes are not much, and an escape takes 6 of them for a letter."""
-    assert encode({"a": "ü\U0001f600"}) == '{"a":"ü\U0001f600"}'.encode()
+    assert compact_json({"a": "ü\U0001f600"}) == '{"a":"ü\U0001f600"}'.encode()
 
 
 @given(st.text(), st.integers(1, 50))

@@ -7,10 +7,10 @@ import pytest
 
 from agent.base.job import Job, Kind, State
 from agent.base.refusals import Reason, Refused
+from agent.base.text import compact_json
 from agent.jobs.queries.history import History
 from agent.jobs.requests.control import DescribeRequest, HistoryRequest
 from agent.journal import Journal
-from agent.mqtt.envelope import encode
 
 START = datetime(2026, 1, 2, 3, 4, 5, 678, tzinfo=UTC)
 ROOM_BYTES = 1700
@@ -32,7 +32,7 @@ def test_pages_together_are_all_jobs_newest_first(journal: Journal) -> None:
     wanted, found, pages = fill(journal, 50), [], 0
     page = History(journal).history(HistoryRequest(), ROOM_BYTES)
     while True:
-        assert len(encode(page)) <= ROOM_BYTES
+        assert len(compact_json(page)) <= ROOM_BYTES
         found += [entry["id"] for entry in page["entries"]]
         pages += 1
         if "next" not in page:
@@ -79,7 +79,7 @@ def test_a_long_message_is_cut_to_the_room(journal: Journal) -> None:
     journal.jobs.started(job, Path("/data"), [])
     journal.jobs.ended(job.failed(START, "io-error", "\u00e4" * 4000))
     entry = History(journal).describe(DescribeRequest("c"), ROOM_BYTES)
-    assert len(encode(entry)) <= ROOM_BYTES
+    assert len(compact_json(entry)) <= ROOM_BYTES
     assert str(entry["message"]).endswith("\u2026")
 
 
@@ -115,7 +115,7 @@ def test_the_last_job_fits_into_the_room(journal: Journal) -> None:
     last = History(journal).last(500)
     assert last
     assert (last["id"], last["statusCode"]) == (job.id, "io-error")
-    assert len(encode(last)) <= 500
+    assert len(compact_json(last)) <= 500
 
 
 def test_what_is_known_from_the_start_is_there_whatever_becomes_of_the_job(journal: Journal) -> None:

@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 
 from agent.base.job import Job, Kind
-from agent.faces.http.api.event_log import MOST_KEPT, MOST_KEPT_BYTES, EventLog
-from agent.faces.http.api.values import EVENTS
+from agent.faces.http.api.event_log import EVENTS, MOST_KEPT, MOST_KEPT_BYTES, EventLog
 from agent.jobs.events import ArchiveRemoved, Event, Events, JobEnded, JobProgressed, JobStarted
 from agent.journal import Journal
 from agent.mqtt.hono import Identity

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 from agent.base.refusals import Refused
-from agent.jobs.own_directories import OwnDirectories
+from agent.base.text import compact_json
 from agent.jobs.queries.info import Info
 from agent.jobs.requests.control import InfoRequest
 from agent.jobs.requests.options import Options
 from agent.jobs.requests.selection import backup_selection
-from agent.mqtt.envelope import encode
+from agent.jobs.staging import OwnDirectories
 from tests.support.fakes import Device
 from tests.support.trees import Dir, File, Link, Spec, make_tree
 
@@ -128,7 +128,7 @@ def test_detail_goes_before_counts_do(device: Device, room_bytes: int) -> None:
     for number in range(300):
         os.mkfifo(device.data / f"pipe-{number}")
     value = asked(device, room_bytes=room_bytes)
-    assert len(encode(value)) <= room_bytes
+    assert len(compact_json(value)) <= room_bytes
     assert (value["files"], value["bytes"], value["unexportable"]) == (4, 13, 303)
     assert len(value["leftOut"]) + value["leftOutMore"] == 303
 

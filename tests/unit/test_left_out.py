@@ -9,12 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.base.job import Job, Kind
+from agent.base.text import compact_json
 from agent.jobs.queries.fitting import shortened
 from agent.jobs.queries.history import History
 from agent.jobs.requests.control import DescribeRequest
 from agent.journal import Journal
 from agent.journal.skipped import MOST_JOBS
-from agent.mqtt.envelope import encode
 from tests.support.journals import sql
 
 NAMES = [(f"directory/socket-{number}", "socket") for number in range(1000)]
@@ -51,7 +51,7 @@ def test_only_the_newest_backups_keep_theirs_and_none_outlives_its_job(tmp_path:
 def test_describe_tells_as_many_as_fit_and_how_many_did_not(journal: Journal, room_bytes: int) -> None:
     ended(journal, "a", NAMES)
     entry = History(journal).describe(DescribeRequest("a"), room_bytes)
-    assert len(encode(entry)) <= room_bytes
+    assert len(compact_json(entry)) <= room_bytes
     told = len(entry["leftOut"])
     assert 0 < told <= 1000
     assert told + entry.get("leftOutMore", 0) == entry["unexportable"] == 1000
@@ -69,9 +69,9 @@ VALUES = st.fixed_dictionaries(
 @given(VALUES, st.integers(80, 400))
 def test_what_is_shortened_fits_and_says_how_much_is_missing(value: dict[str, Any], room_bytes: int) -> None:
     found = shortened(value, ("list", "object"), room_bytes)
-    assert len(encode(found)) <= room_bytes
+    assert len(compact_json(found)) <= room_bytes
     assert found["count"] == value["count"]
     for key in ("list", "object"):
         assert len(found[key]) + found.get(f"{key}More", 0) == len(value[key])
-    if len(encode(value)) <= room_bytes:
+    if len(compact_json(value)) <= room_bytes:
         assert found == value

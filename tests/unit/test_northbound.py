@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.base.refusals import Refused
+from agent.base.text import compact_json
 from agent.faces.ditto.expiry import check_not_expired
 from agent.mqtt import envelope as ditto
 from agent.mqtt.hono import Identity, parse_command_topic
@@ -47,7 +48,7 @@ def message(**changes: Any) -> dict[str, Any]:
 def test_what_our_feature_says_is_heard() -> None:
     """And what its status feature says: `send` follows a verification by that."""
     for path in (FEATURE, f"{FEATURE}/properties/lastOperation", f"{FEATURE}Status"):
-        assert heard(ditto.encode(message(path=path))) == [Heard("e", message(path=path))]
+        assert heard(compact_json(message(path=path))) == [Heard("e", message(path=path))]
 
 
 @pytest.mark.parametrize(
@@ -63,12 +64,12 @@ def test_what_our_feature_says_is_heard() -> None:
 )
 def test_what_others_say_on_the_same_topic_is_not(changes: dict[str, Any]) -> None:
     """All features of a gateway use the topic `e`."""
-    assert heard(ditto.encode(message(**changes))) == []
+    assert heard(compact_json(message(**changes))) == []
 
 
 def test_a_retained_message_is_not_heard() -> None:
     """It tells of a time long ago."""
-    assert heard(ditto.encode(message()), retain=True) == []
+    assert heard(compact_json(message()), retain=True) == []
 
 
 @given(st.binary())

@@ -16,6 +16,7 @@ import structlog
 
 from agent.base.operations import Face
 from agent.base.refusals import SEE_LOG, Reason, Refused
+from agent.base.text import compact_json
 from agent.faces.ditto.duplicate_agent import DuplicateAgents
 from agent.faces.ditto.expiry import check_not_expired
 from agent.faces.ditto.inbox import Inbox, InboxCommand
@@ -154,7 +155,7 @@ class Feature:
     def _answer_question(self, command: InboxCommand) -> None:
         """Answer a question: it changes nothing, and leaves no trace, however often it comes."""
         without_value = ditto.reply(*command.answered_in(self._settings.feature_id), value={})
-        room_bytes = ditto.MAX_MESSAGE_BYTES - len(ditto.encode(without_value))
+        room_bytes = ditto.MAX_MESSAGE_BYTES - len(compact_json(without_value))
 
         def tell(value: Mapping[str, Any] | None, error: Refused | None = None) -> None:
             if answer := self._answer(command, error, value):

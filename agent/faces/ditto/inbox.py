@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 import structlog
 
 from agent.base.refusals import Reason, Refused
-from agent.base.text import readable
+from agent.base.text import compact_json, readable
 from agent.faces.ditto.expiry import timeout_s
 from agent.faces.ditto.refusals import error_of
 from agent.faces.ditto.twin import Twin
@@ -111,7 +111,7 @@ class Inbox:
             *command.answered_in(self._feature_id), error=replace(error_of(_TOO_LONG), message="…")
         )
         header_fits = len(command.correlation_id.encode()) <= MAX_ID_BYTES
-        if header_fits and len(ditto.encode(shortest)) <= ditto.MAX_MESSAGE_BYTES - _ROOM_FOR_REASON_BYTES:
+        if header_fits and len(compact_json(shortest)) <= ditto.MAX_MESSAGE_BYTES - _ROOM_FOR_REASON_BYTES:
             return command
         subject, correlation_id = readable(command.operation)[:_SUBJECT_LETTERS], str(uuid.uuid4())
         live_topic = f"{thing}/things/live/messages/{subject}"

@@ -7,8 +7,9 @@ while offline only the newest value waits. Nothing wakes up for it while nothing
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from agent.base.text import compact_json
 from agent.mailbox import Mailbox, Timer
-from agent.mqtt.envelope import MAX_MESSAGE_BYTES, encode, merge, modify
+from agent.mqtt.envelope import MAX_MESSAGE_BYTES, merge, modify
 from agent.mqtt.hono import EVENTS
 from agent.mqtt.outbox import Outbox
 from agent.settings import Settings
@@ -61,4 +62,4 @@ class StatusFeature:
         self._told = properties
         # Always all of it: a property could only be changed in a feature that the twin still has.
         message = self._build(thing, self._path, {"properties": properties})
-        self._outbox.update(EVENTS, encode(message), _MESSAGE)
+        self._outbox.update(EVENTS, compact_json(message), _MESSAGE)

@@ -13,6 +13,7 @@ from typing import Any
 import providers
 from agent.base.job import Job, Kind, State, Upload, UploadState, format_time
 from agent.base.refusals import Reason, Refused
+from agent.base.text import compact_json
 from agent.jobs.events import (
     Event,
     JobEnded,
@@ -26,7 +27,7 @@ from agent.jobs.frame import Frame
 from agent.jobs.requests.raw import MAX_CODE_BYTES
 from agent.journal import DEVICE, Journal, Unit
 from agent.journal.staged import Child
-from agent.mqtt.envelope import MAX_MESSAGE_BYTES, encode, fitting, merge, modify, outbox_message
+from agent.mqtt.envelope import MAX_MESSAGE_BYTES, fitting, merge, modify, outbox_message
 from agent.mqtt.hono import EVENTS, Identity
 from agent.mqtt.outbox import Outbox
 from agent.settings import Settings
@@ -89,10 +90,10 @@ class Twin(Subscriber):
         known = self._journal.outbox.last_values() | arrived
         last = {name: known[name] for name in (LAST_OPERATION, LAST_UPLOAD) if name in known}
         build = merge if self._settings.announce == "merge" else modify
-        together = encode(build(self._known.thing, self._path, self._feature(last)))
+        together = compact_json(build(self._known.thing, self._path, self._feature(last)))
         if len(together) <= MAX_MESSAGE_BYTES:
             return [(EVENTS, together)]
-        alone = encode(build(self._known.thing, self._path, self._feature({})))
+        alone = compact_json(build(self._known.thing, self._path, self._feature({})))
         return [(EVENTS, alone), *((EVENTS, self._alone(name, value)) for name, value in last.items())]
 
     def _alone(self, name: str, value: Mapping[str, Any]) -> bytes:
@@ -121,12 +122,12 @@ class Twin(Subscriber):
         match event:
             case JobStarted(job=job):
                 value = last_operation(job.failed(job.started, _LONGEST_CODE, ""), "…")
-                _check_fits(encode(self._property(LAST_OPERATION, value)), "correlationId is")
+                _check_fits(compact_json(self._property(LAST_OPERATION, value)), "correlationId is")
             case UploadChanged(upload=upload):
                 value = last_upload(upload.failed(upload.started, _LONGEST_CODE, "", cancelled=True), "…")
-                _check_fits(encode(self._property(LAST_UPLOAD, value)), "options 'info.*' are")
+                _check_fits(compact_json(self._property(LAST_UPLOAD, value)), "options 'info.*' are")
             case UploadRequested(child=child):
-                _check_fits(encode(self._request(child)), "options 'options.*' are")
+                _check_fits(compact_json(self._request(child)), "options 'options.*' are")
 
     def tell(self, event: Event, unit: Unit) -> None:
         """Keep the message about an event."""
@@ -139,12 +140,12 @@ class Twin(Subscriber):
             case JobStarted(job=job) | JobEnded(job=job):
                 self._keep(LAST_OPERATION, self._last_operation(job))
             case UploadRequested(child=child):
-                self._outbox.keep(EVENTS, encode(self._request(child)))
+                self._outbox.keep(EVENTS, compact_json(self._request(child)))
             case UploadChanged(upload=upload):
                 self._tell_upload(upload)
             case ScheduleChanged(frame=frame):
                 if self.identity:
-                    self._outbox.keep(EVENTS, encode(self._property("autoUpload", auto_upload(frame))))
+                    self._outbox.keep(EVENTS, compact_json(self._property("autoUpload", auto_upload(frame))))
                 unit.after_commit(partial(setattr, self, "frame", frame))
 
     def _keep(self, name: str, payload: bytes) -> None:

@@ -1,14 +1,15 @@
 """Cuts answers to a size: a cut list says by how much, a cut text ends in an ellipsis."""
 
-import json
 from collections.abc import Iterable
 from itertools import islice
 from typing import Any
 
+from agent.base.text import compact_json
+
 
 def encoded_bytes(value: object) -> int:
     """Return the length of the value as compact JSON in UTF-8."""
-    return len(json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "replace"))
+    return len(compact_json(value))
 
 
 def shortened(value: dict[str, Any], keys: Iterable[str], room_bytes: int) -> dict[str, Any]:

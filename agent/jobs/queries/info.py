@@ -15,13 +15,13 @@ from agent.jobs.chosen_roots import ChosenRoots
 from agent.jobs.filesystem_probe import Probes
 from agent.jobs.job_options import archive_format
 from agent.jobs.operations import Tell
-from agent.jobs.own_directories import OwnDirectories
 from agent.jobs.progress import Monitor
 from agent.jobs.queries.destinations import target_states
 from agent.jobs.queries.fitting import shortened
 from agent.jobs.queries.late_answers import ANSWER_WITHIN_S, LateAnswers
 from agent.jobs.requests.control import InfoRequest
 from agent.jobs.requests.selection import Selection
+from agent.jobs.staging import OwnDirectories
 from agent.mailbox import Mailbox
 from agent.settings import Settings
 from agent.transfer.cancel import CancelToken

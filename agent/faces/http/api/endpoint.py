@@ -8,8 +8,8 @@ from typing import Any, Generic, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic.alias_generators import to_camel
 
+from agent.base.text import compact_json
 from agent.faces.http.api.context import Api
-from agent.faces.http.api.values import encoded
 from agent.faces.http.message import JSON, NO_HEADERS, Problem, Request, Response
 from agent.faces.http.routes import Route
 
@@ -82,7 +82,7 @@ class Endpoint(Generic[A]):
 def json_response(
     value: Mapping[str, Any], status: int = 200, headers: Mapping[str, str] = NO_HEADERS
 ) -> Response:
-    return Response(status, {"Content-Type": JSON, **headers}, encoded(value))
+    return Response(status, {"Content-Type": JSON, **headers}, compact_json(value))
 
 
 def no_content(headers: Mapping[str, str] = NO_HEADERS) -> Response:

@@ -12,10 +12,25 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from agent.faces.http.api.values import PROGRESS, encoded, event_value
-from agent.jobs.events import Event, Subscriber
+from agent.base.job import Job, Upload, format_time
+from agent.base.text import clipped, compact_json
+from agent.faces.http.api.values import Value, schedule_value
+from agent.jobs.events import (
+    ArchiveRemoved,
+    Event,
+    JobEnded,
+    JobProgressed,
+    JobStarted,
+    ScheduleChanged,
+    Subscriber,
+    UploadChanged,
+    UploadRequested,
+)
+from agent.jobs.queries.status import upload_value
 from agent.journal import Unit
 
+PROGRESS = "jobProgressed"
+"""The name of the event that tells how far the running job has come."""
 MOST_KEPT = 1000
 MOST_KEPT_BYTES = 1 << 20
 
@@ -81,7 +96,7 @@ class EventLog(Subscriber):
     def tell(self, event: Event, unit: Unit) -> None:
         name, value = event_value(event, self.running_job)
         job_id = (value.get("job") or {}).get("id", "")
-        unit.after_commit(partial(self._keep, Told(event.number, name, job_id, encoded(value))))
+        unit.after_commit(partial(self._keep, Told(event.number, name, job_id, compact_json(value))))
 
     def _keep(self, told: Told) -> None:
         with self._changed:
@@ -100,3 +115,45 @@ class EventLog(Subscriber):
         """Return True for the progress of a job after its progress: only the newest is of use."""
         last = self._kept[-1] if self._kept else None
         return last is not None and last.name == told.name == PROGRESS and last.job_id == told.job_id
+
+
+def event_value(event: Event, running_job: Callable[[], Value | None]) -> tuple[str, Value]:
+    """Return the name of an event and its value."""
+    if isinstance(event, JobProgressed):
+        return PROGRESS, {"job": running_job()}
+    return EVENTS[type(event)](event)
+
+
+def _job(job: Job) -> Value:
+    return {
+        "id": job.id,
+        "correlationId": job.correlation_id,
+        "kind": job.kind.value,
+        "state": job.state.value,
+        "startTime": format_time(job.started),
+        "endTime": format_time(job.ended) if job.ended else None,
+        "statusCode": job.status_code,
+        "message": clipped(job.message),
+    }
+
+
+def _upload(upload: Upload) -> Value:
+    return {
+        "correlationId": upload.parent_id,
+        "state": upload.state.value,
+        "progress": upload.progress,
+        "startTime": format_time(upload.started),
+        "endTime": format_time(upload.ended) if upload.ended else None,
+        "statusCode": upload.status_code,
+        "message": clipped(upload.message),
+    }
+
+
+EVENTS: Mapping[type[Event], Callable[[Any], tuple[str, Value]]] = {
+    JobStarted: lambda event: ("jobStarted", {"job": _job(event.job)}),
+    JobEnded: lambda event: ("jobEnded", {"job": _job(event.job)}),
+    UploadRequested: lambda event: ("uploadRequested", {"upload": upload_value(event.child, in_line=False)}),
+    UploadChanged: lambda event: ("uploadChanged", {"upload": _upload(event.upload)}),
+    ScheduleChanged: lambda event: ("scheduleChanged", {"schedule": schedule_value(event.frame)}),
+    ArchiveRemoved: lambda event: ("archiveRemoved", {"destination": event.place, "archive": event.name}),
+}

@@ -10,10 +10,10 @@ from pydantic import TypeAdapter
 from pydantic.alias_generators import to_camel
 
 from agent import __version__
+from agent.base.text import compact_json
 from agent.faces.http.api import answers
 from agent.faces.http.api.endpoint import PREFIX, Answer, Endpoint
 from agent.faces.http.api.table import ENDPOINTS
-from agent.faces.http.api.values import encoded
 from agent.faces.http.message import JSON
 from agent.faces.http.problems import PROBLEM_JSON
 
@@ -57,7 +57,7 @@ Json = dict[str, Any]
 @cache
 def openapi_json() -> bytes:
     """Return the document as compact JSON."""
-    return encoded(openapi())
+    return compact_json(openapi())
 
 
 def openapi() -> Json:

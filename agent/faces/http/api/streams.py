@@ -9,11 +9,12 @@ from functools import partial
 from typing import Any
 
 from agent.base.refusals import Refused
+from agent.base.text import compact_json
 from agent.faces.http.api.context import Api
 from agent.faces.http.api.endpoint import Answer, Endpoint, Nothing
 from agent.faces.http.api.event_log import EventLog
 from agent.faces.http.api.jobs import job_of
-from agent.faces.http.api.values import encoded, find_job
+from agent.faces.http.api.values import find_job
 from agent.faces.http.message import Request, Response
 
 HEARTBEAT_S = 5.0
@@ -74,7 +75,7 @@ def _of_job(api: Api, job_id: str, position: int) -> Iterator[bytes]:
                 yield _event(log, told.number, told.name, told.data)
         position = max(position, batch.newest)
         if not runs:
-            yield _event(log, position, "end", encoded(_end(api, job_id)))
+            yield _event(log, position, "end", compact_json(_end(api, job_id)))
             return
         if not batch.events:
             yield HEARTBEAT

@@ -1,38 +1,18 @@
-"""The JSON values of the API that no question of the engine gives."""
+"""The jobs and the schedule as JSON values of the API."""
 
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from agent.base.durations import format_duration
-from agent.base.job import Job, State, Upload, format_time
+from agent.base.job import State, format_time
 from agent.base.refusals import Reason, Refused
-from agent.base.text import clipped
 from agent.faces.http.engine_gate import ROOM_BYTES
 from agent.jobs.engine import Engine
-from agent.jobs.events import (
-    ArchiveRemoved,
-    Event,
-    JobEnded,
-    JobProgressed,
-    JobStarted,
-    ScheduleChanged,
-    UploadChanged,
-    UploadRequested,
-)
 from agent.jobs.frame import Frame
 from agent.jobs.preview_record import PreviewState
-from agent.jobs.queries.status import upload_value
 from agent.jobs.requests.control import DescribeRequest
 
-PROGRESS = "jobProgressed"
-"""The name of the event that tells how far the running job has come."""
 Value = Mapping[str, Any]
-
-
-def encoded(value: Value) -> bytes:
-    """Return compact JSON; file names that are no UTF-8 have replacement characters."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
 
 
 def find_job(engine: Engine, either_id: str) -> Value:
@@ -73,19 +53,6 @@ def _preview_job(preview: Value) -> Value:
     return {**ids, "kind": "restore", "state": State.PREVIEW.value, "preview": preview}
 
 
-def job_value(job: Job) -> Value:
-    return {
-        "id": job.id,
-        "correlationId": job.correlation_id,
-        "kind": job.kind.value,
-        "state": job.state.value,
-        "startTime": format_time(job.started),
-        "endTime": format_time(job.ended) if job.ended else None,
-        "statusCode": job.status_code,
-        "message": clipped(job.message),
-    }
-
-
 def schedule_value(frame: Frame) -> Value:
     return {
         "active": frame.active,
@@ -93,32 +60,3 @@ def schedule_value(frame: Frame) -> Value:
         "to": format_time(frame.end) if frame.end else None,
         "period": format_duration(frame.period),
     }
-
-
-def event_value(event: Event, running_job: Callable[[], Value | None]) -> tuple[str, Value]:
-    """Return the name of an event and its value."""
-    if isinstance(event, JobProgressed):
-        return PROGRESS, {"job": running_job()}
-    return EVENTS[type(event)](event)
-
-
-def _changed_upload(upload: Upload) -> Value:
-    return {
-        "correlationId": upload.parent_id,
-        "state": upload.state.value,
-        "progress": upload.progress,
-        "startTime": format_time(upload.started),
-        "endTime": format_time(upload.ended) if upload.ended else None,
-        "statusCode": upload.status_code,
-        "message": clipped(upload.message),
-    }
-
-
-EVENTS: Mapping[type[Event], Callable[[Any], tuple[str, Value]]] = {
-    JobStarted: lambda event: ("jobStarted", {"job": job_value(event.job)}),
-    JobEnded: lambda event: ("jobEnded", {"job": job_value(event.job)}),
-    UploadRequested: lambda event: ("uploadRequested", {"upload": upload_value(event.child, in_line=False)}),
-    UploadChanged: lambda event: ("uploadChanged", {"upload": _changed_upload(event.upload)}),
-    ScheduleChanged: lambda event: ("scheduleChanged", {"schedule": schedule_value(event.frame)}),
-    ArchiveRemoved: lambda event: ("archiveRemoved", {"destination": event.place, "archive": event.name}),
-}

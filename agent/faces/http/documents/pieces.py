@@ -8,10 +8,10 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from agent.base.refusals import Reason, Refused
+from agent.base.text import compact_json
 from agent.faces.http.api.context import Api
 from agent.faces.http.api.endpoint import json_response, no_content
 from agent.faces.http.api.event_log import Batch
-from agent.faces.http.api.values import encoded
 from agent.faces.http.documents.bodies import in_words
 from agent.faces.http.documents.destinations import Options, default_destination, everything
 from agent.faces.http.documents.jobs import JobView, Stage, find_job, recorded_job, running_job
@@ -151,7 +151,7 @@ class _Pieces:
         batch: Batch | None = Batch((), log.newest, complete=True)
         while batch is not None:
             job = self._job(request, job_id)
-            line = encoded(streamed_progress(backup, job)) + b"\n"
+            line = compact_json(streamed_progress(backup, job)) + b"\n"
             # A line that is sent again finds a client that is gone.
             if line != told or not batch.events:
                 yield line
