@@ -1,12 +1,13 @@
-"""Times in messages and settings: RFC 3339, or seconds since 1970."""
+"""Times in messages and settings: RFC 3339, or seconds or milliseconds since 1970."""
 
 import re
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECONDS = re.compile(r"[0-9]{1,15}")
 _MICROSECOND = timedelta(microseconds=1)
-_LAST_SECOND = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // timedelta(seconds=1)
+_LAST_SECOND = (datetime.max.replace(tzinfo=UTC) - EPOCH) // timedelta(seconds=1)
 # RFC 3339 section 5.6; `datetime.fromisoformat` alone would take much more.
 _RFC3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)", re.ASCII | re.IGNORECASE)
 _SECONDS = re.compile(r"\d{1,12}(\.\d{1,9})?", re.ASCII)
@@ -49,8 +50,18 @@ def time_text(when: datetime) -> str:
 def _since_1970(seconds: Decimal | float) -> datetime:
     if not 0 <= seconds <= _LAST_SECOND:  # false for NaN, too
         raise _not_a_moment()
-    return _EPOCH + round(seconds * 1_000_000) * _MICROSECOND
+    return EPOCH + round(seconds * 1_000_000) * _MICROSECOND
 
 
 def _not_a_moment() -> ValueError:
     return ValueError("expected an RFC 3339 time such as '2026-01-31T12:00:00Z', or seconds since 1970")
+
+
+def parse_milliseconds(text: str) -> datetime | None:
+    """Parse milliseconds since 1970; None for any other text, and for a time that no calendar has."""
+    if not _MILLISECONDS.fullmatch(text):
+        return None
+    try:
+        return EPOCH + timedelta(milliseconds=int(text))
+    except OverflowError:
+        return None

@@ -1,14 +1,13 @@
 """The facts of an archive's entry as JSON."""
 
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from agent.base.job import format_time
 from agent.base.text import printable
+from agent.base.times import EPOCH
 from agent.formats.base import Item
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def item_facts(item: Item, checksum: str | None = None) -> Mapping[str, Any]:
@@ -32,6 +31,6 @@ def modified(item: Item) -> str | None:
     """Format the time of the last change; None also for one that no calendar has."""
     try:
         micros = None if item.mtime_ns is None else item.mtime_ns // 1000
-        return None if micros is None else format_time(_EPOCH + timedelta(microseconds=micros))
+        return None if micros is None else format_time(EPOCH + timedelta(microseconds=micros))
     except OverflowError:
         return None

@@ -9,12 +9,10 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from importlib.util import find_spec
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import providers
 from agent import __version__
-from agent.base.errors import AccessForbidden
 from agent.base.redaction import secret_values
 from agent.base.refusals import Reason, Refused
 from agent.base.roots import Root
@@ -24,7 +22,6 @@ from agent.jobs.device import filled_in, options_for
 from agent.jobs.filesystem_probe import Probes
 from agent.jobs.output_file import output_file
 from agent.jobs.requests.storage import RepositoryOptions, StorageOptions, configured_targets
-from agent.save import access
 from agent.settings import Settings
 from agent.transfer.context import Destination
 from agent.transfer.guarded_storage import GuardedStorage
@@ -58,23 +55,6 @@ class Admission:
 
     settings: Settings
     probes: Probes = field(default_factory=Probes)
-
-    def find(self, directory: str | None, *, must_exist: bool) -> Path:
-        """Resolve the directory to save or to restore into; None means the setting `dir`. Raises `Refused`.
-
-        May wait for a file system.
-        """
-        settings = self.settings
-        if not directory and not settings.dir:
-            message = "no directory: give option 'backup.dir', or set 'dir' on the device"
-            raise Refused(Reason.INVALID, message)
-        configured = str(settings.dir.absolute()) if settings.dir else None
-        try:
-            path = access.resolve(directory, configured, settings.mode, must_exist)
-            access.refuse_inside(path, settings.storage)
-        except AccessForbidden as error:
-            raise Refused(Reason.CANNOT, str(error)) from error
-        return path
 
     def destination(
         self,
@@ -225,12 +205,6 @@ def refuse_without_repositories() -> None:
     if find_spec("cryptography") is None:  # there are fallbacks for the other modules
         message = "repositories are not installed on this device: install edge-backup-agent[repository]"
         raise Refused(Reason.CANNOT, message)
-
-
-def shown_directory(directory: str | None, settings: Settings) -> str:
-    if directory:
-        return f"backup.dir '{readable(directory)}'"
-    return f"dir '{settings.dir}'"
 
 
 def metadata(archive: str, correlation_id: str, device_id: str) -> dict[str, str]:

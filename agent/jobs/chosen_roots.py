@@ -17,7 +17,6 @@ from agent.base.patterns import PatternLists, anchored, excluding
 from agent.base.refusals import Reason, Refused
 from agent.base.roots import Root, data_set_roots, merged
 from agent.base.text import readable
-from agent.jobs.admission import Admission, shown_directory
 from agent.jobs.filesystem_probe import Probes
 from agent.jobs.requests.options import Key, invalid_option
 from agent.jobs.requests.selection import ChosenPath, Selection
@@ -48,9 +47,11 @@ class ChosenRoots:
 
     def _shown(self, selection: Selection) -> str:
         names = ", ".join(selection.data_sets or ())
-        return (
-            f"data set '{readable(names)}'" if names else shown_directory(selection.directory, self.settings)
-        )
+        if names:
+            return f"data set '{readable(names)}'"
+        if selection.directory:
+            return f"backup.dir '{readable(selection.directory)}'"
+        return f"dir '{self.settings.dir}'"
 
     def _for_backup(self, selection: Selection) -> "tuple[WalkRoot, ...]":
         data_sets = self._data_sets(selection, Key.BACKUP_DATA_TYPES)
@@ -63,7 +64,7 @@ class ChosenRoots:
                     if name and root.holds(name):
                         _check_there(root.directory, name, path.given)
             return tuple(self.part(root, selection, _data_set(root)) for root in chosen)
-        directory = Admission(self.settings).find(selection.directory, must_exist=True)
+        directory = self._directory(selection.directory, must_exist=True)
         names = self._names_in(directory, selection, Key.BACKUP_PATHS)
         for name, given in names.items():
             _check_there(directory, name, given)
@@ -75,7 +76,7 @@ class ChosenRoots:
         data_sets = self._data_sets(selection, Key.RESTORE_DATA_TYPES)
         paths = selection.paths or ()
         if not data_sets:
-            directory = Admission(self.settings).find(selection.directory, must_exist=False)
+            directory = self._directory(selection.directory, must_exist=False)
             names = self._names_in(directory, selection, Key.RESTORE_PATHS)
             return Choice((_named(directory, names),), wanted={name: names[name] for name in names if name})
         wanted = {f"{data_set}/{path.name}": path.given for path in paths for data_set in data_sets}
@@ -84,6 +85,20 @@ class ChosenRoots:
             self._narrowed(data_sets, (), Key.RESTORE_PATHS),
             wanted or {data_set: data_set for data_set in data_sets},
         )
+
+    def _directory(self, directory: str | None, *, must_exist: bool) -> Path:
+        """Resolve the directory of a backup or restore; None means the setting `dir`. Raises `Refused`."""
+        settings = self.settings
+        if not directory and not settings.dir:
+            message = "no directory: give option 'backup.dir', or set 'dir' on the device"
+            raise Refused(Reason.INVALID, message)
+        configured = str(settings.dir.absolute()) if settings.dir else None
+        try:
+            path = access.resolve(directory, configured, settings.mode, must_exist)
+            access.refuse_inside(path, settings.storage)
+        except AccessForbidden as error:
+            raise Refused(Reason.CANNOT, str(error)) from error
+        return path
 
     def _data_sets(self, selection: Selection, option: str) -> tuple[str, ...]:
         chosen, known = selection.data_sets or (), self.settings.data_sets

@@ -19,8 +19,8 @@ from datetime import UTC, datetime, timedelta
 
 from agent.base.clock import CLOCK_SET
 from agent.base.job import format_time
+from agent.base.times import EPOCH
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _END_OF_TIME = datetime.max.replace(tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
@@ -136,7 +136,7 @@ class _Grid:
         return (until_us - self.origin_us) // self.period_us
 
     def time(self, number: int) -> datetime:
-        return _EPOCH + (self.origin_us + number * self.period_us) * _MICROSECOND
+        return EPOCH + (self.origin_us + number * self.period_us) * _MICROSECOND
 
     def due(self, number: int) -> datetime | None:
         """Return the time of a tick that is to come; None from the end on."""
@@ -144,7 +144,7 @@ class _Grid:
 
 
 def _microseconds(when: datetime) -> int:
-    return (when - _EPOCH) // _MICROSECOND
+    return (when - EPOCH) // _MICROSECOND
 
 
 def device_offset(device_id: str, jitter: timedelta) -> timedelta:

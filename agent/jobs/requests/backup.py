@@ -2,14 +2,14 @@
 
 import re
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any, ClassVar, Self
 
 from pydantic import SecretStr
 
 from agent.base.job import Label
 from agent.base.refusals import Reason, Refused
-from agent.base.times import parse_rfc3339
+from agent.base.times import parse_milliseconds, parse_rfc3339
 from agent.formats.archive_names import MAX_NAME_LETTERS
 from agent.jobs.requests.options import Key, Options, invalid_option
 from agent.jobs.requests.raw import RawRequest, Request
@@ -20,8 +20,6 @@ from agent.settings.schedules import schedule_of
 
 MAX_DESCRIPTION_LETTERS = 1000
 _NAME = re.compile(rf"[A-Za-z0-9_-][A-Za-z0-9._-]{{0,{MAX_NAME_LETTERS - 1}}}")
-_MILLISECONDS = re.compile(r"[0-9]{1,15}")
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,12 +96,8 @@ def _retention_date(text: str | None, now: datetime) -> datetime | None:
     if text is None:
         return None
     try:
-        when = (
-            _EPOCH + timedelta(milliseconds=int(text))
-            if _MILLISECONDS.fullmatch(text)
-            else parse_rfc3339(text)
-        )
-    except (ValueError, OverflowError) as error:
+        when = parse_milliseconds(text) or parse_rfc3339(text)
+    except ValueError as error:
         expected = "must be milliseconds since 1970, or an RFC 3339 time such as '2027-01-31T12:00:00Z'"
         raise invalid_option(Key.RETENTION_DATE, expected) from error
     if when <= now:

@@ -1,15 +1,15 @@
 """Document 002, `backups/create` of ArcGIS Enterprise: stores, their backups, and jobs to follow."""
 
-import re
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from agent.base.job import parse_time
 from agent.base.refusals import Reason, Refused
 from agent.base.text import readable
+from agent.base.times import EPOCH, parse_milliseconds
 from agent.faces.http.api.context import Api
 from agent.faces.http.documents.arcgis_form import answer, check_format, problem_answer, token_in
 from agent.faces.http.documents.bodies import form_fields, in_words, refuse_unknown, require_form
@@ -36,10 +36,8 @@ _WORDS = {
     "backup.description": "description",
     "backup.store": "storeName",
 }
-_MILLISECONDS = re.compile(r"[0-9]{1,15}", re.ASCII)
 _NEVER = "-1"
 """A retention date that never comes."""
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _STATUS = {
     Stage.BEGINNING: "SUBMITTED",
     Stage.RUNNING: "EXECUTING",
@@ -149,11 +147,8 @@ def _create_fields(request: Request) -> dict[str, str]:
 def _retention_date(text: str) -> datetime | None:
     if text in ("", _NEVER):
         return None
-    try:
-        if _MILLISECONDS.fullmatch(text):
-            return _EPOCH + timedelta(milliseconds=int(text))
-    except OverflowError:
-        pass
+    if date := parse_milliseconds(text):
+        return date
     raise Problem(400, "'retentionDate' must be milliseconds since 1970, or -1 for never")
 
 
@@ -181,4 +176,4 @@ def _shown(backup: Fetchable) -> Mapping[str, Any]:
 
 
 def _milliseconds(text: str) -> int:
-    return (parse_time(text) - _EPOCH) // timedelta(milliseconds=1)
+    return (parse_time(text) - EPOCH) // timedelta(milliseconds=1)
