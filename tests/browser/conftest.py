@@ -12,7 +12,8 @@ from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, e
 
 from tests.support.agent_process import AgentProcess
 from tests.support.api_client import ApiClient
-from tests.support.mosquitto import Mosquitto, free_port, mosquitto
+from tests.support.mosquitto import Mosquitto, mosquitto
+from tests.support.ports import free_port
 from tests.support.require import require
 from tests.support.settings_files import private_file
 from tests.support.trees import Dir, File, Link, Spec, make_tree

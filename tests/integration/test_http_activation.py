@@ -12,7 +12,8 @@ import pytest
 
 from tests.support.agent_process import PROGRAM, AgentProcess
 from tests.support.http_raw import RawClient
-from tests.support.mosquitto import Mosquitto, free_port
+from tests.support.mosquitto import Mosquitto
+from tests.support.ports import free_port
 from tests.support.require import require
 from tests.support.waiting import wait_until
 

@@ -8,7 +8,8 @@ import pytest
 from agent.jobs.device import UNIDENTIFIED
 from tests.support.agent_process import PROGRAM, AgentProcess, with_constants
 from tests.support.backend import DEVICE, FEATURE, LAST_OPERATION, THING, Backend
-from tests.support.mosquitto import Mosquitto, free_port, mosquitto
+from tests.support.mosquitto import Mosquitto, mosquitto
+from tests.support.ports import free_port
 from tests.support.waiting import wait_until
 
 IMPATIENT = with_constants("agent.faces.ditto.mqtt_session.UNANSWERED_S = 0.5")

@@ -8,7 +8,7 @@ import pytest
 from tests.support.agent_process import AgentProcess, with_constants
 from tests.support.backend import FEATURE, Backend
 from tests.support.http_server import HttpServer, Received, Say
-from tests.support.mosquitto import free_port
+from tests.support.ports import free_port
 from tests.support.settings_files import private_file
 from tests.support.stalling import stalling
 

@@ -17,7 +17,8 @@ from paho.mqtt.enums import CallbackAPIVersion
 from tests.support.agent_process import PROGRAM, AgentProcess, with_constants
 from tests.support.backend import Backend
 from tests.support.http_server import HttpServer, Received, Say
-from tests.support.mosquitto import Mosquitto, free_port
+from tests.support.mosquitto import Mosquitto
+from tests.support.ports import free_port
 from tests.support.stalling import Stalling, stalling
 from tests.support.waiting import wait_until
 

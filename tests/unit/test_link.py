@@ -16,8 +16,9 @@ from agent.mqtt.link import Broker, Link, LinkEvents
 from agent.service import Service
 from agent.settings.load import load
 from providers.testing.faultproxy import FaultProxy
-from tests.support.mosquitto import Mosquitto, free_port, mosquitto
+from tests.support.mosquitto import Mosquitto, mosquitto
 from tests.support.mqtt_peer import Peer
+from tests.support.ports import free_port
 from tests.support.waiting import wait_until
 
 

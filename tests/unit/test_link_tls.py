@@ -12,8 +12,9 @@ import trustme
 
 from agent.mqtt import link as link_module
 from agent.mqtt.link import Broker
-from tests.support.mosquitto import free_port, mosquitto
+from tests.support.mosquitto import mosquitto
 from tests.support.mqtt_peer import Peer
+from tests.support.ports import free_port
 from tests.support.require import require
 from tests.support.waiting import wait_until
 

@@ -17,7 +17,7 @@ from agent.mqtt import envelope as ditto
 from agent.mqtt.hono import Identity, parse_command_topic
 from agent.mqtt.link import Broker, Delivery
 from agent.send.backend import Backend, BrokerUnusable, Heard, OutgoingCommand
-from tests.support.mosquitto import free_port
+from tests.support.ports import free_port
 
 IDENTITY = Identity("edge:device", "tenant")
 FEATURE = "/features/BackupAndRestore"

@@ -10,7 +10,8 @@ from urllib.parse import urlencode
 import pytest
 
 from tests.support.api_client import Reply
-from tests.support.network_agent import TOKEN, free_port
+from tests.support.network_agent import TOKEN
+from tests.support.ports import free_port
 from tests.support.settings_files import private_file
 
 from .conftest import Started
