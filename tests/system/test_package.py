@@ -134,7 +134,9 @@ def test_an_upgrade_keeps_configuration_and_journal_a_removal_the_data_and_a_pur
     saved(booted, "after-the-upgrade")
 
     dpkg(booted, "--remove", "edge-backup")
-    assert booted.shows(UNIT, "ActiveState") == "inactive"
+    ended = booted.run("journalctl", "--lines=20", "--output=cat", f"--unit={UNIT}")
+    assert booted.shows(UNIT, "ActiveState") == "inactive", ended
+    assert booted.shows(UNIT, "Result") == "success", ended
     assert not exists(booted, "/opt/edge-backup")
     assert exists(booted, f"{STATE}/storage/journal.db")
     assert exists(booted, CONFIG)
@@ -169,6 +171,20 @@ def test_an_upgrade_starts_the_agent_that_it_stopped(booted: Machine) -> None:
     booted.run("systemctl", "stop", UNIT)
     dpkg(booted, "--install", "/srv/new.deb")
     assert booted.shows(UNIT, "ActiveState") == "inactive"
+
+
+def test_an_installation_takes_the_user_that_is_there_and_needs_no_shared_memory(booted: Machine) -> None:
+    """Images have the users of a fleet, and no /dev/shm, which Python needs for several processes.
+
+    The package stayed half configured, and the agent down.
+    """
+    booted.run("useradd", "--no-user-group", "--gid", "users", "edge-backup")
+    booted.run("sh", "-c", "mount -o remount,ro /dev/shm")
+    assert "Traceback" not in dpkg(booted, "--install", "/srv/new.deb")
+    runs(booted)
+    assert owner_and_mode(booted, STATE) == "edge-backup:users 700"
+    assert owner_and_mode(booted, CONFIG) == "root:users 640"
+    assert exists(booted, "/opt/edge-backup/lib/*/site-packages/agent/__pycache__")
 
 
 def test_an_installation_gives_away_nothing_that_was_there_before(booted: Machine) -> None:
