@@ -36,6 +36,11 @@ def is_secret_name(name: str) -> bool:
     return _SECRET_NAME.search(name) is not None
 
 
+def has_private_key(text: str) -> bool:
+    """Return True when a private key of age is somewhere in the text."""
+    return _PRIVATE_KEY.search(text) is not None
+
+
 def redact_text(text: str) -> str:
     """Return `text` without URL queries, user parts of URLs, and values behind names of secrets."""
     text = _HEADER.sub(rf"\1{HIDDEN}", text)

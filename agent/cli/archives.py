@@ -35,7 +35,8 @@ def archives(argv: list[str]) -> int:
                     nothing = f"{store}: no archives of {parsed.device or 'this device'}"
                     write_value({}, printable(nothing), as_json=False)
             except AgentRefused as refused:
-                sys.stderr.write(f"{printable(f'store {store}: {refused}')}\n")
+                which = "" if parsed.store else f"store {store}: "
+                sys.stderr.write(f"{printable(f'{which}{refused}')}\n")
                 if parsed.store or refused.status not in _NOT_THERE:
                     status = EXIT_REFUSED
         return status

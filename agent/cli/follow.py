@@ -29,7 +29,7 @@ def add_wire_options(parser: argparse.ArgumentParser) -> None:
     """Add arguments for every option of the wire, secret ones by their source."""
     parser.add_argument(
         "-o", "--option", metavar="KEY=VALUE", type=option, action="append", default=[],
-        help="an option as in docs/wire.md, such as local.target=usb",
+        help="an option, such as local.target=usb; 'man edge-backup-options' lists them",
     )  # fmt: skip
     parser.add_argument(
         "--secret", metavar="KEY=SOURCE", type=secret_source, action="append", default=[],

@@ -102,7 +102,7 @@ def _short(prog: str, flags: Mapping[str, str]) -> argparse.ArgumentParser:
         prog=prog,
         description=f"{purpose[0].upper()}{purpose[1:]}.",
         usage=f"{prog}{own} [--config FILE] [--<setting> VALUE ...] [--set KEY=VALUE ...]",
-        epilog=f"{overview()}\n\nA name may have one dash or two. The same list: docs/settings.md.",
+        epilog=f"{overview()}\n\nA name may have one dash or two. The same list: man edge-backup-settings.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
         add_help=False,

@@ -53,7 +53,9 @@ class ServiceStatus:
 
     def _work(self) -> str:
         if job := self._job():
-            percent = "" if job["percent"] is None else f", {job['percent']} %"
+            # More than was expected: a percentage would stand at 99.
+            is_known = job["percent"] is not None and job["bytes"] <= job["totalBytes"]
+            percent = f", {job['percent']} %" if is_known else ""
             return f"{job['kind']} {job['correlationId']}: {job['phase']}{percent}"
         work = "uploading" if self._uploading() else "idle"
         with suppress(JournalError):  # the agent ends because of that

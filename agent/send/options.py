@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from urllib.parse import parse_qsl, urlsplit
 
-from agent.base.redaction import is_secret_name
+from agent.base.redaction import has_private_key, is_secret_name
 
 MAX_SECRET_BYTES = 64 << 10
 SOURCES = "@FILE, env:NAME, or - for standard input"
@@ -40,6 +40,8 @@ def option(text: str) -> tuple[str, str]:
         raise argparse.ArgumentTypeError("expected KEY=VALUE")
     if is_secret_name(key) and key.lower() not in _NAMES_NO_SECRET:
         raise argparse.ArgumentTypeError(f"'{key}' is a secret: {_instead(key)}")
+    if has_private_key(value):
+        raise argparse.ArgumentTypeError(f"'{key}' is given a private key: {_instead('restore.identity')}")
     if _carries_secret(value):
         raise argparse.ArgumentTypeError(f"the address '{key}' carries a secret: {_instead(key)}")
     return key, value

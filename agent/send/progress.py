@@ -75,11 +75,13 @@ def size_text(size_bytes: int) -> str:
 
 def _figures(job: Mapping[str, Any]) -> Iterator[str]:
     done, total, rate = (_number(job, name) for name in ("bytes", "totalBytes", "bytesPerSecond"))
-    if text := percent_text(job.get("percent")):
-        yield text
+    if 0 < total < done:  # the total was an estimate, and a percentage would stand still
+        yield f"{size_text(done)}, more than the {size_text(total)} expected"
+    else:
+        yield from filter(None, [percent_text(job.get("percent"))])
+        if done:
+            yield f"{size_text(done)} of {size_text(total)}" if total else size_text(done)
     if done:
-        # The total may have been an estimate.
-        yield f"{size_text(done)} of {size_text(max(done, total))}" if total else size_text(done)
         yield f"{size_text(rate)}/s"
     if _is_number(job.get("remainingSeconds")):
         yield f"{timedelta(seconds=_number(job, 'remainingSeconds'))} left"

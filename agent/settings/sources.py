@@ -97,7 +97,9 @@ def read_json(path: Path) -> tuple[dict[str, object], list[str]] | str:
         with path.open("rb") as file:
             content = file.read(_LARGEST_FILE_BYTES + 1)
     except OSError as error:
-        return f"{path}: cannot be read ({error.strerror}); give an existing file with --config"
+        is_closed = isinstance(error, PermissionError)
+        what = "try as root or the agent's user" if is_closed else "give an existing file with --config"
+        return f"{path}: cannot be read ({error.strerror}); {what}"
     if len(content) > _LARGEST_FILE_BYTES:
         return f"{path}: is longer than {_LARGEST_FILE_BYTES} bytes, which no configuration is"
     try:

@@ -1,8 +1,9 @@
-"""Manual pages (man(7)) of the commands, from their parsers."""
+"""Manual pages (man(7)): of the commands from their parsers, of the options from docs/wire.md."""
 
 import argparse
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 from agent import RELEASED, __version__
 from agent.cli import EXIT_STATUSES, SUBCOMMANDS
@@ -10,13 +11,17 @@ from agent.cli.settings import ALL, DEFAULT_CONFIG, described
 from tests.support.parsers import main_parser, parser_of
 
 PROGRAM = "edge-backup"
+_WIRE = Path(__file__).parents[2] / "docs" / "wire.md"
+_ROW = re.compile(r"^\| `(?P<key>[^`]+)` \| (?P<used_by>.+?) \| (?P<meaning>.+) \|$", re.MULTILINE)
+_MARKUP = re.compile(r"\[([^]]+)\]\([^)]+\)|`([^`]+)`")
+"""A link, or a word in the type of a machine."""
 
 
 def manuals() -> dict[str, str]:
-    """Return the pages of the program, of every command and of the settings, by file name."""
+    """Return the pages of the program, of every command, the options and the settings, by file name."""
     pages = {f"{PROGRAM}-{name}.1": page(parser_of(name), each.help) for name, each in SUBCOMMANDS.items()}
     pages[f"{PROGRAM}.1"] = page(main_parser(), "backup and restore agent for edge devices")
-    return {**pages, f"{PROGRAM}-settings.5": _settings_page()}
+    return {**pages, f"{PROGRAM}-options.5": _options_page(), f"{PROGRAM}-settings.5": _settings_page()}
 
 
 def page(parser: argparse.ArgumentParser, purpose: str) -> str:
@@ -50,6 +55,33 @@ def _settings_page() -> str:
             "",
         ]
     )
+
+
+def _options_page() -> str:
+    """Return the page of the options that `-o` and `--secret` take."""
+    rows = (
+        _WIRE.read_text("utf-8").partition("<!-- options: begin -->")[2].partition("<!-- options: end -->")[0]
+    )
+    name = f"{PROGRAM}-options"
+    listed = (
+        (".TP", rf"\fB{_text(row['key'])}\fR ({_plain(row['used_by'])})", _plain(row["meaning"]))
+        for row in _ROW.finditer(rows)
+    )
+    text = "These options go with an operation, or with a provider, whose name is in parentheses then."
+    return "\n".join(
+        [
+            *_head(name, 5, "options of the commands of edge-backup"),
+            *(".SH SYNOPSIS", _text("edge-backup backup [-o KEY=VALUE] [--secret KEY=SOURCE]")),
+            *(".SH DESCRIPTION", text),
+            *(".SH OPTIONS", *(line for row in listed for line in row)),
+            *_see_also(f"{name}(5)"),
+            "",
+        ]
+    )
+
+
+def _plain(text: str) -> str:
+    return _text(_MARKUP.sub(lambda found: found[1] or found[2], text))
 
 
 def _head(name: str, section: int, purpose: str) -> tuple[str, ...]:
@@ -125,7 +157,7 @@ def _paragraphs(text: str) -> str:
 
 def _see_also(this: str) -> Iterator[str]:
     others = [f"{PROGRAM}(1)", *(f"{PROGRAM}-{command}(1)" for command in ("run", "status", "send"))]
-    shown = [other for other in (*others, f"{PROGRAM}-settings(5)") if other != this]
+    shown = [other for other in (*others, f"{PROGRAM}-options(5)", f"{PROGRAM}-settings(5)") if other != this]
     yield ".SH SEE ALSO"
     yield ", ".join(rf"\fB{_text(other[:-3])}\fR{other[-3:]}" for other in shown)
 

@@ -28,11 +28,12 @@ def test_a_line_has_phase_percent_bytes_rate_and_time_left() -> None:
     )
 
 
-def test_more_than_was_expected_is_never_more_than_everything() -> None:
-    """The total is an estimate, and another agent may count otherwise."""
-    assert progress_text({**JOB, "percent": 130, "bytes": 130 << 20, "remainingSeconds": None}) == (
-        "uploading, 100 %, 130 MiB of 130 MiB, 5 MiB/s"
+def test_more_than_was_expected_is_said_instead_of_a_percentage_that_stands_still() -> None:
+    """The total is an estimate: with a growing directory the line stood at 99 %, as if stuck."""
+    assert progress_text({**JOB, "percent": 99, "bytes": 130 << 20, "remainingSeconds": None}) == (
+        "uploading, 130 MiB, more than the 100 MiB expected, 5 MiB/s"
     )
+    assert progress_text({**JOB, "percent": 130}).startswith("uploading, 100 %, 35 MiB of 100 MiB")
 
 
 numbers = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()

@@ -67,6 +67,14 @@ def test_an_address_that_opens_the_door_by_itself_is_a_secret(url: str) -> None:
     assert MARK not in str(caught.value)
 
 
+def test_a_private_key_is_refused_whatever_the_option_is_called() -> None:
+    """An option of a provider may have any name, and would bring the key into a log."""
+    with pytest.raises(argparse.ArgumentTypeError) as caught:
+        option("age.key=AGE-SECRET-KEY-1MARKED5D20")
+    assert "--secret (or --answer-secret) restore.identity=SOURCE" in str(caught.value)
+    assert "MARKED" not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     "text",
     ["aws.access.key.id=AKIAEXAMPLE", "https.url=https://host/a.zip?version=3", "https.url=http://[::1",

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from agent.cli import SUBCOMMANDS
+from agent.jobs.requests.options import Key
 from agent.settings.keys import KEYS
 from tests.support import share
 from tests.support.manuals import manuals, page
@@ -38,6 +39,15 @@ def test_the_page_of_send_has_the_options_of_its_operations() -> None:
 def test_the_page_of_the_settings_has_every_key() -> None:
     text = manuals()["edge-backup-settings.5"].replace("\\", "")
     assert [key.name for key in KEYS if f"\n  {key.name}  (" not in text] == []
+
+
+def test_the_page_of_the_options_has_every_key_of_the_wire_without_markup() -> None:
+    """Somebody with the package alone has no docs/wire.md."""
+    text = manuals()["edge-backup-options.5"].replace("\\", "")
+    assert [key.value for key in Key if f"\nfB{key.value}fR (" not in text] == []
+    assert "fBaws.s3.bucketfR (aws)\nrequired\n" in text
+    assert "only these data sets of the device" in text
+    assert "`" not in text
 
 
 def test_a_text_is_never_a_command_of_troff() -> None:
