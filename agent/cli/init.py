@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -51,19 +52,23 @@ _QUESTIONS = (
 )
 _OPTIONS = {
     "aws": (
-        _Question("aws.s3.bucket", "bucket"),
-        _Question("aws.region", "region"),
+        _Question("aws.s3.bucket", "name of the bucket"),
+        _Question("aws.region", "region, such as eu-central-1"),
         _Question("aws.endpoint.url", f"address of the server, or {_NONE}: Amazon's own", _NONE),
         _Question("aws.access.key.id", "access key id"),
         _Question("aws.secret.access.key", "secret access key, which is not shown"),
     ),
     "azure": (
-        _Question("azure.storage.endpoint", "address of the storage account"),
-        _Question("azure.blob.container", "container"),
+        _Question(
+            "azure.storage.endpoint", "address of the account, such as https://name.blob.core.windows.net"
+        ),
+        _Question("azure.blob.container", "name of the container"),
         _Question("azure.shared.access.signature", "shared access signature, which is not shown"),
     ),
 }
 """Questions for the options of a provider; in a script `-o` and `--secret` give them."""
+_ASKED_FOR = ("local", *_OPTIONS)
+"""The providers that can be set up at the terminal; a flag takes any."""
 _NOT_SHOWN = ("aws.secret.access.key", "azure.shared.access.signature")
 
 
@@ -72,6 +77,9 @@ def init(argv: list[str]) -> int:
     parser = _parser()
     parsed = parser.parse_args(argv)
     path: Path = parsed.config
+    made_in = next(each for each in path.absolute().parents if each.exists())
+    if not os.access(made_in, os.W_OK | os.X_OK):  # before anybody answers questions
+        parser.error(f"'{path}' cannot be written by this user; run it as root, or give another --config")
     if not parsed.force and (found := [each for each in (path, _credentials(path)) if _is_the_owners(each)]):
         parser.error(f"'{found[0]}' is there already; give another --config, or --force to replace it")
     try:
@@ -140,12 +148,17 @@ def _asked() -> tuple[dict[str, str], dict[str, str]]:
 
 
 def _answer(question: _Question) -> str:
+    """Ask until there is an answer that can be used. Raises EOFError."""
     prompt = f"{question.text} [{question.default}]: " if question.default else f"{question.text}: "
-    text = ""
-    while not text:
-        ask = getpass.getpass if question.name in _NOT_SHOWN else input
+    ask = getpass.getpass if question.name in _NOT_SHOWN else input
+    while True:
         text = ask(prompt).strip() or question.default
-    return "" if text == _NONE else text
+        if not text:
+            sys.stderr.write("this needs an answer; Ctrl-C ends, and writes nothing\n")
+        elif question.name == "provider" and text not in _ASKED_FOR:
+            sys.stderr.write(f"expected one of {', '.join(_ASKED_FOR)}\n")
+        else:
+            return "" if text == _NONE else text
 
 
 def _given(
@@ -178,15 +191,34 @@ def _refused(path: Path, answers: Mapping[str, str], options: Mapping[str, str])
 
 
 def _write(path: Path, credentials: Path, answers: Mapping[str, str], options: Mapping[str, str]) -> None:
-    """Write the configuration, and secret options into a file of their own. Raises OSError."""
+    """Write the configuration, and secret options into a file of their own. Raises OSError.
+
+    Who may read a configuration that is replaced may read both: the package lets the agent's group do that.
+    """
+    mode, group = _readers(path)
     secrets = {key: text for key, text in options.items() if is_secret(key, text)}
     store: dict[str, Any] = {"provider": answers["provider"]}
     if seen := {key: text for key, text in options.items() if key not in secrets}:
         store["options"] = seen
     if secrets:
         store["credentials"] = str(credentials)
-        replace_file(credentials, _json(secrets), _MINE)
-    replace_file(path, _json(dict(_settings(answers, store))), _MINE)
+        _replace(credentials, secrets, mode, group)
+    _replace(path, dict(_settings(answers, store)), mode, group)
+
+
+def _readers(path: Path) -> tuple[int, int]:
+    """Return the mode of the file, without others, and its group; -1 for the group of a file that is new."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return _MINE, -1
+    return found.st_mode & 0o640, found.st_gid
+
+
+def _replace(path: Path, value: object, mode: int, group: int) -> None:
+    replace_file(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n", mode)
+    with suppress(PermissionError):  # a user whose file has a group that is not theirs
+        os.chown(path, -1, group)
 
 
 def _settings(answers: Mapping[str, str], store: dict[str, Any]) -> Iterator[tuple[str, object]]:
@@ -207,10 +239,6 @@ def _settings(answers: Mapping[str, str], store: dict[str, Any]) -> Iterator[tup
     yield "retention", _RETENTION
     if answers["recipient"]:
         yield "encryption", {"recipients": [answers["recipient"]]}
-
-
-def _json(value: object) -> str:
-    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
 
 
 def _said(path: Path, answers: Mapping[str, str]) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 from agent.cli import main
 from agent.cli.setup import SHARE
+from tests.support.require import require
 
 SECRET = "a-secret-key-for-this-test"
 RECIPIENT = "age1lggyhqrw2nlhcxprm67z43rta597azn8gknawjehu9d9dl0jq3yqqvfafg"
@@ -99,6 +101,7 @@ def test_a_configuration_that_is_there_stays_without_force(
 ) -> None:
     path = tmp_path / "config.json"
     path.write_text("{}")
+    path.chmod(0o600)
     assert init(path, "--dir", "/srv") == 2
     assert f"'{path}' is there already" in capsys.readouterr().err
     assert path.read_text() == "{}"
@@ -132,8 +135,37 @@ def test_the_default_configuration_of_an_installation_is_nobodys_work(tmp_path: 
     """Otherwise everybody would have to begin with --force after installing the package."""
     path = tmp_path / "config.json"
     path.write_bytes((SHARE / "config.json").read_bytes())
+    path.chmod(0o600)
     assert init(path, "--dir", "/srv") == 0
     assert written(path)["dir"] == "/srv"
+
+
+def test_who_could_read_the_default_configuration_can_read_the_new_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The package lets the agent's group read it, and with it those who may ask the agent."""
+    require(os.geteuid() == 0, "root, to give files away")
+    path, group = tmp_path / "config.json", 4711
+    path.write_bytes((SHARE / "config.json").read_bytes())
+    path.chmod(0o640)
+    os.chown(path, 0, group)
+    monkeypatch.setenv("KEY", SECRET)
+    options = ["-o", "aws.s3.bucket=site-17", "-o", "aws.region=r", "-o", "aws.access.key.id=A"]
+    secret = ["--secret", "aws.secret.access.key=env:KEY"]
+    assert init(path, "--dir", "/srv", "--provider", "aws", *options, *secret) == 0
+    for each in (path, tmp_path / "backups.json"):
+        assert (each.stat().st_mode & 0o777, each.stat().st_gid) == (0o640, group)
+
+
+def test_a_user_who_may_not_write_there_is_told_before_any_question(tmp_path: Path) -> None:
+    """They were told that a configuration is there already, which they could not see, and to use --force."""
+    require(os.geteuid() == 0 and shutil.which("setpriv") is not None, "root and setpriv")
+    command = [sys.executable, "-m", "agent", "init", "--config", str(tmp_path / "config.json")]
+    without = ["setpriv", "--bounding-set=-all", "--inh-caps=-all", "--ambient-caps=-all"]
+    tmp_path.chmod(0o555)
+    done = subprocess.run([*without, *command], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "cannot be written by this user; run it as root" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -165,9 +197,11 @@ def test_without_standard_input_it_says_which_flag_is_missing(tmp_path: Path) ->
 
 def test_at_a_terminal_it_asks_and_shows_no_secret(tmp_path: Path) -> None:
     path = tmp_path / "config.json"
-    answers = ["/srv/app", "aws", "site-17", "eu-central-1", "", "AKIA1", SECRET, "03:30", "", "", ""]
-    said = at_a_terminal([*answers], "init", "--config", str(path))
+    answers = ["", "/srv/app", "s3", "aws", "", "site-17", "eu-central-1", "", "AKIA1", SECRET, "03:30"]
+    said = at_a_terminal([*answers, "", "", ""], "init", "--config", str(path))
     assert "directory to save: " in said
+    assert said.count("this needs an answer; Ctrl-C ends, and writes nothing") == 2
+    assert "expected one of local, aws, azure" in said
     assert said.index("bucket: ") < said.index("time of the daily backup")
     assert "time of the daily backup, or none [02:00]: " in said
     assert "directory for archives" not in said
