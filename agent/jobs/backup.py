@@ -61,7 +61,7 @@ class Backups:
         self._settings, self._journal, self._staging = base.settings, base.journal, base.staging
         self._device, self._own, self._runner, self._pending = base.device, base.own, runner, pending
         self._admission, self._chosen_roots = Admission(base.settings), ChosenRoots(base.settings)
-        self._kept = LastArchives(base.journal)
+        self._last_archives = LastArchives(base.journal)
 
     def scheduled(self, due: DueBackup) -> Admitted:
         """Admit a backup of a schedule. Raises `Refused`."""
@@ -85,10 +85,9 @@ class Backups:
         parts = self._parts(job, request.selection, collected=collect is not None)
         roots = [part.root for part in parts]
         key = skip_key(request, roots, settings)
-        made = slot.archive() if slot else None
-        order = self._order(
-            request, job, tools, parts, collect=collect, key=key, slot=slot, made=made[0] if made else None
-        )
+        # Read here, as the journal is: a record of a few lines in the agent's own storage.
+        archive, made = (slot.archive() if slot else None) or (None, None)
+        order = self._order(request, job, tools, parts, collect=collect, key=key, slot=slot, made=archive)
         self._runner.refuse_unrecovered(root.directory for root in roots)
         scope = Scope(request.schedule, tuple(root.data_set for root in roots))
         hooks = BackupHooks.of(settings, job, roots[0].directory, scope)
@@ -105,7 +104,7 @@ class Backups:
             directory=roots[0].directory,
             destination=order.destination,
             facts=request.facts(),
-            work=partial(send, order, made[1]) if made else hooks.around(partial(backup, order)),
+            work=partial(send, order, made) if made else hooks.around(partial(backup, order)),
             ended=partial(self._ended, job, plan),
         )
 
@@ -136,7 +135,7 @@ class Backups:
             strict=settings.strict_backup,
             checksum=settings.checksum,
             skip_unchanged=key is not None,
-            last=self._kept.last(key) if key else None,
+            last=self._last_archives.last(key) if key else None,
             expected_bytes=self._expected_bytes(roots),
             reserve_bytes=settings.storage_reserve,
             databases=self._databases(job),
@@ -225,7 +224,7 @@ class Backups:
                 self._pending.add(made, job.correlation_id)
             self._journal.skipped.keep(job.id, result.report.unexportable)
             if plan.key and result.last:
-                self._kept.remember(plan.key, result.last)
+                self._last_archives.remember(plan.key, result.last)
 
         where = f"stored at '{plan.store}'" if plan.store else ""
         notes = [where, self._emptied(plan.source, result), about(result, archive_limits(self._settings))]

@@ -77,7 +77,8 @@ class Operations:
             raise Refused(Reason.FORBIDDEN, message)
 
     def admit(self, name: str, value: Any, face: Face) -> Admitted:
-        """Admit the command `name`. Raises `Refused`."""
+        """Admit the command `name` that came over this face. Raises `Refused`."""
+        self.check_offered(name, face)
         handler = self._commands[name]
 
         def admit() -> Admitted:
@@ -87,16 +88,18 @@ class Operations:
 
         return _guarded(name, admit)
 
-    def admit_request(self, request: Request) -> Admitted:
-        """Admit a command that a program has composed itself. Raises `Refused`."""
+    def admit_request(self, request: Request, face: Face = Face.LOCAL) -> Admitted:
+        """Admit a command that was read already, or that a program has composed itself. Raises `Refused`."""
         name = request.operation
+        self.check_offered(name, face)
         return _guarded(name, lambda: self._commands[name].admit(request))
 
-    def ask(self, name: str, value: Any, room_bytes: int, tell: Tell) -> None:
+    def ask(self, name: str, value: Any, face: Face, room_bytes: int, tell: Tell) -> None:
         """Tell the answer to the question `name`, in at most `room_bytes` of JSON, at once or later.
 
         Raises `Refused`, and then nothing is told.
         """
+        self.check_offered(name, face)
         handler = self._questions[name]
 
         def ask() -> None:

@@ -142,7 +142,6 @@ class Feature:
                 message = f"request id '{command.topic.request_id}' is in use by another command"
                 raise Refused(Reason.BUSY, message)
             check_not_expired(command.envelope, time.monotonic() - command.received_s, datetime.now(UTC))
-            self._operations.check_offered(command.operation, Face.MQTT)
             with self._poison.looking_at(self._redeliveries.digest(command.payload)) as is_poison:
                 if is_poison:
                     raise Refused(Reason.INTERNAL, "the agent has ended each time it looked at this command")
@@ -162,8 +161,7 @@ class Feature:
                 self._outbox.reply(*answer)
 
         try:
-            self._operations.check_offered(command.operation, Face.MQTT)
-            self._operations.ask(command.operation, command.envelope.value, room_bytes, tell)
+            self._operations.ask(command.operation, command.envelope.value, Face.MQTT, room_bytes, tell)
         except Refused as refusal:
             tell(None, Refused(refusal.reason, refusal.message))  # see `_admit`
 

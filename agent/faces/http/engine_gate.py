@@ -42,19 +42,15 @@ class EngineGate:
     def ask(self, operation: str, value: Value | None, face: Face, room_bytes: int = ROOM_BYTES) -> Value:
         """Return the answer to a question, of at most `room_bytes`."""
 
-        def ask(tell: Callable[[Value], None]) -> None:
-            self._operations.check_offered(operation, face)
-            self._operations.ask(operation, value, room_bytes, tell)
-
-        return self._waited(ask)
+        return self._waited(partial(self._operations.ask, operation, value, face, room_bytes))
 
     def command(self, operation: str, value: Value | None, face: Face) -> str | None:
         """Carry out a command, and return the id of its job, if it has one."""
-        return self._carried_out(operation, face, partial(self._operations.admit, operation, value, face))
+        return self._carried_out(partial(self._operations.admit, operation, value, face))
 
     def run(self, request: EngineRequest, face: Face) -> str | None:
         """Carry out a command that was read already, and return the id of its job, if it has one."""
-        return self._carried_out(request.operation, face, partial(self._operations.admit_request, request))
+        return self._carried_out(partial(self._operations.admit_request, request, face))
 
     def call(self, function: Callable[[], Result]) -> Result:
         """Return what a function of the main thread returns."""
@@ -77,9 +73,8 @@ class EngineGate:
 
         return self.call(look)
 
-    def _carried_out(self, operation: str, face: Face, admit: Callable[[], Admitted]) -> str | None:
+    def _carried_out(self, admit: Callable[[], Admitted]) -> str | None:
         def carry_out(tell: Callable[[str | None], None]) -> None:
-            self._operations.check_offered(operation, face)
             admitted = admit()
             self._carry_out(admitted, partial(tell, admitted.job_id))
 
