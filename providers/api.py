@@ -35,7 +35,7 @@ from pathlib import Path
 from typing import Protocol
 
 from providers.allow import Allow
-from providers.checked_connect import allow_all, reached
+from providers.checked_connect import allow_all, connect_checked
 from providers.errors import BadOptions
 from providers.free_space import Reserve
 
@@ -95,8 +95,8 @@ class Target:
 
 
 _DEFAULT_RULES = Allow()
-_connect = partial(reached, timeout_s=10, check=_DEFAULT_RULES.check_address)
-_connect_proxy = partial(reached, timeout_s=10, check=allow_all)
+_connect = partial(connect_checked, timeout_s=10, check=_DEFAULT_RULES.check_address)
+_connect_proxy = partial(connect_checked, timeout_s=10, check=allow_all)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ def allow_all(_host: str, _address: str) -> None:
     """Allow every address, for a destination that the device's owner chose."""
 
 
-def reached(host: str, port: int, timeout_s: float, check: CheckAddress) -> socket.socket:
+def connect_checked(host: str, port: int, timeout_s: float, check: CheckAddress) -> socket.socket:
     """Connect to the first address of `host` that is allowed and answers within `timeout_s`.
 
     Raises `NotAllowed` when none of its addresses is allowed, else OSError for the last that was tried.

@@ -10,7 +10,7 @@ from providers.address import Address, parse_address
 from providers.api import Connect, Limits
 from providers.errors import IoError, Rejected, from_http_status
 from providers.final_response import FinalResponse
-from providers.stall_timeout import SteadySocket, SteadyTls
+from providers.stall_timeout import StallTimeoutSocket, StallTimeoutTls
 
 
 @contextmanager
@@ -46,8 +46,8 @@ def _prepared(connect: Connect, hop: Address, limits: Limits) -> Iterator[socket
         tcp.settimeout(limits.read_timeout_s)
         # Head and body go out in two writes: without this the second may wait for a delayed ACK.
         tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        with closing(SteadySocket(tcp, limits.read_timeout_s)) as steady:
-            yield steady
+        with closing(StallTimeoutSocket(tcp, limits.read_timeout_s)) as limited:
+            yield limited
 
 
 def check_allowed(address: Address, limits: Limits) -> None:
@@ -92,7 +92,7 @@ def tls_context(limits: Limits) -> ssl.SSLContext:
 def _encrypted(tcp: socket.socket, address: Address, limits: Limits) -> ssl.SSLSocket:
     """Return TLS over `tcp`, which stays open beside it. Raises OSError."""
     context = tls_context(limits)
-    context.sslsocket_class = SteadyTls
+    context.sslsocket_class = StallTimeoutTls
     # `wrap_socket` loses the descriptor of a connection that was reset by now, or skips the handshake.
     tcp.getpeername()
     # It also takes the descriptor out of its socket. A copy keeps the socket of `limits.connect`, which a
@@ -101,8 +101,8 @@ def _encrypted(tcp: socket.socket, address: Address, limits: Limits) -> ssl.SSLS
     if tls.version() is None:
         tls.close()
         raise ConnectionResetError("the connection was reset before the handshake")
-    assert isinstance(tls, SteadyTls)
-    tls.be_steady(limits.read_timeout_s)
+    assert isinstance(tls, StallTimeoutTls)
+    tls.limit_stalls(limits.read_timeout_s)
     return tls
 
 

@@ -37,7 +37,7 @@ class Patience:
             raise TimeoutError(f"{self._moved_bytes} bytes in {self._waited_s:.0f} s")
 
 
-class _Steady(socket.socket):
+class _StallTimeout(socket.socket):
     """The part that plain and TLS sockets share; `_patience` is set before the first byte."""
 
     _patience: Patience
@@ -62,7 +62,7 @@ class _Steady(socket.socket):
             rest = rest[self.send(rest, flags) :]
 
 
-class SteadySocket(_Steady):
+class StallTimeoutSocket(_StallTimeout):
     """A copy of the connection `tcp`, which stays open beside it."""
 
     def __init__(self, tcp: socket.socket, timeout_s: float) -> None:
@@ -77,10 +77,10 @@ class SteadySocket(_Steady):
         return copy
 
 
-class SteadyTls(_Steady, ssl.SSLSocket):
+class StallTimeoutTls(_StallTimeout, ssl.SSLSocket):
     """The TLS socket; made by an `SSLContext` with this `sslsocket_class`."""
 
-    def be_steady(self, timeout_s: float) -> None:
+    def limit_stalls(self, timeout_s: float) -> None:
         self._patience = Patience(timeout_s)
 
     def send(self, data: "ReadableBuffer", flags: int = 0) -> int:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from agent.settings import Settings
 
 log = structlog.get_logger(__name__)
-few = SparingLog(log)
+sparing = SparingLog(log)
 
 KEEP_ALIVE_S = 30
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 60
@@ -251,13 +251,13 @@ class Link:
         ack = partial(client.ack, message.mid, message.qos)
         size_bytes = len(message.payload)
         if size_bytes > MAX_PAYLOAD_BYTES:
-            few.warning("message ignored: too large", topic=topic[:200], bytes=size_bytes)
+            sparing.warning("message ignored: too large", topic=topic[:200], bytes=size_bytes)
             ack()
         elif self.backlog.add(size_bytes, wait=message.qos > 0):
             delivery = Delivery(topic, bytes(message.payload), message.retain, message.dup, ack)
             self._post(partial(self._taken, delivery))
         elif not self._stop.is_set():
-            few.warning("message dropped: too many wait", topic=topic[:200])
+            sparing.warning("message dropped: too many wait", topic=topic[:200])
 
     def _on_subscribe(
         self, _client: Client, _data: object, mid: int, codes: list[ReasonCode], _properties: object

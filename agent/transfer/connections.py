@@ -4,7 +4,7 @@ import socket
 from contextlib import suppress
 
 from agent.transfer.cancel import CancelToken
-from providers.checked_connect import CheckAddress, allow_all, reached
+from providers.checked_connect import CheckAddress, allow_all, connect_checked
 
 _SO_MAX_PACING_RATE = 47
 """socket(7), asm-generic/socket.h; Python does not name it."""
@@ -26,7 +26,7 @@ class Connections:
     def open(self, host: str, port: int, check: CheckAddress = allow_all) -> socket.socket:
         """Open a TCP connection to an address that `check` allows. Raises `NotAllowed` and OSError."""
         # A cancel does not forbid it: cleaning up at the far side needs connections.
-        connection = reached(host, port, self._timeout_s, check)
+        connection = connect_checked(host, port, self._timeout_s, check)
         if self._bytes_per_s:
             # A provider may hand over a whole part at once: the kernel spreads it over time.
             connection.setsockopt(socket.SOL_SOCKET, _SO_MAX_PACING_RATE, self._bytes_per_s)

@@ -27,14 +27,12 @@ from agent.faces.ditto.twin import Twin
 from agent.jobs.admission import Admitted
 from agent.jobs.operations import Operations
 from agent.journal import Journal, JournalError, Unit
-from agent.log.sparing import SparingLog
 from agent.mqtt import envelope as ditto
 from agent.mqtt.link import Delivery
 from agent.mqtt.outbox import Outbox
 from agent.settings import Settings
 
 log = structlog.get_logger(__name__)
-few = SparingLog(log)
 
 MAX_TOGETHER = 100
 """Commands in one unit of work: the rest of the agent waits for its sync."""

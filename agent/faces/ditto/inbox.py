@@ -21,7 +21,7 @@ from agent.mqtt.hono import CommandTopic, parse_command_topic
 from agent.mqtt.link import Delivery
 
 log = structlog.get_logger(__name__)
-few = SparingLog(log)
+sparing = SparingLog(log)
 
 _TOO_LONG = Refused(
     Reason.INVALID, f"the subject, or the header 'correlation-id', is too long: at most {MAX_ID_BYTES} bytes"
@@ -79,17 +79,19 @@ class Inbox:
             return None
         if delivery.retain:
             # It would come back with every subscription.
-            few.warning("retained command ignored: remove it from the broker", topic=delivery.topic[:200])
+            sparing.warning("retained command ignored: remove it from the broker", topic=delivery.topic[:200])
             return None
         try:
             envelope = ditto.parse(delivery.payload)
         except Unreadable as error:
-            few.warning("message ignored: no Ditto envelope", reason=str(error), topic=delivery.topic[:200])
+            sparing.warning(
+                "message ignored: no Ditto envelope", reason=str(error), topic=delivery.topic[:200]
+            )
             return None
         operation = envelope.inbox_subject(identity.thing, self._feature_id)
         if operation is None:
             if envelope.tells_deletion(identity.thing, self._feature_id):
-                few.warning("feature deleted in the twin, announcing it again", path=envelope.path)
+                sparing.warning("feature deleted in the twin, announcing it again", path=envelope.path)
                 self.deleted()
             log.debug("message for another thing or feature ignored", topic=delivery.topic[:200])
             return None

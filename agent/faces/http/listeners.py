@@ -44,7 +44,7 @@ class Listener:
         self._wake = os.eventfd(0, os.EFD_CLOEXEC)
         self._thread = threading.Thread(target=self._accept, name="http", daemon=True)
         listening.setblocking(False)
-        self._few_logs = SparingLog(log)
+        self._sparing = SparingLog(log)
 
     def begin(self) -> None:
         self._thread.start()
@@ -68,7 +68,7 @@ class Listener:
             except BlockingIOError:  # closed, or the client has gone already
                 continue
             except OSError as error:
-                self._few_logs.warning("http connection not accepted", errno=error.errno)
+                self._sparing.warning("http connection not accepted", errno=error.errno)
                 self._closed.wait(PAUSE_S)
                 continue
             sock.setblocking(True)
@@ -81,7 +81,7 @@ class Listener:
         try:
             threading.Thread(target=self._serve, args=(sock,), name="http-client", daemon=True).start()
         except RuntimeError:  # no thread left
-            self._few_logs.warning("http connection not served: no thread left")
+            self._sparing.warning("http connection not served: no thread left")
             self._places.leave(sock)
             sock.close()
 

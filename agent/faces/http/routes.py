@@ -75,7 +75,7 @@ class Router:
         self._own, self._others, self._access = own, others, access
         self._loaded: Sequence[Site] | None = None
         self._loading = threading.Lock()
-        self._few_logs = SparingLog(log)
+        self._sparing = SparingLog(log)
 
     def answer(self, request: Request) -> Response:
         """Return the answer to a request; raises nothing. Each change leaves a line in the log."""
@@ -117,7 +117,7 @@ class Router:
         if response.status < 400:
             log.info("http change carried out", **facts)
         else:
-            self._few_logs.warning("http change refused", **facts)
+            self._sparing.warning("http change refused", **facts)
 
     def _find(self, path: str) -> tuple[Site, list[tuple[Route, Mapping[str, str]]]]:
         for site in self._sites():

@@ -53,7 +53,7 @@ class Token:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._few_logs = SparingLog(log)
+        self._sparing = SparingLog(log)
         self._read: tuple[tuple[int, int, int], bytes | None] | None = None
 
     def fingerprint(self) -> bytes | None:
@@ -77,7 +77,7 @@ class Token:
         try:
             return hashlib.sha256(read_token(self._path)).digest()
         except BadToken as error:
-            self._few_logs.warning("http token not usable", reason=str(error))
+            self._sparing.warning("http token not usable", reason=str(error))
             return None
 
 
@@ -110,7 +110,7 @@ class Brake:
 
     def __init__(self) -> None:
         self._failures: dict[str, _Failures] = {}
-        self._few_logs = SparingLog(log)
+        self._sparing = SparingLog(log)
         self._lock = threading.Lock()
 
     def check(self, address: str) -> None:
@@ -129,7 +129,7 @@ class Brake:
             self._failures[_group(address)] = failures  # the newest last: the oldest is forgotten first
             if len(self._failures) > MAX_ADDRESSES:
                 del self._failures[next(iter(self._failures))]
-        self._few_logs.warning("http token refused", address=address)
+        self._sparing.warning("http token refused", address=address)
 
     def succeeded(self, address: str) -> None:
         with self._lock:

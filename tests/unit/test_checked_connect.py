@@ -5,7 +5,7 @@ import socket
 import pytest
 
 from providers.allow import Allow, host_pattern
-from providers.checked_connect import reached
+from providers.checked_connect import connect_checked
 from providers.errors import NotAllowed
 
 
@@ -26,7 +26,7 @@ def test_a_name_is_resolved_once_and_that_very_address_is_connected_to(
     with socket.create_server(("127.0.0.1", 0)) as server:
         answers(monkeypatch, ["127.0.0.1"], ["127.0.0.2"])
         port = server.getsockname()[1]
-        with reached(
+        with connect_checked(
             "backup.example", port, 5, Allow(hosts=(host_pattern("127.0.0.1"),)).check_address
         ) as connection:
             assert connection.getpeername() == ("127.0.0.1", port)
@@ -36,7 +36,7 @@ def test_addresses_that_are_not_allowed_are_passed_over(monkeypatch: pytest.Monk
     with socket.create_server(("127.0.0.1", 0)) as server:
         answers(monkeypatch, ["169.254.169.254", "127.0.0.1"])
         port = server.getsockname()[1]
-        with reached("backup.example", port, 5, Allow().check_address) as connection:
+        with connect_checked("backup.example", port, 5, Allow().check_address) as connection:
             assert connection.getpeername()[0] == "127.0.0.1"
 
 
@@ -47,6 +47,6 @@ def test_a_name_with_no_allowed_address_is_refused_without_a_connection(
         server.settimeout(0)
         answers(monkeypatch, ["127.0.0.1"])
         with pytest.raises(NotAllowed, match=r"backup\.example"):
-            reached("backup.example", server.getsockname()[1], 5, Allow(loopback=False).check_address)
+            connect_checked("backup.example", server.getsockname()[1], 5, Allow(loopback=False).check_address)
         with pytest.raises(BlockingIOError):
             server.accept()

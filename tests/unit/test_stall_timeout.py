@@ -9,21 +9,21 @@ from functools import partial
 
 import pytest
 
-from providers.stall_timeout import LEAST_BYTES, Patience, SteadySocket
+from providers.stall_timeout import LEAST_BYTES, Patience, StallTimeoutSocket
 
 TIMEOUT_S = 0.3
 
 
 @pytest.fixture
-def ends() -> Iterator[tuple[SteadySocket, socket.socket]]:
+def ends() -> Iterator[tuple[StallTimeoutSocket, socket.socket]]:
     ours, theirs = socket.socketpair()
-    with ours, theirs, SteadySocket(ours, TIMEOUT_S) as steady:
-        yield steady, theirs
+    with ours, theirs, StallTimeoutSocket(ours, TIMEOUT_S) as limited:
+        yield limited, theirs
 
 
-def test_a_slow_far_side_may_take_as_long_as_it_needs(ends: tuple[SteadySocket, socket.socket]) -> None:
+def test_a_slow_far_side_may_take_as_long_as_it_needs(ends: tuple[StallTimeoutSocket, socket.socket]) -> None:
     """Python's own `sendall` has one time-out for everything: 8 MiB over a slow uplink never got through."""
-    steady, theirs = ends
+    limited, theirs = ends
     content = bytes(3 << 20)
     received = 0
 
@@ -36,14 +36,14 @@ def test_a_slow_far_side_may_take_as_long_as_it_needs(ends: tuple[SteadySocket, 
     reader = threading.Thread(target=read_slowly)
     started_s = time.monotonic()
     reader.start()
-    steady.sendall(content)
+    limited.sendall(content)
     reader.join()
     assert received == len(content)
     assert time.monotonic() - started_s > 2 * TIMEOUT_S
 
 
-def test_single_bytes_that_come_steadily_are_given_up(ends: tuple[SteadySocket, socket.socket]) -> None:
-    steady, theirs = ends
+def test_single_bytes_that_come_steadily_are_given_up(ends: tuple[StallTimeoutSocket, socket.socket]) -> None:
+    limited, theirs = ends
     stopped = threading.Event()
 
     def drip() -> None:
@@ -52,7 +52,7 @@ def test_single_bytes_that_come_steadily_are_given_up(ends: tuple[SteadySocket, 
                 theirs.send(b"x")
 
     threading.Thread(target=drip, daemon=True).start()
-    sizes = iter(partial(steady.recv_into, bytearray(1 << 16)), 0)
+    sizes = iter(partial(limited.recv_into, bytearray(1 << 16)), 0)
     with pytest.raises(TimeoutError):
         sum(sizes)
     stopped.set()
