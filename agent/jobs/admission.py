@@ -4,7 +4,8 @@ It refuses all that the device knows to be wrong: a directory outside the access
 provider cannot use, a stick that is not plugged in, a host or bucket that `allow.*` forbids.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -73,16 +74,14 @@ class Admission:
         """
         if chosen.repository:
             raise Refused(Reason.CANNOT, f"store '{chosen.store}' keeps a repository: {_NO_ARCHIVES}")
-        try:
+        limits = self._limits(connections)
+        if encrypted:
+            limits = replace(limits, buffer_bytes=_ENCRYPTING_BUFFER_BYTES)
+        target = chosen.options.get("local.target")
+        shown = f"target '{target}'" if target else f"the destination of provider '{chosen.provider}'"
+        with _refusing():
             factory = providers.factory(chosen.provider)
-            limits = self._limits(connections)
-            storage = opened(
-                factory,
-                options_for(chosen.options, factory, device_id),
-                replace(limits, buffer_bytes=_ENCRYPTING_BUFFER_BYTES) if encrypted else limits,
-            )
-            target = chosen.options.get("local.target")
-            shown = f"target '{target}'" if target else f"the destination of provider '{chosen.provider}'"
+            storage = opened(factory, options_for(chosen.options, factory, device_id), limits)
             self.probes.look_or_refuse(shown, partial(storage.preflight, default_name is not None))
             key = providers.name_option(chosen.provider, chosen.options)
             name = chosen.options.get(key) if key else default_name or archive_name(datetime.now(UTC), "")
@@ -90,8 +89,6 @@ class Admission:
                 check_name(name, key)
             if not name and default_name is None and Capability.LIST not in storage.capabilities:
                 raise BadOptions({str(key): "is missing"})
-        except (StorageError, providers.MissingExtra) as error:
-            raise _refused(error) from error
         guarded = self._guarded(storage, connections, secret_values(chosen.options))
         sdk = providers.loads_sdk(chosen.provider)
         return Destination(guarded, factory.needs_size, name or default_name, metadata or {}, loads_sdk=sdk)
@@ -105,9 +102,8 @@ class Admission:
         """
         if chosen.repository is None:
             return self.destination(chosen, connections, device_id, name)
-        limits = self._limits(connections)
-        opened = self._repository(chosen, chosen.repository, connections, device_id, limits, writing=False)
-        return replace(opened, name=chosen.repository.snapshot or None)
+        found = self._repository(chosen, chosen.repository, connections, device_id, writing=False)
+        return replace(found, name=chosen.repository.snapshot or None)
 
     def repository(
         self, chosen: StorageOptions, connections: "Connections", device_id: str, *, pruning: bool = False
@@ -118,10 +114,9 @@ class Admission:
         if window and window.covers(datetime.now(UTC)):
             message = f"store '{chosen.store}': the prune window is open ({window} UTC)"
             raise Refused(Reason.BUSY, f"{message}; see repository.pruneWindow")
-        limits = self._limits(connections)
-        if pruning:
-            limits = replace(limits, reserve=None)  # it makes room, and needs a little for that
-        return self._repository(chosen, chosen.repository, connections, device_id, limits, writing=True)
+        return self._repository(
+            chosen, chosen.repository, connections, device_id, writing=True, pruning=pruning
+        )
 
     def pruned(self, chosen: StorageOptions, connections: "Connections", device_id: str) -> Destination:
         """Open a destination for retention. Raises `Refused`."""
@@ -135,11 +130,14 @@ class Admission:
         repository: RepositoryOptions,
         connections: "Connections",
         device_id: str,
-        limits: Limits,
         *,
         writing: bool,
+        pruning: bool = False,
     ) -> Destination:
-        try:
+        limits = self._limits(connections)
+        if pruning:
+            limits = replace(limits, reserve=None)  # it makes room, and needs a little for that
+        with _refusing():
             prefix = filled_in(f"stores.{chosen.store}.prefix", repository.prefix, device_id)
             refuse_without_repositories()
             factory = providers.repository_factory(chosen.provider)
@@ -147,14 +145,10 @@ class Admission:
                 raise BadOptions({key: "names one archive, and a repository has many objects"})
             if prefix:
                 check_name(prefix, f"stores.{chosen.store}.prefix")
-            options = options_for(chosen.options, factory, device_id)
-            storage = opened(factory, options, limits)
+            storage = opened(factory, options_for(chosen.options, factory, device_id), limits)
             self.probes.look_or_refuse(f"store '{chosen.store}'", partial(storage.preflight, writing))
-        except (StorageError, providers.MissingExtra) as error:
-            raise _refused(error) from error
-        secrets = secret_values(chosen.options)
+        guarded = self._guarded(storage, connections, secret_values(chosen.options))
         sdk = providers.loads_sdk(chosen.provider)
-        guarded = self._guarded(storage, connections, secrets)
         return Destination(guarded, factory.needs_size, None, prefix=prefix, loads_sdk=sdk)
 
     def output(self, path: str, roots: Iterable[Root], connections: "Connections") -> Destination:
@@ -163,8 +157,8 @@ class Admission:
         Raises `Refused`, also when the agent may not write there.
         """
         outside = (Root("", self.settings.storage.absolute()), *roots)
-        opened = partial(output_file, path, outside, self._limits(connections))
-        storage, name = self.probes.look_or_refuse(f"output '{readable(path)}'", opened)
+        open_file = partial(output_file, path, outside, self._limits(connections))
+        storage, name = self.probes.look_or_refuse(f"output '{readable(path)}'", open_file)
         return Destination(self._guarded(storage, connections), storage.needs_size, name)
 
     def _guarded(
@@ -193,11 +187,17 @@ class Admission:
         )
 
 
-def _refused(error: StorageError | providers.MissingExtra) -> Refused:
-    """Return the refusal for what a provider cannot do."""
-    if isinstance(error, BadOptions):
-        return Refused(Reason.INVALID, str(error))
-    return Refused(Reason.FORBIDDEN if isinstance(error, NotAllowed) else Reason.CANNOT, str(error))
+@contextmanager
+def _refusing() -> Iterator[None]:
+    """Raise `Refused` for what a provider cannot do."""
+    try:
+        yield
+    except BadOptions as error:
+        raise Refused(Reason.INVALID, str(error)) from error
+    except NotAllowed as error:
+        raise Refused(Reason.FORBIDDEN, str(error)) from error
+    except (StorageError, providers.MissingExtra) as error:
+        raise Refused(Reason.CANNOT, str(error)) from error
 
 
 def refuse_without_repositories() -> None:
