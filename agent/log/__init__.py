@@ -1,6 +1,6 @@
 """Logging: JSON lines to a rotating file, and to stderr in the form for the journal, a terminal or a pipe.
 
-Modules call `get(__name__)`, or structlog directly. A job's thread binds its correlation id with
+A job's thread binds its correlation id with
 `structlog.contextvars`, and every line of that thread carries it. Libraries are logged from WARNING upwards:
 their lower levels print requests with the secrets in them.
 """
@@ -10,7 +10,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Mapping
-from typing import TextIO, cast
+from typing import TextIO
 
 import structlog
 from structlog.stdlib import ProcessorFormatter
@@ -22,9 +22,7 @@ from agent.log.clock_jumps import ClockJumps
 from agent.log.file import RotatingLogFile
 from agent.settings import Settings
 
-TRACE = 5
 _LEVELS = {
-    "trace": TRACE,
     "debug": logging.DEBUG,
     "info": logging.INFO,
     "warning": logging.WARNING,
@@ -32,26 +30,13 @@ _LEVELS = {
     "exception": logging.ERROR,
     "critical": logging.CRITICAL,
 }
-_KANTO_LEVELS = {"TRACE": TRACE, "DEBUG": logging.DEBUG, "INFO": logging.INFO}
+_KANTO_LEVELS = {"TRACE": logging.DEBUG, "DEBUG": logging.DEBUG, "INFO": logging.INFO}
 _KANTO_LEVELS |= {"WARN": logging.WARNING, "ERROR": logging.ERROR}
+"""Kanto has one level more; nothing here is logged there."""
 # sd-daemon(3): a line that begins with <N> has the syslog priority N in the journal.
-_PRIORITIES = {"trace": 7, "debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}
+_PRIORITIES = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}
 _OUR_PACKAGES = ("agent", "providers")
 _HANDLER_NAMES = ("edge-backup console", "edge-backup file")
-
-
-class Logger(structlog.stdlib.BoundLogger):
-    """structlog's logger with the level TRACE, which Kanto has and the standard library has not."""
-
-    def trace(self, event: str, **fields: object) -> None:
-        if self._logger.isEnabledFor(TRACE):
-            args, keywords = self._process_event("trace", event, fields)
-            self._logger.log(TRACE, *args, **keywords)
-
-
-def get(name: str) -> Logger:
-    """Return the logger of the module `name`; `setup` may configure it later."""
-    return cast(Logger, structlog.get_logger(name))
 
 
 def setup(settings: Settings, stream: TextIO | None = None) -> None:
@@ -59,7 +44,6 @@ def setup(settings: Settings, stream: TextIO | None = None) -> None:
 
     Never raises: when the log file cannot be opened, an error line on stderr says so.
     """
-    logging.addLevelName(TRACE, "TRACE")
     logging.raiseExceptions = False  # a broken stderr is no reason to write more to it
     _configure_structlog()
     level = _KANTO_LEVELS[settings.log_level]
@@ -86,7 +70,7 @@ def use_logging_of_host() -> None:
     if not structlog.is_configured():
         structlog.configure(
             processors=[_drop_below_level, *_COMMON, _as_text],
-            wrapper_class=Logger,
+            wrapper_class=structlog.stdlib.BoundLogger,
             logger_factory=structlog.stdlib.LoggerFactory(),
         )
 
@@ -104,7 +88,7 @@ def _configure_structlog() -> None:
             *_COMMON,
             ProcessorFormatter.wrap_for_formatter,
         ],
-        wrapper_class=Logger,
+        wrapper_class=structlog.stdlib.BoundLogger,
         logger_factory=structlog.stdlib.LoggerFactory(),
     )
 
@@ -140,7 +124,7 @@ def _add_file(root: logging.Logger, settings: Settings) -> None:
         )
     except OSError as error:
         reason = error.strerror or "no reason given"
-        get(__name__).error(
+        structlog.get_logger(__name__).error(
             "log file cannot be opened; logging to stderr only", file=settings.log_file, reason=reason
         )
         return

@@ -41,7 +41,7 @@ def json_lines(text: str) -> list[dict[str, object]]:
 def test_a_pipe_gets_json_lines() -> None:
     stream = io.StringIO()
     log.setup(settings(), stream)
-    log.get("agent.test").warning("archive is large", size_bytes=5, path=Path("/x"))
+    structlog.get_logger("agent.test").warning("archive is large", size_bytes=5, path=Path("/x"))
     (line,) = json_lines(stream.getvalue())
     assert str(line.pop("time")).endswith("Z")
     assert line == {
@@ -56,7 +56,7 @@ def test_a_pipe_gets_json_lines() -> None:
 def test_a_terminal_gets_key_and_value() -> None:
     stream = Terminal()
     log.setup(settings(), stream)
-    log.get("agent.test").info("job done", name="a b", count=2, empty="")
+    structlog.get_logger("agent.test").info("job done", name="a b", count=2, empty="")
     _, rest = stream.getvalue().split(" ", 1)
     assert rest == 'INFO    job done name="a b" count=2 empty=""\n'
 
@@ -66,8 +66,8 @@ def test_the_journal_gets_the_priority_on_every_line(tmp_path: Path, monkeypatch
         status = os.fstat(stream.fileno())
         monkeypatch.setenv("JOURNAL_STREAM", f"{status.st_dev}:{status.st_ino}")
         log.setup(settings(level="TRACE"), stream)
-        logger = log.get("agent.test")
-        logger.trace("bytes came", count=1)
+        logger = structlog.get_logger("agent.test")
+        logger.debug("bytes came", count=1)
         logger.error("it failed")
         try:
             raise RuntimeError("of our own")
@@ -86,7 +86,7 @@ def test_stderr_that_is_not_the_journal_gets_no_priority(
     monkeypatch.setenv("JOURNAL_STREAM", "1:1")
     with (tmp_path / "other").open("w+") as stream:
         log.setup(settings(), stream)
-        log.get("agent.test").info("hello")
+        structlog.get_logger("agent.test").info("hello")
         stream.seek(0)
         assert json_lines(stream.read())[0]["event"] == "hello"
 
@@ -94,7 +94,7 @@ def test_stderr_that_is_not_the_journal_gets_no_priority(
 @pytest.mark.parametrize(
     ("level", "seen"),
     [
-        ("TRACE", ["trace", "debug", "info", "warning", "error"]),
+        ("TRACE", ["debug", "info", "warning", "error"]),
         ("debug", ["debug", "info", "warning", "error"]),
         ("INFO", ["info", "warning", "error"]),
         ("WARN", ["warning", "error"]),
@@ -104,8 +104,8 @@ def test_stderr_that_is_not_the_journal_gets_no_priority(
 def test_levels_are_kantos(level: str, seen: list[str]) -> None:
     stream = io.StringIO()
     log.setup(settings(level=level), stream)
-    logger = log.get("providers.test")
-    for name in ("trace", "debug", "info", "warning", "error"):
+    logger = structlog.get_logger("providers.test")
+    for name in ("debug", "info", "warning", "error"):
         getattr(logger, name)("x")
     assert [line["level"] for line in json_lines(stream.getvalue())] == seen
 
@@ -126,13 +126,13 @@ def test_a_jobs_thread_binds_its_correlation_id_for_itself_only() -> None:
 
     def job() -> None:
         structlog.contextvars.bind_contextvars(correlation_id="X#1")
-        log.get("agent.job").info("inside")
+        structlog.get_logger("agent.job").info("inside")
         logging.getLogger("some.library").warning("from a library")
 
     thread = threading.Thread(target=job)
     thread.start()
     thread.join()
-    log.get("agent.job").info("outside")
+    structlog.get_logger("agent.job").info("outside")
     lines = json_lines(stream.getvalue())
     assert [line.get("correlation_id") for line in lines] == ["X#1", "X#1", None]
 
@@ -140,8 +140,8 @@ def test_a_jobs_thread_binds_its_correlation_id_for_itself_only() -> None:
 def test_secrets_are_hidden_in_every_form(tmp_path: Path) -> None:
     stream, file = Terminal(), tmp_path / "log.txt"
     log.setup(settings(file, "TRACE"), stream)
-    logger = log.get("agent.test")
-    logger.trace("options", options={"aws.secret.access.key": MARK, "https.url": f"https://h/p?sig={MARK}"})
+    logger = structlog.get_logger("agent.test")
+    logger.debug("options", options={"aws.secret.access.key": MARK, "https.url": f"https://h/p?sig={MARK}"})
     try:
         raise RuntimeError(f"GET https://host/key?token={MARK}")
     except RuntimeError:
@@ -154,7 +154,7 @@ def test_secrets_are_hidden_in_every_form(tmp_path: Path) -> None:
 def test_a_traceback_never_shows_local_variables(tmp_path: Path, rich: str) -> None:
     """structlog's own formatters show them as soon as the library rich is installed."""
     script = f"""{rich}
-import io, sys, threading
+import io, sys, threading, structlog
 from agent import log
 from agent.settings.load import load
 class Terminal(io.StringIO):
@@ -169,7 +169,7 @@ for stream in (None, terminal):
     try:
         connect(secret)
     except RuntimeError:
-        log.get("agent.test").exception("failed", secret=secret)
+        structlog.get_logger("agent.test").exception("failed", secret=secret)
 sys.stderr.write(terminal.getvalue())
 thread = threading.Thread(target=connect, args=(secret,))
 thread.start()
@@ -187,7 +187,7 @@ connect(secret)
 def test_a_hostile_text_cannot_forge_a_line_or_drive_a_terminal() -> None:
     stream = Terminal()
     log.setup(settings(), stream)
-    log.get("agent.test").info("bad\nERROR forged", name="\x1b[2J\u202e")
+    structlog.get_logger("agent.test").info("bad\nERROR forged", name="\x1b[2J\u202e")
     assert len(stream.getvalue().splitlines()) == 1
     assert "\x1b" not in stream.getvalue()
     assert "\u202e" not in stream.getvalue()
@@ -196,7 +196,7 @@ def test_a_hostile_text_cannot_forge_a_line_or_drive_a_terminal() -> None:
 def test_the_file_gets_json_lines_and_its_directory_is_made(tmp_path: Path) -> None:
     file = tmp_path / "deep" / "log.txt"
     log.setup(settings(file), io.StringIO())
-    log.get("agent.test").info("tür", path="\udcff")
+    structlog.get_logger("agent.test").info("tür", path="\udcff")
     (line,) = json_lines(file.read_text())
     assert (line["event"], line["path"]) == ("tür", "\udcff")
     assert file.stat().st_mode & 0o777 == 0o640
@@ -206,14 +206,14 @@ def test_setting_up_again_does_not_double_the_lines(tmp_path: Path) -> None:
     stream, file = io.StringIO(), tmp_path / "log.txt"
     log.setup(settings(file), stream)
     log.setup(settings(file), stream)
-    log.get("agent.test").info("once")
+    structlog.get_logger("agent.test").info("once")
     assert len(stream.getvalue().splitlines()) == len(file.read_text().splitlines()) == 1
 
 
 def test_a_file_that_cannot_be_opened_is_an_error_line_on_stderr(tmp_path: Path) -> None:
     stream = io.StringIO()
     log.setup(settings(tmp_path), stream)
-    log.get("agent.test").info("still here")
+    structlog.get_logger("agent.test").info("still here")
     lines = json_lines(stream.getvalue())
     assert [(line["level"], line["event"]) for line in lines] == [
         ("error", "log file cannot be opened; logging to stderr only"),
@@ -229,7 +229,7 @@ def test_a_full_disk_is_reported_once_and_stops_nothing(tmp_path: Path) -> None:
         with suppress(OSError):
             (disk / "filler").write_bytes(bytes(2 << 20))
         for number in range(3):
-            log.get("agent.test").info("line", number=number)
+            structlog.get_logger("agent.test").info("line", number=number)
         log.setup(settings(), stream)  # the file is closed before its disk goes
     assert [line["event"] for line in json_lines(stream.getvalue())] == [
         "line",
@@ -284,19 +284,19 @@ def test_a_log_file_that_was_moved_away_is_opened_anew(tmp_path: Path) -> None:
     """logrotate moves it and may tell nobody: lines must not go where no one looks."""
     file = tmp_path / "a.log"
     log.setup(settings(file), io.StringIO())
-    log.get("agent.test").warning("before")
+    structlog.get_logger("agent.test").warning("before")
     file.rename(tmp_path / "a.log-1")
-    log.get("agent.test").warning("after")
+    structlog.get_logger("agent.test").warning("after")
     assert [line["event"] for line in json_lines(file.read_text())] == ["after"]
 
 
 def test_reopening_makes_the_log_file_again(tmp_path: Path) -> None:
     file = tmp_path / "a.log"
     log.setup(settings(file), io.StringIO())
-    log.get("agent.test").warning("before")
+    structlog.get_logger("agent.test").warning("before")
     file.unlink()
     log.reopen()
-    log.get("agent.test").warning("after")
+    structlog.get_logger("agent.test").warning("after")
     assert [line["event"] for line in json_lines(file.read_text())] == ["after"]
 
 
@@ -307,7 +307,7 @@ def test_a_link_in_the_place_of_the_log_file_is_not_followed(tmp_path: Path) -> 
     (tmp_path / "a.log").symlink_to(victim)
     stream = io.StringIO()
     log.setup(settings(tmp_path / "a.log"), stream)
-    log.get("agent.test").warning("said")
+    structlog.get_logger("agent.test").warning("said")
     assert victim.read_text() == ""
     assert "log file cannot be opened" in stream.getvalue()
 
@@ -325,7 +325,7 @@ def test_missing_directories_of_the_log_file_are_closed_to_others_whatever_the_u
 def test_a_long_text_of_a_stranger_is_cut_in_the_log() -> None:
     stream = io.StringIO()
     log.setup(settings(), stream)
-    log.get("agent.test").warning("command refused", reason="x" * 100_000)
+    structlog.get_logger("agent.test").warning("command refused", reason="x" * 100_000)
     (line,) = json_lines(stream.getvalue())
     assert len(str(line["reason"])) == 2000
 
