@@ -3,13 +3,14 @@
 import hashlib
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from typing import BinaryIO
 
 from agent.base.errors import disk_errors
 from agent.base.text import readable
 from agent.restore import disk
 from agent.restore.compare import Comparison
-from agent.restore.directories import is_directory
+from agent.restore.directories import DirectoryEntry, is_directory
 from agent.restore.metadata import set_meta
 from agent.restore.plan import Act, Step, backwards, forwards, to_line
 from agent.restore.workspace import DONE, PLAN, TRIAL, Workspace
@@ -125,9 +126,18 @@ def _apply(workspace: Workspace, step: Step) -> None:
         os.rmdir(destination[1], dir_fd=destination[0])
         return
     if step.act in (Act.SWAP, Act.REMOVE):
-        disk.move(destination, workspace.undo_place(step.number))
+        _put_aside(workspace, step, destination)
     if step.act is not Act.REMOVE:
         disk.move(workspace.new_place(step.path), destination)
+
+
+def _put_aside(workspace: Workspace, step: Step, destination: DirectoryEntry) -> None:
+    """Move what goes to undo/, unless a program has removed it since the comparison."""
+    try:
+        disk.move(destination, workspace.undo_place(step.number))
+    except FileNotFoundError:
+        if disk.exists(destination):
+            raise
 
 
 def _open_up(workspace: Workspace, step: Step) -> None:
@@ -162,7 +172,8 @@ def _undo(workspace: Workspace, step: Step) -> None:
             _out_of_the_way(workspace, step)
         disk.move(old, workspace.target.parent(step.path))
     if step.act in (Act.SWAP, Act.REMOVE) and step.old and step.old.mode is not None:
-        disk.close_down(workspace.target.parent(step.path), step.old.mode)  # `move` opens up
+        with suppress(FileNotFoundError):  # a program had removed it before it was moved
+            disk.close_down(workspace.target.parent(step.path), step.old.mode)  # `move` opens up
 
 
 def _out_of_the_way(workspace: Workspace, step: Step) -> None:

@@ -4,7 +4,7 @@ import itertools
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
-from agent.base.errors import AccessForbidden, IoError
+from agent.base.errors import AccessForbidden, IoError, disk_errors
 from agent.base.identity import identity
 from agent.base.sqlite_files import database_of, is_database
 from agent.base.text import readable
@@ -79,18 +79,22 @@ class Comparison:
     def steps(self) -> Iterator[Step]:
         """Yield the steps, a directory's own before those of its entries.
 
-        Raises OSError, IoError when a mount point is in the way, and AccessForbidden when one of the agent's
-        own directories is.
+        Raises NoSpace, IoError when the disk fails or a mount point is in the way, and AccessForbidden when
+        one of the agent's own directories is.
         """
         self._shared = [("", self._workspace.root_meta())]
         while self._shared:
             path, new_meta = self._shared.pop()
-            yield self._keep(path, new_meta)
-            names = self._files_over_files(path)
-            for name in sorted(names):
-                self._check()
-                yield from self._entry(f"{path}/{name}" if path else name, names[name])
-            yield from self._surplus(path, names)
+            with disk_errors(f"cannot compare '{readable(path) or '.'}' with the target"):
+                yield from self._directory(path, new_meta)
+
+    def _directory(self, path: str, new_meta: Meta | None) -> Iterator[Step]:
+        yield self._keep(path, new_meta)
+        names = self._files_over_files(path)
+        for name in sorted(names):
+            self._check()
+            yield from self._entry(f"{path}/{name}" if path else name, names[name])
+        yield from self._surplus(path, names)
 
     def _keep(self, path: str, new_meta: Meta | None) -> Step:
         target_fd = self._workspace.target.directory(path)
@@ -169,7 +173,12 @@ class Comparison:
 
     def _over_file(self, path: str, new_is_directory: bool) -> Step:
         number = next(self._numbers)
-        can_replace = not new_is_directory and self._saved(path, number)
+        try:
+            can_replace = not new_is_directory and self._saved(path, number)
+        except FileNotFoundError:
+            if self._workspace.target.stat(path) is not None:
+                raise
+            return Step(number, Act.ADD, path)  # a program has removed the old file meanwhile
         return Step(number, Act.REPLACE if can_replace else Act.SWAP, path)
 
     def _saved(self, path: str, number: int) -> bool:
@@ -198,7 +207,8 @@ class Comparison:
                 continue
             path = f"{parent}/{name}" if parent else name
             old = self._workspace.target.stat(path)
-            assert old is not None
+            if old is None:  # a program has removed it meanwhile
+                continue
             goes = name in beside or (self._goes and self._goes(path, is_directory(old)))
             if self._own.have(path, old) or not goes:
                 continue

@@ -8,9 +8,10 @@ from enum import Enum
 from operator import add
 from typing import BinaryIO
 
+from agent.base.errors import disk_errors
 from agent.base.text import readable
 from agent.restore.compare import Goes, OwnNames, is_beside_database
-from agent.restore.directories import DirectoryEntry, Tree, names_in
+from agent.restore.directories import DirectoryEntry, Tree, is_directory, names_in
 from agent.restore.disk import close_down, is_closed, open_up
 from agent.restore.metadata import xattrs_of
 from agent.restore.workspace import NEW, Workspace
@@ -52,7 +53,7 @@ class _Side(Enum):
 
 
 class Differences:
-    """Goes through both trees, without recursion."""
+    """Goes through both trees, without recursion. What vanishes from the target meanwhile is not there."""
 
     def __init__(
         self, workspace: Workspace, *, goes: Goes | None, own: Collection[str], token: CancelToken
@@ -66,12 +67,13 @@ class Differences:
         self._found = Difference()
 
     def count(self) -> Difference:
-        """Return the difference. Raises OSError and Cancelled."""
+        """Return the difference. Raises OSError, IoError with the name of a directory, and Cancelled."""
         self._waiting = [("", _Side.BOTH)]
         try:
             while self._waiting:
                 path, side = self._waiting.pop()
-                self._directory(path, side)
+                with disk_errors(f"cannot compare '{readable(path) or '.'}' with the target"):
+                    self._directory(path, side)
         finally:
             # `commit` takes the modes of directories from the disk; children come first.
             for path, mode in reversed(self._opened):
@@ -83,7 +85,7 @@ class Differences:
     def _directory(self, path: str, side: _Side) -> None:
         new = set(self._new_names(path)) if side in (_Side.BOTH, _Side.NEW) else set()
         old = set(self._old_names(path)) if side is not _Side.NEW else set()
-        if side is _Side.BOTH and path:
+        if side is _Side.BOTH and path and is_directory(self._old.stat(path)):
             self._found.changed += self._new_xattrs(path) != xattrs_of(self._old.directory(path))
         for name in sorted(new | old):
             self._token.check()
@@ -103,7 +105,7 @@ class Differences:
             return True
         if self._goes is None:
             return False
-        return self._goes(path, stat.S_ISDIR(_status(self._old.parent(path)).st_mode))
+        return self._goes(path, is_directory(self._old.stat(path)))
 
     def _new_names(self, path: str) -> Iterator[str]:
         destination = self._new_place(path)
@@ -113,7 +115,11 @@ class Differences:
         yield from names_in(self._new.directory(f"{NEW}/{path}" if path else NEW))
 
     def _old_names(self, path: str) -> Iterator[str]:
-        for name in names_in(self._old.directory(path)):
+        try:
+            names = names_in(self._old.directory(path))
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        for name in names:
             if path or name != self._workspace.name:
                 yield name
 
@@ -131,7 +137,9 @@ class Differences:
             self._waiting.append((path, _Side.NEW))
 
     def _only_old(self, path: str, goes: bool) -> None:
-        status = _status(self._old.parent(path))
+        status = self._old.stat(path)
+        if status is None:
+            return
         if self._own.have(path, status):
             self._found.kept += 1
             return
@@ -148,13 +156,17 @@ class Differences:
         """Look into a directory that stays or moves as a whole, unless nobody can list it."""
         try:
             self._old.directory(path)
-        except PermissionError:
+        except (PermissionError, FileNotFoundError, NotADirectoryError):
             return
         self._waiting.append((path, _Side.GOES if goes else _Side.STAYS))
 
     def _both(self, path: str) -> None:
+        old_status = self._old.stat(path)
+        if old_status is None:
+            self._only_new(path)
+            return
         new, old = self._new_place(path), self._old.parent(path)
-        new_status, old_status = _status(new), _status(old)
+        new_status = _status(new)
         both_directories = stat.S_ISDIR(new_status.st_mode) and stat.S_ISDIR(old_status.st_mode)
         if both_directories and not self._own.have(path, old_status):
             self._waiting.append((path, _Side.BOTH))
@@ -169,9 +181,9 @@ class Differences:
                 self._look_below(path, goes=True)
 
     def _same_content(self, new: DirectoryEntry, old: DirectoryEntry, status: os.stat_result) -> bool:
-        if stat.S_ISLNK(status.st_mode):
-            return os.readlink(new[1], dir_fd=new[0]) == os.readlink(old[1], dir_fd=old[0])
         try:
+            if stat.S_ISLNK(status.st_mode):
+                return os.readlink(new[1], dir_fd=new[0]) == os.readlink(old[1], dir_fd=old[0])
             with _opened(new) as new_file, _opened(old) as old_file:
                 if xattrs_of(new_file.fileno()) != xattrs_of(old_file.fileno()):
                     return False
@@ -179,7 +191,7 @@ class Differences:
                     self._token.check()
                     if chunk != old_file.read(_CHUNK_BYTES):
                         return False
-        except PermissionError:
+        except (PermissionError, FileNotFoundError):
             return False
         return True
 

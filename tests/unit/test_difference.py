@@ -1,12 +1,17 @@
 """The numbers of a preview are those of the commit that follows, and making them changes nothing."""
 
+import errno
 import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from agent.base.errors import Cancelled, IoError
+from agent.base.errors import Cancelled, HealthFailed, IoError
 from agent.restore.difference import Difference
+from agent.restore.restore_set import RestoreSet
 from agent.restore.root import RestoreOptions
 from agent.restore.working import work_directory_of
 from agent.transfer.cancel import CancelToken
@@ -106,6 +111,83 @@ def test_a_cancel_is_noticed(target: Path, archive: Path) -> None:
     with unpacked(target, archive, token=token) as restore:
         token.cancel("enough")
         with pytest.raises(Cancelled):
+            restore.difference()
+
+
+LOOKS = [2, 10, 21, 30, 40]
+"""Moments of a commit: while names are listed, while old files are saved, and between the steps."""
+
+
+class Vanishing(CancelToken):
+    """Takes names of the target away at a certain look at the token, once it is armed."""
+
+    def __init__(self, looks: int, *paths: Path) -> None:
+        super().__init__()
+        self.looks, self.paths, self.armed = looks, paths, False
+
+    def check(self) -> None:
+        super().check()
+        self.looks -= self.armed
+        if self.looks == 0:
+            for path in self.paths:
+                shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+
+
+@contextmanager
+def unpacked_while(target: Path, archive: Path, looks: int) -> Iterator[tuple[RestoreSet, Vanishing]]:
+    """An unpacked restore whose target loses names at this look."""
+    gone = (target / name for name in ("changed", "dir/only-old", "gone", "was-dir"))
+    token = Vanishing(looks, *gone)
+    with unpacked(target, archive, RestoreOptions(limits=LIMITS, mode="replace"), token) as restore:
+        token.armed = True
+        yield restore, token
+
+
+def test_what_a_program_removes_during_a_comparison_is_not_there(tmp_path: Path, archive: Path) -> None:
+    """A program that runs makes and removes files all the time (rsync: "file has vanished", status 24)."""
+    left = looks = 0
+    while left <= 0:
+        looks += 1
+        target = make_tree(tmp_path.resolve() / f"target-{looks}", OLD)
+        with unpacked_while(target, archive, looks) as (restore, token):
+            restore.difference()
+        left = token.looks
+
+
+@pytest.mark.parametrize("looks", LOOKS)
+def test_what_a_program_removes_during_a_commit_does_not_fail_it(
+    target: Path, archive: Path, looks: int
+) -> None:
+    with unpacked_while(target, archive, looks) as (restore, _):
+        restore.commit()
+    assert not (target / "gone").exists()
+
+
+@pytest.mark.parametrize("looks", LOOKS)
+def test_what_a_program_removes_during_a_commit_does_not_keep_it_from_being_reverted(
+    target: Path, archive: Path, looks: int
+) -> None:
+    """The agent tried for ever to give a directory that was gone its mode, and refused jobs there."""
+
+    def unhealthy() -> None:
+        raise HealthFailed("no")
+
+    with unpacked_while(target, archive, looks) as (restore, _):
+        with pytest.raises(HealthFailed):
+            restore.commit(unhealthy)
+        assert not (target / "whole").exists()
+        assert os.readlink(target / "link") == "same"
+
+
+def test_a_directory_that_nobody_may_read_is_named(
+    target: Path, archive: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def forbidden(fd: int) -> list[str]:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    with unpacked(target, archive) as restore:
+        monkeypatch.setattr("agent.restore.difference.names_in", forbidden)
+        with pytest.raises(IoError, match=r"cannot compare '\.' with the target: Permission denied"):
             restore.difference()
 
 
