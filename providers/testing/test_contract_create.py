@@ -136,7 +136,7 @@ def test_a_second_try_after_a_lost_answer_finds_the_object(under_test: ProviderU
 @pytest.mark.needs("create")
 @pytest.mark.needs("network")
 def test_creating_over_a_black_hole_is_given_up_within_the_time_out(under_test: ProviderUnderTest) -> None:
-    with through_proxy(under_test, needs=Capability.CREATE) as (storage, proxy):
+    with through_proxy(under_test, needs=Capability.CREATE, timeout_s=1) as (storage, proxy):
         proxy.black_hole = True
         with pytest.raises(Unreachable):
             storage.create(LOCK, SMALL)

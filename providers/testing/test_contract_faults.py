@@ -107,7 +107,7 @@ def test_a_host_name_that_does_not_exist_is_unreachable(under_test: ProviderUnde
 @pytest.mark.needs("network")
 def test_a_black_hole_is_given_up_within_the_time_out(under_test: ProviderUnderTest) -> None:
     under_test.write(NAME, SMALL)
-    with through_proxy(under_test) as (storage, proxy):
+    with through_proxy(under_test, timeout_s=1) as (storage, proxy):
         proxy.black_hole = True
         started = time.monotonic()
         with pytest.raises(Unreachable):
@@ -119,7 +119,7 @@ def test_a_black_hole_is_given_up_within_the_time_out(under_test: ProviderUnderT
 
 @pytest.mark.needs("network")
 def test_a_black_hole_in_mid_upload_is_given_up_within_the_time_out(under_test: ProviderUnderTest) -> None:
-    with through_proxy(under_test) as (storage, proxy):
+    with through_proxy(under_test, timeout_s=1) as (storage, proxy):
 
         def swallow(offset: int) -> None:
             proxy.black_hole = proxy.black_hole or offset > 5_000_000
@@ -136,7 +136,7 @@ def test_a_black_hole_in_mid_upload_is_given_up_within_the_time_out(under_test: 
 def test_a_far_side_that_drips_is_given_up(under_test: ProviderUnderTest) -> None:
     """Every byte comes within the time-out, and the archive would take years."""
     under_test.write(NAME, LARGE)
-    with through_proxy(under_test) as (storage, proxy):
+    with through_proxy(under_test, timeout_s=1) as (storage, proxy):
         proxy.drip.add("down")
         started = time.monotonic()
         with pytest.raises(Unreachable):
@@ -146,7 +146,7 @@ def test_a_far_side_that_drips_is_given_up(under_test: ProviderUnderTest) -> Non
 
 @pytest.mark.needs("network")
 def test_a_far_side_that_takes_an_upload_drop_by_drop_is_given_up(under_test: ProviderUnderTest) -> None:
-    with through_proxy(under_test) as (storage, proxy):
+    with through_proxy(under_test, timeout_s=1) as (storage, proxy):
 
         def clog(offset: int) -> None:
             if offset > 5_000_000:

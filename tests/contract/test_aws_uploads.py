@@ -62,7 +62,7 @@ def proxy() -> Iterator[FaultProxy]:
 def opened(place: S3Place, proxy: FaultProxy) -> Iterator[Opened]:
     """Opens the bucket through the proxy, as another process would; closed at the end of the test."""
     with ExitStack() as stack:
-        limits = replace(place.limits, connect=proxy.connect, read_timeout_s=5)
+        limits = replace(place.limits, connect=proxy.connect)
         yield lambda: stack.enter_context(closing(S3(place.options(NAME), limits)))
 
 

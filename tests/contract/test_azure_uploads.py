@@ -60,7 +60,7 @@ def proxy() -> Iterator[FaultProxy]:
 def opened(place: AzurePlace, proxy: FaultProxy) -> Iterator[Opened]:
     """Opens the container through the proxy, as another process would; closed at the end of the test."""
     with ExitStack() as stack:
-        limits = replace(place.limits, connect=proxy.connect, read_timeout_s=5)
+        limits = replace(place.limits, connect=proxy.connect)
         yield lambda: stack.enter_context(closing(AzureBlob(place.options(NAME), limits)))
 
 

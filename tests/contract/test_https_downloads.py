@@ -17,7 +17,7 @@ ETAG = {"ETag": '"v1"'}
 
 
 def get(server: HttpServer, sink: MemorySink, checkpoint: dict[str, str]) -> None:
-    storage = Https({"https.url": f"{server.url}/a.zip"}, Limits(read_timeout_s=2))
+    storage = Https({"https.url": f"{server.url}/a.zip"}, Limits())
     assert storage.get("a.zip", sink, checkpoint).size_bytes == sink.tell()
 
 
