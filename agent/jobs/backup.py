@@ -90,7 +90,7 @@ class Backups:
         order = self._order(request, job, tools, parts, collect=collect, key=key, slot=slot, made=archive)
         self._runner.refuse_unrecovered(root.directory for root in roots)
         scope = Scope(request.schedule, tuple(root.data_set for root in roots))
-        hooks = BackupHooks.of(settings, job, roots[0].directory, scope)
+        hooks = BackupHooks(settings, job, roots[0].directory, scope)
         plan = _Plan(
             None if order.destination else Staged(order.staged, options=request.passed_on),
             key,

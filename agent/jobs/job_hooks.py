@@ -6,7 +6,7 @@ after a crash the next start of the agent runs the later ones, also those of a r
 
 import json
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -65,49 +65,29 @@ class Scope:
 
 @dataclass(frozen=True, slots=True)
 class BackupHooks:
-    """The commands around one backup, in the order in which they run.
+    """The commands around one backup.
 
     Those of the device are around those of the schedule, and these around those of the data sets.
     """
 
-    scope: Scope
+    settings: Settings
+    job: Job
     directory: Path
-    before: Sequence[RunHook]
-    after: Callable[[str], Sequence[RunHook]]
-    """Returns the later commands, which are told the status code of the backup."""
-
-    @classmethod
-    def of(cls, settings: Settings, job: Job, directory: Path, scope: Scope) -> "BackupHooks":
-        """Return the commands that the settings have now."""
-        groups = list(scope.commands(settings))
-        before = [
-            hook(settings, f"{of}beforeBackupCmd", command, job, directory) for of, command, _ in groups
-        ]
-
-        def after(code: str) -> list[RunHook]:
-            facts = {"EDGE_BACKUP_STATUS_CODE": code}
-            later = [
-                hook(settings, f"{of}afterBackupCmd", command, job, directory, facts=facts)
-                for of, _, command in reversed(groups)
-            ]
-            return [run for run in later if run]
-
-        return cls(scope, directory, [run for run in before if run], after)
+    scope: Scope
 
     def around(self, work: Work) -> Work:
         """Return the work with the commands around it.
 
         A command that fails before the backup fails it. One that fails afterwards adds a note to the result.
         """
-        if not (self.before or self.after("")):
+        if not any(before or after for _, before, after in self.scope.commands(self.settings)):
             return work
 
         def surrounded(context: Context) -> "BackupResult":
             code, problems = INTERNAL_ERROR, list[str]()
             context.checkpoint[STOPPED] = self.scope.to_text()
             try:
-                for run in self.before:
-                    run(_there(self.directory), context.token)
+                self._run_before(context.token)
                 result, code = work(context), ""
             except Cancelled:
                 code = context.token.code
@@ -122,12 +102,22 @@ class BackupHooks:
 
         return surrounded
 
+    def _run_before(self, token: CancelToken) -> None:
+        for of, command, _ in self.scope.commands(self.settings):
+            if run := hook(self.settings, f"{of}beforeBackupCmd", command, self.job, self.directory):
+                run(_there(self.directory), token)
+
     def run_after(self, code: str) -> list[str]:
-        """Run the later commands, each with all of its time, also after a cancel; return what failed."""
-        problems = []
-        for run in self.after(code):
+        """Run the later commands, which are told the status code of the backup; return what failed.
+
+        Each has all of its time, also after a cancel.
+        """
+        facts, problems = {"EDGE_BACKUP_STATUS_CODE": code}, []
+        for of, _, command in reversed(list(self.scope.commands(self.settings))):
+            name = f"{of}afterBackupCmd"
             try:
-                run(_there(self.directory), CancelToken())
+                if run := hook(self.settings, name, command, self.job, self.directory, facts=facts):
+                    run(_there(self.directory), CancelToken())
             except JobError as error:
                 log.exception("hook after the backup failed")
                 problems.append(str(error))
@@ -174,7 +164,7 @@ def start_again(settings: Settings, job: Job, target: Path) -> Callable[[Context
     def work(context: Context) -> None:
         if job.kind is Kind.BACKUP:
             scope = Scope.from_text(context.checkpoint[STOPPED])
-            BackupHooks.of(settings, job, target, scope).run_after(INTERRUPTED)
+            BackupHooks(settings, job, target, scope).run_after(INTERRUPTED)
         else:
             _after_restore(settings, job, target, context.token)
         if not context.token.interrupted:
