@@ -20,13 +20,12 @@ from agent.jobs.admission import Admission, Admitted
 from agent.jobs.encryption import unlock_for
 from agent.jobs.foundation import Foundation
 from agent.jobs.job_options import archive_limits, read_format, search_for
-from agent.jobs.queries.health import LAST_VERIFIED
 from agent.jobs.recurring import Recurring
 from agent.jobs.requests.restore import VerifyRequest
 from agent.jobs.requests.storage import store_storage
 from agent.jobs.runner import Runner
 from agent.jobs.worker import INTERRUPTED, Outcome
-from agent.journal import Journal
+from agent.journal import LAST_VERIFIED, Journal
 from agent.journal.jobs import JobRecord
 from agent.mailbox import Action
 from providers.errors import Corrupted, Unreachable

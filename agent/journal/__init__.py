@@ -20,14 +20,14 @@ from agent.journal.checkpoints import Checkpoints, JournalCheckpoint
 from agent.journal.commands import Commands
 from agent.journal.intact import JournalFiles
 from agent.journal.jobs import KEPT_JOBS, Jobs, UnfinishedJob
-from agent.journal.notes import DEVICE, LAST_SUCCESS, Notes
+from agent.journal.notes import DEVICE, LAST_SUCCESS, LAST_VERIFIED, Notes
 from agent.journal.outbox import OutboxStore
 from agent.journal.schema import is_corrupt, make_private, opened, read_only
 from agent.journal.skipped import SkippedNames
 from agent.journal.staged import StagedArchives, UnendedUploads
 from agent.journal.unit import Database, JournalError, Unit
 
-__all__ = ["DEVICE", "KEPT_JOBS", "LAST_SUCCESS"]
+__all__ = ["DEVICE", "KEPT_JOBS", "LAST_SUCCESS", "LAST_VERIFIED"]
 __all__ += ["Journal", "JournalError", "JournalReader", "UnfinishedJob", "Unit"]
 
 log = structlog.get_logger(__name__)

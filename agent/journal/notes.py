@@ -8,6 +8,8 @@ DEVICE = "device"
 """The note of the device's id, for programs that cannot ask the broker."""
 LAST_SUCCESS = "last_success"
 """The note of when the last good backup ended; it outlives the job's record."""
+LAST_VERIFIED = "last_verified"
+"""The note of the last archive that was found whole: JSON, with its `time`."""
 
 
 class Notes:

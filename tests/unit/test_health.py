@@ -11,10 +11,10 @@ import pytest
 
 from agent.base.job import NEVER_IN_ORDER, Job, Kind, format_time
 from agent.jobs.frame import Frame
-from agent.jobs.queries.health import LAST_VERIFIED, Health
+from agent.jobs.queries.health import Health
 from agent.jobs.queries.history import History
 from agent.jobs.schedule_record import ScheduleRecord, Standing
-from agent.journal import Journal
+from agent.journal import LAST_VERIFIED, Journal
 from agent.mailbox import Action, Timer
 from tests.support.fakes import Device
 

@@ -14,11 +14,9 @@ from agent.jobs.frame import Frame
 from agent.jobs.queries.history import History
 from agent.jobs.schedule_record import ScheduleRecord
 from agent.jobs.schedules import Schedules
-from agent.journal import LAST_SUCCESS, Journal
+from agent.journal import LAST_SUCCESS, LAST_VERIFIED, Journal
 from agent.mailbox import Action, Timer
 
-LAST_VERIFIED = "last_verified"
-"""The journal's note of the last archive that was found whole: JSON, with its `time`."""
 _HOUR_S = 3600
 _ALWAYS = datetime.min.replace(tzinfo=UTC)
 
