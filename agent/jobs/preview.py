@@ -207,7 +207,6 @@ class Previews:
                 destination=None,
                 work=partial(discard, self._target(note, job)),
                 ended=ended,
-                moved=lambda _bytes: None,
             )
         )
 

@@ -145,7 +145,6 @@ class Prunes:
                 destination=None,
                 work=partial(self._work, order, self._device.id, tools),
                 ended=partial(self._ended, order, told),
-                moved=lambda _bytes_done: None,
             )
         )
 

@@ -81,7 +81,7 @@ class Task(Generic[Result]):
     destination: Destination | None
     work: Callable[[Context], Result]
     ended: Callable[[Outcome[Result]], None]
-    moved: Callable[[int], None]
+    moved: Callable[[int], None] = lambda _bytes: None
     """Told now and then how many bytes have passed in this phase."""
     entered: Callable[[str], None] = lambda _phase: None
     expected: Callable[[int], None] = lambda _bytes: None
