@@ -112,24 +112,39 @@ def test_a_lock_is_refreshed_while_nothing_is_stored(device: Device, monkeypatch
     assert device.objects.calls.count(("put", Kind.LOCK)) > 1
 
 
-def test_a_job_whose_lock_may_have_been_removed_does_not_finish(
-    device: Device, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("kind", [Kind.INDEX, Kind.SNAPSHOT])
+@pytest.mark.parametrize("slept_s", [0, 40 * MINUTE_S])
+def test_a_job_whose_lock_was_removed_does_not_finish(
+    device: Device, monkeypatch: pytest.MonkeyPatch, kind: Kind, slept_s: int
 ) -> None:
-    """Its packs may be gone: the snapshot would be a broken one."""
-    pass_time = Uptime(monkeypatch).passing(40 * MINUTE_S, Kind.INDEX)
+    """Its packs may be gone: the snapshot would be a broken one (restic 3486)."""
+    pass_time = Uptime(monkeypatch).passing(slept_s, kind)
 
-    def before(call: str, kind: Kind) -> None:
-        pass_time(call, kind)
-        if (call, kind) == ("put", Kind.INDEX):
+    def before(call: str, at: Kind) -> None:
+        pass_time(call, at)
+        if (call, at) == ("put", kind):
             device.objects.before = lambda _call, _kind: None
             device.restic("unlock", "--remove-all")
             device.prune()
 
     device.objects.before = before
-    with pytest.raises(RepositoryBusy, match="25 minutes"):
+    with pytest.raises(RepositoryBusy, match="lock of this job was removed"):
         device.save()
     device.save()
     device.check()
+
+
+def test_a_device_that_may_not_look_counts_the_time_since_its_lock_was_refreshed(
+    device: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device.save()
+    (source(device) / "d/b").write_bytes(b"changed")
+    device.objects.denied = {("exists", Kind.LOCK), ("list", Kind.LOCK)}
+    device.objects.before = Uptime(monkeypatch).passing(40 * MINUTE_S, Kind.INDEX)
+    with pytest.raises(RepositoryBusy, match="25 minutes"):
+        device.save()
+    device.objects.before = lambda _call, _kind: None
+    device.save()
 
 
 def test_a_device_that_slept_goes_on_while_its_lock_exists(

@@ -321,7 +321,7 @@ def test_damage_anywhere_leaves_the_target_as_it_was(tmp_path: Path) -> None:
         whole = pack.read_bytes()
         for damaged in (whole[:40], whole[:20] + bytes([whole[20] ^ 1]) + whole[21:], b""):
             pack.write_bytes(damaged)
-            with pytest.raises(RepositoryBroken):
+            with pytest.raises(RepositoryBroken, match=f"the pack {pack.name[:8]} of the repository"):
                 restored(device.objects.path, [Root("", target)], tmp_path / "scratch")
             assert snapshot(target) == before
         pack.unlink()

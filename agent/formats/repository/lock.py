@@ -140,13 +140,18 @@ class Lock:
         self.remove_others()
 
     def check(self) -> None:
-        """Raise `RepositoryBusy` when somebody may have removed the lock as a stale one, and then pruned."""
-        if self._clock.age_s(*self._refreshed) >= GAP_S and not self._exists(self.name):
-            self.pending.abandon()
-            raise RepositoryBusy(
-                f"the repository was out of reach for more than {GAP_S // 60} minutes, and its lock is gone:"
-                " somebody may have pruned it, and the next backup sends its content again"
-            )
+        """Raise `RepositoryBusy` when somebody has removed the lock: they may have pruned after that.
+
+        A device that may not look for it counts the time since it was refreshed.
+        """
+        exists = self._exists(self.name)
+        if exists or (exists is None and self._clock.age_s(*self._refreshed) < GAP_S):
+            return
+        self.pending.abandon()
+        raise RepositoryBusy(
+            f"the lock of this job was removed, or was not refreshed for {GAP_S // 60} minutes: somebody may"
+            " have pruned the repository, and the next backup sends the content of this one again"
+        )
 
     def release(self) -> None:
         """Remove the lock, unless a later job may go on with the packs that are stored.

@@ -3,6 +3,7 @@
 import hashlib
 import threading
 from collections.abc import Callable, Container, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
 
@@ -62,10 +63,11 @@ class Reader:
         Raises `RepositoryBroken`, StorageError, sqlite3.Error and OSError.
         """
         place, encrypted = self._fetched(blob_id)
-        stored = self._tools.cryptor.decrypt(encrypted)
-        content = decompressed(stored, place.plain_bytes) if place.plain_bytes else stored
-        if hashlib.sha256(content).digest() != blob_id:
-            raise RepositoryBroken("a chunk of the repository has another content than its name says")
+        with _naming(place):
+            stored = self._tools.cryptor.decrypt(encrypted)
+            content = decompressed(stored, place.plain_bytes) if place.plain_bytes else stored
+            if hashlib.sha256(content).digest() != blob_id:
+                raise _wrong_content()
         return content
 
     def note(self, key: bytes) -> None:
@@ -77,7 +79,8 @@ class Reader:
     def encrypted(self, key: bytes) -> tuple[Place, bytes]:
         """Return the place of a blob that was noted, and its encrypted form, checked. Raises as `data`."""
         place, encrypted = self._fetched(key)
-        self._checked(self._tools.cryptor.decrypt(encrypted), place.plain_bytes, key[-ID_BYTES:])
+        with _naming(place):
+            _check(self._tools.cryptor.decrypt(encrypted), place.plain_bytes, key[-ID_BYTES:])
         return place, encrypted
 
     def needed_packs(self) -> dict[int, int]:
@@ -115,9 +118,10 @@ class Reader:
         Raises as `data`.
         """
         place, encrypted = self._fetched(tree_key(tree_id))
-        stored = self._tools.cryptor.decrypt(encrypted)
-        del encrypted
-        self._checked(stored, place.plain_bytes, tree_id)
+        with _naming(place):
+            stored = self._tools.cryptor.decrypt(encrypted)
+            del encrypted
+            _check(stored, place.plain_bytes, tree_id)
         return _in_order(map(saved_node, items_of(_pieces(stored, place.plain_bytes), "nodes")))
 
     def _fetched(self, key: bytes) -> tuple[Place, bytes]:
@@ -129,19 +133,33 @@ class Reader:
                 raise RepositoryBroken(f"a {kind} of the repository is larger than any that is read")
             return place, (self._tree_packs if is_tree else self._data_packs).read(place)
 
-    def _checked(self, stored: bytes, plain_bytes: int, blob_id: bytes) -> None:
-        """Raise `RepositoryBroken` for another content than the id says, without holding all of it."""
-        digest = hashlib.sha256()
-        for piece in _pieces(stored, plain_bytes):
-            digest.update(piece)
-        if digest.digest() != blob_id:
-            raise RepositoryBroken("a blob of the repository has another content than its name says")
-
     def _place(self, key: bytes) -> Place:
         place = self._index.place(key)
         if place is None:
             raise missing_blob()
         return place
+
+
+@contextmanager
+def _naming(place: Place) -> Iterator[None]:
+    """Name the pack in a message about damage: the operator replaces or removes it."""
+    try:
+        yield
+    except RepositoryBroken as error:
+        raise RepositoryBroken(f"the pack {place.pack[:8]} of the repository is damaged: {error}") from error
+
+
+def _check(stored: bytes, plain_bytes: int, blob_id: bytes) -> None:
+    """Raise `RepositoryBroken` for another content than the id says, without holding all of it."""
+    digest = hashlib.sha256()
+    for piece in _pieces(stored, plain_bytes):
+        digest.update(piece)
+    if digest.digest() != blob_id:
+        raise _wrong_content()
+
+
+def _wrong_content() -> RepositoryBroken:
+    return RepositoryBroken("a blob has another content than its name says")
 
 
 def _pieces(stored: bytes, plain_bytes: int) -> Iterator[bytes]:
