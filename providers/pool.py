@@ -42,7 +42,7 @@ def open_pool(limits: Limits, url: str) -> PoolManager:
     return pool
 
 
-def send(
+def send_request(
     pool: PoolManager,
     method: str,
     url: str,

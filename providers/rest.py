@@ -186,14 +186,14 @@ class RestServer(Storage):
         content: bytes | bytearray | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> "BaseHTTPResponse":
-        from providers.pool import send
+        from providers.pool import send_request
 
         sent = {"User-Agent": "edge-backup", "Accept-Encoding": "identity"}
         if self._address.authorization:
             sent["Authorization"] = self._address.authorization
         sent |= {**self._headers, **(headers or {})}
         with self._translating(method, path, storing=content is not None):
-            return send(self._pool, method, self._address.location + path, sent, content)
+            return send_request(self._pool, method, self._address.location + path, sent, content)
 
     def _require_success(self, reply: "BaseHTTPResponse", method: str, path: str) -> None:
         if not 200 <= reply.status < 300:

@@ -7,7 +7,7 @@ from http import HTTPStatus
 
 from agent.base.text import printable
 from agent.cli.api_client import Agent, AgentRefused, Value
-from agent.cli.local import EXIT_OK, EXIT_REFUSED, local_parser, run_local, time_text, write_value
+from agent.cli.local import EXIT_OK, EXIT_REFUSED, local_parser, run_local, shown_time, write_value
 from agent.send.progress import size_text
 
 _ROW = "{:20}  {:>8}  {:>7}  {:9}  {}"
@@ -78,10 +78,10 @@ def _lines(archive: Value) -> Iterator[str]:
     size = "" if archive["bytes"] is None else size_text(archive["bytes"])
     files = "" if archive["files"] is None else str(archive["files"])
     verified = {True: "sound", False: "damaged", None: ""}[archive["verified"]]
-    made = time_text(archive["made"]) if archive["isDated"] else "unknown"
+    made = shown_time(archive["made"]) if archive["isDated"] else "unknown"
     source = archive["source"] or "unknown"
     marks = [source, *(["encrypted"] if archive["encrypted"] else [])]
     if archive["retentionDate"]:
-        marks.append(f"kept until {time_text(archive['retentionDate'])}")
+        marks.append(f"kept until {shown_time(archive['retentionDate'])}")
     yield _ROW.format(made, size, files, verified, ", ".join(marks))
     yield f"{'':22}{archive['name']}"

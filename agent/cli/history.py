@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from agent.base.text import printable
 from agent.cli.api_client import Agent, Value, in_path
-from agent.cli.local import local_parser, run_local, time_text, write_value
+from agent.cli.local import local_parser, run_local, shown_time, write_value
 from agent.send.progress import size_text
 
 MOST_IN_A_PAGE = 100
@@ -61,7 +61,7 @@ def _row(entry: Value) -> str:
     result = entry.get("statusCode") or entry["state"].lower()
     title = f"{entry['correlationId']} ({entry['name']})" if "name" in entry else entry["correlationId"]
     return printable(
-        _ROW.format(time_text(entry["endTime"]), entry["kind"], result, size, entry["id"], title)
+        _ROW.format(shown_time(entry["endTime"]), entry["kind"], result, size, entry["id"], title)
     )
 
 
@@ -78,4 +78,4 @@ def _lines(key: str, value: object) -> Iterator[str]:
 def _text(key: str, value: object) -> str:
     if key.endswith("Bytes") and isinstance(value, int):
         return f"{size_text(value)} ({value} bytes)"
-    return time_text(value) if key.endswith("Time") and isinstance(value, str) else str(value)
+    return shown_time(value) if key.endswith("Time") and isinstance(value, str) else str(value)

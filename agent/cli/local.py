@@ -139,7 +139,7 @@ def _preview_text(preview: Value) -> str:
 
 def _schedule_lines(name: str, schedule: Value) -> Iterator[str]:
     """Yield a line for a schedule, and one for each of its stores when it has several."""
-    due = f"next {time_text(schedule['next'])}" if schedule["next"] else "none is due"
+    due = f"next {shown_time(schedule['next'])}" if schedule["next"] else "none is due"
     yield f"schedule {name}: {due}{_standing(schedule)}"
     for store, state in schedule.get("stores", {}).items():
         yield f"  store {store}{_standing(state)}"
@@ -148,7 +148,7 @@ def _schedule_lines(name: str, schedule: Value) -> Iterator[str]:
 def _standing(state: Value) -> str:
     """Return how the last backup ended, and what is late and why."""
     last, why = state["last"], f" ({state['lastError']})" if state["lastError"] else ""
-    ended = f", last {last['state'].lower()} {time_text(last['endTime'])}" if last else ""
+    ended = f", last {last['state'].lower()} {shown_time(last['endTime'])}" if last else ""
     missed = f", {state['missed']} missed" if state["missed"] else ""
     late = ", one is late" if state["late"] else ""
     return f"{ended}{missed}{late}{why}"
@@ -161,11 +161,11 @@ def _status_line(value: Value) -> str:
     if not last:
         return "idle"
     why = f" ({last['statusCode']}: {last['message']})" if last["statusCode"] else ""
-    ended = f"{last['state'].lower()} {time_text(last['endTime'])}{why}"
+    ended = f"{last['state'].lower()} {shown_time(last['endTime'])}{why}"
     return printable(f"idle; last: {last['kind']} {last['correlationId']} {ended}")
 
 
-def time_text(text: str) -> str:
+def shown_time(text: str) -> str:
     """Return a time of an answer to the second, marked as UTC."""
     return f"{text[:10]} {text[11:19]}Z"
 

@@ -31,7 +31,7 @@ from agent.settings import StoreSettings
 from agent.transfer.context import Context
 
 if TYPE_CHECKING:
-    from agent.save.pruning import Opened, Pruned, PruneOrder, PruneOutcome
+    from agent.save.pruning import Prunable, Pruned, PruneOrder, PruneOutcome
     from agent.save.retention import KeepRules
 
 log = structlog.get_logger(__name__)
@@ -48,7 +48,7 @@ ANSWER_WITHIN_S = 50.0
 MOST_DATES = 1000
 """The number of archives, those with the latest dates, whose retention date outlives their jobs."""
 
-Told = Callable[[Sequence["Pruned"]], None]
+TellPruned = Callable[[Sequence["Pruned"]], None]
 
 
 class Prunes:
@@ -121,7 +121,7 @@ class Prunes:
         self._start(dry_run=request.dry_run, told=told)
         answered = self._mailbox.call_later(ANSWER_WITHIN_S, give_up_waiting)
 
-    def _start(self, *, dry_run: bool, told: Told) -> None:
+    def _start(self, *, dry_run: bool, told: TellPruned) -> None:
         from agent.save.pruning import PruneOrder
 
         with self._journal.unit() as unit:
@@ -135,7 +135,7 @@ class Prunes:
             )
             unit.after_commit(partial(self._begin, order, told))
 
-    def _begin(self, order: "PruneOrder", told: Told) -> None:
+    def _begin(self, order: "PruneOrder", told: TellPruned) -> None:
         self._running = tools = self._workers.tools()
         self._workers.start(
             Task(
@@ -156,7 +156,7 @@ class Prunes:
         outcome = prune(opened, order, context)
         return replace(outcome, places=[*outcome.places, *absent])
 
-    def _ended(self, order: "PruneOrder", told: Told, outcome: "Outcome[PruneOutcome]") -> None:
+    def _ended(self, order: "PruneOrder", told: TellPruned, outcome: "Outcome[PruneOutcome]") -> None:
         from agent.save.pruning import Pruned
 
         self._running = None
@@ -183,17 +183,17 @@ class Prunes:
         found: dict[str, str] = json.loads(self._journal.notes.read(_PROBLEMS) or "{}")
         return found if found and (self._rules() or noted_dates(self._journal)) else {}
 
-    def _destinations(self, tools: Tools, device_id: str) -> "tuple[dict[str, Opened], list[Pruned]]":
+    def _destinations(self, tools: Tools, device_id: str) -> "tuple[dict[str, Prunable], list[Pruned]]":
         """Open the destinations that the device can use now; return them, and the problems of the others."""
-        from agent.save.pruning import Opened, Pruned
+        from agent.save.pruning import Prunable, Pruned
 
-        opened: dict[str, Opened] = {}
+        opened: dict[str, Prunable] = {}
         absent = []
         for name, options in self._all_destinations().items():
             try:
                 chosen = options()
                 destination = self._admission.pruned(chosen, tools.connections, device_id)
-                opened[name] = Opened(destination, prune_format(chosen, self._settings, device_id))
+                opened[name] = Prunable(destination, prune_format(chosen, self._settings, device_id))
             except Refused as error:
                 log.debug("destination skipped by retention", destination=name, reason=error.message)
                 busy = error.reason is Reason.BUSY

@@ -38,8 +38,8 @@ class PruneOrder:
 
 
 @dataclass(frozen=True, slots=True)
-class Opened:
-    """A destination that was opened, with the format of its archives."""
+class Prunable:
+    """A destination that is pruned, with the format of its archives."""
 
     destination: Destination
     format: PruneFormat
@@ -79,7 +79,7 @@ class PruneOutcome:
         }
 
 
-def prune(destinations: Mapping[str, Opened], order: PruneOrder, context: Context) -> PruneOutcome:
+def prune(destinations: Mapping[str, Prunable], order: PruneOrder, context: Context) -> PruneOutcome:
     """Prune the destinations one by one, also after a problem with one, and close their storages.
 
     `destinations` are by their names for people. Raises `Cancelled`.
@@ -91,7 +91,7 @@ def prune(destinations: Mapping[str, Opened], order: PruneOrder, context: Contex
 
 def _pruned(
     name: str,
-    opened: Opened,
+    opened: Prunable,
     order: PruneOrder,
     context: Context,
     learned: dict[str, KnownArchive],
@@ -114,7 +114,7 @@ def _pruned(
 
 def _prune(
     done: Pruned,
-    opened: Opened,
+    opened: Prunable,
     order: PruneOrder,
     context: Context,
     learned: dict[str, KnownArchive],
@@ -141,7 +141,7 @@ def _prune(
     done.freed, done.problem = freed.size_bytes, freed.problem
 
 
-def _candidates(opened: Opened, order: PruneOrder, learned: dict[str, KnownArchive]) -> list[Candidate]:
+def _candidates(opened: Prunable, order: PruneOrder, learned: dict[str, KnownArchive]) -> list[Candidate]:
     """Return the archives that this device has named itself, with their sources where the rules need them."""
     destination = opened.destination
     listed = opened.format.listed(destination, order.own)

@@ -16,7 +16,7 @@ from urllib3 import PoolManager
 from providers.api import Limits
 from providers.control_answer import control_answer
 from providers.errors import Rejected
-from providers.pool import send
+from providers.pool import send_request
 
 # Its debug lines hold signed headers, and with them the session token.
 for sdk in ("boto3", "botocore"):
@@ -52,7 +52,7 @@ def make_client(given: Mapping[str, str], pool: PoolManager, limits: Limits) -> 
     )
 
     def answer(request: AWSPreparedRequest, **_: object) -> AWSResponse:
-        reply = send(pool, request.method, request.url, request.headers, request.body)
+        reply = send_request(pool, request.method, request.url, request.headers, request.body)
         if reply.status in (301, 302, 307) and "x-amz-bucket-region" not in reply.headers:
             # botocore would ask for the region, with a request that is redirected too, and so on.
             reply.close()

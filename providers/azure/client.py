@@ -11,7 +11,7 @@ from urllib3 import PoolManager
 
 from providers.api import Limits
 from providers.control_answer import MOST_MARKS, control_answer
-from providers.pool import send
+from providers.pool import send_request
 
 # Its lines hold URLs, and with them the signature.
 logging.getLogger("azure").setLevel(logging.CRITICAL)
@@ -49,7 +49,7 @@ class _PoolAdapter(BaseAdapter):
         assert request.body is None or isinstance(request.body, bytes)
         headers = {name: str(value) for name, value in request.headers.items()}
         headers["Accept-Encoding"] = "identity"
-        reply = send(self._pool, request.method, request.url, headers, request.body)
+        reply = send_request(self._pool, request.method, request.url, headers, request.body)
         return self._builder.build_response(
             request, control_answer(reply, self._limits, _most_marks(request.url))
         )

@@ -32,7 +32,7 @@ from providers.fetch import Body, Wanted, received
 from providers.http_fields import content_length, content_range, digest
 from providers.part_reader import PartPlan
 from providers.parts import PartStorage, ascii_metadata
-from providers.pool import open_pool, send
+from providers.pool import open_pool, send_request
 
 _PAGE = 500
 """Blobs asked for at a time: with names of any length their XML stays below what an answer may have."""
@@ -100,7 +100,7 @@ class Container(PartStorage):
         location = self.location(name)
         table = errors(location, self._sas)
         with translating(table):
-            reply = send(self._pool, "GET", self._client.get_blob_client(name).url, headers)
+            reply = send_request(self._pool, "GET", self._client.get_blob_client(name).url, headers)
         if reply.status not in (200, 206):
             reply.close()
             raise refusal(location, self._sas, reply.status, reply.headers)

@@ -19,7 +19,7 @@ from providers.azure.errors import Sas, errors, refusal
 from providers.control_answer import control_answer
 from providers.errors import AccessDenied, NotFound, translating
 from providers.parts import Part
-from providers.pool import send
+from providers.pool import send_request
 
 _KEYS = ("azure.place", "azure.identity", "azure.token")
 _DIGITS = 5
@@ -86,7 +86,7 @@ class BlockUpload:
         block = quote(b64encode(self._id(number).encode()), safe="")
         url = f"{self._blob.url}&comp=block&blockid={block}"
         with translating(errors(self._location, self._sas)):
-            reply = send(self._pool, "PUT", url, {"Content-MD5": b64encode(md5).decode()}, body)
+            reply = send_request(self._pool, "PUT", url, {"Content-MD5": b64encode(md5).decode()}, body)
             control_answer(reply, self._limits)
         if reply.status != 201:
             raise refusal(self._location, self._sas, reply.status, reply.headers)

@@ -18,7 +18,7 @@ from agent.faces.http.documents import destinations
 from agent.faces.http.documents.arcgis_form import answer, problem_answer, token_in
 from agent.faces.http.documents.bodies import form_fields
 from agent.faces.http.documents.pieces_models import started_of
-from agent.faces.http.documents.restoring import fetchable, restore_options
+from agent.faces.http.documents.restoring import fetchable, options_to_restore
 from agent.faces.http.message import Peer, Problem, Request
 from agent.journal.jobs import JobRecord
 from agent.settings import Settings
@@ -130,14 +130,14 @@ def test_only_a_backup_of_everything_replaces_everything(
 ) -> None:
     given = settings(tmp_path, dataSets={"net": {"paths": ["/etc/net", "/etc/hosts"]}})
     (found,) = fetchable([record("a.zip", place="local:device/a.zip", **facts)], given)
-    assert restore_options(found, source, given) == {**found.options, **expected}
+    assert options_to_restore(found, source, given) == {**found.options, **expected}
 
 
 def test_an_encrypted_backup_is_not_restored_without_its_passcode(tmp_path: Path) -> None:
     given = settings(tmp_path)
     (found,) = fetchable([record("a.zip.age", place="local:device/a.zip.age")], given)
     with pytest.raises(Refused, match="encrypted"):
-        restore_options(found, None, given)
+        options_to_restore(found, None, given)
 
 
 @given(st.text())

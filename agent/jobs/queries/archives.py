@@ -19,7 +19,7 @@ from agent.jobs.device import Device
 from agent.jobs.job_options import read_format
 from agent.jobs.prune import noted_dates, retention_dates
 from agent.jobs.requests.options import Key
-from agent.jobs.requests.storage import StorageOptions, name_option, store_names, store_storage
+from agent.jobs.requests.storage import StorageOptions, archive_name_option, store_names, store_storage
 from agent.jobs.verify import verdicts_of
 from agent.journal import Journal
 from agent.journal.jobs import JobRow, job_record
@@ -177,7 +177,7 @@ class Archives:
     def readable(self, store: str, name: str) -> OpenedStore:
         """Open a store to read parts of the archive `name`. Raises `Refused`."""
         chosen = self.store(store)
-        key = None if chosen.repository else name_option(chosen.provider, chosen.options)
+        key = None if chosen.repository else archive_name_option(chosen.provider, chosen.options)
         if key and (only := chosen.options.get(key, name)) != name:
             raise Refused(Reason.NOT_FOUND, f"store '{store}' has only the archive '{only}'")
         named = replace(chosen, options={**chosen.options, key: name}) if key else chosen
@@ -191,7 +191,7 @@ class Archives:
         chosen = self.store(store)
         if chosen.repository:
             return {Key.RESTORE_STORE.value: store, Key.ARCHIVE.value: name}
-        key = name_option(chosen.provider, chosen.options)
+        key = archive_name_option(chosen.provider, chosen.options)
         named = {key: name} if key else {}
         if chosen.store:
             return {Key.RESTORE_STORE.value: store, **named}

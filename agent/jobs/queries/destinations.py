@@ -8,7 +8,7 @@ from typing import Any
 from agent.base.refusals import Refused
 from agent.jobs.filesystem_probe import NoAnswer, Probes
 from agent.jobs.requests.options import Key
-from agent.jobs.requests.storage import configured_targets, name_option
+from agent.jobs.requests.storage import archive_name_option, configured_targets
 from agent.settings import Settings, StoreSettings
 
 _CONTAINERS = {"aws": "aws.s3.bucket", "azure": "azure.blob.container"}
@@ -65,6 +65,6 @@ def _store(name: str, store: StoreSettings) -> dict[str, Any]:
 def known_name_option(store: StoreSettings) -> str | None:
     """Return the option that names an archive; None where there is none, or the provider cannot be used."""
     try:
-        return name_option(store.provider, store.options)
+        return archive_name_option(store.provider, store.options)
     except Refused:
         return None

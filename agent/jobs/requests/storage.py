@@ -56,7 +56,7 @@ class StorageOptions:
         """Return True when it names one archive, or one snapshot. Raises `Refused`."""
         if self.repository:
             return bool(self.repository.snapshot)
-        key = name_option(self.provider, self.options)
+        key = archive_name_option(self.provider, self.options)
         return key is None or key in self.options
 
     def facts(self) -> dict[str, str]:
@@ -84,7 +84,7 @@ def named(storage: StorageOptions, archive: str | None) -> StorageOptions:
         if not _SNAPSHOT.fullmatch(archive):
             raise invalid_option(Key.ARCHIVE, "must be the id of a snapshot, or its first 4 digits or more")
         return replace(storage, repository=replace(storage.repository, snapshot=archive))
-    key = name_option(storage.provider, storage.options)
+    key = archive_name_option(storage.provider, storage.options)
     if key is None:
         raise invalid_option(Key.ARCHIVE, "is of no use here: the URL names the archive")
     if storage.options.get(key, archive) != archive:
@@ -164,10 +164,10 @@ def _may_be_added(key: str, store: StorageOptions) -> bool:
     """
     if key.startswith((*NOT_OF_A_STORE, "https.header.")) or is_secret_name(key):
         return True
-    return key == name_option(store.provider, store.options)
+    return key == archive_name_option(store.provider, store.options)
 
 
-def name_option(provider: str, options: Mapping[str, str]) -> str | None:
+def archive_name_option(provider: str, options: Mapping[str, str]) -> str | None:
     """Return the option that names an archive; None where the address does. Raises `Refused`."""
     try:
         return providers.name_option(provider, options)

@@ -24,7 +24,7 @@ PAGE_BYTES = 64 << 10
 MOST_IN_A_PAGE = 100
 
 OptionValue = str | bool | int | list[str]
-Options = Annotated[
+OptionValues = Annotated[
     dict[str, OptionValue],
     Field(
         default_factory=dict,
@@ -37,7 +37,7 @@ Options = Annotated[
 class JobOrder(Arguments):
     operation: Literal["backup", "restore", "verify"]
     correlation_id: Annotated[str, Field(max_length=256)] = Field("", description="An id of your choice.")
-    options: Options
+    options: OptionValues
     output: str = Field(
         "", description="For a backup through the Unix socket: the file that the archive is written to."
     )

@@ -7,7 +7,7 @@ from pydantic import Field
 
 from agent.faces.http.api.context import Api
 from agent.faces.http.api.endpoint import Answer, Arguments, Endpoint, Nothing, json_response, no_content
-from agent.faces.http.api.jobs import Options, texts
+from agent.faces.http.api.jobs import OptionValues, texts
 from agent.faces.http.api.values import schedule_value
 from agent.faces.http.message import Request, Response
 from agent.settings.schedules import KANTO
@@ -21,7 +21,7 @@ class ActivateOrder(Arguments):
 
 
 class StartOrder(Arguments):
-    options: Options
+    options: OptionValues
 
 
 def get_schedule(api: Api, _request: Request, _: Nothing) -> Response:

@@ -19,7 +19,7 @@ from agent.faces.http.documents.destinations import (
     in_store,
     named_stores,
 )
-from agent.faces.http.documents.jobs import Stage, find_job
+from agent.faces.http.documents.jobs import Stage, job_view
 from agent.faces.http.documents.restoring import Fetchable, fetchable
 from agent.faces.http.message import Problem, Request, Response
 from agent.faces.http.routes import Route, Site
@@ -108,7 +108,7 @@ class _ArcGis:
 
     def _job(self, request: Request) -> Response:
         _check_query(request)
-        job = find_job(self._api, request, request.parts["jobid"])
+        job = job_view(self._api, request, request.parts["jobid"])
         value = {
             "jobid": request.parts["jobid"],
             "status": _STATUS[job.stage],

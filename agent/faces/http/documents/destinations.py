@@ -11,7 +11,7 @@ from agent.journal.jobs import JobRecord
 from agent.settings import Settings
 from agent.settings.schedules import schedule_of
 
-Options = Mapping[str, Any]
+WireOptions = Mapping[str, Any]
 """Options of a command, as docs/wire.md lists them."""
 
 
@@ -21,16 +21,16 @@ def named_stores(settings: Settings) -> dict[str, str]:
     return targets | {name: store.provider for name, store in settings.stores.items()}
 
 
-def in_store(settings: Settings, name: str) -> Options:
+def in_store(settings: Settings, name: str) -> WireOptions:
     """Return the options of a backup for a store or target."""
     return {"backup.store": name} if name in settings.stores else in_target(name)
 
 
-def in_target(name: str) -> Options:
+def in_target(name: str) -> WireOptions:
     return {"storage.provider": "local", "local.target": name}
 
 
-def default_destination(settings: Settings) -> Options | None:
+def default_destination(settings: Settings) -> WireOptions | None:
     """Return the destination of a backup that names none: that of the schedule, else the device itself."""
     if stores := schedule_of(settings).store:
         return in_store(settings, stores[0])
@@ -55,14 +55,14 @@ def _target(settings: Settings, names: Iterable[str], *, mount: bool) -> str | N
     return next(iter([*named, *by_kind]), None)
 
 
-def everything(settings: Settings) -> Options:
+def everything(settings: Settings) -> WireOptions:
     """Return the choice of a backup that chooses nothing: the directory, or all data sets without one."""
     if settings.dir or settings.backup_cmd or not settings.data_sets:
         return {}
     return {"backup.dataTypes": sorted(settings.data_sets)}
 
 
-def location_of(record: JobRecord, settings: Settings) -> tuple[str, Options] | None:
+def location_of(record: JobRecord, settings: Settings) -> tuple[str, WireOptions] | None:
     """Return the store or target that has a backup's archive, and the options that fetch it from there.
 
     None when this device cannot fetch it by itself: it is gone, or a command brought the credentials.
@@ -79,7 +79,7 @@ def location_of(record: JobRecord, settings: Settings) -> tuple[str, Options] | 
     return target, {**in_target(target), "local.name": name}
 
 
-def _in_store_of(name: str, archive: str, settings: Settings) -> tuple[str, Options] | None:
+def _in_store_of(name: str, archive: str, settings: Settings) -> tuple[str, WireOptions] | None:
     store = settings.stores.get(name)
     if store is None:
         return None

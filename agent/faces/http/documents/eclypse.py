@@ -12,13 +12,13 @@ from agent.faces.http.api.context import Api
 from agent.faces.http.api.endpoint import json_response, no_content
 from agent.faces.http.documents.bodies import in_words, refuse_unknown
 from agent.faces.http.documents.destinations import (
-    Options,
+    WireOptions,
     device_target,
     everything,
     in_target,
     stick_target,
 )
-from agent.faces.http.documents.jobs import Stage, find_job
+from agent.faces.http.documents.jobs import Stage, job_view
 from agent.faces.http.message import Problem, Request, Response
 from agent.faces.http.problems import problem_document
 from agent.faces.http.routes import Route, Site
@@ -81,7 +81,7 @@ class _Eclypse:
             job_id = self._gate.command("backup", {"options": options}, request.peer.face)
         return json_response({"JobId": job_id})
 
-    def _target(self, body: Mapping[str, Any]) -> Options:
+    def _target(self, body: Mapping[str, Any]) -> WireOptions:
         word = _text(body, "target")
         find = _TARGETS.get(word.lower())
         if find is None:
@@ -91,7 +91,7 @@ class _Eclypse:
             raise Problem(400, f"this device has no target for {word}: name one in its setting 'targets'")
         return in_target(name)
 
-    def _choice(self, body: Mapping[str, Any]) -> Options:
+    def _choice(self, body: Mapping[str, Any]) -> WireOptions:
         data_types, projects = _texts(body, "dataTypes"), _texts(body, "envysionProjects")
         if not projects:
             return {"backup.dataTypes": data_types} if data_types else everything(self._settings)
@@ -116,7 +116,7 @@ class _Eclypse:
         return self._settings.data_sets[data_set].paths
 
     def _job(self, request: Request) -> Response:
-        job = find_job(self._api, request, request.parts["id"])
+        job = job_view(self._api, request, request.parts["id"])
         value = {
             "JobId": job.id,
             "Type": job.kind.upper(),
@@ -127,7 +127,7 @@ class _Eclypse:
         return json_response(value)
 
     def _cancel(self, request: Request) -> Response:
-        job = find_job(self._api, request, request.parts["id"])
+        job = job_view(self._api, request, request.parts["id"])
         if not job.runs:
             raise Refused(Reason.NOT_FOUND, "this job does not run any more")
         self._gate.command("cancel", {"correlationId": job.correlation_id}, request.peer.face)

@@ -52,7 +52,7 @@ class JobView:
         return self.stage in (Stage.BEGINNING, Stage.RUNNING)
 
 
-def find_job(api: Api, request: Request, either_id: str) -> JobView:
+def job_view(api: Api, request: Request, either_id: str) -> JobView:
     """Return the job with this id or correlation id, the newest of several.
 
     Raises `Refused` (NOT_FOUND), and what the gate raises.

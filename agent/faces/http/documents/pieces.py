@@ -13,8 +13,8 @@ from agent.faces.http.api.context import Api
 from agent.faces.http.api.endpoint import json_response, no_content
 from agent.faces.http.api.event_log import Batch
 from agent.faces.http.documents.bodies import in_words
-from agent.faces.http.documents.destinations import Options, default_destination, everything
-from agent.faces.http.documents.jobs import JobView, Stage, find_job, recorded_job, running_job
+from agent.faces.http.documents.destinations import WireOptions, default_destination, everything
+from agent.faces.http.documents.jobs import JobView, Stage, job_view, recorded_job, running_job
 from agent.faces.http.documents.pieces_models import (
     Model,
     backup_status,
@@ -24,7 +24,7 @@ from agent.faces.http.documents.pieces_models import (
     started_of,
     streamed_progress,
 )
-from agent.faces.http.documents.restoring import Fetchable, fetchable, restore_options
+from agent.faces.http.documents.restoring import Fetchable, fetchable, options_to_restore
 from agent.faces.http.message import JSON, Problem, Request, Response
 from agent.faces.http.routes import Route, Site
 from agent.jobs.queries.made import Made
@@ -140,7 +140,7 @@ class _Pieces:
             raise Refused(Reason.BUSY, "this backup is not complete yet")
         found, face = self._fetchable(request, made), request.peer.face
         source = self._gate.call(lambda: self._made.source_of(found.archive))
-        options = restore_options(found, source, self._settings)
+        options = options_to_restore(found, source, self._settings)
         job_id = self._gate.command("restore", {"correlationId": identifier, "options": options}, face)
         assert job_id
         return ended_backup(found.record, made.device_id), job_id
@@ -164,7 +164,7 @@ class _Pieces:
     def _job(self, request: Request, job_id: str) -> JobView:
         """Return the job; when the engine does not tell, one whose stage is unknown."""
         try:
-            return find_job(self._api, request, job_id)
+            return job_view(self._api, request, job_id)
         except (Problem, Refused):
             return JobView(job_id, "", "restore", Stage.UNKNOWN, None)
 
@@ -184,7 +184,7 @@ class _Pieces:
     def _restoration(self, request: Request) -> JobView:
         """Return the newest restore of this backup that came through these paths. Raises `Problem` 404."""
         try:
-            return find_job(self._api, request, request.parts["backup"])
+            return job_view(self._api, request, request.parts["backup"])
         except Refused as refused:
             if refused.reason is Reason.NOT_FOUND:
                 raise Problem(404, "nobody has restored this backup") from None
@@ -215,7 +215,7 @@ class _Pieces:
         raise Problem(404, "this backup failed, was removed, or is where the device cannot fetch it")
 
 
-def _assets_choice(assets: list[Any], settings: Settings) -> Options:
+def _assets_choice(assets: list[Any], settings: Settings) -> WireOptions:
     """Return the options of a backup of these assets, which are data sets or paths. Raises `Problem` 400."""
     ids = [_id(asset) for asset in assets]
     data_sets = [each for each in ids if each in settings.data_sets]

@@ -8,7 +8,7 @@ from typing import Any
 from agent.base.job import State
 from agent.base.refusals import Reason, Refused
 from agent.base.sources import ArchiveSource
-from agent.faces.http.documents.destinations import Options, location_of
+from agent.faces.http.documents.destinations import WireOptions, location_of
 from agent.formats.archive_names import ENCRYPTED
 from agent.journal.jobs import JobRecord
 from agent.settings import Settings
@@ -21,7 +21,7 @@ class Fetchable:
     record: JobRecord
     store: str
     """The name of the store or target."""
-    options: Options
+    options: WireOptions
     """Fetch the archive."""
 
     @property
@@ -47,7 +47,9 @@ def fetchable(newest_first: Iterable[JobRecord], settings: Settings) -> Iterator
         yield Fetchable(record, store, options)
 
 
-def restore_options(found: Fetchable, source: ArchiveSource | None, settings: Settings) -> Mapping[str, Any]:
+def options_to_restore(
+    found: Fetchable, source: ArchiveSource | None, settings: Settings
+) -> Mapping[str, Any]:
     """Return the options that put a backup back to where it came from.
 
     Raises `Refused` for an encrypted archive, as no document but 002 knows of passcodes.
@@ -59,7 +61,7 @@ def restore_options(found: Fetchable, source: ArchiveSource | None, settings: Se
     return {**options, "restore.mode": "replace"} if _is_complete(found.record, source, settings) else options
 
 
-def _where(source: ArchiveSource | None, settings: Settings) -> Options:
+def _where(source: ArchiveSource | None, settings: Settings) -> WireOptions:
     if source is None:
         return {}
     if source.data_sets:
