@@ -2,10 +2,12 @@
 
 import argparse
 import errno
+import stat
 import sys
 import sysconfig
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from agent.base.durable import replace_file
@@ -28,6 +30,7 @@ _PLACES = {
 _PROGRAM_OF_THE_PACKAGE = "/opt/edge-backup/bin/edge-backup"
 _UNIT_OF_THE_PACKAGE = Path("usr/lib/systemd/system/edge-backup.service")
 """A unit in /etc would be preferred to it, also after an upgrade."""
+_ELSEWHERE = "install into a directory such as /opt/edge-backup, and run its 'edge-backup setup'"
 _NEXT = "next: systemd-sysusers; systemctl daemon-reload; systemctl enable --now edge-backup\n"
 
 
@@ -53,6 +56,8 @@ def setup(argv: list[str]) -> int:
     try:
         said.extend(f"{_written(file, parsed.root)}: {file.path}\n" for file in _files())
         said.append(_NEXT if parsed.root == Path("/") else "")
+        for closed in islice(_closed(), 1):
+            sys.stderr.write(f"warning: the agent's user may not enter '{closed}': {_ELSEWHERE}\n")
     except OSError as error:
         hint = "; run it as root, or give another --root" if isinstance(error, PermissionError) else ""
         sys.stderr.write(f"{error.filename or parsed.root}: {error.strerror}{hint}\n")
@@ -89,13 +94,29 @@ def _parser() -> argparse.ArgumentParser:
 
 def _files() -> Iterator[_File]:
     """Yield the files of this installation; in a checkout `make share` makes some of them."""
-    program = Path(sysconfig.get_path("scripts")) / "edge-backup"
+    program = _word(str(_program()))
     for source, directory in _PLACES.items():
         found = SHARE / source
         for path in sorted(found.iterdir()) if found.is_dir() else [found]:
             if path.is_file():
-                text = path.read_text("utf-8").replace(_PROGRAM_OF_THE_PACKAGE, str(program))
+                text = path.read_text("utf-8").replace(_PROGRAM_OF_THE_PACKAGE, program)
                 yield _File(directory / path.name, text, is_the_owners=source == "config.json")
+
+
+def _program() -> Path:
+    return Path(sysconfig.get_path("scripts")) / "edge-backup"
+
+
+def _closed() -> Iterator[Path]:
+    """Yield directories above the program and its interpreter that other users may not enter."""
+    for needed in (_program(), Path(sys.executable)):
+        yield from (each for each in needed.resolve().parents if not each.stat().st_mode & stat.S_IXOTH)
+
+
+def _word(path: str) -> str:
+    """Return the path as one word of a unit (systemd.syntax(7)); systemd refuses quotes in a program's name."""
+    escaped = path.replace("%", "%%")
+    return f'"{escaped}"' if " " in path else escaped
 
 
 def _written(file: _File, root: Path) -> str:

@@ -1,7 +1,9 @@
 """`edge-backup setup` writes what a wheel brings for a device, and nothing of the owner's is lost."""
 
 import os
+import re
 import shutil
+import subprocess
 from contextlib import redirect_stdout
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import pytest
 
 from agent.cli import main
 from tests.support import share
+from tests.support.require import require
 
 UNIT, CONFIG = "etc/systemd/system/edge-backup.service", "etc/edge-backup/config.json"
 
@@ -79,6 +82,34 @@ def test_the_unit_starts_the_program_that_has_written_it(tmp_path: Path) -> None
     setup(tmp_path)
     (start,) = [line for line in (tmp_path / UNIT).read_text().splitlines() if line.startswith("ExecStart=")]
     assert os.access(start.removeprefix("ExecStart=").split()[0], os.X_OK)
+
+
+def test_the_unit_names_a_program_in_any_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """systemd divides at a blank, and takes a percent sign for the beginning of a specifier."""
+    program = tmp_path / "my 50%f agent" / "edge-backup"
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    monkeypatch.setattr("sysconfig.get_path", lambda _name: str(program.parent))
+    setup(tmp_path / "root")
+    unit = str(tmp_path / "root" / UNIT)
+    require(shutil.which("systemd-analyze") is not None, "systemd-analyze")
+    told = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", unit], capture_output=True, text=True, check=False
+    )
+    assert not re.search(r"is not executable|bad unit file", told.stderr)
+
+
+def test_a_program_that_the_agents_user_cannot_reach_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With pipx, or pip --user, root has it below /root: systemd said 203/EXEC, and setup nothing."""
+    home = tmp_path / "home"
+    (home / "bin").mkdir(parents=True)
+    home.chmod(0o700)
+    monkeypatch.setattr("sysconfig.get_path", lambda _name: str(home / "bin"))
+    assert setup(tmp_path / "root") == 0
+    assert f"may not enter '{home}': install into a directory such as /opt" in capsys.readouterr().err
 
 
 def test_a_second_run_changes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
