@@ -114,7 +114,7 @@ def _closed() -> Iterator[Path]:
 
 
 def _word(path: str) -> str:
-    """Return the path as one word of a unit (systemd.syntax(7)); systemd refuses quotes in a program's name."""
+    """Return the path as one word of a unit (systemd.syntax(7)); systemd refuses quotes in the name."""
     escaped = path.replace("%", "%%")
     return f'"{escaped}"' if " " in path else escaped
 
