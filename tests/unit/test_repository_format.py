@@ -123,6 +123,15 @@ def test_any_time_comes_back(time_ns: int) -> None:
     assert golang.time_ns(golang.time_ns_text(time_ns)) == time_ns
 
 
+def test_the_year_0_is_read() -> None:
+    """restic 2174: file systems have times before it, which restic stores as of that year."""
+    first_ns = golang.time_ns("0001-01-01T00:00:00Z")
+    assert golang.time_ns("0000-12-31T23:59:59.5Z") == first_ns - 500_000_000
+    assert golang.time_ns("0000-02-29T00:00:00+01:00") == first_ns - (307 * 24 + 1) * 3_600 * 10**9
+    with pytest.raises(ValueError, match="day is out of range"):
+        golang.time_ns("0000-02-30T00:00:00Z")
+
+
 def test_times_have_no_zeros_at_the_end() -> None:
     """Go's RFC3339Nano cuts them."""
     assert golang.time_ns_text(1_700_000_000_120_000_000) == "2023-11-14T22:13:20.12Z"

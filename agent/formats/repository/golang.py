@@ -137,6 +137,7 @@ def _unquoted_parts(text: str) -> Iterator[bytes]:
     yield text[end:].encode()
 
 
+_FOUR_YEARS = timedelta(days=4 * 365 + 1)
 _TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d)\Z", re.ASCII)
 
 
@@ -146,7 +147,12 @@ def time_ns(text: str) -> int:
     if not match:
         raise ValueError(text)
     second, fraction, zone = match.groups()
+    has_year_0 = second.startswith("0000")  # restic's for all times before it; unknown to `datetime`
+    if has_year_0:
+        second = "0004" + second[4:]
     since = datetime.fromisoformat(second + zone.replace("Z", "+00:00")) - _EPOCH
+    if has_year_0:
+        since -= _FOUR_YEARS
     return (since.days * 86_400 + since.seconds) * 1_000_000_000 + int((fraction or "0").ljust(9, "0"))
 
 

@@ -192,16 +192,18 @@ def whole_snapshots(objects: Objects, cryptor: Cryptor, check: Callable[[], None
 
     Raises `RepositoryBroken` when all of them are: the key is not theirs.
     """
-    damage, one_is_whole = None, False
+    damage: list[RepositoryBroken] = []
+    one_is_whole = False
     for found in _snapshots(objects, cryptor, check):
         if isinstance(found, RepositoryBroken):
-            log.warning("snapshot not readable", error=str(found))
-            damage = found
+            damage.append(found)
         else:
             one_is_whole = True
             yield found
     if damage and not one_is_whole:
-        raise damage
+        raise damage[0]
+    if damage:
+        log.warning("snapshots not readable", count=len(damage), first=str(damage[0]))
 
 
 def _snapshots(
