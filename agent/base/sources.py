@@ -100,6 +100,25 @@ class Extent(NamedTuple):
     """None for an archive of an earlier release of the agent."""
 
 
+def is_emptied(extent: Extent | None, before: Extent | None, percent: int) -> bool:
+    """Return True for an archive with less than `percent` of the files or bytes of the one before."""
+    if extent is None or before is None:
+        return False
+    return any(
+        now is not None and once is not None and 100 * now < percent * once
+        for now, once in zip(extent, before, strict=True)
+    )
+
+
+def last_full(extents: Iterable[Extent], percent: int) -> Extent | None:
+    """Return the extent of the last archive that is not emptied, from those of all in order."""
+    full: Extent | None = None
+    for extent in extents:
+        if not is_emptied(extent, full, percent):
+            full = extent
+    return full
+
+
 @dataclass(frozen=True, slots=True)
 class DeviceFile:
     """A file by its absolute path on the device, whatever archive it is in."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from agent import __version__
 from agent.base.job import Job, Kind, format_time
 from agent.base.roots import Root
-from agent.base.sources import ArchiveSource, Extent
+from agent.base.sources import ArchiveSource, Extent, is_emptied, last_full
 from agent.formats.archive_names import ENCRYPTED, PLAIN
 from agent.jobs.admission import Admission, Admitted, metadata
 from agent.jobs.chosen_roots import ChosenRoots, refuse_choosing
@@ -235,8 +235,6 @@ class Backups:
 
     def _emptied(self, source: ArchiveSource, result: "BackupResult") -> str:
         """Return a warning when this archive has far less than the last full one of its source."""
-        from agent.save.retention import is_emptied, last_full
-
         percent, extent = self._settings.retention.emptied_percent, _extent(result)
         before = last_full(self._journal.archives.extents(source), percent)
         if result.unchanged or before is None or not is_emptied(extent, before, percent):

@@ -62,7 +62,9 @@ def read_format(source: StorageOptions, settings: Settings) -> "ReadFormat":
     )
 
 
-def search_for(wanted: WantedArchive, own: OwnArchives, source: Asked | None = None) -> "Search":
+def search_for(
+    wanted: WantedArchive, own: OwnArchives, source: Asked | None = None, *, emptied_percent: int = 0
+) -> "Search":
     """Return the search for an archive; `own` are those of this device, and `source` None is any source."""
     from agent.restore.find import Search
 
@@ -73,6 +75,7 @@ def search_for(wanted: WantedArchive, own: OwnArchives, source: Asked | None = N
         before=wanted.before,
         device_id=wanted.device_id,
         is_described=wanted.is_described,
+        emptied_percent=emptied_percent,
     )
 
 

@@ -85,7 +85,12 @@ class Restores:
             target,
             self._staging.download(job.id),
             destination,
-            search_for(request.wanted, self._device.archives, source),
+            search_for(
+                request.wanted,
+                self._device.archives,
+                source,
+                emptied_percent=settings.retention.emptied_percent,
+            ),
             choice,
             read_format(request.source, settings),
             unlock,

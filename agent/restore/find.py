@@ -11,7 +11,7 @@ from functools import lru_cache, partial
 
 from agent.base.errors import OF_ANOTHER_DEVICE, NoneChosen, NotInArchive
 from agent.base.job import parse_time
-from agent.base.sources import ArchiveSource, Asked, KnownArchive
+from agent.base.sources import ArchiveSource, Asked, KnownArchive, is_emptied
 from agent.base.text import readable
 from agent.base.times import time_text
 from agent.formats.archive_names import ALL_ARCHIVES, OwnArchives
@@ -41,6 +41,8 @@ class Search:
     """The id of another device; empty for this one."""
     is_described: bool = False
     """True when the command describes the archive: the outcome then names the one that was found."""
+    emptied_percent: int = 0
+    """An archive with a smaller percentage of the last full one's files or bytes is told; 0 for none."""
 
     @property
     def whose(self) -> str:
@@ -97,7 +99,19 @@ class _Looker:
         ]
         taken = f"'{chosen.name}' was chosen" if passed_over or search.is_described else ""
         ignored = f"; ignored, {'; '.join(passed_over)}" if passed_over else ""
-        return Found(chosen.name, taken + ignored)
+        emptied = self._emptied(chosen, candidates[candidates.index(chosen) + 1 :])
+        return Found(chosen.name, "; ".join(filter(None, (taken + ignored, emptied))))
+
+    def _emptied(self, chosen: DatedArchive, older: Sequence[DatedArchive]) -> str:
+        """Return a warning when the journal has a full archive of this source before an emptied one."""
+        percent, source = self._search.emptied_percent, chosen.known.source
+        full = chosen
+        for each in reversed([each for each in older if each.known.source == source and each.known.extent]):
+            if full is chosen or not is_emptied(each.known.extent, full.known.extent, percent):
+                full = each
+        if not is_emptied(chosen.known.extent, full.known.extent, percent):
+            return ""
+        return f"'{chosen.name}' has far less in it than '{full.name}', the last full one: is it right?"
 
     def _old_enough(self, archives: Sequence[DatedArchive]) -> Sequence[DatedArchive]:
         """Return the archives from before the time that the search names. Raises `NotFound` for none."""

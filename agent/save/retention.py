@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from agent.base.sources import Extent
+from agent.base.sources import Extent, is_emptied
 from agent.formats.archive_order import DatedArchive, is_from_future
 
 
@@ -57,25 +57,6 @@ class KeepRules:
 
     def __bool__(self) -> bool:
         return any((self.last, self.daily, self.weekly, self.monthly))
-
-
-def is_emptied(extent: Extent | None, before: Extent | None, percent: int) -> bool:
-    """Return True for an archive with less than `percent` of the files or bytes of the one before."""
-    if extent is None or before is None:
-        return False
-    return any(
-        now is not None and once is not None and 100 * now < percent * once
-        for now, once in zip(extent, before, strict=True)
-    )
-
-
-def last_full(extents: Iterable[Extent], percent: int) -> Extent | None:
-    """Return the extent of the last archive that is not emptied, from those of all in order."""
-    full: Extent | None = None
-    for extent in extents:
-        if not is_emptied(extent, full, percent):
-            full = extent
-    return full
 
 
 def undecided(archives: Iterable[Candidate], rules: KeepRules, now: datetime) -> list[Candidate]:

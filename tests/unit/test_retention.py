@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.base.sources import ArchiveSource, Extent, KnownArchive
+from agent.base.sources import ArchiveSource, Extent, KnownArchive, is_emptied, last_full
 from agent.formats.archive_names import archive_name
 from agent.formats.archive_order import DatedArchive
-from agent.save.retention import Candidate, KeepRules, is_emptied, last_full, removable, undecided
+from agent.save.retention import Candidate, KeepRules, removable, undecided
 
 TAG = "0a1b2c3d"
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)

@@ -62,6 +62,19 @@ def restored(device: Device, directory: Path, **options: str) -> tuple[str, str]
     return (directory / "what").read_text(), ended["message"]
 
 
+def test_an_archive_that_is_far_smaller_than_the_last_full_one_is_told(
+    device: Device, tmp_path: Path
+) -> None:
+    """The disk was not mounted last night: a restore replaced all by nothing without a word."""
+    (tmp_path / "app" / "much").write_bytes(bytes(100_000))
+    full = backup(device, tmp_path / "app")
+    (tmp_path / "app" / "much").unlink()
+    emptied = [backup(device, tmp_path / "app") for _ in range(2)]
+    told = f"'{emptied[-1]}' has far less in it than '{full}', the last full one: is it right?"
+    assert restored(device, tmp_path / "app") == ("app", told)
+    assert restored(device, tmp_path / "app", **{"restore.archive": emptied[0]}) == ("app", "")
+
+
 def lose_journal(device: Device) -> None:
     """As after another disk: only the archives are there."""
     sql(device.settings.storage / "journal.db", "DELETE FROM archives")
