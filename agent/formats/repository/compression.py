@@ -8,7 +8,8 @@ from typing import Any
 from agent.base.errors import RepositoryBroken
 from agent.formats.repository.crypto import Buffer
 
-LEVEL = 3
+LEVEL = 2
+"""Beside 3, the usual one: 1 to 2 % larger, a sixth less time."""
 _PIECE_BYTES = 1 << 18
 _UNPACKED_ZSTD = b"\x02"
 """The first byte of an index, snapshot or lock whose JSON is compressed."""
