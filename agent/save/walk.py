@@ -253,7 +253,7 @@ class _Walk:
 
     def _attributes(self, fd: int, path: str, hard_link_to: str | None) -> Mapping[str, bytes]:
         found = _extended_attributes(fd, self._base + path, hard_link_to)
-        if found is None or not self._report.attributes.take(cost_of(found)):
+        if found is None or (found and not self._report.attributes.take(cost_of(found))):
             self._skip(path, "extended attributes too large")
             return _NONE
         return found

@@ -21,7 +21,7 @@ from agent.formats.repository.document import parsed
 from agent.formats.repository.json_stream import items_of
 from agent.formats.repository.keys import open_key_file
 from agent.formats.repository.objects import Kind
-from agent.formats.repository.packs import Blob, blobs_in, header_of
+from agent.formats.repository.packs import blobs_in, header_entry
 from agent.formats.repository.saved_node import saved_node
 from agent.formats.repository.unpacked import put_unpacked
 from agent.formats.zip.reader import ArchiveReader
@@ -46,7 +46,7 @@ _SNAPSHOT = (
 )
 _TAGS = b'["edge-backup-format=1","root={\\"path\\":\\"/data\\"}","exclude={\\"\\":[[\\"x\\"]]}"]'
 _BLOB = b'{"id":"%b","type":"data","offset":0,"length":40,"uncompressed_length":9}' % (b"0" * 64)
-_BLOBS = Blob(bytes(32), False, 0, 40, 0), Blob(bytes(32), True, 40, 50, 9)
+_PACK_HEADER = header_entry(bytes(32), 40, 0, is_tree=False) + header_entry(bytes(32), 50, 9, is_tree=True)
 _KEY_FILE = b'{"kdf":"scrypt","N":2,"r":1,"p":1,"salt":"c2FsdA==","data":"%b"}' % (b"AAAA" * 16)
 _UNLOCK = Unlock(passcodes=("fuzz",), max_work_factor=1)
 
@@ -152,9 +152,7 @@ TARGETS = {
         read_encrypted, (b"".join(encrypt(iter([b"content"]), _KEY)), b"".join(encrypt(iter([b""]), _KEY)))
     ),
     "tree": Target(read_tree, (b'{"nodes":[%b]}\n' % _NODE, b'{"a":[1],"nodes":[]}')),
-    "pack": Target(
-        read_pack_header, (header_of((Blob(bytes(32), False, 0, 40, 0), Blob(bytes(32), True, 40, 50, 9))),)
-    ),
+    "pack": Target(read_pack_header, (_PACK_HEADER,)),
     "snapshot": Target(read_snapshot, (_SNAPSHOT % b"[]", _SNAPSHOT % _TAGS)),
     "index": Target(read_index, (b'{"packs":[{"id":"%b","blobs":[%b]}]}' % (b"0" * 64, _BLOB),)),
     "key": Target(read_key_file, (_KEY_FILE,)),

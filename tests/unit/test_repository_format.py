@@ -18,7 +18,7 @@ from agent.formats.repository.crypto import Cryptor, Keys
 from agent.formats.repository.document import parsed
 from agent.formats.repository.index import encoded_indexes
 from agent.formats.repository.keys import Config, new_key_file, open_key_file
-from agent.formats.repository.packs import Blob, blobs_in, header_of
+from agent.formats.repository.packs import Blob, blobs_in, header_entry
 from agent.formats.repository.polynomial import is_irreducible, random_irreducible
 from agent.formats.repository.saved_node import saved_node
 from tests.support.repositories import PASSWORD, Device, restic
@@ -249,6 +249,12 @@ BLOBS = st.builds(
     lambda i, tree, length, plain: Blob(i, tree, 0, length, plain),
     st.binary(min_size=32, max_size=32), st.booleans(), st.integers(32, 1 << 20), st.integers(0, 1 << 20),
 )  # fmt: skip
+
+
+def header_of(blobs: list[Blob]) -> bytes:
+    return b"".join(
+        header_entry(blob.id, blob.length, blob.plain_bytes, is_tree=blob.is_tree) for blob in blobs
+    )
 
 
 @given(st.lists(BLOBS, max_size=20))

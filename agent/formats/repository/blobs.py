@@ -29,9 +29,14 @@ _BUDGET_BYTES = 3 << 20
 _PIECE_BYTES = 1 << 18
 
 
+Plain = tuple[bool, bytes, bytes]
+"""True for a tree, the id of a content, the content."""
+
+
 class Packed(NamedTuple):
     """A blob as it is stored."""
 
+    is_tree: bool
     id: bytes
     encrypted: bytes
     plain_bytes: int
@@ -58,7 +63,7 @@ class _Tools(threading.local):
 
 @dataclass(slots=True)
 class _Batch:
-    contents: list[tuple[bytes, bytes]] = field(default_factory=list)
+    contents: list[Plain] = field(default_factory=list)
     size_bytes: int = 0
 
 
@@ -100,24 +105,21 @@ class BlobWriter:
 
     def add_data(self, blob_id: bytes, content: Buffer) -> None:
         """Store a chunk that the repository has not, some time before `finish` returns."""
-        self._batch.contents.append((blob_id, bytes(content)))
-        self._batch.size_bytes += len(content) + _BLOB_BYTES
         self.added.data_blobs += 1
-        self.added.plain_bytes += len(content)
-        if self._batch.size_bytes >= _BATCH_BYTES or len(self._batch.contents) >= _BATCH_BLOBS:
-            self._submit()
-            self._run(self._pool.ready())
+        self._add((False, blob_id, bytes(content)))
 
     def add_tree(self, tree_id: bytes, pieces: Iterable[bytes], size_bytes: int) -> None:
-        """Store a tree that the repository has not; its JSON has `size_bytes`."""
+        """Store a tree that the repository has not, as `add_data`; its JSON has `size_bytes`."""
         self.added.tree_blobs += 1
+        if size_bytes <= _PIECE_BYTES:
+            self._add((True, tree_id, b"".join(pieces)))
+            return
         self.added.plain_bytes += size_bytes
         tools = self._tools
         compressed = tools.compressor.stream(pieces, size_bytes)
         plain_bytes = size_bytes if tools.compressor.available else 0
         self._trees.add_pieces(tree_id, compressed, plain_bytes, tools.cryptor)
-        if self._is_full(self._trees):
-            self._trees = self._begin_to_store(self._trees)
+        self._store_full()
 
     def finish(self) -> None:
         """Store what is left. Afterwards nothing can be added."""
@@ -141,6 +143,15 @@ class BlobWriter:
         if self._storing and not self._storing.outcome.exception():
             self._settle()
 
+    def _add(self, plain: Plain) -> None:
+        batch, size_bytes = self._batch, len(plain[2])
+        batch.contents.append(plain)
+        batch.size_bytes += size_bytes + _BLOB_BYTES
+        self.added.plain_bytes += size_bytes
+        if batch.size_bytes >= _BATCH_BYTES or len(batch.contents) >= _BATCH_BLOBS:
+            self._submit()
+            self._run(self._pool.ready())
+
     def _submit(self) -> None:
         batch, self._batch = self._batch, _Batch()
         if batch.contents:
@@ -152,23 +163,28 @@ class BlobWriter:
         for _ in emitted:
             pass
 
-    def _pack_all(self, contents: Sequence[tuple[bytes, bytes]]) -> list[Packed]:
+    def _pack_all(self, contents: Sequence[Plain]) -> list[Packed]:
         compressor, cryptor = self._tools.compressor, self._tools.cryptor
         found = []
-        for blob_id, content in contents:
+        for is_tree, blob_id, content in contents:
             compressed = compressor.compressed(content)
             if compressed is None:
-                found.append(Packed(blob_id, cryptor.encrypt(content), 0))
+                found.append(Packed(is_tree, blob_id, cryptor.encrypt(content), 0))
             else:
-                found.append(Packed(blob_id, cryptor.encrypt(compressed), len(content)))
+                found.append(Packed(is_tree, blob_id, cryptor.encrypt(compressed), len(content)))
         return found
 
     def _collect(self, packed: Sequence[Packed]) -> Iterator[bytes]:
-        for blob in packed:
-            self._data.add(blob.id, blob.encrypted, blob.plain_bytes)
-            if self._is_full(self._data):
-                self._data = self._begin_to_store(self._data)
+        for is_tree, blob_id, encrypted, plain_bytes in packed:
+            (self._trees if is_tree else self._data).add(blob_id, encrypted, plain_bytes)
+        self._store_full()
         return iter(())
+
+    def _store_full(self) -> None:
+        if self._is_full(self._data):
+            self._data = self._begin_to_store(self._data)
+        if self._is_full(self._trees):
+            self._trees = self._begin_to_store(self._trees)
 
     def _is_full(self, pack: Pack) -> bool:
         return len(pack.content) >= self._pack_bytes or pack.is_full
@@ -191,7 +207,7 @@ class BlobWriter:
         if storing := self._storing:
             self._storing = None
             name, taken_s = storing.outcome.result()
-            self._pending.add(name, storing.pack.blobs)
+            self._pending.add(name, storing.pack.header)
             self._size_next(taken_s)
             self.added.bytes += len(storing.pack.content)
 

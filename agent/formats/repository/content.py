@@ -44,7 +44,7 @@ class Contents:
         small = entry.stat.st_size <= SMALLEST_BYTES
         ids: list[bytes] = []
         try:
-            content = self._small(entry, before, ids) if small else self._large(entry, before, ids)
+            content = self._small(entry, before) if small else self._large(entry, before, ids)
         except OSError as error:
             self.state.unuse(b"".join(ids))
             self.report.skip(entry.name, reason_of(error))
@@ -53,29 +53,29 @@ class Contents:
             self.state.unuse(known.content)
         return content
 
-    def _small(self, entry: Entry, before: int, ids: list[bytes]) -> Content:
+    def _small(self, entry: Entry, before: int) -> Content:
         """Read a file that is one chunk, however it is cut."""
         chunk = read_whole(entry.fd, entry.stat.st_size)
-        if chunk:
-            self._store(chunk, ids)
-        return Content(b"".join(ids), len(chunk), kind_of(chunk[:_HEAD_BYTES], before))
+        ids = self._store(chunk) if chunk else b""
+        return Content(ids, len(chunk), kind_of(chunk[:_HEAD_BYTES], before))
 
     def _large(self, entry: Entry, before: int, ids: list[bytes]) -> Content:
         reading = _Reading(entry.fd, entry.stat.st_size)
         kind = kind_of(os.pread(entry.fd, _HEAD_BYTES, 0), before)
         for chunk in self.chunker.chunks(reading.into, kind):
-            self._store(chunk, ids)
+            ids.append(self._store(chunk))
             self.context.token.check()
             self.blobs.refresh()
             self.context.progress(self.report.read_bytes)
         return Content(b"".join(ids), reading.done_bytes, kind)
 
-    def _store(self, chunk: Buffer, ids: list[bytes]) -> None:
+    def _store(self, chunk: Buffer) -> bytes:
+        """Store a chunk that the repository has not; return its id."""
         blob_id = hashlib.sha256(chunk).digest()
-        ids.append(blob_id)
         self.report.read_bytes += len(chunk)
         if not self.state.use(blob_id):
             self.blobs.add_data(blob_id, chunk)
+        return blob_id
 
 
 class _Reading:

@@ -85,7 +85,9 @@ def nanoseconds(time_ns: int) -> int:
 
     Clocks that were wrong, and some tools, leave files of other years.
     """
-    return max(-_FARTHEST_NS, min(time_ns, _FARTHEST_NS))
+    if -_FARTHEST_NS <= time_ns <= _FARTHEST_NS:  # faster than min and max
+        return time_ns
+    return _FARTHEST_NS if time_ns > 0 else -_FARTHEST_NS
 
 
 def time_text(moment: datetime) -> str:
@@ -97,6 +99,7 @@ def time_text(moment: datetime) -> str:
 _SPECIAL = ((_MODE_SETUID, stat.S_ISUID), (_MODE_SETGID, stat.S_ISGID), (_MODE_STICKY, stat.S_ISVTX))
 
 
+@lru_cache(maxsize=256)
 def file_mode(mode: int) -> int:
     """Return `st_mode` of a file, directory or link as Go's FileMode."""
     found = mode & 0o777

@@ -24,7 +24,6 @@ from agent.formats.repository.golang import (
 )
 from agent.formats.repository.packs import ID_BYTES
 
-_TYPES = {FILE: b"file", DIR: b"dir", LINK: b"symlink"}
 _NODE = b'{"name":%b,"type":"%b"%b,"mtime":"%b","atime":"%b","ctime":"%b","uid":%d,"gid":%d%b%b%b%b%b%b%b%b'
 _SIGNATURE = struct.Struct(">QqqQIIIQ")
 
@@ -71,16 +70,18 @@ def signature_of(
 def node_json(node: Node) -> bytes:
     """Return the node as it is in a tree."""
     status, kind = node.stat, node.kind
-    mtime = time_ns_text(status.st_mtime_ns).encode()
+    mtime = ctime = time_ns_text(status.st_mtime_ns).encode()
+    if status.st_ctime_ns != status.st_mtime_ns:
+        ctime = time_ns_text(status.st_ctime_ns).encode()
     mode = file_mode(status.st_mode)
     links = 0 if kind is DIR else status.st_nlink
     return _NODE % (
         name_json(node.name),
-        _TYPES[kind],
+        b"file" if kind is FILE else b"dir" if kind is DIR else b"symlink",
         b',"mode":%d' % mode if mode else b"",
         mtime,
         mtime,  # the time of access would make every file new; readers take the two for one
-        time_ns_text(status.st_ctime_ns).encode(),
+        ctime,
         status.st_uid,
         status.st_gid,
         _owners(status.st_uid, status.st_gid),

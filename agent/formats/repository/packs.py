@@ -64,13 +64,15 @@ class Pack:
 
     def __init__(self, *, trees: bool) -> None:
         self.content = bytearray()
-        self.blobs: list[Blob] = []
+        self.header = bytearray()
+        """The entries of the header, plain."""
+        self.blobs = 0
         self._trees = trees
 
     def add(self, blob_id: bytes, encrypted: Buffer, plain_bytes: int) -> None:
         """Append an encrypted blob; `plain_bytes` as in `Blob`."""
-        self.blobs.append(Blob(blob_id, self._trees, len(self.content), len(encrypted), plain_bytes))
         self.content += encrypted
+        self._note(blob_id, len(encrypted), plain_bytes)
 
     def add_pieces(
         self, blob_id: bytes, pieces: Iterable[Buffer], plain_bytes: int, cryptor: Cryptor
@@ -78,35 +80,36 @@ class Pack:
         """Encrypt and append a blob that is too large to be in memory more than once."""
         begin = len(self.content)
         cryptor.encrypt_to(self.content, pieces)
-        self.blobs.append(Blob(blob_id, self._trees, begin, len(self.content) - begin, plain_bytes))
+        self._note(blob_id, len(self.content) - begin, plain_bytes)
 
     def clear(self) -> None:
         """Begin the next pack, in this memory."""
         self.content.clear()
-        self.blobs.clear()
+        self.header.clear()
+        self.blobs = 0
 
     @property
     def is_full(self) -> bool:
-        return len(self.blobs) >= _MOST_BLOBS
+        return self.blobs >= _MOST_BLOBS
 
     def finish(self, cryptor: Cryptor) -> str:
         """Append the header; return the name of the pack."""
-        header = cryptor.encrypt(header_of(self.blobs))
+        header = cryptor.encrypt(self.header)
         self.content += header
         self.content += _LENGTH.pack(len(header))
         return hashlib.sha256(self.content).hexdigest()
 
+    def _note(self, blob_id: bytes, length: int, plain_bytes: int) -> None:
+        self.blobs += 1
+        self.header += header_entry(blob_id, length, plain_bytes, is_tree=self._trees)
 
-def header_of(blobs: Iterable[Blob]) -> bytes:
-    """Return the header that names these blobs, which lie one after the other."""
-    return b"".join(map(_entry, blobs))
 
-
-def _entry(blob: Blob) -> bytes:
-    kind = TREE if blob.is_tree else DATA
-    if blob.plain_bytes:
-        return _COMPRESSED_ENTRY.pack(kind + _COMPRESSED, blob.length, blob.plain_bytes, blob.id)
-    return _PLAIN_ENTRY.pack(kind, blob.length, blob.id)
+def header_entry(blob_id: bytes, length: int, plain_bytes: int, *, is_tree: bool) -> bytes:
+    """Return the entry of a blob in the header of its pack; the arguments are as in `Blob`."""
+    kind = TREE if is_tree else DATA
+    if plain_bytes:
+        return _COMPRESSED_ENTRY.pack(kind + _COMPRESSED, length, plain_bytes, blob_id)
+    return _PLAIN_ENTRY.pack(kind, length, blob_id)
 
 
 def blobs_in(header: bytes) -> Iterator[Blob]:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
 
-from agent.formats.repository.packs import Blob, blobs_in, header_of
+from agent.formats.repository.packs import Blob, blobs_in
 from agent.formats.repository.state import opened
 
 _SCHEMA = """
@@ -32,9 +32,9 @@ class PendingPacks:
             self._database.close()
             raise
 
-    def add(self, name: str, blobs: Iterable[Blob]) -> None:
-        """Note a pack that the repository has."""
-        self._database.execute("INSERT INTO packs (name, header) VALUES (?, ?)", (name, header_of(blobs)))
+    def add(self, name: str, header: bytes | bytearray) -> None:
+        """Note a pack that the repository has, with its plain header."""
+        self._database.execute("INSERT INTO packs (name, header) VALUES (?, ?)", (name, header))
 
     def blobs(self) -> Iterator[Blob]:
         """Yield the blobs of all packs."""

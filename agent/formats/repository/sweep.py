@@ -102,7 +102,7 @@ class Sweep:
         self.go_on()
         name = pack.finish(self.cryptor)
         self.objects.put(Kind.PACK, name, pack.content)
-        self.pending.add(name, pack.blobs)
+        self.pending.add(name, pack.header)
         pack.clear()
 
     def _replace(self, packs: Iterable[int]) -> None:

@@ -68,23 +68,22 @@ class Trees:
         self._shared = paths.on_the_way
         self._fixed: dict[bytes, Level] = {}
         for path in paths.directories():
-            self._fixed[path] = self._level(path, *_facts(path))
+            self._fixed[path] = self._opened(path, *_facts(path))
 
     def enter(self, path: bytes, status: stat_result, xattrs: Mapping[str, bytes]) -> None:
         """Take a directory; its entries follow."""
         if fixed := self._fixed.get(path):
             fixed.stat, fixed.xattrs = status, xattrs
             return
-        self._leave_to(parent(path))
-        level = self._level(path, status, xattrs)
+        self.level(parent(path))
+        level = self._opened(path, status, xattrs)
         if path in self._shared:
             self._fixed[path] = level
         else:
             self._stack.append(level)
 
-    def known(self, directory: bytes, name: bytes) -> Known | None:
+    def known(self, level: Level, name: bytes) -> Known | None:
         """Return what the last snapshot says of a file or link; ask once, then `add` or `lose` it."""
-        level = self._leave_to(directory)
         known = self._known(level, name)
         if known and known.child:  # it was a directory
             self._state.drop(level.number, name, known)
@@ -92,16 +91,14 @@ class Trees:
             return None
         return known
 
-    def lose(self, directory: bytes, name: bytes, known: Known | None) -> None:
+    def lose(self, level: Level, name: bytes, known: Known | None) -> None:
         """Take it that a known file is not in this snapshot, because it could not be read."""
         if known:
-            level = self._leave_to(directory)
             self._state.drop(level.number, name, known)
             level.is_changed = True
 
-    def add(self, directory: bytes, node: Node, known: Known | None, seen: bytes, kind: int) -> None:
+    def add(self, level: Level, node: Node, known: Known | None, seen: bytes, kind: int) -> None:
         """Take a file or link; `seen` is its signature."""
-        level = self._leave_to(directory)
         self._put(level, node, known, Row(level.number, node.name, seen, node.content, 0, kind))
 
     def finish(self) -> bytes:
@@ -117,7 +114,7 @@ class Trees:
             self._close(level)
         raise AssertionError("there is always a tree of '/'")
 
-    def _leave_to(self, path: bytes) -> Level:
+    def level(self, path: bytes) -> Level:
         """Close the directories that the walk has left; return the one with this path."""
         while self._stack:
             if self._stack[-1].path == path:
@@ -125,7 +122,7 @@ class Trees:
             self._close(self._stack.pop())
         return self._fixed[path]
 
-    def _level(self, path: bytes, status: stat_result, xattrs: Mapping[str, bytes]) -> Level:
+    def _opened(self, path: bytes, status: stat_result, xattrs: Mapping[str, bytes]) -> Level:
         known: Known | None = None
         if path == b"/":
             if tree := self._state.fact("snapshot_tree"):

@@ -55,31 +55,33 @@ class EntryWriter:
         self._report.links += 1
         directory, name = self._paths.of(entry.name)
         node = Node(name, LINK, entry.stat, entry.xattrs, entry.target, b"", 0)
-        known = self._trees.known(directory, name)
-        self._trees.add(directory, node, known, signature(LINK, entry.stat), FileKind.NONE)
+        level = self._trees.level(directory)
+        known = self._trees.known(level, name)
+        self._trees.add(level, node, known, signature(LINK, entry.stat), FileKind.NONE)
 
     def _file(self, entry: Entry) -> None:
         directory, name = self._paths.of(entry.name)
-        known, seen = self._trees.known(directory, name), signature(FILE, entry.stat)
+        level = self._trees.level(directory)
+        known, seen = self._trees.known(level, name), signature(FILE, entry.stat)
         is_unmodified = known is not None and self._is_unchanged(known, seen, directory, name)
         if known and is_unmodified:
             content: Content | None = self._as_before(entry, known)
         else:
-            content = self._read(entry, join(directory, name), known)
+            content = self._read(entry, directory, name, known)
         if content is None:
-            self._trees.lose(directory, name, known)
+            self._trees.lose(level, name, known)
             return
         self._count(content, known, is_unmodified=is_unmodified)
         node = Node(name, FILE, entry.stat, entry.xattrs, b"", content.ids, content.size_bytes)
-        self._trees.add(directory, node, known, seen, content.kind)
+        self._trees.add(level, node, known, seen, content.kind)
 
-    def _read(self, entry: Entry, path: bytes, known: Known | None) -> Content | None:
+    def _read(self, entry: Entry, directory: bytes, name: bytes, known: Known | None) -> Content | None:
         """Return the content of a file, with the facts for which the next snapshot has to read it again."""
         content = self._contents.read(entry, known)
         if content is None:
             return None
         kind = content.kind
-        if kind & FileKind.SQLITE and _is_ahead(path):
+        if kind & FileKind.SQLITE and _is_ahead(join(directory, name)):
             kind |= FileKind.WRITTEN_AHEAD
         if entry.has_changed(content.size_bytes):
             self._report.skip(entry.name, "changed while read")
