@@ -164,16 +164,16 @@ def test_a_report_is_printed_and_kept_for_people_and_programs(
 def test_small_backups_keep_the_order_that_the_large_ones_have(tmp_path: Path) -> None:
     """Guards `make bench`: everything is measured, and what is promised by wide margins holds at 24 MiB.
 
-    The least of three is taken, so that another process in the way of one round does no harm, and the
-    limits are far from the bars: what they find is a threefold loss, not noise.
+    The time is the processor's, as two threads on a busy machine are no quicker than one, and the limits are
+    far from what is measured: what they find is a loss by half, not noise.
     """
     for tool in ("zip", "unzip"):
         require(shutil.which(tool) is not None, f"{tool} (Debian package {tool})")
     one = {"log": corpora.large_log}
     with broker(tmp_path) as port:
-        found = backup_restore.compare(tmp_path, port, one, 24 * MIB / corpora.GIB, 3, [ZIP])["log"]
+        found = backup_restore.compare(tmp_path, port, one, 24 * MIB / corpora.GIB, 2, [ZIP])["log"]
     zip_s, zip_bytes = _least(found, ZIP.name)
-    for level, times, size in (("fast", 3, 1.2), ("balanced", 1.3, 1.04), ("small", 0.7, 0.98)):
+    for level, times, size in (("fast", 2, 1.2), ("balanced", 1, 1.04), ("small", 0.6, 0.98)):
         ours_s, ours_bytes = _least(found, backup_restore.ours(level))
         assert zip_s / ours_s > times, level
         assert ours_bytes / zip_bytes < size, level
@@ -182,7 +182,7 @@ def test_small_backups_keep_the_order_that_the_large_ones_have(tmp_path: Path) -
 
 def _least(found: backup_restore.Corpus, who: str) -> tuple[float, int]:
     rounds = found.rounds[who]
-    return min(one.backup.wall_s for one in rounds), rounds[0].archive_bytes
+    return min(one.backup.cpu_s for one in rounds), rounds[0].archive_bytes
 
 
 def _found(zip_s: float, ours_s: float) -> backup_restore.Corpus:
