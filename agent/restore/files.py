@@ -23,6 +23,7 @@ from agent.restore.directories import Tree
 from agent.restore.disk import syncs_tell_errors
 from agent.restore.metadata import Meta, set_meta
 from agent.transfer.cancel import CancelToken
+from providers.writeback import WriteBack
 
 _THREADS = 2
 _SMALL_BYTES = 1 << 18
@@ -198,6 +199,7 @@ class SparseWriter:
     def __init__(self, fd: int, take: Callable[[int], None]) -> None:
         """`take` is called with the number of bytes before they are written; it may raise."""
         self._fd, self._take = fd, take
+        self._write_back = WriteBack(fd)
         self._size = 0
         self._hole_at_end = False
 
@@ -212,6 +214,7 @@ class SparseWriter:
         written = os.write(self._fd, chunk)
         while written < len(chunk):
             written += os.write(self._fd, memoryview(chunk)[written:])
+        self._write_back.reached(self._size)
 
     def finish(self) -> None:
         """Give the file its length when it ends in a hole. Raises OSError."""

@@ -40,6 +40,8 @@ _MOST_OFFSET = 1 << 32
 class Place(NamedTuple):
     """The place of a blob."""
 
+    key: bytes
+    """As in `packs.Blob`."""
     pack: str
     offset: int
     length: int
@@ -107,7 +109,7 @@ class BlobIndex:
     def place(self, key: bytes) -> Place | None:
         """Return the place of a blob: its id, or for a tree `packs.tree_key` of it."""
         query = (
-            "SELECT name, at, length, plain, pack FROM blobs JOIN packs ON packs.number = blobs.pack"
+            "SELECT id, name, at, length, plain, pack FROM blobs JOIN packs ON packs.number = blobs.pack"
             " WHERE id = ?"
         )
         found = self._database.execute(query, (key,)).fetchone()
@@ -132,15 +134,19 @@ class BlobIndex:
         query = "SELECT pack, total(end - begin) FROM needed GROUP BY pack"
         return {pack: int(size_bytes) for pack, size_bytes in self._database.execute(query)}
 
-    def choose(self, blob_id: bytes, place: Place) -> None:
-        """Put a blob into the list for `chosen`, once."""
-        row = place.number, place.offset, blob_id
-        self._database.execute("INSERT OR IGNORE INTO chosen VALUES (?, ?, ?)", row)
+    def choose(self, places: Iterable[Place]) -> None:
+        """Put blobs into the list for `chosen`, each once."""
+        rows = ((place.number, place.offset, place.key) for place in places)
+        self._database.executemany("INSERT OR IGNORE INTO chosen VALUES (?, ?, ?)", rows)
 
-    def chosen(self) -> Iterator[bytes]:
-        """Yield the ids of the blobs in the list, as they lie in packs."""
-        for (blob_id,) in self._database.execute("SELECT id FROM chosen ORDER BY pack, at"):
-            yield blob_id
+    def chosen(self) -> Iterator[Place]:
+        """Yield the places of the blobs in the list in their order."""
+        query = (
+            "SELECT blobs.id, name, blobs.at, length, plain, blobs.pack FROM chosen"
+            " CROSS JOIN blobs ON blobs.id = chosen.id CROSS JOIN packs ON packs.number = blobs.pack"
+            " ORDER BY chosen.pack, chosen.at"
+        )
+        return map(Place._make, self._database.execute(query))
 
     def has_all(self, keys: Iterable[bytes]) -> bool:
         return all(self.place(key) is not None for key in keys)

@@ -1,9 +1,7 @@
 """Reads a repository: blobs by ranges of packs, each checked by its id, and trees as a stream."""
 
-import hashlib
-import threading
-from collections.abc import Callable, Container, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Container, Generator, Iterable, Iterator
+from contextlib import closing
 from pathlib import Path
 from threading import Lock
 
@@ -11,7 +9,7 @@ import structlog
 
 from agent.base.errors import RepositoryBroken
 from agent.formats.repository.blob_index import BlobIndex, Place, missing_blob
-from agent.formats.repository.compression import decompressed, decompressed_pieces
+from agent.formats.repository.chunks import ChunkOpener, Fetched, check_content, naming_pack, pieces_of
 from agent.formats.repository.crypto import Cryptor, Keys
 from agent.formats.repository.document import MOST_BYTES, Snapshot, parsed
 from agent.formats.repository.json_stream import items_of
@@ -32,13 +30,6 @@ _MOST_DATA_BYTES = 16 << 20
 """The longest chunk that is read: restic's have at most 8 MiB."""
 
 
-class _Tools(threading.local):
-    """The ciphers of a thread."""
-
-    def __init__(self, keys: Keys) -> None:
-        self.cryptor = Cryptor(keys)
-
-
 class Reader:
     """Reads blobs and trees. Any number of threads may call the methods at the same time."""
 
@@ -48,7 +39,7 @@ class Reader:
         """Take a directory for temporary files; so much stays free there."""
         self._data_packs = PackReader(fetch, index.needed, Spool(directory, reserve_bytes))
         self._tree_packs = PackReader(fetch, whole_block, Spool(directory, reserve_bytes))
-        self._tools, self._index = _Tools(keys), index
+        self._opener, self._index = ChunkOpener(keys), index
         self._alone = Lock()
         """Held for the index and the store, which are for one thread; other threads decrypt meanwhile."""
 
@@ -57,31 +48,29 @@ class Reader:
         self._data_packs.close()
         self._tree_packs.close()
 
-    def data(self, blob_id: bytes) -> bytes:
-        """Return a chunk of a content that `need` has noted.
+    def chunks(self, content: bytes) -> Iterator[bytes]:
+        """Yield the chunks of a content that `need` has noted.
 
         Raises `RepositoryBroken`, StorageError, sqlite3.Error and OSError.
         """
-        place, encrypted = self._fetched(blob_id)
-        with _naming(place):
-            stored = self._tools.cryptor.decrypt(encrypted)
-            content = decompressed(stored, place.plain_bytes) if place.plain_bytes else stored
-            if hashlib.sha256(content).digest() != blob_id:
-                raise _wrong_content()
-        return content
+        return map(self._opener.opened, map(self._fetched, ids_of(content)))
+
+    def chunks_ahead(self, content: bytes) -> Generator[bytes, None, None]:
+        """Yield as `chunks`, by two threads; the iterator is to be closed, and others wait for that."""
+        return self._opener.opened_ahead(map(self._fetched, ids_of(content)))
 
     def note(self, key: bytes) -> None:
-        """Note that `encrypted` will be asked for. Raises `RepositoryBroken` and sqlite3.Error."""
+        """Note that `checked` will be asked for. Raises `RepositoryBroken` and sqlite3.Error."""
         with self._alone:
             if len(key) == ID_BYTES:
                 self._index.need(self._place(key))
 
-    def encrypted(self, key: bytes) -> tuple[Place, bytes]:
-        """Return the place of a blob that was noted, and its encrypted form, checked. Raises as `data`."""
-        place, encrypted = self._fetched(key)
-        with _naming(place):
-            _check(self._tools.cryptor.decrypt(encrypted), place.plain_bytes, key[-ID_BYTES:])
-        return place, encrypted
+    def checked(self, key: bytes) -> Fetched:
+        """Return a blob that was noted, in its encrypted form, checked. Raises as `chunks`."""
+        found = self._fetched(key)
+        with naming_pack(found.place):
+            check_content(self._opener.cryptor.decrypt(found.encrypted), found.place, key[-ID_BYTES:])
+        return found
 
     def needed_packs(self) -> dict[int, int]:
         """Return how many bytes will be fetched from each pack, by its number. Raises sqlite3.Error."""
@@ -102,68 +91,43 @@ class Reader:
     def check(self, contents: Iterable[bytes], packs: Container[int]) -> Iterator[int]:
         """Read every chunk of the contents that is in one of these packs, once; yield its size.
 
-        Raises as `data`.
+        Raises as `chunks`.
         """
         for content in contents:
-            for blob_id in ids_of(content):
-                place = self._place(blob_id)
-                if place.number in packs:
-                    self._index.choose(blob_id, place)
-        for blob_id in self._index.chosen():
-            yield len(self.data(blob_id))
+            places = map(self._place, ids_of(content))
+            self._index.choose(place for place in places if place.number in packs)
+        fetched = map(self._fetched_at, self._index.chosen())
+        with closing(self._opener.opened_ahead(fetched)) as chunks:
+            yield from map(len, chunks)
 
     def tree(self, tree_id: bytes) -> Iterator[SavedNode]:
         """Yield the nodes of a tree, which was checked as a whole before, in the order of their names.
 
-        Raises as `data`.
+        Raises as `chunks`.
         """
         place, encrypted = self._fetched(tree_key(tree_id))
-        with _naming(place):
-            stored = self._tools.cryptor.decrypt(encrypted)
+        with naming_pack(place):
+            stored = self._opener.cryptor.decrypt(encrypted)
             del encrypted
-            _check(stored, place.plain_bytes, tree_id)
-        return _in_order(map(saved_node, items_of(_pieces(stored, place.plain_bytes), "nodes")))
+            check_content(stored, place, tree_id)
+        return _in_order(map(saved_node, items_of(pieces_of(stored, place), "nodes")))
 
-    def _fetched(self, key: bytes) -> tuple[Place, bytes]:
-        is_tree = len(key) > ID_BYTES
+    def _fetched(self, key: bytes) -> Fetched:
         with self._alone:
-            place = self._place(key)
-            if max(place.content_bytes, place.length) > (MOST_BLOB_BYTES if is_tree else _MOST_DATA_BYTES):
-                kind = "tree" if is_tree else "chunk"
-                raise RepositoryBroken(f"a {kind} of the repository is larger than any that is read")
-            return place, (self._tree_packs if is_tree else self._data_packs).read(place)
+            return self._fetched_at(self._place(key))
+
+    def _fetched_at(self, place: Place) -> Fetched:
+        is_tree = len(place.key) > ID_BYTES
+        if max(place.content_bytes, place.length) > (MOST_BLOB_BYTES if is_tree else _MOST_DATA_BYTES):
+            kind = "tree" if is_tree else "chunk"
+            raise RepositoryBroken(f"a {kind} of the repository is larger than any that is read")
+        return Fetched(place, (self._tree_packs if is_tree else self._data_packs).read(place))
 
     def _place(self, key: bytes) -> Place:
         place = self._index.place(key)
         if place is None:
             raise missing_blob()
         return place
-
-
-@contextmanager
-def _naming(place: Place) -> Iterator[None]:
-    """Name the pack in a message about damage: the operator replaces or removes it."""
-    try:
-        yield
-    except RepositoryBroken as error:
-        raise RepositoryBroken(f"the pack {place.pack[:8]} of the repository is damaged: {error}") from error
-
-
-def _check(stored: bytes, plain_bytes: int, blob_id: bytes) -> None:
-    """Raise `RepositoryBroken` for another content than the id says, without holding all of it."""
-    digest = hashlib.sha256()
-    for piece in _pieces(stored, plain_bytes):
-        digest.update(piece)
-    if digest.digest() != blob_id:
-        raise _wrong_content()
-
-
-def _wrong_content() -> RepositoryBroken:
-    return RepositoryBroken("a blob has another content than its name says")
-
-
-def _pieces(stored: bytes, plain_bytes: int) -> Iterator[bytes]:
-    return decompressed_pieces(stored, plain_bytes) if plain_bytes else iter((stored,))
 
 
 def _in_order(nodes: Iterator[SavedNode]) -> Iterator[SavedNode]:

@@ -1,6 +1,7 @@
 """The content of one snapshot, as restores and queries read any archive."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from random import SystemRandom
 from threading import Lock
@@ -14,13 +15,15 @@ from agent.formats.repository.blob_index import Place
 from agent.formats.repository.described import manifest_of
 from agent.formats.repository.document import Snapshot
 from agent.formats.repository.listing import Listing
-from agent.formats.repository.packs import ids_of
 from agent.formats.repository.reader import Reader
 from agent.formats.repository.saved_node import NO_ID, SavedNode
 from agent.formats.repository.saved_roots import SavedRoot, saved_roots, sole_root
 from agent.formats.repository.session import state_errors
 from agent.formats.repository.tree_walk import TreeWalk
 from providers.errors import TooLarge
+
+_LARGE_BYTES = 1 << 20
+"""A file from this size on is worth a second thread."""
 
 
 class SnapshotTree:
@@ -60,20 +63,22 @@ class SnapshotTree:
             write(item.location)
             return
         left = item.size
-        for blob_id in ids_of(item.location):
-            content = self._chunk(blob_id)
-            left -= len(content)
-            if left < 0:
-                break
-            write(content)
+        with closing(self._chunks(item)) as chunks:
+            for chunk in chunks:
+                left -= len(chunk)
+                if left < 0:
+                    break
+                write(chunk)
         if left:
             raise bad_entry(item.name, "has not the size that it announces")
 
     def contents(self, items: Sequence[Item]) -> Iterator[bytes]:
-        for item in items:
-            parts: list[bytes] = []
-            self.read(item, parts.append)
-            yield b"".join(parts)
+        with state_errors(self._scratch):
+            for item in items:
+                content = b"".join(self._reader.chunks(item.location))
+                if len(content) != item.size:
+                    raise bad_entry(item.name, "has not the size that it announces")
+                yield content
 
     def span_bytes(self, first: Item, last: Item) -> int:
         return first.packed_size + last.packed_size
@@ -107,9 +112,13 @@ class SnapshotTree:
         if self._listing:
             self._listing.close()
 
-    def _chunk(self, blob_id: bytes) -> bytes:
+    def _chunks(self, item: Item) -> Generator[bytes, None, None]:
         with state_errors(self._scratch):
-            return self._reader.data(blob_id)
+            if item.size < _LARGE_BYTES:
+                yield from self._reader.chunks(item.location)
+            else:
+                with closing(self._reader.chunks_ahead(item.location)) as chunks:
+                    yield from chunks
 
     def _walk(self) -> TreeWalk:
         return TreeWalk(self._reader, self._check, self._most_entries)

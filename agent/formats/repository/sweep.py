@@ -26,7 +26,7 @@ _ROUND_BYTES = 16 << 20
 
 @dataclass(slots=True)
 class Sweep:
-    """One sweep, under the exclusive lock. Its methods raise as `Reader.data` and `go_on`."""
+    """One sweep, under the exclusive lock. Its methods raise as `Reader.chunks` and `go_on`."""
 
     objects: Objects
     cryptor: Cryptor
@@ -91,7 +91,7 @@ class Sweep:
     def _move(self, key: bytes) -> int:
         """Copy a blob into a new pack; return its size."""
         self.go_on()
-        place, encrypted = self.reader.encrypted(key)
+        place, encrypted = self.reader.checked(key)
         pack = self._packs[len(key) > ID_BYTES]
         pack.add(key[-ID_BYTES:], encrypted, place.plain_bytes)
         if len(pack.content) >= PACK_BYTES or pack.is_full:
