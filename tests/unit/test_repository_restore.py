@@ -138,7 +138,7 @@ def test_damaged_snapshots_do_not_take_the_others_away(tmp_path: Path) -> None:
     assert restored(device.objects.path, [Root("", source)], tmp_path / "scratch").archive == saved.id
     assert texts(source) == {"file": b"first"}
     (snapshots / saved.id).unlink()
-    with pytest.raises(RepositoryBroken, match="is damaged|has more than"):
+    with pytest.raises(RepositoryBroken, match=r"is damaged|has more than"):
         restored(device.objects.path, [Root("", source)], tmp_path / "scratch")
 
 
