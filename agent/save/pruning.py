@@ -5,7 +5,6 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from functools import partial
 
 import structlog
 
@@ -84,89 +83,74 @@ def prune(destinations: Mapping[str, Prunable], order: PruneOrder, context: Cont
 
     `destinations` are by their names for people. Raises `Cancelled`.
     """
-    learned: dict[str, KnownArchive] = {}
-    done = [_pruned(name, each, order, context, learned) for name, each in destinations.items()]
-    return PruneOutcome(done, learned)
+    pruner = _Pruner(order, context)
+    done = [pruner.pruned(name, each) for name, each in destinations.items()]
+    return PruneOutcome(done, pruner.learned)
 
 
-def _pruned(
-    name: str,
-    opened: Prunable,
-    order: PruneOrder,
-    context: Context,
-    learned: dict[str, KnownArchive],
-) -> Pruned:
-    done = Pruned(name)
-    try:
-        with closing(opened.destination.storage):
-            _prune(done, opened, order, context, learned)
-    except Cancelled:
-        raise
-    except NoRepository:
-        log.debug("no repository to prune yet", destination=name)
-    except (JobError, StorageError) as error:
-        done.problem = str(error)
-        done.failed = not isinstance(error, TargetAbsent)
-        done.retryable = isinstance(error, RepositoryBusy) or getattr(error, "retryable", False)
-        log.warning("old archives not removed", destination=name, reason=done.problem)
-    return done
+class _Pruner:
+    def __init__(self, order: PruneOrder, context: Context) -> None:
+        self._order, self._context = order, context
+        self.learned: dict[str, KnownArchive] = {}
 
+    def pruned(self, name: str, opened: Prunable) -> Pruned:
+        done = Pruned(name)
+        try:
+            with closing(opened.destination.storage):
+                self._prune(done, opened)
+        except Cancelled:
+            raise
+        except NoRepository:
+            log.debug("no repository to prune yet", destination=name)
+        except (JobError, StorageError) as error:
+            done.problem = str(error)
+            done.failed = not isinstance(error, TargetAbsent)
+            done.retryable = isinstance(error, RepositoryBusy) or getattr(error, "retryable", False)
+            log.warning("old archives not removed", destination=name, reason=done.problem)
+        return done
 
-def _prune(
-    done: Pruned,
-    opened: Prunable,
-    order: PruneOrder,
-    context: Context,
-    learned: dict[str, KnownArchive],
-) -> None:
-    if not {Capability.LIST, Capability.DELETE} <= opened.destination.storage.capabilities:
-        done.problem = "its provider cannot list or delete archives"
-        return
-    archives = _candidates(opened, order, learned)
-    # The time after listing: an archive that is stored meanwhile is not from the future.
-    now = order.clock()
-    gone = removable(archives, order.rules, now)
-    done.kept = len(archives)
-    done.note = _note(undecided(archives, order.rules, now))
+    def _prune(self, done: Pruned, opened: Prunable) -> None:
+        if not {Capability.LIST, Capability.DELETE} <= opened.destination.storage.capabilities:
+            done.problem = "its provider cannot list or delete archives"
+            return
+        archives, order = self._candidates(opened), self._order
+        # The time after listing: an archive that is stored meanwhile is not from the future.
+        now = order.clock()
+        gone = removable(archives, order.rules, now)
+        done.kept = len(archives)
+        done.note = _note(undecided(archives, order.rules, now))
 
-    def removed(name: str) -> None:
-        if not order.dry_run:
-            log.info("old archive removed", destination=done.place, archive=name)
-        done.removed.append(name)
-        done.kept -= 1
+        def removed(name: str) -> None:
+            if not order.dry_run:
+                log.info("old archive removed", destination=done.place, archive=name)
+            done.removed.append(name)
+            done.kept -= 1
 
-    names = {archive.name: archive.dated.size_bytes or 0 for archive in gone}
-    kept = frozenset(archive.name for archive in archives) - names.keys()
-    freed = opened.format.remove(Removal(opened.destination, names, kept, order.dry_run, removed, context))
-    done.freed, done.problem = freed.size_bytes, freed.problem
+        names = {archive.name: archive.dated.size_bytes or 0 for archive in gone}
+        kept = frozenset(archive.name for archive in archives) - names.keys()
+        removal = Removal(opened.destination, names, kept, order.dry_run, removed, self._context)
+        freed = opened.format.remove(removal)
+        done.freed, done.problem = freed.size_bytes, freed.problem
 
+    def _candidates(self, opened: Prunable) -> list[Candidate]:
+        """Return the archives that this device has named, with their sources where the rules need them."""
+        destination, order = opened.destination, self._order
+        listed = opened.format.listed(destination, order.own)
+        named = [each for each in listed if _NAMED_BY_US.fullmatch(each.name)]
+        dated = in_order(named, {**order.own.known, **self.learned}, order.clock())
+        if order.rules and Capability.READ_RANGE in destination.storage.capabilities:
+            dated = [self._looked_at(archive, opened) for archive in dated]
+        verdicts = (order.verdicts.of(each.name, destination.place_of(each.name)) for each in dated)
+        dates = (order.dates.get(each.name) for each in dated)
+        return list(map(Candidate, dated, dates, verdicts))
 
-def _candidates(opened: Prunable, order: PruneOrder, learned: dict[str, KnownArchive]) -> list[Candidate]:
-    """Return the archives that this device has named itself, with their sources where the rules need them."""
-    destination = opened.destination
-    listed = opened.format.listed(destination, order.own)
-    named = [each for each in listed if _NAMED_BY_US.fullmatch(each.name)]
-    dated = in_order(named, {**order.own.known, **learned}, order.clock())
-    if order.rules and Capability.READ_RANGE in destination.storage.capabilities:
-        about = partial(read_about, opened.format, destination, unlock=Unlock())
-        dated = [_looked_at(archive, about, learned) for archive in dated]
-    return [
-        Candidate(
-            each, order.dates.get(each.name), order.verdicts.of(each.name, destination.place_of(each.name))
-        )
-        for each in dated
-    ]
-
-
-def _looked_at(
-    archive: DatedArchive, about: Callable[..., KnownArchive], learned: dict[str, KnownArchive]
-) -> DatedArchive:
-    if archive.known.source is not None or archive.name.endswith(ENCRYPTED):
-        return archive
-    found = about(name=archive.name)
-    if found.source is not None:
-        learned[archive.name] = found
-    return replace(archive, known=replace(found, number=archive.known.number))
+    def _looked_at(self, archive: DatedArchive, opened: Prunable) -> DatedArchive:
+        if archive.known.source is not None or archive.name.endswith(ENCRYPTED):
+            return archive
+        found = read_about(opened.format, opened.destination, archive.name, Unlock())
+        if found.source is not None:
+            self.learned[archive.name] = found
+        return replace(archive, known=replace(found, number=archive.known.number))
 
 
 def _note(left_alone: Sequence[Candidate]) -> str:
