@@ -28,13 +28,15 @@ from agent.jobs.requests.options import Key
 from agent.jobs.requests.restore import RestoreRequest
 from agent.jobs.restore_recovery import Recovery
 from agent.jobs.runner import Runner
-from agent.jobs.worker import Outcome
+from agent.jobs.worker import Outcome, Tools
 from agent.journal import UnfinishedJob
 from agent.restore.working import read_working
 
 if TYPE_CHECKING:
     from agent.restore.choice import Choice
-    from agent.restore.target import Amount
+    from agent.restore.commit_confirmed import CommitConfirmed
+    from agent.restore.flow import RestoreOrder
+    from agent.restore.target import Amount, RestoreTarget
 
 
 class Restores:
@@ -55,34 +57,45 @@ class Restores:
 
     def restore(self, request: RestoreRequest) -> Admitted:
         """Admit a restore, or a preview of one. Raises `Refused`."""
-        from agent.restore.directories import missing
-        from agent.restore.flow import RestoreOrder, preview, restore
+        from agent.restore.flow import preview, restore
+
+        job, tools = self._runner.new_job(Kind.RESTORE, request.correlation_id)
+        order = self._order(request, job, tools)
+        self._runner.refuse_unrecovered(root.directory for root in order.choice.roots)
+        self._previews.refuse_while_waiting()
+        if request.preview:
+            return self._previews.admitted(
+                job,
+                tools,
+                order.target,
+                request.confirm_within_s,
+                destination=order.destination,
+                work=partial(preview, order),
+            )
+        return self._runner.admitted(
+            job,
+            tools,
+            directory=order.target.directory,
+            made=order.target.made,
+            destination=order.destination,
+            work=partial(restore, order),
+            ended=partial(self.ended, job, request.source.facts()),
+        )
+
+    def _order(self, request: RestoreRequest, job: Job, tools: Tools) -> "RestoreOrder":
+        from agent.restore.flow import RestoreOrder
 
         settings = self._settings
-        job, tools = self._runner.new_job(Kind.RESTORE, request.correlation_id)
         unlock = unlock_for(request.key, settings.encryption)
         deliver = hook(settings, "restoreCmd", settings.restore_cmd, job)
         choice = self._choice(job, request, delivered=deliver is not None)
-        device_id = request.wanted.device_id
-        destination = self._admission.source(request.source, tools.connections, device_id or self._device.id)
-        confirmation = (
-            None if deliver else self._confirmations.confirmation(job, tools, request.confirm_within_s)
-        )
-        made = list(dict.fromkeys(path for root in choice.roots for path in missing(root.directory)))
-        target = restore_target(
-            settings,
-            job,
-            dict(enumerate(choice.roots)),
-            made,
-            request.mode,
-            own=self._own.paths(),
-            confirmation=confirmation,
-        )
+        device_id = request.wanted.device_id or self._device.id
+        destination = self._admission.source(request.source, tools.connections, device_id)
+        within_s = request.confirm_within_s
+        confirmation = None if deliver else self._confirmations.confirmation(job, tools, within_s)
         source = self._source(request, choice, delivered=deliver is not None)
-        self._runner.refuse_unrecovered(root.directory for root in choice.roots)
-        self._previews.refuse_while_waiting()
-        order = RestoreOrder(
-            target,
+        return RestoreOrder(
+            self._target(job, choice, request.mode, confirmation),
             self._staging.download(job.id),
             destination,
             search_for(
@@ -97,24 +110,15 @@ class Restores:
             deliver,
             device=self._accepted(request),
         )
-        if request.preview:
-            return self._previews.admitted(
-                job,
-                tools,
-                target,
-                request.confirm_within_s,
-                destination=destination,
-                work=partial(preview, order),
-            )
-        return self._runner.admitted(
-            job,
-            tools,
-            directory=target.directory,
-            made=target.made,
-            destination=destination,
-            work=partial(restore, order),
-            ended=partial(self.ended, job, request.source.facts()),
-        )
+
+    def _target(
+        self, job: Job, choice: "Choice", mode: str, confirmation: "CommitConfirmed | None"
+    ) -> "RestoreTarget":
+        from agent.restore.directories import missing
+
+        made = list(dict.fromkeys(path for root in choice.roots for path in missing(root.directory)))
+        roots, own = dict(enumerate(choice.roots)), self._own.paths()
+        return restore_target(self._settings, job, roots, made, mode, own=own, confirmation=confirmation)
 
     def _choice(self, job: Job, request: RestoreRequest, *, delivered: bool) -> "Choice":
         """Return what the request chooses; with `restoreCmd`, everything into a directory of its own."""
