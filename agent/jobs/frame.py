@@ -16,43 +16,23 @@ said to be missed. It moves forward with the ticks, and survives in the journal.
 import hashlib
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
 
 from agent.base.clock import CLOCK_SET
+from agent.base.durations import format_duration
 from agent.base.job import format_time
 from agent.base.times import EPOCH
+
+if TYPE_CHECKING:
+    from agent.jobs.attempts import Attempt
 
 _END_OF_TIME = datetime.max.replace(tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True, slots=True)
-class Frame:
-    """The time in which periodic backups are made, from `start` until just before `end`."""
-
-    active: bool
-    start: datetime | None
-    end: datetime | None
-    period: timedelta
-    offset: timedelta
-    """The device's own share of the jitter, see `device_offset`."""
-    activated: datetime
-    """The time at which this frame was set: the anchor of the grid where there is no start."""
-
-    def __post_init__(self) -> None:
-        """Raises ValueError when the end is before the start or the period is not above 0."""
-        if self.start and self.end and self.end < self.start:
-            start, end = format_time(self.start), format_time(self.end)
-            raise ValueError(f"the end '{end}' is before the start '{start}'")
-        if self.period <= timedelta(0):
-            raise ValueError("the period is not above 0")
-
-    def has_ended(self, now: datetime) -> bool:
-        return self.end is not None and now >= self.end
-
-
-@dataclass(frozen=True, slots=True)
 class Decision:
-    """The result of `decide`."""
+    """The result of `Frame.decide`."""
 
     settled: datetime | None
     """For the next decision, to be kept before the run begins: a run that crashes is not repeated."""
@@ -68,34 +48,69 @@ class Decision:
     """The next tick after now; None when none will come unless the clock or the frame changes."""
 
 
-def decide(frame: Frame, settled: datetime | None, now: datetime) -> Decision:
-    """Return what is due at `now`, when everything up to `settled` has been dealt with.
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """The time in which periodic backups are made, from `start` until just before `end`."""
 
-    `settled` is what the decision before said; None for a frame that has just been activated, of which
-    the tick at or before the activation is still due: Kanto starts right away when `from` has passed.
-    To be asked when the frame was set, at every start, when `next_due` has come, and once a minute
-    while the frame is active, even if it seems to have ended: a clock that is put back is found out then.
-    """
-    if not frame.active:
-        return Decision(settled)
-    grid = _Grid.of(frame)
-    before = settled or frame.activated
-    went_back, was_set = before - now > frame.period, before < CLOCK_SET <= now
-    if went_back:
-        settled = now
-    first = grid.first_open(settled)
-    last = grid.last_until(now)
-    ended = frame.has_ended(now)
-    passed = max(0, last - first + 1)
-    tick = grid.time(last) if passed else None
-    return Decision(
-        settled=now if was_set else tick or settled,
-        tick=None if ended else tick,
-        missed=_missed(passed, ran=not ended) if not was_set else 0,
-        clock_went_back=went_back,
-        clock_was_set=was_set,
-        next_due=None if ended else grid.due(max(first, last + 1)),
-    )
+    active: bool
+    start: datetime | None
+    end: datetime | None
+    period: timedelta
+    offset: timedelta
+    """The device's own share of the jitter, see `device_offset`."""
+    activated: datetime
+    """The time at which this frame was set: the anchor of the grid where there is no start."""
+    window: timedelta | None = None
+    """How long a backup is tried again; None until the next tick."""
+
+    def __post_init__(self) -> None:
+        """Raises ValueError when the end is before the start or the period is not above 0."""
+        if self.start and self.end and self.end < self.start:
+            start, end = format_time(self.start), format_time(self.end)
+            raise ValueError(f"the end '{end}' is before the start '{start}'")
+        if self.period <= timedelta(0):
+            raise ValueError("the period is not above 0")
+
+    @property
+    def rule(self) -> str:
+        """Return the period, the only rule to compare: for any other change the plan is kept as a new one."""
+        return format_duration(self.period)
+
+    def has_ended(self, now: datetime) -> bool:
+        return self.end is not None and now >= self.end
+
+    def is_over(self, attempt: "Attempt", now: datetime) -> bool:
+        """Return True when the backup is not tried again."""
+        return self.has_ended(now) or attempt.has_passed(self.window, now)
+
+    def decide(self, settled: datetime | None, now: datetime) -> Decision:
+        """Return what is due at `now`, when everything up to `settled` has been dealt with.
+
+        `settled` is what the decision before said; None for a frame that has just been activated, of which
+        the tick at or before the activation is still due: Kanto starts right away when `from` has passed.
+        To be asked when the frame was set, at every start, when `next_due` has come, and once a minute
+        while the frame is active, even if it seems to have ended: a clock that is put back is found out then.
+        """
+        if not self.active:
+            return Decision(settled)
+        grid = _Grid.of(self)
+        before = settled or self.activated
+        went_back, was_set = before - now > self.period, before < CLOCK_SET <= now
+        if went_back:
+            settled = now
+        first = grid.first_open(settled)
+        last = grid.last_until(now)
+        ended = self.has_ended(now)
+        passed = max(0, last - first + 1)
+        tick = grid.time(last) if passed else None
+        return Decision(
+            settled=now if was_set else tick or settled,
+            tick=None if ended else tick,
+            missed=_missed(passed, ran=not ended) if not was_set else 0,
+            clock_went_back=went_back,
+            clock_was_set=was_set,
+            next_due=None if ended else grid.due(max(first, last + 1)),
+        )
 
 
 def _missed(passed: int, *, ran: bool) -> int:

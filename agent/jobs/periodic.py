@@ -7,19 +7,17 @@ later change wins. Belongs to the main thread.
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import partial
 
 import structlog
 
-from agent.base.durations import format_duration
 from agent.base.job import format_time, parse_time
 from agent.base.refusals import Reason, Refused
 from agent.jobs.admission import Admitted
-from agent.jobs.attempts import Attempt
 from agent.jobs.events import ScheduleChanged
 from agent.jobs.foundation import Foundation
-from agent.jobs.frame import Decision, Frame, decide, device_offset
+from agent.jobs.frame import Frame, device_offset
 from agent.jobs.requests.control import ActivateRequest, DeactivateRequest
 from agent.jobs.schedule_record import ScheduleRecord
 from agent.jobs.store_ticks import MakeBackup, StoreTicks
@@ -93,9 +91,8 @@ class Periodic:
             self._keep(self._span)
         self.ticks.begin()
 
-    def _plan(self) -> "_FramePlan | None":
-        window = schedule_of(self._settings).window or None
-        return _FramePlan(self.frame, window) if self._span.active else None
+    def _plan(self) -> Frame | None:
+        return self.frame if self._span.active else None
 
     def _keep(self, span: _Span) -> None:
         with self._journal.unit():
@@ -127,10 +124,11 @@ class Periodic:
 
     def _frame(self, span: _Span) -> Frame:
         """Raises ValueError when the end is before the start."""
-        period = self._settings.period
+        period, schedule = self._settings.period, schedule_of(self._settings)
         device_id = self._device.id if self._begun else ""  # asking for it may write to the journal
-        offset = device_offset(device_id, min(schedule_of(self._settings).jitter, period))
-        return Frame(span.active, span.start, span.end, period, offset, span.activated)
+        offset = device_offset(device_id, min(schedule.jitter, period))
+        window = schedule.window or None
+        return Frame(span.active, span.start, span.end, period, offset, span.activated, window)
 
     def _begin_anew(self, now: datetime) -> None:
         """Let the frame count as set now: the time when it was set never was."""
@@ -138,22 +136,3 @@ class Periodic:
         with self._journal.unit() as unit:
             self._journal.notes.keep(_FRAME, span.to_text())
             unit.after_commit(partial(setattr, self, "_span", span))
-
-
-@dataclass(frozen=True, slots=True)
-class _FramePlan:
-    """The plan of a frame."""
-
-    frame: Frame
-    window: timedelta | None
-
-    @property
-    def rule(self) -> str:
-        """Return the period, the only rule to compare: for any other change `keep_new` begins anew."""
-        return format_duration(self.frame.period)
-
-    def decide(self, settled: datetime | None, now: datetime) -> Decision:
-        return decide(self.frame, settled, now)
-
-    def is_over(self, attempt: Attempt, now: datetime) -> bool:
-        return self.frame.has_ended(now) or attempt.has_passed(self.window, now)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from agent.base.job import Job, Kind
 from agent.jobs.attempts import BACK_OFF, Attempt, Step, next_step, wake_at
 from agent.jobs.events import Events, JobEnded
-from agent.jobs.frame import Frame, decide
+from agent.jobs.frame import Frame
 from agent.jobs.schedule_record import ScheduleRecord, Standing
 from agent.journal import Journal
 from tests.support.fakes import Device
@@ -32,7 +32,7 @@ def tries(frame: Frame, until: datetime, works_from: datetime | None = None) -> 
     now, settled, attempt = frame.activated, None, None
     begun, missed = list[datetime](), 0
     while now < until:
-        decision = decide(frame, settled, now)
+        decision = frame.decide(settled, now)
         settled = decision.settled
         step = next_step(decision, attempt, now, is_over=frame.has_ended(now))
         attempt, missed = step.attempt, missed + step.missed
@@ -72,7 +72,7 @@ def test_the_end_of_the_frame_ends_the_tries() -> None:
 def test_a_tick_while_the_job_of_the_one_before_runs_does_not_count_that_as_missed() -> None:
     """The job may still succeed."""
     running = Attempt(NOON, "a")
-    decision = decide(HOURLY, NOON, NOON + HOUR)
+    decision = HOURLY.decide(NOON, NOON + HOUR)
     assert next_step(decision, running, NOON + HOUR) == Step(
         Attempt(NOON + HOUR, since=NOON + HOUR), begin=True
     )
@@ -81,7 +81,7 @@ def test_a_tick_while_the_job_of_the_one_before_runs_does_not_count_that_as_miss
 
 def test_a_clock_put_back_forgets_an_attempt_of_the_future() -> None:
     waiting = Attempt(NOON, "a", 1, NOON)
-    decision = decide(HOURLY, NOON, NOON - 5 * HOUR)
+    decision = HOURLY.decide(NOON, NOON - 5 * HOUR)
     assert decision.clock_went_back
     assert next_step(decision, waiting, NOON - 5 * HOUR) == Step(None)
 

@@ -12,7 +12,6 @@ from agent.faces.ditto.twin import auto_upload
 from agent.jobs.frame import (
     Decision,
     Frame,
-    decide,
     device_offset,
 )
 
@@ -28,55 +27,55 @@ OPEN = replace(EVERY_TEN_HOURS, start=None)
 
 
 def test_the_first_tick_is_the_start() -> None:
-    waiting = decide(EVERY_TEN_HOURS, None, NOON - SECOND)
+    waiting = EVERY_TEN_HOURS.decide(None, NOON - SECOND)
     assert waiting == Decision(None, next_due=NOON)
-    assert decide(EVERY_TEN_HOURS, waiting.settled, NOON) == Decision(
+    assert EVERY_TEN_HOURS.decide(waiting.settled, NOON) == Decision(
         NOON, tick=NOON, next_due=NOON + 10 * HOUR
     )
 
 
 def test_a_late_timer_does_not_move_the_grid() -> None:
-    late = decide(EVERY_TEN_HOURS, NOON, NOON + 10 * HOUR + 7 * SECOND)
+    late = EVERY_TEN_HOURS.decide(NOON, NOON + 10 * HOUR + 7 * SECOND)
     assert (late.tick, late.next_due) == (NOON + 10 * HOUR, NOON + 20 * HOUR)
 
 
 def test_a_tick_runs_once() -> None:
-    again = decide(EVERY_TEN_HOURS, NOON, NOON + SECOND)
+    again = EVERY_TEN_HOURS.decide(NOON, NOON + SECOND)
     assert again == Decision(NOON, next_due=NOON + 10 * HOUR)
 
 
 def test_without_a_start_the_activation_is_the_anchor() -> None:
     """And it is a tick itself, as in Kanto, where `activate` without `from` starts right away."""
-    assert decide(OPEN, None, NOON).tick == NOON
-    assert decide(OPEN, NOON, NOON + HOUR).next_due == NOON + 10 * HOUR
+    assert OPEN.decide(None, NOON).tick == NOON
+    assert OPEN.decide(NOON, NOON + HOUR).next_due == NOON + 10 * HOUR
 
 
 def test_the_offset_moves_every_tick_and_the_first_is_none_earlier() -> None:
     for frame in (EVERY_TEN_HOURS, OPEN):
         shifted = replace(frame, offset=3 * MINUTE)
-        assert decide(shifted, None, NOON) == Decision(None, next_due=NOON + 3 * MINUTE)
-        assert decide(shifted, NOON + 3 * MINUTE, NOON + HOUR).next_due == NOON + 10 * HOUR + 3 * MINUTE
+        assert shifted.decide(None, NOON) == Decision(None, next_due=NOON + 3 * MINUTE)
+        assert shifted.decide(NOON + 3 * MINUTE, NOON + HOUR).next_due == NOON + 10 * HOUR + 3 * MINUTE
 
 
 def test_activated_after_its_start_a_frame_runs_at_once_and_then_on_its_grid() -> None:
     """As Kanto does. Ticks before the activation were nobody's, so none of them is called missed."""
     late = replace(EVERY_TEN_HOURS, activated=NOON + 25 * HOUR)
-    assert decide(late, None, NOON + 25 * HOUR) == Decision(
+    assert late.decide(None, NOON + 25 * HOUR) == Decision(
         NOON + 20 * HOUR, tick=NOON + 20 * HOUR, next_due=NOON + 30 * HOUR
     )
 
 
 def test_an_inactive_frame_is_never_due() -> None:
-    assert decide(replace(EVERY_TEN_HOURS, active=False), NOON, NOON + 99 * HOUR) == Decision(NOON)
+    assert replace(EVERY_TEN_HOURS, active=False).decide(NOON, NOON + 99 * HOUR) == Decision(NOON)
 
 
 # Missed ticks
 
 
 def test_ticks_missed_while_the_device_was_off_run_once() -> None:
-    back = decide(EVERY_TEN_HOURS, NOON, NOON + 35 * HOUR)
+    back = EVERY_TEN_HOURS.decide(NOON, NOON + 35 * HOUR)
     assert back == Decision(NOON + 30 * HOUR, tick=NOON + 30 * HOUR, missed=2, next_due=NOON + 40 * HOUR)
-    assert decide(EVERY_TEN_HOURS, back.settled, NOON + 36 * HOUR).tick is None
+    assert EVERY_TEN_HOURS.decide(back.settled, NOON + 36 * HOUR).tick is None
 
 
 # The end
@@ -84,17 +83,17 @@ def test_ticks_missed_while_the_device_was_off_run_once() -> None:
 
 def test_the_last_tick_is_before_the_end() -> None:
     frame = replace(EVERY_TEN_HOURS, end=NOON + 10 * HOUR)
-    assert decide(frame, NOON, NOON + HOUR).next_due is None, "a tick at the end is none"
-    assert decide(frame, NOON, NOON + 10 * HOUR) == Decision(NOON)
+    assert frame.decide(NOON, NOON + HOUR).next_due is None, "a tick at the end is none"
+    assert frame.decide(NOON, NOON + 10 * HOUR) == Decision(NOON)
     longer = replace(frame, end=NOON + 10 * HOUR + SECOND)
-    assert decide(longer, NOON, NOON + HOUR).next_due == NOON + 10 * HOUR
+    assert longer.decide(NOON, NOON + HOUR).next_due == NOON + 10 * HOUR
 
 
 def test_a_tick_missed_before_the_end_does_not_run_after_it() -> None:
     frame = replace(EVERY_TEN_HOURS, end=NOON + 25 * HOUR)
-    after = decide(frame, NOON, NOON + 48 * HOUR)
+    after = frame.decide(NOON, NOON + 48 * HOUR)
     assert after == Decision(NOON + 20 * HOUR, missed=2)
-    assert decide(frame, after.settled, NOON + 49 * HOUR) == Decision(NOON + 20 * HOUR), "said once"
+    assert frame.decide(after.settled, NOON + 49 * HOUR) == Decision(NOON + 20 * HOUR), "said once"
 
 
 def test_a_frame_has_ended_from_its_end_on() -> None:
@@ -107,7 +106,7 @@ def test_a_frame_has_ended_from_its_end_on() -> None:
 def test_an_end_before_the_start_is_refused() -> None:
     with pytest.raises(ValueError, match=r"'2026-06-01T11:00:00.000000Z' is before the start '2026-06-01T12"):
         replace(EVERY_TEN_HOURS, end=NOON - HOUR)
-    assert decide(replace(EVERY_TEN_HOURS, end=NOON), None, NOON).next_due is None, "equal is empty"
+    assert replace(EVERY_TEN_HOURS, end=NOON).decide(None, NOON).next_due is None, "equal is empty"
 
 
 @pytest.mark.parametrize("period", [timedelta(0), timedelta(seconds=-1)])
@@ -121,48 +120,48 @@ def test_a_period_that_is_not_above_zero_is_refused(period: timedelta) -> None:
 
 def test_a_device_without_a_clock_waits_for_a_start_that_is_far_away() -> None:
     frame = replace(EVERY_TEN_HOURS, activated=WITHOUT_A_CLOCK)
-    assert decide(frame, None, WITHOUT_A_CLOCK) == Decision(None, next_due=NOON)
+    assert frame.decide(None, WITHOUT_A_CLOCK) == Decision(None, next_due=NOON)
 
 
 def test_a_device_that_hears_the_time_runs_once() -> None:
     """Activated in 1970, with a tick every minute: 29 million ticks have passed, one runs."""
     frame = replace(OPEN, period=MINUTE, activated=WITHOUT_A_CLOCK)
-    first = decide(frame, None, WITHOUT_A_CLOCK)
-    heard = decide(frame, first.settled, NOON)
+    first = frame.decide(None, WITHOUT_A_CLOCK)
+    heard = frame.decide(first.settled, NOON)
     assert (first.tick, heard.tick) == (WITHOUT_A_CLOCK, NOON - 40 * SECOND)
     assert heard.missed == 0, "the years between never were"
-    assert decide(frame, heard.settled, NOON + SECOND).tick is None
+    assert frame.decide(heard.settled, NOON + SECOND).tick is None
 
 
 def test_a_device_that_reboots_in_1970_does_not_wait_for_its_old_time() -> None:
     """Its last tick is 56 years ahead: the plan begins anew, within a period, and nothing runs at once."""
-    reboot = decide(OPEN, NOON, WITHOUT_A_CLOCK)
+    reboot = OPEN.decide(NOON, WITHOUT_A_CLOCK)
     assert (reboot.settled, reboot.tick, reboot.clock_went_back) == (WITHOUT_A_CLOCK, None, True)
     assert reboot.next_due
     assert WITHOUT_A_CLOCK < reboot.next_due <= WITHOUT_A_CLOCK + 10 * HOUR
-    assert decide(OPEN, reboot.settled, reboot.next_due).tick == reboot.next_due, "no stall"
-    assert decide(OPEN, reboot.settled, NOON + 10 * HOUR).tick == NOON + 10 * HOUR, "back on the old grid"
+    assert OPEN.decide(reboot.settled, reboot.next_due).tick == reboot.next_due, "no stall"
+    assert OPEN.decide(reboot.settled, NOON + 10 * HOUR).tick == NOON + 10 * HOUR, "back on the old grid"
 
 
 def test_activated_under_a_clock_that_was_years_ahead_a_frame_does_not_wait_for_it() -> None:
     ahead = replace(OPEN, activated=NOON.replace(year=2099))
-    corrected = decide(ahead, None, NOON)
+    corrected = ahead.decide(None, NOON)
     assert corrected.clock_went_back
     assert corrected.next_due
     assert NOON < corrected.next_due <= NOON + 10 * HOUR
 
 
 def test_a_clock_put_back_by_a_moment_does_not_run_the_tick_again() -> None:
-    corrected = decide(EVERY_TEN_HOURS, NOON + 10 * HOUR, NOON + 10 * HOUR - 3 * SECOND)
+    corrected = EVERY_TEN_HOURS.decide(NOON + 10 * HOUR, NOON + 10 * HOUR - 3 * SECOND)
     assert corrected == Decision(NOON + 10 * HOUR, next_due=NOON + 20 * HOUR)
-    assert decide(EVERY_TEN_HOURS, corrected.settled, NOON + 10 * HOUR).tick is None
+    assert EVERY_TEN_HOURS.decide(corrected.settled, NOON + 10 * HOUR).tick is None
 
 
 def test_a_frame_that_seemed_to_have_ended_goes_on_when_the_clock_is_put_back() -> None:
     frame = replace(EVERY_TEN_HOURS, end=NOON + 100 * HOUR)
-    ended = decide(frame, NOON, NOON.replace(year=2099))
+    ended = frame.decide(NOON, NOON.replace(year=2099))
     assert (ended.tick, ended.next_due) == (None, None)
-    corrected = decide(frame, ended.settled, NOON + HOUR)
+    corrected = frame.decide(ended.settled, NOON + HOUR)
     assert corrected.next_due == NOON + 10 * HOUR
 
 
@@ -196,7 +195,7 @@ def test_whatever_the_clock_does_ticks_lie_on_the_grid_and_never_run_twice(
     """One run a decision at the most, inside the frame, in rising order unless the clock went far back."""
     now, settled, last_run = NOON, None, None
     for jump in jumps:
-        decision = decide(frame, settled, now)
+        decision = frame.decide(settled, now)
         if decision.clock_went_back:
             last_run = None
         if decision.tick:
@@ -206,7 +205,7 @@ def test_whatever_the_clock_does_ticks_lie_on_the_grid_and_never_run_twice(
             assert frame.start is None or decision.tick >= frame.start
             assert frame.end is None or decision.tick < frame.end
             last_run = decision.tick
-        assert decide(frame, decision.settled, now).tick is None, "asked twice, run once"
+        assert frame.decide(decision.settled, now).tick is None, "asked twice, run once"
         settled, now = decision.settled, now + jump
 
 
@@ -216,7 +215,7 @@ def test_every_tick_that_passes_is_run_or_said_to_be_missed(frame: Frame, jumps:
     now, settled = NOON, NOON
     for jump in jumps:
         now += jump
-        decision = decide(endless, settled, now)
+        decision = endless.decide(settled, now)
         assert decision.settled
         counted = (decision.tick is not None) + decision.missed
         assert counted == (0 if decision.clock_went_back else _ticks_between(endless, settled, now))
@@ -231,10 +230,10 @@ def test_the_next_tick_is_ahead_and_never_more_than_two_periods_away(
     endless = replace(frame, start=None, end=None, offset=timedelta(0))
     now, settled = NOON, None
     for jump in jumps:
-        decision = decide(endless, settled, now)
+        decision = endless.decide(settled, now)
         assert decision.next_due
         assert now < decision.next_due <= now + 2 * endless.period
-        assert decide(endless, decision.settled, decision.next_due).tick == decision.next_due
+        assert endless.decide(decision.settled, decision.next_due).tick == decision.next_due
         settled, now = decision.settled, now + jump
 
 
@@ -246,7 +245,7 @@ def test_no_time_that_can_be_written_ends_in_an_error(
     westward = timezone(timedelta(hours=-12))
     for frame_start in (None, start.replace(tzinfo=westward)):
         frame = Frame(True, frame_start, None, timedelta(days=100_000), 9 * HOUR, activated)
-        decide(frame, None, now.replace(tzinfo=westward))
+        frame.decide(None, now.replace(tzinfo=westward))
 
 
 # The device's offset
@@ -284,9 +283,9 @@ def test_a_clock_that_is_set_for_the_first_time_runs_one_backup_and_misses_none(
     """A device that had booted in 1970 was said to have missed 20,605 backups."""
     frame = replace(OPEN, activated=WITHOUT_A_CLOCK)
     for settled in (None, WITHOUT_A_CLOCK):
-        decision = decide(frame, settled, NOON)
+        decision = frame.decide(settled, NOON)
         assert (decision.clock_was_set, decision.missed, decision.settled) == (True, 0, NOON)
         assert decision.tick
         assert NOON - frame.period < decision.tick <= NOON
     anew = replace(frame, activated=NOON)
-    assert decide(anew, NOON, NOON + SECOND) == Decision(NOON, next_due=NOON + frame.period)
+    assert anew.decide(NOON, NOON + SECOND) == Decision(NOON, next_due=NOON + frame.period)
