@@ -155,9 +155,8 @@ class Engine:
             self.history,
             base.settings.rpo,
             base.mailbox.call_later,
-            frame=lambda: self.schedules.periodic.frame,
+            limit=self.schedules.limit,
             records=list(records.values()),
-            schedules=self.schedules,
         )
         for record in chain(*records.values()):
             record.changed = self.health.changed

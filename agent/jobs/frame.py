@@ -79,6 +79,17 @@ class Frame:
     def has_ended(self, now: datetime) -> bool:
         return self.end is not None and now >= self.end
 
+    def limit(self, success: datetime | None, now: datetime) -> datetime | None:
+        """Return until when the last good backup is new enough, for two periods; None while none is made."""
+        if not self.active or self.has_ended(now):
+            return None
+        # Before its beginning the schedule could not have made one.
+        begun = max(self.start or self.activated, self.activated)
+        try:
+            return max(success or begun, begun) + 2 * self.period
+        except OverflowError:
+            return None
+
     def is_over(self, attempt: "Attempt", now: datetime) -> bool:
         """Return True when the backup is not tried again."""
         return self.has_ended(now) or attempt.has_passed(self.window, now)

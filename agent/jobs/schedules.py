@@ -107,13 +107,12 @@ class Schedules:
         for ticks in self._all.values():
             ticks.cancelling(correlation_id)
 
-    def limit(self, success: datetime | None) -> datetime | None:
+    def limit(self, success: datetime | None, now: datetime) -> datetime | None:
         """Return until when a good backup of this time is new enough: until the second one after it is due.
 
-        Only schedules by the clock count; before its beginning one could not have made a backup. None when
-        no schedule says so.
+        Before its beginning a schedule could not have made one. None when no schedule says so.
         """
-        found = []
+        found = [limit] if (limit := self.periodic.frame.limit(success, now)) else []
         for name, ticks in self._by_clock.items():
             times = self._plan(self._base.settings.schedules[name]).times
             begun = ticks.begun

@@ -37,11 +37,14 @@ class Rig:
             History(journal),
             rpo,
             self._later,
-            frame=lambda: self.frame,
+            limit=self._limit,
             records=[[self.record]],
             now=lambda: self.now,
         )
         self.health.changed = lambda: self.told.append(dict(self.health.value()))
+
+    def _limit(self, success: datetime | None, now: datetime) -> datetime | None:
+        return self.frame.limit(success, now)
 
     def _later(self, delay_s: float, action: Action) -> Timer:
         self.waiting = [(self.now + timedelta(seconds=delay_s), action)]
@@ -235,13 +238,13 @@ def second_night(now: datetime) -> datetime:
 def test_a_schedule_that_never_made_a_backup_is_too_late_after_its_second_night(nightly: Device) -> None:
     """However many nights have passed: each is dealt with when it is missed."""
     schedules, limit = nightly.service.engine.schedules, second_night(datetime.now(UTC))
-    assert schedules.limit(None) == limit
+    assert schedules.limit(None, datetime.now(UTC)) == limit
     weeks_later = datetime.now(UTC) + timedelta(days=21)
     nightly.journal.notes.keep("schedule.nightly.settled", format_time(weeks_later))
-    assert schedules.limit(None) == limit
+    assert schedules.limit(None, datetime.now(UTC)) == limit
 
 
 def test_a_new_schedule_is_not_late_for_a_backup_of_long_ago(nightly: Device) -> None:
     schedules, now = nightly.service.engine.schedules, datetime.now(UTC)
-    assert schedules.limit(now - timedelta(days=300)) == second_night(now)
-    assert schedules.limit(now + timedelta(days=5)) == second_night(now + timedelta(days=5))
+    assert schedules.limit(now - timedelta(days=300), now) == second_night(now)
+    assert schedules.limit(now + timedelta(days=5), now) == second_night(now + timedelta(days=5))

@@ -14,7 +14,6 @@ from structlog.testing import capture_logs
 
 from agent.base.job import Job, Kind
 from agent.faces.metrics import Metrics, _labels
-from agent.jobs.frame import Frame
 from agent.jobs.queries.health import Health
 from agent.jobs.queries.history import History
 from agent.jobs.schedule_record import ScheduleRecord
@@ -57,13 +56,12 @@ def metrics(
     schedules: Mapping[str, ScheduleState] = MappingProxyType({}),
 ) -> Metrics:
     history, mailbox = History(journal), mailbox or Mailbox()
-    off = Frame(False, None, None, timedelta(hours=1), timedelta(0), START)
     health = Health(
         journal,
         history,
         timedelta(hours=1),
         mailbox.call_later,
-        frame=lambda: off,
+        limit=lambda _success, _now: None,
         records=[[ScheduleRecord(journal)]],
     )
     return Metrics(path, mailbox, health, history, lambda: schedules)

@@ -10,10 +10,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from agent.base.job import NEVER_IN_ORDER, State, format_time, parse_time
-from agent.jobs.frame import Frame
 from agent.jobs.queries.history import History
 from agent.jobs.schedule_record import ScheduleRecord
-from agent.jobs.schedules import Schedules
 from agent.journal import LAST_SUCCESS, LAST_VERIFIED, Journal
 from agent.mailbox import Action, Timer
 
@@ -48,20 +46,19 @@ class Health:
         rpo: timedelta | None,
         later: Callable[[float, Action], Timer],
         *,
-        frame: Callable[[], Frame],
+        limit: Callable[[datetime | None, datetime], datetime | None],
         records: Sequence[Sequence[ScheduleRecord]],
-        schedules: Schedules | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         """`records` are those of every schedule, one for each store.
 
-        `rpo` is how old the last good backup may become: zero for any age, None for two periods of a
-        schedule while it is active.
+        `rpo` is how old the last good backup may become: zero for any age, None for what the schedules say by
+        `limit`, as `Schedules.limit`.
         """
         self.changed: Action = lambda: None
         self._journal, self._history = journal, history
         self._rpo, self._later, self._now = rpo, later, now
-        self._frame, self._records, self._schedules = frame, records, schedules
+        self._scheduled_limit, self._records = limit, records
         self._waits_for: tuple[datetime | None, datetime | None] = None, None
         self._timer: Timer | None = None
 
@@ -89,20 +86,7 @@ class Health:
             return (success + self._rpo if success else _ALWAYS) if self._rpo else None
         if success and success > self._now():  # when that was, nobody knows
             success = None
-        limits = (self._frame_limit(success), self._schedules.limit(success) if self._schedules else None)
-        return min((limit for limit in limits if limit), default=None)
-
-    def _frame_limit(self, success: datetime | None) -> datetime | None:
-        frame = self._frame()
-        if not frame.active or frame.has_ended(self._now()):
-            return None
-        # Before its beginning the schedule could not have made one.
-        begun = max(frame.start or frame.activated, frame.activated)
-        success = success or begun
-        try:
-            return max(success, begun) + 2 * frame.period
-        except OverflowError:
-            return None
+        return self._scheduled_limit(success, self._now())
 
     def value(self) -> Mapping[str, Any]:
         """Return the twin's property `health`."""
