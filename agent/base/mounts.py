@@ -8,6 +8,10 @@ from typing import NamedTuple
 
 _NUMBERED_ANEW = (b"fat", b"fuse", b"overlay", b"aufs", b"unionfs", b"mergerfs")
 _LAYERED = (b"overlay", b"aufs", b"unionfs", b"mergerfs")
+_KERNEL_S_OWN = frozenset(
+    b"proc sysfs cgroup cgroup2 cpuset devpts devtmpfs debugfs tracefs securityfs selinuxfs smackfs configfs"
+    b" bpf pstore mqueue efivarfs binfmt_misc fusectl rpc_pipefs nfsd hugetlbfs functionfs".split()
+)
 _ESCAPE = re.compile(rb"\\([0-7]{3})")
 
 
@@ -28,6 +32,14 @@ def mounts_below(target: Path) -> list[str]:
     top = b"" if target == Path("/") else bytes(target)
     found = {each.path[len(top) + 1 :] for each in _mounts() if each.path.startswith(top + b"/")} - {b""}
     return sorted(os.fsdecode(name) for name in found)
+
+
+def kernel_mounts_below(target: Path) -> frozenset[str]:
+    """Return those of `mounts_below` that show the kernel's own state: nobody can save or restore it."""
+    kinds = {each.path: each.kind for each in _mounts()}
+    return frozenset(
+        name for name in mounts_below(target) if kinds.get(bytes(target / name)) in _KERNEL_S_OWN
+    )
 
 
 def where_mounted(path: Path) -> str:

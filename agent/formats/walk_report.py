@@ -14,6 +14,8 @@ MAX_NAMED = 1000
 _MOUNTS_TOLD = 3
 WITHHELD = "unexportable by the device's settings"
 """The reason for entries that a rule in the settings names."""
+OWN = "the agent's own: storage, archives or work"
+KERNEL_S = "a file system of the kernel's own"
 
 _REASONS = {
     errno.ENOENT: "vanished",
@@ -50,8 +52,8 @@ class Report:
     """Content that was read, with the present file: the progress of the backup."""
     excluded: int = 0
     """Entries that patterns passed over; a directory counts once, with all that is in it."""
-    own: list[str] = field(default_factory=list)
-    """The first excluded directories of the agent's own: storage, targets, work of restores."""
+    passed_over: list[tuple[str, str]] = field(default_factory=list)
+    """The first excluded directories that no pattern names, each with the reason: OWN or KERNEL_S."""
     mounts: list[str] = field(default_factory=list)
     """The first mount points; the content of their file systems is in the archive, too."""
     skipped: int = 0
@@ -97,11 +99,11 @@ class Report:
         if len(self.mounts) < MAX_NAMED:
             self.mounts.append(readable(name))
 
-    def pass_over_own(self, name: str) -> None:
-        """Count a directory of the agent's own as excluded."""
+    def pass_over(self, name: str, reason: str) -> None:
+        """Count a directory as excluded that no pattern names."""
         self.excluded += 1
-        if len(self.own) < MAX_NAMED:
-            self.own.append(readable(name))
+        if len(self.passed_over) < MAX_NAMED:
+            self.passed_over.append((readable(name), reason))
 
     def skip(self, name: str, reason: str) -> None:
         """Count `name` as skipped. `reason` is one of a few fixed texts."""

@@ -5,8 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from agent.base.errors import IoError
-from agent.base.mounts import mounts_below, overlap
-from agent.base.roots import Root
+from agent.base.mounts import kernel_mounts_below, mounts_below, overlap
+from agent.base.roots import Root, is_in
 from agent.base.text import readable
 
 
@@ -14,17 +14,21 @@ def apart(root: Root, own: Collection[Path]) -> list[Root]:
     """Return the root without its mount points, and a root for each of these.
 
     A mounted file is no root, nor a mount point in or at one of the agent's `own` directories, which a
-    restore leaves alone, nor one whose content the root holds by another name, too.
+    restore leaves alone, nor one whose content the root holds by another name, too. No root has what an
+    archive holds of the kernel's own file systems, such as /proc.
     """
-    names = list[str]()
+    kernel, names = kernel_mounts_below(root.directory), list[str]()
     for name in mounts_below(root.directory):
+        if is_in(name, kernel):
+            continue
         others = [root.directory, *(root.directory / other for other in names)]
         if _is_open(root.directory / name, own) and not any(
             overlap(root.directory / name, other) for other in others
         ):
             names.append(name)
-    inner = [part for name in names if (part := _below(root, name, names))]
-    return [replace(root, without=frozenset(names)), *inner] if inner else [root]
+    inner = [part for name in names if (part := _below(root, name, [*names, *kernel]))]
+    without = frozenset(names if inner else ()) | kernel
+    return [replace(root, without=without) if without else root, *inner]
 
 
 def _is_open(path: Path, own: Collection[Path]) -> bool:

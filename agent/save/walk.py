@@ -13,13 +13,13 @@ from pathlib import Path
 from types import MappingProxyType
 
 from agent.base.identity import FileIdentity, identity, identity_of
-from agent.base.mounts import mounts_below
+from agent.base.mounts import kernel_mounts_below, mounts_below
 from agent.base.patterns import Excluded, PatternLists
 from agent.base.roots import Root
 from agent.base.sqlite_files import database_of, is_database
 from agent.formats.attributes import cost_of
 from agent.formats.base import DIR, FILE, LINK, MAX_ATTRIBUTES_BYTES, MAX_NAME_BYTES, Entry
-from agent.formats.walk_report import WITHHELD, Report, Top, reason_of
+from agent.formats.walk_report import KERNEL_S, OWN, WITHHELD, Report, Top, reason_of
 from agent.save.databases import MAX_BESIDE, Copies
 from agent.save.levels import DIR_FLAGS, FILE_FLAGS, Level, Levels, close
 from providers.directory import open_resolved
@@ -53,9 +53,10 @@ def walk(
     """Yield the entries of a root with the names of an archive, each directory before its content.
 
     Directories on the way to the root's names are entries, too, and the root's own where it has a prefix.
-    Only counted: excluded entries, and the agent's `own` directories, whatever their names are. Skipped and
-    told to `report`: unexportable entries, entries that are no file, directory or link or cannot be read, and
-    missing names of the root. `check` is called for each name and ends the walk by raising.
+    Only counted: excluded entries, the agent's `own` directories, whatever their names are, and the content
+    of the kernel's own file systems. Skipped and told to `report`: unexportable entries, entries that are no
+    file, directory or link or cannot be read, and missing names of the root. `check` is called for each name
+    and ends the walk by raising.
     With `copies`, the entry of an SQLite database has a copy, and the files beside it have no entries.
 
     Close it when you stop early: it holds descriptors. Raises OSError when the root's directory cannot be
@@ -85,6 +86,7 @@ class _Walk:
         self._missing = set(top.root.names or ())
         self._linked: dict[FileIdentity, str] = {}
         self._mounts = frozenset(mounts_below(top.root.directory))
+        self._kernel_mounts = kernel_mounts_below(top.root.directory)
 
     def run(self) -> Iterator[Entry]:
         fd = open_resolved(self._root.directory)
@@ -115,13 +117,24 @@ class _Walk:
         path = self._levels.prefix + name
         if identity(status) in self._own:
             os.close(fd)
-            self._report.pass_over_own(self._root.archived(path))
+            self._report.pass_over(self._root.archived(path), OWN)
+            return
+        if path in self._kernel_mounts:
+            yield from self._kernel_mount(fd, path, status)
             return
         if path in self._mounts:
             self._report.enter_mount(self._root.archived(path))
         level = self._levels.descend(name, fd, status)
         yield Entry(self._base + path, DIR, status, fd, b"", self._attributes(fd, path, None))
         yield from self._scan(level)
+
+    def _kernel_mount(self, fd: int, path: str, status: os.stat_result) -> Iterator[Entry]:
+        """Yield the mount point alone: /proc/kcore is as large as the address space."""
+        self._report.pass_over(self._root.archived(path), KERNEL_S)
+        try:
+            yield Entry(self._base + path, DIR, status, fd)
+        finally:
+            os.close(fd)
 
     def _scan(self, level: Level) -> Iterator[Entry]:
         """Yield files and links at once; directories wait, so that one listing is open at a time.

@@ -174,3 +174,25 @@ def device_at(mounted: Path) -> Iterator[Device]:
     device = Device(mounted.parent)
     yield device
     device.close()
+
+
+@pytest.mark.parametrize(("mode", "excluded"), [("replace", ""), ("merge", "/proc/*")])
+def test_the_kernel_s_own_file_systems_are_neither_saved_nor_restored(
+    device_at: Device, mounted: Path, mode: str, excluded: str
+) -> None:
+    """With `/` as the directory, a backup had all of /proc in it, and no restore could write there."""
+    (mounted / "proc").mkdir()
+    subprocess.run(["mount", "-t", "proc", "proc", mounted / "proc"], check=True)
+    try:
+        saved = ask(device_at, "backup", **{"backup.exclude": excluded})
+        assert saved["message"] == "what is mounted at 'bound', 'var/lib/disk' is in it, too"
+        spoil(mounted)
+        ended = ask(device_at, "restore", **{"restore.mode": mode})
+        assert ended["state"] == "RESTORE_FINISHED", ended
+        assert (mounted / "top").read_bytes() == b"top"
+        assert (mounted / "proc/self").exists()
+    finally:
+        subprocess.run(["umount", mounted / "proc"], check=True)
+    (mounted / "proc").rmdir()
+    assert ask(device_at, "restore")["state"] == "RESTORE_FINISHED"
+    assert list((mounted / "proc").iterdir()) == []

@@ -17,7 +17,7 @@ from agent.base.errors import Cancelled
 from agent.base.patterns import anchored, excluding
 from agent.base.roots import Root
 from agent.formats.base import DIR, FILE, LINK, MAX_NAME_BYTES
-from agent.formats.walk_report import MAX_NAMED, WITHHELD, Report
+from agent.formats.walk_report import MAX_NAMED, OWN, WITHHELD, Report
 from agent.save.walk import WalkRoot, walk
 from tests.support.archives import found_in, go_on, open_descriptors, unprivileged
 from tests.support.require import possible, require
@@ -137,7 +137,8 @@ def test_the_agents_own_directories_are_only_counted_by_whatever_name(tmp_path: 
     found, report = found_in(tmp_path, own=(alias, tmp_path / ".edge-backup-7"))
     kept = [".edge-backup-notes", "deep", "deep/.edge-backup-8", "deep/.edge-backup-8/file"]
     assert sorted(found) == kept
-    assert (report.skipped, report.excluded, sorted(report.own)) == (0, 2, [".edge-backup-7", "storage"])
+    assert (report.skipped, report.excluded) == (0, 2)
+    assert sorted(report.passed_over) == [(".edge-backup-7", OWN), ("storage", OWN)]
 
 
 def test_what_patterns_exclude_is_counted_and_an_excluded_directory_not_entered(tmp_path: Path) -> None:

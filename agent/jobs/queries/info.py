@@ -29,7 +29,6 @@ from agent.transfer.cancel import CancelToken
 if TYPE_CHECKING:
     from agent.save.inventory import Inventory
 
-_OWN = "the agent's own: storage, archives or work"
 _CUT_FIRST = ("leftOut", "stores", "targets", "uploads", "dataSets", "mounts", "reasons")
 
 
@@ -145,7 +144,7 @@ def _inventory(selecting: ChosenRoots, selection: Selection) -> "Inventory":
 
 def _skipped(inventory: "Inventory") -> list[tuple[str, str]]:
     report = inventory.report
-    return [*report.unexportable, *((name, _OWN) for name in list(report.own))]
+    return [*report.unexportable, *report.passed_over]
 
 
 def _told(inventory: "Inventory") -> dict[str, Any]:
