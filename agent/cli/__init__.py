@@ -48,11 +48,14 @@ SUBCOMMANDS = {
     ),
     "init": Subcommand("agent.cli.init:init", "ask a few questions, and write a small configuration"),
     "setup": Subcommand(
-        "agent.cli.setup:setup", "write the unit, the default configuration and manual pages"
+        "agent.cli.setup:setup",
+        "write what the package has beside the program: unit, configuration, manual pages",
     ),
     "send": Subcommand("agent.send:main", "send a command to a device and follow it to its end"),
     "backup": Subcommand("agent.cli.jobs:backup", "let the agent on this device make a backup now"),
-    "restore": Subcommand("agent.cli.restore:restore", "let it restore an archive, or preview the restore"),
+    "restore": Subcommand(
+        "agent.cli.restore:restore", "let the agent restore an archive, or preview the restore"
+    ),
     "finalize": Subcommand("agent.cli.restore:finalize", "carry out the restore that was previewed"),
     "discard": Subcommand("agent.cli.restore:discard", "remove the waiting preview"),
     "confirm": Subcommand("agent.cli.restore:confirm", "keep the data of a commit-confirmed restore"),
