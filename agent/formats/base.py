@@ -138,6 +138,10 @@ class SavedTree(ListedTree, Protocol):
     def span_bytes(self, first: Item, last: Item) -> int:
         """Return how many bytes of the archive `contents` reads for the items from `first` to `last`."""
 
+    @property
+    def reads_quickly(self) -> bool:
+        """Return True when `contents` takes less time for a very small item than making its file does."""
+
 
 @dataclass(frozen=True, slots=True)
 class Encryption:

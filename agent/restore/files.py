@@ -5,7 +5,8 @@ work to a thread costs about as much as a file; a large file goes by itself. Spl
 that inflates and one that writes costs as much as it saves (measured).
 
 Batches of very small files are made by the caller's thread: several threads would want the lock every few
-microseconds, and waking up for it takes longer. Only inflating them is shared.
+microseconds, and waking up for it takes longer. Only inflating them is shared. From a snapshot, whose chunks
+take longer to read, two threads make them.
 """
 
 import errno
@@ -115,12 +116,16 @@ class FileMaker:
 
     def _send(self) -> None:
         batch, self._batch = self._batch, []
-        if not self._fsync_each and sum(each.item.size for each in batch) < _LITTLE_BYTES * len(batch):
+        if self._is_for_one_thread(batch):
             self._make_little(batch)
             return
         while len(self._running) >= _MOST_BATCHES:
             self._running.popleft().result()
         self._running.append(self._pool.submit(self._make_all, batch))
+
+    def _is_for_one_thread(self, batch: list[PendingFile]) -> bool:
+        are_little = sum(each.item.size for each in batch) < _LITTLE_BYTES * len(batch)
+        return are_little and self._saved.reads_quickly and not self._fsync_each
 
     def _make_little(self, batch: list[PendingFile]) -> None:
         """Make very small files on this thread; an idle thread inflates one half of them."""

@@ -98,6 +98,10 @@ class RootTree:
     def span_bytes(self, first: Item, last: Item) -> int:
         return self._tree.span_bytes(first, last)
 
+    @property
+    def reads_quickly(self) -> bool:
+        return self._tree.reads_quickly
+
     def checksum(self, item: Item) -> str | None:
         return self._tree.checksum(item)
 

@@ -74,6 +74,10 @@ class MemoryTree:
     def span_bytes(self, first: Item, last: Item) -> int:
         return 0
 
+    @property
+    def reads_quickly(self) -> bool:
+        return True
+
     def checksum(self, item: Item) -> str:
         return ""
 

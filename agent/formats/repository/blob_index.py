@@ -33,6 +33,11 @@ MOST_BYTES = 32 << 20
 _MOST_BLOBS = 10_000_000
 """The most that are listed on the device's disk, in about 1 GiB."""
 _BLOB = "INSERT OR IGNORE INTO blobs (id, pack, at, length, plain) VALUES (?, ?, ?, ?, ?)"
+_NOTED = (
+    "INSERT INTO needed VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET times = times + excluded.times,"
+    " begin = min(begin, excluded.begin), end = max(end, excluded.end)"
+)
+_MOST_NOTED = 1000
 _MOST_OFFSET = 1 << 32
 """Packs are shorter: the lengths in their headers are 32-bit numbers."""
 
@@ -86,6 +91,8 @@ class BlobIndex:
         self._database = temporary_database(directory, _CACHE_KIB, *_TABLES)
         finalize(self, self._database.close)
         self._blobs = 0
+        self._noted: dict[Block, Needed] = {}
+        """What was noted last: the chunks of a file lie together."""
 
     def load(self, objects: Objects, cryptor: Cryptor, check: Callable[[], None]) -> None:
         """Read all indexes. Raises `RepositoryBroken`, StorageError and what `check` raises."""
@@ -117,20 +124,24 @@ class BlobIndex:
 
     def need(self, place: Place) -> None:
         """Note that a chunk will be read, once more."""
+        noted = self._noted
         for block, begin, end in parts_of(place):
-            self._database.execute(
-                "INSERT INTO needed VALUES (?, ?, ?, ?, 1) ON CONFLICT DO UPDATE SET times = times + 1,"
-                " begin = min(begin, excluded.begin), end = max(end, excluded.end)",
-                (*block, begin, end),
-            )
+            if known := noted.get(block):
+                noted[block] = Needed(min(known.begin, begin), max(known.end, end), known.times + 1)
+            else:
+                noted[block] = Needed(begin, end, 1)
+        if len(noted) >= _MOST_NOTED:
+            self._keep_noted()
 
     def needed(self, block: Block) -> Needed:
         """Return what was noted of a block, from which a noted chunk is read."""
+        self._keep_noted()
         query = "SELECT begin, end, times FROM needed WHERE pack = ? AND block = ?"
         return Needed(*self._database.execute(query, block).fetchone())
 
     def needed_packs(self) -> dict[int, int]:
         """Return how many bytes will be fetched from each pack, by its number."""
+        self._keep_noted()
         query = "SELECT pack, total(end - begin) FROM needed GROUP BY pack"
         return {pack: int(size_bytes) for pack, size_bytes in self._database.execute(query)}
 
@@ -151,6 +162,12 @@ class BlobIndex:
     def has_all(self, keys: Iterable[bytes]) -> bool:
         return all(self.place(key) is not None for key in keys)
 
+    def _keep_noted(self) -> None:
+        if self._noted:
+            rows = ((*block, *needed) for block, needed in self._noted.items())
+            self._database.executemany(_NOTED, rows)
+            self._noted.clear()
+
     def close(self) -> None:
         self._database.close()
 
@@ -160,14 +177,15 @@ def missing_blob() -> RepositoryBroken:
     return RepositoryBroken("a snapshot needs a blob that no index of the repository names")
 
 
-def parts_of(place: Place) -> Iterator[tuple[Block, int, int]]:
-    """Yield the parts of a blob: each with its block, and with its begin and end there."""
-    at, end = place.offset, place.offset + place.length
+def parts_of(place: Place) -> list[tuple[Block, int, int]]:
+    """Return the parts of a blob: each with its block, and with its begin and end there."""
+    at, end, parts = place.offset, place.offset + place.length, list[tuple[Block, int, int]]()
     while at < end:
         number, begin = divmod(at, BLOCK_BYTES)
         part_end = min(end - number * BLOCK_BYTES, BLOCK_BYTES)
-        yield Block(place.number, number), begin, part_end
+        parts.append((Block(place.number, number), begin, part_end))
         at = (number + 1) * BLOCK_BYTES
+    return parts
 
 
 def packs_in(index: bytes) -> Iterator[tuple[str, list[Blob]]]:

@@ -24,7 +24,7 @@ CREATE TABLE items (
     PRIMARY KEY (pack, at, number)) WITHOUT ROWID
 """
 _LINKS = "CREATE TABLE links (file BLOB PRIMARY KEY, name BLOB) WITHOUT ROWID"
-_ROW = "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_ROW = "INSERT INTO items VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
 
 class Listing:
@@ -51,7 +51,7 @@ class Listing:
         self._bytes += 100 + len(name) + len(content) + len(link or b"") + len(xattrs or "")
         if self._bytes > _MOST_BYTES:
             raise RepositoryBroken("the list of the snapshot's entries is larger than 1 GiB")
-        self._database.execute(f"INSERT INTO items VALUES {_ROW}", row)  # noqa: S608
+        self._database.execute(_ROW, row)
 
     def first_name(self, device: int, inode: int, content: bytes, name: str) -> str | None:
         """Return the earlier name of a file with several names; None for the first one."""

@@ -38,7 +38,8 @@ class PackReader:
 
     def read(self, place: Place) -> bytes:
         """Return the encrypted blob. Raises `RepositoryBroken` when the pack is too short, and OSError."""
-        found = b"".join(self._part(place.pack, *part) for part in parts_of(place))
+        parts = [self._part(place.pack, *part) for part in parts_of(place)]
+        found = b"".join(parts) if len(parts) > 1 else parts[0]
         if len(found) != place.length:
             raise RepositoryBroken(f"the pack {place.pack[:8]} of the repository was cut")
         return found

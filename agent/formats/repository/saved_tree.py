@@ -83,6 +83,10 @@ class SnapshotTree:
     def span_bytes(self, first: Item, last: Item) -> int:
         return first.packed_size + last.packed_size
 
+    @property
+    def reads_quickly(self) -> bool:
+        return False
+
     def checksum(self, _item: Item) -> None:
         """Return None: each chunk has a checksum, and a file has none."""
         return

@@ -117,6 +117,10 @@ class ArchiveReader:
         end: int = last.location.offset
         return end + last.packed_size - begin if begin <= end else begin + first.packed_size - end
 
+    @property
+    def reads_quickly(self) -> bool:
+        return True
+
     def checksum(self, item: Item) -> str:
         return f"{item.location.crc32:08x}"
 
