@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 _NO_ARCHIVES = "a pending upload is a whole archive; name the store in the command for the backup instead"
 _ENCRYPTING_BUFFER_BYTES = 8 << 20
 """For the parts of an upload, half of what is usual: the library that encrypts needs the other half."""
+_MAX_URL_NAME = 255
+"""Letters of a name from a URL that are kept: it is only told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +86,7 @@ class Admission:
             storage = opened(factory, options_for(chosen.options, factory, device_id), limits)
             self.probes.look_or_refuse(shown, partial(storage.preflight, default_name is not None))
             key = providers.name_option(chosen.provider, chosen.options)
-            name = chosen.options.get(key) if key else default_name or archive_name(datetime.now(UTC), "")
+            name = chosen.options.get(key) if key else default_name or _named_by_url(storage)
             if name and key:
                 check_name(name, key)
             if not name and default_name is None and Capability.LIST not in storage.capabilities:
@@ -198,6 +200,11 @@ def _refusing() -> Iterator[None]:
         raise Refused(Reason.FORBIDDEN, str(error)) from error
     except (StorageError, providers.MissingExtra) as error:
         raise Refused(Reason.CANNOT, str(error)) from error
+
+
+def _named_by_url(storage: Storage) -> str:
+    """Return the last part of the URL that the options give in place of a name; a new name without one."""
+    return storage.location("").rpartition("/")[2][-_MAX_URL_NAME:] or archive_name(datetime.now(UTC), "")
 
 
 def refuse_without_repositories() -> None:

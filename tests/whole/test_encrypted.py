@@ -72,6 +72,8 @@ def test_an_archive_whose_length_must_be_known_is_encrypted_before_it_is_on_the_
         assert backend.run("backup", "B", there | SEAL)["state"] == "BACKUP_FINISHED"
         check_opened_by_the_tool(kept["/archive.zip.age"].body, tmp_path)
         check_restored(agent, backend, there | OPEN)
+        # A restore had invented a name, with the time of the restore in it.
+        assert backend.ask("describe", {"correlationId": "R"})["value"]["archive"] == "archive.zip.age"
     assert plain_on_disk(agent) == []
 
 
