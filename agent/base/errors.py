@@ -200,6 +200,7 @@ class ProviderBug(JobError):
     code = "provider.bug"
 
 
+_PROTECTED_HINT = " (is it immutable, or only for appending? 'lsattr' shows that)"
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -212,5 +213,7 @@ def disk_errors(what: str) -> Iterator[None]:
         reason = os.strerror(error.errno) if error.errno else "input/output error"
         if error.errno == errno.EROFS:
             reason += WRITABLE_HINT
+        if error.errno == errno.EPERM:
+            reason += _PROTECTED_HINT
         kind = NoSpace if error.errno in _FULL else IoError
         raise kind(f"{what}: {reason}") from error

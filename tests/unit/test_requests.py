@@ -95,8 +95,9 @@ def test_an_object_as_an_option_is_refused_by_name() -> None:
 
 @pytest.mark.parametrize("value", ["text", [], Number("5"), True])
 def test_a_value_that_is_no_object_is_refused(value: object) -> None:
-    """WIRE section 3: a readable envelope with a bad `value` gets a 400."""
-    assert refusal(value).message == "invalid 'backup' parameters: the value must be an object"
+    """WIRE section 3: a readable envelope with a bad `value` gets a 400; a text may be sent JSON."""
+    expected = "the value must be an object" + ", sent as application/json" * isinstance(value, str)
+    assert refusal(value).message == f"invalid 'backup' parameters: {expected}"
 
 
 @pytest.mark.parametrize("value", [{"options": []}, {"options": "text"}, {"options": True}])

@@ -176,3 +176,18 @@ def test_the_space_that_is_missing_is_told_without_the_holes(small_disk: Path, a
     write_zip(archive, {"holes": File(bytes(8 << 20)), "full": File(os.urandom(1 << 20)), "d": Dir()})
     with pytest.raises(NoSpace, match=r"has \d+ bytes left where 1052672 are"), unpacked(small_disk, archive):
         pass
+
+
+def test_a_file_that_nobody_may_replace_is_named_with_what_may_protect_it(
+    target: Path, archive: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An immutable file (chattr +i) cannot be replaced by root either, and its mode says nothing of it."""
+    make_tree(target, {"resolv.conf": File(b"old")})
+
+    def protected(*_: object) -> None:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr("agent.restore.disk.move", protected)
+    with pytest.raises(IoError, match=r"cannot put 'resolv\.conf' in place: Operation not permitted .*lsattr"):
+        restored(target, write_zip(archive, {"resolv.conf": File(b"new")}))
+    assert (target / "resolv.conf").read_bytes() == b"old"

@@ -29,7 +29,7 @@ class StartRequest(Request):
     @classmethod
     def read(cls, raw: RawRequest, settings: Settings) -> Self:
         options = raw.options
-        destination = required(read_storage(options, settings, Key.BACKUP_STORE))
+        destination = required(read_storage(options, settings, Key.BACKUP_STORE), settings)
         return cls(raw.correlation_id, destination, options.prefixed("info."))
 
 

@@ -110,7 +110,9 @@ def read_raw(operation: str, value: Any, face: Face = Face.MQTT) -> RawRequest:
     `output` is ignored unless it came over the Unix socket.
     """
     if not isinstance(value, dict | None):
-        raise _invalid(operation, ["the value must be an object"])
+        # Ditto makes a text, in base64, of a message that was sent with another type (its issue 900).
+        hint = ", sent as application/json" if isinstance(value, str) else ""
+        raise _invalid(operation, [f"the value must be an object{hint}"])
     members = folded(value or {})
     if face is not Face.LOCAL:
         members.pop("output", None)

@@ -133,7 +133,7 @@ class ArchivesRequest(Request):
 
 def read_source(options: Options, settings: Settings) -> StorageOptions:
     """Read the destination and the archive there that the options name. Raises `Refused`."""
-    source = required(read_storage(options, settings, Key.RESTORE_STORE))
+    source = required(read_storage(options, settings, Key.RESTORE_STORE), settings)
     keys = (Key.RESTORE_PASSCODE, Key.RESTORE_IDENTITY)
     if source.repository and (given := next(filter(options.text, keys), None)):
         raise invalid_option(given, f"is for archives; store '{source.store}' keeps a repository")

@@ -97,10 +97,11 @@ def configured_targets(settings: Settings) -> dict[str, Target]:
     return {name: Target(each.path, each.mount) for name, each in settings.targets.items()}
 
 
-def required(storage: StorageOptions | None) -> StorageOptions:
+def required(storage: StorageOptions | None, settings: Settings) -> StorageOptions:
     """Return the destination that a request must name. Raises `Refused` for None."""
     if storage is None:
-        raise invalid_option("storage.provider", "is missing, and no store is named")
+        stores = ", ".join(store_names(settings))
+        raise invalid_option("storage.provider", f"is missing, and no store is named: choose one of {stores}")
     return storage
 
 
