@@ -81,6 +81,14 @@ def test_a_missing_index_removes_no_pack_that_is_needed(device: Device) -> None:
     (device.objects.path / "elsewhere").rename(file)
 
 
+def test_a_damaged_index_stops_a_prune(device: Device) -> None:
+    """Its packs have no name then, too."""
+    first, *_ = with_three_snapshots(device)
+    (device.objects.path / "index" / ("0" * 64)).write_bytes(b"damaged")
+    with pytest.raises(RepositoryBroken, match="index/00000000"):
+        device.remove(first)
+
+
 def test_a_damaged_snapshot_stops_a_prune(device: Device) -> None:
     """Nobody knows what it needs; the operator removes it."""
     first, second, _ = with_three_snapshots(device)

@@ -142,6 +142,35 @@ def test_damaged_snapshots_do_not_take_the_others_away(tmp_path: Path) -> None:
         restored(device.objects.path, [Root("", source)], tmp_path / "scratch")
 
 
+def test_a_damaged_index_is_told_where_it_is_needed(tmp_path: Path) -> None:
+    """A stick has one bad block. Other snapshots need other indexes."""
+    source = make_tree(tmp_path / "source", {"file": File(b"first")})
+    device = Device.at(tmp_path, Root("", source))
+    first = device.save()
+    indexes = device.objects.path / "index"
+    before = {*indexes.iterdir()}
+    (source / "file").write_bytes(b"second")
+    device.save()
+    for path in {*indexes.iterdir()} - before:
+        path.write_bytes(bytes(path.stat().st_size))
+    with pytest.raises(RepositoryBroken, match="no index of the repository names: the file index/"):
+        restored(device.objects.path, [Root("", source)], tmp_path / "scratch")
+    restored(device.objects.path, [Root("", source)], tmp_path / "scratch", first.id)
+    assert texts(source) == {"file": b"first"}
+
+
+def test_copies_of_objects_in_directories_below_are_none_of_the_repository(tmp_path: Path) -> None:
+    """Somebody has kept the indexes of before a repair beside the new ones."""
+    source = make_tree(tmp_path / "source", {"file": File(b"first")})
+    device = Device.at(tmp_path, Root("", source))
+    saved = device.save()
+    for kind in ("index", "snapshots", "keys"):
+        for path in [*(device.objects.path / kind).iterdir()]:
+            path.with_name("old").mkdir()
+            path.with_name("old").joinpath(f"{path.name[::-1]}").write_bytes(path.read_bytes())
+    assert restored(device.objects.path, [Root("", source)], tmp_path / "scratch").archive == saved.id
+
+
 def test_a_snapshot_is_named_by_the_beginning_of_its_id_if_that_is_enough(tmp_path: Path) -> None:
     device = Device.at(tmp_path, Root("", make_tree(tmp_path / "source", {"file": File(b"first")})))
     for _ in range(17):

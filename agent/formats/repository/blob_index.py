@@ -3,7 +3,7 @@
 Memory does not grow with the repository. A damaged index is an error; a pack that no index names is not seen.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 from weakref import finalize
@@ -93,18 +93,30 @@ class BlobIndex:
         self._blobs = 0
         self._noted: dict[Block, Needed] = {}
         """What was noted last: the chunks of a file lie together."""
+        self.damage: RepositoryBroken | None = None
+        """The damage of an index that was passed over."""
 
     def load(self, objects: Objects, cryptor: Cryptor, check: Callable[[], None]) -> None:
-        """Read all indexes. Raises `RepositoryBroken`, StorageError and what `check` raises."""
+        """Read all indexes, and pass over damaged ones: not every snapshot needs all of them.
+
+        Raises `RepositoryBroken` for what cannot be true, StorageError and what `check` raises.
+        """
         for name, _ in objects.list(Kind.INDEX):
             check()
-            for pack, blobs in packs_in(get_unpacked(objects, cryptor, Kind.INDEX, name, MOST_BYTES)):
-                number = self.add_pack(name, pack)
-                self._blobs += len(blobs)
-                if self._blobs > _MOST_BLOBS:
-                    raise RepositoryBroken(f"the indexes of the repository name over {_MOST_BLOBS} blobs")
-                rows = ((blob.key, number, *blob[2:]) for blob in blobs)
-                self._database.executemany(_BLOB, rows)
+            try:
+                index = get_unpacked(objects, cryptor, Kind.INDEX, name, MOST_BYTES)
+            except RepositoryBroken as error:
+                self.damage = error
+                continue
+            for pack, blobs in packs_in(index):
+                self._add(name, pack, blobs)
+
+    def _add(self, file: str, pack: str, blobs: Sequence[Blob]) -> None:
+        number = self.add_pack(file, pack)
+        self._blobs += len(blobs)
+        if self._blobs > _MOST_BLOBS:
+            raise RepositoryBroken(f"the indexes of the repository name over {_MOST_BLOBS} blobs")
+        self._database.executemany(_BLOB, ((blob.key, number, *blob[2:]) for blob in blobs))
 
     def add_pack(self, file: str, pack: str) -> int:
         """Remember that an index names a pack; return its number."""
@@ -121,6 +133,11 @@ class BlobIndex:
         )
         found = self._database.execute(query, (key,)).fetchone()
         return Place(*found) if found else None
+
+    def missing(self) -> RepositoryBroken:
+        """Return the error for a blob that has no place."""
+        damage = f": {self.damage}" if self.damage else ""
+        return RepositoryBroken(f"a snapshot needs a blob that no index of the repository names{damage}")
 
     def need(self, place: Place) -> None:
         """Note that a chunk will be read, once more."""
@@ -170,11 +187,6 @@ class BlobIndex:
 
     def close(self) -> None:
         self._database.close()
-
-
-def missing_blob() -> RepositoryBroken:
-    """Return the error for a blob that has no place."""
-    return RepositoryBroken("a snapshot needs a blob that no index of the repository names")
 
 
 def parts_of(place: Place) -> list[tuple[Block, int, int]]:

@@ -61,6 +61,8 @@ class PruneJob:
         ):
             cryptor = Cryptor(self.opened.keys)
             usage.load(self.objects, cryptor, self._go_on(lock))
+            if usage.damage:
+                raise usage.damage
             if not self._mark(usage, reader, removal, lock):
                 return Freed(0)
             self._look(usage, lock)

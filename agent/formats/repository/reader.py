@@ -8,7 +8,7 @@ from threading import Lock
 import structlog
 
 from agent.base.errors import RepositoryBroken
-from agent.formats.repository.blob_index import BlobIndex, Place, missing_blob
+from agent.formats.repository.blob_index import BlobIndex, Place
 from agent.formats.repository.chunks import ChunkOpener, Fetched, check_content, naming_pack, pieces_of
 from agent.formats.repository.crypto import Cryptor, Keys
 from agent.formats.repository.document import MOST_BYTES, Snapshot, parsed
@@ -126,7 +126,7 @@ class Reader:
     def _place(self, key: bytes) -> Place:
         place = self._index.place(key)
         if place is None:
-            raise missing_blob()
+            raise self._index.missing()
         return place
 
 

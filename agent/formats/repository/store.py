@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 
 from agent.base.daily_window import DailyWindow
 from agent.base.errors import RepositoryBroken, RepositoryBusy
@@ -56,8 +57,13 @@ class StoredObjects:
 
     def list(self, kind: Kind, /) -> Iterator[Listed]:
         directory = self._below(f"{kind}/")
-        for stored in self.storage.list(directory, lambda name: _is_id(name.rpartition("/")[2])):
+        for stored in self.storage.list(directory, partial(self._is_in_place, kind)):
             yield Listed(stored.name.rpartition("/")[2], stored.size_bytes)
+
+    def _is_in_place(self, kind: Kind, name: str) -> bool:
+        """Return True for an object of the repository: people keep copies in directories below."""
+        last = name.rpartition("/")[2]
+        return _is_id(last) and name == self._path(kind, last)
 
     def _path(self, kind: Kind, name: str) -> str:
         if kind is Kind.CONFIG:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from agent.base.errors import RepositoryBroken
-from agent.formats.repository.blob_index import BlobIndex, missing_blob
+from agent.formats.repository.blob_index import BlobIndex
 from agent.formats.repository.packs import ID_BYTES, ids_of, tree_key
 
 _MORE_COLUMNS = (
@@ -66,7 +66,7 @@ class Usage(BlobIndex):
         if self._database.execute("UPDATE blobs SET used = 1 WHERE id = ? AND NOT used", (key,)).rowcount:
             return True
         if self.place(key) is None:
-            raise missing_blob()
+            raise self.missing()
         return False
 
     def use(self, content: bytes) -> None:
@@ -75,7 +75,7 @@ class Usage(BlobIndex):
         rows = ((blob_id,) for blob_id in ids_of(content))
         self._database.executemany("UPDATE blobs SET used = 1 WHERE id = ?", rows)
         if self._database.total_changes - before != len(content) // ID_BYTES:
-            raise missing_blob()
+            raise self.missing()
 
     def add_stored(self, pack: str, size_bytes: int) -> None:
         """Remember a pack that the repository has, whether an index names it or not."""
