@@ -1,5 +1,6 @@
 """The installed agent at work: commands over MQTT, measured from the command to its last message."""
 
+import json
 import os
 import secrets
 import shutil
@@ -9,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from agent.demo.servers import mqtt_broker
@@ -60,6 +62,22 @@ def agent(work: Path, broker_port: int, settings: Mapping[str, Any]) -> Iterator
         process.stop()
 
 
+@contextmanager
+def repository_agent(
+    work: Path,
+    broker_port: int,
+    store: Mapping[str, Any] = MappingProxyType({"provider": "local"}),
+    secrets: Mapping[str, str] = MappingProxyType({}),
+) -> Iterator["MeasuredAgent"]:
+    """Return as `agent` one that keeps everything in `work`, with a repository as its store `bench`."""
+    credentials = work / "credentials.json"
+    credentials.write_text(json.dumps({"password": "the corpora are no secret", **secrets}))
+    credentials.chmod(0o600)
+    stores = {"bench": {"format": "repository", "credentials": str(credentials), **store}}
+    with agent(work / "agent", broker_port, {"stores": stores}) as measured:
+        yield measured
+
+
 class MeasuredAgent:
     """One agent process. The peak of memory that comes with a job is that of its whole life so far."""
 
@@ -78,6 +96,23 @@ class MeasuredAgent:
     def restore(self, directory: Path, options: Mapping[str, str]) -> Usage:
         """From the command to RESTORE_FINISHED: everything is in `directory`, and on the disk."""
         return self._operation("restore", _new_id(), {"backup.dir": str(directory), **options})
+
+    def verify(self, options: Mapping[str, str]) -> Usage:
+        """From the start of a verification to its end, by the agent's log: the twin has no message for it."""
+        os.sync()
+        cpu_before_s, correlation_id = self._cpu_s(), _new_id()
+        self.begin("verify", {"correlationId": correlation_id, "options": dict(options)})
+        ended = self.process.wait_for_log("verify finished", correlation_id=correlation_id)
+        started = self.process.wait_for_log("verify started", correlation_id=correlation_id)
+        wall = datetime.fromisoformat(ended["time"]) - datetime.fromisoformat(started["time"])
+        return Usage(wall.total_seconds(), self._cpu_s() - cpu_before_s, self._peak_bytes())
+
+    def asked(self, operation: str, options: Mapping[str, str]) -> int:
+        """Ask a question; return the peak of memory of the agent's whole life so far."""
+        answer = self._backend.ask(operation, {"options": dict(options)})
+        if answer["status"] != 200:
+            raise JobFailed(f"{operation}: {answer['value']}")
+        return self._peak_bytes()
 
     def upload(self, directory: Path, options: Mapping[str, str]) -> Usage:
         """Stage an archive of `directory`; then measure from the command `start` to SUCCESS."""

@@ -10,6 +10,7 @@ from benchmarks.limits import Limits
 from benchmarks.liveness import Liveness
 from benchmarks.peers import PIGZ, RESTIC, ZIP, ZSTD
 from benchmarks.pruning import DAYS, OURS, Pruned
+from benchmarks.reading import Reading
 from benchmarks.repositories import (
     APPENDED,
     FLAT_CORPUS,
@@ -64,8 +65,19 @@ def all_bars(
         *_snapshots(repositories),
         *_later(repositories),
         *_snapshot_memory(repositories),
+        *_read(repositories.read),
         _pruned(repositories.pruned),
     ]
+
+
+def _read(found: Reading) -> Iterator[Bar]:
+    for corpus in found.runs:
+        verify = found.to_restic(corpus, lambda read: read.verify)
+        yield Bar(f"{corpus}: verify to restic check --read-data, time", 1.2, verify, False)
+        restore = found.to_restic(corpus, lambda read: read.restore)
+        yield Bar(f"{corpus}: restore of a snapshot to restic, time", 1.2, restore, False)
+    for what, peak_bytes in found.peaks.items():
+        yield Bar(f"repository: peak memory, {what}", 64, peak_bytes / MIB, False, "MiB")
 
 
 def _pruned(found: Pruned) -> Bar:

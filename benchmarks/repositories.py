@@ -1,7 +1,6 @@
 """Snapshots in repositories beside restic: the same files, in the same run, into a local directory."""
 
 import hashlib
-import json
 import os
 import shutil
 import sys
@@ -11,14 +10,14 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from agent.formats.repository.keys import N, P, R
-from benchmarks import corpora, pruning
-from benchmarks.agent_job import MeasuredAgent, agent, scratch
+from benchmarks import corpora, pruning, reading
+from benchmarks.agent_job import repository_agent, scratch
 from benchmarks.measure import Command, Usage, interleaved, run, typical, warm
 from benchmarks.peers import RESTIC, size_bytes
 from benchmarks.pruning import OURS, Pruned
+from benchmarks.reading import Reading
 from benchmarks.report import mebibytes, megabytes, seconds, table
 from benchmarks.workloads import MIB, WORKLOADS, Workload
 from tests.contract.place_aws import serve_moto
@@ -64,6 +63,7 @@ class Repositories:
     """The opening of keys, by who opens them."""
     peaks: Mapping[str, Mapping[str, int]]
     """Bytes of memory, by provider and length of a file."""
+    read: Reading
     pruned: Pruned
 
     def middle(self, corpus: str, who: str) -> Pair:
@@ -98,7 +98,9 @@ def measure(work: Path, port: int, scale: float, repeat: int) -> Repositories:
     }
     later = {each.name: changed(work, port, each, scale) for each in (*WORKLOADS, _appended())}
     keys = {OURS: _our_keys(), **({RESTIC.name: _their_keys(work)} if not RESTIC.missing else {})}
-    return Repositories(runs, later, keys, _peaks(work, port, scale), pruning.measure(work, scale))
+    read = reading.measure(work, port, scale, repeat)
+    peaks = _peaks(work, port, scale)
+    return Repositories(runs, later, keys, peaks, read, pruning.measure(work, scale))
 
 
 def _who(port: int) -> dict[str, Opened]:
@@ -149,7 +151,7 @@ def changed(work: Path, port: int, workload: Workload, scale: float) -> dict[str
 
 @contextmanager
 def _ours(port: int, work: Path, corpus: Path) -> Iterator[Save]:
-    with _agent(work, port, {"provider": "local"}, {}) as measured:
+    with repository_agent(work, port) as measured:
         repository = measured.own_archives
 
         def save() -> Saved:
@@ -158,18 +160,6 @@ def _ours(port: int, work: Path, corpus: Path) -> Iterator[Save]:
             return Saved(usage, size_bytes(repository) - before)
 
         yield save
-
-
-@contextmanager
-def _agent(
-    work: Path, port: int, store: Mapping[str, Any], secrets: Mapping[str, str]
-) -> Iterator[MeasuredAgent]:
-    credentials = work / "credentials.json"
-    credentials.write_text(json.dumps({"password": "the corpora are no secret", **secrets}))
-    credentials.chmod(0o600)
-    stores = {"bench": {"format": "repository", "credentials": str(credentials), **store}}
-    with agent(work / "agent", port, {"stores": stores}) as measured:
-        yield measured
 
 
 @contextmanager
@@ -219,7 +209,7 @@ def _peak_at_s3(here: Path, port: int) -> int:
         options = new_bucket().options("unused")
         del options["aws.object.key"]
         secret = {key: options.pop(key) for key in ("aws.access.key.id", "aws.secret.access.key")}
-        with _agent(own, port, {"provider": "aws", "options": options}, secret) as measured:
+        with repository_agent(own, port, {"provider": "aws", "options": options}, secret) as measured:
             return measured.backup(here / "corpus", {"backup.store": "bench"}).peak_bytes
 
 
@@ -239,9 +229,10 @@ def _row(corpus: str, who: str, found: Repositories) -> list[str]:
 
 
 def notes(found: Repositories) -> list[str]:
-    """Return the table of repositories, its note, the table of workloads, and a sentence about prunes."""
+    """Return the tables of writing, of reading and of workloads with their notes; a sentence about prunes."""
+    read = table(reading.HEADINGS, reading.rows(found.read))
     workloads = table(_WORKLOAD_HEADINGS, _workload_rows(found))
-    return [table(HEADINGS, rows(found)), NOTE, workloads, pruning.note(found.pruned)]
+    return [table(HEADINGS, rows(found)), NOTE, read, reading.NOTE, workloads, pruning.note(found.pruned)]
 
 
 def _workload_rows(found: Repositories) -> list[list[str]]:

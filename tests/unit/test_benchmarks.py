@@ -22,6 +22,7 @@ from benchmarks.machine import OtherLoad
 from benchmarks.measure import Command, CommandFailed, Usage, interleaved, run, typical
 from benchmarks.peers import RESTIC, ZIP, Floor
 from benchmarks.pruning import OURS, Pruned
+from benchmarks.reading import Read, Reading
 from benchmarks.report import Report, seconds, table
 from benchmarks.repositories import (
     APPENDED,
@@ -218,15 +219,23 @@ def test_bars_are_judged_and_what_was_not_measured_is_told() -> None:
     http = HttpFace(40 * MIB, 41 * MIB, 43 * MIB, 0.1, 1900, 1.01)
     names = (corpora.SMALL_CORPUS, corpora.LOG_CORPUS, corpora.MIXED_CORPUS, MANY_CORPUS, FLAT_CORPUS)
     changes = (*(each.name for each in WORKLOADS), APPENDED)
+    usage, half = Usage(2.0, 1.0, MIB), Usage(1.0, 1.0, MIB)
     snapshots = Repositories(
         runs={name: {OURS: [_snapshots(2.0, 900)], "restic": [_snapshots(8.0, 3000)]} for name in names},
         changed={name: {OURS: _snapshots(1.0, 60)} for name in changes},
         keys={OURS: Usage(0.1, 0.1, 0), "restic": Usage(1.0, 1.0, 0)},
         peaks={"local": {"1 GiB": 70 * MIB, "16 GiB": 90 * MIB}, "aws": {"1 GiB": MIB, "16 GiB": MIB}},
+        read=Reading(
+            {corpora.LOG_CORPUS: {OURS: [Read(usage, usage)], "restic": [Read(usage, half)]}},
+            {"list": 65 * MIB},
+        ),
         pruned=Pruned(200 * MIB, {OURS: 50 * MIB, "restic": 40 * MIB}),
     )
     holds = {bar.what: bar.holds for bar in all_bars(results, limits, life, snapshots, http)}
     assert holds["1 GiB log: first snapshot to restic, time"] is True
+    assert holds["1 GiB log: verify to restic check --read-data, time"] is True
+    assert holds["1 GiB log: restore of a snapshot to restic, time"] is False
+    assert holds["repository: peak memory, list"] is False
     assert holds["HTTP over TCP and TLS, more memory when idle"] is True
     assert holds["HTTP, more memory after the page was loaded"] is False
     assert holds["HTTP, questions over kept connections"] is True

@@ -8,12 +8,6 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.ciphers import Cipher
-from cryptography.hazmat.primitives.ciphers.algorithms import AES
-from cryptography.hazmat.primitives.ciphers.modes import CTR, ECB
-from cryptography.hazmat.primitives.poly1305 import Poly1305
-
 from agent.base.errors import RepositoryBroken
 
 IV_BYTES, TAG_BYTES = 16, 16
@@ -48,6 +42,14 @@ class Cryptor:
     """Encrypts and decrypts content. Used by one thread: it reuses the contexts of the ciphers."""
 
     def __init__(self, keys: Keys) -> None:
+        # Loaded late: its 7 MiB must not come on top of the 16 MiB that scrypt takes for the keys.
+        from cryptography.exceptions import InvalidSignature
+        from cryptography.hazmat.primitives.ciphers import Cipher
+        from cryptography.hazmat.primitives.ciphers.algorithms import AES
+        from cryptography.hazmat.primitives.ciphers.modes import CTR, ECB
+        from cryptography.hazmat.primitives.poly1305 import Poly1305
+
+        self._poly1305, self._invalid = Poly1305, InvalidSignature
         self._r = keys.mac_r
         self._stream = Cipher(AES(keys.encrypt), CTR(bytes(IV_BYTES))).encryptor()
         # ECB is right for single blocks that are keys of their own.
@@ -58,13 +60,13 @@ class Cryptor:
         iv = os.urandom(IV_BYTES)
         self._stream.reset_nonce(iv)
         encrypted = self._stream.update(plain)
-        return b"".join((iv, encrypted, Poly1305.generate_tag(self._one_time_key(iv), encrypted)))
+        return b"".join((iv, encrypted, self._poly1305.generate_tag(self._one_time_key(iv), encrypted)))
 
     def encrypt_to(self, output: bytearray, pieces: Iterable[Buffer]) -> None:
         """Append the encrypted form of a content that comes in pieces."""
         iv = os.urandom(IV_BYTES)
         self._stream.reset_nonce(iv)
-        authenticator = Poly1305(self._one_time_key(iv))
+        authenticator = self._poly1305(self._one_time_key(iv))
         output += iv
         for piece in pieces:
             encrypted = self._stream.update(piece)
@@ -80,8 +82,8 @@ class Cryptor:
         iv, tag = bytes(view[:IV_BYTES]), bytes(view[-TAG_BYTES:])
         body = view[IV_BYTES:-TAG_BYTES]
         try:
-            Poly1305.verify_tag(self._one_time_key(iv), body, tag)
-        except InvalidSignature as error:
+            self._poly1305.verify_tag(self._one_time_key(iv), body, tag)
+        except self._invalid as error:
             raise _broken() from error
         self._stream.reset_nonce(iv)
         return self._stream.update(body)
