@@ -54,11 +54,13 @@ class Reading:
 
 
 def measure(work: Path, port: int, scale: float, repeat: int) -> Reading:
-    runs = {name: _runs(work, port, make, scale, repeat, name) for name, make in corpora.CORPORA.items()}
+    runs = {
+        name: beside_restic(work, port, make, scale, repeat, name) for name, make in corpora.CORPORA.items()
+    }
     return Reading(runs, _peaks(work, port, scale))
 
 
-def _runs(
+def beside_restic(
     work: Path, port: int, make: Callable[[Path, float], None], scale: float, repeat: int, title: str
 ) -> dict[str, list[Read]]:
     # What was restored stays until the end: ext4 is slow where many files were removed just before.

@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from benchmarks import backup_restore, corpora, pruning, repositories, transfers
+from benchmarks import backup_restore, corpora, pruning, reading, repositories, transfers
 from benchmarks.__main__ import DOCUMENT, shown
 from benchmarks.agent_job import broker
 from benchmarks.bars import all_bars
@@ -309,6 +309,18 @@ def test_a_later_snapshot_sends_the_share_that_its_workload_is_known_for(tmp_pat
         found = repositories.changed(tmp_path, port, WORKLOADS[0], 0.25)
     assert repositories.share(found[OURS]) < 1.5 * WORKLOADS[0].expected
     assert found[OURS].later.size_bytes < found[RESTIC.name].later.size_bytes
+
+
+@pytest.mark.slow
+def test_a_snapshot_is_read_by_the_agent_and_by_restic(tmp_path: Path) -> None:
+    """Guards `make bench`: both verify and restore it, and what they restored is compared."""
+    require(shutil.which("restic") is not None, "restic (Debian package restic)")
+    with broker(tmp_path) as port:
+        found = reading.beside_restic(tmp_path, port, corpora.small_files, 0.01, 1, "small files")
+    for who in (OURS, RESTIC.name):
+        (read,) = found[who]
+        assert read.verify.wall_s > 0
+        assert read.restore.wall_s > 0
 
 
 @pytest.mark.slow
