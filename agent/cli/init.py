@@ -4,6 +4,7 @@ import argparse
 import getpass
 import json
 import os
+import shlex
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -76,8 +77,8 @@ def init(argv: list[str]) -> int:
     """Write the configuration, and the file with the store's credentials beside it; the exit status."""
     parser = _parser()
     parsed = parser.parse_args(argv)
-    path: Path = parsed.config
-    made_in = next(each for each in path.absolute().parents if each.exists())
+    path: Path = parsed.config.absolute()  # the agent has another working directory
+    made_in = next(each for each in path.parents if each.exists())
     if not os.access(made_in, os.W_OK | os.X_OK):  # before anybody answers questions
         parser.error(f"'{path}' cannot be written by this user; run it as root, or give another --config")
     if not parsed.force and (found := [each for each in (path, _credentials(path)) if _is_the_owners(each)]):
@@ -208,11 +209,10 @@ def _write(path: Path, credentials: Path, answers: Mapping[str, str], options: M
 
 def _readers(path: Path) -> tuple[int, int]:
     """Return the mode of the file, without others, and its group; -1 for the group of a file that is new."""
-    try:
+    with suppress(FileNotFoundError):
         found = path.stat()
-    except FileNotFoundError:
-        return _MINE, -1
-    return found.st_mode & 0o640, found.st_gid
+        return found.st_mode & 0o640, found.st_gid
+    return _MINE, -1
 
 
 def _replace(path: Path, value: object, mode: int, group: int) -> None:
@@ -247,5 +247,7 @@ def _said(path: Path, answers: Mapping[str, str]) -> Iterator[str]:
     if answers["provider"] == "local" and not target.startswith(_WRITABLE):
         yield f"let the service write there: install -d -o edge-backup -g edge-backup -m 0700 {target}"
         yield f"and, with systemctl edit edge-backup:\n  [Service]\n  ReadWritePaths={target}"
-    yield "next: edge-backup check-config --connect; systemctl restart edge-backup"
-    yield f"then a first backup: edge-backup backup --store {STORE}"
+    named = "" if path == DEFAULT_CONFIG else f" --config {shlex.quote(str(path))}"
+    start = f"edge-backup run{named}" if named else "systemctl restart edge-backup"
+    yield f"next: edge-backup check-config --connect{named}; {start}"
+    yield f"then a first backup: edge-backup backup --store {STORE}{named}"

@@ -133,8 +133,8 @@ def test_an_upgrade_keeps_configuration_and_journal_a_removal_the_data_and_a_pur
     assert "before-the-upgrade" in booted.run("edge-backup", "history")
     saved(booted, "after-the-upgrade")
 
-    dpkg(booted, "--remove", "edge-backup")
-    ended = booted.run("journalctl", "--lines=20", "--output=cat", f"--unit={UNIT}")
+    said = dpkg(booted, "--remove", "edge-backup")
+    ended = said + booted.run("journalctl", "--lines=20", "--output=cat", f"--unit={UNIT}")
     assert booted.shows(UNIT, "ActiveState") == "inactive", ended
     assert booted.shows(UNIT, "Result") == "success", ended
     assert not exists(booted, "/opt/edge-backup")

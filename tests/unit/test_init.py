@@ -56,7 +56,7 @@ def test_it_says_what_the_unit_forbids(
     assert init(tmp_path / "config.json", "--dir", "/srv", "--target", target) == 0
     said = capsys.readouterr().out
     assert (f"ReadWritePaths={target}\n" in said) is is_told
-    assert "edge-backup backup --store backups\n" in said
+    assert f"edge-backup backup --store backups --config {tmp_path / 'config.json'}\n" in said
 
 
 def test_a_stick_is_used_only_while_it_is_there(tmp_path: Path) -> None:
@@ -94,6 +94,20 @@ def test_secrets_of_the_store_are_in_a_file_of_their_own(
     assert main(["check-config", "--config", str(path)]) == 0
     said = capsys.readouterr()
     assert SECRET not in path.read_text() + said.out + said.err
+
+
+def test_a_path_from_the_working_directory_holds_everywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The service has another working directory, and did not find the credentials."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("KEY", SECRET)
+    options = ["-o", "aws.s3.bucket=site-17", "-o", "aws.region=r", "-o", "aws.access.key.id=A"]
+    secret = ["--secret", "aws.secret.access.key=env:KEY"]
+    assert init(Path("mine.json"), "--dir", ".", "--provider", "aws", *options, *secret) == 0
+    content = written(tmp_path / "mine.json")
+    assert content["stores"]["backups"]["credentials"] == str(tmp_path / "backups.json")
+    assert content["dir"] == str(tmp_path)
 
 
 def test_a_configuration_that_is_there_stays_without_force(
