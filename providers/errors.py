@@ -65,6 +65,10 @@ class NotFound(StorageError):
     code = "not-found"
 
 
+class NoBucket(NotFound):
+    """The bucket or container itself does not exist: nothing can be stored there either."""
+
+
 class TargetAbsent(NotFound):
     """A local target is not there: the stick is not plugged in."""
 

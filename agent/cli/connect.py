@@ -25,7 +25,7 @@ from agent.mqtt.link import Link, LinkEvents, broker_of
 from agent.settings import Settings
 from agent.transfer.connections import Connections
 from providers.api import Capability
-from providers.errors import NotFound, StorageError, TargetAbsent
+from providers.errors import NoBucket, NotFound, StorageError, TargetAbsent
 
 LIMIT_S = 30.0
 """The longest time for all tries together: each has a thread."""
@@ -107,9 +107,11 @@ def _store(settings: Settings, name: str, device_id: str, own: OwnArchives) -> s
             if Capability.READ_RANGE in source.storage.capabilities:
                 source.storage.read_range(_UNNAMED, 0, 1)
                 return "it answers, and has an archive"
-        except TargetAbsent:
+        except (TargetAbsent, NoBucket):
             raise
-        except (NotFound, NoRepository):
+        except (NotFound, NoRepository) as error:
+            if isinstance(error.__cause__, NoBucket):
+                raise error.__cause__ from None
             return "it answers, and has nothing yet"
     return "its options are right; this provider cannot look"
 

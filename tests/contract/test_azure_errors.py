@@ -14,7 +14,7 @@ from providers.api import Limits
 from providers.azure import AzureBlob
 from providers.azure.errors import Sas, errors
 from providers.azure.storage import Container
-from providers.errors import AccessDenied, NotFound, Rejected, StorageError, Unreachable
+from providers.errors import AccessDenied, NoBucket, Rejected, StorageError, Unreachable
 from providers.testing.streams import BytesSource, MemorySink, content
 from tests.contract.place_azure import AzurePlace, serve
 from tests.support.http_server import HttpServer, Say
@@ -64,9 +64,9 @@ def test_every_error_of_the_library_has_a_place(kind: type[Exception]) -> None:
 def test_a_wrong_container_is_not_found(place: AzurePlace) -> None:
     place.container = "another-container"
     place.sas = place.make_sas()
-    with pytest.raises(NotFound, match="container does not exist"):
+    with pytest.raises(NoBucket, match="container does not exist"):
         put(place.options(NAME))
-    with pytest.raises(NotFound, match="container does not exist"):
+    with pytest.raises(NoBucket, match="container does not exist"):
         get(place.options(NAME))
 
 
@@ -147,7 +147,7 @@ def refusing(status: int, code: str, headers: dict[str, str] | None = None) -> H
         (409, "BlobImmutableDueToPolicy", Rejected, "policy"),
         (412, "LeaseIdMissing", Rejected, "lease"),
         (302, "SomethingNew", Rejected, "HTTP 302"),
-        (404, "ContainerNotFound", NotFound, "container"),
+        (404, "ContainerNotFound", NoBucket, "container"),
     ],
 )
 @pytest.mark.parametrize("action", [put, get])

@@ -38,13 +38,15 @@ def bucket(work: Path) -> Iterator[Server]:
         yield server
 
 
-def in_s3(work: Path, server: Server, secret: str) -> dict[str, Any]:
-    options = {"aws.s3.bucket": "fleet", "aws.endpoint.url": server.url, "aws.region": "us-east-1"}
-    secrets = {"aws.access.key.id": server.user, "aws.secret.access.key": secret}
+def in_s3(work: Path, server: Server, secret: str, name: str = "fleet", **more: str) -> dict[str, Any]:
+    """The store in a bucket; with a `password`, it keeps a repository."""
+    options = {"aws.s3.bucket": name, "aws.endpoint.url": server.url, "aws.region": "us-east-1"}
+    secrets = {"aws.access.key.id": server.user, "aws.secret.access.key": secret, **more}
     return {
+        "format": "repository" if more else "zip",
         "provider": "aws",
         "options": options,
-        "credentials": credentials(work, f"{secret}.json", secrets),
+        "credentials": credentials(work, f"{secret}{len(more)}.json", secrets),
     }
 
 
@@ -86,6 +88,8 @@ def test_what_does_not_work_is_named_with_its_reason(tmp_path: Path) -> None:
             "cloud": in_s3(tmp_path, s3, "another-secret"),
             "stick": {"provider": "local"},
             "web": {"provider": "https", "options": {"https.url": f"http://127.0.0.1:{port}/x"}},
+            "nowhere": in_s3(tmp_path, s3, s3.secret, "nowhere"),
+            "packs": in_s3(tmp_path, s3, s3.secret, "nowhere", password="of-the-repository"),
         }
         status, lines = connected(tmp_path, f"tcp://127.0.0.1:{lost}", stores)
     assert status == 1
@@ -93,6 +97,9 @@ def test_what_does_not_work_is_named_with_its_reason(tmp_path: Path) -> None:
     assert lines[1].startswith("stores.cloud: failed: ")
     assert lines[2].startswith("stores.stick: failed: ")
     assert lines[3].startswith("stores.web: failed: ")
+    assert lines[4] == "stores.nowhere: failed: s3://nowhere: the bucket does not exist"
+    assert lines[5].startswith("stores.packs: failed: s3://nowhere")
+    assert lines[5].endswith("the bucket does not exist")
     assert "another-secret" not in "".join(lines)
 
 
