@@ -20,6 +20,9 @@ from tests.support.waiting import wait_until
 GET = b"GET /api/v1/status HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
+_ACCEPTS = 1 << 16  # __SO_ACCEPTCON of the kernel
+
+
 class Activated:
     """An agent that `systemd-socket-activate` starts with its first client."""
 
@@ -40,11 +43,17 @@ def activated(tmp_path: Path, broker: Mosquitto) -> Iterator[Activated]:
             stdout=errors, stderr=errors, env=agent.environment, cwd=agent.work,
         )  # fmt: skip
     try:
-        wait_until(socket.exists, what="systemd's socket")
+        wait_until(lambda: is_listening(socket), what="systemd's socket")
         yield Activated(agent, socket, port)
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(30)
+
+
+def is_listening(path: Path) -> bool:
+    """Return True from listen() on; the name is there since bind(). A connection would start the agent."""
+    sockets = (line.split() for line in Path("/proc/net/unix").read_text().splitlines())
+    return any(each[-1] == str(path) and int(each[3], 16) & _ACCEPTS for each in sockets if len(each) > 7)
 
 
 def test_a_client_starts_the_agent_and_is_answered_by_it(activated: Activated) -> None:

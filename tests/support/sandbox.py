@@ -85,7 +85,7 @@ def _damage(before: Mapping[str, Found], after: Mapping[str, Found], code: str) 
         node = after[name]
         if node.kind == "other":
             found.append(f"'{name}' is neither file, directory nor link")
-        if node.kind != "link" and node.mode & (stat.S_ISUID | stat.S_ISGID | stat.S_ISVTX):
+        if node.kind != "link" and node.mode & (stat.S_ISUID | stat.S_ISGID):
             found.append(f"'{name}' has the mode {node.mode:o}")
         if name.startswith("target/.edge-backup-job-1/"):
             found.append(f"'{name}' is left")

@@ -102,7 +102,8 @@ def test_slow_clients_take_all_places_and_give_them_back(monkeypatch: pytest.Mon
     with listening(answers(ECHO), places=2) as address, ExitStack() as clients:
         slow = [clients.enter_context(RawClient(address)) for _ in range(2)]
         for client in slow:
-            client.send(GET[:-2])
+            client.send(GET[:-2] + b"Content-Length: 1\r\nExpect: 100-continue\r\n\r\n")
+            assert client.sock.recv(12, socket.MSG_PEEK) == b"HTTP/1.1 100"  # it counts as begun
         with RawClient(address) as patient:
             assert patient.ask(GET).status == 200
         assert [client.answer().status for client in slow] == [408, 408]

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from agent.base.errors import RepositoryBroken
 from agent.formats.repository.objects import Kind, Listed
 from agent.formats.repository.store import StoredObjects
 from agent.transfer.cancel import CancelToken
@@ -11,7 +12,7 @@ from agent.transfer.guarded_storage import GuardedStorage
 from agent.transfer.retry import RetryLimits
 from agent.transfer.streams import RateLimit
 from providers.api import Capability, Piece, Stored
-from providers.errors import AlreadyThere, NotFound, Rejected
+from providers.errors import AlreadyThere, NotFound
 from tests.support.fakes import MemoryStorage
 
 ID, OTHER = "ab" * 32, "cd" * 32
@@ -84,7 +85,7 @@ def test_what_was_put_is_read_listed_and_removed() -> None:
 def test_an_object_that_is_larger_than_it_may_be_is_refused() -> None:
     """A store may give anything as a key file."""
     here = objects(ObjectStorage({f"keys/{ID}": bytes(11)}))
-    with pytest.raises(Rejected, match="more than 10 bytes"):
+    with pytest.raises(RepositoryBroken, match="more than 10 bytes"):
         here.get(Kind.KEY, ID, 10)
 
 
