@@ -4,8 +4,7 @@ It refuses all that the device knows to be wrong: a directory outside the access
 provider cannot use, a stick that is not plugged in, a host or bucket that `allow.*` forbids.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -81,7 +80,7 @@ class Admission:
             limits = replace(limits, buffer_bytes=_ENCRYPTING_BUFFER_BYTES)
         target = chosen.options.get("local.target")
         shown = f"target '{target}'" if target else f"the destination of provider '{chosen.provider}'"
-        with _refusing():
+        try:
             factory = providers.factory(chosen.provider)
             storage = opened(factory, options_for(chosen.options, factory, device_id), limits)
             self.probes.look_or_refuse(shown, partial(storage.preflight, default_name is not None))
@@ -91,6 +90,8 @@ class Admission:
                 check_name(name, key)
             if not name and default_name is None and Capability.LIST not in storage.capabilities:
                 raise BadOptions({str(key): "is missing"})
+        except (StorageError, providers.MissingExtra) as error:
+            raise _refused(error) from error
         guarded = self._guarded(storage, connections, secret_values(chosen.options))
         sdk = providers.loads_sdk(chosen.provider)
         return Destination(guarded, factory.needs_size, name or default_name, metadata or {}, loads_sdk=sdk)
@@ -139,7 +140,7 @@ class Admission:
         limits = self._limits(connections)
         if pruning:
             limits = replace(limits, reserve=None)  # it makes room, and needs a little for that
-        with _refusing():
+        try:
             prefix = filled_in(f"stores.{chosen.store}.prefix", repository.prefix, device_id)
             refuse_without_repositories()
             factory = providers.repository_factory(chosen.provider)
@@ -149,6 +150,8 @@ class Admission:
                 check_name(prefix, f"stores.{chosen.store}.prefix")
             storage = opened(factory, options_for(chosen.options, factory, device_id), limits)
             self.probes.look_or_refuse(f"store '{chosen.store}'", partial(storage.preflight, writing))
+        except (StorageError, providers.MissingExtra) as error:
+            raise _refused(error) from error
         guarded = self._guarded(storage, connections, secret_values(chosen.options))
         sdk = providers.loads_sdk(chosen.provider)
         return Destination(guarded, factory.needs_size, None, prefix=prefix, loads_sdk=sdk)
@@ -189,17 +192,15 @@ class Admission:
         )
 
 
-@contextmanager
-def _refusing() -> Iterator[None]:
-    """Raise `Refused` for what a provider cannot do."""
-    try:
-        yield
-    except BadOptions as error:
-        raise Refused(Reason.INVALID, str(error)) from error
-    except NotAllowed as error:
-        raise Refused(Reason.FORBIDDEN, str(error)) from error
-    except (StorageError, providers.MissingExtra) as error:
-        raise Refused(Reason.CANNOT, str(error)) from error
+def _refused(error: StorageError | providers.MissingExtra) -> Refused:
+    """Return the refusal for what a provider cannot do.
+
+    Not a context manager: the error would hold its own frames, and a command's secrets with them, until
+    the next garbage collection.
+    """
+    if isinstance(error, BadOptions):
+        return Refused(Reason.INVALID, str(error))
+    return Refused(Reason.FORBIDDEN if isinstance(error, NotAllowed) else Reason.CANNOT, str(error))
 
 
 def _named_by_url(storage: Storage) -> str:
