@@ -97,11 +97,12 @@ def _peaks(work: Path, port: int, scale: float) -> dict[str, int]:
     """Return the memory of a list of many snapshots, and of a look into one with many files."""
     print("repository read, memory", file=sys.stderr, flush=True)
     with scratch(work) as here:
-        corpus = here / "corpus"
+        corpus, few = here / "corpus", here / "few"
         corpora.tiny_files(corpus, round(_MANY_FILES * scale))
+        corpora.tiny_files(few, 1)
         with repository_agent(here, port) as measured:
-            for _ in range(_SNAPSHOTS):
-                measured.backup(corpus, {"backup.store": "bench"})
+            for directory in (*[few] * (_SNAPSHOTS - 1), corpus):
+                measured.backup(directory, {"backup.store": "bench"})
         with repository_agent(here, port) as measured:
             listed_bytes = measured.asked("archives", {"restore.store": "bench"})
         argv = (os.fspath(PROGRAM), "inspect", "--store", "bench", "--source", str(corpus), "--files")
