@@ -2,12 +2,14 @@
 
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from agent.base.roots import Root, is_in
 from agent.base.text import printable, readable
+
+Archive = TypeVar("Archive")
 
 MAX_TEXT_BYTES = 4096
 """A longer list of single paths is not kept in the journal; the archive's manifest has it."""
@@ -110,12 +112,14 @@ def is_emptied(extent: Extent | None, before: Extent | None, percent: int) -> bo
     )
 
 
-def last_full(extents: Iterable[Extent], percent: int) -> Extent | None:
-    """Return the extent of the last archive that is not emptied, from those of all in order."""
-    full: Extent | None = None
-    for extent in extents:
-        if not is_emptied(extent, full, percent):
-            full = extent
+def last_full(
+    archives: Iterable[Archive], extent_of: Callable[[Archive], Extent | None], percent: int
+) -> Archive | None:
+    """Return the last archive that is not emptied, from all in order."""
+    full: Archive | None = None
+    for archive in archives:
+        if full is None or not is_emptied(extent_of(archive), extent_of(full), percent):
+            full = archive
     return full
 
 

@@ -236,7 +236,7 @@ class Backups:
     def _emptied(self, source: ArchiveSource, result: "BackupResult") -> str:
         """Return a warning when this archive has far less than the last full one of its source."""
         percent, extent = self._settings.retention.emptied_percent, _extent(result)
-        before = last_full(self._journal.archives.extents(source), percent)
+        before = last_full(self._journal.archives.extents(source), lambda extent: extent, percent)
         if result.unchanged or before is None or not is_emptied(extent, before, percent):
             return ""
         fewer = f"only {extent.size_bytes} bytes, and {before.size_bytes} the last time: is every dump whole?"

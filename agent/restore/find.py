@@ -11,7 +11,7 @@ from functools import lru_cache, partial
 
 from agent.base.errors import OF_ANOTHER_DEVICE, NoneChosen, NotInArchive
 from agent.base.job import parse_time
-from agent.base.sources import ArchiveSource, Asked, KnownArchive, is_emptied
+from agent.base.sources import ArchiveSource, Asked, KnownArchive, is_emptied, last_full
 from agent.base.text import readable
 from agent.base.times import time_text
 from agent.formats.archive_names import ALL_ARCHIVES, OwnArchives
@@ -105,11 +105,9 @@ class _Looker:
     def _emptied(self, chosen: DatedArchive, older: Sequence[DatedArchive]) -> str:
         """Return a warning when the journal has a full archive of this source before an emptied one."""
         percent, source = self._search.emptied_percent, chosen.known.source
-        full = chosen
-        for each in reversed([each for each in older if each.known.source == source and each.known.extent]):
-            if full is chosen or not is_emptied(each.known.extent, full.known.extent, percent):
-                full = each
-        if not is_emptied(chosen.known.extent, full.known.extent, percent):
+        series = (each for each in reversed(older) if each.known.source == source and each.known.extent)
+        full = last_full(series, lambda each: each.known.extent, percent)
+        if full is None or not is_emptied(chosen.known.extent, full.known.extent, percent):
             return ""
         return f"'{chosen.name}' has far less in it than '{full.name}', the last full one: is it right?"
 

@@ -62,7 +62,7 @@ def test_no_more_than_a_few_mebibytes_are_fetched_ahead_of_the_caller() -> None:
 
 @pytest.mark.parametrize("place", [0, 70, 99])
 def test_a_chunk_with_another_content_is_not_given_out_and_no_thread_stays(place: int) -> None:
-    """Its authentication code is right: whoever has the password wrote it."""
+    """Its authentication code is right, so a program with the password wrote it."""
     chunks = [stored(content) for content in contents([70_000] * 100)]
     chunks[place] = stored(b"x" * 70_000, chunk_id=bytes(32))
     before, given_out = threading.active_count(), list[bytes]()

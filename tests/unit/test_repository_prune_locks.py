@@ -74,7 +74,7 @@ def test_the_lock_of_somebody_who_died_goes_when_it_stood_for_30_minutes(
 def test_a_damaged_lock_goes_when_it_stood_for_30_minutes(
     device: Device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whoever lives puts a new one in that time."""
+    """A program that still works replaces its lock within that time."""
     uptime = Uptime(monkeypatch)
     first, *_ = with_three_snapshots(device)
     (device.objects.path / "locks" / ("0" * 64)).write_bytes(b"damaged")

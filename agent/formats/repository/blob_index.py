@@ -92,7 +92,7 @@ class BlobIndex:
         finalize(self, self._database.close)
         self._blobs = 0
         self._noted: dict[Block, Needed] = {}
-        """What was noted last: the chunks of a file lie together."""
+        """Notes that are not in the database yet: many chunks of a file share one block."""
         self.damage: RepositoryBroken | None = None
         """The damage of an index that was passed over."""
 

@@ -33,7 +33,7 @@ _MOST_BYTES, _MOST_LOCKS = 1 << 16, 1000
 
 
 class _Content(NamedTuple):
-    """What a lock says."""
+    """The facts in a lock."""
 
     exclusive: bool
     host: str
