@@ -3,15 +3,11 @@
 A job starts and ends once. A restore may be a preview before it starts; no backend is told of that."""
 
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-NEVER = "0001-01-01T00:00:00Z"
-"""Go's zero time, which Kanto sends for an end that has not come."""
-NEVER_IN_ORDER = "0001-01-01T00:00:00.000000Z"
-"""Stands for *never* in the twin: as wide as other times, so a search for times that are too old finds it."""
-
+from agent.base.times import format_time
 
 WORKING, COMMITTED = "restore.working", "restore.committed"
 """Checkpoints of a restore: the mount point on which its target may hold unfinished work; the restore can no
@@ -44,18 +40,6 @@ class UploadState(StrEnum):
     SUCCESS = "SUCCESS"
     FAILED = "FAILED"
     CANCELED = "CANCELED"
-
-
-def format_time(when: datetime | None) -> str:
-    """Write a time in UTC with six decimals, so that text order is time order; Go's zero time for None."""
-    return when.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ") if when else NEVER
-
-
-def parse_time(text: str) -> datetime:
-    """Read a time that `format_time` wrote. Raises ValueError for any other text."""
-    if not text.endswith("Z"):
-        raise ValueError(f"not a time in UTC: '{text}'")
-    return datetime.fromisoformat(text)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,9 +1,13 @@
-"""Times in messages and settings: RFC 3339, or seconds or milliseconds since 1970."""
+"""Times as texts: our own form, and those of messages and settings."""
 
 import re
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
+NEVER = "0001-01-01T00:00:00Z"
+"""Go's zero time, which Kanto sends for an end that has not come."""
+NEVER_IN_ORDER = "0001-01-01T00:00:00.000000Z"
+"""Stands for *never* in the twin: as wide as other times, so a search for times that are too old finds it."""
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECONDS = re.compile(r"[0-9]{1,15}")
 _MICROSECOND = timedelta(microseconds=1)
@@ -11,6 +15,18 @@ _LAST_SECOND = (datetime.max.replace(tzinfo=UTC) - EPOCH) // timedelta(seconds=1
 # RFC 3339 section 5.6; `datetime.fromisoformat` alone would take much more.
 _RFC3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)", re.ASCII | re.IGNORECASE)
 _SECONDS = re.compile(r"\d{1,12}(\.\d{1,9})?", re.ASCII)
+
+
+def format_time(when: datetime | None) -> str:
+    """Write a time in UTC with six decimals, so that text order is time order; Go's zero time for None."""
+    return when.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ") if when else NEVER
+
+
+def parse_time(text: str) -> datetime:
+    """Read a time that `format_time` wrote. Raises ValueError for any other text."""
+    if not text.endswith("Z"):
+        raise ValueError(f"not a time in UTC: '{text}'")
+    return datetime.fromisoformat(text)
 
 
 def parse_moment(value: object) -> datetime | None:

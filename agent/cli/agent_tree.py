@@ -4,8 +4,8 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from agent.base.job import parse_time
 from agent.base.refusals import Reason, Refused
+from agent.base.times import parse_time
 from agent.cli.api_client import Agent, AgentRefused, Value, in_path
 from agent.formats.base import EntryKind, Item
 from agent.formats.manifest import Manifest

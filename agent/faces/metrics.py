@@ -12,7 +12,8 @@ import structlog
 
 from agent import __version__
 from agent.base.durable import replace_in
-from agent.base.job import State, format_time, parse_time
+from agent.base.job import State
+from agent.base.times import format_time, parse_time
 from agent.jobs.queries.health import Health
 from agent.jobs.queries.history import History
 from agent.jobs.schedule_state import ScheduleState

@@ -4,9 +4,8 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
-from agent.base.job import format_time
 from agent.base.text import printable
-from agent.base.times import EPOCH
+from agent.base.times import EPOCH, format_time
 from agent.formats.base import Item
 
 

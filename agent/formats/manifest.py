@@ -11,10 +11,11 @@ from typing import Annotated, Any, TypeVar
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from agent.base.errors import ManifestBroken, NewerFormat
-from agent.base.job import Label, format_time
+from agent.base.job import Label
 from agent.base.patterns import PatternLists, check_patterns
 from agent.base.roots import Root
 from agent.base.text import printable
+from agent.base.times import format_time
 from agent.formats.walk_report import Report, Top
 
 FORMAT = 1

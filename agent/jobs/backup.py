@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agent import __version__
-from agent.base.job import Job, Kind, format_time
+from agent.base.job import Job, Kind
 from agent.base.roots import Root
 from agent.base.sources import ArchiveSource, Extent, is_emptied, last_full
+from agent.base.times import format_time
 from agent.formats.archive_names import ENCRYPTED, PLAIN
 from agent.jobs.admission import Admission, Admitted, metadata
 from agent.jobs.chosen_roots import ChosenRoots, refuse_choosing

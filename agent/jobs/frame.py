@@ -20,8 +20,7 @@ from typing import TYPE_CHECKING
 
 from agent.base.clock import CLOCK_SET
 from agent.base.durations import format_duration
-from agent.base.job import format_time
-from agent.base.times import EPOCH
+from agent.base.times import EPOCH, format_time
 
 if TYPE_CHECKING:
     from agent.jobs.attempts import Attempt

@@ -7,9 +7,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from agent.base.job import Job, format_time
+from agent.base.job import Job
 from agent.base.roots import Root
 from agent.base.sources import Asked
+from agent.base.times import format_time
 from agent.formats.archive_names import OwnArchives, archives_of
 from agent.jobs.requests.restore import WantedArchive
 from agent.jobs.requests.storage import StorageOptions

@@ -12,8 +12,8 @@ from functools import partial
 
 import structlog
 
-from agent.base.job import format_time, parse_time
 from agent.base.refusals import Reason, Refused
+from agent.base.times import format_time, parse_time
 from agent.jobs.admission import Admitted
 from agent.jobs.events import ScheduleChanged
 from agent.jobs.foundation import Foundation

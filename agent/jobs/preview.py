@@ -16,9 +16,10 @@ import structlog
 from agent.base.clock import BootClock, Countdown, note_interval_s
 from agent.base.durations import format_duration
 from agent.base.errors import IoError
-from agent.base.job import Job, Kind, State, parse_time
+from agent.base.job import Job, Kind, State
 from agent.base.refusals import Reason, Refused
 from agent.base.text import clipped
+from agent.base.times import parse_time
 from agent.jobs.admission import Admitted
 from agent.jobs.confirmation import Confirmations
 from agent.jobs.events import JobStarted

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from agent.base.clock import BootClock, Countdown
-from agent.base.job import Job, format_time
+from agent.base.job import Job
 from agent.base.roots import Root
 from agent.base.text import clipped
+from agent.base.times import format_time
 from agent.jobs.queries.fitting import encoded_bytes, with_texts_cut
 from agent.jobs.worker import INTERRUPTED
 from agent.journal import Journal, JournalError

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from agent.base.job import Job, format_time
+from agent.base.job import Job
+from agent.base.times import format_time
 
 RATE_WINDOW_S = 10.0
 """The rate is measured over this time: a longer one would hide a stall."""

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 import structlog
 
 from agent.base.clock import CLOCK_SET
-from agent.base.job import Kind, State, format_time, parse_time
+from agent.base.job import Kind, State
 from agent.base.refusals import Reason, Refused
+from agent.base.times import format_time, parse_time
 from agent.jobs.admission import Admission
 from agent.jobs.events import ArchiveRemoved
 from agent.jobs.foundation import Foundation

@@ -10,7 +10,7 @@ from functools import partial
 
 import structlog
 
-from agent.base.job import format_time, parse_time
+from agent.base.times import format_time, parse_time
 from agent.journal import Journal, JournalError
 from agent.mailbox import Mailbox, Timer
 

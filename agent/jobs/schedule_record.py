@@ -9,8 +9,9 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from agent.base.job import Job, State, format_time, parse_time
+from agent.base.job import Job, State
 from agent.base.refusals import Reason
+from agent.base.times import format_time, parse_time
 from agent.jobs.attempts import Attempt
 from agent.jobs.events import Event, JobEnded, Subscriber
 from agent.journal import Journal, Unit

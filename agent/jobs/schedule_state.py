@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from agent.base.job import NEVER_IN_ORDER, format_time
+from agent.base.times import NEVER_IN_ORDER, format_time
 from agent.jobs.schedule_record import ScheduleRecord
 from agent.journal import Journal
 from agent.journal.jobs import JobRecord

@@ -12,8 +12,8 @@ from typing import Protocol
 
 import structlog
 
-from agent.base.job import format_time, parse_time
 from agent.base.refusals import Reason, Refused
+from agent.base.times import format_time, parse_time
 from agent.jobs.attempts import Attempt, next_step, wake_at
 from agent.jobs.foundation import Foundation
 from agent.jobs.frame import Decision

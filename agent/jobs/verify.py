@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 import structlog
 
 from agent.base.errors import ArchiveError, EncryptionBroken, ManifestBroken, RepositoryBroken
-from agent.base.job import Job, Kind, State, format_time
+from agent.base.job import Job, Kind, State
 from agent.base.refusals import Refused
 from agent.base.sources import Verdicts
+from agent.base.times import format_time
 from agent.formats.archive_names import OwnArchives, parse_archive_name
 from agent.jobs.admission import Admission, Admitted
 from agent.jobs.encryption import unlock_for

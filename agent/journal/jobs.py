@@ -10,7 +10,8 @@ from types import MappingProxyType
 from typing import Any
 
 from agent.base.errors import IoError
-from agent.base.job import WORKING, Job, Kind, State, format_time, parse_time
+from agent.base.job import WORKING, Job, Kind, State
+from agent.base.times import format_time, parse_time
 from agent.journal.checkpoints import LASTING
 from agent.journal.notes import LAST_SUCCESS, Notes
 from agent.journal.unit import Database

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from agent.base.clock import BootClock
-from agent.base.job import Upload, format_time, parse_time
+from agent.base.job import Upload
+from agent.base.times import format_time, parse_time
 from agent.journal.unit import Database
 
 _UNWANTED = "staged.unwanted"

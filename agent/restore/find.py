@@ -10,10 +10,9 @@ from datetime import datetime
 from functools import lru_cache, partial
 
 from agent.base.errors import OF_ANOTHER_DEVICE, NoneChosen, NotInArchive
-from agent.base.job import parse_time
 from agent.base.sources import ArchiveSource, Asked, KnownArchive, is_emptied, last_full
 from agent.base.text import readable
-from agent.base.times import time_text
+from agent.base.times import parse_time, time_text
 from agent.formats.archive_names import ALL_ARCHIVES, OwnArchives
 from agent.formats.archive_order import DatedArchive, in_order, is_from_future, known_from, read_manifest
 from agent.formats.base import ReadFormat, Unlock

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from agent.base.job import format_time
+from agent.base.times import format_time
 from tests.support.agent_process import PROGRAM, AgentProcess
 from tests.support.repositories import stores_on_a_stick
 from tests.support.waiting import wait_until

@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from agent.base.job import NEVER, format_time
 from agent.base.refusals import Refused
+from agent.base.times import NEVER, format_time
 from agent.faces.http.problems import problem_of
 from agent.jobs.filesystem_probe import ThreadedCall
 from agent.mqtt.hono import EVENTS

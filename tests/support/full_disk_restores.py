@@ -4,7 +4,8 @@ import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
-from agent.base.job import WORKING, format_time
+from agent.base.job import WORKING
+from agent.base.times import format_time
 from tests.support.fakes import LAST_UPLOAD
 from tests.support.full_disk import ARCHIVE, Rig, left_job, staged_archive
 from tests.support.journals import sql

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.base.job import format_time
+from agent.base.times import format_time
 from agent.jobs import confirmation, recorder, restore_recovery
 from agent.mqtt import outbox as outbox_module
 from agent.mqtt.hono import EVENTS

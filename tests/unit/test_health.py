@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from agent.base.job import NEVER_IN_ORDER, Job, Kind, format_time
+from agent.base.job import Job, Kind
+from agent.base.times import NEVER_IN_ORDER, format_time
 from agent.jobs.frame import Frame
 from agent.jobs.queries.health import Health
 from agent.jobs.queries.history import History

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.base.job import NEVER, Job, Kind, State, Upload, UploadState, format_time, parse_time
+from agent.base.job import Job, Kind, State, Upload, UploadState
+from agent.base.times import NEVER, format_time, parse_time
 from agent.faces.ditto.twin import last_operation, last_upload
 
 START = datetime(2026, 11, 21, 22, 28, 8, 388229, UTC)

@@ -20,8 +20,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.base.errors import ManifestBroken, NewerFormat
-from agent.base.job import Label, format_time
+from agent.base.job import Label
 from agent.base.roots import Root
+from agent.base.times import format_time
 from agent.formats.manifest import FORMAT, MAX_BYTES, Manifest, Origin
 from agent.formats.walk_report import Report, Top
 from agent.formats.zip.manifest_block import manifest_block, read_manifest

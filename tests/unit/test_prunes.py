@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from agent.base.job import format_time, parse_time
 from agent.base.refusals import Reason, Refused
 from agent.base.sources import ArchiveSource, Extent, KnownArchive
+from agent.base.times import format_time, parse_time
 from agent.jobs.recurring import Recurring
 from agent.jobs.requests.control import PruneRequest
 from agent.mqtt.hono import Identity

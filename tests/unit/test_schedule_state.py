@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from agent.base.job import NEVER_IN_ORDER, Kind, format_time
+from agent.base.job import Kind
+from agent.base.times import NEVER_IN_ORDER, format_time
 from agent.cli.local import _schedule_lines
 from agent.jobs.schedule_record import ScheduleRecord, Standing
 from tests.support.fakes import Device

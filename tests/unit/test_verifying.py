@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from agent.base.job import format_time, parse_time
 from agent.base.sources import Verdicts
+from agent.base.times import format_time, parse_time
 from agent.jobs.verify import verdicts
 from tests.support.fakes import Device
 from tests.support.journals import sql

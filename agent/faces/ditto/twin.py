@@ -11,9 +11,10 @@ from functools import cached_property, partial
 from typing import Any
 
 import providers
-from agent.base.job import Job, Kind, State, Upload, UploadState, format_time
+from agent.base.job import Job, Kind, State, Upload, UploadState
 from agent.base.refusals import Reason, Refused
 from agent.base.text import compact_json
+from agent.base.times import format_time
 from agent.jobs.events import (
     Event,
     JobEnded,

@@ -8,8 +8,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from agent.base.errors import NewerFormat, RepositoryBroken
-from agent.base.job import format_time
 from agent.base.text import printable
+from agent.base.times import format_time
 from agent.formats.manifest import FORMAT as MANIFEST_FORMAT
 from agent.formats.manifest import Counts, Manifest, ManifestRoot, SavedDirectory
 from agent.formats.repository.document import EXCLUDE, FORMAT, ROOT, Snapshot

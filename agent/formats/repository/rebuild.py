@@ -6,7 +6,7 @@ from datetime import datetime
 from functools import partial
 
 from agent.base.errors import RepositoryBroken
-from agent.base.job import format_time
+from agent.base.times import format_time
 from agent.formats.base import DIR, FILE
 from agent.formats.repository.blob_index import BlobIndex
 from agent.formats.repository.chunker import MEAN_BYTES, FileKind

@@ -12,7 +12,7 @@ import structlog
 
 from agent import RELEASED
 from agent.base.errors import Cancelled, ClockWrong, RepositoryBroken, RepositoryBusy
-from agent.base.job import format_time, parse_time
+from agent.base.times import format_time, parse_time
 from agent.formats.base import Changes, Entry
 from agent.formats.repository.blobs import BlobWriter
 from agent.formats.repository.chunker import Chunker

@@ -7,7 +7,7 @@ next prune, and a snapshot that refers to it is broken, though its backup was a 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from agent.base.job import format_time, parse_time
+from agent.base.times import format_time, parse_time
 from agent.formats.repository.objects import Kind, Objects
 from agent.formats.repository.state import State
 from providers.errors import AccessDenied

@@ -15,7 +15,7 @@ import struct
 from datetime import UTC, datetime
 
 from agent.base.errors import ManifestBroken
-from agent.base.job import format_time
+from agent.base.times import format_time
 from agent.formats.manifest import MAX_BYTES, Manifest, Origin
 from agent.formats.walk_report import Report
 from agent.formats.zip.deflate import crc32

@@ -10,10 +10,11 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from agent.base.errors import NoRepository
-from agent.base.job import Kind, format_time
+from agent.base.job import Kind
 from agent.base.refusals import Reason, Refused
 from agent.base.sources import Verdicts
 from agent.base.text import readable
+from agent.base.times import format_time
 from agent.jobs.admission import Admission
 from agent.jobs.device import Device
 from agent.jobs.job_options import read_format

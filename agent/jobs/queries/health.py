@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from agent.base.job import NEVER_IN_ORDER, State, format_time, parse_time
+from agent.base.job import State
+from agent.base.times import NEVER_IN_ORDER, format_time, parse_time
 from agent.jobs.queries.history import History
 from agent.jobs.schedule_record import ScheduleRecord
 from agent.journal import LAST_SUCCESS, LAST_VERIFIED, Journal

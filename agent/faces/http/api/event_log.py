@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from agent.base.job import Job, Upload, format_time
+from agent.base.job import Job, Upload
 from agent.base.text import clipped, compact_json
+from agent.base.times import format_time
 from agent.faces.http.api.values import Value, schedule_value
 from agent.jobs.events import (
     ArchiveRemoved,

@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from agent.base.durations import format_duration
-from agent.base.job import State, format_time
+from agent.base.job import State
 from agent.base.refusals import Reason, Refused
+from agent.base.times import format_time
 from agent.faces.http.engine_gate import ROOM_BYTES
 from agent.jobs.engine import Engine
 from agent.jobs.frame import Frame

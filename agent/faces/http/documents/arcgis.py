@@ -6,10 +6,9 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from agent.base.job import parse_time
 from agent.base.refusals import Reason, Refused
 from agent.base.text import readable
-from agent.base.times import EPOCH, parse_milliseconds
+from agent.base.times import EPOCH, parse_milliseconds, parse_time
 from agent.faces.http.api.context import Api
 from agent.faces.http.documents.arcgis_form import answer, check_format, problem_answer, token_in
 from agent.faces.http.documents.bodies import form_fields, in_words, refuse_unknown, require_form

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
-from agent.base.job import parse_time
+from agent.base.times import parse_time
 from agent.faces.http.documents.jobs import JobView, Stage
 from agent.journal.jobs import JobRecord
 
