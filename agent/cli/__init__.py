@@ -54,15 +54,15 @@ SUBCOMMANDS = {
     "send": Subcommand("agent.send:main", "send a command to a device and follow it to its end"),
     "backup": Subcommand("agent.cli.jobs:backup", "let the agent on this device make a backup now"),
     "restore": Subcommand(
-        "agent.cli.restore:restore", "let the agent restore an archive, or preview the restore"
+        "agent.cli.jobs:restore", "let the agent restore an archive, or preview the restore"
     ),
-    "finalize": Subcommand("agent.cli.restore:finalize", "carry out the restore that was previewed"),
-    "discard": Subcommand("agent.cli.restore:discard", "remove the waiting preview"),
-    "confirm": Subcommand("agent.cli.restore:confirm", "keep the data of a commit-confirmed restore"),
-    "cancel": Subcommand("agent.cli.restore:cancel", "stop the job that runs, or an upload by its id"),
-    "status": Subcommand("agent.cli.local:status", "show what the agent on this device is doing"),
+    "finalize": Subcommand("agent.cli.jobs:finalize", "carry out the restore that was previewed"),
+    "discard": Subcommand("agent.cli.jobs:discard", "remove the waiting preview"),
+    "confirm": Subcommand("agent.cli.jobs:confirm", "keep the data of a commit-confirmed restore"),
+    "cancel": Subcommand("agent.cli.jobs:cancel", "stop the job that runs, or an upload by its id"),
+    "status": Subcommand("agent.cli.status:status", "show what the agent on this device is doing"),
     "info": Subcommand(
-        "agent.cli.info:info", "show what a backup would save and skip now, and where it could go"
+        "agent.cli.status:info", "show what a backup would save and skip now, and where it could go"
     ),
     "archives": Subcommand("agent.cli.archives:archives", "list the archives that can be restored"),
     "history": Subcommand("agent.cli.history:history", "list the jobs that ended, newest first"),
@@ -70,7 +70,7 @@ SUBCOMMANDS = {
     "verify": Subcommand("agent.cli.jobs:verify", "check that an archive is whole; changes nothing"),
     "inspect": Subcommand("agent.cli.inspect:inspect", "show the manifest and entries of an archive"),
     "extract": Subcommand("agent.cli.inspect:extract", "write one file of an archive to standard output"),
-    "prune": Subcommand("agent.cli.prune:prune", "remove old archives now, as the agent does once a day"),
+    "prune": Subcommand("agent.cli.archives:prune", "remove old archives now, as the agent does once a day"),
     "openapi": Subcommand("agent.cli.openapi:openapi", "print the description of the HTTP API"),
     "demo": Subcommand(
         "agent.demo:main", "back up, damage and restore a sample directory; needs nothing else"

@@ -1,4 +1,4 @@
-"""`edge-backup archives`: lists what can be restored, from every store of the device."""
+"""`edge-backup archives` and `prune`: the archives of the device in every store, and those that go."""
 
 import argparse
 import sys
@@ -33,7 +33,7 @@ def archives(argv: list[str]) -> int:
                 told = _tell(store, _archives(agent, store, parsed), as_json=parsed.json)
                 if not told and not parsed.json:
                     nothing = f"{store}: no archives of {parsed.device or 'this device'}"
-                    write_value({}, printable(nothing), as_json=False)
+                    write_value({}, [nothing], as_json=False)
             except AgentRefused as refused:
                 which = "" if parsed.store else f"store {store}: "
                 sys.stderr.write(f"{printable(f'{which}{refused}')}\n")
@@ -68,9 +68,9 @@ def _tell(store: str, found: Iterable[Value], *, as_json: bool) -> int:
     told = 0
     for told, archive in enumerate(found, 1):
         if told == 1 and not as_json:
-            write_value({}, f"{printable(store)}:", as_json=False)
-            write_value({}, _ROW.format("made", "size", "files", "verified", "source, name"), as_json=False)
-        write_value({"store": store, **archive}, "\n".join(map(printable, _lines(archive))), as_json=as_json)
+            heading = _ROW.format("made", "size", "files", "verified", "source, name")
+            write_value({}, [f"{store}:", heading], as_json=False)
+        write_value({"store": store, **archive}, _lines(archive), as_json=as_json)
     return told
 
 
@@ -85,3 +85,30 @@ def _lines(archive: Value) -> Iterator[str]:
         marks.append(f"kept until {shown_time(archive['retentionDate'])}")
     yield _ROW.format(made, size, files, verified, ", ".join(marks))
     yield f"{'':22}{archive['name']}"
+
+
+def prune(argv: list[str]) -> int:
+    """Print what was removed from each destination; 1 when one failed, 0 also when one is not there now."""
+
+    def act(agent: Agent, options: argparse.Namespace) -> int:
+        value = agent.post("/prune", {"dryRun": options.dry_run})
+        write_value(value, _removal_lines(value, dry_run=options.dry_run), as_json=options.json)
+        return EXIT_REFUSED if any(destination["failed"] for destination in value["places"]) else EXIT_OK
+
+    parser = local_parser("prune", "Remove archives that no rule of retention.* and no retention date keeps.")
+    parser.add_argument("--dry-run", action="store_true", help="only show what would be removed")
+    return run_local(parser, argv, act)
+
+
+def _removal_lines(value: Value, *, dry_run: bool) -> Iterator[str]:
+    if value["running"]:
+        yield "still running: the agent's log names what it removes"
+    did, would = ("would remove", "would be ") if dry_run else ("removed", "")
+    for destination in value["places"]:
+        freed = f", {size_text(destination['freed'])} {would}freed" if destination["freed"] else ""
+        counts = f"{did} {len(destination['removed'])}, {destination['kept']} stay{freed}"
+        yield f"{destination['place']}: {destination['problem'] or counts}"
+        if destination["note"]:
+            yield f"  {destination['note']}"
+        for name in destination["removed"]:
+            yield f"  {name}"

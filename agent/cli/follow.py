@@ -156,7 +156,7 @@ def _follow(events: Iterator[Event], line: ProgressLine) -> None:
 def _told(entry: Value, *, as_json: bool) -> int:
     finished = entry["state"] == "FINISHED"
     if as_json or finished:
-        write_value(entry, _good_end(entry), as_json=as_json)
+        write_value(entry, [_good_end(entry)], as_json=as_json)
     else:
         text = f"{entry['kind']} failed: {entry['message']} ({entry['statusCode']})"
         sys.stderr.write(f"{printable(text)}\n")
@@ -170,4 +170,4 @@ def _good_end(entry: Value) -> str:
         where = f" from '{archive}'{where}"
     note = f"; {entry['message']}" if entry["message"] else ""
     files = f"{counted(entry['files'], 'file')}, " if "files" in entry else ""  # no key, no count
-    return printable(f"{entry['kind']} finished: {files}{size}{where}{note}")
+    return f"{entry['kind']} finished: {files}{size}{where}{note}"

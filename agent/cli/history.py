@@ -3,7 +3,6 @@
 import argparse
 from collections.abc import Iterator
 
-from agent.base.text import printable
 from agent.cli.api_client import Agent, Value, in_path
 from agent.cli.local import local_parser, run_local, shown_time, write_value
 from agent.send.progress import size_text
@@ -18,11 +17,10 @@ def history(argv: list[str]) -> int:
 
     def tell(agent: Agent, options: argparse.Namespace) -> None:
         if not options.json:
-            write_value(
-                {}, _ROW.format("ended", "kind", "result", "size", "id", "correlation id"), as_json=False
-            )
+            heading = _ROW.format("ended", "kind", "result", "size", "id", "correlation id")
+            write_value({}, [heading], as_json=False)
         for entry in _entries(agent, options.limit):
-            write_value(entry, _row(entry), as_json=options.json)
+            write_value(entry, [_row(entry)], as_json=options.json)
 
     parser = local_parser("history", "List the jobs that ended, newest first.")
     parser.add_argument("--limit", type=int, default=20, help="largest number of jobs (default: 20)")
@@ -35,7 +33,7 @@ def show(argv: list[str]) -> int:
     def tell(agent: Agent, options: argparse.Namespace) -> None:
         entry = agent.get(f"/jobs/{in_path(options.id)}")
         lines = (line for key, value in entry.items() for line in _lines(key, value))
-        write_value(entry, "\n".join(map(printable, lines)), as_json=options.json)
+        write_value(entry, lines, as_json=options.json)
 
     parser = local_parser("show", "Show all that is known of one job.")
     parser.add_argument("id", help="id of the job, or correlation id of its command")
@@ -60,9 +58,7 @@ def _row(entry: Value) -> str:
     size = "" if size_bytes is None else size_text(size_bytes)
     result = entry.get("statusCode") or entry["state"].lower()
     title = f"{entry['correlationId']} ({entry['name']})" if "name" in entry else entry["correlationId"]
-    return printable(
-        _ROW.format(shown_time(entry["endTime"]), entry["kind"], result, size, entry["id"], title)
-    )
+    return _ROW.format(shown_time(entry["endTime"]), entry["kind"], result, size, entry["id"], title)
 
 
 def _lines(key: str, value: object) -> Iterator[str]:

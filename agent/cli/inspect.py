@@ -5,14 +5,13 @@ the parts that are needed are fetched.
 """
 
 import argparse
-import json
 import os
 import stat
 import sys
 from collections.abc import Iterator
 
 from agent.base.sources import DeviceFile
-from agent.base.text import counted, printable
+from agent.base.text import counted
 from agent.cli.local import local_parser, write_value
 from agent.cli.opened import look_into
 from agent.faces.http.api.archive_tree import file_at
@@ -35,15 +34,10 @@ def inspect(argv: list[str]) -> int:
 
 def _inspect(tree: ListedTree, parsed: argparse.Namespace) -> None:
     manifest = tree.manifest()
-    write_value({"manifest": manifest and manifest.value()}, "\n".join(_lines(manifest)), as_json=parsed.json)
+    write_value({"manifest": manifest and manifest.value()}, _lines(manifest), as_json=parsed.json)
     for item in tree.items() if parsed.files else ():
         checksum = tree.checksum(item)
-        text = (
-            json.dumps(item_facts(item, checksum), ensure_ascii=False)
-            if parsed.json
-            else _line(item, checksum)
-        )
-        sys.stdout.write(f"{text}\n")
+        write_value(item_facts(item, checksum), [_line(item, checksum)], as_json=parsed.json)
 
 
 def extract(argv: list[str]) -> int:
@@ -90,16 +84,16 @@ def _lines(manifest: Manifest | None) -> Iterator[str]:
     }  # fmt: skip
     for key, text in facts.items():
         if text:
-            yield printable(f"{key:16}{text}")
+            yield f"{key:16}{text}"
     for source in manifest.sources:
         only = f": {', '.join(source.names)}" if source.names is not None else ""
-        yield printable(f"{'source':16}{source.path}{only}")
+        yield f"{'source':16}{source.path}{only}"
     for item in manifest.unexportable:
-        yield printable(f"{'skipped name':16}{item.name} ({item.reason})")
+        yield f"{'skipped name':16}{item.name} ({item.reason})"
     if hidden := manifest.skipped - len(manifest.unexportable):
         yield f"{'':16}and {hidden} more"
 
 
 def _line(item: Item, checksum: str | None) -> str:
     mode = stat.filemode(_KINDS[item.kind] | (item.mode or 0))
-    return printable(f"{mode} {item.size:>12} {modified(item) or '':27} {checksum or '-':8} {item.name}")
+    return f"{mode} {item.size:>12} {modified(item) or '':27} {checksum or '-':8} {item.name}"

@@ -11,7 +11,7 @@ import pytest
 
 from agent.base.job import Kind
 from agent.base.times import NEVER_IN_ORDER, format_time
-from agent.cli.local import _schedule_lines
+from agent.cli.status import _schedule_lines
 from agent.jobs.schedule_record import ScheduleRecord, Standing
 from tests.support.fakes import Device
 
