@@ -189,7 +189,6 @@ def refuse_special(name: str | Path, directory: int | None = None) -> None:
 
 
 def is_part(name: str) -> bool:
-    """Return True for the name of an unfinished file."""
     return _PART.fullmatch(name) is not None
 
 

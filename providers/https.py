@@ -97,7 +97,6 @@ class Https(Storage):
         return self._at(name).location
 
     def _at(self, name: str) -> Address:
-        """Return the address of an object."""
         address = self._address
         below = address.path.endswith("/") and not address.query
         return replace(address, path=address.path + quote(name)) if below else address

@@ -74,7 +74,6 @@ class PartReader:
 
     @property
     def md5(self) -> bytes | None:
-        """Return the MD5 of everything that was read."""
         return self._whole.digest() if self._whole else None
 
     def next(self) -> ReadPart:

@@ -13,8 +13,6 @@ _ROW = "{:20}  {:8}  {:16}  {:>8}  {:16}  {}"
 
 
 def history(argv: list[str]) -> int:
-    """Print the jobs that ended, newest first, as a table."""
-
     def tell(agent: Agent, options: argparse.Namespace) -> None:
         if not options.json:
             heading = _ROW.format("ended", "kind", "result", "size", "id", "correlation id")
@@ -28,8 +26,6 @@ def history(argv: list[str]) -> int:
 
 
 def show(argv: list[str]) -> int:
-    """Print all that is known of one job."""
-
     def tell(agent: Agent, options: argparse.Namespace) -> None:
         entry = agent.get(f"/jobs/{in_path(options.id)}")
         lines = (line for key, value in entry.items() for line in _lines(key, value))

@@ -22,7 +22,6 @@ from agent.send.progress import size_text
 
 
 def backup(argv: list[str]) -> int:
-    """Make a backup now."""
     parser = local_parser("backup", "Let the agent on this device make a backup now, and wait for its end.")
     parser.add_argument("--dir", metavar="PATH", help="directory to save (default: the setting 'dir')")
     parser.add_argument(
@@ -67,7 +66,6 @@ def backup(argv: list[str]) -> int:
 
 
 def verify(argv: list[str]) -> int:
-    """Check every byte of an archive."""
     parser = local_parser(
         "verify",
         "Let the agent fetch an archive and check every byte, and wait for the end.",
@@ -83,7 +81,6 @@ def verify(argv: list[str]) -> int:
 
 
 def restore(argv: list[str]) -> int:
-    """Restore, or with `--preview` show what a restore would do."""
     parser = local_parser("restore", "Let the agent on this device restore an archive, and wait for the end.")
     parser.add_argument("--dir", metavar="PATH", help="directory of the device (default: the setting 'dir')")
     parser.add_argument(
@@ -123,7 +120,6 @@ def restore(argv: list[str]) -> int:
 
 
 def finalize(argv: list[str]) -> int:
-    """Carry out the restore whose preview waits."""
     parser = local_parser("finalize", "Carry out the restore that was previewed, and wait for the end.")
     _add_trial(parser)
     parser.add_argument("--id", metavar="ID", default="", help="correlation id of the preview")
@@ -138,17 +134,14 @@ def finalize(argv: list[str]) -> int:
 
 
 def discard(argv: list[str]) -> int:
-    """Remove the preview that waits."""
     return _decided("discard", "Remove the waiting preview.", argv, _waiting_preview)
 
 
 def confirm(argv: list[str]) -> int:
-    """Keep what a commit-confirmed restore has put in place."""
     return _decided("confirm", "Keep the data of a commit-confirmed restore.", argv, _unconfirmed)
 
 
 def cancel(argv: list[str]) -> int:
-    """Stop a job; without an id, the one that runs."""
     return _decided("cancel", "Stop the job that runs; a restore puts the old data back.", argv, _running)
 
 

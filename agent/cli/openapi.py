@@ -8,7 +8,6 @@ from agent.cli import EXIT_OK
 
 
 def openapi(argv: list[str]) -> int:
-    """Print the document as JSON."""
     from agent.faces.http.api.openapi import openapi as document
 
     argparse.ArgumentParser(

@@ -102,8 +102,6 @@ def _job_line(job: Value) -> str:
 
 
 def info(argv: list[str]) -> int:
-    """Print what a backup would save; nothing is made."""
-
     def act(agent: Agent, options: argparse.Namespace) -> None:
         value = agent.get("/info")
         write_value(value, _info_lines(value), as_json=options.json)

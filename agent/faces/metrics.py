@@ -61,7 +61,6 @@ class Metrics:
             self._timer = self._mailbox.call_later(INTERVAL_S, self.write)
 
     def text(self) -> str:
-        """Return the text of the file."""
         return "".join(
             f"# HELP edge_backup_{name} {about}\n# TYPE edge_backup_{name} gauge\n"
             + "".join(f"edge_backup_{name}{_labels(labels)} {value:.16g}\n" for labels, value in samples)

@@ -61,7 +61,6 @@ class OwnArchives:
         return archive if archive and self.include(archive) else None
 
     def include(self, archive: NamedArchive) -> bool:
-        """Return True for an archive of this device."""
         made_here = archive.name in self.known and self.known[archive.name].number > 0
         return made_here or self.device_tag in ("", archive.device_tag)
 

@@ -28,8 +28,6 @@ FUTURE = timedelta(days=1)
 
 @dataclass(frozen=True, slots=True)
 class DatedArchive:
-    """One archive at a destination."""
-
     name: str
     label: str
     """`backup`, or the name that its backup was given."""

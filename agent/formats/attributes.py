@@ -18,12 +18,10 @@ _MOST_BEYOND = 64 << 20
 
 
 def attribute_cost(name_bytes: int, value_bytes: int) -> int:
-    """Return the cost of one attribute."""
     return max(_LEAST_COST, name_bytes + value_bytes + _HEADER_BYTES)
 
 
 def cost_of(attributes: Mapping[str, bytes]) -> int:
-    """Return the cost of all attributes of an entry."""
     return sum(attribute_cost(len(fsencode(name)), len(value)) for name, value in attributes.items())
 
 

@@ -165,8 +165,6 @@ class Unlock:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SaveOrder:
-    """The order to make one archive."""
-
     staged: Path
     """The path in staging; its last part is the archive's name."""
     reserve_bytes: int = 0

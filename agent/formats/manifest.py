@@ -100,7 +100,6 @@ class SavedDirectory(_Part):
     """Extended attributes: name, NUL and value of each, in hexadecimal digits."""
 
     def attributes(self) -> dict[str, bytes]:
-        """Return the extended attributes by their names."""
         parts = (bytes.fromhex(text).partition(b"\0") for text in self.xattrs)
         return {os.fsdecode(name): value for name, _, value in parts if name}
 
@@ -223,13 +222,11 @@ def _saved(top: Top) -> SavedDirectory:
 
 
 def manifest_root(root: Root) -> ManifestRoot:
-    """Return a root as manifests have it."""
     names = None if root.names is None else sorted(map(printable, root.names))
     return ManifestRoot(path=printable(os.fspath(root.directory)), prefix=printable(root.prefix), names=names)
 
 
 def _first(items: Iterable[P], budget_bytes: int) -> list[P]:
-    """Return the first items, as many as have room."""
     taken: list[P] = []
     for item in items:
         budget_bytes -= len(_encoded(item.model_dump(by_alias=True))) + 1

@@ -18,8 +18,6 @@ _LINKS = 100_000  # that are remembered, in about 10 MiB
 
 @dataclass(frozen=True, slots=True)
 class ArchiveLimits:
-    """Limits of a device for archives that it unpacks."""
-
     max_files: int
     """Entries of any kind."""
     max_bytes: int
@@ -50,8 +48,6 @@ class Survey:
 
 @dataclass(frozen=True, slots=True)
 class SurveyedTree:
-    """A tree and its survey."""
-
     tree: SavedTree
     survey: Survey
 

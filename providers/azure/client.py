@@ -18,7 +18,6 @@ logging.getLogger("azure").setLevel(logging.CRITICAL)
 
 
 def make_client(given: Mapping[str, str], pool: PoolManager, limits: Limits) -> ContainerClient:
-    """Return a client for the container, from checked options."""
     session = requests.Session()
     session.trust_env = False  # no proxy, no authorities and no .netrc from the environment
     for scheme in ("http://", "https://"):

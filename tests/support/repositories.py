@@ -24,9 +24,9 @@ from agent.formats.manifest import Origin
 from agent.formats.repository.access import open_repository
 from agent.formats.repository.crypto import Cryptor
 from agent.formats.repository.objects import Kind, Listed
-from agent.formats.repository.order import SnapshotOrder
 from agent.formats.repository.prune import PruneJob
 from agent.formats.repository.reader import snapshots as snapshots_in
+from agent.formats.repository.session import SnapshotOrder
 from agent.formats.repository.snapshot import SavedSnapshot, save_snapshot
 from agent.formats.repository.unpacked import put_unpacked
 from agent.formats.walk_report import Report

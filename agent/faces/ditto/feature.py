@@ -40,8 +40,6 @@ MAX_TOGETHER = 100
 
 @dataclass(frozen=True, slots=True)
 class _Received:
-    """A command that is being received."""
-
     command: InboxCommand
     delivery: Delivery
 

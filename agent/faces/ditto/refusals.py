@@ -21,6 +21,5 @@ _ANSWERS = {
 
 
 def error_of(refused: Refused) -> Error:
-    """Return the error that answers a refused command."""
     status, code = _ANSWERS[refused.reason]
     return Error(status, code, refused.message)

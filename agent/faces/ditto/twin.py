@@ -131,7 +131,6 @@ class Twin(Subscriber):
                 _check_fits(compact_json(self._request(child)), "options 'options.*' are")
 
     def tell(self, event: Event, unit: Unit) -> None:
-        """Keep the message about an event."""
         match event:
             case JobStarted(job=job) | JobEnded(job=job) if job.kind is Kind.VERIFY:
                 pass  # Kanto's model knows no such operation

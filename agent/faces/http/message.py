@@ -15,8 +15,6 @@ NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """The other end of a connection."""
-
     address: str
     """An IP address; empty on the Unix socket."""
     subject: str = ""

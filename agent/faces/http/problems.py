@@ -23,7 +23,6 @@ _STATUS = {
 
 
 def problem_of(refused: Refused) -> Problem:
-    """Return the problem that answers a refused request."""
     headers = {"Retry-After": str(BUSY_RETRY_S)} if refused.reason is Reason.BUSY else {}
     return Problem(_STATUS[refused.reason], refused.message, headers)
 

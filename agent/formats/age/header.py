@@ -114,7 +114,6 @@ class _Lines:
 
 
 def unpadded(data: bytes) -> bytes:
-    """Return `data` in Base64 without padding."""
     return b64encode(data).rstrip(b"=")
 
 

@@ -50,8 +50,6 @@ class AgeIdentity(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Passcode:
-    """A passcode, which encrypts and opens."""
-
     passcode: bytes = field(repr=False)
     work_factor: int
     """Base 2 logarithm of scrypt's cost for a new archive: 14 takes 16 MiB and about 50 ms."""

@@ -18,8 +18,6 @@ _MOST_KEYS = 20
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """An opened repository."""
-
     keys: Keys
     config: Config
     key_file: bytes

@@ -23,8 +23,6 @@ FORMAT, ROOT, EXCLUDE = "edge-backup-format", "root", "exclude"
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """A snapshot that was read."""
-
     id: str
     time: datetime
     tree: bytes

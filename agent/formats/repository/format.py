@@ -8,7 +8,7 @@ from pathlib import Path
 from agent.base.daily_window import DailyWindow
 from agent.base.errors import NoSpace, disk_errors
 from agent.formats.base import Entry, Saved, SaveOrder
-from agent.formats.repository.order import SnapshotOrder
+from agent.formats.repository.session import SnapshotOrder
 from agent.formats.repository.snapshot import save_snapshot
 from agent.formats.repository.store import StoredObjects
 from agent.formats.repository.use import state_directory

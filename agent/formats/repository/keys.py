@@ -37,8 +37,6 @@ MOST_BYTES = 1 << 16
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """The config of a repository."""
-
     id: str
     """64 hexadecimal digits."""
     polynomial: int
@@ -48,7 +46,6 @@ class Config:
         return cls(os.urandom(32).hex(), random_irreducible())
 
     def encoded(self, cryptor: Cryptor) -> bytes:
-        """Return the config as it is stored."""
         value = {"version": 2, "id": self.id, "chunker_polynomial": f"{self.polynomial:x}"}
         return cryptor.encrypt(_json(value))
 

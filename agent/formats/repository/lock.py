@@ -208,7 +208,7 @@ class Lock:
 
 
 def _refusal(name: str, lock: _Content | None) -> RepositoryBusy | RepositoryBroken:
-    """Return the refusal for a lock that excludes another one; None for a damaged lock."""
+    """Return the refusal for a lock that excludes this one, or is damaged (None)."""
     if lock is None:
         return RepositoryBroken(
             f"the lock {name[:8]} of the repository is damaged: run `restic unlock --remove-all` when nobody"

@@ -29,8 +29,6 @@ _SIGNATURE = struct.Struct(">QqqQIIIQ")
 
 
 class Node(NamedTuple):
-    """An entry of a directory."""
-
     name: bytes
     kind: EntryKind
     stat: stat_result
@@ -68,7 +66,6 @@ def signature_of(
 
 
 def node_json(node: Node) -> bytes:
-    """Return the node as it is in a tree."""
     status, kind = node.stat, node.kind
     mtime = ctime = time_ns_text(status.st_mtime_ns).encode()
     if status.st_ctime_ns != status.st_mtime_ns:

@@ -19,8 +19,6 @@ class Kind(StrEnum):
 
 
 class Listed(NamedTuple):
-    """An object of a listing."""
-
     name: str
     """64 hexadecimal digits, without a directory."""
     size_bytes: int

@@ -24,8 +24,6 @@ _MOST_BLOBS = 10_000
 
 
 class Blob(NamedTuple):
-    """A blob in a pack."""
-
     id: bytes
     """SHA-256 of its plain content."""
     is_tree: bool

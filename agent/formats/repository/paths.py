@@ -89,5 +89,4 @@ def parent(path: bytes) -> bytes:
 
 
 def base(path: bytes) -> bytes:
-    """Return the last name of a path."""
     return path.rpartition(b"/")[2]

@@ -4,14 +4,14 @@ On the disk, because a job may be cut off at any moment: each pack is noted when
 its index is made at the end of the job.
 """
 
-import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
 
 from agent.formats.repository.packs import Blob, blobs_in
-from agent.formats.repository.state import opened
+from agent.formats.repository.state import Database, opened
 
+_CACHE_KIB = 1 << 10
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS packs (
     number INTEGER PRIMARY KEY, name TEXT NOT NULL, header BLOB NOT NULL, indexed INTEGER NOT NULL DEFAULT 0);
@@ -19,25 +19,20 @@ CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WI
 """
 
 
-class PendingPacks:
-    """The packs in a file. Used by one thread. Methods raise sqlite3.Error."""
+class PendingPacks(Database):
+    """The packs in a file."""
 
     def __init__(self, path: Path) -> None:
-        self._database = sqlite3.connect(path, isolation_level=None)
-        try:
-            self._database.execute("PRAGMA cache_size=-1024")
-            self._database.execute("PRAGMA synchronous=FULL")
-            self._database.executescript(_SCHEMA)
-        except BaseException:
-            self._database.close()
-            raise
+        super().__init__(path, _CACHE_KIB)
+
+    def _make_tables(self) -> None:
+        self._database.executescript(_SCHEMA)
 
     def add(self, name: str, header: bytes | bytearray) -> None:
         """Note a pack that the repository has, with its plain header."""
         self._database.execute("INSERT INTO packs (name, header) VALUES (?, ?)", (name, header))
 
     def blobs(self) -> Iterator[Blob]:
-        """Yield the blobs of all packs."""
         for (header,) in self._database.execute("SELECT header FROM packs"):
             yield from blobs_in(header)
 
@@ -58,15 +53,10 @@ class PendingPacks:
         self._database.execute("DELETE FROM packs WHERE name = ?", (name,))
 
     def names(self) -> Iterator[str]:
-        """Yield the names of all packs."""
         yield from (name for (name,) in self._database.execute("SELECT name FROM packs"))
 
     def __len__(self) -> int:
         return int(self._database.execute("SELECT count(*) FROM packs").fetchone()[0])
-
-    def fact(self, name: str) -> str:
-        found = self._database.execute("SELECT value FROM facts WHERE name = ?", (name,)).fetchone()
-        return str(found[0]) if found else ""
 
     def remember(self, **facts: str) -> None:
         self._database.execute("BEGIN IMMEDIATE")
@@ -104,9 +94,6 @@ class PendingPacks:
             "INSERT INTO facts VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = value + excluded.value",
             (name, str(number)),
         )
-
-    def close(self) -> None:
-        self._database.close()
 
 
 def pending_in(directory: Path) -> Iterator[PendingPacks]:

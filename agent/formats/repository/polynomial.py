@@ -11,7 +11,6 @@ DEGREE = 53
 
 
 def random_irreducible() -> int:
-    """Return a random irreducible polynomial of degree `DEGREE`."""
     while True:
         # Without its lowest bit it would be divisible by x.
         candidate = 1 << DEGREE | secrets.randbits(DEGREE) | 1

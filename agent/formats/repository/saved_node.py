@@ -18,8 +18,6 @@ _NUMBERS, _IDS = range(1 << 64), range(1 << 32)
 
 
 class SavedNode(NamedTuple):
-    """An entry of a directory in a snapshot."""
-
     name: bytes
     """Neither empty nor `.` or `..`, without a slash."""
     kind: EntryKind | None

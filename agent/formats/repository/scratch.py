@@ -63,7 +63,6 @@ class Scratch:
         self._runs.setdefault(directory, []).append(run)
 
     def nodes(self, directory: int) -> Iterator[tuple[bytes, bytes]]:
-        """Yield the nodes of a directory by name."""
         yield from heapq.merge(*map(self._nodes, self._runs.get(directory, ())))
 
     def remove(self, directory: int) -> None:

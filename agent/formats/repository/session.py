@@ -4,7 +4,8 @@ import hashlib
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
@@ -12,12 +13,12 @@ import structlog
 
 from agent.base.durable import make_directories, sync_directory
 from agent.base.errors import Cancelled, IoError, NoSpace, disk_errors
+from agent.formats.manifest import Origin
 from agent.formats.repository.access import Opened
 from agent.formats.repository.crypto import Cryptor
 from agent.formats.repository.identity import Finder
 from agent.formats.repository.lock import Lock
 from agent.formats.repository.objects import Kind, Objects
-from agent.formats.repository.order import SnapshotOrder
 from agent.formats.repository.paths import SnapshotPaths
 from agent.formats.repository.pending import PendingPacks, locks_in
 from agent.formats.repository.scratch import Scratch
@@ -30,6 +31,25 @@ log = structlog.get_logger(__name__)
 _PACE = 1000
 _KEPT_SERIES = 16
 """Choices of roots that a repository's state is kept for: each is as large as its trees."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SnapshotOrder:
+    """The order to write one snapshot."""
+
+    origin: Origin
+    """The device's id becomes the snapshot's host; the roots lead from the names of entries to paths."""
+    password: str = field(repr=False)
+    state: Path
+    """The directory with the local state of this repository; it is made, durably, when it is missing."""
+    trust_for: timedelta = timedelta(days=14)
+    """The age up to which the last snapshot is trusted without being seen (`repository.trustFor`)."""
+    reserve_bytes: int = 0
+    """Free space that has to be left where `state` is."""
+    strict: bool = False
+    """Fail when an entry was skipped."""
+    expected_bytes: int | None = None
+    """The probable size of the content, for the progress."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +137,6 @@ def take_back(session: Session) -> None:
 
 
 def count_pending(session: Session) -> None:
-    """Count the blobs of pending packs as stored."""
     session.state.count_as_stored(_keys(session))
 
 

@@ -22,18 +22,18 @@ from agent.formats.repository.golang import time_text
 from agent.formats.repository.index import encoded_indexes
 from agent.formats.repository.node import forget_owners
 from agent.formats.repository.objects import Kind, Objects
-from agent.formats.repository.order import SnapshotOrder
 from agent.formats.repository.paths import SnapshotPaths
 from agent.formats.repository.rebuild import last_snapshot, rebuild
 from agent.formats.repository.session import (
     Session,
+    SnapshotOrder,
     count_pending,
     session,
     take_back,
     take_lock,
 )
 from agent.formats.repository.tree import Trees
-from agent.formats.repository.trust import Trust, can_see
+from agent.formats.repository.trust import can_see, is_trusted
 from agent.formats.repository.unpacked import put_unpacked
 from agent.formats.repository.writer import EntryWriter
 from agent.formats.walk_report import Report
@@ -49,8 +49,6 @@ _SECOND = timedelta(seconds=1)
 
 @dataclass(frozen=True, slots=True)
 class SavedSnapshot:
-    """A snapshot that was written."""
-
     id: str
     """64 hexadecimal digits."""
     changes: Changes
@@ -132,7 +130,7 @@ class _Job:
     def _distrust(self) -> None:
         """Forget the last snapshot when its blobs may be gone."""
         found, order = self._session, self._order
-        if Trust(found.objects, found.state, self._now, order.trust_for).holds():
+        if is_trusted(found.objects, found.state, self._now, order.trust_for):
             return
         had_one = bool(found.state.fact("snapshot_id"))
         found.state.forget_all()

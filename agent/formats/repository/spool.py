@@ -39,7 +39,6 @@ class Spool:
         return False
 
     def read(self, block: Block, begin: int, size_bytes: int) -> bytes:
-        """Return a part of a block that is kept."""
         return os.pread(self._opened().fileno(), size_bytes, self._places[block] + begin)
 
     def drop(self, block: Block) -> None:

@@ -6,6 +6,7 @@ part of that into memory, and on a full disk that ends the process.
 """
 
 import sqlite3
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -58,26 +59,44 @@ class Row(NamedTuple):
     kind: int
 
 
-class State:
-    """The state in a file. Used by one thread. Methods raise sqlite3.Error."""
+class Database(ABC):
+    """A database of the device's own, with facts by name. Used by one thread. Methods raise sqlite3.Error."""
 
-    def __init__(self, path: Path, check: Callable[[], None]) -> None:
-        """Open or make the file and begin the transaction; `check` ends long methods by raising.
-
-        Raises sqlite3.DatabaseError for a damaged file.
-        """
-        self._check = check
+    def __init__(self, path: Path, cache_kib: int) -> None:
+        """Open or make the file. Raises sqlite3.DatabaseError for a damaged one."""
         self._database = sqlite3.connect(path, isolation_level=None)
         try:
-            self._database.execute(f"PRAGMA cache_size=-{_CACHE_KIB}")
+            self._database.execute(f"PRAGMA cache_size=-{cache_kib}")
             self._database.execute("PRAGMA synchronous=FULL")
-            self._database.execute("BEGIN IMMEDIATE")
             self._make_tables()
         except BaseException:
             self._database.close()
             raise
 
+    @abstractmethod
     def _make_tables(self) -> None:
+        """Make the tables, among them `facts`, unless they are there."""
+
+    def fact(self, name: str) -> str:
+        """Return a fact; "" for one that is not known."""
+        found = self._database.execute("SELECT value FROM facts WHERE name = ?", (name,)).fetchone()
+        return str(found[0]) if found else ""
+
+    def close(self) -> None:
+        """Close the file; what was not committed is undone."""
+        self._database.close()
+
+
+class State(Database):
+    """The state in a file. One transaction is always open, from the beginning on."""
+
+    def __init__(self, path: Path, check: Callable[[], None]) -> None:
+        """`check` ends long methods by raising."""
+        self._check = check
+        super().__init__(path, _CACHE_KIB)
+
+    def _make_tables(self) -> None:
+        self._database.execute("BEGIN IMMEDIATE")
         (version,) = self._one("PRAGMA user_version")
         if version == 0:
             for statement in filter(str.strip, _SCHEMA.split(";")):
@@ -87,11 +106,6 @@ class State:
         elif version != _VERSION:
             raise sqlite3.DatabaseError(f"the state has version {version}")
         self._next = 1 + self._one("SELECT max(number) FROM directories")[0]
-
-    def fact(self, name: str) -> str:
-        """Return a fact; "" for one that is not known."""
-        found = self._database.execute("SELECT value FROM facts WHERE name = ?", (name,)).fetchone()
-        return str(found[0]) if found else ""
 
     def remember(self, **facts: str) -> None:
         self._database.executemany("REPLACE INTO facts VALUES (?, ?)", facts.items())
@@ -108,7 +122,6 @@ class State:
         return int(found[0]) if found else 0
 
     def entries(self, directory: int) -> dict[bytes, Known]:
-        """Return all entries of a directory, by name."""
         query = "SELECT name, signature, content, child, kind FROM entries WHERE directory = ?"
         rows = self._database.execute(query, (directory,))
         return {name: Known(seen, content, child, kind) for name, seen, content, child, kind in rows}
@@ -194,10 +207,6 @@ class State:
         self._database.execute("DELETE FROM blobs WHERE uses <= 0")
         self._database.execute("COMMIT")
         self._database.execute("BEGIN IMMEDIATE")
-
-    def close(self) -> None:
-        """Undo what was not committed."""
-        self._database.close()
 
     def _one(self, query: str) -> tuple[int]:
         found: tuple[int] = self._database.execute(query).fetchone()

@@ -158,7 +158,6 @@ class Usage(BlobIndex):
         return self._database.execute(query, (pack,)).fetchone() is None
 
     def forget_index(self, file: str) -> None:
-        """Forget an index that is removed."""
         self._database.execute("DELETE FROM named WHERE file = ?", (file,))
 
     def _going(self, packs: Iterable[int]) -> None:

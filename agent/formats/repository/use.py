@@ -17,7 +17,6 @@ _WORKED = "a job of this device works with the repository right now"
 
 
 def state_directory(states: Path, location: str) -> Path:
-    """Return the directory with the state of the repository at `location`."""
     return states / sha256(location.encode()).hexdigest()[:32]
 
 

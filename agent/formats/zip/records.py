@@ -128,8 +128,6 @@ def end_of_archive(entries: int, size_bytes: int, offset: int) -> bytes:
 
 
 class End(NamedTuple):
-    """The place of the central directory."""
-
     several_disks: bool
     """True when the archive spans several files."""
     entries: int

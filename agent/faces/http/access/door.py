@@ -82,7 +82,6 @@ class Door:
         return self._sessions.find(request, self._token.fingerprint() if self._token else None)
 
     def _fingerprint_of(self, token: str) -> bytes | None:
-        """Return the fingerprint of the right token, else None."""
         return self._token.check(token) if self._token else None
 
     def _how_to_sign_in(self, request: Request) -> str:

@@ -50,8 +50,6 @@ class Told:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """The events after a number."""
-
     events: Sequence[Told]
     newest: int
     complete: bool
@@ -87,7 +85,6 @@ class EventLog(Subscriber):
             return Batch(events, self._newest, complete=number >= self._forgotten)
 
     def close(self) -> None:
-        """End the streams."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
@@ -119,7 +116,6 @@ class EventLog(Subscriber):
 
 
 def event_value(event: Event, running_job: Callable[[], Value | None]) -> tuple[str, Value]:
-    """Return the name of an event and its value."""
     if isinstance(event, JobProgressed):
         return PROGRESS, {"job": running_job()}
     return EVENTS[type(event)](event)

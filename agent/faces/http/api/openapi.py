@@ -56,12 +56,10 @@ Json = dict[str, Any]
 
 @cache
 def openapi_json() -> bytes:
-    """Return the document as compact JSON."""
     return compact_json(openapi())
 
 
 def openapi() -> Json:
-    """Return the document."""
     schemas, definitions = _schemas(ENDPOINTS)
     paths: Json = {}
     for endpoint in ENDPOINTS:

@@ -49,7 +49,6 @@ def current_jobs(engine: Engine) -> list[Value]:
 
 
 def _preview_job(preview: Value) -> Value:
-    """Return the restore that was previewed, as a job."""
     ids = {key: preview[key] for key in ("id", "correlationId", "startTime")}
     return {**ids, "kind": "restore", "state": State.PREVIEW.value, "preview": preview}
 

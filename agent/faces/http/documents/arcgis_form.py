@@ -22,7 +22,6 @@ def check_format(request: Request) -> None:
 
 
 def answer(request: Request, title: str, value: Mapping[str, Any]) -> Response:
-    """Return the value in the format that the request asks for."""
     return _written(request, title, value, 200)
 
 

@@ -22,7 +22,6 @@ def named_stores(settings: Settings) -> dict[str, str]:
 
 
 def in_store(settings: Settings, name: str) -> WireOptions:
-    """Return the options of a backup for a store or target."""
     return {"backup.store": name} if name in settings.stores else in_target(name)
 
 

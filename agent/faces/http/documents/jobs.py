@@ -68,7 +68,6 @@ def running_job(value: Mapping[str, Any]) -> JobView:
 
 
 def recorded_job(record: JobRecord) -> JobView:
-    """Return a job that has ended."""
     ids = record.id, record.correlation_id, record.kind
     return _ended_job(ids, record.state, record.status_code, record.message)
 

@@ -42,7 +42,6 @@ def pieces_site(api: Api) -> Site:
 
 
 def text_problem(_request: Request, problem: Problem) -> Response:
-    """Word a problem as document 003 does."""
     status = 500 if problem.status == 404 else problem.status
     headers = {"Content-Type": "text/plain; charset=utf-8", **problem.headers}
     return Response(status, headers, problem.detail.encode("utf-8", "replace"))

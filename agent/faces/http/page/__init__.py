@@ -37,7 +37,6 @@ _POLICY = "; ".join(
 
 
 def page_routes() -> Sequence[Route]:
-    """Return the routes of the page's files."""
     return tuple(
         Route("GET", path, partial(_send, name, media_type), is_public=True)
         for path, (name, media_type) in _FILES.items()
