@@ -28,9 +28,9 @@ from agent.jobs.encryption import unlock_for
 from agent.jobs.job_options import archive_format
 from agent.jobs.requests.backup import BackupRequest
 from agent.jobs.requests.control import DiscardRequest, FinalizeRequest
+from agent.jobs.requests.options import Selection
 from agent.jobs.requests.raw import Request
 from agent.jobs.requests.restore import RestoreRequest
-from agent.jobs.requests.selection import Selection
 from agent.jobs.requests.storage import StorageOptions
 from agent.jobs.staging import OwnDirectories, StorageUnusable
 from agent.journal import JournalError

@@ -1,7 +1,8 @@
-"""Times of the clock at which something is due: `02:00`, `Mon..Fri 13:30`, or a cron expression.
+"""Times of the clock at which something is due, and spans of every day.
 
-A local time that a time zone skips is due when the skipped hour is over, and one that comes twice is due the
-first time. An expression with `*` in its hours follows the time that passes (cronsim, as Debian's cron).
+A time is `02:00`, `Mon..Fri 13:30`, or a cron expression. A local time that a time zone skips is due when the
+skipped hour is over, and one that comes twice is due the first time. An expression with `*` in its hours
+follows the time that passes (cronsim, as Debian's cron).
 """
 
 import os
@@ -16,6 +17,9 @@ _DAY = "|".join(_DAYS)
 _TIME = re.compile(rf"(?:((?:{_DAY})(?:\.\.(?:{_DAY}))?) )?([01]\d|2[0-3]):([0-5]\d)", re.ASCII)
 _LOCAL_ZONE = Path("/etc/localtime")
 _MINUTE = timedelta(minutes=1)
+SHORTEST_WINDOW = timedelta(minutes=30)
+_WHOLE_DAY = timedelta(days=1)
+_DAILY_WINDOW = re.compile(r"([01]\d|2[0-3]):([0-5]\d)-([01]\d|2[0-3]):([0-5]\d)", re.ASCII)
 
 
 def cron_of(text: str) -> str:
@@ -83,3 +87,40 @@ class ClockTimes:
         local = (when - self.offset).astimezone(self.zone)
         moment = next(CronSim(expression, local, reverse), None)
         return moment and moment.astimezone(UTC) + self.offset
+
+
+@dataclass(frozen=True, slots=True)
+class DailyWindow:
+    """A window that opens and closes at these times after midnight; it may span midnight."""
+
+    opens: timedelta
+    closes: timedelta
+
+    def covers(self, when: datetime) -> bool:
+        now = when.astimezone(UTC)
+        since_midnight = now - now.replace(hour=0, minute=0, second=0, microsecond=0)
+        return (since_midnight - self.opens) % _WHOLE_DAY < self.length
+
+    @property
+    def length(self) -> timedelta:
+        return (self.closes - self.opens) % _WHOLE_DAY
+
+    def __str__(self) -> str:
+        return f"{_clock(self.opens)}-{_clock(self.closes)}"
+
+
+def parse_daily_window(text: str) -> DailyWindow:
+    """Return the window in a text such as `02:00-04:00`. Raises ValueError, also for a short window."""
+    found = _DAILY_WINDOW.fullmatch(text)
+    if not found:
+        raise ValueError("not a window")
+    hours = [timedelta(hours=int(found[at]), minutes=int(found[at + 1])) for at in (1, 3)]
+    window = DailyWindow(*hours)
+    if window.length < SHORTEST_WINDOW:
+        raise ValueError("too short")
+    return window
+
+
+def _clock(after_midnight: timedelta) -> str:
+    minutes = after_midnight // timedelta(minutes=1)
+    return f"{minutes // 60:02}:{minutes % 60:02}"

@@ -1,4 +1,4 @@
-"""Texts of foreign origin: JSON scalars, keys in any letter case, names for a terminal, ids; compact JSON."""
+"""Texts of foreign origin: JSON scalars, keys in any letter case, names for a terminal, ids; JSON."""
 
 import json
 import sys
@@ -26,6 +26,24 @@ def scalar_text(value: object) -> str | None:
 def compact_json(value: object) -> bytes:
     """Return compact JSON in UTF-8, with question marks for what UTF-8 cannot encode."""
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "replace")
+
+
+def json_with_repeats(text: str | bytes) -> tuple[Any, list[str]]:
+    """Return the value of a JSON text, and the keys that one object has twice; the last of them counts.
+
+    People who write files do not see that mistake. Raises as `json.loads`.
+    """
+    twice: list[str] = []
+
+    def members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for key, value in pairs:
+            if key in found and key not in twice:
+                twice.append(key)
+            found[key] = value
+        return found
+
+    return json.loads(text, object_pairs_hook=members), twice
 
 
 def folded(value: Mapping[str, Any]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from agent.base.job import State
 from agent.base.times import format_time, parse_time
 from agent.jobs.queries.health import Health
 from agent.jobs.queries.history import History
-from agent.jobs.schedule_state import ScheduleState
+from agent.jobs.schedule_record import ScheduleState
 from agent.mailbox import Mailbox, Timer
 from providers.directory import open_resolved
 

@@ -24,8 +24,7 @@ from agent.jobs.job_hooks import BackupHooks, Scope
 from agent.jobs.job_options import archive_limits, hook, save_format
 from agent.jobs.last_archives import LastArchives, skip_key
 from agent.jobs.requests.backup import BackupRequest, scheduled_request
-from agent.jobs.requests.options import Key
-from agent.jobs.requests.selection import Selection
+from agent.jobs.requests.options import Key, Selection
 from agent.jobs.runner import Runner
 from agent.jobs.store_ticks import DueBackup
 from agent.jobs.upload_requests import PendingUploads
@@ -38,7 +37,8 @@ from agent.transfer.context import Destination, RunHook
 if TYPE_CHECKING:
     from agent.formats.manifest import Origin
     from agent.save.databases import DatabaseOrder
-    from agent.save.pipeline import BackupOrder, BackupResult
+    from agent.save.pipeline import BackupOrder
+    from agent.save.result import BackupResult
     from agent.save.shared import Slot
     from agent.save.walk import WalkRoot
 
@@ -206,7 +206,7 @@ class Backups:
         return self._journal.jobs.last_size("content_bytes", directory)
 
     def _ended(self, job: Job, plan: _Plan, outcome: "Outcome[BackupResult]") -> None:
-        from agent.save.pipeline import about
+        from agent.save.result import about
 
         result, staged, facts = outcome.result, plan.staged, plan.facts
         if result is None:

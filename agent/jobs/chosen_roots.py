@@ -18,8 +18,7 @@ from agent.base.refusals import Reason, Refused
 from agent.base.roots import Root, data_set_roots, merged
 from agent.base.text import readable
 from agent.jobs.filesystem_probe import Probes
-from agent.jobs.requests.options import Key, invalid_option
-from agent.jobs.requests.selection import ChosenPath, Selection
+from agent.jobs.requests.options import ChosenPath, Key, Selection, invalid_option
 from agent.save import access
 from agent.settings import Settings
 

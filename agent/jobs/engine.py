@@ -15,7 +15,7 @@ from agent.jobs.backup import Backups
 from agent.jobs.confirmation import Confirmations
 from agent.jobs.device import UNIDENTIFIED, Device
 from agent.jobs.events import Events, JobProgressed, Subscriber
-from agent.jobs.foundation import Foundation
+from agent.jobs.foundation import Foundation, Recorder
 from agent.jobs.job_hooks import FailureHook
 from agent.jobs.job_options import repository_remains
 from agent.jobs.operations import CommandHandler, Operations, QuestionHandler, at_once
@@ -30,7 +30,6 @@ from agent.jobs.queries.history import History
 from agent.jobs.queries.info import Info
 from agent.jobs.queries.made import MadeBackups
 from agent.jobs.queries.status import Status
-from agent.jobs.recorder import Recorder
 from agent.jobs.recovery import EarlierRun
 from agent.jobs.requests.backup import BackupRequest
 from agent.jobs.requests.control import (

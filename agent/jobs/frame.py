@@ -16,14 +16,10 @@ said to be missed. It moves forward with the ticks, and survives in the journal.
 import hashlib
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
 
 from agent.base.clock import CLOCK_SET
 from agent.base.durations import format_duration
 from agent.base.times import EPOCH, format_time
-
-if TYPE_CHECKING:
-    from agent.jobs.attempts import Attempt
 
 _END_OF_TIME = datetime.max.replace(tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -88,10 +84,6 @@ class Frame:
             return max(success or begun, begun) + 2 * self.period
         except OverflowError:
             return None
-
-    def is_over(self, attempt: "Attempt", now: datetime) -> bool:
-        """Return True when the backup is not tried again."""
-        return self.has_ended(now) or attempt.has_passed(self.window, now)
 
     def decide(self, settled: datetime | None, now: datetime) -> Decision:
         """Return what is due at `now`, when everything up to `settled` has been dealt with.

@@ -26,7 +26,7 @@ from agent.transfer.context import Context, RunHook
 from providers.errors import StorageError
 
 if TYPE_CHECKING:
-    from agent.save.pipeline import BackupResult
+    from agent.save.result import BackupResult
 
 log = structlog.get_logger(__name__)
 

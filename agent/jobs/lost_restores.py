@@ -19,8 +19,7 @@ from agent.base.roots import data_set_roots
 from agent.base.times import parse_time
 from agent.formats.names import PRIVATE_PREFIX
 from agent.journal import Journal
-from agent.restore.memory import RestoreMemory
-from agent.restore.working import read_working, work_id
+from agent.restore.memory import RestoreMemory, read_working, work_id
 from agent.settings import Settings
 from providers.directory import open_resolved
 

@@ -30,7 +30,7 @@ from agent.jobs.restore_recovery import Recovery
 from agent.jobs.runner import Runner
 from agent.jobs.worker import Outcome, Tools
 from agent.journal import UnfinishedJob
-from agent.restore.working import read_working
+from agent.restore.memory import read_working
 
 if TYPE_CHECKING:
     from agent.restore.choice import Choice

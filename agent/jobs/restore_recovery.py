@@ -35,7 +35,7 @@ from agent.jobs.worker import INTERRUPTED
 from agent.journal import Journal, JournalError, UnfinishedJob
 from agent.journal.checkpoints import JournalCheckpoint
 from agent.mailbox import Mailbox
-from agent.restore.working import read_working, work_id
+from agent.restore.memory import read_working, work_id
 from agent.settings import Settings
 from providers.directory import remove_abandoned_below
 

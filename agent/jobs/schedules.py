@@ -14,12 +14,10 @@ from functools import partial
 
 from agent.base.clock import CLOCK_SET
 from agent.base.clock_times import ClockTimes, cron_of, zone
-from agent.jobs.attempts import Attempt
 from agent.jobs.foundation import Foundation
 from agent.jobs.frame import Decision, device_offset
 from agent.jobs.periodic import Periodic
-from agent.jobs.schedule_record import ScheduleRecord
-from agent.jobs.schedule_state import ScheduleState
+from agent.jobs.schedule_record import ScheduleRecord, ScheduleState
 from agent.jobs.store_ticks import MakeBackup, StoreTicks
 from agent.settings import ScheduleSettings
 from agent.settings.schedules import KANTO
@@ -62,9 +60,8 @@ class ClockPlan:
             count, moment = count + 1, self.times.after(moment)
         return count
 
-    def is_over(self, attempt: Attempt, now: datetime) -> bool:
-        """Return True when the backup is not tried again."""
-        return attempt.has_passed(self.window, now)
+    def has_ended(self, _now: datetime) -> bool:
+        return False
 
 
 class Schedules:

@@ -21,7 +21,7 @@ from agent.base.durable import make_directories, remove_tree, sync_directory
 from agent.formats.archive_names import ENCRYPTED, MAX_NAME_LETTERS, PLAIN, archive_name
 from agent.jobs.filesystem_probe import NoAnswer, Probes
 from agent.journal import Journal
-from agent.restore.working import read_working
+from agent.restore.memory import read_working
 from agent.settings import Settings
 
 log = structlog.get_logger(__name__)

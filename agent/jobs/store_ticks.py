@@ -11,8 +11,7 @@ from datetime import datetime
 from functools import partial
 
 from agent.jobs.foundation import Foundation
-from agent.jobs.schedule_record import ScheduleRecord
-from agent.jobs.schedule_state import ScheduleState, store_state
+from agent.jobs.schedule_record import ScheduleRecord, ScheduleState, store_state
 from agent.jobs.ticks import Plan, Ticks
 from agent.journal import Journal
 from agent.settings import ScheduleSettings

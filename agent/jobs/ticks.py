@@ -7,7 +7,7 @@ in the journal and carries it out. Belongs to the main thread.
 import uuid
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 import structlog
@@ -37,8 +37,12 @@ class Plan(Protocol):
     def decide(self, settled: datetime | None, now: datetime) -> Decision:
         """Return what is due at `now`, when everything up to `settled` has been dealt with."""
 
-    def is_over(self, attempt: Attempt, now: datetime) -> bool:
-        """Return True when the backup of `attempt` is not tried again."""
+    @property
+    def window(self) -> timedelta | None:
+        """Return how long a backup is tried again; None until the next tick is due."""
+
+    def has_ended(self, now: datetime) -> bool:
+        """Return True when no backup is made or tried any more."""
 
 
 class Ticks:
@@ -153,7 +157,7 @@ class Ticks:
             decision,
             before,
             now,
-            is_over=before is not None and plan.is_over(before, now),
+            is_over=before is not None and (plan.has_ended(now) or before.has_passed(plan.window, now)),
             at_once=at_once and standing.refused == Reason.BUSY,
         )
         missed = standing.missed + step.missed

@@ -15,7 +15,7 @@ from pathlib import Path
 import structlog
 
 from agent.base.durable import sync_directory
-from agent.journal.archives import ArchiveRecords
+from agent.journal.archives import ArchiveRecords, SkippedNames
 from agent.journal.checkpoints import Checkpoints, JournalCheckpoint
 from agent.journal.commands import Commands
 from agent.journal.intact import JournalFiles
@@ -23,7 +23,6 @@ from agent.journal.jobs import KEPT_JOBS, Jobs, UnfinishedJob
 from agent.journal.notes import DEVICE, LAST_SUCCESS, LAST_VERIFIED, Notes
 from agent.journal.outbox import OutboxStore
 from agent.journal.schema import is_corrupt, make_private, opened, read_only
-from agent.journal.skipped import SkippedNames
 from agent.journal.staged import StagedArchives, UnendedUploads
 from agent.journal.unit import Database, JournalError, Unit
 

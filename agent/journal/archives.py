@@ -1,9 +1,12 @@
-"""Archives that this device has made: the source of each, and the order in which they were made.
+"""Archives that this device has made, and the names that the last backups skipped.
 
-Restores and retention need both for longer than the history keeps jobs, and the clock may have been wrong.
+Restores and retention need source and order of the archives for longer than the history keeps jobs, and the
+clock may have been wrong.
 """
 
-from collections.abc import Mapping
+import json
+import zlib
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
 from agent.base.sources import ArchiveSource, Extent, KnownArchive
@@ -11,6 +14,9 @@ from agent.journal.unit import Database
 
 MOST_ARCHIVES = 5000
 """The number of archives that are kept; the manifest of an older archive names its source."""
+MOST_JOBS = 16
+"""Names of this many backups are kept; a thousand names take some ten kilobytes. Their number is a fact of
+every backup."""
 
 
 class ArchiveRecords:
@@ -68,3 +74,28 @@ def _extent(files: int | None, size_bytes: int | None) -> Extent | None:
 @lru_cache(maxsize=64)
 def _source(text: str) -> ArchiveSource | None:
     return ArchiveSource.from_text(text) if text else None
+
+
+class SkippedNames:
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def keep(self, job_id: str, names: Sequence[tuple[str, str]]) -> None:
+        """Keep names with reasons, as part of the unit that is open; forget those of older backups."""
+        with self._database.unit():
+            if names:
+                self._database.write(
+                    "REPLACE INTO left_out (job_id, names) VALUES (?, ?)",
+                    (job_id, zlib.compress(json.dumps(names).encode())),
+                )
+            self._database.write(
+                "DELETE FROM left_out WHERE job_id NOT IN (SELECT id FROM jobs)"
+                " OR number NOT IN (SELECT number FROM left_out ORDER BY number DESC LIMIT ?)",
+                (MOST_JOBS,),
+            )
+
+    def of(self, job_id: str) -> list[tuple[str, str]]:
+        """Return names with reasons; empty when none are kept."""
+        rows = self._database.read("SELECT names FROM left_out WHERE job_id = ?", (job_id,))
+        found = json.loads(zlib.decompress(rows[0][0])) if rows else []
+        return [(name, reason) for name, reason in found]

@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import sys
+import time
 from collections.abc import Callable, Mapping
 from typing import TextIO
 
@@ -18,7 +19,6 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 
 from agent.base.redaction import redact
 from agent.base.text import clipped, printable
-from agent.log.clock_jumps import ClockJumps
 from agent.log.file import RotatingLogFile
 from agent.settings import Settings
 
@@ -35,8 +35,32 @@ _KANTO_LEVELS |= {"WARN": logging.WARNING, "ERROR": logging.ERROR}
 """Kanto has one level more; nothing here is logged there."""
 # sd-daemon(3): a line that begins with <N> has the syslog priority N in the journal.
 _PRIORITIES = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}
+_LEAST_JUMP_S = 60.0
+"""A smaller jump of the clock is not worth a word."""
 _OUR_PACKAGES = ("agent", "providers")
 _HANDLER_NAMES = ("edge-backup console", "edge-backup file")
+
+
+class ClockJumps:
+    """A processor that adds `clock_set_by_s` to the first line after the wall clock was set.
+
+    It explains the times of the lines.
+    """
+
+    def __init__(self) -> None:
+        self._offset_s = _offset_s()
+
+    def __call__(self, _logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+        offset_s = _offset_s()
+        jump_s, self._offset_s = offset_s - self._offset_s, offset_s
+        if abs(jump_s) >= _LEAST_JUMP_S:
+            event["clock_set_by_s"] = round(jump_s)
+        return event
+
+
+def _offset_s() -> float:
+    """Return the time when the device would have booted by its wall clock; time asleep counts."""
+    return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def setup(settings: Settings, stream: TextIO | None = None) -> None:

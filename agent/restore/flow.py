@@ -21,11 +21,11 @@ from agent.restore.commit_confirmed import ConfirmationNote
 from agent.restore.difference import NAMED, Difference
 from agent.restore.directories import make_target
 from agent.restore.find import Search, find
+from agent.restore.memory import read_working, with_inodes, without_inodes, work_id, working_text
 from agent.restore.put_in_place import PATIENCE_S, put_in_place, settle, take_away
 from agent.restore.restore_set import RestoreSet
 from agent.restore.root import RestoreRoot
 from agent.restore.target import Amount, RestoreTarget
-from agent.restore.working import read_working, with_inodes, without_inodes, work_id, working_text
 from agent.save.pipeline import work_directory
 from agent.transfer.context import Context, Destination, RunHook
 from agent.transfer.get import Fetch

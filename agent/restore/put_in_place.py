@@ -14,10 +14,10 @@ from agent.base.errors import ConfirmationPending, JobError, LeftToRecovery, Not
 from agent.base.job import COMMITTED, IN_PLACE, STOPPED, UNCONFIRMED, VERDICT, WORKING
 from agent.restore.commit_confirmed import CommitConfirmed, ConfirmationNote, await_confirmation, verdict
 from agent.restore.directories import remove_made
+from agent.restore.memory import read_working
 from agent.restore.recovery import NOT_TAKEN_BACK, recover_roots
 from agent.restore.restore_set import RestoreSet
 from agent.restore.target import Amount, RestoreTarget
-from agent.restore.working import read_working
 from agent.transfer.cancel import CancelToken
 from agent.transfer.context import Context
 

@@ -10,7 +10,7 @@ from agent.base.mounts import where_mounted
 from agent.base.text import readable
 from agent.restore.commit import take_back
 from agent.restore.directories import names_in
-from agent.restore.working import WorkingRoot, work_id
+from agent.restore.memory import WorkingRoot, work_id
 from agent.restore.workspace import DONE, TRIAL, Workspace
 
 

@@ -29,8 +29,8 @@ from agent.base.patterns import Excluded, anchored, excluding
 from agent.base.text import readable
 from agent.restore import disk
 from agent.restore.directories import DirectoryEntry, Tree, open_directory
+from agent.restore.memory import work_name
 from agent.restore.metadata import Meta, set_mtime
-from agent.restore.working import work_name
 from providers.directory import open_resolved
 
 NEW, UNDO, PLAN, TRIAL, DONE, ROOT, EXCLUDED = "new", "undo", "plan", "trial", "done", "root", "excluded"

@@ -11,12 +11,11 @@ from pathlib import Path
 
 from agent.base.durable import remove_tree
 from agent.base.errors import disk_errors
-from agent.base.text import counted
-from agent.formats.base import Changes, Entry, SaveFormat, SaveOrder
-from agent.formats.survey import ArchiveLimits
+from agent.formats.base import Entry, SaveFormat, SaveOrder
 from agent.formats.walk_report import Report
 from agent.save.change_detection import Fingerprinter, LastArchive, is_still_there
 from agent.save.databases import Copies, DatabaseOrder, database_copies
+from agent.save.result import BackupResult
 from agent.save.shared import Slot
 from agent.save.walk import WalkRoot, walk
 from agent.transfer.cancel import CancelToken
@@ -46,31 +45,6 @@ class BackupOrder(SaveOrder):
     """For an archive that other stores get as well; `staged` is in it."""
     collect: RunHook | None = None
     """Kanto's `backupCmd`: it collects the content in the directory of the only root, made for it."""
-
-
-@dataclass(frozen=True, slots=True)
-class BackupResult:
-    report: Report
-    size_bytes: int
-    sha256: str
-    stored: Stored | None
-    """None when the archive was staged."""
-    fingerprint: str = ""
-    """With `skip_unchanged`, that of the saved tree; empty when it is not to be remembered."""
-    unchanged: bool = False
-    """Nothing had changed: `stored` is the archive of an earlier job."""
-    changes: Changes | None = None
-    """For a snapshot, the difference to the one before it."""
-    note: str = ""
-    """A problem after the archive was made, for people; empty without one."""
-
-    @property
-    def last(self) -> LastArchive | None:
-        """Return the archive to remember for the next backup."""
-        made = self.stored
-        if made is None or not self.fingerprint:
-            return None
-        return LastArchive(self.fingerprint, made.name, made.size_bytes, made.etag)
 
 
 def backup(order: BackupOrder, context: Context) -> BackupResult:
@@ -185,31 +159,3 @@ def saved_entries(
                 report.skip(entry.name, reason)
             else:
                 yield entry
-
-
-def about(result: BackupResult, limits: ArchiveLimits) -> str:
-    """Return a note for people about a successful backup, if any; `limits` are those of a restore here."""
-    parts = [result.report.summary(), _beyond(result.report, limits), result.note]
-    if result.unchanged and result.stored:
-        parts.insert(0, f"nothing has changed since '{result.stored.name}' was stored: no archive was made")
-    if result.changes:
-        parts = [_told(result.changes), *parts, *result.changes.notes]
-    return "; ".join(filter(None, parts))
-
-
-def _told(changes: Changes) -> str:
-    return (
-        f"{changes.added_bytes} bytes added; {counted(changes.files_new, 'file')} new,"
-        f" {changes.files_changed} changed, {changes.files_unmodified} unmodified"
-    )
-
-
-def _beyond(report: Report, limits: ArchiveLimits) -> str:
-    """Return the settings that a restore of this archive needs and the device does not have."""
-    entries = report.files + report.directories + report.links
-    needed = {
-        f"restore.maxSize {report.size_bytes}": report.size_bytes > limits.max_bytes,
-        f"restore.maxFiles {entries}": entries > limits.max_files,
-    }
-    names = " and ".join(name for name, is_beyond in needed.items() if is_beyond)
-    return f"a restore needs a higher setting: at least {names}" if names else ""

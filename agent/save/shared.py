@@ -9,14 +9,11 @@ import os
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from agent.base.durable import make_directories, remove_tree, replace_file, sync_directory
 from agent.base.errors import disk_errors
 from agent.formats.walk_report import Report
-
-if TYPE_CHECKING:
-    from agent.save.pipeline import BackupResult
+from agent.save.result import BackupResult
 
 _RECORD = "archive.json"
 _COUNTS = ("files", "directories", "links", "size_bytes", "excluded", "skipped", "reasons", "mounts")
@@ -36,7 +33,7 @@ class Slot:
             make_directories(self.directory, 0o700)
             sync_directory(self.directory.parent)
 
-    def keep(self, archive: Path, made: "BackupResult") -> None:
+    def keep(self, archive: Path, made: BackupResult) -> None:
         """Write the record of the archive that was made. Raises IoError and NoSpace."""
         report = {name: getattr(made.report, name) for name in _COUNTS}
         about = {
@@ -50,10 +47,8 @@ class Slot:
         with disk_errors(f"cannot write to '{self.directory}'"):
             replace_file(self.directory / _RECORD, json.dumps(about), 0o600)
 
-    def archive(self) -> "tuple[Path, BackupResult] | None":
+    def archive(self) -> tuple[Path, BackupResult] | None:
         """Return the archive of the tick, and the result of making it; None when there is none."""
-        from agent.save.pipeline import BackupResult
-
         with suppress(OSError, ValueError, KeyError, TypeError):
             about = json.loads((self.directory / _RECORD).read_text(encoding="utf-8"))
             path = self.directory / about["name"]

@@ -14,8 +14,7 @@ from pydantic import BeforeValidator, Field, SecretStr, StringConstraints
 from pydantic.fields import FieldInfo
 
 from agent.base.bech32 import decode_key
-from agent.base.clock_times import check_cron, cron_of, zone
-from agent.base.daily_window import DailyWindow, parse_daily_window
+from agent.base.clock_times import DailyWindow, check_cron, cron_of, parse_daily_window, zone
 from agent.base.durations import format_duration, parse_duration
 from agent.base.operations import Face, offered
 from agent.base.patterns import MAX_PATTERN_LENGTH, MAX_PATTERNS, check_patterns

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from agent.base import unique_keys
+from agent.base.text import json_with_repeats
 from agent.settings.keys import (
     KEYS,
     MOVED,
@@ -103,7 +103,7 @@ def read_json(path: Path) -> tuple[dict[str, object], list[str]] | str:
     if len(content) > _LARGEST_FILE_BYTES:
         return f"{path}: is longer than {_LARGEST_FILE_BYTES} bytes, which no configuration is"
     try:
-        value, twice = unique_keys.loads(content.decode("utf-8-sig"))
+        value, twice = json_with_repeats(content.decode("utf-8-sig"))
     except json.JSONDecodeError as error:
         return f"{path}: is not valid JSON at line {error.lineno}, column {error.colno} ({error.msg})"
     except UnicodeDecodeError as error:

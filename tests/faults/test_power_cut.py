@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from agent.base.job import WORKING
-from agent.restore.working import work_directory_of, work_id
+from agent.restore.memory import work_directory_of, work_id
 from tests.faults.recording import Recording, packet, record
 from tests.faults.stage import Stage
 from tests.faults.stories import STORIES, Teller

@@ -22,7 +22,8 @@ from agent.restore.find import Search
 from agent.restore.flow import RestoreOrder
 from agent.restore.root import RestoreOptions
 from agent.restore.target import RestoreTarget
-from agent.save.pipeline import BackupOrder, BackupResult, backup
+from agent.save.pipeline import BackupOrder, backup
+from agent.save.result import BackupResult
 from agent.save.walk import WalkRoot
 from agent.transfer.cancel import CancelToken
 from agent.transfer.context import Context, Destination

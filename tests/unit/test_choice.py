@@ -12,8 +12,7 @@ from agent.base.errors import ArchiveError, NotInArchive
 from agent.base.roots import Root
 from agent.formats.walk_report import Report
 from agent.formats.zip.reader import ArchiveReader
-from agent.restore.choice import Choice
-from agent.restore.root_tree import RootTree
+from agent.restore.choice import Choice, RootTree
 from agent.save.walk import WalkRoot, walk
 from tests.support.archives import go_on, written
 from tests.support.restoring import LIMITS

@@ -126,9 +126,11 @@ def test_a_time_that_never_was_is_forgotten() -> None:
 
 def test_a_backup_is_tried_again_within_its_window() -> None:
     attempt = Attempt(NOON - DAY, since=NOON)
-    assert not plan("02:00", window=HOUR).is_over(attempt, NOON + HOUR - timedelta(seconds=1))
-    assert plan("02:00", window=HOUR).is_over(attempt, NOON + HOUR)
-    assert not plan("02:00").is_over(attempt, NOON + DAY)
+    windowed = plan("02:00", window=HOUR)
+    assert not attempt.has_passed(windowed.window, NOON + HOUR - timedelta(seconds=1))
+    assert attempt.has_passed(windowed.window, NOON + HOUR)
+    assert not attempt.has_passed(plan("02:00").window, NOON + DAY)
+    assert not windowed.has_ended(NOON + DAY)
 
 
 def test_devices_of_a_fleet_are_spread() -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.base.daily_window import SHORTEST, parse_daily_window
+from agent.base.clock_times import SHORTEST_WINDOW, parse_daily_window
 
 DAY = datetime(2026, 3, 29, tzinfo=UTC)
 
@@ -41,7 +41,7 @@ def test_what_is_no_window_or_a_short_one_is_refused(text: str) -> None:
         parse_daily_window(text)
 
 
-@given(st.integers(0, 1439), st.integers(SHORTEST // timedelta(minutes=1), 1439))
+@given(st.integers(0, 1439), st.integers(SHORTEST_WINDOW // timedelta(minutes=1), 1439))
 def test_a_window_is_open_as_long_as_it_is(opens: int, length: int) -> None:
     closes = (opens + length) % 1440
     text = f"{opens // 60:02}:{opens % 60:02}-{closes // 60:02}:{closes % 60:02}"

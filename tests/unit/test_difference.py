@@ -11,9 +11,9 @@ import pytest
 
 from agent.base.errors import Cancelled, HealthFailed, IoError
 from agent.restore.difference import Difference
+from agent.restore.memory import work_directory_of
 from agent.restore.restore_set import RestoreSet
 from agent.restore.root import RestoreOptions
-from agent.restore.working import work_directory_of
 from agent.transfer.cancel import CancelToken
 from tests.support.restoring import (
     JOB,

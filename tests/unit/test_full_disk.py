@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from agent.base.times import format_time
-from agent.jobs import confirmation, recorder, restore_recovery
+from agent.jobs import confirmation, foundation, restore_recovery
 from agent.mqtt import outbox as outbox_module
 from agent.mqtt.hono import EVENTS
 from agent.save import change_detection
@@ -321,7 +321,7 @@ def tried(scenario: Scenario, work: Path, monkeypatch: pytest.MonkeyPatch) -> se
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let retries come at once, and few messages wait."""
-    monkeypatch.setattr(recorder, "AGAIN_S", 0.05)
+    monkeypatch.setattr(foundation, "AGAIN_S", 0.05)
     monkeypatch.setattr(restore_recovery, "AGAIN_S", 0.05)
     monkeypatch.setattr(change_detection, "SETTLED_NS", 0)
     monkeypatch.setattr(confirmation, "note_interval_s", lambda _limit_s: 0.2)

@@ -14,7 +14,7 @@ from agent.jobs.last_archives import LastArchives
 from agent.jobs.preview_record import PreviewNotes, PreviewState
 from agent.journal import DEVICE, LAST_SUCCESS, Journal
 from agent.journal.commands import CommandId
-from agent.restore.working import read_working
+from agent.restore.memory import read_working
 from tests.support.fakes import Device
 
 DATA = Path(__file__).parents[1] / "data"

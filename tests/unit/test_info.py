@@ -14,8 +14,7 @@ from agent.base.refusals import Refused
 from agent.base.text import compact_json
 from agent.jobs.queries.info import Info
 from agent.jobs.requests.control import InfoRequest
-from agent.jobs.requests.options import Options
-from agent.jobs.requests.selection import backup_selection
+from agent.jobs.requests.options import Options, backup_selection
 from agent.jobs.staging import OwnDirectories
 from tests.support.fakes import Device
 from tests.support.trees import Dir, File, Link, Spec, make_tree

@@ -15,7 +15,7 @@ import pytest
 import structlog
 
 from agent import log
-from agent.log.clock_jumps import ClockJumps
+from agent.log import ClockJumps
 from agent.log.file import RotatingLogFile
 from agent.settings import Settings
 from agent.settings.load import load

@@ -16,8 +16,7 @@ from agent.base.job import Job, Kind
 from agent.faces.metrics import Metrics, _labels
 from agent.jobs.queries.health import Health
 from agent.jobs.queries.history import History
-from agent.jobs.schedule_record import ScheduleRecord
-from agent.jobs.schedule_state import ScheduleState, StoreState
+from agent.jobs.schedule_record import ScheduleRecord, ScheduleState, StoreState
 from agent.journal import Journal
 from agent.journal.jobs import JobRecord
 from agent.mailbox import Mailbox

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from agent.base.daily_window import parse_daily_window
+from agent.base.clock_times import parse_daily_window
 from agent.faces.http.documents.destinations import location_of
 from agent.jobs import admission
 from agent.jobs.admission import Admission

@@ -17,7 +17,7 @@ from agent.formats.survey import ArchiveLimits
 from agent.formats.walk_report import Report
 from agent.formats.zip.writer import write_archive
 from agent.jobs.job_options import archive_options, restore_options
-from agent.save.pipeline import BackupResult, about
+from agent.save.result import BackupResult, about
 from agent.settings.load import load
 from tests.support.archives import archive_of, go_on, things_archived, things_in
 from tests.support.restoring import restored

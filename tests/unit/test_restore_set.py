@@ -9,10 +9,10 @@ import pytest
 
 from agent.base.errors import Cancelled, IoError, JobError
 from agent.base.roots import Root
+from agent.restore.memory import read_working, work_id, working_text
 from agent.restore.recovery import is_committed, is_unconfirmed, recover, recover_roots
 from agent.restore.restore_set import RestoreSet
 from agent.restore.root import RestoreOptions, RestoreRoot
-from agent.restore.working import read_working, work_id, working_text
 from agent.transfer.cancel import CancelToken
 from tests.support.diskfaults import NEVER, striking
 from tests.support.restoring import JOB, LIMITS, is_clean, tree_in

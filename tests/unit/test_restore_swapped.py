@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.restore.working import read_working, with_inodes, working_text
+from agent.restore.memory import read_working, with_inodes, working_text
 from tests.support.fakes import Device
 from tests.support.trees import Dir, File, Spec, differences, make_tree, snapshot, write_zip
 from tests.support.trials import until_trial

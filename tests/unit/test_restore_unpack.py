@@ -12,8 +12,8 @@ import pytest
 from agent.base.errors import ArchiveError, Cancelled, IoError
 from agent.formats.zip.metadata import own_extra
 from agent.restore import disk
+from agent.restore.memory import work_directory_of
 from agent.restore.root import RestoreOptions
-from agent.restore.working import work_directory_of
 from agent.restore.workspace import NEW
 from agent.transfer.cancel import CancelToken
 from tests.support.archives import Crafted, crafted

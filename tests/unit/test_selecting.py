@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 from agent.base.refusals import Reason, Refused
 from agent.base.roots import Root
 from agent.jobs.chosen_roots import ChosenRoots
-from agent.jobs.requests.options import MAX_CHOSEN, Options
-from agent.jobs.requests.selection import Selection, backup_selection, restore_selection
+from agent.jobs.requests.options import MAX_CHOSEN, Options, Selection, backup_selection, restore_selection
 from agent.restore.choice import Choice
 from agent.settings import Settings
 from agent.settings.load import SettingsError, load

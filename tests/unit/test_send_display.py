@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.send.backend import Heard, OutgoingCommand
-from agent.send.display import Json, Lines, complain, without_secrets
 from agent.send.exchange import Ending, MessageKind
+from agent.send.talk import Json, Lines, complain, without_secrets
 
 PATH = "/features/BackupAndRestore/properties/lastUpload"
 

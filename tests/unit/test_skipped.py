@@ -14,7 +14,7 @@ from agent.jobs.queries.fitting import shortened
 from agent.jobs.queries.history import History
 from agent.jobs.requests.control import DescribeRequest
 from agent.journal import Journal
-from agent.journal.skipped import MOST_JOBS
+from agent.journal.archives import MOST_JOBS
 from tests.support.journals import sql
 
 NAMES = [(f"directory/socket-{number}", "socket") for number in range(1000)]

@@ -18,7 +18,8 @@ from agent.jobs.requests.backup import BackupRequest
 from agent.journal import Journal
 from agent.save import change_detection
 from agent.save.change_detection import LastArchive
-from agent.save.pipeline import BackupOrder, BackupResult, about, backup
+from agent.save.pipeline import BackupOrder, backup
+from agent.save.result import BackupResult, about
 from agent.save.walk import WalkRoot
 from agent.settings import Settings
 from agent.transfer.cancel import CancelToken

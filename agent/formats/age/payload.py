@@ -13,10 +13,10 @@ from typing import BinaryIO
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
-from agent.base.block_file import BlockFile
 from agent.base.errors import EncryptionBroken, WrongKey
 from agent.formats.age.header import Header, encode_authenticated, encode_last_line, read_header
 from agent.formats.age.keys import FILE_KEY_BYTES, AgeIdentity, Recipient, derived
+from agent.transfer.ranged import BlockFile
 
 CHUNK_BYTES = 64 << 10
 TAG_BYTES = 16

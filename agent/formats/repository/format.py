@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 
-from agent.base.daily_window import DailyWindow
+from agent.base.clock_times import DailyWindow
 from agent.base.errors import NoSpace, disk_errors
 from agent.formats.base import Entry, Saved, SaveOrder
 from agent.formats.repository.session import SnapshotOrder

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 
-from agent.base.daily_window import DailyWindow
+from agent.base.clock_times import DailyWindow
 from agent.base.errors import RepositoryBroken, RepositoryBusy
 from agent.formats.repository.objects import Kind, Listed
 from agent.transfer.guarded_storage import GuardedStorage

@@ -20,7 +20,7 @@ from agent.jobs.queries.destinations import target_states
 from agent.jobs.queries.fitting import shortened
 from agent.jobs.queries.late_answers import ANSWER_WITHIN_S, LateAnswers
 from agent.jobs.requests.control import InfoRequest
-from agent.jobs.requests.selection import Selection
+from agent.jobs.requests.options import Selection
 from agent.jobs.staging import OwnDirectories
 from agent.mailbox import Mailbox
 from agent.settings import Settings

@@ -12,7 +12,7 @@ from agent.jobs.progress import Monitor
 from agent.jobs.queries.fitting import encoded_bytes, shortened
 from agent.jobs.queries.history import History
 from agent.jobs.requests.control import StatusRequest
-from agent.jobs.schedule_state import ScheduleState
+from agent.jobs.schedule_record import ScheduleState
 from agent.journal.staged import Child
 
 _BESIDE_BYTES = (

@@ -11,9 +11,8 @@ from agent.base.job import Label
 from agent.base.refusals import Reason, Refused
 from agent.base.times import parse_milliseconds, parse_rfc3339
 from agent.formats.archive_names import MAX_NAME_LETTERS
-from agent.jobs.requests.options import Key, Options, invalid_option
+from agent.jobs.requests.options import Key, Options, Selection, backup_selection, invalid_option
 from agent.jobs.requests.raw import RawRequest, Request
-from agent.jobs.requests.selection import Selection, backup_selection
 from agent.jobs.requests.storage import StorageOptions, read_storage, store_storage
 from agent.settings import Settings
 from agent.settings.schedules import schedule_of

@@ -7,9 +7,8 @@ from typing import ClassVar, Self
 from agent.base.errors import Cancelled
 from agent.base.refusals import Reason, Refused
 from agent.base.times import parse_moment
-from agent.jobs.requests.options import Key
+from agent.jobs.requests.options import Key, Selection, backup_selection
 from agent.jobs.requests.raw import RawRequest, Request
-from agent.jobs.requests.selection import Selection, backup_selection
 from agent.jobs.requests.storage import StorageOptions, read_storage, required
 from agent.settings import Settings
 

@@ -1,11 +1,12 @@
-"""The options of a request: texts by key, each read into its type.
+"""The options of a request: texts by key, each read into its type, and the choice that some of them make.
 
 Backends send one set of options to all operations, so that every operation accepts all keys.
 """
 
 import json
+import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from pydantic import SecretStr
@@ -13,7 +14,7 @@ from pydantic import SecretStr
 from agent.base.durations import parse_duration
 from agent.base.patterns import check_patterns
 from agent.base.refusals import Reason, Refused
-from agent.base.text import composed
+from agent.base.text import composed, readable
 
 
 class Key(StrEnum):
@@ -126,3 +127,63 @@ def _json_texts(text: str) -> list[str] | None:
     except (ValueError, RecursionError):
         return None
     return items if isinstance(items, list) and all(isinstance(item, str) for item in items) else None
+
+
+@dataclass(frozen=True, slots=True)
+class ChosenPath:
+    """A single path, as the request gives it and in its plain form."""
+
+    given: str
+    name: str
+    """The plain form: no slashes around it, no `.` and no empty parts."""
+
+    @property
+    def is_absolute(self) -> bool:
+        return self.given.startswith("/")
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """The choice of what is saved or restored; None where the request does not choose."""
+
+    directory: str | None = None
+    data_sets: tuple[str, ...] | None = None
+    paths: tuple[ChosenPath, ...] | None = None
+    exclude: tuple[str, ...] = ()
+    """Patterns of a backup."""
+
+    @property
+    def chooses(self) -> bool:
+        """Return False when the request leaves everything to the settings."""
+        return any(each is not None for each in (self.directory, self.data_sets, self.paths))
+
+
+def backup_selection(options: Options) -> Selection:
+    """Read the choice of a backup. Raises `Refused`."""
+    chosen = _selection(options, Key.BACKUP_DATA_TYPES, Key.BACKUP_PATHS)
+    return replace(chosen, exclude=options.patterns(Key.EXCLUDE))
+
+
+def restore_selection(options: Options) -> Selection:
+    """Read the choice of a restore. Raises `Refused`."""
+    return _selection(options, Key.RESTORE_DATA_TYPES, Key.RESTORE_PATHS)
+
+
+def _selection(options: Options, data_types: Key, paths: Key) -> Selection:
+    return Selection(options.text(Key.DIRECTORY), options.chosen(data_types), _paths(options, paths))
+
+
+def _paths(options: Options, key: str) -> tuple[ChosenPath, ...] | None:
+    chosen = options.chosen(key)
+    return None if chosen is None else tuple(ChosenPath(path, _plain(path, key)) for path in chosen)
+
+
+def _plain(path: str, key: str) -> str:
+    parts = [part for part in path.split("/") if part not in ("", ".")]
+    if ".." in parts or "\0" in path:
+        raise invalid_option(key, f"'{readable(path)}' must not have '..' or NUL in it", ": ")
+    try:
+        os.fsencode(path)
+    except UnicodeEncodeError as error:
+        raise invalid_option(key, f"'{readable(path)}' is no valid text", ": ") from error
+    return "/".join(parts)

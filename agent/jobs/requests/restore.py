@@ -12,9 +12,8 @@ from agent.base.refusals import Reason, Refused
 from agent.base.sources import ArchiveSource
 from agent.base.text import printable
 from agent.base.times import parse_moment
-from agent.jobs.requests.options import Key, Options, invalid_option
+from agent.jobs.requests.options import Key, Options, Selection, invalid_option, restore_selection
 from agent.jobs.requests.raw import RawRequest, Request
-from agent.jobs.requests.selection import Selection, restore_selection
 from agent.jobs.requests.storage import StorageOptions, named, read_storage, required
 from agent.settings import Settings
 

@@ -12,10 +12,9 @@ from pathlib import Path
 from pydantic import SecretStr
 
 import providers
-from agent.base import unique_keys
 from agent.base.redaction import is_secret_name
 from agent.base.refusals import Reason, Refused
-from agent.base.text import printable
+from agent.base.text import json_with_repeats, printable
 from agent.jobs.requests.options import Key, Options, invalid_option
 from agent.settings import Settings
 from agent.settings.secret_files import read_private
@@ -180,7 +179,7 @@ def _read(path: Path) -> dict[str, str]:
     """Return the options in a file that others cannot read. Raises OSError and ValueError."""
     content = read_private(path)
     try:
-        value, twice = unique_keys.loads(content)
+        value, twice = json_with_repeats(content)
         options = option_texts(value)
     except (ValueError, RecursionError):
         raise ValueError("it is not a JSON object of options") from None
