@@ -24,7 +24,9 @@ _TABLES = (
     " WITHOUT ROWID",
     "CREATE TABLE needed (pack INTEGER, block INTEGER, begin INTEGER, end INTEGER, times INTEGER,"
     " PRIMARY KEY (pack, block)) WITHOUT ROWID",
-    "CREATE TABLE chosen (pack INTEGER, at INTEGER, id BLOB, PRIMARY KEY (pack, at)) WITHOUT ROWID",
+    "CREATE TABLE sample (pack INTEGER PRIMARY KEY)",
+    "CREATE TABLE chosen (pack INTEGER, at INTEGER, length INTEGER, plain INTEGER, id BLOB,"
+    " PRIMARY KEY (pack, at)) WITHOUT ROWID",
 )
 BLOCK_BYTES = 1 << 20
 """Packs are fetched in blocks of this size."""
@@ -36,6 +38,10 @@ _BLOB = "INSERT OR IGNORE INTO blobs (id, pack, at, length, plain) VALUES (?, ?,
 _NOTED = (
     "INSERT INTO needed VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET times = times + excluded.times,"
     " begin = min(begin, excluded.begin), end = max(end, excluded.end)"
+)
+_CHOSEN = (
+    "INSERT OR IGNORE INTO chosen SELECT pack, at, length, plain, id FROM blobs"
+    " WHERE id = ? AND pack IN (SELECT pack FROM sample)"
 )
 _MOST_NOTED = 1000
 _MOST_OFFSET = 1 << 32
@@ -162,17 +168,16 @@ class BlobIndex:
         query = "SELECT pack, total(end - begin) FROM needed GROUP BY pack"
         return {pack: int(size_bytes) for pack, size_bytes in self._database.execute(query)}
 
-    def choose(self, places: Iterable[Place]) -> None:
-        """Put blobs into the list for `chosen`, each once."""
-        rows = ((place.number, place.offset, place.key) for place in places)
-        self._database.executemany("INSERT OR IGNORE INTO chosen VALUES (?, ?, ?)", rows)
+    def choose(self, keys: Iterable[bytes], packs: Iterable[int]) -> None:
+        """Put those of the blobs that are in these packs into the list for `chosen`, each once."""
+        self._database.executemany("INSERT OR IGNORE INTO sample VALUES (?)", ((pack,) for pack in packs))
+        self._database.executemany(_CHOSEN, ((key,) for key in keys))
 
     def chosen(self) -> Iterator[Place]:
         """Yield the places of the blobs in the list in their order."""
         query = (
-            "SELECT blobs.id, name, blobs.at, length, plain, blobs.pack FROM chosen"
-            " CROSS JOIN blobs ON blobs.id = chosen.id CROSS JOIN packs ON packs.number = blobs.pack"
-            " ORDER BY chosen.pack, chosen.at"
+            "SELECT id, name, at, length, plain, pack FROM chosen"
+            " CROSS JOIN packs ON packs.number = chosen.pack ORDER BY pack, at"
         )
         return map(Place._make, self._database.execute(query))
 
@@ -191,12 +196,12 @@ class BlobIndex:
 
 def parts_of(place: Place) -> list[tuple[Block, int, int]]:
     """Return the parts of a blob: each with its block, and with its begin and end there."""
-    at, end, parts = place.offset, place.offset + place.length, list[tuple[Block, int, int]]()
-    while at < end:
-        number, begin = divmod(at, BLOCK_BYTES)
-        part_end = min(end - number * BLOCK_BYTES, BLOCK_BYTES)
-        parts.append((Block(place.number, number), begin, part_end))
-        at = (number + 1) * BLOCK_BYTES
+    number, begin = divmod(place.offset, BLOCK_BYTES)
+    end, parts = begin + place.length, list[tuple[Block, int, int]]()
+    while end > BLOCK_BYTES:
+        parts.append((Block(place.number, number), begin, BLOCK_BYTES))
+        number, begin, end = number + 1, 0, end - BLOCK_BYTES
+    parts.append((Block(place.number, number), begin, end))
     return parts
 
 

@@ -1,6 +1,6 @@
 """Reads a repository: blobs by ranges of packs, each checked by its id, and trees as a stream."""
 
-from collections.abc import Callable, Container, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
 from threading import Lock
@@ -88,17 +88,15 @@ class Reader:
                 self._index.need(place)
             yield place
 
-    def check(self, contents: Iterable[bytes], packs: Container[int]) -> Iterator[int]:
-        """Read every chunk of the contents that is in one of these packs, once; yield its size.
+    def check(self, chunks: Iterable[bytes], packs: Iterable[int]) -> Iterator[int]:
+        """Read every one of the chunks that is in one of these packs, once; yield its size.
 
         Raises as `chunks`.
         """
-        for content in contents:
-            places = map(self._place, ids_of(content))
-            self._index.choose(place for place in places if place.number in packs)
+        self._index.choose(chunks, packs)
         fetched = map(self._fetched_at, self._index.chosen())
-        with closing(self._opener.opened_ahead(fetched)) as chunks:
-            yield from map(len, chunks)
+        with closing(self._opener.opened_ahead(fetched)) as contents:
+            yield from map(len, contents)
 
     def tree(self, tree_id: bytes) -> Iterator[SavedNode]:
         """Yield the nodes of a tree, which was checked as a whole before, in the order of their names.

@@ -15,6 +15,7 @@ from agent.formats.repository.blob_index import Place
 from agent.formats.repository.described import manifest_of
 from agent.formats.repository.document import Snapshot
 from agent.formats.repository.listing import Listing
+from agent.formats.repository.packs import ids_of
 from agent.formats.repository.reader import Reader
 from agent.formats.repository.saved_node import NO_ID, SavedNode
 from agent.formats.repository.saved_roots import SavedRoot, saved_roots, sole_root
@@ -104,9 +105,8 @@ class SnapshotTree:
         chunk. Raises as `read`, and `TooLarge` when every pack is too large.
         """
         with state_errors(self._scratch):
-            contents = (item.location for item in self._listed().items() if item.kind is FILE)
-            packs = _sample(self._reader.needed_packs(), most_bytes)
-            for size_bytes in self._reader.check(contents, packs):
+            listing, packs = self._listed(), _sample(self._reader.needed_packs(), most_bytes)
+            for size_bytes in self._reader.check(self._chunk_ids(listing), packs):
                 self._check()
                 passed(size_bytes)
             return sum(packs.values())
@@ -115,6 +115,12 @@ class SnapshotTree:
         self._reader.close()
         if self._listing:
             self._listing.close()
+
+    def _chunk_ids(self, listing: Listing) -> Iterator[bytes]:
+        for item in listing.items():
+            for chunk_id in ids_of(item.location) if item.kind is FILE else ():
+                self._check()
+                yield chunk_id
 
     def _chunks(self, item: Item) -> Generator[bytes, None, None]:
         with state_errors(self._scratch):
