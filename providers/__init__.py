@@ -4,9 +4,8 @@ from collections.abc import Mapping
 from importlib import import_module, metadata
 from typing import cast
 
-from providers.api import Capability, Limits, Storage, StorageFactory
+from providers.api import Capability, StorageFactory
 from providers.errors import BadOptions
-from providers.prefix import opened
 
 _BUILT_IN = {
     "aws": "providers.aws:S3",
@@ -86,11 +85,6 @@ def repository_factory(name: str) -> StorageFactory:
 def loads_sdk(name: str) -> bool:
     """Return True for a provider that loads a large library, which takes some 20 MiB of memory."""
     return name in _NEEDS
-
-
-def open(name: str, options: Mapping[str, str], limits: Limits) -> Storage:
-    """Open a storage of the provider `name`, without I/O. Raises `BadOptions` and `MissingExtra`."""
-    return opened(factory(name), options, limits)
 
 
 def name_option(name: str, options: Mapping[str, str]) -> str | None:

@@ -34,8 +34,7 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-from providers.allow import Allow
-from providers.checked_connect import allow_all, connect_checked
+from providers.allow import Allow, allow_all, connect_checked
 from providers.errors import BadOptions
 from providers.free_space import Reserve
 

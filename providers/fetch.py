@@ -39,13 +39,6 @@ have that ETag any more.
 """
 
 
-def stat_of(name: str, location: str, open_body: OpenBody) -> Stored:
-    """Return size and ETag from the head of the answer, and close it. Raises `StorageError`."""
-    body = open_body(0, "")
-    body.close()
-    return Stored(name, body.size_bytes, body.etag, location)
-
-
 class Download:
     """One object on its way into one sink. `location` is for people, and must name this object alone."""
 

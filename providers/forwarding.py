@@ -1,10 +1,10 @@
 """Storages that pass their calls on to another storage."""
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import ClassVar
 
-from providers.api import Capability, Checkpoint, Piece, Sink, Source, Storage, Stored
+from providers.api import Capability, Checkpoint, Limits, Piece, Sink, Source, Storage, Stored
 
 
 class Forwarding(Storage):
@@ -51,7 +51,7 @@ class Forwarding(Storage):
 
 
 class Deferred(Forwarding):
-    """A storage whose SDK is imported by the thread that first needs it: on first use, by `open_storage`.
+    """A storage whose SDK is imported by the thread that first needs it.
 
     An SDK takes a good part of a second to import on a small device. The thread that checks a command also
     answers all others, so it must not wait for that.
@@ -60,14 +60,19 @@ class Deferred(Forwarding):
     capabilities = frozenset(Capability)
     needs_size: ClassVar[bool] = False
 
-    def __init__(self, open_storage: Callable[[], Storage]) -> None:
-        self._open_storage = open_storage
+    def __init__(self, given: Mapping[str, str], limits: Limits) -> None:
+        """`given` are checked options."""
+        self._given, self._limits = given, limits
         self._opened: Storage | None = None
+
+    @abstractmethod
+    def open_behind(self) -> Storage:
+        """Import the SDK, and open the storage that uses it."""
 
     @property
     def behind(self) -> Storage:
         if self._opened is None:
-            self._opened = self._open_storage()
+            self._opened = self.open_behind()
         return self._opened
 
     def close(self) -> None:

@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 from providers.api import Checkpoint, Limits, Sink, Source, Storage, Stored
 from providers.errors import Corrupted, Expired, Suspended, Unreachable
-from providers.fetch import Body, Download, stat_of
+from providers.fetch import Body, Download
 from providers.part_reader import PartPlan, PartReader, ReadPart
 
 
@@ -216,7 +216,9 @@ class PartStorage(Storage):
         return Download(name, self.location(name), checkpoint, partial(self.open, name)).run(sink)
 
     def stat(self, name: str, /) -> Stored:
-        return stat_of(name, self.location(name), partial(self.open, name))
+        body = self.open(name, 0, "")
+        body.close()
+        return Stored(name, body.size_bytes, body.etag, self.location(name))
 
     def close(self) -> None:
         self._uploads.close()

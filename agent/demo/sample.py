@@ -5,14 +5,13 @@ import os
 import random
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 LOG_LINES = 400_000
 
 
-@dataclass(frozen=True, slots=True)
-class Fact:
+class Fact(NamedTuple):
     """The properties of a file, directory or link that a restore must bring back."""
 
     kind: str
@@ -73,12 +72,7 @@ def damage(root: Path) -> list[str]:
 
 def facts(root: Path) -> dict[str, Fact]:
     """Return the facts of everything below `root`, by relative name."""
-    found = {}
-    for directory, directories, files in os.walk(root):
-        for name in (*directories, *files):
-            path = Path(directory, name)
-            found[str(path.relative_to(root))] = _fact(path)
-    return found
+    return {str(path.relative_to(root)): _fact(path) for path in root.rglob("*")}
 
 
 def _fact(path: Path) -> Fact:
@@ -97,7 +91,7 @@ def differences(before: dict[str, Fact], after: dict[str, Fact]) -> list[str]:
     lines = [f"{name} is missing" for name in sorted(before.keys() - after.keys())]
     lines += [f"{name} is new" for name in sorted(after.keys() - before.keys())]
     for name in sorted(before.keys() & after.keys()):
-        for what in ("kind", "mode", "mtime_ns", "content"):
-            if getattr(before[name], what) != getattr(after[name], what):
+        for what, old, new in zip(Fact._fields, before[name], after[name], strict=True):
+            if old != new:
                 lines.append(f"{name} differs in {what}")
     return lines

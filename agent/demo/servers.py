@@ -2,15 +2,13 @@
 
 import asyncio
 import logging
-import shutil
 import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from urllib.parse import urlsplit
 
 
 def free_port() -> int:
@@ -52,7 +50,7 @@ def mqtt_broker() -> Iterator[tuple[str, int]]:
 @contextmanager
 def http_store(directory: Path) -> Iterator[str]:
     """Run an HTTP server that stores uploads in `directory`, and yield its base URL."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Files, directory))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Files, directory=directory))
     thread = threading.Thread(target=server.serve_forever, name="http", daemon=True)
     thread.start()
     try:
@@ -63,35 +61,17 @@ def http_store(directory: Path) -> Iterator[str]:
         thread.join(5)
 
 
-class _Files(BaseHTTPRequestHandler):
+class _Files(SimpleHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-
-    def __init__(self, directory: Path, *args: object) -> None:
-        self._directory = directory
-        super().__init__(*args)  # type: ignore[arg-type]
-
-    def _file(self) -> Path:
-        return self._directory / Path(urlsplit(self.path).path).name
 
     def do_PUT(self) -> None:
         left = int(self.headers["Content-Length"])
-        with self._file().open("wb") as file:
+        with open(self.translate_path(self.path), "wb") as file:
             while left and (chunk := self.rfile.read(min(left, 1 << 16))):
                 left -= file.write(chunk)
         self.send_response(201)
         self.send_header("Content-Length", "0")
         self.end_headers()
-
-    def do_GET(self) -> None:
-        file = self._file()
-        if not file.exists():
-            self.send_error(404)
-            return
-        self.send_response(200)
-        self.send_header("Content-Length", str(file.stat().st_size))
-        self.end_headers()
-        with file.open("rb") as content:
-            shutil.copyfileobj(content, self.wfile)
 
     def log_message(self, *_: object) -> None:
         """Log nothing: the demo prints its own lines."""

@@ -4,7 +4,7 @@ import socket
 from contextlib import suppress
 
 from agent.transfer.cancel import CancelToken
-from providers.checked_connect import CheckAddress, allow_all, connect_checked
+from providers.allow import CheckAddress, allow_all, connect_checked
 
 _SO_MAX_PACING_RATE = 47
 """socket(7), asm-generic/socket.h; Python does not name it."""

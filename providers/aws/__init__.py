@@ -6,16 +6,13 @@ when there is something to do.
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from providers.address import parse_address
-from providers.api import Limits
+from providers.api import Limits, Storage
 from providers.dial import check_allowed
 from providers.forwarding import Deferred
 from providers.options import HTTP_URL, Option, checked
-
-if TYPE_CHECKING:
-    from providers.aws.storage import Bucket
 
 _REGION = Option(r"[a-z0-9-]{1,64}", "a region such as 'eu-central-1'")
 OPTIONS = {
@@ -44,15 +41,13 @@ class S3(Deferred):
     prefix_option: ClassVar[str] = "aws.s3.prefix"
 
     def __init__(self, options: Mapping[str, str], limits: Limits, /) -> None:
-        given = checked(options, "aws.", OPTIONS if options.get("aws.endpoint.url") else OPTIONS_AT_AWS)
+        known = OPTIONS if options.get("aws.endpoint.url") else OPTIONS_AT_AWS
+        super().__init__(checked(options, "aws.", known), limits)
 
-        def open_bucket() -> "Bucket":
-            from providers.aws.storage import Bucket
+    def open_behind(self) -> Storage:
+        from providers.aws.storage import Bucket
 
-            return Bucket(given, limits)
-
-        self._given, self._limits = given, limits
-        super().__init__(open_bucket)
+        return Bucket(self._given, self._limits)
 
     def location(self, name: str, /) -> str:
         return f"s3://{self._given['aws.s3.bucket']}/{name}"

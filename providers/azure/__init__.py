@@ -6,16 +6,13 @@ imported when there is something to do.
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from providers.address import parse_address
-from providers.api import Limits
+from providers.api import Limits, Storage
 from providers.dial import check_allowed
 from providers.forwarding import Deferred
 from providers.options import HTTP_URL, Option, checked
-
-if TYPE_CHECKING:
-    from providers.azure.storage import Container
 
 OPTIONS = {
     "azure.storage.endpoint": replace(HTTP_URL, required=True),
@@ -41,15 +38,12 @@ class AzureBlob(Deferred):
     prefix_option: ClassVar[str] = "azure.blob.prefix"
 
     def __init__(self, options: Mapping[str, str], limits: Limits, /) -> None:
-        given = checked(options, "azure.", OPTIONS)
+        super().__init__(checked(options, "azure.", OPTIONS), limits)
 
-        def open_container() -> "Container":
-            from providers.azure.storage import Container
+    def open_behind(self) -> Storage:
+        from providers.azure.storage import Container
 
-            return Container(given, limits)
-
-        self._given, self._limits = given, limits
-        super().__init__(open_container)
+        return Container(self._given, self._limits)
 
     def location(self, name: str, /) -> str:
         endpoint = self._given["azure.storage.endpoint"].rstrip("/")

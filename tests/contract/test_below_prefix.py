@@ -8,6 +8,7 @@ import pytest
 
 import providers
 from providers.api import Limits
+from providers.prefix import opened
 from tests.support import clouds
 from tests.support.http_server import HttpServer, Say, keeping
 
@@ -40,7 +41,7 @@ def test_objects_below_a_prefix_are_stored_listed_fetched_and_removed(provider: 
         place.write("beside.zip", b"not below it")
         options = clouds.options(place) | {PREFIX[provider]: "sites/one/"}
         del options["storage.provider"]
-        storage = providers.open(provider, options, Limits())
+        storage = opened(providers.factory(provider), options, Limits())
         stored = storage.put("a.zip", Archive(b"content"), {}, {})
         assert stored.name == "a.zip"
         assert stored.place.endswith("/sites/one/a.zip")
@@ -67,7 +68,7 @@ def test_credentials_for_one_prefix_are_enough_to_list() -> None:
             "aws.secret.access.key": "secret",
             "aws.s3.prefix": "sites/one",
         }
-        storage = providers.open("aws", options, Limits())
+        storage = opened(providers.factory("aws"), options, Limits())
         assert list(storage.list("")) == []
         storage.close()
         (request,) = server.requests
@@ -76,7 +77,7 @@ def test_credentials_for_one_prefix_are_enough_to_list() -> None:
 
 def test_a_url_that_ends_in_a_slash_holds_archives_by_name() -> None:
     with keeping() as (server, kept):
-        storage = providers.open("generic", {"https.url": f"{server}/site%20one/"}, Limits())
+        storage = opened(providers.factory("generic"), {"https.url": f"{server}/site%20one/"}, Limits())
         stored = storage.put("a b.zip", Archive(b"content"), {}, {})
         assert kept["/site%20one/a%20b.zip"].body == b"content"
         assert stored.place.endswith("/site%20one/a%20b.zip")

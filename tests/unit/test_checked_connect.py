@@ -4,8 +4,7 @@ import socket
 
 import pytest
 
-from providers.allow import Allow, host_pattern
-from providers.checked_connect import connect_checked
+from providers.allow import Allow, connect_checked, host_pattern
 from providers.errors import NotAllowed
 
 

@@ -14,7 +14,7 @@ from agent.base.device_ids import fill_in
 from agent.settings.load import SettingsError, load
 from providers.api import Limits, Target, check_name
 from providers.errors import BadOptions
-from providers.prefix import check_prefix
+from providers.prefix import check_prefix, opened
 from tests.support.fakes import Device
 from tests.support.http_server import keeping
 
@@ -117,7 +117,7 @@ def test_an_id_without_the_part_that_a_prefix_needs_is_refused() -> None:
 
 def test_a_program_opens_a_storage_below_a_prefix(tmp_path: Path) -> None:
     limits = Limits(targets={"device": Target(tmp_path)})
-    storage = providers.open("local", {"local.directory": "a/b"}, limits)
+    storage = opened(providers.factory("local"), {"local.directory": "a/b"}, limits)
     assert list(storage.list("")) == []
     assert storage.create("c/d", b"x").name == "c/d"
     assert (tmp_path / "a" / "b" / "c" / "d").read_bytes() == b"x"

@@ -14,9 +14,10 @@ CHECK = """
 import sys, providers
 from providers.api import Limits
 from providers.errors import BadOptions
+from providers.prefix import opened
 name = sys.argv[1]
 try:
-    providers.open(name, {}, Limits())
+    opened(providers.factory(name), {}, Limits())
 except BadOptions:
     pass
 imported = {module.partition(".")[0] for module in sys.modules}
