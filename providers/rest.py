@@ -171,7 +171,7 @@ class RestServer(Storage):
         headers: Mapping[str, str] | None = None,
     ) -> "BaseHTTPResponse":
         """Send a request and return its answer with the whole body. Raises `StorageError`."""
-        from providers.control_answer import control_answer
+        from providers.pool import control_answer
 
         reply = self._asked(method, path, content, headers)
         with self._translating(method, path, storing=content is not None):

@@ -14,9 +14,8 @@ from botocore.session import Session as BotocoreSession  # type: ignore[import-u
 from urllib3 import PoolManager
 
 from providers.api import Limits
-from providers.control_answer import control_answer
 from providers.errors import Rejected
-from providers.pool import send_request
+from providers.pool import control_answer, send_request
 
 # Its debug lines hold signed headers, and with them the session token.
 for sdk in ("boto3", "botocore"):

@@ -10,8 +10,7 @@ from requests.adapters import BaseAdapter, HTTPAdapter
 from urllib3 import PoolManager
 
 from providers.api import Limits
-from providers.control_answer import MOST_MARKS, control_answer
-from providers.pool import send_request
+from providers.pool import MOST_MARKS, control_answer, send_request
 
 # Its lines hold URLs, and with them the signature.
 logging.getLogger("azure").setLevel(logging.CRITICAL)

@@ -16,10 +16,9 @@ from urllib3 import PoolManager
 
 from providers.api import Checkpoint, Limits, Stored
 from providers.azure.errors import Sas, errors, refusal
-from providers.control_answer import control_answer
 from providers.errors import AccessDenied, NotFound, translating
 from providers.parts import Part
-from providers.pool import send_request
+from providers.pool import control_answer, send_request
 
 _KEYS = ("azure.place", "azure.identity", "azure.token")
 _DIGITS = 5

@@ -1,12 +1,13 @@
 """Lists one directory of an archive, and finds one file in it, for every format and order of entries."""
 
 from collections.abc import Iterator, Mapping
+from datetime import timedelta
 from typing import Any
 
 from agent.base.errors import NotInArchive
 from agent.base.text import printable, readable
+from agent.base.times import EPOCH, format_time
 from agent.formats.base import DIR, FILE, Item, ListedTree
-from agent.formats.item_facts import item_facts
 from agent.transfer.cancel import CancelToken
 
 _MOST_REMEMBERED = 20_000
@@ -89,3 +90,29 @@ def _facts(tree: ListedTree, shown: str, item: Item | None, *, with_checksum: bo
 
 def _absent(path: str, why: str = "is not in the archive") -> NotInArchive:
     return NotInArchive(f"'{readable(path)}' {why}")
+
+
+def item_facts(item: Item, checksum: str | None = None) -> Mapping[str, Any]:
+    """Return what the archive says of an entry; names are printable."""
+    facts = {
+        "name": printable(item.name),
+        "kind": item.kind.value,
+        "sizeBytes": item.size,
+        "compressedBytes": item.packed_size,
+        "mode": None if item.mode is None else f"{item.mode:04o}",
+        "modified": modified(item),
+        "uid": item.uid,
+        "gid": item.gid,
+        "crc32": checksum,
+        "hardLinkTo": item.hard_link_to and printable(item.hard_link_to),
+    }
+    return {key: value for key, value in facts.items() if value is not None}
+
+
+def modified(item: Item) -> str | None:
+    """Format the time of the last change; None also for one that no calendar has."""
+    try:
+        micros = None if item.mtime_ns is None else item.mtime_ns // 1000
+        return None if micros is None else format_time(EPOCH + timedelta(microseconds=micros))
+    except OverflowError:
+        return None

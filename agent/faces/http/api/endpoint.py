@@ -85,8 +85,8 @@ def json_response(
     return Response(status, {"Content-Type": JSON, **headers}, compact_json(value))
 
 
-def no_content(headers: Mapping[str, str] = NO_HEADERS) -> Response:
-    return Response(204, headers)
+def no_content() -> Response:
+    return Response(204)
 
 
 def _problem(error: Mapping[str, Any], known: list[str]) -> str:

@@ -8,12 +8,11 @@ from agent.faces.http.api.context import Api
 from agent.faces.http.api.device import DEVICE_ENDPOINTS
 from agent.faces.http.api.endpoint import Endpoint
 from agent.faces.http.api.jobs import JOB_ENDPOINTS
-from agent.faces.http.api.schedule import SCHEDULE_ENDPOINTS
 from agent.faces.http.api.streams import EVENT_ENDPOINTS
 from agent.faces.http.routes import Route
 
 ENDPOINTS: tuple[Endpoint[Any], ...] = (
-    *JOB_ENDPOINTS, *EVENT_ENDPOINTS, *DEVICE_ENDPOINTS, *SCHEDULE_ENDPOINTS, *ARCHIVE_ENDPOINTS,
+    *JOB_ENDPOINTS, *EVENT_ENDPOINTS, *DEVICE_ENDPOINTS, *ARCHIVE_ENDPOINTS,
 )  # fmt: skip
 
 
