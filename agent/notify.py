@@ -55,6 +55,6 @@ def _send(message: str) -> None:
         try:
             # A manager that does not read must not stop the agent.
             notifier.setblocking(False)
-            notifier.sendto(message.encode(), address)
+            notifier.sendto(message.encode("utf-8", "replace"), address)
         except OSError:
             return

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from agent.base.text import encodable, readable
+
 MAX_PATTERNS = 100
 MAX_PATTERN_LENGTH = 1000
 MAX_SEGMENTS = 1000
@@ -34,6 +36,9 @@ def check_patterns(texts: Iterable[str]) -> tuple[str, ...]:
     patterns = tuple(texts)
     if len(patterns) > MAX_PATTERNS or any(len(pattern) > MAX_PATTERN_LENGTH for pattern in patterns):
         raise ValueError(f"more than {MAX_PATTERNS} patterns, or one with over {MAX_PATTERN_LENGTH} letters")
+    for pattern in patterns:
+        if encodable(pattern) != pattern:  # manifests could not have it
+            raise ValueError(f"'{readable(pattern)}' is not UTF-8: use '?'")
     if sum(len(rule.segments) for rule in map(_parsed, patterns) if rule) > MAX_SEGMENTS:
         raise ValueError(f"more than {MAX_SEGMENTS} parts between slashes")
     return patterns

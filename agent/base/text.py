@@ -46,6 +46,11 @@ def json_with_repeats(text: str | bytes) -> tuple[Any, list[str]]:
     return json.loads(text, object_pairs_hook=members), twice
 
 
+def encodable(text: str) -> str:
+    """Return the text with question marks for what UTF-8 cannot encode, as of names that are other bytes."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
 def folded(value: Mapping[str, Any]) -> dict[str, Any]:
     """Return the mapping with keys in lower case; of keys that differ only in case, the last one wins."""
     return {key.lower(): item for key, item in value.items()}

@@ -170,15 +170,19 @@ class Workers:
     def stuck(self, limit_s: float, *, left_to_themselves: bool) -> list[str]:
         """Return the names of threads that were told to end longer than `limit_s` ago, and still run.
 
-        `left_to_themselves` includes abandoned threads, whose work has ended without them.
+        `left_to_themselves` includes abandoned threads, whose work has ended without them. A thread whose end
+        could not be dealt with, because of a bug, counts at once: its job would be the running one for ever.
         """
-        self._running[:] = [each for each in self._running if each.thread.is_alive()]
+        self._running[:] = [each for each in self._running if each.thread.is_alive() or each.ended.failed]
         told_before_s = time.monotonic() - limit_s
         return [
             each.thread.name
             for each in self._running
-            if (told_s := each.tools.told_to_end_s) is not None and told_s < told_before_s
-            if left_to_themselves or not each.ended.called
+            if each.ended.failed
+            or (
+                ((told_s := each.tools.told_to_end_s) is not None and told_s < told_before_s)
+                and (left_to_themselves or not each.ended.called)
+            )
         ]
 
     def _work(self, task: Task[Result], abandoned: list[str]) -> Result:
@@ -229,14 +233,16 @@ class _Once(Generic[Result]):
 
     def __init__(self, ended: Callable[[Outcome[Result]], None], deadline: Timer | None) -> None:
         self._ended, self._deadline = ended, deadline
-        self.called = False
+        self.called = self.failed = False
 
     def __call__(self, outcome: Outcome[Result]) -> None:
         if not self.called:
             self.called = True
             if self._deadline:
                 self._deadline.cancel()
+            self.failed = True
             self._ended(outcome)
+            self.failed = False
 
 
 class _Throttled:

@@ -1,12 +1,13 @@
 """The unit of work: its writes are kept all or nothing, and its actions follow when they are on the disk."""
 
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, NoReturn
 
 import structlog
 
+from agent.base.text import encodable
 from agent.journal.intact import JournalBroken, JournalFiles, is_damage
 from agent.journal.schema import sync_always
 
@@ -15,10 +16,15 @@ log = structlog.get_logger(__name__)
 JournalError = sqlite3.Error
 """The journal cannot be read or written: the unit of work that is open will not be kept."""
 
-Values = Sequence[object] | Mapping[str, object]
+Values = Sequence[object]
 
 CROWDED_BYTES, FULL_BYTES = 4 << 20, 6 << 20
 """Between these sizes the journal keeps less and less of its history: ids and messages may be long."""
+
+
+def _stored(values: Values) -> Values:
+    """Return the values as SQLite takes them: a foreign text that it refused would undo the whole unit."""
+    return [encodable(value) if isinstance(value, str) else value for value in values]
 
 
 class Unit:
@@ -94,14 +100,14 @@ class Database:
         with self.unit() as unit:
             self._begin(unit)
             with self._intact():
-                return self._connection.execute(statement, values)
+                return self._connection.execute(statement, _stored(values))
 
     def write_many(self, statement: str, rows: Iterable[Values]) -> None:
         """Execute a statement once for each of `rows`."""
         with self.unit() as unit:
             self._begin(unit)
             with self._intact():
-                self._connection.executemany(statement, rows)
+                self._connection.executemany(statement, map(_stored, rows))
 
     def _begin(self, unit: Unit) -> None:
         if unit.failure:  # a full disk may have ended the transaction: nothing more may be written

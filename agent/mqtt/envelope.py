@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
-from agent.base.text import MAX_TEXT_LENGTH, Number, clipped, compact_json, folded, scalar_text
+from agent.base.text import MAX_TEXT_LENGTH, Number, clipped, compact_json, encodable, folded, scalar_text
 
 MAX_MESSAGE_BYTES = 2047
 """Hono's MQTT adapter keeps payloads under 2048 bytes by default."""
@@ -79,7 +79,7 @@ def _paired(value: Any) -> Any:
     if isinstance(value, list):
         return [_paired(item) for item in value]
     if isinstance(value, str):
-        return type(value)(value.encode("utf-8", "replace").decode("utf-8"))
+        return type(value)(encodable(value))
     return value
 
 

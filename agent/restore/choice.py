@@ -7,6 +7,7 @@ from pathlib import Path
 
 from agent.base.errors import ArchiveError, NotInArchive
 from agent.base.roots import Root, RootsByPrefix
+from agent.base.text import readable
 from agent.formats.base import DIR, Item, SavedTree
 from agent.formats.manifest import Manifest
 from agent.formats.names import bad_entry
@@ -194,7 +195,7 @@ class Choice:
         """
         parts, missing = self._divided(tree, limits)
         if missing:
-            names = ", ".join(f"'{name}'" for name in sorted(set(missing.values())))
+            names = ", ".join(f"'{readable(name)}'" for name in sorted(set(missing.values())))
             raise NotInArchive(f"nothing restored: the archive does not hold {names}")
         held = {number: part for number, part in enumerate(parts) if part.is_held}
         if self.wanted and not held:

@@ -150,7 +150,7 @@ class _Looker:
 
     def _with_device(self, name: str) -> str:
         manifest = self._read_manifest(name=name) if self._can_look else None
-        return f"'{name}'" + (f" of '{readable(manifest.device)}'" if manifest else "")
+        return f"'{readable(name)}'" + (f" of '{readable(manifest.device)}'" if manifest else "")
 
     @property
     def _can_look(self) -> bool:

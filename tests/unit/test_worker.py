@@ -138,3 +138,23 @@ def test_what_work_held_goes_when_it_has_ended(journal: Journal, mailbox: Mailbo
         assert gone() is None
     finally:
         gc.enable()
+
+
+def test_work_whose_end_raises_is_stuck(journal: Journal, mailbox: Mailbox) -> None:
+    """Its job would be the running one for ever, and refuse all others: the agent has to start again."""
+
+    def buggy(_outcome: Outcome[None]) -> None:
+        raise ZeroDivisionError
+
+    workers = workers_with(journal, mailbox)
+    task: Task[None] = Task(
+        owner="ends-badly", correlation_id="X", tools=workers.tools(), destination=None,
+        work=lambda _context: None, ended=buggy,
+    )  # fmt: skip
+    workers.start(task)
+    end = mailbox.next()
+    assert end
+    with pytest.raises(ZeroDivisionError):
+        end()
+    end_of("work-ends-badly")
+    assert workers.stuck(60, left_to_themselves=False) == ["work-ends-badly"]

@@ -1,7 +1,9 @@
 """Nothing that arrives on a topic may end, deafen or confuse the agent."""
 
 import json
+from typing import Any
 
+from tests.support.api_client import ApiClient
 from tests.support.backend import DEVICE
 from tests.support.local_agent import LocalAgent, LocalBackend
 
@@ -27,3 +29,39 @@ def test_garbage_is_dropped_and_logged(agent: LocalAgent, backend: LocalBackend)
         backend.publish(topic, "{}")
     still_there(backend, agent)
     assert len([m for m in backend.messages if m[0].startswith("command")]) == 1
+
+
+def test_text_that_utf_8_cannot_encode_ends_no_more_than_its_own_command(
+    device: LocalAgent, backend: LocalBackend
+) -> None:
+    r"""Names are any bytes, and the JSON of an option may have `\udcff`: a job with it never ended."""
+    device.settings |= {"mode": "lax"}
+    device.start()
+    backend.announced()
+    local = {"storage.provider": "local"}
+    assert command(backend, "backup", "good", local) == {"status": 204}
+    assert backend.ended("good")["state"] == "BACKUP_FINISHED"
+    assert command(backend, "restore", "paths", local | {"restore.paths": r'["\udcff"]'}) == {"status": 204}
+    assert backend.ended("paths")["message"].endswith(r"does not hold '\udcff'")
+    refused = command(backend, "backup", "exclude", local | {"backup.exclude": r'["\udcff"]'})
+    assert refused["value"]["message"] == (
+        "option 'backup.exclude' must be patterns as in a .gitignore file: '\\udcff' is not UTF-8: use '?'"
+    )
+    api = ApiClient(device.storage / "http.sock")
+    for options, expected in [
+        ({"backup.description": "\udcff"}, "'backup.description' must be UTF-8"),
+        ({"restore.fromDevice": "\udcff"}, "'restore.fromDevice' must be UTF-8"),
+        ({"backup.dir": f"{device.data}/\ud800"}, "is no valid text"),
+        ({"restore.source": "\ud800"}, "'restore.source'"),
+    ]:
+        operation = next(iter(options)).partition(".")[0]
+        reply = api.post("/jobs", {"operation": operation, "options": local | options})
+        assert expected in reply.detail, reply
+        assert reply.status in (400, 422), reply
+    still_there(backend, device)
+
+
+def command(backend: LocalBackend, operation: str, name: str, options: dict[str, str]) -> dict[str, Any]:
+    """Send a command; return the status of its answer, and its value if it was refused."""
+    answer = backend.ask(operation, {"correlationId": name, "options": options}, request_id=name)
+    return {key: answer[key] for key in ("status", "value") if key in answer}

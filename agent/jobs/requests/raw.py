@@ -13,7 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, InstanceOf, 
 
 from agent.base.operations import Face
 from agent.base.refusals import Reason, Refused
-from agent.base.text import folded, scalar_text
+from agent.base.text import encodable, folded, scalar_text
 from agent.jobs.requests.options import SECRETS, Key, Options
 from agent.settings import Settings
 
@@ -22,6 +22,8 @@ MAX_CHILD_ID_BYTES = MAX_ID_BYTES + len("#999999")
 """`start` and `cancel` name an upload by its child id."""
 MAX_CODE_BYTES = 64
 _LOOKING_UP = ("start", "cancel")
+_PATHS = (Key.DIRECTORY, Key.SOURCE, Key.BACKUP_PATHS, Key.RESTORE_PATHS)
+"""The options whose texts may stand for names of other bytes than UTF-8, as `os.fsdecode` writes them."""
 _OURS, _KNOWN = ("backup.", "restore."), frozenset(Key)
 
 
@@ -61,12 +63,18 @@ def _option(key: str, value: object) -> str:
         raise ValueError(f"'{key}' must be a text that is not empty")
     if isinstance(value, list):
         try:
-            return json.dumps(value, ensure_ascii=False)
+            return _checked(key, json.dumps(value, ensure_ascii=False))
         except RecursionError as error:
             raise ValueError(f"'{key}' is nested too deep") from error
     text = "" if value is None else scalar_text(value)
     if text is None:
         raise ValueError(f"'{key}' must be a text")
+    return _checked(key, text)
+
+
+def _checked(key: str, text: str) -> str:
+    if key not in _PATHS and encodable(text) != text:
+        raise ValueError(f"'{key}' must be UTF-8")
     return text
 
 
